@@ -1,0 +1,75 @@
+"""Bandwidths: what users may write, checked, as an array."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from dkde.errors import InputError
+
+FloatArray = npt.NDArray[np.float64]
+
+_GRIDS = {"logspace": np.logspace, "geomspace": np.geomspace, "linspace": np.linspace}
+_HOW = "write 0.05,0.1,0.2 or logspace:-1:1:20 or geomspace:0.05:2:12"
+
+
+def parse_bandwidths(text: str) -> FloatArray:
+    """Bandwidths from text: a list, or a grid with its ends and its length.
+
+    Raises
+    ------
+    InputError
+        When the text is neither, or a value is no bandwidth.
+
+    Examples
+    --------
+    >>> parse_bandwidths("0.05,0.1")
+    array([0.05, 0.1 ])
+    >>> parse_bandwidths("logspace:-1:1:3")
+    array([ 0.1, 1. , 10. ])
+    """
+    name, *arguments = (part.strip() for part in text.split(":"))
+    try:
+        if name in _GRIDS:
+            start, stop, number = arguments
+            values = _GRIDS[name](float(start), float(stop), int(number))
+        else:
+            values = np.array([float(part) for part in text.split(",") if part.strip()])
+    except (ValueError, OverflowError):
+        raise InputError(f"bandwidths {text!r} cannot be read; {_HOW}") from None
+    return check_bandwidths(values)
+
+
+def check_bandwidths(bandwidths: float | Sequence[float] | npt.ArrayLike) -> FloatArray:
+    """Bandwidths as a float64 array (n,), in the order given.
+
+    Raises
+    ------
+    InputError
+        When there is none, or one is zero, negative, not finite, or there twice.
+    """
+    try:
+        values = np.atleast_1d(np.asarray(bandwidths, dtype=np.float64))
+    except (TypeError, ValueError):
+        raise InputError(f"bandwidth {bandwidths!r} is not a number or a list of them") from None
+    if values.ndim != 1 or values.size == 0:
+        raise InputError(f"bandwidths must be at least one number in one dimension; {_HOW}")
+    for value in values:
+        if not (np.isfinite(value) and value > 0):
+            raise InputError(f"bandwidth {value:g} must be a positive, finite number")
+        # Squares and their inverses have to be numbers too.
+        if not 1e-150 < value < 1e150:
+            raise InputError(f"bandwidth {value:g} is out of range; rescale the data")
+    repeated = _first_repeated(values)
+    if repeated is not None:
+        raise InputError(f"bandwidth {repeated:g} is there twice; name each once")
+    return values
+
+
+def _first_repeated(values: Iterable[float]) -> float | None:
+    seen: set[float] = set()
+    for value in values:
+        if value in seen:
+            return value
+        seen.add(value)
+    return None

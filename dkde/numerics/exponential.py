@@ -1,0 +1,79 @@
+"""Exponentials of non-positive arguments that the compiler turns into vector code.
+
+``math.exp`` compiles to a call of the C library for each number. These two are
+straight-line arithmetic: split x = k ln 2 + r with |r| <= ln 2 / 2, a Taylor polynomial of
+exp(r), and k added to the exponent bits. Rounding can leave an argument that ought to be at
+most 0 a little above it (by much where it is the difference of huge numbers): it counts as 0.
+"""
+
+from collections.abc import Callable
+from math import factorial, log
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic, register_jitable
+
+# Without "reassoc": rounding x / ln 2 to an integer works by adding and taking away a
+# large constant, which a compiler that may reassociate would cancel.
+_FLAGS = {"contract", "nsz"}
+
+_LOG2E, _LN2 = 1 / log(2), log(2)
+_C2, _C3, _C4, _C5, _C6, _C7, _C8, _C9, _C10, _C11 = (1 / factorial(i) for i in range(2, 12))
+# Added to t, it leaves the nearest integer (plus the exponent's bias) in the lowest bits.
+_ROUND64 = 1.5 * 2.0**52 + 1023
+_LOWEST64 = -708.0  # below it, 2**k would leave the normal numbers
+
+_f = np.float32
+_F_LOG2E, _F_LN2, _F_ONE, _F_ZERO = _f(1 / log(2)), _f(log(2)), _f(1), _f(0)
+_F2, _F3, _F4, _F5, _F6 = (_f(1 / factorial(i)) for i in range(2, 7))
+_ROUND32 = _f(1.5 * 2.0**23 + 127)
+_LOWEST32 = _f(-87)
+_SHIFT32 = np.int32(23)
+
+
+def _bitcast(source: Any, target: Any, llvm_type: ir.Type) -> Any:
+    def implementation(typing_context: Any, x: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return builder.bitcast(arguments[0], llvm_type)
+
+        return target(source), generate
+
+    return intrinsic(implementation)
+
+
+_bits64 = _bitcast(types.float64, types.int64, ir.IntType(64))
+_float64 = _bitcast(types.int64, types.float64, ir.DoubleType())
+_bits32 = _bitcast(types.float32, types.int32, ir.IntType(32))
+_float32 = _bitcast(types.int32, types.float32, ir.FloatType())
+
+
+@register_jitable(fastmath=_FLAGS)
+def exp64(x):  # type: ignore[no-untyped-def]
+    """exp(min(x, 0)) for float64 x, within 2e-15 relative near 0; 0 below -708."""
+    z = min(max(x, _LOWEST64), 0.0)
+    t = z * _LOG2E + _ROUND64
+    r = z - (t - _ROUND64) * _LN2
+    r2 = r * r
+    r4 = r2 * r2
+    low = (1.0 + r) + (_C2 + _C3 * r) * r2
+    mid = (_C4 + _C5 * r) + (_C6 + _C7 * r) * r2
+    high = (_C8 + _C9 * r) + (_C10 + _C11 * r) * r2
+    p = (low + r4 * (mid + r4 * high)) * _float64(_bits64(t) << 52)
+    return p if x > _LOWEST64 else 0.0
+
+
+@register_jitable(fastmath=_FLAGS)
+def exp32(x):  # type: ignore[no-untyped-def]
+    """exp(min(x, 0)) for float32 x, within 1e-6 relative near 0; 0 below -87."""
+    z = min(max(x, _LOWEST32), _F_ZERO)
+    t = z * _F_LOG2E + _ROUND32
+    r = z - (t - _ROUND32) * _F_LN2
+    r2 = r * r
+    p = (_F_ONE + r) + r2 * ((_F2 + _F3 * r) + r2 * ((_F4 + _F5 * r) + r2 * _F6))
+    p *= _float32(_bits32(t) << _SHIFT32)
+    return p if x > _LOWEST32 else _F_ZERO
+
+
+EXPONENTIALS: dict[str, Callable[[float], float]] = {"float64": exp64, "float32": exp32}

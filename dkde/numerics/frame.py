@@ -1,0 +1,99 @@
+"""The coordinates in which distances are taken, and the rows of one side in them."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+Array = npt.NDArray[Any]
+Precision = Literal["float64", "float32"]
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """An origin, a unit of length and a precision, shared by both sides.
+
+    Distances come from ``|q|^2 + |t|^2 - 2 q.t``, which loses digits when the rows are far
+    from the origin compared with each other. So a reference row is taken away first, in
+    float64: an offset of a million then costs nothing.
+
+    Parameters
+    ----------
+    reference : array (n_features,), float64
+        What is taken away, in this frame's unit; whole numbers where ``integer``.
+    unit : float
+        The length of this frame's unit in units of the data. Integer data with a scale
+        keep their integers, whose distances are exact, and put the scale here.
+    integer : bool
+        Whether all values are whole numbers.
+    precision : {"float64", "float32"}
+        What the coordinates are held and multiplied in.
+    """
+
+    reference: FloatArray
+    unit: float
+    integer: bool
+    precision: Precision
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(self.precision)
+
+    @property
+    def n_features(self) -> int:
+        return len(self.reference)
+
+    @cached_property
+    def epsilon(self) -> float:
+        """Half the distance from 1 to the next number: the largest relative rounding."""
+        return float(np.finfo(self.dtype).eps) / 2
+
+    @cached_property
+    def exact_below(self) -> float:
+        """Whole numbers up to here are exact."""
+        return 1 / self.epsilon
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """Rows of one side in a frame.
+
+    Parameters
+    ----------
+    values : array (rows, n_features)
+        As read, in the frame's unit: what distances are recomputed from.
+    coordinates : array (rows, n_features)
+        ``values - reference`` in the frame's precision.
+    norms : array (rows,), float64
+        Squared lengths of the coordinates; not finite where a value is not.
+    """
+
+    values: Array
+    coordinates: Array
+    norms: FloatArray
+
+    @classmethod
+    def of(cls, values: Array, frame: Frame, out: Array | None = None) -> "Points":
+        """Rows in a frame; ``out`` is a buffer (rows, n_features) for the coordinates."""
+        if out is None:
+            out = np.empty(values.shape, frame.dtype)
+        with np.errstate(over="ignore", invalid="ignore"):
+            # The difference is taken in float64 whatever the two dtypes are.
+            np.subtract(values, frame.reference, out=out, casting="same_kind")
+            norms = np.einsum("ij,ij->i", out, out, dtype=np.float64)
+        return cls(values, out, norms)
+
+    def __getitem__(self, rows: slice) -> "Points":
+        return Points(self.values[rows], self.coordinates[rows], self.norms[rows])
+
+    def __len__(self) -> int:
+        return len(self.norms)
+
+
+def reference_row(values: Array, integer: bool) -> FloatArray:
+    """A row amid ``values`` (rows, n_features): their mean, whole where they are."""
+    mean: FloatArray = values.mean(axis=0, dtype=np.float64)
+    return np.rint(mean) if integer else mean

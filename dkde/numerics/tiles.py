@@ -1,0 +1,173 @@
+"""Pair sums: query rows against training rows, a tile at a time, at all bandwidths."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dkde.numerics import logsum
+from dkde.numerics.frame import Frame, Points
+from dkde.numerics.hotloop import exclude_groups, hot_loop
+from dkde.numerics.kernels import Kernel
+from dkde.numerics.metrics import Metric
+
+FloatArray = npt.NDArray[np.float64]
+Array = npt.NDArray[Any]
+Groups = npt.NDArray[np.int64]
+
+# A tile of distances (512 x 512 float64: 2 MiB) stays in the outer cache between the product
+# and the pass over it, and is large enough for the product to run at full speed.
+QUERY_TILE = 512
+TRAIN_TILE = 512
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """When a distance is recomputed.
+
+    Parameters
+    ----------
+    absolute : float
+        The error that is let be, in squared scaled distance.
+    relative : float
+        The error that is let be, relative to the nearest pair's squared distance.
+    """
+
+    absolute: float
+    relative: float
+
+
+# Half of the contract's 1e-9 in the exponent d2 / (2 h^2) would be 1e-9 here; half of that is
+# left to the exponentials and sums. float32 cannot do better than relative to the distance.
+ACCURACY = {"float64": Accuracy(5e-10, 0.0), "float32": Accuracy(1e-4, 1e-4)}
+
+
+class PairSums:
+    """Log-sums of a block of query rows over the training rows that are added.
+
+    Parameters
+    ----------
+    query : array (rows, n_features)
+        Values in the frame's unit.
+    bandwidths : array (n_bandwidths,)
+        In units of the data, in any order.
+    n_train : int
+        How many training rows there are in all: what is negligible is so of all of them.
+    groups : array (rows,) of int64, optional
+        Pairs whose groups are equal do not count.
+    """
+
+    def __init__(
+        self,
+        query: Array,
+        *,
+        kernel: Kernel,
+        metric: Metric,
+        frame: Frame,
+        bandwidths: FloatArray,
+        n_train: int,
+        groups: Groups | None = None,
+    ) -> None:
+        self._query = Points.of(query, frame)
+        self._frame, self._metric, self._n_train = frame, metric, float(n_train)
+        self._groups = groups
+        self._loop = hot_loop(kernel, frame.precision)
+        self._order = np.argsort(-bandwidths)
+        self._inverse = (frame.unit / bandwidths[self._order]) ** 2
+        rows = len(self._query)
+        self._nearest = np.full(rows, np.inf)
+        self._sums = np.zeros((len(bandwidths), rows))
+        self._eligible = np.zeros(rows)
+        self._tile = np.empty(min(QUERY_TILE, rows) * TRAIN_TILE, frame.dtype)
+        self._coordinates = np.empty((TRAIN_TILE, frame.n_features), frame.dtype)
+
+    @property
+    def query_norms(self) -> FloatArray:
+        """Squared lengths of the query rows; not finite where a value is not."""
+        return self._query.norms
+
+    def add(
+        self, values: Array, weights: FloatArray | None = None, groups: Groups | None = None
+    ) -> FloatArray:
+        """Add training rows.
+
+        Parameters
+        ----------
+        values : array (rows, n_features)
+            In the frame's unit.
+        weights : array (rows,), optional
+            Non-negative; ones by default. Rows of weight zero do not count.
+        groups : array (rows,) of int64, optional
+            Needed if the query has groups.
+
+        Returns
+        -------
+        array (rows,)
+            Their squared norms; not finite where a value is not.
+        """
+        norms = np.empty(len(values))
+        for start, train in self._train_tiles(values):
+            rows = slice(start, start + len(train))
+            norms[rows] = train.norms
+            tile_weights = np.ones(len(train)) if weights is None else weights[rows]
+            self._add_tile(train, tile_weights, None if groups is None else groups[rows])
+        return norms
+
+    def log_sums(self) -> FloatArray:
+        """The partial result (n_bandwidths + 1, rows), as in :mod:`dkde.numerics.logsum`."""
+        sorted_sums = np.empty_like(self._sums)
+        self._loop.to_log_sums(self._inverse, self._nearest, self._sums, sorted_sums)
+        result = logsum.identity(len(self._sums), len(self._query))
+        result[self._order] = sorted_sums
+        with np.errstate(divide="ignore"):
+            result[-1] = np.log(self._eligible)
+        return result
+
+    def _train_tiles(self, values: Array) -> Iterator[tuple[int, Points]]:
+        for start in range(0, len(values), TRAIN_TILE):
+            tile = values[start : start + TRAIN_TILE]
+            yield start, Points.of(tile, self._frame, out=self._coordinates[: len(tile)])
+
+    def _add_tile(self, train: Points, weights: FloatArray, groups: Groups | None) -> None:
+        heaviest = weights.max()
+        if not heaviest > 0:
+            return
+        counts = weights > 0
+        largest_norm = max(self._query.norms.max(), train.norms.max())
+        rounding = self._metric.rounding(self._frame, largest_norm)
+        # Rows of weight zero are put infinitely far: they must not be anyone's nearest.
+        train = Points(train.values, train.coordinates, np.where(counts, train.norms, np.inf))
+        scaled = (weights / heaviest).astype(self._frame.dtype)
+        pairs = (scaled, heaviest, weights[counts].min(), self._n_train)
+        for first in range(0, len(self._query), QUERY_TILE):
+            query = self._query[first : first + QUERY_TILE]
+            # A slice of a flat buffer, so that every tile is contiguous.
+            d2 = self._tile[: len(query) * len(train)].reshape(len(query), len(train))
+            self._metric.squared_distances(query, train, d2)
+            rows = slice(first, first + len(query))
+            if self._groups is None:
+                self._eligible[rows] += weights.sum()
+            else:
+                mine = self._groups[rows]
+                exclude_groups(d2, mine, groups, scaled, heaviest, self._eligible[rows])
+            state = (*pairs, self._inverse, self._nearest, self._sums, first)
+            if rounding > 0:
+                self._recompute(d2, state, query, train, rounding)
+            self._loop.accumulate(d2, *state)
+
+    def _recompute(
+        self, d2: Array, state: tuple[Any, ...], query: Points, train: Points, rounding: float
+    ) -> None:
+        accuracy = ACCURACY[self._frame.precision]
+        query_bounds = rounding * query.norms
+        train_bounds = rounding * np.where(np.isinf(train.norms), 0.0, train.norms)
+        worst = query_bounds.max() + train_bounds.max()
+        if worst * self._inverse[-1] <= accuracy.absolute:
+            return
+        self._loop.recompute(
+            d2, *state,
+            np.asarray(query.values, np.float64), np.asarray(train.values, np.float64),
+            query_bounds, train_bounds, accuracy.absolute, accuracy.relative,
+        )  # fmt: skip
