@@ -1,0 +1,191 @@
+"""The plan: how the pairs are cut into blocks, and what that costs. Integers only.
+
+Cuts follow from the sizes of the data and constants, never from the cluster or its memory:
+the same call must give the same numbers everywhere, to the last bit.
+"""
+
+from dataclasses import dataclass
+from math import ceil
+
+# A block of query rows is held while the training rows stream past: the larger it is, the
+# fewer times they are read; the smaller, the more blocks there are to share out.
+MAX_QUERY_BYTES = 64 * 2**20
+MAX_QUERY_ROWS = 16384
+MIN_QUERY_ROWS = 1024
+# Enough blocks for dozens of workers, where the work is worth it ...
+MIN_BLOCKS = 32
+MIN_PANEL_ROWS = 16384
+# ... and none so long that losing one hurts: about half a minute of one core.
+MAX_BLOCK_FLOPS = 2**40
+# Beside the product's 2 d, what one bandwidth costs for one pair, in the same currency.
+_FLOPS_PER_EXPONENTIAL = 30
+# Tiles: see dkde.numerics.tiles, whose constants a test compares with these.
+TILE_ROWS = 512
+
+
+@dataclass(frozen=True)
+class SideSize:
+    """What the plan needs to know of one side.
+
+    Parameters
+    ----------
+    rows : int
+    itemsize : int
+        Bytes of a value as stored.
+    read_rows : int
+        Rows that are read at a time.
+    decoded_itemsize : int
+        Bytes of a value as it is worked on; ``itemsize`` if nothing is decoded.
+    resident_bytes : int
+        What the side holds in memory for good.
+    copies : int
+        How many times what is read at a time exists while it is read (storage's own buffers).
+    """
+
+    rows: int
+    itemsize: int
+    read_rows: int
+    decoded_itemsize: int
+    resident_bytes: int = 0
+    copies: int = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Blocks of query rows x panels of training rows, and their cost.
+
+    Examples
+    --------
+    >>> side = SideSize(rows=10_000, itemsize=1, read_rows=10_000, decoded_itemsize=1)
+    >>> plan = make_plan(side, side, n_features=784, n_bandwidths=8)
+    >>> plan.n_query_blocks, plan.n_panels, plan.n_blocks
+    (10, 1, 10)
+    >>> plan.query_block(9)
+    (9000, 10000)
+    >>> plan.pairs, plan.flops
+    (100000000, 180800000000)
+    """
+
+    query: SideSize
+    train: SideSize
+    n_features: int
+    n_bandwidths: int
+    precision_bytes: int
+    query_rows: int
+    panel_rows: int
+
+    @property
+    def n_query_blocks(self) -> int:
+        return ceil(self.query.rows / self.query_rows)
+
+    @property
+    def n_panels(self) -> int:
+        return ceil(self.train.rows / self.panel_rows)
+
+    @property
+    def n_blocks(self) -> int:
+        return self.n_query_blocks * self.n_panels
+
+    def query_block(self, index: int) -> tuple[int, int]:
+        """Start and stop of a block's query rows."""
+        return _piece(index, self.query_rows, self.query.rows)
+
+    def panel(self, index: int) -> tuple[int, int]:
+        """Start and stop of a panel's training rows."""
+        return _piece(index, self.panel_rows, self.train.rows)
+
+    @property
+    def pairs(self) -> int:
+        return self.query.rows * self.train.rows
+
+    @property
+    def flops(self) -> int:
+        return self.pairs * _pair_flops(self.n_features, self.n_bandwidths)
+
+    @property
+    def bytes_read(self) -> int:
+        """Uncompressed bytes that tasks read, each re-read counted."""
+        query = self.query.rows * self.query.itemsize * self.n_panels
+        train = self.train.rows * self.train.itemsize * self.n_query_blocks
+        return (query + train) * self.n_features
+
+    @property
+    def block_bytes(self) -> int:
+        """Peak bytes that one block adds to a worker."""
+        d, size = self.n_features, self.precision_bytes
+        rows = min(self.query_rows, self.query.rows)
+        stored = self.query.decoded_itemsize * (1 if self.query.resident_bytes == 0 else 0)
+        held = rows * d * (stored + size) + rows * 8 * (6 + 3 * (self.n_bandwidths + 1))
+        tile = TILE_ROWS * TILE_ROWS * size + TILE_ROWS * d * (size + 16)
+        reads = max(_read_bytes(self.train, self.panel_rows, d), _read_bytes(self.query, rows, d))
+        return held + tile + reads
+
+    @property
+    def resident_bytes(self) -> int:
+        return self.query.resident_bytes + self.train.resident_bytes
+
+    @property
+    def worker_bytes(self) -> int:
+        """Peak bytes that the work adds to a worker of one thread."""
+        return self.block_bytes + self.resident_bytes
+
+
+def make_plan(
+    query: SideSize,
+    train: SideSize,
+    *,
+    n_features: int,
+    n_bandwidths: int,
+    precision_bytes: int = 8,
+    query_rows: int | None = None,
+    panel_rows: int | None = None,
+) -> Plan:
+    """Cut the pairs into blocks.
+
+    Parameters
+    ----------
+    query_rows, panel_rows : int, optional
+        Rows of a block on either side; chosen if not given. A chosen panel is whole reads of
+        the train side, so that no chunk is read by two of them.
+    """
+    if query_rows is None:
+        by_bytes = max(1, MAX_QUERY_BYTES // (8 * n_features))
+        largest = min(by_bytes, MAX_QUERY_ROWS)
+        wanted = max(MIN_QUERY_ROWS, ceil(query.rows / MIN_BLOCKS))
+        query_rows = _even(query.rows, min(largest, wanted))
+    if panel_rows is None:
+        n_query_blocks = ceil(query.rows / query_rows)
+        row_flops = query_rows * _pair_flops(n_features, n_bandwidths)
+        largest = max(1, MAX_BLOCK_FLOPS // row_flops)
+        wanted = max(MIN_PANEL_ROWS, ceil(train.rows / ceil(MIN_BLOCKS / n_query_blocks)))
+        panel_rows = _even(train.rows, min(largest, wanted))
+        panel_rows = ceil(panel_rows / train.read_rows) * train.read_rows
+    return Plan(
+        query, train, n_features, n_bandwidths, precision_bytes,
+        min(query_rows, query.rows), min(panel_rows, train.rows),
+    )  # fmt: skip
+
+
+def _pair_flops(n_features: int, n_bandwidths: int) -> int:
+    return 2 * n_features + _FLOPS_PER_EXPONENTIAL * n_bandwidths
+
+
+def _even(total: int, largest: int) -> int:
+    """The least number of rows that cuts total into as few pieces as ``largest`` does.
+
+    >>> _even(10_000, 1024), _even(10, 1024)
+    (1000, 10)
+    """
+    return ceil(total / ceil(total / largest))
+
+
+def _piece(index: int, rows: int, total: int) -> tuple[int, int]:
+    return index * rows, min((index + 1) * rows, total)
+
+
+def _read_bytes(side: SideSize, rows: int, n_features: int) -> int:
+    """Bytes of what is read ahead, what is worked on, and storage's buffers."""
+    if side.resident_bytes:
+        return 0
+    rows = min(rows, side.read_rows, side.rows)
+    return rows * n_features * (2 * side.decoded_itemsize + side.copies * side.itemsize)

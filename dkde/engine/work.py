@@ -1,0 +1,113 @@
+"""The work: two sides, what to compute for each pair, and the plan."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from uuid import uuid4
+
+import numpy as np
+from dask.tokenize import tokenize
+
+from dkde.engine.blocks import Task, find_reference, score_block
+from dkde.engine.lazy import DaskSource
+from dkde.engine.plan import Plan, SideSize, make_plan
+from dkde.numerics import logsum
+from dkde.numerics.bandwidth import FloatArray
+from dkde.storage.rows import ArraySource, Part, Rows, RowSource, Side, ZarrSource
+
+# Beside the array that a read returns, how often storage holds the bytes while reading: Zarr
+# the compressed chunk and the decoded one; a Dask graph the input of its last step as well.
+_COPIES = {ZarrSource: 1, DaskSource: 2}
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """All that a block needs but the reference row and its two ranges."""
+
+    query: Side
+    train: Side
+    task: Task
+    plan: Plan
+
+    @classmethod
+    def of(
+        cls,
+        query: Side,
+        train: Side,
+        task: Task,
+        *,
+        query_rows: int | None = None,
+        panel_rows: int | None = None,
+    ) -> "Work":
+        """Work with a plan made for it; the two numbers override the plan's own."""
+        plan = make_plan(
+            _size(query.rows, task),
+            _size(train.rows, task),
+            n_features=train.rows.n_features,
+            n_bandwidths=len(task.bandwidths),
+            precision_bytes=np.dtype(task.precision).itemsize,
+            query_rows=query_rows,
+            panel_rows=panel_rows,
+        )
+        return cls(query, train, task, plan)
+
+    def __sizeof__(self) -> int:
+        return object.__sizeof__(self) + self.query.__sizeof__() + self.train.__sizeof__()
+
+    def reference(self) -> FloatArray:
+        """Read the first training rows for the row that all blocks take away."""
+        return find_reference(self.train, self.task)
+
+    def block(self, reference: FloatArray, query_block: int, panel: int) -> FloatArray:
+        """Log-sums of one block, (n_bandwidths + 1, rows)."""
+        rows, columns = self.plan.query_block(query_block), self.plan.panel(panel)
+        return score_block(self.query, self.train, self.task, reference, rows, columns)
+
+    def log_density(self, panels: Iterable[FloatArray]) -> FloatArray:
+        """Log-densities (n_bandwidths, rows) of one query block from all its panels."""
+        log_norms = self.task.log_norms(self.train.rows.n_features)
+        return logsum.finalise(logsum.combine(panels), log_norms)
+
+    @property
+    def token(self) -> str:
+        """Equal for equal work on equal content."""
+        sides = [
+            [_part_token(part) for part in side.rows.parts]
+            + [_source_token(source) for source in (side.weights, side.groups)]
+            for side in (self.query, self.train)
+        ]
+        task = self.task
+        return str(
+            tokenize(
+                sides, task.kernel.name, task.metric.name, task.bandwidths, task.precision,
+                self.plan.query_rows, self.plan.panel_rows,
+            )
+        )  # fmt: skip
+
+
+def _size(rows: Rows, task: Task) -> SideSize:
+    copies = max(_COPIES.get(type(part.source), 0) for part in rows.parts)
+    decoded = not task.integer and rows.is_encoded
+    return SideSize(
+        rows=rows.n_rows,
+        itemsize=rows.itemsize,
+        read_rows=rows.read_rows,
+        decoded_itemsize=8 if decoded else rows.itemsize,
+        resident_bytes=rows.resident_bytes,
+        copies=copies,
+    )
+
+
+def _part_token(part: Part) -> object:
+    content = part.checksum if part.checksum is not None else _source_token(part.source)
+    return (content, part.start, part.stop, part.encoding.scale, part.encoding.offset)
+
+
+def _source_token(source: RowSource | None) -> object:
+    if source is None:
+        return None
+    if isinstance(source, ArraySource):
+        return tokenize(source.array)
+    if isinstance(source, DaskSource):
+        return source.array.name
+    # A store's name says nothing of what it holds: never taken for the same.
+    return uuid4().hex

@@ -1,0 +1,304 @@
+"""Rows: what a task is handed, and reads by itself.
+
+A side of the work (query or train) is a sequence of parts, each a range of rows of some
+source: an opened Zarr array, a file, an array in memory. A task is handed the whole side,
+which is small, and a range of rows; nothing is read before.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import accumulate, pairwise
+from math import prod
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+
+Array = npt.NDArray[Any]
+
+# What is read at a time where chunks are small: enough to make the call worth while.
+READ_BYTES = 8 * 2**20
+
+
+class RowSource(Protocol):
+    """Something with rows along its first axis."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def read_rows(self) -> int:
+        """How many rows ``cuts`` leaves together, at most."""
+        ...
+
+    def cuts(self, start: int, stop: int) -> list[int]:
+        """start, stop and the rows between at which reading is best cut: chunk borders."""
+        ...
+
+    def read(self, start: int, stop: int) -> Array:
+        """Rows start up to stop, as they are stored."""
+        ...
+
+
+class _EvenChunks:
+    """Cuts at multiples of as many chunks as are worth reading together."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def chunk_rows(self) -> int:
+        return 1
+
+    @property
+    def read_rows(self) -> int:
+        row_bytes = max(1, self.dtype.itemsize * prod(self.shape[1:]))
+        return self.chunk_rows * max(1, READ_BYTES // (row_bytes * self.chunk_rows))
+
+    def cuts(self, start: int, stop: int) -> list[int]:
+        step = self.read_rows
+        return [start, *range((start // step + 1) * step, stop, step), stop]
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySource(_EvenChunks):
+    """An array in memory."""
+
+    array: Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        return self.array.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:  # type: ignore[override]
+        return self.array.dtype
+
+    def read(self, start: int, stop: int) -> Array:
+        return self.array[start:stop]
+
+
+@dataclass(frozen=True, eq=False)
+class ZarrSource(_EvenChunks):
+    """An opened Zarr array."""
+
+    array: zarr.Array[Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        return tuple(self.array.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:  # type: ignore[override]
+        return np.dtype(self.array.dtype)
+
+    @property
+    def chunk_rows(self) -> int:
+        return int(self.array.chunks[0])
+
+    def read(self, start: int, stop: int) -> Array:
+        return np.asarray(self.array[start:stop])
+
+
+@dataclass(frozen=True, eq=False)
+class NpySource(_EvenChunks):
+    """A ``.npy`` file, mapped where it is read."""
+
+    path: Path
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @classmethod
+    def open(cls, path: Path) -> "NpySource":
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        shape = (len(mapped), int(np.prod(mapped.shape[1:])))
+        return cls(path, shape, mapped.dtype)
+
+    def read(self, start: int, stop: int) -> Array:
+        mapped = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        return np.array(mapped[start:stop]).reshape(stop - start, -1)
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How stored numbers become values: ``stored * scale + offset`` (CF conventions)."""
+
+    scale: float = 1.0
+    offset: float = 0.0
+
+    @property
+    def is_identity(self) -> bool:
+        return self.scale == 1.0 and self.offset == 0.0
+
+    def decode(self, stored: Array) -> Array:
+        if self.is_identity:
+            return stored
+        return stored * np.float64(self.scale) + np.float64(self.offset)
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Rows start up to stop of one source.
+
+    Parameters
+    ----------
+    name : str
+        For messages: ``mnist.zarr::train``.
+    identity : str or None
+        Equal for parts that read the same rows at the same indices; None if unknown.
+    checksum : str or None
+        Of the whole source's content.
+    value_range : pair of floats, or None
+        Least and greatest decoded value, where the source says.
+    image_shape, layout : the shape of a picture, and CHW or HWC, where rows are pictures.
+    """
+
+    source: RowSource
+    start: int
+    stop: int
+    name: str
+    encoding: Encoding = Encoding()
+    identity: str | None = None
+    checksum: str | None = None
+    value_range: tuple[float, float] | None = None
+    image_shape: tuple[int, ...] | None = None
+    layout: str | None = None
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def label(self) -> str:
+        whole = (self.start, self.stop) == (0, self.source.shape[0])
+        return self.name if whole else f"{self.name}[{self.start}:{self.stop}]"
+
+    def overlaps(self, other: "Part") -> bool:
+        return (
+            self.identity is not None
+            and self.identity == other.identity
+            and max(self.start, other.start) < min(self.stop, other.stop)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows of one or more parts, in order.
+
+    Parameters
+    ----------
+    parts : tuple of Part
+        At least one, none empty, all with as many features.
+    """
+
+    parts: tuple[Part, ...]
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [0, *accumulate(len(part) for part in self.parts)]
+
+    @property
+    def n_rows(self) -> int:
+        return self._starts[-1]
+
+    @property
+    def n_features(self) -> int:
+        return self.parts[0].source.shape[1]
+
+    @property
+    def label(self) -> str:
+        return " + ".join(part.label for part in self.parts)
+
+    @property
+    def encoding(self) -> Encoding | None:
+        """The encoding that all parts share, if they do."""
+        encodings = {part.encoding for part in self.parts}
+        return encodings.pop() if len(encodings) == 1 else None
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether stored values are integers of at most 16 bits, in one encoding.
+
+        The squares of wider ones would not add up exactly in float64.
+        """
+        dtypes = [part.source.dtype for part in self.parts]
+        small = all(dtype.kind in "iub" and dtype.itemsize <= 2 for dtype in dtypes)
+        return small and self.encoding is not None
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a stored value; the largest among the parts."""
+        return max(part.source.dtype.itemsize for part in self.parts)
+
+    @property
+    def is_encoded(self) -> bool:
+        """Whether decoding makes new arrays."""
+        return not all(part.encoding.is_identity for part in self.parts)
+
+    @property
+    def read_rows(self) -> int:
+        """Rows that are read at a time: whole chunks, at least one."""
+        return max(part.source.read_rows for part in self.parts)
+
+    @property
+    def resident_bytes(self) -> int:
+        """What the side itself holds in memory, wherever it is."""
+        arrays = (p.source.array for p in self.parts if isinstance(p.source, ArraySource))
+        return sum(array.nbytes for array in arrays)
+
+    def read(self, start: int, stop: int, *, decode: bool) -> Array:
+        """Rows start up to stop, stored or decoded, in one array."""
+        pieces = []
+        for part, a, b in self._cover(start, stop):
+            stored = part.source.read(a, b)
+            pieces.append(part.encoding.decode(stored) if decode else stored)
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+    def ranges(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Ranges that cover start up to stop, each read well at a time: whole chunks."""
+        for part, a, b in self._cover(start, stop):
+            shift = self._starts[self.parts.index(part)] - part.start
+            yield from ((x + shift, y + shift) for x, y in pairwise(part.source.cuts(a, b)))
+
+    def locate(self, row: int) -> tuple[str, int]:
+        """The name of the source that row lies in, and its row number there."""
+        part, a, _ = next(self._cover(row, row + 1))
+        return part.name, a
+
+    def __getitem__(self, rows: slice) -> "Rows":
+        start, stop, _ = rows.indices(self.n_rows)
+        return Rows(
+            tuple(replace(part, start=a, stop=b) for part, a, b in self._cover(start, stop))
+        )
+
+    def _cover(self, start: int, stop: int) -> Iterator[tuple[Part, int, int]]:
+        for part, offset in zip(self.parts, self._starts, strict=False):
+            a, b = max(start - offset, 0), min(stop - offset, len(part))
+            if a < b:
+                yield part, part.start + a, part.start + b
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One side of the work: rows, and what belongs to each.
+
+    Parameters
+    ----------
+    rows : Rows
+    weights : RowSource, optional
+        One non-negative number a row; only for the train side.
+    groups : RowSource, optional
+        One integer a row; pairs whose groups are equal do not count.
+    """
+
+    rows: Rows
+    weights: RowSource | None = None
+    groups: RowSource | None = None
+
+    def __sizeof__(self) -> int:
+        # What Dask counts as a worker's managed memory.
+        return object.__sizeof__(self) + self.rows.resident_bytes
+
