@@ -5,8 +5,8 @@ source: an opened Zarr array, a file, an array in memory. A task is handed the w
 which is small, and a range of rows; nothing is read before.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate, pairwise
 from math import prod
@@ -116,11 +116,12 @@ class NpySource(_EvenChunks):
     def open(cls, path: Path) -> "NpySource":
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)
         shape = (len(mapped), int(np.prod(mapped.shape[1:])))
-        return cls(path, shape, mapped.dtype)
+        return cls(path, shape, mapped.dtype.newbyteorder("="))
 
     def read(self, start: int, stop: int) -> Array:
         mapped = np.load(self.path, mmap_mode="r", allow_pickle=False)
-        return np.array(mapped[start:stop]).reshape(stop - start, -1)
+        # A copy in native byte order: nothing refers to the file afterwards.
+        return np.array(mapped[start:stop], self.dtype).reshape(stop - start, -1)
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,8 @@ class Part:
     value_range : pair of floats, or None
         Least and greatest decoded value, where the source says.
     image_shape, layout : the shape of a picture, and CHW or HWC, where rows are pictures.
+    coordinates : mapping
+        What else the source says of each row, by name: labels, row numbers.
     """
 
     source: RowSource
@@ -167,6 +170,7 @@ class Part:
     value_range: tuple[float, float] | None = None
     image_shape: tuple[int, ...] | None = None
     layout: str | None = None
+    coordinates: Mapping[str, RowSource] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -263,6 +267,16 @@ class Rows:
             shift = self._starts[self.parts.index(part)] - part.start
             yield from ((x + shift, y + shift) for x, y in pairwise(part.source.cuts(a, b)))
 
+    def coordinates(self) -> dict[str, Array]:
+        """What every part says of its rows, by name, (n_rows,); read now."""
+        names = set.intersection(*(set(part.coordinates) for part in self.parts))
+        return {
+            name: np.concatenate(
+                [part.coordinates[name].read(part.start, part.stop) for part in self.parts]
+            )
+            for name in sorted(names)
+        }
+
     def locate(self, row: int) -> tuple[str, int]:
         """The name of the source that row lies in, and its row number there."""
         part, a, _ = next(self._cover(row, row + 1))
@@ -301,4 +315,3 @@ class Side:
     def __sizeof__(self) -> int:
         # What Dask counts as a worker's managed memory.
         return object.__sizeof__(self) + self.rows.resident_bytes
-

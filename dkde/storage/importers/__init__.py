@@ -1,0 +1,151 @@
+"""The file formats that can be imported, one module each, found by content and not by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dkde.errors import DataSetError, InputError
+from dkde.storage.importers import cifar, digits, idx, mnist_pickle, npy, npz
+from dkde.storage.importers.source import (
+    ReadOptions,
+    Source,
+    SourceSplit,
+    load_split,
+    reading,
+    sniff,
+)
+
+__all__ = [
+    "FORMATS",
+    "Format",
+    "ReadOptions",
+    "Source",
+    "SourceSplit",
+    "load_split",
+    "read_source",
+]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format.
+
+    Parameters
+    ----------
+    name : str
+        As users write it.
+    description : str
+        One line, for help texts.
+    matches : callable, Path -> bool
+        Judges by content. May raise OSError.
+    read : callable, (Path, ReadOptions) -> Source
+        Raises DataSetError for anything that it cannot read.
+    """
+
+    name: str
+    description: str
+    matches: Callable[[Path], bool]
+    read: Callable[[Path, ReadOptions], Source]
+
+
+# In order of detection; no two of them match one file.
+FORMATS: dict[str, Format] = {
+    module.NAME: Format(module.NAME, module.DESCRIPTION, module.matches, module.read)
+    for module in (mnist_pickle, idx, cifar, npy, npz, digits)
+}
+
+# What a file that is none of these looks like.
+_FOREIGN = (
+    (b"\x89PNG", "a PNG picture"),
+    (b"\xff\xd8\xff", "a JPEG picture"),
+    (b"\x89HDF\r\n", "an HDF5 file"),
+    (b"CDF", "a netCDF file"),
+    (b"PAR1", "a Parquet file"),
+    (b"ARROW1", "an Arrow file"),
+    (b"PK", "a ZIP archive that is no .npz"),
+    (b"BZh", "a bzip2 file"),
+    (b"\xfd7zXZ", "an xz file"),
+    (b"%PDF", "a PDF document"),
+    (b"(", "a pickle of protocol 0 or 1"),
+)
+
+
+def read_source(
+    path: str | os.PathLike[str],
+    *,
+    format: str | None = None,
+    split: str = "train",
+    layout: str | None = None,
+) -> Source:
+    """Open a file, or a folder, with the importer that its content asks for.
+
+    Parameters
+    ----------
+    path : str or path
+        ``"digits"`` means scikit-learn's, unless a file or folder of that name exists.
+    format : str, optional
+        One of `FORMATS`, instead of detection.
+    split : str
+        The split's name where the file holds one unnamed array.
+    layout : {"CHW", "HWC"}, optional
+        Where the channels are, for .npy and .npz of colour pictures.
+
+    Returns
+    -------
+    Source
+
+    Raises
+    ------
+    InputError
+        If `format` or `layout` is not known.
+    DataSetError
+        If the path is missing, of no known format, truncated or damaged.
+    """
+    if layout not in (None, "CHW", "HWC"):
+        raise InputError(f"layout is {layout!r}; it is CHW (channels first) or HWC (last)")
+    path = Path(path)
+    options = ReadOptions(split=split, layout=layout)
+    with reading(path, "data"):
+        return _find(path, format).read(path, options)
+
+
+def _find(path: Path, name: str | None) -> Format:
+    known = ", ".join(FORMATS)
+    if name is not None:
+        if name not in FORMATS:
+            raise InputError(f"format {name!r} is not known; there are {known}")
+        if name != digits.NAME and not path.exists():
+            raise DataSetError(f"{path}: no such file or folder")
+        return FORMATS[name]
+    if digits.matches(path):
+        return FORMATS[digits.NAME]
+    if not path.exists():
+        raise DataSetError(f"{path}: no such file or folder")
+    if not (path.is_file() or path.is_dir()):
+        raise DataSetError(f"{path}: neither a file nor a folder")
+    for candidate in FORMATS.values():
+        if candidate.matches(path):
+            return candidate
+    raise DataSetError(
+        f"{path}: looks like {_describe(path)}, which cannot be imported; known formats are "
+        f"{known} (name one with --format if you know better)"
+    )
+
+
+def _describe(path: Path) -> str:
+    if path.is_dir():
+        n_entries = sum(1 for _ in path.iterdir())
+        return f"a folder of {n_entries} entries, none of them known"
+    if path.stat().st_size == 0:
+        return "an empty file"
+    head = sniff(path)
+    if not head:
+        return "a gzip file that is damaged or empty"
+    for magic, words in _FOREIGN:
+        if head.startswith(magic):
+            return words
+    text = all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head)
+    return "a text file" if text else f"unknown binary data (it starts with {head[:8].hex()})"

@@ -1,0 +1,242 @@
+"""Import a file into a data set: all of it, or nothing."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dkde.errors import DataSetError, InputError
+from dkde.storage.dataset import is_dataset
+from dkde.storage.importers import Source, SourceSplit, read_source
+from dkde.storage.importers.source import Array, image_dims
+from dkde.storage.writing import Progress, write_dataset
+
+_SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True)
+class _Options:
+    """What the user asked for, as it is recorded in the data set."""
+
+    format: str | None
+    split: str
+    scale: float | None
+    offset: float | None
+    image_shape: tuple[int, ...] | None
+    layout: str | None
+    shuffle_seed: int | None
+
+
+def import_dataset(
+    source: str | os.PathLike[str],
+    store: str | os.PathLike[str],
+    *,
+    format: str | None = None,
+    split: str = "train",
+    scale: float | None = None,
+    offset: float | None = None,
+    image_shape: Sequence[int] | None = None,
+    layout: str | None = None,
+    shuffle_seed: int | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> None:
+    """Import a file, or a folder, into a data set at `store`.
+
+    The data set is written beside `store` under a hidden name and renamed when it is complete:
+    `store` never holds half of it. Values are taken as they are, NaN and infinities included.
+
+    Parameters
+    ----------
+    source : str or path
+        See `dkde.storage.importers.read_source`; ``"digits"`` is scikit-learn's.
+    store : str or path
+        A local folder that does not exist yet, or is empty.
+    format : str, optional
+        Instead of detecting the format from the content.
+    split : str
+        The split's name where the source holds one unnamed array.
+    scale, offset : float, optional
+        Instead of the source's own: a value is ``raw * scale + offset``.
+    image_shape : sequence of int, optional
+        (H, W), or three numbers with `layout`, instead of the source's own.
+    layout : {"CHW", "HWC"}, optional
+        Where the channels are in rows of colour pictures.
+    shuffle_seed : int, optional
+        Permutes the split ``train``, and no other, by
+        ``numpy.random.RandomState(shuffle_seed).permutation(n)``. Takes the split's raw values
+        in memory; without it memory is a few tens of MB.
+    overwrite : bool
+        Replace a data set that `store` holds already. Anything else is never replaced.
+    progress : callable, optional
+        Called with (split, rows written, rows in all) after every chunk.
+
+    Raises
+    ------
+    InputError
+        If an option is not usable, or does not fit the source.
+    DataSetError
+        If the source cannot be read, or `store` cannot be written or is in the way.
+    """
+    options = _check_options(
+        _Options(
+            format, split, scale, offset,
+            None if image_shape is None else tuple(image_shape), layout, shuffle_seed,
+        )
+    )  # fmt: skip
+    target = _check_target(Path(source), store, overwrite)
+    found = read_source(source, format=format, split=split, layout=layout)
+    found = replace(found, splits=_check_splits(found, options))
+    try:
+        hidden = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        try:
+            # mkdtemp's folder is private; the one in it has the permissions that users expect.
+            write_dataset(
+                hidden / "new",
+                found.splits,
+                attributes=_recorded(found, options),
+                orders=_orders(found.splits, shuffle_seed),
+                progress=progress,
+            )
+            _move_into_place(hidden, target)
+        finally:
+            shutil.rmtree(hidden, ignore_errors=True)
+    except OSError as error:
+        raise DataSetError(f"{target}: could not be written ({error})") from error
+
+
+def _check_options(options: _Options) -> _Options:
+    if not _SPLIT_NAME.fullmatch(options.split):
+        raise InputError(f"split is {options.split!r}; use letters, digits, '_', '-' and '.'")
+    if options.scale is not None and not (math.isfinite(options.scale) and options.scale != 0):
+        raise InputError(f"scale is {options.scale}; it must be finite and not zero")
+    if options.offset is not None and not math.isfinite(options.offset):
+        raise InputError(f"offset is {options.offset}; it must be finite")
+    if options.layout not in (None, "CHW", "HWC"):
+        raise InputError(f"layout is {options.layout!r}; it is CHW (channels first) or HWC (last)")
+    shape = options.image_shape
+    if shape is not None:
+        if len(shape) not in (2, 3) or not all(isinstance(n, int) and n > 0 for n in shape):
+            raise InputError(f"image_shape is {shape}; it is two or three positive whole numbers")
+        if len(shape) == 3 and image_dims(shape, options.layout)[1] is None:
+            raise InputError(f"image_shape is {shape}: say with layout which of CHW or HWC it is")
+        if len(shape) == 2 and options.layout is not None:
+            raise InputError(f"layout is {options.layout}, but image_shape {shape} has no channels")
+    seed = options.shuffle_seed
+    if seed is not None and not (isinstance(seed, int | np.integer) and 0 <= seed < 2**32):
+        raise InputError(f"shuffle_seed is {seed}; it is a whole number from 0 to 2**32 - 1")
+    return replace(options, shuffle_seed=None if seed is None else int(seed))
+
+
+def _check_target(source: Path, store: str | os.PathLike[str], overwrite: bool) -> Path:
+    """The folder to write, if it may be written."""
+    if "://" in str(store):
+        raise InputError(f"{store}: data sets are imported into local folders; copy it from there")
+    target = Path(os.path.realpath(store))
+    if not target.parent.is_dir():
+        raise DataSetError(f"{store}: the folder {target.parent} does not exist; make it first")
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise DataSetError(f"{store}: the folder {target.parent} may not be written")
+    if source.exists() and Path(os.path.realpath(source)).is_relative_to(target):
+        raise DataSetError(f"{store}: the source {source} lies in it; choose another store")
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return target
+    if not (target.is_dir() and is_dataset(target)):
+        raise DataSetError(
+            f"{store}: exists and is no data set of dkde; it is never overwritten, choose "
+            "another path"
+        )
+    if not overwrite:
+        raise DataSetError(f"{store}: exists already; choose another path, or overwrite it")
+    return target
+
+
+def _check_splits(source: Source, options: _Options) -> tuple[SourceSplit, ...]:
+    """The splits with the user's decoding and picture shape, if these fit."""
+    names = [split.name for split in source.splits]
+    if options.shuffle_seed is not None and "train" not in names:
+        raise InputError(
+            f"shuffle_seed permutes the split train, and {source.path} has {', '.join(names)}"
+        )
+    for split in source.splits:
+        if not _SPLIT_NAME.fullmatch(split.name):
+            raise DataSetError(f"{source.path}: {split.name!r} cannot be the name of a split")
+        if split.n_features != source.splits[0].n_features:
+            raise DataSetError(
+                f"{source.path}: {split.name} has {split.n_features} features and {names[0]} has "
+                f"{source.splits[0].n_features}; splits of one data set must agree"
+            )
+    return tuple(_with_options(split, options) for split in source.splits)
+
+
+def _with_options(split: SourceSplit, options: _Options) -> SourceSplit:
+    shape, layout = split.image_shape, split.layout
+    if options.image_shape is not None:
+        shape, layout = image_dims(options.image_shape, options.layout)
+        if math.prod(options.image_shape) != split.n_features:
+            raise InputError(
+                f"image_shape {options.image_shape} is {math.prod(options.image_shape)} values, "
+                f"and a row of {split.name} has {split.n_features}"
+            )
+    elif options.layout is not None and options.layout != layout:
+        raise InputError(
+            f"layout is {options.layout}, but the rows of {split.name} have the layout "
+            f"{layout or 'of no colour picture'}; give the image_shape with it"
+        )
+    return replace(
+        split,
+        scale_factor=split.scale_factor if options.scale is None else float(options.scale),
+        add_offset=split.add_offset if options.offset is None else float(options.offset),
+        image_shape=shape,
+        layout=layout,
+    )
+
+
+def _orders(splits: Sequence[SourceSplit], seed: int | None) -> dict[str, Array]:
+    """The permutation of the split train, if there is a seed; the other splits keep their order."""
+    if seed is None:
+        return {}
+    (n,) = (split.n_rows for split in splits if split.name == "train")
+    return {"train": np.random.RandomState(seed).permutation(n)}
+
+
+def _recorded(source: Source, options: _Options) -> dict[str, Any]:
+    """The root attributes that say where the data set comes from."""
+    chosen = {key: value for key, value in vars(options).items() if value is not None}
+    return {
+        "source": source.path.name,
+        "source_format": source.format,
+        "source_checksum": source.checksum,
+        "import_options": chosen,
+        "dkde_version": _version(),
+    }
+
+
+def _move_into_place(hidden: Path, target: Path) -> None:
+    new, old = hidden / "new", hidden / "old"
+    replaced = target.exists()
+    if replaced:
+        target.rename(old)
+    try:
+        new.rename(target)
+    except BaseException:
+        if replaced:
+            old.rename(target)
+        raise
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("dkde")
+    except importlib.metadata.PackageNotFoundError:  # run from a checkout
+        return "unknown"

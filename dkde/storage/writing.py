@@ -1,0 +1,161 @@
+"""Write splits into a data set, chunk by chunk, in memory that does not grow with the rows."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from dkde.errors import DataSetError
+from dkde.storage.dataset import FORMAT, LABELS, chunk_rows, create_array
+from dkde.storage.importers import SourceSplit
+from dkde.storage.importers.source import Array, checked_batches
+
+Progress = Callable[[str, int, int], None]
+
+
+def write_dataset(
+    path: Path,
+    splits: Sequence[SourceSplit],
+    *,
+    attributes: Mapping[str, Any],
+    orders: Mapping[str, Array],
+    progress: Progress | None,
+) -> None:
+    """Write a data set into a new folder; until the last step it is marked as unfinished.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Must not exist yet.
+    splits : sequence of SourceSplit
+    attributes : mapping
+        For the root, JSON values.
+    orders : mapping of split to int array
+        Stored row i of the split is row ``order[i]`` of the source; others keep their order.
+    progress : callable or None
+        Called with (split, rows written, rows in all) after every chunk.
+
+    Raises
+    ------
+    DataSetError
+        If a source cannot be read to its end.
+    OSError
+        If the folder cannot be written.
+    """
+    path.mkdir()
+    root = zarr.create_group(path, zarr_format=3, attributes={"dkde_format": FORMAT})
+    for split in splits:
+        group = root.create_group(split.name)
+        _write_split(group, split, orders.get(split.name), progress)
+        _consolidate(path, split.name)
+    names = [split.name for split in splits]
+    root.attrs.update({**attributes, "splits": names, "complete": True})
+    _consolidate(path, None)
+
+
+def _write_split(
+    group: zarr.Group, split: SourceSplit, order: Array | None, progress: Progress | None
+) -> None:
+    n = split.n_rows
+    coding: dict[str, float] = {}
+    if split.scale_factor != 1:
+        coding["scale_factor"] = split.scale_factor
+    if split.add_offset != 0:
+        coding["add_offset"] = split.add_offset
+    x = create_array(group, "x", (n, split.n_features), split.dtype, coding)
+    digest = hashlib.sha256(
+        f"{split.dtype.newbyteorder('<').str} {n} {split.n_features} "
+        f"{split.scale_factor!r} {split.add_offset!r}\n".encode()
+    )
+    batches = checked_batches(split) if order is None else iter((_permuted(split, order),))
+    low, high = math.inf, -math.inf
+    start = 0
+    for rows in _regroup(batches, chunk_rows(split.n_features * split.dtype.itemsize)):
+        x[start : start + len(rows)] = rows
+        digest.update(rows.astype(split.dtype.newbyteorder("<"), copy=False).data)
+        low, high = _widen(low, high, rows)
+        start += len(rows)
+        if progress is not None:
+            progress(split.name, start, n)
+    ends = sorted(end * split.scale_factor + split.add_offset for end in (low, high))
+    if all(math.isfinite(end) for end in ends):
+        x.attrs["actual_range"] = ends
+    _write_index(group, split, order)
+    group.attrs["checksum"] = f"sha256:{digest.hexdigest()}"
+    if split.image_shape is not None:
+        group.attrs["image_shape"] = list(split.image_shape)
+    if split.layout is not None:
+        group.attrs["layout"] = split.layout
+
+
+def _write_index(group: zarr.Group, split: SourceSplit, order: Array | None) -> None:
+    """Write the labels and `source_row`, both in the stored order."""
+    int64 = np.dtype(np.int64)
+    for name in LABELS:
+        if name in split.labels:
+            values = split.labels[name]
+            if values.max() > np.iinfo(np.int64).max:
+                raise DataSetError(f"{split.name}: {name} holds numbers above 2**63 - 1")
+            stored = create_array(group, name, (split.n_rows,), int64)
+            stored[:] = (values if order is None else values[order]).astype(int64)
+    stored = create_array(group, "source_row", (split.n_rows,), int64)
+    step = chunk_rows(int64.itemsize)
+    for start in range(0, split.n_rows, step):
+        stop = min(start + step, split.n_rows)
+        stored[start:stop] = np.arange(start, stop) if order is None else order[start:stop]
+
+
+def _permuted(split: SourceSplit, order: Array) -> Array:
+    """All raw rows in `order`, scattered while they are read: one copy, and never two."""
+    position = np.empty_like(order)
+    position[order] = np.arange(len(order))
+    rows: Array = np.empty((split.n_rows, split.n_features), split.dtype)
+    start = 0
+    for batch in checked_batches(split):
+        rows[position[start : start + len(batch)]] = batch
+        start += len(batch)
+    return rows
+
+
+def _regroup(batches: Iterator[Array], size: int) -> Iterator[Array]:
+    """The same rows in arrays of `size`, so that every chunk is written once and whole."""
+    waiting: list[Array] = []
+    n_waiting = 0
+    for batch in batches:
+        start = 0
+        while start < len(batch):
+            part = batch[start : start + size - n_waiting]
+            waiting.append(part)
+            n_waiting += len(part)
+            start += len(part)
+            if n_waiting == size:
+                yield np.concatenate(waiting) if len(waiting) > 1 else part
+                waiting, n_waiting = [], 0
+    if waiting:
+        yield np.concatenate(waiting)
+
+
+def _widen(low: float, high: float, rows: Array) -> tuple[float, float]:
+    """The range of finite values so far; JSON has no infinity, and a range with one says little."""
+    least, greatest = rows.min(), rows.max()
+    if not (np.isfinite(least) and np.isfinite(greatest)):
+        rows = rows[np.isfinite(rows)]
+        if not rows.size:
+            return low, high
+        least, greatest = rows.min(), rows.max()
+    return min(low, float(least)), max(high, float(greatest))
+
+
+def _consolidate(path: Path, group: str | None) -> None:
+    with warnings.catch_warnings():
+        # Zarr v3 has consolidated metadata as an extension; readers that do not know it read
+        # the groups one by one, and xarray warns if it is not there.
+        warnings.filterwarnings("ignore", "Consolidated metadata", UserWarning)
+        zarr.consolidate_metadata(path, path=group, zarr_format=3)
