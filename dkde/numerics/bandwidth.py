@@ -1,6 +1,6 @@
 """Bandwidths: what users may write, checked, as an array."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +9,11 @@ from dkde.errors import InputError
 
 FloatArray = npt.NDArray[np.float64]
 
-_GRIDS = {"logspace": np.logspace, "geomspace": np.geomspace, "linspace": np.linspace}
+_GRIDS: dict[str, Callable[..., FloatArray]] = {
+    "logspace": np.logspace,
+    "geomspace": np.geomspace,
+    "linspace": np.linspace,
+}
 _HOW = "write 0.05,0.1,0.2 or logspace:-1:1:20 or geomspace:0.05:2:12"
 
 

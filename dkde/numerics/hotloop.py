@@ -47,7 +47,7 @@ def _negligible_below(kept, heaviest, n_train):  # type: ignore[no-untyped-def]
     return log(kept / (heaviest * n_train)) - NEGLIGIBLE if kept > 0 else -inf
 
 
-@_compile  # type: ignore[untyped-decorator]
+@_compile
 def exclude_groups(d2, query_groups, train_groups, weights, unit, eligible):  # type: ignore[no-untyped-def]
     """Put pairs of one group infinitely far, and add up the weight of the others."""
     for i in range(d2.shape[0]):
@@ -66,7 +66,7 @@ def hot_loop(kernel: Kernel, precision: str) -> HotLoop:
     # closure again over such a function, but not over a compiled dispatcher.
     log_profile, exponential = kernel.log_profile, EXPONENTIALS[precision]
 
-    @_compile  # type: ignore[untyped-decorator]
+    @_compile
     def accumulate(  # type: ignore[no-untyped-def]
         d2, weights, unit, lightest, n_train, inverse, nearest, sums, first
     ):
@@ -108,7 +108,7 @@ def hot_loop(kernel: Kernel, precision: str) -> HotLoop:
                     total += part
                 sums[k, row] += total * unit
 
-    @_compile  # type: ignore[untyped-decorator]
+    @_compile
     def recompute(  # type: ignore[no-untyped-def]
         d2, weights, unit, lightest, n_train, inverse, nearest, sums, first,
         query, train, query_bounds, train_bounds, tolerance, relative,
@@ -152,7 +152,7 @@ def hot_loop(kernel: Kernel, precision: str) -> HotLoop:
                     total += difference * difference
                 d2[i, j] = total
 
-    @_compile  # type: ignore[untyped-decorator]
+    @_compile
     def to_log_sums(inverse, nearest, sums, out):  # type: ignore[no-untyped-def]
         """Logs of the sums, no longer relative to the nearest pair."""
         for k in range(len(inverse)):

@@ -39,7 +39,7 @@ class Metric:
         return get_metric, (self.name,)
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
 def _products_to_distances(products, query_norms, train_norms):  # type: ignore[no-untyped-def]
     two, zero = products.dtype.type(2), products.dtype.type(0)
     for i in range(products.shape[0]):

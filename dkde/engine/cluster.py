@@ -1,0 +1,228 @@
+"""Where blocks run: the active Dask client's workers, or threads of this process."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dask
+import numpy as np
+import psutil
+from dask.utils import format_bytes, parse_bytes
+from distributed import Client, LocalCluster, default_client
+from zarr.storage import LocalStore, MemoryStore
+
+from dkde.engine.blocks import Task
+from dkde.engine.run import Pool, client_pool, thread_pool
+from dkde.engine.work import Work
+from dkde.errors import ClusterError, InputError, MemoryLimitError
+from dkde.numerics.bandwidth import FloatArray
+from dkde.numerics.kernels import get_kernel
+from dkde.numerics.metrics import get_metric
+from dkde.storage.rows import ArraySource, NpySource, Part, Rows, Side, ZarrSource
+
+_TIMEOUT = 10  # seconds that a scheduler has to answer
+
+
+def active_client() -> Client | None:
+    """The Dask client that is active in this process, if any."""
+    try:
+        return default_client()
+    except ValueError:
+        return None
+
+
+def n_processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def pool_for(work: Work) -> Iterator[Pool]:
+    """The active client's workers, found fit for the work; else threads of this process.
+
+    Raises
+    ------
+    ClusterError
+        When the workers cannot see the data.
+    MemoryLimitError
+        When the plan needs more memory than a worker has.
+    """
+    client = active_client()
+    if client is None:
+        with thread_pool(n_processors()) as pool:
+            yield pool
+    else:
+        check_workers(client, work)
+        with client_pool(client) as pool:
+            yield pool
+
+
+@contextmanager
+def connect(
+    address: str | None = None,
+    *,
+    scheduler_file: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
+    threads_per_worker: int = 1,
+    memory_limit: str | int | None = None,
+) -> Iterator[Client]:
+    """A client of a running scheduler, or of a new cluster on this machine.
+
+    Parameters
+    ----------
+    address : str, optional
+        Of a running scheduler; so is ``scheduler_file``. With neither, the one that Dask's
+        configuration names (``scheduler-address``), unless the other options ask for a new
+        cluster, which has one-thread processes on this machine, as many as processors.
+    memory_limit : str or int, optional
+        For each worker, in bytes or as ``"2GB"``; by default its share of the memory.
+
+    Raises
+    ------
+    ClusterError
+        When no scheduler answers within 10 s.
+    """
+    given = address is not None or scheduler_file is not None
+    local = workers is not None or memory_limit is not None or threads_per_worker != 1
+    if given and local:
+        raise InputError("a running scheduler has workers already; leave out the local options")
+    address = address or (None if given or local else dask.config.get("scheduler-address", None))
+    if address is not None or scheduler_file is not None:
+        with _remote(address, scheduler_file) as client:
+            yield client
+    else:
+        with _local(workers or n_processors(), threads_per_worker, memory_limit) as client:
+            yield client
+
+
+@contextmanager
+def _remote(address: str | None, scheduler_file: str | os.PathLike[str] | None) -> Iterator[Client]:
+    where = address if address is not None else scheduler_file
+    if scheduler_file is not None and not Path(scheduler_file).is_file():
+        raise ClusterError(f"{scheduler_file}: no such scheduler file; is the scheduler running?")
+    try:
+        client = Client(address, scheduler_file=scheduler_file, timeout=_TIMEOUT)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise ClusterError(
+            f"no scheduler answers at {where} ({type(error).__name__}); "
+            "check the address and that it is running"
+        ) from error
+    with client:
+        if not client.nthreads():
+            try:
+                client.wait_for_workers(1, timeout=_TIMEOUT)
+            except TimeoutError:
+                raise ClusterError(f"the scheduler at {where} has no workers; start some") from None
+        yield client
+
+
+@contextmanager
+def _local(
+    n_workers: int, threads_per_worker: int, memory_limit: str | int | None
+) -> Iterator[Client]:
+    try:
+        limit = "auto" if memory_limit is None else parse_bytes(memory_limit)
+    except ValueError:
+        raise InputError(f"memory limit {memory_limit!r} is no size; write 600MB or 4GiB") from None
+    if n_workers < 1 or threads_per_worker < 1:
+        raise InputError("workers and threads per worker must be at least 1")
+    with (
+        tempfile.TemporaryDirectory(prefix="dkde-") as folder,
+        LocalCluster(
+            n_workers=n_workers,
+            threads_per_worker=threads_per_worker,
+            processes=True,
+            memory_limit=limit,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            local_directory=folder,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+def check_workers(client: Client, work: Work) -> None:
+    """Refuse work that the client's workers cannot do.
+
+    Raises
+    ------
+    ClusterError
+        When a side is in this process' memory only, or on a path that a worker cannot see.
+    MemoryLimitError
+        When a worker would pause: baseline and plan exceed its limit.
+    """
+    parts = [*work.query.rows.parts, *work.train.rows.parts]
+    if any(isinstance(_zarr_store(part), MemoryStore) for part in parts):
+        raise ClusterError(
+            "a Zarr MemoryStore lives in this process, and workers would each get a copy; "
+            "write it to a folder, or pass its values as a NumPy array"
+        )
+    paths = sorted({str(path) for part in parts if (path := _local_path(part)) is not None})
+    for worker, missing in client.run(_missing, paths).items():
+        if missing:
+            raise ClusterError(
+                f"worker {worker} cannot see {missing[0]}; put it on storage that all workers share"
+            )
+    _check_memory(client, work)
+
+
+def _check_memory(client: Client, work: Work) -> None:
+    pause = dask.config.get("distributed.worker.memory.pause", 0.8) or 1.0
+    baselines = client.run(warm_up, work.task.precision)
+    for worker, info in client.scheduler_info(n_workers=-1)["workers"].items():
+        limit = info["memory_limit"]
+        if not limit or worker not in baselines:
+            continue
+        blocks = work.plan.block_bytes * info["nthreads"] + work.plan.resident_bytes
+        if baselines[worker] + blocks > pause * limit:
+            raise MemoryLimitError(
+                f"blocks need {format_bytes(blocks)} beside the {format_bytes(baselines[worker])} "
+                f"of an idle worker, and worker {worker} pauses at {pause:.0%} of its "
+                f"{format_bytes(limit)}; raise the memory limit, or use fewer threads per worker"
+            )
+
+
+def warm_up(precision: str = "float64") -> int:
+    """Load or compile the hot loop, as a worker does for its first block.
+
+    Returns
+    -------
+    int
+        Bytes that this process then occupies: what a worker takes before any block.
+    """
+    values = np.array([[0.0, 0.25], [0.5, 1.0]])
+    rows = Rows((Part(ArraySource(values), 0, 2, "warm-up"),))
+    bandwidths: FloatArray = np.array([1.0])
+    task = Task.between(
+        rows, rows,
+        kernel=get_kernel("gaussian"), metric=get_metric("euclidean"),
+        bandwidths=bandwidths, precision="float32" if precision == "float32" else "float64",
+    )  # fmt: skip
+    work = Work.of(Side(rows), Side(rows), task)
+    work.log_density([work.block(work.reference(), 0, 0)])
+    return int(psutil.Process().memory_info().rss)
+
+
+def measure_baseline(precision: str = "float64") -> int:
+    """Bytes of a worker before any block, measured in one that is started for it."""
+    with connect(workers=1) as client:
+        return int(max(client.run(warm_up, precision).values()))
+
+
+def _missing(paths: list[str]) -> list[str]:
+    return [path for path in paths if not Path(path).exists()]
+
+
+def _zarr_store(part: Part) -> Any:
+    return part.source.array.store if isinstance(part.source, ZarrSource) else None
+
+
+def _local_path(part: Part) -> Path | None:
+    if isinstance(part.source, NpySource):
+        return Path(part.source.path).absolute()
+    store = _zarr_store(part)
+    return Path(store.root).absolute() if isinstance(store, LocalStore) else None

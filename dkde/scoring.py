@@ -1,0 +1,359 @@
+"""Log-densities and bandwidth sweeps: the three layers put together."""
+
+import json
+import os
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from dkde.engine.blocks import Task
+from dkde.engine.cluster import active_client, check_workers, pool_for
+from dkde.engine.graph import lazy_log_density
+from dkde.engine.provenance import describe_work, versions
+from dkde.engine.run import Progress, run
+from dkde.engine.work import Work
+from dkde.errors import InputError
+from dkde.numerics.bandwidth import FloatArray, check_bandwidths
+from dkde.numerics.frame import Precision
+from dkde.numerics.kernels import Kernel, get_kernel
+from dkde.numerics.metrics import Metric, get_metric
+from dkde.sides import Operand, check_apart, check_same_features, operand, side
+from dkde.statistics import choose_best, default_bandwidths, summarise
+from dkde.storage.results import check_free, write_result
+from dkde.storage.selectors import Catalog
+
+_LOG_DENSITY = {"units": "nats", "long_name": "log-density"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is computed for each pair, and how the pairs are cut.
+
+    Parameters
+    ----------
+    block_rows, panel_rows : int, optional
+        Query and training rows of a block, instead of the plan's own.
+    """
+
+    kernel: str | Kernel = "gaussian"
+    metric: str | Metric = "euclidean"
+    precision: str = "float64"
+    block_rows: int | None = None
+    panel_rows: int | None = None
+
+    def task(self, query: Operand, train: Operand, bandwidths: FloatArray) -> Task:
+        return Task.between(
+            query.rows,
+            train.rows,
+            kernel=get_kernel(self.kernel),
+            metric=get_metric(self.metric),
+            bandwidths=bandwidths,
+            precision=_check_precision(self.precision),
+        )
+
+    def work(self, query: Operand, train: Operand, bandwidths: FloatArray, **sides: Any) -> Work:
+        """The work of scoring query under train; ``sides`` are weights and groups."""
+        for name, rows in (("block_rows", self.block_rows), ("panel_rows", self.panel_rows)):
+            if rows is not None and rows < 1:
+                raise InputError(f"{name} is {rows}; a block has at least one row")
+        return Work.of(
+            side(query, groups=sides.get("groups"), role="query"),
+            side(train, sides.get("weights"), sides.get("train_groups")),
+            self.task(query, train, bandwidths),
+            query_rows=self.block_rows,
+            panel_rows=self.panel_rows,
+        )
+
+
+def log_density(
+    query: Any,
+    train: Any,
+    bandwidth: float | npt.ArrayLike,
+    *,
+    kernel: str | Kernel = "gaussian",
+    metric: str | Metric = "euclidean",
+    precision: str = "float64",
+    weights: Any = None,
+    groups: Any = None,
+    train_groups: Any = None,
+    source: str | None = None,
+    block_rows: int | None = None,
+    panel_rows: int | None = None,
+) -> Any:
+    """Log-density of each query row under a kernel density estimate of the training rows.
+
+    Parameters
+    ----------
+    query, train : array (rows, features)
+        NumPy, Dask or xarray; a split of :func:`dkde.open_dataset`; a Zarr array (CF's
+        ``scale_factor`` and ``add_offset`` heeded); or a selector such as
+        ``"mnist.zarr::train[:10000]"``.
+    bandwidth : float or sequence of float
+        In units of the data. All of a sequence come from one pass over the pairs.
+    kernel : str
+        ``"gaussian"``.
+    metric : str
+        ``"euclidean"``.
+    precision : {"float64", "float32"}
+        float64 keeps within 1e-9 max(1, |log p|) of the exact value. float32 halves time and
+        memory, for errors of about 1e-6 relative.
+    weights : array (train rows,), optional
+        Non-negative, on any scale. Rows of weight zero do not count.
+    groups, train_groups : arrays of int, (query rows,) and (train rows,), optional
+        Pairs whose groups are equal do not count: with row numbers on both sides, this is
+        leave-one-out.
+    source : str, optional
+        The data set that selectors without one refer to.
+    block_rows, panel_rows : int, optional
+        Query and training rows of a block. The plan chooses well; results differ in the
+        last bits only.
+
+    Returns
+    -------
+    array (rows,), or (bandwidth, rows) for a sequence of bandwidths
+        In nats. NumPy, computed now, for a NumPy query; for any other a lazy array of its
+        kind (an xarray.DataArray for a selector), with the dims and coordinates of its rows.
+        NaN for a query for which no pair counts.
+
+    Raises
+    ------
+    InputError
+        For sides, bandwidths or options that cannot be used.
+    DataSetError
+        For a selector whose source cannot be opened.
+
+    Examples
+    --------
+    >>> import dkde, numpy as np
+    >>> rows = np.array([[0.0], [1.0], [4.0]])
+    >>> dkde.log_density(rows, rows, 1.0).round(4)
+    array([-1.5434, -1.5358, -2.0085])
+    """
+    catalog = Catalog(source)
+    q, t = operand(query, "query", catalog), operand(train, "train", catalog)
+    check_same_features(q, t, "query")
+    bandwidths = check_bandwidths(bandwidth)
+    if (groups is None) != (train_groups is None):
+        raise InputError("groups and train_groups go together; one of them is missing")
+    options = Options(kernel, metric, precision, block_rows, panel_rows)
+    work = options.work(q, t, bandwidths, weights=weights, groups=groups, train_groups=train_groups)
+    scalar = np.ndim(bandwidth) == 0
+    if q.form == "numpy":
+        with pool_for(work) as pool:
+            values = run(work, pool)
+        return values[0] if scalar else values
+    client = active_client()
+    if client is not None:
+        check_workers(client, work)
+    lazy = lazy_log_density(work, client)
+    if q.form == "dask":
+        return lazy[0] if scalar else lazy
+    array = xr.DataArray(
+        lazy,
+        dims=("bandwidth", q.dim),
+        coords={"bandwidth": bandwidths, **q.labels()},
+        name="log_density",
+        attrs=_LOG_DENSITY,
+    )
+    return array.isel(bandwidth=0) if scalar else array
+
+
+def score(
+    query: Any,
+    train: Any,
+    bandwidth: float | npt.ArrayLike,
+    *,
+    kernel: str | Kernel = "gaussian",
+    metric: str | Metric = "euclidean",
+    precision: str = "float64",
+    weights: Any = None,
+    source: str | None = None,
+    output: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    block_rows: int | None = None,
+    panel_rows: int | None = None,
+) -> xr.Dataset:
+    """Score the query rows now: their log-densities, the mean and its standard error.
+
+    Parameters
+    ----------
+    query, train, bandwidth, kernel, metric, precision, weights, source, block_rows, panel_rows
+        As for :func:`log_density`.
+    output : path, optional
+        A Zarr store to write the result to; must not exist unless ``overwrite``.
+    progress : callable, optional
+        Called with (pairs done, pairs in all).
+
+    Returns
+    -------
+    xarray.Dataset
+        ``log_density (bandwidth, sample)`` in nats; ``mean_log_likelihood``,
+        ``standard_error``, ``bits_per_dimension`` and ``n_zero_density`` ``(bandwidth)``; the
+        query's coordinates; versions, plan and inputs as JSON in ``attrs["provenance"]``.
+
+    Raises
+    ------
+    InputError, DataSetError, MemoryLimitError, ClusterError
+    """
+    if output is not None:
+        check_free(output, overwrite=overwrite)
+    start = perf_counter()
+    catalog = Catalog(source)
+    q, t = operand(query, "query", catalog), operand(train, "train", catalog)
+    check_same_features(q, t, "query")
+    bandwidths = check_bandwidths(bandwidth)
+    options = Options(kernel, metric, precision, block_rows, panel_rows)
+    work = options.work(q, t, bandwidths, weights=weights)
+    with pool_for(work) as pool:
+        values = run(work, pool, progress)
+    result = xr.Dataset(
+        _scores(values, t.rows.n_features, "sample"),
+        coords={"bandwidth": bandwidths, **_as_sample(q, "sample")},
+        attrs=_attributes(perf_counter() - start, score=work),
+    )
+    return _delivered(result, output, overwrite)
+
+
+def sweep(
+    *,
+    train: Any,
+    valid: Any,
+    bandwidths: npt.ArrayLike | None = None,
+    test: Any = None,
+    kernel: str | Kernel = "gaussian",
+    metric: str | Metric = "euclidean",
+    precision: str = "float64",
+    weights: Any = None,
+    source: str | None = None,
+    output: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    block_rows: int | None = None,
+    panel_rows: int | None = None,
+) -> xr.Dataset:
+    """Score the validation rows at all bandwidths, and the test rows at the best of them.
+
+    Parameters
+    ----------
+    train, valid, test : sides, as for :func:`log_density`
+        None may share rows with train.
+    bandwidths : sequence of float, optional
+        By default a grid around the scale of the data: the distance of nearest neighbours
+        over the square root of the number of features, times 1/4 to 4.
+    kernel, metric, precision, weights, source, block_rows, panel_rows
+        As for :func:`log_density`.
+    output, overwrite, progress
+        As for :func:`score`.
+
+    Returns
+    -------
+    xarray.Dataset
+        As from :func:`score` for the validation rows; with ``best_bandwidth``, whose mean
+        log-likelihood is the highest among the finite ones; and for test rows
+        ``test_log_density (test_sample)``, ``test_mean_log_likelihood``,
+        ``test_standard_error``, ``test_bits_per_dimension`` and ``test_n_zero_density`` at it.
+
+    Raises
+    ------
+    InputError, DataSetError, MemoryLimitError, ClusterError
+
+    Examples
+    --------
+    >>> import dkde
+    >>> result = dkde.sweep(train="train", valid="valid", test="test", source="digits",
+    ...                     bandwidths=[1, 2, 4])
+    >>> float(result.best_bandwidth)
+    2.0
+    """
+    if output is not None:
+        check_free(output, overwrite=overwrite)
+    start = perf_counter()
+    catalog = Catalog(source)
+    t, v = operand(train, "train", catalog), operand(valid, "valid", catalog)
+    queries = {"valid": v} | ({} if test is None else {"test": operand(test, "test", catalog)})
+    for role, q in queries.items():
+        check_same_features(q, t, role)
+        check_apart(t, q, role)
+    grid = default_bandwidths(t.rows) if bandwidths is None else check_bandwidths(bandwidths)
+    options = Options(kernel, metric, precision, block_rows, panel_rows)
+    works = {"valid": options.work(v, t, grid, weights=weights)}
+    with pool_for(works["valid"]) as pool:
+        values = run(works["valid"], pool, progress)
+    variables = _scores(values, t.rows.n_features, "sample")
+    best = choose_best(grid, variables["mean_log_likelihood"][1])
+    variables["best_bandwidth"] = ((), best, {"long_name": "bandwidth of the highest mean"})
+    coords: dict[Any, Any] = {"bandwidth": grid, **_as_sample(v, "sample")}
+    if test is not None:
+        q = queries["test"]
+        works["test"] = options.work(q, t, np.array([best]), weights=weights)
+        with pool_for(works["test"]) as pool:
+            values = run(works["test"], pool, progress)
+        scores = _scores(values, t.rows.n_features, "test_sample")
+        variables |= {f"test_{name}": _at_best(entry) for name, entry in scores.items()}
+        coords |= {
+            name if str(name).startswith("test_") else f"test_{name}": values
+            for name, values in _as_sample(q, "test_sample").items()
+        }
+    attributes = _attributes(perf_counter() - start, **works)
+    return _delivered(xr.Dataset(variables, coords, attributes), output, overwrite)
+
+
+def _check_precision(precision: str) -> Precision:
+    if precision == "float64":
+        return "float64"
+    if precision == "float32":
+        return "float32"
+    raise InputError(f"precision {precision!r} is not known; choose float64 or float32")
+
+
+def _scores(values: FloatArray, n_features: int, dim: str) -> dict[str, Any]:
+    """Dataset variables from log-densities (bandwidth, rows)."""
+    return {
+        "log_density": (("bandwidth", dim), values, _LOG_DENSITY),
+        **{
+            name: ("bandwidth", numbers, attributes)
+            for name, (numbers, attributes) in summarise(values, n_features).items()
+        },
+    }
+
+
+def _at_best(entry: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+    """A variable whose first dimension is the one bandwidth that there is, without it."""
+    dims, values, attributes = entry
+    rest = () if dims == "bandwidth" else dims[1:]
+    return rest, values[0], attributes
+
+
+def _as_sample(q: Operand, dim: str) -> dict[Any, Any]:
+    """A query's coordinates along a dimension of that name."""
+    labels = xr.Dataset(coords=dict(q.labels()))
+    if q.dim in labels.dims:
+        labels = labels.rename({q.dim: dim}) if q.dim != dim else labels
+    return {name: (dim, np.asarray(coord.values)) for name, coord in labels.coords.items()}
+
+
+def _attributes(seconds: float, **works: Work) -> dict[str, Any]:
+    provenance = {
+        "versions": versions(),
+        **{name: describe_work(work) for name, work in works.items()},
+    }
+    return {
+        "Conventions": "CF-1.11",
+        "title": "Kernel density estimate",
+        "seconds": seconds,
+        "n_features": next(iter(works.values())).plan.n_features,
+        "provenance": json.dumps(provenance),
+    }
+
+
+def _delivered(
+    result: xr.Dataset, output: str | os.PathLike[str] | None, overwrite: bool
+) -> xr.Dataset:
+    if output is not None:
+        write_result(result, output, overwrite=overwrite)
+    return result

@@ -1,0 +1,100 @@
+"""From log-densities to the figures that are reported, and to a grid that suits the data."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from dkde.errors import InputError
+from dkde.numerics.bandwidth import FloatArray
+from dkde.storage.rows import Rows
+
+_GRID_LENGTH = 16
+_GRID_REACH = 4.0
+_SAMPLE_ROWS = 512
+
+Figures = dict[str, tuple[Any, dict[str, str]]]
+
+
+def summarise(log_density: FloatArray, n_features: int) -> Figures:
+    """Mean log-likelihood of rows, and what belongs beside it, at each bandwidth.
+
+    Parameters
+    ----------
+    log_density : array (n_bandwidths, rows), in nats
+
+    Returns
+    -------
+    dict of name to (array (n_bandwidths,), attributes)
+        ``mean_log_likelihood`` in nats a row; ``standard_error`` of it, std (ddof = 1) over
+        the root of the number of rows, NaN for one row; ``bits_per_dimension``, minus the
+        mean over (features ln 2); ``n_zero_density``, how many rows have none. Where there
+        are such rows the mean is -inf and its standard error NaN.
+    """
+    n_rows = log_density.shape[1]
+    zero = np.isneginf(log_density).sum(axis=1)
+    mean = log_density.mean(axis=1)
+    error = np.full(len(mean), np.nan)
+    if n_rows > 1:
+        some = zero == 0
+        error[some] = log_density[some].std(axis=1, ddof=1) / np.sqrt(n_rows)
+    return {
+        "mean_log_likelihood": (mean, {"units": "nats"}),
+        "standard_error": (error, {"units": "nats"}),
+        "bits_per_dimension": (-mean / (n_features * np.log(2)), {"units": "bits"}),
+        "n_zero_density": (zero, {"units": "rows"}),
+    }
+
+
+def choose_best(bandwidths: FloatArray, means: FloatArray) -> float:
+    """The bandwidth of the highest finite mean; warns if it is the grid's least or greatest.
+
+    Raises
+    ------
+    InputError
+        When no mean is finite.
+
+    Examples
+    --------
+    >>> choose_best(np.array([1.0, 2.0, 4.0]), np.array([-np.inf, -3.0, -4.0]))
+    2.0
+    """
+    finite = np.isfinite(means)
+    if not finite.any():
+        raise InputError(
+            "no bandwidth gives every validation row a finite log-density; try larger ones"
+        )
+    best = float(bandwidths[np.where(finite, means, -np.inf).argmax()])
+    edges = {bandwidths.min(): "least", bandwidths.max(): "greatest"}
+    if len(bandwidths) > 1 and best in edges:
+        warnings.warn(
+            f"the best bandwidth, {best:g}, is the {edges[best]} of the grid; "
+            "a better one may lie beyond it",
+            stacklevel=3,
+        )
+    return best
+
+
+def default_bandwidths(rows: Rows) -> FloatArray:
+    """A grid around the scale of the data, from its first rows.
+
+    In d dimensions a Gaussian of bandwidth h reaches about h sqrt(d); the best bandwidth lies
+    where that is about as far as the nearest neighbour.
+    """
+    sample = rows.read(0, min(rows.n_rows, _SAMPLE_ROWS), decode=True).astype(np.float64)
+    sample = sample[np.isfinite(sample).all(axis=1)]
+    scale = _neighbour_distance(sample - sample.mean(axis=0)) if len(sample) > 1 else 0.0
+    scale = scale / np.sqrt(rows.n_features) if scale > 0 else 1.0
+    grid = np.geomspace(scale / _GRID_REACH, scale * _GRID_REACH, _GRID_LENGTH)
+    # Three digits are kinder to the eye, and distinct on this grid.
+    return np.array([float(f"{h:.3g}") for h in grid])
+
+
+def _neighbour_distance(sample: FloatArray) -> float:
+    """Median distance to the nearest row that is not the same; 0 if all are."""
+    norms = (sample**2).sum(axis=1)
+    d2 = norms[:, None] + norms - 2 * sample @ sample.T
+    d2[d2 <= 1e-12 * norms.max()] = np.inf
+    nearest = d2.min(axis=1)
+    nearest = nearest[np.isfinite(nearest)]
+    return float(np.sqrt(np.median(nearest))) if len(nearest) else 0.0
