@@ -121,6 +121,7 @@ def score_block(
         for start, train_values, weights, groups in _read_ahead(reads):
             norms = sums.add(train_values, weights, groups)
             _check_finite(train_values, norms, train.rows, start)
+            del train_values  # before the next but one is read
         return sums.log_sums()
 
 
@@ -168,6 +169,6 @@ def _read_ahead(reads: Iterable[Callable[[], T]]) -> Iterator[T]:
             behind, ahead = ahead, reader.submit(read)
             if behind is not None:
                 yield behind.result()
-                del behind
+                behind = None
         if ahead is not None:
             yield ahead.result()

@@ -15,8 +15,8 @@ from dkde.numerics.bandwidth import FloatArray
 from dkde.storage.rows import ArraySource, Part, Rows, RowSource, Side, ZarrSource
 
 # Beside the array that a read returns, how often storage holds the bytes while reading: Zarr
-# the compressed chunk and the decoded one; a Dask graph the input of its last step as well.
-_COPIES = {ZarrSource: 1, DaskSource: 2}
+# the compressed chunks and the decoded ones; a Dask graph the input of its last step as well.
+_COPIES = {ZarrSource: 2, DaskSource: 3}
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,7 +36,8 @@ def parse_bandwidths(text: str) -> FloatArray:
     try:
         if name in _GRIDS:
             start, stop, number = arguments
-            values = _GRIDS[name](float(start), float(stop), int(number))
+            with np.errstate(over="ignore", invalid="ignore"):  # the check finds those
+                values = _GRIDS[name](float(start), float(stop), int(number))
         else:
             values = np.array([float(part) for part in text.split(",") if part.strip()])
     except (ValueError, OverflowError):

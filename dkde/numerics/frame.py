@@ -68,7 +68,8 @@ class Points:
     coordinates : array (rows, n_features)
         ``values - reference`` in the frame's precision.
     norms : array (rows,), float64
-        Squared lengths of the coordinates; not finite where a value is not.
+        Squared lengths of the coordinates; not finite where a value is not, or where a
+        squared distance might overflow.
     """
 
     values: Array
@@ -84,6 +85,9 @@ class Points:
             # The difference is taken in float64 whatever the two dtypes are.
             np.subtract(values, frame.reference, out=out, casting="same_kind")
             norms = np.einsum("ij,ij->i", out, out, dtype=np.float64)
+        # A squared distance is up to 4 times the larger norm, and an overflow would look like
+        # a row that does not count.
+        norms[norms > np.finfo(frame.dtype).max / 4] = np.inf
         return cls(values, out, norms)
 
     def __getitem__(self, rows: slice) -> "Points":

@@ -90,7 +90,8 @@ def hot_loop(kernel: Kernel, precision: str) -> HotLoop:
                 for k in range(len(inverse)):
                     if sums[k, row] > 0:
                         drop = log_profile(nearest[row] * inverse[k])
-                        sums[k, row] *= exp(drop - log_profile(least * inverse[k]))
+                        drop -= log_profile(least * inverse[k])
+                        sums[k, row] *= exp(min(drop, 0.0))
                 nearest[row] = least
             for k in range(len(inverse)):
                 scale = number(inverse[k])
@@ -106,6 +107,10 @@ def hot_loop(kernel: Kernel, precision: str) -> HotLoop:
                     for j in range(chunk * _CHUNK, min((chunk + 1) * _CHUNK, d2.shape[1])):
                         part += weights[j] * exponential(log_profile(d2[i, j] * scale) - top)
                     total += part
+                # The exponent of the nearest pair is 0 but for rounding, which at 1e19 (in
+                # float32 1e9) is thousands: it must not make that pair vanish.
+                if nearer and log_profile(nearest[row] * inverse[k]) > -inf:
+                    total = max(total, lightest / unit)
                 sums[k, row] += total * unit
 
     @_compile
@@ -144,7 +149,7 @@ def hot_loop(kernel: Kernel, precision: str) -> HotLoop:
                 if d2[i, j] == inf:
                     continue
                 lower = max(d2[i, j] - query_bounds[i] - train_bounds[j], 0.0)
-                if log_profile(lower * inverse[k]) - top < enough:
+                if lower > upper and log_profile(lower * inverse[k]) - top < enough:
                     continue
                 total = 0.0
                 for feature in range(query.shape[1]):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import log
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,21 @@ class Accuracy:
 # left to the exponentials and sums. float32 cannot do better than relative to the distance.
 ACCURACY = {"float64": Accuracy(5e-10, 0.0), "float32": Accuracy(1e-4, 1e-4)}
 
+# Weights further apart than so many powers of two are summed apart: kernels relative to the
+# nearest pair's underflow at exp(-708) and exp(-87), where a nearest row of next to no weight
+# would hide the heavy ones behind it. Ordinary weights are all in one band.
+_BAND_BITS = {"float64": 512, "float32": 80}
+
+
+@dataclass(frozen=True, eq=False)
+class _Band:
+    """Sums over the training rows whose weights are about ``2**shift``, in units of it."""
+
+    shift: int
+    nearest: FloatArray
+    sums: FloatArray
+    eligible: FloatArray
+
 
 class PairSums:
     """Log-sums of a block of query rows over the training rows that are added.
@@ -76,11 +92,8 @@ class PairSums:
         self._loop = hot_loop(kernel, frame.precision)
         self._order = np.argsort(-bandwidths)
         self._inverse = (frame.unit / bandwidths[self._order]) ** 2
-        rows = len(self._query)
-        self._nearest = np.full(rows, np.inf)
-        self._sums = np.zeros((len(bandwidths), rows))
-        self._eligible = np.zeros(rows)
-        self._tile = np.empty(min(QUERY_TILE, rows) * TRAIN_TILE, frame.dtype)
+        self._bands: dict[int, _Band] = {}
+        self._tile = np.empty(min(QUERY_TILE, len(query)) * TRAIN_TILE, frame.dtype)
         self._coordinates = np.empty((TRAIN_TILE, frame.n_features), frame.dtype)
 
     @property
@@ -112,29 +125,48 @@ class PairSums:
             rows = slice(start, start + len(train))
             norms[rows] = train.norms
             tile_weights = np.ones(len(train)) if weights is None else weights[rows]
-            self._add_tile(train, tile_weights, None if groups is None else groups[rows])
+            tile_groups = None if groups is None else groups[rows]
+            for band, band_weights in self._split(tile_weights):
+                self._add_tile(band, train, band_weights, tile_groups)
         return norms
 
     def log_sums(self) -> FloatArray:
         """The partial result (n_bandwidths + 1, rows), as in :mod:`dkde.numerics.logsum`."""
-        sorted_sums = np.empty_like(self._sums)
-        self._loop.to_log_sums(self._inverse, self._nearest, self._sums, sorted_sums)
-        result = logsum.identity(len(self._sums), len(self._query))
+        nothing = logsum.identity(len(self._inverse), len(self._query))
+        return logsum.combine([nothing, *map(self._band_log_sums, self._bands.values())])
+
+    def _band_log_sums(self, band: _Band) -> FloatArray:
+        sorted_sums = np.empty_like(band.sums)
+        self._loop.to_log_sums(self._inverse, band.nearest, band.sums, sorted_sums)
+        result = logsum.identity(*band.sums.shape)
         result[self._order] = sorted_sums
         with np.errstate(divide="ignore"):
-            result[-1] = np.log(self._eligible)
-        return result
+            result[-1] = np.log(band.eligible)
+        return result + band.shift * log(2)
+
+    def _split(self, weights: FloatArray) -> Iterator[tuple[_Band, FloatArray]]:
+        """For each band that has some: the weights in its unit, those of the others zero."""
+        bits = _BAND_BITS[self._frame.precision]
+        _, exponents = np.frexp(weights)
+        shifts = bits * np.rint(exponents / bits).astype(np.int64)
+        for shift in map(int, np.unique(shifts[weights > 0])):
+            if shift not in self._bands:
+                n_bandwidths, rows = len(self._inverse), len(self._query)
+                self._bands[shift] = _Band(
+                    shift, np.full(rows, np.inf), np.zeros((n_bandwidths, rows)), np.zeros(rows)
+                )
+            mine = np.where(shifts == shift, weights, 0.0)
+            yield self._bands[shift], np.ldexp(mine, -shift)
 
     def _train_tiles(self, values: Array) -> Iterator[tuple[int, Points]]:
         for start in range(0, len(values), TRAIN_TILE):
             tile = values[start : start + TRAIN_TILE]
             yield start, Points.of(tile, self._frame, out=self._coordinates[: len(tile)])
 
-    def _add_tile(self, train: Points, weights: FloatArray, groups: Groups | None) -> None:
-        heaviest = weights.max()
-        if not heaviest > 0:
-            return
-        counts = weights > 0
+    def _add_tile(
+        self, band: _Band, train: Points, weights: FloatArray, groups: Groups | None
+    ) -> None:
+        heaviest, counts = weights.max(), weights > 0
         largest_norm = max(self._query.norms.max(), train.norms.max())
         rounding = self._metric.rounding(self._frame, largest_norm)
         # Rows of weight zero are put infinitely far: they must not be anyone's nearest.
@@ -148,11 +180,11 @@ class PairSums:
             self._metric.squared_distances(query, train, d2)
             rows = slice(first, first + len(query))
             if self._groups is None:
-                self._eligible[rows] += weights.sum()
+                band.eligible[rows] += weights.sum()
             else:
                 mine = self._groups[rows]
-                exclude_groups(d2, mine, groups, scaled, heaviest, self._eligible[rows])
-            state = (*pairs, self._inverse, self._nearest, self._sums, first)
+                exclude_groups(d2, mine, groups, scaled, heaviest, band.eligible[rows])
+            state = (*pairs, self._inverse, band.nearest, band.sums, first)
             if rounding > 0:
                 self._recompute(d2, state, query, train, rounding)
             self._loop.accumulate(d2, *state)

@@ -1,0 +1,119 @@
+"""What a piece of work would cost, without doing it."""
+
+from typing import Any
+
+import numpy.typing as npt
+
+from dkde.engine.cluster import (
+    active_client,
+    check_limit,
+    measure_baseline,
+    n_processors,
+    parse_limit,
+)
+from dkde.engine.estimate import estimate_seconds
+from dkde.errors import InputError
+from dkde.numerics.bandwidth import check_bandwidths
+from dkde.numerics.kernels import Kernel
+from dkde.numerics.metrics import Metric
+from dkde.scoring import Options
+from dkde.sides import catalog_of, check_same_features, operand
+from dkde.statistics import default_bandwidths
+from dkde.storage.selectors import Catalog
+
+
+def plan(
+    *,
+    query: Any,
+    train: Any,
+    bandwidths: npt.ArrayLike | None = None,
+    kernel: str | Kernel = "gaussian",
+    metric: str | Metric = "euclidean",
+    precision: str = "float64",
+    source: str | Catalog | None = None,
+    n_threads: int | None = None,
+    threads_per_worker: int = 1,
+    memory_limit: str | int | None = None,
+    baseline: bool = True,
+    block_rows: int | None = None,
+    panel_rows: int | None = None,
+) -> dict[str, Any]:
+    """How the pairs would be cut into blocks, and what that would cost; nothing is computed.
+
+    Parameters
+    ----------
+    query, train, bandwidths, kernel, metric, precision, source, block_rows, panel_rows
+        As for :func:`dkde.score`; the plan is the one that it would follow. Bandwidths by
+        default as for :func:`dkde.sweep`.
+    n_threads : int, optional
+        For ``seconds``; by default those of the active Dask client's workers, else one for
+        each processor.
+    threads_per_worker : int
+        For ``peak_bytes_per_worker``.
+    memory_limit : str or int, optional
+        Of a worker, in bytes or as ``"2GB"``; a plan that does not fit is refused.
+    baseline : bool
+        Whether to measure what a worker takes before any block, in one that is started for it.
+
+    Returns
+    -------
+    dict
+        Ready for JSON. ``pairs``; ``flops``, floating point operations; ``bytes_read``,
+        uncompressed, re-reads counted; ``blocks``, ``query_blocks`` times ``panels``, of
+        ``block_rows`` times ``panel_rows`` rows; ``bandwidths``, how many; ``baseline_bytes``
+        of a worker at rest, None unless measured; ``block_bytes`` that one block adds;
+        ``resident_bytes`` that sides in memory take; ``peak_bytes_per_worker``, all of these
+        together, where there is a baseline; ``threads`` and roughly the ``seconds`` on them.
+
+    Raises
+    ------
+    InputError, DataSetError, ClusterError
+        As :func:`dkde.score`.
+    MemoryLimitError
+        When a worker of that limit would be too small.
+
+    Examples
+    --------
+    >>> import dkde
+    >>> cost = dkde.plan(query="valid", train="train", source="digits", baseline=False)
+    >>> cost["pairs"], cost["blocks"]
+    (387002, 1)
+    """
+    for name, count in (("n_threads", n_threads), ("threads_per_worker", threads_per_worker)):
+        if count is not None and count < 1:
+            raise InputError(f"{name} is {count}; at least one is needed")
+    limit = parse_limit(memory_limit)
+    catalog = catalog_of(source)
+    q, t = operand(query, "query", catalog), operand(train, "train", catalog)
+    check_same_features(q, t, "query")
+    grid = default_bandwidths(t.rows) if bandwidths is None else check_bandwidths(bandwidths)
+    options = Options(kernel, metric, precision, block_rows, panel_rows)
+    cut = options.work(q, t, grid).plan
+    n_threads = n_threads or _available_threads()
+    at_rest = measure_baseline(precision) if baseline or limit is not None else None
+    blocks = cut.block_bytes * threads_per_worker + cut.resident_bytes
+    if at_rest is not None and limit is not None:
+        check_limit("a worker", blocks, at_rest, limit)
+    return {
+        "pairs": cut.pairs,
+        "flops": cut.flops,
+        "bytes_read": cut.bytes_read,
+        "bandwidths": cut.n_bandwidths,
+        "blocks": cut.n_blocks,
+        "query_blocks": cut.n_query_blocks,
+        "panels": cut.n_panels,
+        "block_rows": cut.query_rows,
+        "panel_rows": cut.panel_rows,
+        "baseline_bytes": at_rest,
+        "block_bytes": cut.block_bytes,
+        "resident_bytes": cut.resident_bytes,
+        "peak_bytes_per_worker": None if at_rest is None else at_rest + blocks,
+        "threads": n_threads,
+        "seconds": estimate_seconds(cut, n_threads),
+    }
+
+
+def _available_threads() -> int:
+    client = active_client()
+    threads = 0 if client is None else sum(client.nthreads().values())
+    return threads or n_processors()
