@@ -1,9 +1,19 @@
-"""Fixtures for all tests."""
+"""Hypothesis for all tests (the same examples everywhere, and no clock), and the real data."""
 
 import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "dkde",
+    derandomize=True,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("dkde")
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +26,13 @@ def data_dir() -> Path:
         if candidate.is_dir():
             return candidate
     pytest.skip("no data sets here; DKDE_TEST_DATA can name their folder")
+
+
+@pytest.fixture(scope="session")
+def mnist_store(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MNIST as a data set, its train split shuffled as the second article shuffles it."""
+    from dkde import import_dataset
+
+    store = tmp_path_factory.mktemp("mnist") / "mnist.zarr"
+    import_dataset(data_dir / "mnist/mnist.pkl.gz", store, shuffle_seed=1573368177)
+    return store

@@ -61,10 +61,22 @@ class Task:
         bandwidths: FloatArray,
         precision: Precision,
     ) -> "Task":
-        """The task for two sides: integers stay integers where their encodings agree."""
+        """The task for two sides: integers stay integers where their encodings agree.
+
+        Raises
+        ------
+        InputError
+            When float32 cannot hold squares in units of a bandwidth.
+        """
         integer = query.is_integer and train.is_integer and query.encoding == train.encoding
         encoding = train.encoding
         unit = abs(encoding.scale) if integer and encoding is not None else 1.0
+        for bandwidth in bandwidths:
+            if precision == "float32" and not 1e-15 < bandwidth / unit < 1e15:
+                raise InputError(
+                    f"bandwidth {bandwidth:g} is out of float32's range; "
+                    "use float64 or rescale the data"
+                )
         return cls(kernel, metric, bandwidths, precision, train.n_rows, unit, integer)
 
     @property

@@ -66,7 +66,7 @@ def connect(
     *,
     scheduler_file: str | os.PathLike[str] | None = None,
     workers: int | None = None,
-    threads_per_worker: int = 1,
+    threads_per_worker: int | None = None,
     memory_limit: str | int | None = None,
 ) -> Iterator[Client]:
     """A client of a running scheduler, or of a new cluster on this machine.
@@ -86,16 +86,24 @@ def connect(
         When no scheduler answers within 10 s.
     """
     given = address is not None or scheduler_file is not None
-    local = workers is not None or memory_limit is not None or threads_per_worker != 1
+    local = any(option is not None for option in (workers, threads_per_worker, memory_limit))
     if given and local:
         raise InputError("a running scheduler has workers already; leave out the local options")
-    address = address or (None if given or local else dask.config.get("scheduler-address", None))
+    address = address or (None if given or local else configured_scheduler())
     if address is not None or scheduler_file is not None:
         with _remote(address, scheduler_file) as client:
             yield client
     else:
-        with _local(workers or n_processors(), threads_per_worker, memory_limit) as client:
+        n_workers = n_processors() if workers is None else workers
+        threads = 1 if threads_per_worker is None else threads_per_worker
+        with _local(n_workers, threads, parse_limit(memory_limit)) as client:
             yield client
+
+
+def configured_scheduler() -> str | None:
+    """The address of the scheduler that Dask's configuration names, if it names one."""
+    address: str | None = dask.config.get("scheduler-address", None)
+    return address
 
 
 @contextmanager
@@ -120,13 +128,7 @@ def _remote(address: str | None, scheduler_file: str | os.PathLike[str] | None) 
 
 
 @contextmanager
-def _local(
-    n_workers: int, threads_per_worker: int, memory_limit: str | int | None
-) -> Iterator[Client]:
-    try:
-        limit = "auto" if memory_limit is None else parse_bytes(memory_limit)
-    except ValueError:
-        raise InputError(f"memory limit {memory_limit!r} is no size; write 600MB or 4GiB") from None
+def _local(n_workers: int, threads_per_worker: int, memory_limit: int | None) -> Iterator[Client]:
     if n_workers < 1 or threads_per_worker < 1:
         raise InputError("workers and threads per worker must be at least 1")
     with (
@@ -135,7 +137,7 @@ def _local(
             n_workers=n_workers,
             threads_per_worker=threads_per_worker,
             processes=True,
-            memory_limit=limit,
+            memory_limit="auto" if memory_limit is None else memory_limit,
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
             local_directory=folder,
@@ -171,19 +173,48 @@ def check_workers(client: Client, work: Work) -> None:
 
 
 def _check_memory(client: Client, work: Work) -> None:
-    pause = dask.config.get("distributed.worker.memory.pause", 0.8) or 1.0
     baselines = client.run(warm_up, work.task.precision)
     for worker, info in client.scheduler_info(n_workers=-1)["workers"].items():
         limit = info["memory_limit"]
         if not limit or worker not in baselines:
             continue
         blocks = work.plan.block_bytes * info["nthreads"] + work.plan.resident_bytes
-        if baselines[worker] + blocks > pause * limit:
-            raise MemoryLimitError(
-                f"blocks need {format_bytes(blocks)} beside the {format_bytes(baselines[worker])} "
-                f"of an idle worker, and worker {worker} pauses at {pause:.0%} of its "
-                f"{format_bytes(limit)}; raise the memory limit, or use fewer threads per worker"
-            )
+        check_limit(f"worker {worker}", blocks, baselines[worker], limit)
+
+
+def check_limit(worker: str, blocks: int, baseline: int, limit: int) -> None:
+    """Refuse blocks that would make a worker of that memory limit pause; all in bytes.
+
+    Raises
+    ------
+    MemoryLimitError
+    """
+    pause = dask.config.get("distributed.worker.memory.pause", 0.8) or 1.0
+    if baseline + blocks > pause * limit:
+        raise MemoryLimitError(
+            f"blocks need {format_bytes(blocks)} beside the {format_bytes(baseline)} "
+            f"of an idle worker, and {worker} pauses at {pause:.0%} of its "
+            f"{format_bytes(limit)}; raise the memory limit, or use fewer threads per worker"
+        )
+
+
+def parse_limit(memory_limit: str | int | None) -> int | None:
+    """A memory limit in bytes.
+
+    Raises
+    ------
+    InputError
+        When it is no size.
+    """
+    if memory_limit is None:
+        return None
+    try:
+        limit = int(parse_bytes(memory_limit))
+    except ValueError:
+        limit = 0
+    if limit < 1:
+        raise InputError(f"memory limit {memory_limit!r} is no size; write 600MB or 4GiB")
+    return limit
 
 
 def warm_up(precision: str = "float64") -> int:
@@ -208,9 +239,12 @@ def warm_up(precision: str = "float64") -> int:
 
 
 def measure_baseline(precision: str = "float64") -> int:
-    """Bytes of a worker before any block, measured in one that is started for it."""
-    with connect(workers=1) as client:
+    """Bytes of a worker before any block: the active client's largest, else one started for it."""
+    client = active_client()
+    if client is not None and client.nthreads():
         return int(max(client.run(warm_up, precision).values()))
+    with connect(workers=1) as started:
+        return int(max(started.run(warm_up, precision).values()))
 
 
 def _missing(paths: list[str]) -> list[str]:

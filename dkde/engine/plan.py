@@ -184,8 +184,9 @@ def _piece(index: int, rows: int, total: int) -> tuple[int, int]:
 
 
 def _read_bytes(side: SideSize, rows: int, n_features: int) -> int:
-    """Bytes of what is read ahead, what is worked on, and storage's buffers."""
+    """Bytes of what is worked on, what is read ahead, and storage's buffers."""
     if side.resident_bytes:
         return 0
+    held = 1 if rows <= side.read_rows else 2
     rows = min(rows, side.read_rows, side.rows)
-    return rows * n_features * (2 * side.decoded_itemsize + side.copies * side.itemsize)
+    return rows * n_features * (held * side.decoded_itemsize + side.copies * side.itemsize)

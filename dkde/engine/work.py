@@ -15,8 +15,9 @@ from dkde.numerics.bandwidth import FloatArray
 from dkde.storage.rows import ArraySource, Part, Rows, RowSource, Side, ZarrSource
 
 # Beside the array that a read returns, how often storage holds the bytes while reading: Zarr
-# the compressed chunks and the decoded ones; a Dask graph the input of its last step as well.
-_COPIES = {ZarrSource: 2, DaskSource: 3}
+# the compressed chunks and the decoded ones; a Dask graph the input and the output of its last
+# steps as well. Measured peaks lie within a tenth of what follows.
+_COPIES = {ZarrSource: 2, DaskSource: 4}
 
 
 @dataclass(frozen=True, eq=False)
