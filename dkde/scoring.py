@@ -21,7 +21,15 @@ from dkde.numerics.bandwidth import FloatArray, check_bandwidths
 from dkde.numerics.frame import Precision
 from dkde.numerics.kernels import Kernel, get_kernel
 from dkde.numerics.metrics import Metric, get_metric
-from dkde.sides import Operand, check_apart, check_same_features, operand, side
+from dkde.sides import (
+    Operand,
+    catalog_of,
+    check_apart,
+    check_same_features,
+    operand,
+    side,
+    warn_if_shared,
+)
 from dkde.statistics import choose_best, default_bandwidths, summarise
 from dkde.storage.results import check_free, write_result
 from dkde.storage.selectors import Catalog
@@ -80,7 +88,7 @@ def log_density(
     weights: Any = None,
     groups: Any = None,
     train_groups: Any = None,
-    source: str | None = None,
+    source: str | Catalog | None = None,
     block_rows: int | None = None,
     panel_rows: int | None = None,
 ) -> Any:
@@ -106,8 +114,9 @@ def log_density(
     groups, train_groups : arrays of int, (query rows,) and (train rows,), optional
         Pairs whose groups are equal do not count: with row numbers on both sides, this is
         leave-one-out.
-    source : str, optional
-        The data set that selectors without one refer to.
+    source : str or Catalog, optional
+        The data set that selectors without one refer to; a :class:`dkde.Catalog` is opened
+        once for several calls.
     block_rows, panel_rows : int, optional
         Query and training rows of a block. The plan chooses well; results differ in the
         last bits only.
@@ -133,7 +142,7 @@ def log_density(
     >>> dkde.log_density(rows, rows, 1.0).round(4)
     array([-1.5434, -1.5358, -2.0085])
     """
-    catalog = Catalog(source)
+    catalog = catalog_of(source)
     q, t = operand(query, "query", catalog), operand(train, "train", catalog)
     check_same_features(q, t, "query")
     bandwidths = check_bandwidths(bandwidth)
@@ -171,7 +180,7 @@ def score(
     metric: str | Metric = "euclidean",
     precision: str = "float64",
     weights: Any = None,
-    source: str | None = None,
+    source: str | Catalog | None = None,
     output: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -203,9 +212,10 @@ def score(
     if output is not None:
         check_free(output, overwrite=overwrite)
     start = perf_counter()
-    catalog = Catalog(source)
+    catalog = catalog_of(source)
     q, t = operand(query, "query", catalog), operand(train, "train", catalog)
     check_same_features(q, t, "query")
+    warn_if_shared(t, q, "query")
     bandwidths = check_bandwidths(bandwidth)
     options = Options(kernel, metric, precision, block_rows, panel_rows)
     work = options.work(q, t, bandwidths, weights=weights)
@@ -229,7 +239,7 @@ def sweep(
     metric: str | Metric = "euclidean",
     precision: str = "float64",
     weights: Any = None,
-    source: str | None = None,
+    source: str | Catalog | None = None,
     output: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -273,7 +283,7 @@ def sweep(
     if output is not None:
         check_free(output, overwrite=overwrite)
     start = perf_counter()
-    catalog = Catalog(source)
+    catalog = catalog_of(source)
     t, v = operand(train, "train", catalog), operand(valid, "valid", catalog)
     queries = {"valid": v} | ({} if test is None else {"test": operand(test, "test", catalog)})
     for role, q in queries.items():

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -53,6 +53,13 @@ class Operand:
         return {name: (self.dim, values) for name, values in self.rows.coordinates().items()}
 
 
+def catalog_of(source: str | os.PathLike[str] | Catalog | None) -> Catalog:
+    """The catalog itself, or one for a source's name."""
+    if isinstance(source, Catalog):
+        return source
+    return Catalog(None if source is None else os.fspath(source))
+
+
 def operand(data: Any, role: str, catalog: Catalog) -> Operand:
     """Rows from whatever a user may pass as ``role`` (train, query, ...); nothing is read.
 
@@ -89,7 +96,7 @@ def check_same_features(query: Operand, train: Operand, role: str) -> None:
     a, b = train.rows, query.rows
     if a.n_features != b.n_features:
         raise InputError(
-            f"train ({a.label}) has {a.n_features} features and {role} ({b.label}) has "
+            f"{_named('train', a)} has {a.n_features} features and {_named(role, b)} has "
             f"{b.n_features}; both must be the same data after the same preprocessing"
         )
     shapes = {part.image_shape for part in (*a.parts, *b.parts)} - {None}
@@ -104,7 +111,7 @@ def check_same_features(query: Operand, train: Operand, role: str) -> None:
     if len(spreads) == 2 and max(spreads) > _MUCH * min(spreads):
         texts = [f"{low:g} to {high:g}" for low, high in ranges]
         warnings.warn(
-            f"values of train ({a.label}) go from {texts[0]}, those of {role} ({b.label}) from "
+            f"values of {_named('train', a)} go from {texts[0]}, those of {_named(role, b)} from "
             f"{texts[1]}; are both on one scale?",
             stacklevel=4,
         )
@@ -112,13 +119,29 @@ def check_same_features(query: Operand, train: Operand, role: str) -> None:
 
 def check_apart(train: Operand, other: Operand, role: str) -> None:
     """Refuse sides that share rows."""
+    for part, query_part in _shared(train, other):
+        raise InputError(
+            f"{_named('train', part)} and {_named(role, query_part)} share rows, which makes "
+            "small bandwidths look perfect; choose other rows, or cross-validate (dkde cv)"
+        )
+
+
+def warn_if_shared(train: Operand, other: Operand, role: str) -> None:
+    """Warn of sides that share rows."""
+    for part, query_part in _shared(train, other):
+        warnings.warn(
+            f"{_named('train', part)} and {_named(role, query_part)} share rows; "
+            "each of these counts itself as a neighbour, which raises its density",
+            stacklevel=4,
+        )
+        return
+
+
+def _shared(train: Operand, other: Operand) -> Iterator[tuple[Part, Part]]:
     for part in train.rows.parts:
-        for query_part in other.rows.parts:
-            if part.overlaps(query_part):
-                raise InputError(
-                    f"train ({part.label}) and {role} ({query_part.label}) share rows, which makes "
-                    "small bandwidths look perfect; choose other rows, or cross-validate (dkde cv)"
-                )
+        for other_part in other.rows.parts:
+            if part.overlaps(other_part):
+                yield part, other_part
 
 
 def side(operand: Operand, weights: Any = None, groups: Any = None, *, role: str = "train") -> Side:
@@ -223,6 +246,11 @@ def _check_weights(weights: npt.NDArray[Any]) -> None:
         )
     if not (weights > 0).any():
         raise InputError("all weights are zero; at least one row must count")
+
+
+def _named(role: str, rows: Rows | Part) -> str:
+    """The role, and what plays it if that has a name of its own."""
+    return role if rows.label == role else f"{role} ({rows.label})"
 
 
 def _value_range(rows: Rows) -> tuple[float, float] | None:

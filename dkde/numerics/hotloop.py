@@ -90,8 +90,7 @@ def hot_loop(kernel: Kernel, precision: str) -> HotLoop:
                 for k in range(len(inverse)):
                     if sums[k, row] > 0:
                         drop = log_profile(nearest[row] * inverse[k])
-                        drop -= log_profile(least * inverse[k])
-                        sums[k, row] *= exp(min(drop, 0.0))
+                        sums[k, row] *= exp(drop - log_profile(least * inverse[k]))
                 nearest[row] = least
             for k in range(len(inverse)):
                 scale = number(inverse[k])
@@ -149,7 +148,7 @@ def hot_loop(kernel: Kernel, precision: str) -> HotLoop:
                 if d2[i, j] == inf:
                     continue
                 lower = max(d2[i, j] - query_bounds[i] - train_bounds[j], 0.0)
-                if lower > upper and log_profile(lower * inverse[k]) - top < enough:
+                if log_profile(lower * inverse[k]) - top < enough:
                     continue
                 total = 0.0
                 for feature in range(query.shape[1]):

@@ -132,8 +132,9 @@ class PairSums:
 
     def log_sums(self) -> FloatArray:
         """The partial result (n_bandwidths + 1, rows), as in :mod:`dkde.numerics.logsum`."""
-        nothing = logsum.identity(len(self._inverse), len(self._query))
-        return logsum.combine([nothing, *map(self._band_log_sums, self._bands.values())])
+        if not self._bands:
+            return logsum.identity(len(self._inverse), len(self._query))
+        return logsum.combine(map(self._band_log_sums, self._bands.values()))
 
     def _band_log_sums(self, band: _Band) -> FloatArray:
         sorted_sums = np.empty_like(band.sums)
@@ -142,7 +143,8 @@ class PairSums:
         result[self._order] = sorted_sums
         with np.errstate(divide="ignore"):
             result[-1] = np.log(band.eligible)
-        return result + band.shift * log(2)
+        result += band.shift * log(2)
+        return result
 
     def _split(self, weights: FloatArray) -> Iterator[tuple[_Band, FloatArray]]:
         """For each band that has some: the weights in its unit, those of the others zero."""

@@ -1,0 +1,14 @@
+"""Benchmarks still run, small."""
+
+import runpy
+from pathlib import Path
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+def test_roofline(capsys):
+    main = runpy.run_path(str(BENCHMARKS / "roofline.py"))["main"]
+    ratios = main(["--rows", "200", "--repeats", "1"])
+    assert set(ratios) == {(p, n) for p in ("float64", "float32") for n in (8, 1)}
+    assert all(ratio > 0 for ratio in ratios.values())
+    assert "200 x 200 x 784" in capsys.readouterr().out
