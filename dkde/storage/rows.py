@@ -264,8 +264,9 @@ class Rows:
     def ranges(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """Ranges that cover start up to stop, each read well at a time: whole chunks."""
         for part, a, b in self._cover(start, stop):
-            shift = self._starts[self.parts.index(part)] - part.start
+            shift = start - a
             yield from ((x + shift, y + shift) for x, y in pairwise(part.source.cuts(a, b)))
+            start += b - a
 
     def coordinates(self) -> dict[str, Array]:
         """What every part says of its rows, by name, (n_rows,); read now."""

@@ -31,6 +31,11 @@ def test_parts_read_as_one_array(sizes, data):
     assert covered[-1][1] == stop
 
 
+def test_one_part_twice_is_two_ranges():
+    twice = part(np.zeros((4, 2)))
+    assert list(Rows((twice, twice)).ranges(1, 8)) == [(1, 4), (4, 8)]
+
+
 def test_ranges_end_at_chunk_borders(tmp_path):
     array = zarr.create_array(tmp_path / "x", shape=(100, 2), chunks=(7, 2), dtype="f8")
     source = ZarrSource(array)

@@ -1,0 +1,400 @@
+"""The hot path against the oracle, where distances, weights and bandwidths are hard."""
+
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import reference
+from contract import TOLERANCE, assert_within, assert_within_32
+from hypothesis import given, settings
+from strategies import Problem, problems
+
+from dkde.numerics import logsum, tiles
+from dkde.numerics.frame import Frame, reference_row
+from dkde.numerics.kernels import GAUSSIAN
+from dkde.numerics.metrics import EUCLIDEAN, Metric
+from dkde.numerics.tiles import PairSums
+
+Array = npt.NDArray[Any]
+
+# The product form believed to be exact: nothing is ever recomputed.
+CARELESS = Metric("careless", EUCLIDEAN.squared_distances, lambda frame, norm: 0.0)
+
+
+def score(
+    problem: Problem,
+    *,
+    precision: Any = "float64",
+    metric: Metric = EUCLIDEAN,
+    origin: Array | None = None,
+    panels: int = 1,
+) -> Array:
+    """Log-densities as a block makes them, over the problem's cuts and tiles."""
+    if origin is None:
+        origin = reference_row(problem.train, problem.is_integer)
+    frame = Frame(origin, abs(problem.scale), problem.is_integer, precision)
+    n_features = problem.train.shape[1]
+    log_norms = [GAUSSIAN.log_norm(n_features, float(np.log(h))) for h in problem.bandwidths]
+    cut = mock.patch.multiple(tiles, QUERY_TILE=problem.tile_rows, TRAIN_TILE=problem.tile_rows)
+    blocks = []
+    with cut:
+        for rows in problem.query_ranges:
+            partial = [pair_sums(problem, frame, metric, rows, p, panels) for p in range(panels)]
+            blocks.append(logsum.finalise(logsum.combine(partial), log_norms))
+    return np.concatenate(blocks, axis=1)
+
+
+def pair_sums(
+    problem: Problem, frame: Frame, metric: Metric, rows: slice, panel: int, panels: int
+) -> Array:
+    """Log-sums of some query rows over every ``panels``-th range of the training rows."""
+    groups = problem.query_groups
+    sums = PairSums(
+        problem.query[rows],
+        kernel=GAUSSIAN,
+        metric=metric,
+        frame=frame,
+        bandwidths=problem.bandwidths,
+        n_train=len(problem.train),
+        groups=None if groups is None else groups[rows],
+    )
+    for columns in problem.train_ranges[panel::panels]:
+        sums.add(
+            problem.train[columns],
+            None if problem.weights is None else problem.weights[columns],
+            None if problem.train_groups is None else problem.train_groups[columns],
+        )
+    return sums.log_sums()
+
+
+def normal(*shape: int, seed: int = 0) -> Array:
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def test_tile_sizes_are_what_memory_is_planned_for() -> None:
+    assert tiles.QUERY_TILE == tiles.TRAIN_TILE == 512
+
+
+class TestContract:
+    """Drawn problems."""
+
+    @settings(max_examples=250)
+    @given(problems())
+    def test_float64(self, problem: Problem) -> None:
+        assert_within(score(problem), problem.expected())
+
+    @settings(max_examples=100)
+    @given(problems())
+    def test_float32(self, problem: Problem) -> None:
+        actual = score(problem, precision="float32")
+        assert_within_32(actual, problem.expected(), problem.exponents())
+
+    @settings(max_examples=60)
+    @given(problems(max_features=64))
+    def test_panels_merge_to_the_whole(self, problem: Problem) -> None:
+        panels = len(problem.train_ranges)
+        assert_within(score(problem, panels=panels), problem.expected())
+
+    @settings(max_examples=60)
+    @given(problems(max_query=20, max_train=900))
+    def test_cuts_do_not_matter(self, problem: Problem) -> None:
+        whole = replace(problem, query_borders=(), train_borders=(), tile_rows=512)
+        assert_within(score(problem), score(whole))
+
+
+class TestRecomputing:
+    """Pairs for which the product form is too rough."""
+
+    @staticmethod
+    def far_clusters(n_features: int = 64, distance: float = 1e6) -> Problem:
+        centres = distance * normal(2, n_features, seed=1)
+        train = np.repeat(centres, 100, axis=0) + normal(200, n_features)
+        query = centres + normal(2, n_features, seed=2)
+        return Problem(query, train, np.array([1.0, 3.0]))
+
+    def test_clusters_a_million_bandwidths_apart(self) -> None:
+        problem = self.far_clusters()
+        assert_within(score(problem), problem.expected())
+
+    def test_they_would_miss_the_contract_without_it(self) -> None:
+        problem = self.far_clusters()
+        missed = np.abs(score(problem, metric=CARELESS) - problem.expected())
+        assert (missed > 1000 * TOLERANCE * np.abs(problem.expected())).any()
+
+    def test_a_neighbour_of_one_bandwidth_hides_at_a_wider_one(self) -> None:
+        # 1e-3 apart at a radius of 1e4; others, seen at the second bandwidth, 1 apart.
+        train = 1e4 * normal(40, 5)
+        train[20:] = train[:20] + normal(20, 5, seed=2)
+        query = train[:3] + 1e-3 * normal(3, 5, seed=1)
+        problem = Problem(query, train, np.array([1e4, 1e-3, 1.0]))
+        assert_within(score(problem), problem.expected())
+        with pytest.raises(AssertionError, match="miss"):
+            assert_within(score(problem, metric=CARELESS), problem.expected())
+
+    def test_the_nearest_pair_may_be_known_from_an_earlier_tile(self) -> None:
+        problem = self.far_clusters()
+        for tile_rows in (1, 64, 99, 101):
+            cut = replace(problem, tile_rows=tile_rows)
+            assert_within(score(cut), problem.expected())
+
+    def test_a_light_nearest_pair_does_not_hide_a_heavy_one(self) -> None:
+        problem = self.far_clusters()
+        weights = np.ones(200)
+        weights[::2] = 1e-200
+        problem = replace(problem, weights=weights)
+        assert_within(score(problem), problem.expected())
+
+    def test_a_light_row_may_come_nearer_than_heavy_ones_before(self) -> None:
+        # Heavy at 40, then light at 0.1 and heavy at 15, which counts for most.
+        across = np.zeros(64)
+        across[:3] = 1
+        across /= np.sqrt(3)
+        centre = 1e6 * normal(64)
+        rows = centre + np.multiply.outer([40, 0.1, 15.0], across)
+        problem = Problem(
+            centre[None], rows, np.array([1.0]), np.array([1, 1e-70, 1]), train_borders=(0, 1, 3)
+        )
+        origin = np.zeros(64)
+        assert_within(score(problem, origin=origin), problem.expected())
+        with pytest.raises(AssertionError, match="miss"):
+            assert_within(score(problem, origin=origin, metric=CARELESS), problem.expected())
+
+    def test_float32_recomputes_too(self) -> None:
+        problem = self.far_clusters(distance=1e4)
+        expected, exponents = problem.expected(), problem.exponents()
+        assert_within_32(score(problem, precision="float32"), expected, exponents)
+        careless = score(problem, precision="float32", metric=CARELESS)
+        with pytest.raises(AssertionError, match="miss"):
+            assert_within_32(careless, expected, exponents)
+
+    @pytest.mark.parametrize("precision", ["float64", "float32"])
+    @pytest.mark.parametrize("n_features", [1, 10, 784])
+    def test_the_rounding_bound_holds(self, precision: Any, n_features: int) -> None:
+        rows = 1e3 + normal(60, n_features) * np.geomspace(1e-3, 1e3, 60)[:, None]
+        frame = Frame(reference_row(rows, False), 1.0, False, precision)
+        points = tiles.Points.of(rows, frame)
+        d2 = np.empty((60, 60), frame.dtype)
+        EUCLIDEAN.squared_distances(points, points, d2)
+        exact = np.array([[reference.squared_distance(x, y) for y in rows] for x in rows])
+        allowed = EUCLIDEAN.rounding(frame, points.norms.max()) * (
+            points.norms[:, None] + points.norms
+        )
+        assert (np.abs(d2 - exact) <= allowed).all()
+
+
+class TestOrigin:
+    """Rows far from zero compared with each other."""
+
+    @staticmethod
+    def offset(by: float) -> Problem:
+        return Problem(by + normal(5, 30), by + normal(200, 30, seed=1), np.array([0.5, 2.0]))
+
+    @pytest.mark.parametrize("by", [1e6, -1e6])
+    def test_an_offset_costs_no_digit(self, by: float) -> None:
+        problem = self.offset(by)
+        assert_within(score(problem), problem.expected())
+        # The origin alone does it: nothing has to be recomputed.
+        assert_within(score(problem, metric=CARELESS), problem.expected())
+
+    def test_it_would_without_a_reference_row(self) -> None:
+        problem = self.offset(1e6)
+        with pytest.raises(AssertionError, match="miss"):
+            assert_within(score(problem, metric=CARELESS, origin=np.zeros(30)), problem.expected())
+
+    def test_any_reference_row_will_do(self) -> None:
+        problem = self.offset(1e6)
+        assert_within(score(problem, origin=np.zeros(30)), problem.expected())
+
+    def test_float32_keeps_small_differences_of_large_numbers(self) -> None:
+        problem = self.offset(1e6)
+        actual = score(problem, precision="float32")
+        assert_within_32(actual, problem.expected(), problem.exponents())
+
+
+class TestIntegers:
+    """Integers as stored, whose distances are exact."""
+
+    @pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16"])
+    def test_extremes_do_not_wrap_around(self, dtype: str) -> None:
+        limits = np.iinfo(dtype)
+        rng = np.random.default_rng(0)
+        rows = rng.choice([limits.min, limits.max], size=(80, 784)).astype(dtype)
+        problem = Problem(rows[:5], rows, np.array([0.1, 30.0, 1e5]), scale=1 / 255)
+        assert_within(score(problem), problem.expected())
+
+    def test_their_distances_are_exact_without_recomputing(self) -> None:
+        rows = np.random.default_rng(0).integers(256, size=(50, 784)).astype(np.uint8)
+        frame = Frame(reference_row(rows, True), 1 / 255, True, "float64")
+        points = tiles.Points.of(rows, frame)
+        d2 = np.empty((50, 50))
+        EUCLIDEAN.squared_distances(points, points, d2)
+        assert EUCLIDEAN.rounding(frame, points.norms.max()) == 0
+        difference = rows.astype(np.int64)[:, None] - rows
+        np.testing.assert_array_equal(d2, (difference**2).sum(axis=2))
+
+    def test_distances_beyond_float32_are_recomputed(self) -> None:
+        rows = np.random.default_rng(0).integers(256, size=(50, 784)).astype(np.uint8)
+        problem = Problem(rows[:5], rows, np.array([1e-3, 0.2]), scale=1 / 255)
+        actual = score(problem, precision="float32")
+        assert_within_32(actual, problem.expected(), problem.exponents())
+
+
+class TestWeights:
+    def test_a_row_of_weight_zero_is_nobodys_nearest(self) -> None:
+        query = np.zeros((1, 3))
+        train = np.array([[0.0, 0, 0], [100, 0, 0], [0, 100, 0]])
+        problem = Problem(query, train, np.array([1.0]), weights=np.array([0.0, 1, 1]))
+        assert_within(score(problem), problem.expected())
+        assert problem.expected()[0, 0] == pytest.approx(-5000 - 1.5 * np.log(2 * np.pi))
+
+    def test_all_weights_zero_is_no_density(self) -> None:
+        problem = Problem(normal(3, 2), normal(10, 2), np.array([1.0]), weights=np.zeros(10))
+        assert np.isnan(score(problem)).all()
+
+    def test_a_tile_of_zeros_changes_nothing(self) -> None:
+        query, train, weights = normal(3, 2), normal(20, 2), np.ones(20)
+        weights[10:] = 0
+        problem = Problem(query, train, np.array([1.0]), weights, tile_rows=10)
+        half = Problem(query, train[:10], np.array([1.0]))
+        np.testing.assert_allclose(score(problem), score(half), rtol=1e-15)
+
+    @pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)])
+    @pytest.mark.parametrize("tile_rows", [1, 512])
+    @pytest.mark.parametrize("gap", [0.5, 30.0, 37.0, 37.7, 40.0])
+    @pytest.mark.parametrize("precision", ["float64", "float32"])
+    def test_weights_300_decades_apart(
+        self, precision: Any, gap: float, tile_rows: int, order: slice
+    ) -> None:
+        # The nearest row is all but weightless; the others lie ``gap`` bandwidths away.
+        train = np.zeros((12, 2))
+        train[1:, 0] = gap
+        weights = np.ones(12)
+        weights[0] = 1e-300
+        problem = Problem(
+            np.zeros((1, 2)), train[order], np.array([1.0]), weights[order], tile_rows=tile_rows
+        )
+        actual, expected = score(problem, precision=precision), problem.expected()
+        if precision == "float64":
+            assert_within(actual, expected, np.ones_like(expected))
+        else:
+            assert_within_32(actual, expected, np.full_like(expected, gap**2 / 2))
+
+    @pytest.mark.parametrize("weight", [5e-324, 1e-300, 0.1, 1e300, 1.7e308])
+    @pytest.mark.parametrize("precision", ["float64", "float32"])
+    def test_weights_are_relative(self, weight: float, precision: Any) -> None:
+        problem = Problem(normal(3, 2), normal(50, 2, seed=1), np.array([0.1, 1.0]))
+        plain = score(problem, precision=precision)
+        weighted = replace(problem, weights=np.full(50, weight))
+        np.testing.assert_allclose(score(weighted, precision=precision), plain, rtol=1e-12)
+
+    def test_eligible_weights_may_be_tiny_for_one_row_only(self) -> None:
+        rows, groups, weights = np.zeros((2, 1)), np.array([0, 1]), np.array([1e-300, 1.0])
+        problem = Problem(rows, rows, np.array([1.0]), weights, groups, groups)
+        for precision in ("float64", "float32"):
+            actual = score(problem, precision=precision)
+            np.testing.assert_allclose(actual, -0.5 * np.log(2 * np.pi), rtol=1e-12)
+
+    def test_a_weight_is_a_number_of_copies(self) -> None:
+        query, train = normal(4, 3), normal(10, 3, seed=1)
+        copies = np.arange(10)
+        problem = Problem(query, train, np.array([0.3]), copies.astype(float))
+        repeated = Problem(query, train.repeat(copies, axis=0), np.array([0.3]))
+        np.testing.assert_allclose(score(problem), score(repeated), rtol=1e-12)
+
+
+class TestGroups:
+    def test_leave_one_out_drops_the_row_itself(self) -> None:
+        rows = normal(6, 2)
+        groups = np.arange(6)
+        problem = Problem(rows, rows, np.array([0.7]), None, groups, groups)
+        for i, actual in enumerate(score(problem)[0]):
+            others = Problem(rows[[i]], np.delete(rows, i, axis=0), np.array([0.7]))
+            np.testing.assert_allclose(actual, score(others)[0, 0], rtol=1e-12)
+
+    def test_what_is_divided_by_is_the_weight_that_was_eligible(self) -> None:
+        query, train, weights = np.zeros((2, 1)), np.zeros((3, 1)), np.array([1.0, 2, 4])
+        groups = np.array([0, 1, 1])
+        problem = Problem(query, train, np.array([1.0]), weights, groups[:2], groups)
+        np.testing.assert_allclose(score(problem), -0.5 * np.log(2 * np.pi), rtol=1e-12)
+
+    def test_no_other_group_is_no_density_for_that_row_only(self) -> None:
+        problem = Problem(
+            normal(2, 2), normal(4, 2), np.array([1.0]), None, np.array([7, 0]), np.full(4, 7)
+        )
+        actual = score(problem)
+        assert np.isnan(actual[0, 0])
+        assert np.isfinite(actual[0, 1])
+
+    def test_groups_are_compared_over_all_of_int64(self) -> None:
+        far = np.array([2**62, 2**62 + 1])  # one number in float64
+        problem = Problem(np.zeros((1, 1)), np.zeros((2, 1)), np.array([1.0]), None, far[:1], far)
+        assert np.isfinite(score(problem)).all()
+
+
+class TestShapes:
+    def test_one_row_on_each_side(self) -> None:
+        problem = Problem(np.array([[1.0, 2.0]]), np.array([[4.0, 6.0]]), np.array([5.0]))
+        np.testing.assert_allclose(score(problem), -0.5 - np.log(2 * np.pi * 25), rtol=1e-15)
+
+    def test_duplicates_are_counted(self) -> None:
+        rows = np.full((700, 4), 3.0)  # more than one tile
+        problem = Problem(rows[:2], rows, np.array([1e-3, 1.0, 1e3]))
+        assert_within(score(problem), problem.expected())
+
+    def test_the_order_of_bandwidths_is_the_callers(self) -> None:
+        bandwidths = np.array([3.0, 0.01, 100.0, 0.5])
+        problem = Problem(normal(4, 6), normal(300, 6, seed=1), bandwidths)
+        together = score(problem)
+        for k, bandwidth in enumerate(bandwidths):
+            alone = score(replace(problem, bandwidths=np.array([bandwidth])))
+            np.testing.assert_allclose(together[k], alone[0], rtol=1e-13)
+        reverse = score(replace(problem, bandwidths=bandwidths[::-1]))
+        np.testing.assert_array_equal(reverse[::-1], together)
+
+    def test_more_rows_than_tiles(self) -> None:
+        problem = Problem(normal(1025, 3), normal(1537, 3, seed=1), np.array([0.05, 0.5]))
+        some = np.array([0, 511, 512, 1023, 1024])
+        few = replace(problem, query=problem.query[some], query_borders=())
+        assert_within(score(problem)[:, some], few.expected())
+
+    @pytest.mark.parametrize("layout", ["F", "strided"])
+    def test_any_memory_layout(self, layout: str) -> None:
+        problem = Problem(normal(5, 6), normal(40, 6, seed=1), np.array([0.5]))
+        if layout == "F":
+            other = replace(
+                problem,
+                query=np.asfortranarray(problem.query),
+                train=np.asfortranarray(problem.train),
+            )
+        else:
+            wide = np.repeat(problem.train, 2, axis=1)
+            other = replace(problem, train=wide[:, ::2])
+        assert_within(score(other), score(problem))
+
+    def test_densities_underflow_to_logs_not_to_infinity(self) -> None:
+        problem = Problem(np.full((1, 2), 1e8), np.zeros((3, 2)), np.array([1e-3, 1.0, 1e9]))
+        actual = score(problem)
+        assert_within(actual, problem.expected())
+        assert actual[0, 0] < -1e21
+
+    @pytest.mark.parametrize("precision", ["float64", "float32"])
+    @pytest.mark.parametrize("distance", [1e4, 1e5, 1e9, 1e10, 1e14, 1e18])
+    def test_far_away_the_nearest_pair_still_counts(self, distance: float, precision: Any) -> None:
+        # Its exponent relative to itself is 0, but rounding makes it anything.
+        query = np.random.default_rng(0).uniform(0.5, 1, size=(200, 1)) * distance
+        problem = Problem(query, normal(3, 1), np.array([1.0, 0.7]), tile_rows=2)
+        actual = score(problem, precision=precision)
+        if precision == "float64":
+            assert_within(actual, problem.expected())
+        else:
+            assert_within_32(actual, problem.expected(), problem.exponents())
+
+    @pytest.mark.parametrize("power", [-140, -30, 30, 140])
+    def test_units_do_not_matter(self, power: int) -> None:
+        unit = 10.0**power
+        problem = Problem(normal(3, 5), normal(40, 5, seed=1), np.array([0.3, 2.0]))
+        other = Problem(unit * problem.query, unit * problem.train, unit * problem.bandwidths)
+        assert_within(score(other), other.expected())
