@@ -12,3 +12,11 @@ def test_roofline(capsys):
     assert set(ratios) == {(p, n) for p in ("float64", "float32") for n in (8, 1)}
     assert all(ratio > 0 for ratio in ratios.values())
     assert "200 x 200 x 784" in capsys.readouterr().out
+
+
+def test_exactness_shows_who_is_right(capsys):
+    main = runpy.run_path(str(BENCHMARKS / "exactness.py"))["main"]
+    errors = main([])
+    assert all(ours < 1e-9 for _, ours in errors.values())
+    assert max(tree for tree, _ in errors.values()) > 100
+    assert "digits, 360 x 1078 x 64" in capsys.readouterr().out

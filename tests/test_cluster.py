@@ -1,0 +1,170 @@
+"""On Dask workers: the same numbers, memory as planned, and words for what cannot work."""
+
+import os
+import threading
+import time
+
+import dask.array as da
+import numpy as np
+import psutil
+import pytest
+import xarray as xr
+import zarr
+from zarr.storage import MemoryStore
+
+import dkde
+from dkde.engine.cluster import active_client, check_workers, warm_up
+from dkde.scoring import Options
+from dkde.sides import operand
+from dkde.storage.selectors import Catalog
+
+pytestmark = pytest.mark.slow
+
+H = [0.5, 1.0]
+
+
+@pytest.fixture(scope="module")
+def client():
+    with dkde.connect(workers=2, memory_limit="600MB") as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def arrays():
+    rng = np.random.default_rng(5)
+    return rng.standard_normal((1500, 6)), rng.standard_normal((4000, 6))
+
+
+class TestNumbers:
+    def test_every_form_gives_what_threads_give(self, client, arrays):
+        query, train = arrays
+        there = dkde.log_density(query, train, H, panel_rows=700)
+        lazy = dkde.log_density(da.from_array(query, chunks=400), train, H, panel_rows=700)
+        np.testing.assert_array_equal(lazy, there)
+        assert active_client() is client
+        plain = Options(panel_rows=700).work(
+            operand(query, "query", Catalog()), operand(train, "train", Catalog()), np.array(H)
+        )
+        here = plain.log_density(plain.block(plain.reference(), 0, p) for p in range(6))
+        np.testing.assert_array_equal(there[:, : here.shape[1]], here)
+
+    def test_arrays_in_memory_are_sent_once(self, client, arrays, monkeypatch):
+        sent = []
+        scatter = type(client).scatter
+        monkeypatch.setattr(
+            type(client), "scatter", lambda self, x, **kw: sent.append(x) or scatter(self, x, **kw)
+        )
+        dkde.log_density(*arrays, H, panel_rows=500)
+        assert len(sent) == 1
+
+
+class TestWordsForWhatCannotWork:
+    def test_a_store_in_this_process(self, client):
+        array = zarr.create_array(MemoryStore(), data=np.zeros((5, 2)))
+        with pytest.raises(dkde.ClusterError, match="MemoryStore lives in this process"):
+            dkde.log_density(array, array, 1.0)
+
+    def test_a_path_that_workers_do_not_see(self, client, tmp_path):
+        np.save(tmp_path / "a.npy", np.zeros((5, 2)))
+        catalog = Catalog()
+        train = operand(str(tmp_path / "a.npy"), "train", catalog)
+        query = operand([[0.0, 0.0]], "query", catalog)
+        # Opened here, and not there (any more), as on a machine that mounts other disks.
+        (tmp_path / "a.npy").unlink()
+        with pytest.raises(dkde.ClusterError, match=r"cannot see .*a\.npy; put it on storage"):
+            check_workers(client, Options().work(query, train, np.array([1.0])))
+
+    def test_a_plan_over_the_memory_limit(self, client):
+        wide = da.zeros((20_000, 20_000), chunks=(20_000, 20_000))
+        with pytest.raises(dkde.MemoryLimitError, match=r"blocks need .*raise the memory limit"):
+            dkde.log_density(wide, wide, 1.0)
+
+    def test_no_scheduler_there(self):
+        start = time.perf_counter()
+        with (
+            pytest.raises(dkde.ClusterError, match="no scheduler answers at tcp://127"),
+            dkde.connect("tcp://127.0.0.1:9"),
+        ):
+            pass
+        assert time.perf_counter() - start < 15
+
+    def test_no_scheduler_file(self, tmp_path):
+        with (
+            pytest.raises(dkde.ClusterError, match="no such scheduler file"),
+            dkde.connect(scheduler_file=tmp_path / "s.json"),
+        ):
+            pass
+
+    @pytest.mark.parametrize("limit", ["lots", "12 parsecs"])
+    def test_a_memory_limit_that_is_no_size(self, limit):
+        with pytest.raises(dkde.InputError, match="is no size"), dkde.connect(memory_limit=limit):
+            pass
+
+
+@pytest.fixture(scope="module")
+def large_store(tmp_path_factory):
+    """2,000,000 x 64 float32: half a gigabyte, more than a worker may hold."""
+    folder = tmp_path_factory.mktemp("large")
+    mapped = np.lib.format.open_memmap(folder / "x.npy", "w+", np.float32, (2_000_000, 64))
+    rng = np.random.default_rng(0)
+    for start in range(0, len(mapped), 100_000):
+        mapped[start : start + 100_000] = rng.standard_normal((100_000, 64), dtype=np.float32)
+    del mapped
+    dkde.import_dataset(folder / "x.npy", folder / "x.zarr")
+    (folder / "x.npy").unlink()
+    return str(folder / "x.zarr")
+
+
+class _Peaks:
+    """The most that each worker occupied while a block of code ran."""
+
+    def __init__(self, client):
+        self._client = client
+
+    def __enter__(self):
+        self.baseline = self._client.run(warm_up)
+        self._processes = {
+            worker: psutil.Process(pid) for worker, pid in self._client.run(os.getpid).items()
+        }
+        self.peak = dict.fromkeys(self._processes, 0)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def _watch(self):
+        while not self._ended.wait(0.01):
+            for worker, process in self._processes.items():
+                self.peak[worker] = max(self.peak[worker], process.memory_info().rss)
+
+    def __exit__(self, *exception):
+        self._ended.set()
+        self._thread.join()
+
+
+@pytest.mark.parametrize("form", ["store", "xarray", "projection"])
+def test_memory_is_as_planned(large_store, form):
+    train = {
+        "store": lambda: f"{large_store}::train",
+        "xarray": lambda: xr.open_zarr(large_store, group="train").x,
+        "projection": lambda: (
+            xr.open_zarr(large_store, group="train").x.data @ np.eye(64, dtype=np.float32)[:, ::-1]
+        ),
+    }[form]()
+    query = np.random.default_rng(1).standard_normal((2000, 64)).astype(np.float32)
+    catalog = Catalog()
+    work = Options().work(
+        operand(query, "query", catalog), operand(train, "train", catalog), np.array([1.0])
+    )
+    # A fresh cluster: what earlier work left behind is no baseline.
+    with dkde.connect(workers=2, memory_limit="600MB") as client:
+        names = set(client.scheduler_info(n_workers=-1)["workers"])
+        with _Peaks(client) as watched:
+            dkde.score(query, train, 1.0)
+        logs = [line for lines in client.get_worker_logs().values() for line in lines]
+        assert set(client.scheduler_info(n_workers=-1)["workers"]) == names, "a worker restarted"
+    # Pausing, spilling and restarting are all warned of.
+    assert not [text for level, text in logs if level not in ("DEBUG", "INFO")]
+    for worker, peak in watched.peak.items():
+        ratio = (peak - watched.baseline[worker]) / work.plan.worker_bytes
+        assert 0.6 <= ratio <= 1.25, f"{ratio:.2f} of the {work.plan.worker_bytes} bytes planned"
