@@ -1,15 +1,19 @@
 """The lazy result: a Dask array whose tasks are blocks."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import dask
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
-from distributed import Client
 
 from dkde.engine.work import Work
 from dkde.numerics.bandwidth import FloatArray
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 
 def lazy_log_density(work: Work, client: Client | None = None) -> da.Array:

@@ -1,17 +1,21 @@
 """An eager run: blocks handed out in a window, merged in the plan's order."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice, product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from distributed import Client
 
 from dkde.engine.work import Work
 from dkde.numerics.bandwidth import FloatArray
+
+if TYPE_CHECKING:
+    from distributed import Client  # half a second that work on threads need not spend
 
 # Called with the pairs that are done and the pairs in all.
 Progress = Callable[[int, int], None]
@@ -34,7 +38,7 @@ class Pool:
         How many blocks can be worked on at a time.
     """
 
-    submit: Callable[..., "Future[Any]"]
+    submit: Callable[..., Future[Any]]
     share: Callable[[Work], Any]
     n_threads: int
 
