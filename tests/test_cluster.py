@@ -82,7 +82,7 @@ class TestWordsForWhatCannotWork:
     def test_no_scheduler_there(self):
         start = time.perf_counter()
         with (
-            pytest.raises(dkde.ClusterError, match="no scheduler answers at tcp://127"),
+            pytest.raises(dkde.ClusterError, match="no Dask scheduler answers at tcp://127"),
             dkde.connect("tcp://127.0.0.1:9"),
         ):
             pass
