@@ -1,7 +1,7 @@
 """How far scikit-learn's tree, and dkde, are from the naive sum.
 
-    python benchmarks/exactness.py                    # scikit-learn's digits
-    python benchmarks/exactness.py --data mnist.zarr  # 50 pictures under 10,000, at 0.2
+python benchmarks/exactness.py                    # scikit-learn's digits
+python benchmarks/exactness.py --data mnist.zarr  # 50 pictures under 10,000, at 0.2
 """
 
 import argparse

@@ -140,7 +140,7 @@ def log_density(
     >>> import dkde, numpy as np
     >>> rows = np.array([[0.0], [1.0], [4.0]])
     >>> dkde.log_density(rows, rows, 1.0).round(4)
-    array([-1.5434, -1.5358, -2.0085])
+    array([-1.5433, -1.5366, -2.0062])
     """
     catalog = catalog_of(source)
     q, t = operand(query, "query", catalog), operand(train, "train", catalog)

@@ -1,17 +1,20 @@
 """Where blocks run: the active Dask client's workers, or threads of this process."""
 
+from __future__ import annotations
+
 import os
+import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dask
 import numpy as np
 import psutil
 from dask.utils import format_bytes, parse_bytes
-from distributed import Client, LocalCluster, default_client
 from zarr.storage import LocalStore, MemoryStore
 
 from dkde.engine.blocks import Task
@@ -23,11 +26,21 @@ from dkde.numerics.kernels import get_kernel
 from dkde.numerics.metrics import get_metric
 from dkde.storage.rows import ArraySource, NpySource, Part, Rows, Side, ZarrSource
 
-_TIMEOUT = 10  # seconds that a scheduler has to answer
+if TYPE_CHECKING:
+    from distributed import Client
+
+# Seconds that a scheduler has to answer. Users are told within 10 s, start-up included.
+_TIMEOUT = 5
+_WORKER_TIMEOUT = 10  # ... and that its first worker may take to come
 
 
 def active_client() -> Client | None:
     """The Dask client that is active in this process, if any."""
+    # Who has not imported distributed, which takes a while, has no client.
+    if "distributed" not in sys.modules:
+        return None
+    from distributed import default_client
+
     try:
         return default_client()
     except ValueError:
@@ -108,27 +121,41 @@ def configured_scheduler() -> str | None:
 
 @contextmanager
 def _remote(address: str | None, scheduler_file: str | os.PathLike[str] | None) -> Iterator[Client]:
+    from distributed import Client
+
     where = address if address is not None else scheduler_file
     if scheduler_file is not None and not Path(scheduler_file).is_file():
         raise ClusterError(f"{scheduler_file}: no such scheduler file; is the scheduler running?")
     try:
+        if address is not None:
+            _knock(address)
         client = Client(address, scheduler_file=scheduler_file, timeout=_TIMEOUT)
-    except (OSError, ValueError, TimeoutError) as error:
+    except Exception as error:  # what answers may be anything, and so is what comes of it
         raise ClusterError(
-            f"no scheduler answers at {where} ({type(error).__name__}); "
+            f"no Dask scheduler answers at {where} ({type(error).__name__}); "
             "check the address and that it is running"
         ) from error
     with client:
         if not client.nthreads():
             try:
-                client.wait_for_workers(1, timeout=_TIMEOUT)
+                client.wait_for_workers(1, timeout=_WORKER_TIMEOUT)
             except TimeoutError:
                 raise ClusterError(f"the scheduler at {where} has no workers; start some") from None
         yield client
 
 
+def _knock(address: str) -> None:
+    """Fail at once where nothing listens: a client would go on trying until its timeout."""
+    protocol, _, place = address.rpartition("://")
+    host, _, port = place.rpartition(":")
+    if protocol in ("", "tcp", "tls") and host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_TIMEOUT).close()
+
+
 @contextmanager
 def _local(n_workers: int, threads_per_worker: int, memory_limit: int | None) -> Iterator[Client]:
+    from distributed import Client, LocalCluster
+
     if n_workers < 1 or threads_per_worker < 1:
         raise InputError("workers and threads per worker must be at least 1")
     with (
@@ -163,23 +190,33 @@ def check_workers(client: Client, work: Work) -> None:
             "a Zarr MemoryStore lives in this process, and workers would each get a copy; "
             "write it to a folder, or pass its values as a NumPy array"
         )
+    limits = [w["memory_limit"] for w in _workers(client).values() if w["memory_limit"]]
     paths = sorted({str(path) for part in parts if (path := _local_path(part)) is not None})
-    for worker, missing in client.run(_missing, paths).items():
+    try:
+        unseen = client.run(_missing, paths)
+        baselines = client.run(warm_up, work.task.precision)
+    except OSError as error:  # the connection was closed: the worker is gone
+        lost = "a worker ended while it was loading its libraries"
+        if not limits:
+            raise ClusterError(f"{lost}; see its log") from error
+        raise MemoryLimitError(
+            f"{lost}; the memory limit of {format_bytes(min(limits))} may be too small even for "
+            "them, raise it"
+        ) from error
+    for worker, missing in unseen.items():
         if missing:
             raise ClusterError(
                 f"worker {worker} cannot see {missing[0]}; put it on storage that all workers share"
             )
-    _check_memory(client, work)
+    for worker, info in _workers(client).items():
+        if info["memory_limit"] and worker in baselines:
+            blocks = work.plan.block_bytes * info["nthreads"] + work.plan.resident_bytes
+            check_limit(f"worker {worker}", blocks, baselines[worker], info["memory_limit"])
 
 
-def _check_memory(client: Client, work: Work) -> None:
-    baselines = client.run(warm_up, work.task.precision)
-    for worker, info in client.scheduler_info(n_workers=-1)["workers"].items():
-        limit = info["memory_limit"]
-        if not limit or worker not in baselines:
-            continue
-        blocks = work.plan.block_bytes * info["nthreads"] + work.plan.resident_bytes
-        check_limit(f"worker {worker}", blocks, baselines[worker], limit)
+def _workers(client: Client) -> dict[str, Any]:
+    workers: dict[str, Any] = client.scheduler_info(n_workers=-1)["workers"]
+    return workers
 
 
 def check_limit(worker: str, blocks: int, baseline: int, limit: int) -> None:

@@ -57,7 +57,10 @@ def test_decoding_and_integers():
 
 def test_locate_names_the_source_and_its_row():
     rows = Rows(
-        (Part(ArraySource(np.zeros((5, 1))), 2, 5, "a"), Part(ArraySource(np.ones((5, 1))), 1, 5, "b"))
+        (
+            Part(ArraySource(np.zeros((5, 1))), 2, 5, "a"),
+            Part(ArraySource(np.ones((5, 1))), 1, 5, "b"),
+        )
     )
     assert rows.locate(0) == ("a", 2)
     assert rows.locate(3) == ("b", 1)

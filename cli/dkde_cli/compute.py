@@ -1,0 +1,81 @@
+"""Where the work runs."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+
+from dkde_cli.options import Where
+from dkde_cli.progress import duration
+
+# Work that is estimated to take longer is worth a cluster of processes, its start and dashboard.
+SHORT_SECONDS = 60.0
+
+_LOGGERS = ("distributed", "distributed.client", "distributed.gc", "tornado", "tornado.application")
+
+
+@contextmanager
+def compute(where: Where, estimate: Callable[[], float]) -> Iterator[None]:
+    """Make the Dask cluster that the work is to run on the active one, if it needs one.
+
+    Parameters
+    ----------
+    where : Where
+        What the user said; else the scheduler of Dask's configuration; else this machine.
+    estimate : callable
+        Seconds that the work would take here; if few, it runs in threads of this process.
+    """
+    import dkde
+
+    if not where.is_given and dkde.configured_scheduler() is None:
+        seconds = estimate()
+        if seconds < SHORT_SECONDS:
+            yield
+            return
+        click.echo(f"This will take about {duration(seconds)}", err=True)
+    with _connected(where):
+        yield
+
+
+@contextmanager
+def attach(where: Where) -> Iterator[None]:
+    """Make a running cluster the active one, if one is named; start none."""
+    import dkde
+
+    if where.is_remote or (not where.is_given and dkde.configured_scheduler() is not None):
+        with _connected(where):
+            yield
+    else:
+        yield
+
+
+@contextmanager
+def _connected(where: Where) -> Iterator[None]:
+    import dkde
+
+    with dkde.connect(
+        where.scheduler,
+        scheduler_file=where.scheduler_file,
+        workers=where.workers,
+        threads_per_worker=where.threads_per_worker,
+        memory_limit=where.memory_limit,
+    ) as client:
+        threads = client.nthreads().values()
+        click.echo(
+            f"Workers: {len(threads)}, threads: {sum(threads)}, dashboard: {client.dashboard_link}",
+            err=True,
+        )
+        yield
+
+
+def quieten_dask() -> None:
+    """Keep the log of Dask's schedulers and workers off the terminal.
+
+    The environment reaches the processes that are started, and a Dask that is not imported
+    yet; the loggers are for one that is.
+    """
+    os.environ.setdefault("DASK_LOGGING", repr(dict.fromkeys(_LOGGERS, "critical")))
+    for name in _LOGGERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -1,0 +1,133 @@
+"""``dkde import``, ``dkde info``, ``dkde show``: data sets, before anything is computed."""
+
+from typing import Any
+
+import click
+
+from dkde_cli.group import Command
+from dkde_cli.options import SELECTOR_HELP, data_argument, json_option, parse_image_shape
+from dkde_cli.progress import progress
+from dkde_cli.report import print_json, print_pairs, print_table, size
+
+_COLUMNS = (
+    "split", "rows", "features", "dtype", "scale", "offset",
+    "values", "picture", "classes", "raw", "stored", "chunk rows",
+)  # fmt: skip
+
+
+@click.command("import", cls=Command)
+@click.argument("source")
+@click.argument("store")
+@click.option(
+    "--format",
+    metavar="NAME",
+    help="mnist-pickle, idx, cifar, npy, npz or digits, where the content does not tell.",
+)
+@click.option(
+    "--split",
+    default="train",
+    show_default=True,
+    metavar="NAME",
+    help="Name of the split, for a file that holds one bare array.",
+)
+@click.option(
+    "--scale", type=float, metavar="X", help="A value is STORED * scale + offset; else the file's."
+)
+@click.option("--offset", type=float, metavar="X", help="See --scale.")
+@click.option(
+    "--image-shape",
+    metavar="HxW",
+    help="Shape of a row as a picture: 28x28, or in colour 3x32x32 or 32x32x3.",
+)
+@click.option(
+    "--layout",
+    type=click.Choice(["CHW", "HWC"]),
+    help="Whether the channels of colour pictures come first or last.",
+)
+@click.option(
+    "--shuffle-seed",
+    type=int,
+    metavar="N",
+    help="Permute the split train by numpy.random.RandomState(N).permutation.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace the data set that STORE holds already.")
+def import_(source: str, store: str, image_shape: str | None, **options: Any) -> None:
+    """Import a file or a folder into a data set.
+
+    SOURCE is an MNIST pickle, an IDX file or folder of them, a CIFAR-10 or CIFAR-100 python
+    archive or its folder, a .npy or .npz file, or the word digits. STORE is the folder to make;
+    it is there whole or not at all.
+    """
+    import dkde
+
+    shape = parse_image_shape(image_shape)
+    with progress("rows") as update:
+        dkde.import_dataset(source, store, image_shape=shape, progress=update, **options)
+    for name, split in dkde.describe(store)["splits"].items():
+        click.echo(f"{store}::{name}: {split['rows']} rows of {split['features']}", err=True)
+
+
+@click.command(cls=Command)
+@click.argument("store")
+@json_option
+def info(store: str, as_json: bool) -> None:
+    """Describe a data set, or any file that can be imported.
+
+    STORE is a data set, or what dkde import takes as its SOURCE.
+    """
+    import dkde
+
+    described = dkde.describe(store)
+    if as_json:
+        print_json(described)
+        return
+    splits = described.pop("splits")
+    options = described.pop("import_options")
+    known = {name.replace("_", " "): str(text) for name, text in described.items() if text}
+    if options:
+        known["import options"] = ", ".join(f"{name} {value}" for name, value in options.items())
+    print_pairs(known)
+    click.echo()
+    cells = [_split_cells(name, split) for name, split in splits.items()]
+    print_table(_COLUMNS, cells, left=1)
+    checksums = {name: split["checksum"] for name, split in splits.items() if split["checksum"]}
+    if checksums:
+        click.echo()
+        print_pairs({f"checksum of {name}": checksum for name, checksum in checksums.items()})
+
+
+def _split_cells(name: str, split: dict[str, Any]) -> list[str]:
+    values = "unknown"
+    if split["value_range"] is not None:
+        partly = "" if split["value_range_rows"] == split["rows"] else " or more"
+        values = "{:.6g} to {:.6g}".format(*split["value_range"]) + partly
+    shape = "x".join(map(str, split["image_shape"] or ["-"]))
+    labels = "/".join(str(n) for n in split["labels"].values())
+    return [
+        name,
+        str(split["rows"]),
+        str(split["features"]),
+        split["dtype"],
+        f"{split['scale']:.6g}",
+        f"{split['offset']:.6g}",
+        values,
+        f"{shape} {split['layout']}" if split["layout"] else shape,
+        labels or "-",
+        size(split["bytes_raw"]),
+        "-" if split["bytes_stored"] is None else size(split["bytes_stored"]),
+        "-" if split["chunk_rows"] is None else str(split["chunk_rows"]),
+    ]
+
+
+@click.command(cls=Command, epilog=SELECTOR_HELP)
+@data_argument
+@click.option("--split", default="train", show_default=True, metavar="SELECTOR", help="The rows.")
+@click.option("--rows", default=20, show_default=True, metavar="N", help="Rows of pictures.")
+@click.option("--columns", default=20, show_default=True, metavar="N", help="Columns of pictures.")
+@click.option("-o", "--output", required=True, metavar="FILE", help="The PNG file to write.")
+def show(data: str, split: str, rows: int, columns: int, output: str) -> None:
+    """Tile the first pictures of a data set in a PNG file."""
+    import dkde
+
+    n_shown = dkde.plot_pictures(split, output, rows=rows, columns=columns, source=data)
+    click.echo(f"{n_shown} pictures in {output}", err=True)

@@ -1,0 +1,47 @@
+"""The command ``dkde``."""
+
+import os
+import sys
+
+import click
+
+from dkde_cli.data import import_, info, show
+from dkde_cli.group import INTERRUPTED, Group, debug_option
+from dkde_cli.plan import plan
+from dkde_cli.score import score
+from dkde_cli.sweep import sweep
+
+
+@click.group(
+    "kde",  # as `dask kde`; `main` gives it its own name
+    cls=Group,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    params=[debug_option()],
+)
+@click.version_option(package_name="dkde", message="%(package)s %(version)s")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Exact kernel density estimation for data that does not fit in memory.
+
+    For a first look, on data that needs no file: dkde sweep digits
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+for command in (import_, info, show, plan, sweep, score):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command and end the process."""
+    try:
+        cli(prog_name="dkde")
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            # Blocks that are being computed would hold the process up until they are done.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(INTERRUPTED)
+        raise

@@ -1,0 +1,159 @@
+"""Options that several commands share, and how their values are read."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+BANDWIDTHS_HELP = (
+    "A list, 0.05,0.1,0.2, or a grid: logspace:-1:1:20, geomspace:0.05:2:12, linspace:1:5:9."
+)
+SELECTOR_HELP = (
+    "Rows are chosen by selectors, [SOURCE::]SPLIT[a:b], several joined by +. SOURCE is a data "
+    "set or any file that can be imported, by default DATA; a file name alone stands for its "
+    "only split, and all for every split. Quote brackets: 'train[:10000]'."
+)
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where the user wants the work to run; None where nothing was said."""
+
+    scheduler: str | None
+    scheduler_file: str | None
+    workers: int | None
+    threads_per_worker: int | None
+    memory_limit: str | None
+
+    @property
+    def is_given(self) -> bool:
+        return any(value is not None for value in vars(self).values())
+
+    @property
+    def is_remote(self) -> bool:
+        return self.scheduler is not None or self.scheduler_file is not None
+
+
+_WHERE = (
+    click.option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Run on the Dask cluster of this scheduler, such as tcp://10.0.0.1:8786.",
+    ),
+    click.option(
+        "--scheduler-file",
+        metavar="FILE",
+        help="Run on the Dask cluster whose scheduler wrote this file.",
+    ),
+    click.option(
+        "--workers", type=int, metavar="N", help="Start so many worker processes on this machine."
+    ),
+    click.option(
+        "--threads-per-worker",
+        type=int,
+        metavar="N",
+        help="Threads of each worker that is started; 1 by default.",
+    ),
+    click.option(
+        "--memory-limit",
+        metavar="SIZE",
+        help="Memory of each worker that is started, such as 600MB; a plan that does not fit "
+        "is refused.",
+    ),
+)
+
+
+def where_options(command: Command) -> Command:
+    """Add the options that say where to run; the command gets them as ``where``."""
+
+    @wraps(command)
+    def gathered(**values: Any) -> Any:
+        where = Where(**{name: values.pop(name) for name in Where.__dataclass_fields__})
+        return command(where=where, **values)
+
+    for option in reversed(_WHERE):
+        gathered = option(gathered)
+    return gathered  # type: ignore[return-value]
+
+
+def data_argument(command: Command) -> Command:
+    """Add the positional DATA."""
+    return click.argument("data", metavar="DATA")(command)
+
+
+def train_option(command: Command) -> Command:
+    """Add ``--train``."""
+    return click.option(
+        "--train",
+        metavar="SELECTOR",
+        help="The rows that make up the density; by default DATA's split train.",
+    )(command)
+
+
+def bandwidths_option(command: Command) -> Command:
+    """Add ``--bandwidths``."""
+    return click.option(
+        "--bandwidths",
+        metavar="GRID",
+        help=BANDWIDTHS_HELP + " By default 16 around the scale of the data.",
+    )(command)
+
+
+def precision_option(command: Command) -> Command:
+    """Add ``--precision``."""
+    return click.option(
+        "--precision",
+        type=click.Choice(["float64", "float32"]),
+        default="float64",
+        show_default=True,
+        help="float32 takes half the time and memory, for errors of about 1e-6 relative.",
+    )(command)
+
+
+def output_options(command: Command) -> Command:
+    """Add ``--output``, ``--overwrite`` and ``--csv``."""
+    for option in (
+        click.option(
+            "--csv",
+            metavar="FILE",
+            help="Write the figures to this CSV file, a line for each bandwidth.",
+        ),
+        click.option(
+            "--overwrite", is_flag=True, help="Replace the result store that is there already."
+        ),
+        click.option(
+            "--output",
+            metavar="STORE",
+            help="Write the result, each row's log-density included, to this Zarr store.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def json_option(command: Command) -> Command:
+    """Add ``--json``."""
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Print JSON on standard output and no table."
+    )(command)
+
+
+def parse_image_shape(text: str | None) -> tuple[int, ...] | None:
+    """``28x28`` or ``3x32x32`` as numbers.
+
+    Raises
+    ------
+    InputError
+    """
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.lower().split("x"))
+    except ValueError:
+        from dkde import InputError
+
+        raise InputError(f"--image-shape {text!r} cannot be read; write 28x28 or 3x32x32") from None

@@ -1,0 +1,93 @@
+"""``dkde plan``: what work would cost."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from dkde_cli.compute import attach
+from dkde_cli.group import Command
+from dkde_cli.options import (
+    SELECTOR_HELP,
+    Where,
+    bandwidths_option,
+    data_argument,
+    json_option,
+    precision_option,
+    train_option,
+    where_options,
+)
+from dkde_cli.progress import duration, si
+from dkde_cli.report import print_json, print_pairs, size
+from dkde_cli.sides import default_split
+
+
+@click.command(cls=Command, epilog=SELECTOR_HELP)
+@data_argument
+@train_option
+@click.option(
+    "--query",
+    "--valid",
+    "query",
+    metavar="SELECTOR",
+    help="The rows to be scored; by default DATA's split valid.",
+)
+@bandwidths_option
+@precision_option
+@json_option
+@where_options
+def plan(
+    data: str,
+    train: str | None,
+    query: str | None,
+    bandwidths: str | None,
+    precision: str,
+    as_json: bool,
+    where: Where,
+) -> None:
+    """Say what a sweep or a score would cost.
+
+    Nothing is computed: pairs, operations, blocks, bytes read, memory of a worker and time
+    follow from the sizes of the data and a look at this machine. No cluster is started:
+    the options for one say how large it would be.
+    """
+    import dkde
+
+    grid = None if bandwidths is None else dkde.parse_bandwidths(bandwidths)
+    catalog = dkde.Catalog(data)
+    train = default_split(catalog, data, "train", train)
+    query = default_split(catalog, data, "valid", query)
+    threads_per_worker = 1 if where.threads_per_worker is None else where.threads_per_worker
+    with attach(where):
+        cost = dkde.plan(
+            query=query,
+            train=train,
+            bandwidths=grid,
+            precision=precision,
+            source=catalog,
+            n_threads=None if where.workers is None else where.workers * threads_per_worker,
+            threads_per_worker=threads_per_worker,
+            memory_limit=where.memory_limit,
+        )
+    if as_json:
+        print_json(cost)
+    else:
+        print_pairs(_in_words(cost))
+
+
+def _in_words(cost: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "pairs": f"{si(cost['pairs'])}, at {cost['bandwidths']} bandwidths",
+        "operations": f"{si(cost['flops'])}FLOP",
+        "blocks": (
+            f"{cost['blocks']}: {cost['query_blocks']} of up to {cost['block_rows']} query rows "
+            f"x {cost['panels']} of up to {cost['panel_rows']} training rows"
+        ),
+        "read": f"{size(cost['bytes_read'])}, re-reads counted",
+        "memory of a worker": (
+            f"{size(cost['peak_bytes_per_worker'])}: {size(cost['baseline_bytes'])} at rest, "
+            f"{size(cost['block_bytes'])} for each thread's block, "
+            f"{size(cost['resident_bytes'])} for sides in memory"
+        ),
+        "time": f"about {duration(cost['seconds'])} on {cost['threads']} threads",
+    }

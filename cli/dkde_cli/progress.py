@@ -1,0 +1,161 @@
+"""How far the work is, on standard error."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic
+from typing import Any
+
+import click
+
+# Without a terminal, a line so often.
+_LINE_SECONDS = 60.0
+
+Update = Callable[[str, int, int], None]
+
+
+@contextmanager
+def progress(unit: str) -> Iterator[Update]:
+    """A bar on a terminal, else a line a minute.
+
+    Parameters
+    ----------
+    unit : str
+        Of what is counted: "pairs", "rows".
+
+    Yields
+    ------
+    callable
+        To be called with (stage, done, total); a new stage gets a bar of its own.
+    """
+    if sys.stderr.isatty():
+        with _bars(unit) as update:
+            yield update
+    else:
+        yield Lines(unit)
+
+
+@contextmanager
+def _bars(unit: str) -> Iterator[Update]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TaskID,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Speed(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{si(speed)} {unit}/s")
+
+    bars = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        Speed(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        console=Console(stderr=True),
+        # What is being computed is known from the blocks that are done; some take a while.
+        speed_estimate_period=120,
+    )
+    tasks: dict[str, TaskID] = {}
+
+    def update(stage: str, done: int, total: int) -> None:
+        if stage not in tasks:
+            tasks[stage] = bars.add_task(stage, total=total)
+        bars.update(tasks[stage], completed=done)
+
+    with bars:
+        yield update
+
+
+class Lines:
+    """A line on standard error once a minute; nothing for what is over before.
+
+    Parameters
+    ----------
+    unit : str
+    clock : callable
+        Seconds.
+    """
+
+    def __init__(self, unit: str, clock: Callable[[], float] = monotonic) -> None:
+        self._unit = unit
+        self._clock = clock
+        self._start = self._last = clock()
+        self._stage: str | None = None
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        now = self._clock()
+        if stage != self._stage:
+            self._stage, self._start = stage, now if self._stage is not None else self._start
+        if now - self._last < _LINE_SECONDS or done == 0:
+            return
+        self._last = now
+        seconds = max(now - self._start, 1e-9)
+        left = seconds * (total - done) / done
+        click.echo(
+            f"{stage}: {done / total:.0%}, {si(done / seconds)} {self._unit}/s, "
+            f"{duration(left)} left",
+            err=True,
+        )
+
+
+def stages(update: Update, *names: str) -> Callable[[int, int], None]:
+    """For work that reports (done, total) only: a new stage where the count starts again.
+
+    Parameters
+    ----------
+    update : callable
+        From :func:`progress`.
+    names : str
+        Of the stages, in order.
+    """
+    state: dict[str, Any] = {"stage": 0, "last": 0}
+
+    def report(done: int, total: int) -> None:
+        if done <= state["last"] and state["stage"] < len(names) - 1:
+            state["stage"] += 1
+        state["last"] = done
+        update(names[state["stage"]], done, total)
+
+    return report
+
+
+def si(number: float) -> str:
+    """A number with three digits and a letter.
+
+    Examples
+    --------
+    >>> si(1234567), si(12), si(2.5e15)
+    ('1.23 M', '12', '2.5 P')
+    """
+    letters = ["", " k", " M", " G", " T", " P"]
+    step = 0
+    while abs(number) >= 999.5 and step < len(letters) - 1:
+        number, step = number / 1000, step + 1
+    return f"{number:.3g}{letters[step]}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that suits.
+
+    Examples
+    --------
+    >>> duration(0.2), duration(42), duration(600), duration(9000)
+    ('0.2 s', '42 s', '10 min', '2.5 h')
+    """
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

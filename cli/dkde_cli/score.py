@@ -1,0 +1,93 @@
+"""``dkde score``: rows under a density of given bandwidth."""
+
+from typing import Any
+
+import click
+
+from dkde_cli.compute import compute
+from dkde_cli.group import Command
+from dkde_cli.options import (
+    SELECTOR_HELP,
+    Where,
+    data_argument,
+    json_option,
+    output_options,
+    precision_option,
+    train_option,
+    where_options,
+)
+from dkde_cli.progress import duration, progress, stages
+from dkde_cli.report import check_file, check_store, figures, print_figures, print_json, write_csv
+from dkde_cli.sides import default_split
+
+
+@click.command(cls=Command, epilog=SELECTOR_HELP)
+@data_argument
+@train_option
+@click.option("--query", required=True, metavar="SELECTOR", help="The rows to be scored.")
+@click.option(
+    "--bandwidth",
+    required=True,
+    metavar="H",
+    help="In units of the data; several, 0.1,0.2, come from one pass.",
+)
+@precision_option
+@output_options
+@json_option
+@where_options
+def score(
+    data: str,
+    train: str | None,
+    query: str,
+    bandwidth: str,
+    precision: str,
+    csv: str | None,
+    output: str | None,
+    overwrite: bool,
+    as_json: bool,
+    where: Where,
+) -> None:
+    """Score rows under a density at given bandwidths.
+
+    DATA is a data set made by dkde import, any file that it reads, or the word digits. Each
+    row's log-density goes to --output; the figures of all rows are printed.
+
+    \b
+    The JSON is, for one bandwidth,
+      {"bandwidth", "n", "mean_log_likelihood", "standard_error",
+       "bits_per_dimension", "n_zero_density", "seconds"}
+    and for several
+      {"seconds": s, "rows": [row, ...]}
+    with null for numbers that are not finite. In the CSV, split is the query's selector.
+    """
+    import dkde
+
+    check_file(csv, "CSV file")
+    check_store(output, overwrite=overwrite)
+    bandwidths = dkde.parse_bandwidths(bandwidth)
+    catalog = dkde.Catalog(data)
+    train = default_split(catalog, data, "train", train)
+    common: dict[str, Any] = {"train": train, "precision": precision, "source": catalog}
+
+    def estimate() -> float:
+        cost = dkde.plan(query=query, bandwidths=bandwidths, baseline=False, **common)
+        return float(cost["seconds"])
+
+    with compute(where, estimate), progress("pairs") as update:
+        result = dkde.score(
+            query,
+            bandwidth=bandwidths,
+            output=output,
+            overwrite=overwrite,
+            progress=stages(update, "score"),
+            **common,
+        )
+    rows, seconds = figures(result), float(result.attrs["seconds"])
+    if csv is not None:
+        write_csv(csv, {query: rows})
+    if as_json:
+        single = {**rows[0], "seconds": seconds}
+        print_json(single if len(rows) == 1 else {"seconds": seconds, "rows": rows})
+    else:
+        print_figures(rows)
+    click.echo(f"Done in {duration(seconds)}", err=True)

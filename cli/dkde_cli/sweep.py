@@ -1,0 +1,163 @@
+"""``dkde sweep``: a density at many bandwidths, and the best of them."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dkde_cli.compute import compute
+from dkde_cli.group import Command
+from dkde_cli.options import (
+    SELECTOR_HELP,
+    Where,
+    bandwidths_option,
+    data_argument,
+    json_option,
+    output_options,
+    precision_option,
+    train_option,
+    where_options,
+)
+from dkde_cli.progress import duration, progress, stages
+from dkde_cli.report import (
+    check_file,
+    check_store,
+    figures,
+    print_figures,
+    print_json,
+    test_figures,
+    write_csv,
+)
+from dkde_cli.sides import default_split, optional_split
+
+# The embedded data set: what a first look is taken with, so it comes with a picture.
+_EMBEDDED = "digits"
+
+
+@click.command(cls=Command, epilog=SELECTOR_HELP)
+@data_argument
+@train_option
+@click.option(
+    "--valid",
+    metavar="SELECTOR",
+    help="The rows that choose the bandwidth; by default DATA's split valid.",
+)
+@click.option(
+    "--test",
+    metavar="SELECTOR",
+    help="Rows to score at the best bandwidth; by default DATA's split test, if it has one.",
+)
+@bandwidths_option
+@precision_option
+@output_options
+@click.option(
+    "--plot",
+    metavar="FILE",
+    help="Draw the curve into this .png, .svg or .pdf file; by default digits-sweep.png for the "
+    "embedded digits, none for other data.",
+)
+@click.option("--no-plot", is_flag=True, help="Draw nothing, not even for the digits.")
+@json_option
+@where_options
+def sweep(
+    data: str,
+    train: str | None,
+    valid: str | None,
+    test: str | None,
+    bandwidths: str | None,
+    precision: str,
+    csv: str | None,
+    output: str | None,
+    overwrite: bool,
+    plot: str | None,
+    no_plot: bool,
+    as_json: bool,
+    where: Where,
+) -> None:
+    """Find the best bandwidth, and score at it.
+
+    Validation rows are scored at many bandwidths in one pass, test rows at the best of them.
+
+    DATA is a data set made by dkde import, any file that it reads, or the word digits.
+
+    \b
+    The JSON is
+      {"best_bandwidth": b, "seconds": s, "valid": [row, ...], "test": row or null}
+    where a row is
+      {"bandwidth", "n", "mean_log_likelihood", "standard_error",
+       "bits_per_dimension", "n_zero_density"}
+    with null for numbers that are not finite.
+    """
+    import dkde
+
+    plot = _picture(data, plot, no_plot)
+    check_file(csv, "CSV file")
+    check_store(output, overwrite=overwrite)
+    grid = None if bandwidths is None else dkde.parse_bandwidths(bandwidths)
+    catalog = dkde.Catalog(data)
+    train = default_split(catalog, data, "train", train)
+    valid = default_split(catalog, data, "valid", valid)
+    test = optional_split(catalog, "test", test)
+    common: dict[str, Any] = {"bandwidths": grid, "precision": precision, "source": catalog}
+
+    def estimate() -> float:
+        cost = dkde.plan(query=valid, train=train, baseline=False, **common)
+        return float(cost["seconds"])
+
+    with compute(where, estimate), progress("pairs") as update:
+        result = dkde.sweep(
+            train=train,
+            valid=valid,
+            test=test,
+            output=output,
+            overwrite=overwrite,
+            progress=stages(update, "valid", "test"),
+            **common,
+        )
+    _deliver(result, csv=csv, plot=plot, as_json=as_json)
+
+
+def _deliver(result: Any, *, csv: str | None, plot: str | None, as_json: bool) -> None:
+    import dkde
+
+    best, seconds = float(result["best_bandwidth"]), float(result.attrs["seconds"])
+    rows, test_row = figures(result), test_figures(result)
+    if csv is not None:
+        write_csv(csv, {"valid": rows, "test": [] if test_row is None else [test_row]})
+    if as_json:
+        print_json({"best_bandwidth": best, "seconds": seconds, "valid": rows, "test": test_row})
+    else:
+        print_figures(rows, best=best)
+        click.echo()
+        click.echo(f"best bandwidth {best:.6g}")
+        if test_row is not None:
+            click.echo(
+                f"test at {best:.6g}: {test_row['mean_log_likelihood']:.4f} "
+                f"± {test_row['standard_error']:.4f} nats, "
+                f"{test_row['bits_per_dimension']:.4f} bits/dimension"
+            )
+    if plot is not None:
+        dkde.plot_sweep(result, plot)
+        click.echo(f"The curve is in {plot}", err=True)
+    click.echo(f"Done in {duration(seconds)}", err=True)
+
+
+def _picture(data: str, plot: str | None, no_plot: bool) -> str | None:
+    """Where the curve goes, if that can be written."""
+    import dkde
+
+    if plot is not None and no_plot:
+        raise click.UsageError("--plot and --no-plot exclude each other")
+    if plot is not None:
+        dkde.check_picture(plot)
+        return plot
+    if no_plot or data != _EMBEDDED or Path(data).exists():
+        return None
+    default = f"{_EMBEDDED}-sweep.png"
+    try:
+        dkde.check_picture(default)
+    except dkde.DkdeError as error:
+        # Nobody asked for it: no reason to refuse the work.
+        click.echo(f"No picture of the curve: {error}", err=True)
+        return None
+    return default

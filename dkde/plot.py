@@ -1,0 +1,289 @@
+"""Pictures: the curve of a sweep, and rows of a data set as they look.
+
+Figures are made without pyplot, so that nothing here depends on a display or touches the state
+of a session that plots too.
+"""
+
+import os
+from collections.abc import Callable
+from io import BytesIO
+from math import ceil, floor
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from dkde.errors import DataSetError, InputError
+from dkde.sides import catalog_of, operand
+from dkde.storage.rows import Rows
+from dkde.storage.selectors import Catalog
+
+FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
+PICTURE_SUFFIXES = (".png",)
+
+# Okabe and Ito's palette, which colour-blind readers can tell apart.
+_BLUE, _ORANGE = "#0072B2", "#D55E00"
+_GREY = "0.4"
+# First words of the legend's entries.
+_ORDER = ["validation", "best", "test", "−∞:"]
+# A tiling is enlarged by whole numbers until about this wide, so that small pictures are seen.
+_WIDTH_PIXELS = 1000
+# Between pictures, a grey that neither black nor white backgrounds swallow.
+_GAP = 112
+
+
+def check_picture(
+    path: str | os.PathLike[str], suffixes: tuple[str, ...] = FIGURE_SUFFIXES
+) -> None:
+    """Refuse a picture's path early, before hours of work.
+
+    Raises
+    ------
+    InputError
+        When its suffix stands for no format that can be written.
+    DataSetError
+        When it is a folder, or its own folder is missing or may not be written to.
+    """
+    target = Path(path)
+    if target.suffix.lower() not in suffixes:
+        raise InputError(f"{path}: pictures are written as {' or '.join(suffixes)} files")
+    if target.is_dir():
+        raise DataSetError(f"{path}: is a folder; give the picture a name in it")
+    parent = target.absolute().parent
+    if not parent.is_dir():
+        raise DataSetError(f"{path}: there is no folder {parent} to write it into")
+    if not os.access(parent, os.W_OK):
+        raise DataSetError(f"{path}: the folder {parent} may not be written to")
+
+
+def plot_sweep(result: xr.Dataset, path: str | os.PathLike[str]) -> None:
+    """Draw a sweep: the mean with its standard error over bandwidths, the best one marked.
+
+    Means of -inf are triangles at the lower edge; NaN is left out.
+
+    Parameters
+    ----------
+    result : xarray.Dataset
+        From :func:`dkde.sweep`, or opened from its output.
+    path : path
+        Ends in .png, .svg or .pdf; overwritten.
+
+    Raises
+    ------
+    InputError
+        For another suffix, or when the result is not a sweep's.
+    DataSetError
+        When the file cannot be written.
+    """
+    check_picture(path)
+    missing = {"mean_log_likelihood", "standard_error", "best_bandwidth"} - set(result.variables)
+    if missing:
+        raise InputError(f"the result has no {', '.join(sorted(missing))}; pass one of dkde.sweep")
+    from matplotlib.figure import Figure  # slow to import
+
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    _draw_curve(axes, result)
+    _draw_best(axes, result)
+    _label_bandwidths(axes, np.asarray(result["bandwidth"].values, np.float64))
+    axes.set_xlabel("bandwidth (units of the data)")
+    axes.set_ylabel("mean log-likelihood (nats per row)")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="0.9", linewidth=0.8)
+    axes.set_axisbelow(True)
+    format = Path(path).suffix[1:].lower()
+    _write(path, lambda file: figure.savefig(file, format=format, dpi=150))
+
+
+def plot_pictures(
+    pictures: Any,
+    path: str | os.PathLike[str],
+    *,
+    rows: int = 20,
+    columns: int = 20,
+    source: str | Catalog | None = None,
+) -> int:
+    """Tile the first rows of a data set as pictures, pixel for pixel.
+
+    Parameters
+    ----------
+    pictures : str or Rows
+        A selector of rows that have an image shape, grey or colour.
+    path : path
+        Ends in .png; overwritten. The range of the data set's values goes from black to white.
+    rows, columns : int
+        Of pictures; fewer where there are not so many.
+    source : str or Catalog, optional
+        The data set that a selector without one refers to.
+
+    Returns
+    -------
+    int
+        How many pictures are shown.
+
+    Raises
+    ------
+    InputError
+        For another suffix, a tiling of nothing, or rows that are no pictures of one shape.
+    DataSetError
+        When the source cannot be opened or the file not be written.
+    """
+    check_picture(path, PICTURE_SUFFIXES)
+    if rows < 1 or columns < 1:
+        raise InputError(f"rows and columns are {rows} and {columns}; both are at least 1")
+    selected = (
+        pictures
+        if isinstance(pictures, Rows)
+        else operand(pictures, "show", catalog_of(source)).rows
+    )
+    n_shown = min(rows * columns, selected.n_rows)
+    values = _as_pixels(selected, selected.read(0, n_shown, decode=True))
+    tiled = _tile(values, ceil(n_shown / columns), min(columns, n_shown))
+    from matplotlib.image import imsave  # slow to import
+
+    _write(path, lambda file: imsave(file, tiled, format="png"))
+    return n_shown
+
+
+def _draw_curve(axes: Any, result: xr.Dataset) -> None:
+    order = np.argsort(result["bandwidth"].values)
+    bandwidths, mean, error = (
+        np.asarray(result[name].values, np.float64)[order]
+        for name in ("bandwidth", "mean_log_likelihood", "standard_error")
+    )
+    if len(bandwidths) == 1:  # an axis of no length would be a warning
+        axes.set_xlim(bandwidths[0] / 2, bandwidths[0] * 2)
+    finite = np.isfinite(mean)
+    axes.errorbar(
+        bandwidths[finite], mean[finite], np.nan_to_num(error[finite]),
+        color=_BLUE, marker="o", markersize=4, linewidth=1.4, capsize=2.5, label="validation",
+    )  # fmt: skip
+    axes.set_xscale("log")
+    zero = np.isneginf(mean)
+    if zero.any():
+        axes.plot(
+            bandwidths[zero], np.full(zero.sum(), 0.02), "v",
+            transform=axes.get_xaxis_transform(), color=_GREY, clip_on=False,
+            label="−∞: some rows have no density",
+        )  # fmt: skip
+
+
+def _draw_best(axes: Any, result: xr.Dataset) -> None:
+    best = float(result["best_bandwidth"])
+    at_best = result.sel(bandwidth=best)
+    mean = float(at_best["mean_log_likelihood"])
+    error = float(at_best["standard_error"])
+    axes.axvline(best, color=_GREY, linewidth=0.8, linestyle=":", zorder=0)
+    axes.plot(
+        best, mean, "o", markersize=10, markerfacecolor="none", markeredgecolor=_BLUE,
+        label=f"best at {best:g}: {_value(mean, error)} nats",
+    )  # fmt: skip
+    if "test_mean_log_likelihood" in result:
+        mean = float(result["test_mean_log_likelihood"])
+        error = float(result["test_standard_error"])
+        label = f"test there: {_value(mean, error)} nats"
+        if np.isfinite(mean):
+            axes.errorbar(
+                best, mean, np.nan_to_num(error), color=_ORANGE, marker="D", markersize=5,
+                capsize=2.5, linestyle="none", label=label,
+            )  # fmt: skip
+        else:
+            axes.plot([], [], "D", color=_ORANGE, label=label)
+    handles, labels = axes.get_legend_handles_labels()
+    # Curve, best, test, as they are read: by itself matplotlib puts error bars last.
+    entries = sorted(zip(labels, handles, strict=True), key=lambda e: _ORDER.index(e[0].split()[0]))
+    axes.legend(
+        [h for _, h in entries], [label for label, _ in entries], framealpha=1, edgecolor="none"
+    )
+
+
+def _value(mean: float, error: float) -> str:
+    """A mean to the digits that its error leaves, of which two are shown.
+
+    >>> _value(-143.21234, 0.512), _value(2.0, float("nan")), _value(1234.5, 25.0)
+    ('−143.21 ± 0.51', '2', '1234 ± 25')
+    """
+    if not np.isfinite(mean):
+        return "−∞" if mean < 0 else "undefined"
+    if not (np.isfinite(error) and error > 0):
+        return f"{mean:.6g}".replace("-", "−")
+    digits = max(0, 1 - floor(np.log10(error)))
+    return f"{mean:.{digits}f} ± {error:.{digits}f}".replace("-", "−")
+
+
+def _label_bandwidths(axes: Any, bandwidths: npt.NDArray[np.float64]) -> None:
+    """Plain numbers at 1, 2, 5 of each decade; a narrow grid has no whole decade to show."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    decades = np.log10(bandwidths.max() / bandwidths.min())
+    if decades > 4:
+        return
+    subs = (1.0, 2.0, 5.0) if decades > 0.7 else tuple(range(1, 10))
+    axes.xaxis.set_major_locator(LogLocator(subs=subs))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _as_pixels(selected: Rows, values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Rows as pictures (n, height, width, 3)."""
+    shapes = {(part.image_shape, part.layout) for part in selected.parts}
+    shape, layout = next(iter(shapes))
+    if shape is None:
+        raise InputError(
+            f"{selected.label}: the rows are not known to be pictures; "
+            "import them with --image-shape, such as 28x28"
+        )
+    if len(shapes) > 1:
+        raise InputError(f"{selected.label}: pictures of several shapes; show one at a time")
+    pictures = values.reshape(len(values), *shape).astype(np.float64)
+    if len(shape) == 2:
+        pictures = pictures[..., None]
+    elif layout == "CHW":
+        pictures = np.moveaxis(pictures, 1, -1)
+    low, high = _value_range(selected, pictures)
+    pictures = np.nan_to_num((pictures - low) / (high - low), nan=0.0)
+    pixels = np.rint(255 * np.clip(pictures, 0, 1)).astype(np.uint8)
+    # Two channels are grey with transparency, four are colours with it.
+    channels = [0, 0, 0] if pixels.shape[-1] < 3 else [0, 1, 2]
+    return pixels[..., channels]
+
+
+def _value_range(selected: Rows, values: npt.NDArray[Any]) -> tuple[float, float]:
+    ranges = [part.value_range for part in selected.parts if part.value_range is not None]
+    finite = values[np.isfinite(values)]
+    if len(ranges) == len(selected.parts):
+        low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
+    elif finite.size:
+        low, high = float(finite.min()), float(finite.max())
+    else:
+        low, high = 0.0, 1.0
+    return (low, high) if high > low else (low, low + 1.0)
+
+
+def _tile(pixels: npt.NDArray[np.uint8], rows: int, columns: int) -> npt.NDArray[np.uint8]:
+    """One picture of all, with gaps of one pixel; then each pixel becomes a square."""
+    height, width = pixels.shape[1] + 1, pixels.shape[2] + 1
+    tiled = np.full((rows * height + 1, columns * width + 1, 3), _GAP, np.uint8)
+    for i, picture in enumerate(pixels):
+        y, x = i // columns * height + 1, i % columns * width + 1
+        tiled[y : y + height - 1, x : x + width - 1] = picture
+    scale = max(1, round(_WIDTH_PIXELS / tiled.shape[1]))
+    return tiled.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+def _write(path: str | os.PathLike[str], draw: Callable[[BytesIO], Any]) -> None:
+    """Write beside the file and rename: what stands under its name is whole."""
+    file = BytesIO()
+    draw(file)
+    target = Path(path).absolute()
+    draft = target.with_name(f".{target.name}-{uuid4().hex}")
+    try:
+        draft.write_bytes(file.getvalue())
+        os.replace(draft, target)
+    except OSError as error:
+        raise DataSetError(f"{path}: could not be written ({error})") from error
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,165 @@
+"""The commands do what they say, and print it where they should."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import dkde
+
+ROW = {
+    "bandwidth", "n", "mean_log_likelihood", "standard_error", "bits_per_dimension",
+    "n_zero_density",
+}  # fmt: skip
+
+
+class TestSweep:
+    def test_json_has_every_digit(self, run, npz):
+        printed = json.loads(run("sweep", npz, "--bandwidths", "0.3,0.7,2", "--json").stdout)
+        expected = dkde.sweep(
+            train="train", valid="valid", test="test", source=npz, bandwidths=[0.3, 0.7, 2]
+        )
+        assert set(printed) == {"best_bandwidth", "seconds", "valid", "test"}
+        assert printed["best_bandwidth"] == float(expected.best_bandwidth)
+        assert all(set(row) == ROW for row in [*printed["valid"], printed["test"]])
+        means = [row["mean_log_likelihood"] for row in printed["valid"]]
+        assert means == expected.mean_log_likelihood.values.tolist()
+        assert [row["n"] for row in printed["valid"]] == [20, 20, 20]
+        assert printed["test"]["n"] == 10
+        assert printed["test"]["standard_error"] == float(expected.test_standard_error)
+
+    def test_without_test_rows(self, run, folder):
+        np.savez("b.npz", train=np.eye(4), valid=np.eye(4)[:1] + 0.1)
+        printed = json.loads(run("sweep", "b.npz", "--bandwidths", "1,2,4", "--json").stdout)
+        assert printed["test"] is None
+        # One row has no standard error.
+        assert printed["valid"][0]["standard_error"] is None
+
+    def test_table_marks_the_best(self, run, npz):
+        lines = run("sweep", npz, "--bandwidths", "0.1,0.7,9").stdout.splitlines()
+        assert lines[0].split("  ")[0].strip() == "bandwidth"
+        assert [line.endswith("*") for line in lines[1:4]] == [False, True, False]
+        assert "best bandwidth 0.7" in lines
+        assert lines[-1].startswith("test at 0.7: ")
+
+    def test_files(self, run, npz):
+        arguments = ["--bandwidths", "geomspace:0.2:2:4", "--csv", "s.csv", "--plot", "s.svg"]
+        run("sweep", npz, *arguments, "--output", "s.zarr")
+        with Path("s.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert list(rows[0]) == [
+            "split", "bandwidth", "n", "mean_log_likelihood", "standard_error",
+            "bits_per_dimension", "n_zero_density",
+        ]  # fmt: skip
+        assert [row["split"] for row in rows] == ["valid"] * 4 + ["test"]
+        stored = xr.open_zarr("s.zarr")
+        assert [float(row["mean_log_likelihood"]) for row in rows[:4]] == list(
+            stored.mean_log_likelihood.values
+        )
+        assert Path("s.svg").read_text().startswith("<?xml")
+        # No draft of any of them is left.
+        assert sorted(p.name for p in Path().iterdir()) == ["a.npz", "s.csv", "s.svg", "s.zarr"]
+
+    def test_digits_come_with_a_picture(self, run, folder):
+        result = run("sweep", "digits", "--bandwidths", "1,2,4")
+        assert "digits-sweep.png" in result.stderr
+        assert (folder / "digits-sweep.png").read_bytes().startswith(b"\x89PNG")
+
+    def test_no_picture_where_it_is_not_wanted(self, run, npz, folder):
+        run("sweep", "digits", "--bandwidths", "1,2,4", "--no-plot")
+        run("sweep", npz, "--bandwidths", "0.1,0.7,9")
+        assert not list(folder.glob("*.png"))
+
+    def test_a_best_value_at_the_edge_is_a_warning_line(self, run, npz):
+        result = run("sweep", npz, "--bandwidths", "0.001,0.7", "--json")
+        assert result.stderr.splitlines()[0].startswith("Warning: the best bandwidth, 0.7, is the ")
+        json.loads(result.stdout)
+
+    def test_an_output_is_replaced_if_so_said(self, run, refused, npz):
+        run("sweep", npz, "--bandwidths", "0.1,0.7,9", "--output", "s.zarr")
+        refused("sweep", npz, "--output", "s.zarr")
+        run("sweep", npz, "--bandwidths", "0.2,0.7,9", "--output", "s.zarr", "--overwrite")
+        assert xr.open_zarr("s.zarr").bandwidth.values[0] == 0.2
+
+    def test_train_may_be_another_file(self, run, npz):
+        np.save("generated.npy", np.random.default_rng(0).standard_normal((30, 3)))
+        arguments = ["--train", "generated.npy", "--bandwidths", "0.1,0.7,9", "--json"]
+        printed = json.loads(run("sweep", npz, *arguments).stdout)
+        expected = dkde.score("valid", np.load("generated.npy"), 0.7, source=npz)
+        assert printed["valid"][1]["mean_log_likelihood"] == expected.mean_log_likelihood.item()
+
+
+class TestScore:
+    def test_one_bandwidth_is_one_row(self, run, npz):
+        arguments = ["--query", "test", "--bandwidth", "0.5", "--output", "s.zarr", "--json"]
+        printed = json.loads(run("score", npz, *arguments).stdout)
+        assert set(printed) == ROW | {"seconds"}
+        assert (
+            xr.open_zarr("s.zarr").mean_log_likelihood.values[0] == printed["mean_log_likelihood"]
+        )
+
+    def test_several_are_rows(self, run, npz):
+        arguments = ["--query", "test[:4]", "--bandwidth", "0.5,1", "--json", "--csv", "s.csv"]
+        printed = json.loads(run("score", npz, *arguments).stdout)
+        assert set(printed) == {"seconds", "rows"}
+        assert [row["bandwidth"] for row in printed["rows"]] == [0.5, 1.0]
+        assert Path("s.csv").read_text().splitlines()[1].startswith("test[:4],0.5,4,")
+
+    def test_shared_rows_are_a_warning(self, run, npz):
+        result = run("score", npz, "--query", "train[:5]", "--bandwidth", "0.5")
+        assert result.stderr.startswith("Warning: train (a.npz::train) and query ")
+        assert result.stderr.count("share rows") == 1
+
+
+class TestPlan:
+    def test_json(self, run, npz, monkeypatch):
+        monkeypatch.setattr("dkde.planning.measure_baseline", lambda precision: 10**8)
+        arguments = ["--bandwidths", "1,2", "--json", "--workers", "3", "--threads-per-worker", "2"]
+        cost = json.loads(run("plan", npz, *arguments).stdout)
+        assert cost["pairs"] == 60 * 20
+        assert cost["threads"] == 6
+        added = 2 * cost["block_bytes"] + cost["resident_bytes"]
+        assert cost["peak_bytes_per_worker"] == 10**8 + added
+
+    def test_in_words(self, run, npz, monkeypatch):
+        monkeypatch.setattr("dkde.planning.measure_baseline", lambda precision: 10**8)
+        text = run("plan", npz, "--query", "test").stdout
+        assert "pairs               600, at 16 bandwidths" in text
+        assert "95.4 MiB at rest" in text
+
+    def test_over_the_limit(self, refused, npz, monkeypatch):
+        monkeypatch.setattr("dkde.planning.measure_baseline", lambda precision: 10**8)
+        assert "pauses at 80%" in refused("plan", npz, "--memory-limit", "100MB")
+
+
+class TestData:
+    def test_import_info_show(self, run, folder):
+        result = run("import", "digits", "d.zarr", "--shuffle-seed", 3)
+        assert result.stdout == ""
+        assert "d.zarr::valid: 359 rows of 64" in result.stderr
+        described = json.loads(run("info", "d.zarr", "--json").stdout)
+        assert described["import_options"]["shuffle_seed"] == 3
+        text = run("info", "d.zarr").stdout
+        assert "shuffle_seed 3" in text
+        assert described["splits"]["train"]["checksum"] in text
+        result = run("show", "d.zarr", "--rows", 2, "--columns", 3, "-o", "d.png")
+        assert result.stderr == "6 pictures in d.png\n"
+        assert Path("d.png").read_bytes().startswith(b"\x89PNG")
+
+    def test_import_options(self, run, folder):
+        np.save("x.npy", np.arange(24, dtype=np.uint8).reshape(2, 12))
+        run(
+            "import", "x.npy", "x.zarr", "--split", "mine", "--scale", 0.5, "--offset", -1,
+            "--image-shape", "3x2x2", "--layout", "CHW", "--format", "npy",
+        )  # fmt: skip
+        split = dkde.describe("x.zarr")["splits"]["mine"]
+        assert (split["scale"], split["offset"]) == (0.5, -1.0)
+        assert (split["image_shape"], split["layout"]) == ([3, 2, 2], "CHW")
+
+    @pytest.mark.parametrize("text", ["28", "28xx28", "a x b", "0x3"])
+    def test_image_shapes_that_are_none(self, refused, text):
+        np.save("x.npy", np.zeros((2, 12)))
+        assert "image" in refused("import", "x.npy", "x.zarr", "--image-shape", text)

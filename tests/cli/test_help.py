@@ -1,0 +1,29 @@
+"""Everything has help."""
+
+import click
+import pytest
+from dkde_cli.main import cli
+
+from dkde.storage.importers import FORMATS
+
+COMMANDS = {"": cli, **cli.commands}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_commands_and_options_have_help(name):
+    command = COMMANDS[name]
+    assert command.help
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, parameter.name
+
+
+@pytest.mark.parametrize("name", cli.commands)
+def test_short_help_is_not_cut(run, name):
+    assert "..." not in cli.commands[name].get_short_help_str(limit=60)
+    assert run(name, "--help").stdout.startswith("Usage: ")
+
+
+def test_every_format_is_named(run):
+    text = run("import", "--help").stdout
+    assert all(name in text for name in FORMATS)

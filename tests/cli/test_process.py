@@ -1,0 +1,149 @@
+"""The command as a process: streams, exit status, signals, time."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+DKDE = [sys.executable, "-c", "from dkde_cli.main import main; main()"]
+DASK = Path(sys.executable).with_name("dask")
+# What a user's terminal would not have: pytest's own settings for Python's warnings.
+ENVIRONMENT = {k: v for k, v in os.environ.items() if k not in ("PYTHONWARNINGS", "DASK_LOGGING")}
+
+
+def dkde(*arguments: str, **options):
+    return subprocess.run(
+        [*DKDE, *arguments], capture_output=True, text=True, env=ENVIRONMENT, timeout=120, **options
+    )
+
+
+def processor_seconds(code: str) -> float:
+    """Of a Python process, the least of three: what else this machine does is not counted."""
+    program = f"{code}\nimport time\nprint(time.process_time())"
+    return min(
+        float(subprocess.check_output([sys.executable, "-c", program], text=True).split()[-1])
+        for _ in range(3)
+    )
+
+
+def test_help_is_quick():
+    help = "from dkde_cli.main import cli; cli(['--help'], standalone_mode=False)"
+    assert processor_seconds(help) < 0.4
+
+
+def test_help_imports_click_only():
+    code = "import sys; import dkde_cli.main; print(*sorted(sys.modules))"
+    modules = subprocess.check_output([sys.executable, "-c", code], text=True).split()
+    heavy = {"dkde", "numpy", "dask", "xarray", "zarr", "numba", "rich", "matplotlib"}
+    assert not heavy & set(modules)
+
+
+def test_version():
+    done = dkde("--version")
+    assert re.fullmatch(r"dkde \d+\.\d+\.\d+\S*\n", done.stdout)
+
+
+def test_alone_it_says_what_it_can():
+    done = dkde()
+    assert done.returncode == 0
+    assert "Commands:" in done.stdout
+
+
+def test_data_on_stdout_and_all_else_on_stderr(npz):
+    done = dkde("sweep", npz, "--bandwidths", "0.001,0.7", "--json")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["best_bandwidth"] == 0.7
+    assert [line.split(" ")[0] for line in done.stderr.splitlines()] == ["Warning:", "Done"]
+
+
+def test_an_error_is_a_line(npz):
+    done = dkde("sweep", npz, "--bandwidths", "0")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "Error: bandwidth 0 must be a positive, finite number\n"
+
+
+@pytest.mark.parametrize("arguments", [("--debug", "sweep"), ("sweep", "--debug")])
+def test_debug_shows_where(npz, arguments):
+    done = dkde(*arguments, npz, "--bandwidths", "0")
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr
+    assert "InputError: bandwidth 0" in done.stderr
+
+
+def test_a_closed_pipe_is_no_error(npz):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [*DKDE, "info", npz], stdout=writer, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+    )
+    os.close(writer)
+    assert done.stderr == ""
+
+
+@pytest.mark.skipif(not DASK.exists(), reason="no dask command beside this Python")
+def test_as_a_part_of_dask(npz):
+    help = subprocess.run([DASK, "kde", "--help"], capture_output=True, text=True)
+    assert "sweep" in help.stdout
+    arguments = [DASK, "kde", "sweep", npz, "--bandwidths", "0"]
+    done = subprocess.run(arguments, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "Error: bandwidth 0 must be a positive, finite number\n"
+
+
+@pytest.mark.slow
+def test_the_first_look_takes_15_seconds(folder: Path):
+    environment = ENVIRONMENT | {"NUMBA_CACHE_DIR": str(folder / "cache")}  # compiles all
+    # Processor time: whatever else the machine does meanwhile is not counted.
+    process = subprocess.Popen(
+        [*DKDE, "sweep", "digits"], env=environment,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    assert usage.ru_utime + usage.ru_stime < 15
+    assert (folder / "digits-sweep.png").exists()
+
+
+@pytest.mark.slow
+def test_interrupted(folder: Path):
+    arguments = ["sweep", "big.npy", "--train", "train[:100000]", "--valid", "train[100000:]"]
+    make = "import numpy as np; np.save('big.npy', np.random.rand(200_000, 64))"
+    subprocess.run([sys.executable, "-c", make], check=True)
+    process = subprocess.Popen(
+        [*DKDE, *arguments, "--bandwidths", "0.1,0.2,1", "--output", "s.zarr", "--csv", "s.csv"],
+        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT,
+    )  # fmt: skip
+    time.sleep(12)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert stderr.splitlines()[-1] == "Interrupted"
+    assert [path.name for path in folder.iterdir()] == ["big.npy"]
+
+
+@pytest.mark.slow
+def test_a_cluster_says_where_its_dashboard_is_and_no_more(npz):
+    here = json.loads(dkde("sweep", npz, "--bandwidths", "0.3,0.7,2", "--json").stdout)
+    done = dkde("sweep", npz, "--bandwidths", "0.3,0.7,2", "--json", "--workers", "2")
+    there = json.loads(done.stdout)
+    assert there["valid"] == here["valid"]
+    workers, end = done.stderr.splitlines()
+    assert re.fullmatch(r"Workers: 2, threads: 2, dashboard: http://.*", workers)
+    assert end.startswith("Done in ")
+
+
+@pytest.mark.slow
+def test_an_unreachable_scheduler_is_found_out_soon(npz):
+    start = time.perf_counter()
+    # An address of a network that is set aside for documentation: nobody is there.
+    done = dkde("sweep", npz, "--bandwidths", "1", "--scheduler", "tcp://192.0.2.1:8786")
+    assert time.perf_counter() - start < 15  # 10 s on a machine with nothing else to do
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,55 @@
+"""Progress on standard error."""
+
+from dkde_cli.progress import Lines, progress, stages
+
+
+class TestLines:
+    def test_one_a_minute(self, capsys):
+        now = [0.0]
+        lines = Lines("pairs", clock=lambda: now[0])
+        for second in range(0, 200, 10):
+            now[0] = float(second)
+            lines("valid", second * 1_000_000, 400_000_000)
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.splitlines() == [
+            "valid: 15%, 1 M pairs/s, 6 min left",
+            "valid: 30%, 1 M pairs/s, 5 min left",
+            "valid: 45%, 1 M pairs/s, 4 min left",
+        ]
+
+    def test_nothing_for_short_work(self, capsys):
+        with progress("pairs") as update:
+            for done in range(10):
+                update("valid", done, 10)
+        assert capsys.readouterr().err == ""
+
+
+def test_a_count_that_starts_again_is_a_new_stage():
+    seen = []
+    report = stages(lambda *update: seen.append(update), "valid", "test")
+    for done in (50, 100):
+        report(done, 100)
+    for done in (10, 20):
+        report(done, 20)
+    assert seen == [
+        ("valid", 50, 100), ("valid", 100, 100), ("test", 10, 20), ("test", 20, 20),
+    ]  # fmt: skip
+
+
+def test_a_bar_on_a_terminal(monkeypatch):
+    import io
+    import sys
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with progress("pairs") as update:
+        update("valid", 5_000_000, 10_000_000)
+        update("valid", 10_000_000, 10_000_000)
+    assert "valid" in terminal.getvalue()
+    assert "100%" in terminal.getvalue()
