@@ -4,14 +4,9 @@ from typing import Any
 
 import numpy.typing as npt
 
-from dkde.engine.cluster import (
-    active_client,
-    check_limit,
-    measure_baseline,
-    n_processors,
-    parse_limit,
-)
+from dkde.engine.cluster import active_client, measure_baseline, n_processors, parse_limit
 from dkde.engine.estimate import estimate_seconds
+from dkde.engine.fitness import check_limit
 from dkde.errors import InputError
 from dkde.numerics.bandwidth import check_bandwidths
 from dkde.numerics.kernels import Kernel

@@ -11,7 +11,8 @@ import numpy.typing as npt
 import xarray as xr
 
 from dkde.engine.blocks import Task
-from dkde.engine.cluster import active_client, check_workers, pool_for
+from dkde.engine.cluster import active_client, pool_for
+from dkde.engine.fitness import check_workers
 from dkde.engine.graph import lazy_log_density
 from dkde.engine.provenance import describe_work, versions
 from dkde.engine.run import Progress, run

@@ -13,7 +13,8 @@ import zarr
 from zarr.storage import MemoryStore
 
 import dkde
-from dkde.engine.cluster import active_client, check_workers, warm_up
+from dkde.engine.cluster import active_client
+from dkde.engine.fitness import check_workers, warm_up
 from dkde.scoring import Options
 from dkde.sides import operand
 from dkde.storage.selectors import Catalog

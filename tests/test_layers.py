@@ -36,7 +36,7 @@ TABLE: dict[str, set[str]] = {
     "dkde.engine": ENGINE,
     "dkde.engine.plan": set(),
     # Whether workers can see a store is a question about kinds of stores.
-    "dkde.engine.cluster": ENGINE | {"zarr"},
+    "dkde.engine.fitness": ENGINE | {"zarr"},
     "dkde_cli": CLI,
 }
 # Of the standard library, where the table says that as well.

@@ -9,22 +9,15 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dask
-import numpy as np
-import psutil
-from dask.utils import format_bytes, parse_bytes
-from zarr.storage import LocalStore, MemoryStore
+from dask.utils import parse_bytes
 
-from dkde.engine.blocks import Task
+from dkde.engine.fitness import check_workers, warm_up
 from dkde.engine.run import Pool, client_pool, thread_pool
 from dkde.engine.work import Work
-from dkde.errors import ClusterError, InputError, MemoryLimitError
-from dkde.numerics.bandwidth import FloatArray
-from dkde.numerics.kernels import get_kernel
-from dkde.numerics.metrics import get_metric
-from dkde.storage.rows import ArraySource, NpySource, Part, Rows, Side, ZarrSource
+from dkde.errors import ClusterError, InputError
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -174,67 +167,6 @@ def _local(n_workers: int, threads_per_worker: int, memory_limit: int | None) ->
         yield client
 
 
-def check_workers(client: Client, work: Work) -> None:
-    """Refuse work that the client's workers cannot do.
-
-    Raises
-    ------
-    ClusterError
-        When a side is in this process' memory only, or on a path that a worker cannot see.
-    MemoryLimitError
-        When a worker would pause: baseline and plan exceed its limit.
-    """
-    parts = [*work.query.rows.parts, *work.train.rows.parts]
-    if any(isinstance(_zarr_store(part), MemoryStore) for part in parts):
-        raise ClusterError(
-            "a Zarr MemoryStore lives in this process, and workers would each get a copy; "
-            "write it to a folder, or pass its values as a NumPy array"
-        )
-    limits = [w["memory_limit"] for w in _workers(client).values() if w["memory_limit"]]
-    paths = sorted({str(path) for part in parts if (path := _local_path(part)) is not None})
-    try:
-        unseen = client.run(_missing, paths)
-        baselines = client.run(warm_up, work.task.precision)
-    except OSError as error:  # the connection was closed: the worker is gone
-        lost = "a worker ended while it was loading its libraries"
-        if not limits:
-            raise ClusterError(f"{lost}; see its log") from error
-        raise MemoryLimitError(
-            f"{lost}; the memory limit of {format_bytes(min(limits))} may be too small even for "
-            "them, raise it"
-        ) from error
-    for worker, missing in unseen.items():
-        if missing:
-            raise ClusterError(
-                f"worker {worker} cannot see {missing[0]}; put it on storage that all workers share"
-            )
-    for worker, info in _workers(client).items():
-        if info["memory_limit"] and worker in baselines:
-            blocks = work.plan.block_bytes * info["nthreads"] + work.plan.resident_bytes
-            check_limit(f"worker {worker}", blocks, baselines[worker], info["memory_limit"])
-
-
-def _workers(client: Client) -> dict[str, Any]:
-    workers: dict[str, Any] = client.scheduler_info(n_workers=-1)["workers"]
-    return workers
-
-
-def check_limit(worker: str, blocks: int, baseline: int, limit: int) -> None:
-    """Refuse blocks that would make a worker of that memory limit pause; all in bytes.
-
-    Raises
-    ------
-    MemoryLimitError
-    """
-    pause = dask.config.get("distributed.worker.memory.pause", 0.8) or 1.0
-    if baseline + blocks > pause * limit:
-        raise MemoryLimitError(
-            f"blocks need {format_bytes(blocks)} beside the {format_bytes(baseline)} "
-            f"of an idle worker, and {worker} pauses at {pause:.0%} of its "
-            f"{format_bytes(limit)}; raise the memory limit, or use fewer threads per worker"
-        )
-
-
 def parse_limit(memory_limit: str | int | None) -> int | None:
     """A memory limit in bytes.
 
@@ -254,27 +186,6 @@ def parse_limit(memory_limit: str | int | None) -> int | None:
     return limit
 
 
-def warm_up(precision: str = "float64") -> int:
-    """Load or compile the hot loop, as a worker does for its first block.
-
-    Returns
-    -------
-    int
-        Bytes that this process then occupies: what a worker takes before any block.
-    """
-    values = np.array([[0.0, 0.25], [0.5, 1.0]])
-    rows = Rows((Part(ArraySource(values), 0, 2, "warm-up"),))
-    bandwidths: FloatArray = np.array([1.0])
-    task = Task.between(
-        rows, rows,
-        kernel=get_kernel("gaussian"), metric=get_metric("euclidean"),
-        bandwidths=bandwidths, precision="float32" if precision == "float32" else "float64",
-    )  # fmt: skip
-    work = Work.of(Side(rows), Side(rows), task)
-    work.log_density([work.block(work.reference(), 0, 0)])
-    return int(psutil.Process().memory_info().rss)
-
-
 def measure_baseline(precision: str = "float64") -> int:
     """Bytes of a worker before any block: the active client's largest, else one started for it."""
     client = active_client()
@@ -282,18 +193,3 @@ def measure_baseline(precision: str = "float64") -> int:
         return int(max(client.run(warm_up, precision).values()))
     with connect(workers=1) as started:
         return int(max(started.run(warm_up, precision).values()))
-
-
-def _missing(paths: list[str]) -> list[str]:
-    return [path for path in paths if not Path(path).exists()]
-
-
-def _zarr_store(part: Part) -> Any:
-    return part.source.array.store if isinstance(part.source, ZarrSource) else None
-
-
-def _local_path(part: Part) -> Path | None:
-    if isinstance(part.source, NpySource):
-        return Path(part.source.path).absolute()
-    store = _zarr_store(part)
-    return Path(store.root).absolute() if isinstance(store, LocalStore) else None
