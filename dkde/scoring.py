@@ -1,6 +1,5 @@
 """Log-densities and bandwidth sweeps: the three layers put together."""
 
-import json
 import os
 from dataclasses import dataclass
 from time import perf_counter
@@ -14,10 +13,16 @@ from dkde.engine.blocks import Task
 from dkde.engine.cluster import active_client, pool_for
 from dkde.engine.fitness import check_workers
 from dkde.engine.graph import lazy_log_density
-from dkde.engine.provenance import describe_work, versions
 from dkde.engine.run import Progress, run
 from dkde.engine.work import Work
 from dkde.errors import InputError
+from dkde.labelling import (
+    LOG_DENSITY,
+    at_best,
+    attributes,
+    coordinates_along,
+    score_variables,
+)
 from dkde.numerics.bandwidth import FloatArray, check_bandwidths
 from dkde.numerics.frame import Precision
 from dkde.numerics.kernels import Kernel, get_kernel
@@ -31,11 +36,9 @@ from dkde.sides import (
     side,
     warn_if_shared,
 )
-from dkde.statistics import choose_best, default_bandwidths, summarise
+from dkde.statistics import choose_best, default_bandwidths
 from dkde.storage.results import check_free, write_result
 from dkde.storage.selectors import Catalog
-
-_LOG_DENSITY = {"units": "nats", "long_name": "log-density"}
 
 
 @dataclass(frozen=True)
@@ -167,7 +170,7 @@ def log_density(
         dims=("bandwidth", q.dim),
         coords={"bandwidth": bandwidths, **q.labels()},
         name="log_density",
-        attrs=_LOG_DENSITY,
+        attrs=LOG_DENSITY,
     )
     return array.isel(bandwidth=0) if scalar else array
 
@@ -223,9 +226,9 @@ def score(
     with pool_for(work) as pool:
         values = run(work, pool, progress)
     result = xr.Dataset(
-        _scores(values, t.rows.n_features, "sample"),
-        coords={"bandwidth": bandwidths, **_as_sample(q, "sample")},
-        attrs=_attributes(perf_counter() - start, score=work),
+        score_variables(values, t.rows.n_features, "sample"),
+        coords={"bandwidth": bandwidths, **coordinates_along(q, "sample")},
+        attrs=attributes(perf_counter() - start, score=work),
     )
     return _delivered(result, output, overwrite)
 
@@ -295,23 +298,23 @@ def sweep(
     works = {"valid": options.work(v, t, grid, weights=weights)}
     with pool_for(works["valid"]) as pool:
         values = run(works["valid"], pool, progress)
-    variables = _scores(values, t.rows.n_features, "sample")
+    variables = score_variables(values, t.rows.n_features, "sample")
     best = choose_best(grid, variables["mean_log_likelihood"][1])
     variables["best_bandwidth"] = ((), best, {"long_name": "bandwidth of the highest mean"})
-    coords: dict[Any, Any] = {"bandwidth": grid, **_as_sample(v, "sample")}
+    coords: dict[Any, Any] = {"bandwidth": grid, **coordinates_along(v, "sample")}
     if test is not None:
         q = queries["test"]
         works["test"] = options.work(q, t, np.array([best]), weights=weights)
         with pool_for(works["test"]) as pool:
             values = run(works["test"], pool, progress)
-        scores = _scores(values, t.rows.n_features, "test_sample")
-        variables |= {f"test_{name}": _at_best(entry) for name, entry in scores.items()}
+        scores = score_variables(values, t.rows.n_features, "test_sample")
+        variables |= {f"test_{name}": at_best(entry) for name, entry in scores.items()}
         coords |= {
             name if str(name).startswith("test_") else f"test_{name}": values
-            for name, values in _as_sample(q, "test_sample").items()
+            for name, values in coordinates_along(q, "test_sample").items()
         }
-    attributes = _attributes(perf_counter() - start, **works)
-    return _delivered(xr.Dataset(variables, coords, attributes), output, overwrite)
+    notes = attributes(perf_counter() - start, **works)
+    return _delivered(xr.Dataset(variables, coords, notes), output, overwrite)
 
 
 def _check_precision(precision: str) -> Precision:
@@ -320,46 +323,6 @@ def _check_precision(precision: str) -> Precision:
     if precision == "float32":
         return "float32"
     raise InputError(f"precision {precision!r} is not known; choose float64 or float32")
-
-
-def _scores(values: FloatArray, n_features: int, dim: str) -> dict[str, Any]:
-    """Dataset variables from log-densities (bandwidth, rows)."""
-    return {
-        "log_density": (("bandwidth", dim), values, _LOG_DENSITY),
-        **{
-            name: ("bandwidth", numbers, attributes)
-            for name, (numbers, attributes) in summarise(values, n_features).items()
-        },
-    }
-
-
-def _at_best(entry: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
-    """A variable whose first dimension is the one bandwidth that there is, without it."""
-    dims, values, attributes = entry
-    rest = () if dims == "bandwidth" else dims[1:]
-    return rest, values[0], attributes
-
-
-def _as_sample(q: Operand, dim: str) -> dict[Any, Any]:
-    """A query's coordinates along a dimension of that name."""
-    labels = xr.Dataset(coords=dict(q.labels()))
-    if q.dim in labels.dims:
-        labels = labels.rename({q.dim: dim}) if q.dim != dim else labels
-    return {name: (dim, np.asarray(coord.values)) for name, coord in labels.coords.items()}
-
-
-def _attributes(seconds: float, **works: Work) -> dict[str, Any]:
-    provenance = {
-        "versions": versions(),
-        **{name: describe_work(work) for name, work in works.items()},
-    }
-    return {
-        "Conventions": "CF-1.11",
-        "title": "Kernel density estimate",
-        "seconds": seconds,
-        "n_features": next(iter(works.values())).plan.n_features,
-        "provenance": json.dumps(provenance),
-    }
 
 
 def _delivered(

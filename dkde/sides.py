@@ -15,8 +15,9 @@ import zarr
 from dkde.engine.lazy import DaskSource
 from dkde.errors import InputError
 from dkde.numerics.bandwidth import FloatArray
-from dkde.storage.rows import ArraySource, Encoding, Part, Rows, RowSource, Side, ZarrSource
+from dkde.storage.rows import Encoding, Part, Rows, Side
 from dkde.storage.selectors import Catalog
+from dkde.storage.sources import ArraySource, RowSource, ZarrSource
 
 Form = Literal["numpy", "dask", "xarray", "selector"]
 

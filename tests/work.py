@@ -14,7 +14,8 @@ from dkde.engine.lazy import DaskSource
 from dkde.engine.work import Work
 from dkde.numerics.kernels import GAUSSIAN
 from dkde.numerics.metrics import EUCLIDEAN
-from dkde.storage.rows import ArraySource, Encoding, Part, Rows, RowSource, Side, ZarrSource
+from dkde.storage.rows import Encoding, Part, Rows, Side
+from dkde.storage.sources import ArraySource, RowSource, ZarrSource
 
 Array = npt.NDArray[Any]
 

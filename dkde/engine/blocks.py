@@ -16,7 +16,8 @@ from dkde.numerics.frame import Frame, Precision, reference_row
 from dkde.numerics.kernels import Kernel
 from dkde.numerics.metrics import Metric
 from dkde.numerics.tiles import PairSums
-from dkde.storage.rows import Rows, RowSource, Side
+from dkde.storage.rows import Rows, Side
+from dkde.storage.sources import RowSource
 
 Array = npt.NDArray[Any]
 Range = tuple[int, int]

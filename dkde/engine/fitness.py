@@ -17,7 +17,8 @@ from dkde.errors import ClusterError, MemoryLimitError
 from dkde.numerics.bandwidth import FloatArray
 from dkde.numerics.kernels import get_kernel
 from dkde.numerics.metrics import get_metric
-from dkde.storage.rows import ArraySource, NpySource, Part, Rows, Side, ZarrSource
+from dkde.storage.rows import Part, Rows, Side
+from dkde.storage.sources import ArraySource, NpySource, ZarrSource
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -12,7 +12,8 @@ from dkde.engine.lazy import DaskSource
 from dkde.engine.plan import Plan, SideSize, make_plan
 from dkde.numerics import logsum
 from dkde.numerics.bandwidth import FloatArray
-from dkde.storage.rows import ArraySource, Part, Rows, RowSource, Side, ZarrSource
+from dkde.storage.rows import Part, Rows, Side
+from dkde.storage.sources import ArraySource, RowSource, ZarrSource
 
 # Beside the array that a read returns, how often storage holds the bytes while reading: Zarr
 # the compressed chunks and the decoded ones; a Dask graph the input and the output of its last

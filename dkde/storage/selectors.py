@@ -14,7 +14,8 @@ import numpy as np
 from dkde.errors import InputError
 from dkde.storage.dataset import is_dataset, open_split, splits
 from dkde.storage.importers import load_split, read_source
-from dkde.storage.rows import ArraySource, Encoding, NpySource, Part, Rows, ZarrSource
+from dkde.storage.rows import Encoding, Part, Rows
+from dkde.storage.sources import ArraySource, NpySource, ZarrSource
 
 _TERM = re.compile(
     r"(?:(?P<source>.+?)::)?(?P<split>[^\[\]]+?)(?:\[(?P<start>-?\d*):(?P<stop>-?\d*)\])?"

@@ -18,7 +18,8 @@ from dkde.engine.blocks import _read_ahead, find_reference
 from dkde.engine.lazy import DaskSource
 from dkde.engine.work import Work
 from dkde.errors import InputError
-from dkde.storage.rows import ArraySource, Encoding, Part, Rows, Side
+from dkde.storage.rows import Encoding, Part, Rows, Side
+from dkde.storage.sources import ArraySource
 
 Array = npt.NDArray[Any]
 

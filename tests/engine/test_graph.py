@@ -18,7 +18,7 @@ from zarr.storage import MemoryStore
 
 from dkde.engine.graph import lazy_log_density
 from dkde.engine.lazy import DaskSource
-from dkde.storage.rows import ZarrSource
+from dkde.storage.sources import ZarrSource
 
 Array = npt.NDArray[Any]
 

@@ -7,7 +7,8 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dkde.storage.rows import ArraySource, Encoding, NpySource, Part, Rows, ZarrSource
+from dkde.storage.rows import Encoding, Part, Rows
+from dkde.storage.sources import ArraySource, NpySource, ZarrSource
 
 
 def part(array, start=0, stop=None, **keywords):
