@@ -20,8 +20,8 @@ from threadpoolctl import threadpool_limits
 from dkde.engine.cluster import n_processors
 from dkde.engine.run import run, thread_pool
 from dkde.engine.work import Work
-from dkde.scoring import Options
-from dkde.sides import operand
+from dkde.options import Options
+from dkde.sides import operand, side
 from dkde.storage.selectors import Catalog
 
 BANDWIDTHS = [0.05, 0.08, 0.1, 0.2, 0.5, 1.0, 1.5, 2.0]
@@ -93,7 +93,7 @@ def main(arguments: list[str] | None = None) -> dict[tuple[str, int], float]:
     ratios = {}
     for precision in ("float64", "float32"):
         for grid in (BANDWIDTHS, [0.2]):
-            work = Options(precision=precision).work(q, t, np.array(grid))
+            work = Options(precision=precision).work(side(q), side(t), np.array(grid))
             alone, engine = compare(work, options.repeats)
             ratios[precision, len(grid)] = engine / alone
             print(

@@ -12,6 +12,7 @@ import zarr
 from dkde.storage.dataset import Split, is_dataset, open_split, splits
 from dkde.storage.importers import SourceSplit, read_source
 from dkde.storage.importers.source import checked_batches
+from dkde.storage.sources import ZarrSource
 
 # Of a file that can be imported, how much is looked through for the range of its values.
 _RANGE_BYTES = 256 * 2**20
@@ -86,7 +87,10 @@ def _stored(split: Split) -> dict[str, Any]:
         "bytes_stored": int(split.x.nbytes_stored()),
         "image_shape": None if split.image_shape is None else list(split.image_shape),
         "layout": split.layout,
-        "labels": {name: _n_classes(values[:]) for name, values in split.labels.items()},
+        "labels": {
+            name: _n_classes(ZarrSource(values, complete=True).read(0, split.n_rows))
+            for name, values in split.labels.items()
+        },
         "checksum": split.checksum,
     }
 

@@ -1,6 +1,7 @@
 """Labelled results: Dataset variables, coordinates and attributes from bare arrays."""
 
 import json
+import warnings
 from typing import Any
 
 import numpy as np
@@ -8,9 +9,11 @@ import xarray as xr
 
 from dkde.engine.provenance import describe_work, versions
 from dkde.engine.work import Work
+from dkde.errors import InputError
 from dkde.numerics.bandwidth import FloatArray
 from dkde.sides import Operand
 from dkde.statistics import summarise
+from dkde.storage.results import RESULT_FORMAT
 
 LOG_DENSITY = {"units": "nats", "long_name": "log-density"}
 
@@ -33,12 +36,55 @@ def at_best(entry: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
     return rest, values[0], notes
 
 
-def coordinates_along(q: Operand, dim: str) -> dict[Any, Any]:
-    """A query's coordinates along a dimension of that name."""
-    labels = xr.Dataset(coords=dict(q.labels()))
-    if q.dim in labels.dims:
-        labels = labels.rename({q.dim: dim}) if q.dim != dim else labels
-    return {name: (dim, np.asarray(coord.values)) for name, coord in labels.coords.items()}
+# What results hold beside the query's coordinates.
+_RESERVED = frozenset(
+    {
+        "bandwidth",
+        "log_density",
+        "mean_log_likelihood",
+        "standard_error",
+        "bits_per_dimension",
+        "n_zero_density",
+        "best_bandwidth",
+    }
+)
+
+
+def check_names(q: Operand, role: str) -> None:
+    """Refuse coordinates that a result has no place for.
+
+    Raises
+    ------
+    InputError
+        When one has the name of something that the result holds itself.
+    """
+    names = {str(name) for name in q.labels()} | {q.dim}
+    if clash := sorted(names & _RESERVED):
+        raise InputError(f"{role} has a coordinate {clash[0]!r}, as the result does; rename it")
+
+
+def coordinates_along(q: Operand, dim: str, prefix: str = "") -> dict[Any, Any]:
+    """A query's coordinates along a dimension of that name, as a store can hold them.
+
+    Levels of a MultiIndex become coordinates of their own; what is no number, time or text
+    is left out, with a warning.
+    """
+    labels = xr.Dataset(coords=q.labels())
+    levels = [name for name, index in labels.indexes.items() if index.nlevels > 1]
+    labels = labels.reset_index(sorted({str(labels[name].dims[0]) for name in levels}))
+    found = {}
+    for name, coordinate in labels.coords.items():
+        values = np.asarray(coordinate.values)
+        if values.dtype.kind == "U":
+            values = values.astype(object)  # of which Zarr makes strings that any reader knows
+        elif values.dtype.kind == "O" and not all(isinstance(value, str) for value in values.flat):
+            warnings.warn(
+                f"the coordinate {name!r} holds objects, which no store can; it is left out",
+                stacklevel=3,
+            )
+            continue
+        found[f"{prefix}{name}"] = (dim if coordinate.dims else (), values)
+    return found
 
 
 def attributes(seconds: float, **works: Work) -> dict[str, Any]:
@@ -47,6 +93,7 @@ def attributes(seconds: float, **works: Work) -> dict[str, Any]:
         **{name: describe_work(work) for name, work in works.items()},
     }
     return {
+        **RESULT_FORMAT,
         "Conventions": "CF-1.11",
         "title": "Kernel density estimate",
         "seconds": seconds,

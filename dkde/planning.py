@@ -4,15 +4,14 @@ from typing import Any
 
 import numpy.typing as npt
 
+from dkde.checks import check_same_features
 from dkde.engine.cluster import active_client, measure_baseline, n_processors, parse_limit
 from dkde.engine.estimate import estimate_seconds
 from dkde.engine.fitness import check_limit
 from dkde.errors import InputError
 from dkde.numerics.bandwidth import check_bandwidths
-from dkde.numerics.kernels import Kernel
-from dkde.numerics.metrics import Metric
-from dkde.scoring import Options
-from dkde.sides import catalog_of, check_same_features, operand
+from dkde.options import Options
+from dkde.sides import catalog_of, operand, side
 from dkde.statistics import default_bandwidths
 from dkde.storage.selectors import Catalog
 
@@ -22,8 +21,8 @@ def plan(
     query: Any,
     train: Any,
     bandwidths: npt.ArrayLike | None = None,
-    kernel: str | Kernel = "gaussian",
-    metric: str | Metric = "euclidean",
+    kernel: str = "gaussian",
+    metric: str = "euclidean",
     precision: str = "float64",
     source: str | Catalog | None = None,
     n_threads: int | None = None,
@@ -83,7 +82,7 @@ def plan(
     check_same_features(q, t, "query")
     grid = default_bandwidths(t.rows) if bandwidths is None else check_bandwidths(bandwidths)
     options = Options(kernel, metric, precision, block_rows, panel_rows)
-    cut = options.work(q, t, grid).plan
+    cut = options.work(side(q, role="query"), side(t), grid).plan
     n_threads = n_threads or _available_threads()
     at_rest = measure_baseline(precision) if baseline or limit is not None else None
     blocks = cut.block_bytes * threads_per_worker + cut.resident_bytes

@@ -1,7 +1,6 @@
 """Log-densities and bandwidth sweeps: the three layers put together."""
 
 import os
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -9,76 +8,27 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from dkde.engine.blocks import Task
+from dkde.checks import check_apart, check_same_features, warn_if_shared
 from dkde.engine.cluster import active_client, pool_for
 from dkde.engine.fitness import check_workers
 from dkde.engine.graph import lazy_log_density
-from dkde.engine.run import Progress, run
+from dkde.engine.run import Pool, Progress, run
 from dkde.engine.work import Work
 from dkde.errors import InputError
 from dkde.labelling import (
     LOG_DENSITY,
     at_best,
     attributes,
+    check_names,
     coordinates_along,
     score_variables,
 )
 from dkde.numerics.bandwidth import FloatArray, check_bandwidths
-from dkde.numerics.frame import Precision
-from dkde.numerics.kernels import Kernel, get_kernel
-from dkde.numerics.metrics import Metric, get_metric
-from dkde.sides import (
-    Operand,
-    catalog_of,
-    check_apart,
-    check_same_features,
-    operand,
-    side,
-    warn_if_shared,
-)
+from dkde.options import Options
+from dkde.sides import catalog_of, operand, side
 from dkde.statistics import choose_best, default_bandwidths
 from dkde.storage.results import check_free, write_result
 from dkde.storage.selectors import Catalog
-
-
-@dataclass(frozen=True)
-class Options:
-    """What is computed for each pair, and how the pairs are cut.
-
-    Parameters
-    ----------
-    block_rows, panel_rows : int, optional
-        Query and training rows of a block, instead of the plan's own.
-    """
-
-    kernel: str | Kernel = "gaussian"
-    metric: str | Metric = "euclidean"
-    precision: str = "float64"
-    block_rows: int | None = None
-    panel_rows: int | None = None
-
-    def task(self, query: Operand, train: Operand, bandwidths: FloatArray) -> Task:
-        return Task.between(
-            query.rows,
-            train.rows,
-            kernel=get_kernel(self.kernel),
-            metric=get_metric(self.metric),
-            bandwidths=bandwidths,
-            precision=_check_precision(self.precision),
-        )
-
-    def work(self, query: Operand, train: Operand, bandwidths: FloatArray, **sides: Any) -> Work:
-        """The work of scoring query under train; ``sides`` are weights and groups."""
-        for name, rows in (("block_rows", self.block_rows), ("panel_rows", self.panel_rows)):
-            if rows is not None and rows < 1:
-                raise InputError(f"{name} is {rows}; a block has at least one row")
-        return Work.of(
-            side(query, groups=sides.get("groups"), role="query"),
-            side(train, sides.get("weights"), sides.get("train_groups")),
-            self.task(query, train, bandwidths),
-            query_rows=self.block_rows,
-            panel_rows=self.panel_rows,
-        )
 
 
 def log_density(
@@ -86,8 +36,8 @@ def log_density(
     train: Any,
     bandwidth: float | npt.ArrayLike,
     *,
-    kernel: str | Kernel = "gaussian",
-    metric: str | Metric = "euclidean",
+    kernel: str = "gaussian",
+    metric: str = "euclidean",
     precision: str = "float64",
     weights: Any = None,
     groups: Any = None,
@@ -112,7 +62,7 @@ def log_density(
         ``"euclidean"``.
     precision : {"float64", "float32"}
         float64 keeps within 1e-9 max(1, |log p|) of the exact value. float32 halves time and
-        memory, for errors of about 1e-6 relative.
+        memory; a row is then within about 1e-4 of its exponent, the mean of many closer.
     weights : array (train rows,), optional
         Non-negative, on any scale. Rows of weight zero do not count.
     groups, train_groups : arrays of int, (query rows,) and (train rows,), optional
@@ -150,28 +100,27 @@ def log_density(
     q, t = operand(query, "query", catalog), operand(train, "train", catalog)
     check_same_features(q, t, "query")
     bandwidths = check_bandwidths(bandwidth)
+    if "bandwidth" in {q.dim, *q.labels()}:
+        raise InputError("query has a dim or coordinate 'bandwidth', as the result does; rename it")
     if (groups is None) != (train_groups is None):
         raise InputError("groups and train_groups go together; one of them is missing")
     options = Options(kernel, metric, precision, block_rows, panel_rows)
-    work = options.work(q, t, bandwidths, weights=weights, groups=groups, train_groups=train_groups)
+    work = options.work(
+        side(q, groups=groups, role="query"), side(t, weights, train_groups), bandwidths
+    )
     scalar = np.ndim(bandwidth) == 0
     if q.form == "numpy":
         with pool_for(work) as pool:
-            values = run(work, pool)
+            values = _computed(work, pool)
         return values[0] if scalar else values
     client = active_client()
     if client is not None:
         check_workers(client, work)
-    lazy = lazy_log_density(work, client)
+    lazy = lazy_log_density(work)
     if q.form == "dask":
         return lazy[0] if scalar else lazy
-    array = xr.DataArray(
-        lazy,
-        dims=("bandwidth", q.dim),
-        coords={"bandwidth": bandwidths, **q.labels()},
-        name="log_density",
-        attrs=LOG_DENSITY,
-    )
+    array = xr.DataArray(lazy, dims=("bandwidth", q.dim), name="log_density", attrs=LOG_DENSITY)
+    array = array.assign_coords(q.labels()).assign_coords(bandwidth=bandwidths)
     return array.isel(bandwidth=0) if scalar else array
 
 
@@ -180,8 +129,8 @@ def score(
     train: Any,
     bandwidth: float | npt.ArrayLike,
     *,
-    kernel: str | Kernel = "gaussian",
-    metric: str | Metric = "euclidean",
+    kernel: str = "gaussian",
+    metric: str = "euclidean",
     precision: str = "float64",
     weights: Any = None,
     source: str | Catalog | None = None,
@@ -200,7 +149,7 @@ def score(
     output : path, optional
         A Zarr store to write the result to; must not exist unless ``overwrite``.
     progress : callable, optional
-        Called with (pairs done, pairs in all).
+        Called with (pairs done, pairs in all), after each block.
 
     Returns
     -------
@@ -222,12 +171,14 @@ def score(
     warn_if_shared(t, q, "query")
     bandwidths = check_bandwidths(bandwidth)
     options = Options(kernel, metric, precision, block_rows, panel_rows)
-    work = options.work(q, t, bandwidths, weights=weights)
+    check_names(q, "query")
+    work = options.work(side(q, role="query"), side(t, weights), bandwidths)
+    coords = {"bandwidth": bandwidths, **coordinates_along(q, "sample")}
     with pool_for(work) as pool:
-        values = run(work, pool, progress)
+        values = _computed(work, pool, progress)
     result = xr.Dataset(
         score_variables(values, t.rows.n_features, "sample"),
-        coords={"bandwidth": bandwidths, **coordinates_along(q, "sample")},
+        coords=coords,
         attrs=attributes(perf_counter() - start, score=work),
     )
     return _delivered(result, output, overwrite)
@@ -239,8 +190,8 @@ def sweep(
     valid: Any,
     bandwidths: npt.ArrayLike | None = None,
     test: Any = None,
-    kernel: str | Kernel = "gaussian",
-    metric: str | Metric = "euclidean",
+    kernel: str = "gaussian",
+    metric: str = "euclidean",
     precision: str = "float64",
     weights: Any = None,
     source: str | Catalog | None = None,
@@ -262,7 +213,7 @@ def sweep(
     kernel, metric, precision, weights, source, block_rows, panel_rows
         As for :func:`log_density`.
     output, overwrite, progress
-        As for :func:`score`.
+        As for :func:`score`; progress begins anew for the test rows.
 
     Returns
     -------
@@ -293,36 +244,37 @@ def sweep(
     for role, q in queries.items():
         check_same_features(q, t, role)
         check_apart(t, q, role)
+        check_names(q, role)
     grid = default_bandwidths(t.rows) if bandwidths is None else check_bandwidths(bandwidths)
     options = Options(kernel, metric, precision, block_rows, panel_rows)
-    works = {"valid": options.work(v, t, grid, weights=weights)}
-    with pool_for(works["valid"]) as pool:
-        values = run(works["valid"], pool, progress)
-    variables = score_variables(values, t.rows.n_features, "sample")
-    best = choose_best(grid, variables["mean_log_likelihood"][1])
-    variables["best_bandwidth"] = ((), best, {"long_name": "bandwidth of the highest mean"})
+    # What can be refused is refused before the first block: the test set's turn comes late.
     coords: dict[Any, Any] = {"bandwidth": grid, **coordinates_along(v, "sample")}
+    train_side = side(t, weights)
+    works = {"valid": options.work(side(v, role="valid"), train_side, grid)}
     if test is not None:
-        q = queries["test"]
-        works["test"] = options.work(q, t, np.array([best]), weights=weights)
-        with pool_for(works["test"]) as pool:
-            values = run(works["test"], pool, progress)
-        scores = score_variables(values, t.rows.n_features, "test_sample")
-        variables |= {f"test_{name}": at_best(entry) for name, entry in scores.items()}
-        coords |= {
-            name if str(name).startswith("test_") else f"test_{name}": values
-            for name, values in coordinates_along(q, "test_sample").items()
-        }
+        test_side = side(queries["test"], role="test")
+        coords |= coordinates_along(queries["test"], "test_sample", prefix="test_")
+        works["test"] = options.work(test_side, train_side, grid[:1])
+    with pool_for(*works.values()) as pool:
+        values = _computed(works["valid"], pool, progress)
+        variables = score_variables(values, t.rows.n_features, "sample")
+        best = choose_best(grid, variables["mean_log_likelihood"][1])
+        variables["best_bandwidth"] = ((), best, {"long_name": "bandwidth of the highest mean"})
+        if test is not None:
+            works["test"] = options.work(test_side, train_side, np.array([best]))
+            values = _computed(works["test"], pool, progress)
+            scores = score_variables(values, t.rows.n_features, "test_sample")
+            variables |= {f"test_{name}": at_best(entry) for name, entry in scores.items()}
     notes = attributes(perf_counter() - start, **works)
     return _delivered(xr.Dataset(variables, coords, notes), output, overwrite)
 
 
-def _check_precision(precision: str) -> Precision:
-    if precision == "float64":
-        return "float64"
-    if precision == "float32":
-        return "float32"
-    raise InputError(f"precision {precision!r} is not known; choose float64 or float32")
+def _computed(work: Work, pool: Pool, progress: Progress | None = None) -> FloatArray:
+    values = run(work, pool, progress)
+    if work.query.groups is None and np.isnan(values).any():
+        # Weights in memory were looked at before; lazy ones show only now.
+        raise InputError("all weights are zero; at least one row must count")
+    return values
 
 
 def _delivered(

@@ -1,17 +1,20 @@
 """From log-densities to the figures that are reported, and to a grid that suits the data."""
 
 import warnings
+from math import ceil
 from typing import Any
 
 import numpy as np
 
 from dkde.errors import InputError
-from dkde.numerics.bandwidth import FloatArray
+from dkde.numerics.bandwidth import FloatArray, check_bandwidths
 from dkde.storage.rows import Rows
 
 _GRID_LENGTH = 16
 _GRID_REACH = 4.0
-_SAMPLE_ROWS = 512
+# Rows that lie together may be alike: so several runs of some.
+_SAMPLE_RUNS = 8
+_SAMPLE_RUN = 64
 
 Figures = dict[str, tuple[Any, dict[str, str]]]
 
@@ -76,18 +79,21 @@ def choose_best(bandwidths: FloatArray, means: FloatArray) -> float:
 
 
 def default_bandwidths(rows: Rows) -> FloatArray:
-    """A grid around the scale of the data, from its first rows.
+    """A grid around the scale of the data, from rows here and there in it.
 
     In d dimensions a Gaussian of bandwidth h reaches about h sqrt(d); the best bandwidth lies
     where that is about as far as the nearest neighbour.
     """
-    sample = rows.read(0, min(rows.n_rows, _SAMPLE_ROWS), decode=True).astype(np.float64)
+    starts = range(0, rows.n_rows, max(_SAMPLE_RUN, ceil(rows.n_rows / _SAMPLE_RUNS)))
+    runs = [rows.read(a, min(a + _SAMPLE_RUN, rows.n_rows), decode=True) for a in starts]
+    sample = np.concatenate(runs).astype(np.float64)
     sample = sample[np.isfinite(sample).all(axis=1)]
-    scale = _neighbour_distance(sample - sample.mean(axis=0)) if len(sample) > 1 else 0.0
-    scale = scale / np.sqrt(rows.n_features) if scale > 0 else 1.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        scale = _neighbour_distance(sample - sample.mean(axis=0)) if len(sample) > 1 else 0.0
+    scale = scale / np.sqrt(rows.n_features) if 0 < scale < np.inf else 1.0
     grid = np.geomspace(scale / _GRID_REACH, scale * _GRID_REACH, _GRID_LENGTH)
     # Three digits are kinder to the eye, and distinct on this grid.
-    return np.array([float(f"{h:.3g}") for h in grid])
+    return check_bandwidths([float(f"{h:.3g}") for h in grid])
 
 
 def _neighbour_distance(sample: FloatArray) -> float:

@@ -10,13 +10,16 @@ import psutil
 import pytest
 import xarray as xr
 import zarr
+from distributed import Client, Future
 from zarr.storage import MemoryStore
 
 import dkde
 from dkde.engine.cluster import active_client
 from dkde.engine.fitness import check_workers, warm_up
-from dkde.scoring import Options
-from dkde.sides import operand
+from dkde.engine.graph import lazy_log_density
+from dkde.engine.run import run, thread_pool
+from dkde.options import Options
+from dkde.sides import operand, side
 from dkde.storage.selectors import Catalog
 
 pytestmark = pytest.mark.slow
@@ -44,7 +47,9 @@ class TestNumbers:
         np.testing.assert_array_equal(lazy, there)
         assert active_client() is client
         plain = Options(panel_rows=700).work(
-            operand(query, "query", Catalog()), operand(train, "train", Catalog()), np.array(H)
+            side(operand(query, "query", Catalog())),
+            side(operand(train, "train", Catalog())),
+            np.array(H),
         )
         here = plain.log_density(plain.block(plain.reference(), 0, p) for p in range(6))
         np.testing.assert_array_equal(there[:, : here.shape[1]], here)
@@ -55,8 +60,75 @@ class TestNumbers:
         monkeypatch.setattr(
             type(client), "scatter", lambda self, x, **kw: sent.append(x) or scatter(self, x, **kw)
         )
-        dkde.log_density(*arrays, H, panel_rows=500)
-        assert len(sent) == 1
+        query, train = arrays
+        dkde.log_density(query, train, H, panel_rows=500)
+        assert len(sent) == 2
+        sent.clear()
+        dkde.sweep(train=train, valid=query[:900], test=query[900:], bandwidths=[0.1, *H])
+        assert sorted(side.rows.n_rows for side in sent) == [600, 900, 4000]
+
+    def test_what_is_sent_is_let_go_when_the_pool_ends(self, client, arrays):
+        dkde.log_density(*arrays, H)
+        deadline = time.monotonic() + 10
+        while any(client.has_what().values()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not any(client.has_what().values())
+
+    def test_a_lazy_result_can_be_computed_anywhere(self, client, arrays):
+        query, train = arrays
+        query = da.from_array(query, chunks=400)
+        lazy = dkde.log_density(query, train, H, panel_rows=700)
+        there = lazy.compute()
+        for scheduler in ("synchronous", "threads"):
+            np.testing.assert_array_equal(lazy.compute(scheduler=scheduler), there)
+
+    def test_a_lazy_result_outlives_its_client(self, arrays):
+        query, train = arrays
+        with Client(processes=False, n_workers=1, dashboard_address="127.0.0.1:0"):
+            lazy = dkde.log_density(da.from_array(query, chunks=400), train, 0.7)
+            there = lazy.compute()
+        np.testing.assert_array_equal(lazy.compute(), there)
+
+    def test_work_has_one_graph_with_a_client_and_without(self, client, arrays):
+        query, train = arrays
+        sides = [side(operand(rows, "query", Catalog())) for rows in (query, train)]
+        with_client = lazy_log_density(Options().work(*sides, np.array(H)))
+        graph = dict(with_client.__dask_graph__())
+        assert not any(isinstance(value, Future) for value in graph.values())
+        np.testing.assert_array_equal(
+            with_client.compute(), with_client.compute(scheduler="synchronous")
+        )
+
+
+@pytest.fixture
+def one_thread():
+    with Client(
+        processes=False, n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0"
+    ) as client:
+        yield client
+
+
+class TestInsideATask:
+    def test_a_task_does_its_blocks_itself(self, one_thread, arrays):
+        query, train = arrays
+        there = one_thread.submit(dkde.log_density, query, train, 0.7).result(timeout=60)
+        assert active_client() is one_thread
+        with thread_pool(1) as pool:
+            sides = [side(operand(rows, "query", Catalog())) for rows in arrays]
+            here = run(Options().work(*sides, np.array([0.7])), pool)
+        np.testing.assert_array_equal(there, here[0])
+
+    def test_a_task_in_a_process_starts_no_threads(self, client, arrays):
+        def names(query, train):
+            seen = set()
+
+            def note(done, total):
+                seen.update(t.name for t in threading.enumerate() if t.name.startswith("dkde_"))
+
+            dkde.score(query, train, 0.7, progress=note)
+            return seen
+
+        assert client.submit(names, *arrays).result(timeout=60) == set()
 
 
 class TestWordsForWhatCannotWork:
@@ -64,6 +136,12 @@ class TestWordsForWhatCannotWork:
         array = zarr.create_array(MemoryStore(), data=np.zeros((5, 2)))
         with pytest.raises(dkde.ClusterError, match="MemoryStore lives in this process"):
             dkde.log_density(array, array, 1.0)
+
+    def test_arrays_that_the_cluster_holds(self, client, arrays):
+        held = client.persist(da.from_array(arrays[1], chunks=1000) + 1)
+        for array in (held, held[:50] * 2):
+            with pytest.raises(dkde.ClusterError, match=r"persist\(\).*pass the array from before"):
+                dkde.log_density(arrays[0], array, 1.0)
 
     def test_a_path_that_workers_do_not_see(self, client, tmp_path):
         np.save(tmp_path / "a.npy", np.zeros((5, 2)))
@@ -73,7 +151,7 @@ class TestWordsForWhatCannotWork:
         # Opened here, and not there (any more), as on a machine that mounts other disks.
         (tmp_path / "a.npy").unlink()
         with pytest.raises(dkde.ClusterError, match=r"cannot see .*a\.npy; put it on storage"):
-            check_workers(client, Options().work(query, train, np.array([1.0])))
+            check_workers(client, Options().work(side(query), side(train), np.array([1.0])))
 
     def test_a_plan_over_the_memory_limit(self, client):
         wide = da.zeros((20_000, 20_000), chunks=(20_000, 20_000))
@@ -155,7 +233,9 @@ def test_memory_is_as_planned(large_store, form):
     query = np.random.default_rng(1).standard_normal((2000, 64)).astype(np.float32)
     catalog = Catalog()
     work = Options().work(
-        operand(query, "query", catalog), operand(train, "train", catalog), np.array([1.0])
+        side(operand(query, "query", catalog)),
+        side(operand(train, "train", catalog)),
+        np.array([1.0]),
     )
     # A fresh cluster: what earlier work left behind is no baseline.
     with dkde.connect(workers=2, memory_limit="600MB") as client:

@@ -188,6 +188,58 @@ class TestRefusals:
         with pytest.raises(dkde.InputError, match="compute_chunk_sizes"):
             dkde.log_density(array[array[:, 0] > 100], sides[1], 1.0)
 
+    def test_masked_values_are_missing_values(self, sides, tmp_path):
+        masked = np.ma.masked_array(sides[1], mask=np.zeros_like(sides[1], bool))
+        dkde.log_density(sides[0], masked, 1.0)
+        masked[7, 3] = np.ma.masked
+        with pytest.raises(dkde.InputError, match="train: row 7, column 3 is masked"):
+            dkde.log_density(sides[0], masked, 1.0)
+        array = zarr.create_array(tmp_path / "x", data=sides[1])
+        array.attrs["_FillValue"] = -9.0
+        with pytest.raises(dkde.InputError, match=r"has a _FillValue.*xarray"):
+            dkde.log_density(sides[0], array, 1.0)
+
+    @pytest.mark.parametrize("dtype", [np.int64, np.uint64])
+    def test_integers_that_float64_cannot_hold(self, dtype):
+        large = np.array([[2**62], [2**62 + 1000]], dtype)
+        with pytest.raises(dkde.InputError, match="float64 cannot hold them"):
+            dkde.log_density(large, large, 1000.0)
+        small = (large - 2**62).astype(dtype)
+        expected = reference.log_density(small, small, [1000.0])[0]
+        np.testing.assert_allclose(dkde.log_density(small, small, 1000.0), expected, rtol=1e-9)
+
+    @pytest.mark.parametrize(
+        ("call", "message"),
+        [
+            (lambda q, t: dkde.log_density([[1.0], [1.0, 2.0]], t, 1.0), "cannot be made an array"),
+            (lambda q, t: dkde.log_density(q, t, 10**400), "is not a number"),
+            (lambda q, t: dkde.log_density(q, t, 1.0, block_rows="3"), "block_rows is '3'"),
+            (lambda q, t: dkde.log_density(q, t, 1.0, panel_rows=0), "panel_rows is 0"),
+            (lambda q, t: dkde.log_density(q, t, 1.0, source=5), "source is 5"),
+            (lambda q, t: dkde.log_density(q, t, 1.0, weights=np.ones(90, complex)), "real numb"),
+            (
+                lambda q, t: dkde.log_density(
+                    q, t, 1.0, groups=np.zeros(40, np.uint64), train_groups=np.ones(90, int)
+                ),
+                "groups must be integers",
+            ),
+            (lambda q, t: dkde.log_density(q.astype(np.longdouble), t, 1.0), "at most 64 bits"),
+        ],
+    )
+    def test_arguments(self, sides, call, message):
+        with pytest.raises(dkde.InputError, match=message):
+            call(*sides)
+
+    def test_lazy_weights_that_are_all_zero(self, sides):
+        weights = da.zeros(90, chunks=20)
+        with pytest.raises(dkde.InputError, match="all weights are zero"):
+            dkde.log_density(*sides, 1.0, weights=weights)
+
+    def test_warnings_point_at_the_callers_line(self, sides):
+        with pytest.warns(UserWarning, match="on one scale") as caught:
+            dkde.score(sides[0], sides[1] * 100, 1.0)
+        assert caught[0].filename == __file__
+
     def test_a_tree_wants_a_split(self, digits):
         tree = dkde.open_dataset(digits)
         with pytest.raises(dkde.InputError, match="take one of its splits: train, valid, test"):
@@ -199,6 +251,55 @@ class TestRefusals:
         lazy = dkde.log_density(da.from_array(sides[0]), da.from_array(train, chunks=8), 1.0)
         with pytest.raises(dkde.InputError, match="train: row 63, column 2 is inf"):
             lazy.compute()
+
+
+class TestCoordinates:
+    def test_a_multiindex_is_kept_and_can_be_stored(self, sides, tmp_path):
+        query = xr.DataArray(
+            sides[0],
+            dims=("place", "feature"),
+            coords={"lat": ("place", np.arange(40.0)), "lon": ("place", np.arange(40) % 7)},
+        ).set_index(place=["lat", "lon"])
+        lazy = dkde.log_density(query, sides[1], H)
+        assert lazy.indexes["place"].equals(query.indexes["place"])
+        result = dkde.score(query, sides[1], H, output=tmp_path / "r.zarr")
+        np.testing.assert_array_equal(result.lat, np.arange(40.0))
+        with xr.open_zarr(tmp_path / "r.zarr") as stored:
+            xr.testing.assert_equal(stored.load(), result)
+
+    def test_text_times_and_scalars_are_stored(self, sides, tmp_path):
+        query = xr.DataArray(
+            sides[0],
+            dims=("time", "feature"),
+            coords={
+                "time": np.datetime64("2020-01-01", "ns") + np.arange(40) * np.timedelta64(1, "D"),
+                "name": ("time", np.array(list("ab") * 20, object)),
+                "ship": "Calypso",
+            },
+        )
+        result = dkde.score(query, sides[1], H, output=tmp_path / "r.zarr")
+        with xr.open_zarr(tmp_path / "r.zarr") as stored:
+            np.testing.assert_array_equal(stored.time, query.time)
+            assert stored.name.values.tolist() == list("ab") * 20
+            assert str(stored.ship.values) == "Calypso"
+        assert result.time.dims == ("sample",)
+
+    def test_objects_are_left_out_with_a_word(self, sides):
+        query = xr.DataArray(
+            sides[0], dims=("s", "feature"), coords={"c": ("s", [{}] * 40), "n": ("s", range(40))}
+        )
+        with pytest.warns(UserWarning, match="'c' holds objects"):
+            result = dkde.score(query, sides[1], H)
+        assert "n" in result.coords
+
+    @pytest.mark.parametrize("name", ["bandwidth", "log_density"])
+    def test_names_that_the_result_needs_are_refused_before_any_work(
+        self, sides, name, monkeypatch
+    ):
+        monkeypatch.setattr("dkde.scoring.run", refuse_to_compute)
+        query = xr.DataArray(sides[0], dims=("s", "feature"), coords={name: ("s", range(40))})
+        with pytest.raises(dkde.InputError, match=rf"coordinate '{name}'"):
+            dkde.score(query, sides[1], H)
 
 
 class TestSweep:
@@ -246,6 +347,34 @@ class TestSweep:
     def test_a_best_value_at_the_edge_is_warned_about(self, digits):
         with pytest.warns(UserWarning, match=r"the best bandwidth, 3\.5, is the least"):
             dkde.sweep(train="train", valid="valid", source=digits, bandwidths=[4, 3.5])
+
+    @pytest.mark.parametrize(
+        "pair",
+        [
+            lambda x, tree, store: (x[:30], x[20:]),
+            lambda x, tree, store: (x, x[::-1]),
+            lambda x, tree, store: (da.from_array(x), da.from_array(x)),
+            lambda x, tree, store: (tree["train"], tree["train"]),
+            lambda x, tree, store: (tree["train"].x, tree["train"].x),
+            lambda x, tree, store: (tree["train"], "train[5:9]"),
+            lambda x, tree, store: (tree["train"].isel(sample=slice(9)), "train[5:90]"),
+            lambda x, tree, store: (zarr.open_array(f"{store}/train/x", mode="r"), "train"),
+        ],
+    )
+    def test_shared_rows_are_seen_in_every_form(self, digits, pair):
+        x = np.random.default_rng(0).random((60, 64))
+        train, valid = pair(x, dkde.open_dataset(digits), digits)
+        with pytest.raises(dkde.InputError, match="share rows"):
+            dkde.sweep(train=train, valid=valid, source=digits)
+
+    def test_rows_apart_are_let_through(self, digits):
+        x = np.random.default_rng(0).random((60, 64))
+        tree = dkde.open_dataset(digits)
+        grid = [0.1, 1.0, 2.0, 3000.0]
+        dkde.sweep(train=x[::2], valid=x[1::2], bandwidths=grid)
+        head, tail = (tree["train"].isel(sample=s) for s in (slice(500), slice(500, None)))
+        dkde.sweep(train=head, valid=tail, bandwidths=grid)
+        dkde.sweep(train=head, valid="train[500:]", source=digits, bandwidths=grid)
 
     def test_shared_rows_are_refused(self, digits, sides):
         with pytest.raises(dkde.InputError, match=r"share rows.*dkde cv"):

@@ -170,7 +170,8 @@ def _check_finite(values: Array, norms: FloatArray, rows: Rows, start: int) -> N
         what = f"column {bad[0]} is {values[row, bad[0]]:g}"
         remedy = "densities need finite values: drop such rows or fill them"
     else:
-        what, remedy = "has values so large that their squares overflow", "rescale the data"
+        what = "has values so large that their squares overflow or float64 cannot hold them"
+        remedy = "rescale the data"
     raise InputError(f"{name}: row {source_row}, {what}; {remedy}")
 
 

@@ -15,7 +15,7 @@ import dask
 from dask.utils import parse_bytes
 
 from dkde.engine.fitness import check_workers, warm_up
-from dkde.engine.run import Pool, client_pool, thread_pool
+from dkde.engine.run import Pool, calling_thread, client_pool, thread_pool
 from dkde.engine.work import Work
 from dkde.errors import ClusterError, InputError
 
@@ -28,9 +28,12 @@ _WORKER_TIMEOUT = 10  # ... and that its first worker may take to come
 
 
 def active_client() -> Client | None:
-    """The Dask client that is active in this process, if any."""
+    """The Dask client that is active in this process, if any; none inside a task.
+
+    A task that waited for others could wait for its own worker, for ever.
+    """
     # Who has not imported distributed, which takes a while, has no client.
-    if "distributed" not in sys.modules:
+    if "distributed" not in sys.modules or in_task():
         return None
     from distributed import default_client
 
@@ -40,28 +43,45 @@ def active_client() -> Client | None:
         return None
 
 
+def in_task() -> bool:
+    """Whether this is a task of a Dask worker."""
+    if "distributed" not in sys.modules:
+        return False
+    from distributed import get_worker
+
+    try:
+        get_worker()
+    except ValueError:
+        return False
+    return True
+
+
 def n_processors() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
-def pool_for(work: Work) -> Iterator[Pool]:
-    """The active client's workers, found fit for the work; else threads of this process.
+def pool_for(*works: Work) -> Iterator[Pool]:
+    """The active client's workers, found fit for all the works; else threads of this process.
+
+    Inside a task it is the task's own thread: the others are those of other tasks.
 
     Raises
     ------
     ClusterError
         When the workers cannot see the data.
     MemoryLimitError
-        When the plan needs more memory than a worker has.
+        When a plan needs more memory than a worker has.
     """
     client = active_client()
-    if client is None:
+    if in_task():
+        yield calling_thread()
+    elif client is None:
         with thread_pool(n_processors()) as pool:
             yield pool
     else:
-        check_workers(client, work)
+        check_workers(client, *works)
         with client_pool(client) as pool:
             yield pool
 
@@ -187,7 +207,12 @@ def parse_limit(memory_limit: str | int | None) -> int | None:
 
 
 def measure_baseline(precision: str = "float64") -> int:
-    """Bytes of a worker before any block: the active client's largest, else one started for it."""
+    """Bytes of a worker before any block: the active client's largest, else one started for it.
+
+    Inside a task, of its own worker.
+    """
+    if in_task():
+        return warm_up(precision)
     client = active_client()
     if client is not None and client.nthreads():
         return int(max(client.run(warm_up, precision).values()))

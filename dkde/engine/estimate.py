@@ -6,28 +6,48 @@ import numpy as np
 
 from dkde.engine.plan import Plan
 from dkde.engine.threads import one_blas_thread
+from dkde.numerics.frame import Frame, Precision
+from dkde.numerics.kernels import get_kernel
+from dkde.numerics.metrics import get_metric
+from dkde.numerics.tiles import PairSums
 
-_SIZE = 512
+_ROWS = 512
+_BANDWIDTHS = 64
 _REPEATS = 3
-# Of the product's own speed, what blocks were seen to reach: reading and the passes between.
-_EFFICIENCY = 0.7
+# Beside the product and the exponentials, blocks read, decode and look for minima.
+_OVERHEAD = 1.3
 
 
-def product_rate(precision: str = "float64") -> float:
-    """Floating point operations per second of one thread's matrix product, measured now."""
-    a = np.ones((_SIZE, _SIZE), precision)
-    out = np.empty_like(a)
+def pair_seconds(n_features: int, n_bandwidths: int, precision: Precision) -> float:
+    """Seconds that one thread takes for a pair, measured now on made-up rows.
+
+    The rows are as far apart as bandwidths are large, so that no exponential is left out:
+    data at small bandwidths take less.
+    """
+    measured = min(n_bandwidths, _BANDWIDTHS)
+    rng = np.random.default_rng(0)
+    frame = Frame(np.zeros(n_features), 1.0, False, precision)
+    rows = rng.standard_normal((_ROWS, n_features)) / np.sqrt(n_features)
+    sums = PairSums(
+        rows,
+        kernel=get_kernel("gaussian"),
+        metric=get_metric("euclidean"),
+        frame=frame,
+        bandwidths=np.linspace(1.0, 2.0, measured),
+        n_train=_ROWS,
+    )
     best = np.inf
     with one_blas_thread():
+        sums.add(rows[:1])  # compile, or load
         for _ in range(_REPEATS):
             start = perf_counter()
-            np.dot(a, a, out=out)
+            sums.add(rows)
             best = min(best, perf_counter() - start)
-    return 2 * _SIZE**3 / best
+    return best / _ROWS**2 * n_bandwidths / measured
 
 
 def estimate_seconds(plan: Plan, n_threads: int) -> float:
     """Rough seconds for a plan on so many threads like this machine's."""
-    rate = product_rate("float64" if plan.precision_bytes == 8 else "float32")
-    busy = min(n_threads, plan.n_blocks)
-    return plan.flops / (rate * _EFFICIENCY * busy)
+    precision: Precision = "float64" if plan.precision_bytes == 8 else "float32"
+    pair = pair_seconds(plan.n_features, plan.n_bandwidths, precision)
+    return plan.pairs * pair * _OVERHEAD / min(n_threads, plan.n_blocks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,33 +19,56 @@ from dkde.numerics.bandwidth import FloatArray
 from dkde.numerics.kernels import get_kernel
 from dkde.numerics.metrics import get_metric
 from dkde.storage.rows import Part, Rows, Side
-from dkde.storage.sources import ArraySource, NpySource, ZarrSource
+from dkde.storage.sources import ArraySource, NpySource, RowSource, ZarrSource
 
 if TYPE_CHECKING:
     from distributed import Client
 
 
-def check_workers(client: Client, work: Work) -> None:
-    """Refuse work that the client's workers cannot do.
+def check_workers(client: Client, *works: Work) -> None:
+    """Refuse work that the client's workers cannot do; several works may share their sides.
 
     Raises
     ------
     ClusterError
         When a side is in this process' memory only, or on a path that a worker cannot see.
     MemoryLimitError
-        When a worker would pause: baseline and plan exceed its limit.
+        When a worker would pause: baseline and plans exceed its limit.
     """
-    parts = [*work.query.rows.parts, *work.train.rows.parts]
-    if any(isinstance(_zarr_store(part), MemoryStore) for part in parts):
+    sides = {id(side): side for work in works for side in (work.query, work.train)}
+    sources = [source for side in sides.values() for source in _sources(side)]
+    if any(isinstance(_zarr_store(source), MemoryStore) for source in sources):
         raise ClusterError(
             "a Zarr MemoryStore lives in this process, and workers would each get a copy; "
             "write it to a folder, or pass its values as a NumPy array"
         )
+    paths = {path for source in sources if (path := _local_path(source)) is not None}
+    for path in paths:
+        if not path.is_absolute():
+            raise ClusterError(
+                f"{path} is a relative path, which is another file where a worker runs in "
+                "another folder; open it by its absolute path"
+            )
+    baselines = _visit(client, sorted(map(str, paths)), works[0].task.precision)
+    for worker, info in _workers(client).items():
+        if info["memory_limit"] and worker in baselines:
+            largest = max(work.plan.block_bytes for work in works)
+            blocks = largest * info["nthreads"] + resident_bytes(works)
+            check_limit(f"worker {worker}", blocks, baselines[worker], info["memory_limit"])
+
+
+def resident_bytes(works: Sequence[Work]) -> int:
+    """What the sides of all works hold in a worker's memory, each side once."""
+    sizes = {id(w.query): w.plan.query for w in works} | {id(w.train): w.plan.train for w in works}
+    return sum(size.resident_bytes for size in sizes.values())
+
+
+def _visit(client: Client, paths: list[str], precision: str) -> dict[str, int]:
+    """Let every worker look for the paths and load the hot loop; bytes that each then takes."""
     limits = [w["memory_limit"] for w in _workers(client).values() if w["memory_limit"]]
-    paths = sorted({str(path) for part in parts if (path := _local_path(part)) is not None})
     try:
         unseen = client.run(_missing, paths)
-        baselines = client.run(warm_up, work.task.precision)
+        baselines: dict[str, int] = client.run(warm_up, precision)
     except OSError as error:  # the connection was closed: the worker is gone
         lost = "a worker ended while it was loading its libraries"
         if not limits:
@@ -58,10 +82,7 @@ def check_workers(client: Client, work: Work) -> None:
             raise ClusterError(
                 f"worker {worker} cannot see {missing[0]}; put it on storage that all workers share"
             )
-    for worker, info in _workers(client).items():
-        if info["memory_limit"] and worker in baselines:
-            blocks = work.plan.block_bytes * info["nthreads"] + work.plan.resident_bytes
-            check_limit(f"worker {worker}", blocks, baselines[worker], info["memory_limit"])
+    return baselines
 
 
 def _workers(client: Client) -> dict[str, Any]:
@@ -110,12 +131,17 @@ def _missing(paths: list[str]) -> list[str]:
     return [path for path in paths if not Path(path).exists()]
 
 
-def _zarr_store(part: Part) -> Any:
-    return part.source.array.store if isinstance(part.source, ZarrSource) else None
+def _sources(side: Side) -> Iterator[RowSource]:
+    yield from (part.source for part in side.rows.parts)
+    yield from (source for source in (side.weights, side.groups) if source is not None)
 
 
-def _local_path(part: Part) -> Path | None:
-    if isinstance(part.source, NpySource):
-        return Path(part.source.path).absolute()
-    store = _zarr_store(part)
-    return Path(store.root).absolute() if isinstance(store, LocalStore) else None
+def _zarr_store(source: RowSource) -> Any:
+    return source.array.store if isinstance(source, ZarrSource) else None
+
+
+def _local_path(source: RowSource) -> Path | None:
+    if isinstance(source, NpySource):
+        return Path(source.path)
+    store = _zarr_store(source)
+    return Path(store.root) if isinstance(store, LocalStore) else None

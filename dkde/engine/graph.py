@@ -1,8 +1,6 @@
 """The lazy result: a Dask array whose tasks are blocks."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dask
 import dask.array as da
@@ -12,24 +10,20 @@ import numpy.typing as npt
 from dkde.engine.work import Work
 from dkde.numerics.bandwidth import FloatArray
 
-if TYPE_CHECKING:
-    from distributed import Client
 
-
-def lazy_log_density(work: Work, client: Client | None = None) -> da.Array:
+def lazy_log_density(work: Work) -> da.Array:
     """Log-densities (n_bandwidths, query rows), nothing of them computed yet.
 
     A block is a task; the blocks of one query range are merged by another, in the plan's
-    order. The work itself is one small node that every task is handed, except for arrays in
-    memory that it holds: with a client they are sent to the cluster here, once.
+    order. The work itself is one node that every task is handed; it is small, except for
+    arrays in memory.
     """
     plan = work.plan
     token = work.token
-    resident = plan.resident_bytes > 0
-    if client is not None and resident:
-        node = client.scatter(work, hash=False)
-    else:
-        node = dask.delayed(work, name=f"dkde-work-{token}", traverse=False)
+    # Arrays in memory are in the node too, however large. Scattered they would spare the
+    # scheduler one copy, and Dask's warning of a large graph; but the result could then only be
+    # computed by the client of the day it was made, and equal names would be unequal graphs.
+    node = dask.delayed(work, name=f"dkde-work-{token}", traverse=False)
     reference = dask.delayed(_reference, name="dkde-reference")(
         node, dask_key_name=f"dkde-reference-{token}"
     )

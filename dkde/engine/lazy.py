@@ -1,11 +1,15 @@
 """Rows of a lazy Dask array: the part of its graph that a range needs, run inside the task."""
 
+import sys
+from collections.abc import Iterator
 from itertools import accumulate
 from typing import Any
 
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
+
+from dkde.errors import ClusterError, InputError
 
 Array = npt.NDArray[Any]
 
@@ -18,11 +22,26 @@ class DaskSource:
     rows that it reads, on its own thread.
 
     Not a dataclass: Dask looks into those for collections, and would make nodes of this one.
+
+    Raises
+    ------
+    ClusterError
+        When chunks of the array are results on a cluster (``persist()``): a task that waited
+        for them could wait for its own thread.
     """
 
     def __init__(self, array: da.Array) -> None:
         self.array = array if array.ndim == 1 else array.rechunk({1: -1})
         self._borders = [0, *accumulate(array.chunks[0])]
+        values = list(_values(self.array))
+        if any(map(_is_future, values)):
+            raise ClusterError(
+                f"the Dask array of shape {array.shape} has chunks that a cluster holds "
+                "(persist(), scatter()), which tasks cannot read; pass the array from before, "
+                "or write it to Zarr"
+            )
+        self.resident_bytes = sum(v.nbytes for v in values if isinstance(v, np.ndarray))
+        """Of NumPy arrays that the graph holds, and so whoever holds the graph."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return DaskSource, (self.array,)
@@ -41,7 +60,38 @@ class DaskSource:
         return int(max(self.array.chunks[0], default=1)) or 1
 
     def cuts(self, start: int, stop: int) -> list[int]:
-        return [start, *(row for row in self._borders if start < row < stop), stop]
+        # Dask allows empty chunks, whose borders coincide.
+        return [start, *sorted({row for row in self._borders if start < row < stop}), stop]
 
     def read(self, start: int, stop: int) -> Array:
-        return np.asarray(self.array[start:stop].compute(scheduler="synchronous"))
+        values = self.array[start:stop].compute(scheduler="synchronous")
+        refuse_masked(values, start)
+        return np.asarray(values)
+
+
+def _values(array: da.Array) -> Iterator[Any]:
+    """What the graph holds that is no task; lazy layers, which hold none, stay lazy."""
+    for layer in array.__dask_graph__().layers.values():
+        if layer.is_materialized():
+            # Some are wrapped as nodes, with what they hold as their value.
+            yield from (getattr(value, "value", value) for value in layer.values())
+
+
+def _is_future(value: Any) -> bool:
+    # Who has not imported distributed, which takes a while, has no future.
+    return "distributed" in sys.modules and isinstance(value, sys.modules["distributed"].Future)
+
+
+def refuse_masked(values: Any, start: int = 0) -> None:
+    """Refuse masked values in rows start, start + 1, ... of a source.
+
+    Raises
+    ------
+    InputError
+    """
+    if np.ma.is_masked(values):
+        row, *column = (int(axis[0]) for axis in np.nonzero(np.ma.getmaskarray(values)))
+        where = f"row {start + row}" + (f", column {column[0]}" if column else "")
+        raise InputError(
+            f"{where} is masked; densities need all values: drop such rows or fill them"
+        )

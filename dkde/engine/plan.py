@@ -40,6 +40,10 @@ class SideSize:
         What the side holds in memory for good.
     copies : int
         How many times what is read at a time exists while it is read (storage's own buffers).
+    is_view : bool
+        Whether reading takes nothing: it gives views of what is held.
+    is_recast : bool
+        Whether rows are copied to float64 where distances are recomputed from them.
     """
 
     rows: int
@@ -48,6 +52,8 @@ class SideSize:
     decoded_itemsize: int
     resident_bytes: int = 0
     copies: int = 1
+    is_view: bool = False
+    is_recast: bool = True
 
 
 @dataclass(frozen=True)
@@ -114,11 +120,15 @@ class Plan:
         """Peak bytes that one block adds to a worker."""
         d, size = self.n_features, self.precision_bytes
         rows = min(self.query_rows, self.query.rows)
-        stored = self.query.decoded_itemsize * (1 if self.query.resident_bytes == 0 else 0)
-        held = rows * d * (stored + size) + rows * 8 * (6 + 3 * (self.n_bandwidths + 1))
-        tile = TILE_ROWS * TILE_ROWS * size + TILE_ROWS * d * (size + 16)
-        reads = max(_read_bytes(self.train, self.panel_rows, d), _read_bytes(self.query, rows, d))
-        return held + tile + reads
+        stored = 0 if self.query.is_view else rows * d * self.query.decoded_itemsize
+        held = stored + rows * d * size + rows * 8 * (6 + 3 * (self.n_bandwidths + 1))
+        tile_rows = min(TILE_ROWS, rows)
+        recast = tile_rows * self.query.is_recast + TILE_ROWS * self.train.is_recast
+        tile = TILE_ROWS * (tile_rows + d) * size + recast * d * 8
+        # The query is read before there is anything else, all its chunks at once: as they were
+        # compressed and as they are decoded, or as chunks and joined.
+        reading = stored + rows * d * min(self.query.copies, 2) * self.query.itemsize
+        return max(reading, held + tile + _read_bytes(self.train, self.panel_rows, d))
 
     @property
     def resident_bytes(self) -> int:
@@ -185,7 +195,7 @@ def _piece(index: int, rows: int, total: int) -> tuple[int, int]:
 
 def _read_bytes(side: SideSize, rows: int, n_features: int) -> int:
     """Bytes of what is worked on, what is read ahead, and storage's buffers."""
-    if side.resident_bytes:
+    if side.is_view:
         return 0
     held = 1 if rows <= side.read_rows else 2
     rows = min(rows, side.read_rows, side.rows)

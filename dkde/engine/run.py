@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dkde.engine.blocks import find_reference, score_block
 from dkde.engine.work import Work
 from dkde.numerics.bandwidth import FloatArray
+from dkde.storage.rows import Side
 
 if TYPE_CHECKING:
     from distributed import Client  # half a second that work on threads need not spend
@@ -33,13 +35,13 @@ class Pool:
     submit : callable
         As ``concurrent.futures.Executor.submit``.
     share : callable
-        Puts the work where tasks can have it: once, not with each task.
+        Puts a side where tasks can have it: once, not with each task or each piece of work.
     n_threads : int
         How many blocks can be worked on at a time.
     """
 
     submit: Callable[..., Future[Any]]
-    share: Callable[[Work], Any]
+    share: Callable[[Side], Any]
     n_threads: int
 
 
@@ -48,23 +50,42 @@ def thread_pool(n_threads: int) -> Iterator[Pool]:
     """Threads of this process."""
     executor = ThreadPoolExecutor(n_threads, thread_name_prefix="dkde")
     try:
-        yield Pool(executor.submit, lambda work: work, n_threads)
+        yield Pool(executor.submit, lambda side: side, n_threads)
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
 
 
+def calling_thread() -> Pool:
+    """The thread that submits: each block is done when submit returns."""
+    return Pool(_call, lambda side: side, 1)
+
+
+def _call(call: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    future: Future[Any] = Future()
+    try:
+        future.set_result(call(*arguments))
+    except Exception as error:
+        future.set_exception(error)
+    return future
+
+
 @contextmanager
 def client_pool(client: Client) -> Iterator[Pool]:
-    """Workers of a Dask cluster."""
+    """Workers of a Dask cluster, which keep what is shared until the pool ends."""
     executor = client.get_executor(pure=False)
     n_threads = max(1, sum(client.nthreads().values()))
+    # By identity; the side itself is kept so that no other can come to have its id.
+    shared: dict[int, tuple[Side, Any]] = {}
+
+    def share(side: Side) -> Any:
+        if id(side) not in shared:
+            shared[id(side)] = side, client.scatter(side, hash=False, broadcast=True)
+        return shared[id(side)][1]
+
     try:
-        yield Pool(
-            executor.submit,
-            lambda work: client.scatter(work, hash=False, broadcast=True),
-            n_threads,
-        )
+        yield Pool(executor.submit, share, n_threads)
     finally:
+        shared.clear()
         executor.shutdown(wait=False)
 
 
@@ -79,9 +100,9 @@ def run(work: Work, pool: Pool, progress: Progress | None = None) -> FloatArray:
     array (n_bandwidths, query rows)
         Log-densities in nats.
     """
-    plan = work.plan
-    shared = pool.share(work)
-    reference = pool.submit(_reference, shared).result()
+    plan, task = work.plan, work.task
+    query, train = pool.share(work.query), pool.share(work.train)
+    reference = pool.submit(find_reference, train, task).result()
     result = np.empty((plan.n_bandwidths, plan.query.rows))
     panels: dict[int, dict[int, FloatArray]] = {}
     waiting = product(range(plan.n_query_blocks), range(plan.n_panels))
@@ -89,8 +110,9 @@ def run(work: Work, pool: Pool, progress: Progress | None = None) -> FloatArray:
     done_pairs = 0
     try:
         while True:
-            for block in islice(waiting, _AHEAD * pool.n_threads - len(running)):
-                running[pool.submit(_block, shared, reference, *block)] = block
+            for q, p in islice(waiting, _AHEAD * pool.n_threads - len(running)):
+                ranges = plan.query_block(q), plan.panel(p)
+                running[pool.submit(score_block, query, train, task, reference, *ranges)] = q, p
             if not running:
                 return result
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -107,11 +129,3 @@ def run(work: Work, pool: Pool, progress: Progress | None = None) -> FloatArray:
     finally:
         for future in running:
             future.cancel()
-
-
-def _reference(work: Work) -> FloatArray:
-    return work.reference()
-
-
-def _block(work: Work, reference: FloatArray, query_block: int, panel: int) -> FloatArray:
-    return work.block(reference, query_block, panel)

@@ -87,15 +87,22 @@ class Work:
 
 
 def _size(rows: Rows, task: Task) -> SideSize:
-    copies = max(_COPIES.get(type(part.source), 0) for part in rows.parts)
+    sources = [part.source for part in rows.parts]
     decoded = not task.integer and rows.is_encoded
+    worked_on = {np.dtype(np.float64) if decoded else source.dtype for source in sources}
+    # Small integers are exact in float64: no distance between them is recomputed.
+    exact = task.integer and task.precision == "float64"
+    graphs = sum(source.resident_bytes for source in sources if isinstance(source, DaskSource))
     return SideSize(
         rows=rows.n_rows,
         itemsize=rows.itemsize,
         read_rows=rows.read_rows,
         decoded_itemsize=8 if decoded else rows.itemsize,
-        resident_bytes=rows.resident_bytes,
-        copies=copies,
+        resident_bytes=rows.resident_bytes + graphs,
+        copies=max(_COPIES.get(type(source), 0) for source in sources),
+        # Rows of several sources are put together in a new array.
+        is_view=len(sources) == 1 and isinstance(sources[0], ArraySource) and not decoded,
+        is_recast=not exact and worked_on != {np.dtype(np.float64)},
     )
 
 

@@ -14,6 +14,8 @@ _GRIDS: dict[str, Callable[..., FloatArray]] = {
     "geomspace": np.geomspace,
     "linspace": np.linspace,
 }
+# Every query row has a sum for each: more is a mistake.
+MAX_BANDWIDTHS = 10_000
 _HOW = "write 0.05,0.1,0.2 or logspace:-1:1:20 or geomspace:0.05:2:12"
 
 
@@ -36,10 +38,14 @@ def parse_bandwidths(text: str) -> FloatArray:
     try:
         if name in _GRIDS:
             start, stop, number = arguments
+            if int(number) > MAX_BANDWIDTHS:
+                raise InputError(f"bandwidths {text!r} are {number}, and {MAX_BANDWIDTHS} at most")
             with np.errstate(over="ignore", invalid="ignore"):  # the check finds those
                 values = _GRIDS[name](float(start), float(stop), int(number))
         else:
             values = np.array([float(part) for part in text.split(",") if part.strip()])
+    except InputError:
+        raise
     except (ValueError, OverflowError):
         raise InputError(f"bandwidths {text!r} cannot be read; {_HOW}") from None
     return check_bandwidths(values)
@@ -55,10 +61,12 @@ def check_bandwidths(bandwidths: float | Sequence[float] | npt.ArrayLike) -> Flo
     """
     try:
         values = np.atleast_1d(np.asarray(bandwidths, dtype=np.float64))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError(f"bandwidth {bandwidths!r} is not a number or a list of them") from None
     if values.ndim != 1 or values.size == 0:
         raise InputError(f"bandwidths must be at least one number in one dimension; {_HOW}")
+    if values.size > MAX_BANDWIDTHS:
+        raise InputError(f"there are {values.size} bandwidths, and {MAX_BANDWIDTHS} at most")
     for value in values:
         if not (np.isfinite(value) and value > 0):
             raise InputError(f"bandwidth {value:g} must be a positive, finite number")

@@ -68,8 +68,8 @@ class Points:
     coordinates : array (rows, n_features)
         ``values - reference`` in the frame's precision.
     norms : array (rows,), float64
-        Squared lengths of the coordinates; not finite where a value is not, or where a
-        squared distance might overflow.
+        Squared lengths of the coordinates; not finite where a value is not, where a squared
+        distance might overflow, or where integers are too large for float64.
     """
 
     values: Array
@@ -88,6 +88,9 @@ class Points:
         # A squared distance is up to 4 times the larger norm, and an overflow would look like
         # a row that does not count.
         norms[norms > np.finfo(frame.dtype).max / 4] = np.inf
+        if values.dtype.kind in "iu" and values.dtype.itemsize == 8:
+            # float64 tells whole numbers apart up to 2**53 only.
+            norms[((values > 2**53) | (values < -(2**53))).any(axis=1)] = np.inf
         return cls(values, out, norms)
 
     def __getitem__(self, rows: slice) -> "Points":

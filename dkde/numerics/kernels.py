@@ -69,10 +69,12 @@ def get_kernel(kernel: str | Kernel) -> Kernel:
     >>> round(get_kernel("gaussian").log_norm(2, 0.0), 6)  # log(2 pi)
     1.837877
     """
-    if isinstance(kernel, Kernel):
-        return kernel
+    name = kernel.name if isinstance(kernel, Kernel) else kernel
     try:
-        return KERNELS[kernel]
+        found = KERNELS[name]
     except (KeyError, TypeError):
         known = ", ".join(sorted(KERNELS))
-        raise InputError(f"kernel {kernel!r} is not known; choose one of: {known}") from None
+        raise InputError(f"kernel {name!r} is not known; choose one of: {known}") from None
+    if isinstance(kernel, Kernel) and kernel is not found:
+        raise InputError(f"the kernel named {name!r} is another; only dkde's own can be used")
+    return found

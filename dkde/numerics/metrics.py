@@ -82,10 +82,12 @@ def get_metric(metric: str | Metric) -> Metric:
     InputError
         When there is none.
     """
-    if isinstance(metric, Metric):
-        return metric
+    name = metric.name if isinstance(metric, Metric) else metric
     try:
-        return METRICS[metric]
+        found = METRICS[name]
     except (KeyError, TypeError):
         known = ", ".join(sorted(METRICS))
-        raise InputError(f"metric {metric!r} is not known; choose one of: {known}") from None
+        raise InputError(f"metric {name!r} is not known; choose one of: {known}") from None
+    if isinstance(metric, Metric) and metric is not found:
+        raise InputError(f"the metric named {name!r} is another; only dkde's own can be used")
+    return found

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.storage import LocalStore
 
 from dkde.errors import DataSetError
+from dkde.storage.sources import check_chunks
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -185,6 +187,9 @@ def open_dataset(store: StorePath) -> xr.DataTree:
     xarray's choice depends on its version and on which of the two attributes are there. Here it
     is always ``raw * scale_factor + add_offset`` in float64.
 
+    Of a local store it is seen to that every chunk is there, now and not later: xarray would
+    read a missing one as zeros.
+
     Parameters
     ----------
     store : str, path or zarr store
@@ -197,7 +202,8 @@ def open_dataset(store: StorePath) -> xr.DataTree:
     Raises
     ------
     DataSetError
-        If `store` is missing, is no data set of dkde, or its import was never finished.
+        If `store` is missing, is no data set of dkde, its import was never finished, or a
+        chunk of a local one is missing.
     """
     import xarray as xr  # slow to import, and only this function needs it
 
@@ -207,6 +213,9 @@ def open_dataset(store: StorePath) -> xr.DataTree:
         group = f"{root.path}/{name}".lstrip("/")
         try:
             raw = xr.open_zarr(root.store, group=group, chunks={}, mask_and_scale=False)
+            if isinstance(root.store, LocalStore):
+                for _, array in cast("zarr.Group", root[name]).arrays():
+                    check_chunks(array, 0, array.shape[0])
         except (KeyError, OSError, ValueError) as error:
             raise DataSetError(f"{store}: split {name!r} is damaged; import it again") from error
         attributes = dict(raw["x"].attrs)
@@ -233,6 +242,17 @@ def _split_names(root: zarr.Group) -> list[str]:
     return list(cast("list[str]", root.attrs["splits"]))
 
 
+def _absolute(store: StorePath) -> StorePath:
+    """The store by its whole path: a relative one means another folder in a worker."""
+    if isinstance(store, LocalStore):
+        if store.root.is_absolute():
+            return store
+        return LocalStore(store.root.absolute(), read_only=store.read_only)
+    if isinstance(store, str | os.PathLike) and "://" not in str(store):
+        return Path(store).absolute()
+    return store
+
+
 def _open_root(store: StorePath) -> zarr.Group:
     if isinstance(store, str | os.PathLike) and "://" not in str(store):
         path = Path(store)
@@ -241,7 +261,7 @@ def _open_root(store: StorePath) -> zarr.Group:
         if not path.is_dir():
             raise DataSetError(f"{store}: a file and not a data set; import it first")
     try:
-        root = zarr.open_group(cast("Any", store), mode="r", zarr_format=3)
+        root = zarr.open_group(cast("Any", _absolute(store)), mode="r", zarr_format=3)
     except PermissionError as error:
         raise DataSetError(f"{store}: may not be read (permission denied)") from error
     except (OSError, ValueError, KeyError, TypeError) as error:

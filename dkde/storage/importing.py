@@ -5,11 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 import math
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +18,8 @@ from dkde.errors import DataSetError, InputError
 from dkde.storage.dataset import is_dataset
 from dkde.storage.importers import Source, SourceSplit, read_source
 from dkde.storage.importers.source import Array, image_dims
-from dkde.storage.writing import Progress, write_dataset
-
-_SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-
-
-@dataclass(frozen=True)
-class _Options:
-    """What the user asked for, as it is recorded in the data set."""
-
-    format: str | None
-    split: str
-    scale: float | None
-    offset: float | None
-    image_shape: tuple[int, ...] | None
-    layout: str | None
-    shuffle_seed: int | None
+from dkde.storage.options import ImportOptions, check_options, check_path, unusable_name
+from dkde.storage.writing import ImportProgress, write_dataset
 
 
 def import_dataset(
@@ -49,7 +34,7 @@ def import_dataset(
     layout: str | None = None,
     shuffle_seed: int | None = None,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: ImportProgress | None = None,
 ) -> None:
     """Import a file, or a folder, into a data set at `store`.
 
@@ -88,12 +73,11 @@ def import_dataset(
     DataSetError
         If the source cannot be read, or `store` cannot be written or is in the way.
     """
-    options = _check_options(
-        _Options(
-            format, split, scale, offset,
-            None if image_shape is None else tuple(image_shape), layout, shuffle_seed,
-        )
-    )  # fmt: skip
+    check_path("source", source)
+    check_path("store", store)
+    options = check_options(
+        ImportOptions(format, split, scale, offset, image_shape, layout, shuffle_seed)
+    )
     target = _check_target(Path(source), store, overwrite)
     found = read_source(source, format=format, split=split, layout=layout)
     found = replace(found, splits=_check_splits(found, options))
@@ -105,7 +89,7 @@ def import_dataset(
                 hidden / "new",
                 found.splits,
                 attributes=_recorded(found, options),
-                orders=_orders(found.splits, shuffle_seed),
+                orders=_orders(found.splits, options.shuffle_seed),
                 progress=progress,
             )
             _move_into_place(hidden, target)
@@ -113,29 +97,6 @@ def import_dataset(
             shutil.rmtree(hidden, ignore_errors=True)
     except OSError as error:
         raise DataSetError(f"{target}: could not be written ({error})") from error
-
-
-def _check_options(options: _Options) -> _Options:
-    if not _SPLIT_NAME.fullmatch(options.split):
-        raise InputError(f"split is {options.split!r}; use letters, digits, '_', '-' and '.'")
-    if options.scale is not None and not (math.isfinite(options.scale) and options.scale != 0):
-        raise InputError(f"scale is {options.scale}; it must be finite and not zero")
-    if options.offset is not None and not math.isfinite(options.offset):
-        raise InputError(f"offset is {options.offset}; it must be finite")
-    if options.layout not in (None, "CHW", "HWC"):
-        raise InputError(f"layout is {options.layout!r}; it is CHW (channels first) or HWC (last)")
-    shape = options.image_shape
-    if shape is not None:
-        if len(shape) not in (2, 3) or not all(isinstance(n, int) and n > 0 for n in shape):
-            raise InputError(f"image_shape is {shape}; it is two or three positive whole numbers")
-        if len(shape) == 3 and image_dims(shape, options.layout)[1] is None:
-            raise InputError(f"image_shape is {shape}: say with layout which of CHW or HWC it is")
-        if len(shape) == 2 and options.layout is not None:
-            raise InputError(f"layout is {options.layout}, but image_shape {shape} has no channels")
-    seed = options.shuffle_seed
-    if seed is not None and not (isinstance(seed, int | np.integer) and 0 <= seed < 2**32):
-        raise InputError(f"shuffle_seed is {seed}; it is a whole number from 0 to 2**32 - 1")
-    return replace(options, shuffle_seed=None if seed is None else int(seed))
 
 
 def _check_target(source: Path, store: str | os.PathLike[str], overwrite: bool) -> Path:
@@ -161,16 +122,22 @@ def _check_target(source: Path, store: str | os.PathLike[str], overwrite: bool) 
     return target
 
 
-def _check_splits(source: Source, options: _Options) -> tuple[SourceSplit, ...]:
+def _check_splits(source: Source, options: ImportOptions) -> tuple[SourceSplit, ...]:
     """The splits with the user's decoding and picture shape, if these fit."""
     names = [split.name for split in source.splits]
     if options.shuffle_seed is not None and "train" not in names:
         raise InputError(
             f"shuffle_seed permutes the split train, and {source.path} has {', '.join(names)}"
         )
+    folded: dict[str, SourceSplit] = {}
     for split in source.splits:
-        if not _SPLIT_NAME.fullmatch(split.name):
-            raise DataSetError(f"{source.path}: {split.name!r} cannot be the name of a split")
+        if why := unusable_name(split.name):
+            raise DataSetError(f"{source.path}: {split.name!r} cannot be a split: {why}")
+        if (first := folded.setdefault(split.name.casefold(), split)) is not split:
+            raise DataSetError(
+                f"{source.path}: the splits {first.name} and {split.name} would be one folder "
+                "where case does not count; rename one"
+            )
         if split.n_features != source.splits[0].n_features:
             raise DataSetError(
                 f"{source.path}: {split.name} has {split.n_features} features and {names[0]} has "
@@ -179,10 +146,10 @@ def _check_splits(source: Source, options: _Options) -> tuple[SourceSplit, ...]:
     return tuple(_with_options(split, options) for split in source.splits)
 
 
-def _with_options(split: SourceSplit, options: _Options) -> SourceSplit:
+def _with_options(split: SourceSplit, options: ImportOptions) -> SourceSplit:
     shape, layout = split.image_shape, split.layout
     if options.image_shape is not None:
-        shape, layout = image_dims(options.image_shape, options.layout)
+        shape, layout = image_dims(tuple(options.image_shape), options.layout)
         if math.prod(options.image_shape) != split.n_features:
             raise InputError(
                 f"image_shape {options.image_shape} is {math.prod(options.image_shape)} values, "
@@ -195,8 +162,8 @@ def _with_options(split: SourceSplit, options: _Options) -> SourceSplit:
         )
     return replace(
         split,
-        scale_factor=split.scale_factor if options.scale is None else float(options.scale),
-        add_offset=split.add_offset if options.offset is None else float(options.offset),
+        scale_factor=split.scale_factor if options.scale is None else options.scale,
+        add_offset=split.add_offset if options.offset is None else options.offset,
         image_shape=shape,
         layout=layout,
     )
@@ -210,7 +177,7 @@ def _orders(splits: Sequence[SourceSplit], seed: int | None) -> dict[str, Array]
     return {"train": np.random.RandomState(seed).permutation(n)}
 
 
-def _recorded(source: Source, options: _Options) -> dict[str, Any]:
+def _recorded(source: Source, options: ImportOptions) -> dict[str, Any]:
     """The root attributes that say where the data set comes from."""
     chosen = {key: value for key, value in vars(options).items() if value is not None}
     return {

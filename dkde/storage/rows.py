@@ -149,7 +149,13 @@ class Rows:
         return sum(array.nbytes for array in arrays)
 
     def read(self, start: int, stop: int, *, decode: bool) -> Array:
-        """Rows start up to stop, stored or decoded, in one array."""
+        """Rows start up to stop, stored or decoded, in one array.
+
+        Raises
+        ------
+        DataSetError
+            When a file or a store is damaged or gone; a user's lazy graph raises its own errors.
+        """
         pieces = []
         for part, a, b in self._cover(start, stop):
             stored = part.source.read(a, b)

@@ -4,32 +4,21 @@
 imported; a file name alone stands for its only split; ``all`` for every split in order.
 """
 
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from dkde.errors import InputError
 from dkde.storage.dataset import is_dataset, open_split, splits
-from dkde.storage.importers import load_split, read_source
+from dkde.storage.grammar import Term, parse
+from dkde.storage.importers import Source, SourceSplit, load_split, read_source
 from dkde.storage.rows import Encoding, Part, Rows
 from dkde.storage.sources import ArraySource, NpySource, ZarrSource
 
-_TERM = re.compile(
-    r"(?:(?P<source>.+?)::)?(?P<split>[^\[\]]+?)(?:\[(?P<start>-?\d*):(?P<stop>-?\d*)\])?"
-)
-_GRAMMAR = "write [SOURCE::]SPLIT[a:b], several joined by +"
 _RANGE_SAMPLE = 1024
-
-
-@dataclass(frozen=True)
-class _Term:
-    source: str | None
-    split: str
-    start: str
-    stop: str
 
 
 class Catalog:
@@ -48,6 +37,8 @@ class Catalog:
     def splits(self, source: str | None = None) -> Mapping[str, Part]:
         """The splits of a source, by name and in order, as parts that hold all their rows.
 
+        Of a file that is no data set, and no .npy, a split is read when it is first looked up.
+
         Raises
         ------
         DataSetError
@@ -61,7 +52,11 @@ class Catalog:
         return self._opened[name]
 
     def rows(self, selector: str) -> Rows:
-        """The rows that a selector names; nothing is read.
+        """The rows that a selector names.
+
+        Of a data set nothing is read but what describes it. Any other file is read through
+        once, for its checksum, and unless it is an .npy, a split of it is loaded into memory
+        when it is first selected, and kept; an MNIST pickle's other pictures stay in memory too.
 
         Raises
         ------
@@ -70,18 +65,21 @@ class Catalog:
         DataSetError
             When a source cannot be opened.
         """
-        parts = [part for term in _parse(selector, self._is_source) for part in self._resolve(term)]
+        parts = [part for term in self._parse(selector) for part in self._resolve(term)]
         widths = {part.source.shape[1] for part in parts}
         if len(widths) > 1:
             counts = ", ".join(f"{part.label} has {part.source.shape[1]}" for part in parts)
             raise InputError(f"{selector}: features differ: {counts}")
         return Rows(tuple(parts))
 
-    def _is_source(self, name: str) -> bool:
-        return name not in self.splits() and (Path(name).exists() or name == "digits")
+    def _parse(self, selector: str) -> list[Term]:
+        return parse(selector, exists=_exists, is_file=self._is_file)
 
-    def _resolve(self, term: _Term) -> list[Part]:
-        if term.source is None and self._is_source(term.split):
+    def _is_file(self, name: str) -> bool:
+        return name not in self.splits() and _exists(name)
+
+    def _resolve(self, term: Term) -> list[Part]:
+        if term.source is None and self._is_file(term.split):
             known, source = self.splits(term.split), term.split
             if len(known) > 1:
                 names = ", ".join(known)
@@ -93,7 +91,7 @@ class Catalog:
         if not known:
             raise InputError(f"{term.split}: no such file, and no data set to look for it in")
         if term.split == "all" and "all" not in known:
-            if term.start or term.stop:
+            if term.range:
                 raise InputError(f"{source}: all takes no range; give one to each split")
             return list(known.values())
         if term.split not in known:
@@ -104,45 +102,41 @@ class Catalog:
         return [_slice(known[term.split], term)]
 
 
-def _parse(selector: str, is_source: Callable[[str], bool]) -> list[_Term]:
-    # A file's name may hold a "+" or brackets: one that is there is taken as it is.
-    pieces = [selector] if is_source(selector) else selector.split("+")
-    terms = []
-    for piece in pieces:
-        match = _TERM.fullmatch(piece.strip())
-        if match is None:
-            raise InputError(f"selector {selector!r} cannot be read; {_GRAMMAR}")
-        terms.append(
-            _Term(match["source"], match["split"], match["start"] or "", match["stop"] or "")
-        )
-    return terms
-
-
-def _slice(part: Part, term: _Term) -> Part:
+def _slice(part: Part, term: Term) -> Part:
     n = len(part)
     start = int(term.start) if term.start else 0
     stop = int(term.stop) if term.stop else n
     start, stop = (row + n if row < 0 else row for row in (start, stop))
     if start >= stop:
-        raise InputError(f"{part.name}[{term.start}:{term.stop}] holds no rows")
+        raise InputError(f"{part.name}{term.range} holds no rows")
     if start < 0 or stop > n:
-        raise InputError(f"{part.name}[{term.start}:{term.stop}] is out of range: it has {n} rows")
+        raise InputError(f"{part.name}{term.range} is out of range: it has {n} rows")
     return replace(part, start=start, stop=stop)
 
 
-def _open(name: str) -> dict[str, Part]:
-    path = Path(name)
+def _path(name: str) -> Path:
+    return Path(name if os.path.exists(name) else os.path.expanduser(name))
+
+
+def _exists(name: str) -> bool:
+    # Not Path.exists, which raises for names that are too long to be any.
+    return name == "digits" or os.path.exists(name) or os.path.exists(os.path.expanduser(name))
+
+
+def _open(name: str) -> Mapping[str, Part]:
+    path = _path(name)
     # A folder with Zarr metadata that is no data set: let the data set's own error say so.
     if is_dataset(path) or (path / "zarr.json").exists():
         return {split: _stored(name, path, split) for split in splits(path)}
-    return _foreign(name, path)
+    # Splits are read later, perhaps from another working directory.
+    return _Foreign(name, path, read_source(path.absolute() if path.exists() else path))
 
 
 def _stored(name: str, path: Path, split: str) -> Part:
     opened = open_split(path, split)
     coordinates = {**opened.labels, "source_row": opened.source_row}
     return Part(
-        ZarrSource(opened.x),
+        ZarrSource(opened.x, complete=True),
         0,
         opened.n_rows,
         name=f"{name}::{split}",
@@ -152,30 +146,54 @@ def _stored(name: str, path: Path, split: str) -> Part:
         value_range=opened.actual_range,
         image_shape=opened.image_shape,
         layout=opened.layout,
-        coordinates={key: ZarrSource(array) for key, array in coordinates.items()},
+        coordinates={key: ZarrSource(a, complete=True) for key, a in coordinates.items()},
     )
 
 
-def _foreign(name: str, path: Path) -> dict[str, Part]:
-    source = read_source(path)
-    parts = {}
-    for split in source.splits:
-        opened = NpySource.open(path) if source.format == "npy" else ArraySource(load_split(split))
+class _Foreign(Mapping[str, Part]):
+    """The splits of a file that is no data set, each loaded when it is first looked up."""
+
+    def __init__(self, name: str, path: Path, source: Source) -> None:
+        self._name, self._path = name, path
+        self._format, self._checksum = source.format, source.checksum
+        self._names = [split.name for split in source.splits]
+        self._waiting = {split.name: split for split in source.splits}
+        self._loaded: dict[str, Part] = {}
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __contains__(self, split: object) -> bool:
+        return split in self._names  # the inherited one would load it
+
+    def __getitem__(self, split: str) -> Part:
+        if split not in self._loaded:
+            self._loaded[split] = self._load(self._waiting[split])
+            # What it was read from may hold the same rows: they are not needed twice.
+            self._waiting.pop(split, None)
+        return self._loaded[split]
+
+    def _load(self, split: SourceSplit) -> Part:
+        is_npy = self._format == "npy"
+        opened = NpySource.open(self._path) if is_npy else ArraySource(load_split(split))
         encoding = Encoding(split.scale_factor, split.add_offset)
         sample = encoding.decode(opened.read(0, min(split.n_rows, _RANGE_SAMPLE)))
-        parts[split.name] = Part(
+        finite = sample[np.isfinite(sample)]
+        return Part(
             opened,
             0,
             split.n_rows,
-            name=name if len(source.splits) == 1 else f"{name}::{split.name}",
+            name=self._name if len(self) == 1 else f"{self._name}::{split.name}",
             encoding=encoding,
-            identity=f"{path.resolve()}::{split.name}",
-            checksum=source.checksum,
-            value_range=(float(np.nanmin(sample)), float(np.nanmax(sample))),
+            identity=f"{self._path.resolve()}::{split.name}",
+            checksum=self._checksum,
+            value_range=(float(finite.min()), float(finite.max())) if finite.size else None,
             image_shape=split.image_shape,
             layout=split.layout,
             coordinates={
                 key: ArraySource(np.asarray(label)) for key, label in split.labels.items()
             },
         )
-    return parts

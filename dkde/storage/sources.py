@@ -1,13 +1,26 @@
-"""Sources of rows: an opened Zarr array, a file, an array in memory."""
+"""Sources of rows: an opened Zarr array, a file, an array in memory.
 
+Reading one raises DataSetError for whatever is wrong with a file or a store, and names it. A
+source that runs a user's own graph (`dkde.engine.lazy`) raises what that raises.
+"""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from math import prod
+from itertools import product
+from math import ceil, prod
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import zarr
+from zarr.core.sync import sync
+from zarr.storage import LocalStore
+
+from dkde.errors import DataSetError, DkdeError
 
 Array = npt.NDArray[Any]
 
@@ -76,9 +89,18 @@ class ArraySource(_EvenChunks):
 
 @dataclass(frozen=True, eq=False)
 class ZarrSource(_EvenChunks):
-    """An opened Zarr array."""
+    """An opened Zarr array.
+
+    Parameters
+    ----------
+    array : zarr.Array
+    complete : bool
+        Every chunk was written, as in a data set of dkde, so that a missing one is damage. In
+        other arrays it means the fill value, and only the array as a whole must be there.
+    """
 
     array: zarr.Array[Any]
+    complete: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:  # type: ignore[override]
@@ -93,7 +115,118 @@ class ZarrSource(_EvenChunks):
         return int(self.array.chunks[0])
 
     def read(self, start: int, stop: int) -> Array:
-        return np.asarray(self.array[start:stop])
+        where = location(self.array)
+        with _reading(where, start, stop):
+            rows = np.asarray(self.array[start:stop])
+        # Zarr reads what is missing as the fill value and has no option to refuse. Asked
+        # afterwards: a chunk that is there now was there before, as nothing is written.
+        if self.complete:
+            check_chunks(self.array, start, stop)
+        elif _missing(self.array, [_metadata_key(self.array)]):
+            raise DataSetError(
+                f"{where}: is gone since it was opened, and would read as fill values; put it back"
+            )
+        return rows
+
+
+def location(array: zarr.Array[Any]) -> str:
+    """Where an array lies, for messages: a path, or the address of its store."""
+    store = array.store
+    if isinstance(store, LocalStore):
+        return str(store.root / array.path)
+    return str(array.store_path)
+
+
+def absolute(array: zarr.Array[Any]) -> zarr.Array[Any]:
+    """The array itself, or, if its store is a relative path, the same opened by the whole path.
+
+    A relative path means another folder in a worker, or after a change of directory, and
+    chunks that are not found there read as the fill value without a word.
+
+    Parameters
+    ----------
+    array : zarr.Array
+
+    Returns
+    -------
+    zarr.Array
+        Read-only if it was opened again.
+
+    Raises
+    ------
+    DataSetError
+        If it is not there, seen from the working directory of now.
+    """
+    store = array.store
+    if not isinstance(store, LocalStore) or store.root.is_absolute():
+        return array
+    root = store.root.absolute()
+    try:
+        return zarr.open_array(
+            LocalStore(root, read_only=True),
+            path=array.path,
+            mode="r",
+            zarr_format=array.metadata.zarr_format,
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataSetError(
+            f"{store.root / array.path}: was opened by a relative path, and no array is at "
+            f"{root / array.path}; open it by its whole path"
+        ) from error
+
+
+def check_chunks(array: zarr.Array[Any], start: int, stop: int) -> None:
+    """Refuse rows start up to stop of an array that was written whole, if a chunk is missing.
+
+    Raises
+    ------
+    DataSetError
+    """
+    rows, *others = array.chunks
+    grid = product(
+        range(start // rows, ceil(stop / rows)),
+        *(range(ceil(n / size)) for n, size in zip(array.shape[1:], others, strict=True)),
+    )
+    keys = [array.metadata.encode_chunk_key(place) for place in grid]
+    if missing := _missing(array, keys):
+        raise DataSetError(
+            f"{location(array)}: chunk {missing[0]} is missing; the store is damaged, "
+            "import it again"
+        )
+
+
+def _missing(array: zarr.Array[Any], keys: list[str]) -> list[str]:
+    """Those of an array's keys that its store does not hold."""
+    store = array.store
+    paths = [f"{array.path}/{key}".lstrip("/") for key in keys]
+    if isinstance(store, LocalStore):
+        found = [os.path.exists(store.root / path) for path in paths]
+    else:
+        found = sync(_all_exist(store, paths))
+    return [key for key, is_there in zip(keys, found, strict=True) if not is_there]
+
+
+async def _all_exist(store: Any, paths: list[str]) -> list[bool]:
+    return list(await asyncio.gather(*(store.exists(path) for path in paths)))
+
+
+def _metadata_key(array: zarr.Array[Any]) -> str:
+    return "zarr.json" if array.metadata.zarr_format == 3 else ".zarray"
+
+
+@contextmanager
+def _reading(where: str | Path, start: int, stop: int) -> Iterator[None]:
+    """Say where, if the rows cannot be read; MemoryError is no fault of theirs, and passes."""
+    try:
+        yield
+    except (DkdeError, MemoryError):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataSetError(
+            f"{where}: rows {start} to {stop} could not be read ({reason[:200]}); it is damaged "
+            "or out of reach, put it back or import it again"
+        ) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,11 +239,21 @@ class NpySource(_EvenChunks):
 
     @classmethod
     def open(cls, path: Path) -> "NpySource":
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-        shape = (len(mapped), int(np.prod(mapped.shape[1:])))
-        return cls(path, shape, mapped.dtype.newbyteorder("="))
+        # A relative path would mean another file in a worker, or after a change of directory.
+        path = path.absolute()
+        return cls(path, *cls._layout(np.load(path, mmap_mode="r", allow_pickle=False)))
+
+    @staticmethod
+    def _layout(mapped: Array) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        return (len(mapped), prod(mapped.shape[1:])), mapped.dtype.newbyteorder("=")
 
     def read(self, start: int, stop: int) -> Array:
-        mapped = np.load(self.path, mmap_mode="r", allow_pickle=False)
-        # A copy in native byte order: nothing refers to the file afterwards.
-        return np.array(mapped[start:stop], self.dtype).reshape(stop - start, -1)
+        with _reading(self.path, start, stop):
+            mapped = np.load(self.path, mmap_mode="r", allow_pickle=False)
+            if self._layout(mapped) != (self.shape, self.dtype):
+                raise DataSetError(
+                    f"{self.path}: was {self.dtype} of shape {self.shape} and is {mapped.dtype} "
+                    f"of shape {mapped.shape}; it changed since it was opened, open it again"
+                )
+            # A copy in native byte order: nothing refers to the file afterwards.
+            return np.array(mapped[start:stop], self.dtype).reshape(stop - start, -1)

@@ -17,7 +17,7 @@ from dkde.storage.dataset import FORMAT, LABELS, chunk_rows, create_array
 from dkde.storage.importers import SourceSplit
 from dkde.storage.importers.source import Array, checked_batches
 
-Progress = Callable[[str, int, int], None]
+ImportProgress = Callable[[str, int, int], None]
 
 
 def write_dataset(
@@ -26,7 +26,7 @@ def write_dataset(
     *,
     attributes: Mapping[str, Any],
     orders: Mapping[str, Array],
-    progress: Progress | None,
+    progress: ImportProgress | None,
 ) -> None:
     """Write a data set into a new folder; until the last step it is marked as unfinished.
 
@@ -61,7 +61,7 @@ def write_dataset(
 
 
 def _write_split(
-    group: zarr.Group, split: SourceSplit, order: Array | None, progress: Progress | None
+    group: zarr.Group, split: SourceSplit, order: Array | None, progress: ImportProgress | None
 ) -> None:
     n = split.n_rows
     coding: dict[str, float] = {}

@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from strategies import Problem, problems
 from work import side_of, work_for, work_of
 
+from dkde.engine.blocks import find_reference
 from dkde.engine.graph import lazy_log_density
-from dkde.engine.run import Pool, run, thread_pool
+from dkde.engine.run import Pool, calling_thread, run, thread_pool
 from dkde.engine.work import Work
 from dkde.errors import InputError
 
@@ -149,6 +150,40 @@ def test_threads_end_with_their_pool() -> None:
     assert running_threads() == []
 
 
+def test_the_calling_thread_can_do_it_all() -> None:
+    readers: list[str] = []
+
+    class Noting(Scripted):
+        def read(self, start: int, stop: int) -> Array:
+            readers.append(threading.current_thread().name)
+            return super().read(start, stop)
+
+    query = Noting(normal(100, 3), fails_at=-1)
+    alone = run(many_blocks(query=query), calling_thread())
+    # The query is read by the thread that computes.
+    assert set(readers) == {threading.current_thread().name}
+    with thread_pool(2) as pool:
+        np.testing.assert_array_equal(alone, run(many_blocks(), pool))
+
+
+def test_the_calling_thread_passes_errors_on() -> None:
+    query = Scripted(normal(100, 3), fails_at=25)
+    with pytest.raises(OSError, match="the disk is gone"):
+        run(many_blocks(query=query), calling_thread())
+    assert max(query.reads) <= 30
+
+
+def test_sides_are_shared_and_not_works() -> None:
+    shared: list[Any] = []
+    first, second = many_blocks(), many_blocks()
+    second = Work(second.query, first.train, second.task, second.plan)
+    with thread_pool(1) as pool:
+        noting = Pool(pool.submit, lambda side: shared.append(side) or side, 1)
+        run(first, noting)
+        run(second, noting)
+    assert shared == [first.query, first.train, second.query, first.train]
+
+
 def test_panels_that_finish_out_of_order_are_merged_in_order() -> None:
     work = work_of(
         side_of(normal(6, 3)), side_of(normal(200, 3, seed=1)), [0.5], query_rows=3, panel_rows=17
@@ -160,7 +195,7 @@ def test_panels_that_finish_out_of_order_are_merged_in_order() -> None:
     def submit(call: Callable[..., Any], *arguments: Any) -> Future[Any]:
         future: Future[Any] = Future()
         backwards.append((future, lambda: call(*arguments)))
-        if len(arguments) == 1:  # the reference row
+        if call is find_reference:
             future.set_result(call(*arguments))
             backwards.clear()
         return future

@@ -81,3 +81,9 @@ def test_a_number_is_a_list_of_one() -> None:
 def test_refusals_name_the_value(value: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         check_bandwidths(value)
+
+
+@pytest.mark.parametrize("text", ["geomspace:0.1:1:100000000", "linspace:1:2:10000000000000"])
+def test_huge_grids_are_refused_before_they_are_made(text: str) -> None:
+    with pytest.raises(InputError, match="10000 at most"):
+        parse_bandwidths(text)

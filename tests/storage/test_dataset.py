@@ -278,7 +278,24 @@ def test_store_is_readable_by_others_as_usual(source: Path, tmp_path: Path) -> N
     ("options", "message"),
     [
         ({"split": "../x"}, "split is"),
+        ({"split": ".hidden"}, "split is '.hidden'"),
+        ({"split": "a::b"}, "split is 'a::b'"),
+        ({"split": "a+b"}, "begins with a letter"),
+        ({"split": "all"}, "stands for every split"),
+        ({"split": "zarr.json"}, "its own file"),
+        ({"split": 3}, "no text"),
         ({"scale": 0.0}, "scale is 0"),
+        ({"scale": "2"}, "scale is '2'"),
+        ({"scale": True}, "scale is True"),
+        ({"scale": [2]}, r"scale is \[2\]"),
+        ({"scale": 10**400}, "one finite number"),
+        ({"scale": np.float32(np.nan)}, "one finite number"),
+        ({"offset": 1j}, "offset is 1j"),
+        ({"image_shape": 12}, "image_shape is 12"),
+        ({"image_shape": "34"}, "image_shape is '34'"),
+        ({"image_shape": (3.0, 4)}, "whole numbers"),
+        ({"image_shape": (0, 4)}, "positive"),
+        ({"format": ["npz"]}, "not known"),
         ({"scale": np.nan}, "scale is nan"),
         ({"offset": np.inf}, "offset is inf"),
         ({"layout": "WHC"}, "layout is 'WHC'"),
@@ -299,6 +316,47 @@ def test_options_are_checked(
         import_dataset(source, tmp_path / "s", **options)
     assert "\n" not in str(caught.value)
     assert entries(tmp_path) == {"source.npz"}
+
+
+@pytest.mark.parametrize("path", [None, b"x.npz", 3, ""])
+def test_source_and_store_must_be_paths(source: Path, tmp_path: Path, path: Any) -> None:
+    with pytest.raises(InputError, match=r"^source is"):
+        import_dataset(path, tmp_path / "s")
+    with pytest.raises(InputError, match=r"^store is"):
+        import_dataset(source, path)
+
+
+def test_numbers_of_numpy_are_numbers(source: Path, tmp_path: Path) -> None:
+    import_dataset(
+        source,
+        tmp_path / "s",
+        scale=np.float32(2),  # type: ignore[arg-type]
+        offset=np.int64(1),  # type: ignore[arg-type]
+        image_shape=(np.int64(3), 4),  # type: ignore[arg-type]
+        shuffle_seed=np.uint8(3),  # type: ignore[arg-type]
+    )
+    split = open_split(tmp_path / "s", "train")
+    assert (split.scale_factor, split.add_offset, split.image_shape) == (2.0, 1.0, (3, 4))
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("train", "Train"), "train and Train would be one folder"),
+        (("zarr.json",), "its own file"),
+        (("ALL",), "stands for every split"),
+        ((".x",), "cannot be a split"),
+        (("a::b",), "cannot be a split"),
+        (("a[1]",), "cannot be a split"),
+        (("a+b",), "cannot be a split"),
+        (("a/b",), "cannot be a split"),
+    ],
+)
+def test_names_that_no_split_can_have(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
+    np.savez(tmp_path / "x.npz", **dict.fromkeys(names, ROWS))
+    with pytest.raises(DataSetError, match=message):
+        import_dataset(tmp_path / "x.npz", tmp_path / "s")
+    assert entries(tmp_path) == {"x.npz"}
 
 
 def test_sources_that_do_not_fit(tmp_path: Path) -> None:

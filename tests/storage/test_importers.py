@@ -7,6 +7,7 @@ import io
 import pickle
 import struct
 import tarfile
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -369,6 +370,96 @@ def test_hostile_member_and_links_are_not_followed(tmp_path: Path) -> None:
         read_source(tmp_path / "b.tar")
 
 
+def nested(depth: int) -> Any:
+    """Lists that share what they hold: small in a pickle, 2 ** depth numbers as an array."""
+    value: Any = [0, 0]
+    for _ in range(depth):
+        value = [value, value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "labels", [nested(40), [1.0] * 6, [True] * 6, ["a"] * 6, [2**70] * 6, np.zeros((6, 1), int), 3]
+)
+def test_labels_are_flat_integers_or_refused(tmp_path: Path, labels: Any) -> None:
+    pair = (ROWS[:6], labels)
+    with pytest.raises(DataSetError, match="its labels are no list of integers"):
+        read_source(write(tmp_path / "a", pickle.dumps((pair, pair, pair), 2)))
+    batch = pickle.dumps({"data": CIFAR, "fine_labels": labels}, 2)
+    with pytest.raises(DataSetError, match="is not one integer for each row"):
+        read_source(write_tar(tmp_path / "b", {**cifar_100(), "test": batch}))
+
+
+@pytest.mark.parametrize("dialect", ["pax", "gnu"])
+def test_sparse_members_are_refused(tmp_path: Path, dialect: str) -> None:
+    """A few bytes that stand for 2**40 zeros."""
+    info = tarfile.TarInfo("folder/train")
+    if dialect == "pax":
+        info.pax_headers = {
+            "GNU.sparse.map": "0,1", "GNU.sparse.size": str(2**40),
+        }  # fmt: skip
+        info.size = 1
+        header = info.tobuf(tarfile.PAX_FORMAT)
+    else:
+        info.type, info.size = tarfile.GNUTYPE_SPARSE, 1
+        block = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+        block[386:410] = b"%011o\0%011o\0" % (0, 1)  # one piece: where, and how long
+        block[483:495] = b"\x80" + (2**40).to_bytes(11, "big")
+        block[148:156] = b" " * 8
+        block[148:156] = b"%06o\0 " % sum(block)
+        header = bytes(block)
+    path = write(tmp_path / "x", header + b"x" + bytes(511) + bytes(1024))
+    with tarfile.open(path) as archive:
+        assert [member.issparse() for member in archive] == [True]
+    with pytest.raises(DataSetError, match=r"x: member train is sparse"):
+        read_source(path)
+
+
+@pytest.mark.parametrize("dtype", ["<f8", ">f8"])
+def test_npz_by_columns_is_held_once(tmp_path: Path, dtype: str) -> None:
+    x = np.asfortranarray(rng.normal(size=(60_000, 200)).astype(dtype))
+    np.savez(tmp_path / "x.npz", train=x)
+    (split,) = read_source(tmp_path / "x.npz").splits
+    n_done = 0
+    tracemalloc.start()
+    for batch in split.batches():
+        np.testing.assert_array_equal(batch, x[n_done : n_done + len(batch)])
+        n_done += len(batch)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert n_done == len(x)
+    assert x.nbytes < peak < x.nbytes + 48 * 2**20 < 2 * x.nbytes
+    tracemalloc.start()
+    whole = load_split(split)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    np.testing.assert_array_equal(whole, x)
+    assert whole.dtype.isnative
+    assert x.nbytes < peak < x.nbytes + 48 * 2**20
+
+
+def test_npz_by_columns_of_any_kind_loads_as_rows(tmp_path: Path) -> None:
+    for x in (np.asfortranarray(PIXELS.astype(">i4")), np.asfortranarray(ROWS > 100)):
+        np.savez(tmp_path / "x.npz", train=x)
+        (split,) = read_source(tmp_path / "x.npz").splits
+        whole = load_split(split)
+        assert (whole.shape, whole.dtype) == ((7, 20), split.dtype)
+        np.testing.assert_array_equal(whole, x.reshape(7, 20))
+        np.savez(tmp_path / "x.npz", train=x[:5])
+        with pytest.raises(DataSetError, match="changed"):
+            load_split(split)
+
+
+def test_npz_by_columns_is_checked_to_its_end(tmp_path: Path) -> None:
+    x = np.asfortranarray(rng.normal(size=(50, 20)))
+    np.savez(tmp_path / "x.npz", train=x)
+    data = bytearray((tmp_path / "x.npz").read_bytes())
+    data[data.index(x.tobytes("F")) + 99] ^= 1
+    (tmp_path / "x.npz").write_bytes(data)
+    with pytest.raises(DataSetError, match="CRC"):
+        read_all(tmp_path / "x.npz")
+
+
 def test_permission_is_a_data_set_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_npy(tmp_path / "x.npy", ROWS)
 
@@ -389,6 +480,9 @@ def test_format_by_name(tmp_path: Path) -> None:
         if name not in ("npy", "digits"):
             with pytest.raises(DataSetError, match=str(path)):
                 read_source(path, format=name)
+    with pytest.raises(InputError, match=r"/x: format digits .* reads no file"):
+        read_source(path, format="digits")
+    assert read_source("digits", format="digits").format == "digits"
 
 
 def test_a_source_that_changes_is_noticed(tmp_path: Path) -> None:

@@ -115,9 +115,15 @@ def read_source(
 def _find(path: Path, name: str | None) -> Format:
     known = ", ".join(FORMATS)
     if name is not None:
-        if name not in FORMATS:
+        if not isinstance(name, str) or name not in FORMATS:
             raise InputError(f"format {name!r} is not known; there are {known}")
-        if name != digits.NAME and not path.exists():
+        if name == digits.NAME:
+            if path.name != digits.NAME:
+                raise InputError(
+                    f"{path}: format digits is scikit-learn's own data and reads no file; give "
+                    "digits as the source, or leave the format out"
+                )
+        elif not path.exists():
             raise DataSetError(f"{path}: no such file or folder")
         return FORMATS[name]
     if digits.matches(path):

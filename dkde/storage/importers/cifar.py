@@ -24,7 +24,7 @@ from dkde.storage.importers.source import (
     reading,
     sniff,
 )
-from dkde.storage.importers.unpickle import load
+from dkde.storage.importers.unpickle import label_array, load
 
 NAME = "cifar"
 DESCRIPTION = "a CIFAR-10 or CIFAR-100 Python archive (.tar.gz), or its unpacked folder"
@@ -107,8 +107,11 @@ def _members(path: Path) -> Iterator[dict[str, _Member]]:
             parts = PurePosixPath(info.name).parts
             # Only the names that CIFAR has, where CIFAR has them, and only regular files:
             # never a link, and nothing is ever written to disk.
-            if not info.isreg() or len(parts) > 2 or parts[-1] not in _MEMBERS:
+            if not info.isreg() or len(parts) not in (1, 2) or parts[-1] not in _MEMBERS:
                 continue
+            # A sparse member of a few bytes reads as zeros of any size that it likes.
+            if info.issparse():
+                raise DataSetError(f"{path}: member {parts[-1]} is sparse, as CIFAR's never are")
             if parts[-1] in found:
                 raise DataSetError(f"{path}: holds {parts[-1]} twice")
             opener = partial(archive.extractfile, info)
@@ -146,9 +149,10 @@ def _load(path: Path, name: str, members: Mapping[str, _Member]) -> tuple[Array,
     for label, keys in _LABELS.items():
         for key in keys:
             if key in batch:
-                labels[label] = np.asarray(batch[key])
-                if labels[label].shape != (len(rows),) or labels[label].dtype.kind not in "iu":
+                found = label_array(batch[key])
+                if found is None or len(found) != len(rows):
                     raise DataSetError(f"{where}: {key!r} is not one integer for each row")
+                labels[label] = found
     return rows, labels
 
 

@@ -23,7 +23,7 @@ from dkde.storage.importers.source import (
     sniff,
     stored_dtype,
 )
-from dkde.storage.importers.unpickle import load
+from dkde.storage.importers.unpickle import label_array, load
 
 NAME = "mnist-pickle"
 DESCRIPTION = "the MNIST pickle (three pairs of pictures and labels), gzipped or not"
@@ -64,14 +64,12 @@ def read(path: Path, options: ReadOptions) -> Source:
 def _split(path: Path, name: str, pair: Any) -> SourceSplit:
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise DataSetError(f"{path}: {name} is not a pair of pictures and labels")
-    x, label = pair[0], np.asarray(pair[1])
+    x, label = pair[0], label_array(pair[1])
     if not isinstance(x, np.ndarray) or x.ndim != 2 or 0 in x.shape:
         raise DataSetError(f"{path}: the pictures of {name} are not an array of rows")
-    if label.shape != (len(x),) or label.dtype.kind not in "iu":
-        raise DataSetError(
-            f"{path}: {name} has {len(x)} pictures, but its labels are {label.dtype} of shape "
-            f"{label.shape}"
-        )
+    if label is None or len(label) != len(x):
+        found = "no list of integers" if label is None else f"{len(label)}"
+        raise DataSetError(f"{path}: {name} has {len(x)} pictures, but its labels are {found}")
     stored_dtype(x.dtype, f"{path}: {name}")
     pixels = _as_pixels(x)
     rows = x if pixels is None else pixels
@@ -83,7 +81,7 @@ def _split(path: Path, name: str, pair: Any) -> SourceSplit:
         batches=partial(array_batches, rows),
         scale_factor=1.0 if pixels is None else 1 / _LEVELS,
         image_shape=(28, 28) if rows.shape[1] == 784 else None,
-        labels={"label": label.astype(label.dtype.newbyteorder("="))},
+        labels={"label": label},
     )
 
 

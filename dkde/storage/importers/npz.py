@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.lib import format as npy_format
 
 from dkde.errors import DataSetError
 from dkde.storage.importers.source import (
+    BATCH_BYTES,
     DEFLATE_RATIO,
     Array,
     ReadOptions,
@@ -157,15 +158,35 @@ def _split(
         image_shape=image_shape,
         layout=layout,
         labels=labels,
+        whole=partial(_load, path, key) if header.fortran_order else None,
     )
 
 
 def _whole(archive: zipfile.ZipFile, key: str) -> Array:
+    """A member as one array in native byte order, read into its place piece by piece."""
     with archive.open(key + _SUFFIX) as file:
         header = _read_header(file)
-        rows = np.frombuffer(file.read(), header.dtype)
-    native = rows.astype(header.dtype.newbyteorder("="), copy=False)
-    return native.reshape(header.shape, order="F" if header.fortran_order else "C")
+        # Column by column is row by row of the transpose.
+        rows: Array = np.empty(header.shape[:: -1 if header.fortran_order else 1], header.dtype)
+        waiting = rows.reshape(-1).view(np.uint8).data
+        while waiting:
+            # In pieces: zipfile's readinto reads a copy first.
+            n_read = cast("zipfile.ZipExtFile", file).readinto(waiting[:BATCH_BYTES])
+            if not n_read:
+                raise EOFError(f"{key}: {len(waiting)} bytes are missing")
+            waiting = waiting[n_read:]
+        file.read(1)  # at the end the zip file's checksum is compared
+    if not rows.dtype.isnative:
+        rows = rows.byteswap(inplace=True).view(rows.dtype.newbyteorder("="))
+    return rows.T if header.fortran_order else rows
+
+
+def _load(path: Path, key: str) -> Array:
+    """A member by columns as rows; of two dimensions it is not copied."""
+    with reading(path, "NumPy .npz"), zipfile.ZipFile(path) as archive:
+        rows = _whole(archive, key)
+    flat = rows.reshape(len(rows), -1)
+    return flat.view(np.uint8) if flat.dtype.kind == "b" else flat
 
 
 def _batches(path: Path, key: str) -> Iterator[Array]:

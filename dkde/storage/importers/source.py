@@ -8,7 +8,7 @@ import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -61,6 +61,8 @@ class SourceSplit:
     layout : {"CHW", "HWC"}, optional
     labels : mapping of str to int array
         ``label`` and, where there is one, ``coarse_label``; each of shape (n_rows,).
+    whole : callable, optional
+        Returns all rows at once, where even a batch takes that; in any memory order.
     """
 
     name: str
@@ -73,6 +75,7 @@ class SourceSplit:
     image_shape: tuple[int, ...] | None = None
     layout: str | None = None
     labels: Mapping[str, Array] = field(default_factory=dict)
+    whole: Callable[[], Array] | None = None
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,10 @@ def load_split(split: SourceSplit) -> Array:
     DataSetError
         If the source cannot be read to its end.
     """
-    rows: Array = np.empty((split.n_rows, split.n_features), split.dtype)
+    if (whole := split.whole) is not None:
+        (rows,) = checked_batches(replace(split, batches=lambda: iter([whole()])))
+        return rows
+    rows = np.empty((split.n_rows, split.n_features), split.dtype)
     start = 0
     for batch in checked_batches(split):
         rows[start : start + len(batch)] = batch

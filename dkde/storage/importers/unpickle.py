@@ -72,6 +72,25 @@ def load(file: IO[bytes], *, name: str | Path, limit: int = _MAX_BYTES) -> Any:
         return value
 
 
+def label_array(labels: object) -> Array | None:
+    """A pickle's labels as integers (n,), or None if they are anything else.
+
+    Looked at before NumPy is: of a few lists nested and shared, each twice in the next,
+    ``np.asarray`` would make an array of any size.
+
+    Examples
+    --------
+    >>> label_array([3, 1])
+    array([3, 1])
+    >>> label_array([[3], [1]])
+    """
+    if isinstance(labels, list) and all(type(label) is int for label in labels):
+        labels = np.asarray(labels)
+    if not isinstance(labels, np.ndarray) or labels.ndim != 1 or labels.dtype.kind not in "iu":
+        return None
+    return labels.astype(labels.dtype.newbyteorder("="))
+
+
 class _BoundedReader:
     """A file that counts what is asked of it, and refuses before it allocates."""
 

@@ -1,0 +1,105 @@
+"""The grammar of selectors: ``[SOURCE::]SPLIT[a:b]``, joined by ``+``.
+
+File names may hold a ``+``, ``::`` or brackets of their own: at the start of every term the
+longest name that is there is taken as it is, and only what follows it is read by the grammar.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from dkde.errors import InputError
+
+_GRAMMAR = "write [SOURCE::]SPLIT[a:b], several joined by +"
+# No more digits than a row number can have: int() refuses thousands of them.
+_ROW = r"\s*((?:-?[0-9]{1,18})?)\s*"
+_RANGE = rf"(?:\[{_ROW}:{_ROW}\])?\s*(?:\+|$)"
+_SPLIT = r"\s*(?!\s)((?:(?!::)[^\[\]+])+?)\s*"
+_SOURCE = r"\s*(?!\s)((?:(?!::)[^+])+?)\s*"
+_AFTER_SOURCE = re.compile(rf"\s*::{_SPLIT}{_RANGE}")
+_AFTER_FILE = re.compile(rf"\s*{_RANGE}")
+_TERM = re.compile(rf"(?:{_SOURCE}::)?{_SPLIT}{_RANGE}")
+_BORDER = re.compile(r"\s*(?:\+|::|\[|$)")
+
+
+@dataclass(frozen=True)
+class Term:
+    """One term of a selector, as it was written.
+
+    Parameters
+    ----------
+    source : str or None
+    split : str
+        A split's name; or, without a source, that of a file with only one split.
+    start, stop : str
+        Whole numbers, or empty where none was given.
+    """
+
+    source: str | None
+    split: str
+    start: str
+    stop: str
+
+    @property
+    def range(self) -> str:
+        """The range as it was written, or nothing."""
+        return f"[{self.start}:{self.stop}]" if self.start or self.stop else ""
+
+
+def parse(
+    selector: str, *, exists: Callable[[str], bool], is_file: Callable[[str], bool]
+) -> list[Term]:
+    """The terms of a selector.
+
+    Parameters
+    ----------
+    selector : str
+    exists : callable
+        Whether a name is that of a source before ``::``.
+    is_file : callable
+        Whether a name that stands alone is that of a file, and not of a split.
+
+    Raises
+    ------
+    InputError
+        If the selector is none.
+
+    Examples
+    --------
+    >>> there = {"a+b.npy"}.__contains__
+    >>> [(t.split, t.range) for t in parse("a+b.npy[:10]+train", exists=there, is_file=there)]
+    [('a+b.npy', '[:10]'), ('train', '')]
+    """
+    terms = []
+    position = 0
+    while True:
+        found = _known(selector, position, exists, is_file)
+        if found is None:
+            match = _TERM.match(selector, position)
+            if match is None:
+                raise InputError(f"selector {selector!r} cannot be read; {_GRAMMAR}")
+            found = match, Term(*match.groups())
+        match, term = found
+        terms.append(term)
+        position = match.end()
+        if not match[0].endswith("+"):
+            return terms
+
+
+def _known(
+    text: str, start: int, exists: Callable[[str], bool], is_file: Callable[[str], bool]
+) -> tuple[re.Match[str], Term] | None:
+    """The term that begins with the longest name that is there, if one is and can be read."""
+    start += len(text[start:]) - len(text[start:].lstrip())
+    for stop in reversed([border for border in _borders(text, start) if border > start]):
+        name = text[start:stop]
+        if (match := _AFTER_SOURCE.match(text, stop)) and exists(name):
+            return match, Term(name, *match.groups())
+        if (match := _AFTER_FILE.match(text, stop)) and is_file(name):
+            return match, Term(None, name, *match.groups())
+    return None
+
+
+def _borders(text: str, start: int) -> Iterator[int]:
+    """Where a name that begins at start may end."""
+    return (match.start() for match in _BORDER.finditer(text, start))
