@@ -1,6 +1,7 @@
 """On Dask workers: the same numbers, memory as planned, and words for what cannot work."""
 
 import os
+import signal
 import threading
 import time
 
@@ -129,6 +130,12 @@ class TestInsideATask:
             return seen
 
         assert client.submit(names, *arrays).result(timeout=60) == set()
+
+
+def test_ctrl_c_reaches_this_process_only(client):
+    blocked = client.run(lambda: signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))
+    assert all(blocked.values())
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 class TestWordsForWhatCannotWork:

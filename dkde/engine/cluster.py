@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -171,20 +173,39 @@ def _local(n_workers: int, threads_per_worker: int, memory_limit: int | None) ->
 
     if n_workers < 1 or threads_per_worker < 1:
         raise InputError("workers and threads per worker must be at least 1")
-    with (
-        tempfile.TemporaryDirectory(prefix="dkde-") as folder,
-        LocalCluster(
-            n_workers=n_workers,
-            threads_per_worker=threads_per_worker,
-            processes=True,
-            memory_limit="auto" if memory_limit is None else memory_limit,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            local_directory=folder,
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
+    with tempfile.TemporaryDirectory(prefix="dkde-") as folder:
+        with _interrupts_held_back():
+            cluster = LocalCluster(
+                n_workers=n_workers,
+                threads_per_worker=threads_per_worker,
+                processes=True,
+                memory_limit="auto" if memory_limit is None else memory_limit,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",
+                local_directory=folder,
+            )
+        with cluster, Client(cluster) as client:
+            yield client
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Keep Ctrl-C for later, and for good from the processes that are started here.
+
+    A terminal sends it to all of them, and workers would die of it with a traceback each
+    before this process could end them. What is blocked in a thread is so in the threads and
+    processes that it starts; what came meanwhile comes when this is over.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    # When it starts, it lifts the block of the thread that it is started from.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def parse_limit(memory_limit: str | int | None) -> int | None:
