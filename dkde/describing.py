@@ -1,5 +1,6 @@
 """What a data set, or a file that can be imported, holds."""
 
+import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
+from dkde.errors import DataSetError
 from dkde.storage.dataset import Split, is_dataset, open_split, splits
 from dkde.storage.importers import SourceSplit, read_source
 from dkde.storage.importers.source import checked_batches
@@ -51,6 +53,7 @@ def describe(store: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(store)
     # A Zarr folder that is no data set: let the data set's own error say so.
     if is_dataset(path) or (path / "zarr.json").exists():
+        _refuse_results(path)
         names = splits(path)
         attributes = zarr.open_group(path, mode="r").attrs
         recorded = ("source", "source_format", "source_checksum", "import_options", "dkde_version")
@@ -71,6 +74,18 @@ def describe(store: str | os.PathLike[str]) -> dict[str, Any]:
         "dkde_version": None,
         "splits": {split.name: _foreign(split) for split in source.splits},
     }
+
+
+def _refuse_results(path: Path) -> None:
+    try:
+        attributes = json.loads((path / "zarr.json").read_bytes())["attributes"]
+        is_result = str(attributes["dkde_format"]).startswith("result/")
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # the data set's own error says more
+    if is_result:
+        raise DataSetError(
+            f"{path}: is a result of dkde and no data set; open it with xarray.open_zarr"
+        )
 
 
 def _stored(split: Split) -> dict[str, Any]:

@@ -10,13 +10,13 @@ from io import BytesIO
 from math import ceil, floor
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from dkde.errors import DataSetError, InputError
+from dkde.errors import InputError
+from dkde.files import check_place, write_whole
 from dkde.sides import catalog_of, operand
 from dkde.storage.rows import Rows
 from dkde.storage.selectors import Catalog
@@ -47,16 +47,9 @@ def check_picture(
     DataSetError
         When it is a folder, or its own folder is missing or may not be written to.
     """
-    target = Path(path)
-    if target.suffix.lower() not in suffixes:
+    if Path(path).suffix.lower() not in suffixes:
         raise InputError(f"{path}: pictures are written as {' or '.join(suffixes)} files")
-    if target.is_dir():
-        raise DataSetError(f"{path}: is a folder; give the picture a name in it")
-    parent = target.absolute().parent
-    if not parent.is_dir():
-        raise DataSetError(f"{path}: there is no folder {parent} to write it into")
-    if not os.access(parent, os.W_OK):
-        raise DataSetError(f"{path}: the folder {parent} may not be written to")
+    check_place(path, "picture")
 
 
 def plot_sweep(result: xr.Dataset, path: str | os.PathLike[str]) -> None:
@@ -187,11 +180,11 @@ def _draw_best(axes: Any, result: xr.Dataset) -> None:
         label = f"test there: {_value(mean, error)} nats"
         if np.isfinite(mean):
             axes.errorbar(
-                best, mean, np.nan_to_num(error), color=_ORANGE, marker="D", markersize=5,
-                capsize=2.5, linestyle="none", label=label,
+                best, mean, np.nan_to_num(error), color=_ORANGE, marker="D", markersize=8,
+                markerfacecolor="none", capsize=4, linestyle="none", label=label,
             )  # fmt: skip
         else:
-            axes.plot([], [], "D", color=_ORANGE, label=label)
+            axes.plot([], [], "D", color=_ORANGE, markerfacecolor="none", label=label)
     handles, labels = axes.get_legend_handles_labels()
     # Curve, best, test, as they are read: by itself matplotlib puts error bars last.
     entries = sorted(zip(labels, handles, strict=True), key=lambda e: _ORDER.index(e[0].split()[0]))
@@ -275,15 +268,6 @@ def _tile(pixels: npt.NDArray[np.uint8], rows: int, columns: int) -> npt.NDArray
 
 
 def _write(path: str | os.PathLike[str], draw: Callable[[BytesIO], Any]) -> None:
-    """Write beside the file and rename: what stands under its name is whole."""
     file = BytesIO()
     draw(file)
-    target = Path(path).absolute()
-    draft = target.with_name(f".{target.name}-{uuid4().hex}")
-    try:
-        draft.write_bytes(file.getvalue())
-        os.replace(draft, target)
-    except OSError as error:
-        raise DataSetError(f"{path}: could not be written ({error})") from error
-    finally:
-        draft.unlink(missing_ok=True)
+    write_whole(path, file.getvalue())

@@ -15,7 +15,7 @@ def test_a_store(tmp_path):
     assert json.loads(json.dumps(described)) == described
     assert described["kind"] == "data set"
     assert described["source"] == "digits"
-    assert described["import_options"] == {"split": "train", "shuffle_seed": 1}
+    assert described["import_options"] == {"shuffle_seed": 1}
     assert list(described["splits"]) == ["train", "valid", "test"]
     split = described["splits"]["train"]
     assert (split["rows"], split["features"], split["dtype"]) == (1078, 64, "uint8")
@@ -62,3 +62,10 @@ def test_what_is_no_data_set(tmp_path):
     (tmp_path / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group"}')
     with pytest.raises(dkde.DataSetError, match="not a data set of dkde"):
         dkde.describe(tmp_path)
+
+
+def test_a_result_is_no_data_set(tmp_path):
+    store = tmp_path / "r.zarr"
+    dkde.sweep(train="train", valid="valid", source="digits", bandwidths=[1, 2, 4], output=store)
+    with pytest.raises(dkde.DataSetError, match=r"is a result of dkde.*open it with xarray"):
+        dkde.describe(store)

@@ -1,5 +1,8 @@
 """Pictures: exact pixels, and curves that stand whatever the numbers are."""
 
+import os
+import threading
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -58,6 +61,27 @@ class TestSweep:
         assert axes.get_xscale() == "log"
         assert "nats" in axes.get_ylabel()
         assert "bandwidth" in axes.get_xlabel()
+
+    def test_the_test_rows_do_not_hide_the_best(self, drawn):
+        axes = drawn(sweep_result([-200, -154, -180], test=-154.0))
+        markers = {line.get_marker(): line for line in axes.get_lines()}
+        assert markers["D"].get_markerfacecolor() == "none"
+
+    def test_a_link_stays_and_a_pipe_is_written_into(self, tmp_path):
+        (tmp_path / "there.png").write_text("old")
+        link, pipe = tmp_path / "s.png", tmp_path / "p.png"
+        link.symlink_to(tmp_path / "there.png")
+        dkde.plot_sweep(sweep_result([-3, -2, -3]), link)
+        assert link.is_symlink()
+        assert (tmp_path / "there.png").read_bytes().startswith(b"\x89PNG")
+        os.mkfifo(pipe)
+        got = []
+        reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()), daemon=True)
+        reader.start()
+        dkde.plot_pictures("train", pipe, rows=2, columns=2, source="digits")
+        reader.join(timeout=30)
+        assert got[0].startswith(b"\x89PNG")
+        assert pipe.is_fifo()
 
     def test_no_density_and_no_number(self, drawn):
         result = sweep_result([-np.inf, -3.0, np.nan, -4.0], [np.nan, np.nan, np.nan, 0.2])

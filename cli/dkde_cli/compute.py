@@ -1,7 +1,9 @@
 """Where the work runs."""
 
+import json
 import logging
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -30,7 +32,7 @@ def compute(where: Where, estimate: Callable[[], float]) -> Iterator[None]:
     import dkde
 
     if not where.is_given and dkde.configured_scheduler() is None:
-        seconds = estimate()
+        seconds = _quiet(estimate)
         if seconds < SHORT_SECONDS:
             yield
             return
@@ -55,6 +57,7 @@ def attach(where: Where) -> Iterator[None]:
 def _connected(where: Where) -> Iterator[None]:
     import dkde
 
+    _check_scheduler_file(where.scheduler_file)
     with dkde.connect(
         where.scheduler,
         scheduler_file=where.scheduler_file,
@@ -68,6 +71,35 @@ def _connected(where: Where) -> Iterator[None]:
             err=True,
         )
         yield
+
+
+def _quiet(estimate: Callable[[], float]) -> float:
+    """The estimate, or 0 where the work will be refused: the work's own words say it better."""
+    from dkde import DkdeError
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return estimate()
+        except DkdeError:
+            return 0.0
+
+
+def _check_scheduler_file(path: str | None) -> None:
+    if path is None or not os.path.isfile(path):  # of a missing one, dkde says so
+        return
+    from dkde import ClusterError
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            known = "address" in dict(json.load(file))
+    except (OSError, ValueError, TypeError):
+        known = False
+    if not known:
+        raise ClusterError(
+            f"{path}: is no scheduler file (JSON with an address); "
+            "dask scheduler --scheduler-file FILE writes one"
+        )
 
 
 def quieten_dask() -> None:

@@ -9,10 +9,12 @@ from dkde_cli.options import SELECTOR_HELP, data_argument, json_option, parse_im
 from dkde_cli.progress import progress
 from dkde_cli.report import print_json, print_pairs, print_table, size
 
-_COLUMNS = (
-    "split", "rows", "features", "dtype", "scale", "offset",
-    "values", "picture", "classes", "raw", "stored", "chunk rows",
-)  # fmt: skip
+# What splits of one data set often have in common, which is then said once; and not at all
+# where it is the usual.
+_USUAL = {
+    "features": "", "dtype": "", "scale": "1", "offset": "0", "values": "unknown",
+    "picture": "-", "classes": "-", "stored": "-", "chunk rows": "-",
+}  # fmt: skip
 
 
 @click.command("import", cls=Command)
@@ -25,10 +27,8 @@ _COLUMNS = (
 )
 @click.option(
     "--split",
-    default="train",
-    show_default=True,
     metavar="NAME",
-    help="Name of the split, for a file that holds one bare array.",
+    help="Name of the split, for a file that holds one bare array; by default train.",
 )
 @click.option(
     "--scale", type=float, metavar="X", help="A value is STORED * scale + offset; else the file's."
@@ -83,40 +83,49 @@ def info(store: str, as_json: bool) -> None:
         return
     splits = described.pop("splits")
     options = described.pop("import_options")
+    source_checksum = described.pop("source_checksum")
     known = {name.replace("_", " "): str(text) for name, text in described.items() if text}
     if options:
         known["import options"] = ", ".join(f"{name} {value}" for name, value in options.items())
-    print_pairs(known)
+    cells = {name: _split_cells(split) for name, split in splits.items()}
+    shared = {
+        column: text
+        for column, text in next(iter(cells.values())).items()
+        if column in _USUAL and all(each[column] == text for each in cells.values())
+    }
+    print_pairs(known | {name: text for name, text in shared.items() if text != _USUAL[name]})
     click.echo()
-    cells = [_split_cells(name, split) for name, split in splits.items()]
-    print_table(_COLUMNS, cells, left=1)
+    columns = [column for column in next(iter(cells.values())) if column not in shared]
+    body = [[name, *(each[column] for column in columns)] for name, each in cells.items()]
+    print_table(["split", *columns], body, left=1)
     checksums = {name: split["checksum"] for name, split in splits.items() if split["checksum"]}
+    if source_checksum:
+        checksums = {"source": source_checksum, **checksums}
     if checksums:
-        click.echo()
-        print_pairs({f"checksum of {name}": checksum for name, checksum in checksums.items()})
+        click.echo("\nchecksums")
+        print_pairs(checksums)
 
 
-def _split_cells(name: str, split: dict[str, Any]) -> list[str]:
+def _split_cells(split: dict[str, Any]) -> dict[str, str]:
+    """What is said of a split, by column."""
     values = "unknown"
     if split["value_range"] is not None:
         partly = "" if split["value_range_rows"] == split["rows"] else " or more"
         values = "{:.6g} to {:.6g}".format(*split["value_range"]) + partly
     shape = "x".join(map(str, split["image_shape"] or ["-"]))
-    labels = "/".join(str(n) for n in split["labels"].values())
-    return [
-        name,
-        str(split["rows"]),
-        str(split["features"]),
-        split["dtype"],
-        f"{split['scale']:.6g}",
-        f"{split['offset']:.6g}",
-        values,
-        f"{shape} {split['layout']}" if split["layout"] else shape,
-        labels or "-",
-        size(split["bytes_raw"]),
-        "-" if split["bytes_stored"] is None else size(split["bytes_stored"]),
-        "-" if split["chunk_rows"] is None else str(split["chunk_rows"]),
-    ]
+    return {
+        "rows": str(split["rows"]),
+        "features": str(split["features"]),
+        "dtype": split["dtype"],
+        "scale": f"{split['scale']:.6g}",
+        "offset": f"{split['offset']:.6g}",
+        "values": values,
+        "picture": f"{shape} {split['layout']}" if split["layout"] else shape,
+        "classes": "/".join(str(n) for n in split["labels"].values()) or "-",
+        "raw": size(split["bytes_raw"]),
+        "stored": "-" if split["bytes_stored"] is None else size(split["bytes_stored"]),
+        "chunk rows": "-" if split["chunk_rows"] is None else str(split["chunk_rows"]),
+    }
 
 
 @click.command(cls=Command, epilog=SELECTOR_HELP)

@@ -2,9 +2,11 @@
 
 import errno
 import os
+import sys
+import traceback
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 import click
@@ -12,6 +14,7 @@ import click
 from dkde_cli.compute import quieten_dask
 
 INTERRUPTED = 130
+PIPE_CLOSED = 141  # as shells report SIGPIPE
 
 _DEBUG = "dkde_cli.debug"
 
@@ -25,10 +28,14 @@ class Refusal(click.ClickException):
         super().__init__(" ".join(message.split()))
 
 
-class Defect(Refusal):
-    """An error that is dkde's own: one line too, status 1."""
+class Failure(Refusal):
+    """An error of the machine, such as a full disk: one line too, status 1."""
 
     exit_code = 1
+
+
+class Defect(Failure):
+    """An error that is dkde's own."""
 
 
 class Command(click.Command):
@@ -53,11 +60,11 @@ class Group(click.Group):
     command_class = Command
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        with _usage_in_a_line():
+        with _usage_in_a_line(), _output_failure_in_a_line():
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
-        with _usage_in_a_line(), _warnings_in_a_line():
+        with _usage_in_a_line(), _output_failure_in_a_line(), _warnings_in_a_line():
             try:
                 return super().invoke(ctx)
             except (click.ClickException, click.exceptions.Exit, click.Abort):
@@ -66,9 +73,8 @@ class Group(click.Group):
                 click.echo("Interrupted", err=True)
                 ctx.exit(INTERRUPTED)
             except Exception as error:
-                pipe_closed = isinstance(error, OSError) and error.errno == errno.EPIPE
-                if pipe_closed or _debug(ctx):  # of a closed pipe, click says nothing
-                    raise
+                if _debug(ctx) and not _is_closed_pipe(error):
+                    traceback.print_exception(error)
                 _fail(error)
 
 
@@ -98,9 +104,36 @@ def _fail(error: Exception) -> NoReturn:
 
     if isinstance(error, DkdeError):
         raise Refusal(str(error)) from error
+    if isinstance(error, OSError):
+        raise error
     raise Defect(
         f"{type(error).__name__}: {error} (a defect of dkde; --debug shows where)"
     ) from error
+
+
+def _is_closed_pipe(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno == errno.EPIPE
+
+
+@contextmanager
+def _output_failure_in_a_line() -> Iterator[None]:
+    """What dkde reads and writes itself is a DkdeError by now: left is standard output."""
+    try:
+        yield
+    except OSError as error:
+        _abandon_stdout()
+        if _is_closed_pipe(error):  # whoever read it has enough: dkde ... | head
+            raise click.exceptions.Exit(PIPE_CLOSED) from error
+        raise Failure(f"the output could not be written ({error})") from error
+
+
+def _abandon_stdout() -> None:
+    """Let what could not be written go, or Python tries again at its end and says so."""
+    with suppress(OSError, ValueError):
+        descriptor = sys.stdout.fileno()
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, descriptor)
+        os.close(nowhere)
 
 
 @contextmanager

@@ -142,6 +142,24 @@ def json_option(command: Command) -> Command:
     )(command)
 
 
+def parse_bandwidths(text: str | None, option: str = "--bandwidths") -> Any:
+    """Bandwidths from an option's text; None where there is none.
+
+    Raises
+    ------
+    InputError
+        That names the option.
+    """
+    if text is None:
+        return None
+    import dkde
+
+    try:
+        return dkde.parse_bandwidths(text)
+    except dkde.InputError as error:
+        raise dkde.InputError(f"{option}: {error}") from error
+
+
 def parse_image_shape(text: str | None) -> tuple[int, ...] | None:
     """``28x28`` or ``3x32x32`` as numbers.
 

@@ -13,6 +13,7 @@ from dkde_cli.options import (
     bandwidths_option,
     data_argument,
     json_option,
+    parse_bandwidths,
     precision_option,
     train_option,
     where_options,
@@ -48,12 +49,13 @@ def plan(
     """Say what a sweep or a score would cost.
 
     Nothing is computed: pairs, operations, blocks, bytes read, memory of a worker and time
-    follow from the sizes of the data and a look at this machine. No cluster is started:
-    the options for one say how large it would be.
+    follow from the sizes of the data and a look at this machine. Where no scheduler is
+    named, one worker is started for a moment, to measure what it takes at rest; the other
+    options for a cluster only say how large it would be.
     """
     import dkde
 
-    grid = None if bandwidths is None else dkde.parse_bandwidths(bandwidths)
+    grid = parse_bandwidths(bandwidths)
     catalog = dkde.Catalog(data)
     train = default_split(catalog, data, "train", train)
     query = default_split(catalog, data, "valid", query)
@@ -80,14 +82,14 @@ def _in_words(cost: Mapping[str, Any]) -> dict[str, str]:
         "pairs": f"{si(cost['pairs'])}, at {cost['bandwidths']} bandwidths",
         "operations": f"{si(cost['flops'])}FLOP",
         "blocks": (
-            f"{cost['blocks']}: {cost['query_blocks']} of up to {cost['block_rows']} query rows "
-            f"x {cost['panels']} of up to {cost['panel_rows']} training rows"
+            f"{cost['blocks']}: {cost['query_blocks']} of query rows x {cost['panels']} of "
+            "training rows"
         ),
+        "rows of a block": f"up to {cost['block_rows']} x {cost['panel_rows']}",
         "read": f"{size(cost['bytes_read'])}, re-reads counted",
-        "memory of a worker": (
-            f"{size(cost['peak_bytes_per_worker'])}: {size(cost['baseline_bytes'])} at rest, "
-            f"{size(cost['block_bytes'])} for each thread's block, "
-            f"{size(cost['resident_bytes'])} for sides in memory"
-        ),
+        "memory of a worker": f"{size(cost['peak_bytes_per_worker'])}, of these",
+        "  at rest": size(cost["baseline_bytes"]),
+        "  a thread's block": size(cost["block_bytes"]),
+        "  sides in memory": size(cost["resident_bytes"]),
         "time": f"about {duration(cost['seconds'])} on {cost['threads']} threads",
     }

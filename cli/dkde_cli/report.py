@@ -4,13 +4,12 @@ import csv
 import io
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import click
+
+from dkde_cli.outputs import write_text
 
 FIGURES = ("mean_log_likelihood", "standard_error", "bits_per_dimension", "n_zero_density")
 CSV_COLUMNS = ("split", "bandwidth", "n", *FIGURES)
@@ -68,66 +67,7 @@ def write_csv(path: str, splits: Mapping[str, Iterable[Row]]) -> None:
         writer.writerows(
             [split, *(str(row[name]) for name in CSV_COLUMNS if name != "split")] for row in rows
         )
-    target = Path(path).absolute()
-    draft = target.with_name(f".{target.name}-{uuid4().hex}")
-    try:
-        draft.write_text(text.getvalue(), encoding="utf-8")
-        os.replace(draft, target)
-    except OSError as error:
-        raise _data_set_error(f"{path}: could not be written ({error})") from error
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def check_file(path: str | None, what: str) -> None:
-    """Refuse a file's path early, before hours of work.
-
-    Raises
-    ------
-    DataSetError
-        When it is a folder, or its own folder is missing or may not be written to.
-    """
-    if path is None:
-        return
-    target = Path(path)
-    if target.is_dir():
-        raise _data_set_error(f"{path}: is a folder; give the {what} a name in it")
-    check_parent(path)
-
-
-def check_store(path: str | None, *, overwrite: bool) -> None:
-    """Refuse a result store's path early; ``dkde`` itself looks more closely.
-
-    Raises
-    ------
-    DataSetError
-        When something is there that is not to be overwritten, or the folder above is not.
-    """
-    if path is None:
-        return
-    if Path(path).exists() and not overwrite:
-        raise _data_set_error(f"{path}: is there already; give another name, or --overwrite")
-    check_parent(path)
-
-
-def check_parent(path: str) -> None:
-    """Refuse a path whose folder is missing or may not be written to.
-
-    Raises
-    ------
-    DataSetError
-    """
-    parent = Path(path).absolute().parent
-    if not parent.is_dir():
-        raise _data_set_error(f"{path}: there is no folder {parent} to write it into")
-    if not os.access(parent, os.W_OK):
-        raise _data_set_error(f"{path}: the folder {parent} may not be written to")
-
-
-def _data_set_error(message: str) -> Exception:
-    from dkde import DataSetError
-
-    return DataSetError(message)
+    write_text(path, text.getvalue())
 
 
 def print_figures(rows: Sequence[Row], *, best: float | None = None) -> None:
@@ -136,16 +76,31 @@ def print_figures(rows: Sequence[Row], *, best: float | None = None) -> None:
     heads = ["bandwidth", "mean log-likelihood", "standard error", "bits/dimension"]
     heads += ["zero density"] if with_zeros else []
     body = []
-    for row in rows:
-        cells = [
-            f"{row['bandwidth']:.6g}",
-            f"{row['mean_log_likelihood']:.4f}",
-            f"{row['standard_error']:.4f}",
-            f"{row['bits_per_dimension']:.4f}",
-        ]
+    for row, bandwidth in zip(rows, _aligned([row["bandwidth"] for row in rows]), strict=True):
+        cells = [bandwidth, *(_figure(row[name]) for name in FIGURES[:-1])]
         cells += [f"{row['n_zero_density']}"] if with_zeros else []
         body.append([*cells, "*" if row["bandwidth"] == best else ""])
     print_table([*heads, ""], body)
+
+
+def _figure(value: float) -> str:
+    return f"{value:.4f}" if not abs(value) >= 1e7 else f"{value:.6g}"
+
+
+def _aligned(values: Sequence[float]) -> list[str]:
+    """Numbers of three digits, more where these are not all, point below point.
+
+    Examples
+    --------
+    >>> _aligned([0.5, 2, 10])
+    ['0.500', '2.00 ', '10.0 ']
+    """
+    digits = 3
+    while digits < 6 and any(float(f"{x:.{digits}g}") != float(f"{x:.6g}") for x in values):
+        digits += 1
+    texts = [f"{x:#.{digits}g}".removesuffix(".") for x in values]
+    tails = [len(text) - text.find(".") if "." in text else 0 for text in texts]
+    return [text + " " * (max(tails) - tail) for text, tail in zip(texts, tails, strict=True)]
 
 
 def print_table(heads: Sequence[str], body: Iterable[Sequence[str]], *, left: int = 0) -> None:

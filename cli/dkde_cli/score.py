@@ -12,12 +12,14 @@ from dkde_cli.options import (
     data_argument,
     json_option,
     output_options,
+    parse_bandwidths,
     precision_option,
     train_option,
     where_options,
 )
+from dkde_cli.outputs import check_apart, check_file, check_store
 from dkde_cli.progress import duration, progress, stages
-from dkde_cli.report import check_file, check_store, figures, print_figures, print_json, write_csv
+from dkde_cli.report import figures, print_figures, print_json, write_csv
 from dkde_cli.sides import default_split
 
 
@@ -64,7 +66,8 @@ def score(
 
     check_file(csv, "CSV file")
     check_store(output, overwrite=overwrite)
-    bandwidths = dkde.parse_bandwidths(bandwidth)
+    check_apart(data, {"--csv": csv, "--output": output})
+    bandwidths = parse_bandwidths(bandwidth, "--bandwidth")
     catalog = dkde.Catalog(data)
     train = default_split(catalog, data, "train", train)
     common: dict[str, Any] = {"train": train, "precision": precision, "source": catalog}

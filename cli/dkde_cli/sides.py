@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import click
+
 
 def default_split(catalog: Any, data: str, role: str, selector: str | None) -> str:
     """The selector that was given, else the data set's split of that name.
@@ -29,6 +31,24 @@ def default_split(catalog: Any, data: str, role: str, selector: str | None) -> s
     )
 
 
-def optional_split(catalog: Any, role: str, selector: str | None) -> str | None:
-    """The selector that was given, else the data set's split of that name, if it has one."""
-    return role if selector is None and role in catalog.splits() else selector
+def default_test(catalog: Any, selector: str | None, **others: str) -> str | None:
+    """The selector that was given, else the data set's split test, if it has one that is unused.
+
+    Parameters
+    ----------
+    others : str
+        The selectors of the other roles: what is trained or chosen on tests nothing.
+    """
+    if selector is not None or "test" not in catalog.splits():
+        return selector
+    test = catalog.rows("test")
+    for role, other in others.items():
+        used = catalog.rows(other).parts
+        if any(part.overlaps(mine) for part in used for mine in test.parts):
+            click.echo(
+                f"No test rows: the split test shares rows with --{role} {other}; name others "
+                "with --test, or say --no-test",
+                err=True,
+            )
+            return None
+    return "test"

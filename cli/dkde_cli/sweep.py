@@ -14,21 +14,21 @@ from dkde_cli.options import (
     data_argument,
     json_option,
     output_options,
+    parse_bandwidths,
     precision_option,
     train_option,
     where_options,
 )
+from dkde_cli.outputs import check_apart, check_file, check_store
 from dkde_cli.progress import duration, progress, stages
 from dkde_cli.report import (
-    check_file,
-    check_store,
     figures,
     print_figures,
     print_json,
     test_figures,
     write_csv,
 )
-from dkde_cli.sides import default_split, optional_split
+from dkde_cli.sides import default_split, default_test
 
 # The embedded data set: what a first look is taken with, so it comes with a picture.
 _EMBEDDED = "digits"
@@ -45,8 +45,10 @@ _EMBEDDED = "digits"
 @click.option(
     "--test",
     metavar="SELECTOR",
-    help="Rows to score at the best bandwidth; by default DATA's split test, if it has one.",
+    help="Rows to score at the best bandwidth; by default DATA's split test, if it has one "
+    "that shares no row with the others.",
 )
+@click.option("--no-test", is_flag=True, help="Score no test rows, whatever DATA has.")
 @bandwidths_option
 @precision_option
 @output_options
@@ -64,6 +66,7 @@ def sweep(
     train: str | None,
     valid: str | None,
     test: str | None,
+    no_test: bool,
     bandwidths: str | None,
     precision: str,
     csv: str | None,
@@ -90,14 +93,17 @@ def sweep(
     """
     import dkde
 
+    if test is not None and no_test:
+        raise click.UsageError("--test and --no-test exclude each other")
     plot = _picture(data, plot, no_plot)
     check_file(csv, "CSV file")
     check_store(output, overwrite=overwrite)
-    grid = None if bandwidths is None else dkde.parse_bandwidths(bandwidths)
+    check_apart(data, {"--csv": csv, "--output": output, "--plot": plot})
+    grid = parse_bandwidths(bandwidths)
     catalog = dkde.Catalog(data)
     train = default_split(catalog, data, "train", train)
     valid = default_split(catalog, data, "valid", valid)
-    test = optional_split(catalog, "test", test)
+    test = None if no_test else default_test(catalog, test, train=train, valid=valid)
     common: dict[str, Any] = {"bandwidths": grid, "precision": precision, "source": catalog}
 
     def estimate() -> float:

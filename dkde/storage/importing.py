@@ -21,13 +21,16 @@ from dkde.storage.importers.source import Array, image_dims
 from dkde.storage.options import ImportOptions, check_options, check_path, unusable_name
 from dkde.storage.writing import ImportProgress, write_dataset
 
+# The name of a split that has none.
+_SPLIT = "train"
+
 
 def import_dataset(
     source: str | os.PathLike[str],
     store: str | os.PathLike[str],
     *,
     format: str | None = None,
-    split: str = "train",
+    split: str | None = None,
     scale: float | None = None,
     offset: float | None = None,
     image_shape: Sequence[int] | None = None,
@@ -49,8 +52,8 @@ def import_dataset(
         A local folder that does not exist yet, or is empty.
     format : str, optional
         Instead of detecting the format from the content.
-    split : str
-        The split's name where the source holds one unnamed array.
+    split : str, optional
+        The split's name where the source holds one unnamed array; by default ``"train"``.
     scale, offset : float, optional
         Instead of the source's own: a value is ``raw * scale + offset``.
     image_shape : sequence of int, optional
@@ -79,7 +82,7 @@ def import_dataset(
         ImportOptions(format, split, scale, offset, image_shape, layout, shuffle_seed)
     )
     target = _check_target(Path(source), store, overwrite)
-    found = read_source(source, format=format, split=split, layout=layout)
+    found = read_source(source, format=format, split=split or _SPLIT, layout=layout)
     found = replace(found, splits=_check_splits(found, options))
     try:
         hidden = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
@@ -118,13 +121,20 @@ def _check_target(source: Path, store: str | os.PathLike[str], overwrite: bool) 
             "another path"
         )
     if not overwrite:
-        raise DataSetError(f"{store}: exists already; choose another path, or overwrite it")
+        raise DataSetError(
+            f"{store}: exists already; choose another path, or overwrite it (--overwrite)"
+        )
     return target
 
 
 def _check_splits(source: Source, options: ImportOptions) -> tuple[SourceSplit, ...]:
     """The splits with the user's decoding and picture shape, if these fit."""
     names = [split.name for split in source.splits]
+    if options.split is not None and names != [options.split]:
+        raise InputError(
+            f"split is {options.split!r}, but {source.path} has names of its own: "
+            f"{', '.join(names)}; leave split out"
+        )
     if options.shuffle_seed is not None and "train" not in names:
         raise InputError(
             f"shuffle_seed permutes the split train, and {source.path} has {', '.join(names)}"

@@ -20,10 +20,10 @@ _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """What the user asked for, as it is recorded in the data set."""
+    """What the user asked for, as it is recorded in the data set; None where nothing was said."""
 
     format: str | None
-    split: str
+    split: str | None
     scale: float | None
     offset: float | None
     image_shape: Sequence[int] | None
@@ -52,9 +52,11 @@ def check_options(options: ImportOptions) -> ImportOptions:
     InputError
         If one is not usable, whatever the source is.
     """
-    if not isinstance(options.split, str) or (why := unusable_name(options.split)):
-        why = why if isinstance(options.split, str) else "it is no text"
-        raise InputError(f"split is {options.split!r}: {why}")
+    if options.split is not None:
+        name: object = options.split
+        why = unusable_name(name) if isinstance(name, str) else "it is no text"
+        if why is not None:
+            raise InputError(f"split is {name!r}: {why}")
     scale, offset = _number("scale", options.scale), _number("offset", options.offset)
     if scale == 0:
         raise InputError("scale is 0; it must be finite and not zero")

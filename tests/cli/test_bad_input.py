@@ -19,7 +19,14 @@ class TestFiles:
 
     def test_truncated(self, refused, npz, folder):
         (folder / "cut.npz").write_bytes((folder / npz).read_bytes()[:900])
-        assert "cut.npz: " in refused("import", "cut.npz", "n.zarr")
+        np.save("whole.npy", np.zeros((9, 3)))
+        for n_bytes in (60, 200):
+            (folder / "cut.npy").write_bytes((folder / "whole.npy").read_bytes()[:n_bytes])
+            for name in ("cut.npz", "cut.npy"):
+                line = refused("import", name, "n.zarr")
+                assert f"{name}: " in line
+                assert "is truncated or damaged" in line
+                assert "fetch it again" in line
 
     def test_pickle_with_another_global(self, refused, folder):
         class Evil:
@@ -31,7 +38,9 @@ class TestFiles:
 
     def test_a_store_in_the_way(self, run, refused):
         run("import", "digits", "d.zarr")
-        assert "d.zarr: exists already" in refused("import", "digits", "d.zarr")
+        line = refused("import", "digits", "d.zarr")
+        assert "d.zarr: exists already" in line
+        assert "--overwrite" in line
 
 
 class TestSides:
@@ -99,7 +108,9 @@ class TestOptions:
     @pytest.mark.filterwarnings("ignore:invalid value")
     def test_bandwidths(self, refused, npz, text, words):
         assert words in refused("sweep", npz, "--bandwidths", text)
-        assert words in refused("score", npz, "--query", "test", "--bandwidth", text)
+        line = refused("score", npz, "--query", "test", "--bandwidth", text)
+        assert line.startswith("Error: --bandwidth: ")
+        assert words in line
 
     @pytest.mark.parametrize(
         ("arguments", "words"),
@@ -138,6 +149,12 @@ class TestClusters:
         # Nothing listens on port 9 of this machine.
         line = refused("sweep", npz, *H, "--scheduler", "tcp://127.0.0.1:9")
         assert "no Dask scheduler answers at tcp://127.0.0.1:9" in line
+
+    @pytest.mark.parametrize("text", ["junk", "{}", "[1]", '"address"'])
+    def test_a_scheduler_file_that_is_none(self, refused, npz, folder, text):
+        (folder / "s.json").write_text(text)
+        line = refused("sweep", npz, *H, "--scheduler-file", "s.json")
+        assert "s.json: is no scheduler file" in line
 
     def test_one_that_the_configuration_names(self, refused, npz):
         import dask

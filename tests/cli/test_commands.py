@@ -91,6 +91,16 @@ class TestSweep:
         expected = dkde.score("valid", np.load("generated.npy"), 0.7, source=npz)
         assert printed["valid"][1]["mean_log_likelihood"] == expected.mean_log_likelihood.item()
 
+    def test_bandwidths_stand_point_below_point(self, run, npz):
+        lines = run("sweep", npz, "--bandwidths", "0.125,0.5,2,10").stdout.splitlines()
+        assert len({line.index(".") for line in lines[1:5]}) == 1
+        assert [line.split()[0] for line in lines[1:5]] == ["0.125", "0.500", "2.00", "10.0"]
+
+    def test_huge_figures_are_short(self, run, npz):
+        table = run("sweep", npz, "--bandwidths", "1e-9,0.7,2").stdout
+        assert "e+1" in table.splitlines()[1]
+        assert max(map(len, table.splitlines())) < 80
+
 
 class TestScore:
     def test_one_bandwidth_is_one_row(self, run, npz):
@@ -128,7 +138,8 @@ class TestPlan:
         monkeypatch.setattr("dkde.planning.measure_baseline", lambda precision: 10**8)
         text = run("plan", npz, "--query", "test").stdout
         assert "pairs               600, at 16 bandwidths" in text
-        assert "95.4 MiB at rest" in text
+        assert "at rest           95.4 MiB" in text
+        assert max(map(len, text.splitlines())) < 80
 
     def test_over_the_limit(self, refused, npz, monkeypatch):
         monkeypatch.setattr("dkde.planning.measure_baseline", lambda precision: 10**8)
@@ -158,6 +169,26 @@ class TestData:
         split = dkde.describe("x.zarr")["splits"]["mine"]
         assert (split["scale"], split["offset"]) == (0.5, -1.0)
         assert (split["image_shape"], split["layout"]) == ([3, 2, 2], "CHW")
+
+    def test_a_split_cannot_name_what_has_names(self, refused, npz):
+        assert "has names of its own: train, valid, test" in refused(
+            "import", npz, "x.zarr", "--split", "foo"
+        )
+
+    def test_info_of_pictures_fits_80_columns(self, run, folder):
+        rng = np.random.default_rng(0)
+        rows = rng.integers(0, 256, (1000, 28, 28), dtype=np.uint8)
+        np.savez(
+            "m.npz", x_train=rows, y_train=rows[:, 0, 0] % 10,
+            x_valid=rows, y_valid=rows[:, 0, 0] % 10, x_test=rows, y_test=rows[:, 0, 0] % 10,
+        )  # fmt: skip
+        run("import", "m.npz", "m.zarr", "--scale", 1 / 255, "--shuffle-seed", 1)
+        for name in ("m.npz", "m.zarr"):
+            text = run("info", name).stdout
+            assert max(map(len, text.splitlines())) <= 80
+            assert "28x28" in text
+        assert "offset" not in text
+        assert "0.00392157" in text
 
     @pytest.mark.parametrize("text", ["28", "28xx28", "a x b", "0x3"])
     def test_image_shapes_that_are_none(self, refused, text):

@@ -65,13 +65,13 @@ def test_data_on_stdout_and_all_else_on_stderr(npz):
 def test_an_error_is_a_line(npz):
     done = dkde("sweep", npz, "--bandwidths", "0")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "Error: bandwidth 0 must be a positive, finite number\n"
+    assert done.stderr == "Error: --bandwidths: bandwidth 0 must be a positive, finite number\n"
 
 
 @pytest.mark.parametrize("arguments", [("--debug", "sweep"), ("sweep", "--debug")])
 def test_debug_shows_where(npz, arguments):
     done = dkde(*arguments, npz, "--bandwidths", "0")
-    assert done.returncode != 0
+    assert done.returncode == 2
     assert "Traceback" in done.stderr
     assert "InputError: bandwidth 0" in done.stderr
 
@@ -84,6 +84,26 @@ def test_a_closed_pipe_is_no_error(npz):
     )
     os.close(writer)
     assert done.stderr == ""
+    assert done.returncode in (0, 141)
+
+
+@pytest.mark.parametrize("arguments", [("info",), ("--help",), ("sweep", "--help")])
+def test_a_full_disk_is_no_defect(npz, arguments):
+    # A standard output that cannot be written to; of a full one Python says the same, later.
+    with Path(npz).open("rb") as read_only:
+        done = subprocess.run(
+            [*DKDE, *arguments, *([npz] if arguments == ("info",) else [])],
+            stdout=read_only, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert "defect" not in done.stderr
+
+
+def test_the_digits_need_no_code_of_scikit_learn():
+    code = "import sys, dkde; dkde.describe('digits'); print('sklearn' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"
 
 
 @pytest.mark.skipif(not DASK.exists(), reason="no dask command beside this Python")
@@ -93,7 +113,7 @@ def test_as_a_part_of_dask(npz):
     arguments = [DASK, "kde", "sweep", npz, "--bandwidths", "0"]
     done = subprocess.run(arguments, capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr == "Error: bandwidth 0 must be a positive, finite number\n"
+    assert done.stderr == "Error: --bandwidths: bandwidth 0 must be a positive, finite number\n"
 
 
 @pytest.mark.slow

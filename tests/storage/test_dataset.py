@@ -67,7 +67,7 @@ def test_attributes(source: Path, tmp_path: Path) -> None:
     assert root.attrs["source"] == "source.npz"
     assert str(root.attrs["source_checksum"]).startswith("sha256:")
     assert root.attrs["import_options"] == {
-        "split": "train", "image_shape": [2, 2, 3], "layout": "HWC", "shuffle_seed": 3,
+        "image_shape": [2, 2, 3], "layout": "HWC", "shuffle_seed": 3,
     }  # fmt: skip
     assert "dkde_version" in root.attrs
     train = open_split(store, "train")

@@ -144,7 +144,7 @@ def _read_labels(path: Path) -> Array:
             raise DataSetError(f"{path}: not a labels file (its shape is {header.shape})")
         (n,) = header.shape
         if n * header.dtype.itemsize > max_content(path):
-            raise DataSetError(f"{path}: truncated: its header promises {n} labels")
+            raise DataSetError(f"{path}: truncated: its header promises {n} labels; fetch it again")
         data = file.read(n * header.dtype.itemsize)
         if len(data) != n * header.dtype.itemsize or file.read(1):
             raise DataSetError(f"{path}: {n} labels promised, another number found")
@@ -163,7 +163,6 @@ def _batches(path: Path) -> Iterator[Array]:
                 data = file.read(min(step, n_rows - n_done) * row_bytes)
                 n_whole = len(data) // row_bytes
                 if n_whole < min(step, n_rows - n_done):
-                    n_done += n_whole
                     raise EOFError
                 rows = np.frombuffer(data, header.dtype).reshape(n_whole, n_features)
                 yield rows.astype(header.dtype.newbyteorder("="), copy=False)
@@ -172,6 +171,6 @@ def _batches(path: Path) -> Iterator[Array]:
                 raise DataSetError(f"{path}: bytes follow the {n_rows} rows that its header names")
         except EOFError as error:
             raise DataSetError(
-                f"{path}: truncated: its header promises {n_rows} rows, {n_done} could be read; "
+                f"{path}: truncated: its header promises {n_rows} rows, and fewer are there; "
                 "fetch it again"
             ) from error

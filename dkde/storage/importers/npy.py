@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
@@ -39,7 +40,7 @@ def read(path: Path, options: ReadOptions) -> Source:
         If the array is not numeric, has one dimension, no rows, or is truncated.
     """
     with reading(path, "NumPy array"):
-        rows = np.load(path, mmap_mode="r", allow_pickle=False)
+        rows = _map(path)
         dtype = stored_dtype(rows.dtype, str(path))
         if rows.ndim < 2:
             raise DataSetError(
@@ -61,3 +62,14 @@ def read(path: Path, options: ReadOptions) -> Source:
             layout=layout,
         )
         return Source(path, NAME, checksum_files([path]), (split,))
+
+
+def _map(path: Path) -> np.memmap[Any, np.dtype[Any]]:
+    try:
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:
+        # NumPy's words for an array, or a header, that is longer than its file.
+        if "mmap length" in str(error) or "EOF" in str(error):
+            raise EOFError("the file ends before the array does") from error
+        raise
+    return cast("np.memmap[Any, np.dtype[Any]]", mapped)

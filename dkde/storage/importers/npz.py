@@ -70,7 +70,7 @@ def read(path: Path, options: ReadOptions) -> Source:
     DataSetError
         If a member is not numeric, is truncated, or is one-dimensional and no split's label.
     """
-    with reading(path, "NumPy .npz"), zipfile.ZipFile(path) as archive:
+    with reading(path, "NumPy .npz"), _open(path) as archive:
         headers = _headers(path, archive)
         names = _split_names(path, headers, options)
         labels: dict[str, dict[str, Array]] = {name: {} for name in names.values()}
@@ -82,6 +82,13 @@ def read(path: Path, options: ReadOptions) -> Source:
             for key, name in names.items()
         )
         return Source(path, NAME, checksum_files([path]), splits)
+
+
+def _open(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        raise EOFError("the directory at its end is missing") from error
 
 
 def _headers(path: Path, archive: zipfile.ZipFile) -> dict[str, _Header]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import math
+import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -221,7 +222,7 @@ def reading(path: Path, what: str) -> Iterator[None]:
         yield
     except DkdeError:
         raise
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
         raise DataSetError(
             f"{path}: the {what} is truncated or damaged ({_one_line(error)}); fetch it again"
         ) from error

@@ -1,0 +1,59 @@
+"""Files that are written whole: beside their place, and moved there when complete."""
+
+import os
+from pathlib import Path
+from uuid import uuid4
+
+from dkde.errors import DataSetError
+
+
+def check_place(path: str | os.PathLike[str], what: str) -> None:
+    """Refuse a file's path early, before hours of work.
+
+    Raises
+    ------
+    DataSetError
+        When it is a folder, or its own folder is missing or may not be written to.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise DataSetError(f"{path}: is a folder; give the {what} a name in it")
+    if _is_stream(target):
+        if not os.access(target, os.W_OK):
+            raise DataSetError(f"{path}: may not be written to")
+        return
+    parent = Path(os.path.realpath(target)).parent
+    if not parent.is_dir():
+        raise DataSetError(f"{path}: there is no folder {parent} to write it into")
+    if not os.access(parent, os.W_OK):
+        raise DataSetError(f"{path}: the folder {parent} may not be written to")
+
+
+def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file: all of it or nothing. Links are followed; devices and pipes are written into.
+
+    Raises
+    ------
+    DataSetError
+        When it cannot be written.
+    """
+    check_place(path, "file")
+    target = Path(os.path.realpath(path))
+    draft = target.with_name(f".{target.name}-{uuid4().hex}")
+    try:
+        if _is_stream(Path(path)):
+            # Not its real path: that of /dev/stdout may be a pipe's, which has none.
+            Path(path).write_bytes(content)
+            return
+        try:
+            draft.write_bytes(content)
+            os.replace(draft, target)
+        finally:
+            draft.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataSetError(f"{path}: could not be written ({error})") from error
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether something is there that is neither a file nor a folder: a device, a pipe."""
+    return path.exists() and not (path.is_file() or path.is_dir())
