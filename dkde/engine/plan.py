@@ -11,7 +11,7 @@ from math import ceil
 # fewer times they are read; the smaller, the more blocks there are to share out.
 MAX_QUERY_BYTES = 64 * 2**20
 MAX_QUERY_ROWS = 16384
-MIN_QUERY_ROWS = 1024
+MIN_QUERY_ROWS = 1280
 # Enough blocks for dozens of workers, where the work is worth it ...
 MIN_BLOCKS = 32
 MIN_PANEL_ROWS = 16384
@@ -65,9 +65,9 @@ class Plan:
     >>> side = SideSize(rows=10_000, itemsize=1, read_rows=10_000, decoded_itemsize=1)
     >>> plan = make_plan(side, side, n_features=784, n_bandwidths=8)
     >>> plan.n_query_blocks, plan.n_panels, plan.n_blocks
-    (10, 1, 10)
-    >>> plan.query_block(9)
-    (9000, 10000)
+    (8, 1, 8)
+    >>> plan.query_block(7)
+    (8750, 10000)
     >>> plan.pairs, plan.flops
     (100000000, 180800000000)
     """

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
 FloatArray = npt.NDArray[np.float64]
 Array = npt.NDArray[Any]
@@ -81,10 +82,8 @@ class Points:
         """Rows in a frame; ``out`` is a buffer (rows, n_features) for the coordinates."""
         if out is None:
             out = np.empty(values.shape, frame.dtype)
-        with np.errstate(over="ignore", invalid="ignore"):
-            # The difference is taken in float64 whatever the two dtypes are.
-            np.subtract(values, frame.reference, out=out, casting="same_kind")
-            norms = np.einsum("ij,ij->i", out, out, dtype=np.float64)
+        norms = np.empty(len(values))
+        _centre(_compilable(values), frame.reference, out, norms)
         # A squared distance is up to 4 times the larger norm, and an overflow would look like
         # a row that does not count.
         norms[norms > np.finfo(frame.dtype).max / 4] = np.inf
@@ -98,6 +97,30 @@ class Points:
 
     def __len__(self) -> int:
         return len(self.norms)
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+def _centre(values, reference, out, norms):  # type: ignore[no-untyped-def]
+    """Differences, taken in float64 whatever the dtypes are, and their squared lengths."""
+    number = out.dtype.type
+    for i in range(values.shape[0]):
+        total = 0.0
+        for j in range(values.shape[1]):
+            coordinate = number(values[i, j] - reference[j])
+            out[i, j] = coordinate
+            total += np.float64(coordinate) * np.float64(coordinate)
+        norms[i] = total
+
+
+def _compilable(values: Array) -> Array:
+    """The values as the one kind of array for each dtype that is compiled for."""
+    if values.dtype.kind == "b":
+        values = values.view(np.uint8)
+    elif values.dtype == np.float16:
+        values = values.astype(np.float32)
+    flags = values.flags
+    plain = flags.c_contiguous and flags.aligned and flags.writeable and values.dtype.isnative
+    return values if plain else np.array(values, values.dtype.newbyteorder("="), order="C")
 
 
 def reference_row(values: Array, integer: bool) -> FloatArray:

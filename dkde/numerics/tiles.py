@@ -188,18 +188,28 @@ class PairSums:
                 exclude_groups(d2, mine, groups, scaled, heaviest, band.eligible[rows])
             state = (*pairs, self._inverse, band.nearest, band.sums, first)
             if rounding > 0:
-                self._recompute(d2, state, query, train, rounding)
+                self._recompute(d2, state, query, train, rounding, band.nearest[rows])
             self._loop.accumulate(d2, *state)
 
     def _recompute(
-        self, d2: Array, state: tuple[Any, ...], query: Points, train: Points, rounding: float
+        self,
+        d2: Array,
+        state: tuple[Any, ...],
+        query: Points,
+        train: Points,
+        rounding: float,
+        nearest: FloatArray,
     ) -> None:
         accuracy = ACCURACY[self._frame.precision]
         query_bounds = rounding * query.norms
         train_bounds = rounding * np.where(np.isinf(train.norms), 0.0, train.norms)
-        worst = query_bounds.max() + train_bounds.max()
-        if worst * self._inverse[-1] <= accuracy.absolute:
+        widest = query_bounds + train_bounds.max()
+        if widest.max() * self._inverse[-1] <= accuracy.absolute:
             return
+        if accuracy.relative and (
+            (widest <= accuracy.relative * np.minimum(nearest, d2.min(axis=1))).all()
+        ):
+            return  # before the rows are cast to float64 for nothing
         self._loop.recompute(
             d2, *state,
             np.asarray(query.values, np.float64), np.asarray(train.values, np.float64),

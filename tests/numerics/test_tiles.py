@@ -152,7 +152,7 @@ class TestRecomputing:
         across = np.zeros(64)
         across[:3] = 1
         across /= np.sqrt(3)
-        centre = 1e6 * normal(64)
+        centre = 1e7 * normal(64)
         rows = centre + np.multiply.outer([40, 0.1, 15.0], across)
         problem = Problem(
             centre[None], rows, np.array([1.0]), np.array([1, 1e-70, 1]), train_borders=(0, 1, 3)
