@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from dkde.numerics.compiling import compiled
 
 FloatArray = npt.NDArray[np.float64]
 Array = npt.NDArray[Any]
@@ -99,7 +100,7 @@ class Points:
         return len(self.norms)
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@compiled("contract", "reassoc")
 def _centre(values, reference, out, norms):  # type: ignore[no-untyped-def]
     """Differences, taken in float64 whatever the dtypes are, and their squared lengths."""
     number = out.dtype.type

@@ -15,9 +15,9 @@ from functools import cache
 from math import exp, inf, log
 from typing import Any
 
-from numba import njit
 from numba.extending import register_jitable
 
+from dkde.numerics.compiling import compiled
 from dkde.numerics.exponential import EXPONENTIALS
 from dkde.numerics.kernels import Kernel
 
@@ -26,8 +26,7 @@ from dkde.numerics.kernels import Kernel
 NEGLIGIBLE = 45.0
 # Columns that are kept or left out together: a few vectors, and little to look through.
 _CHUNK = 64
-_FLAGS = {"reassoc", "contract", "nsz", "arcp"}
-_compile = njit(nogil=True, cache=True, error_model="numpy", fastmath=_FLAGS)
+_compile = compiled("reassoc", "contract", "nsz", "arcp")
 
 Compiled = Callable[..., Any]
 

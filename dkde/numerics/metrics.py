@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from dkde.errors import InputError
+from dkde.numerics.compiling import compiled
 from dkde.numerics.frame import Frame, Points
 
 Array = npt.NDArray[Any]
@@ -39,7 +39,7 @@ class Metric:
         return get_metric, (self.name,)
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+@compiled("contract")
 def _products_to_distances(products, query_norms, train_norms):  # type: ignore[no-untyped-def]
     two, zero = products.dtype.type(2), products.dtype.type(0)
     for i in range(products.shape[0]):

@@ -1,6 +1,7 @@
 """Frames, kernels and metrics as values."""
 
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -101,3 +102,14 @@ def test_unknown_names_are_told_the_known_ones() -> None:
     with pytest.raises(InputError, match=r"metric 'L2' is not known; choose one of: .*euclidean"):
         get_metric("L2")
     assert get_metric(EUCLIDEAN) is EUCLIDEAN
+
+
+def test_nothing_compiled_is_kept_beside_the_source() -> None:
+    # What pip does not know of outlives an uninstallation, as a package without a file.
+    import dkde.numerics
+
+    folder = Path(dkde.numerics.__file__).parent
+    before = set(folder.rglob("*.nb?"))
+    frame = Frame(np.zeros(2), 1.0, False, "float64")
+    Points.of(np.zeros((1, 2), np.int32), frame)
+    assert set(folder.rglob("*.nb?")) == before
