@@ -1,6 +1,7 @@
 from .describing import describe
 from .engine.cluster import configured_scheduler, connect, measure_baseline
 from .errors import ClusterError, DataSetError, DkdeError, InputError, MemoryLimitError
+from .files import check_place, write_whole
 from .numerics.bandwidth import parse_bandwidths
 from .planning import plan
 from .plot import check_picture, plot_pictures, plot_sweep
@@ -17,6 +18,7 @@ __all__ = [
     "InputError",
     "MemoryLimitError",
     "check_picture",
+    "check_place",
     "configured_scheduler",
     "connect",
     "describe",
@@ -30,4 +32,5 @@ __all__ = [
     "plot_sweep",
     "score",
     "sweep",
+    "write_whole",
 ]

@@ -1,9 +1,8 @@
-"""Where a command's files go: checked before the work, written whole after it."""
+"""Where a command's files go: checked before the work."""
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from uuid import uuid4
 
 # What a folder of a Zarr store holds, of version 3 or 2.
 _ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray")
@@ -23,12 +22,9 @@ def check_file(path: str | None, what: str) -> None:
         raise _data_set_error(
             f"-: the {what} needs a name; for figures on standard output there is --json"
         )
-    if Path(path).is_dir():
-        raise _data_set_error(f"{path}: is a folder; give the {what} a name in it")
-    if not _is_stream(path):
-        _check_parent(path)
-    elif not os.access(path, os.W_OK):
-        raise _data_set_error(f"{path}: may not be written to")
+    from dkde import check_place
+
+    check_place(path, what)
 
 
 def check_store(path: str | None, *, overwrite: bool) -> None:
@@ -74,35 +70,6 @@ def check_apart(data: str, outputs: Mapping[str, str | None]) -> None:
                     f"{path}: {other} and {role} are one place; give each its own"
                 )
         places[role] = place
-
-
-def write_text(path: str, text: str) -> None:
-    """Write a file: all of it or nothing. Links are followed; devices and pipes are written into.
-
-    Raises
-    ------
-    DataSetError
-        When it cannot be written.
-    """
-    target = Path(os.path.realpath(path))
-    draft = target.with_name(f".{target.name}-{uuid4().hex}")
-    try:
-        if _is_stream(path):
-            # Not its real path: that of /dev/stdout may be a pipe's, which has none.
-            Path(path).write_text(text, encoding="utf-8")
-            return
-        try:
-            draft.write_text(text, encoding="utf-8")
-            os.replace(draft, target)
-        finally:
-            draft.unlink(missing_ok=True)
-    except OSError as error:
-        raise _data_set_error(f"{path}: could not be written ({error})") from error
-
-
-def _is_stream(path: str) -> bool:
-    """Whether something is there that is neither a file nor a folder: a device, a pipe."""
-    return os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
 
 
 def _nested(a: Path, b: Path) -> bool:

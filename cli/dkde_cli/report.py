@@ -9,8 +9,6 @@ from typing import Any
 
 import click
 
-from dkde_cli.outputs import write_text
-
 FIGURES = ("mean_log_likelihood", "standard_error", "bits_per_dimension", "n_zero_density")
 CSV_COLUMNS = ("split", "bandwidth", "n", *FIGURES)
 
@@ -59,6 +57,8 @@ def write_csv(path: str, splits: Mapping[str, Iterable[Row]]) -> None:
     DataSetError
         When it cannot be written.
     """
+    from dkde import write_whole
+
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
@@ -67,7 +67,7 @@ def write_csv(path: str, splits: Mapping[str, Iterable[Row]]) -> None:
         writer.writerows(
             [split, *(str(row[name]) for name in CSV_COLUMNS if name != "split")] for row in rows
         )
-    write_text(path, text.getvalue())
+    write_whole(path, text.getvalue().encode())
 
 
 def print_figures(rows: Sequence[Row], *, best: float | None = None) -> None:
