@@ -1,17 +1,56 @@
 """The oracle: kernel density estimation as its formula is written, slow and obvious.
 
 One pair at a time, in extended precision; where both sides are integers, with integer
-distances. Nothing here is shared with dkde.
+distances. Normalisers are integrals taken numerically. Nothing here is shared with dkde.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.integrate import quad
+from scipy.special import gammaln
 
 Array = npt.NDArray[Any]
 Number = np.longdouble
+
+# Of the scaled distance u, inside of the support u < 1.
+COMPACT: dict[str, Callable[[Any], Any]] = {
+    "tophat": lambda u: 0 * u + 1,
+    "epanechnikov": lambda u: 1 - u * u,
+    "linear": lambda u: 1 - u,
+    "cosine": lambda u: np.sin(_HALF_PI * (1 - u)),
+}
+_HALF_PI = Number("1.5707963267948966192313216916397514")
+
+
+def log_kernel(kernel: str, u: Number) -> Number:
+    """The unnormalised log-kernel at the scaled distance u."""
+    if kernel in ("gaussian", "univariate_gaussian"):
+        return -u * u / 2
+    if kernel == "exponential":
+        return -u
+    return np.log(COMPACT[kernel](u)) if u < 1 else Number("-inf")
+
+
+@cache
+def log_norm(kernel: str, d: int) -> Number:
+    """The log of the kernel's integral over R^d for h = 1."""
+    if kernel == "univariate_gaussian":
+        d = 1
+    if kernel in ("gaussian", "univariate_gaussian"):
+        return Number(d) * np.log(4 * _HALF_PI) / 2
+    log_sphere = np.log(Number(2)) + Number(d) / 2 * np.log(2 * _HALF_PI) - gammaln(d / 2)
+    if kernel == "exponential":
+        return log_sphere + gammaln(d)
+    # Most of the mass lies within a few d-ths of the edge: with u = 1 - s / d.
+    integral, _ = quad(
+        lambda s: float(COMPACT[kernel](1 - s / d)) * (1 - s / d) ** (d - 1),
+        0, min(d, 80), epsabs=0, epsrel=1e-12, limit=200,
+    )  # fmt: skip
+    return log_sphere + np.log(Number(integral)) - np.log(Number(d))
 
 
 def log_density(
@@ -23,8 +62,10 @@ def log_density(
     train_groups: Sequence[int] | Array | None = None,
     *,
     unit: float = 1.0,
+    kernel: str = "gaussian",
+    metric: str = "euclidean",
 ) -> npt.NDArray[np.float64]:
-    """Gaussian log-densities (n_bandwidths, query rows), in nats.
+    """Log-densities (n_bandwidths, query rows), in nats.
 
     ``log sum_j w_j K_h(x - y_j) - log sum_j w_j`` over the pairs that count: those with a
     positive weight and different groups. NaN where no pair counts.
@@ -38,17 +79,19 @@ def log_density(
     query_groups, train_groups : sequence of int, optional
     unit : float
         The length of 1 in the arrays, in units of the bandwidths.
+    kernel, metric : str
+        By the names that dkde knows them by.
     """
-    n_features = train.shape[1]
+    dimensions = 1 if kernel == "univariate_gaussian" else train.shape[1]
     result = np.empty((len(bandwidths), len(query)))
     for i in range(len(query)):
-        pairs = _pairs_that_count(i, query, train, weights, query_groups, train_groups)
+        pairs = _pairs_that_count(i, query, train, weights, query_groups, train_groups, metric)
+        log_weight = _log_sum_exp([np.log(w) for _, w in pairs])
         for k, bandwidth in enumerate(bandwidths):
             h = Number(bandwidth) / Number(abs(unit))
-            log_kernels = [np.log(w) - d2 / (2 * h * h) for d2, w in pairs]
-            log_norm = n_features * (np.log(Number(bandwidth)) + np.log(2 * Number(np.pi)) / 2)
-            log_weight = _log_sum_exp([np.log(w) for _, w in pairs])
-            result[k, i] = _log_sum_exp(log_kernels) - log_norm - log_weight
+            log_kernels = [np.log(w) + log_kernel(kernel, np.sqrt(d2) / h) for d2, w in pairs]
+            log_volume = log_norm(kernel, train.shape[1]) + dimensions * np.log(Number(bandwidth))
+            result[k, i] = _log_sum_exp(log_kernels) - log_volume - log_weight
     return result
 
 
@@ -58,13 +101,14 @@ def nearest(
     weights: Sequence[float] | Array | None = None,
     query_groups: Sequence[int] | Array | None = None,
     train_groups: Sequence[int] | Array | None = None,
+    metric: str = "euclidean",
 ) -> npt.NDArray[np.float64]:
     """Squared distances (query rows,) to the nearest pair that counts; inf where none does."""
     return np.array(
         [
             min((d2 for d2, _ in pairs), default=Number("inf"))
             for pairs in (
-                _pairs_that_count(i, query, train, weights, query_groups, train_groups)
+                _pairs_that_count(i, query, train, weights, query_groups, train_groups, metric)
                 for i in range(len(query))
             )
         ],
@@ -79,6 +123,7 @@ def _pairs_that_count(
     weights: Sequence[float] | Array | None,
     query_groups: Sequence[int] | Array | None,
     train_groups: Sequence[int] | Array | None,
+    metric: str,
 ) -> list[tuple[Number, Number]]:
     """Squared distance and weight of each."""
     pairs = []
@@ -89,15 +134,19 @@ def _pairs_that_count(
         else:
             same = False
         if weight > 0 and not same:
-            pairs.append((squared_distance(query[i], train[j]), weight))
+            pairs.append((squared_distance(query[i], train[j], metric), weight))
     return pairs
 
 
-def squared_distance(x: Array, y: Array) -> Number:
+def squared_distance(x: Array, y: Array, metric: str = "euclidean") -> Number:
     if x.dtype.kind in "iu" and y.dtype.kind in "iu":
         difference = x.astype(np.int64) - y.astype(np.int64)
     else:
         difference = x.astype(Number) - y.astype(Number)
+    if metric == "manhattan":
+        return Number(np.abs(difference).sum()) ** 2
+    if metric == "chebyshev":
+        return Number(np.abs(difference).max()) ** 2
     return Number((difference * difference).sum())
 
 
@@ -105,6 +154,8 @@ def _log_sum_exp(terms: list[Number]) -> Number:
     if not terms:
         return Number("nan")
     top = max(terms)
+    if np.isneginf(top):
+        return top
     total = Number(0)
     for term in terms:
         total += np.exp(term - top)

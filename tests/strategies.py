@@ -27,6 +27,7 @@ class Problem:
         0, the rows between at which a side is cut, and its number of rows.
     tile_rows : int
         A tile size that puts borders inside these sides.
+    kernel, metric : str
     """
 
     query: Array
@@ -39,6 +40,8 @@ class Problem:
     query_borders: tuple[int, ...] = ()
     train_borders: tuple[int, ...] = ()
     tile_rows: int = 512
+    kernel: str = "gaussian"
+    metric: str = "euclidean"
 
     def __post_init__(self) -> None:
         for side in ("query", "train"):
@@ -48,8 +51,8 @@ class Problem:
     def __repr__(self) -> str:
         weights = "no" if self.weights is None else f"{self.weights.min():g}.."
         return (
-            f"Problem({self.query.shape} x {self.train.shape} {self.train.dtype}, "
-            f"h={self.bandwidths}, scale={self.scale:g}, {weights} weights, "
+            f"Problem({self.kernel}, {self.metric}, {self.query.shape} x {self.train.shape} "
+            f"{self.train.dtype}, h={self.bandwidths}, scale={self.scale:g}, {weights} weights, "
             f"{'no' if self.query_groups is None else 'some'} groups, "
             f"cut at {self.query_borders} x {self.train_borders}, tile {self.tile_rows})"
         )
@@ -66,24 +69,37 @@ class Problem:
     def train_ranges(self) -> list[slice]:
         return [slice(a, b) for a, b in pairwise(self.train_borders)]
 
-    def expected(self) -> Array:
-        """The oracle's log-densities, (n_bandwidths, query rows)."""
-        return reference.log_density(
+    def expected(self, stretch: float = 0.0) -> Array:
+        """The oracle's log-densities, (n_bandwidths, query rows).
+
+        With ``stretch``, those of bandwidths longer by this part, in the volume of the given.
+        """
+        dimensions = 1 if self.kernel == "univariate_gaussian" else self.train.shape[1]
+        log_density = reference.log_density(
             self.query,
             self.train,
-            self.bandwidths,
+            self.bandwidths.astype(np.longdouble) * (1 + np.longdouble(stretch)),
             self.weights,
             self.query_groups,
             self.train_groups,
             unit=self.scale,
+            kernel=self.kernel,
+            metric=self.metric,
         )
+        return log_density + dimensions * np.log1p(stretch)
 
     def exponents(self) -> Array:
-        """``d^2 / (2 h^2)`` of each query's nearest pair, (n_bandwidths, query rows)."""
+        """Minus the log-kernel of each query's nearest pair, (n_bandwidths, query rows).
+
+        0 for kernels of compact support, whose values are no exponentials.
+        """
         nearest = reference.nearest(
-            self.query, self.train, self.weights, self.query_groups, self.train_groups
+            self.query, self.train, self.weights, self.query_groups, self.train_groups, self.metric
         )
-        return nearest / 2 / (self.bandwidths[:, None] / self.scale) ** 2
+        u = np.sqrt(nearest) / (self.bandwidths[:, None] / abs(self.scale))
+        if self.kernel in reference.COMPACT:
+            return np.zeros_like(u)
+        return u if self.kernel == "exponential" else u**2 / 2
 
 
 @st.composite
@@ -101,6 +117,8 @@ def problems(
     max_query: int = 6,
     max_train: int = 250,
     max_features: int = 900,
+    kernels: tuple[str, ...] = ("gaussian",),
+    metrics: tuple[str, ...] = ("euclidean",),
 ) -> Problem:
     """A problem: its structure is drawn, its many numbers follow from a drawn seed."""
     dtype = np.dtype(draw(st.sampled_from(dtypes)))
@@ -154,6 +172,8 @@ def problems(
         draw(borders(n_query)),
         draw(borders(n_train)),
         draw(st.sampled_from([1, 7, 64, 100, 512])),
+        draw(st.sampled_from(kernels)),
+        draw(st.sampled_from(metrics)),
     )
 
 

@@ -6,7 +6,8 @@ smallest, so that ``d2 * inverse[k]`` is the squared scaled distance.
 
 A row's sums are kept relative to its nearest pair that counts: ``sums[k]`` is
 ``sum_j w_j exp(log_profile(d2_j) - log_profile(nearest))``, at least the weight of the nearest
-pair, so it neither overflows nor vanishes at any bandwidth.
+pair, so it neither overflows nor vanishes at any bandwidth. Kernels of compact support need
+none of that: theirs is ``sum_j w_j profile(d2_j)``, and 0 where no pair is inside.
 """
 
 from collections.abc import Callable
@@ -15,15 +16,13 @@ from functools import cache
 from math import exp, inf, log
 from typing import Any
 
+import numpy as np
 from numba.extending import register_jitable
 
 from dkde.numerics.compiling import compiled
 from dkde.numerics.exponential import EXPONENTIALS
-from dkde.numerics.kernels import Kernel
+from dkde.numerics.kernels import Kernel, Summing, same
 
-# Chunks of a row are left out when all of them together weigh less than exp(-45), 3e-20, of
-# what the row has already: far below the last bit.
-NEGLIGIBLE = 45.0
 # Columns that are kept or left out together: a few vectors, and little to look through.
 _CHUNK = 64
 _compile = compiled("reassoc", "contract", "nsz", "arcp")
@@ -33,21 +32,39 @@ Compiled = Callable[..., Any]
 
 @dataclass(frozen=True)
 class HotLoop:
-    """The compiled functions of one kernel at one precision."""
+    """The compiled functions of one kernel at one precision.
+
+    ``recompute`` replaces distances that are too roughly known where that matters. A squared
+    distance is known to within ``query_bounds[i] + train_bounds[j]``.
+    """
 
     accumulate: Compiled
     recompute: Compiled
     to_log_sums: Compiled
 
 
-@register_jitable
-def _negligible_below(kept, heaviest, n_train):  # type: ignore[no-untyped-def]
-    """The log-kernel, relative to the nearest pair's, below which nothing matters."""
-    return log(kept / (heaviest * n_train)) - NEGLIGIBLE if kept > 0 else -inf
+@cache
+def hot_loop(kernel: Kernel, precision: str) -> HotLoop:
+    """The hot loop for a kernel; compiled once, and kept on disk by numba."""
+    # Loops close over numbers and plain functions with a numba implementation. numba can find
+    # a cached closure again over such ones, but not over a compiled dispatcher.
+    summing = Summing.of(kernel)
+    outer = EXPONENTIALS[precision] if summing.relative else same
+    recompute = _recompute_smooth(summing) if kernel.smooth else _recompute(summing, kernel.convex)
+    return HotLoop(_accumulate(summing, outer), recompute, _to_log_sums(summing.level))
+
+
+@register_jitable(fastmath={"reassoc", "contract"})
+def _direct(x, y):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for feature in range(len(x)):
+        difference = x[feature] - y[feature]
+        total += difference * difference
+    return total
 
 
 @_compile
-def exclude_groups(d2, query_groups, train_groups, weights, unit, eligible):  # type: ignore[no-untyped-def]
+def exclude_groups(d2, query_groups, train_groups, weights, eligible):  # type: ignore[no-untyped-def]
     """Put pairs of one group infinitely far, and add up the weight of the others."""
     for i in range(d2.shape[0]):
         total = 0.0
@@ -55,15 +72,12 @@ def exclude_groups(d2, query_groups, train_groups, weights, unit, eligible):  # 
             same = query_groups[i] == train_groups[j]
             d2[i, j] = inf if same else d2[i, j]
             total += 0.0 if same else weights[j]
-        eligible[i] += total * unit
+        eligible[i] += total
 
 
-@cache
-def hot_loop(kernel: Kernel, precision: str) -> HotLoop:
-    """The hot loop for a kernel; compiled once, and kept on disk by numba."""
-    # These two are plain functions with a numba implementation. numba can find a cached
-    # closure again over such a function, but not over a compiled dispatcher.
-    log_profile, exponential = kernel.log_profile, EXPONENTIALS[precision]
+def _accumulate(summing: Summing, outer: Compiled) -> Any:
+    inner, level, enough_for = summing.inner, summing.level, summing.enough
+    own = 1.0 if summing.relative else 0.0  # what the nearest pair adds for sure
 
     @_compile
     def accumulate(  # type: ignore[no-untyped-def]
@@ -88,39 +102,57 @@ def hot_loop(kernel: Kernel, precision: str) -> HotLoop:
             if nearer:
                 for k in range(len(inverse)):
                     if sums[k, row] > 0:
-                        drop = log_profile(nearest[row] * inverse[k])
-                        sums[k, row] *= exp(drop - log_profile(least * inverse[k]))
+                        drop = level(nearest[row] * inverse[k])
+                        sums[k, row] *= exp(drop - level(least * inverse[k]))
                 nearest[row] = least
             for k in range(len(inverse)):
                 scale = number(inverse[k])
-                top = log_profile(number(nearest[row]) * scale)
+                top = level(number(nearest[row]) * scale)
                 kept = max(sums[k, row], lightest) if nearer else sums[k, row]
-                enough = _negligible_below(kept, unit, n_train)
+                enough = enough_for(kept, unit, n_train)
                 total = 0.0
                 for chunk in range(len(minima)):
                     # Written so that NaN, from -inf less -inf, leaves the chunk out.
-                    if not (log_profile(minima[chunk] * scale) - top >= enough):
+                    if not (inner(minima[chunk] * scale) - top >= enough):
                         continue
                     part = number(0)
                     for j in range(chunk * _CHUNK, min((chunk + 1) * _CHUNK, d2.shape[1])):
-                        part += weights[j] * exponential(log_profile(d2[i, j] * scale) - top)
+                        part += weights[j] * outer(inner(d2[i, j] * scale) - top)
                     total += part
                 # The exponent of the nearest pair is 0 but for rounding, which at 1e19 (in
                 # float32 1e9) is thousands: it must not make that pair vanish.
-                if nearer and log_profile(nearest[row] * inverse[k]) > -inf:
-                    total = max(total, lightest / unit)
+                if nearer and inner(nearest[row] * inverse[k]) > -inf:
+                    total = max(total, own * lightest / unit)
                 sums[k, row] += total * unit
+
+    return accumulate
+
+
+def _to_log_sums(level: Compiled) -> Any:
+    @_compile
+    def to_log_sums(inverse, nearest, sums, out):  # type: ignore[no-untyped-def]
+        """Logs of the sums, no longer relative to the nearest pair."""
+        for k in range(len(inverse)):
+            for row in range(len(nearest)):
+                if sums[k, row] > 0:
+                    out[k, row] = log(sums[k, row]) + level(nearest[row] * inverse[k])
+                else:
+                    out[k, row] = -inf
+
+    return to_log_sums
+
+
+def _recompute_smooth(summing: Summing) -> Any:
+    """Replacing distances by how much squared scaled ones, so the kernel at most, change."""
+    log_profile, enough_for = summing.inner, summing.enough
 
     @_compile
     def recompute(  # type: ignore[no-untyped-def]
         d2, weights, unit, lightest, n_train, inverse, nearest, sums, first,
         query, train, query_bounds, train_bounds, tolerance, relative,
     ):  # fmt: skip
-        """Replace distances that are near enough to matter and too roughly known.
-
-        A squared distance is known to within ``query_bounds[i] + train_bounds[j]``. It
-        matters if its kernel could weigh in at the largest bandwidth that feels the error;
-        smaller ones, which feel it more, look less far.
+        """A pair matters if its kernel could weigh in at the largest bandwidth that feels
+        the error; smaller ones, which feel it more, look less far.
         """
         last = len(inverse) - 1
         for i in range(d2.shape[0]):
@@ -142,28 +174,74 @@ def hot_loop(kernel: Kernel, precision: str) -> HotLoop:
             if k > last or widest <= relative * upper:
                 continue
             top = log_profile(upper * inverse[k])
-            enough = _negligible_below(kept, unit, n_train)
+            enough = enough_for(kept, unit, n_train)
             for j in range(d2.shape[1]):
                 if d2[i, j] == inf:
                     continue
                 lower = max(d2[i, j] - query_bounds[i] - train_bounds[j], 0.0)
                 if log_profile(lower * inverse[k]) - top < enough:
                     continue
-                total = 0.0
-                for feature in range(query.shape[1]):
-                    difference = query[i, feature] - train[j, feature]
-                    total += difference * difference
-                d2[i, j] = total
+                d2[i, j] = _direct(query[i], train[j])
+
+    return recompute
+
+
+def _recompute(summing: Summing, convex: bool) -> Any:
+    """Replacing distances by the kernel at both ends of what they may be.
+
+    It never increases between them. Chunks are left out by the most that it can change in
+    them: a convex one changes most where it is nearest and the range widest.
+    """
+    inner, level, differ = summing.inner, summing.level, summing.differ
+    least_for, relative_sums = summing.least, summing.relative
 
     @_compile
-    def to_log_sums(inverse, nearest, sums, out):  # type: ignore[no-untyped-def]
-        """Logs of the sums, no longer relative to the nearest pair."""
-        for k in range(len(inverse)):
-            for row in range(len(nearest)):
-                if sums[k, row] > 0:
-                    top = log_profile(nearest[row] * inverse[k])
-                    out[k, row] = log(sums[k, row]) + top
-                else:
-                    out[k, row] = -inf
+    def recompute(  # type: ignore[no-untyped-def]
+        d2, weights, unit, lightest, n_train, inverse, nearest, sums, first,
+        query, train, query_bounds, train_bounds, tolerance, relative,
+    ):  # fmt: skip
+        bounds = np.empty(d2.shape[1])
+        lowest = np.empty((d2.shape[1] + _CHUNK - 1) // _CHUNK)
+        highest = np.empty(len(lowest))
+        for i in range(d2.shape[0]):
+            row = first + i
+            upper, widest = nearest[row], 2 * (query_bounds[i] + train_bounds.max())
+            for chunk in range(len(lowest)):
+                low, high = inf, 0.0
+                for j in range(chunk * _CHUNK, min((chunk + 1) * _CHUNK, d2.shape[1])):
+                    bounds[j] = query_bounds[i] + train_bounds[j]
+                    low = min(low, d2[i, j] - bounds[j])
+                    upper = min(upper, d2[i, j] + bounds[j])
+                    high = max(high, d2[i, j] + bounds[j])
+                lowest[chunk], highest[chunk] = max(low, 0.0), high
+            if upper == inf:
+                continue
+            nearer = relative_sums and lowest.min() < nearest[row]
+            for k in range(len(inverse)):
+                scale, kept = inverse[k], sums[k, row]
+                if nearer:
+                    kept = min(kept, lightest) if kept > 0 else lightest
+                top = level(upper * scale)
+                allowed = max(tolerance, -relative * top)
+                least = top + least_for(kept, unit, n_train)
+                for chunk in range(len(lowest)):
+                    near, far = inner(lowest[chunk] * scale), inner(highest[chunk] * scale)
+                    end = inner((lowest[chunk] + widest) * scale) if convex else far
+                    if not differ(near - end, near, far, allowed, least):
+                        continue
+                    a, b = chunk * _CHUNK, min((chunk + 1) * _CHUNK, d2.shape[1])
+                    some = False
+                    for j in range(a, b):
+                        near = inner(max(d2[i, j] - bounds[j], 0.0) * scale)
+                        far = inner((d2[i, j] + bounds[j]) * scale)
+                        some |= differ(near - far, near, far, allowed, least)
+                    if not some:
+                        continue
+                    for j in range(a, b):
+                        near = inner(max(d2[i, j] - bounds[j], 0.0) * scale)
+                        far = inner((d2[i, j] + bounds[j]) * scale)
+                        if differ(near - far, near, far, allowed, least):
+                            d2[i, j] = _direct(query[i], train[j])
+                            bounds[j] = 0.0
 
-    return HotLoop(accumulate, recompute, to_log_sums)
+    return recompute

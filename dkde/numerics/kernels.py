@@ -1,32 +1,63 @@
-"""Radial kernels as values: a log-profile and its normaliser."""
+"""Radial kernels as values: a profile, its normaliser, and how to draw from it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import log, pi
+from math import inf, log
+from typing import Any, Protocol, TypeVar
 
-import numpy as np
 from numba.extending import register_jitable
 
 from dkde.errors import InputError
+from dkde.numerics import radii
+
+
+class Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+T = TypeVar("T", bound=Named)
+Profile = Callable[[float], float]
+LogNorm = Callable[[int, float], float]
+Radii = Callable[[radii.Generator, int, int], radii.FloatArray]
+
+# Pairs are left out when all of them together weigh less than exp(-45), 3e-20, of what the
+# row has already: far below the last bit.
+NEGLIGIBLE = 45.0
 
 
 @dataclass(frozen=True)
 class Kernel:
     """A radial kernel, in logarithms.
 
+    Profiles are functions of the *squared* scaled distance ``u2 = (|x - y| / h)**2``,
+    because metrics yield squares and most kernels need no root. They never increase. They
+    are plain functions of which numba compiles a copy into the hot loop
+    (``numba.extending.register_jitable``), in the precision of their argument.
+
     Parameters
     ----------
     name : str
         As users write it.
     log_profile : function, float -> float
-        Maps the *squared* scaled distance ``(|x - y| / h)**2`` to the unnormalised
-        log-kernel; it never increases, and is ``-inf`` outside the support. A plain
-        function of which numba compiles a copy into the hot loop
-        (``numba.extending.register_jitable``). Squared, because the Euclidean metric
-        yields squares and most kernels need no root.
+        The unnormalised log-kernel; ``-inf`` outside the support.
     log_norm : callable
         Maps (d, log h) to the log of the integral of ``exp(log_profile(|x|**2 / h**2))``
         over R^d, in nats.
+    profile : function, float -> float, optional
+        For a kernel of compact support, ``u2 < 1``: the unnormalised kernel itself, in
+        [0, 1], which is summed as it is; infinity is outside too. Others are summed in
+        logarithms, relative to the nearest pair.
+    metrics : tuple of str
+        Names of the metrics for which ``log_norm`` is right.
+    radii : callable, optional
+        Maps (random generator, d, n) to n draws of ``|x| / h`` from the kernel in d
+        dimensions. None where the kernel is no density that could be drawn from.
+    smooth : bool
+        Whether ``log_profile`` changes by no more than its argument does. Errors of squared
+        distances are then felt most at the smallest bandwidth, and nowhere out of proportion.
+    convex : bool
+        Whether the profile that is summed is convex in ``u2``: steepest at 0.
 
     References
     ----------
@@ -34,30 +65,140 @@ class Kernel:
     """
 
     name: str
-    log_profile: Callable[[float], float]
-    log_norm: Callable[[int, float], float]
+    log_profile: Profile
+    log_norm: LogNorm
+    profile: Profile | None = None
+    metrics: tuple[str, ...] = ("euclidean",)
+    radii: Radii | None = None
+    smooth: bool = False
+    convex: bool = True
 
     def __reduce__(self) -> tuple[Callable[[str], "Kernel"], tuple[str]]:
         # By name: workers then share one compiled hot loop a kernel.
         return get_kernel, (self.name,)
 
 
+@dataclass(frozen=True)
+class Summing:
+    """What the hot loop adds up: ``outer(inner(u2) - level(u2 of the nearest pair))``.
+
+    Parameters
+    ----------
+    relative : bool
+        Whether logs are summed relative to the nearest pair's, ``outer`` being exp; otherwise
+        values are summed as they are.
+    enough : function (sum so far, heaviest weight, number of rows) -> float
+        What ``inner - level`` of a pair has to reach to matter.
+    least : function of the same
+        What it has to reach for errors of it to matter, or to be relative to.
+    differ : function (change, near, far, allowed error, least) -> bool
+        Whether ``inner``, which may be anything from far to near, may change by too much.
+    """
+
+    relative: bool
+    inner: Callable[..., Any]
+    level: Callable[..., Any]
+    enough: Callable[..., Any]
+    least: Callable[..., Any]
+    differ: Callable[..., Any]
+
+    @classmethod
+    def of(cls, kernel: Kernel) -> "Summing":
+        if kernel.profile is not None:
+            return cls(False, kernel.profile, _zero, _inside, _mean, _differ_in_share)
+        logs = kernel.log_profile
+        return cls(True, logs, logs, _negligible_below, _negligible_below, _differ_in_log)
+
+
 @register_jitable
-def _gaussian(u2):  # type: ignore[no-untyped-def]
-    return u2 * np.float32(-0.5)
+def _negligible_below(kept, heaviest, rows):  # type: ignore[no-untyped-def]
+    return log(kept / (heaviest * rows)) - NEGLIGIBLE if kept > 0 else -inf
 
 
-def _gaussian_log_norm(d: int, log_h: float) -> float:
-    return d * (log_h + 0.5 * log(2 * pi))
+@register_jitable
+def _inside(kept, heaviest, rows):  # type: ignore[no-untyped-def]
+    return 1e-300  # what is not zero
 
 
-GAUSSIAN = Kernel("gaussian", _gaussian, _gaussian_log_norm)
+@register_jitable
+def _mean(kept, heaviest, rows):  # type: ignore[no-untyped-def]
+    return kept / (heaviest * rows)
 
-KERNELS = {kernel.name: kernel for kernel in (GAUSSIAN,)}
+
+@register_jitable
+def _differ_in_log(change, near, far, allowed, least):  # type: ignore[no-untyped-def]
+    return change > allowed and near >= least
+
+
+@register_jitable
+def _differ_in_share(change, near, far, allowed, least):  # type: ignore[no-untyped-def]
+    # Errors of what is allowed of every pair, or of the mean, add up to so much of the sum.
+    return change > allowed * max(far, least)
+
+
+@register_jitable
+def _zero(x):  # type: ignore[no-untyped-def]
+    return type(x)(0)
+
+
+@register_jitable
+def same(x):  # type: ignore[no-untyped-def]
+    return x
+
+
+def _compact(
+    name: str, profile: Profile, log_norm: LogNorm, draw: Radii, convex: bool = True
+) -> Kernel:
+    @register_jitable
+    def log_profile(u2):  # type: ignore[no-untyped-def]
+        value = profile(u2)
+        return log(value) if value > 0 else -inf
+
+    return Kernel(name, log_profile, log_norm, profile, radii=draw, convex=convex)
+
+
+GAUSSIAN = Kernel(
+    "gaussian",
+    radii.gaussian_log_profile,
+    radii.gaussian_log_norm,
+    radii=radii.gaussian,
+    smooth=True,
+)
+EXPONENTIAL = Kernel(
+    "exponential",
+    radii.exponential_log_profile,
+    radii.exponential_log_norm,
+    radii=radii.exponential,
+)
+TOPHAT = _compact("tophat", radii.tophat_profile, radii.tophat_log_norm, radii.tophat, convex=False)
+EPANECHNIKOV = _compact(
+    "epanechnikov", radii.epanechnikov_profile, radii.epanechnikov_log_norm, radii.epanechnikov
+)
+LINEAR = _compact("linear", radii.linear_profile, radii.linear_log_norm, radii.linear)
+COSINE = _compact("cosine", radii.cosine_profile, radii.cosine_log_norm, radii.cosine)
+# The one-dimensional density of the distance, whatever d is: no density of the rows for
+# d > 1, and its scores compare with no other kernel's.
+UNIVARIATE_GAUSSIAN = Kernel(
+    "univariate_gaussian",
+    radii.gaussian_log_profile,
+    radii.univariate_log_norm,
+    metrics=("euclidean", "manhattan", "chebyshev"),
+    smooth=True,
+)
+
+KERNELS = {
+    kernel.name: kernel
+    for kernel in (
+        GAUSSIAN, TOPHAT, EPANECHNIKOV, EXPONENTIAL, LINEAR, COSINE, UNIVARIATE_GAUSSIAN
+    )
+}  # fmt: skip
 
 
 def get_kernel(kernel: str | Kernel) -> Kernel:
     """The kernel of that name.
+
+    ``univariate_gaussian`` is no density for d > 1: it scores distances by the normal
+    density on a line, and its scores compare with no other kernel's.
 
     Raises
     ------
@@ -69,12 +210,23 @@ def get_kernel(kernel: str | Kernel) -> Kernel:
     >>> round(get_kernel("gaussian").log_norm(2, 0.0), 6)  # log(2 pi)
     1.837877
     """
-    name = kernel.name if isinstance(kernel, Kernel) else kernel
+    return find("kernel", KERNELS, kernel)
+
+
+def find(kind: str, known: Mapping[str, T], wanted: str | T) -> T:
+    """One of the ``known`` values, by its name or as itself.
+
+    Raises
+    ------
+    InputError
+        When there is none, or another value has its name.
+    """
+    name: Any = getattr(wanted, "name", wanted)
     try:
-        found = KERNELS[name]
+        found = known[name]
     except (KeyError, TypeError):
-        known = ", ".join(sorted(KERNELS))
-        raise InputError(f"kernel {name!r} is not known; choose one of: {known}") from None
-    if isinstance(kernel, Kernel) and kernel is not found:
-        raise InputError(f"the kernel named {name!r} is another; only dkde's own can be used")
+        names = ", ".join(sorted(known))
+        raise InputError(f"{kind} {name!r} is not known; choose one of: {names}") from None
+    if not isinstance(wanted, str) and wanted is not found:
+        raise InputError(f"the {kind} named {name!r} is another; only dkde's own can be used")
     return found

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import sqrt
+from math import inf, sqrt
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,13 @@ import numpy.typing as npt
 
 from dkde.errors import InputError
 from dkde.numerics.compiling import compiled
-from dkde.numerics.frame import Frame, Points
+from dkde.numerics.frame import FloatArray, Frame, Points
+from dkde.numerics.kernels import Kernel, find
 
 Array = npt.NDArray[Any]
+# Rows of each side between which all distances are taken before the next: 784 features of
+# both fit into a core's own cache.
+_BLOCK = 16
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,11 @@ class Metric:
 
     def __reduce__(self) -> tuple[Callable[[str], "Metric"], tuple[str]]:
         return get_metric, (self.name,)
+
+
+def float64_values(points: Points) -> FloatArray:
+    """The values as read, as the one kind of array that loops are compiled for."""
+    return np.require(points.values, np.float64, ["C", "A", "W"])
 
 
 @compiled("contract")
@@ -69,9 +78,61 @@ def _euclidean_rounding(frame: Frame, largest_norm: float) -> float:
     return terms * frame.epsilon
 
 
-EUCLIDEAN = Metric("euclidean", _euclidean, _euclidean_rounding)
+# With "nnan" the compiler may make vectors of a maximum. Rows that are not finite are left
+# out or refused by their norms, whatever their distances are.
+@compiled("contract", "reassoc", "nsz", "nnan")
+def _sums_of_differences(query, train, far, out):  # type: ignore[no-untyped-def]
+    number = out.dtype.type
+    for j0 in range(0, train.shape[0], _BLOCK):
+        for i in range(query.shape[0]):
+            for j in range(j0, min(j0 + _BLOCK, train.shape[0])):
+                distance = 0.0
+                for feature in range(query.shape[1]):
+                    distance += abs(query[i, feature] - train[j, feature])
+                out[i, j] = inf if far[j] else number(distance * distance)
 
-METRICS = {metric.name: metric for metric in (EUCLIDEAN,)}
+
+@compiled("contract", "reassoc", "nsz", "nnan")
+def _largest_differences(query, train, far, out):  # type: ignore[no-untyped-def]
+    number = out.dtype.type
+    for j0 in range(0, train.shape[0], _BLOCK):
+        for i in range(query.shape[0]):
+            for j in range(j0, min(j0 + _BLOCK, train.shape[0])):
+                distance = 0.0
+                for feature in range(query.shape[1]):
+                    distance = max(distance, abs(query[i, feature] - train[j, feature]))
+                out[i, j] = inf if far[j] else number(distance * distance)
+
+
+def _direct(fill: Callable[..., None], query: Points, train: Points, out: Array) -> None:
+    """Distances from the values as read, whose differences no offset makes rough."""
+    far = ~np.isfinite(train.norms)
+    fill(float64_values(query), float64_values(train), far, out)
+    # Norms leave room for Euclidean squares only, and an infinite distance would look like a
+    # row that does not count.
+    overflows = np.count_nonzero(np.isinf(out)) > len(query) * np.count_nonzero(far)
+    if overflows and np.isfinite(query.norms).all():
+        remedy = "rescale the data" if out.dtype == np.float64 else "use float64"
+        raise InputError(f"squared distances between rows overflow {out.dtype}; {remedy}")
+
+
+def _manhattan(query: Points, train: Points, out: Array) -> None:
+    _direct(_sums_of_differences, query, train, out)
+
+
+def _chebyshev(query: Points, train: Points, out: Array) -> None:
+    _direct(_largest_differences, query, train, out)
+
+
+def _exact(frame: Frame, largest_norm: float) -> float:
+    return 0.0
+
+
+EUCLIDEAN = Metric("euclidean", _euclidean, _euclidean_rounding)
+MANHATTAN = Metric("manhattan", _manhattan, _exact)
+CHEBYSHEV = Metric("chebyshev", _chebyshev, _exact)
+
+METRICS = {metric.name: metric for metric in (EUCLIDEAN, MANHATTAN, CHEBYSHEV)}
 
 
 def get_metric(metric: str | Metric) -> Metric:
@@ -82,12 +143,25 @@ def get_metric(metric: str | Metric) -> Metric:
     InputError
         When there is none.
     """
-    name = metric.name if isinstance(metric, Metric) else metric
-    try:
-        found = METRICS[name]
-    except (KeyError, TypeError):
-        known = ", ".join(sorted(METRICS))
-        raise InputError(f"metric {name!r} is not known; choose one of: {known}") from None
-    if isinstance(metric, Metric) and metric is not found:
-        raise InputError(f"the metric named {name!r} is another; only dkde's own can be used")
-    return found
+    return find("metric", METRICS, metric)
+
+
+def check_pair(kernel: Kernel, metric: Metric) -> None:
+    """Refuse a kernel with a metric in which it would not integrate to one.
+
+    Raises
+    ------
+    InputError
+        When the kernel's normaliser is wrong for that metric.
+
+    Examples
+    --------
+    >>> from dkde.numerics.kernels import LINEAR
+    >>> check_pair(LINEAR, EUCLIDEAN)
+    """
+    if metric.name not in kernel.metrics:
+        raise InputError(
+            f"kernel {kernel.name!r} with metric {metric.name!r} would not integrate to one: "
+            f"its normaliser holds for Euclidean balls only; use metric 'euclidean', "
+            f"or kernel 'univariate_gaussian'"
+        )

@@ -8,17 +8,20 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import reference
-from contract import TOLERANCE, assert_within, assert_within_32
-from hypothesis import given, settings
+from contract import TOLERANCE, TOLERANCE_32, assert_within, assert_within_32
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from strategies import Problem, problems
 
 from dkde.numerics import logsum, tiles
 from dkde.numerics.frame import Frame, reference_row
-from dkde.numerics.kernels import GAUSSIAN
-from dkde.numerics.metrics import EUCLIDEAN, Metric
+from dkde.numerics.kernels import KERNELS, get_kernel
+from dkde.numerics.metrics import EUCLIDEAN, METRICS, Metric, get_metric
 from dkde.numerics.tiles import PairSums
 
 Array = npt.NDArray[Any]
+
+COMPACT = sorted(reference.COMPACT)
 
 # The product form believed to be exact: nothing is ever recomputed.
 CARELESS = Metric("careless", EUCLIDEAN.squared_distances, lambda frame, norm: 0.0)
@@ -28,16 +31,17 @@ def score(
     problem: Problem,
     *,
     precision: Any = "float64",
-    metric: Metric = EUCLIDEAN,
+    metric: Metric | None = None,
     origin: Array | None = None,
     panels: int = 1,
 ) -> Array:
     """Log-densities as a block makes them, over the problem's cuts and tiles."""
+    kernel, metric = get_kernel(problem.kernel), metric or get_metric(problem.metric)
     if origin is None:
         origin = reference_row(problem.train, problem.is_integer)
     frame = Frame(origin, abs(problem.scale), problem.is_integer, precision)
     n_features = problem.train.shape[1]
-    log_norms = [GAUSSIAN.log_norm(n_features, float(np.log(h))) for h in problem.bandwidths]
+    log_norms = [kernel.log_norm(n_features, float(np.log(h))) for h in problem.bandwidths]
     cut = mock.patch.multiple(tiles, QUERY_TILE=problem.tile_rows, TRAIN_TILE=problem.tile_rows)
     blocks = []
     with cut:
@@ -54,7 +58,7 @@ def pair_sums(
     groups = problem.query_groups
     sums = PairSums(
         problem.query[rows],
-        kernel=GAUSSIAN,
+        kernel=get_kernel(problem.kernel),
         metric=metric,
         frame=frame,
         bandwidths=problem.bandwidths,
@@ -103,6 +107,189 @@ class TestContract:
     def test_cuts_do_not_matter(self, problem: Problem) -> None:
         whole = replace(problem, query_borders=(), train_borders=(), tile_rows=512)
         assert_within(score(problem), score(whole))
+
+
+def assert_between(problem: Problem, actual: Array, precision: str = "float64") -> None:
+    """The contract, for a bandwidth within rounding of the one given.
+
+    At the edge of a support the last bit of a distance decides between a density and none,
+    and that bit is rounded in the data themselves.
+    """
+    stretch = 1e-13 if precision == "float64" else 2e-6
+    low, high = problem.expected(-stretch), problem.expected(stretch)
+    np.testing.assert_array_equal(np.isnan(actual), np.isnan(low))
+    if precision == "float64":
+        with np.errstate(invalid="ignore"):
+            bounds = [TOLERANCE * np.fmax(1, np.abs(side)) for side in (low, high)]
+    else:
+        bounds = [TOLERANCE_32 * np.maximum(1, problem.exponents())] * 2
+    known = ~np.isnan(actual)
+    with np.errstate(invalid="ignore"):  # -inf less inf times the tolerance
+        wrong = (
+            known
+            & (((actual < low - bounds[0]) & np.isfinite(low)) | ~(actual <= high + bounds[1]))
+            & ~(np.isneginf(actual) & np.isneginf(low))
+        )
+    assert not wrong.any(), f"{actual[wrong][:3]} instead of {low[wrong][:3]} .. {high[wrong][:3]}"
+
+
+class TestEveryKernel:
+    """As for the Gaussian, where kernels may be zero or steep."""
+
+    @settings(max_examples=250)
+    @given(problems(kernels=tuple(KERNELS)))
+    def test_float64(self, problem: Problem) -> None:
+        assert_between(problem, score(problem))
+
+    @settings(max_examples=120)
+    @given(problems(kernels=tuple(KERNELS)))
+    def test_float32(self, problem: Problem) -> None:
+        assert_between(problem, score(problem, precision="float32"), "float32")
+
+    @settings(max_examples=150)
+    @given(problems(kernels=("univariate_gaussian",), metrics=tuple(METRICS)))
+    def test_every_metric(self, problem: Problem) -> None:
+        assert_within(score(problem), problem.expected())
+
+    @settings(max_examples=100)
+    @given(problems(kernels=("univariate_gaussian",), metrics=tuple(METRICS), max_features=64))
+    def test_every_metric_in_float32(self, problem: Problem) -> None:
+        actual = score(problem, precision="float32")
+        assert_within_32(actual, problem.expected(), problem.exponents())
+
+    @settings(max_examples=100)
+    @given(problems(kernels=tuple(KERNELS), max_features=64))
+    def test_panels_merge_to_the_whole(self, problem: Problem) -> None:
+        assert_between(problem, score(problem, panels=len(problem.train_ranges)))
+
+    @settings(max_examples=100)
+    @given(problems(kernels=tuple(KERNELS), max_features=8), st.data())
+    def test_rows_around_the_edge(self, problem: Problem, data: st.DataObject) -> None:
+        # Bandwidths that are distances between rows of the problem, or all but.
+        nearest = reference.nearest(
+            problem.query, problem.train, problem.weights,
+            problem.query_groups, problem.train_groups,
+        )  # fmt: skip
+        distances = np.unique(np.sqrt(nearest[np.isfinite(nearest) & (nearest > 0)]))
+        assume(len(distances))
+        factor = data.draw(st.sampled_from([1.0, 1 - 1e-9, 1 + 1e-9, 1 + 1e-4, 1.5]))
+        at = replace(problem, bandwidths=distances * abs(problem.scale) * factor)
+        assert_between(at, score(at))
+
+
+class TestSupport:
+    """Kernels of compact support: at their edge, and beyond."""
+
+    PAIRS = (
+        ((3,), 3),
+        ((3, 4), 5),
+        ((1, 2, 2), 3),
+        ((2, 3, 6), 7),
+        ((20, 21), 29),
+        ((7,) * 49, 49),
+    )
+
+    @pytest.mark.parametrize("precision", ["float64", "float32"])
+    @pytest.mark.parametrize("dtype", ["uint8", "int16", "float64", "float32"])
+    @pytest.mark.parametrize("kernel", COMPACT)
+    def test_at_the_edge_is_outside(self, kernel: str, dtype: str, precision: Any) -> None:
+        for difference, h in self.PAIRS:
+            query = np.full((1, len(difference)), 100).astype(dtype)
+            train = (query + np.array(difference)).astype(dtype)
+            problem = Problem(query, train, np.array([float(h)]), kernel=kernel)
+            assert np.isneginf(problem.expected()).all()
+            assert np.isneginf(score(problem, precision=precision)).all()
+            wider = replace(problem, bandwidths=np.array([h * (1 + 1e-5)]))
+            assert np.isfinite(score(wider, precision=precision)).all()
+
+    @pytest.mark.parametrize("precision", ["float64", "float32"])
+    def test_at_the_edge_for_every_whole_number(self, precision: Any) -> None:
+        h = np.arange(1.0, 4097)
+        query, train = np.zeros((1, 1), np.int16), np.zeros((4096, 1), np.int16)
+        train[:, 0] = np.arange(1, 4097)
+        problem = Problem(query, train, h, kernel="tophat", scale=1.0)
+        inside = np.exp(score(problem, precision=precision)[:, 0] + np.log(2 * h)) * 4096
+        np.testing.assert_allclose(inside, h - 1, atol=1e-9)
+
+    @pytest.mark.parametrize("scale", [1 / 255, 1 / 256, 0.1, 12.5, -0.37, 1e-7])
+    def test_at_the_edge_in_units_of_the_data(self, scale: float) -> None:
+        steps = np.arange(1, 256)
+        problem = Problem(
+            np.zeros((1, 1), np.uint8), steps[:, None].astype(np.uint8), steps * abs(scale),
+            kernel="tophat", scale=scale,
+        )  # fmt: skip
+        inside = np.exp(score(problem)[:, 0] + np.log(2 * problem.bandwidths)) * 255
+        np.testing.assert_allclose(inside, steps - 1, atol=1e-9)
+
+    @pytest.mark.parametrize("kernel", COMPACT)
+    @pytest.mark.parametrize("tile_rows", [1, 100])
+    def test_inside_at_some_bandwidths_only(self, kernel: str, tile_rows: int) -> None:
+        train = np.array([[5.0], [0.5], [50.0], [0.5]])
+        bandwidths = np.array([0.1, 100.0, 1.0, 6.0])
+        problem = Problem(
+            np.array([[0.0], [1e9]]), train, bandwidths, tile_rows=tile_rows, kernel=kernel
+        )
+        actual = score(problem)
+        assert np.isneginf(actual[0]).all()
+        assert np.isfinite(actual[1:, 0]).all()
+        assert np.isneginf(actual[:, 1]).all()
+        assert_within(actual, problem.expected())
+
+    @pytest.mark.parametrize("kernel", COMPACT)
+    @pytest.mark.parametrize("precision", ["float64", "float32"])
+    def test_only_a_light_row_is_inside(self, kernel: str, precision: Any) -> None:
+        problem = Problem(
+            np.zeros((1, 2)), np.array([[0.5, 0], [5, 0], [6, 0]]), np.array([1.0]),
+            np.array([1e-280, 1.0, 1.0]), kernel=kernel,
+        )  # fmt: skip
+        actual, expected = score(problem, precision=precision), problem.expected()
+        np.testing.assert_allclose(actual, expected, atol=1e-9 if precision == "float64" else 1e-5)
+
+    @pytest.mark.parametrize("kernel", sorted(KERNELS))
+    def test_no_pair_that_counts_is_not_no_density(self, kernel: str) -> None:
+        rows = np.zeros((2, 1))
+        problem = Problem(
+            rows, rows + 9, np.array([1.0]), None, np.array([0, 1]), np.array([0, 0]), kernel=kernel
+        )
+        actual = score(problem)
+        assert np.isnan(actual[0, 0])
+        assert not np.isnan(actual[0, 1])
+
+
+class TestSteepKernels:
+    """Where errors of the product form grow."""
+
+    @pytest.mark.parametrize("kernel", ["exponential", "linear"])
+    def test_cusps(self, kernel: str) -> None:
+        train = 30 + normal(60, 12)
+        query = train[:4] + 1e-5 * normal(4, 12, seed=1)
+        problem = Problem(query, train, np.array([1e-3, 0.5, 20.0]), kernel=kernel)
+        origin = np.zeros(12)
+        assert_between(problem, score(problem, origin=origin))
+        with pytest.raises(AssertionError, match="instead of"):
+            assert_between(problem, score(problem, origin=origin, metric=CARELESS))
+
+    @pytest.mark.parametrize("kernel", COMPACT)
+    def test_edges(self, kernel: str) -> None:
+        # Rows at all but h from the query, seen from an origin far away.
+        along = np.linspace(-1e-9, 1e-9, 40)
+        along = along[np.abs(along) > 1e-11]
+        train = np.zeros((len(along), 3))
+        train[:, 0] = 1 + along
+        for row in train:
+            problem = Problem(np.zeros((1, 3)), row[None], np.array([1.0]), kernel=kernel)
+            origin = np.array([1e3, 2e3, -3e3])
+            assert_between(problem, score(problem, origin=origin))
+
+    def test_a_jump_would_be_missed_without_recomputing(self) -> None:
+        problem = Problem(
+            np.zeros((1, 3)), np.array([[1 - 1e-12, 0, 0], [0.0, 1 + 1e-12, 0]]), np.array([1.0]),
+            kernel="tophat",
+        )  # fmt: skip
+        origin = np.array([1e3, 2e3, -3e3])
+        assert_between(problem, score(problem, origin=origin))
+        with pytest.raises(AssertionError, match="instead of"):
+            assert_between(problem, score(problem, origin=origin, metric=CARELESS))
 
 
 class TestRecomputing:
@@ -327,6 +514,29 @@ class TestGroups:
         actual = score(problem)
         assert np.isnan(actual[0, 0])
         assert np.isfinite(actual[0, 1])
+
+    @pytest.mark.parametrize("shift", [0, 1, 6, 7, 100, -5, -13])
+    @pytest.mark.parametrize("tile_rows", [1, 3, 512])
+    def test_ranges_of_groups_that_touch_overlap_or_do_not(
+        self, shift: int, tile_rows: int
+    ) -> None:
+        groups = np.repeat([3, 1, 5, 7], 3)
+        weights = np.arange(1.0, 13)
+        problem = Problem(
+            normal(12, 2), normal(12, 2, seed=1), np.array([1.0]),
+            weights, groups, groups + shift, tile_rows=tile_rows,
+        )  # fmt: skip
+        assert_within(score(problem), problem.expected())
+
+    @pytest.mark.parametrize("precision", ["float64", "float32"])
+    def test_results_do_not_change_where_no_group_is_looked_at(self, precision: Any) -> None:
+        rows = normal(40, 3)
+        groups = np.arange(40)
+        problem = Problem(rows, rows, np.array([0.3, 2.0]), None, groups, groups, tile_rows=8)
+        quick = score(problem, precision=precision)
+        with mock.patch.object(tiles, "_disjoint", return_value=False):
+            slow = score(problem, precision=precision)
+        np.testing.assert_array_equal(quick, slow)
 
     def test_groups_are_compared_over_all_of_int64(self) -> None:
         far = np.array([2**62, 2**62 + 1])  # one number in float64

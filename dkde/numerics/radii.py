@@ -1,0 +1,145 @@
+"""Kernels as functions of the radius: profiles, normalisers, and radii drawn at random.
+
+Profiles are functions of the squared scaled distance ``u2``, compiled into the hot loop for
+numbers of its precision. Normalisers map (d, log h) to the log of the kernel's integral over
+R^d, in nats. Draws map (random generator, d, n) to n distances from the centre in bandwidths,
+whose density is ``r**(d - 1) K(r)`` up to a constant.
+"""
+
+from math import lgamma, log, pi, sqrt
+
+import numpy as np
+import numpy.typing as npt
+from numba.extending import register_jitable
+
+FloatArray = npt.NDArray[np.float64]
+# Only methods that both have are used.
+Generator = np.random.RandomState | np.random.Generator
+
+
+@register_jitable
+def gaussian_log_profile(u2):  # type: ignore[no-untyped-def]
+    return u2 * np.float32(-0.5)
+
+
+@register_jitable
+def exponential_log_profile(u2):  # type: ignore[no-untyped-def]
+    return -sqrt(u2)
+
+
+@register_jitable
+def tophat_profile(u2):  # type: ignore[no-untyped-def]
+    return type(u2)(1 if u2 < 1 else 0)
+
+
+@register_jitable
+def epanechnikov_profile(u2):  # type: ignore[no-untyped-def]
+    return type(u2)(1) - min(u2, type(u2)(1))
+
+
+@register_jitable
+def linear_profile(u2):  # type: ignore[no-untyped-def]
+    return type(u2)(1) - sqrt(min(u2, type(u2)(1)))
+
+
+def _cosine_coefficients() -> list[float]:
+    """The Taylor series of ``cos(pi u / 2) / (1 - u2)`` in u2, to the last bit of float64.
+
+    With the zero at the edge divided out, the product is as exact there as ``1 - u2`` is.
+    The cosine's own coefficients sum to zero, so that those of the quotient, which are its
+    partial sums, are their tails: alternating, and falling as fast.
+    """
+    cosine = [1.0]
+    for n in range(1, 20):
+        cosine.append(-cosine[-1] * (pi / 2) ** 2 / ((2 * n - 1) * (2 * n)))
+    return [-sum(reversed(cosine[n + 1 :])) for n in range(11)]
+
+
+_C0, _C1, _C2, _C3, _C4, _C5, _C6, _C7, _C8, _C9, _C10 = _cosine_coefficients()
+
+
+@register_jitable
+def cosine_profile(u2):  # type: ignore[no-untyped-def]
+    number = type(u2)
+    z = min(u2, number(1))
+    z2 = z * z
+    z4 = z2 * z2
+    low = (number(_C0) + number(_C1) * z) + (number(_C2) + number(_C3) * z) * z2
+    mid = (number(_C4) + number(_C5) * z) + (number(_C6) + number(_C7) * z) * z2
+    high = (number(_C8) + number(_C9) * z) + number(_C10) * z2
+    return (number(1) - z) * (low + z4 * (mid + z4 * high))
+
+
+def tophat_log_norm(d: int, log_h: float) -> float:
+    """The log of the volume of a ball of radius h."""
+    return d * (log_h + 0.5 * log(pi)) - lgamma(d / 2 + 1)
+
+
+def gaussian_log_norm(d: int, log_h: float) -> float:
+    return d * (log_h + 0.5 * log(2 * pi))
+
+
+def univariate_log_norm(d: int, log_h: float) -> float:
+    return log_h + 0.5 * log(2 * pi)
+
+
+def exponential_log_norm(d: int, log_h: float) -> float:
+    return tophat_log_norm(d, log_h) + lgamma(d + 1)
+
+
+def epanechnikov_log_norm(d: int, log_h: float) -> float:
+    return tophat_log_norm(d, log_h) + log(2 / (d + 2))
+
+
+def linear_log_norm(d: int, log_h: float) -> float:
+    return tophat_log_norm(d, log_h) - log(d + 1)
+
+
+def cosine_log_norm(d: int, log_h: float) -> float:
+    """From the centre outwards, terms grow before they cancel; from the edge they fall.
+
+    With v = 1 - u the integral of ``sin(pi v / 2) (1 - v)**(d - 1)`` is the sum over m of
+    ``(-1)**m (pi / 2)**(2 m + 1) / (d (d + 1) ... (d + 2 m + 1))``. scikit-learn sums from the
+    centre, without the last term of even d: there its kernel does not integrate to one.
+    """
+    term = total = pi / 2 / (d + 1)
+    for m in range(1, 12):
+        term *= -((pi / 2) ** 2) / ((d + 2 * m) * (d + 2 * m + 1))
+        total += term
+    return tophat_log_norm(d, log_h) + log(total)
+
+
+def gaussian(rng: Generator, d: int, n: int) -> FloatArray:
+    return np.sqrt(rng.chisquare(d, n))
+
+
+def tophat(rng: Generator, d: int, n: int) -> FloatArray:
+    return rng.uniform(size=n) ** (1 / d)
+
+
+def epanechnikov(rng: Generator, d: int, n: int) -> FloatArray:
+    return np.sqrt(rng.beta(d / 2, 2, n))
+
+
+def exponential(rng: Generator, d: int, n: int) -> FloatArray:
+    return rng.standard_gamma(d, n)
+
+
+def linear(rng: Generator, d: int, n: int) -> FloatArray:
+    return rng.beta(d, 2, n)
+
+
+def cosine(rng: Generator, d: int, n: int) -> FloatArray:
+    """By rejection from the linear kernel: ``cos(pi r / 2) <= (pi / 2) (1 - r)``.
+
+    In any dimension at least 2 / pi of the draws are accepted.
+    """
+    radii = np.empty(n)
+    done = 0
+    while done < n:
+        drawn = linear(rng, d, n - done)
+        ceiling = pi / 2 * (1 - drawn)
+        accepted = drawn[rng.uniform(size=len(drawn)) * ceiling < np.sin(ceiling)]
+        radii[done : done + len(accepted)] = accepted
+        done += len(accepted)
+    return radii
