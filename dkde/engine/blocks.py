@@ -41,6 +41,9 @@ class Task:
         encoding; else 1, and values are decoded.
     integer : bool
         Whether they are.
+    log_volume : float
+        Log of the volume, in units of the data, of the unit cube in which distances are taken:
+        half the log-determinant of C, where rows are mapped such that C is the identity.
     """
 
     kernel: Kernel
@@ -50,6 +53,7 @@ class Task:
     n_train: int
     unit: float
     integer: bool
+    log_volume: float = 0.0
 
     @classmethod
     def between(
@@ -61,6 +65,7 @@ class Task:
         metric: Metric,
         bandwidths: FloatArray,
         precision: Precision,
+        log_volume: float = 0.0,
     ) -> "Task":
         """The task for two sides: integers stay integers where their encodings agree.
 
@@ -78,24 +83,29 @@ class Task:
                     f"bandwidth {bandwidth:g} is out of float32's range; "
                     "use float64 or rescale the data"
                 )
-        return cls(kernel, metric, bandwidths, precision, train.n_rows, unit, integer)
+        return cls(kernel, metric, bandwidths, precision, train.n_rows, unit, integer, log_volume)
 
     @property
     def log_norms(self) -> Callable[[int], list[float]]:
         """From the number of features to the log-normaliser at each bandwidth, in nats."""
-        return partial(_log_norms, self.kernel, self.bandwidths)
+        return partial(_log_norms, self.kernel, self.bandwidths, self.log_volume)
 
 
-def _log_norms(kernel: Kernel, bandwidths: FloatArray, n_features: int) -> list[float]:
-    return [kernel.log_norm(n_features, float(np.log(h))) for h in bandwidths]
+def _log_norms(
+    kernel: Kernel, bandwidths: FloatArray, log_volume: float, n_features: int
+) -> list[float]:
+    return [kernel.log_norm(n_features, float(np.log(h))) + log_volume for h in bandwidths]
 
 
 def find_reference(train: Side, task: Task) -> FloatArray:
-    """The row that all blocks take away from both sides: amid the first training rows."""
-    rows = train.rows
+    """The row that all blocks take away from both sides: amid the first training rows.
+
+    It has the features that are stored: it is taken away before any linear map.
+    """
+    rows = train.rows.unmapped
     stop = min(rows.n_rows, _REFERENCE_ROWS)
     values = rows.read(0, stop, decode=not task.integer)
-    _check_finite(values, np.einsum("ij,ij->i", values, values, dtype=np.float64), rows, 0)
+    check_finite(values, np.einsum("ij,ij->i", values, values, dtype=np.float64), rows, 0)
     return reference_row(values, task.integer)
 
 
@@ -117,9 +127,12 @@ def score_block(
     InputError
         When a value in either range is NaN or infinite, or a weight is no weight.
     """
-    frame = Frame(reference, task.unit, task.integer, task.precision)
+    is_mapped = train.rows.linear is not None
+    origin = reference if is_mapped else None
+    zero = np.zeros(train.rows.n_features)
+    frame = Frame(zero if is_mapped else reference, task.unit, task.integer, task.precision)
     with one_blas_thread():
-        values = query.rows.read(*rows, decode=not task.integer)
+        values = query.rows.read(*rows, decode=not task.integer, origin=origin)
         sums = PairSums(
             values,
             kernel=task.kernel,
@@ -129,45 +142,62 @@ def score_block(
             n_train=task.n_train,
             groups=_groups(query.groups, *rows),
         )
-        _check_finite(values, sums.query_norms, query.rows, rows[0])
-        reads = (partial(_read_train, train, task, a, b) for a, b in train.rows.ranges(*panel))
+        check_finite(values, sums.query_norms, query.rows, rows[0])
+        ranges = train.rows.ranges(*panel)
+        reads = (partial(_read_train, train, task, origin, a, b) for a, b in ranges)
         for start, train_values, weights, groups in _read_ahead(reads):
             norms = sums.add(train_values, weights, groups)
-            _check_finite(train_values, norms, train.rows, start)
+            check_finite(train_values, norms, train.rows, start)
             del train_values  # before the next but one is read
         return sums.log_sums()
 
 
 def _read_train(
-    train: Side, task: Task, start: int, stop: int
+    train: Side, task: Task, origin: FloatArray | None, start: int, stop: int
 ) -> tuple[int, Array, FloatArray | None, Any]:
-    values = train.rows.read(start, stop, decode=not task.integer)
-    weights = None
-    if train.weights is not None:
-        weights = np.asarray(train.weights.read(start, stop), np.float64)
-        wrong = ~(np.isfinite(weights) & (weights >= 0))
-        if wrong.any():
-            row = int(wrong.argmax())
-            raise InputError(
-                f"the weight of row {start + row} is {weights[row]:g}; "
-                "weights must be finite and not negative"
-            )
+    values = train.rows.read(start, stop, decode=not task.integer, origin=origin)
+    weights = read_weights(train, start, stop)
     return start, values, weights, _groups(train.groups, start, stop)
+
+
+def read_weights(train: Side, start: int, stop: int) -> FloatArray | None:
+    """Weights of a range of rows, if they have any.
+
+    Raises
+    ------
+    InputError
+        When one is negative or not finite.
+    """
+    if train.weights is None:
+        return None
+    weights = np.asarray(train.weights.read(start, stop), np.float64)
+    wrong = ~(np.isfinite(weights) & (weights >= 0))
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise InputError(
+            f"the weight of row {start + row} is {weights[row]:g}; "
+            "weights must be finite and not negative"
+        )
+    return weights
 
 
 def _groups(source: RowSource | None, start: int, stop: int) -> Any:
     return None if source is None else np.asarray(source.read(start, stop), np.int64)
 
 
-def _check_finite(values: Array, norms: FloatArray, rows: Rows, start: int) -> None:
+def check_finite(values: Array, norms: FloatArray, rows: Rows, start: int) -> None:
     finite = np.isfinite(norms)
     if finite.all():
         return
     row = int(finite.argmin())
     name, source_row = rows.locate(start + row)
-    bad = np.flatnonzero(~np.isfinite(values[row]))
+    # A linear map spreads what is wrong with one feature over all.
+    culprit = values[row]
+    if rows.linear is not None:
+        culprit = rows.unmapped.read(start + row, start + row + 1, decode=True)[0]
+    bad = np.flatnonzero(~np.isfinite(culprit))
     if len(bad):
-        what = f"column {bad[0]} is {values[row, bad[0]]:g}"
+        what = f"column {bad[0]} is {culprit[bad[0]]:g}"
         remedy = "densities need finite values: drop such rows or fill them"
     else:
         what = "has values so large that their squares overflow or float64 cannot hold them"

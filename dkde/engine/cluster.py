@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 import dask
 from dask.utils import parse_bytes
 
-from dkde.engine.fitness import check_workers, warm_up
+from dkde.engine.fitness import check_sides, check_workers, warm_up
 from dkde.engine.run import Pool, calling_thread, client_pool, thread_pool
 from dkde.engine.work import Work
 from dkde.errors import ClusterError, InputError
+from dkde.storage.rows import Side
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -64,10 +65,15 @@ def n_processors() -> int:
 
 
 @contextmanager
-def pool_for(*works: Work) -> Iterator[Pool]:
+def pool_for(*works: Work, sides: Sequence[Side] = ()) -> Iterator[Pool]:
     """The active client's workers, found fit for all the works; else threads of this process.
 
     Inside a task it is the task's own thread: the others are those of other tasks.
+
+    Parameters
+    ----------
+    sides : sequence of Side
+        That workers only have to see.
 
     Raises
     ------
@@ -83,7 +89,9 @@ def pool_for(*works: Work) -> Iterator[Pool]:
         with thread_pool(n_processors()) as pool:
             yield pool
     else:
-        check_workers(client, *works)
+        check_sides(client, *sides)
+        if works:
+            check_workers(client, *works)
         with client_pool(client) as pool:
             yield pool
 

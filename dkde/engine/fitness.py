@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +35,24 @@ def check_workers(client: Client, *works: Work) -> None:
     MemoryLimitError
         When a worker would pause: baseline and plans exceed its limit.
     """
-    sides = {id(side): side for work in works for side in (work.query, work.train)}
-    sources = [source for side in sides.values() for source in _sources(side)]
+    check_sides(client, *{id(s): s for work in works for s in (work.query, work.train)}.values())
+    baselines: dict[str, int] = _visit(client, warm_up, works[0].task.precision)
+    for worker, info in _workers(client).items():
+        if info["memory_limit"] and worker in baselines:
+            largest = max(work.plan.block_bytes for work in works)
+            blocks = largest * info["nthreads"] + resident_bytes(works)
+            check_limit(f"worker {worker}", blocks, baselines[worker], info["memory_limit"])
+
+
+def check_sides(client: Client, *sides: Side) -> None:
+    """Refuse sides that the client's workers cannot see.
+
+    Raises
+    ------
+    ClusterError
+        When one is in this process' memory only, or on a path that a worker cannot see.
+    """
+    sources = [source for side in sides for source in _sources(side)]
     if any(isinstance(_zarr_store(source), MemoryStore) for source in sources):
         raise ClusterError(
             "a Zarr MemoryStore lives in this process, and workers would each get a copy; "
@@ -49,26 +65,25 @@ def check_workers(client: Client, *works: Work) -> None:
                 f"{path} is a relative path, which is another file where a worker runs in "
                 "another folder; open it by its absolute path"
             )
-    baselines = _visit(client, sorted(map(str, paths)), works[0].task.precision)
-    for worker, info in _workers(client).items():
-        if info["memory_limit"] and worker in baselines:
-            largest = max(work.plan.block_bytes for work in works)
-            blocks = largest * info["nthreads"] + resident_bytes(works)
-            check_limit(f"worker {worker}", blocks, baselines[worker], info["memory_limit"])
+    for worker, missing in _visit(client, _missing, sorted(map(str, paths))).items():
+        if missing:
+            raise ClusterError(
+                f"worker {worker} cannot see {missing[0]}; put it on storage that all workers share"
+            )
 
 
 def resident_bytes(works: Sequence[Work]) -> int:
     """What the sides of all works hold in a worker's memory, each side once."""
+    # Where one side is both, the plan counts it as the train side.
     sizes = {id(w.query): w.plan.query for w in works} | {id(w.train): w.plan.train for w in works}
     return sum(size.resident_bytes for size in sizes.values())
 
 
-def _visit(client: Client, paths: list[str], precision: str) -> dict[str, int]:
-    """Let every worker look for the paths and load the hot loop; bytes that each then takes."""
+def _visit(client: Client, call: Callable[[Any], Any], argument: Any) -> dict[str, Any]:
+    """Let every worker make a call; what each returned."""
     limits = [w["memory_limit"] for w in _workers(client).values() if w["memory_limit"]]
     try:
-        unseen = client.run(_missing, paths)
-        baselines: dict[str, int] = client.run(warm_up, precision)
+        answers: dict[str, Any] = client.run(call, argument)
     except OSError as error:  # the connection was closed: the worker is gone
         lost = "a worker ended while it was loading its libraries"
         if not limits:
@@ -77,12 +92,7 @@ def _visit(client: Client, paths: list[str], precision: str) -> dict[str, int]:
             f"{lost}; the memory limit of {format_bytes(min(limits))} may be too small even for "
             "them, raise it"
         ) from error
-    for worker, missing in unseen.items():
-        if missing:
-            raise ClusterError(
-                f"worker {worker} cannot see {missing[0]}; put it on storage that all workers share"
-            )
-    return baselines
+    return answers
 
 
 def _workers(client: Client) -> dict[str, Any]:

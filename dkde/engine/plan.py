@@ -19,6 +19,10 @@ MIN_PANEL_ROWS = 16384
 MAX_BLOCK_FLOPS = 2**40
 # Beside the product's 2 d, what one bandwidth costs for one pair, in the same currency.
 _FLOPS_PER_EXPONENTIAL = 30
+# Bytes of a stored value while it is mapped: decoded, and with the origin taken away.
+_MAPPING_BYTES = 16
+# Training rows are mapped anew for each query block: at most this share of the pairs' cost.
+_MAPPING_SHARE = 0.25
 # Tiles: see dkde.numerics.tiles, whose constants a test compares with these.
 TILE_ROWS = 512
 
@@ -44,6 +48,8 @@ class SideSize:
         Whether reading takes nothing: it gives views of what is held.
     is_recast : bool
         Whether rows are copied to float64 where distances are recomputed from them.
+    mapped_from : int, optional
+        Features as they are stored, where a linear map makes others of them.
     """
 
     rows: int
@@ -54,6 +60,16 @@ class SideSize:
     copies: int = 1
     is_view: bool = False
     is_recast: bool = True
+    mapped_from: int | None = None
+
+    def stored_row_bytes(self, n_features: int) -> int:
+        """Bytes of a row as stored, where ``n_features`` are worked on."""
+        return self.itemsize * (self.mapped_from or n_features)
+
+    def reading_row_bytes(self, n_features: int, copies: int) -> int:
+        """Bytes of a row that exist only while it is read: so many copies, and those to map."""
+        mapping = 0 if self.mapped_from is None else _MAPPING_BYTES * self.mapped_from
+        return copies * self.stored_row_bytes(n_features) + mapping
 
 
 @dataclass(frozen=True)
@@ -111,9 +127,10 @@ class Plan:
     @property
     def bytes_read(self) -> int:
         """Uncompressed bytes that tasks read, each re-read counted."""
-        query = self.query.rows * self.query.itemsize * self.n_panels
-        train = self.train.rows * self.train.itemsize * self.n_query_blocks
-        return (query + train) * self.n_features
+        d = self.n_features
+        query = self.query.rows * self.query.stored_row_bytes(d) * self.n_panels
+        train = self.train.rows * self.train.stored_row_bytes(d) * self.n_query_blocks
+        return query + train
 
     @property
     def block_bytes(self) -> int:
@@ -127,7 +144,9 @@ class Plan:
         tile = TILE_ROWS * (tile_rows + d) * size + recast * d * 8
         # The query is read before there is anything else, all its chunks at once: as they were
         # compressed and as they are decoded, or as chunks and joined.
-        reading = stored + rows * d * min(self.query.copies, 2) * self.query.itemsize
+        # Rows that are mapped are read piece by piece.
+        piece = rows if self.query.mapped_from is None else min(rows, self.query.read_rows)
+        reading = stored + piece * self.query.reading_row_bytes(d, min(self.query.copies, 2))
         return max(reading, held + tile + _read_bytes(self.train, self.panel_rows, d))
 
     @property
@@ -147,6 +166,7 @@ def make_plan(
     n_features: int,
     n_bandwidths: int,
     precision_bytes: int = 8,
+    mapping_flops: int = 0,
     query_rows: int | None = None,
     panel_rows: int | None = None,
 ) -> Plan:
@@ -154,6 +174,8 @@ def make_plan(
 
     Parameters
     ----------
+    mapping_flops : int
+        What the linear map of one training row costs.
     query_rows, panel_rows : int, optional
         Rows of a block on either side; chosen if not given. A chosen panel is whole reads of
         the train side, so that no chunk is read by two of them.
@@ -161,7 +183,10 @@ def make_plan(
     if query_rows is None:
         by_bytes = max(1, MAX_QUERY_BYTES // (8 * n_features))
         largest = min(by_bytes, MAX_QUERY_ROWS)
-        wanted = max(MIN_QUERY_ROWS, ceil(query.rows / MIN_BLOCKS))
+        worth_mapping = ceil(
+            mapping_flops / (_MAPPING_SHARE * _pair_flops(n_features, n_bandwidths))
+        )
+        wanted = max(MIN_QUERY_ROWS, ceil(query.rows / MIN_BLOCKS), worth_mapping)
         query_rows = _even(query.rows, min(largest, wanted))
     if panel_rows is None:
         n_query_blocks = ceil(query.rows / query_rows)
@@ -199,4 +224,5 @@ def _read_bytes(side: SideSize, rows: int, n_features: int) -> int:
         return 0
     held = 1 if rows <= side.read_rows else 2
     rows = min(rows, side.read_rows, side.rows)
-    return rows * n_features * (held * side.decoded_itemsize + side.copies * side.itemsize)
+    worked_on = held * side.decoded_itemsize * n_features
+    return rows * (worked_on + side.reading_row_bytes(n_features, side.copies))

@@ -23,6 +23,7 @@ def describe_work(work: Work) -> dict[str, Any]:
         "kernel": work.task.kernel.name,
         "metric": work.task.metric.name,
         "precision": work.task.precision,
+        "log_volume": work.task.log_volume,
         "plan": {
             **asdict(plan),
             "n_blocks": plan.n_blocks,
@@ -40,6 +41,7 @@ def describe_side(side: Side) -> dict[str, Any]:
     return {
         "rows": side.rows.n_rows,
         "features": side.rows.n_features,
+        "stored_features": side.rows.n_stored_features,
         "weighted": side.weights is not None,
         "grouped": side.groups is not None,
         "parts": _parts(side.rows),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice, product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from dkde.storage.rows import Side
 
 if TYPE_CHECKING:
     from distributed import Client  # half a second that work on threads need not spend
+
+T = TypeVar("T")
+K = TypeVar("K")
 
 # Called with the pairs that are done and the pairs in all.
 Progress = Callable[[int, int], None]
@@ -92,9 +95,6 @@ def client_pool(client: Client) -> Iterator[Pool]:
 def run(work: Work, pool: Pool, progress: Progress | None = None) -> FloatArray:
     """Compute every block, and merge them.
 
-    Submitting all blocks at once would fill the scheduler with them; so only a few more
-    than there are threads are under way at any time.
-
     Returns
     -------
     array (n_bandwidths, query rows)
@@ -105,27 +105,47 @@ def run(work: Work, pool: Pool, progress: Progress | None = None) -> FloatArray:
     reference = pool.submit(find_reference, train, task).result()
     result = np.empty((plan.n_bandwidths, plan.query.rows))
     panels: dict[int, dict[int, FloatArray]] = {}
-    waiting = product(range(plan.n_query_blocks), range(plan.n_panels))
-    running: dict[Future[Any], tuple[int, int]] = {}
     done_pairs = 0
+    blocks = (
+        ((q, p), (query, train, task, reference, plan.query_block(q), plan.panel(p)))
+        for q, p in product(range(plan.n_query_blocks), range(plan.n_panels))
+    )
+    with closing(completed(pool, score_block, blocks)) as parts:
+        for (q, p), part in parts:
+            rows, columns = plan.query_block(q), plan.panel(p)
+            panels.setdefault(q, {})[p] = part
+            if len(panels[q]) == plan.n_panels:
+                in_order = [part for _, part in sorted(panels.pop(q).items())]
+                result[:, slice(*rows)] = work.log_density(in_order)
+            done_pairs += (rows[1] - rows[0]) * (columns[1] - columns[0])
+            if progress is not None:
+                progress(done_pairs, plan.pairs)
+    return result
+
+
+def completed(
+    pool: Pool, call: Callable[..., T], calls: Iterable[tuple[K, tuple[Any, ...]]]
+) -> Generator[tuple[K, T], None, None]:
+    """Results of calls as they come, under their keys; a window of them is under way at a time.
+
+    Submitting all at once would fill the scheduler with them.
+
+    Parameters
+    ----------
+    calls : iterable of (key, arguments)
+    """
+    waiting = iter(calls)
+    running: dict[Future[Any], K] = {}
     try:
         while True:
-            for q, p in islice(waiting, _AHEAD * pool.n_threads - len(running)):
-                ranges = plan.query_block(q), plan.panel(p)
-                running[pool.submit(score_block, query, train, task, reference, *ranges)] = q, p
+            for key, arguments in islice(waiting, _AHEAD * pool.n_threads - len(running)):
+                running[pool.submit(call, *arguments)] = key
             if not running:
-                return result
+                return
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
-                q, p = running.pop(future)
-                panels.setdefault(q, {})[p] = future.result()
-                rows, columns = plan.query_block(q), plan.panel(p)
-                if len(panels[q]) == plan.n_panels:
-                    in_order = [part for _, part in sorted(panels.pop(q).items())]
-                    result[:, slice(*rows)] = work.log_density(in_order)
-                done_pairs += (rows[1] - rows[0]) * (columns[1] - columns[0])
-                if progress is not None:
-                    progress(done_pairs, plan.pairs)
+                key = running.pop(future)
+                yield key, future.result()
     finally:
         for future in running:
             future.cancel()

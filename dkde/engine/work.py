@@ -1,7 +1,7 @@
 """The work: two sides, what to compute for each pair, and the plan."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
 import numpy as np
@@ -12,6 +12,7 @@ from dkde.engine.lazy import DaskSource
 from dkde.engine.plan import Plan, SideSize, make_plan
 from dkde.numerics import logsum
 from dkde.numerics.bandwidth import FloatArray
+from dkde.storage.linear import content
 from dkde.storage.rows import Part, Rows, Side
 from dkde.storage.sources import ArraySource, RowSource, ZarrSource
 
@@ -41,12 +42,16 @@ class Work:
         panel_rows: int | None = None,
     ) -> "Work":
         """Work with a plan made for it; the two numbers override the plan's own."""
+        query_size, train_size = _size(query.rows, task), _size(train.rows, task)
+        if query is train:  # which is held once
+            query_size = replace(query_size, resident_bytes=0)
         plan = make_plan(
-            _size(query.rows, task),
-            _size(train.rows, task),
+            query_size,
+            train_size,
             n_features=train.rows.n_features,
             n_bandwidths=len(task.bandwidths),
             precision_bytes=np.dtype(task.precision).itemsize,
+            mapping_flops=0 if train.rows.linear is None else train.rows.linear.flops,
             query_rows=query_rows,
             panel_rows=panel_rows,
         )
@@ -74,6 +79,7 @@ class Work:
         """Equal for equal work on equal content."""
         sides = [
             [_part_token(part) for part in side.rows.parts]
+            + [content(side.rows.linear)]
             + [_source_token(source) for source in (side.weights, side.groups)]
             for side in (self.query, self.train)
         ]
@@ -81,7 +87,7 @@ class Work:
         return str(
             tokenize(
                 sides, task.kernel.name, task.metric.name, task.bandwidths, task.precision,
-                self.plan.query_rows, self.plan.panel_rows,
+                task.log_volume, self.plan.query_rows, self.plan.panel_rows,
             )
         )  # fmt: skip
 
@@ -103,6 +109,7 @@ def _size(rows: Rows, task: Task) -> SideSize:
         # Rows of several sources are put together in a new array.
         is_view=len(sources) == 1 and isinstance(sources[0], ArraySource) and not decoded,
         is_recast=not exact and worked_on != {np.dtype(np.float64)},
+        mapped_from=None if rows.linear is None else rows.n_stored_features,
     )
 
 

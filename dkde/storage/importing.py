@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
 import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dkde.errors import DataSetError, InputError
-from dkde.storage.dataset import is_dataset
 from dkde.storage.importers import Source, SourceSplit, read_source
 from dkde.storage.importers.source import Array, image_dims
 from dkde.storage.options import ImportOptions, check_options, check_path, unusable_name
-from dkde.storage.writing import ImportProgress, write_dataset
+from dkde.storage.placing import check_target, dkde_version, place_dataset
+from dkde.storage.writing import ImportProgress
 
 # The name of a split that has none.
 _SPLIT = "train"
@@ -81,50 +77,17 @@ def import_dataset(
     options = check_options(
         ImportOptions(format, split, scale, offset, image_shape, layout, shuffle_seed)
     )
-    target = _check_target(Path(source), store, overwrite)
+    check_target(store, overwrite=overwrite, source=source)
     found = read_source(source, format=format, split=split or _SPLIT, layout=layout)
     found = replace(found, splits=_check_splits(found, options))
-    try:
-        hidden = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        try:
-            # mkdtemp's folder is private; the one in it has the permissions that users expect.
-            write_dataset(
-                hidden / "new",
-                found.splits,
-                attributes=_recorded(found, options),
-                orders=_orders(found.splits, options.shuffle_seed),
-                progress=progress,
-            )
-            _move_into_place(hidden, target)
-        finally:
-            shutil.rmtree(hidden, ignore_errors=True)
-    except OSError as error:
-        raise DataSetError(f"{target}: could not be written ({error})") from error
-
-
-def _check_target(source: Path, store: str | os.PathLike[str], overwrite: bool) -> Path:
-    """The folder to write, if it may be written."""
-    if "://" in str(store):
-        raise InputError(f"{store}: data sets are imported into local folders; copy it from there")
-    target = Path(os.path.realpath(store))
-    if not target.parent.is_dir():
-        raise DataSetError(f"{store}: the folder {target.parent} does not exist; make it first")
-    if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise DataSetError(f"{store}: the folder {target.parent} may not be written")
-    if source.exists() and Path(os.path.realpath(source)).is_relative_to(target):
-        raise DataSetError(f"{store}: the source {source} lies in it; choose another store")
-    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
-        return target
-    if not (target.is_dir() and is_dataset(target)):
-        raise DataSetError(
-            f"{store}: exists and is no data set of dkde; it is never overwritten, choose "
-            "another path"
-        )
-    if not overwrite:
-        raise DataSetError(
-            f"{store}: exists already; choose another path, or overwrite it (--overwrite)"
-        )
-    return target
+    place_dataset(
+        store,
+        found.splits,
+        attributes=_recorded(found, options),
+        orders=_orders(found.splits, options.shuffle_seed),
+        overwrite=overwrite,
+        progress=progress,
+    )
 
 
 def _check_splits(source: Source, options: ImportOptions) -> tuple[SourceSplit, ...]:
@@ -195,25 +158,5 @@ def _recorded(source: Source, options: ImportOptions) -> dict[str, Any]:
         "source_format": source.format,
         "source_checksum": source.checksum,
         "import_options": chosen,
-        "dkde_version": _version(),
+        "dkde_version": dkde_version(),
     }
-
-
-def _move_into_place(hidden: Path, target: Path) -> None:
-    new, old = hidden / "new", hidden / "old"
-    replaced = target.exists()
-    if replaced:
-        target.rename(old)
-    try:
-        new.rename(target)
-    except BaseException:
-        if replaced:
-            old.rename(target)
-        raise
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("dkde")
-    except importlib.metadata.PackageNotFoundError:  # run from a checkout
-        return "unknown"

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dkde.storage.linear import LinearMap, chain
 from dkde.storage.sources import ArraySource, RowSource
 
 Array = npt.NDArray[Any]
+FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -91,9 +93,12 @@ class Rows:
     ----------
     parts : tuple of Part
         At least one, none empty, all with as many features.
+    linear : LinearMap, optional
+        What is made of decoded rows as they are read.
     """
 
     parts: tuple[Part, ...]
+    linear: LinearMap | None = None
 
     @cached_property
     def _starts(self) -> list[int]:
@@ -104,8 +109,21 @@ class Rows:
         return self._starts[-1]
 
     @property
-    def n_features(self) -> int:
+    def n_stored_features(self) -> int:
         return self.parts[0].source.shape[1]
+
+    @property
+    def n_features(self) -> int:
+        return self.n_stored_features if self.linear is None else self.linear.n_features
+
+    @property
+    def unmapped(self) -> "Rows":
+        """The same rows as they are before any linear map."""
+        return replace(self, linear=None)
+
+    def mapped(self, linear: LinearMap | None) -> "Rows":
+        """The same rows with one more linear map made of them, if there is one."""
+        return self if linear is None else replace(self, linear=chain(self.linear, linear))
 
     @property
     def label(self) -> str:
@@ -119,10 +137,12 @@ class Rows:
 
     @property
     def is_integer(self) -> bool:
-        """Whether stored values are integers of at most 16 bits, in one encoding.
+        """Whether rows are integers of at most 16 bits as they are stored, in one encoding.
 
         The squares of wider ones would not add up exactly in float64.
         """
+        if self.linear is not None:
+            return False
         dtypes = [part.source.dtype for part in self.parts]
         small = all(dtype.kind in "iub" and dtype.itemsize <= 2 for dtype in dtypes)
         return small and self.encoding is not None
@@ -135,7 +155,7 @@ class Rows:
     @property
     def is_encoded(self) -> bool:
         """Whether decoding makes new arrays."""
-        return not all(part.encoding.is_identity for part in self.parts)
+        return self.linear is not None or not all(part.encoding.is_identity for part in self.parts)
 
     @property
     def read_rows(self) -> int:
@@ -148,19 +168,60 @@ class Rows:
         arrays = (p.source.array for p in self.parts if isinstance(p.source, ArraySource))
         return sum(array.nbytes for array in arrays)
 
-    def read(self, start: int, stop: int, *, decode: bool) -> Array:
+    def read(
+        self, start: int, stop: int, *, decode: bool, origin: FloatArray | None = None
+    ) -> Array:
         """Rows start up to stop, stored or decoded, in one array.
+
+        Parameters
+        ----------
+        decode : bool
+            Also makes the linear map of them, if there is one.
+        origin : array (n_stored_features,), optional
+            Is taken away before the linear map, in float64.
 
         Raises
         ------
         DataSetError
             When a file or a store is damaged or gone; a user's lazy graph raises its own errors.
         """
+        if self.linear is not None and decode:
+            return self._read_mapped(self.linear, start, stop, origin)
         pieces = []
         for part, a, b in self._cover(start, stop):
             stored = part.source.read(a, b)
             pieces.append(part.encoding.decode(stored) if decode else stored)
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+    def _read_mapped(
+        self, linear: LinearMap, start: int, stop: int, origin: FloatArray | None
+    ) -> FloatArray:
+        mapped = np.empty((stop - start, linear.n_features))
+        # Piece by piece: decoded rows may be far wider than what becomes of them.
+        for a, b in self.ranges(start, stop):
+            values = self.unmapped.read(a, b, decode=True)
+            centred = np.subtract(values, 0.0 if origin is None else origin, dtype=np.float64)
+            mapped[a - start : b - start] = linear.apply(centred)
+        return mapped
+
+    def take(self, rows: npt.NDArray[np.integer[Any]]) -> FloatArray:
+        """Rows of these numbers, decoded and not mapped, in float64; only their chunks are read.
+
+        Parameters
+        ----------
+        rows : array (n,) of int
+            In any order, repeated or not.
+        """
+        wanted, where = np.unique(rows, return_inverse=True)
+        taken = np.empty((len(wanted), self.n_stored_features))
+        plain = self.unmapped
+        for a, b in self.ranges(0, self.n_rows):
+            first, last = np.searchsorted(wanted, (a, b))
+            if first < last:
+                here = wanted[first:last]
+                values = plain.read(int(here[0]), int(here[-1]) + 1, decode=True)
+                taken[first:last] = values[here - here[0]]
+        return taken[where]
 
     def ranges(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """Ranges that cover start up to stop, each read well at a time: whole chunks."""
@@ -186,9 +247,8 @@ class Rows:
 
     def __getitem__(self, rows: slice) -> "Rows":
         start, stop, _ = rows.indices(self.n_rows)
-        return Rows(
-            tuple(replace(part, start=a, stop=b) for part, a, b in self._cover(start, stop))
-        )
+        parts = tuple(replace(part, start=a, stop=b) for part, a, b in self._cover(start, stop))
+        return replace(self, parts=parts)
 
     def _cover(self, start: int, stop: int) -> Iterator[tuple[Part, int, int]]:
         for part, offset in zip(self.parts, self._starts, strict=False):

@@ -26,6 +26,7 @@ def write_dataset(
     *,
     attributes: Mapping[str, Any],
     orders: Mapping[str, Array],
+    extras: Mapping[str, Mapping[str, Array]],
     progress: ImportProgress | None,
 ) -> None:
     """Write a data set into a new folder; until the last step it is marked as unfinished.
@@ -39,6 +40,8 @@ def write_dataset(
         For the root, JSON values.
     orders : mapping of split to int array
         Stored row i of the split is row ``order[i]`` of the source; others keep their order.
+    extras : mapping of group to mapping of name to array
+        What else belongs to the data set, beside its splits.
     progress : callable or None
         Called with (split, rows written, rows in all) after every chunk.
 
@@ -55,6 +58,11 @@ def write_dataset(
         group = root.create_group(split.name)
         _write_split(group, split, orders.get(split.name), progress)
         _consolidate(path, split.name)
+    for name, arrays in extras.items():
+        group = root.create_group(name)
+        for array_name, values in arrays.items():
+            dims = [f"{array_name}_{i}" for i in range(values.ndim)]
+            group.create_array(array_name, data=values, dimension_names=dims)
     names = [split.name for split in splits]
     root.attrs.update({**attributes, "splits": names, "complete": True})
     _consolidate(path, None)

@@ -1,0 +1,128 @@
+"""Weighted moments of rows, merged in any grouping."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Weight:
+    """Sums of weights and of their squares; those of disjoint sets of rows add up.
+
+    Parameters
+    ----------
+    total, squares : float
+        For rows without weights both are how many there are.
+    """
+
+    total: float
+    squares: float
+
+    @classmethod
+    def of(cls, n_rows: int, weights: FloatArray | None) -> "Weight":
+        if weights is None:
+            return cls(float(n_rows), float(n_rows))
+        return cls(float(weights.sum()), float(weights @ weights))
+
+    def __add__(self, other: "Weight") -> "Weight":
+        return Weight(self.total + other.total, self.squares + other.squares)
+
+    @property
+    def effective_size(self) -> float:
+        """Rows of equal weight that would say as much: the square of the sum over the squares.
+
+        References
+        ----------
+        Kish (1965), Survey Sampling, section 8.2.
+        """
+        return self.total / self.squares * self.total
+
+    @property
+    def degrees(self) -> float:
+        """What makes a variance of a scatter, without bias: n - 1 where there are no weights."""
+        return self.total - self.squares / self.total
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Mean, scatter and range of rows.
+
+    Rows of weight zero do not count. The mean of each piece is taken away from it before
+    anything is squared, so that a large offset costs no digit.
+
+    Parameters
+    ----------
+    weight : Weight
+    mean : array (n_features,)
+    scatter : array (n_features,) or (n_features, n_features)
+        ``sum_j w_j (x_j - mean)**2``, or that of the outer products.
+    low, high : array (n_features,)
+        Least and greatest values: rounding does not hide that a feature is constant.
+
+    References
+    ----------
+    Chan, Golub and LeVeque (1983), Algorithms for computing the sample variance, The American
+    Statistician 37(3), 242-247.
+    """
+
+    weight: Weight
+    mean: FloatArray
+    scatter: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+    @classmethod
+    def of(cls, values: FloatArray, weights: FloatArray | None, *, full: bool) -> "Moments | None":
+        """Moments of rows (rows, n_features), None if none counts; ``full`` for outer products."""
+        if weights is not None:
+            values, weights = values[weights > 0], weights[weights > 0]
+        if not len(values):
+            return None
+        shares = None if weights is None else weights / weights.sum()
+        # A row amid the others first: the mean of the differences then is exact to a digit or so.
+        mean = values[0] + np.average(values - values[0], axis=0, weights=shares)
+        centred = values - mean
+        weighted = centred if weights is None else centred * weights[:, None]
+        return cls(
+            Weight.of(len(values), weights),
+            mean,
+            weighted.T @ centred if full else np.einsum("ij,ij->j", weighted, centred),
+            values.min(axis=0),
+            values.max(axis=0),
+        )
+
+    def merge(self, other: "Moments") -> "Moments":
+        """Those of both sets of rows, which are disjoint."""
+        weight = self.weight + other.weight
+        share = other.weight.total / weight.total
+        apart = other.mean - self.mean
+        square = np.outer(apart, apart) if self.scatter.ndim == 2 else apart**2
+        return Moments(
+            weight,
+            self.mean + share * apart,
+            self.scatter + other.scatter + square * (share * self.weight.total),
+            np.minimum(self.low, other.low),
+            np.maximum(self.high, other.high),
+        )
+
+    def shifted(self, offset: FloatArray) -> "Moments":
+        """Those of the same rows with an offset added to each."""
+        return replace(
+            self, mean=self.mean + offset, low=self.low + offset, high=self.high + offset
+        )
+
+    @property
+    def covariance(self) -> FloatArray:
+        """Unbiased variances (n_features,) or covariance; zero for what is constant.
+
+        With weights as ``numpy.cov(aweights=...)`` and SciPy's ``gaussian_kde``.
+        """
+        result: FloatArray = self.scatter / self.weight.degrees
+        constant = self.low == self.high
+        result[constant] = 0.0
+        if result.ndim == 2:
+            result[:, constant] = 0.0
+        return result

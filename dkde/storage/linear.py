@@ -1,0 +1,106 @@
+"""Linear maps of rows: what a covariance or a projection makes of them as they are read.
+
+There is no constant term: densities depend on differences only, and what is taken away from
+the rows before is the reader's to say.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+
+
+class LinearMap(Protocol):
+    """A map from rows (rows, n_inputs) to rows (rows, n_features)."""
+
+    @property
+    def n_inputs(self) -> int: ...
+    @property
+    def n_features(self) -> int: ...
+    @property
+    def flops(self) -> int:
+        """Floating point operations for a row."""
+        ...
+
+    def apply(self, values: FloatArray) -> FloatArray: ...
+    def dense(self) -> FloatArray:
+        """The matrix (n_inputs, n_features) by which it multiplies."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Product:
+    """Rows times a matrix (n_inputs, n_features)."""
+
+    matrix: FloatArray
+
+    @property
+    def n_inputs(self) -> int:
+        return len(self.matrix)
+
+    @property
+    def n_features(self) -> int:
+        return int(self.matrix.shape[1])
+
+    @property
+    def flops(self) -> int:
+        return 2 * int(self.matrix.size)
+
+    def apply(self, values: FloatArray) -> FloatArray:
+        return values @ self.matrix
+
+    def dense(self) -> FloatArray:
+        return self.matrix
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """Some columns of the rows, each times its factor.
+
+    Parameters
+    ----------
+    n_inputs : int
+    columns : array (n_features,) of intp
+        In ascending order.
+    factors : array (n_features,)
+    """
+
+    n_inputs: int
+    columns: npt.NDArray[np.intp]
+    factors: FloatArray
+
+    @property
+    def n_features(self) -> int:
+        return len(self.columns)
+
+    @property
+    def flops(self) -> int:
+        return self.n_features
+
+    def apply(self, values: FloatArray) -> FloatArray:
+        if self.n_features < self.n_inputs:
+            values = values[:, self.columns]
+        scaled: FloatArray = values * self.factors
+        return scaled
+
+    def dense(self) -> FloatArray:
+        return self.apply(np.eye(self.n_inputs))
+
+    def undo(self, values: FloatArray) -> FloatArray:
+        """Rows (rows, n_features) back as rows (rows, n_inputs), zero in the other columns."""
+        rows = np.zeros((len(values), self.n_inputs))
+        rows[:, self.columns] = values / self.factors
+        return rows
+
+
+def chain(first: LinearMap | None, second: LinearMap) -> LinearMap:
+    """The one map that is as both, one after the other."""
+    return second if first is None else Product(second.apply(first.dense()))
+
+
+def content(linear: LinearMap | None) -> Any:
+    """All that tells a map from others, for a token."""
+    return None if linear is None else (linear.n_inputs, linear.dense())

@@ -1,0 +1,61 @@
+"""Samples as a data set: like any other, it can be shown, and scored under."""
+
+import os
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from dkde.storage.importers import SourceSplit
+from dkde.storage.importers.source import Array, array_batches
+from dkde.storage.placing import dkde_version, place_dataset
+from dkde.storage.rows import Rows
+
+
+def write_samples(
+    store: str | os.PathLike[str],
+    splits: Mapping[str, Array],
+    *,
+    like: Rows,
+    labels: Mapping[str, Array],
+    options: Mapping[str, Any],
+    extras: Mapping[str, Mapping[str, Array]],
+    overwrite: bool = False,
+) -> None:
+    """Write arrays (n_samples, n_features) as the splits of a data set.
+
+    Parameters
+    ----------
+    like : Rows
+        Whose picture shape they have, and that they are said to come from.
+    labels : mapping of name to array (n_samples,)
+        Of each split.
+    options : mapping
+        How they were made, JSON values.
+    extras : mapping of group to mapping of name to array
+        What else belongs to them.
+
+    Raises
+    ------
+    InputError, DataSetError
+    """
+    shapes = {(part.image_shape, part.layout) for part in like.parts}
+    shape, layout = shapes.pop() if len(shapes) == 1 else (None, None)
+    place_dataset(
+        store,
+        [
+            SourceSplit(
+                name, len(values), values.shape[1], values.dtype,
+                partial(array_batches, values), image_shape=shape, layout=layout, labels=labels,
+            )
+            for name, values in splits.items()
+        ],
+        attributes={
+            "source": like.label,
+            "source_format": "samples",
+            "source_checksum": None,
+            "import_options": dict(options),
+            "dkde_version": dkde_version(),
+        },
+        extras=extras,
+        overwrite=overwrite,
+    )  # fmt: skip
