@@ -17,6 +17,8 @@ from collections.abc import Callable
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from dkde.bandwidth_matrix import BandwidthMatrix
+from dkde.covariance import Covariance
 from dkde.engine.cluster import n_processors
 from dkde.engine.run import run, thread_pool
 from dkde.engine.work import Work
@@ -93,7 +95,8 @@ def main(arguments: list[str] | None = None) -> dict[tuple[str, int], float]:
     ratios = {}
     for precision in ("float64", "float32"):
         for grid in (BANDWIDTHS, [0.2]):
-            work = Options(precision=precision).work(side(q), side(t), np.array(grid))
+            matrix = BandwidthMatrix(np.array(grid), Covariance(t.rows.n_features))
+            work = Options(precision=precision).work(side(q), side(t), matrix)
             alone, engine = compare(work, options.repeats)
             ratios[precision, len(grid)] = engine / alone
             print(

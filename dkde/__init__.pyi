@@ -1,11 +1,16 @@
+from .density import log_density
 from .describing import describe
 from .engine.cluster import configured_scheduler, connect, measure_baseline
 from .errors import ClusterError, DataSetError, DkdeError, InputError, MemoryLimitError
+from .estimator import KernelDensity
+from .estimator_cv import KernelDensityCV
 from .files import check_place, write_whole
 from .numerics.bandwidth import parse_bandwidths
 from .planning import plan
-from .plot import check_picture, plot_pictures, plot_sweep
-from .scoring import log_density, score, sweep
+from .plot import check_picture, plot_pictures, plot_samples, plot_sweep
+from .sampling import sample
+from .scoring import score, sweep
+from .selection import cross_validate
 from .storage.dataset import open_dataset
 from .storage.importing import import_dataset
 from .storage.selectors import Catalog
@@ -16,11 +21,14 @@ __all__ = [
     "DataSetError",
     "DkdeError",
     "InputError",
+    "KernelDensity",
+    "KernelDensityCV",
     "MemoryLimitError",
     "check_picture",
     "check_place",
     "configured_scheduler",
     "connect",
+    "cross_validate",
     "describe",
     "import_dataset",
     "log_density",
@@ -29,7 +37,9 @@ __all__ = [
     "parse_bandwidths",
     "plan",
     "plot_pictures",
+    "plot_samples",
     "plot_sweep",
+    "sample",
     "score",
     "sweep",
     "write_whole",

@@ -11,6 +11,7 @@ from dkde.engine.provenance import describe_work, versions
 from dkde.engine.work import Work
 from dkde.errors import InputError
 from dkde.numerics.bandwidth import FloatArray
+from dkde.pca import PrincipalAxes
 from dkde.sides import Operand
 from dkde.statistics import summarise
 from dkde.storage.results import RESULT_FORMAT
@@ -26,6 +27,16 @@ def score_variables(values: FloatArray, n_features: int, dim: str) -> dict[str, 
             name: ("bandwidth", numbers, notes)
             for name, (numbers, notes) in summarise(values, n_features).items()
         },
+    }
+
+
+def pca_variables(axes: PrincipalAxes) -> dict[str, Any]:
+    """Dataset variables that hold a principal component analysis."""
+    share = {"total_variance": axes.total_variance}
+    return {
+        "pca_mean": ("feature", axes.mean),
+        "pca_components": (("component", "feature"), axes.components),
+        "pca_variance": ("component", axes.variances, share),
     }
 
 
@@ -46,6 +57,14 @@ _RESERVED = frozenset(
         "bits_per_dimension",
         "n_zero_density",
         "best_bandwidth",
+        "fold",
+        "held_out_in",
+        "fold_log_likelihood",
+        "mean_fold_log_likelihood",
+        "component",
+        "pca_mean",
+        "pca_components",
+        "pca_variance",
     }
 )
 
@@ -87,9 +106,11 @@ def coordinates_along(q: Operand, dim: str, prefix: str = "") -> dict[Any, Any]:
     return found
 
 
-def attributes(seconds: float, **works: Work) -> dict[str, Any]:
+def attributes(seconds: float, asked: dict[str, Any], **works: Work) -> dict[str, Any]:
+    """Attributes of a result: what was asked for, and what it comes from."""
     provenance = {
         "versions": versions(),
+        "options": asked,
         **{name: describe_work(work) for name, work in works.items()},
     }
     return {

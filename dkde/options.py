@@ -2,14 +2,15 @@
 
 from dataclasses import dataclass
 from numbers import Integral
+from typing import Any
 
+from dkde.bandwidth_matrix import BandwidthMatrix, find_bandwidth_matrix
 from dkde.engine.blocks import Task
 from dkde.engine.work import Work
 from dkde.errors import InputError
-from dkde.numerics.bandwidth import FloatArray
 from dkde.numerics.frame import Precision
 from dkde.numerics.kernels import get_kernel
-from dkde.numerics.metrics import get_metric
+from dkde.numerics.metrics import check_pair, get_metric
 from dkde.storage.rows import Side
 
 
@@ -19,6 +20,8 @@ class Options:
 
     Parameters
     ----------
+    covariance, singular
+        As for :func:`dkde.bandwidth_matrix.find_bandwidth_matrix`.
     block_rows, panel_rows : int, optional
         Query and training rows of a block, instead of the plan's own.
     """
@@ -26,18 +29,38 @@ class Options:
     kernel: str = "gaussian"
     metric: str = "euclidean"
     precision: str = "float64"
+    covariance: Any = "identity"
+    singular: str = "raise"
     block_rows: int | None = None
     panel_rows: int | None = None
 
-    def work(self, query: Side, train: Side, bandwidths: FloatArray) -> Work:
-        """The work of scoring query under train."""
+    def check(self) -> None:
+        """Refuse what cannot be used whatever the data are, before anything is read."""
+        check_pair(get_kernel(self.kernel), get_metric(self.metric))
+        _check_precision(self.precision)
+
+    def describe(self, bandwidth: Any) -> dict[str, Any]:
+        """What was asked for, ready for JSON."""
+        covariance = self.covariance if isinstance(self.covariance, str) else "given"
+        rule = {"bandwidth_rule": bandwidth} if isinstance(bandwidth, str) else {}
+        return {"covariance": covariance, "singular": self.singular, **rule}
+
+    def bandwidth_matrix(self, train: Side, bandwidth: Any) -> BandwidthMatrix:
+        """H for a training side, at all bandwidths or by a rule."""
+        self.check()
+        return find_bandwidth_matrix(train, bandwidth, self.covariance, self.singular)
+
+    def work(self, query: Side, train: Side, matrix: BandwidthMatrix) -> Work:
+        """The work of scoring query under train, both whitened."""
+        self.check()
         task = Task.between(
             query.rows,
             train.rows,
             kernel=get_kernel(self.kernel),
             metric=get_metric(self.metric),
-            bandwidths=bandwidths,
+            bandwidths=matrix.bandwidths,
             precision=_check_precision(self.precision),
+            log_volume=matrix.covariance.log_volume,
         )
         for name, rows in (("block_rows", self.block_rows), ("panel_rows", self.panel_rows)):
             if rows is not None and not (isinstance(rows, Integral) and rows >= 1):

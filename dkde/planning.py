@@ -1,5 +1,6 @@
 """What a piece of work would cost, without doing it."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy.typing as npt
@@ -9,7 +10,6 @@ from dkde.engine.cluster import active_client, measure_baseline, n_processors, p
 from dkde.engine.estimate import estimate_seconds
 from dkde.engine.fitness import check_limit
 from dkde.errors import InputError
-from dkde.numerics.bandwidth import check_bandwidths
 from dkde.options import Options
 from dkde.sides import catalog_of, operand, side
 from dkde.statistics import default_bandwidths
@@ -23,6 +23,8 @@ def plan(
     bandwidths: npt.ArrayLike | None = None,
     kernel: str = "gaussian",
     metric: str = "euclidean",
+    covariance: str | npt.ArrayLike = "identity",
+    singular: str = "raise",
     precision: str = "float64",
     source: str | Catalog | None = None,
     n_threads: int | None = None,
@@ -36,7 +38,9 @@ def plan(
 
     Parameters
     ----------
-    query, train, bandwidths, kernel, metric, precision, source, block_rows, panel_rows
+    query, train, bandwidths, kernel, metric, covariance, singular, precision, source
+        As for :func:`dkde.score`. A covariance is found, which reads the training rows.
+    block_rows, panel_rows
         As for :func:`dkde.score`; the plan is the one that it would follow. Bandwidths by
         default as for :func:`dkde.sweep`.
     n_threads : int, optional
@@ -80,9 +84,13 @@ def plan(
     catalog = catalog_of(source)
     q, t = operand(query, "query", catalog), operand(train, "train", catalog)
     check_same_features(q, t, "query")
-    grid = default_bandwidths(t.rows) if bandwidths is None else check_bandwidths(bandwidths)
-    options = Options(kernel, metric, precision, block_rows, panel_rows)
-    cut = options.work(side(q, role="query"), side(t), grid).plan
+    options = Options(kernel, metric, precision, covariance, singular, block_rows, panel_rows)
+    train_side = side(t)
+    matrix = options.bandwidth_matrix(train_side, 1.0 if bandwidths is None else bandwidths)
+    train_side = matrix.whiten(train_side)
+    if bandwidths is None:
+        matrix = replace(matrix, bandwidths=default_bandwidths(train_side.rows))
+    cut = options.work(matrix.whiten(side(q, role="query")), train_side, matrix).plan
     n_threads = n_threads or _available_threads()
     at_rest = measure_baseline(precision) if baseline or limit is not None else None
     blocks = cut.block_bytes * threads_per_worker + cut.resident_bytes

@@ -1,4 +1,4 @@
-"""Pictures: the curve of a sweep, and rows of a data set as they look.
+"""Pictures: the curve of a sweep, and rows and samples of a data set as they look.
 
 Figures are made without pyplot, so that nothing here depends on a display or touches the state
 of a session that plots too.
@@ -27,8 +27,8 @@ PICTURE_SUFFIXES = (".png",)
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 _BLUE, _ORANGE = "#0072B2", "#D55E00"
 _GREY = "0.4"
-# First words of the legend's entries.
-_ORDER = ["validation", "best", "test", "−∞:"]
+# How the legend's entries begin, in the order in which they are read.
+_ORDER = ("validation", "cross-validation", "leave one out", "best", "test", "−∞:")
 # A tiling is enlarged by whole numbers until about this wide, so that small pictures are seen.
 _WIDTH_PIXELS = 1000
 # Between pictures, a grey that neither black nor white backgrounds swallow.
@@ -36,20 +36,33 @@ _GAP = 112
 
 
 def check_picture(
-    path: str | os.PathLike[str], suffixes: tuple[str, ...] = FIGURE_SUFFIXES
+    path: str | os.PathLike[str],
+    suffixes: tuple[str, ...] = FIGURE_SUFFIXES,
+    *,
+    pictures: Rows | None = None,
 ) -> None:
     """Refuse a picture's path early, before hours of work.
+
+    Parameters
+    ----------
+    path : path
+    suffixes : tuple of str
+        Of the formats that can be written.
+    pictures : Rows, optional
+        What is to be drawn pixel for pixel.
 
     Raises
     ------
     InputError
-        When its suffix stands for no format that can be written.
+        When its suffix stands for no format that can be written, or the rows are no pictures.
     DataSetError
         When it is a folder, or its own folder is missing or may not be written to.
     """
     if Path(path).suffix.lower() not in suffixes:
         raise InputError(f"{path}: pictures are written as {' or '.join(suffixes)} files")
     check_place(path, "picture")
+    if pictures is not None:
+        _picture_shape(pictures)
 
 
 def plot_sweep(result: xr.Dataset, path: str | os.PathLike[str]) -> None:
@@ -60,7 +73,7 @@ def plot_sweep(result: xr.Dataset, path: str | os.PathLike[str]) -> None:
     Parameters
     ----------
     result : xarray.Dataset
-        From :func:`dkde.sweep`, or opened from its output.
+        From :func:`dkde.sweep` or :func:`dkde.cross_validate`, or opened from their output.
     path : path
         Ends in .png, .svg or .pdf; overwritten.
 
@@ -74,7 +87,10 @@ def plot_sweep(result: xr.Dataset, path: str | os.PathLike[str]) -> None:
     check_picture(path)
     missing = {"mean_log_likelihood", "standard_error", "best_bandwidth"} - set(result.variables)
     if missing:
-        raise InputError(f"the result has no {', '.join(sorted(missing))}; pass one of dkde.sweep")
+        raise InputError(
+            f"the result has no {', '.join(sorted(missing))}; pass one of dkde.sweep or "
+            "dkde.cross_validate"
+        )
     from matplotlib.figure import Figure  # slow to import
 
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
@@ -82,7 +98,7 @@ def plot_sweep(result: xr.Dataset, path: str | os.PathLike[str]) -> None:
     _draw_curve(axes, result)
     _draw_best(axes, result)
     _label_bandwidths(axes, np.asarray(result["bandwidth"].values, np.float64))
-    axes.set_xlabel("bandwidth (units of the data)")
+    axes.set_xlabel("bandwidth")  # without a covariance in units of the data, with one in none
     axes.set_ylabel("mean log-likelihood (nats per row)")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="0.9", linewidth=0.8)
@@ -127,18 +143,83 @@ def plot_pictures(
     check_picture(path, PICTURE_SUFFIXES)
     if rows < 1 or columns < 1:
         raise InputError(f"rows and columns are {rows} and {columns}; both are at least 1")
-    selected = (
-        pictures
-        if isinstance(pictures, Rows)
-        else operand(pictures, "show", catalog_of(source)).rows
-    )
+    selected = _selected(pictures, "show", catalog_of(source))
     n_shown = min(rows * columns, selected.n_rows)
-    values = _as_pixels(selected, selected.read(0, n_shown, decode=True))
-    tiled = _tile(values, ceil(n_shown / columns), min(columns, n_shown))
-    from matplotlib.image import imsave  # slow to import
-
-    _write(path, lambda file: imsave(file, tiled, format="png"))
+    values = selected.read(0, n_shown, decode=True)
+    pixels = _as_pixels(selected, values, _value_range(selected, values))
+    _write_tiled(path, pixels, min(columns, n_shown))
     return n_shown
+
+
+def plot_samples(
+    real: Any,
+    samples: Any,
+    path: str | os.PathLike[str],
+    *,
+    rows: int = 20,
+    columns: int = 11,
+    like: Any = None,
+    source: str | Catalog | None = None,
+) -> int:
+    """Tile real rows as pictures, and below a blank row samples of their density.
+
+    Parameters
+    ----------
+    real, samples : array (rows, features), str or Rows
+        As for :func:`dkde.log_density`. The samples' values are clipped to the range of those
+        of the real rows' data set, which goes from black to white.
+    path : path
+        Ends in .png; overwritten.
+    rows, columns : int
+        Of pictures, above and below each; fewer where there are not so many.
+    like : str or Rows, optional
+        Rows of the data set that the real ones are from, which say what shape and what range
+        they have; needed where the real ones are a bare array.
+    source : str or Catalog, optional
+        The data set that selectors without one refer to.
+
+    Returns
+    -------
+    int
+        How many samples are shown.
+
+    Raises
+    ------
+    InputError
+        For another suffix, a tiling of nothing, or rows that are no pictures of one shape.
+    DataSetError
+        When the source cannot be opened or the file not be written.
+
+    Examples
+    --------
+    >>> import dkde, os, tempfile
+    >>> samples = dkde.sample("train", 1.0, 44, source="digits", random_state=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "samples.png")
+    ...     dkde.plot_samples("train[:44]", samples, path, source="digits")
+    44
+    """
+    check_picture(path, PICTURE_SUFFIXES)
+    if rows < 1 or columns < 1:
+        raise InputError(f"rows and columns are {rows} and {columns}; both are at least 1")
+    catalog = catalog_of(source)
+    above, below = _selected(real, "real", catalog), _selected(samples, "samples", catalog)
+    model = above if like is None else _selected(like, "like", catalog)
+    widths = [side.n_features for side in (above, below, model)]
+    if len(set(widths)) > 1:
+        raise InputError(
+            f"the real rows have {widths[0]} features, the samples {widths[1]} and the rows that "
+            f"they are like {widths[2]}; all must be of one data set"
+        )
+    shown = [side.read(0, min(rows * columns, side.n_rows), decode=True) for side in (above, below)]
+    value_range = _value_range(model, shown[0])
+    pixels = [_as_pixels(model, values, value_range) for values in shown]
+    width = min(columns, max(map(len, pixels)))
+    # The rest of the last row of real ones, and a row.
+    n_blank = -len(pixels[0]) % width + width
+    blank = np.full((n_blank, *pixels[0].shape[1:]), _GAP, np.uint8)
+    _write_tiled(path, np.concatenate([pixels[0], blank, pixels[1]]), width)
+    return len(pixels[1])
 
 
 def _draw_curve(axes: Any, result: xr.Dataset) -> None:
@@ -152,7 +233,7 @@ def _draw_curve(axes: Any, result: xr.Dataset) -> None:
     finite = np.isfinite(mean)
     axes.errorbar(
         bandwidths[finite], mean[finite], np.nan_to_num(error[finite]),
-        color=_BLUE, marker="o", markersize=4, linewidth=1.4, capsize=2.5, label="validation",
+        color=_BLUE, marker="o", markersize=4, linewidth=1.4, capsize=2.5, label=_curve(result),
     )  # fmt: skip
     axes.set_xscale("log")
     zero = np.isneginf(mean)
@@ -162,6 +243,14 @@ def _draw_curve(axes: Any, result: xr.Dataset) -> None:
             transform=axes.get_xaxis_transform(), color=_GREY, clip_on=False,
             label="−∞: some rows have no density",
         )  # fmt: skip
+
+
+def _curve(result: xr.Dataset) -> str:
+    """Which rows the curve is of."""
+    folds = result.attrs.get("folds")
+    if folds is None:
+        return "validation"
+    return "leave one out" if folds == "loo" else f"cross-validation, {folds} folds"
 
 
 def _draw_best(axes: Any, result: xr.Dataset) -> None:
@@ -187,7 +276,10 @@ def _draw_best(axes: Any, result: xr.Dataset) -> None:
             axes.plot([], [], "D", color=_ORANGE, markerfacecolor="none", label=label)
     handles, labels = axes.get_legend_handles_labels()
     # Curve, best, test, as they are read: by itself matplotlib puts error bars last.
-    entries = sorted(zip(labels, handles, strict=True), key=lambda e: _ORDER.index(e[0].split()[0]))
+    entries = sorted(
+        zip(labels, handles, strict=True),
+        key=lambda entry: [entry[0].startswith(start) for start in _ORDER].index(True),
+    )
     axes.legend(
         [h for _, h in entries], [label for label, _ in entries], framealpha=1, edgecolor="none"
     )
@@ -220,8 +312,12 @@ def _label_bandwidths(axes: Any, bandwidths: npt.NDArray[np.float64]) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _as_pixels(selected: Rows, values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Rows as pictures (n, height, width, 3)."""
+def _selected(pictures: Any, role: str, catalog: Catalog) -> Rows:
+    return pictures if isinstance(pictures, Rows) else operand(pictures, role, catalog).rows
+
+
+def _picture_shape(selected: Rows) -> tuple[tuple[int, ...], str | None]:
+    """The shape that all rows have as pictures, and their layout."""
     shapes = {(part.image_shape, part.layout) for part in selected.parts}
     shape, layout = next(iter(shapes))
     if shape is None:
@@ -231,12 +327,20 @@ def _as_pixels(selected: Rows, values: npt.NDArray[Any]) -> npt.NDArray[np.uint8
         )
     if len(shapes) > 1:
         raise InputError(f"{selected.label}: pictures of several shapes; show one at a time")
+    return shape, layout
+
+
+def _as_pixels(
+    like: Rows, values: npt.NDArray[Any], value_range: tuple[float, float]
+) -> npt.NDArray[np.uint8]:
+    """Rows as pictures (n, height, width, 3) of the shape that some rows have."""
+    shape, layout = _picture_shape(like)
     pictures = values.reshape(len(values), *shape).astype(np.float64)
     if len(shape) == 2:
         pictures = pictures[..., None]
     elif layout == "CHW":
         pictures = np.moveaxis(pictures, 1, -1)
-    low, high = _value_range(selected, pictures)
+    low, high = value_range
     pictures = np.nan_to_num((pictures - low) / (high - low), nan=0.0)
     pixels = np.rint(255 * np.clip(pictures, 0, 1)).astype(np.uint8)
     # Two channels are grey with transparency, four are colours with it.
@@ -265,6 +369,13 @@ def _tile(pixels: npt.NDArray[np.uint8], rows: int, columns: int) -> npt.NDArray
         tiled[y : y + height - 1, x : x + width - 1] = picture
     scale = max(1, round(_WIDTH_PIXELS / tiled.shape[1]))
     return tiled.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+def _write_tiled(path: str | os.PathLike[str], pixels: npt.NDArray[np.uint8], columns: int) -> None:
+    from matplotlib.image import imsave  # slow to import
+
+    tiled = _tile(pixels, ceil(len(pixels) / columns), columns)
+    _write(path, lambda file: imsave(file, tiled, format="png"))
 
 
 def _write(path: str | os.PathLike[str], draw: Callable[[BytesIO], Any]) -> None:

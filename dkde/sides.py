@@ -94,8 +94,8 @@ def side(operand: Operand, weights: Any = None, groups: Any = None, *, role: str
         When there are not as many as rows, or the weights are no weights.
     """
     n_rows = operand.rows.n_rows
-    weight_source = None if weights is None else _vector(weights, f"{role} weights", n_rows)
-    group_source = None if groups is None else _vector(groups, f"{role} groups", n_rows)
+    weight_source = None if weights is None else vector(weights, f"{role} weights", n_rows)
+    group_source = None if groups is None else vector(groups, f"{role} groups", n_rows)
     if weight_source is not None and weight_source.dtype.kind not in "iufb":
         raise InputError(f"{role} weights must be real numbers, not {weight_source.dtype}")
     if group_source is not None and not np.can_cast(group_source.dtype, np.int64):
@@ -119,7 +119,7 @@ def _from_dataset(data: xr.DataTree | xr.Dataset, role: str) -> Operand:
         return given
     # A split of a data set, or a part of one: these two tell which of its rows are here.
     (part,) = given.rows.parts
-    source_row = _vector(dataset["source_row"], "source_row", len(part))
+    source_row = vector(dataset["source_row"], "source_row", len(part))
     part = replace(
         part, checksum=str(dataset.attrs["checksum"]), coordinates={"source_row": source_row}
     )
@@ -216,7 +216,14 @@ def _checked(array: Any, role: str) -> Any:
     return array
 
 
-def _vector(values: Any, what: str, n_rows: int) -> RowSource:
+def vector(values: Any, what: str, n_rows: int) -> RowSource:
+    """One number a row, from whatever a user may pass; ``what`` they are, for messages.
+
+    Raises
+    ------
+    InputError
+        When there are not as many as rows.
+    """
     if isinstance(values, xr.DataArray):
         values = values.data
     source: RowSource

@@ -62,12 +62,7 @@ def choose_best(bandwidths: FloatArray, means: FloatArray) -> float:
     >>> choose_best(np.array([1.0, 2.0, 4.0]), np.array([-np.inf, -3.0, -4.0]))
     2.0
     """
-    finite = np.isfinite(means)
-    if not finite.any():
-        raise InputError(
-            "no bandwidth gives every validation row a finite log-density; try larger ones"
-        )
-    best = float(bandwidths[np.where(finite, means, -np.inf).argmax()])
+    best = float(bandwidths[best_index(means)])
     edges = {bandwidths.min(): "least", bandwidths.max(): "greatest"}
     if len(bandwidths) > 1 and best in edges:
         warnings.warn(
@@ -76,6 +71,22 @@ def choose_best(bandwidths: FloatArray, means: FloatArray) -> float:
             stacklevel=3,
         )
     return best
+
+
+def best_index(means: FloatArray) -> int:
+    """Which mean is the highest finite one.
+
+    Raises
+    ------
+    InputError
+        When no mean is finite.
+    """
+    finite = np.isfinite(means)
+    if not finite.any():
+        raise InputError(
+            "no bandwidth gives every validation row a finite log-density; try larger ones"
+        )
+    return int(np.where(finite, means, -np.inf).argmax())
 
 
 def default_bandwidths(rows: Rows) -> FloatArray:

@@ -15,6 +15,8 @@ from distributed import Client, Future
 from zarr.storage import MemoryStore
 
 import dkde
+from dkde.bandwidth_matrix import BandwidthMatrix
+from dkde.covariance import Covariance
 from dkde.engine.cluster import active_client
 from dkde.engine.fitness import check_workers, warm_up
 from dkde.engine.graph import lazy_log_density
@@ -50,7 +52,7 @@ class TestNumbers:
         plain = Options(panel_rows=700).work(
             side(operand(query, "query", Catalog())),
             side(operand(train, "train", Catalog())),
-            np.array(H),
+            BandwidthMatrix(np.array(H), Covariance(6)),
         )
         here = plain.log_density(plain.block(plain.reference(), 0, p) for p in range(6))
         np.testing.assert_array_equal(there[:, : here.shape[1]], here)
@@ -93,7 +95,9 @@ class TestNumbers:
     def test_work_has_one_graph_with_a_client_and_without(self, client, arrays):
         query, train = arrays
         sides = [side(operand(rows, "query", Catalog())) for rows in (query, train)]
-        with_client = lazy_log_density(Options().work(*sides, np.array(H)))
+        with_client = lazy_log_density(
+            Options().work(*sides, BandwidthMatrix(np.array(H), Covariance(6)))
+        )
         graph = dict(with_client.__dask_graph__())
         assert not any(isinstance(value, Future) for value in graph.values())
         np.testing.assert_array_equal(
@@ -116,7 +120,9 @@ class TestInsideATask:
         assert active_client() is one_thread
         with thread_pool(1) as pool:
             sides = [side(operand(rows, "query", Catalog())) for rows in arrays]
-            here = run(Options().work(*sides, np.array([0.7])), pool)
+            here = run(
+                Options().work(*sides, BandwidthMatrix(np.array([0.7]), Covariance(6))), pool
+            )
         np.testing.assert_array_equal(there, here[0])
 
     def test_a_task_in_a_process_starts_no_threads(self, client, arrays):
@@ -158,7 +164,14 @@ class TestWordsForWhatCannotWork:
         # Opened here, and not there (any more), as on a machine that mounts other disks.
         (tmp_path / "a.npy").unlink()
         with pytest.raises(dkde.ClusterError, match=r"cannot see .*a\.npy; put it on storage"):
-            check_workers(client, Options().work(side(query), side(train), np.array([1.0])))
+            check_workers(
+                client,
+                Options().work(
+                    side(query),
+                    side(train),
+                    BandwidthMatrix(np.array([1.0]), Covariance(query.rows.n_features)),
+                ),
+            )
 
     def test_a_plan_over_the_memory_limit(self, client):
         wide = da.zeros((20_000, 20_000), chunks=(20_000, 20_000))
@@ -242,7 +255,7 @@ def test_memory_is_as_planned(large_store, form):
     work = Options().work(
         side(operand(query, "query", catalog)),
         side(operand(train, "train", catalog)),
-        np.array([1.0]),
+        BandwidthMatrix(np.array([1.0]), Covariance(64)),
     )
     # A fresh cluster: what earlier work left behind is no baseline.
     with dkde.connect(workers=2, memory_limit="600MB") as client:

@@ -296,7 +296,7 @@ class TestCoordinates:
     def test_names_that_the_result_needs_are_refused_before_any_work(
         self, sides, name, monkeypatch
     ):
-        monkeypatch.setattr("dkde.scoring.run", refuse_to_compute)
+        monkeypatch.setattr("dkde.density.run", refuse_to_compute)
         query = xr.DataArray(sides[0], dims=("s", "feature"), coords={name: ("s", range(40))})
         with pytest.raises(dkde.InputError, match=rf"coordinate '{name}'"):
             dkde.score(query, sides[1], H)
@@ -394,7 +394,7 @@ class TestSweep:
 
     def test_an_existing_output_is_refused_before_any_work(self, digits, tmp_path, monkeypatch):
         (tmp_path / "r.zarr").mkdir()
-        monkeypatch.setattr("dkde.scoring.run", refuse_to_compute)
+        monkeypatch.setattr("dkde.density.run", refuse_to_compute)
         with pytest.raises(dkde.DataSetError, match="is there already"):
             dkde.sweep(train="train", valid="valid", source=digits, output=tmp_path / "r.zarr")
 

@@ -1,0 +1,160 @@
+"""Log-densities of rows, in the form in which the rows come."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from dkde.checks import check_same_features
+from dkde.engine.cluster import active_client, pool_for
+from dkde.engine.fitness import check_workers
+from dkde.engine.graph import lazy_log_density
+from dkde.engine.run import Pool, Progress, run
+from dkde.engine.work import Work
+from dkde.errors import InputError
+from dkde.labelling import LOG_DENSITY
+from dkde.numerics.bandwidth import FloatArray
+from dkde.options import Options
+from dkde.sides import Operand, catalog_of, operand, side
+from dkde.storage.selectors import Catalog
+
+
+def log_density(
+    query: Any,
+    train: Any,
+    bandwidth: float | str | npt.ArrayLike,
+    *,
+    kernel: str = "gaussian",
+    metric: str = "euclidean",
+    covariance: str | npt.ArrayLike = "identity",
+    singular: str = "raise",
+    precision: str = "float64",
+    weights: Any = None,
+    groups: Any = None,
+    train_groups: Any = None,
+    source: str | Catalog | None = None,
+    block_rows: int | None = None,
+    panel_rows: int | None = None,
+) -> Any:
+    """Log-density of each query row under a kernel density estimate of the training rows.
+
+    Parameters
+    ----------
+    query, train : array (rows, features)
+        NumPy, Dask or xarray; a split of :func:`dkde.open_dataset`; a Zarr array (CF's
+        ``scale_factor`` and ``add_offset`` heeded); or a selector such as
+        ``"mnist.zarr::train[:10000]"``.
+    bandwidth : float, sequence of float, "scott" or "silverman"
+        h of the bandwidth matrix H = h² C; with the identity as C in units of the data. All of
+        a sequence come from one pass over the pairs. The rules' factors follow from the
+        (effective) number of training rows and the dimension.
+    kernel : {"gaussian", "tophat", "epanechnikov", "exponential", "linear", "cosine", \
+            "univariate_gaussian"}
+        The last is the one-dimensional Gaussian of the distance, whatever the dimension: no
+        density but in one dimension, and its scores compare with no other kernel's.
+    metric : {"euclidean", "manhattan", "chebyshev"}
+        The latter two for ``"univariate_gaussian"`` only: the others would not integrate to one.
+    covariance : {"identity", "diag", "full"}, array (features,) or (features, features)
+        C: the identity; the variances, or the covariance, of the training rows; scales of the
+        features, the roots of a diagonal C; or C itself, symmetric and positive definite.
+    singular : {"raise", "drop"}
+        Whether training rows that do not vary in all directions are refused for ``"diag"`` and
+        ``"full"``, or the density is one on the subspace in which they do.
+    precision : {"float64", "float32"}
+        float64 keeps within 1e-9 max(1, |log p|) of the exact value. float32 halves time and
+        memory; a row is then within about 1e-4 of its exponent, the mean of many closer.
+    weights : array (train rows,), optional
+        Non-negative, on any scale. Rows of weight zero do not count.
+    groups, train_groups : arrays of int, (query rows,) and (train rows,), optional
+        Pairs whose groups are equal do not count: with row numbers on both sides, this is
+        leave-one-out.
+    source : str or Catalog, optional
+        The data set that selectors without one refer to; a :class:`dkde.Catalog` is opened
+        once for several calls.
+    block_rows, panel_rows : int, optional
+        Query and training rows of a block. The plan chooses well; results differ in the
+        last bits only.
+
+    Returns
+    -------
+    array (rows,), or (bandwidth, rows) for a sequence of bandwidths
+        In nats. NumPy, computed now, for a NumPy query; for any other a lazy array of its
+        kind (an xarray.DataArray for a selector), with the dims and coordinates of its rows.
+        NaN for a query for which no pair counts.
+
+    Raises
+    ------
+    InputError
+        For sides, bandwidths or options that cannot be used.
+    DataSetError
+        For a selector whose source cannot be opened.
+
+    Examples
+    --------
+    >>> import dkde, numpy as np
+    >>> rows = np.array([[0.0], [1.0], [4.0]])
+    >>> dkde.log_density(rows, rows, 1.0).round(4)
+    array([-1.5433, -1.5366, -2.0062])
+    """
+    catalog = catalog_of(source)
+    q, t = operand(query, "query", catalog), operand(train, "train", catalog)
+    check_same_features(q, t, "query")
+    check_dims(q)
+    if (groups is None) != (train_groups is None):
+        raise InputError("groups and train_groups go together; one of them is missing")
+    options = Options(kernel, metric, precision, covariance, singular, block_rows, panel_rows)
+    query_side = side(q, groups=groups, role="query")
+    train_side = side(t, weights, train_groups)
+    matrix = options.bandwidth_matrix(train_side, bandwidth)
+    work = options.work(matrix.whiten(query_side), matrix.whiten(train_side), matrix)
+    return density_of(q, work, scalar=np.ndim(bandwidth) == 0)
+
+
+def check_dims(q: Operand) -> None:
+    """Refuse a query whose dims clash with those of log-densities.
+
+    Raises
+    ------
+    InputError
+    """
+    if "bandwidth" in {q.dim, *q.labels()}:
+        raise InputError("query has a dim or coordinate 'bandwidth', as the result does; rename it")
+
+
+def density_of(q: Operand, work: Work, *, scalar: bool) -> Any:
+    """Log-densities in the query's own form: NumPy now, anything else lazily.
+
+    Parameters
+    ----------
+    scalar : bool
+        Whether there is one bandwidth, and no dimension for it.
+    """
+    if q.form == "numpy":
+        with pool_for(work) as pool:
+            values = computed(work, pool)
+        return values[0] if scalar else values
+    client = active_client()
+    if client is not None:
+        check_workers(client, work)
+    lazy = lazy_log_density(work)
+    if q.form == "dask":
+        return lazy[0] if scalar else lazy
+    array = xr.DataArray(lazy, dims=("bandwidth", q.dim), name="log_density", attrs=LOG_DENSITY)
+    array = array.assign_coords(q.labels()).assign_coords(bandwidth=work.task.bandwidths)
+    return array.isel(bandwidth=0) if scalar else array
+
+
+def computed(work: Work, pool: Pool, progress: Progress | None = None) -> FloatArray:
+    """Log-densities (n_bandwidths, rows), now.
+
+    Raises
+    ------
+    InputError
+        When all weights are zero.
+    """
+    values = run(work, pool, progress)
+    if work.query.groups is None and np.isnan(values).any():
+        # Weights in memory were looked at before; lazy ones show only now.
+        raise InputError("all weights are zero; at least one row must count")
+    return values

@@ -1,0 +1,273 @@
+"""Kernel density estimation in scikit-learn's manner, for data of any size."""
+
+import os
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+import zarr
+from sklearn.base import BaseEstimator, DensityMixin
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from dkde.bandwidth_matrix import BandwidthMatrix
+from dkde.density import check_dims, computed, density_of
+from dkde.engine.cluster import pool_for
+from dkde.engine.work import Work
+from dkde.errors import InputError
+from dkde.numerics.bandwidth import FloatArray
+from dkde.numerics.kernels import get_kernel
+from dkde.options import Options
+from dkde.sampling import draw
+from dkde.sides import Operand, operand, side
+from dkde.storage.rows import Side
+from dkde.storage.selectors import Catalog
+
+# What is scored where it lies, and never made a NumPy array: scikit-learn's checks would do that.
+_LAZY = (da.Array, xr.DataArray, xr.Dataset, xr.DataTree, zarr.Array, str, os.PathLike)
+
+
+class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
+    """What fitted densities can do."""
+
+    kernel: str
+    metric: str
+    covariance: Any
+    singular: str
+    precision: str
+
+    bandwidth_: float
+    n_features_in_: int
+    _fitted: Options
+    _train: Side
+    _matrix: BandwidthMatrix
+
+    def score_samples(self, X: Any) -> Any:
+        """Log-density of each row.
+
+        Parameters
+        ----------
+        X : array (n_samples, n_features)
+            NumPy or what can be made it; Dask, xarray, a split of :func:`dkde.open_dataset`, a
+            Zarr array or a selector.
+
+        Returns
+        -------
+        array (n_samples,)
+            In nats: NumPy for NumPy, computed now; a lazy array of its kind for any other, with
+            dims and coordinates kept.
+
+        Raises
+        ------
+        InputError
+            For rows of another width, or values that are not finite.
+        """
+        query = self._query(X)
+        check_dims(query)
+        return density_of(query, self._work(query), scalar=True)
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Total log-likelihood of the rows, in nats, computed now.
+
+        Parameters
+        ----------
+        X : array (n_samples, n_features)
+            As for :meth:`score_samples`.
+        y : ignored
+        """
+        work = self._work(self._query(X))
+        with pool_for(work) as pool:
+            return float(computed(work, pool).sum())
+
+    def sample(
+        self,
+        n_samples: int = 1,
+        random_state: Any = None,
+        *,
+        covariance_scale: float = 1.0,
+        return_sources: bool = False,
+    ) -> Any:
+        """Draw new rows from the density.
+
+        Parameters
+        ----------
+        n_samples : int
+        random_state : int, numpy.random.RandomState or numpy.random.Generator, optional
+        covariance_scale : float
+            By what the bandwidth matrix H is multiplied for the noise.
+        return_sources : bool
+            Whether the training rows that the samples came from are returned too.
+
+        Returns
+        -------
+        array (n_samples, n_features)
+            And another of the same shape, if ``return_sources``.
+
+        Raises
+        ------
+        InputError
+            When the kernel is no density in so many dimensions.
+        """
+        check_is_fitted(self)
+        found = draw(
+            self._train,
+            self._matrix,
+            get_kernel(self._fitted.kernel),
+            n_samples,
+            random_state=random_state,
+            covariance_scale=covariance_scale,
+        )
+        return (found.values, found.sources) if return_sources else found.values
+
+    @property
+    def covariance_(self) -> FloatArray:
+        """C of the bandwidth matrix H = h² C, (n_features, n_features)."""
+        check_is_fitted(self)
+        return self._matrix.covariance.matrix
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_matrix")
+
+    def _options(self) -> Options:
+        """The parameters as they are now, if they go together."""
+        options = Options(self.kernel, self.metric, self.precision, self.covariance, self.singular)
+        options.check()
+        return options
+
+    def _training_side(self, X: Any, sample_weight: Any, min_rows: int = 1) -> tuple[Operand, Side]:
+        """The rows to fit, and the side that they make with their weights."""
+        if not isinstance(X, _LAZY):
+            X = validate_data(self, X, dtype="numeric", ensure_min_samples=min_rows)
+            if sample_weight is not None and not isinstance(sample_weight, _LAZY):
+                sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
+            train = operand(X, "X", Catalog())
+        else:
+            train = operand(X, "X", Catalog())
+            self.n_features_in_ = train.rows.n_features
+            names = _feature_names(X)
+            if names is not None:
+                self.feature_names_in_ = names
+            elif hasattr(self, "feature_names_in_"):
+                del self.feature_names_in_
+        return train, side(train, sample_weight)
+
+    def _query(self, X: Any) -> Operand:
+        check_is_fitted(self)
+        if not isinstance(X, _LAZY):
+            X = validate_data(self, X, dtype="numeric", reset=False)
+        query = operand(X, "X", Catalog())
+        if query.rows.n_features != self.n_features_in_:
+            raise InputError(
+                f"X has {query.rows.n_features} features, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features as input"
+            )
+        return query
+
+    def _work(self, query: Operand) -> Work:
+        matrix = self._matrix
+        sides = (matrix.whiten(side(query, role="query")), matrix.whiten(self._train))
+        return self._fitted.work(*sides, matrix)
+
+
+class KernelDensity(FittedDensity):
+    """Kernel density estimation, exact and at any scale.
+
+    Takes the place of ``sklearn.neighbors.KernelDensity``: in pipelines, grid searches and
+    clones.
+
+    Parameters
+    ----------
+    bandwidth : float, "scott" or "silverman"
+        h of the bandwidth matrix H = h² C, or the rule that it follows from the (effective)
+        number of rows and the dimension by.
+    kernel : {"gaussian", "tophat", "epanechnikov", "exponential", "linear", "cosine", \\
+            "univariate_gaussian"}
+        As for :func:`dkde.log_density`.
+    metric : {"euclidean", "manhattan", "chebyshev"}
+        The latter two for ``"univariate_gaussian"`` only.
+    covariance : {"identity", "diag", "full"}, array (n_features,) or (n_features, n_features)
+        C: the identity, which is what scikit-learn has; the variances of the rows; their
+        covariance, which is what SciPy has; scales of the features; or C itself.
+    singular : {"raise", "drop"}
+        Whether rows that do not vary in all directions are refused for ``"diag"`` and
+        ``"full"``, or the density is one on the subspace in which they do.
+    precision : {"float64", "float32"}
+        As for :func:`dkde.log_density`.
+
+    Attributes
+    ----------
+    bandwidth_ : float
+        h.
+    covariance_ : array (n_features, n_features)
+        C.
+    n_features_in_ : int
+    feature_names_in_ : array (n_features,) of str
+        If X had names for all of them.
+
+    References
+    ----------
+    Silverman (1986), Density Estimation for Statistics and Data Analysis.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dkde import KernelDensity
+    >>> rows = np.array([[0.0], [1.0], [4.0]])
+    >>> KernelDensity(bandwidth=1.0).fit(rows).score_samples(rows).round(4)
+    array([-1.5433, -1.5366, -2.0062])
+    """
+
+    def __init__(
+        self,
+        *,
+        bandwidth: float | str = 1.0,
+        kernel: str = "gaussian",
+        metric: str = "euclidean",
+        covariance: str | npt.ArrayLike = "identity",
+        singular: str = "raise",
+        precision: str = "float64",
+    ) -> None:
+        self.bandwidth = bandwidth
+        self.kernel = kernel
+        self.metric = metric
+        self.covariance = covariance
+        self.singular = singular
+        self.precision = precision
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "KernelDensity":
+        """Take the rows as those of the density; nothing is read but what a rule needs.
+
+        Parameters
+        ----------
+        X : array (n_samples, n_features)
+            As for :meth:`score_samples`. It is referred to and not copied.
+        y : ignored
+        sample_weight : array (n_samples,), optional
+            Non-negative, on any scale, NumPy or Dask. Rows of weight zero do not count.
+
+        Raises
+        ------
+        InputError
+        """
+        options = self._options()
+        _, train = self._training_side(X, sample_weight)
+        matrix = options.bandwidth_matrix(train, self.bandwidth)
+        if len(matrix.bandwidths) != 1:
+            raise InputError(
+                f"bandwidth is {len(matrix.bandwidths)} numbers; KernelDensity takes one, and "
+                "KernelDensityCV chooses among several"
+            )
+        self._fitted, self._train, self._matrix = options, train, matrix
+        self.bandwidth_ = float(matrix.bandwidths[0])
+        return self
+
+
+def _feature_names(X: Any) -> npt.NDArray[Any] | None:
+    """Names of all features, where xarray has them."""
+    if not isinstance(X, xr.DataArray | xr.Dataset):
+        return None
+    coordinate = X.coords.get("feature")
+    if coordinate is None or not all(isinstance(name, str) for name in coordinate.values.flat):
+        return None
+    return np.asarray(coordinate.values, object)

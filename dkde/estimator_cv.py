@@ -1,0 +1,142 @@
+"""The estimator that chooses its bandwidth, in scikit-learn's manner."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.model_selection import LeaveOneOut, check_cv
+
+from dkde.bandwidth_matrix import BandwidthMatrix
+from dkde.engine.cluster import pool_for
+from dkde.errors import InputError
+from dkde.estimator import FittedDensity
+from dkde.folds import Folds, fold_numbers, folds_of_splits
+from dkde.selection import Scored, Validation, validate
+
+# Beyond so many folds, cv_results_ has no array for each.
+_MAX_SPLITS = 100
+
+
+class KernelDensityCV(FittedDensity):
+    """Kernel density estimation whose bandwidth is chosen by cross-validation, in one pass.
+
+    What ``GridSearchCV`` does with a fit for each fold and bandwidth comes out of one pass over
+    the pairs of training rows.
+
+    Parameters
+    ----------
+    bandwidths : sequence of float, optional
+        By default a grid around the scale of the data.
+    cv : int, "loo", array (n_samples,) of int, or as scikit-learn has it
+        Folds, as for :func:`dkde.cross_validate`; or a splitter, or an iterable of splits, that
+        holds out each row once.
+    refine : bool
+        Go on from the grid's best to the continuous optimum near it, to 1e-4 relative.
+    kernel, metric, covariance, singular, precision
+        As for :class:`KernelDensity`. A covariance is found once, from all rows.
+
+    Attributes
+    ----------
+    bandwidth_ : float
+        That of the highest mean log-likelihood.
+    best_score_ : float
+        Mean over folds of the held-out rows' total log-likelihood at it, in nats.
+    cv_results_ : dict of str to array (n_bandwidths,)
+        ``param_bandwidth``, ``mean_test_score``, ``std_test_score``, ``rank_test_score`` and,
+        for at most 100 folds, ``split0_test_score``, ...: totals of folds, as ``GridSearchCV``
+        has them; ``mean_log_likelihood`` and ``standard_error`` of a row, in nats. With
+        ``refine`` the last entry is the optimum's.
+    covariance_, n_features_in_, feature_names_in_
+        As for :class:`KernelDensity`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dkde import KernelDensityCV
+    >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+    >>> KernelDensityCV(bandwidths=[0.1, 0.4, 1.6]).fit(rows).bandwidth_
+    0.4
+    """
+
+    def __init__(
+        self,
+        *,
+        bandwidths: npt.ArrayLike | None = None,
+        cv: Any = 5,
+        refine: bool = False,
+        kernel: str = "gaussian",
+        metric: str = "euclidean",
+        covariance: str | npt.ArrayLike = "identity",
+        singular: str = "raise",
+        precision: str = "float64",
+    ) -> None:
+        self.bandwidths = bandwidths
+        self.cv = cv
+        self.refine = refine
+        self.kernel = kernel
+        self.metric = metric
+        self.covariance = covariance
+        self.singular = singular
+        self.precision = precision
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "KernelDensityCV":
+        """Choose the bandwidth.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for :meth:`KernelDensity.fit`.
+
+        Raises
+        ------
+        InputError
+        """
+        options = self._options()
+        train, plain = self._training_side(X, sample_weight, min_rows=2)
+        numbers = self._folds(train.rows.n_rows)
+        validation = Validation.of(plain, numbers, self.bandwidths, options)
+        with pool_for(validation.work) as pool:
+            scored = validate(validation, pool, refine=self.refine)
+        self._fitted, self._train = options, plain
+        self.bandwidth_ = scored.best_bandwidth
+        self._matrix = BandwidthMatrix(
+            np.array([scored.best_bandwidth]), validation.matrix.covariance
+        )
+        self.cv_results_ = _cv_results(scored)
+        self.best_score_ = float(np.nanmax(self.cv_results_["mean_test_score"]))
+        return self
+
+    def _folds(self, n_rows: int) -> Folds:
+        if isinstance(self.cv, LeaveOneOut):  # whose splits are n times n numbers
+            return fold_numbers("loo", n_rows)
+        if isinstance(self.cv, str | int | np.integer | np.ndarray):
+            return fold_numbers(self.cv, n_rows)
+        try:
+            splitter = check_cv(self.cv)
+        except ValueError as error:
+            raise InputError(" ".join(str(error).split())) from error
+        return folds_of_splits(splitter.split(np.empty((n_rows, 1))), n_rows)
+
+
+def _cv_results(scored: Scored) -> dict[str, Any]:
+    totals = scored.fold_log_likelihood
+    figures = scored.variables()
+    with np.errstate(invalid="ignore"):  # folds of zero density
+        means, deviations = totals.mean(axis=0), totals.std(axis=0)
+    order = np.argsort(-means, kind="stable")
+    ranks = np.empty(len(means), np.int32)
+    ranks[order] = np.arange(1, len(means) + 1)
+    splits = {
+        f"split{i}_test_score": total
+        for i, total in enumerate(totals if len(totals) <= _MAX_SPLITS else [])
+    }
+    return {
+        "params": [{"bandwidth": float(h)} for h in scored.bandwidths],
+        "param_bandwidth": scored.bandwidths,
+        **splits,
+        "mean_test_score": means,
+        "std_test_score": deviations,
+        "rank_test_score": ranks,
+        "mean_log_likelihood": figures["mean_log_likelihood"][1],
+        "standard_error": figures["standard_error"][1],
+    }

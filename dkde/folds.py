@@ -1,0 +1,97 @@
+"""Folds: which rows are held out together, as one number a row."""
+
+from collections.abc import Iterable
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.model_selection import KFold
+
+from dkde.errors import InputError
+
+Folds = npt.NDArray[np.int64]
+
+
+def fold_numbers(
+    folds: int | str | npt.ArrayLike,
+    n_rows: int,
+    *,
+    shuffle: bool = False,
+    random_state: Any = None,
+) -> Folds:
+    """The fold of each row.
+
+    Parameters
+    ----------
+    folds : int, "loo" or array (n_rows,) of int
+        How many folds of rows that follow each other, as scikit-learn's ``KFold``; a fold for
+        each row; or the fold of each row.
+    shuffle, random_state
+        As for ``KFold``: rows are put into folds at random.
+
+    Raises
+    ------
+    InputError
+    """
+    if isinstance(folds, str):
+        if folds != "loo":
+            raise InputError(f'folds is {folds!r}; give a number of folds, "loo", or each row\'s')
+        if n_rows < 2:
+            raise InputError(f"there is {n_rows} row to leave out, and none to score it under")
+        return np.arange(n_rows, dtype=np.int64)
+    if isinstance(folds, Integral):
+        return _k_folds(int(folds), n_rows, shuffle, random_state)
+    return _given(folds, n_rows)
+
+
+def folds_of_splits(splits: Iterable[tuple[Any, Any]], n_rows: int) -> Folds:
+    """The fold of each row from pairs of (training rows, held-out rows), as scikit-learn's
+    splitters yield them.
+
+    Raises
+    ------
+    InputError
+        When some row is held out never or twice, or the training rows are not all others: one
+        pass cannot do that.
+    """
+    numbers = np.full(n_rows, -1, np.int64)
+    for fold, (train, held_out) in enumerate(splits):
+        if (numbers[held_out] >= 0).any():
+            raise InputError(f"cv holds out rows of split {fold} twice; each is held out once")
+        numbers[held_out] = fold
+        others = np.ones(n_rows, bool)
+        others[held_out] = False
+        if not np.array_equal(np.flatnonzero(others), np.unique(train)):
+            raise InputError(
+                f"split {fold} of cv does not train on all rows that it does not hold out; "
+                "use scikit-learn's GridSearchCV for such splits"
+            )
+    if (numbers < 0).any():
+        row = int((numbers < 0).argmax())
+        raise InputError(f"cv never holds out row {row}; each row is held out once")
+    return numbers
+
+
+def _k_folds(n_folds: int, n_rows: int, shuffle: bool, random_state: Any) -> Folds:
+    if n_folds < 2:
+        raise InputError(f"folds is {n_folds}; at least two are needed")
+    if n_rows < n_folds:
+        raise InputError(f"there are {n_rows} rows and {n_folds} folds; take fewer folds")
+    try:
+        splitter = KFold(n_folds, shuffle=shuffle, random_state=random_state)
+    except (ValueError, TypeError) as error:
+        raise InputError(" ".join(str(error).split())) from error
+    return folds_of_splits(splitter.split(np.empty(n_rows)), n_rows)
+
+
+def _given(folds: Any, n_rows: int) -> Folds:
+    numbers = np.asarray(folds)
+    if numbers.shape != (n_rows,) or numbers.dtype.kind not in "iu":
+        raise InputError(
+            f"folds is of shape {numbers.shape} and dtype {numbers.dtype}; give a number of folds, "
+            f'"loo", or one integer for each of {n_rows} rows'
+        )
+    if len(np.unique(numbers)) < 2:
+        raise InputError("folds puts all rows into one fold; at least two are needed")
+    return numbers.astype(np.int64)
