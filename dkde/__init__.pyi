@@ -1,3 +1,4 @@
+from .covariance import read_covariance
 from .density import log_density
 from .describing import describe
 from .engine.cluster import configured_scheduler, connect, measure_baseline
@@ -6,8 +7,9 @@ from .estimator import KernelDensity
 from .estimator_cv import KernelDensityCV
 from .files import check_place, write_whole
 from .numerics.bandwidth import parse_bandwidths
+from .pictures import check_picture, plot_pictures, plot_samples
 from .planning import plan
-from .plot import check_picture, plot_pictures, plot_samples, plot_sweep
+from .plot import plot_sweep
 from .sampling import sample
 from .scoring import score, sweep
 from .selection import cross_validate
@@ -39,6 +41,7 @@ __all__ = [
     "plot_pictures",
     "plot_samples",
     "plot_sweep",
+    "read_covariance",
     "sample",
     "score",
     "sweep",

@@ -1,5 +1,6 @@
 """C of the bandwidth matrix H = h**2 C: as users say it, and as a map to where it is 1."""
 
+import os
 import warnings
 from dataclasses import dataclass, replace
 from typing import Any
@@ -69,6 +70,24 @@ class Covariance:
         if isinstance(self.linear, Scaling):
             return self.linear.undo(noise)
         return noise if self.root is None else noise @ self.root.T
+
+
+def read_covariance(path: str | os.PathLike[str]) -> FloatArray:
+    """A vector of scales, or a matrix, from a ``.npy`` file.
+
+    Raises
+    ------
+    InputError
+        When there is none in it.
+    """
+    try:
+        with open(path, "rb") as file:
+            return _as_array(np.lib.format.read_array(file, allow_pickle=False))
+    except (OSError, ValueError, EOFError) as error:
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split())
+        raise InputError(
+            f"{path}: cannot be read as a .npy file of scales or of a matrix ({reason[:200]})"
+        ) from error
 
 
 def find_covariance(train: Side, covariance: Any, singular: str) -> Covariance:

@@ -80,9 +80,9 @@ def _k_folds(n_folds: int, n_rows: int, shuffle: bool, random_state: Any) -> Fol
         raise InputError(f"there are {n_rows} rows and {n_folds} folds; take fewer folds")
     try:
         splitter = KFold(n_folds, shuffle=shuffle, random_state=random_state)
+        return folds_of_splits(splitter.split(np.empty(n_rows)), n_rows)
     except (ValueError, TypeError) as error:
         raise InputError(" ".join(str(error).split())) from error
-    return folds_of_splits(splitter.split(np.empty(n_rows)), n_rows)
 
 
 def _given(folds: Any, n_rows: int) -> Folds:

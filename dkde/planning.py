@@ -111,7 +111,7 @@ def plan(
         "resident_bytes": cut.resident_bytes,
         "peak_bytes_per_worker": None if at_rest is None else at_rest + blocks,
         "threads": n_threads,
-        "seconds": estimate_seconds(cut, n_threads),
+        "seconds": estimate_seconds(cut, n_threads, kernel, metric),
     }
 
 

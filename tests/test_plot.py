@@ -101,6 +101,20 @@ class TestSweep:
         x = drawn(result).get_lines()[0].get_xdata()
         assert (np.diff(x) > 0).all()
 
+    def test_a_cross_validation(self, drawn, tmp_path):
+        options = {"source": "digits", "pca": 5, "output": tmp_path / "s.zarr", "overwrite": True}
+        for folds, label in ((4, "cross-validation, 4 folds"), ("loo", "leave one out")):
+            result = dkde.cross_validate("valid", [4, 1, 2, 8], folds=folds, refine=True, **options)
+            stored = xr.open_zarr(tmp_path / "s.zarr")
+            for each in (result, stored):
+                axes = drawn(each)
+                assert legend(axes)[0] == label
+                best = float(result.best_bandwidth)
+                assert best not in (1, 2, 4, 8)
+                assert legend(axes)[1].startswith(f"best at {best:g}: ")
+                curve = axes.get_lines()[0].get_xdata()
+                np.testing.assert_array_equal(curve, np.sort([1, 2, 4, 8, best]))
+
     @pytest.mark.parametrize("suffix", ["png", "svg", "pdf", "PNG"])
     def test_formats(self, tmp_path, suffix):
         path = tmp_path / f"s.{suffix}"
@@ -207,3 +221,71 @@ class TestPictures:
         with pytest.raises(dkde.InputError, match="several shapes"):
             dkde.plot_pictures(f"train + {tmp_path / 'y.npy'}", path, source="digits")
         assert not path.exists()
+
+
+class TestSamples:
+    def draw(self, folder, real, samples, **options):
+        path = folder / "p.png"
+        assert dkde.plot_samples(real, samples, path, **options) == len(samples)
+        return path
+
+    def test_real_rows_a_blank_row_and_samples(self, tmp_path):
+        rng = np.random.default_rng(0)
+        pictures = rng.integers(0, 256, (9, 5, 4), dtype=np.uint8)
+        pictures[8, 0, :2] = 0, 255
+        source = save_pictures(tmp_path, pictures, image_shape=(5, 4), scale=1 / 256)
+        samples = rng.integers(0, 256, (4, 20)) / 256
+        path = self.draw(tmp_path, "train[:5]", samples, columns=3, source=source)
+        tiled = read(path, round(1000 / 16))
+        # Two rows of real ones, a blank one, and two of samples.
+        assert tiled.shape == (5 * 6 + 1, 3 * 5 + 1, 3)
+        np.testing.assert_array_equal(tiled[1:6, 6:10, 0], pictures[1])
+        np.testing.assert_array_equal(tiled[7:12, 6:10, 0], pictures[4])
+        assert (tiled[7:12, 11:] == GAP).all()
+        assert (tiled[12:19] == GAP).all()
+        below = np.rint(samples.reshape(-1, 5, 4) * 256)
+        np.testing.assert_array_equal(tiled[19:24, 11:15, 0], below[2])
+        np.testing.assert_array_equal(tiled[25:30, 1:5, 0], below[3])
+        assert (tiled[25:30, 6:] == GAP).all()
+
+    def test_arrays_are_like_rows_and_values_are_clipped(self, tmp_path):
+        pictures = np.array([[0, 100], [50, 200]], np.uint8).reshape(2, 1, 2)
+        source = save_pictures(tmp_path, pictures, image_shape=(1, 2))
+        real, samples = np.array([[100.0, 150.0]]), np.array([[-70.0, 300.0], [np.nan, 200.0]])
+        path = self.draw(tmp_path, real, samples, like="train", source=source)
+        tiled = read(path, round(1000 / 7))
+        assert tiled.shape == (7, 7, 3)  # no wider than there are samples
+        assert tiled[1, 1:3, 0].tolist() == [128, 191]
+        assert tiled[5, [1, 2, 4, 5], 0].tolist() == [0, 255, 0, 255]
+
+    def test_colours(self, tmp_path):
+        pictures = np.random.default_rng(1).integers(0, 256, (4, 3, 6, 5), dtype=np.uint8)
+        pictures[0, 0, 0, :2] = 0, 255
+        source = save_pictures(tmp_path, pictures, image_shape=(3, 6, 5), layout="CHW")
+        path = self.draw(tmp_path, "train", pictures.reshape(4, -1), columns=4, source=source)
+        tiled = read(path, round(1000 / 25))
+        np.testing.assert_array_equal(tiled[:8], tiled[14:])
+        np.testing.assert_array_equal(tiled[1:7, 7:12], np.moveaxis(pictures[1], 0, -1))
+
+    def test_so_many_rows_of_each(self, tmp_path):
+        path = tmp_path / "p.png"
+        n = dkde.plot_samples("train", "valid", path, rows=2, columns=3, source="digits")
+        assert n == 6
+        assert read(path, round(1000 / 28)).shape == (5 * 9 + 1, 3 * 9 + 1, 3)
+
+    def test_refused(self, tmp_path):
+        path, samples = tmp_path / "p.png", np.zeros((2, 64))
+        with pytest.raises(dkde.InputError, match=r"written as \.png files"):
+            dkde.plot_samples("train", samples, tmp_path / "p.svg", source="digits")
+        with pytest.raises(dkde.InputError, match="both are at least 1"):
+            dkde.plot_samples("train", samples, path, columns=0, source="digits")
+        with pytest.raises(dkde.InputError, match="not known to be pictures"):
+            dkde.plot_samples(samples, samples, path)
+        with pytest.raises(dkde.InputError, match="have 64 features, the samples 63 and"):
+            dkde.plot_samples("train", samples[:, 1:], path, source="digits")
+        assert not path.exists()
+        rows = dkde.Catalog("digits").rows("train")
+        dkde.check_picture(path, pictures=rows)
+        np.save(tmp_path / "x.npy", np.zeros((3, 4)))
+        with pytest.raises(dkde.InputError, match="--image-shape"):
+            dkde.check_picture(path, pictures=dkde.Catalog(str(tmp_path / "x.npy")).rows("train"))

@@ -4,8 +4,9 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import click
 
@@ -39,6 +40,37 @@ def compute(where: Where, estimate: Callable[[], float]) -> Iterator[None]:
         click.echo(f"This will take about {duration(seconds)}", err=True)
     with _connected(where):
         yield
+
+
+def estimated_seconds(
+    catalog: Any,
+    *,
+    query: str,
+    train: str,
+    bandwidths: Any,
+    density: Mapping[str, Any],
+    n_features: int | None = None,
+) -> float:
+    """What scoring one side under the other would take, on all processors of this machine.
+
+    Parameters
+    ----------
+    n_features : int, optional
+        What is left of them, if not all are.
+    """
+    import dkde
+
+    # A covariance changes next to nothing, and to find it takes a pass over the rows.
+    cheap = {**density, "covariance": "identity"}
+    cost = dkde.plan(
+        query=query, train=train, bandwidths=bandwidths, source=catalog, baseline=False, **cheap
+    )
+    seconds = float(cost["seconds"])
+    if n_features is not None:
+        # A feature of a pair is a multiplication and an addition.
+        saved = 2 * (catalog.rows(train).n_features - n_features) * cost["pairs"]
+        seconds *= min(1 - saved / cost["flops"], 1.0)
+    return seconds
 
 
 @contextmanager

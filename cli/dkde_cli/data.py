@@ -86,7 +86,8 @@ def info(store: str, as_json: bool) -> None:
     source_checksum = described.pop("source_checksum")
     known = {name.replace("_", " "): str(text) for name, text in described.items() if text}
     if options:
-        known["import options"] = ", ".join(f"{name} {value}" for name, value in options.items())
+        made = "drawn with" if described["source_format"] == "samples" else "import options"
+        known[made] = ", ".join(f"{name} {value}" for name, value in options.items())
     cells = {name: _split_cells(split) for name, split in splits.items()}
     shared = {
         column: text

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -63,6 +64,10 @@ class Group(click.Group):
         with _usage_in_a_line(), _output_failure_in_a_line():
             return super().make_context(*args, **kwargs)
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order in which commands were added, which is that of a workflow."""
+        return list(self.commands)
+
     def invoke(self, ctx: click.Context) -> Any:
         with _usage_in_a_line(), _output_failure_in_a_line(), _warnings_in_a_line():
             try:
@@ -103,12 +108,25 @@ def _fail(error: Exception) -> NoReturn:
     from dkde import DkdeError
 
     if isinstance(error, DkdeError):
-        raise Refusal(str(error)) from error
+        raise Refusal(_as_options(str(error))) from error
     if isinstance(error, OSError):
         raise error
     raise Defect(
         f"{type(error).__name__}: {error} (a defect of dkde; --debug shows where)"
     ) from error
+
+
+def _as_options(text: str) -> str:
+    """A message whose advice is for the command line, not for Python.
+
+    Examples
+    --------
+    >>> _as_options('use singular="drop" to leave them out')
+    'use --singular drop to leave them out'
+    """
+    return re.sub(
+        r'\b([a-z_]+)="(\w+)"', lambda found: f"--{found[1].replace('_', '-')} {found[2]}", text
+    )
 
 
 def _is_closed_pipe(error: BaseException) -> bool:

@@ -5,9 +5,11 @@ import sys
 
 import click
 
+from dkde_cli.cv import cv
 from dkde_cli.data import import_, info, show
 from dkde_cli.group import INTERRUPTED, Group, debug_option
 from dkde_cli.plan import plan
+from dkde_cli.sample import sample
 from dkde_cli.score import score
 from dkde_cli.sweep import sweep
 
@@ -30,7 +32,7 @@ def cli(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for command in (import_, info, show, plan, sweep, score):
+for command in (import_, info, show, plan, sweep, cv, score, sample):
     cli.add_command(command)
 
 

@@ -3,14 +3,27 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+RULES = ("scott", "silverman")
+KERNELS = (
+    "gaussian", "tophat", "epanechnikov", "exponential", "linear", "cosine", "univariate_gaussian",
+)  # fmt: skip
+METRICS = ("euclidean", "manhattan", "chebyshev")
+COVARIANCES = ("identity", "diag", "full")
+SINGULAR = ("raise", "drop")
+
+# Of numpy.random.RandomState.
+_MAX_SEED = 2**32 - 1
+
 BANDWIDTHS_HELP = (
-    "A list, 0.05,0.1,0.2, or a grid: logspace:-1:1:20, geomspace:0.05:2:12, linspace:1:5:9."
+    "A list, 0.05,0.1,0.2, or a grid: logspace:-1:1:20, geomspace:0.05:2:12, linspace:1:5:9; "
+    "or one by a rule: scott, silverman."
 )
 SELECTOR_HELP = (
     "Rows are chosen by selectors, [SOURCE::]SPLIT[a:b], several joined by +. SOURCE is a data "
@@ -103,15 +116,85 @@ def bandwidths_option(command: Command) -> Command:
     )(command)
 
 
-def precision_option(command: Command) -> Command:
-    """Add ``--precision``."""
-    return click.option(
+_DENSITY = {
+    "kernel": click.option(
+        "--kernel",
+        type=click.Choice(KERNELS),
+        default="gaussian",
+        show_default=True,
+        help="The shape of the bump on each training row; univariate_gaussian is no density but "
+        "in one dimension.",
+    ),
+    "metric": click.option(
+        "--metric",
+        type=click.Choice(METRICS),
+        default="euclidean",
+        show_default=True,
+        help="What distance is; manhattan and chebyshev with the kernel univariate_gaussian only.",
+    ),
+    "covariance": click.option(
+        "--covariance",
+        default="identity",
+        show_default=True,
+        metavar="C",
+        help="C of the bandwidth matrix h² C: identity; diag, the variances of the training rows; "
+        "full, their covariance; or a .npy file of scales, one a feature, or of a matrix.",
+    ),
+    "singular": click.option(
+        "--singular",
+        type=click.Choice(SINGULAR),
+        default="raise",
+        show_default=True,
+        help="With diag or full, if the training rows do not vary in all directions: refuse them, "
+        "or drop the other directions.",
+    ),
+    "precision": click.option(
         "--precision",
         type=click.Choice(["float64", "float32"]),
         default="float64",
         show_default=True,
         help="float32 takes half the time and memory, for errors of about 1e-6 relative.",
+    ),
+}
+
+
+def density_options(*names: str) -> Callable[[Command], Command]:
+    """Add the options that say what density it is; the command gets them as ``density``.
+
+    Parameters
+    ----------
+    names : str
+        Of the options; all of them by default.
+    """
+    added = names or tuple(_DENSITY)
+
+    def add(command: Command) -> Command:
+        @wraps(command)
+        def gathered(**values: Any) -> Any:
+            density = {name: values.pop(name) for name in added}
+            density["covariance"] = parse_covariance(density["covariance"])
+            return command(density=density, **values)
+
+        for name in reversed(added):
+            gathered = _DENSITY[name](gathered)
+        return gathered  # type: ignore[return-value]
+
+    return add
+
+
+def pca_option(command: Command) -> Command:
+    """Add ``--pca``."""
+    return click.option(
+        "--pca",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Take so many principal components of the training rows for the rows.",
     )(command)
+
+
+def seed_option(help: str) -> Callable[[Command], Command]:
+    """Add ``--seed``."""
+    return click.option("--seed", type=click.IntRange(0, _MAX_SEED), metavar="N", help=help)
 
 
 def output_options(command: Command) -> Command:
@@ -143,21 +226,60 @@ def json_option(command: Command) -> Command:
 
 
 def parse_bandwidths(text: str | None, option: str = "--bandwidths") -> Any:
-    """Bandwidths from an option's text; None where there is none.
+    """Bandwidths from an option's text, or the rule that it names; None where there is none.
 
     Raises
     ------
     InputError
         That names the option.
     """
-    if text is None:
-        return None
+    if text is None or text in RULES:
+        return text
     import dkde
 
     try:
         return dkde.parse_bandwidths(text)
     except dkde.InputError as error:
         raise dkde.InputError(f"{option}: {error}") from error
+
+
+def parse_bandwidth(text: str) -> Any:
+    """The one bandwidth of ``--bandwidth``, or the rule that it names.
+
+    Raises
+    ------
+    InputError
+    """
+    if text in RULES:
+        return text
+    import dkde
+
+    try:
+        float(text)
+    except ValueError:
+        raise dkde.InputError(
+            f"--bandwidth {text!r} is not one number; write 0.2, or {' or '.join(RULES)}"
+        ) from None
+    return float(parse_bandwidths(text, "--bandwidth")[0])
+
+
+def parse_covariance(text: str) -> Any:
+    """What ``--covariance`` names: one of the words, or the numbers in a file.
+
+    Raises
+    ------
+    InputError
+    """
+    if text in COVARIANCES:
+        return text
+    import dkde
+
+    if not Path(text).exists():
+        raise dkde.InputError(
+            f"--covariance {text}: there is no such file, and it is none of "
+            f"{', '.join(COVARIANCES)}"
+        )
+    return dkde.read_covariance(text)
 
 
 def parse_image_shape(text: str | None) -> tuple[int, ...] | None:

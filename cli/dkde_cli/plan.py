@@ -12,9 +12,9 @@ from dkde_cli.options import (
     Where,
     bandwidths_option,
     data_argument,
+    density_options,
     json_option,
     parse_bandwidths,
-    precision_option,
     train_option,
     where_options,
 )
@@ -34,7 +34,7 @@ from dkde_cli.sides import default_split
     help="The rows to be scored; by default DATA's split valid.",
 )
 @bandwidths_option
-@precision_option
+@density_options()
 @json_option
 @where_options
 def plan(
@@ -42,7 +42,7 @@ def plan(
     train: str | None,
     query: str | None,
     bandwidths: str | None,
-    precision: str,
+    density: dict[str, Any],
     as_json: bool,
     where: Where,
 ) -> None:
@@ -65,11 +65,11 @@ def plan(
             query=query,
             train=train,
             bandwidths=grid,
-            precision=precision,
             source=catalog,
             n_threads=None if where.workers is None else where.workers * threads_per_worker,
             threads_per_worker=threads_per_worker,
             memory_limit=where.memory_limit,
+            **density,
         )
     if as_json:
         print_json(cost)

@@ -26,7 +26,8 @@ def progress(unit: str) -> Iterator[Update]:
     Yields
     ------
     callable
-        To be called with (stage, done, total); a new stage gets a bar of its own.
+        To be called with (stage, done, total); a new stage gets a bar of its own, and one
+        that begins anew has it from its start.
     """
     if sys.stderr.isatty():
         with _bars(unit) as update:
@@ -66,10 +67,14 @@ def _bars(unit: str) -> Iterator[Update]:
         speed_estimate_period=120,
     )
     tasks: dict[str, TaskID] = {}
+    last: dict[str, int] = {}
 
     def update(stage: str, done: int, total: int) -> None:
         if stage not in tasks:
             tasks[stage] = bars.add_task(stage, total=total)
+        elif done <= last.get(stage, 0):
+            bars.reset(tasks[stage], total=total)
+        last[stage] = done
         bars.update(tasks[stage], completed=done)
 
     with bars:
@@ -91,11 +96,13 @@ class Lines:
         self._clock = clock
         self._start = self._last = clock()
         self._stage: str | None = None
+        self._done = 0
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         now = self._clock()
-        if stage != self._stage:
-            self._stage, self._start = stage, now if self._stage is not None else self._start
+        if self._stage is not None and (stage != self._stage or done < self._done):
+            self._start = now
+        self._stage, self._done = stage, done
         if now - self._last < _LINE_SECONDS or done == 0:
             return
         self._last = now
@@ -110,6 +117,8 @@ class Lines:
 
 def stages(update: Update, *names: str) -> Callable[[int, int], None]:
     """For work that reports (done, total) only: a new stage where the count starts again.
+
+    The last one begins anew as often as the count does.
 
     Parameters
     ----------

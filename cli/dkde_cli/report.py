@@ -11,16 +11,19 @@ import click
 
 FIGURES = ("mean_log_likelihood", "standard_error", "bits_per_dimension", "n_zero_density")
 CSV_COLUMNS = ("split", "bandwidth", "n", *FIGURES)
+# What a cross-validation has beside: totals of nats, as scikit-learn's scores are.
+FOLD_TOTAL = "mean_fold_log_likelihood"
 
 Row = dict[str, Any]
 
 
 def figures(result: Any) -> list[Row]:
-    """A row of figures for each bandwidth of a result of ``dkde.sweep`` or ``dkde.score``."""
-    columns = {name: result[name].values.tolist() for name in ("bandwidth", *FIGURES)}
+    """A row of figures for each bandwidth of a result."""
+    names = [*FIGURES, *([FOLD_TOTAL] if FOLD_TOTAL in result else [])]
+    columns = {name: result[name].values.tolist() for name in ("bandwidth", *names)}
     n_rows = int(result.sizes["sample"])
     return [
-        {"bandwidth": bandwidth, "n": n_rows, **{name: columns[name][i] for name in FIGURES}}
+        {"bandwidth": bandwidth, "n": n_rows, **{name: columns[name][i] for name in names}}
         for i, bandwidth in enumerate(columns["bandwidth"])
     ]
 
@@ -61,29 +64,35 @@ def write_csv(path: str, splits: Mapping[str, Iterable[Row]]) -> None:
 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    for split, rows in splits.items():
-        # repr keeps every digit of a float.
-        writer.writerows(
-            [split, *(str(row[name]) for name in CSV_COLUMNS if name != "split")] for row in rows
-        )
+    all_rows = [{"split": split, **row} for split, rows in splits.items() for row in rows]
+    columns = [*CSV_COLUMNS, *([FOLD_TOTAL] if FOLD_TOTAL in all_rows[0] else [])]
+    writer.writerow(columns)
+    # str keeps every digit of a float.
+    writer.writerows([str(row[name]) for name in columns] for row in all_rows)
     write_whole(path, text.getvalue().encode())
 
 
 def print_figures(rows: Sequence[Row], *, best: float | None = None) -> None:
     """Print rows of figures as a table, the best bandwidth marked."""
-    with_zeros = any(row["n_zero_density"] for row in rows)
-    heads = ["bandwidth", "mean log-likelihood", "standard error", "bits/dimension"]
-    heads += ["zero density"] if with_zeros else []
+    heads = {
+        "mean_log_likelihood": "mean log-likelihood",
+        "standard_error": "standard error",
+        "bits_per_dimension": "bits/dimension",
+    }
+    if FOLD_TOTAL in rows[0]:
+        heads[FOLD_TOTAL] = "fold total"
+    if any(row["n_zero_density"] for row in rows):
+        heads["n_zero_density"] = "zero density"
     body = []
     for row, bandwidth in zip(rows, _aligned([row["bandwidth"] for row in rows]), strict=True):
-        cells = [bandwidth, *(_figure(row[name]) for name in FIGURES[:-1])]
-        cells += [f"{row['n_zero_density']}"] if with_zeros else []
+        cells = [bandwidth, *(_figure(row[name]) for name in heads)]
         body.append([*cells, "*" if row["bandwidth"] == best else ""])
-    print_table([*heads, ""], body)
+    print_table(["bandwidth", *heads.values(), ""], body)
 
 
 def _figure(value: float) -> str:
+    if isinstance(value, int):
+        return str(value)
     return f"{value:.4f}" if not abs(value) >= 1e7 else f"{value:.6g}"
 
 

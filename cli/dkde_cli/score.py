@@ -4,16 +4,16 @@ from typing import Any
 
 import click
 
-from dkde_cli.compute import compute
+from dkde_cli.compute import compute, estimated_seconds
 from dkde_cli.group import Command
 from dkde_cli.options import (
     SELECTOR_HELP,
     Where,
     data_argument,
+    density_options,
     json_option,
     output_options,
     parse_bandwidths,
-    precision_option,
     train_option,
     where_options,
 )
@@ -31,9 +31,10 @@ from dkde_cli.sides import default_split
     "--bandwidth",
     required=True,
     metavar="H",
-    help="In units of the data; several, 0.1,0.2, come from one pass.",
+    help="In units of the data, or of those that --covariance makes; several, 0.1,0.2, come from "
+    "one pass; or one by a rule: scott, silverman.",
 )
-@precision_option
+@density_options()
 @output_options
 @json_option
 @where_options
@@ -42,7 +43,7 @@ def score(
     train: str | None,
     query: str,
     bandwidth: str,
-    precision: str,
+    density: dict[str, Any],
     csv: str | None,
     output: str | None,
     overwrite: bool,
@@ -70,20 +71,22 @@ def score(
     bandwidths = parse_bandwidths(bandwidth, "--bandwidth")
     catalog = dkde.Catalog(data)
     train = default_split(catalog, data, "train", train)
-    common: dict[str, Any] = {"train": train, "precision": precision, "source": catalog}
 
     def estimate() -> float:
-        cost = dkde.plan(query=query, bandwidths=bandwidths, baseline=False, **common)
-        return float(cost["seconds"])
+        return estimated_seconds(
+            catalog, query=query, train=train, bandwidths=bandwidths, density=density
+        )
 
     with compute(where, estimate), progress("pairs") as update:
         result = dkde.score(
             query,
-            bandwidth=bandwidths,
+            train,
+            bandwidths,
+            source=catalog,
             output=output,
             overwrite=overwrite,
             progress=stages(update, "score"),
-            **common,
+            **density,
         )
     rows, seconds = figures(result), float(result.attrs["seconds"])
     if csv is not None:

@@ -5,17 +5,17 @@ from typing import Any
 
 import click
 
-from dkde_cli.compute import compute
+from dkde_cli.compute import compute, estimated_seconds
 from dkde_cli.group import Command
 from dkde_cli.options import (
     SELECTOR_HELP,
     Where,
     bandwidths_option,
     data_argument,
+    density_options,
     json_option,
     output_options,
     parse_bandwidths,
-    precision_option,
     train_option,
     where_options,
 )
@@ -50,7 +50,7 @@ _EMBEDDED = "digits"
 )
 @click.option("--no-test", is_flag=True, help="Score no test rows, whatever DATA has.")
 @bandwidths_option
-@precision_option
+@density_options()
 @output_options
 @click.option(
     "--plot",
@@ -68,7 +68,7 @@ def sweep(
     test: str | None,
     no_test: bool,
     bandwidths: str | None,
-    precision: str,
+    density: dict[str, Any],
     csv: str | None,
     output: str | None,
     overwrite: bool,
@@ -104,21 +104,23 @@ def sweep(
     train = default_split(catalog, data, "train", train)
     valid = default_split(catalog, data, "valid", valid)
     test = None if no_test else default_test(catalog, test, train=train, valid=valid)
-    common: dict[str, Any] = {"bandwidths": grid, "precision": precision, "source": catalog}
 
     def estimate() -> float:
-        cost = dkde.plan(query=valid, train=train, baseline=False, **common)
-        return float(cost["seconds"])
+        return estimated_seconds(
+            catalog, query=valid, train=train, bandwidths=grid, density=density
+        )
 
     with compute(where, estimate), progress("pairs") as update:
         result = dkde.sweep(
             train=train,
             valid=valid,
             test=test,
+            bandwidths=grid,
+            source=catalog,
             output=output,
             overwrite=overwrite,
             progress=stages(update, "valid", "test"),
-            **common,
+            **density,
         )
     _deliver(result, csv=csv, plot=plot, as_json=as_json)
 

@@ -18,7 +18,13 @@ _REPEATS = 3
 _OVERHEAD = 1.3
 
 
-def pair_seconds(n_features: int, n_bandwidths: int, precision: Precision) -> float:
+def pair_seconds(
+    n_features: int,
+    n_bandwidths: int,
+    precision: Precision,
+    kernel: str = "gaussian",
+    metric: str = "euclidean",
+) -> float:
     """Seconds that one thread takes for a pair, measured now on made-up rows.
 
     The rows are as far apart as bandwidths are large, so that no exponential is left out:
@@ -30,8 +36,8 @@ def pair_seconds(n_features: int, n_bandwidths: int, precision: Precision) -> fl
     rows = rng.standard_normal((_ROWS, n_features)) / np.sqrt(n_features)
     sums = PairSums(
         rows,
-        kernel=get_kernel("gaussian"),
-        metric=get_metric("euclidean"),
+        kernel=get_kernel(kernel),
+        metric=get_metric(metric),
         frame=frame,
         bandwidths=np.linspace(1.0, 2.0, measured),
         n_train=_ROWS,
@@ -46,8 +52,8 @@ def pair_seconds(n_features: int, n_bandwidths: int, precision: Precision) -> fl
     return best / _ROWS**2 * n_bandwidths / measured
 
 
-def estimate_seconds(plan: Plan, n_threads: int) -> float:
+def estimate_seconds(plan: Plan, n_threads: int, kernel: str, metric: str) -> float:
     """Rough seconds for a plan on so many threads like this machine's."""
     precision: Precision = "float64" if plan.precision_bytes == 8 else "float32"
-    pair = pair_seconds(plan.n_features, plan.n_bandwidths, precision)
+    pair = pair_seconds(plan.n_features, plan.n_bandwidths, precision, kernel, metric)
     return plan.pairs * pair * _OVERHEAD / min(n_threads, plan.n_blocks)

@@ -16,7 +16,7 @@ _GRIDS: dict[str, Callable[..., FloatArray]] = {
 }
 # Every query row has a sum for each: more is a mistake.
 MAX_BANDWIDTHS = 10_000
-_HOW = "write 0.05,0.1,0.2 or logspace:-1:1:20 or geomspace:0.05:2:12"
+_HOW = "write 0.05,0.1,0.2 or logspace:-1:1:20 or geomspace:0.05:2:12, or a rule: scott, silverman"
 
 
 def parse_bandwidths(text: str) -> FloatArray:

@@ -27,3 +27,9 @@ def test_short_help_is_not_cut(run, name):
 def test_every_format_is_named(run):
     text = run("import", "--help").stdout
     assert all(name in text for name in FORMATS)
+
+
+def test_commands_are_in_the_order_of_a_workflow(run):
+    text = run("--help").stdout.split("Commands:\n")[1]
+    names = [line.split()[0] for line in text.splitlines() if line.strip()]
+    assert names == ["import", "info", "show", "plan", "sweep", "cv", "score", "sample"]

@@ -18,6 +18,14 @@ class TestLines:
             "valid: 45%, 1 M pairs/s, 4 min left",
         ]
 
+    def test_a_stage_that_begins_anew_has_its_own_time(self, capsys):
+        now = [0.0]
+        lines = Lines("pairs", clock=lambda: now[0])
+        for second, done in ((0, 50), (100, 100), (200, 10), (300, 20)):
+            now[0] = float(second)
+            lines("refining", done, 100)
+        assert capsys.readouterr().err.splitlines()[-1] == "refining: 20%, 0.2 pairs/s, 7 min left"
+
     def test_nothing_for_short_work(self, capsys):
         with progress("pairs") as update:
             for done in range(10):
@@ -53,3 +61,11 @@ def test_a_bar_on_a_terminal(monkeypatch):
         update("valid", 10_000_000, 10_000_000)
     assert "valid" in terminal.getvalue()
     assert "100%" in terminal.getvalue()
+
+
+def test_the_last_stage_may_begin_anew():
+    seen = []
+    report = stages(lambda *update: seen.append(update), "grid", "refining")
+    for done in (20, 20, 20, 10, 20):
+        report(done, 20)
+    assert [stage for stage, *_ in seen] == ["grid"] + ["refining"] * 4

@@ -1,0 +1,149 @@
+"""``dkde cv``: the best bandwidth by cross-validation."""
+
+from typing import Any
+
+import click
+
+from dkde_cli.compute import compute, estimated_seconds
+from dkde_cli.group import Command
+from dkde_cli.options import (
+    SELECTOR_HELP,
+    Where,
+    bandwidths_option,
+    data_argument,
+    density_options,
+    json_option,
+    output_options,
+    parse_bandwidths,
+    pca_option,
+    seed_option,
+    train_option,
+    where_options,
+)
+from dkde_cli.outputs import check_apart, check_file, check_store
+from dkde_cli.progress import duration, progress, stages
+from dkde_cli.report import figures, print_figures, print_json, write_csv
+from dkde_cli.sides import default_split
+
+_LEAVE_ONE_OUT = "loo"
+# As many passes as refining takes, about: each is as long as the grid's.
+_REFINING_PASSES = 3
+
+
+@click.command(cls=Command, epilog=SELECTOR_HELP)
+@data_argument
+@train_option
+@click.option(
+    "--folds",
+    default="5",
+    show_default=True,
+    metavar="N",
+    help="Folds of rows that follow each other, each scored under all others; loo leaves out "
+    "one row at a time.",
+)
+@click.option("--shuffle", is_flag=True, help="Put rows into folds at random.")
+@seed_option("Shuffle the same way each time.")
+@click.option(
+    "--refine",
+    is_flag=True,
+    help="Go on from the grid's best to the continuous optimum near it, by a few more passes.",
+)
+@bandwidths_option
+@pca_option
+@density_options()
+@output_options
+@click.option("--plot", metavar="FILE", help="Draw the curve into this .png, .svg or .pdf file.")
+@json_option
+@where_options
+def cv(
+    data: str,
+    train: str | None,
+    folds: str,
+    shuffle: bool,
+    seed: int | None,
+    refine: bool,
+    bandwidths: str | None,
+    pca: int | None,
+    density: dict[str, Any],
+    csv: str | None,
+    output: str | None,
+    overwrite: bool,
+    plot: str | None,
+    as_json: bool,
+    where: Where,
+) -> None:
+    """Find the best bandwidth by cross-validation.
+
+    Each row is scored under the rows of the other folds, all folds and all bandwidths in one
+    pass. The total of a fold, in nats, is what scikit-learn's cross-validation reports.
+
+    DATA is a data set made by dkde import, any file that it reads, or the word digits.
+
+    \b
+    The JSON is
+      {"best_bandwidth": b, "seconds": s, "folds": N or "loo", "rows": [row, ...]}
+    where a row is
+      {"bandwidth", "n", "mean_log_likelihood", "standard_error",
+       "bits_per_dimension", "n_zero_density", "mean_fold_log_likelihood"}
+    with null for numbers that are not finite. With --refine the last row is the
+    optimum, unless the grid has it. In the CSV, split is the selector of --train.
+    """
+    import dkde
+
+    n_folds = _parse_folds(folds, shuffle, seed)
+    if plot is not None:
+        dkde.check_picture(plot)
+    check_file(csv, "CSV file")
+    check_store(output, overwrite=overwrite)
+    check_apart(data, {"--csv": csv, "--output": output, "--plot": plot})
+    grid = parse_bandwidths(bandwidths)
+    catalog = dkde.Catalog(data)
+    train = default_split(catalog, data, "train", train)
+
+    def estimate() -> float:
+        return estimated_seconds(
+            catalog, query=train, train=train, bandwidths=grid, density=density, n_features=pca
+        ) * (1 + _REFINING_PASSES * refine)
+
+    with compute(where, estimate), progress("pairs") as update:
+        result = dkde.cross_validate(
+            train,
+            grid,
+            folds=n_folds,
+            shuffle=shuffle,
+            random_state=seed,
+            refine=refine,
+            pca=pca,
+            source=catalog,
+            output=output,
+            overwrite=overwrite,
+            progress=stages(update, "grid", "refining"),
+            **density,
+        )
+    best, seconds = float(result["best_bandwidth"]), float(result.attrs["seconds"])
+    rows = figures(result)
+    if csv is not None:
+        write_csv(csv, {train: rows})
+    if as_json:
+        print_json({"best_bandwidth": best, "seconds": seconds, "folds": n_folds, "rows": rows})
+    else:
+        print_figures(rows, best=best)
+        click.echo()
+        click.echo(f"best bandwidth {best:.6g}")
+    if plot is not None:
+        dkde.plot_sweep(result, plot)
+        click.echo(f"The curve is in {plot}", err=True)
+    click.echo(f"Done in {duration(seconds)}", err=True)
+
+
+def _parse_folds(text: str, shuffle: bool, seed: int | None) -> int | str:
+    """How many folds, or that one row is left out."""
+    if seed is not None and not shuffle:
+        raise click.UsageError("--seed is for --shuffle, which is not there")
+    if text == _LEAVE_ONE_OUT:
+        if shuffle:
+            raise click.UsageError("--shuffle changes nothing where --folds is loo; leave it out")
+        return text
+    if not text.isdecimal() or int(text) < 2:
+        raise click.UsageError(f"--folds is {text!r}; it is a number, at least 2, or loo")
+    return int(text)

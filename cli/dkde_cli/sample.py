@@ -1,0 +1,147 @@
+"""``dkde sample``: new rows from a density."""
+
+from itertools import compress, islice
+from typing import Any
+
+import click
+
+from dkde_cli.group import Command
+from dkde_cli.options import (
+    SELECTOR_HELP,
+    data_argument,
+    density_options,
+    parse_bandwidth,
+    pca_option,
+    seed_option,
+    train_option,
+)
+from dkde_cli.outputs import check_apart, check_store
+from dkde_cli.sides import default_split
+
+
+@click.command(cls=Command, epilog=SELECTOR_HELP)
+@data_argument
+@train_option
+@click.option(
+    "-n",
+    "n_samples",
+    type=click.IntRange(min=1),
+    default=44,
+    show_default=True,
+    metavar="N",
+    help="How many samples.",
+)
+@click.option(
+    "--bandwidth",
+    required=True,
+    metavar="H",
+    help="In units of the data, or of those that --covariance makes; or by a rule: scott, "
+    "silverman.",
+)
+@density_options("kernel", "covariance", "singular")
+@click.option(
+    "--covariance-scale",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    metavar="K",
+    help="Multiply the noise's covariance; 0 gives the training rows themselves.",
+)
+@click.option(
+    "--label", type=int, metavar="N", help="Of the training rows, take those with this label only."
+)
+@pca_option
+@seed_option("Draw the same samples each time.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="STORE",
+    help="Write the samples to this data set, as its split samples; its split sources holds the "
+    "training rows that they came from.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace the data set that is there already.")
+@click.option(
+    "--plot",
+    metavar="FILE",
+    help="Draw real rows, and the samples below them, as pictures into this .png file.",
+)
+@click.option(
+    "--above",
+    type=click.Choice(["first", "sources"]),
+    default="first",
+    show_default=True,
+    help="The real rows of the picture: the first ones, or those that the samples came from.",
+)
+@click.option(
+    "--columns",
+    type=click.IntRange(min=1),
+    default=11,
+    show_default=True,
+    metavar="N",
+    help="Columns of the picture.",
+)
+def sample(
+    data: str,
+    train: str | None,
+    n_samples: int,
+    bandwidth: str,
+    density: dict[str, Any],
+    covariance_scale: float,
+    label: int | None,
+    pca: int | None,
+    seed: int | None,
+    output: str | None,
+    overwrite: bool,
+    plot: str | None,
+    above: str,
+    columns: int,
+) -> None:
+    """Draw new rows from a density.
+
+    A training row is picked at random, and noise of the kernel's shape is added to it. The
+    samples go to a data set, to a picture, or to both: dkde show and dkde sweep take the data
+    set as any other.
+
+    DATA is a data set made by dkde import, any file that it reads, or the word digits.
+    """
+    import dkde
+
+    if output is None and plot is None:
+        raise click.UsageError("the samples go nowhere; say --output STORE, --plot FILE, or both")
+    check_store(output, overwrite=overwrite)
+    check_apart(data, {"--output": output, "--plot": plot})
+    h = parse_bandwidth(bandwidth)
+    catalog = dkde.Catalog(data)
+    train = default_split(catalog, data, "train", train)
+    if plot is not None:
+        dkde.check_picture(plot, (".png",), pictures=catalog.rows(train))
+    samples, sources = dkde.sample(
+        train,
+        h,
+        n_samples,
+        random_state=seed,
+        covariance_scale=covariance_scale,
+        return_sources=True,
+        label=label,
+        pca=pca,
+        source=catalog,
+        output=output,
+        overwrite=overwrite,
+        **density,
+    )
+    if output is not None:
+        click.echo(f"{n_samples} samples in {output}::samples", err=True)
+    if plot is not None:
+        rows = catalog.rows(train)
+        real = _first(rows, n_samples, label) if above == "first" else sources
+        n_shown = dkde.plot_samples(real, samples, plot, columns=columns, like=rows)
+        shown = "samples" if n_shown == n_samples else f"of {n_samples} samples"
+        click.echo(f"{n_shown} {shown} in {plot}, below real rows", err=True)
+
+
+def _first(rows: Any, n_rows: int, label: int | None) -> Any:
+    """The first rows, those of a label if one is given."""
+    if label is None:
+        return rows[:n_rows]
+    here = rows.coordinates()["label"] == label
+    return rows.take(list(islice(compress(range(rows.n_rows), here), n_rows)))

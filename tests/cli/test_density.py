@@ -1,0 +1,134 @@
+"""Options that say what density it is: they reach the library, and what cannot be is refused."""
+
+import json
+
+import numpy as np
+import pytest
+from dkde_cli.main import cli
+from dkde_cli.options import COVARIANCES, KERNELS, METRICS, RULES, SINGULAR
+
+import dkde
+from dkde import bandwidth_matrix, covariance
+from dkde.numerics import kernels, metrics
+
+H = ("--bandwidths", "0.5,1,2")
+COMMANDS = ("plan", "sweep", "cv", "score")
+
+
+def rows(run, *arguments):
+    """The rows of figures of ``dkde score``."""
+    return json.loads(run("score", *arguments, "--query", "test", "--json").stdout)
+
+
+class TestNames:
+    def test_are_those_of_the_library(self):
+        assert set(KERNELS) == set(kernels.KERNELS)
+        assert set(METRICS) == set(metrics.METRICS)
+        assert COVARIANCES == covariance.COVARIANCES
+        assert SINGULAR == covariance.SINGULAR
+        assert RULES == bandwidth_matrix.RULES
+
+    @pytest.mark.parametrize("name", COMMANDS)
+    def test_are_options_of_all_that_score(self, name):
+        options = {option for param in cli.commands[name].params for option in param.opts}
+        assert options >= {"--kernel", "--metric", "--covariance", "--singular", "--precision"}
+
+
+class TestReachTheLibrary:
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"kernel": "exponential"},
+            {"kernel": "univariate_gaussian", "metric": "chebyshev"},
+            {"covariance": "diag"},
+            {"covariance": "full", "kernel": "cosine", "precision": "float32"},
+        ],
+    )
+    def test_score(self, run, npz, options):
+        said = [text for name, value in options.items() for text in (f"--{name}", value)]
+        printed = rows(run, npz, "--bandwidth", "3", *said)
+        expected = dkde.score("test", "train", 3.0, source=npz, **options)
+        assert printed["mean_log_likelihood"] == expected.mean_log_likelihood.item()
+
+    @pytest.mark.parametrize("rule", RULES)
+    def test_rules(self, run, npz, rule):
+        expected = dkde.score("test", "train", rule, source=npz, covariance="diag")
+        printed = rows(run, npz, "--bandwidth", rule, "--covariance", "diag")
+        assert printed["bandwidth"] == expected.bandwidth.item()
+        for command in ("sweep", "cv"):
+            arguments = ("--bandwidths", rule, "--covariance", "diag", "--json")
+            printed = json.loads(run(command, npz, *arguments).stdout)
+            assert printed["best_bandwidth"] == expected.bandwidth.item()
+
+    def test_dropped_directions_are_a_warning(self, run):
+        arguments = ["--bandwidths", "1,2,4", "--covariance", "diag", "--singular", "drop"]
+        result = run("sweep", "digits", *arguments, "--no-plot")
+        assert result.stderr.count("Warning: the density is one on the 61 of 64 features") == 1
+        assert "best bandwidth 2" in result.stdout
+
+    def test_plan(self, run, npz, monkeypatch):
+        given = {}
+        monkeypatch.setattr("dkde.plan", lambda **options: given.update(options) or {})
+        run("plan", npz, *H, "--kernel", "linear", "--covariance", "diag", "--json")
+        assert (given["kernel"], given["covariance"]) == ("linear", "diag")
+
+
+class TestCovarianceFiles:
+    @pytest.mark.parametrize(
+        "values",
+        [
+            np.array([2.0, 3.0, 4.0]),
+            np.array([2, 3, 4], np.uint8),
+            np.array([2, 3, 4], ">i4"),
+            np.array([2.0, 3.0, 4.0], "<f4"),
+            np.diag([4.0, 9.0, 16.0]),
+            np.asfortranarray(np.diag([4.0, 9.0, 16.0])),
+        ],
+    )
+    def test_scales_and_matrices(self, run, npz, values):
+        np.save("c.npy", values)
+        printed = rows(run, npz, "--bandwidth", "0.5", "--covariance", "c.npy")
+        expected = dkde.score("test", "train", 0.5, source=npz, covariance=[2.0, 3.0, 4.0])
+        assert printed["mean_log_likelihood"] == pytest.approx(
+            expected.mean_log_likelihood.item(), rel=1e-12
+        )
+
+    def test_refused(self, refused, npz, folder):
+        def line(covariance):
+            return refused("sweep", npz, *H, "--covariance", covariance)
+
+        assert "--covariance none.npy: there is no such file" in line("none.npy")
+        assert "none of identity, diag, full" in line("diagonal")
+        assert ".: cannot be read as a .npy file" in line(".")
+        np.save("wide.npy", np.ones(7))
+        assert "for 3 features it must be (3,)" in line("wide.npy")
+        np.save("cube.npy", np.ones((2, 2, 2)))
+        assert "covariance has shape (2, 2, 2)" in line("cube.npy")
+        np.save("objects.npy", np.array([1, "a"], object))
+        assert "objects.npy: cannot be read" in line("objects.npy")
+        np.save("whole.npy", np.ones((3, 3)))
+        content = (folder / "whole.npy").read_bytes()
+        for n_bytes in (0, 6, 9, 11, 20, 130):
+            (folder / "cut.npy").write_bytes(content[:n_bytes])
+            assert "cut.npy: cannot be read as a .npy file" in line("cut.npy")
+        assert "cannot be read as a .npy file" in line(npz)
+
+
+class TestRefused:
+    @pytest.mark.parametrize("name", ["sweep", "cv"])
+    def test_names(self, refused, npz, name):
+        for option in ("--kernel", "--metric", "--singular"):
+            assert f"'{option}'" in refused(name, npz, *H, option, "foo")
+
+    @pytest.mark.parametrize("name", ["sweep", "cv"])
+    def test_a_kernel_that_would_not_integrate_to_one(self, refused, npz, name):
+        line = refused(name, npz, *H, "--metric", "manhattan")
+        assert "kernel 'gaussian' with metric 'manhattan' would not integrate to one" in line
+
+    def test_advice_is_for_the_command_line(self, refused):
+        line = refused("cv", "digits", *H, "--covariance", "full")
+        assert "use --singular drop to leave them out, or --covariance identity" in line
+
+    def test_no_rule(self, refused, npz):
+        line = refused("sweep", npz, "--bandwidths", "scot")
+        assert line.startswith("Error: --bandwidths: ")
