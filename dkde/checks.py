@@ -1,11 +1,10 @@
 """Whether two sides go together: alike in width and scale, and no rows in common."""
 
-import warnings
 from collections.abc import Iterator
 
 import numpy as np
 
-from dkde.errors import InputError
+from dkde.errors import InputError, warn
 from dkde.numerics.bandwidth import FloatArray
 from dkde.sides import Operand
 from dkde.storage.rows import Part, Rows
@@ -28,19 +27,17 @@ def check_same_features(query: Operand, train: Operand, role: str) -> None:
         )
     shapes = {part.image_shape for part in (*a.parts, *b.parts)} - {None}
     if len(shapes) > 1:
-        warnings.warn(
+        warn(
             f"train and {role} hold pictures of unlike shapes {sorted(map(str, shapes))}; "
-            "their features may not be the same pixels",
-            stacklevel=3,
+            "their features may not be the same pixels"
         )
     ranges = [pair for pair in map(_value_range, (a, b)) if pair is not None]
     spreads = [high - low for low, high in ranges if high > low]
     if len(spreads) == 2 and max(spreads) > _MUCH * min(spreads):
         texts = [f"{low:g} to {high:g}" for low, high in ranges]
-        warnings.warn(
+        warn(
             f"values of {_named('train', a)} go from {texts[0]}, those of {_named(role, b)} from "
-            f"{texts[1]}; are both on one scale?",
-            stacklevel=3,
+            f"{texts[1]}; are both on one scale?"
         )
 
 
@@ -56,10 +53,9 @@ def check_apart(train: Operand, other: Operand, role: str) -> None:
 def warn_if_shared(train: Operand, other: Operand, role: str) -> None:
     """Warn of sides that share rows."""
     for part, query_part in _shared(train, other):
-        warnings.warn(
+        warn(
             f"{_named('train', part)} and {_named(role, query_part)} share rows; "
-            "each of these counts itself as a neighbour, which raises its density",
-            stacklevel=3,
+            "each of these counts itself as a neighbour, which raises its density"
         )
         return
 

@@ -1,7 +1,6 @@
 """C of the bandwidth matrix H = h**2 C: as users say it, and as a map to where it is 1."""
 
 import os
-import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy.typing as npt
 
 from dkde.engine.cluster import pool_for
 from dkde.engine.moments import gather_moments
-from dkde.errors import InputError
+from dkde.errors import InputError, warn
 from dkde.numerics.bandwidth import FloatArray
 from dkde.storage.linear import Product, Scaling
 from dkde.storage.rows import Side
@@ -195,10 +194,9 @@ def _full(covariance: FloatArray, kept: npt.NDArray[np.intp], singular: str) -> 
                 f"(its smallest eigenvalue, of features scaled alike, is {axes.values[0]:.3g}); "
                 'use singular="drop" for the density on that subspace, or covariance="diag"'
             )
-        warnings.warn(
+        warn(
             f"the density is one on the subspace of {spanned} axes along which the training rows "
-            "vary",
-            stacklevel=2,
+            "vary"
         )
     return axes.covariance(kept, len(covariance))
 
@@ -253,9 +251,8 @@ def _varying(constant: npt.NDArray[np.bool_], singular: str) -> npt.NDArray[np.i
             f"{len(dropped)} of {len(constant)} features do not vary among the training rows "
             f'(numbers {named}); use singular="drop" to leave them out, or covariance="identity"'
         )
-    warnings.warn(
+    warn(
         f"the density is one on the {len(kept)} of {len(constant)} features that vary among the "
-        f"training rows; dropped: {named}",
-        stacklevel=2,
+        f"training rows; dropped: {named}"
     )
     return kept

@@ -1,7 +1,21 @@
-"""The errors that a caller may want to catch.
+"""The errors that a caller may want to catch, and warnings.
 
 Every message is one line: what was wrong, where, and what to do about it.
 """
+
+import sys
+import warnings
+from pathlib import Path
+
+_PACKAGE = str(Path(__file__).parent)
+
+
+def warn(message: str) -> None:
+    """Warn at the line that called into dkde, however deep in it this is."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, UserWarning, stacklevel=level)
 
 
 class DkdeError(Exception):

@@ -111,11 +111,18 @@ class KernelDensityCV(FittedDensity):
             return fold_numbers("loo", n_rows)
         if isinstance(self.cv, str | int | np.integer | np.ndarray):
             return fold_numbers(self.cv, n_rows)
+        if isinstance(self.cv, list) and all(isinstance(fold, int) for fold in self.cv):
+            return fold_numbers(np.asarray(self.cv), n_rows)
         try:
-            splitter = check_cv(self.cv)
-        except ValueError as error:
-            raise InputError(" ".join(str(error).split())) from error
-        return folds_of_splits(splitter.split(np.empty((n_rows, 1))), n_rows)
+            splits = check_cv(self.cv).split(np.empty((n_rows, 1)))
+            return folds_of_splits(splits, n_rows)
+        except InputError:
+            raise
+        except (ValueError, TypeError, IndexError) as error:
+            raise InputError(
+                f"cv is {self.cv!r}, which does not split {n_rows} rows without labels "
+                f"({' '.join(str(error).split())})"
+            ) from error
 
 
 def _cv_results(scored: Scored) -> dict[str, Any]:
@@ -123,9 +130,8 @@ def _cv_results(scored: Scored) -> dict[str, Any]:
     figures = scored.variables()
     with np.errstate(invalid="ignore"):  # folds of zero density
         means, deviations = totals.mean(axis=0), totals.std(axis=0)
-    order = np.argsort(-means, kind="stable")
-    ranks = np.empty(len(means), np.int32)
-    ranks[order] = np.arange(1, len(means) + 1)
+    # Equal ones share a rank, as in GridSearchCV.
+    ranks = 1 + (means[:, None] > means).sum(axis=0, dtype=np.int32)
     splits = {
         f"split{i}_test_score": total
         for i, total in enumerate(totals if len(totals) <= _MAX_SPLITS else [])

@@ -57,6 +57,7 @@ def folds_of_splits(splits: Iterable[tuple[Any, Any]], n_rows: int) -> Folds:
     """
     numbers = np.full(n_rows, -1, np.int64)
     for fold, (train, held_out) in enumerate(splits):
+        train, held_out = _rows(train), _rows(held_out)
         if (numbers[held_out] >= 0).any():
             raise InputError(f"cv holds out rows of split {fold} twice; each is held out once")
         numbers[held_out] = fold
@@ -71,6 +72,12 @@ def folds_of_splits(splits: Iterable[tuple[Any, Any]], n_rows: int) -> Folds:
         row = int((numbers < 0).argmax())
         raise InputError(f"cv never holds out row {row}; each row is held out once")
     return numbers
+
+
+def _rows(selected: Any) -> npt.NDArray[Any]:
+    """Numbers of rows, from themselves or from a mask."""
+    selected = np.asarray(selected)
+    return np.flatnonzero(selected) if selected.dtype == bool else selected
 
 
 def _k_folds(n_folds: int, n_rows: int, shuffle: bool, random_state: Any) -> Folds:

@@ -1,7 +1,6 @@
 """Labelled results: Dataset variables, coordinates and attributes from bare arrays."""
 
 import json
-import warnings
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,7 @@ import xarray as xr
 
 from dkde.engine.provenance import describe_work, versions
 from dkde.engine.work import Work
-from dkde.errors import InputError
+from dkde.errors import InputError, warn
 from dkde.numerics.bandwidth import FloatArray
 from dkde.pca import PrincipalAxes
 from dkde.sides import Operand
@@ -97,10 +96,7 @@ def coordinates_along(q: Operand, dim: str, prefix: str = "") -> dict[Any, Any]:
         if values.dtype.kind == "U":
             values = values.astype(object)  # of which Zarr makes strings that any reader knows
         elif values.dtype.kind == "O" and not all(isinstance(value, str) for value in values.flat):
-            warnings.warn(
-                f"the coordinate {name!r} holds objects, which no store can; it is left out",
-                stacklevel=3,
-            )
+            warn(f"the coordinate {name!r} holds objects, which no store can; it is left out")
             continue
         found[f"{prefix}{name}"] = (dim if coordinate.dims else (), values)
     return found

@@ -12,6 +12,11 @@ _DEGREE = 6
 _MAX_PASSES = 16
 # How far a pass looks beyond a grid whose best point is its last.
 _REACH = np.log(16.0)
+_MAX_REACHES = 3
+
+
+class NoMaximumError(ValueError):
+    """A curve that still rises far beyond the points that were known."""
 
 
 def maximise(
@@ -38,11 +43,19 @@ def maximise(
     Returns
     -------
     point, value, number of passes
+
+    Raises
+    ------
+    NoMaximumError
     """
     order = np.argsort(points)
     xs, ys = points[order], np.where(np.isfinite(values), values, -np.inf)[order]
+    reaches = 0
     for n_passes in range(_MAX_PASSES):
         best = int(ys.argmax())
+        reaches += best in (0, len(xs) - 1)
+        if reaches > _MAX_REACHES:
+            raise NoMaximumError
         low = xs[best - 1] if best > 0 else xs[0] - _REACH
         high = xs[best + 1] if best < len(xs) - 1 else xs[-1] + _REACH
         if high - xs[best] <= 1.001 * tolerance and xs[best] - low <= 1.001 * tolerance:

@@ -13,7 +13,7 @@ from dkde.bandwidth_matrix import BandwidthMatrix
 from dkde.engine.cluster import pool_for
 from dkde.engine.run import Pool, Progress, run
 from dkde.engine.work import Work
-from dkde.errors import InputError
+from dkde.errors import InputError, warn
 from dkde.folds import Folds, fold_numbers
 from dkde.labelling import (
     attributes,
@@ -23,7 +23,7 @@ from dkde.labelling import (
     score_variables,
 )
 from dkde.numerics.bandwidth import FloatArray
-from dkde.optimum import maximise
+from dkde.optimum import NoMaximumError, maximise
 from dkde.options import Options
 from dkde.pca import PrincipalAxes, fit_pca
 from dkde.sides import catalog_of, operand, side
@@ -238,7 +238,14 @@ def validate(
             best = float(bandwidths[highest])
         return new_means
 
-    maximise(evaluate, np.log(grid), means, _TOLERANCE)
+    try:
+        maximise(evaluate, np.log(grid), means, _TOLERANCE)
+    except NoMaximumError:
+        warn(
+            f"there is no optimum to refine: the mean log-likelihood still rises at bandwidth "
+            f"{best:.3g}, far beyond the grid (are rows there more than once?)"
+        )
+        return Scored(validation, grid, values, float(grid[index]))
     if best in grid:
         return Scored(validation, grid, values, best)
     return Scored(validation, np.append(grid, best), np.vstack([values, best_values]), best)

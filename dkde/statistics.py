@@ -1,12 +1,11 @@
 """From log-densities to the figures that are reported, and to a grid that suits the data."""
 
-import warnings
 from math import ceil
 from typing import Any
 
 import numpy as np
 
-from dkde.errors import InputError
+from dkde.errors import InputError, warn
 from dkde.numerics.bandwidth import FloatArray, check_bandwidths
 from dkde.storage.rows import Rows
 
@@ -65,10 +64,9 @@ def choose_best(bandwidths: FloatArray, means: FloatArray) -> float:
     best = float(bandwidths[best_index(means)])
     edges = {bandwidths.min(): "least", bandwidths.max(): "greatest"}
     if len(bandwidths) > 1 and best in edges:
-        warnings.warn(
+        warn(
             f"the best bandwidth, {best:g}, is the {edges[best]} of the grid; "
-            "a better one may lie beyond it",
-            stacklevel=3,
+            "a better one may lie beyond it"
         )
     return best
 

@@ -63,6 +63,9 @@ class DaskSource:
         # Dask allows empty chunks, whose borders coincide.
         return [start, *sorted({row for row in self._borders if start < row < stop}), stop]
 
+    def chunk_of(self, rows: Array) -> Array:
+        return np.searchsorted(self._borders, rows, side="right")
+
     def read(self, start: int, stop: int) -> Array:
         values = self.array[start:stop].compute(scheduler="synchronous")
         refuse_masked(values, start)

@@ -30,7 +30,7 @@ def gather_weight(side: Side) -> Weight:
     """
     if side.weights is None:
         return Weight.of(side.rows.n_rows, None)
-    unit, total = _largest_weight(side), Weight(0.0, 0.0)
+    unit, total = _largest_weight(side), Weight(0.0, 0.0, 0.0)
     for weights in _weights(side):
         total += Weight.of(len(weights), weights / unit)
     return total
@@ -70,7 +70,15 @@ def gather_moments(side: Side, pool: Pool, *, full: bool) -> Moments:
 
 
 def _first_row(side: Side) -> FloatArray:
-    return np.asarray(side.rows.read(0, 1, decode=True)[0], np.float64)
+    """The first row that counts."""
+    row = 0
+    if side.weights is not None:
+        for weights in _weights(side):
+            if weights.any():
+                row += int((weights > 0).argmax())
+                break
+            row += len(weights)
+    return np.asarray(side.rows.read(row, row + 1, decode=True)[0], np.float64)
 
 
 def _moments(

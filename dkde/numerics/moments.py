@@ -16,19 +16,29 @@ class Weight:
     ----------
     total, squares : float
         For rows without weights both are how many there are.
+    pairs : float
+        Sum of the products of the weights of any two rows, ``total**2 - squares`` without the
+        digits that this loses where one weight is far above all others.
     """
 
     total: float
     squares: float
+    pairs: float
 
     @classmethod
     def of(cls, n_rows: int, weights: FloatArray | None) -> "Weight":
         if weights is None:
-            return cls(float(n_rows), float(n_rows))
-        return cls(float(weights.sum()), float(weights @ weights))
+            return cls(float(n_rows), float(n_rows), float(n_rows) * (n_rows - 1))
+        before = np.cumsum(weights)[:-1]
+        pairs = 2 * float(weights[1:] @ before)
+        return cls(float(weights.sum()), float(weights @ weights), pairs)
 
     def __add__(self, other: "Weight") -> "Weight":
-        return Weight(self.total + other.total, self.squares + other.squares)
+        return Weight(
+            self.total + other.total,
+            self.squares + other.squares,
+            self.pairs + other.pairs + 2 * self.total * other.total,
+        )
 
     @property
     def effective_size(self) -> float:
@@ -43,7 +53,7 @@ class Weight:
     @property
     def degrees(self) -> float:
         """What makes a variance of a scatter, without bias: n - 1 where there are no weights."""
-        return self.total - self.squares / self.total
+        return self.pairs / self.total
 
 
 @dataclass(frozen=True, eq=False)

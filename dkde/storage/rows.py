@@ -215,12 +215,15 @@ class Rows:
         wanted, where = np.unique(rows, return_inverse=True)
         taken = np.empty((len(wanted), self.n_stored_features))
         plain = self.unmapped
-        for a, b in self.ranges(0, self.n_rows):
-            first, last = np.searchsorted(wanted, (a, b))
-            if first < last:
-                here = wanted[first:last]
-                values = plain.read(int(here[0]), int(here[-1]) + 1, decode=True)
-                taken[first:last] = values[here - here[0]]
+        for part, offset in zip(self.parts, self._starts, strict=False):
+            first, last = np.searchsorted(wanted, (offset, offset + len(part)))
+            chunks = part.source.chunk_of(wanted[first:last] - offset + part.start)
+            cuts = np.flatnonzero(np.diff(chunks)) + 1
+            for a, b in pairwise([first, *(first + cuts), last]):
+                if a < b:
+                    here = wanted[a:b]
+                    values = plain.read(int(here[0]), int(here[-1]) + 1, decode=True)
+                    taken[a:b] = values[here - here[0]]
         return taken[where]
 
     def ranges(self, start: int, stop: int) -> Iterator[tuple[int, int]]:

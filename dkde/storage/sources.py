@@ -44,6 +44,10 @@ class RowSource(Protocol):
         """start, stop and the rows between at which reading is best cut: chunk borders."""
         ...
 
+    def chunk_of(self, rows: Array) -> Array:
+        """The chunk that each of some rows is in, by number."""
+        ...
+
     def read(self, start: int, stop: int) -> Array:
         """Rows start up to stop, as they are stored."""
         ...
@@ -68,6 +72,9 @@ class _EvenChunks:
         step = self.read_rows
         return [start, *range((start // step + 1) * step, stop, step), stop]
 
+    def chunk_of(self, rows: Array) -> Array:
+        return rows // self.chunk_rows
+
 
 @dataclass(frozen=True, eq=False)
 class ArraySource(_EvenChunks):
@@ -82,6 +89,9 @@ class ArraySource(_EvenChunks):
     @property
     def dtype(self) -> np.dtype[Any]:  # type: ignore[override]
         return self.array.dtype
+
+    def chunk_of(self, rows: Array) -> Array:
+        return np.zeros_like(rows)  # reading takes nothing
 
     def read(self, start: int, stop: int) -> Array:
         return self.array[start:stop]
