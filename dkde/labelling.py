@@ -18,7 +18,7 @@ from dkde.storage.results import RESULT_FORMAT
 LOG_DENSITY = {"units": "nats", "long_name": "log-density"}
 
 
-def score_variables(values: FloatArray, n_features: int, dim: str) -> dict[str, Any]:
+def score_variables(values: FloatArray, n_features: float, dim: str) -> dict[str, Any]:
     """Dataset variables from log-densities (bandwidth, rows)."""
     return {
         "log_density": (("bandwidth", dim), values, LOG_DENSITY),

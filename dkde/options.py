@@ -1,6 +1,7 @@
 """What users may say about the computation, checked."""
 
 from dataclasses import dataclass
+from math import nan
 from numbers import Integral
 from typing import Any
 
@@ -44,6 +45,11 @@ class Options:
         covariance = self.covariance if isinstance(self.covariance, str) else "given"
         rule = {"bandwidth_rule": bandwidth} if isinstance(bandwidth, str) else {}
         return {"covariance": covariance, "singular": self.singular, **rule}
+
+    def dimensions(self, matrix: BandwidthMatrix) -> float:
+        """Those that a density's bits are shared out over; NaN where it is no density."""
+        is_density = get_kernel(self.kernel).radii is not None or matrix.rank == 1
+        return matrix.rank if is_density else nan
 
     def bandwidth_matrix(self, train: Side, bandwidth: Any) -> BandwidthMatrix:
         """H for a training side, at all bandwidths or by a rule."""

@@ -78,7 +78,8 @@ def sample(
     return_sources : bool
         Whether the training rows that the samples came from are returned too.
     label : int, optional
-        Of the training rows, take those with this label only.
+        Of the training rows, take those with this label only: picked rows, covariances and the
+        number of rows in a rule are theirs. Principal components stay those of all rows.
     pca : int, optional
         Draw so many principal components, found from all training rows, and map them back.
     kernel : str

@@ -85,7 +85,7 @@ def score(
     with pool_for(work) as pool:
         values = computed(work, pool, progress)
     result = xr.Dataset(
-        score_variables(values, matrix.rank, "sample"),
+        score_variables(values, options.dimensions(matrix), "sample"),
         coords=coords,
         attrs=attributes(perf_counter() - start, options.describe(bandwidth), score=work),
     )
@@ -171,14 +171,14 @@ def sweep(
         works["test"] = options.work(test_side, train_side, replace(matrix, bandwidths=grid[:1]))
     with pool_for(*works.values()) as pool:
         values = computed(works["valid"], pool, progress)
-        variables = score_variables(values, matrix.rank, "sample")
+        variables = score_variables(values, options.dimensions(matrix), "sample")
         best = choose_best(grid, variables["mean_log_likelihood"][1])
         variables["best_bandwidth"] = ((), best, {"long_name": "bandwidth of the highest mean"})
         if test is not None:
             at_best_bandwidth = replace(matrix, bandwidths=np.array([best]))
             works["test"] = options.work(test_side, train_side, at_best_bandwidth)
             values = computed(works["test"], pool, progress)
-            scores = score_variables(values, matrix.rank, "test_sample")
+            scores = score_variables(values, options.dimensions(matrix), "test_sample")
             variables |= {f"test_{name}": at_best(entry) for name, entry in scores.items()}
     notes = attributes(perf_counter() - start, options.describe(bandwidths), **works)
     return _delivered(xr.Dataset(variables, coords, notes), output, overwrite)

@@ -199,11 +199,12 @@ class Scored:
         """What a result holds."""
         totals, nats = self.fold_log_likelihood, {"units": "nats"}
         best = {"long_name": "bandwidth of the highest mean"}
-        axes = self.validation.axes
+        validation, axes = self.validation, self.validation.axes
+        dimensions = validation.options.dimensions(validation.matrix)
         return {
             "fold_log_likelihood": (("fold", "bandwidth"), totals, nats),
             "mean_fold_log_likelihood": ("bandwidth", totals.mean(axis=0), nats),
-            **score_variables(self.log_density, self.validation.matrix.rank, "sample"),
+            **score_variables(self.log_density, dimensions, "sample"),
             "best_bandwidth": ((), self.best_bandwidth, best),
             **({} if axes is None else pca_variables(axes)),
         }

@@ -18,12 +18,14 @@ _SAMPLE_RUN = 64
 Figures = dict[str, tuple[Any, dict[str, str]]]
 
 
-def summarise(log_density: FloatArray, n_features: int) -> Figures:
+def summarise(log_density: FloatArray, n_features: float) -> Figures:
     """Mean log-likelihood of rows, and what belongs beside it, at each bandwidth.
 
     Parameters
     ----------
     log_density : array (n_bandwidths, rows), in nats
+    n_features : float
+        NaN where bits make no sense.
 
     Returns
     -------

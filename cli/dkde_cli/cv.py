@@ -129,7 +129,7 @@ def cv(
     else:
         print_figures(rows, best=best)
         click.echo()
-        click.echo(f"best bandwidth {best:.6g}")
+        click.echo(f"best bandwidth {best:.12g}")
     if plot is not None:
         dkde.plot_sweep(result, plot)
         click.echo(f"The curve is in {plot}", err=True)

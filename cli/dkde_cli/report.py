@@ -97,19 +97,21 @@ def _figure(value: float) -> str:
 
 
 def _aligned(values: Sequence[float]) -> list[str]:
-    """Numbers of three digits, more where these are not all, point below point.
+    """Numbers of up to six digits, point below point.
 
     Examples
     --------
-    >>> _aligned([0.5, 2, 10])
-    ['0.500', '2.00 ', '10.0 ']
+    >>> _aligned([0.05, 2, 10, 3.79269019])
+    [' 0.05   ', ' 2      ', '10      ', ' 3.79269']
     """
-    digits = 3
-    while digits < 6 and any(float(f"{x:.{digits}g}") != float(f"{x:.6g}") for x in values):
-        digits += 1
-    texts = [f"{x:#.{digits}g}".removesuffix(".") for x in values]
-    tails = [len(text) - text.find(".") if "." in text else 0 for text in texts]
-    return [text + " " * (max(tails) - tail) for text, tail in zip(texts, tails, strict=True)]
+    texts = [f"{x:.6g}" for x in values]
+    heads, points, tails = zip(*(text.partition(".") for text in texts), strict=True)
+    before, after = max(map(len, heads)), max(map(len, tails))
+    gap = " " if any(points) else ""
+    return [
+        f"{head:>{before}}{point or gap}{tail:<{after}}"
+        for head, point, tail in zip(heads, points, tails, strict=True)
+    ]
 
 
 def print_table(heads: Sequence[str], body: Iterable[Sequence[str]], *, left: int = 0) -> None:

@@ -137,7 +137,7 @@ def _deliver(result: Any, *, csv: str | None, plot: str | None, as_json: bool) -
     else:
         print_figures(rows, best=best)
         click.echo()
-        click.echo(f"best bandwidth {best:.6g}")
+        click.echo(f"best bandwidth {best:.12g}")
         if test_row is not None:
             click.echo(
                 f"test at {best:.6g}: {test_row['mean_log_likelihood']:.4f} "
