@@ -25,6 +25,14 @@ def check_same_features(query: Operand, train: Operand, role: str) -> None:
             f"{_named('train', a)} has {a.n_features} features and {_named(role, b)} has "
             f"{b.n_features}; both must be the same data after the same preprocessing"
         )
+    if train.features and query.features and train.features != query.features:
+        a_name, b_name = next(
+            pair for pair in zip(train.features, query.features, strict=True) if len(set(pair)) > 1
+        )
+        raise InputError(
+            f"{_named('train', a)} and {_named(role, b)} have unlike features, or an unlike order "
+            f"of them: {a_name!r} is in the place of {b_name!r}"
+        )
     shapes = {part.image_shape for part in (*a.parts, *b.parts)} - {None}
     if len(shapes) > 1:
         warn(

@@ -125,6 +125,11 @@ def find_covariance(train: Side, covariance: Any, singular: str) -> Covariance:
             )
         constant = moments.low == moments.high
         kept = _varying(constant, singular)
+        variances = moments.covariance if not full else np.diag(moments.covariance)
+        if not (variances[kept] > 0).all():
+            raise InputError(
+                "values are so small that their variances vanish in float64; rescale the data"
+            )
         found = (_full if full else _diagonal)(moments.covariance, kept, singular)
         return replace(found, n_effective=moments.weight.effective_size)
     matrix = _as_array(covariance)
@@ -140,9 +145,15 @@ def find_covariance(train: Side, covariance: Any, singular: str) -> Covariance:
 
 def _as_array(covariance: Any) -> FloatArray:
     try:
-        matrix: FloatArray = np.asarray(covariance, np.float64)
+        given = np.asarray(covariance)
+        if given.dtype.kind not in "iufb":
+            raise TypeError
+        matrix: FloatArray = given.astype(np.float64)
     except (TypeError, ValueError):
-        raise InputError("covariance cannot be made an array of numbers") from None
+        raise InputError(
+            f"covariance is {str(covariance)[:60]!r}; it is one of {', '.join(COVARIANCES)}, or an "
+            "array of real numbers"
+        ) from None
     if not np.isfinite(matrix).all():
         raise InputError("covariance has values that are not finite")
     return matrix
@@ -228,14 +239,16 @@ class _Axes:
     def covariance(self, kept: npt.NDArray[np.intp], n_features: int) -> Covariance:
         """That along the axes that vary, of the features ``kept`` among ``n_features``."""
         lengths, vectors = np.sqrt(self.values[self.varies]), self.vectors[:, self.varies]
-        matrix, root = np.zeros((2, n_features, len(lengths)))
-        matrix[kept] = vectors / lengths / self.scales[:, None]
+        linear = Product(vectors / lengths / self.scales[:, None])
+        if len(kept) < n_features:
+            linear = replace(linear, columns=kept, width=n_features)
+        root = np.zeros((n_features, len(lengths)))
         root[kept] = vectors * lengths * self.scales[:, None]
         if self.varies.all():
             log_volume = np.log(lengths).sum() + np.log(self.scales).sum()
         else:  # of a parallelepiped in the subspace
             log_volume = np.log(np.abs(np.diag(np.linalg.qr(root, mode="r")))).sum()
-        return Covariance(n_features, Product(matrix), root, float(log_volume))
+        return Covariance(n_features, linear, root, float(log_volume))
 
 
 def _varying(constant: npt.NDArray[np.bool_], singular: str) -> npt.NDArray[np.intp]:

@@ -137,6 +137,8 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     def _training_side(self, X: Any, sample_weight: Any, min_rows: int = 1) -> tuple[Operand, Side]:
         """The rows to fit, and the side that they make with their weights."""
+        # Should the fit fail, nothing is left of one before that would not go with it.
+        self.__dict__.pop("_matrix", None)
         if not isinstance(X, _LAZY):
             X = validate_data(self, X, dtype="numeric", ensure_min_samples=min_rows)
             if sample_weight is not None and not isinstance(sample_weight, _LAZY):
@@ -145,9 +147,8 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         else:
             train = operand(X, "X", Catalog())
             self.n_features_in_ = train.rows.n_features
-            names = _feature_names(X)
-            if names is not None:
-                self.feature_names_in_ = names
+            if train.features is not None:
+                self.feature_names_in_ = np.asarray(train.features, object)
             elif hasattr(self, "feature_names_in_"):
                 del self.feature_names_in_
         return train, side(train, sample_weight)
@@ -157,6 +158,12 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         if not isinstance(X, _LAZY):
             X = validate_data(self, X, dtype="numeric", reset=False)
         query = operand(X, "X", Catalog())
+        names = getattr(self, "feature_names_in_", None)
+        if names is not None and query.features is not None and (*names,) != query.features:
+            raise InputError(
+                f"X has the features {', '.join(query.features[:8])}, and "
+                f"{type(self).__name__} was fitted with {', '.join(names[:8])}, in that order"
+            )
         if query.rows.n_features != self.n_features_in_:
             raise InputError(
                 f"X has {query.rows.n_features} features, but {type(self).__name__} is expecting "
@@ -261,13 +268,3 @@ class KernelDensity(FittedDensity):
         self._fitted, self._train, self._matrix = options, train, matrix
         self.bandwidth_ = float(matrix.bandwidths[0])
         return self
-
-
-def _feature_names(X: Any) -> npt.NDArray[Any] | None:
-    """Names of all features, where xarray has them."""
-    if not isinstance(X, xr.DataArray | xr.Dataset):
-        return None
-    coordinate = X.coords.get("feature")
-    if coordinate is None or not all(isinstance(name, str) for name in coordinate.values.flat):
-        return None
-    return np.asarray(coordinate.values, object)

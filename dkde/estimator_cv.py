@@ -120,7 +120,7 @@ class KernelDensityCV(FittedDensity):
             raise
         except (ValueError, TypeError, IndexError) as error:
             raise InputError(
-                f"cv is {self.cv!r}, which does not split {n_rows} rows without labels "
+                f"cv is {str(self.cv)[:60]}, which does not split {n_rows} rows without labels "
                 f"({' '.join(str(error).split())})"
             ) from error
 

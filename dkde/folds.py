@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.model_selection import KFold
+from sklearn.utils import check_random_state
 
 from dkde.errors import InputError
 
@@ -61,9 +61,9 @@ def folds_of_splits(splits: Iterable[tuple[Any, Any]], n_rows: int) -> Folds:
         if (numbers[held_out] >= 0).any():
             raise InputError(f"cv holds out rows of split {fold} twice; each is held out once")
         numbers[held_out] = fold
-        others = np.ones(n_rows, bool)
-        others[held_out] = False
-        if not np.array_equal(np.flatnonzero(others), np.unique(train)):
+        others = np.zeros(n_rows, bool)
+        others[train] = True
+        if others[held_out].any() or others.sum() + len(held_out) != n_rows:
             raise InputError(
                 f"split {fold} of cv does not train on all rows that it does not hold out; "
                 "use scikit-learn's GridSearchCV for such splits"
@@ -85,11 +85,22 @@ def _k_folds(n_folds: int, n_rows: int, shuffle: bool, random_state: Any) -> Fol
         raise InputError(f"folds is {n_folds}; at least two are needed")
     if n_rows < n_folds:
         raise InputError(f"there are {n_rows} rows and {n_folds} folds; take fewer folds")
-    try:
-        splitter = KFold(n_folds, shuffle=shuffle, random_state=random_state)
-        return folds_of_splits(splitter.split(np.empty(n_rows)), n_rows)
-    except (ValueError, TypeError) as error:
-        raise InputError(" ".join(str(error).split())) from error
+    if not isinstance(shuffle, bool):
+        raise InputError(f"shuffle must be True or False; it is {shuffle!r}")
+    if random_state is not None and not shuffle:
+        raise InputError("random_state is for shuffle=True; leave one of them out")
+    rows = np.arange(n_rows)
+    if shuffle:
+        try:
+            check_random_state(random_state).shuffle(rows)
+        except ValueError as error:
+            raise InputError(f"random_state {random_state!r} is no seed") from error
+    # As scikit-learn's KFold has it, whose masks of all rows for each fold take long for many.
+    sizes = np.full(n_folds, n_rows // n_folds)
+    sizes[: n_rows % n_folds] += 1
+    numbers = np.empty(n_rows, np.int64)
+    numbers[rows] = np.repeat(np.arange(n_folds), sizes)
+    return numbers
 
 
 def _given(folds: Any, n_rows: int) -> Folds:

@@ -8,7 +8,7 @@ from typing import Any
 from dkde.bandwidth_matrix import BandwidthMatrix, find_bandwidth_matrix
 from dkde.engine.blocks import Task
 from dkde.engine.work import Work
-from dkde.errors import InputError
+from dkde.errors import InputError, warn
 from dkde.numerics.frame import Precision
 from dkde.numerics.kernels import get_kernel
 from dkde.numerics.metrics import check_pair, get_metric
@@ -48,8 +48,18 @@ class Options:
 
     def dimensions(self, matrix: BandwidthMatrix) -> float:
         """Those that a density's bits are shared out over; NaN where it is no density."""
-        is_density = get_kernel(self.kernel).radii is not None or matrix.rank == 1
-        return matrix.rank if is_density else nan
+        return matrix.rank if self._is_density(matrix) else nan
+
+    def warn_if_no_density(self, matrix: BandwidthMatrix) -> None:
+        """Warn of scores that compare with no others."""
+        if not self._is_density(matrix):
+            warn(
+                f"kernel {self.kernel!r} is no density of {matrix.rank} features: its scores rank "
+                "rows, and compare with those of no other kernel, metric or bandwidth matrix"
+            )
+
+    def _is_density(self, matrix: BandwidthMatrix) -> bool:
+        return get_kernel(self.kernel).radii is not None or matrix.rank == 1
 
     def bandwidth_matrix(self, train: Side, bandwidth: Any) -> BandwidthMatrix:
         """H for a training side, at all bandwidths or by a rule."""
@@ -59,6 +69,11 @@ class Options:
     def work(self, query: Side, train: Side, matrix: BandwidthMatrix) -> Work:
         """The work of scoring query under train, both whitened."""
         self.check()
+        if self.metric != "euclidean" and matrix.covariance.root is not None:
+            raise InputError(
+                f"metric {self.metric!r} depends on the axes, which a covariance that is not "
+                'diagonal leaves open; use covariance="diag", scales, or metric="euclidean"'
+            )
         task = Task.between(
             query.rows,
             train.rows,

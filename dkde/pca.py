@@ -1,6 +1,7 @@
 """Principal component analysis of a side, out of core."""
 
 from dataclasses import dataclass, replace
+from numbers import Integral
 
 import numpy as np
 
@@ -62,9 +63,9 @@ def fit_pca(train: Side, n_components: int) -> PrincipalAxes:
     """
     n_rows, n_features = train.rows.n_rows, train.rows.n_features
     most = min(n_rows, n_features)
-    if not 1 <= n_components <= most:
+    if not isinstance(n_components, Integral) or not 1 <= n_components <= most:
         raise InputError(
-            f"pca is {n_components}; {n_rows} rows of {n_features} features have 1 to {most} "
+            f"pca is {n_components!r}; {n_rows} rows of {n_features} features have 1 to {most} "
             "principal components"
         )
     unweighted = Side(train.rows)
@@ -72,6 +73,7 @@ def fit_pca(train: Side, n_components: int) -> PrincipalAxes:
         moments = gather_moments(unweighted, pool, full=True)
     scatter = moments.scatter / max(n_rows - 1, 1)
     values, vectors = np.linalg.eigh(scatter)
+    n_components = int(n_components)
     leading = np.argsort(values)[::-1][:n_components]
     components = vectors[:, leading].T
     largest = np.abs(components).argmax(axis=1)

@@ -89,7 +89,7 @@ def plan(
     matrix = options.bandwidth_matrix(train_side, 1.0 if bandwidths is None else bandwidths)
     train_side = matrix.whiten(train_side)
     if bandwidths is None:
-        matrix = replace(matrix, bandwidths=default_bandwidths(train_side.rows))
+        matrix = replace(matrix, bandwidths=default_bandwidths(train_side.rows, kernel))
     cut = options.work(matrix.whiten(side(q, role="query")), train_side, matrix).plan
     n_threads = n_threads or _available_threads()
     at_rest = measure_baseline(precision) if baseline or limit is not None else None

@@ -116,6 +116,9 @@ def sample(
     if output is not None:
         check_target(output, overwrite=overwrite)
     t = operand(train, "train", catalog_of(source))
+    if output is not None:
+        places = [part.identity.partition("::")[0] for part in t.rows.parts if part.identity]
+        check_target(output, overwrite=overwrite, sources=places)
     options = Options(kernel=kernel, covariance=covariance, singular=singular)
     options.check()
     plain = side(t, _label_weights(t, label, weights))
@@ -136,9 +139,9 @@ def sample(
             "kernel": kernel,
             "bandwidth": float(matrix.bandwidths[0]),
             "covariance": covariance if isinstance(covariance, str) else "given",
-            "covariance_scale": covariance_scale,
-            "label": label,
-            "pca": pca,
+            "covariance_scale": float(covariance_scale),
+            "label": None if label is None else int(label),
+            "pca": None if pca is None else int(pca),
         }
         _write(found, t, axes, chosen, output, overwrite)
     return (found.values, found.sources) if return_sources else found.values
@@ -173,7 +176,9 @@ def draw(
     if not isinstance(n_samples, Integral) or n_samples < 1:
         raise InputError(f"n_samples is {n_samples!r}; it must be a whole number, at least 1")
     if not isinstance(covariance_scale, Real) or not 0 <= covariance_scale < np.inf:
-        raise InputError(f"covariance_scale is {covariance_scale!r}; it must not be negative")
+        raise InputError(
+            f"covariance_scale is {covariance_scale!r}; it must be finite and not negative"
+        )
     rng = _generator(random_state)
     picked = _pick(train, int(n_samples), rng)
     directions = rng.standard_normal((len(picked), matrix.rank))

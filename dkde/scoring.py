@@ -80,6 +80,7 @@ def score(
     check_names(q, "query")
     train_side = side(t, weights)
     matrix = options.bandwidth_matrix(train_side, bandwidth)
+    options.warn_if_no_density(matrix)
     work = options.work(matrix.whiten(side(q, role="query")), matrix.whiten(train_side), matrix)
     coords = {"bandwidth": matrix.bandwidths, **coordinates_along(q, "sample")}
     with pool_for(work) as pool:
@@ -158,9 +159,10 @@ def sweep(
     options = Options(kernel, metric, precision, covariance, singular, block_rows, panel_rows)
     train_side = side(t, weights)
     matrix = options.bandwidth_matrix(train_side, 1.0 if bandwidths is None else bandwidths)
+    options.warn_if_no_density(matrix)
     train_side = matrix.whiten(train_side)
     if bandwidths is None:
-        matrix = replace(matrix, bandwidths=default_bandwidths(train_side.rows))
+        matrix = replace(matrix, bandwidths=default_bandwidths(train_side.rows, kernel))
     grid = matrix.bandwidths
     # What can be refused is refused before the first block: the test set's turn comes late.
     coords: dict[Any, Any] = {"bandwidth": grid, **coordinates_along(v, "sample")}

@@ -119,6 +119,7 @@ def cross_validate(
     numbers = fold_numbers(folds, t.rows.n_rows, shuffle=shuffle, random_state=random_state)
     coords = {**coordinates_along(t, "sample"), "held_out_in": ("sample", numbers)}
     validation = Validation.of(side(t, weights), numbers, bandwidths, options, pca)
+    options.warn_if_no_density(validation.matrix)
     with pool_for(validation.work) as pool:
         scored = validate(validation, pool, refine=refine, progress=progress)
     n_folds = len(np.unique(numbers))
@@ -158,7 +159,7 @@ class Validation:
         matrix = options.bandwidth_matrix(projected, 1.0 if bandwidths is None else bandwidths)
         whitened = matrix.whiten(projected)
         if bandwidths is None:
-            matrix = replace(matrix, bandwidths=default_bandwidths(whitened.rows))
+            matrix = replace(matrix, bandwidths=default_bandwidths(whitened.rows, options.kernel))
         grouped = replace(whitened, groups=ArraySource(numbers))
         return cls(grouped, numbers, matrix, options, axes)
 
@@ -225,7 +226,7 @@ def validate(
     means = values.mean(axis=1)
     if not refine:
         return Scored(validation, grid, values, choose_best(grid, means))
-    index = best_index(means)
+    index = best_index(grid, means)
     best_mean, best_values, best = means[index], values[index], float(grid[index])
 
     def evaluate(points: FloatArray) -> FloatArray:
@@ -242,9 +243,10 @@ def validate(
     try:
         maximise(evaluate, np.log(grid), means, _TOLERANCE)
     except NoMaximumError:
+        hint = "are rows there more than once?" if best < grid.min() else "try larger ones"
         warn(
             f"there is no optimum to refine: the mean log-likelihood still rises at bandwidth "
-            f"{best:.3g}, far beyond the grid (are rows there more than once?)"
+            f"{best:.3g}, far beyond the grid ({hint})"
         )
         return Scored(validation, grid, values, float(grid[index]))
     if best in grid:

@@ -37,12 +37,15 @@ class Operand:
         The dimension along which rows lie.
     labelled : xarray.Dataset
         Without variables; its coordinates are those of the rows.
+    features : tuple of str, optional
+        Names of the features, where they have some.
     """
 
     rows: Rows
     form: Form
     dim: str = "sample"
     labelled: xr.Dataset = field(default_factory=xr.Dataset)
+    features: tuple[str, ...] | None = None
 
     def labels(self) -> xr.Coordinates:
         """Coordinates of the answer's rows; those of a store are read now, they are small."""
@@ -130,7 +133,7 @@ def _from_xarray(array: xr.DataArray, role: str) -> Operand:
     dim = _sample_dim(array, role)
     array = array.transpose(dim, ...)
     _checked(array, role)
-    labelled = array.isel({array.dims[1]: 0}, drop=True).to_dataset(name="x").drop_vars("x")
+    labelled = array.isel({array.dims[1]: 0}, drop=True).coords.to_dataset()
     source: RowSource
     if array.chunks is None and "source" in array.encoding:
         # Backed by a file and without chunks: chunks make it lazy, .data would load it.
@@ -140,7 +143,15 @@ def _from_xarray(array: xr.DataArray, role: str) -> Operand:
         source, identity = ArraySource(_from_anything(array.data, role)), None
     else:
         source, identity = DaskSource(array.data), array.data.name
-    return Operand(_rows(source, role, identity=identity), "xarray", dim, labelled)
+    rows = _rows(source, role, identity=identity)
+    return Operand(rows, "xarray", dim, labelled, _feature_names(array))
+
+
+def _feature_names(array: xr.DataArray) -> tuple[str, ...] | None:
+    coordinate = array.coords.get(array.dims[1])
+    if coordinate is None or not all(isinstance(name, str) for name in coordinate.values.flat):
+        return None
+    return tuple(map(str, coordinate.values))
 
 
 def _from_anything(data: Any, role: str) -> npt.NDArray[Any]:

@@ -7,6 +7,7 @@ import numpy as np
 
 from dkde.errors import InputError, warn
 from dkde.numerics.bandwidth import FloatArray, check_bandwidths
+from dkde.numerics.kernels import Kernel, get_kernel
 from dkde.storage.rows import Rows
 
 _GRID_LENGTH = 16
@@ -63,7 +64,7 @@ def choose_best(bandwidths: FloatArray, means: FloatArray) -> float:
     >>> choose_best(np.array([1.0, 2.0, 4.0]), np.array([-np.inf, -3.0, -4.0]))
     2.0
     """
-    best = float(bandwidths[best_index(means)])
+    best = float(bandwidths[best_index(bandwidths, means)])
     edges = {bandwidths.min(): "least", bandwidths.max(): "greatest"}
     if len(bandwidths) > 1 and best in edges:
         warn(
@@ -73,8 +74,8 @@ def choose_best(bandwidths: FloatArray, means: FloatArray) -> float:
     return best
 
 
-def best_index(means: FloatArray) -> int:
-    """Which mean is the highest finite one.
+def best_index(bandwidths: FloatArray, means: FloatArray) -> int:
+    """Which bandwidth's mean is the highest finite one.
 
     Raises
     ------
@@ -84,16 +85,19 @@ def best_index(means: FloatArray) -> int:
     finite = np.isfinite(means)
     if not finite.any():
         raise InputError(
-            "no bandwidth gives every validation row a finite log-density; try larger ones"
+            f"no bandwidth from {bandwidths.min():g} to {bandwidths.max():g} gives every row a "
+            "density above zero; name larger ones"
         )
     return int(np.where(finite, means, -np.inf).argmax())
 
 
-def default_bandwidths(rows: Rows) -> FloatArray:
+def default_bandwidths(rows: Rows, kernel: str) -> FloatArray:
     """A grid around the scale of the data, from rows here and there in it.
 
-    In d dimensions a Gaussian of bandwidth h reaches about h sqrt(d); the best bandwidth lies
-    where that is about as far as the nearest neighbour.
+    In d dimensions a Gaussian of bandwidth h reaches about h sqrt(d); in many of them the best
+    bandwidth lies where that is about as far as the nearest neighbour. In few it is well above,
+    and the grid goes on to twice Scott's. Other kernels reach as far as the Gaussian where
+    their deviations are the same.
     """
     starts = range(0, rows.n_rows, max(_SAMPLE_RUN, ceil(rows.n_rows / _SAMPLE_RUNS)))
     runs = [rows.read(a, min(a + _SAMPLE_RUN, rows.n_rows), decode=True) for a in starts]
@@ -101,10 +105,23 @@ def default_bandwidths(rows: Rows) -> FloatArray:
     sample = sample[np.isfinite(sample).all(axis=1)]
     with np.errstate(over="ignore", invalid="ignore"):
         scale = _neighbour_distance(sample - sample.mean(axis=0)) if len(sample) > 1 else 0.0
-    scale = scale / np.sqrt(rows.n_features) if 0 < scale < np.inf else 1.0
-    grid = np.geomspace(scale / _GRID_REACH, scale * _GRID_REACH, _GRID_LENGTH)
+        deviation = float(sample.std(axis=0).mean()) if len(sample) > 1 else 0.0
+    d = rows.n_features
+    scale = scale / np.sqrt(d) if 0 < scale < np.inf else 1.0
+    scott = rows.n_rows ** (-1 / (d + 4)) * deviation
+    greatest = max(scale * _GRID_REACH, 2 * scott) if scott < np.inf else scale * _GRID_REACH
+    grid = np.geomspace(scale / _GRID_REACH, greatest, _GRID_LENGTH)
+    grid /= _deviation(get_kernel(kernel), d)
     # Three digits are kinder to the eye, and distinct on this grid.
     return check_bandwidths([float(f"{h:.3g}") for h in grid])
+
+
+def _deviation(kernel: Kernel, n_features: int) -> float:
+    """Of each coordinate under a kernel of bandwidth 1, about."""
+    if kernel.radii is None or kernel.name == "gaussian":
+        return 1.0
+    radii = kernel.radii(np.random.RandomState(0), n_features, 1000)
+    return float(np.sqrt((radii**2).mean() / n_features))
 
 
 def _neighbour_distance(sample: FloatArray) -> float:

@@ -1,5 +1,7 @@
 """The bandwidth matrix: what SciPy has, what a hand would compute, and every refusal."""
 
+import warnings
+
 import dask
 import dask.array as da
 import numpy as np
@@ -189,6 +191,7 @@ class TestFull:
         actual = dkde.log_density(*sides, H, covariance="full", weights=w, kernel=kernel)
         assert_within(actual, expected)
 
+    @pytest.mark.filterwarnings("ignore:values of train")
     @settings(max_examples=25)
     @given(
         st.integers(1, 5),
@@ -404,8 +407,8 @@ class TestRefusals:
             ([1.0, -2.0, 3.0, 1.0], "the scale -2 for feature 1; scales must be positive"),
             ([1.0, np.nan, 3.0, 1.0], "covariance has values that are not finite"),
             (np.diag([1.0, np.inf, 1.0, 1.0]), "covariance has values that are not finite"),
-            ([[1.0], [2.0, 3.0]], "covariance cannot be made an array of numbers"),
-            (["a", "b", "c", "d"], "covariance cannot be made an array of numbers"),
+            ([[1.0], [2.0, 3.0]], "it is one of identity, diag, full, or an array of real"),
+            (["a", "b", "c", "d"], "it is one of identity, diag, full, or an array of real"),
             (
                 np.eye(4) + np.eye(4, k=2) / 10,
                 r"not symmetric: \[0, 2\] is 0\.1 and \[2, 0\] is 0",
@@ -497,3 +500,75 @@ class TestLaziness:
         chunks = sides[1][::10, 0].tolist()
         assert set(seen) == set(chunks)
         assert len(seen) <= len(chunks) + 1  # the first one's first row is where sums begin
+
+
+class TestFarRows:
+    """Rows that mark what is missing, say, by 1e20."""
+
+    @pytest.mark.parametrize("far", [1e12, 1e20])
+    @pytest.mark.parametrize("covariance", ["diag", "full", [1.0, 2.0]])
+    def test_of_weight_zero_change_nothing(self, covariance, far):
+        train = np.random.default_rng(0).normal(size=(500, 2))
+        query, weights = train[1:9] + 0.1, np.ones(500)
+        train[0], weights[0] = far, 0
+        with pytest.warns(UserWarning, match="one scale"):
+            dkde.score(query, train, 0.5, covariance=covariance, weights=weights)
+        actual = dkde_quietly(query, train, 0.5, covariance=covariance, weights=weights)
+        expected = dkde.log_density(query, train[1:], 0.5, covariance=covariance)
+        assert_within(actual, expected)
+
+    def test_that_count_do_not_spoil_the_others(self):
+        train = np.random.default_rng(0).normal(size=(500, 2))
+        query = train[1:9] + 0.1
+        expected = dkde.log_density(query, train, 0.5, covariance=[1.0, 2.0]) - np.log(501 / 500)
+        train = np.concatenate([[[1e20, 1e20]], train])
+        actual = dkde_quietly(query, train, 0.5, covariance=[1.0, 2.0])
+        assert_within(actual, expected)
+
+
+def dkde_quietly(*arguments, **keywords):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "values of train")
+        return dkde.log_density(*arguments, **keywords)
+
+
+class TestMetrics:
+    @pytest.mark.parametrize("metric", ["manhattan", "chebyshev"])
+    def test_that_depend_on_the_axes_are_refused_where_these_are_open(self, metric):
+        rows = np.random.default_rng(0).normal(size=(50, 2))
+        keywords = {"kernel": "univariate_gaussian", "metric": metric}
+        with pytest.raises(dkde.InputError, match="depends on the axes"):
+            dkde.log_density(rows, rows, 1.0, covariance="full", **keywords)
+        scaled = dkde.log_density(rows / [1, 2], rows / [1, 2], 1.0, **keywords) - np.log(2)
+        assert_within(dkde.log_density(rows, rows, 1.0, covariance=[1.0, 2.0], **keywords), scaled)
+
+
+class TestDropped:
+    @pytest.mark.parametrize("covariance", ["diag", "full"])
+    def test_features_may_hold_anything_in_a_query(self, covariance):
+        train = np.random.default_rng(0).normal(size=(50, 3))
+        train[:, 1] = 4.0
+        query = train[:5].copy()
+        query[:, 1] = np.nan
+        with pytest.warns(UserWarning, match="dropped: 1"):
+            actual = dkde.log_density(
+                da.from_array(query), train, 1.0, covariance=covariance, singular="drop"
+            ).compute()
+        expected = dkde.log_density(query[:, ::2], train[:, ::2], 1.0, covariance=covariance)
+        assert_within(actual, expected)
+
+
+class TestNames:
+    def test_of_what_is_made_of_one_split_differ(self, tmp_path):
+        dkde.import_dataset("digits", tmp_path / "digits.zarr")
+        split = dkde.open_dataset(tmp_path / "digits.zarr")["train"].to_dataset()
+        query = da.from_array(np.asarray(split.x[:5]))
+        made = [
+            split.isel(sample=slice(0, 100)),
+            split.isel(sample=slice(100, 200)),
+            split.assign(x=split.x * 2.0),
+            split.isel(feature=slice(None, None, -1)),
+        ]
+        names = [dkde.log_density(query, train, 2.0).name for train in made]
+        assert len(set(names)) == len(made)
+        assert dkde.log_density(query, made[0], 2.0).name == names[0]

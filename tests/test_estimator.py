@@ -555,3 +555,31 @@ class TestCrossValidated:
         expected = dkde.cross_validate(sides[1])
         np.testing.assert_array_equal(model.cv_results_["param_bandwidth"], expected.bandwidth)
         assert model.sample(4, random_state=0).shape == (4, 3)
+
+
+class TestLabelled:
+    @pytest.fixture
+    def labelled(self):
+        values = np.random.default_rng(0).normal(size=(40, 2)) * [1, 100]
+        return xr.DataArray(values, dims=("sample", "feature"), coords={"feature": ["a", "b"]})
+
+    def test_features_in_another_order_are_refused(self, labelled):
+        model = KernelDensity().fit(labelled)
+        swapped = labelled[:3, ::-1]
+        with pytest.raises(dkde.InputError, match="has the features b, a"):
+            model.score_samples(swapped)
+        with pytest.raises(dkde.InputError, match="unlike order of them: 'a' is in the place of"):
+            dkde.log_density(swapped, labelled, 1.0)
+
+    def test_a_coordinate_may_be_named_x(self, labelled):
+        with_x = labelled.assign_coords(x=("sample", np.arange(40.0)))
+        scores = KernelDensity().fit(with_x).score_samples(with_x)
+        np.testing.assert_array_equal(scores.x, np.arange(40.0))
+
+
+def test_a_fit_that_fails_leaves_no_model():
+    model = KernelDensity().fit(np.zeros((3, 2)))
+    with pytest.raises(ValueError, match="weight"):
+        model.fit(np.zeros((3, 7)), sample_weight=[-1.0, 1, 1])
+    with pytest.raises(NotFittedError):
+        model.score_samples(np.zeros((3, 2)))

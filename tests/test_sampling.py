@@ -314,7 +314,10 @@ class TestRefusals:
             ({"bandwidth": [1.0, 2.0]}, "samples are of one bandwidth, and there are 2"),
             ({"bandwidth": "wide"}, "bandwidth 'wide' is no number and no rule"),
             ({"bandwidth": 0}, "bandwidth 0 must be a positive"),
-            ({"covariance_scale": -1}, "covariance_scale is -1; it must not be negative"),
+            (
+                {"covariance_scale": -1},
+                "covariance_scale is -1; it must be finite and not",
+            ),
             ({"covariance_scale": np.nan}, "covariance_scale is nan"),
             ({"covariance_scale": "1"}, "covariance_scale is '1'"),
             ({"random_state": "seed"}, "random_state 'seed' is no seed and no generator"),
@@ -388,3 +391,20 @@ class TestOutput:
         assert dkde.describe(path)["splits"]["samples"]["rows"] == 30
         dkde.sample(training(3), 0.5, 20, output=path, overwrite=True)
         assert dkde.describe(path)["splits"]["samples"]["rows"] == 20
+
+
+def test_training_rows_are_not_overwritten(tmp_path):
+    store = tmp_path / "samples.zarr"
+    dkde.sample("train", 1.0, 5, source="digits", output=store)
+    with pytest.raises(dkde.DataSetError, match="lies in it"):
+        dkde.sample(f"{store}::samples", 1.0, 5, output=store, overwrite=True)
+    assert dkde.describe(store)["splits"]["samples"]["rows"] == 5
+
+
+def test_numpy_numbers_are_numbers(tmp_path):
+    dkde.sample(
+        "train", 1.0, 5, source="digits", output=tmp_path / "s.zarr",
+        covariance_scale=np.float32(0.5), pca=np.int64(3), label=np.int64(7),
+    )  # fmt: skip
+    with pytest.raises(dkde.InputError, match=r"pca is 2\.5"):
+        dkde.sample("train", 1.0, 5, source="digits", pca=2.5)

@@ -75,7 +75,8 @@ def cv(
     """Find the best bandwidth by cross-validation.
 
     Each row is scored under the rows of the other folds, all folds and all bandwidths in one
-    pass. The total of a fold, in nats, is what scikit-learn's cross-validation reports.
+    pass. The fold total, in nats, is the mean over folds of each one's sum, which is what
+    scikit-learn's cross-validation reports.
 
     DATA is a data set made by dkde import, any file that it reads, or the word digits.
 

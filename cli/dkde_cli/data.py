@@ -131,13 +131,18 @@ def _split_cells(split: dict[str, Any]) -> dict[str, str]:
 
 @click.command(cls=Command, epilog=SELECTOR_HELP)
 @data_argument
-@click.option("--split", default="train", show_default=True, metavar="SELECTOR", help="The rows.")
+@click.option(
+    "--split", metavar="SELECTOR", help="The rows; by default the split train, or the first one."
+)
 @click.option("--rows", default=20, show_default=True, metavar="N", help="Rows of pictures.")
 @click.option("--columns", default=20, show_default=True, metavar="N", help="Columns of pictures.")
 @click.option("-o", "--output", required=True, metavar="FILE", help="The PNG file to write.")
-def show(data: str, split: str, rows: int, columns: int, output: str) -> None:
+def show(data: str, split: str | None, rows: int, columns: int, output: str) -> None:
     """Tile the first pictures of a data set in a PNG file."""
     import dkde
 
-    n_shown = dkde.plot_pictures(split, output, rows=rows, columns=columns, source=data)
+    catalog = dkde.Catalog(data)
+    known = list(catalog.splits())
+    split = split or ("train" if "train" in known else known[0])
+    n_shown = dkde.plot_pictures(split, output, rows=rows, columns=columns, source=catalog)
     click.echo(f"{n_shown} pictures in {output}", err=True)

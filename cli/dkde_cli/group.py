@@ -123,7 +123,14 @@ def _as_options(text: str) -> str:
     --------
     >>> _as_options('use singular="drop" to leave them out')
     'use --singular drop to leave them out'
+    >>> _as_options("covariance_scale is inf; it must be finite")
+    '--covariance-scale is inf; it must be finite'
     """
+    text = re.sub(
+        r"^(label|pca|covariance_scale|covariance)(?= (is|has)\b)",
+        lambda found: f"--{found[1].replace('_', '-')}",
+        text,
+    )
     return re.sub(
         r'\b([a-z_]+)="(\w+)"', lambda found: f"--{found[1].replace('_', '-')} {found[2]}", text
     )
@@ -142,6 +149,8 @@ def _output_failure_in_a_line() -> Iterator[None]:
         _abandon_stdout()
         if _is_closed_pipe(error):  # whoever read it has enough: dkde ... | head
             raise click.exceptions.Exit(PIPE_CLOSED) from error
+        if error.filename is not None:
+            raise Failure(f"{error.filename}: {error.strerror}") from error
         raise Failure(f"the output could not be written ({error})") from error
 
 

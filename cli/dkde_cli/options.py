@@ -123,7 +123,7 @@ _DENSITY = {
         default="gaussian",
         show_default=True,
         help="The shape of the bump on each training row; univariate_gaussian is no density but "
-        "in one dimension.",
+        "in one dimension, and its scores compare with no other kernel's.",
     ),
     "metric": click.option(
         "--metric",
@@ -188,7 +188,8 @@ def pca_option(command: Command) -> Command:
         "--pca",
         type=click.IntRange(min=1),
         metavar="N",
-        help="Take so many principal components of the training rows for the rows.",
+        help="Reduce rows to their first N principal components, found from the training rows; "
+        "scores, and bits per dimension, are then those of the components.",
     )(command)
 
 

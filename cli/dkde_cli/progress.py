@@ -68,8 +68,11 @@ def _bars(unit: str) -> Iterator[Update]:
     )
     tasks: dict[str, TaskID] = {}
     last: dict[str, int] = {}
+    # Moments and principal components, say, which do not report how far they are.
+    preparing = bars.add_task("preparing", total=None)
 
     def update(stage: str, done: int, total: int) -> None:
+        bars.update(preparing, visible=False)
         if stage not in tasks:
             tasks[stage] = bars.add_task(stage, total=total)
         elif done <= last.get(stage, 0):

@@ -79,7 +79,7 @@ def print_figures(rows: Sequence[Row], *, best: float | None = None) -> None:
         "standard_error": "standard error",
         "bits_per_dimension": "bits/dimension",
     }
-    if FOLD_TOTAL in rows[0]:
+    if rows[0].get(FOLD_TOTAL, rows[0]["mean_log_likelihood"]) != rows[0]["mean_log_likelihood"]:
         heads[FOLD_TOTAL] = "fold total"
     if any(row["n_zero_density"] for row in rows):
         heads["n_zero_density"] = "zero density"

@@ -16,6 +16,7 @@ from dkde_cli.options import (
     train_option,
 )
 from dkde_cli.outputs import check_apart, check_store
+from dkde_cli.progress import progress
 from dkde_cli.sides import default_split
 
 
@@ -115,20 +116,21 @@ def sample(
     train = default_split(catalog, data, "train", train)
     if plot is not None:
         dkde.check_picture(plot, (".png",), pictures=catalog.rows(train))
-    samples, sources = dkde.sample(
-        train,
-        h,
-        n_samples,
-        random_state=seed,
-        covariance_scale=covariance_scale,
-        return_sources=True,
-        label=label,
-        pca=pca,
-        source=catalog,
-        output=output,
-        overwrite=overwrite,
-        **density,
-    )
+    with progress("rows"):
+        samples, sources = dkde.sample(
+            train,
+            h,
+            n_samples,
+            random_state=seed,
+            covariance_scale=covariance_scale,
+            return_sources=True,
+            label=label,
+            pca=pca,
+            source=catalog,
+            output=output,
+            overwrite=overwrite,
+            **density,
+        )
     if output is not None:
         click.echo(f"{n_samples} samples in {output}::samples", err=True)
     if plot is not None:
@@ -136,7 +138,7 @@ def sample(
         real = _first(rows, n_samples, label) if above == "first" else sources
         n_shown = dkde.plot_samples(real, samples, plot, columns=columns, like=rows)
         shown = "samples" if n_shown == n_samples else f"of {n_samples} samples"
-        click.echo(f"{n_shown} {shown} in {plot}, below real rows", err=True)
+        click.echo(f"{plot}: real rows above, {n_shown} {shown} below", err=True)
 
 
 def _first(rows: Any, n_rows: int, label: int | None) -> Any:

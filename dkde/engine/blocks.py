@@ -106,7 +106,15 @@ def find_reference(train: Side, task: Task) -> FloatArray:
     stop = min(rows.n_rows, _REFERENCE_ROWS)
     values = rows.read(0, stop, decode=not task.integer)
     check_finite(values, np.einsum("ij,ij->i", values, values, dtype=np.float64), rows, 0)
-    return reference_row(values, task.integer)
+    if train.rows.linear is None:
+        return reference_row(values, task.integer)
+    # What a map rounds cannot be recomputed: the reference must not be drawn away by a few
+    # far rows, and those that do not count may be anywhere.
+    weights = read_weights(train, 0, stop)
+    if weights is not None and (weights > 0).any():
+        values = values[weights > 0]
+    median: FloatArray = np.median(np.asarray(values, np.float64), axis=0)
+    return median
 
 
 def score_block(

@@ -2,7 +2,8 @@
 
 import sys
 from collections.abc import Iterator
-from itertools import accumulate
+from itertools import accumulate, pairwise
+from math import prod
 from typing import Any
 
 import dask.array as da
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dkde.errors import ClusterError, InputError
+from dkde.storage.sources import READ_BYTES
 
 Array = npt.NDArray[Any]
 
@@ -33,6 +35,7 @@ class DaskSource:
     def __init__(self, array: da.Array) -> None:
         self.array = array if array.ndim == 1 else array.rechunk({1: -1})
         self._borders = [0, *accumulate(array.chunks[0])]
+        self._cuts = _joined(self._borders, array.dtype.itemsize * prod(array.shape[1:]))
         values = list(_values(self.array))
         if any(map(_is_future, values)):
             raise ClusterError(
@@ -57,11 +60,10 @@ class DaskSource:
 
     @property
     def read_rows(self) -> int:
-        return int(max(self.array.chunks[0], default=1)) or 1
+        return max(b - a for a, b in pairwise(self._cuts))
 
     def cuts(self, start: int, stop: int) -> list[int]:
-        # Dask allows empty chunks, whose borders coincide.
-        return [start, *sorted({row for row in self._borders if start < row < stop}), stop]
+        return [start, *(row for row in self._cuts if start < row < stop), stop]
 
     def chunk_of(self, rows: Array) -> Array:
         return np.searchsorted(self._borders, rows, side="right")
@@ -70,6 +72,19 @@ class DaskSource:
         values = self.array[start:stop].compute(scheduler="synchronous")
         refuse_masked(values, start)
         return np.asarray(values)
+
+
+def _joined(borders: list[int], row_bytes: int) -> list[int]:
+    """Borders of chunks, less those between chunks that are small enough to be read together.
+
+    Dask allows empty chunks, whose borders coincide; and each read looks through the graph.
+    """
+    most = max(1, READ_BYTES // max(1, row_bytes))
+    cuts = [borders[0]]
+    for row, following in zip(borders[1:], [*borders[2:], None], strict=True):
+        if row > cuts[-1] and (following is None or following - cuts[-1] > most):
+            cuts.append(row)
+    return cuts
 
 
 def _values(array: da.Array) -> Iterator[Any]:

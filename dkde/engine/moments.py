@@ -86,7 +86,7 @@ def _moments(
 ) -> Moments | None:
     total: Moments | None = None
     with one_blas_thread():
-        for a, b in _pieces(side.rows, start, stop):
+        for a, b in _pieces(side.rows, start, stop, full):
             values = np.asarray(side.rows.read(a, b, decode=True), np.float64)
             check_finite(values, np.einsum("ij,ij->i", values, values), side.rows, a)
             weights = read_weights(side, a, b)
@@ -99,8 +99,10 @@ def _merged(a: Moments | None, b: Moments | None) -> Moments | None:
     return a.merge(b) if a is not None and b is not None else a or b
 
 
-def _pieces(rows: Rows, start: int, stop: int) -> Iterator[tuple[int, int]]:
+def _pieces(rows: Rows, start: int, stop: int, full: bool) -> Iterator[tuple[int, int]]:
     most = max(1, _PIECE_BYTES // (8 * rows.n_stored_features))
+    if full:  # or merging matrices takes longer than making them
+        most = max(most, 2 * rows.n_features)
     for a, b in rows.ranges(start, stop):
         yield from ((x, min(x + most, b)) for x in range(a, b, most))
 

@@ -19,8 +19,9 @@ MIN_PANEL_ROWS = 16384
 MAX_BLOCK_FLOPS = 2**40
 # Beside the product's 2 d, what one bandwidth costs for one pair, in the same currency.
 _FLOPS_PER_EXPONENTIAL = 30
-# Bytes of a stored value while it is mapped: decoded, and with the origin taken away.
-_MAPPING_BYTES = 16
+# Bytes of a stored value while it is mapped: decoded, with the origin taken away, and chosen
+# among the columns.
+_MAPPING_BYTES = 24
 # Training rows are mapped anew for each query block: at most this share of the pairs' cost.
 _MAPPING_SHARE = 0.25
 # Tiles: see dkde.numerics.tiles, whose constants a test compares with these.

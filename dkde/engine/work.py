@@ -114,7 +114,9 @@ def _size(rows: Rows, task: Task) -> SideSize:
 
 
 def _part_token(part: Part) -> object:
-    content = part.checksum if part.checksum is not None else _source_token(part.source)
+    # A lazy array, or one in memory, may be anything that was made of a split's rows.
+    is_stored = not isinstance(part.source, ArraySource | DaskSource)
+    content = part.checksum if is_stored and part.checksum else _source_token(part.source)
     return (content, part.start, part.stop, part.encoding.scale, part.encoding.offset)
 
 

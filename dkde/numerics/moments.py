@@ -105,15 +105,19 @@ class Moments:
         )
 
     def merge(self, other: "Moments") -> "Moments":
-        """Those of both sets of rows, which are disjoint."""
+        """Those of both sets of rows, which are disjoint; takes this one's scatter over."""
         weight = self.weight + other.weight
         share = other.weight.total / weight.total
         apart = other.mean - self.mean
-        square = np.outer(apart, apart) if self.scatter.ndim == 2 else apart**2
+        factor = share * self.weight.total
+        # In place: a scatter may be a large matrix, and neither is used again.
+        scatter = self.scatter
+        scatter += other.scatter
+        scatter += np.outer(factor * apart, apart) if scatter.ndim == 2 else factor * apart**2
         return Moments(
             weight,
             self.mean + share * apart,
-            self.scatter + other.scatter + square * (share * self.weight.total),
+            scatter,
             np.minimum(self.low, other.low),
             np.maximum(self.high, other.high),
         )

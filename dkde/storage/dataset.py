@@ -54,6 +54,8 @@ class Split:
         checksum, whatever file or format it came from.
     actual_range : (float, float) or None
         The least and the greatest finite decoded value; None if there is none.
+    display_range : (float, float) or None
+        What goes from black to white in pictures, if not that.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Split:
     source_row: zarr.Array[Any]
     checksum: str
     actual_range: tuple[float, float] | None
+    display_range: tuple[float, float] | None = None
 
     @property
     def n_rows(self) -> int:
@@ -162,6 +165,7 @@ def open_split(store: StorePath, split: str) -> Split:
         coding = cast("Mapping[str, Any]", x.attrs)
         image_shape = attributes.get("image_shape")
         actual_range = coding.get("actual_range")
+        shown = attributes.get("display_range")
         return Split(
             name=split,
             x=x,
@@ -173,8 +177,9 @@ def open_split(store: StorePath, split: str) -> Split:
             source_row=cast("zarr.Array[Any]", group["source_row"]),
             checksum=attributes["checksum"],
             actual_range=None if actual_range is None else (actual_range[0], actual_range[1]),
+            display_range=None if shown is None else (float(shown[0]), float(shown[1])),
         )
-    except (KeyError, OSError, TypeError, ValueError) as error:
+    except (LookupError, OSError, TypeError, ValueError) as error:
         raise DataSetError(
             f"{store}: split {split!r} is damaged ({type(error).__name__}: {error}); import again"
         ) from error

@@ -77,7 +77,7 @@ def import_dataset(
     options = check_options(
         ImportOptions(format, split, scale, offset, image_shape, layout, shuffle_seed)
     )
-    check_target(store, overwrite=overwrite, source=source)
+    check_target(store, overwrite=overwrite, sources=[source])
     found = read_source(source, format=format, split=split or _SPLIT, layout=layout)
     found = replace(found, splits=_check_splits(found, options))
     place_dataset(

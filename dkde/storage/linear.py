@@ -33,13 +33,24 @@ class LinearMap(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Product:
-    """Rows times a matrix (n_inputs, n_features)."""
+    """Rows, or some columns of them, times a matrix.
+
+    Parameters
+    ----------
+    matrix : array (columns, n_features)
+    columns : array (columns,) of intp, optional
+        Those that are multiplied, in ascending order; all by default.
+    width : int, optional
+        Columns in all, where ``columns`` are given.
+    """
 
     matrix: FloatArray
+    columns: npt.NDArray[np.intp] | None = None
+    width: int | None = None
 
     @property
     def n_inputs(self) -> int:
-        return len(self.matrix)
+        return len(self.matrix) if self.width is None else self.width
 
     @property
     def n_features(self) -> int:
@@ -50,10 +61,14 @@ class Product:
         return 2 * int(self.matrix.size)
 
     def apply(self, values: FloatArray) -> FloatArray:
-        return values @ self.matrix
+        return (values if self.columns is None else values[:, self.columns]) @ self.matrix
 
     def dense(self) -> FloatArray:
-        return self.matrix
+        if self.columns is None:
+            return self.matrix
+        dense = np.zeros((self.n_inputs, self.n_features))
+        dense[self.columns] = self.matrix
+        return dense
 
 
 @dataclass(frozen=True, eq=False)

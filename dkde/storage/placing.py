@@ -6,7 +6,7 @@ import importlib.metadata
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,14 +64,14 @@ def check_target(
     store: str | os.PathLike[str],
     *,
     overwrite: bool = False,
-    source: str | os.PathLike[str] | None = None,
+    sources: Iterable[str | os.PathLike[str]] = (),
 ) -> Path:
     """The folder that a data set is to be written to, if it may be.
 
     Parameters
     ----------
-    source : path, optional
-        What is read, which must not lie in it.
+    sources : paths
+        What is read, and must not lie in it.
 
     Raises
     ------
@@ -84,9 +84,9 @@ def check_target(
         raise DataSetError(f"{store}: the folder {target.parent} does not exist; make it first")
     if not os.access(target.parent, os.W_OK | os.X_OK):
         raise DataSetError(f"{store}: the folder {target.parent} may not be written")
-    inside = source is not None and Path(source).exists()
-    if inside and Path(os.path.realpath(str(source))).is_relative_to(target):
-        raise DataSetError(f"{store}: the source {source} lies in it; choose another store")
+    for source in sources:
+        if Path(source).exists() and Path(os.path.realpath(source)).is_relative_to(target):
+            raise DataSetError(f"{store}: the source {source} lies in it; choose another store")
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return target
     if not (target.is_dir() and is_dataset(target)):

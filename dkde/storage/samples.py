@@ -40,12 +40,17 @@ def write_samples(
     """
     shapes = {(part.image_shape, part.layout) for part in like.parts}
     shape, layout = shapes.pop() if len(shapes) == 1 else (None, None)
+    ranges = [part.value_range for part in like.parts if part.value_range is not None]
+    shown = None
+    if len(ranges) == len(like.parts):
+        shown = min(low for low, _ in ranges), max(high for _, high in ranges)
     place_dataset(
         store,
         [
             SourceSplit(
                 name, len(values), values.shape[1], values.dtype,
                 partial(array_batches, values), image_shape=shape, layout=layout, labels=labels,
+                display_range=shown,
             )
             for name, values in splits.items()
         ],

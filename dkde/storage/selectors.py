@@ -143,7 +143,7 @@ def _stored(name: str, path: Path, split: str) -> Part:
         encoding=Encoding(opened.scale_factor, opened.add_offset),
         identity=f"{path.resolve()}::{split}",
         checksum=opened.checksum,
-        value_range=opened.actual_range,
+        value_range=opened.display_range or opened.actual_range,
         image_shape=opened.image_shape,
         layout=opened.layout,
         coordinates={key: ZarrSource(a, complete=True) for key, a in coordinates.items()},

@@ -101,6 +101,8 @@ def _write_split(
         group.attrs["image_shape"] = list(split.image_shape)
     if split.layout is not None:
         group.attrs["layout"] = split.layout
+    if split.display_range is not None:
+        group.attrs["display_range"] = list(split.display_range)
 
 
 def _write_index(group: zarr.Group, split: SourceSplit, order: Array | None) -> None:

@@ -93,8 +93,8 @@ class TestSweep:
 
     def test_bandwidths_stand_point_below_point(self, run, npz):
         lines = run("sweep", npz, "--bandwidths", "0.125,0.5,2,10").stdout.splitlines()
-        assert len({line.index(".") for line in lines[1:5]}) == 1
-        assert [line.split()[0] for line in lines[1:5]] == ["0.125", "0.500", "2.00", "10.0"]
+        cells = [line[: len("bandwidth")] for line in lines[1:5]]
+        assert cells == ["    0.125", "    0.5  ", "    2    ", "   10    "]
 
     def test_huge_figures_are_short(self, run, npz):
         table = run("sweep", npz, "--bandwidths", "1e-9,0.7,2").stdout

@@ -51,7 +51,7 @@ class TestPrinted:
         printed = json.loads(run("cv", npz, *H, "--refine", "--json").stdout)
         bandwidths = [row["bandwidth"] for row in printed["rows"]]
         assert bandwidths == [0.1, 0.7, 9.0, printed["best_bandwidth"]]
-        assert lines[-1] == f"best bandwidth {bandwidths[-1]:.6g}"
+        assert lines[-1] == f"best bandwidth {bandwidths[-1]:.12g}"
 
     def test_leave_one_out(self, run, npz):
         printed = json.loads(run("cv", npz, *H, "--folds", "loo", "--json").stdout)
@@ -151,7 +151,7 @@ class TestRefused:
             (("--train", "other"), "has no split 'other'"),
             (("--plot", "s.gif"), "s.gif: pictures are written as"),
             (("--csv", "s.png", "--plot", "s.png"), "--csv and --plot are one place"),
-            (("--kernel", "tophat", "--bandwidths", "0.001"), "try larger ones"),
+            (("--kernel", "tophat", "--bandwidths", "0.001"), "name larger ones"),
         ],
     )
     def test_options(self, refused, npz, arguments, words):

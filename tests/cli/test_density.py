@@ -35,6 +35,7 @@ class TestNames:
 
 
 class TestReachTheLibrary:
+    @pytest.mark.filterwarnings("ignore:kernel 'univariate_gaussian' is no density")
     @pytest.mark.parametrize(
         "options",
         [
@@ -71,6 +72,13 @@ class TestReachTheLibrary:
         monkeypatch.setattr("dkde.plan", lambda **options: given.update(options) or {})
         run("plan", npz, *H, "--kernel", "linear", "--covariance", "diag", "--json")
         assert (given["kernel"], given["covariance"]) == ("linear", "diag")
+
+
+class TestNoDensity:
+    def test_is_said(self, run):
+        result = run("cv", "digits", "--kernel", "univariate_gaussian", "--bandwidths", "10,20")
+        assert "Warning: kernel 'univariate_gaussian' is no density of 64 features" in result.stderr
+        assert result.stdout.splitlines()[1].split()[3] == "nan"
 
 
 class TestCovarianceFiles:

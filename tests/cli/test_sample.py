@@ -84,7 +84,7 @@ class TestPicture:
     def test_of_scikit_learns_example(self, run, folder, digits):
         arguments = ["--train", "all", "--pca", 15, "--bandwidth", 3.79269019073225, "--seed", 0]
         result = run("sample", "digits", *arguments, "--plot", "s.png")
-        assert result.stderr == "44 samples in s.png, below real rows\n"
+        assert result.stderr == "s.png: real rows above, 44 samples below\n"
         tiles = pictures("s.png", 11)
         assert tiles.shape == (9, 11, 8, 8)
         np.testing.assert_array_equal(tiles[:4].reshape(-1, 8, 8), digits[0][:44])
@@ -110,7 +110,7 @@ class TestPicture:
 
     def test_many_are_not_all_drawn(self, run, folder):
         result = run("sample", "digits", *H, "-n", 300, "--columns", 10, "--plot", "s.png")
-        assert result.stderr == "200 of 300 samples in s.png, below real rows\n"
+        assert result.stderr == "s.png: real rows above, 200 of 300 samples below\n"
         assert len(pictures("s.png", 10)) == 41
 
 

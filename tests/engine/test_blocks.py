@@ -248,7 +248,17 @@ class TestReading:
         np.testing.assert_array_equal(find_reference(work.train, work.task), [1, 1])
         assert train.reads == [(0, 256)]
 
-    def test_a_dask_array_computes_only_the_chunks_that_are_asked_for(self) -> None:
+    def test_small_chunks_of_a_dask_array_are_read_together(self, monkeypatch) -> None:
+        chunks = (10,) * 20 + (0, 100, 3)
+        array = da.ones((303, 3), chunks=(chunks, 3))
+        assert DaskSource(array).cuts(5, 290) == [5, 290]
+        monkeypatch.setattr("dkde.engine.lazy.READ_BYTES", 45 * 24)  # forty-five rows
+        source = DaskSource(array)
+        assert source.cuts(0, 303) == [0, 40, 80, 120, 160, 200, 300, 303]
+        assert source.read_rows == 100
+
+    def test_a_dask_array_computes_only_the_chunks_that_are_asked_for(self, monkeypatch) -> None:
+        monkeypatch.setattr("dkde.engine.lazy.READ_BYTES", 1)
         computed = []
 
         def load(block_info: Any = None) -> Array:
@@ -267,7 +277,7 @@ class TestReading:
     def test_a_dask_array_cut_along_features_is_read_whole_rows(self) -> None:
         array = np.arange(60.0).reshape(10, 6)
         source = DaskSource(da.from_array(array, chunks=(4, 2)))
-        assert source.read_rows == 4
+        assert source.read_rows == 10
         np.testing.assert_array_equal(source.read(3, 9), array[3:9])
 
 

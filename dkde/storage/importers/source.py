@@ -62,6 +62,8 @@ class SourceSplit:
     layout : {"CHW", "HWC"}, optional
     labels : mapping of str to int array
         ``label`` and, where there is one, ``coarse_label``; each of shape (n_rows,).
+    display_range : pair of float, optional
+        What goes from black to white in pictures, if not the range of the values.
     whole : callable, optional
         Returns all rows at once, where even a batch takes that; in any memory order.
     """
@@ -76,6 +78,7 @@ class SourceSplit:
     image_shape: tuple[int, ...] | None = None
     layout: str | None = None
     labels: Mapping[str, Array] = field(default_factory=dict)
+    display_range: tuple[float, float] | None = None
     whole: Callable[[], Array] | None = None
 
 
