@@ -7,8 +7,10 @@ and read-only from then on.
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -18,8 +20,9 @@ import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import LocalStore
 
-from dkde.errors import DataSetError
-from dkde.storage.sources import check_chunks
+from dkde.errors import DataSetError, DkdeError
+from dkde.storage.options import unusable_name
+from dkde.storage.sources import check_array, check_chunks, one_line
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 FORMAT = "dataset/1"
 LABELS = ("label", "coarse_label")
+_ARRAYS = ("x", *LABELS, "source_row")
 DIMENSIONS = ("sample", "feature")
 _CHUNK_BYTES = 4 * 2**20
 
@@ -133,7 +137,7 @@ def splits(store: StorePath) -> list[str]:
     DataSetError
         If `store` is missing, is no data set of dkde, or its import was never finished.
     """
-    return _split_names(_open_root(store))
+    return _split_names(store, _open_root(store))
 
 
 def open_split(store: StorePath, split: str) -> Split:
@@ -155,34 +159,79 @@ def open_split(store: StorePath, split: str) -> Split:
         no such split.
     """
     root = _open_root(store)
-    names = _split_names(root)
+    names = _split_names(store, root)
     if split not in names:
         raise DataSetError(f"{store}: has no split {split!r}; it has {', '.join(names)}")
-    try:
-        group = cast("zarr.Group", root[split])
-        attributes = cast("Mapping[str, Any]", group.attrs)
-        x = cast("zarr.Array[Any]", group["x"])
-        coding = cast("Mapping[str, Any]", x.attrs)
-        image_shape = attributes.get("image_shape")
-        actual_range = coding.get("actual_range")
-        shown = attributes.get("display_range")
+    return _split(store, root, split)
+
+
+def _split(store: StorePath, root: zarr.Group, name: str) -> Split:
+    with _opening(store, f"split {name!r}"):
+        group, members = _members(root, name)
+        attributes, x = group.attrs.asdict(), members["x"]
+        coding = x.attrs.asdict()
+        check_array(x, "iuf", x.shape[:1], ndim=2)
+        for key in members.keys() - {"x"}:
+            check_array(members[key], "iu", x.shape[:1], ndim=1)
+        shape = cast("list[int] | None", attributes.get("image_shape"))
+        if shape is not None and (
+            not all(type(n) is int and n > 0 for n in shape) or math.prod(shape) != x.shape[1]
+        ):
+            raise ValueError(f"image_shape {shape} for {x.shape[1]} features")
+        if (layout := attributes.get("layout")) not in (None, "CHW", "HWC"):
+            raise ValueError(f"layout {layout!r}")
+        if not isinstance(attributes["checksum"], str):
+            raise TypeError("the checksum is no text")
         return Split(
-            name=split,
+            name=name,
             x=x,
-            scale_factor=float(coding.get("scale_factor", 1.0)),
-            add_offset=float(coding.get("add_offset", 0.0)),
-            image_shape=None if image_shape is None else tuple(image_shape),
-            layout=attributes.get("layout"),
-            labels={n: cast("zarr.Array[Any]", group[n]) for n in LABELS if n in group},
-            source_row=cast("zarr.Array[Any]", group["source_row"]),
+            scale_factor=_numbers([coding.get("scale_factor", 1.0)])[0],
+            add_offset=_numbers([coding.get("add_offset", 0.0)])[0],
+            image_shape=None if shape is None else tuple(shape),
+            layout=layout,
+            labels={key: members[key] for key in LABELS if key in members},
+            source_row=members["source_row"],
             checksum=attributes["checksum"],
-            actual_range=None if actual_range is None else (actual_range[0], actual_range[1]),
-            display_range=None if shown is None else (float(shown[0]), float(shown[1])),
+            actual_range=_range(coding.get("actual_range")),
+            display_range=_range(attributes.get("display_range")),
         )
-    except (LookupError, OSError, TypeError, ValueError) as error:
-        raise DataSetError(
-            f"{store}: split {split!r} is damaged ({type(error).__name__}: {error}); import again"
-        ) from error
+
+
+def _members(root: zarr.Group, name: str) -> tuple[zarr.Group, dict[str, zarr.Array[Any]]]:
+    """A split and its arrays, if all that describes them agrees.
+
+    It is written three times: in the metadata of the root, of the split, and of each array.
+    None has a checksum, and what is changed in one of them shows by the others.
+    """
+    path = f"{root.path}/{name}".lstrip("/")
+    by_split = zarr.open_group(root.store, path=path, mode="r", zarr_format=3)
+    plain = zarr.open_group(root.store, path=path, mode="r", zarr_format=3, use_consolidated=False)
+    by_root = root[name]
+    names = [key for key in _ARRAYS if key in plain]
+    for group in (by_root, by_split):
+        # Consolidated metadata may name arrays of Zarr v2, whose filters can run code.
+        if not isinstance(group, zarr.Group) or group.attrs.asdict() != plain.attrs.asdict():
+            raise ValueError("its metadata and the root's differ")
+        if sorted(group.keys()) != sorted(names):
+            raise ValueError(f"it holds {', '.join(sorted(group.keys()))}, not {', '.join(names)}")
+        for key in names:
+            if cast("Any", group[key]).metadata != cast("Any", plain[key]).metadata:
+                raise ValueError(f"what is said of {key} differs from place to place")
+    return plain, {key: cast("zarr.Array[Any]", plain[key]) for key in names}
+
+
+def _numbers(values: Any) -> list[float]:
+    numbers = [float(value) for value in values if type(value) in (int, float)]
+    if len(numbers) != len(values) or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"{values!r} are no finite numbers")
+    return numbers
+
+
+def _range(ends: Any) -> tuple[float, float] | None:
+    if ends is None:
+        return None
+    low, high = _numbers(ends)
+    return low, high
 
 
 def open_dataset(store: StorePath) -> xr.DataTree:
@@ -214,23 +263,28 @@ def open_dataset(store: StorePath) -> xr.DataTree:
 
     root = _open_root(store)
     nodes: dict[str, xr.Dataset] = {"/": xr.Dataset(attrs=dict(root.attrs))}
-    for name in _split_names(root):
-        group = f"{root.path}/{name}".lstrip("/")
-        try:
-            raw = xr.open_zarr(root.store, group=group, chunks={}, mask_and_scale=False)
+    for name in _split_names(store, root):
+        split = _split(store, root, name)
+        with _opening(store, f"split {name!r}"):
+            # Not decoded by what attributes say: a unit of "days" would make dates of labels.
+            raw = xr.open_zarr(
+                root.store,
+                group=split.x.path.removesuffix("/x"),
+                chunks={},
+                decode_cf=False,
+                zarr_format=3,
+            )
             if isinstance(root.store, LocalStore):
-                for _, array in cast("zarr.Group", root[name]).arrays():
+                for array in (split.x, split.source_row, *split.labels.values()):
                     check_chunks(array, 0, array.shape[0])
-        except (KeyError, OSError, ValueError) as error:
-            raise DataSetError(f"{store}: split {name!r} is damaged; import it again") from error
-        attributes = dict(raw["x"].attrs)
-        x = raw["x"].astype(np.float64)
-        # Not multiplied by 1: each step is another layer of every graph built on this.
-        if (scale := attributes.pop("scale_factor", 1.0)) != 1:
-            x = x * scale
-        if (offset := attributes.pop("add_offset", 0.0)) != 0:
-            x = x + offset
-        nodes[f"/{name}"] = raw.assign(x=x.assign_attrs(attributes))
+            attributes = dict(raw["x"].attrs)
+            x = raw["x"].astype(np.float64)
+            # Not multiplied by 1: each step is another layer of every graph built on this.
+            if attributes.pop("scale_factor", 1.0) != 1:
+                x = x * split.scale_factor
+            if attributes.pop("add_offset", 0.0) != 0:
+                x = x + split.add_offset
+            nodes[f"/{name}"] = raw.assign(x=x.assign_attrs(attributes))
     return xr.DataTree.from_dict(nodes)
 
 
@@ -238,13 +292,33 @@ def is_dataset(path: Path) -> bool:
     """Whether a folder is a data set of dkde, finished or not, of any version."""
     try:
         root = zarr.open_group(path, mode="r", zarr_format=3)
-    except (OSError, ValueError, KeyError, TypeError):
+        return str(root.attrs.get("dkde_format", "")).startswith("dataset/")
+    except Exception:  # damaged metadata raise almost anything
         return False
-    return str(root.attrs.get("dkde_format", "")).startswith("dataset/")
 
 
-def _split_names(root: zarr.Group) -> list[str]:
-    return list(cast("list[str]", root.attrs["splits"]))
+def _split_names(store: StorePath, root: zarr.Group) -> list[str]:
+    with _opening(store, "the list of its splits"):
+        names = cast("Any", root.attrs["splits"])
+        if not isinstance(names, list) or not names or len({*names}) < len(names):
+            raise ValueError(f"{names!r} is no list of names")
+        if bad := [n for n in names if not isinstance(n, str) or unusable_name(n)]:
+            raise ValueError(f"{bad[0]!r} is no split's name")
+        return names
+
+
+@contextmanager
+def _opening(store: StorePath, what: str) -> Iterator[None]:
+    """Turn whatever damaged metadata raise in Zarr and xarray, almost anything, into one line."""
+    try:
+        yield
+    except (DkdeError, MemoryError):
+        raise
+    except Exception as error:
+        raise DataSetError(
+            f"{store}: {what} is damaged ({type(error).__name__}: {one_line(error)}); import it "
+            "again"
+        ) from error
 
 
 def _absolute(store: StorePath) -> StorePath:
@@ -269,8 +343,12 @@ def _open_root(store: StorePath) -> zarr.Group:
         root = zarr.open_group(cast("Any", _absolute(store)), mode="r", zarr_format=3)
     except PermissionError as error:
         raise DataSetError(f"{store}: may not be read (permission denied)") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataSetError(f"{store}: not a data set of dkde (no Zarr v3 group)") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged metadata raise almost anything
+        raise DataSetError(
+            f"{store}: not a data set of dkde (no Zarr v3 group), or a damaged one; import it again"
+        ) from error
     version = root.attrs.get("dkde_format")
     if not str(version).startswith("dataset/"):
         raise DataSetError(f"{store}: a Zarr group, but not a data set of dkde")

@@ -36,6 +36,7 @@ _CIFAR_10: dict[str, tuple[str, ...]] = {
 }
 _MEMBERS = {name for split in (_CIFAR_100, _CIFAR_10) for names in split.values() for name in names}
 _LABELS = {"label": ("fine_labels", "labels"), "coarse_label": ("coarse_labels",)}
+_MAX_HEADER = 2**20
 _MAX_MEMBERS = 100  # CIFAR's archives have about ten
 _IMAGE_SHAPE = (3, 32, 32)
 _N_FEATURES = 3072
@@ -94,12 +95,31 @@ def _layout(members: Mapping[str, _Member]) -> dict[str, tuple[str, ...]]:
     return {}
 
 
+class _Headers:
+    """A tar file of which, while it is listed, only what a header can take is read at once.
+
+    tarfile reads the extended headers whole, and a few bytes can say that one is of any size.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.most: int | None = _MAX_HEADER
+        self.seek, self.tell = stream.seek, stream.tell
+
+    def read(self, n: int = -1) -> bytes:
+        if self.most is not None and not 0 <= n <= self.most:
+            raise tarfile.ReadError(f"a header of {n} bytes")
+        return self._stream.read(n)
+
+
 @contextmanager
 def _members(path: Path) -> Iterator[dict[str, _Member]]:
     if path.is_dir():
         yield _folder_members(path)
         return
-    with open_binary(path) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
+    with open_binary(path) as stream:
+        headers = _Headers(stream)
+        archive = tarfile.open(fileobj=cast("IO[bytes]", headers), mode="r:")  # noqa: SIM115
         found: dict[str, _Member] = {}
         for n_members, info in enumerate(archive):
             if n_members == _MAX_MEMBERS:
@@ -116,6 +136,7 @@ def _members(path: Path) -> Iterator[dict[str, _Member]]:
                 raise DataSetError(f"{path}: holds {parts[-1]} twice")
             opener = partial(archive.extractfile, info)
             found[parts[-1]] = _Member(info.size, cast("Callable[[], IO[bytes]]", opener))
+        headers.most = None
         # To the very end, where gzip compares its checksum.
         while stream.read(2**20):
             pass

@@ -17,6 +17,7 @@ from dkde.storage.importers.source import (
     array_batches,
     checksum_files,
     image_dims,
+    read_npy_header,
     reading,
     sniff,
     stored_dtype,
@@ -40,6 +41,8 @@ def read(path: Path, options: ReadOptions) -> Source:
         If the array is not numeric, has one dimension, no rows, or is truncated.
     """
     with reading(path, "NumPy array"):
+        with path.open("rb") as file:
+            read_npy_header(file)  # refuses what NumPy's own reader would take on
         rows = _map(path)
         dtype = stored_dtype(rows.dtype, str(path))
         if rows.ndim < 2:

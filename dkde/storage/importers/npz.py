@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 import numpy as np
-from numpy.lib import format as npy_format
 
 from dkde.errors import DataSetError
 from dkde.storage.importers.source import (
@@ -26,6 +25,7 @@ from dkde.storage.importers.source import (
     batch_rows,
     checksum_files,
     image_dims,
+    read_npy_header,
     reading,
     sniff,
     stored_dtype,
@@ -99,7 +99,7 @@ def _headers(path: Path, archive: zipfile.ZipFile) -> dict[str, _Header]:
         where = f"{path}: {info.filename}"
         if key in headers:
             raise DataSetError(f"{where} is there twice")
-        with archive.open(info) as file:
+        with archive.open(info) as file, reading(Path(where), "NumPy array"):
             header = _read_header(file)
             found = info.file_size - file.tell()
         stored_dtype(header.dtype, where)
@@ -218,10 +218,5 @@ def _stream(file: IO[bytes], header: _Header) -> Iterator[Array]:
 
 
 def _read_header(file: IO[bytes]) -> _Header:
-    version = npy_format.read_magic(file)
-    if version not in ((1, 0), (2, 0)):
-        raise DataSetError(f"a .npy of version {version}, which no numeric array has")
-    first = version == (1, 0)
-    reader = npy_format.read_array_header_1_0 if first else npy_format.read_array_header_2_0
-    shape, fortran_order, dtype = reader(file)
+    shape, fortran_order, dtype = read_npy_header(file)
     return _Header(shape, fortran_order, dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import math
 import zipfile
 import zlib
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 import numpy as np
+from numpy.lib import format as npy_format
 
 from dkde.errors import DataSetError, DkdeError
 
@@ -22,6 +24,7 @@ BATCH_BYTES = 8 * 2**20
 # can be refused before anything of the promised size is allocated.
 DEFLATE_RATIO = 1032
 _SNIFF_BYTES = 1024
+_MAX_NPY_HEADER = 10_000  # NumPy's own limit, which it asks for after it has read the header
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Batches = Callable[[], Iterator[Array]]
@@ -181,6 +184,38 @@ def stored_dtype(dtype: np.dtype[Any], where: str) -> np.dtype[Any]:
             f"{where}: holds {dtype}; only bool, integers and floats of up to 64 bits can be rows"
         )
     return dtype.newbyteorder("=")
+
+
+def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """The shape, whether it lies by columns, and the dtype of a .npy, from its start.
+
+    Raises
+    ------
+    ValueError, EOFError
+        Or whatever else NumPy's parser raises.
+    """
+    version = npy_format.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"a .npy of version {version}, which no numeric array has")
+    length = file.read(2 if version == (1, 0) else 4)
+    if len(length) < (2 if version == (1, 0) else 4):
+        raise EOFError("the file ends within its header")
+    n_bytes = int.from_bytes(length, "little")
+    if n_bytes > _MAX_NPY_HEADER:
+        raise ValueError(f"a header of {n_bytes} bytes, which no numeric array has")
+    text = file.read(n_bytes)
+    if len(text) < n_bytes:
+        raise EOFError("the file ends within its header")
+    header = io.BytesIO(length + text)
+    first = version == (1, 0)
+    reader = npy_format.read_array_header_1_0 if first else npy_format.read_array_header_2_0
+    try:
+        shape, by_columns, dtype = reader(header)
+    except (MemoryError, RecursionError):  # how Python's parser says it
+        raise ValueError("a header that is nested too deeply") from None
+    if not all(0 <= n < 2**63 for n in shape):
+        raise ValueError("a shape with sizes below 0, or above 2**63 - 1")
+    return shape, by_columns, dtype
 
 
 def image_dims(

@@ -28,15 +28,17 @@ from dkde.storage.importers.source import Array, reading
 
 # Far above any published file (CIFAR-100's train has half a million operations), far below
 # what fills a memory with empty lists.
-_MAX_OPERATIONS = 5_000_000
+_MAX_OPERATIONS = 2_000_000
 _MAX_BYTES = 4 * 2**30
+_MAX_NDIM = 32
 _DTYPE = re.compile(r"[biuf][1-8]")
 # Left out: what hands control to copyreg, to persistent ids or to out-of-band buffers, what
-# instantiates classes (NumPy's arrays need REDUCE only).
+# instantiates classes (NumPy's arrays need REDUCE only), and sets, which hash what they hold.
 _REFUSED_OPCODES = (
     pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.PERSID, pickle.BINPERSID,
     pickle.NEXT_BUFFER, pickle.READONLY_BUFFER,
     pickle.INST, pickle.OBJ, pickle.NEWOBJ, pickle.NEWOBJ_EX,
+    pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET,
 )  # fmt: skip
 
 
@@ -98,6 +100,10 @@ class _BoundedReader:
         self._file, self._name = file, name
         self._bytes_left, self._operations_left = limit, _MAX_OPERATIONS
 
+    @property
+    def bytes_left(self) -> int:
+        return self._bytes_left
+
     def _count(self, n_bytes: int) -> None:
         self._bytes_left -= n_bytes
         self._operations_left -= 1
@@ -150,13 +156,15 @@ class _PickledDtype:
         text = name.decode("latin1") if isinstance(name, bytes) else name
         # "O8", "V...", "U..." and structured dtypes stop here: nothing but numbers gets in.
         if not isinstance(text, str) or not _DTYPE.fullmatch(text):
-            raise pickle.UnpicklingError(f"it holds an array of dtype {text!r}, and not of numbers")
+            # Only text is shown: a container that shares its parts could be printed for ever.
+            shown = repr(text[:40]) if isinstance(text, str) else f"of {type(text).__name__}"
+            raise pickle.UnpicklingError(f"it holds an array of dtype {shown}, and not of numbers")
         self.dtype = np.dtype(text)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         order: Any = state[1].decode("latin1") if isinstance(state[1], bytes) else state[1]
         if order not in ("<", ">", "|"):
-            raise pickle.UnpicklingError(f"unknown byte order {order!r}")
+            raise pickle.UnpicklingError("unknown byte order")
         self.dtype = self.dtype.newbyteorder(order)
 
 
@@ -171,14 +179,19 @@ class _PickledArray:
 
 
 def _array(data: object, dtype: object, shape: object, order: object) -> Array:
-    if not isinstance(dtype, _PickledDtype) or not isinstance(data, str | bytes):
+    # Bytes alone, which an array shares: of text every array would be a copy.
+    if not isinstance(dtype, _PickledDtype) or not isinstance(data, bytes):
         raise pickle.UnpicklingError("an array without a dtype or without bytes")
-    if not isinstance(shape, tuple) or not all(isinstance(n, int) and n >= 0 for n in shape):
+    # Few and small, or their product alone would fill the memory.
+    if (
+        not isinstance(shape, tuple)
+        or len(shape) > _MAX_NDIM
+        or not all(isinstance(n, int) and 0 <= n < 2**63 for n in shape)
+    ):
         raise pickle.UnpicklingError("an array without a shape")
-    raw = data.encode("latin1") if isinstance(data, str) else data
-    if math.prod(shape) * dtype.dtype.itemsize != len(raw):
-        raise pickle.UnpicklingError(f"an array of shape {shape} with {len(raw)} bytes")
-    return np.frombuffer(raw, dtype.dtype).reshape(shape, order="F" if order == "F" else "C")
+    if math.prod(shape) * dtype.dtype.itemsize != len(data):
+        raise pickle.UnpicklingError(f"an array of shape {shape} with {len(data)} bytes")
+    return np.frombuffer(data, dtype.dtype).reshape(shape, order="F" if order == "F" else "C")
 
 
 def _reconstruct(cls: object, shape: object, typecode: object) -> _PickledArray:
@@ -187,13 +200,6 @@ def _reconstruct(cls: object, shape: object, typecode: object) -> _PickledArray:
 
 def _scalar(dtype: object, data: object) -> object:
     return _array(data, dtype, (), "C")[()]
-
-
-def _encode(text: object, encoding: object = "latin1") -> bytes:
-    # How Python 3 writes bytes in protocols 0 to 2; any other codec might run code of its own.
-    if not isinstance(text, str) or encoding not in ("latin1", "latin-1", b"latin1"):
-        raise pickle.UnpicklingError("bytes that are not spelled in latin1")
-    return text.encode("latin1")
 
 
 def _not_called(*args: object) -> NoReturn:
@@ -212,7 +218,6 @@ _ADMITTED = {
     },
     ("numpy", "ndarray"): _Admitted(_not_called),
     ("numpy", "dtype"): _Admitted(_PickledDtype),
-    ("_codecs", "encode"): _Admitted(_encode),
 }
 
 
@@ -227,8 +232,21 @@ class _ArrayUnpickler(pickle._Unpickler):
         # Without fix_imports the names arrive as written, and no renaming can slip one in.
         super().__init__(file, fix_imports=False, encoding="bytes")
         self._name = name
+        self._bytes_to_encode = file.bytes_left
+
+    def _encode(self, text: object, encoding: object = "latin1") -> bytes:
+        # How Python 3 writes bytes in protocols 0 to 2; any other codec might run its own code.
+        if not isinstance(text, str) or encoding not in ("latin1", "latin-1", b"latin1"):
+            raise pickle.UnpicklingError("bytes that are not spelled in latin1")
+        # Each text once: one that is encoded over and over would fill the memory.
+        self._bytes_to_encode -= len(text)
+        if self._bytes_to_encode < 0:
+            raise pickle.UnpicklingError("it makes more bytes than it can hold")
+        return text.encode("latin1")
 
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("_codecs", "encode"):
+            return _Admitted(self._encode)
         try:
             return _ADMITTED[module, name]
         except KeyError:
@@ -252,8 +270,29 @@ class _ArrayUnpickler(pickle._Unpickler):
         (n_bytes,) = struct.unpack("<Q", self.read(8))
         self.append(self.read(n_bytes))
 
+    def _load_setitem(self: Any) -> None:
+        _check_keys(self.stack[-2:-1])
+        pickle._Unpickler.dispatch[pickle.SETITEM[0]](self)
+
+    def _load_setitems(self: Any) -> None:
+        _check_keys(self.stack[::2])
+        pickle._Unpickler.dispatch[pickle.SETITEMS[0]](self)
+
+    def _load_dict(self: Any) -> None:
+        _check_keys(self.stack[::2])
+        pickle._Unpickler.dispatch[pickle.DICT[0]](self)
+
+    dispatch[pickle.SETITEM[0]] = _load_setitem
+    dispatch[pickle.SETITEMS[0]] = _load_setitems
+    dispatch[pickle.DICT[0]] = _load_dict
     dispatch[pickle.FRAME[0]] = _skip_frame
     dispatch[pickle.BYTEARRAY8[0]] = _load_bytearray
+
+
+def _check_keys(keys: list[Any]) -> None:
+    # To hash a tuple that holds itself, shared, sixty times over would take for ever.
+    if not all(isinstance(key, str | bytes | int) for key in keys):
+        raise pickle.UnpicklingError("a dictionary whose keys are neither text nor numbers")
 
 
 def _resolve(value: Any, done: dict[int, Any]) -> Any:
