@@ -20,7 +20,8 @@ from threadpoolctl import threadpool_limits
 from dkde.bandwidth_matrix import BandwidthMatrix
 from dkde.covariance import Covariance
 from dkde.engine.cluster import n_processors
-from dkde.engine.run import run, thread_pool
+from dkde.engine.pool import thread_pool
+from dkde.engine.run import run
 from dkde.engine.work import Work
 from dkde.options import Options
 from dkde.sides import operand, side

@@ -2,7 +2,14 @@ from .covariance import read_covariance
 from .density import log_density
 from .describing import describe
 from .engine.cluster import configured_scheduler, connect, measure_baseline
-from .errors import ClusterError, DataSetError, DkdeError, InputError, MemoryLimitError
+from .errors import (
+    ClusterError,
+    DataSetError,
+    DkdeError,
+    IncompleteError,
+    InputError,
+    MemoryLimitError,
+)
 from .estimator import KernelDensity
 from .estimator_cv import KernelDensityCV
 from .files import check_place, write_whole
@@ -10,9 +17,11 @@ from .numerics.bandwidth import parse_bandwidths
 from .pictures import check_picture, plot_pictures, plot_samples
 from .planning import plan
 from .plot import plot_sweep
+from .resuming import finish, run_part, status, verify
 from .sampling import sample
 from .scoring import score, sweep
 from .selection import cross_validate
+from .sharing import init_only
 from .storage.dataset import open_dataset
 from .storage.importing import import_dataset
 from .storage.selectors import Catalog
@@ -22,6 +31,7 @@ __all__ = [
     "ClusterError",
     "DataSetError",
     "DkdeError",
+    "IncompleteError",
     "InputError",
     "KernelDensity",
     "KernelDensityCV",
@@ -32,7 +42,9 @@ __all__ = [
     "connect",
     "cross_validate",
     "describe",
+    "finish",
     "import_dataset",
+    "init_only",
     "log_density",
     "measure_baseline",
     "open_dataset",
@@ -42,8 +54,11 @@ __all__ = [
     "plot_samples",
     "plot_sweep",
     "read_covariance",
+    "run_part",
     "sample",
     "score",
+    "status",
     "sweep",
+    "verify",
     "write_whole",
 ]

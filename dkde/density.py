@@ -10,7 +10,8 @@ from dkde.checks import check_same_features
 from dkde.engine.cluster import active_client, pool_for
 from dkde.engine.fitness import check_workers
 from dkde.engine.graph import lazy_log_density
-from dkde.engine.run import Pool, Progress, run
+from dkde.engine.pool import Pool
+from dkde.engine.run import Keep, Progress, run
 from dkde.engine.work import Work
 from dkde.errors import InputError
 from dkde.labelling import LOG_DENSITY
@@ -145,7 +146,9 @@ def density_of(q: Operand, work: Work, *, scalar: bool) -> Any:
     return array.isel(bandwidth=0) if scalar else array
 
 
-def computed(work: Work, pool: Pool, progress: Progress | None = None) -> FloatArray:
+def computed(
+    work: Work, pool: Pool, progress: Progress | None = None, keep: Keep | None = None
+) -> FloatArray:
     """Log-densities (n_bandwidths, rows), now.
 
     Raises
@@ -153,7 +156,7 @@ def computed(work: Work, pool: Pool, progress: Progress | None = None) -> FloatA
     InputError
         When all weights are zero.
     """
-    values = run(work, pool, progress)
+    values = run(work, pool, progress, keep)
     if work.query.groups is None and np.isnan(values).any():
         # Weights in memory were looked at before; lazy ones show only now.
         raise InputError("all weights are zero; at least one row must count")

@@ -36,3 +36,7 @@ class MemoryLimitError(DkdeError):
 
 class ClusterError(DkdeError):
     """A scheduler or a worker that cannot be reached, or cannot see the data."""
+
+
+class IncompleteError(DkdeError):
+    """A run some of whose blocks failed and were set aside; the others are done and kept."""

@@ -8,6 +8,7 @@ from sklearn.model_selection import LeaveOneOut, check_cv
 
 from dkde.bandwidth_matrix import BandwidthMatrix
 from dkde.engine.cluster import pool_for
+from dkde.engine.run import run
 from dkde.errors import InputError
 from dkde.estimator import FittedDensity
 from dkde.folds import Folds, fold_numbers, folds_of_splits
@@ -96,7 +97,7 @@ class KernelDensityCV(FittedDensity):
         numbers = self._folds(train.rows.n_rows)
         validation = Validation.of(plain, numbers, self.bandwidths, options)
         with pool_for(validation.work) as pool:
-            scored = validate(validation, pool, refine=self.refine)
+            scored = validate(validation, lambda _, work: run(work, pool), refine=bool(self.refine))
         self._fitted, self._train = options, plain
         self.bandwidth_ = scored.best_bandwidth
         self._matrix = BandwidthMatrix(

@@ -10,7 +10,6 @@ import numpy.typing as npt
 import xarray as xr
 
 from dkde.checks import check_apart, check_same_features, warn_if_shared
-from dkde.density import computed
 from dkde.engine.cluster import pool_for
 from dkde.engine.run import Progress
 from dkde.labelling import (
@@ -21,9 +20,10 @@ from dkde.labelling import (
     score_variables,
 )
 from dkde.options import Options
+from dkde.run_plan import recorded
+from dkde.runs import Manner, Run
 from dkde.sides import catalog_of, operand, side
 from dkde.statistics import choose_best, default_bandwidths
-from dkde.storage.results import check_free, write_result
 from dkde.storage.selectors import Catalog
 
 
@@ -40,7 +40,9 @@ def score(
     weights: Any = None,
     source: str | Catalog | None = None,
     output: str | os.PathLike[str] | None = None,
-    overwrite: bool = False,
+    restart: bool = False,
+    retry_failed: bool = False,
+    anywhere: bool = False,
     progress: Progress | None = None,
     block_rows: int | None = None,
     panel_rows: int | None = None,
@@ -53,8 +55,16 @@ def score(
         As for :func:`dkde.log_density`.
     kernel, metric, covariance, singular, precision, block_rows, panel_rows
         As for :func:`dkde.log_density`.
-    output : path, optional
-        A Zarr store to write the result to; must not exist unless ``overwrite``.
+    output : path or URL, optional
+        A Zarr store that the result is kept in, block by block. The same call again goes on
+        where it stopped, or returns what is complete; another call is refused.
+    restart : bool
+        Begin anew, whatever result is there.
+    retry_failed : bool
+        Take up the blocks that failed twice and were set aside.
+    anywhere : bool
+        Go on also where the processor, or a library, is another than at the beginning: numbers
+        may then differ in the last bit.
     progress : callable, optional
         Called with (pairs done, pairs in all), after each block.
 
@@ -69,10 +79,15 @@ def score(
     ------
     InputError, DataSetError, MemoryLimitError, ClusterError
     """
-    if output is not None:
-        check_free(output, overwrite=overwrite)
     start = perf_counter()
     catalog = catalog_of(source)
+    call = recorded(
+        "score", catalog,
+        query=query, train=train, bandwidth=bandwidth, kernel=kernel, metric=metric,
+        covariance=covariance, singular=singular, precision=precision, weights=weights,
+        block_rows=block_rows, panel_rows=panel_rows,
+    )  # fmt: skip
+    kept = Run(output, call, Manner(restart, retry_failed, anywhere))
     q, t = operand(query, "query", catalog), operand(train, "train", catalog)
     check_same_features(q, t, "query")
     warn_if_shared(t, q, "query")
@@ -83,14 +98,16 @@ def score(
     options.warn_if_no_density(matrix)
     work = options.work(matrix.whiten(side(q, role="query")), matrix.whiten(train_side), matrix)
     coords = {"bandwidth": matrix.bandwidths, **coordinates_along(q, "sample")}
-    with pool_for(work) as pool:
-        values = computed(work, pool, progress)
-    result = xr.Dataset(
-        score_variables(values, options.dimensions(matrix), "sample"),
-        coords=coords,
-        attrs=attributes(perf_counter() - start, options.describe(bandwidth), score=work),
-    )
-    return _delivered(result, output, overwrite)
+    with kept.begin(score=work), pool_for(work) as pool:
+        if kept.finished is not None:
+            return kept.finished
+        values = kept.values("score", work, pool, progress)
+        result = xr.Dataset(
+            score_variables(values, options.dimensions(matrix), "sample"),
+            coords=coords,
+            attrs=attributes(perf_counter() - start, options.describe(bandwidth), score=work),
+        )
+        return kept.finish(result)
 
 
 def sweep(
@@ -107,7 +124,9 @@ def sweep(
     weights: Any = None,
     source: str | Catalog | None = None,
     output: str | os.PathLike[str] | None = None,
-    overwrite: bool = False,
+    restart: bool = False,
+    retry_failed: bool = False,
+    anywhere: bool = False,
     progress: Progress | None = None,
     block_rows: int | None = None,
     panel_rows: int | None = None,
@@ -123,7 +142,7 @@ def sweep(
         over the square root of the number of features, times 1/4 to 4.
     kernel, metric, covariance, singular, precision, weights, source, block_rows, panel_rows
         As for :func:`dkde.log_density`.
-    output, overwrite, progress
+    output, restart, retry_failed, anywhere, progress
         As for :func:`score`; progress begins anew for the test rows.
 
     Returns
@@ -146,10 +165,15 @@ def sweep(
     >>> float(result.best_bandwidth)
     2.0
     """
-    if output is not None:
-        check_free(output, overwrite=overwrite)
     start = perf_counter()
     catalog = catalog_of(source)
+    call = recorded(
+        "sweep", catalog,
+        train=train, valid=valid, test=test, bandwidths=bandwidths, kernel=kernel, metric=metric,
+        covariance=covariance, singular=singular, precision=precision, weights=weights,
+        block_rows=block_rows, panel_rows=panel_rows,
+    )  # fmt: skip
+    kept = Run(output, call, Manner(restart, retry_failed, anywhere))
     t, v = operand(train, "train", catalog), operand(valid, "valid", catalog)
     queries = {"valid": v} | ({} if test is None else {"test": operand(test, "test", catalog)})
     for role, q in queries.items():
@@ -171,24 +195,18 @@ def sweep(
         test_side = matrix.whiten(side(queries["test"], role="test"))
         coords |= coordinates_along(queries["test"], "test_sample", prefix="test_")
         works["test"] = options.work(test_side, train_side, replace(matrix, bandwidths=grid[:1]))
-    with pool_for(*works.values()) as pool:
-        values = computed(works["valid"], pool, progress)
+    with kept.begin(**works), pool_for(*works.values()) as pool:
+        if kept.finished is not None:
+            return kept.finished
+        values = kept.values("valid", works["valid"], pool, progress)
         variables = score_variables(values, options.dimensions(matrix), "sample")
         best = choose_best(grid, variables["mean_log_likelihood"][1])
         variables["best_bandwidth"] = ((), best, {"long_name": "bandwidth of the highest mean"})
         if test is not None:
             at_best_bandwidth = replace(matrix, bandwidths=np.array([best]))
             works["test"] = options.work(test_side, train_side, at_best_bandwidth)
-            values = computed(works["test"], pool, progress)
+            values = kept.values("test", works["test"], pool, progress)
             scores = score_variables(values, options.dimensions(matrix), "test_sample")
             variables |= {f"test_{name}": at_best(entry) for name, entry in scores.items()}
-    notes = attributes(perf_counter() - start, options.describe(bandwidths), **works)
-    return _delivered(xr.Dataset(variables, coords, notes), output, overwrite)
-
-
-def _delivered(
-    result: xr.Dataset, output: str | os.PathLike[str] | None, overwrite: bool
-) -> xr.Dataset:
-    if output is not None:
-        write_result(result, output, overwrite=overwrite)
-    return result
+        notes = attributes(perf_counter() - start, options.describe(bandwidths), **works)
+        return kept.finish(xr.Dataset(variables, coords, notes))

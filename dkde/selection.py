@@ -1,6 +1,7 @@
 """Bandwidth selection by cross-validation: all folds and all bandwidths in one pass."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
@@ -11,7 +12,7 @@ import xarray as xr
 
 from dkde.bandwidth_matrix import BandwidthMatrix
 from dkde.engine.cluster import pool_for
-from dkde.engine.run import Pool, Progress, run
+from dkde.engine.run import Progress
 from dkde.engine.work import Work
 from dkde.errors import InputError, warn
 from dkde.folds import Folds, fold_numbers
@@ -26,9 +27,10 @@ from dkde.numerics.bandwidth import FloatArray
 from dkde.optimum import NoMaximumError, maximise
 from dkde.options import Options
 from dkde.pca import PrincipalAxes, fit_pca
+from dkde.run_plan import recorded
+from dkde.runs import Manner, Run
 from dkde.sides import catalog_of, operand, side
 from dkde.statistics import best_index, choose_best, default_bandwidths
-from dkde.storage.results import check_free, write_result
 from dkde.storage.rows import Side
 from dkde.storage.selectors import Catalog
 from dkde.storage.sources import ArraySource
@@ -54,7 +56,9 @@ def cross_validate(
     weights: Any = None,
     source: str | Catalog | None = None,
     output: str | os.PathLike[str] | None = None,
-    overwrite: bool = False,
+    restart: bool = False,
+    retry_failed: bool = False,
+    anywhere: bool = False,
     progress: Progress | None = None,
     block_rows: int | None = None,
     panel_rows: int | None = None,
@@ -85,7 +89,7 @@ def cross_validate(
         As for :func:`dkde.log_density`. The covariance, like the principal components, is
         found once, from all rows; weights are those in the density, while each held-out row
         counts once in the means.
-    output, overwrite, progress
+    output, restart, retry_failed, anywhere, progress
         As for :func:`dkde.score`; progress begins anew for each pass.
 
     Returns
@@ -109,10 +113,17 @@ def cross_validate(
     >>> float(result.best_bandwidth)
     4.0
     """
-    if output is not None:
-        check_free(output, overwrite=overwrite)
     start = perf_counter()
-    t = operand(train, "train", catalog_of(source))
+    catalog = catalog_of(source)
+    call = recorded(
+        "cross_validate", catalog,
+        train=train, bandwidths=bandwidths, folds=folds, shuffle=shuffle,
+        random_state=random_state, refine=refine, pca=pca, kernel=kernel, metric=metric,
+        covariance=covariance, singular=singular, precision=precision, weights=weights,
+        block_rows=block_rows, panel_rows=panel_rows,
+    )  # fmt: skip
+    kept = Run(output, call, Manner(restart, retry_failed, anywhere))
+    t = operand(train, "train", catalog)
     check_names(t, "train")
     options = Options(kernel, metric, precision, covariance, singular, block_rows, panel_rows)
     options.check()
@@ -120,19 +131,23 @@ def cross_validate(
     coords = {**coordinates_along(t, "sample"), "held_out_in": ("sample", numbers)}
     validation = Validation.of(side(t, weights), numbers, bandwidths, options, pca)
     options.warn_if_no_density(validation.matrix)
-    with pool_for(validation.work) as pool:
-        scored = validate(validation, pool, refine=refine, progress=progress)
     n_folds = len(np.unique(numbers))
     asked = options.describe(bandwidths) | {"pca": pca, "shuffle": shuffle, "refine": refine}
-    result = xr.Dataset(
-        scored.variables(),
-        {"bandwidth": scored.bandwidths, "fold": np.unique(numbers), **coords},
-        attributes(perf_counter() - start, asked, cross_validate=validation.work)
-        | {"folds": folds if isinstance(folds, str) else n_folds},
-    )
-    if output is not None:
-        write_result(result, output, overwrite=overwrite)
-    return result
+    with kept.begin(grid=validation.work), pool_for(validation.work) as pool:
+        if kept.finished is not None:
+            return kept.finished
+
+        def values(name: str, work: Work) -> FloatArray:
+            return kept.values(name, work, pool, progress)
+
+        scored = validate(validation, values, refine=refine)
+        result = xr.Dataset(
+            scored.variables(),
+            {"bandwidth": scored.bandwidths, "fold": np.unique(numbers), **coords},
+            attributes(perf_counter() - start, asked, cross_validate=validation.work)
+            | {"folds": folds if isinstance(folds, str) else n_folds},
+        )
+        return kept.finish(result)
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,11 +227,17 @@ class Scored:
 
 
 def validate(
-    validation: Validation, pool: Pool, *, refine: bool = False, progress: Progress | None = None
+    validation: Validation, compute: Callable[[str, Work], FloatArray], *, refine: bool = False
 ) -> Scored:
-    """Do a cross-validation; with ``refine`` on to the continuous optimum."""
+    """Do a cross-validation; with ``refine`` on to the continuous optimum.
+
+    Parameters
+    ----------
+    compute : callable
+        From the name of a pass and its work to log-densities (n_bandwidths, rows).
+    """
     grid = validation.matrix.bandwidths
-    values = run(validation.work, pool, progress)
+    values = compute("grid", validation.work)
     if np.isnan(values).any():
         row = int(np.isnan(values).any(axis=0).argmax())
         raise InputError(
@@ -227,12 +248,14 @@ def validate(
     if not refine:
         return Scored(validation, grid, values, choose_best(grid, means))
     index = best_index(grid, means)
+    n_passes = 0
     best_mean, best_values, best = means[index], values[index], float(grid[index])
 
     def evaluate(points: FloatArray) -> FloatArray:
-        nonlocal best_mean, best_values, best
+        nonlocal best_mean, best_values, best, n_passes
         bandwidths = np.exp(points)
-        found = run(validation.work_at(bandwidths), pool, progress)
+        n_passes += 1
+        found = compute(f"refine-{n_passes}", validation.work_at(bandwidths))
         new_means: FloatArray = found.mean(axis=1)
         highest = int(np.where(np.isfinite(new_means), new_means, -np.inf).argmax())
         if new_means[highest] > best_mean:

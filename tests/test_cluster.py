@@ -20,7 +20,8 @@ from dkde.covariance import Covariance
 from dkde.engine.cluster import active_client
 from dkde.engine.fitness import check_workers, warm_up
 from dkde.engine.graph import lazy_log_density
-from dkde.engine.run import run, thread_pool
+from dkde.engine.pool import thread_pool
+from dkde.engine.run import run
 from dkde.options import Options
 from dkde.sides import operand, side
 from dkde.storage.selectors import Catalog

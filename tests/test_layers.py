@@ -31,6 +31,8 @@ TABLE: dict[str, set[str]] = {
     "dkde.errors": set(),
     "dkde.numerics": NUMERICS,
     "dkde.storage": STORAGE,
+    # Stores in the cloud: obstore, where it is installed.
+    "dkde.storage.stores": STORAGE | {"obstore"},
     # Importers: a format's own library.
     "dkde.storage.importers.digits": STORAGE | {"sklearn"},
     "dkde.engine": ENGINE,
@@ -172,7 +174,7 @@ def test_the_modules_are_found() -> None:
         ("dkde.engine.plan", "import numpy as np", ["numpy"]),
         ("dkde.errors", "import numpy", ["numpy"]),
         ("dkde.scoring", "import pandas", ["pandas"]),
-        ("dkde_cli.x", "from dkde.engine.run import run", ["dkde.engine.run.run"]),
+        ("dkde_cli.x", "from dkde.engine.run import run", ["dkde.engine.run.run"]), 
         ("dkde_cli.x", "from dkde import no_such_name", ["dkde.no_such_name"]),
         ("dkde_cli.x", "import numpy as np", ["numpy"]),
     ],

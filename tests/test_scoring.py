@@ -392,8 +392,11 @@ class TestSweep:
                 train=tree["train"].x.values / 255, valid="valid", source=digits, bandwidths=[1]
             )
 
-    def test_an_existing_output_is_refused_before_any_work(self, digits, tmp_path, monkeypatch):
+    def test_an_output_that_is_no_result_is_refused_before_any_work(
+        self, digits, tmp_path, monkeypatch
+    ):
         (tmp_path / "r.zarr").mkdir()
+        (tmp_path / "r.zarr" / "notes.txt").write_text("mine")
         monkeypatch.setattr("dkde.density.run", refuse_to_compute)
         with pytest.raises(dkde.DataSetError, match="is there already"):
             dkde.sweep(train="train", valid="valid", source=digits, output=tmp_path / "r.zarr")

@@ -388,7 +388,7 @@ class TestResult:
         provenance = json.loads(stored.attrs["provenance"])
         assert provenance["cross_validate"]["plan"]["pairs"] == 1078**2
 
-    def test_a_store_that_is_there_is_refused_before_any_work(self, rows, tmp_path, monkeypatch):
+    def test_a_store_of_another_call_is_refused_before_any_work(self, rows, tmp_path, monkeypatch):
         path = tmp_path / "cv.zarr"
         dkde.cross_validate(rows, H, folds=4, output=path)
 
@@ -396,12 +396,9 @@ class TestResult:
             raise AssertionError("something was computed")
 
         with monkeypatch.context() as patch:
-            patch.setattr("dkde.selection.run", refuse)
-            with pytest.raises(dkde.DataSetError, match="is there already"):
-                dkde.cross_validate(rows, H, folds=4, output=path)
-        dkde.cross_validate(rows, H, folds=5, output=path, overwrite=True)
-        with xr.open_zarr(path) as stored:
-            assert stored.sizes["fold"] == 5
+            patch.setattr("dkde.density.run", refuse)
+            with pytest.raises(dkde.DataSetError, match="groups was"):
+                dkde.cross_validate(rows, H, folds=5, output=path)
 
     def test_coordinates_of_the_rows_are_kept(self, rows):
         train = xr.DataArray(

@@ -20,20 +20,21 @@ _LOGGERS = ("distributed", "distributed.client", "distributed.gc", "tornado", "t
 
 
 @contextmanager
-def compute(where: Where, estimate: Callable[[], float]) -> Iterator[None]:
+def compute(where: Where, estimate: Callable[[], float] | None = None) -> Iterator[None]:
     """Make the Dask cluster that the work is to run on the active one, if it needs one.
 
     Parameters
     ----------
     where : Where
         What the user said; else the scheduler of Dask's configuration; else this machine.
-    estimate : callable
-        Seconds that the work would take here; if few, it runs in threads of this process.
+    estimate : callable, optional
+        Seconds that the work would take here; if few, or if it is not given, the work runs in
+        threads of this process.
     """
     import dkde
 
     if not where.is_given and dkde.configured_scheduler() is None:
-        seconds = _quiet(estimate)
+        seconds = 0.0 if estimate is None else _quiet(estimate)
         if seconds < SHORT_SECONDS:
             yield
             return

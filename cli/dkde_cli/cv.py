@@ -1,10 +1,12 @@
 """``dkde cv``: the best bandwidth by cross-validation."""
 
+from functools import partial
 from typing import Any
 
 import click
 
-from dkde_cli.compute import compute, estimated_seconds
+from dkde_cli.compute import estimated_seconds
+from dkde_cli.deliver import print_end, print_result
 from dkde_cli.group import Command
 from dkde_cli.options import (
     SELECTOR_HELP,
@@ -13,17 +15,16 @@ from dkde_cli.options import (
     data_argument,
     density_options,
     json_option,
-    output_options,
-    parse_bandwidths,
     pca_option,
     seed_option,
     train_option,
     where_options,
 )
-from dkde_cli.outputs import check_apart, check_file, check_store
-from dkde_cli.progress import duration, progress, stages
-from dkde_cli.report import figures, print_figures, print_json, write_csv
+from dkde_cli.outputs import check_apart, check_file
+from dkde_cli.report import figures, write_csv
+from dkde_cli.runs import Output, carry_out, output_options
 from dkde_cli.sides import default_split
+from dkde_cli.values import parse_bandwidths
 
 _LEAVE_ONE_OUT = "loo"
 # As many passes as refining takes, about: each is as long as the grid's.
@@ -66,8 +67,7 @@ def cv(
     pca: int | None,
     density: dict[str, Any],
     csv: str | None,
-    output: str | None,
-    overwrite: bool,
+    output: Output,
     plot: str | None,
     as_json: bool,
     where: Where,
@@ -92,11 +92,11 @@ def cv(
     import dkde
 
     n_folds = _parse_folds(folds, shuffle, seed)
+    output.check(csv=csv, plot=plot, json=as_json)
     if plot is not None:
         dkde.check_picture(plot)
     check_file(csv, "CSV file")
-    check_store(output, overwrite=overwrite)
-    check_apart(data, {"--csv": csv, "--output": output, "--plot": plot})
+    check_apart(data, {"--csv": csv, "--output": output.store, "--plot": plot})
     grid = parse_bandwidths(bandwidths)
     catalog = dkde.Catalog(data)
     train = default_split(catalog, data, "train", train)
@@ -106,35 +106,28 @@ def cv(
             catalog, query=train, train=train, bandwidths=grid, density=density, n_features=pca
         ) * (1 + _REFINING_PASSES * refine)
 
-    with compute(where, estimate), progress("pairs") as update:
-        result = dkde.cross_validate(
-            train,
-            grid,
-            folds=n_folds,
-            shuffle=shuffle,
-            random_state=seed,
-            refine=refine,
-            pca=pca,
-            source=catalog,
-            output=output,
-            overwrite=overwrite,
-            progress=stages(update, "grid", "refining"),
-            **density,
-        )
-    best, seconds = float(result["best_bandwidth"]), float(result.attrs["seconds"])
-    rows = figures(result)
+    call = partial(
+        dkde.cross_validate,
+        train,
+        grid,
+        folds=n_folds,
+        shuffle=shuffle,
+        random_state=seed,
+        refine=refine,
+        pca=pca,
+        source=catalog,
+        **density,
+    )
+    result = carry_out(call, output, where, estimate, "grid", "refining")
+    if result is None:
+        return
     if csv is not None:
-        write_csv(csv, {train: rows})
-    if as_json:
-        print_json({"best_bandwidth": best, "seconds": seconds, "folds": n_folds, "rows": rows})
-    else:
-        print_figures(rows, best=best)
-        click.echo()
-        click.echo(f"best bandwidth {best:.12g}")
+        write_csv(csv, {train: figures(result)})
+    print_result(result, as_json=as_json)
     if plot is not None:
         dkde.plot_sweep(result, plot)
         click.echo(f"The curve is in {plot}", err=True)
-    click.echo(f"Done in {duration(seconds)}", err=True)
+    print_end(result)
 
 
 def _parse_folds(text: str, shuffle: bool, seed: int | None) -> int | str:

@@ -5,9 +5,10 @@ from typing import Any
 import click
 
 from dkde_cli.group import Command
-from dkde_cli.options import SELECTOR_HELP, data_argument, json_option, parse_image_shape
+from dkde_cli.options import SELECTOR_HELP, data_argument, json_option
 from dkde_cli.progress import progress
 from dkde_cli.report import print_json, print_pairs, print_table, size
+from dkde_cli.values import parse_image_shape
 
 # What splits of one data set often have in common, which is then said once; and not at all
 # where it is the usual.

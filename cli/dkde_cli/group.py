@@ -8,31 +8,55 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, NoReturn
+from shlex import quote
+from typing import IO, Any, NoReturn
 
 import click
 
 from dkde_cli.compute import quieten_dask
 
 INTERRUPTED = 130
+INCOMPLETE = 3
 PIPE_CLOSED = 141  # as shells report SIGPIPE
 
 _DEBUG = "dkde_cli.debug"
+# Commands that do parts of a run that another one began.
+_PARTS = ("run-part", "finish")
+# The store that a command works on, which errors may have more to say about.
+_STORE = "dkde_cli.store"
 
 
 class Refusal(click.ClickException):
-    """An error that users can mend: one line on standard error, status 2."""
+    """An error that users can mend: one line on standard error, status 2.
+
+    Parameters
+    ----------
+    more : str
+        Lines below it.
+    """
 
     exit_code = 2
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *more: str) -> None:
         super().__init__(" ".join(message.split()))
+        self._more = more
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        super().show(file)
+        for line in self._more:
+            click.echo(line, file=file, err=file is None)
 
 
 class Failure(Refusal):
     """An error of the machine, such as a full disk: one line too, status 1."""
 
     exit_code = 1
+
+
+class Incomplete(Refusal):
+    """A run some of whose blocks are missing: status 3."""
+
+    exit_code = INCOMPLETE
 
 
 class Defect(Failure):
@@ -49,6 +73,7 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         if not _debug(ctx):
             quieten_dask()
+        ctx.meta[_STORE] = ctx.params.get("store") or ctx.params.get("output")
         return super().invoke(ctx)
 
 
@@ -74,13 +99,15 @@ class Group(click.Group):
                 return super().invoke(ctx)
             except (click.ClickException, click.exceptions.Exit, click.Abort):
                 raise
-            except KeyboardInterrupt:
+            except KeyboardInterrupt as error:
                 click.echo("Interrupted", err=True)
+                for line in _notes(error):
+                    click.echo(line, err=True)
                 ctx.exit(INTERRUPTED)
             except Exception as error:
                 if _debug(ctx) and not _is_closed_pipe(error):
                     traceback.print_exception(error)
-                _fail(error)
+                _fail(error, ctx)
 
 
 def debug_option() -> click.Option:
@@ -104,16 +131,43 @@ def _debug(ctx: click.Context) -> bool:
     return bool(ctx.meta.get(_DEBUG))
 
 
-def _fail(error: Exception) -> NoReturn:
-    from dkde import DkdeError
+def _fail(error: Exception, ctx: click.Context) -> NoReturn:
+    from dkde import ClusterError, DkdeError, IncompleteError
 
+    if isinstance(error, IncompleteError):
+        text, more = str(error), _ways_on(str(error), ctx)
+        if more:
+            text = text.removesuffix("; retry_failed takes them up again")
+        raise Incomplete(_as_options(text), *more) from error
     if isinstance(error, DkdeError):
-        raise Refusal(_as_options(str(error))) from error
+        more = _notes(error) if isinstance(error, ClusterError) else []
+        raise Refusal(_as_options(str(error)), *more) from error
     if isinstance(error, OSError):
         raise error
     raise Defect(
-        f"{type(error).__name__}: {error} (a defect of dkde; --debug shows where)"
+        f"{type(error).__name__}: {error} (a defect of dkde; --debug shows where)", *_notes(error)
     ) from error
+
+
+def _notes(error: BaseException) -> list[str]:
+    """What a run that is left says of its blocks."""
+    return [_as_options(note) for note in getattr(error, "__notes__", ())]
+
+
+def _ways_on(message: str, ctx: click.Context) -> list[str]:
+    """What to do about blocks that are missing."""
+    store = ctx.meta.get(_STORE)
+    if store is None:
+        return []
+    look = f"dkde status {quote(store)}"
+    if "set aside" not in message:
+        return [f"{look} says how far it is"]
+    if ctx.invoked_subcommand in _PARTS:
+        return [
+            f"{look} names them; the command that began the run, with --init-only --retry-failed, "
+            "lets its parts take them up again"
+        ]
+    return [f"{look} names them; --retry-failed takes them up again"]
 
 
 def _as_options(text: str) -> str:
@@ -125,12 +179,24 @@ def _as_options(text: str) -> str:
     'use --singular drop to leave them out'
     >>> _as_options("covariance_scale is inf; it must be finite")
     '--covariance-scale is inf; it must be finite'
+    >>> _as_options("give another name, or begin it anew (restart)")
+    'give another name, or begin it anew with --restart'
+    >>> _as_options("make the same call again")
+    'give the same command again'
     """
     text = re.sub(
-        r"^(label|pca|covariance_scale|covariance)(?= (is|has)\b)",
+        r"^(label|pca|covariance_scale|covariance|part)(?= (is|has)\b)",
         lambda found: f"--{found[1].replace('_', '-')}",
         text,
     )
+    text = re.sub(
+        r" \((restart|anywhere|retry_failed)\)",
+        lambda found: f" with --{found[1].replace('_', '-')}",
+        text,
+    )
+    text = re.sub(r"\bretry_failed(?= takes)", "--retry-failed", text)
+    text = text.replace("make the same call", "give the same command")
+    text = text.replace("the same call", "the same command")
     return re.sub(
         r'\b([a-z_]+)="(\w+)"', lambda found: f"--{found[1].replace('_', '-')} {found[2]}", text
     )

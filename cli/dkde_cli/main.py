@@ -8,9 +8,12 @@ import click
 from dkde_cli.cv import cv
 from dkde_cli.data import import_, info, show
 from dkde_cli.group import INTERRUPTED, Group, debug_option
+from dkde_cli.parts import finish, run_part
 from dkde_cli.plan import plan
 from dkde_cli.sample import sample
 from dkde_cli.score import score
+from dkde_cli.script import script
+from dkde_cli.status import status, verify
 from dkde_cli.sweep import sweep
 
 
@@ -32,7 +35,9 @@ def cli(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for command in (import_, info, show, plan, sweep, cv, score, sample):
+for command in (
+    import_, info, show, plan, sweep, cv, score, sample, status, verify, run_part, finish, script,
+):  # fmt: skip
     cli.add_command(command)
 
 

@@ -1,21 +1,20 @@
-"""Options that several commands share, and how their values are read."""
+"""Options that several commands share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from dkde_cli.values import parse_covariance
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-RULES = ("scott", "silverman")
 KERNELS = (
     "gaussian", "tophat", "epanechnikov", "exponential", "linear", "cosine", "univariate_gaussian",
 )  # fmt: skip
 METRICS = ("euclidean", "manhattan", "chebyshev")
-COVARIANCES = ("identity", "diag", "full")
 SINGULAR = ("raise", "drop")
 
 # Of numpy.random.RandomState.
@@ -91,6 +90,11 @@ def where_options(command: Command) -> Command:
     for option in reversed(_WHERE):
         gathered = option(gathered)
     return gathered  # type: ignore[return-value]
+
+
+def store_argument(command: Command) -> Command:
+    """Add the positional STORE of a run."""
+    return click.argument("store", metavar="STORE")(command)
 
 
 def data_argument(command: Command) -> Command:
@@ -198,103 +202,8 @@ def seed_option(help: str) -> Callable[[Command], Command]:
     return click.option("--seed", type=click.IntRange(0, _MAX_SEED), metavar="N", help=help)
 
 
-def output_options(command: Command) -> Command:
-    """Add ``--output``, ``--overwrite`` and ``--csv``."""
-    for option in (
-        click.option(
-            "--csv",
-            metavar="FILE",
-            help="Write the figures to this CSV file, a line for each bandwidth.",
-        ),
-        click.option(
-            "--overwrite", is_flag=True, help="Replace the result store that is there already."
-        ),
-        click.option(
-            "--output",
-            metavar="STORE",
-            help="Write the result, each row's log-density included, to this Zarr store.",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
 def json_option(command: Command) -> Command:
     """Add ``--json``."""
     return click.option(
         "--json", "as_json", is_flag=True, help="Print JSON on standard output and no table."
     )(command)
-
-
-def parse_bandwidths(text: str | None, option: str = "--bandwidths") -> Any:
-    """Bandwidths from an option's text, or the rule that it names; None where there is none.
-
-    Raises
-    ------
-    InputError
-        That names the option.
-    """
-    if text is None or text in RULES:
-        return text
-    import dkde
-
-    try:
-        return dkde.parse_bandwidths(text)
-    except dkde.InputError as error:
-        raise dkde.InputError(f"{option}: {error}") from error
-
-
-def parse_bandwidth(text: str) -> Any:
-    """The one bandwidth of ``--bandwidth``, or the rule that it names.
-
-    Raises
-    ------
-    InputError
-    """
-    if text in RULES:
-        return text
-    import dkde
-
-    try:
-        float(text)
-    except ValueError:
-        raise dkde.InputError(
-            f"--bandwidth {text!r} is not one number; write 0.2, or {' or '.join(RULES)}"
-        ) from None
-    return float(parse_bandwidths(text, "--bandwidth")[0])
-
-
-def parse_covariance(text: str) -> Any:
-    """What ``--covariance`` names: one of the words, or the numbers in a file.
-
-    Raises
-    ------
-    InputError
-    """
-    if text in COVARIANCES:
-        return text
-    import dkde
-
-    if not Path(text).exists():
-        raise dkde.InputError(
-            f"--covariance {text}: there is no such file, and it is none of "
-            f"{', '.join(COVARIANCES)}"
-        )
-    return dkde.read_covariance(text)
-
-
-def parse_image_shape(text: str | None) -> tuple[int, ...] | None:
-    """``28x28`` or ``3x32x32`` as numbers.
-
-    Raises
-    ------
-    InputError
-    """
-    if text is None:
-        return None
-    try:
-        return tuple(int(part) for part in text.lower().split("x"))
-    except ValueError:
-        from dkde import InputError
-
-        raise InputError(f"--image-shape {text!r} cannot be read; write 28x28 or 3x32x32") from None

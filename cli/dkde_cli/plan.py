@@ -14,13 +14,13 @@ from dkde_cli.options import (
     data_argument,
     density_options,
     json_option,
-    parse_bandwidths,
     train_option,
     where_options,
 )
 from dkde_cli.progress import duration, si
 from dkde_cli.report import print_json, print_pairs, size
 from dkde_cli.sides import default_split
+from dkde_cli.values import parse_bandwidths
 
 
 @click.command(cls=Command, epilog=SELECTOR_HELP)

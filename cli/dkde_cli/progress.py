@@ -97,25 +97,26 @@ class Lines:
     def __init__(self, unit: str, clock: Callable[[], float] = monotonic) -> None:
         self._unit = unit
         self._clock = clock
-        self._start = self._last = clock()
+        self._last = clock()
         self._stage: str | None = None
         self._done = 0
+        # Of the stage's first report: what was done by then may have been done before.
+        self._first = (0.0, 0)
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         now = self._clock()
-        if self._stage is not None and (stage != self._stage or done < self._done):
-            self._start = now
+        if stage != self._stage or done < self._done:
+            self._first = (now, done)
         self._stage, self._done = stage, done
         if now - self._last < _LINE_SECONDS or done == 0:
             return
         self._last = now
-        seconds = max(now - self._start, 1e-9)
-        left = seconds * (total - done) / done
-        click.echo(
-            f"{stage}: {done / total:.0%}, {si(done / seconds)} {self._unit}/s, "
-            f"{duration(left)} left",
-            err=True,
-        )
+        start, before = self._first
+        line = f"{stage}: {done / total:.0%}"
+        if done > before:
+            rate = (done - before) / max(now - start, 1e-9)
+            line += f", {si(rate)} {self._unit}/s, {duration((total - done) / rate)} left"
+        click.echo(line, err=True)
 
 
 def stages(update: Update, *names: str) -> Callable[[int, int], None]:
@@ -130,12 +131,13 @@ def stages(update: Update, *names: str) -> Callable[[int, int], None]:
     names : str
         Of the stages, in order.
     """
-    state: dict[str, Any] = {"stage": 0, "last": 0}
+    state: dict[str, Any] = {"stage": 0, "last": 0, "total": None}
 
     def report(done: int, total: int) -> None:
-        if done <= state["last"] and state["stage"] < len(names) - 1:
+        is_over = state["last"] == state["total"]
+        if (is_over or done <= state["last"]) and state["stage"] < len(names) - 1:
             state["stage"] += 1
-        state["last"] = done
+        state["last"], state["total"] = done, total
         update(names[state["stage"]], done, total)
 
     return report

@@ -10,7 +10,6 @@ from dkde_cli.options import (
     SELECTOR_HELP,
     data_argument,
     density_options,
-    parse_bandwidth,
     pca_option,
     seed_option,
     train_option,
@@ -18,6 +17,7 @@ from dkde_cli.options import (
 from dkde_cli.outputs import check_apart, check_store
 from dkde_cli.progress import progress
 from dkde_cli.sides import default_split
+from dkde_cli.values import parse_bandwidth
 
 
 @click.command(cls=Command, epilog=SELECTOR_HELP)

@@ -1,10 +1,12 @@
 """``dkde score``: rows under a density of given bandwidth."""
 
+from functools import partial
 from typing import Any
 
 import click
 
-from dkde_cli.compute import compute, estimated_seconds
+from dkde_cli.compute import estimated_seconds
+from dkde_cli.deliver import print_end, print_result
 from dkde_cli.group import Command
 from dkde_cli.options import (
     SELECTOR_HELP,
@@ -12,15 +14,14 @@ from dkde_cli.options import (
     data_argument,
     density_options,
     json_option,
-    output_options,
-    parse_bandwidths,
     train_option,
     where_options,
 )
-from dkde_cli.outputs import check_apart, check_file, check_store
-from dkde_cli.progress import duration, progress, stages
-from dkde_cli.report import figures, print_figures, print_json, write_csv
+from dkde_cli.outputs import check_apart, check_file
+from dkde_cli.report import figures, write_csv
+from dkde_cli.runs import Output, carry_out, output_options
 from dkde_cli.sides import default_split
+from dkde_cli.values import parse_bandwidths
 
 
 @click.command(cls=Command, epilog=SELECTOR_HELP)
@@ -45,8 +46,7 @@ def score(
     bandwidth: str,
     density: dict[str, Any],
     csv: str | None,
-    output: str | None,
-    overwrite: bool,
+    output: Output,
     as_json: bool,
     where: Where,
 ) -> None:
@@ -65,9 +65,9 @@ def score(
     """
     import dkde
 
+    output.check(csv=csv, json=as_json)
     check_file(csv, "CSV file")
-    check_store(output, overwrite=overwrite)
-    check_apart(data, {"--csv": csv, "--output": output})
+    check_apart(data, {"--csv": csv, "--output": output.store})
     bandwidths = parse_bandwidths(bandwidth, "--bandwidth")
     catalog = dkde.Catalog(data)
     train = default_split(catalog, data, "train", train)
@@ -77,23 +77,11 @@ def score(
             catalog, query=query, train=train, bandwidths=bandwidths, density=density
         )
 
-    with compute(where, estimate), progress("pairs") as update:
-        result = dkde.score(
-            query,
-            train,
-            bandwidths,
-            source=catalog,
-            output=output,
-            overwrite=overwrite,
-            progress=stages(update, "score"),
-            **density,
-        )
-    rows, seconds = figures(result), float(result.attrs["seconds"])
+    call = partial(dkde.score, query, train, bandwidths, source=catalog, **density)
+    result = carry_out(call, output, where, estimate, "score")
+    if result is None:
+        return
     if csv is not None:
-        write_csv(csv, {query: rows})
-    if as_json:
-        single = {**rows[0], "seconds": seconds}
-        print_json(single if len(rows) == 1 else {"seconds": seconds, "rows": rows})
-    else:
-        print_figures(rows)
-    click.echo(f"Done in {duration(seconds)}", err=True)
+        write_csv(csv, {query: figures(result)})
+    print_result(result, as_json=as_json)
+    print_end(result)

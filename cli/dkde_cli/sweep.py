@@ -1,11 +1,13 @@
 """``dkde sweep``: a density at many bandwidths, and the best of them."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from dkde_cli.compute import compute, estimated_seconds
+from dkde_cli.compute import estimated_seconds
+from dkde_cli.deliver import print_end, print_result
 from dkde_cli.group import Command
 from dkde_cli.options import (
     SELECTOR_HELP,
@@ -14,21 +16,14 @@ from dkde_cli.options import (
     data_argument,
     density_options,
     json_option,
-    output_options,
-    parse_bandwidths,
     train_option,
     where_options,
 )
-from dkde_cli.outputs import check_apart, check_file, check_store
-from dkde_cli.progress import duration, progress, stages
-from dkde_cli.report import (
-    figures,
-    print_figures,
-    print_json,
-    test_figures,
-    write_csv,
-)
+from dkde_cli.outputs import check_apart, check_file
+from dkde_cli.report import figures, test_figures, write_csv
+from dkde_cli.runs import Output, carry_out, output_options
 from dkde_cli.sides import default_split, default_test
+from dkde_cli.values import parse_bandwidths
 
 # The embedded data set: what a first look is taken with, so it comes with a picture.
 _EMBEDDED = "digits"
@@ -70,8 +65,7 @@ def sweep(
     bandwidths: str | None,
     density: dict[str, Any],
     csv: str | None,
-    output: str | None,
-    overwrite: bool,
+    output: Output,
     plot: str | None,
     no_plot: bool,
     as_json: bool,
@@ -95,10 +89,10 @@ def sweep(
 
     if test is not None and no_test:
         raise click.UsageError("--test and --no-test exclude each other")
-    plot = _picture(data, plot, no_plot)
+    output.check(csv=csv, plot=plot, json=as_json)
+    plot = _picture(data, plot, no_plot or output.init_only)
     check_file(csv, "CSV file")
-    check_store(output, overwrite=overwrite)
-    check_apart(data, {"--csv": csv, "--output": output, "--plot": plot})
+    check_apart(data, {"--csv": csv, "--output": output.store, "--plot": plot})
     grid = parse_bandwidths(bandwidths)
     catalog = dkde.Catalog(data)
     train = default_split(catalog, data, "train", train)
@@ -110,44 +104,26 @@ def sweep(
             catalog, query=valid, train=train, bandwidths=grid, density=density
         )
 
-    with compute(where, estimate), progress("pairs") as update:
-        result = dkde.sweep(
-            train=train,
-            valid=valid,
-            test=test,
-            bandwidths=grid,
-            source=catalog,
-            output=output,
-            overwrite=overwrite,
-            progress=stages(update, "valid", "test"),
-            **density,
-        )
-    _deliver(result, csv=csv, plot=plot, as_json=as_json)
-
-
-def _deliver(result: Any, *, csv: str | None, plot: str | None, as_json: bool) -> None:
-    import dkde
-
-    best, seconds = float(result["best_bandwidth"]), float(result.attrs["seconds"])
-    rows, test_row = figures(result), test_figures(result)
+    call = partial(
+        dkde.sweep,
+        train=train,
+        valid=valid,
+        test=test,
+        bandwidths=grid,
+        source=catalog,
+        **density,
+    )
+    result = carry_out(call, output, where, estimate, "valid", "test")
+    if result is None:
+        return
     if csv is not None:
-        write_csv(csv, {"valid": rows, "test": [] if test_row is None else [test_row]})
-    if as_json:
-        print_json({"best_bandwidth": best, "seconds": seconds, "valid": rows, "test": test_row})
-    else:
-        print_figures(rows, best=best)
-        click.echo()
-        click.echo(f"best bandwidth {best:.12g}")
-        if test_row is not None:
-            click.echo(
-                f"test at {best:.6g}: {test_row['mean_log_likelihood']:.4f} "
-                f"± {test_row['standard_error']:.4f} nats, "
-                f"{test_row['bits_per_dimension']:.4f} bits/dimension"
-            )
+        test_row = test_figures(result)
+        write_csv(csv, {"valid": figures(result), "test": [] if test_row is None else [test_row]})
+    print_result(result, as_json=as_json)
     if plot is not None:
         dkde.plot_sweep(result, plot)
         click.echo(f"The curve is in {plot}", err=True)
-    click.echo(f"Done in {duration(seconds)}", err=True)
+    print_end(result)
 
 
 def _picture(data: str, plot: str | None, no_plot: bool) -> str | None:

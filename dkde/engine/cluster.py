@@ -17,7 +17,7 @@ import dask
 from dask.utils import parse_bytes
 
 from dkde.engine.fitness import check_sides, check_workers, warm_up
-from dkde.engine.run import Pool, calling_thread, client_pool, thread_pool
+from dkde.engine.pool import Pool, calling_thread, client_pool, thread_pool
 from dkde.engine.work import Work
 from dkde.errors import ClusterError, InputError
 from dkde.storage.rows import Side

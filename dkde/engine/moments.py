@@ -7,7 +7,8 @@ from math import ceil
 import numpy as np
 
 from dkde.engine.blocks import check_finite, read_weights
-from dkde.engine.run import Pool, completed
+from dkde.engine.pool import Pool
+from dkde.engine.run import Trials, completed, until_not_lost
 from dkde.engine.threads import one_blas_thread
 from dkde.errors import InputError
 from dkde.numerics.moments import FloatArray, Moments, Weight
@@ -49,16 +50,15 @@ def gather_moments(side: Side, pool: Pool, *, full: bool) -> Moments:
     unit = 1.0 if side.weights is None else _largest_weight(side)
     n_rows = side.rows.n_rows
     step = ceil(_ROWS / side.rows.read_rows) * side.rows.read_rows
-    shared = pool.share(side)
     # All pieces are about one row amid the data, or their means would lose an offset's digits.
-    origin = pool.submit(_first_row, shared).result()
+    origin = until_not_lost(pool, _first_row, side)
     ranges = (
-        (a, (shared, a, min(a + step, n_rows), unit, full, origin)) for a in range(0, n_rows, step)
+        (a, (side, a, min(a + step, n_rows), unit, full, origin)) for a in range(0, n_rows, step)
     )
     total: Moments | None = None
     early: dict[int, Moments | None] = {}
     following = 0
-    with closing(completed(pool, _moments, ranges)) as parts:
+    with closing(completed(pool, _moments, ranges, Trials(pool))) as parts:
         for start, part in parts:
             early[start] = part
             # In the order of the rows, so that sums are the same to the last bit everywhere.

@@ -117,6 +117,11 @@ class Plan:
         """Start and stop of a panel's training rows."""
         return _piece(index, self.panel_rows, self.train.rows)
 
+    def block_pairs(self, block: tuple[int, int]) -> int:
+        """Pairs of a query block and a panel."""
+        (a, b), (c, d) = self.query_block(block[0]), self.panel(block[1])
+        return (b - a) * (d - c)
+
     @property
     def pairs(self) -> int:
         return self.query.rows * self.train.rows

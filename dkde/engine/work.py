@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -14,7 +15,7 @@ from dkde.numerics import logsum
 from dkde.numerics.bandwidth import FloatArray
 from dkde.storage.linear import content
 from dkde.storage.rows import Part, Rows, Side
-from dkde.storage.sources import ArraySource, RowSource, ZarrSource
+from dkde.storage.sources import ArraySource, NpySource, RowSource, ZarrSource
 
 # Beside the array that a read returns, how often storage holds the bytes while reading: Zarr
 # the compressed chunks and the decoded ones; a Dask graph the input and the output of its last
@@ -75,6 +76,19 @@ class Work:
         return logsum.finalise(logsum.combine(panels), log_norms)
 
     @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What tells the content of the sides from others', as JSON."""
+        return {
+            name: {
+                "parts": [_part_fingerprint(part) for part in side.rows.parts],
+                "linear": None if side.rows.linear is None else tokenize(content(side.rows.linear)),
+                "weights": _source_fingerprint(side.weights),
+                "groups": _source_fingerprint(side.groups),
+            }
+            for name, side in (("query", self.query), ("train", self.train))
+        }
+
+    @property
     def token(self) -> str:
         """Equal for equal work on equal content."""
         sides = [
@@ -118,6 +132,19 @@ def _part_token(part: Part) -> object:
     is_stored = not isinstance(part.source, ArraySource | DaskSource)
     content = part.checksum if is_stored and part.checksum else _source_token(part.source)
     return (content, part.start, part.stop, part.encoding.scale, part.encoding.offset)
+
+
+def _part_fingerprint(part: Part) -> str:
+    return _source_fingerprint(part.source) if part.checksum is None else part.checksum
+
+
+def _source_fingerprint(source: RowSource | None) -> str:
+    """Of an array its content, of a file or a store what is seen without reading it."""
+    if source is None:
+        return ""
+    if isinstance(source, NpySource | ZarrSource):
+        return str(tokenize(source.stamp()))
+    return str(_source_token(source))
 
 
 def _source_token(source: RowSource | None) -> object:

@@ -25,6 +25,8 @@ class LinearMap(Protocol):
         """Floating point operations for a row."""
         ...
 
+    @property
+    def nbytes(self) -> int: ...
     def apply(self, values: FloatArray) -> FloatArray: ...
     def dense(self) -> FloatArray:
         """The matrix (n_inputs, n_features) by which it multiplies."""
@@ -60,6 +62,10 @@ class Product:
     def flops(self) -> int:
         return 2 * int(self.matrix.size)
 
+    @property
+    def nbytes(self) -> int:
+        return int(self.matrix.nbytes)
+
     def apply(self, values: FloatArray) -> FloatArray:
         return (values if self.columns is None else values[:, self.columns]) @ self.matrix
 
@@ -94,6 +100,10 @@ class Scaling:
     @property
     def flops(self) -> int:
         return self.n_features
+
+    @property
+    def nbytes(self) -> int:
+        return int(self.columns.nbytes + self.factors.nbytes)
 
     def apply(self, values: FloatArray) -> FloatArray:
         if self.n_features < self.n_inputs:

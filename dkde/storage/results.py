@@ -1,98 +1,146 @@
-"""Result stores: one xarray Dataset, there whole or not at all."""
+"""Result stores: one xarray Dataset, marked as complete when it is.
+
+A store is made before the first block, and says that it is not complete. The variables are
+written at the end, then the mark, in one piece of metadata; only then do the blocks go.
+"""
 
 import os
-import shutil
-import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 import zarr
-from zarr.errors import UnstableSpecificationWarning
+from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.errors import ContainsGroupError, UnstableSpecificationWarning
 
 from dkde.errors import DataSetError, DkdeError
+from dkde.storage.kept import PLAN, RUN
+from dkde.storage.stores import Records, is_remote
 
 # A root attribute of every result: only what carries it is ever replaced.
 RESULT_FORMAT = {"dkde_format": "result/1"}
+# What a folder of a Zarr store holds, of version 3 or 2.
+_ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray")
 
 
-def check_free(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+def check_place(path: str | os.PathLike[str]) -> None:
     """Refuse a result's path early, before hours of work.
 
     Raises
     ------
+    InputError
+        When it is a URL of an unknown kind.
     DataSetError
-        When something is there that is not to be overwritten, or the folder above is not.
+        When the folder above is missing or may not be written to, or it lies in another store.
     """
-    target = Path(path)
-    if target.exists() or target.is_symlink():
-        if not overwrite:
-            raise DataSetError(f"{path}: is there already; give another name, or overwrite it")
-        if not _is_result(target):
-            raise DataSetError(
-                f"{path}: is no result of dkde, and only these are overwritten; remove it "
-                "yourself if it can go"
-            )
-    parent = target.absolute().parent
+    if is_remote(path):
+        return
+    target = Path(os.path.realpath(path))
+    parent = target.parent
     if not parent.is_dir():
         raise DataSetError(f"{path}: there is no folder {parent} to write it into")
+    for folder in target.parents:
+        if any((folder / mark).exists() for mark in _ZARR_MARKS):
+            raise DataSetError(f"{path}: lies in the Zarr store {folder}; write it elsewhere")
     if not os.access(parent, os.W_OK):
         raise DataSetError(f"{path}: the folder {parent} may not be written to")
+    if target.exists() and not target.is_dir():
+        raise DataSetError(f"{path}: is a file; give another name")
 
 
-def write_result(
-    result: xr.Dataset, path: str | os.PathLike[str], *, overwrite: bool = False
-) -> None:
-    """Write a result as a Zarr v3 store, marked as one by `RESULT_FORMAT`.
+def is_result(records: Records) -> bool:
+    """Whether a store is a result of dkde, complete or not."""
+    return str(root_attributes(records).get("dkde_format", "")).startswith("result/")
 
-    It is written beside its place and moved there when complete, so that what stands under
-    its name is whole.
+
+def root_attributes(records: Records) -> dict[str, Any]:
+    """Attributes of a store's root; none where that is no group."""
+    try:
+        return dict(zarr.open_group(records.store, mode="r", zarr_format=3).attrs)
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def start_result(records: Records) -> None:
+    """Make a store that is marked as not complete, unless one is there."""
+    with writing(records), suppress(ContainsGroupError):
+        zarr.create_group(records.store, zarr_format=3, attributes={**RESULT_FORMAT, "complete": 0})
+
+
+def drop_run(records: Records) -> None:
+    """Mark a store as not complete, and drop its run; its variables stay until others are written.
+
+    At whatever moment this is interrupted, no block is there without the plan it belongs to.
+    """
+    with writing(records):
+        root = zarr.open_group(records.store, mode="r+", use_consolidated=False)
+        root.attrs.put({**RESULT_FORMAT, "complete": 0})
+        _drop(records, {key.split("/")[1] for key in records.keys(RUN)} - {"plan.json"}, f"{RUN}/")
+        records.delete(PLAN)
+        records.delete_all(RUN)
+
+
+def write_variables(result: xr.Dataset, records: Records) -> None:
+    """Write all variables into a store that was started; again, if it was interrupted.
 
     Raises
     ------
     DataSetError
-        As :func:`check_free`, and when it cannot be written: the disk is full, or the result
-        holds what Zarr cannot store.
+        When they cannot be written: the disk is full, or the result holds what Zarr cannot store.
     """
-    check_free(path, overwrite=overwrite)
-    target = Path(path).absolute()
+    # Every chunk carries its checksum.
+    codecs = {"compressors": [ZstdCodec(level=1), Crc32cCodec()]}
+    encoding = {name: dict(codecs) for name in result.variables}
+    with writing(records):
+        _drop(records, {key.split("/")[0] for key in records.keys("")} - {"zarr.json", RUN})
+        result.assign_attrs({**RESULT_FORMAT, "complete": 0}).drop_encoding().to_zarr(
+            records.store,
+            mode="a",
+            zarr_format=3,
+            consolidated=False,
+            encoding=encoding,
+            write_empty_chunks=True,  # so that a missing chunk is damage
+        )
+
+
+def _drop(records: Records, names: set[str], prefix: str = "") -> None:
+    for name in names:
+        if records.has(f"{prefix}{name}"):
+            records.delete(f"{prefix}{name}")
+        else:
+            records.delete_all(f"{prefix}{name}")
+
+
+def mark_complete(records: Records) -> None:
+    """Say that a store is complete, and drop what the run kept in it; again, if need be."""
+    with writing(records):
+        zarr.open_group(records.store, mode="r+").attrs["complete"] = 1
+        records.delete_all(RUN)
+        zarr.consolidate_metadata(records.store, zarr_format=3)
+
+
+def open_result(records: Records) -> xr.Dataset:
+    """A complete result, lazily."""
+    result: xr.Dataset = xr.open_zarr(records.store)
+    return result
+
+
+@contextmanager
+def writing(records: Records) -> Iterator[None]:
+    """Say of a store that could not be written what was wrong."""
     try:
-        draft = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        try:
-            with warnings.catch_warnings():
-                # zarr notes that consolidated metadata, and text of a fixed length, are no part
-                # of the v3 specification yet; xarray reads both, and a store without the first
-                # opens slowly over a network.
-                warnings.filterwarnings("ignore", message="Consolidated metadata")
-                warnings.simplefilter("ignore", UnstableSpecificationWarning)
-                result.assign_attrs(RESULT_FORMAT).to_zarr(
-                    draft / "result", zarr_format=3, consolidated=True
-                )
-            _move_into_place(draft, target)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+        with warnings.catch_warnings():
+            # zarr notes that consolidated metadata, and text of a fixed length, are no part
+            # of the v3 specification yet; xarray reads both, and a store without the first
+            # opens slowly over a network.
+            warnings.filterwarnings("ignore", message="Consolidated metadata")
+            warnings.simplefilter("ignore", UnstableSpecificationWarning)
+            yield
     except DkdeError:
         raise
     except Exception as error:  # xarray and zarr raise many kinds for what they cannot encode
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataSetError(f"{path}: could not be written ({reason[:200]})") from error
-
-
-def _is_result(path: Path) -> bool:
-    try:
-        root = zarr.open_group(path.absolute(), mode="r", zarr_format=3)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    return str(root.attrs.get("dkde_format", "")).startswith("result/")
-
-
-def _move_into_place(draft: Path, target: Path) -> None:
-    replaced = target.exists()
-    if replaced:
-        os.replace(target, draft / "old")
-    try:
-        os.replace(draft / "result", target)
-    except BaseException:
-        if replaced:
-            os.replace(draft / "old", target)
-        raise
+        raise DataSetError(f"{records.name}: could not be written ({reason[:200]})") from error

@@ -279,4 +279,8 @@ class Side:
 
     def __sizeof__(self) -> int:
         # What Dask counts as a worker's managed memory.
-        return object.__sizeof__(self) + self.rows.resident_bytes
+        vectors = [
+            s.array.nbytes for s in (self.weights, self.groups) if isinstance(s, ArraySource)
+        ]
+        linear = 0 if self.rows.linear is None else self.rows.linear.nbytes
+        return object.__sizeof__(self) + self.rows.resident_bytes + sum(vectors) + linear

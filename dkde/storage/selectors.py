@@ -34,6 +34,12 @@ class Catalog:
         self._default = default
         self._opened: dict[str, Mapping[str, Part]] = {}
 
+    @property
+    def location(self) -> str | None:
+        """The default source, by its whole path where it is a file."""
+        name = self._default
+        return os.path.abspath(name) if name is not None and os.path.exists(name) else name
+
     def splits(self, source: str | None = None) -> Mapping[str, Part]:
         """The splits of a source, by name and in order, as parts that hold all their rows.
 

@@ -128,6 +128,16 @@ class ZarrSource(_EvenChunks):
     def chunk_rows(self) -> int:
         return int(self.array.chunks[0])
 
+    def stamp(self) -> Any:
+        """What changes with the content: where it lies, its chunks' sizes and, of files, times."""
+        store = self.array.store
+        if not isinstance(store, LocalStore):
+            return location(self.array), sync(_sizes(self.array))
+        root = store.root / self.array.path
+        files = sorted(path for path in root.rglob("*") if path.is_file())
+        status = [(str(path.relative_to(root)), path.stat()) for path in files]
+        return str(root), [(name, s.st_size, s.st_mtime_ns) for name, s in status]
+
     def read(self, start: int, stop: int) -> Array:
         where = location(self.array)
         if self.complete:
@@ -148,6 +158,12 @@ class ZarrSource(_EvenChunks):
 def one_line(error: BaseException) -> str:
     """What an error of another package says, for a message."""
     return (" ".join(str(error).split()) or type(error).__name__)[:200]
+
+
+async def _sizes(array: zarr.Array[Any]) -> list[tuple[str, int]]:
+    keys = [key async for key in array.store.list_prefix(array.path)]
+    sizes = await asyncio.gather(*(array.store.getsize(key) for key in keys))
+    return sorted(zip(keys, sizes, strict=True))
 
 
 def location(array: zarr.Array[Any]) -> str:
@@ -331,6 +347,11 @@ class NpySource(_EvenChunks):
         # A relative path would mean another file in a worker, or after a change of directory.
         path = path.absolute()
         return cls(path, *cls._layout(np.load(path, mmap_mode="r", allow_pickle=False)))
+
+    def stamp(self) -> Any:
+        """What changes with the content: where it lies, its size and its time."""
+        status = os.stat(self.path)
+        return str(self.path), status.st_size, status.st_mtime_ns
 
     @staticmethod
     def _layout(mapped: Array) -> tuple[tuple[int, ...], np.dtype[Any]]:

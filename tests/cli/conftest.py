@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,13 +11,17 @@ from click.testing import CliRunner, Result
 from dkde_cli.main import cli
 
 Run = Callable[..., Result]
+# What makes of a process a job of an array.
+ARRAYS = ("SLURM_ARRAY_TASK_ID", "PBS_ARRAY_INDEX", "PBS_ARRAYID", "SGE_TASK_ID", "LSB_JOBINDEX")
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current folder for every test, and Dask's configuration left as it was."""
+    """An empty current folder for every test, in no array of jobs; Dask's configuration kept."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DASK_LOGGING", "{}")
+    for name in ARRAYS:
+        monkeypatch.delenv(name, raising=False)
     return tmp_path
 
 
@@ -59,3 +64,51 @@ def npz(folder: Path) -> str:
     sizes = {"train": 60, "valid": 20, "test": 10}
     np.savez("a.npz", **{name: rng.standard_normal((n, 3)) for name, n in sizes.items()})
     return "a.npz"
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in many blocks, for all that it is small: 6 for the digits' 359 validation rows."""
+    monkeypatch.setattr("dkde.engine.plan.MIN_QUERY_ROWS", 64)
+
+
+@pytest.fixture
+def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
+    """Ctrl-C when so many blocks are done; None: never."""
+
+    def stop(n_blocks: int | None) -> None:
+        calls: list[int] = []
+
+        def count(*_: object) -> None:
+            calls.append(1)
+            if len(calls) == n_blocks:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr("dkde_cli.progress.Lines.__call__", count)
+
+    return stop
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Let blocks fail whose query rows begin there, until that is undone by -1."""
+    from dkde.engine import run as engine
+
+    score_block = engine.score_block
+
+    def fail(start: int) -> None:
+        def score(*arguments: Any) -> Any:
+            if arguments[4][0] == start:
+                raise OSError("no such luck")
+            return score_block(*arguments)
+
+        monkeypatch.setattr("dkde.engine.run.score_block", score)
+
+    return fail
+
+
+@pytest.fixture
+def begun(run: Run, small_blocks: None) -> str:
+    """``r.zarr``: a sweep of the digits that is set up."""
+    run("sweep", "digits", "--bandwidths", "1,2,4", "--output", "r.zarr", "--init-only")
+    return "r.zarr"

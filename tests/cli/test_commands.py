@@ -80,8 +80,8 @@ class TestSweep:
 
     def test_an_output_is_replaced_if_so_said(self, run, refused, npz):
         run("sweep", npz, "--bandwidths", "0.1,0.7,9", "--output", "s.zarr")
-        refused("sweep", npz, "--output", "s.zarr")
-        run("sweep", npz, "--bandwidths", "0.2,0.7,9", "--output", "s.zarr", "--overwrite")
+        assert "with --restart" in refused("sweep", npz, "--output", "s.zarr")
+        run("sweep", npz, "--bandwidths", "0.2,0.7,9", "--output", "s.zarr", "--restart")
         assert xr.open_zarr("s.zarr").bandwidth.values[0] == 0.2
 
     def test_train_may_be_another_file(self, run, npz):

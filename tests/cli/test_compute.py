@@ -40,6 +40,11 @@ def test_short_work_stays_in_the_process(connected):
         assert not connected
 
 
+def test_where_nothing_is_estimated_as_well(connected):
+    with compute(NOWHERE):
+        assert not connected
+
+
 def test_long_work_gets_a_cluster(connected, capsys):
     with compute(NOWHERE, lambda: 600.0):
         assert len(connected) == 1

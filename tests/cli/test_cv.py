@@ -108,8 +108,11 @@ class TestFiles:
 
     def test_replaced_if_so_said(self, run, refused, npz):
         run("cv", npz, *H, "--output", "s.zarr")
-        assert "--overwrite" in refused("cv", npz, *H, "--output", "s.zarr")
-        run("cv", npz, "--bandwidths", "0.2,0.7,9", "--output", "s.zarr", "--overwrite")
+        other = ("cv", npz, "--bandwidths", "0.2,0.7,9", "--output", "s.zarr")
+        line = refused(*other)
+        assert "was begun otherwise: grid bandwidths was [0.1, 0.7, 9.0] and is [0.2" in line
+        assert "begin it anew with --restart" in line
+        run(*other, "--restart")
         assert xr.open_zarr("s.zarr").bandwidth.values[0] == 0.2
 
 

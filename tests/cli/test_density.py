@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 from dkde_cli.main import cli
-from dkde_cli.options import COVARIANCES, KERNELS, METRICS, RULES, SINGULAR
+from dkde_cli.options import KERNELS, METRICS, SINGULAR
+from dkde_cli.values import COVARIANCES, RULES
 
 import dkde
 from dkde import bandwidth_matrix, covariance

@@ -131,21 +131,44 @@ def test_the_first_look_takes_15_seconds(folder: Path):
     assert (folder / "digits-sweep.png").exists()
 
 
+def wait_for_block(n_done: int, seconds: float) -> None:
+    """Wait until ``s.zarr`` has more blocks than that."""
+    chunks = Path("s.zarr/run/valid/log_density/c/0")
+    end = time.monotonic() + seconds
+    while not chunks.is_dir() or sum(path.name.isdigit() for path in chunks.iterdir()) <= n_done:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
 @pytest.mark.slow
 def test_interrupted(folder: Path):
-    arguments = ["sweep", "big.npy", "--train", "train[:100000]", "--valid", "train[100000:]"]
-    make = "import numpy as np; np.save('big.npy', np.random.rand(200_000, 64))"
+    arguments = ["sweep", "big.npy", "--train", "train[:50000]", "--valid", "train[50000:]"]
+    make = "import numpy as np; np.save('big.npy', np.random.rand(150_000, 64))"
     subprocess.run([sys.executable, "-c", make], check=True)
-    process = subprocess.Popen(
-        [*DKDE, *arguments, "--bandwidths", "0.1,0.2,1", "--output", "s.zarr", "--csv", "s.csv"],
-        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT,
-    )  # fmt: skip
-    time.sleep(12)
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert stderr.splitlines()[-1] == "Interrupted"
-    assert [path.name for path in folder.iterdir()] == ["big.npy"]
+    arguments += ["--bandwidths", "0.1,0.2,1", "--output", "s.zarr", "--csv", "s.csv"]
+    n_blocks = [0]
+    for _ in range(2):
+        process = subprocess.Popen(
+            [*DKDE, *arguments],
+            stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT,
+        )  # fmt: skip
+        wait_for_block(n_blocks[-1], 120)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+        assert process.returncode == 130
+        interrupted, kept = stderr.splitlines()[-2:]
+        assert interrupted == "Interrupted"
+        found = re.fullmatch(
+            r"(\d+) of \d+ blocks are done and kept in s.zarr; the same command goes on from there",
+            kept,
+        )
+        assert found
+        n_blocks.append(int(found[1]))
+        status = json.loads(dkde("status", "s.zarr", "--json").stdout)
+        assert (status["complete"], status["running"]) == (False, [])
+        assert status["stages"]["valid"]["done"] == n_blocks[-1]
+    assert n_blocks[0] < n_blocks[1] < n_blocks[2]
+    assert sorted(path.name for path in folder.iterdir()) == ["big.npy", "s.zarr"]
 
 
 @pytest.mark.slow

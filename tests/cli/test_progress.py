@@ -24,7 +24,17 @@ class TestLines:
         for second, done in ((0, 50), (100, 100), (200, 10), (300, 20)):
             now[0] = float(second)
             lines("refining", done, 100)
-        assert capsys.readouterr().err.splitlines()[-1] == "refining: 20%, 0.2 pairs/s, 7 min left"
+        assert capsys.readouterr().err.splitlines()[-1] == "refining: 20%, 0.1 pairs/s, 13 min left"
+
+    def test_what_was_done_before_makes_it_no_faster(self, capsys):
+        now = [0.0]
+        lines = Lines("pairs", clock=lambda: now[0])
+        for second, done in ((100, 800), (200, 810)):
+            now[0] = float(second)
+            lines("valid", done, 1000)
+        assert capsys.readouterr().err.splitlines() == [
+            "valid: 80%", "valid: 81%, 0.1 pairs/s, 32 min left",
+        ]  # fmt: skip
 
     def test_nothing_for_short_work(self, capsys):
         with progress("pairs") as update:
@@ -43,6 +53,14 @@ def test_a_count_that_starts_again_is_a_new_stage():
     assert seen == [
         ("valid", 50, 100), ("valid", 100, 100), ("test", 10, 20), ("test", 20, 20),
     ]  # fmt: skip
+
+
+def test_a_stage_that_is_over_is_followed_by_another():
+    seen = []
+    report = stages(lambda *update: seen.append(update), "valid", "test")
+    report(100, 100)
+    report(120, 120)
+    assert [stage for stage, *_ in seen] == ["valid", "test"]
 
 
 def test_a_bar_on_a_terminal(monkeypatch):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from work import dask_source, rows_of, side_of, source_of
 
 from dkde.engine.moments import gather_moments, gather_weight
-from dkde.engine.run import calling_thread, thread_pool
+from dkde.engine.pool import calling_thread, thread_pool
 from dkde.errors import InputError
 from dkde.storage.linear import Product
 from dkde.storage.rows import Side

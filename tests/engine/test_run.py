@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,12 +14,18 @@ from contract import assert_within
 from hypothesis import given, settings
 from strategies import Problem, problems
 from work import side_of, work_for, work_of
+from zarr.storage import MemoryStore
 
 from dkde.engine.blocks import find_reference
 from dkde.engine.graph import lazy_log_density
-from dkde.engine.run import Pool, calling_thread, run, thread_pool
+from dkde.engine.pool import Pool, calling_thread, thread_pool
+from dkde.engine.run import compute, run
 from dkde.engine.work import Work
-from dkde.errors import InputError
+from dkde.errors import DataSetError, IncompleteError, InputError
+from dkde.runs import shape_of
+from dkde.storage.kept import PLAN, Stage
+from dkde.storage.rows import Side
+from dkde.storage.stores import Records
 
 Array = npt.NDArray[Any]
 
@@ -108,7 +114,7 @@ def test_only_a_window_of_blocks_is_handed_out() -> None:
             most = max(most, sum(not future.done() for future in handed_out))
             return future
 
-        run(many_blocks(), Pool(submit, pool.share, pool.n_threads))
+        run(many_blocks(), Pool(submit, pool.n_threads))
     assert len(handed_out) == 1 + 40  # the reference row first
     assert most <= 4
 
@@ -173,15 +179,19 @@ def test_the_calling_thread_passes_errors_on() -> None:
     assert max(query.reads) <= 30
 
 
-def test_sides_are_shared_and_not_works() -> None:
-    shared: list[Any] = []
-    first, second = many_blocks(), many_blocks()
-    second = Work(second.query, first.train, second.task, second.plan)
+def test_calls_are_handed_sides_and_not_works() -> None:
+    handed: list[Any] = []
+    work = many_blocks()
     with thread_pool(1) as pool:
-        noting = Pool(pool.submit, lambda side: shared.append(side) or side, 1)
-        run(first, noting)
-        run(second, noting)
-    assert shared == [first.query, first.train, second.query, first.train]
+
+        def submit(call: Callable[..., Any], *arguments: Any) -> Future[Any]:
+            handed.extend(arguments)
+            return pool.submit(call, *arguments)
+
+        run(work, Pool(submit, 1))
+    assert not any(isinstance(argument, Work) for argument in handed)
+    # The same objects, which a pool of workers sends once.
+    assert {id(a) for a in handed if isinstance(a, Side)} == {id(work.query), id(work.train)}
 
 
 def test_panels_that_finish_out_of_order_are_merged_in_order() -> None:
@@ -211,8 +221,165 @@ def test_panels_that_finish_out_of_order_are_merged_in_order() -> None:
     worker = threading.Thread(target=finish_the_last)
     worker.start()
     try:
-        shuffled = run(work, Pool(submit, lambda shared: shared, 4))
+        shuffled = run(work, Pool(submit, 4))
     finally:
         done.set()
         worker.join()
     np.testing.assert_array_equal(shuffled, in_order)
+
+
+# ---- blocks that are kept, that fail, whose worker goes away ----
+
+
+def stage_for(work: Work) -> Stage:
+    records = Records(MemoryStore(), "memory")
+    records.put(PLAN, b"{}")
+    return Stage(records, "score", shape_of(work))
+
+
+@dataclass
+class Fickle:
+    """A pool whose calls raise an error as often as it is told to."""
+
+    errors: list[BaseException]
+    recovered: int = 0
+    calls: int = 0
+
+    def pool(self) -> Pool:
+        def recover() -> None:
+            self.recovered += 1
+
+        return Pool(self.submit, 1, (CancelledError,), recover)
+
+    def submit(self, call: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        self.calls += 1
+        future: Future[Any] = Future()
+        if self.errors:
+            future.set_exception(self.errors.pop())
+        else:
+            future.set_result(call(*arguments))
+        return future
+
+
+def expected(work: Work) -> Array:
+    with thread_pool(2) as pool:
+        return run(work, pool)
+
+
+@pytest.mark.parametrize("panel_rows", [13, 40])
+def test_what_is_kept_is_not_computed_again(panel_rows: int) -> None:
+    work = work_of(
+        side_of(normal(33, 3)), side_of(normal(40, 3, seed=1)), [0.5], query_rows=5,
+        panel_rows=panel_rows,
+    )  # fmt: skip
+    keep, fickle = stage_for(work), Fickle([])
+    compute(
+        work, calling_thread(), lambda block, part: keep.write(*block, part),
+        only=lambda number: number % 3 == 0,
+    )  # fmt: skip
+    done = len(keep.done())
+    assert 0 < done < work.plan.n_blocks
+    np.testing.assert_array_equal(run(work, fickle.pool(), keep=keep), expected(work))
+    assert fickle.calls == 1 + work.plan.n_blocks - done  # the reference row first
+    # And now all of it is there.
+    again = Fickle([])
+    np.testing.assert_array_equal(run(work, again.pool(), keep=keep), expected(work))
+    assert again.calls == 0
+
+
+def test_progress_begins_with_what_is_kept() -> None:
+    work, calls = many_blocks(), []
+    keep = stage_for(work)
+    compute(
+        work, calling_thread(), lambda block, part: keep.write(*block, part),
+        only=lambda number: number < 10,
+    )  # fmt: skip
+    run(work, calling_thread(), lambda done, total: calls.append(done), keep)
+    assert calls[0] == 1100
+    assert calls[-1] == 4000
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_block_whose_worker_goes_away_is_tried_again(kept: bool) -> None:
+    work = many_blocks()
+    fickle = Fickle([CancelledError("lost") for _ in range(7)])
+    keep = stage_for(work) if kept else None
+    np.testing.assert_array_equal(run(work, fickle.pool(), keep=keep), expected(work))
+    assert fickle.recovered == 7
+    assert keep is None or keep.failed() == {}
+
+
+def test_a_block_that_fails_once_is_tried_again() -> None:
+    work = many_blocks()
+    fickle = Fickle([])
+    keep = stage_for(work)
+
+    def submit(call: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        if fickle.calls == 5:
+            fickle.errors.append(OSError("for a moment"))
+        return fickle.submit(call, *arguments)
+
+    np.testing.assert_array_equal(run(work, Pool(submit, 1), keep=keep), expected(work))
+    assert fickle.calls == 1 + work.plan.n_blocks + 1
+    assert keep.failed() == {}
+
+
+def test_a_block_that_fails_twice_is_set_aside_and_the_others_go_on() -> None:
+    rows = normal(100, 3)
+    query = Scripted(rows, fails_at=25)
+    work = many_blocks(query=query)
+    keep = stage_for(work)
+    with (
+        pytest.raises(
+            IncompleteError,
+            match=r"2 of 40 blocks failed twice.*first is 5-0, query rows 25 to 30: the disk is "
+            r"gone; retry_failed",
+        ),
+        thread_pool(2) as pool,
+    ):
+        run(work, pool, keep=keep)
+    assert query.reads.count(25) == 4  # two panels, twice
+    assert set(keep.failed()) == {(5, 0), (5, 1)}
+    assert len(keep.done()) == 38
+    # Not taken up again until it is said.
+    query.fails_at = -1
+    with pytest.raises(IncompleteError), thread_pool(2) as pool:
+        run(work, pool, keep=keep)
+    keep.forgive()
+    with thread_pool(2) as pool:
+        np.testing.assert_array_equal(run(work, pool, keep=keep), expected(many_blocks(query=rows)))
+
+
+def test_where_every_block_fails_the_first_few_say_so() -> None:
+    fickle = Fickle([OSError("the library is broken") for _ in range(1000)])
+    work = many_blocks()
+    reference = Fickle([])
+
+    def submit(call: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        return (reference if call is find_reference else fickle).submit(call, *arguments)
+
+    with pytest.raises(OSError, match="the library is broken"):
+        run(work, Pool(submit, 1), keep=stage_for(work))
+    assert fickle.calls <= 10
+
+
+def test_a_block_whose_workers_always_go_away_ends_a_run_that_keeps_nothing() -> None:
+    fickle = Fickle([])
+
+    def submit(call: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        if call is not find_reference:
+            fickle.errors.append(CancelledError("lost"))
+        return fickle.submit(call, *arguments)
+
+    pool = fickle.pool()
+    with pytest.raises(CancelledError):
+        run(many_blocks(), Pool(submit, 1, pool.lost, pool.recover))
+
+
+def test_a_pool_that_cannot_recover_ends_the_run() -> None:
+    def gone() -> None:
+        raise DataSetError("all is gone")
+
+    fickle = Fickle([CancelledError("lost")])
+    with pytest.raises(DataSetError, match="all is gone"):
+        run(many_blocks(), Pool(fickle.submit, 1, (CancelledError,), gone))

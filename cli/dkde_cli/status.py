@@ -1,0 +1,129 @@
+"""``dkde status`` and ``dkde verify``: a run's store, looked at and checked."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import click
+
+from dkde_cli.group import Command
+from dkde_cli.options import json_option, store_argument
+from dkde_cli.progress import duration, si
+from dkde_cli.report import print_json, print_pairs, print_table
+
+# Those at work, and the blocks set aside, that are named; of more, how many.
+_NAMED = 3
+_ROWS = 20
+
+
+@click.command(cls=Command)
+@store_argument
+@json_option
+def status(store: str, as_json: bool) -> None:
+    """Say how far a run is.
+
+    \b
+    The JSON is
+      {"complete", "stages": {NAME: {"blocks", "done", "failed": [block, ...]}},
+       "running": [who, ...], "blocks_per_second", "seconds_left", "seconds"}
+    where a block that was set aside is
+      {"block": [query block, panel], "rows": [start, stop], "error"}
+    with null for what is not known.
+    """
+    import dkde
+
+    found = dkde.status(store)
+    if as_json:
+        print_json(found)
+        return
+    stages = found["stages"]
+    pairs = {"state": _state(found), **{name: _stage(stage) for name, stage in stages.items()}}
+    rate = found["blocks_per_second"]
+    if rate is not None and not found["complete"]:
+        pairs["speed"] = _speed(rate) + ("" if found["running"] else ", when it last ran")
+    if found["seconds_left"] is not None:
+        pairs["time left"] = f"about {duration(found['seconds_left'])}"
+    pairs["time spent"] = duration(found["seconds"])
+    print_pairs(pairs)
+    failed = [(name, block) for name, stage in stages.items() for block in stage["failed"]]
+    if failed:
+        click.echo("\nset aside")
+        _print_failed(failed)
+
+
+def _state(found: Mapping[str, Any]) -> str:
+    if found["complete"]:
+        return "complete"
+    running = found["running"]
+    if not running:
+        return "stopped"
+    more = f", and {len(running) - _NAMED} more" if len(running) > _NAMED else ""
+    return f"running: {'; '.join(running[:_NAMED])}{more}"
+
+
+def _stage(stage: Mapping[str, Any]) -> str:
+    done, blocks, n_failed = stage["done"], stage["blocks"], len(stage["failed"])
+    # Down: all is 100 % only when it is.
+    text = f"{done} of {blocks} blocks, {100 * done // blocks}%"
+    return f"{text}; {n_failed} set aside" if n_failed else text
+
+
+def _speed(rate: float) -> str:
+    """Blocks a second, or in the time that makes it more than one.
+
+    Examples
+    --------
+    >>> _speed(178), _speed(0.05), _speed(0.001)
+    ('178 blocks/s', '3 blocks/min', '3.6 blocks/h')
+    """
+    for seconds, unit in ((1, "s"), (60, "min")):
+        if rate * seconds >= 1:
+            return f"{si(rate * seconds)} blocks/{unit}"
+    return f"{si(rate * 3600)} blocks/h"
+
+
+def _print_failed(failed: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+    rows = [
+        [
+            name,
+            "-".join(map(str, block["block"])),
+            "{} to {}".format(*block["rows"]),
+            block["error"],
+        ]
+        for name, block in failed
+    ]
+    print_table(["stage", "block", "query rows", "error"], rows[:_ROWS], left=4)
+    if len(rows) > _ROWS:
+        click.echo(f"and {len(rows) - _ROWS} more, which --json names")
+
+
+@click.command(cls=Command)
+@store_argument
+@click.option(
+    "--blocks",
+    type=click.IntRange(min=0),
+    default=4,
+    show_default=True,
+    metavar="N",
+    help="How many blocks of query rows to compute again, chosen at random.",
+)
+def verify(store: str, blocks: int) -> None:
+    """Check a complete result against damage and doubt.
+
+    All of it is read, which checks each chunk's checksum; some blocks are computed again from
+    the data, and must be the same to the last bit.
+    """
+    import dkde
+
+    found = dkde.verify(store, blocks=blocks)
+    read = f"{store}: {_counted(found['chunks'], 'chunk')} read"
+    if found["reason"] is not None:
+        click.echo(f"{read}; no block computed again: {found['reason']}")
+    elif not blocks:
+        click.echo(read)
+    else:
+        again = _counted(found["blocks"], "block")
+        click.echo(f"{read}, {again} computed again and the same to the last bit")
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,275 @@
+"""What is done with a run's store afterwards: looked at, gone on with in parts, checked."""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import chdir, nullcontext
+from itertools import product
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+
+from dkde.engine.cluster import pool_for
+from dkde.engine.process import is_alive
+from dkde.engine.run import Progress, compute
+from dkde.engine.work import Work
+from dkde.errors import DataSetError, IncompleteError, InputError
+from dkde.numerics.bandwidth import FloatArray
+from dkde.run_plan import read_plan
+from dkde.scoring import score, sweep
+from dkde.selection import cross_validate
+from dkde.sharing import HandedOut, Share, capturing, sharing
+from dkde.storage.kept import Stage
+from dkde.storage.ledger import Ledger, Session, total_seconds
+from dkde.storage.results import is_result, root_attributes
+from dkde.storage.stores import Records, is_remote, open_store
+
+_CALLS: dict[str, Callable[..., Any]] = {
+    "score": score,
+    "sweep": sweep,
+    "cross_validate": cross_validate,
+}
+# Parts that a message names before it only counts.
+_NAMED = 12
+
+Path = str | os.PathLike[str]
+
+
+def status(path: Path) -> dict[str, Any]:
+    """How far a run is.
+
+    Parameters
+    ----------
+    path : path or URL
+        Of a result, complete or not.
+
+    Returns
+    -------
+    dict
+        Ready for JSON. ``complete``; ``stages``, by name: ``blocks`` in all, ``done``, and
+        ``failed``, the blocks that were set aside with their query rows and errors; ``running``,
+        who works on it; ``blocks_per_second`` of those, or of the last session, None if unknown;
+        ``seconds_left`` of the stages that have begun; ``seconds`` spent, of all sessions.
+
+    Raises
+    ------
+    DataSetError
+        When there is no result of dkde.
+    """
+    records = _records(path)
+    plan = read_plan(records)
+    if plan is None:
+        raise DataSetError(f"{path}: holds no run of dkde that could be gone on with")
+    complete = "sessions" in plan
+    ledger = Ledger(records, now=time.time, is_alive=is_alive)
+    sessions = [Session(**s) for s in plan["sessions"]] if complete else ledger.sessions()
+    stages = {} if complete else {name: _stage(records, name) for name in Stage.names(records)}
+    running = [] if complete else [s for s in sessions if ledger.goes_on(s)]
+    at_work = running or sessions[-1:]
+    seconds = sum(max(s.seconds, 1e-9) for s in at_work) / max(len(at_work), 1)
+    rate = sum(s.blocks for s in at_work) / seconds if at_work else 0.0
+    left = sum(stage["blocks"] - stage["done"] - len(stage["failed"]) for stage in stages.values())
+    return {
+        "complete": complete,
+        "stages": stages,
+        "running": [session.who for session in running],
+        "blocks_per_second": rate or None,
+        "seconds_left": left / rate if rate and running else None,
+        "seconds": total_seconds(sessions),
+    }
+
+
+def run_part(
+    path: Path, part: int, parts: int, *, anywhere: bool = False, progress: Progress | None = None
+) -> None:
+    """Do one of so many parts of a run's blocks; done again, or twice at once, it is the same.
+
+    Parameters
+    ----------
+    path : path or URL
+        Of a result that was begun by :func:`dkde.init_only`, or was interrupted.
+    part : int
+        From 0 to ``parts`` - 1.
+    anywhere, progress
+        As for :func:`dkde.score`.
+
+    Raises
+    ------
+    InputError, DataSetError
+    IncompleteError
+        When blocks of it failed and were set aside.
+    """
+    if not 0 <= part < parts:
+        raise InputError(f"part is {part} of {parts}; parts are numbered from 0")
+    records = _records(path)
+    try:
+        with sharing(Share(part, parts)):
+            _call(records, path, anywhere=anywhere, progress=progress)
+    except HandedOut:
+        failed = _first(records).failed()
+        if failed:
+            block, record = min(failed.items())
+            raise IncompleteError(
+                f"{path}: block {block[0]}-{block[1]} failed twice and was set aside: "
+                f"{record['error']}"
+            ) from None
+
+
+def finish(path: Path, *, anywhere: bool = False, progress: Progress | None = None) -> xr.Dataset:
+    """Make the result of a run whose parts are done.
+
+    What follows from the first stage, the test rows of a sweep and the passes that refine a
+    cross-validation, is computed here.
+
+    Raises
+    ------
+    IncompleteError
+        When parts are missing; it names them.
+    DataSetError, ClusterError, MemoryLimitError
+    """
+    records = _records(path)
+    if not root_attributes(records).get("complete"):
+        _check_parts(records, path)
+    result: xr.Dataset = _call(records, path, anywhere=anywhere, progress=progress)
+    return result
+
+
+def verify(path: Path, *, blocks: int = 4, seed: int = 0) -> dict[str, Any]:
+    """Check a complete result: every checksum, and some blocks against their recomputation.
+
+    Parameters
+    ----------
+    blocks : int
+        How many query blocks are computed again, chosen at random.
+
+    Returns
+    -------
+    dict
+        ``chunks``, how many were read; ``blocks``, how many were computed again, and found the
+        same to the last bit; ``reason`` why none was, where the store cannot say how.
+
+    Raises
+    ------
+    DataSetError
+        When something is damaged or not the same; it is named.
+    """
+    records = _records(path)
+    plan = read_plan(records)
+    if plan is None or not root_attributes(records).get("complete"):
+        raise DataSetError(f"{path}: is not complete; start the same run again, and it goes on")
+    chunks = _read_all(records)
+    if plan["call"] is None:
+        reason = "the run was begun with arrays in memory, which the store does not hold"
+        return {"chunks": chunks, "blocks": 0, "reason": reason}
+    with capturing() as captured:
+        _call(records, path)
+    work = next(iter(captured.works.values()))
+    stored = np.asarray(zarr.open_array(records.store, path="log_density", mode="r")[...])
+    chosen = np.random.default_rng(seed).permutation(work.plan.n_query_blocks)[:blocks]
+    for q in sorted(map(int, chosen)):
+        rows = slice(*work.plan.query_block(q))
+        if not np.array_equal(
+            _computed_again(work, q), stored[: work.plan.n_bandwidths, rows], equal_nan=True
+        ):
+            raise DataSetError(
+                f"{path}: query rows {rows.start} to {rows.stop} come out otherwise when they are "
+                "computed again; the inputs, the processor or the libraries are not the same"
+            )
+    return {"chunks": chunks, "blocks": len(chosen), "reason": None}
+
+
+def _computed_again(work: Work, q: int) -> FloatArray:
+    panels: dict[int, FloatArray] = {}
+    with pool_for(work) as pool:
+        compute(
+            work, pool, lambda block, part: panels.__setitem__(block[1], part),
+            only=lambda number: number // work.plan.n_panels == q,
+        )  # fmt: skip
+    return work.log_density(part for _, part in sorted(panels.items()))
+
+
+def _read_all(records: Records) -> int:
+    n_chunks = 0
+    # As it is, not as the consolidated metadata has it.
+    for name, array in zarr.open_group(records.store, mode="r", use_consolidated=False).arrays():
+        for place in product(*map(range, array.cdata_shape)):
+            key = f"{name}/{array.metadata.encode_chunk_key(place)}"
+            try:
+                if not records.has(key):
+                    raise OSError("it is gone")  # it would read as fill values
+                array.blocks[place] if place else array[...]
+            except Exception as error:
+                reason = " ".join(str(error).split()) or type(error).__name__
+                raise DataSetError(
+                    f"{records.name}: chunk {key} is damaged ({reason[:200]}); make the result "
+                    "again (restart)"
+                ) from error
+            n_chunks += 1
+    return n_chunks
+
+
+def _stage(records: Records, name: str) -> dict[str, Any]:
+    stage = Stage.found(records, name)
+    failed = stage.failed()
+    return {
+        "blocks": stage.shape.n_blocks,
+        "done": len(stage.done()),
+        "failed": [record for _, record in sorted(failed.items())],
+    }
+
+
+def _first(records: Records) -> Stage:
+    """The stage whose blocks are shared out."""
+    plan = read_plan(records)
+    assert plan is not None
+    return Stage.found(records, next(iter(plan["asked"])))
+
+
+def _check_parts(records: Records, path: Path) -> None:
+    if not Stage.names(records):
+        raise IncompleteError(f"{path}: no part is done; run them")
+    first = _first(records)
+    done, n_panels = first.done(), first.shape.n_panels
+    missing = [
+        number for number in range(first.shape.n_blocks) if divmod(number, n_panels) not in done
+    ]
+    if not missing:
+        return
+    ledger = Ledger(records, now=time.time, is_alive=is_alive)
+    counts = [s.part.partition(" of ")[2] for s in ledger.sessions() if s.part and " of " in s.part]
+    if not counts:
+        raise IncompleteError(
+            f"{path}: {len(missing)} of {first.shape.n_blocks} blocks are missing; run them in "
+            "parts, or make the same call again"
+        )
+    count = int(counts[-1])
+    parts = sorted({number % count for number in missing})
+    named = ",".join(map(str, parts[:_NAMED])) + (",..." if len(parts) > _NAMED else "")
+    raise IncompleteError(
+        f"{path}: {len(missing)} of {first.shape.n_blocks} blocks are missing, of the parts "
+        f"{named} of {count}; run these again"
+    )
+
+
+def _records(path: Path) -> Records:
+    records = Records(open_store(path), os.fspath(path))
+    if not is_result(records):
+        raise DataSetError(f"{path}: is no result of dkde")
+    return records
+
+
+def _call(records: Records, path: Path, **options: Any) -> Any:
+    plan: Mapping[str, Any] | None = read_plan(records)
+    if plan is None or plan["call"] is None:
+        raise DataSetError(
+            f"{path}: does not hold how it was begun, as it was with arrays in memory; make the "
+            "same call again"
+        )
+    call = plan["call"]
+    output = path if is_remote(path) else os.path.abspath(path)
+    with chdir(call["folder"]) if os.path.isdir(call["folder"]) else nullcontext():
+        return _CALLS[call["function"]](
+            **call["arguments"], source=call["source"], output=output, **options
+        )

@@ -1,0 +1,103 @@
+"""How a run was begun, as its store holds it: what is computed, where, and by which call."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from dkde.engine.provenance import describe_work, versions
+from dkde.engine.work import Work
+from dkde.storage.kept import PLAN
+from dkde.storage.results import root_attributes
+from dkde.storage.selectors import Catalog
+from dkde.storage.stores import Records
+
+_SIDES = ("query", "train", "valid", "test", "weights")
+
+
+def read_plan(records: Records) -> dict[str, Any] | None:
+    """How a run was begun, as its store holds it; None where there is none."""
+    attributes = root_attributes(records)
+    content = None if attributes.get("complete") else records.get(PLAN)
+    # Asked again, as it may have been finished in between; then the sessions are in it too.
+    content = content or root_attributes(records).get("run")
+    return json.loads(content) if content else None
+
+
+def machine() -> dict[str, str]:
+    """What the last bit of results depends on, beside the plan."""
+    return {"processor": platform.processor() or platform.machine(), **versions()}
+
+
+def recorded(function: str, source: Catalog, **arguments: Any) -> dict[str, Any] | None:
+    """A call as JSON, with which another process can make it; None where it is no such.
+
+    Sides and weights must be selectors: arrays are not written down, however small.
+    """
+    sides = [arguments[name] for name in _SIDES if arguments.get(name) is not None]
+    if not all(isinstance(side, str | os.PathLike) for side in sides):
+        return None
+    plain = {
+        name: os.fspath(value) if isinstance(value, os.PathLike) else value
+        for name, value in arguments.items()
+    }
+    call = {
+        "function": function,
+        "arguments": plain,
+        "source": source.location,
+        "folder": os.getcwd(),  # selectors may name files by paths from here
+    }
+    try:
+        copied: dict[str, Any] = json.loads(json.dumps(call, default=_as_plain))
+    except TypeError:
+        return None
+    return copied
+
+
+def _as_plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise TypeError
+
+
+def asked_of(work: Work) -> dict[str, Any]:
+    """What is computed: what a run that goes on has to have in common with the one that began."""
+    described = describe_work(work)
+    plan = described.pop("plan")
+    for side in ("query", "train"):
+        for part in described[side]["parts"]:
+            del part["name"]  # the same file by another path is the same
+    return {
+        "bandwidths": [float(h) for h in work.task.bandwidths],
+        **described,
+        "content": work.fingerprint,
+        "block_rows": plan["query_rows"],
+        "panel_rows": plan["panel_rows"],
+    }
+
+
+def differences(then: Any, now: Any, name: str = "") -> Iterator[str]:
+    """What differs between two pieces of JSON, in words."""
+    if isinstance(then, Mapping) and isinstance(now, Mapping):
+        for key in [*then, *(key for key in now if key not in then)]:
+            yield from differences(then.get(key), now.get(key), f"{name} {key}".strip())
+    elif isinstance(then, list) and isinstance(now, list) and _alike(then, now):
+        for number, (before, after) in enumerate(zip(then, now, strict=True)):
+            yield from differences(before, after, f"{name} {number}")
+    elif then != now:
+        yield f"{name} was {_short(then)} and is {_short(now)}"
+
+
+def _alike(then: list[Any], now: list[Any]) -> bool:
+    """Whether two lists are of as many objects, to be compared one by one."""
+    return len(then) == len(now) and all(isinstance(x, Mapping) for x in [*then, *now])
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,253 @@
+"""Runs: calls with an output, which go on where they stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import xarray as xr
+
+from dkde.density import computed
+from dkde.engine.pool import Pool
+from dkde.engine.process import is_alive
+from dkde.engine.run import Progress, compute
+from dkde.engine.work import Work
+from dkde.errors import DataSetError, InputError
+from dkde.numerics.bandwidth import FloatArray
+from dkde.run_plan import asked_of, differences, machine, read_plan
+from dkde.sharing import CAPTURED, SHARE, HandedOut
+from dkde.storage.kept import PLAN, RUN, Stage, StageShape
+from dkde.storage.ledger import Ledger, total_seconds
+from dkde.storage.results import (
+    check_place,
+    drop_run,
+    is_result,
+    mark_complete,
+    open_result,
+    root_attributes,
+    start_result,
+    write_variables,
+)
+from dkde.storage.stores import Records, open_store
+
+# Differences that a refusal names.
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a call takes up a run.
+
+    Parameters
+    ----------
+    restart : bool
+        Anew, whatever is there.
+    retry_failed : bool
+        With the blocks that were set aside.
+    anywhere : bool
+        Also where the processor or the libraries are others than those it was begun with.
+    """
+
+    restart: bool = False
+    retry_failed: bool = False
+    anywhere: bool = False
+
+
+class Run:
+    """A call's work, kept in a store as it is done; with no output it is in memory alone.
+
+    Parameters
+    ----------
+    output : path, URL or None
+    call : dict
+        The function's name and arguments, or None where these are no JSON.
+    manner : Manner
+    """
+
+    def __init__(
+        self,
+        output: str | os.PathLike[str] | None,
+        call: Mapping[str, Any] | None,
+        manner: Manner,
+    ) -> None:
+        self._call, self._manner = call, manner
+        self.finished: xr.Dataset | None = None
+        self._records: Records | None = None
+        self._stages: list[Stage] = []
+        if output is not None:
+            check_place(output)
+            self._records = Records(open_store(output), os.fspath(output))
+            self._ledger = Ledger(self._records, now=time.time, is_alive=is_alive)
+
+    def begin(self, **works: Work) -> Self:
+        """Set the store up for these pieces of work, or take it up if it was for them.
+
+        Raises
+        ------
+        DataSetError
+            When it was for others, or another run is at work on it.
+        """
+        captured = CAPTURED.get()
+        if captured is not None:
+            captured.works = works
+            raise HandedOut
+        share = SHARE.get()
+        if self._records is None:
+            if share is not None:
+                raise InputError("a run that is shared out needs an output, to be kept in")
+            return self
+        if share is not None and self._call is None:
+            raise InputError(
+                "a run that is shared out is begun by selectors and numbers, which its store can "
+                "hold; arrays, and lazy data, it cannot"
+            )
+        asked = {name: asked_of(work) for name, work in works.items()}
+        plan = {
+            "asked": json.loads(json.dumps(asked)),
+            "machine": machine(),
+            "call": self._call,
+        }
+        found = self._found()
+        if found is None:
+            start_result(self._records)
+            if not self._records.claim(PLAN, json.dumps(plan).encode()):
+                found = read_plan(self._records)  # another began it in this moment
+        if found is not None:
+            self._check_same(found, plan)
+            if self.finished is not None:
+                return self
+        self._ledger.begin(None if share is None else share.name)
+        return self
+
+    def values(
+        self, name: str, work: Work, pool: Pool, progress: Progress | None = None
+    ) -> FloatArray:
+        """Log-densities (n_bandwidths, rows) of one piece of work, its blocks kept."""
+        if self._records is None:
+            return computed(work, pool, progress)
+        stage = Stage(self._records, name, shape_of(work))
+        self._stages.append(stage)
+        counted = self._counted(progress)
+        share = SHARE.get()
+        if self._manner.retry_failed:
+            stage.forgive()
+        if share is None:
+            return computed(work, pool, counted, stage)
+        if share.count:
+            compute(
+                work, pool, lambda block, part: stage.write(*block, part), counted, stage,
+                skip=stage.done(), only=lambda number: number % share.count == share.index,
+            )  # fmt: skip
+        raise HandedOut
+
+    def finish(self, result: xr.Dataset) -> xr.Dataset:
+        """Write the result, mark it as complete, and drop the blocks."""
+        if self._records is None:
+            return result
+        plan = json.loads(self._records.get(PLAN) or b"{}")
+        sessions = self._ledger.closing()
+        result = result.assign_attrs(
+            seconds=total_seconds(sessions),
+            run=json.dumps(plan | {"sessions": [asdict(session) for session in sessions]}),
+        )
+        write_variables(result, self._records)
+        self._ledger.rest()
+        mark_complete(self._records)
+        return result.assign_attrs(complete=1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._records is None:
+            return
+        handed_out = isinstance(error, HandedOut)
+        self._ledger.end("done" if error is None or handed_out else "stopped")
+        if error is None or handed_out or not self._stages:
+            return
+        stage = self._stages[-1]
+        with suppress(DataSetError):  # the store may be what is lost
+            if self._records.has(PLAN):
+                error.add_note(
+                    f"{len(stage.done())} of {stage.shape.n_blocks} blocks are done and kept in "
+                    f"{self._records.name}; the same call goes on from there"
+                )
+
+    def _counted(self, progress: Progress | None) -> Progress:
+        """Progress that counts the blocks of this session as well."""
+
+        def count(done: int, total: int) -> None:
+            self._ledger.count()
+            if progress is not None:
+                progress(done, total)
+
+        return count
+
+    def _found(self) -> dict[str, Any] | None:
+        """The plan of the run that is there already, finished or not."""
+        records = self._records
+        assert records is not None
+        there = records.keys("")
+        if not is_result(records):
+            if there:
+                raise DataSetError(
+                    f"{records.name}: is there already, and is no result of dkde; give another name"
+                )
+            return None
+        if self._manner.restart:
+            at_work = [s for s in self._ledger.sessions() if self._ledger.goes_on(s)]
+            if at_work:
+                raise DataSetError(
+                    f"{records.name}: is being written by {at_work[0].who}; stop it first"
+                )
+            drop_run(records)
+            return None
+        attributes = root_attributes(records)
+        if not attributes.get("complete"):
+            # Without a plan: it was killed as it began.
+            return read_plan(records)
+        if "run" not in attributes:
+            raise DataSetError(
+                f"{records.name}: does not say how it was made; give another name, or begin it "
+                "anew (restart)"
+            )
+        if records.keys(RUN):  # it was killed as it was tidied up
+            mark_complete(records)
+        self.finished = open_result(records)
+        found: dict[str, Any] = json.loads(attributes["run"])
+        return found
+
+    def _check_same(self, found: Mapping[str, Any], plan: Mapping[str, Any]) -> None:
+        assert self._records is not None
+        name = self._records.name
+        unlike = list(differences(found["asked"], plan["asked"]))
+        if unlike:
+            more = f", and {len(unlike) - _NAMED} more" if len(unlike) > _NAMED else ""
+            raise DataSetError(
+                f"{name}: was begun otherwise: {'; '.join(unlike[:_NAMED])}{more}; give another "
+                "name, or begin it anew (restart)"
+            )
+        if self._manner.anywhere or self.finished is not None:
+            return
+        others = list(differences(found["machine"], plan["machine"]))
+        if others:
+            raise DataSetError(
+                f"{name}: was begun elsewhere: {'; '.join(others[:_NAMED])}; numbers may differ in "
+                "the last bit, go on there, or allow it (anywhere)"
+            )
+
+
+def shape_of(work: Work) -> StageShape:
+    plan = work.plan
+    return StageShape(plan.n_bandwidths, plan.query.rows, plan.query_rows, plan.n_panels)

@@ -1,0 +1,79 @@
+"""Calls that do a share of a run's blocks, or only say what they would do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from dkde.engine.work import Work
+
+
+class HandedOut(Exception):
+    """A run was set up, or a share of its blocks is done: there is no result yet."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which blocks of a run's first stage are to be done here: ``index`` of ``count``; none at all.
+
+    Parameters
+    ----------
+    index, count : int
+        The blocks whose number is ``index`` but for a multiple of ``count``; with a count of 0
+        the run is only set up.
+    """
+
+    index: int = 0
+    count: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"{self.index} of {self.count}" if self.count else "begin"
+
+
+@dataclass
+class Captured:
+    """The pieces of work that a call would do."""
+
+    works: dict[str, Work] = field(default_factory=dict)
+
+
+CAPTURED: ContextVar[Captured | None] = ContextVar("captured", default=None)
+SHARE: ContextVar[Share | None] = ContextVar("share", default=None)
+
+
+@contextmanager
+def sharing(share: Share) -> Iterator[None]:
+    """Let the calls within do a share of a run, and raise HandedOut."""
+    token = SHARE.set(share)
+    try:
+        yield
+    finally:
+        SHARE.reset(token)
+
+
+@contextmanager
+def init_only() -> Iterator[None]:
+    """Let a call with an output set its run up, and do no more.
+
+    Examples
+    --------
+    ``with dkde.init_only(): dkde.sweep(..., output="r.zarr")``, and then ``dkde.run_part`` for
+    each part, wherever the store is seen, and ``dkde.finish``.
+    """
+    with sharing(Share()), suppress(HandedOut):
+        yield
+
+
+@contextmanager
+def capturing() -> Iterator[Captured]:
+    """Let a call say what it would do, and do nothing."""
+    captured = Captured()
+    token = CAPTURED.set(captured)
+    try:
+        with suppress(HandedOut):
+            yield captured
+    finally:
+        CAPTURED.reset(token)

@@ -1,0 +1,214 @@
+"""Blocks of a run, kept as they are done.
+
+A stage of a run is a piece of work. Under ``run/STAGE`` of the result's store lie
+
+- ``log_density (bandwidth, row)``: a chunk is the rows of one query block, written when all its
+  panels are done;
+- ``partial (panel, bandwidth + 1, row)``: a chunk is one block's log-sums, kept while other panels
+  of its rows are missing;
+- ``failed-Q-P.json``: blocks that were set aside.
+
+A chunk is written whole, at once, and carries its checksum; so a block is done if its chunk is
+there, and what is there is never half of one.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import Crc32cCodec
+
+from dkde.errors import DataSetError
+from dkde.storage.linear import FloatArray
+from dkde.storage.stores import Records
+
+RUN = "run"
+PLAN = f"{RUN}/plan.json"
+
+
+@dataclass(frozen=True)
+class StageShape:
+    """How a stage is cut."""
+
+    n_bandwidths: int
+    rows: int
+    block_rows: int
+    n_panels: int
+
+    @property
+    def n_query_blocks(self) -> int:
+        return -(-self.rows // self.block_rows)
+
+    @property
+    def n_blocks(self) -> int:
+        return self.n_query_blocks * self.n_panels
+
+
+class Stage:
+    """The blocks of one piece of work in a run's store; made there if they are not."""
+
+    def __init__(self, records: Records, name: str, shape: StageShape) -> None:
+        self.name, self.shape = name, shape
+        self._records, self._path = records, f"{RUN}/{name}"
+        self._log_density = self._array(
+            "log_density", (shape.n_bandwidths, shape.rows), (shape.n_bandwidths, shape.block_rows)
+        )
+        self._partial = self._array(
+            "partial",
+            (shape.n_panels, shape.n_bandwidths + 1, shape.rows),
+            (1, shape.n_bandwidths + 1, shape.block_rows),
+        )
+
+    @classmethod
+    def names(cls, records: Records) -> list[str]:
+        """The stages that a run has begun, in the order of their names."""
+        marks = (key.split("/") for key in records.keys(RUN))
+        return sorted({key[1] for key in marks if key[2:] == ["partial", "zarr.json"]})
+
+    @classmethod
+    def found(cls, records: Records, name: str) -> "Stage":
+        """A stage that a run has begun."""
+        log_density, partial = (
+            zarr.open_array(records.store, path=f"{RUN}/{name}/{array}", mode="r")
+            for array in ("log_density", "partial")
+        )
+        n_bandwidths, rows = log_density.shape
+        return cls(
+            records,
+            name,
+            StageShape(n_bandwidths, rows, log_density.chunks[1], partial.shape[0]),
+        )
+
+    def done(self) -> set[tuple[int, int]]:
+        """The blocks (query block, panel) that are there."""
+        whole = self.done_rows()
+        found = {(q, p) for q in whole for p in range(self.shape.n_panels)}
+        for key in self._chunks("partial"):
+            panel, _, q = key
+            found.add((q, panel))
+        return found
+
+    def done_rows(self) -> set[int]:
+        """The query blocks all of whose panels are there."""
+        return {q for _, q in self._chunks("log_density")}
+
+    def write(self, q: int, p: int, log_sums: FloatArray) -> None:
+        """Keep one block's log-sums (n_bandwidths + 1, rows)."""
+        self._check_there()
+        with self._writing():
+            self._partial[p, :, self._rows(q)] = log_sums
+
+    def read(self, q: int, p: int) -> FloatArray:
+        """The log-sums of a block that is done."""
+        with self._reading(f"partial/c/{p}/0/{q}"):
+            return np.asarray(self._partial[p, :, self._rows(q)])
+
+    def write_rows(self, q: int, log_density: FloatArray) -> None:
+        """Keep the log-densities (n_bandwidths, rows) of a query block, and drop its log-sums."""
+        self._check_there()
+        with self._writing():
+            self._log_density[:, self._rows(q)] = log_density
+        for p in range(self.shape.n_panels):
+            self._records.delete(f"{self._path}/partial/c/{p}/0/{q}")
+
+    def read_rows(self, q: int) -> FloatArray:
+        """The log-densities of a query block that is done."""
+        with self._reading(f"log_density/c/0/{q}"):
+            return np.asarray(self._log_density[:, self._rows(q)])
+
+    def fail(self, q: int, p: int, error: BaseException) -> None:
+        """Set a block aside."""
+        reason = " ".join(str(error).split()) or type(error).__name__
+        start, stop = (
+            q * self.shape.block_rows,
+            min((q + 1) * self.shape.block_rows, self.shape.rows),
+        )
+        record = {"block": [q, p], "rows": [start, stop], "error": reason[:500]}
+        self._records.put(f"{self._path}/failed-{q}-{p}.json", json.dumps(record).encode())
+
+    def failed(self) -> dict[tuple[int, int], dict[str, Any]]:
+        """The blocks that were set aside, with their rows and errors."""
+        found = {}
+        for key in self._records.keys(self._path):
+            if key.rpartition("/")[2].startswith("failed-"):
+                record = json.loads(self._records.get(key) or b"{}")
+                if record:
+                    found[record["block"][0], record["block"][1]] = record
+        return found
+
+    def forgive(self) -> None:
+        """Take up again what was set aside."""
+        for q, p in self.failed():
+            self._records.delete(f"{self._path}/failed-{q}-{p}.json")
+
+    def _rows(self, q: int) -> slice:
+        start = q * self.shape.block_rows
+        return slice(start, min(start + self.shape.block_rows, self.shape.rows))
+
+    def _array(self, name: str, shape: tuple[int, ...], chunks: tuple[int, ...]) -> Any:
+        path = f"{self._path}/{name}"
+        if self._records.has(f"{path}/zarr.json"):
+            found = zarr.open_array(
+                self._records.store, path=path, mode="r+", config={"write_empty_chunks": True}
+            )
+            if found.shape != shape or found.chunks != chunks:
+                raise DataSetError(
+                    f"{self._records.name}: {path} is cut otherwise than this work is; "
+                    "begin it anew (restart)"
+                )
+            return found
+        dims = ["panel", "bandwidth", "row"][-len(shape) :]
+        return zarr.create_array(
+            self._records.store,
+            name=path,
+            shape=shape,
+            chunks=chunks,
+            dtype=np.float64,
+            compressors=(Crc32cCodec(),),
+            fill_value=np.nan,
+            dimension_names=dims,
+            # A chunk of fill values is written too: that it is there says that it is done.
+            config={"write_empty_chunks": True},
+        )
+
+    def _chunks(self, name: str) -> list[tuple[int, ...]]:
+        prefix = f"{self._path}/{name}/c"
+        return [
+            tuple(map(int, key.removeprefix(f"{prefix}/").split("/")))
+            for key in self._records.keys(prefix)
+        ]
+
+    def _check_there(self) -> None:
+        # Writing would make the folders anew, and the rest of the run would be lost unseen.
+        if not self._records.has(PLAN):
+            raise DataSetError(
+                f"{self._records.name}: was removed while it was written; start the run again"
+            )
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise DataSetError(
+                f"{self._records.name}: could not be written ({error}); what is done is kept, make "
+                "room and start the same run again"
+            ) from error
+
+    @contextmanager
+    def _reading(self, key: str) -> Iterator[None]:
+        self._check_there()
+        try:
+            if not self._records.has(f"{self._path}/{key}"):
+                raise OSError("it is gone")  # it would read as NaN
+            yield
+        except Exception as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise DataSetError(
+                f"{self._records.name}: chunk {self._path}/{key} is damaged ({reason[:200]}); "
+                "remove it, and the same run makes it anew"
+            ) from error

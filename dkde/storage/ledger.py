@@ -1,0 +1,195 @@
+"""Who works on a run, and what was done when: a lock, and a record of each session."""
+
+import json
+import os
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
+from threading import Event, Thread
+from typing import Any
+from uuid import uuid4
+
+from dkde.errors import DataSetError
+from dkde.storage.kept import RUN
+from dkde.storage.stores import Records
+
+_LOCKS = f"{RUN}/locks"
+_SESSIONS = f"{RUN}/sessions"
+# Seconds between signs of life, and without one until a session is taken for dead.
+BEAT = 5.0
+STALE = 60.0
+
+
+@dataclass(frozen=True)
+class Session:
+    """One process' work on a run.
+
+    Parameters
+    ----------
+    started, seen : float
+        Seconds since the epoch; ``seen`` is its last sign of life.
+    blocks : int
+        How many it has done.
+    ended : str or None
+        How it ended: "done", "stopped"; None while it goes on, or if it was killed.
+    part : str or None
+        Which share of the blocks it does, if not all.
+    """
+
+    id: str
+    host: str
+    pid: int
+    started: float
+    seen: float
+    blocks: int = 0
+    ended: str | None = None
+    part: str | None = None
+
+    @property
+    def seconds(self) -> float:
+        return self.seen - self.started
+
+    @property
+    def who(self) -> str:
+        since = datetime.fromtimestamp(self.started, UTC).isoformat(timespec="seconds")
+        return f"process {self.pid} on {self.host}, since {since}"
+
+
+class Ledger:
+    """The sessions of a run.
+
+    Parameters
+    ----------
+    now : callable
+        Seconds since the epoch.
+    is_alive : callable (pid, started) -> bool
+        Whether a process of this machine is there that is as old as that.
+    """
+
+    def __init__(
+        self,
+        records: Records,
+        *,
+        now: Callable[[], float],
+        is_alive: Callable[[int, float], bool],
+    ) -> None:
+        self._records, self._now, self._is_alive = records, now, is_alive
+        self._stop = Event()
+        self._thread: Thread | None = None
+        self.mine: Session | None = None
+
+    def sessions(self) -> list[Session]:
+        """All that there were, the oldest first."""
+        found = []
+        for key in self._records.keys(_SESSIONS):
+            content = self._records.get(key)
+            if content:
+                found.append(Session(**json.loads(content)))
+        return sorted(found, key=lambda session: session.started)
+
+    def goes_on(self, session: Session) -> bool:
+        """Whether a session is at work, as far as can be seen."""
+        if session.ended is not None:
+            return False
+        if session.host == socket.gethostname():
+            return self._is_alive(session.pid, session.started)
+        return self._now() - session.seen < STALE
+
+    def holder(self) -> Session | None:
+        """The session that has the lock and goes on."""
+        return self._last_lock()[1]
+
+    def begin(self, part: str | None = None) -> None:
+        """Begin a session; all but parts of a run lock it.
+
+        Raises
+        ------
+        DataSetError
+            When another session has the lock.
+        """
+        now = self._now()
+        mine = Session(uuid4().hex, socket.gethostname(), os.getpid(), now, now, part=part)
+        self._write(mine)
+        if part is None:
+            self._lock(mine)
+        self.mine = mine
+        self._thread = Thread(target=self._beat, name="dkde-ledger", daemon=True)
+        self._thread.start()
+
+    def count(self) -> None:
+        """One more block is done."""
+        if self.mine is not None:
+            self.mine = replace(self.mine, blocks=self.mine.blocks + 1)
+
+    def closing(self) -> list[Session]:
+        """All sessions as they are to be remembered, this one as done; it goes on until `end`."""
+        mine = self.mine
+        assert mine is not None
+        others = [session for session in self.sessions() if session.id != mine.id]
+        return [*others, replace(mine, seen=self._now(), ended="done")]
+
+    def rest(self) -> None:
+        """Give no more signs of life."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def end(self, how: str) -> None:
+        """End the session, and with it its lock; where the store is gone there is nothing to do."""
+        if self.mine is None:
+            return
+        self.rest()
+        mine, self.mine = self.mine, None
+        key = f"{_SESSIONS}/{mine.id}.json"
+        try:
+            if self._records.has(key):
+                self._write(replace(mine, seen=self._now(), ended=how))
+        except DataSetError:  # no room to say so: it is not to lock the run for that
+            with suppress(DataSetError):
+                self._records.delete(key)
+
+    def _last_lock(self) -> tuple[int, Session | None]:
+        """The number of the last lock, and the session that has it and goes on."""
+        numbers = [int(PurePosixPath(key).stem) for key in self._records.keys(_LOCKS)]
+        number = max(numbers, default=0)
+        content = self._records.get(f"{_LOCKS}/{number}.json")
+        owner = json.loads(content)["id"] if content else None
+        found = [s for s in self.sessions() if s.id == owner and self.goes_on(s)]
+        return number, found[0] if found else None
+
+    def _lock(self, mine: Session) -> None:
+        # A lock is never taken away but followed by the next, which one alone can claim: of two
+        # that find its owner dead, one.
+        number, holder = self._last_lock()
+        if holder is None:
+            content = json.dumps({"id": mine.id}).encode()
+            if self._records.claim(f"{_LOCKS}/{number + 1}.json", content):
+                return
+            _, holder = self._last_lock()
+        self._records.delete(f"{_SESSIONS}/{mine.id}.json")
+        raise DataSetError(
+            f"{self._records.name}: is being written by {holder.who if holder else 'another run'}; "
+            "wait for it, or stop it first"
+        )
+
+    def _beat(self) -> None:
+        while not self._stop.wait(BEAT):
+            mine = self.mine
+            with suppress(DataSetError):  # a full disk is the blocks' to tell of
+                if mine is None or not self._records.has(f"{_SESSIONS}/{mine.id}.json"):
+                    return  # the store was removed: do not make it anew
+                self._write(replace(mine, seen=self._now()))
+
+    def _write(self, session: Session) -> None:
+        self._records.put(f"{_SESSIONS}/{session.id}.json", json.dumps(asdict(session)).encode())
+
+
+def total_seconds(sessions: list[Session]) -> float:
+    return sum(session.seconds for session in sessions)
+
+
+def as_dict(session: Session) -> dict[str, Any]:
+    return asdict(session) | {"seconds": session.seconds}

@@ -1,0 +1,117 @@
+"""Where results lie: a folder, or a bucket in the cloud."""
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import zarr
+from zarr.abc.store import Store
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+from zarr.storage import LocalStore
+
+from dkde.errors import DataSetError, InputError
+
+REMOTE = ("s3", "gs", "az")
+
+
+def is_remote(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a URL, of a kind that is known."""
+    scheme, separator, _ = os.fspath(path).partition("://")
+    if separator and scheme not in REMOTE:
+        raise InputError(
+            f"{path}: {scheme}:// is not known; there are folders and {', '.join(REMOTE)}://"
+        )
+    return bool(separator)
+
+
+def open_store(path: str | os.PathLike[str], *, read_only: bool = False) -> Store:
+    """The store at a path or a URL; credentials are found as the cloud's own tools find them.
+
+    Raises
+    ------
+    InputError
+        When the URL is of an unknown kind, or what it needs is not installed.
+    """
+    if not is_remote(path):
+        return LocalStore(Path(path).absolute(), read_only=read_only)
+    try:
+        from obstore.store import from_url
+        from zarr.storage import ObjectStore
+    except ImportError:
+        raise InputError(f'{path}: needs obstore; pip install "dkde[s3]"') from None
+    try:
+        return ObjectStore(from_url(os.fspath(path)), read_only=read_only)
+    except Exception as error:  # obstore's own errors
+        raise InputError(f"{path}: cannot be used ({_one_line(error)})") from error
+
+
+def _one_line(error: BaseException) -> str:
+    return (" ".join(str(error).split()) or type(error).__name__)[:200]
+
+
+class Records:
+    """Bytes in a store, by key.
+
+    Parameters
+    ----------
+    store : zarr.abc.store.Store
+    name : str
+        The store's path, for messages.
+    """
+
+    def __init__(self, store: Store, name: str) -> None:
+        self.store, self.name = store, name
+
+    def get(self, key: str) -> bytes | None:
+        """What is there, None if nothing is."""
+        value = self._do(self.store.get(key, default_buffer_prototype()), key)
+        return None if value is None else value.to_bytes()
+
+    def put(self, key: str, content: bytes) -> None:
+        """Write, atomically."""
+        self._do(self.store.set(key, _buffer(content)), key)
+
+    def claim(self, key: str, content: bytes) -> bool:
+        """Write where nothing is; whether that was so."""
+        self._do(self.store.set_if_not_exists(key, _buffer(content)), key)
+        return self.get(key) == content
+
+    def has(self, key: str) -> bool:
+        return bool(self._do(self.store.exists(key), key))
+
+    def delete(self, key: str) -> None:
+        self._do(self.store.delete(key), key)
+
+    def delete_all(self, prefix: str) -> None:
+        self._do(self.store.delete_dir(prefix), prefix)
+
+    def keys(self, prefix: str) -> list[str]:
+        """All keys below a prefix."""
+        found: list[str] = self._do(
+            _collect(self.store.list_prefix(f"{prefix}/" if prefix else "")), prefix
+        )
+        # Of files that are being written, or were when their process was killed.
+        return [key for key in found if not key.endswith(".partial")]
+
+    def _do(self, coroutine: Any, key: str) -> Any:
+        try:
+            return sync(coroutine)
+        except OSError as error:
+            raise DataSetError(
+                f"{self.name}: {key} could not be read or written ({_one_line(error)})"
+            ) from error
+
+
+async def _collect(keys: AsyncIterator[str]) -> list[str]:
+    return [key async for key in keys]
+
+
+def _buffer(content: bytes) -> Any:
+    return default_buffer_prototype().buffer.from_bytes(content)
+
+
+def group_at(store: Store, path: str = "") -> zarr.Group:
+    """The group at a path of a store, made if it is not there."""
+    return zarr.open_group(store, path=path, mode="a", zarr_format=3)

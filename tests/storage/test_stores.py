@@ -1,0 +1,108 @@
+"""Bytes by key, and where they lie."""
+
+import builtins
+import threading
+
+import pytest
+from zarr.storage import LocalStore, MemoryStore
+
+from dkde.errors import DataSetError, InputError
+from dkde.storage.stores import Records, is_remote, open_store
+
+
+@pytest.fixture(params=["folder", "memory"])
+def records(request, tmp_path):
+    store = LocalStore(tmp_path / "r") if request.param == "folder" else MemoryStore()
+    return Records(store, "r")
+
+
+def test_what_is_put_is_there(records):
+    assert records.get("a/b.json") is None
+    assert not records.has("a/b.json")
+    records.put("a/b.json", b"1")
+    records.put("a/b.json", b"22")
+    records.put("a/c/d", b"")
+    assert records.get("a/b.json") == b"22"
+    assert records.has("a/b.json")
+    assert sorted(records.keys("a")) == ["a/b.json", "a/c/d"]
+    assert sorted(records.keys("")) == ["a/b.json", "a/c/d"]
+    assert records.keys("b") == []
+    records.delete("a/b.json")
+    records.delete("a/b.json")
+    assert records.keys("") == ["a/c/d"]
+    records.delete_all("a")
+    assert records.keys("") == []
+
+
+def test_a_prefix_is_a_folder(records):
+    records.put("run/x", b"")
+    records.put("running/x", b"")
+    assert records.keys("run") == ["run/x"]
+
+
+def test_only_the_first_can_claim(records):
+    assert records.claim("lock", b"mine")
+    assert records.claim("lock", b"mine")
+    assert not records.claim("lock", b"yours")
+    assert records.get("lock") == b"mine"
+
+
+def test_of_many_at_once_one_can_claim(records):
+    start, won = threading.Barrier(8), []
+
+    def claim(number):
+        start.wait()
+        if records.claim("lock", b"%d" % number):
+            won.append(number)
+
+    threads = [threading.Thread(target=claim, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+
+
+def test_half_written_files_are_no_keys(tmp_path):
+    records = Records(LocalStore(tmp_path), "r")
+    records.put("a/b.json", b"1")
+    (tmp_path / "a/b.0f.partial").write_bytes(b"")
+    assert records.keys("") == records.keys("a") == ["a/b.json"]
+
+
+def test_what_the_disk_refuses_is_said(tmp_path, monkeypatch):
+    def full(*arguments, **keywords):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("zarr.storage._local._put", full)
+    with pytest.raises(DataSetError, match=r"r\.zarr: a could not be .*No space left"):
+        Records(LocalStore(tmp_path), "r.zarr").put("a", b"1")
+
+
+def test_folders_are_opened_by_their_whole_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = open_store("r.zarr")
+    monkeypatch.chdir("/")
+    Records(store, "r.zarr").put("a", b"1")
+    assert (tmp_path / "r.zarr/a").read_bytes() == b"1"
+
+
+def test_urls(tmp_path):
+    assert is_remote("s3://bucket/r.zarr")
+    assert not is_remote(tmp_path / "r.zarr")
+    assert not is_remote("r.zarr")
+    with pytest.raises(InputError, match="ftp:// is not known"):
+        is_remote("ftp://host/r.zarr")
+
+
+def test_what_a_bucket_needs_is_named(monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *arguments, **keywords):
+        if name.startswith("obstore"):
+            raise ImportError(name)
+        return real(name, *arguments, **keywords)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(InputError, match=r's3://b/r\.zarr: needs obstore; pip install "dkde'):
+        open_store("s3://b/r.zarr")
