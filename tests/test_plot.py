@@ -102,7 +102,7 @@ class TestSweep:
         assert (np.diff(x) > 0).all()
 
     def test_a_cross_validation(self, drawn, tmp_path):
-        options = {"source": "digits", "pca": 5, "output": tmp_path / "s.zarr", "overwrite": True}
+        options = {"source": "digits", "pca": 5, "output": tmp_path / "s.zarr", "restart": True}
         for folds, label in ((4, "cross-validation, 4 folds"), ("loo", "leave one out")):
             result = dkde.cross_validate("valid", [4, 1, 2, 8], folds=folds, refine=True, **options)
             stored = xr.open_zarr(tmp_path / "s.zarr")

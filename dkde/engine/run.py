@@ -129,8 +129,6 @@ def compute(
         if block not in skip and block not in aside and (only is None or only(number))
     ]
     done_pairs = plan.pairs - sum(map(plan.block_pairs, waiting))
-    if progress is not None:  # what was done before
-        progress(done_pairs, plan.pairs)
     if not waiting:
         return
     reference = until_not_lost(pool, find_reference, work.train, task)

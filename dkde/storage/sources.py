@@ -291,7 +291,7 @@ def _check_sizes(array: zarr.Array[Any], keys: Iterable[str]) -> None:
 
 def _content_size(head: bytes) -> int | None:
     """What a Zstandard frame (RFC 8878, 3.1.1.1) says it unpacks to, if it says so."""
-    if len(head) < 18 or head[:4] != b"\x28\xb5\x2f\xfd":
+    if len(head) < 6 or head[:4] != b"\x28\xb5\x2f\xfd":
         return None
     has_window = not head[4] & 0x20
     size = (1, 2, 4, 8)[head[4] >> 6]

@@ -15,6 +15,7 @@ import zarr
 from dkde.errors import DataSetError, InputError
 from dkde.storage.dataset import chunk_rows, open_dataset, open_split, splits
 from dkde.storage.importing import import_dataset
+from dkde.storage.selectors import Catalog
 
 MNIST_SEED = 1573368177
 rng = np.random.default_rng(11)
@@ -422,3 +423,19 @@ def test_crc32c_detects_a_flipped_bit(source: Path, tmp_path: Path, array: str) 
     chunk.write_bytes(data)
     with pytest.raises(ValueError, match="checksum"):
         zarr.open_array(store / "train" / array, mode="r")[:]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 1), (2, 2), (3, 5), (300, 1), (1, 300), (70_000, 1)])
+def test_chunks_of_any_size_are_read(tmp_path, shape):
+    values = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    np.save(tmp_path / "x.npy", values)
+    import_dataset(tmp_path / "x.npy", tmp_path / "x.zarr")
+    rows = Catalog(str(tmp_path / "x.zarr")).rows("train")
+    np.testing.assert_array_equal(rows.read(0, shape[0], decode=True), values)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "f4", "f8"])
+def test_chunks_of_nothing_but_zeros_are_read(tmp_path, dtype):
+    np.save(tmp_path / "x.npy", np.zeros((20_000, 784), dtype))
+    import_dataset(tmp_path / "x.npy", tmp_path / "x.zarr")
+    assert not Catalog(str(tmp_path / "x.zarr")).rows("train").read(0, 20_000, decode=True).any()
