@@ -64,8 +64,10 @@ class TestNumbers:
         monkeypatch.setattr(
             type(client), "scatter", lambda self, x, **kw: sent.append(x) or scatter(self, x, **kw)
         )
-        query, train = arrays
+        query, train = (np.tile(side, 4) for side in arrays)
         dkde.log_density(query, train, H, panel_rows=500)
+        assert len(sent) == 2
+        dkde.log_density(query[:100], train[:100], H)  # small ones go with the tasks
         assert len(sent) == 2
         sent.clear()
         dkde.sweep(train=train, valid=query[:900], test=query[900:], bandwidths=[0.1, *H])
