@@ -18,6 +18,11 @@ def warn(message: str) -> None:
     warnings.warn(message, UserWarning, stacklevel=level)
 
 
+def one_line(error: BaseException) -> str:
+    """What an error of another package says, for a message: in a line, and not a long one."""
+    return (" ".join(str(error).split()) or type(error).__name__)[:200]
+
+
 class DkdeError(Exception):
     """Anything that dkde refuses or could not do."""
 

@@ -15,7 +15,7 @@ from dkde.engine.cluster import pool_for
 from dkde.engine.process import is_alive
 from dkde.engine.run import Progress, compute
 from dkde.engine.work import Work
-from dkde.errors import DataSetError, IncompleteError, InputError
+from dkde.errors import DataSetError, IncompleteError, InputError, one_line
 from dkde.numerics.bandwidth import FloatArray
 from dkde.run_plan import read_plan
 from dkde.scoring import score, sweep
@@ -201,9 +201,8 @@ def _read_all(records: Records) -> int:
                     raise OSError("it is gone")  # it would read as fill values
                 array.blocks[place] if place else array[...]
             except Exception as error:
-                reason = " ".join(str(error).split()) or type(error).__name__
                 raise DataSetError(
-                    f"{records.name}: chunk {key} is damaged ({reason[:200]}); make the result "
+                    f"{records.name}: chunk {key} is damaged ({one_line(error)}); make the result "
                     "again (restart)"
                 ) from error
             n_chunks += 1

@@ -20,9 +20,9 @@ import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import LocalStore
 
-from dkde.errors import DataSetError, DkdeError
+from dkde.errors import DataSetError, DkdeError, one_line
 from dkde.storage.options import unusable_name
-from dkde.storage.sources import check_array, check_chunks, one_line
+from dkde.storage.sources import check_array, check_chunks
 
 if TYPE_CHECKING:
     import xarray as xr

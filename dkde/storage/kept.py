@@ -22,7 +22,7 @@ import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec
 
-from dkde.errors import DataSetError
+from dkde.errors import DataSetError, one_line
 from dkde.storage.linear import FloatArray
 from dkde.storage.stores import Records
 
@@ -201,14 +201,13 @@ class Stage:
 
     @contextmanager
     def _reading(self, key: str) -> Iterator[None]:
-        self._check_there()
         try:
             if not self._records.has(f"{self._path}/{key}"):
                 raise OSError("it is gone")  # it would read as NaN
             yield
         except Exception as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
+            self._check_there()  # asked only now: the whole store may have gone in between
             raise DataSetError(
-                f"{self._records.name}: chunk {self._path}/{key} is damaged ({reason[:200]}); "
+                f"{self._records.name}: chunk {self._path}/{key} is damaged ({one_line(error)}); "
                 "remove it, and the same run makes it anew"
             ) from error

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from threading import Event, Thread
-from typing import Any
 from uuid import uuid4
 
 from dkde.errors import DataSetError
@@ -189,7 +188,3 @@ class Ledger:
 
 def total_seconds(sessions: list[Session]) -> float:
     return sum(session.seconds for session in sessions)
-
-
-def as_dict(session: Session) -> dict[str, Any]:
-    return asdict(session) | {"seconds": session.seconds}

@@ -16,7 +16,7 @@ import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.errors import ContainsGroupError, UnstableSpecificationWarning
 
-from dkde.errors import DataSetError, DkdeError
+from dkde.errors import DataSetError, DkdeError, one_line
 from dkde.storage.kept import PLAN, RUN
 from dkde.storage.stores import Records, is_remote
 
@@ -142,5 +142,4 @@ def writing(records: Records) -> Iterator[None]:
     except DkdeError:
         raise
     except Exception as error:  # xarray and zarr raise many kinds for what they cannot encode
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataSetError(f"{records.name}: could not be written ({reason[:200]})") from error
+        raise DataSetError(f"{records.name}: could not be written ({one_line(error)})") from error

@@ -21,7 +21,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
 from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
-from dkde.errors import DataSetError, DkdeError
+from dkde.errors import DataSetError, DkdeError, one_line
 
 Array = npt.NDArray[Any]
 
@@ -153,11 +153,6 @@ class ZarrSource(_EvenChunks):
                 f"{where}: is gone since it was opened, and would read as fill values; put it back"
             )
         return rows
-
-
-def one_line(error: BaseException) -> str:
-    """What an error of another package says, for a message."""
-    return (" ".join(str(error).split()) or type(error).__name__)[:200]
 
 
 async def _sizes(array: zarr.Array[Any]) -> list[tuple[str, int]]:

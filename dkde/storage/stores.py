@@ -5,13 +5,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import zarr
 from zarr.abc.store import Store
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
-from dkde.errors import DataSetError, InputError
+from dkde.errors import DataSetError, InputError, one_line
 
 REMOTE = ("s3", "gs", "az")
 
@@ -44,11 +43,7 @@ def open_store(path: str | os.PathLike[str], *, read_only: bool = False) -> Stor
     try:
         return ObjectStore(from_url(os.fspath(path)), read_only=read_only)
     except Exception as error:  # obstore's own errors
-        raise InputError(f"{path}: cannot be used ({_one_line(error)})") from error
-
-
-def _one_line(error: BaseException) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__)[:200]
+        raise InputError(f"{path}: cannot be used ({one_line(error)})") from error
 
 
 class Records:
@@ -100,7 +95,7 @@ class Records:
             return sync(coroutine)
         except OSError as error:
             raise DataSetError(
-                f"{self.name}: {key} could not be read or written ({_one_line(error)})"
+                f"{self.name}: {key} could not be read or written ({one_line(error)})"
             ) from error
 
 
@@ -110,8 +105,3 @@ async def _collect(keys: AsyncIterator[str]) -> list[str]:
 
 def _buffer(content: bytes) -> Any:
     return default_buffer_prototype().buffer.from_bytes(content)
-
-
-def group_at(store: Store, path: str = "") -> zarr.Group:
-    """The group at a path of a store, made if it is not there."""
-    return zarr.open_group(store, path=path, mode="a", zarr_format=3)
