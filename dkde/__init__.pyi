@@ -14,15 +14,16 @@ from .estimator import KernelDensity
 from .estimator_cv import KernelDensityCV
 from .files import check_place, write_whole
 from .numerics.bandwidth import parse_bandwidths
+from .parts import finish, run_part
 from .pictures import check_picture, plot_pictures, plot_samples
 from .planning import plan
 from .plot import plot_sweep
-from .resuming import finish, run_part, status, verify
+from .resuming import status, verify
 from .sampling import sample
 from .scoring import score, sweep
 from .selection import cross_validate
 from .sharing import init_only
-from .storage.dataset import open_dataset
+from .storage.datatree import open_dataset
 from .storage.importing import import_dataset
 from .storage.selectors import Catalog
 

@@ -1,6 +1,5 @@
 """What a data set, or a file that can be imported, holds."""
 
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,13 +7,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import zarr
 
-from dkde.errors import DataSetError
-from dkde.storage.dataset import Split, is_dataset, open_split, splits
+from dkde.storage.dataset import Split, is_dataset, open_root, open_splits
 from dkde.storage.importers import SourceSplit, read_source
 from dkde.storage.importers.source import checked_batches
 from dkde.storage.sources import ZarrSource
+from dkde.storage.stores import is_remote
 
 # Of a file that can be imported, how much is looked through for the range of its values.
 _RANGE_BYTES = 256 * 2**20
@@ -25,7 +23,7 @@ def describe(store: str | os.PathLike[str]) -> dict[str, Any]:
 
     Parameters
     ----------
-    store : str or path
+    store : str, path or URL
         A data set; or a file or folder that :func:`dkde.import_dataset` reads.
 
     Returns
@@ -52,16 +50,14 @@ def describe(store: str | os.PathLike[str]) -> dict[str, Any]:
     """
     path = Path(store)
     # A Zarr folder that is no data set: let the data set's own error say so.
-    if is_dataset(path) or (path / "zarr.json").exists():
-        _refuse_results(path)
-        names = splits(path)
-        attributes = zarr.open_group(path, mode="r").attrs
+    if is_remote(store) or is_dataset(path) or (path / "zarr.json").exists():
+        attributes = open_root(store).attrs
         recorded = ("source", "source_format", "source_checksum", "import_options", "dkde_version")
         return {
             "name": str(store),
             "kind": "data set",
             **{name: attributes.get(name) for name in recorded},
-            "splits": {name: _stored(open_split(path, name)) for name in names},
+            "splits": {name: _stored(split) for name, split in open_splits(store).items()},
         }
     source = read_source(path)
     return {
@@ -74,18 +70,6 @@ def describe(store: str | os.PathLike[str]) -> dict[str, Any]:
         "dkde_version": None,
         "splits": {split.name: _foreign(split) for split in source.splits},
     }
-
-
-def _refuse_results(path: Path) -> None:
-    try:
-        attributes = json.loads((path / "zarr.json").read_bytes())["attributes"]
-        is_result = str(attributes["dkde_format"]).startswith("result/")
-    except (OSError, ValueError, KeyError, TypeError):
-        return  # the data set's own error says more
-    if is_result:
-        raise DataSetError(
-            f"{path}: is a result of dkde and no data set; open it with xarray.open_zarr"
-        )
 
 
 def _stored(split: Split) -> dict[str, Any]:

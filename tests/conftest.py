@@ -1,10 +1,18 @@
 """Hypothesis for all tests (the same examples everywhere, and no clock), and the real data."""
 
+from __future__ import annotations
+
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from buckets import Server
 
 settings.register_profile(
     "dkde",
@@ -26,6 +34,28 @@ def data_dir() -> Path:
         if candidate.is_dir():
             return candidate
     pytest.skip("no data sets here; DKDE_TEST_DATA can name their folder")
+
+
+@pytest.fixture(scope="session")
+def served() -> Iterator[Server]:
+    """A server of buckets, which all tests share."""
+    pytest.importorskip("moto")
+    pytest.importorskip("obstore")
+    from buckets import serving
+
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(served: Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of a place of its own in a bucket; the environment leads there, and nowhere else."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in served.environment().items():
+        monkeypatch.setenv(name, value)
+    served.clear()
+    return f"s3://bucket/{uuid4().hex}"
 
 
 @pytest.fixture(scope="session")

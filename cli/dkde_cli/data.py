@@ -56,8 +56,8 @@ def import_(source: str, store: str, image_shape: str | None, **options: Any) ->
     """Import a file or a folder into a data set.
 
     SOURCE is an MNIST pickle, an IDX file or folder of them, a CIFAR-10 or CIFAR-100 python
-    archive or its folder, a .npy or .npz file, or the word digits. STORE is the folder to make;
-    it is there whole or not at all.
+    archive or its folder, a .npy or .npz file, or the word digits. STORE is the folder to make,
+    or a URL, s3://, gs:// or az://; it is there whole or not at all.
     """
     import dkde
 
@@ -74,7 +74,7 @@ def import_(source: str, store: str, image_shape: str | None, **options: Any) ->
 def info(store: str, as_json: bool) -> None:
     """Describe a data set, or any file that can be imported.
 
-    STORE is a data set, or what dkde import takes as its SOURCE.
+    STORE is a data set, by its path or URL, or what dkde import takes as its SOURCE.
     """
     import dkde
 

@@ -40,6 +40,8 @@ def check_store(path: str | None, *, overwrite: bool) -> None:
         return
     if path == "-":
         raise _data_set_error("-: the store needs a name; it is a folder")
+    if "://" in path:  # dkde itself looks at what is there
+        return
     for folder in Path(os.path.realpath(path)).parents:
         if any((folder / mark).exists() for mark in _ZARR_MARKS):
             raise _data_set_error(f"{path}: lies in the Zarr store {folder}; write it elsewhere")

@@ -10,16 +10,17 @@ import dask
 import numpy as np
 import psutil
 from dask.utils import format_bytes
-from zarr.storage import LocalStore, MemoryStore
+from zarr.storage import LocalStore, MemoryStore, ObjectStore
 
 from dkde.engine.blocks import Task
 from dkde.engine.work import Work
-from dkde.errors import ClusterError, MemoryLimitError
+from dkde.errors import ClusterError, DkdeError, MemoryLimitError
 from dkde.numerics.bandwidth import FloatArray
 from dkde.numerics.kernels import get_kernel
 from dkde.numerics.metrics import get_metric
 from dkde.storage.rows import Part, Rows, Side
 from dkde.storage.sources import ArraySource, NpySource, RowSource, ZarrSource
+from dkde.storage.stores import Records, is_remote, open_store
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -50,7 +51,8 @@ def check_sides(client: Client, *sides: Side) -> None:
     Raises
     ------
     ClusterError
-        When one is in this process' memory only, or on a path that a worker cannot see.
+        When one is in this process' memory only, on a path that a worker cannot see, or in a
+        bucket that it cannot read.
     """
     sources = [source for side in sides for source in _sources(side)]
     if any(isinstance(_zarr_store(source), MemoryStore) for source in sources):
@@ -70,6 +72,13 @@ def check_sides(client: Client, *sides: Side) -> None:
             raise ClusterError(
                 f"worker {worker} cannot see {missing[0]}; put it on storage that all workers share"
             )
+    urls = {url for source in sources if (url := _url(source)) is not None}
+    if not urls:
+        return
+    # Credentials do not travel with the work: each worker finds its own.
+    for worker, why in _visit(client, _out_of_reach, sorted(urls)).items():
+        if why:
+            raise ClusterError(f"worker {worker} cannot read {why}")
 
 
 def resident_bytes(works: Sequence[Work]) -> int:
@@ -141,6 +150,17 @@ def _missing(paths: list[str]) -> list[str]:
     return [path for path in paths if not Path(path).exists()]
 
 
+def _out_of_reach(urls: list[str]) -> str | None:
+    """What is wrong with the first URL that this process cannot read; runs on workers."""
+    try:
+        for url in urls:
+            if not Records(open_store(url, read_only=True), url).has("zarr.json"):
+                return f"{url}: it is not there"
+    except DkdeError as error:
+        return str(error)
+    return None
+
+
 def _sources(side: Side) -> Iterator[RowSource]:
     yield from (part.source for part in side.rows.parts)
     yield from (source for source in (side.weights, side.groups) if source is not None)
@@ -148,6 +168,11 @@ def _sources(side: Side) -> Iterator[RowSource]:
 
 def _zarr_store(source: RowSource) -> Any:
     return source.array.store if isinstance(source, ZarrSource) else None
+
+
+def _url(source: RowSource) -> str | None:
+    store = _zarr_store(source)
+    return str(store) if isinstance(store, ObjectStore) and is_remote(str(store)) else None
 
 
 def _local_path(source: RowSource) -> Path | None:

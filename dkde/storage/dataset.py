@@ -9,23 +9,21 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
 import zarr
-from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import LocalStore
 
 from dkde.errors import DataSetError, DkdeError, one_line
+from dkde.storage.chunks import check_array
 from dkde.storage.options import unusable_name
-from dkde.storage.sources import check_array, check_chunks
+from dkde.storage.stores import is_remote, keys_below, open_store
 
 if TYPE_CHECKING:
-    import xarray as xr
     from zarr.abc.store import Store
 
     StorePath = str | os.PathLike[str] | Store
@@ -33,8 +31,7 @@ if TYPE_CHECKING:
 FORMAT = "dataset/1"
 LABELS = ("label", "coarse_label")
 _ARRAYS = ("x", *LABELS, "source_row")
-DIMENSIONS = ("sample", "feature")
-_CHUNK_BYTES = 4 * 2**20
+_ABSENT = "no such data set; make one with `dkde import`"
 
 
 @dataclass(frozen=True)
@@ -76,49 +73,11 @@ class Split:
 
     @property
     def n_rows(self) -> int:
-        """Number of rows."""
         return int(self.x.shape[0])
 
     @property
     def n_features(self) -> int:
-        """Number of features."""
         return int(self.x.shape[1])
-
-
-def chunk_rows(row_bytes: int) -> int:
-    """Rows of a chunk: about 4 MiB of raw values, at least one row.
-
-    Examples
-    --------
-    >>> chunk_rows(784)
-    5349
-    """
-    return max(1, _CHUNK_BYTES // max(1, row_bytes))
-
-
-def create_array(
-    group: zarr.Group,
-    name: str,
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-    attributes: Mapping[str, Any] | None = None,
-) -> zarr.Array[Any]:
-    """Create an array of a split: chunked along `sample` only, compressed, with crc32c."""
-    row_bytes = dtype.itemsize * (shape[1] if len(shape) > 1 else 1)
-    return group.create_array(
-        name,
-        shape=shape,
-        dtype=dtype,
-        chunks=(min(shape[0], chunk_rows(row_bytes)), *shape[1:]),
-        # Level -5 decodes MNIST 1.5 times and noisy float32 3 times as fast as level 1, at 3.3
-        # instead of 4.8 times less on disk. Blosc's lz4 is faster on MNIST, slower elsewhere.
-        compressors=(ZstdCodec(level=-5), Crc32cCodec()),
-        fill_value=0,
-        dimension_names=DIMENSIONS[: len(shape)],
-        attributes=dict(attributes or {}),
-        # A chunk of zeros is written too: a missing file then always means damage.
-        config={"write_empty_chunks": True},
-    )
 
 
 def splits(store: StorePath) -> list[str]:
@@ -137,7 +96,7 @@ def splits(store: StorePath) -> list[str]:
     DataSetError
         If `store` is missing, is no data set of dkde, or its import was never finished.
     """
-    return _split_names(store, _open_root(store))
+    return split_names(store, open_root(store))
 
 
 def open_split(store: StorePath, split: str) -> Split:
@@ -158,15 +117,21 @@ def open_split(store: StorePath, split: str) -> Split:
         If `store` is missing, is no data set of dkde, its import was never finished, or it has
         no such split.
     """
-    root = _open_root(store)
-    names = _split_names(store, root)
-    if split not in names:
+    root = open_root(store)
+    if split not in (names := split_names(store, root)):
         raise DataSetError(f"{store}: has no split {split!r}; it has {', '.join(names)}")
-    return _split(store, root, split)
+    return split_of(store, root, split)
 
 
-def _split(store: StorePath, root: zarr.Group, name: str) -> Split:
-    with _opening(store, f"split {name!r}"):
+def open_splits(store: StorePath) -> dict[str, Split]:
+    """All splits of a data set, by name and in order, as :func:`open_split` opens one."""
+    root = open_root(store)
+    return {name: split_of(store, root, name) for name in split_names(store, root)}
+
+
+def split_of(store: StorePath, root: zarr.Group, name: str) -> Split:
+    """A split of a data set whose root is open; ``store`` is for messages."""
+    with opening(store, f"split {name!r}"):
         group, members = _members(root, name)
         attributes, x = group.attrs.asdict(), members["x"]
         coding = x.attrs.asdict()
@@ -207,17 +172,20 @@ def _members(root: zarr.Group, name: str) -> tuple[zarr.Group, dict[str, zarr.Ar
     by_split = zarr.open_group(root.store, path=path, mode="r", zarr_format=3)
     plain = zarr.open_group(root.store, path=path, mode="r", zarr_format=3, use_consolidated=False)
     by_root = root[name]
-    names = [key for key in _ARRAYS if key in plain]
+    # Each is asked for once: it may be a request.
+    members = {key: found for key in _ARRAYS if (found := plain.get(key)) is not None}
     for group in (by_root, by_split):
         # Consolidated metadata may name arrays of Zarr v2, whose filters can run code.
         if not isinstance(group, zarr.Group) or group.attrs.asdict() != plain.attrs.asdict():
             raise ValueError("its metadata and the root's differ")
-        if sorted(group.keys()) != sorted(names):
-            raise ValueError(f"it holds {', '.join(sorted(group.keys()))}, not {', '.join(names)}")
-        for key in names:
-            if cast("Any", group[key]).metadata != cast("Any", plain[key]).metadata:
+        if sorted(group.keys()) != sorted(members):
+            raise ValueError(
+                f"it holds {', '.join(sorted(group.keys()))}, not {', '.join(members)}"
+            )
+        for key, member in members.items():
+            if cast("Any", group[key]).metadata != cast("Any", member).metadata:
                 raise ValueError(f"what is said of {key} differs from place to place")
-    return plain, {key: cast("zarr.Array[Any]", plain[key]) for key in names}
+    return plain, cast("dict[str, zarr.Array[Any]]", members)
 
 
 def _numbers(values: Any) -> list[float]:
@@ -234,71 +202,26 @@ def _range(ends: Any) -> tuple[float, float] | None:
     return low, high
 
 
-def open_dataset(store: StorePath) -> xr.DataTree:
-    """Open a data set lazily, each split a node, `x` decoded to float64.
-
-    The decoding is done here and not by xarray: CF leaves the float type to the reader, and
-    xarray's choice depends on its version and on which of the two attributes are there. Here it
-    is always ``raw * scale_factor + add_offset`` in float64.
-
-    Of a local store it is seen to that every chunk is there, now and not later: xarray would
-    read a missing one as zeros.
-
-    Parameters
-    ----------
-    store : str, path or zarr store
-
-    Returns
-    -------
-    xarray.DataTree
-        Children in the order of the source; variables are lazy Dask arrays.
+def is_dataset(store: Path | Store) -> bool:
+    """Whether a folder or a store is a data set of dkde, finished or not, of any version.
 
     Raises
     ------
     DataSetError
-        If `store` is missing, is no data set of dkde, its import was never finished, or a
-        chunk of a local one is missing.
+        When a store is out of reach.
     """
-    import xarray as xr  # slow to import, and only this function needs it
-
-    root = _open_root(store)
-    nodes: dict[str, xr.Dataset] = {"/": xr.Dataset(attrs=dict(root.attrs))}
-    for name in _split_names(store, root):
-        split = _split(store, root, name)
-        with _opening(store, f"split {name!r}"):
-            # Not decoded by what attributes say: a unit of "days" would make dates of labels.
-            raw = xr.open_zarr(
-                root.store,
-                group=split.x.path.removesuffix("/x"),
-                chunks={},
-                decode_cf=False,
-                zarr_format=3,
-            )
-            if isinstance(root.store, LocalStore):
-                for array in (split.x, split.source_row, *split.labels.values()):
-                    check_chunks(array, 0, array.shape[0])
-            attributes = dict(raw["x"].attrs)
-            x = raw["x"].astype(np.float64)
-            # Not multiplied by 1: each step is another layer of every graph built on this.
-            if attributes.pop("scale_factor", 1.0) != 1:
-                x = x * split.scale_factor
-            if attributes.pop("add_offset", 0.0) != 0:
-                x = x + split.add_offset
-            nodes[f"/{name}"] = raw.assign(x=x.assign_attrs(attributes))
-    return xr.DataTree.from_dict(nodes)
-
-
-def is_dataset(path: Path) -> bool:
-    """Whether a folder is a data set of dkde, finished or not, of any version."""
     try:
-        root = zarr.open_group(path, mode="r", zarr_format=3)
+        root = zarr.open_group(store, mode="r", zarr_format=3)
         return str(root.attrs.get("dkde_format", "")).startswith("dataset/")
+    except DkdeError:
+        raise
     except Exception:  # damaged metadata raise almost anything
         return False
 
 
-def _split_names(store: StorePath, root: zarr.Group) -> list[str]:
-    with _opening(store, "the list of its splits"):
+def split_names(store: StorePath, root: zarr.Group) -> list[str]:
+    """The names of the splits of a data set whose root is open."""
+    with opening(store, "the list of its splits"):
         names = cast("Any", root.attrs["splits"])
         if not isinstance(names, list) or not names or len({*names}) < len(names):
             raise ValueError(f"{names!r} is no list of names")
@@ -308,7 +231,7 @@ def _split_names(store: StorePath, root: zarr.Group) -> list[str]:
 
 
 @contextmanager
-def _opening(store: StorePath, what: str) -> Iterator[None]:
+def opening(store: StorePath, what: str) -> Iterator[None]:
     """Turn whatever damaged metadata raise in Zarr and xarray, almost anything, into one line."""
     try:
         yield
@@ -321,35 +244,44 @@ def _opening(store: StorePath, what: str) -> Iterator[None]:
         ) from error
 
 
-def _absolute(store: StorePath) -> StorePath:
+def _opened(store: StorePath) -> Path | Store:
     """The store by its whole path: a relative one means another folder in a worker."""
     if isinstance(store, LocalStore):
         if store.root.is_absolute():
             return store
         return LocalStore(store.root.absolute(), read_only=store.read_only)
-    if isinstance(store, str | os.PathLike) and "://" not in str(store):
-        return Path(store).absolute()
+    if isinstance(store, str | os.PathLike):
+        return open_store(store, read_only=True) if is_remote(store) else Path(store).absolute()
     return store
 
 
-def _open_root(store: StorePath) -> zarr.Group:
-    if isinstance(store, str | os.PathLike) and "://" not in str(store):
+def open_root(store: StorePath) -> zarr.Group:
+    """The root of a data set that is whole; raises as :func:`splits`."""
+    if isinstance(store, str | os.PathLike) and not is_remote(store):
         path = Path(store)
         if not path.exists():
-            raise DataSetError(f"{store}: no such data set; make one with `dkde import`")
+            raise DataSetError(f"{store}: {_ABSENT}")
         if not path.is_dir():
             raise DataSetError(f"{store}: a file and not a data set; import it first")
+    opened = _opened(store)
     try:
-        root = zarr.open_group(cast("Any", _absolute(store)), mode="r", zarr_format=3)
+        root = zarr.open_group(opened, mode="r", zarr_format=3)
     except PermissionError as error:
         raise DataSetError(f"{store}: may not be read (permission denied)") from error
-    except MemoryError:
+    except (DkdeError, MemoryError):
         raise
     except Exception as error:  # damaged metadata raise almost anything
+        # Of a bucket that is not there either, the listing says so.
+        if not isinstance(opened, Path | LocalStore) and not keys_below(opened, ""):
+            raise DataSetError(f"{store}: {_ABSENT}") from error
         raise DataSetError(
             f"{store}: not a data set of dkde (no Zarr v3 group), or a damaged one; import it again"
         ) from error
     version = root.attrs.get("dkde_format")
+    if str(version).startswith("result/"):
+        raise DataSetError(
+            f"{store}: is a result of dkde and no data set; open it with xarray.open_zarr"
+        )
     if not str(version).startswith("dataset/"):
         raise DataSetError(f"{store}: a Zarr group, but not a data set of dkde")
     if version != FORMAT:

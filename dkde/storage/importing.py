@@ -15,6 +15,7 @@ from dkde.storage.importers import Source, SourceSplit, read_source
 from dkde.storage.importers.source import Array, image_dims
 from dkde.storage.options import ImportOptions, check_options, check_path, unusable_name
 from dkde.storage.placing import check_target, dkde_version, place_dataset
+from dkde.storage.stores import is_remote
 from dkde.storage.writing import ImportProgress
 
 # The name of a split that has none.
@@ -38,14 +39,16 @@ def import_dataset(
     """Import a file, or a folder, into a data set at `store`.
 
     The data set is written beside `store` under a hidden name and renamed when it is complete:
-    `store` never holds half of it. Values are taken as they are, NaN and infinities included.
+    `store` never holds half of it. In a bucket it is marked as complete by the last request, and
+    refused by whoever opens it before. Values are taken as they are, NaN and infinities included.
 
     Parameters
     ----------
     source : str or path
         See `dkde.storage.importers.read_source`; ``"digits"`` is scikit-learn's.
-    store : str or path
-        A local folder that does not exist yet, or is empty.
+    store : str, path or URL
+        A folder that does not exist yet, or is empty; or a place in a bucket, ``s3://``, ``gs://``
+        or ``az://``, where nothing is yet.
     format : str, optional
         Instead of detecting the format from the content.
     split : str, optional
@@ -61,7 +64,8 @@ def import_dataset(
         ``numpy.random.RandomState(shuffle_seed).permutation(n)``. Takes the split's raw values
         in memory; without it memory is a few tens of MB.
     overwrite : bool
-        Replace a data set that `store` holds already. Anything else is never replaced.
+        Replace a data set that `store` holds already. Anything else is never replaced. A folder
+        is replaced when the new data set is complete; in a bucket the old one goes first.
     progress : callable, optional
         Called with (split, rows written, rows in all) after every chunk.
 
@@ -74,6 +78,8 @@ def import_dataset(
     """
     check_path("source", source)
     check_path("store", store)
+    if is_remote(os.fspath(source)):
+        raise InputError(f"{source}: files are imported from folders; copy it into one first")
     options = check_options(
         ImportOptions(format, split, scale, offset, image_shape, layout, shuffle_seed)
     )

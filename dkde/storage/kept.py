@@ -13,7 +13,7 @@ there, and what is there is never half of one.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -140,9 +140,11 @@ class Stage:
                     found[record["block"][0], record["block"][1]] = record
         return found
 
-    def forgive(self) -> None:
-        """Take up again what was set aside."""
+    def forgive(self, only: Callable[[int], bool] | None = None) -> None:
+        """Take up again what was set aside, or those of it whose number is wanted."""
         for q, p in self.failed():
+            if only is not None and not only(q * self.shape.n_panels + p):
+                continue
             self._records.delete(f"{self._path}/failed-{q}-{p}.json")
 
     def _rows(self, q: int) -> slice:

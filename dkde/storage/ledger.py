@@ -118,6 +118,14 @@ class Ledger:
         self._thread = Thread(target=self._beat, name="dkde-ledger", daemon=True)
         self._thread.start()
 
+    def own_keys(self) -> set[str]:
+        """Where the session that was begun, and its lock if it has one, are kept."""
+        if self.mine is None:
+            return set()
+        number, holder = self._last_lock()
+        locks = {f"{_LOCKS}/{number}.json"} if holder and holder.id == self.mine.id else set()
+        return {f"{_SESSIONS}/{self.mine.id}.json"} | locks
+
     def count(self) -> None:
         """One more block is done."""
         if self.mine is not None:

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from zarr.storage import LocalStore
+
 from dkde.errors import DataSetError, InputError
-from dkde.storage.dataset import is_dataset
+from dkde.storage.dataset import FORMAT, is_dataset
 from dkde.storage.importers import SourceSplit
 from dkde.storage.importers.source import Array
+from dkde.storage.stores import Records, is_remote, open_store
 from dkde.storage.writing import ImportProgress, write_dataset
+
+_ROOT = "zarr.json"
+_FOREIGN = "exists and is no data set of dkde; it is never overwritten, choose another path"
+_THERE = "exists already; choose another path, or overwrite it (--overwrite)"
 
 
 def place_dataset(
@@ -29,6 +38,9 @@ def place_dataset(
 ) -> None:
     """Write a data set beside its place, and rename it when it is complete.
 
+    In a bucket, where nothing is renamed, it is written in its place, and marked as complete by
+    the last request; what was there is marked as unfinished, and then removed, by the first ones.
+
     Parameters
     ----------
     attributes, orders, extras, progress
@@ -40,19 +52,22 @@ def place_dataset(
     ------
     InputError, DataSetError
     """
-    target = check_target(store, overwrite=overwrite)
+    check_target(store, overwrite=overwrite)
+    content: dict[str, Any] = {
+        "attributes": attributes,
+        "orders": orders or {},
+        "extras": extras or {},
+        "progress": progress,
+    }
+    if is_remote(store):
+        _write_in_place(os.fspath(store), splits, content)
+        return
+    target = Path(os.path.realpath(store))
     try:
         hidden = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
         try:
             # mkdtemp's folder is private; the one in it has the permissions that users expect.
-            write_dataset(
-                hidden / "new",
-                splits,
-                attributes=attributes,
-                orders=orders or {},
-                extras=extras or {},
-                progress=progress,
-            )
+            write_dataset(LocalStore(hidden / "new"), splits, **content)
             _move_into_place(hidden, target)
         finally:
             shutil.rmtree(hidden, ignore_errors=True)
@@ -65,20 +80,21 @@ def check_target(
     *,
     overwrite: bool = False,
     sources: Iterable[str | os.PathLike[str]] = (),
-) -> Path:
-    """The folder that a data set is to be written to, if it may be.
+) -> None:
+    """Refuse a place that a data set may not be written to.
 
     Parameters
     ----------
-    sources : paths
+    sources : paths, URLs
         What is read, and must not lie in it.
 
     Raises
     ------
     InputError, DataSetError
     """
-    if "://" in str(store):
-        raise InputError(f"{store}: data sets are written into local folders; copy it from there")
+    if is_remote(store):
+        _check_url(os.fspath(store).rstrip("/"), overwrite, sources)
+        return
     target = Path(os.path.realpath(store))
     if not target.parent.is_dir():
         raise DataSetError(f"{store}: the folder {target.parent} does not exist; make it first")
@@ -88,17 +104,50 @@ def check_target(
         if Path(source).exists() and Path(os.path.realpath(source)).is_relative_to(target):
             raise DataSetError(f"{store}: the source {source} lies in it; choose another store")
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
-        return target
+        return
     if not (target.is_dir() and is_dataset(target)):
-        raise DataSetError(
-            f"{store}: exists and is no data set of dkde; it is never overwritten, choose "
-            "another path"
-        )
+        raise DataSetError(f"{store}: {_FOREIGN}")
     if not overwrite:
-        raise DataSetError(
-            f"{store}: exists already; choose another path, or overwrite it (--overwrite)"
-        )
-    return target
+        raise DataSetError(f"{store}: {_THERE}")
+
+
+def _check_url(url: str, overwrite: bool, sources: Iterable[str | os.PathLike[str]]) -> None:
+    if not url.partition("://")[2].partition("/")[2]:
+        raise InputError(f"{url}: is a whole bucket; name a place in it, {url}/NAME.zarr")
+    for source in (os.fspath(path) for path in sources):
+        if "://" in source and f"{source}/".startswith(f"{url}/"):
+            raise DataSetError(f"{url}: the source {source} lies in it; choose another store")
+    records = Records(open_store(url, read_only=True), url)
+    if not records.keys(""):
+        return
+    if not is_dataset(records.store):
+        raise DataSetError(f"{url}: {_FOREIGN}")
+    if not overwrite:
+        raise DataSetError(f"{url}: {_THERE}")
+
+
+def _write_in_place(url: str, splits: Sequence[SourceSplit], content: Mapping[str, Any]) -> None:
+    records = Records(open_store(url), url)
+    _remove(records)
+    try:
+        write_dataset(records.store, splits, **content)
+    except BaseException:
+        with suppress(DataSetError):  # what is left is marked as unfinished
+            _remove(records)
+        raise
+
+
+def _remove(records: Records) -> None:
+    """Remove a data set; at whatever moment it is interrupted, the rest says that it is none."""
+    keys = records.keys("")
+    if not keys:
+        return
+    unfinished = {"zarr_format": 3, "node_type": "group", "attributes": {"dkde_format": FORMAT}}
+    records.put(_ROOT, json.dumps(unfinished).encode())
+    for key in keys:
+        if key != _ROOT:
+            records.delete(key)
+    records.delete(_ROOT)
 
 
 def _move_into_place(hidden: Path, target: Path) -> None:

@@ -6,7 +6,7 @@ written at the end, then the mark, in one piece of metadata; only then do the bl
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -70,17 +70,26 @@ def start_result(records: Records) -> None:
         zarr.create_group(records.store, zarr_format=3, attributes={**RESULT_FORMAT, "complete": 0})
 
 
-def drop_run(records: Records) -> None:
+def drop_run(records: Records, spare: Collection[str] = ()) -> None:
     """Mark a store as not complete, and drop its run; its variables stay until others are written.
 
     At whatever moment this is interrupted, no block is there without the plan it belongs to.
+
+    Parameters
+    ----------
+    spare : collection of str
+        Keys that stay: the session that drops the rest, and its lock.
     """
     with writing(records):
         root = zarr.open_group(records.store, mode="r+", use_consolidated=False)
         root.attrs.put({**RESULT_FORMAT, "complete": 0})
-        _drop(records, {key.split("/")[1] for key in records.keys(RUN)} - {"plan.json"}, f"{RUN}/")
+        stays = {key.split("/")[1] for key in (PLAN, *spare)}
+        _drop(records, {key.split("/")[1] for key in records.keys(RUN)} - stays, f"{RUN}/")
         records.delete(PLAN)
-        records.delete_all(RUN)
+        for key in set(records.keys(RUN)).difference(spare):
+            records.delete(key)
+        if not spare:
+            records.delete_all(RUN)
 
 
 def write_variables(result: xr.Dataset, records: Records) -> None:

@@ -1,10 +1,11 @@
 """Selectors: which rows of which source, as users write them.
 
-``[SOURCE::]SPLIT[a:b]``, joined by ``+``. SOURCE is a data set or any file that can be
-imported; a file name alone stands for its only split; ``all`` for every split in order.
+``[SOURCE::]SPLIT[a:b]``, joined by ``+``. SOURCE is a data set, by its path or URL, or any file
+that can be imported; a file name alone stands for its only split; ``all`` for every split in order.
 """
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +13,16 @@ from pathlib import Path
 import numpy as np
 
 from dkde.errors import InputError
-from dkde.storage.dataset import is_dataset, open_split, splits
+from dkde.storage.dataset import Split, is_dataset, open_splits
 from dkde.storage.grammar import Term, parse
 from dkde.storage.importers import Source, SourceSplit, load_split, read_source
 from dkde.storage.rows import Encoding, Part, Rows
 from dkde.storage.sources import ArraySource, NpySource, ZarrSource
+from dkde.storage.stores import is_remote, refuse_credentials
 
 _RANGE_SAMPLE = 1024
+# As far as a selector can hold it: +, :: and brackets are the grammar's own.
+_URL = re.compile(r"[a-z][a-z0-9]*://(?:(?!::)[^+\[\]\s])+")
 
 
 class Catalog:
@@ -79,10 +83,14 @@ class Catalog:
         return Rows(tuple(parts))
 
     def _parse(self, selector: str) -> list[Term]:
-        return parse(selector, exists=_exists, is_file=self._is_file)
+        refuse_credentials(selector)
+        return parse(selector, exists=self._exists, is_file=self._is_file)
+
+    def _exists(self, name: str) -> bool:
+        return name == self._default or _exists(name)
 
     def _is_file(self, name: str) -> bool:
-        return name not in self.splits() and _exists(name)
+        return name not in self.splits() and self._exists(name)
 
     def _resolve(self, term: Term) -> list[Part]:
         if term.source is None and self._is_file(term.split):
@@ -125,29 +133,34 @@ def _path(name: str) -> Path:
 
 
 def _exists(name: str) -> bool:
+    if "://" in name:  # whether it is there is said when it is opened
+        return _URL.fullmatch(name) is not None
     # Not Path.exists, which raises for names that are too long to be any.
     return name == "digits" or os.path.exists(name) or os.path.exists(os.path.expanduser(name))
 
 
 def _open(name: str) -> Mapping[str, Part]:
+    if is_remote(name):
+        url = name.rstrip("/")
+        return {key: _stored(name, url, split) for key, split in open_splits(url).items()}
     path = _path(name)
     # A folder with Zarr metadata that is no data set: let the data set's own error say so.
     if is_dataset(path) or (path / "zarr.json").exists():
-        return {split: _stored(name, path, split) for split in splits(path)}
+        place = str(path.resolve())
+        return {key: _stored(name, place, split) for key, split in open_splits(path).items()}
     # Splits are read later, perhaps from another working directory.
     return _Foreign(name, path, read_source(path.absolute() if path.exists() else path))
 
 
-def _stored(name: str, path: Path, split: str) -> Part:
-    opened = open_split(path, split)
+def _stored(name: str, place: str, opened: Split) -> Part:
     coordinates = {**opened.labels, "source_row": opened.source_row}
     return Part(
         ZarrSource(opened.x, complete=True),
         0,
         opened.n_rows,
-        name=f"{name}::{split}",
+        name=f"{name}::{opened.name}",
         encoding=Encoding(opened.scale_factor, opened.add_offset),
-        identity=f"{path.resolve()}::{split}",
+        identity=f"{place}::{opened.name}",
         checksum=opened.checksum,
         value_range=opened.display_range or opened.actual_range,
         image_shape=opened.image_shape,

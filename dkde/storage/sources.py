@@ -4,32 +4,28 @@ Reading one raises DataSetError for whatever is wrong with a file or a store, an
 source that runs a user's own graph (`dkde.engine.lazy`) raises what that raises.
 """
 
-import asyncio
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice, product
-from math import ceil, prod
+from math import prod
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import zarr
-from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
 from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
 from dkde.errors import DataSetError, DkdeError, one_line
+from dkde.storage.chunks import location, read_whole
+from dkde.storage.stores import stamps
 
 Array = npt.NDArray[Any]
 
 # What is read at a time where chunks are small: enough to make the call worth while.
 READ_BYTES = 8 * 2**20
-
-# Zstandard's blocks unpack to at most 128 KiB and take at least four bytes.
-_ZSTD_RATIO = 2**15
 
 
 class RowSource(Protocol):
@@ -129,10 +125,10 @@ class ZarrSource(_EvenChunks):
         return int(self.array.chunks[0])
 
     def stamp(self) -> Any:
-        """What changes with the content: where it lies, its chunks' sizes and, of files, times."""
+        """What changes with the content: where it lies, its chunks' sizes, and times or ETags."""
         store = self.array.store
         if not isinstance(store, LocalStore):
-            return location(self.array), sync(_sizes(self.array))
+            return location(self.array), stamps(store, self.array.path)
         root = store.root / self.array.path
         files = sorted(path for path in root.rglob("*") if path.is_file())
         status = [(str(path.relative_to(root)), path.stat()) for path in files]
@@ -140,33 +136,23 @@ class ZarrSource(_EvenChunks):
 
     def read(self, start: int, stop: int) -> Array:
         where = location(self.array)
-        if self.complete:
-            _check_sizes(self.array, _chunk_keys(self.array, start, stop))
         with _reading(where, start, stop):
+            if self.complete:
+                return np.asarray(read_whole(self.array, start, stop))
             rows = np.asarray(self.array[start:stop])
-        # Zarr reads what is missing as the fill value and has no option to refuse. Asked
-        # afterwards: a chunk that is there now was there before, as nothing is written.
-        if self.complete:
-            check_chunks(self.array, start, stop)
-        elif _missing(self.array, [_metadata_key(self.array)]):
+        if not self._is_there():
             raise DataSetError(
                 f"{where}: is gone since it was opened, and would read as fill values; put it back"
             )
         return rows
 
-
-async def _sizes(array: zarr.Array[Any]) -> list[tuple[str, int]]:
-    keys = [key async for key in array.store.list_prefix(array.path)]
-    sizes = await asyncio.gather(*(array.store.getsize(key) for key in keys))
-    return sorted(zip(keys, sizes, strict=True))
-
-
-def location(array: zarr.Array[Any]) -> str:
-    """Where an array lies, for messages: a path, or the address of its store."""
-    store = array.store
-    if isinstance(store, LocalStore):
-        return str(store.root / array.path)
-    return str(array.store_path)
+    def _is_there(self) -> bool:
+        store = self.array.store
+        name = "zarr.json" if self.array.metadata.zarr_format == 3 else ".zarray"
+        path = f"{self.array.path}/{name}".lstrip("/")
+        if isinstance(store, LocalStore):
+            return os.path.exists(store.root / path)
+        return bool(sync(store.exists(path)))
 
 
 def absolute(array: zarr.Array[Any]) -> zarr.Array[Any]:
@@ -205,114 +191,6 @@ def absolute(array: zarr.Array[Any]) -> zarr.Array[Any]:
             f"{store.root / array.path}: was opened by a relative path, and no array is at "
             f"{root / array.path}; open it by its whole path"
         ) from error
-
-
-def check_array(array: zarr.Array[Any], kinds: str, n_rows: tuple[int, ...], *, ndim: int) -> None:
-    """Refuse an array that is not as the arrays of a data set are written.
-
-    Other codecs than those need not be known to be harmless, and other chunks than whole rows
-    not to be small.
-
-    Raises
-    ------
-    ValueError
-    """
-    codecs = [type(codec) for codec in getattr(array.metadata, "codecs", ())]
-    if (
-        array.ndim != ndim
-        or array.shape[:1] != n_rows
-        or min(*array.shape, *array.chunks) < 1
-        or array.chunks[1:] != array.shape[1:]
-        or array.chunks[0] > array.shape[0]
-        or np.dtype(array.dtype).kind not in kinds
-        or np.dtype(array.dtype).itemsize > 8
-        or codecs != [BytesCodec, ZstdCodec, Crc32cCodec]
-    ):
-        raise ValueError(
-            f"{array.basename} is {array.dtype} of shape {array.shape} in chunks {array.chunks}, "
-            f"written by {', '.join(codec.__name__ for codec in codecs)}"
-        )
-
-
-def check_chunks(array: zarr.Array[Any], start: int, stop: int) -> None:
-    """Refuse rows start up to stop of an array that was written whole, if a chunk is missing.
-
-    Of a local store it is seen to, too, that no chunk unpacks to more than a chunk.
-
-    Raises
-    ------
-    DataSetError
-    """
-    keys = _chunk_keys(array, start, stop)
-    # Some at a time: damaged metadata can promise any number.
-    while some := list(islice(keys, 1000)):
-        if missing := _missing(array, some):
-            raise DataSetError(
-                f"{location(array)}: chunk {missing[0]} is missing; the store is damaged, "
-                "import it again"
-            )
-        _check_sizes(array, some)
-
-
-def _chunk_keys(array: zarr.Array[Any], start: int, stop: int) -> Iterator[str]:
-    rows, *others = array.chunks
-    # Not itertools.product, which keeps all the numbers that it is given.
-    for row in range(start // rows, ceil(stop / rows)):
-        columns = (range(ceil(n / size)) for n, size in zip(array.shape[1:], others, strict=True))
-        yield from (array.metadata.encode_chunk_key((row, *place)) for place in product(*columns))
-
-
-def _check_sizes(array: zarr.Array[Any], keys: Iterable[str]) -> None:
-    """Refuse chunks that promise to unpack to more, or less, than a chunk before they are."""
-    codecs = getattr(array.metadata, "codecs", ())
-    if not isinstance(array.store, LocalStore) or not any(
-        isinstance(codec, ZstdCodec) for codec in codecs
-    ):
-        return
-    n_bytes = prod(array.chunks) * np.dtype(array.dtype).itemsize
-    for key in keys:
-        try:
-            with (array.store.root / array.path / key).open("rb") as file:
-                promised = _content_size(file.read(18))
-                n_stored = os.fstat(file.fileno()).st_size
-        except FileNotFoundError:
-            continue  # is asked for elsewhere
-        if promised != n_bytes or n_bytes > _ZSTD_RATIO * n_stored:
-            raise DataSetError(
-                f"{location(array)}: chunk {key} of {n_stored} bytes cannot be {n_bytes} bytes "
-                "compressed; the store is damaged, import it again"
-            )
-
-
-def _content_size(head: bytes) -> int | None:
-    """What a Zstandard frame (RFC 8878, 3.1.1.1) says it unpacks to, if it says so."""
-    if len(head) < 6 or head[:4] != b"\x28\xb5\x2f\xfd":
-        return None
-    has_window = not head[4] & 0x20
-    size = (1, 2, 4, 8)[head[4] >> 6]
-    if size == 1 and has_window:
-        return None
-    at = 5 + has_window + (0, 1, 2, 4)[head[4] & 3]
-    return int.from_bytes(head[at : at + size], "little") + (256 if size == 2 else 0)
-
-
-def _missing(array: zarr.Array[Any], keys: list[str]) -> list[str]:
-    """Those of an array's keys that its store does not hold."""
-    store = array.store
-    paths = [f"{array.path}/{key}".lstrip("/") for key in keys]
-    if isinstance(store, LocalStore):
-        found = [os.path.exists(store.root / path) for path in paths]
-    else:
-        found = sync(_all_exist(store, paths))
-    return [key for key, is_there in zip(keys, found, strict=True) if not is_there]
-
-
-async def _all_exist(store: Any, paths: list[str]) -> list[bool]:
-    return list(await asyncio.gather(*(store.exists(path) for path in paths)))
-
-
-def _metadata_key(array: zarr.Array[Any]) -> str:
-    return "zarr.json" if array.metadata.zarr_format == 3 else ".zarray"
 
 
 @contextmanager

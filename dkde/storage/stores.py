@@ -1,6 +1,8 @@
-"""Where results lie: a folder, or a bucket in the cloud."""
+"""Where data sets and results lie: a folder, or a bucket in the cloud."""
 
+import asyncio
 import os
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -8,21 +10,47 @@ from typing import Any
 from zarr.abc.store import Store
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
-from zarr.storage import LocalStore
+from zarr.storage import LocalStore, ObjectStore
 
 from dkde.errors import DataSetError, InputError, one_line
 
 REMOTE = ("s3", "gs", "az")
+# A name or a password before the bucket's, and parameters, which sign a request.
+_CREDENTIALS = re.compile(r"://[^/]*@|://.*[?#]")
+
+
+def refuse_credentials(text: str) -> None:
+    """Refuse text in which a URL holds credentials, without repeating it: it would be written down.
+
+    Raises
+    ------
+    InputError
+    """
+    if _CREDENTIALS.search(text):
+        scheme = text.partition("://")[0].rpartition("::")[2].rpartition("+")[2]
+        raise InputError(
+            f"{scheme}://...: the URL holds a name, a password or parameters, which would be "
+            "written down; leave them out, and give credentials in the environment"
+        )
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is a URL, of a kind that is known."""
+    """Whether a path is a URL, of a kind that is known.
+
+    Raises
+    ------
+    InputError
+        When the kind is not known, or the URL holds credentials.
+    """
     scheme, separator, _ = os.fspath(path).partition("://")
-    if separator and scheme not in REMOTE:
+    if not separator:
+        return False
+    refuse_credentials(os.fspath(path))
+    if scheme not in REMOTE:
         raise InputError(
             f"{path}: {scheme}:// is not known; there are folders and {', '.join(REMOTE)}://"
         )
-    return bool(separator)
+    return True
 
 
 def open_store(path: str | os.PathLike[str], *, read_only: bool = False) -> Store:
@@ -31,19 +59,36 @@ def open_store(path: str | os.PathLike[str], *, read_only: bool = False) -> Stor
     Raises
     ------
     InputError
-        When the URL is of an unknown kind, or what it needs is not installed.
+        When the URL is of an unknown kind, holds credentials, or what it needs is not installed.
+    DataSetError
+        When obstore cannot make a store of it.
     """
     if not is_remote(path):
         return LocalStore(Path(path).absolute(), read_only=read_only)
     try:
-        from obstore.store import from_url
-        from zarr.storage import ObjectStore
+        from dkde.storage.buckets import BucketStore
     except ImportError:
         raise InputError(f'{path}: needs obstore; pip install "dkde[s3]"') from None
-    try:
-        return ObjectStore(from_url(os.fspath(path)), read_only=read_only)
-    except Exception as error:  # obstore's own errors
-        raise InputError(f"{path}: cannot be used ({one_line(error)})") from error
+    return BucketStore(os.fspath(path), read_only=read_only)
+
+
+def keys_below(store: Store, prefix: str) -> list[str]:
+    """All keys below a prefix, from a listing."""
+    return sync(_collect(store.list_prefix(f"{prefix}/" if prefix else "")))
+
+
+def stamps(store: Store, prefix: str) -> list[tuple[Any, ...]]:
+    """Of all keys below a prefix, what changes with their content: sizes, and ETags or times."""
+    if isinstance(store, ObjectStore):
+        from dkde.storage.buckets import entries
+
+        return list(sync(entries(store, prefix)))
+    return sync(_sizes(store, keys_below(store, prefix)))
+
+
+async def _sizes(store: Store, keys: list[str]) -> list[tuple[Any, ...]]:
+    sizes = await asyncio.gather(*(store.getsize(key) for key in keys))
+    return sorted(zip(keys, sizes, strict=True))
 
 
 class Records:

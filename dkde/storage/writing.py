@@ -6,22 +6,62 @@ import hashlib
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
+from zarr.abc.store import Store
+from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from dkde.errors import DataSetError
-from dkde.storage.dataset import FORMAT, LABELS, chunk_rows, create_array
+from dkde.storage.dataset import FORMAT, LABELS
 from dkde.storage.importers import SourceSplit
 from dkde.storage.importers.source import Array, checked_batches
+
+_DIMENSIONS = ("sample", "feature")
+_CHUNK_BYTES = 4 * 2**20
 
 ImportProgress = Callable[[str, int, int], None]
 
 
+def chunk_rows(row_bytes: int) -> int:
+    """Rows of a chunk: about 4 MiB of raw values, at least one row.
+
+    Examples
+    --------
+    >>> chunk_rows(784)
+    5349
+    """
+    return max(1, _CHUNK_BYTES // max(1, row_bytes))
+
+
+def create_array(
+    group: zarr.Group,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    attributes: Mapping[str, Any] | None = None,
+) -> zarr.Array[Any]:
+    """Create an array of a split: chunked along `sample` only, compressed, with crc32c."""
+    row_bytes = dtype.itemsize * (shape[1] if len(shape) > 1 else 1)
+    return group.create_array(
+        name,
+        shape=shape,
+        dtype=dtype,
+        chunks=(min(shape[0], chunk_rows(row_bytes)), *shape[1:]),
+        # Level -5 decodes MNIST 1.5 times and noisy float32 3 times as fast as level 1, at 3.3
+        # instead of 4.8 times less on disk. Blosc's lz4 is faster on MNIST, slower elsewhere.
+        compressors=(ZstdCodec(level=-5), Crc32cCodec()),
+        fill_value=0,
+        dimension_names=_DIMENSIONS[: len(shape)],
+        attributes=dict(attributes or {}),
+        # A chunk of zeros is written too: a missing file then always means damage.
+        config={"write_empty_chunks": True},
+    )
+
+
 def write_dataset(
-    path: Path,
+    store: Store,
     splits: Sequence[SourceSplit],
     *,
     attributes: Mapping[str, Any],
@@ -29,12 +69,11 @@ def write_dataset(
     extras: Mapping[str, Mapping[str, Array]],
     progress: ImportProgress | None,
 ) -> None:
-    """Write a data set into a new folder; until the last step it is marked as unfinished.
+    """Write a data set into an empty store; until the last write it is marked as unfinished.
 
     Parameters
     ----------
-    path : pathlib.Path
-        Must not exist yet.
+    store : zarr.abc.store.Store
     splits : sequence of SourceSplit
     attributes : mapping
         For the root, JSON values.
@@ -52,20 +91,21 @@ def write_dataset(
     OSError
         If the folder cannot be written.
     """
-    path.mkdir()
-    root = zarr.create_group(path, zarr_format=3, attributes={"dkde_format": FORMAT})
+    # First of all, so that what is left of an import that was killed is known for what it is.
+    root = zarr.create_group(store, zarr_format=3, attributes={"dkde_format": FORMAT})
     for split in splits:
         group = root.create_group(split.name)
         _write_split(group, split, orders.get(split.name), progress)
-        _consolidate(path, split.name)
+        _consolidate(store, split.name)
     for name, arrays in extras.items():
         group = root.create_group(name)
         for array_name, values in arrays.items():
             dims = [f"{array_name}_{i}" for i in range(values.ndim)]
             group.create_array(array_name, data=values, dimension_names=dims)
     names = [split.name for split in splits]
+    root = _consolidate(store, None)
+    # In one piece with the consolidated metadata, last.
     root.attrs.update({**attributes, "splits": names, "complete": True})
-    _consolidate(path, None)
 
 
 def _write_split(
@@ -163,9 +203,9 @@ def _widen(low: float, high: float, rows: Array) -> tuple[float, float]:
     return min(low, float(least)), max(high, float(greatest))
 
 
-def _consolidate(path: Path, group: str | None) -> None:
+def _consolidate(store: Store, group: str | None) -> zarr.Group:
     with warnings.catch_warnings():
         # Zarr v3 has consolidated metadata as an extension; readers that do not know it read
         # the groups one by one, and xarray warns if it is not there.
         warnings.filterwarnings("ignore", "Consolidated metadata", UserWarning)
-        zarr.consolidate_metadata(path, path=group, zarr_format=3)
+        return zarr.consolidate_metadata(store, path=group, zarr_format=3)

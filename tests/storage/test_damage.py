@@ -10,7 +10,8 @@ import zarr
 from zarr.storage import LocalStore, MemoryStore
 
 from dkde.errors import DataSetError
-from dkde.storage.dataset import open_dataset, open_split
+from dkde.storage.dataset import open_split
+from dkde.storage.datatree import open_dataset
 from dkde.storage.importing import import_dataset
 from dkde.storage.selectors import Catalog
 from dkde.storage.sources import NpySource, ZarrSource, absolute

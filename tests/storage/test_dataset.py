@@ -13,9 +13,11 @@ import xarray as xr
 import zarr
 
 from dkde.errors import DataSetError, InputError
-from dkde.storage.dataset import chunk_rows, open_dataset, open_split, splits
+from dkde.storage.dataset import open_split, splits
+from dkde.storage.datatree import open_dataset
 from dkde.storage.importing import import_dataset
 from dkde.storage.selectors import Catalog
+from dkde.storage.writing import chunk_rows
 
 MNIST_SEED = 1573368177
 rng = np.random.default_rng(11)
@@ -371,8 +373,10 @@ def test_sources_that_do_not_fit(tmp_path: Path) -> None:
         import_dataset(tmp_path / "b.npz", tmp_path / "none" / "s")
     with pytest.raises(DataSetError, match=r"source .* lies in it"):
         import_dataset(tmp_path / "b.npz", tmp_path, overwrite=True)
-    with pytest.raises(InputError, match="local folders"):
-        import_dataset(tmp_path / "b.npz", "s3://bucket/s")
+    with pytest.raises(InputError, match="is a whole bucket; name a place in it"):
+        import_dataset(tmp_path / "b.npz", "s3://bucket")
+    with pytest.raises(InputError, match="files are imported from folders"):
+        import_dataset("s3://bucket/b.npz", tmp_path / "s")
 
 
 @pytest.mark.parametrize("open_it", [open_dataset, splits, lambda s: open_split(s, "train")])

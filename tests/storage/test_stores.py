@@ -1,13 +1,14 @@
 """Bytes by key, and where they lie."""
 
-import builtins
+import sys
 import threading
 
 import pytest
 from zarr.storage import LocalStore, MemoryStore
 
 from dkde.errors import DataSetError, InputError
-from dkde.storage.stores import Records, is_remote, open_store
+from dkde.storage.selectors import Catalog
+from dkde.storage.stores import Records, is_remote, open_store, refuse_credentials
 
 
 @pytest.fixture(params=["folder", "memory"])
@@ -95,14 +96,30 @@ def test_urls(tmp_path):
         is_remote("ftp://host/r.zarr")
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://me:password@b/r.zarr",
+        "s3://password@b/r",
+        "s3://b/r?sign=password",
+        "ftp://password@h/r",
+    ],
+)
+def test_credentials_in_urls_are_refused_and_not_repeated(url):
+    for call in (
+        is_remote,
+        open_store,
+        refuse_credentials,
+        lambda url: Catalog().rows(f"{url}::x"),
+    ):
+        with pytest.raises(InputError, match="the URL holds a name, a password") as caught:
+            call(url)
+        assert "password" not in str(caught.value).replace("a name, a password", "")
+    refuse_credentials("s3://b/r.zarr::train+mail@home.npy")
+
+
 def test_what_a_bucket_needs_is_named(monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *arguments, **keywords):
-        if name.startswith("obstore"):
-            raise ImportError(name)
-        return real(name, *arguments, **keywords)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    monkeypatch.delitem(sys.modules, "dkde.storage.buckets", raising=False)
     with pytest.raises(InputError, match=r's3://b/r\.zarr: needs obstore; pip install "dkde'):
         open_store("s3://b/r.zarr")

@@ -1,0 +1,317 @@
+"""Data sets in a bucket: as in a folder, and said in a line where they are not."""
+
+import json
+import pickle
+import socket
+import time
+
+import dask
+import numpy as np
+import pytest
+import zarr
+
+from dkde.describing import describe
+from dkde.errors import DataSetError, InputError
+from dkde.storage.buckets import BucketStore
+from dkde.storage.dataset import open_split, splits
+from dkde.storage.datatree import open_dataset
+from dkde.storage.importing import import_dataset
+from dkde.storage.selectors import Catalog
+from dkde.storage.sources import ZarrSource
+from dkde.storage.stores import Records, open_store
+
+ROWS, FEATURES, CHUNK = 1000, 8, 100
+X = np.arange(ROWS * FEATURES, dtype=np.float32).reshape(ROWS, FEATURES)
+
+
+@pytest.fixture
+def source(tmp_path, monkeypatch):
+    """A file of two splits, of which a data set has chunks of 100 rows."""
+    monkeypatch.setattr("dkde.storage.writing._CHUNK_BYTES", CHUNK * FEATURES * 4)
+    np.savez(tmp_path / "a.npz", train=X, valid=X[:7], train_label=np.arange(ROWS) % 3)
+    return tmp_path / "a.npz"
+
+
+@pytest.fixture
+def store(source, bucket):
+    import_dataset(source, f"{bucket}/a.zarr")
+    return f"{bucket}/a.zarr"
+
+
+def records_of(url):
+    return Records(open_store(url), str(url))
+
+
+# ---- as in a folder ----
+
+
+def test_a_data_set_is_as_in_a_folder(store, source, tmp_path):
+    import_dataset(source, tmp_path / "a.zarr")
+    here, there = describe(tmp_path / "a.zarr"), describe(store)
+    assert here.pop("name") != there.pop("name")
+    assert here == there
+    assert splits(store) == ["train", "valid"]
+    keys = records_of(tmp_path / "a.zarr").keys("")
+    assert sorted(keys) == sorted(records_of(store).keys(""))
+    tree = open_dataset(store)
+    with dask.config.set(scheduler="threads"):
+        np.testing.assert_array_equal(tree["train"]["x"].values, X)
+        np.testing.assert_array_equal(tree["train"]["label"].values, np.arange(ROWS) % 3)
+
+
+def test_selectors(store):
+    catalog = Catalog(f"{store}/")
+    assert list(catalog.splits()) == ["train", "valid"]
+    rows = Catalog().rows(f"{store}::train[-3:]+{store}::valid + {store}::train[0:1000]")
+    assert rows.label == f"{store}::train[997:1000] + {store}::valid + {store}::train"
+    np.testing.assert_array_equal(
+        rows.read(0, rows.n_rows, decode=True), np.concatenate([X[-3:], X[:7], X])
+    )
+    assert catalog.rows(f"train[:5]+{store}::valid").n_rows == 12
+    assert rows.parts[2].overlaps(catalog.rows("train[5:6]").parts[0])
+    with pytest.raises(InputError, match=r"a\.zarr: has several splits \(train, valid\); write "):
+        Catalog().rows(store)
+    with pytest.raises(InputError, match="has no split 'none'"):
+        Catalog().rows(f"{store}::none")
+
+
+def test_a_default_may_be_named_as_the_grammar_could_not(source, bucket):
+    url = f"{bucket}/a+b::c.zarr"
+    import_dataset(source, url)
+    assert Catalog(url).rows("train[:3]").n_rows == 3
+    assert Catalog(url).rows(f"{url}::train[:3]+valid").n_rows == 10
+
+
+def test_rows_travel_without_credentials(store, served):
+    rows = Catalog().rows(f"{store}::train")
+    travelling = pickle.dumps(rows)
+    for value in served.environment().values():
+        assert value.encode() not in travelling or value in ("true", "us-east-1")
+    np.testing.assert_array_equal(pickle.loads(travelling).read(5, 205, decode=True), X[5:205])
+
+
+# ---- requests ----
+
+
+def test_opening_asks_for_metadata_once(store, served):
+    served.clear()
+    Catalog(store).splits()
+    # The root; of each split itself, twice; x, label, coarse_label, source_row.
+    assert served.requests.total() <= 1 + 2 * (2 + 4)
+    assert served.count("GET", "/c/") == served.count("HEAD") == 0
+
+
+def test_rows_are_read_by_a_request_a_chunk(store, served):
+    rows = Catalog().rows(f"{store}::train")
+    served.clear()
+    rows.read(50, 350, decode=True)
+    assert served.requests.total() == served.count("GET", "train/x/c/") == 4
+
+
+def test_chunks_are_listed_and_not_asked_for_one_by_one(store, served):
+    served.clear()
+    open_dataset(store)
+    assert served.count("HEAD") == served.count("GET", "/c/") == 0
+    assert served.count("GET") <= 45  # 10 chunks of x, or 10,000: a listing for each thousand
+
+
+def test_a_stamp_is_one_request_and_changes_with_the_content(bucket, served):
+    array = zarr.create_array(open_store(f"{bucket}/m.zarr"), name="a/x", shape=(50, 2),
+                              chunks=(1, 2), dtype="f8", compressors=None)  # fmt: skip
+    array[:] = 1
+    zarr.create_array(array.store, name="a/x2", shape=(1,), dtype="f8")[:] = 1
+    source = ZarrSource(array)
+    served.clear()
+    before = source.stamp()
+    assert served.requests.total() == 1
+    assert source.stamp() == before
+    array[17] = 2  # of the same size, and in the same second
+    assert source.stamp() != before
+    assert before[0] == f"{bucket}/m.zarr/a/x"
+    assert not [key for key, *_ in before[1] if "x2" in key]
+
+
+# ---- damage ----
+
+
+def test_a_missing_chunk_is_refused(store):
+    rows, tree = Catalog().rows(f"{store}::train"), open_dataset(store)
+    records_of(store).delete("train/x/c/3/0")
+    np.testing.assert_array_equal(rows.read(0, 300, decode=True), X[:300])
+    with pytest.raises(DataSetError, match=rf"^{store}/train/x: chunk c/3/0 is missing; the store"):
+        rows.read(250, 350, decode=True)
+    with pytest.raises(DataSetError, match=r"/train/x: chunk c/3/0 is missing"):
+        open_dataset(store)
+    with (
+        dask.config.set(scheduler="synchronous"),
+        pytest.raises(DataSetError, match=r"/train/x: chunk c/3/0 is missing"),
+    ):
+        tree["train"]["x"].values  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda chunk: chunk[:-9] + bytes([chunk[-9] ^ 1]) + chunk[-8:], r"rows 0 to 2 .*checksum"),
+        (lambda chunk: chunk[: len(chunk) // 2], r"rows 0 to 2 .*checksum"),
+        (lambda chunk: chunk[:5] + b"\xff\xff\xff\x7f" + chunk[9:], r"chunk c/0/0 of .* cannot be"),
+        (lambda chunk: b"", r"chunk c/0/0 of 0 bytes cannot be"),
+    ],
+)
+def test_a_damaged_chunk_is_refused(store, change, message):
+    records = records_of(store)
+    chunk = records.get("train/x/c/0/0")
+    records.put("train/x/c/0/0", change(chunk))
+    with pytest.raises(DataSetError, match=f"^{store}/train/x: {message}") as caught:
+        Catalog().rows(f"{store}::train").read(0, 2, decode=True)
+    assert "\n" not in str(caught.value)
+
+
+# ---- whole, or not at all ----
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.fixture
+def kill_after(monkeypatch):
+    """Let no more than so many writes and deletions come through, as if the process was killed."""
+    names = ("set", "set_if_not_exists", "delete", "delete_dir")
+    kept = {name: getattr(BucketStore, name) for name in names}
+
+    def kill(n_requests):
+        left = [n_requests]
+        for name, method in kept.items():
+
+            async def counted(self, *arguments, method=method):
+                if left[0] <= 0:
+                    raise Killed
+                left[0] -= 1
+                return await method(self, *arguments)
+
+            monkeypatch.setattr(BucketStore, name, counted)
+
+    return kill
+
+
+def test_an_import_that_is_killed_leaves_what_is_refused_and_overwritten(
+    source, bucket, served, kill_after
+):
+    import_dataset(source, f"{bucket}/whole.zarr")
+    n_puts = served.count("PUT")
+    whole = describe(f"{bucket}/whole.zarr")["splits"]
+    for n in (1, 2, n_puts // 2, n_puts - 1):
+        url = f"{bucket}/{n}.zarr"
+        kill_after(n)
+        with pytest.raises(Killed):
+            import_dataset(source, url)
+        kill_after(10**9)
+        assert records_of(url).keys("")
+        for look in (splits, describe, open_dataset, lambda url: Catalog(url).splits()):
+            with pytest.raises(
+                DataSetError, match="its import was never finished; import it again"
+            ):
+                look(url)
+        with pytest.raises(DataSetError, match=r"exists already; .*--overwrite"):
+            import_dataset(source, url)
+        import_dataset(source, url, overwrite=True)
+        assert describe(url)["splits"] == whole
+
+
+def test_what_is_overwritten_is_never_taken_for_the_new(source, store, kill_after, tmp_path):
+    np.savez(tmp_path / "b.npz", train=-X, valid=-X[:7])
+    n_keys = len(records_of(store).keys(""))
+    for n in (1, 3, n_keys - 1, n_keys, n_keys + 2, n_keys + 10):
+        kill_after(n)
+        with pytest.raises(Killed):
+            import_dataset(tmp_path / "b.npz", store, overwrite=True)
+        kill_after(10**9)
+        with pytest.raises(DataSetError, match="its import was never finished"):
+            splits(store)
+        import_dataset(source, store, overwrite=True)
+    import_dataset(tmp_path / "b.npz", store, overwrite=True)
+    np.testing.assert_array_equal(open_split(store, "train").x[:], -X)
+    assert not [key for key in records_of(store).keys("") if "label" in key]
+
+
+def test_an_import_that_fails_leaves_nothing(source, bucket):
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        import_dataset(source, f"{bucket}/a.zarr", progress=fail)
+    assert records_of(f"{bucket}/a.zarr").keys("") == []
+
+
+def test_what_is_no_data_set_is_never_overwritten(source, bucket):
+    records_of(f"{bucket}/a.zarr").put("precious", b"1")
+    for overwrite in (False, True):
+        with pytest.raises(DataSetError, match="exists and is no data set of dkde"):
+            import_dataset(source, f"{bucket}/a.zarr", overwrite=overwrite)
+    assert records_of(f"{bucket}/a.zarr").keys("") == ["precious"]
+
+
+# ---- errors in a line ----
+
+
+def said(call, *arguments):
+    with pytest.raises((DataSetError, InputError)) as caught:
+        call(*arguments)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "http" not in message.replace("http and not https", "")
+    assert len(message) < 250
+    return message
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    monkeypatch.setattr("dkde.storage.buckets._RETRIES", {"max_retries": 0})
+
+
+def test_what_is_not_there(bucket, source):
+    url = f"{bucket}/none.zarr"
+    assert said(splits, url) == f"{url}: no such data set; make one with `dkde import`"
+    nowhere = "s3://no-such-bucket/a.zarr"
+    assert said(describe, nowhere) == f"{nowhere}: there is no such bucket"
+    assert said(import_dataset, source, nowhere) == f"{nowhere}: there is no such bucket"
+    records = records_of(bucket)
+    records.put("foreign/zarr.json", json.dumps({"zarr_format": 3, "node_type": "group"}).encode())
+    records.put("text/readme", b"")
+    assert "but not a data set of dkde" in said(splits, f"{bucket}/foreign")
+    assert "not a data set of dkde (no Zarr v3 group)" in said(splits, f"{bucket}/text")
+
+
+def test_without_credentials(bucket, monkeypatch, hasty):
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    # Of a machine in the cloud its own address would be asked for them.
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9")
+    assert f"{bucket}/zarr.json: no credentials were found" in said(splits, bucket)
+
+
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", "http://user:secret@127.0.0.1:9"])
+def test_nobody_there(bucket, source, monkeypatch, hasty, endpoint):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    for message in (said(splits, bucket), said(import_dataset, source, bucket)):
+        assert "no connection; see to the network, and to the endpoint" in message
+        assert "secret" not in message
+
+
+def test_http_has_to_be_allowed(bucket, monkeypatch, hasty):
+    monkeypatch.delenv("AWS_ALLOW_HTTP")
+    assert "allow that by AWS_ALLOW_HTTP=true" in said(splits, bucket)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("listens", [False, True])
+def test_an_endpoint_that_does_not_answer_is_told_of_soon(bucket, monkeypatch, listens):
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        if listens:
+            silent.listen()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        start = time.monotonic()
+        assert "no connection" in said(splits, bucket)
+        assert time.monotonic() - start < 40  # 20 s of trying, and 30 s for one that connects
