@@ -1,26 +1,26 @@
-"""What is done with a run's store afterwards: looked at, gone on with in parts, checked."""
+"""What is done with a run's store afterwards: looked at, checked, its call made again."""
 
 import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import chdir, nullcontext
+from functools import partial
 from itertools import product
 from typing import Any
 
 import numpy as np
-import xarray as xr
 import zarr
 
 from dkde.engine.cluster import pool_for
 from dkde.engine.process import is_alive
-from dkde.engine.run import Progress, compute
+from dkde.engine.run import compute
 from dkde.engine.work import Work
-from dkde.errors import DataSetError, IncompleteError, InputError, one_line
+from dkde.errors import DataSetError, one_line
 from dkde.numerics.bandwidth import FloatArray
 from dkde.run_plan import read_plan
 from dkde.scoring import score, sweep
 from dkde.selection import cross_validate
-from dkde.sharing import HandedOut, Share, capturing, sharing
+from dkde.sharing import capturing
 from dkde.storage.kept import Stage
 from dkde.storage.ledger import Ledger, Session, total_seconds
 from dkde.storage.results import is_result, root_attributes
@@ -31,8 +31,6 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "sweep": sweep,
     "cross_validate": cross_validate,
 }
-# Parts that a message names before it only counts.
-_NAMED = 12
 
 Path = str | os.PathLike[str]
 
@@ -58,14 +56,15 @@ def status(path: Path) -> dict[str, Any]:
     DataSetError
         When there is no result of dkde.
     """
-    records = _records(path)
+    records = records_of(path)
     plan = read_plan(records)
     if plan is None:
         raise DataSetError(f"{path}: holds no run of dkde that could be gone on with")
     complete = "sessions" in plan
     ledger = Ledger(records, now=time.time, is_alive=is_alive)
     sessions = [Session(**s) for s in plan["sessions"]] if complete else ledger.sessions()
-    stages = {} if complete else {name: _stage(records, name) for name in Stage.names(records)}
+    names = [] if complete else sorted(Stage.names(records), key=partial(_turn, plan["asked"]))
+    stages = {name: _stage(records, name) for name in names}
     running = [] if complete else [s for s in sessions if ledger.goes_on(s)]
     at_work = running or sessions[-1:]
     seconds = sum(max(s.seconds, 1e-9) for s in at_work) / max(len(at_work), 1)
@@ -79,61 +78,6 @@ def status(path: Path) -> dict[str, Any]:
         "seconds_left": left / rate if rate and running else None,
         "seconds": total_seconds(sessions),
     }
-
-
-def run_part(
-    path: Path, part: int, parts: int, *, anywhere: bool = False, progress: Progress | None = None
-) -> None:
-    """Do one of so many parts of a run's blocks; done again, or twice at once, it is the same.
-
-    Parameters
-    ----------
-    path : path or URL
-        Of a result that was begun by :func:`dkde.init_only`, or was interrupted.
-    part : int
-        From 0 to ``parts`` - 1.
-    anywhere, progress
-        As for :func:`dkde.score`.
-
-    Raises
-    ------
-    InputError, DataSetError
-    IncompleteError
-        When blocks of it failed and were set aside.
-    """
-    if not 0 <= part < parts:
-        raise InputError(f"part is {part} of {parts}; parts are numbered from 0")
-    records = _records(path)
-    try:
-        with sharing(Share(part, parts)):
-            _call(records, path, anywhere=anywhere, progress=progress)
-    except HandedOut:
-        failed = _first(records).failed()
-        if failed:
-            block, record = min(failed.items())
-            raise IncompleteError(
-                f"{path}: block {block[0]}-{block[1]} failed twice and was set aside: "
-                f"{record['error']}"
-            ) from None
-
-
-def finish(path: Path, *, anywhere: bool = False, progress: Progress | None = None) -> xr.Dataset:
-    """Make the result of a run whose parts are done.
-
-    What follows from the first stage, the test rows of a sweep and the passes that refine a
-    cross-validation, is computed here.
-
-    Raises
-    ------
-    IncompleteError
-        When parts are missing; it names them.
-    DataSetError, ClusterError, MemoryLimitError
-    """
-    records = _records(path)
-    if not root_attributes(records).get("complete"):
-        _check_parts(records, path)
-    result: xr.Dataset = _call(records, path, anywhere=anywhere, progress=progress)
-    return result
 
 
 def verify(path: Path, *, blocks: int = 4, seed: int = 0) -> dict[str, Any]:
@@ -155,7 +99,7 @@ def verify(path: Path, *, blocks: int = 4, seed: int = 0) -> dict[str, Any]:
     DataSetError
         When something is damaged or not the same; it is named.
     """
-    records = _records(path)
+    records = records_of(path)
     plan = read_plan(records)
     if plan is None or not root_attributes(records).get("complete"):
         raise DataSetError(f"{path}: is not complete; start the same run again, and it goes on")
@@ -164,7 +108,7 @@ def verify(path: Path, *, blocks: int = 4, seed: int = 0) -> dict[str, Any]:
         reason = "the run was begun with arrays in memory, which the store does not hold"
         return {"chunks": chunks, "blocks": 0, "reason": reason}
     with capturing() as captured:
-        _call(records, path)
+        call_again(records, path)
     work = next(iter(captured.works.values()))
     stored = np.asarray(zarr.open_array(records.store, path="log_density", mode="r")[...])
     chosen = np.random.default_rng(seed).permutation(work.plan.n_query_blocks)[:blocks]
@@ -219,47 +163,38 @@ def _stage(records: Records, name: str) -> dict[str, Any]:
     }
 
 
-def _first(records: Records) -> Stage:
-    """The stage whose blocks are shared out."""
-    plan = read_plan(records)
-    assert plan is not None
-    return Stage.found(records, next(iter(plan["asked"])))
-
-
-def _check_parts(records: Records, path: Path) -> None:
-    if not Stage.names(records):
-        raise IncompleteError(f"{path}: no part is done; run them")
-    first = _first(records)
-    done, n_panels = first.done(), first.shape.n_panels
-    missing = [
-        number for number in range(first.shape.n_blocks) if divmod(number, n_panels) not in done
-    ]
-    if not missing:
-        return
-    ledger = Ledger(records, now=time.time, is_alive=is_alive)
-    counts = [s.part.partition(" of ")[2] for s in ledger.sessions() if s.part and " of " in s.part]
-    if not counts:
-        raise IncompleteError(
-            f"{path}: {len(missing)} of {first.shape.n_blocks} blocks are missing; run them in "
-            "parts, or make the same call again"
-        )
-    count = int(counts[-1])
-    parts = sorted({number % count for number in missing})
-    named = ",".join(map(str, parts[:_NAMED])) + (",..." if len(parts) > _NAMED else "")
-    raise IncompleteError(
-        f"{path}: {len(missing)} of {first.shape.n_blocks} blocks are missing, of the parts "
-        f"{named} of {count}; run these again"
+def _turn(asked: Mapping[str, Any], name: str) -> tuple[int, int]:
+    """Where a stage stands: as the run goes through them, refine-2 before refine-10."""
+    number = name.rpartition("-")[2]
+    known = list(asked)
+    return (
+        known.index(name) if name in known else len(known),
+        int(number) if number.isdecimal() else 0,
     )
 
 
-def _records(path: Path) -> Records:
+def records_of(path: Path) -> Records:
+    """The store of a run.
+
+    Raises
+    ------
+    DataSetError
+        When there is none.
+    """
     records = Records(open_store(path), os.fspath(path))
     if not is_result(records):
         raise DataSetError(f"{path}: is no result of dkde")
     return records
 
 
-def _call(records: Records, path: Path, **options: Any) -> Any:
+def call_again(records: Records, path: Path, **options: Any) -> Any:
+    """Make the call again that began a run.
+
+    Raises
+    ------
+    DataSetError
+        When the store does not hold it.
+    """
     plan: Mapping[str, Any] | None = read_plan(records)
     if plan is None or plan["call"] is None:
         raise DataSetError(

@@ -113,16 +113,21 @@ class Run:
             "machine": machine(),
             "call": self._call,
         }
-        found = self._found()
-        if found is None:
-            start_result(self._records)
-            if not self._records.claim(PLAN, json.dumps(plan).encode()):
-                found = read_plan(self._records)  # another began it in this moment
-        if found is not None:
-            self._check_same(found, plan)
-            if self.finished is not None:
-                return self
-        self._ledger.begin(None if share is None else share.name)
+        try:
+            found = self._found()
+            if found is None:
+                start_result(self._records)
+                if not self._records.claim(PLAN, json.dumps(plan).encode()):
+                    found = read_plan(self._records)  # another began it in this moment
+            if found is not None:
+                self._check_same(found, plan)
+                if self.finished is not None:
+                    return self
+            if self._ledger.mine is None:
+                self._ledger.begin(None if share is None else share.name)
+        except BaseException:
+            self._ledger.end("stopped")
+            raise
         return self
 
     def values(
@@ -134,15 +139,18 @@ class Run:
         stage = Stage(self._records, name, shape_of(work))
         self._stages.append(stage)
         counted = self._counted(progress)
+        if progress is not None and len(stage.done_rows()) == stage.shape.n_query_blocks:
+            progress(work.plan.pairs, work.plan.pairs)  # or the next stage would pass for this one
         share = SHARE.get()
         if self._manner.retry_failed:
-            stage.forgive()
+            # Of what other parts set aside meanwhile they are yet to tell.
+            stage.forgive(share.has if share is not None and share.count else None)
         if share is None:
             return computed(work, pool, counted, stage)
         if share.count:
             compute(
                 work, pool, lambda block, part: stage.write(*block, part), counted, stage,
-                skip=stage.done(), only=lambda number: number % share.count == share.index,
+                skip=stage.done(), only=share.has,
             )  # fmt: skip
         raise HandedOut
 
@@ -211,7 +219,9 @@ class Run:
                 raise DataSetError(
                     f"{records.name}: is being written by {at_work[0].who}; stop it first"
                 )
-            drop_run(records)
+            # Of two that do this at once, one has the lock, and goes on to begin with it.
+            self._ledger.begin()
+            drop_run(records, self._ledger.own_keys())
             return None
         attributes = root_attributes(records)
         if not attributes.get("complete"):

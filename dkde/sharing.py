@@ -32,6 +32,10 @@ class Share:
     def name(self) -> str:
         return f"{self.index} of {self.count}" if self.count else "begin"
 
+    def has(self, number: int) -> bool:
+        """Whether the block of that number is to be done here."""
+        return self.count > 0 and number % self.count == self.index
+
 
 @dataclass
 class Captured:

@@ -1,13 +1,13 @@
 """On Dask workers: the same numbers, memory as planned, and words for what cannot work."""
 
-import os
+import re
 import signal
 import threading
 import time
+from pathlib import Path
 
 import dask.array as da
 import numpy as np
-import psutil
 import pytest
 import xarray as xr
 import zarr
@@ -217,33 +217,22 @@ def large_store(tmp_path_factory):
     return str(folder / "x.zarr")
 
 
-class _Peaks:
-    """The most that each worker occupied while a block of code ran."""
-
-    def __init__(self, client):
-        self._client = client
-
-    def __enter__(self):
-        self.baseline = self._client.run(warm_up)
-        self._processes = {
-            worker: psutil.Process(pid) for worker, pid in self._client.run(os.getpid).items()
-        }
-        self.peak = dict.fromkeys(self._processes, 0)
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
-        return self
-
-    def _watch(self):
-        while not self._ended.wait(0.01):
-            for worker, process in self._processes.items():
-                self.peak[worker] = max(self.peak[worker], process.memory_info().rss)
-
-    def __exit__(self, *exception):
-        self._ended.set()
-        self._thread.join()
+def _reset_peak():
+    """Let the kernel forget the most that this process has occupied."""
+    Path("/proc/self/clear_refs").write_text("5")
 
 
+def _peak():
+    """The most that this process has occupied since, as the kernel counts it.
+
+    Who looks every few milliseconds misses most of it: readings of one and the same worker were
+    up to a fifth of the plan lower.
+    """
+    (line,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return 1024 * int(line)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are Linux's")
 @pytest.mark.parametrize("form", ["store", "xarray", "projection"])
 def test_memory_is_as_planned(large_store, form):
     train = {
@@ -263,12 +252,14 @@ def test_memory_is_as_planned(large_store, form):
     # A fresh cluster: what earlier work left behind is no baseline.
     with dkde.connect(workers=2, memory_limit="600MB") as client:
         names = set(client.scheduler_info(n_workers=-1)["workers"])
-        with _Peaks(client) as watched:
-            dkde.score(query, train, 1.0)
+        baseline = client.run(warm_up)
+        client.run(_reset_peak)
+        dkde.score(query, train, 1.0)
+        peaks = client.run(_peak)
         logs = [line for lines in client.get_worker_logs().values() for line in lines]
         assert set(client.scheduler_info(n_workers=-1)["workers"]) == names, "a worker restarted"
     # Pausing, spilling and restarting are all warned of.
     assert not [text for level, text in logs if level not in ("DEBUG", "INFO")]
-    for worker, peak in watched.peak.items():
-        ratio = (peak - watched.baseline[worker]) / work.plan.worker_bytes
-        assert 0.6 <= ratio <= 1.25, f"{ratio:.2f} of the {work.plan.worker_bytes} bytes planned"
+    ratios = [(peaks[name] - baseline[name]) / work.plan.worker_bytes for name in names]
+    # The plan is the most that a worker takes: the other may have had the lighter blocks.
+    assert 0.6 <= max(ratios) <= 1.25, f"{ratios} of the {work.plan.worker_bytes} bytes planned"

@@ -32,13 +32,15 @@ TABLE: dict[str, set[str]] = {
     "dkde.numerics": NUMERICS,
     "dkde.storage": STORAGE,
     # Stores in the cloud: obstore, where it is installed.
-    "dkde.storage.stores": STORAGE | {"obstore"},
+    "dkde.storage.buckets": STORAGE | {"obstore"},
     # Importers: a format's own library.
     "dkde.storage.importers.digits": STORAGE | {"sklearn"},
     "dkde.engine": ENGINE,
     "dkde.engine.plan": set(),
     # Whether workers can see a store is a question about kinds of stores.
     "dkde.engine.fitness": ENGINE | {"zarr"},
+    # Clusters of batch queues: dask-jobqueue, where it is installed.
+    "dkde.engine.queues": ENGINE | {"dask_jobqueue"},
     "dkde_cli": CLI,
 }
 # Of the standard library, where the table says that as well.

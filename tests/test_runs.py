@@ -127,6 +127,25 @@ class TestGoingOn:
         assert again[0][0] > calls[3][0]
         assert again[-1] == calls[-1]
 
+    @pytest.mark.parametrize(("name", "n_calls"), [("sweep", 9), ("refine", 5)])
+    def test_a_stage_that_is_done_is_said_to_be(self, digits, output, name, n_calls):
+        """Or who watches takes the next stage for it."""
+
+        def call(**keywords):
+            return CALLS[name](source=digits, **keywords)
+
+        calls, progress = counting()
+        call(progress=progress)
+        stopped(call, n_calls, output=output)
+        again, progress = counting()
+        call(output=output, progress=progress)
+        first = next(i for i, (done, total) in enumerate(calls) if done == total)
+        assert first == n_calls - 2  # it was stopped in the second stage
+        assert again[0] == calls[first]
+        assert len(again) == 1 + len(calls) - n_calls
+        sessions = json.loads(xr.open_zarr(output).attrs["run"])["sessions"]
+        assert sum(session["blocks"] for session in sessions) == len(calls)
+
     def test_what_is_done_is_said(self, call, output):
         error = stopped(call, 4, output=output)
         assert any("4 of " in note and "the same call goes on" in note for note in error.__notes__)
@@ -262,10 +281,10 @@ class TestStore:
         assert xr.open_zarr(tmp_path / "r.zarr").attrs["complete"] == 1
 
 
-def begin_at_once(digits, output, barrier, results):
+def begin_at_once(digits, output, barrier, results, **keywords):
     barrier.wait()
     try:
-        results.append(CALLS["score"](source=digits, output=output))
+        results.append(CALLS["score"](source=digits, output=output, **keywords))
     except dkde.DataSetError as error:
         results.append(error)
 
@@ -401,6 +420,58 @@ class TestRefusals:
             for error in results:
                 if not isinstance(error, xr.Dataset):
                     assert "is being written" in str(error)
+
+    def test_two_that_restart_at_once(self, digits, output):
+        """One wins: at no moment are two at work."""
+        from dkde import runs
+
+        expected, barrier = CALLS["score"](source=digits), threading.Barrier(2)
+        stopped(lambda **k: CALLS["score"](source=digits, **k), 3, output=output)
+        lock, results, at_work, most = threading.Lock(), [], [], []
+
+        def wait(*arguments):  # both have looked, and have found nobody
+            barrier.wait()
+            return begin(*arguments)
+
+        def progress(done, total):
+            with lock:
+                at_work.append(threading.get_ident())
+                most.append(len(set(at_work)))
+
+        begin = runs.Ledger.begin
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(runs.Ledger, "begin", wait)
+            threads = [
+                threading.Thread(
+                    target=begin_at_once,
+                    args=(digits, output, threading.Barrier(1), results),
+                    kwargs={"restart": True, "progress": progress},
+                )
+                for _ in range(2)
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        whole = [result for result in results if isinstance(result, xr.Dataset)]
+        (refused,) = (result for result in results if not isinstance(result, xr.Dataset))
+        assert "is being written by" in str(refused)
+        assert_same(*whole, expected)
+        assert max(most) == 1
+        (session,) = json.loads(whole[0].attrs["run"])["sessions"]
+        assert session["blocks"] == len(most)
+
+    def test_a_restart_that_is_refused_holds_nothing(self, digits, output):
+        def call(**keywords):
+            return CALLS["score"](source=digits, output=output, **keywords)
+
+        stopped(call, 3)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("dkde.runs.drop_run", stop_after(1))  # killed as it drops
+            with pytest.raises(Stopped):
+                call(restart=True)
+        assert dkde.status(output)["running"] == []
+        assert_same(call(), CALLS["score"](source=digits))
 
 
 class TestDamage:

@@ -18,6 +18,8 @@ SHORT_SECONDS = 60.0
 
 _LOGGERS = ("distributed", "distributed.client", "distributed.gc", "tornado", "tornado.application")
 
+_QUIET = repr(dict.fromkeys(_LOGGERS, "critical"))
+
 
 @contextmanager
 def compute(where: Where, estimate: Callable[[], float] | None = None) -> Iterator[None]:
@@ -91,12 +93,19 @@ def _connected(where: Where) -> Iterator[None]:
     import dkde
 
     _check_scheduler_file(where.scheduler_file)
+    if where.cluster is not None:
+        _let_jobs_talk()
     with dkde.connect(
         where.scheduler,
         scheduler_file=where.scheduler_file,
         workers=where.workers,
         threads_per_worker=where.threads_per_worker,
         memory_limit=where.memory_limit,
+        cluster=where.cluster,
+        jobs=where.jobs,
+        minimum=where.minimum,
+        maximum=where.maximum,
+        cluster_options=where.cluster_options,
     ) as client:
         threads = client.nthreads().values()
         click.echo(
@@ -141,6 +150,15 @@ def quieten_dask() -> None:
     The environment reaches the processes that are started, and a Dask that is not imported
     yet; the loggers are for one that is.
     """
-    os.environ.setdefault("DASK_LOGGING", repr(dict.fromkeys(_LOGGERS, "critical")))
+    os.environ.setdefault("DASK_LOGGING", _QUIET)
     for name in _LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _let_jobs_talk() -> None:
+    """Keep the environment from jobs: their logs go to files, where reasons are looked for."""
+    import dkde
+
+    dkde.configured_scheduler()  # Dask is imported now, and has read it
+    if os.environ.get("DASK_LOGGING") == _QUIET:
+        del os.environ["DASK_LOGGING"]

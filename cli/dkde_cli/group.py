@@ -20,8 +20,6 @@ INCOMPLETE = 3
 PIPE_CLOSED = 141  # as shells report SIGPIPE
 
 _DEBUG = "dkde_cli.debug"
-# Commands that do parts of a run that another one began.
-_PARTS = ("run-part", "finish")
 # The store that a command works on, which errors may have more to say about.
 _STORE = "dkde_cli.store"
 
@@ -162,11 +160,6 @@ def _ways_on(message: str, ctx: click.Context) -> list[str]:
     look = f"dkde status {quote(store)}"
     if "set aside" not in message:
         return [f"{look} says how far it is"]
-    if ctx.invoked_subcommand in _PARTS:
-        return [
-            f"{look} names them; the command that began the run, with --init-only --retry-failed, "
-            "lets its parts take them up again"
-        ]
     return [f"{look} names them; --retry-failed takes them up again"]
 
 

@@ -1,13 +1,13 @@
 """Options that several commands share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, TypeVar
 
 import click
 
-from dkde_cli.values import parse_covariance
+from dkde_cli.values import parse_cluster_options, parse_covariance
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -40,6 +40,11 @@ class Where:
     workers: int | None
     threads_per_worker: int | None
     memory_limit: str | None
+    cluster: str | None = None
+    jobs: int | None = None
+    minimum: int | None = None
+    maximum: int | None = None
+    cluster_options: Mapping[str, Any] | None = None
 
     @property
     def is_given(self) -> bool:
@@ -75,6 +80,34 @@ _WHERE = (
         metavar="SIZE",
         help="Memory of each worker that is started, such as 600MB; a plan that does not fit "
         "is refused.",
+    ),
+    click.option(
+        "--cluster",
+        metavar="NAME",
+        help="Run on workers that are jobs of this batch queue: slurm, pbs, sge, lsf, oar, "
+        "htcondor, moab. Needs dask-jobqueue.",
+    ),
+    click.option("--jobs", type=int, metavar="N", help="How many jobs of --cluster there are."),
+    click.option(
+        "--minimum",
+        type=int,
+        metavar="N",
+        help="The least of them, 1 by default, with --maximum in place of --jobs.",
+    ),
+    click.option(
+        "--maximum",
+        type=int,
+        metavar="N",
+        help="The most of them; there are as many as there is work for.",
+    ),
+    click.option(
+        "--cluster-option",
+        "cluster_options",
+        multiple=True,
+        metavar="KEY=VALUE",
+        callback=lambda _, __, texts: parse_cluster_options(texts),
+        help="For dask-jobqueue's cluster, beside its own configuration: cores=4, memory=8GB, "
+        "walltime=01:00:00, 'job_script_prologue=[\"module load python\"]'. May be repeated.",
     ),
 )
 

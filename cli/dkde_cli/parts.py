@@ -11,7 +11,7 @@ from dkde_cli.deliver import print_end, print_result
 from dkde_cli.group import Command
 from dkde_cli.options import Where, json_option, store_argument, where_options
 from dkde_cli.progress import progress, stages
-from dkde_cli.runs import anywhere_option
+from dkde_cli.runs import anywhere_option, retry_failed_option
 
 
 @click.command("run-part", cls=Command)
@@ -28,16 +28,24 @@ from dkde_cli.runs import anywhere_option
     metavar="N",
     help="How many parts there are; by default the jobs of the array.",
 )
+@retry_failed_option
 @anywhere_option
 @where_options
-def run_part(store: str, part: int | None, parts: int | None, anywhere: bool, where: Where) -> None:
+def run_part(
+    store: str,
+    part: int | None,
+    parts: int | None,
+    retry_failed: bool,
+    anywhere: bool,
+    where: Where,
+) -> None:
     """Do one of N parts of a run.
 
     STORE is one that --init-only has set up, or whose run was interrupted. Parts may run at
     the same time, on all machines that see STORE and the data; done twice, they are the same.
 
     In a job of an array, --part and --parts follow from it: SLURM, SGE and LSF tell both,
-    PBS the part alone.
+    PBS the part alone. Where blocks of this part fail and are set aside, the exit status is 3.
     """
     import dkde
 
@@ -45,7 +53,9 @@ def run_part(store: str, part: int | None, parts: int | None, anywhere: bool, wh
     # Jobs of a batch system are small: threads of this process, unless options say otherwise.
     with compute(where), progress("pairs") as update:
         report = stages(update, f"part {index} of {count}")
-        dkde.run_part(store, index, count, anywhere=anywhere, progress=report)
+        dkde.run_part(
+            store, index, count, retry_failed=retry_failed, anywhere=anywhere, progress=report
+        )
     found = dkde.status(store)
     if found["complete"]:
         click.echo(f"{store} is complete", err=True)
@@ -61,19 +71,25 @@ def run_part(store: str, part: int | None, parts: int | None, anywhere: bool, wh
 
 @click.command(cls=Command)
 @store_argument
+@retry_failed_option
 @anywhere_option
 @json_option
 @where_options
-def finish(store: str, anywhere: bool, as_json: bool, where: Where) -> None:
+def finish(store: str, retry_failed: bool, anywhere: bool, as_json: bool, where: Where) -> None:
     """Make the result of a run whose parts are done.
 
     It is printed as the command prints it that began the run. What follows from the first
     stage, the test rows of a sweep and the passes that refine a cross-validation, is computed
-    here. Where blocks are missing they are named, and the exit status is 3.
+    here. Where blocks are missing or were set aside they are named, and the exit status is 3.
     """
     import dkde
 
     with compute(where), progress("pairs") as update:
-        result = dkde.finish(store, anywhere=anywhere, progress=stages(update, "finishing"))
+        result = dkde.finish(
+            store,
+            retry_failed=retry_failed,
+            anywhere=anywhere,
+            progress=stages(update, "finishing"),
+        )
     print_result(result, as_json=as_json)
     print_end(result)

@@ -55,6 +55,11 @@ class Output:
             )
 
 
+_RETRY_FAILED = click.option(
+    "--retry-failed",
+    is_flag=True,
+    help="Take up again the blocks that failed twice and were set aside.",
+)
 _OUTPUT = (
     click.option(
         "--output",
@@ -63,11 +68,7 @@ _OUTPUT = (
         "block: the same command again goes on where it stopped.",
     ),
     click.option("--restart", is_flag=True, help="Begin anew, whatever result is in the output."),
-    click.option(
-        "--retry-failed",
-        is_flag=True,
-        help="Take up again the blocks that failed twice and were set aside.",
-    ),
+    _RETRY_FAILED,
     click.option(
         "--init-only",
         is_flag=True,
@@ -103,6 +104,11 @@ def output_options(command: Command) -> Command:
 def anywhere_option(command: Command) -> Command:
     """Add ``--anywhere``."""
     return _ANYWHERE(command)
+
+
+def retry_failed_option(command: Command) -> Command:
+    """Add ``--retry-failed``."""
+    return _RETRY_FAILED(command)
 
 
 def carry_out(

@@ -1,5 +1,8 @@
 """How the values of options are read."""
 
+import json
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -79,3 +82,39 @@ def parse_image_shape(text: str | None) -> tuple[int, ...] | None:
         from dkde import InputError
 
         raise InputError(f"--image-shape {text!r} cannot be read; write 28x28 or 3x32x32") from None
+
+
+def parse_cluster_options(texts: Iterable[str]) -> dict[str, Any] | None:
+    """The ``KEY=VALUE`` of ``--cluster-option``, by key; None where there is none.
+
+    Examples
+    --------
+    >>> parse_cluster_options(["cores=4", "walltime=01:00:00", "security=false", "account=007"])
+    {'cores': 4, 'walltime': '01:00:00', 'security': False, 'account': '007'}
+    >>> parse_cluster_options(['job-script-prologue=["module load python"]'])
+    {'job_script_prologue': ['module load python']}
+
+    Raises
+    ------
+    InputError
+    """
+    return dict(map(_cluster_option, texts)) or None
+
+
+def _cluster_option(text: str) -> tuple[str, Any]:
+    from dkde import InputError
+
+    key, _, value = text.partition("=")
+    name = key.strip().replace("-", "_")
+    if not name.isidentifier() or not value:
+        raise InputError(f"--cluster-option {text!r} is no KEY=VALUE, such as walltime=01:00:00")
+    # What else JSON reads as numbers may be a name of the site's: 007, 1e5.
+    if not re.fullmatch(r'-?(0|[1-9]\d*)|true|false|null|[\[{"].*', value, re.DOTALL):
+        return name, value
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        raise InputError(
+            f"--cluster-option {text!r}: the value begins as JSON, and is none; a list is written "
+            'as ["a", "b"]'
+        ) from None

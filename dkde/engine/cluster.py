@@ -7,17 +7,18 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dask
 from dask.utils import parse_bytes
 
 from dkde.engine.fitness import check_sides, check_workers, warm_up
 from dkde.engine.pool import Pool, calling_thread, client_pool, thread_pool
+from dkde.engine.queues import Order, patience, queue_client, threads_to_come
 from dkde.engine.work import Work
 from dkde.errors import ClusterError, InputError
 from dkde.storage.rows import Side
@@ -91,8 +92,10 @@ def pool_for(*works: Work, sides: Sequence[Side] = ()) -> Iterator[Pool]:
     else:
         check_sides(client, *sides)
         if works:
+            if not client.nthreads():  # of an adaptive cluster that had nothing to do
+                client.submit(warm_up, works[0].task.precision, pure=False).result()
             check_workers(client, *works)
-        with client_pool(client) as pool:
+        with client_pool(client, threads_to_come(client), patience(client)) as pool:
             yield pool
 
 
@@ -104,8 +107,13 @@ def connect(
     workers: int | None = None,
     threads_per_worker: int | None = None,
     memory_limit: str | int | None = None,
+    cluster: str | None = None,
+    jobs: int | None = None,
+    minimum: int | None = None,
+    maximum: int | None = None,
+    cluster_options: Mapping[str, Any] | None = None,
 ) -> Iterator[Client]:
-    """A client of a running scheduler, or of a new cluster on this machine.
+    """A client of a running scheduler, or of a new cluster: on this machine, or of queued jobs.
 
     Parameters
     ----------
@@ -115,18 +123,41 @@ def connect(
         cluster, which has one-thread processes on this machine, as many as processors.
     memory_limit : str or int, optional
         For each worker, in bytes or as ``"2GB"``; by default its share of the memory.
+    cluster : str, optional
+        A batch queue that dask-jobqueue knows: ``"slurm"``, ``"pbs"``, ``"sge"``, ``"lsf"``,
+        ``"oar"``, ``"htcondor"``, ``"moab"``. Its jobs are workers until the end.
+    jobs : int, optional
+        How many jobs; or, between ``minimum`` (by default 1) and ``maximum``, as many as there
+        is work for.
+    cluster_options : mapping, optional
+        For dask-jobqueue's cluster, beside its own configuration: ``cores``, ``memory``,
+        ``walltime``, ``queue``, ... ``security`` is True by default: TLS.
 
     Raises
     ------
+    InputError
+        When the options do not go together.
     ClusterError
-        When no scheduler answers within 10 s.
+        When no scheduler answers within 10 s, or the queue is not there or refuses the jobs.
     """
     given = address is not None or scheduler_file is not None
     local = any(option is not None for option in (workers, threads_per_worker, memory_limit))
+    queued = any(option is not None for option in (jobs, minimum, maximum, cluster_options))
     if given and local:
         raise InputError("a running scheduler has workers already; leave out the local options")
-    address = address or (None if given or local else configured_scheduler())
-    if address is not None or scheduler_file is not None:
+    if cluster is not None and (given or local):
+        raise InputError(
+            f"the workers are jobs of {cluster}; leave out a running scheduler, and the local "
+            "options (memory is a cluster option)"
+        )
+    if cluster is None and queued:
+        raise InputError("jobs and their options need the cluster that they are for, such as slurm")
+    address = address or (None if given or local or cluster else configured_scheduler())
+    if cluster is not None:
+        order = Order.of(cluster, jobs, minimum, maximum, cluster_options)
+        with queue_client(order) as client:
+            yield client
+    elif address is not None or scheduler_file is not None:
         with _remote(address, scheduler_file) as client:
             yield client
     else:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
@@ -19,9 +20,23 @@ if TYPE_CHECKING:
 _SMALL_BYTES = 64 * 1024
 # How long a scheduler may be away, in seconds.
 _PATIENCE = 30.0
+# What is said of a block under which workers end.
+DIED = (
+    "while it was at this block, most likely for lack of memory; raise the workers' memory limit, "
+    "or make blocks smaller (block_rows, panel_rows); a worker's log may say more"
+)
+# How often it is asked for workers that have joined.
+_LOOK = 1.0
+
+
+_log = logging.getLogger(__name__)
 
 
 def _nothing() -> None: ...
+
+
+def _as_it_is(error: BaseException) -> BaseException:
+    return error
 
 
 @dataclass(frozen=True)
@@ -33,17 +48,27 @@ class Pool:
     submit : callable
         As ``concurrent.futures.Executor.submit``; a side among the arguments is sent as suits it.
     n_threads : int
-        How many blocks can be worked on at a time.
+        How many blocks can be worked on at a time, to begin with.
     lost : tuple of exception types
         What calls raise whose worker, or whose connection to it, went away.
     recover : callable
         To be called after such; raises ClusterError when nothing is left to go on with.
+    threads_now : callable, optional
+        How many blocks can be worked on at a time by now, where workers may join.
+    told : callable
+        From an error that a call raised to the one that users are to see.
     """
 
     submit: Callable[..., Future[Any]]
     n_threads: int
     lost: tuple[type[BaseException], ...] = ()
     recover: Callable[[], None] = _nothing
+    threads_now: Callable[[], int] | None = None
+    told: Callable[[BaseException], BaseException] = _as_it_is
+
+    def room(self) -> int:
+        """How many blocks can be worked on at a time."""
+        return self.n_threads if self.threads_now is None else self.threads_now()
 
 
 @contextmanager
@@ -52,6 +77,10 @@ def thread_pool(n_threads: int) -> Iterator[Pool]:
     executor = ThreadPoolExecutor(n_threads, thread_name_prefix="dkde")
     try:
         yield Pool(executor.submit, n_threads)
+    except KeyboardInterrupt:
+        # Where nobody has set logging up, a warning goes to standard error.
+        _log.warning("Finishing the blocks at hand; interrupt again to stop now")
+        raise
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
 
@@ -70,12 +99,40 @@ def _call(call: Callable[..., Any], *arguments: Any) -> Future[Any]:
     return future
 
 
+def _told(error: BaseException) -> BaseException:
+    from distributed import KilledWorker
+
+    if not isinstance(error, KilledWorker):
+        return error
+    return ClusterError(f"each of {error.allowed_failures + 1} workers ended {DIED}")
+
+
+def _workers(client: Client) -> int:
+    return len(client.scheduler_info(n_workers=-1)["workers"])
+
+
+def _threads(client: Client) -> int:
+    threads: dict[str, int] = client.nthreads()
+    return sum(threads.values())
+
+
 @contextmanager
-def client_pool(client: Client) -> Iterator[Pool]:
-    """Workers of a Dask cluster, which keep what is shared until the pool ends."""
+def client_pool(
+    client: Client, threads_to_come: int = 0, patience: float | None = None
+) -> Iterator[Pool]:
+    """Workers of a Dask cluster, which keep what is shared until the pool ends.
+
+    Parameters
+    ----------
+    threads_to_come : int
+        Of the workers that are on their way, and those that are there.
+    patience : float, optional
+        Seconds that all workers may be away; by default as long as a scheduler may.
+    """
     executor = client.get_executor(pure=False)
     address = client.scheduler.address  # which a client that has lost it no longer says
-    n_threads = max(1, sum(client.nthreads().values()))
+    n_threads = max(1, threads_to_come, _threads(client))
+    looked, found = monotonic(), n_threads  # when it was last asked, and what it said
     # By identity; the side itself is kept so that no other can come to have its id.
     shared: dict[int, tuple[Side, Any]] = {}
 
@@ -90,8 +147,9 @@ def client_pool(client: Client) -> Iterator[Pool]:
         try:
             handed: Future[Any] = executor.submit(call, *map(share, arguments))
             return handed
-        except Exception as error:  # the scheduler is away: as if the task had been lost
-            if client.status == "running":
+        except Exception as error:
+            # The scheduler is away, or a worker went as it was sent a side: the task is lost.
+            if client.status == "running" and not isinstance(error, OSError):
                 raise
             future: Future[Any] = Future()
             future.set_exception(CancelledError(str(error)))
@@ -100,17 +158,26 @@ def client_pool(client: Client) -> Iterator[Pool]:
     def recover() -> None:
         # What was sent may have been on the workers that went away.
         shared.clear()
-        end = monotonic() + _PATIENCE
-        while client.status != "running" or not client.scheduler_info(n_workers=-1)["workers"]:
-            if client.status == "closed" or monotonic() > end:
+        begun = monotonic()
+        while (away := client.status != "running") or not _workers(client):
+            limit = _PATIENCE if away or patience is None else patience
+            if client.status == "closed" or monotonic() - begun > limit:
                 raise ClusterError(
                     f"the scheduler at {address} or all its workers are gone; start them again, "
                     "or make the call elsewhere"
                 )
             sleep(0.2)
 
+    def threads_now() -> int:
+        nonlocal looked, found
+        if monotonic() - looked > _LOOK and client.status == "running":
+            with suppress(OSError):  # it went away in this moment
+                found = max(1, threads_to_come, _threads(client))
+            looked = monotonic()
+        return found
+
     try:
-        yield Pool(submit, n_threads, (CancelledError,), recover)
+        yield Pool(submit, n_threads, (CancelledError,), recover, threads_now, _told)
     finally:
         shared.clear()
         executor.shutdown(wait=False)

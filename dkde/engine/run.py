@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container, Generator, Iterable, Mapping
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from contextlib import closing
-from itertools import islice
+from itertools import islice, product
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from dkde.engine.blocks import find_reference, score_block
-from dkde.engine.pool import Pool
+from dkde.engine.pool import DIED, Pool
 from dkde.engine.work import Work
-from dkde.errors import IncompleteError
+from dkde.errors import ClusterError, IncompleteError
 from dkde.numerics.bandwidth import FloatArray
 
 T = TypeVar("T")
@@ -122,21 +122,26 @@ def compute(
     """
     plan, task = work.plan, work.task
     aside = set() if keep is None else set(keep.failed())
-    every = [(q, p) for q in range(plan.n_query_blocks) for p in range(plan.n_panels)]
-    waiting = [
-        block
-        for number, block in enumerate(every)
-        if block not in skip and block not in aside and (only is None or only(number))
-    ]
-    done_pairs = plan.pairs - sum(map(plan.block_pairs, waiting))
-    if not waiting:
+
+    def waiting() -> Iterator[Block]:
+        # Not as a list: there may be millions.
+        every = product(range(plan.n_query_blocks), range(plan.n_panels))
+        for number, block in enumerate(every):
+            if block not in skip and block not in aside and (only is None or only(number)):
+                yield block
+
+    n_waiting, done_pairs = 0, plan.pairs
+    for block in waiting():
+        n_waiting += 1
+        done_pairs -= plan.block_pairs(block)
+    if not n_waiting:
         return
     reference = until_not_lost(pool, find_reference, work.train, task)
     calls = (
         ((q, p), (work.query, work.train, task, reference, plan.query_block(q), plan.panel(p)))
-        for q, p in waiting
+        for q, p in waiting()
     )
-    trials = Trials(pool, keep, min(_HOPELESS, len(waiting)))
+    trials = Trials(pool, keep, min(_HOPELESS, n_waiting))
     with closing(completed(pool, score_block, calls, trials)) as parts:
         for block, part in parts:
             receive(block, part)
@@ -147,13 +152,14 @@ def compute(
 
 
 def until_not_lost(pool: Pool, call: Callable[..., T], *arguments: Any) -> T:
-    """A call's result; made again while its worker goes away under it."""
+    """A call's result; made again where its worker goes away under it, as often as a block is."""
+    trials = Trials(pool)
     while True:
         try:
             result: T = pool.submit(call, *arguments).result()
             return result
-        except pool.lost:
-            pool.recover()
+        except (Exception, CancelledError) as error:
+            trials.again(call, error)
 
 
 def _kept(keep: Keep | None, q: int, p: int) -> FloatArray:
@@ -185,6 +191,10 @@ class Trials:
             self._lost[block] += 1
             if self._lost[block] <= _MAX_LOST:
                 return True
+            error = ClusterError(f"{self._lost[block]} times a worker ended {DIED}")
+            self._failures[block] += 1  # it was tried often enough
+        else:
+            error = self._pool.told(error)
         if self._keep is None:
             raise error
         self._failures[block] += 1
@@ -226,10 +236,14 @@ def completed(
     """
     waiting = iter(calls)
     again: list[tuple[K, tuple[Any, ...]]] = []
+    raised: Counter[K] = Counter()
     running: dict[Future[Any], tuple[K, tuple[Any, ...]]] = {}
     try:
         while True:
-            room = _AHEAD * pool.n_threads - len(running)
+            room = max(0, _AHEAD * pool.room() - len(running))  # workers leave as well
+            # One that takes its worker away takes along what else is there: those that were there
+            # more seldom go first, until it is alone.
+            again.sort(key=lambda call: -raised[call[0]])
             ready = [again.pop() for _ in range(min(room, len(again)))]
             for key, arguments in [*ready, *islice(waiting, room - len(ready))]:
                 running[pool.submit(call, *arguments)] = key, arguments
@@ -244,6 +258,7 @@ def completed(
                     if trials is None:
                         raise
                     if trials.again(key, error):
+                        raised[key] += 1
                         again.append((key, arguments))
                     continue
                 yield key, result

@@ -72,11 +72,20 @@ class TestRunPart:
         failing(60)
         result = run("run-part", begun, "--part", 1, "--parts", 3, status=3)
         error, hint = result.stderr.splitlines()
-        assert "block 1-0 failed twice and was set aside: no such luck" in error
-        assert hint.startswith("dkde status r.zarr names them; the command that began the run, ")
+        assert "1 of 2 blocks failed twice and were set aside; the first is 1-0, query rows 60" in (
+            error
+        )
+        assert error.endswith("no such luck")
+        assert hint == "dkde status r.zarr names them; --retry-failed takes them up again"
+        # Those of another part are its own affair; they stay set aside until it takes them up.
+        run("run-part", begun, "--part", 0, "--parts", 3)
+        run("run-part", begun, "--part", 2, "--parts", 3, "--retry-failed")
+        assert "1 set aside" in run("status", begun).stdout
+        run("run-part", begun, "--part", 1, "--parts", 3, status=3)
         failing(-1)
-        run(*COMMANDS["sweep"], "--output", "r.zarr", "--init-only", "--retry-failed")
-        run("run-part", begun, "--part", 1, "--parts", 3)
+        run("run-part", begun, "--part", 1, "--parts", 3, status=3)
+        run("run-part", begun, "--part", 1, "--parts", 3, "--retry-failed")
+        assert "best bandwidth 2" in run("finish", begun).stdout
 
     def test_interrupted(self, run, begun, stop_after):
         stop_after(2)
@@ -111,8 +120,26 @@ class TestFinish:
         # The command that began it goes on as well.
         assert "best bandwidth 2" in run(*COMMANDS["sweep"], "--output", begun).stdout
 
+    def test_blocks_that_were_set_aside(self, run, begun, failing):
+        failing(60)
+        run("run-part", begun, "--part", 0, "--parts", 2)
+        run("run-part", begun, "--part", 1, "--parts", 2, status=3)
+        result = run("finish", begun, status=3)
+        error, hint = result.stderr.splitlines()
+        assert "1 of 6 blocks failed twice and were set aside; the first is 1-0" in error
+        assert hint == "dkde status r.zarr names them; --retry-failed takes them up again"
+        failing(-1)
+        assert "best bandwidth 2" in run("finish", begun, "--retry-failed").stdout
+
 
 class TestStatus:
+    def test_stages_stand_in_the_order_of_the_run(self, run, begun, stop_after):
+        import dkde
+
+        stop_after(7)
+        run(*COMMANDS["sweep"], "--output", begun, status=130)
+        assert list(dkde.status(begun)["stages"]) == ["valid", "test"]
+
     def test_in_words(self, run, begun):
         run("run-part", begun, "--part", 0, "--parts", 4)
         lines = run("status", begun).stdout.splitlines()

@@ -21,7 +21,7 @@ from dkde.engine.graph import lazy_log_density
 from dkde.engine.pool import Pool, calling_thread, thread_pool
 from dkde.engine.run import compute, run
 from dkde.engine.work import Work
-from dkde.errors import DataSetError, IncompleteError, InputError
+from dkde.errors import ClusterError, DataSetError, IncompleteError, InputError
 from dkde.runs import shape_of
 from dkde.storage.kept import PLAN, Stage
 from dkde.storage.rows import Side
@@ -299,14 +299,76 @@ def test_progress_begins_with_what_is_kept() -> None:
     assert calls[-1] == 4000
 
 
+def losing_blocks(fickle: Fickle, errors: int) -> Pool:
+    """A pool that loses the first so many blocks that it is handed; not the reference row."""
+    left = [errors]
+
+    def submit(call: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        if call is not find_reference and left[0]:
+            left[0] -= 1
+            fickle.errors.append(CancelledError("lost"))
+        return fickle.submit(call, *arguments)
+
+    pool = fickle.pool()
+    return Pool(submit, 1, pool.lost, pool.recover)
+
+
 @pytest.mark.parametrize("kept", [False, True])
 def test_a_block_whose_worker_goes_away_is_tried_again(kept: bool) -> None:
     work = many_blocks()
-    fickle = Fickle([CancelledError("lost") for _ in range(7)])
+    fickle = Fickle([])
     keep = stage_for(work) if kept else None
-    np.testing.assert_array_equal(run(work, fickle.pool(), keep=keep), expected(work))
+    # Of the two that are under way, neither more than four times.
+    pool = losing_blocks(fickle, 7)
+    np.testing.assert_array_equal(run(work, pool, keep=keep), expected(work))
     assert fickle.recovered == 7
     assert keep is None or keep.failed() == {}
+
+
+def test_a_reference_row_whose_worker_goes_away_is_read_again() -> None:
+    work, fickle = many_blocks(), Fickle([CancelledError("lost") for _ in range(4)])
+    np.testing.assert_array_equal(run(work, fickle.pool()), expected(work))
+    assert fickle.recovered == 4
+    fickle.errors = [CancelledError("lost") for _ in range(5)]
+    with pytest.raises(ClusterError, match="5 times a worker ended while it was at this block"):
+        run(work, fickle.pool())
+
+
+def test_a_block_that_takes_its_worker_away_is_set_aside_alone() -> None:
+    """Also where what else its worker was handed goes away with it."""
+    work, fickle = many_blocks(), Fickle([])
+    keep = stage_for(work)
+    handed: list[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]] = []
+
+    def submit(call: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        if call is find_reference:
+            future.set_result(call(*arguments))
+        else:
+            handed.append((future, call, arguments))
+            threading.Timer(0.001, work_off).start()
+        return future
+
+    lock = threading.Lock()
+
+    def work_off() -> None:
+        """As a worker of one thread that dies of rows 25 to 30 against the first panel."""
+        with lock:
+            if not handed:
+                return
+            future, call, arguments = handed.pop(0)
+            if arguments[4:] != ((25, 30), (0, 20)):
+                future.set_result(call(*arguments))
+                return
+            lost, handed[:] = [future, *(other for other, *_ in handed)], []
+            for each in lost:
+                each.set_exception(CancelledError("lost"))
+
+    pool = Pool(submit, 2, (CancelledError,), fickle.pool().recover)
+    with pytest.raises(IncompleteError, match=r"1 of 40 blocks.*is 5-0, .*most likely for lack of"):
+        run(work, pool, keep=keep)
+    assert set(keep.failed()) == {(5, 0)}
+    assert fickle.recovered < 20
 
 
 def test_a_block_that_fails_once_is_tried_again() -> None:
@@ -372,7 +434,7 @@ def test_a_block_whose_workers_always_go_away_ends_a_run_that_keeps_nothing() ->
         return fickle.submit(call, *arguments)
 
     pool = fickle.pool()
-    with pytest.raises(CancelledError):
+    with pytest.raises(ClusterError, match=r"5 times a worker ended.*raise the workers' memory"):
         run(many_blocks(), Pool(submit, 1, pool.lost, pool.recover))
 
 

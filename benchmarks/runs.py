@@ -1,0 +1,167 @@
+"""What it costs to keep blocks, and to hand them out.
+
+Three figures, each of both sides in one run:
+
+- bookkeeping: the same sweep with an output and without, timed in turn;
+- workers: the same blocks on two workers of one thread and on one, timed in turn, start-up aside;
+- hand-out: blocks that compute nothing, handed to a cluster by the window that runs use: how many
+  a second, and by how much client and scheduler, each a process of its own, grow.
+
+    python benchmarks/runs.py                    # pictures made on the spot
+    python benchmarks/runs.py --data mnist.zarr  # train[:10000] against train[10000:20000]
+"""
+
+import argparse
+import itertools
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import psutil
+from distributed import Client
+from distributed.deploy import SubprocessCluster
+from roofline import BANDWIDTHS, pictures
+from selection import medians
+
+import dkde
+from dkde.bandwidth_matrix import BandwidthMatrix
+from dkde.covariance import Covariance
+from dkde.engine import run
+from dkde.engine.pool import client_pool
+from dkde.engine.work import Work
+from dkde.options import Options
+from dkde.sides import operand, side
+from dkde.storage.selectors import Catalog
+
+TARGETS = {"bookkeeping": 1.05, "workers": 1.8}
+# Blocks before processes are taken to be warm, and between two looks at them.
+_WARM, _LOOK = 1000, 250
+
+
+def selectors(folder: Path, data: str | None, rows: int) -> dict[str, Any]:
+    """What a sweep is called with."""
+    if data is not None:
+        sides = {"train": f"train[:{rows}]", "valid": f"train[{rows}:{2 * rows}]"}
+        return {"source": data, "bandwidths": BANDWIDTHS} | sides
+    np.save(folder / "x.npy", np.rint(pictures(2 * rows, 0) * 256).astype(np.uint8))
+    dkde.import_dataset(folder / "x.npy", folder / "x.zarr")
+    return selectors(folder, str(folder / "x.zarr"), rows) | {
+        "bandwidths": [256 * h for h in BANDWIDTHS]  # of bytes as they are
+    }
+
+
+def bookkeeping(call: dict[str, Any], folder: Path, repeats: int) -> float:
+    outputs = (folder / f"{number}.zarr" for number in itertools.count())
+    dkde.sweep(**call)  # compile, and read once
+    kept, plain = medians(
+        lambda: dkde.sweep(**call, output=next(outputs)), lambda: dkde.sweep(**call), repeats
+    )
+    print(f"without output   {plain:8.3f} s")
+    print(f"with output      {kept:8.3f} s")
+    print(f"ratio            {kept / plain:8.3f}    target at most {TARGETS['bookkeeping']}")
+    return kept / plain
+
+
+def workers(call: dict[str, Any], repeats: int) -> float:
+    with ExitStack() as stack:
+        clients = [stack.enter_context(dkde.connect(workers=count)) for count in (1, 2)]
+
+        def sweep(client: Client) -> None:
+            with client.as_current():
+                dkde.sweep(**call)
+
+        for client in clients:
+            sweep(client)  # compile, and read once
+        one, two = medians(lambda: sweep(clients[0]), lambda: sweep(clients[1]), repeats)
+    print(f"one worker       {one:8.3f} s")
+    print(f"two workers      {two:8.3f} s")
+    print(f"ratio            {one / two:8.3f}    target at least {TARGETS['workers']}")
+    return one / two
+
+
+def nothing(
+    query: Any, train: Any, task: Any, reference: Any, rows: tuple[int, int], panel: Any
+) -> np.ndarray:
+    """In the place of a block: log-sums of no pair."""
+    return np.zeros((len(task.bandwidths) + 1, rows[1] - rows[0]))
+
+
+def small_blocks(folder: Path, n_blocks: int) -> Work:
+    """So many blocks, of a row each, of a stored data set."""
+    np.save(folder / "rows.npy", np.zeros((n_blocks, 1), np.uint8))
+    dkde.import_dataset(folder / "rows.npy", folder / "rows.zarr")
+    catalog = Catalog(str(folder / "rows.zarr"))
+    query, train = (side(operand(name, "train", catalog)) for name in ("train", "train[:1]"))
+    matrix = BandwidthMatrix(np.array(BANDWIDTHS), Covariance(1))
+    return Options(block_rows=1, panel_rows=1).work(query, train, matrix)
+
+
+@contextmanager
+def far_scheduler(folder: Path) -> Iterator[Client]:
+    """A cluster whose scheduler is a process of its own, with two workers."""
+    with (
+        SubprocessCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0",
+            worker_kwargs={"local_directory": str(folder)},
+        ) as cluster,
+        Client(cluster) as client,
+    ):  # fmt: skip
+        client.wait_for_workers(2)
+        yield client
+
+
+def hand_out(folder: Path, n_blocks: int) -> dict[str, float]:
+    """Blocks a second; bytes by which client and scheduler grow once they are warm."""
+    work = small_blocks(folder, n_blocks)
+    with far_scheduler(folder) as client, client_pool(client) as pool:
+        watched = {
+            "client": psutil.Process(),
+            "scheduler": psutil.Process(client.run_on_scheduler(os.getpid)),
+        }
+        seen: list[list[int]] = []
+        count = itertools.count(1)
+
+        def receive(block: Any, part: Any) -> None:
+            number = next(count)
+            if number >= _WARM and number % _LOOK == 0:
+                seen.append([process.memory_info().rss for process in watched.values()])
+
+        start = time.perf_counter()
+        with mock.patch.object(run, "score_block", nothing):
+            run.compute(work, pool, receive)
+        took = time.perf_counter() - start
+    growth = (np.max(seen, axis=0) - seen[0]).tolist()
+    found = {"rate": n_blocks / took, **dict(zip(watched, growth, strict=True))}
+    print(f"blocks           {n_blocks:8}    {found['rate']:.0f} a second")
+    for name in watched:
+        print(f"{name:9} grows  {found[name] / 2**20:8.1f} MiB")
+    return found
+
+
+def main(arguments: list[str] | None = None) -> dict[str, Any]:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", help="a data set made by dkde import")
+    parser.add_argument("--rows", type=int, default=10_000, help="rows to take, of either side")
+    parser.add_argument("--blocks", type=int, default=100_000, help="blocks to hand out")
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        call = selectors(folder, options.data, options.rows)
+        print(f"sweep, {options.rows} x {options.rows} x 784, {len(BANDWIDTHS)} bandwidths")
+        ratios: dict[str, Any] = {
+            "bookkeeping": bookkeeping(call, folder, options.repeats),
+            "workers": workers(call, options.repeats),
+        }
+        print("blocks that compute nothing, two workers")
+        return ratios | hand_out(folder, options.blocks)
+
+
+if __name__ == "__main__":
+    main()
