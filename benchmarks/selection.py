@@ -32,7 +32,7 @@ from dkde.covariance import Covariance
 from dkde.engine.blocks import score_block
 from dkde.engine.cluster import n_processors
 from dkde.engine.pool import thread_pool
-from dkde.engine.run import completed
+from dkde.engine.window import completed
 from dkde.engine.work import Work
 from dkde.options import Options
 from dkde.sides import operand, side

@@ -3,11 +3,14 @@
 Every message is one line: what was wrong, where, and what to do about it.
 """
 
+import re
 import sys
 import warnings
 from pathlib import Path
 
 _PACKAGE = str(Path(__file__).parent)
+_USER = re.compile(r"://[^\s/?#\"'<>]*@")
+_PARAMETERS = re.compile(r"(://[^\s?#\"'<>]*)[?#][^\s\"'<>)]*")
 
 
 def warn(message: str) -> None:
@@ -18,9 +21,20 @@ def warn(message: str) -> None:
     warnings.warn(message, UserWarning, stacklevel=level)
 
 
+def scrubbed(text: str) -> str:
+    """Text without what the URLs in it may hold of credentials: a name, a password, parameters.
+
+    Examples
+    --------
+    >>> scrubbed("cannot open https://me:password@host/a.zarr?signature=x now")
+    'cannot open https://host/a.zarr now'
+    """
+    return _PARAMETERS.sub(r"\1", _USER.sub("://", text))
+
+
 def one_line(error: BaseException) -> str:
     """What an error of another package says, for a message: in a line, and not a long one."""
-    return (" ".join(str(error).split()) or type(error).__name__)[:200]
+    return (" ".join(scrubbed(str(error)).split()) or type(error).__name__)[:200]
 
 
 class DkdeError(Exception):

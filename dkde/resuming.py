@@ -23,7 +23,7 @@ from dkde.selection import cross_validate
 from dkde.sharing import capturing
 from dkde.storage.kept import Stage
 from dkde.storage.ledger import Ledger, Session, total_seconds
-from dkde.storage.results import is_result, root_attributes
+from dkde.storage.results import MAIN, is_result, listed_arrays, root_attributes
 from dkde.storage.stores import Records, is_remote, open_store
 
 _CALLS: dict[str, Callable[..., Any]] = {
@@ -62,7 +62,7 @@ def status(path: Path) -> dict[str, Any]:
         raise DataSetError(f"{path}: holds no run of dkde that could be gone on with")
     complete = "sessions" in plan
     ledger = Ledger(records, now=time.time, is_alive=is_alive)
-    sessions = [Session(**s) for s in plan["sessions"]] if complete else ledger.sessions()
+    sessions = [Session.of(s) for s in plan["sessions"]] if complete else ledger.sessions()
     names = [] if complete else sorted(Stage.names(records), key=partial(_turn, plan["asked"]))
     stages = {name: _stage(records, name) for name in names}
     running = [] if complete else [s for s in sessions if ledger.goes_on(s)]
@@ -110,7 +110,7 @@ def verify(path: Path, *, blocks: int = 4, seed: int = 0) -> dict[str, Any]:
     with capturing() as captured:
         call_again(records, path)
     work = next(iter(captured.works.values()))
-    stored = np.asarray(zarr.open_array(records.store, path="log_density", mode="r")[...])
+    stored = np.asarray(zarr.open_array(records.store, path=MAIN, mode="r")[...])
     chosen = np.random.default_rng(seed).permutation(work.plan.n_query_blocks)[:blocks]
     for q in sorted(map(int, chosen)):
         rows = slice(*work.plan.query_block(q))
@@ -136,8 +136,17 @@ def _computed_again(work: Work, q: int) -> FloatArray:
 
 def _read_all(records: Records) -> int:
     n_chunks = 0
-    # As it is, not as the consolidated metadata has it.
-    for name, array in zarr.open_group(records.store, mode="r", use_consolidated=False).arrays():
+    for name, listed in sorted(listed_arrays(records).items()):
+        try:
+            # As it is, not as the consolidated metadata has it.
+            array = zarr.open_array(records.store, path=name, mode="r")
+            if list(array.shape) != listed["shape"]:
+                raise ValueError(f"its shape is {array.shape}")
+        except Exception as error:
+            raise DataSetError(
+                f"{records.name}: {name} is gone or damaged ({one_line(error)}); make the result "
+                "again (restart)"
+            ) from error
         for place in product(*map(range, array.cdata_shape)):
             key = f"{name}/{array.metadata.encode_chunk_key(place)}"
             try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,7 +11,9 @@ import numpy as np
 
 from dkde.engine.provenance import describe_work, versions
 from dkde.engine.work import Work
-from dkde.storage.kept import PLAN
+from dkde.errors import DataSetError
+from dkde.numerics.machine import blas, processor
+from dkde.storage.kept import PLAN, parsed
 from dkde.storage.results import root_attributes
 from dkde.storage.selectors import Catalog
 from dkde.storage.stores import Records
@@ -21,17 +22,34 @@ _SIDES = ("query", "train", "valid", "test", "weights")
 
 
 def read_plan(records: Records) -> dict[str, Any] | None:
-    """How a run was begun, as its store holds it; None where there is none."""
+    """How a run was begun, as its store holds it; None where there is none.
+
+    Raises
+    ------
+    DataSetError
+        When it is damaged.
+    """
     attributes = root_attributes(records)
-    content = None if attributes.get("complete") else records.get(PLAN)
-    # Asked again, as it may have been finished in between; then the sessions are in it too.
-    content = content or root_attributes(records).get("run")
-    return json.loads(content) if content else None
+    plan = None if attributes.get("complete") else parsed(records, PLAN)
+    if plan is None:
+        # Asked again, as it may have been finished in between; then the sessions are in it too.
+        content = root_attributes(records).get("run")
+        if content is None:
+            return None
+        try:
+            plan = json.loads(content)
+        except (ValueError, TypeError):
+            plan = {}
+    if not isinstance(plan, dict) or not {"asked", "machine", "call"} <= set(plan):
+        raise DataSetError(
+            f"{records.name}: what it says of how it was begun is damaged; begin it anew (restart)"
+        )
+    return plan
 
 
 def machine() -> dict[str, str]:
     """What the last bit of results depends on, beside the plan."""
-    return {"processor": platform.processor() or platform.machine(), **versions()}
+    return {"processor": processor(), "blas": blas(), **versions()}
 
 
 def recorded(function: str, source: Catalog, **arguments: Any) -> dict[str, Any] | None:

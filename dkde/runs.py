@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, Self
+from uuid import uuid4
 
 import xarray as xr
 
@@ -22,12 +23,13 @@ from dkde.errors import DataSetError, InputError
 from dkde.numerics.bandwidth import FloatArray
 from dkde.run_plan import asked_of, differences, machine, read_plan
 from dkde.sharing import CAPTURED, SHARE, HandedOut
-from dkde.storage.kept import PLAN, RUN, Stage, StageShape
+from dkde.storage.kept import PLAN, Stage, StageShape, check_there
 from dkde.storage.ledger import Ledger, total_seconds
 from dkde.storage.results import (
     check_place,
     drop_run,
     is_result,
+    is_tidy,
     mark_complete,
     open_result,
     root_attributes,
@@ -80,6 +82,7 @@ class Run:
         self.finished: xr.Dataset | None = None
         self._records: Records | None = None
         self._stages: list[Stage] = []
+        self._id: str | None = None
         if output is not None:
             check_place(output)
             self._records = Records(open_store(output), os.fspath(output))
@@ -109,6 +112,7 @@ class Run:
             )
         asked = {name: asked_of(work) for name, work in works.items()}
         plan = {
+            "id": uuid4().hex,
             "asked": json.loads(json.dumps(asked)),
             "machine": machine(),
             "call": self._call,
@@ -117,10 +121,12 @@ class Run:
             found = self._found()
             if found is None:
                 start_result(self._records)
+                self._id = plan["id"]
                 if not self._records.claim(PLAN, json.dumps(plan).encode()):
                     found = read_plan(self._records)  # another began it in this moment
             if found is not None:
                 self._check_same(found, plan)
+                self._id = found.get("id")
                 if self.finished is not None:
                     return self
             if self._ledger.mine is None:
@@ -136,7 +142,8 @@ class Run:
         """Log-densities (n_bandwidths, rows) of one piece of work, its blocks kept."""
         if self._records is None:
             return computed(work, pool, progress)
-        stage = Stage(self._records, name, shape_of(work))
+        check_there(self._records, self._id)
+        stage = Stage(self._records, name, shape_of(work), self._id)
         self._stages.append(stage)
         counted = self._counted(progress)
         if progress is not None and len(stage.done_rows()) == stage.shape.n_query_blocks:
@@ -158,7 +165,8 @@ class Run:
         """Write the result, mark it as complete, and drop the blocks."""
         if self._records is None:
             return result
-        plan = json.loads(self._records.get(PLAN) or b"{}")
+        check_there(self._records, self._id)
+        plan = read_plan(self._records) or {}
         sessions = self._ledger.closing()
         result = result.assign_attrs(
             seconds=total_seconds(sessions),
@@ -166,6 +174,7 @@ class Run:
         )
         write_variables(result, self._records)
         self._ledger.rest()
+        check_there(self._records, self._id)
         mark_complete(self._records)
         return result.assign_attrs(complete=1)
 
@@ -206,13 +215,14 @@ class Run:
         """The plan of the run that is there already, finished or not."""
         records = self._records
         assert records is not None
-        there = records.keys("")
-        if not is_result(records):
-            if there:
-                raise DataSetError(
-                    f"{records.name}: is there already, and is no result of dkde; give another name"
-                )
+        is_there = is_result(records)
+        if not (is_there or records.keys("")):
             return None
+        # Asked again, as another may have begun it in this moment.
+        if not (is_there or is_result(records)):
+            raise DataSetError(
+                f"{records.name}: is there already, and is no result of dkde; give another name"
+            )
         if self._manner.restart:
             at_work = [s for s in self._ledger.sessions() if self._ledger.goes_on(s)]
             if at_work:
@@ -225,18 +235,24 @@ class Run:
             return None
         attributes = root_attributes(records)
         if not attributes.get("complete"):
-            # Without a plan: it was killed as it began.
-            return read_plan(records)
+            found = read_plan(records)
+            # Without a plan it was killed as it began, before there were blocks. Asked again, as
+            # another may begin it in this moment.
+            if found is None and Stage.names(records) and (found := read_plan(records)) is None:
+                raise DataSetError(
+                    f"{records.name}: holds blocks, and not what they are of; begin it anew "
+                    "(restart)"
+                )
+            return found
         if "run" not in attributes:
             raise DataSetError(
                 f"{records.name}: does not say how it was made; give another name, or begin it "
                 "anew (restart)"
             )
-        if records.keys(RUN):  # it was killed as it was tidied up
+        if not is_tidy(records):  # it was killed as it was tidied up
             mark_complete(records)
         self.finished = open_result(records)
-        found: dict[str, Any] = json.loads(attributes["run"])
-        return found
+        return read_plan(records)
 
     def _check_same(self, found: Mapping[str, Any], plan: Mapping[str, Any]) -> None:
         assert self._records is not None

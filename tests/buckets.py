@@ -28,7 +28,10 @@ class _Quiet(WSGIRequestHandler):
 
 
 class Server:
-    """Counts of requests, by method and path; a listing's path is that of the bucket."""
+    """Counts of requests, by method and path; a listing's path is that of the bucket.
+
+    Of writing requests, those that were done: what is counted is there.
+    """
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -59,8 +62,16 @@ def serving() -> Iterator[Server]:
     backend = DomainDispatcherApplication(create_backend_app)
 
     def counted(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
-        server.requests[environ["REQUEST_METHOD"], environ["PATH_INFO"]] += 1
-        return backend(environ, start_response)
+        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        if method != "PUT":
+            server.requests[method, path] += 1
+            return backend(environ, start_response)
+
+        def stored(status: str, *rest: Any) -> Any:
+            server.requests[method, path] += status.startswith("2")
+            return start_response(status, *rest)
+
+        return backend(environ, stored)
 
     http = make_server("127.0.0.1", 0, counted, threaded=True, request_handler=_Quiet)
     server.address = f"http://127.0.0.1:{http.server_port}"

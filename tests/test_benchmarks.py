@@ -67,6 +67,11 @@ def test_runs(capsys, monkeypatch):
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_blocks(monkeypatch, tmp_path):
     hand_out = run_benchmark(monkeypatch)["hand_out"]
-    few, many = (hand_out(tmp_path, n_blocks) for n_blocks in (2000, 20_000))
+    figures = []
+    for n_blocks in (2000, 20_000):
+        folder = tmp_path / str(n_blocks)
+        folder.mkdir()
+        figures.append(hand_out(folder, n_blocks))
+    few, many = figures
     for name in ("client", "scheduler"):
         assert many[name] < few[name] + 32 * 2**20, (few, many)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections import Counter
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ import xarray as xr
 from distributed import get_task_stream
 from dkde_cli.values import parse_cluster_options
 from numpy.testing import assert_array_equal
+from processes import next_error_line, running
 
 import dkde
 from dkde.engine.queues import Order, known_queues
@@ -41,8 +43,11 @@ def queue(tmp_path, monkeypatch):
     submit = f"""\
         #!{sys.executable}
         import os, subprocess, sys
-        if os.path.exists({str(folder / "refuse")!r}):
+        one = {str(folder / "one")!r}
+        if os.path.exists(one + "-is-there") or os.path.exists({str(folder / "refuse")!r}):
             sys.exit("sbatch: error: no such account")
+        if os.path.exists(one):
+            os.rename(one, one + "-is-there")
         with open(sys.argv[1]) as file, open({str(tmp_path / "job.sh")!r}, "w") as copy:
             copy.write(file.read())
         if os.path.exists({str(folder / "hold")!r}):
@@ -156,6 +161,12 @@ class TestOrder:
         with pytest.raises(dkde.InputError, match="begins as JSON, and is none"):
             parse_cluster_options(["job_script_prologue=[module load python]"])
 
+    @pytest.mark.parametrize("text", ["job_script_prologue=[export KEY=hush", "a b=hush"])
+    def test_an_error_keeps_the_value_to_itself(self, text):
+        with pytest.raises(dkde.InputError, match=r"--cluster-option '(job_|a b)") as caught:
+            parse_cluster_options([text])
+        assert "hush" not in str(caught.value)
+
 
 @pytest.fixture
 def certificates(tmp_path):
@@ -178,6 +189,12 @@ def certificates(tmp_path):
 @pytest.mark.slow
 class TestJobs:
     def test_options_reach_the_job(self, queue, tmp_path):
+        def blas_threads():  # here, so that it is sent as it is: jobs do not see this module
+            from dkde.engine.threads import _libraries, one_blas_thread
+
+            with one_blas_thread():
+                return [library.get_num_threads() for library in _libraries()]
+
         options = {
             **JOB, "cores": 2, "processes": 1, "account": "abc", "queue": "long",
             "walltime": "00:07:00", "job_script_prologue": ["export DKDE_SEEN=yes"],
@@ -190,7 +207,7 @@ class TestJobs:
             assert list(client.nthreads().values()) == [2]
             assert set(client.run(os.getenv, "DKDE_SEEN").values()) == {"yes"}
             # One thread of BLAS for each of the two of the worker.
-            (threads,) = client.run(_blas_threads).values()
+            (threads,) = client.run(blas_threads).values()
             assert threads == [1] * len(threads) != []
             assert_array_equal(dkde.log_density(x, x + 1, [0.5, 1.0]), here)
             (keys,) = tmp_path.glob(".dkde-*")
@@ -227,33 +244,62 @@ class TestJobs:
 
     def test_there_are_as_many_jobs_as_there_is_work_for(self, queue, tmp_path):
         rng = np.random.default_rng(2)
-        shapes = {"query": (24_000, 60), "train": (40_000, 60)}
-        arrays = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
-        here = dkde.score(**arrays, bandwidth=1.0, block_rows=1000).log_density
+        query, train = (rng.standard_normal((rows, 60)) for rows in (8000, 4000))
+        here = dkde.score(query, train, bandwidth=1.0, block_rows=1000).log_density
+        go = tmp_path / "go"
+
+        def held(rows):
+            """Rows that are there only when a second worker is."""
+            while not go.exists():
+                time.sleep(0.05)
+            return rows
+
         with dkde.connect(cluster="slurm", minimum=1, maximum=3, cluster_options=JOB) as client:
-            seen = []
-            there = dkde.score(
-                **arrays, bandwidth=1.0, block_rows=1000,
-                progress=lambda *_: seen.append(len(client.nthreads())),
-            )  # fmt: skip
+            assert len(client.nthreads()) == 1
+
+            def let_go():
+                try:
+                    client.wait_for_workers(2, timeout=180)
+                    came.append(2)
+                finally:
+                    go.touch()
+
+            came = []
+            waiter = threading.Thread(target=let_go)
+            waiter.start()
+            lazy = da.from_array(query, chunks=(1000, 60)).map_blocks(
+                held, dtype=float, meta=np.ones((0, 60))
+            )
+            there = dkde.score(lazy, train, bandwidth=1.0, block_rows=1000)
+            waiter.join()
+        assert came, "there was no second job"
         assert_array_equal(there.log_density, here)
-        assert max(seen) > 1
         assert len(set((queue / "cancelled").read_text().split())) > 1
+
+    def test_jobs_that_are_refused_when_others_were_not(self, queue, capfd):
+        (queue / "one").touch()
+        with dkde.connect(cluster="slurm", jobs=3, cluster_options=JOB) as client:
+            said, end = "", time.monotonic() + 60
+            while "refuses" not in said:
+                assert time.monotonic() < end, said
+                said += capfd.readouterr().err
+                time.sleep(0.1)
+            assert client.submit(sum, [1, 2]).result(timeout=60) == 3
+        said = [line for line in (said + capfd.readouterr().err).splitlines() if "refuses" in line]
+        assert said == [
+            "slurm refuses some of the jobs, the others go on: sbatch: error: no such account"
+        ]
 
     def test_ctrl_c_while_it_waits(self, queue, tmp_path):
         (queue / "hold").touch()
         options = [f"--cluster-option={key}={value}" for key, value in JOB.items()]
         command = ("sweep", "digits", "--no-plot", "--cluster", "slurm", "--jobs", "2", *options)
-        process = subprocess.Popen([*DKDE, *command], stderr=subprocess.PIPE, text=True)
-        try:
-            line = process.stderr.readline()
+        with running([*DKDE, *command], stderr=subprocess.PIPE) as process:
+            line = next_error_line(process)
             assert line.startswith("Waiting for the queue: no worker yet of job 99999999, "), line
             process.send_signal(signal.SIGINT)
-            assert process.communicate(timeout=30)[1] == "Interrupted\n"
+            assert process.communicate(timeout=60)[1] == "Interrupted\n"
             assert process.returncode == 130
-        finally:
-            process.kill()
-            process.wait()
         assert (queue / "cancelled").read_text().split() == ["99999999"] * 2
         assert not list(tmp_path.glob(".dkde-*"))
 
@@ -264,13 +310,6 @@ def _flat(name, settings):
             yield from _flat(f"{name}.{key}", value)
         else:
             yield f"{name}.{key}", value
-
-
-def _blas_threads():
-    from dkde.engine.threads import _libraries, one_blas_thread
-
-    with one_blas_thread():
-        return [library.get_num_threads() for library in _libraries()]
 
 
 # ---- schedulers ----

@@ -10,11 +10,15 @@ import time
 
 import numpy as np
 import pytest
+import zarr
 from buckets import KEY_ID, SECRET
 from click.testing import CliRunner
 from dkde_cli.main import cli
+from zarr.storage import ObjectStore
 
 import dkde
+from dkde.engine.fitness import _url
+from dkde.storage.sources import ZarrSource
 from dkde.storage.stores import Records, open_store
 
 TRAIN, VALID, FEATURES, CHUNK = 1200, 240, 16, 100
@@ -200,7 +204,8 @@ def test_no_credential_is_stored_or_printed(data, bucket, served, sweep, monkeyp
     assert len(stored) > 50
     assert any("run/sessions" in key or "run/plan" in key for key in stored)
     printed = []
-    monkeypatch.setattr("dkde.storage.buckets._RETRIES", {"max_retries": 0})
+    for name in ("_RETRIES", "_PATIENCE"):
+        monkeypatch.setattr(f"dkde.storage.buckets.{name}", {"max_retries": 0})
     for arguments, environment in (
         (["info", data], {}),
         (["--debug", "info", f"{bucket}/none.zarr"], {}),
@@ -225,6 +230,17 @@ def test_no_credential_is_stored_or_printed(data, bucket, served, sweep, monkeyp
 
 
 # ---- kills and clusters ----
+
+
+def test_workers_are_not_asked_for_a_store_that_has_no_url():
+    own = ObjectStore(pytest.importorskip("obstore.store").MemoryStore())
+    array = zarr.create_array(own, name="x", shape=(4, 2), dtype="f8")
+    assert _url(ZarrSource(array)) is None
+
+
+def test_workers_are_asked_for_a_url(data):
+    (part,) = dkde.Catalog(data).rows("train").parts
+    assert _url(part.source) == data
 
 
 @pytest.mark.slow

@@ -11,6 +11,8 @@ import xarray as xr
 import zarr
 
 import dkde
+from dkde.resuming import records_of
+from dkde.storage.kept import Stage
 
 
 class Stopped(BaseException):
@@ -339,6 +341,25 @@ class TestStatus:
         assert state["running"] == []
 
 
+def test_a_block_that_was_done_since_it_failed_is_no_obstacle(digits, output):
+    begin(digits, output, score)
+    for part in range(3):
+        dkde.run_part(output, part, 3)
+    stage = Stage.found(records_of(output), "score")
+    stage.fail(1, 0, OSError("no luck"))
+    (status,) = dkde.status(output)["stages"].values()
+    assert (status["blocks"], status["done"], status["failed"]) == (3, 3, [])
+    assert_same(dkde.finish(output), score(digits))
+
+
+def test_a_part_on_another_processor_is_refused(digits, output, monkeypatch):
+    begin(digits, output)
+    monkeypatch.setattr("dkde.run_plan.processor", lambda: "another one")
+    with pytest.raises(dkde.DataSetError, match=r"was begun elsewhere: processor was .*anywhere"):
+        dkde.run_part(output, 0, 2)
+    dkde.run_part(output, 0, 2, anywhere=True)
+
+
 class TestVerify:
     @pytest.mark.parametrize("name", CALLS)
     def test_a_result_as_it_should_be(self, digits, output, name):
@@ -368,6 +389,20 @@ class TestVerify:
                 dkde.verify(output)
             chunk.write_bytes(good)
         dkde.verify(output)
+
+    def test_a_variable_that_is_gone_is_found_and_named(self, digits, output):
+        sweep(digits, output=output)
+        names = [path.parent.name for path in output.glob("*/zarr.json")]
+        assert len(names) > 5
+        for name in names:
+            for what in ("", "/zarr.json"):
+                (output / f"{name}{what}").rename(output.parent / "gone")
+                with pytest.raises(dkde.DataSetError, match=rf": {name} is gone or damaged"):
+                    dkde.verify(output)
+                (output.parent / "gone").rename(output / f"{name}{what}")
+        (output / name / "zarr.json").write_text("{")
+        with pytest.raises(dkde.DataSetError, match=rf": {name} is gone or damaged"):
+            dkde.verify(output)
 
     def test_an_altered_value_is_found(self, digits, output):
         score(digits, output=output)

@@ -248,7 +248,7 @@ class TestStore:
         xr.testing.assert_identical(tree.to_dataset(), stored)
         assert stored.attrs["complete"] == 1
         run = json.loads(stored.attrs["run"])
-        assert set(run) == {"asked", "machine", "call", "sessions"}
+        assert set(run) == {"id", "asked", "machine", "call", "sessions"}
         assert run["machine"]["dkde"]
         assert run["machine"]["numpy"] == np.__version__
         asked = next(iter(run["asked"].values()))
@@ -547,6 +547,64 @@ class TestDamage:
             CALLS["score"](source=digits, output=output, progress=progress)
         assert not output.exists()
         assert not hasattr(caught.value, "__notes__")  # nothing is kept
+
+    def test_one_that_is_taken_for_dead_writes_nothing_into_another(self, digits, output):
+        """As one that was suspended while another began the run anew."""
+        begun = []
+
+        def other(**keywords):
+            return dkde.score(
+                "test[:90]", "train[:300]", [3.0, 4.0], source=digits, output=output, block_rows=15,
+                panel_rows=100, **keywords,
+            )  # fmt: skip
+
+        def progress(done, total):
+            if not begun:
+                begun.append(1)
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr("dkde.runs.Ledger.goes_on", lambda self, session: False)
+                    stopped(other, 2, restart=True)
+
+        with pytest.raises(dkde.DataSetError, match="was begun anew by another process"):
+            CALLS["score"](source=digits, output=output, progress=progress)
+        calls, counted = counting()
+        result = other(progress=counted)
+        assert len(calls) == 18 - 2
+        expected = dkde.score(
+            "test[:90]", "train[:300]", [3.0, 4.0], source=digits, block_rows=15, panel_rows=100
+        )
+        assert_same(result, expected)
+
+    @pytest.mark.parametrize("content", [None, b"", b'{"asked": {', b"{}"])
+    def test_blocks_without_their_plan_are_not_gone_on_with(self, digits, output, content):
+        def call(**keywords):
+            return CALLS["score"](source=digits, output=output, **keywords)
+
+        stopped(call, 5)
+        if content is None:
+            (output / PLAN).unlink()
+        else:
+            (output / PLAN).write_bytes(content)
+        with pytest.raises(dkde.DataSetError, match=r"damaged|holds blocks, and not what they"):
+            call()
+        if content is not None:
+            with pytest.raises(dkde.DataSetError, match="damaged"):
+                dkde.status(output)
+        assert_same(call(restart=True), CALLS["score"](source=digits))
+
+    def test_a_missing_chunk_of_a_complete_result(self, call, output):
+        call(output=output)
+        (output / "log_density/c").rename(output / "gone")
+        with pytest.raises(dkde.DataSetError, match=r"log_density: chunk c/.* is missing"):
+            call(output=output).load()
+
+    def test_another_processor_or_library_of_linear_algebra(self, call, output, monkeypatch):
+        for name in ("processor", "blas"):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(f"dkde.run_plan.{name}", lambda: "another one")
+                stopped(call, 2, output=output, restart=True)
+            with pytest.raises(dkde.DataSetError, match=f"begun elsewhere: {name} was .another"):
+                call(output=output)
 
     def test_a_full_disk(self, digits, output, monkeypatch):
         """As the file system says it; `test_run_faults` has a real one."""

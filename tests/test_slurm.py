@@ -18,6 +18,7 @@ import numpy as np
 import psutil
 import pytest
 import xarray as xr
+from processes import next_error_line, running
 
 import dkde
 from dkde.storage.kept import Stage
@@ -296,22 +297,18 @@ def test_workers_that_are_jobs(slurm, command, data, expected):
 def test_ctrl_c_in_the_queue_cancels_the_jobs(slurm, data):
     called(slurm, data, "sbatch", "--ntasks=2", "--wrap", "sleep 600")
     wait_for(lambda: queued(slurm) == ["RUNNING"])
-    process = subprocess.Popen(
-        [DKDE, *SWEEP, "--cluster", "SLURM", "--minimum", "1", "--maximum", "2", *WORKER],
-        env=slurm, cwd=data, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    command = [DKDE, *SWEEP, "--cluster", "SLURM", "--minimum", "1", "--maximum", "2", *WORKER]
     try:
-        wait_for(lambda: "PENDING" in queued(slurm))
-        line = process.stderr.readline()
-        assert line.startswith("Waiting for the queue: no worker yet of job "), line
-        process.send_signal(signal.SIGINT)
-        rest = process.communicate(timeout=30)[1]
-        assert process.returncode == 130, rest
-        assert rest.splitlines() == ["Interrupted"]
-        wait_for(lambda: queued(slurm) == ["RUNNING"])
+        with running(command, env=slurm, cwd=data, stderr=subprocess.PIPE) as process:
+            wait_for(lambda: "PENDING" in queued(slurm))
+            line = next_error_line(process)
+            assert line.startswith("Waiting for the queue: no worker yet of job "), line
+            process.send_signal(signal.SIGINT)
+            rest = process.communicate(timeout=60)[1]
+            assert process.returncode == 130, rest
+            assert rest.splitlines() == ["Interrupted"]
+            wait_for(lambda: queued(slurm) == ["RUNNING"])
     finally:
-        process.kill()
-        process.wait()
         called(slurm, data, "scancel", "--user=root")
         wait_for(lambda: not queued(slurm))
 

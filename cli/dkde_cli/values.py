@@ -102,12 +102,13 @@ def parse_cluster_options(texts: Iterable[str]) -> dict[str, Any] | None:
 
 
 def _cluster_option(text: str) -> tuple[str, Any]:
+    """One of them; errors name its key alone, as the value may be a secret."""
     from dkde import InputError
 
     key, _, value = text.partition("=")
     name = key.strip().replace("-", "_")
     if not name.isidentifier() or not value:
-        raise InputError(f"--cluster-option {text!r} is no KEY=VALUE, such as walltime=01:00:00")
+        raise InputError(f"--cluster-option {key!r} is no KEY=VALUE, such as walltime=01:00:00")
     # What else JSON reads as numbers may be a name of the site's: 007, 1e5.
     if not re.fullmatch(r'-?(0|[1-9]\d*)|true|false|null|[\[{"].*', value, re.DOTALL):
         return name, value
@@ -115,6 +116,6 @@ def _cluster_option(text: str) -> tuple[str, Any]:
         return name, json.loads(value)
     except ValueError:
         raise InputError(
-            f"--cluster-option {text!r}: the value begins as JSON, and is none; a list is written "
+            f"--cluster-option {key!r}: the value begins as JSON, and is none; a list is written "
             'as ["a", "b"]'
         ) from None

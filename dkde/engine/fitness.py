@@ -20,7 +20,7 @@ from dkde.numerics.kernels import get_kernel
 from dkde.numerics.metrics import get_metric
 from dkde.storage.rows import Part, Rows, Side
 from dkde.storage.sources import ArraySource, NpySource, RowSource, ZarrSource
-from dkde.storage.stores import Records, is_remote, open_store
+from dkde.storage.stores import Records, open_store
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -172,7 +172,12 @@ def _zarr_store(source: RowSource) -> Any:
 
 def _url(source: RowSource) -> str | None:
     store = _zarr_store(source)
-    return str(store) if isinstance(store, ObjectStore) and is_remote(str(store)) else None
+    if not isinstance(store, ObjectStore):
+        return None
+    # Here, as it needs obstore, which is there where such a store is.
+    from dkde.storage.buckets import BucketStore
+
+    return store.url if isinstance(store, BucketStore) else None
 
 
 def _local_path(source: RowSource) -> Path | None:

@@ -8,8 +8,8 @@ import numpy as np
 
 from dkde.engine.blocks import check_finite, read_weights
 from dkde.engine.pool import Pool
-from dkde.engine.run import Trials, completed, until_not_lost
 from dkde.engine.threads import one_blas_thread
+from dkde.engine.window import Trials, completed, until_not_lost
 from dkde.errors import InputError
 from dkde.numerics.moments import FloatArray, Moments, Weight
 from dkde.storage.rows import Rows, Side

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
+from dask.utils import funcname
+
+from dkde.engine.absence import Absence
 from dkde.errors import ClusterError
 from dkde.storage.rows import Side
 
@@ -18,8 +22,6 @@ if TYPE_CHECKING:
 
 # Sides up to here go with each task; larger ones are sent to every worker once.
 _SMALL_BYTES = 64 * 1024
-# How long a scheduler may be away, in seconds.
-_PATIENCE = 30.0
 # What is said of a block under which workers end.
 DIED = (
     "while it was at this block, most likely for lack of memory; raise the workers' memory limit, "
@@ -57,6 +59,10 @@ class Pool:
         How many blocks can be worked on at a time by now, where workers may join.
     told : callable
         From an error that a call raised to the one that users are to see.
+    elsewhere : callable, optional
+        As ``submit``, after the addresses of workers that are to be left out, if there are others.
+    look : callable
+        To be called while calls are waited for; raises ClusterError when none will end.
     """
 
     submit: Callable[..., Future[Any]]
@@ -65,6 +71,8 @@ class Pool:
     recover: Callable[[], None] = _nothing
     threads_now: Callable[[], int] | None = None
     told: Callable[[BaseException], BaseException] = _as_it_is
+    elsewhere: Callable[..., Future[Any]] | None = None
+    look: Callable[[], None] = _nothing
 
     def room(self) -> int:
         """How many blocks can be worked on at a time."""
@@ -107,8 +115,32 @@ def _told(error: BaseException) -> BaseException:
     return ClusterError(f"each of {error.allowed_failures + 1} workers ended {DIED}")
 
 
-def _workers(client: Client) -> int:
-    return len(client.scheduler_info(n_workers=-1)["workers"])
+def _at_worker(call: Callable[..., Any], *arguments: Any) -> Any:
+    """Make a call; an error also says at which worker."""
+    from distributed import get_worker
+
+    try:
+        return call(*arguments)
+    except Exception as error:
+        with suppress(AttributeError):  # of a class that has no room for it
+            error.worker = get_worker().address  # type: ignore[attr-defined]
+        raise
+
+
+def worker_of(error: BaseException) -> str | None:
+    """The address of the worker at which a call raised an error, where it is known."""
+    address = getattr(error, "worker", None)
+    return address if isinstance(address, str) else None
+
+
+def _others(client: Client, away_from: Collection[str]) -> list[str]:
+    """Workers on other machines than those at some addresses; else other workers, if any."""
+    from distributed.comm import get_address_host
+
+    every = client.nthreads()
+    hosts = {get_address_host(address) for address in away_from}
+    elsewhere = [address for address in every if get_address_host(address) not in hosts]
+    return elsewhere or [address for address in every if address not in away_from]
 
 
 def _threads(client: Client) -> int:
@@ -130,22 +162,36 @@ def client_pool(
         Seconds that all workers may be away; by default as long as a scheduler may.
     """
     executor = client.get_executor(pure=False)
-    address = client.scheduler.address  # which a client that has lost it no longer says
+    absence = Absence(client, client.scheduler.address, patience)
     n_threads = max(1, threads_to_come, _threads(client))
     looked, found = monotonic(), n_threads  # when it was last asked, and what it said
     # By identity; the side itself is kept so that no other can come to have its id.
     shared: dict[int, tuple[Side, Any]] = {}
+    holders: frozenset[str] = frozenset()  # the workers that were there when sides were sent
+    # Calls that need one of some workers: they alone may make it, or have what was sent.
+    bound: dict[Future[Any], frozenset[str]] = {}
+
+    def bind(future: Future[Any], workers: frozenset[str]) -> None:
+        bound[future] = workers
+        future.add_done_callback(lambda done: bound.pop(done, None))
 
     def share(value: Any) -> Any:
+        nonlocal holders
         if not isinstance(value, Side) or value.__sizeof__() <= _SMALL_BYTES:
             return value
         if id(value) not in shared:
+            holders = frozenset(client.nthreads())
             shared[id(value)] = value, client.scatter(value, hash=False, broadcast=True)
         return shared[id(value)][1]
 
-    def submit(call: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    def submit(call: Callable[..., Any], *arguments: Any, **where: Any) -> Future[Any]:
         try:
-            handed: Future[Any] = executor.submit(call, *map(share, arguments))
+            key = f"{funcname(call)}-{uuid4()}"
+            handed: Future[Any] = executor.submit(
+                _at_worker, call, *map(share, arguments), key=key, **where
+            )
+            if shared:
+                bind(handed, holders)
             return handed
         except Exception as error:
             # The scheduler is away, or a worker went as it was sent a side: the task is lost.
@@ -155,18 +201,33 @@ def client_pool(
             future.set_exception(CancelledError(str(error)))
             return future
 
+    def elsewhere(
+        away_from: Collection[str], call: Callable[..., Any], *arguments: Any
+    ) -> Future[Any]:
+        others: list[str] = []
+        with suppress(OSError):  # the scheduler went away in this moment
+            others = _others(client, away_from)
+        if not others:
+            return submit(call, *arguments)
+        # Not as a preference: an idle worker would take the call over from those.
+        future = submit(call, *arguments, workers=others)
+        bind(future, frozenset(others))
+        return future
+
     def recover() -> None:
         # What was sent may have been on the workers that went away.
         shared.clear()
-        begun = monotonic()
-        while (away := client.status != "running") or not _workers(client):
-            limit = _PATIENCE if away or patience is None else patience
-            if client.status == "closed" or monotonic() - begun > limit:
-                raise ClusterError(
-                    f"the scheduler at {address} or all its workers are gone; start them again, "
-                    "or make the call elsewhere"
-                )
+        while absence.goes_on():
             sleep(0.2)
+
+    def look() -> None:
+        if absence.goes_on() or not bound:
+            return
+        with suppress(OSError):
+            there = client.nthreads()
+            for future, workers in list(bound.items()):
+                if workers.isdisjoint(there):  # it would wait for them for ever
+                    future.cancel()
 
     def threads_now() -> int:
         nonlocal looked, found
@@ -177,7 +238,9 @@ def client_pool(
         return found
 
     try:
-        yield Pool(submit, n_threads, (CancelledError,), recover, threads_now, _told)
+        yield Pool(
+            submit, n_threads, (CancelledError,), recover, threads_now, _told, elsewhere, look
+        )  # fmt: skip
     finally:
         shared.clear()
         executor.shutdown(wait=False)

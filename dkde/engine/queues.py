@@ -21,15 +21,12 @@ from weakref import WeakKeyDictionary
 
 import dask
 
+from dkde.engine.absence import AGAIN, QUIET
 from dkde.engine.certificates import security_for
 from dkde.errors import ClusterError, InputError, one_line
 
 if TYPE_CHECKING:
     from distributed import Client
-
-# Seconds without a worker until that is said, and until it is said again.
-_QUIET = 5.0
-_AGAIN = 300.0
 
 # The threads that a queue's jobs have when all are there, of clients that have such.
 _threads: WeakKeyDictionary[Client, int] = WeakKeyDictionary()
@@ -87,8 +84,20 @@ class Order:
 class _Submitted:
     """What became of jobs that were submitted: their numbers, and the words of refusals."""
 
+    cluster: str
     ids: list[str] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
+    said: bool = False
+
+    def say(self) -> None:
+        """Say once that some were refused, where others were not: all is an error."""
+        if self.ids and self.refusals and not self.said:
+            self.said = True
+            _say(f"{self.cluster} refuses some of the jobs, the others go on: {self.refusals[0]}")
+
+
+def _say(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -106,7 +115,7 @@ def queue_client(order: Order) -> Iterator[Client]:
 
     kind = _kind(order.cluster)
     config, n_cores = _described(order, kind.job_cls)
-    submitted = _Submitted()
+    submitted = _Submitted(order.cluster)
     with tempfile.TemporaryDirectory(prefix=".dkde-", dir=_shared_folder(order, config)) as folder:
         options = {
             **order.options,
@@ -128,7 +137,7 @@ def queue_client(order: Order) -> Iterator[Client]:
             cluster.adapt(
                 minimum_jobs=order.minimum, maximum_jobs=order.maximum, target_duration="1ms"
             )
-            _wait_for_first(client, order.cluster, submitted)
+            _wait_for_first(client, submitted)
             _threads[client] = order.maximum * n_cores
             yield client
 
@@ -245,8 +254,10 @@ def _recording(job: Any, submitted: _Submitted) -> Any:
         except Exception as error:
             self.status = Status.failed
             submitted.refusals.append(_refusal(error))
+            submitted.say()
             raise
         submitted.ids.append(str(self.job_id))
+        submitted.say()
 
     async def close(self: Any) -> None:
         await job.close(self)
@@ -268,7 +279,7 @@ def _refusal(error: Exception) -> str:
     return one_line(RuntimeError(text.rpartition("stderr:\n")[2].strip() or text))
 
 
-def _wait_for_first(client: Client, cluster: str, submitted: _Submitted) -> None:
+def _wait_for_first(client: Client, submitted: _Submitted) -> None:
     begun = said = monotonic()
     while True:
         try:
@@ -277,14 +288,12 @@ def _wait_for_first(client: Client, cluster: str, submitted: _Submitted) -> None
         except TimeoutError:
             pass
         if submitted.refusals and not submitted.ids:
-            raise ClusterError(f"{cluster} refuses the jobs: {submitted.refusals[0]}")
-        if monotonic() - said > (_QUIET if said == begun else _AGAIN):
+            raise ClusterError(f"{submitted.cluster} refuses the jobs: {submitted.refusals[0]}")
+        if monotonic() - said > (QUIET if said == begun else AGAIN):
             said = monotonic()
             minutes = f" after {(said - begun) / 60:.0f} min" if said - begun > 60 else ""
-            print(
+            _say(
                 f"Waiting for the queue: no worker yet{minutes} of job "
                 f"{', '.join(submitted.ids[:3])}; Ctrl-C cancels. If it runs already, its output "
-                "says why",
-                file=sys.stderr,
-                flush=True,
+                "says why"
             )

@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import closing
-from itertools import islice, product
-from typing import Any, Protocol, TypeVar
+from itertools import product
+from typing import Any, Protocol
 
 import numpy as np
 
 from dkde.engine.blocks import find_reference, score_block
-from dkde.engine.pool import DIED, Pool
+from dkde.engine.pool import Pool
+from dkde.engine.window import HOPELESS, Trials, completed, until_not_lost
 from dkde.engine.work import Work
-from dkde.errors import ClusterError, IncompleteError
+from dkde.errors import IncompleteError
 from dkde.numerics.bandwidth import FloatArray
 
-T = TypeVar("T")
-K = TypeVar("K")
 Block = tuple[int, int]
 
 # Called with the pairs that are done and the pairs in all.
 Progress = Callable[[int, int], None]
-
-# Blocks that each worker thread has been handed: one to work on and one to go on with.
-_AHEAD = 2
-# How often a block is tried again whose worker went away under it.
-_MAX_LOST = 4
-# Blocks that fail, with none that succeeds, before the fault is taken not to lie with them.
-_HOPELESS = 3
 
 
 class Keep(Protocol):
@@ -96,7 +86,7 @@ def run(
         if q not in whole:
             merge(q, p, None)
     compute(work, pool, receive, progress, keep, skip=done)
-    if keep is not None and (failed := keep.failed()):
+    if keep is not None and (failed := _set_aside(keep)):
         raise incomplete(failed, plan.n_blocks)
     return result
 
@@ -141,7 +131,7 @@ def compute(
         ((q, p), (work.query, work.train, task, reference, plan.query_block(q), plan.panel(p)))
         for q, p in waiting()
     )
-    trials = Trials(pool, keep, min(_HOPELESS, n_waiting))
+    trials = Trials(pool, None if keep is None else keep.fail, min(HOPELESS, n_waiting))
     with closing(completed(pool, score_block, calls, trials)) as parts:
         for block, part in parts:
             receive(block, part)
@@ -151,60 +141,16 @@ def compute(
                 progress(done_pairs, plan.pairs)
 
 
-def until_not_lost(pool: Pool, call: Callable[..., T], *arguments: Any) -> T:
-    """A call's result; made again where its worker goes away under it, as often as a block is."""
-    trials = Trials(pool)
-    while True:
-        try:
-            result: T = pool.submit(call, *arguments).result()
-            return result
-        except (Exception, CancelledError) as error:
-            trials.again(call, error)
-
-
 def _kept(keep: Keep | None, q: int, p: int) -> FloatArray:
     assert keep is not None
     return keep.read(q, p)
 
 
-class Trials:
-    """What becomes of blocks that fail: each is tried once more, and then set aside.
-
-    Parameters
-    ----------
-    hopeless : int
-        So many blocks that fail, and none that succeeds, are no fault of theirs: the error is
-        raised.
-    """
-
-    def __init__(self, pool: Pool, keep: Keep | None = None, hopeless: int = _HOPELESS) -> None:
-        self._pool, self._keep, self._hopeless = pool, keep, hopeless
-        self._failures: Counter[Any] = Counter()
-        self._lost: Counter[Any] = Counter()
-        self.succeeded = False
-
-    def again(self, block: Any, error: BaseException) -> bool:
-        """Whether to try a block again; raises where there is nothing to go on with."""
-        if isinstance(error, self._pool.lost):
-            # No fault of the block's: its worker, or the connection, went away.
-            self._pool.recover()
-            self._lost[block] += 1
-            if self._lost[block] <= _MAX_LOST:
-                return True
-            error = ClusterError(f"{self._lost[block]} times a worker ended {DIED}")
-            self._failures[block] += 1  # it was tried often enough
-        else:
-            error = self._pool.told(error)
-        if self._keep is None:
-            raise error
-        self._failures[block] += 1
-        if self._failures[block] < 2:
-            return True
-        failed = sum(count > 1 for count in self._failures.values())
-        if not self.succeeded and failed >= self._hopeless:
-            raise error
-        self._keep.fail(block[0], block[1], error)
-        return False
+def _set_aside(keep: Keep) -> dict[Block, dict[str, Any]]:
+    """The blocks that were set aside, and that nobody has done since."""
+    failed = keep.failed()
+    done = keep.done() if failed else set()
+    return {block: record for block, record in failed.items() if block not in done}
 
 
 def incomplete(failed: Mapping[Block, Mapping[str, Any]], n_blocks: int) -> IncompleteError:
@@ -216,52 +162,3 @@ def incomplete(failed: Mapping[Block, Mapping[str, Any]], n_blocks: int) -> Inco
         f"{block[0]}-{block[1]}, query rows {start} to {stop}: {record['error']}; retry_failed "
         "takes them up again"
     )
-
-
-def completed(
-    pool: Pool,
-    call: Callable[..., T],
-    calls: Iterable[tuple[K, tuple[Any, ...]]],
-    trials: Trials | None = None,
-) -> Generator[tuple[K, T], None, None]:
-    """Results of calls as they come, under their keys; a window of them is under way at a time.
-
-    Submitting all at once would fill the scheduler with them.
-
-    Parameters
-    ----------
-    calls : iterable of (key, arguments)
-    trials : Trials, optional
-        Says what becomes of calls that raise; without it the error is raised.
-    """
-    waiting = iter(calls)
-    again: list[tuple[K, tuple[Any, ...]]] = []
-    raised: Counter[K] = Counter()
-    running: dict[Future[Any], tuple[K, tuple[Any, ...]]] = {}
-    try:
-        while True:
-            room = max(0, _AHEAD * pool.room() - len(running))  # workers leave as well
-            # One that takes its worker away takes along what else is there: those that were there
-            # more seldom go first, until it is alone.
-            again.sort(key=lambda call: -raised[call[0]])
-            ready = [again.pop() for _ in range(min(room, len(again)))]
-            for key, arguments in [*ready, *islice(waiting, room - len(ready))]:
-                running[pool.submit(call, *arguments)] = key, arguments
-            if not running:
-                return
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
-                key, arguments = running.pop(future)
-                try:
-                    result = future.result()
-                except (Exception, CancelledError) as error:
-                    if trials is None:
-                        raise
-                    if trials.again(key, error):
-                        raised[key] += 1
-                        again.append((key, arguments))
-                    continue
-                yield key, result
-    finally:
-        for future in running:
-            future.cancel()

@@ -12,15 +12,32 @@ from zarr.abc.store import ByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import ObjectStore
 
-from dkde.errors import DataSetError, DkdeError, one_line
+from dkde.errors import DataSetError, DkdeError
 
 # A request is tried again until so many seconds have gone by; an attempt to connect takes 5, so
 # that an endpoint which nobody is at is told of within half a minute. obstore's own is three.
 _RETRIES = {"max_retries": 10, "retry_timeout": timedelta(seconds=20)}
+# Chunks, and what a run keeps, are asked for by work of hours, which is not to end with a short
+# outage: by then the store was opened, so that the endpoint and the credentials are right.
+_PATIENCE = {"max_retries": 60, "retry_timeout": timedelta(minutes=5)}
+_PATIENT = re.compile(r"(^|/)c(/\d+)*$|^run(/|$)")
 
 # What errors hold, and what it means; the first that fits. Their own words are a page each.
 _MEANINGS = (
     (r"NoSuchBucket|ContainerNotFound|bucket does not exist", "there is no such bucket"),
+    (
+        r"<Code>(ExpiredToken|InvalidToken|TokenRefreshRequired|RequestExpired)",
+        "the credentials' token is not, or no longer, good; get new ones",
+    ),
+    (
+        r"<Code>(PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocationConstraint)"
+        r"|\b301 |[Mm]issing region",
+        "the bucket is in another region; name it (AWS_DEFAULT_REGION)",
+    ),
+    (
+        r"<Code>RequestTimeTooSkewed",
+        "this machine's clock is wrong; set it",
+    ),
     (
         r"169\.254\.|latest/api/token|metadata\.google|[Cc]redential|[Ii]dentity|NoSignRequest",
         "no credentials were found; give them as to the cloud's own tools, for s3:// by "
@@ -53,7 +70,14 @@ class BucketStore(ObjectStore[Any]):
         self.url = url.rstrip("/")
         with self._reaching(""):
             store = from_url(self.url, retry_config=_RETRIES)
+            patient = from_url(self.url, retry_config=_PATIENCE)
         super().__init__(store, read_only=read_only)
+        self._hasty: ObjectStore[Any] = ObjectStore(store, read_only=read_only)
+        self._patient: ObjectStore[Any] = ObjectStore(patient, read_only=read_only)
+
+    def _for(self, key: str) -> ObjectStore[Any]:
+        """What requests of a key are made by: how long it tries depends on what that is."""
+        return self._patient if _PATIENT.search(key) else self._hasty
 
     def with_read_only(self, read_only: bool = False) -> Self:
         return type(self)(self.url, read_only=read_only)
@@ -64,33 +88,33 @@ class BucketStore(ObjectStore[Any]):
     async def entries(self, prefix: str) -> list[tuple[str, int, str]]:
         """As the function of that name."""
         with self._reaching(prefix):
-            return await entries(self, prefix)
+            return await entries(self._for(prefix), prefix)
 
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         with self._reaching(key):
-            return await super().get(key, prototype, byte_range)
+            return await self._for(key).get(key, prototype, byte_range)
 
     async def exists(self, key: str) -> bool:
         with self._reaching(key):
-            return await super().exists(key)
+            return await self._for(key).exists(key)
 
     async def set(self, key: str, value: Buffer) -> None:
         with self._reaching(key):
-            await super().set(key, value)
+            await self._for(key).set(key, value)
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
         with self._reaching(key):
-            await super().set_if_not_exists(key, value)
+            await self._for(key).set_if_not_exists(key, value)
 
     async def delete(self, key: str) -> None:
         with self._reaching(key):
-            await super().delete(key)
+            await self._for(key).delete(key)
 
     async def delete_dir(self, prefix: str) -> None:
         with self._reaching(prefix):
-            await super().delete_dir(prefix)
+            await self._for(prefix).delete_dir(prefix)
 
     async def getsize(self, key: str) -> int:
         with self._reaching(key):
@@ -139,5 +163,6 @@ def _meaning(error: Exception) -> str:
     for pattern, meaning in _MEANINGS:
         if re.search(pattern, text):
             return meaning
-    first = re.sub(r"\w+://\S+", "the endpoint", text.partition("\n\nDebug source")[0])
-    return f"could not be read or written ({one_line(Exception(first))})"
+    # Never the text itself, which may hold what was answered, and that what was sent.
+    code = re.search(r"<Code>(\w{1,60})</Code>", text) or re.search(r"status code: (\d{3})\b", text)
+    return f"could not be read or written ({code[1] if code else type(error).__name__})"

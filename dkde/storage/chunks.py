@@ -17,7 +17,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore, StorePath, WrapperStore
 
-from dkde.errors import DataSetError
+from dkde.errors import DataSetError, scrubbed
 from dkde.storage.stores import keys_below
 
 # Zstandard's blocks unpack to at most 128 KiB and take at least four bytes.
@@ -29,7 +29,7 @@ def location(array: zarr.Array[Any]) -> str:
     store = array.store
     if isinstance(store, LocalStore):
         return str(store.root / array.path)
-    return str(array.store_path)
+    return scrubbed(str(array.store_path))
 
 
 def check_array(array: zarr.Array[Any], kinds: str, n_rows: tuple[int, ...], *, ndim: int) -> None:
@@ -111,27 +111,35 @@ class Strict(WrapperStore[Store]):
     ----------
     array : zarr.Array, optional
         The only one that is read, where it is seen to that chunks unpack to what they should.
+    remedy : str
+        What to do where a chunk is missing.
     """
 
-    def __init__(self, store: Store, array: zarr.Array[Any] | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        array: zarr.Array[Any] | None = None,
+        remedy: str = "import it again",
+    ) -> None:
         super().__init__(store)
-        self._array = array
+        self._array, self._remedy = array, remedy
 
     def _with_store(self, store: Store) -> "Strict":
-        return Strict(store, self._array)
+        return Strict(store, self._array, self._remedy)
 
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         value = await self._store.get(key, prototype, byte_range)
-        # The names of chunks end in a number, and no metadata's does.
-        if not key[-1:].isdigit():
+        # The names of chunks end in a number, a single value's in c, and no metadata's in either.
+        if not (key[-1:].isdigit() or key.endswith("/c")):
             return value
         if value is None:
-            array, _, chunk = key.rpartition("/c/")
+            array, _, place = f"{key}/".rpartition("/c/")
+            chunk = f"c/{place}".rstrip("/")
             raise DataSetError(
-                f"{self._store}/{array}: chunk c/{chunk} is missing; the store is damaged, "
-                "import it again"
+                f"{scrubbed(str(self._store))}/{array}: chunk {chunk} is missing; the store is "
+                f"damaged, {self._remedy}"
             )
         if self._array is not None:
             _check_size(

@@ -13,6 +13,7 @@ there, and what is there is never half of one.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,12 +23,61 @@ import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec
 
-from dkde.errors import DataSetError, one_line
+from dkde.errors import DataSetError, one_line, scrubbed
 from dkde.storage.linear import FloatArray
 from dkde.storage.stores import Records
 
 RUN = "run"
 PLAN = f"{RUN}/plan.json"
+
+
+def parsed(records: Records, key: str) -> dict[str, Any] | None:
+    """The JSON object at a key of a run; None where nothing is, or an empty file but for the plan.
+
+    Raises
+    ------
+    DataSetError
+        When it is damaged: cut off, or a plan that was emptied, as when the power failed.
+    """
+    content = records.get(key)
+    if content is None or (content == b"" and key != PLAN):
+        return None
+    try:
+        found = json.loads(content)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        what = "begin the run anew (restart)" if key == PLAN else "remove it, and go on"
+        raise DataSetError(f"{records.name}: {key} is damaged; {what}")
+    return found
+
+
+def check_there(records: Records, run: str | None) -> None:
+    """Refuse to write where a run is no more: its store was removed, or holds another.
+
+    Parameters
+    ----------
+    run : str or None
+        The run's ``id``, as its plan has it; None where any will do.
+
+    Raises
+    ------
+    DataSetError
+    """
+    plan = parsed(records, PLAN)
+    # Writing would make the folders anew, and the rest of the run would be lost unseen.
+    if plan is None:
+        raise DataSetError(f"{records.name}: was removed while it was written; start the run again")
+    if run is not None and plan.get("id") != run:
+        raise DataSetError(
+            f"{records.name}: was begun anew by another process while it was written; look at it "
+            "(dkde status), and make the same call again"
+        )
+
+
+_FAILED = re.compile(r"failed-(\d+)-(\d+)\.json")
+_ROW_CHUNK = re.compile(r"0/\d+")
+_PANEL_CHUNK = re.compile(r"\d+/0/\d+")
 
 
 @dataclass(frozen=True)
@@ -49,11 +99,19 @@ class StageShape:
 
 
 class Stage:
-    """The blocks of one piece of work in a run's store; made there if they are not."""
+    """The blocks of one piece of work in a run's store; made there if they are not.
 
-    def __init__(self, records: Records, name: str, shape: StageShape) -> None:
+    Parameters
+    ----------
+    run : str or None
+        The ``id`` of the run that is written: once another has taken its place, nothing is.
+    """
+
+    def __init__(
+        self, records: Records, name: str, shape: StageShape, run: str | None = None
+    ) -> None:
         self.name, self.shape = name, shape
-        self._records, self._path = records, f"{RUN}/{name}"
+        self._records, self._path, self._run = records, f"{RUN}/{name}", run
         self._log_density = self._array(
             "log_density", (shape.n_bandwidths, shape.rows), (shape.n_bandwidths, shape.block_rows)
         )
@@ -72,10 +130,16 @@ class Stage:
     @classmethod
     def found(cls, records: Records, name: str) -> "Stage":
         """A stage that a run has begun."""
-        log_density, partial = (
-            zarr.open_array(records.store, path=f"{RUN}/{name}/{array}", mode="r")
-            for array in ("log_density", "partial")
-        )
+        try:
+            log_density, partial = (
+                zarr.open_array(records.store, path=f"{RUN}/{name}/{array}", mode="r")
+                for array in ("log_density", "partial")
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataSetError(
+                f"{records.name}: {RUN}/{name} is damaged ({one_line(error)}); begin the run anew "
+                "(restart)"
+            ) from error
         n_bandwidths, rows = log_density.shape
         return cls(
             records,
@@ -87,8 +151,7 @@ class Stage:
         """The blocks (query block, panel) that are there."""
         whole = self.done_rows()
         found = {(q, p) for q in whole for p in range(self.shape.n_panels)}
-        for key in self._chunks("partial"):
-            panel, _, q = key
+        for panel, _, q in self._chunks("partial"):
             found.add((q, panel))
         return found
 
@@ -112,8 +175,9 @@ class Stage:
         self._check_there()
         with self._writing():
             self._log_density[:, self._rows(q)] = log_density
-        for p in range(self.shape.n_panels):
-            self._records.delete(f"{self._path}/partial/c/{p}/0/{q}")
+        if self.shape.n_panels > 1:  # of one panel they are not kept, but by parts
+            for p in range(self.shape.n_panels):
+                self._records.delete(f"{self._path}/partial/c/{p}/0/{q}")
 
     def read_rows(self, q: int) -> FloatArray:
         """The log-densities of a query block that is done."""
@@ -122,7 +186,8 @@ class Stage:
 
     def fail(self, q: int, p: int, error: BaseException) -> None:
         """Set a block aside."""
-        reason = " ".join(str(error).split()) or type(error).__name__
+        check_there(self._records, self._run)
+        reason = " ".join(scrubbed(str(error)).split()) or type(error).__name__
         start, stop = (
             q * self.shape.block_rows,
             min((q + 1) * self.shape.block_rows, self.shape.rows),
@@ -131,21 +196,29 @@ class Stage:
         self._records.put(f"{self._path}/failed-{q}-{p}.json", json.dumps(record).encode())
 
     def failed(self) -> dict[tuple[int, int], dict[str, Any]]:
-        """The blocks that were set aside, with their rows and errors."""
+        """The blocks that were set aside and not done since, with their rows and errors."""
         found = {}
-        for key in self._records.keys(self._path):
-            if key.rpartition("/")[2].startswith("failed-"):
-                record = json.loads(self._records.get(key) or b"{}")
-                if record:
-                    found[record["block"][0], record["block"][1]] = record
-        return found
+        for block, key in self._set_aside().items():
+            record = parsed(self._records, key)
+            if record is not None:
+                found[block] = record
+        done = self.done() if found else set()
+        return {block: record for block, record in found.items() if block not in done}
 
     def forgive(self, only: Callable[[int], bool] | None = None) -> None:
         """Take up again what was set aside, or those of it whose number is wanted."""
-        for q, p in self.failed():
-            if only is not None and not only(q * self.shape.n_panels + p):
-                continue
-            self._records.delete(f"{self._path}/failed-{q}-{p}.json")
+        for (q, p), key in self._set_aside().items():
+            if only is None or only(q * self.shape.n_panels + p):
+                self._records.delete(key)
+
+    def _set_aside(self) -> dict[tuple[int, int], str]:
+        """Where it is said of which blocks that they were set aside."""
+        found = {}
+        for key in self._records.keys(self._path):
+            match = _FAILED.fullmatch(key.removeprefix(f"{self._path}/"))
+            if match:
+                found[int(match[1]), int(match[2])] = key
+        return found
 
     def _rows(self, q: int) -> slice:
         start = q * self.shape.block_rows
@@ -179,17 +252,19 @@ class Stage:
 
     def _chunks(self, name: str) -> list[tuple[int, ...]]:
         prefix = f"{self._path}/{name}/c"
+        places = (key.removeprefix(f"{prefix}/") for key in self._records.keys(prefix))
+        # Other files may be there too, such as a network's file system leaves of a deleted one.
+        chunk = _ROW_CHUNK if name == "log_density" else _PANEL_CHUNK
+        found = [tuple(map(int, place.split("/"))) for place in places if chunk.fullmatch(place)]
+        n_panels = self.shape.n_panels if name == "partial" else 1
         return [
-            tuple(map(int, key.removeprefix(f"{prefix}/").split("/")))
-            for key in self._records.keys(prefix)
+            place
+            for place in found
+            if place[0] < n_panels and place[-1] < self.shape.n_query_blocks
         ]
 
     def _check_there(self) -> None:
-        # Writing would make the folders anew, and the rest of the run would be lost unseen.
-        if not self._records.has(PLAN):
-            raise DataSetError(
-                f"{self._records.name}: was removed while it was written; start the run again"
-            )
+        check_there(self._records, self._run)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -2,24 +2,32 @@
 
 import json
 import os
+import re
 import socket
+import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
+from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 from uuid import uuid4
 
 from dkde.errors import DataSetError
-from dkde.storage.kept import RUN
+from dkde.storage.kept import RUN, parsed
 from dkde.storage.stores import Records
 
 _LOCKS = f"{RUN}/locks"
 _SESSIONS = f"{RUN}/sessions"
+_LOCK = re.compile(rf"{_LOCKS}/(\d+)\.json")
+_SESSION = re.compile(rf"{_SESSIONS}/\w+\.json")
 # Seconds between signs of life, and without one until a session is taken for dead.
 BEAT = 5.0
 STALE = 60.0
+# Seconds for which a lock that seems left on another machine is watched before it is taken over:
+# its clock may be another. A file system may show a sign of life half a minute late.
+WATCH = 40.0
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,8 @@ class Session:
         How it ended: "done", "stopped"; None while it goes on, or if it was killed.
     part : str or None
         Which share of the blocks it does, if not all.
+    place : str or None
+        Where its number means that process: a machine since it was started, a container on it.
     """
 
     id: str
@@ -46,6 +56,13 @@ class Session:
     blocks: int = 0
     ended: str | None = None
     part: str | None = None
+    place: str | None = None
+
+    @classmethod
+    def of(cls, record: dict[str, Any]) -> "Session":
+        """A session as it was written down, by another version perhaps."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in record.items() if name in known})
 
     @property
     def seconds(self) -> float:
@@ -84,22 +101,29 @@ class Ledger:
         """All that there were, the oldest first."""
         found = []
         for key in self._records.keys(_SESSIONS):
-            content = self._records.get(key)
-            if content:
-                found.append(Session(**json.loads(content)))
+            record = parsed(self._records, key) if _SESSION.fullmatch(key) else None
+            if record is None:
+                continue
+            try:
+                found.append(Session.of(record))
+            except TypeError as error:
+                raise DataSetError(
+                    f"{self._records.name}: {key} is no session of a run; remove it, and go on"
+                ) from error
         return sorted(found, key=lambda session: session.started)
 
     def goes_on(self, session: Session) -> bool:
         """Whether a session is at work, as far as can be seen."""
         if session.ended is not None:
             return False
-        if session.host == socket.gethostname():
+        if (session.host, session.place) == (socket.gethostname(), _place()):
             return self._is_alive(session.pid, session.started)
         return self._now() - session.seen < STALE
 
     def holder(self) -> Session | None:
         """The session that has the lock and goes on."""
-        return self._last_lock()[1]
+        owner = self._last_lock()[1]
+        return owner if owner is not None and self.goes_on(owner) else None
 
     def begin(self, part: str | None = None) -> None:
         """Begin a session; all but parts of a run lock it.
@@ -110,7 +134,9 @@ class Ledger:
             When another session has the lock.
         """
         now = self._now()
-        mine = Session(uuid4().hex, socket.gethostname(), os.getpid(), now, now, part=part)
+        mine = Session(
+            uuid4().hex, socket.gethostname(), os.getpid(), now, now, part=part, place=_place()
+        )
         self._write(mine)
         if part is None:
             self._lock(mine)
@@ -122,7 +148,8 @@ class Ledger:
         """Where the session that was begun, and its lock if it has one, are kept."""
         if self.mine is None:
             return set()
-        number, holder = self._last_lock()
+        number, owner = self._last_lock()
+        holder = owner if owner and self.goes_on(owner) else None
         locks = {f"{_LOCKS}/{number}.json"} if holder and holder.id == self.mine.id else set()
         return {f"{_SESSIONS}/{self.mine.id}.json"} | locks
 
@@ -159,19 +186,17 @@ class Ledger:
                 self._records.delete(key)
 
     def _last_lock(self) -> tuple[int, Session | None]:
-        """The number of the last lock, and the session that has it and goes on."""
-        numbers = [int(PurePosixPath(key).stem) for key in self._records.keys(_LOCKS)]
-        number = max(numbers, default=0)
-        content = self._records.get(f"{_LOCKS}/{number}.json")
-        owner = json.loads(content)["id"] if content else None
-        found = [s for s in self.sessions() if s.id == owner and self.goes_on(s)]
-        return number, found[0] if found else None
+        """The number of the last lock, and the session that has it, or had it last."""
+        locks = (_LOCK.fullmatch(key) for key in self._records.keys(_LOCKS))
+        number = max((int(lock[1]) for lock in locks if lock), default=0)
+        record = parsed(self._records, f"{_LOCKS}/{number}.json") or {}
+        return number, next((s for s in self.sessions() if s.id == record.get("id")), None)
 
     def _lock(self, mine: Session) -> None:
         # A lock is never taken away but followed by the next, which one alone can claim: of two
         # that find its owner dead, one.
         number, holder = self._last_lock()
-        if holder is None:
+        if holder is None or not (self.goes_on(holder) or self._stirs(holder)):
             content = json.dumps({"id": mine.id}).encode()
             if self._records.claim(f"{_LOCKS}/{number + 1}.json", content):
                 return
@@ -181,6 +206,23 @@ class Ledger:
             f"{self._records.name}: is being written by {holder.who if holder else 'another run'}; "
             "wait for it, or stop it first"
         )
+
+    def _stirs(self, session: Session) -> bool:
+        """Whether a session elsewhere that seems dead by this machine's clock gives signs of life.
+
+        Only its own signs are compared, one with the next.
+        """
+        if session.ended is not None or session.host == socket.gethostname():
+            return False
+        key, end = f"{_SESSIONS}/{session.id}.json", time.monotonic() + WATCH
+        while time.monotonic() < end:
+            time.sleep(min(1.0, WATCH / 10))
+            record = parsed(self._records, key)
+            if record is None:
+                return False
+            if (now := Session.of(record)).seen != session.seen:
+                return now.ended is None
+        return False
 
     def _beat(self) -> None:
         while not self._stop.wait(BEAT):
@@ -192,6 +234,15 @@ class Ledger:
 
     def _write(self, session: Session) -> None:
         self._records.put(f"{_SESSIONS}/{session.id}.json", json.dumps(asdict(session)).encode())
+
+
+def _place() -> str | None:
+    """Where the numbers of processes are this one's; None where that cannot be told."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot}/{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:
+        return None
 
 
 def total_seconds(sessions: list[Session]) -> float:

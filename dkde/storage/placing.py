@@ -11,17 +11,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-from zarr.storage import LocalStore
+from zarr.abc.store import Store
+from zarr.core.buffer import Buffer, default_buffer_prototype
+from zarr.storage import LocalStore, WrapperStore
 
-from dkde.errors import DataSetError, InputError
+from dkde.errors import DataSetError
 from dkde.storage.dataset import FORMAT, is_dataset
 from dkde.storage.importers import SourceSplit
 from dkde.storage.importers.source import Array
-from dkde.storage.stores import Records, is_remote, open_store
+from dkde.storage.stores import Records, check_url, is_remote, open_store
 from dkde.storage.writing import ImportProgress, write_dataset
 
 _ROOT = "zarr.json"
+# An attribute of the root while a data set is written in its place: by which import.
+_IMPORT = "import"
 _FOREIGN = "exists and is no data set of dkde; it is never overwritten, choose another path"
 _THERE = "exists already; choose another path, or overwrite it (--overwrite)"
 
@@ -60,7 +65,7 @@ def place_dataset(
         "progress": progress,
     }
     if is_remote(store):
-        _write_in_place(os.fspath(store), splits, content)
+        _write_in_place(os.fspath(store), splits, content, overwrite=overwrite)
         return
     target = Path(os.path.realpath(store))
     try:
@@ -112,8 +117,7 @@ def check_target(
 
 
 def _check_url(url: str, overwrite: bool, sources: Iterable[str | os.PathLike[str]]) -> None:
-    if not url.partition("://")[2].partition("/")[2]:
-        raise InputError(f"{url}: is a whole bucket; name a place in it, {url}/NAME.zarr")
+    check_url(url)
     for source in (os.fspath(path) for path in sources):
         if "://" in source and f"{source}/".startswith(f"{url}/"):
             raise DataSetError(f"{url}: the source {source} lies in it; choose another store")
@@ -126,15 +130,54 @@ def _check_url(url: str, overwrite: bool, sources: Iterable[str | os.PathLike[st
         raise DataSetError(f"{url}: {_THERE}")
 
 
-def _write_in_place(url: str, splits: Sequence[SourceSplit], content: Mapping[str, Any]) -> None:
+def _write_in_place(
+    url: str, splits: Sequence[SourceSplit], content: Mapping[str, Any], *, overwrite: bool
+) -> None:
     records = Records(open_store(url), url)
-    _remove(records)
+    if overwrite:
+        _remove(records)
+    mine = uuid4().hex
+    if not records.claim(_ROOT, _unfinished(mine)):
+        raise DataSetError(
+            f"{url}: another import into it began meanwhile; wait for it, or choose another path"
+        )
+
     try:
-        write_dataset(records.store, splits, **content)
+        write_dataset(_Own(records.store, url, mine), splits, **content)
     except BaseException:
         with suppress(DataSetError):  # what is left is marked as unfinished
-            _remove(records)
+            if _owner(records.get(_ROOT)) == mine:
+                _remove(records)
         raise
+
+
+class _Own(WrapperStore[Store]):
+    """A store that is written as long as its root says that this import writes it."""
+
+    def __init__(self, store: Store, url: str, mine: str) -> None:
+        super().__init__(store)
+        self._url, self._mine = url, mine
+
+    def _with_store(self, store: Store) -> _Own:
+        return _Own(store, self._url, self._mine)
+
+    async def set(self, key: str, value: Buffer) -> None:
+        root = await self._store.get(_ROOT, default_buffer_prototype())
+        if _owner(None if root is None else root.to_bytes()) != self._mine:
+            raise DataSetError(
+                f"{self._url}: was overwritten by another import before this one was done; see "
+                "which of them is wanted, and choose another path for this one"
+            )
+        await self._store.set(key, value)
+
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        if not await self._store.exists(key):
+            await self.set(key, value)
+
+
+def _owner(root: bytes | None) -> Any:
+    """Which import writes the data set of that root."""
+    return json.loads(root or b"{}").get("attributes", {}).get(_IMPORT)
 
 
 def _remove(records: Records) -> None:
@@ -142,12 +185,17 @@ def _remove(records: Records) -> None:
     keys = records.keys("")
     if not keys:
         return
-    unfinished = {"zarr_format": 3, "node_type": "group", "attributes": {"dkde_format": FORMAT}}
-    records.put(_ROOT, json.dumps(unfinished).encode())
+    records.put(_ROOT, _unfinished(None))
     for key in keys:
         if key != _ROOT:
             records.delete(key)
     records.delete(_ROOT)
+
+
+def _unfinished(mine: str | None) -> bytes:
+    """A root that says that an import is not finished, and which."""
+    attributes = {"dkde_format": FORMAT, _IMPORT: mine}
+    return json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes}).encode()
 
 
 def _move_into_place(hidden: Path, target: Path) -> None:

@@ -4,9 +4,10 @@ A store is made before the first block, and says that it is not complete. The va
 written at the end, then the mark, in one piece of metadata; only then do the blocks go.
 """
 
+import json
 import os
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,14 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.errors import ContainsGroupError, UnstableSpecificationWarning
 
 from dkde.errors import DataSetError, DkdeError, one_line
+from dkde.storage.chunks import Strict
 from dkde.storage.kept import PLAN, RUN
-from dkde.storage.stores import Records, is_remote
+from dkde.storage.stores import Records, check_url, is_remote
 
 # A root attribute of every result: only what carries it is ever replaced.
 RESULT_FORMAT = {"dkde_format": "result/1"}
+# What no result is without.
+MAIN = "log_density"
 # What a folder of a Zarr store holds, of version 3 or 2.
 _ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray")
 
@@ -32,11 +36,12 @@ def check_place(path: str | os.PathLike[str]) -> None:
     Raises
     ------
     InputError
-        When it is a URL of an unknown kind.
+        When it is a URL of an unknown kind, or a whole bucket.
     DataSetError
         When the folder above is missing or may not be written to, or it lies in another store.
     """
     if is_remote(path):
+        check_url(os.fspath(path))
         return
     target = Path(os.path.realpath(path))
     parent = target.parent
@@ -104,7 +109,9 @@ def write_variables(result: xr.Dataset, records: Records) -> None:
     codecs = {"compressors": [ZstdCodec(level=1), Crc32cCodec()]}
     encoding = {name: dict(codecs) for name in result.variables}
     with writing(records):
-        _drop(records, {key.split("/")[0] for key in records.keys("")} - {"zarr.json", RUN})
+        there = records.keys("")
+        mine = _arrays(records, there) | {str(name) for name in result.variables}
+        _drop(records, mine & {key.split("/")[0] for key in there})
         result.assign_attrs({**RESULT_FORMAT, "complete": 0}).drop_encoding().to_zarr(
             records.store,
             mode="a",
@@ -113,6 +120,19 @@ def write_variables(result: xr.Dataset, records: Records) -> None:
             encoding=encoding,
             write_empty_chunks=True,  # so that a missing chunk is damage
         )
+
+
+def _arrays(records: Records, keys: Iterable[str]) -> set[str]:
+    """Which of a store's keys are of its own arrays: other stores may lie below it."""
+    found = set()
+    for key in keys:
+        name, _, rest = key.partition("/")
+        if rest != "zarr.json":
+            continue
+        with suppress(ValueError):
+            if json.loads(records.get(key) or b"null").get("node_type") == "array":
+                found.add(name)
+    return found
 
 
 def _drop(records: Records, names: set[str], prefix: str = "") -> None:
@@ -131,9 +151,64 @@ def mark_complete(records: Records) -> None:
         zarr.consolidate_metadata(records.store, zarr_format=3)
 
 
+def listed_arrays(records: Records) -> dict[str, dict[str, Any]]:
+    """The metadata of the arrays that a complete result was written with, by name.
+
+    Raises
+    ------
+    DataSetError
+        When that is damaged or not there.
+    """
+    try:
+        root = json.loads(records.get("zarr.json") or b"")
+        listed = root["consolidated_metadata"]["metadata"]
+        found = {
+            name: record
+            for name, record in listed.items()
+            if "/" not in name and record["node_type"] == "array"
+        }
+    except (ValueError, LookupError, TypeError, AttributeError):
+        found = {}
+    if MAIN not in found:
+        raise DataSetError(
+            f"{records.name}: does not list its variables; make the same call again, if need be "
+            "anew (restart)"
+        )
+    return found
+
+
+def is_tidy(records: Records) -> bool:
+    """Whether marking a result as complete came to its end: the list is written last."""
+    try:
+        listed = json.loads(records.get("zarr.json") or b"").get("consolidated_metadata")
+    except (ValueError, AttributeError):
+        return False
+    return bool(listed) and not records.keys(RUN)
+
+
 def open_result(records: Records) -> xr.Dataset:
-    """A complete result, lazily."""
-    result: xr.Dataset = xr.open_zarr(records.store)
+    """A complete result, lazily; reading a chunk that is missing is refused.
+
+    Raises
+    ------
+    DataSetError
+        When it cannot be opened, or lacks its variables.
+    """
+    listed = listed_arrays(records)
+    try:
+        store = Strict(records.store, remedy="make the result again (restart)")
+        result: xr.Dataset = xr.open_zarr(store)
+    except DkdeError:
+        raise
+    except Exception as error:  # damaged metadata raise almost anything
+        raise DataSetError(
+            f"{records.name}: could not be opened ({one_line(error)}); make the result again "
+            "(restart)"
+        ) from error
+    if lost := sorted(set(listed).difference(map(str, result.variables))):
+        raise DataSetError(
+            f"{records.name}: lacks {', '.join(lost)}; make the result again (restart)"
+        )
     return result
 
 
@@ -147,6 +222,8 @@ def writing(records: Records) -> Iterator[None]:
             # opens slowly over a network.
             warnings.filterwarnings("ignore", message="Consolidated metadata")
             warnings.simplefilter("ignore", UnstableSpecificationWarning)
+            # Other files that lie below a result are left, and are no matter of its.
+            warnings.filterwarnings("ignore", message="Object at .* is not recognized")
             yield
     except DkdeError:
         raise

@@ -1,9 +1,10 @@
 """Where data sets and results lie: a folder, or a bucket in the cloud."""
 
-import asyncio
+import hashlib
 import os
 import re
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,27 @@ def is_remote(path: str | os.PathLike[str]) -> bool:
     return True
 
 
+def check_url(url: str) -> None:
+    """Refuse a URL that nothing is to be written to: a whole bucket, or a place in another store.
+
+    Raises
+    ------
+    InputError, DataSetError
+    """
+    scheme, _, place = url.rstrip("/").partition("://")
+    *above, name = place.split("/")
+    if not above:
+        raise InputError(f"{url}: is a whole bucket; name a place in it, {scheme}://{name}/NAME")
+    while above:
+        parent = f"{scheme}://{'/'.join(above)}"
+        try:
+            if Records(open_store(parent, read_only=True), parent).has("zarr.json"):
+                raise InputError(f"{url}: lies in the Zarr store {parent}; write it elsewhere")
+        except DataSetError:
+            return  # it may not be looked at; what is wrong with the place itself is told there
+        above.pop()
+
+
 def open_store(path: str | os.PathLike[str], *, read_only: bool = False) -> Store:
     """The store at a path or a URL; credentials are found as the cloud's own tools find them.
 
@@ -78,17 +100,25 @@ def keys_below(store: Store, prefix: str) -> list[str]:
 
 
 def stamps(store: Store, prefix: str) -> list[tuple[Any, ...]]:
-    """Of all keys below a prefix, what changes with their content: sizes, and ETags or times."""
+    """Of all keys below a prefix, what changes with their content: sizes, and ETags or times.
+
+    Stores that tell neither are read whole.
+    """
     if isinstance(store, ObjectStore):
         from dkde.storage.buckets import entries
 
         return list(sync(entries(store, prefix)))
-    return sync(_sizes(store, keys_below(store, prefix)))
+    return sync(_digests(store, sorted(set(keys_below(store, prefix)))))
 
 
-async def _sizes(store: Store, keys: list[str]) -> list[tuple[Any, ...]]:
-    sizes = await asyncio.gather(*(store.getsize(key) for key in keys))
-    return sorted(zip(keys, sizes, strict=True))
+async def _digests(store: Store, keys: list[str]) -> list[tuple[Any, ...]]:
+    """Keys and checksums, read one after the other: a change may leave all sizes as they are."""
+    found: list[tuple[Any, ...]] = []
+    for key in keys:
+        value = await store.get(key, default_buffer_prototype())
+        content = b"" if value is None else value.to_bytes()
+        found.append((key, len(content), hashlib.sha256(content).hexdigest()))
+    return found
 
 
 class Records:
@@ -114,8 +144,13 @@ class Records:
         self._do(self.store.set(key, _buffer(content)), key)
 
     def claim(self, key: str, content: bytes) -> bool:
-        """Write where nothing is; whether that was so."""
+        """Write where nothing is, to last; whether that was so."""
         self._do(self.store.set_if_not_exists(key, _buffer(content)), key)
+        if isinstance(self.store, LocalStore):
+            path = self.store.root / key
+            for what in (path, path.parent):
+                with suppress(OSError):  # not every system can, and it may have been removed
+                    _to_disk(what)
         return self.get(key) == content
 
     def has(self, key: str) -> bool:
@@ -142,6 +177,14 @@ class Records:
             raise DataSetError(
                 f"{self.name}: {key} could not be read or written ({one_line(error)})"
             ) from error
+
+
+def _to_disk(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 async def _collect(keys: AsyncIterator[str]) -> list[str]:

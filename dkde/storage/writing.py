@@ -71,6 +71,8 @@ def write_dataset(
 ) -> None:
     """Write a data set into an empty store; until the last write it is marked as unfinished.
 
+    The store may be marked so already; what that mark holds beside goes with it.
+
     Parameters
     ----------
     store : zarr.abc.store.Store
@@ -92,7 +94,7 @@ def write_dataset(
         If the folder cannot be written.
     """
     # First of all, so that what is left of an import that was killed is known for what it is.
-    root = zarr.create_group(store, zarr_format=3, attributes={"dkde_format": FORMAT})
+    root = zarr.open_group(store, mode="a", zarr_format=3, attributes={"dkde_format": FORMAT})
     for split in splits:
         group = root.create_group(split.name)
         _write_split(group, split, orders.get(split.name), progress)
@@ -105,7 +107,7 @@ def write_dataset(
     names = [split.name for split in splits]
     root = _consolidate(store, None)
     # In one piece with the consolidated metadata, last.
-    root.attrs.update({**attributes, "splits": names, "complete": True})
+    root.attrs.put({"dkde_format": FORMAT, **attributes, "splits": names, "complete": True})
 
 
 def _write_split(

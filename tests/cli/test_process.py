@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import running
 
 DKDE = [sys.executable, "-c", "from dkde_cli.main import main; main()"]
 DASK = Path(sys.executable).with_name("dask")
@@ -148,13 +149,11 @@ def test_interrupted(folder: Path):
     arguments += ["--bandwidths", "0.1,0.2,1", "--output", "s.zarr", "--csv", "s.csv"]
     n_blocks = [0]
     for _ in range(2):
-        process = subprocess.Popen(
-            [*DKDE, *arguments],
-            stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT,
-        )  # fmt: skip
-        wait_for_block(n_blocks[-1], 120)
-        process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=60)
+        pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE}
+        with running([*DKDE, *arguments], **pipes, env=ENVIRONMENT) as process:
+            wait_for_block(n_blocks[-1], 120)
+            process.send_signal(signal.SIGINT)
+            _, stderr = process.communicate(timeout=60)
         assert process.returncode == 130
         interrupted, kept = stderr.splitlines()[-2:]
         assert interrupted == "Interrupted"

@@ -2,9 +2,10 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from strategies import Problem, problems
 from work import side_of, work_for, work_of
 from zarr.storage import MemoryStore
 
+from dkde.engine.absence import Absence
 from dkde.engine.blocks import find_reference
 from dkde.engine.graph import lazy_log_density
 from dkde.engine.pool import Pool, calling_thread, thread_pool
@@ -445,3 +447,121 @@ def test_a_pool_that_cannot_recover_ends_the_run() -> None:
     fickle = Fickle([CancelledError("lost")])
     with pytest.raises(DataSetError, match="all is gone"):
         run(many_blocks(), Pool(fickle.submit, 1, (CancelledError,), gone))
+
+
+def test_a_block_that_was_done_since_it_was_set_aside_is_done() -> None:
+    work = many_blocks()
+    keep = stage_for(work)
+    compute(work, calling_thread(), lambda block, part: keep.write(*block, part))
+    keep.fail(5, 0, OSError("another process"))
+    np.testing.assert_array_equal(run(work, calling_thread(), keep=keep), expected(work))
+
+
+@dataclass
+class BadNodes:
+    """A pool of which the worker that is idle first fails whatever it is given, and maybe others.
+
+    Parameters
+    ----------
+    good_after : int
+        So many workers fail a block before one does it.
+    """
+
+    good_after: int = 1
+    begun: int = 0
+    calls: int = 0
+
+    def pool(self) -> Pool:
+        return Pool(self.submit, 1, (CancelledError,), elsewhere=self.elsewhere)
+
+    def submit(self, call: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        return self.elsewhere((), call, *arguments)
+
+    def elsewhere(
+        self, away_from: Collection[str], call: Callable[..., Any], *arguments: Any
+    ) -> Future[Any]:
+        self.calls += 1
+        future: Future[Any] = Future()
+        self.begun += call is not find_reference
+        if call is find_reference or self.begun <= 3 or len(away_from) >= self.good_after:
+            future.set_result(call(*arguments))
+            return future
+        error = OSError("its disk is gone")
+        error.worker = f"tcp://bad-{len(away_from)}:1"  # type: ignore[attr-defined]
+        future.set_exception(error)
+        return future
+
+
+@pytest.mark.parametrize("n_bad", [1, 2])
+def test_a_block_is_tried_again_elsewhere_and_once_more_at_the_end(n_bad: int) -> None:
+    work, nodes = many_blocks(), BadNodes(n_bad)
+    keep = stage_for(work)
+    np.testing.assert_array_equal(run(work, nodes.pool(), keep=keep), expected(work))
+    assert nodes.calls == 1 + 3 + 37 * (n_bad + 1)
+    assert keep.done() >= set(keep.failed())
+
+
+def test_a_block_that_fails_everywhere_is_set_aside_after_that() -> None:
+    work, nodes = many_blocks(), BadNodes(good_after=9)
+    with pytest.raises(IncompleteError, match="37 of 40 blocks failed"):
+        run(work, nodes.pool(), keep=stage_for(work))
+    assert nodes.calls == 1 + 3 + 37 * 3
+
+
+class Deserted:
+    """A client whose workers went away."""
+
+    status = "running"
+
+    def __init__(self) -> None:
+        self.workers: list[str] = []
+
+    def scheduler_info(self, n_workers: int) -> dict[str, Any]:
+        return {"workers": self.workers}
+
+
+def test_workers_that_are_away_are_waited_for_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("dkde.engine.absence.monotonic", lambda: now[0])
+    client: Any = Deserted()
+    absence = Absence(client, "tcp://there:1")
+    for now[0] in range(0, 31, 2):
+        assert absence.goes_on()
+    client.workers = ["tcp://there:2"]
+    assert not absence.goes_on()
+    client.workers = []
+    for now[0] in range(32, 63, 2):  # from the beginning
+        assert absence.goes_on()
+    now[0] = 63
+    with pytest.raises(ClusterError, match="tcp://there:1 or all its workers are gone"):
+        absence.goes_on()
+
+
+def test_jobs_of_a_queue_are_waited_for_without_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("dkde.engine.absence.monotonic", lambda: now[0])
+    client: Any = Deserted()
+    absence = Absence(client, "tcp://there:1", inf)
+    for now[0] in range(250):
+        assert absence.goes_on()
+    line = (
+        "Waiting for the queue: no worker is left; it goes on when a job starts; Ctrl-C cancels\n"
+    )
+    assert capsys.readouterr().err == line
+    for now[0] in range(250, 400):
+        assert absence.goes_on()
+    assert capsys.readouterr().err == line
+
+
+def test_it_is_looked_at_workers_while_nothing_comes() -> None:
+    def look() -> None:
+        raise ClusterError("all are gone")
+
+    def submit(call: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        return Future()
+
+    for keep in (None, stage_for(many_blocks())):
+        with pytest.raises(ClusterError, match="all are gone"):
+            run(many_blocks(), Pool(submit, 1, look=look), keep=keep)

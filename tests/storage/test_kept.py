@@ -156,3 +156,75 @@ def test_what_cannot_be_written_is_said(stage, monkeypatch):
     with pytest.raises(DataSetError, match=r"No space left.*what is done is kept, make room"):
         stage.write(0, 0, log_sums(5))
     assert stage.done() == set()
+
+
+def test_nothing_is_written_into_a_run_that_took_its_place(records):
+    records.put(PLAN, b'{"id": "first"}')
+    stage = Stage(records, "score", SHAPE, "first")
+    stage.write(0, 0, log_sums(5))
+    records.put(PLAN, b'{"id": "second"}')
+    before = sorted(records.keys(""))
+    for write in (
+        lambda: stage.write(0, 1, log_sums(5)),
+        lambda: stage.write_rows(0, log_sums(5)[:3]),
+        lambda: stage.fail(0, 1, OSError()),
+    ):
+        with pytest.raises(DataSetError, match=r"r\.zarr: was begun anew by another process"):
+            write()
+    assert sorted(records.keys("")) == before
+
+
+def test_a_plan_that_is_damaged_is_said(records, stage):
+    for content in (b"", b'{"asked": {', b"[]", b"\xff"):
+        records.put(PLAN, content)
+        with pytest.raises(DataSetError, match=r"plan\.json is damaged; begin the run anew"):
+            stage.write(0, 0, log_sums(5))
+    assert stage.done() == set()
+
+
+def test_what_was_done_since_is_not_set_aside(records, stage):
+    for block in ((0, 0), (1, 2), (4, 3)):
+        stage.fail(*block, OSError("no luck"))
+    stage.write(0, 0, log_sums(5))
+    stage.write_rows(4, log_sums(3)[:3])
+    assert set(stage.failed()) == {(1, 2)}
+    stage.forgive()
+    assert not [key for key in records.keys("run/score") if "failed" in key]
+
+
+def test_files_that_are_no_blocks(tmp_path, stage):
+    stage.write(0, 2, log_sums(5))
+    stage.write_rows(1, log_sums(5)[:3])
+    folder = tmp_path / "r.zarr/run/score"
+    for name in (
+        "partial/c/2/0/.nfs0001", "partial/c/2/0/99", "partial/c/9/0/0", "partial/c/x",
+        "log_density/c/0/.nfs0001", "log_density/c/0/99", "failed-x-1.json", "failed-1.json",
+    ):  # fmt: skip
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"{")
+    assert stage.done() == {(0, 2)} | {(1, p) for p in range(4)}
+    assert stage.done_rows() == {1}
+    assert stage.failed() == {}
+    (folder / "failed-3-1.json").write_bytes(b'{"block"')
+    with pytest.raises(DataSetError, match=r"failed-3-1\.json is damaged; remove it"):
+        stage.failed()
+
+
+def test_a_stage_whose_arrays_are_damaged(tmp_path, records, stage):
+    (tmp_path / "r.zarr/run/score/log_density/zarr.json").write_text("{")
+    with pytest.raises(DataSetError, match=r"run/score is damaged .*begin the run anew"):
+        Stage.found(records, "score")
+
+
+def test_credentials_in_errors_are_not_kept(records, stage):
+    stage.fail(0, 0, OSError("GET https://me:password@host/a.zarr/c/0?sign=password failed"))
+    (record,) = stage.failed().values()
+    assert record["error"] == "GET https://host/a.zarr/c/0 failed"
+
+
+def test_one_panel_is_not_asked_to_be_forgotten(records, monkeypatch):
+    stage = Stage(records, "score", StageShape(3, 23, 5, 1))
+    deleted = []
+    monkeypatch.setattr(Records, "delete", lambda self, key: deleted.append(key))
+    stage.write_rows(0, log_sums(5)[:3])
+    assert deleted == []

@@ -126,7 +126,8 @@ def test_of_many_that_find_it_dead_one_takes_over(ledger, alive, tmp_path, clock
     winners[0].end("done")
 
 
-def test_on_another_host_signs_of_life_count(ledger, clock, alive):
+def test_on_another_host_signs_of_life_count(ledger, clock, alive, monkeypatch):
+    monkeypatch.setattr(module, "WATCH", 0.05)
     ledger(7, "there").begin()
     here = ledger(1, "here")
     with pytest.raises(DataSetError, match="process 7 on there"):
@@ -134,6 +135,40 @@ def test_on_another_host_signs_of_life_count(ledger, clock, alive):
     clock.now += STALE + 1
     here.begin()
     assert here.holder().pid == 1
+
+
+def test_a_clock_that_is_wrong_kills_nobody(ledger, clock, monkeypatch):
+    monkeypatch.setattr(module, "BEAT", 0.01)
+    monkeypatch.setattr(module, "WATCH", 5.0)
+    ledger(7, "there").begin()
+    here = ledger(1, "here")
+    real, shift = clock.now, 10 * STALE
+
+    class Fast:
+        def __call__(self):
+            return real + shift
+
+    here._now = Fast()
+    clock.now += 1  # its own clock goes on
+    with pytest.raises(DataSetError, match="process 7 on there"):
+        here.begin()
+
+
+def test_a_number_means_nothing_in_another_place(ledger, clock, alive, monkeypatch):
+    ledger(1).begin()
+    alive.remove(1)
+    second = ledger(2)
+    # The same host's name, after it was started anew, or in another container.
+    monkeypatch.setattr(module, "_place", lambda: "boot/2")
+    with pytest.raises(DataSetError, match="process 1 on here"):
+        second.begin()
+    clock.now += STALE + 1
+    second.begin()
+    assert second.holder().pid == 2
+
+
+def test_a_place_is_told():
+    assert module._place() == module._place()
 
 
 def test_parts_do_not_lock(ledger):
@@ -210,6 +245,25 @@ def test_half_written_sessions_are_none(ledger, tmp_path):
     (tmp_path / "r.zarr" / RUN / "locks/9.0f.partial").write_bytes(b"{")
     assert len(mine.sessions()) == 1
     assert mine.holder() is not None
+
+
+def test_files_that_are_none_of_them(ledger, tmp_path):
+    mine = ledger()
+    mine.begin()
+    run = tmp_path / "r.zarr" / RUN
+    for name in ("sessions/.nfs0001", "locks/.nfs0001", "locks/x.json"):
+        (run / name).write_bytes(b"{")
+    assert len(mine.sessions()) == 1
+    assert mine.holder() is not None
+    later = '{"id": "a", "host": "there", "pid": 1, "started": 1.0, "seen": 2.0, "mood": "good"}'
+    (run / "sessions/a.json").write_text(later)
+    assert mine.sessions()[0].seen == 2.0
+    (run / "sessions/a.json").write_text("")  # as the power failed
+    assert len(mine.sessions()) == 1
+    for damaged in ('{"id": "a"', "[]", '{"id": "a"}'):
+        (run / "sessions/a.json").write_text(damaged)
+        with pytest.raises(DataSetError, match=r"r\.zarr: run/sessions/a\.json is .*remove it"):
+            mine.sessions()
 
 
 def test_processes_are_told_by_their_age():

@@ -3,19 +3,24 @@
 import json
 import pickle
 import socket
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import dask
 import numpy as np
 import pytest
 import zarr
+from zarr.storage import MemoryStore, ObjectStore, StorePath
 
 from dkde.describing import describe
 from dkde.errors import DataSetError, InputError
-from dkde.storage.buckets import BucketStore
+from dkde.storage.buckets import BucketStore, _meaning
+from dkde.storage.chunks import location
 from dkde.storage.dataset import open_split, splits
 from dkde.storage.datatree import open_dataset
 from dkde.storage.importing import import_dataset
+from dkde.storage.results import check_place
 from dkde.storage.selectors import Catalog
 from dkde.storage.sources import ZarrSource
 from dkde.storage.stores import Records, open_store
@@ -267,7 +272,8 @@ def said(call, *arguments):
 
 @pytest.fixture
 def hasty(monkeypatch):
-    monkeypatch.setattr("dkde.storage.buckets._RETRIES", {"max_retries": 0})
+    for name in ("_RETRIES", "_PATIENCE"):
+        monkeypatch.setattr(f"dkde.storage.buckets.{name}", {"max_retries": 0})
 
 
 def test_what_is_not_there(bucket, source):
@@ -315,3 +321,144 @@ def test_an_endpoint_that_does_not_answer_is_told_of_soon(bucket, monkeypatch, l
         start = time.monotonic()
         assert "no connection" in said(splits, bucket)
         assert time.monotonic() - start < 40  # 20 s of trying, and 30 s for one that connects
+
+
+# ---- who may write where ----
+
+
+def test_places_in_other_stores_and_whole_buckets_are_refused(store, source):
+    for check in (check_place, lambda url: import_dataset(source, url)):
+        for place in ("r.zarr", "train/r.zarr"):
+            with pytest.raises(InputError, match=f"lies in the Zarr store {store}"):
+                check(f"{store}/{place}")
+        with pytest.raises(InputError, match="is a whole bucket; name a place in it"):
+            check("s3://bucket")
+    check_place(f"{store}-2/r.zarr")
+
+
+class TestTwoImports:
+    """Of two imports to one place, one is whole and none is mixed."""
+
+    def test_the_later_one_stays(self, store, source, tmp_path):
+        np.savez(tmp_path / "b.npz", train=-X, valid=-X[:7])
+        calls = []
+
+        def overtaken(*_):
+            if not calls:
+                calls.append(1)
+                import_dataset(tmp_path / "b.npz", store, overwrite=True)
+
+        with pytest.raises(DataSetError, match="was overwritten by another import"):
+            import_dataset(source, store, overwrite=True, progress=overtaken)
+        np.testing.assert_array_equal(open_split(store, "train").x[:], -X)
+        assert '"import":' not in records_of(store).get("zarr.json").decode()
+
+    def test_one_that_fails_leaves_the_other(self, store, source):
+        calls = []
+
+        def overtaken(*_):
+            if not calls:
+                calls.append(1)
+                import_dataset(source, store, overwrite=True)
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            import_dataset(source, store, overwrite=True, progress=overtaken)
+        np.testing.assert_array_equal(open_split(store, "train").x[:], X)
+
+    def test_without_overwriting_the_first_stays(self, bucket, source, monkeypatch):
+        url = f"{bucket}/new.zarr"
+        for module in ("placing", "importing"):  # both looked before either began
+            monkeypatch.setattr(f"dkde.storage.{module}.check_target", lambda *_, **__: None)
+
+        def overtaken(*_):
+            with pytest.raises(DataSetError, match="another import into it began meanwhile"):
+                import_dataset(source, url)
+
+        import_dataset(source, url, progress=overtaken)
+        np.testing.assert_array_equal(open_split(url, "train").x[:], X)
+
+
+# ---- what errors say, and how long requests are tried ----
+
+
+@pytest.mark.parametrize(
+    ("answer", "meaning"),
+    [
+        ("400 Bad Request: <Error><Code>ExpiredToken</Code><Token>TOP</Token></Error>", "token is"),
+        ("400 Bad Request: <Error><Code>InvalidToken</Code><Token>TOP</Token></Error>", "token is"),
+        ("301 Moved Permanently: <Code>PermanentRedirect</Code> TOP", "in another region"),
+        ("400 Bad Request: <Code>AuthorizationHeaderMalformed</Code> TOP", "in another region"),
+        ("400 Bad Request: <Code>OddOne</Code><Token>TOP</Token>", "written (OddOne)"),
+        ("418 teapot: my credential is TOP", "credentials were found"),
+        ("418 teapot: TOP", "written (418)"),
+        ("TOP", "written (RuntimeError)"),
+    ],
+)
+def test_what_was_answered_is_not_repeated(answer, meaning):
+    error = RuntimeError(f"Error performing GET - Server returned non-2xx status code: {answer}")
+    if answer == "TOP":
+        error = RuntimeError(answer)
+    said = _meaning(error)
+    assert meaning in said
+    assert "TOP" not in said
+
+
+def test_chunks_and_what_a_run_keeps_are_waited_for(bucket):
+    store = open_store(bucket)
+    for key in ("train/x/c/0/1", "log_density/c/3", "best/c", "run/plan.json", "run/a/partial/c/0"):
+        assert store._for(key) is store._patient
+    for key in ("zarr.json", "train/x/zarr.json", "", "running/zarr.json"):
+        assert store._for(key) is store._hasty
+    travelled = pickle.loads(pickle.dumps(store))
+    assert travelled._for("run/plan.json") is travelled._patient
+
+
+class _OneChunk(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "3")
+        self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
+        self.end_headers()
+        self.wfile.write(b"abc")
+
+    def log_message(self, *_):
+        pass
+
+
+def test_an_outage_does_not_end_the_reading_of_chunks(bucket, monkeypatch):
+    monkeypatch.setattr("dkde.storage.buckets._RETRIES", {"max_retries": 0})
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+    records = records_of(bucket)
+    with pytest.raises(DataSetError, match="no connection"):
+        records.get("x/zarr.json")
+    servers = []
+
+    def serve():
+        servers.append(HTTPServer(("127.0.0.1", port), _OneChunk))
+        servers[0].serve_forever()
+
+    timer = threading.Timer(1.0, serve)
+    timer.start()
+    try:
+        assert records.get("x/c/0/0") == b"abc"
+    finally:
+        timer.cancel()
+        for server in servers:
+            server.shutdown()
+            server.server_close()
+
+
+def test_credentials_of_a_users_own_store_are_not_said():
+    from obstore.store import HTTPStore
+
+    own = ObjectStore(HTTPStore.from_url("http://me:password@127.0.0.1:9/a?sign=password"))
+    metadata = zarr.create_array(MemoryStore(), shape=(4, 2), chunks=(2, 2), dtype="f8").metadata
+    array = zarr.Array.from_dict(StorePath(own, "x"), metadata.to_dict())
+    assert "password" not in location(array)
+    with pytest.raises(DataSetError) as caught:
+        ZarrSource(array, complete=True).read(0, 2)
+    assert "password" not in str(caught.value)

@@ -188,7 +188,6 @@ class TestPlaces:
         check_place(tmp_path / "r.zarr")
         (tmp_path / "r.zarr").mkdir()
         check_place(tmp_path / "r.zarr")
-        check_place("s3://bucket/r.zarr")
 
     def test_a_missing_folder_is_named(self, tmp_path):
         with pytest.raises(DataSetError, match=r"there is no folder .*no to write it into"):
@@ -222,3 +221,40 @@ class TestPlaces:
             target.mkdir()
             (target / "zarr.json").write_text("{")
         assert not is_result(records)
+
+
+@pytest.mark.parametrize("key", ["log_density/c/0", "best_bandwidth/c", "n_zero_density/c/0"])
+def test_a_missing_chunk_is_refused_and_not_read_as_fill_values(records, result, key):
+    complete(result, records)
+    records.delete(key)
+    name, _, chunk = key.partition("/")
+    message = rf"/{name}: chunk {chunk} is missing; the store is damaged, make the result again"
+    with pytest.raises(DataSetError, match=message):
+        open_result(records)[name].values  # noqa: B018
+
+
+def test_a_result_without_its_variables_is_refused(records, result):
+    complete(result.drop_vars("log_density"), records)
+    with pytest.raises(DataSetError, match=r"r\.zarr: does not list its variables; make the same"):
+        open_result(records)
+
+
+def test_a_variable_that_is_gone_is_refused(records, result):
+    complete(result, records)
+    records.delete_all("log_density")
+    with pytest.raises(DataSetError, match="log_density: chunk c/0 is missing"):
+        open_result(records).load()
+
+
+def test_stores_below_are_left(tmp_path, records, result):
+    begin(records)
+    write_variables(result.assign(old=("x", np.ones(3))), records)
+    import_dataset("digits", tmp_path / "d.zarr")
+    (tmp_path / "d.zarr").rename(tmp_path / "r.zarr/d.zarr")
+    records.put("notes.txt", b"precious")
+    write_variables(result, records)
+    mark_complete(records)
+    assert records.get("notes.txt") == b"precious"
+    assert xr.open_zarr(tmp_path / "r.zarr/d.zarr", group="train").sizes["sample"] > 100
+    assert records.keys("old") == []
+    assert set(open_result(records).data_vars) == set(result.data_vars)

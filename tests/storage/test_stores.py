@@ -2,13 +2,15 @@
 
 import sys
 import threading
+import warnings
 
 import pytest
-from zarr.storage import LocalStore, MemoryStore
+import zarr
+from zarr.storage import FsspecStore, LocalStore, MemoryStore, ObjectStore, ZipStore
 
 from dkde.errors import DataSetError, InputError
 from dkde.storage.selectors import Catalog
-from dkde.storage.stores import Records, is_remote, open_store, refuse_credentials
+from dkde.storage.stores import Records, is_remote, open_store, refuse_credentials, stamps
 
 
 @pytest.fixture(params=["folder", "memory"])
@@ -123,3 +125,30 @@ def test_what_a_bucket_needs_is_named(monkeypatch):
     monkeypatch.delitem(sys.modules, "dkde.storage.buckets", raising=False)
     with pytest.raises(InputError, match=r's3://b/r\.zarr: needs obstore; pip install "dkde'):
         open_store("s3://b/r.zarr")
+
+
+@pytest.mark.parametrize("kind", ["memory", "zip", "fsspec", "obstore"])
+def test_a_change_that_leaves_the_size_is_seen(kind, tmp_path):
+    if kind == "zip":
+        store = ZipStore(tmp_path / "a.zip", mode="w")
+    elif kind == "fsspec":
+        from fsspec.implementations.memory import MemoryFileSystem
+
+        asynchronous = pytest.importorskip("fsspec.implementations.asyn_wrapper")
+        files = asynchronous.AsyncFileSystemWrapper(MemoryFileSystem(), asynchronous=True)
+        store = FsspecStore(files, path=f"/{tmp_path.name}")
+    elif kind == "obstore":
+        store = ObjectStore(pytest.importorskip("obstore.store").MemoryStore())
+    else:
+        store = MemoryStore()
+    array = zarr.create_array(store, name="a", shape=(4,), dtype="f8", compressors=None)
+    array[:] = 1.0
+    before = stamps(store, "a")
+    assert stamps(store, "a") == before
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a zip holds both
+        array[:] = 2.0
+        after = stamps(store, "a")
+    assert [key for key, *_ in after] == [key for key, *_ in before]
+    assert after != before
+    assert [size for _, size, _ in after] == [size for _, size, _ in before]
