@@ -175,6 +175,8 @@ def _first(pool: Pool, futures: Collection[Future[Any]]) -> set[Future[Any]]:
     """Those that are done; waits for the first."""
     while True:
         finished, _ = wait(futures, timeout=_LOOK, return_when=FIRST_COMPLETED)
+        # Those that were cancelled are not done, to ``wait``, until their executor has noticed.
+        finished |= {future for future in futures if future.cancelled()}
         if finished:
             return finished
         pool.look()
