@@ -150,6 +150,28 @@ def test_ctrl_c_reaches_this_process_only(client):
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
+def test_a_new_cluster_listens_to_this_machine_alone_and_its_files_are_private():
+    with dkde.connect(workers=2) as client:
+        mine = psutil.Process()
+        sockets = [
+            socket
+            for process in (mine, *mine.children(recursive=True))
+            for socket in process.net_connections()
+            if socket.status == psutil.CONN_LISTEN
+        ]
+        folders = client.run(lambda dask_worker: dask_worker.local_directory)
+        assert len(sockets) >= 4  # scheduler, dashboard, two workers
+        assert {socket.laddr.ip for socket in sockets} <= {"127.0.0.1", "::1"}
+        # The folder that those of the workers lie in.
+        (top,) = {
+            parent
+            for folder in folders.values()
+            for parent in Path(folder).parents
+            if parent.name.startswith("dkde-")
+        }
+        assert top.stat().st_mode & 0o777 == 0o700
+
+
 class TestWordsForWhatCannotWork:
     def test_a_store_in_this_process(self, client):
         array = zarr.create_array(MemoryStore(), data=np.zeros((5, 2)))
