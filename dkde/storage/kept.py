@@ -271,6 +271,7 @@ class Stage:
         try:
             yield
         except OSError as error:
+            self._check_there()  # the whole store may have gone in between
             raise DataSetError(
                 f"{self._records.name}: could not be written ({error}); what is done is kept, make "
                 "room and start the same run again"
