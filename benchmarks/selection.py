@@ -72,11 +72,11 @@ def blocks(work: Work, n_blocks: int) -> Callable[[], None]:
     """The first blocks of some work, as a run does them."""
     plan = work.plan
     places = [(q, p) for q in range(plan.n_query_blocks) for p in range(plan.n_panels)][:n_blocks]
-    reference = work.reference()
+    survey = work.survey()
 
     def compute() -> None:
         calls = (
-            (place, (work.query, work.train, work.task, reference,
+            (place, (work.query, work.train, work.task, survey,
                      plan.query_block(place[0]), plan.panel(place[1])))
             for place in places
         )  # fmt: skip

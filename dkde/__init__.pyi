@@ -25,6 +25,7 @@ from .selection import cross_validate
 from .sharing import init_only
 from .storage.datatree import open_dataset
 from .storage.importing import import_dataset
+from .storage.index import index_dataset
 from .storage.selectors import Catalog
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "describe",
     "finish",
     "import_dataset",
+    "index_dataset",
     "init_only",
     "log_density",
     "measure_baseline",

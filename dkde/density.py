@@ -1,5 +1,6 @@
 """Log-densities of rows, in the form in which the rows come."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,13 @@ import xarray as xr
 from dkde.checks import check_same_features
 from dkde.engine.cluster import active_client, pool_for
 from dkde.engine.fitness import check_workers
-from dkde.engine.graph import lazy_log_density
+from dkde.engine.graph import lazy_densities
 from dkde.engine.pool import Pool
 from dkde.engine.run import Keep, Progress, run
 from dkde.engine.work import Work
 from dkde.errors import InputError
-from dkde.labelling import LOG_DENSITY
-from dkde.numerics.bandwidth import FloatArray
+from dkde.labelling import LOG_DENSITY, LOG_DENSITY_ERROR
+from dkde.numerics.logsum import Densities
 from dkde.options import Options
 from dkde.sides import Operand, catalog_of, operand, side
 from dkde.storage.selectors import Catalog
@@ -31,6 +32,8 @@ def log_density(
     covariance: str | npt.ArrayLike = "identity",
     singular: str = "raise",
     precision: str = "float64",
+    tol: float | None = None,
+    return_error: bool = False,
     weights: Any = None,
     groups: Any = None,
     train_groups: Any = None,
@@ -65,6 +68,12 @@ def log_density(
     precision : {"float64", "float32"}
         float64 keeps within 1e-9 max(1, |log p|) of the exact value. float32 halves time and
         memory; a row is then within about 1e-4 of its exponent, the mean of many closer.
+    tol : float, optional
+        Another number than 1e-9 (with float32, than 1e-4): from 1e-12 (1e-5) to below 1. The
+        more, the less is computed twice, and the more left out.
+    return_error : bool
+        Whether bounds on the absolute errors are returned too, in nats: proven for each query
+        and bandwidth from what its own sums say (docs/accuracy.md).
     weights : array (train rows,), optional
         Non-negative, on any scale. Rows of weight zero do not count.
     groups, train_groups : arrays of int, (query rows,) and (train rows,), optional
@@ -82,7 +91,7 @@ def log_density(
     array (rows,), or (bandwidth, rows) for a sequence of bandwidths
         In nats. NumPy, computed now, for a NumPy query; for any other a lazy array of its
         kind (an xarray.DataArray for a selector), with the dims and coordinates of its rows.
-        NaN for a query for which no pair counts.
+        NaN for a query for which no pair counts. With ``return_error`` two such arrays.
 
     Raises
     ------
@@ -104,12 +113,15 @@ def log_density(
     check_dims(q)
     if (groups is None) != (train_groups is None):
         raise InputError("groups and train_groups go together; one of them is missing")
-    options = Options(kernel, metric, precision, covariance, singular, block_rows, panel_rows)
+    options = Options(kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol)
     query_side = side(q, groups=groups, role="query")
     train_side = side(t, weights, train_groups)
     matrix = options.bandwidth_matrix(train_side, bandwidth)
-    work = options.work(matrix.whiten(query_side), matrix.whiten(train_side), matrix)
-    return density_of(q, work, scalar=np.ndim(bandwidth) == 0)
+    work = options.work(
+        matrix.whiten(query_side), matrix.whiten(train_side), matrix, looking=q.form == "numpy"
+    )
+    found = densities_of(q, work, scalar=np.ndim(bandwidth) == 0)
+    return found if return_error else found[0]
 
 
 def check_dims(q: Operand) -> None:
@@ -123,8 +135,10 @@ def check_dims(q: Operand) -> None:
         raise InputError("query has a dim or coordinate 'bandwidth', as the result does; rename it")
 
 
-def density_of(q: Operand, work: Work, *, scalar: bool) -> Any:
-    """Log-densities in the query's own form: NumPy now, anything else lazily.
+def densities_of(q: Operand, work: Work, *, scalar: bool) -> tuple[Any, Any]:
+    """Log-densities, and bounds on their errors, in the query's own form.
+
+    NumPy now, anything else lazily.
 
     Parameters
     ----------
@@ -133,31 +147,49 @@ def density_of(q: Operand, work: Work, *, scalar: bool) -> Any:
     """
     if q.form == "numpy":
         with pool_for(work) as pool:
-            values = computed(work, pool)
-        return values[0] if scalar else values
+            found = computed(work, pool)
+        return (found.values[0], found.errors[0]) if scalar else found[:2]
     client = active_client()
     if client is not None:
         check_workers(client, work)
-    lazy = lazy_log_density(work)
+    lazy = lazy_densities(work)
     if q.form == "dask":
-        return lazy[0] if scalar else lazy
-    array = xr.DataArray(lazy, dims=("bandwidth", q.dim), name="log_density", attrs=LOG_DENSITY)
+        return (lazy[0][0], lazy[1][0]) if scalar else lazy
+    names = (("log_density", LOG_DENSITY), ("log_density_error", LOG_DENSITY_ERROR))
+    values, errors = (
+        _labelled(array, q, work, scalar).rename(name).assign_attrs(notes)
+        for array, (name, notes) in zip(lazy, names, strict=True)
+    )
+    return values, errors
+
+
+def _labelled(lazy: Any, q: Operand, work: Work, scalar: bool) -> xr.DataArray:
+    array = xr.DataArray(lazy, dims=("bandwidth", q.dim))
     array = array.assign_coords(q.labels()).assign_coords(bandwidth=work.task.bandwidths)
     return array.isel(bandwidth=0) if scalar else array
 
 
 def computed(
-    work: Work, pool: Pool, progress: Progress | None = None, keep: Keep | None = None
-) -> FloatArray:
-    """Log-densities (n_bandwidths, rows), now.
+    work: Work,
+    pool: Pool,
+    progress: Progress | None = None,
+    keep: Keep | None = None,
+    chosen: Callable[[str], None] | None = None,
+) -> Densities:
+    """Log-densities, bounds on their errors, and the effort, now.
+
+    Parameters
+    ----------
+    chosen : callable, optional
+        Told by which method.
 
     Raises
     ------
     InputError
         When all weights are zero.
     """
-    values = run(work, pool, progress, keep)
-    if work.query.groups is None and np.isnan(values).any():
+    found = run(work, pool, progress, keep, chosen)
+    if work.query.groups is None and np.isnan(found.values).any():
         # Weights in memory were looked at before; lazy ones show only now.
         raise InputError("all weights are zero; at least one row must count")
-    return values
+    return found

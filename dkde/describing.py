@@ -11,6 +11,7 @@ import numpy.typing as npt
 from dkde.storage.dataset import Split, is_dataset, open_root, open_splits
 from dkde.storage.importers import SourceSplit, read_source
 from dkde.storage.importers.source import checked_batches
+from dkde.storage.index import index_state
 from dkde.storage.sources import ZarrSource
 from dkde.storage.stores import is_remote
 
@@ -35,7 +36,8 @@ def describe(store: str | os.PathLike[str]) -> dict[str, Any]:
         ``rows``, ``features``, ``dtype`` as stored, ``scale`` and ``offset`` that make values of
         it, ``value_range`` (for large files, of the first ``value_range_rows``),
         ``chunk_rows``, ``bytes_raw``, ``bytes_stored`` (None for files), ``image_shape``,
-        ``layout``, ``labels``, the number of classes of each label there is, and ``checksum``.
+        ``layout``, ``labels``, the number of classes of each label there is, ``checksum``, and
+        ``index``: "yes", "of other rows", "damaged", or None where there is none.
 
     Raises
     ------
@@ -91,6 +93,7 @@ def _stored(split: Split) -> dict[str, Any]:
             for name, values in split.labels.items()
         },
         "checksum": split.checksum,
+        "index": index_state(split),
     }
 
 
@@ -112,6 +115,7 @@ def _foreign(split: SourceSplit) -> dict[str, Any]:
         "layout": split.layout,
         "labels": {name: _n_classes(values) for name, values in split.labels.items()},
         "checksum": None,
+        "index": None,
     }
 
 

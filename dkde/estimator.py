@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from dkde.bandwidth_matrix import BandwidthMatrix
-from dkde.density import check_dims, computed, density_of
+from dkde.density import check_dims, computed, densities_of
 from dkde.engine.cluster import pool_for
 from dkde.engine.work import Work
 from dkde.errors import InputError
@@ -36,6 +36,7 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
     covariance: Any
     singular: str
     precision: str
+    tol: float | None
 
     bandwidth_: float
     n_features_in_: int
@@ -65,7 +66,7 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """
         query = self._query(X)
         check_dims(query)
-        return density_of(query, self._work(query), scalar=True)
+        return densities_of(query, self._work(query), scalar=True)[0]
 
     def score(self, X: Any, y: Any = None) -> float:
         """Total log-likelihood of the rows, in nats, computed now.
@@ -78,7 +79,7 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """
         work = self._work(self._query(X))
         with pool_for(work) as pool:
-            return float(computed(work, pool).sum())
+            return float(computed(work, pool).values.sum())
 
     def sample(
         self,
@@ -131,7 +132,9 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     def _options(self) -> Options:
         """The parameters as they are now, if they go together."""
-        options = Options(self.kernel, self.metric, self.precision, self.covariance, self.singular)
+        options = Options(
+            self.kernel, self.metric, self.precision, self.covariance, self.singular, tol=self.tol
+        )
         options.check()
         return options
 
@@ -201,6 +204,8 @@ class KernelDensity(FittedDensity):
         ``"full"``, or the density is one on the subspace in which they do.
     precision : {"float64", "float32"}
         As for :func:`dkde.log_density`.
+    tol : float, optional
+        As for :func:`dkde.log_density`.
 
     Attributes
     ----------
@@ -234,6 +239,7 @@ class KernelDensity(FittedDensity):
         covariance: str | npt.ArrayLike = "identity",
         singular: str = "raise",
         precision: str = "float64",
+        tol: float | None = None,
     ) -> None:
         self.bandwidth = bandwidth
         self.kernel = kernel
@@ -241,6 +247,7 @@ class KernelDensity(FittedDensity):
         self.covariance = covariance
         self.singular = singular
         self.precision = precision
+        self.tol = tol
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "KernelDensity":
         """Take the rows as those of the density; nothing is read but what a rule needs.

@@ -33,7 +33,7 @@ class KernelDensityCV(FittedDensity):
         holds out each row once.
     refine : bool
         Go on from the grid's best to the continuous optimum near it, to 1e-4 relative.
-    kernel, metric, covariance, singular, precision
+    kernel, metric, covariance, singular, precision, tol
         As for :class:`KernelDensity`. A covariance is found once, from all rows.
 
     Attributes
@@ -70,6 +70,7 @@ class KernelDensityCV(FittedDensity):
         covariance: str | npt.ArrayLike = "identity",
         singular: str = "raise",
         precision: str = "float64",
+        tol: float | None = None,
     ) -> None:
         self.bandwidths = bandwidths
         self.cv = cv
@@ -79,6 +80,7 @@ class KernelDensityCV(FittedDensity):
         self.covariance = covariance
         self.singular = singular
         self.precision = precision
+        self.tol = tol
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "KernelDensityCV":
         """Choose the bandwidth.

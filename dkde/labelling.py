@@ -1,6 +1,7 @@
 """Labelled results: Dataset variables, coordinates and attributes from bare arrays."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,19 +10,29 @@ import xarray as xr
 from dkde.engine.provenance import describe_work, versions
 from dkde.engine.work import Work
 from dkde.errors import InputError, warn
-from dkde.numerics.bandwidth import FloatArray
+from dkde.numerics.logsum import Densities
 from dkde.pca import PrincipalAxes
 from dkde.sides import Operand
 from dkde.statistics import summarise
 from dkde.storage.results import RESULT_FORMAT
 
 LOG_DENSITY = {"units": "nats", "long_name": "log-density"}
+LOG_DENSITY_ERROR = {"units": "nats", "long_name": "bound on the error of the log-density"}
+PAIRS_EVALUATED = {
+    "units": "1",
+    "long_name": "training rows whose kernel or exact distance was evaluated",
+}
+ROWS_READ = {"units": "1", "long_name": "training rows that were read"}
 
 
-def score_variables(values: FloatArray, n_features: float, dim: str) -> dict[str, Any]:
+def score_variables(found: Densities, n_features: float, dim: str) -> dict[str, Any]:
     """Dataset variables from log-densities (bandwidth, rows)."""
+    values, errors, effort = found
     return {
         "log_density": (("bandwidth", dim), values, LOG_DENSITY),
+        "log_density_error": (("bandwidth", dim), errors, LOG_DENSITY_ERROR),
+        "pairs_evaluated": (dim, effort.pairs.astype(np.int64), PAIRS_EVALUATED),
+        "rows_read": (dim, effort.read.astype(np.int64), ROWS_READ),
         **{
             name: ("bandwidth", numbers, notes)
             for name, (numbers, notes) in summarise(values, n_features).items()
@@ -40,10 +51,10 @@ def pca_variables(axes: PrincipalAxes) -> dict[str, Any]:
 
 
 def at_best(entry: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
-    """A variable whose first dimension is the one bandwidth that there is, without it."""
+    """A variable without the dimension of the one bandwidth that there is."""
     dims, values, notes = entry
-    rest = () if dims == "bandwidth" else dims[1:]
-    return rest, values[0], notes
+    names = (dims,) if isinstance(dims, str) else dims
+    return (names[1:], values[0], notes) if names[0] == "bandwidth" else entry
 
 
 # What results hold beside the query's coordinates.
@@ -51,6 +62,9 @@ _RESERVED = frozenset(
     {
         "bandwidth",
         "log_density",
+        "log_density_error",
+        "pairs_evaluated",
+        "rows_read",
         "mean_log_likelihood",
         "standard_error",
         "bits_per_dimension",
@@ -102,12 +116,20 @@ def coordinates_along(q: Operand, dim: str, prefix: str = "") -> dict[Any, Any]:
     return found
 
 
-def attributes(seconds: float, asked: dict[str, Any], **works: Work) -> dict[str, Any]:
-    """Attributes of a result: what was asked for, and what it comes from."""
+def attributes(
+    seconds: float, asked: dict[str, Any], methods: Mapping[str, str], **works: Work
+) -> dict[str, Any]:
+    """Attributes of a result: what was asked for, and what it comes from.
+
+    Parameters
+    ----------
+    methods : mapping
+        From the names of works to how they were done, in words.
+    """
     provenance = {
         "versions": versions(),
         "options": asked,
-        **{name: describe_work(work) for name, work in works.items()},
+        **{name: describe_work(work) | {"method": methods[name]} for name, work in works.items()},
     }
     return {
         **RESULT_FORMAT,

@@ -6,12 +6,13 @@ from numbers import Integral
 from typing import Any
 
 from dkde.bandwidth_matrix import BandwidthMatrix, find_bandwidth_matrix
-from dkde.engine.blocks import Task
+from dkde.engine.task import Task
 from dkde.engine.work import Work
 from dkde.errors import InputError, warn
 from dkde.numerics.frame import Precision
 from dkde.numerics.kernels import get_kernel
 from dkde.numerics.metrics import check_pair, get_metric
+from dkde.numerics.tolerance import check_tol
 from dkde.storage.rows import Side
 
 
@@ -25,6 +26,8 @@ class Options:
         As for :func:`dkde.bandwidth_matrix.find_bandwidth_matrix`.
     block_rows, panel_rows : int, optional
         Query and training rows of a block, instead of the plan's own.
+    tol : float, optional
+        As for :func:`dkde.log_density`.
     """
 
     kernel: str = "gaussian"
@@ -34,11 +37,13 @@ class Options:
     singular: str = "raise"
     block_rows: int | None = None
     panel_rows: int | None = None
+    tol: float | None = None
+    method: str = "auto"
 
     def check(self) -> None:
         """Refuse what cannot be used whatever the data are, before anything is read."""
         check_pair(get_kernel(self.kernel), get_metric(self.metric))
-        _check_precision(self.precision)
+        check_tol(self.tol, _check_precision(self.precision))
 
     def describe(self, bandwidth: Any) -> dict[str, Any]:
         """What was asked for, ready for JSON."""
@@ -66,8 +71,16 @@ class Options:
         self.check()
         return find_bandwidth_matrix(train, bandwidth, self.covariance, self.singular)
 
-    def work(self, query: Side, train: Side, matrix: BandwidthMatrix) -> Work:
-        """The work of scoring query under train, both whitened."""
+    def work(
+        self, query: Side, train: Side, matrix: BandwidthMatrix, *, looking: bool = True
+    ) -> Work:
+        """The work of scoring query under train, both whitened.
+
+        Parameters
+        ----------
+        looking : bool
+            Whether a few rows may be read now.
+        """
         self.check()
         if self.metric != "euclidean" and matrix.covariance.root is not None:
             raise InputError(
@@ -81,12 +94,17 @@ class Options:
             metric=get_metric(self.metric),
             bandwidths=matrix.bandwidths,
             precision=_check_precision(self.precision),
+            tol=self.tol,
+            method=self.method,
             log_volume=matrix.covariance.log_volume,
         )
         for name, rows in (("block_rows", self.block_rows), ("panel_rows", self.panel_rows)):
             if rows is not None and not (isinstance(rows, Integral) and rows >= 1):
                 raise InputError(f"{name} is {rows!r}; a block has a whole number of rows")
-        return Work.of(query, train, task, query_rows=self.block_rows, panel_rows=self.panel_rows)
+        return Work.of(
+            query, train, task,
+            query_rows=self.block_rows, panel_rows=self.panel_rows, looking=looking,
+        )  # fmt: skip
 
 
 def _check_precision(precision: str) -> Precision:

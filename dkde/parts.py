@@ -2,13 +2,11 @@
 
 import os
 import time
-from collections.abc import Callable, Container
-from typing import Any
 
 import xarray as xr
 
 from dkde.engine.process import is_alive
-from dkde.engine.run import Block, Progress, incomplete
+from dkde.engine.run import Progress, incomplete
 from dkde.errors import IncompleteError, InputError
 from dkde.resuming import call_again, records_of
 from dkde.run_plan import read_plan
@@ -63,7 +61,12 @@ def run_part(
             )
     except HandedOut:
         stage = _first(records)
-        failed = _set_aside(stage, stage.done(), share.has)
+        n_panels = stage.shape.n_panels
+        failed = {
+            (q, p): record
+            for (q, p), record in stage.failed().items()
+            if share.has(q * n_panels + p)
+        }
         if failed:
             raise incomplete(failed, sum(map(share.has, range(stage.shape.n_blocks)))) from None
 
@@ -102,18 +105,6 @@ def finish(
     return result
 
 
-def _set_aside(
-    stage: Stage, done: Container[Block], has: Callable[[int], bool]
-) -> dict[Block, dict[str, Any]]:
-    """The blocks among those wanted that were set aside, and that nobody has done since."""
-    n_panels = stage.shape.n_panels
-    return {
-        (q, p): record
-        for (q, p), record in stage.failed().items()
-        if (q, p) not in done and has(q * n_panels + p)
-    }
-
-
 def _first(records: Records) -> Stage:
     """The stage whose blocks are shared out."""
     plan = read_plan(records)
@@ -126,7 +117,7 @@ def _check_parts(records: Records, path: Path, *, retry_failed: bool) -> None:
         raise IncompleteError(f"{path}: no part is done; run them")
     first = _first(records)
     done, n_panels = first.done(), first.shape.n_panels
-    failed = _set_aside(first, done, lambda _: True)
+    failed = first.failed()
     missing = [
         number
         for number in range(first.shape.n_blocks)

@@ -15,6 +15,9 @@ from dkde.sides import catalog_of, operand, side
 from dkde.statistics import default_bandwidths
 from dkde.storage.selectors import Catalog
 
+# Of sides that are lazy.
+_LATER = "chosen from a sample when it runs"
+
 
 def plan(
     *,
@@ -26,6 +29,7 @@ def plan(
     covariance: str | npt.ArrayLike = "identity",
     singular: str = "raise",
     precision: str = "float64",
+    tol: float | None = None,
     source: str | Catalog | None = None,
     n_threads: int | None = None,
     threads_per_worker: int = 1,
@@ -34,12 +38,13 @@ def plan(
     block_rows: int | None = None,
     panel_rows: int | None = None,
 ) -> dict[str, Any]:
-    """How the pairs would be cut into blocks, and what that would cost; nothing is computed.
+    """How the pairs would be cut into blocks, and what that would cost; none is computed.
 
     Parameters
     ----------
-    query, train, bandwidths, kernel, metric, covariance, singular, precision, source
-        As for :func:`dkde.score`. A covariance is found, which reads the training rows.
+    query, train, bandwidths, kernel, metric, covariance, singular, precision, tol, source
+        As for :func:`dkde.score`. A covariance is found, which reads the training rows; a
+        sample of both sides is read, unless they are lazy.
     block_rows, panel_rows
         As for :func:`dkde.score`; the plan is the one that it would follow. Bandwidths by
         default as for :func:`dkde.sweep`.
@@ -61,7 +66,9 @@ def plan(
         ``block_rows`` times ``panel_rows`` rows; ``bandwidths``, how many; ``baseline_bytes``
         of a worker at rest, None unless measured; ``block_bytes`` that one block adds;
         ``resident_bytes`` that sides in memory take; ``peak_bytes_per_worker``, all of these
-        together, where there is a baseline; ``threads`` and roughly the ``seconds`` on them.
+        together, where there is a baseline; ``method``, how blocks would be done, in words;
+        ``threads``, and roughly the ``seconds`` on them by that method, those of all pairs where
+        sides are lazy and not looked at; and ``seconds_all_pairs``.
 
     Raises
     ------
@@ -84,18 +91,20 @@ def plan(
     catalog = catalog_of(source)
     q, t = operand(query, "query", catalog), operand(train, "train", catalog)
     check_same_features(q, t, "query")
-    options = Options(kernel, metric, precision, covariance, singular, block_rows, panel_rows)
+    options = Options(kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol)
     train_side = side(t)
     matrix = options.bandwidth_matrix(train_side, 1.0 if bandwidths is None else bandwidths)
     train_side = matrix.whiten(train_side)
     if bandwidths is None:
         matrix = replace(matrix, bandwidths=default_bandwidths(train_side.rows, kernel))
-    cut = options.work(matrix.whiten(side(q, role="query")), train_side, matrix).plan
+    work = options.work(matrix.whiten(side(q, role="query")), train_side, matrix)
+    cut, survey = work.plan, None if work.is_lazy else work.survey()
     n_threads = n_threads or _available_threads()
     at_rest = measure_baseline(precision) if baseline or limit is not None else None
     blocks = cut.block_bytes * threads_per_worker + cut.resident_bytes
     if at_rest is not None and limit is not None:
         check_limit("a worker", blocks, at_rest, limit)
+    seconds = estimate_seconds(cut, n_threads, kernel, metric)
     return {
         "pairs": cut.pairs,
         "flops": cut.flops,
@@ -110,8 +119,10 @@ def plan(
         "block_bytes": cut.block_bytes,
         "resident_bytes": cut.resident_bytes,
         "peak_bytes_per_worker": None if at_rest is None else at_rest + blocks,
+        "method": _LATER if survey is None else survey.method,
         "threads": n_threads,
-        "seconds": estimate_seconds(cut, n_threads, kernel, metric),
+        "seconds": seconds * (1.0 if survey is None else survey.time),
+        "seconds_all_pairs": seconds,
     }
 
 

@@ -17,7 +17,8 @@ from dkde.engine.run import compute
 from dkde.engine.work import Work
 from dkde.errors import DataSetError, one_line
 from dkde.numerics.bandwidth import FloatArray
-from dkde.run_plan import read_plan
+from dkde.numerics.logsum import Densities
+from dkde.run_plan import circumstances, differences, read_plan
 from dkde.scoring import score, sweep
 from dkde.selection import cross_validate
 from dkde.sharing import capturing
@@ -92,7 +93,9 @@ def verify(path: Path, *, blocks: int = 4, seed: int = 0) -> dict[str, Any]:
     -------
     dict
         ``chunks``, how many were read; ``blocks``, how many were computed again, and found the
-        same to the last bit; ``reason`` why none was, where the store cannot say how.
+        same to the last bit; or, where the processor, a library or an index is another now,
+        within the bounds on their errors: ``elsewhere`` then says which, else it is None;
+        ``reason`` why none was, where the store cannot say how.
 
     Raises
     ------
@@ -106,32 +109,48 @@ def verify(path: Path, *, blocks: int = 4, seed: int = 0) -> dict[str, Any]:
     chunks = _read_all(records)
     if plan["call"] is None:
         reason = "the run was begun with arrays in memory, which the store does not hold"
-        return {"chunks": chunks, "blocks": 0, "reason": reason}
+        return {"chunks": chunks, "blocks": 0, "elsewhere": None, "reason": reason}
     with capturing() as captured:
         call_again(records, path)
     work = next(iter(captured.works.values()))
-    stored = np.asarray(zarr.open_array(records.store, path=MAIN, mode="r")[...])
+    others = list(differences(plan["machine"], circumstances(captured.works)))
+    stored, errors = (
+        np.asarray(zarr.open_array(records.store, path=name, mode="r")[...])
+        for name in (MAIN, f"{MAIN}_error")
+    )
     chosen = np.random.default_rng(seed).permutation(work.plan.n_query_blocks)[:blocks]
     for q in sorted(map(int, chosen)):
         rows = slice(*work.plan.query_block(q))
-        if not np.array_equal(
-            _computed_again(work, q), stored[: work.plan.n_bandwidths, rows], equal_nan=True
+        there = (slice(work.plan.n_bandwidths), rows)
+        again = _computed_again(work, q)
+        allowed = errors[there] + again.errors if others else 0.0
+        if not _is_same(again.values, stored[there], allowed) or not (
+            others or np.array_equal(again.errors, errors[there], equal_nan=True)
         ):
+            beyond = f", beyond the bounds ({'; '.join(others)})" if others else ""
             raise DataSetError(
                 f"{path}: query rows {rows.start} to {rows.stop} come out otherwise when they are "
-                "computed again; the inputs, the processor or the libraries are not the same"
+                f"computed again{beyond}; the result is damaged, or the inputs are not the same"
             )
-    return {"chunks": chunks, "blocks": len(chosen), "reason": None}
+    elsewhere = "; ".join(others) or None
+    return {"chunks": chunks, "blocks": len(chosen), "elsewhere": elsewhere, "reason": None}
 
 
-def _computed_again(work: Work, q: int) -> FloatArray:
+def _is_same(found: FloatArray, stored: FloatArray, allowed: FloatArray | float) -> bool:
+    """Whether numbers are the same, or as near as they have to be; NaN is as NaN."""
+    with np.errstate(invalid="ignore"):
+        near = np.abs(found - stored) <= allowed
+    return bool((near | (found == stored) | (np.isnan(found) & np.isnan(stored))).all())
+
+
+def _computed_again(work: Work, q: int) -> Densities:
     panels: dict[int, FloatArray] = {}
     with pool_for(work) as pool:
         compute(
             work, pool, lambda block, part: panels.__setitem__(block[1], part),
             only=lambda number: number // work.plan.n_panels == q,
         )  # fmt: skip
-    return work.log_density(part for _, part in sorted(panels.items()))
+    return work.densities(part for _, part in sorted(panels.items()))
 
 
 def _read_all(records: Records) -> int:

@@ -47,9 +47,13 @@ def read_plan(records: Records) -> dict[str, Any] | None:
     return plan
 
 
-def machine() -> dict[str, str]:
-    """What the last bit of results depends on, beside the plan."""
-    return {"processor": processor(), "blas": blas(), **versions()}
+def circumstances(works: Mapping[str, Work]) -> dict[str, Any]:
+    """What the last bit of results depends on, beside the plan: the machine, and indexes."""
+    stamps = {}
+    for name, work in works.items():
+        known = work.summaries
+        stamps[name] = "none" if known is None else known.stamp
+    return {"processor": processor(), "blas": blas(), **versions(), "index of train": stamps}
 
 
 def recorded(function: str, source: Catalog, **arguments: Any) -> dict[str, Any] | None:

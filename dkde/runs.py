@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
@@ -20,8 +21,8 @@ from dkde.engine.process import is_alive
 from dkde.engine.run import Progress, compute
 from dkde.engine.work import Work
 from dkde.errors import DataSetError, InputError
-from dkde.numerics.bandwidth import FloatArray
-from dkde.run_plan import asked_of, differences, machine, read_plan
+from dkde.numerics.logsum import Densities, n_density_rows, n_partial_rows
+from dkde.run_plan import asked_of, circumstances, differences, read_plan
 from dkde.sharing import CAPTURED, SHARE, HandedOut
 from dkde.storage.kept import PLAN, Stage, StageShape, check_there
 from dkde.storage.ledger import Ledger, total_seconds
@@ -80,6 +81,7 @@ class Run:
     ) -> None:
         self._call, self._manner = call, manner
         self.finished: xr.Dataset | None = None
+        self.methods: dict[str, str] = {}  # by which each piece of work was done
         self._records: Records | None = None
         self._stages: list[Stage] = []
         self._id: str | None = None
@@ -114,7 +116,7 @@ class Run:
         plan = {
             "id": uuid4().hex,
             "asked": json.loads(json.dumps(asked)),
-            "machine": machine(),
+            "machine": circumstances(works),
             "call": self._call,
         }
         try:
@@ -138,10 +140,11 @@ class Run:
 
     def values(
         self, name: str, work: Work, pool: Pool, progress: Progress | None = None
-    ) -> FloatArray:
-        """Log-densities (n_bandwidths, rows) of one piece of work, its blocks kept."""
+    ) -> Densities:
+        """Log-densities of one piece of work, its blocks kept."""
+        chosen = partial(self.methods.__setitem__, name)
         if self._records is None:
-            return computed(work, pool, progress)
+            return computed(work, pool, progress, chosen=chosen)
         check_there(self._records, self._id)
         stage = Stage(self._records, name, shape_of(work), self._id)
         self._stages.append(stage)
@@ -153,7 +156,7 @@ class Run:
             # Of what other parts set aside meanwhile they are yet to tell.
             stage.forgive(share.has if share is not None and share.count else None)
         if share is None:
-            return computed(work, pool, counted, stage)
+            return computed(work, pool, counted, stage, chosen)
         if share.count:
             compute(
                 work, pool, lambda block, part: stage.write(*block, part), counted, stage,
@@ -270,10 +273,13 @@ class Run:
         if others:
             raise DataSetError(
                 f"{name}: was begun elsewhere: {'; '.join(others[:_NAMED])}; numbers may differ in "
-                "the last bit, go on there, or allow it (anywhere)"
+                "the last bits, go on as it was begun, or allow it (anywhere)"
             )
 
 
 def shape_of(work: Work) -> StageShape:
     plan = work.plan
-    return StageShape(plan.n_bandwidths, plan.query.rows, plan.query_rows, plan.n_panels)
+    return StageShape(
+        n_density_rows(plan.n_bandwidths), n_partial_rows(plan.n_bandwidths),
+        plan.query.rows, plan.query_rows, plan.n_panels,
+    )  # fmt: skip

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sklearn.utils import check_random_state
 
 from dkde.bandwidth_matrix import BandwidthMatrix
-from dkde.engine.blocks import read_weights
+from dkde.engine.reading import read_weights
 from dkde.errors import InputError
 from dkde.numerics.bandwidth import FloatArray
 from dkde.numerics.kernels import Kernel, get_kernel

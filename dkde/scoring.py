@@ -37,6 +37,7 @@ def score(
     covariance: str | npt.ArrayLike = "identity",
     singular: str = "raise",
     precision: str = "float64",
+    tol: float | None = None,
     weights: Any = None,
     source: str | Catalog | None = None,
     output: str | os.PathLike[str] | None = None,
@@ -53,7 +54,7 @@ def score(
     ----------
     query, train, bandwidth, weights, source
         As for :func:`dkde.log_density`.
-    kernel, metric, covariance, singular, precision, block_rows, panel_rows
+    kernel, metric, covariance, singular, precision, tol, block_rows, panel_rows
         As for :func:`dkde.log_density`.
     output : path or URL, optional
         A Zarr store that the result is kept in, block by block. The same call again goes on
@@ -71,9 +72,13 @@ def score(
     Returns
     -------
     xarray.Dataset
-        ``log_density (bandwidth, sample)`` in nats; ``mean_log_likelihood``,
+        ``log_density (bandwidth, sample)`` in nats, and ``log_density_error``, a proven bound
+        on the error of each; ``pairs_evaluated (sample)``, for how many training rows the
+        kernel or the exact distance was evaluated, and ``rows_read (sample)``, how many were
+        read; ``mean_log_likelihood``,
         ``standard_error``, ``bits_per_dimension`` and ``n_zero_density`` ``(bandwidth)``; the
-        query's coordinates; versions, plan and inputs as JSON in ``attrs["provenance"]``.
+        query's coordinates; versions, plan, method and inputs as JSON in
+        ``attrs["provenance"]``.
 
     Raises
     ------
@@ -84,14 +89,15 @@ def score(
     call = recorded(
         "score", catalog,
         query=query, train=train, bandwidth=bandwidth, kernel=kernel, metric=metric,
-        covariance=covariance, singular=singular, precision=precision, weights=weights,
+        covariance=covariance, singular=singular, precision=precision, tol=tol,
+        weights=weights,
         block_rows=block_rows, panel_rows=panel_rows,
     )  # fmt: skip
     kept = Run(output, call, Manner(restart, retry_failed, anywhere))
     q, t = operand(query, "query", catalog), operand(train, "train", catalog)
     check_same_features(q, t, "query")
     warn_if_shared(t, q, "query")
-    options = Options(kernel, metric, precision, covariance, singular, block_rows, panel_rows)
+    options = Options(kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol)
     check_names(q, "query")
     train_side = side(t, weights)
     matrix = options.bandwidth_matrix(train_side, bandwidth)
@@ -105,7 +111,9 @@ def score(
         result = xr.Dataset(
             score_variables(values, options.dimensions(matrix), "sample"),
             coords=coords,
-            attrs=attributes(perf_counter() - start, options.describe(bandwidth), score=work),
+            attrs=attributes(
+                perf_counter() - start, options.describe(bandwidth), kept.methods, score=work
+            ),
         )
         return kept.finish(result)
 
@@ -121,6 +129,7 @@ def sweep(
     covariance: str | npt.ArrayLike = "identity",
     singular: str = "raise",
     precision: str = "float64",
+    tol: float | None = None,
     weights: Any = None,
     source: str | Catalog | None = None,
     output: str | os.PathLike[str] | None = None,
@@ -140,7 +149,7 @@ def sweep(
     bandwidths : sequence of float, optional
         By default a grid around the scale of the data: the distance of nearest neighbours
         over the square root of the number of features, times 1/4 to 4.
-    kernel, metric, covariance, singular, precision, weights, source, block_rows, panel_rows
+    kernel, metric, covariance, singular, precision, tol, weights, source, block_rows, panel_rows
         As for :func:`dkde.log_density`.
     output, restart, retry_failed, anywhere, progress
         As for :func:`score`; progress begins anew for the test rows.
@@ -150,8 +159,10 @@ def sweep(
     xarray.Dataset
         As from :func:`score` for the validation rows; with ``best_bandwidth``, whose mean
         log-likelihood is the highest among the finite ones; and for test rows
-        ``test_log_density (test_sample)``, ``test_mean_log_likelihood``,
-        ``test_standard_error``, ``test_bits_per_dimension`` and ``test_n_zero_density`` at it.
+        ``test_log_density (test_sample)``, ``test_log_density_error``,
+        ``test_pairs_evaluated``, ``test_rows_read``, ``test_mean_log_likelihood``,
+        ``test_standard_error``, ``test_bits_per_dimension`` and
+        ``test_n_zero_density`` at it.
 
     Raises
     ------
@@ -170,7 +181,8 @@ def sweep(
     call = recorded(
         "sweep", catalog,
         train=train, valid=valid, test=test, bandwidths=bandwidths, kernel=kernel, metric=metric,
-        covariance=covariance, singular=singular, precision=precision, weights=weights,
+        covariance=covariance, singular=singular, precision=precision, tol=tol,
+        weights=weights,
         block_rows=block_rows, panel_rows=panel_rows,
     )  # fmt: skip
     kept = Run(output, call, Manner(restart, retry_failed, anywhere))
@@ -180,7 +192,7 @@ def sweep(
         check_same_features(q, t, role)
         check_apart(t, q, role)
         check_names(q, role)
-    options = Options(kernel, metric, precision, covariance, singular, block_rows, panel_rows)
+    options = Options(kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol)
     train_side = side(t, weights)
     matrix = options.bandwidth_matrix(train_side, 1.0 if bandwidths is None else bandwidths)
     options.warn_if_no_density(matrix)
@@ -208,5 +220,6 @@ def sweep(
             values = kept.values("test", works["test"], pool, progress)
             scores = score_variables(values, options.dimensions(matrix), "test_sample")
             variables |= {f"test_{name}": at_best(entry) for name, entry in scores.items()}
-        notes = attributes(perf_counter() - start, options.describe(bandwidths), **works)
+        seconds, asked = perf_counter() - start, options.describe(bandwidths)
+        notes = attributes(seconds, asked, kept.methods, **works)
         return kept.finish(xr.Dataset(variables, coords, notes))

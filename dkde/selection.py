@@ -24,6 +24,7 @@ from dkde.labelling import (
     score_variables,
 )
 from dkde.numerics.bandwidth import FloatArray
+from dkde.numerics.logsum import Densities
 from dkde.optimum import NoMaximumError, maximise
 from dkde.options import Options
 from dkde.pca import PrincipalAxes, fit_pca
@@ -53,6 +54,7 @@ def cross_validate(
     covariance: str | npt.ArrayLike = "identity",
     singular: str = "raise",
     precision: str = "float64",
+    tol: float | None = None,
     weights: Any = None,
     source: str | Catalog | None = None,
     output: str | os.PathLike[str] | None = None,
@@ -85,7 +87,7 @@ def cross_validate(
     pca : int, optional
         Replace the rows by so many principal components, found from all of them; covariances
         are then those of the components. The model is in the result.
-    kernel, metric, covariance, singular, precision, weights, source, block_rows, panel_rows
+    kernel, metric, covariance, singular, precision, tol, weights, source, block_rows, panel_rows
         As for :func:`dkde.log_density`. The covariance, like the principal components, is
         found once, from all rows; weights are those in the density, while each held-out row
         counts once in the means.
@@ -98,9 +100,11 @@ def cross_validate(
         ``fold_log_likelihood (fold, bandwidth)``, totals in nats, as scikit-learn's ``score``;
         ``mean_fold_log_likelihood (bandwidth)``, their mean; ``mean_log_likelihood``,
         ``standard_error``, ``bits_per_dimension`` and ``n_zero_density (bandwidth)`` of all
-        rows; ``log_density (bandwidth, sample)``; ``best_bandwidth``; the number of each
-        sample's fold as ``held_out_in (sample)``, and the rows' coordinates. With ``pca``:
-        ``pca_mean``, ``pca_components`` and ``pca_variance``.
+        rows; ``log_density (bandwidth, sample)`` and ``log_density_error``, proven bounds on
+        its errors; ``pairs_evaluated`` and ``rows_read (sample)``, as from :func:`dkde.score`,
+        of the pass over the grid; ``best_bandwidth``; the number of each sample's fold as
+        ``held_out_in (sample)``, and the rows' coordinates. With ``pca``: ``pca_mean``,
+        ``pca_components`` and ``pca_variance``.
 
     Raises
     ------
@@ -119,13 +123,14 @@ def cross_validate(
         "cross_validate", catalog,
         train=train, bandwidths=bandwidths, folds=folds, shuffle=shuffle,
         random_state=random_state, refine=refine, pca=pca, kernel=kernel, metric=metric,
-        covariance=covariance, singular=singular, precision=precision, weights=weights,
+        covariance=covariance, singular=singular, precision=precision, tol=tol,
+        weights=weights,
         block_rows=block_rows, panel_rows=panel_rows,
     )  # fmt: skip
     kept = Run(output, call, Manner(restart, retry_failed, anywhere))
     t = operand(train, "train", catalog)
     check_names(t, "train")
-    options = Options(kernel, metric, precision, covariance, singular, block_rows, panel_rows)
+    options = Options(kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol)
     options.check()
     numbers = fold_numbers(folds, t.rows.n_rows, shuffle=shuffle, random_state=random_state)
     coords = {**coordinates_along(t, "sample"), "held_out_in": ("sample", numbers)}
@@ -137,15 +142,17 @@ def cross_validate(
         if kept.finished is not None:
             return kept.finished
 
-        def values(name: str, work: Work) -> FloatArray:
+        def values(name: str, work: Work) -> Densities:
             return kept.values(name, work, pool, progress)
 
         scored = validate(validation, values, refine=refine)
+        methods = {"cross_validate": kept.methods["grid"]}
+        work = {"cross_validate": validation.work}
+        notes = attributes(perf_counter() - start, asked, methods, **work)
         result = xr.Dataset(
             scored.variables(),
             {"bandwidth": scored.bandwidths, "fold": np.unique(numbers), **coords},
-            attributes(perf_counter() - start, asked, cross_validate=validation.work)
-            | {"folds": folds if isinstance(folds, str) else n_folds},
+            notes | {"folds": folds if isinstance(folds, str) else n_folds},
         )
         return kept.finish(result)
 
@@ -195,20 +202,20 @@ class Scored:
     ----------
     bandwidths : array (n_bandwidths,)
         Those that were asked for; then, if it was, the continuous optimum.
-    log_density : array (n_bandwidths, rows)
+    densities : Densities
     best_bandwidth : float
     """
 
     validation: Validation
     bandwidths: FloatArray
-    log_density: FloatArray
+    densities: Densities
     best_bandwidth: float
 
     @property
     def fold_log_likelihood(self) -> FloatArray:
         """Totals in nats, (n_folds, n_bandwidths)."""
         folds, members = np.unique(self.validation.numbers, return_inverse=True)
-        totals = [np.bincount(members, row, len(folds)) for row in self.log_density]
+        totals = [np.bincount(members, row, len(folds)) for row in self.densities.values]
         return np.stack(totals, axis=1)
 
     def variables(self) -> dict[str, Any]:
@@ -220,24 +227,25 @@ class Scored:
         return {
             "fold_log_likelihood": (("fold", "bandwidth"), totals, nats),
             "mean_fold_log_likelihood": ("bandwidth", totals.mean(axis=0), nats),
-            **score_variables(self.log_density, dimensions, "sample"),
+            **score_variables(self.densities, dimensions, "sample"),
             "best_bandwidth": ((), self.best_bandwidth, best),
             **({} if axes is None else pca_variables(axes)),
         }
 
 
 def validate(
-    validation: Validation, compute: Callable[[str, Work], FloatArray], *, refine: bool = False
+    validation: Validation, compute: Callable[[str, Work], Densities], *, refine: bool = False
 ) -> Scored:
     """Do a cross-validation; with ``refine`` on to the continuous optimum.
 
     Parameters
     ----------
     compute : callable
-        From the name of a pass and its work to log-densities (n_bandwidths, rows).
+        From the name of a pass and its work to log-densities.
     """
     grid = validation.matrix.bandwidths
-    values = compute("grid", validation.work)
+    found = compute("grid", validation.work)
+    values = found.values
     if np.isnan(values).any():
         row = int(np.isnan(values).any(axis=0).argmax())
         raise InputError(
@@ -246,20 +254,21 @@ def validate(
         )
     means = values.mean(axis=1)
     if not refine:
-        return Scored(validation, grid, values, choose_best(grid, means))
+        return Scored(validation, grid, found, choose_best(grid, means))
     index = best_index(grid, means)
     n_passes = 0
-    best_mean, best_values, best = means[index], values[index], float(grid[index])
+    best_mean, best_found, best = means[index], found, float(grid[index])
 
     def evaluate(points: FloatArray) -> FloatArray:
-        nonlocal best_mean, best_values, best, n_passes
+        nonlocal best_mean, best_found, best, n_passes
         bandwidths = np.exp(points)
         n_passes += 1
-        found = compute(f"refine-{n_passes}", validation.work_at(bandwidths))
-        new_means: FloatArray = found.mean(axis=1)
+        new = compute(f"refine-{n_passes}", validation.work_at(bandwidths))
+        new_means: FloatArray = new.values.mean(axis=1)
         highest = int(np.where(np.isfinite(new_means), new_means, -np.inf).argmax())
         if new_means[highest] > best_mean:
-            best_mean, best_values = new_means[highest], found[highest]
+            best_mean = new_means[highest]
+            best_found = new._replace(values=new.values[[highest]], errors=new.errors[[highest]])
             best = float(bandwidths[highest])
         return new_means
 
@@ -271,7 +280,9 @@ def validate(
             f"there is no optimum to refine: the mean log-likelihood still rises at bandwidth "
             f"{best:.3g}, far beyond the grid ({hint})"
         )
-        return Scored(validation, grid, values, float(grid[index]))
+        return Scored(validation, grid, found, float(grid[index]))
     if best in grid:
-        return Scored(validation, grid, values, best)
-    return Scored(validation, np.append(grid, best), np.vstack([values, best_values]), best)
+        return Scored(validation, grid, found, best)
+    values, errors = map(np.vstack, zip(found[:2], best_found[:2], strict=True))
+    both = Densities(values, errors, found.effort)
+    return Scored(validation, np.append(grid, best), both, best)

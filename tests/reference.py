@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.integrate import quad
-from scipy.special import gammaln
 
 Array = npt.NDArray[Any]
 Number = np.longdouble
@@ -35,6 +34,12 @@ def log_kernel(kernel: str, u: Number) -> Number:
     return np.log(COMPACT[kernel](u)) if u < 1 else Number("-inf")
 
 
+def _log_gamma_of_half(n: int) -> Number:
+    """log Gamma(n / 2), from the recurrence."""
+    start = np.log(2 * _HALF_PI) / 2 if n % 2 else Number(0)
+    return start + sum((np.log(Number(k) / 2) for k in range(2 - n % 2, n, 2)), Number(0))
+
+
 @cache
 def log_norm(kernel: str, d: int) -> Number:
     """The log of the kernel's integral over R^d for h = 1."""
@@ -42,9 +47,9 @@ def log_norm(kernel: str, d: int) -> Number:
         d = 1
     if kernel in ("gaussian", "univariate_gaussian"):
         return Number(d) * np.log(4 * _HALF_PI) / 2
-    log_sphere = np.log(Number(2)) + Number(d) / 2 * np.log(2 * _HALF_PI) - gammaln(d / 2)
+    log_sphere = np.log(Number(2)) + Number(d) / 2 * np.log(2 * _HALF_PI) - _log_gamma_of_half(d)
     if kernel == "exponential":
-        return log_sphere + gammaln(d)
+        return log_sphere + _log_gamma_of_half(2 * d)
     # Most of the mass lies within a few d-ths of the edge: with u = 1 - s / d.
     integral, _ = quad(
         lambda s: float(COMPACT[kernel](1 - s / d)) * (1 - s / d) ** (d - 1),

@@ -58,7 +58,7 @@ class TestNumbers:
             side(operand(train, "train", Catalog())),
             BandwidthMatrix(np.array(H), Covariance(6)),
         )
-        here = plain.log_density(plain.block(plain.reference(), 0, p) for p in range(6))
+        here = plain.densities(plain.block(plain.survey(), 0, p) for p in range(6)).values
         np.testing.assert_array_equal(there[:, : here.shape[1]], here)
 
     def test_arrays_in_memory_are_sent_once(self, client, arrays, monkeypatch):
@@ -129,7 +129,7 @@ class TestInsideATask:
             here = run(
                 Options().work(*sides, BandwidthMatrix(np.array([0.7]), Covariance(6))), pool
             )
-        np.testing.assert_array_equal(there, here[0])
+        np.testing.assert_array_equal(there, here.values[0])
 
     def test_a_task_in_a_process_starts_no_threads(self, client, arrays):
         def names(query, train):

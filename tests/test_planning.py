@@ -6,6 +6,8 @@ from time import perf_counter
 import dask.array as da
 import numpy as np
 import pytest
+import zarr
+from zarr.storage import MemoryStore
 
 import dkde
 
@@ -76,6 +78,19 @@ def test_large_sides_plan_at_once():
     cost = dkde.plan(query=rows[:10_000], train=rows, bandwidths=[1, 2], baseline=False)
     assert perf_counter() - start < 2
     assert cost["pairs"] == 10**12
+    assert cost["method"] == "chosen from a sample when it runs"
+
+
+def test_large_stores_plan_at_once():
+    """Chunks were never written: rows are zeros."""
+    shape, chunks = (10**8, 64), (2**16, 64)
+    rows = zarr.create_array(MemoryStore(), shape=shape, chunks=chunks, dtype=np.uint8)
+    dkde.plan(query=np.zeros((1, 1)), train=np.zeros((1, 1)), bandwidths=1, baseline=False)
+    start = perf_counter()
+    cost = dkde.plan(query=rows, train=rows, bandwidths=[1, 2], baseline=False)
+    assert perf_counter() - start < 2
+    assert cost["pairs"] == 10**16
+    assert cost["method"]
 
 
 @pytest.mark.slow

@@ -9,8 +9,8 @@ import zarr
 from strategies import Problem
 from zarr.storage import MemoryStore
 
-from dkde.engine.blocks import Task
 from dkde.engine.lazy import DaskSource
+from dkde.engine.task import Task
 from dkde.engine.work import Work
 from dkde.numerics.kernels import GAUSSIAN
 from dkde.numerics.metrics import EUCLIDEAN

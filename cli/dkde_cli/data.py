@@ -14,7 +14,7 @@ from dkde_cli.values import parse_image_shape
 # where it is the usual.
 _USUAL = {
     "features": "", "dtype": "", "scale": "1", "offset": "0", "values": "unknown",
-    "picture": "-", "classes": "-", "stored": "-", "chunk rows": "-",
+    "picture": "-", "classes": "-", "stored": "-", "chunk rows": "-", "index": "-",
 }  # fmt: skip
 
 
@@ -50,6 +50,18 @@ _USUAL = {
     type=int,
     metavar="N",
     help="Permute the split train by numpy.random.RandomState(N).permutation.",
+)
+@click.option(
+    "--order",
+    is_flag=True,
+    help="Sort rows so that those of a chunk lie close together; source_row keeps where they were.",
+)
+@click.option(
+    "--no-index",
+    "index",
+    flag_value=False,
+    default=True,
+    help="Do not write where the rows of each chunk lie (see dkde index).",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the data set that STORE holds already.")
 def import_(source: str, store: str, image_shape: str | None, **options: Any) -> None:
@@ -127,6 +139,7 @@ def _split_cells(split: dict[str, Any]) -> dict[str, str]:
         "raw": size(split["bytes_raw"]),
         "stored": "-" if split["bytes_stored"] is None else size(split["bytes_stored"]),
         "chunk rows": "-" if split["chunk_rows"] is None else str(split["chunk_rows"]),
+        "index": split["index"] or "-",
     }
 
 

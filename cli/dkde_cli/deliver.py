@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from dkde_cli.progress import duration
-from dkde_cli.report import FOLD_TOTAL, figures, print_figures, print_json, test_figures
+from dkde_cli.report import FOLD_TOTAL, effort, figures, print_figures, print_json, test_figures
 
 
 def print_result(result: Any, *, as_json: bool) -> None:
@@ -19,7 +19,9 @@ def print_result(result: Any, *, as_json: bool) -> None:
 
 
 def print_end(result: Any) -> None:
-    """Say how long it took, on standard error."""
+    """Say what was left out and how long it took, on standard error."""
+    if line := effort(result):
+        click.echo(line, err=True)
     click.echo(f"Done in {duration(_seconds(result))}", err=True)
 
 

@@ -8,6 +8,7 @@ import click
 from dkde_cli.cv import cv
 from dkde_cli.data import import_, info, show
 from dkde_cli.group import INTERRUPTED, Group, debug_option
+from dkde_cli.index import index
 from dkde_cli.parts import finish, run_part
 from dkde_cli.plan import plan
 from dkde_cli.sample import sample
@@ -36,7 +37,8 @@ def cli(ctx: click.Context) -> None:
 
 
 for command in (
-    import_, info, show, plan, sweep, cv, score, sample, status, verify, run_part, finish, script,
+    import_, info, index, show, plan, sweep, cv, score, sample, status, verify, run_part, finish,
+    script,
 ):  # fmt: skip
     cli.add_command(command)
 

@@ -192,6 +192,13 @@ _DENSITY = {
         show_default=True,
         help="float32 takes half the time and memory, for errors of about 1e-6 relative.",
     ),
+    "tol": click.option(
+        "--tol",
+        type=float,
+        metavar="E",
+        help="What errors are to be below, relative to max(1, |log p|): by default 1e-9, with "
+        "float32 1e-4. More saves some time.",
+    ),
 }
 
 

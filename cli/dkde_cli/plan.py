@@ -48,8 +48,9 @@ def plan(
 ) -> None:
     """Say what a sweep or a score would cost.
 
-    Nothing is computed: pairs, operations, blocks, bytes read, memory of a worker and time
-    follow from the sizes of the data and a look at this machine. Where no scheduler is
+    No pair is computed: operations, blocks, bytes read and memory of a worker are those of all
+    pairs, and follow from the sizes of the data; method and time from a sample of the rows and
+    a look at this machine. Where no scheduler is
     named, one worker is started for a moment, to measure what it takes at rest; the other
     options for a cluster only say how large it would be.
     """
@@ -91,5 +92,6 @@ def _in_words(cost: Mapping[str, Any]) -> dict[str, str]:
         "  at rest": size(cost["baseline_bytes"]),
         "  a thread's block": size(cost["block_bytes"]),
         "  sides in memory": size(cost["resident_bytes"]),
+        "method": cost["method"],
         "time": f"about {duration(cost['seconds'])} on {cost['threads']} threads",
     }

@@ -13,6 +13,8 @@ FIGURES = ("mean_log_likelihood", "standard_error", "bits_per_dimension", "n_zer
 CSV_COLUMNS = ("split", "bandwidth", "n", *FIGURES)
 # What a cross-validation has beside: totals of nats, as scikit-learn's scores are.
 FOLD_TOTAL = "mean_fold_log_likelihood"
+# Where a result holds what its rows took, and for which of its works.
+_EFFORTS = (("", "score"), ("", "valid"), ("", "cross_validate"), ("test_", "test"))
 
 Row = dict[str, Any]
 
@@ -37,6 +39,35 @@ def test_figures(result: Any) -> Row | None:
         "n": int(result.sizes["test_sample"]),
         **{name: result[f"test_{name}"].item() for name in FIGURES},
     }
+
+
+def effort(result: Any) -> str:
+    """Shares of all pairs that were evaluated and of rows that were read, where less than all."""
+    inputs = json.loads(result.attrs.get("provenance", "{}"))
+    shares = []
+    for name, words in (("pairs_evaluated", "pairs evaluated"), ("rows_read", "rows read")):
+        done = possible = 0
+        for prefix, role in _EFFORTS:
+            if role in inputs and f"{prefix}{name}" in result:
+                found = result[f"{prefix}{name}"]
+                done += int(found.sum())
+                possible += found.size * inputs[role]["train"]["rows"]
+        if done < possible:
+            shares.append(f"{words} {_percent(done / possible)}")
+    return ", ".join(shares)
+
+
+def _percent(share: float) -> str:
+    """A share that is less than all, and shows it.
+
+    Examples
+    --------
+    >>> _percent(0), _percent(1e-6), _percent(0.3149), _percent(0.99999)
+    ('0 %', 'below 0.1 %', '31.5 %', '99.9 %')
+    """
+    if 0 < share < 0.001:
+        return "below 0.1 %"
+    return f"{min(100 * share, 99.9):.1f} %" if share else "0 %"
 
 
 def print_json(value: Any) -> None:

@@ -122,7 +122,10 @@ def verify(store: str, blocks: int) -> None:
         click.echo(read)
     else:
         again = _counted(found["blocks"], "block")
-        click.echo(f"{read}, {again} computed again and the same to the last bit")
+        same = "the same to the last bit"
+        if found["elsewhere"] is not None:
+            same = f"within the bounds on their errors, as {found['elsewhere']}"
+        click.echo(f"{read}, {again} computed again and {same}")
 
 
 def _counted(number: int, noun: str) -> str:

@@ -1,133 +1,43 @@
 """One block: a range of query rows against a panel of training rows."""
 
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from dkde.engine.choosing import Reads
+from dkde.engine.plan import EXPANSION_BYTES
+from dkde.engine.reading import check_finite, read_ahead, read_groups, read_train
+from dkde.engine.survey import Survey
+from dkde.engine.task import Task
 from dkde.engine.threads import one_blas_thread
-from dkde.errors import InputError
+from dkde.numerics import logsum
 from dkde.numerics.bandwidth import FloatArray
-from dkde.numerics.frame import Frame, Precision, reference_row
-from dkde.numerics.kernels import Kernel
-from dkde.numerics.metrics import Metric
+from dkde.numerics.expansion import Expansion
+from dkde.numerics.frame import Frame, Points
 from dkde.numerics.tiles import PairSums
-from dkde.storage.rows import Rows, Side
-from dkde.storage.sources import RowSource
+from dkde.storage.rows import Side
 
 Array = npt.NDArray[Any]
 Range = tuple[int, int]
-T = TypeVar("T")
-
-# Rows that the reference is the mean of: enough to lie amid the data.
-_REFERENCE_ROWS = 256
-
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """What is to be computed for every pair, whichever block it is in.
-
-    Parameters
-    ----------
-    bandwidths : array (n_bandwidths,)
-    n_train : int
-        Training rows in all.
-    unit : float
-        Length of a stored step in units of the data, where both sides are integers in one
-        encoding; else 1, and values are decoded.
-    integer : bool
-        Whether they are.
-    log_volume : float
-        Log of the volume, in units of the data, of the unit cube in which distances are taken:
-        half the log-determinant of C, where rows are mapped such that C is the identity.
-    """
-
-    kernel: Kernel
-    metric: Metric
-    bandwidths: FloatArray
-    precision: Precision
-    n_train: int
-    unit: float
-    integer: bool
-    log_volume: float = 0.0
-
-    @classmethod
-    def between(
-        cls,
-        query: Rows,
-        train: Rows,
-        *,
-        kernel: Kernel,
-        metric: Metric,
-        bandwidths: FloatArray,
-        precision: Precision,
-        log_volume: float = 0.0,
-    ) -> "Task":
-        """The task for two sides: integers stay integers where their encodings agree.
-
-        Raises
-        ------
-        InputError
-            When float32 cannot hold squares in units of a bandwidth.
-        """
-        integer = query.is_integer and train.is_integer and query.encoding == train.encoding
-        encoding = train.encoding
-        unit = abs(encoding.scale) if integer and encoding is not None else 1.0
-        for bandwidth in bandwidths:
-            if precision == "float32" and not 1e-15 < bandwidth / unit < 1e15:
-                raise InputError(
-                    f"bandwidth {bandwidth:g} is out of float32's range; "
-                    "use float64 or rescale the data"
-                )
-        return cls(kernel, metric, bandwidths, precision, train.n_rows, unit, integer, log_volume)
-
-    @property
-    def log_norms(self) -> Callable[[int], list[float]]:
-        """From the number of features to the log-normaliser at each bandwidth, in nats."""
-        return partial(_log_norms, self.kernel, self.bandwidths, self.log_volume)
-
-
-def _log_norms(
-    kernel: Kernel, bandwidths: FloatArray, log_volume: float, n_features: int
-) -> list[float]:
-    return [kernel.log_norm(n_features, float(np.log(h))) + log_volume for h in bandwidths]
-
-
-def find_reference(train: Side, task: Task) -> FloatArray:
-    """The row that all blocks take away from both sides: amid the first training rows.
-
-    It has the features that are stored: it is taken away before any linear map.
-    """
-    rows = train.rows.unmapped
-    stop = min(rows.n_rows, _REFERENCE_ROWS)
-    values = rows.read(0, stop, decode=not task.integer)
-    check_finite(values, np.einsum("ij,ij->i", values, values, dtype=np.float64), rows, 0)
-    if train.rows.linear is None:
-        return reference_row(values, task.integer)
-    # What a map rounds cannot be recomputed: the reference must not be drawn away by a few
-    # far rows, and those that do not count may be anywhere.
-    weights = read_weights(train, 0, stop)
-    if weights is not None and (weights > 0).any():
-        values = values[weights > 0]
-    median: FloatArray = np.median(np.asarray(values, np.float64), axis=0)
-    return median
+# What is left of a tolerance to the bounds of expansions; the rest is for what follows.
+_OF_EXPANSIONS = 0.9
 
 
 def score_block(
-    query: Side, train: Side, task: Task, reference: FloatArray, rows: Range, panel: Range
+    query: Side, train: Side, task: Task, survey: Survey, rows: Range, panel: Range
 ) -> FloatArray:
-    """Log-sums of a range of query rows over a panel of training rows.
+    """The partial result of a range of query rows over a panel of training rows.
 
     Reads both ranges itself, the training rows a few chunks at a time, the next ones while
     these are computed.
 
     Returns
     -------
-    array (n_bandwidths + 1, rows)
+    array (2 n_bandwidths + 3, rows)
         As in :mod:`dkde.numerics.logsum`.
 
     Raises
@@ -135,92 +45,106 @@ def score_block(
     InputError
         When a value in either range is NaN or infinite, or a weight is no weight.
     """
-    is_mapped = train.rows.linear is not None
-    origin = reference if is_mapped else None
-    zero = np.zeros(train.rows.n_features)
-    frame = Frame(zero if is_mapped else reference, task.unit, task.integer, task.precision)
+    block = _Block(query, train, task, survey, rows, panel)
     with one_blas_thread():
-        values = query.rows.read(*rows, decode=not task.integer, origin=origin)
+        values = query.rows.read(*rows, decode=not task.integer, origin=block.origin)
+        if not survey.expands:
+            return block.directly(values, slice(None))
+        result, doubtful = block.expanded(values)
+        if doubtful.any():
+            read = logsum.split(result).read[doubtful]  # for nothing, and read all the same
+            result[:, doubtful] = block.directly(values, doubtful)
+            logsum.split(result).read[doubtful] += read
+        return result
+
+
+class _Block:
+    def __init__(
+        self, query: Side, train: Side, task: Task, survey: Survey, rows: Range, panel: Range
+    ) -> None:
+        self._query, self._train, self._task = query, train, task
+        self._survey, self._rows, self._panel = survey, rows, panel
+        self._mapped = train.rows.linear is not None
+        self.origin = survey.reference if self._mapped else None
+        self._n_read = 0  # training rows, in the pass under way
+
+    @property
+    def _frame(self) -> Frame:
+        n_features = self._train.rows.n_features
+        return self._task.frame(self._survey.reference, n_features, mapped=self._mapped)
+
+    def directly(self, values: Array, chosen: Any) -> FloatArray:
+        """The partial result of some of the query rows, from their pairs."""
+        task = self._task
+        groups = read_groups(self._query.groups, *self._rows)
         sums = PairSums(
-            values,
+            values[chosen],
             kernel=task.kernel,
             metric=task.metric,
-            frame=frame,
+            frame=self._frame,
             bandwidths=task.bandwidths,
             n_train=task.n_train,
-            groups=_groups(query.groups, *rows),
+            groups=None if groups is None else groups[chosen],
+            tol=task.tol,
+            axes=self._survey.axes,
         )
-        check_finite(values, sums.query_norms, query.rows, rows[0])
-        ranges = train.rows.ranges(*panel)
-        reads = (partial(_read_train, train, task, origin, a, b) for a, b in ranges)
-        for start, train_values, weights, groups in _read_ahead(reads):
-            norms = sums.add(train_values, weights, groups)
-            check_finite(train_values, norms, train.rows, start)
+        check_finite(values[chosen], sums.query_norms, self._query.rows, self._rows[0])
+        reads = Reads.of(
+            self._train.rows, self._panel, task, self._survey.summaries, values[chosen]
+        )
+        if reads.nearest is not None:
+            sums.expect(reads.nearest)
+        for start, train_values, weights, train_groups in self._read(reads, sums):
+            norms = sums.add(train_values, weights, train_groups)
+            check_finite(train_values, norms, self._train.rows, start)
             del train_values  # before the next but one is read
-        return sums.log_sums()
+        result = sums.log_sums()
+        logsum.split(result).read[:] = self._n_read
+        return result
 
-
-def _read_train(
-    train: Side, task: Task, origin: FloatArray | None, start: int, stop: int
-) -> tuple[int, Array, FloatArray | None, Any]:
-    values = train.rows.read(start, stop, decode=not task.integer, origin=origin)
-    weights = read_weights(train, start, stop)
-    return start, values, weights, _groups(train.groups, start, stop)
-
-
-def read_weights(train: Side, start: int, stop: int) -> FloatArray | None:
-    """Weights of a range of rows, if they have any.
-
-    Raises
-    ------
-    InputError
-        When one is negative or not finite.
-    """
-    if train.weights is None:
-        return None
-    weights = np.asarray(train.weights.read(start, stop), np.float64)
-    wrong = ~(np.isfinite(weights) & (weights >= 0))
-    if wrong.any():
-        row = int(wrong.argmax())
-        raise InputError(
-            f"the weight of row {start + row} is {weights[row]:g}; "
-            "weights must be finite and not negative"
+    def expanded(self, values: Array) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+        """The partial result from expansions, and the rows of which they say too little."""
+        task, frame = self._task, replace(self._frame, precision="float64")
+        points = Points.of(values, frame)
+        check_finite(values, points.norms, self._query.rows, self._rows[0])
+        n_features = self._train.rows.n_features
+        whole = self._panel == (0, self._train.rows.n_rows)
+        sums = Expansion(
+            points.coordinates,
+            bandwidths=task.bandwidths / task.unit,
+            tol=_OF_EXPANSIONS * task.tol,
+            n_train=task.n_train,
+            log_norms=np.array(task.log_norms(n_features)) if whole else None,
+            # Whole numbers less whole numbers are exact, and so are rows less nothing.
+            rounded=not task.integer and bool(frame.reference.any()),
         )
-    return weights
+        reads = Reads.of(
+            self._train.rows, self._panel, task, self._survey.summaries, values, together=True
+        )
+        for start, train_values, weights, _ in self._read(reads, sums):
+            train = Points.of(train_values, frame)
+            check_finite(train_values, train.norms, self._train.rows, start)
+            sums.add(train.coordinates, weights)
+            if sums.nbytes > EXPANSION_BYTES[n_features]:  # rows all over the place
+                result = logsum.identity(len(task.bandwidths), len(values))
+                doubtful = np.ones(len(values), np.bool_)
+                break
+        else:
+            result, doubtful = sums.log_sums()
+        logsum.split(result).read[:] = self._n_read
+        return result, doubtful
 
+    def _read(
+        self, reads: Reads, sums: PairSums | Expansion
+    ) -> Iterator[tuple[int, Array, FloatArray | None, Any]]:
+        """Training rows, but for those that by then cannot matter any more."""
+        self._n_read = 0
 
-def _groups(source: RowSource | None, start: int, stop: int) -> Any:
-    return None if source is None else np.asarray(source.read(start, stop), np.int64)
+        def wanted() -> Iterator[Callable[[], tuple[int, Array, FloatArray | None, Any]]]:
+            for i, (start, stop) in enumerate(reads.ranges):
+                if reads.bounds is not None and sums.leaves_out(stop - start, reads.bounds[:, i]):
+                    continue
+                self._n_read += stop - start
+                yield partial(read_train, self._train, self._task, self.origin, start, stop)
 
-
-def check_finite(values: Array, norms: FloatArray, rows: Rows, start: int) -> None:
-    finite = np.isfinite(norms)
-    if finite.all():
-        return
-    row = int(finite.argmin())
-    name, source_row = rows.locate(start + row)
-    # A linear map spreads what is wrong with one feature over all.
-    culprit = values[row]
-    if rows.linear is not None:
-        culprit = rows.unmapped.read(start + row, start + row + 1, decode=True)[0]
-    bad = np.flatnonzero(~np.isfinite(culprit))
-    if len(bad):
-        what = f"column {bad[0]} is {culprit[bad[0]]:g}"
-        remedy = "densities need finite values: drop such rows or fill them"
-    else:
-        what = "has values so large that their squares overflow or float64 cannot hold them"
-        remedy = "rescale the data"
-    raise InputError(f"{name}: row {source_row}, {what}; {remedy}")
-
-
-def _read_ahead(reads: Iterable[Callable[[], T]]) -> Iterator[T]:
-    """Results of the calls, in order, each made while the one before is worked on."""
-    with ThreadPoolExecutor(1, thread_name_prefix="dkde-read") as reader:
-        ahead = None
-        for read in reads:
-            behind, ahead = ahead, reader.submit(read)
-            if behind is not None:
-                yield behind.result()
-                behind = None
-        if ahead is not None:
-            yield ahead.result()
+        return read_ahead(wanted())

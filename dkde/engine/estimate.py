@@ -53,7 +53,7 @@ def pair_seconds(
 
 
 def estimate_seconds(plan: Plan, n_threads: int, kernel: str, metric: str) -> float:
-    """Rough seconds for a plan on so many threads like this machine's."""
+    """Rough seconds for all pairs of a plan on so many threads like this machine's."""
     precision: Precision = "float64" if plan.precision_bytes == 8 else "float32"
     pair = pair_seconds(plan.n_features, plan.n_bandwidths, precision, kernel, metric)
     return plan.pairs * pair * _OVERHEAD / min(n_threads, plan.n_blocks)

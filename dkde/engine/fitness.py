@@ -12,7 +12,7 @@ import psutil
 from dask.utils import format_bytes
 from zarr.storage import LocalStore, MemoryStore, ObjectStore
 
-from dkde.engine.blocks import Task
+from dkde.engine.task import Task
 from dkde.engine.work import Work
 from dkde.errors import ClusterError, DkdeError, MemoryLimitError
 from dkde.numerics.bandwidth import FloatArray
@@ -142,7 +142,7 @@ def warm_up(precision: str = "float64") -> int:
         bandwidths=bandwidths, precision="float32" if precision == "float32" else "float64",
     )  # fmt: skip
     work = Work.of(Side(rows), Side(rows), task)
-    work.log_density([work.block(work.reference(), 0, 0)])
+    work.densities([work.block(work.survey(), 0, 0)])
     return int(psutil.Process().memory_info().rss)
 
 

@@ -7,12 +7,19 @@ import dask.array as da
 import numpy as np
 import numpy.typing as npt
 
+from dkde.engine.survey import Survey
 from dkde.engine.work import Work
+from dkde.numerics import logsum
 from dkde.numerics.bandwidth import FloatArray
 
 
 def lazy_log_density(work: Work) -> da.Array:
-    """Log-densities (n_bandwidths, query rows), nothing of them computed yet.
+    """Log-densities (n_bandwidths, query rows), nothing of them computed yet."""
+    return lazy_densities(work)[0]
+
+
+def lazy_densities(work: Work) -> tuple[da.Array, da.Array]:
+    """Log-densities and bounds on their errors, both (n_bandwidths, query rows), yet to compute.
 
     A block is a task; the blocks of one query range are merged by another, in the plan's
     order. The work itself is one node that every task is handed; it is small, except for
@@ -24,17 +31,15 @@ def lazy_log_density(work: Work) -> da.Array:
     # scheduler one copy, and Dask's warning of a large graph; but the result could then only be
     # computed by the client of the day it was made, and equal names would be unequal graphs.
     node = dask.delayed(work, name=f"dkde-work-{token}", traverse=False)
-    reference = dask.delayed(_reference, name="dkde-reference")(
-        node, dask_key_name=f"dkde-reference-{token}"
-    )
+    survey = dask.delayed(_survey, name="dkde-survey")(node, dask_key_name=f"dkde-survey-{token}")
     sizes = tuple(b - a for a, b in map(plan.query_block, range(plan.n_query_blocks)))
     partial = da.blockwise(
         _block, "kqp",
         da.arange(plan.n_query_blocks, chunks=1), "q",
         da.arange(plan.n_panels, chunks=1), "p",
         node, None,
-        reference, None,
-        new_axes={"k": plan.n_bandwidths + 1},
+        survey, None,
+        new_axes={"k": logsum.n_partial_rows(plan.n_bandwidths)},
         adjust_chunks={"q": sizes},
         name=f"dkde-block-{token}",
         dtype=np.float64,
@@ -43,31 +48,39 @@ def lazy_log_density(work: Work) -> da.Array:
     )  # fmt: skip
     # concatenate=None hands over the panels as a list, and is lazy however many there are;
     # da.reduction would write out a dict of all blocks here.
-    return da.blockwise(
-        _merge, "kq",
-        partial, "kqp",
-        node, None,
-        adjust_chunks={"k": plan.n_bandwidths},
-        concatenate=None,
-        name=f"dkde-log-density-{token}",
-        dtype=np.float64,
-        meta=np.empty((0, 0)),
-        align_arrays=False,
+    values, errors = (
+        da.blockwise(
+            merge, "kq",
+            partial, "kqp",
+            node, None,
+            adjust_chunks={"k": plan.n_bandwidths},
+            concatenate=None,
+            name=f"{name}-{token}",
+            dtype=np.float64,
+            meta=np.empty((0, 0)),
+            align_arrays=False,
+        )
+        for merge, name in ((_values, "dkde-log-density"), (_errors, "dkde-log-density-error"))
     )  # fmt: skip
+    return values, errors
 
 
-def _reference(work: Work) -> FloatArray:
-    return work.reference()
+def _survey(work: Work) -> Survey:
+    return work.survey()
 
 
 def _block(
     query_block: npt.NDArray[np.int64],
     panel: npt.NDArray[np.int64],
     work: Work,
-    reference: FloatArray,
+    survey: Survey,
 ) -> npt.NDArray[Any]:
-    return work.block(reference, int(query_block[0]), int(panel[0]))[:, :, None]
+    return work.block(survey, int(query_block[0]), int(panel[0]))[:, :, None]
 
 
-def _merge(panels: list[npt.NDArray[Any]], work: Work) -> FloatArray:
-    return work.log_density(panel[:, :, 0] for panel in panels)
+def _values(panels: list[npt.NDArray[Any]], work: Work) -> FloatArray:
+    return work.densities(panel[:, :, 0] for panel in panels).values
+
+
+def _errors(panels: list[npt.NDArray[Any]], work: Work) -> FloatArray:
+    return work.densities(panel[:, :, 0] for panel in panels).errors

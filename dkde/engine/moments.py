@@ -6,8 +6,8 @@ from math import ceil
 
 import numpy as np
 
-from dkde.engine.blocks import check_finite, read_weights
 from dkde.engine.pool import Pool
+from dkde.engine.reading import check_finite, read_weights
 from dkde.engine.threads import one_blas_thread
 from dkde.engine.window import Trials, completed, until_not_lost
 from dkde.errors import InputError

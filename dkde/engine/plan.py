@@ -11,10 +11,10 @@ from math import ceil
 # fewer times they are read; the smaller, the more blocks there are to share out.
 MAX_QUERY_BYTES = 64 * 2**20
 MAX_QUERY_ROWS = 16384
-MIN_QUERY_ROWS = 1280
+MIN_QUERY_ROWS = 2560
 # Enough blocks for dozens of workers, where the work is worth it ...
 MIN_BLOCKS = 32
-MIN_PANEL_ROWS = 16384
+MIN_PANEL_ROWS = 32768
 # ... and none so long that losing one hurts: about half a minute of one core.
 MAX_BLOCK_FLOPS = 2**40
 # Beside the product's 2 d, what one bandwidth costs for one pair, in the same currency.
@@ -24,8 +24,15 @@ _FLOPS_PER_EXPONENTIAL = 30
 _MAPPING_BYTES = 24
 # Training rows are mapped anew for each query block: at most this share of the pairs' cost.
 _MAPPING_SHARE = 0.25
+# Fewer rows on either side are done as they are: no look at a sample pays.
+FEW_QUERY_ROWS, FEW_TRAIN_ROWS = 256, 8192
+# Where rows may be expanded the work grows with rows, not with pairs: larger blocks, which are
+# still done in minutes if pairs it is; and what expansions of the training rows may take.
+EXPANDED_QUERY_ROWS = 2**16
+EXPANDED_PANEL_ROWS = 2**21
+EXPANSION_BYTES = {1: 128 * 2**20, 2: 256 * 2**20, 3: 768 * 2**20}  # by features
 # Tiles: see dkde.numerics.tiles, whose constants a test compares with these.
-TILE_ROWS = 512
+QUERY_TILE_ROWS, TRAIN_TILE_ROWS = 1280, 512
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,8 @@ class SideSize:
         Whether rows are copied to float64 where distances are recomputed from them.
     mapped_from : int, optional
         Features as they are stored, where a linear map makes others of them.
+    index_bytes : int
+        What an index of the rows takes in each worker; 0 where there is none.
     """
 
     rows: int
@@ -62,6 +71,7 @@ class SideSize:
     is_view: bool = False
     is_recast: bool = True
     mapped_from: int | None = None
+    index_bytes: int = 0
 
     def stored_row_bytes(self, n_features: int) -> int:
         """Bytes of a row as stored, where ``n_features`` are worked on."""
@@ -82,9 +92,9 @@ class Plan:
     >>> side = SideSize(rows=10_000, itemsize=1, read_rows=10_000, decoded_itemsize=1)
     >>> plan = make_plan(side, side, n_features=784, n_bandwidths=8)
     >>> plan.n_query_blocks, plan.n_panels, plan.n_blocks
-    (8, 1, 8)
-    >>> plan.query_block(7)
-    (8750, 10000)
+    (4, 1, 4)
+    >>> plan.query_block(3)
+    (7500, 10000)
     >>> plan.pairs, plan.flops
     (100000000, 180800000000)
     """
@@ -96,6 +106,12 @@ class Plan:
     precision_bytes: int
     query_rows: int
     panel_rows: int
+    expandable: bool = False
+
+    @property
+    def cut(self) -> tuple[int, int]:
+        """Query and training rows of a block."""
+        return self.query_rows, self.panel_rows
 
     @property
     def n_query_blocks(self) -> int:
@@ -144,20 +160,25 @@ class Plan:
         d, size = self.n_features, self.precision_bytes
         rows = min(self.query_rows, self.query.rows)
         stored = 0 if self.query.is_view else rows * d * self.query.decoded_itemsize
-        held = stored + rows * d * size + rows * 8 * (6 + 3 * (self.n_bandwidths + 1))
-        tile_rows = min(TILE_ROWS, rows)
-        recast = tile_rows * self.query.is_recast + TILE_ROWS * self.train.is_recast
-        tile = TILE_ROWS * (tile_rows + d) * size + recast * d * 8
+        held = stored + rows * d * size + rows * 8 * (6 + 7 * (self.n_bandwidths + 1))
+        tile_rows = min(QUERY_TILE_ROWS, rows)
+        recast = tile_rows * self.query.is_recast + TRAIN_TILE_ROWS * self.train.is_recast
+        tile = TRAIN_TILE_ROWS * (tile_rows + d) * size + recast * d * 8
         # The query is read before there is anything else, all its chunks at once: as they were
         # compressed and as they are decoded, or as chunks and joined.
         # Rows that are mapped are read piece by piece.
         piece = rows if self.query.mapped_from is None else min(rows, self.query.read_rows)
         reading = stored + piece * self.query.reading_row_bytes(d, min(self.query.copies, 2))
-        return max(reading, held + tile + _read_bytes(self.train, self.panel_rows, d))
+        expanded = EXPANSION_BYTES[d] if self.expandable else 0
+        # What distances to the reads of a panel are at least, in float32.
+        reads = ceil(min(self.panel_rows, self.train.rows) / self.train.read_rows)
+        bounds = rows * reads * 4 if self.train.index_bytes else 0
+        work = held + tile + _read_bytes(self.train, self.panel_rows, d) + expanded + bounds
+        return max(reading, work)
 
     @property
     def resident_bytes(self) -> int:
-        return self.query.resident_bytes + self.train.resident_bytes
+        return self.query.resident_bytes + self.train.resident_bytes + self.train.index_bytes
 
     @property
     def worker_bytes(self) -> int:
@@ -173,6 +194,7 @@ def make_plan(
     n_bandwidths: int,
     precision_bytes: int = 8,
     mapping_flops: int = 0,
+    expandable: bool = False,
     query_rows: int | None = None,
     panel_rows: int | None = None,
 ) -> Plan:
@@ -182,6 +204,8 @@ def make_plan(
     ----------
     mapping_flops : int
         What the linear map of one training row costs.
+    expandable : bool
+        Whether rows may be expanded instead of paired.
     query_rows, panel_rows : int, optional
         Rows of a block on either side; chosen if not given. A chosen panel is whole reads of
         the train side, so that no chunk is read by two of them.
@@ -193,17 +217,21 @@ def make_plan(
             mapping_flops / (_MAPPING_SHARE * _pair_flops(n_features, n_bandwidths))
         )
         wanted = max(MIN_QUERY_ROWS, ceil(query.rows / MIN_BLOCKS), worth_mapping)
+        if expandable:
+            largest = wanted = EXPANDED_QUERY_ROWS
         query_rows = _even(query.rows, min(largest, wanted))
     if panel_rows is None:
         n_query_blocks = ceil(query.rows / query_rows)
         row_flops = query_rows * _pair_flops(n_features, n_bandwidths)
         largest = max(1, MAX_BLOCK_FLOPS // row_flops)
         wanted = max(MIN_PANEL_ROWS, ceil(train.rows / ceil(MIN_BLOCKS / n_query_blocks)))
+        if expandable:
+            largest = wanted = EXPANDED_PANEL_ROWS
         panel_rows = _even(train.rows, min(largest, wanted))
         panel_rows = ceil(panel_rows / train.read_rows) * train.read_rows
     return Plan(
         query, train, n_features, n_bandwidths, precision_bytes,
-        min(query_rows, query.rows), min(panel_rows, train.rows),
+        min(query_rows, query.rows), min(panel_rows, train.rows), expandable,
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from uuid import uuid4
 from dask.utils import funcname
 
 from dkde.engine.absence import Absence
+from dkde.engine.survey import Survey
 from dkde.errors import ClusterError
 from dkde.storage.rows import Side
 
@@ -165,8 +166,8 @@ def client_pool(
     absence = Absence(client, client.scheduler.address, patience)
     n_threads = max(1, threads_to_come, _threads(client))
     looked, found = monotonic(), n_threads  # when it was last asked, and what it said
-    # By identity; the side itself is kept so that no other can come to have its id.
-    shared: dict[int, tuple[Side, Any]] = {}
+    # By identity; what was sent is kept so that nothing else can come to have its id.
+    shared: dict[int, tuple[Side | Survey, Any]] = {}
     holders: frozenset[str] = frozenset()  # the workers that were there when sides were sent
     # Calls that need one of some workers: they alone may make it, or have what was sent.
     bound: dict[Future[Any], frozenset[str]] = {}
@@ -177,7 +178,7 @@ def client_pool(
 
     def share(value: Any) -> Any:
         nonlocal holders
-        if not isinstance(value, Side) or value.__sizeof__() <= _SMALL_BYTES:
+        if not isinstance(value, Side | Survey) or value.__sizeof__() <= _SMALL_BYTES:
             return value
         if id(value) not in shared:
             holders = frozenset(client.nthreads())

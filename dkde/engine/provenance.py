@@ -23,6 +23,7 @@ def describe_work(work: Work) -> dict[str, Any]:
         "kernel": work.task.kernel.name,
         "metric": work.task.metric.name,
         "precision": work.task.precision,
+        "tol": work.task.tol,
         "log_volume": work.task.log_volume,
         "plan": {
             **asdict(plan),

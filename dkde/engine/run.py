@@ -9,12 +9,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dkde.engine.blocks import find_reference, score_block
+from dkde.engine.blocks import score_block
 from dkde.engine.pool import Pool
+from dkde.engine.survey import Survey, make_survey
 from dkde.engine.window import HOPELESS, Trials, completed, until_not_lost
 from dkde.engine.work import Work
 from dkde.errors import IncompleteError
 from dkde.numerics.bandwidth import FloatArray
+from dkde.numerics.logsum import Densities, n_density_rows
 
 Block = tuple[int, int]
 
@@ -29,15 +31,19 @@ class Keep(Protocol):
     def done_rows(self) -> set[int]: ...
     def write(self, q: int, p: int, log_sums: FloatArray) -> None: ...
     def read(self, q: int, p: int) -> FloatArray: ...
-    def write_rows(self, q: int, log_density: FloatArray) -> None: ...
+    def write_rows(self, q: int, densities: FloatArray) -> None: ...  # stacked
     def read_rows(self, q: int) -> FloatArray: ...
     def fail(self, q: int, p: int, error: BaseException) -> None: ...
-    def failed(self) -> dict[Block, dict[str, Any]]: ...
+    def failed(self) -> dict[Block, dict[str, Any]]: ...  # that nobody has done since
 
 
 def run(
-    work: Work, pool: Pool, progress: Progress | None = None, keep: Keep | None = None
-) -> FloatArray:
+    work: Work,
+    pool: Pool,
+    progress: Progress | None = None,
+    keep: Keep | None = None,
+    chosen: Callable[[str], None] | None = None,
+) -> Densities:
     """Compute every block, and merge them.
 
     Parameters
@@ -45,11 +51,13 @@ def run(
     keep : Keep, optional
         Has the blocks that are done already, gets those that are done now, and those that
         failed twice, while the others go on.
+    chosen : callable, optional
+        Told by which method blocks are done.
 
     Returns
     -------
-    array (n_bandwidths, query rows)
-        Log-densities in nats.
+    Densities
+        Of all query rows.
 
     Raises
     ------
@@ -57,7 +65,7 @@ def run(
         When blocks were set aside.
     """
     plan = work.plan
-    result = np.empty((plan.n_bandwidths, plan.query.rows))
+    result = np.empty((n_density_rows(plan.n_bandwidths), plan.query.rows))
     whole = set() if keep is None else keep.done_rows()
     for q in whole:
         assert keep is not None
@@ -69,7 +77,7 @@ def run(
         if len(panels[q]) == plan.n_panels:
             parts = sorted(panels.pop(q).items())
             in_order = (_kept(keep, q, p) if part is None else part for p, part in parts)
-            values = work.log_density(in_order)
+            values = work.densities(in_order).stacked()
             result[:, slice(*plan.query_block(q))] = values
             if keep is not None:
                 keep.write_rows(q, values)
@@ -85,10 +93,12 @@ def run(
     for q, p in sorted(done):
         if q not in whole:
             merge(q, p, None)
-    compute(work, pool, receive, progress, keep, skip=done)
-    if keep is not None and (failed := _set_aside(keep)):
+    survey = compute(work, pool, receive, progress, keep, skip=done)
+    if keep is not None and (failed := keep.failed()):
         raise incomplete(failed, plan.n_blocks)
-    return result
+    if chosen is not None:
+        chosen((survey or _survey(work, pool)).method)
+    return Densities.of(result)
 
 
 def compute(
@@ -100,7 +110,7 @@ def compute(
     *,
     skip: Container[Block] = frozenset(),
     only: Callable[[int], bool] | None = None,
-) -> None:
+) -> Survey | None:
     """Compute blocks, and hand over each as it is done.
 
     Parameters
@@ -109,6 +119,11 @@ def compute(
         Those that need not be.
     only : callable, optional
         Whether the block of that number is to be.
+
+    Returns
+    -------
+    Survey or None
+        What the blocks were handed; None where there was nothing to do.
     """
     plan, task = work.plan, work.task
     aside = set() if keep is None else set(keep.failed())
@@ -125,10 +140,10 @@ def compute(
         n_waiting += 1
         done_pairs -= plan.block_pairs(block)
     if not n_waiting:
-        return
-    reference = until_not_lost(pool, find_reference, work.train, task)
+        return None
+    survey = _survey(work, pool)
     calls = (
-        ((q, p), (work.query, work.train, task, reference, plan.query_block(q), plan.panel(p)))
+        ((q, p), (work.query, work.train, task, survey, plan.query_block(q), plan.panel(p)))
         for q, p in waiting()
     )
     trials = Trials(pool, None if keep is None else keep.fail, min(HOPELESS, n_waiting))
@@ -139,18 +154,17 @@ def compute(
             done_pairs += plan.block_pairs(block)
             if progress is not None:
                 progress(done_pairs, plan.pairs)
+    return survey
+
+
+def _survey(work: Work, pool: Pool) -> Survey:
+    asked = (work.query, work.train, work.task, work.plan.cut)
+    return work.knowing(until_not_lost(pool, make_survey, *asked))
 
 
 def _kept(keep: Keep | None, q: int, p: int) -> FloatArray:
     assert keep is not None
     return keep.read(q, p)
-
-
-def _set_aside(keep: Keep) -> dict[Block, dict[str, Any]]:
-    """The blocks that were set aside, and that nobody has done since."""
-    failed = keep.failed()
-    done = keep.done() if failed else set()
-    return {block: record for block, record in failed.items() if block not in done}
 
 
 def incomplete(failed: Mapping[Block, Mapping[str, Any]], n_blocks: int) -> IncompleteError:

@@ -2,20 +2,24 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 from uuid import uuid4
 
 import numpy as np
 from dask.tokenize import tokenize
 
-from dkde.engine.blocks import Task, find_reference, score_block
+from dkde.engine.blocks import score_block
 from dkde.engine.lazy import DaskSource
-from dkde.engine.plan import Plan, SideSize, make_plan
+from dkde.engine.plan import FEW_QUERY_ROWS, FEW_TRAIN_ROWS, Plan, SideSize, make_plan
+from dkde.engine.survey import Survey, make_survey
+from dkde.engine.task import Task
 from dkde.numerics import logsum
 from dkde.numerics.bandwidth import FloatArray
 from dkde.storage.linear import content
 from dkde.storage.rows import Part, Rows, Side
 from dkde.storage.sources import ArraySource, NpySource, RowSource, ZarrSource
+from dkde.storage.summaries import Summaries, index_bytes, summaries
 
 # Beside the array that a read returns, how often storage holds the bytes while reading: Zarr
 # the compressed chunks and the decoded ones; a Dask graph the input and the output of its last
@@ -25,7 +29,7 @@ _COPIES = {ZarrSource: 2, DaskSource: 4}
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """All that a block needs but the reference row and its two ranges."""
+    """All that a block needs but the survey and its two ranges."""
 
     query: Side
     train: Side
@@ -41,39 +45,89 @@ class Work:
         *,
         query_rows: int | None = None,
         panel_rows: int | None = None,
+        looking: bool = False,
     ) -> "Work":
-        """Work with a plan made for it; the two numbers override the plan's own."""
+        """Work with a plan made for it.
+
+        Parameters
+        ----------
+        query_rows, panel_rows : int, optional
+            Override the plan's own.
+        looking : bool
+            Whether a few rows may be read now, to find out if any are to be expanded: else
+            blocks are as large as that takes, should they be.
+        """
         query_size, train_size = _size(query.rows, task), _size(train.rows, task)
+        if query.groups is None and train.weights is None and task.method != "dense":
+            train_size = replace(train_size, index_bytes=index_bytes(train.rows))
         if query is train:  # which is held once
             query_size = replace(query_size, resident_bytes=0)
-        plan = make_plan(
-            query_size,
-            train_size,
-            n_features=train.rows.n_features,
-            n_bandwidths=len(task.bandwidths),
-            precision_bytes=np.dtype(task.precision).itemsize,
-            mapping_flops=0 if train.rows.linear is None else train.rows.linear.flops,
-            query_rows=query_rows,
-            panel_rows=panel_rows,
-        )
-        return cls(query, train, task, plan)
+        many = train_size.rows >= FEW_TRAIN_ROWS and query_size.rows >= FEW_QUERY_ROWS
+        grouped = query.groups is not None
+
+        def planned(expandable: bool) -> "Work":
+            plan = make_plan(
+                query_size,
+                train_size,
+                n_features=train.rows.n_features,
+                n_bandwidths=len(task.bandwidths),
+                precision_bytes=np.dtype(task.precision).itemsize,
+                mapping_flops=0 if train.rows.linear is None else train.rows.linear.flops,
+                expandable=expandable,
+                query_rows=query_rows,
+                panel_rows=panel_rows,
+            )
+            return cls(query, train, task, plan)
+
+        work = planned(many and task.may_expand(train.rows.n_features, grouped=grouped))
+        if looking and work.plan.expandable and not work.is_lazy and not work.survey().expands:
+            return planned(False)
+        return work
 
     def __sizeof__(self) -> int:
         return object.__sizeof__(self) + self.query.__sizeof__() + self.train.__sizeof__()
 
-    def reference(self) -> FloatArray:
-        """Read the first training rows for the row that all blocks take away."""
-        return find_reference(self.train, self.task)
+    def survey(self) -> Survey:
+        """Read some rows, for what all blocks are handed."""
+        return self.knowing(make_survey(self.query, self.train, self.task, self.plan.cut))
 
-    def block(self, reference: FloatArray, query_block: int, panel: int) -> FloatArray:
-        """Log-sums of one block, (n_bandwidths + 1, rows)."""
+    def knowing(self, survey: Survey) -> Survey:
+        """A survey with what is known of where the training rows lie."""
+        return replace(survey, summaries=self.summaries)
+
+    @cached_property
+    def summaries(self) -> Summaries | None:
+        """Where the training rows lie, if far ones may be left out.
+
+        Raises
+        ------
+        DataSetError
+            When an index is damaged, or belongs to other rows.
+        """
+        task, plain = self.task, self.train.weights is None and self.query.groups is None
+        if not plain or task.method == "dense" or task.metric.name != "euclidean":
+            return None
+        return summaries(self.train.rows)
+
+    @property
+    def is_lazy(self) -> bool:
+        """Whether rows are yet to be computed, so that looking at some takes that."""
+        parts = [*self.query.rows.parts, *self.train.rows.parts]
+        others = (self.query.weights, self.query.groups, self.train.weights, self.train.groups)
+        sources = [*(part.source for part in parts), *others]
+        return any(isinstance(source, DaskSource) for source in sources)
+
+    def block(self, survey: Survey, query_block: int, panel: int) -> FloatArray:
+        """The partial result of one block, (2 n_bandwidths + 3, rows)."""
         rows, columns = self.plan.query_block(query_block), self.plan.panel(panel)
-        return score_block(self.query, self.train, self.task, reference, rows, columns)
+        return score_block(self.query, self.train, self.task, survey, rows, columns)
 
-    def log_density(self, panels: Iterable[FloatArray]) -> FloatArray:
-        """Log-densities (n_bandwidths, rows) of one query block from all its panels."""
-        log_norms = self.task.log_norms(self.train.rows.n_features)
-        return logsum.finalise(logsum.combine(panels), log_norms)
+    def densities(self, panels: Iterable[FloatArray]) -> logsum.Densities:
+        """Log-densities of one query block, their errors and effort, from all its panels."""
+        n_features, task = self.train.rows.n_features, self.task
+        return logsum.finalise(
+            logsum.combine(panels), task.log_norms(n_features), task.largest_term(n_features)
+        )
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -101,7 +155,7 @@ class Work:
         return str(
             tokenize(
                 sides, task.kernel.name, task.metric.name, task.bandwidths, task.precision,
-                task.log_volume, self.plan.query_rows, self.plan.panel_rows,
+                task.tol, task.method, task.log_volume, self.plan.query_rows, self.plan.panel_rows,
             )
         )  # fmt: skip
 

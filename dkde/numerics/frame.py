@@ -84,7 +84,7 @@ class Points:
         if out is None:
             out = np.empty(values.shape, frame.dtype)
         norms = np.empty(len(values))
-        _centre(_compilable(values), frame.reference, out, norms)
+        _centre(compilable(values), frame.reference, out, norms)
         # A squared distance is up to 4 times the larger norm, and an overflow would look like
         # a row that does not count.
         norms[norms > np.finfo(frame.dtype).max / 4] = np.inf
@@ -113,7 +113,7 @@ def _centre(values, reference, out, norms):  # type: ignore[no-untyped-def]
         norms[i] = total
 
 
-def _compilable(values: Array) -> Array:
+def compilable(values: Array) -> Array:
     """The values as the one kind of array for each dtype that is compiled for."""
     if values.dtype.kind == "b":
         values = values.view(np.uint8)

@@ -24,7 +24,7 @@ from dkde.numerics.exponential import EXPONENTIALS
 from dkde.numerics.kernels import Kernel, Summing, same
 
 # Columns that are kept or left out together: a few vectors, and little to look through.
-_CHUNK = 64
+CHUNK = 64
 _compile = compiled("reassoc", "contract", "nsz", "arcp")
 
 Compiled = Callable[..., Any]
@@ -51,7 +51,9 @@ def hot_loop(kernel: Kernel, precision: str) -> HotLoop:
     summing = Summing.of(kernel)
     outer = EXPONENTIALS[precision] if summing.relative else same
     recompute = _recompute_smooth(summing) if kernel.smooth else _recompute(summing, kernel.convex)
-    return HotLoop(_accumulate(summing, outer), recompute, _to_log_sums(summing.level))
+    return HotLoop(
+        _accumulate(summing, outer, _BITS[precision]), recompute, _to_log_sums(summing.level)
+    )
 
 
 @register_jitable(fastmath={"reassoc", "contract"})
@@ -63,19 +65,42 @@ def _direct(x, y):  # type: ignore[no-untyped-def]
     return total
 
 
+# As whole numbers, the bits of numbers from 0 to inf are in the same order: the compiler makes
+# vectors of a minimum of whole numbers, but not of others, which might be NaN.
+_BITS = {"float64": np.int64, "float32": np.int32}
+
+
+@register_jitable
+def chunk_minima(bits, minima):  # type: ignore[no-untyped-def]
+    """The least number of each chunk of a row, all as bits."""
+    for chunk in range(len(minima)):
+        a = chunk * CHUNK
+        low = bits[a]
+        for j in range(a, min(a + CHUNK, len(bits))):
+            low = min(low, bits[j])
+        minima[chunk] = low
+
+
 @_compile
-def exclude_groups(d2, query_groups, train_groups, weights, eligible):  # type: ignore[no-untyped-def]
-    """Put pairs of one group infinitely far, and add up the weight of the others."""
-    for i in range(d2.shape[0]):
-        total = 0.0
-        for j in range(d2.shape[1]):
+def exclude_groups(tile, query_groups, train_groups):  # type: ignore[no-untyped-def]
+    """Put pairs of one group infinitely far."""
+    for i in range(tile.shape[0]):
+        for j in range(tile.shape[1]):
             same = query_groups[i] == train_groups[j]
-            d2[i, j] = inf if same else d2[i, j]
-            total += 0.0 if same else weights[j]
+            tile[i, j] = inf if same else tile[i, j]
+
+
+@_compile
+def add_eligible(query_groups, train_groups, weights, eligible):  # type: ignore[no-untyped-def]
+    """Add up the weight of the pairs whose groups differ."""
+    for i in range(len(query_groups)):
+        total = 0.0
+        for j in range(len(train_groups)):
+            total += 0.0 if query_groups[i] == train_groups[j] else weights[j]
         eligible[i] += total
 
 
-def _accumulate(summing: Summing, outer: Compiled) -> Any:
+def _accumulate(summing: Summing, outer: Compiled, bits: Any) -> Any:
     inner, level, enough_for = summing.inner, summing.level, summing.enough
     own = 1.0 if summing.relative else 0.0  # what the nearest pair adds for sure
 
@@ -85,16 +110,12 @@ def _accumulate(summing: Summing, outer: Compiled) -> Any:
     ):
         """Add a tile's pairs to the sums of query rows first, first + 1, ..."""
         number = d2.dtype.type
-        minima = [number(0)] * ((d2.shape[1] + _CHUNK - 1) // _CHUNK)
+        minima = np.empty((d2.shape[1] + CHUNK - 1) // CHUNK, d2.dtype)
         for i in range(d2.shape[0]):
             row = first + i
-            least = number(inf)
-            for chunk in range(len(minima)):
-                a = chunk * _CHUNK
-                low = d2[i, a]
-                for j in range(a + 1, min(a + _CHUNK, d2.shape[1])):
-                    low = min(low, d2[i, j])
-                minima[chunk] = low
+            chunk_minima(d2[i].view(bits), minima.view(bits))
+            least = minima[0]
+            for low in minima:
                 least = min(least, low)
             if least == inf:
                 continue
@@ -115,9 +136,16 @@ def _accumulate(summing: Summing, outer: Compiled) -> Any:
                     # Written so that NaN, from -inf less -inf, leaves the chunk out.
                     if not (inner(minima[chunk] * scale) - top >= enough):
                         continue
-                    part = number(0)
-                    for j in range(chunk * _CHUNK, min((chunk + 1) * _CHUNK, d2.shape[1])):
-                        part += weights[j] * outer(inner(d2[i, j] * scale) - top)
+                    part, a = number(0), chunk * CHUNK
+                    if a + CHUNK <= d2.shape[1]:
+                        # Two vectors at a time share the constants of an exponential.
+                        for j in range(a, a + CHUNK // 2):
+                            m = j + CHUNK // 2
+                            one = weights[j] * outer(inner(d2[i, j] * scale) - top)
+                            part += one + weights[m] * outer(inner(d2[i, m] * scale) - top)
+                    else:
+                        for j in range(a, d2.shape[1]):
+                            part += weights[j] * outer(inner(d2[i, j] * scale) - top)
                     total += part
                 # The exponent of the nearest pair is 0 but for rounding, which at 1e19 (in
                 # float32 1e9) is thousands: it must not make that pair vanish.
@@ -201,14 +229,14 @@ def _recompute(summing: Summing, convex: bool) -> Any:
         query, train, query_bounds, train_bounds, tolerance, relative,
     ):  # fmt: skip
         bounds = np.empty(d2.shape[1])
-        lowest = np.empty((d2.shape[1] + _CHUNK - 1) // _CHUNK)
+        lowest = np.empty((d2.shape[1] + CHUNK - 1) // CHUNK)
         highest = np.empty(len(lowest))
         for i in range(d2.shape[0]):
             row = first + i
             upper, widest = nearest[row], 2 * (query_bounds[i] + train_bounds.max())
             for chunk in range(len(lowest)):
                 low, high = inf, 0.0
-                for j in range(chunk * _CHUNK, min((chunk + 1) * _CHUNK, d2.shape[1])):
+                for j in range(chunk * CHUNK, min((chunk + 1) * CHUNK, d2.shape[1])):
                     bounds[j] = query_bounds[i] + train_bounds[j]
                     low = min(low, d2[i, j] - bounds[j])
                     upper = min(upper, d2[i, j] + bounds[j])
@@ -229,7 +257,7 @@ def _recompute(summing: Summing, convex: bool) -> Any:
                     end = inner((lowest[chunk] + widest) * scale) if convex else far
                     if not differ(near - end, near, far, allowed, least):
                         continue
-                    a, b = chunk * _CHUNK, min((chunk + 1) * _CHUNK, d2.shape[1])
+                    a, b = chunk * CHUNK, min((chunk + 1) * CHUNK, d2.shape[1])
                     some = False
                     for j in range(a, b):
                         near = inner(max(d2[i, j] - bounds[j], 0.0) * scale)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import inf, log
+from math import inf, log, pi
 from typing import Any, Protocol, TypeVar
 
 from numba.extending import register_jitable
@@ -44,6 +44,9 @@ class Kernel:
     log_norm : callable
         Maps (d, log h) to the log of the integral of ``exp(log_profile(|x|**2 / h**2))``
         over R^d, in nats.
+    reach : function (u2, drop) -> float
+        Squared scaled distance from which on ``log_profile`` is at least ``drop`` below what
+        it is at ``u2``.
     profile : function, float -> float, optional
         For a kernel of compact support, ``u2 < 1``: the unnormalised kernel itself, in
         [0, 1], which is summed as it is; infinity is outside too. Others are summed in
@@ -58,6 +61,10 @@ class Kernel:
         distances are then felt most at the smallest bandwidth, and nowhere out of proportion.
     convex : bool
         Whether the profile that is summed is convex in ``u2``: steepest at 0.
+    root : bool
+        Whether its logarithm goes as the root of ``u2`` near 0, infinitely steep.
+    slope : float
+        The most by which ``profile`` changes for a change of ``u2``, relative to it.
 
     References
     ----------
@@ -67,11 +74,14 @@ class Kernel:
     name: str
     log_profile: Profile
     log_norm: LogNorm
+    reach: Callable[..., Any]
     profile: Profile | None = None
     metrics: tuple[str, ...] = ("euclidean",)
     radii: Radii | None = None
     smooth: bool = False
     convex: bool = True
+    root: bool = False
+    slope: float = inf
 
     def __reduce__(self) -> tuple[Callable[[str], "Kernel"], tuple[str]]:
         # By name: workers then share one compiled hot loop a kernel.
@@ -146,21 +156,20 @@ def same(x):  # type: ignore[no-untyped-def]
     return x
 
 
-def _compact(
-    name: str, profile: Profile, log_norm: LogNorm, draw: Radii, convex: bool = True
-) -> Kernel:
+def _compact(name: str, profile: Profile, log_norm: LogNorm, draw: Radii, **shape: Any) -> Kernel:
     @register_jitable
     def log_profile(u2):  # type: ignore[no-untyped-def]
         value = profile(u2)
         return log(value) if value > 0 else -inf
 
-    return Kernel(name, log_profile, log_norm, profile, radii=draw, convex=convex)
+    return Kernel(name, log_profile, log_norm, radii.compact_reach, profile, radii=draw, **shape)
 
 
 GAUSSIAN = Kernel(
     "gaussian",
     radii.gaussian_log_profile,
     radii.gaussian_log_norm,
+    radii.gaussian_reach,
     radii=radii.gaussian,
     smooth=True,
 )
@@ -168,20 +177,29 @@ EXPONENTIAL = Kernel(
     "exponential",
     radii.exponential_log_profile,
     radii.exponential_log_norm,
+    radii.exponential_reach,
     radii=radii.exponential,
+    root=True,
 )
 TOPHAT = _compact("tophat", radii.tophat_profile, radii.tophat_log_norm, radii.tophat, convex=False)
 EPANECHNIKOV = _compact(
-    "epanechnikov", radii.epanechnikov_profile, radii.epanechnikov_log_norm, radii.epanechnikov
+    "epanechnikov",
+    radii.epanechnikov_profile,
+    radii.epanechnikov_log_norm,
+    radii.epanechnikov,
+    slope=1.0,
 )
-LINEAR = _compact("linear", radii.linear_profile, radii.linear_log_norm, radii.linear)
-COSINE = _compact("cosine", radii.cosine_profile, radii.cosine_log_norm, radii.cosine)
+LINEAR = _compact("linear", radii.linear_profile, radii.linear_log_norm, radii.linear, root=True)
+COSINE = _compact(
+    "cosine", radii.cosine_profile, radii.cosine_log_norm, radii.cosine, slope=pi**2 / 8
+)
 # The one-dimensional density of the distance, whatever d is: no density of the rows for
 # d > 1, and its scores compare with no other kernel's.
 UNIVARIATE_GAUSSIAN = Kernel(
     "univariate_gaussian",
     radii.gaussian_log_profile,
     radii.univariate_log_norm,
+    radii.gaussian_reach,
     metrics=("euclidean", "manhattan", "chebyshev"),
     smooth=True,
 )

@@ -1,52 +1,172 @@
 """The reduction: log-sums over training rows, merged in any grouping.
 
-A partial result is an array (n_bandwidths + 1, rows). Row k holds ``log sum_j w_j exp(...)``
-at bandwidth k over the pairs that count so far; the last row holds the log of their weight,
-``log sum_j w_j``, so that what is finally divided by is the weight that was eligible for that
-query. Together with ``identity`` and ``combine`` the partial results form a monoid; nothing
-else crosses a task boundary.
+A partial result is an array (2 n_bandwidths + 3, rows), of which ``Partial`` names the rows:
+the log-sums ``log sum_j w_j exp(...)`` over the pairs that count so far; the log of the weight
+of those pairs, ``log sum_j w_j``, so that what is finally divided by is the weight that was
+eligible for that query; bounds on the errors of the log-sums; and the effort that it took: how
+many pairs were evaluated, and how many training rows read.
+Together with ``identity`` and ``combine`` the partial results form a monoid; nothing else
+crosses a task boundary.
 """
 
 from collections.abc import Iterable, Sequence
 from functools import reduce
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 
+# Half the distance from 1 to the next number.
+_EPSILON = float(np.finfo(np.float64).eps) / 2
+# Of a logaddexp: what it is given is exact, and both of its functions are known to within two
+# roundings or so. The first is relative to the result, the second is not.
+_ADDING = 4 * _EPSILON
+# Of the final differences and the log-normaliser, whose largest terms are d log h, d times a
+# constant, and the log of a gamma function: relative to these.
+_NORMALISING = 16 * _EPSILON
+
+
+class Partial(NamedTuple):
+    """The rows of a partial result, as views.
+
+    Parameters
+    ----------
+    log_sums : array (n_bandwidths, rows)
+    log_weight : array (rows,)
+        Of the pairs that count.
+    errors : array (n_bandwidths, rows)
+        Bounds on the absolute errors of the log-sums, in nats; 0 where those are ``-inf``.
+    pairs : array (rows,)
+        How many had their kernel, or their exact distance, evaluated.
+    read : array (rows,)
+        How many training rows were read; a row that is read twice counts twice.
+    """
+
+    log_sums: FloatArray
+    log_weight: FloatArray
+    errors: FloatArray
+    pairs: FloatArray
+    read: FloatArray
+
+
+class Effort(NamedTuple):
+    """What each query row (rows,) took.
+
+    Parameters
+    ----------
+    pairs : array (rows,)
+        Training rows whose kernel, or whose exact distance, was evaluated.
+    read : array (rows,)
+        Training rows that were read.
+    """
+
+    pairs: FloatArray
+    read: FloatArray
+
+
+class Densities(NamedTuple):
+    """Log-densities (n_bandwidths, rows) in nats, bounds on their errors, and the effort.
+
+    NaN where there is no density, and so no error of it.
+    """
+
+    values: FloatArray
+    errors: FloatArray
+    effort: Effort
+
+    @classmethod
+    def of(cls, stacked: FloatArray) -> "Densities":
+        """Those that were stacked, as views."""
+        n = len(stacked) // 2 - 1
+        return cls(stacked[:n], stacked[n : 2 * n], Effort(*stacked[2 * n :]))
+
+    def stacked(self) -> FloatArray:
+        """All in one array (2 n_bandwidths + 2, rows)."""
+        return np.concatenate([self.values, self.errors, np.stack(self.effort)])
+
+
+def n_density_rows(n_bandwidths: int) -> int:
+    """Rows of stacked densities."""
+    return 2 * n_bandwidths + 2
+
+
+def n_partial_rows(n_bandwidths: int) -> int:
+    """Rows of a partial result."""
+    return 2 * n_bandwidths + 3
+
+
+def split(partial: FloatArray) -> Partial:
+    """The rows of a partial result: what is written into them is written into it."""
+    n = (len(partial) - 3) // 2
+    return Partial(partial[:n], partial[n], partial[n + 1 : -2], partial[-2], partial[-1])
+
 
 def identity(n_bandwidths: int, rows: int) -> FloatArray:
-    """The log-sums over no pair at all: ``-inf`` everywhere."""
-    return np.full((n_bandwidths + 1, rows), -np.inf)
+    """The partial result over no pair at all."""
+    nothing = np.zeros((n_partial_rows(n_bandwidths), rows))
+    nothing[: n_bandwidths + 1] = -np.inf
+    return nothing
 
 
 def combine(parts: Iterable[FloatArray]) -> FloatArray:
-    """Log-sums over the union of disjoint sets of training rows, in the order given.
+    """The partial result over the union of disjoint sets of training rows, in the order given.
 
     Examples
     --------
     >>> import numpy as np
-    >>> half = np.log(np.full((2, 1), 0.5))
-    >>> combine([half, half, identity(1, 1)])
-    array([[0.], [0.]])
+    >>> half = np.array([[np.log(0.5)], [np.log(0.5)], [1e-9], [1.0], [8.0]])
+    >>> combine([half, half, identity(1, 1)]).round(12).T
+    array([[0.0e+00, 0.0e+00, 1.0e-09, 2.0e+00, 1.6e+01]])
     """
-    return reduce(np.logaddexp, parts)
+    return reduce(_combine, parts)
 
 
-def finalise(log_sums: FloatArray, log_norms: Sequence[float]) -> FloatArray:
-    """Log-densities (n_bandwidths, rows) in nats, from complete log-sums.
+def _combine(a: FloatArray, b: FloatArray) -> FloatArray:
+    result = np.empty_like(a)
+    first, second, both = split(a), split(b), split(result)
+    np.logaddexp(first.log_sums, second.log_sums, out=both.log_sums)
+    np.logaddexp(first.log_weight, second.log_weight, out=both.log_weight)
+    np.add(first.pairs, second.pairs, out=both.pairs)
+    np.add(first.read, second.read, out=both.read)
+    nowhere = np.isneginf(both.log_sums)
+    top = np.where(nowhere, 0.0, both.log_sums)
+    # Sums that are wrong by factors exp(+-error) add up to one that is wrong by their mean, each
+    # weighing what it adds; the lower end of which is nearer than the upper.
+    excess = np.zeros_like(top)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for part in (first, second):
+            weight = np.exp(part.log_sums - top)
+            excess += weight * np.expm1(np.where(weight > 0, part.errors, 0.0))
+    alone = np.isneginf(first.log_sums) | np.isneginf(second.log_sums)
+    widest = np.maximum(first.errors, second.errors)
+    merged = np.minimum(np.log1p(excess), widest) + _ADDING * (1 + np.abs(top))
+    both.errors[...] = np.where(alone, widest, merged)
+    return result
 
-    A query for which no pair counts has no density: NaN.
+
+def finalise(partial: FloatArray, log_norms: Sequence[float], terms: float = 0.0) -> Densities:
+    """Log-densities in nats from a complete partial result, with their errors and effort.
+
+    A query for which no pair counts has no density: NaN. A density of zero has no error.
 
     Parameters
     ----------
-    log_sums : array (n_bandwidths + 1, rows)
+    partial : array (2 n_bandwidths + 3, rows)
     log_norms : sequence of n_bandwidths floats
         The kernel's log-normaliser at each bandwidth, in nats.
+    terms : float
+        Of what the log-normalisers are sums and differences: the largest, in nats.
     """
-    density: FloatArray = log_sums[:-1] - np.asarray(log_norms)[:, None]
-    weight = log_sums[-1]
-    countless = np.isneginf(weight)
-    density -= np.where(countless, np.nan, weight)
-    return density
+    log_sums, log_weight, errors, *effort = split(partial)
+    norms = np.asarray(log_norms)[:, None]
+    values: FloatArray = log_sums - norms
+    countless = np.isneginf(log_weight)
+    values -= np.where(countless, np.nan, log_weight)
+    with np.errstate(invalid="ignore"):
+        largest = np.abs(log_sums) + np.abs(log_weight) + np.abs(norms) + terms
+        bounds = errors + _NORMALISING * (1 + largest)
+    bounds[np.isneginf(values)] = 0.0
+    bounds[:, countless] = np.nan
+    return Densities(values, bounds, Effort(*effort))

@@ -50,16 +50,18 @@ def float64_values(points: Points) -> FloatArray:
 
 @compiled("contract")
 def _products_to_distances(products, query_norms, train_norms):  # type: ignore[no-untyped-def]
-    two, zero = products.dtype.type(2), products.dtype.type(0)
+    number = products.dtype.type
     for i in range(products.shape[0]):
         norm = query_norms[i]
         for j in range(products.shape[1]):
-            products[i, j] = max(norm + train_norms[j] - two * products[i, j], zero)
+            # In float64 whatever the products are in: then only they need be exact.
+            distance = norm + train_norms[j] - 2.0 * products[i, j]
+            products[i, j] = number(max(distance, 0.0))
 
 
 def _euclidean(query: Points, train: Points, out: Array) -> None:
     np.dot(query.coordinates, train.coordinates.T, out=out)
-    _products_to_distances(out, query.norms.astype(out.dtype), train.norms.astype(out.dtype))
+    _products_to_distances(out, query.norms, train.norms)
 
 
 def _euclidean_rounding(frame: Frame, largest_norm: float) -> float:
@@ -71,7 +73,8 @@ def _euclidean_rounding(frame: Frame, largest_norm: float) -> float:
     it is the square root of n, which rounding errors of random sign keep to (Higham and
     Mary 2019, A new approach to probabilistic rounding error analysis).
     """
-    if frame.integer and 2 * largest_norm <= frame.exact_below:
+    # Of whole numbers no partial sum of a product exceeds the larger norm.
+    if frame.integer and largest_norm <= min(frame.exact_below, 2.0**52):
         return 0.0
     n = frame.n_features
     terms = 2 * n + 12 if frame.precision == "float64" else sqrt(n) + 12
@@ -122,6 +125,17 @@ def _manhattan(query: Points, train: Points, out: Array) -> None:
 
 def _chebyshev(query: Points, train: Points, out: Array) -> None:
     _direct(_largest_differences, query, train, out)
+
+
+def worst_case(frame: Frame) -> float:
+    """How many times as wide as a metric's rounding is what cannot happen.
+
+    In float64 that is what it is. In float32 norms are taken in float64, and the product's n
+    terms alone count: twice n of ``|q| |t|``, which is half of ``|q|^2 + |t|^2`` at most.
+    """
+    if frame.precision == "float64":
+        return 1.0
+    return (frame.n_features + 12) / (sqrt(frame.n_features) + 12)
 
 
 def _exact(frame: Frame, largest_norm: float) -> float:

@@ -2,7 +2,9 @@
 
 Profiles are functions of the squared scaled distance ``u2``, compiled into the hot loop for
 numbers of its precision. Normalisers map (d, log h) to the log of the kernel's integral over
-R^d, in nats. Draws map (random generator, d, n) to n distances from the centre in bandwidths,
+R^d, in nats. A reach maps u2 of a near pair and a drop to the u2 beyond which the log-profile
+is more than that below the near pair's. Draws map (random generator, d, n) to n distances from
+the centre in bandwidths,
 whose density is ``r**(d - 1) K(r)`` up to a constant.
 """
 
@@ -23,8 +25,24 @@ def gaussian_log_profile(u2):  # type: ignore[no-untyped-def]
 
 
 @register_jitable
+def gaussian_reach(u2, drop):  # type: ignore[no-untyped-def]
+    return u2 + 2 * drop
+
+
+@register_jitable
 def exponential_log_profile(u2):  # type: ignore[no-untyped-def]
     return -sqrt(u2)
+
+
+@register_jitable
+def exponential_reach(u2, drop):  # type: ignore[no-untyped-def]
+    # A little more, for the root's rounding.
+    return (sqrt(u2) * (1 + 1e-15) + drop) ** 2
+
+
+@register_jitable
+def compact_reach(u2, drop):  # type: ignore[no-untyped-def]
+    return 1.0
 
 
 @register_jitable

@@ -1,70 +1,38 @@
 """Pair sums: query rows against training rows, a tile at a time, at all bandwidths.
 
-In float64 a log-density is within ``1e-9 max(1, |log p|)`` of the exact one. Where that hangs
+In float64 a log-density is within ``tol max(1, |log p|)`` of the exact one. Where that hangs
 on pairs at the edge of a compact support, the data's own last bits decide: there it is the one
 for a bandwidth within a part in 1e13 of that given. A pair whose distance is h is outside.
+What has become of it is proven afterwards, query by query: :mod:`dkde.numerics.bounds`.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from math import log
+from math import exp, log
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dkde.numerics import logsum
+from dkde.numerics.axes import Axes
+from dkde.numerics.bands import Band, Bands
+from dkde.numerics.bounds import Manner, Sums, log_sum_errors, rounding_of
 from dkde.numerics.frame import Frame, Points
-from dkde.numerics.hotloop import exclude_groups, hot_loop
-from dkde.numerics.kernels import Kernel
-from dkde.numerics.metrics import Metric, float64_values
+from dkde.numerics.hotloop import add_eligible, exclude_groups, hot_loop
+from dkde.numerics.kernels import NEGLIGIBLE, Kernel
+from dkde.numerics.metrics import EUCLIDEAN, Metric, float64_values, worst_case
+from dkde.numerics.near import TILE, Near, limits
+from dkde.numerics.tolerance import Accuracy, check_tol, left_out
 
 FloatArray = npt.NDArray[np.float64]
 Array = npt.NDArray[Any]
 Groups = npt.NDArray[np.int64]
 
-# A tile of distances (512 x 512 float64: 2 MiB) stays in the outer cache between the product
-# and the pass over it, and is large enough for the product to run at full speed.
-QUERY_TILE = 512
-TRAIN_TILE = 512
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """When a distance is recomputed.
-
-    Parameters
-    ----------
-    absolute : float
-        The error that is let be: of smooth kernels in squared scaled distance, of others in
-        the log of the kernel, or where they are summed as they are relative to it.
-    relative : float
-        The error that is let be, relative to the nearest pair's squared distance or
-        log-kernel.
-    """
-
-    absolute: float
-    relative: float
-
-
-# Half of the contract's 1e-9 in the exponent d2 / (2 h^2) would be 1e-9 here; half of that is
-# left to the exponentials and sums. float32 cannot do better than relative to the distance.
-ACCURACY = {"float64": Accuracy(5e-10, 0.0), "float32": Accuracy(1e-4, 1e-4)}
-
-# Weights further apart than so many powers of two are summed apart: kernels relative to the
-# nearest pair's underflow at exp(-708) and exp(-87), where a nearest row of next to no weight
-# would hide the heavy ones behind it. Ordinary weights are all in one band.
-_BAND_BITS = {"float64": 512, "float32": 80}
-
-
-@dataclass(frozen=True, eq=False)
-class _Band:
-    """Sums over the training rows whose weights are about ``2**shift``, in units of it."""
-
-    shift: int
-    nearest: FloatArray
-    sums: FloatArray
-    eligible: FloatArray
+# A tile of distances (1280 x 512 float64: 5 MiB) stays in the outermost cache between the
+# product and the pass over it. BLAS copies both sides of each product into an order of its own,
+# which of 512 x 512 takes about 4 % of the time more.
+QUERY_TILE = 1280
+TRAIN_TILE = TILE
 
 
 class PairSums:
@@ -80,6 +48,10 @@ class PairSums:
         How many training rows there are in all: what is negligible is so of all of them.
     groups : array (rows,) of int64, optional
         Pairs whose groups are equal do not count.
+    tol : float, optional
+        What errors are to be below, relative to max(1, |log p|).
+    axes : Axes, optional
+        Of the frame: pairs are left out whose distance on them says that they cannot matter.
     """
 
     def __init__(
@@ -92,9 +64,21 @@ class PairSums:
         bandwidths: FloatArray,
         n_train: int,
         groups: Groups | None = None,
+        tol: float | None = None,
+        axes: Axes | None = None,
     ) -> None:
         self._query = Points.of(query, frame)
-        self._frame, self._metric, self._n_train = frame, metric, float(n_train)
+        self._frame, self._metric = frame, metric
+        tol = check_tol(tol, frame.precision)
+        accuracy = Accuracy.of(tol, frame.precision)
+        # Bounds on distances are the worst there can be, and as much more is let be.
+        self._worst_case = worst_case(frame)
+        self._accuracy = accuracy.allowing(self._worst_case, kernel)
+        self._doubt = np.zeros(len(query))
+        self._n_pairs, self._is_weighted, self._is_rough = np.zeros(len(query)), False, False
+        # Fewer rows could do without as much more each; a mean, though, is one over them all.
+        spared = exp(accuracy.negligible - NEGLIGIBLE) if kernel.profile is None else 1.0
+        self._n_train = n_train * spared
         self._groups = groups
         self._kernel, self._loop = kernel, hot_loop(kernel, frame.precision)
         self._order = np.argsort(-bandwidths)
@@ -104,9 +88,16 @@ class PairSums:
             # to 1 within 8 roundings: of unit and h, their quotient, its square, the last
             # product, and of d2 itself.
             self._inverse *= 1 + 16 * frame.epsilon
-        self._bands: dict[int, _Band] = {}
-        self._tile = np.empty(min(QUERY_TILE, len(query)) * TRAIN_TILE, frame.dtype)
+        self._bands = Bands(frame.precision, len(bandwidths), len(query))
+        # Bounds in few dimensions take one pass after another: of fewer rows, in an inner cache.
+        self._query_tile = min(QUERY_TILE if axes is None else TILE, len(query))
+        self._tile = np.empty(self._query_tile * TRAIN_TILE, frame.dtype)
         self._coordinates = np.empty((TRAIN_TILE, frame.n_features), frame.dtype)
+        self._rows_in_all, self._share, self._leaves = n_train, left_out(tol), axes is not None
+        self._within = np.full(len(query), np.inf)
+        self._near = None
+        if axes is not None:
+            self._near = Near(kernel, axes, self._query, self._inverse, self._share, n_train)
 
     @property
     def query_norms(self) -> FloatArray:
@@ -133,44 +124,78 @@ class PairSums:
             Their squared norms; not finite where a value is not.
         """
         norms = np.empty(len(values))
+        self._is_weighted |= weights is not None
         for start, train in self._train_tiles(values):
             rows = slice(start, start + len(train))
             norms[rows] = train.norms
             tile_weights = np.ones(len(train)) if weights is None else weights[rows]
             tile_groups = None if groups is None else groups[rows]
-            for band, band_weights in self._split(tile_weights):
+            for band, band_weights in self._bands.split(tile_weights):
                 self._add_tile(band, train, band_weights, tile_groups)
         return norms
 
-    def log_sums(self) -> FloatArray:
-        """The partial result (n_bandwidths + 1, rows), as in :mod:`dkde.numerics.logsum`."""
-        if not self._bands:
-            return logsum.identity(len(self._inverse), len(self._query))
-        return logsum.combine(map(self._band_log_sums, self._bands.values()))
+    def expect(self, squared: FloatArray) -> None:
+        """Expect a row of weight one to be added, to this or to another partial result.
 
-    def _band_log_sums(self, band: _Band) -> FloatArray:
+        What then is left out weighs little beside all of these results together.
+
+        Parameters
+        ----------
+        squared : array (query rows,)
+            What its squared distance is at most; may be infinite.
+        """
+        self._leaves = True  # also where nothing is left out here: it may be elsewhere
+        needed = log(self._rows_in_all) - log(self._share)
+        one = np.ones((len(self._inverse), len(squared)))
+        self._within = limits(self._kernel, self._inverse, squared, one, needed)
+
+    def leaves_out(self, n_rows: int, squared: npt.NDArray[Any]) -> bool:
+        """Leave out rows of weight one, of no group, that cannot matter; whether that was so.
+
+        Parameters
+        ----------
+        squared : array (query rows,)
+            What their squared distances are at least.
+        """
+        ((band, _),) = self._bands.split(np.ones(1))
+        needed = log(self._rows_in_all) - log(self._share)
+        within = limits(self._kernel, self._inverse, band.nearest, band.sums, needed)
+        if not (squared > np.minimum(within, self._within)).all():
+            return False
+        band.eligible += n_rows
+        self._leaves = True
+        return True
+
+    def log_sums(self) -> FloatArray:
+        """The partial result (2 n_bandwidths + 3, rows), as in :mod:`dkde.numerics.logsum`.
+
+        Of what was read it says nothing: that is for the one who reads.
+        """
+        nothing = logsum.identity(len(self._inverse), len(self._query))
+        parts = map(self._band_log_sums, self._bands)
+        result = logsum.combine(parts) if self._bands else nothing
+        logsum.split(result).pairs[:] = self._n_pairs
+        return result
+
+    def _band_log_sums(self, band: Band) -> FloatArray:
         sorted_sums = np.empty_like(band.sums)
         self._loop.to_log_sums(self._inverse, band.nearest, band.sums, sorted_sums)
         result = logsum.identity(*band.sums.shape)
-        result[self._order] = sorted_sums
+        rows = logsum.split(result)
+        rows.log_sums[self._order] = sorted_sums + band.shift * log(2)
         with np.errstate(divide="ignore"):
-            result[-1] = np.log(band.eligible)
-        result += band.shift * log(2)
+            rows.log_weight[:] = np.log(band.eligible) + band.shift * log(2)
+        found = Sums(
+            self._inverse, band.nearest, band.sums, band.eligible, band.falls, self._doubt,
+            band.n_tiles,
+        )  # fmt: skip
+        manner = Manner(
+            self._kernel, self._frame, self._accuracy, self._is_rough, self._is_weighted,
+            self._groups is not None, self._share if self._leaves else 0.0,
+        )  # fmt: skip
+        errors = log_sum_errors(found, manner)
+        rows.errors[self._order] = errors + rounding_of(rows.log_sums[self._order], band.shift)
         return result
-
-    def _split(self, weights: FloatArray) -> Iterator[tuple[_Band, FloatArray]]:
-        """For each band that has some: the weights in its unit, those of the others zero."""
-        bits = _BAND_BITS[self._frame.precision]
-        _, exponents = np.frexp(weights)
-        shifts = bits * np.rint(exponents / bits).astype(np.int64)
-        for shift in map(int, np.unique(shifts[weights > 0])):
-            if shift not in self._bands:
-                n_bandwidths, rows = len(self._inverse), len(self._query)
-                self._bands[shift] = _Band(
-                    shift, np.full(rows, np.inf), np.zeros((n_bandwidths, rows)), np.zeros(rows)
-                )
-            mine = np.where(shifts == shift, weights, 0.0)
-            yield self._bands[shift], np.ldexp(mine, -shift)
 
     def _train_tiles(self, values: Array) -> Iterator[tuple[int, Points]]:
         for start in range(0, len(values), TRAIN_TILE):
@@ -178,29 +203,60 @@ class PairSums:
             yield start, Points.of(tile, self._frame, out=self._coordinates[: len(tile)])
 
     def _add_tile(
-        self, band: _Band, train: Points, weights: FloatArray, groups: Groups | None
+        self, band: Band, train: Points, weights: FloatArray, groups: Groups | None
     ) -> None:
         heaviest, total, counts = weights.max(), weights.sum(), weights > 0
         largest_norm = max(self._query.norms.max(), train.norms.max())
-        rounding = self._metric.rounding(self._frame, largest_norm)
+        rounding = self._metric.rounding(self._frame, largest_norm) * self._worst_case
+        self._is_rough |= rounding > 0 or self._metric is not EUCLIDEAN or self._near is not None
+        band.n_tiles += 1
         # Rows of weight zero are put infinitely far: they must not be anyone's nearest.
         train = Points(train.values, train.coordinates, np.where(counts, train.norms, np.inf))
-        scaled = (weights / heaviest).astype(self._frame.dtype)
-        pairs = (scaled, heaviest, weights[counts].min(), self._n_train)
-        for first in range(0, len(self._query), QUERY_TILE):
-            query = self._query[first : first + QUERY_TILE]
-            # A slice of a flat buffer, so that every tile is contiguous.
-            d2 = self._tile[: len(query) * len(train)].reshape(len(query), len(train))
-            self._metric.squared_distances(query, train, d2)
+        pairs = (weights / heaviest, heaviest, weights[counts].min(), self._n_train)
+        near = None if self._near is None else self._near.tile(train, pairs)
+        for first in range(0, len(self._query), self._query_tile):
+            query = self._query[first : first + self._query_tile]
             rows = slice(first, first + len(query))
-            if self._groups is None or _disjoint(self._groups[rows], groups):
+            apart = self._apart(rows, groups)
+            if apart is None:
                 band.eligible[rows] += total
             else:
-                exclude_groups(d2, self._groups[rows], groups, weights, band.eligible[rows])
-            state = (*pairs, self._inverse, band.nearest, band.sums, first)
-            if rounding > 0:
-                self._recompute(d2, state, query, train, rounding, band.nearest[rows])
-            self._loop.accumulate(d2, *state)
+                add_eligible(*apart, weights, band.eligible[rows])
+            before = band.nearest[rows].copy()
+            found = None if near is None else near.add(rows, apart, band.nearest, band.sums)
+            if found is None:
+                self._add_pairs(band, query, train, apart, pairs, rounding, first)
+            self._n_pairs[rows] += len(train) if found is None else found
+            band.falls[rows] += band.nearest[rows] < before
+
+    def _apart(self, rows: slice, groups: Groups | None) -> tuple[Groups, Groups] | None:
+        """The groups of either side of a tile, unless all its pairs count."""
+        if self._groups is None or groups is None or _disjoint(self._groups[rows], groups):
+            return None
+        return self._groups[rows], groups
+
+    def _add_pairs(
+        self,
+        band: Band,
+        query: Points,
+        train: Points,
+        apart: tuple[Groups, Groups] | None,
+        pairs: tuple[Any, ...],
+        rounding: float,
+        first: int,
+    ) -> None:
+        """All pairs of a tile."""
+        # A slice of a flat buffer, so that every tile is contiguous.
+        d2 = self._tile[: len(query) * len(train)].reshape(len(query), len(train))
+        self._metric.squared_distances(query, train, d2)
+        if apart is not None:
+            exclude_groups(d2, *apart)
+        weights = pairs[0].astype(self._frame.dtype)
+        state = (weights, *pairs[1:], self._inverse, band.nearest, band.sums, first)
+        if rounding > 0:
+            rows = slice(first, first + len(query))
+            self._recompute(d2, state, query, train, rounding, band.nearest[rows])
+        self._loop.accumulate(d2, *state)
 
     def _recompute(
         self,
@@ -211,10 +267,12 @@ class PairSums:
         rounding: float,
         nearest: FloatArray,
     ) -> None:
-        accuracy = ACCURACY[self._frame.precision]
+        accuracy, first = self._accuracy, state[-1]
         query_bounds = rounding * query.norms
         train_bounds = rounding * np.where(np.isinf(train.norms), 0.0, train.norms)
         widest = query_bounds + train_bounds.max()
+        doubt = self._doubt[first : first + len(query)]
+        np.maximum(doubt, widest, out=doubt)
         if self._out_of_doubt(d2, widest, nearest, accuracy):
             return  # before the rows are cast to float64 for nothing
         self._loop.recompute(

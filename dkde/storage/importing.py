@@ -13,10 +13,12 @@ import numpy as np
 from dkde.errors import DataSetError, InputError
 from dkde.storage.importers import Source, SourceSplit, read_source
 from dkde.storage.importers.source import Array, image_dims
+from dkde.storage.index import index_dataset
 from dkde.storage.options import ImportOptions, check_options, check_path, unusable_name
+from dkde.storage.ordering import compact_order
 from dkde.storage.placing import check_target, dkde_version, place_dataset
 from dkde.storage.stores import is_remote
-from dkde.storage.writing import ImportProgress
+from dkde.storage.writing import ImportProgress, chunk_rows
 
 # The name of a split that has none.
 _SPLIT = "train"
@@ -33,6 +35,8 @@ def import_dataset(
     image_shape: Sequence[int] | None = None,
     layout: str | None = None,
     shuffle_seed: int | None = None,
+    order: bool = False,
+    index: bool = True,
     overwrite: bool = False,
     progress: ImportProgress | None = None,
 ) -> None:
@@ -61,8 +65,16 @@ def import_dataset(
         Where the channels are in rows of colour pictures.
     shuffle_seed : int, optional
         Permutes the split ``train``, and no other, by
-        ``numpy.random.RandomState(shuffle_seed).permutation(n)``. Takes the split's raw values
-        in memory; without it memory is a few tens of MB.
+        ``numpy.random.RandomState(shuffle_seed).permutation(n)``. Takes 16 bytes of memory a row,
+        and as much scratch space beside `store` as the split's raw values if these are more than
+        128 MiB; without it memory is a few tens of MB.
+    order : bool
+        Sorts the rows of every split so that those of a chunk lie close together, and far chunks
+        need not be read; ``source_row`` says which row each was. A range of a sorted split is a
+        corner of it, and no sample. Takes about 50 bytes of memory a row, and scratch space as
+        `shuffle_seed` does, which cannot be given with it.
+    index : bool
+        Also writes where the rows of each chunk lie: see :func:`dkde.index_dataset`.
     overwrite : bool
         Replace a data set that `store` holds already. Anything else is never replaced. A folder
         is replaced when the new data set is complete; in a bucket the old one goes first.
@@ -81,7 +93,7 @@ def import_dataset(
     if is_remote(os.fspath(source)):
         raise InputError(f"{source}: files are imported from folders; copy it into one first")
     options = check_options(
-        ImportOptions(format, split, scale, offset, image_shape, layout, shuffle_seed)
+        ImportOptions(format, split, scale, offset, image_shape, layout, shuffle_seed, order)
     )
     check_target(store, overwrite=overwrite, sources=[source])
     found = read_source(source, format=format, split=split or _SPLIT, layout=layout)
@@ -90,10 +102,12 @@ def import_dataset(
         store,
         found.splits,
         attributes=_recorded(found, options),
-        orders=_orders(found.splits, options.shuffle_seed),
+        orders=_orders(found.splits, options),
         overwrite=overwrite,
         progress=progress,
     )
+    if index:
+        index_dataset(store, progress=progress)
 
 
 def _check_splits(source: Source, options: ImportOptions) -> tuple[SourceSplit, ...]:
@@ -148,12 +162,17 @@ def _with_options(split: SourceSplit, options: ImportOptions) -> SourceSplit:
     )
 
 
-def _orders(splits: Sequence[SourceSplit], seed: int | None) -> dict[str, Array]:
-    """The permutation of the split train, if there is a seed; the other splits keep their order."""
-    if seed is None:
+def _orders(splits: Sequence[SourceSplit], options: ImportOptions) -> dict[str, Array]:
+    """Splits that are stored in another order, and which; a seed is for the split train alone."""
+    if options.order:
+        return {
+            split.name: compact_order(split, chunk_rows(split.n_features * split.dtype.itemsize))
+            for split in splits
+        }
+    if options.shuffle_seed is None:
         return {}
     (n,) = (split.n_rows for split in splits if split.name == "train")
-    return {"train": np.random.RandomState(seed).permutation(n)}
+    return {"train": np.random.RandomState(options.shuffle_seed).permutation(n)}
 
 
 def _recorded(source: Source, options: ImportOptions) -> dict[str, Any]:

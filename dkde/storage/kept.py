@@ -2,10 +2,10 @@
 
 A stage of a run is a piece of work. Under ``run/STAGE`` of the result's store lie
 
-- ``log_density (bandwidth, row)``: a chunk is the rows of one query block, written when all its
-  panels are done;
-- ``partial (panel, bandwidth + 1, row)``: a chunk is one block's log-sums, kept while other panels
-  of its rows are missing;
+- ``log_density (2 bandwidths + 2, row)``: log-densities, bounds on their errors, and the effort
+  they took; a chunk is the rows of one query block, written when all its panels are done;
+- ``partial (panel, 2 bandwidths + 3, row)``: a chunk is one block's partial result, kept while
+  other panels of its rows are missing;
 - ``failed-Q-P.json``: blocks that were set aside.
 
 A chunk is written whole, at once, and carries its checksum; so a block is done if its chunk is
@@ -82,9 +82,18 @@ _PANEL_CHUNK = re.compile(r"\d+/0/\d+")
 
 @dataclass(frozen=True)
 class StageShape:
-    """How a stage is cut."""
+    """How a stage is cut.
 
-    n_bandwidths: int
+    Parameters
+    ----------
+    n_density_rows, n_partial_rows : int
+        Of what is kept of query rows that are done, and of partial results.
+    rows : int
+        Query rows.
+    """
+
+    n_density_rows: int
+    n_partial_rows: int
     rows: int
     block_rows: int
     n_panels: int
@@ -112,14 +121,10 @@ class Stage:
     ) -> None:
         self.name, self.shape = name, shape
         self._records, self._path, self._run = records, f"{RUN}/{name}", run
-        self._log_density = self._array(
-            "log_density", (shape.n_bandwidths, shape.rows), (shape.n_bandwidths, shape.block_rows)
-        )
-        self._partial = self._array(
-            "partial",
-            (shape.n_panels, shape.n_bandwidths + 1, shape.rows),
-            (1, shape.n_bandwidths + 1, shape.block_rows),
-        )
+        n = shape.n_density_rows
+        self._log_density = self._array("log_density", (n, shape.rows), (n, shape.block_rows))
+        n, p = shape.n_partial_rows, shape.n_panels
+        self._partial = self._array("partial", (p, n, shape.rows), (1, n, shape.block_rows))
 
     @classmethod
     def names(cls, records: Records) -> list[str]:
@@ -140,11 +145,12 @@ class Stage:
                 f"{records.name}: {RUN}/{name} is damaged ({one_line(error)}); begin the run anew "
                 "(restart)"
             ) from error
-        n_bandwidths, rows = log_density.shape
+        n_density_rows, rows = log_density.shape
+        n_panels, n_partial_rows, _ = partial.shape
         return cls(
             records,
             name,
-            StageShape(n_bandwidths, rows, log_density.chunks[1], partial.shape[0]),
+            StageShape(n_density_rows, n_partial_rows, rows, log_density.chunks[1], n_panels),
         )
 
     def done(self) -> set[tuple[int, int]]:
@@ -160,27 +166,32 @@ class Stage:
         return {q for _, q in self._chunks("log_density")}
 
     def write(self, q: int, p: int, log_sums: FloatArray) -> None:
-        """Keep one block's log-sums (n_bandwidths + 1, rows)."""
+        """Keep one block's partial result (n_partial_rows, rows)."""
         self._check_there()
         with self._writing():
             self._partial[p, :, self._rows(q)] = log_sums
 
     def read(self, q: int, p: int) -> FloatArray:
-        """The log-sums of a block that is done."""
+        """The partial result of a block that is done."""
         with self._reading(f"partial/c/{p}/0/{q}"):
             return np.asarray(self._partial[p, :, self._rows(q)])
 
-    def write_rows(self, q: int, log_density: FloatArray) -> None:
-        """Keep the log-densities (n_bandwidths, rows) of a query block, and drop its log-sums."""
+    def write_rows(self, q: int, densities: FloatArray) -> None:
+        """Keep what is known of a query block that is done, and drop its partial results.
+
+        Parameters
+        ----------
+        densities : array (n_density_rows, rows)
+        """
         self._check_there()
         with self._writing():
-            self._log_density[:, self._rows(q)] = log_density
+            self._log_density[:, self._rows(q)] = densities
         if self.shape.n_panels > 1:  # of one panel they are not kept, but by parts
             for p in range(self.shape.n_panels):
                 self._records.delete(f"{self._path}/partial/c/{p}/0/{q}")
 
     def read_rows(self, q: int) -> FloatArray:
-        """The log-densities of a query block that is done."""
+        """What was kept of a query block that is done."""
         with self._reading(f"log_density/c/0/{q}"):
             return np.asarray(self._log_density[:, self._rows(q)])
 
@@ -188,11 +199,8 @@ class Stage:
         """Set a block aside."""
         check_there(self._records, self._run)
         reason = " ".join(scrubbed(str(error)).split()) or type(error).__name__
-        start, stop = (
-            q * self.shape.block_rows,
-            min((q + 1) * self.shape.block_rows, self.shape.rows),
-        )
-        record = {"block": [q, p], "rows": [start, stop], "error": reason[:500]}
+        rows = self._rows(q)
+        record = {"block": [q, p], "rows": [rows.start, rows.stop], "error": reason[:500]}
         self._records.put(f"{self._path}/failed-{q}-{p}.json", json.dumps(record).encode())
 
     def failed(self) -> dict[tuple[int, int], dict[str, Any]]:

@@ -29,6 +29,7 @@ class ImportOptions:
     image_shape: Sequence[int] | None
     layout: str | None
     shuffle_seed: int | None
+    order: bool | None = None
 
 
 def check_path(role: str, path: object) -> None:
@@ -65,12 +66,17 @@ def check_options(options: ImportOptions) -> ImportOptions:
     seed = options.shuffle_seed
     if seed is not None and not (isinstance(seed, int | np.integer) and 0 <= seed < 2**32):
         raise InputError(f"shuffle_seed is {seed}; it is a whole number from 0 to 2**32 - 1")
+    if seed is not None and options.order:
+        raise InputError(
+            "order and shuffle_seed both say in which order rows are stored; leave one of them out"
+        )
     return replace(
         options,
         scale=scale,
         offset=offset,
         image_shape=_shape(options.image_shape, options.layout),
         shuffle_seed=None if seed is None else int(seed),
+        order=True if options.order else None,
     )
 
 

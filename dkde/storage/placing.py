@@ -72,7 +72,7 @@ def place_dataset(
         hidden = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
         try:
             # mkdtemp's folder is private; the one in it has the permissions that users expect.
-            write_dataset(LocalStore(hidden / "new"), splits, **content)
+            write_dataset(LocalStore(hidden / "new"), splits, scratch=hidden, **content)
             _move_into_place(hidden, target)
         finally:
             shutil.rmtree(hidden, ignore_errors=True)

@@ -6,6 +6,7 @@ import hashlib
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from dkde.errors import DataSetError
 from dkde.storage.dataset import FORMAT, LABELS
 from dkde.storage.importers import SourceSplit
 from dkde.storage.importers.source import Array, checked_batches
+from dkde.storage.ordering import permuted_batches
 
 _DIMENSIONS = ("sample", "feature")
 _CHUNK_BYTES = 4 * 2**20
@@ -68,6 +70,7 @@ def write_dataset(
     orders: Mapping[str, Array],
     extras: Mapping[str, Mapping[str, Array]],
     progress: ImportProgress | None,
+    scratch: Path | None = None,
 ) -> None:
     """Write a data set into an empty store; until the last write it is marked as unfinished.
 
@@ -85,6 +88,9 @@ def write_dataset(
         What else belongs to the data set, beside its splits.
     progress : callable or None
         Called with (split, rows written, rows in all) after every chunk.
+    scratch : pathlib.Path, optional
+        Where rows that are put in another order may wait in files; by default where the system
+        has temporary ones.
 
     Raises
     ------
@@ -97,7 +103,7 @@ def write_dataset(
     root = zarr.open_group(store, mode="a", zarr_format=3, attributes={"dkde_format": FORMAT})
     for split in splits:
         group = root.create_group(split.name)
-        _write_split(group, split, orders.get(split.name), progress)
+        _write_split(group, split, orders.get(split.name), scratch, progress)
         _consolidate(store, split.name)
     for name, arrays in extras.items():
         group = root.create_group(name)
@@ -111,7 +117,11 @@ def write_dataset(
 
 
 def _write_split(
-    group: zarr.Group, split: SourceSplit, order: Array | None, progress: ImportProgress | None
+    group: zarr.Group,
+    split: SourceSplit,
+    order: Array | None,
+    scratch: Path | None,
+    progress: ImportProgress | None,
 ) -> None:
     n = split.n_rows
     coding: dict[str, float] = {}
@@ -124,7 +134,9 @@ def _write_split(
         f"{split.dtype.newbyteorder('<').str} {n} {split.n_features} "
         f"{split.scale_factor!r} {split.add_offset!r}\n".encode()
     )
-    batches = checked_batches(split) if order is None else iter((_permuted(split, order),))
+    batches = checked_batches(split)
+    if order is not None:
+        batches = permuted_batches(split, order, scratch)
     low, high = math.inf, -math.inf
     start = 0
     for rows in _regroup(batches, chunk_rows(split.n_features * split.dtype.itemsize)):
@@ -162,18 +174,6 @@ def _write_index(group: zarr.Group, split: SourceSplit, order: Array | None) -> 
     for start in range(0, split.n_rows, step):
         stop = min(start + step, split.n_rows)
         stored[start:stop] = np.arange(start, stop) if order is None else order[start:stop]
-
-
-def _permuted(split: SourceSplit, order: Array) -> Array:
-    """All raw rows in `order`, scattered while they are read: one copy, and never two."""
-    position = np.empty_like(order)
-    position[order] = np.arange(len(order))
-    rows: Array = np.empty((split.n_rows, split.n_features), split.dtype)
-    start = 0
-    for batch in checked_batches(split):
-        rows[position[start : start + len(batch)]] = batch
-        start += len(batch)
-    return rows
 
 
 def _regroup(batches: Iterator[Array], size: int) -> Iterator[Array]:

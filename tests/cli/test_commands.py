@@ -2,11 +2,13 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
+from dkde_cli.report import effort
 
 import dkde
 
@@ -124,6 +126,46 @@ class TestScore:
         assert result.stderr.count("share rows") == 1
 
 
+class TestEffort:
+    def test_is_printed_where_it_is_less_than_all(self, run, folder):
+        rng = np.random.default_rng(0)
+        rows = rng.standard_normal((9500, 100)) * np.geomspace(10, 0.01, 100)
+        np.savez("far.npz", train=rows[500:], test=rows[:500], valid=rows[500:1000] + 0.01)
+        done = run("score", "far.npz", "--query", "valid", "--bandwidth", "0.1")
+        line = done.stderr.splitlines()[-2]
+        assert re.fullmatch(r"pairs evaluated (\d\.\d|below 0\.1) %", line)
+        shares = run("sweep", "far.npz", "--bandwidths", "0.1,0.2,0.3", "--test", "test").stderr
+        assert "pairs evaluated " in shares
+        assert "rows read" not in shares
+
+    def test_all_is_not_worth_a_line(self, run, npz):
+        assert "evaluated" not in run("score", npz, "--query", "test", "--bandwidth", "1").stderr
+        assert "evaluated" not in run("cv", npz, "--bandwidths", "0.3,0.7,2").stderr
+
+    def test_of_a_result_that_does_not_know(self, npz):
+        result = dkde.score("test", "train", 1.0, source=npz)
+        assert effort(result) == ""
+        assert effort(result.drop_vars(["pairs_evaluated", "rows_read"])) == ""
+        few = result.assign(
+            pairs_evaluated=result.pairs_evaluated * 0, rows_read=("sample", [7] * 10)
+        )
+        assert effort(few) == "pairs evaluated 0 %, rows read 11.7 %"
+
+
+class TestEstimates:
+    @pytest.mark.parametrize(
+        ("options", "seconds"), [((), 1.0), (("--covariance", "diag"), 1000.0)]
+    )
+    def test_heed_the_method_for_the_same_rows(self, run, npz, monkeypatch, options, seconds):
+        found, plan = [], dkde.plan
+        slow = {"seconds": 1.0, "seconds_all_pairs": 1000.0}
+        monkeypatch.setattr("dkde.plan", lambda **options: plan(**options) | slow)
+        monkeypatch.setattr("dkde_cli.compute._quiet", lambda f: found.append(f()) or 0.0)
+        run("score", npz, "--query", "test", "--bandwidth", "1", *options)
+        run("sweep", npz, "--bandwidths", "0.3,0.7,2", *options)
+        assert found == [seconds, seconds]
+
+
 class TestPlan:
     def test_json(self, run, npz, monkeypatch):
         monkeypatch.setattr("dkde.planning.measure_baseline", lambda precision: 10**8)
@@ -139,6 +181,7 @@ class TestPlan:
         text = run("plan", npz, "--query", "test").stdout
         assert "pairs               600, at 16 bandwidths" in text
         assert "at rest           95.4 MiB" in text
+        assert "\nmethod              all pairs\n" in text
         assert max(map(len, text.splitlines())) < 80
 
     def test_over_the_limit(self, refused, npz, monkeypatch):

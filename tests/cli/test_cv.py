@@ -122,7 +122,8 @@ class TestWhereItRuns:
         """Seconds that were estimated, were the machine as slow as to make these 1000."""
         found = []
         plan = dkde.plan
-        monkeypatch.setattr("dkde.plan", lambda **options: plan(**options) | {"seconds": 1000.0})
+        slow = {"seconds": 1.0, "seconds_all_pairs": 1000.0}  # a choice for other rows is no guide
+        monkeypatch.setattr("dkde.plan", lambda **options: plan(**options) | slow)
         monkeypatch.setattr("dkde_cli.compute.SHORT_SECONDS", np.inf)
         monkeypatch.setattr(
             "dkde_cli.compute._quiet", lambda estimate: found.append(estimate()) or found[-1]

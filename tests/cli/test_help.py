@@ -33,6 +33,6 @@ def test_commands_are_in_the_order_of_a_workflow(run):
     text = run("--help").stdout.split("Commands:\n")[1]
     names = [line.split()[0] for line in text.splitlines() if line.strip()]
     assert names == [
-        "import", "info", "show", "plan", "sweep", "cv", "score", "sample", "status",
+        "import", "info", "index", "show", "plan", "sweep", "cv", "score", "sample", "status",
         "verify", "run-part", "finish", "script",
     ]  # fmt: skip

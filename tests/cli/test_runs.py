@@ -128,7 +128,7 @@ class TestRefused:
         stop_after(1)
         run(*command, status=130)
         stop_after(None)
-        monkeypatch.setattr("dkde.runs.machine", lambda: {"processor": "Z80"})
+        monkeypatch.setattr("dkde.runs.circumstances", lambda _: {"processor": "Z80"})
         line = refused(*command)
         assert 'was begun elsewhere: processor was "' in line
         assert "allow it with --anywhere" in line

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from strategies import Problem, problems
 from work import rows_of, side_of, source_of, work_for, work_of
 
-from dkde.engine.blocks import _read_ahead, find_reference
 from dkde.engine.lazy import DaskSource
+from dkde.engine.reading import read_ahead
+from dkde.engine.survey import Survey, find_reference
 from dkde.engine.work import Work
 from dkde.errors import InputError
 from dkde.storage.rows import Encoding, Part, Rows, Side
@@ -26,10 +27,10 @@ Array = npt.NDArray[Any]
 
 def density(work: Work) -> Array:
     """All blocks, one after the other."""
-    plan, reference = work.plan, work.reference()
+    plan, survey = work.plan, work.survey()
     return np.concatenate(
         [
-            work.log_density(work.block(reference, q, p) for p in range(plan.n_panels))
+            work.densities(work.block(survey, q, p) for p in range(plan.n_panels)).values
             for q in range(plan.n_query_blocks)
         ],
         axis=1,
@@ -222,7 +223,7 @@ class TestReading:
     def test_a_block_reads_its_ranges_once_and_nothing_else(self) -> None:
         query, train = Watched(normal(40, 3)), Watched(normal(100, 3))
         work = work_of(side_of(query), side_of(train), [1.0], query_rows=20, panel_rows=35)
-        work.block(np.zeros(3), 1, 1)
+        work.block(Survey(np.zeros(3)), 1, 1)
         assert query.reads == [(20, 40)]
         assert train.reads == [(35, 40), (40, 50), (50, 60), (60, 70)]
 
@@ -234,7 +235,7 @@ class TestReading:
         )
         side = Side(rows_of(train), weights, groups)
         query = side_of(normal(5, 3), groups=np.arange(5))
-        work_of(query, side, [1.0], panel_rows=50).block(np.zeros(3), 0, 1)
+        work_of(query, side, [1.0], panel_rows=50).block(Survey(np.zeros(3)), 0, 1)
         assert (
             train.reads
             == weights.reads
@@ -292,13 +293,13 @@ class TestReadAhead:
             return i
 
         results = []
-        for i in _read_ahead(lambda i=i: read(i) for i in range(4)):
+        for i in read_ahead(lambda i=i: read(i) for i in range(4)):
             results.append(i)
         assert results == [0, 1, 2, 3]
         assert log == [f"read {i}" for i in range(4)]
         assert get_ident() not in threads
 
-    def test_no_more_than_one_is_read_ahead(self) -> None:
+    def test_no_more_than_one_isread_ahead(self) -> None:
         begun = 0
 
         def calls() -> Iterator[Any]:
@@ -307,17 +308,17 @@ class TestReadAhead:
                 begun += 1
                 yield lambda: None
 
-        for used, _ in enumerate(_read_ahead(calls()), start=1):
+        for used, _ in enumerate(read_ahead(calls()), start=1):
             assert begun <= used + 1
 
     def test_an_error_comes_where_its_result_would(self) -> None:
         def fail() -> int:
             raise OSError("gone")
 
-        ahead = _read_ahead([lambda: 1, fail, lambda: 3])
+        ahead = read_ahead([lambda: 1, fail, lambda: 3])
         assert next(ahead) == 1
         with pytest.raises(OSError, match="gone"):
             next(ahead)
 
     def test_nothing_to_read(self) -> None:
-        assert list(_read_ahead([])) == []
+        assert list(read_ahead([])) == []

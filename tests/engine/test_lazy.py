@@ -24,12 +24,12 @@ Array = npt.NDArray[Any]
 
 
 def density(work: Work) -> Array:
-    reference = work.reference()
+    survey = work.survey()
     ranges = work.plan.query_block(0), [work.plan.panel(p) for p in range(work.plan.n_panels)]
-    return work.log_density(
-        score_block(work.query, work.train, work.task, reference, ranges[0], panel)
+    return work.densities(
+        score_block(work.query, work.train, work.task, survey, ranges[0], panel)
         for panel in ranges[1]
-    )
+    ).values
 
 
 def rising(*shape: int) -> Array:

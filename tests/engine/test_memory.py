@@ -20,13 +20,13 @@ D = 784
 
 def allocated(work: Work) -> int:
     """Peak bytes of the first block, everything it loads once being loaded."""
-    reference = work.reference()
-    work.block(reference, 0, 0)
+    survey = work.survey()
+    work.block(survey, 0, 0)
     gc.collect()
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
-        work.block(reference, 0, 0)
+        work.block(survey, 0, 0)
         return tracemalloc.get_traced_memory()[1] - before
     finally:
         tracemalloc.stop()

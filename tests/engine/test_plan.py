@@ -19,7 +19,8 @@ from dkde.engine.plan import (
     MAX_QUERY_ROWS,
     MIN_PANEL_ROWS,
     MIN_QUERY_ROWS,
-    TILE_ROWS,
+    QUERY_TILE_ROWS,
+    TRAIN_TILE_ROWS,
     Plan,
     SideSize,
     make_plan,
@@ -199,4 +200,4 @@ def test_more_of_anything_does_not_take_less_memory(plan: Plan) -> None:
 
 
 def test_tiles_are_what_the_numerics_use() -> None:
-    assert TILE_ROWS == tiles.QUERY_TILE == tiles.TRAIN_TILE
+    assert (QUERY_TILE_ROWS, TRAIN_TILE_ROWS) == (tiles.QUERY_TILE, tiles.TRAIN_TILE)

@@ -18,10 +18,11 @@ from work import side_of, work_for, work_of
 from zarr.storage import MemoryStore
 
 from dkde.engine.absence import Absence
-from dkde.engine.blocks import find_reference
 from dkde.engine.graph import lazy_log_density
 from dkde.engine.pool import Pool, calling_thread, thread_pool
-from dkde.engine.run import compute, run
+from dkde.engine.run import compute
+from dkde.engine.run import run as run_all
+from dkde.engine.survey import make_survey
 from dkde.engine.work import Work
 from dkde.errors import ClusterError, DataSetError, IncompleteError, InputError
 from dkde.runs import shape_of
@@ -34,6 +35,11 @@ Array = npt.NDArray[Any]
 
 def normal(*shape: int, seed: int = 0) -> Array:
     return np.random.default_rng(seed).normal(size=shape)
+
+
+def run(*arguments: Any, **options: Any) -> Array:
+    """Log-densities alone."""
+    return run_all(*arguments, **options).values
 
 
 def running_threads() -> list[str]:
@@ -207,7 +213,7 @@ def test_panels_that_finish_out_of_order_are_merged_in_order() -> None:
     def submit(call: Callable[..., Any], *arguments: Any) -> Future[Any]:
         future: Future[Any] = Future()
         backwards.append((future, lambda: call(*arguments)))
-        if call is find_reference:
+        if call is make_survey:
             future.set_result(call(*arguments))
             backwards.clear()
         return future
@@ -306,7 +312,7 @@ def losing_blocks(fickle: Fickle, errors: int) -> Pool:
     left = [errors]
 
     def submit(call: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        if call is not find_reference and left[0]:
+        if call is not make_survey and left[0]:
             left[0] -= 1
             fickle.errors.append(CancelledError("lost"))
         return fickle.submit(call, *arguments)
@@ -344,7 +350,7 @@ def test_a_block_that_takes_its_worker_away_is_set_aside_alone() -> None:
 
     def submit(call: Callable[..., Any], *arguments: Any) -> Future[Any]:
         future: Future[Any] = Future()
-        if call is find_reference:
+        if call is make_survey:
             future.set_result(call(*arguments))
         else:
             handed.append((future, call, arguments))
@@ -420,7 +426,7 @@ def test_where_every_block_fails_the_first_few_say_so() -> None:
     reference = Fickle([])
 
     def submit(call: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        return (reference if call is find_reference else fickle).submit(call, *arguments)
+        return (reference if call is make_survey else fickle).submit(call, *arguments)
 
     with pytest.raises(OSError, match="the library is broken"):
         run(work, Pool(submit, 1), keep=stage_for(work))
@@ -431,7 +437,7 @@ def test_a_block_whose_workers_always_go_away_ends_a_run_that_keeps_nothing() ->
     fickle = Fickle([])
 
     def submit(call: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        if call is not find_reference:
+        if call is not make_survey:
             fickle.errors.append(CancelledError("lost"))
         return fickle.submit(call, *arguments)
 
@@ -482,8 +488,8 @@ class BadNodes:
     ) -> Future[Any]:
         self.calls += 1
         future: Future[Any] = Future()
-        self.begun += call is not find_reference
-        if call is find_reference or self.begun <= 3 or len(away_from) >= self.good_after:
+        self.begun += call is not make_survey
+        if call is make_survey or self.begun <= 3 or len(away_from) >= self.good_after:
             future.set_result(call(*arguments))
             return future
         error = OSError("its disk is gone")

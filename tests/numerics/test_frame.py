@@ -66,8 +66,8 @@ def test_precision_of_a_frame() -> None:
 
 def test_integers_are_exact_as_far_as_the_format_counts() -> None:
     frame = Frame(np.zeros(3), 1.0, True, "float32")
-    assert EUCLIDEAN.rounding(frame, 2**23) == 0
-    assert EUCLIDEAN.rounding(frame, 2**23 + 1) > 0
+    assert EUCLIDEAN.rounding(frame, 2**24) == 0
+    assert EUCLIDEAN.rounding(frame, 2**24 + 1) > 0
 
 
 def test_kernels_and_metrics_travel_by_name() -> None:

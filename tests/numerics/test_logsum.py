@@ -4,28 +4,45 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from dkde.numerics.logsum import combine, finalise, identity
+from dkde.numerics.logsum import combine, finalise, identity, split
 
 Array = npt.NDArray[Any]
 
-SHAPE = (3, 4)
+SHAPE = (7, 4)  # of two bandwidths
 numbers = st.one_of(
     st.just(-np.inf), st.floats(-1e12, 1e12), st.floats(-50, 50), st.floats(-1e-9, 1e-9)
 )
-partials = arrays(np.float64, SHAPE, elements=numbers)
+counts = st.integers(0, 10**9).map(float)
+
+
+def _partial(sums: Array, errors: Array, pairs: Array) -> Array:
+    errors[np.isneginf(sums[:-1])] = 0.0
+    return np.concatenate([sums, errors, pairs])
+
+
+partials = st.builds(
+    _partial,
+    arrays(np.float64, (3, 4), elements=numbers),
+    arrays(np.float64, (2, 4), elements=st.floats(0, 1e-3)),
+    arrays(np.float64, (2, 4), elements=counts),
+)
 
 
 def assert_equal_to_rounding(a: Array, b: Array) -> None:
-    np.testing.assert_allclose(a, b, rtol=1e-15, atol=1e-14)
+    (sums, errors), (others, other_errors) = (((*x[:3], *x[5:]), x[3:5]) for x in (a, b))
+    np.testing.assert_allclose(sums, others, rtol=1e-15, atol=1e-14)
+    # Each merging adds its own rounding to the bounds, which differ by as much.
+    roundings = np.where(np.isfinite(a[:2]), 1e-15 * (1 + np.abs(a[:2])), 0.0)
+    assert (np.abs(errors - other_errors) <= roundings * 2 + 1e-12 * errors).all()
 
 
 @given(partials)
 def test_identity_changes_nothing(part: Array) -> None:
-    nothing = identity(SHAPE[0] - 1, SHAPE[1])
+    nothing = identity(2, SHAPE[1])
     np.testing.assert_array_equal(combine([nothing, part]), part)
     np.testing.assert_array_equal(combine([part, nothing]), part)
 
@@ -55,18 +72,42 @@ def test_parts_are_left_as_they_were(a: Array, b: Array) -> None:
 
 
 def test_many_small_parts_add_up() -> None:
-    part = np.log(np.full((2, 1), 1e-3))
-    np.testing.assert_allclose(combine([part] * 1000), 0, atol=1e-12)
+    part = np.array([[np.log(1e-3)], [np.log(1e-3)], [1e-9], [7.0], [9.0]])
+    log_sums, log_weight, errors, pairs, read = split(combine([part] * 1000))
+    np.testing.assert_allclose((log_sums[0], log_weight), 0, atol=1e-12)
+    np.testing.assert_allclose(errors, 1e-9, rtol=2e-3)
+    assert (pairs, read) == (7000, 9000)
 
 
 def test_finalise_subtracts_the_normaliser_and_the_eligible_weight() -> None:
-    log_sums = np.array([[1.0, 2.0], [3.0, 4.0], [0.25, 0.5]])
-    np.testing.assert_array_equal(
-        finalise(log_sums, [10.0, 20.0]), [[-9.25, -8.5], [-17.25, -16.5]]
-    )
+    sums, errors, effort = [[1, 2], [3, 4], [0.25, 0.5]], [[1e-9, 0], [0, 1e-8]], [[5, 6], [7, 8]]
+    values, errors, found = finalise(np.array([*sums, *errors, *effort]), [10.0, 20.0])
+    np.testing.assert_array_equal(values, [[-9.25, -8.5], [-17.25, -16.5]])
+    np.testing.assert_allclose(errors, [[1e-9, 0], [0, 1e-8]], atol=1e-13)
+    assert (errors > 0).all()
+    np.testing.assert_array_equal(found, effort)
 
 
 def test_zero_density_and_no_density_are_told_apart() -> None:
-    log_sums = np.array([[-np.inf, -np.inf], [0.0, -np.inf]])
-    density = finalise(log_sums, [0.0])
-    np.testing.assert_array_equal(density, [[-np.inf, np.nan]])
+    partial = np.array([[-np.inf, -np.inf], [0.0, -np.inf], [0.0, 0.0], [3.0, 0.0], [3, 4]])
+    values, errors, _ = finalise(partial, [0.0])
+    np.testing.assert_array_equal(values, [[-np.inf, np.nan]])
+    np.testing.assert_array_equal(errors, [[0.0, np.nan]])
+
+
+@settings(max_examples=50)
+@given(partials, partials, st.data())
+def test_the_error_of_a_union_covers_those_of_its_parts(
+    a: Array, b: Array, data: st.DataObject
+) -> None:
+    # Both sums are wrong by as much as they may be, in drawn directions.
+    true = a.astype(np.longdouble), b.astype(np.longdouble)
+    for part in true:
+        direction = data.draw(st.sampled_from([-1, 1]))
+        part[:2] += direction * part[3:5]
+    both = combine([a, b])
+    there = np.isfinite(both[:2])
+    with np.errstate(invalid="ignore"):
+        off = np.abs(both[:2] - np.logaddexp(true[0][:2], true[1][:2]))
+    oracle = 1e-17 * (1 + np.abs(both[:2][there]))
+    assert (off[there] <= both[3:5][there] + oracle).all()

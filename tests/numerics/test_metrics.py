@@ -11,7 +11,7 @@ import reference
 from dkde.errors import InputError
 from dkde.numerics.frame import Frame, Points, reference_row
 from dkde.numerics.kernels import KERNELS
-from dkde.numerics.metrics import METRICS, Metric, check_pair, get_metric
+from dkde.numerics.metrics import EUCLIDEAN, METRICS, Metric, check_pair, get_metric
 
 Array = npt.NDArray[Any]
 DIRECT = ["chebyshev", "manhattan"]
@@ -66,6 +66,19 @@ class TestDistances:
         else:
             other = rows.astype(">f8")
         np.testing.assert_array_equal(distances(name, other, rows), distances(name, rows, rows))
+
+
+def test_float32_takes_whole_numbers_as_exactly_as_it_can() -> None:
+    # Products of such rows are whole numbers below 2**24, but sums of norms are not.
+    rows = np.random.default_rng(0).choice(np.array([0, 255], np.uint8), size=(40, 784))
+    frame = Frame(reference_row(rows, True), 1.0, True, "float32")
+    points = Points.of(rows, frame)
+    assert 2**23 < points.norms.max() < 2**24 < 2 * points.norms.max()
+    assert EUCLIDEAN.rounding(frame, points.norms.max()) == 0
+    actual = np.empty((40, 40), np.float32)
+    EUCLIDEAN.squared_distances(points, points, actual)
+    exact = ((rows.astype(np.int64)[:, None] - rows) ** 2).sum(axis=2)
+    np.testing.assert_array_equal(actual, exact.astype(np.float32))
 
 
 @pytest.mark.parametrize("name", DIRECT)

@@ -12,12 +12,12 @@ from contract import TOLERANCE, TOLERANCE_32, assert_within, assert_within_32
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from strategies import Problem, problems
+from summing import densities, score
 
-from dkde.numerics import logsum, tiles
+from dkde.numerics import tiles
 from dkde.numerics.frame import Frame, reference_row
-from dkde.numerics.kernels import KERNELS, get_kernel
-from dkde.numerics.metrics import EUCLIDEAN, METRICS, Metric, get_metric
-from dkde.numerics.tiles import PairSums
+from dkde.numerics.kernels import KERNELS
+from dkde.numerics.metrics import EUCLIDEAN, METRICS, Metric
 
 Array = npt.NDArray[Any]
 
@@ -27,59 +27,12 @@ COMPACT = sorted(reference.COMPACT)
 CARELESS = Metric("careless", EUCLIDEAN.squared_distances, lambda frame, norm: 0.0)
 
 
-def score(
-    problem: Problem,
-    *,
-    precision: Any = "float64",
-    metric: Metric | None = None,
-    origin: Array | None = None,
-    panels: int = 1,
-) -> Array:
-    """Log-densities as a block makes them, over the problem's cuts and tiles."""
-    kernel, metric = get_kernel(problem.kernel), metric or get_metric(problem.metric)
-    if origin is None:
-        origin = reference_row(problem.train, problem.is_integer)
-    frame = Frame(origin, abs(problem.scale), problem.is_integer, precision)
-    n_features = problem.train.shape[1]
-    log_norms = [kernel.log_norm(n_features, float(np.log(h))) for h in problem.bandwidths]
-    cut = mock.patch.multiple(tiles, QUERY_TILE=problem.tile_rows, TRAIN_TILE=problem.tile_rows)
-    blocks = []
-    with cut:
-        for rows in problem.query_ranges:
-            partial = [pair_sums(problem, frame, metric, rows, p, panels) for p in range(panels)]
-            blocks.append(logsum.finalise(logsum.combine(partial), log_norms))
-    return np.concatenate(blocks, axis=1)
-
-
-def pair_sums(
-    problem: Problem, frame: Frame, metric: Metric, rows: slice, panel: int, panels: int
-) -> Array:
-    """Log-sums of some query rows over every ``panels``-th range of the training rows."""
-    groups = problem.query_groups
-    sums = PairSums(
-        problem.query[rows],
-        kernel=get_kernel(problem.kernel),
-        metric=metric,
-        frame=frame,
-        bandwidths=problem.bandwidths,
-        n_train=len(problem.train),
-        groups=None if groups is None else groups[rows],
-    )
-    for columns in problem.train_ranges[panel::panels]:
-        sums.add(
-            problem.train[columns],
-            None if problem.weights is None else problem.weights[columns],
-            None if problem.train_groups is None else problem.train_groups[columns],
-        )
-    return sums.log_sums()
-
-
 def normal(*shape: int, seed: int = 0) -> Array:
     return np.random.default_rng(seed).normal(size=shape)
 
 
 def test_tile_sizes_are_what_memory_is_planned_for() -> None:
-    assert tiles.QUERY_TILE == tiles.TRAIN_TILE == 512
+    assert (tiles.QUERY_TILE, tiles.TRAIN_TILE) == (1280, 512)
 
 
 class TestContract:
@@ -95,6 +48,11 @@ class TestContract:
     def test_float32(self, problem: Problem) -> None:
         actual = score(problem, precision="float32")
         assert_within_32(actual, problem.expected(), problem.exponents())
+
+    @settings(max_examples=150)
+    @given(problems(max_features=257), st.integers(1, 300))
+    def test_near_pairs_alone(self, problem: Problem, n_axes: int) -> None:
+        assert_within(densities(problem, n_axes=n_axes).values, problem.expected())
 
     @settings(max_examples=60)
     @given(problems(max_features=64))

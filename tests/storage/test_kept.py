@@ -8,7 +8,7 @@ from dkde.errors import DataSetError
 from dkde.storage.kept import PLAN, Stage, StageShape
 from dkde.storage.stores import Records
 
-SHAPE = StageShape(n_bandwidths=3, rows=23, block_rows=5, n_panels=4)
+SHAPE = StageShape(n_density_rows=8, n_partial_rows=9, rows=23, block_rows=5, n_panels=4)
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def stage(records):
 
 
 def log_sums(rows, seed=0):
-    return np.random.default_rng(seed).normal(size=(4, rows))
+    return np.random.default_rng(seed).normal(size=(9, rows))
 
 
 def flip(path):
@@ -62,7 +62,7 @@ def test_blocks_are_read_as_they_were_written(records, stage, values):
 def test_rows_take_the_place_of_their_blocks(records, stage, fill):
     for p in range(4):
         stage.write(4, p, log_sums(3, p))
-    values = log_sums(3)[:3] if fill is None else np.full((3, 3), fill)
+    values = log_sums(3)[:8] if fill is None else np.full((8, 3), fill)
     stage.write_rows(4, values)
     assert stage.done_rows() == {4}
     assert stage.done() == {(4, p) for p in range(4)}
@@ -83,16 +83,16 @@ def test_stages_are_found_by_name(records, stage):
 
 
 def test_a_stage_that_is_cut_otherwise_is_refused(records, stage):
-    for other in (StageShape(3, 23, 6, 4), StageShape(2, 23, 5, 4), StageShape(3, 23, 5, 3)):
+    for other in ((8, 9, 23, 6, 4), (6, 9, 23, 5, 4), (8, 7, 23, 5, 4), (8, 9, 23, 5, 3)):
         with pytest.raises(DataSetError, match="cut otherwise"):
-            Stage(records, "score", other)
+            Stage(records, "score", StageShape(*other))
 
 
 @pytest.mark.parametrize("what", ["partial/c/2/0/0", "log_density/c/0/0"])
 def test_a_damaged_chunk_is_named(tmp_path, stage, what):
     stage.write(0, 2, log_sums(5))
     if what.startswith("log"):
-        stage.write_rows(0, log_sums(5)[:3])
+        stage.write_rows(0, log_sums(5)[:8])
 
     def read():
         return stage.read_rows(0) if what.startswith("log") else stage.read(0, 2)
@@ -141,7 +141,7 @@ def test_a_store_that_was_removed_is_not_made_anew(records, stage):
     records.delete_all("")
     for write in (
         lambda: stage.write(0, 1, log_sums(5)),
-        lambda: stage.write_rows(0, log_sums(5)[:3]),
+        lambda: stage.write_rows(0, log_sums(5)[:8]),
     ):
         with pytest.raises(DataSetError, match="was removed while it was written"):
             write()
@@ -166,7 +166,7 @@ def test_nothing_is_written_into_a_run_that_took_its_place(records):
     before = sorted(records.keys(""))
     for write in (
         lambda: stage.write(0, 1, log_sums(5)),
-        lambda: stage.write_rows(0, log_sums(5)[:3]),
+        lambda: stage.write_rows(0, log_sums(5)[:8]),
         lambda: stage.fail(0, 1, OSError()),
     ):
         with pytest.raises(DataSetError, match=r"r\.zarr: was begun anew by another process"):
@@ -186,7 +186,7 @@ def test_what_was_done_since_is_not_set_aside(records, stage):
     for block in ((0, 0), (1, 2), (4, 3)):
         stage.fail(*block, OSError("no luck"))
     stage.write(0, 0, log_sums(5))
-    stage.write_rows(4, log_sums(3)[:3])
+    stage.write_rows(4, log_sums(3)[:8])
     assert set(stage.failed()) == {(1, 2)}
     stage.forgive()
     assert not [key for key in records.keys("run/score") if "failed" in key]
@@ -194,7 +194,7 @@ def test_what_was_done_since_is_not_set_aside(records, stage):
 
 def test_files_that_are_no_blocks(tmp_path, stage):
     stage.write(0, 2, log_sums(5))
-    stage.write_rows(1, log_sums(5)[:3])
+    stage.write_rows(1, log_sums(5)[:8])
     folder = tmp_path / "r.zarr/run/score"
     for name in (
         "partial/c/2/0/.nfs0001", "partial/c/2/0/99", "partial/c/9/0/0", "partial/c/x",
@@ -223,8 +223,8 @@ def test_credentials_in_errors_are_not_kept(records, stage):
 
 
 def test_one_panel_is_not_asked_to_be_forgotten(records, monkeypatch):
-    stage = Stage(records, "score", StageShape(3, 23, 5, 1))
+    stage = Stage(records, "score", StageShape(8, 9, 23, 5, 1))
     deleted = []
     monkeypatch.setattr(Records, "delete", lambda self, key: deleted.append(key))
-    stage.write_rows(0, log_sums(5)[:3])
+    stage.write_rows(0, log_sums(5)[:8])
     assert deleted == []

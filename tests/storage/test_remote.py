@@ -203,14 +203,14 @@ def kill_after(monkeypatch):
 def test_an_import_that_is_killed_leaves_what_is_refused_and_overwritten(
     source, bucket, served, kill_after
 ):
-    import_dataset(source, f"{bucket}/whole.zarr")
+    import_dataset(source, f"{bucket}/whole.zarr", index=False)
     n_puts = served.count("PUT")
     whole = describe(f"{bucket}/whole.zarr")["splits"]
     for n in (1, 2, n_puts // 2, n_puts - 1):
         url = f"{bucket}/{n}.zarr"
         kill_after(n)
         with pytest.raises(Killed):
-            import_dataset(source, url)
+            import_dataset(source, url, index=False)
         kill_after(10**9)
         assert records_of(url).keys("")
         for look in (splits, describe, open_dataset, lambda url: Catalog(url).splits()):
@@ -219,8 +219,8 @@ def test_an_import_that_is_killed_leaves_what_is_refused_and_overwritten(
             ):
                 look(url)
         with pytest.raises(DataSetError, match=r"exists already; .*--overwrite"):
-            import_dataset(source, url)
-        import_dataset(source, url, overwrite=True)
+            import_dataset(source, url, index=False)
+        import_dataset(source, url, index=False, overwrite=True)
         assert describe(url)["splits"] == whole
 
 

@@ -44,7 +44,7 @@ def records(tmp_path):
 def begin(records):
     start_result(records)
     records.put(PLAN, b"{}")
-    Stage(records, "score", StageShape(1, 10, 5, 2)).write(0, 1, np.zeros((2, 5)))
+    Stage(records, "score", StageShape(4, 5, 10, 5, 2)).write(0, 1, np.zeros((5, 5)))
 
 
 def complete(result, records):
@@ -113,7 +113,7 @@ def test_the_run_and_the_mark_are_dropped(records, result):
 def test_no_block_is_left_without_its_plan(records, monkeypatch, step):
     """Whenever dropping a run is interrupted."""
     begin(records)
-    Stage(records, "refine-1", StageShape(1, 10, 5, 2)).write(0, 1, np.zeros((2, 5)))
+    Stage(records, "refine-1", StageShape(4, 5, 10, 5, 2)).write(0, 1, np.zeros((5, 5)))
     steps = []
 
     def interrupted(method):

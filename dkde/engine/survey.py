@@ -1,0 +1,225 @@
+"""What is found out from a sample of the rows before the blocks, and shared by all of them."""
+
+from dataclasses import dataclass
+from math import inf, log
+from typing import Any
+
+import numpy as np
+
+from dkde.engine.plan import EXPANSION_BYTES, FEW_QUERY_ROWS, FEW_TRAIN_ROWS
+from dkde.engine.reading import check_finite, read_groups, read_weights
+from dkde.engine.task import Task
+from dkde.engine.threads import one_blas_thread
+from dkde.numerics import expansion
+from dkde.numerics.axes import Axes, Projected, leading_axes
+from dkde.numerics.bandwidth import FloatArray
+from dkde.numerics.frame import Points, reference_row
+from dkde.numerics.tolerance import left_out
+from dkde.storage.rows import Side
+from dkde.storage.summaries import Summaries
+
+# Rows that the reference is the mean of: enough to lie amid the data.
+_REFERENCE_ROWS = 256
+# Rows that are looked at, in so many places all over each side: distances between them say
+# how many pairs a bound on few axes would leave.
+_QUERY_ROWS, _QUERY_PLACES = FEW_QUERY_ROWS, 4
+_TRAIN_ROWS, _TRAIN_PLACES = 1024, 8
+# ... and of the wider rows fewer, so that they take no more than this in float64.
+_TRAIN_BYTES = 16 * 2**20
+# With as few pairs they are done about as soon as the axes of wide rows are found.
+_FEW_PAIRS, _WIDE = 2**22, 64
+_N_AXES = (8, 16, 32, 64)
+# Nanoseconds of one thread: for a pair and feature of a product in float64 and in float32, for
+# a pair of a tile that is passed over, for a pair and bandwidth that is summed, and for a
+# pair, and each of its features, whose distance is taken directly. Ratios matter, and little.
+_PRODUCT, _PRODUCT_32, _PASS, _SUM, _DIRECT, _DIRECT_FEATURE = 0.04, 0.022, 0.8, 0.4, 20.0, 0.15
+# Bounds have to promise a time as much shorter to be tried.
+_WORTHWHILE = 0.8
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """What blocks are handed.
+
+    Parameters
+    ----------
+    reference : array (n_stored_features,)
+        The row that is taken away from both sides.
+    axes : Axes, optional
+        On which distances are bounded, where that spares most of them.
+    expands : bool
+        Whether training rows are expanded, where that is less work than their pairs.
+    summaries : Summaries, optional
+        Where training rows lie, if chunks may be left out.
+    time : float
+        Of what all pairs take, about, if all chunks are read.
+    """
+
+    reference: FloatArray
+    axes: Axes | None = None
+    expands: bool = False
+    summaries: Summaries | None = None
+    time: float = 1.0
+
+    def __sizeof__(self) -> int:
+        # What is large is sent to workers once, and not with each block.
+        known = 0 if self.summaries is None else self.summaries.__sizeof__()
+        axes = 0 if self.axes is None else self.axes.directions.nbytes
+        return object.__sizeof__(self) + self.reference.nbytes + axes + known
+
+    @property
+    def method(self) -> str:
+        """In words."""
+        if self.expands:
+            return "expansions"
+        if self.axes is None:
+            return "all pairs"
+        return f"near pairs, by bounds in {self.axes.n_coordinates} dimensions"
+
+
+def make_survey(query: Side, train: Side, task: Task, cut: tuple[int, int]) -> Survey:
+    """Look at some rows of both sides, and choose how blocks are best done.
+
+    Parameters
+    ----------
+    cut : tuple of int
+        Query and training rows of a block.
+    """
+    reference = find_reference(train, task)
+    if task.method == "dense" or task.metric.name != "euclidean" or _is_small(query, train):
+        return Survey(reference)
+    with one_blas_thread():
+        q, query_groups = _sample(query, task, reference, _QUERY_ROWS, _QUERY_PLACES)
+        t, train_groups = _sample(train, task, reference, _TRAIN_ROWS, _TRAIN_PLACES)
+        if not (np.isfinite(q.norms).all() and np.isfinite(t.norms).all()):
+            return Survey(reference)  # blocks say where
+        time = _expansions_time(q, t, query, task, cut)
+        if time < 1:
+            return Survey(_amid(t, reference, task, train), expands=True, time=time)
+        d2 = np.maximum(q.norms[:, None] + t.norms - 2 * (q.coordinates @ t.coordinates.T), 0)
+        if query_groups is not None:
+            d2[query_groups[:, None] == train_groups] = inf
+        axes, time = _choose_axes(q, t, d2, task, cut)
+        return Survey(reference, axes, time=time)
+
+
+def _amid(t: Points, reference: FloatArray, task: Task, train: Side) -> FloatArray:
+    """A row amid most of the sample: expansions feel what far coordinates are rounded by.
+
+    The first rows, amid which the reference lies, may be far from all others.
+    """
+    if train.rows.linear is not None:
+        return reference
+    median: FloatArray = reference + np.median(t.coordinates, axis=0)
+    return np.rint(median) if task.integer else median
+
+
+def _is_small(query: Side, train: Side) -> bool:
+    """Whether looking at a sample would take about as long as it can spare."""
+    n_query, n_train = query.rows.n_rows, train.rows.n_rows
+    wide = train.rows.n_features > _WIDE
+    few = n_query < FEW_QUERY_ROWS or n_train < FEW_TRAIN_ROWS
+    return few or (wide and n_query * n_train < _FEW_PAIRS)
+
+
+def find_reference(train: Side, task: Task) -> FloatArray:
+    """The row that all blocks take away from both sides: amid the first training rows.
+
+    It has the features that are stored: it is taken away before any linear map.
+    """
+    rows = train.rows.unmapped
+    stop = min(rows.n_rows, _REFERENCE_ROWS)
+    values = rows.read(0, stop, decode=not task.integer)
+    check_finite(values, np.einsum("ij,ij->i", values, values, dtype=np.float64), rows, 0)
+    if train.rows.linear is None:
+        return reference_row(values, task.integer)
+    # What a map rounds cannot be recomputed: the reference must not be drawn away by a few
+    # far rows, and those that do not count may be anywhere.
+    weights = read_weights(train, 0, stop)
+    if weights is not None and (weights > 0).any():
+        values = values[weights > 0]
+    median: FloatArray = np.median(np.asarray(values, np.float64), axis=0)
+    return median
+
+
+def _expansions_time(q: Points, t: Points, query: Side, task: Task, cut: tuple[int, int]) -> float:
+    """What blocks take by expansions, of what all pairs take; infinite where there are none."""
+    if not task.may_expand(q.coordinates.shape[1], grouped=query.groups is not None):
+        return inf
+    both = np.concatenate([q.coordinates, t.coordinates])
+    # Of all but a few: cells out there are as few as the rows in them.
+    extents = np.ptp(np.quantile(both, (0.005, 0.995), axis=0), axis=0)
+    h = task.bandwidths / task.unit
+    cost = expansion.Cost.of(*cut, extents, h, task.tol)
+    fits = cost.nbytes <= EXPANSION_BYTES[len(extents)]
+    return cost.of_pairs(*cut, len(h)) if fits else inf
+
+
+def _choose_axes(
+    q: Points, t: Points, d2: FloatArray, task: Task, cut: tuple[int, int]
+) -> tuple[Axes | None, float]:
+    """The axes on which blocks take least time, and how much of what all distances take.
+
+    There are none where all distances take least.
+
+    Parameters
+    ----------
+    d2 : array (query rows, train rows)
+        Squared distances of the sample; infinite where pairs do not count.
+    """
+    limits = _limits(d2, task)
+    d, n_bandwidths = q.coordinates.shape[1], len(task.bandwidths)
+    product = _PRODUCT if task.precision == "float64" else _PRODUCT_32
+    dense = product * d + _PASS + _SUM * n_bandwidths
+    least, chosen = _WORTHWHILE * dense, None
+
+    def spared(share: float) -> float:
+        """What pairs of which that share is left take."""
+        direct = share * (_DIRECT + _DIRECT_FEATURE * d)
+        return float(_PASS + direct + min(1.0, 64 * share) * _SUM * n_bandwidths)
+
+    if spared(float((d2 <= limits[:, None]).mean())) >= least:
+        return None, 1.0  # not even by bounds that are the distances themselves
+    fewer = [n for n in _N_AXES if n < d]
+    rows = np.asarray(t.coordinates, np.float64)
+    every = leading_axes(rows, fewer[-1]) if fewer else None
+    for n_axes in [*fewer, *([d] if d <= _N_AXES[-1] else [])]:
+        axes = every.first(n_axes) if every and n_axes < d else leading_axes(rows, d)
+        a, b = Projected.of(q, axes), Projected.of(t, axes)
+        bounds = 2 * (a.halves[:, None] + b.halves - a.coordinates @ b.coordinates.T)
+        share = float((bounds <= limits[:, None] * axes.scale**2).mean())
+        projecting = _PRODUCT * d * (n_axes + 10) * (1 / cut[0] + 1 / cut[1])
+        cost = _PRODUCT_32 * axes.n_coordinates + projecting + spared(share)
+        if cost < least:
+            least, chosen = cost, axes
+    return chosen, 1.0 if chosen is None else least / dense
+
+
+def _limits(d2: FloatArray, task: Task) -> FloatArray:
+    """Squared distances up to which pairs of each query row would matter, at the most."""
+    nearest = d2.min(axis=1)
+    limits = np.zeros(len(d2))
+    drop = log(task.n_train / left_out(task.tol))
+    for h in task.bandwidths:
+        inverse = (task.unit / float(h)) ** 2
+        reached = [task.kernel.reach(u2, drop) / inverse for u2 in nearest * inverse]
+        limits = np.maximum(limits, np.where(np.isfinite(nearest), reached, 0.0))
+    return limits
+
+
+def _sample(
+    side: Side, task: Task, reference: FloatArray, n_rows: int, n_places: int
+) -> tuple[Points, Any]:
+    """Rows from places all over a side, and their groups."""
+    rows = side.rows
+    wide = max(rows.n_features, rows.n_stored_features)
+    each = max(1, min(n_rows, rows.n_rows, _TRAIN_BYTES // (8 * wide)) // n_places)
+    mapped = rows.linear is not None
+    origin = reference if mapped else None
+    starts = [(rows.n_rows - each) * i // (n_places - 1) for i in range(n_places)]
+    read = [rows.read(a, a + each, decode=not task.integer, origin=origin) for a in starts]
+    frame = task.frame(reference, rows.n_features, mapped=mapped)
+    groups = None
+    if side.groups is not None:
+        groups = np.concatenate([read_groups(side.groups, a, a + each) for a in starts])
+    return Points.of(np.concatenate(read), frame), groups

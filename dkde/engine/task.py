@@ -1,0 +1,115 @@
+"""What is to be computed for every pair, whichever block it is in."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from math import lgamma
+
+import numpy as np
+
+from dkde.errors import InputError
+from dkde.numerics import expansion
+from dkde.numerics.bandwidth import FloatArray
+from dkde.numerics.frame import Frame, Precision
+from dkde.numerics.kernels import Kernel
+from dkde.numerics.metrics import Metric
+from dkde.numerics.tolerance import check_tol
+from dkde.storage.rows import Rows
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What is to be computed for every pair, whichever block it is in.
+
+    Parameters
+    ----------
+    bandwidths : array (n_bandwidths,)
+    n_train : int
+        Training rows in all.
+    unit : float
+        Length of a stored step in units of the data, where both sides are integers in one
+        encoding; else 1, and values are decoded.
+    integer : bool
+        Whether they are.
+    tol : float
+        What errors of log-densities are to be below, relative to max(1, |log p|).
+    method : {"auto", "dense"}
+        Whether pairs may be left out that cannot matter, or rows be expanded.
+    log_volume : float
+        Log of the volume, in units of the data, of the unit cube in which distances are taken:
+        half the log-determinant of C, where rows are mapped such that C is the identity.
+    """
+
+    kernel: Kernel
+    metric: Metric
+    bandwidths: FloatArray
+    precision: Precision
+    n_train: int
+    unit: float
+    integer: bool
+    tol: float
+    log_volume: float = 0.0
+    method: str = "auto"
+
+    @classmethod
+    def between(
+        cls,
+        query: Rows,
+        train: Rows,
+        *,
+        kernel: Kernel,
+        metric: Metric,
+        bandwidths: FloatArray,
+        precision: Precision,
+        tol: float | None = None,
+        log_volume: float = 0.0,
+        method: str = "auto",
+    ) -> "Task":
+        """The task for two sides: integers stay integers where their encodings agree.
+
+        Raises
+        ------
+        InputError
+            When float32 cannot hold squares in units of a bandwidth, or the precision cannot
+            keep the tolerance.
+        """
+        integer = query.is_integer and train.is_integer and query.encoding == train.encoding
+        encoding = train.encoding
+        unit = abs(encoding.scale) if integer and encoding is not None else 1.0
+        for bandwidth in bandwidths:
+            if precision == "float32" and not 1e-15 < bandwidth / unit < 1e15:
+                raise InputError(
+                    f"bandwidth {bandwidth:g} is out of float32's range; "
+                    "use float64 or rescale the data"
+                )
+        return cls(
+            kernel, metric, bandwidths, precision, train.n_rows, unit, integer,
+            check_tol(tol, precision), log_volume, method,
+        )  # fmt: skip
+
+    def may_expand(self, n_features: int, *, grouped: bool) -> bool:
+        """Whether there are expansions of the kernel, should they be less work."""
+        known = self.kernel.name == "gaussian" and self.metric.name == "euclidean"
+        known = known and expansion.AVAILABLE
+        return self.method == "auto" and known and n_features <= 3 and not grouped
+
+    def frame(self, reference: FloatArray, n_features: int, *, mapped: bool) -> Frame:
+        """The frame of both sides; what is mapped has lost the reference row by then."""
+        origin = np.zeros(n_features) if mapped else reference
+        return Frame(origin, self.unit, self.integer, self.precision)
+
+    @property
+    def log_norms(self) -> Callable[[int], list[float]]:
+        """From the number of features to the log-normaliser at each bandwidth, in nats."""
+        return partial(_log_norms, self.kernel, self.bandwidths, self.log_volume)
+
+    def largest_term(self, n_features: int) -> float:
+        """Of what log-normalisers are sums and differences, in nats: they round to it."""
+        of_bandwidth = n_features * (1 + float(np.abs(np.log(self.bandwidths)).max()))
+        return of_bandwidth + 2 * lgamma(n_features + 1) + abs(self.log_volume)
+
+
+def _log_norms(
+    kernel: Kernel, bandwidths: FloatArray, log_volume: float, n_features: int
+) -> list[float]:
+    return [kernel.log_norm(n_features, float(np.log(h))) + log_volume for h in bandwidths]

@@ -1,0 +1,212 @@
+"""Log-sums of Gaussian kernels in one to three dimensions, by expansions, with their bounds.
+
+The work grows with the rows and with the cells that they are in, not with the pairs of rows.
+Rows whose bound is too large, lone ones most often, are left to direct sums.
+"""
+
+from dataclasses import dataclass
+from math import ldexp, log
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dkde.numerics import logsum
+from dkde.numerics.expanded import BATCH_BYTES, SHARE, Expanded, order_for, reach_for
+from dkde.numerics.translation import UNIT, side_for
+
+FloatArray = npt.NDArray[np.float64]
+
+_PART = 2**18  # rows that are put in order together
+_LEAST = 1e-250  # of the unit of weight: smaller sums may have lost terms to underflow
+_RESCALED_AT = 256  # weights that are so many powers of two above the unit raise it
+# The tables of translations are found in a wider type than float64, where there is one.
+AVAILABLE = bool(np.finfo(np.longdouble).eps < 2.0**-60)
+# A direct pair at one bandwidth, in multiply-adds as they come in translations: measured.
+_PAIR = 12.0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What expansions take, at most, about.
+
+    Parameters
+    ----------
+    multiply_adds : float
+        A direct pair costs about 12 for each bandwidth.
+    nbytes : float
+        Beside the query rows.
+    """
+
+    multiply_adds: float
+    nbytes: float
+
+    @classmethod
+    def of(
+        cls, n_query: int, n_train: int, extents: FloatArray, bandwidths: FloatArray, tol: float
+    ) -> "Cost":
+        """From the sizes of both sides, and the data's extent on each feature.
+
+        Every cell in the extent is counted, if there are no more than rows: a normal
+        distribution takes about a quarter of it in three dimensions.
+        """
+        n_axes = len(extents)
+        order = order_for(n_axes, tol)
+        side = side_for(order, SHARE[n_axes] * tol)
+        steps = 2 * reach_for(side, tol, n_train) + 1
+        polynomials = float(order) ** n_axes
+        work = nbytes = 0.0
+        for h in bandwidths:
+            box = float(np.prod(np.asarray(extents) / (side * h) + 1))
+            source, target = min(n_train, box), min(n_query, box)
+            work += 2 * (n_train + n_query) * (polynomials + 16 * n_axes * order)
+            # Half as many cells again where indices of both sides meet.
+            work += n_axes * 1.5 * max(source, target) * steps * polynomials * order
+            nbytes += 10 * source * polynomials + 32 * (source + target) + 8 * n_query
+        batch = 3 * n_axes * BATCH_BYTES + 16 * n_query + _PART * (8 * n_axes + 24)
+        return cls(work, nbytes + batch)
+
+    def of_pairs(self, n_query: int, n_train: int, n_bandwidths: int) -> float:
+        """The multiply-adds, in units of those that all pairs take."""
+        return self.multiply_adds / (_PAIR * n_query * n_train * n_bandwidths)
+
+
+def pays(
+    n_query: int, n_train: int, extents: FloatArray, bandwidths: FloatArray, tol: float
+) -> bool:
+    """Whether expansions are less work than all pairs: in one to three dimensions they may be."""
+    if not 1 <= len(extents) <= 3:
+        return False
+    cost = Cost.of(n_query, n_train, extents, bandwidths, tol)
+    return cost.of_pairs(n_query, n_train, len(bandwidths)) < 1
+
+
+class Expansion:
+    """Log-sums of Gaussian kernels, by expansions, with a bound on each.
+
+    Parameters
+    ----------
+    query : array (rows, n_features)
+        float64, n_features from 1 to 3, less a row amid the data.
+    rounded : bool
+        Whether taking that row away has rounded them, to half a unit in the last place.
+    bandwidths : array (n_bandwidths,)
+    tol : float
+        Bounds above ``tol max(1, |log p|)`` are too large.
+    n_train : int
+        How many training rows there are in all.
+    log_norms : array (n_bandwidths,), optional
+        The kernels' log-normalisers: ``log p = log-sum - log weight - log_norm``. Without,
+        bounds above ``tol`` are too large; which holds too for sums over a part of the
+        training rows, whatever the other parts add.
+    order : int, optional
+        Polynomials an axis, a multiple of 4; the cells' side follows.
+    """
+
+    def __init__(
+        self,
+        query: FloatArray,
+        *,
+        bandwidths: FloatArray,
+        tol: float,
+        n_train: int,
+        log_norms: FloatArray | None = None,
+        order: int | None = None,
+        rounded: bool = False,
+    ) -> None:
+        self._rounded = rounded
+        self._query = np.ascontiguousarray(query, np.float64)
+        self._tol, self._log_norms = tol, log_norms
+        order = order or order_for(self._query.shape[1], tol)
+        self._expanded = [Expanded(self._query, float(h), order, tol, n_train) for h in bandwidths]
+        # Weights are taken in units of a power of two near the first ones.
+        self._shift: int | None = None
+        self._total = 0.0
+
+    def add(self, train: FloatArray, weights: FloatArray | None = None) -> None:
+        """Add training rows (rows, n_features), less the same row as the query.
+
+        Parameters
+        ----------
+        weights : array (rows,), optional
+            Non-negative; ones by default. Rows of weight zero do not count.
+        """
+        train = np.ascontiguousarray(train, np.float64)
+        if weights is None:
+            weights = np.ones(len(train))
+        elif not (weights > 0).all():
+            train, weights = train[weights > 0], weights[weights > 0]
+        if not len(train):
+            return
+        exponent = int(np.frexp(weights.max())[1])
+        if self._shift is None:
+            self._shift = exponent
+        elif exponent > self._shift + _RESCALED_AT:
+            for expanded in self._expanded:
+                expanded.rescale(self._shift - exponent)
+            self._total = ldexp(self._total, self._shift - exponent)
+            self._shift = exponent
+        weights = np.ldexp(weights, -self._shift)
+        self._total += float(weights.sum())
+        for start in range(0, len(train), _PART):
+            part = slice(start, start + _PART)
+            for expanded in self._expanded:
+                expanded.add(train[part], weights[part])
+
+    def leaves_out(self, n_rows: int, squared: npt.NDArray[Any]) -> bool:
+        """Leave out rows of weight one that cannot matter; whether that was so.
+
+        Parameters
+        ----------
+        squared : array
+            What their squared distances from the query rows are at least.
+        """
+        if not float(squared.min()) > max(expanded.squared_reach for expanded in self._expanded):
+            return False
+        if self._shift is None:
+            self._shift = int(np.frexp(1.0)[1])
+        self._total += ldexp(float(n_rows), -self._shift)
+        return True
+
+    @property
+    def nbytes(self) -> int:
+        """What is kept of the training rows."""
+        return sum(expanded.nbytes for expanded in self._expanded)
+
+    def log_sums(self) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+        """What was added up, and which rows are not known well enough.
+
+        Returns
+        -------
+        array (2 n_bandwidths + 3, rows)
+            A partial result, as in :mod:`dkde.numerics.logsum`. No pair was evaluated for it;
+            of what was read it says nothing.
+        array (rows,) of bool
+            Whether some bandwidth's bound is too large: then the sums need to be direct.
+        """
+        n_bandwidths, rows = len(self._expanded), len(self._query)
+        result = logsum.identity(n_bandwidths, rows)
+        if self._shift is None:
+            return result, np.zeros(rows, np.bool_)
+        found = logsum.split(result)
+        unit = self._shift * log(2)
+        found.log_weight[:] = log(self._total) + unit
+        doubtful = np.zeros(rows, np.bool_)
+        for k, expanded in enumerate(self._expanded):
+            sums, bounds = expanded.sums(self._query, self._total)
+            known = (sums > _LEAST) & (bounds < sums)
+            sums = np.where(known, sums, 1.0)
+            log_sums = np.log(sums) + unit
+            share = np.where(known, bounds, 0.0) / sums
+            bound = -np.log1p(-share) + 4 * UNIT * (np.abs(log_sums) + abs(unit) + 1)
+            if self._rounded:
+                shift = expanded.shift(self._query)
+                bound = np.where(shift < 0.25, bound * (1 + 3 * shift) + 2 * shift, np.inf)
+            limit = self._tol
+            if self._log_norms is not None:
+                log_p = log_sums - found.log_weight - self._log_norms[k]
+                limit = self._tol * np.maximum(1.0, np.abs(log_p))
+            found.log_sums[k] = np.where(known, log_sums, -np.inf)
+            found.errors[k] = np.where(known, bound, np.inf)
+            doubtful |= ~(known & (bound <= limit))
+        return result, doubtful

@@ -1,0 +1,98 @@
+"""How exact results are to be, and what the hot loop may therefore leave out."""
+
+from dataclasses import dataclass
+from math import log
+
+from dkde.errors import InputError
+from dkde.numerics.frame import Precision
+from dkde.numerics.kernels import NEGLIGIBLE, Kernel
+
+# Of a log-density, relative to max(1, |log p|); in float32 to max(1, exponent of the nearest).
+DEFAULT_TOL = {"float64": 1e-9, "float32": 1e-4}
+# What sums and exponentials of that precision can keep, with some room.
+LEAST_TOL = {"float64": 1e-12, "float32": 1e-5}
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """When a distance is recomputed, and what is left out.
+
+    Parameters
+    ----------
+    absolute : float
+        The error that is let be: of smooth kernels in squared scaled distance, of others in
+        the log of the kernel, or where they are summed as they are relative to it.
+    relative : float
+        The error that is let be, relative to the nearest pair's squared distance or
+        log-kernel.
+    negligible : float
+        Pairs are left out that all together weigh less than the exponential of minus this.
+    """
+
+    absolute: float
+    relative: float
+    negligible: float = NEGLIGIBLE
+
+    @classmethod
+    def of(cls, tol: float, precision: Precision) -> "Accuracy":
+        """What keeps a tolerance.
+
+        Half of ``tol`` in the exponent d2 / (2 h^2) would be ``tol`` in the squared scaled
+        distance; half of that is left to the exponentials and sums. float32 cannot do better
+        than relative to the distance.
+
+        Examples
+        --------
+        >>> Accuracy.of(1e-9, "float64")
+        Accuracy(absolute=5e-10, relative=0.0, negligible=45.0)
+        """
+        # Where little is asked for, a hundredth of it; up to the default far below the last bit.
+        asked_less = tol > DEFAULT_TOL[precision]
+        negligible = min(NEGLIGIBLE, log(100 / tol)) if asked_less else NEGLIGIBLE
+        if precision == "float64":
+            return cls(tol / 2, 0.0, negligible)
+        return cls(tol, tol, negligible)
+
+    def allowing(self, slack: float, kernel: Kernel) -> "Accuracy":
+        """The same of distances whose errors are bounded so many times as wide as they may be.
+
+        Errors of kernels that go as the root of a squared distance are wider by its root.
+        """
+        wider = slack**0.5 if kernel.root else slack
+        return Accuracy(
+            min(wider * self.absolute, 0.25), min(wider * self.relative, 0.25), self.negligible
+        )
+
+
+def left_out(tol: float) -> float:
+    """What share of a sum may be left out because it lies too far away."""
+    return tol / 4
+
+
+def check_tol(tol: float | None, precision: Precision) -> float:
+    """A tolerance that can be kept; the default one of a precision for None.
+
+    Raises
+    ------
+    InputError
+        When it is no number between the precision's least and 1.
+    """
+    if tol is None:
+        return DEFAULT_TOL[precision]
+    try:
+        value = float(tol)
+    except (TypeError, ValueError):
+        raise InputError(f"tol is {tol!r}; it must be a number, such as 1e-9") from None
+    if not value > 0:
+        raise InputError(f"tol is {value:g}; it must be positive")
+    least = LEAST_TOL[precision]
+    if value < least:
+        remedy = (
+            ", or use float64" if precision == "float32" and value >= LEAST_TOL["float64"] else ""
+        )
+        raise InputError(
+            f"tol {value:g} is below what {precision} can keep; name {least:g} or more{remedy}"
+        )
+    if value >= 1:
+        raise InputError(f"tol is {value:g}; it must be below 1")
+    return value

@@ -1,0 +1,152 @@
+"""What is chosen from a sample, and that the choice does not show in the numbers."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from work import side_of
+
+from dkde.bandwidth_matrix import BandwidthMatrix
+from dkde.covariance import Covariance
+from dkde.engine.graph import lazy_densities
+from dkde.engine.pool import thread_pool
+from dkde.engine.run import run
+from dkde.engine.work import Work
+from dkde.errors import InputError
+from dkde.numerics.logsum import Densities
+from dkde.options import Options
+
+
+def work(query: Any, train: Any, h: Any = 0.2, *, query_groups: Any = None, **options: Any) -> Work:
+    weights, groups = options.pop("weights", None), options.pop("train_groups", None)
+    sides = side_of(query, groups=query_groups), side_of(train, weights=weights, groups=groups)
+    matrix = BandwidthMatrix(np.atleast_1d(np.asarray(h, float)), Covariance(train.shape[1]))
+    return Options(**options).work(*sides, matrix)
+
+
+def both(*sides: Any, **options: Any) -> tuple[Densities, Densities, str]:
+    """By what is chosen, and from all pairs; and what was chosen."""
+    chosen, dense = work(*sides, **options), work(*sides, method="dense", **options)
+    with thread_pool(2) as pool:
+        return run(chosen, pool), run(dense, pool), chosen.survey().method
+
+
+def faces(rows: int, seed: int) -> Any:
+    """Rows of 100 features, most of whose variance lies along few directions."""
+    rng = np.random.default_rng(seed)
+    turn, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((100, 100)))
+    return rng.standard_normal((rows, 100)) * np.geomspace(10, 0.01, 100) @ turn
+
+
+def flat(rows: int, d: int, seed: int) -> Any:
+    return np.random.default_rng(seed).standard_normal((rows, d))
+
+
+def known_only(found: Densities, known: Any) -> Densities:
+    return Densities(found.values[known], found.errors[known], found.effort)
+
+
+def assert_same(found: Densities, expected: Densities) -> None:
+    apart = np.abs(found.values - expected.values)
+    assert (apart <= found.errors + expected.errors).all()
+    assert (found.errors <= 1e-9 * np.maximum(1, np.abs(found.values))).all()
+
+
+H = {"gaussian": 1.5, "exponential": 0.1, "epanechnikov": 8.0}
+
+
+@pytest.mark.parametrize("kernel", H)
+def test_near_pairs(kernel: str) -> None:
+    rows = faces(11_000, 1)
+    query = rows[:600] + 0.1 * flat(600, 100, 2)
+    found, expected, method = both(query, rows[1000:], h=[0.1, H[kernel]], kernel=kernel)
+    assert method.startswith("near pairs, by bounds in ")
+    np.testing.assert_array_equal(np.isneginf(found.values), np.isneginf(expected.values))
+    known = np.isfinite(found.values)
+    assert_same(*(known_only(each, known) for each in (found, expected)))
+
+
+def test_near_pairs_with_weights_and_groups() -> None:
+    rows = faces(9000, 3)
+    rng = np.random.default_rng(0)
+    options = {
+        "weights": rng.choice([0, 1e-3, 1, 50], 9000),
+        "train_groups": np.arange(9000),
+        "query_groups": np.arange(700),
+    }
+    found, expected, method = both(rows[:700], rows, h=0.5, **options)
+    assert method.startswith("near pairs")
+    assert_same(found, expected)
+
+
+@pytest.mark.parametrize(("d", "h"), [(1, 0.05), (2, 0.2), (3, 0.4)])
+def test_expansions(d: int, h: float) -> None:
+    query = np.concatenate([flat(3000, d, 0), 7 + flat(5, d, 1)])  # the last are far away
+    weights = np.random.default_rng(2).choice([0, 0.1, 1], 60_000)
+    found, expected, method = both(query, flat(60_000, d, 3), h=[h, 2 * h], weights=weights)
+    assert method == "expansions"
+    assert_same(found, expected)
+
+
+def test_expansions_over_panels() -> None:
+    query, train = flat(3000, 2, 0), flat(40_000, 2, 3)
+    found, expected, method = both(query, train, h=0.2, block_rows=1000, panel_rows=15_000)
+    assert method == "expansions"
+    assert_same(found, expected)
+
+
+@pytest.mark.parametrize(
+    "sides",
+    [
+        (flat(500, 2, 0), flat(500, 2, 1)),  # few
+        (flat(500, 50, 0), flat(9000, 50, 1)),  # all of them far from each other
+    ],
+    ids=["few", "far"],
+)
+def test_all_pairs_where_nothing_is_won(sides: Any) -> None:
+    assert work(*sides, h=3.0).survey().method == "all pairs"
+
+
+def test_other_metrics_take_all_pairs() -> None:
+    chosen = work(faces(600, 0), faces(9000, 1), kernel="univariate_gaussian", metric="manhattan")
+    assert chosen.survey().method == "all pairs"
+
+
+def test_lazily_it_is_the_same() -> None:
+    rows = faces(9000, 1)
+    same = work(rows[:600], rows, h=0.3)
+    with thread_pool(2) as pool:
+        found = run(same, pool)
+    values, errors = lazy_densities(same)
+    np.testing.assert_array_equal(values.compute(), found.values)
+    np.testing.assert_array_equal(errors.compute(), found.errors)
+
+
+def test_the_same_rows_give_the_same_survey() -> None:
+    rows = faces(9000, 1)
+    first, second = (work(rows[:600], rows, h=0.3).survey() for _ in range(2))
+    assert first.axes is not None
+    assert second.axes is not None
+    np.testing.assert_array_equal(first.axes.directions, second.axes.directions)
+
+
+@pytest.mark.parametrize("d", [2, 100])
+@pytest.mark.parametrize("row", [0, 4567, 8999])
+def test_what_is_not_finite_is_named(d: int, row: int) -> None:
+    rows = faces(9000, 1)[:, :d].copy()
+    rows[row, 1] = np.nan
+    query = faces(600, 2)[:, :d].copy()
+    with thread_pool(2) as pool, pytest.raises(InputError, match=f"row {row}, column 1 is nan"):
+        run(work(query, rows), pool)
+
+
+def test_degenerate_rows() -> None:
+    """All equal, but for a few."""
+    train = np.ones((9000, 100))
+    train[:3] += faces(3, 0)
+    query = np.concatenate([train[:300], faces(10, 1)])
+    found, expected, _ = both(query, train, h=[0.1, 1.0])
+    assert_same(found, expected)
+    for d in (1, 2, 3):
+        found, expected, _ = both(query[:, :d].copy(), train[:, :d].copy(), h=[0.1, 1.0])
+        assert_same(found, expected)
