@@ -107,6 +107,8 @@ class Work:
         task, plain = self.task, self.train.weights is None and self.query.groups is None
         if not plain or task.method == "dense" or task.metric.name != "euclidean":
             return None
+        if self.train.rows.n_rows < FEW_TRAIN_ROWS:
+            return None  # to ask what is known would take about as many requests as to read
         return summaries(self.train.rows)
 
     @property

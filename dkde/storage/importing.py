@@ -107,7 +107,7 @@ def import_dataset(
         progress=progress,
     )
     if index:
-        index_dataset(store, progress=progress)
+        index_dataset(store)
 
 
 def _check_splits(source: Source, options: ImportOptions) -> tuple[SourceSplit, ...]:
