@@ -248,7 +248,7 @@ def test_a_killed_run_goes_on(bucket, tmp_path, monkeypatch, served):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(3)
     np.savez("big.npz", train=rng.random((40_000, 64)), valid=rng.random((4_000, 64)))
-    dkde.import_dataset("big.npz", f"{bucket}/big.zarr")
+    dkde.import_dataset("big.npz", f"{bucket}/big.zarr", index=False)
     url = f"{bucket}/r.zarr"
     options = {"train": "train", "valid": "valid", "bandwidths": [0.05, 0.25, 1.0]}
     options["block_rows"] = 100
