@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from dkde.engine.lazy import DaskSource
 from dkde.engine.plan import EXPANSION_BYTES, FEW_QUERY_ROWS, FEW_TRAIN_ROWS
 from dkde.engine.reading import check_finite, read_groups, read_weights
 from dkde.engine.task import Task
@@ -89,8 +90,15 @@ def make_survey(query: Side, train: Side, task: Task, cut: tuple[int, int]) -> S
     if task.method == "dense" or task.metric.name != "euclidean" or _is_small(query, train):
         return Survey(reference)
     with one_blas_thread():
-        q, query_groups = _sample(query, task, reference, _QUERY_ROWS, _QUERY_PLACES)
         t, train_groups = _sample(train, task, reference, _TRAIN_ROWS, _TRAIN_PLACES)
+        if _is_lazy(query):
+            chosen = np.arange(len(t)) % (_TRAIN_ROWS // _QUERY_ROWS) == 0
+            (q, query_groups), (t, train_groups) = (
+                (t[some], None if train_groups is None else train_groups[some])
+                for some in (chosen, ~chosen)
+            )
+        else:
+            q, query_groups = _sample(query, task, reference, _QUERY_ROWS, _QUERY_PLACES)
         if not (np.isfinite(q.norms).all() and np.isfinite(t.norms).all()):
             return Survey(reference)  # blocks say where
         time = _expansions_time(q, t, query, task, cut)
@@ -101,6 +109,14 @@ def make_survey(query: Side, train: Side, task: Task, cut: tuple[int, int]) -> S
             d2[query_groups[:, None] == train_groups] = inf
         axes, time = _choose_axes(q, t, d2, task, cut)
         return Survey(reference, axes, time=time)
+
+
+def _is_lazy(query: Side) -> bool:
+    """Whether some query rows are yet to be computed: training rows have to stand in for them.
+
+    To compute them may take long, or fail, which is a block's own matter and not everyone's.
+    """
+    return any(isinstance(part.source, DaskSource) for part in query.rows.parts)
 
 
 def _amid(t: Points, reference: FloatArray, task: Task, train: Side) -> FloatArray:

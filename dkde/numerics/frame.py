@@ -93,7 +93,7 @@ class Points:
             norms[((values > 2**53) | (values < -(2**53))).any(axis=1)] = np.inf
         return cls(values, out, norms)
 
-    def __getitem__(self, rows: slice) -> "Points":
+    def __getitem__(self, rows: slice | npt.NDArray[np.bool_]) -> "Points":
         return Points(self.values[rows], self.coordinates[rows], self.norms[rows])
 
     def __len__(self) -> int:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import pytest
 from work import side_of
@@ -9,12 +10,15 @@ from work import side_of
 from dkde.bandwidth_matrix import BandwidthMatrix
 from dkde.covariance import Covariance
 from dkde.engine.graph import lazy_densities
+from dkde.engine.lazy import DaskSource
 from dkde.engine.pool import thread_pool
 from dkde.engine.run import run
+from dkde.engine.survey import make_survey
 from dkde.engine.work import Work
 from dkde.errors import InputError
 from dkde.numerics.logsum import Densities
 from dkde.options import Options
+from dkde.storage.rows import Part, Rows, Side
 
 
 def work(query: Any, train: Any, h: Any = 0.2, *, query_groups: Any = None, **options: Any) -> Work:
@@ -150,3 +154,17 @@ def test_degenerate_rows() -> None:
     for d in (1, 2, 3):
         found, expected, _ = both(query[:, :d].copy(), train[:, :d].copy(), h=[0.1, 1.0])
         assert_same(found, expected)
+
+
+def test_query_rows_that_are_yet_to_be_computed_are_left_to_the_blocks() -> None:
+    def refuse(rows: Any) -> Any:
+        raise RuntimeError
+
+    lazy = da.ones((600, 100), chunks=200).map_blocks(refuse, meta=np.ones((0, 0)))
+    source = DaskSource(lazy)
+    query = Side(Rows((Part(source, 0, 600, "query"),)))
+    rows = faces(9000, 1)
+    chosen = work(rows[:600] + 1e-3, rows, h=0.5)
+    found = make_survey(query, chosen.train, chosen.task, (600, 9000))
+    assert found.method == chosen.survey().method
+    assert found.method.startswith("near pairs")
