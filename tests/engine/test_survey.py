@@ -166,5 +166,5 @@ def test_query_rows_that_are_yet_to_be_computed_are_left_to_the_blocks() -> None
     rows = faces(9000, 1)
     chosen = work(rows[:600] + 1e-3, rows, h=0.5)
     found = make_survey(query, chosen.train, chosen.task, (600, 9000))
-    assert found.method == chosen.survey().method
+    assert chosen.survey().method.startswith("near pairs")
     assert found.method.startswith("near pairs")
