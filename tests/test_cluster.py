@@ -22,7 +22,7 @@ from dkde.bandwidth_matrix import BandwidthMatrix
 from dkde.covariance import Covariance
 from dkde.engine.cluster import active_client
 from dkde.engine.fitness import check_workers
-from dkde.engine.graph import lazy_log_density
+from dkde.engine.graph import lazy_densities
 from dkde.engine.pool import thread_pool
 from dkde.engine.run import run
 from dkde.options import Options
@@ -101,9 +101,9 @@ class TestNumbers:
     def test_work_has_one_graph_with_a_client_and_without(self, client, arrays):
         query, train = arrays
         sides = [side(operand(rows, "query", Catalog())) for rows in (query, train)]
-        with_client = lazy_log_density(
+        with_client = lazy_densities(
             Options().work(*sides, BandwidthMatrix(np.array(H), Covariance(6)))
-        )
+        )[0]
         graph = dict(with_client.__dask_graph__())
         assert not any(isinstance(value, Future) for value in graph.values())
         np.testing.assert_array_equal(

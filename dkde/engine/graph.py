@@ -13,11 +13,6 @@ from dkde.numerics import logsum
 from dkde.numerics.bandwidth import FloatArray
 
 
-def lazy_log_density(work: Work) -> da.Array:
-    """Log-densities (n_bandwidths, query rows), nothing of them computed yet."""
-    return lazy_densities(work)[0]
-
-
 def lazy_densities(work: Work) -> tuple[da.Array, da.Array]:
     """Log-densities and bounds on their errors, both (n_bandwidths, query rows), yet to compute.
 

@@ -71,16 +71,6 @@ class Cost:
         return self.multiply_adds / (_PAIR * n_query * n_train * n_bandwidths)
 
 
-def pays(
-    n_query: int, n_train: int, extents: FloatArray, bandwidths: FloatArray, tol: float
-) -> bool:
-    """Whether expansions are less work than all pairs: in one to three dimensions they may be."""
-    if not 1 <= len(extents) <= 3:
-        return False
-    cost = Cost.of(n_query, n_train, extents, bandwidths, tol)
-    return cost.of_pairs(n_query, n_train, len(bandwidths)) < 1
-
-
 class Expansion:
     """Log-sums of Gaussian kernels, by expansions, with a bound on each.
 

@@ -16,7 +16,7 @@ from strategies import Problem, problems
 from work import side_of, work_for, work_of
 from zarr.storage import MemoryStore
 
-from dkde.engine.graph import lazy_log_density
+from dkde.engine.graph import lazy_densities
 from dkde.engine.lazy import DaskSource
 from dkde.storage.sources import ZarrSource
 
@@ -59,7 +59,7 @@ def small() -> Problem:
 @pytest.mark.parametrize("kind", ["array", "zarr", "dask"])
 def test_equals_the_oracle(scheduler: str, kind: str) -> None:
     problem = small()
-    lazy = lazy_log_density(work_for(problem, kind, query_rows=10, panel_rows=15))
+    lazy = lazy_densities(work_for(problem, kind, query_rows=10, panel_rows=15))[0]
     assert lazy.chunks == ((3,), (10, 10, 3))
     assert_within(lazy.compute(scheduler=scheduler), problem.expected())
 
@@ -67,13 +67,13 @@ def test_equals_the_oracle(scheduler: str, kind: str) -> None:
 @settings(max_examples=25)
 @given(problems(max_query=15, max_features=64))
 def test_equals_the_oracle_for_drawn_problems(problem: Problem) -> None:
-    lazy = lazy_log_density(work_for(problem, "dask", 13, query_rows=4, panel_rows=50))
+    lazy = lazy_densities(work_for(problem, "dask", 13, query_rows=4, panel_rows=50))[0]
     assert_within(lazy.compute(scheduler="synchronous"), problem.expected())
 
 
 def test_a_part_of_the_result_takes_only_its_blocks() -> None:
     problem = small()
-    lazy = lazy_log_density(work_for(problem, "zarr", query_rows=10, panel_rows=15))
+    lazy = lazy_densities(work_for(problem, "zarr", query_rows=10, panel_rows=15))[0]
     assert_within(lazy[1:, 20:].compute(), problem.expected()[1:, 20:])
     (optimised,) = dask.optimize(lazy[:, 20:])
     blocks = [key for key in optimised.__dask_graph__() if "dkde-block" in str(key)]
@@ -85,7 +85,7 @@ def test_a_part_of_the_result_takes_only_its_blocks() -> None:
 def test_building_computes_nothing() -> None:
     array = untouchable(50, 3, 10)
     work = work_of(side_of(DaskSource(array)), side_of(DaskSource(array)), [1.0], query_rows=20)
-    lazy = lazy_log_density(work)
+    lazy = lazy_densities(work)[0]
     assert lazy.shape == (1, 50)
     assert lazy.dtype == np.float64
     with pytest.raises(AssertionError, match="computed while"):
@@ -105,7 +105,7 @@ def test_a_hundred_million_rows_are_built_at_once(kind: str) -> None:
 
     query, train = source(10**8), source(10**5)
     start = time.perf_counter()
-    lazy = lazy_log_density(work_of(side_of(query), side_of(train), [0.1, 1.0]))
+    lazy = lazy_densities(work_of(side_of(query), side_of(train), [0.1, 1.0]))[0]
     assert time.perf_counter() - start < 2
     assert lazy.shape == (2, 10**8)
     assert lazy.npartitions > 1000
@@ -113,7 +113,7 @@ def test_a_hundred_million_rows_are_built_at_once(kind: str) -> None:
 
 def test_results_of_equal_work_have_one_name() -> None:
     def name(**options: Any) -> str:
-        return lazy_log_density(work_for(small(), **options)).name
+        return lazy_densities(work_for(small(), **options))[0].name
 
     assert name(query_rows=10) == name(query_rows=10)
     assert name(query_rows=10) != name(query_rows=11)
@@ -124,7 +124,7 @@ def test_results_of_equal_work_have_one_name() -> None:
 def test_the_rows_are_in_no_task() -> None:
     problem = small()
     work = work_for(problem, query_rows=10, panel_rows=15)
-    graph = dict(lazy_log_density(work).__dask_graph__())
+    graph = dict(lazy_densities(work)[0].__dask_graph__())
     holding = [key for key, task in graph.items() if "dkde-work" in str(key) and task is not None]
     assert len(holding) == 1
     assert len(graph) < 30

@@ -92,6 +92,12 @@ def test_expansions(d: int, h: float) -> None:
     assert_same(found, expected)
 
 
+def test_expansions_are_for_one_to_three_dimensions() -> None:
+    task = work(flat(10, 2, 0), flat(10, 2, 1)).task
+    assert [d for d in range(1, 6) if task.may_expand(d, grouped=False)] == [1, 2, 3]
+    assert not any(task.may_expand(d, grouped=True) for d in range(1, 6))
+
+
 def test_expansions_over_panels() -> None:
     query, train = flat(3000, 2, 0), flat(40_000, 2, 3)
     found, expected, method = both(query, train, h=0.2, block_rows=1000, panel_rows=15_000)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dkde.numerics import expanded
 from dkde.numerics.cells import Cells, between, grouped
-from dkde.numerics.expansion import Cost, Expansion, pays
+from dkde.numerics.expansion import Cost, Expansion
 from dkde.numerics.logsum import split
 from dkde.numerics.translation import side_for, translation
 
@@ -304,7 +304,7 @@ def test_rows_keep_their_order_in_a_cell() -> None:
 def test_pays_where_rows_are_many_and_dimensions_few() -> None:
     h = np.array([0.1])
     for d in (1, 2, 3):
-        assert pays(10**6, 10**6, np.full(d, 10.0), h, 1e-9)
-        assert not pays(10, 10, np.full(d, 10.0), h, 1e-9)
-    assert not pays(10**6, 10**6, np.full(4, 10.0), h, 1e-9)
+        for n, pays in ((10**6, True), (10, False)):
+            cost = Cost.of(n, n, np.full(d, 10.0), h, 1e-9)
+            assert (cost.of_pairs(n, n, 1) < 1) == pays
     assert Cost.of(10**6, 10**6, np.full(2, 10.0), h, 1e-9).nbytes < 2**28
