@@ -105,7 +105,8 @@ class Projected:
         norms = points.norms * axes.scale**2
         coordinates = np.empty((len(points), axes.n_coordinates), np.float32)
         too_far = ~(norms < 1e30)
-        coordinates[:, : along.shape[1]] = np.where(too_far[:, None], 0.0, along)
+        along[too_far] = 0.0
+        coordinates[:, : along.shape[1]] = along
         if not axes.is_complete:
             rest = norms - np.einsum("ij,ij->i", along, along)
             coordinates[:, -1] = np.sqrt(np.where(too_far, 0.0, np.maximum(rest, 0.0)))

@@ -7,6 +7,7 @@ rows are nearer than their regions, whatever was rounded on the way.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,13 @@ class Regions:
 
     def __len__(self) -> int:
         return len(self.radii)
+
+    @cached_property
+    def centred(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """The middle of the centroids, these as seen from it, and their squared lengths."""
+        middle = self.centroids.mean(axis=0)
+        seen = self.centroids - middle
+        return middle, seen, np.einsum("ij,ij->i", seen, seen)
 
     @property
     def nbytes(self) -> int:
@@ -179,8 +187,11 @@ def points(values: FloatArray, axes: Axes | None = None, slack: float = 0.0) -> 
     with np.errstate(all="ignore"):
         radii = np.full(len(values), np.sqrt(n_features) * slack * (1 + 16 * _U))
         radii[~np.isfinite(values).all(axis=1)] = np.inf
-        low = np.where(np.isfinite(values), _down(values - slack) if slack else values, -np.inf)
-        high = np.where(np.isfinite(values), _up(values + slack) if slack else values, np.inf)
+        low = high = None
+        if boxed:
+            finite = np.isfinite(values)
+            low = np.where(finite, _down(values - slack) if slack else values, -np.inf)
+            high = np.where(finite, _up(values + slack) if slack else values, np.inf)
         along_low = along_high = None
         if axes is not None:
             away = values - axes.origin
@@ -190,11 +201,9 @@ def points(values: FloatArray, axes: Axes | None = None, slack: float = 0.0) -> 
             wide = wide + radii[:, None] * axes.longest * (1 + 1e-6) + 1e-300
             along_low = np.nan_to_num(_down(along - wide), nan=-np.inf, neginf=-np.inf)
             along_high = np.nan_to_num(_up(along + wide), nan=np.inf, posinf=np.inf)
-    centroids = np.where(np.isfinite(radii)[:, None], values, 0.0)
-    return Regions(
-        centroids, radii, low if boxed else None, high if boxed else None, axes, along_low,
-        along_high,
-    )  # fmt: skip
+    known = np.isfinite(radii)
+    centroids = values if known.all() else np.where(known[:, None], values, 0.0)
+    return Regions(centroids, radii, low, high, axes, along_low, along_high)
 
 
 def squared_distances(queries: Regions, train: Regions) -> FloatArray:
@@ -248,11 +257,17 @@ def farthest(queries: Regions, train: Regions) -> FloatArray:
     81.0
     """
     with np.errstate(all="ignore"):
-        squared, error = _between_centres(queries, train)
-        reach = queries.radii[:, None] + train.radii
-        span = (np.sqrt(np.fmax(squared + error, 0.0)) + reach) * (1 + 8 * _U)
-        bounds = span * span * (1 + 8 * _U)
-    return np.where(bounds >= 1e-280, bounds, np.where(np.isnan(bounds), np.inf, 1e-280))
+        span, error = _between_centres(queries, train)
+        # In place: these are many numbers, and memory that is new each time costs more than they.
+        span += error
+        np.sqrt(np.fmax(span, 0.0, out=span), out=span)
+        span += queries.radii[:, None]
+        span += train.radii
+        span *= 1 + 8 * _U
+        span *= span
+        span *= 1 + 8 * _U
+    span[np.isnan(span)] = np.inf
+    return np.maximum(span, 1e-280, out=span)
 
 
 def _between_balls(queries: Regions, train: Regions) -> FloatArray:
@@ -266,12 +281,18 @@ def _between_balls(queries: Regions, train: Regions) -> FloatArray:
 def _between_centres(queries: Regions, train: Regions) -> tuple[FloatArray, FloatArray]:
     """Squared distances of centres, and to within what."""
     n_features = queries.centroids.shape[1]
-    middle = train.centroids.mean(axis=0)
-    a, b = queries.centroids - middle, train.centroids - middle
-    aa, bb = np.einsum("ij,ij->i", a, a), np.einsum("ij,ij->i", b, b)
+    middle, b, bb = train.centred
+    a = queries.centroids - middle
+    aa = np.einsum("ij,ij->i", a, a)
     # The product form cancels: its rounding is relative to the square of both norms' sum.
-    error = 4 * (n_features + 16) * _U * (np.sqrt(aa)[:, None] + np.sqrt(bb)) ** 2
-    return aa[:, None] + bb - 2 * (a @ b.T), error
+    error = np.sqrt(aa)[:, None] + np.sqrt(bb)
+    error *= error
+    error *= 4 * (n_features + 16) * _U
+    squared = a @ b.T
+    squared *= -2
+    squared += bb
+    squared += aa[:, None]
+    return squared, error
 
 
 def _between_boxes(low: Any, high: Any, train_low: Any, train_high: Any) -> FloatArray:

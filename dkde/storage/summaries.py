@@ -126,9 +126,13 @@ class Summaries:
         values = np.asarray(queries, np.float64)
         if not len(self.some):
             return np.full(len(values), np.inf)
-        bounds = farthest(points(values, slack=slack), points(self.some, slack=self.slack))
+        bounds = farthest(points(values, slack=slack), self._places)
         nearest: npt.NDArray[np.float64] = bounds.min(axis=1)
         return nearest
+
+    @cached_property
+    def _places(self) -> Regions:
+        return points(self.some, slack=self.slack)
 
     def over(
         self, bounds: npt.NDArray[np.float64], ranges: Sequence[tuple[int, int]]
@@ -151,7 +155,8 @@ def index_bytes(rows: Rows) -> int:
     if rows.linear is not None or not stored:
         return 0
     chunks = sum(-(-source.shape[0] // source.chunk_rows) for source in stored)
-    return 8 * rows.n_stored_features * (chunks + min(_MOST_ROWS, rows.n_rows // OWN_SHARE))
+    # Each as it is, and as it is seen from the middle of all.
+    return 16 * rows.n_stored_features * (chunks + min(_MOST_ROWS, rows.n_rows // OWN_SHARE))
 
 
 def summaries(rows: Rows) -> Summaries | None:
