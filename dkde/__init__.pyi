@@ -1,3 +1,4 @@
+from .comparing import compare
 from .covariance import read_covariance
 from .density import log_density
 from .describing import describe
@@ -12,12 +13,15 @@ from .errors import (
 )
 from .estimator import KernelDensity
 from .estimator_cv import KernelDensityCV
+from .exporting import check_export, export
 from .files import check_place, write_whole
 from .numerics.bandwidth import parse_bandwidths
 from .parts import finish, run_part
 from .pictures import check_picture, plot_pictures, plot_samples
 from .planning import plan
 from .plot import plot_sweep
+from .protocols import follow_protocol
+from .reporting.page import check_report, report
 from .resuming import status, verify
 from .sampling import sample
 from .scoring import score, sweep
@@ -27,6 +31,7 @@ from .storage.datatree import open_dataset
 from .storage.importing import import_dataset
 from .storage.index import index_dataset
 from .storage.selectors import Catalog
+from .storage.streaming import import_rows
 
 __all__ = [
     "Catalog",
@@ -38,14 +43,20 @@ __all__ = [
     "KernelDensity",
     "KernelDensityCV",
     "MemoryLimitError",
+    "check_export",
     "check_picture",
     "check_place",
+    "check_report",
+    "compare",
     "configured_scheduler",
     "connect",
     "cross_validate",
     "describe",
+    "export",
     "finish",
+    "follow_protocol",
     "import_dataset",
+    "import_rows",
     "index_dataset",
     "init_only",
     "log_density",
@@ -57,6 +68,7 @@ __all__ = [
     "plot_samples",
     "plot_sweep",
     "read_covariance",
+    "report",
     "run_part",
     "sample",
     "score",

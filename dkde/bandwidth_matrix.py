@@ -48,6 +48,13 @@ def is_rule(bandwidth: Any) -> bool:
     InputError
         When it is text, and no rule's name.
     """
+    some = bandwidth if isinstance(bandwidth, list | tuple) else [bandwidth]
+    for h in some:
+        if isinstance(h, str) and h.strip().endswith("km"):
+            raise InputError(
+                f"bandwidth {h!r} is a length on the Earth, which the kernel vonmises_fisher alone "
+                "takes"
+            )
     if not isinstance(bandwidth, str):
         return False
     if bandwidth not in RULES:

@@ -6,9 +6,12 @@ import numpy as np
 
 from dkde.errors import InputError, warn
 from dkde.numerics.bandwidth import FloatArray
-from dkde.sides import Operand
+from dkde.operands import Operand
+from dkde.storage.row_source import Array, innermost
 from dkde.storage.rows import Part, Rows
 from dkde.storage.sources import ArraySource
+from dkde.storage.sphere import same_unit
+from dkde.storage.variables import VariablesSource, in_memory
 
 # How many times wider one side's values may spread than the other's without a word.
 _MUCH = 4.0
@@ -33,6 +36,7 @@ def check_same_features(query: Operand, train: Operand, role: str) -> None:
             f"{_named('train', a)} and {_named(role, b)} have unlike features, or an unlike order "
             f"of them: {a_name!r} is in the place of {b_name!r}"
         )
+    _warn_of_units(query, train, role)
     shapes = {part.image_shape for part in (*a.parts, *b.parts)} - {None}
     if len(shapes) > 1:
         warn(
@@ -47,6 +51,17 @@ def check_same_features(query: Operand, train: Operand, role: str) -> None:
             f"values of {_named('train', a)} go from {texts[0]}, those of {_named(role, b)} from "
             f"{texts[1]}; are both on one scale?"
         )
+
+
+def _warn_of_units(query: Operand, train: Operand, role: str) -> None:
+    units = [side.columns.units or () for side in (train, query)]
+    for column, (a, b) in enumerate(zip(*units, strict=False)):
+        if a and b and same_unit(a) != same_unit(b):
+            name = train.features[column] if train.features else f"column {column}"
+            warn(
+                f"{name} is in {a} in {_named('train', train.rows)} and in {b} in "
+                f"{_named(role, query.rows)}; give both the same units"
+            )
 
 
 def check_apart(train: Operand, other: Operand, role: str) -> None:
@@ -88,16 +103,25 @@ def _same_rows(a: Part, b: Part) -> bool:
 
 
 def _share_memory(a: Part, b: Part) -> bool:
-    if not (isinstance(a.source, ArraySource) and isinstance(b.source, ArraySource)):
-        return False
+    """Whether two parts are views of the same memory: of variables each column, so each row."""
+    ours, others = _in_memory(a), _in_memory(b)
+    return bool(ours) and len(ours) == len(others) and all(map(_overlap, ours, others))
+
+
+def _in_memory(part: Part) -> list[Array]:
+    """The arrays that a part reads from memory; none where some of it lies elsewhere."""
+    source = innermost(part.source)
+    if isinstance(source, ArraySource):
+        return [source.read(part.start, part.stop)]
+    if not isinstance(source, VariablesSource) or not all(map(in_memory, source.variables)):
+        return []
+    return [np.asarray(variable.values) for variable in source.variables]
+
+
+def _overlap(a: Array, b: Array) -> bool:
     try:
-        return bool(
-            np.shares_memory(
-                a.source.read(a.start, a.stop),
-                b.source.read(b.start, b.stop),
-                max_work=_MAX_WORK,  # type: ignore[arg-type]  # any int, NumPy says
-            )
-        )
+        # NumPy's stub knows no other bound than 0 and -1.
+        return bool(np.shares_memory(a, b, max_work=_MAX_WORK))  # type: ignore[arg-type]
     except (np.exceptions.TooHardError, OverflowError):
         return False
 

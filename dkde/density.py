@@ -12,13 +12,15 @@ from dkde.engine.cluster import active_client, pool_for
 from dkde.engine.fitness import check_workers
 from dkde.engine.graph import lazy_densities
 from dkde.engine.pool import Pool
+from dkde.engine.reading import ALL_ZERO, NOTHING_COUNTS
 from dkde.engine.run import Keep, Progress, run
 from dkde.engine.work import Work
 from dkde.errors import InputError
 from dkde.labelling import LOG_DENSITY, LOG_DENSITY_ERROR
 from dkde.numerics.logsum import Densities
+from dkde.operands import Operand
 from dkde.options import Options
-from dkde.sides import Operand, catalog_of, operand, side
+from dkde.sides import catalog_of, operand, side
 from dkde.storage.selectors import Catalog
 
 
@@ -33,6 +35,7 @@ def log_density(
     singular: str = "raise",
     precision: str = "float64",
     tol: float | None = None,
+    nan: str = "raise",
     return_error: bool = False,
     weights: Any = None,
     groups: Any = None,
@@ -48,15 +51,27 @@ def log_density(
     query, train : array (rows, features)
         NumPy, Dask or xarray; a split of :func:`dkde.open_dataset`; a Zarr array (CF's
         ``scale_factor`` and ``add_offset`` heeded); or a selector such as
-        ``"mnist.zarr::train[:10000]"``.
-    bandwidth : float, sequence of float, "scott" or "silverman"
+        ``"mnist.zarr::train[:10000]"``. Or an xarray Dataset: each feature is a variable, each
+        point of their dims a row, and variables are broadcast against each other as they are
+        read, so that ``lat (lat)`` and ``lon (lon)`` make a grid. Which variables these are
+        ``source`` says, by its ``features``; else they are the training Dataset's data
+        variables, with the coordinates that a selection names before the last of them, as
+        ``quakes[["lat", "lon", "depth"]]`` does. The query has those of the training rows, by
+        name, and so do the columns of tables and data frames. A DataArray of more than two dims
+        has one called ``feature``.
+    bandwidth : float, str, or sequence of float or str
         h of the bandwidth matrix H = h² C; with the identity as C in units of the data. All of
-        a sequence come from one pass over the pairs. The rules' factors follow from the
-        (effective) number of training rows and the dimension.
+        a sequence come from one pass over the pairs. Text is a rule, ``"scott"`` or
+        ``"silverman"``, whose factor follows from the (effective) number of training rows and the
+        dimension; or, for ``"vonmises_fisher"``, a length on the Earth, ``"250km"``.
     kernel : {"gaussian", "tophat", "epanechnikov", "exponential", "linear", "cosine", \
-            "univariate_gaussian"}
-        The last is the one-dimensional Gaussian of the distance, whatever the dimension: no
-        density but in one dimension, and its scores compare with no other kernel's.
+            "univariate_gaussian", "vonmises_fisher"}
+        ``"univariate_gaussian"`` is the one-dimensional Gaussian of the distance, whatever the
+        dimension: no density but in one dimension, and its scores compare with no other kernel's.
+        ``"vonmises_fisher"`` is a density on the sphere, per steradian, of latitudes and
+        longitudes in degrees, with h in radians or, as ``"250km"``, in kilometres on the Earth.
+        These two columns are found by their units (``degrees_north``, ``degrees_east``) or names
+        (lat, latitude, lon, longitude); where there are neither, latitudes come first.
     metric : {"euclidean", "manhattan", "chebyshev"}
         The latter two for ``"univariate_gaussian"`` only: the others would not integrate to one.
     covariance : {"identity", "diag", "full"}, array (features,) or (features, features)
@@ -66,22 +81,28 @@ def log_density(
         Whether training rows that do not vary in all directions are refused for ``"diag"`` and
         ``"full"``, or the density is one on the subspace in which they do.
     precision : {"float64", "float32"}
-        float64 keeps within 1e-9 max(1, |log p|) of the exact value. float32 halves time and
+        float64 keeps within ``1e-9 max(1, |log p|)`` of the exact value. float32 halves time and
         memory; a row is then within about 1e-4 of its exponent, the mean of many closer.
     tol : float, optional
         Another number than 1e-9 (with float32, than 1e-4): from 1e-12 (1e-5) to below 1. The
         more, the less is computed twice, and the more left out.
+    nan : {"raise", "drop"}
+        Whether rows with missing features (NaN) are refused, or left out: training rows then do
+        not count at all, and queries have no density, NaN. Infinite values are always refused.
     return_error : bool
         Whether bounds on the absolute errors are returned too, in nats: proven for each query
-        and bandwidth from what its own sums say (docs/accuracy.md).
-    weights : array (train rows,), optional
-        Non-negative, on any scale. Rows of weight zero do not count.
+        and bandwidth from what its own sums say.
+    weights : array (train rows,) or str, optional
+        Non-negative, on any scale. Rows of weight zero do not count. Text is the name of a
+        variable beside the training rows' features. The dims of a DataArray go by their names,
+        where rows have some: in any order, and broadcast along those that it lacks.
     groups, train_groups : arrays of int, (query rows,) and (train rows,), optional
         Pairs whose groups are equal do not count: with row numbers on both sides, this is
-        leave-one-out.
+        leave-one-out. DataArrays go by the names of their dims, as for ``weights``.
     source : str or Catalog, optional
         The data set that selectors without one refer to; a :class:`dkde.Catalog` is opened
-        once for several calls.
+        once for several calls, and its ``features`` name what makes a row: variables of Datasets,
+        Zarr stores and NetCDF files, columns of tables and of data sets.
     block_rows, panel_rows : int, optional
         Query and training rows of a block. The plan chooses well; results differ in the
         last bits only.
@@ -90,8 +111,10 @@ def log_density(
     -------
     array (rows,), or (bandwidth, rows) for a sequence of bandwidths
         In nats. NumPy, computed now, for a NumPy query; for any other a lazy array of its
-        kind (an xarray.DataArray for a selector), with the dims and coordinates of its rows.
-        NaN for a query for which no pair counts. With ``return_error`` two such arrays.
+        kind (an xarray.DataArray for a selector or a Dataset), with the dims, which may be
+        several, and the coordinates of its rows.
+        NaN for a query for which no pair counts, or with missing features. With
+        ``return_error`` two such arrays.
 
     Raises
     ------
@@ -108,14 +131,17 @@ def log_density(
     array([-1.5433, -1.5366, -2.0062])
     """
     catalog = catalog_of(source)
-    q, t = operand(query, "query", catalog), operand(train, "train", catalog)
+    t = operand(train, "train", catalog)
+    q = operand(query, "query", catalog, like=t.columns)
     check_same_features(q, t, "query")
     check_dims(q)
     if (groups is None) != (train_groups is None):
         raise InputError("groups and train_groups go together; one of them is missing")
-    options = Options(kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol)
-    query_side = side(q, groups=groups, role="query")
-    train_side = side(t, weights, train_groups)
+    options = Options(
+        kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol, nan=nan
+    )
+    query_side = options.prepared(side(q, groups=groups, role="query"))
+    train_side = options.prepared(side(t, weights, train_groups))
     matrix = options.bandwidth_matrix(train_side, bandwidth)
     work = options.work(
         matrix.whiten(query_side), matrix.whiten(train_side), matrix, looking=q.form == "numpy"
@@ -131,7 +157,7 @@ def check_dims(q: Operand) -> None:
     ------
     InputError
     """
-    if "bandwidth" in {q.dim, *q.labels()}:
+    if "bandwidth" in {*q.dims, *q.labels()}:
         raise InputError("query has a dim or coordinate 'bandwidth', as the result does; rename it")
 
 
@@ -164,7 +190,7 @@ def densities_of(q: Operand, work: Work, *, scalar: bool) -> tuple[Any, Any]:
 
 
 def _labelled(lazy: Any, q: Operand, work: Work, scalar: bool) -> xr.DataArray:
-    array = xr.DataArray(lazy, dims=("bandwidth", q.dim))
+    array = xr.DataArray(lazy.reshape(-1, *q.shape), dims=("bandwidth", *q.dims))
     array = array.assign_coords(q.labels()).assign_coords(bandwidth=work.task.bandwidths)
     return array.isel(bandwidth=0) if scalar else array
 
@@ -189,7 +215,9 @@ def computed(
         When all weights are zero.
     """
     found = run(work, pool, progress, keep, chosen)
-    if work.query.groups is None and np.isnan(found.values).any():
+    if work.query.groups is None and np.isnan(found.scored).any():
         # Weights in memory were looked at before; lazy ones show only now.
-        raise InputError("all weights are zero; at least one row must count")
+        if work.train.rows.drops_missing:
+            raise InputError(NOTHING_COUNTS)
+        raise InputError(ALL_ZERO)
     return found

@@ -1,46 +1,90 @@
 """What a data set, or a file that can be imported, holds."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from dkde.advising import advice, advice_of_many, ratio_of
+from dkde.describing_variables import describe_variables
+from dkde.errors import InputError
+from dkde.storage.columns import positions
 from dkde.storage.dataset import Split, is_dataset, open_root, open_splits
-from dkde.storage.importers import SourceSplit, read_source
+from dkde.storage.foreign import listing, parted, place_of
+from dkde.storage.importers import SourceSplit, is_table, read_source
 from dkde.storage.importers.source import checked_batches
 from dkde.storage.index import index_state
+from dkde.storage.metadata import class_words
+from dkde.storage.selectors import Catalog
 from dkde.storage.sources import ZarrSource
 from dkde.storage.stores import is_remote
+from dkde.storage.tally import Tally
 
 # Of a file that can be imported, how much is looked through for the range of its values.
 _RANGE_BYTES = 256 * 2**20
+# Up to so many features are looked at one by one.
+_MOST_FEATURES = 16
+
+Progress = Callable[[str, int, int], None]
 
 
-def describe(store: str | os.PathLike[str]) -> dict[str, Any]:
-    """Describe a data set, or any file that can be imported.
+def describe(
+    store: str | os.PathLike[str],
+    features: Sequence[str] | None = None,
+    *,
+    values: bool = True,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Describe a data set, any file that can be imported, or variables that may be features.
 
     Parameters
     ----------
     store : str, path or URL
-        A data set; or a file or folder that :func:`dkde.import_dataset` reads.
+        A data set; a file or folder that :func:`dkde.import_dataset` reads; or a Zarr store or
+        NetCDF file of others. Of the first and the last, ``SOURCE::SPLIT`` or ``SOURCE::GROUP``
+        is one split or group.
+    features : sequence of str, optional
+        Those to look at: columns of a table or a data set; variables of a store or a file of
+        others, whose default are all that share the dims of the widest one.
+    values : bool
+        Whether the values of a data set are read for the figures of its features.
+    progress : callable, optional
+        Called with (split or variable, rows read, rows in all) as values are read.
 
     Returns
     -------
     dict
         Ready for JSON. ``name``; ``kind``, "data set" or the file's format; ``source``,
         ``source_format``, ``source_checksum``, ``import_options`` and ``dkde_version`` as
-        recorded at the import, None where there was none; and ``splits``, by name. Of a split:
+        recorded at the import, None where there was none; ``columns_left_out``, those of a table
+        that are no features; and ``splits``, by name. Of a split:
         ``rows``, ``features``, ``dtype`` as stored, ``scale`` and ``offset`` that make values of
-        it, ``value_range`` (for large files, of the first ``value_range_rows``),
-        ``chunk_rows``, ``bytes_raw``, ``bytes_stored`` (None for files), ``image_shape``,
-        ``layout``, ``labels``, the number of classes of each label there is, ``checksum``, and
+        it, ``value_range`` of the finite values (for large files, of the first
+        ``value_range_rows``), of as many rows how many values are ``missing``, which is NaN, or
+        ``infinite``, and how many features are constant (``constant_features``, None where not
+        all rows were read); of up to 16 features, or those that were named, ``columns`` by name:
+        ``value_range``, ``mean``, ``standard_deviation`` (without bias), ``missing`` and
+        ``infinite`` of each, with ``ratio_of_standard_deviations``, the widest's to the
+        narrowest's; ``advice``, what these mean for the covariance, in words; ``feature_names``,
+        or None, ``chunk_rows``, ``bytes_raw``, ``bytes_stored`` (None for files),
+        ``image_shape``, ``layout``, ``labels``, the number of classes of each label there is,
+        ``classes``, their names by label where they have some, ``checksum``, and
         ``index``: "yes", "of other rows", "damaged", or None where there is none.
+        Of a Zarr store or a NetCDF file of others in place of all that: ``name``, ``kind``,
+        ``features``, ``rows`` that these make, ``groups`` below, ``variables`` by name:
+        ``dims`` with their sizes, ``dtype``, ``stored_dtype``, ``chunks``, ``units``,
+        ``coordinate``, ``numeric``, and of the values, all of which are read (of the features
+        alone, if they were named), the same as of columns; or ``undecodable``, why;
+        ``ratio_of_standard_deviations`` and ``advice``.
 
     Raises
     ------
+    InputError
+        When it has no such split, group or features.
     DataSetError
         When it is neither, or damaged.
 
@@ -50,87 +94,171 @@ def describe(store: str | os.PathLike[str]) -> dict[str, Any]:
     >>> dkde.describe("digits")["splits"]["valid"]["rows"]
     359
     """
-    path = Path(store)
+    name = os.fspath(store)
+    wanted = Catalog(features=features).features if features else None
+    place = place_of(name)
+    if place is not None:
+        is_asked = wanted or place.group or place.kind != "zarr"
+        # Of a folder with nothing in it, and of a result, the data set's own error tells more.
+        if is_asked or listing(name) is not None:
+            return describe_variables(place, name, wanted, progress)
+    source, split = parted(name)
+    described = _describe_own(source, split, _Looks(wanted, values, progress))
+    return {"name": name, **described}
+
+
+@dataclass(frozen=True)
+class _Looks:
+    """What is to be looked at: the features of these names, or those that are; and whether."""
+
+    features: tuple[str, ...] | None
+    values: bool
+    progress: Progress | None
+
+    def columns(self, split: Split | SourceSplit, what: str) -> dict[str, int]:
+        """The features to be looked at one by one, and where they are."""
+        if self.features is not None:
+            places = positions(self.features, split.features, split.n_features, what)
+            return dict(zip(self.features, places, strict=True))
+        if split.n_features > _MOST_FEATURES or split.image_shape is not None:
+            return {}
+        names = split.features or ()
+        if len(set(names)) < split.n_features:  # not each has one of its own
+            names = tuple(map(str, range(split.n_features)))
+        return {name: i for i, name in enumerate(names)}
+
+
+def _describe_own(source: str, split: str, looks: _Looks) -> dict[str, Any]:
+    """Describe a data set, or a file that can be imported; all but its name."""
+    path = Path(source)
     # A Zarr folder that is no data set: let the data set's own error say so.
-    if is_remote(store) or is_dataset(path) or (path / "zarr.json").exists():
-        attributes = open_root(store).attrs
+    if is_remote(source) or is_dataset(path) or (path / "zarr.json").exists():
+        attributes = open_root(source).attrs
         recorded = ("source", "source_format", "source_checksum", "import_options", "dkde_version")
+        stored = _one_of(open_splits(source), split, source)
         return {
-            "name": str(store),
             "kind": "data set",
             **{name: attributes.get(name) for name in recorded},
-            "splits": {name: _stored(split) for name, split in open_splits(store).items()},
+            "columns_left_out": attributes.get("columns_left_out", []),
+            "splits": {
+                key: _stored(each, f"{source}::{key}", looks) for key, each in stored.items()
+            },
         }
-    source = read_source(path)
+    columns = looks.features if looks.features and is_table(path) else None
+    found = read_source(path, columns=columns)
+    foreign = _one_of({each.name: each for each in found.splits}, split, source)
     return {
-        "name": str(store),
-        "kind": source.format,
+        "kind": found.format,
         "source": path.name,
-        "source_format": source.format,
-        "source_checksum": source.checksum,
+        "source_format": found.format,
+        "source_checksum": found.checksum,
         "import_options": None,
         "dkde_version": None,
-        "splits": {split.name: _foreign(split) for split in source.splits},
+        "columns_left_out": list(found.left_out),
+        "splits": {key: _foreign(each, f"{source}::{key}", looks) for key, each in foreign.items()},
     }
 
 
-def _stored(split: Split) -> dict[str, Any]:
+def _one_of(splits: dict[str, Any], name: str, source: str) -> dict[str, Any]:
+    """The split of a name; all of them without one."""
+    if name and name not in splits:
+        raise InputError(f"{source}: has no split {name!r}; it has {', '.join(splits)}")
+    return {name: splits[name]} if name else splits
+
+
+def _stored(split: Split, what: str, looks: _Looks) -> dict[str, Any]:
+    columns = looks.columns(split, what)
+    if columns and looks.values:
+        source = ZarrSource(split.x, complete=True)
+        tally = Tally(len(columns), spread=True)
+        for start, stop in pairwise(source.cuts(0, split.n_rows)):
+            tally.take(source.read(start, stop)[:, list(columns.values())])
+            if looks.progress is not None:
+                looks.progress(what, stop, split.n_rows)
+        figures = _figures(tally, split, columns)
+    else:
+        figures = {
+            "value_range": None if split.actual_range is None else list(split.actual_range),
+            "value_range_rows": split.n_rows,
+            "missing": split.n_missing,
+            "infinite": split.n_infinite,
+            "constant_features": split.n_constant,
+            "columns": None,
+            "ratio_of_standard_deviations": None,
+            "advice": advice_of_many(split.n_constant, split.n_features),
+        }
     return {
-        "rows": split.n_rows,
-        "features": split.n_features,
+        **_shape(split, looks),
         "dtype": str(split.x.dtype),
-        "scale": split.scale_factor,
-        "offset": split.add_offset,
-        "value_range": None if split.actual_range is None else list(split.actual_range),
-        "value_range_rows": split.n_rows,
+        **figures,
         "chunk_rows": int(split.x.chunks[0]),
         "bytes_raw": int(split.x.nbytes),
         "bytes_stored": int(split.x.nbytes_stored()),
-        "image_shape": None if split.image_shape is None else list(split.image_shape),
-        "layout": split.layout,
         "labels": {
             name: _n_classes(ZarrSource(values, complete=True).read(0, split.n_rows))
             for name, values in split.labels.items()
         },
+        "classes": {name: list(classes) for name, classes in split.classes.items()},
         "checksum": split.checksum,
         "index": index_state(split),
     }
 
 
-def _foreign(split: SourceSplit) -> dict[str, Any]:
-    low, high, n_rows = _range(checked_batches(split))
-    ends = sorted(end * split.scale_factor + split.add_offset for end in (low, high))
+def _foreign(split: SourceSplit, what: str, looks: _Looks) -> dict[str, Any]:
+    columns = looks.columns(split, what)
+    tally, n_bytes = Tally(len(columns) or split.n_features, spread=bool(columns)), 0
+    for batch in checked_batches(split):
+        tally.take(batch[:, list(columns.values())] if columns else batch)
+        n_bytes += batch.nbytes
+        if looks.progress is not None:
+            looks.progress(what, tally.n_rows, split.n_rows)
+        if n_bytes >= _RANGE_BYTES:
+            break
     return {
-        "rows": split.n_rows,
-        "features": split.n_features,
+        **_shape(split, looks),
         "dtype": str(split.dtype),
-        "scale": split.scale_factor,
-        "offset": split.add_offset,
-        "value_range": ends if np.isfinite(ends).all() else None,
-        "value_range_rows": n_rows,
+        **_figures(tally, split, columns),
         "chunk_rows": None,
         "bytes_raw": split.n_rows * split.n_features * split.dtype.itemsize,
         "bytes_stored": None,
-        "image_shape": None if split.image_shape is None else list(split.image_shape),
-        "layout": split.layout,
         "labels": {name: _n_classes(values) for name, values in split.labels.items()},
+        "classes": {name: list(class_words(classes)) for name, classes in split.classes.items()},
         "checksum": None,
         "index": None,
     }
 
 
-def _range(batches: Iterable[npt.NDArray[Any]]) -> tuple[float, float, int]:
-    """The least and the greatest finite stored value, and of how many rows."""
-    low, high, n_rows, n_bytes = np.inf, -np.inf, 0, 0
-    for batch in batches:
-        finite = batch[np.isfinite(batch)]
-        if finite.size:
-            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
-        n_rows += len(batch)
-        n_bytes += batch.nbytes
-        if n_bytes >= _RANGE_BYTES:
-            break
-    return low, high, n_rows
+def _shape(split: Split | SourceSplit, looks: _Looks) -> dict[str, Any]:
+    """What rows are, of all features or of those that were named."""
+    wanted, shape = looks.features, split.image_shape
+    known = wanted or split.features
+    return {
+        "rows": split.n_rows,
+        "features": len(wanted) if wanted else split.n_features,
+        "scale": split.scale_factor,
+        "offset": split.add_offset,
+        "feature_names": known and list(known),
+        "image_shape": None if shape is None or wanted else list(shape),
+        "layout": None if wanted else split.layout,
+    }
+
+
+def _figures(tally: Tally, split: Split | SourceSplit, names: Iterable[str]) -> dict[str, Any]:
+    """What a tally says of features, one by one if they have names."""
+    scale, offset = split.scale_factor, split.add_offset
+    ends = sorted(end * scale + offset for end in tally.value_range or ())
+    n_constant = tally.n_constant if tally.n_rows == split.n_rows else None
+    figures = {name: tally.figures(i, scale, offset) for i, name in enumerate(names)}
+    return {
+        "value_range": ends if ends and np.isfinite(ends).all() else None,
+        "value_range_rows": tally.n_rows,
+        "missing": tally.n_missing,
+        "infinite": tally.n_infinite,
+        "constant_features": n_constant,
+        "columns": figures or None,
+        "ratio_of_standard_deviations": ratio_of(figures),
+        "advice": advice(figures) if figures else advice_of_many(n_constant, len(tally.low)),
+    }
 
 
 def _n_classes(labels: Any) -> int:

@@ -6,6 +6,7 @@ Every message is one line: what was wrong, where, and what to do about it.
 import re
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 _PACKAGE = str(Path(__file__).parent)
@@ -35,6 +36,18 @@ def scrubbed(text: str) -> str:
 def one_line(error: BaseException) -> str:
     """What an error of another package says, for a message: in a line, and not a long one."""
     return (" ".join(scrubbed(str(error)).split()) or type(error).__name__)[:200]
+
+
+def some(names: Sequence[str], most: int = 12) -> str:
+    """Names for a message, not too many.
+
+    Examples
+    --------
+    >>> some(["lat", "lon", "depth"], most=2)
+    'lat, lon and 1 more'
+    """
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 class DkdeError(Exception):

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import xarray as xr
 import zarr
 from sklearn.base import BaseEstimator, DensityMixin
+from sklearn.utils import Tags
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from dkde.bandwidth_matrix import BandwidthMatrix
@@ -18,9 +19,11 @@ from dkde.engine.work import Work
 from dkde.errors import InputError
 from dkde.numerics.bandwidth import FloatArray
 from dkde.numerics.kernels import get_kernel
+from dkde.operands import Operand
 from dkde.options import Options
 from dkde.sampling import draw
-from dkde.sides import Operand, operand, side
+from dkde.sides import operand, side
+from dkde.storage.columns import Columns
 from dkde.storage.rows import Side
 from dkde.storage.selectors import Catalog
 
@@ -37,6 +40,7 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
     singular: str
     precision: str
     tol: float | None
+    nan: str
 
     bandwidth_: float
     n_features_in_: int
@@ -50,8 +54,7 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : array (n_samples, n_features)
-            NumPy or what can be made it; Dask, xarray, a split of :func:`dkde.open_dataset`, a
-            Zarr array or a selector.
+            As the sides of :func:`dkde.log_density`, and what can be made NumPy.
 
         Returns
         -------
@@ -69,7 +72,7 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         return densities_of(query, self._work(query), scalar=True)[0]
 
     def score(self, X: Any, y: Any = None) -> float:
-        """Total log-likelihood of the rows, in nats, computed now.
+        """Total log-likelihood of the rows, in nats, computed now; of those that miss nothing.
 
         Parameters
         ----------
@@ -79,7 +82,7 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """
         work = self._work(self._query(X))
         with pool_for(work) as pool:
-            return float(computed(work, pool).values.sum())
+            return float(computed(work, pool).scored.sum())
 
     def sample(
         self,
@@ -125,6 +128,8 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def covariance_(self) -> FloatArray:
         """C of the bandwidth matrix H = h² C, (n_features, n_features)."""
         check_is_fitted(self)
+        if self._fitted.on_sphere:  # of places, and not of the vectors that stand for them
+            return np.eye(self.n_features_in_)
         return self._matrix.covariance.matrix
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -133,8 +138,9 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def _options(self) -> Options:
         """The parameters as they are now, if they go together."""
         options = Options(
-            self.kernel, self.metric, self.precision, self.covariance, self.singular, tol=self.tol
-        )
+            self.kernel, self.metric, self.precision, self.covariance, self.singular,
+            tol=self.tol, nan=self.nan,
+        )  # fmt: skip
         options.check()
         return options
 
@@ -143,10 +149,14 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         # Should the fit fail, nothing is left of one before that would not go with it.
         self.__dict__.pop("_matrix", None)
         if not isinstance(X, _LAZY):
-            X = validate_data(self, X, dtype="numeric", ensure_min_samples=min_rows)
+            X = validate_data(
+                self, X, dtype="numeric", ensure_min_samples=min_rows,
+                ensure_all_finite=self._finite,
+            )  # fmt: skip
             if sample_weight is not None and not isinstance(sample_weight, _LAZY):
                 sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
-            train = operand(X, "X", Catalog())
+            names = getattr(self, "feature_names_in_", None)
+            train = operand(X, "X", Catalog(), Columns(None if names is None else (*names,)))
         else:
             train = operand(X, "X", Catalog())
             self.n_features_in_ = train.rows.n_features
@@ -154,15 +164,24 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
                 self.feature_names_in_ = np.asarray(train.features, object)
             elif hasattr(self, "feature_names_in_"):
                 del self.feature_names_in_
-        return train, side(train, sample_weight)
+        self._columns = train.columns
+        return train, self._options().prepared(side(train, sample_weight))
+
+    @property
+    def _finite(self) -> bool | str:
+        return "allow-nan" if self.nan == "drop" else True
+
+    def __sklearn_tags__(self) -> Tags:
+        tags: Tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self.nan == "drop"
+        return tags
 
     def _query(self, X: Any) -> Operand:
         check_is_fitted(self)
         if not isinstance(X, _LAZY):
-            X = validate_data(self, X, dtype="numeric", reset=False)
-        query = operand(X, "X", Catalog())
-        names = getattr(self, "feature_names_in_", None)
-        if names is not None and query.features is not None and (*names,) != query.features:
+            X = validate_data(self, X, dtype="numeric", reset=False, ensure_all_finite=self._finite)
+        query, names = operand(X, "X", Catalog(), self._columns), self._columns.names
+        if names is not None and query.features is not None and names != query.features:
             raise InputError(
                 f"X has the features {', '.join(query.features[:8])}, and "
                 f"{type(self).__name__} was fitted with {', '.join(names[:8])}, in that order"
@@ -176,7 +195,8 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     def _work(self, query: Operand) -> Work:
         matrix = self._matrix
-        sides = (matrix.whiten(side(query, role="query")), matrix.whiten(self._train))
+        query_side = self._fitted.prepared(side(query, role="query"))
+        sides = (matrix.whiten(query_side), matrix.whiten(self._train))
         return self._fitted.work(*sides, matrix)
 
 
@@ -188,23 +208,21 @@ class KernelDensity(FittedDensity):
 
     Parameters
     ----------
-    bandwidth : float, "scott" or "silverman"
-        h of the bandwidth matrix H = h² C, or the rule that it follows from the (effective)
-        number of rows and the dimension by.
-    kernel : {"gaussian", "tophat", "epanechnikov", "exponential", "linear", "cosine", \\
-            "univariate_gaussian"}
+    bandwidth : float or str
+        h of the bandwidth matrix H = h² C, or a rule or a length on the Earth, as for
+        :func:`dkde.log_density`.
+    kernel : {"gaussian", "tophat", "epanechnikov", "exponential", "linear", "cosine", \
+            "univariate_gaussian", "vonmises_fisher"}
         As for :func:`dkde.log_density`.
     metric : {"euclidean", "manhattan", "chebyshev"}
-        The latter two for ``"univariate_gaussian"`` only.
+        As for :func:`dkde.log_density`.
     covariance : {"identity", "diag", "full"}, array (n_features,) or (n_features, n_features)
         C: the identity, which is what scikit-learn has; the variances of the rows; their
         covariance, which is what SciPy has; scales of the features; or C itself.
     singular : {"raise", "drop"}
         Whether rows that do not vary in all directions are refused for ``"diag"`` and
         ``"full"``, or the density is one on the subspace in which they do.
-    precision : {"float64", "float32"}
-        As for :func:`dkde.log_density`.
-    tol : float, optional
+    precision, tol, nan
         As for :func:`dkde.log_density`.
 
     Attributes
@@ -240,6 +258,7 @@ class KernelDensity(FittedDensity):
         singular: str = "raise",
         precision: str = "float64",
         tol: float | None = None,
+        nan: str = "raise",
     ) -> None:
         self.bandwidth = bandwidth
         self.kernel = kernel
@@ -248,6 +267,7 @@ class KernelDensity(FittedDensity):
         self.singular = singular
         self.precision = precision
         self.tol = tol
+        self.nan = nan
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "KernelDensity":
         """Take the rows as those of the density; nothing is read but what a rule needs.

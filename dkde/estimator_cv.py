@@ -33,7 +33,7 @@ class KernelDensityCV(FittedDensity):
         holds out each row once.
     refine : bool
         Go on from the grid's best to the continuous optimum near it, to 1e-4 relative.
-    kernel, metric, covariance, singular, precision, tol
+    kernel, metric, covariance, singular, precision, tol, nan
         As for :class:`KernelDensity`. A covariance is found once, from all rows.
 
     Attributes
@@ -71,6 +71,7 @@ class KernelDensityCV(FittedDensity):
         singular: str = "raise",
         precision: str = "float64",
         tol: float | None = None,
+        nan: str = "raise",
     ) -> None:
         self.bandwidths = bandwidths
         self.cv = cv
@@ -81,6 +82,7 @@ class KernelDensityCV(FittedDensity):
         self.singular = singular
         self.precision = precision
         self.tol = tol
+        self.nan = nan
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "KernelDensityCV":
         """Choose the bandwidth.
@@ -132,7 +134,7 @@ def _cv_results(scored: Scored) -> dict[str, Any]:
     totals = scored.fold_log_likelihood
     figures = scored.variables()
     with np.errstate(invalid="ignore"):  # folds of zero density
-        means, deviations = totals.mean(axis=0), totals.std(axis=0)
+        means, deviations = np.nanmean(totals, axis=0), np.nanstd(totals, axis=0)
     # Equal ones share a rank, as in GridSearchCV.
     ranks = 1 + (means[:, None] > means).sum(axis=0, dtype=np.int32)
     splits = {

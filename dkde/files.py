@@ -1,6 +1,8 @@
 """Files that are written whole: beside their place, and moved there when complete."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -9,6 +11,13 @@ from dkde.errors import DataSetError
 
 def check_place(path: str | os.PathLike[str], what: str) -> None:
     """Refuse a file's path early, before hours of work.
+
+    Parameters
+    ----------
+    path : path
+        Of the file that is to be written.
+    what : str
+        What it is, for messages: "report".
 
     Raises
     ------
@@ -32,21 +41,43 @@ def check_place(path: str | os.PathLike[str], what: str) -> None:
 def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
     """Write a file: all of it or nothing. Links are followed; devices and pipes are written into.
 
+    Parameters
+    ----------
+    path : path
+        The file, which is replaced.
+    content : bytes
+
     Raises
     ------
     DataSetError
         When it cannot be written.
     """
     check_place(path, "file")
+    if _is_stream(Path(path)):
+        try:
+            # Not its real path: that of /dev/stdout may be a pipe's, which has none.
+            Path(path).write_bytes(content)
+        except OSError as error:
+            raise DataSetError(f"{path}: could not be written ({error})") from error
+        return
+    with drafted(path) as draft:
+        draft.write_bytes(content)
+
+
+@contextmanager
+def drafted(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A place beside a file's own to write it, piece by piece; at the end it is moved there.
+
+    Raises
+    ------
+    DataSetError
+        When it cannot be written.
+    """
     target = Path(os.path.realpath(path))
     draft = target.with_name(f".{target.name}-{uuid4().hex}")
     try:
-        if _is_stream(Path(path)):
-            # Not its real path: that of /dev/stdout may be a pipe's, which has none.
-            Path(path).write_bytes(content)
-            return
         try:
-            draft.write_bytes(content)
+            yield draft
             os.replace(draft, target)
         finally:
             draft.unlink(missing_ok=True)

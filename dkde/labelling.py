@@ -11,9 +11,10 @@ from dkde.engine.provenance import describe_work, versions
 from dkde.engine.work import Work
 from dkde.errors import InputError, warn
 from dkde.numerics.logsum import Densities
+from dkde.operands import Operand
 from dkde.pca import PrincipalAxes
-from dkde.sides import Operand
 from dkde.statistics import summarise
+from dkde.storage.kept import RUN
 from dkde.storage.results import RESULT_FORMAT
 
 LOG_DENSITY = {"units": "nats", "long_name": "log-density"}
@@ -31,11 +32,11 @@ def score_variables(found: Densities, n_features: float, dim: str) -> dict[str, 
     return {
         "log_density": (("bandwidth", dim), values, LOG_DENSITY),
         "log_density_error": (("bandwidth", dim), errors, LOG_DENSITY_ERROR),
-        "pairs_evaluated": (dim, effort.pairs.astype(np.int64), PAIRS_EVALUATED),
-        "rows_read": (dim, effort.read.astype(np.int64), ROWS_READ),
+        "pairs_evaluated": (dim, np.nan_to_num(effort.pairs).astype(np.int64), PAIRS_EVALUATED),
+        "rows_read": (dim, np.nan_to_num(effort.read).astype(np.int64), ROWS_READ),
         **{
             name: ("bandwidth", numbers, notes)
-            for name, (numbers, notes) in summarise(values, n_features).items()
+            for name, (numbers, notes) in summarise(found.scored, n_features).items()
         },
     }
 
@@ -54,7 +55,7 @@ def at_best(entry: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
     """A variable without the dimension of the one bandwidth that there is."""
     dims, values, notes = entry
     names = (dims,) if isinstance(dims, str) else dims
-    return (names[1:], values[0], notes) if names[0] == "bandwidth" else entry
+    return (names[1:], values[0], notes) if names[:1] == ("bandwidth",) else entry
 
 
 # What results hold beside the query's coordinates.
@@ -69,6 +70,8 @@ _RESERVED = frozenset(
         "standard_error",
         "bits_per_dimension",
         "n_zero_density",
+        "n_missing",
+        "n_missing_train",
         "best_bandwidth",
         "fold",
         "held_out_in",
@@ -82,21 +85,51 @@ _RESERVED = frozenset(
 )
 
 
-def check_names(q: Operand, role: str) -> None:
+def check_names(q: Operand, role: str, *, stored: bool) -> None:
     """Refuse coordinates that a result has no place for.
+
+    Parameters
+    ----------
+    stored : bool
+        Whether it is written to a store.
 
     Raises
     ------
     InputError
         When one has the name of something that the result holds itself.
     """
-    names = {str(name) for name in q.labels()} | {q.dim}
-    if clash := sorted(names & _RESERVED):
-        raise InputError(f"{role} has a coordinate {clash[0]!r}, as the result does; rename it")
+    labels = {str(name) for name in q.labels()}
+    if clash := sorted((labels | set(q.dims)) & _RESERVED):
+        raise InputError(
+            f"{role} has a dim or coordinate {clash[0]!r}, as the result does; rename it"
+        )
+    if stored and RUN in labels:
+        raise InputError(f"{role} has a coordinate {RUN!r}, as the output's store does; rename it")
 
 
-def coordinates_along(q: Operand, dim: str, prefix: str = "") -> dict[Any, Any]:
-    """A query's coordinates along a dimension of that name, as a store can hold them.
+def in_own_dims(
+    variables: Mapping[str, Any], dim: str, q: Operand, prefix: str = ""
+) -> dict[str, Any]:
+    """Dataset variables along ``dim`` in the dims of the rows, of which there may be several.
+
+    Parameters
+    ----------
+    prefix : str
+        Of the names of these dims.
+    """
+    dims = tuple(f"{prefix}{name}" for name in q.dims)
+    found = {}
+    for key, (given, values, *notes) in variables.items():
+        names = (given,) if isinstance(given, str) else tuple(given)
+        if dim in names:  # which is the last of them
+            values = values.reshape(*values.shape[:-1], *q.shape)
+            names = (*names[:-1], *dims)
+        found[key] = (names, values, *notes)
+    return found
+
+
+def coordinates_along(q: Operand, prefix: str = "") -> dict[Any, Any]:
+    """A query's coordinates, as a store can hold them.
 
     Levels of a MultiIndex become coordinates of their own; what is no number, time or text
     is left out, with a warning.
@@ -106,14 +139,38 @@ def coordinates_along(q: Operand, dim: str, prefix: str = "") -> dict[Any, Any]:
     labels = labels.reset_index(sorted({str(labels[name].dims[0]) for name in levels}))
     found = {}
     for name, coordinate in labels.coords.items():
-        values = np.asarray(coordinate.values)
-        if values.dtype.kind == "U":
-            values = values.astype(object)  # of which Zarr makes strings that any reader knows
-        elif values.dtype.kind == "O" and not all(isinstance(value, str) for value in values.flat):
-            warn(f"the coordinate {name!r} holds objects, which no store can; it is left out")
+        values = _storable(coordinate)
+        if values is None:
+            kind = type(coordinate.values.flat[0]).__name__
+            warn(
+                f"the coordinate {name!r} holds objects ({kind}), which no store can; it is left "
+                "out"
+            )
             continue
-        found[f"{prefix}{name}"] = (dim if coordinate.dims else (), values)
+        dims = tuple(f"{prefix}{dim}" for dim in coordinate.dims)
+        found[f"{prefix}{name}"] = (dims, values, coordinate.attrs)
     return found
+
+
+def _storable(coordinate: xr.DataArray) -> Any:
+    """The values of a coordinate, in a form that Zarr and NetCDF can hold; None if there is none.
+
+    Times of other calendars (cftime) stay as they are: xarray writes them as numbers. Those with
+    a time zone become UTC.
+    """
+    if getattr(coordinate.dtype, "tz", None) is not None:  # pandas's
+        index = coordinate.variable.to_index_variable().to_index()
+        return index.tz_convert(None).to_numpy()
+    values = np.asarray(coordinate.values)
+    if values.dtype.kind == "U":
+        return values.astype(object)  # of which Zarr makes strings that any reader knows
+    if values.dtype.kind != "O" or all(isinstance(value, str) for value in values.flat):
+        return values
+    try:
+        encoded = xr.conventions.encode_cf_variable(xr.Variable(coordinate.dims, values))
+    except (TypeError, ValueError, AttributeError):
+        return None
+    return None if encoded.dtype.kind == "O" else values
 
 
 def attributes(

@@ -1,19 +1,26 @@
 """What users may say about the computation, checked."""
 
-from dataclasses import dataclass
-from math import nan
+from dataclasses import dataclass, replace
+from math import nan as not_a_number
 from numbers import Integral
 from typing import Any
 
-from dkde.bandwidth_matrix import BandwidthMatrix, find_bandwidth_matrix
+from dkde.bandwidth_matrix import RULES, BandwidthMatrix, find_bandwidth_matrix
+from dkde.engine.reading import check_weights
 from dkde.engine.task import Task
 from dkde.engine.work import Work
 from dkde.errors import InputError, warn
+from dkde.numerics.bandwidth import EARTH_RADIUS_KM, in_radians
 from dkde.numerics.frame import Precision
-from dkde.numerics.kernels import get_kernel
+from dkde.numerics.kernels import Kernel, get_kernel
+from dkde.numerics.logsum import Densities
 from dkde.numerics.metrics import check_pair, get_metric
 from dkde.numerics.tolerance import check_tol
+from dkde.statistics import count_missing
 from dkde.storage.rows import Side
+from dkde.storage.sphere import is_in_degrees, on_sphere
+
+NAN = ("raise", "drop")
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,8 @@ class Options:
         Query and training rows of a block, instead of the plan's own.
     tol : float, optional
         As for :func:`dkde.log_density`.
+    nan : {"raise", "drop"}
+        Whether rows with missing values are refused or left out.
     """
 
     kernel: str = "gaussian"
@@ -39,21 +48,76 @@ class Options:
     panel_rows: int | None = None
     tol: float | None = None
     method: str = "auto"
+    nan: str = "raise"
 
-    def check(self) -> None:
+    def check(self, *, pca: int | None = None) -> None:
         """Refuse what cannot be used whatever the data are, before anything is read."""
-        check_pair(get_kernel(self.kernel), get_metric(self.metric))
+        check_pair(self._kernel, get_metric(self.metric))
         check_tol(self.tol, _check_precision(self.precision))
+        if not isinstance(self.nan, str) or self.nan not in NAN:
+            raise InputError(f"nan is {self.nan!r}; choose one of: {', '.join(NAN)}")
+        if not self.on_sphere:
+            return
+        if not (isinstance(self.covariance, str) and self.covariance == "identity"):
+            raise InputError(
+                f"kernel {self.kernel!r} is alike in all directions on the sphere, and takes no "
+                'covariance but "identity"'
+            )
+        if pca is not None:
+            raise InputError(f"kernel {self.kernel!r} is of places, which have no principal axes")
+
+    @property
+    def _kernel(self) -> Kernel:
+        return get_kernel(self.kernel)
+
+    @property
+    def on_sphere(self) -> bool:
+        """Whether rows are places on the sphere."""
+        return self._kernel.sphere
+
+    def prepared(self, side: Side) -> Side:
+        """A side as it is worked on: places as unit vectors, missing values left out or not.
+
+        Raises
+        ------
+        InputError
+            When rows are to be places, and are none; or weights in memory are no weights.
+        """
+        rows = on_sphere(side.rows) if self.on_sphere else side.rows
+        found = replace(side, rows=replace(rows, drops_missing=self.nan == "drop"))
+        check_weights(found)
+        return found
 
     def describe(self, bandwidth: Any) -> dict[str, Any]:
         """What was asked for, ready for JSON."""
         covariance = self.covariance if isinstance(self.covariance, str) else "given"
         rule = {"bandwidth_rule": bandwidth} if isinstance(bandwidth, str) else {}
-        return {"covariance": covariance, "singular": self.singular, **rule}
+        dropped = {"nan": self.nan} if self.nan != "raise" else {}
+        unit = (
+            {"bandwidth_unit": "radian", "earth_radius_km": EARTH_RADIUS_KM}
+            if self.on_sphere else {}
+        )  # fmt: skip
+        return {"covariance": covariance, "singular": self.singular, **rule, **dropped, **unit}
+
+    def in_words(self, bandwidth: float) -> str:
+        """A bandwidth, if it is an angle in kilometres as well."""
+        if not self.on_sphere:
+            return f"{bandwidth:g}"
+        return f"{bandwidth:g} radians ({bandwidth * EARTH_RADIUS_KM:g} km)"
 
     def dimensions(self, matrix: BandwidthMatrix) -> float:
         """Those that a density's bits are shared out over; NaN where it is no density."""
-        return matrix.rank if self._is_density(matrix) else nan
+        if self.on_sphere:
+            return 2
+        return matrix.rank if self._is_density(matrix) else not_a_number
+
+    def missing_variables(self, found: Densities) -> dict[str, Any]:
+        """Dataset variables that say how many rows were left out, if any may be."""
+        if self.nan == "raise":
+            return {}
+        names = ("n_missing", "n_missing_train")
+        counts = zip(names, count_missing(found), strict=True)
+        return {name: ((), count, {"units": "rows"}) for name, count in counts}
 
     def warn_if_no_density(self, matrix: BandwidthMatrix) -> None:
         """Warn of scores that compare with no others."""
@@ -64,11 +128,20 @@ class Options:
             )
 
     def _is_density(self, matrix: BandwidthMatrix) -> bool:
-        return get_kernel(self.kernel).radii is not None or matrix.rank == 1
+        kernel = self._kernel
+        return kernel.radii is not None or kernel.sphere or matrix.rank == 1
 
     def bandwidth_matrix(self, train: Side, bandwidth: Any) -> BandwidthMatrix:
-        """H for a training side, at all bandwidths or by a rule."""
+        """H for a training side, prepared, at all bandwidths or by a rule."""
         self.check()
+        if self.on_sphere:
+            bandwidth = _angles(bandwidth)
+        elif is_in_degrees(train.rows):
+            warn(
+                "distances are taken between latitudes and longitudes in degrees, as if the Earth "
+                "were flat: a degree of longitude is shorter the nearer to a pole, and the date "
+                'line divides neighbours; kernel="vonmises_fisher" is a density on the sphere'
+            )
         return find_bandwidth_matrix(train, bandwidth, self.covariance, self.singular)
 
     def work(
@@ -90,7 +163,7 @@ class Options:
         task = Task.between(
             query.rows,
             train.rows,
-            kernel=get_kernel(self.kernel),
+            kernel=self._kernel,
             metric=get_metric(self.metric),
             bandwidths=matrix.bandwidths,
             precision=_check_precision(self.precision),
@@ -105,6 +178,20 @@ class Options:
             query, train, task,
             query_rows=self.block_rows, panel_rows=self.panel_rows, looking=looking,
         )  # fmt: skip
+
+
+def _angles(bandwidth: Any) -> Any:
+    """Bandwidths in radians, of which some may be lengths on the Earth: "250km"."""
+    if isinstance(bandwidth, str):
+        if bandwidth in RULES:
+            raise InputError(
+                f"bandwidth {bandwidth!r} is a rule for distances in space, and not on the sphere; "
+                "name one in radians or kilometres, or choose one by cross-validation"
+            )
+        return in_radians(bandwidth)
+    if isinstance(bandwidth, list | tuple):
+        return [in_radians(h) if isinstance(h, str) else h for h in bandwidth]
+    return bandwidth
 
 
 def _check_precision(precision: str) -> Precision:

@@ -71,7 +71,7 @@ def fit_pca(train: Side, n_components: int) -> PrincipalAxes:
     unweighted = Side(train.rows)
     with pool_for(sides=[unweighted]) as pool:
         moments = gather_moments(unweighted, pool, full=True)
-    scatter = moments.scatter / max(n_rows - 1, 1)
+    scatter = moments.scatter / max(moments.weight.degrees, 1)
     values, vectors = np.linalg.eigh(scatter)
     n_components = int(n_components)
     leading = np.argsort(values)[::-1][:n_components]

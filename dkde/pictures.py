@@ -13,6 +13,7 @@ import numpy.typing as npt
 from dkde.errors import InputError
 from dkde.files import check_place, write_whole
 from dkde.sides import catalog_of, operand
+from dkde.storage.foreign import listing
 from dkde.storage.rows import Rows
 from dkde.storage.selectors import Catalog
 
@@ -67,8 +68,9 @@ def plot_pictures(
 
     Parameters
     ----------
-    pictures : str or Rows
-        A selector of rows that have an image shape, grey or colour.
+    pictures : str, Rows or None
+        A selector of rows that have an image shape, grey or colour; None for the split train of
+        the source, or its first one.
     path : path
         Ends in .png; overwritten. The range of the data set's values goes from black to white.
     rows, columns : int
@@ -91,7 +93,9 @@ def plot_pictures(
     check_picture(path, PICTURE_SUFFIXES)
     if rows < 1 or columns < 1:
         raise InputError(f"rows and columns are {rows} and {columns}; both are at least 1")
-    selected = _selected(pictures, "show", catalog_of(source))
+    catalog = catalog_of(source)
+    chosen = _default_split(catalog) if pictures is None else pictures
+    selected = _selected(chosen, "show", catalog)
     n_shown = min(rows * columns, selected.n_rows)
     values = selected.read(0, n_shown, decode=True)
     pixels = _as_pixels(selected, values, _value_range(selected, values))
@@ -170,6 +174,19 @@ def plot_samples(
     return len(pixels[1])
 
 
+def _default_split(catalog: Catalog) -> str:
+    """The split train of the catalog's source, or its first one."""
+    source = catalog.location
+    if source is not None and listing(source) is not None:
+        raise InputError(
+            f"{source}: is no data set of dkde; its rows are made of variables, and are no pictures"
+        )
+    names = list(catalog.splits())
+    if not names:
+        raise InputError("there is nothing to show; name rows, or a source")
+    return "train" if "train" in names else names[0]
+
+
 def _selected(pictures: Any, role: str, catalog: Catalog) -> Rows:
     return pictures if isinstance(pictures, Rows) else operand(pictures, role, catalog).rows
 
@@ -186,6 +203,24 @@ def _picture_shape(selected: Rows) -> tuple[tuple[int, ...], str | None]:
     if len(shapes) > 1:
         raise InputError(f"{selected.label}: pictures of several shapes; show one at a time")
     return shape, layout
+
+
+def picture_pixels(selected: Rows, values: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
+    """Rows as pictures (n, height, width, 3).
+
+    Parameters
+    ----------
+    selected : Rows
+        Which say what shape and what range they have.
+    values : array (n, features)
+        Decoded.
+
+    Raises
+    ------
+    InputError
+        When they are no pictures.
+    """
+    return _as_pixels(selected, values, _value_range(selected, values))
 
 
 def _as_pixels(

@@ -23,6 +23,7 @@ def plan(
     *,
     query: Any,
     train: Any,
+    weights: Any = None,
     bandwidths: npt.ArrayLike | None = None,
     kernel: str = "gaussian",
     metric: str = "euclidean",
@@ -30,6 +31,7 @@ def plan(
     singular: str = "raise",
     precision: str = "float64",
     tol: float | None = None,
+    nan: str = "raise",
     source: str | Catalog | None = None,
     n_threads: int | None = None,
     threads_per_worker: int = 1,
@@ -42,7 +44,8 @@ def plan(
 
     Parameters
     ----------
-    query, train, bandwidths, kernel, metric, covariance, singular, precision, tol, source
+    query, train, weights, bandwidths, kernel, metric, covariance, singular, precision, tol, nan, \
+            source
         As for :func:`dkde.score`. A covariance is found, which reads the training rows; a
         sample of both sides is read, unless they are lazy.
     block_rows, panel_rows
@@ -89,15 +92,19 @@ def plan(
             raise InputError(f"{name} is {count}; at least one is needed")
     limit = parse_limit(memory_limit)
     catalog = catalog_of(source)
-    q, t = operand(query, "query", catalog), operand(train, "train", catalog)
+    t = operand(train, "train", catalog)
+    q = operand(query, "query", catalog, like=t.columns)
     check_same_features(q, t, "query")
-    options = Options(kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol)
-    train_side = side(t)
+    options = Options(
+        kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol, nan=nan
+    )
+    train_side = options.prepared(side(t, weights))
+    query_side = options.prepared(side(q, role="query"))
     matrix = options.bandwidth_matrix(train_side, 1.0 if bandwidths is None else bandwidths)
     train_side = matrix.whiten(train_side)
     if bandwidths is None:
         matrix = replace(matrix, bandwidths=default_bandwidths(train_side.rows, kernel))
-    work = options.work(matrix.whiten(side(q, role="query")), train_side, matrix)
+    work = options.work(matrix.whiten(query_side), train_side, matrix)
     cut, survey = work.plan, None if work.is_lazy else work.survey()
     n_threads = n_threads or _available_threads()
     at_rest = measure_baseline(precision) if baseline or limit is not None else None

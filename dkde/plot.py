@@ -49,20 +49,27 @@ def plot_sweep(result: xr.Dataset, path: str | os.PathLike[str]) -> None:
             f"the result has no {', '.join(sorted(missing))}; pass one of dkde.sweep or "
             "dkde.cross_validate"
         )
+    figure = draw_sweep(result)
+    format = Path(path).suffix[1:].lower()
+    write_picture(path, lambda file: figure.savefig(file, format=format, dpi=150))
+
+
+def draw_sweep(result: xr.Dataset) -> Any:
+    """The figure of a result; of a score without a best bandwidth."""
     from matplotlib.figure import Figure  # slow to import
 
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.add_subplot()
     _draw_curve(axes, result)
-    _draw_best(axes, result)
+    if "best_bandwidth" in result:
+        _draw_best(axes, result)
     _label_bandwidths(axes, np.asarray(result["bandwidth"].values, np.float64))
     axes.set_xlabel("bandwidth")  # without a covariance in units of the data, with one in none
     axes.set_ylabel("mean log-likelihood (nats per row)")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
-    format = Path(path).suffix[1:].lower()
-    write_picture(path, lambda file: figure.savefig(file, format=format, dpi=150))
+    return figure
 
 
 def _draw_curve(axes: Any, result: xr.Dataset) -> None:

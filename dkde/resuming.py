@@ -25,6 +25,7 @@ from dkde.sharing import capturing
 from dkde.storage.kept import Stage
 from dkde.storage.ledger import Ledger, Session, total_seconds
 from dkde.storage.results import MAIN, is_result, listed_arrays, root_attributes
+from dkde.storage.selectors import Catalog
 from dkde.storage.stores import Records, is_remote, open_store
 
 _CALLS: dict[str, Callable[..., Any]] = {
@@ -118,6 +119,8 @@ def verify(path: Path, *, blocks: int = 4, seed: int = 0) -> dict[str, Any]:
         np.asarray(zarr.open_array(records.store, path=name, mode="r")[...])
         for name in (MAIN, f"{MAIN}_error")
     )
+    # Rows in the order of the blocks, whatever dims they have.
+    stored, errors = (each.reshape(len(each), -1) for each in (stored, errors))
     chosen = np.random.default_rng(seed).permutation(work.plan.n_query_blocks)[:blocks]
     for q in sorted(map(int, chosen)):
         rows = slice(*work.plan.query_block(q))
@@ -233,5 +236,8 @@ def call_again(records: Records, path: Path, **options: Any) -> Any:
     output = path if is_remote(path) else os.path.abspath(path)
     with chdir(call["folder"]) if os.path.isdir(call["folder"]) else nullcontext():
         return _CALLS[call["function"]](
-            **call["arguments"], source=call["source"], output=output, **options
+            **call["arguments"],
+            source=Catalog(call["source"], call.get("features")),
+            output=output,
+            **options,
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dkde.engine.provenance import describe_work, versions
+from dkde.engine.provenance import NOTES, describe_work, versions
 from dkde.engine.work import Work
 from dkde.errors import DataSetError
 from dkde.numerics.machine import blas, processor
@@ -72,6 +72,7 @@ def recorded(function: str, source: Catalog, **arguments: Any) -> dict[str, Any]
         "function": function,
         "arguments": plain,
         "source": source.location,
+        "features": source.features,
         "folder": os.getcwd(),  # selectors may name files by paths from here
     }
     try:
@@ -93,7 +94,9 @@ def asked_of(work: Work) -> dict[str, Any]:
     plan = described.pop("plan")
     for side in ("query", "train"):
         for part in described[side]["parts"]:
-            del part["name"]  # the same file by another path is the same
+            # The same file by another path is the same; and what it is known by is its content.
+            for word in ("name", *NOTES):
+                del part[word]
     return {
         "bandwidths": [float(h) for h in work.task.bandwidths],
         **described,

@@ -11,17 +11,21 @@ import numpy.typing as npt
 from sklearn.utils import check_random_state
 
 from dkde.bandwidth_matrix import BandwidthMatrix
-from dkde.engine.reading import read_weights
 from dkde.errors import InputError
 from dkde.numerics.bandwidth import FloatArray
 from dkde.numerics.kernels import Kernel, get_kernel
+from dkde.numerics.sphere import scatter
+from dkde.operands import Operand
 from dkde.options import Options
 from dkde.pca import PrincipalAxes, fit_pca
-from dkde.sides import Operand, catalog_of, operand, side, vector
+from dkde.picking import pick, sources_of
+from dkde.sides import catalog_of, operand, side
 from dkde.storage.placing import check_target
 from dkde.storage.rows import Side
 from dkde.storage.samples import write_samples
 from dkde.storage.selectors import Catalog
+from dkde.storage.sphere import as_stored, degrees, unit_vectors
+from dkde.xarray_sides import vector_along
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +59,7 @@ def sample(
     kernel: str = "gaussian",
     covariance: str | npt.ArrayLike = "identity",
     singular: str = "raise",
+    nan: str = "raise",
     weights: Any = None,
     source: str | Catalog | None = None,
     output: str | os.PathLike[str] | None = None,
@@ -69,7 +74,8 @@ def sample(
     Parameters
     ----------
     train : a side, as for :func:`dkde.log_density`
-    bandwidth : float, "scott" or "silverman"
+    bandwidth : float or str
+        As for :func:`dkde.log_density`.
     n_samples : int
     random_state : int, numpy.random.RandomState or numpy.random.Generator, optional
         With an int the samples are the same each time.
@@ -85,9 +91,9 @@ def sample(
     kernel : str
         As for :func:`dkde.log_density`; ``"univariate_gaussian"``, which is no density, cannot
         be drawn from but in one dimension.
-    covariance, singular, weights, source
+    covariance, singular, nan, weights, source
         As for :func:`dkde.log_density`. Features that were dropped stay as they are in the
-        training row.
+        training row. Leaving out rows with missing features takes a pass over all rows.
     output : path, optional
         A data set to write: the split ``samples``, the split ``sources`` with the training rows
         and their labels; in the group ``picked`` their row numbers; and, with ``pca``, the model
@@ -119,9 +125,11 @@ def sample(
     if output is not None:
         places = [part.identity.partition("::")[0] for part in t.rows.parts if part.identity]
         check_target(output, overwrite=overwrite, sources=places)
-    options = Options(kernel=kernel, covariance=covariance, singular=singular)
-    options.check()
-    plain = side(t, _label_weights(t, label, weights))
+    options = Options(kernel=kernel, covariance=covariance, singular=singular, nan=nan)
+    options.check(pca=pca)
+    if isinstance(weights, str):
+        weights = t.variable(weights, "train weights")
+    plain = options.prepared(side(t, _label_weights(t, label, weights)))
     axes = None if pca is None else fit_pca(plain, pca)
     projected = plain if axes is None else axes.project(plain)
     matrix = options.bandwidth_matrix(projected, bandwidth)
@@ -166,7 +174,7 @@ def draw(
     radii = kernel.radii
     if radii is None and matrix.rank == 1:
         radii = get_kernel("gaussian").radii
-    if radii is None:
+    if radii is None and not kernel.sphere:
         raise InputError(
             f"kernel {kernel.name!r} is no density in {matrix.rank} dimensions, so nothing can "
             "be drawn from it; choose another kernel"
@@ -180,18 +188,31 @@ def draw(
             f"covariance_scale is {covariance_scale!r}; it must be finite and not negative"
         )
     rng = _generator(random_state)
-    picked = _pick(train, int(n_samples), rng)
+    picked = pick(train, int(n_samples), rng)
+    if radii is None:
+        h = float(matrix.bandwidths[0]) * sqrt(covariance_scale)
+        return _draw_places(train, picked, h, rng)
     directions = rng.standard_normal((len(picked), matrix.rank))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     lengths = matrix.bandwidths[0] * sqrt(covariance_scale) * radii(rng, matrix.rank, len(picked))
     noise = matrix.covariance.spread(directions * lengths[:, None])
-    sources = train.rows.take(picked)
-    if not np.isfinite(sources).all():
-        row = int(picked[~np.isfinite(sources).all(axis=1)][0])
-        raise InputError(f"training row {row} has values that are not finite; drop such rows")
+    sources = sources_of(train.rows, picked)
     if axes is None:
         return Samples(sources + noise, picked, sources)
     return Samples(axes.inverse_transform(axes.transform(sources) + noise), picked, sources)
+
+
+def _draw_places(train: Side, picked: npt.NDArray[np.int64], h: float, rng: Any) -> Samples:
+    """Latitudes and longitudes, in the order and the range of the training rows."""
+    rows, latitude = as_stored(train.rows)
+    sources = sources_of(rows, picked)
+    latitudes, longitudes = sources[:, latitude], sources[:, 1 - latitude]
+    train.rows.take(picked[np.abs(latitudes) > 90])  # which refuses what is no latitude
+    vectors = scatter(rng, unit_vectors(latitudes, longitudes), h)
+    values = np.empty_like(sources)
+    values[:, latitude], east = degrees(vectors)
+    values[:, 1 - latitude] = east % 360 if (longitudes > 180).any() else east
+    return Samples(values, picked, sources)
 
 
 def _generator(random_state: Any) -> Any:
@@ -201,24 +222,6 @@ def _generator(random_state: Any) -> Any:
         return check_random_state(random_state)
     except ValueError as error:
         raise InputError(f"random_state {random_state!r} is no seed and no generator") from error
-
-
-def _pick(train: Side, n_samples: int, rng: Any) -> npt.NDArray[np.int64]:
-    """Numbers of training rows, each as likely as its weight."""
-    at = rng.uniform(size=n_samples)
-    picked: npt.NDArray[np.int64]
-    if train.weights is None:
-        picked = np.minimum((at * train.rows.n_rows).astype(np.int64), train.rows.n_rows - 1)
-        return picked
-    weights = read_weights(train, 0, train.rows.n_rows)
-    assert weights is not None
-    counting = np.flatnonzero(weights > 0)
-    if not len(counting):
-        raise InputError("all weights are zero; at least one row must count")
-    shares = np.cumsum(weights[counting] / weights.max())
-    found = np.searchsorted(shares, at * shares[-1], side="right")
-    picked = counting[np.minimum(found, len(counting) - 1)]
-    return picked
 
 
 def _label_weights(t: Operand, label: int | None, weights: Any) -> Any:
@@ -237,7 +240,7 @@ def _label_weights(t: Operand, label: int | None, weights: Any) -> Any:
         raise InputError(f"no training row has the label {label}; there are: {named}")
     if weights is None:
         return here.astype(np.float64)
-    source = vector(weights, "train weights", len(here))
+    source = vector_along(weights, "train weights", t)
     return np.where(here, source.read(0, len(here)), 0.0)
 
 

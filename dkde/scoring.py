@@ -12,14 +12,17 @@ import xarray as xr
 from dkde.checks import check_apart, check_same_features, warn_if_shared
 from dkde.engine.cluster import pool_for
 from dkde.engine.run import Progress
+from dkde.errors import InputError
 from dkde.labelling import (
     at_best,
     attributes,
     check_names,
     coordinates_along,
+    in_own_dims,
     score_variables,
 )
 from dkde.options import Options
+from dkde.protocols import SETTINGS, follow_protocol
 from dkde.run_plan import recorded
 from dkde.runs import Manner, Run
 from dkde.sides import catalog_of, operand, side
@@ -38,6 +41,7 @@ def score(
     singular: str = "raise",
     precision: str = "float64",
     tol: float | None = None,
+    nan: str = "raise",
     weights: Any = None,
     source: str | Catalog | None = None,
     output: str | os.PathLike[str] | None = None,
@@ -54,7 +58,7 @@ def score(
     ----------
     query, train, bandwidth, weights, source
         As for :func:`dkde.log_density`.
-    kernel, metric, covariance, singular, precision, tol, block_rows, panel_rows
+    kernel, metric, covariance, singular, precision, tol, nan, block_rows, panel_rows
         As for :func:`dkde.log_density`.
     output : path or URL, optional
         A Zarr store that the result is kept in, block by block. The same call again goes on
@@ -77,8 +81,10 @@ def score(
         kernel or the exact distance was evaluated, and ``rows_read (sample)``, how many were
         read; ``mean_log_likelihood``,
         ``standard_error``, ``bits_per_dimension`` and ``n_zero_density`` ``(bandwidth)``; the
-        query's coordinates; versions, plan, method and inputs as JSON in
-        ``attrs["provenance"]``.
+        query's coordinates and dims, which may be others than ``sample``, and several; with
+        ``nan="drop"``, ``n_missing`` and ``n_missing_train``, how many rows of the query and of
+        train have missing features: the means and standard errors are those of the rest;
+        versions, plan, method and inputs as JSON in ``attrs["provenance"]``.
 
     Raises
     ------
@@ -89,27 +95,32 @@ def score(
     call = recorded(
         "score", catalog,
         query=query, train=train, bandwidth=bandwidth, kernel=kernel, metric=metric,
-        covariance=covariance, singular=singular, precision=precision, tol=tol,
+        covariance=covariance, singular=singular, precision=precision, tol=tol, nan=nan,
         weights=weights,
         block_rows=block_rows, panel_rows=panel_rows,
     )  # fmt: skip
     kept = Run(output, call, Manner(restart, retry_failed, anywhere))
-    q, t = operand(query, "query", catalog), operand(train, "train", catalog)
+    t = operand(train, "train", catalog)
+    q = operand(query, "query", catalog, like=t.columns)
     check_same_features(q, t, "query")
     warn_if_shared(t, q, "query")
-    options = Options(kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol)
-    check_names(q, "query")
-    train_side = side(t, weights)
+    options = Options(
+        kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol, nan=nan
+    )
+    check_names(q, "query", stored=output is not None)
+    train_side = options.prepared(side(t, weights))
+    query_side = options.prepared(side(q, role="query"))
     matrix = options.bandwidth_matrix(train_side, bandwidth)
     options.warn_if_no_density(matrix)
-    work = options.work(matrix.whiten(side(q, role="query")), matrix.whiten(train_side), matrix)
-    coords = {"bandwidth": matrix.bandwidths, **coordinates_along(q, "sample")}
+    work = options.work(matrix.whiten(query_side), matrix.whiten(train_side), matrix)
+    coords = {"bandwidth": matrix.bandwidths, **coordinates_along(q)}
     with kept.begin(score=work), pool_for(work) as pool:
         if kept.finished is not None:
             return kept.finished
         values = kept.values("score", work, pool, progress)
+        scores = score_variables(values, options.dimensions(matrix), "sample")
         result = xr.Dataset(
-            score_variables(values, options.dimensions(matrix), "sample"),
+            in_own_dims(scores, "sample", q) | options.missing_variables(values),
             coords=coords,
             attrs=attributes(
                 perf_counter() - start, options.describe(bandwidth), kept.methods, score=work
@@ -120,16 +131,18 @@ def score(
 
 def sweep(
     *,
-    train: Any,
-    valid: Any,
+    train: Any = None,
+    valid: Any = None,
     bandwidths: npt.ArrayLike | None = None,
     test: Any = None,
+    protocol: str | None = None,
     kernel: str = "gaussian",
     metric: str = "euclidean",
     covariance: str | npt.ArrayLike = "identity",
     singular: str = "raise",
     precision: str = "float64",
     tol: float | None = None,
+    nan: str = "raise",
     weights: Any = None,
     source: str | Catalog | None = None,
     output: str | os.PathLike[str] | None = None,
@@ -146,10 +159,15 @@ def sweep(
     ----------
     train, valid, test : sides, as for :func:`dkde.log_density`
         None may share rows with train.
-    bandwidths : sequence of float, optional
-        By default a grid around the scale of the data: the distance of nearest neighbours
-        over the square root of the number of features, times 1/4 to 4.
-    kernel, metric, covariance, singular, precision, tol, weights, source, block_rows, panel_rows
+    protocol : {"gan2014", "scratch2019"}, optional
+        A published one, which sets those of these four that are not given: see
+        :func:`dkde.follow_protocol`.
+    bandwidths : sequence of float or str, optional
+        As for :func:`dkde.log_density`. By default a grid around the scale of the data: the
+        distance of nearest neighbours over the square root of the number of features, times 1/4
+        to 4.
+    kernel, metric, covariance, singular, precision, tol, nan, weights, source, block_rows, \
+            panel_rows
         As for :func:`dkde.log_density`.
     output, restart, retry_failed, anywhere, progress
         As for :func:`score`; progress begins anew for the test rows.
@@ -180,20 +198,35 @@ def sweep(
     catalog = catalog_of(source)
     call = recorded(
         "sweep", catalog,
+        protocol=protocol,
         train=train, valid=valid, test=test, bandwidths=bandwidths, kernel=kernel, metric=metric,
-        covariance=covariance, singular=singular, precision=precision, tol=tol,
+        covariance=covariance, singular=singular, precision=precision, tol=tol, nan=nan,
         weights=weights,
         block_rows=block_rows, panel_rows=panel_rows,
     )  # fmt: skip
     kept = Run(output, call, Manner(restart, retry_failed, anywhere))
-    t, v = operand(train, "train", catalog), operand(valid, "valid", catalog)
-    queries = {"valid": v} | ({} if test is None else {"test": operand(test, "test", catalog)})
+    followed: dict[str, Any] = {}
+    if protocol is not None:
+        followed = follow_protocol(
+            protocol, train=train, valid=valid, test=test, bandwidths=bandwidths, source=catalog,
+            kernel=kernel, metric=metric, covariance=covariance, weights=weights,
+        )  # fmt: skip
+        train, valid, test, bandwidths = (followed.pop(name) for name in SETTINGS)
+    if train is None or valid is None:
+        raise InputError("a sweep needs train and valid: name the rows of each, or a protocol")
+    t = operand(train, "train", catalog)
+    v = operand(valid, "valid", catalog, like=t.columns)
+    queries = {"valid": v}
+    if test is not None:
+        queries["test"] = operand(test, "test", catalog, like=t.columns)
     for role, q in queries.items():
         check_same_features(q, t, role)
         check_apart(t, q, role)
-        check_names(q, role)
-    options = Options(kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol)
-    train_side = side(t, weights)
+        check_names(q, role, stored=output is not None)
+    options = Options(
+        kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol, nan=nan
+    )
+    train_side = options.prepared(side(t, weights))
     matrix = options.bandwidth_matrix(train_side, 1.0 if bandwidths is None else bandwidths)
     options.warn_if_no_density(matrix)
     train_side = matrix.whiten(train_side)
@@ -201,25 +234,30 @@ def sweep(
         matrix = replace(matrix, bandwidths=default_bandwidths(train_side.rows, kernel))
     grid = matrix.bandwidths
     # What can be refused is refused before the first block: the test set's turn comes late.
-    coords: dict[Any, Any] = {"bandwidth": grid, **coordinates_along(v, "sample")}
-    works = {"valid": options.work(matrix.whiten(side(v, role="valid")), train_side, matrix)}
+    coords: dict[Any, Any] = {"bandwidth": grid, **coordinates_along(v)}
+    valid_side = matrix.whiten(options.prepared(side(v, role="valid")))
+    works = {"valid": options.work(valid_side, train_side, matrix)}
     if test is not None:
-        test_side = matrix.whiten(side(queries["test"], role="test"))
-        coords |= coordinates_along(queries["test"], "test_sample", prefix="test_")
+        test_side = matrix.whiten(options.prepared(side(queries["test"], role="test")))
+        coords |= coordinates_along(queries["test"], prefix="test_")
         works["test"] = options.work(test_side, train_side, replace(matrix, bandwidths=grid[:1]))
     with kept.begin(**works), pool_for(*works.values()) as pool:
         if kept.finished is not None:
             return kept.finished
         values = kept.values("valid", works["valid"], pool, progress)
-        variables = score_variables(values, options.dimensions(matrix), "sample")
-        best = choose_best(grid, variables["mean_log_likelihood"][1])
+        scores = score_variables(values, options.dimensions(matrix), "sample")
+        variables = in_own_dims(scores, "sample", v)
+        variables |= options.missing_variables(values)
+        best = choose_best(grid, variables["mean_log_likelihood"][1], options.in_words)
         variables["best_bandwidth"] = ((), best, {"long_name": "bandwidth of the highest mean"})
         if test is not None:
             at_best_bandwidth = replace(matrix, bandwidths=np.array([best]))
             works["test"] = options.work(test_side, train_side, at_best_bandwidth)
             values = kept.values("test", works["test"], pool, progress)
-            scores = score_variables(values, options.dimensions(matrix), "test_sample")
+            scores = score_variables(values, options.dimensions(matrix), "sample")
+            scores = in_own_dims(scores, "sample", queries["test"], prefix="test_")
+            scores |= options.missing_variables(values)
             variables |= {f"test_{name}": at_best(entry) for name, entry in scores.items()}
-        seconds, asked = perf_counter() - start, options.describe(bandwidths)
+        seconds, asked = perf_counter() - start, options.describe(bandwidths) | followed
         notes = attributes(seconds, asked, kept.methods, **works)
         return kept.finish(xr.Dataset(variables, coords, notes))

@@ -20,6 +20,7 @@ from dkde.labelling import (
     attributes,
     check_names,
     coordinates_along,
+    in_own_dims,
     pca_variables,
     score_variables,
 )
@@ -31,7 +32,7 @@ from dkde.pca import PrincipalAxes, fit_pca
 from dkde.run_plan import recorded
 from dkde.runs import Manner, Run
 from dkde.sides import catalog_of, operand, side
-from dkde.statistics import best_index, choose_best, default_bandwidths
+from dkde.statistics import best_index, choose_best, default_bandwidths, mean_of
 from dkde.storage.rows import Side
 from dkde.storage.selectors import Catalog
 from dkde.storage.sources import ArraySource
@@ -55,6 +56,7 @@ def cross_validate(
     singular: str = "raise",
     precision: str = "float64",
     tol: float | None = None,
+    nan: str = "raise",
     weights: Any = None,
     source: str | Catalog | None = None,
     output: str | os.PathLike[str] | None = None,
@@ -73,8 +75,8 @@ def cross_validate(
     Parameters
     ----------
     train : a side, as for :func:`dkde.log_density`
-    bandwidths : sequence of float, optional
-        By default as for :func:`dkde.sweep`.
+    bandwidths : sequence of float or str, optional
+        As for :func:`dkde.sweep`.
     folds : int, "loo" or array (rows,) of int
         How many folds of rows that follow each other, as scikit-learn's ``KFold``; leave one
         out; or the fold of each row.
@@ -87,7 +89,8 @@ def cross_validate(
     pca : int, optional
         Replace the rows by so many principal components, found from all of them; covariances
         are then those of the components. The model is in the result.
-    kernel, metric, covariance, singular, precision, tol, weights, source, block_rows, panel_rows
+    kernel, metric, covariance, singular, precision, tol, nan, weights, source, block_rows, \
+            panel_rows
         As for :func:`dkde.log_density`. The covariance, like the principal components, is
         found once, from all rows; weights are those in the density, while each held-out row
         counts once in the means.
@@ -104,7 +107,9 @@ def cross_validate(
         its errors; ``pairs_evaluated`` and ``rows_read (sample)``, as from :func:`dkde.score`,
         of the pass over the grid; ``best_bandwidth``; the number of each sample's fold as
         ``held_out_in (sample)``, and the rows' coordinates. With ``pca``: ``pca_mean``,
-        ``pca_components`` and ``pca_variance``.
+        ``pca_components`` and ``pca_variance``. With ``nan="drop"``, as from :func:`dkde.score`:
+        ``n_missing`` and ``n_missing_train``; folds are of all rows, their totals of the rest: NaN
+        where none is left, and no part of the mean.
 
     Raises
     ------
@@ -123,18 +128,20 @@ def cross_validate(
         "cross_validate", catalog,
         train=train, bandwidths=bandwidths, folds=folds, shuffle=shuffle,
         random_state=random_state, refine=refine, pca=pca, kernel=kernel, metric=metric,
-        covariance=covariance, singular=singular, precision=precision, tol=tol,
-        weights=weights,
-        block_rows=block_rows, panel_rows=panel_rows,
+        covariance=covariance, singular=singular, precision=precision, tol=tol, nan=nan,
+        weights=weights, block_rows=block_rows, panel_rows=panel_rows,
     )  # fmt: skip
     kept = Run(output, call, Manner(restart, retry_failed, anywhere))
     t = operand(train, "train", catalog)
-    check_names(t, "train")
-    options = Options(kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol)
-    options.check()
+    check_names(t, "train", stored=output is not None)
+    options = Options(
+        kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol, nan=nan
+    )
+    options.check(pca=pca)
     numbers = fold_numbers(folds, t.rows.n_rows, shuffle=shuffle, random_state=random_state)
-    coords = {**coordinates_along(t, "sample"), "held_out_in": ("sample", numbers)}
-    validation = Validation.of(side(t, weights), numbers, bandwidths, options, pca)
+    coords = coordinates_along(t) | in_own_dims({"held_out_in": ("sample", numbers)}, "sample", t)
+    train_side = options.prepared(side(t, weights))
+    validation = Validation.of(train_side, numbers, bandwidths, options, pca)
     options.warn_if_no_density(validation.matrix)
     n_folds = len(np.unique(numbers))
     asked = options.describe(bandwidths) | {"pca": pca, "shuffle": shuffle, "refine": refine}
@@ -150,7 +157,7 @@ def cross_validate(
         work = {"cross_validate": validation.work}
         notes = attributes(perf_counter() - start, asked, methods, **work)
         result = xr.Dataset(
-            scored.variables(),
+            in_own_dims(scored.variables(), "sample", t),
             {"bandwidth": scored.bandwidths, "fold": np.unique(numbers), **coords},
             notes | {"folds": folds if isinstance(folds, str) else n_folds},
         )
@@ -213,10 +220,12 @@ class Scored:
 
     @property
     def fold_log_likelihood(self) -> FloatArray:
-        """Totals in nats, (n_folds, n_bandwidths)."""
+        """Totals in nats, (n_folds, n_bandwidths); NaN for folds all of whose rows are missing."""
         folds, members = np.unique(self.validation.numbers, return_inverse=True)
-        totals = [np.bincount(members, row, len(folds)) for row in self.densities.values]
-        return np.stack(totals, axis=1)
+        there = ~self.densities.missing
+        totals = [np.bincount(members[there], row, len(folds)) for row in self.densities.scored]
+        counts = np.bincount(members[there], minlength=len(folds))
+        return np.where(counts > 0, totals, np.nan).T
 
     def variables(self) -> dict[str, Any]:
         """What a result holds."""
@@ -226,8 +235,9 @@ class Scored:
         dimensions = validation.options.dimensions(validation.matrix)
         return {
             "fold_log_likelihood": (("fold", "bandwidth"), totals, nats),
-            "mean_fold_log_likelihood": ("bandwidth", totals.mean(axis=0), nats),
+            "mean_fold_log_likelihood": ("bandwidth", np.nanmean(totals, axis=0), nats),
             **score_variables(self.densities, dimensions, "sample"),
+            **validation.options.missing_variables(self.densities),
             "best_bandwidth": ((), self.best_bandwidth, best),
             **({} if axes is None else pca_variables(axes)),
         }
@@ -245,16 +255,17 @@ def validate(
     """
     grid = validation.matrix.bandwidths
     found = compute("grid", validation.work)
-    values = found.values
-    if np.isnan(values).any():
-        row = int(np.isnan(values).any(axis=0).argmax())
+    alone = np.isnan(found.values).any(axis=0) & ~found.missing
+    if alone.any():
+        row = int(alone.argmax())
         raise InputError(
             f"row {row}: no row outside of its fold has a positive weight, so there is nothing to "
             "score it under; take other folds or weights"
         )
-    means = values.mean(axis=1)
+    means = mean_of(found)
     if not refine:
-        return Scored(validation, grid, found, choose_best(grid, means))
+        best = choose_best(grid, means, validation.options.in_words)
+        return Scored(validation, grid, found, best)
     index = best_index(grid, means)
     n_passes = 0
     best_mean, best_found, best = means[index], found, float(grid[index])
@@ -264,7 +275,7 @@ def validate(
         bandwidths = np.exp(points)
         n_passes += 1
         new = compute(f"refine-{n_passes}", validation.work_at(bandwidths))
-        new_means: FloatArray = new.values.mean(axis=1)
+        new_means = mean_of(new)
         highest = int(np.where(np.isfinite(new_means), new_means, -np.inf).argmax())
         if new_means[highest] > best_mean:
             best_mean = new_means[highest]

@@ -1,5 +1,6 @@
 """From log-densities to the figures that are reported, and to a grid that suits the data."""
 
+from collections.abc import Callable
 from math import ceil
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 from dkde.errors import InputError, warn
 from dkde.numerics.bandwidth import FloatArray, check_bandwidths
 from dkde.numerics.kernels import Kernel, get_kernel
+from dkde.numerics.logsum import Densities
 from dkde.storage.rows import Rows
 
 _GRID_LENGTH = 16
@@ -15,6 +17,8 @@ _GRID_REACH = 4.0
 # Rows that lie together may be alike: so several runs of some.
 _SAMPLE_RUNS = 8
 _SAMPLE_RUN = 64
+
+_NOTHING_LEFT = "no row is left to be scored: all have missing values"
 
 Figures = dict[str, tuple[Any, dict[str, str]]]
 
@@ -25,6 +29,7 @@ def summarise(log_density: FloatArray, n_features: float) -> Figures:
     Parameters
     ----------
     log_density : array (n_bandwidths, rows), in nats
+        Of rows without missing values.
     n_features : float
         NaN where bits make no sense.
 
@@ -37,6 +42,8 @@ def summarise(log_density: FloatArray, n_features: float) -> Figures:
         are such rows the mean is -inf and its standard error NaN.
     """
     n_rows = log_density.shape[1]
+    if not n_rows:
+        raise InputError(_NOTHING_LEFT)
     zero = np.isneginf(log_density).sum(axis=1)
     mean = log_density.mean(axis=1)
     error = np.full(len(mean), np.nan)
@@ -51,8 +58,16 @@ def summarise(log_density: FloatArray, n_features: float) -> Figures:
     }
 
 
-def choose_best(bandwidths: FloatArray, means: FloatArray) -> float:
+def choose_best(
+    bandwidths: FloatArray, means: FloatArray, in_words: Callable[[float], str] = "{:g}".format
+) -> float:
     """The bandwidth of the highest finite mean; warns if it is the grid's least or greatest.
+
+    Parameters
+    ----------
+    bandwidths, means : array (n_bandwidths,)
+    in_words : callable
+        What a bandwidth is called in the warning.
 
     Raises
     ------
@@ -68,7 +83,7 @@ def choose_best(bandwidths: FloatArray, means: FloatArray) -> float:
     edges = {bandwidths.min(): "least", bandwidths.max(): "greatest"}
     if len(bandwidths) > 1 and best in edges:
         warn(
-            f"the best bandwidth, {best:g}, is the {edges[best]} of the grid; "
+            f"the best bandwidth, {in_words(best)}, is the {edges[best]} of the grid; "
             "a better one may lie beyond it"
         )
     return best
@@ -91,6 +106,27 @@ def best_index(bandwidths: FloatArray, means: FloatArray) -> int:
     return int(np.where(finite, means, -np.inf).argmax())
 
 
+def mean_of(found: Densities) -> FloatArray:
+    """Mean log-densities (n_bandwidths,) of the rows without missing values.
+
+    Raises
+    ------
+    InputError
+        When there is none.
+    """
+    if found.missing.all():
+        raise InputError(_NOTHING_LEFT)
+    means: FloatArray = found.scored.mean(axis=1)
+    return means
+
+
+def count_missing(found: Densities) -> tuple[int, int]:
+    """How many query and training rows were left out, as values of theirs are missing."""
+    # All queries were held against all training rows.
+    of_train = found.effort.missing[~found.missing]
+    return int(found.missing.sum()), int(of_train.max(initial=0))
+
+
 def default_bandwidths(rows: Rows, kernel: str) -> FloatArray:
     """A grid around the scale of the data, from rows here and there in it.
 
@@ -102,13 +138,14 @@ def default_bandwidths(rows: Rows, kernel: str) -> FloatArray:
     starts = range(0, rows.n_rows, max(_SAMPLE_RUN, ceil(rows.n_rows / _SAMPLE_RUNS)))
     runs = [rows.read(a, min(a + _SAMPLE_RUN, rows.n_rows), decode=True) for a in starts]
     sample = np.concatenate(runs).astype(np.float64)
-    sample = sample[np.isfinite(sample).all(axis=1)]
+    finite = np.isfinite(sample).all(axis=1)
+    n_rows, sample = rows.n_rows * float(finite.mean()), sample[finite]
     with np.errstate(over="ignore", invalid="ignore"):
         scale = _neighbour_distance(sample - sample.mean(axis=0)) if len(sample) > 1 else 0.0
         deviation = float(sample.std(axis=0).mean()) if len(sample) > 1 else 0.0
-    d = rows.n_features
+    d = 2 if get_kernel(kernel).sphere else rows.n_features
     scale = scale / np.sqrt(d) if 0 < scale < np.inf else 1.0
-    scott = rows.n_rows ** (-1 / (d + 4)) * deviation
+    scott = n_rows ** (-1 / (d + 4)) * deviation if len(sample) > 1 else 0.0
     greatest = max(scale * _GRID_REACH, 2 * scott) if scott < np.inf else scale * _GRID_REACH
     grid = np.geomspace(scale / _GRID_REACH, greatest, _GRID_LENGTH)
     grid /= _deviation(get_kernel(kernel), d)
@@ -118,7 +155,7 @@ def default_bandwidths(rows: Rows, kernel: str) -> FloatArray:
 
 def _deviation(kernel: Kernel, n_features: int) -> float:
     """Of each coordinate under a kernel of bandwidth 1, about."""
-    if kernel.radii is None or kernel.name == "gaussian":
+    if kernel.radii is None or kernel.is_gaussian:
         return 1.0
     radii = kernel.radii(np.random.RandomState(0), n_features, 1000)
     return float(np.sqrt((radii**2).mean() / n_features))

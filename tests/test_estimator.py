@@ -563,13 +563,20 @@ class TestLabelled:
         values = np.random.default_rng(0).normal(size=(40, 2)) * [1, 100]
         return xr.DataArray(values, dims=("sample", "feature"), coords={"feature": ["a", "b"]})
 
-    def test_features_in_another_order_are_refused(self, labelled):
+    def test_features_in_another_order_are_taken_by_name(self, labelled):
         model = KernelDensity().fit(labelled)
         swapped = labelled[:3, ::-1]
-        with pytest.raises(dkde.InputError, match="has the features b, a"):
-            model.score_samples(swapped)
-        with pytest.raises(dkde.InputError, match="unlike order of them: 'a' is in the place of"):
-            dkde.log_density(swapped, labelled, 1.0)
+        expected = model.score_samples(labelled[:3])
+        np.testing.assert_array_equal(model.score_samples(swapped), expected)
+        np.testing.assert_array_equal(dkde.log_density(swapped, labelled, 1.0), expected)
+
+    def test_features_of_other_names_are_refused(self, labelled):
+        model = KernelDensity().fit(labelled)
+        other = labelled[:3].assign_coords(feature=["a", "c"])
+        with pytest.raises(dkde.InputError, match="has the features a, c"):
+            model.score_samples(other)
+        with pytest.raises(dkde.InputError, match="unlike order of them: 'b' is in the place of"):
+            dkde.log_density(other, labelled, 1.0)
 
     def test_a_coordinate_may_be_named_x(self, labelled):
         with_x = labelled.assign_coords(x=("sample", np.arange(40.0)))

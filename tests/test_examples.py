@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+import dkde
+
 EXAMPLES = Path(__file__).resolve().parents[1] / "docs/examples"
 NUMBER = re.compile(r"-?\d+\.?\d*")
 
@@ -210,3 +212,32 @@ def test_the_index_names_every_page():
     for page in pages:
         text = (EXAMPLES / page).read_text()
         assert all((EXAMPLES / name).exists() for name in re.findall(r"\]\((\w+\.png)\)", text))
+
+
+def test_shifted_rows_are_the_same_in_any_range():
+    made = runpy.run_path(str(EXAMPLES / "shifted_mnist.py"))
+    pictures = np.arange(1, 1 + 50 * 784, dtype=np.int64).reshape(50, 784)
+    pictures = (pictures % 255 + 1).astype(np.uint8)
+    rows, chosen = made["shifted"](pictures, 0, 500, seed=3)
+    some, chosen_of_some = made["shifted"](pictures, 123, 321, seed=3)
+    np.testing.assert_array_equal(some, rows[123:321])
+    np.testing.assert_array_equal(chosen_of_some, chosen[123:321])
+    assert (made["shifted"](pictures, 0, 500, seed=4)[0] != rows).any()
+    shifts = set()
+    for row, picture in zip(rows.reshape(-1, 28, 28), pictures[chosen], strict=True):
+        inside = np.argwhere(row)
+        low, high = inside.min(axis=0), inside.max(axis=0)
+        shift = np.where(low > 0, low, high - 27)
+        shifts.add(tuple(shift.tolist()))
+        whole = np.zeros((32, 32), np.uint8)
+        whole[2 + shift[0] : 30 + shift[0], 2 + shift[1] : 30 + shift[1]] = picture.reshape(28, 28)
+        np.testing.assert_array_equal(row, whole[2:30, 2:30])
+    assert shifts == {(y, x) for y in range(-2, 3) for x in range(-2, 3)} - {(0, 0)}
+
+
+def test_shifted_rows_of_mnist_are_stored(data_dir, tmp_path, capsys):
+    made = runpy.run_path(str(EXAMPLES / "shifted_mnist.py"))
+    made["main"](str(data_dir / "mnist/mnist.pkl.gz"), str(tmp_path / "s.zarr"), 2500)
+    assert "2500 rows in" in capsys.readouterr().out
+    split = dkde.describe(tmp_path / "s.zarr")["splits"]["train"]
+    assert (split["rows"], split["scale"], split["labels"]) == (2500, 1 / 256, {"label": 10})

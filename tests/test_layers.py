@@ -35,6 +35,13 @@ TABLE: dict[str, set[str]] = {
     "dkde.storage.buckets": STORAGE | {"obstore"},
     # Importers: a format's own library.
     "dkde.storage.importers.digits": STORAGE | {"sklearn"},
+    "dkde.storage.importers.csv": STORAGE | {"pyarrow"},
+    "dkde.storage.importers.labels": STORAGE | {"pyarrow"},
+    "dkde.storage.importers.parquet": STORAGE | {"pyarrow"},
+    "dkde.storage.importers.tables": STORAGE | {"pyarrow"},
+    "dkde.storage.importers.pictures": STORAGE | {"PIL"},
+    # Tables for other programs.
+    "dkde.exporting": TOP | {"pyarrow"},
     "dkde.engine": ENGINE,
     "dkde.engine.plan": set(),
     # Whether workers can see a store is a question about kinds of stores.

@@ -12,6 +12,7 @@ import pytest
 import reference
 import xarray as xr
 import zarr
+from PIL import Image
 
 import dkde
 
@@ -282,7 +283,7 @@ class TestCoordinates:
             np.testing.assert_array_equal(stored.time, query.time)
             assert stored.name.values.tolist() == list("ab") * 20
             assert str(stored.ship.values) == "Calypso"
-        assert result.time.dims == ("sample",)
+        assert result.time.dims == ("time",)
 
     def test_objects_are_left_out_with_a_word(self, sides):
         query = xr.DataArray(
@@ -433,3 +434,71 @@ def test_importing_is_quick_and_loads_nothing_heavy():
     code = "import sys, dkde; print(sorted({'numba', 'dask', 'xarray'} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout.strip() == "[]"
+
+
+class TestLabels:
+    """What a data set knows of its rows goes along with their densities."""
+
+    @pytest.fixture
+    def store(self, tmp_path):
+        rng = np.random.default_rng(0)
+        arrays = {
+            f"{name}{end}": values
+            for name, n in (("train", 30), ("valid", 12), ("test", 9))
+            for end, values in (("", rng.standard_normal((n, 2))), ("_labels", np.arange(n) % 4))
+        }
+        np.savez(tmp_path / "d.npz", **arrays)
+        dkde.import_dataset(tmp_path / "d.npz", tmp_path / "d.zarr", shuffle_seed=1)
+        return str(tmp_path / "d.zarr")
+
+    @pytest.mark.parametrize("form", ["selector", "xarray"])
+    def test_of_every_kind_of_result(self, store, form):
+        tree = dkde.open_dataset(store)
+
+        def rows(split):
+            return split if form == "selector" else tree[split].to_dataset()
+
+        bandwidths = [0.1, 1.0, 9.0]
+        swept = dkde.sweep(
+            train=rows("train"), valid=rows("valid"), test=rows("test"), bandwidths=bandwidths,
+            source=store,
+        )  # fmt: skip
+        scored = dkde.score(rows("test"), rows("train"), 1.0, source=store)
+        validated = dkde.cross_validate(rows("train"), bandwidths, source=store)
+        found = [(swept, "", "valid"), (swept, "test_", "test"), (scored, "", "test")]
+        found += [(validated, "", "train")]
+        if form == "xarray":
+            found += [(dkde.log_density(rows("test"), rows("train"), 1.0), "", "test")]
+        for result, prefix, split in found:
+            for name in ("label", "source_row"):
+                coordinate = result.coords[f"{prefix}{name}"]
+                assert np.array_equal(coordinate.values, tree[split][name].values)
+
+    def test_names_of_classes_go_along(self, tmp_path):
+        """A folder of pictures for each class: to results, tables, comparisons and pages."""
+        rng = np.random.default_rng(1)
+        for split, n in (("train", 6), ("test", 3)):
+            for name in ("cat", "polar bear"):
+                folder = tmp_path / "pictures" / split / name
+                folder.mkdir(parents=True)
+                for i in range(n):
+                    pixels = rng.integers(0, 256, (4, 4, 3)).astype(np.uint8)
+                    Image.fromarray(pixels).save(folder / f"{i}.png")
+        store = str(tmp_path / "p.zarr")
+        dkde.import_dataset(tmp_path / "pictures", store)
+        results = [
+            dkde.score(query, "train", 0.5, source=store, output=tmp_path / f"{i}.zarr")
+            for i, query in enumerate(["test", dkde.open_dataset(store)["test"]])
+        ]
+        for i, result in enumerate([*results, xr.open_zarr(tmp_path / "0.zarr")]):
+            label = result["label"]
+            assert label.attrs["flag_meanings"] == "cat polar_bear", i
+            assert np.asarray(label.attrs["flag_values"]).tolist() == [0, 1]
+        dkde.export(tmp_path / "0.zarr", tmp_path / "o.csv")
+        lines = (tmp_path / "o.csv").read_text().splitlines()
+        assert lines[0].startswith("split,sample,label,label_name,source_row,bandwidth,")
+        assert [line.split(",")[3] for line in lines[1:]] == ["cat"] * 3 + ["polar_bear"] * 3
+        compared = dkde.compare(*results)
+        assert compared["class_name"].values.tolist() == ["cat", "polar_bear"]
+        dkde.report(tmp_path / "0.zarr", tmp_path / "r.html")
+        assert "label 1 (polar_bear)" in (tmp_path / "r.html").read_text()

@@ -406,7 +406,7 @@ class TestResult:
         )
         result = dkde.cross_validate(train, H, folds=4)
         np.testing.assert_array_equal(result.time, train.time)
-        assert result.time.dims == ("sample",)
+        assert result.time.dims == ("time",)
         assert result.ship.item() == "Calypso"
 
     @WIDE

@@ -14,8 +14,9 @@ from dkde.engine.task import Task
 from dkde.engine.work import Work
 from dkde.numerics.kernels import GAUSSIAN
 from dkde.numerics.metrics import EUCLIDEAN
+from dkde.storage.row_source import RowSource
 from dkde.storage.rows import Encoding, Part, Rows, Side
-from dkde.storage.sources import ArraySource, RowSource, ZarrSource
+from dkde.storage.sources import ArraySource, ZarrSource
 
 Array = npt.NDArray[Any]
 

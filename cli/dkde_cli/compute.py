@@ -52,6 +52,7 @@ def estimated_seconds(
     train: str,
     bandwidths: Any,
     density: Mapping[str, Any],
+    weights: Any = None,
     n_features: int | None = None,
 ) -> float:
     """What scoring one side under the other would take, on all processors of this machine.
@@ -66,7 +67,13 @@ def estimated_seconds(
     # A covariance changes next to nothing, and to find it takes a pass over the rows.
     cheap = {**density, "covariance": "identity"}
     cost = dkde.plan(
-        query=query, train=train, bandwidths=bandwidths, source=catalog, baseline=False, **cheap
+        query=query,
+        train=train,
+        weights=weights,
+        bandwidths=bandwidths,
+        source=catalog,
+        baseline=False,
+        **cheap,
     )
     # What is chosen for other rows than will be scored, or for rows that are not held out, says
     # nothing of the method.

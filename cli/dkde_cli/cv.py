@@ -14,16 +14,18 @@ from dkde_cli.options import (
     bandwidths_option,
     data_argument,
     density_options,
+    features_option,
     json_option,
     pca_option,
     seed_option,
     train_option,
+    weights_option,
     where_options,
 )
 from dkde_cli.outputs import check_apart, check_file
-from dkde_cli.report import figures, write_csv
 from dkde_cli.runs import Output, carry_out, output_options
 from dkde_cli.sides import default_split
+from dkde_cli.tables import figures, write_csv
 from dkde_cli.values import parse_bandwidths
 
 _LEAVE_ONE_OUT = "loo"
@@ -33,7 +35,9 @@ _REFINING_PASSES = 3
 
 @click.command(cls=Command, epilog=SELECTOR_HELP)
 @data_argument
+@features_option
 @train_option
+@weights_option
 @click.option(
     "--folds",
     default="5",
@@ -58,7 +62,9 @@ _REFINING_PASSES = 3
 @where_options
 def cv(
     data: str,
+    features: list[str] | None,
     train: str | None,
+    weights: str | None,
     folds: str,
     shuffle: bool,
     seed: int | None,
@@ -78,8 +84,6 @@ def cv(
     pass. The fold total, in nats, is the mean over folds of each one's sum, which is what
     scikit-learn's cross-validation reports.
 
-    DATA is a data set made by dkde import, any file that it reads, or the word digits.
-
     \b
     The JSON is
       {"best_bandwidth": b, "seconds": s, "folds": N or "loo", "rows": [row, ...]}
@@ -98,12 +102,18 @@ def cv(
     check_file(csv, "CSV file")
     check_apart(data, {"--csv": csv, "--output": output.store, "--plot": plot})
     grid = parse_bandwidths(bandwidths)
-    catalog = dkde.Catalog(data)
+    catalog = dkde.Catalog(data, features)
     train = default_split(catalog, data, "train", train)
 
     def estimate() -> float:
         return estimated_seconds(
-            catalog, query=train, train=train, bandwidths=grid, density=density, n_features=pca
+            catalog,
+            query=train,
+            train=train,
+            bandwidths=grid,
+            density=density,
+            weights=weights,
+            n_features=pca,
         ) * (1 + _REFINING_PASSES * refine)
 
     call = partial(
@@ -116,6 +126,7 @@ def cv(
         refine=refine,
         pca=pca,
         source=catalog,
+        weights=weights,
         **density,
     )
     result = carry_out(call, output, where, estimate, "grid", "refining")

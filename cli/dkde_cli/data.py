@@ -5,17 +5,21 @@ from typing import Any
 import click
 
 from dkde_cli.group import Command
-from dkde_cli.options import SELECTOR_HELP, data_argument, json_option
-from dkde_cli.progress import progress
-from dkde_cli.report import print_json, print_pairs, print_table, size
-from dkde_cli.values import parse_image_shape
+from dkde_cli.options import SELECTOR_HELP, data_argument, features_option, json_option
+from dkde_cli.progress import Lines, progress
+from dkde_cli.tables import print_json, print_pairs, print_table, size
+from dkde_cli.values import parse_image_shape, parse_names
+from dkde_cli.variables import print_advice, print_columns, print_variables
 
 # What splits of one data set often have in common, which is then said once; and not at all
 # where it is the usual.
 _USUAL = {
     "features": "", "dtype": "", "scale": "1", "offset": "0", "values": "unknown",
-    "picture": "-", "classes": "-", "stored": "-", "chunk rows": "-", "index": "-",
+    "missing": "0", "infinite": "0", "picture": "-", "classes": "-", "stored": "-",
+    "chunk rows": "-", "index": "-",
 }  # fmt: skip
+# Names that are said of features, classes and columns.
+_SHOWN = 20
 
 
 @click.command("import", cls=Command)
@@ -24,7 +28,8 @@ _USUAL = {
 @click.option(
     "--format",
     metavar="NAME",
-    help="mnist-pickle, idx, cifar, npy, npz or digits, where the content does not tell.",
+    help="mnist-pickle, idx, cifar, npy, npz, parquet, pictures, csv or digits, where the content "
+    "does not tell.",
 )
 @click.option(
     "--split",
@@ -46,6 +51,17 @@ _USUAL = {
     help="Whether the channels of colour pictures come first or last.",
 )
 @click.option(
+    "--columns",
+    metavar="A,B,...",
+    help="The columns of a table that are features, in this order; by default those of numbers. "
+    "(Of tables that are not imported, and of data sets, --features of the other commands.)",
+)
+@click.option(
+    "--label",
+    metavar="COLUMN",
+    help="The column of a table that says what each row is: whole numbers, or names.",
+)
+@click.option(
     "--shuffle-seed",
     type=int,
     metavar="N",
@@ -64,40 +80,68 @@ _USUAL = {
     help="Do not write where the rows of each chunk lie (see dkde index).",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the data set that STORE holds already.")
-def import_(source: str, store: str, image_shape: str | None, **options: Any) -> None:
+def import_(
+    source: str, store: str, image_shape: str | None, columns: str | None, **options: Any
+) -> None:
     """Import a file or a folder into a data set.
 
     SOURCE is an MNIST pickle, an IDX file or folder of them, a CIFAR-10 or CIFAR-100 python
-    archive or its folder, a .npy or .npz file, or the word digits. STORE is the folder to make,
-    or a URL, s3://, gs:// or az://; it is there whole or not at all.
+    archive or its folder, a .npy or .npz file, a table (CSV or Parquet, or several by a quoted
+    pattern, 'points/*.csv'), a folder of PNG or JPEG pictures, or the word digits. STORE is the
+    folder to make, or a URL, s3://, gs:// or az://; it is there whole or not at all.
     """
     import dkde
 
     shape = parse_image_shape(image_shape)
     with progress("rows") as update:
-        dkde.import_dataset(source, store, image_shape=shape, progress=update, **options)
-    for name, split in dkde.describe(store)["splits"].items():
-        click.echo(f"{store}::{name}: {split['rows']} rows of {split['features']}", err=True)
+        dkde.import_dataset(
+            source, store, image_shape=shape, columns=parse_names(columns), progress=update,
+            **options,
+        )  # fmt: skip
+    described = dkde.describe(store, values=False)
+    for name, split in described["splits"].items():
+        names = f" ({_some(split['feature_names'])})" if split["feature_names"] else ""
+        click.echo(f"{store}::{name}: {split['rows']} rows of {split['features']}{names}", err=True)
+        if split["missing"]:
+            click.echo(f"missing values, which are NaN: {split['missing']}", err=True)
+        if split["infinite"]:
+            click.echo(f"infinite values, which no density takes: {split['infinite']}", err=True)
+    if described["columns_left_out"]:
+        click.echo(f"left out: {_some(described['columns_left_out'])}", err=True)
 
 
 @click.command(cls=Command)
 @click.argument("store")
+@features_option
 @json_option
-def info(store: str, as_json: bool) -> None:
-    """Describe a data set, or any file that can be imported.
+def info(store: str, features: list[str] | None, as_json: bool) -> None:
+    """Describe a data set, a file to import, or its variables.
 
-    STORE is a data set, by its path or URL, or what dkde import takes as its SOURCE.
+    STORE is a data set, by its path or URL, or what dkde import takes as its SOURCE; or a Zarr
+    store or NetCDF file that xarray opens, all of whose values are read, or those of --features.
+    STORE::NAME is one of its splits or groups.
     """
     import dkde
 
-    described = dkde.describe(store)
+    described = dkde.describe(store, features, progress=Lines("rows"))
     if as_json:
         print_json(described)
+        return
+    if "variables" in described:
+        print_variables(described)
         return
     splits = described.pop("splits")
     options = described.pop("import_options")
     source_checksum = described.pop("source_checksum")
+    left_out = described.pop("columns_left_out")
     known = {name.replace("_", " "): str(text) for name, text in described.items() if text}
+    if left_out:
+        known["columns left out"] = _some(left_out)
+    for split in splits.values():  # mostly all splits have the same
+        if split["feature_names"]:
+            known.setdefault("feature names", _some(split["feature_names"]))
+        for label, classes in split["classes"].items():
+            known.setdefault(f"{label}s", _some([f"{i} {name}" for i, name in enumerate(classes)]))
     if options:
         made = "drawn with" if described["source_format"] == "samples" else "import options"
         known[made] = ", ".join(f"{name} {value}" for name, value in options.items())
@@ -112,12 +156,20 @@ def info(store: str, as_json: bool) -> None:
     columns = [column for column in next(iter(cells.values())) if column not in shared]
     body = [[name, *(each[column] for column in columns)] for name, each in cells.items()]
     print_table(["split", *columns], body, left=1)
+    print_columns(splits)
+    print_advice(next((each["advice"] for each in splits.values() if each["advice"]), None))
     checksums = {name: split["checksum"] for name, split in splits.items() if split["checksum"]}
     if source_checksum:
         checksums = {"source": source_checksum, **checksums}
     if checksums:
         click.echo("\nchecksums")
         print_pairs(checksums)
+
+
+def _some(names: list[str]) -> str:
+    """Names in a line, not too many."""
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _split_cells(split: dict[str, Any]) -> dict[str, str]:
@@ -134,6 +186,8 @@ def _split_cells(split: dict[str, Any]) -> dict[str, str]:
         "scale": f"{split['scale']:.6g}",
         "offset": f"{split['offset']:.6g}",
         "values": values,
+        "missing": str(split["missing"]),
+        "infinite": str(split["infinite"]),
         "picture": f"{shape} {split['layout']}" if split["layout"] else shape,
         "classes": "/".join(str(n) for n in split["labels"].values()) or "-",
         "raw": size(split["bytes_raw"]),
@@ -155,8 +209,5 @@ def show(data: str, split: str | None, rows: int, columns: int, output: str) -> 
     """Tile the first pictures of a data set in a PNG file."""
     import dkde
 
-    catalog = dkde.Catalog(data)
-    known = list(catalog.splits())
-    split = split or ("train" if "train" in known else known[0])
-    n_shown = dkde.plot_pictures(split, output, rows=rows, columns=columns, source=catalog)
+    n_shown = dkde.plot_pictures(split, output, rows=rows, columns=columns, source=data)
     click.echo(f"{n_shown} pictures in {output}", err=True)

@@ -5,7 +5,17 @@ from typing import Any
 import click
 
 from dkde_cli.progress import duration
-from dkde_cli.report import FOLD_TOTAL, effort, figures, print_figures, print_json, test_figures
+from dkde_cli.tables import (
+    FOLD_TOTAL,
+    effort,
+    figures,
+    kilometres,
+    missing,
+    missing_in_words,
+    print_figures,
+    print_json,
+    test_figures,
+)
 
 
 def print_result(result: Any, *, as_json: bool) -> None:
@@ -20,6 +30,8 @@ def print_result(result: Any, *, as_json: bool) -> None:
 
 def print_end(result: Any) -> None:
     """Say what was left out and how long it took, on standard error."""
+    if line := missing_in_words(result):
+        click.echo(line, err=True)
     if line := effort(result):
         click.echo(line, err=True)
     click.echo(f"Done in {duration(_seconds(result))}", err=True)
@@ -33,18 +45,20 @@ def _print_score(result: Any, as_json: bool) -> None:
     rows, seconds = figures(result), _seconds(result)
     if as_json:
         single = {**rows[0], "seconds": seconds}
-        print_json(single if len(rows) == 1 else {"seconds": seconds, "rows": rows})
+        found = single if len(rows) == 1 else {"seconds": seconds, "rows": rows}
+        print_json(found | missing(result))
     else:
-        print_figures(rows)
+        print_figures(rows, km=kilometres(result))
 
 
 def _print_sweep(result: Any, as_json: bool) -> None:
     rows, test_row, best = figures(result), test_figures(result), float(result["best_bandwidth"])
     if as_json:
         seconds = _seconds(result)
-        print_json({"best_bandwidth": best, "seconds": seconds, "valid": rows, "test": test_row})
+        found = {"best_bandwidth": best, "seconds": seconds, "valid": rows, "test": test_row}
+        print_json(found | missing(result))
         return
-    _print_best(rows, best)
+    _print_best(rows, best, kilometres(result))
     if test_row is not None:
         click.echo(
             f"test at {best:.6g}: {test_row['mean_log_likelihood']:.4f} "
@@ -57,12 +71,14 @@ def _print_cv(result: Any, as_json: bool) -> None:
     rows, best, folds = figures(result), float(result["best_bandwidth"]), result.attrs["folds"]
     if as_json:
         seconds = _seconds(result)
-        print_json({"best_bandwidth": best, "seconds": seconds, "folds": folds, "rows": rows})
+        found = {"best_bandwidth": best, "seconds": seconds, "folds": folds, "rows": rows}
+        print_json(found | missing(result))
     else:
-        _print_best(rows, best)
+        _print_best(rows, best, kilometres(result))
 
 
-def _print_best(rows: list[dict[str, Any]], best: float) -> None:
-    print_figures(rows, best=best)
+def _print_best(rows: list[dict[str, Any]], best: float, km: float | None) -> None:
+    print_figures(rows, best=best, km=km)
+    length = "" if km is None else f" ({best * km:.6g} km)"
     click.echo()
-    click.echo(f"best bandwidth {best:.12g}")
+    click.echo(f"best bandwidth {best:.12g}{length}")

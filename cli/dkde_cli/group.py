@@ -183,7 +183,7 @@ def _as_options(text: str) -> str:
         text,
     )
     text = re.sub(
-        r" \((restart|anywhere|retry_failed)\)",
+        r" \((restart|anywhere|retry_failed|overwrite|bandwidth|train|valid|test)\)",
         lambda found: f" with --{found[1].replace('_', '-')}",
         text,
     )

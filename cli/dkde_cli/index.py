@@ -24,7 +24,7 @@ def index(store: str, split: tuple[str, ...]) -> None:
 
     with progress("rows") as update:
         done = dkde.index_dataset(store, list(split) or None, progress=update)
-    for name, described in dkde.describe(store)["splits"].items():
+    for name, described in dkde.describe(store, values=False)["splits"].items():
         if name in done:
             n_chunks = -(-described["rows"] // described["chunk_rows"])
             click.echo(f"{store}::{name}: index of {n_chunks} chunks", err=True)

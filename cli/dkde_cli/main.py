@@ -5,12 +5,15 @@ import sys
 
 import click
 
+from dkde_cli.compare import compare
 from dkde_cli.cv import cv
 from dkde_cli.data import import_, info, show
+from dkde_cli.export import export
 from dkde_cli.group import INTERRUPTED, Group, debug_option
 from dkde_cli.index import index
 from dkde_cli.parts import finish, run_part
 from dkde_cli.plan import plan
+from dkde_cli.report import report
 from dkde_cli.sample import sample
 from dkde_cli.score import score
 from dkde_cli.script import script
@@ -37,8 +40,8 @@ def cli(ctx: click.Context) -> None:
 
 
 for command in (
-    import_, info, index, show, plan, sweep, cv, score, sample, status, verify, run_part, finish,
-    script,
+    import_, info, index, show, plan, sweep, cv, score, sample, compare, report, export, status,
+    verify, run_part, finish, script,
 ):  # fmt: skip
     cli.add_command(command)
 

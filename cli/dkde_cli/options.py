@@ -7,27 +7,36 @@ from typing import Any, TypeVar
 
 import click
 
-from dkde_cli.values import parse_cluster_options, parse_covariance
+from dkde_cli.values import parse_cluster_options, parse_covariance, parse_names
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 KERNELS = (
     "gaussian", "tophat", "epanechnikov", "exponential", "linear", "cosine", "univariate_gaussian",
+    "vonmises_fisher",
 )  # fmt: skip
 METRICS = ("euclidean", "manhattan", "chebyshev")
 SINGULAR = ("raise", "drop")
+NAN = ("raise", "drop")
 
 # Of numpy.random.RandomState.
 _MAX_SEED = 2**32 - 1
 
 BANDWIDTHS_HELP = (
     "A list, 0.05,0.1,0.2, or a grid: logspace:-1:1:20, geomspace:0.05:2:12, linspace:1:5:9; "
-    "or one by a rule: scott, silverman."
+    "or one by a rule: scott, silverman. With the kernel vonmises_fisher in radians, or "
+    "100km,200km, geomspace:50km:500km:8."
+)
+DATA_HELP = (
+    "DATA is a data set made by dkde import, any file or folder that it reads, the word digits, or "
+    "a Zarr store or NetCDF file that xarray opens."
 )
 SELECTOR_HELP = (
-    "Rows are chosen by selectors, [SOURCE::]SPLIT[a:b], several joined by +. SOURCE is a data "
-    "set or any file that can be imported, by default DATA; a file name alone stands for its "
-    "only split, and all for every split. Quote brackets: 'train[:10000]'."
+    f"{DATA_HELP}\n\n"
+    "Rows are chosen by selectors, [SOURCE::]SPLIT[a:b], several joined by +. SOURCE is what DATA "
+    "may be, by default DATA; a file name alone stands for its only split, and all for every "
+    "split. Of a Zarr store or NetCDF file that xarray opens --features are needed, and groups are "
+    "splits. Quote brackets: 'train[:10000]'."
 )
 
 
@@ -135,6 +144,27 @@ def data_argument(command: Command) -> Command:
     return click.argument("data", metavar="DATA")(command)
 
 
+def features_option(command: Command) -> Command:
+    """Add ``--features``; the command gets them as a list, or None."""
+    return click.option(
+        "--features",
+        metavar="A,B,...",
+        callback=lambda _, __, text: parse_names(text),
+        help="The features of a row, by name and in this order: columns of a table or a data set, "
+        "by default all; or variables of a Zarr store or NetCDF file that xarray opens, which is "
+        "read where it lies, and whose name alone stands for all its rows.",
+    )(command)
+
+
+def weights_option(command: Command) -> Command:
+    """Add ``--weights``."""
+    return click.option(
+        "--weights",
+        metavar="VARIABLE",
+        help="How much each training row counts: a variable beside the features, or a label.",
+    )(command)
+
+
 def train_option(command: Command) -> Command:
     """Add ``--train``."""
     return click.option(
@@ -160,7 +190,8 @@ _DENSITY = {
         default="gaussian",
         show_default=True,
         help="The shape of the bump on each training row; univariate_gaussian is no density but "
-        "in one dimension, and its scores compare with no other kernel's.",
+        "in one dimension, and its scores compare with no other kernel's; vonmises_fisher is for "
+        "latitude and longitude in degrees, a density on the sphere.",
     ),
     "metric": click.option(
         "--metric",
@@ -198,6 +229,13 @@ _DENSITY = {
         metavar="E",
         help="What errors are to be below, relative to max(1, |log p|): by default 1e-9, with "
         "float32 1e-4. More saves some time.",
+    ),
+    "nan": click.option(
+        "--nan",
+        type=click.Choice(NAN),
+        default="raise",
+        show_default=True,
+        help="If rows have missing features (NaN): refuse them, or drop such rows.",
     ),
 }
 

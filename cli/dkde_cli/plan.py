@@ -13,18 +13,21 @@ from dkde_cli.options import (
     bandwidths_option,
     data_argument,
     density_options,
+    features_option,
     json_option,
     train_option,
+    weights_option,
     where_options,
 )
 from dkde_cli.progress import duration, si
-from dkde_cli.report import print_json, print_pairs, size
 from dkde_cli.sides import default_split
+from dkde_cli.tables import print_json, print_pairs, size
 from dkde_cli.values import parse_bandwidths
 
 
 @click.command(cls=Command, epilog=SELECTOR_HELP)
 @data_argument
+@features_option
 @train_option
 @click.option(
     "--query",
@@ -35,13 +38,16 @@ from dkde_cli.values import parse_bandwidths
 )
 @bandwidths_option
 @density_options()
+@weights_option
 @json_option
 @where_options
 def plan(
     data: str,
+    features: list[str] | None,
     train: str | None,
     query: str | None,
     bandwidths: str | None,
+    weights: str | None,
     density: dict[str, Any],
     as_json: bool,
     where: Where,
@@ -57,7 +63,7 @@ def plan(
     import dkde
 
     grid = parse_bandwidths(bandwidths)
-    catalog = dkde.Catalog(data)
+    catalog = dkde.Catalog(data, features)
     train = default_split(catalog, data, "train", train)
     query = default_split(catalog, data, "valid", query)
     threads_per_worker = 1 if where.threads_per_worker is None else where.threads_per_worker
@@ -66,6 +72,7 @@ def plan(
             query=query,
             train=train,
             bandwidths=grid,
+            weights=weights,
             source=catalog,
             n_threads=None if where.workers is None else where.workers * threads_per_worker,
             threads_per_worker=threads_per_worker,
@@ -79,8 +86,9 @@ def plan(
 
 
 def _in_words(cost: Mapping[str, Any]) -> dict[str, str]:
+    several = cost["bandwidths"] != 1
     return {
-        "pairs": f"{si(cost['pairs'])}, at {cost['bandwidths']} bandwidths",
+        "pairs": f"{si(cost['pairs'])}, at {cost['bandwidths']} bandwidth" + "s" * several,
         "operations": f"{si(cost['flops'])}FLOP",
         "blocks": (
             f"{cost['blocks']}: {cost['query_blocks']} of query rows x {cost['panels']} of "

@@ -1,179 +1,25 @@
-"""Results as people and programs read them: tables, JSON, CSV."""
-
-import csv
-import io
-import json
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+"""``dkde report``: a result as a page for a browser."""
 
 import click
 
-FIGURES = ("mean_log_likelihood", "standard_error", "bits_per_dimension", "n_zero_density")
-CSV_COLUMNS = ("split", "bandwidth", "n", *FIGURES)
-# What a cross-validation has beside: totals of nats, as scikit-learn's scores are.
-FOLD_TOTAL = "mean_fold_log_likelihood"
-# Where a result holds what its rows took, and for which of its works.
-_EFFORTS = (("", "score"), ("", "valid"), ("", "cross_validate"), ("test_", "test"))
-
-Row = dict[str, Any]
+from dkde_cli.group import Command
+from dkde_cli.options import store_argument
 
 
-def figures(result: Any) -> list[Row]:
-    """A row of figures for each bandwidth of a result."""
-    names = [*FIGURES, *([FOLD_TOTAL] if FOLD_TOTAL in result else [])]
-    columns = {name: result[name].values.tolist() for name in ("bandwidth", *names)}
-    n_rows = int(result.sizes["sample"])
-    return [
-        {"bandwidth": bandwidth, "n": n_rows, **{name: columns[name][i] for name in names}}
-        for i, bandwidth in enumerate(columns["bandwidth"])
-    ]
+@click.command(cls=Command)
+@store_argument
+@click.option(
+    "-o", "--output", "page", required=True, metavar="FILE", help="The .html file to write."
+)
+def report(store: str, page: str) -> None:
+    """Write a result as one page for a browser.
 
-
-def test_figures(result: Any) -> Row | None:
-    """The row of figures of a sweep's test rows, if it had any."""
-    if "test_sample" not in result.sizes:
-        return None
-    return {
-        "bandwidth": float(result["best_bandwidth"]),
-        "n": int(result.sizes["test_sample"]),
-        **{name: result[f"test_{name}"].item() for name in FIGURES},
-    }
-
-
-def effort(result: Any) -> str:
-    """Shares of all pairs that were evaluated and of rows that were read, where less than all."""
-    inputs = json.loads(result.attrs.get("provenance", "{}"))
-    shares = []
-    for name, words in (("pairs_evaluated", "pairs evaluated"), ("rows_read", "rows read")):
-        done = possible = 0
-        for prefix, role in _EFFORTS:
-            if role in inputs and f"{prefix}{name}" in result:
-                found = result[f"{prefix}{name}"]
-                done += int(found.sum())
-                possible += found.size * inputs[role]["train"]["rows"]
-        if done < possible:
-            shares.append(f"{words} {_percent(done / possible)}")
-    return ", ".join(shares)
-
-
-def _percent(share: float) -> str:
-    """A share that is less than all, and shows it.
-
-    Examples
-    --------
-    >>> _percent(0), _percent(1e-6), _percent(0.3149), _percent(0.99999)
-    ('0 %', 'below 0.1 %', '31.5 %', '99.9 %')
+    STORE is the output of a score, a sweep or a cross-validation. The page holds the figures,
+    the curve, the rows of highest and lowest density, and what the numbers come from; it loads
+    nothing from anywhere. The rows are read back from where they were scored.
     """
-    if 0 < share < 0.001:
-        return "below 0.1 %"
-    return f"{min(100 * share, 99.9):.1f} %" if share else "0 %"
+    import dkde
 
-
-def print_json(value: Any) -> None:
-    """Print a value as JSON: floats with all their digits, those that are not finite as null."""
-    click.echo(json.dumps(_finite(value), allow_nan=False))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def write_csv(path: str, splits: Mapping[str, Iterable[Row]]) -> None:
-    """Write rows of figures, those of each split under its name; all of the file or nothing.
-
-    Raises
-    ------
-    DataSetError
-        When it cannot be written.
-    """
-    from dkde import write_whole
-
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    all_rows = [{"split": split, **row} for split, rows in splits.items() for row in rows]
-    columns = [*CSV_COLUMNS, *([FOLD_TOTAL] if FOLD_TOTAL in all_rows[0] else [])]
-    writer.writerow(columns)
-    # str keeps every digit of a float.
-    writer.writerows([str(row[name]) for name in columns] for row in all_rows)
-    write_whole(path, text.getvalue().encode())
-
-
-def print_figures(rows: Sequence[Row], *, best: float | None = None) -> None:
-    """Print rows of figures as a table, the best bandwidth marked."""
-    heads = {
-        "mean_log_likelihood": "mean log-likelihood",
-        "standard_error": "standard error",
-        "bits_per_dimension": "bits/dimension",
-    }
-    if rows[0].get(FOLD_TOTAL, rows[0]["mean_log_likelihood"]) != rows[0]["mean_log_likelihood"]:
-        heads[FOLD_TOTAL] = "fold total"
-    if any(row["n_zero_density"] for row in rows):
-        heads["n_zero_density"] = "zero density"
-    body = []
-    for row, bandwidth in zip(rows, _aligned([row["bandwidth"] for row in rows]), strict=True):
-        cells = [bandwidth, *(_figure(row[name]) for name in heads)]
-        body.append([*cells, "*" if row["bandwidth"] == best else ""])
-    print_table(["bandwidth", *heads.values(), ""], body)
-
-
-def _figure(value: float) -> str:
-    if isinstance(value, int):
-        return str(value)
-    return f"{value:.4f}" if not abs(value) >= 1e7 else f"{value:.6g}"
-
-
-def _aligned(values: Sequence[float]) -> list[str]:
-    """Numbers of up to six digits, point below point.
-
-    Examples
-    --------
-    >>> _aligned([0.05, 2, 10, 3.79269019])
-    [' 0.05   ', ' 2      ', '10      ', ' 3.79269']
-    """
-    texts = [f"{x:.6g}" for x in values]
-    heads, points, tails = zip(*(text.partition(".") for text in texts), strict=True)
-    before, after = max(map(len, heads)), max(map(len, tails))
-    gap = " " if any(points) else ""
-    return [
-        f"{head:>{before}}{point or gap}{tail:<{after}}"
-        for head, point, tail in zip(heads, points, tails, strict=True)
-    ]
-
-
-def print_table(heads: Sequence[str], body: Iterable[Sequence[str]], *, left: int = 0) -> None:
-    """Print a table: numbers to the right, the first ``left`` columns to the left."""
-    cells = [list(heads), *(list(row) for row in body)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(heads))]
-    for row in cells:
-        aligned = [
-            cell.ljust(width) if i < left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        click.echo("  ".join(aligned).rstrip())
-
-
-def print_pairs(pairs: Mapping[str, str]) -> None:
-    """Print names and what belongs to each, in two columns."""
-    width = max(len(name) for name in pairs)
-    for name, text in pairs.items():
-        click.echo(f"{name.ljust(width)}  {text}")
-
-
-def size(n_bytes: float) -> str:
-    """Bytes in the unit that suits.
-
-    Examples
-    --------
-    >>> size(512), size(39_200_000), size(3 * 2**30)
-    ('512 B', '37.4 MiB', '3.0 GiB')
-    """
-    units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"]
-    step = 0
-    while n_bytes >= 1024 and step < len(units) - 1:
-        n_bytes, step = n_bytes / 1024, step + 1
-    return f"{n_bytes:.0f} B" if step == 0 else f"{n_bytes:.1f} {units[step]}"
+    dkde.check_report(page)
+    dkde.report(store, page)
+    click.echo(f"The report of {store} is in {page}", err=True)

@@ -10,9 +10,11 @@ from dkde_cli.options import (
     SELECTOR_HELP,
     data_argument,
     density_options,
+    features_option,
     pca_option,
     seed_option,
     train_option,
+    weights_option,
 )
 from dkde_cli.outputs import check_apart, check_store
 from dkde_cli.progress import progress
@@ -22,7 +24,9 @@ from dkde_cli.values import parse_bandwidth
 
 @click.command(cls=Command, epilog=SELECTOR_HELP)
 @data_argument
+@features_option
 @train_option
+@weights_option
 @click.option(
     "-n",
     "n_samples",
@@ -39,7 +43,7 @@ from dkde_cli.values import parse_bandwidth
     help="In units of the data, or of those that --covariance makes; or by a rule: scott, "
     "silverman.",
 )
-@density_options("kernel", "covariance", "singular")
+@density_options("kernel", "covariance", "singular", "nan")
 @click.option(
     "--covariance-scale",
     type=click.FloatRange(min=0),
@@ -83,7 +87,9 @@ from dkde_cli.values import parse_bandwidth
 )
 def sample(
     data: str,
+    features: list[str] | None,
     train: str | None,
+    weights: str | None,
     n_samples: int,
     bandwidth: str,
     density: dict[str, Any],
@@ -102,8 +108,6 @@ def sample(
     A training row is picked at random, and noise of the kernel's shape is added to it. The
     samples go to a data set, to a picture, or to both: dkde show and dkde sweep take the data
     set as any other.
-
-    DATA is a data set made by dkde import, any file that it reads, or the word digits.
     """
     import dkde
 
@@ -112,7 +116,7 @@ def sample(
     check_store(output, overwrite=overwrite)
     check_apart(data, {"--output": output, "--plot": plot})
     h = parse_bandwidth(bandwidth)
-    catalog = dkde.Catalog(data)
+    catalog = dkde.Catalog(data, features)
     train = default_split(catalog, data, "train", train)
     if plot is not None:
         dkde.check_picture(plot, (".png",), pictures=catalog.rows(train))
@@ -127,6 +131,7 @@ def sample(
             label=label,
             pca=pca,
             source=catalog,
+            weights=weights,
             output=output,
             overwrite=overwrite,
             **density,

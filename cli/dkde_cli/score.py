@@ -13,27 +13,32 @@ from dkde_cli.options import (
     Where,
     data_argument,
     density_options,
+    features_option,
     json_option,
     train_option,
+    weights_option,
     where_options,
 )
 from dkde_cli.outputs import check_apart, check_file
-from dkde_cli.report import figures, write_csv
 from dkde_cli.runs import Output, carry_out, output_options
 from dkde_cli.sides import default_split
+from dkde_cli.tables import figures, write_csv
 from dkde_cli.values import parse_bandwidths
 
 
 @click.command(cls=Command, epilog=SELECTOR_HELP)
 @data_argument
+@features_option
 @train_option
+@weights_option
 @click.option("--query", required=True, metavar="SELECTOR", help="The rows to be scored.")
 @click.option(
     "--bandwidth",
     required=True,
     metavar="H",
     help="In units of the data, or of those that --covariance makes; several, 0.1,0.2, come from "
-    "one pass; or one by a rule: scott, silverman.",
+    "one pass; or one by a rule: scott, silverman; with the kernel vonmises_fisher in radians, or "
+    "as 250km.",
 )
 @density_options()
 @output_options
@@ -41,7 +46,9 @@ from dkde_cli.values import parse_bandwidths
 @where_options
 def score(
     data: str,
+    features: list[str] | None,
     train: str | None,
+    weights: str | None,
     query: str,
     bandwidth: str,
     density: dict[str, Any],
@@ -52,8 +59,7 @@ def score(
 ) -> None:
     """Score rows under a density at given bandwidths.
 
-    DATA is a data set made by dkde import, any file that it reads, or the word digits. Each
-    row's log-density goes to --output; the figures of all rows are printed.
+    Each row's log-density goes to --output; the figures of all rows are printed.
 
     \b
     The JSON is, for one bandwidth,
@@ -69,15 +75,20 @@ def score(
     check_file(csv, "CSV file")
     check_apart(data, {"--csv": csv, "--output": output.store})
     bandwidths = parse_bandwidths(bandwidth, "--bandwidth")
-    catalog = dkde.Catalog(data)
+    catalog = dkde.Catalog(data, features)
     train = default_split(catalog, data, "train", train)
 
     def estimate() -> float:
         return estimated_seconds(
-            catalog, query=query, train=train, bandwidths=bandwidths, density=density
+            catalog,
+            query=query,
+            train=train,
+            bandwidths=bandwidths,
+            density=density,
+            weights=weights,
         )
 
-    call = partial(dkde.score, query, train, bandwidths, source=catalog, **density)
+    call = partial(dkde.score, query, train, bandwidths, source=catalog, weights=weights, **density)
     result = carry_out(call, output, where, estimate, "score")
     if result is None:
         return

@@ -18,16 +18,19 @@ def default_split(catalog: Any, data: str, role: str, selector: str | None) -> s
     splits = catalog.splits()
     if role in splits:
         return role
+    if role == "train" and "" in splits:  # a store or a file of others, whole
+        return data
     from dkde import InputError
 
     name, n_rows = next((name, len(rows)) for name, rows in splits.items())
     cut = max(1, n_rows * 4 // 5)
+    name = name or data
     example = f"--{role} {name}"
     if role == "valid":
         example = f"--train '{name}[:{cut}]' --valid '{name}[{cut}:]'"
     raise InputError(
-        f"{data}: has no split {role} (it has {', '.join(splits)}); say with --{role} which rows "
-        f"to take, for instance {example}"
+        f"{data}: has no split {role} (it has {', '.join(filter(None, splits)) or 'none'}); say "
+        f"with --{role} which rows to take, for instance {example}"
     )
 
 

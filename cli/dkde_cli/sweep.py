@@ -15,23 +15,28 @@ from dkde_cli.options import (
     bandwidths_option,
     data_argument,
     density_options,
+    features_option,
     json_option,
     train_option,
+    weights_option,
     where_options,
 )
 from dkde_cli.outputs import check_apart, check_file
-from dkde_cli.report import figures, test_figures, write_csv
 from dkde_cli.runs import Output, carry_out, output_options
 from dkde_cli.sides import default_split, default_test
+from dkde_cli.tables import figures, test_figures, write_csv
 from dkde_cli.values import parse_bandwidths
 
 # The embedded data set: what a first look is taken with, so it comes with a picture.
 _EMBEDDED = "digits"
+_PROTOCOLS = ("gan2014", "scratch2019")
 
 
 @click.command(cls=Command, epilog=SELECTOR_HELP)
 @data_argument
+@features_option
 @train_option
+@weights_option
 @click.option(
     "--valid",
     metavar="SELECTOR",
@@ -44,6 +49,14 @@ _EMBEDDED = "digits"
     "that shares no row with the others.",
 )
 @click.option("--no-test", is_flag=True, help="Score no test rows, whatever DATA has.")
+@click.option(
+    "--protocol",
+    type=click.Choice(_PROTOCOLS),
+    help="Of a publication: gan2014 takes the first 10,000 generated rows, which --train names, "
+    "bandwidths logspace:-1:0:10 by 'valid[:1000]', and test; scratch2019 'train[:10000]', "
+    "'train[10000:20000]', bandwidths 0.05,0.08,0.1,0.2,0.5,1,1.5,2, and test. Other options "
+    "that are given win, and it is said.",
+)
 @bandwidths_option
 @density_options()
 @output_options
@@ -58,10 +71,13 @@ _EMBEDDED = "digits"
 @where_options
 def sweep(
     data: str,
+    features: list[str] | None,
     train: str | None,
+    weights: str | None,
     valid: str | None,
     test: str | None,
     no_test: bool,
+    protocol: str | None,
     bandwidths: str | None,
     density: dict[str, Any],
     csv: str | None,
@@ -75,8 +91,6 @@ def sweep(
 
     Validation rows are scored at many bandwidths in one pass, test rows at the best of them.
 
-    DATA is a data set made by dkde import, any file that it reads, or the word digits.
-
     \b
     The JSON is
       {"best_bandwidth": b, "seconds": s, "valid": [row, ...], "test": row or null}
@@ -89,29 +103,35 @@ def sweep(
 
     if test is not None and no_test:
         raise click.UsageError("--test and --no-test exclude each other")
+    if protocol is not None and no_test:
+        raise click.UsageError("--protocol scores test rows; leave out --no-test")
     output.check(csv=csv, plot=plot, json=as_json)
     plot = _picture(data, plot, no_plot or output.init_only)
     check_file(csv, "CSV file")
     check_apart(data, {"--csv": csv, "--output": output.store, "--plot": plot})
     grid = parse_bandwidths(bandwidths)
-    catalog = dkde.Catalog(data)
-    train = default_split(catalog, data, "train", train)
-    valid = default_split(catalog, data, "valid", valid)
-    test = None if no_test else default_test(catalog, test, train=train, valid=valid)
+    catalog = dkde.Catalog(data, features)
+    if protocol is None:
+        train = default_split(catalog, data, "train", train)
+        valid = default_split(catalog, data, "valid", valid)
+        test = None if no_test else default_test(catalog, test, train=train, valid=valid)
+    sides = {"train": train, "valid": valid, "test": test, "bandwidths": grid}
+    taken = dict(sides)
+    if protocol is not None:
+        taken |= dkde.follow_protocol(protocol, **sides, source=catalog, **density)
 
     def estimate() -> float:
         return estimated_seconds(
-            catalog, query=valid, train=train, bandwidths=grid, density=density
+            catalog,
+            query=taken["valid"],
+            train=taken["train"],
+            bandwidths=taken["bandwidths"],
+            density=density,
+            weights=weights,
         )
 
     call = partial(
-        dkde.sweep,
-        train=train,
-        valid=valid,
-        test=test,
-        bandwidths=grid,
-        source=catalog,
-        **density,
+        dkde.sweep, **sides, protocol=protocol, source=catalog, weights=weights, **density
     )
     result = carry_out(call, output, where, estimate, "valid", "test")
     if result is None:

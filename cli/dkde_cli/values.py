@@ -39,6 +39,9 @@ def parse_bandwidth(text: str) -> Any:
         return text
     import dkde
 
+    length = text.strip()
+    if length.endswith("km") and "," not in length and ":" not in length:
+        return parse_bandwidths(length, "--bandwidth")[0]
     try:
         float(text)
     except ValueError:
@@ -82,6 +85,23 @@ def parse_image_shape(text: str | None) -> tuple[int, ...] | None:
         from dkde import InputError
 
         raise InputError(f"--image-shape {text!r} cannot be read; write 28x28 or 3x32x32") from None
+
+
+def parse_names(text: str | None) -> list[str] | None:
+    """``a,b,c`` as names.
+
+    Raises
+    ------
+    InputError
+    """
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        import dkde
+
+        raise dkde.InputError(f"{text!r} is no list of names; write a,b,c")
+    return names
 
 
 def parse_cluster_options(texts: Iterable[str]) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from dkde.engine.choosing import Reads
 from dkde.engine.plan import EXPANSION_BYTES
-from dkde.engine.reading import check_finite, read_ahead, read_groups, read_train
+from dkde.engine.reading import Reading, check_finite, read_ahead, read_groups, read_train
 from dkde.engine.survey import Survey
 from dkde.engine.task import Task
 from dkde.engine.threads import one_blas_thread
@@ -23,6 +23,7 @@ from dkde.storage.rows import Side
 
 Array = npt.NDArray[Any]
 Range = tuple[int, int]
+Numbers = npt.NDArray[np.int64]
 # What is left of a tolerance to the bounds of expansions; the rest is for what follows.
 _OF_EXPANSIONS = 0.9
 
@@ -37,24 +38,24 @@ def score_block(
 
     Returns
     -------
-    array (2 n_bandwidths + 3, rows)
+    array (2 n_bandwidths + 4, rows)
         As in :mod:`dkde.numerics.logsum`.
 
     Raises
     ------
     InputError
-        When a value in either range is NaN or infinite, or a weight is no weight.
+        When a value in either range is infinite, or NaN and to be refused, or a weight is no
+        weight.
     """
     block = _Block(query, train, task, survey, rows, panel)
     with one_blas_thread():
         values = query.rows.read(*rows, decode=not task.integer, origin=block.origin)
-        if not survey.expands:
-            return block.directly(values, slice(None))
-        result, doubtful = block.expanded(values)
-        if doubtful.any():
-            read = logsum.split(result).read[doubtful]  # for nothing, and read all the same
-            result[:, doubtful] = block.directly(values, doubtful)
-            logsum.split(result).read[doubtful] += read
+        numbers, missing = np.arange(*rows), query.rows.missing(values)
+        if missing is None:
+            return block.scored(values, numbers)
+        result = np.full((logsum.n_partial_rows(len(task.bandwidths)), len(values)), np.nan)
+        if not missing.all():
+            result[:, ~missing] = block.scored(values[~missing], numbers[~missing])
         return result
 
 
@@ -66,47 +67,56 @@ class _Block:
         self._survey, self._rows, self._panel = survey, rows, panel
         self._mapped = train.rows.linear is not None
         self.origin = survey.reference if self._mapped else None
-        self._n_read = 0  # training rows, in the pass under way
+        self._n_read = self._n_missing = 0  # training rows, in the pass under way
 
     @property
     def _frame(self) -> Frame:
         n_features = self._train.rows.n_features
         return self._task.frame(self._survey.reference, n_features, mapped=self._mapped)
 
-    def directly(self, values: Array, chosen: Any) -> FloatArray:
-        """The partial result of some of the query rows, from their pairs."""
+    def scored(self, values: Array, numbers: Numbers) -> FloatArray:
+        """The partial result of query rows (rows, n_features) of these numbers."""
+        if not self._survey.expands:
+            return self._directly(values, numbers)
+        result, doubtful = self._expanded(values, numbers)
+        if doubtful.any():
+            read = logsum.split(result).read[doubtful]  # for nothing, and read all the same
+            result[:, doubtful] = self._directly(values[doubtful], numbers[doubtful])
+            logsum.split(result).read[doubtful] += read
+        return result
+
+    def _directly(self, values: Array, numbers: Numbers) -> FloatArray:
+        """The partial result from pairs."""
         task = self._task
         groups = read_groups(self._query.groups, *self._rows)
         sums = PairSums(
-            values[chosen],
+            values,
             kernel=task.kernel,
             metric=task.metric,
             frame=self._frame,
             bandwidths=task.bandwidths,
             n_train=task.n_train,
-            groups=None if groups is None else groups[chosen],
+            groups=None if groups is None else groups[numbers - self._rows[0]],
             tol=task.tol,
             axes=self._survey.axes,
         )
-        check_finite(values[chosen], sums.query_norms, self._query.rows, self._rows[0])
-        reads = Reads.of(
-            self._train.rows, self._panel, task, self._survey.summaries, values[chosen]
-        )
+        check_finite(values, sums.query_norms, self._query.rows, numbers)
+        reads = Reads.of(self._train.rows, self._panel, task, self._survey.summaries, values)
         if reads.nearest is not None:
             sums.expect(reads.nearest)
-        for start, train_values, weights, train_groups in self._read(reads, sums):
-            norms = sums.add(train_values, weights, train_groups)
-            check_finite(train_values, norms, self._train.rows, start)
-            del train_values  # before the next but one is read
-        result = sums.log_sums()
-        logsum.split(result).read[:] = self._n_read
-        return result
+        for train in self._read(reads, sums):
+            norms = sums.add(train.values, train.weights, train.groups)
+            check_finite(train.values, norms, self._train.rows, train.numbers)
+            del train  # before the next but one is read
+        return self._counted(sums.log_sums())
 
-    def expanded(self, values: Array) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+    def _expanded(
+        self, values: Array, numbers: Numbers
+    ) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
         """The partial result from expansions, and the rows of which they say too little."""
         task, frame = self._task, replace(self._frame, precision="float64")
         points = Points.of(values, frame)
-        check_finite(values, points.norms, self._query.rows, self._rows[0])
+        check_finite(values, points.norms, self._query.rows, numbers)
         n_features = self._train.rows.n_features
         whole = self._panel == (0, self._train.rows.n_rows)
         sums = Expansion(
@@ -121,30 +131,35 @@ class _Block:
         reads = Reads.of(
             self._train.rows, self._panel, task, self._survey.summaries, values, together=True
         )
-        for start, train_values, weights, _ in self._read(reads, sums):
-            train = Points.of(train_values, frame)
-            check_finite(train_values, train.norms, self._train.rows, start)
-            sums.add(train.coordinates, weights)
+        for read in self._read(reads, sums):
+            train = Points.of(read.values, frame)
+            check_finite(read.values, train.norms, self._train.rows, read.numbers)
+            sums.add(train.coordinates, read.weights)
             if sums.nbytes > EXPANSION_BYTES[n_features]:  # rows all over the place
                 result = logsum.identity(len(task.bandwidths), len(values))
                 doubtful = np.ones(len(values), np.bool_)
                 break
         else:
             result, doubtful = sums.log_sums()
+        return self._counted(result), doubtful
+
+    def _counted(self, result: FloatArray) -> FloatArray:
         logsum.split(result).read[:] = self._n_read
-        return result, doubtful
+        logsum.split(result).missing[:] = self._n_missing
+        return result
 
-    def _read(
-        self, reads: Reads, sums: PairSums | Expansion
-    ) -> Iterator[tuple[int, Array, FloatArray | None, Any]]:
+    def _read(self, reads: Reads, sums: PairSums | Expansion) -> Iterator[Reading]:
         """Training rows, but for those that by then cannot matter any more."""
-        self._n_read = 0
+        self._n_read = self._n_missing = 0
 
-        def wanted() -> Iterator[Callable[[], tuple[int, Array, FloatArray | None, Any]]]:
+        def wanted() -> Iterator[Callable[[], Reading]]:
             for i, (start, stop) in enumerate(reads.ranges):
                 if reads.bounds is not None and sums.leaves_out(stop - start, reads.bounds[:, i]):
                     continue
                 self._n_read += stop - start
                 yield partial(read_train, self._train, self._task, self.origin, start, stop)
 
-        return read_ahead(wanted())
+        for read in read_ahead(wanted()):
+            self._n_missing += read.n_missing
+            yield read
+            del read

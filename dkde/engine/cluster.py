@@ -206,6 +206,15 @@ def _knock(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_TIMEOUT).close()
 
 
+# Dask has the workers' malloc give memory back at once, and then all that is larger than 128 KiB
+# is new each time: a fourth of the time of near pairs goes into zeroed pages. These are the
+# thresholds up to which glibc's own would rise.
+_MALLOC = {
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 2**26,
+    "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 2**25,
+}
+
+
 @contextmanager
 def _local(n_workers: int, threads_per_worker: int, memory_limit: int | None) -> Iterator[Client]:
     from distributed import Client, LocalCluster
@@ -213,7 +222,7 @@ def _local(n_workers: int, threads_per_worker: int, memory_limit: int | None) ->
     if n_workers < 1 or threads_per_worker < 1:
         raise InputError("workers and threads per worker must be at least 1")
     with tempfile.TemporaryDirectory(prefix="dkde-") as folder:
-        with _interrupts_held_back():
+        with _interrupts_held_back(), dask.config.set(_MALLOC):
             cluster = LocalCluster(
                 n_workers=n_workers,
                 threads_per_worker=threads_per_worker,

@@ -18,9 +18,12 @@ from dkde.errors import ClusterError, DkdeError, MemoryLimitError
 from dkde.numerics.bandwidth import FloatArray
 from dkde.numerics.kernels import get_kernel
 from dkde.numerics.metrics import get_metric
+from dkde.storage.places import ZARR_MARKS
+from dkde.storage.row_source import RowSource, innermost
 from dkde.storage.rows import Part, Rows, Side
-from dkde.storage.sources import ArraySource, NpySource, RowSource, ZarrSource
-from dkde.storage.stores import Records, open_store
+from dkde.storage.sources import ArraySource, NpySource, ZarrSource
+from dkde.storage.stores import Records, is_remote, open_store
+from dkde.storage.variables import Joined, VariablesSource
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -154,7 +157,8 @@ def _out_of_reach(urls: list[str]) -> str | None:
     """What is wrong with the first URL that this process cannot read; runs on workers."""
     try:
         for url in urls:
-            if not Records(open_store(url, read_only=True), url).has("zarr.json"):
+            records = Records(open_store(url, read_only=True), url)
+            if not any(map(records.has, ZARR_MARKS)):
                 return f"{url}: it is not there"
     except DkdeError as error:
         return str(error)
@@ -162,8 +166,12 @@ def _out_of_reach(urls: list[str]) -> str | None:
 
 
 def _sources(side: Side) -> Iterator[RowSource]:
-    yield from (part.source for part in side.rows.parts)
-    yield from (source for source in (side.weights, side.groups) if source is not None)
+    yield from (innermost(part.source) for part in side.rows.parts)
+    for source in (side.weights, side.groups):
+        if isinstance(source, Joined):
+            yield from source.sources
+        elif source is not None:
+            yield source
 
 
 def _zarr_store(source: RowSource) -> Any:
@@ -171,6 +179,9 @@ def _zarr_store(source: RowSource) -> Any:
 
 
 def _url(source: RowSource) -> str | None:
+    if isinstance(source, VariablesSource):
+        place = source.place
+        return place.path if place is not None and is_remote(place.path) else None
     store = _zarr_store(source)
     if not isinstance(store, ObjectStore):
         return None
@@ -183,5 +194,8 @@ def _url(source: RowSource) -> str | None:
 def _local_path(source: RowSource) -> Path | None:
     if isinstance(source, NpySource):
         return Path(source.path)
+    if isinstance(source, VariablesSource):
+        place = source.place
+        return None if place is None or is_remote(place.path) else Path(place.path)
     store = _zarr_store(source)
     return Path(store.root) if isinstance(store, LocalStore) else None

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from dkde.errors import ClusterError, InputError
-from dkde.storage.sources import READ_BYTES
+from dkde.storage.row_source import READ_BYTES, Plain
 
 Array = npt.NDArray[Any]
 
 
-class DaskSource:
+class DaskSource(Plain):
     """A lazy Dask array as a source of rows.
 
     As nodes of the graph, chunks of both sides would stay in memory while any block needs
@@ -32,19 +32,16 @@ class DaskSource:
         for them could wait for its own thread.
     """
 
+    copies = 4  # the input and the output of the graph's last steps as well
+    is_lazy = True
+
     def __init__(self, array: da.Array) -> None:
         self.array = array if array.ndim == 1 else array.rechunk({1: -1})
         self._borders = [0, *accumulate(array.chunks[0])]
         self._cuts = _joined(self._borders, array.dtype.itemsize * prod(array.shape[1:]))
-        values = list(_values(self.array))
-        if any(map(_is_future, values)):
-            raise ClusterError(
-                f"the Dask array of shape {array.shape} has chunks that a cluster holds "
-                "(persist(), scatter()), which tasks cannot read; pass the array from before, "
-                "or write it to Zarr"
-            )
-        self.resident_bytes = sum(v.nbytes for v in values if isinstance(v, np.ndarray))
-        """Of NumPy arrays that the graph holds, and so whoever holds the graph."""
+        refuse_held(self.array)
+        values = _values(self.array)
+        self._held = sum(v.nbytes for v in values if isinstance(v, np.ndarray))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return DaskSource, (self.array,)
@@ -57,6 +54,13 @@ class DaskSource:
     def dtype(self) -> np.dtype[Any]:
         dtype: np.dtype[Any] = np.dtype(self.array.dtype)
         return dtype
+
+    @property
+    def resident_bytes(self) -> int:
+        return self._held
+
+    def content(self) -> Any:
+        return self.array.name
 
     @property
     def read_rows(self) -> int:
@@ -72,6 +76,21 @@ class DaskSource:
         values = self.array[start:stop].compute(scheduler="synchronous")
         refuse_masked(values, start)
         return np.asarray(values)
+
+
+def refuse_held(array: da.Array) -> None:
+    """Refuse an array whose chunks a cluster holds.
+
+    Raises
+    ------
+    ClusterError
+    """
+    if any(map(_is_future, _values(array))):
+        raise ClusterError(
+            f"the Dask array of shape {array.shape} has chunks that a cluster holds "
+            "(persist(), scatter()), which tasks cannot read; pass the array from before, "
+            "or write it to Zarr"
+        )
 
 
 def _joined(borders: list[int], row_bytes: int) -> list[int]:

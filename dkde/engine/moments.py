@@ -1,13 +1,16 @@
 """Moments of a side, gathered range by range where its rows are."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from math import ceil
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
+from dkde.engine.cluster import pool_for
 from dkde.engine.pool import Pool
-from dkde.engine.reading import check_finite, read_weights
+from dkde.engine.reading import ALL_ZERO, NOTHING_COUNTS, check_finite, first_there, read_weights
 from dkde.engine.threads import one_blas_thread
 from dkde.engine.window import Trials, completed, until_not_lost
 from dkde.errors import InputError
@@ -22,80 +25,144 @@ _PIECE_BYTES = 16 * 2**20
 
 
 def gather_weight(side: Side) -> Weight:
-    """Sums of the weights and of their squares, in units of the largest; no row is read.
+    """Sums of the weights and of their squares.
+
+    No row is read, unless those with missing values are to be left out.
 
     Raises
     ------
     InputError
-        When one is negative or not finite, or all are zero.
+        When one is negative or not finite, or no row counts.
     """
+    if side.rows.drops_missing:
+        with pool_for(sides=[side]) as pool:
+            return _gathered(side, pool, _weight, ())
     if side.weights is None:
         return Weight.of(side.rows.n_rows, None)
-    unit, total = _largest_weight(side), Weight(0.0, 0.0, 0.0)
+    total: Weight | None = None
     for weights in _weights(side):
-        total += Weight.of(len(weights), weights / unit)
+        total = _merged(total, _weight_of(len(weights), weights))
+    if total is None:
+        raise InputError(ALL_ZERO)
     return total
 
 
 def gather_moments(side: Side, pool: Pool, *, full: bool) -> Moments:
     """Moments of a side's rows; ``full`` for the whole scatter matrix.
 
-    Weights are taken in units of the largest.
-
     Raises
     ------
     InputError
         When a value is not finite, a weight is no weight, or no row counts.
     """
-    unit = 1.0 if side.weights is None else _largest_weight(side)
-    n_rows = side.rows.n_rows
-    step = ceil(_ROWS / side.rows.read_rows) * side.rows.read_rows
     # All pieces are about one row amid the data, or their means would lose an offset's digits.
     origin = until_not_lost(pool, _first_row, side)
-    ranges = (
-        (a, (side, a, min(a + step, n_rows), unit, full, origin)) for a in range(0, n_rows, step)
-    )
-    total: Moments | None = None
-    early: dict[int, Moments | None] = {}
+    return _gathered(side, pool, _moments, (full, origin)).shifted(origin)
+
+
+def gather_missing(side: Side, pool: Pool) -> npt.NDArray[np.bool_]:
+    """Which rows (n_rows,) are left out, as values of theirs are missing."""
+    n_rows, step = side.rows.n_rows, _step(side.rows)
+    found = np.zeros(n_rows, np.bool_)
+    ranges = ((a, (side, a, min(a + step, n_rows))) for a in range(0, n_rows, step))
+    with closing(completed(pool, _missing, ranges, Trials(pool))) as parts:
+        for start, packed in parts:
+            stop = min(start + step, n_rows)
+            found[start:stop] = np.unpackbits(packed, count=stop - start)
+    return found
+
+
+class _Summed(Protocol):
+    def merge(self, other: Self) -> Self: ...
+
+
+S = TypeVar("S", bound=_Summed)
+
+
+def _gathered(side: Side, pool: Pool, of: Callable[..., S | None], arguments: tuple[Any, ...]) -> S:
+    """What is made of each range of rows, merged in the order of the rows."""
+    n_rows, step = side.rows.n_rows, _step(side.rows)
+    ranges = ((a, (side, a, min(a + step, n_rows), *arguments)) for a in range(0, n_rows, step))
+    total: S | None = None
+    early: dict[int, S | None] = {}
     following = 0
-    with closing(completed(pool, _moments, ranges, Trials(pool))) as parts:
+    with closing(completed(pool, of, ranges, Trials(pool))) as parts:
         for start, part in parts:
             early[start] = part
             # In the order of the rows, so that sums are the same to the last bit everywhere.
             while following in early:
                 total = _merged(total, early.pop(following))
                 following += step
-    assert total is not None, "some weight is positive"
-    return total.shifted(origin)
+    if total is None:
+        raise InputError(NOTHING_COUNTS if side.rows.drops_missing else ALL_ZERO)
+    return total
+
+
+def _step(rows: Rows) -> int:
+    return ceil(_ROWS / rows.read_rows) * rows.read_rows
 
 
 def _first_row(side: Side) -> FloatArray:
     """The first row that counts."""
-    row = 0
-    if side.weights is not None:
+    row = first_there(side)
+    if side.weights is not None and not side.rows.drops_missing:
         for weights in _weights(side):
             if weights.any():
                 row += int((weights > 0).argmax())
                 break
             row += len(weights)
+        else:
+            raise InputError(ALL_ZERO)
     return np.asarray(side.rows.read(row, row + 1, decode=True)[0], np.float64)
 
 
-def _moments(
-    side: Side, start: int, stop: int, unit: float, full: bool, origin: FloatArray
-) -> Moments | None:
+def _moments(side: Side, start: int, stop: int, full: bool, origin: FloatArray) -> Moments | None:
     total: Moments | None = None
     with one_blas_thread():
-        for a, b in _pieces(side.rows, start, stop, full):
-            values = np.asarray(side.rows.read(a, b, decode=True), np.float64)
+        for a, values, weights in _there(side, _pieces(side.rows, start, stop, full)):
+            values = np.asarray(values, np.float64)
             check_finite(values, np.einsum("ij,ij->i", values, values), side.rows, a)
-            weights = read_weights(side, a, b)
-            scaled = None if weights is None else weights / unit
-            total = _merged(total, Moments.of(values - origin, scaled, full=full))
+            total = _merged(total, Moments.of(values - origin, weights, full=full))
     return total
 
 
-def _merged(a: Moments | None, b: Moments | None) -> Moments | None:
+def _weight(side: Side, start: int, stop: int) -> Weight | None:
+    total: Weight | None = None
+    for _, values, weights in _there(side, side.rows.ranges(start, stop)):
+        total = _merged(total, _weight_of(len(values), weights))
+    return total
+
+
+def _weight_of(n_rows: int, weights: FloatArray | None) -> Weight | None:
+    """That of some rows; None where none counts."""
+    return None if weights is not None and not weights.any() else Weight.of(n_rows, weights)
+
+
+def _missing(side: Side, start: int, stop: int) -> npt.NDArray[np.uint8]:
+    found = np.zeros(stop - start, np.bool_)
+    for a, b in side.rows.ranges(start, stop):
+        missing = side.rows.missing(side.rows.read(a, b, decode=True))
+        if missing is not None:
+            found[a - start : b - start] = missing
+    return np.packbits(found)
+
+
+def _there(
+    side: Side, ranges: Iterable[tuple[int, int]]
+) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[Any], FloatArray | None]]:
+    """Numbers, values and weights of rows, range by range, less those with missing values."""
+    for a, b in ranges:
+        values, numbers = side.rows.read(a, b, decode=True), np.arange(a, b)
+        missing = side.rows.missing(values)
+        weights = read_weights(side, a, b, missing)
+        if missing is not None:
+            numbers, values = numbers[~missing], values[~missing]
+            weights = None if weights is None else weights[~missing]
+        if len(values):
+            yield numbers, values, weights
+
+
+def _merged(a: S | None, b: S | None) -> S | None:
     return a.merge(b) if a is not None and b is not None else a or b
 
 
@@ -112,10 +179,3 @@ def _weights(side: Side) -> Iterator[FloatArray]:
         weights = read_weights(side, start, stop)
         assert weights is not None
         yield weights
-
-
-def _largest_weight(side: Side) -> float:
-    largest = max(float(weights.max()) for weights in _weights(side))
-    if largest == 0:
-        raise InputError("all weights are zero; at least one row must count")
-    return largest

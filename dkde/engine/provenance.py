@@ -5,9 +5,18 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
-from dkde.engine.work import Work
-from dkde.storage.rows import Rows, Side
+from dask.tokenize import tokenize
 
+from dkde.engine.work import Work
+from dkde.storage.columns import columns_of
+from dkde.storage.row_source import innermost
+from dkde.storage.rows import Part, Side
+from dkde.storage.sphere import SphereSource
+
+# What is noted of a part of rows so that it can be told from others' and be read again.
+NOTES = ("fingerprint", "source", "stored", "opened", "columns", "names")
+# Of more columns the names are not listed.
+_MOST_NAMES = 1000
 _PACKAGES = ("dkde", "numpy", "numba", "dask", "zarr", "xarray")
 
 
@@ -32,33 +41,58 @@ def describe_work(work: Work) -> dict[str, Any]:
             "bytes_read": plan.bytes_read,
             "block_bytes": plan.block_bytes,
         },
-        "query": describe_side(work.query),
+        "query": describe_side(work.query, compared=True),
         "train": describe_side(work.train),
     }
 
 
-def describe_side(side: Side) -> dict[str, Any]:
-    """What a side consists of; checksums are None for sources that keep none."""
+def describe_side(side: Side, *, compared: bool = False) -> dict[str, Any]:
+    """What a side consists of, so that it can be told from others, and its rows be read again.
+
+    Parameters
+    ----------
+    compared : bool
+        Whether results are compared by these rows: of sources that keep no checksum there is a
+        fingerprint then, of arrays in memory by their content, of lazy ones by their name, of
+        files and stores by where they lie and when they changed.
+    """
     return {
         "rows": side.rows.n_rows,
         "features": side.rows.n_features,
         "stored_features": side.rows.n_stored_features,
         "weighted": side.weights is not None,
         "grouped": side.groups is not None,
-        "parts": _parts(side.rows),
+        "parts": [_part(part, compared) for part in side.rows.parts],
+        **({"nan": "drop"} if side.rows.drops_missing else {}),
     }
 
 
-def _parts(rows: Rows) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": part.name,
-            "start": part.start,
-            "stop": part.stop,
-            "dtype": str(part.source.dtype),
-            "scale": part.encoding.scale,
-            "offset": part.encoding.offset,
-            "checksum": part.checksum,
-        }
-        for part in rows.parts
-    ]
+def _part(part: Part, compared: bool) -> dict[str, Any]:
+    source = innermost(part.source)
+    told = compared and part.checksum is None
+    columns = columns_of(part.source)
+    return {
+        "name": part.name,
+        "start": part.start,
+        "stop": part.stop,
+        "dtype": str(part.source.dtype),
+        "scale": part.encoding.scale,
+        "offset": part.encoding.offset,
+        "checksum": part.checksum,
+        "fingerprint": str(tokenize(source.stamp())) if told else None,
+        "source": type(source).__name__,
+        "stored": part.identity is not None and not source.is_lazy,
+        # What the source was asked for, which columns of that were taken, and their names.
+        "opened": None if part.opened is None else list(part.opened),
+        "columns": None if columns is None else list(columns),
+        "names": _names(part),
+    }
+
+
+def _names(part: Part) -> list[str] | str | None:
+    """The names of the columns; of very many only what tells them from others."""
+    source = part.source
+    names = source.features if isinstance(source, SphereSource) else part.features
+    if names is None or len(names) <= _MOST_NAMES:
+        return None if names is None else list(names)
+    return str(tokenize(sorted(names)))

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from itertools import pairwise
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -10,23 +11,61 @@ import numpy.typing as npt
 from dkde.engine.task import Task
 from dkde.errors import InputError
 from dkde.numerics.bandwidth import FloatArray
+from dkde.storage.naming import column_name, row_name, variable_name
+from dkde.storage.row_source import RowSource
 from dkde.storage.rows import Rows, Side
-from dkde.storage.sources import RowSource
+from dkde.storage.sphere import SphereSource
+from dkde.storage.variables import Joined, VariablesSource
 
 Array = npt.NDArray[Any]
 T = TypeVar("T")
+ALL_ZERO = "all weights are zero; at least one row must count"
+NOTHING_COUNTS = "no training row counts: all have missing values, or the weight zero"
+
+
+class Reading(NamedTuple):
+    """Training rows that were read, less those that are left out as values are missing.
+
+    Parameters
+    ----------
+    numbers : array (rows,) of int, or int
+        Of the rows; or that of the first, where none is left out.
+    n_missing : int
+        How many are left out.
+    """
+
+    numbers: npt.NDArray[np.int64] | int
+    values: Array
+    weights: FloatArray | None
+    groups: Any
+    n_missing: int = 0
 
 
 def read_train(
     train: Side, task: Task, origin: FloatArray | None, start: int, stop: int
-) -> tuple[int, Array, FloatArray | None, Any]:
+) -> Reading:
     values = train.rows.read(start, stop, decode=not task.integer, origin=origin)
-    weights = read_weights(train, start, stop)
-    return start, values, weights, read_groups(train.groups, start, stop)
+    missing = train.rows.missing(values)
+    weights = read_weights(train, start, stop, missing)
+    groups = read_groups(train.groups, start, stop)
+    if missing is None:
+        return Reading(start, values, weights, groups)
+    there = np.flatnonzero(~missing)
+    return Reading(
+        start + there, values[there], None if weights is None else weights[there],
+        None if groups is None else groups[there], len(values) - len(there),
+    )  # fmt: skip
 
 
-def read_weights(train: Side, start: int, stop: int) -> FloatArray | None:
+def read_weights(
+    train: Side, start: int, stop: int, missing: npt.NDArray[np.bool_] | None = None
+) -> FloatArray | None:
     """Weights of a range of rows, if they have any.
+
+    Parameters
+    ----------
+    missing : array (rows,), optional
+        Which of them are left out: their weights may be anything, and become 0.
 
     Raises
     ------
@@ -36,38 +75,125 @@ def read_weights(train: Side, start: int, stop: int) -> FloatArray | None:
     if train.weights is None:
         return None
     weights = np.asarray(train.weights.read(start, stop), np.float64)
+    if missing is not None:
+        weights = np.where(missing, 0.0, weights)
     wrong = ~(np.isfinite(weights) & (weights >= 0))
     if wrong.any():
         row = int(wrong.argmax())
+        part, source_row = train.rows.locate(start + row)
+        variable = variable_name(train.weights)
+        named = "" if variable is None else f", {variable},"
+        remedy = "give rows that are not to count the weight 0"
+        if np.isnan(weights[row]) and not train.rows.drops_missing:
+            remedy += ', or leave those with missing features out (nan="drop")'
         raise InputError(
-            f"the weight of row {start + row} is {weights[row]:g}; "
-            "weights must be finite and not negative"
+            f"{part.name}: the weight of {row_name(part.source, source_row)}{named} is "
+            f"{weights[row]:g}; weights must be finite and not negative: {remedy}"
         )
     return weights
+
+
+def check_weights(side: Side) -> None:
+    """Refuse weights in memory that cannot be used, before anything is read.
+
+    Those of rows that may be left out are looked at only when the rows are.
+
+    Raises
+    ------
+    InputError
+    """
+    source, drops = side.weights, side.rows.drops_missing
+    if source is None or not _in_memory(source):
+        return
+    counts = False
+    for weights in _values(source):
+        if not (drops or (np.isfinite(weights) & (weights >= 0)).all()):
+            for start, stop in pairwise(source.cuts(0, side.rows.n_rows)):
+                read_weights(side, start, stop)  # says which row it is
+        counts = counts or bool((weights > 0).any())
+    if not counts:
+        raise InputError(NOTHING_COUNTS if drops else ALL_ZERO)
+
+
+def _values(source: RowSource) -> Iterator[FloatArray]:
+    """What rows have, each value of a variable that is broadcast once."""
+    if isinstance(source, VariablesSource):
+        yield from (np.asarray(variable.values, np.float64) for variable in source.variables)
+        return
+    for start, stop in pairwise(source.cuts(0, source.shape[0])):
+        yield np.asarray(source.read(start, stop), np.float64)
+
+
+def _in_memory(source: RowSource) -> bool:
+    if isinstance(source, Joined):
+        return all(map(_in_memory, source.sources))
+    return source.resident_bytes > 0 and not source.is_lazy
 
 
 def read_groups(source: RowSource | None, start: int, stop: int) -> Any:
     return None if source is None else np.asarray(source.read(start, stop), np.int64)
 
 
-def check_finite(values: Array, norms: FloatArray, rows: Rows, start: int) -> None:
+def check_finite(
+    values: Array, norms: FloatArray, rows: Rows, numbers: npt.NDArray[np.int64] | int
+) -> None:
+    """Refuse rows whose squared lengths are not finite, and say where and why.
+
+    Parameters
+    ----------
+    numbers : array (rows,) of int, or int
+        Of the rows; or that of the first, where one follows the other.
+
+    Raises
+    ------
+    InputError
+    """
     finite = np.isfinite(norms)
     if finite.all():
         return
-    row = int(finite.argmin())
-    name, source_row = rows.locate(start + row)
+    at = int(finite.argmin())
+    row = numbers + at if isinstance(numbers, int) else int(numbers[at])
+    part, source_row = rows.locate(row)
+    source = part.source
+    features = source.features if isinstance(source, SphereSource) else part.features
     # A linear map spreads what is wrong with one feature over all.
-    culprit = values[row]
+    culprit = values[at]
     if rows.linear is not None:
-        culprit = rows.unmapped.read(start + row, start + row + 1, decode=True)[0]
-    bad = np.flatnonzero(~np.isfinite(culprit))
+        culprit = rows.unmapped.read(row, row + 1, decode=True)[0]
+    bad = np.flatnonzero(np.isinf(culprit) if rows.drops_missing else ~np.isfinite(culprit))
     if len(bad):
-        what = f"column {bad[0]} is {culprit[bad[0]]:g}"
+        what = f"{column_name(features, int(bad[0]))} is {culprit[bad[0]]:g}"
         remedy = "densities need finite values: drop such rows or fill them"
+        if np.isnan(culprit[bad[0]]):
+            remedy = 'densities need finite values: leave such rows out (nan="drop") or fill them'
     else:
         what = "has values so large that their squares overflow or float64 cannot hold them"
         remedy = "rescale the data"
-    raise InputError(f"{name}: row {source_row}, {what}; {remedy}")
+    raise InputError(f"{part.name}: {row_name(source, source_row)}, {what}; {remedy}")
+
+
+def first_there(side: Side) -> int:
+    """The number of the first row of positive weight that has no missing values.
+
+    It is 0 where none are to be left out, and nothing is read then.
+
+    Raises
+    ------
+    InputError
+        When there is none.
+    """
+    rows = side.rows.unmapped
+    if not rows.drops_missing:
+        return 0
+    for start, stop in rows.ranges(0, rows.n_rows):
+        missing = rows.missing(rows.read(start, stop, decode=True))
+        there = np.ones(stop - start, np.bool_) if missing is None else ~missing
+        weights = read_weights(side, start, stop, missing)
+        if weights is not None:
+            there &= weights > 0
+        if there.any():
+            return start + int(there.argmax())
+    raise InputError(NOTHING_COUNTS)
 
 
 def read_ahead(reads: Iterable[Callable[[], T]]) -> Iterator[T]:

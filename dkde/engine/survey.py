@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from dkde.engine.lazy import DaskSource
 from dkde.engine.plan import EXPANSION_BYTES, FEW_QUERY_ROWS, FEW_TRAIN_ROWS
-from dkde.engine.reading import check_finite, read_groups, read_weights
+from dkde.engine.reading import check_finite, first_there, read_groups, read_weights
 from dkde.engine.task import Task
 from dkde.engine.threads import one_blas_thread
 from dkde.numerics import expansion
@@ -91,7 +90,7 @@ def make_survey(query: Side, train: Side, task: Task, cut: tuple[int, int]) -> S
         return Survey(reference)
     with one_blas_thread():
         t, train_groups = _sample(train, task, reference, _TRAIN_ROWS, _TRAIN_PLACES)
-        if _is_lazy(query):
+        if _is_yet_to_be_computed(query):
             chosen = np.arange(len(t)) % (_TRAIN_ROWS // _QUERY_ROWS) == 0
             (q, query_groups), (t, train_groups) = (
                 (t[some], None if train_groups is None else train_groups[some])
@@ -99,7 +98,7 @@ def make_survey(query: Side, train: Side, task: Task, cut: tuple[int, int]) -> S
             )
         else:
             q, query_groups = _sample(query, task, reference, _QUERY_ROWS, _QUERY_PLACES)
-        if not (np.isfinite(q.norms).all() and np.isfinite(t.norms).all()):
+        if not (len(q) and len(t) and np.isfinite(q.norms).all() and np.isfinite(t.norms).all()):
             return Survey(reference)  # blocks say where
         time = _expansions_time(q, t, query, task, cut)
         if time < 1:
@@ -111,12 +110,12 @@ def make_survey(query: Side, train: Side, task: Task, cut: tuple[int, int]) -> S
         return Survey(reference, axes, time=time)
 
 
-def _is_lazy(query: Side) -> bool:
+def _is_yet_to_be_computed(query: Side) -> bool:
     """Whether some query rows are yet to be computed: training rows have to stand in for them.
 
     To compute them may take long, or fail, which is a block's own matter and not everyone's.
     """
-    return any(isinstance(part.source, DaskSource) for part in query.rows.parts)
+    return any(part.source.is_lazy for part in query.rows.parts)
 
 
 def _amid(t: Points, reference: FloatArray, task: Task, train: Side) -> FloatArray:
@@ -144,16 +143,21 @@ def find_reference(train: Side, task: Task) -> FloatArray:
     It has the features that are stored: it is taken away before any linear map.
     """
     rows = train.rows.unmapped
-    stop = min(rows.n_rows, _REFERENCE_ROWS)
-    values = rows.read(0, stop, decode=not task.integer)
-    check_finite(values, np.einsum("ij,ij->i", values, values, dtype=np.float64), rows, 0)
+    start = first_there(train)
+    stop = min(rows.n_rows, start + _REFERENCE_ROWS)
+    values = rows.read(start, stop, decode=not task.integer)
+    missing = rows.missing(values)
+    there = np.arange(len(values)) if missing is None else np.flatnonzero(~missing)
+    values = values[there]
+    norms = np.einsum("ij,ij->i", values, values, dtype=np.float64)
+    check_finite(values, norms, rows, start + there)
     if train.rows.linear is None:
         return reference_row(values, task.integer)
     # What a map rounds cannot be recomputed: the reference must not be drawn away by a few
     # far rows, and those that do not count may be anywhere.
-    weights = read_weights(train, 0, stop)
-    if weights is not None and (weights > 0).any():
-        values = values[weights > 0]
+    weights = read_weights(train, start, stop, missing)
+    if weights is not None and (weights[there] > 0).any():
+        values = values[weights[there] > 0]
     median: FloatArray = np.median(np.asarray(values, np.float64), axis=0)
     return median
 
@@ -226,7 +230,7 @@ def _limits(d2: FloatArray, task: Task) -> FloatArray:
 def _sample(
     side: Side, task: Task, reference: FloatArray, n_rows: int, n_places: int
 ) -> tuple[Points, Any]:
-    """Rows from places all over a side, and their groups."""
+    """Rows from places all over a side, and their groups; less those with missing values."""
     rows = side.rows
     wide = max(rows.n_features, rows.n_stored_features)
     each = max(1, min(n_rows, rows.n_rows, _TRAIN_BYTES // (8 * wide)) // n_places)
@@ -238,4 +242,8 @@ def _sample(
     groups = None
     if side.groups is not None:
         groups = np.concatenate([read_groups(side.groups, a, a + each) for a in starts])
-    return Points.of(np.concatenate(read), frame), groups
+    values = np.concatenate(read)
+    missing = rows.missing(values)
+    if missing is not None:
+        values, groups = values[~missing], None if groups is None else groups[~missing]
+    return Points.of(values, frame), groups

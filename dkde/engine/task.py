@@ -15,6 +15,7 @@ from dkde.numerics.kernels import Kernel
 from dkde.numerics.metrics import Metric
 from dkde.numerics.tolerance import check_tol
 from dkde.storage.rows import Rows
+from dkde.storage.sphere import ROUNDING
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +90,7 @@ class Task:
 
     def may_expand(self, n_features: int, *, grouped: bool) -> bool:
         """Whether there are expansions of the kernel, should they be less work."""
-        known = self.kernel.name == "gaussian" and self.metric.name == "euclidean"
+        known = self.kernel.is_gaussian and self.metric.name == "euclidean"
         known = known and expansion.AVAILABLE
         return self.method == "auto" and known and n_features <= 3 and not grouped
 
@@ -102,6 +103,11 @@ class Task:
     def log_norms(self) -> Callable[[int], list[float]]:
         """From the number of features to the log-normaliser at each bandwidth, in nats."""
         return partial(_log_norms, self.kernel, self.bandwidths, self.log_volume)
+
+    @property
+    def moved(self) -> FloatArray | None:
+        """By how many bandwidths distances may be off as places are rounded to unit vectors."""
+        return 2 * ROUNDING / self.bandwidths if self.kernel.sphere else None
 
     def largest_term(self, n_features: int) -> float:
         """Of what log-normalisers are sums and differences, in nats: they round to it."""

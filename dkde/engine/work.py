@@ -4,27 +4,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 from dask.tokenize import tokenize
 
 from dkde.engine.blocks import score_block
-from dkde.engine.lazy import DaskSource
 from dkde.engine.plan import FEW_QUERY_ROWS, FEW_TRAIN_ROWS, Plan, SideSize, make_plan
 from dkde.engine.survey import Survey, make_survey
 from dkde.engine.task import Task
 from dkde.numerics import logsum
 from dkde.numerics.bandwidth import FloatArray
 from dkde.storage.linear import content
+from dkde.storage.row_source import RowSource
 from dkde.storage.rows import Part, Rows, Side
-from dkde.storage.sources import ArraySource, NpySource, RowSource, ZarrSource
+from dkde.storage.sources import ArraySource
 from dkde.storage.summaries import Summaries, index_bytes, summaries
-
-# Beside the array that a read returns, how often storage holds the bytes while reading: Zarr
-# the compressed chunks and the decoded ones; a Dask graph the input and the output of its last
-# steps as well. Tests hold measured peaks within 0.6 and 1.25 of what follows.
-_COPIES = {ZarrSource: 2, DaskSource: 4}
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,11 +110,10 @@ class Work:
         """Whether rows are yet to be computed, so that looking at some takes that."""
         parts = [*self.query.rows.parts, *self.train.rows.parts]
         others = (self.query.weights, self.query.groups, self.train.weights, self.train.groups)
-        sources = [*(part.source for part in parts), *others]
-        return any(isinstance(source, DaskSource) for source in sources)
+        return any(s is not None and s.is_lazy for s in (*(part.source for part in parts), *others))
 
     def block(self, survey: Survey, query_block: int, panel: int) -> FloatArray:
-        """The partial result of one block, (2 n_bandwidths + 3, rows)."""
+        """The partial result of one block, (2 n_bandwidths + 4, rows)."""
         rows, columns = self.plan.query_block(query_block), self.plan.panel(panel)
         return score_block(self.query, self.train, self.task, survey, rows, columns)
 
@@ -128,7 +121,10 @@ class Work:
         """Log-densities of one query block, their errors and effort, from all its panels."""
         n_features, task = self.train.rows.n_features, self.task
         return logsum.finalise(
-            logsum.combine(panels), task.log_norms(n_features), task.largest_term(n_features)
+            logsum.combine(panels),
+            task.log_norms(n_features),
+            task.largest_term(n_features),
+            task.moved,
         )
 
     @property
@@ -138,8 +134,8 @@ class Work:
             name: {
                 "parts": [_part_fingerprint(part) for part in side.rows.parts],
                 "linear": None if side.rows.linear is None else tokenize(content(side.rows.linear)),
-                "weights": _source_fingerprint(side.weights),
-                "groups": _source_fingerprint(side.groups),
+                "weights": _fingerprint(side.weights),
+                "groups": _fingerprint(side.groups),
             }
             for name, side in (("query", self.query), ("train", self.train))
         }
@@ -149,8 +145,8 @@ class Work:
         """Equal for equal work on equal content."""
         sides = [
             [_part_token(part) for part in side.rows.parts]
-            + [content(side.rows.linear)]
-            + [_source_token(source) for source in (side.weights, side.groups)]
+            + [content(side.rows.linear), side.rows.drops_missing]
+            + [source and source.content() for source in (side.weights, side.groups)]
             for side in (self.query, self.train)
         ]
         task = self.task
@@ -168,14 +164,13 @@ def _size(rows: Rows, task: Task) -> SideSize:
     worked_on = {np.dtype(np.float64) if decoded else source.dtype for source in sources}
     # Small integers are exact in float64: no distance between them is recomputed.
     exact = task.integer and task.precision == "float64"
-    graphs = sum(source.resident_bytes for source in sources if isinstance(source, DaskSource))
     return SideSize(
         rows=rows.n_rows,
         itemsize=rows.itemsize,
         read_rows=rows.read_rows,
         decoded_itemsize=8 if decoded else rows.itemsize,
-        resident_bytes=rows.resident_bytes + graphs,
-        copies=max(_COPIES.get(type(source), 0) for source in sources),
+        resident_bytes=rows.resident_bytes,
+        copies=max(source.copies for source in sources),
         # Rows of several sources are put together in a new array.
         is_view=len(sources) == 1 and isinstance(sources[0], ArraySource) and not decoded,
         is_recast=not exact and worked_on != {np.dtype(np.float64)},
@@ -185,30 +180,19 @@ def _size(rows: Rows, task: Task) -> SideSize:
 
 def _part_token(part: Part) -> object:
     # A lazy array, or one in memory, may be anything that was made of a split's rows.
-    is_stored = not isinstance(part.source, ArraySource | DaskSource)
-    content = part.checksum if is_stored and part.checksum else _source_token(part.source)
-    return (content, part.start, part.stop, part.encoding.scale, part.encoding.offset)
+    source = part.source
+    is_stored = not (source.is_lazy or source.resident_bytes)
+    content = part.checksum if is_stored and part.checksum else source.content()
+    decoding = part.encoding.scale, part.encoding.offset, source.changes
+    return (content, part.start, part.stop, *decoding)
 
 
 def _part_fingerprint(part: Part) -> str:
-    return _source_fingerprint(part.source) if part.checksum is None else part.checksum
+    if part.checksum is None:
+        return str(tokenize(part.source.stamp()))
+    made = f" {tokenize(part.source.changes)}" if part.source.changes else ""
+    return part.checksum + made
 
 
-def _source_fingerprint(source: RowSource | None) -> str:
-    """Of an array its content, of a file or a store what is seen without reading it."""
-    if source is None:
-        return ""
-    if isinstance(source, NpySource | ZarrSource):
-        return str(tokenize(source.stamp()))
-    return str(_source_token(source))
-
-
-def _source_token(source: RowSource | None) -> object:
-    if source is None:
-        return None
-    if isinstance(source, ArraySource):
-        return tokenize(source.array)
-    if isinstance(source, DaskSource):
-        return source.array.name
-    # A store's name says nothing of what it holds: never taken for the same.
-    return uuid4().hex
+def _fingerprint(vector: RowSource | None) -> str:
+    return "" if vector is None else str(tokenize(vector.stamp()))

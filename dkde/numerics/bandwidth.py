@@ -14,13 +14,16 @@ _GRIDS: dict[str, Callable[..., FloatArray]] = {
     "geomspace": np.geomspace,
     "linspace": np.linspace,
 }
+EARTH_RADIUS_KM = 6371.0088
 # Every query row has a sum for each: more is a mistake.
 MAX_BANDWIDTHS = 10_000
 _HOW = "write 0.05,0.1,0.2 or logspace:-1:1:20 or geomspace:0.05:2:12, or a rule: scott, silverman"
 
 
-def parse_bandwidths(text: str) -> FloatArray:
+def parse_bandwidths(text: str) -> FloatArray | list[str]:
     """Bandwidths from text: a list, or a grid with its ends and its length.
+
+    Lengths on the Earth, in kilometres, stay texts: so the kernel ``"vonmises_fisher"`` takes them.
 
     Raises
     ------
@@ -31,9 +34,15 @@ def parse_bandwidths(text: str) -> FloatArray:
     --------
     >>> parse_bandwidths("0.05,0.1")
     array([0.05, 0.1 ])
+    >>> parse_bandwidths("geomspace:50km:200km:3")
+    ['50.0km', '100.0km', '200.0km']
     >>> parse_bandwidths("logspace:-1:1:3")
     array([ 0.1, 1. , 10. ])
     """
+    return _lengths(text) if "km" in text else _numbers(text)
+
+
+def _numbers(text: str) -> FloatArray:
     name, *arguments = (part.strip() for part in text.split(":"))
     try:
         if name in _GRIDS:
@@ -49,6 +58,49 @@ def parse_bandwidths(text: str) -> FloatArray:
     except (ValueError, OverflowError):
         raise InputError(f"bandwidths {text!r} cannot be read; {_HOW}") from None
     return check_bandwidths(values)
+
+
+def in_radians(length: str) -> float:
+    """A length on the Earth, "250km", as the angle that it spans at the centre, in radians.
+
+    The radius is the mean one of the Geodetic Reference System 1980.
+
+    Raises
+    ------
+    InputError
+        When the text is none.
+
+    References
+    ----------
+    Moritz (2000), Geodetic Reference System 1980, Journal of Geodesy 74, 128-133.
+
+    Examples
+    --------
+    >>> round(in_radians("6371.0088 km"), 12)
+    1.0
+    """
+    number, unit, rest = length.strip().partition("km")
+    try:
+        if unit and not rest:
+            return float(number) / EARTH_RADIUS_KM
+    except ValueError:
+        pass
+    raise InputError(
+        f"bandwidth {length!r} cannot be read; give radians as a number, or a length as 250km"
+    )
+
+
+def _lengths(text: str) -> list[str]:
+    """Lengths on the Earth; both ends of a grid have their unit."""
+    name, *arguments = (part.strip() for part in text.split(":"))
+    if name not in ("geomspace", "linspace"):
+        lengths = [part.strip() for part in text.split(",") if part.strip()]
+        check_bandwidths([in_radians(length) for length in lengths])
+        return lengths
+    if len(arguments) != 3 or not all(end.endswith("km") for end in arguments[:2]):
+        raise InputError(f"bandwidths {text!r} cannot be read; write {name}:50km:500km:8")
+    ends = [end.removesuffix("km").strip() for end in arguments[:2]]
+    return [f"{value}km" for value in _numbers(":".join([name, *ends, arguments[2]]))]
 
 
 def check_bandwidths(bandwidths: float | Sequence[float] | npt.ArrayLike) -> FloatArray:

@@ -168,7 +168,7 @@ class Expansion:
 
         Returns
         -------
-        array (2 n_bandwidths + 3, rows)
+        array (2 n_bandwidths + 4, rows)
             A partial result, as in :mod:`dkde.numerics.logsum`. No pair was evaluated for it;
             of what was read it says nothing.
         array (rows,) of bool

@@ -65,6 +65,9 @@ class Kernel:
         Whether its logarithm goes as the root of ``u2`` near 0, infinitely steep.
     slope : float
         The most by which ``profile`` changes for a change of ``u2``, relative to it.
+    sphere : bool
+        Whether it is a density on the unit sphere of R^3, per steradian: rows are unit vectors,
+        distances those through the sphere.
 
     References
     ----------
@@ -82,6 +85,12 @@ class Kernel:
     convex: bool = True
     root: bool = False
     slope: float = inf
+    sphere: bool = False
+
+    @property
+    def is_gaussian(self) -> bool:
+        """Whether it falls off as a Gaussian of the distance, whatever its normaliser."""
+        return self.log_profile is radii.gaussian_log_profile
 
     def __reduce__(self) -> tuple[Callable[[str], "Kernel"], tuple[str]]:
         # By name: workers then share one compiled hot loop a kernel.
@@ -204,19 +213,32 @@ UNIVARIATE_GAUSSIAN = Kernel(
     smooth=True,
 )
 
+# The von Mises-Fisher density of concentration 1 / h**2: with unit vectors
+# (x . y - 1) / h**2 is -|x - y|**2 / (2 h**2).
+VONMISES_FISHER = Kernel(
+    "vonmises_fisher",
+    radii.gaussian_log_profile,
+    radii.vonmises_fisher_log_norm,
+    radii.gaussian_reach,
+    smooth=True,
+    sphere=True,
+)
+
 KERNELS = {
     kernel.name: kernel
     for kernel in (
         GAUSSIAN, TOPHAT, EPANECHNIKOV, EXPONENTIAL, LINEAR, COSINE, UNIVARIATE_GAUSSIAN
     )
 }  # fmt: skip
+SPHERICAL = {VONMISES_FISHER.name: VONMISES_FISHER}
 
 
 def get_kernel(kernel: str | Kernel) -> Kernel:
     """The kernel of that name.
 
     ``univariate_gaussian`` is no density for d > 1: it scores distances by the normal
-    density on a line, and its scores compare with no other kernel's.
+    density on a line, and its scores compare with no other kernel's. ``vonmises_fisher`` is one
+    on the sphere, of unit vectors.
 
     Raises
     ------
@@ -228,7 +250,7 @@ def get_kernel(kernel: str | Kernel) -> Kernel:
     >>> round(get_kernel("gaussian").log_norm(2, 0.0), 6)  # log(2 pi)
     1.837877
     """
-    return find("kernel", KERNELS, kernel)
+    return find("kernel", KERNELS | SPHERICAL, kernel)
 
 
 def find(kind: str, known: Mapping[str, T], wanted: str | T) -> T:

@@ -1,10 +1,11 @@
 """The reduction: log-sums over training rows, merged in any grouping.
 
-A partial result is an array (2 n_bandwidths + 3, rows), of which ``Partial`` names the rows:
+A partial result is an array (2 n_bandwidths + 4, rows), of which ``Partial`` names the rows:
 the log-sums ``log sum_j w_j exp(...)`` over the pairs that count so far; the log of the weight
 of those pairs, ``log sum_j w_j``, so that what is finally divided by is the weight that was
 eligible for that query; bounds on the errors of the log-sums; and the effort that it took: how
-many pairs were evaluated, and how many training rows read.
+many pairs were evaluated, how many training rows read, and how many of these left out as values
+of theirs are missing. For a query with missing values all are NaN.
 Together with ``identity`` and ``combine`` the partial results form a monoid; nothing else
 crosses a task boundary.
 """
@@ -42,6 +43,8 @@ class Partial(NamedTuple):
         How many had their kernel, or their exact distance, evaluated.
     read : array (rows,)
         How many training rows were read; a row that is read twice counts twice.
+    missing : array (rows,)
+        How many training rows were left out, as values of theirs are missing.
     """
 
     log_sums: FloatArray
@@ -49,10 +52,11 @@ class Partial(NamedTuple):
     errors: FloatArray
     pairs: FloatArray
     read: FloatArray
+    missing: FloatArray
 
 
 class Effort(NamedTuple):
-    """What each query row (rows,) took.
+    """What each query row (rows,) took; NaN for a row with missing values, which took nothing.
 
     Parameters
     ----------
@@ -60,16 +64,20 @@ class Effort(NamedTuple):
         Training rows whose kernel, or whose exact distance, was evaluated.
     read : array (rows,)
         Training rows that were read.
+    missing : array (rows,)
+        Training rows that were left out, as values of theirs are missing.
     """
 
     pairs: FloatArray
     read: FloatArray
+    missing: FloatArray
 
 
 class Densities(NamedTuple):
     """Log-densities (n_bandwidths, rows) in nats, bounds on their errors, and the effort.
 
-    NaN where there is no density, and so no error of it.
+    NaN where there is no density, and so no error of it: because no pair counts, or because the
+    row has missing values.
     """
 
     values: FloatArray
@@ -79,28 +87,39 @@ class Densities(NamedTuple):
     @classmethod
     def of(cls, stacked: FloatArray) -> "Densities":
         """Those that were stacked, as views."""
-        n = len(stacked) // 2 - 1
+        n = (len(stacked) - 3) // 2
         return cls(stacked[:n], stacked[n : 2 * n], Effort(*stacked[2 * n :]))
 
     def stacked(self) -> FloatArray:
-        """All in one array (2 n_bandwidths + 2, rows)."""
+        """All in one array (2 n_bandwidths + 3, rows)."""
         return np.concatenate([self.values, self.errors, np.stack(self.effort)])
+
+    @property
+    def missing(self) -> npt.NDArray[np.bool_]:
+        """Which query rows (rows,) have missing values."""
+        return np.isnan(self.effort.read)
+
+    @property
+    def scored(self) -> FloatArray:
+        """Log-densities of the rows alone that have no missing values."""
+        missing = self.missing
+        return self.values[:, ~missing] if missing.any() else self.values
 
 
 def n_density_rows(n_bandwidths: int) -> int:
     """Rows of stacked densities."""
-    return 2 * n_bandwidths + 2
+    return 2 * n_bandwidths + 3
 
 
 def n_partial_rows(n_bandwidths: int) -> int:
     """Rows of a partial result."""
-    return 2 * n_bandwidths + 3
+    return 2 * n_bandwidths + 4
 
 
 def split(partial: FloatArray) -> Partial:
     """The rows of a partial result: what is written into them is written into it."""
-    n = (len(partial) - 3) // 2
-    return Partial(partial[:n], partial[n], partial[n + 1 : -2], partial[-2], partial[-1])
+    n = (len(partial) - 4) // 2
+    return Partial(partial[:n], partial[n], partial[n + 1 : -3], *partial[-3:])
 
 
 def identity(n_bandwidths: int, rows: int) -> FloatArray:
@@ -116,9 +135,9 @@ def combine(parts: Iterable[FloatArray]) -> FloatArray:
     Examples
     --------
     >>> import numpy as np
-    >>> half = np.array([[np.log(0.5)], [np.log(0.5)], [1e-9], [1.0], [8.0]])
+    >>> half = np.array([[np.log(0.5)], [np.log(0.5)], [1e-9], [1.0], [8.0], [0.0]])
     >>> combine([half, half, identity(1, 1)]).round(12).T
-    array([[0.0e+00, 0.0e+00, 1.0e-09, 2.0e+00, 1.6e+01]])
+    array([[0.0e+00, 0.0e+00, 1.0e-09, 2.0e+00, 1.6e+01, 0.0e+00]])
     """
     return reduce(_combine, parts)
 
@@ -126,10 +145,12 @@ def combine(parts: Iterable[FloatArray]) -> FloatArray:
 def _combine(a: FloatArray, b: FloatArray) -> FloatArray:
     result = np.empty_like(a)
     first, second, both = split(a), split(b), split(result)
-    np.logaddexp(first.log_sums, second.log_sums, out=both.log_sums)
-    np.logaddexp(first.log_weight, second.log_weight, out=both.log_weight)
+    with np.errstate(invalid="ignore"):  # of rows with missing values
+        np.logaddexp(first.log_sums, second.log_sums, out=both.log_sums)
+        np.logaddexp(first.log_weight, second.log_weight, out=both.log_weight)
     np.add(first.pairs, second.pairs, out=both.pairs)
     np.add(first.read, second.read, out=both.read)
+    np.add(first.missing, second.missing, out=both.missing)
     nowhere = np.isneginf(both.log_sums)
     top = np.where(nowhere, 0.0, both.log_sums)
     # Sums that are wrong by factors exp(+-error) add up to one that is wrong by their mean, each
@@ -146,18 +167,27 @@ def _combine(a: FloatArray, b: FloatArray) -> FloatArray:
     return result
 
 
-def finalise(partial: FloatArray, log_norms: Sequence[float], terms: float = 0.0) -> Densities:
+def finalise(
+    partial: FloatArray,
+    log_norms: Sequence[float],
+    terms: float = 0.0,
+    moved: FloatArray | None = None,
+) -> Densities:
     """Log-densities in nats from a complete partial result, with their errors and effort.
 
-    A query for which no pair counts has no density: NaN. A density of zero has no error.
+    A query for which no pair counts, or that has missing values, has no density: NaN. A density
+    of zero has no error.
 
     Parameters
     ----------
-    partial : array (2 n_bandwidths + 3, rows)
+    partial : array (2 n_bandwidths + 4, rows)
     log_norms : sequence of n_bandwidths floats
         The kernel's log-normaliser at each bandwidth, in nats.
     terms : float
         Of what the log-normalisers are sums and differences: the largest, in nats.
+    moved : array (n_bandwidths,), optional
+        By how many bandwidths distances may be off as rows are, whose kernel is a Gaussian of
+        them, before anything was computed.
     """
     log_sums, log_weight, errors, *effort = split(partial)
     norms = np.asarray(log_norms)[:, None]
@@ -167,6 +197,22 @@ def finalise(partial: FloatArray, log_norms: Sequence[float], terms: float = 0.0
     with np.errstate(invalid="ignore"):
         largest = np.abs(log_sums) + np.abs(log_weight) + np.abs(norms) + terms
         bounds = errors + _NORMALISING * (1 + largest)
+        if moved is not None:
+            bounds += _of_moved(moved[:, None], log_weight - log_sums + bounds)
     bounds[np.isneginf(values)] = 0.0
     bounds[:, countless] = np.nan
     return Densities(values, bounds, Effort(*effort))
+
+
+def _of_moved(moved: FloatArray, widest: FloatArray) -> FloatArray:
+    """What moved rows change log-sums by, of ``widest`` = log(W / Z).
+
+    Where distances are off by up to m bandwidths, exponents ``D = d^2 / 2`` are by up to
+    ``m d + m^2 / 2``; log Z by no more than their mean, weighted as in
+    :mod:`dkde.numerics.bounds` by one of the two sets of rows, and by Jensen's inequality the
+    mean of ``d = sqrt(2 D)`` is at most ``sqrt(2 log(W / Z))`` of that set. It is the set of the
+    smaller log(W / Z) that says how much larger it may be in the other, and the other way round.
+    """
+    mean = np.sqrt(2 * np.maximum(widest, 0.0))
+    changed: FloatArray = (1 + 1e-9) * moved * (mean + moved / 2)
+    return changed

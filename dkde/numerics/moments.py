@@ -1,6 +1,7 @@
 """Weighted moments of rows, merged in any grouping."""
 
 from dataclasses import dataclass, replace
+from math import ldexp
 
 import numpy as np
 import numpy.typing as npt
@@ -19,26 +20,49 @@ class Weight:
     pairs : float
         Sum of the products of the weights of any two rows, ``total**2 - squares`` without the
         digits that this loses where one weight is far above all others.
+    exponent : int
+        All is in units of so many powers of two, near the largest weight, lest squares overflow
+        or vanish.
     """
 
     total: float
     squares: float
     pairs: float
+    exponent: int = 0
 
     @classmethod
     def of(cls, n_rows: int, weights: FloatArray | None) -> "Weight":
         if weights is None:
             return cls(float(n_rows), float(n_rows), float(n_rows) * (n_rows - 1))
+        exponent = _exponent(weights)
+        weights = np.ldexp(weights, -exponent)
         before = np.cumsum(weights)[:-1]
         pairs = 2 * float(weights[1:] @ before)
-        return cls(float(weights.sum()), float(weights @ weights), pairs)
+        return cls(float(weights.sum()), float(weights @ weights), pairs, exponent)
 
     def __add__(self, other: "Weight") -> "Weight":
+        exponent = max(self.exponent, other.exponent)
+        a, b = self.in_units(exponent), other.in_units(exponent)
         return Weight(
-            self.total + other.total,
-            self.squares + other.squares,
-            self.pairs + other.pairs + 2 * self.total * other.total,
+            a.total + b.total,
+            a.squares + b.squares,
+            a.pairs + b.pairs + 2 * a.total * b.total,
+            exponent,
         )
+
+    def in_units(self, exponent: int) -> "Weight":
+        """The same in units of so many powers of two."""
+        shift = self.exponent - exponent
+        return Weight(
+            ldexp(self.total, shift),
+            ldexp(self.squares, 2 * shift),
+            ldexp(self.pairs, 2 * shift),
+            exponent,
+        )
+
+    def merge(self, other: "Weight") -> "Weight":
+        """Those of both sets of rows, which are disjoint."""
+        return self + other
 
     @property
     def effective_size(self) -> float:
@@ -68,7 +92,7 @@ class Moments:
     weight : Weight
     mean : array (n_features,)
     scatter : array (n_features,) or (n_features, n_features)
-        ``sum_j w_j (x_j - mean)**2``, or that of the outer products.
+        ``sum_j w_j (x_j - mean)**2``, or that of the outer products; in units of the weight.
     low, high : array (n_features,)
         Least and greatest values: rounding does not hide that a feature is constant.
 
@@ -91,13 +115,16 @@ class Moments:
             values, weights = values[weights > 0], weights[weights > 0]
         if not len(values):
             return None
+        weight = Weight.of(len(values), weights)
+        if weights is not None:
+            weights = np.ldexp(weights, -weight.exponent)
         shares = None if weights is None else weights / weights.sum()
         # A row amid the others first: the mean of the differences then is exact to a digit or so.
         mean = values[0] + np.average(values - values[0], axis=0, weights=shares)
         centred = values - mean
         weighted = centred if weights is None else centred * weights[:, None]
         return cls(
-            Weight.of(len(values), weights),
+            weight,
             mean,
             weighted.T @ centred if full else np.einsum("ij,ij->j", weighted, centred),
             values.min(axis=0),
@@ -105,12 +132,16 @@ class Moments:
         )
 
     def merge(self, other: "Moments") -> "Moments":
-        """Those of both sets of rows, which are disjoint; takes this one's scatter over."""
+        """Those of both sets of rows, which are disjoint; takes both scatters over."""
         weight = self.weight + other.weight
-        share = other.weight.total / weight.total
+        mine, others = (each.weight.in_units(weight.exponent) for each in (self, other))
+        share = others.total / weight.total
         apart = other.mean - self.mean
-        factor = share * self.weight.total
+        factor = share * mine.total
         # In place: a scatter may be a large matrix, and neither is used again.
+        for each in (self, other):
+            if shift := each.weight.exponent - weight.exponent:
+                np.multiply(each.scatter, ldexp(1.0, shift), out=each.scatter)
         scatter = self.scatter
         scatter += other.scatter
         scatter += np.outer(factor * apart, apart) if scatter.ndim == 2 else factor * apart**2
@@ -140,3 +171,8 @@ class Moments:
         if result.ndim == 2:
             result[:, constant] = 0.0
         return result
+
+
+def _exponent(weights: FloatArray) -> int:
+    """Of the power of two above the largest weight; 0 where there is none."""
+    return int(np.frexp(weights.max(initial=0.0))[1])

@@ -8,7 +8,7 @@ the centre in bandwidths,
 whose density is ``r**(d - 1) K(r)`` up to a constant.
 """
 
-from math import lgamma, log, pi, sqrt
+from math import exp, expm1, lgamma, log, pi, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -99,6 +99,16 @@ def gaussian_log_norm(d: int, log_h: float) -> float:
 
 def univariate_log_norm(d: int, log_h: float) -> float:
     return log_h + 0.5 * log(2 * pi)
+
+
+def vonmises_fisher_log_norm(d: int, log_h: float) -> float:
+    """Over the unit sphere of R^3: ``log(2 pi h**2 (1 - exp(-2 / h**2)))``.
+
+    References
+    ----------
+    Fisher (1953), Dispersion on a sphere, Proceedings of the Royal Society A 217, 295-305.
+    """
+    return log(2 * pi) + 2 * log_h + log(-expm1(-2 * exp(-2 * log_h)))
 
 
 def exponential_log_norm(d: int, log_h: float) -> float:

@@ -167,7 +167,7 @@ class PairSums:
         return True
 
     def log_sums(self) -> FloatArray:
-        """The partial result (2 n_bandwidths + 3, rows), as in :mod:`dkde.numerics.logsum`.
+        """The partial result (2 n_bandwidths + 4, rows), as in :mod:`dkde.numerics.logsum`.
 
         Of what was read it says nothing: that is for the one who reads.
         """

@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,7 +20,9 @@ from zarr.storage import LocalStore
 
 from dkde.errors import DataSetError, DkdeError, one_line
 from dkde.storage.chunks import check_array
+from dkde.storage.metadata import classes_of, count_of, features_of, numbers_of, range_of
 from dkde.storage.options import unusable_name
+from dkde.storage.places import kind_of
 from dkde.storage.stores import is_remote, keys_below, open_store
 
 if TYPE_CHECKING:
@@ -57,6 +59,12 @@ class Split:
         The least and the greatest finite decoded value; None if there is none.
     display_range : (float, float) or None
         What goes from black to white in pictures, if not that.
+    features : tuple of str or None
+        The names of the features, where the source has some.
+    n_missing, n_infinite, n_constant : int
+        How many values are NaN, how many infinite; how many features have one value only.
+    classes : dict of str to tuple of str
+        What the values 0, 1, ... of a label stand for, by the label's name.
     """
 
     name: str
@@ -70,6 +78,11 @@ class Split:
     checksum: str
     actual_range: tuple[float, float] | None
     display_range: tuple[float, float] | None = None
+    features: tuple[str, ...] | None = None
+    n_missing: int = 0
+    n_infinite: int = 0
+    n_constant: int = 0
+    classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def n_rows(self) -> int:
@@ -101,15 +114,6 @@ def splits(store: StorePath) -> list[str]:
 
 def open_split(store: StorePath, split: str) -> Split:
     """Open one split of a data set for reading its raw rows.
-
-    Parameters
-    ----------
-    store : str, path or zarr store
-    split : str
-
-    Returns
-    -------
-    Split
 
     Raises
     ------
@@ -150,15 +154,23 @@ def split_of(store: StorePath, root: zarr.Group, name: str) -> Split:
         return Split(
             name=name,
             x=x,
-            scale_factor=_numbers([coding.get("scale_factor", 1.0)])[0],
-            add_offset=_numbers([coding.get("add_offset", 0.0)])[0],
+            scale_factor=numbers_of([coding.get("scale_factor", 1.0)])[0],
+            add_offset=numbers_of([coding.get("add_offset", 0.0)])[0],
             image_shape=None if shape is None else tuple(shape),
             layout=layout,
             labels={key: members[key] for key in LABELS if key in members},
             source_row=members["source_row"],
             checksum=attributes["checksum"],
-            actual_range=_range(coding.get("actual_range")),
-            display_range=_range(attributes.get("display_range")),
+            actual_range=range_of(coding.get("actual_range")),
+            display_range=range_of(attributes.get("display_range")),
+            features=features_of(attributes.get("feature_names"), x.shape[1]),
+            **{n: count_of(coding.get(n, 0)) for n in ("n_missing", "n_infinite", "n_constant")},
+            classes={
+                key: names
+                for key in LABELS
+                if key in members
+                and (names := classes_of(members[key].attrs.get("flag_meanings", "")))
+            },
         )
 
 
@@ -186,20 +198,6 @@ def _members(root: zarr.Group, name: str) -> tuple[zarr.Group, dict[str, zarr.Ar
             if cast("Any", group[key]).metadata != cast("Any", member).metadata:
                 raise ValueError(f"what is said of {key} differs from place to place")
     return plain, cast("dict[str, zarr.Array[Any]]", members)
-
-
-def _numbers(values: Any) -> list[float]:
-    numbers = [float(value) for value in values if type(value) in (int, float)]
-    if len(numbers) != len(values) or not all(map(math.isfinite, numbers)):
-        raise ValueError(f"{values!r} are no finite numbers")
-    return numbers
-
-
-def _range(ends: Any) -> tuple[float, float] | None:
-    if ends is None:
-        return None
-    low, high = _numbers(ends)
-    return low, high
 
 
 def is_dataset(store: Path | Store) -> bool:
@@ -262,7 +260,8 @@ def open_root(store: StorePath) -> zarr.Group:
         if not path.exists():
             raise DataSetError(f"{store}: {_ABSENT}")
         if not path.is_dir():
-            raise DataSetError(f"{store}: a file and not a data set; import it first")
+            way = ", which this is for" if kind_of(path) else "; import it first"
+            raise DataSetError(f"{store}: a file and not a data set of dkde{way}")
     opened = _opened(store)
     try:
         root = zarr.open_group(opened, mode="r", zarr_format=3)
@@ -275,7 +274,7 @@ def open_root(store: StorePath) -> zarr.Group:
         if not isinstance(opened, Path | LocalStore) and not keys_below(opened, ""):
             raise DataSetError(f"{store}: {_ABSENT}") from error
         raise DataSetError(
-            f"{store}: not a data set of dkde (no Zarr v3 group), or a damaged one; import it again"
+            f"{store}: not a data set of dkde (no Zarr v3 group); if it was one, import it again"
         ) from error
     version = root.attrs.get("dkde_format")
     if str(version).startswith("result/"):

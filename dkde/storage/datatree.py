@@ -66,4 +66,7 @@ def open_dataset(store: StorePath) -> xr.DataTree:
             if attributes.pop("add_offset", 0.0) != 0:
                 x = x + split.add_offset
             nodes[f"/{name}"] = raw.assign(x=x.assign_attrs(attributes))
+            if split.features is not None:
+                names = np.array(split.features, str)
+                nodes[f"/{name}"] = nodes[f"/{name}"].assign_coords(feature=names)
     return xr.DataTree.from_dict(nodes)

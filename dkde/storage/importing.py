@@ -6,14 +6,16 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dkde.errors import DataSetError, InputError
 from dkde.storage.importers import Source, SourceSplit, read_source
-from dkde.storage.importers.source import Array, image_dims
-from dkde.storage.index import index_dataset
+from dkde.storage.importers.arrays import image_dims
+from dkde.storage.importers.globs import files_of, is_pattern
+from dkde.storage.importers.source import Array
 from dkde.storage.options import ImportOptions, check_options, check_path, unusable_name
 from dkde.storage.ordering import compact_order
 from dkde.storage.placing import check_target, dkde_version, place_dataset
@@ -35,6 +37,8 @@ def import_dataset(
     image_shape: Sequence[int] | None = None,
     layout: str | None = None,
     shuffle_seed: int | None = None,
+    columns: Sequence[str] | None = None,
+    label: str | None = None,
     order: bool = False,
     index: bool = True,
     overwrite: bool = False,
@@ -49,7 +53,7 @@ def import_dataset(
     Parameters
     ----------
     source : str or path
-        See `dkde.storage.importers.read_source`; ``"digits"`` is scikit-learn's.
+        ``"digits"`` is scikit-learn's; of tables it may be a pattern, ``"points/*.csv"``.
     store : str, path or URL
         A folder that does not exist yet, or is empty; or a place in a bucket, ``s3://``, ``gs://``
         or ``az://``, where nothing is yet.
@@ -62,19 +66,25 @@ def import_dataset(
     image_shape : sequence of int, optional
         (H, W), or three numbers with `layout`, instead of the source's own.
     layout : {"CHW", "HWC"}, optional
-        Where the channels are in rows of colour pictures.
+        Where the channels are in rows of colour pictures; a folder of them is read as either.
     shuffle_seed : int, optional
         Permutes the split ``train``, and no other, by
         ``numpy.random.RandomState(shuffle_seed).permutation(n)``. Takes 16 bytes of memory a row,
         and as much scratch space beside `store` as the split's raw values if these are more than
         128 MiB; without it memory is a few tens of MB.
+    columns : sequence of str, optional
+        The columns of a table that are features, in this order; by default those of numbers.
+    label : str, optional
+        The column of a table that says what each row is: whole numbers, or names, which are
+        numbered in their order.
     order : bool
         Sorts the rows of every split so that those of a chunk lie close together, and far chunks
         need not be read; ``source_row`` says which row each was. A range of a sorted split is a
         corner of it, and no sample. Takes about 50 bytes of memory a row, and scratch space as
         `shuffle_seed` does, which cannot be given with it.
     index : bool
-        Also writes where the rows of each chunk lie: see :func:`dkde.index_dataset`.
+        Also writes where the rows of each chunk lie: see :func:`dkde.index_dataset`. In a bucket
+        this comes when the data set is complete.
     overwrite : bool
         Replace a data set that `store` holds already. Anything else is never replaced. A folder
         is replaced when the new data set is complete; in a bucket the old one goes first.
@@ -93,21 +103,30 @@ def import_dataset(
     if is_remote(os.fspath(source)):
         raise InputError(f"{source}: files are imported from folders; copy it into one first")
     options = check_options(
-        ImportOptions(format, split, scale, offset, image_shape, layout, shuffle_seed, order)
+        ImportOptions(
+            format, split, scale, offset, image_shape, layout, shuffle_seed, order, columns, label
+        )
     )
-    check_target(store, overwrite=overwrite, sources=[source])
-    found = read_source(source, format=format, split=split or _SPLIT, layout=layout)
+    files = files_of(Path(source)) if is_pattern(source) else [source]
+    check_target(store, overwrite=overwrite, sources=files)
+    found = read_source(
+        source,
+        format=format,
+        split=split or _SPLIT,
+        layout=layout,
+        columns=options.columns,
+        label=options.label,
+    )
     found = replace(found, splits=_check_splits(found, options))
     place_dataset(
         store,
         found.splits,
         attributes=_recorded(found, options),
         orders=_orders(found.splits, options),
+        index=index,
         overwrite=overwrite,
         progress=progress,
     )
-    if index:
-        index_dataset(store)
 
 
 def _check_splits(source: Source, options: ImportOptions) -> tuple[SourceSplit, ...]:
@@ -136,10 +155,17 @@ def _check_splits(source: Source, options: ImportOptions) -> tuple[SourceSplit, 
                 f"{source.path}: {split.name} has {split.n_features} features and {names[0]} has "
                 f"{source.splits[0].n_features}; splits of one data set must agree"
             )
-    return tuple(_with_options(split, options) for split in source.splits)
+    return tuple(with_options(split, options) for split in source.splits)
 
 
-def _with_options(split: SourceSplit, options: ImportOptions) -> SourceSplit:
+def with_options(split: SourceSplit, options: ImportOptions) -> SourceSplit:
+    """The split with the decoding and the picture shape that the user chose.
+
+    Raises
+    ------
+    InputError
+        If they do not fit.
+    """
     shape, layout = split.image_shape, split.layout
     if options.image_shape is not None:
         shape, layout = image_dims(tuple(options.image_shape), options.layout)
@@ -184,4 +210,5 @@ def _recorded(source: Source, options: ImportOptions) -> dict[str, Any]:
         "source_checksum": source.checksum,
         "import_options": chosen,
         "dkde_version": dkde_version(),
+        **({"columns_left_out": list(source.left_out)} if source.left_out else {}),
     }

@@ -2,9 +2,9 @@
 
 A stage of a run is a piece of work. Under ``run/STAGE`` of the result's store lie
 
-- ``log_density (2 bandwidths + 2, row)``: log-densities, bounds on their errors, and the effort
+- ``log_density (2 bandwidths + 3, row)``: log-densities, bounds on their errors, and the effort
   they took; a chunk is the rows of one query block, written when all its panels are done;
-- ``partial (panel, 2 bandwidths + 3, row)``: a chunk is one block's partial result, kept while
+- ``partial (panel, 2 bandwidths + 4, row)``: a chunk is one block's partial result, kept while
   other panels of its rows are missing;
 - ``failed-Q-P.json``: blocks that were set aside.
 

@@ -13,7 +13,7 @@ from operator import index
 import numpy as np
 
 from dkde.errors import InputError
-from dkde.storage.importers.source import image_dims
+from dkde.storage.importers.arrays import image_dims
 
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -30,6 +30,8 @@ class ImportOptions:
     layout: str | None
     shuffle_seed: int | None
     order: bool | None = None
+    columns: Sequence[str] | None = None
+    label: str | None = None
 
 
 def check_path(role: str, path: object) -> None:
@@ -77,7 +79,23 @@ def check_options(options: ImportOptions) -> ImportOptions:
         image_shape=_shape(options.image_shape, options.layout),
         shuffle_seed=None if seed is None else int(seed),
         order=True if options.order else None,
+        columns=_columns(options.columns),
+        label=None if options.label is None else _column(options.label),
     )
+
+
+def _columns(columns: Sequence[str] | None) -> list[str] | None:
+    if columns is None:
+        return None
+    if isinstance(columns, str) or not len(columns):
+        raise InputError(f"columns is {columns!r}; it is a list of names, at least one")
+    return [_column(name) for name in columns]
+
+
+def _column(name: object) -> str:
+    if not isinstance(name, str) or not name:
+        raise InputError(f"{name!r} is no name of a column")
+    return name
 
 
 def _number(name: str, value: object) -> float | None:

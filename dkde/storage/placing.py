@@ -20,7 +20,8 @@ from zarr.storage import LocalStore, WrapperStore
 from dkde.errors import DataSetError
 from dkde.storage.dataset import FORMAT, is_dataset
 from dkde.storage.importers import SourceSplit
-from dkde.storage.importers.source import Array
+from dkde.storage.importers.source import Array, RowStream
+from dkde.storage.index import index_dataset
 from dkde.storage.stores import Records, check_url, is_remote, open_store
 from dkde.storage.writing import ImportProgress, write_dataset
 
@@ -33,11 +34,12 @@ _THERE = "exists already; choose another path, or overwrite it (--overwrite)"
 
 def place_dataset(
     store: str | os.PathLike[str],
-    splits: Sequence[SourceSplit],
+    splits: Sequence[SourceSplit | RowStream],
     *,
     attributes: Mapping[str, Any],
     orders: Mapping[str, Array] | None = None,
     extras: Mapping[str, Mapping[str, Array]] | None = None,
+    index: bool = False,
     overwrite: bool = False,
     progress: ImportProgress | None = None,
 ) -> None:
@@ -50,6 +52,8 @@ def place_dataset(
     ----------
     attributes, orders, extras, progress
         As for :func:`dkde.storage.writing.write_dataset`.
+    index : bool
+        Write its index too; in a bucket afterwards, when it is complete without.
     overwrite : bool
         Replace a data set that is there already. Anything else is never replaced.
 
@@ -66,6 +70,8 @@ def place_dataset(
     }
     if is_remote(store):
         _write_in_place(os.fspath(store), splits, content, overwrite=overwrite)
+        if index:
+            index_dataset(store)
         return
     target = Path(os.path.realpath(store))
     try:
@@ -73,6 +79,8 @@ def place_dataset(
         try:
             # mkdtemp's folder is private; the one in it has the permissions that users expect.
             write_dataset(LocalStore(hidden / "new"), splits, scratch=hidden, **content)
+            if index:
+                index_dataset(hidden / "new")
             _move_into_place(hidden, target)
         finally:
             shutil.rmtree(hidden, ignore_errors=True)
@@ -131,7 +139,11 @@ def _check_url(url: str, overwrite: bool, sources: Iterable[str | os.PathLike[st
 
 
 def _write_in_place(
-    url: str, splits: Sequence[SourceSplit], content: Mapping[str, Any], *, overwrite: bool
+    url: str,
+    splits: Sequence[SourceSplit | RowStream],
+    content: Mapping[str, Any],
+    *,
+    overwrite: bool,
 ) -> None:
     records = Records(open_store(url), url)
     if overwrite:

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dkde.storage.linear import LinearMap, chain
-from dkde.storage.sources import ArraySource, RowSource
+from dkde.storage.missing import mark_missing, missing_rows
+from dkde.storage.row_source import RowSource
 
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float64]
@@ -55,6 +56,14 @@ class Part:
     image_shape, layout : the shape of a picture, and CHW or HWC, where rows are pictures.
     coordinates : mapping
         What else the source says of each row, by name: labels, row numbers.
+    features : tuple of str, or None
+        The names of the columns, where they have some.
+    classes : mapping of str to tuple of str
+        What the values 0, 1, ... of some of the coordinates stand for.
+    units : tuple of (str or None), or None
+        What each column is measured in, as CF's attribute ``units`` has it: "degrees_north".
+    opened : tuple of str, or None
+        The columns that the source was asked for when it was opened, where it has others too.
     """
 
     source: RowSource
@@ -68,6 +77,10 @@ class Part:
     image_shape: tuple[int, ...] | None = None
     layout: str | None = None
     coordinates: Mapping[str, RowSource] = field(default_factory=dict)
+    features: tuple[str, ...] | None = None
+    units: tuple[str | None, ...] | None = None
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    opened: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -95,10 +108,13 @@ class Rows:
         At least one, none empty, all with as many features.
     linear : LinearMap, optional
         What is made of decoded rows as they are read.
+    drops_missing : bool
+        Whether rows with values that are NaN are left out, where there would be an error.
     """
 
     parts: tuple[Part, ...]
     linear: LinearMap | None = None
+    drops_missing: bool = False
 
     @cached_property
     def _starts(self) -> list[int]:
@@ -165,8 +181,7 @@ class Rows:
     @property
     def resident_bytes(self) -> int:
         """What the side itself holds in memory, wherever it is."""
-        arrays = (p.source.array for p in self.parts if isinstance(p.source, ArraySource))
-        return sum(array.nbytes for array in arrays)
+        return sum(part.source.resident_bytes for part in self.parts)
 
     def read(
         self, start: int, stop: int, *, decode: bool, origin: FloatArray | None = None
@@ -202,7 +217,13 @@ class Rows:
             values = self.unmapped.read(a, b, decode=True)
             centred = np.subtract(values, 0.0 if origin is None else origin, dtype=np.float64)
             mapped[a - start : b - start] = linear.apply(centred)
+            if self.drops_missing:
+                mark_missing(mapped[a - start : b - start], values)
         return mapped
+
+    def missing(self, values: Array) -> npt.NDArray[np.bool_] | None:
+        """Which of some rows (rows, n_features), as they were read, are left out; None if none."""
+        return missing_rows(values) if self.drops_missing else None
 
     def take(self, rows: npt.NDArray[np.integer[Any]]) -> FloatArray:
         """Rows of these numbers, decoded and not mapped, in float64; only their chunks are read.
@@ -243,10 +264,19 @@ class Rows:
             for name in sorted(names)
         }
 
-    def locate(self, row: int) -> tuple[str, int]:
-        """The name of the source that row lies in, and its row number there."""
+    def classes(self) -> dict[str, tuple[str, ...]]:
+        """What the values of coordinates stand for, as far as all parts agree."""
+        first, *others = (part.classes for part in self.parts)
+        return {
+            name: words
+            for name, words in first.items()
+            if all(other.get(name) == words for other in others)
+        }
+
+    def locate(self, row: int) -> tuple[Part, int]:
+        """The part that row lies in, and its row number in the source."""
         part, a, _ = next(self._cover(row, row + 1))
-        return part.name, a
+        return part, a
 
     def __getitem__(self, rows: slice) -> "Rows":
         start, stop, _ = rows.indices(self.n_rows)
@@ -279,8 +309,6 @@ class Side:
 
     def __sizeof__(self) -> int:
         # What Dask counts as a worker's managed memory.
-        vectors = [
-            s.array.nbytes for s in (self.weights, self.groups) if isinstance(s, ArraySource)
-        ]
+        vectors = [s.resident_bytes for s in (self.weights, self.groups) if s is not None]
         linear = 0 if self.rows.linear is None else self.rows.linear.nbytes
         return object.__sizeof__(self) + self.rows.resident_bytes + sum(vectors) + linear

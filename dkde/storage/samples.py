@@ -6,7 +6,8 @@ from functools import partial
 from typing import Any
 
 from dkde.storage.importers import SourceSplit
-from dkde.storage.importers.source import Array, array_batches
+from dkde.storage.importers.arrays import array_batches
+from dkde.storage.importers.source import Array
 from dkde.storage.placing import dkde_version, place_dataset
 from dkde.storage.rows import Rows
 
@@ -50,7 +51,7 @@ def write_samples(
             SourceSplit(
                 name, len(values), values.shape[1], values.dtype,
                 partial(array_batches, values), image_shape=shape, layout=layout, labels=labels,
-                display_range=shown,
+                display_range=shown, features=like.parts[0].features,
             )
             for name, values in splits.items()
         ],

@@ -2,25 +2,24 @@
 
 ``[SOURCE::]SPLIT[a:b]``, joined by ``+``. SOURCE is a data set, by its path or URL, or any file
 that can be imported; a file name alone stands for its only split; ``all`` for every split in order.
+Or it is a Zarr store or a NetCDF file of others, whose groups are its splits; its name alone
+stands for the root.
 """
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from glob import iglob
 
-import numpy as np
-
-from dkde.errors import InputError
-from dkde.storage.dataset import Split, is_dataset, open_splits
+from dkde.errors import InputError, some
+from dkde.storage.columns import chosen
 from dkde.storage.grammar import Term, parse
-from dkde.storage.importers import Source, SourceSplit, load_split, read_source
-from dkde.storage.rows import Encoding, Part, Rows
-from dkde.storage.sources import ArraySource, NpySource, ZarrSource
-from dkde.storage.stores import is_remote, refuse_credentials
+from dkde.storage.importers.globs import is_pattern
+from dkde.storage.opening import open_source
+from dkde.storage.rows import Part, Rows
+from dkde.storage.stores import refuse_credentials
 
-_RANGE_SAMPLE = 1024
 # As far as a selector can hold it: +, :: and brackets are the grammar's own.
 _URL = re.compile(r"[a-z][a-z0-9]*://(?:(?!::)[^+\[\]\s])+")
 
@@ -32,10 +31,20 @@ class Catalog:
     ----------
     default : str, optional
         The source of selectors that name none.
+    features : sequence of str, optional
+        The features of a row, by name: the variables of Zarr stores and NetCDF files of others,
+        which are then read where they lie; the variables of Datasets, by default the data
+        variables; the columns of tables and of data sets, by default all.
+
+    Raises
+    ------
+    InputError
+        When features are no names, or one is there twice.
     """
 
-    def __init__(self, default: str | None = None) -> None:
+    def __init__(self, default: str | None = None, features: Sequence[str] | None = None) -> None:
         self._default = default
+        self.features = None if features is None else _names(features)
         self._opened: dict[str, Mapping[str, Part]] = {}
 
     @property
@@ -58,7 +67,7 @@ class Catalog:
         if name is None:
             return {}
         if name not in self._opened:
-            self._opened[name] = _open(name)
+            self._opened[name] = open_source(name, self.features)
         return self._opened[name]
 
     def rows(self, selector: str) -> Rows:
@@ -76,11 +85,7 @@ class Catalog:
             When a source cannot be opened.
         """
         parts = [part for term in self._parse(selector) for part in self._resolve(term)]
-        widths = {part.source.shape[1] for part in parts}
-        if len(widths) > 1:
-            counts = ", ".join(f"{part.label} has {part.source.shape[1]}" for part in parts)
-            raise InputError(f"{selector}: features differ: {counts}")
-        return Rows(tuple(parts))
+        return Rows(_aligned(parts, selector))
 
     def _parse(self, selector: str) -> list[Term]:
         refuse_credentials(selector)
@@ -111,7 +116,7 @@ class Catalog:
         if term.split not in known:
             raise InputError(
                 f"{source}: has no split {term.split!r}, nor is there such a file; "
-                f"it has {', '.join(known)}"
+                f"it has {', '.join(filter(None, known)) or 'none but its root'}"
             )
         return [_slice(known[term.split], term)]
 
@@ -128,91 +133,48 @@ def _slice(part: Part, term: Term) -> Part:
     return replace(part, start=start, stop=stop)
 
 
-def _path(name: str) -> Path:
-    return Path(name if os.path.exists(name) else os.path.expanduser(name))
-
-
 def _exists(name: str) -> bool:
     if "://" in name:  # whether it is there is said when it is opened
         return _URL.fullmatch(name) is not None
     # Not Path.exists, which raises for names that are too long to be any.
-    return name == "digits" or os.path.exists(name) or os.path.exists(os.path.expanduser(name))
+    known = name == "digits" or os.path.exists(name) or os.path.exists(os.path.expanduser(name))
+    # Of a pattern it is seen whether it matches anything, or is brackets of a range.
+    return known or (is_pattern(name) and next(iglob(name, recursive=True), None) is not None)
 
 
-def _open(name: str) -> Mapping[str, Part]:
-    if is_remote(name):
-        url = name.rstrip("/")
-        return {key: _stored(name, url, split) for key, split in open_splits(url).items()}
-    path = _path(name)
-    # A folder with Zarr metadata that is no data set: let the data set's own error say so.
-    if is_dataset(path) or (path / "zarr.json").exists():
-        place = str(path.resolve())
-        return {key: _stored(name, place, split) for key, split in open_splits(path).items()}
-    # Splits are read later, perhaps from another working directory.
-    return _Foreign(name, path, read_source(path.absolute() if path.exists() else path))
+def _names(features: Sequence[str]) -> tuple[str, ...]:
+    names = (features,) if isinstance(features, str) else tuple(features)
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise InputError(f"features are {features!r}; they are names of variables")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"features name {twice!r} more than once")
+    return names
 
 
-def _stored(name: str, place: str, opened: Split) -> Part:
-    coordinates = {**opened.labels, "source_row": opened.source_row}
-    return Part(
-        ZarrSource(opened.x, complete=True),
-        0,
-        opened.n_rows,
-        name=f"{name}::{opened.name}",
-        encoding=Encoding(opened.scale_factor, opened.add_offset),
-        identity=f"{place}::{opened.name}",
-        checksum=opened.checksum,
-        value_range=opened.display_range or opened.actual_range,
-        image_shape=opened.image_shape,
-        layout=opened.layout,
-        coordinates={key: ZarrSource(a, complete=True) for key, a in coordinates.items()},
-    )
+def _aligned(parts: Sequence[Part], selector: str) -> tuple[Part, ...]:
+    """Parts with the columns of the first: of one name they belong together, in any order.
 
-
-class _Foreign(Mapping[str, Part]):
-    """The splits of a file that is no data set, each loaded when it is first looked up."""
-
-    def __init__(self, name: str, path: Path, source: Source) -> None:
-        self._name, self._path = name, path
-        self._format, self._checksum = source.format, source.checksum
-        self._names = [split.name for split in source.splits]
-        self._waiting = {split.name: split for split in source.splits}
-        self._loaded: dict[str, Part] = {}
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __contains__(self, split: object) -> bool:
-        return split in self._names  # the inherited one would load it
-
-    def __getitem__(self, split: str) -> Part:
-        if split not in self._loaded:
-            self._loaded[split] = self._load(self._waiting[split])
-            # What it was read from may hold the same rows: they are not needed twice.
-            self._waiting.pop(split, None)
-        return self._loaded[split]
-
-    def _load(self, split: SourceSplit) -> Part:
-        is_npy = self._format == "npy"
-        opened = NpySource.open(self._path) if is_npy else ArraySource(load_split(split))
-        encoding = Encoding(split.scale_factor, split.add_offset)
-        sample = encoding.decode(opened.read(0, min(split.n_rows, _RANGE_SAMPLE)))
-        finite = sample[np.isfinite(sample)]
-        return Part(
-            opened,
-            0,
-            split.n_rows,
-            name=self._name if len(self) == 1 else f"{self._name}::{split.name}",
-            encoding=encoding,
-            identity=f"{self._path.resolve()}::{split.name}",
-            checksum=self._checksum,
-            value_range=(float(finite.min()), float(finite.max())) if finite.size else None,
-            image_shape=split.image_shape,
-            layout=split.layout,
-            coordinates={
-                key: ArraySource(np.asarray(label)) for key, label in split.labels.items()
-            },
-        )
+    Raises
+    ------
+    InputError
+        When their columns are not the same ones, or cannot be told to be.
+    """
+    first, names = parts[0], parts[0].features
+    for part in parts[1:]:
+        if part.source.shape[1] != first.source.shape[1]:
+            counts = ", ".join(f"{each.label} has {each.source.shape[1]}" for each in parts)
+            raise InputError(f"{selector}: features differ: {counts}")
+        if (part.features is None) != (names is None):
+            with_names, without = (first, part) if part.features is None else (part, first)
+            raise InputError(
+                f"{selector}: the columns of {with_names.label} have names and those of "
+                f"{without.label} have none, so that their order cannot be told; give names to "
+                "both, or to neither"
+            )
+        if names is not None and set(part.features or ()) != set(names):
+            raise InputError(
+                f"{selector}: features differ: {first.label} has {some(names)}, and "
+                f"{part.label} {some(part.features or ())}"
+            )
+    return tuple(parts if names is None else (chosen(part, names) for part in parts))

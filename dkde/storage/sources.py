@@ -1,59 +1,23 @@
-"""Sources of rows: an opened Zarr array, a file, an array in memory.
-
-Reading one raises DataSetError for whatever is wrong with a file or a store, and names it. A
-source that runs a user's own graph (`dkde.engine.lazy`) raises what that raises.
-"""
+"""Sources of rows: an opened Zarr array, a file, an array in memory."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import zarr
 from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
-from dkde.errors import DataSetError, DkdeError, one_line
+from dkde.errors import DataSetError
 from dkde.storage.chunks import location, read_whole
+from dkde.storage.row_source import READ_BYTES, Array, Plain, reading
 from dkde.storage.stores import stamps
 
-Array = npt.NDArray[Any]
 
-# What is read at a time where chunks are small: enough to make the call worth while.
-READ_BYTES = 8 * 2**20
-
-
-class RowSource(Protocol):
-    """Something with rows along its first axis."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    @property
-    def dtype(self) -> np.dtype[Any]: ...
-    @property
-    def read_rows(self) -> int:
-        """How many rows ``cuts`` leaves together, at most."""
-        ...
-
-    def cuts(self, start: int, stop: int) -> list[int]:
-        """start, stop and the rows between at which reading is best cut: chunk borders."""
-        ...
-
-    def chunk_of(self, rows: Array) -> Array:
-        """The chunk that each of some rows is in, by number."""
-        ...
-
-    def read(self, start: int, stop: int) -> Array:
-        """Rows start up to stop, as they are stored."""
-        ...
-
-
-class _EvenChunks:
+class _EvenChunks(Plain):
     """Cuts at multiples of as many chunks as are worth reading together."""
 
     shape: tuple[int, ...]
@@ -90,8 +54,15 @@ class ArraySource(_EvenChunks):
     def dtype(self) -> np.dtype[Any]:  # type: ignore[override]
         return self.array.dtype
 
+    @property
+    def resident_bytes(self) -> int:
+        return self.array.nbytes
+
     def chunk_of(self, rows: Array) -> Array:
         return np.zeros_like(rows)  # reading takes nothing
+
+    def content(self) -> Any:
+        return np.ascontiguousarray(self.array)
 
     def read(self, start: int, stop: int) -> Array:
         return self.array[start:stop]
@@ -111,6 +82,7 @@ class ZarrSource(_EvenChunks):
 
     array: zarr.Array[Any]
     complete: bool = False
+    copies = 2  # the compressed chunks and the decoded ones
 
     @property
     def shape(self) -> tuple[int, ...]:  # type: ignore[override]
@@ -136,7 +108,7 @@ class ZarrSource(_EvenChunks):
 
     def read(self, start: int, stop: int) -> Array:
         where = location(self.array)
-        with _reading(where, start, stop):
+        with reading(where, start, stop):
             if self.complete:
                 return np.asarray(read_whole(self.array, start, stop))
             rows = np.asarray(self.array[start:stop])
@@ -193,20 +165,6 @@ def absolute(array: zarr.Array[Any]) -> zarr.Array[Any]:
         ) from error
 
 
-@contextmanager
-def _reading(where: str | Path, start: int, stop: int) -> Iterator[None]:
-    """Say where, if the rows cannot be read; MemoryError is no fault of theirs, and passes."""
-    try:
-        yield
-    except (DkdeError, MemoryError):
-        raise
-    except Exception as error:
-        raise DataSetError(
-            f"{where}: rows {start} to {stop} could not be read ({one_line(error)}); it is damaged "
-            "or out of reach, put it back or import it again"
-        ) from error
-
-
 @dataclass(frozen=True, eq=False)
 class NpySource(_EvenChunks):
     """A ``.npy`` file, mapped where it is read."""
@@ -231,7 +189,7 @@ class NpySource(_EvenChunks):
         return (len(mapped), prod(mapped.shape[1:])), mapped.dtype.newbyteorder("=")
 
     def read(self, start: int, stop: int) -> Array:
-        with _reading(self.path, start, stop):
+        with reading(self.path, start, stop):
             mapped = np.load(self.path, mmap_mode="r", allow_pickle=False)
             if self._layout(mapped) != (self.shape, self.dtype):
                 raise DataSetError(

@@ -6,6 +6,7 @@ import hashlib
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ import zarr
 from zarr.abc.store import Store
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from dkde.errors import DataSetError
+from dkde.errors import DataSetError, InputError
+from dkde.storage.chunks import read_whole
 from dkde.storage.dataset import FORMAT, LABELS
 from dkde.storage.importers import SourceSplit
-from dkde.storage.importers.source import Array, checked_batches
+from dkde.storage.importers.source import Array, RowStream, checked_batches
+from dkde.storage.metadata import flag_attributes
 from dkde.storage.ordering import permuted_batches
+from dkde.storage.tally import Tally
 
 _DIMENSIONS = ("sample", "feature")
 _CHUNK_BYTES = 4 * 2**20
@@ -64,7 +68,7 @@ def create_array(
 
 def write_dataset(
     store: Store,
-    splits: Sequence[SourceSplit],
+    splits: Sequence[SourceSplit | RowStream],
     *,
     attributes: Mapping[str, Any],
     orders: Mapping[str, Array],
@@ -79,7 +83,7 @@ def write_dataset(
     Parameters
     ----------
     store : zarr.abc.store.Store
-    splits : sequence of SourceSplit
+    splits : sequence of SourceSplit or RowStream
     attributes : mapping
         For the root, JSON values.
     orders : mapping of split to int array
@@ -94,23 +98,28 @@ def write_dataset(
 
     Raises
     ------
-    DataSetError
-        If a source cannot be read to its end.
+    InputError, DataSetError
+        If a source cannot be read to its end, or a stream has no rows, or not those it promised.
     OSError
         If the folder cannot be written.
     """
     # First of all, so that what is left of an import that was killed is known for what it is.
     root = zarr.open_group(store, mode="a", zarr_format=3, attributes={"dkde_format": FORMAT})
+    names: list[str] = []
     for split in splits:
-        group = root.create_group(split.name)
-        _write_split(group, split, orders.get(split.name), scratch, progress)
-        _consolidate(store, split.name)
+        if isinstance(split, RowStream):
+            name = split.split.name
+            _write_stream(root.create_group(name), split, progress)
+        else:
+            name = split.name
+            _write_split(root.create_group(name), split, orders.get(name), scratch, progress)
+        names.append(name)
+        _consolidate(store, name)
     for name, arrays in extras.items():
         group = root.create_group(name)
         for array_name, values in arrays.items():
             dims = [f"{array_name}_{i}" for i in range(values.ndim)]
             group.create_array(array_name, data=values, dimension_names=dims)
-    names = [split.name for split in splits]
     root = _consolidate(store, None)
     # In one piece with the consolidated metadata, last.
     root.attrs.put({"dkde_format": FORMAT, **attributes, "splits": names, "complete": True})
@@ -123,40 +132,90 @@ def _write_split(
     scratch: Path | None,
     progress: ImportProgress | None,
 ) -> None:
-    n = split.n_rows
-    coding: dict[str, float] = {}
+    batches = checked_batches(split)
+    if order is not None:
+        batches = permuted_batches(split, order, scratch)
+    x = create_array(group, "x", (split.n_rows, split.n_features), split.dtype)
+    digest = _digest(split, split.n_rows)
+    tally, start = Tally(split.n_features), 0
+    for rows in _regroup(batches, x.chunks[0]):
+        x[start : start + len(rows)] = rows
+        digest.update(_bytes(rows))
+        tally.take(rows)
+        start += len(rows)
+        if progress is not None:
+            progress(split.name, start, split.n_rows)
+    _describe(group, x, split, tally, digest.hexdigest())
+    _write_index(group, split, order)
+
+
+def _write_stream(group: zarr.Group, stream: RowStream, progress: ImportProgress | None) -> None:
+    """Write rows as they come; of how many there were, the checksum is made afterwards."""
+    split = stream.split
+    x: zarr.Array[Any] | None = None
+    tally, n = Tally(split.n_features), 0
+    for rows in _regroup(split.batches(), chunk_rows(split.n_features * split.dtype.itemsize)):
+        # A chunk more for every chunk: nothing is to be taken away again at the end.
+        if x is None:
+            x = create_array(group, "x", rows.shape, split.dtype)
+        else:
+            x.resize((n + len(rows), split.n_features))
+        x[n : n + len(rows)] = rows
+        tally.take(rows)
+        n += len(rows)
+        if progress is not None:
+            progress(split.name, n, max(n, split.n_rows))
+    if x is None:
+        raise InputError(f"split {split.name}: no rows came; give at least one")
+    if split.n_rows not in (0, n):
+        raise InputError(f"split {split.name}: {split.n_rows} rows were promised, and {n} came")
+    split = replace(split, n_rows=n, labels=stream.labels())
+    digest = _digest(split, n)
+    for start in range(0, n, x.chunks[0]):
+        digest.update(_bytes(read_whole(x, start, min(start + x.chunks[0], n))))
+    _describe(group, x, split, tally, digest.hexdigest())
+    _write_index(group, split, None)
+
+
+def _digest(split: SourceSplit, n_rows: int) -> Any:
+    """What the checksum of a split begins with: equal content, equal checksum."""
+    return hashlib.sha256(
+        f"{split.dtype.newbyteorder('<').str} {n_rows} {split.n_features} "
+        f"{split.scale_factor!r} {split.add_offset!r}\n".encode()
+    )
+
+
+def _bytes(rows: Array) -> Any:
+    return np.ascontiguousarray(rows, rows.dtype.newbyteorder("<")).data
+
+
+def _describe(
+    group: zarr.Group, x: zarr.Array[Any], split: SourceSplit, tally: Tally, digest: str
+) -> None:
+    """Write the attributes of a split and of its rows."""
+    coding: dict[str, Any] = {}
     if split.scale_factor != 1:
         coding["scale_factor"] = split.scale_factor
     if split.add_offset != 0:
         coding["add_offset"] = split.add_offset
-    x = create_array(group, "x", (n, split.n_features), split.dtype, coding)
-    digest = hashlib.sha256(
-        f"{split.dtype.newbyteorder('<').str} {n} {split.n_features} "
-        f"{split.scale_factor!r} {split.add_offset!r}\n".encode()
-    )
-    batches = checked_batches(split)
-    if order is not None:
-        batches = permuted_batches(split, order, scratch)
-    low, high = math.inf, -math.inf
-    start = 0
-    for rows in _regroup(batches, chunk_rows(split.n_features * split.dtype.itemsize)):
-        x[start : start + len(rows)] = rows
-        digest.update(rows.astype(split.dtype.newbyteorder("<"), copy=False).data)
-        low, high = _widen(low, high, rows)
-        start += len(rows)
-        if progress is not None:
-            progress(split.name, start, n)
-    ends = sorted(end * split.scale_factor + split.add_offset for end in (low, high))
-    if all(math.isfinite(end) for end in ends):
-        x.attrs["actual_range"] = ends
-    _write_index(group, split, order)
-    group.attrs["checksum"] = f"sha256:{digest.hexdigest()}"
-    if split.image_shape is not None:
-        group.attrs["image_shape"] = list(split.image_shape)
-    if split.layout is not None:
-        group.attrs["layout"] = split.layout
-    if split.display_range is not None:
-        group.attrs["display_range"] = list(split.display_range)
+    ends = sorted(e * split.scale_factor + split.add_offset for e in tally.value_range or ())
+    if ends and all(math.isfinite(end) for end in ends):
+        coding["actual_range"] = ends
+    counts = {
+        "n_missing": tally.n_missing,
+        "n_infinite": tally.n_infinite,
+        "n_constant": tally.n_constant,
+    }
+    coding |= {name: count for name, count in counts.items() if count}
+    x.attrs.update(coding)
+    said = {
+        "checksum": f"sha256:{digest}",
+        "image_shape": split.image_shape and list(split.image_shape),
+        "layout": split.layout,
+        "display_range": split.display_range and list(split.display_range),
+        "feature_names": split.features and list(split.features),
+    }
+    group.attrs.update({name: value for name, value in said.items() if value is not None})
 
 
 def _write_index(group: zarr.Group, split: SourceSplit, order: Array | None) -> None:
@@ -167,7 +226,8 @@ def _write_index(group: zarr.Group, split: SourceSplit, order: Array | None) -> 
             values = split.labels[name]
             if values.max() > np.iinfo(np.int64).max:
                 raise DataSetError(f"{split.name}: {name} holds numbers above 2**63 - 1")
-            stored = create_array(group, name, (split.n_rows,), int64)
+            flags = flag_attributes(split.classes.get(name, ()))
+            stored = create_array(group, name, (split.n_rows,), int64, flags)
             stored[:] = (values if order is None else values[order]).astype(int64)
     stored = create_array(group, "source_row", (split.n_rows,), int64)
     step = chunk_rows(int64.itemsize)
@@ -192,17 +252,6 @@ def _regroup(batches: Iterator[Array], size: int) -> Iterator[Array]:
                 waiting, n_waiting = [], 0
     if waiting:
         yield np.concatenate(waiting)
-
-
-def _widen(low: float, high: float, rows: Array) -> tuple[float, float]:
-    """The range of finite values so far; JSON has no infinity, and a range with one says little."""
-    least, greatest = rows.min(), rows.max()
-    if not (np.isfinite(least) and np.isfinite(greatest)):
-        rows = rows[np.isfinite(rows)]
-        if not rows.size:
-            return low, high
-        least, greatest = rows.min(), rows.max()
-    return min(low, float(least)), max(high, float(greatest))
 
 
 def _consolidate(store: Store, group: str | None) -> zarr.Group:

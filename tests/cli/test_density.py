@@ -23,7 +23,7 @@ def rows(run, *arguments):
 
 class TestNames:
     def test_are_those_of_the_library(self):
-        assert set(KERNELS) == set(kernels.KERNELS)
+        assert set(KERNELS) == {*kernels.KERNELS, *kernels.SPHERICAL}
         assert set(METRICS) == set(metrics.METRICS)
         assert COVARIANCES == covariance.COVARIANCES
         assert SINGULAR == covariance.SINGULAR
@@ -33,6 +33,25 @@ class TestNames:
     def test_are_options_of_all_that_score(self, name):
         options = {option for param in cli.commands[name].params for option in param.opts}
         assert options >= {"--kernel", "--metric", "--covariance", "--singular", "--precision"}
+
+
+class TestOnTheSphere:
+    @pytest.mark.filterwarnings("ignore:the best bandwidth")
+    def test_bandwidths_are_said_in_kilometres_too(self, run):
+        places = np.random.default_rng(0).normal(size=(60, 2))
+        np.save("places.npy", places)
+        on = ("places.npy", "--train", "train[:40]", "--kernel", "vonmises_fisher")
+        h = ("--bandwidths", "100km,800km")
+        swept = run("sweep", *on, "--valid", "train[40:]", *h)
+        heads, *rows = [line.split() for line in swept.stdout.splitlines()[:3]]
+        assert heads[:2] == ["bandwidth", "km"]
+        assert [row[1] for row in rows] == ["100", "800"]
+        best = float(dkde.parse_bandwidths("100km")[0].removesuffix("km"))
+        assert f"best bandwidth {best / 6371.0088:.12g} (100 km)" in swept.stdout
+        assert "radians (100 km), is the least of the grid" in swept.stderr
+        scored = run("score", *on, "--query", "train[40:]", "--bandwidth", "250km")
+        assert scored.stdout.splitlines()[1].split()[1] == "250"
+        assert "km" not in run("cv", "places.npy", *H).stdout
 
 
 class TestReachTheLibrary:

@@ -1,5 +1,7 @@
 """Everything has help."""
 
+import re
+
 import click
 import pytest
 from dkde_cli.main import cli
@@ -29,10 +31,23 @@ def test_every_format_is_named(run):
     assert all(name in text for name in FORMATS)
 
 
+@pytest.mark.parametrize("name", ["show", "plan", "sweep", "cv", "score", "sample"])
+def test_what_data_may_be_is_said_once(run, name):
+    text = " ".join(run(name, "--help").stdout.split())
+    (said,) = re.findall(r"DATA is (.*?)\.", text)
+    assert all(word in said for word in ("dkde import", "folder", "digits", "Zarr", "NetCDF"))
+
+
+def test_features_are_of_tables_too(run):
+    text = " ".join(run("score", "--help").stdout.split())
+    (said,) = re.findall(r"--features A,B,\.\.\. (.*?) --", text)
+    assert all(word in said for word in ("table", "data set", "Zarr", "NetCDF"))
+
+
 def test_commands_are_in_the_order_of_a_workflow(run):
     text = run("--help").stdout.split("Commands:\n")[1]
     names = [line.split()[0] for line in text.splitlines() if line.strip()]
     assert names == [
-        "import", "info", "index", "show", "plan", "sweep", "cv", "score", "sample", "status",
-        "verify", "run-part", "finish", "script",
+        "import", "info", "index", "show", "plan", "sweep", "cv", "score", "sample", "compare",
+        "report", "export", "status", "verify", "run-part", "finish", "script",
     ]  # fmt: skip

@@ -19,6 +19,7 @@ from dkde.engine.reading import read_ahead
 from dkde.engine.survey import Survey, find_reference
 from dkde.engine.work import Work
 from dkde.errors import InputError
+from dkde.storage.row_source import Plain
 from dkde.storage.rows import Encoding, Part, Rows, Side
 from dkde.storage.sources import ArraySource
 
@@ -195,7 +196,7 @@ class TestRefusals:
 
 
 @dataclass(eq=False)
-class Watched:
+class Watched(Plain):
     """An array that keeps a record of what is read."""
 
     array: Array

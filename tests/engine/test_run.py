@@ -27,6 +27,7 @@ from dkde.engine.work import Work
 from dkde.errors import ClusterError, DataSetError, IncompleteError, InputError
 from dkde.runs import shape_of
 from dkde.storage.kept import PLAN, Stage
+from dkde.storage.row_source import Plain
 from dkde.storage.rows import Side
 from dkde.storage.stores import Records
 
@@ -54,7 +55,7 @@ def many_blocks(query: Any = None, train: Any = None) -> Work:
 
 
 @dataclass(eq=False)
-class Scripted:
+class Scripted(Plain):
     """Rows of which one range cannot be read; it counts the reads."""
 
     array: Array

@@ -5,6 +5,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import pytest
+import xarray as xr
 from work import side_of
 
 from dkde.bandwidth_matrix import BandwidthMatrix
@@ -18,7 +19,9 @@ from dkde.engine.work import Work
 from dkde.errors import InputError
 from dkde.numerics.logsum import Densities
 from dkde.options import Options
+from dkde.storage.row_source import RowSource
 from dkde.storage.rows import Part, Rows, Side
+from dkde.storage.variables import VariablesSource
 
 
 def work(query: Any, train: Any, h: Any = 0.2, *, query_groups: Any = None, **options: Any) -> Work:
@@ -162,14 +165,27 @@ def test_degenerate_rows() -> None:
         assert_same(found, expected)
 
 
-def test_query_rows_that_are_yet_to_be_computed_are_left_to_the_blocks() -> None:
-    def refuse(rows: Any) -> Any:
-        raise RuntimeError
+def _refuse(rows: Any) -> Any:
+    raise RuntimeError
 
-    lazy = da.ones((600, 100), chunks=200).map_blocks(refuse, meta=np.ones((0, 0)))
-    source = DaskSource(lazy)
-    query = Side(Rows((Part(source, 0, 600, "query"),)))
+
+def _array(lazy: da.Array) -> RowSource:
+    return DaskSource(lazy)
+
+
+def _dataset(lazy: da.Array) -> RowSource:
+    columns = [xr.Variable("sample", lazy[:, column]) for column in range(lazy.shape[1])]
+    return VariablesSource(
+        columns, ("sample",), lazy.shape[:1], [f"x{column}" for column in range(len(columns))]
+    )
+
+
+@pytest.mark.parametrize("kind", [_array, _dataset])
+def test_query_rows_that_are_yet_to_be_computed_are_left_to_the_blocks(kind: Any) -> None:
     rows = faces(9000, 1)
+    width = rows.shape[1]
+    lazy = da.ones((600, width), chunks=(200, width)).map_blocks(_refuse, meta=np.ones((0, 0)))
+    query = Side(Rows((Part(kind(lazy), 0, 600, "query"),)))
     chosen = work(rows[:600] + 1e-3, rows, h=0.5)
     found = make_survey(query, chosen.train, chosen.task, (600, 9000))
     assert chosen.survey().method.startswith("near pairs")

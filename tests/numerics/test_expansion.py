@@ -211,7 +211,7 @@ def test_rows_of_weight_zero_do_not_count() -> None:
 @pytest.mark.parametrize(("n", "m"), [(0, 5), (5, 0), (0, 0)])
 def test_no_rows(n: int, m: int) -> None:
     result, doubtful = expand(np.zeros((m, 3)), np.zeros((n, 3)), [0.5, 1.0], 1e-9)
-    assert result.shape == (7, m)
+    assert result.shape == (8, m)
     assert doubtful.shape == (m,)
     assert not doubtful.any()
     assert (result[:3] == (-np.inf if n == 0 else 0)).all()

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from dkde.numerics.logsum import combine, finalise, identity, split
+from dkde.numerics.logsum import Densities, combine, finalise, identity, split
 
 Array = npt.NDArray[Any]
 
-SHAPE = (7, 4)  # of two bandwidths
+SHAPE = (8, 4)  # of two bandwidths
 numbers = st.one_of(
     st.just(-np.inf), st.floats(-1e12, 1e12), st.floats(-50, 50), st.floats(-1e-9, 1e-9)
 )
@@ -28,7 +28,7 @@ partials = st.builds(
     _partial,
     arrays(np.float64, (3, 4), elements=numbers),
     arrays(np.float64, (2, 4), elements=st.floats(0, 1e-3)),
-    arrays(np.float64, (2, 4), elements=counts),
+    arrays(np.float64, (3, 4), elements=counts),
 )
 
 
@@ -72,15 +72,16 @@ def test_parts_are_left_as_they_were(a: Array, b: Array) -> None:
 
 
 def test_many_small_parts_add_up() -> None:
-    part = np.array([[np.log(1e-3)], [np.log(1e-3)], [1e-9], [7.0], [9.0]])
-    log_sums, log_weight, errors, pairs, read = split(combine([part] * 1000))
+    part = np.array([[np.log(1e-3)], [np.log(1e-3)], [1e-9], [7.0], [9.0], [2.0]])
+    log_sums, log_weight, errors, pairs, read, missing = split(combine([part] * 1000))
     np.testing.assert_allclose((log_sums[0], log_weight), 0, atol=1e-12)
     np.testing.assert_allclose(errors, 1e-9, rtol=2e-3)
-    assert (pairs, read) == (7000, 9000)
+    assert (pairs, read, missing) == (7000, 9000, 2000)
 
 
 def test_finalise_subtracts_the_normaliser_and_the_eligible_weight() -> None:
-    sums, errors, effort = [[1, 2], [3, 4], [0.25, 0.5]], [[1e-9, 0], [0, 1e-8]], [[5, 6], [7, 8]]
+    sums, errors = [[1, 2], [3, 4], [0.25, 0.5]], [[1e-9, 0], [0, 1e-8]]
+    effort = [[5, 6], [7, 8], [0, 1]]
     values, errors, found = finalise(np.array([*sums, *errors, *effort]), [10.0, 20.0])
     np.testing.assert_array_equal(values, [[-9.25, -8.5], [-17.25, -16.5]])
     np.testing.assert_allclose(errors, [[1e-9, 0], [0, 1e-8]], atol=1e-13)
@@ -89,7 +90,7 @@ def test_finalise_subtracts_the_normaliser_and_the_eligible_weight() -> None:
 
 
 def test_zero_density_and_no_density_are_told_apart() -> None:
-    partial = np.array([[-np.inf, -np.inf], [0.0, -np.inf], [0.0, 0.0], [3.0, 0.0], [3, 4]])
+    partial = np.array([[-np.inf, -np.inf], [0.0, -np.inf], [0.0, 0.0], [3.0, 0.0], [3, 4], [0, 0]])
     values, errors, _ = finalise(partial, [0.0])
     np.testing.assert_array_equal(values, [[-np.inf, np.nan]])
     np.testing.assert_array_equal(errors, [[0.0, np.nan]])
@@ -111,3 +112,23 @@ def test_the_error_of_a_union_covers_those_of_its_parts(
         off = np.abs(both[:2] - np.logaddexp(true[0][:2], true[1][:2]))
     oracle = 1e-17 * (1 + np.abs(both[:2][there]))
     assert (off[there] <= both[3:5][there] + oracle).all()
+
+
+@given(partials, partials)
+def test_a_query_with_missing_values_stays_one(a: Array, b: Array) -> None:
+    a[:, 1] = np.nan
+    for parts in ([a, b], [b, a]):
+        found = finalise(combine(parts), [0.0, 0.0])
+        assert found.missing.tolist() == [False, True, False, False]
+        assert np.isnan(found.values[:, 1]).all()
+        assert np.isnan(found.errors[:, 1]).all()
+        assert found.scored.shape == (2, 3)
+        again = Densities.of(found.stacked())
+        np.testing.assert_array_equal(again.values, found.values)
+        np.testing.assert_array_equal(again.effort, found.effort)
+
+
+def test_no_pair_and_missing_values_are_told_apart() -> None:
+    nothing = identity(1, 1)
+    assert np.isnan(finalise(nothing, [0.0]).values).all()
+    assert not finalise(nothing, [0.0]).missing.any()

@@ -145,9 +145,19 @@ class TestWeight:
         weights = np.array(weights)
         at = data.draw(st.integers(1, len(weights) - 1))
         both = Weight.of(at, weights[:at]) + Weight.of(len(weights) - at, weights[at:])
-        assert both.total == pytest.approx(weights.sum(), rel=1e-14)
+        assert both.in_units(0).total == pytest.approx(weights.sum(), rel=1e-14)
         expected = weights.sum() ** 2 / (weights**2).sum()
         assert both.effective_size == pytest.approx(expected, rel=1e-13)
+
+    @pytest.mark.parametrize("order", [1, -1])
+    def test_sets_of_any_magnitude_add_up(self, order):
+        magnitudes = [1e-300, 1e-160, 1e300][::order]
+        pieces = [Weight.of(2, np.array([1.0, 3.0]) * magnitude) for magnitude in magnitudes]
+        both = pieces[0] + pieces[1] + pieces[2]
+        assert both.effective_size == pytest.approx(1.6)
+        assert both.degrees * 2.0**both.exponent == pytest.approx(1.5e300)
+        low = Weight.of(2, np.array([1.0, 3.0]) * 1e-300) + Weight.of(1, np.array([1e-300]))
+        assert low.effective_size == pytest.approx(25 / 11)
 
     def test_one_row_that_counts_leaves_no_degrees(self):
         assert Weight.of(1, np.array([0.3])).degrees == 0

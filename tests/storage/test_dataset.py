@@ -309,7 +309,7 @@ def test_store_is_readable_by_others_as_usual(source: Path, tmp_path: Path) -> N
         ({"image_shape": (3, 4), "layout": "CHW"}, "has no channels"),
         ({"shuffle_seed": -1}, "shuffle_seed is -1"),
         ({"shuffle_seed": 1.5}, r"shuffle_seed is 1\.5"),
-        ({"format": "csv"}, "not known"),
+        ({"format": "xls"}, "not known"),
     ],
 )
 def test_options_are_checked(

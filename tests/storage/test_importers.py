@@ -474,8 +474,8 @@ def test_permission_is_a_data_set_error(tmp_path: Path, monkeypatch: pytest.Monk
 def test_format_by_name(tmp_path: Path) -> None:
     path = write_npy(tmp_path / "x", ROWS)
     assert read_source(path, format="npy").format == "npy"
-    with pytest.raises(InputError, match="npy, npz, digits"):
-        read_source(path, format="csv")
+    with pytest.raises(InputError, match="npy, npz, parquet"):
+        read_source(path, format="xls")
     for name in FORMATS:
         if name not in ("npy", "digits"):
             with pytest.raises(DataSetError, match=str(path)):

@@ -21,7 +21,7 @@ from dkde.storage.axes import Axes, leading_axes
 from dkde.storage.dataset import open_split
 from dkde.storage.datatree import open_dataset
 from dkde.storage.importers import SourceSplit
-from dkde.storage.importers.source import array_batches
+from dkde.storage.importers.arrays import array_batches
 from dkde.storage.importing import import_dataset
 from dkde.storage.index import index_dataset, index_state
 from dkde.storage.linear import Product

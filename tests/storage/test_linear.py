@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from work import dask_source, rows_of, zarr_source
 
 from dkde.storage.linear import Product, Scaling, chain, content
+from dkde.storage.row_source import Plain
 from dkde.storage.rows import Encoding, Part, Rows
 from dkde.storage.sources import ArraySource
 
@@ -172,7 +173,7 @@ class TestMappedRows:
         np.testing.assert_allclose(read, exact.astype(float), rtol=0, atol=1e-14)
 
 
-class Watched:
+class Watched(Plain):
     """A source that remembers which rows were read."""
 
     def __init__(self, source):

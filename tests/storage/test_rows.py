@@ -63,8 +63,8 @@ def test_locate_names_the_source_and_its_row():
             Part(ArraySource(np.ones((5, 1))), 1, 5, "b"),
         )
     )
-    assert rows.locate(0) == ("a", 2)
-    assert rows.locate(3) == ("b", 1)
+    assert rows.locate(0) == (rows.parts[0], 2)
+    assert rows.locate(3) == (rows.parts[1], 1)
 
 
 def test_npy_files_are_read_in_native_order_and_pickle_small(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dkde.errors import DataSetError, InputError
-from dkde.storage import selectors
+from dkde.storage import opening
 from dkde.storage.importers import load_split
 from dkde.storage.importing import import_dataset
 from dkde.storage.selectors import Catalog
@@ -160,7 +160,7 @@ def test_only_the_selected_split_is_loaded_and_once(tmp_path, monkeypatch):
         loaded.append(split.name)
         return load_split(split)
 
-    monkeypatch.setattr(selectors, "load_split", load)
+    monkeypatch.setattr(opening, "load_split", load)
     monkeypatch.chdir(tmp_path)
     catalog = Catalog("x.npz")
     assert list(catalog.splits()) == ["train", "test"]

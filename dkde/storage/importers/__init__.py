@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dkde.errors import DataSetError, InputError
-from dkde.storage.importers import cifar, digits, idx, mnist_pickle, npy, npz
-from dkde.storage.importers.source import (
-    ReadOptions,
-    Source,
-    SourceSplit,
-    load_split,
-    reading,
-    sniff,
+from dkde.storage.importers import (
+    cifar,
+    csv,
+    digits,
+    idx,
+    mnist_pickle,
+    npy,
+    npz,
+    parquet,
+    pictures,
 )
+from dkde.storage.importers.files import reading, sniff
+from dkde.storage.importers.globs import files_of, is_pattern
+from dkde.storage.importers.source import ReadOptions, Source, SourceSplit, load_split
+from dkde.storage.places import kind_of
 
 __all__ = [
     "FORMATS",
@@ -24,6 +30,7 @@ __all__ = [
     "ReadOptions",
     "Source",
     "SourceSplit",
+    "is_table",
     "load_split",
     "read_source",
 ]
@@ -54,23 +61,36 @@ class Format:
 # In order of detection; no two of them match one file.
 FORMATS: dict[str, Format] = {
     module.NAME: Format(module.NAME, module.DESCRIPTION, module.matches, module.read)
-    for module in (mnist_pickle, idx, cifar, npy, npz, digits)
+    for module in (mnist_pickle, idx, cifar, npy, npz, parquet, pictures, csv, digits)
 }
+
+# What has columns, and may be several files.
+_TABLES = ("csv", "parquet")
 
 # What a file that is none of these looks like.
 _FOREIGN = (
     (b"\x89PNG", "a PNG picture"),
     (b"\xff\xd8\xff", "a JPEG picture"),
-    (b"\x89HDF\r\n", "an HDF5 file"),
-    (b"CDF", "a netCDF file"),
-    (b"PAR1", "a Parquet file"),
     (b"ARROW1", "an Arrow file"),
     (b"PK", "a ZIP archive that is no .npz"),
     (b"BZh", "a bzip2 file"),
     (b"\xfd7zXZ", "an xz file"),
     (b"%PDF", "a PDF document"),
+    (b"\xff\xfe", "UTF-16 text (iconv -f utf-16 -t utf-8 makes UTF-8 of it)"),
+    (b"\xfe\xff", "UTF-16 text (iconv -f utf-16 -t utf-8 makes UTF-8 of it)"),
     (b"(", "a pickle of protocol 0 or 1"),
 )
+
+
+def is_table(path: str | os.PathLike[str]) -> bool:
+    """Whether a file, or the first that a pattern matches, has columns with names to choose from.
+
+    Raises
+    ------
+    DataSetError
+        If there is no such file.
+    """
+    return _find(Path(path), None).name in _TABLES
 
 
 def read_source(
@@ -79,19 +99,26 @@ def read_source(
     format: str | None = None,
     split: str = "train",
     layout: str | None = None,
+    columns: Sequence[str] | None = None,
+    label: str | None = None,
 ) -> Source:
     """Open a file, or a folder, with the importer that its content asks for.
 
     Parameters
     ----------
     path : str or path
-        ``"digits"`` means scikit-learn's, unless a file or folder of that name exists.
+        ``"digits"`` means scikit-learn's, unless a file or folder of that name exists. Of tables
+        it may be a pattern, ``"points/*.csv"``, for the files that it matches, in order of name.
     format : str, optional
         One of `FORMATS`, instead of detection.
     split : str
         The split's name where the file holds one unnamed array.
     layout : {"CHW", "HWC"}, optional
-        Where the channels are, for .npy and .npz of colour pictures.
+        Where the channels are, for .npy, .npz and folders of colour pictures.
+    columns : sequence of str, optional
+        The columns of a table that are features; by default those of numbers.
+    label : str, optional
+        The column of a table that says what each row is.
 
     Returns
     -------
@@ -100,20 +127,33 @@ def read_source(
     Raises
     ------
     InputError
-        If `format` or `layout` is not known.
+        If `format` or `layout` is not known, or there are no such columns.
     DataSetError
         If the path is missing, of no known format, truncated or damaged.
     """
     if layout not in (None, "CHW", "HWC"):
         raise InputError(f"layout is {layout!r}; it is CHW (channels first) or HWC (last)")
     path = Path(path)
-    options = ReadOptions(split=split, layout=layout)
+    chosen = None if columns is None else tuple(columns)
+    options = ReadOptions(split=split, layout=layout, columns=chosen, label=label)
     with reading(path, "data"):
-        return _find(path, format).read(path, options)
+        found = _find(path, format)
+        if found.name not in _TABLES:
+            if chosen is not None or label is not None:
+                raise InputError(
+                    f"{path}: columns and label are of tables, and this is {found.name}"
+                )
+            if is_pattern(path):
+                raise DataSetError(
+                    f"{path}: only tables are read several at a time, not {found.name}"
+                )
+        return found.read(path, options)
 
 
 def _find(path: Path, name: str | None) -> Format:
     known = ", ".join(FORMATS)
+    if is_pattern(path):
+        path = files_of(path)[0]
     if name is not None:
         if not isinstance(name, str) or name not in FORMATS:
             raise InputError(f"format {name!r} is not known; there are {known}")
@@ -135,6 +175,12 @@ def _find(path: Path, name: str | None) -> Format:
     for candidate in FORMATS.values():
         if candidate.matches(path):
             return candidate
+    if (kind := kind_of(path)) is not None:
+        what = "a Zarr store" if kind == "zarr" else "a NetCDF or HDF5 file"
+        raise DataSetError(
+            f"{path}: is {what}, which needs no import: dkde score {path} --features A,B (dkde "
+            "info says what there is; a data set of dkde goes without --features)"
+        )
     raise DataSetError(
         f"{path}: looks like {_describe(path)}, which cannot be imported; known formats are "
         f"{known} (name one with --format if you know better)"

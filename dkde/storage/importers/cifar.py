@@ -13,17 +13,9 @@ from typing import IO, Any, cast
 import numpy as np
 
 from dkde.errors import DataSetError
-from dkde.storage.importers.source import (
-    Array,
-    ReadOptions,
-    Source,
-    SourceSplit,
-    array_batches,
-    checksum_files,
-    open_binary,
-    reading,
-    sniff,
-)
+from dkde.storage.importers.arrays import array_batches
+from dkde.storage.importers.files import checksum_files, open_binary, reading, sniff
+from dkde.storage.importers.source import Array, ReadOptions, Source, SourceSplit
 from dkde.storage.importers.unpickle import label_array, load
 
 NAME = "cifar"

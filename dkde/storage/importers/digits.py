@@ -10,14 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dkde.storage.importers.source import (
-    Array,
-    ReadOptions,
-    Source,
-    SourceSplit,
-    array_batches,
-    reading,
-)
+from dkde.storage.importers.arrays import array_batches
+from dkde.storage.importers.files import reading
+from dkde.storage.importers.source import Array, ReadOptions, Source, SourceSplit
 
 NAME = "digits"
 DESCRIPTION = "scikit-learn's embedded digits (8 x 8 grey); no file is needed"

@@ -13,18 +13,9 @@ from typing import IO, Any
 import numpy as np
 
 from dkde.errors import DataSetError
-from dkde.storage.importers.source import (
-    Array,
-    ReadOptions,
-    Source,
-    SourceSplit,
-    batch_rows,
-    checksum_files,
-    max_content,
-    open_binary,
-    reading,
-    sniff,
-)
+from dkde.storage.importers.arrays import batch_rows
+from dkde.storage.importers.files import checksum_files, max_content, open_binary, reading, sniff
+from dkde.storage.importers.source import Array, ReadOptions, Source, SourceSplit
 
 NAME = "idx"
 DESCRIPTION = "an IDX file, or the folder of MNIST's four, gzipped or not"

@@ -9,20 +9,9 @@ from typing import Any
 import numpy as np
 
 from dkde.errors import DataSetError
-from dkde.storage.importers.source import (
-    Array,
-    ReadOptions,
-    Source,
-    SourceSplit,
-    array_batches,
-    batch_rows,
-    checksum_files,
-    max_content,
-    open_binary,
-    reading,
-    sniff,
-    stored_dtype,
-)
+from dkde.storage.importers.arrays import array_batches, batch_rows, stored_dtype
+from dkde.storage.importers.files import checksum_files, max_content, open_binary, reading, sniff
+from dkde.storage.importers.source import Array, ReadOptions, Source, SourceSplit
 from dkde.storage.importers.unpickle import label_array, load
 
 NAME = "mnist-pickle"

@@ -10,18 +10,10 @@ from typing import Any, cast
 import numpy as np
 
 from dkde.errors import DataSetError
-from dkde.storage.importers.source import (
-    ReadOptions,
-    Source,
-    SourceSplit,
-    array_batches,
-    checksum_files,
-    image_dims,
-    read_npy_header,
-    reading,
-    sniff,
-    stored_dtype,
-)
+from dkde.storage.importers.arrays import array_batches, image_dims, stored_dtype
+from dkde.storage.importers.files import checksum_files, reading, sniff
+from dkde.storage.importers.npy_header import read_npy_header
+from dkde.storage.importers.source import ReadOptions, Source, SourceSplit
 
 NAME = "npy"
 DESCRIPTION = "a NumPy .npy array of at least two dimensions"

@@ -14,22 +14,16 @@ from typing import IO, Any, cast
 import numpy as np
 
 from dkde.errors import DataSetError
-from dkde.storage.importers.source import (
+from dkde.storage.importers.arrays import (
     BATCH_BYTES,
-    DEFLATE_RATIO,
-    Array,
-    ReadOptions,
-    Source,
-    SourceSplit,
     array_batches,
     batch_rows,
-    checksum_files,
     image_dims,
-    read_npy_header,
-    reading,
-    sniff,
     stored_dtype,
 )
+from dkde.storage.importers.files import DEFLATE_RATIO, checksum_files, reading, sniff
+from dkde.storage.importers.npy_header import read_npy_header
+from dkde.storage.importers.source import Array, ReadOptions, Source, SourceSplit
 
 NAME = "npz"
 DESCRIPTION = "a NumPy .npz, each array a split (or Keras' x_train, y_train, ...)"

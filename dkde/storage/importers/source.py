@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import io
-import math
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy_format
 
-from dkde.errors import DataSetError, DkdeError
-
-BATCH_BYTES = 8 * 2**20
-# DEFLATE cannot do better than 1032 : 1, so a file that promises more than that is lying, and
-# can be refused before anything of the promised size is allocated.
-DEFLATE_RATIO = 1032
-_SNIFF_BYTES = 1024
-_MAX_NPY_HEADER = 10_000  # NumPy's own limit, which it asks for after it has read the header
+from dkde.errors import DataSetError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Batches = Callable[[], Iterator[Array]]
@@ -40,10 +25,16 @@ class ReadOptions:
         The split's name where the file holds one unnamed array.
     layout : {"CHW", "HWC"}, optional
         Where the channels are, for files of colour pictures that do not fix it.
+    columns : tuple of str, optional
+        The columns of a table that are features, in that order; by default those of numbers.
+    label : str, optional
+        The column of a table that says what each row is.
     """
 
     split: str = "train"
     layout: str | None = None
+    columns: tuple[str, ...] | None = None
+    label: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +60,10 @@ class SourceSplit:
         What goes from black to white in pictures, if not the range of the values.
     whole : callable, optional
         Returns all rows at once, where even a batch takes that; in any memory order.
+    features : tuple of str, optional
+        The names of the features.
+    classes : mapping of str to tuple of str
+        What the values 0, 1, ... of a label stand for, by the label's name.
     """
 
     name: str
@@ -83,6 +78,24 @@ class SourceSplit:
     labels: Mapping[str, Array] = field(default_factory=dict)
     display_range: tuple[float, float] | None = None
     whole: Callable[[], Array] | None = None
+    features: tuple[str, ...] | None = None
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RowStream:
+    """Rows that come once, with their labels, perhaps without a word of how many they are.
+
+    Parameters
+    ----------
+    split : SourceSplit
+        What is known before: its batches come once, and its number of rows is 0 if nobody says.
+    labels : callable, () -> mapping of str to int array
+        To be called after the last batch.
+    """
+
+    split: SourceSplit
+    labels: Callable[[], Mapping[str, Array]]
 
 
 @dataclass(frozen=True)
@@ -95,14 +108,17 @@ class Source:
     format : str
         The name of the importer.
     checksum : str
-        ``"sha256:..."`` of the bytes of the file, or of the files in order of name.
+        ``"sha256:..."`` of the bytes of the file; of several, of their names and lengths too.
     splits : tuple of SourceSplit
+    left_out : tuple of str
+        Columns of a table that are no features, though nobody said so.
     """
 
     path: Path
     format: str
     checksum: str
     splits: tuple[SourceSplit, ...]
+    left_out: tuple[str, ...] = ()
 
 
 def load_split(split: SourceSplit) -> Array:
@@ -151,177 +167,3 @@ def checked_batches(split: SourceSplit) -> Iterator[Array]:
             f"split {split.name}: {split.n_rows} rows of {split.n_features} were promised, and "
             "others were read; the source changed in the meantime, import it again"
         )
-
-
-def array_batches(rows: Array) -> Iterator[Array]:
-    """Cut an N-D array, or a memory map of one, into flattened batches of native byte order."""
-    n_features = math.prod(rows.shape[1:])
-    native = rows.dtype.newbyteorder("=")
-    dtype = np.dtype(np.uint8) if native.kind == "b" else native
-    step = batch_rows(n_features, dtype)
-    for start in range(0, len(rows), step):
-        batch = rows[start : start + step]
-        yield np.ascontiguousarray(batch.reshape(len(batch), n_features), dtype=dtype)
-
-
-def batch_rows(n_features: int, dtype: np.dtype[Any]) -> int:
-    """Rows of a batch: as many as fit 8 MiB, at least one."""
-    return max(1, BATCH_BYTES // max(1, n_features * dtype.itemsize))
-
-
-def stored_dtype(dtype: np.dtype[Any], where: str) -> np.dtype[Any]:
-    """The native numeric dtype under which rows of `dtype` are stored.
-
-    Raises
-    ------
-    DataSetError
-        For dtypes that are not real numbers of at most 64 bits.
-    """
-    if dtype.kind == "b":
-        return np.dtype(np.uint8)
-    if dtype.kind not in "iuf" or dtype.itemsize > 8:
-        raise DataSetError(
-            f"{where}: holds {dtype}; only bool, integers and floats of up to 64 bits can be rows"
-        )
-    return dtype.newbyteorder("=")
-
-
-def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """The shape, whether it lies by columns, and the dtype of a .npy, from its start.
-
-    Raises
-    ------
-    ValueError, EOFError
-        Or whatever else NumPy's parser raises.
-    """
-    version = npy_format.read_magic(file)
-    if version not in ((1, 0), (2, 0)):
-        raise ValueError(f"a .npy of version {version}, which no numeric array has")
-    length = file.read(2 if version == (1, 0) else 4)
-    if len(length) < (2 if version == (1, 0) else 4):
-        raise EOFError("the file ends within its header")
-    n_bytes = int.from_bytes(length, "little")
-    if n_bytes > _MAX_NPY_HEADER:
-        raise ValueError(f"a header of {n_bytes} bytes, which no numeric array has")
-    text = file.read(n_bytes)
-    if len(text) < n_bytes:
-        raise EOFError("the file ends within its header")
-    header = io.BytesIO(length + text)
-    first = version == (1, 0)
-    reader = npy_format.read_array_header_1_0 if first else npy_format.read_array_header_2_0
-    try:
-        shape, by_columns, dtype = reader(header)
-    except (MemoryError, RecursionError):  # how Python's parser says it
-        raise ValueError("a header that is nested too deeply") from None
-    if not all(0 <= n < 2**63 for n in shape):
-        raise ValueError("a shape with sizes below 0, or above 2**63 - 1")
-    return shape, by_columns, dtype
-
-
-def image_dims(
-    dims: tuple[int, ...], layout: str | None
-) -> tuple[tuple[int, ...] | None, str | None]:
-    """What the trailing dimensions of an array say about its pictures.
-
-    Returns
-    -------
-    image_shape : tuple of int or None
-        `dims` where they are those of a grey or a colour picture.
-    layout : {"CHW", "HWC"} or None
-        As given; else "HWC" if the last dimension can be channels (1, 3 or 4), else "CHW" if
-        the first can.
-
-    Examples
-    --------
-    >>> image_dims((28, 28), None)
-    ((28, 28), None)
-    >>> image_dims((3, 32, 32), None)
-    ((3, 32, 32), 'CHW')
-    >>> image_dims((7, 32, 32), None)
-    (None, None)
-    """
-    if len(dims) == 2:
-        return dims, None
-    if len(dims) != 3:
-        return None, None
-    if layout is None:
-        layout = "HWC" if dims[2] in (1, 3, 4) else "CHW" if dims[0] in (1, 3, 4) else None
-    return (dims, layout) if layout else (None, None)
-
-
-@contextmanager
-def reading(path: Path, what: str) -> Iterator[None]:
-    """Turn whatever goes wrong while `path` is read as `what` into one DataSetError.
-
-    Hostile or damaged bytes reach gzip, tarfile, zipfile, pickle and NumPy's header parser,
-    which between them raise almost anything, MemoryError and RecursionError included.
-    """
-    try:
-        yield
-    except DkdeError:
-        raise
-    except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
-        raise DataSetError(
-            f"{path}: the {what} is truncated or damaged ({_one_line(error)}); fetch it again"
-        ) from error
-    except FileNotFoundError as error:
-        raise DataSetError(f"{path}: no such file or folder") from error
-    except PermissionError as error:
-        raise DataSetError(f"{path}: may not be read (permission denied)") from error
-    except MemoryError as error:
-        raise DataSetError(
-            f"{path}: reading it as {what} needs more memory than there is"
-        ) from error
-    except Exception as error:
-        raise DataSetError(
-            f"{path}: not readable as {what} ({type(error).__name__}: {_one_line(error)})"
-        ) from error
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else text[:197] + "..."
-
-
-def open_binary(path: Path) -> IO[bytes]:
-    """Open a file for reading, through gzip if its first bytes say so, whatever its name."""
-    stream = path.open("rb")
-    try:
-        compressed = stream.read(2) == b"\x1f\x8b"
-        stream.seek(0)
-    except BaseException:
-        stream.close()
-        raise
-    if not compressed:
-        return stream
-    stream.close()
-    return cast("IO[bytes]", gzip.open(path, "rb"))
-
-
-def max_content(path: Path) -> int:
-    """Upper bound in bytes of what the file can hold, decompressed if it is gzipped."""
-    size = path.stat().st_size
-    with path.open("rb") as stream:
-        return size * (DEFLATE_RATIO if stream.read(2) == b"\x1f\x8b" else 1)
-
-
-def sniff(path: Path) -> bytes:
-    """The first bytes of a file's content, decompressed; fewer, perhaps none, if it is damaged."""
-    with path.open("rb") as stream:
-        head = stream.read(8 * _SNIFF_BYTES)
-    if head[:2] != b"\x1f\x8b":
-        return head[:_SNIFF_BYTES]
-    try:
-        return zlib.decompressobj(wbits=31).decompress(head, _SNIFF_BYTES)
-    except zlib.error:
-        return b""
-
-
-def checksum_files(paths: Iterable[Path]) -> str:
-    """``sha256:...`` over the bytes of the files, in order of name."""
-    digest = hashlib.sha256()
-    for path in sorted(paths, key=lambda p: p.name):
-        with path.open("rb") as stream:
-            while piece := stream.read(2**20):
-                digest.update(piece)
-    return f"sha256:{digest.hexdigest()}"

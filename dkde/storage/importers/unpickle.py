@@ -24,7 +24,8 @@ from typing import IO, Any, NoReturn
 import numpy as np
 
 from dkde.errors import DataSetError
-from dkde.storage.importers.source import Array, reading
+from dkde.storage.importers.files import reading
+from dkde.storage.importers.source import Array
 
 # Far above any published file (CIFAR-100's train has half a million operations), far below
 # what fills a memory with empty lists.

@@ -1,0 +1,275 @@
+"""Two results on the same rows, paired row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from dkde.errors import InputError, warn
+from dkde.numerics.bandwidth import FloatArray
+from dkde.pairing import check_units, paired_rows
+from dkde.scored import ScoredRows, opened_result, scored_rows
+from dkde.statistics import best_index
+from dkde.storage.results import MAIN
+
+_NATS = {"units": "nats"}
+# What a sum or a difference rounds by, relative to itself, and a little for what this adds up to.
+_UNIT = 2.0**-52
+_FIGURES = (
+    "n", "mean_difference", "standard_error", "mean_difference_error", "share_a", "share_b",
+    "share_tied",
+)  # fmt: skip
+# Coordinates of these names would be in the way of the result's own.
+_OWN = {
+    "class", "class_name", "difference", "difference_error", *_FIGURES,
+    *(f"class_{name}" for name in _FIGURES),
+}  # fmt: skip
+# Beyond so many, a coordinate's values are no classes.
+_MOST_CLASSES = 10_000
+
+
+def compare(
+    a: Any, b: Any, *, bandwidth: float | Sequence[float] | None = None, by: str | None = None
+) -> xr.Dataset:
+    """Compare two densities on the rows that both scored, row by row.
+
+    The differences of log-densities, a's minus b's, are those of pairs: what makes a row likely
+    or unlikely under both cancels, so that the standard error of their mean is far below that of
+    either mean.
+
+    Parameters
+    ----------
+    a, b : xarray.Dataset, xarray.DataArray, path or URL
+        As for :func:`dkde.export`. They must have scored the same rows in the same order.
+    bandwidth : float or pair of float, optional
+        Of both, or of each. By default each result's best one; a result of several that names
+        no best one is refused.
+    by : str, optional
+        A coordinate of the rows, whose values are compared one by one as well; by default
+        ``label``, if they have it.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``difference`` of each row, in nats, and ``difference_error``, the proven bound on its
+        error; ``mean_difference`` and its ``standard_error``, std (ddof = 1) over the root of
+        the number of rows; ``mean_difference_error``, the bound on the mean's own error;
+        ``n``, how many rows, without those that both left out for missing features;
+        ``share_a`` and ``share_b``, the shares that a and b won, and ``share_tied``: a row is
+        tied if the difference is no larger than its bound, or both densities are zero; labelled
+        log-densities come without bounds, and any difference counts then. The same
+        of each class, with ``class_`` before the names, along ``class``, with ``class_name``
+        where the data set has names. Attributes:
+        ``split_a``, ``bandwidth_a``, ``mean_a``, ``n_zero_density_a``, and so for b.
+
+        A row of zero density under one of the two has an infinite difference, and so has the
+        mean; under both, and where there are infinite ones of both signs, it is NaN. The
+        standard error is then NaN.
+
+    Raises
+    ------
+    InputError
+        When the rows are not the same, or the densities of other units: what differs is said.
+    DataSetError
+        When a result is damaged or not complete.
+
+    Examples
+    --------
+    >>> import dkde
+    >>> a, b = (dkde.score("test", "train", h, source="digits") for h in (2.0, 3.0))
+    >>> found = dkde.compare(a, b)
+    >>> round(float(found.mean_difference), 3), round(float(found.standard_error), 3)
+    (-1.522, 0.708)
+    """
+    results = opened_result(a), opened_result(b)
+    wanted = _two(bandwidth)
+    sides = paired_rows(scored_rows(results[0]), scored_rows(results[1]), wanted)
+    check_units(results, sides)
+    at = [
+        _bandwidth(result, side, h, name)
+        for result, side, h, name in zip(results, sides, wanted, "ab", strict=True)
+    ]
+    picked = [side.at(h) for side, h in zip(sides, at, strict=True)]
+    pairs = _Pairs.of(*picked)
+    dims = sides[0].dims
+    notes = {"long_name": "log-density under a minus that under b"} | _NATS
+    found = {
+        "difference": (dims, pairs.difference, notes),
+        "difference_error": (dims, pairs.bound, {"long_name": "bound on its error"} | _NATS),
+        **pairs.figures([pairs.compared], ()),
+    }
+    coords: dict[Any, Any] = {
+        name: picked[0][name].variable for name in (*dims, *sides[0].coordinates)
+        if name in picked[0].coords and name not in _OWN
+    }  # fmt: skip
+    classes = _classes(picked[0], dims, by)
+    if classes is not None:
+        names, members = classes
+        masks = [pairs.compared & (members == number) for number in range(len(names))]
+        per_class = pairs.figures(masks, ("class",))
+        found |= {f"class_{name}": entry for name, entry in per_class.items()}
+        coords["class"] = ("class", names)
+        if words := sides[0].names(by or "label"):
+            called = np.array([words.get(value, str(value)) for value in names.tolist()], object)
+            coords["class_name"] = ("class", called)
+    attributes: dict[str, Any] = {"title": "Comparison of two densities", "by": by or "label"}
+    for name, side, h, values in zip("ab", sides, at, pairs.values, strict=True):
+        attributes |= {
+            f"split_{name}": side.split,
+            f"bandwidth_{name}": h,
+            f"mean_{name}": float(values.ravel()[pairs.compared].mean()),
+            f"n_zero_density_{name}": int(np.isneginf(values).sum()),
+        }
+    return xr.Dataset(found, coords, attributes)
+
+
+@dataclass(frozen=True, eq=False)
+class _Pairs:
+    """The log-densities of rows under both, and what they differ by.
+
+    Parameters
+    ----------
+    values : pair of arrays
+    difference, bound : arrays of the same shape
+        The bound is on the difference's error, NaN where none is known.
+    won : array of the same shape
+        1 where a is higher for certain, -1 where b is, else 0.
+    compared : array (n,) of bool
+        Which rows, in order, are not left out by both.
+    """
+
+    values: tuple[FloatArray, FloatArray]
+    difference: FloatArray
+    bound: FloatArray
+    won: FloatArray
+    compared: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, a: xr.Dataset, b: xr.Dataset) -> _Pairs:
+        """Of what two results have at one bandwidth each.
+
+        Raises
+        ------
+        InputError
+            When both left out all rows.
+        """
+        for name, each in (("a", a), ("b", b)):
+            if f"{MAIN}_error" not in each:
+                warn(f"{name} holds no bounds on its errors: any difference counts as won")
+        x, y = (np.asarray(each[MAIN].values, np.float64) for each in (a, b))
+        compared = ~(np.isnan(x) & np.isnan(y)).ravel()
+        if not compared.any():
+            raise InputError("all rows have missing features: there is nothing to compare")
+        with np.errstate(invalid="ignore"):
+            difference = x - y
+        rounding = np.where(np.isfinite(difference), np.abs(difference), 0.0) * _UNIT
+        bound = _bound(a, x) + _bound(b, y) + rounding
+        # Where both are zero neither is more likely, though the difference is none.
+        both_zero = np.isneginf(x) & np.isneginf(y)
+        is_tied = np.abs(difference) <= np.where(np.isnan(bound), 0.0, bound)
+        won = np.where(both_zero | is_tied, 0.0, np.sign(difference))
+        return cls((x, y), difference, bound, won, compared)
+
+    def figures(self, groups: Sequence[Any], dims: tuple[str, ...]) -> dict[str, Any]:
+        """The figures of some groups of rows, each along dims; of one group, scalars."""
+        flat = self.difference.ravel(), self.bound.ravel(), self.won.ravel()
+        columns: dict[str, list[float]] = {}
+        for group in groups:
+            for name, number in _of_group(*(values[group] for values in flat)).items():
+                columns.setdefault(name, []).append(number)
+        in_nats = ("mean_difference", "standard_error", "mean_difference_error")
+        notes = dict.fromkeys(in_nats, _NATS) | {"n": {"units": "rows"}}
+        return {
+            name: (dims, numbers if dims else numbers[0], notes.get(name, {"units": "1"}))
+            for name, numbers in columns.items()
+        }
+
+
+def _two(bandwidth: float | Sequence[float] | None) -> tuple[float | None, float | None]:
+    """The bandwidth of each."""
+    if bandwidth is None:
+        return None, None
+    try:
+        given = np.atleast_1d(np.asarray(bandwidth, np.float64))
+    except (TypeError, ValueError):
+        given = np.empty(0)
+    if given.ndim != 1 or len(given) not in (1, 2) or not (given > 0).all():
+        raise InputError(f"bandwidth {bandwidth!r} is none; give one of both results, or two")
+    return float(given[0]), float(given[-1])
+
+
+def _bandwidth(result: xr.Dataset, side: ScoredRows, wanted: float | None, name: str) -> float:
+    """The one that is compared: the one asked for, the result's best, or its only one."""
+    known = np.asarray(side.values["bandwidth"].values, np.float64)
+    if wanted is not None:
+        return float(side.at(wanted)["bandwidth"])
+    if len(known) == 1:
+        return float(known[0])
+    if "best_bandwidth" in result:
+        return float(result["best_bandwidth"])
+    means = [float(mean) for mean in side.values[MAIN].mean(side.dims).values]
+    best = known[best_index(known, np.asarray(means))]
+    raise InputError(
+        f"{name} has {len(known)} bandwidths, and these rows chose none; name one (bandwidth). "
+        f"By the rows that are compared it would be {best:g}"
+    )
+
+
+def _bound(values: xr.Dataset, log_density: FloatArray) -> FloatArray:
+    """Proven bounds on errors; NaN where the result holds none."""
+    if f"{MAIN}_error" not in values:
+        return np.where(np.isneginf(log_density), 0.0, np.nan)
+    errors = np.asarray(values[f"{MAIN}_error"].values, np.float64)
+    return np.where(np.isneginf(log_density), 0.0, errors)
+
+
+def _of_group(difference: FloatArray, bound: FloatArray, won: FloatArray) -> dict[str, float]:
+    n = len(difference)
+    if n == 0:  # a class all of whose rows have missing features
+        return dict.fromkeys(_FIGURES, float("nan")) | {"n": 0}
+    with np.errstate(invalid="ignore"):
+        mean = float(difference.mean())
+        finite = np.isfinite(difference).all()
+        error = float(difference.std(ddof=1) / np.sqrt(n)) if finite and n > 1 else float("nan")
+    return {
+        "n": n,
+        "mean_difference": mean,
+        "standard_error": error,
+        "mean_difference_error": float(bound.mean() + _mean_rounds(difference)),
+        "share_a": float((won > 0).mean()),
+        "share_b": float((won < 0).mean()),
+        "share_tied": float((won == 0).mean()),
+    }
+
+
+def _mean_rounds(difference: FloatArray) -> float:
+    """How far the mean of some numbers may be off: NumPy adds up pairs of blocks of 128.
+
+    See Higham (1993), The accuracy of floating point summation, section 3.
+    """
+    size = float(np.abs(difference).mean())
+    return (16 + float(np.log2(len(difference)))) * _UNIT * size if np.isfinite(size) else 0.0
+
+
+def _classes(
+    values: xr.Dataset, dims: tuple[str, ...], by: str | None
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp]] | None:
+    """The classes of rows, in order, and the number of each row's."""
+    name = "label" if by is None else by
+    if name not in values.coords:
+        if by is None:
+            return None
+        known = ", ".join(str(c) for c in values.coords if c != "bandwidth") or "none"
+        raise InputError(f"the rows have no coordinate {by!r} to compare by; they have {known}")
+    coordinate = values[name].broadcast_like(values[MAIN]).transpose(*dims)
+    names, members = np.unique(np.asarray(coordinate.values).ravel(), return_inverse=True)
+    if len(names) > _MOST_CLASSES:
+        raise InputError(
+            f"{name!r} has {len(names)} values, which are too many classes; compare by another"
+        )
+    return names, members

@@ -1,0 +1,162 @@
+"""One side of the work as a user gave it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import xarray as xr
+
+from dkde.errors import InputError, some
+from dkde.storage.columns import Columns, TableSource, alike, chosen, column_of
+from dkde.storage.metadata import flag_attributes
+from dkde.storage.row_source import RowSource, innermost
+from dkde.storage.rows import Part, Rows
+from dkde.storage.variables import Joined, VariablesSource
+
+Form = Literal["numpy", "dask", "xarray", "selector"]
+
+
+@dataclass(frozen=True, eq=False)
+class Operand:
+    """One side as the user gave it.
+
+    Parameters
+    ----------
+    rows : Rows
+    form : {"numpy", "dask", "xarray", "selector"}
+    dims : tuple of str
+        The dimensions along which rows lie; of several, in C order.
+    sizes : tuple of int, optional
+        Of the dims, where there are several.
+    labelled : xarray.Dataset
+        Without variables; its coordinates are those of the rows.
+    features : tuple of str, optional
+        Names of the features, where they have some.
+    """
+
+    rows: Rows
+    form: Form
+    dims: tuple[str, ...] = ("sample",)
+    sizes: tuple[int, ...] | None = None
+    labelled: xr.Dataset = field(default_factory=xr.Dataset)
+    features: tuple[str, ...] | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """How many there are along each dim."""
+        return (self.rows.n_rows,) if self.sizes is None else self.sizes
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether the names of the dims are those of the rows' own source."""
+        sources = (innermost(part.source) for part in self.rows.parts)
+        return self.form == "xarray" or all(
+            isinstance(source, VariablesSource) and source.dims == self.dims for source in sources
+        )
+
+    @property
+    def columns(self) -> Columns:
+        return Columns(self.features, self.rows.parts[0].units)
+
+    def choosing(self, names: tuple[str, ...] | None) -> "Operand":
+        """The same rows with the columns of these names alone; all of them where names are None.
+
+        Raises
+        ------
+        InputError
+            When there are none of these names.
+        """
+        if names is None:
+            return self
+        return self._of([chosen(part, names) for part in self.rows.parts])
+
+    def like(self, columns: Columns) -> "Operand":
+        """The same rows with the same columns as others: by name, or where they have no names, by
+        position, under theirs.
+
+        Columns of other names are left as they are.
+        """
+        return self._of([alike(part, columns) for part in self.rows.parts])
+
+    def _of(self, parts: Sequence[Part]) -> "Operand":
+        rows = replace(self.rows, parts=tuple(parts))
+        return replace(self, rows=rows, features=_features(parts))
+
+    def labels(self) -> xr.Coordinates:
+        """Coordinates of the answer's rows; those of a store are read now, they are small."""
+        if self.form != "selector":
+            return self.labelled.coords
+        part = self.rows.parts[0]
+        source = innermost(part.source)
+        if isinstance(source, VariablesSource) and (
+            (self.dims, self.shape) == (source.dims, source.sizes)
+        ):
+            return xr.Coordinates(_own_coordinates(part), indexes={})
+        (dim,) = self.dims
+        coordinates, classes = self.rows.coordinates().items(), self.rows.classes()
+        return xr.Coordinates(
+            {
+                name: (dim, values, flag_attributes(classes.get(name, ())))
+                for name, values in coordinates
+            }
+        )
+
+    def variable(self, name: str, what: str) -> RowSource:
+        """A variable that the rows' source has beside them, one value a row.
+
+        Raises
+        ------
+        InputError
+            When it has none of that name.
+        """
+        found: list[RowSource] = []
+        for part in self.rows.parts:
+            source = innermost(part.source)
+            column = part.coordinates.get(name) or column_of(part, name)
+            if column is not None:
+                found.append(column)
+            elif isinstance(source, VariablesSource | TableSource) and source.beside is not None:
+                found.append(source.beside(name, what))
+            else:
+                known = some([*part.coordinates, *(part.features or ())]) or "none"
+                raise InputError(
+                    f"{part.name}: has no variable {name!r} to be {what}; it has {known}"
+                )
+        parts = tuple(
+            replace(part, source=source, checksum=None, identity=None)
+            for part, source in zip(self.rows.parts, found, strict=True)
+        )
+        whole = len(parts) == 1 and len(parts[0]) == parts[0].source.shape[0]
+        return parts[0].source if whole else Joined(parts)
+
+
+def selected(rows: Rows) -> Operand:
+    """Rows of stores and files; those of one grid keep its shape."""
+    parts = rows.parts
+    names = _features(parts)
+    sources = [part.source for part in parts if isinstance(part.source, VariablesSource)]
+    dims = {source.dims for source in sources}
+    if len(sources) == len(parts) and len(dims) == 1:
+        (known,) = dims
+        whole = len(parts) == 1 and len(parts[0]) == sources[0].shape[0]
+        if len(known) == 1:
+            return Operand(rows, "selector", known, features=names)
+        if whole:
+            return Operand(rows, "selector", known, sources[0].sizes, features=names)
+    return Operand(rows, "selector", features=names)
+
+
+def _features(parts: Sequence[Part]) -> tuple[str, ...] | None:
+    """The names that all parts have, if they do."""
+    names = {part.features for part in parts}
+    return names.pop() if len(names) == 1 else None
+
+
+def _own_coordinates(part: Part) -> dict[str, xr.Variable]:
+    """Coordinates of a grid along its own dims."""
+    sources = {
+        name: source
+        for name, source in part.coordinates.items()
+        if isinstance(source, VariablesSource)
+    }
+    return {name: source.variables[0].load() for name, source in sources.items()}

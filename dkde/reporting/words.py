@@ -1,0 +1,37 @@
+"""Numbers and names as readers want them."""
+
+from typing import Any
+
+import numpy as np
+
+
+def plain(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def grouped(number: int) -> str:
+    return f"{number:,}".replace(",", " ")
+
+
+def counted(number: int, thing: str) -> str:
+    """So many of them: "1 block", "2 blocks"."""
+    return f"{grouped(number)} {thing}{'s' * (number != 1)}"
+
+
+def cell(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float | np.floating) else str(value)
+
+
+def number_text(value: float) -> str:
+    """A figure as a table has it.
+
+    >>> [number_text(value) for value in (-143.21234, float("-inf"), float("nan"), 3)]
+    ['−143.2123', '−∞', '–', '3']
+    """
+    if isinstance(value, int):
+        return str(value)
+    if np.isnan(value):
+        return "–"
+    if np.isinf(value):
+        return "−∞" if value < 0 else "∞"
+    return (f"{value:.4f}" if abs(value) < 1e7 else f"{value:.6g}").replace("-", "−")

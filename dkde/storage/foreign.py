@@ -1,0 +1,115 @@
+"""Zarr stores and NetCDF files of others as sources of selectors: their groups are splits."""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+from dkde.errors import DkdeError
+from dkde.storage.dataset import is_dataset
+from dkde.storage.groups import Group
+from dkde.storage.places import Place, groups_of, kind_of
+from dkde.storage.rows import Part
+from dkde.storage.stores import is_remote, open_store
+
+
+def path_of(name: str) -> Path:
+    """A name as a path, its ~ expanded unless there is a file of that name."""
+    return Path(name if os.path.exists(name) else os.path.expanduser(name))
+
+
+def parted(name: str) -> tuple[str, str]:
+    """A name as that of a source, and of what is in it: a group or a split, after ``::``.
+
+    As in selectors the source is the longest name that is there.
+
+    Examples
+    --------
+    >>> parted("s3://bucket/tree.zarr::cruise/7"), parted("no such file")
+    (('s3://bucket/tree.zarr', 'cruise/7'), ('no such file', ''))
+    """
+    if is_remote(name):
+        source, _, within = name.partition("::")
+        return source, within.strip("/")
+    stop = len(name)
+    while stop > 0:
+        source = name[:stop]
+        if source == "digits" or os.path.exists(source) or os.path.exists(path_of(source)):
+            return source, name[stop + 2 :].strip("/")
+        stop = name.rfind("::", 0, stop)
+    return name, ""
+
+
+def place_of(name: str) -> Place | None:
+    """What SOURCE or SOURCE::GROUP is as a Zarr store or a NetCDF file of others, if it is one."""
+    source, group = parted(name)
+    if is_remote(source):
+        url = source.rstrip("/")
+        kind = kind_of(url)
+        is_own = kind == "zarr" and is_dataset(open_store(url, read_only=True))
+        return None if kind is None or is_own else Place(url, kind, group)
+    path = path_of(source)
+    kind = kind_of(path)
+    is_own = kind == "zarr" and is_dataset(path)
+    return None if kind is None or is_own else Place(str(path.resolve()), kind, group)
+
+
+def listing(name: str) -> str | None:
+    """What is in a Zarr store or a NetCDF file; None where it is none, a result, or damaged."""
+    try:
+        place = place_of(name)
+        if place is None:
+            return None
+        group = Group.open(place, name)
+    except DkdeError:
+        return None
+    groups = groups_of(place)
+    below = f"the groups {', '.join(groups)}" if groups else ""
+    if "log_density" in group.variables and not below:
+        return None
+    variables = group.listing if group.variables else ""
+    return " and ".join(filter(None, [variables, below])) or None
+
+
+class Groups(Mapping[str, Part]):
+    """The groups of a Zarr store or a NetCDF file, each opened when it is first looked up.
+
+    The root has an empty name; where it holds variables, the others are there, and not listed.
+    """
+
+    def __init__(self, name: str, place: Place, features: tuple[str, ...]) -> None:
+        self._name, self._place, self._features = name, place, features
+        self._opened: dict[str, Part] = {}
+        self._root = Group.open(place, name)
+
+    @cached_property
+    def _below(self) -> list[str]:
+        return groups_of(self._place)
+
+    @cached_property
+    def _listed(self) -> list[str]:
+        return [""] if self._root.variables or not self._below else self._below
+
+    def __len__(self) -> int:
+        return len(self._listed)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._listed)
+
+    def __contains__(self, group: object) -> bool:
+        return group in self._opened or group in self._listed or group in self._below
+
+    def __getitem__(self, group: str) -> Part:
+        if group not in self._opened:
+            if group and group not in self:
+                raise KeyError(group)
+            here = self._root if not group else self._group(group)
+            self._opened[group] = here.part(self._features)
+        return self._opened[group]
+
+    def _group(self, group: str) -> Group:
+        above = self._place.group
+        inner = f"{above}/{group}" if above else group
+        name = f"{self._name}/{group}" if above else f"{self._name}::{group}"
+        return Group.open(replace(self._place, group=inner), name)

@@ -1,0 +1,102 @@
+"""The bytes of files: opened through gzip, bounded, checksummed, and errors in one line."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, cast
+
+from dkde.errors import DataSetError, DkdeError, one_line
+
+# DEFLATE cannot do better than 1032 : 1, so a file that promises more than that is lying, and
+# can be refused before anything of the promised size is allocated.
+DEFLATE_RATIO = 1032
+_SNIFF_BYTES = 1024
+
+
+@contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Turn whatever goes wrong while `path` is read as `what` into one DataSetError.
+
+    Hostile or damaged bytes reach gzip, tarfile, zipfile, pickle and NumPy's header parser,
+    which between them raise almost anything, MemoryError and RecursionError included.
+    """
+    try:
+        yield
+    except DkdeError:
+        raise
+    except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
+        raise DataSetError(
+            f"{path}: the {what} is truncated or damaged ({one_line(error)}); fetch it again"
+        ) from error
+    except FileNotFoundError as error:
+        raise DataSetError(f"{path}: no such file or folder") from error
+    except PermissionError as error:
+        raise DataSetError(f"{path}: may not be read (permission denied)") from error
+    except MemoryError as error:
+        raise DataSetError(
+            f"{path}: reading it as {what} needs more memory than there is"
+        ) from error
+    except Exception as error:
+        raise DataSetError(
+            f"{path}: not readable as {what} ({type(error).__name__}: {one_line(error)})"
+        ) from error
+
+
+def open_binary(path: Path) -> IO[bytes]:
+    """Open a file for reading, through gzip if its first bytes say so, whatever its name."""
+    stream = path.open("rb")
+    try:
+        compressed = stream.read(2) == b"\x1f\x8b"
+        stream.seek(0)
+    except BaseException:
+        stream.close()
+        raise
+    if not compressed:
+        return stream
+    stream.close()
+    return cast("IO[bytes]", gzip.open(path, "rb"))
+
+
+def max_content(path: Path) -> int:
+    """Upper bound in bytes of what the file can hold, decompressed if it is gzipped."""
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        return size * (DEFLATE_RATIO if stream.read(2) == b"\x1f\x8b" else 1)
+
+
+def sniff(path: Path) -> bytes:
+    """The first bytes of a file's content, decompressed; fewer, perhaps none, if it is damaged."""
+    with path.open("rb") as stream:
+        head = stream.read(8 * _SNIFF_BYTES)
+    if head[:2] != b"\x1f\x8b":
+        return head[:_SNIFF_BYTES]
+    try:
+        return zlib.decompressobj(wbits=31).decompress(head, _SNIFF_BYTES)
+    except zlib.error:
+        return b""
+
+
+def checksum_files(paths: Sequence[Path]) -> str:
+    """``sha256:...`` over the bytes of a file.
+
+    Of several it goes over their names, as seen from the folder that holds them all, their
+    lengths and their bytes, in the order in which they are given: that of their rows.
+    """
+    digest = hashlib.sha256()
+    root = os.path.commonpath([path.parent for path in paths])
+    for path in paths:
+        with path.open("rb") as stream:
+            if len(paths) > 1:
+                length = os.fstat(stream.fileno()).st_size
+                name = Path(os.path.relpath(path, root)).as_posix()
+                digest.update(f"{name}\n{length}\n".encode(errors="surrogateescape"))
+            while piece := stream.read(2**20):
+                digest.update(piece)
+    return f"sha256:{digest.hexdigest()}"

@@ -1,0 +1,78 @@
+"""What attributes say, taken only if it is what it should be: anyone may have written them.
+
+Each of these raises ValueError or TypeError for what it is not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from dkde.errors import DataSetError
+
+
+def features_of(names: Any, n_features: int) -> tuple[str, ...] | None:
+    if names is None:
+        return None
+    if (
+        not isinstance(names, list)
+        or len(names) != n_features
+        or not all(isinstance(name, str) for name in names)
+    ):
+        raise ValueError(f"feature_names are not the names of {n_features} features")
+    return tuple(names)
+
+
+def count_of(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{value!r} is no number of values")
+    return value
+
+
+def class_words(names: Sequence[str]) -> tuple[str, ...]:
+    """Names of classes as CF's ``flag_meanings`` has them: words, without blanks in them.
+
+    Raises
+    ------
+    DataSetError
+        Where two would become one.
+
+    Examples
+    --------
+    >>> class_words(["polar bear", "cat"])
+    ('polar_bear', 'cat')
+    """
+    words = tuple("_".join(name.split()) for name in names)
+    if bad := {word for word, count in Counter(words).items() if not word or count > 1}:
+        raise DataSetError(f"classes {min(bad)!r} differ by nothing but blanks; rename one")
+    return words
+
+
+def flag_attributes(names: Sequence[str]) -> dict[str, Any]:
+    """What the values 0, 1, ... of a label stand for, as CF has it; none without names."""
+    if not names:
+        return {}
+    return {"flag_values": [*range(len(names))], "flag_meanings": " ".join(class_words(names))}
+
+
+def classes_of(meanings: Any) -> tuple[str, ...]:
+    """The words of CF's ``flag_meanings``; none where there are no such."""
+    if not isinstance(meanings, str):
+        raise TypeError("flag_meanings is no text")
+    return tuple(meanings.split())
+
+
+def numbers_of(values: Any) -> list[float]:
+    numbers = [float(value) for value in values if type(value) in (int, float)]
+    if len(numbers) != len(values) or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"{values!r} are no finite numbers")
+    return numbers
+
+
+def range_of(ends: Any) -> tuple[float, float] | None:
+    if ends is None:
+        return None
+    low, high = numbers_of(ends)
+    return low, high

@@ -1,0 +1,127 @@
+"""Figures of the columns of rows that come a batch at a time: ranges, spread, what is missing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+# Up to so many columns NumPy is faster one by one.
+_FEW = 16
+
+
+class Tally:
+    """Of each column, the figures of the values so far; all but two are of finite ones.
+
+    JSON has no infinity, and a range with one says little.
+
+    Parameters
+    ----------
+    n_columns : int
+    spread : bool
+        Whether means and standard deviations are wanted, which take longer than the rest.
+
+    References
+    ----------
+    Chan, Golub and LeVeque (1983), Algorithms for computing the sample variance, The American
+    Statistician 37(3), 242-247.
+    """
+
+    def __init__(self, n_columns: int, *, spread: bool = False) -> None:
+        self.n_rows = 0
+        self.low, self.high = np.full(n_columns, np.inf), np.full(n_columns, -np.inf)
+        self.missing, self.infinite = (np.zeros(n_columns, np.int64) for _ in range(2))
+        self._mean, self._scatter = (np.zeros(n_columns) for _ in range(2))
+        self._spread = spread
+
+    def take(self, rows: Array) -> None:
+        """Add rows (rows, n_columns), at least one."""
+        low, high = _ends(rows)
+        finite = None
+        if not (np.isfinite(low).all() and np.isfinite(high).all()):
+            finite = np.isfinite(rows)
+            low = rows.min(axis=0, where=finite, initial=np.inf)
+            high = rows.max(axis=0, where=finite, initial=-np.inf)
+        if self._spread:
+            for column in range(rows.shape[1]):
+                kept = rows[:, column]
+                self._add(column, kept if finite is None else kept[finite[:, column]])
+        if finite is not None:
+            missing = np.isnan(rows).sum(axis=0)
+            self.missing += missing
+            self.infinite += (~finite).sum(axis=0) - missing
+        self.n_rows += len(rows)
+        self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
+
+    def _add(self, column: int, values: Array) -> None:
+        if not values.size:
+            return
+        before = int(self.n_rows - self.missing[column] - self.infinite[column])
+        numbers = values.astype(np.float64)
+        # From one value amid the others: the mean is then exact to a digit or so.
+        mean = numbers[0] + (numbers - numbers[0]).mean()
+        share = numbers.size / (before + numbers.size)
+        apart = mean - self._mean[column] if before else 0.0
+        with np.errstate(over="ignore"):
+            self._scatter[column] += ((numbers - mean) ** 2).sum() + apart**2 * before * share
+        self._mean[column] = self._mean[column] + apart * share if before else mean
+
+    @property
+    def value_range(self) -> tuple[float, float] | None:
+        """The least and the greatest value of all columns; None if there is none."""
+        low, high = float(self.low.min()), float(self.high.max())
+        return (low, high) if low <= high else None
+
+    @property
+    def n_missing(self) -> int:
+        """How many values are NaN."""
+        return int(self.missing.sum())
+
+    @property
+    def n_infinite(self) -> int:
+        """How many values are infinite."""
+        return int(self.infinite.sum())
+
+    @property
+    def n_constant(self) -> int:
+        """How many columns have one value only, in rows that are several."""
+        return int((self.low == self.high).sum()) if self.n_rows > 1 else 0
+
+    def figures(self, column: int, scale: float = 1.0, offset: float = 0.0) -> dict[str, Any]:
+        """What there is to say of a column, ready for JSON.
+
+        Parameters
+        ----------
+        column : int
+        scale, offset : float
+            A value is ``stored * scale + offset``.
+
+        Returns
+        -------
+        dict
+            ``value_range``, ``mean`` and ``standard_deviation`` (without bias), None where there
+            are not values enough; and how many are ``missing`` and ``infinite``.
+        """
+        n = int(self.n_rows - self.missing[column] - self.infinite[column])
+        ends = (float(self.low[column]) * scale + offset, float(self.high[column]) * scale + offset)
+        deviation = np.sqrt(self._scatter[column] / (n - 1)) * abs(scale) if n > 1 else np.inf
+        return {
+            "value_range": sorted(ends) if n else None,
+            "mean": float(self._mean[column]) * scale + offset if n and self._spread else None,
+            "standard_deviation": float(deviation)
+            if self._spread and np.isfinite(deviation)
+            else None,
+            "missing": int(self.missing[column]),
+            "infinite": int(self.infinite[column]),
+        }
+
+
+def _ends(rows: Array) -> tuple[Array, Array]:
+    """The least and the greatest value of each column; NaN where there is one."""
+    if rows.shape[1] > _FEW:
+        return rows.min(axis=0), rows.max(axis=0)
+    columns = [rows[:, column] for column in range(rows.shape[1])]
+    return np.array([c.min() for c in columns]), np.array([c.max() for c in columns])
