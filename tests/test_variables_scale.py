@@ -20,11 +20,12 @@ import numpy as np
 import dkde
 from dkde.engine.fitness import warm_up
 
-grid, train, result = sys.argv[1:]
-call = {"source": dkde.Catalog(features=["y", "x"]), "covariance": "diag"}
+grid, train, result, h, call = *sys.argv[1:5], json.loads(sys.argv[5])
+call["source"] = dkde.Catalog(features=call.pop("features"))
+h = h if h.endswith("km") else float(h)
 before = warm_up()
-cost = dkde.plan(query=grid, train=train, bandwidths=[0.2], baseline=False, **call)
-scored = dkde.score(grid, train, [0.2], **call)
+cost = dkde.plan(query=grid, train=train, bandwidths=[h], baseline=False, **call)
+scored = dkde.score(grid, train, [h], **call)
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 np.save(result, scored.log_density.values)
 planned = cost["block_bytes"] * cost["threads"] + cost["resident_bytes"]
@@ -52,19 +53,30 @@ def folder(tmp_path_factory):
     return folder
 
 
-def test_a_grid_under_millions_of_points(folder):
+def grids(folder, names, bandwidth, **call):
+    """The grid under points in each of some files, within the memory that the plan says."""
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
     found = []
-    for name in ("hdf5.nc", "2.zarr", "3.zarr"):
+    for name in names:
+        result = folder / "r.npy"
         process = subprocess.run(
-            [sys.executable, "-c", CHILD, folder / "grid.nc", folder / name, folder / "r.npy"],
+            [
+                sys.executable, "-c", CHILD, folder / "grid.nc", folder / name, result, bandwidth,
+                json.dumps(call),
+            ],
             env=environment, check=True, capture_output=True, text=True, timeout=1800,
         )  # fmt: skip
         told = json.loads(process.stdout)
         print(name, told)
-        assert told["dims"] == ["bandwidth", "y", "x"]
+        assert told["dims"] == ["bandwidth", *call["features"]]
         assert 0 < told["taken"] <= told["planned"]
-        found.append(np.load(folder / "r.npy"))
+        found.append(np.load(result))
+    return found
+
+
+def test_a_grid_under_millions_of_points(folder):
+    names = ("hdf5.nc", "2.zarr", "3.zarr")
+    found = grids(folder, names, "0.2", features=["y", "x"], covariance="diag")
     assert found[0].shape == (1, 180, 360)
     np.testing.assert_array_equal(found[0], found[1])
     np.testing.assert_array_equal(found[0], found[2])
@@ -78,3 +90,29 @@ def test_a_grid_under_millions_of_points(folder):
         log_norm = np.log(2 * np.pi) + 2 * np.log(0.2) + np.log(scales).sum() + np.log(N)
         expected = np.logaddexp.reduce(exponents) - log_norm
         np.testing.assert_allclose(found[0][0, i, j], expected, rtol=1e-9)
+
+
+def test_a_globe_under_millions_of_points(tmp_path):
+    """Clusters on both poles and on the date line among others; cells of exact areas."""
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(40, 3))
+    centres /= np.linalg.norm(centres, axis=1)[:, None]
+    centres[:3] = [[0, 0, 1], [0, 0, -1], [-1, 0, 0]]
+    places = centres[rng.integers(0, 40, N)] + 0.1 * rng.normal(size=(N, 3))
+    x, y, z = (places / np.linalg.norm(places, axis=1)[:, None]).T.astype(np.float32)
+    north, east = ({"units": f"degrees_{way}"} for way in ("north", "east"))
+    points = xr.Dataset(
+        {"lat": ("obs", np.degrees(np.arcsin(z)), north)}
+        | {"lon": ("obs", np.degrees(np.arctan2(y, x)), east)}
+    )
+    points.to_netcdf(tmp_path / "hdf5.nc", engine="h5netcdf")
+    points.chunk(obs=100_000).to_zarr(tmp_path / "3.zarr", consolidated=False)
+    axes = {"lat": ("lat", np.arange(-89.5, 90), north)}
+    axes |= {"lon": ("lon", np.arange(-179.5, 180), east)}
+    xr.Dataset(coords=axes).to_netcdf(tmp_path / "grid.nc", engine="h5netcdf")
+    call = {"features": ["lat", "lon"], "kernel": "vonmises_fisher"}
+    found = grids(tmp_path, ("hdf5.nc", "3.zarr"), "300km", **call)
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-9)
+    edges = np.sin(np.deg2rad(np.arange(-90, 91)))
+    areas = np.diff(edges)[:, None] * np.deg2rad(1)
+    assert float((np.exp(found[0][0]) * areas).sum()) == pytest.approx(1, abs=1e-3)
