@@ -62,7 +62,10 @@ def _operand(data: Any, role: str, catalog: Catalog, features: tuple[str, ...] |
         return Operand(whole(source, role, _encoding(data, role), identity), "dask")
     if isinstance(data, da.Array):
         return Operand(rows_of(data, role), "dask")
-    return Operand(rows_of(data, role), "numpy").like(Columns(_column_names(data)))
+    names = _column_names(data)
+    if names is not None and catalog.features is not None and set(catalog.features) < set(names):
+        data, names = data[list(catalog.features)], catalog.features  # others may hold text
+    return Operand(rows_of(data, role), "numpy").like(Columns(names))
 
 
 def _column_names(data: Any) -> tuple[str, ...] | None:

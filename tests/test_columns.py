@@ -78,6 +78,18 @@ class TestChosen:
         found = dkde.log_density(query, train, H, source=catalog)
         np.testing.assert_allclose(found, expected(2, 0), rtol=1e-9)
 
+    def test_of_a_frame_that_holds_text_beside_them(self):
+        query, train = (frame(v).assign(station="a") for v in (QUERY, TRAIN))
+        catalog = dkde.Catalog(features=["depth", "lon"])
+        found = dkde.log_density(query, train, H, source=catalog)
+        np.testing.assert_allclose(found, expected(2, 0), rtol=1e-9)
+
+    def test_they_are_the_names_of_columns_that_have_none(self, folder):
+        train = f"{folder}/train.csv+{folder}/train.npy"
+        found = dkde.log_density(QUERY, train, H, source=dkde.Catalog(features=NAMES))
+        both = np.concatenate([TRAIN, TRAIN])
+        np.testing.assert_allclose(found, log_density(QUERY, both, [H])[0], rtol=1e-9)
+
     def test_rows_without_names_are_taken_where_there_are_as_many(self, folder):
         np.save(folder / "two.npy", QUERY[:, [2, 0]])
         catalog = dkde.Catalog(features=["depth", "lon"])

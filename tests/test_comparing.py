@@ -282,6 +282,14 @@ class TestTheSameRows:
         )  # fmt: skip
         assert abs(float(dkde.compare(a, b).mean_difference)) < 1e-9
 
+    def test_of_data_sets_that_number_them_otherwise(self, npz, tmp_path):
+        rows = dkde.open_dataset(npz)["query"].x.values[5:12]
+        np.savez(tmp_path / "some.npz", query=rows)
+        dkde.import_dataset(tmp_path / "some.npz", tmp_path / "some.zarr")
+        a = dkde.score("query[5:12]", "a", 0.5, source=npz)
+        b = dkde.score("query", rows + 1, 0.5, source=str(tmp_path / "some.zarr"))
+        assert int(dkde.compare(a, b).n) == 7
+
     def test_of_one_lazy_split(self, npz):
         tree = dkde.open_dataset(npz)
         a, b = (dkde.score(tree["query"], tree[name], 0.5) for name in "ab")

@@ -13,7 +13,7 @@ from dataclasses import replace
 from glob import iglob
 
 from dkde.errors import InputError, some
-from dkde.storage.columns import chosen
+from dkde.storage.columns import Columns, alike, chosen
 from dkde.storage.grammar import Term, parse
 from dkde.storage.importers.globs import is_pattern
 from dkde.storage.opening import open_source
@@ -85,7 +85,7 @@ class Catalog:
             When a source cannot be opened.
         """
         parts = [part for term in self._parse(selector) for part in self._resolve(term)]
-        return Rows(_aligned(parts, selector))
+        return Rows(_aligned(parts, selector, self.features))
 
     def _parse(self, selector: str) -> list[Term]:
         refuse_credentials(selector)
@@ -152,14 +152,23 @@ def _names(features: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def _aligned(parts: Sequence[Part], selector: str) -> tuple[Part, ...]:
+def _aligned(
+    parts: Sequence[Part], selector: str, features: tuple[str, ...] | None
+) -> tuple[Part, ...]:
     """Parts with the columns of the first: of one name they belong together, in any order.
+
+    Parameters
+    ----------
+    features : tuple of str, optional
+        That are asked for: the names of columns that have none.
 
     Raises
     ------
     InputError
         When their columns are not the same ones, or cannot be told to be.
     """
+    if len(parts) > 1 and features is not None:
+        parts = [alike(part, Columns(features)) for part in parts]
     first, names = parts[0], parts[0].features
     for part in parts[1:]:
         if part.source.shape[1] != first.source.shape[1]:
