@@ -7,10 +7,10 @@ import numpy as np
 from dkde.errors import InputError, warn
 from dkde.numerics.bandwidth import FloatArray
 from dkde.operands import Operand
+from dkde.storage.place_names import same_unit
 from dkde.storage.row_source import Array, innermost
 from dkde.storage.rows import Part, Rows
 from dkde.storage.sources import ArraySource
-from dkde.storage.sphere import same_unit
 from dkde.storage.variables import VariablesSource, in_memory
 
 # How many times wider one side's values may spread than the other's without a word.

@@ -23,7 +23,7 @@ from dkde.numerics.kernels import get_kernel
 from dkde.operands import Operand
 from dkde.options import Options
 from dkde.sampling import draw
-from dkde.sides import operand, side
+from dkde.sides import framed, operand, side
 from dkde.storage.columns import Columns
 from dkde.storage.rows import Side
 from dkde.storage.selectors import Catalog
@@ -154,7 +154,7 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self.__dict__.pop("_matrix", None)
         if not isinstance(X, _LAZY):
             X = validate_data(
-                self, X, dtype="numeric", ensure_min_samples=min_rows,
+                self, framed(X, self._catalog(), "X"), dtype="numeric", ensure_min_samples=min_rows,
                 ensure_all_finite=self._finite,
             )  # fmt: skip
             if sample_weight is not None and not isinstance(sample_weight, _LAZY):
@@ -186,6 +186,7 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def _query(self, X: Any) -> Operand:
         check_is_fitted(self)
         if not isinstance(X, _LAZY):
+            X = framed(X, self._catalog(), "X", self._columns)
             X = validate_data(self, X, dtype="numeric", reset=False, ensure_all_finite=self._finite)
         query, names = operand(X, "X", self._catalog(), self._columns), self._columns.names
         if names is not None and query.features is not None and names != query.features:

@@ -18,7 +18,8 @@ from dkde.numerics.metrics import check_pair, get_metric
 from dkde.numerics.tolerance import check_tol
 from dkde.statistics import count_missing
 from dkde.storage.rows import Side
-from dkde.storage.sphere import is_in_degrees, on_sphere
+from dkde.storage.radians import warn_if_radians
+from dkde.storage.sphere import as_stored, is_in_degrees, on_sphere
 
 NAN = ("raise", "drop")
 
@@ -136,12 +137,14 @@ class Options:
         self.check()
         if self.on_sphere:
             bandwidth = _angles(bandwidth)
+            warn_if_radians(*as_stored(train.rows))
         elif is_in_degrees(train.rows):
             warn(
                 "distances are taken between latitudes and longitudes in degrees, as if the Earth "
                 "were flat: a degree of longitude is shorter the nearer to a pole, and the date "
                 'line divides neighbours; kernel="vonmises_fisher" is a density on the sphere'
             )
+            warn_if_radians(train.rows)
         return find_bandwidth_matrix(train, bandwidth, self.covariance, self.singular)
 
     def work(

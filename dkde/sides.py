@@ -15,6 +15,7 @@ from dkde.arrays import checked, rows_of, whole
 from dkde.errors import InputError
 from dkde.operands import Operand, selected
 from dkde.storage.columns import Columns
+from dkde.storage.place_names import as_called
 from dkde.storage.rows import Encoding, Side
 from dkde.storage.selectors import Catalog
 from dkde.storage.sources import ZarrSource, absolute
@@ -52,9 +53,11 @@ def operand(data: Any, role: str, catalog: Catalog, like: Columns | None = None)
     """
     if isinstance(data, Operand):
         return data
-    found = _operand(data, role, catalog, None if like is None else like.names)
-    found = found.choosing(catalog.features)
-    return found if like is None else found.like(like)
+    found = _operand(data, role, catalog, None if like is None else like.wanted)
+    found = found.choosing(catalog.features).placed(catalog.choice)
+    if like is None:
+        return found
+    return found.like(like)
 
 
 def _operand(data: Any, role: str, catalog: Catalog, features: tuple[str, ...] | None) -> Operand:
@@ -70,9 +73,34 @@ def _operand(data: Any, role: str, catalog: Catalog, features: tuple[str, ...] |
     if isinstance(data, da.Array):
         return Operand(rows_of(data, role), "dask")
     names = _column_names(data)
-    if names is not None and catalog.features is not None and set(catalog.features) < set(names):
-        data, names = data[list(catalog.features)], catalog.features  # others may hold text
+    if names is not None and catalog.features is not None:
+        wanted = as_called(catalog.features, names, None, role)
+        if set(wanted) < set(names):
+            data, names = data[list(wanted)], wanted  # others may hold text
     return Operand(rows_of(data, role), "numpy").like(Columns(names))
+
+
+def framed(data: Any, catalog: Catalog, role: str, like: Columns | None = None) -> Any:
+    """A data frame of the columns that are wanted; anything else as it is.
+
+    Parameters
+    ----------
+    like : Columns, optional
+        Of the other side, as which a latitude and a longitude are called then.
+    """
+    names = _column_names(data)
+    if names is None:
+        return data
+    if catalog.features is not None:
+        called = as_called(catalog.features, names, None, role)
+        if set(called) <= set(names):
+            data, names = data[list(called)], called
+    wanted = () if like is None else like.wanted or ()
+    renamed = dict(zip(as_called(wanted, names, None, role), map(str, wanted), strict=True))
+    renamed = {here: name for here, name in renamed.items() if here in names and here != name}
+    if not renamed:
+        return data
+    return data.rename(columns=renamed) if hasattr(data, "iloc") else data.rename(renamed)
 
 
 def _column_names(data: Any) -> tuple[str, ...] | None:

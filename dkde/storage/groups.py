@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from dkde.errors import InputError, some
+from dkde.storage.place_names import as_called, unit_of
 from dkde.storage.places import Place, open_variables
 from dkde.storage.row_source import RowSource
 from dkde.storage.rows import Part
@@ -98,11 +99,16 @@ class Group:
     def part(self, names: Sequence[str]) -> Part:
         """The rows that some variables make, whole.
 
+        A latitude and a longitude may be called otherwise.
+
         Raises
         ------
         InputError
             When one is missing or not of numbers, or their dims do not go together.
         """
+        known = [str(name) for name in self.variables]
+        units = [unit_of(variable.attrs) for variable in self.variables.values()]
+        names = as_called(names, known, units, self.name)
         variables = [self.variable(name) for name in names]
         dims = self._dims(names, variables)
         sizes = {dim: n for variable in variables for dim, n in variable.sizes.items()}
@@ -122,13 +128,12 @@ class Group:
             if name in self.coordinates and set(variable.dims) <= set(dims)
             and isinstance(variable.dtype, np.dtype)  # and no pandas's, that no array can be of
         }  # fmt: skip
-        units = [variable.attrs.get("units") for variable in variables]
         return Part(
             source, 0, source.shape[0], self.name,
             identity=_identity(self.place, names, dims, variables),
             coordinates=coordinates,
             features=tuple(names),
-            units=tuple(unit if isinstance(unit, str) else None for unit in units),
+            units=tuple(unit_of(variable.attrs) for variable in variables),
             opened=None if self.place is None else tuple(names),
         )  # fmt: skip
 

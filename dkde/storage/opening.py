@@ -14,6 +14,7 @@ from dkde.storage.foreign import Groups, listing, path_of, place_of
 from dkde.storage.importers import Source, SourceSplit, is_table, load_split, read_source
 from dkde.storage.importers.globs import is_pattern
 from dkde.storage.metadata import class_words
+from dkde.storage.place_names import as_called, role_asked
 from dkde.storage.row_source import RowSource
 from dkde.storage.rows import Encoding, Part
 from dkde.storage.sources import ArraySource, NpySource, ZarrSource
@@ -68,12 +69,28 @@ def _open_own(name: str, features: tuple[str, ...] | None) -> Mapping[str, Part]
     # Splits are read later, perhaps from another working directory.
     path = path.absolute() if path.exists() or is_pattern(path) else path
     if is_table(path):
-        source = read_source(path, columns=features)
+        source = _read_table(path, features)
         if features is not None:  # then it is these that tell the rows, and not the file alone
+            features = source.splits[0].features
             told = hashlib.sha256(f"{source.checksum} {features}".encode()).hexdigest()
             source = replace(source, checksum=told)
         return _Imported(name, path, source, features)
     return _Imported(name, path, read_source(path), features)
+
+
+def _read_table(path: Path, features: tuple[str, ...] | None) -> Source:
+    """A table with some of its columns; its latitude and longitude may be called otherwise."""
+    try:
+        return read_source(path, columns=features)
+    except InputError:
+        if features is None or not any(map(role_asked, features)):
+            raise
+        plain = read_source(path)
+        known = [*(plain.splits[0].features or ()), *plain.left_out]
+        called = as_called(features, known, None, str(path))
+        if called == features:
+            raise
+    return read_source(path, columns=called)
 
 
 def _with_features(

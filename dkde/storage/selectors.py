@@ -192,6 +192,8 @@ def _aligned(
     if len(parts) > 1 and features is not None:
         parts = [alike(part, Columns(features)) for part in parts]
     first, names = parts[0], parts[0].features
+    # A latitude and a longitude may be called otherwise.
+    parts = [first, *(alike(part, Columns(names)) if part.features else part for part in parts[1:])]
     for part in parts[1:]:
         if part.source.shape[1] != first.source.shape[1]:
             counts = ", ".join(f"{each.label} has {each.source.shape[1]}" for each in parts)
