@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from dkde.bandwidth_matrix import BandwidthMatrix
+from dkde.bandwidth_units import told
 from dkde.checks import check_same_features
 from dkde.engine.cluster import active_client, pool_for
 from dkde.engine.fitness import check_workers
@@ -156,7 +158,7 @@ def log_density(
     work = options.work(
         matrix.whiten(query_side), matrix.whiten(train_side), matrix, looking=q.form == "numpy"
     )
-    found = densities_of(q, work, scalar=np.ndim(bandwidth) == 0)
+    found = densities_of(q, work, matrix, scalar=np.ndim(bandwidth) == 0)
     return found if return_error else found[0]
 
 
@@ -171,13 +173,17 @@ def check_dims(q: Operand) -> None:
         raise InputError("query has a dim or coordinate 'bandwidth', as the result does; rename it")
 
 
-def densities_of(q: Operand, work: Work, *, scalar: bool) -> tuple[Any, Any]:
+def densities_of(
+    q: Operand, work: Work, matrix: BandwidthMatrix, *, scalar: bool
+) -> tuple[Any, Any]:
     """Log-densities, and bounds on their errors, in the query's own form.
 
     NumPy now, anything else lazily.
 
     Parameters
     ----------
+    matrix : BandwidthMatrix
+        Whose bandwidths the work is at.
     scalar : bool
         Whether there is one bandwidth, and no dimension for it.
     """
@@ -193,15 +199,15 @@ def densities_of(q: Operand, work: Work, *, scalar: bool) -> tuple[Any, Any]:
         return (lazy[0][0], lazy[1][0]) if scalar else lazy
     names = (("log_density", LOG_DENSITY), ("log_density_error", LOG_DENSITY_ERROR))
     values, errors = (
-        _labelled(array, q, work, scalar).rename(name).assign_attrs(notes)
+        _labelled(array, q, matrix, scalar).rename(name).assign_attrs(notes)
         for array, (name, notes) in zip(lazy, names, strict=True)
     )
     return values, errors
 
 
-def _labelled(lazy: Any, q: Operand, work: Work, scalar: bool) -> xr.DataArray:
+def _labelled(lazy: Any, q: Operand, matrix: BandwidthMatrix, scalar: bool) -> xr.DataArray:
     array = xr.DataArray(lazy.reshape(-1, *q.shape), dims=("bandwidth", *q.dims))
-    array = array.assign_coords(q.labels()).assign_coords(bandwidth=work.task.bandwidths)
+    array = array.assign_coords(q.labels()).assign_coords(bandwidth=told(matrix))
     return array.isel(bandwidth=0) if scalar else array
 
 

@@ -73,7 +73,7 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """
         query = self._query(X)
         check_dims(query)
-        return densities_of(query, self._work(query), scalar=True)[0]
+        return densities_of(query, self._work(query), self._matrix, scalar=True)[0]
 
     def score(self, X: Any, y: Any = None) -> float:
         """Total log-likelihood of the rows, in nats, computed now; of those that miss nothing.
@@ -236,7 +236,8 @@ class KernelDensity(FittedDensity):
     Attributes
     ----------
     bandwidth_ : float
-        h.
+        h, as a number without a unit is taken: on the sphere in radians, also where a length
+        was given.
     covariance_ : array (n_features, n_features)
         C.
     n_features_in_ : int

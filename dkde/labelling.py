@@ -10,6 +10,7 @@ import xarray as xr
 from dkde.engine.provenance import describe_work, versions
 from dkde.engine.work import Work
 from dkde.errors import InputError, warn
+from dkde.numerics.kernels import get_kernel
 from dkde.numerics.logsum import Densities
 from dkde.operands import Operand
 from dkde.pca import PrincipalAxes
@@ -186,13 +187,40 @@ def attributes(
     provenance = {
         "versions": versions(),
         "options": asked,
-        **{name: describe_work(work) | {"method": methods[name]} for name, work in works.items()},
+        **{
+            name: counted(describe_work(work) | {"method": methods[name]})
+            for name, work in works.items()
+        },
     }
+    first = next(iter(works))
     return {
         **RESULT_FORMAT,
         "Conventions": "CF-1.11",
         "title": "Kernel density estimate",
         "seconds": seconds,
-        "n_features": next(iter(works.values())).plan.n_features,
+        "n_features": provenance[first]["plan"]["n_features"],
         "provenance": json.dumps(provenance),
     }
+
+
+def counted(described: Mapping[str, Any]) -> dict[str, Any]:
+    """A work's description with the features that users have: two of a place on the sphere.
+
+    The work itself is done with unit vectors, of which there are three.
+    """
+    found = dict(described)
+    if not get_kernel(found["kernel"]).sphere:
+        return found
+    for name in ("query", "train"):
+        found[name] = {**found[name], "features": 2, "stored_features": 2}
+    found["plan"] = {**found["plan"], "n_features": 2}
+    return found
+
+
+def provenance_of(result: xr.Dataset) -> dict[str, Any]:
+    """What a result says of where it comes from; empty where it says nothing that can be read."""
+    try:
+        found = json.loads(result.attrs.get("provenance", "{}"))
+    except (ValueError, TypeError):
+        return {}
+    return found if isinstance(found, dict) else {}

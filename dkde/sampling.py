@@ -149,7 +149,8 @@ def sample(
     if output is not None:
         chosen = {
             "kernel": kernel,
-            "bandwidth": float(matrix.bandwidths[0]),
+            "bandwidth": float(matrix.told()[0]),
+            "bandwidth_unit": matrix.notes.get("units"),
             "covariance": covariance if isinstance(covariance, str) else "given",
             "covariance_scale": float(covariance_scale),
             "label": None if label is None else int(label),

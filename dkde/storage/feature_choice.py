@@ -61,8 +61,8 @@ class FeatureChoice:
             raise InputError(f"{absent[0]!r} is not among the features {', '.join(chosen or ())}")
         dims = None if row_dim is None else _names("row_dim", row_dim)
         if chosen is not None and lat is not None and lon is not None:
-            places = {lat: LATITUDE, lon: LONGITUDE}
-            chosen = tuple(PlaceName(n, places[n]) if n in places else n for n in chosen)
+            roles = {lat: LATITUDE, lon: LONGITUDE}
+            chosen = tuple(PlaceName(n, roles[n]) if n in roles else n for n in chosen)
         return cls(chosen, dims, lat, lon)
 
     def updated(self, **said: Any) -> "FeatureChoice":

@@ -217,9 +217,7 @@ def as_called(
     return tuple(called)
 
 
-def _of_role(
-    role: str, names: Sequence[str], units: Sequence[str | None] | None
-) -> Iterator[str]:
+def _of_role(role: str, names: Sequence[str], units: Sequence[str | None] | None) -> Iterator[str]:
     """The columns of a role."""
     for name, unit in zip(names, units or [None] * len(names), strict=True):
         if role_of(name, unit) == role:
