@@ -68,7 +68,10 @@ class Operand:
         """
         if names is None:
             return self
-        return self._of([chosen(part, names) for part in self.rows.parts])
+        # What was opened with these names may call its columns otherwise: those of a list.
+        return self._of(
+            [part if part.opened == names else chosen(part, names) for part in self.rows.parts]
+        )
 
     def like(self, columns: Columns) -> "Operand":
         """The same rows with the same columns as others: by name, or where they have no names, by

@@ -14,6 +14,7 @@ from zarr.storage import LocalStore
 from dkde.arrays import checked, rows_of, whole
 from dkde.errors import InputError
 from dkde.operands import Operand, selected
+from dkde.storage.column_notes import tell_of_columns
 from dkde.storage.columns import Columns
 from dkde.storage.rows import Encoding, Side
 from dkde.storage.selectors import Catalog
@@ -30,7 +31,7 @@ def catalog_of(
 ) -> Catalog:
     """Return the catalog itself, or one for a source's name, with what a call says of its rows."""
     if isinstance(source, Catalog):
-        return source.choosing(row_dim=row_dim, lat=lat, lon=lon)
+        return source.choosing(row_dim=row_dim, lat=lat, lon=lon).for_a_call()
     if source is not None and not isinstance(source, str | os.PathLike):
         raise InputError(f"source is {source!r}; it is the path of a data set, or a Catalog")
     name = None if source is None else os.fspath(source)
@@ -54,7 +55,10 @@ def operand(data: Any, role: str, catalog: Catalog, like: Columns | None = None)
         return data
     found = _operand(data, role, catalog, None if like is None else like.names)
     found = found.choosing(catalog.features)
-    return found if like is None else found.like(like)
+    found = found if like is None else found.like(like)
+    for part in found.rows.parts:
+        tell_of_columns(part, catalog.said)
+    return found
 
 
 def _operand(data: Any, role: str, catalog: Catalog, features: tuple[str, ...] | None) -> Operand:
