@@ -36,7 +36,7 @@ def rounded(where: str, value: Any) -> InputError:
     """
     return InputError(
         f"{where} is {value}, an integer beyond 2**53, and float64 cannot hold them all: "
-        "subtract an origin first"
+        "subtract an origin first, or leave that column out"
     )
 
 

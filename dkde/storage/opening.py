@@ -96,6 +96,7 @@ def _stored(name: str, place: str, opened: Split) -> Part:
         image_shape=opened.image_shape,
         layout=opened.layout,
         features=opened.features,
+        units=opened.units,
         coordinates={key: ZarrSource(a, complete=True) for key, a in coordinates.items()},
         classes=opened.classes,
     )
@@ -109,6 +110,7 @@ class _Imported(Mapping[str, Part]):
     ) -> None:
         self._name, self._path, self._features = name, path, features
         self._format, self._checksum = source.format, source.checksum
+        self._left_out, self._converted = source.left_out, source.converted
         self._names = [split.name for split in source.splits]
         self._waiting = {split.name: split for split in source.splits}
         self._loaded: dict[str, Part] = {}
@@ -139,6 +141,11 @@ class _Imported(Mapping[str, Part]):
     def _column(self, name: str, what: str) -> RowSource:
         """Another column of a table, whatever it is for."""
         (split,) = read_source(self._path, columns=[name]).splits
+        if split.n_features > 1:
+            raise InputError(
+                f"{self._name}: column {name!r} holds lists of {split.n_features} numbers; "
+                f"{what} are a number a row"
+            )
         return ArraySource(load_split(split)[:, 0])
 
     def _load(self, split: SourceSplit) -> Part:
@@ -162,6 +169,9 @@ class _Imported(Mapping[str, Part]):
                 key: ArraySource(np.asarray(label)) for key, label in split.labels.items()
             },
             classes={key: class_words(names) for key, names in split.classes.items()},
+            units=split.units,
+            left_out=self._left_out,
+            converted=self._converted,
         )
         if is_table(self._path):  # which was asked for these alone
             return replace(part, opened=self._features)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from dkde.errors import DataSetError, warn
+from dkde.errors import DataSetError, some, warn
+from dkde.storage.exact import LARGEST, rounded
+from dkde.storage.importers.arrow_values import Column
 from dkde.storage.importers.csv_text import BLOCK_BYTES, Text, squeezed
 from dkde.storage.importers.files import open_binary, sniff
-from dkde.storage.importers.tables import Column, TableFile, check_names, reader
+from dkde.storage.importers.tables import TableFile, check_names, reader
 
 NAME = "csv"
 DESCRIPTION = "a table as text (.csv, .tsv), gzipped or not, or a quoted pattern of several"
@@ -25,6 +27,9 @@ _SEPARATORS = "\t;, "
 _NUMBER = re.compile(
     r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.IGNORECASE
 )
+# Dates and times of ISO 8601, as far as Arrow reads them.
+_TIME = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?)?")
+_YEAR = re.compile(r"1[89]\d\d|20\d\d")
 _LINE_END = re.compile(r"\r\n?|\n")
 # How pyarrow says which cell is no number; its rows count the header.
 _BAD_CELL = re.compile(
@@ -32,6 +37,8 @@ _BAD_CELL = re.compile(
 )
 _BAD_ROW = re.compile(r"CSV parse error: Row #(\d+): Expected (\d+) columns, got (\d+)")
 _SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+# Rows by which the kind of a column of text is told.
+_LOOKED_AT = 1000
 _NO_UTF8 = "is no UTF-8; convert it (iconv -f latin1 -t utf-8, or what its encoding is)"
 
 
@@ -59,11 +66,32 @@ def matches(path: Path) -> bool:
         lines.pop()  # may be cut
     if len(lines) < 2:
         return False
-    separator = _separator(lines[:2])
-    first, second = (
-        line.split() if separator == " " else line.split(separator) for line in lines[:2]
-    )
+    head_line = _uncommented(*lines[:2])
+    first, second = _split(head_line, lines[1])
     return len(first) == len(second) and any(_NUMBER.fullmatch(_bare(cell)) for cell in second)
+
+
+def _split(*lines: str) -> list[list[str]]:
+    """The cells of two lines, without regard to quotes."""
+    separator = _separator(lines)
+    return [line.split() if separator == " " else line.split(separator) for line in lines]
+
+
+def _uncommented(first: str, second: str) -> str:
+    """A first line without the mark of a comment, where it has as many names as there are columns.
+
+    NumPy writes such a line.
+
+    Examples
+    --------
+    >>> _uncommented("# x y", "1.0 2.0"), _uncommented("# by hand", "1.0 2.0 3.0")
+    ('x y', '# by hand')
+    """
+    if not first.lstrip().startswith("#"):
+        return first
+    names = first.lstrip()[1:].lstrip(" \t")
+    separator = None if (mark := _separator([second])) == " " else mark
+    return names if len(names.split(separator)) == len(second.split(separator)) else first
 
 
 def _separator(lines: Sequence[str]) -> str:
@@ -77,7 +105,7 @@ def _bare(cell: str) -> str:
 
 
 def _open(path: Path, label: str | None) -> TableFile:
-    """The columns, by the first value of each."""
+    """The columns, by the first values of each."""
     import pyarrow as pa
 
     layout = _layout(path)
@@ -89,10 +117,32 @@ def _open(path: Path, label: str | None) -> TableFile:
         head = next(batches, None)
     if head is not None:
         for name in names:
-            first = next((cell for cell in head.column(name).to_pylist() if cell), None)
-            if first is not None and not _NUMBER.fullmatch(first.decode("latin1").strip()):
-                columns[name] = Column(None, "text")
-    return TableFile(path, columns, layout.named, stream=partial(_stream, layout, label))
+            columns[name] = _column(head.column(name))
+    return TableFile(path, columns, layout.named, stream=partial(_stream, layout, columns, label))
+
+
+def _column(head: Any) -> Column:
+    """What a column holds, by its first values."""
+    number = np.dtype(np.float64)
+    first = next((cell for cell in head.to_pylist() if cell), b"").decode("latin1").strip()
+    if not first or _NUMBER.fullmatch(first):
+        return Column(number, "numbers")
+    cells = [
+        (row, cell.decode("latin1").strip())
+        for row, cell in enumerate(head[:_LOOKED_AT].to_pylist(), 1)
+        if cell
+    ]
+    texts = [cell for _, cell in cells]
+    if all(map(_TIME.fullmatch, texts)):
+        return Column(number, "timestamps", False, units="days since 1970-01-01")
+    if {text.lower() for text in texts} <= {"true", "false"}:
+        return Column(number, "bool", False)
+    row, text = cells[0]
+    example = f"for instance {text[:40]!r} in row {row}"
+    if re.fullmatch(r"[+-]?\d+,\d+", text):
+        return Column(None, f"text, {example}; if it has a decimal comma, write a point")
+    has_numbers = any(map(_NUMBER.fullmatch, texts)) or re.match(r"\W*\d", text)
+    return Column(None, f"text, {example}" if has_numbers else "text")
 
 
 def _layout(path: Path) -> _Layout:
@@ -106,7 +156,9 @@ def _layout(path: Path) -> _Layout:
     lines = _LINE_END.split(text, maxsplit=2)[:2]
     if not lines[0].strip():
         raise DataSetError(f"{path}: empty, or its first line is; a table has a line of names")
-    separator = _separator(lines)
+    first = _uncommented(lines[0], lines[-1])
+    text = first + text[len(lines[0]) :]
+    separator = _separator([first, *lines[1:]])
     if separator == " ":
         text = squeezed(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
     cells = [_bare(cell) for cell in next(csv.reader(io.StringIO(text, ""), delimiter=separator))]
@@ -117,6 +169,7 @@ def _layout(path: Path) -> _Layout:
     if not named:
         _warn_of_positions(path, cells)
         return _Layout(path, separator, named, tuple(f"f{i}" for i in range(len(cells))))
+    _check_first_line(path, cells)
     for i, cell in enumerate(cells):
         if not cell:
             # As pandas calls it, and as a file has it that came through pandas before.
@@ -130,11 +183,42 @@ def _layout(path: Path) -> _Layout:
 def _warn_of_positions(path: Path, cells: Sequence[str]) -> None:
     """Say so if a first row is what pandas calls columns that have no names."""
     counted = list(cells[1:] if cells[0] == "" else cells)
+    line = f"{path}: its first line is {some(cells, 4)}"
     if len(cells) > 1 and counted == [str(i) for i in range(len(counted))]:
         warn(
-            f"{path}: its first line is {','.join(cells[:4])}{',...' if len(cells) > 4 else ''}, "
-            "as pandas numbers columns without names, and is taken for a row; if it is none, "
-            "write the file without it (header=False, index=False)"
+            f"{line}, as pandas numbers columns without names, and is taken for a row; if it is "
+            "none, write the file without it (header=False, index=False)"
+        )
+    elif len(counted) > 1 and all(map(_YEAR.fullmatch, counted)) and _are_consecutive(counted):
+        warn(
+            f"{line}, which may be years, and is taken for a row; if these are names, put a "
+            "letter before each"
+        )
+
+
+def _are_consecutive(cells: Sequence[str]) -> bool:
+    numbers = [int(cell) for cell in cells]
+    return numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+def _check_first_line(path: Path, cells: Sequence[str]) -> None:
+    """Refuse names that are numbers cut at decimal commas, and say so if some are numbers.
+
+    Raises
+    ------
+    DataSetError
+    """
+    for cell in cells:
+        if len(cell.split()) > 1 and all(map(_NUMBER.fullmatch, cell.split())):
+            raise DataSetError(
+                f"{path}: its first line has {cell!r} between separators, so what separates "
+                "columns cannot be told; write decimal points, and one mark between columns"
+            )
+    numbers = [cell for cell in cells if _NUMBER.fullmatch(cell) and cell.lower() != "nan"]
+    if numbers and numbers != [str(i) for i in range(len(numbers))]:
+        warn(
+            f"{path}: its first line, of which some are numbers ({some(numbers, 4)}), is taken "
+            "for names; if it is a row, give the file a line of names"
         )
 
 
@@ -162,11 +246,56 @@ def _read(layout: _Layout, wanted: Sequence[str], types: Any) -> Generator[Any, 
             raise _told(layout, error) from error
 
 
-def _stream(layout: _Layout, label: str | None, wanted: Sequence[str]) -> Iterator[Any]:
+def _stream(
+    layout: _Layout, columns: Mapping[str, Column], label: str | None, wanted: Sequence[str]
+) -> Iterator[Any]:
     import pyarrow as pa
 
-    types = {name: pa.string() if name == label else pa.float64() for name in wanted}
-    return _read(layout, wanted, types)
+    types = {name: pa.string() if name == label else _type(columns[name]) for name in wanted}
+    unseen = {name for name, kind in types.items() if pa.types.is_floating(kind)}
+    for batch in _read(layout, wanted, types):
+        large = {name for name in unseen if _is_large(batch.column(name))}
+        if large:
+            _check_integers(layout, sorted(large))
+            unseen -= large
+        yield batch
+
+
+def _type(column: Column) -> Any:
+    """The type of Arrow that a column is read as."""
+    import pyarrow as pa
+
+    if column.units is not None:
+        return pa.timestamp("ns")
+    return pa.bool_() if column.kind == "bool" else pa.float64()
+
+
+def _is_large(column: Any) -> bool:
+    """Whether there are numbers that may be integers beyond 2**53, rounded."""
+    values = np.abs(column.to_numpy(zero_copy_only=False))
+    return bool(((values >= LARGEST) & (values < np.inf)).any())
+
+
+def _check_integers(layout: _Layout, names: Sequence[str]) -> None:
+    """Refuse columns with integers beyond 2**53, for which the file is read once more.
+
+    Raises
+    ------
+    InputError
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    row = 1
+    for batch in _read(layout, names, dict.fromkeys(names, pa.binary())):
+        for name in names:
+            cells = batch.column(name)
+            found = pc.match_substring_regex(cells, r"^\s*[+-]?[0-9]{16,}\s*$").fill_null(False)
+            for i in np.flatnonzero(found.to_numpy(zero_copy_only=False)):
+                value = int(cells[int(i)].as_py())
+                if abs(value) > LARGEST:
+                    raise rounded(f"{layout.path}: column {name!r}, row {row + int(i)},", value)
+        row += len(batch)
 
 
 def _told(layout: _Layout, error: Exception) -> DataSetError:
@@ -178,8 +307,10 @@ def _told(layout: _Layout, error: Exception) -> DataSetError:
         if cell[3] is None:
             return DataSetError(f"{where}: the file {_NO_UTF8}")
         text = " ".join(cell[3].split())[:40]
+        wanted = "timestamp without a zone" if "to timestamp" in str(error) else "number"
+        wanted = "truth (true or false)" if "to bool" in str(error) else wanted
         return DataSetError(
-            f"{where}: {text!r} is no number; mend it, or name the columns that are wanted "
+            f"{where}: {text!r} is no {wanted}; mend it, or name the columns that are wanted "
             "(--columns)"
         )
     if width := _BAD_ROW.search(str(error)):
