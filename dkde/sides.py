@@ -13,10 +13,11 @@ from zarr.storage import LocalStore
 
 from dkde.arrays import checked, rows_of, whole
 from dkde.errors import InputError
+from dkde.frames import column_values, frame_of, part_of_frame
 from dkde.operands import Operand, selected
 from dkde.storage.column_notes import tell_of_columns
 from dkde.storage.columns import Columns
-from dkde.storage.rows import Encoding, Side
+from dkde.storage.rows import Encoding, Rows, Side
 from dkde.storage.selectors import Catalog
 from dkde.storage.sources import ZarrSource, absolute
 from dkde.xarray_sides import from_dataarray, from_dataset, vector_along
@@ -73,14 +74,14 @@ def _operand(data: Any, role: str, catalog: Catalog, features: tuple[str, ...] |
         return Operand(whole(source, role, _encoding(data, role), identity), "dask")
     if isinstance(data, da.Array):
         return Operand(rows_of(data, role), "dask")
-    names = _column_names(data)
-    if names is not None and catalog.features is not None and set(catalog.features) < set(names):
-        data, names = data[list(catalog.features)], catalog.features  # others may hold text
-    return Operand(rows_of(data, role), "numpy").like(Columns(names))
+    if (frame := frame_of(data, role)) is not None:
+        part = part_of_frame(frame, role, catalog.features, features)
+        return Operand(Rows((part,)), "numpy", features=part.features)
+    return Operand(rows_of(data, role), "numpy").like(Columns(_column_names(data)))
 
 
 def _column_names(data: Any) -> tuple[str, ...] | None:
-    """The names of a data frame's columns, pandas's or another's."""
+    """The names of the columns of a table that is none of pandas's, if it has some."""
     names = getattr(data, "columns", None)
     if names is None or not all(isinstance(name, str) for name in names):
         return None
@@ -97,6 +98,7 @@ def side(operand: Operand, weights: Any = None, groups: Any = None, *, role: str
     """
     if isinstance(weights, str):
         weights = operand.variable(weights, f"{role} weights")
+    weights = column_values(weights)
     weight_source = None if weights is None else vector_along(weights, f"{role} weights", operand)
     group_source = None if groups is None else vector_along(groups, f"{role} groups", operand)
     if weight_source is not None and weight_source.dtype.kind not in "iufb":

@@ -308,11 +308,9 @@ def _check_exact(part: Part, stored: Array, start: int) -> None:
     found = beyond(stored)
     if found is None:
         return
-    from dkde.storage.naming import column_name, row_name  # which knows sources of rows
-
     row, column = found
-    name = column_name(part.features, column)
-    raise rounded(f"{part.name}: {row_name(part.source, start + row)}, {name}", stored[found])
+    name = f"column {column}" if part.features is None else part.features[column]
+    raise rounded(f"{part.name}: row {start + row}, {name}", stored[found])
 
 
 @dataclass(frozen=True, eq=False)

@@ -102,13 +102,12 @@ def _number(kind: Any, may_miss: bool) -> np.dtype[Any] | None:
     """The dtype of a type's numbers, if it is of numbers."""
     from pyarrow import types
 
-    if types.is_floating(kind):
-        return np.dtype(kind.to_pandas_dtype())
+    if types.is_floating(kind) or (types.is_integer(kind) and not may_miss):
+        found: np.dtype[Any] = np.dtype(kind.to_pandas_dtype())
+        return found
     if types.is_decimal(kind) or (may_miss and (types.is_integer(kind) or types.is_boolean(kind))):
         return np.dtype(np.float64)
-    if types.is_boolean(kind):
-        return np.dtype(np.uint8)
-    return np.dtype(kind.to_pandas_dtype()) if types.is_integer(kind) else None
+    return np.dtype(np.uint8) if types.is_boolean(kind) else None
 
 
 def first_length(column: Any) -> int | None:

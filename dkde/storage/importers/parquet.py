@@ -69,9 +69,8 @@ def _is_missing(file: Any, field: Any) -> bool:
         chunks = (group.column(i) for i in range(group.num_columns))
         is_part = (field.name, f"{field.name}.list.element", f"{field.name}.list.item")
         chunk = next((chunk for chunk in chunks if chunk.path_in_schema in is_part), None)
-        known = chunk is not None and chunk.statistics is not None
-        known = known and chunk.statistics.has_null_count
-        counts.append(chunk.statistics.null_count if known else None)
+        known = None if chunk is None else chunk.statistics
+        counts.append(known.null_count if known is not None and known.has_null_count else None)
     if None not in counts:
         return any(counts)
     for batch in file.iter_batches(_FIRST_ROWS, columns=[field.name]):

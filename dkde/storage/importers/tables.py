@@ -147,11 +147,11 @@ def read_table(
 def _names(first: TableFile, held: Mapping[str, Column]) -> tuple[str, ...]:
     """The names of the features, those of lists among them."""
     names = [each for name, column in held.items() for each in column.names(name)]
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(
-                f"{first.path}: {name!r} is a column, and a number of a list too; rename the column"
-            )
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(
+            f"{first.path}: {twice!r} is a column, and a number of a list too; rename the column"
+        )
     return tuple(names)
 
 
@@ -186,10 +186,17 @@ def _choose(tables: Sequence[TableFile], options: ReadOptions) -> list[str]:
         and not _NUMBERING.fullmatch(name)
     ]
     if not chosen:
-        kinds = some([f"{name} ({column.kind})" for name, column in first.columns.items()])
-        raise DataSetError(f"{first.path}: has no column of numbers; it has {kinds}")
+        raise DataSetError(no_numbers(str(first.path), first.columns))
     check_lists(str(first.path), {name: first.columns[name] for name in chosen})
     return chosen
+
+
+def no_numbers(name: str, columns: Mapping[str, Column]) -> str:
+    """Return the message that a table has no features, unless some are named."""
+    kinds = some([f"{column} ({held.kind})" for column, held in columns.items()])
+    others = [column for column, held in columns.items() if held.dtype is not None]
+    way = f"; {some(others)} can be features if they are named (features=)" if others else ""
+    return f"{name}: has no column of numbers; it has {kinds}{way}"
 
 
 def check_lists(name: str, chosen: Mapping[str, Column]) -> None:
