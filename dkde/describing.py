@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,9 @@ def describe(
         Ready for JSON. ``name``; ``kind``, "data set" or the file's format; ``source``,
         ``source_format``, ``source_checksum``, ``import_options`` and ``dkde_version`` as
         recorded at the import, None where there was none; ``columns_left_out``, those of a table
-        that are no features; and ``splits``, by name. Of a split:
+        that are no features, and ``left_out``, the same by name with the reason of each;
+        ``converted``, the features that are no numbers in the source, by name, and what they
+        became; and ``splits``, by name. Of a split:
         ``rows``, ``features``, ``dtype`` as stored, ``scale`` and ``offset`` that make values of
         it, ``value_range`` of the finite values (for large files, of the first
         ``value_range_rows``), of as many rows how many values are ``missing``, which is NaN, or
@@ -146,12 +148,16 @@ def _describe_own(source: str, split: str, looks: _Looks) -> dict[str, Any]:
             "kind": "data set",
             **{name: attributes.get(name) for name in recorded},
             "columns_left_out": attributes.get("columns_left_out", []),
+            "left_out": attributes.get("left_out", {}),
+            "converted": attributes.get("converted", {}),
             "splits": {
                 key: _stored(each, f"{source}::{key}", looks) for key, each in stored.items()
             },
         }
     columns = looks.features if looks.features and is_table(path) else None
     found = read_source(path, columns=columns)
+    if columns is not None:  # a list's features have names of their own
+        looks = replace(looks, features=found.splits[0].features)
     foreign = _one_of({each.name: each for each in found.splits}, split, source)
     return {
         "kind": found.format,
@@ -161,6 +167,8 @@ def _describe_own(source: str, split: str, looks: _Looks) -> dict[str, Any]:
         "import_options": None,
         "dkde_version": None,
         "columns_left_out": list(found.left_out),
+        "left_out": dict(found.left_out),
+        "converted": dict(found.converted),
         "splits": {key: _foreign(each, f"{source}::{key}", looks) for key, each in foreign.items()},
     }
 

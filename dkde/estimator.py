@@ -18,6 +18,7 @@ from dkde.density import check_dims, computed, densities_of
 from dkde.engine.cluster import pool_for
 from dkde.engine.work import Work
 from dkde.errors import InputError
+from dkde.frames import check_integers
 from dkde.numerics.bandwidth import FloatArray
 from dkde.numerics.kernels import get_kernel
 from dkde.operands import Operand
@@ -153,6 +154,7 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         # Should the fit fail, nothing is left of one before that would not go with it.
         self.__dict__.pop("_matrix", None)
         if not isinstance(X, _LAZY):
+            check_integers(X, "X")
             X = validate_data(
                 self, framed(X, self._catalog(), "X"), dtype="numeric", ensure_min_samples=min_rows,
                 ensure_all_finite=self._finite,
@@ -186,6 +188,7 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def _query(self, X: Any) -> Operand:
         check_is_fitted(self)
         if not isinstance(X, _LAZY):
+            check_integers(X, "X")
             X = framed(X, self._catalog(), "X", self._columns)
             X = validate_data(self, X, dtype="numeric", reset=False, ensure_all_finite=self._finite)
         query, names = operand(X, "X", self._catalog(), self._columns), self._columns.names

@@ -69,7 +69,10 @@ class Operand:
         """
         if names is None:
             return self
-        return self._of([chosen(part, names) for part in self.rows.parts])
+        # What was opened with these names may call its columns otherwise: those of a list.
+        return self._of(
+            [part if part.opened == names else chosen(part, names) for part in self.rows.parts]
+        )
 
     def placed(self, choice: FeatureChoice) -> "Operand":
         """The same rows, whose latitude and longitude have units, where a user named them.

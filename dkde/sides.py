@@ -13,10 +13,12 @@ from zarr.storage import LocalStore
 
 from dkde.arrays import checked, rows_of, whole
 from dkde.errors import InputError
+from dkde.frames import column_values, frame_of, part_of_frame
 from dkde.operands import Operand, selected
+from dkde.storage.column_notes import tell_of_columns
 from dkde.storage.columns import Columns
 from dkde.storage.place_names import as_called
-from dkde.storage.rows import Encoding, Side
+from dkde.storage.rows import Encoding, Rows, Side
 from dkde.storage.selectors import Catalog
 from dkde.storage.sources import ZarrSource, absolute
 from dkde.xarray_sides import from_dataarray, from_dataset, vector_along
@@ -31,7 +33,7 @@ def catalog_of(
 ) -> Catalog:
     """Return the catalog itself, or one for a source's name, with what a call says of its rows."""
     if isinstance(source, Catalog):
-        return source.choosing(row_dim=row_dim, lat=lat, lon=lon)
+        return source.choosing(row_dim=row_dim, lat=lat, lon=lon).for_a_call()
     if source is not None and not isinstance(source, str | os.PathLike):
         raise InputError(f"source is {source!r}; it is the path of a data set, or a Catalog")
     name = None if source is None else os.fspath(source)
@@ -55,9 +57,10 @@ def operand(data: Any, role: str, catalog: Catalog, like: Columns | None = None)
         return data
     found = _operand(data, role, catalog, None if like is None else like.wanted)
     found = found.choosing(catalog.features).placed(catalog.choice)
-    if like is None:
-        return found
-    return found.like(like)
+    found = found if like is None else found.like(like)
+    for part in found.rows.parts:
+        tell_of_columns(part, catalog.said)
+    return found
 
 
 def _operand(data: Any, role: str, catalog: Catalog, features: tuple[str, ...] | None) -> Operand:
@@ -72,12 +75,15 @@ def _operand(data: Any, role: str, catalog: Catalog, features: tuple[str, ...] |
         return Operand(whole(source, role, _encoding(data, role), identity), "dask")
     if isinstance(data, da.Array):
         return Operand(rows_of(data, role), "dask")
-    names = _column_names(data)
-    if names is not None and catalog.features is not None:
-        wanted = as_called(catalog.features, names, None, role)
-        if set(wanted) < set(names):
-            data, names = data[list(wanted)], wanted  # others may hold text
-    return Operand(rows_of(data, role), "numpy").like(Columns(names))
+    if (frame := frame_of(data, role)) is not None:
+        names = tuple(map(str, frame.columns))
+        chosen, others = (
+            None if wanted is None else as_called(wanted, names, None, role)
+            for wanted in (catalog.features, features)
+        )
+        part = part_of_frame(frame, role, chosen, others)
+        return Operand(Rows((part,)), "numpy", features=part.features)
+    return Operand(rows_of(data, role), "numpy").like(Columns(_column_names(data)))
 
 
 def framed(data: Any, catalog: Catalog, role: str, like: Columns | None = None) -> Any:
@@ -104,7 +110,7 @@ def framed(data: Any, catalog: Catalog, role: str, like: Columns | None = None) 
 
 
 def _column_names(data: Any) -> tuple[str, ...] | None:
-    """The names of a data frame's columns, pandas's or another's."""
+    """The names of the columns of a table that is none of pandas's, if it has some."""
     names = getattr(data, "columns", None)
     if names is None or not all(isinstance(name, str) for name in names):
         return None
@@ -121,6 +127,7 @@ def side(operand: Operand, weights: Any = None, groups: Any = None, *, role: str
     """
     if isinstance(weights, str):
         weights = operand.variable(weights, f"{role} weights")
+    weights = column_values(weights)
     weight_source = None if weights is None else vector_along(weights, f"{role} weights", operand)
     group_source = None if groups is None else vector_along(groups, f"{role} groups", operand)
     if weight_source is not None and weight_source.dtype.kind not in "iufb":

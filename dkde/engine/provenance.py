@@ -14,7 +14,7 @@ from dkde.storage.rows import Part, Side
 from dkde.storage.sphere import SphereSource
 
 # What is noted of a part of rows so that it can be told from others' and be read again.
-NOTES = ("fingerprint", "source", "stored", "opened", "columns", "names")
+NOTES = ("fingerprint", "source", "stored", "opened", "columns", "names", "left_out", "converted")
 # Of more columns the names are not listed.
 _MOST_NAMES = 1000
 _PACKAGES = ("dkde", "numpy", "numba", "dask", "zarr", "xarray")
@@ -86,6 +86,8 @@ def _part(part: Part, compared: bool) -> dict[str, Any]:
         "opened": None if part.opened is None else list(part.opened),
         "columns": None if columns is None else list(columns),
         "names": _names(part),
+        "left_out": dict(part.left_out),
+        "converted": dict(part.converted),
     }
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from dkde.engine.task import Task
 from dkde.errors import InputError
 from dkde.numerics.bandwidth import FloatArray
+from dkde.storage.exact import check_exact
 from dkde.storage.naming import column_name, row_name, variable_name
 from dkde.storage.row_source import RowSource
 from dkde.storage.rows import Rows, Side
@@ -74,7 +75,9 @@ def read_weights(
     """
     if train.weights is None:
         return None
-    weights = np.asarray(train.weights.read(start, stop), np.float64)
+    read = train.weights.read(start, stop)
+    check_exact(read, f"{train.rows.label}: the weights", start)
+    weights = np.asarray(read, np.float64)
     if missing is not None:
         weights = np.where(missing, 0.0, weights)
     wrong = ~(np.isfinite(weights) & (weights >= 0))

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from dkde.errors import DataSetError, InputError
+from dkde.errors import DataSetError, InputError, warn
+from dkde.storage.column_notes import left_out_line, tell_of_conversions
 from dkde.storage.importers import Source, SourceSplit, read_source
 from dkde.storage.importers.arrays import image_dims
 from dkde.storage.importers.globs import files_of, is_pattern
@@ -118,6 +119,10 @@ def import_dataset(
         label=options.label,
     )
     found = replace(found, splits=_check_splits(found, options))
+    if found.left_out:
+        taken = found.splits[0].features
+        warn(left_out_line(os.fspath(source), taken, found.left_out, "--columns, or columns="))
+    tell_of_conversions(os.fspath(source), found.converted, set())
     place_dataset(
         store,
         found.splits,
@@ -210,5 +215,8 @@ def _recorded(source: Source, options: ImportOptions) -> dict[str, Any]:
         "source_checksum": source.checksum,
         "import_options": chosen,
         "dkde_version": dkde_version(),
+        # The names alone too, as older versions read them.
         **({"columns_left_out": list(source.left_out)} if source.left_out else {}),
+        **({"left_out": dict(source.left_out)} if source.left_out else {}),
+        **({"converted": dict(source.converted)} if source.converted else {}),
     }

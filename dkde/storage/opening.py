@@ -69,19 +69,23 @@ def _open_own(name: str, features: tuple[str, ...] | None) -> Mapping[str, Part]
     # Splits are read later, perhaps from another working directory.
     path = path.absolute() if path.exists() or is_pattern(path) else path
     if is_table(path):
-        source = _read_table(path, features)
+        source, features = _read_table(path, features)
         if features is not None:  # then it is these that tell the rows, and not the file alone
-            features = source.splits[0].features
             told = hashlib.sha256(f"{source.checksum} {features}".encode()).hexdigest()
             source = replace(source, checksum=told)
         return _Imported(name, path, source, features)
     return _Imported(name, path, read_source(path), features)
 
 
-def _read_table(path: Path, features: tuple[str, ...] | None) -> Source:
-    """A table with some of its columns; its latitude and longitude may be called otherwise."""
+def _read_table(
+    path: Path, features: tuple[str, ...] | None
+) -> tuple[Source, tuple[str, ...] | None]:
+    """Read a table with some of its columns, and what these are called there.
+
+    Its latitude and longitude may be called otherwise than the user has them.
+    """
     try:
-        return read_source(path, columns=features)
+        return read_source(path, columns=features), features
     except InputError:
         if features is None or not any(map(role_asked, features)):
             raise
@@ -90,7 +94,7 @@ def _read_table(path: Path, features: tuple[str, ...] | None) -> Source:
         called = as_called(features, known, None, str(path))
         if called == features:
             raise
-    return read_source(path, columns=called)
+    return read_source(path, columns=called), called
 
 
 def _with_features(
@@ -113,6 +117,7 @@ def _stored(name: str, place: str, opened: Split) -> Part:
         image_shape=opened.image_shape,
         layout=opened.layout,
         features=opened.features,
+        units=opened.units,
         coordinates={key: ZarrSource(a, complete=True) for key, a in coordinates.items()},
         classes=opened.classes,
     )
@@ -126,6 +131,7 @@ class _Imported(Mapping[str, Part]):
     ) -> None:
         self._name, self._path, self._features = name, path, features
         self._format, self._checksum = source.format, source.checksum
+        self._left_out, self._converted = source.left_out, source.converted
         self._names = [split.name for split in source.splits]
         self._waiting = {split.name: split for split in source.splits}
         self._loaded: dict[str, Part] = {}
@@ -156,6 +162,11 @@ class _Imported(Mapping[str, Part]):
     def _column(self, name: str, what: str) -> RowSource:
         """Another column of a table, whatever it is for."""
         (split,) = read_source(self._path, columns=[name]).splits
+        if split.n_features > 1:
+            raise InputError(
+                f"{self._name}: column {name!r} holds lists of {split.n_features} numbers; "
+                f"{what} are a number a row"
+            )
         return ArraySource(load_split(split)[:, 0])
 
     def _load(self, split: SourceSplit) -> Part:
@@ -179,6 +190,9 @@ class _Imported(Mapping[str, Part]):
                 key: ArraySource(np.asarray(label)) for key, label in split.labels.items()
             },
             classes={key: class_words(names) for key, names in split.classes.items()},
+            units=split.units,
+            left_out=self._left_out,
+            converted=self._converted,
         )
         if is_table(self._path):  # which was asked for these alone
             return replace(part, opened=self._features)

@@ -9,6 +9,7 @@ stands for the root.
 import os
 import re
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from glob import iglob
 from typing import Any
@@ -62,6 +63,7 @@ class Catalog:
         self._default = default
         self.choice = FeatureChoice.of(features, row_dim, lat, lon)
         self._opened: dict[str, Mapping[str, Part]] = {}
+        self.said: set[str] = set()  # of columns, in the call that this catalog is for
 
     @property
     def features(self) -> tuple[str, ...] | None:
@@ -78,6 +80,12 @@ class Catalog:
         """
         choice = self.choice.updated(**said)
         return self if choice == self.choice else Catalog(self._default, **choice.given)
+
+    def for_a_call(self) -> "Catalog":
+        """Return the same catalog, with the same opened sources, for one call of a function."""
+        other = copy(self)
+        other.said = set()
+        return other
 
     @property
     def location(self) -> str | None:

@@ -214,6 +214,8 @@ def _pairs(name: str, batches: Batches) -> Iterator[tuple[Array, Array | None]]:
         if rows.ndim < 2 or 0 in rows.shape[1:]:
             raise InputError(f"{where}: has shape {rows.shape}; rows and features are needed")
         if label is not None:
+            if np.ma.is_masked(label):
+                raise InputError(f"{where}: holds masked labels; take such rows out")
             label = np.asarray(label)
             if label.shape != (len(rows),) or label.dtype.kind not in "iu":
                 raise InputError(

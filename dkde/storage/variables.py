@@ -20,6 +20,7 @@ import xarray as xr
 
 from dkde.errors import InputError
 from dkde.storage.boxes import Borders, Box, Grain, boxes
+from dkde.storage.exact import beyond, rounded
 from dkde.storage.places import Place
 from dkde.storage.row_source import READ_BYTES, Plain, RowSource, reading
 from dkde.storage.rows import Part, Rows
@@ -120,9 +121,12 @@ class VariablesSource(Plain):
             for column, (name, variable) in enumerate(zip(self.names, self.variables, strict=True)):
                 if variable.chunks is None and self.place is not None:
                     with reading(f"{self.place}, variable {name}", start, stop):
-                        into[..., column] = self._values(variable, box)
+                        values = self._values(variable, box)
                 else:
-                    into[..., column] = self._values(variable, box)
+                    values = self._values(variable, box)
+                if self.dtype.kind == "f" and (found := beyond(values)) is not None:
+                    raise rounded(f"{self.place or 'a Dataset'}: a value of {name}", values[found])
+                into[..., column] = values
             position = end
         if self.place is not None:
             self.place.check_there(self.names[0])
