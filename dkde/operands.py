@@ -68,7 +68,7 @@ class Operand:
         """
         if names is None:
             return self
-        return self._of([chosen(part, names) for part in self.rows.parts])
+        return self._of([_choosing(part, names) for part in self.rows.parts])
 
     def like(self, columns: Columns) -> "Operand":
         """The same rows with the same columns as others: by name, or where they have no names, by
@@ -128,6 +128,13 @@ class Operand:
         )
         whole = len(parts) == 1 and len(parts[0]) == parts[0].source.shape[0]
         return parts[0].source if whole else Joined(parts)
+
+
+def _choosing(part: Part, names: tuple[str, ...]) -> Part:
+    """The columns of these names, or all columns of the variables of these names."""
+    source = innermost(part.source)
+    is_whole = isinstance(source, VariablesSource) and source.names == names
+    return part if is_whole else chosen(part, names)
 
 
 def selected(rows: Rows) -> Operand:

@@ -12,7 +12,7 @@ import zarr
 from zarr.storage import LocalStore
 
 from dkde.arrays import checked, rows_of, whole
-from dkde.errors import InputError
+from dkde.errors import InputError, warn
 from dkde.operands import Operand, selected
 from dkde.storage.columns import Columns
 from dkde.storage.rows import Encoding, Side
@@ -53,6 +53,8 @@ def operand(data: Any, role: str, catalog: Catalog, like: Columns | None = None)
     if isinstance(data, Operand):
         return data
     found = _operand(data, role, catalog, None if like is None else like.names)
+    for note in dict.fromkeys(note for part in found.rows.parts for note in part.notes):
+        warn(note)
     found = found.choosing(catalog.features)
     return found if like is None else found.like(like)
 
@@ -61,9 +63,9 @@ def _operand(data: Any, role: str, catalog: Catalog, features: tuple[str, ...] |
     if isinstance(data, str | os.PathLike):
         return selected(catalog.rows(os.fspath(data)))
     if isinstance(data, xr.DataTree | xr.Dataset):
-        return from_dataset(data, role, catalog.features, features)
+        return from_dataset(data, role, catalog.features, features, catalog.choice.row_dim)
     if isinstance(data, xr.DataArray):
-        return from_dataarray(data, role)
+        return from_dataarray(data, role, catalog.choice.row_dim)
     if isinstance(data, zarr.Array):
         source, identity = ZarrSource(absolute(checked(data, role))), _place(data)
         return Operand(whole(source, role, _encoding(data, role), identity), "dask")

@@ -67,6 +67,10 @@ class Part:
     left_out : mapping of str to str
         The columns or variables that nobody asked to leave out and that are no features, and why
         not: ``{"when": "timestamps"}``.
+    row_dims : tuple of str, or None
+        The dims of the rows, where the variables that are features have several.
+    notes : tuple of str
+        What was guessed or converted so that there are rows, each in a line.
     """
 
     source: RowSource
@@ -85,6 +89,8 @@ class Part:
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     opened: tuple[str, ...] | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
+    row_dims: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return self.stop - self.start
