@@ -37,7 +37,7 @@ def points():
             "c": ("obs", np.round(values[2], 2)),
             "w": ("obs", rng.uniform(size=N)),
             "when": ("obs", np.datetime64("2020-01-01", "ns") + np.arange(N)),
-            "flag": ("obs", np.array(["good", "bad"])[np.arange(N) % 2]),
+            "flag": ("obs", np.array(["good", "bad"], object)[np.arange(N) % 2]),
             "other": ("z", np.arange(4.0)),
         }
     )

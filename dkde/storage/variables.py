@@ -78,7 +78,7 @@ class VariablesSource(Plain):
         # Features are numbers; of other single values times stay what they are.
         self._is_days = tuple(is_time(v) and not is_vector for v in self.variables)
         dtypes = [
-            np.dtype(float) if is_days else v.dtype
+            np.dtype(float) if is_days else _plain(v.dtype)
             for v, is_days in zip(self.variables, self._is_days, strict=True)
         ]
         common = dtypes[0] if len(set(dtypes)) == 1 else np.result_type(*dtypes)
@@ -329,6 +329,11 @@ def _borders(variables: Iterable[xr.Variable], dim: str, size: int) -> Borders:
             if step > longest:
                 longest, best = step, range(0, size, step)
     return best
+
+
+def _plain(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype of arrays that values of another are read into: text of any length is objects."""
+    return np.dtype(object) if dtype.kind == "T" else dtype
 
 
 def _bytes(values: Array) -> bytes:
