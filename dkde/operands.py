@@ -69,10 +69,7 @@ class Operand:
         """
         if names is None:
             return self
-        # What was opened with these names may call its columns otherwise: those of a list.
-        return self._of(
-            [part if part.opened == names else chosen(part, names) for part in self.rows.parts]
-        )
+        return self._of([_choosing(part, names) for part in self.rows.parts])
 
     def placed(self, choice: FeatureChoice) -> "Operand":
         """The same rows, whose latitude and longitude have units, where a user named them.
@@ -144,6 +141,13 @@ class Operand:
         )
         whole = len(parts) == 1 and len(parts[0]) == parts[0].source.shape[0]
         return parts[0].source if whole else Joined(parts)
+
+
+def _choosing(part: Part, names: tuple[str, ...]) -> Part:
+    """The columns of these names, or all columns of the variables, or lists, of these names."""
+    source = innermost(part.source)
+    is_whole = isinstance(source, VariablesSource) and source.names == names
+    return part if is_whole or part.opened == names else chosen(part, names)
 
 
 def selected(rows: Rows) -> Operand:

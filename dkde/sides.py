@@ -67,9 +67,9 @@ def _operand(data: Any, role: str, catalog: Catalog, features: tuple[str, ...] |
     if isinstance(data, str | os.PathLike):
         return selected(catalog.rows(os.fspath(data)))
     if isinstance(data, xr.DataTree | xr.Dataset):
-        return from_dataset(data, role, catalog.features, features)
+        return from_dataset(data, role, catalog.features, features, catalog.choice.row_dim)
     if isinstance(data, xr.DataArray):
-        return from_dataarray(data, role)
+        return from_dataarray(data, role, catalog.choice.row_dim)
     if isinstance(data, zarr.Array):
         source, identity = ZarrSource(absolute(checked(data, role))), _place(data)
         return Operand(whole(source, role, _encoding(data, role), identity), "dask")

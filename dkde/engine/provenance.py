@@ -14,7 +14,10 @@ from dkde.storage.rows import Part, Side
 from dkde.storage.sphere import SphereSource
 
 # What is noted of a part of rows so that it can be told from others' and be read again.
-NOTES = ("fingerprint", "source", "stored", "opened", "columns", "names", "left_out", "converted")
+NOTES = (
+    "fingerprint", "source", "stored", "opened", "row_dims", "columns", "names", "left_out",
+    "converted",
+)  # fmt: skip
 # Of more columns the names are not listed.
 _MOST_NAMES = 1000
 _PACKAGES = ("dkde", "numpy", "numba", "dask", "zarr", "xarray")
@@ -82,8 +85,10 @@ def _part(part: Part, compared: bool) -> dict[str, Any]:
         "fingerprint": str(tokenize(source.stamp())) if told else None,
         "source": type(source).__name__,
         "stored": part.identity is not None and not source.is_lazy,
-        # What the source was asked for, which columns of that were taken, and their names.
+        # What the source was asked for, along which dims rows lie, which columns of that were
+        # taken, and their names.
         "opened": None if part.opened is None else list(part.opened),
+        "row_dims": None if part.row_dims is None else list(part.row_dims),
         "columns": None if columns is None else list(columns),
         "names": _names(part),
         "left_out": dict(part.left_out),

@@ -36,13 +36,17 @@ def left_out_line(
 
 
 def tell_of_columns(part: Part, said: set[str]) -> None:
-    """Warn of columns that are left out, and of values that were made numbers.
+    """Warn of dims that were guessed, columns left out, and values that were made numbers.
 
     Parameters
     ----------
     said : set of str
         What was said already in this call; what is said now is added.
     """
+    for note in part.notes:
+        if note not in said:
+            said.add(note)
+            warn(note)
     new = {name: why for name, why in part.left_out.items() if name not in said}
     if new:
         said.update(new)

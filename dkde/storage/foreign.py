@@ -78,8 +78,14 @@ class Groups(Mapping[str, Part]):
     The root has an empty name; where it holds variables, the others are there, and not listed.
     """
 
-    def __init__(self, name: str, place: Place, features: tuple[str, ...]) -> None:
-        self._name, self._place, self._features = name, place, features
+    def __init__(
+        self,
+        name: str,
+        place: Place,
+        features: tuple[str, ...],
+        row_dim: tuple[str, ...] | None = None,
+    ) -> None:
+        self._name, self._place, self._features, self._row_dim = name, place, features, row_dim
         self._opened: dict[str, Part] = {}
         self._root = Group.open(place, name)
 
@@ -105,7 +111,7 @@ class Groups(Mapping[str, Part]):
             if group and group not in self:
                 raise KeyError(group)
             here = self._root if not group else self._group(group)
-            self._opened[group] = here.part(self._features)
+            self._opened[group] = here.part(self._features, self._row_dim)
         return self._opened[group]
 
     def _group(self, group: str) -> Group:

@@ -24,7 +24,9 @@ from dkde.storage.stores import is_remote
 _RANGE_SAMPLE = 1024
 
 
-def open_source(name: str, features: tuple[str, ...] | None) -> Mapping[str, Part]:
+def open_source(
+    name: str, features: tuple[str, ...] | None, row_dim: tuple[str, ...] | None = None
+) -> Mapping[str, Part]:
     """The splits of a source, by name and in order, as parts that hold all their rows.
 
     Parameters
@@ -33,6 +35,8 @@ def open_source(name: str, features: tuple[str, ...] | None) -> Mapping[str, Par
         A path or URL, a pattern of tables, or "digits".
     features : tuple of str, optional
         The columns that are wanted. Those of a source whose columns have no names are all.
+    row_dim : tuple of str, optional
+        The dims along which rows lie, where variables have others, too.
 
     Raises
     ------
@@ -40,7 +44,7 @@ def open_source(name: str, features: tuple[str, ...] | None) -> Mapping[str, Par
         When it cannot be opened, or has no such columns.
     """
     if features is not None and (place := place_of(name)) is not None:
-        return Groups(name, place, features)
+        return Groups(name, place, features, row_dim)
     try:
         return _open_own(name, features)
     except DkdeError:

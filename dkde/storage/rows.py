@@ -71,6 +71,10 @@ class Part:
     converted : mapping of str to str
         The features whose values are no numbers where they come from, and what they became:
         ``{"when": "days since 1970-01-01"}``.
+    row_dims : tuple of str, or None
+        The dims of the rows, where the variables that are features have several.
+    notes : tuple of str
+        What was guessed or converted so that there are rows, each in a line.
     """
 
     source: RowSource
@@ -90,6 +94,8 @@ class Part:
     opened: tuple[str, ...] | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
     converted: Mapping[str, str] = field(default_factory=dict)
+    row_dims: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return self.stop - self.start

@@ -107,7 +107,7 @@ class Catalog:
         if name is None:
             return {}
         if name not in self._opened:
-            self._opened[name] = open_source(name, self.features)
+            self._opened[name] = open_source(name, self.features, self.choice.row_dim)
         return self._opened[name]
 
     def rows(self, selector: str) -> Rows:
