@@ -19,7 +19,7 @@ STEPS = ("rename", "replace", "link", "mkdir", "rmdir", "unlink", "scandir")
 
 
 def killing(step: int) -> None:
-    """Kill this process before or after a system call of what puts a data set in its place."""
+    """Kill this process before a system call of those that put a data set in its place."""
     left = [step]
 
     def count() -> None:
@@ -30,9 +30,7 @@ def killing(step: int) -> None:
     def counted(function: Any) -> Any:
         def call(*arguments: Any, **options: Any) -> Any:
             count()
-            found = function(*arguments, **options)
-            count()
-            return found
+            return function(*arguments, **options)
 
         return call
 

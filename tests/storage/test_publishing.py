@@ -315,28 +315,27 @@ class TestKills:
             assert not left
         assert seen == {"old", "new"}
 
-    def test_another_command_completes_it(self, folder, monkeypatch):
+    def test_another_command_completes_it(self, folder):
         """A process dies between the two steps; each way to open the place does the second."""
-        monkeypatch.setattr(renaming, "_call", lambda: None)
-        for number, look_at in enumerate(
-            (
-                splits,
-                lambda s: dkde.describe(s, values=False),
-                lambda s: dkde.Catalog(str(s)).splits(),
-                lambda s: dkde.Catalog().rows(str(s)),
-                lambda s: dkde.Catalog().rows(f"{s}::train"),
-                dkde.open_dataset,
-            )
-        ):
-            store = folder / f"{number}.zarr"
+        ways = (
+            splits,
+            lambda s: dkde.describe(s, values=False),
+            lambda s: dkde.Catalog(str(s)).splits(),
+            lambda s: dkde.Catalog().rows(str(s)),
+            lambda s: dkde.Catalog().rows(f"{s}::train"),
+            dkde.open_dataset,
+        )
+        stores = [folder / f"{number}.zarr" for number in range(len(ways))]
+        for store in stores:
             import_dataset(folder / "b.npy", store)
-            between(store, folder / "a.npy", monkeypatch)
+        leave_between(folder / "a.npy", stores)
+        for store, look_at in zip(stores, ways, strict=True):
             assert not store.exists()
-            assert len(hidden_in(folder)) == 2
             with pytest.warns(UserWarning, match="replacement was interrupted, and is complete"):
                 look_at(store)
             np.testing.assert_array_equal(rows(store), A)
-            assert not hidden_in(folder)
+        names = {path.name for path in folder.iterdir()}
+        assert names == {"a.npy", "b.npy", *(store.name for store in stores)}
 
     def test_it_goes_on_where_another_completed_it(self, folder, monkeypatch):
         monkeypatch.setattr(renaming, "_call", lambda: None)
@@ -355,17 +354,20 @@ class TestKills:
         assert {path.name for path in folder.iterdir()} == {"a.npy", "b.npy", "s.zarr"}
 
 
-def between(store: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave a replacement as a process does that is killed between its two steps."""
+def leave_between(source: Path, stores: list[Path]) -> None:
+    """Leave replacements as processes do that are killed between the two steps."""
     script = (
         "import os, signal, dkde\n"
-        "from dkde.storage import publishing, renaming\n"
+        "from dkde.storage import importing, publishing, renaming\n"
         "renaming._call = lambda: None\n"
         "publishing._move_or_find = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
-        f"dkde.import_dataset({str(source)!r}, {str(store)!r}, overwrite=True)\n"
+        f"for store in {[str(store) for store in stores]}:\n"
+        "    child = os.fork()\n"
+        "    if not child:\n"
+        f"        importing.import_dataset({str(source)!r}, store, overwrite=True)\n"
+        "    assert os.waitpid(child, 0)[1] == signal.SIGKILL\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], timeout=120)
-    assert done.returncode == -signal.SIGKILL
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
 
 
 class TestWhatIsLeft:
