@@ -15,11 +15,12 @@ from dkde.errors import InputError
 from dkde.storage.columns import positions
 from dkde.storage.dataset import Split, is_dataset, open_root, open_splits
 from dkde.storage.feature_choice import FeatureChoice
-from dkde.storage.foreign import listing, parted, place_of
+from dkde.storage.foreign import listing, parted, path_of, place_of
 from dkde.storage.importers import SourceSplit, is_table, read_source
 from dkde.storage.importers.source import checked_batches
 from dkde.storage.index import index_state
 from dkde.storage.metadata import class_words
+from dkde.storage.publishing import say_what_is_left
 from dkde.storage.sources import ZarrSource
 from dkde.storage.stores import is_remote
 from dkde.storage.tally import Tally
@@ -104,6 +105,8 @@ def describe(
     name = os.fspath(store)
     choice = FeatureChoice.of(features or None, row_dim, lat, lon)
     wanted = choice.features
+    if not is_remote(parted(name)[0]):
+        say_what_is_left(path_of(parted(name)[0]), remove=False)
     place = place_of(name)
     if place is not None:
         is_asked = wanted or place.group or place.kind != "zarr"

@@ -16,6 +16,7 @@ from dkde.errors import DataSetError, DkdeError, InputError, one_line
 from dkde.files import check_place, drafted
 from dkde.numerics.bandwidth import KILOMETRES
 from dkde.scored import ScoredRows, opened_result, scored_rows
+from dkde.storage.seen import look
 
 # Values that are read at a time, and those that a table is made of at a time.
 _READ_VALUES = 2**20
@@ -47,7 +48,8 @@ def export(result: Any, path: str | os.PathLike[str], *, overwrite: bool = False
     path : path
         The file, which is there whole or not at all.
     overwrite : bool
-        Replace the file that is there.
+        Replace the file that is there; nothing else, nor one that came or changed since the call
+        began.
 
     Raises
     ------
@@ -73,10 +75,11 @@ def export(result: Any, path: str | os.PathLike[str], *, overwrite: bool = False
     >>> [float(row["log_density"]) for row in table] == scores.log_density.values.T.ravel().tolist()
     True
     """
+    seen = look(path)
     write = check_export(path, overwrite=overwrite)
     opened = opened_result(result)
     try:
-        with drafted(path) as draft:
+        with drafted(path, seen) as draft:
             write(opened, draft)
     except (DkdeError, MemoryError):
         raise

@@ -23,6 +23,7 @@ from dkde.storage.chunks import check_array
 from dkde.storage.metadata import classes_of, count_of, features_of, numbers_of, range_of, units_of
 from dkde.storage.options import unusable_name
 from dkde.storage.places import kind_of
+from dkde.storage.publishing import is_there
 from dkde.storage.stores import is_remote, keys_below, open_store
 
 if TYPE_CHECKING:
@@ -261,7 +262,7 @@ def open_root(store: StorePath) -> zarr.Group:
     """The root of a data set that is whole; raises as :func:`splits`."""
     if isinstance(store, str | os.PathLike) and not is_remote(store):
         path = Path(store)
-        if not path.exists():
+        if not is_there(path):
             raise DataSetError(f"{store}: {_ABSENT}")
         if not path.is_dir():
             way = ", which this is for" if kind_of(path) else "; import it first"

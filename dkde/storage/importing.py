@@ -87,8 +87,9 @@ def import_dataset(
         Also writes where the rows of each chunk lie: see :func:`dkde.index_dataset`. In a bucket
         this comes when the data set is complete.
     overwrite : bool
-        Replace a data set that `store` holds already. Anything else is never replaced. A folder
-        is replaced when the new data set is complete; in a bucket the old one goes first.
+        Replace a data set that `store` holds already. Anything else is never replaced, nor what
+        came there or was changed since the call began. A folder is replaced when the new data set
+        is complete; in a bucket the old one goes first.
     progress : callable, optional
         Called with (split, rows written, rows in all) after every chunk.
 
@@ -109,7 +110,7 @@ def import_dataset(
         )
     )
     files = files_of(Path(source)) if is_pattern(source) else [source]
-    check_target(store, overwrite=overwrite, sources=files)
+    seen = check_target(store, overwrite=overwrite, sources=files)
     found = read_source(
         source,
         format=format,
@@ -124,12 +125,11 @@ def import_dataset(
         warn(left_out_line(os.fspath(source), taken, found.left_out, "--columns, or columns="))
     tell_of_conversions(os.fspath(source), found.converted, set())
     place_dataset(
-        store,
+        seen,
         found.splits,
         attributes=_recorded(found, options),
         orders=_orders(found.splits, options),
         index=index,
-        overwrite=overwrite,
         progress=progress,
     )
 

@@ -20,6 +20,7 @@ from dkde.storage.feature_choice import FeatureChoice
 from dkde.storage.grammar import Term, parse
 from dkde.storage.importers.globs import is_pattern
 from dkde.storage.opening import open_source
+from dkde.storage.publishing import is_there
 from dkde.storage.rows import Part, Rows
 from dkde.storage.stores import refuse_credentials
 
@@ -176,8 +177,7 @@ def _slice(part: Part, term: Term) -> Part:
 def _exists(name: str) -> bool:
     if "://" in name:  # whether it is there is said when it is opened
         return _URL.fullmatch(name) is not None
-    # Not Path.exists, which raises for names that are too long to be any.
-    known = name == "digits" or os.path.exists(name) or os.path.exists(os.path.expanduser(name))
+    known = name == "digits" or is_there(name) or os.path.exists(os.path.expanduser(name))
     # Of a pattern it is seen whether it matches anything, or is brackets of a range.
     return known or (is_pattern(name) and next(iglob(name, recursive=True), None) is not None)
 

@@ -89,7 +89,7 @@ def import_rows(
     )
     given: dict[str, Batches] = {**batches} if isinstance(batches, Mapping) else {split: batches}
     _check(given, n_rows, feature_names)
-    check_target(store, overwrite=overwrite)
+    seen = check_target(store, overwrite=overwrite)
     names = None if feature_names is None else tuple(feature_names)
     try:
         streams = [_stream(name, each, n_rows or 0, names, options) for name, each in given.items()]
@@ -106,7 +106,7 @@ def import_rows(
             if value is not None and key != "split"
         }
         place_dataset(
-            store,
+            seen,
             streams,
             attributes={
                 "source": source,
@@ -116,7 +116,6 @@ def import_rows(
                 "dkde_version": dkde_version(),
             },
             index=index,
-            overwrite=overwrite,
             progress=progress,
         )
     except _Failed as failed:
