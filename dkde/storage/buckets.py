@@ -13,6 +13,7 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import ObjectStore
 
 from dkde.errors import DataSetError, DkdeError
+from dkde.storage.door import passed
 
 # A request is tried again until so many seconds have gone by; an attempt to connect takes 5, so
 # that an endpoint which nobody is at is told of within half a minute. obstore's own is three.
@@ -94,7 +95,8 @@ class BucketStore(ObjectStore[Any]):
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         with self._reaching(key):
-            return await self._for(key).get(key, prototype, byte_range)
+            found = await self._for(key).get(key, prototype, byte_range)
+        return passed(self.url, key, found)
 
     async def exists(self, key: str) -> bool:
         with self._reaching(key):

@@ -16,6 +16,7 @@ import xarray as xr
 from xarray.conventions import decode_cf_variables
 
 from dkde.errors import DataSetError, DkdeError, InputError, one_line
+from dkde.storage.door import CodecError
 from dkde.storage.stores import Records, is_remote, open_store, stamps
 
 # What a folder of a Zarr store holds, of version 3 or 2.
@@ -195,6 +196,8 @@ def _open(place: Place, opener: Callable[..., Any]) -> Any:
 def _groups(place: Place) -> list[str]:
     try:
         found = [name for name, data in _open(place, xr.open_groups).items() if data.variables]
+    except CodecError:
+        raise
     except Exception:
         return []
     return sorted(found) if place.kind == "zarr" else found  # as the variables of either
