@@ -1,6 +1,6 @@
 """Log-densities of rows, in the form in which the rows come."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,9 @@ def log_density(
     groups: Any = None,
     train_groups: Any = None,
     source: str | Catalog | None = None,
+    row_dim: str | Sequence[str] | None = None,
+    lat: str | None = None,
+    lon: str | None = None,
     block_rows: int | None = None,
     panel_rows: int | None = None,
 ) -> Any:
@@ -103,6 +106,13 @@ def log_density(
         The data set that selectors without one refer to; a :class:`dkde.Catalog` is opened
         once for several calls, and its ``features`` name what makes a row: variables of Datasets,
         Zarr stores and NetCDF files, columns of tables and of data sets.
+    row_dim : str or sequence of str, optional
+        The dim, or dims, along which rows lie, of either side: other dims of a variable hold the
+        features of a row, ``row_dim="cell"``, and where there are no others each number is a row,
+        ``row_dim=["time", "station"]``.
+    lat, lon : str, optional
+        The features that are a latitude and a longitude in degrees, whatever they are called;
+        where no features are named, these two are the features.
     block_rows, panel_rows : int, optional
         Query and training rows of a block. The plan chooses well; results differ in the
         last bits only.
@@ -130,7 +140,7 @@ def log_density(
     >>> dkde.log_density(rows, rows, 1.0).round(4)
     array([-1.5433, -1.5366, -2.0062])
     """
-    catalog = catalog_of(source)
+    catalog = catalog_of(source, row_dim=row_dim, lat=lat, lon=lon)
     t = operand(train, "train", catalog)
     q = operand(query, "query", catalog, like=t.columns)
     check_same_features(q, t, "query")

@@ -14,12 +14,12 @@ from dkde.describing_variables import describe_variables
 from dkde.errors import InputError
 from dkde.storage.columns import positions
 from dkde.storage.dataset import Split, is_dataset, open_root, open_splits
+from dkde.storage.feature_choice import FeatureChoice
 from dkde.storage.foreign import listing, parted, place_of
 from dkde.storage.importers import SourceSplit, is_table, read_source
 from dkde.storage.importers.source import checked_batches
 from dkde.storage.index import index_state
 from dkde.storage.metadata import class_words
-from dkde.storage.selectors import Catalog
 from dkde.storage.sources import ZarrSource
 from dkde.storage.stores import is_remote
 from dkde.storage.tally import Tally
@@ -36,6 +36,9 @@ def describe(
     store: str | os.PathLike[str],
     features: Sequence[str] | None = None,
     *,
+    row_dim: str | Sequence[str] | None = None,
+    lat: str | None = None,
+    lon: str | None = None,
     values: bool = True,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -50,6 +53,8 @@ def describe(
     features : sequence of str, optional
         Those to look at: columns of a table or a data set; variables of a store or a file of
         others, whose default are all that share the dims of the widest one.
+    row_dim, lat, lon
+        As for :func:`dkde.log_density`.
     values : bool
         Whether the values of a data set are read for the figures of its features.
     progress : callable, optional
@@ -95,7 +100,8 @@ def describe(
     359
     """
     name = os.fspath(store)
-    wanted = Catalog(features=features).features if features else None
+    choice = FeatureChoice.of(features or None, row_dim, lat, lon)
+    wanted = choice.features
     place = place_of(name)
     if place is not None:
         is_asked = wanted or place.group or place.kind != "zarr"

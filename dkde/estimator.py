@@ -1,6 +1,7 @@
 """Kernel density estimation in scikit-learn's manner, for data of any size."""
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import dask.array as da
@@ -41,6 +42,9 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
     precision: str
     tol: float | None
     nan: str
+    row_dim: str | Sequence[str] | None
+    lat: str | None
+    lon: str | None
 
     bandwidth_: float
     n_features_in_: int
@@ -156,9 +160,9 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
             if sample_weight is not None and not isinstance(sample_weight, _LAZY):
                 sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
             names = getattr(self, "feature_names_in_", None)
-            train = operand(X, "X", Catalog(), Columns(None if names is None else (*names,)))
+            train = operand(X, "X", self._catalog(), Columns(None if names is None else (*names,)))
         else:
-            train = operand(X, "X", Catalog())
+            train = operand(X, "X", self._catalog())
             self.n_features_in_ = train.rows.n_features
             if train.features is not None:
                 self.feature_names_in_ = np.asarray(train.features, object)
@@ -166,6 +170,9 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
                 del self.feature_names_in_
         self._columns = train.columns
         return train, self._options().prepared(side(train, sample_weight))
+
+    def _catalog(self) -> Catalog:
+        return Catalog(row_dim=self.row_dim, lat=self.lat, lon=self.lon)
 
     @property
     def _finite(self) -> bool | str:
@@ -180,7 +187,7 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         if not isinstance(X, _LAZY):
             X = validate_data(self, X, dtype="numeric", reset=False, ensure_all_finite=self._finite)
-        query, names = operand(X, "X", Catalog(), self._columns), self._columns.names
+        query, names = operand(X, "X", self._catalog(), self._columns), self._columns.names
         if names is not None and query.features is not None and names != query.features:
             raise InputError(
                 f"X has the features {', '.join(query.features[:8])}, and "
@@ -222,7 +229,7 @@ class KernelDensity(FittedDensity):
     singular : {"raise", "drop"}
         Whether rows that do not vary in all directions are refused for ``"diag"`` and
         ``"full"``, or the density is one on the subspace in which they do.
-    precision, tol, nan
+    precision, tol, nan, row_dim, lat, lon
         As for :func:`dkde.log_density`.
 
     Attributes
@@ -259,6 +266,9 @@ class KernelDensity(FittedDensity):
         precision: str = "float64",
         tol: float | None = None,
         nan: str = "raise",
+        row_dim: str | Sequence[str] | None = None,
+        lat: str | None = None,
+        lon: str | None = None,
     ) -> None:
         self.bandwidth = bandwidth
         self.kernel = kernel
@@ -268,6 +278,9 @@ class KernelDensity(FittedDensity):
         self.precision = precision
         self.tol = tol
         self.nan = nan
+        self.row_dim = row_dim
+        self.lat = lat
+        self.lon = lon
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "KernelDensity":
         """Take the rows as those of the density; nothing is read but what a rule needs.

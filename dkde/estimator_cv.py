@@ -1,5 +1,6 @@
 """The estimator that chooses its bandwidth, in scikit-learn's manner."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ class KernelDensityCV(FittedDensity):
         holds out each row once.
     refine : bool
         Go on from the grid's best to the continuous optimum near it, to 1e-4 relative.
-    kernel, metric, covariance, singular, precision, tol, nan
+    kernel, metric, covariance, singular, precision, tol, nan, row_dim, lat, lon
         As for :class:`KernelDensity`. A covariance is found once, from all rows.
 
     Attributes
@@ -72,6 +73,9 @@ class KernelDensityCV(FittedDensity):
         precision: str = "float64",
         tol: float | None = None,
         nan: str = "raise",
+        row_dim: str | Sequence[str] | None = None,
+        lat: str | None = None,
+        lon: str | None = None,
     ) -> None:
         self.bandwidths = bandwidths
         self.cv = cv
@@ -83,6 +87,9 @@ class KernelDensityCV(FittedDensity):
         self.precision = precision
         self.tol = tol
         self.nan = nan
+        self.row_dim = row_dim
+        self.lat = lat
+        self.lon = lon
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "KernelDensityCV":
         """Choose the bandwidth.

@@ -1,5 +1,6 @@
 """What a piece of work would cost, without doing it."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,6 +34,9 @@ def plan(
     tol: float | None = None,
     nan: str = "raise",
     source: str | Catalog | None = None,
+    row_dim: str | Sequence[str] | None = None,
+    lat: str | None = None,
+    lon: str | None = None,
     n_threads: int | None = None,
     threads_per_worker: int = 1,
     memory_limit: str | int | None = None,
@@ -45,7 +49,7 @@ def plan(
     Parameters
     ----------
     query, train, weights, bandwidths, kernel, metric, covariance, singular, precision, tol, nan, \
-            source
+            source, row_dim, lat, lon
         As for :func:`dkde.score`. A covariance is found, which reads the training rows; a
         sample of both sides is read, unless they are lazy.
     block_rows, panel_rows
@@ -91,7 +95,7 @@ def plan(
         if count is not None and count < 1:
             raise InputError(f"{name} is {count}; at least one is needed")
     limit = parse_limit(memory_limit)
-    catalog = catalog_of(source)
+    catalog = catalog_of(source, row_dim=row_dim, lat=lat, lon=lon)
     t = operand(train, "train", catalog)
     q = operand(query, "query", catalog, like=t.columns)
     check_same_features(q, t, "query")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -97,6 +97,9 @@ def follow_protocol(
     test: Any = None,
     bandwidths: Any = None,
     source: str | Catalog | None = None,
+    row_dim: str | Sequence[str] | None = None,
+    lat: str | None = None,
+    lon: str | None = None,
     **density: Any,
 ) -> dict[str, Any]:
     """What a sweep by a protocol takes: its own settings where none are given.
@@ -116,6 +119,8 @@ def follow_protocol(
         the first rows.
     source : str or Catalog, optional
         The data set whose splits are meant.
+    row_dim, lat, lon
+        As for :func:`dkde.log_density`.
     density
         Kernel, metric, covariance and weights, where they are given: a warning is all they get.
 
@@ -139,7 +144,7 @@ def follow_protocol(
     """
     if name not in PROTOCOLS:
         raise InputError(f"protocol {name!r} is not known; choose one of: {', '.join(PROTOCOLS)}")
-    protocol, catalog = PROTOCOLS[name], catalog_of(source)
+    protocol, catalog = PROTOCOLS[name], catalog_of(source, row_dim=row_dim, lat=lat, lon=lon)
     given = {"train": train, "valid": valid, "test": test}
     taken: dict[str, Any] = {}
     own: dict[str, str] = {}

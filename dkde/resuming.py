@@ -237,7 +237,12 @@ def call_again(records: Records, path: Path, **options: Any) -> Any:
     with chdir(call["folder"]) if os.path.isdir(call["folder"]) else nullcontext():
         return _CALLS[call["function"]](
             **call["arguments"],
-            source=Catalog(call["source"], call.get("features")),
+            source=Catalog(call["source"], **_choice(call)),
             output=output,
             **options,
         )
+
+
+def _choice(call: Mapping[str, Any]) -> dict[str, Any]:
+    """What a recorded call says of its rows, for a catalog."""
+    return {name: call.get(name) for name in ("features", "row_dim", "lat", "lon")}

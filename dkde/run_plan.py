@@ -73,6 +73,7 @@ def recorded(function: str, source: Catalog, **arguments: Any) -> dict[str, Any]
         "arguments": plain,
         "source": source.location,
         "features": source.features,
+        **{key: value for key, value in source.choice.given.items() if key != "features"},
         "folder": os.getcwd(),  # selectors may name files by paths from here
     }
     try:

@@ -1,6 +1,7 @@
 """New rows from a density."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 from numbers import Integral, Real
@@ -62,6 +63,9 @@ def sample(
     nan: str = "raise",
     weights: Any = None,
     source: str | Catalog | None = None,
+    row_dim: str | Sequence[str] | None = None,
+    lat: str | None = None,
+    lon: str | None = None,
     output: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
 ) -> Any:
@@ -91,7 +95,7 @@ def sample(
     kernel : str
         As for :func:`dkde.log_density`; ``"univariate_gaussian"``, which is no density, cannot
         be drawn from but in one dimension.
-    covariance, singular, nan, weights, source
+    covariance, singular, nan, weights, source, row_dim, lat, lon
         As for :func:`dkde.log_density`. Features that were dropped stay as they are in the
         training row. Leaving out rows with missing features takes a pass over all rows.
     output : path, optional
@@ -121,7 +125,7 @@ def sample(
     """
     if output is not None:
         check_target(output, overwrite=overwrite)
-    t = operand(train, "train", catalog_of(source))
+    t = operand(train, "train", catalog_of(source, row_dim=row_dim, lat=lat, lon=lon))
     if output is not None:
         places = [part.identity.partition("::")[0] for part in t.rows.parts if part.identity]
         check_target(output, overwrite=overwrite, sources=places)

@@ -1,6 +1,7 @@
 """Scores and bandwidth sweeps: log-densities, and what they amount to."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from time import perf_counter
 from typing import Any
@@ -44,6 +45,9 @@ def score(
     nan: str = "raise",
     weights: Any = None,
     source: str | Catalog | None = None,
+    row_dim: str | Sequence[str] | None = None,
+    lat: str | None = None,
+    lon: str | None = None,
     output: str | os.PathLike[str] | None = None,
     restart: bool = False,
     retry_failed: bool = False,
@@ -56,7 +60,7 @@ def score(
 
     Parameters
     ----------
-    query, train, bandwidth, weights, source
+    query, train, bandwidth, weights, source, row_dim, lat, lon
         As for :func:`dkde.log_density`.
     kernel, metric, covariance, singular, precision, tol, nan, block_rows, panel_rows
         As for :func:`dkde.log_density`.
@@ -91,7 +95,7 @@ def score(
     InputError, DataSetError, MemoryLimitError, ClusterError
     """
     start = perf_counter()
-    catalog = catalog_of(source)
+    catalog = catalog_of(source, row_dim=row_dim, lat=lat, lon=lon)
     call = recorded(
         "score", catalog,
         query=query, train=train, bandwidth=bandwidth, kernel=kernel, metric=metric,
@@ -145,6 +149,9 @@ def sweep(
     nan: str = "raise",
     weights: Any = None,
     source: str | Catalog | None = None,
+    row_dim: str | Sequence[str] | None = None,
+    lat: str | None = None,
+    lon: str | None = None,
     output: str | os.PathLike[str] | None = None,
     restart: bool = False,
     retry_failed: bool = False,
@@ -166,8 +173,8 @@ def sweep(
         As for :func:`dkde.log_density`. By default a grid around the scale of the data: the
         distance of nearest neighbours over the square root of the number of features, times 1/4
         to 4.
-    kernel, metric, covariance, singular, precision, tol, nan, weights, source, block_rows, \
-            panel_rows
+    kernel, metric, covariance, singular, precision, tol, nan, weights, source, row_dim, lat, \
+            lon, block_rows, panel_rows
         As for :func:`dkde.log_density`.
     output, restart, retry_failed, anywhere, progress
         As for :func:`score`; progress begins anew for the test rows.
@@ -195,7 +202,7 @@ def sweep(
     2.0
     """
     start = perf_counter()
-    catalog = catalog_of(source)
+    catalog = catalog_of(source, row_dim=row_dim, lat=lat, lon=lon)
     call = recorded(
         "sweep", catalog,
         protocol=protocol,

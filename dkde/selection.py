@@ -1,7 +1,7 @@
 """Bandwidth selection by cross-validation: all folds and all bandwidths in one pass."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
@@ -59,6 +59,9 @@ def cross_validate(
     nan: str = "raise",
     weights: Any = None,
     source: str | Catalog | None = None,
+    row_dim: str | Sequence[str] | None = None,
+    lat: str | None = None,
+    lon: str | None = None,
     output: str | os.PathLike[str] | None = None,
     restart: bool = False,
     retry_failed: bool = False,
@@ -89,8 +92,8 @@ def cross_validate(
     pca : int, optional
         Replace the rows by so many principal components, found from all of them; covariances
         are then those of the components. The model is in the result.
-    kernel, metric, covariance, singular, precision, tol, nan, weights, source, block_rows, \
-            panel_rows
+    kernel, metric, covariance, singular, precision, tol, nan, weights, source, row_dim, lat, \
+            lon, block_rows, panel_rows
         As for :func:`dkde.log_density`. The covariance, like the principal components, is
         found once, from all rows; weights are those in the density, while each held-out row
         counts once in the means.
@@ -123,7 +126,7 @@ def cross_validate(
     4.0
     """
     start = perf_counter()
-    catalog = catalog_of(source)
+    catalog = catalog_of(source, row_dim=row_dim, lat=lat, lon=lon)
     call = recorded(
         "cross_validate", catalog,
         train=train, bandwidths=bandwidths, folds=folds, shuffle=shuffle,

@@ -1,7 +1,7 @@
 """What users pass as one side of the work, and in what form they want the answer."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,20 @@ from dkde.storage.sources import ZarrSource, absolute
 from dkde.xarray_sides import from_dataarray, from_dataset, vector_along
 
 
-def catalog_of(source: str | os.PathLike[str] | Catalog | None) -> Catalog:
-    """The catalog itself, or one for a source's name."""
+def catalog_of(
+    source: str | os.PathLike[str] | Catalog | None,
+    *,
+    row_dim: str | Sequence[str] | None = None,
+    lat: str | None = None,
+    lon: str | None = None,
+) -> Catalog:
+    """Return the catalog itself, or one for a source's name, with what a call says of its rows."""
     if isinstance(source, Catalog):
-        return source
+        return source.choosing(row_dim=row_dim, lat=lat, lon=lon)
     if source is not None and not isinstance(source, str | os.PathLike):
         raise InputError(f"source is {source!r}; it is the path of a data set, or a Catalog")
-    return Catalog(None if source is None else os.fspath(source))
+    name = None if source is None else os.fspath(source)
+    return Catalog(name, row_dim=row_dim, lat=lat, lon=lon)
 
 
 def operand(data: Any, role: str, catalog: Catalog, like: Columns | None = None) -> Operand:

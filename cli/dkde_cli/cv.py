@@ -12,9 +12,9 @@ from dkde_cli.options import (
     SELECTOR_HELP,
     Where,
     bandwidths_option,
+    choice_options,
     data_argument,
     density_options,
-    features_option,
     json_option,
     pca_option,
     seed_option,
@@ -35,7 +35,7 @@ _REFINING_PASSES = 3
 
 @click.command(cls=Command, epilog=SELECTOR_HELP)
 @data_argument
-@features_option
+@choice_options
 @train_option
 @weights_option
 @click.option(
@@ -62,7 +62,7 @@ _REFINING_PASSES = 3
 @where_options
 def cv(
     data: str,
-    features: list[str] | None,
+    choice: dict[str, Any],
     train: str | None,
     weights: str | None,
     folds: str,
@@ -102,7 +102,7 @@ def cv(
     check_file(csv, "CSV file")
     check_apart(data, {"--csv": csv, "--output": output.store, "--plot": plot})
     grid = parse_bandwidths(bandwidths)
-    catalog = dkde.Catalog(data, features)
+    catalog = dkde.Catalog(data, **choice)
     train = default_split(catalog, data, "train", train)
 
     def estimate() -> float:

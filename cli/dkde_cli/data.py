@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from dkde_cli.group import Command
-from dkde_cli.options import SELECTOR_HELP, data_argument, features_option, json_option
+from dkde_cli.options import SELECTOR_HELP, choice_options, data_argument, json_option
 from dkde_cli.progress import Lines, progress
 from dkde_cli.tables import print_json, print_pairs, print_table, size
 from dkde_cli.values import parse_image_shape, parse_names
@@ -112,9 +112,9 @@ def import_(
 
 @click.command(cls=Command)
 @click.argument("store")
-@features_option
+@choice_options
 @json_option
-def info(store: str, features: list[str] | None, as_json: bool) -> None:
+def info(store: str, choice: dict[str, Any], as_json: bool) -> None:
     """Describe a data set, a file to import, or its variables.
 
     STORE is a data set, by its path or URL, or what dkde import takes as its SOURCE; or a Zarr
@@ -123,7 +123,7 @@ def info(store: str, features: list[str] | None, as_json: bool) -> None:
     """
     import dkde
 
-    described = dkde.describe(store, features, progress=Lines("rows"))
+    described = dkde.describe(store, **choice, progress=Lines("rows"))
     if as_json:
         print_json(described)
         return

@@ -144,16 +144,50 @@ def data_argument(command: Command) -> Command:
     return click.argument("data", metavar="DATA")(command)
 
 
-def features_option(command: Command) -> Command:
-    """Add ``--features``; the command gets them as a list, or None."""
-    return click.option(
+_ROWS = (
+    click.option(
         "--features",
         metavar="A,B,...",
         callback=lambda _, __, text: parse_names(text),
         help="The features of a row, by name and in this order: columns of a table or a data set, "
         "by default all; or variables of a Zarr store or NetCDF file that xarray opens, which is "
         "read where it lies, and whose name alone stands for all its rows.",
-    )(command)
+    ),
+    click.option(
+        "--row-dim",
+        metavar="A,B,...",
+        callback=lambda _, __, text: parse_names(text),
+        help="The dim, or dims, along which rows lie, where a variable has several: other dims "
+        "hold the features of a row; where there are no others, each number is a row.",
+    ),
+    click.option(
+        "--lat",
+        metavar="COLUMN",
+        help="The feature that is the latitude, in degrees, whatever it is called; with --lon.",
+    ),
+    click.option(
+        "--lon",
+        metavar="COLUMN",
+        help="The feature that is the longitude, in degrees; without --features, these two are "
+        "the features.",
+    ),
+)
+
+
+def choice_options(command: Command) -> Command:
+    """Add the options that say which columns and dims make rows; the command gets ``choice``.
+
+    These are the keywords of a :class:`dkde.Catalog`.
+    """
+
+    @wraps(command)
+    def gathered(**values: Any) -> Any:
+        choice = {name: values.pop(name) for name in ("features", "row_dim", "lat", "lon")}
+        return command(choice=choice, **values)
+
+    for option in reversed(_ROWS):
+        gathered = option(gathered)
+    return gathered  # type: ignore[return-value]
 
 
 def weights_option(command: Command) -> Command:

@@ -11,9 +11,9 @@ from dkde_cli.options import (
     SELECTOR_HELP,
     Where,
     bandwidths_option,
+    choice_options,
     data_argument,
     density_options,
-    features_option,
     json_option,
     train_option,
     weights_option,
@@ -27,7 +27,7 @@ from dkde_cli.values import parse_bandwidths
 
 @click.command(cls=Command, epilog=SELECTOR_HELP)
 @data_argument
-@features_option
+@choice_options
 @train_option
 @click.option(
     "--query",
@@ -43,7 +43,7 @@ from dkde_cli.values import parse_bandwidths
 @where_options
 def plan(
     data: str,
-    features: list[str] | None,
+    choice: dict[str, Any],
     train: str | None,
     query: str | None,
     bandwidths: str | None,
@@ -63,7 +63,7 @@ def plan(
     import dkde
 
     grid = parse_bandwidths(bandwidths)
-    catalog = dkde.Catalog(data, features)
+    catalog = dkde.Catalog(data, **choice)
     train = default_split(catalog, data, "train", train)
     query = default_split(catalog, data, "valid", query)
     threads_per_worker = 1 if where.threads_per_worker is None else where.threads_per_worker

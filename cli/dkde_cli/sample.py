@@ -8,9 +8,9 @@ import click
 from dkde_cli.group import Command
 from dkde_cli.options import (
     SELECTOR_HELP,
+    choice_options,
     data_argument,
     density_options,
-    features_option,
     pca_option,
     seed_option,
     train_option,
@@ -24,7 +24,7 @@ from dkde_cli.values import parse_bandwidth
 
 @click.command(cls=Command, epilog=SELECTOR_HELP)
 @data_argument
-@features_option
+@choice_options
 @train_option
 @weights_option
 @click.option(
@@ -87,7 +87,7 @@ from dkde_cli.values import parse_bandwidth
 )
 def sample(
     data: str,
-    features: list[str] | None,
+    choice: dict[str, Any],
     train: str | None,
     weights: str | None,
     n_samples: int,
@@ -116,7 +116,7 @@ def sample(
     check_store(output, overwrite=overwrite)
     check_apart(data, {"--output": output, "--plot": plot})
     h = parse_bandwidth(bandwidth)
-    catalog = dkde.Catalog(data, features)
+    catalog = dkde.Catalog(data, **choice)
     train = default_split(catalog, data, "train", train)
     if plot is not None:
         dkde.check_picture(plot, (".png",), pictures=catalog.rows(train))

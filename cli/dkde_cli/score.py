@@ -11,9 +11,9 @@ from dkde_cli.group import Command
 from dkde_cli.options import (
     SELECTOR_HELP,
     Where,
+    choice_options,
     data_argument,
     density_options,
-    features_option,
     json_option,
     train_option,
     weights_option,
@@ -28,7 +28,7 @@ from dkde_cli.values import parse_bandwidths
 
 @click.command(cls=Command, epilog=SELECTOR_HELP)
 @data_argument
-@features_option
+@choice_options
 @train_option
 @weights_option
 @click.option("--query", required=True, metavar="SELECTOR", help="The rows to be scored.")
@@ -46,7 +46,7 @@ from dkde_cli.values import parse_bandwidths
 @where_options
 def score(
     data: str,
-    features: list[str] | None,
+    choice: dict[str, Any],
     train: str | None,
     weights: str | None,
     query: str,
@@ -75,7 +75,7 @@ def score(
     check_file(csv, "CSV file")
     check_apart(data, {"--csv": csv, "--output": output.store})
     bandwidths = parse_bandwidths(bandwidth, "--bandwidth")
-    catalog = dkde.Catalog(data, features)
+    catalog = dkde.Catalog(data, **choice)
     train = default_split(catalog, data, "train", train)
 
     def estimate() -> float:

@@ -13,9 +13,9 @@ from dkde_cli.options import (
     SELECTOR_HELP,
     Where,
     bandwidths_option,
+    choice_options,
     data_argument,
     density_options,
-    features_option,
     json_option,
     train_option,
     weights_option,
@@ -34,7 +34,7 @@ _PROTOCOLS = ("gan2014", "scratch2019")
 
 @click.command(cls=Command, epilog=SELECTOR_HELP)
 @data_argument
-@features_option
+@choice_options
 @train_option
 @weights_option
 @click.option(
@@ -71,7 +71,7 @@ _PROTOCOLS = ("gan2014", "scratch2019")
 @where_options
 def sweep(
     data: str,
-    features: list[str] | None,
+    choice: dict[str, Any],
     train: str | None,
     weights: str | None,
     valid: str | None,
@@ -110,7 +110,7 @@ def sweep(
     check_file(csv, "CSV file")
     check_apart(data, {"--csv": csv, "--output": output.store, "--plot": plot})
     grid = parse_bandwidths(bandwidths)
-    catalog = dkde.Catalog(data, features)
+    catalog = dkde.Catalog(data, **choice)
     if protocol is None:
         train = default_split(catalog, data, "train", train)
         valid = default_split(catalog, data, "valid", valid)

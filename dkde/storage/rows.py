@@ -64,6 +64,9 @@ class Part:
         What each column is measured in, as CF's attribute ``units`` has it: "degrees_north".
     opened : tuple of str, or None
         The columns that the source was asked for when it was opened, where it has others too.
+    left_out : mapping of str to str
+        The columns or variables that nobody asked to leave out and that are no features, and why
+        not: ``{"when": "timestamps"}``.
     """
 
     source: RowSource
@@ -81,6 +84,7 @@ class Part:
     units: tuple[str | None, ...] | None = None
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     opened: tuple[str, ...] | None = None
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.stop - self.start

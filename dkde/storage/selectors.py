@@ -11,9 +11,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from glob import iglob
+from typing import Any
 
 from dkde.errors import InputError, some
 from dkde.storage.columns import Columns, alike, chosen
+from dkde.storage.feature_choice import FeatureChoice
 from dkde.storage.grammar import Term, parse
 from dkde.storage.importers.globs import is_pattern
 from dkde.storage.opening import open_source
@@ -35,17 +37,47 @@ class Catalog:
         The features of a row, by name: the variables of Zarr stores and NetCDF files of others,
         which are then read where they lie; the variables of Datasets, by default the data
         variables; the columns of tables and of data sets, by default all.
+    row_dim : str or sequence of str, optional
+        The dim, or dims, along which rows lie, where a variable has several: other dims hold the
+        features of a row, and where there are no others each number is a row.
+    lat, lon : str, optional
+        The features that are a latitude and a longitude in degrees, whatever they are called;
+        without ``features`` these two are the features.
 
     Raises
     ------
     InputError
-        When features are no names, or one is there twice.
+        When features or dims are no names, or one is there twice.
     """
 
-    def __init__(self, default: str | None = None, features: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        default: str | None = None,
+        features: Sequence[str] | None = None,
+        *,
+        row_dim: str | Sequence[str] | None = None,
+        lat: str | None = None,
+        lon: str | None = None,
+    ) -> None:
         self._default = default
-        self.features = None if features is None else _names(features)
+        self.choice = FeatureChoice.of(features, row_dim, lat, lon)
         self._opened: dict[str, Mapping[str, Part]] = {}
+
+    @property
+    def features(self) -> tuple[str, ...] | None:
+        """The names of the features, where they are said."""
+        return self.choice.features
+
+    def choosing(self, **said: Any) -> "Catalog":
+        """Return a catalog of the same default, with what is said of its rows in place of its own.
+
+        Parameters
+        ----------
+        said : str, sequence of str or None
+            ``features``, ``row_dim``, ``lat`` and ``lon``; None leaves what it has.
+        """
+        choice = self.choice.updated(**said)
+        return self if choice == self.choice else Catalog(self._default, **choice.given)
 
     @property
     def location(self) -> str | None:
@@ -140,16 +172,6 @@ def _exists(name: str) -> bool:
     known = name == "digits" or os.path.exists(name) or os.path.exists(os.path.expanduser(name))
     # Of a pattern it is seen whether it matches anything, or is brackets of a range.
     return known or (is_pattern(name) and next(iglob(name, recursive=True), None) is not None)
-
-
-def _names(features: Sequence[str]) -> tuple[str, ...]:
-    names = (features,) if isinstance(features, str) else tuple(features)
-    if not names or not all(isinstance(name, str) and name for name in names):
-        raise InputError(f"features are {features!r}; they are names of variables")
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"features name {twice!r} more than once")
-    return names
 
 
 def _aligned(

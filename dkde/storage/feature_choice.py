@@ -1,0 +1,91 @@
+"""Which variables, columns and dims make rows and features, as users say it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from dkde.errors import InputError
+
+
+@dataclass(frozen=True)
+class FeatureChoice:
+    """What users say of the features of a row; None where nothing was said.
+
+    Parameters
+    ----------
+    features : tuple of str, optional
+        Names of the variables or columns, in this order.
+    row_dim : tuple of str, optional
+        The dims along which rows lie; dims beside them hold features.
+    lat, lon : str, optional
+        The features that are a latitude and a longitude, in degrees.
+    """
+
+    features: tuple[str, ...] | None = None
+    row_dim: tuple[str, ...] | None = None
+    lat: str | None = None
+    lon: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        features: Sequence[str] | None = None,
+        row_dim: str | Sequence[str] | None = None,
+        lat: str | None = None,
+        lon: str | None = None,
+    ) -> "FeatureChoice":
+        """Check what a user said.
+
+        Latitude and longitude alone are the features, where no others are named.
+
+        Raises
+        ------
+        InputError
+            When something is no name, or is there twice, or one of lat and lon is missing.
+
+        Examples
+        --------
+        >>> FeatureChoice.of(lat="y", lon="x").features
+        ('y', 'x')
+        """
+        if (lat is None) != (lon is None):
+            missing = "lat" if lat is None else "lon"
+            raise InputError(f"lat and lon go together; {missing} is missing")
+        places = () if lat is None else _names("lat and lon", (lat, lon))
+        chosen = None if features is None else _names("features", features)
+        if chosen is None and places:
+            chosen = places
+        absent = [name for name in places if name not in (chosen or ())]
+        if absent:
+            raise InputError(f"{absent[0]!r} is not among the features {', '.join(chosen or ())}")
+        dims = None if row_dim is None else _names("row_dim", row_dim)
+        return cls(chosen, dims, lat, lon)
+
+    def updated(self, **said: Any) -> "FeatureChoice":
+        """Return this choice, with what was said beside it in place of its own."""
+        given = {name: value for name, value in said.items() if value is not None}
+        if not given:
+            return self
+        return self.of(**{**self.given, **given})
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What was said, by name, ready for JSON."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in values.items()
+            if value is not None
+        }
+
+
+def _names(what: str, given: Any) -> tuple[str, ...]:
+    names = (given,) if isinstance(given, str) else tuple(given)
+    if not names or not all(isinstance(name, str) and name for name in names):
+        kind = "dims" if what == "row_dim" else "variables"
+        verb = "is" if what == "row_dim" else "are"
+        raise InputError(f"{what} {verb} {given!r}; they are names of {kind}")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"{what} name {twice!r} more than once")
+    return names

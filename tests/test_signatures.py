@@ -1,0 +1,58 @@
+"""The words that functions share: what says which rows are meant is the same everywhere."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import dkde
+from dkde.errors import InputError
+from dkde.storage.feature_choice import FeatureChoice
+
+TAKE_ROWS: dict[str, Callable[..., Any]] = {
+    "log_density": dkde.log_density,
+    "score": dkde.score,
+    "sweep": dkde.sweep,
+    "cross_validate": dkde.cross_validate,
+    "sample": dkde.sample,
+    "plan": dkde.plan,
+    "describe": dkde.describe,
+    "follow_protocol": dkde.follow_protocol,
+    "Catalog": dkde.Catalog,
+    "KernelDensity": dkde.KernelDensity,
+    "KernelDensityCV": dkde.KernelDensityCV,
+}
+
+
+@pytest.mark.parametrize("name", TAKE_ROWS)
+def test_all_that_take_rows_say_alike_which_are_meant(name):
+    parameters = inspect.signature(TAKE_ROWS[name]).parameters
+    for word in ("row_dim", "lat", "lon"):
+        assert parameters[word].kind is inspect.Parameter.KEYWORD_ONLY
+        assert parameters[word].default is None
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"lat": "y"}, "lon is missing"),
+        ({"lat": "y", "lon": "y"}, "more than once"),
+        ({"features": ["a", "x"], "lat": "y", "lon": "x"}, "'y' is not among the features a, x"),
+        ({"row_dim": []}, "row_dim is"),
+        ({"row_dim": ["cell", "cell"]}, "row_dim name 'cell' more than once"),
+        ({"row_dim": [3]}, "names of dims"),
+        ({"features": [""]}, "names of variables"),
+    ],
+)
+def test_a_choice_that_cannot_be_is_refused(said, words):
+    with pytest.raises(InputError, match=words):
+        FeatureChoice.of(**said)
+
+
+def test_what_a_call_says_takes_the_place_of_what_its_catalog_says():
+    catalog = dkde.Catalog("digits", ["a", "b"], row_dim="cell")
+    assert catalog.choosing() is catalog
+    chosen = catalog.choosing(row_dim=["time", "station"])
+    assert chosen.choice == FeatureChoice(("a", "b"), ("time", "station"))
+    assert catalog.choice == FeatureChoice(("a", "b"), ("cell",))
