@@ -11,6 +11,7 @@ from dkde.engine.provenance import describe_work, versions
 from dkde.engine.work import Work
 from dkde.errors import InputError, warn
 from dkde.numerics.logsum import Densities
+from dkde.numerics.machine import target
 from dkde.operands import Operand
 from dkde.pca import PrincipalAxes
 from dkde.statistics import summarise
@@ -185,6 +186,7 @@ def attributes(
     """
     provenance = {
         "versions": versions(),
+        "compiled_for": target(),
         "options": asked,
         **{name: describe_work(work) | {"method": methods[name]} for name, work in works.items()},
     }

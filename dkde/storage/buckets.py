@@ -1,9 +1,11 @@
 """Buckets: stores behind a URL, read and written by obstore, whose errors are a line each."""
 
+import atexit
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from time import sleep
 from typing import Any, Self
 
 import obstore
@@ -54,6 +56,10 @@ _MEANINGS = (
         "no connection; see to the network, and to the endpoint (AWS_ENDPOINT_URL)",
     ),
 )
+
+# A thread of obstore's runtime lets go of a request's Python objects a moment after it handed the
+# answer over. One that does when Python is taken down aborts the process: they are waited for.
+atexit.register(sleep, 0.05)
 
 
 class BucketStore(ObjectStore[Any]):
