@@ -12,6 +12,7 @@ from dkde.engine.survey import Survey
 from dkde.engine.work import Work
 from dkde.numerics import logsum
 from dkde.numerics.bandwidth import FloatArray
+from dkde.storage.absent import saying
 
 
 def lazy_densities(work: Work) -> tuple[da.Array, da.Array]:
@@ -79,7 +80,8 @@ def _block(
     likeness: Likeness,
 ) -> npt.NDArray[Any]:
     likeness.check()
-    return work.block(survey, int(query_block[0]), int(panel[0]))[:, :, None]
+    with saying():
+        return work.block(survey, int(query_block[0]), int(panel[0]))[:, :, None]
 
 
 def _values(panels: list[npt.NDArray[Any]], work: Work) -> FloatArray:

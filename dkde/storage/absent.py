@@ -7,6 +7,12 @@ that hold nothing else, and wrong where a file was lost; only the user knows whi
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
+
+import zarr
+from zarr.abc.store import ByteRequest, Store
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import StorePath, WrapperStore
 
 from dkde.errors import some, warn
 
@@ -28,6 +34,24 @@ def note_absent(key: str) -> None:
     # The names of chunks end in a number, a single value's in c, and no metadata's in either.
     if keys is not None and (key[-1:].isdigit() or key.endswith("/c")):
         keys.add(key)
+
+
+class _Watched(WrapperStore[Store]):
+    """A store that notes what it does not hold, whoever made it."""
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        value = await self._store.get(key, prototype, byte_range)
+        if value is None:
+            note_absent(key)
+        return value
+
+
+def watched(array: zarr.Array[Any]) -> zarr.Array[Any]:
+    """An array that was opened elsewhere, such that chunks are noted which are not there."""
+    place = StorePath(_Watched(array.store), array.path)
+    return zarr.Array.from_dict(place, array.metadata.to_dict())
 
 
 @contextmanager
@@ -53,6 +77,17 @@ def noticing(where: str) -> Iterator[None]:
             say_absent({where: keys})
         else:
             add_absent(found, {where: keys})
+
+
+@contextmanager
+def saying() -> Iterator[None]:
+    """Read in several steps, and say once what all of them noticed."""
+    if _FOUND.get() is not None:  # somebody else says it
+        yield
+        return
+    with gathering() as found:
+        yield
+    say_absent(found)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
 from dkde.errors import DataSetError
+from dkde.storage.absent import noticing, watched
 from dkde.storage.chunks import location, read_whole
 from dkde.storage.door import Folder, check_metadata
 from dkde.storage.row_source import READ_BYTES, Array, Plain, reading
@@ -113,7 +114,8 @@ class ZarrSource(_EvenChunks):
         with reading(where, start, stop):
             if self.complete:
                 return np.asarray(read_whole(self.array, start, stop))
-            rows = np.asarray(self.array[start:stop])
+            with noticing(where):
+                rows = np.asarray(watched(self.array)[start:stop])
         if not self._is_there():
             raise DataSetError(
                 f"{where}: is gone since it was opened, and would read as fill values; put it back"

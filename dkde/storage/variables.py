@@ -19,6 +19,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from dkde.errors import InputError
+from dkde.storage.absent import noticing
 from dkde.storage.boxes import Borders, Box, Grain, boxes
 from dkde.storage.places import Place
 from dkde.storage.row_source import READ_BYTES, Plain, RowSource, reading
@@ -119,7 +120,8 @@ class VariablesSource(Plain):
             into = rows[position:end].reshape(*shape, len(self.variables))
             for column, (name, variable) in enumerate(zip(self.names, self.variables, strict=True)):
                 if variable.chunks is None and self.place is not None:
-                    with reading(f"{self.place}, variable {name}", start, stop):
+                    where = f"{self.place}, variable {name}"
+                    with noticing(where), reading(where, start, stop):
                         into[..., column] = self._values(variable, box)
                 else:
                     into[..., column] = self._values(variable, box)
