@@ -13,6 +13,7 @@ from dkde.checks import check_same_features
 from dkde.engine.cluster import active_client, pool_for
 from dkde.engine.fitness import check_workers
 from dkde.engine.graph import lazy_densities
+from dkde.engine.likeness import check_alike
 from dkde.engine.pool import Pool
 from dkde.engine.reading import ALL_ZERO, NOTHING_COUNTS
 from dkde.engine.run import Keep, Progress, run
@@ -193,6 +194,7 @@ def densities_of(
         return (found.values[0], found.errors[0]) if scalar else found[:2]
     client = active_client()
     if client is not None:
+        check_alike(client)
         check_workers(client, work)
     lazy = lazy_densities(work)
     if q.form == "dask":

@@ -13,6 +13,7 @@ from dkde.engine.work import Work
 from dkde.errors import InputError, some, warn
 from dkde.numerics.kernels import get_kernel
 from dkde.numerics.logsum import Densities
+from dkde.numerics.machine import target
 from dkde.operands import Operand
 from dkde.pca import PrincipalAxes
 from dkde.statistics import summarise
@@ -194,6 +195,7 @@ def attributes(
     """
     provenance = {
         "versions": versions(),
+        "compiled_for": target(),
         "options": asked,
         **{
             name: counted(describe_work(work) | {"method": methods[name]})

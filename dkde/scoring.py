@@ -119,7 +119,7 @@ def score(
     options.warn_if_no_density(matrix)
     work = options.work(matrix.whiten(query_side), matrix.whiten(train_side), matrix)
     coords = {"bandwidth": told(matrix), **coordinates_along(q)}
-    with kept.begin(score=work), pool_for(work) as pool:
+    with kept.begin(score=work), pool_for(work, manner=kept.workers) as pool:
         if kept.finished is not None:
             return told_as(kept.finished, matrix)
         values = kept.values("score", work, pool, progress)
@@ -249,7 +249,7 @@ def sweep(
         test_side = matrix.whiten(options.prepared(side(queries["test"], role="test")))
         coords |= coordinates_along(queries["test"], prefix="test_")
         works["test"] = options.work(test_side, train_side, replace(matrix, bandwidths=grid[:1]))
-    with kept.begin(**works), pool_for(*works.values()) as pool:
+    with kept.begin(**works), pool_for(*works.values(), manner=kept.workers) as pool:
         if kept.finished is not None:
             return told_as(kept.finished, matrix)
         values = kept.values("valid", works["valid"], pool, progress)

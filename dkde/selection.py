@@ -149,7 +149,10 @@ def cross_validate(
     options.warn_if_no_density(validation.matrix)
     n_folds = len(np.unique(numbers))
     asked = options.describe(bandwidths) | {"pca": pca, "shuffle": shuffle, "refine": refine}
-    with kept.begin(grid=validation.work), pool_for(validation.work) as pool:
+    with (
+        kept.begin(grid=validation.work),
+        pool_for(validation.work, manner=kept.workers) as pool,
+    ):
         if kept.finished is not None:
             return told_as(kept.finished, validation.matrix)
 

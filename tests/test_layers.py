@@ -33,6 +33,8 @@ TABLE: dict[str, set[str]] = {
     "dkde.storage": STORAGE,
     # Stores in the cloud: obstore, where it is installed.
     "dkde.storage.buckets": STORAGE | {"obstore"},
+    # What HDF5 files refer to: h5py, where it is installed.
+    "dkde.storage.linked": STORAGE | {"h5py"},
     # Importers: a format's own library.
     "dkde.storage.importers.digits": STORAGE | {"sklearn"},
     "dkde.storage.importers.arrow_values": STORAGE | {"pyarrow"},

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
@@ -204,7 +205,7 @@ def read_ahead(reads: Iterable[Callable[[], T]]) -> Iterator[T]:
     with ThreadPoolExecutor(1, thread_name_prefix="dkde-read") as reader:
         ahead = None
         for read in reads:
-            behind, ahead = ahead, reader.submit(read)
+            behind, ahead = ahead, reader.submit(copy_context().run, read)
             if behind is not None:
                 yield behind.result()
                 behind = None

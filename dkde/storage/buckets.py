@@ -1,9 +1,11 @@
 """Buckets: stores behind a URL, read and written by obstore, whose errors are a line each."""
 
+import atexit
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from time import sleep
 from typing import Any, Self
 
 import obstore
@@ -14,6 +16,7 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import ObjectStore
 
 from dkde.errors import DataSetError, DkdeError
+from dkde.storage.door import passed
 
 # A request is tried again until so many seconds have gone by; an attempt to connect takes 5, so
 # that an endpoint which nobody is at is told of within half a minute. obstore's own is three.
@@ -55,6 +58,10 @@ _MEANINGS = (
     ),
 )
 
+# A thread of obstore's runtime lets go of a request's Python objects a moment after it handed the
+# answer over. One that does when Python is taken down aborts the process: they are waited for.
+atexit.register(sleep, 0.05)
+
 
 class BucketStore(ObjectStore[Any]):
     """The keys below a URL; credentials and endpoint are found as the cloud's own tools find them.
@@ -95,7 +102,8 @@ class BucketStore(ObjectStore[Any]):
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         with self._reaching(key):
-            return await self._for(key).get(key, prototype, byte_range)
+            found = await self._for(key).get(key, prototype, byte_range)
+        return passed(self.url, key, found)
 
     async def exists(self, key: str) -> bool:
         with self._reaching(key):

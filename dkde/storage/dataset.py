@@ -20,6 +20,7 @@ from zarr.storage import LocalStore
 
 from dkde.errors import DataSetError, DkdeError, one_line
 from dkde.storage.chunks import check_array
+from dkde.storage.door import Folder
 from dkde.storage.metadata import classes_of, count_of, features_of, numbers_of, range_of, units_of
 from dkde.storage.options import unusable_name
 from dkde.storage.places import kind_of
@@ -214,7 +215,8 @@ def is_dataset(store: Path | Store) -> bool:
         When a store is out of reach.
     """
     try:
-        root = zarr.open_group(store, mode="r", zarr_format=3)
+        opened = open_store(store, read_only=True) if isinstance(store, Path) else store
+        root = zarr.open_group(opened, mode="r", zarr_format=3)
         return str(root.attrs.get("dkde_format", "")).startswith("dataset/")
     except DkdeError:
         raise
@@ -247,14 +249,12 @@ def opening(store: StorePath, what: str) -> Iterator[None]:
         ) from error
 
 
-def _opened(store: StorePath) -> Path | Store:
+def _opened(store: StorePath) -> Store:
     """The store by its whole path: a relative one means another folder in a worker."""
     if isinstance(store, LocalStore):
-        if store.root.is_absolute():
-            return store
-        return LocalStore(store.root.absolute(), read_only=store.read_only)
+        return Folder(store.root.absolute(), read_only=store.read_only)
     if isinstance(store, str | os.PathLike):
-        return open_store(store, read_only=True) if is_remote(store) else Path(store).absolute()
+        return open_store(store, read_only=True)
     return store
 
 
@@ -276,7 +276,7 @@ def open_root(store: StorePath) -> zarr.Group:
         raise
     except Exception as error:  # damaged metadata raise almost anything
         # Of a bucket that is not there either, the listing says so.
-        if not isinstance(opened, Path | LocalStore) and not keys_below(opened, ""):
+        if not isinstance(opened, LocalStore) and not keys_below(opened, ""):
             raise DataSetError(f"{store}: {_ABSENT}") from error
         raise DataSetError(
             f"{store}: not a data set of dkde (no Zarr v3 group); if it was one, import it again"

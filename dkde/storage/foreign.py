@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dkde.errors import DkdeError
 from dkde.storage.dataset import is_dataset
+from dkde.storage.door import CodecError
 from dkde.storage.groups import Group
 from dkde.storage.places import Place, groups_of, kind_of
 from dkde.storage.publishing import is_there
@@ -63,6 +64,8 @@ def listing(name: str) -> str | None:
         if place is None:
             return None
         group = Group.open(place, name)
+    except CodecError:
+        raise
     except DkdeError:
         return None
     groups = groups_of(place)

@@ -144,6 +144,8 @@ class Group:
             variables, dims, shape, names, self.place,
             beside=lambda name, what: self._vector(name, what, dims, shape),
         )  # fmt: skip
+        if self.place is not None:
+            self.place.warn_of_lost_files(tuple(names))
         coordinates: dict[str, RowSource] = {}
         if len(dims) > 1:  # a range of a grid is none: what leads back to its dims
             coordinates["source_row"] = Numbers(source.shape[0])

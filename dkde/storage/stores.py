@@ -14,6 +14,7 @@ from zarr.core.sync import sync
 from zarr.storage import LocalStore, ObjectStore
 
 from dkde.errors import DataSetError, InputError, one_line
+from dkde.storage.door import Folder
 
 REMOTE = ("s3", "gs", "az")
 # A name or a password before the bucket's, and parameters, which sign a request.
@@ -86,7 +87,7 @@ def open_store(path: str | os.PathLike[str], *, read_only: bool = False) -> Stor
         When obstore cannot make a store of it.
     """
     if not is_remote(path):
-        return LocalStore(Path(path).absolute(), read_only=read_only)
+        return Folder(Path(path).absolute(), read_only=read_only)
     try:
         from dkde.storage.buckets import BucketStore
     except ImportError:

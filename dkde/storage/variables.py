@@ -20,6 +20,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from dkde.errors import InputError
+from dkde.storage.absent import noticing
 from dkde.storage.boxes import Borders, Box, Grain, boxes
 from dkde.storage.exact import beyond, rounded
 from dkde.storage.places import Place
@@ -184,7 +185,8 @@ class VariablesSource(Plain):
         """The values of one variable in a box of rows start up to stop, as features are."""
         name, variable = self.names[number], self.variables[number]
         if variable.chunks is None and self.place is not None:
-            with reading(f"{self.place}, variable {name}", start, stop):
+            where = f"{self.place}, variable {name}"
+            with noticing(where), reading(where, start, stop):
                 values = self._values(variable, box)
         else:
             values = self._values(variable, box)
