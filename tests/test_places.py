@@ -100,6 +100,12 @@ class TestNames:
         for query in (dataset(QUERY, "lat", "lon"), dataset(QUERY, "a", "b", *notes)):
             np.testing.assert_allclose(log_density(query, train, H), EXPECTED, rtol=1e-9)
 
+    def test_degrees_that_are_spelt_otherwise_are_the_same(self):
+        train = dataset(TRAIN, "lat", "lon", {"units": "degrees"}, {"units": "degrees"})
+        cf = {"units": "degrees_north"}, {"units": "degrees_east"}
+        query = dataset(QUERY, "lat", "lon", *cf)
+        np.testing.assert_allclose(log_density(query, train, H), EXPECTED, rtol=1e-9)
+
     def test_of_files_that_are_joined(self, tmp_path):
         for name, rows, lat, lon in (
             ("a", TRAIN[:50], "lat", "lon"),
