@@ -76,8 +76,9 @@ def log_density(
         dimension: no density but in one dimension, and its scores compare with no other kernel's.
         ``"vonmises_fisher"`` is a density on the sphere, per steradian, of latitudes and
         longitudes in degrees, with h in radians or, as ``"250km"``, in kilometres on the Earth.
-        These two columns are found by their units (``degrees_north``, ``degrees_east``) or names
-        (lat, latitude, lon, longitude); where there are neither, latitudes come first.
+        These two columns are found by their units (``degrees_north``, ``degrees_east``), usual
+        names (with the word lat or latitude; lon, long, lng or longitude) or ``lat`` and ``lon``;
+        where there are none of these, latitudes come first.
     metric : {"euclidean", "manhattan", "chebyshev"}
         The latter two for ``"univariate_gaussian"`` only: the others would not integrate to one.
     covariance : {"identity", "diag", "full"}, array (features,) or (features, features)
@@ -115,7 +116,8 @@ def log_density(
         ``row_dim=["time", "station"]``.
     lat, lon : str, optional
         The features that are a latitude and a longitude in degrees, whatever they are called;
-        where no features are named, these two are the features.
+        where no features are named, these two are the features. A side that has no such columns
+        may call them by usual names.
     block_rows, panel_rows : int, optional
         Query and training rows of a block. The plan chooses well; results differ in the
         last bits only.
@@ -125,7 +127,8 @@ def log_density(
     array (rows,), or (bandwidth, rows) for a sequence of bandwidths
         In nats. NumPy, computed now, for a NumPy query; for any other a lazy array of its
         kind (an xarray.DataArray for a selector or a Dataset), with the dims, which may be
-        several, and the coordinates of its rows.
+        several, and the coordinates of its rows. Its coordinate ``bandwidth`` has the attribute
+        ``units`` on the sphere: ``"km"`` where lengths were given, else ``"radian"``.
         NaN for a query for which no pair counts, or with missing features. With
         ``return_error`` two such arrays.
 

@@ -204,8 +204,9 @@ def as_called(
     """
     roles = [role_asked(name) for name in wanted]
     called = list(map(str, wanted))
+    there = set(names)
     for i, role in enumerate(roles):
-        if called[i] in names or role is None or roles.count(role) > 1:
+        if role is None or called[i] in there or roles.count(role) > 1:
             continue
         found = [name for name in _of_role(role, names, units) if name not in called]
         if len(found) > 1:

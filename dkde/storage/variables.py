@@ -20,7 +20,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from dkde.errors import InputError
-from dkde.storage.absent import noticing
+from dkde.storage.absent import noticing, saying
 from dkde.storage.boxes import Borders, Box, Grain, boxes
 from dkde.storage.exact import beyond, rounded
 from dkde.storage.places import Place
@@ -126,6 +126,10 @@ class VariablesSource(Plain):
 
     def read(self, start: int, stop: int) -> Array:
         """Rows start up to stop, decoded."""
+        with saying():  # of a store that is gone, nothing but that
+            return self._read(start, stop)
+
+    def _read(self, start: int, stop: int) -> Array:
         rows = np.empty((stop - start, sum(self.widths)), self.dtype)
         position = 0
         for box in boxes(start, stop, self.sizes):
