@@ -123,16 +123,6 @@ def check_integers(data: Any, role: str) -> None:
             numbers_of(frame.iloc[:, i], held, FLOAT, _where(frame, role, i))
 
 
-def column_values(values: Any) -> Any:
-    """Return a column of a data frame as an array of numbers, if its dtype is one of pandas's."""
-    if not _is_pandas(values, "Series") or isinstance(values.dtype, np.dtype):
-        return values
-    held = held_of(values)
-    if held.dtype is None or not held.is_quantity or held.width is not None:
-        return values
-    return numbers_of(values, held, held.dtype, "a column")
-
-
 def _column(frame: pd.DataFrame, role: str, name: str, what: str) -> ArraySource:
     """Another column, one number a row."""
     if list(frame.columns).count(name) != 1:
