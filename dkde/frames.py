@@ -74,10 +74,13 @@ def part_of_frame(
     """
     names = [name if isinstance(name, str) else None for name in frame.columns]
     wanted = features
-    if wanted is None and others is not None and set(others) <= set(names):
+    all_plain = all(map(is_plain, frame.dtypes))  # then all are features, and chosen as read
+    if wanted is None and others is not None and set(others) <= set(names) and not all_plain:
         wanted = tuple(others)
     if features is not None and None in names and len(names) == len(features):
         wanted = None  # columns without names, which are as many
+    if wanted is not None and all_plain and set(wanted) == set(names):
+        wanted = None
     held = [held_of(frame.iloc[:, i]) for i in range(len(names))]
     places = _places(frame, role, held, names if wanted is not None else [], wanted)
     left_out = {}
