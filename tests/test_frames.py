@@ -277,6 +277,11 @@ def test_labels_that_are_masked_are_refused(tmp_path):
         dkde.import_rows([(ROWS[:2], labels)], tmp_path / "x.zarr")
 
 
+def test_integers_in_batches_of_frames_are_refused(tmp_path):
+    with pytest.raises(dkde.InputError, match="batch 1: column 'a', row 1, is 9007199254740993"):
+        dkde.import_rows([BIG["beside floats"]()], tmp_path / "x.zarr")
+
+
 CELLS = {
     "float": st.sampled_from([0.5, -1.25, 3.0]),
     "integer": st.sampled_from([0, 7, -3, 2**53, 2**53 + 1]),
