@@ -74,10 +74,13 @@ def part_of_frame(
     """
     names = [name if isinstance(name, str) else None for name in frame.columns]
     wanted = features
-    if wanted is None and others is not None and set(others) <= set(names):
+    all_plain = all(map(is_plain, frame.dtypes))  # then all are features, and chosen as read
+    if wanted is None and others is not None and set(others) <= set(names) and not all_plain:
         wanted = tuple(others)
     if features is not None and None in names and len(names) == len(features):
         wanted = None  # columns without names, which are as many
+    if wanted is not None and all_plain and set(wanted) == set(names):
+        wanted = None
     held = [held_of(frame.iloc[:, i]) for i in range(len(names))]
     places = _places(frame, role, held, names if wanted is not None else [], wanted)
     left_out = {}
@@ -121,16 +124,6 @@ def check_integers(data: Any, role: str) -> None:
             continue
         if held.dtype is not None and held.width is None and held.units is None:
             numbers_of(frame.iloc[:, i], held, FLOAT, _where(frame, role, i))
-
-
-def column_values(values: Any) -> Any:
-    """Return a column of a data frame as an array of numbers, if its dtype is one of pandas's."""
-    if not _is_pandas(values, "Series") or isinstance(values.dtype, np.dtype):
-        return values
-    held = held_of(values)
-    if held.dtype is None or not held.is_quantity or held.width is not None:
-        return values
-    return numbers_of(values, held, held.dtype, "a column")
 
 
 def _column(frame: pd.DataFrame, role: str, name: str, what: str) -> ArraySource:

@@ -13,7 +13,7 @@ from zarr.storage import LocalStore
 
 from dkde.arrays import checked, rows_of, whole
 from dkde.errors import InputError
-from dkde.frames import column_values, frame_of, part_of_frame
+from dkde.frames import frame_of, part_of_frame
 from dkde.operands import Operand, selected
 from dkde.storage.column_notes import tell_of_columns
 from dkde.storage.columns import Columns
@@ -127,7 +127,6 @@ def side(operand: Operand, weights: Any = None, groups: Any = None, *, role: str
     """
     if isinstance(weights, str):
         weights = operand.variable(weights, f"{role} weights")
-    weights = column_values(weights)
     weight_source = None if weights is None else vector_along(weights, f"{role} weights", operand)
     group_source = None if groups is None else vector_along(groups, f"{role} groups", operand)
     if weight_source is not None and weight_source.dtype.kind not in "iufb":

@@ -5,6 +5,7 @@ import json
 import warnings
 from decimal import Decimal
 
+import dask.array as da
 import dask.dataframe as dd
 import numpy as np
 import pandas as pd
@@ -250,33 +251,35 @@ def test_integers_in_a_linear_map_and_in_weights():
     weights = np.array([1, 2**53 + 1])
     with pytest.raises(dkde.InputError, match="weights, row 1, is 9007199254740993"):
         dkde.log_density([[0.0]], [[0.0], [1.0]], 1.0, weights=weights)
-    lazy = dkde_lazy(rows)
+    lazy = da.from_array(rows, chunks=(4, -1))
     with pytest.raises(dkde.InputError, match="is 9007199254740993"):
         np.asarray(dkde.log_density(lazy, lazy, 1.0))
-
-
-def dkde_lazy(rows):
-    import dask.array as da
-
-    return da.from_array(rows, chunks=(4, -1))
 
 
 def test_weights_of_a_frame():
     weights = RNG.uniform(1, 2, 40)
     expected = reference.log_density(ROWS, ROWS, [0.7], weights=weights)[0]
-    nullable = pd.Series(weights).convert_dtypes()
-    np.testing.assert_allclose(density(FRAME, weights=nullable), expected, rtol=1e-9)
     named = density(FRAME.assign(w=weights), ["a", "b"], weights="w")
     np.testing.assert_allclose(named, expected, rtol=1e-9)
-    nullable[3] = pd.NA
-    with pytest.raises(dkde.InputError, match="weight of row 3 is nan"):
-        density(FRAME, weights=nullable)
+    with pytest.raises(dkde.InputError, match="has no variable 'z' to be train weights; it has a"):
+        density(FRAME, weights="z")
+
+
+def test_integers_of_variables_beside_floats():
+    dataset = pd.DataFrame({"a": [0, LARGE], "b": 0.5}).to_xarray()
+    with pytest.raises(dkde.InputError, match="a value of a is 9007199254740993"):
+        dkde.log_density(dataset, dataset, 1.0).compute()
 
 
 def test_labels_that_are_masked_are_refused(tmp_path):
     labels = np.ma.masked_array([1, 2], mask=[False, True])
     with pytest.raises(dkde.InputError, match="masked labels; take such rows out"):
         dkde.import_rows([(ROWS[:2], labels)], tmp_path / "x.zarr")
+
+
+def test_integers_in_batches_of_frames_are_refused(tmp_path):
+    with pytest.raises(dkde.InputError, match="batch 1: column 'a', row 1, is 9007199254740993"):
+        dkde.import_rows([BIG["beside floats"]()], tmp_path / "x.zarr")
 
 
 CELLS = {

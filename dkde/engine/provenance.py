@@ -8,7 +8,7 @@ from typing import Any
 from dask.tokenize import tokenize
 
 from dkde.engine.work import Work
-from dkde.storage.columns import columns_of
+from dkde.storage.columns import TableSource, columns_of
 from dkde.storage.row_source import innermost
 from dkde.storage.rows import Part, Side
 from dkde.storage.sphere import SphereSource
@@ -83,7 +83,7 @@ def _part(part: Part, compared: bool) -> dict[str, Any]:
         "offset": part.encoding.offset,
         "checksum": part.checksum,
         "fingerprint": str(tokenize(source.stamp())) if told else None,
-        "source": type(source).__name__,
+        "source": _kind(part),
         "stored": part.identity is not None and not source.is_lazy,
         # What the source was asked for, along which dims rows lie, which columns of that were
         # taken, and their names.
@@ -94,6 +94,13 @@ def _part(part: Part, compared: bool) -> dict[str, Any]:
         "left_out": dict(part.left_out),
         "converted": dict(part.converted),
     }
+
+
+def _kind(part: Part) -> str:
+    """The kind of the source; the columns of a data frame in memory are an array as any."""
+    source = innermost(part.source)
+    is_frame = isinstance(source, TableSource) and part.identity is None
+    return "ArraySource" if is_frame else type(source).__name__
 
 
 def _names(part: Part) -> list[str] | str | None:

@@ -75,6 +75,8 @@ def import_dataset(
         128 MiB; without it memory is a few tens of MB.
     columns : sequence of str, optional
         The columns of a table that are features, in this order; by default those of numbers.
+        Booleans and times are features only if they are named; a column of lists of one length
+        is as many features.
     label : str, optional
         The column of a table that says what each row is: whole numbers, or names, which are
         numbered in their order.

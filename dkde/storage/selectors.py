@@ -38,7 +38,8 @@ class Catalog:
     features : sequence of str, optional
         The features of a row, by name: the variables of Zarr stores and NetCDF files of others,
         which are then read where they lie; the variables of Datasets, by default the data
-        variables; the columns of tables and of data sets, by default all.
+        variables; the columns of tables, by default those of numbers, and of data sets, by
+        default all. Booleans and times in tables are features only if they are named.
     row_dim : str or sequence of str, optional
         The dim, or dims, along which rows lie, where a variable has several: other dims hold the
         features of a row, and where there are no others each number is a row.

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from dkde.errors import DataSetError, InputError
+from dkde.storage.exact import check_exact
 from dkde.storage.importers import SourceSplit
 from dkde.storage.importers.arrays import array_batches, image_dims, stored_dtype
 from dkde.storage.importers.source import Array, RowStream
@@ -210,6 +211,9 @@ def _pairs(name: str, batches: Batches) -> Iterator[tuple[Array, Array | None]]:
         if np.ma.is_masked(given):
             raise InputError(f"{where}: holds masked values; fill them, or take such rows out")
         rows = np.asarray(given)
+        if hasattr(given, "iloc") and rows.dtype.kind == "f":  # a data frame, of several dtypes
+            for i in range(given.shape[1]):
+                check_exact(np.asarray(given.iloc[:, i]), f"{where}: column {given.columns[i]!r}")
         if rows.ndim < 2 or 0 in rows.shape[1:]:
             raise InputError(f"{where}: has shape {rows.shape}; rows and features are needed")
         if label is not None:

@@ -181,7 +181,7 @@ def _told(layout: Layout, error: Exception) -> DataSetError:
         wanted = "truth (true or false)" if "to bool" in str(error) else wanted
         return DataSetError(
             f"{where}: {text!r} is no {wanted}; mend it, or name the columns that are wanted "
-            "(--columns)"
+            "(--features, or --columns of an import)"
         )
     if width := _BAD_ROW.search(str(error)):
         first = "names" if layout.named else "a row"

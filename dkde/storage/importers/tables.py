@@ -228,7 +228,7 @@ def _check_columns(
         has = f"has no column {missing[0]!r}" if missing else f"has a column {more[0]!r} more"
         raise DataSetError(
             f"{table.path}: {has}, unlike {first.path.name}; files that are read together have "
-            "the same columns (name those that are wanted with --columns)"
+            "the same columns (name those that are wanted: --features, or --columns of an import)"
         )
     for name in wanted:
         widths = [each.columns[name].width for each in (table, first)]
