@@ -134,7 +134,7 @@ def _choosing(part: Part, names: tuple[str, ...]) -> Part:
     """The columns of these names, or all columns of the variables of these names."""
     source = innermost(part.source)
     is_whole = isinstance(source, VariablesSource) and source.names == names
-    return part if is_whole else chosen(part, names)
+    return part if is_whole or part.opened == names else chosen(part, names)
 
 
 def selected(rows: Rows) -> Operand:

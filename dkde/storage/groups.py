@@ -33,6 +33,8 @@ class Group:
         What they were opened from.
     undecodable : mapping of str to str
         The variables that could not be decoded, and why.
+    attributes : mapping
+        Of the group.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Group:
     coordinates: frozenset[str] = frozenset()
     place: Place | None = None
     undecodable: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, dataset: xr.Dataset, name: str) -> Group:
@@ -51,7 +54,9 @@ class Group:
     def open(cls, place: Place, name: str) -> Group:
         """What a store or a file holds; raises as :func:`dkde.storage.places.open_variables`."""
         found = open_variables(place, name)
-        return cls(name, found.variables, found.coordinates, place, found.undecodable)
+        return cls(
+            name, found.variables, found.coordinates, place, found.undecodable, found.attributes
+        )
 
     @property
     def listing(self) -> str:
