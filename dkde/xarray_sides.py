@@ -82,7 +82,8 @@ def _from_variables(
     features: tuple[str, ...] | None,
     row_dim: tuple[str, ...] | None,
 ) -> Operand:
-    group, left_out = Group.of(dataset, role), {}
+    group = Group.of(dataset, role)
+    left_out: dict[str, str] = {}
     if features is None:
         features, left_out = feature_names(dataset, group, role)
     part = replace(group.part(features, row_dim), left_out=left_out)

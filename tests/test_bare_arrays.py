@@ -4,6 +4,7 @@ import dask.array as da
 import numpy as np
 import pytest
 import reference
+import xarray as xr
 import zarr
 from click.testing import CliRunner
 from dkde_cli.main import cli
@@ -151,3 +152,30 @@ class TestAnnData:
         group.create_array("X_pca", data=np.zeros((N, 5)))
         side = f"{tmp_path}/a.zarr::obsm"
         close(dkde.log_density(side, side, H, source=dkde.Catalog(features=["X_umap"])), table)
+
+
+class TestImport:
+    def test_an_array_is_imported(self, side, tmp_path, table):
+        dkde.import_dataset(side, tmp_path / "own.zarr")
+        own = f"{tmp_path}/own.zarr::train"
+        np.testing.assert_array_equal(
+            dkde.log_density(own, own, H), dkde.log_density(side, side, H)
+        )
+
+    def test_variables_are_imported(self, annotated, tmp_path, table):
+        with pytest.raises(dkde.InputError, match=r"say which variables are the feat.*--columns"):
+            dkde.import_dataset(annotated, tmp_path / "own.zarr")
+        dkde.import_dataset(f"{annotated}::obsm", tmp_path / "own.zarr", columns=["places"])
+        own = f"{tmp_path}/own.zarr::train"
+        close(dkde.log_density(own, own, H), table[:, ::-1])
+        xr.Dataset({"emb": (("cell", "comp"), table)}).to_netcdf(
+            tmp_path / "e.nc", engine="h5netcdf"
+        )
+        call = ["import", str(tmp_path / "e.nc"), str(tmp_path / "e.zarr"), "--columns", "emb"]
+        done = CliRunner().invoke(cli, call)
+        assert done.exit_code == 2
+        assert "(--row-dim cell) for 30 rows of 2" in done.stderr
+        done = CliRunner().invoke(cli, [*call, "--row-dim", "cell"])
+        assert done.exit_code == 0, done.output
+        own = f"{tmp_path}/e.zarr::train"
+        close(dkde.log_density(own, own, H), table)
