@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import pairwise
 from math import ceil, prod
 from typing import Any
@@ -121,7 +122,8 @@ class VariablesSource(Plain):
             for column, (name, variable) in enumerate(zip(self.names, self.variables, strict=True)):
                 if variable.chunks is None and self.place is not None:
                     where = f"{self.place}, variable {name}"
-                    with noticing(where), reading(where, start, stop):
+                    gone = partial(self.place.check_there, name)
+                    with noticing(where, gone), reading(where, start, stop):
                         into[..., column] = self._values(variable, box)
                 else:
                     into[..., column] = self._values(variable, box)
