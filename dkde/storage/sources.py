@@ -114,13 +114,17 @@ class ZarrSource(_EvenChunks):
         with reading(where, start, stop):
             if self.complete:
                 return np.asarray(read_whole(self.array, start, stop))
-            with noticing(where):
+            with noticing(where, self._check_there):
                 rows = np.asarray(watched(self.array)[start:stop])
+        self._check_there()
+        return rows
+
+    def _check_there(self) -> None:
         if not self._is_there():
             raise DataSetError(
-                f"{where}: is gone since it was opened, and would read as fill values; put it back"
+                f"{location(self.array)}: is gone since it was opened, and would read as fill "
+                "values; put it back"
             )
-        return rows
 
     def _is_there(self) -> bool:
         store = self.array.store

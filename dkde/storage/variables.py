@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import pairwise
 from math import ceil, prod
 from typing import Any
@@ -20,7 +21,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from dkde.errors import InputError
-from dkde.storage.absent import noticing, saying
+from dkde.storage.absent import noticing
 from dkde.storage.boxes import Borders, Box, Grain, boxes
 from dkde.storage.exact import beyond, rounded
 from dkde.storage.places import Place
@@ -126,10 +127,6 @@ class VariablesSource(Plain):
 
     def read(self, start: int, stop: int) -> Array:
         """Rows start up to stop, decoded."""
-        with saying():  # of a store that is gone, nothing but that
-            return self._read(start, stop)
-
-    def _read(self, start: int, stop: int) -> Array:
         rows = np.empty((stop - start, sum(self.widths)), self.dtype)
         position = 0
         for box in boxes(start, stop, self.sizes):
@@ -190,7 +187,8 @@ class VariablesSource(Plain):
         name, variable = self.names[number], self.variables[number]
         if variable.chunks is None and self.place is not None:
             where = f"{self.place}, variable {name}"
-            with noticing(where), reading(where, start, stop):
+            gone = partial(self.place.check_there, name)
+            with noticing(where, gone), reading(where, start, stop):
                 values = self._values(variable, box)
         else:
             values = self._values(variable, box)
