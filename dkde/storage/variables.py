@@ -20,6 +20,7 @@ import xarray as xr
 
 from dkde.errors import InputError
 from dkde.storage.boxes import Borders, Box, Grain, boxes
+from dkde.storage.missing import first_masked, holding_missing, is_lazily_masked, unmasked
 from dkde.storage.places import Place
 from dkde.storage.row_source import READ_BYTES, Plain, RowSource, reading
 from dkde.storage.rows import Part, Rows
@@ -73,7 +74,11 @@ class VariablesSource(Plain):
         self.variables = tuple(variable.to_base_variable() for variable in variables)
         self.dims, self.sizes, self.names = dims, sizes, tuple(names)
         self.place, self.is_vector, self.beside = place, is_vector, beside
-        dtypes = [variable.dtype for variable in self.variables]
+        self.masks = any(map(_is_lazily_masked, self.variables))
+        dtypes = [
+            holding_missing(variable.dtype) if _is_lazily_masked(variable) else variable.dtype
+            for variable in self.variables
+        ]
         common = dtypes[0] if len(set(dtypes)) == 1 else np.result_type(*dtypes)
         self.dtype: np.dtype[Any] = np.dtype(common).newbyteorder("=")
         n_rows = prod(sizes)
@@ -165,12 +170,16 @@ class VariablesSource(Plain):
         piece = variable[tuple(box[self.dims.index(str(dim))] for dim in variable.dims)]
         if piece.chunks is not None:
             piece = piece.compute(scheduler="synchronous")
-            if np.ma.is_masked(piece.data):
+            if self.dtype.kind != "f" and first_masked(piece.data) is not None:
                 raise InputError(
                     "some values are masked; densities need all of them: fill them with NaN"
                 )
         order = [dim for dim in self.dims if dim in piece.dims]
-        values = np.asarray(piece.transpose(*order).values)
+        values = (
+            unmasked(piece.transpose(*order).data)
+            if variable.chunks is not None
+            else (np.asarray(piece.transpose(*order).values))
+        )
         return values.reshape([piece.sizes.get(dim, 1) for dim in self.dims])
 
 
@@ -248,6 +257,10 @@ class Joined(Plain):
 
     def stamp(self) -> Any:
         return [(part.source.stamp(), part.start, part.stop) for part in self._rows.parts]
+
+
+def _is_lazily_masked(variable: xr.Variable) -> bool:
+    return variable.chunks is not None and is_lazily_masked(variable.data)
 
 
 def in_memory(variable: xr.Variable) -> bool:
