@@ -18,7 +18,9 @@ from dkde.storage.results import root_attributes
 from dkde.storage.selectors import Catalog
 from dkde.storage.stores import Records
 
-_SIDES = ("query", "train", "valid", "test", "weights")
+_SIDES = (
+    "query", "train", "valid", "test", "weights", "query_weights", "valid_weights", "test_weights",
+)  # fmt: skip
 
 
 def read_plan(records: Records) -> dict[str, Any] | None:
@@ -54,6 +56,11 @@ def circumstances(works: Mapping[str, Work]) -> dict[str, Any]:
         known = work.summaries
         stamps[name] = "none" if known is None else known.stamp
     return {"processor": processor(), "blas": blas(), **versions(), "index of train": stamps}
+
+
+def given(**arguments: Any) -> dict[str, Any]:
+    """Return arguments that are not None: calls of older versions did not have the others."""
+    return {name: value for name, value in arguments.items() if value is not None}
 
 
 def recorded(function: str, source: Catalog, **arguments: Any) -> dict[str, Any] | None:
