@@ -128,7 +128,9 @@ def side(operand: Operand, weights: Any = None, groups: Any = None, *, role: str
     if isinstance(weights, str):
         weights = operand.variable(weights, f"{role} weights")
     weight_source = None if weights is None else vector_along(weights, f"{role} weights", operand)
-    group_source = None if groups is None else vector_along(groups, f"{role} groups", operand)
+    group_source = None
+    if groups is not None:
+        group_source = vector_along(groups, f"{role} groups", operand, may_miss=False)
     if weight_source is not None and weight_source.dtype.kind not in "iufb":
         raise InputError(f"{role} weights must be real numbers, not {weight_source.dtype}")
     if group_source is not None and not np.can_cast(group_source.dtype, np.int64):

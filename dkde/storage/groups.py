@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from dkde.errors import InputError, some
+from dkde.errors import InputError, NoVariableError, some
 from dkde.storage.place_names import as_called, unit_of
 from dkde.storage.places import Place, open_variables
 from dkde.storage.row_dims import Candidates, Layout
@@ -86,7 +86,7 @@ class Group:
                 f"{self.name}: variable {name!r} cannot be decoded ({why}); correct its attributes"
             )
         if name not in self.variables:
-            raise InputError(f"{self.name}: has no variable {name!r}; it has {self.listing}")
+            raise NoVariableError(f"{self.name}: has no variable {name!r}; it has {self.listing}")
         variable = self.variables[name]
         if not _is_numeric(variable.dtype):
             raise InputError(
