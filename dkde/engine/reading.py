@@ -227,6 +227,37 @@ def check_finite(
     raise InputError(f"{part.name}: {row_name(source, source_row)}, {what}; {remedy}")
 
 
+def check_representable(
+    values: FloatArray, errors: FloatArray, bandwidths: FloatArray, rows: Rows, first: int | None
+) -> None:
+    """Refuse log-densities that float64 does not hold, and say of which row.
+
+    Parameters
+    ----------
+    values, errors : array (n_bandwidths, rows)
+        Log-densities; one of -inf with an infinite error is below the least number there is.
+    first : int, optional
+        The number of their first row.
+
+    Raises
+    ------
+    InputError
+    """
+    lost = np.isneginf(values) & np.isinf(errors)
+    if not lost.any():
+        return
+    k, at = map(int, np.argwhere(lost)[0])
+    where = "a query row"
+    if first is not None:
+        part, source_row = rows.locate(first + at)
+        where = f"{part.name}: {row_name(part.source, source_row)}"
+    raise InputError(
+        f"{where} is so far from all training rows that its log-density at bandwidth "
+        f"{bandwidths[k]:g} is below -1.8e308, the least that float64 holds; use a larger "
+        "bandwidth, or rescale the data"
+    )
+
+
 def first_there(side: Side) -> int:
     """The number of the first row of positive weight that is not left out.
 
