@@ -83,7 +83,10 @@ def _from_variables(
     row_dim: tuple[str, ...] | None,
 ) -> Operand:
     group = Group.of(dataset, role)
-    part = group.part(features or feature_names(dataset, group, role), row_dim)
+    left_out: dict[str, str] = {}
+    if features is None:
+        features, left_out = feature_names(dataset, group, role)
+    part = replace(group.part(features, row_dim), left_out=left_out)
     source = part.source
     assert isinstance(source, VariablesSource)
     for variable in (variable for variable in source.variables if variable.chunks is not None):

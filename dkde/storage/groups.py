@@ -34,6 +34,8 @@ class Group:
         What they were opened from.
     undecodable : mapping of str to str
         The variables that could not be decoded, and why.
+    attributes : mapping
+        Of the group.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Group:
     coordinates: frozenset[str] = frozenset()
     place: Place | None = None
     undecodable: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, dataset: xr.Dataset, name: str) -> Group:
@@ -52,7 +55,9 @@ class Group:
     def open(cls, place: Place, name: str) -> Group:
         """What a store or a file holds; raises as :func:`dkde.storage.places.open_variables`."""
         found = open_variables(place, name)
-        return cls(name, found.variables, found.coordinates, place, found.undecodable)
+        return cls(
+            name, found.variables, found.coordinates, place, found.undecodable, found.attributes
+        )
 
     @property
     def listing(self) -> str:
