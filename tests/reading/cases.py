@@ -31,6 +31,7 @@ from reading.truth import (
 import dkde
 
 DIM = "cell"
+COMMAND, SCORE, LOG_DENSITY, ESTIMATOR = "dkde score", "score", "log_density", "KernelDensity"
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +86,13 @@ class Half:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a call says beside its two sides."""
+    """What a call says beside its two sides.
+
+    Parameters
+    ----------
+    way : str
+        Which call it is.
+    """
 
     bandwidth: float
     features: tuple[str, ...] | None
@@ -93,7 +100,7 @@ class Asked:
     weights: str | None
     row_dim: str | None
     components: str
-    by_command: bool
+    way: str
 
     @property
     def keywords(self) -> dict[str, Any]:
@@ -133,6 +140,10 @@ class Case:
         return f"{self.asked}\ntrain: {self.train}\nquery: {self.query}"
 
     @property
+    def by_command(self) -> bool:
+        return self.asked.way == COMMAND
+
+    @property
     def halves(self) -> dict[str, Half]:
         return {"train": self.train, "query": self.query}
 
@@ -143,16 +154,19 @@ class Case:
         return gaussian(*sides, self.asked.bandwidth, *weights)
 
     @property
+    def leading(self) -> Half:
+        """The side that says which the features are, where nobody names any."""
+        is_query = self.query.container.is_named and not self.train.container.is_named
+        return self.query if is_query else self.train
+
+    @property
     def left_out(self) -> frozenset[str]:
         """The columns that are left out though nobody said which are taken."""
-        if self.asked.features is not None:
+        if self.asked.features is not None or not self.leading.container.is_named:
             return frozenset()
+        kinds = {column.name: column.kind for column in self.leading.table.columns}
         return frozenset(
-            column.name
-            for half in self.halves.values()
-            if half.container.is_named
-            for column in half.table.columns
-            if column.kind != NUMBERS and column.name not in self.names
+            name for name, kind in kinds.items() if kind != NUMBERS and name not in self.names
         )
 
     @property
@@ -186,6 +200,8 @@ class Case:
         """Why a refusal would do as well; empty where it would not."""
         if self.impossible:
             return ""
+        if self.asked.way == ESTIMATOR:
+            return "scikit-learn's own checks"
         reasons = (self._doubtful(half) for half in self.halves.values())
         return next(filter(None, reasons), "")
 
@@ -241,9 +257,20 @@ def draw(name: str, rng: np.random.Generator) -> Case:
         WEIGHT if by_name else None,
         DIM if has_lists and rng.random() < 0.7 else None,
         str(rng.choice(["comp", "feature"])),
-        by_command,
+        COMMAND if by_command else draw_way(rng, features, by_name, halves),
     )
     return Case(*halves, asked, meant(features, *halves))
+
+
+def draw_way(rng: np.random.Generator, features: Any, by_name: bool, halves: Sequence[Half]) -> str:
+    """Which call it is, in Python: the estimator takes no names, and whatever there is."""
+    way = str(rng.choice([SCORE, SCORE, LOG_DENSITY, ESTIMATOR]))
+    if halves[1].container.is_grid:
+        return SCORE
+    named = [half.table for half in halves if half.container.is_named]
+    kinds = {column.kind for table in named for column in table.columns}
+    fits = features is None and not by_name and kinds <= {NUMBERS} and not halves[1].weights
+    return way if fits or way != ESTIMATOR else LOG_DENSITY
 
 
 def draw_forms(name: str, rng: np.random.Generator) -> tuple[Container, Container, bool, bool]:

@@ -6,7 +6,7 @@ from typing import Any
 import h5py
 import numpy as np
 import xarray as xr
-from reading.container import INTEGERS, Place, Side, container, matrix, quiet, with_nan
+from reading.container import INTEGERS, Array, Place, Side, container, matrix, quiet, with_nan
 from reading.frames import plain_series
 from reading.truth import LENGTHS, LISTS, NUMBERS, TEXT, TIMES, TRUTHS, Table
 
@@ -145,14 +145,18 @@ def _netcdf3(table: Table, names: Sequence[str], place: Place) -> Side:
     return netcdf(table, names, place, "scipy")
 
 
+def is_packable(values: Array) -> bool:
+    """Whether these are quarters that two bytes hold."""
+    quarters = values * 4.0
+    return bool((quarters == np.round(quarters)).all() and (abs(quarters) < 2**14).all())
+
+
 def netcdf(table: Table, names: Sequence[str], place: Place, engine: str) -> Side:
     table = without_missing_truths(table)
     dataset, path = dataset_of(table, place), place.folder / "t.nc"
     encoding: dict[str, Any] = {}
     for column in table.columns:
-        packable = column.kind == NUMBERS and np.array_equal(
-            column.values * 4.0, np.round(column.values * 4.0)
-        )
+        packable = column.kind == NUMBERS and is_packable(column.values)
         if packable and place.chance():
             dataset[column.name] = dataset[column.name].astype(np.float64)
             encoding[column.name] = {

@@ -1,6 +1,7 @@
 """What comes of a case, in Python or by command, and what is wrong with it."""
 
 import json
+import traceback
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ import pandas as pd
 from click.testing import CliRunner
 from dkde_cli.main import cli
 from reading.arrays import masked
-from reading.cases import DIM, Case, draw
+from reading.cases import DIM, ESTIMATOR, LOG_DENSITY, SCORE, Case, draw
 from reading.container import Place, Side, quiet, with_nan
 from reading.truth import Column, Right, Table
 
@@ -29,7 +30,7 @@ class Outcome:
 
     Parameters
     ----------
-    mean, standard_error : float
+    mean, standard_error : float, optional
     n : int, optional
         How many rows count, where it is printed.
     log_density : array, optional
@@ -40,8 +41,8 @@ class Outcome:
         Other exceptions, other warnings, another status.
     """
 
-    mean: float = np.nan
-    standard_error: float = np.nan
+    mean: float | None = None
+    standard_error: float | None = None
     n: int | None = None
     log_density: Any = None
     refusal: str | None = None
@@ -81,7 +82,7 @@ def run(name: str, seed: int, folder: Path) -> Report:
     except (dkde.InputError, dkde.DataSetError) as error:  # as it was imported
         outcome = Outcome(refusal=str(error))
     else:
-        outcome = by_command(case, sides) if case.asked.by_command else in_python(case, sides, rng)
+        outcome = by_command(case, sides) if case.by_command else in_python(case, sides, rng)
     excuse = "; ".join(side.may_refuse for side in sides.values() if side.may_refuse)
     notes = {role: side.note for role, side in sides.items()}
     again = f"run({name!r}, {seed}, Path(...)) says"
@@ -89,29 +90,56 @@ def run(name: str, seed: int, folder: Path) -> Report:
 
 
 def in_python(case: Case, sides: Mapping[str, Side], rng: np.random.Generator) -> Outcome:
-    keywords = case.asked.keywords
-    for role, keyword in (("train", "weights"), ("query", "query_weights")):
-        column = case.halves[role].weights
-        if column is not None:
-            keywords[keyword] = as_weights(column, rng)
+    weights = {
+        keyword: as_weights(column, rng)
+        for role, keyword in (("train", "weights"), ("query", "query_weights"))
+        if (column := case.halves[role].weights) is not None
+    }
+    call = {SCORE: scored, LOG_DENSITY: log_density, ESTIMATOR: estimated}[case.asked.way]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            train, query = (sides[role].data for role in ("train", "query"))
-            result = dkde.score(query, train, case.asked.bandwidth, **keywords)
+            outcome = call(case, sides["query"].data, sides["train"].data, weights)
         except (dkde.InputError, dkde.DataSetError) as error:
             outcome = Outcome(refusal=str(error))
         except Exception as error:
-            outcome = Outcome(faults=(f"{type(error).__name__}: {error}",))
-        else:
-            outcome = Outcome(
-                float(result.mean_log_likelihood.squeeze()),
-                float(result.standard_error.squeeze()),
-                log_density=in_order(result.log_density, case.query.table),
-            )
+            is_own = case.asked.way == ESTIMATOR and isinstance(error, ValueError | TypeError)
+            if is_own and "sklearn" in raised_in(error):
+                outcome = Outcome(refusal="scikit-learn's")
+            else:
+                outcome = Outcome(faults=(f"{type(error).__name__}: {error}",))
     others = [w for w in caught if w.category is not UserWarning]
     faults = (*outcome.faults, *(f"{w.category.__name__}: {w.message}" for w in others))
     return replace(outcome, said=tuple(str(w.message) for w in caught), faults=faults)
+
+
+def scored(case: Case, query: Any, train: Any, weights: Mapping[str, Any]) -> Outcome:
+    asked = case.asked
+    result = dkde.score(query, train, asked.bandwidth, **asked.keywords, **weights)
+    return Outcome(
+        float(result.mean_log_likelihood.squeeze()),
+        float(result.standard_error.squeeze()),
+        log_density=in_order(result.log_density, case.query.table),
+    )
+
+
+def log_density(case: Case, query: Any, train: Any, weights: Mapping[str, Any]) -> Outcome:
+    asked = case.asked
+    given = {"weights": weights["weights"]} if weights else {}
+    values = dkde.log_density(query, train, asked.bandwidth, **asked.keywords, **given)
+    return Outcome(log_density=in_order(values, case.query.table))
+
+
+def estimated(case: Case, query: Any, train: Any, weights: Mapping[str, Any]) -> Outcome:
+    asked = case.asked
+    model = dkde.KernelDensity(bandwidth=asked.bandwidth, nan=asked.nan, row_dim=asked.row_dim)
+    values = model.fit(train, sample_weight=weights.get("weights")).score_samples(query)
+    return Outcome(log_density=in_order(values, case.query.table))
+
+
+def raised_in(error: BaseException) -> str:
+    """The file of the line that raised an error."""
+    return traceback.extract_tb(error.__traceback__)[-1].filename
 
 
 def as_weights(column: Column, rng: np.random.Generator) -> Any:
@@ -132,7 +160,7 @@ def as_weights(column: Column, rng: np.random.Generator) -> Any:
 def in_order(values: Any, table: Table) -> Any:
     """Log-densities in the order of the table's rows: dims of a grid come in any order."""
     axes = table.names[:2]
-    if table.sizes is not None and set(axes) <= set(values.dims):
+    if table.sizes is not None and set(axes) <= set(getattr(values, "dims", ())):
         values = values.transpose(..., *axes)
     return np.asarray(values).reshape(-1)
 
@@ -168,7 +196,7 @@ def faults_of(case: Case, outcome: Outcome, excuse: str = "") -> list[str]:
     """
     faults = list(outcome.faults)
     faults += [f"a warning of several lines: {line}" for line in outcome.said if "\n" in line]
-    if faults and outcome.refusal is None and np.isnan(outcome.mean):
+    if outcome.refusal is None and outcome.mean is None and outcome.log_density is None:
         return faults
     if outcome.refusal is not None:
         if "\n" in outcome.refusal or len(outcome.refusal) > LONGEST:
@@ -179,10 +207,11 @@ def faults_of(case: Case, outcome: Outcome, excuse: str = "") -> list[str]:
     if case.impossible:
         return [*faults, f"not refused, in spite of {case.impossible}"]
     right = case.right()
-    if not alike(outcome.mean, right.mean):
+    if outcome.mean is not None and not alike(outcome.mean, right.mean):
         faults.append(f"mean {outcome.mean} is not {right.mean}")
-    if not alike(outcome.standard_error, right.standard_error, 1e-7):
-        faults.append(f"standard error {outcome.standard_error} is not {right.standard_error}")
+    error = outcome.standard_error
+    if error is not None and not alike(error, right.standard_error, 1e-7):
+        faults.append(f"standard error {error} is not {right.standard_error}")
     if outcome.n is not None and outcome.n != right.n:
         faults.append(f"{outcome.n} rows count, not {right.n}")
     for name in case.left_out:
