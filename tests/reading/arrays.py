@@ -10,6 +10,7 @@ import zarr
 from reading.container import (
     ANY,
     GARBAGE,
+    INTEGERS,
     Array,
     Place,
     Side,
@@ -62,7 +63,8 @@ def _dask(table: Table, names: Sequence[str], place: Place) -> Side:
     return Side(da.from_array(values, chunks=place.chunks(*values.shape)), note)
 
 
-@container("Dask, masked", is_named=False)
+# Of float16 Dask itself warns, as its fill value overflows.
+@container("Dask, masked", is_named=False, dtypes=("f8", "f4", *INTEGERS))
 def _dask_masked(table: Table, names: Sequence[str], place: Place) -> Side:
     values = masked(*matrix(table, names))
     return Side(da.from_array(values, chunks=place.chunks(*values.shape)), str(values.dtype))

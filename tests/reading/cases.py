@@ -1,6 +1,6 @@
 """Cases: two tables in two forms, what is asked of them, and what is right."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -170,30 +170,29 @@ class Case:
         )
 
     @property
-    def impossible(self) -> str:
-        """Why there is no right answer; empty where there is one."""
-        reasons = (self._impossible(half) for half in self.halves.values())
-        return next(filter(None, reasons), "")
+    def impossible(self) -> tuple[str, ...]:
+        """Why there is no right answer: words that a refusal has one of; none where there is."""
+        return tuple(word for half in self.halves.values() for word in self._impossible(half))
 
-    def _impossible(self, half: Half) -> str:
+    def _impossible(self, half: Half) -> Iterator[str]:
         table, found = half.table, half.container
-        lacking = [name for name in self.names if name not in table.names]
-        if lacking:
-            return f"{found.name} has no {lacking[0]}"
-        if any(table[name].kind in NEVER for name in self.names):
-            return "text as a feature"
-        has_lists = any(table[name].kind == LISTS for name in self.names)
+        kinds = {table[name].kind for name in self.names if name in table.names}
+        yield from (name for name in self.names if name not in table.names)
+        yield from (name for name in table.names if name in self.names and kinds & {*NEVER})
         is_told = self.asked.components == "feature" or self.asked.row_dim is not None
-        if found.has_dims and has_lists and not is_told:
-            return "no telling which dim is the rows'"
+        if found.has_dims and LISTS in kinds and not is_told:
+            yield "row_dim"
+        if not set(self.names) <= set(table.names) or kinds & {*NEVER}:
+            return
         if half.holds_huge(self.names):
-            return "integers beyond 2**53"
+            yield "2**53"
         weights = half.weights_by(self.asked.weights)
         if self.asked.weights is not None and half is self.train and weights is None:
-            return "the training rows have no such weights"
+            yield self.asked.weights
         counts = np.ones(len(table), bool) if weights is None else weights != 0
         missing = is_missing(table.rows(self.names), weights)
-        return "missing values" if self.asked.nan == "raise" and (missing & counts).any() else ""
+        if self.asked.nan == "raise" and (missing & counts).any():
+            yield from ("missing", "masked", "nan", "NaN")
 
     @property
     def doubtful(self) -> str:
@@ -248,7 +247,7 @@ def draw(name: str, rng: np.random.Generator) -> Case:
     for found in (train, query):
         table = held(draw_side(rng, schema, found, share), found)
         halves.append(Half(found, table, draw_weights(rng, table, share) if as_arrays else None))
-    if as_arrays and rng.random() < 0.5:
+    if as_arrays and (query.is_grid or rng.random() < 0.5):  # whose rows' order is not told
         halves[1] = replace(halves[1], weights=None)
     asked = Asked(
         float(rng.choice([0.5, 1.0, 2.0])),

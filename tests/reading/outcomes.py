@@ -1,9 +1,11 @@
 """What comes of a case, in Python or by command, and what is wrong with it."""
 
 import json
+import subprocess
+import sys
 import traceback
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -68,9 +70,21 @@ class Report:
         return "\n".join([*lines, *(f"said: {line}" for line in self.outcome.said)])
 
 
-def run(name: str, seed: int, folder: Path) -> Report:
-    """Draw a case, make its sides in an empty folder, ask, and judge."""
-    rng = np.random.default_rng([seed, *name.encode()])
+def random_of(name: str, seed: int) -> np.random.Generator:
+    return np.random.default_rng([seed, *name.encode()])
+
+
+def run(
+    name: str, seed: int, folder: Path, invoke: Callable[[Sequence[str]], Done] | None = None
+) -> Report:
+    """Draw a case, make its sides in an empty folder, ask, and judge.
+
+    Parameters
+    ----------
+    invoke : callable, optional
+        How a command is run; by default in this process.
+    """
+    rng = random_of(name, seed)
     case = draw(name, rng)
     sides: dict[str, Side] = {}
     try:
@@ -82,7 +96,11 @@ def run(name: str, seed: int, folder: Path) -> Report:
     except (dkde.InputError, dkde.DataSetError) as error:  # as it was imported
         outcome = Outcome(refusal=str(error))
     else:
-        outcome = by_command(case, sides) if case.by_command else in_python(case, sides, rng)
+        outcome = (
+            by_command(case, sides, invoke or in_this_process)
+            if case.by_command
+            else in_python(case, sides, rng)
+        )
     excuse = "; ".join(side.may_refuse for side in sides.values() if side.may_refuse)
     notes = {role: side.note for role, side in sides.items()}
     again = f"run({name!r}, {seed}, Path(...)) says"
@@ -165,24 +183,45 @@ def in_order(values: Any, table: Table) -> Any:
     return np.asarray(values).reshape(-1)
 
 
-def by_command(case: Case, sides: Mapping[str, Side]) -> Outcome:
+@dataclass(frozen=True)
+class Done:
+    """A command that has ended."""
+
+    status: int
+    out: str
+    err: str
+    exception: BaseException | None = None
+
+
+def in_this_process(words: Sequence[str]) -> Done:
+    done = CliRunner().invoke(cli, words)
+    return Done(done.exit_code, done.stdout, done.stderr, done.exception)
+
+
+def in_a_process(words: Sequence[str]) -> Done:
+    program = [sys.executable, "-c", "from dkde_cli.main import main; main()"]
+    done = subprocess.run([*program, *words], capture_output=True, text=True, timeout=120)
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def by_command(
+    case: Case, sides: Mapping[str, Side], invoke: Callable[[Sequence[str]], Done]
+) -> Outcome:
     train, query = (str(sides[role].data) for role in ("train", "query"))
     data = train.removesuffix("::train")  # a split of a data set
     words = ["score", data, "--train", train, "--query", query, "--json", *case.asked.options]
-    done = CliRunner().invoke(cli, words)
-    said = tuple(line for line in done.stderr.splitlines() if line and "Done in" not in line)
-    if done.exit_code == 0:
-        row = {
-            key: np.nan if value is None else value
-            for key, value in json.loads(done.stdout).items()
-        }
+    done = invoke(words)
+    said = tuple(line for line in done.err.splitlines() if line and "Done in" not in line)
+    if done.status == 0:
+        figures = json.loads(done.out).items()
+        row = {key: np.nan if value is None else value for key, value in figures}
         return Outcome(row["mean_log_likelihood"], row["standard_error"], n=row["n"], said=said)
     faults = []
-    if done.exit_code != 2:
-        faults.append(f"status {done.exit_code}: {done.stderr} {done.exception!r}")
+    if done.status != 2:
+        faults.append(f"status {done.status}: {done.err} {done.exception!r}")
     errors = [line for line in said if not line.startswith("Warning: ")]
     if len(errors) != 1:
-        faults.append(f"{len(errors)} lines on standard error: {done.stderr}")
+        faults.append(f"{len(errors)} lines on standard error: {done.err}")
     return Outcome(refusal=errors[-1] if errors else "", said=said, faults=tuple(faults))
 
 
@@ -203,9 +242,13 @@ def faults_of(case: Case, outcome: Outcome, excuse: str = "") -> list[str]:
             faults.append("the refusal is no line that one reads")
         if not (case.impossible or case.doubtful or excuse):
             faults.append("refused, though it can be taken")
+        words = {*case.impossible, *(word.replace("_", "-") for word in case.impossible)}
+        is_own = case.asked.way != ESTIMATOR
+        if words and is_own and not any(word in outcome.refusal for word in words):
+            faults.append(f"the refusal has none of {sorted(words)}")
         return faults
     if case.impossible:
-        return [*faults, f"not refused, in spite of {case.impossible}"]
+        return [*faults, f"not refused, in spite of {', '.join(case.impossible)}"]
     right = case.right()
     if outcome.mean is not None and not alike(outcome.mean, right.mean):
         faults.append(f"mean {outcome.mean} is not {right.mean}")
