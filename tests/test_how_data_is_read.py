@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 import reference
 import xarray as xr
-from reading.cases import draw
+from reading.asking import Outcome, in_a_process
 from reading.container import CONTAINERS
-from reading.outcomes import Outcome, faults_of, in_a_process, random_of, run
+from reading.drawing import draw
+from reading.outcomes import faults_of, random_of, run
 from reading.truth import gaussian
 
 import dkde
@@ -42,7 +43,7 @@ def test_many_cases_of_a_form(name, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [form.name for form in CONTAINERS.values() if form.is_path])
+@pytest.mark.parametrize("name", ["CSV", "NetCDF 4", "Zarr group"])
 def test_the_command_itself_does_the_same(name, tmp_path):
     seed = next(i for i in range(99) if draw(name, random_of(name, i)).by_command)
     report = run(name, seed, tmp_path, in_a_process)
