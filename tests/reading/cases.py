@@ -187,8 +187,6 @@ class Case:
     @property
     def doubtful(self) -> str:
         """Why a refusal would do as well; empty where it would not."""
-        if self.impossible:
-            return ""
         if self.asked.way == ESTIMATOR:
             return "scikit-learn's own checks"
         reasons = (self._doubtful(half) for half in self.halves.values())
@@ -197,7 +195,7 @@ class Case:
     def _doubtful(self, half: Half) -> str:
         table, found = half.table, half.container
         kinds = {column.kind for column in table.columns}
-        wanted = {table[name].kind for name in self.names}
+        wanted = {table[name].kind for name in self.names if name in table.names}
         if self.asked.features is None:
             if found.needs_features:
                 return f"{found.name} needs the names of features"
@@ -214,7 +212,7 @@ class Case:
         if LISTS in wanted and len(self.names) > 1:
             return "lists beside other features"
         weights = half.weights_by(self.asked.weights)
-        if weights is None or self.asked.nan == "drop":
+        if weights is None or self.asked.nan == "drop" or self.impossible:
             return ""
         missing = is_missing(table.rows(self.names), None)
         return "missing values in rows of weight 0" if missing[weights == 0].any() else ""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from reading.asking import Done, Outcome, by_command, in_python, in_this_process
-from reading.cases import DIM, ESTIMATOR, Case
+from reading.cases import DIM, Case
 from reading.container import Place, Side, quiet
 from reading.drawing import draw
 from reading.truth import Right
@@ -87,11 +87,12 @@ def faults_of(case: Case, outcome: Outcome, excuse: str = "") -> list[str]:
     if outcome.refusal is not None:
         if "\n" in outcome.refusal or len(outcome.refusal) > LONGEST:
             faults.append("the refusal is no line that one reads")
-        if not (case.impossible or case.doubtful or excuse):
-            faults.append("refused, though it can be taken")
+        if case.doubtful or excuse:
+            return faults
+        if not case.impossible:
+            return [*faults, "refused, though it can be taken"]
         words = {*case.impossible, *(word.replace("_", "-") for word in case.impossible)}
-        is_own = case.asked.way != ESTIMATOR
-        if words and is_own and not any(word in outcome.refusal for word in words):
+        if not any(word in outcome.refusal for word in words):
             faults.append(f"the refusal has none of {sorted(words)}")
         return faults
     if case.impossible:
