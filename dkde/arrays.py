@@ -10,6 +10,7 @@ import zarr
 
 from dkde.engine.lazy import DaskSource
 from dkde.errors import InputError
+from dkde.storage.exact import LARGEST, rounded
 from dkde.storage.row_source import RowSource
 from dkde.storage.rows import Encoding, Part, Rows
 from dkde.storage.sources import ArraySource, ZarrSource, absolute
@@ -34,7 +35,27 @@ def array_of(data: Any, role: str) -> npt.NDArray[Any]:
     except (TypeError, ValueError) as error:
         raise InputError(f"{role} cannot be made an array of rows and features") from error
     found: npt.NDArray[Any] = checked(array, role)
+    check_listed(data, role)
     return found
+
+
+def check_listed(data: Any, role: str) -> None:
+    """Refuse integers in lists that NumPy rounds, as some other value beside them is a float.
+
+    Raises
+    ------
+    InputError
+    """
+    if not isinstance(data, list | tuple):
+        return
+    values = np.asarray(data)
+    if values.dtype.kind != "f" or not (np.abs(values) >= LARGEST).any():
+        return
+    given = np.asarray(data, object)
+    for index in np.argwhere(np.abs(values) >= LARGEST):
+        value = given[tuple(index)]
+        if isinstance(value, int | np.integer) and abs(int(value)) > LARGEST:
+            raise rounded(f"{role}: row {index[0]}, column {index[-1]}", value)
 
 
 def whole(

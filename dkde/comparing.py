@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from dkde.bandwidth_units import bandwidth_unit, in_unit, with_unit
 from dkde.errors import InputError, warn
-from dkde.numerics.bandwidth import FloatArray
+from dkde.numerics.bandwidth import KILOMETRES, FloatArray, in_kilometres
 from dkde.pairing import check_units, paired_rows
 from dkde.scored import ScoredRows, opened_result, scored_rows
 from dkde.statistics import best_index
@@ -34,7 +35,11 @@ _MOST_CLASSES = 10_000
 
 
 def compare(
-    a: Any, b: Any, *, bandwidth: float | Sequence[float] | None = None, by: str | None = None
+    a: Any,
+    b: Any,
+    *,
+    bandwidth: float | str | Sequence[float | str] | None = None,
+    by: str | None = None,
 ) -> xr.Dataset:
     """Compare two densities on the rows that both scored, row by row.
 
@@ -46,9 +51,10 @@ def compare(
     ----------
     a, b : xarray.Dataset, xarray.DataArray, path or URL
         As for :func:`dkde.export`. They must have scored the same rows in the same order.
-    bandwidth : float or pair of float, optional
-        Of both, or of each. By default each result's best one; a result of several that names
-        no best one is refused.
+    bandwidth : float or str, or pair of them, optional
+        Of both, or of each, as the results have them; or a length on the Earth, ``"500km"``. One
+        number is of the unit of the first result that has it. By default each result's best one; a
+        result of several that names no best one is refused.
     by : str, optional
         A coordinate of the rows, whose values are compared one by one as well; by default
         ``label``, if they have it.
@@ -65,7 +71,8 @@ def compare(
         log-densities come without bounds, and any difference counts then. The same
         of each class, with ``class_`` before the names, along ``class``, with ``class_name``
         where the data set has names. Attributes:
-        ``split_a``, ``bandwidth_a``, ``mean_a``, ``n_zero_density_a``, and so for b.
+        ``split_a``, ``bandwidth_a`` (on the sphere with ``bandwidth_unit_a``, "km" or "radian"),
+        ``mean_a``, ``n_zero_density_a``, and so for b.
 
         A row of zero density under one of the two has an infinite difference, and so has the
         mean; under both, and where there are infinite ones of both signs, it is NaN. The
@@ -87,7 +94,7 @@ def compare(
     (-1.522, 0.708)
     """
     results = opened_result(a), opened_result(b)
-    wanted = _two(bandwidth)
+    wanted = _two(bandwidth, results)
     sides = paired_rows(scored_rows(results[0]), scored_rows(results[1]), wanted)
     check_units(results, sides)
     at = [
@@ -122,6 +129,7 @@ def compare(
         attributes |= {
             f"split_{name}": side.split,
             f"bandwidth_{name}": h,
+            **({} if side.unit is None else {f"bandwidth_unit_{name}": side.unit}),
             f"mean_{name}": float(values.ravel()[pairs.compared].mean()),
             f"n_zero_density_{name}": int(np.isneginf(values).sum()),
         }
@@ -190,17 +198,40 @@ class _Pairs:
         }
 
 
-def _two(bandwidth: float | Sequence[float] | None) -> tuple[float | None, float | None]:
-    """The bandwidth of each."""
+def _two(bandwidth: Any, results: Sequence[xr.Dataset]) -> tuple[float | None, float | None]:
+    """The bandwidth of each, in its own unit."""
     if bandwidth is None:
         return None, None
+    one = isinstance(bandwidth, str) or np.ndim(bandwidth) == 0
+    given = [bandwidth] if one else list(bandwidth)
     try:
-        given = np.atleast_1d(np.asarray(bandwidth, np.float64))
+        read = [_read(each) for each in given]
     except (TypeError, ValueError):
-        given = np.empty(0)
-    if given.ndim != 1 or len(given) not in (1, 2) or not (given > 0).all():
+        read = []
+    if len(read) not in (1, 2) or not all(h > 0 for h, _ in read):
         raise InputError(f"bandwidth {bandwidth!r} is none; give one of both results, or two")
-    return float(given[0]), float(given[-1])
+    units = [bandwidth_unit(result) for result in results]
+    if len(read) == 1:
+        h, unit = read[0]
+        has = (u for u, result in zip(units, results, strict=True) if _among(h, result))
+        read = [(h, unit or next(has, None))] * 2
+    if any(unit is not None and own is None for (_, unit), own in zip(read, units, strict=True)):
+        raise InputError(f"bandwidth {bandwidth!r} is a length on the Earth, and a result has none")
+    found = [in_unit(h, unit, own) for (h, unit), own in zip(read, units, strict=True)]
+    return found[0], found[1]
+
+
+def _read(bandwidth: Any) -> tuple[float, str | None]:
+    """A number, and its unit if it has one."""
+    if isinstance(bandwidth, str) and bandwidth.strip().endswith("km"):
+        return in_kilometres(bandwidth), KILOMETRES
+    return float(bandwidth), None
+
+
+def _among(bandwidth: float, result: xr.Dataset) -> bool:
+    """Whether a result has a bandwidth, as far as its digits go."""
+    known = np.asarray(result["bandwidth"].values, np.float64)
+    return bool(np.isclose(known, bandwidth, rtol=1e-6, atol=0).any())
 
 
 def _bandwidth(result: xr.Dataset, side: ScoredRows, wanted: float | None, name: str) -> float:
@@ -216,7 +247,7 @@ def _bandwidth(result: xr.Dataset, side: ScoredRows, wanted: float | None, name:
     best = known[best_index(known, np.asarray(means))]
     raise InputError(
         f"{name} has {len(known)} bandwidths, and these rows chose none; name one (bandwidth). "
-        f"By the rows that are compared it would be {best:g}"
+        f"By the rows that are compared it would be {with_unit(float(best), side.unit)}"
     )
 
 

@@ -18,12 +18,13 @@ from dkde.density import check_dims, computed, densities_of
 from dkde.engine.cluster import pool_for
 from dkde.engine.work import Work
 from dkde.errors import InputError
+from dkde.frames import check_integers
 from dkde.numerics.bandwidth import FloatArray
 from dkde.numerics.kernels import get_kernel
 from dkde.operands import Operand
 from dkde.options import Options
 from dkde.sampling import draw
-from dkde.sides import operand, side
+from dkde.sides import framed, operand, side
 from dkde.storage.columns import Columns
 from dkde.storage.rows import Side
 from dkde.storage.selectors import Catalog
@@ -73,7 +74,7 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """
         query = self._query(X)
         check_dims(query)
-        return densities_of(query, self._work(query), scalar=True)[0]
+        return densities_of(query, self._work(query), self._matrix, scalar=True)[0]
 
     def score(self, X: Any, y: Any = None) -> float:
         """Total log-likelihood of the rows, in nats, computed now; of those that miss nothing.
@@ -153,8 +154,9 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         # Should the fit fail, nothing is left of one before that would not go with it.
         self.__dict__.pop("_matrix", None)
         if not isinstance(X, _LAZY):
+            check_integers(X, "X")
             X = validate_data(
-                self, X, dtype="numeric", ensure_min_samples=min_rows,
+                self, framed(X, self._catalog(), "X"), dtype="numeric", ensure_min_samples=min_rows,
                 ensure_all_finite=self._finite,
             )  # fmt: skip
             if sample_weight is not None and not isinstance(sample_weight, _LAZY):
@@ -186,6 +188,8 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def _query(self, X: Any) -> Operand:
         check_is_fitted(self)
         if not isinstance(X, _LAZY):
+            check_integers(X, "X")
+            X = framed(X, self._catalog(), "X", self._columns)
             X = validate_data(self, X, dtype="numeric", reset=False, ensure_all_finite=self._finite)
         query, names = operand(X, "X", self._catalog(), self._columns), self._columns.names
         if names is not None and query.features is not None and names != query.features:
@@ -235,7 +239,8 @@ class KernelDensity(FittedDensity):
     Attributes
     ----------
     bandwidth_ : float
-        h.
+        h, as a number without a unit is taken: on the sphere in radians, also where a length
+        was given.
     covariance_ : array (n_features, n_features)
         C.
     n_features_in_ : int

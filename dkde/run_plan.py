@@ -12,7 +12,7 @@ import numpy as np
 from dkde.engine.provenance import NOTES, describe_work, versions
 from dkde.engine.work import Work
 from dkde.errors import DataSetError
-from dkde.numerics.machine import blas, processor
+from dkde.numerics.machine import altered_target, blas, processor
 from dkde.storage.kept import PLAN, parsed
 from dkde.storage.results import root_attributes
 from dkde.storage.selectors import Catalog
@@ -53,7 +53,9 @@ def circumstances(works: Mapping[str, Work]) -> dict[str, Any]:
     for name, work in works.items():
         known = work.summaries
         stamps[name] = "none" if known is None else known.stamp
-    return {"processor": processor(), "blas": blas(), **versions(), "index of train": stamps}
+    machine = {"processor": processor(), "blas": blas(), **versions(), "index of train": stamps}
+    # Only what somebody asked for: runs of before know of no such thing.
+    return machine | ({"compiled for": asked} if (asked := altered_target()) else {})
 
 
 def recorded(function: str, source: Catalog, **arguments: Any) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from dkde.bandwidth_units import best_variable, told, told_as
 from dkde.checks import check_apart, check_same_features, warn_if_shared
 from dkde.engine.cluster import pool_for
 from dkde.engine.run import Progress
@@ -117,10 +118,10 @@ def score(
     matrix = options.bandwidth_matrix(train_side, bandwidth)
     options.warn_if_no_density(matrix)
     work = options.work(matrix.whiten(query_side), matrix.whiten(train_side), matrix)
-    coords = {"bandwidth": matrix.bandwidths, **coordinates_along(q)}
-    with kept.begin(score=work), pool_for(work) as pool:
+    coords = {"bandwidth": told(matrix), **coordinates_along(q)}
+    with kept.begin(score=work), pool_for(work, manner=kept.workers) as pool:
         if kept.finished is not None:
-            return kept.finished
+            return told_as(kept.finished, matrix)
         values = kept.values("score", work, pool, progress)
         scores = score_variables(values, options.dimensions(matrix), "sample")
         result = xr.Dataset(
@@ -241,22 +242,22 @@ def sweep(
         matrix = replace(matrix, bandwidths=default_bandwidths(train_side.rows, kernel))
     grid = matrix.bandwidths
     # What can be refused is refused before the first block: the test set's turn comes late.
-    coords: dict[Any, Any] = {"bandwidth": grid, **coordinates_along(v)}
+    coords: dict[Any, Any] = {"bandwidth": told(matrix), **coordinates_along(v)}
     valid_side = matrix.whiten(options.prepared(side(v, role="valid")))
     works = {"valid": options.work(valid_side, train_side, matrix)}
     if test is not None:
         test_side = matrix.whiten(options.prepared(side(queries["test"], role="test")))
         coords |= coordinates_along(queries["test"], prefix="test_")
         works["test"] = options.work(test_side, train_side, replace(matrix, bandwidths=grid[:1]))
-    with kept.begin(**works), pool_for(*works.values()) as pool:
+    with kept.begin(**works), pool_for(*works.values(), manner=kept.workers) as pool:
         if kept.finished is not None:
-            return kept.finished
+            return told_as(kept.finished, matrix)
         values = kept.values("valid", works["valid"], pool, progress)
         scores = score_variables(values, options.dimensions(matrix), "sample")
         variables = in_own_dims(scores, "sample", v)
         variables |= options.missing_variables(values)
-        best = choose_best(grid, variables["mean_log_likelihood"][1], options.in_words)
-        variables["best_bandwidth"] = ((), best, {"long_name": "bandwidth of the highest mean"})
+        best = choose_best(grid, variables["mean_log_likelihood"][1], matrix.in_words)
+        variables["best_bandwidth"] = best_variable(matrix, best)
         if test is not None:
             at_best_bandwidth = replace(matrix, bandwidths=np.array([best]))
             works["test"] = options.work(test_side, train_side, at_best_bandwidth)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from dkde.bandwidth_matrix import BandwidthMatrix
+from dkde.bandwidth_units import best_variable, told, told_as
 from dkde.engine.cluster import pool_for
 from dkde.engine.run import Progress
 from dkde.engine.work import Work
@@ -148,9 +149,12 @@ def cross_validate(
     options.warn_if_no_density(validation.matrix)
     n_folds = len(np.unique(numbers))
     asked = options.describe(bandwidths) | {"pca": pca, "shuffle": shuffle, "refine": refine}
-    with kept.begin(grid=validation.work), pool_for(validation.work) as pool:
+    with (
+        kept.begin(grid=validation.work),
+        pool_for(validation.work, manner=kept.workers) as pool,
+    ):
         if kept.finished is not None:
-            return kept.finished
+            return told_as(kept.finished, validation.matrix)
 
         def values(name: str, work: Work) -> Densities:
             return kept.values(name, work, pool, progress)
@@ -161,7 +165,11 @@ def cross_validate(
         notes = attributes(perf_counter() - start, asked, methods, **work)
         result = xr.Dataset(
             in_own_dims(scored.variables(), "sample", t),
-            {"bandwidth": scored.bandwidths, "fold": np.unique(numbers), **coords},
+            {
+                "bandwidth": told(validation.matrix, scored.bandwidths),
+                "fold": np.unique(numbers),
+                **coords,
+            },
             notes | {"folds": folds if isinstance(folds, str) else n_folds},
         )
         return kept.finish(result)
@@ -211,7 +219,8 @@ class Scored:
     Parameters
     ----------
     bandwidths : array (n_bandwidths,)
-        Those that were asked for; then, if it was, the continuous optimum.
+        Those that were asked for; then, if it was, the continuous optimum. On the sphere in
+        radians, whatever they are told in.
     densities : Densities
     best_bandwidth : float
     """
@@ -233,7 +242,6 @@ class Scored:
     def variables(self) -> dict[str, Any]:
         """What a result holds."""
         totals, nats = self.fold_log_likelihood, {"units": "nats"}
-        best = {"long_name": "bandwidth of the highest mean"}
         validation, axes = self.validation, self.validation.axes
         dimensions = validation.options.dimensions(validation.matrix)
         return {
@@ -241,7 +249,7 @@ class Scored:
             "mean_fold_log_likelihood": ("bandwidth", np.nanmean(totals, axis=0), nats),
             **score_variables(self.densities, dimensions, "sample"),
             **validation.options.missing_variables(self.densities),
-            "best_bandwidth": ((), self.best_bandwidth, best),
+            "best_bandwidth": best_variable(validation.matrix, self.best_bandwidth),
             **({} if axes is None else pca_variables(axes)),
         }
 
@@ -267,7 +275,7 @@ def validate(
         )
     means = mean_of(found)
     if not refine:
-        best = choose_best(grid, means, validation.options.in_words)
+        best = choose_best(grid, means, validation.matrix.in_words)
         return Scored(validation, grid, found, best)
     index = best_index(grid, means)
     n_passes = 0
@@ -292,7 +300,7 @@ def validate(
         hint = "are rows there more than once?" if best < grid.min() else "try larger ones"
         warn(
             f"there is no optimum to refine: the mean log-likelihood still rises at bandwidth "
-            f"{best:.3g}, far beyond the grid ({hint})"
+            f"{validation.matrix.in_words(float(f'{best:.3g}'))}, far beyond the grid ({hint})"
         )
         return Scored(validation, grid, found, float(grid[index]))
     if best in grid:

@@ -13,9 +13,12 @@ from zarr.storage import LocalStore
 
 from dkde.arrays import checked, rows_of, whole
 from dkde.errors import InputError
+from dkde.frames import frame_of, part_of_frame
 from dkde.operands import Operand, selected
+from dkde.storage.column_notes import tell_of_columns
 from dkde.storage.columns import Columns
-from dkde.storage.rows import Encoding, Side
+from dkde.storage.place_names import as_called
+from dkde.storage.rows import Encoding, Rows, Side
 from dkde.storage.selectors import Catalog
 from dkde.storage.sources import ZarrSource, absolute
 from dkde.xarray_sides import from_dataarray, from_dataset, vector_along
@@ -30,7 +33,7 @@ def catalog_of(
 ) -> Catalog:
     """Return the catalog itself, or one for a source's name, with what a call says of its rows."""
     if isinstance(source, Catalog):
-        return source.choosing(row_dim=row_dim, lat=lat, lon=lon)
+        return source.choosing(row_dim=row_dim, lat=lat, lon=lon).for_a_call()
     if source is not None and not isinstance(source, str | os.PathLike):
         raise InputError(f"source is {source!r}; it is the path of a data set, or a Catalog")
     name = None if source is None else os.fspath(source)
@@ -52,31 +55,62 @@ def operand(data: Any, role: str, catalog: Catalog, like: Columns | None = None)
     """
     if isinstance(data, Operand):
         return data
-    found = _operand(data, role, catalog, None if like is None else like.names)
-    found = found.choosing(catalog.features)
-    return found if like is None else found.like(like)
+    found = _operand(data, role, catalog, None if like is None else like.wanted)
+    found = found.choosing(catalog.features).placed(catalog.choice)
+    found = found if like is None else found.like(like)
+    for part in found.rows.parts:
+        tell_of_columns(part, catalog.said)
+    return found
 
 
 def _operand(data: Any, role: str, catalog: Catalog, features: tuple[str, ...] | None) -> Operand:
     if isinstance(data, str | os.PathLike):
         return selected(catalog.rows(os.fspath(data)))
     if isinstance(data, xr.DataTree | xr.Dataset):
-        return from_dataset(data, role, catalog.features, features)
+        return from_dataset(data, role, catalog.features, features, catalog.choice.row_dim)
     if isinstance(data, xr.DataArray):
-        return from_dataarray(data, role)
+        return from_dataarray(data, role, catalog.choice.row_dim)
     if isinstance(data, zarr.Array):
         source, identity = ZarrSource(absolute(checked(data, role))), _place(data)
         return Operand(whole(source, role, _encoding(data, role), identity), "dask")
     if isinstance(data, da.Array):
         return Operand(rows_of(data, role), "dask")
+    if (frame := frame_of(data, role)) is not None:
+        names = tuple(map(str, frame.columns))
+        chosen, others = (
+            None if wanted is None else as_called(wanted, names, None, role)
+            for wanted in (catalog.features, features)
+        )
+        part = part_of_frame(frame, role, chosen, others)
+        return Operand(Rows((part,)), "numpy", features=part.features)
+    return Operand(rows_of(data, role), "numpy").like(Columns(_column_names(data)))
+
+
+def framed(data: Any, catalog: Catalog, role: str, like: Columns | None = None) -> Any:
+    """A data frame of the columns that are wanted; anything else as it is.
+
+    Parameters
+    ----------
+    like : Columns, optional
+        Of the other side, as which a latitude and a longitude are called then.
+    """
     names = _column_names(data)
-    if names is not None and catalog.features is not None and set(catalog.features) < set(names):
-        data, names = data[list(catalog.features)], catalog.features  # others may hold text
-    return Operand(rows_of(data, role), "numpy").like(Columns(names))
+    if names is None:
+        return data
+    if catalog.features is not None:
+        called = as_called(catalog.features, names, None, role)
+        if set(called) <= set(names):
+            data, names = data[list(called)], called
+    wanted = () if like is None else like.wanted or ()
+    renamed = dict(zip(as_called(wanted, names, None, role), map(str, wanted), strict=True))
+    renamed = {here: name for here, name in renamed.items() if here in names and here != name}
+    if not renamed:
+        return data
+    return data.rename(columns=renamed) if hasattr(data, "iloc") else data.rename(renamed)
 
 
 def _column_names(data: Any) -> tuple[str, ...] | None:
-    """The names of a data frame's columns, pandas's or another's."""
+    """The names of the columns of a table that is none of pandas's, if it has some."""
     names = getattr(data, "columns", None)
     if names is None or not all(isinstance(name, str) for name in names):
         return None

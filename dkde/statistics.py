@@ -10,6 +10,7 @@ from dkde.errors import InputError, warn
 from dkde.numerics.bandwidth import FloatArray, check_bandwidths
 from dkde.numerics.kernels import Kernel, get_kernel
 from dkde.numerics.logsum import Densities
+from dkde.storage.absent import saying
 from dkde.storage.rows import Rows
 
 _GRID_LENGTH = 16
@@ -136,7 +137,8 @@ def default_bandwidths(rows: Rows, kernel: str) -> FloatArray:
     their deviations are the same.
     """
     starts = range(0, rows.n_rows, max(_SAMPLE_RUN, ceil(rows.n_rows / _SAMPLE_RUNS)))
-    runs = [rows.read(a, min(a + _SAMPLE_RUN, rows.n_rows), decode=True) for a in starts]
+    with saying():
+        runs = [rows.read(a, min(a + _SAMPLE_RUN, rows.n_rows), decode=True) for a in starts]
     sample = np.concatenate(runs).astype(np.float64)
     finite = np.isfinite(sample).all(axis=1)
     n_rows, sample = rows.n_rows * float(finite.mean()), sample[finite]

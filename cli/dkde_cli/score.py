@@ -67,7 +67,8 @@ def score(
        "bits_per_dimension", "n_zero_density", "seconds"}
     and for several
       {"seconds": s, "rows": [row, ...]}
-    with null for numbers that are not finite. In the CSV, split is the query's selector.
+    with null for numbers that are not finite; on the sphere with "bandwidth_unit", "km" or
+    "radian". In the CSV, split is the query's selector.
     """
     import dkde
 

@@ -97,7 +97,8 @@ def sweep(
     where a row is
       {"bandwidth", "n", "mean_log_likelihood", "standard_error",
        "bits_per_dimension", "n_zero_density"}
-    with null for numbers that are not finite.
+    with null for numbers that are not finite; on the sphere with "bandwidth_unit", "km" or
+    "radian".
     """
     import dkde
 

@@ -17,10 +17,12 @@ import dask
 from dask.utils import parse_bytes
 
 from dkde.engine.fitness import check_sides, check_workers, warm_up
+from dkde.engine.likeness import WARN, check_alike
 from dkde.engine.pool import Pool, calling_thread, client_pool, thread_pool
 from dkde.engine.queues import Order, patience, queue_client, threads_to_come
 from dkde.engine.work import Work
 from dkde.errors import ClusterError, InputError
+from dkde.storage.absent import say_absent
 from dkde.storage.rows import Side
 
 if TYPE_CHECKING:
@@ -66,7 +68,7 @@ def n_processors() -> int:
 
 
 @contextmanager
-def pool_for(*works: Work, sides: Sequence[Side] = ()) -> Iterator[Pool]:
+def pool_for(*works: Work, sides: Sequence[Side] = (), manner: str = WARN) -> Iterator[Pool]:
     """The active client's workers, found fit for all the works; else threads of this process.
 
     Inside a task it is the task's own thread: the others are those of other tasks.
@@ -75,14 +77,23 @@ def pool_for(*works: Work, sides: Sequence[Side] = ()) -> Iterator[Pool]:
     ----------
     sides : sequence of Side
         That workers only have to see.
+    manner : {"refuse", "warn", "allow"}
+        What becomes of workers whose numbers may differ in the last bits.
 
     Raises
     ------
     ClusterError
-        When the workers cannot see the data.
+        When the workers cannot see the data, or are of another kind than this process.
     MemoryLimitError
         When a plan needs more memory than a worker has.
     """
+    with _pool(works, sides, manner) as pool:
+        yield pool
+    say_absent(pool.absent)
+
+
+@contextmanager
+def _pool(works: Sequence[Work], sides: Sequence[Side], manner: str) -> Iterator[Pool]:
     client = active_client()
     if in_task():
         yield calling_thread()
@@ -90,12 +101,13 @@ def pool_for(*works: Work, sides: Sequence[Side] = ()) -> Iterator[Pool]:
         with thread_pool(n_processors()) as pool:
             yield pool
     else:
+        check_alike(client, manner)
         check_sides(client, *sides)
         if works:
             if not client.nthreads():  # of an adaptive cluster that had nothing to do
                 client.submit(warm_up, works[0].task.precision, pure=False).result()
             check_workers(client, *works)
-        with client_pool(client, threads_to_come(client), patience(client)) as pool:
+        with client_pool(client, threads_to_come(client), patience(client), manner) as pool:
             yield pool
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from dkde.engine.task import Task
 from dkde.errors import InputError
 from dkde.numerics.bandwidth import FloatArray
+from dkde.storage.exact import check_exact
 from dkde.storage.naming import column_name, row_name, variable_name
 from dkde.storage.row_source import RowSource
 from dkde.storage.rows import Rows, Side
@@ -74,7 +76,9 @@ def read_weights(
     """
     if train.weights is None:
         return None
-    weights = np.asarray(train.weights.read(start, stop), np.float64)
+    read = train.weights.read(start, stop)
+    check_exact(read, f"{train.rows.label}: the weights", start)
+    weights = np.asarray(read, np.float64)
     if missing is not None:
         weights = np.where(missing, 0.0, weights)
     wrong = ~(np.isfinite(weights) & (weights >= 0))
@@ -201,7 +205,7 @@ def read_ahead(reads: Iterable[Callable[[], T]]) -> Iterator[T]:
     with ThreadPoolExecutor(1, thread_name_prefix="dkde-read") as reader:
         ahead = None
         for read in reads:
-            behind, ahead = ahead, reader.submit(read)
+            behind, ahead = ahead, reader.submit(copy_context().run, read)
             if behind is not None:
                 yield behind.result()
                 behind = None

@@ -14,6 +14,7 @@ from dkde.engine.survey import Survey, make_survey
 from dkde.engine.task import Task
 from dkde.numerics import logsum
 from dkde.numerics.bandwidth import FloatArray
+from dkde.storage.absent import saying
 from dkde.storage.linear import content
 from dkde.storage.row_source import RowSource
 from dkde.storage.rows import Part, Rows, Side
@@ -83,7 +84,8 @@ class Work:
 
     def survey(self) -> Survey:
         """Read some rows, for what all blocks are handed."""
-        return self.knowing(make_survey(self.query, self.train, self.task, self.plan.cut))
+        with saying():
+            return self.knowing(make_survey(self.query, self.train, self.task, self.plan.cut))
 
     def knowing(self, survey: Survey) -> Survey:
         """A survey with what is known of where the training rows lie."""

@@ -8,15 +8,17 @@ from pathlib import Path
 
 from dkde.errors import DkdeError
 from dkde.storage.dataset import is_dataset
+from dkde.storage.door import CodecError
 from dkde.storage.groups import Group
 from dkde.storage.places import Place, groups_of, kind_of
+from dkde.storage.publishing import is_there
 from dkde.storage.rows import Part
 from dkde.storage.stores import is_remote, open_store
 
 
 def path_of(name: str) -> Path:
     """A name as a path, its ~ expanded unless there is a file of that name."""
-    return Path(name if os.path.exists(name) else os.path.expanduser(name))
+    return Path(name if is_there(name) else os.path.expanduser(name))
 
 
 def parted(name: str) -> tuple[str, str]:
@@ -35,7 +37,7 @@ def parted(name: str) -> tuple[str, str]:
     stop = len(name)
     while stop > 0:
         source = name[:stop]
-        if source == "digits" or os.path.exists(source) or os.path.exists(path_of(source)):
+        if source == "digits" or is_there(source) or os.path.exists(path_of(source)):
             return source, name[stop + 2 :].strip("/")
         stop = name.rfind("::", 0, stop)
     return name, ""
@@ -62,6 +64,8 @@ def listing(name: str) -> str | None:
         if place is None:
             return None
         group = Group.open(place, name)
+    except CodecError:
+        raise
     except DkdeError:
         return None
     groups = groups_of(place)
@@ -78,8 +82,14 @@ class Groups(Mapping[str, Part]):
     The root has an empty name; where it holds variables, the others are there, and not listed.
     """
 
-    def __init__(self, name: str, place: Place, features: tuple[str, ...]) -> None:
-        self._name, self._place, self._features = name, place, features
+    def __init__(
+        self,
+        name: str,
+        place: Place,
+        features: tuple[str, ...],
+        row_dim: tuple[str, ...] | None = None,
+    ) -> None:
+        self._name, self._place, self._features, self._row_dim = name, place, features, row_dim
         self._opened: dict[str, Part] = {}
         self._root = Group.open(place, name)
 
@@ -105,7 +115,7 @@ class Groups(Mapping[str, Part]):
             if group and group not in self:
                 raise KeyError(group)
             here = self._root if not group else self._group(group)
-            self._opened[group] = here.part(self._features)
+            self._opened[group] = here.part(self._features, self._row_dim)
         return self._opened[group]
 
     def _group(self, group: str) -> Group:

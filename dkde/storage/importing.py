@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from dkde.errors import DataSetError, InputError
+from dkde.errors import DataSetError, InputError, warn
+from dkde.storage.column_notes import left_out_line, tell_of_conversions
 from dkde.storage.importers import Source, SourceSplit, read_source
 from dkde.storage.importers.arrays import image_dims
 from dkde.storage.importers.globs import files_of, is_pattern
@@ -74,6 +75,8 @@ def import_dataset(
         128 MiB; without it memory is a few tens of MB.
     columns : sequence of str, optional
         The columns of a table that are features, in this order; by default those of numbers.
+        Booleans and times are features only if they are named; a column of lists of one length
+        is as many features.
     label : str, optional
         The column of a table that says what each row is: whole numbers, or names, which are
         numbered in their order.
@@ -86,8 +89,9 @@ def import_dataset(
         Also writes where the rows of each chunk lie: see :func:`dkde.index_dataset`. In a bucket
         this comes when the data set is complete.
     overwrite : bool
-        Replace a data set that `store` holds already. Anything else is never replaced. A folder
-        is replaced when the new data set is complete; in a bucket the old one goes first.
+        Replace a data set that `store` holds already. Anything else is never replaced, nor what
+        came there or was changed since the call began. A folder is replaced when the new data set
+        is complete; in a bucket the old one goes first.
     progress : callable, optional
         Called with (split, rows written, rows in all) after every chunk.
 
@@ -108,7 +112,7 @@ def import_dataset(
         )
     )
     files = files_of(Path(source)) if is_pattern(source) else [source]
-    check_target(store, overwrite=overwrite, sources=files)
+    seen = check_target(store, overwrite=overwrite, sources=files)
     found = read_source(
         source,
         format=format,
@@ -118,13 +122,16 @@ def import_dataset(
         label=options.label,
     )
     found = replace(found, splits=_check_splits(found, options))
+    if found.left_out:
+        taken = found.splits[0].features
+        warn(left_out_line(os.fspath(source), taken, found.left_out, "--columns, or columns="))
+    tell_of_conversions(os.fspath(source), found.converted, set())
     place_dataset(
-        store,
+        seen,
         found.splits,
         attributes=_recorded(found, options),
         orders=_orders(found.splits, options),
         index=index,
-        overwrite=overwrite,
         progress=progress,
     )
 
@@ -210,5 +217,8 @@ def _recorded(source: Source, options: ImportOptions) -> dict[str, Any]:
         "source_checksum": source.checksum,
         "import_options": chosen,
         "dkde_version": dkde_version(),
+        # The names alone too, as older versions read them.
         **({"columns_left_out": list(source.left_out)} if source.left_out else {}),
+        **({"left_out": dict(source.left_out)} if source.left_out else {}),
+        **({"converted": dict(source.converted)} if source.converted else {}),
     }

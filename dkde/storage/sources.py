@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 import zarr
+from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
 from dkde.errors import DataSetError
+from dkde.storage.absent import noticing, watched
 from dkde.storage.chunks import location, read_whole
+from dkde.storage.door import Folder, check_metadata
 from dkde.storage.row_source import READ_BYTES, Array, Plain, reading
 from dkde.storage.stores import stamps
 
@@ -111,7 +114,8 @@ class ZarrSource(_EvenChunks):
         with reading(where, start, stop):
             if self.complete:
                 return np.asarray(read_whole(self.array, start, stop))
-            rows = np.asarray(self.array[start:stop])
+            with noticing(where):
+                rows = np.asarray(watched(self.array)[start:stop])
         if not self._is_there():
             raise DataSetError(
                 f"{where}: is gone since it was opened, and would read as fill values; put it back"
@@ -130,6 +134,8 @@ class ZarrSource(_EvenChunks):
 def absolute(array: zarr.Array[Any]) -> zarr.Array[Any]:
     """The array itself, or, if its store is a relative path, the same opened by the whole path.
 
+    It goes through the door first, as it was opened elsewhere.
+
     A relative path means another folder in a worker, or after a change of directory, and
     chunks that are not found there read as the fill value without a word.
 
@@ -145,15 +151,18 @@ def absolute(array: zarr.Array[Any]) -> zarr.Array[Any]:
     Raises
     ------
     DataSetError
-        If it is not there, seen from the working directory of now.
+        If it is not there, seen from the working directory of now, or what decodes it is not
+        known to be harmless.
     """
     store = array.store
+    for key, content in array.metadata.to_buffer_dict(default_buffer_prototype()).items():
+        check_metadata(location(array), key, content.to_bytes())
     if not isinstance(store, LocalStore) or store.root.is_absolute():
         return array
     root = store.root.absolute()
     try:
         return zarr.open_array(
-            LocalStore(root, read_only=True),
+            Folder(root, read_only=True),
             path=array.path,
             mode="r",
             zarr_format=array.metadata.zarr_format,
