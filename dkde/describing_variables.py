@@ -9,6 +9,7 @@ import xarray as xr
 
 from dkde.advising import advice, ratio_of
 from dkde.errors import InputError, some
+from dkde.storage.absent import saying
 from dkde.storage.arrays_of_others import rows_of
 from dkde.storage.groups import Group
 from dkde.storage.places import Place, groups_of
@@ -131,10 +132,11 @@ def _tally(group: Group, name: str, variable: xr.Variable, progress: Progress | 
         tally.take(variable.values.reshape(1, 1))
         return tally
     source = VariablesSource([variable], dims, sizes, [name], group.place)
-    for start, stop in pairwise(source.cuts(0, source.shape[0])):
-        tally.take(source.read(start, stop))
-        if progress is not None:
-            progress(name, stop, source.shape[0])
+    with saying():
+        for start, stop in pairwise(source.cuts(0, source.shape[0])):
+            tally.take(source.read(start, stop))
+            if progress is not None:
+                progress(name, stop, source.shape[0])
     return tally
 
 

@@ -12,13 +12,15 @@ import numpy as np
 from dkde.engine.provenance import NOTES, describe_work, versions
 from dkde.engine.work import Work
 from dkde.errors import DataSetError
-from dkde.numerics.machine import blas, processor
+from dkde.numerics.machine import altered_target, blas, processor
 from dkde.storage.kept import PLAN, parsed
 from dkde.storage.results import root_attributes
 from dkde.storage.selectors import Catalog
 from dkde.storage.stores import Records
 
-_SIDES = ("query", "train", "valid", "test", "weights")
+_SIDES = (
+    "query", "train", "valid", "test", "weights", "query_weights", "valid_weights", "test_weights",
+)  # fmt: skip
 
 
 def read_plan(records: Records) -> dict[str, Any] | None:
@@ -53,7 +55,14 @@ def circumstances(works: Mapping[str, Work]) -> dict[str, Any]:
     for name, work in works.items():
         known = work.summaries
         stamps[name] = "none" if known is None else known.stamp
-    return {"processor": processor(), "blas": blas(), **versions(), "index of train": stamps}
+    machine = {"processor": processor(), "blas": blas(), **versions(), "index of train": stamps}
+    # Only what somebody asked for: runs of before know of no such thing.
+    return machine | ({"compiled for": asked} if (asked := altered_target()) else {})
+
+
+def given(**arguments: Any) -> dict[str, Any]:
+    """Return arguments that are not None: calls of older versions did not have the others."""
+    return {name: value for name, value in arguments.items() if value is not None}
 
 
 def recorded(function: str, source: Catalog, **arguments: Any) -> dict[str, Any] | None:

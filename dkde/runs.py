@@ -16,6 +16,7 @@ from uuid import uuid4
 import xarray as xr
 
 from dkde.density import computed
+from dkde.engine.likeness import ALLOW, REFUSE, WARN
 from dkde.engine.pool import Pool
 from dkde.engine.process import is_alive
 from dkde.engine.run import Progress, compute
@@ -89,6 +90,13 @@ class Run:
             check_place(output)
             self._records = Records(open_store(output), os.fspath(output))
             self._ledger = Ledger(self._records, now=time.time, is_alive=is_alive)
+
+    @property
+    def workers(self) -> str:
+        """How workers are taken whose numbers may differ in the last bits: as sessions are."""
+        if self._records is None:
+            return WARN
+        return ALLOW if self._manner.anywhere else REFUSE
 
     def begin(self, **works: Work) -> Self:
         """Set the store up for these pieces of work, or take it up if it was for them.

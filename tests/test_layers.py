@@ -33,14 +33,20 @@ TABLE: dict[str, set[str]] = {
     "dkde.storage": STORAGE,
     # Stores in the cloud: obstore, where it is installed.
     "dkde.storage.buckets": STORAGE | {"obstore"},
+    # What HDF5 files refer to: h5py, where it is installed.
+    "dkde.storage.linked": STORAGE | {"h5py"},
     # Importers: a format's own library.
     "dkde.storage.importers.digits": STORAGE | {"sklearn"},
+    "dkde.storage.importers.arrow_values": STORAGE | {"pyarrow"},
+    "dkde.storage.importers.csv_header": STORAGE | {"pyarrow"},
     "dkde.storage.importers.csv": STORAGE | {"pyarrow"},
     "dkde.storage.importers.labels": STORAGE | {"pyarrow"},
     "dkde.storage.importers.parquet": STORAGE | {"pyarrow"},
     "dkde.storage.importers.tables": STORAGE | {"pyarrow"},
     "dkde.storage.importers.pictures": STORAGE | {"PIL"},
-    # Tables for other programs.
+    # Tables of other programs, and for them.
+    "dkde.frame_columns": TOP | {"pandas", "pyarrow"},
+    "dkde.frames": TOP | {"pandas", "pyarrow"},
     "dkde.exporting": TOP | {"pyarrow"},
     "dkde.engine": ENGINE,
     "dkde.engine.plan": set(),

@@ -177,7 +177,7 @@ class TestFeatures:
         mixed = cast.to_dataframe()[["lat", "lon", "temp"]].to_xarray().set_coords(["lat", "lon"])
         assert mixed.identical(mixed[["temp"]])  # the order is no content
         said = "the features are lat, lon, temp; of these lat, lon are coordinates"
-        with pytest.warns(UserWarning, match=said):
+        with pytest.warns(UserWarning, match=said), pytest.warns(UserWarning, match="were flat"):
             dkde.log_density(np.zeros((1, 3)), mixed, H)
         with pytest.warns(UserWarning, match="the features are temp; lat, lon, as coordinates"):
             dkde.log_density(np.zeros((1, 1)), mixed[["temp"]], H)

@@ -113,8 +113,6 @@ def import_(
             click.echo(f"missing values, which are NaN: {split['missing']}", err=True)
         if split["infinite"]:
             click.echo(f"infinite values, which no density takes: {split['infinite']}", err=True)
-    if described["columns_left_out"]:
-        click.echo(f"left out: {_some(described['columns_left_out'])}", err=True)
 
 
 @click.command(cls=Command)
@@ -140,10 +138,14 @@ def info(store: str, choice: dict[str, Any], as_json: bool) -> None:
     splits = described.pop("splits")
     options = described.pop("import_options")
     source_checksum = described.pop("source_checksum")
-    left_out = described.pop("columns_left_out")
+    names, reasons = described.pop("columns_left_out"), described.pop("left_out")
+    converted = described.pop("converted")
     known = {name.replace("_", " "): str(text) for name, text in described.items() if text}
-    if left_out:
-        known["columns left out"] = _some(left_out)
+    if names:
+        told = [f"{name} ({reasons[name]})" if name in reasons else name for name in names]
+        known["columns left out"] = _some(told)
+    if converted:
+        known["taken as"] = _some([f"{name}: {what}" for name, what in converted.items()])
     for split in splits.values():  # mostly all splits have the same
         if split["feature_names"]:
             known.setdefault("feature names", _some(split["feature_names"]))

@@ -1,7 +1,9 @@
 """The command ``dkde``."""
 
+import atexit
 import os
 import sys
+from typing import NoReturn
 
 import click
 
@@ -19,6 +21,8 @@ from dkde_cli.score import score
 from dkde_cli.script import script
 from dkde_cli.status import status, verify
 from dkde_cli.sweep import sweep
+
+FLUSH_FAILED = 120  # as Python ends when it cannot write its last output
 
 
 @click.group(
@@ -53,7 +57,20 @@ def main() -> None:
     except SystemExit as end:
         if end.code == INTERRUPTED:
             # Blocks that are being computed would hold the process up until they are done.
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(INTERRUPTED)
+            _leave(INTERRUPTED)
+        if "obstore" in sys.modules and isinstance(end.code, int | None):
+            # Threads of its runtime may still let go of what they were lent. One that does when
+            # Python is taken down aborts the process, so that is left out, and nothing else.
+            atexit._run_exitfuncs()
+            _leave(end.code or 0)
         raise
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process at once, with all output written."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        code = code or FLUSH_FAILED
+    os._exit(code)

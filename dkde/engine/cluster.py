@@ -17,10 +17,13 @@ import dask
 from dask.utils import parse_bytes
 
 from dkde.engine.fitness import check_sides, check_workers, warm_up
+from dkde.engine.guard import UNGUARDED, runs_unguarded
+from dkde.engine.likeness import WARN, check_alike
 from dkde.engine.pool import Pool, calling_thread, client_pool, thread_pool
 from dkde.engine.queues import Order, patience, queue_client, threads_to_come
 from dkde.engine.work import Work
 from dkde.errors import ClusterError, InputError
+from dkde.storage.absent import say_absent
 from dkde.storage.rows import Side
 
 if TYPE_CHECKING:
@@ -29,6 +32,10 @@ if TYPE_CHECKING:
 # Seconds that a scheduler has to answer. Users are told within 10 s, start-up included.
 _TIMEOUT = 5
 _WORKER_TIMEOUT = 10  # ... and that its first worker may take to come
+# What a worker with the hot loop takes, on Linux and x86-64, and what of that distributed's modules
+# do: a test compares them with a worker. Libraries of other versions may take somewhat more.
+_WORKER_BYTES, _DISTRIBUTED_BYTES = 276_000_000, 14_000_000
+_ROOM = 1.25
 
 
 def active_client() -> Client | None:
@@ -66,7 +73,7 @@ def n_processors() -> int:
 
 
 @contextmanager
-def pool_for(*works: Work, sides: Sequence[Side] = ()) -> Iterator[Pool]:
+def pool_for(*works: Work, sides: Sequence[Side] = (), manner: str = WARN) -> Iterator[Pool]:
     """The active client's workers, found fit for all the works; else threads of this process.
 
     Inside a task it is the task's own thread: the others are those of other tasks.
@@ -75,14 +82,23 @@ def pool_for(*works: Work, sides: Sequence[Side] = ()) -> Iterator[Pool]:
     ----------
     sides : sequence of Side
         That workers only have to see.
+    manner : {"refuse", "warn", "allow"}
+        What becomes of workers whose numbers may differ in the last bits.
 
     Raises
     ------
     ClusterError
-        When the workers cannot see the data.
+        When the workers cannot see the data, or are of another kind than this process.
     MemoryLimitError
         When a plan needs more memory than a worker has.
     """
+    with _pool(works, sides, manner) as pool:
+        yield pool
+    say_absent(pool.absent)
+
+
+@contextmanager
+def _pool(works: Sequence[Work], sides: Sequence[Side], manner: str) -> Iterator[Pool]:
     client = active_client()
     if in_task():
         yield calling_thread()
@@ -90,12 +106,13 @@ def pool_for(*works: Work, sides: Sequence[Side] = ()) -> Iterator[Pool]:
         with thread_pool(n_processors()) as pool:
             yield pool
     else:
+        check_alike(client, manner)
         check_sides(client, *sides)
         if works:
             if not client.nthreads():  # of an adaptive cluster that had nothing to do
                 client.submit(warm_up, works[0].task.precision, pure=False).result()
             check_workers(client, *works)
-        with client_pool(client, threads_to_come(client), patience(client)) as pool:
+        with client_pool(client, threads_to_come(client), patience(client), manner) as pool:
             yield pool
 
 
@@ -138,7 +155,8 @@ def connect(
     InputError
         When the options do not go together.
     ClusterError
-        When no scheduler answers within 10 s, or the queue is not there or refuses the jobs.
+        When no scheduler answers within 10 s, or the queue is not there or refuses the jobs; when
+        workers on this machine would run the program that starts them.
     """
     given = address is not None or scheduler_file is not None
     local = any(option is not None for option in (workers, threads_per_worker, memory_limit))
@@ -221,17 +239,24 @@ def _local(n_workers: int, threads_per_worker: int, memory_limit: int | None) ->
 
     if n_workers < 1 or threads_per_worker < 1:
         raise InputError("workers and threads per worker must be at least 1")
+    if runs_unguarded():
+        raise ClusterError(UNGUARDED)
     with tempfile.TemporaryDirectory(prefix="dkde-") as folder:
         with _interrupts_held_back(), dask.config.set(_MALLOC):
-            cluster = LocalCluster(
-                n_workers=n_workers,
-                threads_per_worker=threads_per_worker,
-                processes=True,
-                memory_limit="auto" if memory_limit is None else memory_limit,
-                host="127.0.0.1",
-                dashboard_address="127.0.0.1:0",
-                local_directory=folder,
-            )
+            try:
+                cluster = LocalCluster(
+                    n_workers=n_workers,
+                    threads_per_worker=threads_per_worker,
+                    processes=True,
+                    memory_limit="auto" if memory_limit is None else memory_limit,
+                    host="127.0.0.1",
+                    dashboard_address="127.0.0.1:0",
+                    local_directory=folder,
+                )
+            except RuntimeError as error:
+                raise ClusterError(
+                    "workers on this machine ended before they were ready; what they wrote says why"
+                ) from error
         with cluster, Client(cluster) as client:
             yield client
 
@@ -276,14 +301,17 @@ def parse_limit(memory_limit: str | int | None) -> int | None:
 
 
 def measure_baseline(precision: str = "float64") -> int:
-    """Bytes of a worker before any block: the active client's largest, else one started for it.
+    """Bytes of a worker before any block: the active client's largest, else what one would take.
 
-    Inside a task, of its own worker.
+    Inside a task, of its own worker. Without a client no process is started: a worker takes what
+    this process does, as long as this holds no more than libraries; else what workers were found
+    to take.
     """
     if in_task():
         return warm_up(precision)
     client = active_client()
     if client is not None and client.nthreads():
         return int(max(client.run(warm_up, precision).values()))
-    with connect(workers=1) as started:
-        return int(max(started.run(warm_up, precision).values()))
+    # A worker loads what this process does, and distributed's own modules.
+    here = warm_up(precision) + (0 if "distributed" in sys.modules else _DISTRIBUTED_BYTES)
+    return here if here < _ROOM * _WORKER_BYTES else _WORKER_BYTES

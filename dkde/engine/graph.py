@@ -7,10 +7,12 @@ import dask.array as da
 import numpy as np
 import numpy.typing as npt
 
+from dkde.engine.likeness import ALLOW, Likeness, kind
 from dkde.engine.survey import Survey
 from dkde.engine.work import Work
 from dkde.numerics import logsum
 from dkde.numerics.bandwidth import FloatArray
+from dkde.storage.absent import saying
 
 
 def lazy_densities(work: Work) -> tuple[da.Array, da.Array]:
@@ -26,7 +28,11 @@ def lazy_densities(work: Work) -> tuple[da.Array, da.Array]:
     # scheduler one copy, and Dask's warning of a large graph; but the result could then only be
     # computed by the client of the day it was made, and equal names would be unequal graphs.
     node = dask.delayed(work, name=f"dkde-work-{token}", traverse=False)
-    survey = dask.delayed(_survey, name="dkde-survey")(node, dask_key_name=f"dkde-survey-{token}")
+    # Workers are compared where they compute: who will, nobody knows yet.
+    likeness = Likeness(kind(), ALLOW)
+    survey = dask.delayed(_survey, name="dkde-survey")(
+        node, likeness, dask_key_name=f"dkde-survey-{token}"
+    )
     sizes = tuple(b - a for a, b in map(plan.query_block, range(plan.n_query_blocks)))
     partial = da.blockwise(
         _block, "kqp",
@@ -34,6 +40,7 @@ def lazy_densities(work: Work) -> tuple[da.Array, da.Array]:
         da.arange(plan.n_panels, chunks=1), "p",
         node, None,
         survey, None,
+        likeness=likeness,
         new_axes={"k": logsum.n_partial_rows(plan.n_bandwidths)},
         adjust_chunks={"q": sizes},
         name=f"dkde-block-{token}",
@@ -60,7 +67,8 @@ def lazy_densities(work: Work) -> tuple[da.Array, da.Array]:
     return values, errors
 
 
-def _survey(work: Work) -> Survey:
+def _survey(work: Work, likeness: Likeness) -> Survey:
+    likeness.check()
     return work.survey()
 
 
@@ -69,8 +77,11 @@ def _block(
     panel: npt.NDArray[np.int64],
     work: Work,
     survey: Survey,
+    likeness: Likeness,
 ) -> npt.NDArray[Any]:
-    return work.block(survey, int(query_block[0]), int(panel[0]))[:, :, None]
+    likeness.check()
+    with saying():
+        return work.block(survey, int(query_block[0]), int(panel[0]))[:, :, None]
 
 
 def _values(panels: list[npt.NDArray[Any]], work: Work) -> FloatArray:

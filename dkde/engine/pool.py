@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -14,8 +14,17 @@ from uuid import uuid4
 from dask.utils import funcname
 
 from dkde.engine.absence import Absence
+from dkde.engine.likeness import (
+    WARN,
+    Likeness,
+    UnlikeWorkerError,
+    kind,
+    say_left_out,
+    say_unlike,
+)
 from dkde.engine.survey import Survey
 from dkde.errors import ClusterError
+from dkde.storage.absent import Absent, add_absent, gathering
 from dkde.storage.rows import Side
 
 if TYPE_CHECKING:
@@ -43,6 +52,27 @@ def _as_it_is(error: BaseException) -> BaseException:
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """What a call returned, and what is to be said of it beside.
+
+    Parameters
+    ----------
+    absent : dict
+        The chunks that it did not find.
+    unlike : str
+        How its worker differs from this process, if that may show in the last bits.
+    """
+
+    result: Any
+    absent: Absent
+    unlike: str = ""
+
+
+def _refused(error: BaseException) -> bool:
+    return False
+
+
+@dataclass(frozen=True)
 class Pool:
     """Where blocks are computed.
 
@@ -64,6 +94,9 @@ class Pool:
         As ``submit``, after the addresses of workers that are to be left out, if there are others.
     look : callable
         To be called while calls are waited for; raises ClusterError when none will end.
+    refused : callable
+        Whether a call raised an error as its worker takes no part, so that it is to be made again;
+        raises ClusterError when no other is left.
     """
 
     submit: Callable[..., Future[Any]]
@@ -74,6 +107,20 @@ class Pool:
     told: Callable[[BaseException], BaseException] = _as_it_is
     elsewhere: Callable[..., Future[Any]] | None = None
     look: Callable[[], None] = _nothing
+    refused: Callable[[BaseException], bool] = _refused
+    absent: Absent = field(default_factory=dict)
+    unlike: set[str] = field(default_factory=set)
+
+    def taken(self, future: Future[Any]) -> Any:
+        """What a call returned; what is to be said beside is said, or kept until all are done."""
+        outcome = future.result()
+        if not isinstance(outcome, Outcome):
+            return outcome
+        add_absent(self.absent, outcome.absent)
+        if outcome.unlike and outcome.unlike not in self.unlike:
+            self.unlike.add(outcome.unlike)
+            say_unlike(outcome.unlike)
+        return outcome.result
 
     def room(self) -> int:
         """How many blocks can be worked on at a time."""
@@ -84,8 +131,12 @@ class Pool:
 def thread_pool(n_threads: int) -> Iterator[Pool]:
     """Threads of this process."""
     executor = ThreadPoolExecutor(n_threads, thread_name_prefix="dkde")
+
+    def submit(call: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        return executor.submit(_noted, call, *arguments)
+
     try:
-        yield Pool(executor.submit, n_threads)
+        yield Pool(submit, n_threads)
     except KeyboardInterrupt:
         # Where nobody has set logging up, a warning goes to standard error.
         _log.warning("Finishing the blocks at hand; interrupt again to stop now")
@@ -102,7 +153,7 @@ def calling_thread() -> Pool:
 def _call(call: Callable[..., Any], *arguments: Any) -> Future[Any]:
     future: Future[Any] = Future()
     try:
-        future.set_result(call(*arguments))
+        future.set_result(_noted(call, *arguments))
     except Exception as error:
         future.set_exception(error)
     return future
@@ -116,12 +167,19 @@ def _told(error: BaseException) -> BaseException:
     return ClusterError(f"each of {error.allowed_failures + 1} workers ended {DIED}")
 
 
-def _at_worker(call: Callable[..., Any], *arguments: Any) -> Any:
-    """Make a call; an error also says at which worker."""
+def _noted(call: Callable[..., Any], *arguments: Any) -> Outcome:
+    """Make a call, and note which chunks it does not find."""
+    with gathering() as absent:
+        return Outcome(call(*arguments), absent)
+
+
+def _at_worker(likeness: Likeness, call: Callable[..., Any], *arguments: Any) -> Outcome:
+    """Make a call, if this worker takes part; an error also says at which worker."""
     from distributed import get_worker
 
+    unlike = likeness.check()
     try:
-        return call(*arguments)
+        return replace(_noted(call, *arguments), unlike=unlike)
     except Exception as error:
         with suppress(AttributeError):  # of a class that has no room for it
             error.worker = get_worker().address  # type: ignore[attr-defined]
@@ -134,24 +192,27 @@ def worker_of(error: BaseException) -> str | None:
     return address if isinstance(address, str) else None
 
 
-def _others(client: Client, away_from: Collection[str]) -> list[str]:
+def _others(client: Client, away_from: Collection[str], without: Collection[str] = ()) -> list[str]:
     """Workers on other machines than those at some addresses; else other workers, if any."""
     from distributed.comm import get_address_host
 
-    every = client.nthreads()
+    every = [address for address in client.nthreads() if address not in without]
     hosts = {get_address_host(address) for address in away_from}
     elsewhere = [address for address in every if get_address_host(address) not in hosts]
     return elsewhere or [address for address in every if address not in away_from]
 
 
-def _threads(client: Client) -> int:
+def _threads(client: Client, without: Collection[str] = ()) -> int:
     threads: dict[str, int] = client.nthreads()
-    return sum(threads.values())
+    return sum(n for address, n in threads.items() if address not in without)
 
 
 @contextmanager
 def client_pool(
-    client: Client, threads_to_come: int = 0, patience: float | None = None
+    client: Client,
+    threads_to_come: int = 0,
+    patience: float | None = None,
+    manner: str = WARN,
 ) -> Iterator[Pool]:
     """Workers of a Dask cluster, which keep what is shared until the pool ends.
 
@@ -161,7 +222,11 @@ def client_pool(
         Of the workers that are on their way, and those that are there.
     patience : float, optional
         Seconds that all workers may be away; by default as long as a scheduler may.
+    manner : {"refuse", "warn", "allow"}
+        What becomes of workers that may differ in the last bits.
     """
+    likeness = Likeness(kind(), manner)
+    left_out: set[str] = set()  # the workers that take no part
     executor = client.get_executor(pure=False)
     absence = Absence(client, client.scheduler.address, patience)
     n_threads = max(1, threads_to_come, _threads(client))
@@ -188,11 +253,15 @@ def client_pool(
     def submit(call: Callable[..., Any], *arguments: Any, **where: Any) -> Future[Any]:
         try:
             key = f"{funcname(call)}-{uuid4()}"
+            if left_out and "workers" not in where:
+                where["workers"] = _others(client, left_out, left_out)
             handed: Future[Any] = executor.submit(
-                _at_worker, call, *map(share, arguments), key=key, **where
+                _at_worker, likeness, call, *map(share, arguments), key=key, **where
             )
             if shared:
                 bind(handed, holders)
+            elif "workers" in where:
+                bind(handed, frozenset(where["workers"]))
             return handed
         except Exception as error:
             # The scheduler is away, or a worker went as it was sent a side: the task is lost.
@@ -207,7 +276,7 @@ def client_pool(
     ) -> Future[Any]:
         others: list[str] = []
         with suppress(OSError):  # the scheduler went away in this moment
-            others = _others(client, away_from)
+            others = _others(client, away_from, left_out)
         if not others:
             return submit(call, *arguments)
         # Not as a preference: an idle worker would take the call over from those.
@@ -220,6 +289,20 @@ def client_pool(
         shared.clear()
         while absence.goes_on():
             sleep(0.2)
+
+    def refused(error: BaseException) -> bool:
+        if not isinstance(error, UnlikeWorkerError):
+            return False
+        if error.address not in left_out:
+            left_out.add(error.address)
+            say_left_out(error)
+        with suppress(OSError):
+            if left_out.issuperset(client.nthreads()):
+                raise ClusterError(
+                    f"worker {error.address} has {error.differs}, and no other worker is left; "
+                    "start workers like this process"
+                )
+        return True
 
     def look() -> None:
         if absence.goes_on() or not bound:
@@ -234,13 +317,14 @@ def client_pool(
         nonlocal looked, found
         if monotonic() - looked > _LOOK and client.status == "running":
             with suppress(OSError):  # it went away in this moment
-                found = max(1, threads_to_come, _threads(client))
+                found = max(1, threads_to_come, _threads(client, left_out))
             looked = monotonic()
         return found
 
     try:
         yield Pool(
-            submit, n_threads, (CancelledError,), recover, threads_now, _told, elsewhere, look
+            submit, n_threads, (CancelledError,), recover, threads_now, _told, elsewhere, look,
+            refused,
         )  # fmt: skip
     finally:
         shared.clear()

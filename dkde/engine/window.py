@@ -54,6 +54,8 @@ class Trials:
 
     def again(self, block: Any, error: BaseException) -> bool:
         """Whether to try a block again; raises where there is nothing to go on with."""
+        if self._pool.refused(error):
+            return True  # no fault of the block's, which nobody has worked on
         if isinstance(error, self._pool.lost):
             # No fault of the block's: its worker, or the connection, went away.
             self._pool.recover()
@@ -104,7 +106,7 @@ def until_not_lost(pool: Pool, call: Callable[..., T], *arguments: Any) -> T:
     while True:
         try:
             (future,) = _first(pool, [pool.submit(call, *arguments)])
-            result: T = future.result()
+            result: T = pool.taken(future)
             return result
         except (Exception, CancelledError) as error:
             trials.again(call, error)
@@ -149,7 +151,7 @@ def completed(
             for future in _first(pool, running):
                 key, arguments = running.pop(future)
                 try:
-                    result = future.result()
+                    result = pool.taken(future)
                 except (Exception, CancelledError) as error:
                     if not trials.again(key, error):
                         aside.append((key, arguments))

@@ -1,16 +1,53 @@
 """What compiled code and the linear algebra library are chosen by, and with them the last bit."""
 
+import hashlib
+import os
 import platform
+from functools import lru_cache
 
 import numpy as np  # noqa: F401  what loads its library
 from threadpoolctl import threadpool_info
 
 
 def processor() -> str:
-    """The processor's type, as the compiler of the hot loop tells it."""
+    """The processor's type that the hot loop is compiled for: this one's, unless numba is told."""
     from llvmlite.binding import get_host_cpu_name
+    from numba.core import config
 
-    return get_host_cpu_name() or platform.processor() or platform.machine()
+    named = config.CPU_NAME or get_host_cpu_name()
+    return named or platform.processor() or platform.machine()
+
+
+@lru_cache(maxsize=1)
+def target() -> dict[str, str]:
+    """What numba compiles for in this process: the processor's type, its features, its options."""
+    from llvmlite.binding import get_host_cpu_features
+    from numba.core import config
+    from numba.core.codegen import get_host_cpu_features as chosen_features
+
+    asked = config.CPU_FEATURES
+    features = chosen_features() if asked is None else asked
+    differ = set(features.split(",")) ^ set(get_host_cpu_features().flatten().split(","))
+    told = hashlib.sha256(",".join(sorted(differ)).encode()).hexdigest()[:12]
+    return {
+        "processor": processor(),
+        "features": f"others ({told})" if differ - {""} else "its own",
+        "optimisation": str(int(config.OPT)),
+        "svml": str(bool(config.USING_SVML)),
+    }
+
+
+def altered_target() -> dict[str, str]:
+    """Of the target what somebody asked for; empty where numba chose all of it."""
+    from numba.core import config
+
+    chosen = target()
+    asked = {}
+    if config.CPU_FEATURES is not None or "NUMBA_ENABLE_AVX" in os.environ:
+        asked["features"] = chosen["features"]
+    if chosen["optimisation"] != "3":
+        asked["optimisation"] = chosen["optimisation"]
+    return {key: value for key, value in asked.items() if value != "its own"}
 
 
 def blas() -> str:

@@ -1,18 +1,22 @@
 """Buckets: stores behind a URL, read and written by obstore, whose errors are a line each."""
 
+import atexit
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from time import sleep
 from typing import Any, Self
 
 import obstore
+from obstore.exceptions import PreconditionError
 from obstore.store import from_url
 from zarr.abc.store import ByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import ObjectStore
 
 from dkde.errors import DataSetError, DkdeError
+from dkde.storage.door import passed
 
 # A request is tried again until so many seconds have gone by; an attempt to connect takes 5, so
 # that an endpoint which nobody is at is told of within half a minute. obstore's own is three.
@@ -54,6 +58,10 @@ _MEANINGS = (
     ),
 )
 
+# A thread of obstore's runtime lets go of a request's Python objects a moment after it handed the
+# answer over. One that does when Python is taken down aborts the process: they are waited for.
+atexit.register(sleep, 0.05)
+
 
 class BucketStore(ObjectStore[Any]):
     """The keys below a URL; credentials and endpoint are found as the cloud's own tools find them.
@@ -94,7 +102,8 @@ class BucketStore(ObjectStore[Any]):
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         with self._reaching(key):
-            return await self._for(key).get(key, prototype, byte_range)
+            found = await self._for(key).get(key, prototype, byte_range)
+        return passed(self.url, key, found)
 
     async def exists(self, key: str) -> bool:
         with self._reaching(key):
@@ -107,6 +116,28 @@ class BucketStore(ObjectStore[Any]):
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
         with self._reaching(key):
             await self._for(key).set_if_not_exists(key, value)
+
+    async def swap(self, key: str, old: bytes, new: bytes) -> bool:
+        """Write in place of known content; False where the key holds other content, or none."""
+        with self._reaching(key):
+            store = self._for(key).store
+            try:
+                found = await obstore.get_async(store, key)
+                there = bytes(await found.bytes_async())
+            except FileNotFoundError:
+                return False
+            if there != old:
+                return False
+            tag = found.meta["e_tag"]
+            mode: Any = {"e_tag": tag} if tag else "overwrite"
+            try:
+                await obstore.put_async(store, key, new, mode=mode)
+            except NotImplementedError:  # a service without conditions
+                await obstore.put_async(store, key, new)
+            except PreconditionError:
+                pass  # or the first of two attempts came through unnoticed
+            found = await obstore.get_async(store, key)
+            return bytes(await found.bytes_async()) == new
 
     async def delete(self, key: str) -> None:
         with self._reaching(key):

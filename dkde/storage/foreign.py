@@ -10,15 +10,17 @@ from dkde.errors import DkdeError, InputError
 from dkde.storage.arrays_of_others import array_rows, rows_of
 from dkde.storage.columns import chosen
 from dkde.storage.dataset import is_dataset
+from dkde.storage.door import CodecError
 from dkde.storage.groups import Group
 from dkde.storage.places import Place, groups_of, kind_of, resolved
+from dkde.storage.publishing import is_there
 from dkde.storage.rows import Part
 from dkde.storage.stores import is_remote, open_store
 
 
 def path_of(name: str) -> Path:
     """A name as a path, its ~ expanded unless there is a file of that name."""
-    return Path(name if os.path.exists(name) else os.path.expanduser(name))
+    return Path(name if is_there(name) else os.path.expanduser(name))
 
 
 def parted(name: str) -> tuple[str, str]:
@@ -37,7 +39,7 @@ def parted(name: str) -> tuple[str, str]:
     stop = len(name)
     while stop > 0:
         source = name[:stop]
-        if source == "digits" or os.path.exists(source) or os.path.exists(path_of(source)):
+        if source == "digits" or is_there(source) or os.path.exists(path_of(source)):
             return source, name[stop + 2 :].strip("/")
         stop = name.rfind("::", 0, stop)
     return name, ""
@@ -64,6 +66,8 @@ def listing(name: str) -> str | None:
         if place is None:
             return None
         group = Group.open(place, name)
+    except CodecError:
+        raise
     except DkdeError:
         return None
     groups = groups_of(place)

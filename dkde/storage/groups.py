@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from dkde.errors import InputError, some
+from dkde.errors import InputError, NoVariableError, some
+from dkde.storage.place_names import as_called, unit_of
 from dkde.storage.places import Place, open_variables
 from dkde.storage.row_dims import Candidates, Layout
 from dkde.storage.row_source import RowSource
@@ -90,7 +91,7 @@ class Group:
                 f"{self.name}: variable {name!r} cannot be decoded ({why}); correct its attributes"
             )
         if name not in self.variables:
-            raise InputError(f"{self.name}: has no variable {name!r}; it has {self.listing}")
+            raise NoVariableError(f"{self.name}: has no variable {name!r}; it has {self.listing}")
         variable = self.variables[name]
         if not _is_numeric(variable.dtype):
             raise InputError(
@@ -120,6 +121,8 @@ class Group:
     def part(self, names: Sequence[str], row_dim: tuple[str, ...] | None = None) -> Part:
         """The rows that some variables make, whole.
 
+        A latitude and a longitude may be called otherwise.
+
         Parameters
         ----------
         names : sequence of str
@@ -132,6 +135,9 @@ class Group:
             When one is missing or not of numbers, their dims do not go together, or nothing
             tells which hold features.
         """
+        known = [str(name) for name in self.variables]
+        declared = [unit_of(variable.attrs) for variable in self.variables.values()]
+        names = as_called(names, known, declared, self.name)
         variables = [self.feature(name) for name in names]
         layout = self.layout(names, row_dim)
         dims = layout.dims
@@ -143,6 +149,8 @@ class Group:
             variables, dims, shape, names, self.place,
             beside=lambda name, what: self._vector(name, what, dims, shape),
         )  # fmt: skip
+        if self.place is not None:
+            self.place.warn_of_lost_files(tuple(names))
         coordinates: dict[str, RowSource] = {}
         if len(dims) > 1:  # a range of a grid is none: what leads back to its dims
             coordinates["source_row"] = Numbers(source.shape[0])
@@ -152,7 +160,7 @@ class Group:
             if name in self.coordinates and set(variable.dims) <= set(dims)
             and isinstance(variable.dtype, np.dtype)  # and no pandas's, that no array can be of
         }  # fmt: skip
-        times = [name for name, v in zip(names, variables, strict=True) if is_time(v)]
+        units = {name: day_units(v.dtype) for name, v in zip(names, variables, strict=True)}
         return Part(
             source, 0, source.shape[0], self.name,
             identity=_identity(self.place, names, dims, variables),
@@ -165,15 +173,9 @@ class Group:
             ),
             opened=None if self.place is None else tuple(names),
             row_dims=dims if len(sizes) > 1 else None,
-            notes=tuple(filter(None, [layout.note, self._told(times)])),
+            notes=() if layout.note is None else (layout.note,),
+            converted={name: unit for name, unit in units.items() if unit is not None},
         )  # fmt: skip
-
-    def _told(self, times: Sequence[str]) -> str | None:
-        """A line that says which features are times."""
-        if not times:
-            return None
-        units = dict.fromkeys(str(day_units(self.variables[name].dtype)) for name in times)
-        return f"{self.name}: {', '.join(times)} taken as {' and '.join(units)}"
 
     def _vector(
         self, name: str, what: str, dims: tuple[str, ...], sizes: tuple[int, ...]
@@ -220,8 +222,7 @@ def text_of(variable: xr.Variable | None) -> tuple[str, ...] | None:
 
 
 def _unit(variable: xr.Variable) -> str | None:
-    unit = variable.attrs.get("units")
-    return day_units(variable.dtype) or (unit if isinstance(unit, str) else None)
+    return day_units(variable.dtype) or unit_of(variable.attrs)
 
 
 def _is_numeric(dtype: Any) -> bool:

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from dkde.errors import DataSetError, InputError
+from dkde.errors import DataSetError, InputError, warn
+from dkde.storage.column_notes import left_out_line, tell_of_conversions
 from dkde.storage.feature_choice import FeatureChoice
 from dkde.storage.foreign import place_of
 from dkde.storage.importers import ReadOptions, Source, SourceSplit, read_source
@@ -77,9 +78,10 @@ def import_dataset(
         and as much scratch space beside `store` as the split's raw values if these are more than
         128 MiB; without it memory is a few tens of MB.
     columns : sequence of str, optional
-        The columns of a table that are features, in this order; by default those of numbers. Or
-        the variables of a Zarr store or a NetCDF file of others; an array in one goes by its
-        name, ``"file.h5::group/array"``.
+        The columns of a table that are features, in this order; by default those of numbers.
+        Booleans and times are features only if they are named; a column of lists of one length
+        is as many features. Or the variables of a Zarr store or a NetCDF file of others; an array
+        in one goes by its name, ``"file.h5::group/array"``.
     label : str, optional
         The column of a table that says what each row is: whole numbers, or names, which are
         numbered in their order.
@@ -94,8 +96,9 @@ def import_dataset(
         Also writes where the rows of each chunk lie: see :func:`dkde.index_dataset`. In a bucket
         this comes when the data set is complete.
     overwrite : bool
-        Replace a data set that `store` holds already. Anything else is never replaced. A folder
-        is replaced when the new data set is complete; in a bucket the old one goes first.
+        Replace a data set that `store` holds already. Anything else is never replaced, nor what
+        came there or was changed since the call began. A folder is replaced when the new data set
+        is complete; in a bucket the old one goes first.
     progress : callable, optional
         Called with (split, rows written, rows in all) after every chunk.
 
@@ -118,16 +121,19 @@ def import_dataset(
     )
     options = replace(options, row_dim=None if dims is None else list(dims))
     files = files_of(Path(source)) if is_pattern(source) else [source]
-    check_target(store, overwrite=overwrite, sources=files)
+    seen = check_target(store, overwrite=overwrite, sources=files)
     found = _read(source, options)
     found = replace(found, splits=_check_splits(found, options))
+    if found.left_out:
+        taken = found.splits[0].features
+        warn(left_out_line(os.fspath(source), taken, found.left_out, "--columns, or columns="))
+    tell_of_conversions(os.fspath(source), found.converted, set())
     place_dataset(
-        store,
+        seen,
         found.splits,
         attributes=_recorded(found, options),
         orders=_orders(found.splits, options),
         index=index,
-        overwrite=overwrite,
         progress=progress,
     )
 
@@ -234,5 +240,8 @@ def _recorded(source: Source, options: ImportOptions) -> dict[str, Any]:
         "source_checksum": source.checksum,
         "import_options": chosen,
         "dkde_version": dkde_version(),
+        # The names alone too, as older versions read them.
         **({"columns_left_out": list(source.left_out)} if source.left_out else {}),
+        **({"left_out": dict(source.left_out)} if source.left_out else {}),
+        **({"converted": dict(source.converted)} if source.converted else {}),
     }

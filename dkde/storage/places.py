@@ -17,8 +17,10 @@ import xarray as xr
 import zarr
 from xarray.conventions import decode_cf_variables
 
-from dkde.errors import DataSetError, DkdeError, InputError, one_line
+from dkde.errors import DataSetError, DkdeError, InputError, one_line, some, warn
 from dkde.storage.bare import groups_at, node_at, variables_at
+from dkde.storage.door import CodecError
+from dkde.storage.linked import linked_files
 from dkde.storage.stores import Records, is_remote, open_store, stamps
 
 # What a folder of a Zarr store holds, of version 3 or 2.
@@ -66,7 +68,9 @@ class Place:
         """What changes with the content of some variables: sizes, and times or ETags."""
         if self.kind != "zarr":
             status = os.stat(self.path)
-            return str(self), status.st_size, status.st_mtime_ns
+            known = str(self), status.st_size, status.st_mtime_ns
+            linked = [(path, *_stamped(path)) for path in self._linked(names)]
+            return (*known, linked) if linked else known
         if not is_remote(self.path):
             folders = [Path(self.path, self.within(name)) for name in names]
             files = [path for folder in folders for path in sorted(folder.rglob("*"))]
@@ -74,6 +78,19 @@ class Place:
             return str(self), [(name, s.st_size, s.st_mtime_ns) for name, s in found]
         store = open_store(self.path, read_only=True)
         return str(self), [stamps(store, self.within(name)) for name in names]
+
+    def _linked(self, names: tuple[str, ...]) -> dict[str, bool]:
+        """The files that variables are read from beside this one, and whether they are there."""
+        return linked_files(self.path, self.group, names) if self.kind == "hdf5" else {}
+
+    def warn_of_lost_files(self, names: tuple[str, ...]) -> None:
+        """Warn where a file is not there whose values would be taken to be the fill value."""
+        linked = self._linked(names)
+        if lost := [path for path, there in linked.items() if not there]:
+            warn(
+                f"{self}: {len(lost)} of {len(linked)} files that {', '.join(names)} are read from "
+                f"are not there ({some(lost, 3)}) and count as the fill value; put them back"
+            )
 
     def check_there(self, name: str) -> None:
         """Refuse a store that is gone: its chunks would read as missing values.
@@ -96,6 +113,14 @@ class Place:
                 f"{self}: {name} is gone since it was opened, and would read as missing; put it "
                 "back"
             )
+
+
+def _stamped(path: str) -> tuple[int, int]:
+    try:
+        status = os.stat(path)
+    except OSError:  # it counts as the fill value, until it is there
+        return -1, -1
+    return status.st_size, status.st_mtime_ns
 
 
 @lru_cache(maxsize=16)
@@ -280,6 +305,8 @@ def _open(place: Place, opener: Callable[..., Any]) -> Any:
 def _groups(place: Place) -> list[str]:
     try:
         found = [name for name, data in _open(place, xr.open_groups).items() if data.variables]
+    except CodecError:
+        raise
     except Exception:
         found = [] if place.kind != "zarr" else groups_at(open_store(place.path, read_only=True))
     return sorted(found) if place.kind == "zarr" else found  # as the variables of either

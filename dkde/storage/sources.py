@@ -1,18 +1,21 @@
 """Sources of rows: an opened Zarr array, a file, an array in memory."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
+from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
 from dkde.errors import DataSetError
+from dkde.storage.absent import noticing, watched
 from dkde.storage.chunks import location, read_whole
+from dkde.storage.door import Folder, check_metadata
 from dkde.storage.row_source import READ_BYTES, Array, Plain, reading
 from dkde.storage.stores import stamps
 
@@ -42,9 +45,17 @@ class _EvenChunks(Plain):
 
 @dataclass(frozen=True, eq=False)
 class ArraySource(_EvenChunks):
-    """An array in memory."""
+    """An array in memory.
+
+    Parameters
+    ----------
+    array : array
+    masked : tuple of int, optional
+        The place of its first value that was masked, and is NaN now.
+    """
 
     array: Array
+    masked: tuple[int, ...] | None = field(default=None, kw_only=True)
 
     @property
     def shape(self) -> tuple[int, ...]:  # type: ignore[override]
@@ -111,12 +122,17 @@ class ZarrSource(_EvenChunks):
         with reading(where, start, stop):
             if self.complete:
                 return np.asarray(read_whole(self.array, start, stop))
-            rows = np.asarray(self.array[start:stop])
+            with noticing(where, self._check_there):
+                rows = np.asarray(watched(self.array)[start:stop])
+        self._check_there()
+        return rows
+
+    def _check_there(self) -> None:
         if not self._is_there():
             raise DataSetError(
-                f"{where}: is gone since it was opened, and would read as fill values; put it back"
+                f"{location(self.array)}: is gone since it was opened, and would read as fill "
+                "values; put it back"
             )
-        return rows
 
     def _is_there(self) -> bool:
         store = self.array.store
@@ -129,6 +145,8 @@ class ZarrSource(_EvenChunks):
 
 def absolute(array: zarr.Array[Any]) -> zarr.Array[Any]:
     """The array itself, or, if its store is a relative path, the same opened by the whole path.
+
+    It goes through the door first, as it was opened elsewhere.
 
     A relative path means another folder in a worker, or after a change of directory, and
     chunks that are not found there read as the fill value without a word.
@@ -145,15 +163,18 @@ def absolute(array: zarr.Array[Any]) -> zarr.Array[Any]:
     Raises
     ------
     DataSetError
-        If it is not there, seen from the working directory of now.
+        If it is not there, seen from the working directory of now, or what decodes it is not
+        known to be harmless.
     """
     store = array.store
+    for key, content in array.metadata.to_buffer_dict(default_buffer_prototype()).items():
+        check_metadata(location(array), key, content.to_bytes())
     if not isinstance(store, LocalStore) or store.root.is_absolute():
         return array
     root = store.root.absolute()
     try:
         return zarr.open_array(
-            LocalStore(root, read_only=True),
+            Folder(root, read_only=True),
             path=array.path,
             mode="r",
             zarr_format=array.metadata.zarr_format,

@@ -14,6 +14,7 @@ from zarr.core.sync import sync
 from zarr.storage import LocalStore, ObjectStore
 
 from dkde.errors import DataSetError, InputError, one_line
+from dkde.storage.door import Folder
 
 REMOTE = ("s3", "gs", "az")
 # A name or a password before the bucket's, and parameters, which sign a request.
@@ -86,7 +87,7 @@ def open_store(path: str | os.PathLike[str], *, read_only: bool = False) -> Stor
         When obstore cannot make a store of it.
     """
     if not is_remote(path):
-        return LocalStore(Path(path).absolute(), read_only=read_only)
+        return Folder(Path(path).absolute(), read_only=read_only)
     try:
         from dkde.storage.buckets import BucketStore
     except ImportError:
@@ -152,6 +153,21 @@ class Records:
                 with suppress(OSError):  # not every system can, and it may have been removed
                     _to_disk(what)
         return self.get(key) == content
+
+    def swap(self, key: str, old: bytes | None, content: bytes) -> bool:
+        """Write in place of what is known to be there, None for nothing; whether that was so.
+
+        Of two that do this at once in a bucket one succeeds.
+        """
+        if old is None:
+            return self.claim(key, content)
+        if isinstance(self.store, ObjectStore) and hasattr(self.store, "swap"):
+            done: bool = self._do(self.store.swap(key, old, content), key)
+            return done
+        if self.get(key) != old:
+            return False
+        self.put(key, content)
+        return True
 
     def has(self, key: str) -> bool:
         return bool(self._do(self.store.exists(key), key))

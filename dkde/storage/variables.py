@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import pairwise
 from math import ceil, prod
 from typing import Any
@@ -20,7 +21,10 @@ import numpy.typing as npt
 import xarray as xr
 
 from dkde.errors import InputError
+from dkde.storage.absent import noticing
 from dkde.storage.boxes import Borders, Box, Grain, boxes
+from dkde.storage.exact import beyond, rounded
+from dkde.storage.missing import first_masked, holding_missing, is_lazily_masked, unmasked
 from dkde.storage.places import Place
 from dkde.storage.row_source import READ_BYTES, Plain, RowSource, reading
 from dkde.storage.rows import Part, Rows
@@ -75,10 +79,15 @@ class VariablesSource(Plain):
         self.variables = tuple(variable.to_base_variable() for variable in variables)
         self.dims, self.sizes, self.names = dims, sizes, tuple(names)
         self.place, self.is_vector, self.beside = place, is_vector, beside
+        self.masks = any(map(_is_lazily_masked, self.variables))
         # Features are numbers; of other single values times stay what they are.
         self._is_days = tuple(is_time(v) and not is_vector for v in self.variables)
         dtypes = [
-            np.dtype(float) if is_days else _plain(v.dtype)
+            np.dtype(float)
+            if is_days
+            else holding_missing(v.dtype)
+            if _is_lazily_masked(v)
+            else _plain(v.dtype)
             for v, is_days in zip(self.variables, self._is_days, strict=True)
         ]
         common = dtypes[0] if len(set(dtypes)) == 1 else np.result_type(*dtypes)
@@ -183,17 +192,16 @@ class VariablesSource(Plain):
         """The values of one variable in a box of rows start up to stop, as features are."""
         name, variable = self.names[number], self.variables[number]
         if variable.chunks is None and self.place is not None:
-            with reading(f"{self.place}, variable {name}", start, stop):
+            where = f"{self.place}, variable {name}"
+            gone = partial(self.place.check_there, name)
+            with noticing(where, gone), reading(where, start, stop):
                 values = self._values(variable, box)
         else:
             values = self._values(variable, box)
         if self._is_days[number]:
             return as_days(values)[0]
-        if self.dtype.kind == "f" and not fits_float(values):
-            raise InputError(
-                f"variable {name} has integers beyond 2**53, and is read as float64, which rounds "
-                "them; take an offset off them first"
-            )
+        if self.dtype.kind == "f" and (found := beyond(values)) is not None:
+            raise rounded(f"{self.place or 'a Dataset'}: a value of {name}", values[found])
         return values
 
     def _values(self, variable: xr.Variable, box: Box) -> Array:
@@ -205,20 +213,15 @@ class VariablesSource(Plain):
         piece = variable[tuple(within.get(str(dim), slice(None)) for dim in variable.dims)]
         if piece.chunks is not None:
             piece = piece.compute(scheduler="synchronous")
-            if np.ma.is_masked(piece.data):
+            if self.dtype.kind != "f" and first_masked(piece.data) is not None:
                 raise InputError(
                     "some values are masked; densities need all of them: fill them with NaN"
                 )
         order = [dim for dim in self.dims if dim in piece.dims]
-        values = np.asarray(piece.transpose(*order, ...).values)
+        ordered = piece.transpose(*order, ...)
+        is_lazy = variable.chunks is not None
+        values = unmasked(ordered.data) if is_lazy else np.asarray(ordered.values)
         return values.reshape([*(piece.sizes.get(dim, 1) for dim in self.dims), -1])
-
-
-def fits_float(values: Array) -> bool:
-    """Whether float64 tells all of these values apart: all but very large integers."""
-    if values.dtype.kind not in "iu" or values.dtype.itemsize < 8 or not values.size:
-        return True
-    return int(values.max()) <= 2**53 and int(values.min()) >= -(2**53)
 
 
 def is_time(variable: xr.Variable) -> bool:
@@ -300,6 +303,10 @@ class Joined(Plain):
 
     def stamp(self) -> Any:
         return [(part.source.stamp(), part.start, part.stop) for part in self._rows.parts]
+
+
+def _is_lazily_masked(variable: xr.Variable) -> bool:
+    return variable.chunks is not None and is_lazily_masked(variable.data)
 
 
 def in_memory(variable: xr.Variable) -> bool:

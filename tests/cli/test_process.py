@@ -189,3 +189,39 @@ def test_an_unreachable_scheduler_is_found_out_soon(npz):
     assert time.perf_counter() - start < 15  # 10 s on a machine with nothing else to do
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
+
+
+# What is left when Python is taken down says so.
+_AT_THE_END = """
+import atexit, os, sys
+class Last:
+    def __del__(self, write=os.write): write(2, b"taken down\\n")
+sys.kept = Last()
+atexit.register(print, "at exit")
+from dkde_cli.main import main
+main()
+"""
+
+
+def test_a_command_on_a_bucket_ends_before_python_is_taken_down(bucket):
+    """A thread of obstore's that comes then aborts the process."""
+    for source, last in ((f"{bucket}/*.parquet", []), ("no-such.npy", ["taken down"])):
+        done = subprocess.run(
+            [sys.executable, "-c", _AT_THE_END, "info", source],
+            capture_output=True, text=True, env=dict(os.environ), timeout=120,
+        )  # fmt: skip
+        lines = done.stderr.splitlines()
+        assert done.returncode == 2
+        assert done.stdout == "at exit\n"
+        assert lines[0].startswith(f"Error: {source}: ")
+        assert lines[1:] == last
+
+
+@pytest.mark.slow
+def test_a_command_that_fails_on_a_bucket_never_aborts(bucket):
+    for _ in range(40):
+        done = subprocess.run(
+            [*DKDE, "info", f"{bucket}/*.parquet"],
+            capture_output=True, text=True, env=dict(os.environ), timeout=120,
+        )  # fmt: skip
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)

@@ -1,0 +1,172 @@
+"""Whether workers are like this process: the same dkde, and libraries that give the same bits."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dkde.errors
+from dkde.errors import ClusterError, warn
+from dkde.numerics.machine import blas, target
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+# A worker that differs in these is refused: its numbers may be wrong, not only in the last bit.
+_HARD = ("sources", "python")
+_PACKAGES = ("numpy", "numba", "zarr")
+# How workers that differ in anything else are taken: as sessions of a run that is kept are, with
+# its option; where nothing is kept it is said.
+REFUSE, WARN, ALLOW = "refuse", "warn", "allow"
+
+
+@lru_cache(maxsize=1)
+def kind() -> dict[str, str]:
+    """What tells one process from another whose numbers may differ; found once a process."""
+    return {
+        "sources": _sources(),
+        "python": ".".join(platform.python_version_tuple()[:2]),
+        **{name: version(name) for name in _PACKAGES},
+        **target(),
+        "blas": blas(),
+    }
+
+
+def _sources() -> str:
+    """A checksum of the package's own modules, as they lie where this process has them from."""
+    folder, digest = Path(dkde.errors.__file__).parent, hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(f"{path.relative_to(folder).as_posix()}\n".encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def unlike(ours: Mapping[str, str], theirs: Mapping[str, str], *, hard: bool) -> str:
+    """What differs between two kinds, in words; empty where nothing does.
+
+    Parameters
+    ----------
+    hard : bool
+        Of what is always refused; else of all the rest.
+
+    Examples
+    --------
+    >>> unlike({"numpy": "2.4"}, {"numpy": "2.3"}, hard=False)
+    'numpy 2.3 there and 2.4 here'
+    """
+    found = []
+    for key in ours:
+        if ours[key] == theirs.get(key) or (key in _HARD) != hard:
+            continue
+        if key == "sources":
+            found.append("another dkde, whose sources differ from those here")
+        else:
+            found.append(f"{key} {_short(theirs.get(key))} there and {_short(ours[key])} here")
+    return "; ".join(found)
+
+
+def _short(value: str | None) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+class UnlikeWorkerError(ClusterError):
+    """What a worker raises that was handed a call, and is of another kind; it computed nothing."""
+
+    def __init__(self, address: str, differs: str) -> None:
+        super().__init__(address, differs)
+        self.address, self.differs = address, differs
+
+    def __str__(self) -> str:
+        return (
+            f"worker {self.address} is of another kind: {self.differs}; start it with the same "
+            "dkde and Python as the process that it works for"
+        )
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """What workers are to be like, taken along by each call.
+
+    Parameters
+    ----------
+    kind : dict
+        Of the process that hands out the calls.
+    manner : {"refuse", "warn", "allow"}
+        What becomes of workers that differ in no more than the last bit.
+    """
+
+    kind: Mapping[str, str]
+    manner: str = WARN
+
+    def check(self) -> str:
+        """What is to be said of this process, a worker, before its call; mostly nothing.
+
+        Raises
+        ------
+        UnlikeWorkerError
+            When it is not to take part.
+        """
+        if self.kind == kind():
+            return ""
+        soft = unlike(self.kind, kind(), hard=False)
+        refused = unlike(self.kind, kind(), hard=True) or (soft if self.manner == REFUSE else "")
+        if refused:
+            raise UnlikeWorkerError(_address(), refused)
+        return f"{_address()}: {soft}" if soft and self.manner == WARN else ""
+
+
+def _address() -> str:
+    from distributed import get_worker
+
+    try:
+        return str(get_worker().address)
+    except ValueError:  # a lazy result that was made elsewhere
+        return "(this process)"
+
+
+def check_alike(client: Client, manner: str = WARN) -> None:
+    """Refuse workers of another kind than this process, before they are given anything.
+
+    Raises
+    ------
+    ClusterError
+        That names the first, and what differs.
+    """
+    found: dict[str, Any] = client.run(kind, on_error="return")
+    for worker, theirs in found.items():
+        if isinstance(theirs, OSError):
+            continue  # it is gone, and is looked at again when it makes its first call
+        if not isinstance(theirs, Mapping):  # an older dkde, which cannot even be asked
+            theirs = {**kind(), "sources": type(theirs).__name__}
+        if differs := unlike(kind(), theirs, hard=True):
+            raise ClusterError(
+                f"worker {worker} has {differs}, and its numbers may be wrong; start it with the "
+                "same dkde and Python as this process"
+            )
+        if (differs := unlike(kind(), theirs, hard=False)) and manner == REFUSE:
+            raise ClusterError(
+                f"worker {worker} is of another kind: {differs}; numbers may differ in the last "
+                "bits, start it like this process, or allow it (anywhere)"
+            )
+        if differs and manner == WARN:
+            say_unlike(f"{worker}: {differs}")
+
+
+def say_unlike(differs: str) -> None:
+    """Warn of a worker whose numbers may differ in the last bits."""
+    warn(f"numbers may differ in the last bits from worker {differs}")
+
+
+def say_left_out(error: UnlikeWorkerError) -> None:
+    """Warn of a worker that came later, and takes no part."""
+    warn(
+        f"worker {error.address} is of another kind and gets no work: {error.differs}; the others "
+        "go on"
+    )
