@@ -12,6 +12,7 @@ from dkde.engine.moments import gather_moments
 from dkde.errors import InputError, warn
 from dkde.numerics.bandwidth import FloatArray
 from dkde.storage.linear import Product, Scaling
+from dkde.storage.missing import unmasked
 from dkde.storage.rows import Side
 
 COVARIANCES = ("identity", "diag", "full")
@@ -144,7 +145,7 @@ def find_covariance(train: Side, covariance: Any, singular: str) -> Covariance:
 
 def _as_array(covariance: Any) -> FloatArray:
     try:
-        given = np.asarray(covariance)
+        given = unmasked(covariance)  # NaN, and so refused
         if given.dtype.kind not in "iufb":
             raise TypeError
         matrix: FloatArray = given.astype(np.float64)

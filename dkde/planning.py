@@ -111,7 +111,7 @@ def plan(
     matrix = options.bandwidth_matrix(train_side, 1.0 if bandwidths is None else bandwidths)
     train_side = matrix.whiten(train_side)
     if bandwidths is None:
-        matrix = replace(matrix, bandwidths=default_bandwidths(train_side.rows, kernel))
+        matrix = replace(matrix, bandwidths=default_bandwidths(train_side, kernel))
     work = options.work(matrix.whiten(query_side), train_side, matrix)
     cut = work.plan
     survey = None if work.is_lazy else with_direct_share(work, work.survey())

@@ -1,13 +1,13 @@
 """What is found out from a sample of the rows before the blocks, and shared by all of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, log
 from typing import Any
 
 import numpy as np
 
 from dkde.engine.plan import EXPANSION_BYTES, FEW_QUERY_ROWS, FEW_TRAIN_ROWS
-from dkde.engine.reading import check_finite, first_there, read_groups, read_weights
+from dkde.engine.reading import check_finite, first_there, read_groups, read_missing, read_weights
 from dkde.engine.task import Task
 from dkde.engine.threads import one_blas_thread
 from dkde.numerics import expansion
@@ -159,7 +159,9 @@ def find_reference(train: Side, task: Task) -> FloatArray:
     start = first_there(train)
     stop = min(rows.n_rows, start + _REFERENCE_ROWS)
     values = rows.read(start, stop, decode=not task.integer)
-    missing = rows.missing(values)
+    missing = None
+    if rows.drops_missing:
+        missing, _ = read_missing(replace(train, rows=rows), values, start, stop)
     there = np.arange(len(values)) if missing is None else np.flatnonzero(~missing)
     values = values[there]
     norms = np.einsum("ij,ij->i", values, values, dtype=np.float64)
