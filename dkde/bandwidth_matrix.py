@@ -9,7 +9,7 @@ import numpy.typing as npt
 from dkde.covariance import Covariance, find_covariance
 from dkde.engine.moments import gather_weight
 from dkde.errors import InputError
-from dkde.numerics.bandwidth import FloatArray, check_bandwidths
+from dkde.numerics.bandwidth import Angles, FloatArray, check_bandwidths
 from dkde.storage.rows import Side
 
 RULES = ("scott", "silverman")
@@ -25,15 +25,32 @@ class BandwidthMatrix:
         The values of h.
     covariance : Covariance
         C.
+    angles : Angles, optional
+        In what they are told, where h is an angle.
     """
 
     bandwidths: FloatArray
     covariance: Covariance
+    angles: Angles | None = None
 
     @property
     def rank(self) -> int:
         """Dimensions in which the density is one."""
         return self.covariance.rank
+
+    def told(self, bandwidths: npt.ArrayLike | None = None) -> FloatArray:
+        """Bandwidths, its own or others, in the unit in which they were given."""
+        own = np.asarray(self.bandwidths if bandwidths is None else bandwidths, np.float64)
+        return own if self.angles is None else self.angles.told(own)
+
+    def in_words(self, bandwidth: float) -> str:
+        """A bandwidth with its unit, if it has one."""
+        return f"{bandwidth:g}" if self.angles is None else self.angles.in_words(bandwidth)
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """Attributes of variables that hold bandwidths."""
+        return {} if self.angles is None else {"units": self.angles.unit}
 
     def whiten(self, side: Side) -> Side:
         """The side in coordinates in which C is the identity."""

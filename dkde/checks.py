@@ -7,10 +7,10 @@ import numpy as np
 from dkde.errors import InputError, warn
 from dkde.numerics.bandwidth import FloatArray
 from dkde.operands import Operand
+from dkde.storage.place_names import role_of, same_unit
 from dkde.storage.row_source import Array, innermost
 from dkde.storage.rows import Part, Rows
 from dkde.storage.sources import ArraySource
-from dkde.storage.sphere import same_unit
 from dkde.storage.variables import VariablesSource, in_memory
 
 # How many times wider one side's values may spread than the other's without a word.
@@ -58,6 +58,9 @@ def _warn_of_units(query: Operand, train: Operand, role: str) -> None:
     for column, (a, b) in enumerate(zip(*units, strict=False)):
         if a and b and same_unit(a) != same_unit(b):
             name = train.features[column] if train.features else f"column {column}"
+            place = role_of(name, a)
+            if place is not None and place == role_of(name, b):  # degrees, and degrees north
+                continue
             warn(
                 f"{name} is in {a} in {_named('train', train.rows)} and in {b} in "
                 f"{_named(role, query.rows)}; give both the same units"

@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from dkde.bandwidth_matrix import BandwidthMatrix
+from dkde.bandwidth_units import told
 from dkde.checks import check_same_features
 from dkde.engine.cluster import active_client, pool_for
 from dkde.engine.fitness import check_workers
@@ -74,8 +76,9 @@ def log_density(
         dimension: no density but in one dimension, and its scores compare with no other kernel's.
         ``"vonmises_fisher"`` is a density on the sphere, per steradian, of latitudes and
         longitudes in degrees, with h in radians or, as ``"250km"``, in kilometres on the Earth.
-        These two columns are found by their units (``degrees_north``, ``degrees_east``) or names
-        (lat, latitude, lon, longitude); where there are neither, latitudes come first.
+        These two columns are found by their units (``degrees_north``, ``degrees_east``), usual
+        names (with the word lat or latitude; lon, long, lng or longitude) or ``lat`` and ``lon``;
+        where there are none of these, latitudes come first.
     metric : {"euclidean", "manhattan", "chebyshev"}
         The latter two for ``"univariate_gaussian"`` only: the others would not integrate to one.
     covariance : {"identity", "diag", "full"}, array (features,) or (features, features)
@@ -113,7 +116,8 @@ def log_density(
         ``row_dim=["time", "station"]``.
     lat, lon : str, optional
         The features that are a latitude and a longitude in degrees, whatever they are called;
-        where no features are named, these two are the features.
+        where no features are named, these two are the features. A side that has no such columns
+        may call them by usual names.
     block_rows, panel_rows : int, optional
         Query and training rows of a block. The plan chooses well; results differ in the
         last bits only.
@@ -123,7 +127,8 @@ def log_density(
     array (rows,), or (bandwidth, rows) for a sequence of bandwidths
         In nats. NumPy, computed now, for a NumPy query; for any other a lazy array of its
         kind (an xarray.DataArray for a selector or a Dataset), with the dims, which may be
-        several, and the coordinates of its rows.
+        several, and the coordinates of its rows. Its coordinate ``bandwidth`` has the attribute
+        ``units`` on the sphere: ``"km"`` where lengths were given, else ``"radian"``.
         NaN for a query for which no pair counts, or with missing features. With
         ``return_error`` two such arrays.
 
@@ -157,7 +162,7 @@ def log_density(
     work = options.work(
         matrix.whiten(query_side), matrix.whiten(train_side), matrix, looking=q.form == "numpy"
     )
-    found = densities_of(q, work, scalar=np.ndim(bandwidth) == 0)
+    found = densities_of(q, work, matrix, scalar=np.ndim(bandwidth) == 0)
     return found if return_error else found[0]
 
 
@@ -172,13 +177,17 @@ def check_dims(q: Operand) -> None:
         raise InputError("query has a dim or coordinate 'bandwidth', as the result does; rename it")
 
 
-def densities_of(q: Operand, work: Work, *, scalar: bool) -> tuple[Any, Any]:
+def densities_of(
+    q: Operand, work: Work, matrix: BandwidthMatrix, *, scalar: bool
+) -> tuple[Any, Any]:
     """Log-densities, and bounds on their errors, in the query's own form.
 
     NumPy now, anything else lazily.
 
     Parameters
     ----------
+    matrix : BandwidthMatrix
+        Whose bandwidths the work is at.
     scalar : bool
         Whether there is one bandwidth, and no dimension for it.
     """
@@ -195,15 +204,15 @@ def densities_of(q: Operand, work: Work, *, scalar: bool) -> tuple[Any, Any]:
         return (lazy[0][0], lazy[1][0]) if scalar else lazy
     names = (("log_density", LOG_DENSITY), ("log_density_error", LOG_DENSITY_ERROR))
     values, errors = (
-        _labelled(array, q, work, scalar).rename(name).assign_attrs(notes)
+        _labelled(array, q, matrix, scalar).rename(name).assign_attrs(notes)
         for array, (name, notes) in zip(lazy, names, strict=True)
     )
     return values, errors
 
 
-def _labelled(lazy: Any, q: Operand, work: Work, scalar: bool) -> xr.DataArray:
+def _labelled(lazy: Any, q: Operand, matrix: BandwidthMatrix, scalar: bool) -> xr.DataArray:
     array = xr.DataArray(lazy.reshape(-1, *q.shape), dims=("bandwidth", *q.dims))
-    array = array.assign_coords(q.labels()).assign_coords(bandwidth=work.task.bandwidths)
+    array = array.assign_coords(q.labels()).assign_coords(bandwidth=told(matrix))
     return array.isel(bandwidth=0) if scalar else array
 
 

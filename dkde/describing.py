@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,12 @@ from dkde.errors import InputError
 from dkde.storage.columns import positions
 from dkde.storage.dataset import Split, is_dataset, open_root, open_splits
 from dkde.storage.feature_choice import FeatureChoice
-from dkde.storage.foreign import listing, parted, place_of
+from dkde.storage.foreign import listing, parted, path_of, place_of
 from dkde.storage.importers import SourceSplit, is_table, read_source
 from dkde.storage.importers.source import checked_batches
 from dkde.storage.index import index_state
 from dkde.storage.metadata import class_words
+from dkde.storage.publishing import say_what_is_left
 from dkde.storage.sources import ZarrSource
 from dkde.storage.stores import is_remote
 from dkde.storage.tally import Tally
@@ -66,7 +67,9 @@ def describe(
         Ready for JSON. ``name``; ``kind``, "data set" or the file's format; ``source``,
         ``source_format``, ``source_checksum``, ``import_options`` and ``dkde_version`` as
         recorded at the import, None where there was none; ``columns_left_out``, those of a table
-        that are no features; and ``splits``, by name. Of a split:
+        that are no features, and ``left_out``, the same by name with the reason of each;
+        ``converted``, the features that are no numbers in the source, by name, and what they
+        became; and ``splits``, by name. Of a split:
         ``rows``, ``features``, ``dtype`` as stored, ``scale`` and ``offset`` that make values of
         it, ``value_range`` of the finite values (for large files, of the first
         ``value_range_rows``), of as many rows how many values are ``missing``, which is NaN, or
@@ -80,7 +83,9 @@ def describe(
         ``classes``, their names by label where they have some, ``checksum``, and
         ``index``: "yes", "of other rows", "damaged", or None where there is none.
         Of a Zarr store or a NetCDF file of others in place of all that: ``name``, ``kind``,
-        ``features``, ``rows`` that these make, ``groups`` below, ``variables`` by name:
+        ``features``, ``rows`` that these make, the ``row_dims`` along which these lie, how many
+        ``columns`` they have, ``undecided``, why rows and features cannot be told apart (None
+        where they can), ``groups`` below, ``variables`` by name:
         ``dims`` with their sizes, ``dtype``, ``stored_dtype``, ``chunks``, ``units``,
         ``coordinate``, ``numeric``, and of the values, all of which are read (of the features
         alone, if they were named), the same as of columns; or ``undecodable``, why;
@@ -102,12 +107,14 @@ def describe(
     name = os.fspath(store)
     choice = FeatureChoice.of(features or None, row_dim, lat, lon)
     wanted = choice.features
+    if not is_remote(parted(name)[0]):
+        say_what_is_left(path_of(parted(name)[0]), remove=False)
     place = place_of(name)
     if place is not None:
         is_asked = wanted or place.group or place.kind != "zarr"
         # Of a folder with nothing in it, and of a result, the data set's own error tells more.
         if is_asked or listing(name) is not None:
-            return describe_variables(place, name, wanted, progress)
+            return describe_variables(place, name, wanted, choice.row_dim, progress)
     source, split = parted(name)
     described = _describe_own(source, split, _Looks(wanted, values, progress))
     return {"name": name, **described}
@@ -146,12 +153,16 @@ def _describe_own(source: str, split: str, looks: _Looks) -> dict[str, Any]:
             "kind": "data set",
             **{name: attributes.get(name) for name in recorded},
             "columns_left_out": attributes.get("columns_left_out", []),
+            "left_out": attributes.get("left_out", {}),
+            "converted": attributes.get("converted", {}),
             "splits": {
                 key: _stored(each, f"{source}::{key}", looks) for key, each in stored.items()
             },
         }
     columns = looks.features if looks.features and is_table(path) else None
     found = read_source(path, columns=columns)
+    if columns is not None:  # a list's features have names of their own
+        looks = replace(looks, features=found.splits[0].features)
     foreign = _one_of({each.name: each for each in found.splits}, split, source)
     return {
         "kind": found.format,
@@ -161,6 +172,8 @@ def _describe_own(source: str, split: str, looks: _Looks) -> dict[str, Any]:
         "import_options": None,
         "dkde_version": None,
         "columns_left_out": list(found.left_out),
+        "left_out": dict(found.left_out),
+        "converted": dict(found.converted),
         "splits": {key: _foreign(each, f"{source}::{key}", looks) for key, each in foreign.items()},
     }
 

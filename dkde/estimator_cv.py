@@ -1,13 +1,13 @@
 """The estimator that chooses its bandwidth, in scikit-learn's manner."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import LeaveOneOut, check_cv
 
-from dkde.bandwidth_matrix import BandwidthMatrix
 from dkde.engine.cluster import pool_for
 from dkde.engine.run import run
 from dkde.errors import InputError
@@ -40,7 +40,8 @@ class KernelDensityCV(FittedDensity):
     Attributes
     ----------
     bandwidth_ : float
-        That of the highest mean log-likelihood.
+        That of the highest mean log-likelihood; on the sphere in radians, as for
+        :class:`KernelDensity`, and so in ``cv_results_``.
     best_score_ : float
         Mean over folds of the held-out rows' total log-likelihood at it, in nats.
     cv_results_ : dict of str to array (n_bandwidths,)
@@ -111,9 +112,7 @@ class KernelDensityCV(FittedDensity):
             scored = validate(validation, lambda _, work: run(work, pool), refine=bool(self.refine))
         self._fitted, self._train = options, plain
         self.bandwidth_ = scored.best_bandwidth
-        self._matrix = BandwidthMatrix(
-            np.array([scored.best_bandwidth]), validation.matrix.covariance
-        )
+        self._matrix = replace(validation.matrix, bandwidths=np.array([scored.best_bandwidth]))
         self.cv_results_ = _cv_results(scored)
         self.best_score_ = float(np.nanmax(self.cv_results_["mean_test_score"]))
         return self

@@ -14,11 +14,15 @@ import xarray as xr
 
 from dkde.errors import DataSetError, DkdeError, InputError, one_line
 from dkde.files import check_place, drafted
+from dkde.numerics.bandwidth import KILOMETRES
 from dkde.scored import ScoredRows, opened_result, scored_rows
+from dkde.storage.seen import look
 
 # Values that are read at a time, and those that a table is made of at a time.
 _READ_VALUES = 2**20
 _TABLE_VALUES = 2**18
+# The column of the bandwidths' unit; of radians there is none, as stores and tables had none.
+_UNIT = "bandwidth_unit"
 
 
 def export(result: Any, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -28,10 +32,11 @@ def export(result: Any, path: str | os.PathLike[str], *, overwrite: bool = False
     columns are ``split`` (``query``, ``train`` of a cross-validation, or ``valid`` and ``test``),
     the rows' dims (``sample`` numbers them, unless the dims have coordinates), their other
     coordinates such as ``label`` (and ``label_name``, where classes have names) and
-    ``source_row``, ``bandwidth``, ``log_density``,
-    ``log_density_error``, ``pairs_evaluated`` and ``rows_read``; the last two are of a row's
-    bandwidths together, and so repeat. What one split lacks and the other has is empty there.
-    Numbers have all their digits. It is written piece by piece, whatever the size of the result.
+    ``source_row``, ``bandwidth`` (and ``bandwidth_unit``, where these are kilometres),
+    ``log_density``, ``log_density_error``, ``pairs_evaluated`` and ``rows_read``, and
+    ``row_weight`` where rows have weights; the last three are of a row's bandwidths together, and
+    so repeat. What one split lacks and the other has is empty there. Numbers have all their
+    digits. It is written piece by piece, whatever the size of the result.
 
     NetCDF, ``.nc``, holds the whole result as it is, with its attributes.
 
@@ -43,7 +48,8 @@ def export(result: Any, path: str | os.PathLike[str], *, overwrite: bool = False
     path : path
         The file, which is there whole or not at all.
     overwrite : bool
-        Replace the file that is there.
+        Replace the file that is there; nothing else, nor one that came or changed since the call
+        began.
 
     Raises
     ------
@@ -69,10 +75,11 @@ def export(result: Any, path: str | os.PathLike[str], *, overwrite: bool = False
     >>> [float(row["log_density"]) for row in table] == scores.log_density.values.T.ravel().tolist()
     True
     """
+    seen = look(path)
     write = check_export(path, overwrite=overwrite)
     opened = opened_result(result)
     try:
-        with drafted(path) as draft:
+        with drafted(path, seen) as draft:
             write(opened, draft)
     except (DkdeError, MemoryError):
         raise
@@ -173,6 +180,7 @@ def _columns(sides: Sequence[ScoredRows]) -> list[str]:
         *(name for side in sides for name in side.dims),
         *(name for side in sides for name in _known(side)),
         "bandwidth",
+        *([_UNIT] if any(side.unit == KILOMETRES for side in sides) else []),
         *(str(name) for side in sides for name in side.values.data_vars),
     ]
     return list(dict.fromkeys(names))
@@ -209,6 +217,8 @@ def _frame(side: ScoredRows, piece: xr.Dataset) -> Any:
     """A table of a piece: its rows in order, and of each row the bandwidths."""
     table = piece.to_dataframe(dim_order=[*side.dims, "bandwidth"]).reset_index()
     table.insert(0, "split", side.split)
+    if side.unit == KILOMETRES:
+        table[_UNIT] = side.unit
     for name in (*side.dims, *side.coordinates):
         if table[name].dtype == object and not isinstance(table[name].iloc[0], str):
             table[name] = table[name].map(str)  # times of a calendar that tables do not know

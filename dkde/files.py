@@ -1,12 +1,16 @@
 """Files that are written whole: beside their place, and moved there when complete."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from uuid import uuid4
 
 from dkde.errors import DataSetError
+from dkde.storage.publishing import publish, say_what_is_left
+from dkde.storage.seen import Seen
+from dkde.storage.staging import staged
 
 
 def check_place(path: str | os.PathLike[str], what: str) -> None:
@@ -65,22 +69,30 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
 
 
 @contextmanager
-def drafted(path: str | os.PathLike[str]) -> Iterator[Path]:
+def drafted(path: str | os.PathLike[str], seen: Seen | None = None) -> Iterator[Path]:
     """A place beside a file's own to write it, piece by piece; at the end it is moved there.
+
+    Parameters
+    ----------
+    path : path
+        The file, which is replaced.
+    seen : Seen, optional
+        What was there before the work: nothing else is then replaced.
 
     Raises
     ------
     DataSetError
-        When it cannot be written.
+        When it cannot be written, or its place is no more as it was seen.
     """
     target = Path(os.path.realpath(path))
-    draft = target.with_name(f".{target.name}-{uuid4().hex}")
+    say_what_is_left(path, remove=True)
     try:
-        try:
-            yield draft
-            os.replace(draft, target)
-        finally:
-            draft.unlink(missing_ok=True)
+        with staged(target) as stage:
+            yield stage.new
+            if seen is None:
+                os.replace(stage.new, target)
+            else:
+                publish(stage, seen)
     except OSError as error:
         raise DataSetError(f"{path}: could not be written ({error})") from error
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,12 @@ import xarray as xr
 
 from dkde.engine.provenance import describe_work, versions
 from dkde.engine.work import Work
-from dkde.errors import InputError, warn
-from dkde.numerics.logsum import Densities
+from dkde.errors import InputError, some, warn
+from dkde.numerics.kernels import get_kernel
 from dkde.numerics.machine import target
 from dkde.operands import Operand
 from dkde.pca import PrincipalAxes
+from dkde.row_weights import ROW_WEIGHT, Weighted
 from dkde.statistics import summarise
 from dkde.storage.kept import RUN
 from dkde.storage.results import RESULT_FORMAT
@@ -27,9 +29,9 @@ PAIRS_EVALUATED = {
 ROWS_READ = {"units": "1", "long_name": "training rows that were read"}
 
 
-def score_variables(found: Densities, n_features: float, dim: str) -> dict[str, Any]:
+def score_variables(found: Weighted, n_features: float, dim: str) -> dict[str, Any]:
     """Dataset variables from log-densities (bandwidth, rows)."""
-    values, errors, effort = found
+    values, errors, effort = found.densities
     return {
         "log_density": (("bandwidth", dim), values, LOG_DENSITY),
         "log_density_error": (("bandwidth", dim), errors, LOG_DENSITY_ERROR),
@@ -37,8 +39,11 @@ def score_variables(found: Densities, n_features: float, dim: str) -> dict[str, 
         "rows_read": (dim, np.nan_to_num(effort.read).astype(np.int64), ROWS_READ),
         **{
             name: ("bandwidth", numbers, notes)
-            for name, (numbers, notes) in summarise(found.scored, n_features).items()
+            for name, (numbers, notes) in summarise(
+                found.values, n_features, found.positive
+            ).items()
         },
+        **found.variables(dim),
     }
 
 
@@ -86,13 +91,15 @@ _RESERVED = frozenset(
 )
 
 
-def check_names(q: Operand, role: str, *, stored: bool) -> None:
+def check_names(q: Operand, role: str, *, stored: bool, weighted: bool = False) -> None:
     """Refuse coordinates that a result has no place for.
 
     Parameters
     ----------
     stored : bool
         Whether it is written to a store.
+    weighted : bool
+        Whether it holds the weights of the rows.
 
     Raises
     ------
@@ -100,7 +107,8 @@ def check_names(q: Operand, role: str, *, stored: bool) -> None:
         When one has the name of something that the result holds itself.
     """
     labels = {str(name) for name in q.labels()}
-    if clash := sorted((labels | set(q.dims)) & _RESERVED):
+    taken = _RESERVED | {ROW_WEIGHT} if weighted else _RESERVED
+    if clash := sorted((labels | set(q.dims)) & taken):
         raise InputError(
             f"{role} has a dim or coordinate {clash[0]!r}, as the result does; rename it"
         )
@@ -142,10 +150,10 @@ def coordinates_along(q: Operand, prefix: str = "") -> dict[Any, Any]:
     for name, coordinate in labels.coords.items():
         values = _storable(coordinate)
         if values is None:
-            kind = type(coordinate.values.flat[0]).__name__
+            kinds = sorted({type(value).__name__ for value in coordinate.values.flat})
             warn(
-                f"the coordinate {name!r} holds objects ({kind}), which no store can; it is left "
-                "out"
+                f"the coordinate {name!r} holds objects ({some(kinds, 3)}), which no store can; it "
+                "is left out"
             )
             continue
         dims = tuple(f"{prefix}{dim}" for dim in coordinate.dims)
@@ -157,16 +165,23 @@ def _storable(coordinate: xr.DataArray) -> Any:
     """The values of a coordinate, in a form that Zarr and NetCDF can hold; None if there is none.
 
     Times of other calendars (cftime) stay as they are: xarray writes them as numbers. Those with
-    a time zone become UTC.
+    a time zone become UTC. Text that is missing becomes empty, as xarray writes it, and among
+    integers what is missing makes NaN.
     """
     if getattr(coordinate.dtype, "tz", None) is not None:  # pandas's
         index = coordinate.variable.to_index_variable().to_index()
         return index.tz_convert(None).to_numpy()
     values = np.asarray(coordinate.values)
-    if values.dtype.kind == "U":
-        return values.astype(object)  # of which Zarr makes strings that any reader knows
+    if values.dtype.kind in "UT":
+        values = values.astype(object)  # of which Zarr makes strings that any reader knows
     if values.dtype.kind != "O" or all(isinstance(value, str) for value in values.flat):
         return values
+    missing = xr.Variable(coordinate.dims, values).isnull().values
+    known = values[~missing]
+    if known.size and all(isinstance(value, str) for value in known):
+        return np.where(missing, "", values)
+    if all(isinstance(value, Real) for value in known):
+        return np.where(missing, np.nan, values).astype(np.float64 if missing.any() else None)
     try:
         encoded = xr.conventions.encode_cf_variable(xr.Variable(coordinate.dims, values))
     except (TypeError, ValueError, AttributeError):
@@ -188,13 +203,40 @@ def attributes(
         "versions": versions(),
         "compiled_for": target(),
         "options": asked,
-        **{name: describe_work(work) | {"method": methods[name]} for name, work in works.items()},
+        **{
+            name: counted(describe_work(work) | {"method": methods[name]})
+            for name, work in works.items()
+        },
     }
+    first = next(iter(works))
     return {
         **RESULT_FORMAT,
         "Conventions": "CF-1.11",
         "title": "Kernel density estimate",
         "seconds": seconds,
-        "n_features": next(iter(works.values())).plan.n_features,
+        "n_features": provenance[first]["plan"]["n_features"],
         "provenance": json.dumps(provenance),
     }
+
+
+def counted(described: Mapping[str, Any]) -> dict[str, Any]:
+    """A work's description with the features that users have: two of a place on the sphere.
+
+    The work itself is done with unit vectors, of which there are three.
+    """
+    found = dict(described)
+    if not get_kernel(found["kernel"]).sphere:
+        return found
+    for name in ("query", "train"):
+        found[name] = {**found[name], "features": 2, "stored_features": 2}
+    found["plan"] = {**found["plan"], "n_features": 2}
+    return found
+
+
+def provenance_of(result: xr.Dataset) -> dict[str, Any]:
+    """What a result says of where it comes from; empty where it says nothing that can be read."""
+    try:
+        found = json.loads(result.attrs.get("provenance", "{}"))
+    except (ValueError, TypeError):
+        return {}
+    return found if isinstance(found, dict) else {}

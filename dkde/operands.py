@@ -6,8 +6,9 @@ from typing import Literal
 
 import xarray as xr
 
-from dkde.errors import InputError, some
-from dkde.storage.columns import Columns, TableSource, alike, chosen, column_of
+from dkde.errors import NoVariableError, some
+from dkde.storage.columns import Columns, TableSource, alike, chosen, column_of, placed
+from dkde.storage.feature_choice import FeatureChoice
 from dkde.storage.metadata import flag_attributes
 from dkde.storage.row_source import RowSource, innermost
 from dkde.storage.rows import Part, Rows
@@ -68,7 +69,19 @@ class Operand:
         """
         if names is None:
             return self
-        return self._of([chosen(part, names) for part in self.rows.parts])
+        return self._of([_choosing(part, names) for part in self.rows.parts])
+
+    def placed(self, choice: FeatureChoice) -> "Operand":
+        """The same rows, whose latitude and longitude have units, where a user named them.
+
+        Raises
+        ------
+        InputError
+            When the data say that they are in something else than degrees.
+        """
+        if choice.lat is None or choice.lon is None:
+            return self
+        return self._of([placed(part, choice) for part in self.rows.parts])
 
     def like(self, columns: Columns) -> "Operand":
         """The same rows with the same columns as others: by name, or where they have no names, by
@@ -106,8 +119,10 @@ class Operand:
 
         Raises
         ------
-        InputError
+        NoVariableError
             When it has none of that name.
+        InputError
+            When that is not of numbers, or not of the rows' dims.
         """
         found: list[RowSource] = []
         for part in self.rows.parts:
@@ -119,7 +134,7 @@ class Operand:
                 found.append(source.beside(name, what))
             else:
                 known = some([*part.coordinates, *(part.features or ())]) or "none"
-                raise InputError(
+                raise NoVariableError(
                     f"{part.name}: has no variable {name!r} to be {what}; it has {known}"
                 )
         parts = tuple(
@@ -128,6 +143,13 @@ class Operand:
         )
         whole = len(parts) == 1 and len(parts[0]) == parts[0].source.shape[0]
         return parts[0].source if whole else Joined(parts)
+
+
+def _choosing(part: Part, names: tuple[str, ...]) -> Part:
+    """The columns of these names, or all columns of the variables, or lists, of these names."""
+    source = innermost(part.source)
+    is_whole = isinstance(source, VariablesSource) and source.names == names
+    return part if is_whole or part.opened == names else chosen(part, names)
 
 
 def selected(rows: Rows) -> Operand:

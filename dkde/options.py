@@ -5,20 +5,22 @@ from math import nan as not_a_number
 from numbers import Integral
 from typing import Any
 
+from dkde.arrays import refuse_masked_rows
 from dkde.bandwidth_matrix import RULES, BandwidthMatrix, find_bandwidth_matrix
 from dkde.engine.reading import check_weights
 from dkde.engine.task import Task
 from dkde.engine.work import Work
 from dkde.errors import InputError, warn
-from dkde.numerics.bandwidth import EARTH_RADIUS_KM, in_radians
+from dkde.numerics.bandwidth import EARTH_RADIUS_KM, Angles
 from dkde.numerics.frame import Precision
 from dkde.numerics.kernels import Kernel, get_kernel
 from dkde.numerics.logsum import Densities
 from dkde.numerics.metrics import check_pair, get_metric
 from dkde.numerics.tolerance import check_tol
 from dkde.statistics import count_missing
+from dkde.storage.radians import warn_if_radians
 from dkde.storage.rows import Side
-from dkde.storage.sphere import is_in_degrees, on_sphere
+from dkde.storage.sphere import as_stored, is_in_degrees, on_sphere
 
 NAN = ("raise", "drop")
 
@@ -81,8 +83,11 @@ class Options:
         Raises
         ------
         InputError
-            When rows are to be places, and are none; or weights in memory are no weights.
+            When rows are to be places, and are none; or values in memory are masked, or weights
+            are no weights.
         """
+        if self.nan == "raise":
+            refuse_masked_rows(side.rows)
         rows = on_sphere(side.rows) if self.on_sphere else side.rows
         found = replace(side, rows=replace(rows, drops_missing=self.nan == "drop"))
         check_weights(found)
@@ -91,19 +96,14 @@ class Options:
     def describe(self, bandwidth: Any) -> dict[str, Any]:
         """What was asked for, ready for JSON."""
         covariance = self.covariance if isinstance(self.covariance, str) else "given"
-        rule = {"bandwidth_rule": bandwidth} if isinstance(bandwidth, str) else {}
+        is_rule = isinstance(bandwidth, str) and not self.on_sphere
+        rule = {"bandwidth_rule": bandwidth} if is_rule else {}
         dropped = {"nan": self.nan} if self.nan != "raise" else {}
         unit = (
-            {"bandwidth_unit": "radian", "earth_radius_km": EARTH_RADIUS_KM}
+            {"bandwidth_unit": _angles(bandwidth).unit, "earth_radius_km": EARTH_RADIUS_KM}
             if self.on_sphere else {}
         )  # fmt: skip
         return {"covariance": covariance, "singular": self.singular, **rule, **dropped, **unit}
-
-    def in_words(self, bandwidth: float) -> str:
-        """A bandwidth, if it is an angle in kilometres as well."""
-        if not self.on_sphere:
-            return f"{bandwidth:g}"
-        return f"{bandwidth:g} radians ({bandwidth * EARTH_RADIUS_KM:g} km)"
 
     def dimensions(self, matrix: BandwidthMatrix) -> float:
         """Those that a density's bits are shared out over; NaN where it is no density."""
@@ -134,15 +134,20 @@ class Options:
     def bandwidth_matrix(self, train: Side, bandwidth: Any) -> BandwidthMatrix:
         """H for a training side, prepared, at all bandwidths or by a rule."""
         self.check()
+        angles = None
         if self.on_sphere:
-            bandwidth = _angles(bandwidth)
+            angles = _angles(bandwidth)
+            bandwidth = angles.radians(bandwidth)
+            warn_if_radians(*as_stored(train.rows))
         elif is_in_degrees(train.rows):
             warn(
                 "distances are taken between latitudes and longitudes in degrees, as if the Earth "
                 "were flat: a degree of longitude is shorter the nearer to a pole, and the date "
                 'line divides neighbours; kernel="vonmises_fisher" is a density on the sphere'
             )
-        return find_bandwidth_matrix(train, bandwidth, self.covariance, self.singular)
+            warn_if_radians(train.rows)
+        found = find_bandwidth_matrix(train, bandwidth, self.covariance, self.singular)
+        return replace(found, angles=angles)
 
     def work(
         self, query: Side, train: Side, matrix: BandwidthMatrix, *, looking: bool = True
@@ -180,18 +185,14 @@ class Options:
         )  # fmt: skip
 
 
-def _angles(bandwidth: Any) -> Any:
-    """Bandwidths in radians, of which some may be lengths on the Earth: "250km"."""
-    if isinstance(bandwidth, str):
-        if bandwidth in RULES:
-            raise InputError(
-                f"bandwidth {bandwidth!r} is a rule for distances in space, and not on the sphere; "
-                "name one in radians or kilometres, or choose one by cross-validation"
-            )
-        return in_radians(bandwidth)
-    if isinstance(bandwidth, list | tuple):
-        return [in_radians(h) if isinstance(h, str) else h for h in bandwidth]
-    return bandwidth
+def _angles(bandwidth: Any) -> Angles:
+    """Bandwidths on the sphere, which may be lengths on the Earth: "250km"."""
+    if isinstance(bandwidth, str) and bandwidth in RULES:
+        raise InputError(
+            f"bandwidth {bandwidth!r} is a rule for distances in space, and not on the sphere; "
+            "name one in radians or kilometres, or choose one by cross-validation"
+        )
+    return Angles.of(bandwidth)
 
 
 def _check_precision(precision: str) -> Precision:

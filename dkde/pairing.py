@@ -10,9 +10,10 @@ import numpy as np
 import xarray as xr
 
 from dkde.errors import InputError, some, warn
+from dkde.labelling import provenance_of
 from dkde.numerics.kernels import get_kernel
 from dkde.rereading import first_difference, read_back
-from dkde.scored import ScoredRows, provenance_of
+from dkde.scored import ScoredRows
 
 _SOURCE_ROW = "source_row"
 

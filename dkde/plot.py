@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from dkde.bandwidth_units import bandwidth_unit, with_unit
 from dkde.errors import InputError
 from dkde.pictures import check_picture, write_picture
 
@@ -64,7 +65,9 @@ def draw_sweep(result: xr.Dataset) -> Any:
     if "best_bandwidth" in result:
         _draw_best(axes, result)
     _label_bandwidths(axes, np.asarray(result["bandwidth"].values, np.float64))
-    axes.set_xlabel("bandwidth")  # without a covariance in units of the data, with one in none
+    # Without a covariance in units of the data, with one in none.
+    unit = bandwidth_unit(result)
+    axes.set_xlabel("bandwidth" if unit is None else f"bandwidth ({unit})")
     axes.set_ylabel("mean log-likelihood (nats per row)")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="0.9", linewidth=0.8)
@@ -111,7 +114,7 @@ def _draw_best(axes: Any, result: xr.Dataset) -> None:
     axes.axvline(best, color=_GREY, linewidth=0.8, linestyle=":", zorder=0)
     axes.plot(
         best, mean, "o", markersize=10, markerfacecolor="none", markeredgecolor=_BLUE,
-        label=f"best at {best:g}: {_value(mean, error)} nats",
+        label=f"best at {with_unit(best, bandwidth_unit(result))}: {_value(mean, error)} nats",
     )  # fmt: skip
     if "test_mean_log_likelihood" in result:
         mean = float(result["test_mean_log_likelihood"])

@@ -240,6 +240,8 @@ def _is_plain(value: Any, plain: Any) -> bool:
 def _words(value: Any) -> str:
     if isinstance(value, str):
         return value
+    if isinstance(value, list | tuple) and all(isinstance(each, str) for each in value):
+        return ",".join(value[:16]) + ",..." * (len(value) > 16)
     numbers = np.asarray(value) if isinstance(value, list | tuple | np.ndarray) else None
     if numbers is not None and numbers.ndim == 1 and len(numbers) <= 16:
         return ",".join(f"{number:.6g}" for number in numbers)

@@ -48,7 +48,9 @@ def _part(recorded: Mapping[str, Any], folder: str | None) -> Part:
     if folder is not None and "://" not in source and not os.path.exists(source):
         moved = os.path.join(folder, source)
         source = moved if os.path.exists(moved) else source
-    known = Catalog(features=recorded.get("opened")).splits(source)
+    known = Catalog(
+        features=recorded.get("opened") or None, row_dim=recorded.get("row_dims") or None
+    ).splits(source)
     part = known[split] if separator and split in known else next(iter(known.values()))
     if part.checksum is None:
         told = str(tokenize(innermost(part.source).stamp()))

@@ -21,9 +21,11 @@ from dkde.options import Options
 from dkde.pca import PrincipalAxes, fit_pca
 from dkde.picking import pick, sources_of
 from dkde.sides import catalog_of, operand, side
+from dkde.storage.claiming import SeenUrl
 from dkde.storage.placing import check_target
 from dkde.storage.rows import Side
 from dkde.storage.samples import write_samples
+from dkde.storage.seen import Seen
 from dkde.storage.selectors import Catalog
 from dkde.storage.sphere import as_stored, degrees, unit_vectors
 from dkde.xarray_sides import vector_along
@@ -123,8 +125,7 @@ def sample(
     >>> digits.shape
     (44, 64)
     """
-    if output is not None:
-        check_target(output, overwrite=overwrite)
+    seen = None if output is None else check_target(output, overwrite=overwrite)
     t = operand(train, "train", catalog_of(source, row_dim=row_dim, lat=lat, lon=lon))
     if output is not None:
         places = [part.identity.partition("::")[0] for part in t.rows.parts if part.identity]
@@ -146,16 +147,17 @@ def sample(
         random_state=random_state,
         covariance_scale=covariance_scale,
     )
-    if output is not None:
+    if seen is not None:
         chosen = {
             "kernel": kernel,
-            "bandwidth": float(matrix.bandwidths[0]),
+            "bandwidth": float(matrix.told()[0]),
+            "bandwidth_unit": matrix.notes.get("units"),
             "covariance": covariance if isinstance(covariance, str) else "given",
             "covariance_scale": float(covariance_scale),
             "label": None if label is None else int(label),
             "pca": None if pca is None else int(pca),
         }
-        _write(found, t, axes, chosen, output, overwrite)
+        _write(found, t, axes, chosen, seen)
     return (found.values, found.sources) if return_sources else found.values
 
 
@@ -253,15 +255,14 @@ def _write(
     t: Operand,
     axes: PrincipalAxes | None,
     options: dict[str, Any],
-    output: str | os.PathLike[str],
-    overwrite: bool,
+    seen: Seen | SeenUrl,
 ) -> None:
     coordinates = t.rows.coordinates()
     pca = {}
     if axes is not None:
         pca = {"mean": axes.mean, "components": axes.components, "variance": axes.variances}
     write_samples(
-        output,
+        seen,
         {"samples": found.values, "sources": found.sources},
         like=t.rows,
         labels={
@@ -271,5 +272,4 @@ def _write(
         },
         options={name: value for name, value in options.items() if value is not None},
         extras={"picked": {"row": found.picked}} | ({"pca": pca} if pca else {}),
-        overwrite=overwrite,
     )

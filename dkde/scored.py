@@ -12,14 +12,17 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from dkde.bandwidth_units import bandwidth_unit
 from dkde.errors import DataSetError, InputError
+from dkde.labelling import counted, provenance_of
 from dkde.resuming import records_of
+from dkde.row_weights import ROW_WEIGHT
 from dkde.storage.results import MAIN, open_result, root_attributes
 
 # How the provenance calls the rows that were scored, and how tables do.
 _SPLITS = {"score": "query", "valid": "valid", "cross_validate": "train", "test": "test"}
 _TEST = "test_"
-_OF_ROWS = (MAIN, f"{MAIN}_error", "pairs_evaluated", "rows_read")
+_OF_ROWS = (MAIN, f"{MAIN}_error", "pairs_evaluated", "rows_read", ROW_WEIGHT)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +51,12 @@ class ScoredRows:
     def dims(self) -> tuple[str, ...]:
         """Those along which rows lie."""
         return tuple(str(dim) for dim in self.values[MAIN].dims if dim != "bandwidth")
+
+    @property
+    def unit(self) -> str | None:
+        """Of the bandwidths; None where they are no angles."""
+        unit = self.values["bandwidth"].attrs.get("units")
+        return unit if isinstance(unit, str) else None
 
     @property
     def n_rows(self) -> int:
@@ -79,9 +88,10 @@ class ScoredRows:
         nearest = int(np.abs(known - bandwidth).argmin())
         if not np.isclose(known[nearest], bandwidth, rtol=1e-6, atol=0):
             names = ", ".join(f"{h:.6g}" for h in known[:12]) + ", ..." * (len(known) > 12)
+            unit = "" if self.unit is None else f" (in {self.unit})"
             raise InputError(
                 f"the {self.split} rows were not scored at bandwidth {bandwidth:g}; they were at "
-                f"{names}"
+                f"{names}{unit}"
             )
         return self.values.isel(bandwidth=nearest)
 
@@ -127,15 +137,6 @@ def opened_result(result: Any) -> xr.Dataset:
     return result
 
 
-def provenance_of(result: xr.Dataset) -> dict[str, Any]:
-    """What a result says of where it comes from; empty where it says nothing that can be read."""
-    try:
-        found = json.loads(result.attrs.get("provenance", "{}"))
-    except (ValueError, TypeError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def scored_rows(result: xr.Dataset) -> list[ScoredRows]:
     """The rows that a result scored, role by role: the test rows of a sweep come last."""
     provenance = provenance_of(result)
@@ -173,8 +174,11 @@ def _scored(
         of_each = [name for name in _OF_ROWS[:2] if name in values]
         expanded = values[of_each].expand_dims(bandwidth=[best])
         values = values.drop_vars(of_each).merge(expanded, join="exact", compat="no_conflicts")
+    if (unit := bandwidth_unit(result)) is not None:
+        along_it = values["bandwidth"].values
+        values = values.assign_coords(bandwidth=("bandwidth", along_it, {"units": unit}))
     described = provenance.get(role, {})
-    known = described if _is_whole(described) else {}
+    known = counted(described) if _is_whole(described) else {}
     return ScoredRows(_SPLITS[role], values, known, _folder(result))
 
 

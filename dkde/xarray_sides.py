@@ -29,6 +29,7 @@ def from_dataset(
     role: str,
     features: tuple[str, ...] | None,
     others: tuple[str, ...] | None = None,
+    row_dim: tuple[str, ...] | None = None,
 ) -> Operand:
     """Rows of a split, or of the variables of any other Dataset.
 
@@ -38,17 +39,24 @@ def from_dataset(
         Which they are to be.
     others : tuple of str, optional
         What the other side has: the same variables are taken where nobody says which.
+    row_dim : tuple of str, optional
+        The dims along which rows lie, where variables have others, too.
     """
     dataset = data.to_dataset() if isinstance(data, xr.DataTree) else data
+    if others is not None and not set(others) <= set(dataset.variables):
+        # Of a variable with several columns these may be the names.
+        others = None if any(v.ndim > 1 for v in dataset.data_vars.values()) else others
     if isinstance(data, xr.DataTree) and data.children and not dataset.data_vars:
         raise InputError(
             f"{role}: the DataTree has no variable x; take one of its splits: "
             f"{', '.join(data.children)}"
         )
     if not is_split(dataset, features or others):
-        return _from_variables(dataset, role, features or others)
+        return _from_variables(dataset, role, features or others, row_dim)
     array = dataset["x"]
     dim = _sample_dim(array, role)
+    if row_dim is not None and set(row_dim) & set(array.dims) not in (set(), {dim}):
+        return _from_variables(dataset, role, ("x",), row_dim)
     extra = [name for name, values in dataset.data_vars.items() if values.dims == (dim,)]
     given = from_dataarray(dataset.set_coords(extra)["x"], role)
     try:
@@ -68,9 +76,17 @@ def from_dataset(
     return replace(given, rows=Rows((part,)))
 
 
-def _from_variables(dataset: xr.Dataset, role: str, features: tuple[str, ...] | None) -> Operand:
+def _from_variables(
+    dataset: xr.Dataset,
+    role: str,
+    features: tuple[str, ...] | None,
+    row_dim: tuple[str, ...] | None,
+) -> Operand:
     group = Group.of(dataset, role)
-    part = group.part(features or feature_names(dataset, group, role))
+    left_out: dict[str, str] = {}
+    if features is None:
+        features, left_out = feature_names(dataset, group, role)
+    part = replace(group.part(features, row_dim), left_out=left_out)
     source = part.source
     assert isinstance(source, VariablesSource)
     for variable in (variable for variable in source.variables if variable.chunks is not None):
@@ -83,11 +99,11 @@ def _from_variables(dataset: xr.Dataset, role: str, features: tuple[str, ...] | 
     )  # fmt: skip
 
 
-def vector_along(values: Any, what: str, operand: Operand) -> RowSource:
+def vector_along(values: Any, what: str, operand: Operand, *, may_miss: bool = True) -> RowSource:
     """One number a row, from whatever a user may pass; ``what`` they are, for messages.
 
     A DataArray goes by the names of its dims where the rows have some: transposed to their order,
-    and broadcast along those that it lacks.
+    and broadcast along those that it lacks. Numbers may be missing, or not, as ``may_miss`` says.
 
     Raises
     ------
@@ -95,7 +111,7 @@ def vector_along(values: Any, what: str, operand: Operand) -> RowSource:
         When there are not as many as rows, or not of the same places.
     """
     if not isinstance(values, xr.DataArray) or not operand.is_labelled:
-        return vector(values, what, operand.rows.n_rows)
+        return vector(values, what, operand.rows.n_rows, may_miss=may_miss)
     sizes = dict(zip(operand.dims, operand.shape, strict=True))
     if any(n != sizes.get(str(dim)) for dim, n in values.sizes.items()):
         raise InputError(
@@ -110,7 +126,7 @@ def vector_along(values: Any, what: str, operand: Operand) -> RowSource:
             )
     if in_memory(values.variable) and values.ndim == len(sizes):
         ordered = values.transpose(*operand.dims).values
-        return vector(ordered.reshape(-1), what, operand.rows.n_rows)
+        return vector(ordered.reshape(-1), what, operand.rows.n_rows, may_miss=may_miss)
     if not isinstance(values.dtype, np.dtype):
         raise InputError(f"{what} must be real numbers, not {values.dtype}")
     if values.chunks is not None:
@@ -124,31 +140,56 @@ def _sized(sizes: Mapping[Any, int]) -> str:
     return f"({', '.join(f'{dim}: {n}' for dim, n in sizes.items())})"
 
 
-def from_dataarray(array: xr.DataArray, role: str) -> Operand:
-    if array.ndim > 2:
-        return _from_grid(array, role)
-    dim = _sample_dim(array, role)
-    array = array.transpose(dim, ...)
-    checked(array, role)
-    labelled = array.isel({array.dims[1]: 0}, drop=True).coords.to_dataset()
-    names = _feature_names(array)
-    rows = _with_features(rows_of(_chunked(array).data, role), names)
-    return Operand(rows, "xarray", (dim,), None, labelled, names)
+def from_dataarray(
+    array: xr.DataArray, role: str, row_dim: tuple[str, ...] | None = None
+) -> Operand:
+    """Rows of a DataArray: its features lie along ``feature``, or the dim that is not the rows'.
 
-
-def _from_grid(array: xr.DataArray, role: str) -> Operand:
-    """Rows that lie along several dims, the features along ``feature``."""
-    if "feature" not in array.dims:
-        raise InputError(
-            f"{role} has dims {array.dims}; of more than two, the features' is called feature"
-        )
-    array = array.transpose(..., "feature")
-    labelled = array.isel(feature=0, drop=True).coords.to_dataset()
-    dims, sizes = tuple(map(str, array.dims[:-1])), array.shape[:-1]
+    Raises
+    ------
+    InputError
+        When it is not two-dimensional, or nothing tells along which dims rows lie.
+    """
+    dims = list(map(str, array.dims))
+    along = [dim for dim in dims if dim in (row_dim or ())]
+    if "feature" in dims and not along:
+        along = [dim for dim in dims if dim != "feature"]
+    elif row_dim is None and len(dims) == 2:
+        _refuse_map(array, role)
+        along = dims[:1]
+    if len(along) != len(dims) - 1 or (len(dims) < 2 and row_dim is None):
+        return _from_any(array, role, row_dim)
+    array = array.transpose(*along, ...)
+    labelled = array.isel({array.dims[-1]: 0}, drop=True).coords.to_dataset()
     names = _feature_names(array)
+    if len(along) == 1:
+        checked(array, role)
+        rows = _with_features(rows_of(_chunked(array).data, role), names)
+        return Operand(rows, "xarray", (along[0],), None, labelled, names)
     values = _chunked(array).data.reshape(-1, array.shape[-1])
     rows = _with_features(rows_of(values, role), names)
-    return Operand(rows, "xarray", dims, sizes, labelled, names)
+    return Operand(rows, "xarray", tuple(along), array.shape[:-1], labelled, names)
+
+
+def _from_any(array: xr.DataArray, role: str, row_dim: tuple[str, ...] | None) -> Operand:
+    """Rows of a DataArray with several dims of features, or with none."""
+    if row_dim is None and array.ndim < 2:
+        raise InputError(f"{role} has dims {array.dims}; it needs two: rows and features")
+    dataset, name = _alone(array)
+    return _from_variables(dataset, role, (name,), row_dim)
+
+
+def _refuse_map(array: xr.DataArray, role: str) -> None:
+    """Refuse two dims that have a coordinate of numbers or times each: it may be a map's."""
+    dataset, name = _alone(array)
+    Group.of(dataset, role).candidates((name,)).refuse_grid()
+
+
+def _alone(array: xr.DataArray) -> tuple[xr.Dataset, str]:
+    """A Dataset of one variable, and what that is called."""
+    name = str(array.name or "values")
+    name = f"{name}_" if name in array.coords else name
+    return xr.Dataset({name: array.variable}, array.coords), name
 
 
 def _with_features(rows: Rows, names: tuple[str, ...] | None) -> Rows:

@@ -15,7 +15,7 @@ from dkde.storage.sources import ArraySource
 
 RNG = np.random.default_rng(5)
 TRAIN, QUERY = RNG.normal(size=(60, 3)), RNG.normal(size=(20, 3))
-NAMES = ["lon", "lat", "depth"]
+NAMES = ["east", "north", "depth"]
 H = 0.7
 
 
@@ -41,7 +41,7 @@ def expected(*columns):
 
 class TestChosen:
     @pytest.mark.parametrize("kind", ["{}.csv", "{}.zarr::train"])
-    @pytest.mark.parametrize("names", [["lon"], ["depth", "lon"], NAMES])
+    @pytest.mark.parametrize("names", [["east"], ["depth", "east"], NAMES])
     def test_of_files_and_data_sets(self, folder, kind, names):
         query, train = (str(folder / kind.format(name)) for name in ("query", "train"))
         found = dkde.log_density(query, train, H, source=dkde.Catalog(features=names))
@@ -51,14 +51,14 @@ class TestChosen:
         query, train = (
             dkde.open_dataset(folder / f"{n}.zarr")["train"] for n in ("query", "train")
         )
-        found = dkde.log_density(query, train, H, source=dkde.Catalog(features=["lat"]))
+        found = dkde.log_density(query, train, H, source=dkde.Catalog(features=["north"]))
         np.testing.assert_allclose(found, expected(1), rtol=1e-9)
 
     @pytest.mark.parametrize(
         ("data", "words"),
         [
-            ("train.zarr::train", "has no feature 'salt'; it has lon, lat, depth"),
-            ("train.csv", "has no column 'salt'; it has lon, lat, depth"),
+            ("train.zarr::train", "has no feature 'salt'; it has east, north, depth"),
+            ("train.csv", "has no column 'salt'; it has east, north, depth"),
             ("train.npy", "its 3 features have no names, and cannot be chosen by salt"),
         ],
     )
@@ -74,13 +74,13 @@ class TestChosen:
             else xr.DataArray(values, dims=("sample", "feature"), coords={"feature": NAMES})
             for values in (QUERY, TRAIN)
         )
-        catalog = dkde.Catalog(features=["depth", "lon"])
+        catalog = dkde.Catalog(features=["depth", "east"])
         found = dkde.log_density(query, train, H, source=catalog)
         np.testing.assert_allclose(found, expected(2, 0), rtol=1e-9)
 
     def test_of_a_frame_that_holds_text_beside_them(self):
         query, train = (frame(v).assign(station="a") for v in (QUERY, TRAIN))
-        catalog = dkde.Catalog(features=["depth", "lon"])
+        catalog = dkde.Catalog(features=["depth", "east"])
         found = dkde.log_density(query, train, H, source=catalog)
         np.testing.assert_allclose(found, expected(2, 0), rtol=1e-9)
 
@@ -92,27 +92,27 @@ class TestChosen:
 
     def test_rows_without_names_are_taken_where_there_are_as_many(self, folder):
         np.save(folder / "two.npy", QUERY[:, [2, 0]])
-        catalog = dkde.Catalog(features=["depth", "lon"])
+        catalog = dkde.Catalog(features=["depth", "east"])
         for query in (QUERY[:, [2, 0]], str(folder / "two.npy")):
             found = dkde.log_density(query, str(folder / "train.csv"), H, source=catalog)
             np.testing.assert_allclose(found, expected(2, 0), rtol=1e-9)
 
     def test_pictures_have_no_names(self):
         with pytest.raises(dkde.InputError, match="its 64 features have no names"):
-            dkde.score("test", "train", H, source=dkde.Catalog("digits", features=["lon"]))
+            dkde.score("test", "train", H, source=dkde.Catalog("digits", features=["east"]))
 
     def test_an_output_goes_on_with_the_same_columns_alone(self, folder, tmp_path):
         sides = str(folder / "query.zarr::train"), str(folder / "train.zarr::train")
         output = tmp_path / "r.zarr"
-        dkde.score(*sides, H, source=dkde.Catalog(features=["lon"]), output=output)
+        dkde.score(*sides, H, source=dkde.Catalog(features=["east"]), output=output)
         with pytest.raises(dkde.DataSetError, match="was begun otherwise"):
-            dkde.score(*sides, H, source=dkde.Catalog(features=["lat"]), output=output)
+            dkde.score(*sides, H, source=dkde.Catalog(features=["north"]), output=output)
 
     def test_lazy_results_of_other_columns_have_other_names(self, folder):
         sides = str(folder / "query.zarr::train"), str(folder / "train.zarr::train")
         a, b, again = (
             dkde.log_density(*sides, H, source=dkde.Catalog(features=[name])).data.name
-            for name in ("lon", "lat", "lon")
+            for name in ("east", "north", "east")
         )
         assert a != b
         assert a == again
@@ -126,9 +126,9 @@ class TestWeights:
         weighted = frame(np.abs(TRAIN))
         weighted.to_csv(tmp_path / "w.csv", index=False)
         dkde.import_dataset(tmp_path / "w.csv", tmp_path / "w.zarr")
-        catalog = dkde.Catalog(features=["lon", "lat"])
+        catalog = dkde.Catalog(features=["east", "north"])
         query, train = QUERY[:, :2], str(tmp_path / kind.format("w"))
-        for name, column in (("depth", 2), ("lat", 1)):
+        for name, column in (("depth", 2), ("north", 1)):
             found = dkde.log_density(query, train, H, weights=name, source=catalog)
             rows = np.abs(TRAIN)
             exact = log_density(query, rows[:, :2], [H], weights=rows[:, column])[0]
@@ -137,7 +137,7 @@ class TestWeights:
     @pytest.mark.parametrize("kind", ["{}.csv", "{}.zarr::train"])
     def test_of_none(self, folder, kind):
         train = str(folder / kind.format("train"))
-        with pytest.raises(dkde.InputError, match=r"has no .* 'mass'.*it has .*lon, lat"):
+        with pytest.raises(dkde.InputError, match=r"has no .* 'mass'.*it has .*east, north"):
             dkde.log_density(QUERY, train, H, weights="mass")
 
 
@@ -150,8 +150,8 @@ class TestOrder:
         np.testing.assert_allclose(found, log_density(QUERY, both, [H])[0], rtol=1e-9)
 
     def test_of_parts_with_other_names(self, folder, tmp_path):
-        frame(QUERY, ["lon", "lat", "height"]).to_csv(tmp_path / "other.csv", index=False)
-        with pytest.raises(dkde.InputError, match=re.escape("other.csv lon, lat, height")):
+        frame(QUERY, ["east", "north", "height"]).to_csv(tmp_path / "other.csv", index=False)
+        with pytest.raises(dkde.InputError, match=re.escape("other.csv east, north, height")):
             dkde.log_density(QUERY, f"{folder}/train.csv+{tmp_path}/other.csv", H)
 
     def test_of_parts_with_and_without_names_cannot_be_told(self, folder):
@@ -177,7 +177,7 @@ class TestOrder:
 
     @pytest.mark.parametrize("kind", ["frame", "dataarray", "dataset", "file"])
     def test_of_the_two_sides(self, folder, tmp_path, kind):
-        turned = frame(QUERY)[["depth", "lon", "lat"]].assign(station=1.0)
+        turned = frame(QUERY)[["depth", "east", "north"]].assign(station=1.0)
         turned.to_csv(tmp_path / "turned.csv", index=False)
         query = {
             "frame": turned,

@@ -37,12 +37,16 @@ TABLE: dict[str, set[str]] = {
     "dkde.storage.linked": STORAGE | {"h5py"},
     # Importers: a format's own library.
     "dkde.storage.importers.digits": STORAGE | {"sklearn"},
+    "dkde.storage.importers.arrow_values": STORAGE | {"pyarrow"},
+    "dkde.storage.importers.csv_header": STORAGE | {"pyarrow"},
     "dkde.storage.importers.csv": STORAGE | {"pyarrow"},
     "dkde.storage.importers.labels": STORAGE | {"pyarrow"},
     "dkde.storage.importers.parquet": STORAGE | {"pyarrow"},
     "dkde.storage.importers.tables": STORAGE | {"pyarrow"},
     "dkde.storage.importers.pictures": STORAGE | {"PIL"},
-    # Tables for other programs.
+    # Tables of other programs, and for them.
+    "dkde.frame_columns": TOP | {"pandas", "pyarrow"},
+    "dkde.frames": TOP | {"pandas", "pyarrow"},
     "dkde.exporting": TOP | {"pyarrow"},
     "dkde.engine": ENGINE,
     "dkde.engine.plan": set(),

@@ -37,6 +37,7 @@ def points():
             "c": ("obs", np.round(values[2], 2)),
             "w": ("obs", rng.uniform(size=N)),
             "when": ("obs", np.datetime64("2020-01-01", "ns") + np.arange(N)),
+            "flag": ("obs", np.array(["good", "bad"], object)[np.arange(N) % 2]),
             "other": ("z", np.arange(4.0)),
         }
     )
@@ -125,7 +126,8 @@ class TestStoresAndFiles:
         points, _ = files
         catalog = dkde.Catalog(features=FEATURES)
         train = f"{points}[:30]+{points}[50:]"
-        result = dkde.score(f"{points}[30:50]", train, H, source=catalog, weights="w")
+        with pytest.warns(UserWarning, match="weights 'w' are those of train and of query"):
+            result = dkde.score(f"{points}[30:50]", train, H, source=catalog, weights="w")
         rows, w = rows_of(opened(points)), opened(points).w.values
         kept = np.r_[:30, 50:N]
         truth = reference.log_density(rows[30:50], rows[kept], [H], weights=w[kept])
@@ -321,7 +323,7 @@ class TestDatasets:
     def test_left_coordinates_are_told_of(self, points, grid):
         train = points.set_coords(["a", "b"])[["c", "a", "b"]]
         with pytest.warns(UserWarning, match="features are c; a, b, as coordinates, are not"):
-            dkde.log_density(grid[["c"]], train, H)
+            dkde.log_density(grid[["c"]], train, H, row_dim=["b", "a"])
         found = dkde.log_density(grid, train, H, source=dkde.Catalog(features=FEATURES))
         close(found, expected(points, grid))
 
@@ -373,13 +375,13 @@ class TestDatasets:
         for query in (stacked, stacked.chunk(a=2)):
             found = dkde.log_density(query, points[FEATURES], H)
             close(found, expected(points, grid))
-        with pytest.raises(dkde.InputError, match="the features' is called feature"):
+        with pytest.raises(dkde.InputError, match=r'say row_dim="column" .* or row_dim='):
             dkde.log_density(stacked.rename(feature="column"), points[FEATURES], H)
 
 
 REFUSED = [
     (["a", "nope"], {}, r"has no variable 'nope'; it has .*w \(obs\)"),
-    (["a", "when"], {}, r"variable 'when' is of dtype datetime64\[.*\]; features are real"),
+    (["a", "flag"], {}, r"variable 'flag' is of dtype .*; features are real numbers .* text"),
     (["a", "other"], {}, r"a \(obs\) and other \(z\) do not have the same dims"),
     (["a"], {"weights": "other"}, r"weights other \(z\) and the rows \(obs\)"),
     (["a"], {"weights": "nope"}, "has no variable 'nope'"),

@@ -167,7 +167,8 @@ class TestFeatures:
 
     def test_an_x_along_time_and_station_is_a_variable(self):
         x = xr.Dataset({"x": (("time", "station"), np.random.default_rng(0).normal(size=(9, 4)))})
-        found = dkde.log_density(x, x, H, source=dkde.Catalog(features=["x"]))
+        call = {"source": dkde.Catalog(features=["x"]), "row_dim": ["time", "station"]}
+        found = dkde.log_density(x, x, H, **call)
         assert found.dims == ("time", "station")
         rows = x.x.values.reshape(-1, 1)
         close(found.values.ravel(), rows, rows)
@@ -176,7 +177,7 @@ class TestFeatures:
         mixed = cast.to_dataframe()[["lat", "lon", "temp"]].to_xarray().set_coords(["lat", "lon"])
         assert mixed.identical(mixed[["temp"]])  # the order is no content
         said = "the features are lat, lon, temp; of these lat, lon are coordinates"
-        with pytest.warns(UserWarning, match=said):
+        with pytest.warns(UserWarning, match=said), pytest.warns(UserWarning, match="were flat"):
             dkde.log_density(np.zeros((1, 3)), mixed, H)
         with pytest.warns(UserWarning, match="the features are temp; lat, lon, as coordinates"):
             dkde.log_density(np.zeros((1, 1)), mixed[["temp"]], H)
@@ -201,8 +202,6 @@ class TestFeatures:
     @pytest.mark.parametrize(
         ("values", "remedy"),
         [
-            (pd.date_range("2020", periods=4), r'days, \(a - np.datetime64\("2000-01-01"\)\) / np'),
-            (pd.to_timedelta([1, 2, 3, 4], "D"), r'; make it days, a / np.timedelta64\(1, "D"\)'),
             (np.array(list("abcd")), "; it is text, which has no distances: leave it out"),
             (np.array(list("abcd"), object), "; it is text, times of another calendar or other"),
         ],
@@ -342,7 +341,7 @@ class TestStores:
         )
         monkeypatch.setattr(variables, "_SLAB_BYTES", 8192)
         monkeypatch.setattr(variables, "READ_BYTES", 1024)
-        rows = dkde.Catalog(features=["a"]).rows(path)
+        rows = dkde.Catalog(features=["a"], row_dim=["time", "x"]).rows(path)
         read = []
         get = zarr.storage.LocalStore.get
 

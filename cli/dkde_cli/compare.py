@@ -19,8 +19,8 @@ _FIGURES = ("n", *_NUMBERS, *_SHARES)
 @click.option(
     "--bandwidth",
     metavar="H",
-    help="Compare at this bandwidth, or at A's and B's own, 0.2,0.17; by default at the best "
-    "one of each.",
+    help="Compare at this bandwidth (500km on the sphere), or at A's and B's own, 0.2,0.17; by "
+    "default at the best one of each.",
 )
 @click.option(
     "--by",
@@ -43,7 +43,8 @@ def compare(a: str, b: str, bandwidth: str | None, by: str | None, as_json: bool
        "by": NAME or null, "classes": [{"class", "name" if it has one, "n", ...}, ...]}
     where a side is
       {"store", "split", "bandwidth", "mean_log_likelihood", "n_zero_density"}
-    with null for numbers that are not finite.
+    with null for numbers that are not finite; on the sphere with "bandwidth_unit", "km" or
+    "radian".
     """
     import dkde
 
@@ -66,24 +67,29 @@ def compare(a: str, b: str, bandwidth: str | None, by: str | None, as_json: bool
     click.echo(f"\nthe mean difference's own error is at most {every[_NUMBERS[2]]:.1e} nats")
 
 
-def _parse_pair(text: str | None) -> list[float] | None:
-    """One bandwidth, or two."""
+def _parse_pair(text: str | None) -> list[float | str] | None:
+    """One bandwidth, or two; lengths on the Earth stay texts."""
     if text is None:
         return None
+    parts = [part.strip() for part in text.split(",")]
     try:
-        return [float(part) for part in text.split(",")]
+        numbers = [float(part.removesuffix("km")) for part in parts]
     except ValueError:
         raise click.UsageError(
             f"--bandwidth {text!r} cannot be read; write 0.2, or 0.2,0.17 for A and B, as the "
             "results have them"
         ) from None
+    pairs = zip(parts, numbers, strict=True)
+    return [part if part.endswith("km") else number for part, number in pairs]
 
 
 def _side(found: Any, name: str, store: str) -> dict[str, Any]:
+    unit = found.attrs.get(f"bandwidth_unit_{name}")
     return {
         "store": store,
         "split": found.attrs[f"split_{name}"],
         "bandwidth": found.attrs[f"bandwidth_{name}"],
+        **({"bandwidth_unit": unit} if unit is not None else {}),
         "mean_log_likelihood": found.attrs[f"mean_{name}"],
         "n_zero_density": found.attrs[f"n_zero_density_{name}"],
     }
@@ -105,9 +111,10 @@ def _classes(found: Any) -> list[dict[str, Any]]:
 
 
 def _in_words(side: dict[str, Any]) -> str:
+    unit = f" {side['bandwidth_unit']}" if "bandwidth_unit" in side else ""
     zero = f", {side['n_zero_density']} of zero density" if side["n_zero_density"] else ""
     return (
-        f"{side['store']}: {side['split']} rows at {side['bandwidth']:.6g}, mean "
+        f"{side['store']}: {side['split']} rows at {side['bandwidth']:.6g}{unit}, mean "
         f"{side['mean_log_likelihood']:.4f}{zero}"
     )
 

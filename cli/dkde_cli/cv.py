@@ -90,7 +90,8 @@ def cv(
     where a row is
       {"bandwidth", "n", "mean_log_likelihood", "standard_error",
        "bits_per_dimension", "n_zero_density", "mean_fold_log_likelihood"}
-    with null for numbers that are not finite. With --refine the last row is the
+    with null for numbers that are not finite; on the sphere with "bandwidth_unit", "km" or
+    "radian". With --refine the last row is the
     optimum, unless the grid has it. In the CSV, split is the selector of --train.
     """
     import dkde

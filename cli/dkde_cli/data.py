@@ -57,6 +57,12 @@ _SHOWN = 20
     "(Of tables that are not imported, and of data sets, --features of the other commands.)",
 )
 @click.option(
+    "--row-dim",
+    metavar="A,B,...",
+    callback=lambda _, __, text: parse_names(text),
+    help="Of variables of Zarr or NetCDF: the dims along which rows lie; others hold features.",
+)
+@click.option(
     "--label",
     metavar="COLUMN",
     help="The column of a table that says what each row is: whole numbers, or names.",
@@ -87,8 +93,9 @@ def import_(
 
     SOURCE is an MNIST pickle, an IDX file or folder of them, a CIFAR-10 or CIFAR-100 python
     archive or its folder, a .npy or .npz file, a table (CSV or Parquet, or several by a quoted
-    pattern, 'points/*.csv'), a folder of PNG or JPEG pictures, or the word digits. STORE is the
-    folder to make, or a URL, s3://, gs:// or az://; it is there whole or not at all.
+    pattern, 'points/*.csv'), a folder of PNG or JPEG pictures, or the word digits; or a Zarr store
+    or NetCDF file, with its variables in --columns, or FILE::ARRAY. STORE is the folder to make,
+    or a URL, s3://, gs:// or az://; it is there whole or not at all.
     """
     import dkde
 
@@ -106,8 +113,6 @@ def import_(
             click.echo(f"missing values, which are NaN: {split['missing']}", err=True)
         if split["infinite"]:
             click.echo(f"infinite values, which no density takes: {split['infinite']}", err=True)
-    if described["columns_left_out"]:
-        click.echo(f"left out: {_some(described['columns_left_out'])}", err=True)
 
 
 @click.command(cls=Command)
@@ -133,10 +138,14 @@ def info(store: str, choice: dict[str, Any], as_json: bool) -> None:
     splits = described.pop("splits")
     options = described.pop("import_options")
     source_checksum = described.pop("source_checksum")
-    left_out = described.pop("columns_left_out")
+    names, reasons = described.pop("columns_left_out"), described.pop("left_out")
+    converted = described.pop("converted")
     known = {name.replace("_", " "): str(text) for name, text in described.items() if text}
-    if left_out:
-        known["columns left out"] = _some(left_out)
+    if names:
+        told = [f"{name} ({reasons[name]})" if name in reasons else name for name in names]
+        known["columns left out"] = _some(told)
+    if converted:
+        known["taken as"] = _some([f"{name}: {what}" for name, what in converted.items()])
     for split in splits.values():  # mostly all splits have the same
         if split["feature_names"]:
             known.setdefault("feature names", _some(split["feature_names"]))

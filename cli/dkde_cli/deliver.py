@@ -7,6 +7,7 @@ import click
 from dkde_cli.progress import duration
 from dkde_cli.tables import (
     FOLD_TOTAL,
+    UNIT,
     effort,
     figures,
     kilometres,
@@ -15,6 +16,7 @@ from dkde_cli.tables import (
     print_figures,
     print_json,
     test_figures,
+    unit,
 )
 
 
@@ -46,7 +48,7 @@ def _print_score(result: Any, as_json: bool) -> None:
     if as_json:
         single = {**rows[0], "seconds": seconds}
         found = single if len(rows) == 1 else {"seconds": seconds, "rows": rows}
-        print_json(found | missing(result))
+        print_json(found | unit(result) | missing(result))
     else:
         print_figures(rows, km=kilometres(result))
 
@@ -56,12 +58,13 @@ def _print_sweep(result: Any, as_json: bool) -> None:
     if as_json:
         seconds = _seconds(result)
         found = {"best_bandwidth": best, "seconds": seconds, "valid": rows, "test": test_row}
-        print_json(found | missing(result))
+        print_json(found | unit(result) | missing(result))
         return
     _print_best(rows, best, kilometres(result))
     if test_row is not None:
+        km = " km" * (UNIT in test_row)
         click.echo(
-            f"test at {best:.6g}: {test_row['mean_log_likelihood']:.4f} "
+            f"test at {best:.6g}{km}: {test_row['mean_log_likelihood']:.4f} "
             f"± {test_row['standard_error']:.4f} nats, "
             f"{test_row['bits_per_dimension']:.4f} bits/dimension"
         )
@@ -72,13 +75,13 @@ def _print_cv(result: Any, as_json: bool) -> None:
     if as_json:
         seconds = _seconds(result)
         found = {"best_bandwidth": best, "seconds": seconds, "folds": folds, "rows": rows}
-        print_json(found | missing(result))
+        print_json(found | unit(result) | missing(result))
     else:
         _print_best(rows, best, kilometres(result))
 
 
 def _print_best(rows: list[dict[str, Any]], best: float, km: float | None) -> None:
     print_figures(rows, best=best, km=km)
-    length = "" if km is None else f" ({best * km:.6g} km)"
+    length = " km" if UNIT in rows[0] else "" if km is None else f" ({best * km:.6g} km)"
     click.echo()
     click.echo(f"best bandwidth {best:.12g}{length}")

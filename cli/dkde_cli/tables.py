@@ -13,6 +13,8 @@ FIGURES = ("mean_log_likelihood", "standard_error", "bits_per_dimension", "n_zer
 CSV_COLUMNS = ("split", "bandwidth", "n", *FIGURES)
 # What a cross-validation has beside: totals of nats, as scikit-learn's scores are.
 FOLD_TOTAL = "mean_fold_log_likelihood"
+# Of bandwidths that are kilometres a row of figures says so.
+UNIT = "bandwidth_unit"
 # Where a result holds what its rows took, and for which of its works.
 _EFFORTS = (("", "score"), ("", "valid"), ("", "cross_validate"), ("test_", "test"))
 
@@ -23,11 +25,10 @@ def figures(result: Any) -> list[Row]:
     """A row of figures for each bandwidth of a result."""
     names = [*FIGURES, *([FOLD_TOTAL] if FOLD_TOTAL in result else [])]
     columns = {name: result[name].values.tolist() for name in ("bandwidth", *names)}
-    n_rows = int(result.log_density.size // result.sizes["bandwidth"]) - missing(result).get(
-        "n_missing", 0
-    )
+    n_rows = _n_counting(result)
+    said = _unit_of_row(result)
     return [
-        {"bandwidth": bandwidth, "n": n_rows, **{name: columns[name][i] for name in names}}
+        {"bandwidth": bandwidth, **said, "n": n_rows, **{name: columns[name][i] for name in names}}
         for i, bandwidth in enumerate(columns["bandwidth"])
     ]
 
@@ -38,13 +39,28 @@ def test_figures(result: Any) -> Row | None:
         return None
     return {
         "bandwidth": float(result["best_bandwidth"]),
-        "n": int(result.test_log_density.size) - missing(result).get("test_n_missing", 0),
+        **_unit_of_row(result),
+        "n": _n_counting(result, "test_"),
         **{name: result[f"test_{name}"].item() for name in FIGURES},
     }
 
 
+def _unit_of_row(result: Any) -> Row:
+    found = unit(result)
+    return found if found.get(UNIT) == "km" else {}
+
+
+def _n_counting(result: Any, prefix: str = "") -> int:
+    """How many rows the means are of: without missing values, and of positive weight."""
+    if f"{prefix}row_weight" in result:
+        return int((result[f"{prefix}row_weight"] > 0).sum())
+    # Bandwidths or not, of each row one is held.
+    n_rows = int(result[f"{prefix}pairs_evaluated"].size)
+    return n_rows - missing(result).get(f"{prefix}n_missing", 0)
+
+
 def missing(result: Any) -> dict[str, int]:
-    """How many rows were left out for missing features, by side, where any may be."""
+    """How many rows were left out for missing features or weights, by side, where any may be."""
     names = ("n_missing", "test_n_missing", "n_missing_train")
     return {name: int(result[name]) for name in names if name in result}
 
@@ -56,7 +72,7 @@ def missing_in_words(result: Any) -> str:
     if not any(counts.values()):
         return ""
     return (
-        f"left out for missing features: {scored} of the rows to be scored, "
+        f"left out for missing values: {scored} of the rows to be scored, "
         f"{counts['n_missing_train']} of the training rows"
     )
 
@@ -91,10 +107,21 @@ def _percent(share: float) -> str:
 
 
 def kilometres(result: Any) -> float | None:
-    """How many a radian is, where bandwidths are angles on the Earth."""
-    options = json.loads(result.attrs.get("provenance", "{}")).get("options", {})
-    radius = options.get("earth_radius_km")
-    return None if radius is None else float(radius)
+    """How many a radian is, where bandwidths are angles on the Earth in radians."""
+    radius = _options(result).get("earth_radius_km")
+    return None if radius is None or unit(result).get(UNIT) == "km" else float(radius)
+
+
+def unit(result: Any) -> Row:
+    """What bandwidths are measured in, ready for JSON; nothing where they are no angles."""
+    noted = result["bandwidth"].attrs.get("units")  # of stores of before in their options alone
+    found = noted if noted in ("km", "radian") else _options(result).get(UNIT)
+    return {} if found is None else {UNIT: found}
+
+
+def _options(result: Any) -> Row:
+    options: Row = json.loads(result.attrs.get("provenance", "{}")).get("options", {})
+    return options
 
 
 def print_json(value: Any) -> None:
@@ -123,7 +150,10 @@ def write_csv(path: str, splits: Mapping[str, Iterable[Row]]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     all_rows = [{"split": split, **row} for split, rows in splits.items() for row in rows]
-    columns = [*CSV_COLUMNS, *([FOLD_TOTAL] if FOLD_TOTAL in all_rows[0] else [])]
+    columns = [
+        *CSV_COLUMNS,
+        *(name for name in (FOLD_TOTAL, UNIT) if name in all_rows[0]),
+    ]
     writer.writerow(columns)
     # str keeps every digit of a float.
     writer.writerows([str(row[name]) for name in columns] for row in all_rows)
@@ -150,7 +180,8 @@ def print_figures(
     if any(row["n_zero_density"] for row in rows):
         heads["n_zero_density"] = "zero density"
     values = [row["bandwidth"] for row in rows]
-    sizes = {"bandwidth": _aligned(values)}
+    name = "bandwidth (km)" if rows[0].get(UNIT) == "km" else "bandwidth"
+    sizes = {name: _aligned(values)}
     if km is not None:
         sizes["km"] = _aligned([value * km for value in values])
     body = [

@@ -8,13 +8,16 @@ from typing import Any
 from dask.tokenize import tokenize
 
 from dkde.engine.work import Work
-from dkde.storage.columns import columns_of
+from dkde.storage.columns import TableSource, columns_of
 from dkde.storage.row_source import innermost
 from dkde.storage.rows import Part, Side
 from dkde.storage.sphere import SphereSource
 
 # What is noted of a part of rows so that it can be told from others' and be read again.
-NOTES = ("fingerprint", "source", "stored", "opened", "columns", "names")
+NOTES = (
+    "fingerprint", "source", "stored", "opened", "row_dims", "columns", "names", "left_out",
+    "converted",
+)  # fmt: skip
 # Of more columns the names are not listed.
 _MOST_NAMES = 1000
 _PACKAGES = ("dkde", "numpy", "numba", "dask", "zarr", "xarray")
@@ -80,13 +83,24 @@ def _part(part: Part, compared: bool) -> dict[str, Any]:
         "offset": part.encoding.offset,
         "checksum": part.checksum,
         "fingerprint": str(tokenize(source.stamp())) if told else None,
-        "source": type(source).__name__,
+        "source": _kind(part),
         "stored": part.identity is not None and not source.is_lazy,
-        # What the source was asked for, which columns of that were taken, and their names.
+        # What the source was asked for, along which dims rows lie, which columns of that were
+        # taken, and their names.
         "opened": None if part.opened is None else list(part.opened),
+        "row_dims": None if part.row_dims is None else list(part.row_dims),
         "columns": None if columns is None else list(columns),
         "names": _names(part),
+        "left_out": dict(part.left_out),
+        "converted": dict(part.converted),
     }
+
+
+def _kind(part: Part) -> str:
+    """The kind of the source; the columns of a data frame in memory are an array as any."""
+    source = innermost(part.source)
+    is_frame = isinstance(source, TableSource) and part.identity is None
+    return "ArraySource" if is_frame else type(source).__name__
 
 
 def _names(part: Part) -> list[str] | str | None:

@@ -1,6 +1,8 @@
 """Bandwidths: what users may write, checked, as an array."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +17,7 @@ _GRIDS: dict[str, Callable[..., FloatArray]] = {
     "linspace": np.linspace,
 }
 EARTH_RADIUS_KM = 6371.0088
+KILOMETRES, RADIANS = "km", "radian"
 # Every query row has a sum for each: more is a mistake.
 MAX_BANDWIDTHS = 10_000
 _HOW = "write 0.05,0.1,0.2 or logspace:-1:1:20 or geomspace:0.05:2:12, or a rule: scott, silverman"
@@ -79,14 +82,101 @@ def in_radians(length: str) -> float:
     >>> round(in_radians("6371.0088 km"), 12)
     1.0
     """
+    return in_kilometres(length) / EARTH_RADIUS_KM
+
+
+def in_kilometres(length: str) -> float:
+    """A length on the Earth, "250km", as a number.
+
+    Raises
+    ------
+    InputError
+        When the text is none.
+    """
     number, unit, rest = length.strip().partition("km")
     try:
         if unit and not rest:
-            return float(number) / EARTH_RADIUS_KM
+            return float(number)
     except ValueError:
         pass
     raise InputError(
         f"bandwidth {length!r} cannot be read; give radians as a number, or a length as 250km"
+    )
+
+
+@dataclass(frozen=True)
+class Angles:
+    """Bandwidths on the sphere: angles in radians, told as they were given.
+
+    Parameters
+    ----------
+    kilometres : tuple of float, optional
+        The lengths on the Earth, if they were given as such.
+    """
+
+    kilometres: tuple[float, ...] | None = None
+
+    @classmethod
+    def of(cls, bandwidth: Any) -> "Angles":
+        """Bandwidths as a user gives them.
+
+        Raises
+        ------
+        InputError
+            When some are lengths and some are not, or a text is no length.
+        """
+        if isinstance(bandwidth, str):
+            return cls((in_kilometres(bandwidth),))
+        if isinstance(bandwidth, np.ndarray) and bandwidth.dtype.kind in "UO":
+            bandwidth = bandwidth.tolist()
+        if not isinstance(bandwidth, list | tuple):
+            return cls()
+        lengths = [h for h in bandwidth if isinstance(h, str)]
+        if not lengths:
+            return cls()
+        if len(lengths) < len(bandwidth):
+            other = next(h for h in bandwidth if not isinstance(h, str))
+            raise InputError(_mixed(lengths[0], str(other)))
+        return cls(tuple(map(in_kilometres, lengths)))
+
+    @property
+    def unit(self) -> str:
+        """What they are told in."""
+        return RADIANS if self.kilometres is None else KILOMETRES
+
+    def radians(self, given: Any) -> Any:
+        """The bandwidths that were given, in radians."""
+        if self.kilometres is None:
+            return given
+        return [length / EARTH_RADIUS_KM for length in self.kilometres]
+
+    def told(self, radians: npt.ArrayLike) -> FloatArray:
+        """Some bandwidths in the unit of those that were given, which are themselves again.
+
+        Examples
+        --------
+        >>> lengths = Angles.of(["500km", "20000km"])
+        >>> lengths.told(lengths.radians(None)).tolist()
+        [500.0, 20000.0]
+        """
+        angles = np.asarray(radians, np.float64)
+        if self.kilometres is None:
+            return angles
+        given = {length / EARTH_RADIUS_KM: length for length in self.kilometres}
+        lengths = [given.get(h, h * EARTH_RADIUS_KM) for h in angles.ravel().tolist()]
+        return np.array(lengths).reshape(angles.shape)
+
+    def in_words(self, radians: float) -> str:
+        """A bandwidth with its unit; an angle in kilometres as well."""
+        if self.kilometres is not None:
+            return f"{float(self.told(radians)):g} km"
+        return f"{radians:g} radians ({radians * EARTH_RADIUS_KM:g} km)"
+
+
+def _mixed(length: str, other: str) -> str:
+    return (
+        f"bandwidths mix units: {length.strip()!r} is a length, and {other.strip()!r} has no unit "
+        "(radians); give all in kilometres, or all in radians"
     )
 
 
@@ -95,12 +185,22 @@ def _lengths(text: str) -> list[str]:
     name, *arguments = (part.strip() for part in text.split(":"))
     if name not in ("geomspace", "linspace"):
         lengths = [part.strip() for part in text.split(",") if part.strip()]
+        if bare := [part for part in lengths if _is_number(part)]:
+            raise InputError(_mixed(next(part for part in lengths if "km" in part), bare[0]))
         check_bandwidths([in_radians(length) for length in lengths])
         return lengths
     if len(arguments) != 3 or not all(end.endswith("km") for end in arguments[:2]):
         raise InputError(f"bandwidths {text!r} cannot be read; write {name}:50km:500km:8")
     ends = [end.removesuffix("km").strip() for end in arguments[:2]]
     return [f"{value}km" for value in _numbers(":".join([name, *ends, arguments[2]]))]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def check_bandwidths(bandwidths: float | Sequence[float] | npt.ArrayLike) -> FloatArray:
@@ -112,7 +212,8 @@ def check_bandwidths(bandwidths: float | Sequence[float] | npt.ArrayLike) -> Flo
         When there is none, or one is zero, negative, not finite, or there twice.
     """
     try:
-        values = np.atleast_1d(np.asarray(bandwidths, dtype=np.float64))
+        given = np.ma.filled(np.ma.asarray(bandwidths, np.float64), np.nan)  # refused below
+        values = np.atleast_1d(given)
     except (TypeError, ValueError, OverflowError):
         raise InputError(f"bandwidth {bandwidths!r} is not a number or a list of them") from None
     if values.ndim != 1 or values.size == 0:

@@ -117,7 +117,7 @@ def compilable(values: Array) -> Array:
     """The values as the one kind of array for each dtype that is compiled for."""
     if values.dtype.kind == "b":
         values = values.view(np.uint8)
-    elif values.dtype == np.float16:
+    elif values.dtype.newbyteorder("=") == np.float16:  # of any byte order
         values = values.astype(np.float32)
     flags = values.flags
     plain = flags.c_contiguous and flags.aligned and flags.writeable and values.dtype.isnative

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from dkde.labelling import provenance_of
 from dkde.reporting.html import Markup, element, pairs
 from dkde.reporting.words import counted, grouped
-from dkde.scored import ScoredRows, provenance_of
+from dkde.scored import ScoredRows
 
 
 def origin(result: xr.Dataset, main: ScoredRows) -> list[Markup]:

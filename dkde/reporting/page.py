@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from dkde.bandwidth_units import bandwidth_unit, with_unit
 from dkde.errors import DkdeError, InputError
 from dkde.files import check_place, write_whole
 from dkde.reporting.curve import curve
@@ -141,7 +142,7 @@ def _key(result: xr.Dataset, shown: ScoredRows, bandwidth: float, words: str) ->
     """What is looked for first."""
     row = _row(result, shown, bandwidth)
     known = {
-        words: f"{bandwidth:.6g}",
+        words: with_unit(bandwidth, bandwidth_unit(result)),
         f"mean log-likelihood of the {_WORDS[shown.split]}, nats": (
             f"{number_text(row['mean_log_likelihood'])} ± {number_text(row['standard_error'])}"
         ),
@@ -175,19 +176,21 @@ def _figures(result: xr.Dataset, sides: list[ScoredRows], bandwidth: float) -> l
     ]
     finite = np.isfinite(result["mean_log_likelihood"].values).any()
     marked = bandwidths.index(bandwidth) if len(bandwidths) > 1 and finite else None
-    found = [table(["bandwidth", *heads.values()], cells, marked)]
+    unit = bandwidth_unit(result)
+    head = "bandwidth" if unit is None else f"bandwidth ({unit})"
+    found = [table([head, *heads.values()], cells, marked)]
     if len(sides) > 1:
         test = _row(result, sides[1], bandwidth)
         cells = [[f"{bandwidth:.6g}", *(number_text(test[n]) for n in heads if n in test)]]
         found += [
             element("h3", "Test rows, at the best bandwidth"),
-            table(["bandwidth", *(words for n, words in heads.items() if n in test)], cells),
+            table([head, *(words for n, words in heads.items() if n in test)], cells),
         ]
     return found
 
 
 def _extremes(side: ScoredRows, values: xr.Dataset) -> list[Markup]:
-    at = f"at bandwidth {float(values['bandwidth']):.6g}"
+    at = f"at bandwidth {with_unit(float(values['bandwidth']), side.unit)}"
     if not np.isfinite(values[MAIN]).any():
         return [element("p", f"No {_WORDS[side.split]} have a density above zero {at}.")]
     words = f"Of the {_WORDS[side.split]}, {at}; log-densities in nats."

@@ -9,6 +9,7 @@ from time import sleep
 from typing import Any, Self
 
 import obstore
+from obstore.exceptions import PreconditionError
 from obstore.store import from_url
 from zarr.abc.store import ByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
@@ -115,6 +116,28 @@ class BucketStore(ObjectStore[Any]):
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
         with self._reaching(key):
             await self._for(key).set_if_not_exists(key, value)
+
+    async def swap(self, key: str, old: bytes, new: bytes) -> bool:
+        """Write in place of known content; False where the key holds other content, or none."""
+        with self._reaching(key):
+            store = self._for(key).store
+            try:
+                found = await obstore.get_async(store, key)
+                there = bytes(await found.bytes_async())
+            except FileNotFoundError:
+                return False
+            if there != old:
+                return False
+            tag = found.meta["e_tag"]
+            mode: Any = {"e_tag": tag} if tag else "overwrite"
+            try:
+                await obstore.put_async(store, key, new, mode=mode)
+            except NotImplementedError:  # a service without conditions
+                await obstore.put_async(store, key, new)
+            except PreconditionError:
+                pass  # or the first of two attempts came through unnoticed
+            found = await obstore.get_async(store, key)
+            return bytes(await found.bytes_async()) == new
 
     async def delete(self, key: str) -> None:
         with self._reaching(key):

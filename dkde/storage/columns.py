@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dkde.errors import InputError, some
+from dkde.storage.feature_choice import FeatureChoice
+from dkde.storage.place_names import PlaceName, as_called, in_degrees, role_of
 from dkde.storage.row_source import RowSource, Wrapping
 from dkde.storage.rows import Encoding, Part
 from dkde.storage.sources import ArraySource
@@ -21,6 +23,17 @@ class Columns:
 
     names: tuple[str, ...] | None = None
     units: tuple[str | None, ...] | None = None
+
+    @property
+    def wanted(self) -> tuple[str, ...] | None:
+        """The names, of which those of places go by what they are elsewhere."""
+        if self.names is None:
+            return None
+        units = self.units or [None] * len(self.names)
+        return tuple(
+            PlaceName(name, role) if (role := role_of(name, unit)) else name
+            for name, unit in zip(self.names, units, strict=True)
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +135,8 @@ def column_of(part: Part, name: str) -> RowSource | None:
 def chosen(part: Part, names: Sequence[str]) -> Part:
     """The columns of these names, in this order; the part itself if these are its own.
 
-    Columns without names are taken as they are, where there are as many.
+    Columns without names are taken as they are, where there are as many. A latitude and a
+    longitude may be called otherwise, and stay so.
 
     Raises
     ------
@@ -132,13 +146,21 @@ def chosen(part: Part, names: Sequence[str]) -> Part:
     names = tuple(names)
     if part.features == names or (part.features is None and part.source.shape[1] == len(names)):
         return part
-    return picked(part, positions(names, part.features, part.source.shape[1], part.name))
+    return picked(
+        part, positions(names, part.features, part.source.shape[1], part.name, part.units)
+    )
 
 
 def positions(
-    names: Sequence[str], known: tuple[str, ...] | None, n_columns: int, what: str
+    names: Sequence[str],
+    known: tuple[str, ...] | None,
+    n_columns: int,
+    what: str,
+    units: tuple[str | None, ...] | None = None,
 ) -> tuple[int, ...]:
     """Where columns of these names are among those that are known.
+
+    A latitude and a longitude may be called otherwise.
 
     Parameters
     ----------
@@ -147,6 +169,8 @@ def positions(
         What all ``n_columns`` are called, if they are called anything.
     what : str
         Whose columns they are, for messages.
+    units : tuple of (str or None), optional
+        What all are measured in.
 
     Raises
     ------
@@ -156,6 +180,7 @@ def positions(
         raise InputError(
             f"{what}: its {n_columns} features have no names, and cannot be chosen by {some(names)}"
         )
+    names = as_called(names, known, units, what)
     unknown = next((name for name in names if name not in known), None)
     if unknown is not None:
         raise InputError(f"{what}: has no feature {unknown!r}; it has {some(known)}")
@@ -185,7 +210,8 @@ def picked(part: Part, columns: Sequence[int]) -> Part:
 def alike(part: Part, columns: Columns) -> Part:
     """The part with columns as others: by name, or without names by position, under theirs.
 
-    Columns of other names are left as they are; units are taken over where there are none.
+    Columns of other names are left as they are, but a latitude and a longitude, which are called
+    as the others'; units are taken over where there are none.
     """
     names = columns.names
     if names is None or len(set(names)) < len(names):
@@ -193,8 +219,43 @@ def alike(part: Part, columns: Columns) -> Part:
     if part.features is None:
         if part.source.shape[1] == len(names):
             part = replace(part, features=names)
-    elif set(names) <= set(part.features):
+    else:
+        part = _places_alike(part, columns)
+    if part.features is not None and set(names) <= set(part.features):
         part = chosen(part, names)
     if part.features == names and not any(part.units or ()):
         part = replace(part, units=columns.units)
     return part
+
+
+def _places_alike(part: Part, columns: Columns) -> Part:
+    """The part with its latitude and its longitude called as others'."""
+    known = part.features or ()
+    wanted = [name for name in columns.wanted or () if isinstance(name, PlaceName)]
+    called = as_called(wanted, known, part.units, part.name)
+    renamed = {here: str(name) for here, name in zip(called, wanted, strict=True) if here != name}
+    if not renamed:
+        return part
+    return replace(part, features=tuple(renamed.get(name, name) for name in known))
+
+
+def placed(part: Part, choice: FeatureChoice) -> Part:
+    """The part, chosen, with the units of a latitude and a longitude that a user named.
+
+    Raises
+    ------
+    InputError
+        When the data say that they are in something else than degrees.
+    """
+    chosen_names = choice.features or ()
+    if part.features is None:  # as they are said, as there are as many
+        part = replace(part, features=tuple(map(str, chosen_names)))
+    names = part.features or ()
+    units = list(part.units or [None] * len(names))
+    for name, here in zip(
+        chosen_names, as_called(chosen_names, names, part.units, part.name), strict=True
+    ):
+        if isinstance(name, PlaceName) and name.role is not None:
+            i = names.index(here)
+            units[i] = in_degrees(part.name, here, units[i], name.role)
+    return replace(part, units=tuple(units))

@@ -21,9 +21,10 @@ from zarr.storage import LocalStore
 from dkde.errors import DataSetError, DkdeError, one_line
 from dkde.storage.chunks import check_array
 from dkde.storage.door import Folder
-from dkde.storage.metadata import classes_of, count_of, features_of, numbers_of, range_of
+from dkde.storage.metadata import classes_of, count_of, features_of, numbers_of, range_of, units_of
 from dkde.storage.options import unusable_name
 from dkde.storage.places import kind_of
+from dkde.storage.publishing import is_there
 from dkde.storage.stores import is_remote, keys_below, open_store
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ class Split:
         How many values are NaN, how many infinite; how many features have one value only.
     classes : dict of str to tuple of str
         What the values 0, 1, ... of a label stand for, by the label's name.
+    units : tuple of (str or None), or None
+        What the features are measured in, where the source says.
     """
 
     name: str
@@ -84,6 +87,7 @@ class Split:
     n_infinite: int = 0
     n_constant: int = 0
     classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    units: tuple[str | None, ...] | None = None
 
     @property
     def n_rows(self) -> int:
@@ -165,6 +169,7 @@ def split_of(store: StorePath, root: zarr.Group, name: str) -> Split:
             actual_range=range_of(coding.get("actual_range")),
             display_range=range_of(attributes.get("display_range")),
             features=features_of(attributes.get("feature_names"), x.shape[1]),
+            units=units_of(attributes.get("feature_units"), x.shape[1]),
             **{n: count_of(coding.get(n, 0)) for n in ("n_missing", "n_infinite", "n_constant")},
             classes={
                 key: names
@@ -257,7 +262,7 @@ def open_root(store: StorePath) -> zarr.Group:
     """The root of a data set that is whole; raises as :func:`splits`."""
     if isinstance(store, str | os.PathLike) and not is_remote(store):
         path = Path(store)
-        if not path.exists():
+        if not is_there(path):
             raise DataSetError(f"{store}: {_ABSENT}")
         if not path.is_dir():
             way = ", which this is for" if kind_of(path) else "; import it first"

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from dkde.errors import InputError
+from dkde.storage.place_names import LATITUDE, LONGITUDE, PlaceName
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,9 @@ class FeatureChoice:
         if absent:
             raise InputError(f"{absent[0]!r} is not among the features {', '.join(chosen or ())}")
         dims = None if row_dim is None else _names("row_dim", row_dim)
+        if chosen is not None and lat is not None and lon is not None:
+            roles = {lat: LATITUDE, lon: LONGITUDE}
+            chosen = tuple(PlaceName(n, roles[n]) if n in roles else n for n in chosen)
         return cls(chosen, dims, lat, lon)
 
     def updated(self, **said: Any) -> "FeatureChoice":
@@ -73,7 +77,7 @@ class FeatureChoice:
         """What was said, by name, ready for JSON."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {
-            name: list(value) if isinstance(value, tuple) else value
+            name: list(map(str, value)) if isinstance(value, tuple) else value
             for name, value in values.items()
             if value is not None
         }

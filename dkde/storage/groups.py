@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from dkde.errors import InputError, some
+from dkde.errors import InputError, NoVariableError, some
+from dkde.storage.place_names import as_called, unit_of
 from dkde.storage.places import Place, open_variables
+from dkde.storage.row_dims import Candidates, Layout
 from dkde.storage.row_source import RowSource
 from dkde.storage.rows import Part
-from dkde.storage.variables import Numbers, VariablesSource, in_memory
+from dkde.storage.times import day_units
+from dkde.storage.variables import Numbers, VariablesSource, in_memory, is_time
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +34,8 @@ class Group:
         What they were opened from.
     undecodable : mapping of str to str
         The variables that could not be decoded, and why.
+    attributes : mapping
+        Of the group.
     """
 
     name: str
@@ -38,6 +43,7 @@ class Group:
     coordinates: frozenset[str] = frozenset()
     place: Place | None = None
     undecodable: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, dataset: xr.Dataset, name: str) -> Group:
@@ -49,7 +55,9 @@ class Group:
     def open(cls, place: Place, name: str) -> Group:
         """What a store or a file holds; raises as :func:`dkde.storage.places.open_variables`."""
         found = open_variables(place, name)
-        return cls(name, found.variables, found.coordinates, place, found.undecodable)
+        return cls(
+            name, found.variables, found.coordinates, place, found.undecodable, found.attributes
+        )
 
     @property
     def listing(self) -> str:
@@ -64,6 +72,12 @@ class Group:
         """Whether a variable is there, and of numbers."""
         return name in self.variables and _is_numeric(self.variables[name].dtype)
 
+    def feature(self, name: str) -> xr.Variable:
+        """A variable of real numbers or of times; raises as :meth:`variable` does."""
+        found = self.variables.get(name)
+        is_known = found is not None and self.fault(name) is None and is_time(found)
+        return self.variables[name] if is_known else self.variable(name)
+
     def variable(self, name: str, what: str = "features") -> xr.Variable:
         """A variable of real numbers.
 
@@ -77,7 +91,7 @@ class Group:
                 f"{self.name}: variable {name!r} cannot be decoded ({why}); correct its attributes"
             )
         if name not in self.variables:
-            raise InputError(f"{self.name}: has no variable {name!r}; it has {self.listing}")
+            raise NoVariableError(f"{self.name}: has no variable {name!r}; it has {self.listing}")
         variable = self.variables[name]
         if not _is_numeric(variable.dtype):
             raise InputError(
@@ -95,19 +109,41 @@ class Group:
                 return f"its {key} is {encoding[key]!r}"
         return self.undecodable.get(name)
 
-    def part(self, names: Sequence[str]) -> Part:
+    def layout(self, names: Sequence[str], row_dim: tuple[str, ...] | None = None) -> Layout:
+        """Along which dims the rows lie that some variables make; raises as :meth:`part` does."""
+        return self.candidates(names).layout(row_dim)
+
+    def candidates(self, names: Sequence[str]) -> Candidates:
+        """Some variables as features, and what tells along which dims their rows lie."""
+        chosen = {name: self.feature(name) for name in names}
+        return Candidates(self.name, chosen, self.variables, self.coordinates)
+
+    def part(self, names: Sequence[str], row_dim: tuple[str, ...] | None = None) -> Part:
         """The rows that some variables make, whole.
+
+        A latitude and a longitude may be called otherwise.
+
+        Parameters
+        ----------
+        names : sequence of str
+        row_dim : tuple of str, optional
+            The dims along which rows lie, where variables have others, too.
 
         Raises
         ------
         InputError
-            When one is missing or not of numbers, or their dims do not go together.
+            When one is missing or not of numbers, their dims do not go together, or nothing
+            tells which hold features.
         """
-        variables = [self.variable(name) for name in names]
-        dims = self._dims(names, variables)
-        sizes = {dim: n for variable in variables for dim, n in variable.sizes.items()}
+        known = [str(name) for name in self.variables]
+        declared = [unit_of(variable.attrs) for variable in self.variables.values()]
+        names = as_called(names, known, declared, self.name)
+        variables = [self.feature(name) for name in names]
+        layout = self.layout(names, row_dim)
+        dims = layout.dims
+        sizes = {str(dim): n for variable in variables for dim, n in variable.sizes.items()}
         shape = tuple(int(sizes[dim]) for dim in dims)
-        if 0 in shape:
+        if 0 in sizes.values():
             raise InputError(f"{self.name}: {', '.join(names)} have no values: {dict(sizes)}")
         source = VariablesSource(
             variables, dims, shape, names, self.place,
@@ -124,14 +160,21 @@ class Group:
             if name in self.coordinates and set(variable.dims) <= set(dims)
             and isinstance(variable.dtype, np.dtype)  # and no pandas's, that no array can be of
         }  # fmt: skip
-        units = [variable.attrs.get("units") for variable in variables]
+        units = {name: day_units(v.dtype) for name, v in zip(names, variables, strict=True)}
         return Part(
             source, 0, source.shape[0], self.name,
             identity=_identity(self.place, names, dims, variables),
             coordinates=coordinates,
-            features=tuple(names),
-            units=tuple(unit if isinstance(unit, str) else None for unit in units),
+            features=column_names(self.variables, source),
+            units=tuple(
+                _unit(variable)
+                for variable, width in zip(variables, source.widths, strict=True)
+                for _ in range(width)
+            ),
             opened=None if self.place is None else tuple(names),
+            row_dims=dims if len(sizes) > 1 else None,
+            notes=() if layout.note is None else (layout.note,),
+            converted={name: unit for name, unit in units.items() if unit is not None},
         )  # fmt: skip
 
     def _vector(
@@ -146,31 +189,40 @@ class Group:
             )
         return VariablesSource([variable], dims, sizes, [name], self.place, is_vector=True)
 
-    def _dims(self, names: Sequence[str], variables: Sequence[xr.Variable]) -> tuple[str, ...]:
-        """The dims of the rows: of one variable that has them all, else as they come in all."""
-        wanted = list(dict.fromkeys(dim for variable in variables for dim in variable.dims))
-        if not wanted:
-            raise InputError(f"{self.name}: {', '.join(names)} have no dims, so there are no rows")
-        widest = max(variables, key=lambda variable: variable.ndim)
-        # A dim of its own is that of a grid's axis, if there is nothing else, or a mistake.
-        are_axes = all(
-            variable.ndim <= 1 and (name in self.coordinates or variable.dims == (name,))
-            for name, variable in zip(names, variables, strict=True)
-        )
-        for name, variable in zip(names, variables, strict=True):
-            if not (set(variable.dims) <= set(widest.dims) or are_axes):
-                first = names[list(map(id, variables)).index(id(widest))]
-                raise InputError(
-                    f"{self.name}: {first} ({', '.join(map(str, widest.dims))}) and {name} "
-                    f"({', '.join(map(str, variable.dims))}) do not have the same dims, so there "
-                    "is no telling which values belong together"
-                )
-        everything = (*variables, *self.variables.values())
-        for variable in everything:
-            if set(variable.dims) == set(wanted):
-                return tuple(map(str, variable.dims))
-        order = dict.fromkeys(dim for v in self.variables.values() for dim in v.dims)
-        return tuple(str(dim) for dim in order if dim in wanted)
+
+def column_names(
+    variables: Mapping[str, xr.Variable], source: VariablesSource
+) -> tuple[str, ...] | None:
+    """What the columns of some variables are called.
+
+    A variable's only column has its name. The several of one are called by the text coordinate of
+    their dim; without one they have no names, as those of an array, unless there are other
+    variables: then they are numbered, ``emb_0``, ``emb_1``.
+    """
+    found: list[str] = []
+    is_alone = len(source.names) == 1
+    for name, variable, width in zip(source.names, source.variables, source.widths, strict=True):
+        dims = [str(dim) for dim in variable.dims if dim not in source.dims]
+        if not dims:
+            found.append(name)
+            continue
+        words = text_of(variables.get(dims[0])) if len(dims) == 1 else None
+        if is_alone:
+            return words
+        found += [f"{name}_{word}" for word in words or map(str, range(width))]
+    return tuple(found)
+
+
+def text_of(variable: xr.Variable | None) -> tuple[str, ...] | None:
+    """The values of a coordinate that is of text alone; None where it is not, or not there."""
+    if variable is None or variable.ndim != 1 or getattr(variable.dtype, "kind", "O") not in "OUT":
+        return None
+    values = np.asarray(variable.values, object).tolist()
+    return tuple(values) if all(isinstance(value, str) for value in values) else None
+
+
+def _unit(variable: xr.Variable) -> str | None:
+    return day_units(variable.dtype) or unit_of(variable.attrs)
 
 
 def _is_numeric(dtype: Any) -> bool:
@@ -180,10 +232,6 @@ def _is_numeric(dtype: Any) -> bool:
 def _remedy(name: str, dtype: Any) -> str:
     """What to do about a variable that is not of numbers, for a message."""
     kind = getattr(dtype, "kind", "O")
-    if kind in "mM":
-        origin = "" if kind == "m" else ' - np.datetime64("2000-01-01")'
-        left = f"({name}{origin})" if origin else name
-        return f'; make it days, {left} / np.timedelta64(1, "D")'
     if kind in "SUT":
         return "; it is text, which has no distances: leave it out"
     if kind == "O":

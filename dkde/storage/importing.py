@@ -11,11 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from dkde.errors import DataSetError, InputError
-from dkde.storage.importers import Source, SourceSplit, read_source
+from dkde.errors import DataSetError, InputError, warn
+from dkde.storage.column_notes import left_out_line, tell_of_conversions
+from dkde.storage.feature_choice import FeatureChoice
+from dkde.storage.foreign import place_of
+from dkde.storage.importers import ReadOptions, Source, SourceSplit, read_source
 from dkde.storage.importers.arrays import image_dims
 from dkde.storage.importers.globs import files_of, is_pattern
 from dkde.storage.importers.source import Array
+from dkde.storage.importing_others import read_others
 from dkde.storage.options import ImportOptions, check_options, check_path, unusable_name
 from dkde.storage.ordering import compact_order
 from dkde.storage.placing import check_target, dkde_version, place_dataset
@@ -39,6 +43,7 @@ def import_dataset(
     shuffle_seed: int | None = None,
     columns: Sequence[str] | None = None,
     label: str | None = None,
+    row_dim: str | Sequence[str] | None = None,
     order: bool = False,
     index: bool = True,
     overwrite: bool = False,
@@ -74,9 +79,14 @@ def import_dataset(
         128 MiB; without it memory is a few tens of MB.
     columns : sequence of str, optional
         The columns of a table that are features, in this order; by default those of numbers.
+        Booleans and times are features only if they are named; a column of lists of one length
+        is as many features. Or the variables of a Zarr store or a NetCDF file of others; an array
+        in one goes by its name, ``"file.h5::group/array"``.
     label : str, optional
         The column of a table that says what each row is: whole numbers, or names, which are
         numbered in their order.
+    row_dim : str or sequence of str, optional
+        As for :func:`dkde.log_density`, of such variables.
     order : bool
         Sorts the rows of every split so that those of a chunk lie close together, and far chunks
         need not be read; ``source_row`` says which row each was. A range of a sorted split is a
@@ -86,8 +96,9 @@ def import_dataset(
         Also writes where the rows of each chunk lie: see :func:`dkde.index_dataset`. In a bucket
         this comes when the data set is complete.
     overwrite : bool
-        Replace a data set that `store` holds already. Anything else is never replaced. A folder
-        is replaced when the new data set is complete; in a bucket the old one goes first.
+        Replace a data set that `store` holds already. Anything else is never replaced, nor what
+        came there or was changed since the call began. A folder is replaced when the new data set
+        is complete; in a bucket the old one goes first.
     progress : callable, optional
         Called with (split, rows written, rows in all) after every chunk.
 
@@ -102,30 +113,49 @@ def import_dataset(
     check_path("store", store)
     if is_remote(os.fspath(source)):
         raise InputError(f"{source}: files are imported from folders; copy it into one first")
+    dims = FeatureChoice.of(row_dim=row_dim).row_dim
     options = check_options(
         ImportOptions(
             format, split, scale, offset, image_shape, layout, shuffle_seed, order, columns, label
         )
     )
+    options = replace(options, row_dim=None if dims is None else list(dims))
     files = files_of(Path(source)) if is_pattern(source) else [source]
-    check_target(store, overwrite=overwrite, sources=files)
-    found = read_source(
-        source,
-        format=format,
-        split=split or _SPLIT,
-        layout=layout,
-        columns=options.columns,
-        label=options.label,
-    )
+    seen = check_target(store, overwrite=overwrite, sources=files)
+    found = _read(source, options)
     found = replace(found, splits=_check_splits(found, options))
+    if found.left_out:
+        taken = found.splits[0].features
+        warn(left_out_line(os.fspath(source), taken, found.left_out, "--columns, or columns="))
+    tell_of_conversions(os.fspath(source), found.converted, set())
     place_dataset(
-        store,
+        seen,
         found.splits,
         attributes=_recorded(found, options),
         orders=_orders(found.splits, options),
         index=index,
-        overwrite=overwrite,
         progress=progress,
+    )
+
+
+def _read(source: str | os.PathLike[str], options: ImportOptions) -> Source:
+    """Open what is imported: a file of a known format, or variables of others."""
+    columns, dims = options.columns, options.row_dim
+    if options.format is None and (place := place_of(os.fspath(source))) is not None:
+        asked = ReadOptions(
+            options.split or _SPLIT, columns=None if columns is None else tuple(columns),
+            label=options.label,
+        )  # fmt: skip
+        return read_others(os.fspath(source), place, asked, None if dims is None else tuple(dims))
+    if dims is not None:
+        raise InputError(f"{source}: row_dim is of variables with several dims, and it has none")
+    return read_source(
+        source,
+        format=options.format,
+        split=options.split or _SPLIT,
+        layout=options.layout,
+        columns=columns,
+        label=options.label,
     )
 
 
@@ -210,5 +240,8 @@ def _recorded(source: Source, options: ImportOptions) -> dict[str, Any]:
         "source_checksum": source.checksum,
         "import_options": chosen,
         "dkde_version": dkde_version(),
+        # The names alone too, as older versions read them.
         **({"columns_left_out": list(source.left_out)} if source.left_out else {}),
+        **({"left_out": dict(source.left_out)} if source.left_out else {}),
+        **({"converted": dict(source.converted)} if source.converted else {}),
     }

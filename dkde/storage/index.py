@@ -27,9 +27,12 @@ from dkde.storage.axes import Axes, leading_axes
 from dkde.storage.chunks import check_array, location
 from dkde.storage.dataset import Split, open_split, splits
 from dkde.storage.fingerprints import fingerprint
+from dkde.storage.publishing import publish, say_what_is_left
 from dkde.storage.regions import Regions, enclose, stack
 from dkde.storage.rows import Encoding, Part
+from dkde.storage.seen import look
 from dkde.storage.sources import ZarrSource
+from dkde.storage.staging import staged
 from dkde.storage.stores import open_store
 
 if TYPE_CHECKING:
@@ -135,6 +138,18 @@ def _store(store: Store, path: str, arrays: dict[str, npt.NDArray[Any]], stamp: 
     top = path.rpartition("/")[0]
     if not sync(store.exists(f"{top}/zarr.json")):
         zarr.create_group(store, path=top, zarr_format=3)
+    if not isinstance(store, LocalStore):
+        _fill(store, path, arrays, stamp)
+        return
+    target = store.root / path
+    say_what_is_left(target, remove=True)
+    seen = look(target)
+    with staged(seen.path) as stage:
+        _fill(LocalStore(stage.new), "", arrays, stamp)
+        publish(stage, seen)
+
+
+def _fill(store: Store, path: str, arrays: dict[str, npt.NDArray[Any]], stamp: str) -> None:
     # What is there goes first, its marks with it: what says it is complete comes last.
     group = zarr.create_group(store, path=path, zarr_format=3, overwrite=True)
     for name, values in arrays.items():

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 from uuid import uuid4
 
 from dkde.errors import DataSetError
 from dkde.storage.kept import RUN, parsed
+from dkde.storage.staging import boot_id
 from dkde.storage.stores import Records
 
 _LOCKS = f"{RUN}/locks"
@@ -238,9 +238,9 @@ class Ledger:
 
 def _place() -> str | None:
     """Where the numbers of processes are this one's; None where that cannot be told."""
+    boot = boot_id()
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot}/{os.stat('/proc/self/ns/pid').st_ino}"
+        return None if boot is None else f"{boot}/{os.stat('/proc/self/ns/pid').st_ino}"
     except OSError:
         return None
 

@@ -25,6 +25,18 @@ def features_of(names: Any, n_features: int) -> tuple[str, ...] | None:
     return tuple(names)
 
 
+def units_of(units: Any, n_features: int) -> tuple[str | None, ...] | None:
+    if units is None:
+        return None
+    if (
+        not isinstance(units, list)
+        or len(units) != n_features
+        or not all(unit is None or isinstance(unit, str) for unit in units)
+    ):
+        raise ValueError(f"feature_units are not the units of {n_features} features")
+    return tuple(units)
+
+
 def count_of(value: Any) -> int:
     if type(value) is not int or value < 0:
         raise ValueError(f"{value!r} is no number of values")

@@ -14,6 +14,7 @@ from dkde.storage.foreign import Groups, listing, path_of, place_of
 from dkde.storage.importers import Source, SourceSplit, is_table, load_split, read_source
 from dkde.storage.importers.globs import is_pattern
 from dkde.storage.metadata import class_words
+from dkde.storage.place_names import as_called, role_asked
 from dkde.storage.row_source import RowSource
 from dkde.storage.rows import Encoding, Part
 from dkde.storage.sources import ArraySource, NpySource, ZarrSource
@@ -23,7 +24,9 @@ from dkde.storage.stores import is_remote
 _RANGE_SAMPLE = 1024
 
 
-def open_source(name: str, features: tuple[str, ...] | None) -> Mapping[str, Part]:
+def open_source(
+    name: str, features: tuple[str, ...] | None, row_dim: tuple[str, ...] | None = None
+) -> Mapping[str, Part]:
     """The splits of a source, by name and in order, as parts that hold all their rows.
 
     Parameters
@@ -32,6 +35,8 @@ def open_source(name: str, features: tuple[str, ...] | None) -> Mapping[str, Par
         A path or URL, a pattern of tables, or "digits".
     features : tuple of str, optional
         The columns that are wanted. Those of a source whose columns have no names are all.
+    row_dim : tuple of str, optional
+        The dims along which rows lie, where variables have others, too.
 
     Raises
     ------
@@ -39,17 +44,14 @@ def open_source(name: str, features: tuple[str, ...] | None) -> Mapping[str, Par
         When it cannot be opened, or has no such columns.
     """
     if features is not None and (place := place_of(name)) is not None:
-        return Groups(name, place, features)
+        return Groups(name, place, features, row_dim)
     try:
         return _open_own(name, features)
     except DkdeError:
-        found = listing(name)
-        if found is None:
+        place = None if listing(name) is None else place_of(name)
+        if place is None:
             raise
-        raise InputError(
-            f"{name}: is no data set of dkde; say which of its variables are the features "
-            f"(--features, or Catalog(features=...)): {found}"
-        ) from None
+        return Groups(name, place, None, row_dim)
 
 
 def _open_own(name: str, features: tuple[str, ...] | None) -> Mapping[str, Part]:
@@ -68,12 +70,32 @@ def _open_own(name: str, features: tuple[str, ...] | None) -> Mapping[str, Part]
     # Splits are read later, perhaps from another working directory.
     path = path.absolute() if path.exists() or is_pattern(path) else path
     if is_table(path):
-        source = read_source(path, columns=features)
+        source, features = _read_table(path, features)
         if features is not None:  # then it is these that tell the rows, and not the file alone
             told = hashlib.sha256(f"{source.checksum} {features}".encode()).hexdigest()
             source = replace(source, checksum=told)
         return _Imported(name, path, source, features)
     return _Imported(name, path, read_source(path), features)
+
+
+def _read_table(
+    path: Path, features: tuple[str, ...] | None
+) -> tuple[Source, tuple[str, ...] | None]:
+    """Read a table with some of its columns, and what these are called there.
+
+    Its latitude and longitude may be called otherwise than the user has them.
+    """
+    try:
+        return read_source(path, columns=features), features
+    except InputError:
+        if features is None or not any(map(role_asked, features)):
+            raise
+        plain = read_source(path)
+        known = [*(plain.splits[0].features or ()), *plain.left_out]
+        called = as_called(features, known, None, str(path))
+        if called == features:
+            raise
+    return read_source(path, columns=called), called
 
 
 def _with_features(
@@ -96,6 +118,7 @@ def _stored(name: str, place: str, opened: Split) -> Part:
         image_shape=opened.image_shape,
         layout=opened.layout,
         features=opened.features,
+        units=opened.units,
         coordinates={key: ZarrSource(a, complete=True) for key, a in coordinates.items()},
         classes=opened.classes,
     )
@@ -109,6 +132,7 @@ class _Imported(Mapping[str, Part]):
     ) -> None:
         self._name, self._path, self._features = name, path, features
         self._format, self._checksum = source.format, source.checksum
+        self._left_out, self._converted = source.left_out, source.converted
         self._names = [split.name for split in source.splits]
         self._waiting = {split.name: split for split in source.splits}
         self._loaded: dict[str, Part] = {}
@@ -139,6 +163,11 @@ class _Imported(Mapping[str, Part]):
     def _column(self, name: str, what: str) -> RowSource:
         """Another column of a table, whatever it is for."""
         (split,) = read_source(self._path, columns=[name]).splits
+        if split.n_features > 1:
+            raise InputError(
+                f"{self._name}: column {name!r} holds lists of {split.n_features} numbers; "
+                f"{what} are a number a row"
+            )
         return ArraySource(load_split(split)[:, 0])
 
     def _load(self, split: SourceSplit) -> Part:
@@ -162,6 +191,9 @@ class _Imported(Mapping[str, Part]):
                 key: ArraySource(np.asarray(label)) for key, label in split.labels.items()
             },
             classes={key: class_words(names) for key, names in split.classes.items()},
+            units=split.units,
+            left_out=self._left_out,
+            converted=self._converted,
         )
         if is_table(self._path):  # which was asked for these alone
             return replace(part, opened=self._features)

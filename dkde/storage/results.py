@@ -15,7 +15,7 @@ from typing import Any
 import xarray as xr
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
-from zarr.errors import ContainsGroupError, UnstableSpecificationWarning
+from zarr.errors import UnstableSpecificationWarning
 
 from dkde.errors import DataSetError, DkdeError, one_line
 from dkde.storage.chunks import Strict
@@ -70,9 +70,26 @@ def root_attributes(records: Records) -> dict[str, Any]:
 
 
 def start_result(records: Records) -> None:
-    """Make a store that is marked as not complete, unless one is there."""
-    with writing(records), suppress(ContainsGroupError):
-        zarr.create_group(records.store, zarr_format=3, attributes={**RESULT_FORMAT, "complete": 0})
+    """Make a store that is marked as not complete, unless one is there.
+
+    Raises
+    ------
+    DataSetError
+        When it cannot be written, or what came there meanwhile is no result.
+    """
+    attributes = {**RESULT_FORMAT, "complete": 0}
+    root = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+    with writing(records):
+        if not records.claim("zarr.json", json.dumps(root).encode()):
+            _check_result(records)
+
+
+def _check_result(records: Records) -> None:
+    if not is_result(records):
+        raise DataSetError(
+            f"{records.name}: something that is no result of dkde was put there by another "
+            "meanwhile, and stays as it is; give another name"
+        )
 
 
 def drop_run(records: Records, spare: Collection[str] = ()) -> None:
@@ -86,6 +103,7 @@ def drop_run(records: Records, spare: Collection[str] = ()) -> None:
         Keys that stay: the session that drops the rest, and its lock.
     """
     with writing(records):
+        _check_result(records)  # asked again: it was looked at some requests ago
         root = zarr.open_group(records.store, mode="r+", use_consolidated=False)
         root.attrs.put({**RESULT_FORMAT, "complete": 0})
         stays = {key.split("/")[1] for key in (PLAN, *spare)}

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dkde.storage.exact import beyond, rounded
 from dkde.storage.linear import LinearMap, chain
 from dkde.storage.missing import mark_missing, missing_rows
 from dkde.storage.row_source import RowSource
@@ -67,6 +68,13 @@ class Part:
     left_out : mapping of str to str
         The columns or variables that nobody asked to leave out and that are no features, and why
         not: ``{"when": "timestamps"}``.
+    converted : mapping of str to str
+        The features whose values are no numbers where they come from, and what they became:
+        ``{"when": "days since 1970-01-01"}``.
+    row_dims : tuple of str, or None
+        The dims of the rows, where the variables that are features have several.
+    notes : tuple of str
+        What was guessed or converted so that there are rows, each in a line.
     """
 
     source: RowSource
@@ -85,6 +93,9 @@ class Part:
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     opened: tuple[str, ...] | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
+    converted: Mapping[str, str] = field(default_factory=dict)
+    row_dims: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -201,6 +212,8 @@ class Rows:
 
         Raises
         ------
+        InputError
+            When there are integers that float64 does not hold.
         DataSetError
             When a file or a store is damaged or gone; a user's lazy graph raises its own errors.
         """
@@ -209,6 +222,8 @@ class Rows:
         pieces = []
         for part, a, b in self._cover(start, stop):
             stored = part.source.read(a, b)
+            if stored.ndim == 2 and part.encoding.is_identity:
+                _check_exact(part, stored, a)
             pieces.append(part.encoding.decode(stored) if decode else stored)
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
@@ -292,6 +307,16 @@ class Rows:
             a, b = max(start - offset, 0), min(stop - offset, len(part))
             if a < b:
                 yield part, part.start + a, part.start + b
+
+
+def _check_exact(part: Part, stored: Array, start: int) -> None:
+    """Refuse rows with integers beyond 2**53: some are equal in float64 that are not."""
+    found = beyond(stored)
+    if found is None:
+        return
+    row, column = found
+    name = f"column {column}" if part.features is None else part.features[column]
+    raise rounded(f"{part.name}: row {start + row}, {name}", stored[found])
 
 
 @dataclass(frozen=True, eq=False)

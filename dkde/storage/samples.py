@@ -1,31 +1,33 @@
 """Samples as a data set: like any other, it can be shown, and scored under."""
 
-import os
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from dkde.storage.claiming import SeenUrl
 from dkde.storage.importers import SourceSplit
 from dkde.storage.importers.arrays import array_batches
 from dkde.storage.importers.source import Array
 from dkde.storage.placing import dkde_version, place_dataset
 from dkde.storage.rows import Rows
+from dkde.storage.seen import Seen
 
 
 def write_samples(
-    store: str | os.PathLike[str],
+    seen: Seen | SeenUrl,
     splits: Mapping[str, Array],
     *,
     like: Rows,
     labels: Mapping[str, Array],
     options: Mapping[str, Any],
     extras: Mapping[str, Mapping[str, Array]],
-    overwrite: bool = False,
 ) -> None:
     """Write arrays (n_samples, n_features) as the splits of a data set.
 
     Parameters
     ----------
+    seen : Seen or SeenUrl
+        The place, as :func:`dkde.storage.placing.check_target` found it.
     like : Rows
         Whose picture shape they have, and that they are said to come from.
     labels : mapping of name to array (n_samples,)
@@ -46,7 +48,7 @@ def write_samples(
     if len(ranges) == len(like.parts):
         shown = min(low for low, _ in ranges), max(high for _, high in ranges)
     place_dataset(
-        store,
+        seen,
         [
             SourceSplit(
                 name, len(values), values.shape[1], values.dtype,
@@ -63,5 +65,4 @@ def write_samples(
             "dkde_version": dkde_version(),
         },
         extras=extras,
-        overwrite=overwrite,
     )  # fmt: skip

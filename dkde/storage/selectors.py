@@ -9,6 +9,7 @@ stands for the root.
 import os
 import re
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from glob import iglob
 from typing import Any
@@ -16,9 +17,11 @@ from typing import Any
 from dkde.errors import InputError, some
 from dkde.storage.columns import Columns, alike, chosen
 from dkde.storage.feature_choice import FeatureChoice
+from dkde.storage.foreign import Groups
 from dkde.storage.grammar import Term, parse
 from dkde.storage.importers.globs import is_pattern
 from dkde.storage.opening import open_source
+from dkde.storage.publishing import is_there
 from dkde.storage.rows import Part, Rows
 from dkde.storage.stores import refuse_credentials
 
@@ -36,7 +39,8 @@ class Catalog:
     features : sequence of str, optional
         The features of a row, by name: the variables of Zarr stores and NetCDF files of others,
         which are then read where they lie; the variables of Datasets, by default the data
-        variables; the columns of tables and of data sets, by default all.
+        variables; the columns of tables, by default those of numbers, and of data sets, by
+        default all. Booleans and times in tables are features only if they are named.
     row_dim : str or sequence of str, optional
         The dim, or dims, along which rows lie, where a variable has several: other dims hold the
         features of a row, and where there are no others each number is a row.
@@ -62,6 +66,7 @@ class Catalog:
         self._default = default
         self.choice = FeatureChoice.of(features, row_dim, lat, lon)
         self._opened: dict[str, Mapping[str, Part]] = {}
+        self.said: set[str] = set()  # of columns, in the call that this catalog is for
 
     @property
     def features(self) -> tuple[str, ...] | None:
@@ -78,6 +83,12 @@ class Catalog:
         """
         choice = self.choice.updated(**said)
         return self if choice == self.choice else Catalog(self._default, **choice.given)
+
+    def for_a_call(self) -> "Catalog":
+        """Return the same catalog, with the same opened sources, for one call of a function."""
+        other = copy(self)
+        other.said = set()
+        return other
 
     @property
     def location(self) -> str | None:
@@ -99,7 +110,7 @@ class Catalog:
         if name is None:
             return {}
         if name not in self._opened:
-            self._opened[name] = open_source(name, self.features)
+            self._opened[name] = open_source(name, self.features, self.choice.row_dim)
         return self._opened[name]
 
     def rows(self, selector: str) -> Rows:
@@ -146,6 +157,8 @@ class Catalog:
                 raise InputError(f"{source}: all takes no range; give one to each split")
             return list(known.values())
         if term.split not in known:
+            if isinstance(known, Groups):
+                known.check_said()
             raise InputError(
                 f"{source}: has no split {term.split!r}, nor is there such a file; "
                 f"it has {', '.join(filter(None, known)) or 'none but its root'}"
@@ -168,8 +181,7 @@ def _slice(part: Part, term: Term) -> Part:
 def _exists(name: str) -> bool:
     if "://" in name:  # whether it is there is said when it is opened
         return _URL.fullmatch(name) is not None
-    # Not Path.exists, which raises for names that are too long to be any.
-    known = name == "digits" or os.path.exists(name) or os.path.exists(os.path.expanduser(name))
+    known = name == "digits" or is_there(name) or os.path.exists(os.path.expanduser(name))
     # Of a pattern it is seen whether it matches anything, or is brackets of a range.
     return known or (is_pattern(name) and next(iglob(name, recursive=True), None) is not None)
 
@@ -192,6 +204,8 @@ def _aligned(
     if len(parts) > 1 and features is not None:
         parts = [alike(part, Columns(features)) for part in parts]
     first, names = parts[0], parts[0].features
+    # A latitude and a longitude may be called otherwise.
+    parts = [first, *(alike(part, Columns(names)) if part.features else part for part in parts[1:])]
     for part in parts[1:]:
         if part.source.shape[1] != first.source.shape[1]:
             counts = ", ".join(f"{each.label} has {each.source.shape[1]}" for each in parts)

@@ -1,6 +1,5 @@
 """Places on the sphere: latitudes and longitudes in degrees, read as unit vectors of R^3."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,22 +8,19 @@ import numpy.typing as npt
 
 from dkde.errors import InputError
 from dkde.storage.naming import column_name, row_name
+from dkde.storage.place_names import (
+    LATITUDE,
+    LONGITUDE,
+    SAY,
+    have_places,
+    is_radians,
+    role_of,
+)
 from dkde.storage.row_source import RowSource, Wrapping
 from dkde.storage.rows import Encoding, Part, Rows
 
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float64]
-
-# As the CF conventions spell them, sections 4.1 and 4.2, in lower case; and the names by which
-# columns are found that have no units.
-_UNITS = {
-    "latitude": {f"degree{s}north" for s in ("_", "s_")}
-    | {f"degree{s}n" for s in ("_", "s_", "", "s")},
-    "longitude": {f"degree{s}east" for s in ("_", "s_")}
-    | {f"degree{s}e" for s in ("_", "s_", "", "s")},
-}
-_NAMES = {"latitude": {"lat", "latitude"}, "longitude": {"lon", "longitude"}}
-_DEGREES = {"degree", "degrees", "deg", "°", ""}
 
 # Rows that are worked on at a time: what that takes besides them stays small.
 _ROWS = 2**16
@@ -198,17 +194,11 @@ def as_stored(rows: Rows) -> tuple[Rows, int]:
     return replace(rows, parts=tuple(parts)), first.latitude
 
 
-def same_unit(unit: str) -> str:
-    """A unit as it is spelt by CF: all ways to write degrees north are one, and so of east."""
-    spelt = unit.strip().lower()
-    return next((what for what, spellings in _UNITS.items() if spelt in spellings), unit.strip())
-
-
 def is_in_degrees(rows: Rows) -> bool:
-    """Whether units, or names and units, say that both a latitude and a longitude are there."""
+    """Whether units or names say that both a latitude and a longitude are there."""
     part = rows.parts[0]
-    found = dict(_found(part))
-    return any(part.units or ()) and {"latitude", "longitude"} <= set(found.values())
+    n_columns = part.source.shape[1]
+    return have_places(part.features or [""] * n_columns, part.units or [None] * n_columns)
 
 
 def _latitude(part: Part) -> int:
@@ -218,28 +208,19 @@ def _latitude(part: Part) -> int:
     if n_columns != 2:
         raise InputError(
             f"{part.name}: has {n_columns} columns{named}, and kernel 'vonmises_fisher' is for "
-            "latitude and longitude alone; choose those two"
+            f"latitude and longitude alone; choose those two: {SAY}"
         )
     if part.features is None and not any(part.units or ()):
         return 0
-    found = dict(_found(part))
-    if sorted(found.values()) != ["latitude", "longitude"]:
-        units = "" if part.units is None else f" in {', '.join(str(u) for u in part.units)}"
+    names, units = part.features or ("", ""), part.units or (None, None)
+    roles = [role_of(*column) for column in zip(names, units, strict=True)]
+    if sorted(map(str, roles)) != [LATITUDE, LONGITUDE]:
+        in_units = "" if not any(units) else f" in {', '.join(map(str, units))}"
+        radians = "; values in radians are made degrees by numpy.rad2deg"
         raise InputError(
             f"{part.name}: which column is the latitude, and which the longitude, cannot be told "
-            f"of{named or ' them'}{units}; give them the units degrees_north and degrees_east, or "
-            "name them lat and lon, in degrees"
+            f"of{named or ' them'}{in_units}; give them the units degrees_north and degrees_east, "
+            f"name them lat and lon, in degrees, or {SAY}"
+            f"{radians if any(map(is_radians, units)) else ''}"
         )
-    return next(column for column, what in found.items() if what == "latitude")
-
-
-def _found(part: Part) -> Iterator[tuple[int, str]]:
-    """Columns, by number, that are a latitude or a longitude."""
-    n_columns = part.source.shape[1]
-    names, units = part.features or [""] * n_columns, part.units or [None] * n_columns
-    for column, (name, unit) in enumerate(zip(names, units, strict=True)):
-        spelt = (unit or "").strip().lower()
-        for what in _NAMES:
-            named = name.strip().lower() in _NAMES[what] and spelt in _DEGREES
-            if named or spelt in _UNITS[what]:
-                yield column, what
+    return roles.index(LATITUDE)

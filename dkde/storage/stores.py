@@ -154,6 +154,21 @@ class Records:
                     _to_disk(what)
         return self.get(key) == content
 
+    def swap(self, key: str, old: bytes | None, content: bytes) -> bool:
+        """Write in place of what is known to be there, None for nothing; whether that was so.
+
+        Of two that do this at once in a bucket one succeeds.
+        """
+        if old is None:
+            return self.claim(key, content)
+        if isinstance(self.store, ObjectStore) and hasattr(self.store, "swap"):
+            done: bool = self._do(self.store.swap(key, old, content), key)
+            return done
+        if self.get(key) != old:
+            return False
+        self.put(key, content)
+        return True
+
     def has(self, key: str) -> bool:
         return bool(self._do(self.store.exists(key), key))
 

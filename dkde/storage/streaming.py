@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from dkde.errors import DataSetError, InputError
+from dkde.storage.exact import check_exact
 from dkde.storage.importers import SourceSplit
 from dkde.storage.importers.arrays import array_batches, image_dims, stored_dtype
 from dkde.storage.importers.source import Array, RowStream
@@ -89,7 +90,7 @@ def import_rows(
     )
     given: dict[str, Batches] = {**batches} if isinstance(batches, Mapping) else {split: batches}
     _check(given, n_rows, feature_names)
-    check_target(store, overwrite=overwrite)
+    seen = check_target(store, overwrite=overwrite)
     names = None if feature_names is None else tuple(feature_names)
     try:
         streams = [_stream(name, each, n_rows or 0, names, options) for name, each in given.items()]
@@ -106,7 +107,7 @@ def import_rows(
             if value is not None and key != "split"
         }
         place_dataset(
-            store,
+            seen,
             streams,
             attributes={
                 "source": source,
@@ -116,7 +117,6 @@ def import_rows(
                 "dkde_version": dkde_version(),
             },
             index=index,
-            overwrite=overwrite,
             progress=progress,
         )
     except _Failed as failed:
@@ -211,9 +211,13 @@ def _pairs(name: str, batches: Batches) -> Iterator[tuple[Array, Array | None]]:
         if np.ma.is_masked(given):
             raise InputError(f"{where}: holds masked values; fill them, or take such rows out")
         rows = np.asarray(given)
+        if hasattr(given, "iloc") and rows.dtype.kind == "f":
+            _check_frame(given, where)
         if rows.ndim < 2 or 0 in rows.shape[1:]:
             raise InputError(f"{where}: has shape {rows.shape}; rows and features are needed")
         if label is not None:
+            if np.ma.is_masked(label):
+                raise InputError(f"{where}: holds masked labels; take such rows out")
             label = np.asarray(label)
             if label.shape != (len(rows),) or label.dtype.kind not in "iu":
                 raise InputError(
@@ -225,6 +229,12 @@ def _pairs(name: str, batches: Batches) -> Iterator[tuple[Array, Array | None]]:
             label = label.astype(np.int64)
         if len(rows):
             yield rows, label
+
+
+def _check_frame(frame: Any, where: str) -> None:
+    """Refuse a data frame of several dtypes whose integers are rounded in the one of the array."""
+    for i in range(frame.shape[1]):
+        check_exact(np.asarray(frame.iloc[:, i]), f"{where}: column {frame.columns[i]!r}")
 
 
 def _checked(

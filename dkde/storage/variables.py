@@ -1,7 +1,8 @@
-"""Rows made of variables of xarray: each variable a column, each point of their dims a row.
+"""Rows made of variables of xarray: each variable a column, each point of the rows' dims a row.
 
 Where there are several dims, rows are the points of a grid in C order; a variable that lacks
-some of them is broadcast along these as it is read, a range of rows at a time.
+some of them is broadcast along these as it is read, a range of rows at a time. Along dims that are
+not the rows' a variable has several columns, in C order too.
 """
 
 from __future__ import annotations
@@ -22,9 +23,12 @@ import xarray as xr
 from dkde.errors import InputError
 from dkde.storage.absent import noticing
 from dkde.storage.boxes import Borders, Box, Grain, boxes
+from dkde.storage.exact import beyond, rounded
+from dkde.storage.missing import first_masked, holding_missing, is_lazily_masked, unmasked
 from dkde.storage.places import Place
 from dkde.storage.row_source import READ_BYTES, Plain, RowSource, reading
 from dkde.storage.rows import Part, Rows
+from dkde.storage.times import as_days, day_units
 
 Array = npt.NDArray[Any]
 
@@ -46,7 +50,7 @@ class VariablesSource(Plain):
     Parameters
     ----------
     variables : sequence of xarray.Variable
-        One a column.
+        A column each, or one for each point of the dims that are not the rows'.
     dims, sizes : tuples
         Of the grid whose points are the rows.
     names : sequence of str
@@ -75,12 +79,26 @@ class VariablesSource(Plain):
         self.variables = tuple(variable.to_base_variable() for variable in variables)
         self.dims, self.sizes, self.names = dims, sizes, tuple(names)
         self.place, self.is_vector, self.beside = place, is_vector, beside
-        dtypes = [variable.dtype for variable in self.variables]
+        self.masks = any(map(_is_lazily_masked, self.variables))
+        # Features are numbers; of other single values times stay what they are.
+        self._is_days = tuple(is_time(v) and not is_vector for v in self.variables)
+        dtypes = [
+            np.dtype(float)
+            if is_days
+            else holding_missing(v.dtype)
+            if _is_lazily_masked(v)
+            else _plain(v.dtype)
+            for v, is_days in zip(self.variables, self._is_days, strict=True)
+        ]
         common = dtypes[0] if len(set(dtypes)) == 1 else np.result_type(*dtypes)
         self.dtype: np.dtype[Any] = np.dtype(common).newbyteorder("=")
         n_rows = prod(sizes)
-        self.shape: tuple[int, ...] = (n_rows,) if is_vector else (n_rows, len(dtypes))
-        row_bytes = max(1, self.dtype.itemsize * len(dtypes))
+        self.widths = tuple(
+            prod(n for dim, n in v.sizes.items() if dim not in dims) for v in self.variables
+        )
+        width = sum(self.widths)
+        self.shape: tuple[int, ...] = (n_rows,) if is_vector else (n_rows, width)
+        row_bytes = max(1, self.dtype.itemsize * width)
         chunks = [_borders(self.variables, dim, n) for dim, n in zip(dims, sizes, strict=True)]
         most, worth = (max(1, n // row_bytes) for n in (_SLAB_BYTES, READ_BYTES))
         self._grain = Grain.of(sizes, chunks, most, worth)
@@ -101,7 +119,9 @@ class VariablesSource(Plain):
 
     @property
     def copies(self) -> int:
-        return _GRAPH_COPIES if self.is_lazy else ceil(_COLUMNS / len(self.names))
+        return (
+            _GRAPH_COPIES if self.is_lazy else ceil(_COLUMNS * max(self.widths) / sum(self.widths))
+        )
 
     @property
     def is_lazy(self) -> bool:
@@ -113,20 +133,16 @@ class VariablesSource(Plain):
 
     def read(self, start: int, stop: int) -> Array:
         """Rows start up to stop, decoded."""
-        rows = np.empty((stop - start, len(self.variables)), self.dtype)
+        rows = np.empty((stop - start, sum(self.widths)), self.dtype)
         position = 0
         for box in boxes(start, stop, self.sizes):
             shape = tuple(side.stop - side.start for side in box)
             end = position + prod(shape)
-            into = rows[position:end].reshape(*shape, len(self.variables))
-            for column, (name, variable) in enumerate(zip(self.names, self.variables, strict=True)):
-                if variable.chunks is None and self.place is not None:
-                    where = f"{self.place}, variable {name}"
-                    gone = partial(self.place.check_there, name)
-                    with noticing(where, gone), reading(where, start, stop):
-                        into[..., column] = self._values(variable, box)
-                else:
-                    into[..., column] = self._values(variable, box)
+            into = rows[position:end].reshape(*shape, -1)
+            column = 0
+            for number, width in enumerate(self.widths):
+                into[..., column : column + width] = self._named_values(number, box, start, stop)
+                column += width
             position = end
         if self.place is not None:
             self.place.check_there(self.names[0])
@@ -138,10 +154,10 @@ class VariablesSource(Plain):
             else variable.values if in_memory(variable) else uuid4().hex
             for variable in self.variables
         ]  # fmt: skip
-        return self.names, self.dims, self.sizes, values
+        return (self.names, self.dims, self.sizes, values, *self._columns)
 
     def stamp(self) -> Any:
-        layout = (self.names, self.dims, self.sizes, str(self.dtype))
+        layout = (self.names, self.dims, self.sizes, str(self.dtype), *self._columns)
         if self.place is not None:
             # How values are decoded may stand elsewhere than with the arrays.
             decoding = [
@@ -149,7 +165,14 @@ class VariablesSource(Plain):
                 for variable in self.variables
             ]
             return (*layout, decoding, self.place.stamp(self.names))
-        return self.names, [self._digest(column) for column in range(len(self.variables))]
+        digests = [self._digest(column) for column in range(len(self.variables))]
+        return (self.names, digests, *self._columns)
+
+    @property
+    def _columns(self) -> tuple[Any, ...]:
+        """What tells columns apart from those of variables that are one each, which need none."""
+        others = [[str(d) for d in v.dims if d not in self.dims] for v in self.variables]
+        return (others, self.dims) if any(others) else ()
 
     def _digest(self, column: int) -> str:
         variable = self.variables[column]
@@ -157,25 +180,53 @@ class VariablesSource(Plain):
             return str(variable.data.name)
         digest = hashlib.sha256()
         alone = VariablesSource(
-            [variable], self.dims, self.sizes, [self.names[column]], is_vector=True
-        )
+            [variable], self.dims, self.sizes, [self.names[column]],
+            is_vector=self.widths[column] == 1,
+        )  # fmt: skip
         cuts = alone.cuts(0, prod(self.sizes))
         for start, stop in pairwise(cuts):
             digest.update(_bytes(alone.read(start, stop)))
         return digest.hexdigest()
 
+    def _named_values(self, number: int, box: Box, start: int, stop: int) -> Array:
+        """The values of one variable in a box of rows start up to stop, as features are."""
+        name, variable = self.names[number], self.variables[number]
+        if variable.chunks is None and self.place is not None:
+            where = f"{self.place}, variable {name}"
+            gone = partial(self.place.check_there, name)
+            with noticing(where, gone), reading(where, start, stop):
+                values = self._values(variable, box)
+        else:
+            values = self._values(variable, box)
+        if self._is_days[number]:
+            return as_days(values)[0]
+        if self.dtype.kind == "f" and (found := beyond(values)) is not None:
+            raise rounded(f"{self.place or 'a Dataset'}: a value of {name}", values[found])
+        return values
+
     def _values(self, variable: xr.Variable, box: Box) -> Array:
-        """What a variable has in a box, in the order of its dims, of length 1 along others."""
-        piece = variable[tuple(box[self.dims.index(str(dim))] for dim in variable.dims)]
+        """What a variable has in a box, in the order of its dims, of length 1 along others.
+
+        The last axis is that of its columns.
+        """
+        within = dict(zip(self.dims, box, strict=True))
+        piece = variable[tuple(within.get(str(dim), slice(None)) for dim in variable.dims)]
         if piece.chunks is not None:
             piece = piece.compute(scheduler="synchronous")
-            if np.ma.is_masked(piece.data):
+            if self.dtype.kind != "f" and first_masked(piece.data) is not None:
                 raise InputError(
                     "some values are masked; densities need all of them: fill them with NaN"
                 )
         order = [dim for dim in self.dims if dim in piece.dims]
-        values = np.asarray(piece.transpose(*order).values)
-        return values.reshape([piece.sizes.get(dim, 1) for dim in self.dims])
+        ordered = piece.transpose(*order, ...)
+        is_lazy = variable.chunks is not None
+        values = unmasked(ordered.data) if is_lazy else np.asarray(ordered.values)
+        return values.reshape([*(piece.sizes.get(dim, 1) for dim in self.dims), -1])
+
+
+def is_time(variable: xr.Variable) -> bool:
+    """Whether a variable is of timestamps or lengths of time, which are read as days."""
+    return day_units(variable.dtype) is not None
 
 
 def _unpickled(
@@ -254,6 +305,10 @@ class Joined(Plain):
         return [(part.source.stamp(), part.start, part.stop) for part in self._rows.parts]
 
 
+def _is_lazily_masked(variable: xr.Variable) -> bool:
+    return variable.chunks is not None and is_lazily_masked(variable.data)
+
+
 def in_memory(variable: xr.Variable) -> bool:
     """Whether a variable's values are in memory: neither in a file yet, nor to be computed."""
     if variable.chunks is not None:
@@ -281,6 +336,11 @@ def _borders(variables: Iterable[xr.Variable], dim: str, size: int) -> Borders:
             if step > longest:
                 longest, best = step, range(0, size, step)
     return best
+
+
+def _plain(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype of arrays that values of another are read into: text of any length is objects."""
+    return np.dtype(object) if dtype.kind == "T" else dtype
 
 
 def _bytes(values: Array) -> bytes:

@@ -214,6 +214,7 @@ def _describe(
         "layout": split.layout,
         "display_range": split.display_range and list(split.display_range),
         "feature_names": split.features and list(split.features),
+        "feature_units": split.units and list(split.units),
     }
     group.attrs.update({name: value for name, value in said.items() if value is not None})
 

@@ -1,5 +1,6 @@
 """What cannot be done is refused in one line, with status 2, and nothing is left behind."""
 
+import os
 import pickle
 
 import numpy as np
@@ -41,6 +42,32 @@ class TestFiles:
         line = refused("import", "digits", "d.zarr")
         assert "d.zarr: exists already" in line
         assert "--overwrite" in line
+
+    def test_a_folder_that_appears_meanwhile(self, run, folder, npz, monkeypatch):
+        from dkde.storage import importing
+
+        kept = importing.place_dataset
+
+        def late(*arguments, **options):
+            (folder / "d.zarr").mkdir()
+            (folder / "d.zarr" / "precious").touch()
+            kept(*arguments, **options)
+
+        monkeypatch.setattr(importing, "place_dataset", late)
+        result = run("import", npz, "d.zarr", "--overwrite", status=2)
+        (line,) = result.stderr.splitlines()
+        assert line.startswith("Error: d.zarr: something was put there by another while")
+        assert sorted(os.listdir(folder)) == ["a.npz", "d.zarr"]
+        assert os.listdir(folder / "d.zarr") == ["precious"]
+
+    def test_what_a_killed_import_left_is_told_in_a_line(self, run, folder, npz):
+        left = folder / ".d.zarr.abcd_123"
+        (left / "new").mkdir(parents=True)
+        for command in (("import", npz, "d.zarr"), ("info", "d.zarr")):
+            lines = [each for each in run(*command).stderr.splitlines() if str(left) in each]
+            assert len(lines) == 1
+            assert "may be left of a command that was killed; remove it when" in lines[0]
+        assert left.exists()
 
 
 class TestSides:

@@ -37,21 +37,29 @@ class TestNames:
 
 class TestOnTheSphere:
     @pytest.mark.filterwarnings("ignore:the best bandwidth")
-    def test_bandwidths_are_said_in_kilometres_too(self, run):
-        places = np.random.default_rng(0).normal(size=(60, 2))
-        np.save("places.npy", places)
+    def test_bandwidths_come_back_in_kilometres(self, run):
+        np.save("places.npy", 10 * np.random.default_rng(0).normal(size=(60, 2)))
         on = ("places.npy", "--train", "train[:40]", "--kernel", "vonmises_fisher")
-        h = ("--bandwidths", "100km,800km")
-        swept = run("sweep", *on, "--valid", "train[40:]", *h)
+        swept = run("sweep", *on, "--valid", "train[40:]", "--bandwidths", "500km,8000km")
+        heads, *rows = [line.split() for line in swept.stdout.splitlines()[:3]]
+        assert heads[:2] == ["bandwidth", "(km)"]
+        assert [row[0] for row in rows] == ["500", "8000"]
+        assert "best bandwidth 500 km" in swept.stdout
+        assert "the best bandwidth, 500 km, is the least of the grid" in swept.stderr
+        scored = run("score", *on, "--query", "train[40:]", "--bandwidth", "250km")
+        assert scored.stdout.splitlines()[1].split()[0] == "250"
+        assert "km" not in run("cv", "places.npy", *H).stdout
+
+    @pytest.mark.filterwarnings("ignore:the best bandwidth")
+    def test_radians_are_said_in_kilometres_too(self, run):
+        np.save("places.npy", 10 * np.random.default_rng(0).normal(size=(60, 2)))
+        on = ("places.npy", "--train", "train[:40]", "--kernel", "vonmises_fisher")
+        swept = run("sweep", *on, "--valid", "train[40:]", "--bandwidths", "0.1,1")
         heads, *rows = [line.split() for line in swept.stdout.splitlines()[:3]]
         assert heads[:2] == ["bandwidth", "km"]
-        assert [row[1] for row in rows] == ["100", "800"]
-        best = float(dkde.parse_bandwidths("100km")[0].removesuffix("km"))
-        assert f"best bandwidth {best / 6371.0088:.12g} (100 km)" in swept.stdout
-        assert "radians (100 km), is the least of the grid" in swept.stderr
-        scored = run("score", *on, "--query", "train[40:]", "--bandwidth", "250km")
-        assert scored.stdout.splitlines()[1].split()[1] == "250"
-        assert "km" not in run("cv", "places.npy", *H).stdout
+        assert [row[:2] for row in rows] == [["0.1", "637.101"], ["1", "6371.01"]]
+        assert "best bandwidth 0.1 (637.101 km)" in swept.stdout
+        assert "0.1 radians (637.101 km), is the least of the grid" in swept.stderr
 
 
 class TestReachTheLibrary:

@@ -222,19 +222,16 @@ def test_broken_source_leaves_nothing(tmp_path: Path) -> None:
     assert entries(tmp_path) == {"x"}
 
 
-def test_failed_rename_puts_the_old_one_back(
+def test_failed_exchange_leaves_the_old_one(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = tmp_path / "s"
     import_dataset(source, store)
-    rename = Path.rename
 
-    def failing(self: Path, target: Path) -> Path:
-        if self.name == "new":
-            raise OSError("no space")
-        return rename(self, target)
+    def failing(*_: Any) -> None:
+        raise OSError("no space")
 
-    monkeypatch.setattr(Path, "rename", failing)
+    monkeypatch.setattr("dkde.storage.publishing.exchange", failing)
     with pytest.raises(DataSetError, match="could not be written"):
         import_dataset(source, store, scale=3.0, overwrite=True)
     assert open_split(store, "train").scale_factor == 1

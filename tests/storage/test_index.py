@@ -1,5 +1,6 @@
 """The index says where rows are and never where they are not; sorted rows lie close together."""
 
+import shutil
 import tracemalloc
 import warnings
 from functools import partial
@@ -316,7 +317,22 @@ def test_damaged_metadata_are_refused_in_a_line(store, array):
     assert "\n" not in str(error.value)
 
 
+def test_an_index_that_could_not_be_written_leaves_the_old_one(store, monkeypatch):
+    def fail(*args, **kwargs):
+        raise OSError("no space left")
+
+    before = summaries(Catalog(str(store)).rows("train"))
+    with monkeypatch.context() as patch:
+        patch.setattr("zarr.core.attributes.Attributes.update", fail)
+        with pytest.raises(DataSetError, match="index of train could not be written"):
+            index_dataset(store)
+    after = summaries(Catalog(str(store)).rows("train"))
+    np.testing.assert_array_equal(after.regions[0].centroids, before.regions[0].centroids)
+
+
 def test_an_index_that_was_not_finished_is_none(store, monkeypatch):
+    shutil.rmtree(store / "_index")
+
     def fail(*args, **kwargs):
         raise OSError("no space left")
 

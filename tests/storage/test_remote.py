@@ -5,18 +5,23 @@ import pickle
 import socket
 import threading
 import time
+import warnings
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import dask
 import numpy as np
+import obstore
 import pytest
 import zarr
 from zarr.storage import MemoryStore, ObjectStore, StorePath
 
 from dkde.describing import describe
 from dkde.errors import DataSetError, InputError
+from dkde.storage import importing
 from dkde.storage.buckets import BucketStore, _meaning
 from dkde.storage.chunks import location
+from dkde.storage.claiming import look_at_url
 from dkde.storage.dataset import open_split, splits
 from dkde.storage.datatree import open_dataset
 from dkde.storage.importing import import_dataset
@@ -182,7 +187,7 @@ class Killed(BaseException):
 @pytest.fixture
 def kill_after(monkeypatch):
     """Let no more than so many writes and deletions come through, as if the process was killed."""
-    names = ("set", "set_if_not_exists", "delete", "delete_dir")
+    names = ("set", "set_if_not_exists", "swap", "delete", "delete_dir")
     kept = {name: getattr(BucketStore, name) for name in names}
 
     def kill(n_requests):
@@ -368,8 +373,8 @@ class TestTwoImports:
 
     def test_without_overwriting_the_first_stays(self, bucket, source, monkeypatch):
         url = f"{bucket}/new.zarr"
-        for module in ("placing", "importing"):  # both looked before either began
-            monkeypatch.setattr(f"dkde.storage.{module}.check_target", lambda *_, **__: None)
+        seen = look_at_url(url)  # both looked before either began
+        monkeypatch.setattr("dkde.storage.importing.check_target", lambda *_, **__: seen)
 
         def overtaken(*_):
             with pytest.raises(DataSetError, match="another import into it began meanwhile"):
@@ -377,6 +382,115 @@ class TestTwoImports:
 
         import_dataset(source, url, progress=overtaken)
         np.testing.assert_array_equal(open_split(url, "train").x[:], X)
+
+    @pytest.mark.parametrize("overwrite", [False, True])
+    def test_of_two_that_race_one_wins(self, bucket, source, tmp_path, monkeypatch, overwrite):
+        url = f"{bucket}/new.zarr"
+        np.savez(tmp_path / "b.npz", train=-X)
+        if overwrite:
+            import_dataset(source, url, index=False)
+        together, kept, lost = threading.Barrier(2), importing.place_dataset, []
+
+        def at_once(*arguments, **options):
+            together.wait(60)
+            with suppress(DataSetError):
+                kept(*arguments, **options)
+                return
+            lost.append(options["attributes"]["source"])
+
+        monkeypatch.setattr(importing, "place_dataset", at_once)
+        # Of threads warnings cannot be kept to each.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            threads = [
+                threading.Thread(
+                    target=import_dataset, args=(path, url),
+                    kwargs={"overwrite": overwrite, "index": False},
+                )
+                for path in (source, tmp_path / "b.npz")
+            ]  # fmt: skip
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert len(lost) == 1
+        won = -X if lost == [source.name] else X
+        np.testing.assert_array_equal(open_split(url, "train").x[:], won)
+        assert splits(url) == (["train"] if lost == [source.name] else ["train", "valid"])
+
+
+class TestWhatIsOthers:
+    """Nothing in a bucket is removed but what was looked at, and what an import wrote itself."""
+
+    @pytest.fixture
+    def before_writing(self, monkeypatch):
+        """Let something happen between the look and the first write."""
+
+        def happens(function):
+            kept = importing.place_dataset
+
+            def late(*arguments, **options):
+                monkeypatch.setattr(importing, "place_dataset", kept)
+                function()
+                kept(*arguments, **options)
+
+            monkeypatch.setattr(importing, "place_dataset", late)
+
+        return happens
+
+    def test_what_came_to_a_free_place_stays(self, source, bucket, before_writing):
+        records = records_of(f"{bucket}/a.zarr")
+        before_writing(lambda: records.put("precious", b"1"))
+        with pytest.raises(DataSetError, match="something was put there by another while this was"):
+            import_dataset(source, f"{bucket}/a.zarr", overwrite=True)
+        assert records.keys("") == ["precious"]
+
+    def test_what_came_beside_a_data_set_stays_with_it(self, source, store, before_writing):
+        records = records_of(store)
+        before = records.keys("")
+        before_writing(lambda: records.put("precious", b"1"))
+        with pytest.raises(DataSetError, match="something was put there by another while this was"):
+            import_dataset(source, store, overwrite=True)
+        assert records.keys("") == sorted([*before, "precious"])
+        np.testing.assert_array_equal(open_split(store, "train").x[:], X)
+
+    def test_what_took_its_place_stays(self, source, store, before_writing, tmp_path):
+        np.savez(tmp_path / "b.npz", train=-X)
+        before_writing(lambda: import_dataset(tmp_path / "b.npz", store, overwrite=True))
+        with pytest.raises(DataSetError, match="another import into it began meanwhile, or it was"):
+            import_dataset(source, store, overwrite=True)
+        np.testing.assert_array_equal(open_split(store, "train").x[:], -X)
+
+    def test_an_import_that_fails_removes_its_own_alone(self, source, bucket):
+        records = records_of(f"{bucket}/a.zarr")
+
+        def fail(*_):
+            records.put("train/precious", b"1")
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            import_dataset(source, f"{bucket}/a.zarr", progress=fail)
+        assert records.keys("") == ["train/precious"]
+
+
+@pytest.mark.parametrize("conditions", [True, False])
+def test_known_content_is_swapped_and_no_other(bucket, monkeypatch, conditions):
+    put = obstore.put_async
+
+    async def plain(store, key, content, **options):
+        if options.get("mode", "overwrite") != "overwrite":
+            raise NotImplementedError
+        return await put(store, key, content)
+
+    records = records_of(bucket)
+    records.put("key", b"1")
+    if not conditions:
+        monkeypatch.setattr(obstore, "put_async", plain)
+    assert records.swap("key", b"1", b"2")
+    assert not records.swap("key", b"1", b"3")
+    assert not records.swap("none", b"1", b"3")
+    assert records.get("key") == b"2"
+    assert records.get("none") is None
 
 
 # ---- what errors say, and how long requests are tried ----

@@ -145,6 +145,16 @@ def test_one_that_is_there_is_not_started_again(records):
     assert sorted(records.keys("")) == keys
 
 
+@pytest.mark.parametrize("change", [start_result, drop_run])
+def test_what_came_meanwhile_and_is_no_result_stays(records, change):
+    group = zarr.create_group(records.store, zarr_format=3, attributes={"dkde_format": "dataset/1"})
+    group.create_array("x", data=np.arange(3))
+    before = {key: records.get(key) for key in records.keys("")}
+    with pytest.raises(DataSetError, match="no result of dkde was put there by another meanwhile"):
+        change(records)
+    assert {key: records.get(key) for key in records.keys("")} == before
+
+
 def test_what_cannot_be_written_is_a_data_set_error(tmp_path, records, result, monkeypatch):
     begin(records)
     odd = result.assign_attrs(model=object())

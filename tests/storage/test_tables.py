@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import json
 import re
 import tracemalloc
 import warnings
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import reference
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -81,7 +83,8 @@ def test_columns_of_numbers_are_rows(tmp_path: Path, name: str) -> None:
     source = read_source(path)
     split = only(source)
     assert source.format == ("parquet" if name == "x.parquet" else "csv")
-    assert source.left_out == ("time", "kind")
+    time = "text" if name == "x.parquet" else "timestamps"
+    assert source.left_out == {"time": time, "kind": "text"}
     assert (split.name, split.n_rows, split.features) == ("train", N, ("a", "b", "c"))
     np.testing.assert_array_equal(load_split(split), ROWS)
 
@@ -119,7 +122,7 @@ def test_columns_are_taken_in_the_order_that_is_asked_for(tmp_path: Path, suffix
     path = (write_parquet if suffix == "parquet" else write_csv)(tmp_path / "x", COLUMNS)
     source = read_source(path, columns=["c", "a"], label="b")
     split = only(source)
-    assert (split.features, source.left_out) == (("c", "a"), ())
+    assert (split.features, source.left_out) == (("c", "a"), {})
     np.testing.assert_array_equal(load_split(split), ROWS[:, [2, 0]])
     np.testing.assert_array_equal(split.labels["label"], COLUMNS["b"])
     assert split.classes == {}
@@ -192,8 +195,12 @@ def test_a_store_has_the_names_and_plain_xarray_has_them_too(tmp_path: Path) -> 
     described = dkde.describe(store)
     assert described["import_options"] == {"columns": ["b", "a"], "label": "kind"}
     assert described["splits"]["train"]["classes"] == {"label": ["land", "sea", "sea_ice"]}
-    dkde.import_dataset(path, tmp_path / "y.zarr")
-    assert dkde.describe(tmp_path / "y.zarr")["columns_left_out"] == ["time", "kind"]
+    said = "x.csv: the features are a, b, c; left out: time .timestamps., kind .text.; .*--columns"
+    with pytest.warns(UserWarning, match=said):
+        dkde.import_dataset(path, tmp_path / "y.zarr")
+    described = dkde.describe(tmp_path / "y.zarr")
+    assert described["columns_left_out"] == ["time", "kind"]
+    assert described["left_out"] == {"time": "timestamps", "kind": "text"}
 
 
 @pytest.mark.parametrize("kinds", [("csv", "parquet"), ("parquet", "csv")])
@@ -204,9 +211,15 @@ def test_tables_are_scored_where_they_lie(tmp_path: Path, kinds: tuple[str, str]
         write(path, part(COLUMNS, start, stop))
     train, query = map(str, paths)
     wanted = dkde.score(train=ROWS[:150], query=ROWS[150:], bandwidth=0.5)
-    found = dkde.score(train=train, query=f"{query}[10:]", bandwidth=0.5)
+    said = "the features are a, b, c; left out: time .*, kind .text.; name .*--features"
+    with pytest.warns(UserWarning, match=said) as told:
+        found = dkde.score(train=train, query=f"{query}[10:]", bandwidth=0.5)
+    assert len(told) == 1  # of both sides
+    parts = json.loads(found.attrs["provenance"])["score"]["train"]["parts"]
+    assert parts[0]["left_out"]["kind"] == "text"
     np.testing.assert_allclose(found["log_density"], wanted["log_density"][..., 10:], rtol=1e-12)
-    found = dkde.score(train=str(tmp_path / f"?.{kinds[0]}"), query=query, bandwidth=0.5)
+    with pytest.warns(UserWarning, match=said):
+        found = dkde.score(train=str(tmp_path / f"?.{kinds[0]}"), query=query, bandwidth=0.5)
     np.testing.assert_allclose(found["log_density"], wanted["log_density"], rtol=1e-12)
 
 
@@ -263,6 +276,7 @@ def test_bad_csv_is_one_line(tmp_path: Path, content: str, message: str) -> None
         ("\ufeffa;b\n1;2", ("a", "b"), [[1, 2]]),
         ('"a\nb",c\n1,2\n', ("a\nb", "c"), [[1, 2]]),
         ("a\r1\r2\r", ("a",), [[1], [2]]),
+        ("a\tb\n\t2\n", ("a", "b"), [[np.nan, 2]]),
     ],
 )
 def test_what_the_first_line_is(tmp_path: Path, content: str, names: Any, rows: Any) -> None:
@@ -370,16 +384,17 @@ def test_positions_instead_of_names_are_told(tmp_path: Path, content: str, posit
 def test_numbers_of_rows_are_no_features(tmp_path: Path) -> None:
     path = text(tmp_path / "x.csv", ",Unnamed: 0,a,b,\n0,5,1,2,\n1,6,3,4,\n")
     source = read_source(path)
+    why = "without a name, as a count of rows is"
     assert (only(source).features, source.left_out) == (
         ("a", "b"),
-        ("Unnamed: 0.1", "Unnamed: 0", "Unnamed: 4"),
+        dict.fromkeys(("Unnamed: 0.1", "Unnamed: 0", "Unnamed: 4"), why),
     )
     np.testing.assert_array_equal(load_split(only(source)), [[1, 2], [3, 4]])
     named = only(read_source(path, columns=["a", "Unnamed: 0"]))
     np.testing.assert_array_equal(load_split(named), [[1, 5], [3, 6]])
     path = write_parquet(tmp_path / "x", {"a": [1.0, 2.0], "__index_level_0__": [7, 8]})
     source = read_source(path)
-    assert (only(source).features, source.left_out) == (("a",), ("__index_level_0__",))
+    assert (only(source).features, source.left_out) == (("a",), {"__index_level_0__": why})
 
 
 @pytest.mark.parametrize("statistics", [True, False])
@@ -387,7 +402,7 @@ def test_truths_that_are_missing_are_nan(tmp_path: Path, statistics: bool) -> No
     columns = {"f": [True, None], "g": [True, False], "a": [1, 2]}
     path = write_parquet(tmp_path / "x", columns, write_statistics=statistics)
     source = read_source(path)
-    assert (only(source).features, source.left_out) == (("a",), ("f", "g"))
+    assert (only(source).features, source.left_out) == (("a",), {"f": "bool", "g": "bool"})
     rows = load_split(only(read_source(path, columns=["f", "g"])))
     np.testing.assert_array_equal(rows, [[1, 1], [np.nan, 0]])
     rows = load_split(only(read_source(path, columns=["g"])))
@@ -397,11 +412,169 @@ def test_truths_that_are_missing_are_nan(tmp_path: Path, statistics: bool) -> No
 @pytest.mark.parametrize(
     "columns", [{"a": [2**60 + 1, None]}, {"a": [2**60 + 1, 1], "b": [0.5, 1]}]
 )
-def test_integers_that_are_rounded_are_told(tmp_path: Path, columns: Any) -> None:
+def test_integers_that_would_be_rounded_are_refused(tmp_path: Path, columns: Any) -> None:
     split = only(read_source(write_parquet(tmp_path / "x", columns)))
-    with pytest.warns(UserWarning, match=r"x: a has integers beyond 2\*\*53"):
-        rows = load_split(split)
-    assert (rows.dtype, rows[0, 0]) == (np.float64, 2.0**60)
+    with pytest.raises(InputError, match=r"x: column 'a', row 1, .* beyond 2\*\*53.* subtract"):
+        load_split(split)
+
+
+def test_integers_of_text_that_would_be_rounded_are_refused(tmp_path: Path) -> None:
+    for cell in ("9007199254740993", " -9007199254740993 ", "+18014398509481985"):
+        path = text(tmp_path / "x.csv", f"a,b\n1,2.5\n7,{cell}\n")
+        with pytest.raises(InputError, match=r"column 'b', row 2, is -?\d+, an integer beyond"):
+            load_split(only(read_source(path)))
+    # Those that float64 holds, and numbers that are no integers, are as they are.
+    split = only(read_source(text(tmp_path / "x.csv", "a\n9007199254740992\n1e300\ninf\nnan\n")))
+    np.testing.assert_array_equal(load_split(split)[:, 0], [2.0**53, 1e300, np.inf, np.nan])
+
+
+@pytest.mark.parametrize("cell", ["-", "?", '"1,234.5"', "5%", "<NA>"])
+def test_a_column_with_marks_is_left_out_with_a_word(tmp_path: Path, cell: str) -> None:
+    path = text(tmp_path / "x.csv", f"x,y\n1,{cell}\n3,4\n5,6\n")
+    shown = re.escape(cell.strip('"'))
+    said = rf"x\.csv: the features are x; left out: y \(text, for instance '{shown}' in row 1\)"
+    with pytest.warns(UserWarning, match=said) as told:
+        found = dkde.log_density(str(path), str(path), 1.0)
+    assert len(told) == 1
+    wanted = reference.log_density(*[np.array([[1.0], [3.0], [5.0]])] * 2, [1.0])[0]
+    np.testing.assert_allclose(found, wanted, rtol=1e-9)
+    with pytest.raises(InputError, match="column 'y' holds text, for instance"):
+        dkde.Catalog(features=["x", "y"]).rows(str(path))
+    with pytest.warns(UserWarning, match="left out: y"):
+        dkde.log_density(str(path), [[0.0]], 1.0)
+
+
+TIMES = "when,flag,x\n2020-01-01 12:00,true,1\n,,2\n2020-01-02T00:00:00.5,False,3\n"
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_timestamps_and_truths_are_features_when_they_are_named(
+    tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"x.{suffix}"
+    if suffix == "csv":
+        text(path, TIMES)
+    else:
+        when = np.array(["2020-01-01T12:00", "NaT", "2020-01-02T00:00:00.5"], "datetime64[us]")
+        write_parquet(path, {"when": pa.array(when, pa.timestamp("us", "Europe/Berlin")),
+                             "flag": [True, None, False], "x": [1.0, 2.0, 3.0]})  # fmt: skip
+    source = read_source(path)
+    assert (only(source).features, source.left_out) == (
+        ("x",),
+        {"when": "timestamps", "flag": "bool"},
+    )
+    day = 18262
+    rows = np.array([[day + 0.5, 1, 1], [np.nan, np.nan, 2], [day + 1 + 0.5 / 86400, 0, 3]])
+    names = ["when", "flag", "x"]
+    said = "x.*: when is taken as days since 1970-01-01, flag is taken as 0 and 1"
+    with pytest.warns(UserWarning, match=said):
+        found = dkde.log_density(
+            str(path), str(path), 1.0, source=dkde.Catalog(features=names), nan="drop"
+        )
+    kept = rows[[0, 2]]
+    wanted = reference.log_density(kept, kept, [1.0])[0]
+    np.testing.assert_allclose(np.asarray(found)[[0, 2]], wanted, rtol=1e-9)
+    with pytest.warns(UserWarning, match=said):
+        dkde.import_dataset(path, tmp_path / "x.zarr", columns=names)
+    np.testing.assert_array_equal(dkde.open_dataset(tmp_path / "x.zarr")["train"]["x"].values, rows)
+    described = dkde.describe(tmp_path / "x.zarr")
+    assert described["converted"] == {"when": "days since 1970-01-01", "flag": "0 and 1"}
+    part = next(iter(dkde.Catalog(str(tmp_path / "x.zarr")).splits().values()))
+    assert part.units == ("days since 1970-01-01", None, None)
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        ("# x y\n1 2\n3 4\n", ("x", "y")),
+        ("# x,y\n1,2\n3,4\n", ("x", "y")),
+        ("#x y\n1 2\n3 4\n", ("x", "y")),
+    ],
+)
+def test_a_line_of_names_that_is_a_comment(tmp_path: Path, content: str, names: Any) -> None:
+    split = only(read_source(text(tmp_path / "x.txt", content)))
+    assert split.features == names
+    np.testing.assert_array_equal(load_split(split), [[1, 2], [3, 4]])
+
+
+def test_decimal_commas_are_refused_or_told(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    with pytest.raises(
+        DataSetError, match=r"no column of numbers; .* decimal comma, write a point"
+    ):
+        read_source(text(path, "x;y\n1,5;2,5\n3,5;4,5\n"))
+    assert "write a point" in read_source(text(path, "x;y\n1,5;2\n")).left_out["x"]
+    with pytest.raises(DataSetError, match="'5 2' between separators"):
+        read_source(text(path, "1,5 2,5\n3,5 4,5\n"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("2019,2020,2021\n1,2,3\n", "which may be years, and is taken for a row"),
+        ("a,1.5\n1,2\n", r"of which some are numbers \(1.5\), is taken for names"),
+    ],
+)
+def test_a_first_line_of_numbers_is_told(tmp_path: Path, content: str, message: str) -> None:
+    with pytest.warns(UserWarning, match=message):
+        read_source(text(tmp_path / "x.csv", content))
+
+
+LISTS = {
+    "list": lambda rows: pa.array(rows.tolist()),
+    "fixed": lambda rows: pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), 2),
+    "large": lambda rows: pa.array(rows.tolist(), pa.large_list(pa.float64())),
+    "float16": lambda rows: pa.array(rows.astype("f2").tolist(), pa.list_(pa.float16())),
+    "float32": lambda rows: pa.array(rows.tolist(), pa.list_(pa.float32(), 2)),
+    "integers": lambda rows: pa.array((rows * 9).astype(int).tolist()),
+}
+
+
+@pytest.mark.parametrize("kind", LISTS)
+def test_a_column_of_lists_is_rows_of_features(tmp_path: Path, kind: str) -> None:
+    column = LISTS[kind](ROWS[:, :2])
+    rows = np.array(column.to_pylist(), float)
+    path = write_parquet(tmp_path / "x.parquet", {"id": np.arange(N), "emb": column})
+    for function in (read_source, lambda path: dkde.Catalog().rows(str(path)), dkde.describe):
+        with pytest.raises(InputError, match=r"say which .*: --features emb, or --features id "):
+            function(path)
+    source = read_source(path, columns=["emb"])
+    assert only(source).features == ("emb_0", "emb_1")
+    np.testing.assert_array_equal(load_split(only(source)), rows)
+    both = load_split(only(read_source(path, columns=["id", "emb"])))
+    np.testing.assert_array_equal(both, np.column_stack([np.arange(N), rows]))
+    named = dkde.Catalog(features=["emb"])
+    wanted = reference.log_density(rows, rows, [0.5])[0]
+    found = dkde.log_density(f"{path}", f"{path}", 0.5, source=named)
+    np.testing.assert_allclose(np.asarray(found), wanted, rtol=1e-9)
+    described = dkde.describe(path, features=["emb"])["splits"]["train"]
+    assert list(described["columns"]) == ["emb_0", "emb_1"]
+    # Alone, or beside text, it needs no name; of several files, and imported.
+    for i, part in enumerate((column[:150], column[150:])):
+        write_parquet(tmp_path / f"{i}.pq", {"emb": part})
+    np.testing.assert_array_equal(load_split(only(read_source(tmp_path / "?.pq"))), rows)
+    dkde.import_dataset(tmp_path / "?.pq", tmp_path / "x.zarr")
+    np.testing.assert_array_equal(dkde.open_dataset(tmp_path / "x.zarr")["train"]["x"], rows)
+
+
+def test_what_is_missing_in_lists(tmp_path: Path) -> None:
+    column = pa.array([[1, 2], None, [3, None]])
+    split = only(read_source(write_parquet(tmp_path / "x", {"emb": column})))
+    np.testing.assert_array_equal(load_split(split), [[1, 2], [np.nan, np.nan], [3, np.nan]])
+    path = write_parquet(tmp_path / "x", {"emb": pa.array([[1.0, 2.0], [3.0], [4.0, 5.0]])})
+    with pytest.raises(InputError, match="x: column 'emb': row 2 has a list of 1 numbers and oth"):
+        load_split(only(read_source(path)))
+    for i, rows in enumerate(([[1.0, 2.0]], [[1.0]])):
+        write_parquet(tmp_path / f"{i}.pq", {"emb": pa.array(rows)})
+    with pytest.raises(DataSetError, match="holds lists of 1 numbers, and lists of 2 numbers in 0"):
+        read_source(tmp_path / "?.pq")
+    for kind in (pa.list_(pa.list_(pa.float64())), pa.list_(pa.string()), pa.list_(pa.bool_())):
+        path = write_parquet(tmp_path / "x", {"a": [1.0], "emb": pa.array([None], kind)})
+        assert list(read_source(path).left_out) == ["emb"]
+    large = pa.array([[2**60 + 1, 1]])
+    path = write_parquet(tmp_path / "x", {"emb": large, "a": [0.5]})
+    with pytest.raises(InputError, match=r"row 1, is \d+, an integer beyond"):
+        load_split(only(read_source(path, columns=["emb", "a"])))
 
 
 def test_encodings(tmp_path: Path) -> None:

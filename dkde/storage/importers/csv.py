@@ -2,47 +2,39 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dkde.errors import DataSetError, warn
-from dkde.storage.importers.csv_text import BLOCK_BYTES, Text, squeezed
+from dkde.errors import DataSetError
+from dkde.storage.exact import LARGEST, rounded
+from dkde.storage.importers.arrow_values import Column
+from dkde.storage.importers.csv_header import (
+    NO_UTF8,
+    Layout,
+    bare,
+    layout_of,
+    split_lines,
+    uncommented,
+)
+from dkde.storage.importers.csv_text import BLOCK_BYTES, Text
 from dkde.storage.importers.files import open_binary, sniff
-from dkde.storage.importers.tables import Column, TableFile, check_names, reader
+from dkde.storage.importers.tables import TableFile, check_names, reader
+from dkde.storage.importers.text_kinds import LOOKED_AT, NUMBER, TIME, why_text
 
 NAME = "csv"
 DESCRIPTION = "a table as text (.csv, .tsv), gzipped or not, or a quoted pattern of several"
-_SEPARATORS = "\t;, "
-_NUMBER = re.compile(
-    r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.IGNORECASE
-)
-_LINE_END = re.compile(r"\r\n?|\n")
 # How pyarrow says which cell is no number; its rows count the header.
 _BAD_CELL = re.compile(
     r"In CSV column #(\d+): Row #(\d+): CSV conversion error.*?(?:'(.*)'|UTF8)", re.DOTALL
 )
 _BAD_ROW = re.compile(r"CSV parse error: Row #(\d+): Expected (\d+) columns, got (\d+)")
 _SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
-_NO_UTF8 = "is no UTF-8; convert it (iconv -f latin1 -t utf-8, or what its encoding is)"
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """What the first line of a file says of the others."""
-
-    path: Path
-    separator: str
-    named: bool
-    names: tuple[str, ...]
 
 
 def matches(path: Path) -> bool:
@@ -59,28 +51,16 @@ def matches(path: Path) -> bool:
         lines.pop()  # may be cut
     if len(lines) < 2:
         return False
-    separator = _separator(lines[:2])
-    first, second = (
-        line.split() if separator == " " else line.split(separator) for line in lines[:2]
-    )
-    return len(first) == len(second) and any(_NUMBER.fullmatch(_bare(cell)) for cell in second)
-
-
-def _separator(lines: Sequence[str]) -> str:
-    """A comma, unless there is something in these lines that is rarer in names."""
-    bare = [re.sub(r'"[^"]*"', "", line.strip()) for line in lines if line.strip()]
-    return next((mark for mark in _SEPARATORS if all(mark in line for line in bare)), ",")
-
-
-def _bare(cell: str) -> str:
-    return cell.strip().strip('"').strip()
+    head_line = uncommented(*lines[:2])
+    first, second = split_lines(head_line, lines[1])
+    return len(first) == len(second) and any(NUMBER.fullmatch(bare(cell)) for cell in second)
 
 
 def _open(path: Path, label: str | None) -> TableFile:
-    """The columns, by the first value of each."""
+    """The columns, by the first values of each."""
     import pyarrow as pa
 
-    layout = _layout(path)
+    layout = layout_of(path)
     names = layout.names
     check_names(path, names)
     columns = dict.fromkeys(names, Column(np.dtype(np.float64), "numbers"))
@@ -89,56 +69,30 @@ def _open(path: Path, label: str | None) -> TableFile:
         head = next(batches, None)
     if head is not None:
         for name in names:
-            first = next((cell for cell in head.column(name).to_pylist() if cell), None)
-            if first is not None and not _NUMBER.fullmatch(first.decode("latin1").strip()):
-                columns[name] = Column(None, "text")
-    return TableFile(path, columns, layout.named, stream=partial(_stream, layout, label))
+            columns[name] = _column(head.column(name))
+    return TableFile(path, columns, layout.named, stream=partial(_stream, layout, columns, label))
 
 
-def _layout(path: Path) -> _Layout:
-    from pyarrow.csv import ConvertOptions
-
-    with open_binary(path) as file:
-        head = file.read(BLOCK_BYTES)
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataSetError(f"{path}: is UTF-16; convert it (iconv -f utf-16 -t utf-8)")
-    text = head.decode("utf-8-sig", "surrogateescape")
-    lines = _LINE_END.split(text, maxsplit=2)[:2]
-    if not lines[0].strip():
-        raise DataSetError(f"{path}: empty, or its first line is; a table has a line of names")
-    separator = _separator(lines)
-    if separator == " ":
-        text = squeezed(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
-    cells = [_bare(cell) for cell in next(csv.reader(io.StringIO(text, ""), delimiter=separator))]
-    if any("\udc80" <= letter <= "\udcff" for cell in cells for letter in cell):
-        raise DataSetError(f"{path}: its first line {_NO_UTF8}")
-    missing = set(ConvertOptions().null_values)
-    named = not all(_NUMBER.fullmatch(cell) or cell in missing for cell in cells)
-    if not named:
-        _warn_of_positions(path, cells)
-        return _Layout(path, separator, named, tuple(f"f{i}" for i in range(len(cells))))
-    for i, cell in enumerate(cells):
-        if not cell:
-            # As pandas calls it, and as a file has it that came through pandas before.
-            name = f"Unnamed: {i}"
-            while name in cells:
-                name += ".1"
-            cells[i] = name
-    return _Layout(path, separator, named, tuple(cells))
+def _column(head: Any) -> Column:
+    """What a column holds, by its first values."""
+    number = np.dtype(np.float64)
+    first = next((cell for cell in head.to_pylist() if cell), b"").decode("latin1").strip()
+    if not first or NUMBER.fullmatch(first):
+        return Column(number, "numbers")
+    cells = [
+        (row, cell.decode("latin1").strip())
+        for row, cell in enumerate(head[:LOOKED_AT].to_pylist(), 1)
+        if cell
+    ]
+    texts = [cell for _, cell in cells]
+    if all(map(TIME.fullmatch, texts)):
+        return Column(number, "timestamps", False, units="days since 1970-01-01")
+    if {text.lower() for text in texts} <= {"true", "false"}:
+        return Column(number, "bool", False)
+    return Column(None, why_text(cells))
 
 
-def _warn_of_positions(path: Path, cells: Sequence[str]) -> None:
-    """Say so if a first row is what pandas calls columns that have no names."""
-    counted = list(cells[1:] if cells[0] == "" else cells)
-    if len(cells) > 1 and counted == [str(i) for i in range(len(counted))]:
-        warn(
-            f"{path}: its first line is {','.join(cells[:4])}{',...' if len(cells) > 4 else ''}, "
-            "as pandas numbers columns without names, and is taken for a row; if it is none, "
-            "write the file without it (header=False, index=False)"
-        )
-
-
-def _read(layout: _Layout, wanted: Sequence[str], types: Any) -> Generator[Any, None, None]:
+def _read(layout: Layout, wanted: Sequence[str], types: Any) -> Generator[Any, None, None]:
     """The batches of a file, from its first row."""
     import pyarrow as pa
     from pyarrow import csv as arrow
@@ -162,25 +116,72 @@ def _read(layout: _Layout, wanted: Sequence[str], types: Any) -> Generator[Any, 
             raise _told(layout, error) from error
 
 
-def _stream(layout: _Layout, label: str | None, wanted: Sequence[str]) -> Iterator[Any]:
+def _stream(
+    layout: Layout, columns: Mapping[str, Column], label: str | None, wanted: Sequence[str]
+) -> Iterator[Any]:
     import pyarrow as pa
 
-    types = {name: pa.string() if name == label else pa.float64() for name in wanted}
-    return _read(layout, wanted, types)
+    types = {name: pa.string() if name == label else _type(columns[name]) for name in wanted}
+    unseen = {name for name, kind in types.items() if pa.types.is_floating(kind)}
+    for batch in _read(layout, wanted, types):
+        large = {name for name in unseen if _is_large(batch.column(name))}
+        if large:
+            _check_integers(layout, sorted(large))
+            unseen -= large
+        yield batch
 
 
-def _told(layout: _Layout, error: Exception) -> DataSetError:
+def _type(column: Column) -> Any:
+    """The type of Arrow that a column is read as."""
+    import pyarrow as pa
+
+    if column.units is not None:
+        return pa.timestamp("ns")
+    return pa.bool_() if column.kind == "bool" else pa.float64()
+
+
+def _is_large(column: Any) -> bool:
+    """Whether there are numbers that may be integers beyond 2**53, rounded."""
+    values = np.abs(column.to_numpy(zero_copy_only=False))
+    return bool(((values >= LARGEST) & (values < np.inf)).any())
+
+
+def _check_integers(layout: Layout, names: Sequence[str]) -> None:
+    """Refuse columns with integers beyond 2**53, for which the file is read once more.
+
+    Raises
+    ------
+    InputError
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    row = 1
+    for batch in _read(layout, names, dict.fromkeys(names, pa.binary())):
+        for name in names:
+            cells = batch.column(name)
+            found = pc.match_substring_regex(cells, r"^\s*[+-]?[0-9]{16,}\s*$").fill_null(False)
+            for i in np.flatnonzero(found.to_numpy(zero_copy_only=False)):
+                value = int(cells[int(i)].as_py())
+                if abs(value) > LARGEST:
+                    raise rounded(f"{layout.path}: column {name!r}, row {row + int(i)},", value)
+        row += len(batch)
+
+
+def _told(layout: Layout, error: Exception) -> DataSetError:
     """What pyarrow found, with rows that count from 1 after the line of names."""
     path, names = layout.path, layout.names
     if cell := _BAD_CELL.search(str(error)):
         column, row = int(cell[1]), int(cell[2]) - layout.named
         where = f"{path}: column {names[column] if column < len(names) else column!r}, row {row}"
         if cell[3] is None:
-            return DataSetError(f"{where}: the file {_NO_UTF8}")
+            return DataSetError(f"{where}: the file {NO_UTF8}")
         text = " ".join(cell[3].split())[:40]
+        wanted = "timestamp without a zone" if "to timestamp" in str(error) else "number"
+        wanted = "truth (true or false)" if "to bool" in str(error) else wanted
         return DataSetError(
-            f"{where}: {text!r} is no number; mend it, or name the columns that are wanted "
-            "(--columns)"
+            f"{where}: {text!r} is no {wanted}; mend it, or name the columns that are wanted "
+            "(--features, or --columns of an import)"
         )
     if width := _BAD_ROW.search(str(error)):
         first = "names" if layout.named else "a row"

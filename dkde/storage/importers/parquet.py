@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 
 from dkde.storage.importers.arrays import batch_rows
+from dkde.storage.importers.arrow_values import Column, column_of_type, first_length
 from dkde.storage.importers.files import sniff
-from dkde.storage.importers.tables import Column, TableFile, check_names, reader
+from dkde.storage.importers.tables import TableFile, check_names, reader
 
 NAME = "parquet"
 DESCRIPTION = "a Parquet file, or a quoted pattern of several"
 _BUFFER_BYTES = 2**20
+# Rows that are looked at together, where only whether some are missing is asked.
+_FIRST_ROWS = 2**16
 
 
 def matches(path: Path) -> bool:
@@ -27,11 +30,12 @@ def _open(path: Path, label: str | None) -> TableFile:
     with _file(path) as file:
         fields = list(file.schema_arrow)
         check_names(path, [field.name for field in fields])
+        columns = {field.name: _column(file, field) for field in fields}
         return TableFile(
             path,
-            columns={field.name: _column(file, field) for field in fields},
+            columns=columns,
             named=True,
-            stream=partial(_stream, path),
+            stream=partial(_stream, path, columns),
             n_rows=file.metadata.num_rows,
         )
 
@@ -40,41 +44,48 @@ def _column(file: Any, field: Any) -> Column:
     """What the numbers of a column are; floats where there are some that are missing."""
     from pyarrow import types
 
-    kind, is_truth = str(field.type), types.is_boolean(field.type)
-    if types.is_floating(field.type):
-        return Column(np.dtype(field.type.to_pandas_dtype()), kind)
-    if types.is_decimal(field.type):
-        return Column(np.dtype(np.float64), kind)
-    if not (types.is_integer(field.type) or is_truth):
-        return Column(None, kind)
-    if field.nullable and _is_missing(file, field.name):
-        return Column(np.dtype(np.float64), kind, is_quantity=not is_truth)
-    dtype = np.uint8 if is_truth else field.type.to_pandas_dtype()
-    return Column(np.dtype(dtype), kind, is_quantity=not is_truth)
+    found = column_of_type(field.type, may_miss=False)
+    if types.is_list(field.type) or types.is_large_list(field.type):
+        found = column_of_type(field.type, may_miss=False, length=_length(file, field.name))
+    whole = found.dtype is not None and found.dtype.kind in "iu"
+    if not whole or not (field.nullable or found.width) or not _is_missing(file, field):
+        return found
+    return column_of_type(field.type, may_miss=True, length=found.width)
 
 
-def _is_missing(file: Any, name: str) -> bool:
-    """Whether a column has nulls: by its statistics, or by itself."""
+def _length(file: Any, name: str) -> int | None:
+    """The length of the first list of a column."""
+    for batch in file.iter_batches(_FIRST_ROWS, columns=[name]):
+        if (length := first_length(batch.column(name))) is not None:
+            return length
+    return None
+
+
+def _is_missing(file: Any, field: Any) -> bool:
+    """Whether a column has nulls, in its lists too: by its statistics, or by itself."""
     groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
     counts = []
     for group in groups:
         chunks = (group.column(i) for i in range(group.num_columns))
-        chunk = next(chunk for chunk in chunks if chunk.path_in_schema == name)
-        known = chunk.statistics is not None and chunk.statistics.has_null_count
-        counts.append(chunk.statistics.null_count if known else None)
+        is_part = (field.name, f"{field.name}.list.element", f"{field.name}.list.item")
+        chunk = next((chunk for chunk in chunks if chunk.path_in_schema in is_part), None)
+        known = None if chunk is None else chunk.statistics
+        counts.append(known.null_count if known is not None and known.has_null_count else None)
     if None not in counts:
         return any(counts)
-    batches = file.iter_batches(_batch_rows([name]), columns=[name])
-    return any(batch.column(name).null_count for batch in batches)
+    for batch in file.iter_batches(_FIRST_ROWS, columns=[field.name]):
+        column = batch.column(field.name)
+        if column.null_count or (hasattr(column, "flatten") and column.flatten().null_count):
+            return True
+    return False
 
 
-def _batch_rows(wanted: Sequence[str]) -> int:
-    return batch_rows(len(wanted), np.dtype(np.float64))
-
-
-def _stream(path: Path, wanted: Sequence[str]) -> Iterator[Any]:
+def _stream(path: Path, columns: dict[str, Column], wanted: Sequence[str]) -> Iterator[Any]:
+    n_numbers = sum(columns[name].n_features for name in wanted)
     with _file(path) as file:
-        yield from file.iter_batches(_batch_rows(wanted), columns=list(wanted))
+        yield from file.iter_batches(
+            batch_rows(n_numbers, np.dtype(np.float64)), columns=list(wanted)
+        )
 
 
 def _file(path: Path) -> Any:

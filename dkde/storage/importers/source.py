@@ -64,6 +64,8 @@ class SourceSplit:
         The names of the features.
     classes : mapping of str to tuple of str
         What the values 0, 1, ... of a label stand for, by the label's name.
+    units : tuple of (str or None), optional
+        What each feature is measured in, where that is known.
     """
 
     name: str
@@ -80,6 +82,7 @@ class SourceSplit:
     whole: Callable[[], Array] | None = None
     features: tuple[str, ...] | None = None
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    units: tuple[str | None, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -110,15 +113,18 @@ class Source:
     checksum : str
         ``"sha256:..."`` of the bytes of the file; of several, of their names and lengths too.
     splits : tuple of SourceSplit
-    left_out : tuple of str
-        Columns of a table that are no features, though nobody said so.
+    left_out : mapping of str to str
+        Columns of a table that are no features, though nobody said so, and why not.
+    converted : mapping of str to str
+        Columns that are features and hold no numbers, and what became of them.
     """
 
     path: Path
     format: str
     checksum: str
     splits: tuple[SourceSplit, ...]
-    left_out: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    converted: Mapping[str, str] = field(default_factory=dict)
 
 
 def load_split(split: SourceSplit) -> Array:

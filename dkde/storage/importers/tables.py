@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from dkde.errors import DataSetError, InputError, some, warn
+from dkde.errors import DataSetError, InputError, NoVariableError, some
+from dkde.storage.importers.arrow_values import Column, values_of
 from dkde.storage.importers.files import checksum_files, reading
 from dkde.storage.importers.globs import files_of
 from dkde.storage.importers.labels import encode, numbered
@@ -22,25 +23,7 @@ from dkde.storage.importers.source import Array, ReadOptions, Source, SourceSpli
 
 # What pandas calls columns that have no name: where it read them, and rows' numbers in Parquet.
 _NUMBERING = re.compile(r"Unnamed: \d+(\.\d+)*|__index_level_\d+__")
-
-
-@dataclass(frozen=True)
-class Column:
-    """What a column holds.
-
-    Parameters
-    ----------
-    dtype : numpy.dtype, optional
-        What its numbers are, with NaN for those that are missing; None where it holds none.
-    kind : str
-        In words.
-    is_quantity : bool
-        Whether its numbers are a feature if nobody says so.
-    """
-
-    dtype: np.dtype[Any] | None
-    kind: str
-    is_quantity: bool = True
+_NO_NAME = "without a name, as a count of rows is"
 
 
 @dataclass(frozen=True)
@@ -123,7 +106,8 @@ def read_table(
     Raises
     ------
     InputError
-        If a column that was asked for is not there, or holds no numbers.
+        If a column that was asked for is not there, or holds no numbers; or if there are lists
+        beside other numbers, and nobody says which are the features.
     DataSetError
         If the files are damaged, empty, or differ in their columns.
     """
@@ -141,20 +125,45 @@ def read_table(
     n_rows, labels, classes = _look_through(tables, chosen, options.label, what)
     if not n_rows:
         raise DataSetError(f"{path}: holds no rows")
+    held = {column: first.columns[column] for column in chosen}
+    units = tuple(column.units for column in held.values() for _ in range(column.n_features))
     split = SourceSplit(
         options.split,
         n_rows=n_rows,
-        n_features=len(chosen),
+        n_features=sum(column.n_features for column in held.values()),
         dtype=dtype,
         batches=partial(_batches, tables, chosen, dtype, what),
         labels={} if labels is None else {"label": labels},
-        features=tuple(chosen) if first.named or options.columns else None,
+        features=_names(first, held) if first.named or options.columns else None,
         classes={} if classes is None else {"label": classes},
+        units=units if any(units) else None,
     )
-    rest = () if options.columns is not None else first.columns
-    left_out = tuple(c for c in rest if c not in chosen and c != options.label)
+    left_out = {} if options.columns is not None else _left_out(tables, chosen, options.label)
+    converted = {name: column.converted for name, column in held.items() if column.converted}
     checksum = checksum_files([table.path for table in tables])
-    return Source(path, name, checksum, (split,), left_out)
+    return Source(path, name, checksum, (split,), left_out, converted)
+
+
+def _names(first: TableFile, held: Mapping[str, Column]) -> tuple[str, ...]:
+    """The names of the features, those of lists among them."""
+    names = [each for name, column in held.items() for each in column.names(name)]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(
+            f"{first.path}: {twice!r} is a column, and a number of a list too; rename the column"
+        )
+    return tuple(names)
+
+
+def _left_out(
+    tables: Sequence[TableFile], chosen: Sequence[str], label: str | None
+) -> dict[str, str]:
+    """The columns that are no features, and why."""
+    return {
+        name: _NO_NAME if _NUMBERING.fullmatch(name) else column.kind
+        for name, column in tables[0].columns.items()
+        if name not in chosen and name != label
+    }
 
 
 def _choose(tables: Sequence[TableFile], options: ReadOptions) -> list[str]:
@@ -163,7 +172,7 @@ def _choose(tables: Sequence[TableFile], options: ReadOptions) -> list[str]:
     wanted = [*(options.columns or ()), *([options.label] if options.label is not None else [])]
     for column in wanted:
         if column not in known:
-            raise InputError(f"{first.path}: has no column {column!r}; it has {some(known)}")
+            raise NoVariableError(f"{first.path}: has no column {column!r}; it has {some(known)}")
         if wanted.count(column) > 1:
             raise InputError(f"{first.path}: column {column!r} is asked for twice")
     if options.columns is not None:
@@ -177,9 +186,36 @@ def _choose(tables: Sequence[TableFile], options: ReadOptions) -> list[str]:
         and not _NUMBERING.fullmatch(name)
     ]
     if not chosen:
-        kinds = some([f"{name} ({column.kind})" for name, column in first.columns.items()])
-        raise DataSetError(f"{first.path}: has no column of numbers; it has {kinds}")
+        raise DataSetError(no_numbers(str(first.path), first.columns))
+    check_lists(str(first.path), {name: first.columns[name] for name in chosen})
     return chosen
+
+
+def no_numbers(name: str, columns: Mapping[str, Column]) -> str:
+    """Return the message that a table has no features, unless some are named."""
+    kinds = some([f"{column} ({held.kind})" for column, held in columns.items()])
+    others = [column for column, held in columns.items() if held.dtype is not None]
+    way = f"; {some(others)} can be features if they are named (features=)" if others else ""
+    return f"{name}: has no column of numbers; it has {kinds}{way}"
+
+
+def check_lists(name: str, chosen: Mapping[str, Column]) -> None:
+    """Refuse to guess whether the features are a column of lists or what stands beside it.
+
+    Raises
+    ------
+    InputError
+    """
+    lists = [column for column, held in chosen.items() if held.width is not None]
+    if not lists or len(chosen) == 1:
+        return
+    others = [column for column in chosen if column != lists[0]]
+    raise InputError(
+        f"{name}: {lists[0]} is a column of {chosen[lists[0]].kind}, and {some(others)} "
+        f"{'is one' if len(others) == 1 else 'are some'} of numbers too; say which are the "
+        f"features: --features {lists[0]}, or --features {','.join(others[:4])} (features=, or "
+        "--columns of an import)"
+    )
 
 
 def _check_columns(
@@ -192,8 +228,16 @@ def _check_columns(
         has = f"has no column {missing[0]!r}" if missing else f"has a column {more[0]!r} more"
         raise DataSetError(
             f"{table.path}: {has}, unlike {first.path.name}; files that are read together have "
-            "the same columns (name those that are wanted with --columns)"
+            "the same columns (name those that are wanted: --features, or --columns of an import)"
         )
+    for name in wanted:
+        widths = [each.columns[name].width for each in (table, first)]
+        if widths[0] != widths[1]:
+            kinds = [each.columns[name].kind for each in (table, first)]
+            raise DataSetError(
+                f"{table.path}: column {name!r} holds {kinds[0]}, and {kinds[1]} in "
+                f"{first.path.name}; files that are read together have rows of one width"
+            )
 
 
 def _number(table: TableFile, column: str) -> np.dtype[Any]:
@@ -232,32 +276,19 @@ def _look_through(
 def _batches(
     tables: Sequence[TableFile], chosen: list[str], dtype: np.dtype[Any], what: str
 ) -> Iterator[Array]:
+    n_features = sum(tables[0].columns[name].n_features for name in chosen)
     for table in tables:
+        start = 1
         with reading(table.path, what):
             for batch in table.stream(chosen):
                 if not len(batch):
                     continue
-                rows = np.empty((len(batch), len(chosen)), dtype)
-                for i, name in enumerate(chosen):
-                    rows[:, i] = _values(batch.column(name), dtype, f"{table.path}: {name}")
+                rows = np.empty((len(batch), n_features), dtype)
+                at = 0
+                for name in chosen:
+                    held, where = table.columns[name], f"{table.path}: column {name!r}"
+                    values = values_of(batch.column(name), held, dtype, where, start)
+                    rows[:, at : at + held.n_features] = values.reshape(len(batch), -1)
+                    at += held.n_features
                 yield rows
-
-
-def _values(column: Any, dtype: np.dtype[Any], where: str) -> Array:
-    """A column as numbers; what is missing is NaN."""
-    import pyarrow as pa
-
-    if not pa.types.is_floating(column.type) or column.null_count:
-        wanted = pa.from_numpy_dtype(dtype)
-        try:
-            column = column.cast(wanted)
-        except pa.ArrowInvalid:
-            if not pa.types.is_integer(column.type):
-                raise
-            warn(
-                f"{where} has integers beyond 2**53 and is read as float64, which rounds them; "
-                "fill what is missing in it, or take columns of integers alone (--columns)"
-            )
-            column = column.cast(wanted, safe=False)
-    values: Array = column.to_numpy(zero_copy_only=False)
-    return values
+                start += len(batch)

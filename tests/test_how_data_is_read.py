@@ -1,0 +1,114 @@
+"""Any form of the same rows: the density that is right, or a refusal of one line."""
+
+import os
+import secrets
+from pathlib import Path
+
+import dask.array as da
+import numpy as np
+import pandas as pd
+import pytest
+import reference
+import xarray as xr
+from reading.asking import Outcome, in_a_process
+from reading.container import CONTAINERS
+from reading.drawing import draw
+from reading.outcomes import faults_of, random_of, run
+from reading.truth import gaussian
+
+import dkde
+
+# Cases of each form as the training side; the other side's is drawn.
+FEW, MANY = 6, 100
+
+
+def check(name: str, seeds: range, folder: Path) -> None:
+    """Run cases; what is wrong says how to run it again."""
+    reports = (run(name, seed, folder / str(seed)) for seed in seeds)
+    wrong = [str(report) for report in reports if report.faults]
+    assert not wrong, f"{len(wrong)} of {len(seeds)}\n\n" + "\n\n".join(wrong)
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_any_form_is_read_right_or_refused(name, tmp_path):
+    check(name, range(FEW), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_many_cases_of_a_form(name, tmp_path):
+    """Other cases each time, unless ``DKDE_TEST_SEED`` says which."""
+    seed = int(os.environ.get("DKDE_TEST_SEED") or secrets.randbelow(10**9))
+    check(name, range(seed, seed + MANY), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["CSV", "NetCDF 4", "Zarr group"])
+def test_the_command_itself_does_the_same(name, tmp_path):
+    seed = next(i for i in range(99) if draw(name, random_of(name, i)).by_command)
+    report = run(name, seed, tmp_path, in_a_process)
+    assert not report.faults, str(report)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        np.arange(5.0), np.zeros((0, 2)), np.zeros((3, 0)), np.zeros((2, 3, 4)), np.float64(1), 3,
+        np.array([["a", "b"]]), np.ones((2, 2), complex), np.array([[1, None]], object),
+        np.ones((2, 2), np.longdouble), np.array([["2020-01-01"]], "M8[D]"), [[1, 2], [3]], None,
+        {"x": [1, 2]}, object(), "nothing.csv", b"rows", xr.Dataset(), xr.DataArray(1.0),
+        pd.DataFrame(), pd.DataFrame({"x": ["a"]}), pd.Series([1.0, 2.0]), da.zeros(4),
+        da.from_array(np.ones((2, 2)))[da.from_array(np.array([True, False]))],
+    ],
+    ids=lambda rows: f"{type(rows).__name__}-{getattr(rows, 'shape', '')}",
+)  # fmt: skip
+@pytest.mark.parametrize("role", ["train", "query"])
+def test_what_is_no_rows_is_refused_in_a_line(rows, role):
+    sides = {"train": np.ones((3, 2)), "query": np.ones((3, 2))} | {role: rows}
+    with pytest.raises((dkde.InputError, dkde.DataSetError)) as refusal:
+        dkde.score(sides["query"], sides["train"], 1.0)
+    assert len(str(refusal.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_float16_of_either_byte_order(order):
+    rows = np.array([[0.5], [1], [2]], f"{order}f2")
+    right = gaussian(rows.astype(float), rows.astype(float), 0.7)
+    np.testing.assert_allclose(dkde.log_density(rows, rows, 0.7), right.log_density, rtol=1e-9)
+
+
+def test_what_is_right_agrees_with_the_oracle():
+    rng = np.random.default_rng(0)
+    query, train = rng.normal(size=(5, 2)), rng.normal(size=(7, 2))
+    weights = np.array([1, 0, 2, 0.5, np.nan, 1, 3])
+    query[1, 0] = train[2, 1] = np.nan
+    right = gaussian(query, train, 0.7, weights, np.array([1, 1, 2, 0, np.nan]))
+    there = [0, 3, 5, 6]
+    expected = reference.log_density(query, train[there], [0.7], weights[there])[0]
+    others = [0, 2, 3, 4]
+    np.testing.assert_allclose(right.log_density[others], expected[others], rtol=1e-12)
+    assert np.isnan(right.log_density[1])
+    mean = (expected[0] + 2 * expected[2]) / 3
+    spread = ((expected[0] - mean) ** 2 + 2 * (expected[2] - mean) ** 2) / 3
+    assert right.n == 2
+    assert right.mean == pytest.approx(mean, rel=1e-12)
+    assert right.standard_error == pytest.approx((spread / (9 / 5 - 1)) ** 0.5, rel=1e-12)
+
+
+def test_what_is_wrong_is_seen():
+    cases = (draw("NumPy", np.random.default_rng(seed)) for seed in range(99))
+    case = next(case for case in cases if not (case.impossible or case.doubtful))
+    right = case.right()
+    good = Outcome(right.mean, right.standard_error, log_density=right.log_density)
+    assert not faults_of(case, good)
+    values = right.log_density
+    for bad in (
+        Outcome(-np.inf, right.standard_error, log_density=values),
+        Outcome(right.mean + 1e-8 * abs(right.mean), right.standard_error, log_density=values),
+        Outcome(right.mean, right.standard_error, log_density=values[::-1]),
+        Outcome(right.mean, right.standard_error, log_density=values[1:]),
+        Outcome(refusal="no"),
+        Outcome(refusal="two\nlines"),
+        Outcome(faults=("TypeError: no",)),
+    ):
+        assert faults_of(case, bad), bad
