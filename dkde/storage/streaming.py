@@ -212,8 +212,9 @@ def _pairs(name: str, batches: Batches) -> Iterator[tuple[Array, Array | None]]:
             raise InputError(f"{where}: holds masked values; fill them, or take such rows out")
         rows = np.asarray(given)
         if hasattr(given, "iloc") and rows.dtype.kind == "f":  # a data frame, of several dtypes
-            for i in range(given.shape[1]):
-                check_exact(np.asarray(given.iloc[:, i]), f"{where}: column {given.columns[i]!r}")
+            frame: Any = given
+            for i, column in enumerate(frame.columns):
+                check_exact(np.asarray(frame.iloc[:, i]), f"{where}: column {column!r}")
         if rows.ndim < 2 or 0 in rows.shape[1:]:
             raise InputError(f"{where}: has shape {rows.shape}; rows and features are needed")
         if label is not None:
