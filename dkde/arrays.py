@@ -11,7 +11,8 @@ import zarr
 from dkde.engine.lazy import DaskSource
 from dkde.errors import InputError
 from dkde.storage.exact import LARGEST, rounded
-from dkde.storage.row_source import RowSource
+from dkde.storage.missing import first_masked, is_lazily_masked, unmasked
+from dkde.storage.row_source import RowSource, innermost
 from dkde.storage.rows import Encoding, Part, Rows
 from dkde.storage.sources import ArraySource, ZarrSource, absolute
 
@@ -19,19 +20,16 @@ from dkde.storage.sources import ArraySource, ZarrSource, absolute
 def rows_of(values: Any, role: str) -> Rows:
     if isinstance(values, da.Array):
         return whole(DaskSource(checked(values, role)), role, identity=values.name)
-    return whole(ArraySource(array_of(values, role)), role)
+    place = first_masked(values)
+    return whole(ArraySource(array_of(values, role), masked=place), role)
 
 
 def array_of(data: Any, role: str) -> npt.NDArray[Any]:
-    """A NumPy array of real numbers, none of them masked."""
-    if isinstance(data, np.ma.MaskedArray) and np.ma.is_masked(data) and data.ndim == 2:
-        row, column = np.argwhere(np.ma.getmaskarray(data))[0]
-        raise InputError(
-            f"{role}: row {row}, column {column} is masked; densities need all values: "
-            "drop such rows or fill them"
-        )
+    """A NumPy array of real numbers, NaN where they are masked."""
     try:
-        array = np.asarray(data)
+        array = unmasked(data)
+    except InputError as error:
+        raise InputError(f"{role}: {error}") from None
     except (TypeError, ValueError) as error:
         raise InputError(f"{role} cannot be made an array of rows and features") from error
     found: npt.NDArray[Any] = checked(array, role)
@@ -83,8 +81,30 @@ def checked(array: Any, role: str) -> Any:
     return array
 
 
-def vector(values: Any, what: str, n_rows: int) -> RowSource:
+def refuse_masked_rows(rows: Rows) -> None:
+    """Refuse rows in memory some of whose values are masked, before anything is read.
+
+    Raises
+    ------
+    InputError
+    """
+    for part in rows.parts:
+        source = innermost(part.source)
+        place = source.masked if isinstance(source, ArraySource) else None
+        if place is not None and len(place) == 2 and part.start <= place[0] < part.stop:
+            raise InputError(
+                f"{part.name}: row {place[0]}, column {place[1]} is masked; densities need all "
+                'values: leave such rows out (nan="drop") or fill them'
+            )
+
+
+def vector(values: Any, what: str, n_rows: int, *, may_miss: bool = True) -> RowSource:
     """One number a row, in the rows' order; ``what`` they are, for messages.
+
+    Parameters
+    ----------
+    may_miss : bool
+        Whether numbers may be missing, which are NaN then; else they are refused.
 
     Raises
     ------
@@ -97,13 +117,50 @@ def vector(values: Any, what: str, n_rows: int) -> RowSource:
     if isinstance(values, RowSource):
         source = values
     elif isinstance(values, da.Array):
+        if not may_miss and is_lazily_masked(values):
+            values = values.map_blocks(_all_there, what, meta=np.empty(0, values.dtype))
         source = DaskSource(values)
     elif isinstance(values, zarr.Array):
         source = ZarrSource(absolute(values))
     else:
-        source = ArraySource(np.asarray(values))
+        source = ArraySource(unmasked(numbers_of(values, what, may_miss=may_miss)))
     if source.shape != (n_rows,):
         raise InputError(
             f"{what} have shape {source.shape}; one for each of {n_rows} rows is needed"
         )
     return source
+
+
+def numbers_of(values: Any, what: str, *, may_miss: bool = True) -> Any:
+    """Return an array of numbers, which may be masked; of pandas's nullable dtypes too.
+
+    Parameters
+    ----------
+    what : str
+        What they are, for messages.
+    may_miss : bool
+        Whether some may be missing: masked, or NA.
+
+    Raises
+    ------
+    InputError
+    """
+    dtype: Any = getattr(values, "dtype", None)
+    if hasattr(dtype, "numpy_dtype"):  # of pandas: nullable, or Arrow's
+        missing = np.asarray(values.isna())
+        numbers = dtype.numpy_dtype
+        if missing.any() and numbers.kind in "iufb":
+            filled = values.to_numpy(np.float64, na_value=np.nan)
+            values = np.ma.masked_array(filled, missing)
+        else:
+            values = values.to_numpy(numbers)
+    return values if may_miss else _all_there(values, what)
+
+
+def _all_there(values: Any, what: str) -> Any:
+    place = first_masked(values)
+    if place is not None:
+        raise InputError(
+            f"{what}: that of row {place[0]} is missing (masked, or NA); each row needs one"
+        )
+    return np.asarray(values)

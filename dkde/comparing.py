@@ -10,10 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from dkde.averaging import mean, standard_error
 from dkde.bandwidth_units import bandwidth_unit, in_unit, with_unit
 from dkde.errors import InputError, warn
 from dkde.numerics.bandwidth import KILOMETRES, FloatArray, in_kilometres
 from dkde.pairing import check_units, paired_rows
+from dkde.row_weights import ROW_WEIGHT
 from dkde.scored import ScoredRows, opened_result, scored_rows
 from dkde.statistics import best_index
 from dkde.storage.results import MAIN
@@ -78,6 +80,10 @@ def compare(
         mean; under both, and where there are infinite ones of both signs, it is NaN. The
         standard error is then NaN.
 
+        Where both results have the same weights of rows, the means, standard errors and shares
+        are weighted by them, as those of :func:`dkde.score` are, and rows of weight zero are left
+        out. Where only one has some, or they differ, each row counts once, with a warning.
+
     Raises
     ------
     InputError
@@ -130,8 +136,8 @@ def compare(
             f"split_{name}": side.split,
             f"bandwidth_{name}": h,
             **({} if side.unit is None else {f"bandwidth_unit_{name}": side.unit}),
-            f"mean_{name}": float(values.ravel()[pairs.compared].mean()),
-            f"n_zero_density_{name}": int(np.isneginf(values).sum()),
+            f"mean_{name}": float(mean(values.ravel()[pairs.compared], pairs.counting)),
+            f"n_zero_density_{name}": int(np.isneginf(values.ravel()[pairs.of_weight]).sum()),
         }
     return xr.Dataset(found, coords, attributes)
 
@@ -148,7 +154,9 @@ class _Pairs:
     won : array of the same shape
         1 where a is higher for certain, -1 where b is, else 0.
     compared : array (n,) of bool
-        Which rows, in order, are not left out by both.
+        Which rows, in order, are not left out: by both, or as their weight is zero.
+    weights : array (n,), optional
+        By what each row, in order, counts.
     """
 
     values: tuple[FloatArray, FloatArray]
@@ -156,6 +164,19 @@ class _Pairs:
     bound: FloatArray
     won: FloatArray
     compared: npt.NDArray[np.bool_]
+    weights: FloatArray | None = None
+
+    @property
+    def of_weight(self) -> npt.NDArray[np.bool_]:
+        """Which rows, in order, have a positive weight."""
+        if self.weights is None:
+            return np.ones(len(self.compared), np.bool_)
+        return self.weights > 0
+
+    @property
+    def counting(self) -> FloatArray | None:
+        """The weights of the rows that are compared."""
+        return None if self.weights is None else self.weights[self.compared]
 
     @classmethod
     def of(cls, a: xr.Dataset, b: xr.Dataset) -> _Pairs:
@@ -171,6 +192,9 @@ class _Pairs:
                 warn(f"{name} holds no bounds on its errors: any difference counts as won")
         x, y = (np.asarray(each[MAIN].values, np.float64) for each in (a, b))
         compared = ~(np.isnan(x) & np.isnan(y)).ravel()
+        weights = _weights(a, b)
+        if weights is not None:
+            compared &= weights > 0
         if not compared.any():
             raise InputError("all rows have missing features: there is nothing to compare")
         with np.errstate(invalid="ignore"):
@@ -181,14 +205,16 @@ class _Pairs:
         both_zero = np.isneginf(x) & np.isneginf(y)
         is_tied = np.abs(difference) <= np.where(np.isnan(bound), 0.0, bound)
         won = np.where(both_zero | is_tied, 0.0, np.sign(difference))
-        return cls((x, y), difference, bound, won, compared)
+        return cls((x, y), difference, bound, won, compared, weights)
 
     def figures(self, groups: Sequence[Any], dims: tuple[str, ...]) -> dict[str, Any]:
         """The figures of some groups of rows, each along dims; of one group, scalars."""
         flat = self.difference.ravel(), self.bound.ravel(), self.won.ravel()
         columns: dict[str, list[float]] = {}
         for group in groups:
-            for name, number in _of_group(*(values[group] for values in flat)).items():
+            weights = None if self.weights is None else self.weights[group]
+            difference, bound, won = (values[group] for values in flat)
+            for name, number in _of_group(difference, bound, won, weights).items():
                 columns.setdefault(name, []).append(number)
         in_nats = ("mean_difference", "standard_error", "mean_difference_error")
         notes = dict.fromkeys(in_nats, _NATS) | {"n": {"units": "rows"}}
@@ -243,8 +269,15 @@ def _bandwidth(result: xr.Dataset, side: ScoredRows, wanted: float | None, name:
         return float(known[0])
     if "best_bandwidth" in result:
         return float(result["best_bandwidth"])
-    means = [float(mean) for mean in side.values[MAIN].mean(side.dims).values]
-    best = known[best_index(known, np.asarray(means))]
+    values = np.asarray(side.values[MAIN].transpose("bandwidth", *side.dims).values, np.float64)
+    values = values.reshape(len(known), -1)
+    there = ~np.isnan(values).any(axis=0)
+    weights = None
+    if ROW_WEIGHT in side.values:
+        weights = np.asarray(side.values[ROW_WEIGHT].values, np.float64).ravel()
+        there &= weights > 0
+        weights = weights[there]
+    best = known[best_index(known, mean(values[:, there], weights))]
     raise InputError(
         f"{name} has {len(known)} bandwidths, and these rows chose none; name one (bandwidth). "
         f"By the rows that are compared it would be {with_unit(float(best), side.unit)}"
@@ -259,32 +292,55 @@ def _bound(values: xr.Dataset, log_density: FloatArray) -> FloatArray:
     return np.where(np.isneginf(log_density), 0.0, errors)
 
 
-def _of_group(difference: FloatArray, bound: FloatArray, won: FloatArray) -> dict[str, float]:
+def _weights(a: xr.Dataset, b: xr.Dataset) -> FloatArray | None:
+    """The weights of the rows that both results have; None where they have none in common."""
+    known = [
+        np.asarray(each[ROW_WEIGHT].values, np.float64).ravel() for each in (a, b)
+        if ROW_WEIGHT in each
+    ]  # fmt: skip
+    if len(known) == 2 and np.array_equal(known[0], known[1]):
+        return known[0]
+    if known:
+        warn(
+            "a and b weight their rows otherwise: in the differences each row counts once "
+            "(score both with the same weights of the rows to have them weighted)"
+        )
+    return None
+
+
+def _of_group(
+    difference: FloatArray, bound: FloatArray, won: FloatArray, weights: FloatArray | None = None
+) -> dict[str, float]:
     n = len(difference)
     if n == 0:  # a class all of whose rows have missing features
         return dict.fromkeys(_FIGURES, float("nan")) | {"n": 0}
     with np.errstate(invalid="ignore"):
-        mean = float(difference.mean())
+        centre = float(mean(difference, weights))
         finite = np.isfinite(difference).all()
-        error = float(difference.std(ddof=1) / np.sqrt(n)) if finite and n > 1 else float("nan")
+        error = float(standard_error(difference[None], weights)[0]) if finite else float("nan")
     return {
         "n": n,
-        "mean_difference": mean,
+        "mean_difference": centre,
         "standard_error": error,
-        "mean_difference_error": float(bound.mean() + _mean_rounds(difference)),
-        "share_a": float((won > 0).mean()),
-        "share_b": float((won < 0).mean()),
-        "share_tied": float((won == 0).mean()),
+        "mean_difference_error": float(mean(bound, weights) + _mean_rounds(difference, weights)),
+        "share_a": float(mean((won > 0).astype(np.float64), weights)),
+        "share_b": float(mean((won < 0).astype(np.float64), weights)),
+        "share_tied": float(mean((won == 0).astype(np.float64), weights)),
     }
 
 
-def _mean_rounds(difference: FloatArray) -> float:
+def _mean_rounds(difference: FloatArray, weights: FloatArray | None = None) -> float:
     """How far the mean of some numbers may be off: NumPy adds up pairs of blocks of 128.
+
+    With weights their sum rounds as well, and so do the weights and the products.
 
     See Higham (1993), The accuracy of floating point summation, section 3.
     """
-    size = float(np.abs(difference).mean())
-    return (16 + float(np.log2(len(difference)))) * _UNIT * size if np.isfinite(size) else 0.0
+    size = float(mean(np.abs(difference), weights))
+    roundings = 16 + float(np.log2(len(difference)))
+    if weights is not None:
+        roundings = 2 * roundings + 4
+    return roundings * _UNIT * size if np.isfinite(size) else 0.0
 
 
 def _classes(

@@ -12,6 +12,7 @@ from dkde.engine.moments import gather_moments
 from dkde.errors import InputError, warn
 from dkde.numerics.bandwidth import FloatArray
 from dkde.storage.linear import Product, Scaling
+from dkde.storage.missing import unmasked
 from dkde.storage.rows import Side
 
 COVARIANCES = ("identity", "diag", "full")
@@ -19,6 +20,8 @@ SINGULAR = ("raise", "drop")
 
 # How far a matrix may be from symmetric, relative to its largest entry: rounding.
 _ASYMMETRY = 1e-10
+# The largest variance or scale, and one over the least.
+_MOST = 1e300
 # Features that a message names before it only counts.
 _NAMED = 8
 
@@ -126,10 +129,7 @@ def find_covariance(train: Side, covariance: Any, singular: str) -> Covariance:
         constant = moments.low == moments.high
         kept = _varying(constant, singular)
         variances = moments.covariance if not full else np.diag(moments.covariance)
-        if not (variances[kept] > 0).all():
-            raise InputError(
-                "values are so small that their variances vanish in float64; rescale the data"
-            )
+        _check_range(variances[kept], "the training rows' variances")
         found = (_full if full else _diagonal)(moments.covariance, kept, singular)
         return replace(found, n_effective=moments.weight.effective_size)
     matrix = _as_array(covariance)
@@ -145,7 +145,7 @@ def find_covariance(train: Side, covariance: Any, singular: str) -> Covariance:
 
 def _as_array(covariance: Any) -> FloatArray:
     try:
-        given = np.asarray(covariance)
+        given = unmasked(covariance)  # NaN, and so refused
         if given.dtype.kind not in "iufb":
             raise TypeError
         matrix: FloatArray = given.astype(np.float64)
@@ -166,11 +166,17 @@ def _scales(scales: FloatArray) -> Covariance:
             f"covariance has the scale {scales[worst]:g} for feature {worst}; "
             "scales must be positive"
         )
+    _check_range(scales, "covariance's scales")
     linear = Scaling(len(scales), np.arange(len(scales)), 1 / scales)
     return Covariance(len(scales), linear, log_volume=float(np.log(scales).sum()))
 
 
 def _given(matrix: FloatArray) -> Covariance:
+    largest = np.abs(matrix).max()
+    if largest > _MOST:
+        raise InputError(
+            f"covariance has values up to {largest:.3g}, out of range; rescale the data"
+        )
     asymmetry = np.abs(matrix - matrix.T)
     if asymmetry.max() > _ASYMMETRY * np.abs(matrix).max():
         row, column = np.unravel_index(asymmetry.argmax(), matrix.shape)
@@ -180,6 +186,7 @@ def _given(matrix: FloatArray) -> Covariance:
         )
     symmetric = (matrix + matrix.T) / 2
     if (np.diag(symmetric) > 0).all():
+        _check_range(np.diag(symmetric), "covariance's variances")
         axes = _Axes.of(symmetric)
         if axes.varies.all():
             return axes.covariance(np.arange(len(matrix)), len(matrix))
@@ -187,6 +194,24 @@ def _given(matrix: FloatArray) -> Covariance:
     raise InputError(
         f"covariance is not positive definite: its smallest eigenvalue is {smallest:g}"
     )
+
+
+def _check_range(numbers: FloatArray, what: str) -> None:
+    """Refuse variances or scales that are near to the ends of the range.
+
+    Squares that add up to them lose their digits there, and their inverses have to be numbers.
+
+    Parameters
+    ----------
+    what : str
+        What they are, for the message: "the training rows' variances".
+    """
+    inside = (numbers >= 1 / _MOST) & (numbers <= _MOST)
+    if not inside.all():
+        raise InputError(
+            f"{what} have a value of {numbers[inside.argmin()]:.3g}, which is out of range; "
+            "rescale the data"
+        )
 
 
 def _diagonal(variances: FloatArray, kept: npt.NDArray[np.intp], _: str) -> Covariance:

@@ -83,7 +83,9 @@ def describe(
         ``classes``, their names by label where they have some, ``checksum``, and
         ``index``: "yes", "of other rows", "damaged", or None where there is none.
         Of a Zarr store or a NetCDF file of others in place of all that: ``name``, ``kind``,
-        ``features``, ``rows`` that these make, ``groups`` below, ``variables`` by name:
+        ``features``, ``rows`` that these make, the ``row_dims`` along which these lie, how many
+        ``columns`` they have, ``undecided``, why rows and features cannot be told apart (None
+        where they can), ``groups`` below, ``variables`` by name:
         ``dims`` with their sizes, ``dtype``, ``stored_dtype``, ``chunks``, ``units``,
         ``coordinate``, ``numeric``, and of the values, all of which are read (of the features
         alone, if they were named), the same as of columns; or ``undecodable``, why;
@@ -112,7 +114,7 @@ def describe(
         is_asked = wanted or place.group or place.kind != "zarr"
         # Of a folder with nothing in it, and of a result, the data set's own error tells more.
         if is_asked or listing(name) is not None:
-            return describe_variables(place, name, wanted, progress)
+            return describe_variables(place, name, wanted, choice.row_dim, progress)
     source, split = parted(name)
     described = _describe_own(source, split, _Looks(wanted, values, progress))
     return {"name": name, **described}

@@ -10,6 +10,7 @@ import xarray as xr
 from dkde.advising import advice, ratio_of
 from dkde.errors import InputError, some
 from dkde.storage.absent import saying
+from dkde.storage.arrays_of_others import rows_of
 from dkde.storage.groups import Group
 from dkde.storage.places import Place, groups_of
 from dkde.storage.tally import Tally
@@ -26,6 +27,7 @@ def describe_variables(
     place: Place,
     name: str,
     features: Sequence[str] | None = None,
+    row_dim: tuple[str, ...] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Describe a store or a file whose variables may be features.
@@ -35,6 +37,8 @@ def describe_variables(
     features : sequence of str, optional
         Those that would be, whose values alone are read; by default all along the dims of the
         widest one, and all values are read.
+    row_dim : tuple of str, optional
+        The dims along which rows lie, where variables have others, too.
     progress : callable, optional
         Called with (variable, values read, values in all).
 
@@ -53,19 +57,22 @@ def describe_variables(
         raise InputError(
             f"{name}: has no variables but in its groups {some(groups)}; write {first}"
         )
+    if features and any(feature not in group.variables for feature in features):
+        rows_of(group, tuple(features), row_dim)  # a table of AnnData, or not there
+        features = None
     for feature in features or ():
-        group.variable(feature)
+        group.feature(feature)
     described = {
         key: _variable(group, key, features is None or key in features, progress)
         for key in {**group.variables, **group.undecodable}
     }
     chosen = [*features] if features else _alike(group)
-    figures = {key: described[key] for key in chosen}
+    figures = {key: described[key] for key in chosen if described[key]["numeric"]}
     return {
         "name": name,
         "kind": _KINDS[place.kind],
-        "rows": _n_rows(group, chosen) if chosen else None,
         "features": chosen,
+        **_layout(group, chosen, row_dim),
         "variables": described,
         "groups": groups,
         "ratio_of_standard_deviations": ratio_of(figures),
@@ -73,9 +80,21 @@ def describe_variables(
     }
 
 
-def _n_rows(group: Group, features: Sequence[str]) -> int:
-    sizes = [n for feature in features for n in group.variables[feature].shape]
-    return 0 if 0 in sizes else len(group.part(features))
+def _layout(
+    group: Group, features: Sequence[str], row_dim: tuple[str, ...] | None
+) -> dict[str, Any]:
+    """Along which dims rows lie, how many they and their columns are, or why that is not known."""
+    found: dict[str, Any] = {"rows": None, "row_dims": None, "columns": None, "undecided": None}
+    if not features:
+        return found
+    if 0 in [n for feature in features for n in group.variables[feature].shape]:
+        return found | {"rows": 0}
+    try:
+        dims = group.layout(features, row_dim).dims
+        n_rows, n_columns = group.part(features, row_dim).source.shape
+    except InputError as error:
+        return found | {"undecided": str(error)}
+    return found | {"rows": n_rows, "row_dims": list(dims), "columns": n_columns}
 
 
 def _variable(group: Group, name: str, is_read: bool, progress: Progress | None) -> dict[str, Any]:

@@ -58,6 +58,10 @@ class InputError(DkdeError, ValueError):
     """An argument or an array that cannot be used as it is."""
 
 
+class NoVariableError(InputError):
+    """A variable or a column that is asked for by name, and is not there."""
+
+
 class DataSetError(DkdeError):
     """A file or a store that is missing, broken, foreign or in the way."""
 

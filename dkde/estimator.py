@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from dkde.arrays import numbers_of
 from dkde.bandwidth_matrix import BandwidthMatrix
 from dkde.density import check_dims, computed, densities_of
 from dkde.engine.cluster import pool_for
@@ -23,9 +24,11 @@ from dkde.numerics.bandwidth import FloatArray
 from dkde.numerics.kernels import get_kernel
 from dkde.operands import Operand
 from dkde.options import Options
+from dkde.row_weights import RowWeights
 from dkde.sampling import draw
 from dkde.sides import framed, operand, side
 from dkde.storage.columns import Columns
+from dkde.storage.missing import first_masked, unmasked
 from dkde.storage.rows import Side
 from dkde.storage.selectors import Catalog
 
@@ -76,7 +79,7 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         check_dims(query)
         return densities_of(query, self._work(query), self._matrix, scalar=True)[0]
 
-    def score(self, X: Any, y: Any = None) -> float:
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Total log-likelihood of the rows, in nats, computed now; of those that miss nothing.
 
         Parameters
@@ -84,10 +87,16 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         X : array (n_samples, n_features)
             As for :meth:`score_samples`.
         y : ignored
+        sample_weight : array (n_samples,), optional
+            Non-negative. The total is that of wᵢ log p(xᵢ); rows of weight zero do not count.
         """
-        work = self._work(self._query(X))
+        work = self._work(self._query(X), sample_weight)
+        weights = RowWeights.of(work.query)
         with pool_for(work) as pool:
-            return float(computed(work, pool).scored.sum())
+            found = weights.applied(computed(work, pool))
+        if found.weights is None:
+            return float(found.values.sum())
+        return float((found.values[0] * found.positive).sum())
 
     def sample(
         self,
@@ -156,11 +165,12 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         if not isinstance(X, _LAZY):
             check_integers(X, "X")
             X = validate_data(
-                self, framed(X, self._catalog(), "X"), dtype="numeric", ensure_min_samples=min_rows,
+                self, framed(self._unmasked(X), self._catalog(), "X"), dtype="numeric",
+                ensure_min_samples=min_rows,
                 ensure_all_finite=self._finite,
             )  # fmt: skip
             if sample_weight is not None and not isinstance(sample_weight, _LAZY):
-                sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
+                sample_weight = _weights(sample_weight, X)
             names = getattr(self, "feature_names_in_", None)
             train = operand(X, "X", self._catalog(), Columns(None if names is None else (*names,)))
         else:
@@ -176,6 +186,19 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def _catalog(self) -> Catalog:
         return Catalog(row_dim=self.row_dim, lat=self.lat, lon=self.lon)
 
+    def _unmasked(self, X: Any) -> Any:
+        """X with NaN where it is masked, which scikit-learn's checks would not see."""
+        place = first_masked(X)
+        if place is None:
+            return X
+        if self.nan != "drop":
+            named = zip(("row", "column"), place, strict=False)
+            raise InputError(
+                f"X: {', '.join(f'{name} {i}' for name, i in named)} is masked; "
+                'densities need all values: leave such rows out (nan="drop") or fill them'
+            )
+        return unmasked(X)
+
     @property
     def _finite(self) -> bool | str:
         return "allow-nan" if self.nan == "drop" else True
@@ -189,7 +212,7 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         if not isinstance(X, _LAZY):
             check_integers(X, "X")
-            X = framed(X, self._catalog(), "X", self._columns)
+            X = framed(self._unmasked(X), self._catalog(), "X", self._columns)
             X = validate_data(self, X, dtype="numeric", reset=False, ensure_all_finite=self._finite)
         query, names = operand(X, "X", self._catalog(), self._columns), self._columns.names
         if names is not None and query.features is not None and names != query.features:
@@ -204,11 +227,22 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
             )
         return query
 
-    def _work(self, query: Operand) -> Work:
+    def _work(self, query: Operand, sample_weight: Any = None) -> Work:
         matrix = self._matrix
-        query_side = self._fitted.prepared(side(query, role="query"))
+        query_side = self._fitted.prepared(side(query, sample_weight, role="query"))
         sides = (matrix.whiten(query_side), matrix.whiten(self._train))
         return self._fitted.work(*sides, matrix)
+
+
+def _weights(sample_weight: Any, X: Any) -> Any:
+    """Weights of the rows X as scikit-learn checks them; missing ones, masked or NaN, as NaN.
+
+    Of these the side says what is wrong, or leaves their rows out.
+    """
+    numbers = unmasked(numbers_of(sample_weight, "sample_weight"))
+    if numbers.dtype.kind == "f" and np.isnan(numbers).any():
+        return numbers
+    return _check_sample_weight(numbers, X, dtype=np.float64)
 
 
 class KernelDensity(FittedDensity):

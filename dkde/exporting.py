@@ -33,10 +33,10 @@ def export(result: Any, path: str | os.PathLike[str], *, overwrite: bool = False
     the rows' dims (``sample`` numbers them, unless the dims have coordinates), their other
     coordinates such as ``label`` (and ``label_name``, where classes have names) and
     ``source_row``, ``bandwidth`` (and ``bandwidth_unit``, where these are kilometres),
-    ``log_density``,
-    ``log_density_error``, ``pairs_evaluated`` and ``rows_read``; the last two are of a row's
-    bandwidths together, and so repeat. What one split lacks and the other has is empty there.
-    Numbers have all their digits. It is written piece by piece, whatever the size of the result.
+    ``log_density``, ``log_density_error``, ``pairs_evaluated`` and ``rows_read``, and
+    ``row_weight`` where rows have weights; the last three are of a row's bandwidths together, and
+    so repeat. What one split lacks and the other has is empty there. Numbers have all their
+    digits. It is written piece by piece, whatever the size of the result.
 
     NetCDF, ``.nc``, holds the whole result as it is, with its attributes.
 

@@ -5,6 +5,12 @@ import xarray as xr
 from dkde.errors import InputError, warn
 from dkde.storage.groups import Group
 
+# Data variables that are features only where they are named, or never, by NumPy's kind.
+_LEFT_OUT = {
+    "b": "true or false", "M": "timestamps", "m": "lengths of time", "U": "text", "S": "text",
+    "T": "text", "O": "text or objects",
+}  # fmt: skip
+
 
 def is_split(dataset: xr.Dataset, features: tuple[str, ...] | None = None) -> bool:
     """Whether it is a split of a data set, or like one: its rows are those of its variable x.
@@ -25,18 +31,24 @@ def is_split(dataset: xr.Dataset, features: tuple[str, ...] | None = None) -> bo
     return "x" not in (features or ()) and not any(set(v.dims) & {first, second} for v in numbers)
 
 
-def feature_names(dataset: xr.Dataset, group: Group, role: str) -> tuple[str, ...]:
+def feature_names(
+    dataset: xr.Dataset, group: Group, role: str
+) -> tuple[tuple[str, ...], dict[str, str]]:
     """The names of a Dataset's features where nobody says which they are.
 
-    The data variables, and the coordinates that stand before the last of them, as those that
-    were selected by name do; the coordinates, where there is no data variable.
+    The data variables of numbers, and the coordinates that stand before the last of them, as those
+    that were selected by name do; the coordinates, where there is no data variable.
+
+    Returns
+    -------
+    The names, and of the data variables that are left out, why.
 
     Raises
     ------
     InputError
         When there are none.
     """
-    names = list(group.variables)
+    names, left_out = list(group.variables), {}
     if dataset.data_vars:
         last = max(names.index(str(name)) for name in dataset.data_vars)
         meant = [name for name in names if name in group.coordinates and _may_be_meant(group, name)]
@@ -44,6 +56,8 @@ def feature_names(dataset: xr.Dataset, group: Group, role: str) -> tuple[str, ..
             name for name in names[: last + 1]
             if name not in group.coordinates or (name in meant and group.numeric(name))
         ]  # fmt: skip
+        left_out = {name: why for name in chosen if (why := _why_not(group, name)) is not None}
+        chosen = [name for name in chosen if name not in left_out]
         _tell(role, chosen, meant)
     else:
         chosen = [name for name in names if group.numeric(name)]
@@ -56,7 +70,13 @@ def feature_names(dataset: xr.Dataset, group: Group, role: str) -> tuple[str, ..
             f"{role}: the Dataset has no variables of numbers to be features; it has "
             f"{group.listing}"
         )
-    return tuple(chosen)
+    return tuple(chosen), left_out
+
+
+def _why_not(group: Group, name: str) -> str | None:
+    """Why a data variable is no feature unless it is named; None if it is one."""
+    kind = getattr(group.variables[name].dtype, "kind", "O")
+    return _LEFT_OUT.get(kind)
 
 
 def _tell(role: str, chosen: list[str], meant: list[str]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.utils import check_random_state
 
+from dkde.arrays import numbers_of
 from dkde.errors import InputError
 
 Folds = npt.NDArray[np.int64]
@@ -104,7 +105,7 @@ def _k_folds(n_folds: int, n_rows: int, shuffle: bool, random_state: Any) -> Fol
 
 
 def _given(folds: Any, n_rows: int) -> Folds:
-    numbers = np.asarray(folds)
+    numbers = np.asarray(numbers_of(folds, "folds", may_miss=False))
     if numbers.shape != (n_rows,) or numbers.dtype.kind not in "iu":
         raise InputError(
             f"folds is of shape {numbers.shape} and dtype {numbers.dtype}; give a number of folds, "

@@ -12,10 +12,10 @@ from dkde.engine.provenance import describe_work, versions
 from dkde.engine.work import Work
 from dkde.errors import InputError, some, warn
 from dkde.numerics.kernels import get_kernel
-from dkde.numerics.logsum import Densities
 from dkde.numerics.machine import target
 from dkde.operands import Operand
 from dkde.pca import PrincipalAxes
+from dkde.row_weights import ROW_WEIGHT, Weighted
 from dkde.statistics import summarise
 from dkde.storage.kept import RUN
 from dkde.storage.results import RESULT_FORMAT
@@ -29,9 +29,9 @@ PAIRS_EVALUATED = {
 ROWS_READ = {"units": "1", "long_name": "training rows that were read"}
 
 
-def score_variables(found: Densities, n_features: float, dim: str) -> dict[str, Any]:
+def score_variables(found: Weighted, n_features: float, dim: str) -> dict[str, Any]:
     """Dataset variables from log-densities (bandwidth, rows)."""
-    values, errors, effort = found
+    values, errors, effort = found.densities
     return {
         "log_density": (("bandwidth", dim), values, LOG_DENSITY),
         "log_density_error": (("bandwidth", dim), errors, LOG_DENSITY_ERROR),
@@ -39,8 +39,11 @@ def score_variables(found: Densities, n_features: float, dim: str) -> dict[str, 
         "rows_read": (dim, np.nan_to_num(effort.read).astype(np.int64), ROWS_READ),
         **{
             name: ("bandwidth", numbers, notes)
-            for name, (numbers, notes) in summarise(found.scored, n_features).items()
+            for name, (numbers, notes) in summarise(
+                found.values, n_features, found.positive
+            ).items()
         },
+        **found.variables(dim),
     }
 
 
@@ -88,13 +91,15 @@ _RESERVED = frozenset(
 )
 
 
-def check_names(q: Operand, role: str, *, stored: bool) -> None:
+def check_names(q: Operand, role: str, *, stored: bool, weighted: bool = False) -> None:
     """Refuse coordinates that a result has no place for.
 
     Parameters
     ----------
     stored : bool
         Whether it is written to a store.
+    weighted : bool
+        Whether it holds the weights of the rows.
 
     Raises
     ------
@@ -102,7 +107,8 @@ def check_names(q: Operand, role: str, *, stored: bool) -> None:
         When one has the name of something that the result holds itself.
     """
     labels = {str(name) for name in q.labels()}
-    if clash := sorted((labels | set(q.dims)) & _RESERVED):
+    taken = _RESERVED | {ROW_WEIGHT} if weighted else _RESERVED
+    if clash := sorted((labels | set(q.dims)) & taken):
         raise InputError(
             f"{role} has a dim or coordinate {clash[0]!r}, as the result does; rename it"
         )

@@ -6,7 +6,7 @@ from typing import Literal
 
 import xarray as xr
 
-from dkde.errors import InputError, some
+from dkde.errors import NoVariableError, some
 from dkde.storage.columns import Columns, TableSource, alike, chosen, column_of, placed
 from dkde.storage.feature_choice import FeatureChoice
 from dkde.storage.metadata import flag_attributes
@@ -119,8 +119,10 @@ class Operand:
 
         Raises
         ------
-        InputError
+        NoVariableError
             When it has none of that name.
+        InputError
+            When that is not of numbers, or not of the rows' dims.
         """
         found: list[RowSource] = []
         for part in self.rows.parts:
@@ -132,7 +134,7 @@ class Operand:
                 found.append(source.beside(name, what))
             else:
                 known = some([*part.coordinates, *(part.features or ())]) or "none"
-                raise InputError(
+                raise NoVariableError(
                     f"{part.name}: has no variable {name!r} to be {what}; it has {known}"
                 )
         parts = tuple(

@@ -5,6 +5,7 @@ from math import nan as not_a_number
 from numbers import Integral
 from typing import Any
 
+from dkde.arrays import refuse_masked_rows
 from dkde.bandwidth_matrix import RULES, BandwidthMatrix, find_bandwidth_matrix
 from dkde.engine.reading import check_weights
 from dkde.engine.task import Task
@@ -82,8 +83,11 @@ class Options:
         Raises
         ------
         InputError
-            When rows are to be places, and are none; or weights in memory are no weights.
+            When rows are to be places, and are none; or values in memory are masked, or weights
+            are no weights.
         """
+        if self.nan == "raise":
+            refuse_masked_rows(side.rows)
         rows = on_sphere(side.rows) if self.on_sphere else side.rows
         found = replace(side, rows=replace(rows, drops_missing=self.nan == "drop"))
         check_weights(found)

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from dkde.checks import check_same_features
 from dkde.engine.cluster import active_client, measure_baseline, n_processors, parse_limit
+from dkde.engine.direct import with_direct_share
 from dkde.engine.estimate import estimate_seconds
 from dkde.engine.fitness import check_limit
 from dkde.errors import InputError
@@ -63,7 +64,9 @@ def plan(
     memory_limit : str or int, optional
         Of a worker, in bytes or as ``"2GB"``; a plan that does not fit is refused.
     baseline : bool
-        Whether to measure what a worker takes before any block, in one that is started for it.
+        Whether to say what a worker takes before any block: measured on the active Dask client's
+        workers; without one what this process takes, or, if it holds more than libraries, what
+        workers were found to take. No process is started for it.
 
     Returns
     -------
@@ -71,11 +74,12 @@ def plan(
         Ready for JSON. ``pairs``; ``flops``, floating point operations; ``bytes_read``,
         uncompressed, re-reads counted; ``blocks``, ``query_blocks`` times ``panels``, of
         ``block_rows`` times ``panel_rows`` rows; ``bandwidths``, how many; ``baseline_bytes``
-        of a worker at rest, None unless measured; ``block_bytes`` that one block adds;
+        of a worker at rest, None unless asked for; ``block_bytes`` that one block adds;
         ``resident_bytes`` that sides in memory take; ``peak_bytes_per_worker``, all of these
-        together, where there is a baseline; ``method``, how blocks would be done, in words;
-        ``threads``, and roughly the ``seconds`` on them by that method, those of all pairs where
-        sides are lazy and not looked at; and ``seconds_all_pairs``.
+        together, where there is a baseline; ``method``, how blocks would be done, in words, with
+        the share of the query rows, found from samples, that expansions would leave to direct
+        sums; ``threads``, and roughly the ``seconds`` on them by that method, those of all pairs
+        where sides are lazy and not looked at; and ``seconds_all_pairs``.
 
     Raises
     ------
@@ -107,9 +111,10 @@ def plan(
     matrix = options.bandwidth_matrix(train_side, 1.0 if bandwidths is None else bandwidths)
     train_side = matrix.whiten(train_side)
     if bandwidths is None:
-        matrix = replace(matrix, bandwidths=default_bandwidths(train_side.rows, kernel))
+        matrix = replace(matrix, bandwidths=default_bandwidths(train_side, kernel))
     work = options.work(matrix.whiten(query_side), train_side, matrix)
-    cut, survey = work.plan, None if work.is_lazy else work.survey()
+    cut = work.plan
+    survey = None if work.is_lazy else with_direct_share(work, work.survey())
     n_threads = n_threads or _available_threads()
     at_rest = measure_baseline(precision) if baseline or limit is not None else None
     blocks = cut.block_bytes * threads_per_worker + cut.resident_bytes
@@ -132,7 +137,7 @@ def plan(
         "peak_bytes_per_worker": None if at_rest is None else at_rest + blocks,
         "method": _LATER if survey is None else survey.method,
         "threads": n_threads,
-        "seconds": seconds * (1.0 if survey is None else survey.time),
+        "seconds": seconds * (1.0 if survey is None else survey.time + survey.direct),
         "seconds_all_pairs": seconds,
     }
 

@@ -153,7 +153,7 @@ def _computed_again(work: Work, q: int) -> Densities:
             work, pool, lambda block, part: panels.__setitem__(block[1], part),
             only=lambda number: number // work.plan.n_panels == q,
         )  # fmt: skip
-    return work.densities(part for _, part in sorted(panels.items()))
+    return work.densities((part for _, part in sorted(panels.items())), q)
 
 
 def _read_all(records: Records) -> int:

@@ -18,7 +18,9 @@ from dkde.storage.results import root_attributes
 from dkde.storage.selectors import Catalog
 from dkde.storage.stores import Records
 
-_SIDES = ("query", "train", "valid", "test", "weights")
+_SIDES = (
+    "query", "train", "valid", "test", "weights", "query_weights", "valid_weights", "test_weights",
+)  # fmt: skip
 
 
 def read_plan(records: Records) -> dict[str, Any] | None:
@@ -56,6 +58,11 @@ def circumstances(works: Mapping[str, Work]) -> dict[str, Any]:
     machine = {"processor": processor(), "blas": blas(), **versions(), "index of train": stamps}
     # Only what somebody asked for: runs of before know of no such thing.
     return machine | ({"compiled for": asked} if (asked := altered_target()) else {})
+
+
+def given(**arguments: Any) -> dict[str, Any]:
+    """Return arguments that are not None: calls of older versions did not have the others."""
+    return {name: value for name, value in arguments.items() if value is not None}
 
 
 def recorded(function: str, source: Catalog, **arguments: Any) -> dict[str, Any] | None:

@@ -16,12 +16,13 @@ from dkde.bandwidth_units import bandwidth_unit
 from dkde.errors import DataSetError, InputError
 from dkde.labelling import counted, provenance_of
 from dkde.resuming import records_of
+from dkde.row_weights import ROW_WEIGHT
 from dkde.storage.results import MAIN, open_result, root_attributes
 
 # How the provenance calls the rows that were scored, and how tables do.
 _SPLITS = {"score": "query", "valid": "valid", "cross_validate": "train", "test": "test"}
 _TEST = "test_"
-_OF_ROWS = (MAIN, f"{MAIN}_error", "pairs_evaluated", "rows_read")
+_OF_ROWS = (MAIN, f"{MAIN}_error", "pairs_evaluated", "rows_read", ROW_WEIGHT)
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,8 @@ from dkde.labelling import (
 )
 from dkde.options import Options
 from dkde.protocols import SETTINGS, follow_protocol
-from dkde.run_plan import recorded
+from dkde.row_weights import RowWeights, weights_for
+from dkde.run_plan import given, recorded
 from dkde.runs import Manner, Run
 from dkde.sides import catalog_of, operand, side
 from dkde.statistics import choose_best, default_bandwidths
@@ -45,6 +46,7 @@ def score(
     tol: float | None = None,
     nan: str = "raise",
     weights: Any = None,
+    query_weights: Any = None,
     source: str | Catalog | None = None,
     row_dim: str | Sequence[str] | None = None,
     lat: str | None = None,
@@ -62,7 +64,11 @@ def score(
     Parameters
     ----------
     query, train, bandwidth, weights, source, row_dim, lat, lon
-        As for :func:`dkde.log_density`.
+        As for :func:`dkde.log_density`. A name of weights holds for the query too, if it has such
+        a variable, which is said; an array is that of the training rows.
+    query_weights : array (query rows,) or str, optional
+        By what each query row counts in the means: non-negative, on any scale; rows of weight
+        zero do not count. Text is the name of a variable, whatever ``weights`` says.
     kernel, metric, covariance, singular, precision, tol, nan, block_rows, panel_rows
         As for :func:`dkde.log_density`.
     output : path or URL, optional
@@ -87,8 +93,10 @@ def score(
         read; ``mean_log_likelihood``,
         ``standard_error``, ``bits_per_dimension`` and ``n_zero_density`` ``(bandwidth)``; the
         query's coordinates and dims, which may be others than ``sample``, and several; with
+        weights of the query rows ``row_weight (sample)``, 0 of rows that do not count; with
         ``nan="drop"``, ``n_missing`` and ``n_missing_train``, how many rows of the query and of
-        train have missing features: the means and standard errors are those of the rest;
+        train have missing features, or no weight: the means and standard errors are those of
+        the rest;
         versions, plan, method and inputs as JSON in ``attrs["provenance"]``.
 
     Raises
@@ -101,8 +109,8 @@ def score(
         "score", catalog,
         query=query, train=train, bandwidth=bandwidth, kernel=kernel, metric=metric,
         covariance=covariance, singular=singular, precision=precision, tol=tol, nan=nan,
-        weights=weights,
-        block_rows=block_rows, panel_rows=panel_rows,
+        weights=weights, block_rows=block_rows, panel_rows=panel_rows,
+        **given(query_weights=query_weights),
     )  # fmt: skip
     kept = Run(output, call, Manner(restart, retry_failed, anywhere))
     t = operand(train, "train", catalog)
@@ -112,20 +120,22 @@ def score(
     options = Options(
         kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol, nan=nan
     )
-    check_names(q, "query", stored=output is not None)
+    of_query = weights_for("query", query_weights, weights, q)
+    check_names(q, "query", stored=output is not None, weighted=of_query is not None)
     train_side = options.prepared(side(t, weights))
-    query_side = options.prepared(side(q, role="query"))
+    query_side = options.prepared(side(q, of_query, role="query"))
     matrix = options.bandwidth_matrix(train_side, bandwidth)
     options.warn_if_no_density(matrix)
     work = options.work(matrix.whiten(query_side), matrix.whiten(train_side), matrix)
+    counting = RowWeights.of(work.query)
     coords = {"bandwidth": told(matrix), **coordinates_along(q)}
     with kept.begin(score=work), pool_for(work, manner=kept.workers) as pool:
         if kept.finished is not None:
             return told_as(kept.finished, matrix)
-        values = kept.values("score", work, pool, progress)
-        scores = score_variables(values, options.dimensions(matrix), "sample")
+        found = counting.applied(kept.values("score", work, pool, progress))
+        scores = score_variables(found, options.dimensions(matrix), "sample")
         result = xr.Dataset(
-            in_own_dims(scores, "sample", q) | options.missing_variables(values),
+            in_own_dims(scores, "sample", q) | options.missing_variables(found.densities),
             coords=coords,
             attrs=attributes(
                 perf_counter() - start, options.describe(bandwidth), kept.methods, score=work
@@ -149,6 +159,8 @@ def sweep(
     tol: float | None = None,
     nan: str = "raise",
     weights: Any = None,
+    valid_weights: Any = None,
+    test_weights: Any = None,
     source: str | Catalog | None = None,
     row_dim: str | Sequence[str] | None = None,
     lat: str | None = None,
@@ -176,7 +188,10 @@ def sweep(
         to 4.
     kernel, metric, covariance, singular, precision, tol, nan, weights, source, row_dim, lat, \
             lon, block_rows, panel_rows
-        As for :func:`dkde.log_density`.
+        As for :func:`score`.
+    valid_weights, test_weights : arrays or str, optional
+        As ``query_weights`` of :func:`score`, for these rows; the bandwidth is that of the
+        highest weighted mean.
     output, restart, retry_failed, anywhere, progress
         As for :func:`score`; progress begins anew for the test rows.
 
@@ -186,7 +201,8 @@ def sweep(
         As from :func:`score` for the validation rows; with ``best_bandwidth``, whose mean
         log-likelihood is the highest among the finite ones; and for test rows
         ``test_log_density (test_sample)``, ``test_log_density_error``,
-        ``test_pairs_evaluated``, ``test_rows_read``, ``test_mean_log_likelihood``,
+        ``test_pairs_evaluated``, ``test_rows_read``, ``test_row_weight``,
+        ``test_mean_log_likelihood``,
         ``test_standard_error``, ``test_bits_per_dimension`` and
         ``test_n_zero_density`` at it.
 
@@ -209,8 +225,8 @@ def sweep(
         protocol=protocol,
         train=train, valid=valid, test=test, bandwidths=bandwidths, kernel=kernel, metric=metric,
         covariance=covariance, singular=singular, precision=precision, tol=tol, nan=nan,
-        weights=weights,
-        block_rows=block_rows, panel_rows=panel_rows,
+        weights=weights, block_rows=block_rows, panel_rows=panel_rows,
+        **given(valid_weights=valid_weights, test_weights=test_weights),
     )  # fmt: skip
     kept = Run(output, call, Manner(restart, retry_failed, anywhere))
     followed: dict[str, Any] = {}
@@ -227,10 +243,14 @@ def sweep(
     queries = {"valid": v}
     if test is not None:
         queries["test"] = operand(test, "test", catalog, like=t.columns)
+    elif test_weights is not None:
+        raise InputError("test_weights are given, and no test rows; name them (test)")
+    own = {"valid": valid_weights, "test": test_weights}
     for role, q in queries.items():
+        own[role] = weights_for(role, own[role], weights, q)
         check_same_features(q, t, role)
         check_apart(t, q, role)
-        check_names(q, role, stored=output is not None)
+        check_names(q, role, stored=output is not None, weighted=own[role] is not None)
     options = Options(
         kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol, nan=nan
     )
@@ -239,32 +259,35 @@ def sweep(
     options.warn_if_no_density(matrix)
     train_side = matrix.whiten(train_side)
     if bandwidths is None:
-        matrix = replace(matrix, bandwidths=default_bandwidths(train_side.rows, kernel))
+        matrix = replace(matrix, bandwidths=default_bandwidths(train_side, kernel))
     grid = matrix.bandwidths
     # What can be refused is refused before the first block: the test set's turn comes late.
     coords: dict[Any, Any] = {"bandwidth": told(matrix), **coordinates_along(v)}
-    valid_side = matrix.whiten(options.prepared(side(v, role="valid")))
+    valid_side = matrix.whiten(options.prepared(side(v, own["valid"], role="valid")))
+    counting = {"valid": RowWeights.of(valid_side)}
     works = {"valid": options.work(valid_side, train_side, matrix)}
     if test is not None:
-        test_side = matrix.whiten(options.prepared(side(queries["test"], role="test")))
+        test_side = options.prepared(side(queries["test"], own["test"], role="test"))
+        test_side = matrix.whiten(test_side)
+        counting["test"] = RowWeights.of(test_side)
         coords |= coordinates_along(queries["test"], prefix="test_")
         works["test"] = options.work(test_side, train_side, replace(matrix, bandwidths=grid[:1]))
     with kept.begin(**works), pool_for(*works.values(), manner=kept.workers) as pool:
         if kept.finished is not None:
             return told_as(kept.finished, matrix)
-        values = kept.values("valid", works["valid"], pool, progress)
-        scores = score_variables(values, options.dimensions(matrix), "sample")
+        found = counting["valid"].applied(kept.values("valid", works["valid"], pool, progress))
+        scores = score_variables(found, options.dimensions(matrix), "sample")
         variables = in_own_dims(scores, "sample", v)
-        variables |= options.missing_variables(values)
+        variables |= options.missing_variables(found.densities)
         best = choose_best(grid, variables["mean_log_likelihood"][1], matrix.in_words)
         variables["best_bandwidth"] = best_variable(matrix, best)
         if test is not None:
             at_best_bandwidth = replace(matrix, bandwidths=np.array([best]))
             works["test"] = options.work(test_side, train_side, at_best_bandwidth)
-            values = kept.values("test", works["test"], pool, progress)
-            scores = score_variables(values, options.dimensions(matrix), "sample")
+            found = counting["test"].applied(kept.values("test", works["test"], pool, progress))
+            scores = score_variables(found, options.dimensions(matrix), "sample")
             scores = in_own_dims(scores, "sample", queries["test"], prefix="test_")
-            scores |= options.missing_variables(values)
+            scores |= options.missing_variables(found.densities)
             variables |= {f"test_{name}": at_best(entry) for name, entry in scores.items()}
         seconds, asked = perf_counter() - start, options.describe(bandwidths) | followed
         notes = attributes(seconds, asked, kept.methods, **works)

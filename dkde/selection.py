@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from time import perf_counter
 from typing import Any
 
@@ -10,12 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from dkde.averaging import mean
 from dkde.bandwidth_matrix import BandwidthMatrix
 from dkde.bandwidth_units import best_variable, told, told_as
+from dkde.doubts import doubt
 from dkde.engine.cluster import pool_for
 from dkde.engine.run import Progress
 from dkde.engine.work import Work
-from dkde.errors import InputError, warn
+from dkde.errors import DataSetError, InputError, warn
 from dkde.folds import Folds, fold_numbers
 from dkde.labelling import (
     attributes,
@@ -30,10 +33,11 @@ from dkde.numerics.logsum import Densities
 from dkde.optimum import NoMaximumError, maximise
 from dkde.options import Options
 from dkde.pca import PrincipalAxes, fit_pca
+from dkde.row_weights import ROW_WEIGHT, RowWeights, Weighted
 from dkde.run_plan import recorded
 from dkde.runs import Manner, Run
 from dkde.sides import catalog_of, operand, side
-from dkde.statistics import best_index, choose_best, default_bandwidths, mean_of
+from dkde.statistics import NOTHING_LEFT, best_index, default_bandwidths, warn_of_edge
 from dkde.storage.rows import Side
 from dkde.storage.selectors import Catalog
 from dkde.storage.sources import ArraySource
@@ -96,24 +100,32 @@ def cross_validate(
     kernel, metric, covariance, singular, precision, tol, nan, weights, source, row_dim, lat, \
             lon, block_rows, panel_rows
         As for :func:`dkde.log_density`. The covariance, like the principal components, is
-        found once, from all rows; weights are those in the density, while each held-out row
-        counts once in the means.
+        found once, from all rows. Weights count in the density and in the means over held-out
+        rows alike; rows of weight zero do not count in either.
     output, restart, retry_failed, anywhere, progress
         As for :func:`dkde.score`; progress begins anew for each pass.
 
     Returns
     -------
     xarray.Dataset
-        ``fold_log_likelihood (fold, bandwidth)``, totals in nats, as scikit-learn's ``score``;
+        ``fold_log_likelihood (fold, bandwidth)``, totals in nats, as scikit-learn's ``score``
+        (with weights of wᵢ log p(xᵢ));
         ``mean_fold_log_likelihood (bandwidth)``, their mean; ``mean_log_likelihood``,
         ``standard_error``, ``bits_per_dimension`` and ``n_zero_density (bandwidth)`` of all
         rows; ``log_density (bandwidth, sample)`` and ``log_density_error``, proven bounds on
         its errors; ``pairs_evaluated`` and ``rows_read (sample)``, as from :func:`dkde.score`,
         of the pass over the grid; ``best_bandwidth``; the number of each sample's fold as
-        ``held_out_in (sample)``, and the rows' coordinates. With ``pca``: ``pca_mean``,
+        ``held_out_in (sample)``, and the rows' coordinates. With weights ``row_weight (sample)``,
+        as from :func:`dkde.score`. With ``pca``: ``pca_mean``,
         ``pca_components`` and ``pca_variance``. With ``nan="drop"``, as from :func:`dkde.score`:
         ``n_missing`` and ``n_missing_train``; folds are of all rows, their totals of the rest: NaN
         where none is left, and no part of the mean.
+
+    Warns
+    -----
+    UserWarning
+        Where the best bandwidth is the least or the greatest of the grid, and where equal rows or
+        a few rows far from all others decide on it alone.
 
     Raises
     ------
@@ -137,7 +149,7 @@ def cross_validate(
     )  # fmt: skip
     kept = Run(output, call, Manner(restart, retry_failed, anywhere))
     t = operand(train, "train", catalog)
-    check_names(t, "train", stored=output is not None)
+    check_names(t, "train", stored=output is not None, weighted=weights is not None)
     options = Options(
         kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol, nan=nan
     )
@@ -154,6 +166,11 @@ def cross_validate(
         pool_for(validation.work, manner=kept.workers) as pool,
     ):
         if kept.finished is not None:
+            if weights is not None and ROW_WEIGHT not in kept.finished:
+                raise DataSetError(
+                    f"{output}: was made by an older version of dkde, whose means did not weight "
+                    "the held-out rows; make it anew (restart)"
+                )
             return told_as(kept.finished, validation.matrix)
 
         def values(name: str, work: Work) -> Densities:
@@ -199,9 +216,14 @@ class Validation:
         matrix = options.bandwidth_matrix(projected, 1.0 if bandwidths is None else bandwidths)
         whitened = matrix.whiten(projected)
         if bandwidths is None:
-            matrix = replace(matrix, bandwidths=default_bandwidths(whitened.rows, options.kernel))
+            matrix = replace(matrix, bandwidths=default_bandwidths(whitened, options.kernel))
         grouped = replace(whitened, groups=ArraySource(numbers))
         return cls(grouped, numbers, matrix, options, axes)
+
+    @cached_property
+    def weights(self) -> RowWeights:
+        """Those of the held-out rows."""
+        return RowWeights.of(self.side)
 
     @property
     def work(self) -> Work:
@@ -221,21 +243,24 @@ class Scored:
     bandwidths : array (n_bandwidths,)
         Those that were asked for; then, if it was, the continuous optimum. On the sphere in
         radians, whatever they are told in.
-    densities : Densities
+    found : Weighted
     best_bandwidth : float
     """
 
     validation: Validation
     bandwidths: FloatArray
-    densities: Densities
+    found: Weighted
     best_bandwidth: float
 
     @property
     def fold_log_likelihood(self) -> FloatArray:
-        """Totals in nats, (n_folds, n_bandwidths); NaN for folds all of whose rows are missing."""
+        """Totals in nats, (n_folds, n_bandwidths); NaN for folds none of whose rows counts."""
         folds, members = np.unique(self.validation.numbers, return_inverse=True)
-        there = ~self.densities.missing
-        totals = [np.bincount(members[there], row, len(folds)) for row in self.densities.scored]
+        there, weights = self.found.counting, self.found.positive
+        totals = [
+            np.bincount(members[there], row if weights is None else row * weights, len(folds))
+            for row in self.found.values
+        ]
         counts = np.bincount(members[there], minlength=len(folds))
         return np.where(counts > 0, totals, np.nan).T
 
@@ -247,8 +272,8 @@ class Scored:
         return {
             "fold_log_likelihood": (("fold", "bandwidth"), totals, nats),
             "mean_fold_log_likelihood": ("bandwidth", np.nanmean(totals, axis=0), nats),
-            **score_variables(self.densities, dimensions, "sample"),
-            **validation.options.missing_variables(self.densities),
+            **score_variables(self.found, dimensions, "sample"),
+            **validation.options.missing_variables(self.found.densities),
             "best_bandwidth": best_variable(validation.matrix, self.best_bandwidth),
             **({} if axes is None else pca_variables(axes)),
         }
@@ -264,7 +289,7 @@ def validate(
     compute : callable
         From the name of a pass and its work to log-densities.
     """
-    grid = validation.matrix.bandwidths
+    grid, weights = validation.matrix.bandwidths, validation.weights
     found = compute("grid", validation.work)
     alone = np.isnan(found.values).any(axis=0) & ~found.missing
     if alone.any():
@@ -273,25 +298,37 @@ def validate(
             f"row {row}: no row outside of its fold has a positive weight, so there is nothing to "
             "score it under; take other folds or weights"
         )
-    means = mean_of(found)
-    if not refine:
-        best = choose_best(grid, means, validation.matrix.in_words)
-        return Scored(validation, grid, found, best)
+    weighted = weights.applied(found)
+    means = _means(weighted)
     index = best_index(grid, means)
+    scored = Scored(validation, grid, weighted, float(grid[index]))
+    if refine:
+        return _refined(validation, compute, scored)
+    if not _warn_of_doubts(scored):
+        warn_of_edge(grid, index, validation.matrix.in_words)
+    return scored
+
+
+def _refined(
+    validation: Validation, compute: Callable[[str, Work], Densities], scored: Scored
+) -> Scored:
+    """Go on from the grid's best bandwidth to the continuous optimum, which is the last then."""
+    grid, weighted = scored.bandwidths, scored.found
+    means = _means(weighted)
     n_passes = 0
-    best_mean, best_found, best = means[index], found, float(grid[index])
+    best_mean, best_found, best = means[best_index(grid, means)], weighted, scored.best_bandwidth
 
     def evaluate(points: FloatArray) -> FloatArray:
         nonlocal best_mean, best_found, best, n_passes
         bandwidths = np.exp(points)
         n_passes += 1
-        new = compute(f"refine-{n_passes}", validation.work_at(bandwidths))
-        new_means = mean_of(new)
+        found = compute(f"refine-{n_passes}", validation.work_at(bandwidths))
+        new = validation.weights.applied(found)
+        new_means = _means(new)
         highest = int(np.where(np.isfinite(new_means), new_means, -np.inf).argmax())
         if new_means[highest] > best_mean:
             best_mean = new_means[highest]
-            best_found = new._replace(values=new.values[[highest]], errors=new.errors[[highest]])
-            best = float(bandwidths[highest])
+            best_found, best = new.at([highest]), float(bandwidths[highest])
         return new_means
 
     try:
@@ -302,9 +339,29 @@ def validate(
             f"there is no optimum to refine: the mean log-likelihood still rises at bandwidth "
             f"{validation.matrix.in_words(float(f'{best:.3g}'))}, far beyond the grid ({hint})"
         )
-        return Scored(validation, grid, found, float(grid[index]))
-    if best in grid:
-        return Scored(validation, grid, found, best)
-    values, errors = map(np.vstack, zip(found[:2], best_found[:2], strict=True))
-    both = Densities(values, errors, found.effort)
-    return Scored(validation, np.append(grid, best), both, best)
+        return scored
+    if best not in grid:
+        both = weighted.joined(best_found)
+        scored = Scored(validation, np.append(grid, best), both, best)
+    _warn_of_doubts(scored)
+    return scored
+
+
+def _means(found: Weighted) -> FloatArray:
+    """Mean log-densities (n_bandwidths,) of the rows that count."""
+    if not found.counting.any():
+        raise InputError(NOTHING_LEFT)
+    return mean(found.values, found.positive)
+
+
+def _warn_of_doubts(scored: Scored) -> bool:
+    """Warn of rows that decide on a bandwidth alone; whether there are any."""
+    bandwidths, validation = scored.bandwidths, scored.validation
+    work = validation.work_at(bandwidths)
+    norms = np.asarray(work.task.log_norms(validation.side.rows.n_features))
+    best = int(np.flatnonzero(bandwidths == scored.best_bandwidth)[0])
+    found = doubt(bandwidths, norms, scored.found, best)
+    if found is not None:
+        h = validation.matrix.in_words(scored.best_bandwidth)
+        warn(f"the best bandwidth, {h}, says little: {found}")
+    return found is not None

@@ -1,7 +1,7 @@
 """What users pass as one side of the work, and in what form they want the answer."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +9,22 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 import zarr
+from xarray.conventions import decode_cf_variable
 from zarr.storage import LocalStore
 
 from dkde.arrays import checked, rows_of, whole
 from dkde.errors import InputError
 from dkde.frames import frame_of, part_of_frame
 from dkde.operands import Operand, selected
+from dkde.storage.arrays_of_others import encoding_of
+from dkde.storage.bare import is_masked, variable_of
 from dkde.storage.column_notes import tell_of_columns
 from dkde.storage.columns import Columns
 from dkde.storage.place_names import as_called
-from dkde.storage.rows import Encoding, Rows, Side
+from dkde.storage.rows import Rows, Side
 from dkde.storage.selectors import Catalog
 from dkde.storage.sources import ZarrSource, absolute
+from dkde.storage.variables import VariablesSource
 from dkde.xarray_sides import from_dataarray, from_dataset, vector_along
 
 
@@ -71,8 +75,7 @@ def _operand(data: Any, role: str, catalog: Catalog, features: tuple[str, ...] |
     if isinstance(data, xr.DataArray):
         return from_dataarray(data, role, catalog.choice.row_dim)
     if isinstance(data, zarr.Array):
-        source, identity = ZarrSource(absolute(checked(data, role))), _place(data)
-        return Operand(whole(source, role, _encoding(data, role), identity), "dask")
+        return Operand(_zarr_rows(absolute(checked(data, role)), role), "dask")
     if isinstance(data, da.Array):
         return Operand(rows_of(data, role), "dask")
     if (frame := frame_of(data, role)) is not None:
@@ -128,7 +131,9 @@ def side(operand: Operand, weights: Any = None, groups: Any = None, *, role: str
     if isinstance(weights, str):
         weights = operand.variable(weights, f"{role} weights")
     weight_source = None if weights is None else vector_along(weights, f"{role} weights", operand)
-    group_source = None if groups is None else vector_along(groups, f"{role} groups", operand)
+    group_source = None
+    if groups is not None:
+        group_source = vector_along(groups, f"{role} groups", operand, may_miss=False)
     if weight_source is not None and weight_source.dtype.kind not in "iufb":
         raise InputError(f"{role} weights must be real numbers, not {weight_source.dtype}")
     if group_source is not None and not np.can_cast(group_source.dtype, np.int64):
@@ -136,21 +141,15 @@ def side(operand: Operand, weights: Any = None, groups: Any = None, *, role: str
     return Side(operand.rows, weight_source, group_source)
 
 
-def _encoding(array: "zarr.Array[Any]", role: str) -> Encoding:
-    attributes: Mapping[str, Any] = dict(array.attrs)
-    for name in ("_FillValue", "missing_value"):
-        if name in attributes:
-            raise InputError(
-                f"{role}: the Zarr array has a {name}, so values may be missing; open it with "
-                "xarray, which decodes them"
-            )
-    scale, offset = attributes.get("scale_factor", 1.0), attributes.get("add_offset", 0.0)
-    try:
-        return Encoding(float(scale), float(offset))
-    except (TypeError, ValueError):
-        raise InputError(
-            f"{role}: the Zarr array's scale_factor {scale!r} or add_offset {offset!r} is no number"
-        ) from None
+def _zarr_rows(array: "zarr.Array[Any]", role: str) -> Rows:
+    """Rows of an opened array; where some values are marked as missing, decoded by xarray."""
+    encoding = encoding_of(array, role)
+    if not is_masked(dict(array.attrs)):
+        return whole(ZarrSource(array), role, encoding, _place(array))
+    variable = decode_cf_variable(role, variable_of(array))
+    dims = (str(variable.dims[0]),)
+    source = VariablesSource([variable], dims, variable.shape[:1], [role])
+    return whole(source, role, identity=_place(array))
 
 
 def _place(array: "zarr.Array[Any]") -> str | None:

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from dkde.averaging import mean, standard_error
 from dkde.errors import InputError, warn
 from dkde.numerics.bandwidth import FloatArray, check_bandwidths
 from dkde.numerics.kernels import Kernel, get_kernel
 from dkde.numerics.logsum import Densities
 from dkde.storage.absent import saying
-from dkde.storage.rows import Rows
+from dkde.storage.rows import Side
 
 _GRID_LENGTH = 16
 _GRID_REACH = 4.0
@@ -19,42 +20,46 @@ _GRID_REACH = 4.0
 _SAMPLE_RUNS = 8
 _SAMPLE_RUN = 64
 
-_NOTHING_LEFT = "no row is left to be scored: all have missing values"
+NOTHING_LEFT = "no row is left to be scored: all have missing values"
 
 Figures = dict[str, tuple[Any, dict[str, str]]]
 
 
-def summarise(log_density: FloatArray, n_features: float) -> Figures:
+def summarise(
+    log_density: FloatArray, n_features: float, weights: FloatArray | None = None
+) -> Figures:
     """Mean log-likelihood of rows, and what belongs beside it, at each bandwidth.
 
     Parameters
     ----------
     log_density : array (n_bandwidths, rows), in nats
-        Of rows without missing values.
+        Of the rows that count: without missing values, and of positive weight.
     n_features : float
         NaN where bits make no sense.
+    weights : array (rows,), optional
+        By what each row counts; positive, on any scale.
 
     Returns
     -------
     dict of name to (array (n_bandwidths,), attributes)
-        ``mean_log_likelihood`` in nats a row; ``standard_error`` of it, std (ddof = 1) over
-        the root of the number of rows, NaN for one row; ``bits_per_dimension``, minus the
-        mean over (features ln 2); ``n_zero_density``, how many rows have none. Where there
-        are such rows the mean is -inf and its standard error NaN.
+        ``mean_log_likelihood`` in nats a row; ``standard_error`` of it, as
+        :func:`dkde.averaging.standard_error` has it, NaN for one row;
+        ``bits_per_dimension``, minus the mean over (features ln 2); ``n_zero_density``,
+        how many rows have none. Where there are such rows the mean is -inf and its standard
+        error NaN.
     """
     n_rows = log_density.shape[1]
     if not n_rows:
-        raise InputError(_NOTHING_LEFT)
+        raise InputError(NOTHING_LEFT)
     zero = np.isneginf(log_density).sum(axis=1)
-    mean = log_density.mean(axis=1)
-    error = np.full(len(mean), np.nan)
-    if n_rows > 1:
-        some = zero == 0
-        error[some] = log_density[some].std(axis=1, ddof=1) / np.sqrt(n_rows)
+    means = mean(log_density, weights)
+    error = np.full(len(means), np.nan)
+    some = zero == 0
+    error[some] = standard_error(log_density[some], weights)
     return {
-        "mean_log_likelihood": (mean, {"units": "nats"}),
+        "mean_log_likelihood": (means, {"units": "nats"}),
         "standard_error": (error, {"units": "nats"}),
-        "bits_per_dimension": (-mean / (n_features * np.log(2)), {"units": "bits"}),
+        "bits_per_dimension": (-means / (n_features * np.log(2)), {"units": "bits"}),
         "n_zero_density": (zero, {"units": "rows"}),
     }
 
@@ -80,14 +85,22 @@ def choose_best(
     >>> choose_best(np.array([1.0, 2.0, 4.0]), np.array([-np.inf, -3.0, -4.0]))
     2.0
     """
-    best = float(bandwidths[best_index(bandwidths, means)])
+    index = best_index(bandwidths, means)
+    warn_of_edge(bandwidths, index, in_words)
+    return float(bandwidths[index])
+
+
+def warn_of_edge(
+    bandwidths: FloatArray, index: int, in_words: Callable[[float], str] = "{:g}".format
+) -> None:
+    """Warn if the bandwidth of that number is the grid's least or greatest."""
+    best = float(bandwidths[index])
     edges = {bandwidths.min(): "least", bandwidths.max(): "greatest"}
     if len(bandwidths) > 1 and best in edges:
         warn(
             f"the best bandwidth, {in_words(best)}, is the {edges[best]} of the grid; "
             "a better one may lie beyond it"
         )
-    return best
 
 
 def best_index(bandwidths: FloatArray, means: FloatArray) -> int:
@@ -107,20 +120,6 @@ def best_index(bandwidths: FloatArray, means: FloatArray) -> int:
     return int(np.where(finite, means, -np.inf).argmax())
 
 
-def mean_of(found: Densities) -> FloatArray:
-    """Mean log-densities (n_bandwidths,) of the rows without missing values.
-
-    Raises
-    ------
-    InputError
-        When there is none.
-    """
-    if found.missing.all():
-        raise InputError(_NOTHING_LEFT)
-    means: FloatArray = found.scored.mean(axis=1)
-    return means
-
-
 def count_missing(found: Densities) -> tuple[int, int]:
     """How many query and training rows were left out, as values of theirs are missing."""
     # All queries were held against all training rows.
@@ -128,19 +127,23 @@ def count_missing(found: Densities) -> tuple[int, int]:
     return int(found.missing.sum()), int(of_train.max(initial=0))
 
 
-def default_bandwidths(rows: Rows, kernel: str) -> FloatArray:
-    """A grid around the scale of the data, from rows here and there in it.
+def default_bandwidths(side: Side, kernel: str) -> FloatArray:
+    """A grid around the scale of the data, from rows here and there in it that count.
 
     In d dimensions a Gaussian of bandwidth h reaches about h sqrt(d); in many of them the best
     bandwidth lies where that is about as far as the nearest neighbour. In few it is well above,
     and the grid goes on to twice Scott's. Other kernels reach as far as the Gaussian where
     their deviations are the same.
     """
+    rows = side.rows
     starts = range(0, rows.n_rows, max(_SAMPLE_RUN, ceil(rows.n_rows / _SAMPLE_RUNS)))
     with saying():
         runs = [rows.read(a, min(a + _SAMPLE_RUN, rows.n_rows), decode=True) for a in starts]
     sample = np.concatenate(runs).astype(np.float64)
     finite = np.isfinite(sample).all(axis=1)
+    if side.weights is not None:
+        read = [side.weights.read(a, min(a + _SAMPLE_RUN, rows.n_rows)) for a in starts]
+        finite &= np.concatenate(read).astype(np.float64) > 0
     n_rows, sample = rows.n_rows * float(finite.mean()), sample[finite]
     with np.errstate(over="ignore", invalid="ignore"):
         scale = _neighbour_distance(sample - sample.mean(axis=0)) if len(sample) > 1 else 0.0

@@ -83,7 +83,10 @@ def _from_variables(
     row_dim: tuple[str, ...] | None,
 ) -> Operand:
     group = Group.of(dataset, role)
-    part = group.part(features or feature_names(dataset, group, role), row_dim)
+    left_out: dict[str, str] = {}
+    if features is None:
+        features, left_out = feature_names(dataset, group, role)
+    part = replace(group.part(features, row_dim), left_out=left_out)
     source = part.source
     assert isinstance(source, VariablesSource)
     for variable in (variable for variable in source.variables if variable.chunks is not None):
@@ -96,11 +99,11 @@ def _from_variables(
     )  # fmt: skip
 
 
-def vector_along(values: Any, what: str, operand: Operand) -> RowSource:
+def vector_along(values: Any, what: str, operand: Operand, *, may_miss: bool = True) -> RowSource:
     """One number a row, from whatever a user may pass; ``what`` they are, for messages.
 
     A DataArray goes by the names of its dims where the rows have some: transposed to their order,
-    and broadcast along those that it lacks.
+    and broadcast along those that it lacks. Numbers may be missing, or not, as ``may_miss`` says.
 
     Raises
     ------
@@ -108,7 +111,7 @@ def vector_along(values: Any, what: str, operand: Operand) -> RowSource:
         When there are not as many as rows, or not of the same places.
     """
     if not isinstance(values, xr.DataArray) or not operand.is_labelled:
-        return vector(values, what, operand.rows.n_rows)
+        return vector(values, what, operand.rows.n_rows, may_miss=may_miss)
     sizes = dict(zip(operand.dims, operand.shape, strict=True))
     if any(n != sizes.get(str(dim)) for dim, n in values.sizes.items()):
         raise InputError(
@@ -123,7 +126,7 @@ def vector_along(values: Any, what: str, operand: Operand) -> RowSource:
             )
     if in_memory(values.variable) and values.ndim == len(sizes):
         ordered = values.transpose(*operand.dims).values
-        return vector(ordered.reshape(-1), what, operand.rows.n_rows)
+        return vector(ordered.reshape(-1), what, operand.rows.n_rows, may_miss=may_miss)
     if not isinstance(values.dtype, np.dtype):
         raise InputError(f"{what} must be real numbers, not {values.dtype}")
     if values.chunks is not None:

@@ -69,7 +69,8 @@ def log_density(
     unit: float = 1.0,
     kernel: str = "gaussian",
     metric: str = "euclidean",
-) -> npt.NDArray[np.float64]:
+    dtype: type[np.floating[Any]] = np.float64,
+) -> Array:
     """Log-densities (n_bandwidths, query rows), in nats.
 
     ``log sum_j w_j K_h(x - y_j) - log sum_j w_j`` over the pairs that count: those with a
@@ -86,9 +87,11 @@ def log_density(
         The length of 1 in the arrays, in units of the bandwidths.
     kernel, metric : str
         By the names that dkde knows them by.
+    dtype : type
+        Of what is returned: ``numpy.longdouble`` for values that float64 does not hold.
     """
     dimensions = 1 if kernel == "univariate_gaussian" else train.shape[1]
-    result = np.empty((len(bandwidths), len(query)))
+    result = np.empty((len(bandwidths), len(query)), dtype)
     for i in range(len(query)):
         pairs = _pairs_that_count(i, query, train, weights, query_groups, train_groups, metric)
         log_weight = _log_sum_exp([np.log(w) for _, w in pairs])

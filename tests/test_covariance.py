@@ -403,6 +403,10 @@ class TestRefusals:
             ([1.0, 2.0], r"covariance has shape \(2,\); for 4 features it must be \(4,\), a vect"),
             (np.eye(3), r"covariance has shape \(3, 3\); for 4 features .*, or \(4, 4\)"),
             (2.0, r"covariance has shape \(\); for 4 features"),
+            ([1.0, 2.0, 1e-310, 1.0], "scales have a value of 1e-310, which is out of range"),
+            ([1.0, 2.0, 1e305, 1.0], r"scales have a value of 1e\+305, which is out of range"),
+            (np.eye(4) * 1e-310, "variances have a value of 1e-310, which is out of range"),
+            (np.eye(4) * 1.7e308, r"values up to 1.7e\+308, out of range; rescale the data"),
             ([1.0, 2.0, 0.0, 1.0], "the scale 0 for feature 2; scales must be positive"),
             ([1.0, -2.0, 3.0, 1.0], "the scale -2 for feature 1; scales must be positive"),
             ([1.0, np.nan, 3.0, 1.0], "covariance has values that are not finite"),
@@ -572,3 +576,20 @@ class TestNames:
         names = [dkde.log_density(query, train, 2.0).name for train in made]
         assert len(set(names)) == len(made)
         assert dkde.log_density(query, made[0], 2.0).name == names[0]
+
+
+@pytest.mark.parametrize("covariance", ["diag", "full"])
+@pytest.mark.parametrize("size", [1e-158, 1e-152, 1e152, 1e154])
+def test_variances_that_squares_cannot_hold(covariance, size):
+    rows = np.random.default_rng(0).normal(size=(30, 2)) * size
+    with pytest.raises(dkde.InputError, match=r"out of range; rescale|squares overflow"):
+        dkde.log_density(rows, rows, 0.5, covariance=covariance)
+
+
+@pytest.mark.parametrize("covariance", ["diag", "full"])
+@pytest.mark.parametrize("size", [1e-140, 1e140])
+def test_data_of_any_size_are_scaled(covariance, size):
+    rows = np.random.default_rng(0).normal(size=(30, 2))
+    found = dkde.log_density(rows * size, rows * size, 0.5, covariance=covariance)
+    plain = dkde.log_density(rows, rows, 0.5, covariance=covariance)
+    np.testing.assert_allclose(found + 2 * np.log(size), plain, atol=1e-9)

@@ -255,19 +255,37 @@ class TestWeights:
         found = dkde.log_density(query, train, weights=weights, nan="drop", **options)
         np.testing.assert_allclose(found, expected, rtol=1e-12)
 
-    @pytest.mark.parametrize("nan", ["raise", "drop"])
     @pytest.mark.parametrize("lazy", [False, True])
-    def test_of_rows_that_are_there_are_needed(self, nan, lazy):
+    def test_that_are_missing_are_refused(self, lazy):
         weights = np.ones(50)
         weights[7] = np.nan
         given = da.from_array(weights, chunks=20) if lazy else weights
-        remedy = r', or leave those .* out \(nan="drop"\)' if nan == "raise" else ""
         message = (
             "^train: the weight of row 7 is nan; weights must be finite and not negative: give "
-            f"rows that are not to count the weight 0{remedy}$"
+            r"rows that are not to count the weight 0, or leave rows without a weight out "
+            r'\(nan="drop"\)$'
         )
         with pytest.raises(dkde.InputError, match=message):
-            dkde.log_density(normal(5, 2), normal(50, 2, seed=1), 1.0, weights=given, nan=nan)
+            dkde.log_density(normal(5, 2), normal(50, 2, seed=1), 1.0, weights=given)
+
+    @pytest.mark.parametrize("lazy", [False, True])
+    def test_without_one_a_row_is_left_out(self, lazy):
+        query, train, weights = normal(5, 2), normal(50, 2, seed=1), np.linspace(1, 2, 50)
+        weights[7] = np.nan
+        given = da.from_array(weights, chunks=20) if lazy else weights
+        found = dkde.score(query, train, [1.0], weights=given, nan="drop")
+        expected = dkde.log_density(
+            query, np.delete(train, 7, 0), 1.0, weights=np.delete(weights, 7)
+        )
+        np.testing.assert_allclose(found.log_density[0], expected, rtol=1e-12)
+        assert (int(found.n_missing), int(found.n_missing_train)) == (0, 1)
+
+    @pytest.mark.parametrize("nan", ["raise", "drop"])
+    @pytest.mark.parametrize("wrong", [-1.0, np.inf])
+    def test_that_are_none_are_refused(self, nan, wrong):
+        weights = np.where(np.arange(50) == 7, wrong, 1.0)
+        with pytest.raises(dkde.InputError, match=f"^train: the weight of row 7 is {wrong:g};"):
+            dkde.log_density(normal(5, 2), normal(50, 2, seed=1), 1.0, weights=weights, nan=nan)
 
     @pytest.mark.parametrize("lazy", [False, True])
     def test_the_variable_and_the_place_are_named(self, lazy):

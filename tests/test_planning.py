@@ -1,6 +1,8 @@
 """A plan says what the work then does."""
 
 import json
+import subprocess
+import sys
 from time import perf_counter
 
 import dask.array as da
@@ -10,6 +12,7 @@ import zarr
 from zarr.storage import MemoryStore
 
 import dkde
+from dkde.engine.fitness import warm_up
 
 
 def digits(**options):
@@ -93,7 +96,62 @@ def test_large_stores_plan_at_once():
     assert cost["method"]
 
 
+def test_no_process_is_started_for_the_baseline(monkeypatch):
+    def start(*_, **__):
+        raise AssertionError("a process is started")
+
+    monkeypatch.setattr("subprocess.Popen.__init__", start)
+    monkeypatch.setattr("multiprocessing.process.BaseProcess.start", start)
+    assert 50e6 < digits(baseline=True)["baseline_bytes"] < 1e9
+
+
+PLAN = """
+import dkde
+print(dkde.plan(query="valid", train="train", source="digits", n_threads=1)["baseline_bytes"])
+"""
+
+
+def in_script(folder, text):
+    path = folder / "script.py"
+    path.write_text(text)
+    return subprocess.run(
+        [sys.executable, path], cwd=folder, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_a_script_of_two_lines(tmp_path):
+    done = in_script(tmp_path, PLAN)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert 50e6 < int(done.stdout) < 1e9
+
+
+def test_a_script_that_starts_workers_without_asking_for_its_name(tmp_path):
+    done = in_script(tmp_path, "import dkde\nwith dkde.connect(workers=1):\n    print('there')\n")
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("dkde.errors.ClusterError: each worker runs this program's main module")
+    assert last.endswith('if __name__ == "__main__":')
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) < 20
+
+
 @pytest.mark.slow
-def test_the_baseline_is_measured_in_a_worker():
-    cost = digits(baseline=True)
-    assert 50e6 < cost["baseline_bytes"] < 1e9
+def test_a_script_whose_guard_is_elsewhere(tmp_path):
+    done = in_script(
+        tmp_path, "import dkde\nname = __name__\nwith dkde.connect(workers=1):\n    0\n"
+    )
+    assert done.returncode == 1
+    assert "\ndkde: each worker runs this program's main module" in "\n" + done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("dkde.errors.ClusterError: workers on this machine ended before they")
+
+
+@pytest.mark.slow
+def test_the_baseline_is_what_a_worker_takes(tmp_path):
+    with dkde.connect(workers=1) as client:
+        taken = max(client.run(warm_up).values())
+    alone = int(in_script(tmp_path, PLAN).stdout)
+    held = np.ones(2**26)  # 512 MiB: more than libraries
+    beside_data = digits(baseline=True)["baseline_bytes"]
+    del held
+    assert alone == pytest.approx(taken, rel=0.15)
+    assert beside_data == pytest.approx(taken, rel=0.15)

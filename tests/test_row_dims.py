@@ -13,6 +13,7 @@ from dkde_cli.main import cli
 import dkde
 from dkde.rereading import read_back
 from dkde.scored import scored_rows
+from dkde.sides import operand
 
 H, N = 0.8, 30
 
@@ -285,3 +286,39 @@ class TestEverywhere:
         done = CliRunner().invoke(cli, [*call, "--features", "emb", "--row-dim", "cell", "--json"])
         assert done.exit_code == 0, done.output
         assert f"{right(table, table).mean():.10f}"[:8] in done.stdout
+
+
+class TestUnnamedVariables:
+    def test_what_is_no_number_is_left_out_and_recorded(self, table):
+        times = np.datetime64("2020-01-01", "ns") + np.arange(N)
+        data = xr.Dataset(
+            {
+                "u": ("cell", table[:, 0]),
+                "name": ("cell", np.array(["a"] * N, object)),
+                "when": ("cell", times),
+                "good": ("cell", table[:, 0] > 0),
+                "v": ("cell", table[:, 1]),
+            }
+        )
+        side = operand(data, "train", dkde.Catalog())
+        (part,) = side.rows.parts
+        assert part.features == ("u", "v")
+        assert part.left_out == {
+            "name": "text or objects",
+            "when": "timestamps",
+            "good": "true or false",
+        }
+
+    def test_named_times_are_days(self, tmp_path, table):
+        times = np.datetime64("2020-01-01", "ns") + np.arange(N) * np.timedelta64(6, "h")
+        data = xr.Dataset({"u": ("cell", table[:, 0]), "when": ("cell", times)})
+        rows = np.column_stack([table[:, 0], 18262 + np.arange(N) / 4])
+        for side in (data, written(data, tmp_path, "nc")):
+            with pytest.warns(UserWarning, match="when taken as days since 1970-01-01"):
+                result = dkde.score(side, side, H, source=dkde.Catalog(features=["u", "when"]))
+            close(result.log_density, rows)
+
+    def test_integers_beyond_what_a_float_holds_are_refused(self, table):
+        data = xr.Dataset({"u": ("cell", table[:, 0]), "n": ("cell", 2**53 + np.arange(N))})
+        with pytest.raises(dkde.InputError, match=r"variable n has integers beyond 2\*\*53"):
+            dkde.score(data, data, H)

@@ -59,17 +59,24 @@ def fold_numbers(n_rows, splitter):
     return numbers
 
 
-def assert_result(result, expected, numbers, h=H):
+def assert_result(result, expected, numbers, h=H, weights=None):
     """All figures that follow from the log-densities."""
     assert_within(result.log_density.values, expected)
     np.testing.assert_array_equal(result.held_out_in, numbers)
     np.testing.assert_array_equal(result.bandwidth, h)
     folds = np.unique(numbers)
     np.testing.assert_array_equal(result.fold, folds)
-    totals = np.array([expected[:, numbers == fold].sum(axis=1) for fold in folds])
+    w = np.ones(len(numbers)) if weights is None else weights
+    counts = w > 0
+    expected, numbers, w = expected[:, counts], numbers[counts], w[counts]
+    members = [numbers == fold for fold in folds]
+    totals = np.array(
+        [(w * expected)[:, m].sum(axis=1) if m.any() else np.full(len(h), np.nan) for m in members]
+    )
     np.testing.assert_allclose(result.fold_log_likelihood, totals, rtol=1e-9)
-    np.testing.assert_allclose(result.mean_fold_log_likelihood, totals.mean(axis=0), rtol=1e-9)
-    means = expected.mean(axis=1)
+    mean_totals = np.nanmean(totals, axis=0)
+    np.testing.assert_allclose(result.mean_fold_log_likelihood, mean_totals, rtol=1e-9)
+    means = (w * expected).sum(axis=1) / w.sum()
     np.testing.assert_allclose(result.mean_log_likelihood, means, rtol=1e-9)
     np.testing.assert_array_equal(result.n_zero_density, np.isneginf(expected).sum(axis=1))
     assert float(result.best_bandwidth) == h[means.argmax()]
@@ -164,7 +171,7 @@ class TestRefits:
         numbers = np.sort(numbers) if in_order else numbers
         w = rng.uniform(0.01, 2, n_rows) if weighted else None
         result = dkde.cross_validate(train, H, folds=numbers, weights=w)
-        assert_result(result, refitted(train, H, numbers, w), numbers)
+        assert_result(result, refitted(train, H, numbers, w), numbers, weights=w)
 
     def test_against_the_oracle(self, rows, weights):
         numbers = np.arange(60) % 4
@@ -181,7 +188,9 @@ class TestRefits:
 
     def test_leaving_one_out(self, rows, weights):
         result = dkde.cross_validate(rows, H, folds="loo", weights=weights)
-        assert_result(result, refitted(rows, H, np.arange(60), weights), np.arange(60))
+        assert_result(
+            result, refitted(rows, H, np.arange(60), weights), np.arange(60), weights=weights
+        )
         assert result.attrs["folds"] == "loo"
 
     @WIDE
@@ -194,7 +203,7 @@ class TestRefits:
         matrix = matrix if covariance == "full" else np.diag(np.diag(matrix))
         result = dkde.cross_validate(scaled, H / 4, folds=4, weights=weights, covariance=covariance)
         expected = refitted(scaled, H / 4, numbers, weights, covariance=matrix)
-        assert_result(result, expected, numbers, H / 4)
+        assert_result(result, expected, numbers, H / 4, weights)
 
     @pytest.mark.parametrize("form", ["dask", "xarray", "lazy xarray", "zarr"])
     def test_in_every_form(self, rows, weights, form, tmp_path):
@@ -208,7 +217,7 @@ class TestRefits:
         w = weights if form == "xarray" else da.from_array(weights, chunks=17)
         result = dkde.cross_validate(train, H, folds=4, weights=w)
         numbers = fold_numbers(60, KFold(4))
-        assert_result(result, refitted(rows, H, numbers, weights), numbers)
+        assert_result(result, refitted(rows, H, numbers, weights), numbers, weights=weights)
 
     def test_in_blocks_of_any_size(self, rows):
         numbers = fold_numbers(60, KFold(4))

@@ -57,6 +57,12 @@ _SHOWN = 20
     "(Of tables that are not imported, and of data sets, --features of the other commands.)",
 )
 @click.option(
+    "--row-dim",
+    metavar="A,B,...",
+    callback=lambda _, __, text: parse_names(text),
+    help="Of variables of Zarr or NetCDF: the dims along which rows lie; others hold features.",
+)
+@click.option(
     "--label",
     metavar="COLUMN",
     help="The column of a table that says what each row is: whole numbers, or names.",
@@ -87,8 +93,9 @@ def import_(
 
     SOURCE is an MNIST pickle, an IDX file or folder of them, a CIFAR-10 or CIFAR-100 python
     archive or its folder, a .npy or .npz file, a table (CSV or Parquet, or several by a quoted
-    pattern, 'points/*.csv'), a folder of PNG or JPEG pictures, or the word digits. STORE is the
-    folder to make, or a URL, s3://, gs:// or az://; it is there whole or not at all.
+    pattern, 'points/*.csv'), a folder of PNG or JPEG pictures, or the word digits; or a Zarr store
+    or NetCDF file, with its variables in --columns, or FILE::ARRAY. STORE is the folder to make,
+    or a URL, s3://, gs:// or az://; it is there whole or not at all.
     """
     import dkde
 

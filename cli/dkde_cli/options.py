@@ -195,8 +195,19 @@ def weights_option(command: Command) -> Command:
     return click.option(
         "--weights",
         metavar="VARIABLE",
-        help="How much each training row counts: a variable beside the features, or a label.",
+        help="How much each training row counts: a variable beside the features, or a label. It "
+        "holds for rows that are scored too, in their means, if they have a variable of that name.",
     )(command)
+
+
+def scored_weights_option(role: str) -> Callable[[Command], Command]:
+    """Add ``--query-weights``, or that of another role of rows that are scored."""
+    return click.option(
+        f"--{role}-weights",
+        metavar="VARIABLE",
+        help=f"How much each {role} row counts in means and standard errors, whatever --weights "
+        "says.",
+    )
 
 
 def train_option(command: Command) -> Command:

@@ -15,6 +15,7 @@ from dkde_cli.options import (
     data_argument,
     density_options,
     json_option,
+    scored_weights_option,
     train_option,
     weights_option,
     where_options,
@@ -32,6 +33,7 @@ from dkde_cli.values import parse_bandwidths
 @train_option
 @weights_option
 @click.option("--query", required=True, metavar="SELECTOR", help="The rows to be scored.")
+@scored_weights_option("query")
 @click.option(
     "--bandwidth",
     required=True,
@@ -50,6 +52,7 @@ def score(
     train: str | None,
     weights: str | None,
     query: str,
+    query_weights: str | None,
     bandwidth: str,
     density: dict[str, Any],
     csv: str | None,
@@ -89,7 +92,16 @@ def score(
             weights=weights,
         )
 
-    call = partial(dkde.score, query, train, bandwidths, source=catalog, weights=weights, **density)
+    call = partial(
+        dkde.score,
+        query,
+        train,
+        bandwidths,
+        source=catalog,
+        weights=weights,
+        query_weights=query_weights,
+        **density,
+    )
     result = carry_out(call, output, where, estimate, "score")
     if result is None:
         return

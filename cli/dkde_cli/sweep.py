@@ -17,6 +17,7 @@ from dkde_cli.options import (
     data_argument,
     density_options,
     json_option,
+    scored_weights_option,
     train_option,
     weights_option,
     where_options,
@@ -42,12 +43,14 @@ _PROTOCOLS = ("gan2014", "scratch2019")
     metavar="SELECTOR",
     help="The rows that choose the bandwidth; by default DATA's split valid.",
 )
+@scored_weights_option("valid")
 @click.option(
     "--test",
     metavar="SELECTOR",
     help="Rows to score at the best bandwidth; by default DATA's split test, if it has one "
     "that shares no row with the others.",
 )
+@scored_weights_option("test")
 @click.option("--no-test", is_flag=True, help="Score no test rows, whatever DATA has.")
 @click.option(
     "--protocol",
@@ -75,7 +78,9 @@ def sweep(
     train: str | None,
     weights: str | None,
     valid: str | None,
+    valid_weights: str | None,
     test: str | None,
+    test_weights: str | None,
     no_test: bool,
     protocol: str | None,
     bandwidths: str | None,
@@ -132,7 +137,14 @@ def sweep(
         )
 
     call = partial(
-        dkde.sweep, **sides, protocol=protocol, source=catalog, weights=weights, **density
+        dkde.sweep,
+        **sides,
+        protocol=protocol,
+        source=catalog,
+        weights=weights,
+        valid_weights=valid_weights,
+        test_weights=test_weights,
+        **density,
     )
     result = carry_out(call, output, where, estimate, "valid", "test")
     if result is None:

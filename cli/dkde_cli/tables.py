@@ -25,9 +25,7 @@ def figures(result: Any) -> list[Row]:
     """A row of figures for each bandwidth of a result."""
     names = [*FIGURES, *([FOLD_TOTAL] if FOLD_TOTAL in result else [])]
     columns = {name: result[name].values.tolist() for name in ("bandwidth", *names)}
-    n_rows = int(result.log_density.size // result.sizes["bandwidth"]) - missing(result).get(
-        "n_missing", 0
-    )
+    n_rows = _n_counting(result)
     said = _unit_of_row(result)
     return [
         {"bandwidth": bandwidth, **said, "n": n_rows, **{name: columns[name][i] for name in names}}
@@ -42,7 +40,7 @@ def test_figures(result: Any) -> Row | None:
     return {
         "bandwidth": float(result["best_bandwidth"]),
         **_unit_of_row(result),
-        "n": int(result.test_log_density.size) - missing(result).get("test_n_missing", 0),
+        "n": _n_counting(result, "test_"),
         **{name: result[f"test_{name}"].item() for name in FIGURES},
     }
 
@@ -52,8 +50,17 @@ def _unit_of_row(result: Any) -> Row:
     return found if found.get(UNIT) == "km" else {}
 
 
+def _n_counting(result: Any, prefix: str = "") -> int:
+    """How many rows the means are of: without missing values, and of positive weight."""
+    if f"{prefix}row_weight" in result:
+        return int((result[f"{prefix}row_weight"] > 0).sum())
+    # Bandwidths or not, of each row one is held.
+    n_rows = int(result[f"{prefix}pairs_evaluated"].size)
+    return n_rows - missing(result).get(f"{prefix}n_missing", 0)
+
+
 def missing(result: Any) -> dict[str, int]:
-    """How many rows were left out for missing features, by side, where any may be."""
+    """How many rows were left out for missing features or weights, by side, where any may be."""
     names = ("n_missing", "test_n_missing", "n_missing_train")
     return {name: int(result[name]) for name in names if name in result}
 
@@ -65,7 +72,7 @@ def missing_in_words(result: Any) -> str:
     if not any(counts.values()):
         return ""
     return (
-        f"left out for missing features: {scored} of the rows to be scored, "
+        f"left out for missing values: {scored} of the rows to be scored, "
         f"{counts['n_missing_train']} of the training rows"
     )
 

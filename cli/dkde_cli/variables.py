@@ -20,7 +20,12 @@ def print_variables(described: dict[str, Any]) -> None:
         known["groups"] = ", ".join(groups)
     if features:
         known["features"] = ", ".join(features)
-        known["rows"] = str(described["rows"])
+        known["rows"] = "not known" if described["rows"] is None else str(described["rows"])
+        dims = described["row_dims"]
+        if dims and described["columns"] != len(features):
+            known["rows"] += f" of {described['columns']}, along {', '.join(dims)}"
+        elif dims and len(dims) > 1:
+            known["rows"] += f", along {', '.join(dims)}"
     print_pairs(known)
     click.echo()
     variables = described["variables"]
@@ -39,6 +44,7 @@ def print_variables(described: dict[str, Any]) -> None:
         if name not in decoded:
             click.echo(f"{name} cannot be decoded: {each['undecodable']}")
     print_advice(described["advice"])
+    print_advice(described["undecided"])
 
 
 def print_columns(splits: Mapping[str, Any]) -> None:

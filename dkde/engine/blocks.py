@@ -59,6 +59,25 @@ def score_block(
         return result
 
 
+def expansion_of(query: FloatArray, task: Task, frame: Frame, *, whole: bool) -> Expansion:
+    """The expansion of no training rows yet, for query rows in a frame.
+
+    Parameters
+    ----------
+    whole : bool
+        Whether all training rows will be added, and not a panel of them.
+    """
+    return Expansion(
+        query,
+        bandwidths=task.bandwidths / task.unit,
+        tol=_OF_EXPANSIONS * task.tol,
+        n_train=task.n_train,
+        log_norms=np.array(task.log_norms(frame.n_features)) if whole else None,
+        # Whole numbers less whole numbers are exact, and so are rows less nothing.
+        rounded=not task.integer and bool(frame.reference.any()),
+    )
+
+
 class _Block:
     def __init__(
         self, query: Side, train: Side, task: Task, survey: Survey, rows: Range, panel: Range
@@ -119,15 +138,7 @@ class _Block:
         check_finite(values, points.norms, self._query.rows, numbers)
         n_features = self._train.rows.n_features
         whole = self._panel == (0, self._train.rows.n_rows)
-        sums = Expansion(
-            points.coordinates,
-            bandwidths=task.bandwidths / task.unit,
-            tol=_OF_EXPANSIONS * task.tol,
-            n_train=task.n_train,
-            log_norms=np.array(task.log_norms(n_features)) if whole else None,
-            # Whole numbers less whole numbers are exact, and so are rows less nothing.
-            rounded=not task.integer and bool(frame.reference.any()),
-        )
+        sums = expansion_of(points.coordinates, task, frame, whole=whole)
         reads = Reads.of(
             self._train.rows, self._panel, task, self._survey.summaries, values, together=True
         )

@@ -17,6 +17,7 @@ import dask
 from dask.utils import parse_bytes
 
 from dkde.engine.fitness import check_sides, check_workers, warm_up
+from dkde.engine.guard import UNGUARDED, runs_unguarded
 from dkde.engine.likeness import WARN, check_alike
 from dkde.engine.pool import Pool, calling_thread, client_pool, thread_pool
 from dkde.engine.queues import Order, patience, queue_client, threads_to_come
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 # Seconds that a scheduler has to answer. Users are told within 10 s, start-up included.
 _TIMEOUT = 5
 _WORKER_TIMEOUT = 10  # ... and that its first worker may take to come
+# What a worker with the hot loop takes, on Linux and x86-64, and what of that distributed's modules
+# do: a test compares them with a worker. Libraries of other versions may take somewhat more.
+_WORKER_BYTES, _DISTRIBUTED_BYTES = 276_000_000, 14_000_000
+_ROOM = 1.25
 
 
 def active_client() -> Client | None:
@@ -150,7 +155,8 @@ def connect(
     InputError
         When the options do not go together.
     ClusterError
-        When no scheduler answers within 10 s, or the queue is not there or refuses the jobs.
+        When no scheduler answers within 10 s, or the queue is not there or refuses the jobs; when
+        workers on this machine would run the program that starts them.
     """
     given = address is not None or scheduler_file is not None
     local = any(option is not None for option in (workers, threads_per_worker, memory_limit))
@@ -233,17 +239,24 @@ def _local(n_workers: int, threads_per_worker: int, memory_limit: int | None) ->
 
     if n_workers < 1 or threads_per_worker < 1:
         raise InputError("workers and threads per worker must be at least 1")
+    if runs_unguarded():
+        raise ClusterError(UNGUARDED)
     with tempfile.TemporaryDirectory(prefix="dkde-") as folder:
         with _interrupts_held_back(), dask.config.set(_MALLOC):
-            cluster = LocalCluster(
-                n_workers=n_workers,
-                threads_per_worker=threads_per_worker,
-                processes=True,
-                memory_limit="auto" if memory_limit is None else memory_limit,
-                host="127.0.0.1",
-                dashboard_address="127.0.0.1:0",
-                local_directory=folder,
-            )
+            try:
+                cluster = LocalCluster(
+                    n_workers=n_workers,
+                    threads_per_worker=threads_per_worker,
+                    processes=True,
+                    memory_limit="auto" if memory_limit is None else memory_limit,
+                    host="127.0.0.1",
+                    dashboard_address="127.0.0.1:0",
+                    local_directory=folder,
+                )
+            except RuntimeError as error:
+                raise ClusterError(
+                    "workers on this machine ended before they were ready; what they wrote says why"
+                ) from error
         with cluster, Client(cluster) as client:
             yield client
 
@@ -288,14 +301,17 @@ def parse_limit(memory_limit: str | int | None) -> int | None:
 
 
 def measure_baseline(precision: str = "float64") -> int:
-    """Bytes of a worker before any block: the active client's largest, else one started for it.
+    """Bytes of a worker before any block: the active client's largest, else what one would take.
 
-    Inside a task, of its own worker.
+    Inside a task, of its own worker. Without a client no process is started: a worker takes what
+    this process does, as long as this holds no more than libraries; else what workers were found
+    to take.
     """
     if in_task():
         return warm_up(precision)
     client = active_client()
     if client is not None and client.nthreads():
         return int(max(client.run(warm_up, precision).values()))
-    with connect(workers=1) as started:
-        return int(max(started.run(warm_up, precision).values()))
+    # A worker loads what this process does, and distributed's own modules.
+    here = warm_up(precision) + (0 if "distributed" in sys.modules else _DISTRIBUTED_BYTES)
+    return here if here < _ROOM * _WORKER_BYTES else _WORKER_BYTES

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dkde.errors import ClusterError, InputError
+from dkde.storage.missing import first_masked, holding_missing, is_lazily_masked, unmasked
 from dkde.storage.row_source import READ_BYTES, Plain
 
 Array = npt.NDArray[Any]
@@ -21,7 +22,8 @@ class DaskSource(Plain):
 
     As nodes of the graph, chunks of both sides would stay in memory while any block needs
     them: all of them, soon. So a task gets the array itself, which is small, and computes the
-    rows that it reads, on its own thread.
+    rows that it reads, on its own thread. Masked values become NaN; integers that may be masked
+    are float64 for that.
 
     Not a dataclass: Dask looks into those for collections, and would make nodes of this one.
 
@@ -53,7 +55,12 @@ class DaskSource(Plain):
     @property
     def dtype(self) -> np.dtype[Any]:
         dtype: np.dtype[Any] = np.dtype(self.array.dtype)
-        return dtype
+        return holding_missing(dtype) if self.masks else dtype
+
+    @property
+    def masks(self) -> bool:
+        """Whether some values may be masked."""
+        return is_lazily_masked(self.array)
 
     @property
     def resident_bytes(self) -> int:
@@ -74,8 +81,9 @@ class DaskSource(Plain):
 
     def read(self, start: int, stop: int) -> Array:
         values = self.array[start:stop].compute(scheduler="synchronous")
-        refuse_masked(values, start)
-        return np.asarray(values)
+        if self.dtype.kind != "f":  # which nothing said would be masked, and cannot be NaN
+            refuse_masked(values, start)
+        return unmasked(values).astype(self.dtype, copy=False) if self.masks else unmasked(values)
 
 
 def refuse_held(array: da.Array) -> None:
@@ -126,8 +134,9 @@ def refuse_masked(values: Any, start: int = 0) -> None:
     ------
     InputError
     """
-    if np.ma.is_masked(values):
-        row, *column = (int(axis[0]) for axis in np.nonzero(np.ma.getmaskarray(values)))
+    place = first_masked(values)
+    if place is not None:
+        row, *column = place
         where = f"row {start + row}" + (f", column {column[0]}" if column else "")
         raise InputError(
             f"{where} is masked; densities need all values: drop such rows or fill them"

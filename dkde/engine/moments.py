@@ -10,7 +10,14 @@ import numpy.typing as npt
 
 from dkde.engine.cluster import pool_for
 from dkde.engine.pool import Pool
-from dkde.engine.reading import ALL_ZERO, NOTHING_COUNTS, check_finite, first_there, read_weights
+from dkde.engine.reading import (
+    ALL_ZERO,
+    NOTHING_COUNTS,
+    check_finite,
+    first_there,
+    read_missing,
+    read_weights,
+)
 from dkde.engine.threads import one_blas_thread
 from dkde.engine.window import Trials, completed, until_not_lost
 from dkde.errors import InputError
@@ -61,7 +68,7 @@ def gather_moments(side: Side, pool: Pool, *, full: bool) -> Moments:
 
 
 def gather_missing(side: Side, pool: Pool) -> npt.NDArray[np.bool_]:
-    """Which rows (n_rows,) are left out, as values of theirs are missing."""
+    """Which rows (n_rows,) are left out, as values of theirs, or their weights, are missing."""
     n_rows, step = side.rows.n_rows, _step(side.rows)
     found = np.zeros(n_rows, np.bool_)
     ranges = ((a, (side, a, min(a + step, n_rows))) for a in range(0, n_rows, step))
@@ -141,7 +148,7 @@ def _weight_of(n_rows: int, weights: FloatArray | None) -> Weight | None:
 def _missing(side: Side, start: int, stop: int) -> npt.NDArray[np.uint8]:
     found = np.zeros(stop - start, np.bool_)
     for a, b in side.rows.ranges(start, stop):
-        missing = side.rows.missing(side.rows.read(a, b, decode=True))
+        missing, _ = read_missing(side, side.rows.read(a, b, decode=True), a, b)
         if missing is not None:
             found[a - start : b - start] = missing
     return np.packbits(found)
@@ -150,11 +157,10 @@ def _missing(side: Side, start: int, stop: int) -> npt.NDArray[np.uint8]:
 def _there(
     side: Side, ranges: Iterable[tuple[int, int]]
 ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[Any], FloatArray | None]]:
-    """Numbers, values and weights of rows, range by range, less those with missing values."""
+    """Numbers, values and weights of rows, range by range, less those that are left out."""
     for a, b in ranges:
         values, numbers = side.rows.read(a, b, decode=True), np.arange(a, b)
-        missing = side.rows.missing(values)
-        weights = read_weights(side, a, b, missing)
+        missing, weights = read_missing(side, values, a, b)
         if missing is not None:
             numbers, values = numbers[~missing], values[~missing]
             weights = None if weights is None else weights[~missing]

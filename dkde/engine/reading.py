@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
@@ -14,7 +15,7 @@ from dkde.errors import InputError
 from dkde.numerics.bandwidth import FloatArray
 from dkde.storage.exact import check_exact
 from dkde.storage.naming import column_name, row_name, variable_name
-from dkde.storage.row_source import RowSource
+from dkde.storage.row_source import RowSource, innermost
 from dkde.storage.rows import Rows, Side
 from dkde.storage.sphere import SphereSource
 from dkde.storage.variables import Joined, VariablesSource
@@ -47,8 +48,7 @@ def read_train(
     train: Side, task: Task, origin: FloatArray | None, start: int, stop: int
 ) -> Reading:
     values = train.rows.read(start, stop, decode=not task.integer, origin=origin)
-    missing = train.rows.missing(values)
-    weights = read_weights(train, start, stop, missing)
+    missing, weights = read_missing(train, values, start, stop)
     groups = read_groups(train.groups, start, stop)
     if missing is None:
         return Reading(start, values, weights, groups)
@@ -57,6 +57,40 @@ def read_train(
         start + there, values[there], None if weights is None else weights[there],
         None if groups is None else groups[there], len(values) - len(there),
     )  # fmt: skip
+
+
+def read_missing(
+    side: Side, values: Array, start: int, stop: int
+) -> tuple[npt.NDArray[np.bool_] | None, FloatArray | None]:
+    """Which of a range of rows are left out, and the weights of all of them.
+
+    Rows are left out whose features or whose weight are missing, where missing values are dropped.
+
+    Parameters
+    ----------
+    values : array (rows, n_features)
+        The rows, as they were read.
+
+    Returns
+    -------
+    missing : array (rows,) of bool, or None where none is left out
+    weights : array (rows,), or None where rows have none
+        0 of those that are left out.
+
+    Raises
+    ------
+    InputError
+        When a weight is negative or not finite.
+    """
+    missing = side.rows.missing(values)
+    if side.weights is None:
+        return missing, None
+    weights = np.asarray(side.weights.read(start, stop), np.float64)
+    if side.rows.drops_missing:
+        without = np.isnan(weights)
+        if without.any():
+            missing = without if missing is None else missing | without
+    return missing, checked_weights(side, weights, start, missing)
 
 
 def read_weights(
@@ -78,18 +112,33 @@ def read_weights(
         return None
     read = train.weights.read(start, stop)
     check_exact(read, f"{train.rows.label}: the weights", start)
-    weights = np.asarray(read, np.float64)
+    return checked_weights(train, np.asarray(read, np.float64), start, missing)
+
+
+def checked_weights(
+    train: Side,
+    weights: FloatArray,
+    start: int = 0,
+    missing: npt.NDArray[np.bool_] | None = None,
+) -> FloatArray:
+    """Weights of rows start, start + 1, ...; 0 of those that are left out.
+
+    Raises
+    ------
+    InputError
+        When one is negative or not finite.
+    """
     if missing is not None:
         weights = np.where(missing, 0.0, weights)
     wrong = ~(np.isfinite(weights) & (weights >= 0))
     if wrong.any():
         row = int(wrong.argmax())
         part, source_row = train.rows.locate(start + row)
-        variable = variable_name(train.weights)
+        variable = None if train.weights is None else variable_name(train.weights)
         named = "" if variable is None else f", {variable},"
         remedy = "give rows that are not to count the weight 0"
-        if np.isnan(weights[row]) and not train.rows.drops_missing:
-            remedy += ', or leave those with missing features out (nan="drop")'
+        if np.isnan(weights[row]):
+            remedy += ', or leave rows without a weight out (nan="drop")'
         raise InputError(
             f"{part.name}: the weight of {row_name(part.source, source_row)}{named} is "
             f"{weights[row]:g}; weights must be finite and not negative: {remedy}"
@@ -100,7 +149,7 @@ def read_weights(
 def check_weights(side: Side) -> None:
     """Refuse weights in memory that cannot be used, before anything is read.
 
-    Those of rows that may be left out are looked at only when the rows are.
+    Where rows may be left out, weights are looked at only when the rows are.
 
     Raises
     ------
@@ -166,7 +215,9 @@ def check_finite(
         culprit = rows.unmapped.read(row, row + 1, decode=True)[0]
     bad = np.flatnonzero(np.isinf(culprit) if rows.drops_missing else ~np.isfinite(culprit))
     if len(bad):
-        what = f"{column_name(features, int(bad[0]))} is {culprit[bad[0]]:g}"
+        is_masked = np.isnan(culprit[bad[0]]) and getattr(innermost(source), "masks", False)
+        found = "masked" if is_masked else f"{culprit[bad[0]]:g}"
+        what = f"{column_name(features, int(bad[0]))} is {found}"
         remedy = "densities need finite values: drop such rows or fill them"
         if np.isnan(culprit[bad[0]]):
             remedy = 'densities need finite values: leave such rows out (nan="drop") or fill them'
@@ -176,8 +227,39 @@ def check_finite(
     raise InputError(f"{part.name}: {row_name(source, source_row)}, {what}; {remedy}")
 
 
+def check_representable(
+    values: FloatArray, errors: FloatArray, bandwidths: FloatArray, rows: Rows, first: int | None
+) -> None:
+    """Refuse log-densities that float64 does not hold, and say of which row.
+
+    Parameters
+    ----------
+    values, errors : array (n_bandwidths, rows)
+        Log-densities; one of -inf with an infinite error is below the least number there is.
+    first : int, optional
+        The number of their first row.
+
+    Raises
+    ------
+    InputError
+    """
+    lost = np.isneginf(values) & np.isinf(errors)
+    if not lost.any():
+        return
+    k, at = map(int, np.argwhere(lost)[0])
+    where = "a query row"
+    if first is not None:
+        part, source_row = rows.locate(first + at)
+        where = f"{part.name}: {row_name(part.source, source_row)}"
+    raise InputError(
+        f"{where} is so far from all training rows that its log-density at bandwidth "
+        f"{bandwidths[k]:g} is below -1.8e308, the least that float64 holds; use a larger "
+        "bandwidth, or rescale the data"
+    )
+
+
 def first_there(side: Side) -> int:
-    """The number of the first row of positive weight that has no missing values.
+    """The number of the first row of positive weight that is not left out.
 
     It is 0 where none are to be left out, and nothing is read then.
 
@@ -190,9 +272,9 @@ def first_there(side: Side) -> int:
     if not rows.drops_missing:
         return 0
     for start, stop in rows.ranges(0, rows.n_rows):
-        missing = rows.missing(rows.read(start, stop, decode=True))
+        values = rows.read(start, stop, decode=True)
+        missing, weights = read_missing(replace(side, rows=rows), values, start, stop)
         there = np.ones(stop - start, np.bool_) if missing is None else ~missing
-        weights = read_weights(side, start, stop, missing)
         if weights is not None:
             there &= weights > 0
         if there.any():

@@ -77,7 +77,7 @@ def run(
         if len(panels[q]) == plan.n_panels:
             parts = sorted(panels.pop(q).items())
             in_order = (_kept(keep, q, p) if part is None else part for p, part in parts)
-            values = work.densities(in_order).stacked()
+            values = work.densities(in_order, q).stacked()
             result[:, slice(*plan.query_block(q))] = values
             if keep is not None:
                 keep.write_rows(q, values)

@@ -1,13 +1,13 @@
 """What is found out from a sample of the rows before the blocks, and shared by all of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, log
 from typing import Any
 
 import numpy as np
 
 from dkde.engine.plan import EXPANSION_BYTES, FEW_QUERY_ROWS, FEW_TRAIN_ROWS
-from dkde.engine.reading import check_finite, first_there, read_groups, read_weights
+from dkde.engine.reading import check_finite, first_there, read_groups, read_missing, read_weights
 from dkde.engine.task import Task
 from dkde.engine.threads import one_blas_thread
 from dkde.numerics import expansion
@@ -33,6 +33,8 @@ _N_AXES = (8, 16, 32, 64)
 # a pair of a tile that is passed over, for a pair and bandwidth that is summed, and for a
 # pair, and each of its features, whose distance is taken directly. Ratios matter, and little.
 _PRODUCT, _PRODUCT_32, _PASS, _SUM, _DIRECT, _DIRECT_FEATURE = 0.04, 0.022, 0.8, 0.4, 20.0, 0.15
+# A smaller share of the query rows is not worth naming.
+_SOME = 0.01
 # Bounds have to promise a time as much shorter to be tried.
 _WORTHWHILE = 0.8
 
@@ -52,7 +54,9 @@ class Survey:
     summaries : Summaries, optional
         Where training rows lie, if chunks may be left out.
     time : float
-        Of what all pairs take, about, if all chunks are read.
+        Of what all pairs take, about, if all chunks are read and no row is left to direct sums.
+    direct : float
+        What share of the query rows expansions leave to direct sums, where that was looked for.
     """
 
     reference: FloatArray
@@ -60,6 +64,7 @@ class Survey:
     expands: bool = False
     summaries: Summaries | None = None
     time: float = 1.0
+    direct: float = 0.0
 
     def __sizeof__(self) -> int:
         # What is large is sent to workers once, and not with each block.
@@ -71,10 +76,17 @@ class Survey:
     def method(self) -> str:
         """In words."""
         if self.expands:
-            return "expansions"
+            return "expansions" + _in_words(self.direct)
         if self.axes is None:
             return "all pairs"
         return f"near pairs, by bounds in {self.axes.n_coordinates} dimensions"
+
+
+def _in_words(direct: float) -> str:
+    """What is not done by expansions; nothing where it is next to nothing."""
+    if direct < _SOME:
+        return ""
+    return f", and direct sums for about {direct:.0%} of the query rows, which lie far out"
 
 
 def make_survey(query: Side, train: Side, task: Task, cut: tuple[int, int]) -> Survey:
@@ -88,7 +100,8 @@ def make_survey(query: Side, train: Side, task: Task, cut: tuple[int, int]) -> S
     reference = find_reference(train, task)
     if task.method == "dense" or task.metric.name != "euclidean" or _is_small(query, train):
         return Survey(reference)
-    with one_blas_thread():
+    # Squared distances in bandwidths, and cells, may be more than there are numbers for.
+    with np.errstate(over="ignore", invalid="ignore"), one_blas_thread():
         t, train_groups = _sample(train, task, reference, _TRAIN_ROWS, _TRAIN_PLACES)
         if _is_yet_to_be_computed(query):
             chosen = np.arange(len(t)) % (_TRAIN_ROWS // _QUERY_ROWS) == 0
@@ -146,7 +159,9 @@ def find_reference(train: Side, task: Task) -> FloatArray:
     start = first_there(train)
     stop = min(rows.n_rows, start + _REFERENCE_ROWS)
     values = rows.read(start, stop, decode=not task.integer)
-    missing = rows.missing(values)
+    missing = None
+    if rows.drops_missing:
+        missing, _ = read_missing(replace(train, rows=rows), values, start, stop)
     there = np.arange(len(values)) if missing is None else np.flatnonzero(~missing)
     values = values[there]
     norms = np.einsum("ij,ij->i", values, values, dtype=np.float64)

@@ -17,6 +17,10 @@ from dkde.numerics.tolerance import check_tol
 from dkde.storage.rows import Rows
 from dkde.storage.sphere import ROUNDING
 
+# Of a step of integers, in units of the data, and of a bandwidth, in units of the step: integers
+# are decoded where they are smaller, or larger than one over it.
+_LEAST_UNIT, _LEAST_BANDWIDTH = 1e-100, 1e-150
+
 
 @dataclass(frozen=True, eq=False)
 class Task:
@@ -29,7 +33,7 @@ class Task:
         Training rows in all.
     unit : float
         Length of a stored step in units of the data, where both sides are integers in one
-        encoding; else 1, and values are decoded.
+        encoding whose squares are numbers; else 1, and values are decoded.
     integer : bool
         Whether they are.
     tol : float
@@ -77,6 +81,8 @@ class Task:
         integer = query.is_integer and train.is_integer and query.encoding == train.encoding
         encoding = train.encoding
         unit = abs(encoding.scale) if integer and encoding is not None else 1.0
+        if not _has_squares(unit, bandwidths):
+            integer, unit = False, 1.0
         for bandwidth in bandwidths:
             if precision == "float32" and not 1e-15 < bandwidth / unit < 1e15:
                 raise InputError(
@@ -113,6 +119,17 @@ class Task:
         """Of what log-normalisers are sums and differences, in nats: they round to it."""
         of_bandwidth = n_features * (1 + float(np.abs(np.log(self.bandwidths)).max()))
         return of_bandwidth + 2 * lgamma(n_features + 1) + abs(self.log_volume)
+
+
+def _has_squares(unit: float, bandwidths: FloatArray) -> bool:
+    """Whether squares of integers' unit, and of bandwidths in it, are numbers; with room."""
+    if unit == 1.0:
+        return True
+    if not _LEAST_UNIT < unit < 1 / _LEAST_UNIT:
+        return False
+    with np.errstate(over="ignore", under="ignore"):
+        in_units = bandwidths / unit
+    return bool((in_units > _LEAST_BANDWIDTH).all() and (in_units < 1 / _LEAST_BANDWIDTH).all())
 
 
 def _log_norms(

@@ -10,6 +10,7 @@ from dask.tokenize import tokenize
 
 from dkde.engine.blocks import score_block
 from dkde.engine.plan import FEW_QUERY_ROWS, FEW_TRAIN_ROWS, Plan, SideSize, make_plan
+from dkde.engine.reading import check_representable
 from dkde.engine.survey import Survey, make_survey
 from dkde.engine.task import Task
 from dkde.numerics import logsum
@@ -119,15 +120,31 @@ class Work:
         rows, columns = self.plan.query_block(query_block), self.plan.panel(panel)
         return score_block(self.query, self.train, self.task, survey, rows, columns)
 
-    def densities(self, panels: Iterable[FloatArray]) -> logsum.Densities:
-        """Log-densities of one query block, their errors and effort, from all its panels."""
+    def densities(
+        self, panels: Iterable[FloatArray], query_block: int | None = None
+    ) -> logsum.Densities:
+        """Log-densities of one query block, their errors and effort, from all its panels.
+
+        Parameters
+        ----------
+        query_block : int, optional
+            Which one, for messages.
+
+        Raises
+        ------
+        InputError
+            When a log-density is below what float64 holds.
+        """
         n_features, task = self.train.rows.n_features, self.task
-        return logsum.finalise(
+        found = logsum.finalise(
             logsum.combine(panels),
             task.log_norms(n_features),
             task.largest_term(n_features),
             task.moved,
         )
+        first = None if query_block is None else self.plan.query_block(query_block)[0]
+        check_representable(found.values, found.errors, task.bandwidths, self.query.rows, first)
+        return found
 
     @property
     def fingerprint(self) -> dict[str, Any]:

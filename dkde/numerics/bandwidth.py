@@ -212,7 +212,8 @@ def check_bandwidths(bandwidths: float | Sequence[float] | npt.ArrayLike) -> Flo
         When there is none, or one is zero, negative, not finite, or there twice.
     """
     try:
-        values = np.atleast_1d(np.asarray(bandwidths, dtype=np.float64))
+        given = np.ma.filled(np.ma.asarray(bandwidths, np.float64), np.nan)  # refused below
+        values = np.atleast_1d(given)
     except (TypeError, ValueError, OverflowError):
         raise InputError(f"bandwidth {bandwidths!r} is not a number or a list of them") from None
     if values.ndim != 1 or values.size == 0:

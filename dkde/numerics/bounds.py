@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dkde.numerics.exponential import LEAST, NEAR_ZERO
+from dkde.numerics.far import exponents
 from dkde.numerics.frame import Frame
 from dkde.numerics.kernels import Kernel
 from dkde.numerics.tolerance import Accuracy
@@ -136,7 +137,7 @@ def _of_exponentials(
 ) -> FloatArray:
     frame, accuracy = manner.frame, manner.accuracy
     epsilon = frame.epsilon
-    top = _exponents(found, manner.kernel)
+    top = exponents(manner.kernel, found.nearest, found.inverse)  # of the nearest pair
     widest = np.maximum(np.log(weight / sums), 0.0) + top  # log(W / Z)
     of_distance = (2 * frame.n_features + 6) * _EPSILON + epsilon if manner.differences else 0.0
     relative = _EXPONENT * epsilon + 8 * found.falls * _EPSILON + of_distance
@@ -150,13 +151,7 @@ def _of_exponentials(
     errors: FloatArray = relative * (1 + relative) * widest
     errors += near_zero + 4 * found.falls * _EPSILON + left_out
     errors += _of_doubt(found, manner, widest)
-    return errors
-
-
-def _exponents(found: Sums, kernel: Kernel) -> FloatArray:
-    """Minus the nearest pair's log-kernel, (n_bandwidths, rows)."""
-    scaled = np.where(np.isinf(found.nearest), 0.0, found.nearest) * found.inverse[:, None]
-    return np.asarray(np.sqrt(scaled) if kernel.root else scaled / 2)
+    return errors + _of_underflow(found, manner)
 
 
 def _of_doubt(found: Sums, manner: Manner, widest: FloatArray) -> FloatArray:
@@ -170,6 +165,7 @@ def _of_doubt(found: Sums, manner: Manner, widest: FloatArray) -> FloatArray:
     near = found.nearest * found.inverse[:, None]
     rest = np.sqrt(np.maximum(near - doubt, 0.0))
     change = np.where(doubt > 0, doubt / (np.sqrt(np.maximum(near, doubt)) + rest), 0.0)
+    change[np.isnan(change)] = inf  # where squares overflow
     allowed = accuracy.absolute + accuracy.relative / (1 - 2 * accuracy.relative) * widest
     return np.minimum(change, allowed)
 
@@ -183,7 +179,22 @@ def _of_profiles(found: Sums, manner: Manner, sums: FloatArray, weight: FloatArr
         share = np.minimum(share, steepest * weight / sums)
     share = np.broadcast_to(share, sums.shape)
     errors: FloatArray = np.where(share < 1, share / (1 - share), inf)
-    return errors + _PROFILE * manner.frame.epsilon
+    return errors + _PROFILE * manner.frame.epsilon + _of_underflow(found, manner)
+
+
+def _of_underflow(found: Sums, manner: Manner) -> FloatArray:
+    """What squares cost that are too small for the precision, (n_bandwidths, 1).
+
+    Each of a distance's terms may be off by the least number there is; kernels that go as the
+    root of the distance feel that near 0, by its root, in units of the smallest bandwidths.
+    """
+    frame = manner.frame
+    if not manner.kernel.root:
+        return np.zeros((len(found.inverse), 1))
+    least = float(np.finfo(frame.dtype).smallest_subnormal)
+    change = 2 * np.sqrt((4 * frame.n_features + 16) * least * found.inverse[:, None])
+    # Below that it is within what is taken for the exponential's own error.
+    return np.asarray(np.where(change > frame.epsilon**2, change, 0.0))
 
 
 def _of_adding(found: Sums, manner: Manner) -> float:

@@ -132,7 +132,9 @@ def _accumulate(summing: Summing, outer: Compiled, bits: Any) -> Any:
                 kept = max(sums[k, row], lightest) if nearer else sums[k, row]
                 enough = enough_for(kept, unit, n_train)
                 total = 0.0
-                for chunk in range(len(minima)):
+                # Relative to a nearest pair whose square overflows there is nothing to add up:
+                # see dkde.numerics.far.
+                for chunk in range(len(minima) if top > -inf else 0):
                     # Written so that NaN, from -inf less -inf, leaves the chunk out.
                     if not (inner(minima[chunk] * scale) - top >= enough):
                         continue
@@ -268,7 +270,8 @@ def _recompute(summing: Summing, convex: bool) -> Any:
                     for j in range(a, b):
                         near = inner(max(d2[i, j] - bounds[j], 0.0) * scale)
                         far = inner((d2[i, j] + bounds[j]) * scale)
-                        if differ(near - far, near, far, allowed, least):
+                        # Pairs that do not count differ by NaN, as do some that overflow.
+                        if d2[i, j] < inf and differ(near - far, near, far, allowed, least):
                             d2[i, j] = _direct(query[i], train[j])
                             bounds[j] = 0.0
 

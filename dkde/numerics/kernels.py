@@ -146,7 +146,8 @@ def _mean(kept, heaviest, rows):  # type: ignore[no-untyped-def]
 
 @register_jitable
 def _differ_in_log(change, near, far, allowed, least):  # type: ignore[no-untyped-def]
-    return change > allowed and near >= least
+    # Where both ends of a distance overflow the change is NaN: anything.
+    return not (change <= allowed) and near >= least
 
 
 @register_jitable

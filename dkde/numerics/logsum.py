@@ -38,7 +38,8 @@ class Partial(NamedTuple):
     log_weight : array (rows,)
         Of the pairs that count.
     errors : array (n_bandwidths, rows)
-        Bounds on the absolute errors of the log-sums, in nats; 0 where those are ``-inf``.
+        Bounds on the absolute errors of the log-sums, in nats; 0 where those are ``-inf``, but
+        for sums that are not zero: infinite where their logarithm is below what float64 holds.
     pairs : array (rows,)
         How many had their kernel, or their exact distance, evaluated.
     read : array (rows,)
@@ -160,8 +161,11 @@ def _combine(a: FloatArray, b: FloatArray) -> FloatArray:
         for part in (first, second):
             weight = np.exp(part.log_sums - top)
             excess += weight * np.expm1(np.where(weight > 0, part.errors, 0.0))
-    alone = np.isneginf(first.log_sums) | np.isneginf(second.log_sums)
+    here, there = ~np.isneginf(first.log_sums), ~np.isneginf(second.log_sums)
+    alone = ~(here & there)
     widest = np.maximum(first.errors, second.errors)
+    # What is too small for its logarithm to be a number adds nothing to what is not.
+    widest = np.where(here & ~there, first.errors, np.where(there & ~here, second.errors, widest))
     merged = np.minimum(np.log1p(excess), widest) + _ADDING * (1 + np.abs(top))
     both.errors[...] = np.where(alone, widest, merged)
     return result
@@ -176,7 +180,7 @@ def finalise(
     """Log-densities in nats from a complete partial result, with their errors and effort.
 
     A query for which no pair counts, or that has missing values, has no density: NaN. A density
-    of zero has no error.
+    of zero has no error; one whose logarithm is below what float64 holds has an infinite one.
 
     Parameters
     ----------
@@ -199,7 +203,8 @@ def finalise(
         bounds = errors + _NORMALISING * (1 + largest)
         if moved is not None:
             bounds += _of_moved(moved[:, None], log_weight - log_sums + bounds)
-    bounds[np.isneginf(values)] = 0.0
+    # Of a density of zero, but for one that is too small for its logarithm to be a number.
+    bounds[np.isneginf(values) & ~np.isinf(errors)] = 0.0
     bounds[:, countless] = np.nan
     return Densities(values, bounds, Effort(*effort))
 

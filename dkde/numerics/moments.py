@@ -108,7 +108,9 @@ class Moments:
     low: FloatArray
     high: FloatArray
 
+    # Squares may overflow: who uses the scatter has to look at it.
     @classmethod
+    @np.errstate(over="ignore", invalid="ignore")
     def of(cls, values: FloatArray, weights: FloatArray | None, *, full: bool) -> "Moments | None":
         """Moments of rows (rows, n_features), None if none counts; ``full`` for outer products."""
         if weights is not None:
@@ -131,6 +133,7 @@ class Moments:
             values.max(axis=0),
         )
 
+    @np.errstate(over="ignore", invalid="ignore")
     def merge(self, other: "Moments") -> "Moments":
         """Those of both sets of rows, which are disjoint; takes both scatters over."""
         weight = self.weight + other.weight

@@ -17,6 +17,7 @@ from dkde.numerics import logsum
 from dkde.numerics.axes import Axes
 from dkde.numerics.bands import Band, Bands
 from dkde.numerics.bounds import Manner, Sums, log_sum_errors, rounding_of
+from dkde.numerics.far import exponents, overflown
 from dkde.numerics.frame import Frame, Points
 from dkde.numerics.hotloop import add_eligible, exclude_groups, hot_loop
 from dkde.numerics.kernels import NEGLIGIBLE, Kernel
@@ -104,6 +105,8 @@ class PairSums:
         """Squared lengths of the query rows; not finite where a value is not."""
         return self._query.norms
 
+    # Squared scaled distances may be infinite; rows that are not finite are refused by their norms.
+    @np.errstate(over="ignore", invalid="ignore")
     def add(
         self, values: Array, weights: FloatArray | None = None, groups: Groups | None = None
     ) -> FloatArray:
@@ -177,16 +180,22 @@ class PairSums:
         logsum.split(result).pairs[:] = self._n_pairs
         return result
 
+    @np.errstate(over="ignore")
     def _band_log_sums(self, band: Band) -> FloatArray:
+        lost = overflown(self._kernel, band.nearest, band.sums)
+        sums = np.where(lost, band.eligible, band.sums) if lost.any() else band.sums
         sorted_sums = np.empty_like(band.sums)
-        self._loop.to_log_sums(self._inverse, band.nearest, band.sums, sorted_sums)
+        self._loop.to_log_sums(self._inverse, band.nearest, sums, sorted_sums)
+        if lost.any():
+            far = np.log(sums) - exponents(self._kernel, band.nearest, self._inverse)
+            sorted_sums = np.where(lost, far, sorted_sums)
         result = logsum.identity(*band.sums.shape)
         rows = logsum.split(result)
         rows.log_sums[self._order] = sorted_sums + band.shift * log(2)
         with np.errstate(divide="ignore"):
             rows.log_weight[:] = np.log(band.eligible) + band.shift * log(2)
         found = Sums(
-            self._inverse, band.nearest, band.sums, band.eligible, band.falls, self._doubt,
+            self._inverse, band.nearest, sums, band.eligible, band.falls, self._doubt,
             band.n_tiles,
         )  # fmt: skip
         manner = Manner(

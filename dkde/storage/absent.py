@@ -4,7 +4,7 @@ Zarr reads such a chunk as the fill value. That is as it should be where a store
 that hold nothing else, and wrong where a file was lost; only the user knows which, so it is said.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -55,7 +55,7 @@ def watched(array: zarr.Array[Any]) -> zarr.Array[Any]:
 
 
 @contextmanager
-def noticing(where: str) -> Iterator[None]:
+def noticing(where: str, check: Callable[[], object]) -> Iterator[None]:
     """Read an array, and notice which of its chunks are not there.
 
     It is said at once, unless the call is one of many: then when all are done.
@@ -64,6 +64,8 @@ def noticing(where: str) -> Iterator[None]:
     ----------
     where : str
         The array, for messages.
+    check : callable
+        Called if some are not; raises where the whole array is gone, which is another matter.
     """
     keys: set[str] = set()
     token = _KEYS.set(keys)
@@ -72,6 +74,7 @@ def noticing(where: str) -> Iterator[None]:
     finally:
         _KEYS.reset(token)
     if keys:
+        check()
         found = _FOUND.get()
         if found is None:
             say_absent({where: keys})

@@ -6,11 +6,13 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from dkde.errors import DkdeError
+from dkde.errors import DkdeError, InputError
+from dkde.storage.arrays_of_others import array_rows, rows_of
+from dkde.storage.columns import chosen
 from dkde.storage.dataset import is_dataset
 from dkde.storage.door import CodecError
 from dkde.storage.groups import Group
-from dkde.storage.places import Place, groups_of, kind_of
+from dkde.storage.places import Place, groups_of, kind_of, resolved
 from dkde.storage.publishing import is_there
 from dkde.storage.rows import Part
 from dkde.storage.stores import is_remote, open_store
@@ -50,11 +52,11 @@ def place_of(name: str) -> Place | None:
         url = source.rstrip("/")
         kind = kind_of(url)
         is_own = kind == "zarr" and is_dataset(open_store(url, read_only=True))
-        return None if kind is None or is_own else Place(url, kind, group)
+        return None if kind is None or is_own else resolved(Place(url, kind, group))
     path = path_of(source)
     kind = kind_of(path)
     is_own = kind == "zarr" and is_dataset(path)
-    return None if kind is None or is_own else Place(str(path.resolve()), kind, group)
+    return None if kind is None or is_own else resolved(Place(str(path.resolve()), kind, group))
 
 
 def listing(name: str) -> str | None:
@@ -86,7 +88,7 @@ class Groups(Mapping[str, Part]):
         self,
         name: str,
         place: Place,
-        features: tuple[str, ...],
+        features: tuple[str, ...] | None,
         row_dim: tuple[str, ...] | None = None,
     ) -> None:
         self._name, self._place, self._features, self._row_dim = name, place, features, row_dim
@@ -95,7 +97,7 @@ class Groups(Mapping[str, Part]):
 
     @cached_property
     def _below(self) -> list[str]:
-        return groups_of(self._place)
+        return [] if self._place.array is not None else groups_of(self._place)
 
     @cached_property
     def _listed(self) -> list[str]:
@@ -108,18 +110,50 @@ class Groups(Mapping[str, Part]):
         return iter(self._listed)
 
     def __contains__(self, group: object) -> bool:
-        return group in self._opened or group in self._listed or group in self._below
+        if group in self._opened or group in self._listed or group in self._below:
+            return True
+        if not isinstance(group, str) or self._place.array is not None:
+            return False
+        return self._at(group).array is not None
+
+    def check_said(self) -> None:
+        """Refuse that nobody says which variables are the features.
+
+        Raises
+        ------
+        InputError
+        """
+        if self._features is None and self._place.array is None:
+            raise self._unsaid(self._name)
 
     def __getitem__(self, group: str) -> Part:
         if group not in self._opened:
             if group and group not in self:
                 raise KeyError(group)
-            here = self._root if not group else self._group(group)
-            self._opened[group] = here.part(self._features, self._row_dim)
+            self._opened[group] = self._part(group)
         return self._opened[group]
 
-    def _group(self, group: str) -> Group:
-        above = self._place.group
-        inner = f"{above}/{group}" if above else group
-        name = f"{self._name}/{group}" if above else f"{self._name}::{group}"
-        return Group.open(replace(self._place, group=inner), name)
+    def _at(self, group: str) -> Place:
+        """A group below, or an array."""
+        inner = "/".join(filter(None, [self._place.group, group.strip("/")]))
+        return resolved(replace(self._place, group=inner))
+
+    def _part(self, group: str) -> Part:
+        here = self._root
+        if group:
+            name = f"{self._name}/{group}" if self._place.group else f"{self._name}::{group}"
+            here = Group.open(self._at(group), name)
+        if here.place is None or here.place.array is None:
+            if self._features is None:
+                raise self._unsaid(here.name)
+            return rows_of(here, self._features, self._row_dim)
+        part = array_rows(here, self._row_dim)
+        alone = (str(here.place.array_name),)
+        return part if self._features in (None, alone) else chosen(part, self._features)
+
+    def _unsaid(self, name: str) -> InputError:
+        """Refuse a store or a file of others without a word of what its features are."""
+        return InputError(
+            f"{name}: is no data set of dkde; say which of its variables are the features "
+            f"(--features, or Catalog(features=...)): {listing(name)}"
+        )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from dkde.errors import InputError, some
+from dkde.errors import InputError, NoVariableError, some
 from dkde.storage.place_names import as_called, unit_of
 from dkde.storage.places import Place, open_variables
 from dkde.storage.row_dims import Candidates, Layout
@@ -34,6 +34,8 @@ class Group:
         What they were opened from.
     undecodable : mapping of str to str
         The variables that could not be decoded, and why.
+    attributes : mapping
+        Of the group.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Group:
     coordinates: frozenset[str] = frozenset()
     place: Place | None = None
     undecodable: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, dataset: xr.Dataset, name: str) -> Group:
@@ -52,7 +55,9 @@ class Group:
     def open(cls, place: Place, name: str) -> Group:
         """What a store or a file holds; raises as :func:`dkde.storage.places.open_variables`."""
         found = open_variables(place, name)
-        return cls(name, found.variables, found.coordinates, place, found.undecodable)
+        return cls(
+            name, found.variables, found.coordinates, place, found.undecodable, found.attributes
+        )
 
     @property
     def listing(self) -> str:
@@ -86,7 +91,7 @@ class Group:
                 f"{self.name}: variable {name!r} cannot be decoded ({why}); correct its attributes"
             )
         if name not in self.variables:
-            raise InputError(f"{self.name}: has no variable {name!r}; it has {self.listing}")
+            raise NoVariableError(f"{self.name}: has no variable {name!r}; it has {self.listing}")
         variable = self.variables[name]
         if not _is_numeric(variable.dtype):
             raise InputError(

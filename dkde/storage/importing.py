@@ -13,10 +13,13 @@ import numpy as np
 
 from dkde.errors import DataSetError, InputError, warn
 from dkde.storage.column_notes import left_out_line, tell_of_conversions
-from dkde.storage.importers import Source, SourceSplit, read_source
+from dkde.storage.feature_choice import FeatureChoice
+from dkde.storage.foreign import place_of
+from dkde.storage.importers import ReadOptions, Source, SourceSplit, read_source
 from dkde.storage.importers.arrays import image_dims
 from dkde.storage.importers.globs import files_of, is_pattern
 from dkde.storage.importers.source import Array
+from dkde.storage.importing_others import read_others
 from dkde.storage.options import ImportOptions, check_options, check_path, unusable_name
 from dkde.storage.ordering import compact_order
 from dkde.storage.placing import check_target, dkde_version, place_dataset
@@ -40,6 +43,7 @@ def import_dataset(
     shuffle_seed: int | None = None,
     columns: Sequence[str] | None = None,
     label: str | None = None,
+    row_dim: str | Sequence[str] | None = None,
     order: bool = False,
     index: bool = True,
     overwrite: bool = False,
@@ -76,10 +80,13 @@ def import_dataset(
     columns : sequence of str, optional
         The columns of a table that are features, in this order; by default those of numbers.
         Booleans and times are features only if they are named; a column of lists of one length
-        is as many features.
+        is as many features. Or the variables of a Zarr store or a NetCDF file of others; an array
+        in one goes by its name, ``"file.h5::group/array"``.
     label : str, optional
         The column of a table that says what each row is: whole numbers, or names, which are
         numbered in their order.
+    row_dim : str or sequence of str, optional
+        As for :func:`dkde.log_density`, of such variables.
     order : bool
         Sorts the rows of every split so that those of a chunk lie close together, and far chunks
         need not be read; ``source_row`` says which row each was. A range of a sorted split is a
@@ -106,21 +113,16 @@ def import_dataset(
     check_path("store", store)
     if is_remote(os.fspath(source)):
         raise InputError(f"{source}: files are imported from folders; copy it into one first")
+    dims = FeatureChoice.of(row_dim=row_dim).row_dim
     options = check_options(
         ImportOptions(
             format, split, scale, offset, image_shape, layout, shuffle_seed, order, columns, label
         )
     )
+    options = replace(options, row_dim=None if dims is None else list(dims))
     files = files_of(Path(source)) if is_pattern(source) else [source]
     seen = check_target(store, overwrite=overwrite, sources=files)
-    found = read_source(
-        source,
-        format=format,
-        split=split or _SPLIT,
-        layout=layout,
-        columns=options.columns,
-        label=options.label,
-    )
+    found = _read(source, options)
     found = replace(found, splits=_check_splits(found, options))
     if found.left_out:
         taken = found.splits[0].features
@@ -133,6 +135,27 @@ def import_dataset(
         orders=_orders(found.splits, options),
         index=index,
         progress=progress,
+    )
+
+
+def _read(source: str | os.PathLike[str], options: ImportOptions) -> Source:
+    """Open what is imported: a file of a known format, or variables of others."""
+    columns, dims = options.columns, options.row_dim
+    if options.format is None and (place := place_of(os.fspath(source))) is not None:
+        asked = ReadOptions(
+            options.split or _SPLIT, columns=None if columns is None else tuple(columns),
+            label=options.label,
+        )  # fmt: skip
+        return read_others(os.fspath(source), place, asked, None if dims is None else tuple(dims))
+    if dims is not None:
+        raise InputError(f"{source}: row_dim is of variables with several dims, and it has none")
+    return read_source(
+        source,
+        format=options.format,
+        split=options.split or _SPLIT,
+        layout=options.layout,
+        columns=columns,
+        label=options.label,
     )
 
 

@@ -67,7 +67,9 @@ class Product:
         return int(self.matrix.nbytes)
 
     def apply(self, values: FloatArray) -> FloatArray:
-        return (values if self.columns is None else values[:, self.columns]) @ self.matrix
+        chosen = values if self.columns is None else values[:, self.columns]
+        with np.errstate(over="ignore", invalid="ignore"):  # of rows that are then refused
+            return chosen @ self.matrix
 
     def dense(self) -> FloatArray:
         if self.columns is None:
@@ -108,7 +110,8 @@ class Scaling:
     def apply(self, values: FloatArray) -> FloatArray:
         if self.n_features < self.n_inputs:
             values = values[:, self.columns]
-        scaled: FloatArray = values * self.factors
+        with np.errstate(over="ignore", invalid="ignore"):  # of rows that are then refused
+            scaled: FloatArray = values * self.factors
         return scaled
 
     def dense(self) -> FloatArray:

@@ -48,13 +48,10 @@ def open_source(
     try:
         return _open_own(name, features)
     except DkdeError:
-        found = listing(name)
-        if found is None:
+        place = None if listing(name) is None else place_of(name)
+        if place is None:
             raise
-        raise InputError(
-            f"{name}: is no data set of dkde; say which of its variables are the features "
-            f"(--features, or Catalog(features=...)): {found}"
-        ) from None
+        return Groups(name, place, None, row_dim)
 
 
 def _open_own(name: str, features: tuple[str, ...] | None) -> Mapping[str, Part]:

@@ -32,6 +32,7 @@ class ImportOptions:
     order: bool | None = None
     columns: Sequence[str] | None = None
     label: str | None = None
+    row_dim: Sequence[str] | None = None
 
 
 def check_path(role: str, path: object) -> None:

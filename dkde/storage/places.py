@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import warnings
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
+import zarr
 from xarray.conventions import decode_cf_variables
 
 from dkde.errors import DataSetError, DkdeError, InputError, one_line, some, warn
+from dkde.storage.bare import groups_at, node_at, variables_at
 from dkde.storage.door import CodecError
 from dkde.storage.linked import linked_files
 from dkde.storage.stores import Records, is_remote, open_store, stamps
@@ -30,7 +33,7 @@ _NAMED = 8
 
 @dataclass(frozen=True)
 class Place:
-    """A group of a Zarr store or a NetCDF file.
+    """A group of a Zarr store or a NetCDF file, or one array of it.
 
     Parameters
     ----------
@@ -39,14 +42,27 @@ class Place:
     kind : {"zarr", "hdf5", "classic"}
     group : str
         Empty for the root.
+    array : str, optional
+        The one array of the group that is meant. Empty where a store is an array as a whole.
     """
 
     path: str
     kind: str
     group: str = ""
+    array: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.path}::{self.group}" if self.group else self.path
+        within = "/".join(filter(None, [self.group, self.array]))
+        return f"{self.path}::{within}" if within else self.path
+
+    @property
+    def array_name(self) -> str | None:
+        """What its one array is called; after the store, where it is all that this holds."""
+        return Path(self.path).stem if self.array == "" else self.array
+
+    def within(self, name: str) -> str:
+        """Where in the store an array of its group lies."""
+        return self.group if self.array == "" else f"{self.group}/{name}".lstrip("/")
 
     def stamp(self, names: tuple[str, ...]) -> Any:
         """What changes with the content of some variables: sizes, and times or ETags."""
@@ -56,12 +72,12 @@ class Place:
             linked = [(path, *_stamped(path)) for path in self._linked(names)]
             return (*known, linked) if linked else known
         if not is_remote(self.path):
-            folders = [Path(self.path, self.group, name) for name in names]
+            folders = [Path(self.path, self.within(name)) for name in names]
             files = [path for folder in folders for path in sorted(folder.rglob("*"))]
             found = [(str(path), path.stat()) for path in files if path.is_file()]
             return str(self), [(name, s.st_size, s.st_mtime_ns) for name, s in found]
         store = open_store(self.path, read_only=True)
-        return str(self), [stamps(store, f"{self.group}/{name}".lstrip("/")) for name in names]
+        return str(self), [stamps(store, self.within(name)) for name in names]
 
     def _linked(self, names: tuple[str, ...]) -> dict[str, bool]:
         """The files that variables are read from beside this one, and whether they are there."""
@@ -85,10 +101,10 @@ class Place:
         """
         if self.kind != "zarr":
             return
-        array = f"{self.group}/{name}".lstrip("/")
+        array = self.within(name)
         if is_remote(self.path):
-            records = _records(self.path)
-            there = records.has(f"{array}/zarr.json") or records.has(f"{array}/.zarray")
+            records, above = _records(self.path), f"{array}/".lstrip("/")
+            there = records.has(f"{above}zarr.json") or records.has(f"{above}.zarray")
         else:
             place = Path(self.path, array)
             there = (place / "zarr.json").exists() or (place / ".zarray").exists()
@@ -139,6 +155,7 @@ class Decoded:
     variables: Mapping[str, xr.Variable]
     coordinates: frozenset[str]
     undecodable: Mapping[str, str]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
 def open_variables(place: Place, name: str) -> Decoded:
@@ -157,7 +174,7 @@ def open_variables(place: Place, name: str) -> Decoded:
         When it cannot be opened.
     """
     try:
-        raw = _open(place, xr.open_dataset)
+        raw = _raw(place)
     except DkdeError:
         raise
     except Exception as error:
@@ -172,6 +189,8 @@ def open_variables(place: Place, name: str) -> Decoded:
         ) from error
     undecodable: dict[str, str] = {}
     variables = dict(raw.variables)
+    if place.array == "":
+        variables = {str(place.array_name): next(iter(variables.values()))}
     if place.kind == "zarr":  # which come as the folder lists them, in no order of their own
         variables = {key: variables[key] for key in sorted(variables, key=str)}
     try:
@@ -186,7 +205,73 @@ def open_variables(place: Place, name: str) -> Decoded:
         decoded, _, coordinates = _decode(variables, raw.attrs)
     found = {str(key): variable for key, variable in decoded.items()}
     axes = {key for key, variable in found.items() if variable.dims == (key,)}
-    return Decoded(found, frozenset({*map(str, coordinates), *axes}), undecodable)
+    named = frozenset({*map(str, coordinates), *axes})
+    if place.array is not None:  # and what says where its values lie
+        found = {key: v for key, v in found.items() if key in named or key == place.array_name}
+        undecodable = {key: why for key, why in undecodable.items() if key == place.array_name}
+    return Decoded(found, named, undecodable, raw.attrs)
+
+
+@dataclass(frozen=True)
+class _Raw:
+    """The variables and attributes of a group before they are decoded."""
+
+    variables: Mapping[Any, xr.Variable]
+    attrs: Mapping[Any, Any]
+
+
+def _raw(place: Place) -> Any:
+    """What a group holds, as xarray opens it, or else as arrays whose dims have no names."""
+    try:
+        return _open(place, xr.open_dataset)
+    except DkdeError:
+        raise
+    except Exception:
+        if place.kind != "zarr":
+            raise
+        store = open_store(place.path, read_only=True)
+        found = variables_at(store, place.group, str(place.array_name))
+        if not found:
+            raise
+        node = node_at(store, place.group)
+        return _Raw(found, {} if node is None else dict(node.attrs))
+
+
+def resolved(place: Place) -> Place:
+    """The place itself, or that of an array if its group is none but an array."""
+    if place.array is not None or (place.kind != "zarr" and not place.group):
+        return place
+    if place.kind == "zarr":
+        if not is_remote(place.path):
+            folder = Path(place.path, place.group)
+            is_array = (folder / ".zarray").exists() or _says_array(folder / "zarr.json")
+        else:
+            node = node_at(open_store(place.path, read_only=True), place.group)
+            is_array = isinstance(node, zarr.Array)
+    else:
+        is_array = _is_variable(place)
+    if not is_array:
+        return place
+    above, _, name = place.group.rpartition("/")
+    return replace(place, group=above, array=name)
+
+
+def _says_array(path: Path) -> bool:
+    try:
+        return bool(json.loads(path.read_bytes()).get("node_type") == "array")
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _is_variable(place: Place) -> bool:
+    """Whether a group of a file is none, and the one above it has a variable of its name."""
+    above, _, name = place.group.rpartition("/")
+    try:
+        if place.group in [group.strip("/") for group in _groups(place)]:
+            return False
+        return name in _open(replace(place, group=above), xr.open_dataset).variables
+    except Exception:
+        return False
 
 
 def groups_of(place: Place) -> list[str]:
@@ -227,7 +312,7 @@ def _groups(place: Place) -> list[str]:
     except CodecError:
         raise
     except Exception:
-        return []
+        found = [] if place.kind != "zarr" else groups_at(open_store(place.path, read_only=True))
     return sorted(found) if place.kind == "zarr" else found  # as the variables of either
 
 

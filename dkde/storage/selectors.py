@@ -17,6 +17,7 @@ from typing import Any
 from dkde.errors import InputError, some
 from dkde.storage.columns import Columns, alike, chosen
 from dkde.storage.feature_choice import FeatureChoice
+from dkde.storage.foreign import Groups
 from dkde.storage.grammar import Term, parse
 from dkde.storage.importers.globs import is_pattern
 from dkde.storage.opening import open_source
@@ -156,6 +157,8 @@ class Catalog:
                 raise InputError(f"{source}: all takes no range; give one to each split")
             return list(known.values())
         if term.split not in known:
+            if isinstance(known, Groups):
+                known.check_said()
             raise InputError(
                 f"{source}: has no split {term.split!r}, nor is there such a file; "
                 f"it has {', '.join(filter(None, known)) or 'none but its root'}"

@@ -1,7 +1,7 @@
 """Sources of rows: an opened Zarr array, a file, an array in memory."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -45,9 +45,17 @@ class _EvenChunks(Plain):
 
 @dataclass(frozen=True, eq=False)
 class ArraySource(_EvenChunks):
-    """An array in memory."""
+    """An array in memory.
+
+    Parameters
+    ----------
+    array : array
+    masked : tuple of int, optional
+        The place of its first value that was masked, and is NaN now.
+    """
 
     array: Array
+    masked: tuple[int, ...] | None = field(default=None, kw_only=True)
 
     @property
     def shape(self) -> tuple[int, ...]:  # type: ignore[override]
@@ -114,13 +122,17 @@ class ZarrSource(_EvenChunks):
         with reading(where, start, stop):
             if self.complete:
                 return np.asarray(read_whole(self.array, start, stop))
-            with noticing(where):
+            with noticing(where, self._check_there):
                 rows = np.asarray(watched(self.array)[start:stop])
+        self._check_there()
+        return rows
+
+    def _check_there(self) -> None:
         if not self._is_there():
             raise DataSetError(
-                f"{where}: is gone since it was opened, and would read as fill values; put it back"
+                f"{location(self.array)}: is gone since it was opened, and would read as fill "
+                "values; put it back"
             )
-        return rows
 
     def _is_there(self) -> bool:
         store = self.array.store

@@ -211,10 +211,8 @@ def _pairs(name: str, batches: Batches) -> Iterator[tuple[Array, Array | None]]:
         if np.ma.is_masked(given):
             raise InputError(f"{where}: holds masked values; fill them, or take such rows out")
         rows = np.asarray(given)
-        if hasattr(given, "iloc") and rows.dtype.kind == "f":  # a data frame, of several dtypes
-            frame: Any = given
-            for i, column in enumerate(frame.columns):
-                check_exact(np.asarray(frame.iloc[:, i]), f"{where}: column {column!r}")
+        if hasattr(given, "iloc") and rows.dtype.kind == "f":
+            _check_frame(given, where)
         if rows.ndim < 2 or 0 in rows.shape[1:]:
             raise InputError(f"{where}: has shape {rows.shape}; rows and features are needed")
         if label is not None:
@@ -231,6 +229,12 @@ def _pairs(name: str, batches: Batches) -> Iterator[tuple[Array, Array | None]]:
             label = label.astype(np.int64)
         if len(rows):
             yield rows, label
+
+
+def _check_frame(frame: Any, where: str) -> None:
+    """Refuse a data frame of several dtypes whose integers are rounded in the one of the array."""
+    for i in range(frame.shape[1]):
+        check_exact(np.asarray(frame.iloc[:, i]), f"{where}: column {frame.columns[i]!r}")
 
 
 def _checked(

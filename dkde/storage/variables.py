@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import pairwise
 from math import ceil, prod
 from typing import Any
@@ -20,9 +21,10 @@ import numpy.typing as npt
 import xarray as xr
 
 from dkde.errors import InputError
-from dkde.storage.absent import noticing, saying
+from dkde.storage.absent import noticing
 from dkde.storage.boxes import Borders, Box, Grain, boxes
 from dkde.storage.exact import beyond, rounded
+from dkde.storage.missing import first_masked, holding_missing, is_lazily_masked, unmasked
 from dkde.storage.places import Place
 from dkde.storage.row_source import READ_BYTES, Plain, RowSource, reading
 from dkde.storage.rows import Part, Rows
@@ -77,10 +79,15 @@ class VariablesSource(Plain):
         self.variables = tuple(variable.to_base_variable() for variable in variables)
         self.dims, self.sizes, self.names = dims, sizes, tuple(names)
         self.place, self.is_vector, self.beside = place, is_vector, beside
+        self.masks = any(map(_is_lazily_masked, self.variables))
         # Features are numbers; of other single values times stay what they are.
         self._is_days = tuple(is_time(v) and not is_vector for v in self.variables)
         dtypes = [
-            np.dtype(float) if is_days else _plain(v.dtype)
+            np.dtype(float)
+            if is_days
+            else holding_missing(v.dtype)
+            if _is_lazily_masked(v)
+            else _plain(v.dtype)
             for v, is_days in zip(self.variables, self._is_days, strict=True)
         ]
         common = dtypes[0] if len(set(dtypes)) == 1 else np.result_type(*dtypes)
@@ -126,10 +133,6 @@ class VariablesSource(Plain):
 
     def read(self, start: int, stop: int) -> Array:
         """Rows start up to stop, decoded."""
-        with saying():  # of a store that is gone, nothing but that
-            return self._read(start, stop)
-
-    def _read(self, start: int, stop: int) -> Array:
         rows = np.empty((stop - start, sum(self.widths)), self.dtype)
         position = 0
         for box in boxes(start, stop, self.sizes):
@@ -190,7 +193,8 @@ class VariablesSource(Plain):
         name, variable = self.names[number], self.variables[number]
         if variable.chunks is None and self.place is not None:
             where = f"{self.place}, variable {name}"
-            with noticing(where), reading(where, start, stop):
+            gone = partial(self.place.check_there, name)
+            with noticing(where, gone), reading(where, start, stop):
                 values = self._values(variable, box)
         else:
             values = self._values(variable, box)
@@ -209,12 +213,14 @@ class VariablesSource(Plain):
         piece = variable[tuple(within.get(str(dim), slice(None)) for dim in variable.dims)]
         if piece.chunks is not None:
             piece = piece.compute(scheduler="synchronous")
-            if np.ma.is_masked(piece.data):
+            if self.dtype.kind != "f" and first_masked(piece.data) is not None:
                 raise InputError(
                     "some values are masked; densities need all of them: fill them with NaN"
                 )
         order = [dim for dim in self.dims if dim in piece.dims]
-        values = np.asarray(piece.transpose(*order, ...).values)
+        ordered = piece.transpose(*order, ...)
+        is_lazy = variable.chunks is not None
+        values = unmasked(ordered.data) if is_lazy else np.asarray(ordered.values)
         return values.reshape([*(piece.sizes.get(dim, 1) for dim in self.dims), -1])
 
 
@@ -297,6 +303,10 @@ class Joined(Plain):
 
     def stamp(self) -> Any:
         return [(part.source.stamp(), part.start, part.stop) for part in self._rows.parts]
+
+
+def _is_lazily_masked(variable: xr.Variable) -> bool:
+    return variable.chunks is not None and is_lazily_masked(variable.data)
 
 
 def in_memory(variable: xr.Variable) -> bool:

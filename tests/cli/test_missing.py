@@ -30,7 +30,7 @@ def world(folder):
 
 def test_score_says_what_was_left_out(run, holes):
     result = run("score", "a.npz", "--query", "valid", "--bandwidth", "0.5", "--nan", "drop")
-    line = "left out for missing features: 1 of the rows to be scored, 2 of the training rows"
+    line = "left out for missing values: 1 of the rows to be scored, 2 of the training rows"
     assert line in result.stderr.splitlines()
     shown = run(
         "score", "a.npz", "--query", "valid", "--bandwidth", "0.5", "--nan", "drop", "--json"
@@ -84,23 +84,36 @@ def test_weights_that_are_missing_with_the_features(run, refused, sea):
     rows = rows[~np.isnan(rows).any(axis=1)]
     features, weights = rows[:, :2], rows[:, 2]
     expected = dkde.log_density(features, features, 1.0, weights=weights)
-    assert found["mean_log_likelihood"] == pytest.approx(expected.mean())
+    assert found["mean_log_likelihood"] == pytest.approx(np.average(expected, weights=weights))
     row = int(np.isnan(sea.sst.values.ravel()).argmax())
     assert refused(*call) == (
-        f"Error: sst.nc: row {row} (lat {row // 15}, lon {row % 15}), sst is nan; densities need "
-        "finite values: leave such rows out (--nan drop) or fill them"
+        f"Error: sst.nc: the weight of row {row} (lat {row // 15}, lon {row % 15}), area, is nan; "
+        "weights must be finite and not negative: give rows that are not to count the weight 0, or "
+        "leave rows without a weight out (--nan drop)"
     )
 
 
-def test_weights_that_are_missing_without_the_features(refused, sea, folder):
+def test_weights_that_are_missing_without_the_features(run, refused, sea, folder):
     row, lon = next((i, i % 15) for i in range(180) if sea.sst.values.flat[i] > 0)
     sea.area[row // 15, lon] = np.nan
     sea.to_netcdf(folder / "other.nc", engine="h5netcdf")
-    call = ["score", "other.nc", "--features", "sst,chl", "--query", "other.nc", "--nan", "drop"]
-    assert refused(*call, "--bandwidth", "1", "--weights", "area") == (
-        f"Error: other.nc: the weight of row {row} (lat {row // 15}, lon {lon}), area, is nan; "
-        "weights must be finite and not negative: give rows that are not to count the weight 0"
+    filled = sea.fillna({"sst": 1.5, "chl": 1.5})
+    filled.to_netcdf(folder / "filled.nc", engine="h5netcdf")
+    call = ["--features", "sst,chl", "--bandwidth", "1", "--weights", "area"]
+    row = int(np.isnan(sea.area.values.ravel()).argmax())
+    assert refused("score", "filled.nc", "--query", "filled.nc", *call) == (
+        f"Error: filled.nc: the weight of row {row} (lat {row // 15}, lon {row % 15}), area, is "
+        "nan; weights must be finite and not negative: give rows that are not to count the weight "
+        "0, or leave rows without a weight out (--nan drop)"
     )
+    call += ["--nan", "drop", "--json"]
+    found = json.loads(run("score", "other.nc", "--query", "other.nc", *call).stdout)
+    rows = np.stack([sea[name].values.ravel() for name in sea], axis=1)
+    rows = rows[~np.isnan(rows).any(axis=1)]
+    expected = dkde.log_density(rows[:, :2], rows[:, :2], 1.0, weights=rows[:, 2])
+    mean = np.average(expected, weights=rows[:, 2])
+    assert found["mean_log_likelihood"] == pytest.approx(mean)
+    assert (found["n"], found["n_missing"]) == (len(rows), 180 - len(rows))
 
 
 def test_places(run, world):

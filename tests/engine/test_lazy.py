@@ -67,10 +67,21 @@ class TestMaskedValues:
         return values
 
     @pytest.mark.parametrize("chunks", [(5, 3), (5, 2), (20, 1)])
-    def test_they_are_refused_by_row_and_column(self, chunks: tuple[int, int]) -> None:
-        source = DaskSource(da.from_array(self.masked(), chunks=chunks))
+    @pytest.mark.parametrize("dtype", ["f4", "f8", "i8", "u1"])
+    def test_they_are_missing_values(self, chunks: tuple[int, int], dtype: str) -> None:
+        source = DaskSource(da.from_array(self.masked().astype(dtype), chunks=chunks))
+        expected = rising(20, 3).astype("f4" if dtype == "f4" else "f8")
+        expected[13, 1] = np.nan
+        read = source.read(8, 20)
+        assert type(read) is np.ndarray
+        assert read.dtype == source.dtype == expected.dtype
+        np.testing.assert_array_equal(read, expected[8:])
+
+    def test_integers_of_which_nothing_said_that_they_may_be_masked(self) -> None:
+        array = da.from_array(self.masked().astype("i8"), chunks=(5, 3))
+        plain = array.map_blocks(lambda block: block, meta=np.empty((0, 0), "i8"))
         with pytest.raises(InputError, match=r"^row 13, column 1 is masked; .* or fill them$"):
-            source.read(8, 20)
+            DaskSource(plain).read(8, 20)
 
     def test_rows_without_any_are_read(self) -> None:
         source = DaskSource(da.from_array(self.masked(), chunks=(5, 3)))

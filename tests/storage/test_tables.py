@@ -276,6 +276,7 @@ def test_bad_csv_is_one_line(tmp_path: Path, content: str, message: str) -> None
         ("\ufeffa;b\n1;2", ("a", "b"), [[1, 2]]),
         ('"a\nb",c\n1,2\n', ("a\nb", "c"), [[1, 2]]),
         ("a\r1\r2\r", ("a",), [[1], [2]]),
+        ("a\tb\n\t2\n", ("a", "b"), [[np.nan, 2]]),
     ],
 )
 def test_what_the_first_line_is(tmp_path: Path, content: str, names: Any, rows: Any) -> None:

@@ -55,7 +55,7 @@ def uncommented(first: str, second: str) -> str:
 
 def separator_of(lines: Sequence[str]) -> str:
     """A comma, unless there is something in these lines that is rarer in names."""
-    bare = [re.sub(r'"[^"]*"', "", line.strip()) for line in lines if line.strip()]
+    bare = [re.sub(r'"[^"]*"', "", line.strip(" \r\n")) for line in lines if line.strip()]
     return next((mark for mark in _SEPARATORS if all(mark in line for line in bare)), ",")
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from dkde.errors import DataSetError, InputError, some
+from dkde.errors import DataSetError, InputError, NoVariableError, some
 from dkde.storage.importers.arrow_values import Column, values_of
 from dkde.storage.importers.files import checksum_files, reading
 from dkde.storage.importers.globs import files_of
@@ -172,7 +172,7 @@ def _choose(tables: Sequence[TableFile], options: ReadOptions) -> list[str]:
     wanted = [*(options.columns or ()), *([options.label] if options.label is not None else [])]
     for column in wanted:
         if column not in known:
-            raise InputError(f"{first.path}: has no column {column!r}; it has {some(known)}")
+            raise NoVariableError(f"{first.path}: has no column {column!r}; it has {some(known)}")
         if wanted.count(column) > 1:
             raise InputError(f"{first.path}: column {column!r} is asked for twice")
     if options.columns is not None:

@@ -1,0 +1,176 @@
+"""A mask is a missing value, in whatever holds it."""
+
+import dask.array as da
+import numpy as np
+import pandas as pd
+import pytest
+import reference
+import xarray as xr
+
+import dkde
+
+H = 4.0
+N = 40
+
+
+def normal(*shape, seed=0):
+    return 10 * np.abs(np.random.default_rng(seed).standard_normal(shape))
+
+
+QUERY = normal(6, 2, seed=9)
+
+
+def rows_of(dtype):
+    """Rows in their dtype, two of them masked in part; what is masked must not be looked at."""
+    values = normal(N, 2).astype(dtype)
+    mask = np.zeros((N, 2), bool)
+    mask[[7, 30], [1, 0]] = True
+    values[mask] = 99
+    return np.ma.masked_array(values, mask)
+
+
+def dataset(array):
+    return xr.Dataset({name: ("s", array[:, i]) for i, name in enumerate("ab")})
+
+
+CONTAINERS = {
+    "numpy": lambda rows: rows,
+    "dask": lambda rows: da.from_array(rows, chunks=(9, 2)),
+    "xarray": lambda rows: xr.DataArray(rows, dims=("s", "feature")),
+    "xarray of dask": lambda rows: xr.DataArray(
+        da.from_array(rows, chunks=(9, 1)), dims=("s", "feature")
+    ),
+    "dataset": dataset,
+    "dataset of dask": lambda rows: dataset(da.from_array(rows, chunks=(9, 2))),
+}
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.parametrize("dtype", ["f8", "f4", "i8", "i2", "u1"])
+class TestFeatures:
+    def test_are_left_out(self, container, dtype):
+        rows = rows_of(dtype)
+        left = np.asarray(rows.data[~rows.mask.any(axis=1)], float)
+        truth = np.asarray(reference.log_density(QUERY, left, [H]), float)[0]
+        given = CONTAINERS[container](rows)
+        found = dkde.log_density(QUERY, given, H, nan="drop")
+        np.testing.assert_allclose(found, truth, rtol=1e-9)
+        scored = np.asarray(dkde.log_density(given, QUERY, H, nan="drop"))
+        np.testing.assert_array_equal(np.flatnonzero(np.isnan(scored)), [7, 30])
+
+    def test_are_refused(self, container, dtype):
+        given = CONTAINERS[container](rows_of(dtype))
+        with pytest.raises(dkde.InputError, match=r"train: row 7, (column 1|b) is (masked|nan);"):
+            dkde.log_density(QUERY, given, H)
+        with pytest.raises(dkde.InputError, match=r"query: row 7, (column 1|b) is (masked|nan);"):
+            np.asarray(dkde.log_density(given, QUERY, H))
+
+
+def masked_weights(dtype="f8"):
+    values = np.random.default_rng(1).integers(1, 5, N).astype(dtype)
+    mask = np.arange(N) < 3
+    values[mask] = 100
+    return np.ma.masked_array(values, mask)
+
+
+WEIGHTS = {
+    "numpy": masked_weights,
+    "integers": lambda: masked_weights("i8"),
+    "NaN": lambda: masked_weights().filled(np.nan),
+    "dask": lambda: da.from_array(masked_weights(), chunks=7),
+    "dask integers": lambda: da.from_array(masked_weights("i4"), chunks=7),
+    "xarray": lambda: xr.DataArray(masked_weights(), dims="sample"),
+    "xarray of dask": lambda: xr.DataArray(da.from_array(masked_weights(), chunks=7), dims="s"),
+    "pandas": lambda: pd.Series(masked_weights().filled(np.nan)),
+    "nullable": lambda: pd.Series(masked_weights().filled(np.nan)).convert_dtypes(),
+    "nullable floats": lambda: pd.array(masked_weights().filled(np.nan), dtype="Float64"),
+}
+
+
+@pytest.mark.parametrize("kind", WEIGHTS)
+class TestWeights:
+    def test_are_refused(self, kind):
+        with pytest.raises(dkde.InputError, match=r"train: the weight of row 0 is nan; .* out \("):
+            dkde.log_density(QUERY, normal(N, 2), H, weights=WEIGHTS[kind]())
+
+    def test_their_rows_are_left_out(self, kind):
+        rows, plain = normal(N, 2), np.asarray(masked_weights().data, float)
+        truth = reference.log_density(QUERY, rows[3:], [H], weights=plain[3:])
+        found = dkde.score(QUERY, rows, H, weights=WEIGHTS[kind](), nan="drop")
+        np.testing.assert_allclose(found.log_density, np.asarray(truth, float), rtol=1e-9)
+        assert int(found.n_missing_train) == 3
+        drawn = dkde.sample(rows, H, 50, weights=WEIGHTS[kind](), nan="drop", random_state=0)
+        assert np.isfinite(drawn).all()
+
+    @pytest.mark.parametrize(("bandwidth", "covariance"), [("scott", "diag"), (H, "full")])
+    def test_so_are_they_of_rules_and_covariances(self, kind, bandwidth, covariance):
+        rows, plain = normal(N, 2), np.asarray(masked_weights().data, float)
+        found = dkde.log_density(
+            QUERY, rows, bandwidth, covariance=covariance, weights=WEIGHTS[kind](), nan="drop"
+        )
+        expected = dkde.log_density(
+            QUERY, rows[3:], bandwidth, covariance=covariance, weights=plain[3:]
+        )
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+class TestEstimators:
+    @pytest.mark.parametrize("kind", ["numpy", "NaN", "dask", "nullable"])
+    def test_weights(self, kind):
+        rows, plain = normal(N, 2), np.asarray(masked_weights().data, float)
+        with pytest.raises(dkde.InputError, match="the weight of row 0 is nan"):
+            dkde.KernelDensity().fit(rows, sample_weight=WEIGHTS[kind]()).score_samples(QUERY)
+        found = dkde.KernelDensity(nan="drop").fit(rows, sample_weight=WEIGHTS[kind]())
+        expected = dkde.KernelDensity().fit(rows[3:], sample_weight=plain[3:])
+        np.testing.assert_allclose(found.score_samples(QUERY), expected.score_samples(QUERY))
+
+    def test_features(self):
+        rows = rows_of("f8")
+        for estimator in (dkde.KernelDensity(), dkde.KernelDensityCV(bandwidths=[1.0, 5.0, 30.0])):
+            with pytest.raises(dkde.InputError, match="X: row 7, column 1 is masked"):
+                estimator.fit(rows)
+        found = dkde.KernelDensity(nan="drop").fit(rows)
+        expected = dkde.KernelDensity().fit(rows.data[~rows.mask.any(axis=1)])
+        np.testing.assert_array_equal(found.score_samples(QUERY), expected.score_samples(QUERY))
+        with pytest.raises(dkde.InputError, match="X: row 7, column 1 is masked"):
+            expected.score_samples(rows)
+        np.testing.assert_array_equal(np.flatnonzero(np.isnan(found.score_samples(rows))), [7, 30])
+
+
+class TestWhatCannotBeMissing:
+    @pytest.mark.parametrize("kind", ["numpy", "dask", "nullable"])
+    def test_groups(self, kind):
+        groups = np.ma.masked_array(np.arange(N), mask=np.arange(N) == 4)
+        given = {
+            "numpy": groups,
+            "dask": da.from_array(groups, chunks=9),
+            "nullable": pd.array(np.where(groups.mask, pd.NA, groups.data), dtype="Int64"),
+        }[kind]
+        rows = normal(N, 2)
+        with pytest.raises(dkde.InputError, match=r"^train groups: that of row 4 is missing"):
+            dkde.log_density(rows, rows, H, groups=np.arange(N), train_groups=given)
+
+    def test_nullable_groups_without_any(self):
+        rows, groups = normal(N, 2), pd.array(np.arange(N), dtype="Int64")
+        found = dkde.log_density(rows, rows, H, groups=groups, train_groups=np.arange(N))
+        expected = dkde.log_density(rows, rows, H, groups=np.arange(N), train_groups=np.arange(N))
+        np.testing.assert_array_equal(found, expected)
+
+    def test_folds(self):
+        folds = np.ma.masked_array(np.arange(N) % 4, mask=np.arange(N) == 4)
+        with pytest.raises(dkde.InputError, match=r"^folds: that of row 4 is missing"):
+            dkde.cross_validate(normal(N, 2), [H, 2.0], folds=folds)
+        with pytest.raises(dkde.InputError, match=r"^folds: that of row 4 is missing"):
+            dkde.KernelDensityCV(bandwidths=[H, 2.0], cv=folds).fit(normal(N, 2))
+
+    def test_bandwidths_and_covariances(self):
+        rows, masked = normal(N, 2), np.ma.masked_array([1.0, 2.0], mask=[0, 1])
+        with pytest.raises(dkde.InputError, match="bandwidth nan must be"):
+            dkde.log_density(rows, rows, masked)
+        with pytest.raises(dkde.InputError, match="covariance has values that are not finite"):
+            dkde.log_density(rows, rows, H, covariance=masked)
+
+    def test_integers_that_float64_would_round(self):
+        rows = np.ma.masked_array([[2**60 + 1], [3], [4]], mask=[[0], [1], [0]])
+        with pytest.raises(dkde.InputError, match=r"^train: some values are masked, and others"):
+            dkde.log_density(QUERY[:, :1], rows, H, nan="drop")
