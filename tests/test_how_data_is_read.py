@@ -7,9 +7,11 @@ from pathlib import Path
 import dask.array as da
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import reference
 import xarray as xr
+from pyarrow import parquet
 from reading.asking import Outcome, in_a_process
 from reading.container import CONTAINERS
 from reading.drawing import draw
@@ -75,6 +77,38 @@ def test_float16_of_either_byte_order(order):
     rows = np.array([[0.5], [1], [2]], f"{order}f2")
     right = gaussian(rows.astype(float), rows.astype(float), 0.7)
     np.testing.assert_allclose(dkde.log_density(rows, rows, 0.7), right.log_density, rtol=1e-9)
+
+
+@pytest.mark.parametrize("form", ["nc", "zarr"])
+def test_lengths_of_time_that_xarray_wrote_are_days(form, tmp_path):
+    """As those of a frame, and not the hours that they are stored in, with numbers for NaT."""
+    days = pd.to_timedelta([6, 30, None, 54], "h")
+    frame = pd.DataFrame({"took": days, "wait": [1.0, 2.0, 3.0, 4.0]})
+    dataset = xr.Dataset({name: ("row", column) for name, column in frame.items()})
+    path = str(tmp_path / f"t.{form}")
+    if form == "nc":
+        dataset.to_netcdf(path, engine="h5netcdf")
+    else:
+        dataset.to_zarr(path, consolidated=False)
+    rows = np.array([[0.25, 1], [1.25, 2], [np.nan, 3], [2.25, 4]])
+    right = gaussian(rows, rows, 0.7).log_density
+    catalog = dkde.Catalog(features=["took", "wait"])
+    for side in (path, frame):
+        with pytest.warns(UserWarning, match=r"took (is )?taken as days"):
+            got = dkde.log_density(side, path, 0.7, nan="drop", source=catalog)
+        np.testing.assert_allclose(got, right, rtol=1e-9)
+
+
+def test_truths_beside_halves_of_parquet(tmp_path):
+    columns = {"x": pa.array(np.array([0.5, 1, 2], "f2")), "indoors": pa.array([True, False, None])}
+    parquet.write_table(pa.table(columns), tmp_path / "t.parquet")
+    rows = np.array([[0.5, 1], [1, 0]])
+    path = str(tmp_path / "t.parquet")
+    with pytest.warns(UserWarning, match="indoors"):
+        got = dkde.log_density(
+            rows, path, 0.7, nan="drop", source=dkde.Catalog(features=["x", "indoors"])
+        )
+    np.testing.assert_allclose(got, gaussian(rows, rows, 0.7).log_density, rtol=1e-9)
 
 
 def test_what_is_right_agrees_with_the_oracle():

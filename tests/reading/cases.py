@@ -51,7 +51,8 @@ class Half:
 
     def holds_huge(self, names: Sequence[str]) -> bool:
         """Whether there are integers beyond 2**53 in columns, which are no floats already."""
-        if not any(self.table[name].is_huge for name in names):
+        among = self.table.of(NUMBERS) if self.container.is_imported else names
+        if not any(self.table[name].is_huge for name in among):
             return False
         if self.container.is_named and not self.container.is_one_type:
             return True

@@ -91,6 +91,8 @@ class Container:
         Whether lists lie along a dim with a name.
     is_one_type : bool
         Whether all its columns are of one type; those without names are.
+    is_imported : bool
+        Whether all its columns are read before any is asked for.
     only_lists : bool
         Whether it holds nothing else.
     is_grid : bool
@@ -107,6 +109,7 @@ class Container:
     holds: frozenset[str] = frozenset()
     has_dims: bool = False
     is_one_type: bool = False
+    is_imported: bool = False
     only_lists: bool = False
     is_grid: bool = False
     dtypes: tuple[str, ...] = ANY

@@ -80,7 +80,7 @@ def _several(table: Table, names: Sequence[str], place: Place) -> Side:
     return Side(str(place.folder / "*.parquet"), str(made.schema).replace("\n", "; "))
 
 
-@container("data set", is_path=True)
+@container("data set", is_path=True, is_imported=True)
 def _imported(table: Table, names: Sequence[str], place: Place) -> Side:
     source = CONTAINERS[place.pick("CSV", "Parquet")]
     table = table.taking(table.of(NUMBERS))
@@ -89,7 +89,7 @@ def _imported(table: Table, names: Sequence[str], place: Place) -> Side:
     return replace(made, data=f"{place.folder / 'set.zarr'}::train", note=source.name)
 
 
-@container("data set in xarray", dtypes=("f8", "f4", "i4", "u1"))
+@container("data set in xarray", is_imported=True, dtypes=("f8", "f4", "i4", "u1"))
 def _split(table: Table, names: Sequence[str], place: Place) -> Side:
     side = _imported(table, names, place)
     tree = dkde.open_dataset(side.data.partition("::")[0])

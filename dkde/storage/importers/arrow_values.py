@@ -175,6 +175,8 @@ def _numbers(column: Any, dtype: np.dtype[Any], where: str, start: int, width: i
     if dtype.kind == "f" and types.is_integer(kind):
         whole = column.fill_null(0).to_numpy(zero_copy_only=False)
         check_exact(whole.reshape(-1, width), where, start)
+    if types.is_boolean(kind):  # which Arrow casts to whole numbers, and not to all floats
+        column = column.cast(pa.uint8())
     cast = column.cast(pa.from_numpy_dtype(dtype), safe=not types.is_integer(kind))
     if types.is_decimal(kind) and kind.scale <= 0:
         _check_decimals(column, where, start)
