@@ -190,8 +190,11 @@ def _as_options(text: str) -> str:
     text = re.sub(r"\bretry_failed(?= takes)", "--retry-failed", text)
     text = text.replace("make the same call", "give the same command")
     text = text.replace("the same call", "the same command")
+    # Of dims both ways to name them stand in the message.
     return re.sub(
-        r'\b([a-z_]+)="(\w+)"', lambda found: f"--{found[1].replace('_', '-')} {found[2]}", text
+        r'\b(?!row_dim=)([a-z_]+)="(\w+)"',
+        lambda found: f"--{found[1].replace('_', '-')} {found[2]}",
+        text,
     )
 
 
