@@ -283,7 +283,7 @@ def groups_of(place: Place) -> list[str]:
 def _decode(variables: Mapping[Hashable, xr.Variable], attributes: Any) -> Any:
     # Lengths of time are those that say so. Others in hours are numbers: a feature may be one.
     lengths = {
-        name: str(variable.attrs.get("dtype", "")).startswith("timedelta64")
+        str(name): str(variable.attrs.get("dtype", "")).startswith("timedelta64")
         for name, variable in variables.items()
     }
     return decode_cf_variables(variables, attributes, decode_timedelta=lengths)

@@ -173,10 +173,11 @@ class Case:
         is_told = self.asked.components == "feature" or self.asked.row_dim is not None
         if found.has_dims and LISTS in kinds and not is_told:
             yield "row_dim"
-        if not set(self.names) <= set(table.names) or kinds & {*NEVER}:
-            return
-        if half.holds_huge(self.names):
+        is_whole = set(self.names) <= set(table.names) and not kinds & {*NEVER}
+        if (is_whole or found.is_imported) and half.holds_huge(self.names):
             yield "2**53"
+        if not is_whole:
+            return
         weights = half.weights_by(self.asked.weights)
         if self.asked.weights is not None and half is self.train and weights is None:
             yield self.asked.weights
