@@ -24,7 +24,6 @@ from dkde.numerics.bandwidth import FloatArray
 from dkde.numerics.kernels import get_kernel
 from dkde.operands import Operand
 from dkde.options import Options
-from dkde.row_weights import RowWeights
 from dkde.sampling import draw
 from dkde.sides import framed, operand, side
 from dkde.storage.columns import Columns
@@ -79,7 +78,7 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         check_dims(query)
         return densities_of(query, self._work(query), self._matrix, scalar=True)[0]
 
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+    def score(self, X: Any, y: Any = None) -> float:
         """Total log-likelihood of the rows, in nats, computed now; of those that miss nothing.
 
         Parameters
@@ -87,16 +86,10 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         X : array (n_samples, n_features)
             As for :meth:`score_samples`.
         y : ignored
-        sample_weight : array (n_samples,), optional
-            Non-negative. The total is that of wᵢ log p(xᵢ); rows of weight zero do not count.
         """
-        work = self._work(self._query(X), sample_weight)
-        weights = RowWeights.of(work.query)
+        work = self._work(self._query(X))
         with pool_for(work) as pool:
-            found = weights.applied(computed(work, pool))
-        if found.weights is None:
-            return float(found.values.sum())
-        return float((found.values[0] * found.positive).sum())
+            return float(computed(work, pool).scored.sum())
 
     def sample(
         self,
@@ -228,9 +221,9 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
             )
         return query
 
-    def _work(self, query: Operand, sample_weight: Any = None) -> Work:
+    def _work(self, query: Operand) -> Work:
         matrix = self._matrix
-        query_side = self._fitted.prepared(side(query, sample_weight, role="query"))
+        query_side = self._fitted.prepared(side(query, role="query"))
         sides = (matrix.whiten(query_side), matrix.whiten(self._train))
         return self._fitted.work(*sides, matrix)
 

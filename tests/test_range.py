@@ -48,10 +48,7 @@ class Case:
         """As it is given to dkde."""
         if not self.is_integer:
             return values
-        array = zarr.create_array(MemoryStore(), shape=values.shape, dtype=values.dtype)
-        array[:] = values
-        array.attrs["scale_factor"] = self.scale
-        return array
+        return stored(values, self.scale, values.dtype)
 
     def found(self) -> tuple[Array, Array]:
         covariance: Any = "identity" if self.scales is None else self.scales
@@ -222,8 +219,11 @@ def density(query: Any, train: Any, h: Any, **options: Any) -> tuple[Array, Arra
         return dkde.log_density(query, train, h, return_error=True, **options)
 
 
-def stored(values: Any, scale: float) -> Any:
-    array = zarr.create_array(MemoryStore(), shape=np.shape(values), dtype="uint8")
+def stored(values: Any, scale: float, dtype: Any = "uint8") -> Any:
+    """An array of integers that mean ``stored * scale``; chunks of zeros are written too."""
+    array = zarr.create_array(
+        MemoryStore(), shape=np.shape(values), dtype=dtype, config={"write_empty_chunks": True}
+    )
     array[:] = values
     array.attrs["scale_factor"] = scale
     return array

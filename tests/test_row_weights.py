@@ -242,12 +242,6 @@ class TestEstimators:
             fitted.cv_results_["mean_test_score"], search.cv_results_["mean_test_score"]
         )
 
-    def test_score(self):
-        rows, w = normal(30, 2), weights_of(30)
-        fitted = dkde.KernelDensity(bandwidth=0.5).fit(normal(50, 2, seed=1))
-        total = (fitted.score_samples(rows) * w).sum()
-        assert fitted.score(rows, sample_weight=w) == pytest.approx(total)
-
 
 class TestAfterwards:
     @pytest.fixture

@@ -196,9 +196,9 @@ class TestRefusals:
         with pytest.raises(dkde.InputError, match="train: row 7, column 3 is masked"):
             dkde.log_density(sides[0], masked, 1.0)
         array = zarr.create_array(tmp_path / "x", data=sides[1])
-        array.attrs["_FillValue"] = -9.0
-        with pytest.raises(dkde.InputError, match=r"has a _FillValue.*xarray"):
-            dkde.log_density(sides[0], array, 1.0)
+        array.attrs["_FillValue"], array[7, 3] = -9.0, -9.0
+        with pytest.raises(dkde.InputError, match="train: row 7, column 3 is nan"):
+            dkde.score(sides[0], array, 1.0)
 
     @pytest.mark.parametrize("dtype", [np.int64, np.uint64])
     def test_integers_that_float64_cannot_hold(self, dtype):

@@ -85,7 +85,9 @@ def read_missing(
     missing = side.rows.missing(values)
     if side.weights is None:
         return missing, None
-    weights = np.asarray(side.weights.read(start, stop), np.float64)
+    read = side.weights.read(start, stop)
+    check_exact(read, f"{side.rows.label}: the weights", start)
+    weights = np.asarray(read, np.float64)
     if side.rows.drops_missing:
         without = np.isnan(weights)
         if without.any():

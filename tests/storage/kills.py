@@ -14,11 +14,10 @@ from typing import Any
 import dkde
 from dkde.storage import placing, renaming
 
-folder, system = Path(sys.argv[1]), sys.argv[2]
 STEPS = ("rename", "replace", "link", "mkdir", "rmdir", "unlink", "scandir")
 
 
-def killing(step: int) -> None:
+def killing(step: int, system: str) -> None:
     """Kill this process before a system call of those that put a data set in its place."""
     left = [step]
 
@@ -45,16 +44,22 @@ def killing(step: int) -> None:
     placing.publish = publish  # type: ignore[assignment]
 
 
-step, status = 0, -1
-while status != 0:
-    step += 1
-    here = folder / str(step)
-    shutil.copytree(folder / "old", here / "s.zarr")
-    child = os.fork()
-    if child == 0:
-        killing(step)
-        dkde.import_dataset(folder / "b.npz", here / "s.zarr", overwrite=True, index=False)
-        os._exit(0)
-    status = os.waitpid(child, 0)[1]
-    if status not in (0, signal.SIGKILL):
-        sys.exit(f"step {step}: status {status}")
+def main() -> None:
+    folder, system = Path(sys.argv[1]), sys.argv[2]
+    step, status = 0, -1
+    while status != 0:
+        step += 1
+        here = folder / str(step)
+        shutil.copytree(folder / "old", here / "s.zarr")
+        child = os.fork()
+        if child == 0:
+            killing(step, system)
+            dkde.import_dataset(folder / "b.npz", here / "s.zarr", overwrite=True, index=False)
+            os._exit(0)
+        status = os.waitpid(child, 0)[1]
+        if status not in (0, signal.SIGKILL):
+            sys.exit(f"step {step}: status {status}")
+
+
+if __name__ == "__main__":
+    main()

@@ -12,11 +12,8 @@ from typing import Any
 from dkde.errors import DataSetError
 from dkde.storage import importing, renaming  # all that is needed, before the processes are forked
 
-folder, system = Path(sys.argv[1]), sys.argv[2]
-context = multiprocessing.get_context("fork")
 
-
-def bring(number: int, name: str, together: Any) -> None:
+def bring(folder: Path, system: str, number: int, name: str, together: Any) -> None:
     if system == "none":
         renaming._call = lambda: None  # type: ignore[assignment]
     try:
@@ -31,14 +28,22 @@ def bring(number: int, name: str, together: Any) -> None:
         sys.stdout.flush()
 
 
-for number in range(20):
-    together = context.Barrier(2)
-    pair = [
-        context.Process(target=bring, args=(number, name, together)) for name in ("a.npy", "c.npy")
-    ]
-    for process in pair:
-        process.start()
-    for process in pair:
-        process.join()
-        if process.exitcode != 0:
-            sys.exit(f"{number}: status {process.exitcode}")
+def main() -> None:
+    folder, system = Path(sys.argv[1]), sys.argv[2]
+    context = multiprocessing.get_context("fork")
+    for number in range(20):
+        together = context.Barrier(2)
+        pair = [
+            context.Process(target=bring, args=(folder, system, number, name, together))
+            for name in ("a.npy", "c.npy")
+        ]
+        for process in pair:
+            process.start()
+        for process in pair:
+            process.join()
+            if process.exitcode != 0:
+                sys.exit(f"{number}: status {process.exitcode}")
+
+
+if __name__ == "__main__":
+    main()
