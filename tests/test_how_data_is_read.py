@@ -123,6 +123,12 @@ def test_missing_categories_of_whole_numbers_in_an_estimator(dtype):
     np.testing.assert_allclose(model.score_samples(frame), right, rtol=1e-9)
 
 
+def test_large_integers_beside_masks_that_are_in_no_chunk_are_refused():
+    rows = da.from_array(np.ma.masked_array(2**53 + np.arange(8).reshape(4, 2), False), chunks=2)
+    with pytest.raises(dkde.InputError, match=r"row 0, is 9007199254740993, an integer beyond"):
+        dkde.log_density(rows, rows, 1.0, nan="drop").compute()
+
+
 def test_what_is_right_agrees_with_the_oracle():
     rng = np.random.default_rng(0)
     query, train = rng.normal(size=(5, 2)), rng.normal(size=(7, 2))
