@@ -19,7 +19,7 @@ from dkde.density import check_dims, computed, densities_of
 from dkde.engine.cluster import pool_for
 from dkde.engine.work import Work
 from dkde.errors import InputError
-from dkde.frames import check_integers
+from dkde.frames import check_integers, with_missing_categories
 from dkde.numerics.bandwidth import FloatArray
 from dkde.numerics.kernels import get_kernel
 from dkde.operands import Operand
@@ -180,7 +180,8 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         return Catalog(row_dim=self.row_dim, lat=self.lat, lon=self.lon)
 
     def _unmasked(self, X: Any) -> Any:
-        """X with NaN where it is masked, which scikit-learn's checks would not see."""
+        """X with NaN where it is masked or lacks a category, which scikit-learn would not see."""
+        X = with_missing_categories(X, "X")
         place = first_masked(X)
         if place is None:
             return X

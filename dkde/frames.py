@@ -126,6 +126,32 @@ def check_integers(data: Any, role: str) -> None:
             numbers_of(frame.iloc[:, i], held, FLOAT, _where(frame, role, i))
 
 
+def with_missing_categories(data: Any, role: str) -> Any:
+    """A data frame whose categories are floats where they are whole numbers and some are missing.
+
+    NumPy makes some integer or other of those that are missing. Anything else is as it is.
+
+    Raises
+    ------
+    InputError
+        When float64 would round one.
+    """
+    if not _is_pandas(data, "DataFrame"):
+        return data
+    found: pd.DataFrame = data
+    for i, dtype in enumerate(data.dtypes):
+        categories = getattr(dtype, "categories", None)
+        if categories is None or getattr(categories.dtype, "kind", "O") not in "iu":
+            continue
+        codes = data.iloc[:, i].cat.codes.to_numpy()
+        if (codes < 0).any():
+            numbers = categories.to_numpy(categories.dtype.name.lower())  # of NumPy's dtype
+            check_exact(numbers, f"{_where(data, role, i)}, its categories")
+            found = found.copy(deep=False) if found is data else found
+            found.isetitem(i, np.where(codes < 0, np.nan, numbers[codes]))
+    return found
+
+
 def _column(frame: pd.DataFrame, role: str, name: str, what: str) -> ArraySource:
     """Another column, one number a row."""
     if list(frame.columns).count(name) != 1:

@@ -111,6 +111,24 @@ def test_truths_beside_halves_of_parquet(tmp_path):
     np.testing.assert_allclose(got, gaussian(rows, rows, 0.7).log_density, rtol=1e-9)
 
 
+@pytest.mark.parametrize("dtype", ["int32", "int64", "Int32", "Int64"])
+def test_missing_categories_of_whole_numbers_in_an_estimator(dtype):
+    """NumPy makes the least of all integers of them, which is a number like any other."""
+    column = pd.Series(pd.array([1, 2, 1, 4], dtype=dtype)).astype("category")
+    frame = pd.DataFrame({"size": column, "b": np.arange(4, dtype=dtype.lower())})
+    frame.loc[2, "size"] = None
+    model = dkde.KernelDensity(bandwidth=0.7, nan="drop").fit(frame)
+    rows = np.array([[1, 0], [2, 1], [np.nan, 2], [4, 3.0]])
+    right = gaussian(rows, rows, 0.7).log_density
+    np.testing.assert_allclose(model.score_samples(frame), right, rtol=1e-9)
+
+
+def test_large_integers_beside_masks_that_are_in_no_chunk_are_refused():
+    rows = da.from_array(np.ma.masked_array(2**53 + np.arange(8).reshape(4, 2), False), chunks=2)
+    with pytest.raises(dkde.InputError, match=r"row 0, is 9007199254740993, an integer beyond"):
+        dkde.log_density(rows, rows, 1.0, nan="drop").compute()
+
+
 def test_what_is_right_agrees_with_the_oracle():
     rng = np.random.default_rng(0)
     query, train = rng.normal(size=(5, 2)), rng.normal(size=(7, 2))

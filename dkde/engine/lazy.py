@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dkde.errors import ClusterError, InputError
+from dkde.storage.exact import check_exact
 from dkde.storage.missing import first_masked, holding_missing, is_lazily_masked, unmasked
 from dkde.storage.row_source import READ_BYTES, Plain
 
@@ -83,7 +84,10 @@ class DaskSource(Plain):
         values = self.array[start:stop].compute(scheduler="synchronous")
         if self.dtype.kind != "f":  # which nothing said would be masked, and cannot be NaN
             refuse_masked(values, start)
-        return unmasked(values).astype(self.dtype, copy=False) if self.masks else unmasked(values)
+        found = unmasked(values)
+        if self.masks and found.dtype.kind in "iu":  # of a chunk in which none is masked
+            check_exact(found, "a Dask array, some of whose values may be masked", start)
+        return found.astype(self.dtype, copy=False) if self.masks else found
 
 
 def refuse_held(array: da.Array) -> None:

@@ -51,8 +51,7 @@ class Half:
 
     def holds_huge(self, names: Sequence[str]) -> bool:
         """Whether there are integers beyond 2**53 in columns, which are no floats already."""
-        among = self.table.of(NUMBERS) if self.container.is_imported else names
-        if not any(self.table[name].is_huge for name in among):
+        if not any(self.table[name].is_huge for name in names):
             return False
         if self.container.is_named and not self.container.is_one_type:
             return True
@@ -141,8 +140,13 @@ class Case:
     def right(self) -> Right:
         """What comes out, where something can."""
         sides = [half.table.rows(self.names) for half in (self.query, self.train)]
-        weights = [half.weights_by(self.asked.weights) for half in (self.train, self.query)]
+        weights = [self.weights_of(half) for half in (self.train, self.query)]
         return gaussian(*sides, self.asked.bandwidth, *weights)
+
+    def weights_of(self, half: Half) -> Array | None:
+        """The weights that count on a side: of the rows that are scored in their mean alone."""
+        is_asked = half is self.train or self.asked.way in (SCORE, COMMAND)
+        return half.weights_by(self.asked.weights) if is_asked else None
 
     @property
     def leading(self) -> Half:
@@ -177,7 +181,7 @@ class Case:
             return
         if half.holds_huge(self.names):
             yield "2**53"
-        weights = half.weights_by(self.asked.weights)
+        weights = self.weights_of(half)
         if self.asked.weights is not None and half is self.train and weights is None:
             yield self.asked.weights
         counts = np.ones(len(table), bool) if weights is None else weights != 0
@@ -197,6 +201,8 @@ class Case:
         table, found = half.table, half.container
         kinds = {column.kind for column in table.columns}
         wanted = {table[name].kind for name in self.names if name in table.names}
+        if found.is_imported and any(column.is_huge for column in table.columns):
+            return "integers beyond 2**53 in a column that is imported"
         if self.asked.features is None:
             if found.needs_features:
                 return f"{found.name} needs the names of features"
@@ -212,7 +218,7 @@ class Case:
             return "columns without names, of which as many were not asked for"
         if LISTS in wanted and len(self.names) > 1:
             return "lists beside other features"
-        weights = half.weights_by(self.asked.weights)
+        weights = self.weights_of(half)
         if weights is None or self.asked.nan == "drop" or self.impossible:
             return ""
         missing = is_missing(table.rows(self.names), None)

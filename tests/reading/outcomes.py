@@ -101,7 +101,8 @@ def faults_of(case: Case, outcome: Outcome, excuse: str = "") -> list[str]:
     if outcome.mean is not None and not alike(outcome.mean, right.mean):
         faults.append(f"mean {outcome.mean} is not {right.mean}")
     error = outcome.standard_error
-    if error is not None and not alike(error, right.standard_error, 1e-7):
+    lost = 1e-12 * abs(right.mean) / max(1, right.standard_error)  # in differences from the mean
+    if error is not None and not alike(error, right.standard_error, 1e-7 + lost):
         faults.append(f"standard error {error} is not {right.standard_error}")
     if outcome.n is not None and outcome.n != right.n:
         faults.append(f"{outcome.n} rows count, not {right.n}")

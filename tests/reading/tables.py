@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 from pyarrow import parquet
@@ -77,7 +78,10 @@ def _several(table: Table, names: Sequence[str], place: Place) -> Side:
     cut = int(place.rng.integers(1, len(table)))
     parquet.write_table(made[:cut], place.folder / "1.parquet")
     parquet.write_table(made[cut:], place.folder / "2.parquet")
-    return Side(str(place.folder / "*.parquet"), str(made.schema).replace("\n", "; "))
+    halves = (np.arange(len(table)) < cut, np.arange(len(table)) >= cut)
+    has_none = any(table[name].missing[half].all() for name in table.of(LISTS) for half in halves)
+    note = str(made.schema).replace("\n", "; ")
+    return Side(str(place.folder / "*.parquet"), note, "a file without lists" if has_none else "")
 
 
 @container("data set", is_path=True, is_imported=True)
