@@ -231,7 +231,10 @@ def test_a_lone_matrix_called_x_is_rows_and_features():
 def test_a_matrix_called_x_among_others_is_a_variable():
     values = {"x": (("time", "station"), TRAIN), "y": ("time", TRAIN[:, 0])}
     points = xr.Dataset(values)
-    assert dkde.log_density(points, points, H).dims == ("time", "station")
+    with pytest.raises(dkde.InputError, match=r'row_dim=\["time", "station"\]'):
+        dkde.log_density(points, points, H)
+    grid = points.assign_coords(time=np.arange(60), station=np.arange(3))
+    assert dkde.log_density(grid, grid, H).dims == ("time", "station")
     labelled = points.drop_vars("y").assign(label=("time", np.arange(60) % 3))
     assert dkde.log_density(labelled, labelled, H).dims == ("time",)
 

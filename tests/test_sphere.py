@@ -253,7 +253,7 @@ class TestColumns:
         grid = xr.Dataset(
             {"depth": (("y", "x"), np.zeros((3, 4)))},
             {"lat": (("y", "x"), np.full((3, 4), 7.0)), "lon": ("x", np.arange(4.0))},
-        )
+        ).assign_coords(y=np.arange(3), x=np.arange(4))
         grid.lat[1, 2] = value
         with pytest.raises(dkde.InputError, match=rf"row 6 \(y 1, x 2\), lat is {value:g}"):
             log_density(self.query, grid.reset_coords()[["lon", "lat"]], 0.2)

@@ -146,10 +146,10 @@ def innermost(source: RowSource) -> RowSource:
 
 @contextmanager
 def reading(where: str | Path, start: int, stop: int) -> Iterator[None]:
-    """Say where, if the rows cannot be read; MemoryError is no fault of theirs, and passes."""
+    """Say where, if the rows cannot be read; a MemoryError or a warning is no fault of theirs."""
     try:
         yield
-    except (DkdeError, MemoryError):
+    except (DkdeError, MemoryError, Warning):  # of these the last where users make them errors
         raise
     except Exception as error:
         raise DataSetError(

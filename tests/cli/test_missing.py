@@ -123,13 +123,13 @@ def test_places(run, world):
     found = json.loads(scored.stdout)
     expected = dkde.log_density(world[60:], world[:60], "250km", kernel="vonmises_fisher")
     assert found["mean_log_likelihood"] == pytest.approx(expected.mean())
-    assert found["bandwidth"] == 250 / 6371.0088
+    assert (found["bandwidth"], found["bandwidth_unit"]) == (250, "km")
     grid = ["--bandwidths", "50km,300km,5000km"]
     chosen = run("cv", *sides, *place, *grid, "--json")
-    assert json.loads(chosen.stdout)["best_bandwidth"] == 300 / 6371.0088
+    assert json.loads(chosen.stdout)["best_bandwidth"] == 300
     valid = ["--valid", "w.npy[60:]", "--bandwidths", "geomspace:50km:5000km:5"]
     swept = run("sweep", *sides, *valid, *place, "--json")
-    assert json.loads(swept.stdout)["valid"][0]["bandwidth"] == 50 / 6371.0088
+    assert json.loads(swept.stdout)["valid"][0]["bandwidth"] == 50
     run("sample", *sides, *place, "--bandwidth", "100km", "-o", "s.zarr")
     drawn = dkde.Catalog("s.zarr").rows("samples").read(0, 44, decode=True)
     assert drawn[:, 1].max() > 180  # as the training rows have it
