@@ -234,3 +234,22 @@ class TestImpliedFeatures:
         named = FeatureChoice.of(["y", "x"], lat="y", lon="x")
         with pytest.raises(dkde.InputError, match="'b' is not among the features y, x"):
             named.updated(lat="b", lon="a")
+
+
+def test_an_id_beside_the_places_of_an_estimator_may_be_large():
+    rows = pd.DataFrame({"id": 2**53 + 1 + np.arange(3), "lat": [1.0, 2, 3], "lon": [4.0, 5, 7]})
+    model = dkde.KernelDensity(bandwidth=0.1, kernel="vonmises_fisher", lat="lat", lon="lon")
+    found = model.fit(rows).score_samples(rows)
+    plain = dkde.log_density(rows, rows, 0.1, kernel="vonmises_fisher", lat="lat", lon="lon")
+    np.testing.assert_allclose(found, plain, rtol=1e-9)
+
+
+def test_kilometres_masks_and_weights_of_zero_go_together():
+    lat, lon = np.array([10.0, 11, 12, 50]), np.array([20.0, 21, 22, 60])
+    w = np.ma.masked_array([1.0, 0.0, 2.0, 9.0], [False, False, False, True])
+    rows = xr.Dataset({"lat": ("s", lat), "lon": ("s", lon)})
+    options = {"kernel": "vonmises_fisher", "lat": "lat", "lon": "lon"}
+    found = dkde.log_density(rows, rows, "500km", weights=w, nan="drop", **options)
+    there = rows.isel(s=[0, 2])
+    plain = dkde.log_density(rows, there, "500km", weights=[1.0, 2.0], **options)
+    np.testing.assert_allclose(found, plain, rtol=1e-9)
