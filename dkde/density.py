@@ -146,7 +146,7 @@ def log_density(
     >>> dkde.log_density(rows, rows, 1.0).round(4)
     array([-1.5433, -1.5366, -2.0062])
     """
-    catalog = catalog_of(source, row_dim=row_dim, lat=lat, lon=lon)
+    catalog = catalog_of(source, row_dim=row_dim, lat=lat, lon=lon, beside=(weights,))
     t = operand(train, "train", catalog)
     q = operand(query, "query", catalog, like=t.columns)
     check_same_features(q, t, "query")

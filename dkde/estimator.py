@@ -54,6 +54,7 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
     _fitted: Options
     _train: Side
     _matrix: BandwidthMatrix
+    _beside: tuple[str, ...] = ()
 
     def score_samples(self, X: Any) -> Any:
         """Log-density of each row.
@@ -155,10 +156,12 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """The rows to fit, and the side that they make with their weights."""
         # Should the fit fail, nothing is left of one before that would not go with it.
         self.__dict__.pop("_matrix", None)
+        self._beside = (sample_weight,) if isinstance(sample_weight, str) else ()
         if not isinstance(X, _LAZY):
-            check_integers(X, "X")
+            X = framed(self._unmasked(X), self._catalog(), "X")
+            check_integers(X, "X")  # of features alone
             X = validate_data(
-                self, framed(self._unmasked(X), self._catalog(), "X"), dtype="numeric",
+                self, X, dtype="numeric",
                 ensure_min_samples=min_rows,
                 ensure_all_finite=self._finite,
             )  # fmt: skip
@@ -177,7 +180,8 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         return train, self._options().prepared(side(train, sample_weight))
 
     def _catalog(self) -> Catalog:
-        return Catalog(row_dim=self.row_dim, lat=self.lat, lon=self.lon)
+        catalog = Catalog(row_dim=self.row_dim, lat=self.lat, lon=self.lon)
+        return catalog.for_a_call(self._beside)
 
     def _unmasked(self, X: Any) -> Any:
         """X with NaN where it is masked or lacks a category, which scikit-learn would not see."""
@@ -205,8 +209,8 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def _query(self, X: Any) -> Operand:
         check_is_fitted(self)
         if not isinstance(X, _LAZY):
-            check_integers(X, "X")
             X = framed(self._unmasked(X), self._catalog(), "X", self._columns)
+            check_integers(X, "X")
             X = validate_data(self, X, dtype="numeric", reset=False, ensure_all_finite=self._finite)
         query, names = operand(X, "X", self._catalog(), self._columns), self._columns.names
         if names is not None and query.features is not None and names != query.features:

@@ -1,8 +1,11 @@
 """Which variables of an xarray Dataset are the features of its rows."""
 
+from collections.abc import Collection
+
 import xarray as xr
 
 from dkde.errors import InputError, warn
+from dkde.storage.column_notes import only_weights
 from dkde.storage.groups import Group
 
 # Data variables that are features only where they are named, or never, by NumPy's kind.
@@ -32,12 +35,17 @@ def is_split(dataset: xr.Dataset, features: tuple[str, ...] | None = None) -> bo
 
 
 def feature_names(
-    dataset: xr.Dataset, group: Group, role: str
+    dataset: xr.Dataset, group: Group, role: str, beside: Collection[str] = ()
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """The names of a Dataset's features where nobody says which they are.
 
     The data variables of numbers, and the coordinates that stand before the last of them, as those
     that were selected by name do; the coordinates, where there is no data variable.
+
+    Parameters
+    ----------
+    beside : collection of str
+        Variables that are for something else.
 
     Returns
     -------
@@ -48,15 +56,16 @@ def feature_names(
     InputError
         When there are none.
     """
-    names, left_out = list(group.variables), {}
+    names, left_out = [name for name in group.variables if name not in beside], {}
     if dataset.data_vars:
-        last = max(names.index(str(name)) for name in dataset.data_vars)
+        there = [names.index(str(name)) for name in dataset.data_vars if name not in beside]
+        last = max(there, default=-1)
         meant = [name for name in names if name in group.coordinates and _may_be_meant(group, name)]
         chosen = [
             name for name in names[: last + 1]
             if name not in group.coordinates or (name in meant and group.numeric(name))
         ]  # fmt: skip
-        left_out = {name: why for name in chosen if (why := _why_not(group, name)) is not None}
+        left_out = {name: why for name in chosen if (why := why_not(group, name)) is not None}
         chosen = [name for name in chosen if name not in left_out]
         _tell(role, chosen, meant)
     else:
@@ -65,6 +74,8 @@ def feature_names(
             dim for name in chosen for dim in group.variables[name].dims if dim != name
         }  # fmt: skip
         chosen = [name for name in chosen if name not in spanned]
+    if not chosen and any(group.numeric(name) for name in beside):
+        raise only_weights(role, [name for name in beside if group.numeric(name)])
     if not chosen:
         raise InputError(
             f"{role}: the Dataset has no variables of numbers to be features; it has "
@@ -73,7 +84,7 @@ def feature_names(
     return tuple(chosen), left_out
 
 
-def _why_not(group: Group, name: str) -> str | None:
+def why_not(group: Group, name: str) -> str | None:
     """Why a data variable is no feature unless it is named; None if it is one."""
     kind = getattr(group.variables[name].dtype, "kind", "O")
     return _LEFT_OUT.get(kind)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dkde.arrays import check_listed, checked, whole
-from dkde.errors import InputError, some
+from dkde.errors import InputError, NoVariableError, some
 from dkde.frame_columns import FLOAT, held_of, is_plain, numbers_of
+from dkde.storage.column_notes import NO_SUCH
 from dkde.storage.columns import TableSource
 from dkde.storage.exact import check_exact
 from dkde.storage.importers.arrow_values import (
@@ -84,9 +85,14 @@ def part_of_frame(
     held = [held_of(frame.iloc[:, i]) for i in range(len(names))]
     places = _places(frame, role, held, names if wanted is not None else [], wanted)
     left_out = {}
-    if wanted is None:
+    if features is None:
         rest = sorted({*range(len(held))} - {*places})
-        left_out = {str(frame.columns[i]): held[i].kind for i in rest}
+        is_number = [column.dtype is not None and column.is_quantity for column in held]
+        left_out = {
+            str(frame.columns[i]): NO_SUCH if is_number[i] else held[i].kind
+            for i in rest
+            if is_number[i] or wanted is None  # others' names say that text is none
+        }
     chosen = {str(frame.columns[i]): held[i] for i in places}
     array = checked(_array(frame, role, places, held), role)
     source = TableSource(array, lambda name, what: _column(frame, role, name, what))
@@ -156,7 +162,9 @@ def _column(frame: pd.DataFrame, role: str, name: str, what: str) -> ArraySource
     """Another column, one number a row."""
     if list(frame.columns).count(name) != 1:
         known = some([str(each) for each in frame.columns])
-        raise InputError(f"{role}: has no variable {name!r} to be {what}; it has {known}")
+        if name in list(frame.columns):
+            raise InputError(f"{role}: has two columns {name!r} to be {what}; it has {known}")
+        raise NoVariableError(f"{role}: has no variable {name!r} to be {what}; it has {known}")
     found = part_of_frame(frame[[name]], role, (name,)).source
     if found.shape[1] > 1:
         raise InputError(f"{role}: column {name!r} holds lists; {what} are a number a row")

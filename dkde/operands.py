@@ -7,7 +7,17 @@ from typing import Literal
 import xarray as xr
 
 from dkde.errors import NoVariableError, some
-from dkde.storage.columns import Columns, TableSource, alike, chosen, column_of, placed
+from dkde.storage.column_notes import NO_SUCH, only_weights
+from dkde.storage.columns import (
+    Columns,
+    TableSource,
+    alike,
+    chosen,
+    column_of,
+    lacking,
+    picked,
+    placed,
+)
 from dkde.storage.feature_choice import FeatureChoice
 from dkde.storage.metadata import flag_attributes
 from dkde.storage.row_source import RowSource, innermost
@@ -83,13 +93,33 @@ class Operand:
             return self
         return self._of([placed(part, choice) for part in self.rows.parts])
 
-    def like(self, columns: Columns) -> "Operand":
+    def without(self, names: Sequence[str]) -> "Operand":
+        """The same rows less the columns of these names, which are for something else.
+
+        Raises
+        ------
+        InputError
+            When there are no others.
+        """
+        if not names:
+            return self
+        return self._of([_without(part, names) for part in self.rows.parts])
+
+    def like(self, columns: Columns, *, tell: bool = False) -> "Operand":
         """The same rows with the same columns as others: by name, or where they have no names, by
         position, under theirs.
 
         Columns of other names are left as they are.
+
+        Parameters
+        ----------
+        tell : bool
+            Whether columns that the others lack are noted as left out.
         """
-        return self._of([alike(part, columns) for part in self.rows.parts])
+        parts = [alike(part, columns) for part in self.rows.parts]
+        if tell:
+            parts = [_noting(part, less) for part, less in zip(self.rows.parts, parts, strict=True)]
+        return self._of(parts)
 
     def _of(self, parts: Sequence[Part]) -> "Operand":
         rows = replace(self.rows, parts=tuple(parts))
@@ -143,6 +173,23 @@ class Operand:
         )
         whole = len(parts) == 1 and len(parts[0]) == parts[0].source.shape[0]
         return parts[0].source if whole else Joined(parts)
+
+
+def _without(part: Part, names: Sequence[str]) -> Part:
+    left_out = {name: why for name, why in part.left_out.items() if name not in names}
+    if len(left_out) < len(part.left_out):
+        part = replace(part, left_out=left_out)
+    known = part.features or ()
+    rest = [i for i, name in enumerate(known) if name not in names]
+    if known and not rest:
+        raise only_weights(part.name, known)
+    return part if len(rest) == len(known) else picked(part, rest)
+
+
+def _noting(part: Part, less: Part) -> Part:
+    """The part with fewer columns, which notes the others as left out."""
+    extra = dict.fromkeys(lacking(part, less), NO_SUCH)
+    return replace(less, left_out={**less.left_out, **extra}) if extra else less
 
 
 def _choosing(part: Part, names: tuple[str, ...]) -> Part:

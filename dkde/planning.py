@@ -99,7 +99,7 @@ def plan(
         if count is not None and count < 1:
             raise InputError(f"{name} is {count}; at least one is needed")
     limit = parse_limit(memory_limit)
-    catalog = catalog_of(source, row_dim=row_dim, lat=lat, lon=lon)
+    catalog = catalog_of(source, row_dim=row_dim, lat=lat, lon=lon, beside=(weights,))
     t = operand(train, "train", catalog)
     q = operand(query, "query", catalog, like=t.columns)
     check_same_features(q, t, "query")

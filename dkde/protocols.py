@@ -144,7 +144,9 @@ def follow_protocol(
     """
     if name not in PROTOCOLS:
         raise InputError(f"protocol {name!r} is not known; choose one of: {', '.join(PROTOCOLS)}")
-    protocol, catalog = PROTOCOLS[name], catalog_of(source, row_dim=row_dim, lat=lat, lon=lon)
+    protocol = PROTOCOLS[name]
+    beside = (density.get("weights"),)
+    catalog = catalog_of(source, row_dim=row_dim, lat=lat, lon=lon, beside=beside)
     given = {"train": train, "valid": valid, "test": test}
     taken: dict[str, Any] = {}
     own: dict[str, str] = {}

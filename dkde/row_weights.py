@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from dkde.engine.reading import checked_weights
+from dkde.engine.reading import checked_weights, weights_as_read
 from dkde.errors import InputError, NoVariableError, warn
 from dkde.numerics.bandwidth import FloatArray
 from dkde.numerics.logsum import Densities, Effort
@@ -41,7 +41,7 @@ class RowWeights:
         """
         if side.weights is None:
             return cls(side)
-        weights = np.asarray(side.weights.read(0, side.rows.n_rows), np.float64)
+        weights = weights_as_read(side, 0, side.rows.n_rows)
         if not side.rows.drops_missing:
             weights = checked_weights(side, weights)
         return cls(side, weights)
@@ -146,8 +146,10 @@ def weights_for(role: str, given: Any, shared: Any, operand: Operand) -> Any:
         found = operand.variable(shared, f"{role} weights")
     except NoVariableError:
         return None
+    is_feature = shared in (operand.features or ())
+    beside = "" if is_feature else f", and {shared!r} is no feature"
     warn(
-        f"weights {shared!r} are those of train and of {role}: its means are weighted (name others "
-        f"with {role}_weights)"
+        f"weights {shared!r} are those of train and of {role}: its means are weighted{beside} "
+        f"(name others with {role}_weights)"
     )
     return found

@@ -126,7 +126,8 @@ def sample(
     (44, 64)
     """
     seen = None if output is None else check_target(output, overwrite=overwrite)
-    t = operand(train, "train", catalog_of(source, row_dim=row_dim, lat=lat, lon=lon))
+    catalog = catalog_of(source, row_dim=row_dim, lat=lat, lon=lon, beside=(weights,))
+    t = operand(train, "train", catalog)
     if output is not None:
         places = [part.identity.partition("::")[0] for part in t.rows.parts if part.identity]
         check_target(output, overwrite=overwrite, sources=places)

@@ -104,7 +104,7 @@ def score(
     InputError, DataSetError, MemoryLimitError, ClusterError
     """
     start = perf_counter()
-    catalog = catalog_of(source, row_dim=row_dim, lat=lat, lon=lon)
+    catalog = catalog_of(source, row_dim=row_dim, lat=lat, lon=lon, beside=(weights, query_weights))
     call = recorded(
         "score", catalog,
         query=query, train=train, bandwidth=bandwidth, kernel=kernel, metric=metric,
@@ -219,7 +219,9 @@ def sweep(
     2.0
     """
     start = perf_counter()
-    catalog = catalog_of(source, row_dim=row_dim, lat=lat, lon=lon)
+    catalog = catalog_of(
+        source, row_dim=row_dim, lat=lat, lon=lon, beside=(weights, valid_weights, test_weights)
+    )
     call = recorded(
         "sweep", catalog,
         protocol=protocol,

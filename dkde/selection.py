@@ -139,7 +139,7 @@ def cross_validate(
     4.0
     """
     start = perf_counter()
-    catalog = catalog_of(source, row_dim=row_dim, lat=lat, lon=lon)
+    catalog = catalog_of(source, row_dim=row_dim, lat=lat, lon=lon, beside=(weights,))
     call = recorded(
         "cross_validate", catalog,
         train=train, bandwidths=bandwidths, folds=folds, shuffle=shuffle,

@@ -34,14 +34,21 @@ def catalog_of(
     row_dim: str | Sequence[str] | None = None,
     lat: str | None = None,
     lon: str | None = None,
+    beside: Sequence[Any] = (),
 ) -> Catalog:
-    """Return the catalog itself, or one for a source's name, with what a call says of its rows."""
+    """Return the catalog, or one for a source's name, for a call and with what that says of rows.
+
+    Parameters
+    ----------
+    beside : sequence
+        What the call is given as weights: those that are names are no features by themselves.
+    """
     if isinstance(source, Catalog):
-        return source.choosing(row_dim=row_dim, lat=lat, lon=lon).for_a_call()
+        return source.choosing(row_dim=row_dim, lat=lat, lon=lon).for_a_call(beside)
     if source is not None and not isinstance(source, str | os.PathLike):
         raise InputError(f"source is {source!r}; it is the path of a data set, or a Catalog")
     name = None if source is None else os.fspath(source)
-    return Catalog(name, row_dim=row_dim, lat=lat, lon=lon)
+    return Catalog(name, row_dim=row_dim, lat=lat, lon=lon).for_a_call(beside)
 
 
 def operand(data: Any, role: str, catalog: Catalog, like: Columns | None = None) -> Operand:
@@ -60,10 +67,14 @@ def operand(data: Any, role: str, catalog: Catalog, like: Columns | None = None)
     if isinstance(data, Operand):
         return data
     found = _operand(data, role, catalog, None if like is None else like.wanted)
+    if catalog.features is None:
+        found = found.without(catalog.beside)
     found = found.choosing(catalog.features).placed(catalog.choice)
-    found = found if like is None else found.like(like)
+    if like is not None:
+        found = found.like(like, tell=catalog.features is None)
+    said = set() if catalog.said is None else catalog.said
     for part in found.rows.parts:
-        tell_of_columns(part, catalog.said)
+        tell_of_columns(part, said)
     return found
 
 
@@ -71,7 +82,9 @@ def _operand(data: Any, role: str, catalog: Catalog, features: tuple[str, ...] |
     if isinstance(data, str | os.PathLike):
         return selected(catalog.rows(os.fspath(data)))
     if isinstance(data, xr.DataTree | xr.Dataset):
-        return from_dataset(data, role, catalog.features, features, catalog.choice.row_dim)
+        return from_dataset(
+            data, role, catalog.features, features, catalog.choice.row_dim, catalog.beside
+        )
     if isinstance(data, xr.DataArray):
         return from_dataarray(data, role, catalog.choice.row_dim)
     if isinstance(data, zarr.Array):

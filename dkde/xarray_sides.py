@@ -11,8 +11,9 @@ import xarray as xr
 from dkde.arrays import checked, rows_of, vector
 from dkde.engine.lazy import refuse_held
 from dkde.errors import InputError
-from dkde.feature_variables import feature_names, is_split
+from dkde.feature_variables import feature_names, is_split, why_not
 from dkde.operands import Operand
+from dkde.storage.column_notes import NO_SUCH
 from dkde.storage.columns import Columns
 from dkde.storage.groups import Group
 from dkde.storage.metadata import features_of
@@ -30,6 +31,7 @@ def from_dataset(
     features: tuple[str, ...] | None,
     others: tuple[str, ...] | None = None,
     row_dim: tuple[str, ...] | None = None,
+    beside: tuple[str, ...] = (),
 ) -> Operand:
     """Rows of a split, or of the variables of any other Dataset.
 
@@ -41,6 +43,8 @@ def from_dataset(
         What the other side has: the same variables are taken where nobody says which.
     row_dim : tuple of str, optional
         The dims along which rows lie, where variables have others, too.
+    beside : tuple of str
+        Variables that are weights, and features only where ``features`` has them.
     """
     dataset = data.to_dataset() if isinstance(data, xr.DataTree) else data
     if others is not None and not set(others) <= set(dataset.variables):
@@ -52,7 +56,8 @@ def from_dataset(
             f"{', '.join(data.children)}"
         )
     if not is_split(dataset, features or others):
-        return _from_variables(dataset, role, features or others, row_dim)
+        found = _from_variables(dataset, role, features or others, row_dim, beside)
+        return found if features or others is None else _telling(found, dataset)
     array = dataset["x"]
     dim = _sample_dim(array, role)
     if row_dim is not None and set(row_dim) & set(array.dims) not in (set(), {dim}):
@@ -81,11 +86,12 @@ def _from_variables(
     role: str,
     features: tuple[str, ...] | None,
     row_dim: tuple[str, ...] | None,
+    beside: tuple[str, ...] = (),
 ) -> Operand:
     group = Group.of(dataset, role)
     left_out: dict[str, str] = {}
     if features is None:
-        features, left_out = feature_names(dataset, group, role)
+        features, left_out = feature_names(dataset, group, role, beside)
     part = replace(group.part(features, row_dim), left_out=left_out)
     source = part.source
     assert isinstance(source, VariablesSource)
@@ -97,6 +103,17 @@ def _from_variables(
     return Operand(
         Rows((part,)), "xarray", source.dims, source.sizes, labelled, part.features
     )  # fmt: skip
+
+
+def _telling(operand: Operand, dataset: xr.Dataset) -> Operand:
+    """The same rows, which note the data variables that the other side lacks as left out."""
+    (part,) = operand.rows.parts
+    source = part.source
+    taken = source.names if isinstance(source, VariablesSource) else ()
+    group = Group.of(dataset, part.name)
+    rest = [str(name) for name in dataset.data_vars if name not in taken]
+    left_out = {name: NO_SUCH for name in rest if why_not(group, name) is None}
+    return replace(operand, rows=Rows((replace(part, left_out=left_out),)))
 
 
 def vector_along(values: Any, what: str, operand: Operand, *, may_miss: bool = True) -> RowSource:

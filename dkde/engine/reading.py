@@ -85,9 +85,7 @@ def read_missing(
     missing = side.rows.missing(values)
     if side.weights is None:
         return missing, None
-    read = side.weights.read(start, stop)
-    check_exact(read, f"{side.rows.label}: the weights", start)
-    weights = np.asarray(read, np.float64)
+    weights = weights_as_read(side, start, stop)
     if side.rows.drops_missing:
         without = np.isnan(weights)
         if without.any():
@@ -112,9 +110,21 @@ def read_weights(
     """
     if train.weights is None:
         return None
-    read = train.weights.read(start, stop)
-    check_exact(read, f"{train.rows.label}: the weights", start)
-    return checked_weights(train, np.asarray(read, np.float64), start, missing)
+    return checked_weights(train, weights_as_read(train, start, stop), start, missing)
+
+
+def weights_as_read(side: Side, start: int, stop: int) -> FloatArray:
+    """Weights of a range of rows that have some, be they usable or not.
+
+    Raises
+    ------
+    InputError
+        When one is an integer that float64 cannot hold.
+    """
+    assert side.weights is not None
+    read = side.weights.read(start, stop)
+    check_exact(read, f"{side.rows.label}: the weights", start)
+    return np.asarray(read, np.float64)
 
 
 def checked_weights(

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
-from dkde.errors import some, warn
+from dkde.errors import InputError, some, warn
 from dkde.storage.rows import Part
 
 # Names and reasons that a line has room for.
 _MOST = 6
+# Why a column of numbers is no feature of rows that are scored.
+NO_SUCH = "train has no such feature"
 
 
 def left_out_line(
@@ -33,6 +35,15 @@ def left_out_line(
     taken = "" if features is None else f"the features are {some(features, _MOST)}; "
     rest = some([f"{column} ({why})" for column, why in left_out.items()], _MOST)
     return f"{name}: {taken}left out: {rest}; name the features to take others ({way})"
+
+
+def only_weights(name: str, columns: Sequence[str]) -> InputError:
+    """Return the error that refuses rows which have columns for weights and no others."""
+    are = "are" if len(columns) > 1 else "is"
+    return InputError(
+        f"{name}: {some(columns)} {are} named as weights, and there is no other feature; name the "
+        "features as well (--features, or features=)"
+    )
 
 
 def tell_of_columns(part: Part, said: set[str]) -> None:

@@ -207,6 +207,16 @@ def picked(part: Part, columns: Sequence[int]) -> Part:
     )
 
 
+def lacking(part: Part, less: Part) -> tuple[str, ...]:
+    """The names of a part's columns that another lacks, which was made of it."""
+    if part.features is None or less.source is part.source:
+        return ()
+    before, after = (columns_of(each.source) for each in (part, less))
+    before = tuple(range(part.source.shape[1])) if before is None else before
+    pairs = zip(part.features, before, strict=True)
+    return tuple(name for name, column in pairs if column not in (after or before))
+
+
 def alike(part: Part, columns: Columns) -> Part:
     """The part with columns as others: by name, or without names by position, under theirs.
 

@@ -20,12 +20,15 @@ class FeatureChoice:
         The dims along which rows lie; dims beside them hold features.
     lat, lon : str, optional
         The features that are a latitude and a longitude, in degrees.
+    implied : bool
+        Whether nobody named the features, and they are the latitude and the longitude.
     """
 
     features: tuple[str, ...] | None = None
     row_dim: tuple[str, ...] | None = None
     lat: str | None = None
     lon: str | None = None
+    implied: bool = False
 
     @classmethod
     def of(
@@ -54,7 +57,8 @@ class FeatureChoice:
             raise InputError(f"lat and lon go together; {missing} is missing")
         places = () if lat is None else _names("lat and lon", (lat, lon))
         chosen = None if features is None else _names("features", features)
-        if chosen is None and places:
+        implied = chosen is None and bool(places)
+        if implied:
             chosen = places
         absent = [name for name in places if name not in (chosen or ())]
         if absent:
@@ -63,19 +67,23 @@ class FeatureChoice:
         if chosen is not None and lat is not None and lon is not None:
             roles = {lat: LATITUDE, lon: LONGITUDE}
             chosen = tuple(PlaceName(n, roles[n]) if n in roles else n for n in chosen)
-        return cls(chosen, dims, lat, lon)
+        return cls(chosen, dims, lat, lon, implied)
 
     def updated(self, **said: Any) -> "FeatureChoice":
         """Return this choice, with what was said beside it in place of its own."""
         given = {name: value for name, value in said.items() if value is not None}
         if not given:
             return self
-        return self.of(**{**self.given, **given})
+        own = self.given
+        if self.implied:
+            del own["features"]  # they follow what is a latitude and a longitude now
+        return self.of(**{**own, **given})
 
     @property
     def given(self) -> dict[str, Any]:
         """What was said, by name, ready for JSON."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        names = [field.name for field in fields(self) if field.name != "implied"]
+        values = {name: getattr(self, name) for name in names}
         return {
             name: list(map(str, value)) if isinstance(value, tuple) else value
             for name, value in values.items()

@@ -66,7 +66,9 @@ class Catalog:
         self._default = default
         self.choice = FeatureChoice.of(features, row_dim, lat, lon)
         self._opened: dict[str, Mapping[str, Part]] = {}
-        self.said: set[str] = set()  # of columns, in the call that this catalog is for
+        # In the call that this catalog is for: what was said of columns, and names of weights.
+        self.said: set[str] | None = None
+        self.beside: tuple[str, ...] = ()
 
     @property
     def features(self) -> tuple[str, ...] | None:
@@ -82,12 +84,27 @@ class Catalog:
             ``features``, ``row_dim``, ``lat`` and ``lon``; None leaves what it has.
         """
         choice = self.choice.updated(**said)
-        return self if choice == self.choice else Catalog(self._default, **choice.given)
-
-    def for_a_call(self) -> "Catalog":
-        """Return the same catalog, with the same opened sources, for one call of a function."""
+        if choice == self.choice:
+            return self
         other = copy(self)
-        other.said = set()
+        other.choice, other._opened = choice, {}
+        return other
+
+    def for_a_call(self, beside: Sequence[Any] = ()) -> "Catalog":
+        """Return the same catalog, with the same opened sources, for one call of a function.
+
+        What one function hands on to another, both say once.
+
+        Parameters
+        ----------
+        beside : sequence
+            What was given as weights: columns of these names are no features unless these are
+            named.
+        """
+        other = copy(self)
+        other.said = set() if self.said is None else self.said
+        names = [name for name in beside if isinstance(name, str)]
+        other.beside = tuple(dict.fromkeys([*self.beside, *names]))
         return other
 
     @property
