@@ -89,6 +89,11 @@ class Case:
         return values + d * np.log1p(Number(stretched)) - log_volume
 
     @property
+    def is_decodable(self) -> bool:
+        """Whether float64 holds all decoded values."""
+        return all(bool(np.isfinite(side * self.scale).all()) for side in (self.query, self.train))
+
+    @property
     def is_ordinary(self) -> bool:
         """Whether no square comes near the ends of the range, so that nothing is to be refused."""
         sizes = [self.query.astype(Number), self.train.astype(Number)]
@@ -186,7 +191,8 @@ def refusal(case: Case) -> str | None:
             zeros = np.zeros(case.train.shape[1])
             within = stretch(Frame(zeros, 1.0, False, precision))
         low, high = case.expected(-within), case.expected(within)
-        if case.is_integer:  # as stored, or decoded in float64: what is rounded then was given so
+        # As stored, or decoded in float64: what is rounded then was given so.
+        if case.is_integer and case.is_decodable:
             low = np.minimum(low, case.expected(-within, decoded=True))
             high = np.maximum(high, case.expected(within, decoded=True))
         message, values, errors = case.outcome()
@@ -336,3 +342,12 @@ def test_all_that_is_not_refused_is_right() -> None:
 @pytest.mark.parametrize("seed", range(1, 9))
 def test_all_that_is_not_refused_is_right_at_length(seed: int) -> None:
     assert checked(600, seed) > 240
+
+
+def test_a_query_for_which_nothing_counts_beside_one_that_is_far() -> None:
+    found, errors = dkde.log_density(
+        [[0.0], [1e150]], [[0.0]], 1e-10, kernel="exponential", return_error=True,
+        groups=[0, 1], train_groups=[0],
+    )  # fmt: skip
+    assert np.isnan(found[0])
+    assert abs(found[1] + 1e160) <= errors[1] < 1e-9 * 1e160

@@ -187,7 +187,8 @@ class PairSums:
         sorted_sums = np.empty_like(band.sums)
         self._loop.to_log_sums(self._inverse, band.nearest, sums, sorted_sums)
         if lost.any():
-            far = np.log(sums) - exponents(self._kernel, band.nearest, self._inverse)
+            with np.errstate(divide="ignore"):  # of rows for which no pair counts
+                far = np.log(sums) - exponents(self._kernel, band.nearest, self._inverse)
             sorted_sums = np.where(lost, far, sorted_sums)
         result = logsum.identity(*band.sums.shape)
         rows = logsum.split(result)
