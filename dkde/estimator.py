@@ -19,7 +19,7 @@ from dkde.density import check_dims, computed, densities_of
 from dkde.engine.cluster import pool_for
 from dkde.engine.work import Work
 from dkde.errors import InputError
-from dkde.frames import check_integers, with_missing_categories
+from dkde.frames import check_integers, column_named, with_missing_categories
 from dkde.numerics.bandwidth import FloatArray
 from dkde.numerics.kernels import get_kernel
 from dkde.operands import Operand
@@ -158,6 +158,8 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self.__dict__.pop("_matrix", None)
         self._beside = (sample_weight,) if isinstance(sample_weight, str) else ()
         if not isinstance(X, _LAZY):
+            if isinstance(sample_weight, str):
+                sample_weight = column_named(X, "X", sample_weight, "train weights")
             X = framed(self._unmasked(X), self._catalog(), "X")
             check_integers(X, "X")  # of features alone
             X = validate_data(

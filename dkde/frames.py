@@ -15,9 +15,7 @@ from dkde.frame_columns import FLOAT, held_of, is_plain, numbers_of
 from dkde.storage.column_notes import NO_SUCH
 from dkde.storage.columns import TableSource
 from dkde.storage.exact import check_exact
-from dkde.storage.importers.arrow_values import (
-    Column,
-)
+from dkde.storage.importers.arrow_values import Column
 from dkde.storage.importers.source import Array
 from dkde.storage.importers.tables import check_lists, no_numbers
 from dkde.storage.rows import Part
@@ -156,6 +154,26 @@ def with_missing_categories(data: Any, role: str) -> Any:
             found = found.copy(deep=False) if found is data else found
             found.isetitem(i, np.where(codes < 0, np.nan, numbers[codes]))
     return found
+
+
+def column_named(data: Any, role: str, name: str, what: str) -> Array:
+    """Return a column of a table by its name, one number a row.
+
+    Parameters
+    ----------
+    role, what : str
+        Whose column it is, and what it is for, for messages.
+
+    Raises
+    ------
+    InputError
+        When it is no table, or has no such column of numbers.
+    """
+    frame = frame_of(data, role)
+    if frame is None:
+        raise InputError(f"{role}: has no names, so none of its columns is {name!r}, {what}")
+    source = _column(frame, role, name, what)
+    return source.read(0, source.shape[0])
 
 
 def _column(frame: pd.DataFrame, role: str, name: str, what: str) -> ArraySource:

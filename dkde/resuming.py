@@ -113,7 +113,13 @@ def verify(path: Path, *, blocks: int = 4, seed: int = 0) -> dict[str, Any]:
         return {"chunks": chunks, "blocks": 0, "elsewhere": None, "reason": reason}
     with capturing() as captured:
         call_again(records, path)
-    work = next(iter(captured.works.values()))
+    name, work = next(iter(captured.works.items()))
+    if _counts_features_otherwise(plan, name, work):
+        reason = (
+            "it was made by an older version of dkde, which took the variable of its weights for a "
+            "feature, too; the same call is of other rows now"
+        )
+        return {"chunks": chunks, "blocks": 0, "elsewhere": None, "reason": reason}
     others = list(differences(plan["machine"], circumstances(captured.works)))
     stored, errors = (
         np.asarray(zarr.open_array(records.store, path=name, mode="r")[...])
@@ -241,6 +247,14 @@ def call_again(records: Records, path: Path, **options: Any) -> Any:
             output=output,
             **options,
         )
+
+
+def _counts_features_otherwise(plan: Mapping[str, Any], name: str, work: Work) -> bool:
+    """Whether the call of a run, which names weights, has fewer features than when it was made."""
+    if not isinstance(plan["call"]["arguments"].get("weights"), str):
+        return False
+    then = plan["asked"].get(name, {}).get("train", {}).get("features")
+    return isinstance(then, int) and then != work.train.rows.n_features
 
 
 def _choice(call: Mapping[str, Any]) -> dict[str, Any]:

@@ -271,6 +271,12 @@ class Run:
         unlike = list(differences(found["asked"], plan["asked"]))
         if unlike:
             more = f", and {len(unlike) - _NAMED} more" if len(unlike) > _NAMED else ""
+            arguments = (found.get("call") or {}).get("arguments", {})
+            if isinstance(arguments.get("weights"), str):
+                more += (
+                    " (in older versions of dkde a name of weights did not hold for the rows that "
+                    "are scored, and its variable was a feature, too)"
+                )
             raise DataSetError(
                 f"{name}: was begun otherwise: {'; '.join(unlike[:_NAMED])}{more}; give another "
                 "name, or begin it anew (restart)"

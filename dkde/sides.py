@@ -103,7 +103,7 @@ def _operand(data: Any, role: str, catalog: Catalog, features: tuple[str, ...] |
 
 
 def framed(data: Any, catalog: Catalog, role: str, like: Columns | None = None) -> Any:
-    """A data frame of the columns that are wanted; anything else as it is.
+    """A data frame of the columns that are wanted, without named weights; anything else as it is.
 
     Parameters
     ----------
@@ -117,6 +117,9 @@ def framed(data: Any, catalog: Catalog, role: str, like: Columns | None = None) 
         called = as_called(catalog.features, names, None, role)
         if set(called) <= set(names):
             data, names = data[list(called)], called
+    elif set(catalog.beside) & set(names):
+        names = tuple(name for name in names if name not in catalog.beside)
+        data = data[list(names)]
     wanted = () if like is None else like.wanted or ()
     renamed = dict(zip(as_called(wanted, names, None, role), map(str, wanted), strict=True))
     renamed = {here: name for here, name in renamed.items() if here in names and here != name}

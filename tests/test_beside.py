@@ -152,6 +152,21 @@ class TestWeights:
         np.testing.assert_allclose(model.score_samples(query), expected(), rtol=1e-9)
         assert model.score(query) == pytest.approx(float(expected().sum()))
 
+    @pytest.mark.parametrize("estimator", ["KernelDensity", "KernelDensityCV"])
+    def test_of_estimators_of_a_frame(self, estimator):
+        model = getattr(dkde, estimator)().fit(TRAIN, sample_weight="w")
+        assert model.n_features_in_ == 2
+        same = getattr(dkde, estimator)().fit(TRAIN.drop(columns="w"), sample_weight=TRAIN["w"])
+        assert model.bandwidth_ == same.bandwidth_
+        query = QUERY[[name for name in TRAIN.columns if name != "w"]]
+        expected = same.score_samples(query)
+        np.testing.assert_array_equal(model.score_samples(query), expected)
+        np.testing.assert_array_equal(model.score_samples(QUERY[list(TRAIN.columns)]), expected)
+
+    def test_of_an_estimator_of_what_has_no_names(self):
+        with pytest.raises(dkde.InputError, match="has no names"):
+            dkde.KernelDensity().fit(TRAIN.to_numpy(), sample_weight="w")
+
     def test_do_not_make_dims(self):
         grid = xr.Dataset({"x": ("s", TRAIN.x), "w": (("s", "t"), np.ones((N, 2)))})
         with pytest.raises(dkde.InputError, match="weights"):

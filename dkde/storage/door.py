@@ -90,8 +90,13 @@ def check_metadata(where: str, key: str, content: bytes) -> None:
     """
     try:
         document = json.loads(content)
-    except (ValueError, RecursionError):
+    except ValueError:
         return  # nor can Zarr read it, and says so
+    except RecursionError:
+        raise CodecError(
+            f"{scrubbed(where)}/{key}: its metadata are nested too deeply to be read; they are "
+            "damaged, or made to do harm"
+        ) from None
     path, _, name = key.rpartition("/")
     if name not in _METADATA:
         return
@@ -179,6 +184,10 @@ def _is_known(data_type: Any) -> bool:
         return False
     configuration = data_type.get("configuration")
     fields = configuration.get("fields", []) if isinstance(configuration, Mapping) else []
+    if not isinstance(fields, list) or not all(
+        isinstance(field, Mapping) or (isinstance(field, list) and field) for field in fields
+    ):
+        return False
     types = [
         field.get("data_type") if isinstance(field, Mapping) else field[-1] for field in fields
     ]

@@ -74,12 +74,13 @@ def complete(path: str | os.PathLike[str]) -> None:
     mark = _mark(target)
     try:
         name = mark.read_text(encoding="utf-8")
-    except OSError:
+    except (OSError, ValueError):
         return
     stage = next((each for each in stages_of(target) if each.folder.name == name), None)
     if stage is None or not (stage.old.exists() and stage.new.exists()):
         if stage is None or stage.is_dead():
-            mark.unlink(missing_ok=True)
+            with suppress(OSError):  # who reads may not be allowed to write
+                mark.unlink(missing_ok=True)
         return
     if known_by(target) is not None:
         with suppress(OSError):  # an empty folder may be where the second step began
@@ -95,9 +96,10 @@ def complete(path: str | os.PathLike[str]) -> None:
             f"{path}: its replacement was interrupted, and could not be completed ({error}); "
             f"{stage.folder} {what_it_holds(stage, target)}"
         ) from error
-    mark.unlink(missing_ok=True)
-    if stage.is_dead() and stage.is_spare():
-        stage.remove()
+    with suppress(OSError):
+        mark.unlink(missing_ok=True)
+        if stage.is_dead() and stage.is_spare():
+            stage.remove()
     warn(f"{path}: its replacement was interrupted, and is complete now")
 
 

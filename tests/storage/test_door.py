@@ -228,6 +228,8 @@ SHARDS = {
         ({"codecs": [{"configuration": {}}]}, "its codec is 'None'"),
         ({"data_type": "object"}, "its data type is 'object'"),
         ({"data_type": {"name": "pickled"}}, "its data type is"),
+        ({"data_type": {"name": "struct", "configuration": {"fields": [[]]}}}, "its data type is"),
+        ({"data_type": {"name": "struct", "configuration": {"fields": 5}}}, "its data type is"),
         ({"filters": [PICKLE]}, "its codec is 'pickle'"),
         ({"dtype": "|O"}, "its values are Python objects"),
         ({"dtype": [["a", "<f8"], ["b", "|O"]]}, "its dtype is"),
@@ -240,6 +242,11 @@ def test_what_is_not_known_is_refused(fields, fault):
     group = {"node_type": "group", "consolidated_metadata": {"metadata": {"g/x": V3 | fields}}}
     with pytest.raises(CodecError, match=f"^s/t/g/x: {fault}"):
         check_metadata("s", "t/zarr.json", json.dumps(group).encode())
+
+
+def test_metadata_that_nest_too_deeply_are_refused():
+    with pytest.raises(CodecError, match="nested too deeply"):
+        check_metadata("s", "x/zarr.json", b"[" * 100_000 + b"]" * 100_000)
 
 
 @pytest.mark.parametrize("version", [2, 3])

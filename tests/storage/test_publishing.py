@@ -337,6 +337,19 @@ class TestKills:
         names = {path.name for path in folder.iterdir()}
         assert names == {"a.npy", "b.npy", *(store.name for store in stores)}
 
+    @pytest.mark.parametrize("content", [b"gone", b"\xff\xfe"])
+    def test_a_stale_mark_is_no_matter_for_who_may_not_write(self, folder, monkeypatch, content):
+        import_dataset(folder / "b.npy", folder / "s.zarr", index=False)
+        mark = publishing._mark(folder / "s.zarr")
+        mark.write_bytes(content)
+
+        def refuse(*_, **__):
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(Path, "unlink", refuse)
+        publishing.complete(folder / "s.zarr")
+        assert mark.read_bytes() == content
+
     def test_it_goes_on_where_another_completed_it(self, folder, monkeypatch):
         monkeypatch.setattr(renaming, "_call", lambda: None)
         store, kept = folder / "s.zarr", publishing.move
