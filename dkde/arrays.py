@@ -12,9 +12,10 @@ from dkde.engine.lazy import DaskSource
 from dkde.errors import InputError
 from dkde.storage.exact import LARGEST, rounded
 from dkde.storage.missing import first_masked, is_lazily_masked, unmasked
+from dkde.storage.opened import missing_one, opened_vector
 from dkde.storage.row_source import RowSource, innermost
 from dkde.storage.rows import Encoding, Part, Rows
-from dkde.storage.sources import ArraySource, ZarrSource, absolute
+from dkde.storage.sources import ArraySource, absolute
 
 
 def rows_of(values: Any, role: str) -> Rows:
@@ -121,14 +122,20 @@ def vector(values: Any, what: str, n_rows: int, *, may_miss: bool = True) -> Row
             values = values.map_blocks(_all_there, what, meta=np.empty(0, values.dtype))
         source = DaskSource(values)
     elif isinstance(values, zarr.Array):
-        source = ZarrSource(absolute(values))
+        _check_length(values.shape, what, n_rows)
+        source = opened_vector(absolute(values), what, may_miss=may_miss)
     else:
-        source = ArraySource(unmasked(numbers_of(values, what, may_miss=may_miss)))
-    if source.shape != (n_rows,):
-        raise InputError(
-            f"{what} have shape {source.shape}; one for each of {n_rows} rows is needed"
-        )
+        numbers = numbers_of(values, what, may_miss=may_miss)
+        source = ArraySource(unmasked(numbers), masked=first_masked(numbers))
+    _check_length(source.shape, what, n_rows)
     return source
+
+
+def _check_length(shape: tuple[int, ...], what: str, n_rows: int) -> None:
+    if tuple(shape) != (n_rows,):
+        raise InputError(
+            f"{what} have shape {tuple(shape)}; one for each of {n_rows} rows is needed"
+        )
 
 
 def numbers_of(values: Any, what: str, *, may_miss: bool = True) -> Any:
@@ -160,7 +167,5 @@ def numbers_of(values: Any, what: str, *, may_miss: bool = True) -> Any:
 def _all_there(values: Any, what: str) -> Any:
     place = first_masked(values)
     if place is not None:
-        raise InputError(
-            f"{what}: that of row {place[0]} is missing (masked, or NA); each row needs one"
-        )
+        raise missing_one(what, place[0])
     return np.asarray(values)

@@ -239,9 +239,10 @@ def _weights(sample_weight: Any, X: Any) -> Any:
 
     Of these the side says what is wrong, or leaves their rows out.
     """
-    numbers = unmasked(numbers_of(sample_weight, "sample_weight"))
+    given = numbers_of(sample_weight, "sample_weight")
+    numbers = unmasked(given)
     if numbers.dtype.kind == "f" and np.isnan(numbers).any():
-        return numbers
+        return given
     return _check_sample_weight(numbers, X, dtype=np.float64)
 
 

@@ -4,11 +4,14 @@ from collections.abc import Iterable
 from numbers import Integral
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import numpy.typing as npt
+import xarray as xr
+import zarr
 from sklearn.utils import check_random_state
 
-from dkde.arrays import numbers_of
+from dkde.arrays import numbers_of, vector
 from dkde.errors import InputError
 
 Folds = npt.NDArray[np.int64]
@@ -105,6 +108,9 @@ def _k_folds(n_folds: int, n_rows: int, shuffle: bool, random_state: Any) -> Fol
 
 
 def _given(folds: Any, n_rows: int) -> Folds:
+    if isinstance(folds, xr.DataArray | da.Array | zarr.Array) and folds.ndim == 1:
+        n_folds = int(folds.shape[0])
+        folds = vector(folds, "folds", n_folds, may_miss=False).read(0, n_folds)
     numbers = np.asarray(numbers_of(folds, "folds", may_miss=False))
     if numbers.shape != (n_rows,) or numbers.dtype.kind not in "iu":
         raise InputError(

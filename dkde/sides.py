@@ -9,7 +9,6 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 import zarr
-from xarray.conventions import decode_cf_variable
 from zarr.storage import LocalStore
 
 from dkde.arrays import checked, rows_of, whole
@@ -17,14 +16,13 @@ from dkde.errors import InputError
 from dkde.frames import frame_of, part_of_frame
 from dkde.operands import Operand, selected
 from dkde.storage.arrays_of_others import encoding_of
-from dkde.storage.bare import is_masked, variable_of
 from dkde.storage.column_notes import tell_of_columns
 from dkde.storage.columns import Columns
+from dkde.storage.opened import decoded
 from dkde.storage.place_names import as_called
 from dkde.storage.rows import Rows, Side
 from dkde.storage.selectors import Catalog
 from dkde.storage.sources import ZarrSource, absolute
-from dkde.storage.variables import VariablesSource
 from dkde.xarray_sides import from_dataarray, from_dataset, vector_along
 
 
@@ -160,12 +158,9 @@ def side(operand: Operand, weights: Any = None, groups: Any = None, *, role: str
 def _zarr_rows(array: "zarr.Array[Any]", role: str) -> Rows:
     """Rows of an opened array; where some values are marked as missing, decoded by xarray."""
     encoding = encoding_of(array, role)
-    if not is_masked(dict(array.attrs)):
+    if (found := decoded(array, role)) is None:
         return whole(ZarrSource(array), role, encoding, _place(array))
-    variable = decode_cf_variable(role, variable_of(array))
-    dims = (str(variable.dims[0]),)
-    source = VariablesSource([variable], dims, variable.shape[:1], [role])
-    return whole(source, role, identity=_place(array))
+    return whole(found, role, identity=_place(array))
 
 
 def _place(array: "zarr.Array[Any]") -> str | None:

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import reference
 import xarray as xr
+import zarr
 
 import dkde
 
@@ -73,7 +74,25 @@ def masked_weights(dtype="f8"):
     return np.ma.masked_array(values, mask)
 
 
+def opened(values, dtype, mark=None, scale=None, version=3):
+    """An opened Zarr array that says how it is to be decoded."""
+    stored = np.asarray(values, float) if scale is None else np.asarray(values, float) / scale
+    if mark is not None:
+        stored = np.ma.filled(np.ma.masked_array(stored, np.ma.getmaskarray(values)), mark)
+    array = zarr.create_array(
+        zarr.storage.MemoryStore(), shape=stored.shape, dtype=dtype, chunks=(7,) * stored.ndim,
+        zarr_format=version,
+    )  # fmt: skip
+    array[:] = stored.astype(dtype)
+    said = {"_FillValue": mark, "scale_factor": scale}
+    array.attrs.update({key: value for key, value in said.items() if value is not None})
+    return array
+
+
 WEIGHTS = {
+    "Zarr": lambda: opened(masked_weights(), "f8", mark=-9.0),
+    "Zarr of version 2": lambda: opened(masked_weights(), "f4", mark=-9.0, version=2),
+    "Zarr, scaled integers": lambda: opened(masked_weights(), "i2", mark=-9, scale=0.5),
     "numpy": masked_weights,
     "integers": lambda: masked_weights("i8"),
     "NaN": lambda: masked_weights().filled(np.nan),
@@ -87,10 +106,16 @@ WEIGHTS = {
 }
 
 
+# Of these it is known that they were masked.
+MASKED = ("numpy", "integers", "dask", "dask integers", "nullable", "nullable floats")
+
+
 @pytest.mark.parametrize("kind", WEIGHTS)
 class TestWeights:
     def test_are_refused(self, kind):
-        with pytest.raises(dkde.InputError, match=r"train: the weight of row 0 is nan; .* out \("):
+        said = "masked" if kind in MASKED else "nan"
+        message = rf"^train: the weight of row 0 is {said}; .* out \("
+        with pytest.raises(dkde.InputError, match=message):
             dkde.log_density(QUERY, normal(N, 2), H, weights=WEIGHTS[kind]())
 
     def test_their_rows_are_left_out(self, kind):
@@ -114,11 +139,24 @@ class TestWeights:
         np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("version", [2, 3])
+def test_scaled_weights_of_an_opened_array(version):
+    rows, weights = normal(N, 2), np.arange(N) / 4
+    given = opened(weights, "i2", scale=0.25, version=version)
+    given.attrs["add_offset"] = 1.0
+    truth = reference.log_density(QUERY, rows, [H], weights=weights + 1)
+    found = dkde.score(QUERY, rows, H, weights=given)
+    np.testing.assert_allclose(found.log_density, np.asarray(truth, float), rtol=1e-9)
+    model = dkde.KernelDensity(bandwidth=H).fit(rows, sample_weight=given)
+    np.testing.assert_allclose(model.score_samples(QUERY), found.log_density[0], rtol=1e-12)
+
+
 class TestEstimators:
-    @pytest.mark.parametrize("kind", ["numpy", "NaN", "dask", "nullable"])
+    @pytest.mark.parametrize("kind", ["numpy", "NaN", "dask", "nullable", "Zarr"])
     def test_weights(self, kind):
         rows, plain = normal(N, 2), np.asarray(masked_weights().data, float)
-        with pytest.raises(dkde.InputError, match="the weight of row 0 is nan"):
+        said = "masked" if kind in MASKED else "nan"
+        with pytest.raises(dkde.InputError, match=f"the weight of row 0 is {said};"):
             dkde.KernelDensity().fit(rows, sample_weight=WEIGHTS[kind]()).score_samples(QUERY)
         found = dkde.KernelDensity(nan="drop").fit(rows, sample_weight=WEIGHTS[kind]())
         expected = dkde.KernelDensity().fit(rows[3:], sample_weight=plain[3:])
@@ -149,6 +187,31 @@ class TestWhatCannotBeMissing:
         rows = normal(N, 2)
         with pytest.raises(dkde.InputError, match=r"^train groups: that of row 4 is missing"):
             dkde.log_density(rows, rows, H, groups=np.arange(N), train_groups=given)
+
+    @pytest.mark.parametrize("key", ["_FillValue", "missing_value"])
+    def test_groups_of_an_opened_array(self, key):
+        rows, groups = normal(N, 2), opened(np.arange(N), "i8")
+        groups.attrs[key] = 4
+        with pytest.raises(dkde.InputError, match=r"^train groups: that of row 4 is missing"):
+            dkde.log_density(rows, rows, H, groups=np.arange(N), train_groups=groups)
+        groups.attrs[key] = -1
+        found = dkde.log_density(rows, rows, H, groups=groups, train_groups=groups)
+        expected = dkde.log_density(rows, rows, H, groups=np.arange(N), train_groups=np.arange(N))
+        np.testing.assert_array_equal(found, expected)
+        groups.attrs["scale_factor"] = 0.5
+        with pytest.raises(dkde.InputError, match=r"^train groups must be integers"):
+            dkde.log_density(rows, rows, H, groups=np.arange(N), train_groups=groups)
+
+    def test_folds_of_opened_and_lazy_arrays(self):
+        rows, folds = normal(N, 2), np.arange(N) % 4
+        masked = np.ma.masked_array(folds, mask=np.arange(N) == 4)
+        plain = dkde.cross_validate(rows, [2.0, H, 50.0], folds=folds)
+        for given in (opened(masked, "i8", mark=-1), da.from_array(masked, chunks=9)):
+            with pytest.raises(dkde.InputError, match=r"^folds: that of row 4 is missing"):
+                dkde.cross_validate(rows, [2.0, H, 50.0], folds=given)
+        for given in (opened(folds, "i4", mark=-1), da.from_array(folds, chunks=9)):
+            found = dkde.cross_validate(rows, [2.0, H, 50.0], folds=given)
+            np.testing.assert_array_equal(found.log_density, plain.log_density)
 
     def test_nullable_groups_without_any(self):
         rows, groups = normal(N, 2), pd.array(np.arange(N), dtype="Int64")

@@ -153,9 +153,17 @@ def checked_weights(
             remedy += ', or leave rows without a weight out (nan="drop")'
         raise InputError(
             f"{part.name}: the weight of {row_name(part.source, source_row)}{named} is "
-            f"{weights[row]:g}; weights must be finite and not negative: {remedy}"
+            f"{_said(weights[row], train, start + row)}; weights must be finite and not negative: "
+            f"{remedy}"
         )
     return weights
+
+
+def _said(weight: float, side: Side, row: int) -> str:
+    """A weight that is none, in words: a missing one is masked where that is known."""
+    source = None if side.weights is None else innermost(side.weights)
+    is_masked = getattr(source, "masks", False) or getattr(source, "masked", None) == (row,)
+    return "masked" if np.isnan(weight) and is_masked else f"{weight:g}"
 
 
 def check_weights(side: Side) -> None:

@@ -27,5 +27,6 @@ def variable_name(source: RowSource) -> str | None:
     if isinstance(source, Joined):
         return variable_name(source.sources[0])
     if isinstance(source, VariablesSource):
-        return source.names[0]
-    return source.array.basename if isinstance(source, ZarrSource) else None
+        return source.names[0] or None
+    # An array that is a store of its own has no name.
+    return source.array.basename or None if isinstance(source, ZarrSource) else None

@@ -80,6 +80,18 @@ def zarr_array(values: Array, store: Any, place: Place) -> str:
     return f"v{version} {values.dtype}"
 
 
+def marked(values: Array, missing: npt.NDArray[np.bool_], rng: np.random.Generator) -> Any:
+    """An opened array whose attributes say which number stands for a missing one."""
+    mark = values.dtype.type(GARBAGE)
+    stored = np.where(missing, mark, values)
+    array = zarr.create_array(
+        zarr.storage.MemoryStore(), shape=stored.shape, dtype=stored.dtype, chunks=(3,)
+    )
+    array[:] = stored
+    array.attrs[str(rng.choice(["_FillValue", "missing_value"]))] = mark.item()
+    return array
+
+
 @container("Zarr array", is_named=False)
 def _zarr(table: Table, names: Sequence[str], place: Place) -> Side:
     values = with_nan(*matrix(table, names))

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from click.testing import CliRunner
 from dkde_cli.main import cli
-from reading.arrays import masked
+from reading.arrays import marked, masked
 from reading.cases import ESTIMATOR, LOG_DENSITY, SCORE, Case
 from reading.container import Side, with_nan
 from reading.truth import Column, Table
@@ -133,6 +133,7 @@ def as_weights(column: Column, rng: np.random.Generator) -> Any:
         lambda: da.from_array(plain, chunks=2),
         lambda: pd.Series(plain),
         lambda: pd.Series(plain).convert_dtypes(),
+        lambda: marked(values, missing, rng),
     )
     return forms[rng.integers(len(forms))]()
 
