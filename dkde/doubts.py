@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dkde.averaging import mean, standard_error
+from dkde.averaging import mean, shares, standard_error
 from dkde.numerics.bandwidth import FloatArray
 from dkde.row_weights import Weighted
 
@@ -111,7 +111,7 @@ def deciding_rows(bandwidths: FloatArray, scored: Weighted, best: int) -> Decidi
     numbers = np.flatnonzero(scored.counting)
     for other in np.flatnonzero(np.abs(logs - logs[best]) >= _FACTOR):
         gains = values[other] - values[best]
-        weighted = gains if weights is None else gains * weights
+        weighted = gains if weights is None else gains * shares(weights)
         against = np.argpartition(weighted, most)[:most]
         against = against[np.argsort(weighted[against])]
         for count in range(1, most + 1):

@@ -6,14 +6,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.model_selection import LeaveOneOut, check_cv
+from sklearn.model_selection import LeaveOneOut, PredefinedSplit, check_cv
 
 from dkde.engine.cluster import pool_for
 from dkde.engine.run import run
 from dkde.errors import InputError
 from dkde.estimator import FittedDensity
-from dkde.folds import Folds, fold_numbers, folds_of_splits
+from dkde.folds import Folds, counting_rows, fold_numbers, folds_of_splits, spread
 from dkde.selection import Scored, Validation, validate
+from dkde.storage.rows import Side
 
 # Beyond so many folds, cv_results_ has no array for each.
 _MAX_SPLITS = 100
@@ -31,7 +32,8 @@ class KernelDensityCV(FittedDensity):
         By default a grid around the scale of the data.
     cv : int, "loo", array (n_samples,) of int, or as scikit-learn has it
         Folds, as for :func:`dkde.cross_validate`; or a splitter, or an iterable of splits, that
-        holds out each row once.
+        holds out each row once. A number and a splitter share out the rows that count: not those
+        of weight zero, or with missing values.
     refine : bool
         Go on from the grid's best to the continuous optimum near it, to 1e-4 relative.
     kernel, metric, covariance, singular, precision, tol, nan, row_dim, lat, lon
@@ -106,7 +108,7 @@ class KernelDensityCV(FittedDensity):
         """
         options = self._options()
         train, plain = self._training_side(X, sample_weight, min_rows=2)
-        numbers = self._folds(train.rows.n_rows)
+        numbers = self._folds(train.rows.n_rows, plain)
         validation = Validation.of(plain, numbers, self.bandwidths, options)
         with pool_for(validation.work) as pool:
             scored = validate(validation, lambda _, work: run(work, pool), refine=bool(self.refine))
@@ -117,21 +119,29 @@ class KernelDensityCV(FittedDensity):
         self.best_score_ = float(np.nanmax(self.cv_results_["mean_test_score"]))
         return self
 
-    def _folds(self, n_rows: int) -> Folds:
+    def _folds(self, n_rows: int, train: Side) -> Folds:
         if isinstance(self.cv, LeaveOneOut):  # whose splits are n times n numbers
             return fold_numbers("loo", n_rows)
-        if isinstance(self.cv, str | int | np.integer | np.ndarray):
+        if isinstance(self.cv, str | np.ndarray):
             return fold_numbers(self.cv, n_rows)
         if isinstance(self.cv, list) and all(isinstance(fold, int) for fold in self.cv):
             return fold_numbers(np.asarray(self.cv), n_rows)
+        # What shares rows out does so over those that count; what is given is of all rows.
+        is_number = isinstance(self.cv, int | np.integer)
+        shares = is_number or self.cv is None or hasattr(self.cv, "split")
+        is_given = not shares or isinstance(self.cv, PredefinedSplit)
+        counting = None if is_given else counting_rows(train)
+        if is_number:
+            return fold_numbers(self.cv, n_rows, counting=counting)
+        n_shared = n_rows if counting is None else int(counting.sum())
         try:
-            splits = check_cv(self.cv).split(np.empty((n_rows, 1)))
-            return folds_of_splits(splits, n_rows)
+            splits = check_cv(self.cv).split(np.empty((n_shared, 1)))
+            return spread(folds_of_splits(splits, n_shared), counting)
         except InputError:
             raise
         except (ValueError, TypeError, IndexError) as error:
             raise InputError(
-                f"cv is {str(self.cv)[:60]}, which does not split {n_rows} rows without labels "
+                f"cv is {str(self.cv)[:60]}, which does not split {n_shared} rows without labels "
                 f"({' '.join(str(error).split())})"
             ) from error
 

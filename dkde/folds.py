@@ -12,9 +12,13 @@ import zarr
 from sklearn.utils import check_random_state
 
 from dkde.arrays import numbers_of, vector
+from dkde.engine.reading import read_missing, read_weights
 from dkde.errors import InputError
+from dkde.storage.absent import saying
+from dkde.storage.rows import Side
 
 Folds = npt.NDArray[np.int64]
+Counting = npt.NDArray[np.bool_]
 
 
 def fold_numbers(
@@ -23,6 +27,7 @@ def fold_numbers(
     *,
     shuffle: bool = False,
     random_state: Any = None,
+    counting: Counting | None = None,
 ) -> Folds:
     """The fold of each row.
 
@@ -33,6 +38,8 @@ def fold_numbers(
         each row; or the fold of each row.
     shuffle, random_state
         As for ``KFold``: rows are put into folds at random.
+    counting : array (n_rows,) of bool, optional
+        Which rows count; all by default. A number of folds is shared out over these alone.
 
     Raises
     ------
@@ -45,8 +52,57 @@ def fold_numbers(
             raise InputError(f"there is {n_rows} row to leave out, and none to score it under")
         return np.arange(n_rows, dtype=np.int64)
     if isinstance(folds, Integral):
-        return _k_folds(int(folds), n_rows, shuffle, random_state)
+        n_counting = n_rows if counting is None else int(counting.sum())
+        n_folds = int(folds)
+        if n_counting < n_folds <= n_rows:
+            raise InputError(
+                f"there are {n_counting} rows that count and {n_folds} folds; take fewer folds"
+            )
+        return spread(_k_folds(n_folds, n_counting, shuffle, random_state), counting)
     return _given(folds, n_rows)
+
+
+def counting_rows(side: Side) -> Counting | None:
+    """Which rows have a positive weight and miss nothing that is left out; None if all do.
+
+    Weights are read, and where missing values are left out the rows.
+
+    Raises
+    ------
+    InputError
+        When a weight is none.
+    """
+    n_rows = side.rows.n_rows
+    if not side.rows.drops_missing:
+        weights = read_weights(side, 0, n_rows)
+        counting = None if weights is None else weights > 0
+    else:
+        counting = np.ones(n_rows, np.bool_)
+        with saying():
+            for start, stop in side.rows.ranges(0, n_rows):
+                values = side.rows.read(start, stop, decode=True)
+                missing, weights = read_missing(side, values, start, stop)
+                if missing is not None:
+                    counting[start:stop] &= ~missing
+                if weights is not None:
+                    counting[start:stop] &= weights > 0
+    return None if counting is None or counting.all() else counting
+
+
+def spread(numbers: Folds, counting: Counting | None) -> Folds:
+    """The folds of all rows from those of the rows that count.
+
+    Each other row is in that of the one before it.
+
+    Examples
+    --------
+    >>> spread(np.array([0, 1]), np.array([False, True, False, True]))
+    array([0, 0, 0, 1])
+    """
+    if counting is None:
+        return numbers
+    found: Folds = numbers[np.maximum(np.cumsum(counting) - 1, 0)]
+    return found
 
 
 def folds_of_splits(splits: Iterable[tuple[Any, Any]], n_rows: int) -> Folds:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Integral
 from time import perf_counter
 from typing import Any
 
@@ -19,7 +20,7 @@ from dkde.engine.cluster import pool_for
 from dkde.engine.run import Progress
 from dkde.engine.work import Work
 from dkde.errors import DataSetError, InputError, warn
-from dkde.folds import Folds, fold_numbers
+from dkde.folds import Folds, counting_rows, fold_numbers
 from dkde.labelling import (
     attributes,
     check_names,
@@ -87,7 +88,8 @@ def cross_validate(
         As for :func:`dkde.sweep`.
     folds : int, "loo" or array (rows,) of int
         How many folds of rows that follow each other, as scikit-learn's ``KFold``; leave one
-        out; or the fold of each row.
+        out; or the fold of each row. A number of folds is shared out over the rows that count:
+        one of weight zero, or with missing values, goes with the row before it.
     shuffle, random_state
         As for ``KFold``: rows are put into folds at random.
     refine : bool
@@ -118,7 +120,7 @@ def cross_validate(
         ``held_out_in (sample)``, and the rows' coordinates. With weights ``row_weight (sample)``,
         as from :func:`dkde.score`. With ``pca``: ``pca_mean``,
         ``pca_components`` and ``pca_variance``. With ``nan="drop"``, as from :func:`dkde.score`:
-        ``n_missing`` and ``n_missing_train``; folds are of all rows, their totals of the rest: NaN
+        ``n_missing`` and ``n_missing_train``; totals of folds that are given are of the rest: NaN
         where none is left, and no part of the mean.
 
     Warns
@@ -154,9 +156,12 @@ def cross_validate(
         kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol, nan=nan
     )
     options.check(pca=pca)
-    numbers = fold_numbers(folds, t.rows.n_rows, shuffle=shuffle, random_state=random_state)
-    coords = coordinates_along(t) | in_own_dims({"held_out_in": ("sample", numbers)}, "sample", t)
     train_side = options.prepared(side(t, weights))
+    counting = counting_rows(train_side) if isinstance(folds, Integral) else None
+    numbers = fold_numbers(
+        folds, t.rows.n_rows, shuffle=shuffle, random_state=random_state, counting=counting
+    )
+    coords = coordinates_along(t) | in_own_dims({"held_out_in": ("sample", numbers)}, "sample", t)
     validation = Validation.of(train_side, numbers, bandwidths, options, pca)
     options.warn_if_no_density(validation.matrix)
     n_folds = len(np.unique(numbers))
@@ -254,13 +259,26 @@ class Scored:
 
     @property
     def fold_log_likelihood(self) -> FloatArray:
-        """Totals in nats, (n_folds, n_bandwidths); NaN for folds none of whose rows counts."""
+        """Totals in nats, (n_folds, n_bandwidths); NaN for folds none of whose rows counts.
+
+        Raises
+        ------
+        InputError
+            When float64 does not hold them.
+        """
         folds, members = np.unique(self.validation.numbers, return_inverse=True)
         there, weights = self.found.counting, self.found.positive
-        totals = [
-            np.bincount(members[there], row if weights is None else row * weights, len(folds))
-            for row in self.found.values
-        ]
+        with np.errstate(over="ignore"):
+            totals = np.array([
+                np.bincount(members[there], row if weights is None else row * weights, len(folds))
+                for row in self.found.values
+            ])  # fmt: skip
+            overflows = ~np.isfinite(np.abs(totals).sum(axis=1))
+        if (overflows & np.isfinite(self.found.values).all(axis=1)).any():
+            raise InputError(
+                "the folds' totals of weighted log-densities are beyond 1.8e308, the greatest that "
+                "float64 holds; divide the weights by the greatest of them, their scale is free"
+            )
         counts = np.bincount(members[there], minlength=len(folds))
         return np.where(counts > 0, totals, np.nan).T
 

@@ -9,7 +9,7 @@ import xarray as xr
 from click.testing import CliRunner
 from dkde_cli.main import cli
 from scipy.special import logsumexp
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, KFold, PredefinedSplit
 
 import dkde
 from dkde.averaging import effective_number, mean, standard_error
@@ -185,6 +185,64 @@ class TestCrossValidation:
         if folds == 4:
             np.testing.assert_allclose(found.fold_log_likelihood, totals, rtol=1e-9)
         assert float(found.best_bandwidth) == GRID[int(np.argmax(expected))]
+
+    @pytest.mark.parametrize("refine", [False, True])
+    @pytest.mark.parametrize("shuffle", [False, True])
+    @pytest.mark.parametrize("how", ["weight zero", "missing weight", "missing features"])
+    def test_rows_that_do_not_count_change_no_fold(self, how, shuffle, refine):
+        rows, gone = normal(60, 2), np.random.default_rng(3).random(60) < 0.3
+        call = {"folds": 4, "shuffle": shuffle, "random_state": 0 if shuffle else None}
+        call |= {"refine": refine, "bandwidths": GRID}
+        w = np.ones(60)
+        expected = dkde.cross_validate(rows[~gone], weights=w[~gone], **call)
+        if how == "missing features":
+            rows[gone] = np.nan
+        else:
+            w[gone] = 0 if how == "weight zero" else np.nan
+        nan = "raise" if how == "weight zero" else "drop"
+        found = dkde.cross_validate(rows, weights=w, nan=nan, **call)
+        np.testing.assert_array_equal(found.held_out_in[~gone], expected.held_out_in)
+        for name in ("fold_log_likelihood", "mean_log_likelihood", "best_bandwidth"):
+            np.testing.assert_allclose(found[name], expected[name], rtol=1e-9)
+        cv = KFold(4, shuffle=shuffle, random_state=call["random_state"])
+        model = dkde.KernelDensityCV(bandwidths=GRID, cv=cv, nan=nan, refine=refine)
+        model.fit(rows, sample_weight=w)
+        assert model.bandwidth_ == pytest.approx(float(expected.best_bandwidth), rel=1e-9)
+        np.testing.assert_allclose(
+            model.cv_results_["mean_test_score"], expected.mean_fold_log_likelihood, rtol=1e-9
+        )
+
+    def test_folds_that_are_given_are_taken_as_they_are(self):
+        rows, w, folds = normal(60, 2), weights_of(60), np.arange(60) % 3
+        found = dkde.cross_validate(rows, GRID, folds=folds, weights=w)
+        np.testing.assert_array_equal(found.held_out_in, folds)
+        given = [
+            dkde.KernelDensityCV(bandwidths=GRID, cv=cv).fit(rows, sample_weight=w)
+            for cv in (folds, PredefinedSplit(folds), list(PredefinedSplit(folds).split()))
+        ]
+        for model in given:
+            np.testing.assert_allclose(
+                model.cv_results_["mean_test_score"], found.mean_fold_log_likelihood, rtol=1e-12
+            )
+
+    def test_more_folds_than_rows_that_count_are_refused(self):
+        w = np.r_[1.0, 1.0, np.zeros(8)]
+        with pytest.raises(dkde.InputError, match="there are 2 rows that count and 5 folds"):
+            dkde.cross_validate(normal(10, 1), GRID, folds=5, weights=w)
+
+    def test_totals_that_float64_does_not_hold_are_refused(self):
+        rows, w = normal(60, 2), np.full(60, 1e307)
+        with pytest.raises(
+            dkde.InputError, match="folds' totals of weighted log-densities are bey"
+        ):
+            dkde.cross_validate(rows, GRID, folds=4, weights=w)
+        with pytest.raises(
+            dkde.InputError, match="folds' totals of weighted log-densities are bey"
+        ):
+            dkde.KernelDensityCV(bandwidths=GRID, cv=4).fit(rows, sample_weight=w)
+        found = dkde.cross_validate(rows, GRID, folds=4, weights=w / 1e5)
+        expected = dkde.cross_validate(rows, GRID, folds=4).fold_log_likelihood
+        np.testing.assert_allclose(found.fold_log_likelihood, expected * 1e302, rtol=1e-9)
 
     def test_refining(self):
         rows, w = normal(80, 1), weights_of(80)
