@@ -1,11 +1,13 @@
 """Why the bandwidth of the highest likelihood may say nothing: equal rows, and rows far away."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from dkde.averaging import mean, shares, standard_error
+from dkde.errors import warn
 from dkde.numerics.bandwidth import FloatArray
 from dkde.row_weights import Weighted
 
@@ -19,6 +21,8 @@ _APART = np.log(2.0)
 # Rows that decide alone: at most so many, and at most one in so many; they change the bandwidth by
 # at least a factor, against a preference of the others of so many standard errors.
 _FEW, _ONE_IN, _FACTOR, _ERRORS = 2, 100, np.log(4.0), 5.0
+# Of a grid's end, where the bandwidths that tell most lie beyond: so many suffice.
+_ERRORS_AT_END = 3.0
 # Of fewer rows nothing is said: any of them decides.
 _FEWEST = 50
 
@@ -39,7 +43,41 @@ class Deciding:
     bandwidth: float
 
 
-def doubt(bandwidths: FloatArray, log_norms: FloatArray, scored: Weighted, best: int) -> str | None:
+def warn_of_doubts(
+    bandwidths: FloatArray,
+    log_norms: FloatArray,
+    scored: Weighted,
+    best: int,
+    in_words: Callable[[float], str] = "{:g}".format,
+    *,
+    held_out: bool = True,
+) -> bool:
+    """Warn of rows that decide on the best bandwidth alone; whether there are any.
+
+    Parameters
+    ----------
+    bandwidths, log_norms, scored, best
+        As for :func:`doubt`.
+    in_words : callable
+        What a bandwidth is called.
+    held_out : bool
+        Whether rows are scored under others of their own side, and not of another.
+    """
+    found = doubt(bandwidths, log_norms, scored, best, held_out=held_out)
+    if found is not None:
+        h = in_words(float(bandwidths[best]))
+        warn(f"the best bandwidth, {h}, says little: {found}")
+    return found is not None
+
+
+def doubt(
+    bandwidths: FloatArray,
+    log_norms: FloatArray,
+    scored: Weighted,
+    best: int,
+    *,
+    held_out: bool = True,
+) -> str | None:
     """Say why the best bandwidth is doubtful, if it is; what to do about it, too.
 
     Parameters
@@ -49,24 +87,38 @@ def doubt(bandwidths: FloatArray, log_norms: FloatArray, scored: Weighted, best:
     scored : Weighted
     best : int
         Of the bandwidths.
+    held_out : bool
+        Whether rows are scored under others of their own side, and not of another.
     """
     if len(bandwidths) < 2 or scored.values.shape[1] < _FEWEST:
         return None
     share = share_of_equal_rows(bandwidths, log_norms, scored, best)
     if share >= _SHARE:
-        return (
-            f"equal rows decide: {share:.0%} of the rows owe their density to rows that are equal "
-            "to them, for which it rises without end as the bandwidth goes to 0; leave repeated "
-            "rows out, or hold equal ones out together (folds)"
-        )
+        return _of_equal_rows(share, held_out)
     found = deciding_rows(bandwidths, scored, best)
     if found is None:
         return None
     names = ", ".join(map(str, found.rows))
-    who = f"row {names} alone decides" if len(found.rows) == 1 else f"rows {names} alone decide"
+    rows = f"row {names}" if len(found.rows) == 1 else f"rows {names}"
+    if found.bandwidth < bandwidths[best]:
+        # Without the few the bandwidth may fall for no better reason than equal rows.
+        without = int(np.flatnonzero(bandwidths == found.bandwidth)[0])
+        share = share_of_equal_rows(bandwidths, log_norms, scored, without)
+        if share >= _SHARE:
+            return _of_equal_rows(share, held_out, f" at {found.bandwidth:.3g}")
+    decide = "decides" if len(found.rows) == 1 else "decide"
     return (
-        f"{who}, far from the others: without, the best bandwidth would be about "
+        f"{rows} alone {decide}, far from the others: without, the best bandwidth would be about "
         f"{found.bandwidth:.3g}; look whether such rows belong to the data"
+    )
+
+
+def _of_equal_rows(share: float, held_out: bool, where: str = "") -> str:
+    remedy = ", or hold equal ones out together (folds)" if held_out else " of one of the sides"
+    return (
+        f"equal rows decide: {share:.0%} of the rows owe their density{where} to rows that are "
+        "equal to them, for which it rises without end as the bandwidth goes to 0; leave repeated "
+        f"rows out{remedy}"
     )
 
 
@@ -93,6 +145,10 @@ def share_of_equal_rows(
         change = np.abs(sums[1] - sums[0])
     few = sums[0] < np.log(_ALL)
     growth = abs(log_norms[best] - log_norms[other])
+    ratio = np.exp(min(0.0, logs[best] - logs[other]))
+    if ratio < 1:
+        # Towards larger bandwidths the sum of rows at any distance stops growing in the end.
+        growth *= (1 - ratio**2) / (-2 * np.log(ratio))
     equal = few & (change < _CONSTANT * growth)  # NaN, of two densities of zero, is not
     return float(mean(equal.astype(np.float64), scored.positive))
 
@@ -101,7 +157,8 @@ def deciding_rows(bandwidths: FloatArray, scored: Weighted, best: int) -> Decidi
     """The few rows that decide against all others, if there are any.
 
     Of each other bandwidth the rows are found that speak most for the best one instead. If the
-    others together prefer it clearly, these few have decided.
+    others together prefer it clearly, these few have decided. At the end of a grid any other
+    bandwidth is held against the best one, which may lie far beyond; else one a factor away.
     """
     values, weights = scored.values, scored.positive
     n = values.shape[1]
@@ -109,13 +166,16 @@ def deciding_rows(bandwidths: FloatArray, scored: Weighted, best: int) -> Decidi
     logs = np.log(bandwidths)
     found: dict[int, list[tuple[float, Deciding]]] = {}
     numbers = np.flatnonzero(scored.counting)
-    for other in np.flatnonzero(np.abs(logs - logs[best]) >= _FACTOR):
+    is_edge = logs[best] in (logs.min(), logs.max())
+    errors = _ERRORS_AT_END if is_edge else _ERRORS
+    apart = np.abs(logs - logs[best])
+    for other in np.flatnonzero(apart > 0 if is_edge else apart >= _FACTOR):
         gains = values[other] - values[best]
         weighted = gains if weights is None else gains * shares(weights)
         against = np.argpartition(weighted, most)[:most]
         against = against[np.argsort(weighted[against])]
         for count in range(1, most + 1):
-            gain = _clear_gain(gains, weights, against[:count])
+            gain = _clear_gain(gains, weights, against[:count], errors)
             if gain > 0:
                 rows = tuple(int(row) for row in numbers[against[:count]])
                 deciding = Deciding(rows, float(bandwidths[other]))
@@ -127,13 +187,13 @@ def deciding_rows(bandwidths: FloatArray, scored: Weighted, best: int) -> Decidi
 
 
 def _clear_gain(
-    gains: FloatArray, weights: FloatArray | None, left_out: npt.NDArray[np.intp]
+    gains: FloatArray, weights: FloatArray | None, left_out: npt.NDArray[np.intp], errors: float
 ) -> float:
-    """The mean gain of the rows that are not left out, if it is clear; else 0."""
+    """The mean gain of the rows that are not left out, if it is so many errors; else 0."""
     rest = np.delete(gains, left_out)
     kept = None if weights is None else np.delete(weights, left_out)
     if not np.isfinite(rest).all():
         return 0.0
     centre = float(mean(rest[None], kept)[0])
     error = float(standard_error(rest[None], kept)[0])
-    return centre if centre > _ERRORS * error else 0.0
+    return centre if centre > errors * error else 0.0

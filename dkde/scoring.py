@@ -12,6 +12,7 @@ import xarray as xr
 
 from dkde.bandwidth_units import best_variable, told, told_as
 from dkde.checks import check_apart, check_same_features, warn_if_shared
+from dkde.doubts import warn_of_doubts
 from dkde.engine.cluster import pool_for
 from dkde.engine.run import Progress
 from dkde.errors import InputError
@@ -29,7 +30,7 @@ from dkde.row_weights import RowWeights, weights_for
 from dkde.run_plan import given, recorded
 from dkde.runs import Manner, Run
 from dkde.sides import catalog_of, operand, side
-from dkde.statistics import choose_best, default_bandwidths
+from dkde.statistics import best_index, default_bandwidths, warn_of_edge
 from dkde.storage.selectors import Catalog
 
 
@@ -206,6 +207,12 @@ def sweep(
         ``test_standard_error``, ``test_bits_per_dimension`` and
         ``test_n_zero_density`` at it.
 
+    Warns
+    -----
+    UserWarning
+        Where the best bandwidth is the least or the greatest of the grid, and where equal rows or
+        a few validation rows far from all others decide on it alone.
+
     Raises
     ------
     InputError, DataSetError, MemoryLimitError, ClusterError
@@ -281,7 +288,11 @@ def sweep(
         scores = score_variables(found, options.dimensions(matrix), "sample")
         variables = in_own_dims(scores, "sample", v)
         variables |= options.missing_variables(found.densities)
-        best = choose_best(grid, variables["mean_log_likelihood"][1], matrix.in_words)
+        index = best_index(grid, variables["mean_log_likelihood"][1])
+        norms = np.asarray(works["valid"].task.log_norms(train_side.rows.n_features))
+        if not warn_of_doubts(grid, norms, found, index, matrix.in_words, held_out=False):
+            warn_of_edge(grid, index, matrix.in_words)
+        best = float(grid[index])
         variables["best_bandwidth"] = best_variable(matrix, best)
         if test is not None:
             at_best_bandwidth = replace(matrix, bandwidths=np.array([best]))

@@ -15,7 +15,7 @@ import xarray as xr
 from dkde.averaging import mean
 from dkde.bandwidth_matrix import BandwidthMatrix
 from dkde.bandwidth_units import best_variable, told, told_as
-from dkde.doubts import doubt
+from dkde.doubts import warn_of_doubts
 from dkde.engine.cluster import pool_for
 from dkde.engine.run import Progress
 from dkde.engine.work import Work
@@ -378,8 +378,4 @@ def _warn_of_doubts(scored: Scored) -> bool:
     work = validation.work_at(bandwidths)
     norms = np.asarray(work.task.log_norms(validation.side.rows.n_features))
     best = int(np.flatnonzero(bandwidths == scored.best_bandwidth)[0])
-    found = doubt(bandwidths, norms, scored.found, best)
-    if found is not None:
-        h = validation.matrix.in_words(scored.best_bandwidth)
-        warn(f"the best bandwidth, {h}, says little: {found}")
-    return found is not None
+    return warn_of_doubts(bandwidths, norms, scored.found, best, validation.matrix.in_words)

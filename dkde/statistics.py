@@ -64,32 +64,6 @@ def summarise(
     }
 
 
-def choose_best(
-    bandwidths: FloatArray, means: FloatArray, in_words: Callable[[float], str] = "{:g}".format
-) -> float:
-    """The bandwidth of the highest finite mean; warns if it is the grid's least or greatest.
-
-    Parameters
-    ----------
-    bandwidths, means : array (n_bandwidths,)
-    in_words : callable
-        What a bandwidth is called in the warning.
-
-    Raises
-    ------
-    InputError
-        When no mean is finite.
-
-    Examples
-    --------
-    >>> choose_best(np.array([1.0, 2.0, 4.0]), np.array([-np.inf, -3.0, -4.0]))
-    2.0
-    """
-    index = best_index(bandwidths, means)
-    warn_of_edge(bandwidths, index, in_words)
-    return float(bandwidths[index])
-
-
 def warn_of_edge(
     bandwidths: FloatArray, index: int, in_words: Callable[[float], str] = "{:g}".format
 ) -> None:
@@ -110,6 +84,11 @@ def best_index(bandwidths: FloatArray, means: FloatArray) -> int:
     ------
     InputError
         When no mean is finite.
+
+    Examples
+    --------
+    >>> best_index(np.array([1.0, 2.0, 4.0]), np.array([-np.inf, -3.0, -4.0]))
+    1
     """
     finite = np.isfinite(means)
     if not finite.any():

@@ -35,6 +35,20 @@ class TestRowsThatDecideAlone:
         with pytest.warns(UserWarning, match="row 2000 alone decides"):
             dkde.cross_validate(self.FAR, np.geomspace(0.05, 200, 20), folds=5, shuffle=True)
 
+    @pytest.mark.parametrize("grid", [None, np.geomspace(0.05, 0.6, 12)])
+    def test_at_the_end_of_a_grid(self, grid):
+        with pytest.warns(UserWarning, match="row 2000 alone decides, far") as said:
+            dkde.cross_validate(self.FAR, grid, folds="loo")
+        assert not [w for w in said if "of the grid" in str(w.message)]
+
+    @pytest.mark.parametrize("grid", [np.geomspace(0.05, 200, 20), np.geomspace(0.05, 0.8, 10)])
+    def test_in_a_sweep(self, grid):
+        with (
+            pytest.warns(UserWarning, match="are both on one scale"),
+            pytest.warns(UserWarning, match="row 1000 alone decides, far"),
+        ):
+            dkde.sweep(train=self.FAR[:1000], valid=self.FAR[1000:], bandwidths=grid)
+
     def test_in_the_estimator(self):
         with pytest.warns(UserWarning, match="row 2000 alone decides"):
             dkde.KernelDensityCV(bandwidths=np.geomspace(0.05, 200, 20)).fit(self.FAR)
@@ -75,6 +89,18 @@ class TestEqualRows:
         with pytest.warns(UserWarning, match=r"says little: equal rows decide: \d+% of the rows"):
             dkde.cross_validate(rows, folds="loo")
 
+    @pytest.mark.parametrize("folds", ["loo", 5])
+    def test_are_said_where_a_few_rows_without_equals_hold_the_bandwidth_back(self, folds):
+        rows = normal(500, 1, seed=8).round(1)
+        with pytest.warns(UserWarning, match=r"equal rows decide: \d+% .* density at 0\.0\d+ to"):
+            dkde.cross_validate(rows, folds=folds, refine=True)
+
+    def test_in_a_sweep(self):
+        rows = normal(1000, 1).round(1).clip(-2, 2)
+        message = "equal rows decide: .*; leave repeated rows out of one of the sides"
+        with pytest.warns(UserWarning, match=message):
+            dkde.sweep(train=rows[:500], valid=rows[500:])
+
     def test_held_out_together_they_do_no_harm(self):
         rows = np.repeat(normal(300, 2), 2, axis=0)
         with warnings.catch_warnings():
@@ -105,7 +131,12 @@ class TestEqualRows:
     ids=["50", "1", "3", "20", "mixture", "exponential", "few twice", "digits"],
 )
 def test_ordinary_data_are_left_in_peace(rows, folds):
+    half = len(rows) // 2
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         dkde.cross_validate(rows, folds=folds, shuffle=folds == 5)
+        for grid in ([0.01, 0.1], [3.0, 9.0]):
+            dkde.cross_validate(rows, grid, folds=folds, shuffle=folds == 5)
+        if half >= 50:
+            dkde.sweep(train=rows[:half], valid=rows[half:])
     assert not [w for w in caught if "says little" in str(w.message)]
