@@ -201,7 +201,9 @@ class TestRefits:
         numbers = fold_numbers(60, KFold(4))
         matrix = np.cov(scaled, rowvar=False, aweights=weights)
         matrix = matrix if covariance == "full" else np.diag(np.diag(matrix))
-        result = dkde.cross_validate(scaled, H / 4, folds=4, weights=weights, covariance=covariance)
+        result = dkde.cross_validate(
+            scaled, H / 4, folds=numbers, weights=weights, covariance=covariance
+        )
         expected = refitted(scaled, H / 4, numbers, weights, covariance=matrix)
         assert_result(result, expected, numbers, H / 4, weights)
 
@@ -215,7 +217,7 @@ class TestRefits:
             "zarr": lambda: zarr.create_array(tmp_path / "x", data=rows, chunks=(13, 3)),
         }[form]()
         w = weights if form == "xarray" else da.from_array(weights, chunks=17)
-        result = dkde.cross_validate(train, H, folds=4, weights=w)
+        result = dkde.cross_validate(train, H, folds=fold_numbers(60, KFold(4)), weights=w)
         numbers = fold_numbers(60, KFold(4))
         assert_result(result, refitted(rows, H, numbers, weights), numbers, weights=weights)
 
