@@ -11,7 +11,13 @@ import zarr
 from dkde.engine.lazy import DaskSource
 from dkde.errors import InputError
 from dkde.storage.exact import LARGEST, rounded
-from dkde.storage.missing import first_masked, is_lazily_masked, unmasked
+from dkde.storage.missing import (
+    filled_lists,
+    first_masked,
+    is_lazily_masked,
+    marked_lists,
+    unmasked,
+)
 from dkde.storage.opened import missing_one, opened_vector
 from dkde.storage.row_source import RowSource, innermost
 from dkde.storage.rows import Encoding, Part, Rows
@@ -21,14 +27,14 @@ from dkde.storage.sources import ArraySource, absolute
 def rows_of(values: Any, role: str) -> Rows:
     if isinstance(values, da.Array):
         return whole(DaskSource(checked(values, role)), role, identity=values.name)
-    place = first_masked(values)
+    place = first_masked(marked_lists(values))
     return whole(ArraySource(array_of(values, role), masked=place), role)
 
 
 def array_of(data: Any, role: str) -> npt.NDArray[Any]:
     """A NumPy array of real numbers, NaN where they are masked."""
     try:
-        array = unmasked(data)
+        array = unmasked(marked_lists(data))
     except InputError as error:
         raise InputError(f"{role}: {error}") from None
     except (TypeError, ValueError) as error:
@@ -47,6 +53,7 @@ def check_listed(data: Any, role: str) -> None:
     """
     if not isinstance(data, list | tuple):
         return
+    data, _ = filled_lists(data)
     values = np.asarray(data)
     if values.dtype.kind != "f" or not (np.abs(values) >= LARGEST).any():
         return
@@ -152,6 +159,7 @@ def numbers_of(values: Any, what: str, *, may_miss: bool = True) -> Any:
     ------
     InputError
     """
+    values = marked_lists(values)
     dtype: Any = getattr(values, "dtype", None)
     if hasattr(dtype, "numpy_dtype"):  # of pandas: nullable, or Arrow's
         missing = np.asarray(values.isna())

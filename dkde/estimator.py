@@ -27,7 +27,7 @@ from dkde.options import Options
 from dkde.sampling import draw
 from dkde.sides import framed, operand, side
 from dkde.storage.columns import Columns
-from dkde.storage.missing import first_masked, unmasked
+from dkde.storage.missing import first_masked, marked_lists, unmasked
 from dkde.storage.rows import Side
 from dkde.storage.selectors import Catalog
 
@@ -187,7 +187,7 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     def _unmasked(self, X: Any) -> Any:
         """X with NaN where it is masked or lacks a category, which scikit-learn would not see."""
-        X = with_missing_categories(X, "X")
+        X = marked_lists(with_missing_categories(X, "X"))
         place = first_masked(X)
         if place is None:
             return X

@@ -150,6 +150,6 @@ def weights_for(role: str, given: Any, shared: Any, operand: Operand) -> Any:
     beside = "" if is_feature else f", and {shared!r} is no feature"
     warn(
         f"weights {shared!r} are those of train and of {role}: its means are weighted{beside} "
-        f"(name others with {role}_weights)"
+        f"(name others with {role}_weights=, or --{role}-weights)"
     )
     return found

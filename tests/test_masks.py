@@ -67,6 +67,59 @@ class TestFeatures:
             np.asarray(dkde.log_density(given, QUERY, H))
 
 
+MARKS = {"masked": np.ma.masked, "None": None, "NA": pd.NA}
+LISTS = {
+    "rows": lambda rows: list(rows),
+    "tuples": lambda rows: tuple(map(tuple, rows)),
+    "one array": lambda rows: [rows[:9].tolist()[i] for i in range(9)] + list(rows[9:]),
+    **{
+        name: lambda rows, mark=mark: [
+            [mark if gone else v.item() for v, gone in zip(row.data, row.mask, strict=True)]
+            for row in rows
+        ]
+        for name, mark in MARKS.items()
+    },
+}
+
+
+@pytest.mark.parametrize("kind", LISTS)
+@pytest.mark.parametrize("dtype", ["f8", "i8"])
+class TestLists:
+    def test_rows_are_refused_or_left_out(self, kind, dtype, tmp_path):
+        rows = rows_of(dtype)
+        given = LISTS[kind](rows)
+        with pytest.raises(dkde.InputError, match=r"train: row 7, column 1 is (masked|nan);"):
+            dkde.log_density(QUERY, given, H)
+        left = np.asarray(rows.data[~rows.mask.any(axis=1)], float)
+        truth = np.asarray(reference.log_density(QUERY, left, [H]), float)[0]
+        np.testing.assert_allclose(dkde.log_density(QUERY, given, H, nan="drop"), truth, rtol=1e-9)
+        with pytest.raises(dkde.InputError, match=r"X: row 7, column 1 is masked;"):
+            dkde.KernelDensity(bandwidth=H).fit(given)
+        model = dkde.KernelDensity(bandwidth=H, nan="drop").fit(given)
+        np.testing.assert_allclose(model.score_samples(QUERY), truth, rtol=1e-9)
+        with pytest.raises(dkde.InputError, match="holds masked values"):
+            dkde.import_rows([given], tmp_path / "never.zarr")
+
+
+@pytest.mark.parametrize("mark", MARKS)
+def test_single_values_in_lists(mark):
+    rows, weights = normal(N, 2), [MARKS[mark], *range(1, N)]
+    with pytest.raises(dkde.InputError, match="the weight of row 0 is masked"):
+        dkde.log_density(QUERY, rows, H, weights=weights)
+    truth = reference.log_density(QUERY, rows[1:], [H], weights=np.arange(1.0, N))
+    found = dkde.score(QUERY, rows, H, weights=weights, nan="drop")
+    np.testing.assert_allclose(found.log_density, np.asarray(truth, float), rtol=1e-9)
+    with pytest.raises(dkde.InputError, match="train groups: that of row 0 is missing"):
+        dkde.log_density(rows, rows, H, groups=np.arange(N), train_groups=weights)
+    with pytest.raises(dkde.InputError, match="folds: that of row 0 is missing"):
+        dkde.cross_validate(rows, [H, 2.0], folds=weights)
+
+
+def test_integers_that_float64_would_round_beside_a_missing_value_in_a_list():
+    with pytest.raises(dkde.InputError, match=r"beyond 2\*\*53"):
+        dkde.log_density(QUERY[:, :1], [[2**60 + 1], [None], [4.5]], H, nan="drop")
+
+
 def masked_weights(dtype="f8"):
     values = np.random.default_rng(1).integers(1, 5, N).astype(dtype)
     mask = np.arange(N) < 3

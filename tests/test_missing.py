@@ -536,7 +536,7 @@ class TestRefusals:
         train[4] = [1e300, np.nan]
         query = normal(5, 2, seed=1)
         query[2] = [1e200, 1.0]
-        with pytest.raises(dkde.InputError, match="query: row 2, has values so large"):
+        with pytest.raises(dkde.InputError, match="query: row 2 has values so large"):
             dkde.log_density(da.from_array(query), train, 1.0, nan="drop").compute()
         train[4] = np.nan
         found = dkde.log_density(query[3:], train, 1.0, nan="drop", covariance="diag")

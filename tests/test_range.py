@@ -295,7 +295,7 @@ def test_a_row_that_is_a_training_row_is_never_lost(
 
 def test_integers_whose_squares_overflow_are_refused() -> None:
     found, _ = density(stored([[7]], 1e200), stored([[7]], 1e200), 1.0)
-    with pytest.raises(dkde.InputError, match="row 0, has values so large that their squares"):
+    with pytest.raises(dkde.InputError, match="row 0 has values so large that their squares"):
         found.compute()
 
 

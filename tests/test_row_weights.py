@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import reference
 import xarray as xr
+import zarr
 from click.testing import CliRunner
 from dkde_cli.main import cli
 from scipy.special import logsumexp
@@ -160,6 +161,23 @@ class TestNames:
         dkde.score(query, sets["train"], 0.5, source=self.CATALOG)
         with pytest.raises(dkde.InputError, match="coordinate 'row_weight', as the result does"):
             dkde.score(query, sets["train"], 0.5, query_weights="v", source=self.CATALOG)
+
+
+@pytest.mark.parametrize("path", [True, False])
+def test_a_wrong_weight_of_an_opened_array(path, tmp_path):
+    weights = np.r_[np.ones(5), -9.0]
+    array = zarr.create_array(tmp_path / "w.zarr", name=None if path else "w", data=weights)
+    named = "" if path else ", w,"
+    message = f"^train: the weight of row 5{named} is -9; weights must be"
+    with pytest.raises(dkde.InputError, match=message):
+        dkde.score(normal(4, 1), normal(6, 1), 0.5, weights=array)
+
+
+def test_the_covariance_is_named_where_it_is_the_cause():
+    rows = normal(6, 2)
+    message = r"row \d, divided by the covariance's scales, has squares that overflow; give a cov"
+    with pytest.raises(dkde.InputError, match=message):
+        dkde.log_density(rows, rows, 1.0, covariance=[1e-200, 1.0])
 
 
 class TestCrossValidation:

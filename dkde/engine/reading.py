@@ -237,14 +237,19 @@ def check_finite(
     if len(bad):
         is_masked = np.isnan(culprit[bad[0]]) and getattr(innermost(source), "masks", False)
         found = "masked" if is_masked else f"{culprit[bad[0]]:g}"
-        what = f"{column_name(features, int(bad[0]))} is {found}"
+        what = f", {column_name(features, int(bad[0]))} is {found}"
         remedy = "densities need finite values: drop such rows or fill them"
         if np.isnan(culprit[bad[0]]):
             remedy = 'densities need finite values: leave such rows out (nan="drop") or fill them'
     else:
-        what = "has values so large that their squares overflow or float64 cannot hold them"
+        what = " has values so large that their squares overflow or float64 cannot hold them"
         remedy = "rescale the data"
-    raise InputError(f"{part.name}: {row_name(source, source_row)}, {what}; {remedy}")
+        with np.errstate(over="ignore"):
+            is_small = np.isfinite(np.square(culprit, dtype=np.float64).sum())
+        if is_small and rows.linear is not None:
+            what = ", divided by the covariance's scales, has squares that overflow"
+            remedy = "give a covariance with larger scales, or rescale the data"
+    raise InputError(f"{part.name}: {row_name(source, source_row)}{what}; {remedy}")
 
 
 def check_representable(

@@ -1,5 +1,6 @@
 """Missing values: NaN in rows, and what is masked, which becomes NaN as it is read."""
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,64 @@ def first_masked(values: Any) -> tuple[int, ...] | None:
     if not np.ma.is_masked(values):
         return None
     return tuple(int(axis[0]) for axis in np.nonzero(np.ma.getmaskarray(values)))
+
+
+def marked_lists(values: Any) -> Any:
+    """Return a masked array of a list some of whose values are missing; anything else as it is.
+
+    Missing are what is masked in arrays, or by itself, None, and pandas's NA.
+
+    Examples
+    --------
+    >>> marked_lists([[1.0, None], [2.0, 3.0]]).mask.tolist()
+    [[False, True], [False, False]]
+    """
+    if not isinstance(values, list | tuple):
+        return values
+    filled, missing = filled_lists(values)
+    if filled is values:
+        return values
+    try:
+        numbers = np.asarray(filled)
+        mask = np.asarray(missing, np.bool_)
+    except (TypeError, ValueError):  # of no shape, which is refused as such
+        return values
+    is_number = numbers.dtype.kind in "iufb" and mask.shape == numbers.shape
+    return np.ma.MaskedArray(numbers, mask) if is_number else values
+
+
+def filled_lists(values: Any) -> tuple[Any, Any]:
+    """Return nested lists with 0 where a value is missing, and which are, as nested lists.
+
+    Lists without any are returned as they are.
+    """
+    if isinstance(values, list | tuple):
+        if not any(map(_holds_missing, values)):
+            return values, _none_of(values)
+        pairs = [filled_lists(value) for value in values]
+        return [filled for filled, _ in pairs], [missing for _, missing in pairs]
+    if isinstance(values, np.ma.MaskedArray) and values.ndim:
+        return values.filled(0), np.ma.getmaskarray(values)
+    return (0, True) if _is_mark(values) else (values, _none_of(values))
+
+
+def _none_of(values: Any) -> Any:
+    if isinstance(values, list | tuple):
+        return [_none_of(value) for value in values]
+    return np.zeros(np.shape(values), np.bool_) if isinstance(values, np.ndarray) else False
+
+
+def _holds_missing(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return any(map(_holds_missing, value))
+    if isinstance(value, np.ma.MaskedArray):
+        return bool(np.ma.is_masked(value))
+    return _is_mark(value)
+
+
+def _is_mark(value: Any) -> bool:
+    pandas = sys.modules.get("pandas")
+    return value is None or value is np.ma.masked or (pandas is not None and value is pandas.NA)
 
 
 def unmasked(values: Any) -> Array:

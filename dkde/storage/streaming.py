@@ -16,6 +16,7 @@ from dkde.storage.importers import SourceSplit
 from dkde.storage.importers.arrays import array_batches, image_dims, stored_dtype
 from dkde.storage.importers.source import Array, RowStream
 from dkde.storage.importing import with_options
+from dkde.storage.missing import marked_lists
 from dkde.storage.options import ImportOptions, check_options, check_path, unusable_name
 from dkde.storage.placing import check_target, dkde_version, place_dataset
 from dkde.storage.writing import ImportProgress
@@ -208,7 +209,7 @@ def _pairs(name: str, batches: Batches) -> Iterator[tuple[Array, Array | None]]:
         number += 1
         where = f"split {name}, batch {number}"
         given, label = batch if isinstance(batch, tuple) and len(batch) == 2 else (batch, None)
-        if np.ma.is_masked(given):
+        if np.ma.is_masked(marked_lists(given)):
             raise InputError(f"{where}: holds masked values; fill them, or take such rows out")
         rows = np.asarray(given)
         if hasattr(given, "iloc") and rows.dtype.kind == "f":
@@ -216,7 +217,7 @@ def _pairs(name: str, batches: Batches) -> Iterator[tuple[Array, Array | None]]:
         if rows.ndim < 2 or 0 in rows.shape[1:]:
             raise InputError(f"{where}: has shape {rows.shape}; rows and features are needed")
         if label is not None:
-            if np.ma.is_masked(label):
+            if np.ma.is_masked(marked_lists(label)):
                 raise InputError(f"{where}: holds masked labels; take such rows out")
             label = np.asarray(label)
             if label.shape != (len(rows),) or label.dtype.kind not in "iu":

@@ -169,7 +169,7 @@ class TestRefusals:
             *(side_of(rows, name) for name, rows in sides.items()), [1.0], precision=precision
         )
         # Also where such a value has moved the reference row: then some row is named.
-        with pytest.raises(InputError, match=r"row \d+, has values so large .* rescale the data$"):
+        with pytest.raises(InputError, match=r"row \d+ has values so large .* rescale the data$"):
             density(work)
 
     @pytest.mark.parametrize("bad", [-1.0, np.nan, np.inf])
