@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from decimal import Decimal
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,7 +76,8 @@ def _held_of_objects(values: pd.Series[Any]) -> Column:
     """What objects are: numbers, truths, times, arrays of one length, or text."""
     from pandas.api.types import infer_dtype
 
-    kind = infer_dtype(values, skipna=True)
+    # Of columns of text the dtype says so: no value has to be looked at.
+    kind = infer_dtype(values, skipna=True) if _is_object(values.dtype) else "string"
     if kind in ("integer", "floating", "mixed-integer-float", "decimal"):
         return Column(FLOAT, "numbers")
     if kind == "boolean":
@@ -83,13 +86,14 @@ def _held_of_objects(values: pd.Series[Any]) -> Column:
         return Column(FLOAT, "timestamps", False, units=day_units(np.dtype("M8[s]")))
     if kind in ("timedelta64", "timedelta"):
         return Column(FLOAT, "lengths of time", False, units=day_units(np.dtype("m8[s]")))
-    there = [(i, value) for i, value in enumerate(values) if not _is_missing(value)]
+    found = ((i, value) for i, value in enumerate(values) if not _is_missing(value))
+    there = list(islice(found, LOOKED_AT))
     if not there:
         return Column(None, "no values")
     first = there[0][1]
     if isinstance(first, list | tuple | np.ndarray):
         return _held_of_lists(first)
-    return Column(None, why_text([(i, str(value).strip()) for i, value in there[:LOOKED_AT]]))
+    return Column(None, why_text([(i, str(value).strip()) for i, value in there]))
 
 
 def _held_of_lists(first: Any) -> Column:
@@ -116,6 +120,7 @@ def _is_missing(value: Any) -> bool:
         or value is pd.NaT
         or value is np.ma.masked
         or (isinstance(value, float | np.floating) and bool(np.isnan(value)))
+        or (isinstance(value, Decimal) and value.is_nan())
     )
 
 
@@ -140,8 +145,7 @@ def numbers_of(values: pd.Series[Any], held: Column, dtype: np.dtype[Any], where
         codes = np.asarray(values.cat.codes)
         return np.where(codes < 0, np.nan, numbers[codes])
     if _is_object(kind):
-        return np.array([_exact(value, f"{where}, row {i},") for i, value in enumerate(values)],
-                        dtype)  # fmt: skip
+        return _of_objects(values, where).astype(dtype)
     stored = getattr(kind, "numpy_dtype", kind)  # of a nullable one
     if dtype.kind == "f" and getattr(stored, "kind", "O") in "iu":
         check_exact(values.fillna(0).to_numpy(stored), where)
@@ -149,10 +153,26 @@ def numbers_of(values: pd.Series[Any], held: Column, dtype: np.dtype[Any], where
     return found
 
 
+def _of_objects(values: pd.Series[Any], where: str) -> Array:
+    """Objects that are numbers, NaN where they are missing."""
+    objects = values.to_numpy()
+    missing = np.asarray(values.isna())
+    try:
+        numbers = np.where(missing, 0.0, objects).astype(np.float64)
+    except (ArithmeticError, TypeError, ValueError):  # integers that are too large, say
+        numbers = np.full(len(objects), np.inf)
+    numbers[missing] = np.nan
+    for i in np.flatnonzero(np.abs(numbers) >= LARGEST):
+        numbers[i] = _exact(objects[i], f"{where}, row {i},")
+    return numbers
+
+
 def _exact(value: Any, where: str) -> float:
     """A number, or NaN; an integer beyond 2**53 is refused."""
     if _is_missing(value):
         return np.nan
+    if isinstance(value, Decimal) and value.is_infinite():
+        return float(value)
     if not isinstance(value, float | np.floating) and abs(value) > LARGEST and value == int(value):
         raise rounded(where, value)
     return float(value)

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 
 import dkde
+from dkde import frame_columns
+from dkde.frame_columns import held_of, numbers_of
 
 RNG = np.random.default_rng(11)
 ROWS = RNG.normal(size=(40, 2)).round(3)
@@ -335,3 +337,42 @@ def test_any_frame_is_right_or_refused(table):
     there = ~np.isnan(values).any(axis=1)
     np.testing.assert_allclose(found[there], wanted(values[there]), rtol=1e-9, atol=1e-9)
     assert np.isnan(found[~there]).all()
+
+
+class TestObjects:
+    def test_decimals_that_are_no_numbers_are_missing(self):
+        kinds = [Decimal("NaN"), Decimal("-NaN"), None]
+        rows = [Decimal(n) / 4 for n in range(20)]
+        for mark in kinds:
+            frame = pd.DataFrame({"a": [*rows, mark]})
+            with pytest.raises(dkde.InputError, match="train: row 20, a is nan;"):
+                dkde.log_density([[1.0]], frame, 1.0)
+            found = dkde.log_density([[1.0]], frame, 1.0, nan="drop")
+            expected = dkde.log_density([[1.0]], np.arange(20)[:, None] / 4, 1.0)
+            np.testing.assert_array_equal(found, expected)
+
+    @pytest.mark.parametrize("nan", ["raise", "drop"])
+    def test_infinite_decimals_are_refused(self, nan):
+        frame = pd.DataFrame({"a": [Decimal(1), Decimal("-Infinity")]})
+        with pytest.raises(dkde.InputError, match="train: row 1, a is -inf;"):
+            dkde.log_density([[1.0]], frame, 1.0, nan=nan)
+
+    @pytest.mark.parametrize("large", [2**53 + 1, 10**400, Decimal(2**53 + 1)])
+    def test_large_integers_are_refused(self, large):
+        one = type(large)(1)
+        frame = pd.DataFrame({"a": pd.Series([one, one, large], dtype=object)})
+        with pytest.raises(dkde.InputError, match=r"row 2, is \d+, an integer beyond 2\*\*53"):
+            dkde.log_density([[1.0]], frame, 1.0)
+
+    def test_what_is_beside_a_large_integer_is_as_it_was(self):
+        values = pd.Series([1, 2.5, None, pd.NA, 2**53, 1e300, float("nan")], dtype=object)
+        found = numbers_of(values, held_of(values), np.dtype(float), "x")
+        np.testing.assert_array_equal(found, [1, 2.5, np.nan, np.nan, 2.0**53, 1e300, np.nan])
+
+    @pytest.mark.parametrize("dtype", [object, "string"])
+    def test_of_text_a_thousand_values_are_looked_at(self, dtype, monkeypatch):
+        values, seen = pd.Series(["north"] * 5000, dtype=dtype), []
+        looked = frame_columns._is_missing
+        monkeypatch.setattr(frame_columns, "_is_missing", lambda v: seen.append(v) or looked(v))
+        assert held_of(values).kind == "text"
+        assert len(seen) <= 1000
