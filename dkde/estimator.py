@@ -19,7 +19,7 @@ from dkde.density import check_dims, computed, densities_of
 from dkde.engine.cluster import pool_for
 from dkde.engine.work import Work
 from dkde.errors import InputError
-from dkde.frames import check_integers, column_named, with_missing_categories
+from dkde.frames import check_integers, column_named, numbers_alone
 from dkde.numerics.bandwidth import FloatArray
 from dkde.numerics.kernels import get_kernel
 from dkde.operands import Operand
@@ -160,7 +160,7 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         if not isinstance(X, _LAZY):
             if isinstance(sample_weight, str):
                 sample_weight = column_named(X, "X", sample_weight, "train weights")
-            X = framed(self._unmasked(X), self._catalog(), "X")
+            X = numbers_alone(framed(self._unmasked(X), self._catalog(), "X"), "X")
             check_integers(X, "X")  # of features alone
             X = validate_data(
                 self, X, dtype="numeric",
@@ -186,8 +186,8 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         return catalog.for_a_call(self._beside)
 
     def _unmasked(self, X: Any) -> Any:
-        """X with NaN where it is masked or lacks a category, which scikit-learn would not see."""
-        X = marked_lists(with_missing_categories(X, "X"))
+        """X with NaN where it is masked, which scikit-learn would not see."""
+        X = marked_lists(X)
         place = first_masked(X)
         if place is None:
             return X
@@ -212,6 +212,7 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         if not isinstance(X, _LAZY):
             X = framed(self._unmasked(X), self._catalog(), "X", self._columns)
+            X = numbers_alone(X, "X", self._columns.names)
             check_integers(X, "X")
             X = validate_data(self, X, dtype="numeric", reset=False, ensure_all_finite=self._finite)
         query, names = operand(X, "X", self._catalog(), self._columns), self._columns.names

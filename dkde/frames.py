@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dkde.arrays import check_listed, checked, whole
-from dkde.errors import InputError, NoVariableError, some
+from dkde.errors import InputError, NoVariableError, some, warn
 from dkde.frame_columns import FLOAT, held_of, is_plain, numbers_of
-from dkde.storage.column_notes import NO_SUCH
+from dkde.storage.column_notes import NO_SUCH, left_out_line
 from dkde.storage.columns import TableSource
 from dkde.storage.exact import check_exact
 from dkde.storage.importers.arrow_values import Column
@@ -130,29 +130,36 @@ def check_integers(data: Any, role: str) -> None:
             numbers_of(frame.iloc[:, i], held, FLOAT, _where(frame, role, i))
 
 
-def with_missing_categories(data: Any, role: str) -> Any:
-    """A data frame whose categories are floats where they are whole numbers and some are missing.
+def numbers_alone(data: Any, role: str, others: Sequence[str] | None = None) -> Any:
+    """A table without the columns that are no features unless they are named; else as it is.
 
-    NumPy makes some integer or other of those that are missing. Anything else is as it is.
+    These are bools, categories, times and text. What is left out is said.
+
+    Parameters
+    ----------
+    others : sequence of str, optional
+        The features of the other side: columns that it lacks are left out without a word.
 
     Raises
     ------
     InputError
-        When float64 would round one.
+        When no column of numbers is left.
     """
-    if not _is_pandas(data, "DataFrame"):
+    frame = frame_of(data, role)
+    if frame is None:
         return data
-    found: pd.DataFrame = data
-    for i, dtype in enumerate(data.dtypes):
-        categories = getattr(dtype, "categories", None)
-        if categories is None or getattr(categories.dtype, "kind", "O") not in "iu":
-            continue
-        codes = data.iloc[:, i].cat.codes.to_numpy()
-        if (codes < 0).any():
-            numbers = categories.to_numpy(categories.dtype.name.lower())  # of NumPy's dtype
-            check_exact(numbers, f"{_where(data, role, i)}, its categories")
-            found = found.copy(deep=False) if found is data else found
-            found.isetitem(i, np.where(codes < 0, np.nan, numbers[codes]))
+    held = [held_of(frame.iloc[:, i]) for i in range(frame.shape[1])]
+    taken = [i for i, column in enumerate(held) if column.dtype is not None and column.is_quantity]
+    if len(taken) == len(held):
+        return data
+    kinds = {str(name): column for name, column in zip(frame.columns, held, strict=True)}
+    if not taken:
+        raise InputError(no_numbers(role, kinds))
+    found = frame.iloc[:, taken]
+    left_out = {str(frame.columns[i]): held[i].kind for i in range(len(held)) if i not in {*taken}}
+    if others is None:
+        way = "make numbers of those that are to be features"
+        warn(left_out_line(role, [str(name) for name in found.columns], left_out, way))
     return found
 
 

@@ -111,16 +111,39 @@ def test_truths_beside_halves_of_parquet(tmp_path):
     np.testing.assert_allclose(got, gaussian(rows, rows, 0.7).log_density, rtol=1e-9)
 
 
-@pytest.mark.parametrize("dtype", ["int32", "int64", "Int32", "Int64"])
-def test_missing_categories_of_whole_numbers_in_an_estimator(dtype):
-    """NumPy makes the least of all integers of them, which is a number like any other."""
-    column = pd.Series(pd.array([1, 2, 1, 4], dtype=dtype)).astype("category")
-    frame = pd.DataFrame({"size": column, "b": np.arange(4, dtype=dtype.lower())})
-    frame.loc[2, "size"] = None
-    model = dkde.KernelDensity(bandwidth=0.7, nan="drop").fit(frame)
-    rows = np.array([[1, 0], [2, 1], [np.nan, 2], [4, 3.0]])
-    right = gaussian(rows, rows, 0.7).log_density
-    np.testing.assert_allclose(model.score_samples(frame), right, rtol=1e-9)
+def _table(container, columns):
+    frame = pd.DataFrame(columns)
+    return frame if container == "pandas" else pa.Table.from_pandas(frame, preserve_index=False)
+
+
+NO_FEATURES = {
+    "bool": [True, False, True, True],
+    "text": ["x", "y", "x", "y"],
+    "timestamps": pd.date_range("2024-05-01", periods=4),
+    "categories": pd.Categorical([1, 2, None, 4]),
+}
+
+
+@pytest.mark.parametrize("container", ["pandas", "arrow"])
+@pytest.mark.parametrize("kind", NO_FEATURES)
+@pytest.mark.parametrize(
+    "model", [dkde.KernelDensity(), dkde.KernelDensityCV(bandwidths=[1, 2, 9])]
+)
+class TestFramesOfEstimators:
+    def test_what_is_no_feature_is_left_out_and_said(self, container, kind, model):
+        rows = {"a": [0.5, 1.0, 4.0, 6.0], "b": [1, 5, 2, 0]}
+        table = _table(container, rows | {"extra": NO_FEATURES[kind]})
+        model = model.set_params(**({"cv": 2} if "cv" in model.get_params() else {}))
+        message = rf"^X: the features are a, b; left out: extra \({kind}\); make numbers of those"
+        with pytest.warns(UserWarning, match=message):
+            model.fit(table)
+        assert list(model.feature_names_in_) == ["a", "b"]
+        right = model.score_samples(_table("pandas", rows))
+        np.testing.assert_array_equal(model.score_samples(table), right)
+
+    def test_a_table_without_numbers_is_refused(self, container, kind, model):
+        with pytest.raises(dkde.InputError, match=r"^X: has no column of numbers; it has extra"):
+            model.fit(_table(container, {"extra": NO_FEATURES[kind]}))
 
 
 def test_large_integers_beside_masks_that_are_in_no_chunk_are_refused():

@@ -7,6 +7,7 @@ from dkde.storage.rows import Part
 
 # Names and reasons that a line has room for.
 _MOST = 6
+_NAMING = "name the features to take others (--features, or features=)"
 # Why a column of numbers is no feature of rows that are scored.
 NO_SUCH = "train has no such feature"
 
@@ -25,16 +26,16 @@ def left_out_line(
     left_out : mapping of str to str
         Names, and why each is no feature.
     way : str
-        How the user names the features.
+        What the user does to take others.
 
     Examples
     --------
-    >>> left_out_line("t.csv", ["x"], {"y": "text"}, "--features")
-    't.csv: the features are x; left out: y (text); name the features to take others (--features)'
+    >>> left_out_line("t.csv", ["x"], {"y": "text"}, "name others")
+    't.csv: the features are x; left out: y (text); name others'
     """
     taken = "" if features is None else f"the features are {some(features, _MOST)}; "
     rest = some([f"{column} ({why})" for column, why in left_out.items()], _MOST)
-    return f"{name}: {taken}left out: {rest}; name the features to take others ({way})"
+    return f"{name}: {taken}left out: {rest}; {way}"
 
 
 def only_weights(name: str, columns: Sequence[str]) -> InputError:
@@ -61,7 +62,7 @@ def tell_of_columns(part: Part, said: set[str]) -> None:
     new = {name: why for name, why in part.left_out.items() if name not in said}
     if new:
         said.update(new)
-        warn(left_out_line(part.name, part.features, new, "--features, or features="))
+        warn(left_out_line(part.name, part.features, new, _NAMING))
     tell_of_conversions(part.name, part.converted, said)
 
 

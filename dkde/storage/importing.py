@@ -126,7 +126,8 @@ def import_dataset(
     found = replace(found, splits=_check_splits(found, options))
     if found.left_out:
         taken = found.splits[0].features
-        warn(left_out_line(os.fspath(source), taken, found.left_out, "--columns, or columns="))
+        way = "name the features to take others (--columns, or columns=)"
+        warn(left_out_line(os.fspath(source), taken, found.left_out, way))
     tell_of_conversions(os.fspath(source), found.converted, set())
     place_dataset(
         seen,

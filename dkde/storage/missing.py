@@ -7,11 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from dkde.errors import InputError
+from dkde.storage.exact import LARGEST
 
 Array = npt.NDArray[Any]
-
-# float64 tells whole numbers apart up to here only.
-_EXACT = 2**53
 
 
 def missing_rows(values: Array) -> npt.NDArray[np.bool_] | None:
@@ -119,7 +117,7 @@ def unmasked(values: Any) -> Array:
         return np.asarray(values)
     if values.dtype.kind in "iu" and values.dtype.itemsize == 8:
         there = values.compressed()
-        if there.size and (there.max() > _EXACT or there.min() < -_EXACT):
+        if there.size and (there.max() > LARGEST or there.min() < -LARGEST):
             raise InputError(
                 "some values are masked, and others are integers beyond 2**53, which float64 "
                 "rounds; leave the masked ones out, or rescale the integers"
