@@ -147,7 +147,11 @@ class TestOneVariable:
     def test_a_dim_called_feature_holds_features(self, tmp_path, embedding, table, form):
         data = written(embedding.rename(comp="feature"), tmp_path, form)
         close(dkde.log_density(data, data, H, source=catalog("emb")), table)
-        close(dkde.log_density(data, data, H, source=catalog("emb"), row_dim="other"), table)
+        others = embedding.rename(cell="other", comp="more")
+        found = dkde.log_density(data, others, H, source=catalog("emb"), row_dim="other")
+        close(found, table)  # of a dim that the other side has
+        with pytest.raises(dkde.InputError, match=r"row_dim is third, and .* cell, feature"):
+            dkde.log_density(data, data, H, source=catalog("emb"), row_dim="third")
         numbers = dkde.log_density(
             data, data, H, source=catalog("emb"), row_dim=["cell", "feature"]
         )
@@ -163,8 +167,14 @@ class TestOneVariable:
             dkde.InputError, match=r"row_dim is cel, and the dims of emb are cell, c"
         ):
             dkde.log_density(embedding, embedding, H, row_dim="cel")
-        with pytest.warns(UserWarning, match=r"has no dim statoin; rows lie along time, and feat"):
+        with (
+            pytest.warns(UserWarning, match="has no dim statoin"),
+            pytest.raises(dkde.InputError, match=r"row_dim is statoin, and .* time, station"),
+        ):
             dkde.log_density(stations, stations, H, row_dim=["time", "statoin"])
+        other = xr.Dataset({"t": (("place", "station"), stations.t.values)})
+        with pytest.warns(UserWarning, match=r"has no dim (place|time); rows lie along"):
+            dkde.log_density(other, stations, H, row_dim=["time", "place"])
 
     @pytest.mark.parametrize("chunks", [None, {"cell": 7, "comp": 1}])
     def test_in_ranges_of_any_chunks(self, tmp_path, table, embedding, chunks):

@@ -42,6 +42,7 @@ def array_rows(group: Group, row_dim: tuple[str, ...] | None = None) -> Part:
     return Part(
         ZarrSource(array), 0, len(part), part.name, encoding_of(array, part.name),
         identity=str(place).replace("::", "/"), opened=(name,),
+        dims=part.dims,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dkde.errors import DkdeError, InputError
 from dkde.storage.arrays_of_others import array_rows, rows_of
-from dkde.storage.columns import chosen
+from dkde.storage.columns import chosen_by_name
 from dkde.storage.dataset import is_dataset
 from dkde.storage.door import CodecError
 from dkde.storage.groups import Group
@@ -149,7 +149,7 @@ class Groups(Mapping[str, Part]):
             return rows_of(here, self._features, self._row_dim)
         part = array_rows(here, self._row_dim)
         alone = (str(here.place.array_name),)
-        return part if self._features in (None, alone) else chosen(part, self._features)
+        return part if self._features in (None, alone) else chosen_by_name(part, self._features)
 
     def _unsaid(self, name: str) -> InputError:
         """Refuse a store or a file of others without a word of what its features are."""

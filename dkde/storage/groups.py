@@ -173,6 +173,7 @@ class Group:
             ),
             opened=None if self.place is None else tuple(names),
             row_dims=dims if len(sizes) > 1 else None,
+            dims=tuple(sizes),
             notes=() if layout.note is None else (layout.note,),
             converted={name: unit for name, unit in units.items() if unit is not None},
         )  # fmt: skip

@@ -114,10 +114,8 @@ class Candidates:
         sizes = self.sizes
         dims = tuple(dim for dim in sizes if dim in row_dim)
         if not dims:
-            raise InputError(
-                f"{self.where}: row_dim is {', '.join(row_dim)}, and the dims of "
-                f"{', '.join(self.chosen)} are {', '.join(sizes)}"
-            )
+            there = f"the dims of {', '.join(self.chosen)} are {', '.join(sizes)}"
+            raise InputError(f"{self.where}: {unknown_dims(row_dim, there)}")
         dims = self._together(dims)
         rest = [dim for dim in sizes if dim not in dims]
         absent = [dim for dim in row_dim if dim not in sizes]
@@ -206,6 +204,23 @@ class Candidates:
             f"of {n_features}, or row_dim=[{every}] (--row-dim {','.join(sizes)}) for "
             f"{prod(sizes.values())} rows"
         )
+
+
+def unknown_dims(row_dim: Sequence[str], there: str) -> str:
+    """Return what refuses names of dims that are not there.
+
+    Examples
+    --------
+    >>> unknown_dims(["cell,comp"], "the dims of x are cell, comp")
+    'row_dim is cell,comp, and the dims of x are cell, comp; several are a list: \
+row_dim=["cell", "comp"] (--row-dim cell,comp)'
+    """
+    split = [name.strip() for dim in row_dim for name in dim.split(",")]
+    said = f"row_dim is {', '.join(row_dim)}, and {there}"
+    if len(split) == len(row_dim):
+        return said
+    listed = ", ".join(f'"{name}"' for name in split)
+    return f"{said}; several are a list: row_dim=[{listed}] (--row-dim {','.join(split)})"
 
 
 def is_measure(variable: xr.Variable) -> bool:
