@@ -1,5 +1,7 @@
 """What users say of columns and dims is true of some side of the call, or refused."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -207,3 +209,82 @@ class TestLists:
         for data in (frame, parquet):
             with pytest.raises(dkde.InputError, match="name all of their numbers as emb"):
                 dkde.log_density(data, data, 1.0, source=source)
+
+
+class TestOnlyVariable:
+    @pytest.fixture
+    def cells(self):
+        names = np.array([f"c{i}" for i in range(N)], object)
+        return xr.Dataset({"emb": (("cell", "comp"), ROWS)}, {"cell": names})
+
+    @pytest.mark.parametrize("form", ["nc", "zarr"])
+    def test_is_the_feature_where_dims_of_rows_are_named(self, cells, tmp_path, form):
+        path = tmp_path / f"d.{form}"
+        if form == "nc":
+            cells.to_netcdf(path, engine="h5netcdf")
+        else:
+            cells.to_zarr(path, zarr_format=2, consolidated=False)
+        found = dkde.log_density(str(path), str(path), 1.0, row_dim="cell")
+        np.testing.assert_allclose(found, reference.log_density(ROWS, ROWS, [1.0])[0], rtol=1e-12)
+        dkde.import_dataset(path, tmp_path / "own.zarr", row_dim="cell")
+        own = dkde.log_density(ROWS, "train", 1.0, source=str(tmp_path / "own.zarr"))
+        np.testing.assert_allclose(own, found, rtol=1e-12)
+        with pytest.raises(dkde.InputError, match=r"\(--features emb, or"):
+            dkde.log_density(str(path), str(path), 1.0)
+
+    def test_of_two_one_has_to_be_named(self, cells, tmp_path):
+        cells.assign(other=cells.emb).to_netcdf(tmp_path / "d.nc", engine="h5netcdf")
+        with pytest.raises(dkde.InputError, match="say which of its variables"):
+            dkde.log_density(str(tmp_path / "d.nc"), ROWS, 1.0, row_dim="cell")
+
+    def test_of_a_group_is_told_how_it_is_named(self, tmp_path):
+        import h5py
+
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            file["g/emb"], file["t"] = ROWS, ROWS[:, 0]
+        path, source = str(tmp_path / "a.h5"), dkde.Catalog(features=["g/emb"])
+        with pytest.raises(dkde.InputError, match=r"write .*a\.h5::g and --features emb"):
+            dkde.log_density(path, path, 1.0, source=source)
+
+    def test_a_folder_of_stores_names_one(self, tmp_path):
+        import zarr
+
+        zarr.create_array(tmp_path / "folder" / "x", data=ROWS)
+        with pytest.raises(dkde.DataSetError, match=r"a folder of Zarr stores; name one \(.*x\)"):
+            dkde.log_density(str(tmp_path / "folder"), ROWS, 1.0)
+
+
+class TestGrids:
+    @pytest.fixture
+    def rain(self):
+        days = np.datetime64("2020-01-01", "ns") + np.arange(5) * np.timedelta64(1, "D")
+        places = {"time": days, "station": np.arange(4)}
+        return xr.Dataset({"rain": (("time", "station"), ROWS[:, 0].reshape(5, 4))}, places)
+
+    def test_one_line_says_what_became_rows(self, rain):
+        with pytest.warns(
+            UserWarning, match="each number of rain is a row, along time and"
+        ) as said:
+            dkde.log_density(rain, rain + 1, 1.0)
+        assert len(said) == 1
+
+    @pytest.mark.filterwarnings("error")
+    def test_nothing_is_said_of_its_axes_where_dims_are_named(self, rain):
+        found = dkde.log_density(rain, rain + 1, 1.0, row_dim=["time", "station"])
+        assert found.dims == ("time", "station")
+
+
+def test_what_the_door_refuses_in_a_table_is_said(tmp_path):
+    """A group of AnnData's obsm whose array has an unknown codec: not that there is none."""
+    import zarr
+
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
+    group.create_array("t", data=ROWS[:, 0])
+    table = group.create_group("df", attributes={"encoding-type": "dataframe"})
+    table.create_array("x", data=ROWS[:, 0], compressors=None)
+    place = tmp_path / "a.zarr" / "df" / "x" / ".zarray"
+    known = json.loads(place.read_text())
+    place.write_text(json.dumps(known | {"dtype": "|O", "filters": [{"id": "pickle"}]}))
+    path, source = str(tmp_path / "a.zarr"), dkde.Catalog(features=["df"])
+    with pytest.raises(dkde.DataSetError, match="pickle"):
+        dkde.log_density(path, path, 1.0, source=source)
