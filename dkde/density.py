@@ -23,7 +23,7 @@ from dkde.labelling import LOG_DENSITY, LOG_DENSITY_ERROR
 from dkde.numerics.logsum import Densities
 from dkde.operands import Operand
 from dkde.options import Options
-from dkde.sides import catalog_of, operand, side
+from dkde.sides import catalog_of, operands, side
 from dkde.storage.selectors import Catalog
 
 
@@ -147,8 +147,7 @@ def log_density(
     array([-1.5433, -1.5366, -2.0062])
     """
     catalog = catalog_of(source, row_dim=row_dim, lat=lat, lon=lon, beside=(weights,))
-    t = operand(train, "train", catalog)
-    q = operand(query, "query", catalog, like=t.columns)
+    t, q = operands(catalog, train=train, query=query)
     check_same_features(q, t, "query")
     check_dims(q)
     if (groups is None) != (train_groups is None):

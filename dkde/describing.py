@@ -21,6 +21,7 @@ from dkde.storage.importers.source import checked_batches
 from dkde.storage.index import index_state
 from dkde.storage.metadata import class_words
 from dkde.storage.publishing import say_what_is_left
+from dkde.storage.row_dims import unknown_dims
 from dkde.storage.sources import ZarrSource
 from dkde.storage.stores import is_remote
 from dkde.storage.tally import Tally
@@ -106,7 +107,7 @@ def describe(
     """
     name = os.fspath(store)
     choice = FeatureChoice.of(features or None, row_dim, lat, lon)
-    wanted = choice.features
+    wanted = choice.literal.features
     if not is_remote(parted(name)[0]):
         say_what_is_left(path_of(parted(name)[0]), remove=False)
     place = place_of(name)
@@ -115,6 +116,8 @@ def describe(
         # Of a folder with nothing in it, and of a result, the data set's own error tells more.
         if is_asked or listing(name) is not None:
             return describe_variables(place, name, wanted, choice.row_dim, progress)
+    if choice.row_dim is not None:
+        raise InputError(unknown_dims(choice.row_dim, f"{name} has no dims with names"))
     source, split = parted(name)
     described = _describe_own(source, split, _Looks(wanted, values, progress))
     return {"name": name, **described}

@@ -13,6 +13,7 @@ from dkde.storage.absent import saying
 from dkde.storage.arrays_of_others import rows_of
 from dkde.storage.groups import Group
 from dkde.storage.places import Place, groups_of
+from dkde.storage.row_dims import unknown_dims
 from dkde.storage.tally import Tally
 from dkde.storage.variables import VariablesSource
 
@@ -52,6 +53,10 @@ def describe_variables(
     InputError, DataSetError
     """
     group, groups = Group.open(place, name), groups_of(place)
+    dims = dict.fromkeys(str(dim) for v in group.variables.values() for dim in v.dims)
+    unmet = [dim for dim in row_dim or () if dim not in dims]
+    if unmet and dims:
+        raise InputError(unknown_dims(unmet, f"{name} has the dims {some(list(dims))}"))
     if features and groups and not group.variables:
         first = f"{name}/{groups[0]}" if place.group else f"{name}::{groups[0]}"
         raise InputError(

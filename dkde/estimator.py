@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import dask.array as da
@@ -25,7 +26,7 @@ from dkde.numerics.kernels import get_kernel
 from dkde.operands import Operand
 from dkde.options import Options
 from dkde.sampling import draw
-from dkde.sides import framed, operand, side
+from dkde.sides import framed, operand, refuse_unmet, side
 from dkde.storage.columns import Columns
 from dkde.storage.missing import first_masked, marked_lists, unmasked
 from dkde.storage.rows import Side
@@ -157,6 +158,7 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         # Should the fit fail, nothing is left of one before that would not go with it.
         self.__dict__.pop("_matrix", None)
         self._beside = (sample_weight,) if isinstance(sample_weight, str) else ()
+        given = X
         if not isinstance(X, _LAZY):
             if isinstance(sample_weight, str):
                 sample_weight = column_named(X, "X", sample_weight, "train weights")
@@ -171,6 +173,9 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
                 sample_weight = _weights(sample_weight, X)
             names = getattr(self, "feature_names_in_", None)
             train = operand(X, "X", self._catalog(), Columns(None if names is None else (*names,)))
+            if names is not None:
+                places = frozenset(self._catalog().choice.places)
+                train = replace(train, met=places.intersection(names))
         else:
             train = operand(X, "X", self._catalog())
             self.n_features_in_ = train.rows.n_features
@@ -178,6 +183,7 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
                 self.feature_names_in_ = np.asarray(train.features, object)
             elif hasattr(self, "feature_names_in_"):
                 del self.feature_names_in_
+        refuse_unmet(self._catalog(), (train,), given, "X")
         self._columns = train.columns
         return train, self._options().prepared(side(train, sample_weight))
 

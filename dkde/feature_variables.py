@@ -67,7 +67,7 @@ def feature_names(
         ]  # fmt: skip
         left_out = {name: why for name in chosen if (why := why_not(group, name)) is not None}
         chosen = [name for name in chosen if name not in left_out]
-        _tell(role, chosen, meant)
+        _tell(role, group, chosen, meant)
     else:
         chosen = [name for name in names if group.numeric(name)]
         spanned = {
@@ -90,12 +90,14 @@ def why_not(group: Group, name: str) -> str | None:
     return _LEFT_OUT.get(kind)
 
 
-def _tell(role: str, chosen: list[str], meant: list[str]) -> None:
+def _tell(role: str, group: Group, chosen: list[str], meant: list[str]) -> None:
     """Warn of coordinates that may be features: their order decides, which xarray may change."""
-    if not meant:
-        return
     taken = [name for name in meant if name in chosen]
-    left = [name for name in meant if name not in chosen]
+    # The index of a grid's dim is what tells rows from features, and no feature left out.
+    axes = {dim for name in chosen for dim in group.variables[name].dims if dim in meant}
+    left = [name for name in meant if name not in chosen and name not in axes]
+    if not taken and not left:
+        return
     notes = [f"the features are {', '.join(chosen)}"]
     if taken:
         are = "are coordinates" if len(taken) > 1 else "is a coordinate"

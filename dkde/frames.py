@@ -18,6 +18,7 @@ from dkde.storage.exact import check_exact
 from dkde.storage.importers.arrow_values import Column
 from dkde.storage.importers.source import Array
 from dkde.storage.importers.tables import check_lists, no_numbers
+from dkde.storage.naming import of_a_list
 from dkde.storage.rows import Part
 from dkde.storage.sources import ArraySource
 
@@ -216,7 +217,8 @@ def _places(
         if names.count(name) != 1:
             what = "two columns" if name in names else "no feature"
             known = some([str(each) for each in frame.columns])
-            raise InputError(f"{role}: has {what} {name!r}; it has {known}")
+            way = of_a_list(name, [str(each) for each in frame.columns])
+            raise InputError(f"{role}: has {what} {name!r}; it has {known}{way}")
         kind = held[names.index(name)]
         if kind.dtype is None:
             raise InputError(f"{role}: column {name!r} holds {kind.kind}, and features are numbers")

@@ -43,6 +43,11 @@ class Operand:
         Without variables; its coordinates are those of the rows.
     features : tuple of str, optional
         Names of the features, where they have some.
+    met : frozenset of str, optional
+        Of the latitude and the longitude that a user named, those that it has by these names;
+        None where its columns have no names.
+    known_dims : tuple of str
+        The dims that a user could name as those of rows.
     """
 
     rows: Rows
@@ -51,6 +56,8 @@ class Operand:
     sizes: tuple[int, ...] | None = None
     labelled: xr.Dataset = field(default_factory=xr.Dataset)
     features: tuple[str, ...] | None = None
+    met: frozenset[str] | None = None
+    known_dims: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -67,10 +74,17 @@ class Operand:
 
     @property
     def columns(self) -> Columns:
-        return Columns(self.features, self.rows.parts[0].units)
+        part = self.rows.parts[0]
+        return Columns(self.features, part.units, part.source.shape[1])
 
-    def choosing(self, names: tuple[str, ...] | None) -> "Operand":
+    def choosing(self, names: tuple[str, ...] | None, like: Columns | None = None) -> "Operand":
         """The same rows with the columns of these names alone; all of them where names are None.
+
+        Parameters
+        ----------
+        like : Columns, optional
+            What another side has of these names, as the numbers of a list: as many columns without
+            names are these.
 
         Raises
         ------
@@ -79,7 +93,12 @@ class Operand:
         """
         if names is None:
             return self
-        return self._of([_choosing(part, names) for part in self.rows.parts])
+        width = None if like is None else like.width
+        return self._of([
+            part if part.features is None and part.source.shape[1] == width
+            else _choosing(part, names)
+            for part in self.rows.parts
+        ])  # fmt: skip
 
     def placed(self, choice: FeatureChoice) -> "Operand":
         """The same rows, whose latitude and longitude have units, where a user named them.

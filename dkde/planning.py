@@ -13,7 +13,7 @@ from dkde.engine.estimate import estimate_seconds
 from dkde.engine.fitness import check_limit
 from dkde.errors import InputError
 from dkde.options import Options
-from dkde.sides import catalog_of, operand, side
+from dkde.sides import catalog_of, operands, side
 from dkde.statistics import default_bandwidths
 from dkde.storage.selectors import Catalog
 
@@ -100,8 +100,7 @@ def plan(
             raise InputError(f"{name} is {count}; at least one is needed")
     limit = parse_limit(memory_limit)
     catalog = catalog_of(source, row_dim=row_dim, lat=lat, lon=lon, beside=(weights,))
-    t = operand(train, "train", catalog)
-    q = operand(query, "query", catalog, like=t.columns)
+    t, q = operands(catalog, train=train, query=query)
     check_same_features(q, t, "query")
     options = Options(
         kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol, nan=nan

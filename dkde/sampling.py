@@ -20,7 +20,7 @@ from dkde.operands import Operand
 from dkde.options import Options
 from dkde.pca import PrincipalAxes, fit_pca
 from dkde.picking import pick, sources_of
-from dkde.sides import catalog_of, operand, side
+from dkde.sides import catalog_of, operands, side
 from dkde.storage.claiming import SeenUrl
 from dkde.storage.placing import check_target
 from dkde.storage.rows import Side
@@ -127,7 +127,7 @@ def sample(
     """
     seen = None if output is None else check_target(output, overwrite=overwrite)
     catalog = catalog_of(source, row_dim=row_dim, lat=lat, lon=lon, beside=(weights,))
-    t = operand(train, "train", catalog)
+    (t,) = operands(catalog, train=train)
     if output is not None:
         places = [part.identity.partition("::")[0] for part in t.rows.parts if part.identity]
         check_target(output, overwrite=overwrite, sources=places)

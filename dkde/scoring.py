@@ -29,7 +29,7 @@ from dkde.protocols import SETTINGS, follow_protocol
 from dkde.row_weights import RowWeights, weights_for
 from dkde.run_plan import given, recorded
 from dkde.runs import Manner, Run
-from dkde.sides import catalog_of, operand, side
+from dkde.sides import catalog_of, operands, side
 from dkde.statistics import best_index, default_bandwidths, warn_of_edge
 from dkde.storage.selectors import Catalog
 
@@ -114,8 +114,7 @@ def score(
         **given(query_weights=query_weights),
     )  # fmt: skip
     kept = Run(output, call, Manner(restart, retry_failed, anywhere))
-    t = operand(train, "train", catalog)
-    q = operand(query, "query", catalog, like=t.columns)
+    t, q = operands(catalog, train=train, query=query)
     check_same_features(q, t, "query")
     warn_if_shared(t, q, "query")
     options = Options(
@@ -247,12 +246,11 @@ def sweep(
         train, valid, test, bandwidths = (followed.pop(name) for name in SETTINGS)
     if train is None or valid is None:
         raise InputError("a sweep needs train and valid: name the rows of each, or a protocol")
-    t = operand(train, "train", catalog)
-    v = operand(valid, "valid", catalog, like=t.columns)
-    queries = {"valid": v}
-    if test is not None:
-        queries["test"] = operand(test, "test", catalog, like=t.columns)
-    elif test_weights is not None:
+    others = {"valid": valid} if test is None else {"valid": valid, "test": test}
+    t, *found_sides = operands(catalog, train=train, **others)
+    queries = dict(zip(others, found_sides, strict=True))
+    v = queries["valid"]
+    if test is None and test_weights is not None:
         raise InputError("test_weights are given, and no test rows; name them (test)")
     own = {"valid": valid_weights, "test": test_weights}
     for role, q in queries.items():

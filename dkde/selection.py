@@ -37,7 +37,7 @@ from dkde.pca import PrincipalAxes, fit_pca
 from dkde.row_weights import ROW_WEIGHT, RowWeights, Weighted
 from dkde.run_plan import recorded
 from dkde.runs import Manner, Run
-from dkde.sides import catalog_of, operand, side
+from dkde.sides import catalog_of, operands, side
 from dkde.statistics import NOTHING_LEFT, best_index, default_bandwidths, warn_of_edge
 from dkde.storage.rows import Side
 from dkde.storage.selectors import Catalog
@@ -150,7 +150,7 @@ def cross_validate(
         weights=weights, block_rows=block_rows, panel_rows=panel_rows,
     )  # fmt: skip
     kept = Run(output, call, Manner(restart, retry_failed, anywhere))
-    t = operand(train, "train", catalog)
+    (t,) = operands(catalog, train=train)
     check_names(t, "train", stored=output is not None, weighted=weights is not None)
     options = Options(
         kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol, nan=nan

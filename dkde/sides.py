@@ -1,7 +1,8 @@
 """What users pass as one side of the work, and in what form they want the answer."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from dkde.arrays import checked, rows_of, whole
 from dkde.errors import InputError
 from dkde.frames import frame_of, part_of_frame
 from dkde.operands import Operand, selected
+from dkde.said import columns_met, dims_of, refuse_unmet_dims, unmet_columns
 from dkde.storage.arrays_of_others import encoding_of
 from dkde.storage.column_notes import tell_of_columns
-from dkde.storage.columns import Columns
+from dkde.storage.columns import Columns, NamelessError
 from dkde.storage.opened import decoded
 from dkde.storage.place_names import as_called
 from dkde.storage.rows import Rows, Side
@@ -49,6 +51,68 @@ def catalog_of(
     return Catalog(name, row_dim=row_dim, lat=lat, lon=lon).for_a_call(beside)
 
 
+def operands(catalog: Catalog, **given: Any) -> tuple[Operand, ...]:
+    """The sides of a call, of which the first says which columns there are and in what order.
+
+    Parameters
+    ----------
+    given : by role
+        As for :func:`operand`.
+
+    Raises
+    ------
+    InputError
+        When one is no side, or what is said of columns and dims is true of none.
+    """
+    first, *others = given
+    sides = {first: _leading(catalog, given)}
+    for role in others:
+        sides[role] = operand(given[role], role, catalog, like=sides[first].columns)
+    refuse_unmet(catalog, tuple(sides.values()), given[first], first)
+    return tuple(sides.values())
+
+
+def _leading(catalog: Catalog, given: Mapping[str, Any]) -> Operand:
+    """The first side; without names, where some are asked for, it has the columns of another."""
+    first, *others = given
+    try:
+        return operand(given[first], first, catalog)
+    except NamelessError:
+        for role in others:
+            try:
+                like = operand(given[role], role, catalog).columns
+            except NamelessError:
+                continue
+            return operand(given[first], first, catalog, like)
+        raise
+
+
+def refuse_unmet(catalog: Catalog, sides: Sequence[Operand], data: Any, role: str) -> None:
+    """Refuse a name of a column or a dim that a user gave, and no side has.
+
+    Parameters
+    ----------
+    data, role
+        The first side as it was given, whose columns a message names.
+
+    Raises
+    ------
+    InputError
+    """
+    refuse_unmet_dims(catalog.choice, sides)
+    unmet = unmet_columns(catalog.choice, sides)
+    if unmet is None:
+        return
+    try:  # what opens it tells best what there is
+        operand(data, role, catalog.literal)
+    except InputError as error:
+        raise InputError(f"{unmet}; {error}") from None
+    raise InputError(
+        f"{unmet}: the {sides[0].rows.n_features} columns of {sides[0].rows.label} have no names; "
+        "give rows whose columns have names, as a data frame or a file with a header"
+    )
+
+
 def operand(data: Any, role: str, catalog: Catalog, like: Columns | None = None) -> Operand:
     """Rows from whatever a user may pass as ``role`` (train, query, ...); nothing is read.
 
@@ -67,7 +131,9 @@ def operand(data: Any, role: str, catalog: Catalog, like: Columns | None = None)
     found = _operand(data, role, catalog, None if like is None else like.wanted)
     if catalog.features is None:
         found = found.without(catalog.beside)
-    found = found.choosing(catalog.features).placed(catalog.choice)
+    found = found.choosing(catalog.features, like)
+    met, dims = columns_met(found, catalog.choice), dims_of(data, found)
+    found = replace(found.placed(catalog.choice), met=met, known_dims=dims)
     if like is not None:
         found = found.like(like, tell=catalog.features is None)
     said = set() if catalog.said is None else catalog.said

@@ -17,6 +17,7 @@ from dkde.storage.column_notes import NO_SUCH
 from dkde.storage.columns import Columns
 from dkde.storage.groups import Group
 from dkde.storage.metadata import features_of
+from dkde.storage.row_dims import by_rule
 from dkde.storage.row_source import RowSource
 from dkde.storage.rows import Rows
 from dkde.storage.variables import VariablesSource, in_memory
@@ -168,12 +169,14 @@ def from_dataarray(
         When it is not two-dimensional, or nothing tells along which dims rows lie.
     """
     dims = list(map(str, array.dims))
+    notes: tuple[str, ...] = ()
     along = [dim for dim in dims if dim in (row_dim or ())]
     if "feature" in dims and not along:
         along = [dim for dim in dims if dim != "feature"]
     elif row_dim is None and len(dims) == 2:
         _refuse_map(array, role)
         along = dims[:1]
+        notes = (by_rule(along, dims[1:]),)
     if len(along) != len(dims) - 1 or (len(dims) < 2 and row_dim is None):
         return _from_any(array, role, row_dim)
     array = array.transpose(*along, ...)
@@ -181,7 +184,7 @@ def from_dataarray(
     names = _feature_names(array)
     if len(along) == 1:
         checked(array, role)
-        rows = _with_features(rows_of(_chunked(array).data, role), names)
+        rows = _with_features(rows_of(_chunked(array).data, role), names, notes)
         return Operand(rows, "xarray", (along[0],), None, labelled, names)
     values = _chunked(array).data.reshape(-1, array.shape[-1])
     rows = _with_features(rows_of(values, role), names)
@@ -209,8 +212,8 @@ def _alone(array: xr.DataArray) -> tuple[xr.Dataset, str]:
     return xr.Dataset({name: array.variable}, array.coords), name
 
 
-def _with_features(rows: Rows, names: tuple[str, ...] | None) -> Rows:
-    return Rows(tuple(replace(part, features=names) for part in rows.parts))
+def _with_features(rows: Rows, names: tuple[str, ...] | None, notes: tuple[str, ...] = ()) -> Rows:
+    return Rows(tuple(replace(part, features=names, notes=notes) for part in rows.parts))
 
 
 def _chunked(array: xr.DataArray) -> xr.DataArray:

@@ -263,7 +263,7 @@ class TestForms:
 
         labelled = xr.DataArray(
             query,
-            dims=("time", "band"),
+            dims=("time", "feature"),
             coords={"time": np.arange(20) * 10, "place": ("time", list("ab") * 10)},
         )
         with dask.config.set(scheduler=refuse_to_compute):
@@ -305,7 +305,11 @@ class TestForms:
         query, train = sides
         total = reference.log_density(query, train, [0.7])[0].sum()
         model = KernelDensity(bandwidth=0.7).fit(train)
-        for rows in (query, da.from_array(query, chunks=6), xr.DataArray(query, dims=("s", "f"))):
+        for rows in (
+            query,
+            da.from_array(query, chunks=6),
+            xr.DataArray(query, dims=("s", "feature")),
+        ):
             score = model.score(rows)
             assert type(score) is float
             assert score == pytest.approx(total, rel=1e-9)

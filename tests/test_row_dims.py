@@ -146,8 +146,16 @@ class TestOneVariable:
     @pytest.mark.parametrize("form", FORMS)
     def test_a_dim_called_feature_holds_features(self, tmp_path, embedding, table, form):
         data = written(embedding.rename(comp="feature"), tmp_path, form)
-        close(dkde.log_density(data, data, H, source=catalog("emb")), table)
-        close(dkde.log_density(data, data, H, source=catalog("emb"), row_dim="other"), table)
+        with pytest.warns(
+            UserWarning, match="rows lie along cell, and features along feature"
+        ) as w:
+            close(dkde.log_density(data, data, H, source=catalog("emb")), table)
+        assert len(w) == 1
+        others = embedding.rename(cell="other", comp="more")
+        found = dkde.log_density(data, others, H, source=catalog("emb"), row_dim="other")
+        close(found, table)  # of a dim that the other side has
+        with pytest.raises(dkde.InputError, match=r"row_dim is third, and .* cell, feature"):
+            dkde.log_density(data, data, H, source=catalog("emb"), row_dim="third")
         numbers = dkde.log_density(
             data, data, H, source=catalog("emb"), row_dim=["cell", "feature"]
         )
@@ -163,8 +171,14 @@ class TestOneVariable:
             dkde.InputError, match=r"row_dim is cel, and the dims of emb are cell, c"
         ):
             dkde.log_density(embedding, embedding, H, row_dim="cel")
-        with pytest.warns(UserWarning, match=r"has no dim statoin; rows lie along time, and feat"):
+        with (
+            pytest.warns(UserWarning, match="has no dim statoin"),
+            pytest.raises(dkde.InputError, match=r"row_dim is statoin, and .* time, station"),
+        ):
             dkde.log_density(stations, stations, H, row_dim=["time", "statoin"])
+        other = xr.Dataset({"t": (("place", "station"), stations.t.values)})
+        with pytest.warns(UserWarning, match=r"has no dim (place|time); rows lie along"):
+            dkde.log_density(other, stations, H, row_dim=["time", "place"])
 
     @pytest.mark.parametrize("chunks", [None, {"cell": 7, "comp": 1}])
     def test_in_ranges_of_any_chunks(self, tmp_path, table, embedding, chunks):
@@ -203,12 +217,17 @@ class TestSeveralVariables:
 
     def test_each_has_a_dim_called_feature_or_none(self, embedding, table):
         data = embedding.rename(comp="feature").assign(depth=("cell", np.linspace(0, 1, N)))
-        close(dkde.log_density(data, data, H), np.column_stack([table, np.linspace(0, 1, N)]))
+        with pytest.warns(UserWarning, match="rows lie along cell, and features along feature"):
+            found = dkde.log_density(data, data, H)
+        close(found, np.column_stack([table, np.linspace(0, 1, N)]))
 
 
 class TestDataArrays:
     def test_two_dims_are_rows_and_features(self, embedding, table):
-        close(dkde.log_density(embedding.emb, embedding.emb, H), table)
+        with pytest.warns(UserWarning, match="rows lie along cell, and features along comp") as w:
+            close(dkde.log_density(embedding.emb, embedding.emb, H), table)
+        assert len(w) == 1  # once a call, and not once a side
+        close(dkde.log_density(embedding.emb, embedding.emb, H, row_dim="cell"), table)
 
     def test_row_dim_may_be_either_or_both(self, embedding, table):
         both = embedding.emb

@@ -66,7 +66,7 @@ class TestForms:
     def test_xarray_keeps_dims_and_coordinates(self, sides, expected):
         query = xr.DataArray(
             sides[0],
-            dims=("time", "band"),
+            dims=("time", "feature"),
             coords={"time": np.arange(40) * 10, "place": ("time", list("ab") * 20)},
         )
         with dask.config.set(scheduler=refuse_to_compute):

@@ -212,8 +212,8 @@ class TestRefits:
         lazy = da.from_array(rows, chunks=(13, 2))
         train = {
             "dask": lambda: lazy,
-            "xarray": lambda: xr.DataArray(rows, dims=("place", "band")),
-            "lazy xarray": lambda: xr.DataArray(lazy, dims=("place", "band")),
+            "xarray": lambda: xr.DataArray(rows, dims=("place", "feature")),
+            "lazy xarray": lambda: xr.DataArray(lazy, dims=("place", "feature")),
             "zarr": lambda: zarr.create_array(tmp_path / "x", data=rows, chunks=(13, 3)),
         }[form]()
         w = weights if form == "xarray" else da.from_array(weights, chunks=17)
@@ -413,7 +413,7 @@ class TestResult:
 
     def test_coordinates_of_the_rows_are_kept(self, rows):
         train = xr.DataArray(
-            rows, dims=("time", "band"), coords={"time": np.arange(60) * 10, "ship": "Calypso"}
+            rows, dims=("time", "feature"), coords={"time": np.arange(60) * 10, "ship": "Calypso"}
         )
         result = dkde.cross_validate(train, H, folds=4)
         np.testing.assert_array_equal(result.time, train.time)

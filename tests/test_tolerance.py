@@ -87,7 +87,7 @@ class TestErrors:
             np.testing.assert_allclose(lazy, eager, rtol=1e-12)
 
     def test_of_xarray(self, bandwidth):
-        query = xr.DataArray(ROWS, {"case": ("row", np.arange(40))}, ("row", "column"))
+        query = xr.DataArray(ROWS, {"case": ("row", np.arange(40))}, ("row", "feature"))
         values, errors = dkde.log_density(query, ROWS, bandwidth, return_error=True)
         assert (values.name, errors.name) == ("log_density", "log_density_error")
         assert errors.dims == values.dims
@@ -134,7 +134,9 @@ class TestResults:
         assert float(result.log_density_error.max()) < 1e-9
 
     def test_a_coordinate_of_that_name_is_refused(self):
-        query = xr.DataArray(ROWS, {"log_density_error": ("row", np.arange(40))}, ("row", "x"))
+        query = xr.DataArray(
+            ROWS, {"log_density_error": ("row", np.arange(40))}, ("row", "feature")
+        )
         with pytest.raises(dkde.InputError, match="log_density_error"):
             dkde.score(query, ROWS + 1, 1.0)
 

@@ -9,6 +9,7 @@ import zarr
 
 from dkde.errors import InputError
 from dkde.storage.bare import is_masked, node_at
+from dkde.storage.door import CodecError
 from dkde.storage.groups import Group
 from dkde.storage.row_dims import UNNAMED
 from dkde.storage.rows import Encoding, Part
@@ -42,6 +43,7 @@ def array_rows(group: Group, row_dim: tuple[str, ...] | None = None) -> Part:
     return Part(
         ZarrSource(array), 0, len(part), part.name, encoding_of(array, part.name),
         identity=str(place).replace("::", "/"), opened=(name,),
+        dims=part.dims,
     )  # fmt: skip
 
 
@@ -83,6 +85,8 @@ def rows_of(group: Group, features: tuple[str, ...], row_dim: tuple[str, ...] | 
     place = group.place
     try:
         inner = Group.open(replace(place, group=place.within(name)), f"{place}/{name}")
+    except CodecError:
+        raise
     except Exception:  # there is none of that name, as the group itself says best
         return group.part(features, row_dim)
     _refuse_sparse(inner)

@@ -58,7 +58,7 @@ def tell_of_columns(part: Part, said: set[str]) -> None:
     for note in part.notes:
         if note not in said:
             said.add(note)
-            warn(note)
+            warn(f"{part.name}: {note}")
     new = {name: why for name, why in part.left_out.items() if name not in said}
     if new:
         said.update(new)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from dkde.errors import InputError, some
 from dkde.storage.feature_choice import FeatureChoice
+from dkde.storage.naming import of_a_list
 from dkde.storage.place_names import PlaceName, as_called, in_degrees, role_of
 from dkde.storage.row_source import RowSource, Wrapping
 from dkde.storage.rows import Encoding, Part
@@ -17,12 +18,23 @@ from dkde.storage.sources import ArraySource
 Array = npt.NDArray[Any]
 
 
+class NamelessError(InputError):
+    """Columns that are asked for by name, of rows whose columns have none."""
+
+
 @dataclass(frozen=True)
 class Columns:
-    """What the columns of some rows are called, and what they are measured in, where known."""
+    """What the columns of some rows are called, and what they are measured in, where known.
+
+    Parameters
+    ----------
+    width : int, optional
+        How many there are.
+    """
 
     names: tuple[str, ...] | None = None
     units: tuple[str | None, ...] | None = None
+    width: int | None = None
 
     @property
     def wanted(self) -> tuple[str, ...] | None:
@@ -151,6 +163,11 @@ def chosen(part: Part, names: Sequence[str]) -> Part:
     )
 
 
+def chosen_by_name(part: Part, names: Sequence[str] | None) -> Part:
+    """The columns of these names; columns without names are left for when other sides are known."""
+    return part if names is None or part.features is None else chosen(part, names)
+
+
 def positions(
     names: Sequence[str],
     known: tuple[str, ...] | None,
@@ -177,13 +194,15 @@ def positions(
     InputError
     """
     if known is None:
-        raise InputError(
+        raise NamelessError(
             f"{what}: its {n_columns} features have no names, and cannot be chosen by {some(names)}"
         )
     names = as_called(names, known, units, what)
     unknown = next((name for name in names if name not in known), None)
     if unknown is not None:
-        raise InputError(f"{what}: has no feature {unknown!r}; it has {some(known)}")
+        raise InputError(
+            f"{what}: has no feature {unknown!r}; it has {some(known)}{of_a_list(unknown, known)}"
+        )
     return tuple(map(known.index, names))
 
 
@@ -258,9 +277,11 @@ def placed(part: Part, choice: FeatureChoice) -> Part:
         When the data say that they are in something else than degrees.
     """
     chosen_names = choice.features or ()
-    if part.features is None:  # as they are said, as there are as many
+    if part.features is None and part.source.shape[1] == len(chosen_names):  # as they are said
         part = replace(part, features=tuple(map(str, chosen_names)))
     names = part.features or ()
+    if not names:
+        return part
     units = list(part.units or [None] * len(names))
     for name, here in zip(
         chosen_names, as_called(chosen_names, names, part.units, part.name), strict=True

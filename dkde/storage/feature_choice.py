@@ -1,7 +1,7 @@
 """Which variables, columns and dims make rows and features, as users say it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from dkde.errors import InputError
@@ -80,6 +80,17 @@ class FeatureChoice:
         return self.of(**{**own, **given})
 
     @property
+    def places(self) -> tuple[str, ...]:
+        """The names of the latitude and the longitude, where they were said."""
+        return tuple(name for name in (self.lat, self.lon) if name is not None)
+
+    @property
+    def literal(self) -> "FeatureChoice":
+        """This choice, in which a latitude and a longitude are called as they are said alone."""
+        chosen = tuple(PlaceName(n) if isinstance(n, PlaceName) else n for n in self.features or ())
+        return replace(self, features=chosen or None)
+
+    @property
     def given(self) -> dict[str, Any]:
         """What was said, by name, ready for JSON."""
         names = [field.name for field in fields(self) if field.name != "implied"]
@@ -92,7 +103,8 @@ class FeatureChoice:
 
 
 def _names(what: str, given: Any) -> tuple[str, ...]:
-    names = (given,) if isinstance(given, str) else tuple(given)
+    is_listed = isinstance(given, Iterable) and not isinstance(given, bytes)
+    names = (given,) if isinstance(given, str) or not is_listed else tuple(given)
     if not names or not all(isinstance(name, str) and name for name in names):
         kind = "dims" if what == "row_dim" else "variables"
         verb = "is" if what == "row_dim" else "are"

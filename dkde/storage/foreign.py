@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dkde.errors import DkdeError, InputError
 from dkde.storage.arrays_of_others import array_rows, rows_of
-from dkde.storage.columns import chosen
+from dkde.storage.columns import chosen_by_name
 from dkde.storage.dataset import is_dataset
 from dkde.storage.door import CodecError
 from dkde.storage.groups import Group
@@ -123,8 +123,18 @@ class Groups(Mapping[str, Part]):
         ------
         InputError
         """
-        if self._features is None and self._place.array is None:
-            raise self._unsaid(self._name)
+        if self.asked(self._root) is None and self._place.array is None:
+            raise _unsaid(self._root)
+
+    def asked(self, group: Group | None = None) -> tuple[str, ...] | None:
+        """The features that are asked for: where dims of rows are named, the only numbers.
+
+        None where nobody says which they are.
+        """
+        if self._features is not None or self._row_dim is None:
+            return self._features
+        numbers = _numbers(self._root if group is None else group)
+        return tuple(numbers) if len(numbers) == 1 else None
 
     def __getitem__(self, group: str) -> Part:
         if group not in self._opened:
@@ -144,16 +154,28 @@ class Groups(Mapping[str, Part]):
             name = f"{self._name}/{group}" if self._place.group else f"{self._name}::{group}"
             here = Group.open(self._at(group), name)
         if here.place is None or here.place.array is None:
-            if self._features is None:
-                raise self._unsaid(here.name)
-            return rows_of(here, self._features, self._row_dim)
+            features = self.asked(here)
+            if features is None:
+                raise _unsaid(here)
+            return rows_of(here, features, self._row_dim)
         part = array_rows(here, self._row_dim)
         alone = (str(here.place.array_name),)
-        return part if self._features in (None, alone) else chosen(part, self._features)
+        return part if self._features in (None, alone) else chosen_by_name(part, self._features)
 
-    def _unsaid(self, name: str) -> InputError:
-        """Refuse a store or a file of others without a word of what its features are."""
-        return InputError(
-            f"{name}: is no data set of dkde; say which of its variables are the features "
-            f"(--features, or Catalog(features=...)): {listing(name)}"
-        )
+
+def _numbers(group: Group) -> list[str]:
+    """The variables of numbers that are no coordinates."""
+    return [
+        name for name in group.variables
+        if group.numeric(name) and name not in group.coordinates and group.fault(name) is None
+    ]  # fmt: skip
+
+
+def _unsaid(group: Group) -> InputError:
+    """Refuse a store or a file of others without a word of what its features are."""
+    numbers = _numbers(group)
+    way = f"--features {numbers[0]}" if len(numbers) == 1 else "--features"
+    return InputError(
+        f"{group.name}: is no data set of dkde; say which of its variables are the features "
+        f"({way}, or Catalog(features=...)): {listing(group.name)}"
+    )

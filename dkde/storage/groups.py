@@ -11,7 +11,7 @@ import xarray as xr
 
 from dkde.errors import InputError, NoVariableError, some
 from dkde.storage.place_names import as_called, unit_of
-from dkde.storage.places import Place, open_variables
+from dkde.storage.places import Place, groups_of, open_variables
 from dkde.storage.row_dims import Candidates, Layout
 from dkde.storage.row_source import RowSource
 from dkde.storage.rows import Part
@@ -91,7 +91,9 @@ class Group:
                 f"{self.name}: variable {name!r} cannot be decoded ({why}); correct its attributes"
             )
         if name not in self.variables:
-            raise NoVariableError(f"{self.name}: has no variable {name!r}; it has {self.listing}")
+            raise NoVariableError(
+                f"{self.name}: has no variable {name!r}; it has {self.listing}{self._way_to(name)}"
+            )
         variable = self.variables[name]
         if not _is_numeric(variable.dtype):
             raise InputError(
@@ -99,6 +101,18 @@ class Group:
                 f"numbers of at most 64 bits{_remedy(name, variable.dtype)}"
             )
         return variable
+
+    def _way_to(self, name: str) -> str:
+        """How a variable of a group is asked for, where its name has that of the group in it."""
+        group, _, own = name.rpartition("/")
+        if self.place is None or not group:
+            return ""
+        if self.place.group == group.strip("/"):
+            return f"; here it is --features {own}"
+        if group.strip("/") not in groups_of(self.place):
+            return ""
+        mark = "/" if self.place.group else "::"
+        return f"; write {self.name}{mark}{group.strip('/')} and --features {own}"
 
     def fault(self, name: str) -> str | None:
         """Why a variable cannot be decoded, if it cannot; of some that shows only as it is read."""
@@ -173,6 +187,7 @@ class Group:
             ),
             opened=None if self.place is None else tuple(names),
             row_dims=dims if len(sizes) > 1 else None,
+            dims=tuple(sizes),
             notes=() if layout.note is None else (layout.note,),
             converted={name: unit for name, unit in units.items() if unit is not None},
         )  # fmt: skip

@@ -32,7 +32,8 @@ def read_others(
     DataSetError
         When they cannot be read.
     """
-    if options.columns is None and place.array is None:
+    groups = Groups(source, place, options.columns, row_dim)
+    if place.array is None and groups.asked() is None:
         what = "a Zarr store" if place.kind == "zarr" else "a NetCDF or HDF5 file"
         raise InputError(
             f"{source}: is {what}, which needs no import: dkde score {source} --features A,B (dkde "
@@ -41,9 +42,9 @@ def read_others(
         )
     if options.label is not None:
         raise InputError(f"{source}: label is of tables, and this is {place.kind}")
-    part = Groups(source, place, options.columns, row_dim)[""]
+    part = groups[""]
     for note in part.notes:
-        warn(note)
+        warn(f"{source}: {note}")
     split = SourceSplit(
         options.split,
         n_rows=len(part),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from dkde.errors import DkdeError, InputError
-from dkde.storage.columns import TableSource, chosen
+from dkde.storage.columns import TableSource, chosen_by_name
 from dkde.storage.dataset import Split, is_dataset, open_splits
 from dkde.storage.foreign import Groups, listing, path_of, place_of
 from dkde.storage.importers import Source, SourceSplit, is_table, load_split, read_source
@@ -101,7 +101,7 @@ def _read_table(
 def _with_features(
     parts: Mapping[str, Part], features: tuple[str, ...] | None
 ) -> Mapping[str, Part]:
-    return parts if features is None else {k: chosen(part, features) for k, part in parts.items()}
+    return {key: chosen_by_name(part, features) for key, part in parts.items()}
 
 
 def _stored(name: str, place: str, opened: Split) -> Part:
@@ -197,4 +197,4 @@ class _Imported(Mapping[str, Part]):
         )
         if is_table(self._path):  # which was asked for these alone
             return replace(part, opened=self._features)
-        return part if self._features is None else chosen(part, self._features)
+        return chosen_by_name(part, self._features)

@@ -270,6 +270,8 @@ def _is_variable(place: Place) -> bool:
         if place.group in [group.strip("/") for group in _groups(place)]:
             return False
         return name in _open(replace(place, group=above), xr.open_dataset).variables
+    except CodecError:
+        raise
     except Exception:
         return False
 

@@ -26,7 +26,7 @@ class Layout:
     dims : tuple of str
         Of several the rows are a grid, in C order.
     note : str, optional
-        What was guessed, in a line.
+        What was guessed, in a line; without what it is guessed of.
     """
 
     dims: tuple[str, ...]
@@ -83,7 +83,9 @@ class Candidates:
         if row_dim is not None and not (is_known and not set(row_dim) & set(sizes)):
             return self._said(row_dim)
         if _FEATURE in sizes:
-            return Layout(self._together(tuple(dim for dim in sizes if dim != _FEATURE)))
+            dims = self._together(tuple(dim for dim in sizes if dim != _FEATURE))
+            note = None if row_dim is not None else by_rule(dims, [_FEATURE])
+            return Layout(dims, note)
         if self._is_unnamed and all(v.ndim <= 2 for v in self.chosen.values()):
             leading = dict.fromkeys(str(v.dims[0]) for v in self.chosen.values())
             return Layout(self._together(tuple(leading)))
@@ -94,8 +96,8 @@ class Candidates:
             raise InputError(self._question(variable))
         dims = tuple(map(str, variable.dims))
         note = (
-            f"{self.where}: each number of {name} is a row, along {_and(dims)}, as each of these "
-            "has a coordinate of numbers or times (row_dim names others)"
+            f"each number of {name} is a row, along {_and(dims)}, as each of these has a "
+            "coordinate of numbers or times (row_dim names others)"
         )
         return Layout(dims, note)
 
@@ -114,16 +116,14 @@ class Candidates:
         sizes = self.sizes
         dims = tuple(dim for dim in sizes if dim in row_dim)
         if not dims:
-            raise InputError(
-                f"{self.where}: row_dim is {', '.join(row_dim)}, and the dims of "
-                f"{', '.join(self.chosen)} are {', '.join(sizes)}"
-            )
+            there = f"the dims of {', '.join(self.chosen)} are {', '.join(sizes)}"
+            raise InputError(f"{self.where}: {unknown_dims(row_dim, there)}")
         dims = self._together(dims)
         rest = [dim for dim in sizes if dim not in dims]
         absent = [dim for dim in row_dim if dim not in sizes]
         if not absent or not rest:
             return Layout(dims)
-        note = f"{self.where}: has no dim {_and(absent)}; rows lie along {_and(dims)}, and "
+        note = f"has no dim {_and(absent)}; rows lie along {_and(dims)}, and "
         return Layout(dims, f"{note}features along {_and(rest)}")
 
     def _broadcast(self) -> tuple[str, ...]:
@@ -206,6 +206,35 @@ class Candidates:
             f"of {n_features}, or row_dim=[{every}] (--row-dim {','.join(sizes)}) for "
             f"{prod(sizes.values())} rows"
         )
+
+
+def by_rule(rows: Sequence[str], features: Sequence[str]) -> str:
+    """Return the line that says along which dims rows and features lie, where a rule told that.
+
+    Examples
+    --------
+    >>> by_rule(["y", "x"], ["comp"])
+    'rows lie along y and x, and features along comp (row_dim names others)'
+    """
+    along = f"rows lie along {_and(rows)}, and features along {_and(features)}"
+    return f"{along} (row_dim names others)"
+
+
+def unknown_dims(row_dim: Sequence[str], there: str) -> str:
+    """Return what refuses names of dims that are not there.
+
+    Examples
+    --------
+    >>> unknown_dims(["cell,comp"], "the dims of x are cell, comp")
+    'row_dim is cell,comp, and the dims of x are cell, comp; several are a list: \
+row_dim=["cell", "comp"] (--row-dim cell,comp)'
+    """
+    split = [name.strip() for dim in row_dim for name in dim.split(",")]
+    said = f"row_dim is {', '.join(row_dim)}, and {there}"
+    if len(split) == len(row_dim):
+        return said
+    listed = ", ".join(f'"{name}"' for name in split)
+    return f"{said}; several are a list: row_dim=[{listed}] (--row-dim {','.join(split)})"
 
 
 def is_measure(variable: xr.Variable) -> bool:

@@ -73,6 +73,8 @@ class Part:
         ``{"when": "days since 1970-01-01"}``.
     row_dims : tuple of str, or None
         The dims of the rows, where the variables that are features have several.
+    dims : tuple of str
+        All dims of the variables that are features, of rows and of features, where they have names.
     notes : tuple of str
         What was guessed or converted so that there are rows, each in a line.
     """
@@ -95,6 +97,7 @@ class Part:
     left_out: Mapping[str, str] = field(default_factory=dict)
     converted: Mapping[str, str] = field(default_factory=dict)
     row_dims: tuple[str, ...] | None = None
+    dims: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:

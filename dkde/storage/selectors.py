@@ -84,8 +84,14 @@ class Catalog:
             ``features``, ``row_dim``, ``lat`` and ``lon``; None leaves what it has.
         """
         choice = self.choice.updated(**said)
-        if choice == self.choice:
-            return self
+        return self if choice == self.choice else self._with(choice)
+
+    @property
+    def literal(self) -> "Catalog":
+        """The same sources, of which a latitude and a longitude are called as they are said."""
+        return self._with(self.choice.literal)
+
+    def _with(self, choice: FeatureChoice) -> "Catalog":
         other = copy(self)
         other.choice, other._opened = choice, {}
         return other

@@ -167,7 +167,10 @@ class Case:
     @property
     def impossible(self) -> tuple[str, ...]:
         """Why there is no right answer: words that a refusal has one of; none where there is."""
-        return tuple(word for half in self.halves.values() for word in self._impossible(half))
+        halves = self.halves.values()
+        has_dims = any(half.container.has_dims for half in halves)
+        of_none = () if self.asked.row_dim is None or has_dims else ("row_dim",)
+        return (*of_none, *(word for half in halves for word in self._impossible(half)))
 
     def _impossible(self, half: Half) -> Iterator[str]:
         table, found = half.table, half.container

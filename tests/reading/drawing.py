@@ -43,12 +43,13 @@ def draw(name: str, rng: np.random.Generator) -> Case:
         halves.append(Half(found, table, draw_weights(rng, table, share) if as_arrays else None))
     if as_arrays and (query.is_grid or rng.random() < 0.5):  # whose rows' order is not told
         halves[1] = replace(halves[1], weights=None)
+    has_dims = train.has_dims or query.has_dims
     asked = Asked(
         float(rng.choice([0.5, 1.0, 2.0])),
         features,
         "drop" if rng.random() < 0.7 else "raise",
         WEIGHT if by_name else None,
-        DIM if has_lists and rng.random() < 0.7 else None,
+        DIM if has_lists and rng.random() < (0.7 if has_dims else 0.1) else None,
         str(rng.choice(["comp", "feature"])),
         COMMAND if by_command else draw_way(rng, features, by_name, halves),
     )

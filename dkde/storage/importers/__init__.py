@@ -189,7 +189,10 @@ def _find(path: Path, name: str | None) -> Format:
 
 def _describe(path: Path) -> str:
     if path.is_dir():
-        n_entries = sum(1 for _ in path.iterdir())
+        entries = sorted(path.iterdir())
+        if inner := next((each for each in entries if kind_of(each) == "zarr"), None):
+            return f"a folder of Zarr stores; name one ({inner})"
+        n_entries = len(entries)
         return f"a folder of {n_entries} entries, none of them known"
     if path.stat().st_size == 0:
         return "an empty file"

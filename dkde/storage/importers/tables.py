@@ -20,6 +20,7 @@ from dkde.storage.importers.files import checksum_files, reading
 from dkde.storage.importers.globs import files_of
 from dkde.storage.importers.labels import encode, numbered
 from dkde.storage.importers.source import Array, ReadOptions, Source, SourceSplit
+from dkde.storage.naming import of_a_list
 
 # What pandas calls columns that have no name: where it read them, and rows' numbers in Parquet.
 _NUMBERING = re.compile(r"Unnamed: \d+(\.\d+)*|__index_level_\d+__")
@@ -172,7 +173,10 @@ def _choose(tables: Sequence[TableFile], options: ReadOptions) -> list[str]:
     wanted = [*(options.columns or ()), *([options.label] if options.label is not None else [])]
     for column in wanted:
         if column not in known:
-            raise NoVariableError(f"{first.path}: has no column {column!r}; it has {some(known)}")
+            raise NoVariableError(
+                f"{first.path}: has no column {column!r}; it has {some(known)}"
+                f"{of_a_list(column, known)}"
+            )
         if wanted.count(column) > 1:
             raise InputError(f"{first.path}: column {column!r} is asked for twice")
     if options.columns is not None:
