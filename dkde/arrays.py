@@ -12,9 +12,10 @@ from dkde.engine.lazy import DaskSource
 from dkde.errors import InputError
 from dkde.storage.exact import LARGEST, rounded
 from dkde.storage.missing import first_masked, is_lazily_masked, unmasked
+from dkde.storage.opened import absolute, check_opened
 from dkde.storage.row_source import RowSource, innermost
 from dkde.storage.rows import Encoding, Part, Rows
-from dkde.storage.sources import ArraySource, ZarrSource, absolute
+from dkde.storage.sources import ArraySource, ZarrSource
 
 
 def rows_of(values: Any, role: str) -> Rows:
@@ -145,6 +146,7 @@ def numbers_of(values: Any, what: str, *, may_miss: bool = True) -> Any:
     ------
     InputError
     """
+    check_opened(values)
     dtype: Any = getattr(values, "dtype", None)
     if hasattr(dtype, "numpy_dtype"):  # of pandas: nullable, or Arrow's
         missing = np.asarray(values.isna())

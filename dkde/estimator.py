@@ -28,6 +28,7 @@ from dkde.sampling import draw
 from dkde.sides import framed, operand, side
 from dkde.storage.columns import Columns
 from dkde.storage.missing import first_masked, unmasked
+from dkde.storage.opened import check_opened
 from dkde.storage.rows import Side
 from dkde.storage.selectors import Catalog
 
@@ -187,6 +188,7 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     def _unmasked(self, X: Any) -> Any:
         """X with NaN where it is masked or lacks a category, which scikit-learn would not see."""
+        check_opened(X)
         X = with_missing_categories(X, "X")
         place = first_masked(X)
         if place is None:

@@ -14,6 +14,7 @@ from dkde.errors import InputError
 from dkde.estimator import FittedDensity
 from dkde.folds import Folds, fold_numbers, folds_of_splits
 from dkde.selection import Scored, Validation, validate
+from dkde.storage.opened import check_opened
 
 # Beyond so many folds, cv_results_ has no array for each.
 _MAX_SPLITS = 100
@@ -124,6 +125,7 @@ class KernelDensityCV(FittedDensity):
             return fold_numbers(self.cv, n_rows)
         if isinstance(self.cv, list) and all(isinstance(fold, int) for fold in self.cv):
             return fold_numbers(np.asarray(self.cv), n_rows)
+        check_opened(self.cv)
         try:
             splits = check_cv(self.cv).split(np.empty((n_rows, 1)))
             return folds_of_splits(splits, n_rows)

@@ -10,6 +10,7 @@ from sklearn.utils import check_random_state
 
 from dkde.arrays import numbers_of
 from dkde.errors import InputError
+from dkde.storage.opened import check_opened
 
 Folds = npt.NDArray[np.int64]
 
@@ -77,6 +78,7 @@ def folds_of_splits(splits: Iterable[tuple[Any, Any]], n_rows: int) -> Folds:
 
 def _rows(selected: Any) -> npt.NDArray[Any]:
     """Numbers of rows, from themselves or from a mask."""
+    check_opened(selected)
     selected = np.asarray(selected)
     return np.flatnonzero(selected) if selected.dtype == bool else selected
 

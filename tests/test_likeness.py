@@ -196,9 +196,10 @@ def test_good_workers_on_the_machine_of_one_that_is_refused_go_on(monkeypatch):
     scheduler = {"cls": Scheduler, "options": {"dashboard_address": None, "host": "127.0.0.1"}}
     with SpecCluster(workers, scheduler) as cluster, Client(cluster) as client:
         client.wait_for_workers(3, timeout=60)
-        with client_pool(client) as pool, pytest.warns(UserWarning, match="gets no work"):
-            bad = cluster.workers["bad"].address
-            assert pool.refused(UnlikeWorkerError(bad, "another dkde"))
+        with client_pool(client) as pool:
+            bad = UnlikeWorkerError(cluster.workers["bad"].address, "another dkde")
+            with pytest.warns(UserWarning, match="gets no work"):
+                assert pool.refused(bad)
             futures = [pool.submit(_slow_name) for _ in range(12)]
             assert {pool.taken(future) for future in futures} == {"beside", "elsewhere"}
 
