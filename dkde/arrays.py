@@ -10,6 +10,7 @@ import zarr
 
 from dkde.engine.lazy import DaskSource
 from dkde.errors import InputError
+from dkde.storage.decoding import missing_one, opened_vector
 from dkde.storage.exact import LARGEST, rounded
 from dkde.storage.missing import (
     filled_lists,
@@ -18,10 +19,10 @@ from dkde.storage.missing import (
     marked_lists,
     unmasked,
 )
-from dkde.storage.opened import missing_one, opened_vector
+from dkde.storage.opened import absolute, check_opened
 from dkde.storage.row_source import RowSource, innermost
 from dkde.storage.rows import Encoding, Part, Rows
-from dkde.storage.sources import ArraySource, absolute
+from dkde.storage.sources import ArraySource
 
 
 def rows_of(values: Any, role: str) -> Rows:
@@ -159,6 +160,7 @@ def numbers_of(values: Any, what: str, *, may_miss: bool = True) -> Any:
     ------
     InputError
     """
+    check_opened(values)
     values = marked_lists(values)
     dtype: Any = getattr(values, "dtype", None)
     if hasattr(dtype, "numpy_dtype"):  # of pandas: nullable, or Arrow's

@@ -29,6 +29,7 @@ from dkde.sampling import draw
 from dkde.sides import framed, operand, refuse_unmet, side
 from dkde.storage.columns import Columns
 from dkde.storage.missing import first_masked, marked_lists, unmasked
+from dkde.storage.opened import check_opened
 from dkde.storage.rows import Side
 from dkde.storage.selectors import Catalog
 
@@ -193,6 +194,7 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     def _unmasked(self, X: Any) -> Any:
         """X with NaN where it is masked, which scikit-learn would not see."""
+        check_opened(X)
         X = marked_lists(X)
         place = first_masked(X)
         if place is None:

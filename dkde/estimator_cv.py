@@ -14,6 +14,7 @@ from dkde.errors import InputError
 from dkde.estimator import FittedDensity
 from dkde.folds import Folds, counting_rows, fold_numbers, folds_of_splits, spread
 from dkde.selection import Scored, Validation, validate
+from dkde.storage.opened import check_opened
 from dkde.storage.rows import Side
 
 # Beyond so many folds, cv_results_ has no array for each.
@@ -126,6 +127,7 @@ class KernelDensityCV(FittedDensity):
             return fold_numbers(self.cv, n_rows)
         if isinstance(self.cv, list) and all(isinstance(fold, int) for fold in self.cv):
             return fold_numbers(np.asarray(self.cv), n_rows)
+        check_opened(self.cv)
         # What shares rows out does so over those that count; what is given is of all rows.
         is_number = isinstance(self.cv, int | np.integer)
         shares = is_number or self.cv is None or hasattr(self.cv, "split")

@@ -15,6 +15,7 @@ from dkde.arrays import numbers_of, vector
 from dkde.engine.reading import read_missing, read_weights
 from dkde.errors import InputError
 from dkde.storage.absent import saying
+from dkde.storage.opened import check_opened
 from dkde.storage.rows import Side
 
 Folds = npt.NDArray[np.int64]
@@ -136,6 +137,7 @@ def folds_of_splits(splits: Iterable[tuple[Any, Any]], n_rows: int) -> Folds:
 
 def _rows(selected: Any) -> npt.NDArray[Any]:
     """Numbers of rows, from themselves or from a mask."""
+    check_opened(selected)
     selected = np.asarray(selected)
     return np.flatnonzero(selected) if selected.dtype == bool else selected
 

@@ -18,6 +18,7 @@ from dkde.numerics.logsum import Densities
 from dkde.numerics.metrics import check_pair, get_metric
 from dkde.numerics.tolerance import check_tol
 from dkde.statistics import count_missing
+from dkde.storage.opened import check_opened
 from dkde.storage.radians import warn_if_radians
 from dkde.storage.rows import Side
 from dkde.storage.sphere import as_stored, is_in_degrees, on_sphere
@@ -134,6 +135,7 @@ class Options:
     def bandwidth_matrix(self, train: Side, bandwidth: Any) -> BandwidthMatrix:
         """H for a training side, prepared, at all bandwidths or by a rule."""
         self.check()
+        check_opened(bandwidth)
         angles = None
         if self.on_sphere:
             angles = _angles(bandwidth)

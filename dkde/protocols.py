@@ -12,6 +12,7 @@ from dkde.errors import DataSetError, InputError, warn
 from dkde.numerics.bandwidth import parse_bandwidths
 from dkde.sides import catalog_of, operand
 from dkde.storage.dataset import open_root
+from dkde.storage.opened import check_opened
 from dkde.storage.selectors import Catalog
 
 _SIDES = ("train", "valid", "test")
@@ -171,6 +172,7 @@ def follow_protocol(
     grid = parse_bandwidths(protocol.bandwidths)
     taken["bandwidths"], own["bandwidths"] = grid, protocol.bandwidths
     if bandwidths is not None:
+        check_opened(bandwidths)
         taken["bandwidths"] = bandwidths
         if isinstance(bandwidths, str) or not np.array_equal(np.asarray(bandwidths), grid):
             others.append(f"bandwidths {_words(bandwidths)}, not {protocol.bandwidths}")

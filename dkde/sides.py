@@ -20,11 +20,12 @@ from dkde.said import columns_met, dims_of, refuse_unmet_dims, unmet_columns
 from dkde.storage.arrays_of_others import encoding_of
 from dkde.storage.column_notes import tell_of_columns
 from dkde.storage.columns import Columns, NamelessError
-from dkde.storage.opened import decoded
+from dkde.storage.decoding import decoded
+from dkde.storage.opened import absolute
 from dkde.storage.place_names import as_called
 from dkde.storage.rows import Rows, Side
 from dkde.storage.selectors import Catalog
-from dkde.storage.sources import ZarrSource, absolute
+from dkde.storage.sources import ZarrSource
 from dkde.xarray_sides import from_dataarray, from_dataset, vector_along
 
 
@@ -152,7 +153,7 @@ def _operand(data: Any, role: str, catalog: Catalog, features: tuple[str, ...] |
     if isinstance(data, xr.DataArray):
         return from_dataarray(data, role, catalog.choice.row_dim)
     if isinstance(data, zarr.Array):
-        return Operand(_zarr_rows(absolute(checked(data, role)), role), "dask")
+        return Operand(_zarr_rows(checked(absolute(data), role), role), "dask")
     if isinstance(data, da.Array):
         return Operand(rows_of(data, role), "dask")
     if (frame := frame_of(data, role)) is not None:

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from distributed import Client, Scheduler, SpecCluster
+from distributed import Client, Scheduler, SpecCluster, Worker, get_worker
 from processes import running
 
 import dkde
 from dkde.engine import likeness
 from dkde.engine.likeness import Likeness, UnlikeWorkerError, kind, unlike
+from dkde.engine.pool import client_pool
 
 ROOT = Path(dkde.__file__).parents[1]
 RNG = np.random.default_rng(5)
@@ -175,3 +176,36 @@ def test_the_provenance_says_what_was_compiled_for(monkeypatch):
     provenance = json.loads(result.attrs["provenance"])
     assert set(provenance["compiled_for"]) == {"processor", "features", "optimisation", "svml"}
     assert "sources" not in str(provenance)
+
+
+def test_good_workers_on_the_machine_of_one_that_is_refused_go_on(monkeypatch):
+    monkeypatch.setenv("DASK_LOGGING", "{}")
+
+    def check(self):
+        worker = get_worker()
+        if worker.name == "bad":
+            raise UnlikeWorkerError(worker.address, "another dkde")
+        return ""
+
+    monkeypatch.setattr(Likeness, "check", check)
+    hosts = {"bad": "127.0.0.1", "beside": "127.0.0.1", "elsewhere": "127.0.0.2"}
+    workers = {
+        name: {"cls": Worker, "options": {"host": host, "nthreads": 1, "dashboard": False}}
+        for name, host in hosts.items()
+    }
+    scheduler = {"cls": Scheduler, "options": {"dashboard_address": None, "host": "127.0.0.1"}}
+    with SpecCluster(workers, scheduler) as cluster, Client(cluster) as client:
+        client.wait_for_workers(3, timeout=60)
+        with client_pool(client) as pool:
+            bad = UnlikeWorkerError(cluster.workers["bad"].address, "another dkde")
+            with pytest.warns(UserWarning, match="gets no work"):
+                assert pool.refused(bad)
+            futures = [pool.submit(_slow_name) for _ in range(12)]
+            assert {pool.taken(future) for future in futures} == {"beside", "elsewhere"}
+
+
+def _slow_name():
+    from distributed import get_worker  # as this is sent by value
+
+    time.sleep(0.1)
+    return get_worker().name

@@ -196,15 +196,15 @@ def _others(client: Client, away_from: Collection[str], without: Collection[str]
     """Workers on other machines than those at some addresses; else other workers, if any."""
     from distributed.comm import get_address_host
 
-    every = [address for address in client.nthreads() if address not in without]
+    every = _taking_part(client, without)
     hosts = {get_address_host(address) for address in away_from}
     elsewhere = [address for address in every if get_address_host(address) not in hosts]
     return elsewhere or [address for address in every if address not in away_from]
 
 
-def _threads(client: Client, without: Collection[str] = ()) -> int:
-    threads: dict[str, int] = client.nthreads()
-    return sum(n for address, n in threads.items() if address not in without)
+def _taking_part(client: Client, without: Collection[str] = ()) -> dict[str, int]:
+    """Threads of the workers that are there, by address, without some."""
+    return {address: n for address, n in client.nthreads().items() if address not in without}
 
 
 @contextmanager
@@ -229,7 +229,7 @@ def client_pool(
     left_out: set[str] = set()  # the workers that take no part
     executor = client.get_executor(pure=False)
     absence = Absence(client, client.scheduler.address, patience)
-    n_threads = max(1, threads_to_come, _threads(client))
+    n_threads = max(1, threads_to_come, sum(_taking_part(client).values()))
     looked, found = monotonic(), n_threads  # when it was last asked, and what it said
     # By identity; what was sent is kept so that nothing else can come to have its id.
     shared: dict[int, tuple[Side | Survey, Any]] = {}
@@ -254,7 +254,8 @@ def client_pool(
         try:
             key = f"{funcname(call)}-{uuid4()}"
             if left_out and "workers" not in where:
-                where["workers"] = _others(client, left_out, left_out)
+                # Others on its machine may well be right: only a failed block goes elsewhere.
+                where["workers"] = [*_taking_part(client, left_out)]
             handed: Future[Any] = executor.submit(
                 _at_worker, likeness, call, *map(share, arguments), key=key, **where
             )
@@ -308,7 +309,7 @@ def client_pool(
         if absence.goes_on() or not bound:
             return
         with suppress(OSError):
-            there = client.nthreads()
+            there = _taking_part(client, left_out)
             for future, workers in list(bound.items()):
                 if workers.isdisjoint(there):  # it would wait for them for ever
                     future.cancel()
@@ -317,7 +318,8 @@ def client_pool(
         nonlocal looked, found
         if monotonic() - looked > _LOOK and client.status == "running":
             with suppress(OSError):  # it went away in this moment
-                found = max(1, threads_to_come, _threads(client, left_out))
+                threads = sum(_taking_part(client, left_out).values())
+                found = max(1, threads_to_come, threads)
             looked = monotonic()
         return found
 

@@ -18,18 +18,11 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore, StorePath, WrapperStore
 
 from dkde.errors import DataSetError, scrubbed
+from dkde.storage.opened import location
 from dkde.storage.stores import keys_below
 
 # Zstandard's blocks unpack to at most 128 KiB and take at least four bytes.
 _ZSTD_RATIO = 2**15
-
-
-def location(array: zarr.Array[Any]) -> str:
-    """Where an array lies, for messages: a path, or the address of its store."""
-    store = array.store
-    if isinstance(store, LocalStore):
-        return str(store.root / array.path)
-    return scrubbed(str(array.store_path))
 
 
 def check_array(array: zarr.Array[Any], kinds: str, n_rows: tuple[int, ...], *, ndim: int) -> None:

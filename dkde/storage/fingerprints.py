@@ -11,7 +11,7 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
 from dkde.errors import DataSetError
-from dkde.storage.chunks import location
+from dkde.storage.opened import location
 from dkde.storage.rows import Encoding
 
 # So many chunks are asked for at once.

@@ -24,9 +24,10 @@ from zarr.storage import LocalStore
 
 from dkde.errors import DataSetError, DkdeError, one_line
 from dkde.storage.axes import Axes, leading_axes
-from dkde.storage.chunks import check_array, location
+from dkde.storage.chunks import check_array
 from dkde.storage.dataset import Split, open_split, splits
 from dkde.storage.fingerprints import fingerprint
+from dkde.storage.opened import location
 from dkde.storage.publishing import publish, say_what_is_left
 from dkde.storage.regions import Regions, enclose, stack
 from dkde.storage.rows import Encoding, Part

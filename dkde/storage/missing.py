@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from dkde.errors import InputError
 from dkde.storage.exact import LARGEST
+from dkde.storage.opened import check_opened
 
 Array = npt.NDArray[Any]
 
@@ -107,12 +108,15 @@ def unmasked(values: Any) -> Array:
     ------
     InputError
         When integers have to become float64, which would round some of them.
+    CodecError
+        When it was opened by Zarr, and what decodes it is not known to be harmless.
 
     Examples
     --------
     >>> unmasked(np.ma.masked_equal([1, 2, 3], 2))
     array([ 1., nan,  3.])
     """
+    check_opened(values)
     if first_masked(values) is None:
         return np.asarray(values)
     if values.dtype.kind in "iu" and values.dtype.itemsize == 8:

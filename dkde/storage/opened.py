@@ -1,127 +1,92 @@
-"""Opened Zarr arrays as others hand them over, decoded as their attributes say."""
+"""Zarr arrays that users opened: they go through the door before anything of them is decoded."""
 
-from dataclasses import dataclass
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np
 import zarr
-from xarray.conventions import decode_cf_variable
+from zarr.core.buffer import default_buffer_prototype
+from zarr.storage import LocalStore
 
-from dkde.errors import InputError
-from dkde.storage.arrays_of_others import encoding_of
-from dkde.storage.bare import is_masked, variable_of
-from dkde.storage.row_source import Array, RowSource, Wrapping
-from dkde.storage.rows import Encoding
-from dkde.storage.sources import ZarrSource
-from dkde.storage.variables import VariablesSource
+from dkde.errors import DataSetError, scrubbed
+from dkde.storage.door import Folder, check_metadata
 
-
-@dataclass(frozen=True, eq=False)
-class EncodedSource(Wrapping):
-    """Numbers that are stored as others: ``stored * scale + offset``."""
-
-    wrapped: RowSource
-    encoding: Encoding
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.wrapped.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return np.dtype(np.float64)
-
-    @property
-    def changes(self) -> tuple[Any, ...]:
-        return (*self.wrapped.changes, self.encoding.scale, self.encoding.offset)
-
-    def read(self, start: int, stop: int) -> Array:
-        return self.encoding.decode(self.wrapped.read(start, stop))
+# NumPy makes arrays of lists in lists up to here.
+_DEEPEST = 64
 
 
-@dataclass(frozen=True, eq=False)
-class CompleteSource(Wrapping):
-    """Numbers as they are stored, none of which may be a mark of a missing one.
+def location(array: zarr.Array[Any]) -> str:
+    """Where an array lies, for messages: a path, or the address of its store."""
+    store = array.store
+    if isinstance(store, LocalStore):
+        return str(store.root / array.path)
+    return scrubbed(str(array.store_path))
+
+
+def check_opened(values: Any, depth: int = 0) -> None:
+    """Refuse an array, or one within lists, if what decodes it is not known to be harmless.
+
+    Whatever a user passes is looked at before NumPy makes an array of it, which decodes it.
 
     Parameters
     ----------
-    wrapped : RowSource
-    marks : tuple
-        The stored numbers that stand for missing ones.
-    what : str
-        What the numbers are, for messages.
-    """
-
-    wrapped: RowSource
-    marks: tuple[Any, ...]
-    what: str
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.wrapped.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.wrapped.dtype
-
-    def read(self, start: int, stop: int) -> Array:
-        values = self.wrapped.read(start, stop)
-        missing = np.isin(values, self.marks)
-        if missing.any():
-            raise missing_one(self.what, start + int(missing.argmax()))
-        return values
-
-
-def missing_one(what: str, row: int) -> InputError:
-    """Return the error that refuses a missing number where each row needs one."""
-    return InputError(
-        f"{what}: that of row {row} is missing (masked, NA, or a fill value); each row needs one"
-    )
-
-
-def decoded(array: "zarr.Array[Any]", what: str, *, is_vector: bool = False) -> RowSource | None:
-    """An array some of whose values are marked as missing, decoded by xarray; else None.
-
-    Parameters
-    ----------
-    is_vector : bool
-        Whether there is one number a row.
-    """
-    if not is_masked(dict(array.attrs)) or np.dtype(array.dtype).kind not in "iufb":
-        return None
-    variable = decode_cf_variable(what, variable_of(array))
-    dims = (str(variable.dims[0]),)
-    return VariablesSource([variable], dims, variable.shape[:1], [what], is_vector=is_vector)
-
-
-def opened_vector(array: "zarr.Array[Any]", what: str, *, may_miss: bool = True) -> RowSource:
-    """One number a row of an array of one dim.
-
-    Parameters
-    ----------
-    what : str
-        What they are, for messages.
-    may_miss : bool
-        Whether numbers may be missing, which are NaN then; else they are refused as they are read.
+    values : anything
+    depth : int
+        In how many lists they are.
 
     Raises
     ------
-    InputError
-        When its attributes say by what is no number how values are stored.
+    CodecError
     """
-    source, encoding = ZarrSource(array), encoding_of(array, what)
-    if may_miss and (found := decoded(array, array.basename, is_vector=True)) is not None:
-        return found
-    if not encoding.is_identity:
-        return EncodedSource(source, encoding)
-    marks = _marks(array)
-    return CompleteSource(source, marks, what) if marks else source
+    if isinstance(values, zarr.Array):
+        for key, content in values.metadata.to_buffer_dict(default_buffer_prototype()).items():
+            check_metadata(location(values), key, content.to_bytes())
+    elif isinstance(values, np.ndarray) and values.dtype == object:
+        check_opened(values.ravel().tolist(), depth)
+    elif depth < _DEEPEST and isinstance(values, list | tuple):
+        for value in values:
+            if isinstance(value, list | tuple | np.ndarray | zarr.Array):  # and not each number
+                check_opened(value, depth + 1)
 
 
-def _marks(array: "zarr.Array[Any]") -> tuple[Any, ...]:
-    """The stored values that stand for missing ones."""
-    if not is_masked(dict(array.attrs)) or np.dtype(array.dtype).kind not in "iufb":
-        return ()
-    attributes = variable_of(array).attrs
-    known = (attributes.get(key) for key in ("_FillValue", "missing_value"))
-    return tuple(mark for each in known if each is not None for mark in np.ravel(each).tolist())
+def absolute(array: zarr.Array[Any]) -> zarr.Array[Any]:
+    """The array itself, or, if its store is a relative path, the same opened by the whole path.
+
+    It goes through the door first, as it was opened elsewhere.
+
+    A relative path means another folder in a worker, or after a change of directory, and
+    chunks that are not found there read as the fill value without a word.
+
+    Parameters
+    ----------
+    array : zarr.Array
+
+    Returns
+    -------
+    zarr.Array
+        Read-only if it was opened again.
+
+    Raises
+    ------
+    DataSetError
+        If it is not there, seen from the working directory of now, or what decodes it is not
+        known to be harmless.
+    """
+    check_opened(array)
+    store = array.store
+    if not isinstance(store, LocalStore) or store.root.is_absolute():
+        return array
+    root = store.root.absolute()
+    try:
+        return zarr.open_array(
+            Folder(root, read_only=True),
+            path=array.path,
+            mode="r",
+            zarr_format=array.metadata.zarr_format,
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataSetError(
+            f"{store.root / array.path}: was opened by a relative path, and no array is at "
+            f"{root / array.path}; open it by its whole path"
+        ) from error

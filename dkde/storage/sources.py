@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import zarr
-from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
 from dkde.errors import DataSetError
 from dkde.storage.absent import noticing, watched
-from dkde.storage.chunks import location, read_whole
-from dkde.storage.door import Folder, check_metadata
+from dkde.storage.chunks import read_whole
+from dkde.storage.opened import location
 from dkde.storage.row_source import READ_BYTES, Array, Plain, reading
 from dkde.storage.stores import stamps
 
@@ -141,49 +140,6 @@ class ZarrSource(_EvenChunks):
         if isinstance(store, LocalStore):
             return os.path.exists(store.root / path)
         return bool(sync(store.exists(path)))
-
-
-def absolute(array: zarr.Array[Any]) -> zarr.Array[Any]:
-    """The array itself, or, if its store is a relative path, the same opened by the whole path.
-
-    It goes through the door first, as it was opened elsewhere.
-
-    A relative path means another folder in a worker, or after a change of directory, and
-    chunks that are not found there read as the fill value without a word.
-
-    Parameters
-    ----------
-    array : zarr.Array
-
-    Returns
-    -------
-    zarr.Array
-        Read-only if it was opened again.
-
-    Raises
-    ------
-    DataSetError
-        If it is not there, seen from the working directory of now, or what decodes it is not
-        known to be harmless.
-    """
-    store = array.store
-    for key, content in array.metadata.to_buffer_dict(default_buffer_prototype()).items():
-        check_metadata(location(array), key, content.to_bytes())
-    if not isinstance(store, LocalStore) or store.root.is_absolute():
-        return array
-    root = store.root.absolute()
-    try:
-        return zarr.open_array(
-            Folder(root, read_only=True),
-            path=array.path,
-            mode="r",
-            zarr_format=array.metadata.zarr_format,
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataSetError(
-            f"{store.root / array.path}: was opened by a relative path, and no array is at "
-            f"{root / array.path}; open it by its whole path"
-        ) from error
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,7 @@ from dkde.storage.importers.arrays import array_batches, image_dims, stored_dtyp
 from dkde.storage.importers.source import Array, RowStream
 from dkde.storage.importing import with_options
 from dkde.storage.missing import marked_lists
+from dkde.storage.opened import check_opened
 from dkde.storage.options import ImportOptions, check_options, check_path, unusable_name
 from dkde.storage.placing import check_target, dkde_version, place_dataset
 from dkde.storage.writing import ImportProgress
@@ -200,6 +201,7 @@ def _pairs(name: str, batches: Batches) -> Iterator[tuple[Array, Array | None]]:
         try:
             if iterator is None:
                 made: Any = batches() if callable(batches) else batches
+                check_opened(made)
                 iterator = iter([made] if isinstance(made, np.ndarray) else made)
             batch = next(iterator)
         except StopIteration:
@@ -209,6 +211,7 @@ def _pairs(name: str, batches: Batches) -> Iterator[tuple[Array, Array | None]]:
         number += 1
         where = f"split {name}, batch {number}"
         given, label = batch if isinstance(batch, tuple) and len(batch) == 2 else (batch, None)
+        check_opened(batch)
         if np.ma.is_masked(marked_lists(given)):
             raise InputError(f"{where}: holds masked values; fill them, or take such rows out")
         rows = np.asarray(given)

@@ -13,8 +13,9 @@ from dkde.errors import DataSetError
 from dkde.storage.dataset import open_split
 from dkde.storage.datatree import open_dataset
 from dkde.storage.importing import import_dataset
+from dkde.storage.opened import absolute
 from dkde.storage.selectors import Catalog
-from dkde.storage.sources import NpySource, ZarrSource, absolute
+from dkde.storage.sources import NpySource, ZarrSource
 
 X = np.arange(1, 13.0).reshape(4, 3)
 

@@ -184,11 +184,43 @@ def test_a_data_set_is_refused(form, runs, mark):
     assert not mark.exists()
 
 
-def test_an_opened_array_is_refused(mark):
+ROWS = np.arange(8.0).reshape(4, 2)
+# What each call would decode; x is an opened array of four values, bare or within lists.
+CALLS = {
+    "rows": lambda x: dkde.log_density(x, x, 1.0),
+    "weights": lambda x: dkde.log_density(ROWS, ROWS, 1.0, weights=x),
+    "groups": lambda x: dkde.log_density(ROWS, ROWS, 1.0, groups=np.arange(4), train_groups=x),
+    "bandwidth": lambda x: dkde.log_density(ROWS, ROWS, x),
+    "bandwidths": lambda x: dkde.sweep(train=ROWS, valid=ROWS + 1, bandwidths=x),
+    "bandwidth on the sphere": lambda x: dkde.log_density(ROWS, ROWS, x, kernel="vonmises_fisher"),
+    "covariance": lambda x: dkde.log_density(ROWS, ROWS, 1.0, covariance=x),
+    "folds": lambda x: dkde.cross_validate(ROWS, [1.0, 2.0], folds=x),
+    "cv": lambda x: dkde.KernelDensityCV(bandwidths=[1.0, 2.0], cv=x).fit(ROWS),
+    "splits": lambda x: dkde.KernelDensityCV(bandwidths=[1.0, 2.0], cv=iter([(x, x)])).fit(ROWS),
+    "planned": lambda x: dkde.plan(query=ROWS, train=ROWS, bandwidths=x),
+    "fit": lambda x: dkde.KernelDensity().fit(x),
+    "sample_weight": lambda x: dkde.KernelDensity().fit(ROWS, sample_weight=x),
+    "scored": lambda x: dkde.KernelDensity().fit(ROWS).score_samples(x),
+    "batches": lambda x: dkde.import_rows(x, "batches.zarr"),
+    "labels": lambda x: dkde.import_rows([(ROWS, x)], "labels.zarr"),
+    "protocol": lambda x: dkde.follow_protocol(
+        "gan2014", train=np.zeros((10_000, 2)), valid=ROWS, test=ROWS, bandwidths=x
+    ),
+}
+
+
+@pytest.mark.parametrize("form", ["bare", "in a list", "in lists", "in an array of objects"])
+@pytest.mark.parametrize("call", CALLS)
+def test_an_opened_array_is_refused(call, form, mark):
     plant(".", "x.zarr", "compressor", mark)
-    array = zarr.open_array("x.zarr", mode="r")
-    with pytest.raises(CodecError, match="pickle"):
-        dkde.log_density(np.zeros((4, 1)), np.zeros((4, 1)), 1.0, weights=array)
+    given = zarr.open_array("x.zarr", mode="r")
+    if form == "in an array of objects":
+        array, given = given, np.empty(1, object)
+        given[0] = array
+    elif form != "bare":
+        given = [given, given] if form == "in a list" else [(given,), [given]]
+    with pytest.raises(CodecError, match=r"x\.zarr: its codec is 'pickle'"):
+        CALLS[call](given)
     assert not mark.exists()
 
 

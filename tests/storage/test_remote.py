@@ -20,11 +20,11 @@ from dkde.describing import describe
 from dkde.errors import DataSetError, InputError
 from dkde.storage import importing
 from dkde.storage.buckets import BucketStore, _meaning
-from dkde.storage.chunks import location
 from dkde.storage.claiming import look_at_url
 from dkde.storage.dataset import open_split, splits
 from dkde.storage.datatree import open_dataset
 from dkde.storage.importing import import_dataset
+from dkde.storage.opened import location
 from dkde.storage.results import check_place
 from dkde.storage.selectors import Catalog
 from dkde.storage.sources import ZarrSource
