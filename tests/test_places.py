@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 from click.testing import CliRunner
 from dkde_cli.main import cli as command
-from test_sphere import oracle, places
+from globe import oracle, places
 
 import dkde
 from dkde.numerics.bandwidth import EARTH_RADIUS_KM

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from contract import assert_within
+from globe import oracle, places, true_vectors
 from scipy.special import logsumexp
 from scipy.stats import kstest, vonmises_fisher
 
@@ -20,37 +21,6 @@ VMF = "vonmises_fisher"
 log_density = partial(dkde.log_density, kernel=VMF)
 # Both poles, by whatever longitude; both sides of the date line; and some more.
 AWKWARD = np.array([[90, 0], [90, 77], [-90, -13], [0, 180], [0, -180], [10, 179.9], [12, -179.9]])
-
-
-def places(n, seed=0):
-    """Spread evenly over the sphere."""
-    rng = np.random.default_rng(seed)
-    sines, longitudes = rng.uniform(-1, 1, n), rng.uniform(-180, 180, n)
-    return np.column_stack([np.rad2deg(np.arcsin(sines)), longitudes])
-
-
-number = np.longdouble
-RADIAN = number("3.14159265358979323846264338327950288") / 180
-
-
-def true_vectors(rows):
-    """Unit vectors in extended precision."""
-    latitudes, longitudes = (rows.astype(number) * RADIAN).T
-    cos = np.cos(latitudes)
-    return np.stack([cos * np.cos(longitudes), cos * np.sin(longitudes), np.sin(latitudes)], 1)
-
-
-def oracle(query, train, h, weights=None):
-    """As it is written, one place at a time, in extended precision."""
-    h = number(h)
-    q, t = true_vectors(query), true_vectors(train)
-    d2 = ((q[:, None] - t) ** 2).sum(axis=2)
-    norm = np.log(360 * RADIAN * h * h) + np.log(-np.expm1(-2 / (h * h)))
-    w = np.ones(len(train), number) if weights is None else weights.astype(number)
-    exponents = -d2 / (2 * h * h)
-    top = exponents.max(axis=1)
-    total = (w * np.exp(exponents - top[:, None])).sum(axis=1)
-    return (top + np.log(total) - norm - np.log(w.sum())).astype(np.float64)
 
 
 class TestDensity:
