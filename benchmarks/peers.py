@@ -34,7 +34,7 @@ from peers_works import NUMBERS, WORKS, data_for
 from threadpoolctl import threadpool_info
 
 import dkde
-from dkde.engine.cluster import n_processors
+from dkde.workers.cluster import n_processors
 
 _GROWTH_HEAD = ("training rows", "seconds", "error, nats")
 _HEAD = ("way", "seconds", "timed on", "cores", "error, nats", "dkde is")

@@ -20,7 +20,7 @@ from sklearn.decomposition import PCA
 from threadpoolctl import threadpool_limits
 
 import dkde
-from dkde.engine.cluster import n_processors
+from dkde.workers.cluster import n_processors
 
 TOLERANCE = 1e-9  # dkde's default in float64
 NUMBERS = (1, 2, 3, 4, 5, 6, 7)

@@ -17,15 +17,15 @@ from collections.abc import Callable
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from dkde.bandwidth_matrix import BandwidthMatrix
-from dkde.covariance import Covariance
-from dkde.engine.cluster import n_processors
+from dkde.density.bandwidth_matrix import BandwidthMatrix
+from dkde.density.covariance import Covariance
+from dkde.density.options import Options
 from dkde.engine.pool import thread_pool
 from dkde.engine.run import run
 from dkde.engine.work import Work
-from dkde.options import Options
-from dkde.sides import operand, side
-from dkde.storage.selectors import Catalog
+from dkde.inputs.selectors import Catalog
+from dkde.inputs.sides import operand, side
+from dkde.workers.cluster import n_processors
 
 BANDWIDTHS = [0.05, 0.08, 0.1, 0.2, 0.5, 1.0, 1.5, 2.0]
 # A geometric grid should cost little more than one bandwidth: small ones need few pairs.

@@ -30,14 +30,14 @@ from roofline import BANDWIDTHS, pictures
 from selection import medians
 
 import dkde
-from dkde.bandwidth_matrix import BandwidthMatrix
-from dkde.covariance import Covariance
+from dkde.density.bandwidth_matrix import BandwidthMatrix
+from dkde.density.covariance import Covariance
+from dkde.density.options import Options
 from dkde.engine import run
 from dkde.engine.pool import client_pool
 from dkde.engine.work import Work
-from dkde.options import Options
-from dkde.sides import operand, side
-from dkde.storage.selectors import Catalog
+from dkde.inputs.selectors import Catalog
+from dkde.inputs.sides import operand, side
 
 TARGETS = {"bookkeeping": 1.05, "workers": 1.8}
 # Blocks before processes are taken to be warm, and between two looks at them.

@@ -27,17 +27,17 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KernelDensity
 
 import dkde
-from dkde.bandwidth_matrix import BandwidthMatrix
-from dkde.covariance import Covariance
+from dkde.density.bandwidth_matrix import BandwidthMatrix
+from dkde.density.covariance import Covariance
+from dkde.density.options import Options
 from dkde.engine.blocks import score_block
-from dkde.engine.cluster import n_processors
 from dkde.engine.pool import thread_pool
 from dkde.engine.window import completed
 from dkde.engine.work import Work
-from dkde.options import Options
-from dkde.sides import operand, side
-from dkde.storage.selectors import Catalog
-from dkde.storage.sources import ArraySource
+from dkde.inputs.selectors import Catalog
+from dkde.inputs.sides import operand, side
+from dkde.rows.sources import ArraySource
+from dkde.workers.cluster import n_processors
 
 GRID = np.logspace(-1, 1, 20)
 TARGETS = {"digits": 20.0, "leave one out": 1.25}

@@ -1,8 +1,17 @@
-from .comparing import compare
-from .covariance import read_covariance
-from .density import log_density
-from .describing import describe
-from .engine.cluster import configured_scheduler, connect, measure_baseline
+from .datasets.datatree import open_dataset
+from .datasets.index import index_dataset
+from .datasets.streaming import import_rows
+from .density.cost import plan
+from .density.covariance import read_covariance
+from .density.estimator import KernelDensity
+from .density.estimator_cv import KernelDensityCV
+from .density.log_density import log_density
+from .density.parts import finish, run_part
+from .density.protocols import follow_protocol
+from .density.resuming import status, verify
+from .density.sampling import sample
+from .density.scoring import score, sweep
+from .density.selection import cross_validate
 from .errors import (
     ClusterError,
     DataSetError,
@@ -11,27 +20,18 @@ from .errors import (
     InputError,
     MemoryLimitError,
 )
-from .estimator import KernelDensity
-from .estimator_cv import KernelDensityCV
-from .exporting import check_export, export
-from .files import check_place, write_whole
+from .inputs.describing import describe
+from .inputs.importing import import_dataset
+from .inputs.selectors import Catalog
 from .numerics.bandwidth import parse_bandwidths
-from .parts import finish, run_part
-from .pictures import check_picture, plot_pictures, plot_samples
-from .planning import plan
-from .plot import plot_sweep
-from .protocols import follow_protocol
-from .reporting.page import check_report, report
-from .resuming import status, verify
-from .sampling import sample
-from .scoring import score, sweep
-from .selection import cross_validate
-from .sharing import init_only
-from .storage.datatree import open_dataset
-from .storage.importing import import_dataset
-from .storage.index import index_dataset
-from .storage.selectors import Catalog
-from .storage.streaming import import_rows
+from .results.comparing import compare
+from .results.exporting import check_export, export
+from .results.pictures import check_picture, plot_pictures, plot_samples
+from .results.plot import plot_sweep
+from .results.report.page import check_report, report
+from .runs.sharing import init_only
+from .stores.files import check_place, write_whole
+from .workers.cluster import configured_scheduler, connect, measure_baseline
 
 __all__ = [
     "Catalog",

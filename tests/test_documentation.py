@@ -22,15 +22,15 @@ ON_MNIST = re.compile(r"\bmnist\.|\bgenerated\.|\bpixels\.zarr|\bcifar[\w-]*\.|\
 
 # Blocks of Python that are compiled and no more.
 NOT_RUN = {
-    'Client("tcp://scheduler:8786")': "needs a scheduler; tests/test_cluster.py has one",
+    'Client("tcp://scheduler:8786")': "needs a scheduler; tests/workers/test_cluster.py has one",
     "from dask_kubernetes": "needs Kubernetes",
     "from dask_gateway": "needs a Gateway, and Coiled's account",
 }
 # `dkde` lines that are parsed and no more.
 ONLY_PARSED = {
-    r"(s3|gs|az)://": "needs a bucket; tests/test_remote.py has one",
-    r"--cluster ": "needs a batch queue; tests/test_slurm.py has one",
-    r"--scheduler|…": "needs a scheduler; tests/test_cluster.py has one",
+    r"(s3|gs|az)://": "needs a bucket; tests/runs/test_remote.py has one",
+    r"--cluster ": "needs a batch queue; tests/workers/test_slurm.py has one",
+    r"--scheduler|…": "needs a scheduler; tests/workers/test_cluster.py has one",
     r"sweep cifar\.zarr": "needs CIFAR-100 itself, of which tests have a stand-in",
 }
 # What else stands in a shell's blocks, and is left alone.
@@ -39,8 +39,8 @@ OTHERS = {
     r"python benchmarks/": "tests/test_benchmarks.py runs them, small",
     r"(python -m )?pip install": ".ci/run installs; the extras are looked up",
     r"python -m (venv|pytest|sphinx)|\. \.venv|ruff|mypy|\.ci/run": ".ci/run does these",
-    r"JOB=|sbatch|qsub": "needs a batch queue; tests/test_slurm.py has one",
-    r"dask (scheduler|worker)": "tests/test_cluster.py starts them",
+    r"JOB=|sbatch|qsub": "needs a batch queue; tests/workers/test_slurm.py has one",
+    r"dask (scheduler|worker)": "tests/workers/test_cluster.py starts them",
 }
 # Output that stands below no command, by its first line.
 NOT_COMPARED = {

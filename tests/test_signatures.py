@@ -8,7 +8,7 @@ import pytest
 
 import dkde
 from dkde.errors import InputError
-from dkde.storage.feature_choice import FeatureChoice
+from dkde.rows.feature_choice import FeatureChoice
 
 TAKE_ROWS: dict[str, Callable[..., Any]] = {
     "log_density": dkde.log_density,

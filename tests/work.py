@@ -9,14 +9,14 @@ import zarr
 from strategies import Problem
 from zarr.storage import MemoryStore
 
-from dkde.engine.lazy import DaskSource
 from dkde.engine.task import Task
 from dkde.engine.work import Work
 from dkde.numerics.kernels import GAUSSIAN
 from dkde.numerics.metrics import EUCLIDEAN
-from dkde.storage.row_source import RowSource
-from dkde.storage.rows import Encoding, Part, Rows, Side
-from dkde.storage.sources import ArraySource, ZarrSource
+from dkde.rows.dask_source import DaskSource
+from dkde.rows.row_source import RowSource
+from dkde.rows.side import Encoding, Part, Rows, Side
+from dkde.rows.sources import ArraySource, ZarrSource
 
 Array = npt.NDArray[Any]
 

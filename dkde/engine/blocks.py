@@ -19,7 +19,7 @@ from dkde.numerics.bandwidth import FloatArray
 from dkde.numerics.expansion import Expansion
 from dkde.numerics.frame import Frame, Points
 from dkde.numerics.tiles import PairSums
-from dkde.storage.rows import Side
+from dkde.rows.side import Side
 
 Array = npt.NDArray[Any]
 Range = tuple[int, int]

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dkde.datasets.summaries import Summaries
 from dkde.engine.task import Task
 from dkde.numerics.bandwidth import FloatArray
-from dkde.storage.regions import decoding_slack
-from dkde.storage.rows import Rows
-from dkde.storage.summaries import Summaries
+from dkde.numerics.regions import decoding_slack
+from dkde.rows.side import Rows
 
 Array = npt.NDArray[Any]
 Range = tuple[int, int]

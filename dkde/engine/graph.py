@@ -12,7 +12,7 @@ from dkde.engine.survey import Survey
 from dkde.engine.work import Work
 from dkde.numerics import logsum
 from dkde.numerics.bandwidth import FloatArray
-from dkde.storage.absent import saying
+from dkde.stores.absent import saying
 
 
 def lazy_densities(work: Work) -> tuple[da.Array, da.Array]:

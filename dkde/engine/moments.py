@@ -8,7 +8,6 @@ from typing import Any, Protocol, Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from dkde.engine.cluster import pool_for
 from dkde.engine.pool import Pool
 from dkde.engine.reading import (
     ALL_ZERO,
@@ -22,7 +21,8 @@ from dkde.engine.threads import one_blas_thread
 from dkde.engine.window import Trials, completed, until_not_lost
 from dkde.errors import InputError
 from dkde.numerics.moments import FloatArray, Moments, Weight
-from dkde.storage.rows import Rows, Side
+from dkde.rows.side import Rows, Side
+from dkde.workers.cluster import pool_for
 
 # Rows of a task: enough to be worth handing out, and a constant, so that sums are the same
 # wherever they are made.

@@ -13,7 +13,6 @@ from uuid import uuid4
 
 from dask.utils import funcname
 
-from dkde.engine.absence import Absence
 from dkde.engine.likeness import (
     WARN,
     Likeness,
@@ -24,8 +23,9 @@ from dkde.engine.likeness import (
 )
 from dkde.engine.survey import Survey
 from dkde.errors import ClusterError
-from dkde.storage.absent import Absent, add_absent, gathering
-from dkde.storage.rows import Side
+from dkde.rows.side import Side
+from dkde.stores.absent import Absent, add_absent, gathering
+from dkde.workers.absence import Absence
 
 if TYPE_CHECKING:
     from distributed import Client  # half a second that work on threads need not spend

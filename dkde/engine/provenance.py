@@ -8,10 +8,10 @@ from typing import Any
 from dask.tokenize import tokenize
 
 from dkde.engine.work import Work
-from dkde.storage.columns import TableSource, columns_of
-from dkde.storage.row_source import innermost
-from dkde.storage.rows import Part, Side
-from dkde.storage.sphere import SphereSource
+from dkde.rows.columns import TableSource, columns_of
+from dkde.rows.row_source import innermost
+from dkde.rows.side import Part, Side
+from dkde.rows.sphere import SphereSource
 
 # What is noted of a part of rows so that it can be told from others' and be read again.
 NOTES = (

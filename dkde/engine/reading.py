@@ -13,12 +13,12 @@ import numpy.typing as npt
 from dkde.engine.task import Task
 from dkde.errors import InputError
 from dkde.numerics.bandwidth import FloatArray
-from dkde.storage.exact import check_exact
-from dkde.storage.naming import column_name, row_name, variable_name
-from dkde.storage.row_source import RowSource, innermost
-from dkde.storage.rows import Rows, Side
-from dkde.storage.sphere import SphereSource
-from dkde.storage.variables import Joined, VariablesSource
+from dkde.numerics.exact import check_exact
+from dkde.rows.naming import column_name, row_name, variable_name
+from dkde.rows.row_source import RowSource, innermost
+from dkde.rows.side import Rows, Side
+from dkde.rows.sphere import SphereSource
+from dkde.rows.variables import Joined, VariablesSource
 
 Array = npt.NDArray[Any]
 T = TypeVar("T")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from dkde.datasets.summaries import Summaries
 from dkde.engine.plan import EXPANSION_BYTES, FEW_QUERY_ROWS, FEW_TRAIN_ROWS
 from dkde.engine.reading import check_finite, first_there, read_groups, read_missing, read_weights
 from dkde.engine.task import Task
@@ -15,8 +16,7 @@ from dkde.numerics.axes import Axes, Projected, leading_axes
 from dkde.numerics.bandwidth import FloatArray
 from dkde.numerics.frame import Points, reference_row
 from dkde.numerics.tolerance import left_out
-from dkde.storage.rows import Side
-from dkde.storage.summaries import Summaries
+from dkde.rows.side import Side
 
 # Rows that the reference is the mean of: enough to lie amid the data.
 _REFERENCE_ROWS = 256

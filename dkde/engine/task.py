@@ -14,8 +14,8 @@ from dkde.numerics.frame import Frame, Precision
 from dkde.numerics.kernels import Kernel
 from dkde.numerics.metrics import Metric
 from dkde.numerics.tolerance import check_tol
-from dkde.storage.rows import Rows
-from dkde.storage.sphere import ROUNDING
+from dkde.rows.side import Rows
+from dkde.rows.sphere import ROUNDING
 
 # Of a step of integers, in units of the data, and of a bandwidth, in units of the step: integers
 # are decoded where they are smaller, or larger than one over it.

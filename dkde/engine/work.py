@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from dask.tokenize import tokenize
 
+from dkde.datasets.summaries import Summaries, index_bytes, summaries
 from dkde.engine.blocks import score_block
 from dkde.engine.plan import FEW_QUERY_ROWS, FEW_TRAIN_ROWS, Plan, SideSize, make_plan
 from dkde.engine.reading import check_representable
@@ -15,12 +16,11 @@ from dkde.engine.survey import Survey, make_survey
 from dkde.engine.task import Task
 from dkde.numerics import logsum
 from dkde.numerics.bandwidth import FloatArray
-from dkde.storage.absent import saying
-from dkde.storage.linear import content
-from dkde.storage.row_source import RowSource
-from dkde.storage.rows import Part, Rows, Side
-from dkde.storage.sources import ArraySource
-from dkde.storage.summaries import Summaries, index_bytes, summaries
+from dkde.numerics.linear import content
+from dkde.rows.row_source import RowSource
+from dkde.rows.side import Part, Rows, Side
+from dkde.rows.sources import ArraySource
+from dkde.stores.absent import saying
 
 
 @dataclass(frozen=True, eq=False)

@@ -44,7 +44,7 @@ class TestFiles:
         assert "--overwrite" in line
 
     def test_a_folder_that_appears_meanwhile(self, run, folder, npz, monkeypatch):
-        from dkde.storage import importing
+        from dkde.inputs import importing
 
         kept = importing.place_dataset
 

@@ -6,7 +6,7 @@ import click
 import pytest
 from dkde_cli.main import cli
 
-from dkde.storage.importers import FORMATS
+from dkde.datasets.formats import FORMATS
 
 COMMANDS = {"": cli, **cli.commands}
 

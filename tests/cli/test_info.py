@@ -156,7 +156,7 @@ class TestTables:
 
     def test_what_is_of_some_rows_is_said_to_be(self, run, table, monkeypatch):
         assert "of the first" not in run("info", "t.csv").stdout
-        monkeypatch.setattr("dkde.describing._RANGE_BYTES", 1)
+        monkeypatch.setattr("dkde.inputs.describing._RANGE_BYTES", 1)
         np.save("x.npy", np.zeros((3_000_000, 1)))
         text = run("info", "x.npy").stdout
         assert "\nof the first 1048576 rows\nfeature  values  sd  missing\n" in text

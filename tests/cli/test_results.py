@@ -10,7 +10,7 @@ import xarray as xr
 from dkde_cli.sweep import _PROTOCOLS
 
 import dkde
-from dkde.protocols import PROTOCOLS
+from dkde.density.protocols import PROTOCOLS
 
 
 @pytest.fixture

@@ -128,7 +128,7 @@ class TestRefused:
         stop_after(1)
         run(*command, status=130)
         stop_after(None)
-        monkeypatch.setattr("dkde.runs.circumstances", lambda _: {"processor": "Z80"})
+        monkeypatch.setattr("dkde.runs.run.circumstances", lambda _: {"processor": "Z80"})
         line = refused(*command)
         assert 'was begun elsewhere: processor was "' in line
         assert "allow it with --anywhere" in line
@@ -145,7 +145,7 @@ def test_a_defect_says_what_is_kept(run, monkeypatch):
     def fail(*_):
         raise ValueError("oh")
 
-    monkeypatch.setattr("dkde.runs.write_variables", fail)
+    monkeypatch.setattr("dkde.runs.run.write_variables", fail)
     result = run(*COMMANDS["score"], "--output", "s.zarr", status=1)
     error, kept = result.stderr.splitlines()[-2:]
     assert error.startswith("Error: ValueError: oh (a defect of dkde")

@@ -14,14 +14,14 @@ from hypothesis import given, settings
 from strategies import Problem, problems
 from work import rows_of, side_of, source_of, work_for, work_of
 
-from dkde.engine.lazy import DaskSource
 from dkde.engine.reading import read_ahead
 from dkde.engine.survey import Survey, find_reference
 from dkde.engine.work import Work
 from dkde.errors import InputError
-from dkde.storage.row_source import Plain
-from dkde.storage.rows import Encoding, Part, Rows, Side
-from dkde.storage.sources import ArraySource
+from dkde.rows.dask_source import DaskSource
+from dkde.rows.row_source import Plain
+from dkde.rows.side import Encoding, Part, Rows, Side
+from dkde.rows.sources import ArraySource
 
 Array = npt.NDArray[Any]
 
@@ -254,13 +254,13 @@ class TestReading:
         chunks = (10,) * 20 + (0, 100, 3)
         array = da.ones((303, 3), chunks=(chunks, 3))
         assert DaskSource(array).cuts(5, 290) == [5, 290]
-        monkeypatch.setattr("dkde.engine.lazy.READ_BYTES", 45 * 24)  # forty-five rows
+        monkeypatch.setattr("dkde.rows.dask_source.READ_BYTES", 45 * 24)  # forty-five rows
         source = DaskSource(array)
         assert source.cuts(0, 303) == [0, 40, 80, 120, 160, 200, 300, 303]
         assert source.read_rows == 100
 
     def test_a_dask_array_computes_only_the_chunks_that_are_asked_for(self, monkeypatch) -> None:
-        monkeypatch.setattr("dkde.engine.lazy.READ_BYTES", 1)
+        monkeypatch.setattr("dkde.rows.dask_source.READ_BYTES", 1)
         computed = []
 
         def load(block_info: Any = None) -> Array:

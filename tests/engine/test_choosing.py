@@ -10,10 +10,11 @@ import pytest
 import zarr
 
 import dkde
+from dkde.datasets import writing
 from dkde.engine import blocks
 from dkde.engine import work as engine_work
 from dkde.engine.reading import read_train
-from dkde.storage import sources, writing
+from dkde.rows import sources
 
 ROWS = 40_000
 

@@ -7,13 +7,13 @@ import pytest
 from work import side_of
 
 import dkde
-from dkde.bandwidth_matrix import BandwidthMatrix
-from dkde.covariance import Covariance
+from dkde.density.bandwidth_matrix import BandwidthMatrix
+from dkde.density.covariance import Covariance
+from dkde.density.options import Options
 from dkde.engine.direct import with_direct_share
 from dkde.engine.pool import thread_pool
 from dkde.engine.run import run
 from dkde.engine.work import Work
-from dkde.options import Options
 
 
 def normals(rows: int, d: int, seed: int = 0) -> Any:

@@ -17,8 +17,8 @@ from work import side_of, work_for, work_of
 from zarr.storage import MemoryStore
 
 from dkde.engine.graph import lazy_densities
-from dkde.engine.lazy import DaskSource
-from dkde.storage.sources import ZarrSource
+from dkde.rows.dask_source import DaskSource
+from dkde.rows.sources import ZarrSource
 
 Array = npt.NDArray[Any]
 

@@ -13,8 +13,8 @@ from work import side_of, work_of
 from zarr.storage import LocalStore
 
 from dkde.engine.work import Work
-from dkde.storage.row_source import RowSource
-from dkde.storage.sources import ArraySource, ZarrSource
+from dkde.rows.row_source import RowSource
+from dkde.rows.sources import ArraySource, ZarrSource
 
 D = 784
 

@@ -12,9 +12,9 @@ from work import dask_source, rows_of, side_of, source_of
 from dkde.engine.moments import gather_moments, gather_weight
 from dkde.engine.pool import calling_thread, thread_pool
 from dkde.errors import InputError
-from dkde.storage.linear import Product
-from dkde.storage.rows import Side
-from dkde.storage.sources import ArraySource
+from dkde.numerics.linear import Product
+from dkde.rows.side import Side
+from dkde.rows.sources import ArraySource
 
 
 def exact(values, weights=None):

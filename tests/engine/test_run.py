@@ -17,7 +17,6 @@ from strategies import Problem, problems
 from work import side_of, work_for, work_of
 from zarr.storage import MemoryStore
 
-from dkde.engine.absence import Absence
 from dkde.engine.graph import lazy_densities
 from dkde.engine.pool import Pool, calling_thread, thread_pool
 from dkde.engine.run import compute
@@ -25,11 +24,12 @@ from dkde.engine.run import run as run_all
 from dkde.engine.survey import make_survey
 from dkde.engine.work import Work
 from dkde.errors import ClusterError, DataSetError, IncompleteError, InputError
-from dkde.runs import shape_of
-from dkde.storage.kept import PLAN, Stage
-from dkde.storage.row_source import Plain
-from dkde.storage.rows import Side
-from dkde.storage.stores import Records
+from dkde.rows.row_source import Plain
+from dkde.rows.side import Side
+from dkde.runs.run import shape_of
+from dkde.runs.stages import PLAN, Stage
+from dkde.stores.store import Records
+from dkde.workers.absence import Absence
 
 Array = npt.NDArray[Any]
 
@@ -529,7 +529,7 @@ class Deserted:
 
 def test_workers_that_are_away_are_waited_for_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("dkde.engine.absence.monotonic", lambda: now[0])
+    monkeypatch.setattr("dkde.workers.absence.monotonic", lambda: now[0])
     client: Any = Deserted()
     absence = Absence(client, "tcp://there:1")
     for now[0] in range(0, 31, 2):
@@ -548,7 +548,7 @@ def test_jobs_of_a_queue_are_waited_for_without_end(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr("dkde.engine.absence.monotonic", lambda: now[0])
+    monkeypatch.setattr("dkde.workers.absence.monotonic", lambda: now[0])
     client: Any = Deserted()
     absence = Absence(client, "tcp://there:1", inf)
     for now[0] in range(250):

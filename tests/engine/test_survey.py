@@ -8,20 +8,20 @@ import pytest
 import xarray as xr
 from work import side_of
 
-from dkde.bandwidth_matrix import BandwidthMatrix
-from dkde.covariance import Covariance
+from dkde.density.bandwidth_matrix import BandwidthMatrix
+from dkde.density.covariance import Covariance
+from dkde.density.options import Options
 from dkde.engine.graph import lazy_densities
-from dkde.engine.lazy import DaskSource
 from dkde.engine.pool import thread_pool
 from dkde.engine.run import run
 from dkde.engine.survey import make_survey
 from dkde.engine.work import Work
 from dkde.errors import InputError
 from dkde.numerics.logsum import Densities
-from dkde.options import Options
-from dkde.storage.row_source import RowSource
-from dkde.storage.rows import Part, Rows, Side
-from dkde.storage.variables import VariablesSource
+from dkde.rows.dask_source import DaskSource
+from dkde.rows.row_source import RowSource
+from dkde.rows.side import Part, Rows, Side
+from dkde.rows.variables import VariablesSource
 
 
 def work(query: Any, train: Any, h: Any = 0.2, *, query_groups: Any = None, **options: Any) -> Work:

@@ -1,0 +1,298 @@
+"""A data set on disk: a Zarr v3 group, in it a group for each split, in each the rows `x`.
+
+Rows keep the dtype of their source; CF's `scale_factor` and `add_offset` say what they mean, so
+plain xarray opens a split as well. A data set is written once, whole (`dkde.inputs.importing`),
+and read-only from then on.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import zarr
+from zarr.storage import LocalStore
+
+from dkde.datasets.import_options import unusable_name
+from dkde.datasets.metadata import classes_of, count_of, features_of, numbers_of, range_of, units_of
+from dkde.errors import DataSetError, DkdeError, one_line
+from dkde.rows.places import kind_of
+from dkde.stores.chunks import check_array
+from dkde.stores.door import Folder
+from dkde.stores.publishing import is_there
+from dkde.stores.store import is_remote, keys_below, open_store
+
+if TYPE_CHECKING:
+    from zarr.abc.store import Store
+
+    StorePath = str | os.PathLike[str] | Store
+
+FORMAT = "dataset/1"
+LABELS = ("label", "coarse_label")
+_ARRAYS = ("x", *LABELS, "source_row")
+_ABSENT = "no such data set; make one with `dkde import`"
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split of a data set, opened read-only; nothing of its rows is read yet.
+
+    Parameters
+    ----------
+    name : str
+    x : zarr.Array
+        Raw rows (sample, feature); a value is ``x * scale_factor + add_offset`` in float64.
+    scale_factor, add_offset : float
+    image_shape : tuple of int or None
+    layout : {"CHW", "HWC"} or None
+    labels : dict of str to zarr.Array
+        ``label`` and ``coarse_label``, as far as the source has them; integers (sample,).
+    source_row : zarr.Array
+        The row of the source's split that each row was; integers (sample,).
+    checksum : str
+        ``"sha256:..."`` of the rows, their dtype and their decoding: equal content, equal
+        checksum, whatever file or format it came from.
+    actual_range : (float, float) or None
+        The least and the greatest finite decoded value; None if there is none.
+    display_range : (float, float) or None
+        What goes from black to white in pictures, if not that.
+    features : tuple of str or None
+        The names of the features, where the source has some.
+    n_missing, n_infinite, n_constant : int
+        How many values are NaN, how many infinite; how many features have one value only.
+    classes : dict of str to tuple of str
+        What the values 0, 1, ... of a label stand for, by the label's name.
+    units : tuple of (str or None), or None
+        What the features are measured in, where the source says.
+    """
+
+    name: str
+    x: zarr.Array[Any]
+    scale_factor: float
+    add_offset: float
+    image_shape: tuple[int, ...] | None
+    layout: str | None
+    labels: dict[str, zarr.Array[Any]]
+    source_row: zarr.Array[Any]
+    checksum: str
+    actual_range: tuple[float, float] | None
+    display_range: tuple[float, float] | None = None
+    features: tuple[str, ...] | None = None
+    n_missing: int = 0
+    n_infinite: int = 0
+    n_constant: int = 0
+    classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    units: tuple[str | None, ...] | None = None
+
+    @property
+    def n_rows(self) -> int:
+        return int(self.x.shape[0])
+
+    @property
+    def n_features(self) -> int:
+        return int(self.x.shape[1])
+
+
+def splits(store: StorePath) -> list[str]:
+    """The names of a data set's splits, in the order of the source.
+
+    Parameters
+    ----------
+    store : str, path or zarr store
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    DataSetError
+        If `store` is missing, is no data set of dkde, or its import was never finished.
+    """
+    return split_names(store, open_root(store))
+
+
+def open_split(store: StorePath, split: str) -> Split:
+    """Open one split of a data set for reading its raw rows.
+
+    Raises
+    ------
+    DataSetError
+        If `store` is missing, is no data set of dkde, its import was never finished, or it has
+        no such split.
+    """
+    root = open_root(store)
+    if split not in (names := split_names(store, root)):
+        raise DataSetError(f"{store}: has no split {split!r}; it has {', '.join(names)}")
+    return split_of(store, root, split)
+
+
+def open_splits(store: StorePath) -> dict[str, Split]:
+    """All splits of a data set, by name and in order, as :func:`open_split` opens one."""
+    root = open_root(store)
+    return {name: split_of(store, root, name) for name in split_names(store, root)}
+
+
+def split_of(store: StorePath, root: zarr.Group, name: str) -> Split:
+    """A split of a data set whose root is open; ``store`` is for messages."""
+    with opening(store, f"split {name!r}"):
+        group, members = _members(root, name)
+        attributes, x = group.attrs.asdict(), members["x"]
+        coding = x.attrs.asdict()
+        check_array(x, "iuf", x.shape[:1], ndim=2)
+        for key in members.keys() - {"x"}:
+            check_array(members[key], "iu", x.shape[:1], ndim=1)
+        shape = cast("list[int] | None", attributes.get("image_shape"))
+        if shape is not None and (
+            not all(type(n) is int and n > 0 for n in shape) or math.prod(shape) != x.shape[1]
+        ):
+            raise ValueError(f"image_shape {shape} for {x.shape[1]} features")
+        if (layout := attributes.get("layout")) not in (None, "CHW", "HWC"):
+            raise ValueError(f"layout {layout!r}")
+        if not isinstance(attributes["checksum"], str):
+            raise TypeError("the checksum is no text")
+        return Split(
+            name=name,
+            x=x,
+            scale_factor=numbers_of([coding.get("scale_factor", 1.0)])[0],
+            add_offset=numbers_of([coding.get("add_offset", 0.0)])[0],
+            image_shape=None if shape is None else tuple(shape),
+            layout=layout,
+            labels={key: members[key] for key in LABELS if key in members},
+            source_row=members["source_row"],
+            checksum=attributes["checksum"],
+            actual_range=range_of(coding.get("actual_range")),
+            display_range=range_of(attributes.get("display_range")),
+            features=features_of(attributes.get("feature_names"), x.shape[1]),
+            units=units_of(attributes.get("feature_units"), x.shape[1]),
+            **{n: count_of(coding.get(n, 0)) for n in ("n_missing", "n_infinite", "n_constant")},
+            classes={
+                key: names
+                for key in LABELS
+                if key in members
+                and (names := classes_of(members[key].attrs.get("flag_meanings", "")))
+            },
+        )
+
+
+def _members(root: zarr.Group, name: str) -> tuple[zarr.Group, dict[str, zarr.Array[Any]]]:
+    """A split and its arrays, if all that describes them agrees.
+
+    It is written three times: in the metadata of the root, of the split, and of each array.
+    None has a checksum, and what is changed in one of them shows by the others.
+    """
+    path = f"{root.path}/{name}".lstrip("/")
+    by_split = zarr.open_group(root.store, path=path, mode="r", zarr_format=3)
+    plain = zarr.open_group(root.store, path=path, mode="r", zarr_format=3, use_consolidated=False)
+    by_root = root[name]
+    # Each is asked for once: it may be a request.
+    members = {key: found for key in _ARRAYS if (found := plain.get(key)) is not None}
+    for group in (by_root, by_split):
+        # Consolidated metadata may name arrays of Zarr v2, whose filters can run code.
+        if not isinstance(group, zarr.Group) or group.attrs.asdict() != plain.attrs.asdict():
+            raise ValueError("its metadata and the root's differ")
+        if sorted(group.keys()) != sorted(members):
+            raise ValueError(
+                f"it holds {', '.join(sorted(group.keys()))}, not {', '.join(members)}"
+            )
+        for key, member in members.items():
+            if cast("Any", group[key]).metadata != cast("Any", member).metadata:
+                raise ValueError(f"what is said of {key} differs from place to place")
+    return plain, cast("dict[str, zarr.Array[Any]]", members)
+
+
+def is_dataset(store: Path | Store) -> bool:
+    """Whether a folder or a store is a data set of dkde, finished or not, of any version.
+
+    Raises
+    ------
+    DataSetError
+        When a store is out of reach.
+    """
+    try:
+        opened = open_store(store, read_only=True) if isinstance(store, Path) else store
+        root = zarr.open_group(opened, mode="r", zarr_format=3)
+        return str(root.attrs.get("dkde_format", "")).startswith("dataset/")
+    except DkdeError:
+        raise
+    except Exception:  # damaged metadata raise almost anything
+        return False
+
+
+def split_names(store: StorePath, root: zarr.Group) -> list[str]:
+    """The names of the splits of a data set whose root is open."""
+    with opening(store, "the list of its splits"):
+        names = cast("Any", root.attrs["splits"])
+        if not isinstance(names, list) or not names or len({*names}) < len(names):
+            raise ValueError(f"{names!r} is no list of names")
+        if bad := [n for n in names if not isinstance(n, str) or unusable_name(n)]:
+            raise ValueError(f"{bad[0]!r} is no split's name")
+        return names
+
+
+@contextmanager
+def opening(store: StorePath, what: str) -> Iterator[None]:
+    """Turn whatever damaged metadata raise in Zarr and xarray, almost anything, into one line."""
+    try:
+        yield
+    except (DkdeError, MemoryError):
+        raise
+    except Exception as error:
+        raise DataSetError(
+            f"{store}: {what} is damaged ({type(error).__name__}: {one_line(error)}); import it "
+            "again"
+        ) from error
+
+
+def _opened(store: StorePath) -> Store:
+    """The store by its whole path: a relative one means another folder in a worker."""
+    if isinstance(store, LocalStore):
+        return Folder(store.root.absolute(), read_only=store.read_only)
+    if isinstance(store, str | os.PathLike):
+        return open_store(store, read_only=True)
+    return store
+
+
+def open_root(store: StorePath) -> zarr.Group:
+    """The root of a data set that is whole; raises as :func:`splits`."""
+    if isinstance(store, str | os.PathLike) and not is_remote(store):
+        path = Path(store)
+        if not is_there(path):
+            raise DataSetError(f"{store}: {_ABSENT}")
+        if not path.is_dir():
+            way = ", which this is for" if kind_of(path) else "; import it first"
+            raise DataSetError(f"{store}: a file and not a data set of dkde{way}")
+    opened = _opened(store)
+    try:
+        root = zarr.open_group(opened, mode="r", zarr_format=3)
+    except PermissionError as error:
+        raise DataSetError(f"{store}: may not be read (permission denied)") from error
+    except (DkdeError, MemoryError):
+        raise
+    except Exception as error:  # damaged metadata raise almost anything
+        # Of a bucket that is not there either, the listing says so.
+        if not isinstance(opened, LocalStore) and not keys_below(opened, ""):
+            raise DataSetError(f"{store}: {_ABSENT}") from error
+        raise DataSetError(
+            f"{store}: not a data set of dkde (no Zarr v3 group); if it was one, import it again"
+        ) from error
+    version = root.attrs.get("dkde_format")
+    if str(version).startswith("result/"):
+        raise DataSetError(
+            f"{store}: is a result of dkde and no data set; open it with xarray.open_zarr"
+        )
+    if not str(version).startswith("dataset/"):
+        raise DataSetError(f"{store}: a Zarr group, but not a data set of dkde")
+    if version != FORMAT:
+        raise DataSetError(
+            f"{store}: a data set of format {version}, and this dkde reads {FORMAT}; import it "
+            "again, or update dkde"
+        )
+    if not root.attrs.get("complete"):
+        raise DataSetError(f"{store}: its import was never finished; import it again")
+    return root

@@ -1,0 +1,196 @@
+"""CSV: text in columns, gzipped or not, one file or several under a pattern."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dkde.datasets.formats.arrow_values import Column
+from dkde.datasets.formats.csv_header import (
+    NO_UTF8,
+    Layout,
+    bare,
+    layout_of,
+    split_lines,
+    uncommented,
+)
+from dkde.datasets.formats.csv_text import BLOCK_BYTES, Text
+from dkde.datasets.formats.files import open_binary, sniff
+from dkde.datasets.formats.tables import TableFile, check_names, reader
+from dkde.errors import DataSetError
+from dkde.numerics.exact import LARGEST, rounded
+from dkde.rows.text_kinds import LOOKED_AT, NUMBER, TIME, why_text
+
+NAME = "csv"
+DESCRIPTION = "a table as text (.csv, .tsv), gzipped or not, or a quoted pattern of several"
+# How pyarrow says which cell is no number; its rows count the header.
+_BAD_CELL = re.compile(
+    r"In CSV column #(\d+): Row #(\d+): CSV conversion error.*?(?:'(.*)'|UTF8)", re.DOTALL
+)
+_BAD_ROW = re.compile(r"CSV parse error: Row #(\d+): Expected (\d+) columns, got (\d+)")
+_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+
+
+def matches(path: Path) -> bool:
+    """Whether the content is text in columns; of a header alone the name has to say so."""
+    if not path.is_file():
+        return False
+    head = sniff(path)
+    if not head or b"\0" in head or any(byte < 9 for byte in head):
+        return False
+    if path.name.lower().endswith(_SUFFIXES):
+        return True
+    lines = head.decode("utf-8", "replace").splitlines()
+    if len(lines) > 2:
+        lines.pop()  # may be cut
+    if len(lines) < 2:
+        return False
+    head_line = uncommented(*lines[:2])
+    first, second = split_lines(head_line, lines[1])
+    return len(first) == len(second) and any(NUMBER.fullmatch(bare(cell)) for cell in second)
+
+
+def _open(path: Path, label: str | None) -> TableFile:
+    """The columns, by the first values of each."""
+    import pyarrow as pa
+
+    layout = layout_of(path)
+    names = layout.names
+    check_names(path, names)
+    columns = dict.fromkeys(names, Column(np.dtype(np.float64), "numbers"))
+    # As bytes: of what is not wanted nobody has to know the encoding.
+    with closing(_read(layout, names, dict.fromkeys(names, pa.binary()))) as batches:
+        head = next(batches, None)
+    if head is not None:
+        for name in names:
+            columns[name] = _column(head.column(name))
+    return TableFile(path, columns, layout.named, stream=partial(_stream, layout, columns, label))
+
+
+def _column(head: Any) -> Column:
+    """What a column holds, by its first values."""
+    number = np.dtype(np.float64)
+    first = next((cell for cell in head.to_pylist() if cell), b"").decode("latin1").strip()
+    if not first or NUMBER.fullmatch(first):
+        return Column(number, "numbers")
+    cells = [
+        (row, cell.decode("latin1").strip())
+        for row, cell in enumerate(head[:LOOKED_AT].to_pylist(), 1)
+        if cell
+    ]
+    texts = [cell for _, cell in cells]
+    if all(map(TIME.fullmatch, texts)):
+        return Column(number, "timestamps", False, units="days since 1970-01-01")
+    if {text.lower() for text in texts} <= {"true", "false"}:
+        return Column(number, "bool", False)
+    return Column(None, why_text(cells))
+
+
+def _read(layout: Layout, wanted: Sequence[str], types: Any) -> Generator[Any, None, None]:
+    """The batches of a file, from its first row."""
+    import pyarrow as pa
+    from pyarrow import csv as arrow
+
+    with open_binary(layout.path) as file:
+        try:
+            with arrow.open_csv(
+                Text(file, layout.path, layout.separator),
+                # Without threads an error says in which row it is.
+                arrow.ReadOptions(
+                    use_threads=False, block_size=BLOCK_BYTES, column_names=list(layout.names),
+                    skip_rows_after_names=int(layout.named),
+                ),
+                arrow.ParseOptions(delimiter=layout.separator, newlines_in_values=True),
+                arrow.ConvertOptions(
+                    column_types=types, include_columns=list(wanted), strings_can_be_null=True
+                ),
+            ) as batches:  # fmt: skip
+                yield from batches
+        except pa.ArrowInvalid as error:
+            raise _told(layout, error) from error
+
+
+def _stream(
+    layout: Layout, columns: Mapping[str, Column], label: str | None, wanted: Sequence[str]
+) -> Iterator[Any]:
+    import pyarrow as pa
+
+    types = {name: pa.string() if name == label else _type(columns[name]) for name in wanted}
+    unseen = {name for name, kind in types.items() if pa.types.is_floating(kind)}
+    for batch in _read(layout, wanted, types):
+        large = {name for name in unseen if _is_large(batch.column(name))}
+        if large:
+            _check_integers(layout, sorted(large))
+            unseen -= large
+        yield batch
+
+
+def _type(column: Column) -> Any:
+    """The type of Arrow that a column is read as."""
+    import pyarrow as pa
+
+    if column.units is not None:
+        return pa.timestamp("ns")
+    return pa.bool_() if column.kind == "bool" else pa.float64()
+
+
+def _is_large(column: Any) -> bool:
+    """Whether there are numbers that may be integers beyond 2**53, rounded."""
+    values = np.abs(column.to_numpy(zero_copy_only=False))
+    return bool(((values >= LARGEST) & (values < np.inf)).any())
+
+
+def _check_integers(layout: Layout, names: Sequence[str]) -> None:
+    """Refuse columns with integers beyond 2**53, for which the file is read once more.
+
+    Raises
+    ------
+    InputError
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    row = 1
+    for batch in _read(layout, names, dict.fromkeys(names, pa.binary())):
+        for name in names:
+            cells = batch.column(name)
+            found = pc.match_substring_regex(cells, r"^\s*[+-]?[0-9]{16,}\s*$").fill_null(False)
+            for i in np.flatnonzero(found.to_numpy(zero_copy_only=False)):
+                value = int(cells[int(i)].as_py())
+                if abs(value) > LARGEST:
+                    raise rounded(f"{layout.path}: column {name!r}, row {row + int(i)},", value)
+        row += len(batch)
+
+
+def _told(layout: Layout, error: Exception) -> DataSetError:
+    """What pyarrow found, with rows that count from 1 after the line of names."""
+    path, names = layout.path, layout.names
+    if cell := _BAD_CELL.search(str(error)):
+        column, row = int(cell[1]), int(cell[2]) - layout.named
+        where = f"{path}: column {names[column] if column < len(names) else column!r}, row {row}"
+        if cell[3] is None:
+            return DataSetError(f"{where}: the file {NO_UTF8}")
+        text = " ".join(cell[3].split())[:40]
+        wanted = "timestamp without a zone" if "to timestamp" in str(error) else "number"
+        wanted = "truth (true or false)" if "to bool" in str(error) else wanted
+        return DataSetError(
+            f"{where}: {text!r} is no {wanted}; mend it, or name the columns that are wanted "
+            "(--features, or --columns of an import)"
+        )
+    if width := _BAD_ROW.search(str(error)):
+        first = "names" if layout.named else "a row"
+        return DataSetError(
+            f"{path}: row {int(width[1]) - layout.named} has {width[3]} columns, and there are "
+            f"{width[2]} (the first line is read as {first}, separated by {layout.separator!r})"
+        )
+    said = re.sub(r"[^ -~]", "?", " ".join(str(error).split()))[:100]
+    return DataSetError(f"{path}: not readable as CSV ({said})")
+
+
+read = reader(NAME, "CSV", _open)

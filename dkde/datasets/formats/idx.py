@@ -1,0 +1,167 @@
+"""IDX, the format of MNIST's original files: a short header, then big-endian values."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from dkde.datasets.formats.arrays import batch_rows
+from dkde.datasets.formats.files import checksum_files, max_content, open_binary, reading, sniff
+from dkde.datasets.formats.source import Array, ReadOptions, Source, SourceSplit
+from dkde.errors import DataSetError
+
+NAME = "idx"
+DESCRIPTION = "an IDX file, or the folder of MNIST's four, gzipped or not"
+_DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_PREFIXES = {"train": "train", "t10k": "test"}
+_MAX_NDIM = 8
+
+
+@dataclass(frozen=True)
+class _Header:
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+    @property
+    def n_features(self) -> int:
+        return math.prod(self.shape[1:])
+
+
+def matches(path: Path) -> bool:
+    """Whether the content is an IDX file, or a folder with MNIST's images files."""
+    if path.is_dir():
+        return any(_member(path, prefix, "images", 3) is not None for prefix in _PREFIXES)
+    head = sniff(path)
+    if len(head) < 8 or head[:2] != b"\0\0" or head[2] not in _DTYPES:
+        return False
+    return 1 <= head[3] <= _MAX_NDIM
+
+
+def read(path: Path, options: ReadOptions) -> Source:
+    """Read the headers and the labels; the rows are streamed later.
+
+    Raises
+    ------
+    DataSetError
+        If a header is not IDX, a size does not fit, or the file is a labels file alone.
+    """
+    with reading(path, "IDX"):
+        if not path.is_dir():
+            split = _split(path, None, options.split)
+            return Source(path, NAME, checksum_files([path]), (split,))
+        files: list[Path] = []
+        splits: list[SourceSplit] = []
+        for prefix, name in _PREFIXES.items():
+            images = _member(path, prefix, "images", 3)
+            labels = _member(path, prefix, "labels", 1)
+            if images is not None:
+                splits.append(_split(images, labels, name))
+                files += [images] if labels is None else [images, labels]
+        if not splits:
+            raise DataSetError(f"{path}: a folder without train-images-idx3-ubyte or t10k-images")
+        return Source(path, NAME, checksum_files(files), tuple(splits))
+
+
+def _member(folder: Path, prefix: str, kind: str, ndim: int) -> Path | None:
+    for mark in "-.":  # both spellings are in circulation
+        for suffix in (".gz", ""):
+            candidate = folder / f"{prefix}-{kind}{mark}idx{ndim}-ubyte{suffix}"
+            if candidate.is_file():
+                return candidate
+    return None
+
+
+def _split(images: Path, labels: Path | None, name: str) -> SourceSplit:
+    with open_binary(images) as file:
+        header = _read_header(file, images)
+    if len(header.shape) == 1:
+        raise DataSetError(
+            f"{images}: a labels file (one dimension); import the images file, or the folder "
+            "that holds both"
+        )
+    n_rows = header.shape[0]
+    row_bytes = header.n_features * header.dtype.itemsize
+    if n_rows * row_bytes > max_content(images):
+        raise DataSetError(
+            f"{images}: truncated: its header promises {n_rows} rows of {row_bytes} bytes, and "
+            f"the file has {images.stat().st_size} bytes; fetch it again"
+        )
+    found: dict[str, Array] = {}
+    if labels is not None:
+        found["label"] = _read_labels(labels)
+        if len(found["label"]) != n_rows:
+            raise DataSetError(
+                f"{labels}: {len(found['label'])} labels for the {n_rows} rows of {images.name}"
+            )
+    return SourceSplit(
+        name,
+        n_rows=n_rows,
+        n_features=header.n_features,
+        dtype=header.dtype.newbyteorder("="),
+        batches=partial(_batches, images),
+        scale_factor=1 / 255 if header.dtype == np.uint8 else 1.0,
+        image_shape=(header.shape[1], header.shape[2]) if len(header.shape) == 3 else None,
+        labels=found,
+    )
+
+
+def _read_header(file: IO[bytes], path: Path) -> _Header:
+    magic = file.read(4)
+    if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _DTYPES:
+        raise DataSetError(f"{path}: not an IDX file (it starts with {magic.hex() or 'nothing'})")
+    ndim = magic[3]
+    if not 1 <= ndim <= _MAX_NDIM:
+        raise DataSetError(f"{path}: not an IDX file ({ndim} dimensions)")
+    sizes = file.read(4 * ndim)
+    if len(sizes) < 4 * ndim:
+        raise DataSetError(f"{path}: truncated within its header; fetch it again")
+    shape = struct.unpack(f">{ndim}I", sizes)
+    if 0 in shape:
+        raise DataSetError(f"{path}: holds no rows (its shape is {shape})")
+    return _Header(np.dtype(_DTYPES[magic[2]]), shape)
+
+
+def _read_labels(path: Path) -> Array:
+    with reading(path, "IDX labels"), open_binary(path) as file:
+        header = _read_header(file, path)
+        if len(header.shape) != 1 or header.dtype.kind == "f":
+            raise DataSetError(f"{path}: not a labels file (its shape is {header.shape})")
+        (n,) = header.shape
+        if n * header.dtype.itemsize > max_content(path):
+            raise DataSetError(f"{path}: truncated: its header promises {n} labels; fetch it again")
+        data = file.read(n * header.dtype.itemsize)
+        if len(data) != n * header.dtype.itemsize or file.read(1):
+            raise DataSetError(f"{path}: {n} labels promised, another number found")
+        return np.frombuffer(data, header.dtype).astype(header.dtype.newbyteorder("="))
+
+
+def _batches(path: Path) -> Iterator[Array]:
+    n_done = n_rows = 0
+    with reading(path, "IDX"), open_binary(path) as file:
+        try:
+            header = _read_header(file, path)
+            n_rows, n_features = header.shape[0], header.n_features
+            row_bytes = n_features * header.dtype.itemsize
+            step = batch_rows(n_features, header.dtype)
+            while n_done < n_rows:
+                data = file.read(min(step, n_rows - n_done) * row_bytes)
+                n_whole = len(data) // row_bytes
+                if n_whole < min(step, n_rows - n_done):
+                    raise EOFError
+                rows = np.frombuffer(data, header.dtype).reshape(n_whole, n_features)
+                yield rows.astype(header.dtype.newbyteorder("="), copy=False)
+                n_done += n_whole
+            if file.read(1):  # gzip checks its checksum here, too
+                raise DataSetError(f"{path}: bytes follow the {n_rows} rows that its header names")
+        except EOFError as error:
+            raise DataSetError(
+                f"{path}: truncated: its header promises {n_rows} rows, and fewer are there; "
+                "fetch it again"
+            ) from error

@@ -1,0 +1,92 @@
+"""The well-known MNIST pickle: three (pictures, labels) pairs, float32 multiples of 1/256."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dkde.datasets.formats.arrays import array_batches, batch_rows, stored_dtype
+from dkde.datasets.formats.files import checksum_files, max_content, open_binary, reading, sniff
+from dkde.datasets.formats.source import Array, ReadOptions, Source, SourceSplit
+from dkde.datasets.formats.unpickle import label_array, load
+from dkde.errors import DataSetError
+
+NAME = "mnist-pickle"
+DESCRIPTION = "the MNIST pickle (three pairs of pictures and labels), gzipped or not"
+_SPLITS = ("train", "valid", "test")
+_LEVELS = 256
+
+
+def matches(path: Path) -> bool:
+    """Whether the content is a binary pickle."""
+    head = sniff(path) if path.is_file() else b""
+    return len(head) > 1 and head[0] == 0x80 and 2 <= head[1] <= 5
+
+
+def read(path: Path, options: ReadOptions) -> Source:
+    """Read the three pairs; only the stored form of the pictures stays in memory.
+
+    Raises
+    ------
+    DataSetError
+        If the file is no such pickle, or is damaged.
+    """
+    with reading(path, "MNIST pickle"):
+        with open_binary(path) as file:
+            pairs = load(file, name=path, limit=max_content(path))
+        if not isinstance(pairs, tuple | list) or len(pairs) != len(_SPLITS):
+            raise DataSetError(
+                f"{path}: the pickle is not three (pictures, labels) pairs; save its arrays as "
+                ".npy or .npz and import those"
+            )
+        # Backwards, and each pair dropped when it is done: the float32 pictures then never
+        # stand beside more than the uint8 ones.
+        remaining = list(pairs)
+        del pairs
+        splits = [_split(path, name, remaining.pop()) for name in reversed(_SPLITS)]
+        return Source(path, NAME, checksum_files([path]), tuple(reversed(splits)))
+
+
+def _split(path: Path, name: str, pair: Any) -> SourceSplit:
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise DataSetError(f"{path}: {name} is not a pair of pictures and labels")
+    x, label = pair[0], label_array(pair[1])
+    if not isinstance(x, np.ndarray) or x.ndim != 2 or 0 in x.shape:
+        raise DataSetError(f"{path}: the pictures of {name} are not an array of rows")
+    if label is None or len(label) != len(x):
+        found = "no list of integers" if label is None else f"{len(label)}"
+        raise DataSetError(f"{path}: {name} has {len(x)} pictures, but its labels are {found}")
+    stored_dtype(x.dtype, f"{path}: {name}")
+    pixels = _as_pixels(x)
+    rows = x if pixels is None else pixels
+    return SourceSplit(
+        name,
+        n_rows=len(rows),
+        n_features=rows.shape[1],
+        dtype=stored_dtype(rows.dtype, str(path)),
+        batches=partial(array_batches, rows),
+        scale_factor=1.0 if pixels is None else 1 / _LEVELS,
+        image_shape=(28, 28) if rows.shape[1] == 784 else None,
+        labels={"label": label},
+    )
+
+
+def _as_pixels(x: Array) -> Array | None:
+    """The rows as uint8 if every value is exactly a multiple of 1/256 below 1, else None."""
+    if x.dtype.kind != "f":
+        return None
+    pixels: Array = np.empty(x.shape, np.uint8)
+    step = batch_rows(x.shape[1], x.dtype)
+    for start in range(0, len(x), step):
+        scaled = x[start : start + step] * _LEVELS  # a power of two: exact
+        # Asked this way round, NaN fails too, and the cast below is always defined.
+        if not (scaled.min() >= 0 and scaled.max() <= _LEVELS - 1):
+            return None
+        part = scaled.astype(np.uint8)
+        if not np.array_equal(part, scaled):
+            return None
+        pixels[start : start + step] = part
+    return pixels

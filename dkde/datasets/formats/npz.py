@@ -1,0 +1,216 @@
+"""NumPy's .npz: every array a split under its own name, streamed out of the zip file."""
+
+from __future__ import annotations
+
+import math
+import re
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+
+from dkde.datasets.formats.arrays import (
+    BATCH_BYTES,
+    array_batches,
+    batch_rows,
+    image_dims,
+    stored_dtype,
+)
+from dkde.datasets.formats.files import DEFLATE_RATIO, checksum_files, reading, sniff
+from dkde.datasets.formats.npy_header import read_npy_header
+from dkde.datasets.formats.source import Array, ReadOptions, Source, SourceSplit
+from dkde.errors import DataSetError
+
+NAME = "npz"
+DESCRIPTION = "a NumPy .npz, each array a split (or Keras' x_train, y_train, ...)"
+_SUFFIX = ".npy"
+_LABEL_NAMES = (
+    (re.compile(r"[yY]_(?P<split>.+)"), "label"),
+    (re.compile(r"(?P<split>.+)_coarse_labels?"), "coarse_label"),
+    (re.compile(r"(?P<split>.+)_labels?"), "label"),
+)
+_ROWS_NAME = re.compile(r"[xX]_(?P<split>.+)")
+
+
+@dataclass(frozen=True)
+class _Header:
+    shape: tuple[int, ...]
+    fortran_order: bool
+    dtype: np.dtype[Any]
+
+
+def matches(path: Path) -> bool:
+    """Whether the content is a zip file of .npy members only."""
+    if not path.is_file() or sniff(path)[:2] != b"PK":
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile:
+        # Cut off before its directory: the reader will say so.
+        return _SUFFIX.encode() in sniff(path)[:512]
+    return bool(names) and all(name.endswith(_SUFFIX) for name in names)
+
+
+def read(path: Path, options: ReadOptions) -> Source:
+    """Read the headers and the labels; the rows are streamed later.
+
+    Raises
+    ------
+    DataSetError
+        If a member is not numeric, is truncated, or is one-dimensional and no split's label.
+    """
+    with reading(path, "NumPy .npz"), _open(path) as archive:
+        headers = _headers(path, archive)
+        names = _split_names(path, headers, options)
+        labels: dict[str, dict[str, Array]] = {name: {} for name in names.values()}
+        for key in headers.keys() - names.keys():
+            split, label = _label_name(path, key, headers[key], set(labels))
+            labels[split][label] = _whole(archive, key)
+        splits = tuple(
+            _split(path, key, name, headers[key], labels[name], options.layout)
+            for key, name in names.items()
+        )
+        return Source(path, NAME, checksum_files([path]), splits)
+
+
+def _open(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        raise EOFError("the directory at its end is missing") from error
+
+
+def _headers(path: Path, archive: zipfile.ZipFile) -> dict[str, _Header]:
+    """The header of every member, held against the member's size."""
+    headers: dict[str, _Header] = {}
+    for info in archive.infolist():
+        key = info.filename.removesuffix(_SUFFIX)
+        where = f"{path}: {info.filename}"
+        if key in headers:
+            raise DataSetError(f"{where} is there twice")
+        with archive.open(info) as file, reading(Path(where), "NumPy array"):
+            header = _read_header(file)
+            found = info.file_size - file.tell()
+        stored_dtype(header.dtype, where)
+        promised = math.prod(header.shape) * header.dtype.itemsize
+        if promised != found or info.file_size > DEFLATE_RATIO * path.stat().st_size:
+            raise DataSetError(
+                f"{where}: damaged: its header promises {promised} bytes, and {found} are there"
+            )
+        if 0 in header.shape:
+            raise DataSetError(f"{where}: holds no rows or no features (shape {header.shape})")
+        headers[key] = header
+    return headers
+
+
+def _split_names(path: Path, headers: dict[str, _Header], options: ReadOptions) -> dict[str, str]:
+    """The split that each array of rows becomes, in the file's order."""
+    keys = [key for key, header in headers.items() if len(header.shape) > 1]
+    if not keys:
+        raise DataSetError(f"{path}: no array has rows and features (two dimensions or more)")
+    if keys == ["arr_0"]:  # what numpy.savez makes of an array without a name
+        return {"arr_0": options.split}
+    names: dict[str, str] = {}
+    for key in keys:
+        keras = _ROWS_NAME.fullmatch(key)
+        names[key] = keras["split"] if keras else key
+    if len(set(names.values())) < len(names):
+        raise DataSetError(f"{path}: two arrays would become one split: {', '.join(keys)}")
+    return names
+
+
+def _label_name(path: Path, key: str, header: _Header, splits: set[str]) -> tuple[str, str]:
+    """The split and the label that a one-dimensional array belongs to."""
+    if len(header.shape) == 1 and header.dtype.kind in "iu":
+        for pattern, label in _LABEL_NAMES:
+            found = pattern.fullmatch(key)
+            if found and found["split"] in splits:
+                return found["split"], label
+    raise DataSetError(
+        f"{path}: {key} ({header.dtype}, shape {header.shape}) is neither rows nor the labels of "
+        f"a split ({', '.join(sorted(splits))}); call labels <split>_label, or leave it out"
+    )
+
+
+def _split(
+    path: Path,
+    key: str,
+    name: str,
+    header: _Header,
+    labels: dict[str, Array],
+    layout: str | None,
+) -> SourceSplit:
+    n_rows = header.shape[0]
+    for label, values in labels.items():
+        if len(values) != n_rows:
+            raise DataSetError(f"{path}: {len(values)} of {label} for the {n_rows} rows of {name}")
+    image_shape, layout = image_dims(header.shape[1:], layout)
+    return SourceSplit(
+        name,
+        n_rows=n_rows,
+        n_features=math.prod(header.shape[1:]),
+        dtype=stored_dtype(header.dtype, str(path)),
+        batches=partial(_batches, path, key),
+        image_shape=image_shape,
+        layout=layout,
+        labels=labels,
+        whole=partial(_load, path, key) if header.fortran_order else None,
+    )
+
+
+def _whole(archive: zipfile.ZipFile, key: str) -> Array:
+    """A member as one array in native byte order, read into its place piece by piece."""
+    with archive.open(key + _SUFFIX) as file:
+        header = _read_header(file)
+        # Column by column is row by row of the transpose.
+        rows: Array = np.empty(header.shape[:: -1 if header.fortran_order else 1], header.dtype)
+        waiting = rows.reshape(-1).view(np.uint8).data
+        while waiting:
+            # In pieces: zipfile's readinto reads a copy first.
+            n_read = cast("zipfile.ZipExtFile", file).readinto(waiting[:BATCH_BYTES])
+            if not n_read:
+                raise EOFError(f"{key}: {len(waiting)} bytes are missing")
+            waiting = waiting[n_read:]
+        file.read(1)  # at the end the zip file's checksum is compared
+    if not rows.dtype.isnative:
+        rows = rows.byteswap(inplace=True).view(rows.dtype.newbyteorder("="))
+    return rows.T if header.fortran_order else rows
+
+
+def _load(path: Path, key: str) -> Array:
+    """A member by columns as rows; of two dimensions it is not copied."""
+    with reading(path, "NumPy .npz"), zipfile.ZipFile(path) as archive:
+        rows = _whole(archive, key)
+    flat = rows.reshape(len(rows), -1)
+    return flat.view(np.uint8) if flat.dtype.kind == "b" else flat
+
+
+def _batches(path: Path, key: str) -> Iterator[Array]:
+    with reading(path, "NumPy .npz"), zipfile.ZipFile(path) as archive:
+        with archive.open(key + _SUFFIX) as file:
+            header = _read_header(file)
+            if not header.fortran_order:
+                yield from _stream(file, header)
+                return
+        # By columns: no row is complete before all is read.
+        yield from array_batches(_whole(archive, key))
+
+
+def _stream(file: IO[bytes], header: _Header) -> Iterator[Array]:
+    n_rows, n_features = header.shape[0], math.prod(header.shape[1:])
+    step = batch_rows(n_features, header.dtype)
+    for start in range(0, n_rows, step):
+        n = min(step, n_rows - start)
+        data = file.read(n * n_features * header.dtype.itemsize)
+        yield from array_batches(np.frombuffer(data, header.dtype).reshape(n, n_features))
+    file.read(1)  # at the end the zip file's checksum is compared
+
+
+def _read_header(file: IO[bytes]) -> _Header:
+    shape, fortran_order, dtype = read_npy_header(file)
+    return _Header(shape, fortran_order, dtype)

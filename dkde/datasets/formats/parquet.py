@@ -1,0 +1,98 @@
+"""Parquet: a table by columns, one file or several under a pattern."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dkde.datasets.formats.arrays import batch_rows
+from dkde.datasets.formats.arrow_values import Column, column_of_type, first_length
+from dkde.datasets.formats.files import sniff
+from dkde.datasets.formats.tables import TableFile, check_names, reader
+
+NAME = "parquet"
+DESCRIPTION = "a Parquet file, or a quoted pattern of several"
+_BUFFER_BYTES = 2**20
+# Rows that are looked at together, where only whether some are missing is asked.
+_FIRST_ROWS = 2**16
+
+
+def matches(path: Path) -> bool:
+    """Whether the content is a Parquet file."""
+    return path.is_file() and sniff(path)[:4] == b"PAR1"
+
+
+def _open(path: Path, label: str | None) -> TableFile:
+    with _file(path) as file:
+        fields = list(file.schema_arrow)
+        check_names(path, [field.name for field in fields])
+        columns = {field.name: _column(file, field) for field in fields}
+        return TableFile(
+            path,
+            columns=columns,
+            named=True,
+            stream=partial(_stream, path, columns),
+            n_rows=file.metadata.num_rows,
+        )
+
+
+def _column(file: Any, field: Any) -> Column:
+    """What the numbers of a column are; floats where there are some that are missing."""
+    from pyarrow import types
+
+    found = column_of_type(field.type, may_miss=False)
+    if types.is_list(field.type) or types.is_large_list(field.type):
+        found = column_of_type(field.type, may_miss=False, length=_length(file, field.name))
+    whole = found.dtype is not None and found.dtype.kind in "iu"
+    if not whole or not (field.nullable or found.width) or not _is_missing(file, field):
+        return found
+    return column_of_type(field.type, may_miss=True, length=found.width)
+
+
+def _length(file: Any, name: str) -> int | None:
+    """The length of the first list of a column."""
+    for batch in file.iter_batches(_FIRST_ROWS, columns=[name]):
+        if (length := first_length(batch.column(name))) is not None:
+            return length
+    return None
+
+
+def _is_missing(file: Any, field: Any) -> bool:
+    """Whether a column has nulls, in its lists too: by its statistics, or by itself."""
+    groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+    counts = []
+    for group in groups:
+        chunks = (group.column(i) for i in range(group.num_columns))
+        is_part = (field.name, f"{field.name}.list.element", f"{field.name}.list.item")
+        chunk = next((chunk for chunk in chunks if chunk.path_in_schema in is_part), None)
+        known = None if chunk is None else chunk.statistics
+        counts.append(known.null_count if known is not None and known.has_null_count else None)
+    if None not in counts:
+        return any(counts)
+    for batch in file.iter_batches(_FIRST_ROWS, columns=[field.name]):
+        column = batch.column(field.name)
+        if column.null_count or (hasattr(column, "flatten") and column.flatten().null_count):
+            return True
+    return False
+
+
+def _stream(path: Path, columns: dict[str, Column], wanted: Sequence[str]) -> Iterator[Any]:
+    n_numbers = sum(columns[name].n_features for name in wanted)
+    with _file(path) as file:
+        yield from file.iter_batches(
+            batch_rows(n_numbers, np.dtype(np.float64)), columns=list(wanted)
+        )
+
+
+def _file(path: Path) -> Any:
+    from pyarrow import parquet
+
+    # Through a buffer, and not a row group at once: some files are one.
+    return parquet.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+
+
+read = reader(NAME, "Parquet", _open)

@@ -1,0 +1,230 @@
+"""Folders of pictures, PNG or JPEG: with a folder for each class, and for each split, or flat."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dkde.datasets.formats.arrays import batch_rows
+from dkde.datasets.formats.files import reading
+from dkde.datasets.formats.source import Array, ReadOptions, Source, SourceSplit
+from dkde.datasets.metadata import class_words
+from dkde.errors import DataSetError
+
+NAME = "pictures"
+DESCRIPTION = "a folder of PNG or JPEG pictures, in folders by class and by split, or flat"
+_SUFFIXES = (".png", ".jpg", ".jpeg")
+_OTHER_PICTURES = (".bmp", ".gif", ".tif", ".tiff", ".webp")
+# What folders of a split are called; of any other name they are classes.
+_SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
+_CHANNELS = {"1": 1, "L": 1, "RGB": 3}
+_MODES = {1: "grey", 3: "in colour"}
+_THREADS = 4
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """The pictures of a split, in order, and the class of each where there are some."""
+
+    name: str
+    files: tuple[Path, ...]
+    classes: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What all pictures have in common: height, width, channels."""
+
+    shape: tuple[int, int, int]
+
+    def __str__(self) -> str:
+        height, width, channels = self.shape
+        return f"{height} x {width}, {_MODES[channels]}"
+
+
+def matches(path: Path) -> bool:
+    """Whether it is a folder with a picture in it, or in its folders, or in theirs."""
+    return path.is_dir() and any(
+        next(_pictures(folder), None) is not None for folder in _down(path, 2)
+    )
+
+
+def _down(path: Path, depth: int) -> Iterator[Path]:
+    yield path
+    if depth:
+        for folder in _folders(path):
+            yield from _down(folder, depth - 1)
+
+
+def read(path: Path, options: ReadOptions) -> Source:
+    """List the pictures, and look at the first of each split; they are decoded later.
+
+    Raises
+    ------
+    DataSetError
+        If the folder holds none, or folders and pictures that are neither splits nor classes.
+    """
+    with reading(path, "pictures"):
+        if not path.is_dir():
+            raise DataSetError(f"{path}: no folder; pictures are imported by their folder")
+        found = _splits(path, options.split)
+        names = sorted({name for split in found for name in split.classes or ()})
+        try:
+            class_words(names)
+        except DataSetError as error:
+            raise DataSetError(f"{path}: {error}") from None
+        kind = _kind(found[0].files[0])
+        splits = tuple(_split(split, names, kind, options.layout) for split in found)
+        return Source(path, NAME, _checksum(path, found), splits)
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [Path(entry.path) for entry in _entries(folder) if entry.is_dir()]
+
+
+def _pictures(folder: Path) -> Iterator[Path]:
+    for entry in _entries(folder):
+        name = entry.name.lower()
+        if name.endswith(_OTHER_PICTURES):
+            raise DataSetError(f"{entry.path}: neither PNG nor JPEG; convert it, or take it away")
+        if name.endswith(_SUFFIXES) and entry.is_file():
+            yield Path(entry.path)
+
+
+def _splits(root: Path, name: str) -> list[_Folder]:
+    """The splits of a folder, train first, as far as names tell."""
+    folders = _folders(root)
+    here = list(_pictures(root))
+    if here:
+        if stray := next((f for f in folders if next(_pictures(f), None)), None):
+            raise DataSetError(
+                f"{root}: holds pictures, and {stray.name} holds some as well; put all into "
+                "folders by class, or none"
+            )
+        return [_Folder(name, tuple(here), None)]
+    direct = [folder for folder in folders if next(_pictures(folder), None)]
+    if direct and not all(folder.name.lower() in _SPLITS for folder in direct):
+        return [_classes(root, name)]
+    found = []
+    for folder in sorted(folders, key=_place):
+        if flat := tuple(_pictures(folder)):
+            found.append(_Folder(folder.name, flat, None))
+        elif any(next(_pictures(below), None) for below in _folders(folder)):
+            found.append(_classes(folder, folder.name))
+    if not found:
+        raise DataSetError(f"{root}: holds no PNG or JPEG pictures, nor do the folders in it")
+    return found
+
+
+def _place(folder: Path) -> int:
+    """Where a split comes: train, then what it is held against, then others."""
+    name = folder.name.lower()
+    return _SPLITS.index(name) if name in _SPLITS else len(_SPLITS)
+
+
+def _classes(root: Path, name: str) -> _Folder:
+    files: list[Path] = []
+    classes: list[str] = []
+    for folder in _folders(root):
+        if deeper := next(iter(_folders(folder)), None):
+            raise DataSetError(
+                f"{deeper}: a folder in a folder of a class; pictures lie in CLASS, or SPLIT/CLASS"
+            )
+        pictures = list(_pictures(folder))
+        files += pictures
+        classes += [folder.name] * len(pictures)
+    return _Folder(name, tuple(files), tuple(classes))
+
+
+def _split(split: _Folder, names: Sequence[str], kind: _Kind, layout: str | None) -> SourceSplit:
+    height, width, channels = kind.shape
+    shape: tuple[int, ...] = (height, width)
+    layout = (layout or "HWC") if channels > 1 else None
+    if layout is not None:
+        shape = (channels, height, width) if layout == "CHW" else kind.shape
+    number = {name: i for i, name in enumerate(names)}
+    labels = split.classes and np.array([number[name] for name in split.classes])
+    return SourceSplit(
+        split.name,
+        n_rows=len(split.files),
+        n_features=height * width * channels,
+        dtype=np.dtype(np.uint8),
+        batches=partial(_batches, split.files, kind, layout),
+        scale_factor=1 / 255,
+        image_shape=shape,
+        layout=layout,
+        labels={} if split.classes is None else {"label": np.asarray(labels)},
+        classes={} if split.classes is None else {"label": tuple(names)},
+    )
+
+
+def _checksum(root: Path, splits: Sequence[_Folder]) -> str:
+    """Of the bytes of every file and of their names, which say what is in them."""
+    digest = hashlib.sha256()
+    for split in splits:
+        for file in split.files:
+            content = file.read_bytes()
+            digest.update(f"{file.relative_to(root).as_posix()}\n{len(content)}\n".encode())
+            digest.update(content)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _kind(path: Path) -> _Kind:
+    with _opened(path) as picture:
+        return _kind_of(path, picture)
+
+
+def _opened(path: Path) -> Any:
+    from PIL import Image
+
+    with reading(path, "a picture"):
+        return Image.open(path, formats=("PNG", "JPEG"))
+
+
+def _kind_of(path: Path, picture: Any) -> _Kind:
+    mode = picture.mode
+    if mode == "P" and "transparency" not in picture.info:
+        mode = picture.palette.mode
+    if mode not in _CHANNELS:
+        raise DataSetError(
+            f"{path}: a picture of mode {picture.mode}; only grey and colour of 8 bits, without "
+            "transparency, can be rows: convert it"
+        )
+    return _Kind((picture.height, picture.width, _CHANNELS[mode]))
+
+
+def _decode(path: Path, first: Path, kind: _Kind, layout: str | None) -> Array:
+    with _opened(path) as picture, reading(path, "a picture"):
+        # Before it is decoded: a few bytes can be a picture of any size.
+        if (found := _kind_of(path, picture)) != kind:
+            raise DataSetError(
+                f"{path}: is {found}, and {first.name} is {kind}; all pictures must be alike"
+            )
+        pixels: Array = np.asarray(picture.convert("RGB" if kind.shape[2] == 3 else "L"))
+    return (pixels.transpose(2, 0, 1) if layout == "CHW" else pixels).reshape(-1)
+
+
+def _batches(files: Sequence[Path], kind: _Kind, layout: str | None) -> Iterator[Array]:
+    n_features = int(np.prod(kind.shape))
+    step = batch_rows(n_features, np.dtype(np.uint8))
+    decode = partial(_decode, first=files[0], kind=kind, layout=layout)
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="dkde-decode") as pool:
+        for start in range(0, len(files), step):
+            some = files[start : start + step]
+            rows = np.empty((len(some), n_features), np.uint8)
+            for row, pixels in zip(rows, pool.map(decode, some), strict=True):
+                row[:] = pixels
+            yield rows

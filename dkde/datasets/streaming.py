@@ -1,0 +1,265 @@
+"""Rows that a Python program makes, a batch at a time, as a data set."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from dkde.datasets.formats import SourceSplit
+from dkde.datasets.formats.arrays import array_batches, image_dims, stored_dtype
+from dkde.datasets.formats.source import Array, RowStream
+from dkde.datasets.import_options import ImportOptions, check_options, check_path, unusable_name
+from dkde.datasets.placing import check_target, dkde_version, place_dataset
+from dkde.datasets.writing import ImportProgress
+from dkde.errors import DataSetError, InputError
+from dkde.inputs.importing import with_options
+from dkde.numerics.exact import check_exact
+from dkde.rows.missing import marked_lists
+from dkde.stores.opened import check_opened
+
+Batches = Iterable[Any] | Callable[[], Iterable[Any]]
+
+
+def import_rows(
+    batches: Batches | Mapping[str, Batches],
+    store: str | os.PathLike[str],
+    *,
+    split: str = "train",
+    n_rows: int | None = None,
+    feature_names: Sequence[str] | None = None,
+    scale: float | None = None,
+    offset: float | None = None,
+    image_shape: Sequence[int] | None = None,
+    layout: str | None = None,
+    source: str = "rows",
+    index: bool = True,
+    overwrite: bool = False,
+    progress: ImportProgress | None = None,
+) -> None:
+    """Write rows into a data set as they come; no more than a batch of them is held.
+
+    The data set is there whole or not at all, as of :func:`dkde.import_dataset`: what `batches`
+    raises passes, and leaves nothing.
+
+    Parameters
+    ----------
+    batches : iterable, or callable without arguments that returns one
+        Of arrays (rows, features), or of pictures (rows, height, width[, channels]), of one dtype
+        and any number of rows; or of pairs of such an array and its labels, integers (rows,). One
+        array is one batch. Or a mapping of the names of splits to these. Asked for once.
+    store : str, path or URL
+        As for :func:`dkde.import_dataset`.
+    split : str
+        The split's name, unless `batches` names them.
+    n_rows : int, optional
+        How many rows come, of one split: another number is then an error.
+    feature_names : sequence of str, optional
+    scale, offset : float, optional
+        A value is ``raw * scale + offset``; by default the values are as they are.
+    image_shape, layout : optional
+        As for :func:`dkde.import_dataset`; by default what the shape of the batches says.
+    source : str
+        What the data set is said to come from.
+    index, overwrite, progress
+        As for :func:`dkde.import_dataset`.
+
+    Raises
+    ------
+    InputError
+        If an option is not usable, no rows come, or a batch is unlike the first.
+    DataSetError
+        If `store` cannot be written or is in the way.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile, dkde
+    >>> def batches():
+    ...     for seed in range(3):
+    ...         yield np.random.default_rng(seed).normal(size=(100, 2))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     dkde.import_rows(batches, f"{folder}/rows.zarr", feature_names=["a", "b"])
+    ...     dkde.describe(f"{folder}/rows.zarr")["splits"]["train"]["rows"]
+    300
+    """
+    check_path("store", store)
+    options = check_options(
+        ImportOptions(None, split, scale, offset, image_shape, layout, None, None)
+    )
+    given: dict[str, Batches] = {**batches} if isinstance(batches, Mapping) else {split: batches}
+    _check(given, n_rows, feature_names)
+    seen = check_target(store, overwrite=overwrite)
+    names = None if feature_names is None else tuple(feature_names)
+    try:
+        streams = [_stream(name, each, n_rows or 0, names, options) for name, each in given.items()]
+        widths = [stream.split.n_features for stream in streams]
+        for stream in streams:
+            if stream.split.n_features != widths[0]:
+                raise InputError(
+                    f"{stream.split.name} has {stream.split.n_features} features and "
+                    f"{streams[0].split.name} has {widths[0]}; splits of one data set must agree"
+                )
+        chosen = {
+            key: value
+            for key, value in vars(options).items()
+            if value is not None and key != "split"
+        }
+        place_dataset(
+            seen,
+            streams,
+            attributes={
+                "source": source,
+                "source_format": "rows",
+                "source_checksum": None,
+                "import_options": chosen,
+                "dkde_version": dkde_version(),
+            },
+            index=index,
+            progress=progress,
+        )
+    except _Failed as failed:
+        raise failed.error from None
+
+
+class _Failed(Exception):
+    """What the user's iterator raised, so that nothing takes it for an error of its own."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+def _check(
+    given: Mapping[str, Batches], n_rows: int | None, feature_names: Sequence[str] | None
+) -> None:
+    if not given:
+        raise InputError("batches is empty; name at least one split")
+    folded = [str(name).casefold() for name in given]
+    for name in given:
+        why = unusable_name(name) if isinstance(name, str) else "it is no text"
+        if why is None and folded.count(name.casefold()) > 1:
+            why = "there are two of them where case does not count"
+        if why is not None:
+            raise InputError(f"split is {name!r}: {why}")
+    if n_rows is not None and (not isinstance(n_rows, int) or n_rows < 1 or len(given) > 1):
+        raise InputError(f"n_rows is {n_rows!r}; it is at least 1, and of one split")
+    if feature_names is not None and (
+        isinstance(feature_names, str) or not all(isinstance(n, str) for n in feature_names)
+    ):
+        raise InputError("feature_names must be texts, one for each feature")
+
+
+def _stream(
+    name: str,
+    batches: Batches,
+    n_rows: int,
+    features: tuple[str, ...] | None,
+    options: ImportOptions,
+) -> RowStream:
+    """A stream whose first batch says what the others are."""
+    found = _pairs(name, batches)
+    first = next(found, None)
+    if first is None:
+        raise InputError(f"split {name}: no rows came; give at least one")
+    rows, label = first
+    try:
+        dtype = stored_dtype(rows.dtype, f"split {name}")
+    except DataSetError as error:
+        raise InputError(str(error)) from None
+    shape, layout = image_dims(rows.shape[1:], options.layout)
+    n_features = int(np.prod(rows.shape[1:]))
+    if features is not None and len(features) != n_features:
+        raise InputError(
+            f"feature_names are {len(features)}, and the rows of {name} have {n_features} features"
+        )
+    labels: list[Array] = []
+    split = SourceSplit(
+        name,
+        n_rows=n_rows,
+        n_features=n_features,
+        dtype=dtype,
+        batches=lambda: _checked(name, chain([first], found), labels),
+        image_shape=shape,
+        layout=layout,
+        features=features,
+    )
+
+    def gathered() -> dict[str, Array]:
+        return {} if label is None else {"label": np.concatenate(labels)}
+
+    return RowStream(with_options(split, replace(options, split=None)), gathered)
+
+
+def _pairs(name: str, batches: Batches) -> Iterator[tuple[Array, Array | None]]:
+    """Rows and labels of every batch that has some."""
+    iterator = None
+    number = 0
+    while True:
+        try:
+            if iterator is None:
+                made: Any = batches() if callable(batches) else batches
+                check_opened(made)
+                iterator = iter([made] if isinstance(made, np.ndarray) else made)
+            batch = next(iterator)
+        except StopIteration:
+            return
+        except BaseException as error:
+            raise _Failed(error) from error
+        number += 1
+        where = f"split {name}, batch {number}"
+        given, label = batch if isinstance(batch, tuple) and len(batch) == 2 else (batch, None)
+        check_opened(batch)
+        if np.ma.is_masked(marked_lists(given)):
+            raise InputError(f"{where}: holds masked values; fill them, or take such rows out")
+        rows = np.asarray(given)
+        if hasattr(given, "iloc") and rows.dtype.kind == "f":
+            _check_frame(given, where)
+        if rows.ndim < 2 or 0 in rows.shape[1:]:
+            raise InputError(f"{where}: has shape {rows.shape}; rows and features are needed")
+        if label is not None:
+            if np.ma.is_masked(marked_lists(label)):
+                raise InputError(f"{where}: holds masked labels; take such rows out")
+            label = np.asarray(label)
+            if label.shape != (len(rows),) or label.dtype.kind not in "iu":
+                raise InputError(
+                    f"{where}: its labels are {label.dtype} of shape {label.shape}; "
+                    f"{len(rows)} integers are needed"
+                )
+            if label.dtype.kind == "u" and label.size and label.max() > np.iinfo(np.int64).max:
+                raise InputError(f"{where}: has labels above 2**63 - 1")
+            label = label.astype(np.int64)
+        if len(rows):
+            yield rows, label
+
+
+def _check_frame(frame: Any, where: str) -> None:
+    """Refuse a data frame of several dtypes whose integers are rounded in the one of the array."""
+    for i in range(frame.shape[1]):
+        check_exact(np.asarray(frame.iloc[:, i]), f"{where}: column {frame.columns[i]!r}")
+
+
+def _checked(
+    name: str, found: Iterable[tuple[Array, Array | None]], labels: list[Array]
+) -> Iterator[Array]:
+    first: tuple[Any, ...] | None = None
+    n_done = 0
+    for rows, label in found:
+        kind = rows.dtype, rows.shape[1:], label is not None
+        first = first or kind
+        if kind != first:
+            raise InputError(
+                f"split {name}, from row {n_done} on: {_said(kind)}, and before {_said(first)}; "
+                "all batches must be alike"
+            )
+        n_done += len(rows)
+        if label is not None:
+            labels.append(label)
+        yield from array_batches(rows)
+
+
+def _said(kind: tuple[Any, ...]) -> str:
+    dtype, shape, is_labelled = kind
+    return f"{dtype} of shape {shape} a row with{'' if is_labelled else 'out'} labels"

@@ -1,0 +1,1 @@
+"""What users call: log-densities, scores, bandwidths, samples."""

@@ -1,0 +1,117 @@
+"""The bandwidth matrix: H = h**2 C, from what users say of h and of C."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dkde.density.covariance import Covariance, find_covariance
+from dkde.engine.moments import gather_weight
+from dkde.errors import InputError
+from dkde.numerics.bandwidth import Angles, FloatArray, check_bandwidths
+from dkde.rows.side import Side
+
+RULES = ("scott", "silverman")
+
+
+@dataclass(frozen=True, eq=False)
+class BandwidthMatrix:
+    """H = h**2 C at one or more values of h.
+
+    Parameters
+    ----------
+    bandwidths : array (n_bandwidths,)
+        The values of h.
+    covariance : Covariance
+        C.
+    angles : Angles, optional
+        In what they are told, where h is an angle.
+    """
+
+    bandwidths: FloatArray
+    covariance: Covariance
+    angles: Angles | None = None
+
+    @property
+    def rank(self) -> int:
+        """Dimensions in which the density is one."""
+        return self.covariance.rank
+
+    def told(self, bandwidths: npt.ArrayLike | None = None) -> FloatArray:
+        """Bandwidths, its own or others, in the unit in which they were given."""
+        own = np.asarray(self.bandwidths if bandwidths is None else bandwidths, np.float64)
+        return own if self.angles is None else self.angles.told(own)
+
+    def in_words(self, bandwidth: float) -> str:
+        """A bandwidth with its unit, if it has one."""
+        return f"{bandwidth:g}" if self.angles is None else self.angles.in_words(bandwidth)
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """Attributes of variables that hold bandwidths."""
+        return {} if self.angles is None else {"units": self.angles.unit}
+
+    def whiten(self, side: Side) -> Side:
+        """The side in coordinates in which C is the identity."""
+        return self.covariance.whiten(side)
+
+
+def is_rule(bandwidth: Any) -> bool:
+    """Whether a bandwidth is the name of a rule.
+
+    Raises
+    ------
+    InputError
+        When it is text, and no rule's name.
+    """
+    some = bandwidth if isinstance(bandwidth, list | tuple) else [bandwidth]
+    for h in some:
+        if isinstance(h, str) and h.strip().endswith("km"):
+            raise InputError(
+                f"bandwidth {h!r} is a length on the Earth, which the kernel vonmises_fisher alone "
+                "takes"
+            )
+    if not isinstance(bandwidth, str):
+        return False
+    if bandwidth not in RULES:
+        raise InputError(
+            f"bandwidth {bandwidth!r} is no number and no rule; choose one of: {', '.join(RULES)}"
+        )
+    return True
+
+
+def find_bandwidth_matrix(
+    train: Side,
+    bandwidth: float | str | npt.ArrayLike,
+    covariance: str | npt.ArrayLike = "identity",
+    singular: str = "raise",
+) -> BandwidthMatrix:
+    """The bandwidth matrix for a training side; reads no more of it than it has to.
+
+    Parameters
+    ----------
+    bandwidth : float, sequence of float, "scott" or "silverman"
+        h. The rules' factors are ``n**(-1/(d+4))`` and ``(n (d+2)/4)**(-1/(d+4))``, n the
+        effective number of rows, d the dimensions in which they vary.
+    covariance, singular
+        As for :func:`dkde.density.covariance.find_covariance`.
+
+    Raises
+    ------
+    InputError
+
+    References
+    ----------
+    Scott (1992), Multivariate Density Estimation, section 6.3.2; Silverman (1986), Density
+    Estimation for Statistics and Data Analysis, section 4.3.2.
+    """
+    bandwidths = None if is_rule(bandwidth) else check_bandwidths(bandwidth)
+    found = find_covariance(train, covariance, singular)
+    if bandwidths is None:
+        n, d = found.n_effective, found.rank
+        if n is None:
+            n = gather_weight(train).effective_size
+        base = n if bandwidth == "scott" else n * (d + 2) / 4
+        bandwidths = np.array([base ** (-1 / (d + 4))])
+    return BandwidthMatrix(bandwidths, found)

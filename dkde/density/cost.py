@@ -1,0 +1,147 @@
+"""What a piece of work would cost, without doing it."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy.typing as npt
+
+from dkde.density.options import Options
+from dkde.density.statistics import default_bandwidths
+from dkde.engine.direct import with_direct_share
+from dkde.engine.estimate import estimate_seconds
+from dkde.errors import InputError
+from dkde.inputs.checks import check_same_features
+from dkde.inputs.selectors import Catalog
+from dkde.inputs.sides import catalog_of, operands, side
+from dkde.workers.cluster import active_client, measure_baseline, n_processors, parse_limit
+from dkde.workers.fitness import check_limit
+
+# Of sides that are lazy.
+_LATER = "chosen from a sample when it runs"
+
+
+def plan(
+    *,
+    query: Any,
+    train: Any,
+    weights: Any = None,
+    bandwidths: npt.ArrayLike | None = None,
+    kernel: str = "gaussian",
+    metric: str = "euclidean",
+    covariance: str | npt.ArrayLike = "identity",
+    singular: str = "raise",
+    precision: str = "float64",
+    tol: float | None = None,
+    nan: str = "raise",
+    source: str | Catalog | None = None,
+    row_dim: str | Sequence[str] | None = None,
+    lat: str | None = None,
+    lon: str | None = None,
+    n_threads: int | None = None,
+    threads_per_worker: int = 1,
+    memory_limit: str | int | None = None,
+    baseline: bool = True,
+    block_rows: int | None = None,
+    panel_rows: int | None = None,
+) -> dict[str, Any]:
+    """How the pairs would be cut into blocks, and what that would cost; none is computed.
+
+    Parameters
+    ----------
+    query, train, weights, bandwidths, kernel, metric, covariance, singular, precision, tol, nan, \
+            source, row_dim, lat, lon
+        As for :func:`dkde.score`. A covariance is found, which reads the training rows; a
+        sample of both sides is read, unless they are lazy.
+    block_rows, panel_rows
+        As for :func:`dkde.score`; the plan is the one that it would follow. Bandwidths by
+        default as for :func:`dkde.sweep`.
+    n_threads : int, optional
+        For ``seconds``; by default those of the active Dask client's workers, else one for
+        each processor.
+    threads_per_worker : int
+        For ``peak_bytes_per_worker``.
+    memory_limit : str or int, optional
+        Of a worker, in bytes or as ``"2GB"``; a plan that does not fit is refused.
+    baseline : bool
+        Whether to say what a worker takes before any block: measured on the active Dask client's
+        workers; without one what this process takes, or, if it holds more than libraries, what
+        workers were found to take. No process is started for it.
+
+    Returns
+    -------
+    dict
+        Ready for JSON. ``pairs``; ``flops``, floating point operations; ``bytes_read``,
+        uncompressed, re-reads counted; ``blocks``, ``query_blocks`` times ``panels``, of
+        ``block_rows`` times ``panel_rows`` rows; ``bandwidths``, how many; ``baseline_bytes``
+        of a worker at rest, None unless asked for; ``block_bytes`` that one block adds;
+        ``resident_bytes`` that sides in memory take; ``peak_bytes_per_worker``, all of these
+        together, where there is a baseline; ``method``, how blocks would be done, in words, with
+        the share of the query rows, found from samples, that expansions would leave to direct
+        sums; ``threads``, and roughly the ``seconds`` on them by that method, those of all pairs
+        where sides are lazy and not looked at; and ``seconds_all_pairs``.
+
+    Raises
+    ------
+    InputError, DataSetError, ClusterError
+        As :func:`dkde.score`.
+    MemoryLimitError
+        When a worker of that limit would be too small.
+
+    Examples
+    --------
+    >>> import dkde
+    >>> cost = dkde.plan(query="valid", train="train", source="digits", baseline=False)
+    >>> cost["pairs"], cost["blocks"]
+    (387002, 1)
+    """
+    for name, count in (("n_threads", n_threads), ("threads_per_worker", threads_per_worker)):
+        if count is not None and count < 1:
+            raise InputError(f"{name} is {count}; at least one is needed")
+    limit = parse_limit(memory_limit)
+    catalog = catalog_of(source, row_dim=row_dim, lat=lat, lon=lon, beside=(weights,))
+    t, q = operands(catalog, train=train, query=query)
+    check_same_features(q, t, "query")
+    options = Options(
+        kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol, nan=nan
+    )
+    train_side = options.prepared(side(t, weights))
+    query_side = options.prepared(side(q, role="query"))
+    matrix = options.bandwidth_matrix(train_side, 1.0 if bandwidths is None else bandwidths)
+    train_side = matrix.whiten(train_side)
+    if bandwidths is None:
+        matrix = replace(matrix, bandwidths=default_bandwidths(train_side, kernel))
+    work = options.work(matrix.whiten(query_side), train_side, matrix)
+    cut = work.plan
+    survey = None if work.is_lazy else with_direct_share(work, work.survey())
+    n_threads = n_threads or _available_threads()
+    at_rest = measure_baseline(precision) if baseline or limit is not None else None
+    blocks = cut.block_bytes * threads_per_worker + cut.resident_bytes
+    if at_rest is not None and limit is not None:
+        check_limit("a worker", blocks, at_rest, limit)
+    seconds = estimate_seconds(cut, n_threads, kernel, metric)
+    return {
+        "pairs": cut.pairs,
+        "flops": cut.flops,
+        "bytes_read": cut.bytes_read,
+        "bandwidths": cut.n_bandwidths,
+        "blocks": cut.n_blocks,
+        "query_blocks": cut.n_query_blocks,
+        "panels": cut.n_panels,
+        "block_rows": cut.query_rows,
+        "panel_rows": cut.panel_rows,
+        "baseline_bytes": at_rest,
+        "block_bytes": cut.block_bytes,
+        "resident_bytes": cut.resident_bytes,
+        "peak_bytes_per_worker": None if at_rest is None else at_rest + blocks,
+        "method": _LATER if survey is None else survey.method,
+        "threads": n_threads,
+        "seconds": seconds * (1.0 if survey is None else survey.time + survey.direct),
+        "seconds_all_pairs": seconds,
+    }
+
+
+def _available_threads() -> int:
+    client = active_client()
+    threads = 0 if client is None else sum(client.nthreads().values())
+    return threads or n_processors()

@@ -1,0 +1,296 @@
+"""C of the bandwidth matrix H = h**2 C: as users say it, and as a map to where it is 1."""
+
+import os
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dkde.engine.moments import gather_moments
+from dkde.errors import InputError, warn
+from dkde.numerics.bandwidth import FloatArray
+from dkde.numerics.linear import Product, Scaling
+from dkde.rows.missing import unmasked
+from dkde.rows.side import Side
+from dkde.workers.cluster import pool_for
+
+COVARIANCES = ("identity", "diag", "full")
+SINGULAR = ("raise", "drop")
+
+# How far a matrix may be from symmetric, relative to its largest entry: rounding.
+_ASYMMETRY = 1e-10
+# The largest variance or scale, and one over the least.
+_MOST = 1e300
+# Features that a message names before it only counts.
+_NAMED = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Covariance:
+    """C, and the coordinates in which it is the identity.
+
+    Parameters
+    ----------
+    n_features : int
+        Of the data.
+    linear : Scaling or Product, optional
+        From features to coordinates in which C is the identity; None where it is so already.
+    root : array (n_features, rank), optional
+        Of a C that is not diagonal: ``C = root @ root.T``.
+    log_volume : float
+        Half the log-determinant of C, on the subspace that it spans.
+    n_effective : float, optional
+        The effective number of training rows, where it came out by the way.
+    """
+
+    n_features: int
+    linear: Scaling | Product | None = None
+    root: FloatArray | None = None
+    log_volume: float = 0.0
+    n_effective: float | None = None
+
+    @property
+    def rank(self) -> int:
+        """Dimensions in which the density is one."""
+        return self.n_features if self.linear is None else self.linear.n_features
+
+    @property
+    def matrix(self) -> FloatArray:
+        """C itself, (n_features, n_features); zero for features that were dropped."""
+        root = self.spread(np.eye(self.rank))
+        return root.T @ root
+
+    def whiten(self, side: Side) -> Side:
+        """The side in coordinates in which C is the identity; the side itself where it is so."""
+        if self.linear is None:
+            return side
+        return replace(side, rows=side.rows.mapped(self.linear))
+
+    def spread(self, noise: FloatArray) -> FloatArray:
+        """Vectors (rows, rank) whose covariance is the identity, as some whose covariance is C."""
+        if isinstance(self.linear, Scaling):
+            return self.linear.undo(noise)
+        return noise if self.root is None else noise @ self.root.T
+
+
+def read_covariance(path: str | os.PathLike[str]) -> FloatArray:
+    """A vector of scales, or a matrix, from a ``.npy`` file.
+
+    Raises
+    ------
+    InputError
+        When there is none in it.
+    """
+    try:
+        with open(path, "rb") as file:
+            return _as_array(np.lib.format.read_array(file, allow_pickle=False))
+    except (OSError, ValueError, EOFError) as error:
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split())
+        raise InputError(
+            f"{path}: cannot be read as a .npy file of scales or of a matrix ({reason[:200]})"
+        ) from error
+
+
+def find_covariance(train: Side, covariance: Any, singular: str) -> Covariance:
+    """C for a training side; reads no more of it than it has to.
+
+    Parameters
+    ----------
+    covariance : "identity", "diag", "full", array (n_features,) or (n_features, n_features)
+        The identity; the variances of the training rows; their covariance; scales of the
+        features, the roots of a diagonal C; or C itself.
+    singular : {"raise", "drop"}
+        Whether rows that do not vary in all directions are refused, or C is that of the
+        subspace in which they do.
+
+    Raises
+    ------
+    InputError
+    """
+    if not isinstance(singular, str) or singular not in SINGULAR:
+        raise InputError(f"singular is {singular!r}; choose one of: {', '.join(SINGULAR)}")
+    d = train.rows.n_features
+    if isinstance(covariance, str):
+        if covariance == "identity":
+            return Covariance(d)
+        if covariance not in COVARIANCES:
+            raise InputError(
+                f"covariance {covariance!r} is not known; choose one of: {', '.join(COVARIANCES)}, "
+                "a vector of scales, or a symmetric positive definite matrix"
+            )
+        full = covariance == "full"
+        with pool_for(sides=[train]) as pool:
+            moments = gather_moments(train, pool, full=full)
+        if not moments.weight.degrees > 0:
+            raise InputError(
+                f"covariance {covariance!r} needs at least two training rows that count"
+            )
+        constant = moments.low == moments.high
+        kept = _varying(constant, singular)
+        variances = moments.covariance if not full else np.diag(moments.covariance)
+        _check_range(variances[kept], "the training rows' variances")
+        found = (_full if full else _diagonal)(moments.covariance, kept, singular)
+        return replace(found, n_effective=moments.weight.effective_size)
+    matrix = _as_array(covariance)
+    if matrix.shape == (d,):
+        return _scales(matrix)
+    if matrix.shape == (d, d):
+        return _given(matrix)
+    raise InputError(
+        f"covariance has shape {matrix.shape}; for {d} features it must be ({d},), a vector of "
+        f"scales, or ({d}, {d})"
+    )
+
+
+def _as_array(covariance: Any) -> FloatArray:
+    try:
+        given = unmasked(covariance)  # NaN, and so refused
+        if given.dtype.kind not in "iufb":
+            raise TypeError
+        matrix: FloatArray = given.astype(np.float64)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"covariance is {str(covariance)[:60]!r}; it is one of {', '.join(COVARIANCES)}, or an "
+            "array of real numbers"
+        ) from None
+    if not np.isfinite(matrix).all():
+        raise InputError("covariance has values that are not finite")
+    return matrix
+
+
+def _scales(scales: FloatArray) -> Covariance:
+    if not (scales > 0).all():
+        worst = int(scales.argmin())
+        raise InputError(
+            f"covariance has the scale {scales[worst]:g} for feature {worst}; "
+            "scales must be positive"
+        )
+    _check_range(scales, "covariance's scales")
+    linear = Scaling(len(scales), np.arange(len(scales)), 1 / scales)
+    return Covariance(len(scales), linear, log_volume=float(np.log(scales).sum()))
+
+
+def _given(matrix: FloatArray) -> Covariance:
+    largest = np.abs(matrix).max()
+    if largest > _MOST:
+        raise InputError(
+            f"covariance has values up to {largest:.3g}, out of range; rescale the data"
+        )
+    asymmetry = np.abs(matrix - matrix.T)
+    if asymmetry.max() > _ASYMMETRY * np.abs(matrix).max():
+        row, column = np.unravel_index(asymmetry.argmax(), matrix.shape)
+        raise InputError(
+            f"covariance is not symmetric: [{row}, {column}] is {matrix[row, column]:g} and "
+            f"[{column}, {row}] is {matrix[column, row]:g}"
+        )
+    symmetric = (matrix + matrix.T) / 2
+    if (np.diag(symmetric) > 0).all():
+        _check_range(np.diag(symmetric), "covariance's variances")
+        axes = _Axes.of(symmetric)
+        if axes.varies.all():
+            return axes.covariance(np.arange(len(matrix)), len(matrix))
+    smallest = np.linalg.eigvalsh(symmetric)[0]
+    raise InputError(
+        f"covariance is not positive definite: its smallest eigenvalue is {smallest:g}"
+    )
+
+
+def _check_range(numbers: FloatArray, what: str) -> None:
+    """Refuse variances or scales that are near to the ends of the range.
+
+    Squares that add up to them lose their digits there, and their inverses have to be numbers.
+
+    Parameters
+    ----------
+    what : str
+        What they are, for the message: "the training rows' variances".
+    """
+    inside = (numbers >= 1 / _MOST) & (numbers <= _MOST)
+    if not inside.all():
+        raise InputError(
+            f"{what} have a value of {numbers[inside.argmin()]:.3g}, which is out of range; "
+            "rescale the data"
+        )
+
+
+def _diagonal(variances: FloatArray, kept: npt.NDArray[np.intp], _: str) -> Covariance:
+    scales = np.sqrt(variances[kept])
+    linear = Scaling(len(variances), kept, 1 / scales)
+    return Covariance(len(variances), linear, log_volume=float(np.log(scales).sum()))
+
+
+def _full(covariance: FloatArray, kept: npt.NDArray[np.intp], singular: str) -> Covariance:
+    axes = _Axes.of(covariance[np.ix_(kept, kept)])
+    if not axes.varies.all():
+        spanned = f"{axes.varies.sum()} of {len(kept)}"
+        if singular == "raise":
+            raise InputError(
+                f"the training rows' covariance is singular: they vary along {spanned} axes only "
+                f"(its smallest eigenvalue, of features scaled alike, is {axes.values[0]:.3g}); "
+                'use singular="drop" for the density on that subspace, or covariance="diag"'
+            )
+        warn(
+            f"the density is one on the subspace of {spanned} axes along which the training rows "
+            "vary"
+        )
+    return axes.covariance(kept, len(covariance))
+
+
+@dataclass(frozen=True, eq=False)
+class _Axes:
+    """``C = diag(scales) vectors diag(values) vectors.T diag(scales)``.
+
+    Eigenvalues are only as exact as the largest is: so features of unlike scales get like ones.
+    """
+
+    values: FloatArray
+    vectors: FloatArray
+    scales: FloatArray
+
+    @classmethod
+    def of(cls, covariance: FloatArray) -> "_Axes":
+        scales = np.sqrt(np.diag(covariance))
+        values, vectors = np.linalg.eigh(covariance / np.outer(scales, scales))
+        return cls(values, vectors, scales)
+
+    @property
+    def varies(self) -> npt.NDArray[np.bool_]:
+        """Which eigenvalues are more than rounding may make of zero."""
+        rounding = 10 * len(self.values) * float(np.finfo(np.float64).eps)
+        varies: npt.NDArray[np.bool_] = self.values > rounding * self.values[-1]
+        return varies
+
+    def covariance(self, kept: npt.NDArray[np.intp], n_features: int) -> Covariance:
+        """That along the axes that vary, of the features ``kept`` among ``n_features``."""
+        lengths, vectors = np.sqrt(self.values[self.varies]), self.vectors[:, self.varies]
+        linear = Product(vectors / lengths / self.scales[:, None])
+        if len(kept) < n_features:
+            linear = replace(linear, columns=kept, width=n_features)
+        root = np.zeros((n_features, len(lengths)))
+        root[kept] = vectors * lengths * self.scales[:, None]
+        if self.varies.all():
+            log_volume = np.log(lengths).sum() + np.log(self.scales).sum()
+        else:  # of a parallelepiped in the subspace
+            log_volume = np.log(np.abs(np.diag(np.linalg.qr(root, mode="r")))).sum()
+        return Covariance(n_features, linear, root, float(log_volume))
+
+
+def _varying(constant: npt.NDArray[np.bool_], singular: str) -> npt.NDArray[np.intp]:
+    """The features that vary."""
+    kept, dropped = np.flatnonzero(~constant), np.flatnonzero(constant)
+    if not len(dropped):
+        return kept
+    named = ", ".join(map(str, dropped[:_NAMED])) + (", ..." if len(dropped) > _NAMED else "")
+    if not len(kept):
+        raise InputError("no feature varies among the training rows; there is no covariance")
+    if singular == "raise":
+        raise InputError(
+            f"{len(dropped)} of {len(constant)} features do not vary among the training rows "
+            f'(numbers {named}); use singular="drop" to leave them out, or covariance="identity"'
+        )
+    warn(
+        f"the density is one on the {len(kept)} of {len(constant)} features that vary among the "
+        f"training rows; dropped: {named}"
+    )
+    return kept

@@ -1,0 +1,199 @@
+"""Why the bandwidth of the highest likelihood may say nothing: equal rows, and rows far away."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from dkde.density.averaging import mean, shares, standard_error
+from dkde.density.row_weights import Weighted
+from dkde.errors import warn
+from dkde.numerics.bandwidth import FloatArray
+
+# Of rows whose density an equal row makes up, the share from which on it is said.
+_SHARE = 0.25
+# By how much the sum of kernels grows with the bandwidth, of what its volume does, if it is that of
+# equal rows; and the share of all kernels from which on it is that of all rows.
+_CONSTANT, _ALL = 0.1, 0.9
+# How far apart bandwidths are that are held against each other.
+_APART = np.log(2.0)
+# Rows that decide alone: at most so many, and at most one in so many; they change the bandwidth by
+# at least a factor, against a preference of the others of so many standard errors.
+_FEW, _ONE_IN, _FACTOR, _ERRORS = 2, 100, np.log(4.0), 5.0
+# Of a grid's end, where the bandwidths that tell most lie beyond: so many suffice.
+_ERRORS_AT_END = 3.0
+# Of fewer rows nothing is said: any of them decides.
+_FEWEST = 50
+
+
+@dataclass(frozen=True)
+class Deciding:
+    """Rows without which another bandwidth would have been chosen.
+
+    Parameters
+    ----------
+    rows : tuple of int
+        Their numbers.
+    bandwidth : float
+        The one that the others prefer.
+    """
+
+    rows: tuple[int, ...]
+    bandwidth: float
+
+
+def warn_of_doubts(
+    bandwidths: FloatArray,
+    log_norms: FloatArray,
+    scored: Weighted,
+    best: int,
+    in_words: Callable[[float], str] = "{:g}".format,
+    *,
+    held_out: bool = True,
+) -> bool:
+    """Warn of rows that decide on the best bandwidth alone; whether there are any.
+
+    Parameters
+    ----------
+    bandwidths, log_norms, scored, best
+        As for :func:`doubt`.
+    in_words : callable
+        What a bandwidth is called.
+    held_out : bool
+        Whether rows are scored under others of their own side, and not of another.
+    """
+    found = doubt(bandwidths, log_norms, scored, best, held_out=held_out)
+    if found is not None:
+        h = in_words(float(bandwidths[best]))
+        warn(f"the best bandwidth, {h}, says little: {found}")
+    return found is not None
+
+
+def doubt(
+    bandwidths: FloatArray,
+    log_norms: FloatArray,
+    scored: Weighted,
+    best: int,
+    *,
+    held_out: bool = True,
+) -> str | None:
+    """Say why the best bandwidth is doubtful, if it is; what to do about it, too.
+
+    Parameters
+    ----------
+    bandwidths, log_norms : array (n_bandwidths,)
+        And the kernel's log-normaliser at each.
+    scored : Weighted
+    best : int
+        Of the bandwidths.
+    held_out : bool
+        Whether rows are scored under others of their own side, and not of another.
+    """
+    if len(bandwidths) < 2 or scored.values.shape[1] < _FEWEST:
+        return None
+    share = share_of_equal_rows(bandwidths, log_norms, scored, best)
+    if share >= _SHARE:
+        return _of_equal_rows(share, held_out)
+    found = deciding_rows(bandwidths, scored, best)
+    if found is None:
+        return None
+    names = ", ".join(map(str, found.rows))
+    rows = f"row {names}" if len(found.rows) == 1 else f"rows {names}"
+    if found.bandwidth < bandwidths[best]:
+        # Without the few the bandwidth may fall for no better reason than equal rows.
+        without = int(np.flatnonzero(bandwidths == found.bandwidth)[0])
+        share = share_of_equal_rows(bandwidths, log_norms, scored, without)
+        if share >= _SHARE:
+            return _of_equal_rows(share, held_out, f" at {found.bandwidth:.3g}")
+    decide = "decides" if len(found.rows) == 1 else "decide"
+    return (
+        f"{rows} alone {decide}, far from the others: without, the best bandwidth would be about "
+        f"{found.bandwidth:.3g}; look whether such rows belong to the data"
+    )
+
+
+def _of_equal_rows(share: float, held_out: bool, where: str = "") -> str:
+    remedy = ", or hold equal ones out together (folds)" if held_out else " of one of the sides"
+    return (
+        f"equal rows decide: {share:.0%} of the rows owe their density{where} to rows that are "
+        "equal to them, for which it rises without end as the bandwidth goes to 0; leave repeated "
+        f"rows out{remedy}"
+    )
+
+
+def share_of_equal_rows(
+    bandwidths: FloatArray, log_norms: FloatArray, scored: Weighted, best: int
+) -> float:
+    """The share of rows whose density at the best bandwidth is that of rows equal to them.
+
+    With distances well below a bandwidth, the sum of kernels is as large at one that is somewhat
+    larger; so it is where the bandwidth reaches all rows, but not for so few of them.
+    """
+    logs = np.log(bandwidths)
+    lower = np.flatnonzero(logs <= logs[best] - _APART)
+    upper = np.flatnonzero(logs > logs[best])
+    if len(lower):
+        other = int(lower[logs[lower].argmax()])
+    elif len(upper):
+        other = int(upper[logs[upper].argmin()])
+    else:
+        return 0.0
+    values = scored.values
+    with np.errstate(invalid="ignore"):
+        sums = values[[best, other]] + log_norms[[best, other], None]
+        change = np.abs(sums[1] - sums[0])
+    few = sums[0] < np.log(_ALL)
+    growth = abs(log_norms[best] - log_norms[other])
+    ratio = np.exp(min(0.0, logs[best] - logs[other]))
+    if ratio < 1:
+        # Towards larger bandwidths the sum of rows at any distance stops growing in the end.
+        growth *= (1 - ratio**2) / (-2 * np.log(ratio))
+    equal = few & (change < _CONSTANT * growth)  # NaN, of two densities of zero, is not
+    return float(mean(equal.astype(np.float64), scored.positive))
+
+
+def deciding_rows(bandwidths: FloatArray, scored: Weighted, best: int) -> Deciding | None:
+    """The few rows that decide against all others, if there are any.
+
+    Of each other bandwidth the rows are found that speak most for the best one instead. If the
+    others together prefer it clearly, these few have decided. At the end of a grid any other
+    bandwidth is held against the best one, which may lie far beyond; else one a factor away.
+    """
+    values, weights = scored.values, scored.positive
+    n = values.shape[1]
+    most = min(_FEW, max(1, n // _ONE_IN))
+    logs = np.log(bandwidths)
+    found: dict[int, list[tuple[float, Deciding]]] = {}
+    numbers = np.flatnonzero(scored.counting)
+    is_edge = logs[best] in (logs.min(), logs.max())
+    errors = _ERRORS_AT_END if is_edge else _ERRORS
+    apart = np.abs(logs - logs[best])
+    for other in np.flatnonzero(apart > 0 if is_edge else apart >= _FACTOR):
+        gains = values[other] - values[best]
+        weighted = gains if weights is None else gains * shares(weights)
+        against = np.argpartition(weighted, most)[:most]
+        against = against[np.argsort(weighted[against])]
+        for count in range(1, most + 1):
+            gain = _clear_gain(gains, weights, against[:count], errors)
+            if gain > 0:
+                rows = tuple(int(row) for row in numbers[against[:count]])
+                deciding = Deciding(rows, float(bandwidths[other]))
+                found.setdefault(count, []).append((gain, deciding))
+                break
+    if not found:
+        return None
+    return max(found[min(found)], key=lambda each: each[0])[1]
+
+
+def _clear_gain(
+    gains: FloatArray, weights: FloatArray | None, left_out: npt.NDArray[np.intp], errors: float
+) -> float:
+    """The mean gain of the rows that are not left out, if it is so many errors; else 0."""
+    rest = np.delete(gains, left_out)
+    kept = None if weights is None else np.delete(weights, left_out)
+    if not np.isfinite(rest).all():
+        return 0.0
+    centre = float(mean(rest[None], kept)[0])
+    error = float(standard_error(rest[None], kept)[0])
+    return centre if centre > errors * error else 0.0

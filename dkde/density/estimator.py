@@ -1,0 +1,359 @@
+"""Kernel density estimation in scikit-learn's manner, for data of any size."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+import zarr
+from sklearn.base import BaseEstimator, DensityMixin
+from sklearn.utils import Tags
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from dkde.density.bandwidth_matrix import BandwidthMatrix
+from dkde.density.log_density import check_dims, computed, densities_of
+from dkde.density.options import Options
+from dkde.density.sampling import draw
+from dkde.engine.work import Work
+from dkde.errors import InputError
+from dkde.inputs.arrays import numbers_of
+from dkde.inputs.frames import check_integers, column_named, numbers_alone
+from dkde.inputs.operands import Operand
+from dkde.inputs.selectors import Catalog
+from dkde.inputs.sides import framed, operand, refuse_unmet, side
+from dkde.numerics.bandwidth import FloatArray
+from dkde.numerics.kernels import get_kernel
+from dkde.rows.columns import Columns
+from dkde.rows.missing import first_masked, marked_lists, unmasked
+from dkde.rows.side import Side
+from dkde.stores.opened import check_opened
+from dkde.workers.cluster import pool_for
+
+# What is scored where it lies, and never made a NumPy array: scikit-learn's checks would do that.
+_LAZY = (da.Array, xr.DataArray, xr.Dataset, xr.DataTree, zarr.Array, str, os.PathLike)
+
+
+class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
+    """What fitted densities can do."""
+
+    kernel: str
+    metric: str
+    covariance: Any
+    singular: str
+    precision: str
+    tol: float | None
+    nan: str
+    row_dim: str | Sequence[str] | None
+    lat: str | None
+    lon: str | None
+
+    bandwidth_: float
+    n_features_in_: int
+    _fitted: Options
+    _train: Side
+    _matrix: BandwidthMatrix
+    _beside: tuple[str, ...] = ()
+
+    def score_samples(self, X: Any) -> Any:
+        """Log-density of each row.
+
+        Parameters
+        ----------
+        X : array (n_samples, n_features)
+            As the sides of :func:`dkde.log_density`, and what can be made NumPy.
+
+        Returns
+        -------
+        array (n_samples,)
+            In nats: NumPy for NumPy, computed now; a lazy array of its kind for any other, with
+            dims and coordinates kept.
+
+        Raises
+        ------
+        InputError
+            For rows of another width, or values that are not finite.
+        """
+        query = self._query(X)
+        check_dims(query)
+        return densities_of(query, self._work(query), self._matrix, scalar=True)[0]
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Total log-likelihood of the rows, in nats, computed now; of those that miss nothing.
+
+        Parameters
+        ----------
+        X : array (n_samples, n_features)
+            As for :meth:`score_samples`.
+        y : ignored
+        """
+        work = self._work(self._query(X))
+        with pool_for(work) as pool:
+            return float(computed(work, pool).scored.sum())
+
+    def sample(
+        self,
+        n_samples: int = 1,
+        random_state: Any = None,
+        *,
+        covariance_scale: float = 1.0,
+        return_sources: bool = False,
+    ) -> Any:
+        """Draw new rows from the density.
+
+        Parameters
+        ----------
+        n_samples : int
+        random_state : int, numpy.random.RandomState or numpy.random.Generator, optional
+        covariance_scale : float
+            By what the bandwidth matrix H is multiplied for the noise.
+        return_sources : bool
+            Whether the training rows that the samples came from are returned too.
+
+        Returns
+        -------
+        array (n_samples, n_features)
+            And another of the same shape, if ``return_sources``.
+
+        Raises
+        ------
+        InputError
+            When the kernel is no density in so many dimensions.
+        """
+        check_is_fitted(self)
+        found = draw(
+            self._train,
+            self._matrix,
+            get_kernel(self._fitted.kernel),
+            n_samples,
+            random_state=random_state,
+            covariance_scale=covariance_scale,
+        )
+        return (found.values, found.sources) if return_sources else found.values
+
+    @property
+    def covariance_(self) -> FloatArray:
+        """C of the bandwidth matrix H = h² C, (n_features, n_features)."""
+        check_is_fitted(self)
+        if self._fitted.on_sphere:  # of places, and not of the vectors that stand for them
+            return np.eye(self.n_features_in_)
+        return self._matrix.covariance.matrix
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_matrix")
+
+    def _options(self) -> Options:
+        """The parameters as they are now, if they go together."""
+        options = Options(
+            self.kernel, self.metric, self.precision, self.covariance, self.singular,
+            tol=self.tol, nan=self.nan,
+        )  # fmt: skip
+        options.check()
+        return options
+
+    def _training_side(self, X: Any, sample_weight: Any, min_rows: int = 1) -> tuple[Operand, Side]:
+        """The rows to fit, and the side that they make with their weights."""
+        # Should the fit fail, nothing is left of one before that would not go with it.
+        self.__dict__.pop("_matrix", None)
+        self._beside = (sample_weight,) if isinstance(sample_weight, str) else ()
+        given = X
+        if not isinstance(X, _LAZY):
+            if isinstance(sample_weight, str):
+                sample_weight = column_named(X, "X", sample_weight, "train weights")
+            X = numbers_alone(framed(self._unmasked(X), self._catalog(), "X"), "X")
+            check_integers(X, "X")  # of features alone
+            X = validate_data(
+                self, X, dtype="numeric",
+                ensure_min_samples=min_rows,
+                ensure_all_finite=self._finite,
+            )  # fmt: skip
+            if sample_weight is not None and not isinstance(sample_weight, _LAZY):
+                sample_weight = _weights(sample_weight, X)
+            names = getattr(self, "feature_names_in_", None)
+            train = operand(X, "X", self._catalog(), Columns(None if names is None else (*names,)))
+            if names is not None:
+                places = frozenset(self._catalog().choice.places)
+                train = replace(train, met=places.intersection(names))
+        else:
+            train = operand(X, "X", self._catalog())
+            self.n_features_in_ = train.rows.n_features
+            if train.features is not None:
+                self.feature_names_in_ = np.asarray(train.features, object)
+            elif hasattr(self, "feature_names_in_"):
+                del self.feature_names_in_
+        refuse_unmet(self._catalog(), (train,), given, "X")
+        self._columns = train.columns
+        return train, self._options().prepared(side(train, sample_weight))
+
+    def _catalog(self) -> Catalog:
+        catalog = Catalog(row_dim=self.row_dim, lat=self.lat, lon=self.lon)
+        return catalog.for_a_call(self._beside)
+
+    def _unmasked(self, X: Any) -> Any:
+        """X with NaN where it is masked, which scikit-learn would not see."""
+        check_opened(X)
+        X = marked_lists(X)
+        place = first_masked(X)
+        if place is None:
+            return X
+        if self.nan != "drop":
+            named = zip(("row", "column"), place, strict=False)
+            raise InputError(
+                f"X: {', '.join(f'{name} {i}' for name, i in named)} is masked; "
+                'densities need all values: leave such rows out (nan="drop") or fill them'
+            )
+        return unmasked(X)
+
+    @property
+    def _finite(self) -> bool | str:
+        return "allow-nan" if self.nan == "drop" else True
+
+    def __sklearn_tags__(self) -> Tags:
+        tags: Tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self.nan == "drop"
+        return tags
+
+    def _query(self, X: Any) -> Operand:
+        check_is_fitted(self)
+        if not isinstance(X, _LAZY):
+            X = framed(self._unmasked(X), self._catalog(), "X", self._columns)
+            X = numbers_alone(X, "X", self._columns.names)
+            check_integers(X, "X")
+            X = validate_data(self, X, dtype="numeric", reset=False, ensure_all_finite=self._finite)
+        query, names = operand(X, "X", self._catalog(), self._columns), self._columns.names
+        if names is not None and query.features is not None and names != query.features:
+            raise InputError(
+                f"X has the features {', '.join(query.features[:8])}, and "
+                f"{type(self).__name__} was fitted with {', '.join(names[:8])}, in that order"
+            )
+        if query.rows.n_features != self.n_features_in_:
+            raise InputError(
+                f"X has {query.rows.n_features} features, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features as input"
+            )
+        return query
+
+    def _work(self, query: Operand) -> Work:
+        matrix = self._matrix
+        query_side = self._fitted.prepared(side(query, role="query"))
+        sides = (matrix.whiten(query_side), matrix.whiten(self._train))
+        return self._fitted.work(*sides, matrix)
+
+
+def _weights(sample_weight: Any, X: Any) -> Any:
+    """Weights of the rows X as scikit-learn checks them; missing ones, masked or NaN, as NaN.
+
+    Of these the side says what is wrong, or leaves their rows out.
+    """
+    given = numbers_of(sample_weight, "sample_weight")
+    numbers = unmasked(given)
+    if numbers.dtype.kind == "f" and np.isnan(numbers).any():
+        return given
+    return _check_sample_weight(numbers, X, dtype=np.float64)
+
+
+class KernelDensity(FittedDensity):
+    """Kernel density estimation, exact and at any scale.
+
+    Takes the place of ``sklearn.neighbors.KernelDensity``: in pipelines, grid searches and
+    clones.
+
+    Parameters
+    ----------
+    bandwidth : float or str
+        h of the bandwidth matrix H = h² C, or a rule or a length on the Earth, as for
+        :func:`dkde.log_density`.
+    kernel : {"gaussian", "tophat", "epanechnikov", "exponential", "linear", "cosine", \
+            "univariate_gaussian", "vonmises_fisher"}
+        As for :func:`dkde.log_density`.
+    metric : {"euclidean", "manhattan", "chebyshev"}
+        As for :func:`dkde.log_density`.
+    covariance : {"identity", "diag", "full"}, array (n_features,) or (n_features, n_features)
+        C: the identity, which is what scikit-learn has; the variances of the rows; their
+        covariance, which is what SciPy has; scales of the features; or C itself.
+    singular : {"raise", "drop"}
+        Whether rows that do not vary in all directions are refused for ``"diag"`` and
+        ``"full"``, or the density is one on the subspace in which they do.
+    precision, tol, nan, row_dim, lat, lon
+        As for :func:`dkde.log_density`.
+
+    Attributes
+    ----------
+    bandwidth_ : float
+        h, as a number without a unit is taken: on the sphere in radians, also where a length
+        was given.
+    covariance_ : array (n_features, n_features)
+        C.
+    n_features_in_ : int
+    feature_names_in_ : array (n_features,) of str
+        If X had names for all of them.
+
+    References
+    ----------
+    Silverman (1986), Density Estimation for Statistics and Data Analysis.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dkde import KernelDensity
+    >>> rows = np.array([[0.0], [1.0], [4.0]])
+    >>> KernelDensity(bandwidth=1.0).fit(rows).score_samples(rows).round(4)
+    array([-1.5433, -1.5366, -2.0062])
+    """
+
+    def __init__(
+        self,
+        *,
+        bandwidth: float | str = 1.0,
+        kernel: str = "gaussian",
+        metric: str = "euclidean",
+        covariance: str | npt.ArrayLike = "identity",
+        singular: str = "raise",
+        precision: str = "float64",
+        tol: float | None = None,
+        nan: str = "raise",
+        row_dim: str | Sequence[str] | None = None,
+        lat: str | None = None,
+        lon: str | None = None,
+    ) -> None:
+        self.bandwidth = bandwidth
+        self.kernel = kernel
+        self.metric = metric
+        self.covariance = covariance
+        self.singular = singular
+        self.precision = precision
+        self.tol = tol
+        self.nan = nan
+        self.row_dim = row_dim
+        self.lat = lat
+        self.lon = lon
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "KernelDensity":
+        """Take the rows as those of the density; nothing is read but what a rule needs.
+
+        Parameters
+        ----------
+        X : array (n_samples, n_features)
+            As for :meth:`score_samples`. It is referred to and not copied.
+        y : ignored
+        sample_weight : array (n_samples,), optional
+            Non-negative, on any scale, NumPy or Dask. Rows of weight zero do not count.
+
+        Raises
+        ------
+        InputError
+        """
+        options = self._options()
+        _, train = self._training_side(X, sample_weight)
+        matrix = options.bandwidth_matrix(train, self.bandwidth)
+        if len(matrix.bandwidths) != 1:
+            raise InputError(
+                f"bandwidth is {len(matrix.bandwidths)} numbers; KernelDensity takes one, and "
+                "KernelDensityCV chooses among several"
+            )
+        self._fitted, self._train, self._matrix = options, train, matrix
+        self.bandwidth_ = float(matrix.bandwidths[0])
+        return self

@@ -1,0 +1,171 @@
+"""The estimator that chooses its bandwidth, in scikit-learn's manner."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.model_selection import LeaveOneOut, PredefinedSplit, check_cv
+
+from dkde.density.estimator import FittedDensity
+from dkde.density.folds import Folds, counting_rows, fold_numbers, folds_of_splits, spread
+from dkde.density.selection import Scored, Validation, validate
+from dkde.engine.run import run
+from dkde.errors import InputError
+from dkde.rows.side import Side
+from dkde.stores.opened import check_opened
+from dkde.workers.cluster import pool_for
+
+# Beyond so many folds, cv_results_ has no array for each.
+_MAX_SPLITS = 100
+
+
+class KernelDensityCV(FittedDensity):
+    """Kernel density estimation whose bandwidth is chosen by cross-validation, in one pass.
+
+    What ``GridSearchCV`` does with a fit for each fold and bandwidth comes out of one pass over
+    the pairs of training rows.
+
+    Parameters
+    ----------
+    bandwidths : sequence of float, optional
+        By default a grid around the scale of the data.
+    cv : int, "loo", array (n_samples,) of int, or as scikit-learn has it
+        Folds, as for :func:`dkde.cross_validate`; or a splitter, or an iterable of splits, that
+        holds out each row once. A number and a splitter share out the rows that count: not those
+        of weight zero, or with missing values.
+    refine : bool
+        Go on from the grid's best to the continuous optimum near it, to 1e-4 relative.
+    kernel, metric, covariance, singular, precision, tol, nan, row_dim, lat, lon
+        As for :class:`KernelDensity`. A covariance is found once, from all rows.
+
+    Attributes
+    ----------
+    bandwidth_ : float
+        That of the highest mean log-likelihood; on the sphere in radians, as for
+        :class:`KernelDensity`, and so in ``cv_results_``.
+    best_score_ : float
+        Mean over folds of the held-out rows' total log-likelihood at it, in nats.
+    cv_results_ : dict of str to array (n_bandwidths,)
+        ``param_bandwidth``, ``mean_test_score``, ``std_test_score``, ``rank_test_score`` and,
+        for at most 100 folds, ``split0_test_score``, ...: totals of folds, as ``GridSearchCV``
+        has them; ``mean_log_likelihood`` and ``standard_error`` of a row, in nats. With
+        ``refine`` the last entry is the optimum's.
+    covariance_, n_features_in_, feature_names_in_
+        As for :class:`KernelDensity`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dkde import KernelDensityCV
+    >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+    >>> KernelDensityCV(bandwidths=[0.1, 0.4, 1.6]).fit(rows).bandwidth_
+    0.4
+    """
+
+    def __init__(
+        self,
+        *,
+        bandwidths: npt.ArrayLike | None = None,
+        cv: Any = 5,
+        refine: bool = False,
+        kernel: str = "gaussian",
+        metric: str = "euclidean",
+        covariance: str | npt.ArrayLike = "identity",
+        singular: str = "raise",
+        precision: str = "float64",
+        tol: float | None = None,
+        nan: str = "raise",
+        row_dim: str | Sequence[str] | None = None,
+        lat: str | None = None,
+        lon: str | None = None,
+    ) -> None:
+        self.bandwidths = bandwidths
+        self.cv = cv
+        self.refine = refine
+        self.kernel = kernel
+        self.metric = metric
+        self.covariance = covariance
+        self.singular = singular
+        self.precision = precision
+        self.tol = tol
+        self.nan = nan
+        self.row_dim = row_dim
+        self.lat = lat
+        self.lon = lon
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "KernelDensityCV":
+        """Choose the bandwidth.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for :meth:`KernelDensity.fit`.
+
+        Raises
+        ------
+        InputError
+        """
+        options = self._options()
+        train, plain = self._training_side(X, sample_weight, min_rows=2)
+        numbers = self._folds(train.rows.n_rows, plain)
+        validation = Validation.of(plain, numbers, self.bandwidths, options)
+        with pool_for(validation.work) as pool:
+            scored = validate(validation, lambda _, work: run(work, pool), refine=bool(self.refine))
+        self._fitted, self._train = options, plain
+        self.bandwidth_ = scored.best_bandwidth
+        self._matrix = replace(validation.matrix, bandwidths=np.array([scored.best_bandwidth]))
+        self.cv_results_ = _cv_results(scored)
+        self.best_score_ = float(np.nanmax(self.cv_results_["mean_test_score"]))
+        return self
+
+    def _folds(self, n_rows: int, train: Side) -> Folds:
+        if isinstance(self.cv, LeaveOneOut):  # whose splits are n times n numbers
+            return fold_numbers("loo", n_rows)
+        if isinstance(self.cv, str | np.ndarray):
+            return fold_numbers(self.cv, n_rows)
+        if isinstance(self.cv, list) and all(isinstance(fold, int) for fold in self.cv):
+            return fold_numbers(np.asarray(self.cv), n_rows)
+        check_opened(self.cv)
+        # What shares rows out does so over those that count; what is given is of all rows.
+        is_number = isinstance(self.cv, int | np.integer)
+        shares = is_number or self.cv is None or hasattr(self.cv, "split")
+        is_given = not shares or isinstance(self.cv, PredefinedSplit)
+        counting = None if is_given else counting_rows(train)
+        if is_number:
+            return fold_numbers(self.cv, n_rows, counting=counting)
+        n_shared = n_rows if counting is None else int(counting.sum())
+        try:
+            splits = check_cv(self.cv).split(np.empty((n_shared, 1)))
+            return spread(folds_of_splits(splits, n_shared), counting)
+        except InputError:
+            raise
+        except (ValueError, TypeError, IndexError) as error:
+            raise InputError(
+                f"cv is {str(self.cv)[:60]}, which does not split {n_shared} rows without labels "
+                f"({' '.join(str(error).split())})"
+            ) from error
+
+
+def _cv_results(scored: Scored) -> dict[str, Any]:
+    totals = scored.fold_log_likelihood
+    figures = scored.variables()
+    with np.errstate(invalid="ignore"):  # folds of zero density
+        means, deviations = np.nanmean(totals, axis=0), np.nanstd(totals, axis=0)
+    # Equal ones share a rank, as in GridSearchCV.
+    ranks = 1 + (means[:, None] > means).sum(axis=0, dtype=np.int32)
+    splits = {
+        f"split{i}_test_score": total
+        for i, total in enumerate(totals if len(totals) <= _MAX_SPLITS else [])
+    }
+    return {
+        "params": [{"bandwidth": float(h)} for h in scored.bandwidths],
+        "param_bandwidth": scored.bandwidths,
+        **splits,
+        "mean_test_score": means,
+        "std_test_score": deviations,
+        "rank_test_score": ranks,
+        "mean_log_likelihood": figures["mean_log_likelihood"][1],
+        "standard_error": figures["standard_error"][1],
+    }

@@ -1,0 +1,242 @@
+"""Labelled results: Dataset variables, coordinates and attributes from bare arrays."""
+
+import json
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from dkde.density.pca import PrincipalAxes
+from dkde.density.row_weights import ROW_WEIGHT, Weighted
+from dkde.density.statistics import summarise
+from dkde.engine.provenance import describe_work, versions
+from dkde.engine.work import Work
+from dkde.errors import InputError, some, warn
+from dkde.inputs.operands import Operand
+from dkde.numerics.kernels import get_kernel
+from dkde.numerics.machine import target
+from dkde.runs.stages import RUN
+from dkde.runs.store import RESULT_FORMAT
+
+LOG_DENSITY = {"units": "nats", "long_name": "log-density"}
+LOG_DENSITY_ERROR = {"units": "nats", "long_name": "bound on the error of the log-density"}
+PAIRS_EVALUATED = {
+    "units": "1",
+    "long_name": "training rows whose kernel or exact distance was evaluated",
+}
+ROWS_READ = {"units": "1", "long_name": "training rows that were read"}
+
+
+def score_variables(found: Weighted, n_features: float, dim: str) -> dict[str, Any]:
+    """Dataset variables from log-densities (bandwidth, rows)."""
+    values, errors, effort = found.densities
+    return {
+        "log_density": (("bandwidth", dim), values, LOG_DENSITY),
+        "log_density_error": (("bandwidth", dim), errors, LOG_DENSITY_ERROR),
+        "pairs_evaluated": (dim, np.nan_to_num(effort.pairs).astype(np.int64), PAIRS_EVALUATED),
+        "rows_read": (dim, np.nan_to_num(effort.read).astype(np.int64), ROWS_READ),
+        **{
+            name: ("bandwidth", numbers, notes)
+            for name, (numbers, notes) in summarise(
+                found.values, n_features, found.positive
+            ).items()
+        },
+        **found.variables(dim),
+    }
+
+
+def pca_variables(axes: PrincipalAxes) -> dict[str, Any]:
+    """Dataset variables that hold a principal component analysis."""
+    share = {"total_variance": axes.total_variance}
+    return {
+        "pca_mean": ("feature", axes.mean),
+        "pca_components": (("component", "feature"), axes.components),
+        "pca_variance": ("component", axes.variances, share),
+    }
+
+
+def at_best(entry: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+    """A variable without the dimension of the one bandwidth that there is."""
+    dims, values, notes = entry
+    names = (dims,) if isinstance(dims, str) else dims
+    return (names[1:], values[0], notes) if names[:1] == ("bandwidth",) else entry
+
+
+# What results hold beside the query's coordinates.
+_RESERVED = frozenset(
+    {
+        "bandwidth",
+        "log_density",
+        "log_density_error",
+        "pairs_evaluated",
+        "rows_read",
+        "mean_log_likelihood",
+        "standard_error",
+        "bits_per_dimension",
+        "n_zero_density",
+        "n_missing",
+        "n_missing_train",
+        "best_bandwidth",
+        "fold",
+        "held_out_in",
+        "fold_log_likelihood",
+        "mean_fold_log_likelihood",
+        "component",
+        "pca_mean",
+        "pca_components",
+        "pca_variance",
+    }
+)
+
+
+def check_names(q: Operand, role: str, *, stored: bool, weighted: bool = False) -> None:
+    """Refuse coordinates that a result has no place for.
+
+    Parameters
+    ----------
+    stored : bool
+        Whether it is written to a store.
+    weighted : bool
+        Whether it holds the weights of the rows.
+
+    Raises
+    ------
+    InputError
+        When one has the name of something that the result holds itself.
+    """
+    labels = {str(name) for name in q.labels()}
+    taken = _RESERVED | {ROW_WEIGHT} if weighted else _RESERVED
+    if clash := sorted((labels | set(q.dims)) & taken):
+        raise InputError(
+            f"{role} has a dim or coordinate {clash[0]!r}, as the result does; rename it"
+        )
+    if stored and RUN in labels:
+        raise InputError(f"{role} has a coordinate {RUN!r}, as the output's store does; rename it")
+
+
+def in_own_dims(
+    variables: Mapping[str, Any], dim: str, q: Operand, prefix: str = ""
+) -> dict[str, Any]:
+    """Dataset variables along ``dim`` in the dims of the rows, of which there may be several.
+
+    Parameters
+    ----------
+    prefix : str
+        Of the names of these dims.
+    """
+    dims = tuple(f"{prefix}{name}" for name in q.dims)
+    found = {}
+    for key, (given, values, *notes) in variables.items():
+        names = (given,) if isinstance(given, str) else tuple(given)
+        if dim in names:  # which is the last of them
+            values = values.reshape(*values.shape[:-1], *q.shape)
+            names = (*names[:-1], *dims)
+        found[key] = (names, values, *notes)
+    return found
+
+
+def coordinates_along(q: Operand, prefix: str = "") -> dict[Any, Any]:
+    """A query's coordinates, as a store can hold them.
+
+    Levels of a MultiIndex become coordinates of their own; what is no number, time or text
+    is left out, with a warning.
+    """
+    labels = xr.Dataset(coords=q.labels())
+    levels = [name for name, index in labels.indexes.items() if index.nlevels > 1]
+    labels = labels.reset_index(sorted({str(labels[name].dims[0]) for name in levels}))
+    found = {}
+    for name, coordinate in labels.coords.items():
+        values = _storable(coordinate)
+        if values is None:
+            kinds = sorted({type(value).__name__ for value in coordinate.values.flat})
+            warn(
+                f"the coordinate {name!r} holds objects ({some(kinds, 3)}), which no store can; it "
+                "is left out"
+            )
+            continue
+        dims = tuple(f"{prefix}{dim}" for dim in coordinate.dims)
+        found[f"{prefix}{name}"] = (dims, values, coordinate.attrs)
+    return found
+
+
+def _storable(coordinate: xr.DataArray) -> Any:
+    """The values of a coordinate, in a form that Zarr and NetCDF can hold; None if there is none.
+
+    Times of other calendars (cftime) stay as they are: xarray writes them as numbers. Those with
+    a time zone become UTC. Text that is missing becomes empty, as xarray writes it, and among
+    integers what is missing makes NaN.
+    """
+    if getattr(coordinate.dtype, "tz", None) is not None:  # pandas's
+        index = coordinate.variable.to_index_variable().to_index()
+        return index.tz_convert(None).to_numpy()
+    values = np.asarray(coordinate.values)
+    if values.dtype.kind in "UT":
+        values = values.astype(object)  # of which Zarr makes strings that any reader knows
+    if values.dtype.kind != "O" or all(isinstance(value, str) for value in values.flat):
+        return values
+    missing = xr.Variable(coordinate.dims, values).isnull().values
+    known = values[~missing]
+    if known.size and all(isinstance(value, str) for value in known):
+        return np.where(missing, "", values)
+    if all(isinstance(value, Real) for value in known):
+        return np.where(missing, np.nan, values).astype(np.float64 if missing.any() else None)
+    try:
+        encoded = xr.conventions.encode_cf_variable(xr.Variable(coordinate.dims, values))
+    except (TypeError, ValueError, AttributeError):
+        return None
+    return None if encoded.dtype.kind == "O" else values
+
+
+def attributes(
+    seconds: float, asked: dict[str, Any], methods: Mapping[str, str], **works: Work
+) -> dict[str, Any]:
+    """Attributes of a result: what was asked for, and what it comes from.
+
+    Parameters
+    ----------
+    methods : mapping
+        From the names of works to how they were done, in words.
+    """
+    provenance = {
+        "versions": versions(),
+        "compiled_for": target(),
+        "options": asked,
+        **{
+            name: counted(describe_work(work) | {"method": methods[name]})
+            for name, work in works.items()
+        },
+    }
+    first = next(iter(works))
+    return {
+        **RESULT_FORMAT,
+        "Conventions": "CF-1.11",
+        "title": "Kernel density estimate",
+        "seconds": seconds,
+        "n_features": provenance[first]["plan"]["n_features"],
+        "provenance": json.dumps(provenance),
+    }
+
+
+def counted(described: Mapping[str, Any]) -> dict[str, Any]:
+    """A work's description with the features that users have: two of a place on the sphere.
+
+    The work itself is done with unit vectors, of which there are three.
+    """
+    found = dict(described)
+    if not get_kernel(found["kernel"]).sphere:
+        return found
+    for name in ("query", "train"):
+        found[name] = {**found[name], "features": 2, "stored_features": 2}
+    found["plan"] = {**found["plan"], "n_features": 2}
+    return found
+
+
+def provenance_of(result: xr.Dataset) -> dict[str, Any]:
+    """What a result says of where it comes from; empty where it says nothing that can be read."""
+    try:
+        found = json.loads(result.attrs.get("provenance", "{}"))
+    except (ValueError, TypeError):
+        return {}
+    return found if isinstance(found, dict) else {}

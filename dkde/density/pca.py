@@ -1,0 +1,83 @@
+"""Principal component analysis of a side, out of core."""
+
+from dataclasses import dataclass, replace
+from numbers import Integral
+
+import numpy as np
+
+from dkde.engine.moments import gather_moments
+from dkde.errors import InputError
+from dkde.numerics.bandwidth import FloatArray
+from dkde.numerics.linear import Product
+from dkde.rows.side import Side
+from dkde.workers.cluster import pool_for
+
+
+@dataclass(frozen=True, eq=False)
+class PrincipalAxes:
+    """The leading principal axes of rows.
+
+    Parameters
+    ----------
+    mean : array (n_features,)
+    components : array (n_components, n_features)
+        Orthonormal, each with its largest entry positive, as scikit-learn's ``PCA`` has them.
+    variances : array (n_components,)
+        Of the rows along each.
+    total_variance : float
+        Of the rows along all.
+    """
+
+    mean: FloatArray
+    components: FloatArray
+    variances: FloatArray
+    total_variance: float
+
+    @property
+    def linear(self) -> Product:
+        return Product(np.ascontiguousarray(self.components.T))
+
+    def project(self, side: Side) -> Side:
+        """The side whose rows are the components, each but for a constant."""
+        return replace(side, rows=side.rows.mapped(self.linear))
+
+    def transform(self, values: FloatArray) -> FloatArray:
+        """Components (rows, n_components) of rows."""
+        return (values - self.mean) @ self.components.T
+
+    def inverse_transform(self, components: FloatArray) -> FloatArray:
+        """Rows (rows, n_features) of which these are the components."""
+        return components @ self.components + self.mean
+
+
+def fit_pca(train: Side, n_components: int) -> PrincipalAxes:
+    """The leading principal axes of a side's rows, its weights aside.
+
+    They are eigenvectors of the covariance, which is gathered chunk by chunk: one pass over
+    the rows, and an (n_features, n_features) matrix in memory.
+
+    Raises
+    ------
+    InputError
+        When there are not so many axes.
+    """
+    n_rows, n_features = train.rows.n_rows, train.rows.n_features
+    most = min(n_rows, n_features)
+    if not isinstance(n_components, Integral) or not 1 <= n_components <= most:
+        raise InputError(
+            f"pca is {n_components!r}; {n_rows} rows of {n_features} features have 1 to {most} "
+            "principal components"
+        )
+    unweighted = Side(train.rows)
+    with pool_for(sides=[unweighted]) as pool:
+        moments = gather_moments(unweighted, pool, full=True)
+    scatter = moments.scatter / max(moments.weight.degrees, 1)
+    values, vectors = np.linalg.eigh(scatter)
+    n_components = int(n_components)
+    leading = np.argsort(values)[::-1][:n_components]
+    components = vectors[:, leading].T
+    largest = np.abs(components).argmax(axis=1)
+    components *= np.sign(components[np.arange(n_components), largest])[:, None]
+    return PrincipalAxes(
+        moments.mean, components, np.maximum(values[leading], 0.0), float(np.trace(scatter))
+    )

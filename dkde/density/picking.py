@@ -1,0 +1,59 @@
+"""Training rows that are picked at random, as likely as their weights are large."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dkde.engine.moments import gather_missing
+from dkde.engine.reading import ALL_ZERO, NOTHING_COUNTS, read_weights
+from dkde.errors import InputError
+from dkde.numerics.bandwidth import FloatArray
+from dkde.rows.side import Rows, Side
+from dkde.workers.cluster import pool_for
+
+
+def pick(train: Side, n_samples: int, rng: Any) -> npt.NDArray[np.int64]:
+    """Numbers of training rows, each as likely as its weight."""
+    at = rng.uniform(size=n_samples)
+    picked: npt.NDArray[np.int64]
+    missing = None
+    if train.rows.drops_missing:
+        with pool_for(sides=[train]) as pool:
+            missing = gather_missing(train, pool)
+        if missing.all():
+            raise InputError(NOTHING_COUNTS)
+    if train.weights is None and missing is not None:
+        counting = np.flatnonzero(~missing)
+        picked = counting[np.minimum((at * len(counting)).astype(np.int64), len(counting) - 1)]
+        return picked
+    if train.weights is None:
+        picked = np.minimum((at * train.rows.n_rows).astype(np.int64), train.rows.n_rows - 1)
+        return picked
+    weights = read_weights(train, 0, train.rows.n_rows, missing)
+    assert weights is not None
+    counting = np.flatnonzero(weights > 0)
+    if not len(counting):
+        raise InputError(ALL_ZERO)
+    shares = np.cumsum(weights[counting] / weights.max())
+    found = np.searchsorted(shares, at * shares[-1], side="right")
+    picked = counting[np.minimum(found, len(counting) - 1)]
+    return picked
+
+
+def sources_of(rows: Rows, picked: npt.NDArray[np.int64]) -> FloatArray:
+    """Their values (n, n_features), not mapped.
+
+    Raises
+    ------
+    InputError
+        When some are not finite.
+    """
+    sources = rows.take(picked)
+    if not np.isfinite(sources).all():
+        row = int(picked[~np.isfinite(sources).all(axis=1)][0])
+        raise InputError(
+            f"training row {row} has values that are not finite; drop such rows "
+            '(those with NaN: nan="drop")'
+        )
+    return sources

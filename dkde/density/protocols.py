@@ -1,0 +1,252 @@
+"""Published ways to estimate log-likelihoods by Parzen windows: what they set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from dkde.datasets.dataset import open_root
+from dkde.errors import DataSetError, InputError, warn
+from dkde.inputs.selectors import Catalog
+from dkde.inputs.sides import catalog_of, operand
+from dkde.numerics.bandwidth import parse_bandwidths
+from dkde.stores.opened import check_opened
+
+_SIDES = ("train", "valid", "test")
+# What a protocol sets, in the order in which it is handed out.
+SETTINGS = (*_SIDES, "bandwidths")
+
+
+@dataclass(frozen=True)
+class Take:
+    """Rows that a protocol takes of a split: start up to stop, or all where stop is None."""
+
+    split: str
+    start: int = 0
+    stop: int | None = None
+
+    @property
+    def selector(self) -> str:
+        return self.split if self.stop is None else f"{self.split}[{self.start or ''}:{self.stop}]"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What a published protocol sets.
+
+    Parameters
+    ----------
+    name : str
+    reference : str
+        Where it is published.
+    train_rows : int
+        Training rows.
+    takes : mapping of role to Take
+        The rows of each role where the user names none; training rows that are not among them
+        must be named, and their first ones are taken.
+    bandwidths : str
+    shuffle_seed : int, optional
+        By which its data set's training rows were shuffled.
+    """
+
+    name: str
+    reference: str
+    train_rows: int
+    takes: Mapping[str, Take]
+    bandwidths: str
+    shuffle_seed: int | None = None
+
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol(
+            "gan2014",
+            "Goodfellow et al. (2014), Generative Adversarial Nets, section 5, and "
+            "https://github.com/goodfeli/adversarial, parzen_ll.py",
+            10_000,
+            {"valid": Take("valid", stop=1000), "test": Take("test")},
+            "logspace:-1:0:10",
+        ),
+        Protocol(
+            "scratch2019",
+            "McAteer, Gaussian KDE from Scratch, "
+            "https://matthewmcateer.me/blog/gaussian-kde-from-scratch/",
+            10_000,
+            {
+                "train": Take("train", stop=10_000),
+                "valid": Take("train", 10_000, 20_000),
+                "test": Take("test"),
+            },
+            "0.05,0.08,0.1,0.2,0.5,1,1.5,2",
+            shuffle_seed=1573368177,
+        ),
+    )
+}
+# What both take: scikit-learn's Gaussian, of one width in all directions.
+_PLAIN = {"kernel": "gaussian", "metric": "euclidean", "covariance": "identity", "weights": None}
+
+
+def follow_protocol(
+    name: str,
+    *,
+    train: Any = None,
+    valid: Any = None,
+    test: Any = None,
+    bandwidths: Any = None,
+    source: str | Catalog | None = None,
+    row_dim: str | Sequence[str] | None = None,
+    lat: str | None = None,
+    lon: str | None = None,
+    **density: Any,
+) -> dict[str, Any]:
+    """What a sweep by a protocol takes: its own settings where none are given.
+
+    Parameters
+    ----------
+    name : {"gan2014", "scratch2019"}
+        ``gan2014``, after Goodfellow et al. (2014) and their script: the first 10,000 rows of
+        ``train``, which holds generated ones and must be named; the bandwidth among
+        ``logspace:-1:0:10`` by the first 1,000 rows of the split valid; the split test.
+        ``scratch2019``, after McAteer's article: the first 10,000 rows of the split train,
+        shuffled by 1573368177 at the import, and the next 10,000 for validation; bandwidths
+        0.05, 0.08, 0.1, 0.2, 0.5, 1, 1.5, 2; the split test.
+    train, valid, test, bandwidths
+        As for :func:`dkde.sweep`. What is given is taken as it is, with a warning where it is
+        something else than the protocol's; but of ``train`` that names no range, gan2014 takes
+        the first rows.
+    source : str or Catalog, optional
+        The data set whose splits are meant.
+    row_dim, lat, lon
+        As for :func:`dkde.log_density`.
+    density
+        Kernel, metric, covariance and weights, where they are given: a warning is all they get.
+
+    Returns
+    -------
+    dict
+        ``train``, ``valid``, ``test`` and ``bandwidths`` for :func:`dkde.sweep`, and
+        ``protocol``, what is written into its provenance.
+
+    Raises
+    ------
+    InputError
+        For an unknown name, and where there are too few rows.
+
+    Examples
+    --------
+    >>> import dkde
+    >>> dkde.follow_protocol("gan2014", train="digits::train", source="digits")
+    Traceback (most recent call last):
+    dkde.errors.InputError: protocol gan2014 takes 10000 training rows, and digits::train has ...
+    """
+    if name not in PROTOCOLS:
+        raise InputError(f"protocol {name!r} is not known; choose one of: {', '.join(PROTOCOLS)}")
+    protocol = PROTOCOLS[name]
+    beside = (density.get("weights"),)
+    catalog = catalog_of(source, row_dim=row_dim, lat=lat, lon=lon, beside=beside)
+    given = {"train": train, "valid": valid, "test": test}
+    taken: dict[str, Any] = {}
+    own: dict[str, str] = {}
+    others: list[str] = []
+    for role in _SIDES:
+        take = protocol.takes.get(role)
+        if take is None:
+            taken[role] = _first_rows(protocol, given[role], catalog)
+            own[role] = f"the first {protocol.train_rows} rows"
+            n_rows = operand(taken[role], role, catalog).rows.n_rows
+            if n_rows != protocol.train_rows:
+                others.append(f"{n_rows} rows of {role}, not {protocol.train_rows}")
+            continue
+        own[role] = take.selector
+        if given[role] is None:
+            _check_there(protocol, role, take, catalog)
+            taken[role] = take.selector
+        else:
+            taken[role] = given[role]
+            if not isinstance(given[role], str) or given[role] != take.selector:
+                others.append(f"{role} {_words(given[role])}, not {take.selector}")
+    grid = parse_bandwidths(protocol.bandwidths)
+    taken["bandwidths"], own["bandwidths"] = grid, protocol.bandwidths
+    if bandwidths is not None:
+        check_opened(bandwidths)
+        taken["bandwidths"] = bandwidths
+        if isinstance(bandwidths, str) or not np.array_equal(np.asarray(bandwidths), grid):
+            others.append(f"bandwidths {_words(bandwidths)}, not {protocol.bandwidths}")
+    others += [
+        f"{option} {_words(density[option])}, not {plain or 'none'}"
+        for option, plain in _PLAIN.items()
+        if option in density and not _is_plain(density[option], plain)
+    ]
+    if protocol.shuffle_seed is not None and taken["train"] == protocol.takes["train"].selector:
+        others += _unshuffled(protocol, catalog)
+    if others:
+        warn(f"otherwise than in protocol {name}: {'; '.join(others)}")
+    record = {"name": name, "reference": protocol.reference, "sets": own, "otherwise": others}
+    return {**taken, "protocol": record}
+
+
+def _first_rows(protocol: Protocol, given: Any, catalog: Catalog) -> Any:
+    """The first training rows of what holds generated ones; what is a range already stays."""
+    n = protocol.train_rows
+    if given is None:
+        raise InputError(
+            f"protocol {protocol.name} takes {n} generated rows as train; name them (train)"
+        )
+    side = operand(given, "train", catalog)
+    rows = side.rows
+    if any(len(part) < part.source.shape[0] for part in rows.parts):
+        return given
+    if rows.n_rows < n:
+        raise InputError(
+            f"protocol {protocol.name} takes {n} training rows, and {rows.label} has "
+            f"{rows.n_rows}; generate more, or leave the protocol out"
+        )
+    return replace(side, rows=rows[:n])
+
+
+def _check_there(protocol: Protocol, role: str, take: Take, catalog: Catalog) -> None:
+    """Refuse a data set that lacks a protocol's rows."""
+    splits, data = catalog.splits(), catalog.location or "no data set"
+    if take.split not in splits:
+        has = f"has {', '.join(splits)}" if splits else "was named"
+        raise InputError(
+            f"protocol {protocol.name} takes {take.selector} as {role}, and {data} {has}; name "
+            f"others ({role})"
+        )
+    n_rows = len(splits[take.split])
+    if take.stop is not None and n_rows < take.stop:
+        raise InputError(
+            f"protocol {protocol.name} takes {take.selector} as {role}, and {data} has {n_rows} "
+            f"rows in {take.split}; name others ({role}), or leave the protocol out"
+        )
+
+
+def _unshuffled(protocol: Protocol, catalog: Catalog) -> list[str]:
+    try:
+        options: Any = open_root(catalog.location or "").attrs.get("import_options") or {}
+    except DataSetError:  # a file
+        options = {}
+    seed = options.get("shuffle_seed")
+    if seed == protocol.shuffle_seed:
+        return []
+    found = "not shuffled" if seed is None else f"shuffled by {seed}"
+    return [f"train was {found} when it was imported, not by {protocol.shuffle_seed}"]
+
+
+def _is_plain(value: Any, plain: Any) -> bool:
+    return value is None if plain is None else isinstance(value, str) and value == plain
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list | tuple) and all(isinstance(each, str) for each in value):
+        return ",".join(value[:16]) + ",..." * (len(value) > 16)
+    numbers = np.asarray(value) if isinstance(value, list | tuple | np.ndarray) else None
+    if numbers is not None and numbers.ndim == 1 and len(numbers) <= 16:
+        return ",".join(f"{number:.6g}" for number in numbers)
+    return f"of type {type(value).__name__}"

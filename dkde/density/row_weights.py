@@ -1,0 +1,155 @@
+"""Weights of the rows that are scored: by what each counts in means."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from dkde.engine.reading import checked_weights, weights_as_read
+from dkde.errors import InputError, NoVariableError, warn
+from dkde.inputs.operands import Operand
+from dkde.numerics.bandwidth import FloatArray
+from dkde.numerics.logsum import Densities, Effort
+from dkde.rows.side import Side
+
+ROW_WEIGHT = "row_weight"
+_NOTHING_COUNTS = "no row is left to be scored: all have the weight zero, or missing values"
+
+
+@dataclass(frozen=True, eq=False)
+class RowWeights:
+    """Weights of the rows of a side that is scored.
+
+    Parameters
+    ----------
+    side : Side
+    read : array (n_rows,), optional
+        As they were read; None where each row counts once.
+    """
+
+    side: Side
+    read: FloatArray | None = None
+
+    @classmethod
+    def of(cls, side: Side) -> "RowWeights":
+        """Those of a prepared side, read now: before hours of work that they may spoil.
+
+        Raises
+        ------
+        InputError
+            When one is no weight.
+        """
+        if side.weights is None:
+            return cls(side)
+        weights = weights_as_read(side, 0, side.rows.n_rows)
+        if not side.rows.drops_missing:
+            weights = checked_weights(side, weights)
+        return cls(side, weights)
+
+    def applied(self, found: Densities) -> "Weighted":
+        """Log-densities with these weights; rows without a weight are left out, as missing.
+
+        Raises
+        ------
+        InputError
+            When one is no weight, or no row counts.
+        """
+        if self.read is None:
+            return Weighted(found)
+        missing = found.missing
+        if self.side.rows.drops_missing:
+            without = np.isnan(self.read) & ~missing
+            if without.any():
+                found, missing = _without(found, without), missing | without
+        weights = checked_weights(self.side, self.read.copy(), missing=missing)
+        if not (weights > 0).any():
+            raise InputError(_NOTHING_COUNTS)
+        return Weighted(found, weights)
+
+
+@dataclass(frozen=True, eq=False)
+class Weighted:
+    """Log-densities of rows, and by what each row counts in their mean.
+
+    Parameters
+    ----------
+    densities : Densities
+    weights : array (n_rows,), optional
+        0 of rows that do not count; None where all that miss nothing count once.
+    """
+
+    densities: Densities
+    weights: FloatArray | None = None
+
+    @property
+    def counting(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Which rows (n_rows,) count."""
+        return ~self.densities.missing if self.weights is None else self.weights > 0
+
+    @property
+    def values(self) -> FloatArray:
+        """Log-densities (n_bandwidths, n) of the rows that count."""
+        if self.weights is None:
+            return self.densities.scored
+        counting = self.counting
+        return self.densities.values if counting.all() else self.densities.values[:, counting]
+
+    @property
+    def positive(self) -> FloatArray | None:
+        """The weights (n,) of the rows that count."""
+        return None if self.weights is None else self.weights[self.weights > 0]
+
+    def at(self, numbers: list[int]) -> "Weighted":
+        """The same at some bandwidths alone."""
+        values, errors, effort = self.densities
+        return replace(self, densities=Densities(values[numbers], errors[numbers], effort))
+
+    def joined(self, other: "Weighted") -> "Weighted":
+        """The same with another's bandwidths after its own."""
+        pairs = zip(self.densities[:2], other.densities[:2], strict=True)
+        values, errors = map(np.vstack, pairs)
+        return replace(self, densities=Densities(values, errors, self.densities.effort))
+
+    def variables(self, dim: str) -> dict[str, Any]:
+        """What a result says of them."""
+        if self.weights is None:
+            return {}
+        notes = {"units": "1", "long_name": "weight of the row in means"}
+        return {ROW_WEIGHT: (dim, self.weights, notes)}
+
+
+def _without(found: Densities, left_out: Any) -> Densities:
+    """The same with some rows left out, as those are that have missing values."""
+    values, errors = (np.where(left_out, np.nan, array) for array in found[:2])
+    effort = Effort(*(np.where(left_out, np.nan, array) for array in found.effort))
+    return Densities(values, errors, effort)
+
+
+def weights_for(role: str, given: Any, shared: Any, operand: Operand) -> Any:
+    """The weights of rows that are scored.
+
+    Parameters
+    ----------
+    role : {"query", "valid", "test"}
+    given : array, str or None
+        Those that were given for this side: they win.
+    shared : array, str or None
+        The training side's. A name holds here too, where the side has a variable of that name.
+
+    Returns
+    -------
+    array, RowSource or None
+    """
+    if given is not None or not isinstance(shared, str):
+        return given
+    try:
+        found = operand.variable(shared, f"{role} weights")
+    except NoVariableError:
+        return None
+    is_feature = shared in (operand.features or ())
+    beside = "" if is_feature else f", and {shared!r} is no feature"
+    warn(
+        f"weights {shared!r} are those of train and of {role}: its means are weighted{beside} "
+        f"(name others with {role}_weights=, or --{role}-weights)"
+    )
+    return found

@@ -1,0 +1,381 @@
+"""Bandwidth selection by cross-validation: all folds and all bandwidths in one pass."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from numbers import Integral
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from dkde.density.averaging import mean
+from dkde.density.bandwidth_matrix import BandwidthMatrix
+from dkde.density.bandwidth_units import best_variable, told, told_as
+from dkde.density.doubts import warn_of_doubts
+from dkde.density.folds import Folds, counting_rows, fold_numbers
+from dkde.density.labelling import (
+    attributes,
+    check_names,
+    coordinates_along,
+    in_own_dims,
+    pca_variables,
+    score_variables,
+)
+from dkde.density.optimum import NoMaximumError, maximise
+from dkde.density.options import Options
+from dkde.density.pca import PrincipalAxes, fit_pca
+from dkde.density.row_weights import ROW_WEIGHT, RowWeights, Weighted
+from dkde.density.statistics import NOTHING_LEFT, best_index, default_bandwidths, warn_of_edge
+from dkde.engine.run import Progress
+from dkde.engine.work import Work
+from dkde.errors import DataSetError, InputError, warn
+from dkde.inputs.selectors import Catalog
+from dkde.inputs.sides import catalog_of, operands, side
+from dkde.numerics.bandwidth import FloatArray
+from dkde.numerics.logsum import Densities
+from dkde.rows.side import Side
+from dkde.rows.sources import ArraySource
+from dkde.runs.record import recorded
+from dkde.runs.run import Manner, Run
+from dkde.workers.cluster import pool_for
+
+# Of the continuous optimum, in log h; half of what is promised.
+_TOLERANCE = 5e-5
+
+
+def cross_validate(
+    train: Any,
+    bandwidths: npt.ArrayLike | None = None,
+    *,
+    folds: int | str | npt.ArrayLike = 5,
+    shuffle: bool = False,
+    random_state: Any = None,
+    refine: bool = False,
+    pca: int | None = None,
+    kernel: str = "gaussian",
+    metric: str = "euclidean",
+    covariance: str | npt.ArrayLike = "identity",
+    singular: str = "raise",
+    precision: str = "float64",
+    tol: float | None = None,
+    nan: str = "raise",
+    weights: Any = None,
+    source: str | Catalog | None = None,
+    row_dim: str | Sequence[str] | None = None,
+    lat: str | None = None,
+    lon: str | None = None,
+    output: str | os.PathLike[str] | None = None,
+    restart: bool = False,
+    retry_failed: bool = False,
+    anywhere: bool = False,
+    progress: Progress | None = None,
+    block_rows: int | None = None,
+    panel_rows: int | None = None,
+) -> xr.Dataset:
+    """Score each row under the rows of the other folds, at all bandwidths.
+
+    One pass over train x train does all folds and all bandwidths: pairs of one fold do not
+    count. What comes out is what fitting anew for each fold would give.
+
+    Parameters
+    ----------
+    train : a side, as for :func:`dkde.log_density`
+    bandwidths : sequence of float or str, optional
+        As for :func:`dkde.sweep`.
+    folds : int, "loo" or array (rows,) of int
+        How many folds of rows that follow each other, as scikit-learn's ``KFold``; leave one
+        out; or the fold of each row. A number of folds is shared out over the rows that count:
+        one of weight zero, or with missing values, goes with the row before it.
+    shuffle, random_state
+        As for ``KFold``: rows are put into folds at random.
+    refine : bool
+        Go on from the grid's best to the continuous optimum of the mean log-likelihood near it,
+        to 1e-4 relative (with float32, as far as its rounding lets it), by a few more passes.
+        It is the last of the result's bandwidths.
+    pca : int, optional
+        Replace the rows by so many principal components, found from all of them; covariances
+        are then those of the components. The model is in the result.
+    kernel, metric, covariance, singular, precision, tol, nan, weights, source, row_dim, lat, \
+            lon, block_rows, panel_rows
+        As for :func:`dkde.log_density`. The covariance, like the principal components, is
+        found once, from all rows. Weights count in the density and in the means over held-out
+        rows alike; rows of weight zero do not count in either.
+    output, restart, retry_failed, anywhere, progress
+        As for :func:`dkde.score`; progress begins anew for each pass.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``fold_log_likelihood (fold, bandwidth)``, totals in nats, as scikit-learn's ``score``
+        (with weights of wᵢ log p(xᵢ));
+        ``mean_fold_log_likelihood (bandwidth)``, their mean; ``mean_log_likelihood``,
+        ``standard_error``, ``bits_per_dimension`` and ``n_zero_density (bandwidth)`` of all
+        rows; ``log_density (bandwidth, sample)`` and ``log_density_error``, proven bounds on
+        its errors; ``pairs_evaluated`` and ``rows_read (sample)``, as from :func:`dkde.score`,
+        of the pass over the grid; ``best_bandwidth``; the number of each sample's fold as
+        ``held_out_in (sample)``, and the rows' coordinates. With weights ``row_weight (sample)``,
+        as from :func:`dkde.score`. With ``pca``: ``pca_mean``,
+        ``pca_components`` and ``pca_variance``. With ``nan="drop"``, as from :func:`dkde.score`:
+        ``n_missing`` and ``n_missing_train``; totals of folds that are given are of the rest: NaN
+        where none is left, and no part of the mean.
+
+    Warns
+    -----
+    UserWarning
+        Where the best bandwidth is the least or the greatest of the grid, and where equal rows or
+        a few rows far from all others decide on it alone.
+
+    Raises
+    ------
+    InputError, DataSetError, MemoryLimitError, ClusterError
+
+    Examples
+    --------
+    >>> import dkde
+    >>> result = dkde.cross_validate("all", [2, 3, 4, 5], source="digits", pca=15)
+    >>> float(result.best_bandwidth)
+    4.0
+    """
+    start = perf_counter()
+    catalog = catalog_of(source, row_dim=row_dim, lat=lat, lon=lon, beside=(weights,))
+    call = recorded(
+        "cross_validate", catalog,
+        train=train, bandwidths=bandwidths, folds=folds, shuffle=shuffle,
+        random_state=random_state, refine=refine, pca=pca, kernel=kernel, metric=metric,
+        covariance=covariance, singular=singular, precision=precision, tol=tol, nan=nan,
+        weights=weights, block_rows=block_rows, panel_rows=panel_rows,
+    )  # fmt: skip
+    kept = Run(output, call, Manner(restart, retry_failed, anywhere))
+    (t,) = operands(catalog, train=train)
+    check_names(t, "train", stored=output is not None, weighted=weights is not None)
+    options = Options(
+        kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol, nan=nan
+    )
+    options.check(pca=pca)
+    train_side = options.prepared(side(t, weights))
+    counting = counting_rows(train_side) if isinstance(folds, Integral) else None
+    numbers = fold_numbers(
+        folds, t.rows.n_rows, shuffle=shuffle, random_state=random_state, counting=counting
+    )
+    coords = coordinates_along(t) | in_own_dims({"held_out_in": ("sample", numbers)}, "sample", t)
+    validation = Validation.of(train_side, numbers, bandwidths, options, pca)
+    options.warn_if_no_density(validation.matrix)
+    n_folds = len(np.unique(numbers))
+    asked = options.describe(bandwidths) | {"pca": pca, "shuffle": shuffle, "refine": refine}
+    with (
+        kept.begin(grid=validation.work),
+        pool_for(validation.work, manner=kept.workers) as pool,
+    ):
+        if kept.finished is not None:
+            if weights is not None and ROW_WEIGHT not in kept.finished:
+                raise DataSetError(
+                    f"{output}: was made by an older version of dkde, whose means did not weight "
+                    "the held-out rows; make it anew (restart)"
+                )
+            return told_as(kept.finished, validation.matrix)
+
+        def values(name: str, work: Work) -> Densities:
+            return kept.values(name, work, pool, progress)
+
+        scored = validate(validation, values, refine=refine)
+        methods = {"cross_validate": kept.methods["grid"]}
+        work = {"cross_validate": validation.work}
+        notes = attributes(perf_counter() - start, asked, methods, **work)
+        result = xr.Dataset(
+            in_own_dims(scored.variables(), "sample", t),
+            {
+                "bandwidth": told(validation.matrix, scored.bandwidths),
+                "fold": np.unique(numbers),
+                **coords,
+            },
+            notes | {"folds": folds if isinstance(folds, str) else n_folds},
+        )
+        return kept.finish(result)
+
+
+@dataclass(frozen=True, eq=False)
+class Validation:
+    """A cross-validation that is to be done: train x train, folds as groups."""
+
+    side: Side
+    numbers: Folds
+    matrix: BandwidthMatrix
+    options: Options
+    axes: PrincipalAxes | None
+
+    @classmethod
+    def of(
+        cls,
+        train: Side,
+        numbers: Folds,
+        bandwidths: npt.ArrayLike | None,
+        options: Options,
+        pca: int | None = None,
+    ) -> "Validation":
+        axes = None if pca is None else fit_pca(train, pca)
+        projected = train if axes is None else axes.project(train)
+        matrix = options.bandwidth_matrix(projected, 1.0 if bandwidths is None else bandwidths)
+        whitened = matrix.whiten(projected)
+        if bandwidths is None:
+            matrix = replace(matrix, bandwidths=default_bandwidths(whitened, options.kernel))
+        grouped = replace(whitened, groups=ArraySource(numbers))
+        return cls(grouped, numbers, matrix, options, axes)
+
+    @cached_property
+    def weights(self) -> RowWeights:
+        """Those of the held-out rows."""
+        return RowWeights.of(self.side)
+
+    @property
+    def work(self) -> Work:
+        return self.work_at(self.matrix.bandwidths)
+
+    def work_at(self, bandwidths: FloatArray) -> Work:
+        matrix = replace(self.matrix, bandwidths=bandwidths)
+        return self.options.work(self.side, self.side, matrix)
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """A cross-validation that is done.
+
+    Parameters
+    ----------
+    bandwidths : array (n_bandwidths,)
+        Those that were asked for; then, if it was, the continuous optimum. On the sphere in
+        radians, whatever they are told in.
+    found : Weighted
+    best_bandwidth : float
+    """
+
+    validation: Validation
+    bandwidths: FloatArray
+    found: Weighted
+    best_bandwidth: float
+
+    @property
+    def fold_log_likelihood(self) -> FloatArray:
+        """Totals in nats, (n_folds, n_bandwidths); NaN for folds none of whose rows counts.
+
+        Raises
+        ------
+        InputError
+            When float64 does not hold them.
+        """
+        folds, members = np.unique(self.validation.numbers, return_inverse=True)
+        there, weights = self.found.counting, self.found.positive
+        with np.errstate(over="ignore"):
+            totals = np.array([
+                np.bincount(members[there], row if weights is None else row * weights, len(folds))
+                for row in self.found.values
+            ])  # fmt: skip
+            overflows = ~np.isfinite(np.abs(totals).sum(axis=1))
+        if (overflows & np.isfinite(self.found.values).all(axis=1)).any():
+            raise InputError(
+                "the folds' totals of weighted log-densities are beyond 1.8e308, the greatest that "
+                "float64 holds; divide the weights by the greatest of them, their scale is free"
+            )
+        counts = np.bincount(members[there], minlength=len(folds))
+        return np.where(counts > 0, totals, np.nan).T
+
+    def variables(self) -> dict[str, Any]:
+        """What a result holds."""
+        totals, nats = self.fold_log_likelihood, {"units": "nats"}
+        validation, axes = self.validation, self.validation.axes
+        dimensions = validation.options.dimensions(validation.matrix)
+        return {
+            "fold_log_likelihood": (("fold", "bandwidth"), totals, nats),
+            "mean_fold_log_likelihood": ("bandwidth", np.nanmean(totals, axis=0), nats),
+            **score_variables(self.found, dimensions, "sample"),
+            **validation.options.missing_variables(self.found.densities),
+            "best_bandwidth": best_variable(validation.matrix, self.best_bandwidth),
+            **({} if axes is None else pca_variables(axes)),
+        }
+
+
+def validate(
+    validation: Validation, compute: Callable[[str, Work], Densities], *, refine: bool = False
+) -> Scored:
+    """Do a cross-validation; with ``refine`` on to the continuous optimum.
+
+    Parameters
+    ----------
+    compute : callable
+        From the name of a pass and its work to log-densities.
+    """
+    grid, weights = validation.matrix.bandwidths, validation.weights
+    found = compute("grid", validation.work)
+    alone = np.isnan(found.values).any(axis=0) & ~found.missing
+    if alone.any():
+        row = int(alone.argmax())
+        raise InputError(
+            f"row {row}: no row outside of its fold has a positive weight, so there is nothing to "
+            "score it under; take other folds or weights"
+        )
+    weighted = weights.applied(found)
+    means = _means(weighted)
+    index = best_index(grid, means)
+    scored = Scored(validation, grid, weighted, float(grid[index]))
+    if refine:
+        return _refined(validation, compute, scored)
+    if not _warn_of_doubts(scored):
+        warn_of_edge(grid, index, validation.matrix.in_words)
+    return scored
+
+
+def _refined(
+    validation: Validation, compute: Callable[[str, Work], Densities], scored: Scored
+) -> Scored:
+    """Go on from the grid's best bandwidth to the continuous optimum, which is the last then."""
+    grid, weighted = scored.bandwidths, scored.found
+    means = _means(weighted)
+    n_passes = 0
+    best_mean, best_found, best = means[best_index(grid, means)], weighted, scored.best_bandwidth
+
+    def evaluate(points: FloatArray) -> FloatArray:
+        nonlocal best_mean, best_found, best, n_passes
+        bandwidths = np.exp(points)
+        n_passes += 1
+        found = compute(f"refine-{n_passes}", validation.work_at(bandwidths))
+        new = validation.weights.applied(found)
+        new_means = _means(new)
+        highest = int(np.where(np.isfinite(new_means), new_means, -np.inf).argmax())
+        if new_means[highest] > best_mean:
+            best_mean = new_means[highest]
+            best_found, best = new.at([highest]), float(bandwidths[highest])
+        return new_means
+
+    try:
+        maximise(evaluate, np.log(grid), means, _TOLERANCE)
+    except NoMaximumError:
+        hint = "are rows there more than once?" if best < grid.min() else "try larger ones"
+        warn(
+            f"there is no optimum to refine: the mean log-likelihood still rises at bandwidth "
+            f"{validation.matrix.in_words(float(f'{best:.3g}'))}, far beyond the grid ({hint})"
+        )
+        return scored
+    if best not in grid:
+        both = weighted.joined(best_found)
+        scored = Scored(validation, np.append(grid, best), both, best)
+    _warn_of_doubts(scored)
+    return scored
+
+
+def _means(found: Weighted) -> FloatArray:
+    """Mean log-densities (n_bandwidths,) of the rows that count."""
+    if not found.counting.any():
+        raise InputError(NOTHING_LEFT)
+    return mean(found.values, found.positive)
+
+
+def _warn_of_doubts(scored: Scored) -> bool:
+    """Warn of rows that decide on a bandwidth alone; whether there are any."""
+    bandwidths, validation = scored.bandwidths, scored.validation
+    work = validation.work_at(bandwidths)
+    norms = np.asarray(work.task.log_norms(validation.side.rows.n_features))
+    best = int(np.flatnonzero(bandwidths == scored.best_bandwidth)[0])
+    return warn_of_doubts(bandwidths, norms, scored.found, best, validation.matrix.in_words)

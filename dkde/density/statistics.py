@@ -1,0 +1,155 @@
+"""From log-densities to the figures that are reported, and to a grid that suits the data."""
+
+from collections.abc import Callable
+from math import ceil
+from typing import Any
+
+import numpy as np
+
+from dkde.density.averaging import mean, standard_error
+from dkde.errors import InputError, warn
+from dkde.numerics.bandwidth import FloatArray, check_bandwidths
+from dkde.numerics.kernels import Kernel, get_kernel
+from dkde.numerics.logsum import Densities
+from dkde.rows.side import Side
+from dkde.stores.absent import saying
+
+_GRID_LENGTH = 16
+_GRID_REACH = 4.0
+# Rows that lie together may be alike: so several runs of some.
+_SAMPLE_RUNS = 8
+_SAMPLE_RUN = 64
+
+NOTHING_LEFT = "no row is left to be scored: all have missing values"
+
+Figures = dict[str, tuple[Any, dict[str, str]]]
+
+
+def summarise(
+    log_density: FloatArray, n_features: float, weights: FloatArray | None = None
+) -> Figures:
+    """Mean log-likelihood of rows, and what belongs beside it, at each bandwidth.
+
+    Parameters
+    ----------
+    log_density : array (n_bandwidths, rows), in nats
+        Of the rows that count: without missing values, and of positive weight.
+    n_features : float
+        NaN where bits make no sense.
+    weights : array (rows,), optional
+        By what each row counts; positive, on any scale.
+
+    Returns
+    -------
+    dict of name to (array (n_bandwidths,), attributes)
+        ``mean_log_likelihood`` in nats a row; ``standard_error`` of it, as
+        :func:`dkde.density.averaging.standard_error` has it, NaN for one row;
+        ``bits_per_dimension``, minus the mean over (features ln 2); ``n_zero_density``,
+        how many rows have none. Where there are such rows the mean is -inf and its standard
+        error NaN.
+    """
+    n_rows = log_density.shape[1]
+    if not n_rows:
+        raise InputError(NOTHING_LEFT)
+    zero = np.isneginf(log_density).sum(axis=1)
+    means = mean(log_density, weights)
+    error = np.full(len(means), np.nan)
+    some = zero == 0
+    error[some] = standard_error(log_density[some], weights)
+    return {
+        "mean_log_likelihood": (means, {"units": "nats"}),
+        "standard_error": (error, {"units": "nats"}),
+        "bits_per_dimension": (-means / (n_features * np.log(2)), {"units": "bits"}),
+        "n_zero_density": (zero, {"units": "rows"}),
+    }
+
+
+def warn_of_edge(
+    bandwidths: FloatArray, index: int, in_words: Callable[[float], str] = "{:g}".format
+) -> None:
+    """Warn if the bandwidth of that number is the grid's least or greatest."""
+    best = float(bandwidths[index])
+    edges = {bandwidths.min(): "least", bandwidths.max(): "greatest"}
+    if len(bandwidths) > 1 and best in edges:
+        warn(
+            f"the best bandwidth, {in_words(best)}, is the {edges[best]} of the grid; "
+            "a better one may lie beyond it"
+        )
+
+
+def best_index(bandwidths: FloatArray, means: FloatArray) -> int:
+    """Which bandwidth's mean is the highest finite one.
+
+    Raises
+    ------
+    InputError
+        When no mean is finite.
+
+    Examples
+    --------
+    >>> best_index(np.array([1.0, 2.0, 4.0]), np.array([-np.inf, -3.0, -4.0]))
+    1
+    """
+    finite = np.isfinite(means)
+    if not finite.any():
+        raise InputError(
+            f"no bandwidth from {bandwidths.min():g} to {bandwidths.max():g} gives every row a "
+            "density above zero; name larger ones"
+        )
+    return int(np.where(finite, means, -np.inf).argmax())
+
+
+def count_missing(found: Densities) -> tuple[int, int]:
+    """How many query and training rows were left out, as values of theirs are missing."""
+    # All queries were held against all training rows.
+    of_train = found.effort.missing[~found.missing]
+    return int(found.missing.sum()), int(of_train.max(initial=0))
+
+
+def default_bandwidths(side: Side, kernel: str) -> FloatArray:
+    """A grid around the scale of the data, from rows here and there in it that count.
+
+    In d dimensions a Gaussian of bandwidth h reaches about h sqrt(d); in many of them the best
+    bandwidth lies where that is about as far as the nearest neighbour. In few it is well above,
+    and the grid goes on to twice Scott's. Other kernels reach as far as the Gaussian where
+    their deviations are the same.
+    """
+    rows = side.rows
+    starts = range(0, rows.n_rows, max(_SAMPLE_RUN, ceil(rows.n_rows / _SAMPLE_RUNS)))
+    with saying():
+        runs = [rows.read(a, min(a + _SAMPLE_RUN, rows.n_rows), decode=True) for a in starts]
+    sample = np.concatenate(runs).astype(np.float64)
+    finite = np.isfinite(sample).all(axis=1)
+    if side.weights is not None:
+        read = [side.weights.read(a, min(a + _SAMPLE_RUN, rows.n_rows)) for a in starts]
+        finite &= np.concatenate(read).astype(np.float64) > 0
+    n_rows, sample = rows.n_rows * float(finite.mean()), sample[finite]
+    with np.errstate(over="ignore", invalid="ignore"):
+        scale = _neighbour_distance(sample - sample.mean(axis=0)) if len(sample) > 1 else 0.0
+        deviation = float(sample.std(axis=0).mean()) if len(sample) > 1 else 0.0
+    d = 2 if get_kernel(kernel).sphere else rows.n_features
+    scale = scale / np.sqrt(d) if 0 < scale < np.inf else 1.0
+    scott = n_rows ** (-1 / (d + 4)) * deviation if len(sample) > 1 else 0.0
+    greatest = max(scale * _GRID_REACH, 2 * scott) if scott < np.inf else scale * _GRID_REACH
+    grid = np.geomspace(scale / _GRID_REACH, greatest, _GRID_LENGTH)
+    grid /= _deviation(get_kernel(kernel), d)
+    # Three digits are kinder to the eye, and distinct on this grid.
+    return check_bandwidths([float(f"{h:.3g}") for h in grid])
+
+
+def _deviation(kernel: Kernel, n_features: int) -> float:
+    """Of each coordinate under a kernel of bandwidth 1, about."""
+    if kernel.radii is None or kernel.is_gaussian:
+        return 1.0
+    radii = kernel.radii(np.random.RandomState(0), n_features, 1000)
+    return float(np.sqrt((radii**2).mean() / n_features))
+
+
+def _neighbour_distance(sample: FloatArray) -> float:
+    """Median distance to the nearest row that is not the same; 0 if all are."""
+    norms = (sample**2).sum(axis=1)
+    d2 = norms[:, None] + norms - 2 * sample @ sample.T
+    d2[d2 <= 1e-12 * norms.max()] = np.inf
+    nearest = d2.min(axis=1)
+    nearest = nearest[np.isfinite(nearest)]
+    return float(np.sqrt(np.median(nearest))) if len(nearest) else 0.0

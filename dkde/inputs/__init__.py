@@ -1,0 +1,1 @@
+"""What users pass, made into one side of the work."""

@@ -1,0 +1,152 @@
+"""Whether two sides go together: alike in width and scale, and no rows in common."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from dkde.errors import InputError, warn
+from dkde.inputs.operands import Operand
+from dkde.numerics.bandwidth import FloatArray
+from dkde.rows.place_names import role_of, same_unit
+from dkde.rows.row_source import Array, innermost
+from dkde.rows.side import Part, Rows
+from dkde.rows.sources import ArraySource
+from dkde.rows.variables import VariablesSource, in_memory
+
+# How many times wider one side's values may spread than the other's without a word.
+_MUCH = 4.0
+_SAMPLE_ROWS = 1024
+# How hard NumPy may try to tell whether two arrays share memory.
+_MAX_WORK = 10**6
+
+
+def check_same_features(query: Operand, train: Operand, role: str) -> None:
+    """Refuse sides of unlike width, and warn of unlike values or pictures."""
+    a, b = train.rows, query.rows
+    if a.n_features != b.n_features:
+        raise InputError(
+            f"{_named('train', a)} has {a.n_features} features and {_named(role, b)} has "
+            f"{b.n_features}; both must be the same data after the same preprocessing"
+        )
+    if train.features and query.features and train.features != query.features:
+        a_name, b_name = next(
+            pair for pair in zip(train.features, query.features, strict=True) if len(set(pair)) > 1
+        )
+        raise InputError(
+            f"{_named('train', a)} and {_named(role, b)} have unlike features, or an unlike order "
+            f"of them: {a_name!r} is in the place of {b_name!r}"
+        )
+    _warn_of_units(query, train, role)
+    shapes = {part.image_shape for part in (*a.parts, *b.parts)} - {None}
+    if len(shapes) > 1:
+        warn(
+            f"train and {role} hold pictures of unlike shapes {sorted(map(str, shapes))}; "
+            "their features may not be the same pixels"
+        )
+    ranges = [pair for pair in map(_value_range, (a, b)) if pair is not None]
+    spreads = [high - low for low, high in ranges if high > low]
+    if len(spreads) == 2 and max(spreads) > _MUCH * min(spreads):
+        texts = [f"{low:g} to {high:g}" for low, high in ranges]
+        warn(
+            f"values of {_named('train', a)} go from {texts[0]}, those of {_named(role, b)} from "
+            f"{texts[1]}; are both on one scale?"
+        )
+
+
+def _warn_of_units(query: Operand, train: Operand, role: str) -> None:
+    units = [side.columns.units or () for side in (train, query)]
+    for column, (a, b) in enumerate(zip(*units, strict=False)):
+        if a and b and same_unit(a) != same_unit(b):
+            name = train.features[column] if train.features else f"column {column}"
+            place = role_of(name, a)
+            if place is not None and place == role_of(name, b):  # degrees, and degrees north
+                continue
+            warn(
+                f"{name} is in {a} in {_named('train', train.rows)} and in {b} in "
+                f"{_named(role, query.rows)}; give both the same units"
+            )
+
+
+def check_apart(train: Operand, other: Operand, role: str) -> None:
+    """Refuse sides that share rows."""
+    for part, query_part in _shared(train, other):
+        raise InputError(
+            f"{_named('train', part)} and {_named(role, query_part)} share rows, which makes "
+            "small bandwidths look perfect; choose other rows, or cross-validate (dkde cv)"
+        )
+
+
+def warn_if_shared(train: Operand, other: Operand, role: str) -> None:
+    """Warn of sides that share rows."""
+    for part, query_part in _shared(train, other):
+        warn(
+            f"{_named('train', part)} and {_named(role, query_part)} share rows; "
+            "each of these counts itself as a neighbour, which raises its density"
+        )
+        return
+
+
+def _shared(train: Operand, other: Operand) -> Iterator[tuple[Part, Part]]:
+    for part in train.rows.parts:
+        for other_part in other.rows.parts:
+            if any(test(part, other_part) for test in (Part.overlaps, _same_rows, _share_memory)):
+                yield part, other_part
+
+
+def _same_rows(a: Part, b: Part) -> bool:
+    """Whether two parts of splits of equal content, copies perhaps, have rows in common."""
+    if a.checksum is None or a.checksum != b.checksum:
+        return False
+    rows = [
+        part.coordinates["source_row"].read(part.start, part.stop)
+        for part in (a, b)
+        if "source_row" in part.coordinates
+    ]
+    return len(rows) == 2 and bool(np.isin(rows[0], rows[1]).any())
+
+
+def _share_memory(a: Part, b: Part) -> bool:
+    """Whether two parts are views of the same memory: of variables each column, so each row."""
+    ours, others = _in_memory(a), _in_memory(b)
+    return bool(ours) and len(ours) == len(others) and all(map(_overlap, ours, others))
+
+
+def _in_memory(part: Part) -> list[Array]:
+    """The arrays that a part reads from memory; none where some of it lies elsewhere."""
+    source = innermost(part.source)
+    if isinstance(source, ArraySource):
+        return [source.read(part.start, part.stop)]
+    if not isinstance(source, VariablesSource) or not all(map(in_memory, source.variables)):
+        return []
+    return [np.asarray(variable.values) for variable in source.variables]
+
+
+def _overlap(a: Array, b: Array) -> bool:
+    try:
+        # NumPy's stub knows no other bound than 0 and -1.
+        return bool(np.shares_memory(a, b, max_work=_MAX_WORK))  # type: ignore[arg-type]
+    except (np.exceptions.TooHardError, OverflowError):
+        return False
+
+
+def _named(role: str, rows: Rows | Part) -> str:
+    """The role, and what plays it if that has a name of its own."""
+    return role if rows.label == role else f"{role} ({rows.label})"
+
+
+def _value_range(rows: Rows) -> tuple[float, float] | None:
+    ranges = [_part_range(part) for part in rows.parts]
+    known = [pair for pair in ranges if pair is not None]
+    if len(known) < len(ranges):
+        return None
+    return min(low for low, _ in known), max(high for _, high in known)
+
+
+def _part_range(part: Part) -> tuple[float, float] | None:
+    if part.value_range is not None or not isinstance(part.source, ArraySource):
+        return part.value_range
+    stop = min(part.stop, part.start + _SAMPLE_ROWS)
+    sample: FloatArray = part.encoding.decode(part.source.read(part.start, stop))
+    # Values that are not finite are refused later, with their place.
+    finite = sample[np.isfinite(sample)]
+    return (float(finite.min()), float(finite.max())) if finite.size else None

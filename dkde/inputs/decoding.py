@@ -1,0 +1,127 @@
+"""Opened Zarr arrays as others hand them over, decoded as their attributes say."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import zarr
+from xarray.conventions import decode_cf_variable
+
+from dkde.errors import InputError
+from dkde.inputs.arrays_of_others import encoding_of
+from dkde.rows.bare import is_masked, variable_of
+from dkde.rows.row_source import Array, RowSource, Wrapping
+from dkde.rows.side import Encoding
+from dkde.rows.sources import ZarrSource
+from dkde.rows.variables import VariablesSource
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedSource(Wrapping):
+    """Numbers that are stored as others: ``stored * scale + offset``."""
+
+    wrapped: RowSource
+    encoding: Encoding
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.wrapped.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.float64)
+
+    @property
+    def changes(self) -> tuple[Any, ...]:
+        return (*self.wrapped.changes, self.encoding.scale, self.encoding.offset)
+
+    def read(self, start: int, stop: int) -> Array:
+        return self.encoding.decode(self.wrapped.read(start, stop))
+
+
+@dataclass(frozen=True, eq=False)
+class CompleteSource(Wrapping):
+    """Numbers as they are stored, none of which may be a mark of a missing one.
+
+    Parameters
+    ----------
+    wrapped : RowSource
+    marks : tuple
+        The stored numbers that stand for missing ones.
+    what : str
+        What the numbers are, for messages.
+    """
+
+    wrapped: RowSource
+    marks: tuple[Any, ...]
+    what: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.wrapped.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.wrapped.dtype
+
+    def read(self, start: int, stop: int) -> Array:
+        values = self.wrapped.read(start, stop)
+        missing = np.isin(values, self.marks)
+        if missing.any():
+            raise missing_one(self.what, start + int(missing.argmax()))
+        return values
+
+
+def missing_one(what: str, row: int) -> InputError:
+    """Return the error that refuses a missing number where each row needs one."""
+    return InputError(
+        f"{what}: that of row {row} is missing (masked, NA, or a fill value); each row needs one"
+    )
+
+
+def decoded(array: "zarr.Array[Any]", what: str, *, is_vector: bool = False) -> RowSource | None:
+    """An array some of whose values are marked as missing, decoded by xarray; else None.
+
+    Parameters
+    ----------
+    is_vector : bool
+        Whether there is one number a row.
+    """
+    if not is_masked(dict(array.attrs)) or np.dtype(array.dtype).kind not in "iufb":
+        return None
+    variable = decode_cf_variable(what, variable_of(array))
+    dims = (str(variable.dims[0]),)
+    return VariablesSource([variable], dims, variable.shape[:1], [what], is_vector=is_vector)
+
+
+def opened_vector(array: "zarr.Array[Any]", what: str, *, may_miss: bool = True) -> RowSource:
+    """One number a row of an array of one dim.
+
+    Parameters
+    ----------
+    what : str
+        What they are, for messages.
+    may_miss : bool
+        Whether numbers may be missing, which are NaN then; else they are refused as they are read.
+
+    Raises
+    ------
+    InputError
+        When its attributes say by what is no number how values are stored.
+    """
+    source, encoding = ZarrSource(array), encoding_of(array, what)
+    if may_miss and (found := decoded(array, array.basename, is_vector=True)) is not None:
+        return found
+    if not encoding.is_identity:
+        return EncodedSource(source, encoding)
+    marks = _marks(array)
+    return CompleteSource(source, marks, what) if marks else source
+
+
+def _marks(array: "zarr.Array[Any]") -> tuple[Any, ...]:
+    """The stored values that stand for missing ones."""
+    if not is_masked(dict(array.attrs)) or np.dtype(array.dtype).kind not in "iufb":
+        return ()
+    attributes = variable_of(array).attrs
+    known = (attributes.get(key) for key in ("_FillValue", "missing_value"))
+    return tuple(mark for each in known if each is not None for mark in np.ravel(each).tolist())

@@ -1,0 +1,179 @@
+"""What a Zarr store or a NetCDF file of others holds, variable by variable."""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from dkde.errors import InputError, some
+from dkde.inputs.advising import advice, ratio_of
+from dkde.inputs.arrays_of_others import rows_of
+from dkde.inputs.groups import Group
+from dkde.numerics.tally import Tally
+from dkde.rows.places import Place, groups_of
+from dkde.rows.row_dims import unknown_dims
+from dkde.rows.variables import VariablesSource
+from dkde.stores.absent import saying
+
+_KINDS = {"zarr": "Zarr store", "hdf5": "NetCDF file", "classic": "NetCDF file (classic)"}
+# What CF has for the borders of cells, by the attribute that names it, and how most call it.
+_BOUNDS, _BOUNDS_NAMES = ("bounds", "climatology"), ("_bnds", "_bounds")
+
+Progress = Callable[[str, int, int], None]
+
+
+def describe_variables(
+    place: Place,
+    name: str,
+    features: Sequence[str] | None = None,
+    row_dim: tuple[str, ...] | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Describe a store or a file whose variables may be features.
+
+    Parameters
+    ----------
+    features : sequence of str, optional
+        Those that would be, whose values alone are read; by default all along the dims of the
+        widest one, and all values are read.
+    row_dim : tuple of str, optional
+        The dims along which rows lie, where variables have others, too.
+    progress : callable, optional
+        Called with (variable, values read, values in all).
+
+    Returns
+    -------
+    dict
+        As :func:`dkde.describe` has it.
+
+    Raises
+    ------
+    InputError, DataSetError
+    """
+    group, groups = Group.open(place, name), groups_of(place)
+    dims = dict.fromkeys(str(dim) for v in group.variables.values() for dim in v.dims)
+    unmet = [dim for dim in row_dim or () if dim not in dims]
+    if unmet and dims:
+        raise InputError(unknown_dims(unmet, f"{name} has the dims {some(list(dims))}"))
+    if features and groups and not group.variables:
+        first = f"{name}/{groups[0]}" if place.group else f"{name}::{groups[0]}"
+        raise InputError(
+            f"{name}: has no variables but in its groups {some(groups)}; write {first}"
+        )
+    if features and any(feature not in group.variables for feature in features):
+        rows_of(group, tuple(features), row_dim)  # a table of AnnData, or not there
+        features = None
+    for feature in features or ():
+        group.feature(feature)
+    described = {
+        key: _variable(group, key, features is None or key in features, progress)
+        for key in {**group.variables, **group.undecodable}
+    }
+    chosen = [*features] if features else _alike(group)
+    figures = {key: described[key] for key in chosen if described[key]["numeric"]}
+    return {
+        "name": name,
+        "kind": _KINDS[place.kind],
+        "features": chosen,
+        **_layout(group, chosen, row_dim),
+        "variables": described,
+        "groups": groups,
+        "ratio_of_standard_deviations": ratio_of(figures),
+        "advice": advice(figures),
+    }
+
+
+def _layout(
+    group: Group, features: Sequence[str], row_dim: tuple[str, ...] | None
+) -> dict[str, Any]:
+    """Along which dims rows lie, how many they and their columns are, or why that is not known."""
+    found: dict[str, Any] = {"rows": None, "row_dims": None, "columns": None, "undecided": None}
+    if not features:
+        return found
+    if 0 in [n for feature in features for n in group.variables[feature].shape]:
+        return found | {"rows": 0}
+    try:
+        dims = group.layout(features, row_dim).dims
+        n_rows, n_columns = group.part(features, row_dim).source.shape
+    except InputError as error:
+        return found | {"undecided": str(error)}
+    return found | {"rows": n_rows, "row_dims": list(dims), "columns": n_columns}
+
+
+def _variable(group: Group, name: str, is_read: bool, progress: Progress | None) -> dict[str, Any]:
+    if (why := group.fault(name)) is not None:
+        return {"undecodable": why}
+    variable, is_numeric = group.variables[name], group.numeric(name)
+    encoding = variable.encoding
+    chunks = encoding.get("preferred_chunks") or {}
+    units = variable.attrs.get("units") if is_numeric else None
+    stored = encoding.get("dtype", variable.dtype)
+    found: dict[str, Any] = {
+        "dims": {str(dim): int(n) for dim, n in variable.sizes.items()},
+        "dtype": str(variable.dtype),
+        "stored_dtype": str(np.dtype(stored)) if is_numeric else None,
+        "chunks": {str(dim): int(n) for dim, n in chunks.items()} or None,
+        "units": None if units is None else str(units),
+        "coordinate": name in group.coordinates,
+        "numeric": is_numeric,
+        "value_range": None,
+        "mean": None,
+        "standard_deviation": None,
+        "missing": None,
+        "infinite": None,
+    }
+    if not is_numeric or not is_read or 0 in variable.shape:
+        return found
+    return found | _tally(group, name, variable, progress).figures(0)
+
+
+def _tally(group: Group, name: str, variable: xr.Variable, progress: Progress | None) -> Tally:
+    """The figures of all values of a variable."""
+    tally = Tally(1, spread=True)
+    dims, sizes = tuple(map(str, variable.dims)), tuple(map(int, variable.shape))
+    if not dims:
+        tally.take(variable.values.reshape(1, 1))
+        return tally
+    source = VariablesSource([variable], dims, sizes, [name], group.place)
+    with saying():
+        for start, stop in pairwise(source.cuts(0, source.shape[0])):
+            tally.take(source.read(start, stop))
+            if progress is not None:
+                progress(name, stop, source.shape[0])
+    return tally
+
+
+def _alike(group: Group) -> list[str]:
+    """The numeric variables along the dims of the widest one, but for the index of these."""
+    bounds = _bounds(group)
+    numeric = [
+        name for name in group.variables
+        if group.numeric(name) and group.fault(name) is None and name not in bounds
+    ]  # fmt: skip
+    if not numeric:
+        return []
+    widest = max(numeric, key=lambda name: group.variables[name].ndim)
+    dims = set(group.variables[widest].dims)
+    if not dims:
+        return []
+    return [
+        name
+        for name in numeric
+        if set(group.variables[name].dims) == dims and group.variables[name].dims != (name,)
+    ] or [widest]
+
+
+def _bounds(group: Group) -> set[str]:
+    """The variables that say where the cells of others begin and end, and are no features."""
+    found = {
+        str(name)
+        for variable in group.variables.values()
+        for key in _BOUNDS
+        if (name := variable.attrs.get(key, variable.encoding.get(key))) is not None
+    }
+    return found | {
+        name for name, variable in group.variables.items()
+        if name.endswith(_BOUNDS_NAMES) and variable.shape[-1:] == (2,)
+    }  # fmt: skip

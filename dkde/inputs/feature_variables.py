@@ -1,0 +1,121 @@
+"""Which variables of an xarray Dataset are the features of its rows."""
+
+from collections.abc import Collection
+
+import xarray as xr
+
+from dkde.errors import InputError, warn
+from dkde.inputs.groups import Group
+from dkde.rows.column_notes import only_weights
+
+# Data variables that are features only where they are named, or never, by NumPy's kind.
+_LEFT_OUT = {
+    "b": "true or false", "M": "timestamps", "m": "lengths of time", "U": "text", "S": "text",
+    "T": "text", "O": "text or objects",
+}  # fmt: skip
+
+
+def is_split(dataset: xr.Dataset, features: tuple[str, ...] | None = None) -> bool:
+    """Whether it is a split of a data set, or like one: its rows are those of its variable x.
+
+    Parameters
+    ----------
+    features : tuple of str, optional
+        That are asked for: where ``x`` is one of them, it is a variable like any other.
+    """
+    if "x" not in dataset.data_vars or dataset["x"].ndim != 2:
+        return False
+    if "feature" in dataset["x"].dims:
+        return True
+    # Of others' a lone matrix is rows and features; labels, one for each row, may stand beside it.
+    first, second = dataset["x"].dims
+    others = [variable for name, variable in dataset.variables.items() if name != "x"]
+    numbers = (v for v in others if getattr(v.dtype, "kind", "O") in "fc" or second in v.dims)
+    return "x" not in (features or ()) and not any(set(v.dims) & {first, second} for v in numbers)
+
+
+def feature_names(
+    dataset: xr.Dataset, group: Group, role: str, beside: Collection[str] = ()
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The names of a Dataset's features where nobody says which they are.
+
+    The data variables of numbers, and the coordinates that stand before the last of them, as those
+    that were selected by name do; the coordinates, where there is no data variable.
+
+    Parameters
+    ----------
+    beside : collection of str
+        Variables that are for something else.
+
+    Returns
+    -------
+    The names, and of the data variables that are left out, why.
+
+    Raises
+    ------
+    InputError
+        When there are none.
+    """
+    names, left_out = [name for name in group.variables if name not in beside], {}
+    if dataset.data_vars:
+        there = [names.index(str(name)) for name in dataset.data_vars if name not in beside]
+        last = max(there, default=-1)
+        meant = [name for name in names if name in group.coordinates and _may_be_meant(group, name)]
+        chosen = [
+            name for name in names[: last + 1]
+            if name not in group.coordinates or (name in meant and group.numeric(name))
+        ]  # fmt: skip
+        left_out = {name: why for name in chosen if (why := why_not(group, name)) is not None}
+        chosen = [name for name in chosen if name not in left_out]
+        _tell(role, group, chosen, meant)
+    else:
+        chosen = [name for name in names if group.numeric(name)]
+        spanned = {
+            dim for name in chosen for dim in group.variables[name].dims if dim != name
+        }  # fmt: skip
+        chosen = [name for name in chosen if name not in spanned]
+    if not chosen and any(group.numeric(name) for name in beside):
+        raise only_weights(role, [name for name in beside if group.numeric(name)])
+    if not chosen:
+        raise InputError(
+            f"{role}: the Dataset has no variables of numbers to be features; it has "
+            f"{group.listing}"
+        )
+    return tuple(chosen), left_out
+
+
+def why_not(group: Group, name: str) -> str | None:
+    """Why a data variable is no feature unless it is named; None if it is one."""
+    kind = getattr(group.variables[name].dtype, "kind", "O")
+    return _LEFT_OUT.get(kind)
+
+
+def _tell(role: str, group: Group, chosen: list[str], meant: list[str]) -> None:
+    """Warn of coordinates that may be features: their order decides, which xarray may change."""
+    taken = [name for name in meant if name in chosen]
+    # The index of a grid's dim is what tells rows from features, and no feature left out.
+    axes = {dim for name in chosen for dim in group.variables[name].dims if dim in meant}
+    left = [name for name in meant if name not in chosen and name not in axes]
+    if not taken and not left:
+        return
+    notes = [f"the features are {', '.join(chosen)}"]
+    if taken:
+        are = "are coordinates" if len(taken) > 1 else "is a coordinate"
+        notes.append(f"of these {', '.join(taken)} {are}")
+    if left:
+        are = "as coordinates, are not" if len(left) > 1 else "as a coordinate, is not"
+        notes.append(f"{', '.join(left)}, {are}")
+    warn(f"{role}: {'; '.join(notes)} (say which are with source=dkde.Catalog(features=[...]))")
+
+
+def _may_be_meant(group: Group, name: str) -> bool:
+    """Whether a coordinate may be meant as a feature.
+
+    So are times, which cannot be one, and numbers with a fraction; not the rows' own index.
+    """
+    variable = group.variables[name]
+    if getattr(variable.dtype, "kind", "O") not in "fmM":  # of pandas's dtypes too
+        return False
+    others = (v for key, v in group.variables.items() if key not in group.coordinates)
+    is_index = variable.dims == (name,) and any(v.dims == (name,) for v in others)
+    return not is_index and variable.ndim > 0

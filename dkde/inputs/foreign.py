@@ -1,0 +1,181 @@
+"""Zarr stores and NetCDF files of others as sources of selectors: their groups are splits."""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+from dkde.datasets.dataset import is_dataset
+from dkde.errors import DkdeError, InputError
+from dkde.inputs.arrays_of_others import array_rows, rows_of
+from dkde.inputs.groups import Group
+from dkde.rows.columns import chosen_by_name
+from dkde.rows.places import Place, groups_of, kind_of, resolved
+from dkde.rows.side import Part
+from dkde.stores.door import CodecError
+from dkde.stores.publishing import is_there
+from dkde.stores.store import is_remote, open_store
+
+
+def path_of(name: str) -> Path:
+    """A name as a path, its ~ expanded unless there is a file of that name."""
+    return Path(name if is_there(name) else os.path.expanduser(name))
+
+
+def parted(name: str) -> tuple[str, str]:
+    """A name as that of a source, and of what is in it: a group or a split, after ``::``.
+
+    As in selectors the source is the longest name that is there.
+
+    Examples
+    --------
+    >>> parted("s3://bucket/tree.zarr::cruise/7"), parted("no such file")
+    (('s3://bucket/tree.zarr', 'cruise/7'), ('no such file', ''))
+    """
+    if is_remote(name):
+        source, _, within = name.partition("::")
+        return source, within.strip("/")
+    stop = len(name)
+    while stop > 0:
+        source = name[:stop]
+        if source == "digits" or is_there(source) or os.path.exists(path_of(source)):
+            return source, name[stop + 2 :].strip("/")
+        stop = name.rfind("::", 0, stop)
+    return name, ""
+
+
+def place_of(name: str) -> Place | None:
+    """What SOURCE or SOURCE::GROUP is as a Zarr store or a NetCDF file of others, if it is one."""
+    source, group = parted(name)
+    if is_remote(source):
+        url = source.rstrip("/")
+        kind = kind_of(url)
+        is_own = kind == "zarr" and is_dataset(open_store(url, read_only=True))
+        return None if kind is None or is_own else resolved(Place(url, kind, group))
+    path = path_of(source)
+    kind = kind_of(path)
+    is_own = kind == "zarr" and is_dataset(path)
+    return None if kind is None or is_own else resolved(Place(str(path.resolve()), kind, group))
+
+
+def listing(name: str) -> str | None:
+    """What is in a Zarr store or a NetCDF file; None where it is none, a result, or damaged."""
+    try:
+        place = place_of(name)
+        if place is None:
+            return None
+        group = Group.open(place, name)
+    except CodecError:
+        raise
+    except DkdeError:
+        return None
+    groups = groups_of(place)
+    below = f"the groups {', '.join(groups)}" if groups else ""
+    if "log_density" in group.variables and not below:
+        return None
+    variables = group.listing if group.variables else ""
+    return " and ".join(filter(None, [variables, below])) or None
+
+
+class Groups(Mapping[str, Part]):
+    """The groups of a Zarr store or a NetCDF file, each opened when it is first looked up.
+
+    The root has an empty name; where it holds variables, the others are there, and not listed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        place: Place,
+        features: tuple[str, ...] | None,
+        row_dim: tuple[str, ...] | None = None,
+    ) -> None:
+        self._name, self._place, self._features, self._row_dim = name, place, features, row_dim
+        self._opened: dict[str, Part] = {}
+        self._root = Group.open(place, name)
+
+    @cached_property
+    def _below(self) -> list[str]:
+        return [] if self._place.array is not None else groups_of(self._place)
+
+    @cached_property
+    def _listed(self) -> list[str]:
+        return [""] if self._root.variables or not self._below else self._below
+
+    def __len__(self) -> int:
+        return len(self._listed)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._listed)
+
+    def __contains__(self, group: object) -> bool:
+        if group in self._opened or group in self._listed or group in self._below:
+            return True
+        if not isinstance(group, str) or self._place.array is not None:
+            return False
+        return self._at(group).array is not None
+
+    def check_said(self) -> None:
+        """Refuse that nobody says which variables are the features.
+
+        Raises
+        ------
+        InputError
+        """
+        if self.asked(self._root) is None and self._place.array is None:
+            raise _unsaid(self._root)
+
+    def asked(self, group: Group | None = None) -> tuple[str, ...] | None:
+        """The features that are asked for: where dims of rows are named, the only numbers.
+
+        None where nobody says which they are.
+        """
+        if self._features is not None or self._row_dim is None:
+            return self._features
+        numbers = _numbers(self._root if group is None else group)
+        return tuple(numbers) if len(numbers) == 1 else None
+
+    def __getitem__(self, group: str) -> Part:
+        if group not in self._opened:
+            if group and group not in self:
+                raise KeyError(group)
+            self._opened[group] = self._part(group)
+        return self._opened[group]
+
+    def _at(self, group: str) -> Place:
+        """A group below, or an array."""
+        inner = "/".join(filter(None, [self._place.group, group.strip("/")]))
+        return resolved(replace(self._place, group=inner))
+
+    def _part(self, group: str) -> Part:
+        here = self._root
+        if group:
+            name = f"{self._name}/{group}" if self._place.group else f"{self._name}::{group}"
+            here = Group.open(self._at(group), name)
+        if here.place is None or here.place.array is None:
+            features = self.asked(here)
+            if features is None:
+                raise _unsaid(here)
+            return rows_of(here, features, self._row_dim)
+        part = array_rows(here, self._row_dim)
+        alone = (str(here.place.array_name),)
+        return part if self._features in (None, alone) else chosen_by_name(part, self._features)
+
+
+def _numbers(group: Group) -> list[str]:
+    """The variables of numbers that are no coordinates."""
+    return [
+        name for name in group.variables
+        if group.numeric(name) and name not in group.coordinates and group.fault(name) is None
+    ]  # fmt: skip
+
+
+def _unsaid(group: Group) -> InputError:
+    """Refuse a store or a file of others without a word of what its features are."""
+    numbers = _numbers(group)
+    way = f"--features {numbers[0]}" if len(numbers) == 1 else "--features"
+    return InputError(
+        f"{group.name}: is no data set of dkde; say which of its variables are the features "
+        f"({way}, or Catalog(features=...)): {listing(group.name)}"
+    )

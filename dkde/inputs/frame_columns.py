@@ -1,0 +1,198 @@
+"""What the columns of data frames hold, and their values as numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dkde.datasets.formats.arrow_values import Column, column_of_type, first_length, values_of
+from dkde.datasets.formats.source import Array
+from dkde.errors import InputError
+from dkde.numerics.exact import LARGEST, check_exact, rounded
+from dkde.rows.text_kinds import LOOKED_AT, why_text
+from dkde.rows.times import as_days, day_units
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FLOAT = np.dtype(np.float64)
+
+
+def is_plain(dtype: Any) -> bool:
+    return isinstance(dtype, np.dtype) and dtype.kind in "iuf" and dtype.itemsize <= 8
+
+
+def _is_object(dtype: Any) -> bool:
+    return isinstance(dtype, np.dtype) and dtype.kind == "O"
+
+
+def held_of(values: pd.Series[Any]) -> Column:
+    """What a column holds, by its dtype; of objects by themselves."""
+    import pandas as pd
+
+    dtype: Any = values.dtype
+    if is_plain(dtype):
+        return Column(dtype, str(dtype))
+    if isinstance(dtype, pd.ArrowDtype):
+        return _held_of_arrow(values)
+    if isinstance(dtype, pd.CategoricalDtype):
+        number = held_of(pd.Series(dtype.categories)).dtype
+        return Column(None if number is None else FLOAT, "categories", False)
+    if isinstance(dtype, pd.SparseDtype):
+        return replace(held_of(pd.Series([], dtype=dtype.subtype)), kind=str(dtype))
+    if (units := day_units(dtype)) is not None:
+        return Column(FLOAT, "timestamps" if dtype.kind == "M" else "lengths of time", False,
+                      units=units)  # fmt: skip
+    if isinstance(dtype, pd.BooleanDtype) or dtype == np.bool_:
+        return Column(FLOAT if values.hasnans else np.dtype(np.uint8), "bool", False)
+    known = getattr(dtype, "numpy_dtype", None)
+    if known is not None and is_plain(known):  # nullable
+        is_float = known.kind == "f" or not values.hasnans
+        return Column(known if is_float else FLOAT, str(dtype))
+    if _is_object(dtype) or isinstance(dtype, pd.StringDtype):
+        return _held_of_objects(values)
+    return Column(None, str(dtype))
+
+
+def _held_of_arrow(values: pd.Series[Any]) -> Column:
+    from pyarrow import types
+
+    column = values.array.__arrow_array__()
+    if types.is_string(column.type) or types.is_large_string(column.type):
+        return _held_of_objects(values)
+    is_list = hasattr(column.type, "value_type") and not types.is_dictionary(column.type)
+    missing = bool(column.null_count)
+    if not is_list:
+        return column_of_type(column.type, may_miss=missing)
+    missing = missing or bool(column.combine_chunks().flatten().null_count)
+    return column_of_type(column.type, may_miss=missing, length=first_length(column))
+
+
+def _held_of_objects(values: pd.Series[Any]) -> Column:
+    """What objects are: numbers, truths, times, arrays of one length, or text."""
+    from pandas.api.types import infer_dtype
+
+    # Of columns of text the dtype says so: no value has to be looked at.
+    kind = infer_dtype(values, skipna=True) if _is_object(values.dtype) else "string"
+    if kind in ("integer", "floating", "mixed-integer-float", "decimal"):
+        return Column(FLOAT, "numbers")
+    if kind == "boolean":
+        return Column(FLOAT, "bool", False)
+    if kind in ("datetime64", "datetime", "date"):
+        return Column(FLOAT, "timestamps", False, units=day_units(np.dtype("M8[s]")))
+    if kind in ("timedelta64", "timedelta"):
+        return Column(FLOAT, "lengths of time", False, units=day_units(np.dtype("m8[s]")))
+    found = ((i, value) for i, value in enumerate(values) if not _is_missing(value))
+    there = list(islice(found, LOOKED_AT))
+    if not there:
+        return Column(None, "no values")
+    first = there[0][1]
+    if isinstance(first, list | tuple | np.ndarray):
+        return _held_of_lists(first)
+    return Column(None, why_text([(i, str(value).strip()) for i, value in there]))
+
+
+def _held_of_lists(first: Any) -> Column:
+    """What arrays or lists in cells are, by the first of them."""
+    row = np.asarray(first)
+    if row.ndim != 1 or not row.size or not all(_is_number(value) for value in row):
+        return Column(None, f"{type(first).__name__} objects")
+    dtype = row.dtype if isinstance(first, np.ndarray) and row.dtype.kind == "f" else FLOAT
+    return Column(dtype, f"lists of {row.size} numbers", width=row.size)
+
+
+def _is_number(value: Any) -> bool:
+    return _is_missing(value) or (
+        isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    )
+
+
+def _is_missing(value: Any) -> bool:
+    import pandas as pd
+
+    return (
+        value is None
+        or value is pd.NA
+        or value is pd.NaT
+        or value is np.ma.masked
+        or (isinstance(value, float | np.floating) and bool(np.isnan(value)))
+        or (isinstance(value, Decimal) and value.is_nan())
+    )
+
+
+def numbers_of(values: pd.Series[Any], held: Column, dtype: np.dtype[Any], where: str) -> Array:
+    """A column as numbers, (rows,) or (rows, width); what is missing is NaN."""
+    import pandas as pd
+
+    kind: Any = values.dtype
+    if isinstance(kind, pd.ArrowDtype):
+        column = values.array.__arrow_array__()
+        return values_of(column, held, dtype, where, 0)
+    if held.width is not None:
+        return _lists(values, held.width, dtype, where)
+    if held.units is not None:
+        if _is_object(kind):
+            is_time = held.kind == "timestamps"
+            values = pd.to_datetime(values, utc=True) if is_time else pd.to_timedelta(values)
+        return as_days(values)[0]
+    if isinstance(kind, pd.CategoricalDtype):
+        known = pd.Series(kind.categories)
+        numbers = numbers_of(known, held_of(known), FLOAT, where)
+        codes = np.asarray(values.cat.codes)
+        return np.where(codes < 0, np.nan, numbers[codes])
+    if _is_object(kind):
+        return _of_objects(values, where).astype(dtype)
+    stored = getattr(kind, "numpy_dtype", kind)  # of a nullable one
+    if dtype.kind == "f" and getattr(stored, "kind", "O") in "iu":
+        check_exact(values.fillna(0).to_numpy(stored), where)
+    found: Array = values.to_numpy(dtype, na_value=np.nan if dtype.kind == "f" else None)
+    return found
+
+
+def _of_objects(values: pd.Series[Any], where: str) -> Array:
+    """Objects that are numbers, NaN where they are missing."""
+    objects = values.to_numpy()
+    missing = np.asarray(values.isna())
+    try:
+        numbers = np.where(missing, 0.0, objects).astype(np.float64)
+    except (ArithmeticError, TypeError, ValueError):  # integers that are too large, say
+        numbers = np.full(len(objects), np.inf)
+    numbers[missing] = np.nan
+    for i in np.flatnonzero(np.abs(numbers) >= LARGEST):
+        numbers[i] = _exact(objects[i], f"{where}, row {i},")
+    return numbers
+
+
+def _exact(value: Any, where: str) -> float:
+    """A number, or NaN; an integer beyond 2**53 is refused."""
+    if _is_missing(value):
+        return np.nan
+    if isinstance(value, Decimal) and value.is_infinite():
+        return float(value)
+    if not isinstance(value, float | np.floating) and abs(value) > LARGEST and value == int(value):
+        raise rounded(where, value)
+    return float(value)
+
+
+def _lists(values: pd.Series[Any], width: int, dtype: np.dtype[Any], where: str) -> Array:
+    rows = np.full((len(values), width), np.nan, dtype)
+    for i, value in enumerate(values):
+        if _is_missing(value):
+            continue
+        if np.shape(value) != (width,):
+            raise InputError(
+                f"{where}: row {i} has a list of {len(value)} numbers and others have {width}; "
+                "lists that are features are of one length"
+            )
+        numbers = np.asarray(value)
+        if numbers is value and numbers.dtype.kind == "f":  # and no list, which may be mixed
+            rows[i] = numbers
+        elif all(map(_is_number, value)):
+            rows[i] = [_exact(number, f"{where}, row {i},") for number in value]
+        else:
+            raise InputError(f"{where}: row {i} has a list of something else than numbers")
+    return rows

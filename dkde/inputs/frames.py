@@ -1,0 +1,253 @@
+"""Data frames as rows: the columns of numbers are the features, or those that are named."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dkde.datasets.formats.arrow_values import Column
+from dkde.datasets.formats.source import Array
+from dkde.datasets.formats.tables import check_lists, no_numbers
+from dkde.errors import InputError, NoVariableError, some, warn
+from dkde.inputs.arrays import check_listed, checked, whole
+from dkde.inputs.frame_columns import FLOAT, held_of, is_plain, numbers_of
+from dkde.numerics.exact import check_exact
+from dkde.rows.column_notes import NO_SUCH, left_out_line
+from dkde.rows.columns import TableSource
+from dkde.rows.naming import of_a_list
+from dkde.rows.side import Part
+from dkde.rows.sources import ArraySource
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def frame_of(data: Any, role: str) -> pd.DataFrame | None:
+    """Return a table of any kind as a data frame of pandas; None where it is none.
+
+    Raises
+    ------
+    InputError
+        When it is a table of another package, and pyarrow, which reads it, is not there.
+    """
+    if _is_pandas(data, "DataFrame"):
+        frame: pd.DataFrame = data
+        return frame
+    if hasattr(data, "compute") and hasattr(data, "columns") and hasattr(data, "dtypes"):
+        return frame_of(data.compute(), role)  # of Dask, which has partitions of pandas
+    if not (hasattr(data, "__arrow_c_stream__") or hasattr(data, "__arrow_c_array__")):
+        return None
+    if not (hasattr(data, "columns") or hasattr(data, "schema")):
+        return None  # one column
+    try:
+        import pyarrow as pa
+    except ImportError:
+        raise InputError(
+            f'{role} is a table, and reading it needs pyarrow; pip install "dkde[tables]"'
+        ) from None
+    import pandas as pd
+
+    found: pd.DataFrame = pa.table(data).to_pandas(types_mapper=pd.ArrowDtype)
+    return found
+
+
+def part_of_frame(
+    frame: pd.DataFrame, role: str, features: tuple[str, ...] | None, others: Any = None
+) -> Part:
+    """Return the rows of a data frame.
+
+    Parameters
+    ----------
+    features : tuple of str, optional
+        The columns that are named as features.
+    others : sequence of str, optional
+        The features of the other side: if all are here, these are taken.
+
+    Raises
+    ------
+    InputError
+        When a column that is named is not there or holds no numbers, or none does.
+    """
+    names = [name if isinstance(name, str) else None for name in frame.columns]
+    wanted = features
+    all_plain = all(map(is_plain, frame.dtypes))  # then all are features, and chosen as read
+    if wanted is None and others is not None and set(others) <= set(names) and not all_plain:
+        wanted = tuple(others)
+    if features is not None and None in names and len(names) == len(features):
+        wanted = None  # columns without names, which are as many
+    if wanted is not None and all_plain and set(wanted) == set(names):
+        wanted = None
+    held = [held_of(frame.iloc[:, i]) for i in range(len(names))]
+    places = _places(frame, role, held, names if wanted is not None else [], wanted)
+    left_out = {}
+    if features is None:
+        rest = sorted({*range(len(held))} - {*places})
+        is_number = [column.dtype is not None and column.is_quantity for column in held]
+        left_out = {
+            str(frame.columns[i]): NO_SUCH if is_number[i] else held[i].kind
+            for i in rest
+            if is_number[i] or wanted is None  # others' names say that text is none
+        }
+    chosen = {str(frame.columns[i]): held[i] for i in places}
+    array = checked(_array(frame, role, places, held), role)
+    source = TableSource(array, lambda name, what: _column(frame, role, name, what))
+    (part,) = whole(source, role).parts
+    taken = [names[i] for i in places]
+    expanded = [
+        each for name, i in zip(taken, places, strict=True) for each in held[i].names(name or "")
+    ]
+    units = tuple(held[i].units for i in places for _ in range(held[i].n_features))
+    is_named = None not in taken and len(set(expanded)) == len(expanded)
+    return replace(
+        part,
+        features=tuple(expanded) if is_named else None,
+        units=units if any(units) else None,
+        opened=features if features and expanded != taken else None,
+        left_out=left_out,
+        converted={name: column.converted for name, column in chosen.items() if column.converted},
+    )
+
+
+def check_integers(data: Any, role: str) -> None:
+    """Refuse a table or lists whose integers would be rounded if it were made an array.
+
+    Raises
+    ------
+    InputError
+    """
+    frame = frame_of(data, role)
+    if frame is None:
+        check_listed(data, role)
+        return
+    for i in range(frame.shape[1]):
+        held, dtype = held_of(frame.iloc[:, i]), frame.dtypes.iloc[i]
+        if is_plain(dtype) and dtype.kind == "f":
+            continue
+        if held.dtype is not None and held.width is None and held.units is None:
+            numbers_of(frame.iloc[:, i], held, FLOAT, _where(frame, role, i))
+
+
+def numbers_alone(data: Any, role: str, others: Sequence[str] | None = None) -> Any:
+    """A table without the columns that are no features unless they are named; else as it is.
+
+    These are bools, categories, times and text. What is left out is said.
+
+    Parameters
+    ----------
+    others : sequence of str, optional
+        The features of the other side: columns that it lacks are left out without a word.
+
+    Raises
+    ------
+    InputError
+        When no column of numbers is left.
+    """
+    frame = frame_of(data, role)
+    if frame is None:
+        return data
+    held = [held_of(frame.iloc[:, i]) for i in range(frame.shape[1])]
+    taken = [i for i, column in enumerate(held) if column.dtype is not None and column.is_quantity]
+    if len(taken) == len(held):
+        return data
+    kinds = {str(name): column for name, column in zip(frame.columns, held, strict=True)}
+    if not taken:
+        raise InputError(no_numbers(role, kinds))
+    found = frame.iloc[:, taken]
+    left_out = {str(frame.columns[i]): held[i].kind for i in range(len(held)) if i not in {*taken}}
+    if others is None:
+        way = "make numbers of those that are to be features"
+        warn(left_out_line(role, [str(name) for name in found.columns], left_out, way))
+    return found
+
+
+def column_named(data: Any, role: str, name: str, what: str) -> Array:
+    """Return a column of a table by its name, one number a row.
+
+    Parameters
+    ----------
+    role, what : str
+        Whose column it is, and what it is for, for messages.
+
+    Raises
+    ------
+    InputError
+        When it is no table, or has no such column of numbers.
+    """
+    frame = frame_of(data, role)
+    if frame is None:
+        raise InputError(f"{role}: has no names, so none of its columns is {name!r}, {what}")
+    source = _column(frame, role, name, what)
+    return source.read(0, source.shape[0])
+
+
+def _column(frame: pd.DataFrame, role: str, name: str, what: str) -> ArraySource:
+    """Another column, one number a row."""
+    if list(frame.columns).count(name) != 1:
+        known = some([str(each) for each in frame.columns])
+        if name in list(frame.columns):
+            raise InputError(f"{role}: has two columns {name!r} to be {what}; it has {known}")
+        raise NoVariableError(f"{role}: has no variable {name!r} to be {what}; it has {known}")
+    found = part_of_frame(frame[[name]], role, (name,)).source
+    if found.shape[1] > 1:
+        raise InputError(f"{role}: column {name!r} holds lists; {what} are a number a row")
+    return ArraySource(found.read(0, found.shape[0])[:, 0])
+
+
+def _places(
+    frame: pd.DataFrame,
+    role: str,
+    held: Sequence[Column],
+    names: Sequence[str | None],
+    wanted: tuple[str, ...] | None,
+) -> list[int]:
+    """Where the features are among the columns."""
+    if wanted is None:
+        found = [i for i, column in enumerate(held) if column.dtype is not None]
+        found = [i for i in found if held[i].is_quantity]
+        if not found and len(frame.columns):
+            kinds = {str(frame.columns[i]): column for i, column in enumerate(held)}
+            raise InputError(no_numbers(role, kinds))
+        check_lists(role, {str(frame.columns[i]): held[i] for i in found})
+        return found
+    for name in wanted:
+        if names.count(name) != 1:
+            what = "two columns" if name in names else "no feature"
+            known = some([str(each) for each in frame.columns])
+            way = of_a_list(name, [str(each) for each in frame.columns])
+            raise InputError(f"{role}: has {what} {name!r}; it has {known}{way}")
+        kind = held[names.index(name)]
+        if kind.dtype is None:
+            raise InputError(f"{role}: column {name!r} holds {kind.kind}, and features are numbers")
+    return [names.index(name) for name in wanted]
+
+
+def _array(frame: pd.DataFrame, role: str, places: Sequence[int], held: Sequence[Column]) -> Array:
+    if all(is_plain(frame.dtypes.iloc[i]) for i in places):
+        every = list(places) == list(range(len(held)))
+        array = np.asarray(frame if every else frame.iloc[:, list(places)])
+        if array.dtype.kind == "f":
+            for i in places:
+                check_exact(frame.iloc[:, i].to_numpy(), _where(frame, role, i))
+        if array.dtype.kind in "iuf":
+            return array
+    dtype = np.result_type(*(held[i].dtype for i in places))
+    rows = np.empty((len(frame), sum(held[i].n_features for i in places)), dtype)
+    at = 0
+    for i in places:
+        values = numbers_of(frame.iloc[:, i], held[i], dtype, _where(frame, role, i))
+        rows[:, at : at + held[i].n_features] = values.reshape(len(frame), -1)
+        at += held[i].n_features
+    return rows
+
+
+def _where(frame: pd.DataFrame, role: str, column: int) -> str:
+    return f"{role}: column {frame.columns[column]!r}"
+
+
+def _is_pandas(data: Any, kind: str) -> bool:
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(data, getattr(pandas, kind))

@@ -1,0 +1,278 @@
+"""The variables of an xarray Dataset, and the rows that some of them make."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from dkde.errors import InputError, NoVariableError, some
+from dkde.rows.place_names import as_called, unit_of
+from dkde.rows.places import Place, groups_of, open_variables
+from dkde.rows.row_dims import Candidates, Layout
+from dkde.rows.row_source import RowSource
+from dkde.rows.side import Part
+from dkde.rows.times import day_units
+from dkde.rows.variables import Numbers, VariablesSource, in_memory, is_time
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """The variables of a Dataset, decoded and not loaded.
+
+    Parameters
+    ----------
+    name : str
+        For messages.
+    variables : mapping of str to xarray.Variable
+    coordinates : frozenset of str
+        Those of them that are coordinates.
+    place : Place, optional
+        What they were opened from.
+    undecodable : mapping of str to str
+        The variables that could not be decoded, and why.
+    attributes : mapping
+        Of the group.
+    """
+
+    name: str
+    variables: Mapping[str, xr.Variable]
+    coordinates: frozenset[str] = frozenset()
+    place: Place | None = None
+    undecodable: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, dataset: xr.Dataset, name: str) -> Group:
+        """The variables of a Dataset as they are."""
+        variables = {str(key): variable for key, variable in dataset.variables.items()}
+        return cls(name, variables, frozenset(map(str, dataset.coords)))
+
+    @classmethod
+    def open(cls, place: Place, name: str) -> Group:
+        """What a store or a file holds; raises as :func:`dkde.rows.places.open_variables`."""
+        found = open_variables(place, name)
+        return cls(
+            name, found.variables, found.coordinates, place, found.undecodable, found.attributes
+        )
+
+    @property
+    def listing(self) -> str:
+        """Names and dims of the variables, for messages."""
+        found = [
+            f"{name} ({', '.join(map(str, variable.dims))})"
+            for name, variable in self.variables.items()
+        ]
+        return some(found) or "none"
+
+    def numeric(self, name: str) -> bool:
+        """Whether a variable is there, and of numbers."""
+        return name in self.variables and _is_numeric(self.variables[name].dtype)
+
+    def feature(self, name: str) -> xr.Variable:
+        """A variable of real numbers or of times; raises as :meth:`variable` does."""
+        found = self.variables.get(name)
+        is_known = found is not None and self.fault(name) is None and is_time(found)
+        return self.variables[name] if is_known else self.variable(name)
+
+    def variable(self, name: str, what: str = "features") -> xr.Variable:
+        """A variable of real numbers.
+
+        Raises
+        ------
+        InputError
+            When it is not there, or is of anything else.
+        """
+        if (why := self.fault(name)) is not None:
+            raise InputError(
+                f"{self.name}: variable {name!r} cannot be decoded ({why}); correct its attributes"
+            )
+        if name not in self.variables:
+            raise NoVariableError(
+                f"{self.name}: has no variable {name!r}; it has {self.listing}{self._way_to(name)}"
+            )
+        variable = self.variables[name]
+        if not _is_numeric(variable.dtype):
+            raise InputError(
+                f"{self.name}: variable {name!r} is of dtype {variable.dtype}; {what} are real "
+                f"numbers of at most 64 bits{_remedy(name, variable.dtype)}"
+            )
+        return variable
+
+    def _way_to(self, name: str) -> str:
+        """How a variable of a group is asked for, where its name has that of the group in it."""
+        group, _, own = name.rpartition("/")
+        if self.place is None or not group:
+            return ""
+        if self.place.group == group.strip("/"):
+            return f"; here it is --features {own}"
+        if group.strip("/") not in groups_of(self.place):
+            return ""
+        mark = "/" if self.place.group else "::"
+        return f"; write {self.name}{mark}{group.strip('/')} and --features {own}"
+
+    def fault(self, name: str) -> str | None:
+        """Why a variable cannot be decoded, if it cannot; of some that shows only as it is read."""
+        encoding = self.variables[name].encoding if name in self.variables else {}
+        for key in ("scale_factor", "add_offset"):
+            value = np.asarray(encoding.get(key, 0.0))
+            if value.dtype.kind not in "iuf" or value.size != 1:
+                return f"its {key} is {encoding[key]!r}"
+        return self.undecodable.get(name)
+
+    def layout(self, names: Sequence[str], row_dim: tuple[str, ...] | None = None) -> Layout:
+        """Along which dims the rows lie that some variables make; raises as :meth:`part` does."""
+        return self.candidates(names).layout(row_dim)
+
+    def candidates(self, names: Sequence[str]) -> Candidates:
+        """Some variables as features, and what tells along which dims their rows lie."""
+        chosen = {name: self.feature(name) for name in names}
+        return Candidates(self.name, chosen, self.variables, self.coordinates)
+
+    def part(self, names: Sequence[str], row_dim: tuple[str, ...] | None = None) -> Part:
+        """The rows that some variables make, whole.
+
+        A latitude and a longitude may be called otherwise.
+
+        Parameters
+        ----------
+        names : sequence of str
+        row_dim : tuple of str, optional
+            The dims along which rows lie, where variables have others, too.
+
+        Raises
+        ------
+        InputError
+            When one is missing or not of numbers, their dims do not go together, or nothing
+            tells which hold features.
+        """
+        known = [str(name) for name in self.variables]
+        declared = [unit_of(variable.attrs) for variable in self.variables.values()]
+        names = as_called(names, known, declared, self.name)
+        variables = [self.feature(name) for name in names]
+        layout = self.layout(names, row_dim)
+        dims = layout.dims
+        sizes = {str(dim): n for variable in variables for dim, n in variable.sizes.items()}
+        shape = tuple(int(sizes[dim]) for dim in dims)
+        if 0 in sizes.values():
+            raise InputError(f"{self.name}: {', '.join(names)} have no values: {dict(sizes)}")
+        source = VariablesSource(
+            variables, dims, shape, names, self.place,
+            beside=lambda name, what: self._vector(name, what, dims, shape),
+        )  # fmt: skip
+        if self.place is not None:
+            self.place.warn_of_lost_files(tuple(names))
+        coordinates: dict[str, RowSource] = {}
+        if len(dims) > 1:  # a range of a grid is none: what leads back to its dims
+            coordinates["source_row"] = Numbers(source.shape[0])
+        coordinates |= {
+            name: VariablesSource([variable], dims, shape, [name], self.place, is_vector=True)
+            for name, variable in self.variables.items()
+            if name in self.coordinates and set(variable.dims) <= set(dims)
+            and isinstance(variable.dtype, np.dtype)  # and no pandas's, that no array can be of
+        }  # fmt: skip
+        units = {name: day_units(v.dtype) for name, v in zip(names, variables, strict=True)}
+        return Part(
+            source, 0, source.shape[0], self.name,
+            identity=_identity(self.place, names, dims, variables),
+            coordinates=coordinates,
+            features=column_names(self.variables, source),
+            units=tuple(
+                _unit(variable)
+                for variable, width in zip(variables, source.widths, strict=True)
+                for _ in range(width)
+            ),
+            opened=None if self.place is None else tuple(names),
+            row_dims=dims if len(sizes) > 1 else None,
+            dims=tuple(sizes),
+            notes=() if layout.note is None else (layout.note,),
+            converted={name: unit for name, unit in units.items() if unit is not None},
+        )  # fmt: skip
+
+    def _vector(
+        self, name: str, what: str, dims: tuple[str, ...], sizes: tuple[int, ...]
+    ) -> VariablesSource:
+        """Another variable of the rows of these dims."""
+        variable = self.variable(name, what)
+        if not set(variable.dims) <= set(dims):
+            raise InputError(
+                f"{self.name}: {what} {name} ({', '.join(map(str, variable.dims))}) and the rows "
+                f"({', '.join(dims)}) do not have the same dims"
+            )
+        return VariablesSource([variable], dims, sizes, [name], self.place, is_vector=True)
+
+
+def column_names(
+    variables: Mapping[str, xr.Variable], source: VariablesSource
+) -> tuple[str, ...] | None:
+    """What the columns of some variables are called.
+
+    A variable's only column has its name. The several of one are called by the text coordinate of
+    their dim; without one they have no names, as those of an array, unless there are other
+    variables: then they are numbered, ``emb_0``, ``emb_1``.
+    """
+    found: list[str] = []
+    is_alone = len(source.names) == 1
+    for name, variable, width in zip(source.names, source.variables, source.widths, strict=True):
+        dims = [str(dim) for dim in variable.dims if dim not in source.dims]
+        if not dims:
+            found.append(name)
+            continue
+        words = text_of(variables.get(dims[0])) if len(dims) == 1 else None
+        if is_alone:
+            return words
+        found += [f"{name}_{word}" for word in words or map(str, range(width))]
+    return tuple(found)
+
+
+def text_of(variable: xr.Variable | None) -> tuple[str, ...] | None:
+    """The values of a coordinate that is of text alone; None where it is not, or not there."""
+    if variable is None or variable.ndim != 1 or getattr(variable.dtype, "kind", "O") not in "OUT":
+        return None
+    values = np.asarray(variable.values, object).tolist()
+    return tuple(values) if all(isinstance(value, str) for value in values) else None
+
+
+def _unit(variable: xr.Variable) -> str | None:
+    return day_units(variable.dtype) or unit_of(variable.attrs)
+
+
+def _is_numeric(dtype: Any) -> bool:
+    return isinstance(dtype, np.dtype) and dtype.kind in "iufb" and dtype.itemsize <= 8
+
+
+def _remedy(name: str, dtype: Any) -> str:
+    """What to do about a variable that is not of numbers, for a message."""
+    kind = getattr(dtype, "kind", "O")
+    if kind in "SUT":
+        return "; it is text, which has no distances: leave it out"
+    if kind == "O":
+        return "; it is text, times of another calendar or other objects: leave it out"
+    return ""
+
+
+def _identity(
+    place: Place | None,
+    names: Sequence[str],
+    dims: Sequence[str],
+    variables: Sequence[xr.Variable],
+) -> str | None:
+    """Equal for the same values at the same rows; None where there is no telling."""
+    if place is not None:
+        return f"{place}::{','.join(names)} ({', '.join(dims)})"
+    found = []
+    for variable in variables:
+        if variable.chunks is not None:
+            found.append(str(variable.data.name))
+        elif in_memory(variable):
+            once, again = variable.values, variable.values
+            here = [v.__array_interface__["data"][0] for v in (once, again)]
+            if here[0] != here[1]:  # made anew each time, so that the address says nothing
+                return None
+            found.append(f"{here[0]} {once.strides} {variable.shape}")
+        else:
+            return None
+    return f"{'; '.join(found)} ({', '.join(dims)})"

@@ -1,0 +1,248 @@
+"""Import a file into a data set: all of it, or nothing."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dkde.datasets.formats import ReadOptions, Source, SourceSplit, read_source
+from dkde.datasets.formats.arrays import image_dims
+from dkde.datasets.formats.globs import files_of, is_pattern
+from dkde.datasets.formats.source import Array
+from dkde.datasets.import_options import ImportOptions, check_options, check_path, unusable_name
+from dkde.datasets.ordering import compact_order
+from dkde.datasets.placing import check_target, dkde_version, place_dataset
+from dkde.datasets.writing import ImportProgress, chunk_rows
+from dkde.errors import DataSetError, InputError, warn
+from dkde.inputs.foreign import place_of
+from dkde.inputs.importing_others import read_others
+from dkde.rows.column_notes import left_out_line, tell_of_conversions
+from dkde.rows.feature_choice import FeatureChoice
+from dkde.stores.store import is_remote
+
+# The name of a split that has none.
+_SPLIT = "train"
+
+
+def import_dataset(
+    source: str | os.PathLike[str],
+    store: str | os.PathLike[str],
+    *,
+    format: str | None = None,
+    split: str | None = None,
+    scale: float | None = None,
+    offset: float | None = None,
+    image_shape: Sequence[int] | None = None,
+    layout: str | None = None,
+    shuffle_seed: int | None = None,
+    columns: Sequence[str] | None = None,
+    label: str | None = None,
+    row_dim: str | Sequence[str] | None = None,
+    order: bool = False,
+    index: bool = True,
+    overwrite: bool = False,
+    progress: ImportProgress | None = None,
+) -> None:
+    """Import a file, or a folder, into a data set at `store`.
+
+    The data set is written beside `store` under a hidden name and renamed when it is complete:
+    `store` never holds half of it. In a bucket it is marked as complete by the last request, and
+    refused by whoever opens it before. Values are taken as they are, NaN and infinities included.
+
+    Parameters
+    ----------
+    source : str or path
+        ``"digits"`` is scikit-learn's; of tables it may be a pattern, ``"points/*.csv"``.
+    store : str, path or URL
+        A folder that does not exist yet, or is empty; or a place in a bucket, ``s3://``, ``gs://``
+        or ``az://``, where nothing is yet.
+    format : str, optional
+        Instead of detecting the format from the content.
+    split : str, optional
+        The split's name where the source holds one unnamed array; by default ``"train"``.
+    scale, offset : float, optional
+        Instead of the source's own: a value is ``raw * scale + offset``.
+    image_shape : sequence of int, optional
+        (H, W), or three numbers with `layout`, instead of the source's own.
+    layout : {"CHW", "HWC"}, optional
+        Where the channels are in rows of colour pictures; a folder of them is read as either.
+    shuffle_seed : int, optional
+        Permutes the split ``train``, and no other, by
+        ``numpy.random.RandomState(shuffle_seed).permutation(n)``. Takes 16 bytes of memory a row,
+        and as much scratch space beside `store` as the split's raw values if these are more than
+        128 MiB; without it memory is a few tens of MB.
+    columns : sequence of str, optional
+        The columns of a table that are features, in this order; by default those of numbers.
+        Booleans and times are features only if they are named; a column of lists of one length
+        is as many features. Or the variables of a Zarr store or a NetCDF file of others; an array
+        in one goes by its name, ``"file.h5::group/array"``.
+    label : str, optional
+        The column of a table that says what each row is: whole numbers, or names, which are
+        numbered in their order.
+    row_dim : str or sequence of str, optional
+        As for :func:`dkde.log_density`, of such variables.
+    order : bool
+        Sorts the rows of every split so that those of a chunk lie close together, and far chunks
+        need not be read; ``source_row`` says which row each was. A range of a sorted split is a
+        corner of it, and no sample. Takes about 50 bytes of memory a row, and scratch space as
+        `shuffle_seed` does, which cannot be given with it.
+    index : bool
+        Also writes where the rows of each chunk lie: see :func:`dkde.index_dataset`. In a bucket
+        this comes when the data set is complete.
+    overwrite : bool
+        Replace a data set that `store` holds already. Anything else is never replaced, nor what
+        came there or was changed since the call began. A folder is replaced when the new data set
+        is complete; in a bucket the old one goes first.
+    progress : callable, optional
+        Called with (split, rows written, rows in all) after every chunk.
+
+    Raises
+    ------
+    InputError
+        If an option is not usable, or does not fit the source.
+    DataSetError
+        If the source cannot be read, or `store` cannot be written or is in the way.
+    """
+    check_path("source", source)
+    check_path("store", store)
+    if is_remote(os.fspath(source)):
+        raise InputError(f"{source}: files are imported from folders; copy it into one first")
+    dims = FeatureChoice.of(row_dim=row_dim).row_dim
+    options = check_options(
+        ImportOptions(
+            format, split, scale, offset, image_shape, layout, shuffle_seed, order, columns, label
+        )
+    )
+    options = replace(options, row_dim=None if dims is None else list(dims))
+    files = files_of(Path(source)) if is_pattern(source) else [source]
+    seen = check_target(store, overwrite=overwrite, sources=files)
+    found = _read(source, options)
+    found = replace(found, splits=_check_splits(found, options))
+    if found.left_out:
+        taken = found.splits[0].features
+        way = "name the features to take others (--columns, or columns=)"
+        warn(left_out_line(os.fspath(source), taken, found.left_out, way))
+    tell_of_conversions(os.fspath(source), found.converted, set())
+    place_dataset(
+        seen,
+        found.splits,
+        attributes=_recorded(found, options),
+        orders=_orders(found.splits, options),
+        index=index,
+        progress=progress,
+    )
+
+
+def _read(source: str | os.PathLike[str], options: ImportOptions) -> Source:
+    """Open what is imported: a file of a known format, or variables of others."""
+    columns, dims = options.columns, options.row_dim
+    if options.format is None and (place := place_of(os.fspath(source))) is not None:
+        asked = ReadOptions(
+            options.split or _SPLIT, columns=None if columns is None else tuple(columns),
+            label=options.label,
+        )  # fmt: skip
+        return read_others(os.fspath(source), place, asked, None if dims is None else tuple(dims))
+    if dims is not None:
+        raise InputError(f"{source}: row_dim is of variables with several dims, and it has none")
+    return read_source(
+        source,
+        format=options.format,
+        split=options.split or _SPLIT,
+        layout=options.layout,
+        columns=columns,
+        label=options.label,
+    )
+
+
+def _check_splits(source: Source, options: ImportOptions) -> tuple[SourceSplit, ...]:
+    """The splits with the user's decoding and picture shape, if these fit."""
+    names = [split.name for split in source.splits]
+    if options.split is not None and names != [options.split]:
+        raise InputError(
+            f"split is {options.split!r}, but {source.path} has names of its own: "
+            f"{', '.join(names)}; leave split out"
+        )
+    if options.shuffle_seed is not None and "train" not in names:
+        raise InputError(
+            f"shuffle_seed permutes the split train, and {source.path} has {', '.join(names)}"
+        )
+    folded: dict[str, SourceSplit] = {}
+    for split in source.splits:
+        if why := unusable_name(split.name):
+            raise DataSetError(f"{source.path}: {split.name!r} cannot be a split: {why}")
+        if (first := folded.setdefault(split.name.casefold(), split)) is not split:
+            raise DataSetError(
+                f"{source.path}: the splits {first.name} and {split.name} would be one folder "
+                "where case does not count; rename one"
+            )
+        if split.n_features != source.splits[0].n_features:
+            raise DataSetError(
+                f"{source.path}: {split.name} has {split.n_features} features and {names[0]} has "
+                f"{source.splits[0].n_features}; splits of one data set must agree"
+            )
+    return tuple(with_options(split, options) for split in source.splits)
+
+
+def with_options(split: SourceSplit, options: ImportOptions) -> SourceSplit:
+    """The split with the decoding and the picture shape that the user chose.
+
+    Raises
+    ------
+    InputError
+        If they do not fit.
+    """
+    shape, layout = split.image_shape, split.layout
+    if options.image_shape is not None:
+        shape, layout = image_dims(tuple(options.image_shape), options.layout)
+        if math.prod(options.image_shape) != split.n_features:
+            raise InputError(
+                f"image_shape {options.image_shape} is {math.prod(options.image_shape)} values, "
+                f"and a row of {split.name} has {split.n_features}"
+            )
+    elif options.layout is not None and options.layout != layout:
+        raise InputError(
+            f"layout is {options.layout}, but the rows of {split.name} have the layout "
+            f"{layout or 'of no colour picture'}; give the image_shape with it"
+        )
+    return replace(
+        split,
+        scale_factor=split.scale_factor if options.scale is None else options.scale,
+        add_offset=split.add_offset if options.offset is None else options.offset,
+        image_shape=shape,
+        layout=layout,
+    )
+
+
+def _orders(splits: Sequence[SourceSplit], options: ImportOptions) -> dict[str, Array]:
+    """Splits that are stored in another order, and which; a seed is for the split train alone."""
+    if options.order:
+        return {
+            split.name: compact_order(split, chunk_rows(split.n_features * split.dtype.itemsize))
+            for split in splits
+        }
+    if options.shuffle_seed is None:
+        return {}
+    (n,) = (split.n_rows for split in splits if split.name == "train")
+    return {"train": np.random.RandomState(options.shuffle_seed).permutation(n)}
+
+
+def _recorded(source: Source, options: ImportOptions) -> dict[str, Any]:
+    """The root attributes that say where the data set comes from."""
+    chosen = {key: value for key, value in vars(options).items() if value is not None}
+    return {
+        "source": source.path.name,
+        "source_format": source.format,
+        "source_checksum": source.checksum,
+        "import_options": chosen,
+        "dkde_version": dkde_version(),
+        # The names alone too, as older versions read them.
+        **({"columns_left_out": list(source.left_out)} if source.left_out else {}),
+        **({"left_out": dict(source.left_out)} if source.left_out else {}),
+        **({"converted": dict(source.converted)} if source.converted else {}),
+    }

@@ -1,0 +1,200 @@
+"""What the name of a source opens: its splits, as parts of rows."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from dkde.datasets.dataset import Split, is_dataset, open_splits
+from dkde.datasets.formats import Source, SourceSplit, is_table, load_split, read_source
+from dkde.datasets.formats.globs import is_pattern
+from dkde.datasets.metadata import class_words
+from dkde.errors import DkdeError, InputError
+from dkde.inputs.foreign import Groups, listing, path_of, place_of
+from dkde.rows.columns import TableSource, chosen_by_name
+from dkde.rows.place_names import as_called, role_asked
+from dkde.rows.row_source import RowSource
+from dkde.rows.side import Encoding, Part
+from dkde.rows.sources import ArraySource, NpySource, ZarrSource
+from dkde.stores.store import is_remote
+
+# Rows whose values say how far values go, of what is not a data set.
+_RANGE_SAMPLE = 1024
+
+
+def open_source(
+    name: str, features: tuple[str, ...] | None, row_dim: tuple[str, ...] | None = None
+) -> Mapping[str, Part]:
+    """The splits of a source, by name and in order, as parts that hold all their rows.
+
+    Parameters
+    ----------
+    name : str
+        A path or URL, a pattern of tables, or "digits".
+    features : tuple of str, optional
+        The columns that are wanted. Those of a source whose columns have no names are all.
+    row_dim : tuple of str, optional
+        The dims along which rows lie, where variables have others, too.
+
+    Raises
+    ------
+    DataSetError, InputError
+        When it cannot be opened, or has no such columns.
+    """
+    if features is not None and (place := place_of(name)) is not None:
+        return Groups(name, place, features, row_dim)
+    try:
+        return _open_own(name, features)
+    except DkdeError:
+        place = None if listing(name) is None else place_of(name)
+        if place is None:
+            raise
+        return Groups(name, place, None, row_dim)
+
+
+def _open_own(name: str, features: tuple[str, ...] | None) -> Mapping[str, Part]:
+    if is_remote(name):
+        url = name.rstrip("/")
+        return _with_features(
+            {key: _stored(name, url, split) for key, split in open_splits(url).items()}, features
+        )
+    path = path_of(name)
+    # A folder with Zarr metadata that is no data set: let the data set's own error say so.
+    if is_dataset(path) or (path / "zarr.json").exists():
+        place = str(path.resolve())
+        return _with_features(
+            {key: _stored(name, place, split) for key, split in open_splits(path).items()}, features
+        )
+    # Splits are read later, perhaps from another working directory.
+    path = path.absolute() if path.exists() or is_pattern(path) else path
+    if is_table(path):
+        source, features = _read_table(path, features)
+        if features is not None:  # then it is these that tell the rows, and not the file alone
+            told = hashlib.sha256(f"{source.checksum} {features}".encode()).hexdigest()
+            source = replace(source, checksum=told)
+        return _Imported(name, path, source, features)
+    return _Imported(name, path, read_source(path), features)
+
+
+def _read_table(
+    path: Path, features: tuple[str, ...] | None
+) -> tuple[Source, tuple[str, ...] | None]:
+    """Read a table with some of its columns, and what these are called there.
+
+    Its latitude and longitude may be called otherwise than the user has them.
+    """
+    try:
+        return read_source(path, columns=features), features
+    except InputError:
+        if features is None or not any(map(role_asked, features)):
+            raise
+        plain = read_source(path)
+        known = [*(plain.splits[0].features or ()), *plain.left_out]
+        called = as_called(features, known, None, str(path))
+        if called == features:
+            raise
+    return read_source(path, columns=called), called
+
+
+def _with_features(
+    parts: Mapping[str, Part], features: tuple[str, ...] | None
+) -> Mapping[str, Part]:
+    return {key: chosen_by_name(part, features) for key, part in parts.items()}
+
+
+def _stored(name: str, place: str, opened: Split) -> Part:
+    coordinates = {**opened.labels, "source_row": opened.source_row}
+    return Part(
+        ZarrSource(opened.x, complete=True),
+        0,
+        opened.n_rows,
+        name=f"{name}::{opened.name}",
+        encoding=Encoding(opened.scale_factor, opened.add_offset),
+        identity=f"{place}::{opened.name}",
+        checksum=opened.checksum,
+        value_range=opened.display_range or opened.actual_range,
+        image_shape=opened.image_shape,
+        layout=opened.layout,
+        features=opened.features,
+        units=opened.units,
+        coordinates={key: ZarrSource(a, complete=True) for key, a in coordinates.items()},
+        classes=opened.classes,
+    )
+
+
+class _Imported(Mapping[str, Part]):
+    """The splits of a file that is no data set, each loaded when it is first looked up."""
+
+    def __init__(
+        self, name: str, path: Path, source: Source, features: tuple[str, ...] | None = None
+    ) -> None:
+        self._name, self._path, self._features = name, path, features
+        self._format, self._checksum = source.format, source.checksum
+        self._left_out, self._converted = source.left_out, source.converted
+        self._names = [split.name for split in source.splits]
+        self._waiting = {split.name: split for split in source.splits}
+        self._loaded: dict[str, Part] = {}
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __contains__(self, split: object) -> bool:
+        return split in self._names  # the inherited one would load it
+
+    def __getitem__(self, split: str) -> Part:
+        if split not in self._loaded:
+            self._loaded[split] = self._load(self._waiting[split])
+            # What it was read from may hold the same rows: they are not needed twice.
+            self._waiting.pop(split, None)
+        return self._loaded[split]
+
+    def _source(self, split: SourceSplit) -> RowSource:
+        if self._format == "npy":
+            return NpySource.open(self._path)
+        if is_table(self._path):
+            return TableSource(load_split(split), self._column)
+        return ArraySource(load_split(split))
+
+    def _column(self, name: str, what: str) -> RowSource:
+        """Another column of a table, whatever it is for."""
+        (split,) = read_source(self._path, columns=[name]).splits
+        if split.n_features > 1:
+            raise InputError(
+                f"{self._name}: column {name!r} holds lists of {split.n_features} numbers; "
+                f"{what} are a number a row"
+            )
+        return ArraySource(load_split(split)[:, 0])
+
+    def _load(self, split: SourceSplit) -> Part:
+        opened = self._source(split)
+        encoding = Encoding(split.scale_factor, split.add_offset)
+        sample = encoding.decode(opened.read(0, min(split.n_rows, _RANGE_SAMPLE)))
+        finite = sample[np.isfinite(sample)]
+        part = Part(
+            opened,
+            0,
+            split.n_rows,
+            name=self._name if len(self) == 1 else f"{self._name}::{split.name}",
+            encoding=encoding,
+            identity=f"{self._path.resolve()}::{split.name}",
+            checksum=self._checksum,
+            value_range=(float(finite.min()), float(finite.max())) if finite.size else None,
+            image_shape=split.image_shape,
+            layout=split.layout,
+            features=split.features,
+            coordinates={
+                key: ArraySource(np.asarray(label)) for key, label in split.labels.items()
+            },
+            classes={key: class_words(names) for key, names in split.classes.items()},
+            units=split.units,
+            left_out=self._left_out,
+            converted=self._converted,
+        )
+        if is_table(self._path):  # which was asked for these alone
+            return replace(part, opened=self._features)
+        return chosen_by_name(part, self._features)

@@ -1,0 +1,248 @@
+"""Selectors: which rows of which source, as users write them.
+
+``[SOURCE::]SPLIT[a:b]``, joined by ``+``. SOURCE is a data set, by its path or URL, or any file
+that can be imported; a file name alone stands for its only split; ``all`` for every split in order.
+Or it is a Zarr store or a NetCDF file of others, whose groups are its splits; its name alone
+stands for the root.
+"""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import replace
+from glob import iglob
+from typing import Any
+
+from dkde.datasets.formats.globs import is_pattern
+from dkde.errors import InputError, some
+from dkde.inputs.foreign import Groups
+from dkde.inputs.grammar import Term, parse
+from dkde.inputs.opening import open_source
+from dkde.rows.columns import Columns, alike, chosen
+from dkde.rows.feature_choice import FeatureChoice
+from dkde.rows.side import Part, Rows
+from dkde.stores.publishing import is_there
+from dkde.stores.store import refuse_credentials
+
+# As far as a selector can hold it: +, :: and brackets are the grammar's own.
+_URL = re.compile(r"[a-z][a-z0-9]*://(?:(?!::)[^+\[\]\s])+")
+
+
+class Catalog:
+    """The sources that selectors name, each opened once.
+
+    Parameters
+    ----------
+    default : str, optional
+        The source of selectors that name none.
+    features : sequence of str, optional
+        The features of a row, by name: the variables of Zarr stores and NetCDF files of others,
+        which are then read where they lie; the variables of Datasets, by default the data
+        variables; the columns of tables, by default those of numbers, and of data sets, by
+        default all. Booleans and times in tables are features only if they are named.
+    row_dim : str or sequence of str, optional
+        The dim, or dims, along which rows lie, where a variable has several: other dims hold the
+        features of a row, and where there are no others each number is a row.
+    lat, lon : str, optional
+        The features that are a latitude and a longitude in degrees, whatever they are called;
+        without ``features`` these two are the features.
+
+    Raises
+    ------
+    InputError
+        When features or dims are no names, or one is there twice.
+    """
+
+    def __init__(
+        self,
+        default: str | None = None,
+        features: Sequence[str] | None = None,
+        *,
+        row_dim: str | Sequence[str] | None = None,
+        lat: str | None = None,
+        lon: str | None = None,
+    ) -> None:
+        self._default = default
+        self.choice = FeatureChoice.of(features, row_dim, lat, lon)
+        self._opened: dict[str, Mapping[str, Part]] = {}
+        # In the call that this catalog is for: what was said of columns, and names of weights.
+        self.said: set[str] | None = None
+        self.beside: tuple[str, ...] = ()
+
+    @property
+    def features(self) -> tuple[str, ...] | None:
+        """The names of the features, where they are said."""
+        return self.choice.features
+
+    def choosing(self, **said: Any) -> "Catalog":
+        """Return a catalog of the same default, with what is said of its rows in place of its own.
+
+        Parameters
+        ----------
+        said : str, sequence of str or None
+            ``features``, ``row_dim``, ``lat`` and ``lon``; None leaves what it has.
+        """
+        choice = self.choice.updated(**said)
+        return self if choice == self.choice else self._with(choice)
+
+    @property
+    def literal(self) -> "Catalog":
+        """The same sources, of which a latitude and a longitude are called as they are said."""
+        return self._with(self.choice.literal)
+
+    def _with(self, choice: FeatureChoice) -> "Catalog":
+        other = copy(self)
+        other.choice, other._opened = choice, {}
+        return other
+
+    def for_a_call(self, beside: Sequence[Any] = ()) -> "Catalog":
+        """Return the same catalog, with the same opened sources, for one call of a function.
+
+        What one function hands on to another, both say once.
+
+        Parameters
+        ----------
+        beside : sequence
+            What was given as weights: columns of these names are no features unless these are
+            named.
+        """
+        other = copy(self)
+        other.said = set() if self.said is None else self.said
+        names = [name for name in beside if isinstance(name, str)]
+        other.beside = tuple(dict.fromkeys([*self.beside, *names]))
+        return other
+
+    @property
+    def location(self) -> str | None:
+        """The default source, by its whole path where it is a file."""
+        name = self._default
+        return os.path.abspath(name) if name is not None and os.path.exists(name) else name
+
+    def splits(self, source: str | None = None) -> Mapping[str, Part]:
+        """The splits of a source, by name and in order, as parts that hold all their rows.
+
+        Of a file that is no data set, and no .npy, a split is read when it is first looked up.
+
+        Raises
+        ------
+        DataSetError
+            When the source cannot be opened.
+        """
+        name = source if source is not None else self._default
+        if name is None:
+            return {}
+        if name not in self._opened:
+            self._opened[name] = open_source(name, self.features, self.choice.row_dim)
+        return self._opened[name]
+
+    def rows(self, selector: str) -> Rows:
+        """The rows that a selector names.
+
+        Of a data set nothing is read but what describes it. Any other file is read through
+        once, for its checksum, and unless it is an .npy, a split of it is loaded into memory
+        when it is first selected, and kept; an MNIST pickle's other pictures stay in memory too.
+
+        Raises
+        ------
+        InputError
+            When it cannot be read, names no split, or a range that is empty or not there.
+        DataSetError
+            When a source cannot be opened.
+        """
+        parts = [part for term in self._parse(selector) for part in self._resolve(term)]
+        return Rows(_aligned(parts, selector, self.features))
+
+    def _parse(self, selector: str) -> list[Term]:
+        refuse_credentials(selector)
+        return parse(selector, exists=self._exists, is_file=self._is_file)
+
+    def _exists(self, name: str) -> bool:
+        return name == self._default or _exists(name)
+
+    def _is_file(self, name: str) -> bool:
+        return name not in self.splits() and self._exists(name)
+
+    def _resolve(self, term: Term) -> list[Part]:
+        if term.source is None and self._is_file(term.split):
+            known, source = self.splits(term.split), term.split
+            if len(known) > 1:
+                names = ", ".join(known)
+                raise InputError(
+                    f"{source}: has several splits ({names}); write {source}::{next(iter(known))}"
+                )
+            return [_slice(part, term) for part in known.values()]
+        known, source = self.splits(term.source), term.source or self._default or ""
+        if not known:
+            raise InputError(f"{term.split}: no such file, and no data set to look for it in")
+        if term.split == "all" and "all" not in known:
+            if term.range:
+                raise InputError(f"{source}: all takes no range; give one to each split")
+            return list(known.values())
+        if term.split not in known:
+            if isinstance(known, Groups):
+                known.check_said()
+            raise InputError(
+                f"{source}: has no split {term.split!r}, nor is there such a file; "
+                f"it has {', '.join(filter(None, known)) or 'none but its root'}"
+            )
+        return [_slice(known[term.split], term)]
+
+
+def _slice(part: Part, term: Term) -> Part:
+    n = len(part)
+    start = int(term.start) if term.start else 0
+    stop = int(term.stop) if term.stop else n
+    start, stop = (row + n if row < 0 else row for row in (start, stop))
+    if start >= stop:
+        raise InputError(f"{part.name}{term.range} holds no rows")
+    if start < 0 or stop > n:
+        raise InputError(f"{part.name}{term.range} is out of range: it has {n} rows")
+    return replace(part, start=start, stop=stop)
+
+
+def _exists(name: str) -> bool:
+    if "://" in name:  # whether it is there is said when it is opened
+        return _URL.fullmatch(name) is not None
+    known = name == "digits" or is_there(name) or os.path.exists(os.path.expanduser(name))
+    # Of a pattern it is seen whether it matches anything, or is brackets of a range.
+    return known or (is_pattern(name) and next(iglob(name, recursive=True), None) is not None)
+
+
+def _aligned(
+    parts: Sequence[Part], selector: str, features: tuple[str, ...] | None
+) -> tuple[Part, ...]:
+    """Parts with the columns of the first: of one name they belong together, in any order.
+
+    Parameters
+    ----------
+    features : tuple of str, optional
+        That are asked for: the names of columns that have none.
+
+    Raises
+    ------
+    InputError
+        When their columns are not the same ones, or cannot be told to be.
+    """
+    if len(parts) > 1 and features is not None:
+        parts = [alike(part, Columns(features)) for part in parts]
+    first, names = parts[0], parts[0].features
+    # A latitude and a longitude may be called otherwise.
+    parts = [first, *(alike(part, Columns(names)) if part.features else part for part in parts[1:])]
+    for part in parts[1:]:
+        if part.source.shape[1] != first.source.shape[1]:
+            counts = ", ".join(f"{each.label} has {each.source.shape[1]}" for each in parts)
+            raise InputError(f"{selector}: features differ: {counts}")
+        if (part.features is None) != (names is None):
+            with_names, without = (first, part) if part.features is None else (part, first)
+            raise InputError(
+                f"{selector}: the columns of {with_names.label} have names and those of "
+                f"{without.label} have none, so that their order cannot be told; give names to "
+                "both, or to neither"
+            )
+        if names is not None and set(part.features or ()) != set(names):
+            raise InputError(
+                f"{selector}: features differ: {first.label} has {some(names)}, and "
+                f"{part.label} {some(part.features or ())}"
+            )
+    return tuple(parts if names is None else (chosen(part, names) for part in parts))

@@ -1,0 +1,238 @@
+"""What users pass as one side of the work, and in what form they want the answer."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+import zarr
+from zarr.storage import LocalStore
+
+from dkde.errors import InputError
+from dkde.inputs.arrays import checked, rows_of, whole
+from dkde.inputs.arrays_of_others import encoding_of
+from dkde.inputs.decoding import decoded
+from dkde.inputs.frames import frame_of, part_of_frame
+from dkde.inputs.operands import Operand, selected
+from dkde.inputs.said import columns_met, dims_of, refuse_unmet_dims, unmet_columns
+from dkde.inputs.selectors import Catalog
+from dkde.inputs.xarray_sides import from_dataarray, from_dataset, vector_along
+from dkde.rows.column_notes import tell_of_columns
+from dkde.rows.columns import Columns, NamelessError
+from dkde.rows.place_names import as_called
+from dkde.rows.side import Rows, Side
+from dkde.rows.sources import ZarrSource
+from dkde.stores.opened import absolute
+
+
+def catalog_of(
+    source: str | os.PathLike[str] | Catalog | None,
+    *,
+    row_dim: str | Sequence[str] | None = None,
+    lat: str | None = None,
+    lon: str | None = None,
+    beside: Sequence[Any] = (),
+) -> Catalog:
+    """Return the catalog, or one for a source's name, for a call and with what that says of rows.
+
+    Parameters
+    ----------
+    beside : sequence
+        What the call is given as weights: those that are names are no features by themselves.
+    """
+    if isinstance(source, Catalog):
+        return source.choosing(row_dim=row_dim, lat=lat, lon=lon).for_a_call(beside)
+    if source is not None and not isinstance(source, str | os.PathLike):
+        raise InputError(f"source is {source!r}; it is the path of a data set, or a Catalog")
+    name = None if source is None else os.fspath(source)
+    return Catalog(name, row_dim=row_dim, lat=lat, lon=lon).for_a_call(beside)
+
+
+def operands(catalog: Catalog, **given: Any) -> tuple[Operand, ...]:
+    """The sides of a call, of which the first says which columns there are and in what order.
+
+    Parameters
+    ----------
+    given : by role
+        As for :func:`operand`.
+
+    Raises
+    ------
+    InputError
+        When one is no side, or what is said of columns and dims is true of none.
+    """
+    first, *others = given
+    sides = {first: _leading(catalog, given)}
+    for role in others:
+        sides[role] = operand(given[role], role, catalog, like=sides[first].columns)
+    refuse_unmet(catalog, tuple(sides.values()), given[first], first)
+    return tuple(sides.values())
+
+
+def _leading(catalog: Catalog, given: Mapping[str, Any]) -> Operand:
+    """The first side; without names, where some are asked for, it has the columns of another."""
+    first, *others = given
+    try:
+        return operand(given[first], first, catalog)
+    except NamelessError:
+        for role in others:
+            try:
+                like = operand(given[role], role, catalog).columns
+            except NamelessError:
+                continue
+            return operand(given[first], first, catalog, like)
+        raise
+
+
+def refuse_unmet(catalog: Catalog, sides: Sequence[Operand], data: Any, role: str) -> None:
+    """Refuse a name of a column or a dim that a user gave, and no side has.
+
+    Parameters
+    ----------
+    data, role
+        The first side as it was given, whose columns a message names.
+
+    Raises
+    ------
+    InputError
+    """
+    refuse_unmet_dims(catalog.choice, sides)
+    unmet = unmet_columns(catalog.choice, sides)
+    if unmet is None:
+        return
+    try:  # what opens it tells best what there is
+        operand(data, role, catalog.literal)
+    except InputError as error:
+        raise InputError(f"{unmet}; {error}") from None
+    raise InputError(
+        f"{unmet}: the {sides[0].rows.n_features} columns of {sides[0].rows.label} have no names; "
+        "give rows whose columns have names, as a data frame or a file with a header"
+    )
+
+
+def operand(data: Any, role: str, catalog: Catalog, like: Columns | None = None) -> Operand:
+    """Rows from whatever a user may pass as ``role`` (train, query, ...); nothing is read.
+
+    Parameters
+    ----------
+    like : Columns, optional
+        Of the other side, which are taken by name; rows without names have them in this order.
+
+    Raises
+    ------
+    InputError
+        When it is not two-dimensional, empty, or not made of real numbers.
+    """
+    if isinstance(data, Operand):
+        return data
+    found = _operand(data, role, catalog, None if like is None else like.wanted)
+    if catalog.features is None:
+        found = found.without(catalog.beside)
+    found = found.choosing(catalog.features, like)
+    met, dims = columns_met(found, catalog.choice), dims_of(data, found)
+    found = replace(found.placed(catalog.choice), met=met, known_dims=dims)
+    if like is not None:
+        found = found.like(like, tell=catalog.features is None)
+    said = set() if catalog.said is None else catalog.said
+    for part in found.rows.parts:
+        tell_of_columns(part, said)
+    return found
+
+
+def _operand(data: Any, role: str, catalog: Catalog, features: tuple[str, ...] | None) -> Operand:
+    if isinstance(data, str | os.PathLike):
+        return selected(catalog.rows(os.fspath(data)))
+    if isinstance(data, xr.DataTree | xr.Dataset):
+        return from_dataset(
+            data, role, catalog.features, features, catalog.choice.row_dim, catalog.beside
+        )
+    if isinstance(data, xr.DataArray):
+        return from_dataarray(data, role, catalog.choice.row_dim)
+    if isinstance(data, zarr.Array):
+        return Operand(_zarr_rows(checked(absolute(data), role), role), "dask")
+    if isinstance(data, da.Array):
+        return Operand(rows_of(data, role), "dask")
+    if (frame := frame_of(data, role)) is not None:
+        names = tuple(map(str, frame.columns))
+        chosen, others = (
+            None if wanted is None else as_called(wanted, names, None, role)
+            for wanted in (catalog.features, features)
+        )
+        part = part_of_frame(frame, role, chosen, others)
+        return Operand(Rows((part,)), "numpy", features=part.features)
+    return Operand(rows_of(data, role), "numpy").like(Columns(_column_names(data)))
+
+
+def framed(data: Any, catalog: Catalog, role: str, like: Columns | None = None) -> Any:
+    """A data frame of the columns that are wanted, without named weights; anything else as it is.
+
+    Parameters
+    ----------
+    like : Columns, optional
+        Of the other side, as which a latitude and a longitude are called then.
+    """
+    names = _column_names(data)
+    if names is None:
+        return data
+    if catalog.features is not None:
+        called = as_called(catalog.features, names, None, role)
+        if set(called) <= set(names):
+            data, names = data[list(called)], called
+    elif set(catalog.beside) & set(names):
+        names = tuple(name for name in names if name not in catalog.beside)
+        data = data[list(names)]
+    wanted = () if like is None else like.wanted or ()
+    renamed = dict(zip(as_called(wanted, names, None, role), map(str, wanted), strict=True))
+    renamed = {here: name for here, name in renamed.items() if here in names and here != name}
+    if not renamed:
+        return data
+    return data.rename(columns=renamed) if hasattr(data, "iloc") else data.rename(renamed)
+
+
+def _column_names(data: Any) -> tuple[str, ...] | None:
+    """The names of the columns of a table that is none of pandas's, if it has some."""
+    names = getattr(data, "columns", None)
+    if names is None or not all(isinstance(name, str) for name in names):
+        return None
+    return tuple(names)
+
+
+def side(operand: Operand, weights: Any = None, groups: Any = None, *, role: str = "train") -> Side:
+    """The engine's side: an operand with the weights and groups of its rows.
+
+    Raises
+    ------
+    InputError
+        When there are not as many as rows, or they are no numbers.
+    """
+    if isinstance(weights, str):
+        weights = operand.variable(weights, f"{role} weights")
+    weight_source = None if weights is None else vector_along(weights, f"{role} weights", operand)
+    group_source = None
+    if groups is not None:
+        group_source = vector_along(groups, f"{role} groups", operand, may_miss=False)
+    if weight_source is not None and weight_source.dtype.kind not in "iufb":
+        raise InputError(f"{role} weights must be real numbers, not {weight_source.dtype}")
+    if group_source is not None and not np.can_cast(group_source.dtype, np.int64):
+        raise InputError(f"{role} groups must be integers of 64 bits, not {group_source.dtype}")
+    return Side(operand.rows, weight_source, group_source)
+
+
+def _zarr_rows(array: "zarr.Array[Any]", role: str) -> Rows:
+    """Rows of an opened array; where some values are marked as missing, decoded by xarray."""
+    encoding = encoding_of(array, role)
+    if (found := decoded(array, role)) is None:
+        return whole(ZarrSource(array), role, encoding, _place(array))
+    return whole(found, role, identity=_place(array))
+
+
+def _place(array: "zarr.Array[Any]") -> str | None:
+    """Where a Zarr array on this machine lies, written as for a selector of the same rows."""
+    if not isinstance(array.store, LocalStore):
+        return None
+    path = (Path(array.store.root) / array.path).resolve()
+    return f"{path.parents[1]}::{path.parent.name}" if path.name == "x" else str(path)

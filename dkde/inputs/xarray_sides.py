@@ -1,0 +1,238 @@
+"""Rows from xarray's objects: DataArrays, Datasets and splits of data sets."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from dkde.datasets.metadata import features_of
+from dkde.errors import InputError
+from dkde.inputs.arrays import checked, rows_of, vector
+from dkde.inputs.feature_variables import feature_names, is_split, why_not
+from dkde.inputs.groups import Group
+from dkde.inputs.operands import Operand
+from dkde.rows.column_notes import NO_SUCH
+from dkde.rows.columns import Columns
+from dkde.rows.dask_source import refuse_held
+from dkde.rows.row_dims import by_rule
+from dkde.rows.row_source import RowSource
+from dkde.rows.side import Rows
+from dkde.rows.variables import VariablesSource, in_memory
+
+# What a lazy xarray variable without chunks is read by.
+_CHUNK_BYTES = 8 * 2**20
+
+
+def from_dataset(
+    data: xr.DataTree | xr.Dataset,
+    role: str,
+    features: tuple[str, ...] | None,
+    others: tuple[str, ...] | None = None,
+    row_dim: tuple[str, ...] | None = None,
+    beside: tuple[str, ...] = (),
+) -> Operand:
+    """Rows of a split, or of the variables of any other Dataset.
+
+    Parameters
+    ----------
+    features : tuple of str, optional
+        Which they are to be.
+    others : tuple of str, optional
+        What the other side has: the same variables are taken where nobody says which.
+    row_dim : tuple of str, optional
+        The dims along which rows lie, where variables have others, too.
+    beside : tuple of str
+        Variables that are weights, and features only where ``features`` has them.
+    """
+    dataset = data.to_dataset() if isinstance(data, xr.DataTree) else data
+    if others is not None and not set(others) <= set(dataset.variables):
+        # Of a variable with several columns these may be the names.
+        others = None if any(v.ndim > 1 for v in dataset.data_vars.values()) else others
+    if isinstance(data, xr.DataTree) and data.children and not dataset.data_vars:
+        raise InputError(
+            f"{role}: the DataTree has no variable x; take one of its splits: "
+            f"{', '.join(data.children)}"
+        )
+    if not is_split(dataset, features or others):
+        found = _from_variables(dataset, role, features or others, row_dim, beside)
+        return found if features or others is None else _telling(found, dataset)
+    array = dataset["x"]
+    dim = _sample_dim(array, role)
+    if row_dim is not None and set(row_dim) & set(array.dims) not in (set(), {dim}):
+        return _from_variables(dataset, role, ("x",), row_dim)
+    extra = [name for name, values in dataset.data_vars.items() if values.dims == (dim,)]
+    given = from_dataarray(dataset.set_coords(extra)["x"], role)
+    try:
+        names = features_of(dataset.attrs.get("feature_names"), given.rows.n_features)
+    except ValueError:  # of another width: columns were taken away since
+        names = None
+    if given.features is None:
+        given = given.like(Columns(names))
+    if "checksum" not in dataset.attrs or "source_row" not in extra:
+        return given
+    # A split of a data set, or a part of one: these two tell which of its rows are here.
+    (part,) = given.rows.parts
+    source_row = vector(dataset["source_row"], "source_row", len(part))
+    part = replace(
+        part, checksum=str(dataset.attrs["checksum"]), coordinates={"source_row": source_row}
+    )
+    return replace(given, rows=Rows((part,)))
+
+
+def _from_variables(
+    dataset: xr.Dataset,
+    role: str,
+    features: tuple[str, ...] | None,
+    row_dim: tuple[str, ...] | None,
+    beside: tuple[str, ...] = (),
+) -> Operand:
+    group = Group.of(dataset, role)
+    left_out: dict[str, str] = {}
+    if features is None:
+        features, left_out = feature_names(dataset, group, role, beside)
+    part = replace(group.part(features, row_dim), left_out=left_out)
+    source = part.source
+    assert isinstance(source, VariablesSource)
+    for variable in (variable for variable in source.variables if variable.chunks is not None):
+        refuse_held(variable.data)
+    foreign = [name for name, v in dataset.coords.items() if not set(v.dims) <= set(source.dims)]
+    labelled = dataset.drop_vars([*dataset.data_vars, *foreign])
+    part = replace(part, coordinates={})
+    return Operand(
+        Rows((part,)), "xarray", source.dims, source.sizes, labelled, part.features
+    )  # fmt: skip
+
+
+def _telling(operand: Operand, dataset: xr.Dataset) -> Operand:
+    """The same rows, which note the data variables that the other side lacks as left out."""
+    (part,) = operand.rows.parts
+    source = part.source
+    taken = source.names if isinstance(source, VariablesSource) else ()
+    group = Group.of(dataset, part.name)
+    rest = [str(name) for name in dataset.data_vars if name not in taken]
+    left_out = {name: NO_SUCH for name in rest if why_not(group, name) is None}
+    return replace(operand, rows=Rows((replace(part, left_out=left_out),)))
+
+
+def vector_along(values: Any, what: str, operand: Operand, *, may_miss: bool = True) -> RowSource:
+    """One number a row, from whatever a user may pass; ``what`` they are, for messages.
+
+    A DataArray goes by the names of its dims where the rows have some: transposed to their order,
+    and broadcast along those that it lacks. Numbers may be missing, or not, as ``may_miss`` says.
+
+    Raises
+    ------
+    InputError
+        When there are not as many as rows, or not of the same places.
+    """
+    if not isinstance(values, xr.DataArray) or not operand.is_labelled:
+        return vector(values, what, operand.rows.n_rows, may_miss=may_miss)
+    sizes = dict(zip(operand.dims, operand.shape, strict=True))
+    if any(n != sizes.get(str(dim)) for dim, n in values.sizes.items()):
+        raise InputError(
+            f"{what} have dims {_sized(values.sizes)}, and the rows {_sized(sizes)}; the rows have "
+            "to have them all, of the same sizes"
+        )
+    for dim in set(values.indexes) & set(operand.labelled.indexes):
+        if not values.indexes[dim].equals(operand.labelled.indexes[dim]):
+            raise InputError(
+                f"{what} and the rows have unlike values of {dim}; bring them into one order "
+                f"(xarray.align), or leave that coordinate out (.drop_vars({dim!r}))"
+            )
+    if in_memory(values.variable) and values.ndim == len(sizes):
+        ordered = values.transpose(*operand.dims).values
+        return vector(ordered.reshape(-1), what, operand.rows.n_rows, may_miss=may_miss)
+    if not isinstance(values.dtype, np.dtype):
+        raise InputError(f"{what} must be real numbers, not {values.dtype}")
+    if values.chunks is not None:
+        refuse_held(values.data)
+    return VariablesSource(
+        [values.variable], operand.dims, operand.shape, [what], is_vector=True
+    )  # fmt: skip
+
+
+def _sized(sizes: Mapping[Any, int]) -> str:
+    return f"({', '.join(f'{dim}: {n}' for dim, n in sizes.items())})"
+
+
+def from_dataarray(
+    array: xr.DataArray, role: str, row_dim: tuple[str, ...] | None = None
+) -> Operand:
+    """Rows of a DataArray: its features lie along ``feature``, or the dim that is not the rows'.
+
+    Raises
+    ------
+    InputError
+        When it is not two-dimensional, or nothing tells along which dims rows lie.
+    """
+    dims = list(map(str, array.dims))
+    notes: tuple[str, ...] = ()
+    along = [dim for dim in dims if dim in (row_dim or ())]
+    if "feature" in dims and not along:
+        along = [dim for dim in dims if dim != "feature"]
+    elif row_dim is None and len(dims) == 2:
+        _refuse_map(array, role)
+        along = dims[:1]
+        notes = (by_rule(along, dims[1:]),)
+    if len(along) != len(dims) - 1 or (len(dims) < 2 and row_dim is None):
+        return _from_any(array, role, row_dim)
+    array = array.transpose(*along, ...)
+    labelled = array.isel({array.dims[-1]: 0}, drop=True).coords.to_dataset()
+    names = _feature_names(array)
+    if len(along) == 1:
+        checked(array, role)
+        rows = _with_features(rows_of(_chunked(array).data, role), names, notes)
+        return Operand(rows, "xarray", (along[0],), None, labelled, names)
+    values = _chunked(array).data.reshape(-1, array.shape[-1])
+    rows = _with_features(rows_of(values, role), names)
+    return Operand(rows, "xarray", tuple(along), array.shape[:-1], labelled, names)
+
+
+def _from_any(array: xr.DataArray, role: str, row_dim: tuple[str, ...] | None) -> Operand:
+    """Rows of a DataArray with several dims of features, or with none."""
+    if row_dim is None and array.ndim < 2:
+        raise InputError(f"{role} has dims {array.dims}; it needs two: rows and features")
+    dataset, name = _alone(array)
+    return _from_variables(dataset, role, (name,), row_dim)
+
+
+def _refuse_map(array: xr.DataArray, role: str) -> None:
+    """Refuse two dims that have a coordinate of numbers or times each: it may be a map's."""
+    dataset, name = _alone(array)
+    Group.of(dataset, role).candidates((name,)).refuse_grid()
+
+
+def _alone(array: xr.DataArray) -> tuple[xr.Dataset, str]:
+    """A Dataset of one variable, and what that is called."""
+    name = str(array.name or "values")
+    name = f"{name}_" if name in array.coords else name
+    return xr.Dataset({name: array.variable}, array.coords), name
+
+
+def _with_features(rows: Rows, names: tuple[str, ...] | None, notes: tuple[str, ...] = ()) -> Rows:
+    return Rows(tuple(replace(part, features=names, notes=notes) for part in rows.parts))
+
+
+def _chunked(array: xr.DataArray) -> xr.DataArray:
+    """The array itself; if a file backs it that is not read yet, in chunks, which make it lazy."""
+    if array.chunks is not None or in_memory(array.variable):
+        return array  # .data would load it
+    row_bytes = max(1, array.dtype.itemsize * prod(array.shape[1:]))
+    return array.chunk({array.dims[0]: max(1, _CHUNK_BYTES // row_bytes)})
+
+
+def _feature_names(array: xr.DataArray) -> tuple[str, ...] | None:
+    coordinate = array.coords.get(array.dims[-1])
+    if coordinate is None or not all(isinstance(name, str) for name in coordinate.values.flat):
+        return None
+    return tuple(map(str, coordinate.values))
+
+
+def _sample_dim(array: xr.DataArray, role: str) -> str:
+    if array.ndim != 2:
+        raise InputError(f"{role} has dims {array.dims}; it needs two: rows and features")
+    others = [dim for dim in array.dims if dim != "feature"]
+    return str(others[0])

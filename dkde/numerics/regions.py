@@ -1,0 +1,334 @@
+"""Regions that enclose rows, and how far apart two are at the least.
+
+A region is a ball and, around the same rows, boxes: along the features where these are few, and
+along a few leading axes. Every number errs to the safe side: a row is in its region, and no two
+rows are nearer than their regions, whatever was rounded on the way.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dkde.numerics.leading_axes import Axes
+
+Array = npt.NDArray[Any]
+FloatArray = npt.NDArray[np.float64]
+
+# Half a unit in the last place.
+_U = 2.0**-53
+# So many features have bounds of their own.
+BOX_FEATURES = 16
+_BLOCK_VALUES = 2**16
+
+
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """Some regions, by number.
+
+    Parameters
+    ----------
+    centroids : array (n, n_features)
+    radii : array (n,)
+        Of balls about the centroids that hold all rows; infinite where nothing is known.
+    low, high : array (n, n_features), or None
+        Bounds of each feature.
+    axes : Axes, or None
+    along_low, along_high : array (n, n_axes), or None
+        Bounds of the coordinates along the axes.
+    """
+
+    centroids: FloatArray
+    radii: FloatArray
+    low: FloatArray | None = None
+    high: FloatArray | None = None
+    axes: Axes | None = None
+    along_low: FloatArray | None = None
+    along_high: FloatArray | None = None
+
+    def __len__(self) -> int:
+        return len(self.radii)
+
+    @cached_property
+    def centred(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """The middle of the centroids, these as seen from it, and their squared lengths."""
+        middle = self.centroids.mean(axis=0)
+        seen = self.centroids - middle
+        return middle, seen, np.einsum("ij,ij->i", seen, seen)
+
+    @property
+    def nbytes(self) -> int:
+        bounds = (self.low, self.high, self.along_low, self.along_high)
+        return self.centroids.nbytes + sum(0 if each is None else each.nbytes for each in bounds)
+
+    def __getitem__(self, which: Any) -> "Regions":
+        """Some of them, by a slice or an array of numbers."""
+        parts = (self.low, self.high, self.along_low, self.along_high)
+        low, high, along_low, along_high = (None if a is None else a[which] for a in parts)
+        return Regions(
+            self.centroids[which], self.radii[which], low, high, self.axes, along_low, along_high
+        )
+
+
+def decoding_slack(values: Array, dtype: np.dtype[Any], scale: float, offset: float) -> float:
+    """How far decoded values may be from ``stored * scale + offset`` without any rounding."""
+    exact = dtype.kind in "fb" or dtype.itemsize <= 4
+    if exact and scale == 1 and offset == 0:
+        return 0.0
+    return float(8 * _U * (max(abs(values.max()), abs(values.min())) + abs(offset))) + 1e-300
+
+
+def enclose(
+    stored: Array,
+    axes: Axes | None = None,
+    *,
+    scale: float = 1.0,
+    offset: float = 0.0,
+    slack: float = 0.0,
+) -> Regions:
+    """The one region of some rows.
+
+    Where a value is not finite, it is all of space.
+
+    Parameters
+    ----------
+    stored : array (rows, n_features)
+        At least one row; a value is ``stored * scale + offset``.
+    axes : Axes, optional
+    slack : float
+        How far stored values may themselves be from what they stand for.
+    """
+    n_rows, n_features = stored.shape
+
+    def decode(block: Array) -> FloatArray:
+        if (scale, offset) == (1.0, 0.0):
+            return np.asarray(block, np.float64)
+        values = block * np.float64(scale)
+        values += offset
+        return values
+
+    with np.errstate(all="ignore"):
+        # Any point will do as long as radii are taken from it, as it was rounded.
+        centroid = decode(stored.mean(axis=0, dtype=np.float64))
+        low, high = np.full(n_features, np.inf), np.full(n_features, -np.inf)
+        ends = decode(np.array([stored.min(), stored.max()]))
+        slack = slack * abs(scale) + decoding_slack(ends, stored.dtype, scale, offset)
+        slack *= 1 + 8 * _U
+        n_axes = 0 if axes is None else len(axes.directions)
+        along_low, along_high = np.full(n_axes, np.inf), np.full(n_axes, -np.inf)
+        radius = 0.0
+        boxed = n_features <= BOX_FEATURES
+        step = max(1, _BLOCK_VALUES // n_features)
+        for start in range(0, n_rows, step):
+            values = decode(stored[start : start + step])
+            if boxed:
+                low = np.minimum(low, values.min(axis=0))
+                high = np.maximum(high, values.max(axis=0))
+            away = values - centroid
+            radius = float(np.maximum(radius, _longest(away)))
+            if axes is not None:
+                along = away @ axes.directions.T
+                along_low = np.minimum(along_low, along.min(axis=0))
+                along_high = np.maximum(along_high, along.max(axis=0))
+        radius = (radius + np.sqrt(n_features) * slack) * (1 + 2 * (n_features + 16) * _U)
+        wide = 0.0
+        if axes is not None:
+            shift = centroid - axes.origin
+            reach = radius + float(np.linalg.norm(shift)) + float(np.sqrt(n_features) * slack)
+            wide = 4 * (n_features + 16) * _U * reach * axes.longest
+            wide += np.sqrt(n_features) * slack * axes.longest * (1 + 1e-6) + 1e-300
+            middle = axes.directions @ shift
+            along_low, along_high = along_low + middle - wide, along_high + middle + wide
+        # One more for the rounding of these sums themselves.
+        low, high = (_down(low - slack), _up(high + slack)) if slack else (low, high)
+        along_low, along_high = _down(along_low), _up(along_high)
+    if not (np.isfinite(radius) and np.isfinite(wide) and np.isfinite(centroid).all()):
+        return unbounded(1, n_features, axes)
+    return Regions(
+        centroid[None],
+        np.array([radius]),
+        low[None] if boxed else None,
+        high[None] if boxed else None,
+        axes,
+        None if axes is None else along_low[None],
+        None if axes is None else along_high[None],
+    )
+
+
+def unbounded(n: int, n_features: int, axes: Axes | None = None) -> Regions:
+    """Regions that may be anywhere."""
+    inf = np.full((n, n_features), np.inf)
+    boxed = n_features <= BOX_FEATURES
+    along = None if axes is None else np.full((n, len(axes.directions)), np.inf)
+    return Regions(
+        np.zeros((n, n_features)),
+        np.full(n, np.inf),
+        -inf if boxed else None,
+        inf if boxed else None,
+        axes,
+        None if along is None else -along,
+        along,
+    )
+
+
+def points(values: FloatArray, axes: Axes | None = None, slack: float = 0.0) -> Regions:
+    """Each row (rows, n_features) as a region of its own.
+
+    Parameters
+    ----------
+    slack : float
+        How far a value may be from what it stands for.
+    """
+    n_features = values.shape[1]
+    boxed = n_features <= BOX_FEATURES
+    with np.errstate(all="ignore"):
+        radii = np.full(len(values), np.sqrt(n_features) * slack * (1 + 16 * _U))
+        radii[~np.isfinite(values).all(axis=1)] = np.inf
+        low = high = None
+        if boxed:
+            finite = np.isfinite(values)
+            low = np.where(finite, _down(values - slack) if slack else values, -np.inf)
+            high = np.where(finite, _up(values + slack) if slack else values, np.inf)
+        along_low = along_high = None
+        if axes is not None:
+            away = values - axes.origin
+            along = away @ axes.directions.T
+            reach = np.linalg.norm(away, axis=1)[:, None] + radii[:, None]
+            wide = 4 * (n_features + 16) * _U * reach * axes.longest
+            wide = wide + radii[:, None] * axes.longest * (1 + 1e-6) + 1e-300
+            along_low = np.nan_to_num(_down(along - wide), nan=-np.inf, neginf=-np.inf)
+            along_high = np.nan_to_num(_up(along + wide), nan=np.inf, posinf=np.inf)
+    known = np.isfinite(radii)
+    centroids = values if known.all() else np.where(known[:, None], values, 0.0)
+    return Regions(centroids, radii, low, high, axes, along_low, along_high)
+
+
+def squared_distances(queries: Regions, train: Regions) -> FloatArray:
+    """Lower bounds of the squared distance of any row of one to any row of the other.
+
+    Parameters
+    ----------
+    queries, train : Regions
+        Along the same axes, if along any.
+
+    Returns
+    -------
+    array (n_queries, n_train)
+        Never above the squared distance, and 0 where nothing is known.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> near, far = enclose(np.array([[0.0], [1.0]])), enclose(np.array([[4.0], [9.0]]))
+    >>> float(squared_distances(near, far)[0, 0]).__round__(9)
+    9.0
+    """
+    with np.errstate(all="ignore"):
+        bounds = _between_balls(queries, train)
+        if queries.low is not None and train.low is not None:
+            box = _between_boxes(queries.low, queries.high, train.low, train.high)
+            bounds = np.fmax(bounds, box)
+        if queries.axes is not None and queries.axes is train.axes:
+            box = _between_boxes(
+                queries.along_low, queries.along_high, train.along_low, train.along_high
+            )
+            bounds = np.fmax(bounds, box / queries.axes.stretch * (1 - 4 * _U))
+    # Below that, products have lost digits.
+    bounds[~(bounds > 1e-280)] = 0.0
+    return np.minimum(bounds, np.finfo(np.float64).max)
+
+
+def farthest(queries: Regions, train: Regions) -> FloatArray:
+    """Upper bounds of the squared distance of any row of one to any row of the other.
+
+    Returns
+    -------
+    array (n_queries, n_train)
+        Never below the squared distance, and infinite where nothing is known.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> near, far = enclose(np.array([[0.0], [1.0]])), enclose(np.array([[4.0], [9.0]]))
+    >>> float(farthest(near, far)[0, 0]).__round__(9)
+    81.0
+    """
+    with np.errstate(all="ignore"):
+        span, error = _between_centres(queries, train)
+        # In place: these are many numbers, and memory that is new each time costs more than they.
+        span += error
+        np.sqrt(np.fmax(span, 0.0, out=span), out=span)
+        span += queries.radii[:, None]
+        span += train.radii
+        span *= 1 + 8 * _U
+        span *= span
+        span *= 1 + 8 * _U
+    span[np.isnan(span)] = np.inf
+    return np.maximum(span, 1e-280, out=span)
+
+
+def _between_balls(queries: Regions, train: Regions) -> FloatArray:
+    squared, error = _between_centres(queries, train)
+    centres = np.sqrt(np.fmax(squared - error, 0.0))
+    reach = queries.radii[:, None] + train.radii
+    gap = np.fmax(centres - reach - 8 * _U * (centres + reach), 0.0)
+    return np.asarray(gap * gap * (1 - 8 * _U))
+
+
+def _between_centres(queries: Regions, train: Regions) -> tuple[FloatArray, FloatArray]:
+    """Squared distances of centres, and to within what."""
+    n_features = queries.centroids.shape[1]
+    middle, b, bb = train.centred
+    a = queries.centroids - middle
+    aa = np.einsum("ij,ij->i", a, a)
+    # The product form cancels: its rounding is relative to the square of both norms' sum.
+    error = np.sqrt(aa)[:, None] + np.sqrt(bb)
+    error *= error
+    error *= 4 * (n_features + 16) * _U
+    squared = a @ b.T
+    squared *= -2
+    squared += bb
+    squared += aa[:, None]
+    return squared, error
+
+
+def _between_boxes(low: Any, high: Any, train_low: Any, train_high: Any) -> FloatArray:
+    total = np.zeros((len(low), len(train_low)))
+    for j in range(low.shape[1]):
+        gap = np.fmax(train_low[:, j] - high[:, j, None], low[:, j, None] - train_high[:, j])
+        np.fmax(gap, 0.0, out=gap)
+        total += gap * gap
+    return np.asarray(total * (1 - 2 * (low.shape[1] + 8) * _U))
+
+
+def stack(regions: list[Regions]) -> Regions:
+    """Regions along the same axes, one after the other."""
+    first = regions[0]
+
+    def join(of: Callable[[Regions], Any]) -> Any:
+        return None if of(first) is None else np.concatenate([of(each) for each in regions])
+
+    return Regions(
+        join(lambda r: r.centroids), join(lambda r: r.radii), join(lambda r: r.low),
+        join(lambda r: r.high), first.axes, join(lambda r: r.along_low),
+        join(lambda r: r.along_high),
+    )  # fmt: skip
+
+
+def _longest(away: FloatArray) -> float:
+    longest = float(np.sqrt(np.einsum("ij,ij->i", away, away).max()))
+    if 1e-140 < longest < 1e150:
+        return longest
+    largest = float(np.abs(away).max())  # squares lose digits there
+    return largest * float(np.linalg.norm(away / largest, axis=1).max()) if largest else 0.0
+
+
+def _down(values: FloatArray) -> FloatArray:
+    return np.nextafter(values, -np.inf)
+
+
+def _up(values: FloatArray) -> FloatArray:
+    return np.nextafter(values, np.inf)

@@ -1,0 +1,362 @@
+"""Two results on the same rows, paired row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from dkde.density.averaging import mean, standard_error
+from dkde.density.bandwidth_units import bandwidth_unit, in_unit, with_unit
+from dkde.density.row_weights import ROW_WEIGHT
+from dkde.density.statistics import best_index
+from dkde.errors import InputError, warn
+from dkde.numerics.bandwidth import KILOMETRES, FloatArray, in_kilometres
+from dkde.results.pairing import check_units, paired_rows
+from dkde.results.scored import ScoredRows, opened_result, scored_rows
+from dkde.runs.store import MAIN
+
+_NATS = {"units": "nats"}
+# What a sum or a difference rounds by, relative to itself, and a little for what this adds up to.
+_UNIT = 2.0**-52
+_FIGURES = (
+    "n", "mean_difference", "standard_error", "mean_difference_error", "share_a", "share_b",
+    "share_tied",
+)  # fmt: skip
+# Coordinates of these names would be in the way of the result's own.
+_OWN = {
+    "class", "class_name", "difference", "difference_error", *_FIGURES,
+    *(f"class_{name}" for name in _FIGURES),
+}  # fmt: skip
+# Beyond so many, a coordinate's values are no classes.
+_MOST_CLASSES = 10_000
+
+
+def compare(
+    a: Any,
+    b: Any,
+    *,
+    bandwidth: float | str | Sequence[float | str] | None = None,
+    by: str | None = None,
+) -> xr.Dataset:
+    """Compare two densities on the rows that both scored, row by row.
+
+    The differences of log-densities, a's minus b's, are those of pairs: what makes a row likely
+    or unlikely under both cancels, so that the standard error of their mean is far below that of
+    either mean.
+
+    Parameters
+    ----------
+    a, b : xarray.Dataset, xarray.DataArray, path or URL
+        As for :func:`dkde.export`. They must have scored the same rows in the same order.
+    bandwidth : float or str, or pair of them, optional
+        Of both, or of each, as the results have them; or a length on the Earth, ``"500km"``. One
+        number is of the unit of the first result that has it. By default each result's best one; a
+        result of several that names no best one is refused.
+    by : str, optional
+        A coordinate of the rows, whose values are compared one by one as well; by default
+        ``label``, if they have it.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``difference`` of each row, in nats, and ``difference_error``, the proven bound on its
+        error; ``mean_difference`` and its ``standard_error``, std (ddof = 1) over the root of
+        the number of rows; ``mean_difference_error``, the bound on the mean's own error;
+        ``n``, how many rows, without those that both left out for missing features;
+        ``share_a`` and ``share_b``, the shares that a and b won, and ``share_tied``: a row is
+        tied if the difference is no larger than its bound, or both densities are zero; labelled
+        log-densities come without bounds, and any difference counts then. The same
+        of each class, with ``class_`` before the names, along ``class``, with ``class_name``
+        where the data set has names. Attributes:
+        ``split_a``, ``bandwidth_a`` (on the sphere with ``bandwidth_unit_a``, "km" or "radian"),
+        ``mean_a``, ``n_zero_density_a``, and so for b.
+
+        A row of zero density under one of the two has an infinite difference, and so has the
+        mean; under both, and where there are infinite ones of both signs, it is NaN. The
+        standard error is then NaN.
+
+        Where both results have the same weights of rows, the means, standard errors and shares
+        are weighted by them, as those of :func:`dkde.score` are, and rows of weight zero are left
+        out. Where only one has some, or they differ, each row counts once, with a warning.
+
+    Raises
+    ------
+    InputError
+        When the rows are not the same, or the densities of other units: what differs is said.
+    DataSetError
+        When a result is damaged or not complete.
+
+    Examples
+    --------
+    >>> import dkde
+    >>> a, b = (dkde.score("test", "train", h, source="digits") for h in (2.0, 3.0))
+    >>> found = dkde.compare(a, b)
+    >>> round(float(found.mean_difference), 3), round(float(found.standard_error), 3)
+    (-1.522, 0.708)
+    """
+    results = opened_result(a), opened_result(b)
+    wanted = _two(bandwidth, results)
+    sides = paired_rows(scored_rows(results[0]), scored_rows(results[1]), wanted)
+    check_units(results, sides)
+    at = [
+        _bandwidth(result, side, h, name)
+        for result, side, h, name in zip(results, sides, wanted, "ab", strict=True)
+    ]
+    picked = [side.at(h) for side, h in zip(sides, at, strict=True)]
+    pairs = _Pairs.of(*picked)
+    dims = sides[0].dims
+    notes = {"long_name": "log-density under a minus that under b"} | _NATS
+    found = {
+        "difference": (dims, pairs.difference, notes),
+        "difference_error": (dims, pairs.bound, {"long_name": "bound on its error"} | _NATS),
+        **pairs.figures([pairs.compared], ()),
+    }
+    coords: dict[Any, Any] = {
+        name: picked[0][name].variable for name in (*dims, *sides[0].coordinates)
+        if name in picked[0].coords and name not in _OWN
+    }  # fmt: skip
+    classes = _classes(picked[0], dims, by)
+    if classes is not None:
+        names, members = classes
+        masks = [pairs.compared & (members == number) for number in range(len(names))]
+        per_class = pairs.figures(masks, ("class",))
+        found |= {f"class_{name}": entry for name, entry in per_class.items()}
+        coords["class"] = ("class", names)
+        if words := sides[0].names(by or "label"):
+            called = np.array([words.get(value, str(value)) for value in names.tolist()], object)
+            coords["class_name"] = ("class", called)
+    attributes: dict[str, Any] = {"title": "Comparison of two densities", "by": by or "label"}
+    for name, side, h, values in zip("ab", sides, at, pairs.values, strict=True):
+        attributes |= {
+            f"split_{name}": side.split,
+            f"bandwidth_{name}": h,
+            **({} if side.unit is None else {f"bandwidth_unit_{name}": side.unit}),
+            f"mean_{name}": float(mean(values.ravel()[pairs.compared], pairs.counting)),
+            f"n_zero_density_{name}": int(np.isneginf(values.ravel()[pairs.of_weight]).sum()),
+        }
+    return xr.Dataset(found, coords, attributes)
+
+
+@dataclass(frozen=True, eq=False)
+class _Pairs:
+    """The log-densities of rows under both, and what they differ by.
+
+    Parameters
+    ----------
+    values : pair of arrays
+    difference, bound : arrays of the same shape
+        The bound is on the difference's error, NaN where none is known.
+    won : array of the same shape
+        1 where a is higher for certain, -1 where b is, else 0.
+    compared : array (n,) of bool
+        Which rows, in order, are not left out: by both, or as their weight is zero.
+    weights : array (n,), optional
+        By what each row, in order, counts.
+    """
+
+    values: tuple[FloatArray, FloatArray]
+    difference: FloatArray
+    bound: FloatArray
+    won: FloatArray
+    compared: npt.NDArray[np.bool_]
+    weights: FloatArray | None = None
+
+    @property
+    def of_weight(self) -> npt.NDArray[np.bool_]:
+        """Which rows, in order, have a positive weight."""
+        if self.weights is None:
+            return np.ones(len(self.compared), np.bool_)
+        return self.weights > 0
+
+    @property
+    def counting(self) -> FloatArray | None:
+        """The weights of the rows that are compared."""
+        return None if self.weights is None else self.weights[self.compared]
+
+    @classmethod
+    def of(cls, a: xr.Dataset, b: xr.Dataset) -> _Pairs:
+        """Of what two results have at one bandwidth each.
+
+        Raises
+        ------
+        InputError
+            When both left out all rows.
+        """
+        for name, each in (("a", a), ("b", b)):
+            if f"{MAIN}_error" not in each:
+                warn(f"{name} holds no bounds on its errors: any difference counts as won")
+        x, y = (np.asarray(each[MAIN].values, np.float64) for each in (a, b))
+        compared = ~(np.isnan(x) & np.isnan(y)).ravel()
+        weights = _weights(a, b)
+        if weights is not None:
+            compared &= weights > 0
+        if not compared.any():
+            raise InputError("all rows have missing features: there is nothing to compare")
+        with np.errstate(invalid="ignore"):
+            difference = x - y
+        rounding = np.where(np.isfinite(difference), np.abs(difference), 0.0) * _UNIT
+        bound = _bound(a, x) + _bound(b, y) + rounding
+        # Where both are zero neither is more likely, though the difference is none.
+        both_zero = np.isneginf(x) & np.isneginf(y)
+        is_tied = np.abs(difference) <= np.where(np.isnan(bound), 0.0, bound)
+        won = np.where(both_zero | is_tied, 0.0, np.sign(difference))
+        return cls((x, y), difference, bound, won, compared, weights)
+
+    def figures(self, groups: Sequence[Any], dims: tuple[str, ...]) -> dict[str, Any]:
+        """The figures of some groups of rows, each along dims; of one group, scalars."""
+        flat = self.difference.ravel(), self.bound.ravel(), self.won.ravel()
+        columns: dict[str, list[float]] = {}
+        for group in groups:
+            weights = None if self.weights is None else self.weights[group]
+            difference, bound, won = (values[group] for values in flat)
+            for name, number in _of_group(difference, bound, won, weights).items():
+                columns.setdefault(name, []).append(number)
+        in_nats = ("mean_difference", "standard_error", "mean_difference_error")
+        notes = dict.fromkeys(in_nats, _NATS) | {"n": {"units": "rows"}}
+        return {
+            name: (dims, numbers if dims else numbers[0], notes.get(name, {"units": "1"}))
+            for name, numbers in columns.items()
+        }
+
+
+def _two(bandwidth: Any, results: Sequence[xr.Dataset]) -> tuple[float | None, float | None]:
+    """The bandwidth of each, in its own unit."""
+    if bandwidth is None:
+        return None, None
+    one = isinstance(bandwidth, str) or np.ndim(bandwidth) == 0
+    given = [bandwidth] if one else list(bandwidth)
+    try:
+        read = [_read(each) for each in given]
+    except (TypeError, ValueError):
+        read = []
+    if len(read) not in (1, 2) or not all(h > 0 for h, _ in read):
+        raise InputError(f"bandwidth {bandwidth!r} is none; give one of both results, or two")
+    units = [bandwidth_unit(result) for result in results]
+    if len(read) == 1:
+        h, unit = read[0]
+        has = (u for u, result in zip(units, results, strict=True) if _among(h, result))
+        read = [(h, unit or next(has, None))] * 2
+    if any(unit is not None and own is None for (_, unit), own in zip(read, units, strict=True)):
+        raise InputError(f"bandwidth {bandwidth!r} is a length on the Earth, and a result has none")
+    found = [in_unit(h, unit, own) for (h, unit), own in zip(read, units, strict=True)]
+    return found[0], found[1]
+
+
+def _read(bandwidth: Any) -> tuple[float, str | None]:
+    """A number, and its unit if it has one."""
+    if isinstance(bandwidth, str) and bandwidth.strip().endswith("km"):
+        return in_kilometres(bandwidth), KILOMETRES
+    return float(bandwidth), None
+
+
+def _among(bandwidth: float, result: xr.Dataset) -> bool:
+    """Whether a result has a bandwidth, as far as its digits go."""
+    known = np.asarray(result["bandwidth"].values, np.float64)
+    return bool(np.isclose(known, bandwidth, rtol=1e-6, atol=0).any())
+
+
+def _bandwidth(result: xr.Dataset, side: ScoredRows, wanted: float | None, name: str) -> float:
+    """The one that is compared: the one asked for, the result's best, or its only one."""
+    known = np.asarray(side.values["bandwidth"].values, np.float64)
+    if wanted is not None:
+        return float(side.at(wanted)["bandwidth"])
+    if len(known) == 1:
+        return float(known[0])
+    if "best_bandwidth" in result:
+        return float(result["best_bandwidth"])
+    values = np.asarray(side.values[MAIN].transpose("bandwidth", *side.dims).values, np.float64)
+    values = values.reshape(len(known), -1)
+    there = ~np.isnan(values).any(axis=0)
+    weights = None
+    if ROW_WEIGHT in side.values:
+        weights = np.asarray(side.values[ROW_WEIGHT].values, np.float64).ravel()
+        there &= weights > 0
+        weights = weights[there]
+    best = known[best_index(known, mean(values[:, there], weights))]
+    raise InputError(
+        f"{name} has {len(known)} bandwidths, and these rows chose none; name one (bandwidth). "
+        f"By the rows that are compared it would be {with_unit(float(best), side.unit)}"
+    )
+
+
+def _bound(values: xr.Dataset, log_density: FloatArray) -> FloatArray:
+    """Proven bounds on errors; NaN where the result holds none."""
+    if f"{MAIN}_error" not in values:
+        return np.where(np.isneginf(log_density), 0.0, np.nan)
+    errors = np.asarray(values[f"{MAIN}_error"].values, np.float64)
+    return np.where(np.isneginf(log_density), 0.0, errors)
+
+
+def _weights(a: xr.Dataset, b: xr.Dataset) -> FloatArray | None:
+    """The weights of the rows that both results have; None where they have none in common."""
+    known = [
+        np.asarray(each[ROW_WEIGHT].values, np.float64).ravel() for each in (a, b)
+        if ROW_WEIGHT in each
+    ]  # fmt: skip
+    if len(known) == 2 and np.array_equal(known[0], known[1]):
+        return known[0]
+    if known:
+        warn(
+            "a and b weight their rows otherwise: in the differences each row counts once "
+            "(score both with the same weights of the rows to have them weighted)"
+        )
+    return None
+
+
+def _of_group(
+    difference: FloatArray, bound: FloatArray, won: FloatArray, weights: FloatArray | None = None
+) -> dict[str, float]:
+    n = len(difference)
+    if n == 0:  # a class all of whose rows have missing features
+        return dict.fromkeys(_FIGURES, float("nan")) | {"n": 0}
+    with np.errstate(invalid="ignore"):
+        centre = float(mean(difference, weights))
+        finite = np.isfinite(difference).all()
+        error = float(standard_error(difference[None], weights)[0]) if finite else float("nan")
+    return {
+        "n": n,
+        "mean_difference": centre,
+        "standard_error": error,
+        "mean_difference_error": float(mean(bound, weights) + _mean_rounds(difference, weights)),
+        "share_a": float(mean((won > 0).astype(np.float64), weights)),
+        "share_b": float(mean((won < 0).astype(np.float64), weights)),
+        "share_tied": float(mean((won == 0).astype(np.float64), weights)),
+    }
+
+
+def _mean_rounds(difference: FloatArray, weights: FloatArray | None = None) -> float:
+    """How far the mean of some numbers may be off: NumPy adds up pairs of blocks of 128.
+
+    With weights their sum rounds as well, and so do the weights and the products.
+
+    See Higham (1993), The accuracy of floating point summation, section 3.
+    """
+    size = float(mean(np.abs(difference), weights))
+    roundings = 16 + float(np.log2(len(difference)))
+    if weights is not None:
+        roundings = 2 * roundings + 4
+    return roundings * _UNIT * size if np.isfinite(size) else 0.0
+
+
+def _classes(
+    values: xr.Dataset, dims: tuple[str, ...], by: str | None
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp]] | None:
+    """The classes of rows, in order, and the number of each row's."""
+    name = "label" if by is None else by
+    if name not in values.coords:
+        if by is None:
+            return None
+        known = ", ".join(str(c) for c in values.coords if c != "bandwidth") or "none"
+        raise InputError(f"the rows have no coordinate {by!r} to compare by; they have {known}")
+    coordinate = values[name].broadcast_like(values[MAIN]).transpose(*dims)
+    names, members = np.unique(np.asarray(coordinate.values).ravel(), return_inverse=True)
+    if len(names) > _MOST_CLASSES:
+        raise InputError(
+            f"{name!r} has {len(names)} values, which are too many classes; compare by another"
+        )
+    return names, members

@@ -1,0 +1,269 @@
+"""Results as other programs read them: CSV and Parquet tables, NetCDF."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from dkde.errors import DataSetError, DkdeError, InputError, one_line
+from dkde.numerics.bandwidth import KILOMETRES
+from dkde.results.scored import ScoredRows, opened_result, scored_rows
+from dkde.stores.files import check_place, drafted
+from dkde.stores.seen import look
+
+# Values that are read at a time, and those that a table is made of at a time.
+_READ_VALUES = 2**20
+_TABLE_VALUES = 2**18
+# The column of the bandwidths' unit; of radians there is none, as stores and tables had none.
+_UNIT = "bandwidth_unit"
+
+
+def export(result: Any, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Write a result as a table, or as NetCDF.
+
+    A table, ``.csv`` or ``.parquet``, is long and tidy: a line for each row and bandwidth. Its
+    columns are ``split`` (``query``, ``train`` of a cross-validation, or ``valid`` and ``test``),
+    the rows' dims (``sample`` numbers them, unless the dims have coordinates), their other
+    coordinates such as ``label`` (and ``label_name``, where classes have names) and
+    ``source_row``, ``bandwidth`` (and ``bandwidth_unit``, where these are kilometres),
+    ``log_density``, ``log_density_error``, ``pairs_evaluated`` and ``rows_read``, and
+    ``row_weight`` where rows have weights; the last three are of a row's bandwidths together, and
+    so repeat. What one split lacks and the other has is empty there. Numbers have all their
+    digits. It is written piece by piece, whatever the size of the result.
+
+    NetCDF, ``.nc``, holds the whole result as it is, with its attributes.
+
+    Parameters
+    ----------
+    result : xarray.Dataset, xarray.DataArray, path or URL
+        Of :func:`dkde.score`, :func:`dkde.sweep` or :func:`dkde.cross_validate`, or their output;
+        or labelled log-densities of :func:`dkde.log_density`.
+    path : path
+        The file, which is there whole or not at all.
+    overwrite : bool
+        Replace the file that is there; nothing else, nor one that came or changed since the call
+        began.
+
+    Raises
+    ------
+    InputError
+        For another suffix, where what the format needs is not installed, or for no result.
+    DataSetError
+        When the result is damaged or not complete, something is there already, or the file
+        cannot be written.
+
+    Examples
+    --------
+    >>> import dkde, os, tempfile
+    >>> import csv
+    >>> scores = dkde.score("test[:2]", "train", [1.0, 2.0], source="digits")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "scores.csv")
+    ...     dkde.export(scores, path)
+    ...     with open(path, newline="") as file:
+    ...         table = list(csv.DictReader(file))
+    >>> [(row["split"], row["sample"], row["label"], row["bandwidth"]) for row in table]
+    [('query', '0', '2', '1.0'), ('query', '0', '2', '2.0'),
+     ('query', '1', '3', '1.0'), ('query', '1', '3', '2.0')]
+    >>> [float(row["log_density"]) for row in table] == scores.log_density.values.T.ravel().tolist()
+    True
+    """
+    seen = look(path)
+    write = check_export(path, overwrite=overwrite)
+    opened = opened_result(result)
+    try:
+        with drafted(path, seen) as draft:
+            write(opened, draft)
+    except (DkdeError, MemoryError):
+        raise
+    except Exception as error:  # pandas, pyarrow and h5py raise many kinds
+        raise DataSetError(f"{path}: could not be written ({one_line(error)})") from error
+
+
+def check_export(
+    path: str | os.PathLike[str], *, overwrite: bool = False
+) -> Callable[[xr.Dataset, Path], None]:
+    """Refuse a file early, before hours of work; what writes it.
+
+    Parameters
+    ----------
+    path : path
+        The file, as for :func:`export`.
+    overwrite : bool
+        Whether one that is there may be replaced.
+
+    Returns
+    -------
+    callable
+        Takes a result and the path of a draft.
+
+    Raises
+    ------
+    InputError, DataSetError
+        As :func:`export`.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in _WRITERS:
+        raise InputError(f"{path}: results are exported as {', '.join(_WRITERS)} files")
+    needs, extra, write = _WRITERS[suffix]
+    if missing := [name for name in needs if find_spec(name) is None]:
+        raise InputError(f'{path}: needs {missing[0]}; pip install "dkde[{extra}]"')
+    if "://" in os.fspath(path):
+        raise InputError(f"{path}: is a URL; export to a file on this machine")
+    check_place(path, f"{suffix} file")
+    if Path(path).exists() and not Path(path).is_file():
+        raise DataSetError(f"{path}: is no file; give another name")
+    if Path(path).exists() and not overwrite:
+        raise DataSetError(
+            f"{path}: is there already; give another name, or replace it (overwrite)"
+        )
+    return write
+
+
+def _write_csv(result: xr.Dataset, path: Path) -> None:
+    sides = scored_rows(result)
+    columns = _columns(sides)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        for number, frame in enumerate(_frames(sides)):
+            # The shortest digits that read back as the same number.
+            frame.reindex(columns=columns).to_csv(
+                file, index=False, header=number == 0, lineterminator="\n"
+            )
+
+
+def _write_parquet(result: xr.Dataset, path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetWriter
+
+    sides = scored_rows(result)
+    columns = _columns(sides)
+    firsts = [
+        _frame(side, side.values.isel(dict.fromkeys(side.dims, slice(0, 1)))) for side in sides
+    ]
+    found = [pa.Schema.from_pandas(first, preserve_index=False) for first in firsts]
+    merged = pa.unify_schemas(found, promote_options="permissive")
+    notes = {"dkde_provenance": result.attrs.get("provenance", "{}")}
+    schema = pa.schema([merged.field(name) for name in columns], metadata=notes)
+    with ParquetWriter(path, schema) as writer:
+        for frame in _frames(sides):
+            table = pa.Table.from_pandas(
+                frame.reindex(columns=columns), schema=schema, preserve_index=False
+            )
+            writer.write_table(table.replace_schema_metadata(schema.metadata))
+
+
+def _write_netcdf(result: xr.Dataset, path: Path) -> None:
+    result.drop_encoding().to_netcdf(path, engine="h5netcdf")
+
+
+# By suffix: what is needed, the extra that brings it, and what writes.
+_WRITERS: dict[str, tuple[tuple[str, ...], str, Callable[[xr.Dataset, Path], None]]] = {
+    ".csv": ((), "", _write_csv),
+    ".parquet": (("pyarrow",), "tables", _write_parquet),
+    ".nc": (("h5netcdf", "h5py"), "netcdf", _write_netcdf),
+}
+
+
+def _columns(sides: Sequence[ScoredRows]) -> list[str]:
+    """Those of all sides, each once: where rows lie, what is known of them, what they scored."""
+    if any("split" in (*side.dims, *side.coordinates) for side in sides):
+        raise InputError("the rows have a dim or coordinate 'split', as tables do; rename it")
+    names = [
+        "split",
+        *(name for side in sides for name in side.dims),
+        *(name for side in sides for name in _known(side)),
+        "bandwidth",
+        *([_UNIT] if any(side.unit == KILOMETRES for side in sides) else []),
+        *(str(name) for side in sides for name in side.values.data_vars),
+    ]
+    return list(dict.fromkeys(names))
+
+
+def _frames(sides: Sequence[ScoredRows]) -> Iterator[Any]:
+    """Pieces of the table, as pandas has them."""
+    for side in sides:
+        n_bandwidths = side.values.sizes["bandwidth"]
+        for box in pieces(_sizes(side.values, side.dims), _READ_VALUES // n_bandwidths):
+            piece = _numbered(side, box).load()
+            sizes = _sizes(piece, side.dims)
+            for inner in pieces(sizes, _TABLE_VALUES // n_bandwidths):
+                yield _frame(side, piece.isel(dict(zip(side.dims, inner, strict=True))))
+
+
+def _sizes(values: xr.Dataset, dims: Sequence[str]) -> list[int]:
+    return [values.sizes[dim] for dim in dims]
+
+
+def _numbered(side: ScoredRows, box: Sequence[slice]) -> xr.Dataset:
+    """A piece of a side, with numbers along dims that have no coordinate: those of the whole."""
+    piece = side.values.isel(dict(zip(side.dims, box, strict=True)))
+    return piece.assign_coords(
+        {
+            dim: np.arange(numbers.start, numbers.stop)
+            for dim, numbers in zip(side.dims, box, strict=True)
+            if dim not in piece.coords
+        }
+    )
+
+
+def _frame(side: ScoredRows, piece: xr.Dataset) -> Any:
+    """A table of a piece: its rows in order, and of each row the bandwidths."""
+    table = piece.to_dataframe(dim_order=[*side.dims, "bandwidth"]).reset_index()
+    table.insert(0, "split", side.split)
+    if side.unit == KILOMETRES:
+        table[_UNIT] = side.unit
+    for name in (*side.dims, *side.coordinates):
+        if table[name].dtype == object and not isinstance(table[name].iloc[0], str):
+            table[name] = table[name].map(str)  # times of a calendar that tables do not know
+    for name, called in _named(side).items():
+        table[called] = table[name].map(side.names(name))
+    return table
+
+
+def _known(side: ScoredRows) -> list[str]:
+    """The columns of a side's coordinates, names beside what they stand for."""
+    named = _named(side)
+    return [each for name in side.coordinates for each in (name, named.get(name)) if each]
+
+
+def _named(side: ScoredRows) -> dict[str, str]:
+    """The coordinates whose values have names, and the columns of these."""
+    return {
+        name: f"{name}_name"
+        for name in side.coordinates
+        if side.names(name) and f"{name}_name" not in side.values.variables
+    }
+
+
+def pieces(sizes: Sequence[int], most: int) -> Iterator[tuple[slice, ...]]:
+    """Boxes that cover an array in the order of its elements, each of at most so many, if more
+    than none.
+
+    Examples
+    --------
+    >>> [[(s.start, s.stop) for s in box] for box in pieces([3, 2], 4)]
+    [[(0, 2), (0, 2)], [(2, 3), (0, 2)]]
+    >>> [[(s.start, s.stop) for s in box] for box in pieces([2, 3], 2)]
+    [[(0, 1), (0, 2)], [(0, 1), (2, 3)], [(1, 2), (0, 2)], [(1, 2), (2, 3)]]
+    """
+    if not sizes:
+        yield ()
+        return
+    first, *rest = sizes
+    inner = prod(rest)
+    if inner > most and rest:
+        for index in range(first):
+            for box in pieces(rest, most):
+                yield (slice(index, index + 1), *box)
+        return
+    step = max(1, most // max(inner, 1))
+    for start in range(0, first, step):
+        whole = (slice(0, size) for size in rest)
+        yield (slice(start, min(start + step, first)), *whole)

@@ -1,0 +1,165 @@
+"""The curve of a sweep, or of a cross-validation.
+
+Figures are made without pyplot, so that nothing here depends on a display or touches the state
+of a session that plots too.
+"""
+
+import os
+from math import floor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from dkde.density.bandwidth_units import bandwidth_unit, with_unit
+from dkde.errors import InputError
+from dkde.results.pictures import check_picture, write_picture
+
+# Okabe and Ito's palette, which colour-blind readers can tell apart.
+_BLUE, _ORANGE = "#0072B2", "#D55E00"
+_GREY = "0.4"
+# How the legend's entries begin, in the order in which they are read.
+_ORDER = ("validation", "cross-validation", "leave one out", "best", "test", "−∞:")
+
+
+def plot_sweep(result: xr.Dataset, path: str | os.PathLike[str]) -> None:
+    """Draw a sweep: the mean with its standard error over bandwidths, the best one marked.
+
+    Means of -inf are triangles at the lower edge; NaN is left out.
+
+    Parameters
+    ----------
+    result : xarray.Dataset
+        From :func:`dkde.sweep` or :func:`dkde.cross_validate`, or opened from their output.
+    path : path
+        Ends in .png, .svg or .pdf; overwritten.
+
+    Raises
+    ------
+    InputError
+        For another suffix, or when the result is not a sweep's.
+    DataSetError
+        When the file cannot be written.
+    """
+    check_picture(path)
+    missing = {"mean_log_likelihood", "standard_error", "best_bandwidth"} - set(result.variables)
+    if missing:
+        raise InputError(
+            f"the result has no {', '.join(sorted(missing))}; pass one of dkde.sweep or "
+            "dkde.cross_validate"
+        )
+    figure = draw_sweep(result)
+    format = Path(path).suffix[1:].lower()
+    write_picture(path, lambda file: figure.savefig(file, format=format, dpi=150))
+
+
+def draw_sweep(result: xr.Dataset) -> Any:
+    """The figure of a result; of a score without a best bandwidth."""
+    from matplotlib.figure import Figure  # slow to import
+
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    _draw_curve(axes, result)
+    if "best_bandwidth" in result:
+        _draw_best(axes, result)
+    _label_bandwidths(axes, np.asarray(result["bandwidth"].values, np.float64))
+    # Without a covariance in units of the data, with one in none.
+    unit = bandwidth_unit(result)
+    axes.set_xlabel("bandwidth" if unit is None else f"bandwidth ({unit})")
+    axes.set_ylabel("mean log-likelihood (nats per row)")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="0.9", linewidth=0.8)
+    axes.set_axisbelow(True)
+    return figure
+
+
+def _draw_curve(axes: Any, result: xr.Dataset) -> None:
+    order = np.argsort(result["bandwidth"].values)
+    bandwidths, mean, error = (
+        np.asarray(result[name].values, np.float64)[order]
+        for name in ("bandwidth", "mean_log_likelihood", "standard_error")
+    )
+    if len(bandwidths) == 1:  # an axis of no length would be a warning
+        axes.set_xlim(bandwidths[0] / 2, bandwidths[0] * 2)
+    finite = np.isfinite(mean)
+    axes.errorbar(
+        bandwidths[finite], mean[finite], np.nan_to_num(error[finite]),
+        color=_BLUE, marker="o", markersize=4, linewidth=1.4, capsize=2.5, label=_curve(result),
+    )  # fmt: skip
+    axes.set_xscale("log")
+    zero = np.isneginf(mean)
+    if zero.any():
+        axes.plot(
+            bandwidths[zero], np.full(zero.sum(), 0.02), "v",
+            transform=axes.get_xaxis_transform(), color=_GREY, clip_on=False,
+            label="−∞: some rows have no density",
+        )  # fmt: skip
+
+
+def _curve(result: xr.Dataset) -> str:
+    """Which rows the curve is of."""
+    folds = result.attrs.get("folds")
+    if folds is None:
+        return "validation"
+    return "leave one out" if folds == "loo" else f"cross-validation, {folds} folds"
+
+
+def _draw_best(axes: Any, result: xr.Dataset) -> None:
+    best = float(result["best_bandwidth"])
+    at_best = result.sel(bandwidth=best)
+    mean = float(at_best["mean_log_likelihood"])
+    error = float(at_best["standard_error"])
+    axes.axvline(best, color=_GREY, linewidth=0.8, linestyle=":", zorder=0)
+    axes.plot(
+        best, mean, "o", markersize=10, markerfacecolor="none", markeredgecolor=_BLUE,
+        label=f"best at {with_unit(best, bandwidth_unit(result))}: {_value(mean, error)} nats",
+    )  # fmt: skip
+    if "test_mean_log_likelihood" in result:
+        mean = float(result["test_mean_log_likelihood"])
+        error = float(result["test_standard_error"])
+        label = f"test there: {_value(mean, error)} nats"
+        if np.isfinite(mean):
+            axes.errorbar(
+                best, mean, np.nan_to_num(error), color=_ORANGE, marker="D", markersize=8,
+                markerfacecolor="none", capsize=4, linestyle="none", label=label,
+            )  # fmt: skip
+        else:
+            axes.plot([], [], "D", color=_ORANGE, markerfacecolor="none", label=label)
+    handles, labels = axes.get_legend_handles_labels()
+    # Curve, best, test, as they are read: by itself matplotlib puts error bars last.
+    entries = sorted(
+        zip(labels, handles, strict=True),
+        key=lambda entry: [entry[0].startswith(start) for start in _ORDER].index(True),
+    )
+    axes.legend(
+        [h for _, h in entries], [label for label, _ in entries], framealpha=1, edgecolor="none"
+    )
+
+
+def _value(mean: float, error: float) -> str:
+    """A mean to the digits that its error leaves, of which two are shown.
+
+    >>> _value(-143.21234, 0.512), _value(2.0, float("nan")), _value(1234.5, 25.0)
+    ('−143.21 ± 0.51', '2', '1234 ± 25')
+    """
+    if not np.isfinite(mean):
+        return "−∞" if mean < 0 else "undefined"
+    if not (np.isfinite(error) and error > 0):
+        return f"{mean:.6g}".replace("-", "−")
+    digits = max(0, 1 - floor(np.log10(error)))
+    return f"{mean:.{digits}f} ± {error:.{digits}f}".replace("-", "−")
+
+
+def _label_bandwidths(axes: Any, bandwidths: npt.NDArray[np.float64]) -> None:
+    """Plain numbers at 1, 2, 5 of each decade; a narrow grid has no whole decade to show."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    decades = np.log10(bandwidths.max() / bandwidths.min())
+    if decades > 4:
+        return
+    subs = (1.0, 2.0, 5.0) if decades > 0.7 else tuple(range(1, 10))
+    axes.xaxis.set_major_locator(LogLocator(subs=subs))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())

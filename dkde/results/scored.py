@@ -1,0 +1,200 @@
+"""Results as they are read again: which rows were scored, in which role."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from dkde.density.bandwidth_units import bandwidth_unit
+from dkde.density.labelling import counted, provenance_of
+from dkde.density.resuming import records_of
+from dkde.density.row_weights import ROW_WEIGHT
+from dkde.errors import DataSetError, InputError
+from dkde.runs.store import MAIN, open_result, root_attributes
+
+# How the provenance calls the rows that were scored, and how tables do.
+_SPLITS = {"score": "query", "valid": "valid", "cross_validate": "train", "test": "test"}
+_TEST = "test_"
+_OF_ROWS = (MAIN, f"{MAIN}_error", "pairs_evaluated", "rows_read", ROW_WEIGHT)
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredRows:
+    """The rows that a result scored in one role.
+
+    Parameters
+    ----------
+    split : {"query", "valid", "train", "test"}
+        What a table calls them: of a score, of a sweep, of a cross-validation.
+    values : xarray.Dataset
+        ``log_density`` and what else there is of each row, along ``bandwidth`` and the rows' own
+        dims; with their coordinates.
+    described : mapping
+        What the provenance says of the work; empty where there is none.
+    folder : str, optional
+        Where the run was begun, which paths are relative to.
+    """
+
+    split: str
+    values: xr.Dataset
+    described: Mapping[str, Any]
+    folder: str | None = None
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Those along which rows lie."""
+        return tuple(str(dim) for dim in self.values[MAIN].dims if dim != "bandwidth")
+
+    @property
+    def unit(self) -> str | None:
+        """Of the bandwidths; None where they are no angles."""
+        unit = self.values["bandwidth"].attrs.get("units")
+        return unit if isinstance(unit, str) else None
+
+    @property
+    def n_rows(self) -> int:
+        return prod(self.values.sizes[dim] for dim in self.dims)
+
+    @property
+    def coordinates(self) -> list[str]:
+        """Names of what is known of each row, beside where it lies."""
+        others = (*self.dims, "bandwidth")
+        return sorted(str(name) for name in self.values.coords if name not in others)
+
+    def names(self, coordinate: str) -> dict[Any, str]:
+        """What the values of a coordinate stand for, where it says so as CF has it."""
+        notes = self.values[coordinate].attrs
+        words, values = notes.get("flag_meanings"), notes.get("flag_values", ())
+        if not isinstance(words, str):
+            return {}
+        return dict(zip(np.atleast_1d(values).tolist(), words.split(), strict=False))
+
+    def at(self, bandwidth: float) -> xr.Dataset:
+        """The values at one bandwidth, which may be given in fewer digits.
+
+        Raises
+        ------
+        InputError
+            When it is not among the result's.
+        """
+        known = np.asarray(self.values["bandwidth"].values, np.float64)
+        nearest = int(np.abs(known - bandwidth).argmin())
+        if not np.isclose(known[nearest], bandwidth, rtol=1e-6, atol=0):
+            names = ", ".join(f"{h:.6g}" for h in known[:12]) + ", ..." * (len(known) > 12)
+            unit = "" if self.unit is None else f" (in {self.unit})"
+            raise InputError(
+                f"the {self.split} rows were not scored at bandwidth {bandwidth:g}; they were at "
+                f"{names}{unit}"
+            )
+        return self.values.isel(bandwidth=nearest)
+
+
+def opened_result(result: Any) -> xr.Dataset:
+    """A result, lazily where it lies in a store.
+
+    Parameters
+    ----------
+    result : xarray.Dataset, xarray.DataArray, path or URL
+        Of :func:`dkde.score`, :func:`dkde.sweep` or :func:`dkde.cross_validate`; labelled
+        log-densities of :func:`dkde.log_density`; or an output.
+
+    Raises
+    ------
+    InputError
+        When it is none.
+    DataSetError
+        When the store is none, or not complete.
+    """
+    if isinstance(result, xr.DataArray):
+        result = result.to_dataset(name=MAIN)
+        if "bandwidth" not in result.coords:
+            raise InputError("the log-densities have no coordinate bandwidth; pass them as made")
+        if "bandwidth" not in result.dims:
+            result = result.expand_dims("bandwidth")
+    if isinstance(result, str | os.PathLike):
+        records = records_of(result)
+        if not root_attributes(records).get("complete"):
+            raise DataSetError(
+                f"{result}: is not complete; dkde status says how far it is, and the same call "
+                "again goes on"
+            )
+        return open_result(records)
+    if (
+        not isinstance(result, xr.Dataset)
+        or "bandwidth" not in result.get(MAIN, xr.DataArray()).dims
+    ):
+        raise InputError(
+            f"a {type(result).__name__} without log_density along bandwidth is no result of dkde; "
+            "pass what score, sweep or cross_validate returned, or the path of its output"
+        )
+    return result
+
+
+def scored_rows(result: xr.Dataset) -> list[ScoredRows]:
+    """The rows that a result scored, role by role: the test rows of a sweep come last."""
+    provenance = provenance_of(result)
+    role = next((name for name in _SPLITS if name in provenance), "score")
+    found = [_scored(result, role, "", provenance)]
+    if f"{_TEST}{MAIN}" in result:
+        found.append(_scored(result, "test", _TEST, provenance))
+    return found
+
+
+def _scored(
+    result: xr.Dataset, role: str, prefix: str, provenance: Mapping[str, Any]
+) -> ScoredRows:
+    names = [f"{prefix}{name}" for name in _OF_ROWS if f"{prefix}{name}" in result]
+    dims = set(result[names[0]].dims) - {"bandwidth"}
+    along = [
+        name
+        for name, coordinate in result.coords.items()
+        if coordinate.dims and dims.issuperset(coordinate.dims)
+    ]
+    kept = {"bandwidth"} & set(result[names[0]].dims)
+    values = (
+        result[names]
+        .reset_coords(drop=True)
+        .assign_coords({name: result[name].variable for name in [*along, *kept]})
+    )
+    if prefix:
+        renamed = {
+            name: str(name).removeprefix(prefix)
+            for name in {*values.variables, *values.dims}
+            if str(name).startswith(prefix)
+        }
+        values = values.rename(renamed)
+        best = float(result["best_bandwidth"])
+        of_each = [name for name in _OF_ROWS[:2] if name in values]
+        expanded = values[of_each].expand_dims(bandwidth=[best])
+        values = values.drop_vars(of_each).merge(expanded, join="exact", compat="no_conflicts")
+    if (unit := bandwidth_unit(result)) is not None:
+        along_it = values["bandwidth"].values
+        values = values.assign_coords(bandwidth=("bandwidth", along_it, {"units": unit}))
+    described = provenance.get(role, {})
+    known = counted(described) if _is_whole(described) else {}
+    return ScoredRows(_SPLITS[role], values, known, _folder(result))
+
+
+def _is_whole(described: Any) -> bool:
+    """Whether a description holds what is asked of it: others may have written the result."""
+    try:
+        parts = described["query"]["parts"]
+        keys = ("name", "start", "stop", "checksum", "dtype", "scale", "offset")
+        return bool(parts) and all(key in part for part in parts for key in keys)
+    except (KeyError, TypeError):
+        return False
+
+
+def _folder(result: xr.Dataset) -> str | None:
+    try:
+        folder = json.loads(result.attrs["run"])["call"]["folder"]
+    except (KeyError, ValueError, TypeError):
+        return None
+    return folder if isinstance(folder, str) else None

@@ -1,0 +1,1 @@
+"""Rows: what a task is handed, and reads by itself."""

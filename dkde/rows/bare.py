@@ -1,0 +1,110 @@
+"""Arrays of Zarr whose dims have no names, which xarray does not open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+from xarray.backends import BackendArray
+from xarray.core import indexing
+from zarr.abc.store import Store
+
+from dkde.rows.row_dims import UNNAMED
+
+_DIMS = "_ARRAY_DIMENSIONS"
+
+
+class _Lazy(BackendArray):
+    """An opened array, read where xarray asks for a part of it."""
+
+    def __init__(self, array: zarr.Array[Any]) -> None:
+        self.array, self.shape, self.dtype = array, tuple(array.shape), np.dtype(array.dtype)
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        support = indexing.IndexingSupport.BASIC
+        return indexing.explicit_indexing_adapter(key, self.shape, support, self._part)
+
+    def _part(self, key: tuple[Any, ...]) -> Any:
+        return np.asarray(self.array[key])
+
+
+def node_at(store: Store, path: str) -> zarr.Array[Any] | zarr.Group | None:
+    """What is at a path of a store; None where nothing is, or nothing that can be opened."""
+    try:
+        return zarr.open(store, path=path, mode="r")
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def variables_at(store: Store, path: str, name: str) -> dict[str, xr.Variable]:
+    """The arrays of a group, by name, or the array that is there itself, under ``name``; raw.
+
+    Of arrays whose dims have no names those of one length share them, as in HDF5.
+    """
+    node = node_at(store, path)
+    arrays = {name: node} if isinstance(node, zarr.Array) else dict(node.arrays()) if node else {}
+    known: dict[int, list[str]] = {}
+    return {key: _variable(array, known) for key, array in sorted(arrays.items())}
+
+
+def groups_at(store: Store) -> list[str]:
+    """The groups of a store that hold arrays, by their paths."""
+    root = node_at(store, "")
+    if not isinstance(root, zarr.Group):
+        return []
+    members = dict(root.members(max_depth=None))
+    above = {path.rpartition("/")[0] for path, m in members.items() if isinstance(m, zarr.Array)}
+    return sorted(f"/{path}" for path in above)
+
+
+def variable_of(array: zarr.Array[Any]) -> xr.Variable:
+    """An opened array as a variable, raw."""
+    return _variable(array, {})
+
+
+def _variable(array: zarr.Array[Any], known: dict[int, list[str]]) -> xr.Variable:
+    attributes: dict[str, Any] = dict(array.attrs)
+    dims = attributes.pop(_DIMS, None) or getattr(array.metadata, "dimension_names", None)
+    if dims is None or len(dims) != array.ndim or not all(dims):
+        dims = _unnamed(array.shape, known)
+    elif array.metadata.zarr_format == 2 and array.fill_value is not None:
+        attributes.setdefault("_FillValue", array.fill_value)  # as xarray has it
+    for key in ("_FillValue", "missing_value"):
+        if isinstance(attributes.get(key), str):
+            attributes[key] = _decoded(attributes[key], array.dtype)
+    chunks = dict(zip(dims, array.chunks, strict=True))
+    data = indexing.LazilyIndexedArray(_Lazy(array))
+    return xr.Variable(dims, data, attributes, {"preferred_chunks": chunks})
+
+
+def _unnamed(shape: tuple[int, ...], known: dict[int, list[str]]) -> list[str]:
+    """Names of dims that have none: of one length the same, unless an array has it twice."""
+    taken: list[str] = []
+    for size in shape:
+        names = known.setdefault(size, [])
+        name = next((name for name in names if name not in taken), None)
+        if name is None:
+            name = f"{UNNAMED}{sum(map(len, known.values()))}"
+            names.append(name)
+        taken.append(name)
+    return taken
+
+
+def _decoded(value: str, dtype: np.dtype[Any]) -> Any:
+    """A number that an attribute holds as text: "NaN", or its bytes as xarray writes them."""
+    if dtype.kind not in "iuf":
+        return value
+    try:
+        return dtype.type(float(value))
+    except ValueError:
+        from xarray.backends.zarr import FillValueCoder
+
+        return FillValueCoder.decode(value, dtype)
+
+
+def is_masked(attributes: Mapping[str, Any]) -> bool:
+    """Whether attributes say that some of the values are missing."""
+    return "_FillValue" in attributes or "missing_value" in attributes

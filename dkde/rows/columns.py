@@ -1,0 +1,292 @@
+"""Columns of rows, by name: some of them, or all in another order."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dkde.errors import InputError, some
+from dkde.rows.feature_choice import FeatureChoice
+from dkde.rows.naming import of_a_list
+from dkde.rows.place_names import PlaceName, as_called, in_degrees, role_of
+from dkde.rows.row_source import RowSource, Wrapping
+from dkde.rows.side import Encoding, Part
+from dkde.rows.sources import ArraySource
+
+Array = npt.NDArray[Any]
+
+
+class NamelessError(InputError):
+    """Columns that are asked for by name, of rows whose columns have none."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the columns of some rows are called, and what they are measured in, where known.
+
+    Parameters
+    ----------
+    width : int, optional
+        How many there are.
+    """
+
+    names: tuple[str, ...] | None = None
+    units: tuple[str | None, ...] | None = None
+    width: int | None = None
+
+    @property
+    def wanted(self) -> tuple[str, ...] | None:
+        """The names, of which those of places go by what they are elsewhere."""
+        if self.names is None:
+            return None
+        units = self.units or [None] * len(self.names)
+        return tuple(
+            PlaceName(name, role) if (role := role_of(name, unit)) else name
+            for name, unit in zip(self.names, units, strict=True)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ColumnsSource(Wrapping):
+    """Some columns of another source, which is read whole.
+
+    Parameters
+    ----------
+    wrapped : RowSource
+    columns : tuple of int
+        In any order, none twice.
+    names : tuple of str, optional
+        Of all columns of the other one.
+    """
+
+    wrapped: RowSource
+    columns: tuple[int, ...]
+    names: tuple[str, ...] | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.wrapped.shape[0], len(self.columns))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.wrapped.dtype
+
+    @property
+    def copies(self) -> int:
+        return -(-(self.wrapped.copies + 1) * self.wrapped.shape[1] // len(self.columns))
+
+    @property
+    def changes(self) -> tuple[Any, ...]:
+        return (*self.wrapped.changes, ("columns", self.columns))
+
+    def read(self, start: int, stop: int) -> Array:
+        return np.ascontiguousarray(self.wrapped.read(start, stop)[:, self.columns])
+
+
+@dataclass(frozen=True, eq=False)
+class ColumnSource(Wrapping):
+    """One column of another source, decoded: single values."""
+
+    wrapped: RowSource
+    column: int
+    encoding: Encoding
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.wrapped.shape[:1]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.wrapped.dtype if self.encoding.is_identity else np.dtype(np.float64)
+
+    @property
+    def changes(self) -> tuple[Any, ...]:
+        decoding = self.encoding.scale, self.encoding.offset
+        return (*self.wrapped.changes, ("column", self.column, *decoding))
+
+    def read(self, start: int, stop: int) -> Array:
+        return self.encoding.decode(self.wrapped.read(start, stop)[:, self.column])
+
+
+@dataclass(frozen=True, eq=False)
+class TableSource(ArraySource):
+    """Columns of a table in memory, and a way to its others.
+
+    Parameters
+    ----------
+    array : array (n_rows, n_columns)
+    beside : callable, optional
+        From the name of another column, and what it is for, to its values; stays where it is, and
+        is not pickled.
+    """
+
+    beside: Callable[[str, str], RowSource] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ArraySource, (self.array,)
+
+
+def columns_of(source: RowSource) -> tuple[int, ...] | None:
+    """The columns that are taken of the innermost source; None if these are all, as they are."""
+    if isinstance(source, ColumnsSource):
+        return source.columns
+    return columns_of(source.wrapped) if isinstance(source, Wrapping) else None
+
+
+def column_of(part: Part, name: str) -> RowSource | None:
+    """The values of a column of that name, be it a feature or not; None if there is none."""
+    source, names = part.source, part.features or ()
+    if isinstance(source, ColumnsSource):
+        names = source.names or ()
+        source = source.wrapped
+    return ColumnSource(source, names.index(name), part.encoding) if name in names else None
+
+
+def chosen(part: Part, names: Sequence[str]) -> Part:
+    """The columns of these names, in this order; the part itself if these are its own.
+
+    Columns without names are taken as they are, where there are as many. A latitude and a
+    longitude may be called otherwise, and stay so.
+
+    Raises
+    ------
+    InputError
+        When its columns have other names, or none and are not as many.
+    """
+    names = tuple(names)
+    if part.features == names or (part.features is None and part.source.shape[1] == len(names)):
+        return part
+    return picked(
+        part, positions(names, part.features, part.source.shape[1], part.name, part.units)
+    )
+
+
+def chosen_by_name(part: Part, names: Sequence[str] | None) -> Part:
+    """The columns of these names; columns without names are left for when other sides are known."""
+    return part if names is None or part.features is None else chosen(part, names)
+
+
+def positions(
+    names: Sequence[str],
+    known: tuple[str, ...] | None,
+    n_columns: int,
+    what: str,
+    units: tuple[str | None, ...] | None = None,
+) -> tuple[int, ...]:
+    """Where columns of these names are among those that are known.
+
+    A latitude and a longitude may be called otherwise.
+
+    Parameters
+    ----------
+    names : sequence of str
+    known : tuple of str, or None
+        What all ``n_columns`` are called, if they are called anything.
+    what : str
+        Whose columns they are, for messages.
+    units : tuple of (str or None), optional
+        What all are measured in.
+
+    Raises
+    ------
+    InputError
+    """
+    if known is None:
+        raise NamelessError(
+            f"{what}: its {n_columns} features have no names, and cannot be chosen by {some(names)}"
+        )
+    names = as_called(names, known, units, what)
+    unknown = next((name for name in names if name not in known), None)
+    if unknown is not None:
+        raise InputError(
+            f"{what}: has no feature {unknown!r}; it has {some(known)}{of_a_list(unknown, known)}"
+        )
+    return tuple(map(known.index, names))
+
+
+def picked(part: Part, columns: Sequence[int]) -> Part:
+    """The columns of these numbers, in this order."""
+    source, numbers, names = part.source, tuple(columns), part.features
+    if isinstance(source, ColumnsSource):
+        picks = ColumnsSource(
+            source.wrapped, tuple(source.columns[number] for number in numbers), source.names
+        )
+    else:
+        picks = ColumnsSource(source, numbers, names)
+    return replace(
+        part,
+        source=picks,
+        value_range=None,
+        image_shape=None,
+        layout=None,
+        features=None if names is None else tuple(names[number] for number in numbers),
+        units=None if part.units is None else tuple(part.units[number] for number in numbers),
+    )
+
+
+def lacking(part: Part, less: Part) -> tuple[str, ...]:
+    """The names of a part's columns that another lacks, which was made of it."""
+    if part.features is None or less.source is part.source:
+        return ()
+    before, after = (columns_of(each.source) for each in (part, less))
+    before = tuple(range(part.source.shape[1])) if before is None else before
+    pairs = zip(part.features, before, strict=True)
+    return tuple(name for name, column in pairs if column not in (after or before))
+
+
+def alike(part: Part, columns: Columns) -> Part:
+    """The part with columns as others: by name, or without names by position, under theirs.
+
+    Columns of other names are left as they are, but a latitude and a longitude, which are called
+    as the others'; units are taken over where there are none.
+    """
+    names = columns.names
+    if names is None or len(set(names)) < len(names):
+        return part
+    if part.features is None:
+        if part.source.shape[1] == len(names):
+            part = replace(part, features=names)
+    else:
+        part = _places_alike(part, columns)
+    if part.features is not None and set(names) <= set(part.features):
+        part = chosen(part, names)
+    if part.features == names and not any(part.units or ()):
+        part = replace(part, units=columns.units)
+    return part
+
+
+def _places_alike(part: Part, columns: Columns) -> Part:
+    """The part with its latitude and its longitude called as others'."""
+    known = part.features or ()
+    wanted = [name for name in columns.wanted or () if isinstance(name, PlaceName)]
+    called = as_called(wanted, known, part.units, part.name)
+    renamed = {here: str(name) for here, name in zip(called, wanted, strict=True) if here != name}
+    if not renamed:
+        return part
+    return replace(part, features=tuple(renamed.get(name, name) for name in known))
+
+
+def placed(part: Part, choice: FeatureChoice) -> Part:
+    """The part, chosen, with the units of a latitude and a longitude that a user named.
+
+    Raises
+    ------
+    InputError
+        When the data say that they are in something else than degrees.
+    """
+    chosen_names = choice.features or ()
+    if part.features is None and part.source.shape[1] == len(chosen_names):  # as they are said
+        part = replace(part, features=tuple(map(str, chosen_names)))
+    names = part.features or ()
+    if not names:
+        return part
+    units = list(part.units or [None] * len(names))
+    for name, here in zip(
+        chosen_names, as_called(chosen_names, names, part.units, part.name), strict=True
+    ):
+        if isinstance(name, PlaceName) and name.role is not None:
+            i = names.index(here)
+            units[i] = in_degrees(part.name, here, units[i], name.role)
+    return replace(part, units=tuple(units))

@@ -1,0 +1,48 @@
+"""What rows, columns and variables of a source are called in messages."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dkde.rows.row_source import RowSource, innermost
+from dkde.rows.sources import ZarrSource
+from dkde.rows.variables import Joined, VariablesSource
+
+
+def row_name(source: RowSource, row: int) -> str:
+    """``row 220``; of a grid with its place in it, ``row 220 (N_PROF 5, N_LEVELS 20)``."""
+    source = innermost(source)
+    if not isinstance(source, VariablesSource) or len(source.sizes) < 2:
+        return f"row {row}"
+    place = zip(source.dims, np.unravel_index(row, source.sizes), strict=True)
+    return f"row {row} ({', '.join(f'{dim} {index}' for dim, index in place)})"
+
+
+def column_name(features: tuple[str, ...] | None, column: int) -> str:
+    """The name of a column where they have some, and its number else."""
+    return f"column {column}" if features is None else features[column]
+
+
+def variable_name(source: RowSource) -> str | None:
+    """Of a source with one value a row: what it is called where it was opened, if anything."""
+    source = innermost(source)
+    if isinstance(source, Joined):
+        return variable_name(source.sources[0])
+    if isinstance(source, VariablesSource):
+        return source.names[0] or None
+    # An array that is a store of its own has no name.
+    return source.array.basename or None if isinstance(source, ZarrSource) else None
+
+
+def of_a_list(name: str, known: Sequence[str]) -> str:
+    """Return the way out where a name may be that of one number of a column of lists.
+
+    Examples
+    --------
+    >>> of_a_list("emb_0", ["id", "emb"]), of_a_list("x", ["id", "emb"])
+    ('; if emb holds lists, name all of their numbers as emb', '')
+    """
+    column, _, number = name.rpartition("_")
+    if column not in known or not number.isdecimal():
+        return ""
+    return f"; if {column} holds lists, name all of their numbers as {column}"

@@ -1,0 +1,158 @@
+"""What a source of rows is.
+
+Reading one raises DataSetError for whatever is wrong with a file or a store, and names it. A
+source that runs a user's own graph (`dkde.rows.dask_source`) raises what that raises.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+from uuid import uuid4
+
+import numpy as np
+import numpy.typing as npt
+
+from dkde.errors import DataSetError, DkdeError, one_line
+
+Array = npt.NDArray[Any]
+
+# What is read at a time where chunks are small: enough to make the call worth while.
+READ_BYTES = 8 * 2**20
+
+
+@runtime_checkable
+class RowSource(Protocol):
+    """Something with rows along its first axis."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def read_rows(self) -> int:
+        """How many rows ``cuts`` leaves together, at most."""
+        ...
+
+    def cuts(self, start: int, stop: int) -> list[int]:
+        """start, stop and the rows between at which reading is best cut: chunk borders."""
+        ...
+
+    def chunk_of(self, rows: Array) -> Array:
+        """The chunk that each of some rows is in, by number."""
+        ...
+
+    def read(self, start: int, stop: int) -> Array:
+        """Rows start up to stop, as they are stored."""
+        ...
+
+    @property
+    def copies(self) -> int:
+        """How many times what is read at a time exists meanwhile, beside what is returned."""
+        ...
+
+    @property
+    def resident_bytes(self) -> int:
+        """Bytes of values that it holds in memory, wherever it is."""
+        ...
+
+    @property
+    def is_lazy(self) -> bool:
+        """Whether values are yet to be computed: to look at some may take long, or fail."""
+        ...
+
+    @property
+    def changes(self) -> tuple[Any, ...]:
+        """What it makes of the values that are stored."""
+        ...
+
+    def content(self) -> Any:
+        """What is equal for equal values; of a file or a store, whose name says nothing, never."""
+        ...
+
+    def stamp(self) -> Any:
+        """What changes with the values; of a file or a store, without reading it."""
+        ...
+
+
+class Plain:
+    """What most sources say of themselves: rows in memory, as they are."""
+
+    @property
+    def copies(self) -> int:
+        return 0
+
+    @property
+    def resident_bytes(self) -> int:
+        return 0
+
+    @property
+    def is_lazy(self) -> bool:
+        return False
+
+    @property
+    def changes(self) -> tuple[Any, ...]:
+        return ()
+
+    def content(self) -> Any:
+        return uuid4().hex
+
+    def stamp(self) -> Any:
+        return self.content()
+
+
+class Wrapping:
+    """A source that makes something else of each row of another one, which is ``wrapped``."""
+
+    wrapped: RowSource
+
+    @property
+    def read_rows(self) -> int:
+        return self.wrapped.read_rows
+
+    def cuts(self, start: int, stop: int) -> list[int]:
+        return self.wrapped.cuts(start, stop)
+
+    def chunk_of(self, rows: Array) -> Array:
+        return self.wrapped.chunk_of(rows)
+
+    @property
+    def copies(self) -> int:
+        return self.wrapped.copies
+
+    @property
+    def resident_bytes(self) -> int:
+        return self.wrapped.resident_bytes
+
+    @property
+    def is_lazy(self) -> bool:
+        return self.wrapped.is_lazy
+
+    @property
+    def changes(self) -> tuple[Any, ...]:
+        return self.wrapped.changes
+
+    def content(self) -> Any:
+        return self.wrapped.content(), self.changes
+
+    def stamp(self) -> Any:
+        return self.wrapped.stamp(), self.changes
+
+
+def innermost(source: RowSource) -> RowSource:
+    """The source that is read in the end."""
+    return innermost(source.wrapped) if isinstance(source, Wrapping) else source
+
+
+@contextmanager
+def reading(where: str | Path, start: int, stop: int) -> Iterator[None]:
+    """Say where, if the rows cannot be read; a MemoryError or a warning is no fault of theirs."""
+    try:
+        yield
+    except (DkdeError, MemoryError, Warning):  # of these the last where users make them errors
+        raise
+    except Exception as error:
+        raise DataSetError(
+            f"{where}: rows {start} to {stop} could not be read ({one_line(error)}); it is damaged "
+            "or out of reach, put it back or import it again"
+        ) from error

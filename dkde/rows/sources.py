@@ -1,0 +1,177 @@
+"""Sources of rows: an opened Zarr array, a file, an array in memory."""
+
+import os
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.core.sync import sync
+from zarr.storage import LocalStore
+
+from dkde.errors import DataSetError
+from dkde.rows.row_source import READ_BYTES, Array, Plain, reading
+from dkde.stores.absent import noticing, watched
+from dkde.stores.chunks import read_whole
+from dkde.stores.opened import location
+from dkde.stores.store import stamps
+
+
+class _EvenChunks(Plain):
+    """Cuts at multiples of as many chunks as are worth reading together."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def chunk_rows(self) -> int:
+        return 1
+
+    @property
+    def read_rows(self) -> int:
+        row_bytes = max(1, self.dtype.itemsize * prod(self.shape[1:]))
+        return self.chunk_rows * max(1, READ_BYTES // (row_bytes * self.chunk_rows))
+
+    def cuts(self, start: int, stop: int) -> list[int]:
+        step = self.read_rows
+        return [start, *range((start // step + 1) * step, stop, step), stop]
+
+    def chunk_of(self, rows: Array) -> Array:
+        return rows // self.chunk_rows
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySource(_EvenChunks):
+    """An array in memory.
+
+    Parameters
+    ----------
+    array : array
+    masked : tuple of int, optional
+        The place of its first value that was masked, and is NaN now.
+    """
+
+    array: Array
+    masked: tuple[int, ...] | None = field(default=None, kw_only=True)
+
+    @property
+    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        return self.array.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:  # type: ignore[override]
+        return self.array.dtype
+
+    @property
+    def resident_bytes(self) -> int:
+        return self.array.nbytes
+
+    def chunk_of(self, rows: Array) -> Array:
+        return np.zeros_like(rows)  # reading takes nothing
+
+    def content(self) -> Any:
+        return np.ascontiguousarray(self.array)
+
+    def read(self, start: int, stop: int) -> Array:
+        return self.array[start:stop]
+
+
+@dataclass(frozen=True, eq=False)
+class ZarrSource(_EvenChunks):
+    """An opened Zarr array.
+
+    Parameters
+    ----------
+    array : zarr.Array
+    complete : bool
+        Every chunk was written, as in a data set of dkde, so that a missing one is damage. In
+        other arrays it means the fill value, and only the array as a whole must be there.
+    """
+
+    array: zarr.Array[Any]
+    complete: bool = False
+    copies = 2  # the compressed chunks and the decoded ones
+
+    @property
+    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        return tuple(self.array.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:  # type: ignore[override]
+        return np.dtype(self.array.dtype)
+
+    @property
+    def chunk_rows(self) -> int:
+        return int(self.array.chunks[0])
+
+    def stamp(self) -> Any:
+        """What changes with the content: where it lies, its chunks' sizes, and times or ETags."""
+        store = self.array.store
+        if not isinstance(store, LocalStore):
+            return location(self.array), stamps(store, self.array.path)
+        root = store.root / self.array.path
+        files = sorted(path for path in root.rglob("*") if path.is_file())
+        status = [(str(path.relative_to(root)), path.stat()) for path in files]
+        return str(root), [(name, s.st_size, s.st_mtime_ns) for name, s in status]
+
+    def read(self, start: int, stop: int) -> Array:
+        where = location(self.array)
+        with reading(where, start, stop):
+            if self.complete:
+                return np.asarray(read_whole(self.array, start, stop))
+            with noticing(where, self._check_there):
+                rows = np.asarray(watched(self.array)[start:stop])
+        self._check_there()
+        return rows
+
+    def _check_there(self) -> None:
+        if not self._is_there():
+            raise DataSetError(
+                f"{location(self.array)}: is gone since it was opened, and would read as fill "
+                "values; put it back"
+            )
+
+    def _is_there(self) -> bool:
+        store = self.array.store
+        name = "zarr.json" if self.array.metadata.zarr_format == 3 else ".zarray"
+        path = f"{self.array.path}/{name}".lstrip("/")
+        if isinstance(store, LocalStore):
+            return os.path.exists(store.root / path)
+        return bool(sync(store.exists(path)))
+
+
+@dataclass(frozen=True, eq=False)
+class NpySource(_EvenChunks):
+    """A ``.npy`` file, mapped where it is read."""
+
+    path: Path
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @classmethod
+    def open(cls, path: Path) -> "NpySource":
+        # A relative path would mean another file in a worker, or after a change of directory.
+        path = path.absolute()
+        return cls(path, *cls._layout(np.load(path, mmap_mode="r", allow_pickle=False)))
+
+    def stamp(self) -> Any:
+        """What changes with the content: where it lies, its size and its time."""
+        status = os.stat(self.path)
+        return str(self.path), status.st_size, status.st_mtime_ns
+
+    @staticmethod
+    def _layout(mapped: Array) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        return (len(mapped), prod(mapped.shape[1:])), mapped.dtype.newbyteorder("=")
+
+    def read(self, start: int, stop: int) -> Array:
+        with reading(self.path, start, stop):
+            mapped = np.load(self.path, mmap_mode="r", allow_pickle=False)
+            if self._layout(mapped) != (self.shape, self.dtype):
+                raise DataSetError(
+                    f"{self.path}: was {self.dtype} of shape {self.shape} and is {mapped.dtype} "
+                    f"of shape {mapped.shape}; it changed since it was opened, open it again"
+                )
+            # A copy in native byte order: nothing refers to the file afterwards.
+            return np.array(mapped[start:stop], self.dtype).reshape(stop - start, -1)

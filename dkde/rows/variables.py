@@ -1,0 +1,347 @@
+"""Rows made of variables of xarray: each variable a column, each point of the rows' dims a row.
+
+Where there are several dims, rows are the points of a grid in C order; a variable that lacks
+some of them is broadcast along these as it is read, a range of rows at a time. Along dims that are
+not the rows' a variable has several columns, in C order too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import pairwise
+from math import ceil, prod
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from dkde.errors import InputError
+from dkde.numerics.exact import beyond, rounded
+from dkde.rows.boxes import Borders, Box, Grain, boxes
+from dkde.rows.missing import first_masked, holding_missing, is_lazily_masked, unmasked
+from dkde.rows.places import Place
+from dkde.rows.row_source import READ_BYTES, Plain, RowSource, reading
+from dkde.rows.side import Part, Rows
+from dkde.rows.times import as_days, day_units
+from dkde.stores.absent import noticing
+
+Array = npt.NDArray[Any]
+
+# A slab of whole chunks is read at a time up to this; a longer one in pieces, more than once.
+_SLAB_BYTES = 8 * READ_BYTES
+# Variables are read one at a time: beside the rows there are about as many columns of them, or
+# of a lazy one what its graph makes of a chunk.
+_COLUMNS, _GRAPH_COPIES = 3, 4
+# What xarray decodes by, as it names it.
+_DECODING = ("scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned")
+Beside = Callable[[str, str], "VariablesSource"]
+
+
+class VariablesSource(Plain):
+    """Variables as a source of rows, read a range at a time, lazy ones where they are read.
+
+    Not a dataclass: Dask looks into those for collections, and variables may be some.
+
+    Parameters
+    ----------
+    variables : sequence of xarray.Variable
+        A column each, or one for each point of the dims that are not the rows'.
+    dims, sizes : tuples
+        Of the grid whose points are the rows.
+    names : sequence of str
+        Of the variables.
+    place : Place, optional
+        What they were opened from.
+    is_vector : bool
+        Whether there is one variable, and rows are single values.
+    beside : callable, optional
+        From the name of another variable, and what it is for, to the values that it has for the
+        same rows; stays where it is, and is not pickled.
+    """
+
+    def __init__(
+        self,
+        variables: Sequence[xr.Variable],
+        dims: tuple[str, ...],
+        sizes: tuple[int, ...],
+        names: Sequence[str],
+        place: Place | None = None,
+        *,
+        is_vector: bool = False,
+        beside: Beside | None = None,
+    ) -> None:
+        # Of an index only the values: it may hold much more.
+        self.variables = tuple(variable.to_base_variable() for variable in variables)
+        self.dims, self.sizes, self.names = dims, sizes, tuple(names)
+        self.place, self.is_vector, self.beside = place, is_vector, beside
+        self.masks = any(map(_is_lazily_masked, self.variables))
+        # Features are numbers; of other single values times stay what they are.
+        self._is_days = tuple(is_time(v) and not is_vector for v in self.variables)
+        dtypes = [
+            np.dtype(float)
+            if is_days
+            else holding_missing(v.dtype)
+            if _is_lazily_masked(v)
+            else _plain(v.dtype)
+            for v, is_days in zip(self.variables, self._is_days, strict=True)
+        ]
+        common = dtypes[0] if len(set(dtypes)) == 1 else np.result_type(*dtypes)
+        self.dtype: np.dtype[Any] = np.dtype(common).newbyteorder("=")
+        n_rows = prod(sizes)
+        self.widths = tuple(
+            prod(n for dim, n in v.sizes.items() if dim not in dims) for v in self.variables
+        )
+        width = sum(self.widths)
+        self.shape: tuple[int, ...] = (n_rows,) if is_vector else (n_rows, width)
+        row_bytes = max(1, self.dtype.itemsize * width)
+        chunks = [_borders(self.variables, dim, n) for dim, n in zip(dims, sizes, strict=True)]
+        most, worth = (max(1, n // row_bytes) for n in (_SLAB_BYTES, READ_BYTES))
+        self._grain = Grain.of(sizes, chunks, most, worth)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        arguments = (self.variables, self.dims, self.sizes, self.names, self.place, self.is_vector)
+        return _unpickled, arguments
+
+    @property
+    def read_rows(self) -> int:
+        return self._grain.longest
+
+    def cuts(self, start: int, stop: int) -> list[int]:
+        return self._grain.cuts(start, stop)
+
+    def chunk_of(self, rows: Array) -> Array:
+        return self._grain.piece_of(rows)
+
+    @property
+    def copies(self) -> int:
+        return (
+            _GRAPH_COPIES if self.is_lazy else ceil(_COLUMNS * max(self.widths) / sum(self.widths))
+        )
+
+    @property
+    def is_lazy(self) -> bool:
+        return any(variable.chunks is not None for variable in self.variables)
+
+    @property
+    def resident_bytes(self) -> int:
+        return sum(variable.nbytes for variable in self.variables if in_memory(variable))
+
+    def read(self, start: int, stop: int) -> Array:
+        """Rows start up to stop, decoded."""
+        rows = np.empty((stop - start, sum(self.widths)), self.dtype)
+        position = 0
+        for box in boxes(start, stop, self.sizes):
+            shape = tuple(side.stop - side.start for side in box)
+            end = position + prod(shape)
+            into = rows[position:end].reshape(*shape, -1)
+            column = 0
+            for number, width in enumerate(self.widths):
+                into[..., column : column + width] = self._named_values(number, box, start, stop)
+                column += width
+            position = end
+        if self.place is not None:
+            self.place.check_there(self.names[0])
+        return rows[:, 0] if self.is_vector else rows
+
+    def content(self) -> Any:
+        values = [
+            variable.data.name if variable.chunks is not None
+            else variable.values if in_memory(variable) else uuid4().hex
+            for variable in self.variables
+        ]  # fmt: skip
+        return (self.names, self.dims, self.sizes, values, *self._columns)
+
+    def stamp(self) -> Any:
+        layout = (self.names, self.dims, self.sizes, str(self.dtype), *self._columns)
+        if self.place is not None:
+            # How values are decoded may stand elsewhere than with the arrays.
+            decoding = [
+                {key: repr(variable.encoding[key]) for key in _DECODING if key in variable.encoding}
+                for variable in self.variables
+            ]
+            return (*layout, decoding, self.place.stamp(self.names))
+        digests = [self._digest(column) for column in range(len(self.variables))]
+        return (self.names, digests, *self._columns)
+
+    @property
+    def _columns(self) -> tuple[Any, ...]:
+        """What tells columns apart from those of variables that are one each, which need none."""
+        others = [[str(d) for d in v.dims if d not in self.dims] for v in self.variables]
+        return (others, self.dims) if any(others) else ()
+
+    def _digest(self, column: int) -> str:
+        variable = self.variables[column]
+        if variable.chunks is not None:
+            return str(variable.data.name)
+        digest = hashlib.sha256()
+        alone = VariablesSource(
+            [variable], self.dims, self.sizes, [self.names[column]],
+            is_vector=self.widths[column] == 1,
+        )  # fmt: skip
+        cuts = alone.cuts(0, prod(self.sizes))
+        for start, stop in pairwise(cuts):
+            digest.update(_bytes(alone.read(start, stop)))
+        return digest.hexdigest()
+
+    def _named_values(self, number: int, box: Box, start: int, stop: int) -> Array:
+        """The values of one variable in a box of rows start up to stop, as features are."""
+        name, variable = self.names[number], self.variables[number]
+        if variable.chunks is None and self.place is not None:
+            where = f"{self.place}, variable {name}"
+            gone = partial(self.place.check_there, name)
+            with noticing(where, gone), reading(where, start, stop):
+                values = self._values(variable, box)
+        else:
+            values = self._values(variable, box)
+        if self._is_days[number]:
+            return as_days(values)[0]
+        if self.dtype.kind == "f" and (found := beyond(values)) is not None:
+            raise rounded(f"{self.place or 'a Dataset'}: a value of {name}", values[found])
+        return values
+
+    def _values(self, variable: xr.Variable, box: Box) -> Array:
+        """What a variable has in a box, in the order of its dims, of length 1 along others.
+
+        The last axis is that of its columns.
+        """
+        within = dict(zip(self.dims, box, strict=True))
+        piece = variable[tuple(within.get(str(dim), slice(None)) for dim in variable.dims)]
+        if piece.chunks is not None:
+            piece = piece.compute(scheduler="synchronous")
+            if self.dtype.kind != "f" and first_masked(piece.data) is not None:
+                raise InputError(
+                    "some values are masked; densities need all of them: fill them with NaN"
+                )
+        order = [dim for dim in self.dims if dim in piece.dims]
+        ordered = piece.transpose(*order, ...)
+        is_lazy = variable.chunks is not None
+        values = unmasked(ordered.data) if is_lazy else np.asarray(ordered.values)
+        return values.reshape([*(piece.sizes.get(dim, 1) for dim in self.dims), -1])
+
+
+def is_time(variable: xr.Variable) -> bool:
+    """Whether a variable is of timestamps or lengths of time, which are read as days."""
+    return day_units(variable.dtype) is not None
+
+
+def _unpickled(
+    variables: Sequence[xr.Variable],
+    dims: tuple[str, ...],
+    sizes: tuple[int, ...],
+    names: Sequence[str],
+    place: Place | None,
+    is_vector: bool,
+) -> VariablesSource:
+    return VariablesSource(variables, dims, sizes, names, place, is_vector=is_vector)
+
+
+class Numbers(Plain):
+    """The rows' own numbers, from 0."""
+
+    def __init__(self, n_rows: int) -> None:
+        self.shape, self.dtype = (n_rows,), np.dtype(np.int64)
+
+    @property
+    def read_rows(self) -> int:
+        return self.shape[0]
+
+    def cuts(self, start: int, stop: int) -> list[int]:
+        return [start, stop]
+
+    def chunk_of(self, rows: Array) -> Array:
+        return np.zeros_like(rows)
+
+    def read(self, start: int, stop: int) -> Array:
+        return np.arange(start, stop)
+
+    def content(self) -> Any:
+        return "numbers", self.shape
+
+
+class Joined(Plain):
+    """Single values of several sources' rows, one after the other.
+
+    Parameters
+    ----------
+    parts : tuple of Part
+        With sources of one axis.
+    """
+
+    def __init__(self, parts: tuple[Part, ...]) -> None:
+        self._rows = Rows(parts)
+        self.dtype = np.result_type(*(part.source.dtype for part in parts))
+        self.shape = (self._rows.n_rows,)
+
+    @property
+    def read_rows(self) -> int:
+        return self._rows.read_rows
+
+    def cuts(self, start: int, stop: int) -> list[int]:
+        return [start, *(b for _, b in self._rows.ranges(start, stop))]
+
+    def chunk_of(self, rows: Array) -> Array:
+        return np.searchsorted(self.cuts(0, self.shape[0]), rows, side="right")
+
+    def read(self, start: int, stop: int) -> Array:
+        return self._rows.read(start, stop, decode=False)
+
+    @property
+    def is_lazy(self) -> bool:
+        return any(source.is_lazy for source in self.sources)
+
+    @property
+    def sources(self) -> list[RowSource]:
+        return [part.source for part in self._rows.parts]
+
+    def content(self) -> Any:
+        return [(part.source.content(), part.start, part.stop) for part in self._rows.parts]
+
+    def stamp(self) -> Any:
+        return [(part.source.stamp(), part.start, part.stop) for part in self._rows.parts]
+
+
+def _is_lazily_masked(variable: xr.Variable) -> bool:
+    return variable.chunks is not None and is_lazily_masked(variable.data)
+
+
+def in_memory(variable: xr.Variable) -> bool:
+    """Whether a variable's values are in memory: neither in a file yet, nor to be computed."""
+    if variable.chunks is not None:
+        return False
+    known = getattr(variable, "_in_memory", None)
+    if known is None:  # it is private to xarray: without it, never take a file for an array
+        return isinstance(getattr(variable, "_data", None), np.ndarray)
+    return bool(known)
+
+
+def _borders(variables: Iterable[xr.Variable], dim: str, size: int) -> Borders:
+    """Where chunks begin along a dim: those of the variable whose chunks are longest."""
+    longest, found = 1, range(0, size, 1) if size else range(0, 1)
+    best: Borders = found
+    for variable in variables:
+        if dim not in variable.dims:
+            continue
+        if variable.chunks is not None:
+            sizes = [n for n in variable.chunksizes[dim] if n]
+            if max(sizes) > longest:
+                longest = max(sizes)
+                best = [0, *np.cumsum(sizes[:-1]).tolist()]
+        elif not in_memory(variable):
+            step = int((variable.encoding.get("preferred_chunks") or {}).get(dim, 1))
+            if step > longest:
+                longest, best = step, range(0, size, step)
+    return best
+
+
+def _plain(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype of arrays that values of another are read into: text of any length is objects."""
+    return np.dtype(object) if dtype.kind == "T" else dtype
+
+
+def _bytes(values: Array) -> bytes:
+    return pickle.dumps(values.tolist()) if values.dtype.kind == "O" else values.tobytes()

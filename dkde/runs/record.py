@@ -1,0 +1,138 @@
+"""How a run was begun, as its store holds it: what is computed, where, and by which call."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from dkde.engine.provenance import NOTES, describe_work, versions
+from dkde.engine.work import Work
+from dkde.errors import DataSetError
+from dkde.inputs.selectors import Catalog
+from dkde.numerics.machine import altered_target, blas, processor
+from dkde.runs.stages import PLAN, parsed
+from dkde.runs.store import root_attributes
+from dkde.stores.store import Records
+
+_SIDES = (
+    "query", "train", "valid", "test", "weights", "query_weights", "valid_weights", "test_weights",
+)  # fmt: skip
+
+
+def read_plan(records: Records) -> dict[str, Any] | None:
+    """How a run was begun, as its store holds it; None where there is none.
+
+    Raises
+    ------
+    DataSetError
+        When it is damaged.
+    """
+    attributes = root_attributes(records)
+    plan = None if attributes.get("complete") else parsed(records, PLAN)
+    if plan is None:
+        # Asked again, as it may have been finished in between; then the sessions are in it too.
+        content = root_attributes(records).get("run")
+        if content is None:
+            return None
+        try:
+            plan = json.loads(content)
+        except (ValueError, TypeError):
+            plan = {}
+    if not isinstance(plan, dict) or not {"asked", "machine", "call"} <= set(plan):
+        raise DataSetError(
+            f"{records.name}: what it says of how it was begun is damaged; begin it anew (restart)"
+        )
+    return plan
+
+
+def circumstances(works: Mapping[str, Work]) -> dict[str, Any]:
+    """What the last bit of results depends on, beside the plan: the machine, and indexes."""
+    stamps = {}
+    for name, work in works.items():
+        known = work.summaries
+        stamps[name] = "none" if known is None else known.stamp
+    machine = {"processor": processor(), "blas": blas(), **versions(), "index of train": stamps}
+    # Only what somebody asked for: runs of before know of no such thing.
+    return machine | ({"compiled for": asked} if (asked := altered_target()) else {})
+
+
+def given(**arguments: Any) -> dict[str, Any]:
+    """Return arguments that are not None: calls of older versions did not have the others."""
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+def recorded(function: str, source: Catalog, **arguments: Any) -> dict[str, Any] | None:
+    """A call as JSON, with which another process can make it; None where it is no such.
+
+    Sides and weights must be selectors: arrays are not written down, however small.
+    """
+    sides = [arguments[name] for name in _SIDES if arguments.get(name) is not None]
+    if not all(isinstance(side, str | os.PathLike) for side in sides):
+        return None
+    plain = {
+        name: os.fspath(value) if isinstance(value, os.PathLike) else value
+        for name, value in arguments.items()
+    }
+    call = {
+        "function": function,
+        "arguments": plain,
+        "source": source.location,
+        "features": source.features,
+        **{key: value for key, value in source.choice.given.items() if key != "features"},
+        "folder": os.getcwd(),  # selectors may name files by paths from here
+    }
+    try:
+        copied: dict[str, Any] = json.loads(json.dumps(call, default=_as_plain))
+    except TypeError:
+        return None
+    return copied
+
+
+def _as_plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise TypeError
+
+
+def asked_of(work: Work) -> dict[str, Any]:
+    """What is computed: what a run that goes on has to have in common with the one that began."""
+    described = describe_work(work)
+    plan = described.pop("plan")
+    for side in ("query", "train"):
+        for part in described[side]["parts"]:
+            # The same file by another path is the same; and what it is known by is its content.
+            for word in ("name", *NOTES):
+                del part[word]
+    return {
+        "bandwidths": [float(h) for h in work.task.bandwidths],
+        **described,
+        "content": work.fingerprint,
+        "block_rows": plan["query_rows"],
+        "panel_rows": plan["panel_rows"],
+    }
+
+
+def differences(then: Any, now: Any, name: str = "") -> Iterator[str]:
+    """What differs between two pieces of JSON, in words."""
+    if isinstance(then, Mapping) and isinstance(now, Mapping):
+        for key in [*then, *(key for key in now if key not in then)]:
+            yield from differences(then.get(key), now.get(key), f"{name} {key}".strip())
+    elif isinstance(then, list) and isinstance(now, list) and _alike(then, now):
+        for number, (before, after) in enumerate(zip(then, now, strict=True)):
+            yield from differences(before, after, f"{name} {number}")
+    elif then != now:
+        yield f"{name} was {_short(then)} and is {_short(now)}"
+
+
+def _alike(then: list[Any], now: list[Any]) -> bool:
+    """Whether two lists are of as many objects, to be compared one by one."""
+    return len(then) == len(now) and all(isinstance(x, Mapping) for x in [*then, *now])
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,299 @@
+"""Blocks of a run, kept as they are done.
+
+A stage of a run is a piece of work. Under ``run/STAGE`` of the result's store lie
+
+- ``log_density (2 bandwidths + 3, row)``: log-densities, bounds on their errors, and the effort
+  they took; a chunk is the rows of one query block, written when all its panels are done;
+- ``partial (panel, 2 bandwidths + 4, row)``: a chunk is one block's partial result, kept while
+  other panels of its rows are missing;
+- ``failed-Q-P.json``: blocks that were set aside.
+
+A chunk is written whole, at once, and carries its checksum; so a block is done if its chunk is
+there, and what is there is never half of one.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import Crc32cCodec
+
+from dkde.errors import DataSetError, one_line, scrubbed
+from dkde.numerics.linear import FloatArray
+from dkde.stores.store import Records
+
+RUN = "run"
+PLAN = f"{RUN}/plan.json"
+
+
+def parsed(records: Records, key: str) -> dict[str, Any] | None:
+    """The JSON object at a key of a run; None where nothing is, or an empty file but for the plan.
+
+    Raises
+    ------
+    DataSetError
+        When it is damaged: cut off, or a plan that was emptied, as when the power failed.
+    """
+    content = records.get(key)
+    if content is None or (content == b"" and key != PLAN):
+        return None
+    try:
+        found = json.loads(content)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        what = "begin the run anew (restart)" if key == PLAN else "remove it, and go on"
+        raise DataSetError(f"{records.name}: {key} is damaged; {what}")
+    return found
+
+
+def check_there(records: Records, run: str | None) -> None:
+    """Refuse to write where a run is no more: its store was removed, or holds another.
+
+    Parameters
+    ----------
+    run : str or None
+        The run's ``id``, as its plan has it; None where any will do.
+
+    Raises
+    ------
+    DataSetError
+    """
+    plan = parsed(records, PLAN)
+    # Writing would make the folders anew, and the rest of the run would be lost unseen.
+    if plan is None:
+        raise DataSetError(f"{records.name}: was removed while it was written; start the run again")
+    if run is not None and plan.get("id") != run:
+        raise DataSetError(
+            f"{records.name}: was begun anew by another process while it was written; look at it "
+            "(dkde status), and make the same call again"
+        )
+
+
+_FAILED = re.compile(r"failed-(\d+)-(\d+)\.json")
+_ROW_CHUNK = re.compile(r"0/\d+")
+_PANEL_CHUNK = re.compile(r"\d+/0/\d+")
+
+
+@dataclass(frozen=True)
+class StageShape:
+    """How a stage is cut.
+
+    Parameters
+    ----------
+    n_density_rows, n_partial_rows : int
+        Of what is kept of query rows that are done, and of partial results.
+    rows : int
+        Query rows.
+    """
+
+    n_density_rows: int
+    n_partial_rows: int
+    rows: int
+    block_rows: int
+    n_panels: int
+
+    @property
+    def n_query_blocks(self) -> int:
+        return -(-self.rows // self.block_rows)
+
+    @property
+    def n_blocks(self) -> int:
+        return self.n_query_blocks * self.n_panels
+
+
+class Stage:
+    """The blocks of one piece of work in a run's store; made there if they are not.
+
+    Parameters
+    ----------
+    run : str or None
+        The ``id`` of the run that is written: once another has taken its place, nothing is.
+    """
+
+    def __init__(
+        self, records: Records, name: str, shape: StageShape, run: str | None = None
+    ) -> None:
+        self.name, self.shape = name, shape
+        self._records, self._path, self._run = records, f"{RUN}/{name}", run
+        n = shape.n_density_rows
+        self._log_density = self._array("log_density", (n, shape.rows), (n, shape.block_rows))
+        n, p = shape.n_partial_rows, shape.n_panels
+        self._partial = self._array("partial", (p, n, shape.rows), (1, n, shape.block_rows))
+
+    @classmethod
+    def names(cls, records: Records) -> list[str]:
+        """The stages that a run has begun, in the order of their names."""
+        marks = (key.split("/") for key in records.keys(RUN))
+        return sorted({key[1] for key in marks if key[2:] == ["partial", "zarr.json"]})
+
+    @classmethod
+    def found(cls, records: Records, name: str) -> "Stage":
+        """A stage that a run has begun."""
+        try:
+            log_density, partial = (
+                zarr.open_array(records.store, path=f"{RUN}/{name}/{array}", mode="r")
+                for array in ("log_density", "partial")
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataSetError(
+                f"{records.name}: {RUN}/{name} is damaged ({one_line(error)}); begin the run anew "
+                "(restart)"
+            ) from error
+        n_density_rows, rows = log_density.shape
+        n_panels, n_partial_rows, _ = partial.shape
+        return cls(
+            records,
+            name,
+            StageShape(n_density_rows, n_partial_rows, rows, log_density.chunks[1], n_panels),
+        )
+
+    def done(self) -> set[tuple[int, int]]:
+        """The blocks (query block, panel) that are there."""
+        whole = self.done_rows()
+        found = {(q, p) for q in whole for p in range(self.shape.n_panels)}
+        for panel, _, q in self._chunks("partial"):
+            found.add((q, panel))
+        return found
+
+    def done_rows(self) -> set[int]:
+        """The query blocks all of whose panels are there."""
+        return {q for _, q in self._chunks("log_density")}
+
+    def write(self, q: int, p: int, log_sums: FloatArray) -> None:
+        """Keep one block's partial result (n_partial_rows, rows)."""
+        self._check_there()
+        with self._writing():
+            self._partial[p, :, self._rows(q)] = log_sums
+
+    def read(self, q: int, p: int) -> FloatArray:
+        """The partial result of a block that is done."""
+        with self._reading(f"partial/c/{p}/0/{q}"):
+            return np.asarray(self._partial[p, :, self._rows(q)])
+
+    def write_rows(self, q: int, densities: FloatArray) -> None:
+        """Keep what is known of a query block that is done, and drop its partial results.
+
+        Parameters
+        ----------
+        densities : array (n_density_rows, rows)
+        """
+        self._check_there()
+        with self._writing():
+            self._log_density[:, self._rows(q)] = densities
+        if self.shape.n_panels > 1:  # of one panel they are not kept, but by parts
+            for p in range(self.shape.n_panels):
+                self._records.delete(f"{self._path}/partial/c/{p}/0/{q}")
+
+    def read_rows(self, q: int) -> FloatArray:
+        """What was kept of a query block that is done."""
+        with self._reading(f"log_density/c/0/{q}"):
+            return np.asarray(self._log_density[:, self._rows(q)])
+
+    def fail(self, q: int, p: int, error: BaseException) -> None:
+        """Set a block aside."""
+        check_there(self._records, self._run)
+        reason = " ".join(scrubbed(str(error)).split()) or type(error).__name__
+        rows = self._rows(q)
+        record = {"block": [q, p], "rows": [rows.start, rows.stop], "error": reason[:500]}
+        self._records.put(f"{self._path}/failed-{q}-{p}.json", json.dumps(record).encode())
+
+    def failed(self) -> dict[tuple[int, int], dict[str, Any]]:
+        """The blocks that were set aside and not done since, with their rows and errors."""
+        found = {}
+        for block, key in self._set_aside().items():
+            record = parsed(self._records, key)
+            if record is not None:
+                found[block] = record
+        done = self.done() if found else set()
+        return {block: record for block, record in found.items() if block not in done}
+
+    def forgive(self, only: Callable[[int], bool] | None = None) -> None:
+        """Take up again what was set aside, or those of it whose number is wanted."""
+        for (q, p), key in self._set_aside().items():
+            if only is None or only(q * self.shape.n_panels + p):
+                self._records.delete(key)
+
+    def _set_aside(self) -> dict[tuple[int, int], str]:
+        """Where it is said of which blocks that they were set aside."""
+        found = {}
+        for key in self._records.keys(self._path):
+            match = _FAILED.fullmatch(key.removeprefix(f"{self._path}/"))
+            if match:
+                found[int(match[1]), int(match[2])] = key
+        return found
+
+    def _rows(self, q: int) -> slice:
+        start = q * self.shape.block_rows
+        return slice(start, min(start + self.shape.block_rows, self.shape.rows))
+
+    def _array(self, name: str, shape: tuple[int, ...], chunks: tuple[int, ...]) -> Any:
+        path = f"{self._path}/{name}"
+        if self._records.has(f"{path}/zarr.json"):
+            found = zarr.open_array(
+                self._records.store, path=path, mode="r+", config={"write_empty_chunks": True}
+            )
+            if found.shape != shape or found.chunks != chunks:
+                raise DataSetError(
+                    f"{self._records.name}: {path} is cut otherwise than this work is; "
+                    "begin it anew (restart)"
+                )
+            return found
+        dims = ["panel", "bandwidth", "row"][-len(shape) :]
+        return zarr.create_array(
+            self._records.store,
+            name=path,
+            shape=shape,
+            chunks=chunks,
+            dtype=np.float64,
+            compressors=(Crc32cCodec(),),
+            fill_value=np.nan,
+            dimension_names=dims,
+            # A chunk of fill values is written too: that it is there says that it is done.
+            config={"write_empty_chunks": True},
+        )
+
+    def _chunks(self, name: str) -> list[tuple[int, ...]]:
+        prefix = f"{self._path}/{name}/c"
+        places = (key.removeprefix(f"{prefix}/") for key in self._records.keys(prefix))
+        # Other files may be there too, such as a network's file system leaves of a deleted one.
+        chunk = _ROW_CHUNK if name == "log_density" else _PANEL_CHUNK
+        found = [tuple(map(int, place.split("/"))) for place in places if chunk.fullmatch(place)]
+        n_panels = self.shape.n_panels if name == "partial" else 1
+        return [
+            place
+            for place in found
+            if place[0] < n_panels and place[-1] < self.shape.n_query_blocks
+        ]
+
+    def _check_there(self) -> None:
+        check_there(self._records, self._run)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._check_there()  # the whole store may have gone in between
+            raise DataSetError(
+                f"{self._records.name}: could not be written ({error}); what is done is kept, make "
+                "room and start the same run again"
+            ) from error
+
+    @contextmanager
+    def _reading(self, key: str) -> Iterator[None]:
+        try:
+            if not self._records.has(f"{self._path}/{key}"):
+                raise OSError("it is gone")  # it would read as NaN
+            yield
+        except Exception as error:
+            self._check_there()  # asked only now: the whole store may have gone in between
+            raise DataSetError(
+                f"{self._records.name}: chunk {self._path}/{key} is damaged ({one_line(error)}); "
+                "remove it, and the same run makes it anew"
+            ) from error

@@ -1,1 +1,0 @@
-"""What is on disk, and how a task reads rows of it. Knows nothing of densities or Dask graphs."""

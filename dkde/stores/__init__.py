@@ -1,0 +1,1 @@
+"""Bytes in their places: folders, buckets, chunks, and files that are written whole."""

@@ -1,0 +1,199 @@
+"""Buckets: stores behind a URL, read and written by obstore, whose errors are a line each."""
+
+import atexit
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from time import sleep
+from typing import Any, Self
+
+import obstore
+from obstore.exceptions import PreconditionError
+from obstore.store import from_url
+from zarr.abc.store import ByteRequest
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import ObjectStore
+
+from dkde.errors import DataSetError, DkdeError
+from dkde.stores.door import passed
+
+# A request is tried again until so many seconds have gone by; an attempt to connect takes 5, so
+# that an endpoint which nobody is at is told of within half a minute. obstore's own is three.
+_RETRIES = {"max_retries": 10, "retry_timeout": timedelta(seconds=20)}
+# Chunks, and what a run keeps, are asked for by work of hours, which is not to end with a short
+# outage: by then the store was opened, so that the endpoint and the credentials are right.
+_PATIENCE = {"max_retries": 60, "retry_timeout": timedelta(minutes=5)}
+_PATIENT = re.compile(r"(^|/)c(/\d+)*$|^run(/|$)")
+
+# What errors hold, and what it means; the first that fits. Their own words are a page each.
+_MEANINGS = (
+    (r"NoSuchBucket|ContainerNotFound|bucket does not exist", "there is no such bucket"),
+    (
+        r"<Code>(ExpiredToken|InvalidToken|TokenRefreshRequired|RequestExpired)",
+        "the credentials' token is not, or no longer, good; get new ones",
+    ),
+    (
+        r"<Code>(PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocationConstraint)"
+        r"|\b301 |[Mm]issing region",
+        "the bucket is in another region; name it (AWS_DEFAULT_REGION)",
+    ),
+    (
+        r"<Code>RequestTimeTooSkewed",
+        "this machine's clock is wrong; set it",
+    ),
+    (
+        r"169\.254\.|latest/api/token|metadata\.google|[Cc]redential|[Ii]dentity|NoSignRequest",
+        "no credentials were found; give them as to the cloud's own tools, for s3:// by "
+        "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    ),
+    (
+        r"\b40[13] |AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch",
+        "access was denied; see to the credentials, and to what they allow",
+    ),
+    (r"BadScheme", "the endpoint is http and not https; allow that by AWS_ALLOW_HTTP=true"),
+    (
+        r"error sending request|onnect|[Tt]imed ?[Oo]ut|dns error",
+        "no connection; see to the network, and to the endpoint (AWS_ENDPOINT_URL)",
+    ),
+)
+
+# A thread of obstore's runtime lets go of a request's Python objects a moment after it handed the
+# answer over. One that does when Python is taken down aborts the process: they are waited for.
+atexit.register(sleep, 0.05)
+
+
+class BucketStore(ObjectStore[Any]):
+    """The keys below a URL; credentials and endpoint are found as the cloud's own tools find them.
+
+    It is pickled without credentials: a worker finds its own.
+
+    Parameters
+    ----------
+    url : str
+        Without credentials in it.
+    """
+
+    def __init__(self, url: str, *, read_only: bool = False) -> None:
+        self.url = url.rstrip("/")
+        with self._reaching(""):
+            store = from_url(self.url, retry_config=_RETRIES)
+            patient = from_url(self.url, retry_config=_PATIENCE)
+        super().__init__(store, read_only=read_only)
+        self._hasty: ObjectStore[Any] = ObjectStore(store, read_only=read_only)
+        self._patient: ObjectStore[Any] = ObjectStore(patient, read_only=read_only)
+
+    def _for(self, key: str) -> ObjectStore[Any]:
+        """What requests of a key are made by: how long it tries depends on what that is."""
+        return self._patient if _PATIENT.search(key) else self._hasty
+
+    def with_read_only(self, read_only: bool = False) -> Self:
+        return type(self)(self.url, read_only=read_only)
+
+    def __str__(self) -> str:
+        return self.url
+
+    async def entries(self, prefix: str) -> list[tuple[str, int, str]]:
+        """As the function of that name."""
+        with self._reaching(prefix):
+            return await entries(self._for(prefix), prefix)
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        with self._reaching(key):
+            found = await self._for(key).get(key, prototype, byte_range)
+        return passed(self.url, key, found)
+
+    async def exists(self, key: str) -> bool:
+        with self._reaching(key):
+            return await self._for(key).exists(key)
+
+    async def set(self, key: str, value: Buffer) -> None:
+        with self._reaching(key):
+            await self._for(key).set(key, value)
+
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        with self._reaching(key):
+            await self._for(key).set_if_not_exists(key, value)
+
+    async def swap(self, key: str, old: bytes, new: bytes) -> bool:
+        """Write in place of known content; False where the key holds other content, or none."""
+        with self._reaching(key):
+            store = self._for(key).store
+            try:
+                found = await obstore.get_async(store, key)
+                there = bytes(await found.bytes_async())
+            except FileNotFoundError:
+                return False
+            if there != old:
+                return False
+            tag = found.meta["e_tag"]
+            mode: Any = {"e_tag": tag} if tag else "overwrite"
+            try:
+                await obstore.put_async(store, key, new, mode=mode)
+            except NotImplementedError:  # a service without conditions
+                await obstore.put_async(store, key, new)
+            except PreconditionError:
+                pass  # or the first of two attempts came through unnoticed
+            found = await obstore.get_async(store, key)
+            return bytes(await found.bytes_async()) == new
+
+    async def delete(self, key: str) -> None:
+        with self._reaching(key):
+            await self._for(key).delete(key)
+
+    async def delete_dir(self, prefix: str) -> None:
+        with self._reaching(prefix):
+            await self._for(prefix).delete_dir(prefix)
+
+    async def getsize(self, key: str) -> int:
+        with self._reaching(key):
+            return await super().getsize(key)
+
+    async def getsize_prefix(self, prefix: str) -> int:
+        return sum(size for _, size, _ in await self.entries(prefix))
+
+    async def list(self) -> AsyncIterator[str]:  # type: ignore[override]
+        for key, _, _ in await self.entries(""):
+            yield key
+
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:  # type: ignore[override]
+        for key, _, _ in await self.entries(prefix):
+            yield key
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:  # type: ignore[override]
+        with self._reaching(prefix):
+            async for key in super().list_dir(prefix):
+                yield key
+
+    @contextmanager
+    def _reaching(self, key: str) -> Iterator[None]:
+        """Say what was wrong in a line, and nothing of what the request held."""
+        try:
+            yield
+        except (DkdeError, MemoryError):
+            raise
+        except Exception as error:
+            where = f"{self.url}/{key}".rstrip("/")
+            # Not as the cause: what obstore says of it is a page, and holds the whole request.
+            raise DataSetError(f"{where}: {_meaning(error)}") from None
+
+
+async def entries(store: ObjectStore[Any], prefix: str) -> list[tuple[str, int, str]]:
+    """Key, size, and ETag or else time of all below a prefix: a request for each thousand."""
+    found = await obstore.list(store.store, prefix or None).collect_async()
+    return sorted(
+        (entry["path"], entry["size"], entry["e_tag"] or entry["last_modified"].isoformat())
+        for entry in found
+    )
+
+
+def _meaning(error: Exception) -> str:
+    text = str(error)
+    for pattern, meaning in _MEANINGS:
+        if re.search(pattern, text):
+            return meaning
+    # Never the text itself, which may hold what was answered, and that what was sent.
+    code = re.search(r"<Code>(\w{1,60})</Code>", text) or re.search(r"status code: (\d{3})\b", text)
+    return f"could not be read or written ({code[1] if code else type(error).__name__})"

@@ -1,0 +1,191 @@
+"""Whether the chunks of an array are there, and what they seem: each was written, and is whole.
+
+Zarr reads a missing chunk as the fill value and has no option to refuse it. In a data set of dkde
+every chunk is written, and a missing one is damage.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from itertools import islice, product
+from math import ceil, prod
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.abc.store import ByteRequest, Store
+from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import LocalStore, StorePath, WrapperStore
+
+from dkde.errors import DataSetError, scrubbed
+from dkde.stores.opened import location
+from dkde.stores.store import keys_below
+
+# Zstandard's blocks unpack to at most 128 KiB and take at least four bytes.
+_ZSTD_RATIO = 2**15
+
+
+def check_array(array: zarr.Array[Any], kinds: str, n_rows: tuple[int, ...], *, ndim: int) -> None:
+    """Refuse an array that is not as the arrays of a data set are written.
+
+    Other codecs than those need not be known to be harmless, and other chunks than whole rows
+    not to be small.
+
+    Raises
+    ------
+    ValueError
+    """
+    codecs = [type(codec) for codec in getattr(array.metadata, "codecs", ())]
+    if (
+        array.ndim != ndim
+        or array.shape[:1] != n_rows
+        or min(*array.shape, *array.chunks) < 1
+        or array.chunks[1:] != array.shape[1:]
+        or array.chunks[0] > array.shape[0]
+        or np.dtype(array.dtype).kind not in kinds
+        or np.dtype(array.dtype).itemsize > 8
+        or codecs != [BytesCodec, ZstdCodec, Crc32cCodec]
+    ):
+        raise ValueError(
+            f"{array.basename} is {array.dtype} of shape {array.shape} in chunks {array.chunks}, "
+            f"written by {', '.join(codec.__name__ for codec in codecs)}"
+        )
+
+
+def check_chunks(array: zarr.Array[Any], start: int, stop: int) -> None:
+    """Refuse rows start up to stop of an array that was written whole, if a chunk is missing.
+
+    Of a folder it is seen to, too, that no chunk unpacks to more than a chunk; any other store is
+    listed, once.
+
+    Raises
+    ------
+    DataSetError
+    """
+    keys = _chunk_keys(array, start, stop)
+    if not isinstance(array.store, LocalStore):
+        prefix = f"{array.path}/".lstrip("/")
+        there = {key.removeprefix(prefix) for key in keys_below(array.store, array.path)}
+        if missing := next((key for key in keys if key not in there), None):
+            raise _is_missing(array, missing)
+        return
+    # Some at a time: damaged metadata can promise any number.
+    while some := list(islice(keys, 1000)):
+        for key in some:
+            if not os.path.exists(array.store.root / array.path / key):
+                raise _is_missing(array, key)
+        _check_sizes(array, array.store, some)
+
+
+def read_whole(array: zarr.Array[Any], start: int, stop: int) -> Any:
+    """Rows of an array that was written whole; of a folder each chunk is looked at first.
+
+    Any other store is asked for nothing but the chunks themselves.
+
+    Raises
+    ------
+    DataSetError
+        When a chunk is missing, or would unpack to more than a chunk.
+    """
+    if isinstance(array.store, LocalStore):
+        _check_sizes(array, array.store, _chunk_keys(array, start, stop))
+        rows = array[start:stop]
+        # Asked afterwards: a chunk that is there now was there before, as nothing is written.
+        check_chunks(array, start, stop)
+        return rows
+    strict = StorePath(Strict(array.store, array), array.path)
+    return zarr.Array.from_dict(strict, array.metadata.to_dict())[start:stop]
+
+
+class Strict(WrapperStore[Store]):
+    """A store that refuses to read chunks that are not there, and such as no array wrote.
+
+    Parameters
+    ----------
+    array : zarr.Array, optional
+        The only one that is read, where it is seen to that chunks unpack to what they should.
+    remedy : str
+        What to do where a chunk is missing.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        array: zarr.Array[Any] | None = None,
+        remedy: str = "import it again",
+    ) -> None:
+        super().__init__(store)
+        self._array, self._remedy = array, remedy
+
+    def _with_store(self, store: Store) -> "Strict":
+        return Strict(store, self._array, self._remedy)
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        value = await self._store.get(key, prototype, byte_range)
+        # The names of chunks end in a number, a single value's in c, and no metadata's in either.
+        if not (key[-1:].isdigit() or key.endswith("/c")):
+            return value
+        if value is None:
+            array, _, place = f"{key}/".rpartition("/c/")
+            chunk = f"c/{place}".rstrip("/")
+            raise DataSetError(
+                f"{scrubbed(str(self._store))}/{array}: chunk {chunk} is missing; the store is "
+                f"damaged, {self._remedy}"
+            )
+        if self._array is not None:
+            _check_size(
+                self._array,
+                key.removeprefix(f"{self._array.path}/"),
+                value.as_numpy_array()[:18].tobytes(),
+                len(value),
+            )
+        return value
+
+
+def _is_missing(array: zarr.Array[Any], key: str) -> DataSetError:
+    return DataSetError(
+        f"{location(array)}: chunk {key} is missing; the store is damaged, import it again"
+    )
+
+
+def _chunk_keys(array: zarr.Array[Any], start: int, stop: int) -> Iterator[str]:
+    rows, *others = array.chunks
+    # Not itertools.product, which keeps all the numbers that it is given.
+    for row in range(start // rows, ceil(stop / rows)):
+        columns = (range(ceil(n / size)) for n, size in zip(array.shape[1:], others, strict=True))
+        yield from (array.metadata.encode_chunk_key((row, *place)) for place in product(*columns))
+
+
+def _check_sizes(array: zarr.Array[Any], store: LocalStore, keys: Iterable[str]) -> None:
+    """Refuse chunks that promise to unpack to more, or less, than a chunk before they are."""
+    for key in keys:
+        try:
+            with (store.root / array.path / key).open("rb") as file:
+                _check_size(array, key, file.read(18), os.fstat(file.fileno()).st_size)
+        except FileNotFoundError:
+            continue  # is asked for elsewhere
+
+
+def _check_size(array: zarr.Array[Any], key: str, head: bytes, n_stored: int) -> None:
+    if not any(isinstance(codec, ZstdCodec) for codec in getattr(array.metadata, "codecs", ())):
+        return
+    n_bytes = prod(array.chunks) * np.dtype(array.dtype).itemsize
+    if _content_size(head) != n_bytes or n_bytes > _ZSTD_RATIO * n_stored:
+        raise DataSetError(
+            f"{location(array)}: chunk {key} of {n_stored} bytes cannot be {n_bytes} bytes "
+            "compressed; the store is damaged, import it again"
+        )
+
+
+def _content_size(head: bytes) -> int | None:
+    """What a Zstandard frame (RFC 8878, 3.1.1.1) says it unpacks to, if it says so."""
+    if len(head) < 6 or head[:4] != b"\x28\xb5\x2f\xfd":
+        return None
+    has_window = not head[4] & 0x20
+    size = (1, 2, 4, 8)[head[4] >> 6]
+    if size == 1 and has_window:
+        return None
+    at = 5 + has_window + (0, 1, 2, 4)[head[4] & 3]
+    return int.from_bytes(head[at : at + size], "little") + (256 if size == 2 else 0)

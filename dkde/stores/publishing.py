@@ -1,0 +1,198 @@
+"""Put what was written in its place: nothing is replaced but what was looked at before.
+
+Where nothing was, it is renamed to a free name. What was there is exchanged with it in one step,
+looked at again, and put back if it is another. Where the system cannot exchange, it is moved away
+first; a process that is killed between the two steps leaves a mark, by which the next command at
+that place does the second one.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from dkde.errors import DataSetError, warn
+from dkde.stores.renaming import exchange, move
+from dkde.stores.seen import Seen, known_by, number_of
+from dkde.stores.staging import Stage, stages_of, what_it_holds
+
+
+def publish(stage: Stage, seen: Seen) -> None:
+    """Put what a hidden folder holds in its place.
+
+    Raises
+    ------
+    DataSetError
+        When the place is no more as it was seen: all there stays as it is.
+    OSError
+        When it may not be written.
+    """
+    target = seen.path
+    if Path(os.path.realpath(seen.given)) != target:
+        raise DataSetError(
+            f"{seen.name}: is a link to another place than before this was written; nothing was "
+            "replaced, do it again"
+        )
+    there = known_by(target)
+    if there is not None and there != seen.what:
+        raise _changed(seen)
+    if there is None or seen.is_empty_folder:
+        if os.path.exists(_mark(target)):
+            raise _being_replaced(seen)
+        try:
+            if there is not None:
+                target.rmdir()
+            move(stage.new, target)
+        except OSError as error:
+            if known_by(target) is not None:
+                raise _changed(seen) from error
+            raise
+        return
+    stage.will_replace(seen)
+    if exchange(stage.new, target):
+        if known_by(stage.new) != seen.what:
+            exchange(stage.new, target)
+            raise _changed(seen)
+    elif target.is_dir():
+        _replace_in_two_steps(stage, seen)
+    else:
+        os.replace(stage.new, target)
+
+
+def complete(path: str | os.PathLike[str]) -> None:
+    """Do the second step of a replacement whose process was killed after the first.
+
+    Nothing is done where something is at the place by now.
+
+    Raises
+    ------
+    DataSetError
+        When it cannot be done.
+    """
+    target = Path(os.path.realpath(path))
+    mark = _mark(target)
+    try:
+        name = mark.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return
+    stage = next((each for each in stages_of(target) if each.folder.name == name), None)
+    if stage is None or not (stage.old.exists() and stage.new.exists()):
+        if stage is None or stage.is_dead():
+            with suppress(OSError):  # who reads may not be allowed to write
+                mark.unlink(missing_ok=True)
+        return
+    if known_by(target) is not None:
+        with suppress(OSError):  # an empty folder may be where the second step began
+            target.rmdir()
+    try:
+        move(stage.new, target)
+    except FileExistsError:
+        return  # it is another's; what the hidden folder holds is told of
+    except OSError as error:
+        if known_by(target) is not None:
+            return
+        raise DataSetError(
+            f"{path}: its replacement was interrupted, and could not be completed ({error}); "
+            f"{stage.folder} {what_it_holds(stage, target)}"
+        ) from error
+    with suppress(OSError):
+        mark.unlink(missing_ok=True)
+        if stage.is_dead() and stage.is_spare():
+            stage.remove()
+    warn(f"{path}: its replacement was interrupted, and is complete now")
+
+
+def is_there(path: str | os.PathLike[str]) -> bool:
+    """Whether something is at a path; a replacement that was interrupted there is completed.
+
+    Unlike Path.exists it takes names that are too long to be any.
+    """
+    with suppress(ValueError):  # no path at all
+        complete(path)
+    return os.path.exists(path)
+
+
+def say_what_is_left(path: str | os.PathLike[str], *, remove: bool) -> None:
+    """Warn, in a line, of what commands that were killed left beside a place.
+
+    Parameters
+    ----------
+    remove : bool
+        Remove what is certain to be left, and holds nothing of others; the warning says so.
+    """
+    target = Path(os.path.realpath(path))
+    removed: list[str] = []
+    left: list[str] = []
+    for stage in stages_of(target):
+        dead = stage.is_dead()
+        if dead is False:
+            continue
+        if not stage.is_spare():
+            left.append(f"{stage.folder} {what_it_holds(stage, target)}")
+        elif dead and remove:
+            stage.remove()
+            removed.append(str(stage.folder))
+        elif dead:
+            left.append(f"{stage.folder} was left by a command that was killed; remove it")
+        else:
+            left.append(
+                f"{stage.folder} may be left of a command that was killed; remove it when none is "
+                "writing there"
+            )
+    if removed:
+        left.insert(0, f"removed what a command that was killed left ({', '.join(removed)})")
+    if left:
+        warn(f"{path}: {'; '.join(left)}")
+
+
+def _replace_in_two_steps(stage: Stage, seen: Seen) -> None:
+    target, mark = seen.path, _mark(seen.path)
+    try:
+        with mark.open("x", encoding="utf-8") as file:
+            file.write(stage.folder.name)
+    except FileExistsError:
+        raise _being_replaced(seen) from None
+    number = number_of(stage.new.lstat())
+    try:
+        target.rename(stage.old)
+        if known_by(stage.old) != seen.what:
+            raise _changed(seen)
+        _move_or_find(stage.new, target, number)
+    except BaseException:
+        # Where something is at the place by now, the hidden folder stays, and is told of.
+        with suppress(FileExistsError, FileNotFoundError):
+            move(stage.old, target)
+        raise
+    finally:
+        mark.unlink(missing_ok=True)
+
+
+def _move_or_find(new: Path, target: Path, number: list[int]) -> None:
+    """Move to a place; another command may have completed that already."""
+    try:
+        move(new, target)
+    except OSError:
+        there = known_by(target)
+        if there is None or there["number"] != number:
+            raise
+
+
+def _mark(target: Path) -> Path:
+    """What says that a place is being replaced in two steps, and from which folder."""
+    return target.with_name(f".{target.name}.replacing")
+
+
+def _changed(seen: Seen) -> DataSetError:
+    what = "something was put there" if seen.what is None else "was changed or replaced"
+    return DataSetError(
+        f"{seen.name}: {what} by another while this was written, and stays as it is; look at it, "
+        "then do it again or choose another path"
+    )
+
+
+def _being_replaced(seen: Seen) -> DataSetError:
+    return DataSetError(
+        f"{seen.name}: is being replaced by another command; wait for it, or if none is running "
+        f"remove {_mark(seen.path)}"
+    )

@@ -1,0 +1,1 @@
+"""Where blocks run: clients, clusters, batch queues."""

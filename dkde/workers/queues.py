@@ -1,0 +1,299 @@
+"""Workers that are jobs of a batch queue, by dask-jobqueue."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from inspect import signature
+from math import inf
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import dask
+
+from dkde.errors import ClusterError, InputError, one_line
+from dkde.workers.absence import AGAIN, QUIET
+from dkde.workers.certificates import security_for
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+# The threads that a queue's jobs have when all are there, of clients that have such.
+_threads: WeakKeyDictionary[Client, int] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is asked of a batch queue.
+
+    Parameters
+    ----------
+    cluster : str
+        As dask-jobqueue's classes are named, without "Cluster", in any case: "slurm", "pbs".
+    minimum, maximum : int
+        How many jobs there are to be; within, as many as there is work for.
+    options : mapping
+        For the class of dask-jobqueue; what is not there comes from its configuration.
+    """
+
+    cluster: str
+    minimum: int
+    maximum: int
+    options: Mapping[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        cluster: str,
+        jobs: int | None,
+        minimum: int | None,
+        maximum: int | None,
+        options: Mapping[str, Any] | None,
+    ) -> Order:
+        """An order, as users give it.
+
+        Raises
+        ------
+        InputError
+        """
+        if jobs is not None and (minimum is not None or maximum is not None):
+            raise InputError("the jobs are a number, or a minimum and a maximum; give one of both")
+        least = jobs if jobs is not None else 1 if minimum is None else minimum
+        most = jobs if jobs is not None else maximum
+        if most is None:
+            raise InputError(f"how many jobs of {cluster} are there to be? give jobs, or a maximum")
+        if not 1 <= least <= most:
+            raise InputError(
+                f"there is to be at least 1 job, and no more than the maximum; {least} to {most} "
+                "were asked for"
+            )
+        return cls(cluster, least, most, dict(options or {}))
+
+
+@dataclass
+class _Submitted:
+    """What became of jobs that were submitted: their numbers, and the words of refusals."""
+
+    cluster: str
+    ids: list[str] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
+    said: bool = False
+
+    def say(self) -> None:
+        """Say once that some were refused, where others were not: all is an error."""
+        if self.ids and self.refusals and not self.said:
+            self.said = True
+            _say(f"{self.cluster} refuses some of the jobs, the others go on: {self.refusals[0]}")
+
+
+def _say(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def queue_client(order: Order) -> Iterator[Client]:
+    """A client of a new cluster whose workers are jobs; they are cancelled at the end.
+
+    It waits for the first worker, however long that takes, and says so on standard error.
+
+    Raises
+    ------
+    ClusterError
+        When there is no such queue here, or it refuses the jobs.
+    """
+    from distributed import Client
+
+    kind = _kind(order.cluster)
+    config, n_cores = _described(order, kind.job_cls)
+    submitted = _Submitted(order.cluster)
+    with tempfile.TemporaryDirectory(prefix=".dkde-", dir=_shared_folder(order, config)) as folder:
+        options = {
+            **order.options,
+            "security": security_for(order.options.get("security", True), Path(folder)),
+            "scheduler_options": {
+                "dashboard_address": "127.0.0.1:0",
+                **dask.config.get(f"jobqueue.{config}.scheduler-options", {}),
+                **order.options.get("scheduler_options", {}),
+            },
+        }
+        try:
+            _try_job(kind, order.options)
+            cluster = kind(job_cls=_recording(kind.job_cls, submitted), **options)
+        except Exception as error:  # of options, configuration, an interface that is not there
+            raise ClusterError(f"{order.cluster}: {one_line(error)}") from error
+        with cluster, Client(cluster) as client:
+            # Also where their number is fixed: one that reached its time limit is submitted again.
+            # Few blocks are handed out at a time: how long they take says nothing about the rest.
+            cluster.adapt(
+                minimum_jobs=order.minimum, maximum_jobs=order.maximum, target_duration="1ms"
+            )
+            _wait_for_first(client, submitted)
+            _threads[client] = order.maximum * n_cores
+            yield client
+
+
+def threads_to_come(client: Client) -> int:
+    """The threads of a client's workers when all its jobs run; 0 if its workers are no jobs."""
+    return _threads.get(client, 0)
+
+
+def patience(client: Client) -> float | None:
+    """Seconds that its workers may all be away: without end where they are jobs."""
+    return inf if client in _threads else None
+
+
+def known_queues() -> dict[str, Any]:
+    """The clusters of dask-jobqueue, by their queues' names in small letters.
+
+    Raises
+    ------
+    ClusterError
+        When it is not installed.
+    """
+    try:
+        with _ctrl_c_kept():
+            import dask_jobqueue
+    except ImportError as error:
+        raise ClusterError(
+            "batch queues need dask-jobqueue: python -m pip install 'dkde[jobqueue]'"
+        ) from error
+    base = dask_jobqueue.JobQueueCluster
+    return {
+        name.removesuffix("Cluster").lower(): value
+        for name, value in vars(dask_jobqueue).items()
+        if isinstance(value, type) and issubclass(value, base) and value is not base
+    }
+
+
+@contextmanager
+def _ctrl_c_kept() -> Iterator[None]:
+    """Put its handler back: dask-jobqueue's, set as it is imported, makes Ctrl-C a success."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except ValueError as error:  # no thread but the main one may set it
+        raise ClusterError(
+            "import dask_jobqueue in the main thread before other threads"
+        ) from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, before)
+
+
+def _kind(name: str) -> Any:
+    kinds = known_queues()
+    kind = kinds.get(name.lower().removesuffix("cluster"))
+    if kind is None:
+        raise InputError(f"cluster {name!r} is none of {', '.join(sorted(kinds))}")
+    command = shlex.split(kind.job_cls.submit_command)[0]
+    if shutil.which(command) is None:
+        raise ClusterError(
+            f"{name}: there is no command {command} here; run this where jobs are submitted"
+        )
+    return kind
+
+
+def _try_job(kind: Any, options: Mapping[str, Any]) -> None:
+    """Let a job refuse its options before there is a cluster, which could not be taken down."""
+    from dask_jobqueue import JobQueueCluster
+
+    of_cluster = {*signature(JobQueueCluster.__init__).parameters} - {"config_name"}
+    kind.job_cls(**{name: value for name, value in options.items() if name not in of_cluster})
+
+
+def _described(order: Order, job: Any) -> tuple[str, int]:
+    """The section of dask-jobqueue's configuration, and the cores of a job."""
+    config = str(order.options.get("config_name", job.config_name))
+    sizes = {
+        name: order.options.get(name) or dask.config.get(f"jobqueue.{config}.{name}", None)
+        for name in ("cores", "memory")
+    }
+    missing = [name for name, value in sizes.items() if not value]
+    if missing:
+        raise InputError(
+            f"{order.cluster}: the {' and the '.join(missing)} of a job are not known; give them "
+            "as cluster options (cores=4, memory=8GB), or in Dask's configuration, "
+            f"jobqueue.{config}"
+        )
+    return config, int(sizes["cores"])
+
+
+def _shared_folder(order: Order, config: str) -> str:
+    """Where files lie that jobs are to read."""
+    given = order.options.get("shared_temp_directory") or dask.config.get(
+        f"jobqueue.{config}.shared-temp-directory", None
+    )
+    folder = os.path.abspath(os.path.expanduser(os.path.expandvars(given or "")))
+    if not os.access(folder, os.W_OK):
+        raise ClusterError(
+            f"{folder}: may not be written to, and jobs read their certificates there; name a "
+            "folder that they see as the cluster option shared_temp_directory"
+        )
+    return folder
+
+
+def _recording(job: Any, submitted: _Submitted) -> Any:
+    """A class of jobs that also write down what the queue says: dask-jobqueue only logs it.
+
+    And how they are, which their cluster asks for as it is closed.
+    """
+    from distributed.core import Status
+
+    async def start(self: Any) -> None:
+        try:
+            await job.start(self)
+        except Exception as error:
+            self.status = Status.failed
+            submitted.refusals.append(_refusal(error))
+            submitted.say()
+            raise
+        submitted.ids.append(str(self.job_id))
+        submitted.say()
+
+    async def close(self: Any) -> None:
+        await job.close(self)
+        self.status = Status.closed
+
+    body = {"start": start, "close": close, "__module__": job.__module__}
+    return type(job.__name__, (job,), body)
+
+
+def _refusal(error: Exception) -> str:
+    """What the submit command printed, out of dask-jobqueue's account of it.
+
+    Examples
+    --------
+    >>> _refusal(RuntimeError("Exit code: 1\\nstdout:\\n\\nstderr:\\nsbatch: no such queue\\n"))
+    'sbatch: no such queue'
+    """
+    text = str(error)
+    return one_line(RuntimeError(text.rpartition("stderr:\n")[2].strip() or text))
+
+
+def _wait_for_first(client: Client, submitted: _Submitted) -> None:
+    begun = said = monotonic()
+    while True:
+        try:
+            client.wait_for_workers(1, timeout=0.5)
+            return
+        except TimeoutError:
+            pass
+        if submitted.refusals and not submitted.ids:
+            raise ClusterError(f"{submitted.cluster} refuses the jobs: {submitted.refusals[0]}")
+        if monotonic() - said > (QUIET if said == begun else AGAIN):
+            said = monotonic()
+            minutes = f" after {(said - begun) / 60:.0f} min" if said - begun > 60 else ""
+            _say(
+                f"Waiting for the queue: no worker yet{minutes} of job "
+                f"{', '.join(submitted.ids[:3])}; Ctrl-C cancels. If it runs already, its output "
+                "says why"
+            )

@@ -1,0 +1,447 @@
+"""Parts in any order, the state at each moment, and what a check finds."""
+
+import json
+import subprocess
+import sys
+from itertools import permutations
+
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+
+import dkde
+from dkde.density.resuming import records_of
+from dkde.runs.stages import Stage
+
+
+class Stopped(BaseException):
+    """As Ctrl-C: no kind of Exception."""
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    store = tmp_path_factory.mktemp("digits") / "digits.zarr"
+    dkde.import_dataset("digits", store)
+    return str(store)
+
+
+@pytest.fixture
+def output(tmp_path):
+    return tmp_path / "r.zarr"
+
+
+def sweep(digits, **keywords):
+    """Twelve blocks for the validation rows, three query blocks by four panels; then the test."""
+    return dkde.sweep(
+        train="train[:200]", valid="valid[:30]", test="test[:20]", bandwidths=[1, 2, 4, 8],
+        block_rows=10, panel_rows=50, source=digits, **keywords,
+    )  # fmt: skip
+
+
+def score(digits, **keywords):
+    """Three blocks of one panel."""
+    return dkde.score(
+        "test[:60]", "train[:200]", [1, 2], block_rows=20, panel_rows=200, source=digits, **keywords
+    )
+
+
+def cross_validate(digits, **keywords):
+    return dkde.cross_validate(
+        "train[:90]", [2, 3, 4], folds=3, refine=True, block_rows=30, panel_rows=45, source=digits,
+        **keywords,
+    )  # fmt: skip
+
+
+CALLS = {"sweep": sweep, "score": score, "cross_validate": cross_validate}
+
+
+def assert_same(a, b):
+    xr.testing.assert_identical(a.drop_attrs(deep=False).load(), b.drop_attrs(deep=False).load())
+
+
+def begin(digits, output, call=sweep):
+    with dkde.init_only():
+        call(digits, output=output)
+
+
+def stopped(call, count):
+    calls = []
+
+    def progress(done, total):
+        calls.append(done)
+        if len(calls) == count:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        call(progress=progress)
+
+
+def flip(path, place=0.5):
+    content = bytearray(path.read_bytes())
+    content[int(len(content) * place)] ^= 4
+    path.write_bytes(content)
+
+
+class TestParts:
+    @pytest.mark.parametrize("name", CALLS)
+    def test_parts_make_the_same_result(self, digits, output, name):
+        begin(digits, output, CALLS[name])
+        for part in (1, 0, 2, 1):
+            dkde.run_part(output, part, 3)
+        assert_same(dkde.finish(output), CALLS[name](digits))
+        with xr.open_zarr(output) as stored:
+            assert stored.attrs["complete"] == 1
+            assert_same(stored, CALLS[name](digits))
+
+    def test_in_any_order(self, digits, tmp_path):
+        expected = score(digits)
+        for trial, order in enumerate(permutations(range(3))):
+            output = tmp_path / f"{trial}.zarr"
+            begin(digits, output, score)
+            for part in order:
+                dkde.run_part(output, part, 3)
+            assert_same(dkde.finish(output), expected)
+
+    def test_a_part_does_only_its_blocks_and_those_once(self, digits, output):
+        begin(digits, output)
+        calls = []
+        dkde.run_part(output, 1, 5, progress=lambda *pairs: calls.append(pairs))
+        assert len(calls) == 3  # numbers 1, 6 and 11
+        assert dkde.status(output)["stages"]["valid"]["done"] == 3
+        dkde.run_part(output, 1, 5, progress=lambda *pairs: calls.append(pairs))
+        assert len(calls) == 3
+
+    def test_more_parts_than_blocks(self, digits, output):
+        begin(digits, output, score)
+        for part in range(5):
+            dkde.run_part(output, part, 5)
+        assert_same(dkde.finish(output), score(digits))
+
+    def test_missing_parts_are_named(self, digits, output):
+        begin(digits, output)
+        with pytest.raises(
+            dkde.IncompleteError, match="12 of 12 blocks are missing; run them in parts"
+        ):
+            dkde.finish(output)
+        for part in (0, 3):
+            dkde.run_part(output, part, 5)
+        with pytest.raises(
+            dkde.IncompleteError,
+            match=r"7 of 12 blocks are missing, of the parts 1,2,4 of 5; run these again",
+        ):
+            dkde.finish(output)
+        for part in (1, 2, 4):
+            dkde.run_part(output, part, 5)
+        assert_same(dkde.finish(output), sweep(digits))
+
+    def test_parts_go_on_with_a_run_that_was_stopped(self, digits, output):
+        stopped(lambda **k: sweep(digits, output=output, **k), 5)
+        with pytest.raises(dkde.IncompleteError, match=r"7 of 12 blocks are missing; run them in"):
+            dkde.finish(output)
+        for part in range(2):
+            dkde.run_part(output, part, 2)
+        assert_same(dkde.finish(output), sweep(digits))
+
+    def test_the_same_call_finishes_parts_too(self, digits, output):
+        begin(digits, output)
+        dkde.run_part(output, 0, 2)
+        calls = []
+        result = sweep(digits, output=output, progress=lambda *pairs: calls.append(pairs))
+        assert len(calls) == 6 + 8
+        assert_same(result, sweep(digits))
+
+    def test_finishing_goes_on_where_it_was_stopped(self, digits, output):
+        """In the test rows' turn, whose name sorts before that of the validation rows."""
+        begin(digits, output)
+        dkde.run_part(output, 0, 1)
+        stopped(lambda **k: dkde.finish(output, **k), 3)
+        assert set(dkde.status(output)["stages"]) == {"test", "valid"}
+        calls = []
+        result = dkde.finish(output, progress=lambda *pairs: calls.append(pairs))
+        assert calls[0] == (6000, 6000)  # the first stage, which is done
+        assert len(calls[1:]) == 5
+        assert_same(result, sweep(digits))
+
+    def test_a_complete_result_is_returned(self, digits, output):
+        result = score(digits, output=output)
+        xr.testing.assert_identical(dkde.finish(output).load(), result)
+        dkde.run_part(output, 0, 2)
+        assert dkde.status(output)["complete"]
+
+    def test_setting_up_computes_nothing_and_is_done_again_without_harm(self, digits, output):
+        begin(digits, output)
+        begin(digits, output)
+        assert dkde.status(output)["stages"]["valid"]["done"] == 0
+        dkde.run_part(output, 0, 2)
+        begin(digits, output)
+        assert dkde.status(output)["stages"]["valid"]["done"] == 6
+
+    def test_from_another_folder(self, digits, tmp_path, monkeypatch):
+        monkeypatch.chdir(digits.rpartition("/")[0])
+        (tmp_path / "elsewhere").mkdir()
+        with dkde.init_only():
+            dkde.score(
+                "digits.zarr::test[:60]", "digits.zarr::train[:200]", [1, 2], block_rows=20,
+                panel_rows=200, output=tmp_path / "r.zarr",
+            )  # fmt: skip
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        dkde.run_part("../r.zarr", 0, 1)
+        assert_same(dkde.finish("../r.zarr"), score(digits))
+        assert dkde.verify("../r.zarr")["blocks"] == 3
+
+    @pytest.mark.parametrize(("part", "parts"), [(2, 2), (-1, 2), (0, 0)])
+    def test_parts_that_there_are_not(self, digits, output, part, parts):
+        begin(digits, output, score)
+        with pytest.raises(dkde.InputError, match=f"part is {part} of {parts}"):
+            dkde.run_part(output, part, parts)
+
+    def test_arrays_cannot_be_shared_out(self, output):
+        x = np.random.default_rng(0).normal(size=(20, 3))
+        with (
+            pytest.raises(dkde.InputError, match="arrays, and lazy data, it cannot"),
+            dkde.init_only(),
+        ):
+            dkde.score(x, x + 1, 1.0, output=output)
+        assert not output.exists()
+
+    def test_without_an_output_there_is_nothing_to_share_out(self, digits):
+        with pytest.raises(dkde.InputError, match="needs an output"), dkde.init_only():
+            score(digits)
+
+    def test_runs_of_arrays_are_finished_by_the_same_call_only(self, output):
+        x = np.random.default_rng(0).normal(size=(20, 3))
+
+        def call(**keywords):
+            return dkde.score(x, x + 1, 1.0, block_rows=5, output=output, **keywords)
+
+        stopped(call, 2)
+        for function in (dkde.finish, lambda path: dkde.run_part(path, 0, 2)):
+            with pytest.raises(dkde.DkdeError, match="make the same call again"):
+                function(output)
+        call()
+        assert dkde.status(output)["complete"]
+
+    def test_changed_inputs(self, tmp_path, output):
+        x = np.random.default_rng(0).normal(size=(20, 3))
+        np.save(tmp_path / "q.npy", x)
+        np.save(tmp_path / "t.npy", x + 1)
+        with dkde.init_only():
+            dkde.score(f"{tmp_path}/q.npy", f"{tmp_path}/t.npy", 1.0, output=output)
+        np.save(tmp_path / "t.npy", x + 2)
+        with pytest.raises(
+            dkde.DataSetError, match=r"was begun otherwise: score train parts 0 checksum was"
+        ):
+            dkde.run_part(output, 0, 2)
+
+    def test_a_part_whose_block_fails(self, tmp_path, output):
+        x = np.random.default_rng(0).normal(size=(20_000, 100))
+        np.save(tmp_path / "q.npy", x)
+        dkde.import_dataset(tmp_path / "q.npy", tmp_path / "q.zarr")
+        np.save(tmp_path / "t.npy", x[:10] + 1)
+        chunk = next(p for p in sorted((tmp_path / "q.zarr/train/x/c").rglob("*")) if p.is_file())
+        good = chunk.read_bytes()
+
+        def call(**keywords):
+            return dkde.score(
+                f"{tmp_path}/q.zarr::train", f"{tmp_path}/t.npy", 1.0, block_rows=4096,
+                output=output, **keywords,
+            )  # fmt: skip
+
+        with dkde.init_only():
+            call()
+        flip(chunk)
+        with pytest.raises(
+            dkde.IncompleteError,
+            match=r"2 of 5 blocks failed twice and were set aside; the first is 0-0, .*q\.zarr/tra",
+        ):
+            dkde.run_part(output, 0, 1)
+        stage = dkde.status(output)["stages"]["score"]
+        assert stage["failed"][0]["rows"] == [0, 4096]
+        assert stage["done"] + len(stage["failed"]) == 5
+        chunk.write_bytes(good)
+        result = call(retry_failed=True)
+        np.testing.assert_array_equal(
+            result.log_density[0],
+            dkde.log_density(x, x[:10] + 1, 1.0, block_rows=4096),
+        )
+
+
+class TestStatus:
+    def test_at_each_moment(self, digits, output):
+        begin(digits, output)
+        state = dkde.status(output)
+        assert state == {
+            "complete": False,
+            "stages": {"valid": {"blocks": 12, "done": 0, "failed": []}},
+            "running": [],
+            "blocks_per_second": None,
+            "seconds_left": None,
+            "seconds": pytest.approx(0, abs=5),
+        }
+        seen = []
+
+        def progress(done, total):
+            seen.append(dkde.status(output))
+            if len(seen) == 14:
+                raise Stopped
+
+        with pytest.raises(Stopped):
+            sweep(digits, output=output, progress=progress)
+        done = [sum(s["done"] for s in state["stages"].values()) for state in seen]
+        assert done == list(range(1, 15))
+        for state in seen:
+            assert not state["complete"]
+            assert len(state["running"]) == 1
+        assert set(seen[11]["stages"]) == {"valid"}
+        assert seen[13]["stages"]["test"] == {"blocks": 8, "done": 2, "failed": []}
+        state = dkde.status(output)
+        assert state["running"] == []
+        assert state["seconds_left"] is None
+        assert state["blocks_per_second"] > 0
+        sweep(digits, output=output)
+        state = dkde.status(output)
+        assert state["complete"]
+        assert state["stages"] == {}
+        assert state["running"] == []
+        with xr.open_zarr(output) as stored:
+            assert state["seconds"] == stored.attrs["seconds"]
+        json.dumps([*seen, state])
+
+    def test_blocks_are_counted_whatever_their_shape(self, digits, output):
+        score(digits, output=output)
+        (session,) = json.loads(xr.open_zarr(output).attrs["run"])["sessions"]
+        assert session["blocks"] == 3
+        assert dkde.status(output)["blocks_per_second"] > 0
+
+    def test_it_writes_nothing(self, digits, output):
+        stopped(lambda **k: sweep(digits, output=output, **k), 5)
+        before = sorted((p, p.stat().st_mtime_ns) for p in output.rglob("*"))
+        dkde.status(output)
+        assert sorted((p, p.stat().st_mtime_ns) for p in output.rglob("*")) == before
+
+    @pytest.mark.parametrize(
+        "function", [dkde.status, dkde.finish, dkde.verify, lambda path: dkde.run_part(path, 0, 1)]
+    )
+    @pytest.mark.parametrize("kind", ["nothing", "group", "file"])
+    def test_no_result(self, tmp_path, output, function, kind):
+        if kind == "group":
+            zarr.create_group(output, attributes={"a": 1})
+        elif kind == "file":
+            output.write_text("all of it")
+        with pytest.raises(dkde.DataSetError, match=r"r\.zarr: is no result of dkde"):
+            function(output)
+
+    def test_from_another_process(self, digits, output):
+        stopped(lambda **k: sweep(digits, output=output, **k), 5)
+        code = f"import dkde, json; print(json.dumps(dkde.status({str(output)!r})))"
+        words = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        state = json.loads(words.stdout)
+        assert state["stages"]["valid"]["done"] == 5
+        assert state["running"] == []
+
+
+def test_a_block_that_was_done_since_it_failed_is_no_obstacle(digits, output):
+    begin(digits, output, score)
+    for part in range(3):
+        dkde.run_part(output, part, 3)
+    stage = Stage.found(records_of(output), "score")
+    stage.fail(1, 0, OSError("no luck"))
+    (status,) = dkde.status(output)["stages"].values()
+    assert (status["blocks"], status["done"], status["failed"]) == (3, 3, [])
+    assert_same(dkde.finish(output), score(digits))
+
+
+def test_a_part_on_another_processor_is_refused(digits, output, monkeypatch):
+    begin(digits, output)
+    monkeypatch.setattr("dkde.runs.record.processor", lambda: "another one")
+    with pytest.raises(dkde.DataSetError, match=r"was begun elsewhere: processor was .*anywhere"):
+        dkde.run_part(output, 0, 2)
+    dkde.run_part(output, 0, 2, anywhere=True)
+
+
+class TestVerify:
+    @pytest.mark.parametrize("name", CALLS)
+    def test_a_result_as_it_should_be(self, digits, output, name):
+        CALLS[name](digits, output=output)
+        before = sorted((p, p.stat().st_mtime_ns) for p in output.rglob("*"))
+        found = dkde.verify(output, blocks=100)
+        assert found["blocks"] == 3
+        assert found["chunks"] >= 8
+        assert found["reason"] is None
+        assert sorted((p, p.stat().st_mtime_ns) for p in output.rglob("*")) == before
+
+    def test_a_flipped_byte_in_any_chunk_is_found_and_named(self, digits, output):
+        sweep(digits, output=output)
+        chunks = [p for p in output.rglob("*") if p.is_file() and p.name != "zarr.json"]
+        assert len(chunks) > 15
+        for chunk in chunks:
+            good = chunk.read_bytes()
+            for place in (0, 0.5, 0.99):
+                flip(chunk, place)
+                with pytest.raises(
+                    dkde.DataSetError, match=f"chunk {chunk.relative_to(output)} is damaged"
+                ):
+                    dkde.verify(output)
+                chunk.write_bytes(good)
+            chunk.unlink()
+            with pytest.raises(dkde.DataSetError, match="it is gone"):
+                dkde.verify(output)
+            chunk.write_bytes(good)
+        dkde.verify(output)
+
+    def test_a_variable_that_is_gone_is_found_and_named(self, digits, output):
+        sweep(digits, output=output)
+        names = [path.parent.name for path in output.glob("*/zarr.json")]
+        assert len(names) > 5
+        for name in names:
+            for what in ("", "/zarr.json"):
+                (output / f"{name}{what}").rename(output.parent / "gone")
+                with pytest.raises(dkde.DataSetError, match=rf": {name} is gone or damaged"):
+                    dkde.verify(output)
+                (output.parent / "gone").rename(output / f"{name}{what}")
+        (output / name / "zarr.json").write_text("{")
+        with pytest.raises(dkde.DataSetError, match=rf": {name} is gone or damaged"):
+            dkde.verify(output)
+
+    def test_an_altered_value_is_found(self, digits, output):
+        score(digits, output=output)
+        array = zarr.open_array(output / "log_density", mode="r+")
+        array[1, 33] = np.nextafter(array[1, 33], 0)
+        with pytest.raises(dkde.DataSetError, match="query rows 20 to 40 come out otherwise"):
+            dkde.verify(output, blocks=3)
+
+    def test_blocks_are_chosen_at_random(self, digits, output):
+        score(digits, output=output)
+        array = zarr.open_array(output / "log_density", mode="r+")
+        array[1, 33] += 1
+        outcomes = set()
+        for seed in range(10):
+            try:
+                dkde.verify(output, blocks=1, seed=seed)
+                outcomes.add("passed")
+            except dkde.DataSetError:
+                outcomes.add("found")
+        assert outcomes == {"passed", "found"}
+
+    def test_a_run_of_arrays_says_what_was_not_done(self, output):
+        x = np.random.default_rng(0).normal(size=(20, 3))
+        dkde.score(x, x + 1, 1.0, output=output)
+        found = dkde.verify(output)
+        assert found["blocks"] == 0
+        assert found["chunks"] > 0
+        assert "arrays in memory" in found["reason"]
+
+    def test_what_is_not_complete(self, digits, output):
+        stopped(lambda **k: score(digits, output=output, **k), 2)
+        with pytest.raises(dkde.DataSetError, match="is not complete; start the same run again"):
+            dkde.verify(output)
+
+    def test_inputs_that_changed(self, tmp_path, output):
+        x = np.random.default_rng(0).normal(size=(20, 3))
+        np.save(tmp_path / "q.npy", x)
+        np.save(tmp_path / "t.npy", x + 1)
+        dkde.score(f"{tmp_path}/q.npy", f"{tmp_path}/t.npy", 1.0, output=output)
+        np.save(tmp_path / "t.npy", x + 2)
+        with pytest.raises(dkde.DataSetError, match="come out otherwise"):
+            dkde.verify(output)

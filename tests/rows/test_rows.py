@@ -1,0 +1,77 @@
+"""Rows are read as if they were one array, whatever they are made of."""
+
+import pickle
+
+import numpy as np
+import zarr
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dkde.rows.side import Encoding, Part, Rows
+from dkde.rows.sources import ArraySource, NpySource, ZarrSource
+
+
+def part(array, start=0, stop=None, **keywords):
+    return Part(ArraySource(array), start, len(array) if stop is None else stop, "a", **keywords)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 30), st.integers(0, 5)), min_size=1, max_size=4), st.data()
+)
+def test_parts_read_as_one_array(sizes, data):
+    arrays = [np.random.default_rng(n).integers(0, 9, (n + skip, 3)) for n, skip in sizes]
+    rows = Rows(tuple(part(a, skip) for a, (_, skip) in zip(arrays, sizes, strict=True)))
+    whole = np.concatenate([a[skip:] for a, (_, skip) in zip(arrays, sizes, strict=True)])
+    start = data.draw(st.integers(0, rows.n_rows - 1))
+    stop = data.draw(st.integers(start + 1, rows.n_rows))
+    np.testing.assert_array_equal(rows.read(start, stop, decode=True), whole[start:stop])
+    inner = rows[start:stop]
+    np.testing.assert_array_equal(inner.read(0, inner.n_rows, decode=True), whole[start:stop])
+    covered = list(rows.ranges(start, stop))
+    assert [a for a, _ in covered] == [start, *(b for _, b in covered[:-1])]
+    assert covered[-1][1] == stop
+
+
+def test_one_part_twice_is_two_ranges():
+    twice = part(np.zeros((4, 2)))
+    assert list(Rows((twice, twice)).ranges(1, 8)) == [(1, 4), (4, 8)]
+
+
+def test_ranges_end_at_chunk_borders(tmp_path):
+    array = zarr.create_array(tmp_path / "x", shape=(100, 2), chunks=(7, 2), dtype="f8")
+    source = ZarrSource(array)
+    assert source.read_rows % 7 == 0
+    wide = zarr.create_array(tmp_path / "y", shape=(9, 2**20), chunks=(2, 2**20), dtype="f8")
+    rows = Rows((Part(ZarrSource(wide), 1, 9, "y"),))
+    assert list(rows.ranges(0, 8)) == [(0, 1), (1, 3), (3, 5), (5, 7), (7, 8)]
+
+
+def test_decoding_and_integers():
+    stored = np.array([[1, 2], [3, 4]], np.uint8)
+    rows = Rows((part(stored, encoding=Encoding(0.5, 1.0)),))
+    np.testing.assert_array_equal(rows.read(0, 2, decode=True), [[1.5, 2.0], [2.5, 3.0]])
+    np.testing.assert_array_equal(rows.read(0, 2, decode=False), stored)
+    assert rows.is_integer
+    assert not Rows((part(stored), part(stored, encoding=Encoding(0.5)))).is_integer
+    assert not Rows((part(stored.astype(np.int32)),)).is_integer
+
+
+def test_locate_names_the_source_and_its_row():
+    rows = Rows(
+        (
+            Part(ArraySource(np.zeros((5, 1))), 2, 5, "a"),
+            Part(ArraySource(np.ones((5, 1))), 1, 5, "b"),
+        )
+    )
+    assert rows.locate(0) == (rows.parts[0], 2)
+    assert rows.locate(3) == (rows.parts[1], 1)
+
+
+def test_npy_files_are_read_in_native_order_and_pickle_small(tmp_path):
+    values = np.arange(2400.0).reshape(100, 4, 6).astype(">f4")
+    np.save(tmp_path / "a.npy", values)
+    source = NpySource.open(tmp_path / "a.npy")
+    read = source.read(10, 20)
+    assert read.dtype == np.dtype("f4")
+    np.testing.assert_array_equal(read, values[10:20].reshape(10, 24))
+    assert len(pickle.dumps(source)) < 1000
