@@ -21,10 +21,7 @@ WINGS = (
 STRANGERS = {("runs", "workers")}
 # Arrows that are yet to be cut.
 _STILL = {
-    "dkde.datasets.streaming": {"dkde.inputs.importing"},
-    "dkde.engine.moments": {"dkde.workers.cluster"},
     "dkde.engine.pool": {"dkde.workers.absence"},
-    "dkde.runs.run": {"dkde.density.log_density"},
 }
 # What a wing may import beside the standard library and other wings.
 LIBRARIES: dict[str, set[str]] = {

@@ -13,6 +13,7 @@ from operator import index
 import numpy as np
 
 from dkde.datasets.formats.arrays import image_dims
+from dkde.datasets.formats.source import SourceSplit
 from dkde.errors import InputError
 
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -145,3 +146,33 @@ def unusable_name(name: str) -> str | None:
     if name.casefold() == "zarr.json":
         return "Zarr keeps its own file under that name; choose another"
     return None
+
+
+def with_options(split: SourceSplit, options: ImportOptions) -> SourceSplit:
+    """The split with the decoding and the picture shape that the user chose.
+
+    Raises
+    ------
+    InputError
+        If they do not fit.
+    """
+    shape, layout = split.image_shape, split.layout
+    if options.image_shape is not None:
+        shape, layout = image_dims(tuple(options.image_shape), options.layout)
+        if math.prod(options.image_shape) != split.n_features:
+            raise InputError(
+                f"image_shape {options.image_shape} is {math.prod(options.image_shape)} values, "
+                f"and a row of {split.name} has {split.n_features}"
+            )
+    elif options.layout is not None and options.layout != layout:
+        raise InputError(
+            f"layout is {options.layout}, but the rows of {split.name} have the layout "
+            f"{layout or 'of no colour picture'}; give the image_shape with it"
+        )
+    return replace(
+        split,
+        scale_factor=split.scale_factor if options.scale is None else options.scale,
+        add_offset=split.add_offset if options.offset is None else options.offset,
+        image_shape=shape,
+        layout=layout,
+    )

@@ -13,11 +13,16 @@ import numpy as np
 from dkde.datasets.formats import SourceSplit
 from dkde.datasets.formats.arrays import array_batches, image_dims, stored_dtype
 from dkde.datasets.formats.source import Array, RowStream
-from dkde.datasets.import_options import ImportOptions, check_options, check_path, unusable_name
+from dkde.datasets.import_options import (
+    ImportOptions,
+    check_options,
+    check_path,
+    unusable_name,
+    with_options,
+)
 from dkde.datasets.placing import check_target, dkde_version, place_dataset
 from dkde.datasets.writing import ImportProgress
 from dkde.errors import DataSetError, InputError
-from dkde.inputs.importing import with_options
 from dkde.numerics.exact import check_exact
 from dkde.rows.missing import marked_lists
 from dkde.stores.opened import check_opened

@@ -11,6 +11,7 @@ from dkde.engine.moments import gather_weight
 from dkde.errors import InputError
 from dkde.numerics.bandwidth import Angles, FloatArray, check_bandwidths
 from dkde.rows.side import Side
+from dkde.workers.cluster import pool_for
 
 RULES = ("scott", "silverman")
 
@@ -111,7 +112,8 @@ def find_bandwidth_matrix(
     if bandwidths is None:
         n, d = found.n_effective, found.rank
         if n is None:
-            n = gather_weight(train).effective_size
+            with pool_for(sides=[train]) as pool:
+                n = gather_weight(train, pool).effective_size
         base = n if bandwidth == "scott" else n * (d + 2) / 4
         bandwidths = np.array([base ** (-1 / (d + 4))])
     return BandwidthMatrix(bandwidths, found)

@@ -15,9 +15,10 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from dkde.density.bandwidth_matrix import BandwidthMatrix
-from dkde.density.log_density import check_dims, computed, densities_of
+from dkde.density.log_density import check_dims, densities_of
 from dkde.density.options import Options
 from dkde.density.sampling import draw
+from dkde.engine.run import computed
 from dkde.engine.work import Work
 from dkde.errors import InputError
 from dkde.inputs.arrays import numbers_of

@@ -1,6 +1,6 @@
 """Log-densities of rows, in the form in which the rows come."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,16 +13,13 @@ from dkde.density.labelling import LOG_DENSITY, LOG_DENSITY_ERROR
 from dkde.density.options import Options
 from dkde.engine.graph import lazy_densities
 from dkde.engine.likeness import check_alike
-from dkde.engine.pool import Pool
-from dkde.engine.reading import ALL_ZERO, NOTHING_COUNTS
-from dkde.engine.run import Keep, Progress, run
+from dkde.engine.run import computed
 from dkde.engine.work import Work
 from dkde.errors import InputError
 from dkde.inputs.checks import check_same_features
 from dkde.inputs.operands import Operand
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import catalog_of, operands, side
-from dkde.numerics.logsum import Densities
 from dkde.workers.cluster import active_client, pool_for
 from dkde.workers.fitness import check_workers
 
@@ -213,31 +210,3 @@ def _labelled(lazy: Any, q: Operand, matrix: BandwidthMatrix, scalar: bool) -> x
     array = xr.DataArray(lazy.reshape(-1, *q.shape), dims=("bandwidth", *q.dims))
     array = array.assign_coords(q.labels()).assign_coords(bandwidth=told(matrix))
     return array.isel(bandwidth=0) if scalar else array
-
-
-def computed(
-    work: Work,
-    pool: Pool,
-    progress: Progress | None = None,
-    keep: Keep | None = None,
-    chosen: Callable[[str], None] | None = None,
-) -> Densities:
-    """Log-densities, bounds on their errors, and the effort, now.
-
-    Parameters
-    ----------
-    chosen : callable, optional
-        Told by which method.
-
-    Raises
-    ------
-    InputError
-        When all weights are zero.
-    """
-    found = run(work, pool, progress, keep, chosen)
-    if work.query.groups is None and np.isnan(found.scored).any():
-        # Weights in memory were looked at before; lazy ones show only now.
-        if work.train.rows.drops_missing:
-            raise InputError(NOTHING_COUNTS)
-        raise InputError(ALL_ZERO)
-    return found

@@ -22,7 +22,6 @@ from dkde.engine.window import Trials, completed, until_not_lost
 from dkde.errors import InputError
 from dkde.numerics.moments import FloatArray, Moments, Weight
 from dkde.rows.side import Rows, Side
-from dkde.workers.cluster import pool_for
 
 # Rows of a task: enough to be worth handing out, and a constant, so that sums are the same
 # wherever they are made.
@@ -31,7 +30,7 @@ _ROWS = 32768
 _PIECE_BYTES = 16 * 2**20
 
 
-def gather_weight(side: Side) -> Weight:
+def gather_weight(side: Side, pool: Pool) -> Weight:
     """Sums of the weights and of their squares.
 
     No row is read, unless those with missing values are to be left out.
@@ -42,8 +41,7 @@ def gather_weight(side: Side) -> Weight:
         When one is negative or not finite, or no row counts.
     """
     if side.rows.drops_missing:
-        with pool_for(sides=[side]) as pool:
-            return _gathered(side, pool, _weight, ())
+        return _gathered(side, pool, _weight, ())
     if side.weights is None:
         return Weight.of(side.rows.n_rows, None)
     total: Weight | None = None

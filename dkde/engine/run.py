@@ -11,10 +11,11 @@ import numpy as np
 
 from dkde.engine.blocks import score_block
 from dkde.engine.pool import Pool
+from dkde.engine.reading import ALL_ZERO, NOTHING_COUNTS
 from dkde.engine.survey import Survey, make_survey
 from dkde.engine.window import HOPELESS, Trials, completed, until_not_lost
 from dkde.engine.work import Work
-from dkde.errors import IncompleteError
+from dkde.errors import IncompleteError, InputError
 from dkde.numerics.bandwidth import FloatArray
 from dkde.numerics.logsum import Densities, n_density_rows
 
@@ -99,6 +100,34 @@ def run(
     if chosen is not None:
         chosen((survey or _survey(work, pool)).method)
     return Densities.of(result)
+
+
+def computed(
+    work: Work,
+    pool: Pool,
+    progress: Progress | None = None,
+    keep: Keep | None = None,
+    chosen: Callable[[str], None] | None = None,
+) -> Densities:
+    """Log-densities, bounds on their errors, and the effort, now.
+
+    Parameters
+    ----------
+    chosen : callable, optional
+        Told by which method.
+
+    Raises
+    ------
+    InputError
+        When all weights are zero.
+    """
+    found = run(work, pool, progress, keep, chosen)
+    if work.query.groups is None and np.isnan(found.scored).any():
+        # Weights in memory were looked at before; lazy ones show only now.
+        if work.train.rows.drops_missing:
+            raise InputError(NOTHING_COUNTS)
+        raise InputError(ALL_ZERO)
+    return found
 
 
 def compute(

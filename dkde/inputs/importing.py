@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,10 +11,15 @@ from typing import Any
 import numpy as np
 
 from dkde.datasets.formats import ReadOptions, Source, SourceSplit, read_source
-from dkde.datasets.formats.arrays import image_dims
 from dkde.datasets.formats.globs import files_of, is_pattern
 from dkde.datasets.formats.source import Array
-from dkde.datasets.import_options import ImportOptions, check_options, check_path, unusable_name
+from dkde.datasets.import_options import (
+    ImportOptions,
+    check_options,
+    check_path,
+    unusable_name,
+    with_options,
+)
 from dkde.datasets.ordering import compact_order
 from dkde.datasets.placing import check_target, dkde_version, place_dataset
 from dkde.datasets.writing import ImportProgress, chunk_rows
@@ -187,36 +191,6 @@ def _check_splits(source: Source, options: ImportOptions) -> tuple[SourceSplit, 
                 f"{source.splits[0].n_features}; splits of one data set must agree"
             )
     return tuple(with_options(split, options) for split in source.splits)
-
-
-def with_options(split: SourceSplit, options: ImportOptions) -> SourceSplit:
-    """The split with the decoding and the picture shape that the user chose.
-
-    Raises
-    ------
-    InputError
-        If they do not fit.
-    """
-    shape, layout = split.image_shape, split.layout
-    if options.image_shape is not None:
-        shape, layout = image_dims(tuple(options.image_shape), options.layout)
-        if math.prod(options.image_shape) != split.n_features:
-            raise InputError(
-                f"image_shape {options.image_shape} is {math.prod(options.image_shape)} values, "
-                f"and a row of {split.name} has {split.n_features}"
-            )
-    elif options.layout is not None and options.layout != layout:
-        raise InputError(
-            f"layout is {options.layout}, but the rows of {split.name} have the layout "
-            f"{layout or 'of no colour picture'}; give the image_shape with it"
-        )
-    return replace(
-        split,
-        scale_factor=split.scale_factor if options.scale is None else options.scale,
-        add_offset=split.add_offset if options.offset is None else options.offset,
-        image_shape=shape,
-        layout=layout,
-    )
 
 
 def _orders(splits: Sequence[SourceSplit], options: ImportOptions) -> dict[str, Array]:

@@ -15,10 +15,9 @@ from uuid import uuid4
 
 import xarray as xr
 
-from dkde.density.log_density import computed
 from dkde.engine.likeness import ALLOW, REFUSE, WARN
 from dkde.engine.pool import Pool
-from dkde.engine.run import Progress, compute
+from dkde.engine.run import Progress, compute, computed
 from dkde.engine.work import Work
 from dkde.errors import DataSetError, InputError
 from dkde.numerics.logsum import Densities, n_density_rows, n_partial_rows

@@ -1,6 +1,7 @@
 """Moments of a side: of any source, with any weights, in the order of its rows."""
 
 from dataclasses import replace
+from functools import partial
 from time import sleep
 
 import numpy as np
@@ -142,17 +143,19 @@ class TestWeight:
     def test_is_of_the_weights_alone(self, scale):
         weights = np.array([1.0, 2.0, 0.0, 3.0]) * scale
         side = Side(rows_of(Unread(np.zeros((4, 2)))), ArraySource(weights))
-        assert gather_weight(side).effective_size == pytest.approx(36 / 14, rel=1e-14)
+        assert gather_weight(side, calling_thread()).effective_size == pytest.approx(
+            36 / 14, rel=1e-14
+        )
 
     def test_without_weights_it_is_the_number_of_rows(self):
         side = Side(rows_of(Unread(np.zeros((4, 2)))))
-        assert gather_weight(side).effective_size == 4
+        assert gather_weight(side, calling_thread()).effective_size == 4
 
     def test_lazy_weights_are_those_in_memory(self):
         weights = np.random.default_rng(0).random(50)
         rows = rows_of(dask_source(np.zeros((50, 2)), 7))
-        expected = gather_weight(Side(rows, ArraySource(weights)))
-        found = gather_weight(Side(rows, dask_source(weights, 9)))
+        expected = gather_weight(Side(rows, ArraySource(weights)), calling_thread())
+        found = gather_weight(Side(rows, dask_source(weights, 9)), calling_thread())
         assert found.in_units(0).total == pytest.approx(expected.in_units(0).total, rel=1e-14)
 
 
@@ -167,7 +170,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize(
         "gather",
-        [gather_weight, lambda side: gather_moments(side, calling_thread(), full=False)],
+        [gather_weight, partial(gather_moments, full=False)],
     )
     @pytest.mark.parametrize(
         ("weights", "message"),
@@ -180,4 +183,4 @@ class TestRefusals:
     def test_lazy_weights_that_are_none(self, gather, weights, message):
         side = Side(rows_of(ArraySource(np.ones((9, 2)))), dask_source(weights, 4))
         with pytest.raises(InputError, match=message):
-            gather(side)
+            gather(side, calling_thread())
