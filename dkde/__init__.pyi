@@ -8,7 +8,7 @@ from .density.estimator_cv import KernelDensityCV
 from .density.log_density import log_density
 from .density.parts import finish, run_part
 from .density.protocols import follow_protocol
-from .density.resuming import status, verify
+from .density.resuming import verify
 from .density.sampling import sample
 from .density.scoring import score, sweep
 from .density.selection import cross_validate
@@ -30,6 +30,7 @@ from .results.pictures import check_picture, plot_pictures, plot_samples
 from .results.plot import plot_sweep
 from .results.report.page import check_report, report
 from .runs.sharing import init_only
+from .runs.status import status
 from .stores.files import check_place, write_whole
 from .workers.cluster import configured_scheduler, connect, measure_baseline
 

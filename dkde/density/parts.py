@@ -5,7 +5,7 @@ import time
 
 import xarray as xr
 
-from dkde.density.resuming import call_again, records_of
+from dkde.density.resuming import call_again
 from dkde.engine.run import Progress, incomplete
 from dkde.errors import IncompleteError, InputError
 from dkde.runs.process import is_alive
@@ -13,6 +13,7 @@ from dkde.runs.record import read_plan
 from dkde.runs.sessions import Ledger
 from dkde.runs.sharing import HandedOut, Share, sharing
 from dkde.runs.stages import Stage
+from dkde.runs.status import records_of
 from dkde.runs.store import root_attributes
 from dkde.stores.store import Records
 

@@ -1,11 +1,8 @@
-"""What is done with a run's store afterwards: looked at, checked, its call made again."""
+"""A run's call made again: to go on with it, or to check its result."""
 
 import os
-import time
 from collections.abc import Callable, Mapping
 from contextlib import chdir, nullcontext
-from functools import partial
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -15,17 +12,15 @@ from dkde.density.scoring import score, sweep
 from dkde.density.selection import cross_validate
 from dkde.engine.run import compute
 from dkde.engine.work import Work
-from dkde.errors import DataSetError, one_line
+from dkde.errors import DataSetError
 from dkde.inputs.selectors import Catalog
 from dkde.numerics.bandwidth import FloatArray
 from dkde.numerics.logsum import Densities
-from dkde.runs.process import is_alive
 from dkde.runs.record import circumstances, differences, read_plan
-from dkde.runs.sessions import Ledger, Session, total_seconds
 from dkde.runs.sharing import capturing
-from dkde.runs.stages import Stage
-from dkde.runs.store import MAIN, is_result, listed_arrays, root_attributes
-from dkde.stores.store import Records, is_remote, open_store
+from dkde.runs.status import read_all, records_of
+from dkde.runs.store import MAIN, root_attributes
+from dkde.stores.store import Records, is_remote
 from dkde.workers.cluster import pool_for
 
 _CALLS: dict[str, Callable[..., Any]] = {
@@ -35,51 +30,6 @@ _CALLS: dict[str, Callable[..., Any]] = {
 }
 
 Path = str | os.PathLike[str]
-
-
-def status(path: Path) -> dict[str, Any]:
-    """How far a run is.
-
-    Parameters
-    ----------
-    path : path or URL
-        Of a result, complete or not.
-
-    Returns
-    -------
-    dict
-        Ready for JSON. ``complete``; ``stages``, by name: ``blocks`` in all, ``done``, and
-        ``failed``, the blocks that were set aside with their query rows and errors; ``running``,
-        who works on it; ``blocks_per_second`` of those, or of the last session, None if unknown;
-        ``seconds_left`` of the stages that have begun; ``seconds`` spent, of all sessions.
-
-    Raises
-    ------
-    DataSetError
-        When there is no result of dkde.
-    """
-    records = records_of(path)
-    plan = read_plan(records)
-    if plan is None:
-        raise DataSetError(f"{path}: holds no run of dkde that could be gone on with")
-    complete = "sessions" in plan
-    ledger = Ledger(records, now=time.time, is_alive=is_alive)
-    sessions = [Session.of(s) for s in plan["sessions"]] if complete else ledger.sessions()
-    names = [] if complete else sorted(Stage.names(records), key=partial(_turn, plan["asked"]))
-    stages = {name: _stage(records, name) for name in names}
-    running = [] if complete else [s for s in sessions if ledger.goes_on(s)]
-    at_work = running or sessions[-1:]
-    seconds = sum(max(s.seconds, 1e-9) for s in at_work) / max(len(at_work), 1)
-    rate = sum(s.blocks for s in at_work) / seconds if at_work else 0.0
-    left = sum(stage["blocks"] - stage["done"] - len(stage["failed"]) for stage in stages.values())
-    return {
-        "complete": complete,
-        "stages": stages,
-        "running": [session.who for session in running],
-        "blocks_per_second": rate or None,
-        "seconds_left": left / rate if rate and running else None,
-        "seconds": total_seconds(sessions),
-    }
 
 
 def verify(path: Path, *, blocks: int = 4, seed: int = 0) -> dict[str, Any]:
@@ -107,7 +57,7 @@ def verify(path: Path, *, blocks: int = 4, seed: int = 0) -> dict[str, Any]:
     plan = read_plan(records)
     if plan is None or not root_attributes(records).get("complete"):
         raise DataSetError(f"{path}: is not complete; start the same run again, and it goes on")
-    chunks = _read_all(records)
+    chunks = read_all(records)
     if plan["call"] is None:
         reason = "the run was begun with arrays in memory, which the store does not hold"
         return {"chunks": chunks, "blocks": 0, "elsewhere": None, "reason": reason}
@@ -160,68 +110,6 @@ def _computed_again(work: Work, q: int) -> Densities:
             only=lambda number: number // work.plan.n_panels == q,
         )  # fmt: skip
     return work.densities((part for _, part in sorted(panels.items())), q)
-
-
-def _read_all(records: Records) -> int:
-    n_chunks = 0
-    for name, listed in sorted(listed_arrays(records).items()):
-        try:
-            # As it is, not as the consolidated metadata has it.
-            array = zarr.open_array(records.store, path=name, mode="r")
-            if list(array.shape) != listed["shape"]:
-                raise ValueError(f"its shape is {array.shape}")
-        except Exception as error:
-            raise DataSetError(
-                f"{records.name}: {name} is gone or damaged ({one_line(error)}); make the result "
-                "again (restart)"
-            ) from error
-        for place in product(*map(range, array.cdata_shape)):
-            key = f"{name}/{array.metadata.encode_chunk_key(place)}"
-            try:
-                if not records.has(key):
-                    raise OSError("it is gone")  # it would read as fill values
-                array.blocks[place] if place else array[...]
-            except Exception as error:
-                raise DataSetError(
-                    f"{records.name}: chunk {key} is damaged ({one_line(error)}); make the result "
-                    "again (restart)"
-                ) from error
-            n_chunks += 1
-    return n_chunks
-
-
-def _stage(records: Records, name: str) -> dict[str, Any]:
-    stage = Stage.found(records, name)
-    failed = stage.failed()
-    return {
-        "blocks": stage.shape.n_blocks,
-        "done": len(stage.done()),
-        "failed": [record for _, record in sorted(failed.items())],
-    }
-
-
-def _turn(asked: Mapping[str, Any], name: str) -> tuple[int, int]:
-    """Where a stage stands: as the run goes through them, refine-2 before refine-10."""
-    number = name.rpartition("-")[2]
-    known = list(asked)
-    return (
-        known.index(name) if name in known else len(known),
-        int(number) if number.isdecimal() else 0,
-    )
-
-
-def records_of(path: Path) -> Records:
-    """The store of a run.
-
-    Raises
-    ------
-    DataSetError
-        When there is none.
-    """
-    records = Records(open_store(path), os.fspath(path))
-    if not is_result(records):
-        raise DataSetError(f"{path}: is no result of dkde")
-    return records
 
 
 def call_again(records: Records, path: Path, **options: Any) -> Any:

@@ -14,9 +14,9 @@ import xarray as xr
 
 from dkde.density.bandwidth_units import bandwidth_unit
 from dkde.density.labelling import counted, provenance_of
-from dkde.density.resuming import records_of
 from dkde.density.row_weights import ROW_WEIGHT
 from dkde.errors import DataSetError, InputError
+from dkde.runs.status import records_of
 from dkde.runs.store import MAIN, open_result, root_attributes
 
 # How the provenance calls the rows that were scored, and how tables do.

@@ -11,8 +11,8 @@ import xarray as xr
 import zarr
 
 import dkde
-from dkde.density.resuming import records_of
 from dkde.runs.stages import Stage
+from dkde.runs.status import records_of
 
 
 class Stopped(BaseException):
