@@ -8,43 +8,8 @@ import numpy as np
 import xarray as xr
 
 from dkde.density.bandwidth_matrix import BandwidthMatrix
-from dkde.density.labelling import provenance_of
-from dkde.numerics.bandwidth import EARTH_RADIUS_KM, KILOMETRES, RADIANS, FloatArray
-
-
-def bandwidth_unit(result: xr.Dataset) -> str | None:
-    """The unit of a result's bandwidths; None where they are no angles.
-
-    Results that were stored without one hold radians, and say so in their options.
-    """
-    unit = result["bandwidth"].attrs.get("units") if "bandwidth" in result.variables else None
-    if unit not in (KILOMETRES, RADIANS):
-        unit = provenance_of(result).get("options", {}).get("bandwidth_unit")
-    return unit if unit in (KILOMETRES, RADIANS) else None
-
-
-def in_unit(bandwidth: float, given: str | None, wanted: str | None) -> float:
-    """A bandwidth of one unit in another; as it is where one has none.
-
-    Examples
-    --------
-    >>> round(in_unit(6371.0088, "km", "radian"), 12)
-    1.0
-    """
-    if given == wanted or None in (given, wanted):
-        return bandwidth
-    return bandwidth / EARTH_RADIUS_KM if wanted == RADIANS else bandwidth * EARTH_RADIUS_KM
-
-
-def with_unit(bandwidth: float, unit: str | None) -> str:
-    """A bandwidth as people read it.
-
-    Examples
-    --------
-    >>> with_unit(500.0, "km"), with_unit(0.25, "radian"), with_unit(0.25, None)
-    ('500 km', '0.25 radians', '0.25')
-    """
-    return f"{bandwidth:.6g}" + {KILOMETRES: " km", RADIANS: " radians"}.get(unit or "", "")
+from dkde.numerics.bandwidth import EARTH_RADIUS_KM, KILOMETRES, FloatArray
+from dkde.runs.provenance import bandwidth_unit, provenance_of
 
 
 def told(matrix: BandwidthMatrix, bandwidths: FloatArray | None = None) -> Any:

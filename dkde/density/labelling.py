@@ -8,15 +8,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from dkde.density.pca import PrincipalAxes
 from dkde.density.row_weights import ROW_WEIGHT, Weighted
 from dkde.density.statistics import summarise
 from dkde.engine.provenance import describe_work, versions
 from dkde.engine.work import Work
 from dkde.errors import InputError, some, warn
 from dkde.inputs.operands import Operand
-from dkde.numerics.kernels import get_kernel
 from dkde.numerics.machine import target
+from dkde.runs.provenance import counted
 from dkde.runs.stages import RUN
 from dkde.runs.store import RESULT_FORMAT
 
@@ -44,16 +43,6 @@ def score_variables(found: Weighted, n_features: float, dim: str) -> dict[str, A
             ).items()
         },
         **found.variables(dim),
-    }
-
-
-def pca_variables(axes: PrincipalAxes) -> dict[str, Any]:
-    """Dataset variables that hold a principal component analysis."""
-    share = {"total_variance": axes.total_variance}
-    return {
-        "pca_mean": ("feature", axes.mean),
-        "pca_components": (("component", "feature"), axes.components),
-        "pca_variance": ("component", axes.variances, share),
     }
 
 
@@ -217,26 +206,3 @@ def attributes(
         "n_features": provenance[first]["plan"]["n_features"],
         "provenance": json.dumps(provenance),
     }
-
-
-def counted(described: Mapping[str, Any]) -> dict[str, Any]:
-    """A work's description with the features that users have: two of a place on the sphere.
-
-    The work itself is done with unit vectors, of which there are three.
-    """
-    found = dict(described)
-    if not get_kernel(found["kernel"]).sphere:
-        return found
-    for name in ("query", "train"):
-        found[name] = {**found[name], "features": 2, "stored_features": 2}
-    found["plan"] = {**found["plan"], "n_features": 2}
-    return found
-
-
-def provenance_of(result: xr.Dataset) -> dict[str, Any]:
-    """What a result says of where it comes from; empty where it says nothing that can be read."""
-    try:
-        found = json.loads(result.attrs.get("provenance", "{}"))
-    except (ValueError, TypeError):
-        return {}
-    return found if isinstance(found, dict) else {}

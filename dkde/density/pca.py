@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 
@@ -48,6 +49,15 @@ class PrincipalAxes:
     def inverse_transform(self, components: FloatArray) -> FloatArray:
         """Rows (rows, n_features) of which these are the components."""
         return components @ self.components + self.mean
+
+    def variables(self) -> dict[str, Any]:
+        """Return variables for a Dataset, which hold these axes."""
+        share = {"total_variance": self.total_variance}
+        return {
+            "pca_mean": ("feature", self.mean),
+            "pca_components": (("component", "feature"), self.components),
+            "pca_variance": ("component", self.variances, share),
+        }
 
 
 def fit_pca(train: Side, n_components: int) -> PrincipalAxes:

@@ -25,9 +25,9 @@ from dkde.inputs.sides import catalog_of, operands, side
 from dkde.inputs.xarray_sides import vector_along
 from dkde.numerics.bandwidth import FloatArray
 from dkde.numerics.kernels import Kernel, get_kernel
-from dkde.numerics.sphere import scatter
+from dkde.numerics.sphere import degrees, scatter, unit_vectors
 from dkde.rows.side import Side
-from dkde.rows.sphere import as_stored, degrees, unit_vectors
+from dkde.rows.sphere import as_stored
 from dkde.stores.seen import Seen
 
 

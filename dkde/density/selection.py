@@ -22,7 +22,6 @@ from dkde.density.labelling import (
     check_names,
     coordinates_along,
     in_own_dims,
-    pca_variables,
     score_variables,
 )
 from dkde.density.optimum import NoMaximumError, maximise
@@ -293,7 +292,7 @@ class Scored:
             **score_variables(self.found, dimensions, "sample"),
             **validation.options.missing_variables(self.found.densities),
             "best_bandwidth": best_variable(validation.matrix, self.best_bandwidth),
-            **({} if axes is None else pca_variables(axes)),
+            **({} if axes is None else axes.variables()),
         }
 
 

@@ -17,7 +17,6 @@ from dkde.numerics.exact import check_exact
 from dkde.rows.naming import column_name, row_name, variable_name
 from dkde.rows.row_source import RowSource, innermost
 from dkde.rows.side import Rows, Side
-from dkde.rows.sphere import SphereSource
 from dkde.rows.variables import Joined, VariablesSource
 
 Array = npt.NDArray[Any]
@@ -228,7 +227,7 @@ def check_finite(
     row = numbers + at if isinstance(numbers, int) else int(numbers[at])
     part, source_row = rows.locate(row)
     source = part.source
-    features = source.features if isinstance(source, SphereSource) else part.features
+    features = part.column_names
     # A linear map spreads what is wrong with one feature over all.
     culprit = values[at]
     if rows.linear is not None:

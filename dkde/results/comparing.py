@@ -11,13 +11,13 @@ import numpy.typing as npt
 import xarray as xr
 
 from dkde.density.averaging import mean, standard_error
-from dkde.density.bandwidth_units import bandwidth_unit, in_unit, with_unit
 from dkde.density.row_weights import ROW_WEIGHT
 from dkde.density.statistics import best_index
 from dkde.errors import InputError, warn
 from dkde.numerics.bandwidth import KILOMETRES, FloatArray, in_kilometres
 from dkde.results.pairing import check_units, paired_rows
 from dkde.results.scored import ScoredRows, opened_result, scored_rows
+from dkde.runs.provenance import bandwidth_unit, in_unit, with_unit
 from dkde.runs.store import MAIN
 
 _NATS = {"units": "nats"}

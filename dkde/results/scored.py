@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from dkde.density.bandwidth_units import bandwidth_unit
-from dkde.density.labelling import counted, provenance_of
 from dkde.density.row_weights import ROW_WEIGHT
 from dkde.errors import DataSetError, InputError
+from dkde.runs.provenance import bandwidth_unit, counted, provenance_of
 from dkde.runs.status import records_of
 from dkde.runs.store import MAIN, open_result, root_attributes
 

@@ -108,6 +108,14 @@ class Part:
         whole = (self.start, self.stop) == (0, self.source.shape[0])
         return self.name if whole else f"{self.name}[{self.start}:{self.stop}]"
 
+    @property
+    def column_names(self) -> tuple[str, ...] | None:
+        """Names of the columns that are stored: for unit vectors, those of their degrees."""
+        if self.features is not None:
+            return self.features
+        names: tuple[str, ...] | None = getattr(self.source, "features", None)
+        return names
+
     def overlaps(self, other: "Part") -> bool:
         return (
             self.identity is not None

@@ -15,7 +15,7 @@ from scipy.stats import kstest, vonmises_fisher
 
 import dkde
 from dkde.numerics.bandwidth import EARTH_RADIUS_KM, in_radians
-from dkde.rows.sphere import ROUNDING, degrees, unit_vectors
+from dkde.numerics.sphere import ROUNDING, degrees, unit_vectors
 
 VMF = "vonmises_fisher"
 log_density = partial(dkde.log_density, kernel=VMF)

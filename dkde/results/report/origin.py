@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from dkde.density.labelling import provenance_of
 from dkde.results.report.html import Markup, element, pairs
 from dkde.results.report.words import counted, grouped
 from dkde.results.scored import ScoredRows
+from dkde.runs.provenance import provenance_of
 
 
 def origin(result: xr.Dataset, main: ScoredRows) -> list[Markup]:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from dkde.density.bandwidth_units import bandwidth_unit, with_unit
 from dkde.density.statistics import best_index
 from dkde.errors import DkdeError, InputError
 from dkde.results.report.curve import curve
@@ -22,6 +21,7 @@ from dkde.results.report.words import cell, grouped, number_text, plain
 from dkde.results.rereading import read_back
 from dkde.results.scored import ScoredRows, opened_result, scored_rows
 from dkde.rows.side import Rows
+from dkde.runs.provenance import bandwidth_unit, with_unit
 from dkde.runs.store import MAIN
 from dkde.stores.files import check_place, write_whole
 

@@ -1,0 +1,68 @@
+"""What a result says of where it comes from, and of the unit of its bandwidths."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import xarray as xr
+
+from dkde.numerics.bandwidth import EARTH_RADIUS_KM, KILOMETRES, RADIANS
+from dkde.numerics.kernels import get_kernel
+
+
+def counted(described: Mapping[str, Any]) -> dict[str, Any]:
+    """A work's description with the features that users have: two of a place on the sphere.
+
+    The work itself is done with unit vectors, of which there are three.
+    """
+    found = dict(described)
+    if not get_kernel(found["kernel"]).sphere:
+        return found
+    for name in ("query", "train"):
+        found[name] = {**found[name], "features": 2, "stored_features": 2}
+    found["plan"] = {**found["plan"], "n_features": 2}
+    return found
+
+
+def provenance_of(result: xr.Dataset) -> dict[str, Any]:
+    """What a result says of where it comes from; empty where it says nothing that can be read."""
+    try:
+        found = json.loads(result.attrs.get("provenance", "{}"))
+    except (ValueError, TypeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def bandwidth_unit(result: xr.Dataset) -> str | None:
+    """The unit of a result's bandwidths; None where they are no angles.
+
+    Results that were stored without one hold radians, and say so in their options.
+    """
+    unit = result["bandwidth"].attrs.get("units") if "bandwidth" in result.variables else None
+    if unit not in (KILOMETRES, RADIANS):
+        unit = provenance_of(result).get("options", {}).get("bandwidth_unit")
+    return unit if unit in (KILOMETRES, RADIANS) else None
+
+
+def in_unit(bandwidth: float, given: str | None, wanted: str | None) -> float:
+    """A bandwidth of one unit in another; as it is where one has none.
+
+    Examples
+    --------
+    >>> round(in_unit(6371.0088, "km", "radian"), 12)
+    1.0
+    """
+    if given == wanted or None in (given, wanted):
+        return bandwidth
+    return bandwidth / EARTH_RADIUS_KM if wanted == RADIANS else bandwidth * EARTH_RADIUS_KM
+
+
+def with_unit(bandwidth: float, unit: str | None) -> str:
+    """A bandwidth as people read it.
+
+    Examples
+    --------
+    >>> with_unit(500.0, "km"), with_unit(0.25, "radian"), with_unit(0.25, None)
+    ('500 km', '0.25 radians', '0.25')
+    """
+    return f"{bandwidth:.6g}" + {KILOMETRES: " km", RADIANS: " radians"}.get(unit or "", "")
