@@ -34,10 +34,10 @@ from dkde.density.bandwidth_matrix import BandwidthMatrix
 from dkde.density.covariance import Covariance
 from dkde.density.options import Options
 from dkde.engine import run
-from dkde.engine.pool import client_pool
 from dkde.engine.work import Work
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import operand, side
+from dkde.workers.client_pool import client_pool
 
 TARGETS = {"bookkeeping": 1.05, "workers": 1.8}
 # Blocks before processes are taken to be warm, and between two looks at them.

@@ -19,10 +19,6 @@ WINGS = (
 )  # fmt: skip
 # Wings that do not know each other, though one comes before the other.
 STRANGERS = {("runs", "workers")}
-# Arrows that are yet to be cut.
-_STILL = {
-    "dkde.engine.pool": {"dkde.workers.absence"},
-}
 # What a wing may import beside the standard library and other wings.
 LIBRARIES: dict[str, set[str]] = {
     "errors": set(),
@@ -76,8 +72,7 @@ def allowed(module: str) -> set[str]:
         for other in WINGS[: WINGS.index(wing) + 1]
         if (wing, other) not in STRANGERS
     }
-    still = _STILL.get(module, set())
-    return known | LIBRARIES[wing] | OWN_LIBRARIES.get(module, set()) | STANDARD | still
+    return known | LIBRARIES[wing] | OWN_LIBRARIES.get(module, set()) | STANDARD
 
 
 def sources() -> dict[str, str]:

@@ -16,7 +16,7 @@ from processes import running
 import dkde
 from dkde.engine import likeness
 from dkde.engine.likeness import Likeness, UnlikeWorkerError, kind, unlike
-from dkde.engine.pool import client_pool
+from dkde.workers.client_pool import client_pool
 
 ROOT = Path(dkde.__file__).parents[1]
 RNG = np.random.default_rng(5)
