@@ -14,14 +14,15 @@ STANDARD = frozenset(sys.stdlib_module_names)
 
 # Wings from the ground up: each imports those before it, and itself.
 WINGS = (
-    "errors", "numerics", "stores", "rows", "datasets", "inputs", "engine", "workers", "runs",
-    "density", "results",
+    "errors", "typing", "numerics", "stores", "rows", "datasets", "inputs", "engine", "workers",
+    "runs", "density", "results",
 )  # fmt: skip
 # Wings that do not know each other, though one comes before the other.
 STRANGERS = {("runs", "workers")}
 # What a wing may import beside the standard library and other wings.
 LIBRARIES: dict[str, set[str]] = {
     "errors": set(),
+    "typing": {"numpy"},
     "numerics": {"numpy", "scipy", "numba", "llvmlite", "threadpoolctl"},
     "stores": {"numpy", "zarr"},
     "rows": {"numpy", "zarr", "xarray"},

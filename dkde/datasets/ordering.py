@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from dkde.datasets.formats import SourceSplit
-from dkde.datasets.formats.source import Array, checked_batches
+from dkde.datasets.formats.source import checked_batches
 from dkde.errors import DataSetError
 from dkde.numerics.leading_axes import MAX_AXES, Axes, leading_axes
+from dkde.typing import Array
 
 # Halving goes on within a chunk, down to about what one tile of the work takes.
 _LEAF_ROWS = 512

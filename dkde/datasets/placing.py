@@ -13,7 +13,7 @@ from zarr.storage import LocalStore
 from dkde.datasets.claiming import SeenUrl, look_at_url, write_in_place
 from dkde.datasets.dataset import is_dataset
 from dkde.datasets.formats import SourceSplit
-from dkde.datasets.formats.source import Array, RowStream
+from dkde.datasets.formats.source import RowStream
 from dkde.datasets.index import index_dataset
 from dkde.datasets.writing import ImportProgress, write_dataset
 from dkde.errors import DataSetError
@@ -21,6 +21,7 @@ from dkde.stores.publishing import complete, publish, say_what_is_left
 from dkde.stores.seen import Seen, look
 from dkde.stores.staging import staged
 from dkde.stores.store import check_url, is_remote, open_store
+from dkde.typing import Array
 
 _FOREIGN = "exists and is no data set of dkde; it is never overwritten, choose another path"
 _THERE = "exists already; choose another path, or overwrite it (--overwrite)"

@@ -7,10 +7,10 @@ from typing import Any
 from dkde.datasets.claiming import SeenUrl
 from dkde.datasets.formats import SourceSplit
 from dkde.datasets.formats.arrays import array_batches
-from dkde.datasets.formats.source import Array
 from dkde.datasets.placing import dkde_version, place_dataset
 from dkde.rows.side import Rows
 from dkde.stores.seen import Seen
+from dkde.typing import Array
 
 
 def write_samples(

@@ -12,7 +12,7 @@ import numpy as np
 
 from dkde.datasets.formats import SourceSplit
 from dkde.datasets.formats.arrays import array_batches, image_dims, stored_dtype
-from dkde.datasets.formats.source import Array, RowStream
+from dkde.datasets.formats.source import RowStream
 from dkde.datasets.import_options import (
     ImportOptions,
     check_options,
@@ -26,6 +26,7 @@ from dkde.errors import DataSetError, InputError
 from dkde.numerics.exact import check_exact
 from dkde.rows.missing import marked_lists
 from dkde.stores.opened import check_opened
+from dkde.typing import Array
 
 Batches = Iterable[Any] | Callable[[], Iterable[Any]]
 

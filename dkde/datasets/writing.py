@@ -17,12 +17,13 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from dkde.datasets.dataset import FORMAT, LABELS
 from dkde.datasets.formats import SourceSplit
-from dkde.datasets.formats.source import Array, RowStream, checked_batches
+from dkde.datasets.formats.source import RowStream, checked_batches
 from dkde.datasets.metadata import flag_attributes
 from dkde.datasets.ordering import permuted_batches
 from dkde.errors import DataSetError, InputError
 from dkde.numerics.tally import Tally
 from dkde.stores.chunks import read_whole
+from dkde.typing import Array
 
 _DIMENSIONS = ("sample", "feature")
 _CHUNK_BYTES = 4 * 2**20

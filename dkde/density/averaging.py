@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dkde.numerics.bandwidth import FloatArray
+from dkde.typing import FloatArray
 
 # The least of what a positive weight becomes: 0 times an infinite value would be no number.
 _LEAST = float(np.finfo(np.float64).tiny)

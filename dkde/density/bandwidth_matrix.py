@@ -9,8 +9,9 @@ import numpy.typing as npt
 from dkde.density.covariance import Covariance, find_covariance
 from dkde.engine.moments import gather_weight
 from dkde.errors import InputError
-from dkde.numerics.bandwidth import Angles, FloatArray, check_bandwidths
+from dkde.numerics.bandwidth import Angles, check_bandwidths
 from dkde.rows.side import Side
+from dkde.typing import FloatArray
 from dkde.workers.cluster import pool_for
 
 RULES = ("scott", "silverman")

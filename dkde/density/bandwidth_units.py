@@ -8,8 +8,9 @@ import numpy as np
 import xarray as xr
 
 from dkde.density.bandwidth_matrix import BandwidthMatrix
-from dkde.numerics.bandwidth import EARTH_RADIUS_KM, KILOMETRES, FloatArray
+from dkde.numerics.bandwidth import EARTH_RADIUS_KM, KILOMETRES
 from dkde.runs.provenance import bandwidth_unit, provenance_of
+from dkde.typing import FloatArray
 
 
 def told(matrix: BandwidthMatrix, bandwidths: FloatArray | None = None) -> Any:

@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from dkde.engine.moments import gather_moments
 from dkde.errors import InputError, warn
-from dkde.numerics.bandwidth import FloatArray
 from dkde.numerics.linear import Product, Scaling
 from dkde.rows.missing import unmasked
 from dkde.rows.side import Side
+from dkde.typing import FloatArray
 from dkde.workers.cluster import pool_for
 
 COVARIANCES = ("identity", "diag", "full")

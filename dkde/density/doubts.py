@@ -9,7 +9,7 @@ import numpy.typing as npt
 from dkde.density.averaging import mean, shares, standard_error
 from dkde.density.row_weights import Weighted
 from dkde.errors import warn
-from dkde.numerics.bandwidth import FloatArray
+from dkde.typing import FloatArray
 
 # Of rows whose density an equal row makes up, the share from which on it is said.
 _SHARE = 0.25

@@ -26,12 +26,12 @@ from dkde.inputs.frames import check_integers, column_named, numbers_alone
 from dkde.inputs.operands import Operand
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import framed, operand, refuse_unmet, side
-from dkde.numerics.bandwidth import FloatArray
 from dkde.numerics.kernels import get_kernel
 from dkde.rows.columns import Columns
 from dkde.rows.missing import first_masked, marked_lists, unmasked
 from dkde.rows.side import Side
 from dkde.stores.opened import check_opened
+from dkde.typing import FloatArray
 from dkde.workers.cluster import pool_for
 
 # What is scored where it lies, and never made a NumPy array: scikit-learn's checks would do that.

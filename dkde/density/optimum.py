@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from dkde.numerics.bandwidth import FloatArray
+from dkde.typing import FloatArray
 
 # Points of a pass: one pass over the pairs takes any number of bandwidths.
 _NODES = 6

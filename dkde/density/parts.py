@@ -1,6 +1,5 @@
 """A run in parts: one of them done, and the result made when all are."""
 
-import os
 import time
 
 import xarray as xr
@@ -16,15 +15,14 @@ from dkde.runs.stages import Stage
 from dkde.runs.status import records_of
 from dkde.runs.store import root_attributes
 from dkde.stores.store import Records
+from dkde.typing import StrPath
 
 # Parts that a message names before it only counts.
 _NAMED = 12
 
-Path = str | os.PathLike[str]
-
 
 def run_part(
-    path: Path,
+    path: StrPath,
     part: int,
     parts: int,
     *,
@@ -73,7 +71,7 @@ def run_part(
 
 
 def finish(
-    path: Path,
+    path: StrPath,
     *,
     retry_failed: bool = False,
     anywhere: bool = False,
@@ -113,7 +111,7 @@ def _first(records: Records) -> Stage:
     return Stage.found(records, next(iter(plan["asked"])))
 
 
-def _check_parts(records: Records, path: Path, *, retry_failed: bool) -> None:
+def _check_parts(records: Records, path: StrPath, *, retry_failed: bool) -> None:
     if not Stage.names(records):
         raise IncompleteError(f"{path}: no part is done; run them")
     first = _first(records)

@@ -8,9 +8,9 @@ import numpy as np
 
 from dkde.engine.moments import gather_moments
 from dkde.errors import InputError
-from dkde.numerics.bandwidth import FloatArray
 from dkde.numerics.linear import Product
 from dkde.rows.side import Side
+from dkde.typing import FloatArray
 from dkde.workers.cluster import pool_for
 
 

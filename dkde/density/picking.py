@@ -8,8 +8,8 @@ import numpy.typing as npt
 from dkde.engine.moments import gather_missing
 from dkde.engine.reading import ALL_ZERO, NOTHING_COUNTS, read_weights
 from dkde.errors import InputError
-from dkde.numerics.bandwidth import FloatArray
 from dkde.rows.side import Rows, Side
+from dkde.typing import FloatArray
 from dkde.workers.cluster import pool_for
 
 

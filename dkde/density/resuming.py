@@ -14,13 +14,13 @@ from dkde.engine.run import compute
 from dkde.engine.work import Work
 from dkde.errors import DataSetError
 from dkde.inputs.selectors import Catalog
-from dkde.numerics.bandwidth import FloatArray
 from dkde.numerics.logsum import Densities
 from dkde.runs.record import circumstances, differences, read_plan
 from dkde.runs.sharing import capturing
 from dkde.runs.status import read_all, records_of
 from dkde.runs.store import MAIN, root_attributes
 from dkde.stores.store import Records, is_remote
+from dkde.typing import FloatArray, StrPath
 from dkde.workers.cluster import pool_for
 
 _CALLS: dict[str, Callable[..., Any]] = {
@@ -29,10 +29,8 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "cross_validate": cross_validate,
 }
 
-Path = str | os.PathLike[str]
 
-
-def verify(path: Path, *, blocks: int = 4, seed: int = 0) -> dict[str, Any]:
+def verify(path: StrPath, *, blocks: int = 4, seed: int = 0) -> dict[str, Any]:
     """Check a complete result: every checksum, and some blocks against their recomputation.
 
     Parameters
@@ -112,7 +110,7 @@ def _computed_again(work: Work, q: int) -> Densities:
     return work.densities((part for _, part in sorted(panels.items())), q)
 
 
-def call_again(records: Records, path: Path, **options: Any) -> Any:
+def call_again(records: Records, path: StrPath, **options: Any) -> Any:
     """Make the call again that began a run.
 
     Raises

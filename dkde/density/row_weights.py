@@ -8,9 +8,9 @@ import numpy as np
 from dkde.engine.reading import checked_weights, weights_as_read
 from dkde.errors import InputError, NoVariableError, warn
 from dkde.inputs.operands import Operand
-from dkde.numerics.bandwidth import FloatArray
 from dkde.numerics.logsum import Densities, Effort
 from dkde.rows.side import Side
+from dkde.typing import FloatArray
 
 ROW_WEIGHT = "row_weight"
 _NOTHING_COUNTS = "no row is left to be scored: all have the weight zero, or missing values"

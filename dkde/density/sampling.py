@@ -23,12 +23,12 @@ from dkde.inputs.operands import Operand
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import catalog_of, operands, side
 from dkde.inputs.xarray_sides import vector_along
-from dkde.numerics.bandwidth import FloatArray
 from dkde.numerics.kernels import Kernel, get_kernel
 from dkde.numerics.sphere import degrees, scatter, unit_vectors
 from dkde.rows.side import Side
 from dkde.rows.sphere import as_stored
 from dkde.stores.seen import Seen
+from dkde.typing import FloatArray
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,12 +34,12 @@ from dkde.engine.work import Work
 from dkde.errors import DataSetError, InputError, warn
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import catalog_of, operands, side
-from dkde.numerics.bandwidth import FloatArray
 from dkde.numerics.logsum import Densities
 from dkde.rows.side import Side
 from dkde.rows.sources import ArraySource
 from dkde.runs.record import recorded
 from dkde.runs.run import Manner, Run
+from dkde.typing import FloatArray
 from dkde.workers.cluster import pool_for
 
 # Of the continuous optimum, in log h; half of what is promised.

@@ -8,11 +8,12 @@ import numpy as np
 
 from dkde.density.averaging import mean, standard_error
 from dkde.errors import InputError, warn
-from dkde.numerics.bandwidth import FloatArray, check_bandwidths
+from dkde.numerics.bandwidth import check_bandwidths
 from dkde.numerics.kernels import Kernel, get_kernel
 from dkde.numerics.logsum import Densities
 from dkde.rows.side import Side
 from dkde.stores.absent import saying
+from dkde.typing import FloatArray
 
 _GRID_LENGTH = 16
 _GRID_REACH = 4.0

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +14,12 @@ from dkde.engine.survey import Survey
 from dkde.engine.task import Task
 from dkde.engine.threads import one_blas_thread
 from dkde.numerics import logsum
-from dkde.numerics.bandwidth import FloatArray
 from dkde.numerics.expansion import Expansion
 from dkde.numerics.frame import Frame, Points
 from dkde.numerics.tiles import PairSums
 from dkde.rows.side import Side
+from dkde.typing import Array, FloatArray
 
-Array = npt.NDArray[Any]
 Range = tuple[int, int]
 Numbers = npt.NDArray[np.int64]
 # What is left of a tolerance to the bounds of expansions; the rest is for what follows.

@@ -2,18 +2,16 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dkde.datasets.summaries import Summaries
 from dkde.engine.task import Task
-from dkde.numerics.bandwidth import FloatArray
 from dkde.numerics.regions import decoding_slack
 from dkde.rows.side import Rows
+from dkde.typing import Array, FloatArray
 
-Array = npt.NDArray[Any]
 Range = tuple[int, int]
 # Query rows times regions whose distances are found at a time, in several arrays of float64.
 _AT_ONCE = 2**16

@@ -12,9 +12,9 @@ from dkde.engine.survey import Survey
 from dkde.engine.task import Task
 from dkde.engine.threads import one_blas_thread
 from dkde.engine.work import Work
-from dkde.numerics.bandwidth import FloatArray
 from dkde.numerics.frame import Frame, Points
 from dkde.rows.side import Rows, Side
+from dkde.typing import FloatArray
 
 # Rows of a sample. How far out a density is known follows from the training rows far out: of fewer,
 # more of the query rows seem to be beyond them.

@@ -11,8 +11,8 @@ from dkde.engine.likeness import ALLOW, Likeness, kind
 from dkde.engine.survey import Survey
 from dkde.engine.work import Work
 from dkde.numerics import logsum
-from dkde.numerics.bandwidth import FloatArray
 from dkde.stores.absent import saying
+from dkde.typing import FloatArray
 
 
 def lazy_densities(work: Work) -> tuple[da.Array, da.Array]:

@@ -20,8 +20,9 @@ from dkde.engine.reading import (
 from dkde.engine.threads import one_blas_thread
 from dkde.engine.window import Trials, completed, until_not_lost
 from dkde.errors import InputError
-from dkde.numerics.moments import FloatArray, Moments, Weight
+from dkde.numerics.moments import Moments, Weight
 from dkde.rows.side import Rows, Side
+from dkde.typing import FloatArray
 
 # Rows of a task: enough to be worth handing out, and a constant, so that sums are the same
 # wherever they are made.

@@ -12,14 +12,13 @@ import numpy.typing as npt
 
 from dkde.engine.task import Task
 from dkde.errors import InputError
-from dkde.numerics.bandwidth import FloatArray
 from dkde.numerics.exact import check_exact
 from dkde.rows.naming import column_name, row_name, variable_name
 from dkde.rows.row_source import RowSource, innermost
 from dkde.rows.side import Rows, Side
 from dkde.rows.variables import Joined, VariablesSource
+from dkde.typing import Array, FloatArray
 
-Array = npt.NDArray[Any]
 T = TypeVar("T")
 ALL_ZERO = "all weights are zero; at least one row must count"
 NOTHING_COUNTS = "no training row counts: all have missing values, or the weight zero"

@@ -16,8 +16,8 @@ from dkde.engine.survey import Survey, make_survey
 from dkde.engine.window import HOPELESS, Trials, completed, until_not_lost
 from dkde.engine.work import Work
 from dkde.errors import IncompleteError, InputError
-from dkde.numerics.bandwidth import FloatArray
 from dkde.numerics.logsum import Densities, n_density_rows
+from dkde.typing import FloatArray
 
 Block = tuple[int, int]
 

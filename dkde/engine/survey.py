@@ -13,10 +13,10 @@ from dkde.engine.task import Task
 from dkde.engine.threads import one_blas_thread
 from dkde.numerics import expansion
 from dkde.numerics.axes import Axes, Projected, leading_axes
-from dkde.numerics.bandwidth import FloatArray
 from dkde.numerics.frame import Points, reference_row
 from dkde.numerics.tolerance import left_out
 from dkde.rows.side import Side
+from dkde.typing import FloatArray
 
 # Rows that the reference is the mean of: enough to lie amid the data.
 _REFERENCE_ROWS = 256

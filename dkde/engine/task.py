@@ -9,13 +9,13 @@ import numpy as np
 
 from dkde.errors import InputError
 from dkde.numerics import expansion
-from dkde.numerics.bandwidth import FloatArray
 from dkde.numerics.frame import Frame, Precision
 from dkde.numerics.kernels import Kernel
 from dkde.numerics.metrics import Metric
 from dkde.numerics.sphere import ROUNDING
 from dkde.numerics.tolerance import check_tol
 from dkde.rows.side import Rows
+from dkde.typing import FloatArray
 
 # Of a step of integers, in units of the data, and of a bandwidth, in units of the step: integers
 # are decoded where they are smaller, or larger than one over it.

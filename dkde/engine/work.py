@@ -15,12 +15,12 @@ from dkde.engine.reading import check_representable
 from dkde.engine.survey import Survey, make_survey
 from dkde.engine.task import Task
 from dkde.numerics import logsum
-from dkde.numerics.bandwidth import FloatArray
 from dkde.numerics.linear import content
 from dkde.rows.row_source import RowSource
 from dkde.rows.side import Part, Rows, Side
 from dkde.rows.sources import ArraySource
 from dkde.stores.absent import saying
+from dkde.typing import FloatArray
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,12 +6,12 @@ import numpy as np
 
 from dkde.errors import InputError, warn
 from dkde.inputs.operands import Operand
-from dkde.numerics.bandwidth import FloatArray
 from dkde.rows.place_names import role_of, same_unit
-from dkde.rows.row_source import Array, innermost
+from dkde.rows.row_source import innermost
 from dkde.rows.side import Part, Rows
 from dkde.rows.sources import ArraySource
 from dkde.rows.variables import VariablesSource, in_memory
+from dkde.typing import Array, FloatArray
 
 # How many times wider one side's values may spread than the other's without a word.
 _MUCH = 4.0

@@ -10,10 +10,11 @@ from xarray.conventions import decode_cf_variable
 from dkde.errors import InputError
 from dkde.inputs.arrays_of_others import encoding_of
 from dkde.rows.bare import is_masked, variable_of
-from dkde.rows.row_source import Array, RowSource, Wrapping
+from dkde.rows.row_source import RowSource, Wrapping
 from dkde.rows.side import Encoding
 from dkde.rows.sources import ZarrSource
 from dkde.rows.variables import VariablesSource
+from dkde.typing import Array
 
 
 @dataclass(frozen=True, eq=False)

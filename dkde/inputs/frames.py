@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dkde.datasets.formats.arrow_values import Column
-from dkde.datasets.formats.source import Array
 from dkde.datasets.formats.tables import check_lists, no_numbers
 from dkde.errors import InputError, NoVariableError, some, warn
 from dkde.inputs.arrays import check_listed, checked, whole
@@ -21,6 +20,7 @@ from dkde.rows.columns import TableSource
 from dkde.rows.naming import of_a_list
 from dkde.rows.side import Part
 from dkde.rows.sources import ArraySource
+from dkde.typing import Array
 
 if TYPE_CHECKING:
     import pandas as pd

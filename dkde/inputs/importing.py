@@ -12,7 +12,6 @@ import numpy as np
 
 from dkde.datasets.formats import ReadOptions, Source, SourceSplit, read_source
 from dkde.datasets.formats.globs import files_of, is_pattern
-from dkde.datasets.formats.source import Array
 from dkde.datasets.import_options import (
     ImportOptions,
     check_options,
@@ -29,6 +28,7 @@ from dkde.inputs.importing_others import read_others
 from dkde.rows.column_notes import left_out_line, tell_of_conversions
 from dkde.rows.feature_choice import FeatureChoice
 from dkde.stores.store import is_remote
+from dkde.typing import Array
 
 # The name of a split that has none.
 _SPLIT = "train"

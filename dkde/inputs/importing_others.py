@@ -9,11 +9,12 @@ from pathlib import Path
 
 from dkde.datasets.formats.arrays import array_batches, stored_dtype
 from dkde.datasets.formats.files import checksum_files, reading
-from dkde.datasets.formats.source import Array, ReadOptions, Source, SourceSplit
+from dkde.datasets.formats.source import ReadOptions, Source, SourceSplit
 from dkde.errors import InputError, warn
 from dkde.inputs.foreign import Groups
 from dkde.rows.places import Place
 from dkde.rows.row_source import RowSource
+from dkde.typing import Array
 
 NAME = "variables"
 

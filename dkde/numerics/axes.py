@@ -9,14 +9,12 @@ than it is, and the matrix product of few columns bounds all distances of a tile
 from dataclasses import dataclass
 from functools import cached_property
 from math import frexp, sqrt
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from dkde.numerics.frame import FloatArray, Points
-
-Array = npt.NDArray[Any]
+from dkde.numerics.frame import Points
+from dkde.typing import FloatArray
 
 _EPSILON32 = float(np.finfo(np.float32).eps) / 2
 _EPSILON64 = float(np.finfo(np.float64).eps) / 2

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dkde.numerics.frame import FloatArray, Precision
+from dkde.numerics.frame import Precision
+from dkde.typing import FloatArray
 
 # Weights further apart than so many powers of two are summed apart: kernels relative to the
 # nearest pair's underflow at exp(-708) and exp(-87), where a nearest row of next to no weight

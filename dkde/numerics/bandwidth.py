@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dkde.errors import InputError
-
-FloatArray = npt.NDArray[np.float64]
+from dkde.typing import FloatArray
 
 _GRIDS: dict[str, Callable[..., FloatArray]] = {
     "logspace": np.logspace,

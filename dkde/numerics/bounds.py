@@ -17,15 +17,13 @@ from dataclasses import dataclass
 from math import exp, inf, log1p
 
 import numpy as np
-import numpy.typing as npt
 
 from dkde.numerics.exponential import LEAST, NEAR_ZERO
 from dkde.numerics.far import exponents
 from dkde.numerics.frame import Frame
 from dkde.numerics.kernels import Kernel
 from dkde.numerics.tolerance import Accuracy
-
-FloatArray = npt.NDArray[np.float64]
+from dkde.typing import FloatArray
 
 _EPSILON = float(np.finfo(np.float64).eps) / 2
 # Relative roundings of an exponent, in units of epsilon: the inverse squared bandwidth 3 and its

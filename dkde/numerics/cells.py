@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from dkde.numerics.compiling import compiled
+from dkde.typing import FloatArray
 
 Keys = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
 
 MARGIN = 128
 # With a side of so many bits, and indices of at most 32, the cells' centres are exact.

@@ -31,14 +31,12 @@ References
 from math import ceil, frexp, ldexp, log, prod, sqrt
 
 import numpy as np
-import numpy.typing as npt
 
 from dkde.numerics import cells as grid
 from dkde.numerics.cells import Cells, Keys
 from dkde.numerics.polynomials import BATCH, add_moments, evaluate, translate
 from dkde.numerics.translation import UNIT, Translation, side_for, translation
-
-FloatArray = npt.NDArray[np.float64]
+from dkde.typing import FloatArray
 
 ORDERS = (8, 12, 16, 20)
 BATCH_BYTES = 2**25  # of coefficients of the query cells that are worked on together

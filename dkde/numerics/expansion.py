@@ -14,8 +14,7 @@ import numpy.typing as npt
 from dkde.numerics import logsum
 from dkde.numerics.expanded import BATCH_BYTES, SHARE, Expanded, order_for, reach_for
 from dkde.numerics.translation import UNIT, side_for
-
-FloatArray = npt.NDArray[np.float64]
+from dkde.typing import FloatArray
 
 _PART = 2**18  # rows that are put in order together
 _LEAST = 1e-250  # of the unit of weight: smaller sums may have lost terms to underflow

@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dkde.numerics.kernels import Kernel
-
-FloatArray = npt.NDArray[np.float64]
+from dkde.typing import FloatArray
 
 
 def overflown(kernel: Kernel, nearest: FloatArray, sums: FloatArray) -> npt.NDArray[np.bool_]:

@@ -8,9 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dkde.numerics.compiling import compiled
+from dkde.typing import Array, FloatArray
 
-FloatArray = npt.NDArray[np.float64]
-Array = npt.NDArray[Any]
 Precision = Literal["float64", "float32"]
 
 

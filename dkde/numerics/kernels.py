@@ -9,6 +9,7 @@ from numba.extending import register_jitable
 
 from dkde.errors import InputError
 from dkde.numerics import radii
+from dkde.typing import FloatArray
 
 
 class Named(Protocol):
@@ -19,7 +20,7 @@ class Named(Protocol):
 T = TypeVar("T", bound=Named)
 Profile = Callable[[float], float]
 LogNorm = Callable[[int, float], float]
-Radii = Callable[[radii.Generator, int, int], radii.FloatArray]
+Radii = Callable[[radii.Generator, int, int], FloatArray]
 
 # Pairs are left out when all of them together weigh less than exp(-45), 3e-20, of what the
 # row has already: far below the last bit.

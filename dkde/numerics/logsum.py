@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
+from dkde.typing import FloatArray
 
 # Half the distance from 1 to the next number.
 _EPSILON = float(np.finfo(np.float64).eps) / 2

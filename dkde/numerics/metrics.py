@@ -3,17 +3,15 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf, sqrt
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from dkde.errors import InputError
 from dkde.numerics.compiling import compiled
-from dkde.numerics.frame import FloatArray, Frame, Points
+from dkde.numerics.frame import Frame, Points
 from dkde.numerics.kernels import Kernel, find
+from dkde.typing import Array, FloatArray
 
-Array = npt.NDArray[Any]
 # Rows of each side between which all distances are taken before the next: 784 features of
 # both fit into a core's own cache.
 _BLOCK = 16

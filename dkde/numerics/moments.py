@@ -4,9 +4,8 @@ from dataclasses import dataclass, replace
 from math import ldexp
 
 import numpy as np
-import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
+from dkde.typing import FloatArray
 
 
 @dataclass(frozen=True, eq=False)

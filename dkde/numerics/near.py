@@ -18,9 +18,10 @@ from numba.extending import register_jitable
 
 from dkde.numerics.axes import Axes, Projected
 from dkde.numerics.compiling import compiled
-from dkde.numerics.frame import FloatArray, Points, compilable
+from dkde.numerics.frame import Points, compilable
 from dkde.numerics.hotloop import CHUNK, chunk_minima, exclude_groups, hot_loop
 from dkde.numerics.kernels import Kernel
+from dkde.typing import FloatArray
 
 # Rows of a tile, on either side, at most.
 TILE = 512

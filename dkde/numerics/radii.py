@@ -11,10 +11,10 @@ whose density is ``r**(d - 1) K(r)`` up to a constant.
 from math import exp, expm1, lgamma, log, pi, sqrt
 
 import numpy as np
-import numpy.typing as npt
 from numba.extending import register_jitable
 
-FloatArray = npt.NDArray[np.float64]
+from dkde.typing import FloatArray
+
 # Only methods that both have are used.
 Generator = np.random.RandomState | np.random.Generator
 

@@ -11,12 +11,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from dkde.numerics.leading_axes import Axes
-
-Array = npt.NDArray[Any]
-FloatArray = npt.NDArray[np.float64]
+from dkde.typing import Array, FloatArray
 
 # Half a unit in the last place.
 _U = 2.0**-53

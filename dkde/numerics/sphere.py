@@ -4,7 +4,8 @@ from math import expm1
 
 import numpy as np
 
-from dkde.numerics.radii import FloatArray, Generator
+from dkde.numerics.radii import Generator
+from dkde.typing import FloatArray
 
 # How far a unit vector is from that of the degrees, at most, in roundings. What is left of an
 # angle is exact, and no more than half a right one; as radians it has two roundings, which move

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from dkde.typing import Array
 
 # Up to so many columns NumPy is faster one by one.
 _FEW = 16

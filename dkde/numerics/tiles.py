@@ -24,9 +24,8 @@ from dkde.numerics.kernels import NEGLIGIBLE, Kernel
 from dkde.numerics.metrics import EUCLIDEAN, Metric, float64_values, worst_case
 from dkde.numerics.near import TILE, Near, limits
 from dkde.numerics.tolerance import Accuracy, check_tol, left_out
+from dkde.typing import Array, FloatArray
 
-FloatArray = npt.NDArray[np.float64]
-Array = npt.NDArray[Any]
 Groups = npt.NDArray[np.int64]
 
 # A tile of distances (1280 x 512 float64: 5 MiB) stays in the outermost cache between the

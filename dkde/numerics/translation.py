@@ -25,9 +25,8 @@ from functools import lru_cache
 from math import factorial, log, pi, sqrt
 
 import numpy as np
-import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
+from dkde.typing import FloatArray
 
 UNIT = 2.0**-53  # what a sum or product is rounded by, relative to it
 _CRAMER = 1.0865

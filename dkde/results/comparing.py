@@ -14,11 +14,12 @@ from dkde.density.averaging import mean, standard_error
 from dkde.density.row_weights import ROW_WEIGHT
 from dkde.density.statistics import best_index
 from dkde.errors import InputError, warn
-from dkde.numerics.bandwidth import KILOMETRES, FloatArray, in_kilometres
+from dkde.numerics.bandwidth import KILOMETRES, in_kilometres
 from dkde.results.pairing import check_units, paired_rows
 from dkde.results.scored import ScoredRows, opened_result, scored_rows
 from dkde.runs.provenance import bandwidth_unit, in_unit, with_unit
 from dkde.runs.store import MAIN
+from dkde.typing import FloatArray
 
 _NATS = {"units": "nats"}
 # What a sum or a difference rounds by, relative to itself, and a little for what this adds up to.

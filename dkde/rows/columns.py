@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from dkde.errors import InputError, some
 from dkde.rows.feature_choice import FeatureChoice
@@ -14,8 +13,7 @@ from dkde.rows.place_names import PlaceName, as_called, in_degrees, role_of
 from dkde.rows.row_source import RowSource, Wrapping
 from dkde.rows.side import Encoding, Part
 from dkde.rows.sources import ArraySource
-
-Array = npt.NDArray[Any]
+from dkde.typing import Array
 
 
 class NamelessError(InputError):

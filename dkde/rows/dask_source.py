@@ -8,14 +8,12 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
-import numpy.typing as npt
 
 from dkde.errors import ClusterError, InputError
 from dkde.numerics.exact import check_exact
 from dkde.rows.missing import first_masked, holding_missing, is_lazily_masked, unmasked
 from dkde.rows.row_source import READ_BYTES, Plain
-
-Array = npt.NDArray[Any]
+from dkde.typing import Array
 
 
 class DaskSource(Plain):

@@ -9,8 +9,7 @@ import numpy.typing as npt
 from dkde.errors import InputError
 from dkde.numerics.exact import LARGEST
 from dkde.stores.opened import check_opened
-
-Array = npt.NDArray[Any]
+from dkde.typing import Array
 
 
 def missing_rows(values: Array) -> npt.NDArray[np.bool_] | None:

@@ -7,8 +7,8 @@ import numpy as np
 
 from dkde.errors import DkdeError, warn
 from dkde.rows.place_names import LATITUDE, LONGITUDE, role_of
-from dkde.rows.row_source import Array
 from dkde.rows.side import Part, Rows
+from dkde.typing import Array
 
 # Runs of rows that are looked at, here and there.
 _RUNS = 4

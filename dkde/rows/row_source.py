@@ -11,11 +11,9 @@ from typing import Any, Protocol, runtime_checkable
 from uuid import uuid4
 
 import numpy as np
-import numpy.typing as npt
 
 from dkde.errors import DataSetError, DkdeError, one_line
-
-Array = npt.NDArray[Any]
+from dkde.typing import Array
 
 # What is read at a time where chunks are small: enough to make the call worth while.
 READ_BYTES = 8 * 2**20

@@ -18,9 +18,7 @@ from dkde.numerics.exact import beyond, rounded
 from dkde.numerics.linear import LinearMap, chain
 from dkde.rows.missing import mark_missing, missing_rows
 from dkde.rows.row_source import RowSource
-
-Array = npt.NDArray[Any]
-FloatArray = npt.NDArray[np.float64]
+from dkde.typing import Array, FloatArray
 
 
 @dataclass(frozen=True)

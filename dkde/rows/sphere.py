@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from dkde.errors import InputError
 from dkde.numerics.sphere import unit_vectors
@@ -19,9 +18,7 @@ from dkde.rows.place_names import (
 )
 from dkde.rows.row_source import RowSource, Wrapping
 from dkde.rows.side import Encoding, Part, Rows
-
-Array = npt.NDArray[Any]
-FloatArray = npt.NDArray[np.float64]
+from dkde.typing import FloatArray
 
 # Rows that are worked on at a time: what that takes besides them stays small.
 _ROWS = 2**16

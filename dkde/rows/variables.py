@@ -17,7 +17,6 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
 from dkde.errors import InputError
@@ -29,8 +28,7 @@ from dkde.rows.row_source import READ_BYTES, Plain, RowSource, reading
 from dkde.rows.side import Part, Rows
 from dkde.rows.times import as_days, day_units
 from dkde.stores.absent import noticing
-
-Array = npt.NDArray[Any]
+from dkde.typing import Array
 
 # A slab of whole chunks is read at a time up to this; a longer one in pieces, more than once.
 _SLAB_BYTES = 8 * READ_BYTES

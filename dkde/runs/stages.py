@@ -24,8 +24,8 @@ import zarr
 from zarr.codecs import Crc32cCodec
 
 from dkde.errors import DataSetError, one_line, scrubbed
-from dkde.numerics.linear import FloatArray
 from dkde.stores.store import Records
+from dkde.typing import FloatArray
 
 RUN = "run"
 PLAN = f"{RUN}/plan.json"

@@ -16,11 +16,10 @@ from dkde.runs.sessions import Ledger, Session, total_seconds
 from dkde.runs.stages import Stage
 from dkde.runs.store import is_result, listed_arrays
 from dkde.stores.store import Records, open_store
+from dkde.typing import StrPath
 
-Path = str | os.PathLike[str]
 
-
-def status(path: Path) -> dict[str, Any]:
+def status(path: StrPath) -> dict[str, Any]:
     """How far a run is.
 
     Parameters
@@ -65,7 +64,7 @@ def status(path: Path) -> dict[str, Any]:
     }
 
 
-def records_of(path: Path) -> Records:
+def records_of(path: StrPath) -> Records:
     """The store of a run.
 
     Raises

@@ -15,7 +15,6 @@ from zarr.storage import LocalStore, MemoryStore, ObjectStore
 from dkde.engine.task import Task
 from dkde.engine.work import Work
 from dkde.errors import ClusterError, DkdeError, MemoryLimitError
-from dkde.numerics.bandwidth import FloatArray
 from dkde.numerics.kernels import get_kernel
 from dkde.numerics.metrics import get_metric
 from dkde.rows.places import ZARR_MARKS
@@ -24,6 +23,7 @@ from dkde.rows.side import Part, Rows, Side
 from dkde.rows.sources import ArraySource, NpySource, ZarrSource
 from dkde.rows.variables import Joined, VariablesSource
 from dkde.stores.store import Records, is_remote, open_store
+from dkde.typing import FloatArray
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from dkde.datasets.formats.source import Array
 from dkde.errors import DataSetError
+from dkde.typing import Array
 
 BATCH_BYTES = 8 * 2**20
 

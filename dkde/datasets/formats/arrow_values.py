@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from dkde.datasets.formats.source import Array
 from dkde.errors import InputError
 from dkde.numerics.exact import LARGEST, check_exact, rounded
 from dkde.rows.times import as_days
+from dkde.typing import Array
 
 TRUTHS = "0 and 1"
 

@@ -14,9 +14,10 @@ import numpy as np
 
 from dkde.datasets.formats.arrays import array_batches
 from dkde.datasets.formats.files import checksum_files, open_binary, reading, sniff
-from dkde.datasets.formats.source import Array, ReadOptions, Source, SourceSplit
+from dkde.datasets.formats.source import ReadOptions, Source, SourceSplit
 from dkde.datasets.formats.unpickle import label_array, load
 from dkde.errors import DataSetError
+from dkde.typing import Array
 
 NAME = "cifar"
 DESCRIPTION = "a CIFAR-10 or CIFAR-100 Python archive (.tar.gz), or its unpacked folder"

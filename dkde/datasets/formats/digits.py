@@ -12,7 +12,8 @@ import numpy as np
 
 from dkde.datasets.formats.arrays import array_batches
 from dkde.datasets.formats.files import reading
-from dkde.datasets.formats.source import Array, ReadOptions, Source, SourceSplit
+from dkde.datasets.formats.source import ReadOptions, Source, SourceSplit
+from dkde.typing import Array
 
 NAME = "digits"
 DESCRIPTION = "scikit-learn's embedded digits (8 x 8 grey); no file is needed"

@@ -14,8 +14,9 @@ import numpy as np
 
 from dkde.datasets.formats.arrays import batch_rows
 from dkde.datasets.formats.files import checksum_files, max_content, open_binary, reading, sniff
-from dkde.datasets.formats.source import Array, ReadOptions, Source, SourceSplit
+from dkde.datasets.formats.source import ReadOptions, Source, SourceSplit
 from dkde.errors import DataSetError
+from dkde.typing import Array
 
 NAME = "idx"
 DESCRIPTION = "an IDX file, or the folder of MNIST's four, gzipped or not"

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from dkde.datasets.formats.source import Array
 from dkde.datasets.metadata import class_words
 from dkde.errors import DataSetError
+from dkde.typing import Array
 
 _INTEGER = re.compile(r"\s*[+-]?\d+\s*")
 _MAX_CLASSES = 2**16

@@ -10,9 +10,10 @@ import numpy as np
 
 from dkde.datasets.formats.arrays import array_batches, batch_rows, stored_dtype
 from dkde.datasets.formats.files import checksum_files, max_content, open_binary, reading, sniff
-from dkde.datasets.formats.source import Array, ReadOptions, Source, SourceSplit
+from dkde.datasets.formats.source import ReadOptions, Source, SourceSplit
 from dkde.datasets.formats.unpickle import label_array, load
 from dkde.errors import DataSetError
+from dkde.typing import Array
 
 NAME = "mnist-pickle"
 DESCRIPTION = "the MNIST pickle (three pairs of pictures and labels), gzipped or not"

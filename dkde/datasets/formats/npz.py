@@ -22,8 +22,9 @@ from dkde.datasets.formats.arrays import (
 )
 from dkde.datasets.formats.files import DEFLATE_RATIO, checksum_files, reading, sniff
 from dkde.datasets.formats.npy_header import read_npy_header
-from dkde.datasets.formats.source import Array, ReadOptions, Source, SourceSplit
+from dkde.datasets.formats.source import ReadOptions, Source, SourceSplit
 from dkde.errors import DataSetError
+from dkde.typing import Array
 
 NAME = "npz"
 DESCRIPTION = "a NumPy .npz, each array a split (or Keras' x_train, y_train, ...)"

@@ -15,9 +15,10 @@ import numpy as np
 
 from dkde.datasets.formats.arrays import batch_rows
 from dkde.datasets.formats.files import reading
-from dkde.datasets.formats.source import Array, ReadOptions, Source, SourceSplit
+from dkde.datasets.formats.source import ReadOptions, Source, SourceSplit
 from dkde.datasets.metadata import class_words
 from dkde.errors import DataSetError
+from dkde.typing import Array
 
 NAME = "pictures"
 DESCRIPTION = "a folder of PNG or JPEG pictures, in folders by class and by split, or flat"

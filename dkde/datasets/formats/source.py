@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from dkde.errors import DataSetError
+from dkde.typing import Array
 
-Array = np.ndarray[Any, np.dtype[Any]]
 Batches = Callable[[], Iterator[Array]]
 
 

@@ -18,9 +18,10 @@ from dkde.datasets.formats.arrow_values import Column, values_of
 from dkde.datasets.formats.files import checksum_files, reading
 from dkde.datasets.formats.globs import files_of
 from dkde.datasets.formats.labels import encode, numbered
-from dkde.datasets.formats.source import Array, ReadOptions, Source, SourceSplit
+from dkde.datasets.formats.source import ReadOptions, Source, SourceSplit
 from dkde.errors import DataSetError, InputError, NoVariableError, some
 from dkde.rows.naming import of_a_list
+from dkde.typing import Array
 
 # What pandas calls columns that have no name: where it read them, and rows' numbers in Parquet.
 _NUMBERING = re.compile(r"Unnamed: \d+(\.\d+)*|__index_level_\d+__")

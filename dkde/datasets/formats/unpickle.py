@@ -24,8 +24,8 @@ from typing import IO, Any, NoReturn
 import numpy as np
 
 from dkde.datasets.formats.files import reading
-from dkde.datasets.formats.source import Array
 from dkde.errors import DataSetError
+from dkde.typing import Array
 
 # Far above any published file (CIFAR-100's train has half a million operations), far below
 # what fills a memory with empty lists.
