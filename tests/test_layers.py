@@ -1,6 +1,7 @@
 """The law of the wings: which may import which, and which libraries."""
 
 import ast
+import runpy
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -247,3 +248,18 @@ def test_a_circle_is_seen() -> None:
     assert find_cycle(module_edges(texts)) == ["a.one", "a.two", "a.three", "a.one"]
     texts["a.three"] = "import math"
     assert find_cycle(module_edges(texts)) == []
+
+
+def test_the_figure_is_of_these_wings() -> None:
+    figure = ROOT / "docs/figures/wings.py"
+    drawn = runpy.run_path(str(figure))
+    names = [
+        name
+        for floor in reversed(drawn["FLOORS"])
+        for names, _ in floor
+        for name in names.split(", ")
+    ]
+    assert sorted(names) == sorted([*WINGS, "cli/dkde_cli"])
+    low = [wing for wing in names if wing not in ("workers", "runs", "cli/dkde_cli")]
+    assert low == [wing for wing in WINGS if wing not in ("workers", "runs")]
+    assert figure.with_suffix(".svg").read_text(encoding="utf-8") == drawn["drawn"]()
