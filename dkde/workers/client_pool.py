@@ -82,109 +82,129 @@ def client_pool(
     manner : {"refuse", "warn", "allow"}
         What becomes of workers that may differ in the last bits.
     """
-    likeness = Likeness(kind(), manner)
-    left_out: set[str] = set()  # the workers that take no part
-    executor = client.get_executor(pure=False)
-    absence = Absence(client, client.scheduler.address, patience)
-    n_threads = max(1, threads_to_come, sum(_taking_part(client).values()))
-    looked, found = monotonic(), n_threads  # when it was last asked, and what it said
-    # By identity; what was sent is kept so that nothing else can come to have its id.
-    shared: dict[int, tuple[Side | Survey, Any]] = {}
-    holders: frozenset[str] = frozenset()  # the workers that were there when sides were sent
-    # Calls that need one of some workers: they alone may make it, or have what was sent.
-    bound: dict[Future[Any], frozenset[str]] = {}
+    pool = _ClientPool(client, threads_to_come, patience, manner)
+    try:
+        yield Pool(
+            pool.submit, pool.n_threads, (CancelledError,), pool.recover, pool.threads_now, _told,
+            pool.elsewhere, pool.look, pool.refused,
+        )  # fmt: skip
+    finally:
+        pool.close()
 
-    def bind(future: Future[Any], workers: frozenset[str]) -> None:
-        bound[future] = workers
-        future.add_done_callback(lambda done: bound.pop(done, None))
 
-    def share(value: Any) -> Any:
-        nonlocal holders
-        if not isinstance(value, Side | Survey) or value.__sizeof__() <= _SMALL_BYTES:
-            return value
-        if id(value) not in shared:
-            holders = frozenset(client.nthreads())
-            shared[id(value)] = value, client.scatter(value, hash=False, broadcast=True)
-        return shared[id(value)][1]
+class _ClientPool:
+    """What a pool of a client's workers knows of them: see :func:`client_pool`."""
 
-    def submit(call: Callable[..., Any], *arguments: Any, **where: Any) -> Future[Any]:
+    def __init__(
+        self, client: Client, threads_to_come: int, patience: float | None, manner: str
+    ) -> None:
+        self._client, self._threads_to_come = client, threads_to_come
+        self._likeness = Likeness(kind(), manner)
+        self._left_out: set[str] = set()  # the workers that take no part
+        self._executor = client.get_executor(pure=False)
+        self._absence = Absence(client, client.scheduler.address, patience)
+        self.n_threads = max(1, threads_to_come, sum(_taking_part(client).values()))
+        # When it was last asked for the number of threads, and the answer.
+        self._looked, self._found = monotonic(), self.n_threads
+        # By identity; what was sent is kept so that nothing else can come to have its id.
+        self._shared: dict[int, tuple[Side | Survey, Any]] = {}
+        self._holders: frozenset[str] = frozenset()  # the workers that were there at that time
+        # Calls that need one of some workers: they alone may make it, or have what was sent.
+        self._bound: dict[Future[Any], frozenset[str]] = {}
+
+    def submit(self, call: Callable[..., Any], *arguments: Any, **where: Any) -> Future[Any]:
+        """Submit a call; a task that is lost as it is submitted is a cancelled future."""
         try:
             key = f"{funcname(call)}-{uuid4()}"
-            if left_out and "workers" not in where:
+            if self._left_out and "workers" not in where:
                 # Others on its machine may well be right: only a failed block goes elsewhere.
-                where["workers"] = [*_taking_part(client, left_out)]
-            handed: Future[Any] = executor.submit(
-                _at_worker, likeness, call, *map(share, arguments), key=key, **where
+                where["workers"] = [*_taking_part(self._client, self._left_out)]
+            handed: Future[Any] = self._executor.submit(
+                _at_worker, self._likeness, call, *map(self._share, arguments), key=key, **where
             )
-            if shared:
-                bind(handed, holders)
+            if self._shared:
+                self._bind(handed, self._holders)
             elif "workers" in where:
-                bind(handed, frozenset(where["workers"]))
+                self._bind(handed, frozenset(where["workers"]))
             return handed
         except Exception as error:
             # The scheduler is away, or a worker went as it was sent a side: the task is lost.
-            if client.status == "running" and not isinstance(error, OSError):
+            if self._client.status == "running" and not isinstance(error, OSError):
                 raise
             future: Future[Any] = Future()
             future.set_exception(CancelledError(str(error)))
             return future
 
     def elsewhere(
-        away_from: Collection[str], call: Callable[..., Any], *arguments: Any
+        self, away_from: Collection[str], call: Callable[..., Any], *arguments: Any
     ) -> Future[Any]:
+        """Submit a call to workers on other machines than some, if there are any."""
         others: list[str] = []
         with suppress(OSError):  # the scheduler went away in this moment
-            others = _others(client, away_from, left_out)
+            others = _others(self._client, away_from, self._left_out)
         if not others:
-            return submit(call, *arguments)
+            return self.submit(call, *arguments)
         # Not as a preference: an idle worker would take the call over from those.
-        future = submit(call, *arguments, workers=others)
-        bind(future, frozenset(others))
+        future = self.submit(call, *arguments, workers=others)
+        self._bind(future, frozenset(others))
         return future
 
-    def recover() -> None:
+    def recover(self) -> None:
+        """Wait until there are workers again, to whom everything is sent anew."""
         # What was sent may have been on the workers that went away.
-        shared.clear()
-        while absence.goes_on():
+        self._shared.clear()
+        while self._absence.goes_on():
             sleep(0.2)
 
-    def refused(error: BaseException) -> bool:
+    def refused(self, error: BaseException) -> bool:
+        """Leave a worker out that says that it is of another kind."""
         if not isinstance(error, UnlikeWorkerError):
             return False
-        if error.address not in left_out:
-            left_out.add(error.address)
+        if error.address not in self._left_out:
+            self._left_out.add(error.address)
             say_left_out(error)
         with suppress(OSError):
-            if left_out.issuperset(client.nthreads()):
+            if self._left_out.issuperset(self._client.nthreads()):
                 raise ClusterError(
                     f"worker {error.address} has {error.differs}, and no other worker is left; "
                     "start workers like this process"
                 )
         return True
 
-    def look() -> None:
-        if absence.goes_on() or not bound:
+    def look(self) -> None:
+        """Cancel calls whose workers are all gone: they would wait for them for ever."""
+        if self._absence.goes_on() or not self._bound:
             return
         with suppress(OSError):
-            there = _taking_part(client, left_out)
-            for future, workers in list(bound.items()):
-                if workers.isdisjoint(there):  # it would wait for them for ever
+            there = _taking_part(self._client, self._left_out)
+            for future, workers in list(self._bound.items()):
+                if workers.isdisjoint(there):
                     future.cancel()
 
-    def threads_now() -> int:
-        nonlocal looked, found
-        if monotonic() - looked > _LOOK and client.status == "running":
+    def threads_now(self) -> int:
+        """Threads of the workers that are there, or on their way."""
+        if monotonic() - self._looked > _LOOK and self._client.status == "running":
             with suppress(OSError):  # it went away in this moment
-                threads = sum(_taking_part(client, left_out).values())
-                found = max(1, threads_to_come, threads)
-            looked = monotonic()
-        return found
+                threads = sum(_taking_part(self._client, self._left_out).values())
+                self._found = max(1, self._threads_to_come, threads)
+            self._looked = monotonic()
+        return self._found
 
-    try:
-        yield Pool(
-            submit, n_threads, (CancelledError,), recover, threads_now, _told, elsewhere, look,
-            refused,
-        )  # fmt: skip
-    finally:
-        shared.clear()
-        executor.shutdown(wait=False)
+    def close(self) -> None:
+        """Let go of what was sent, and submit nothing more."""
+        self._shared.clear()
+        self._executor.shutdown(wait=False)
+
+    def _share(self, value: Any) -> Any:
+        """Send a large side to every worker once; return what stands for it in a call."""
+        if not isinstance(value, Side | Survey) or value.__sizeof__() <= _SMALL_BYTES:
+            return value
+        if id(value) not in self._shared:
+            self._holders = frozenset(self._client.nthreads())
+            sent = self._client.scatter(value, hash=False, broadcast=True)
+            self._shared[id(value)] = value, sent
+        return self._shared[id(value)][1]
+
+    def _bind(self, future: Future[Any], workers: frozenset[str]) -> None:
+        self._bound[future] = workers
+        future.add_done_callback(lambda done: self._bound.pop(done, None))
