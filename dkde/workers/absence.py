@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
@@ -13,6 +13,8 @@ from dkde.errors import ClusterError
 
 if TYPE_CHECKING:
     from distributed import Client
+
+_log = logging.getLogger(__name__)
 
 # How long a scheduler, or all its workers, may be away, in seconds.
 _PATIENCE = 30.0
@@ -72,9 +74,7 @@ class Absence:
     def _say(self, now: float) -> None:
         if self.said is None or now - self.said > AGAIN:
             self.said = now
-            print(
+            _log.warning(
                 "Waiting for the queue: no worker is left; it goes on when a job starts; Ctrl-C "
-                "cancels",
-                file=sys.stderr,
-                flush=True,
+                "cancels"
             )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import shutil
 import signal
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -27,6 +27,8 @@ from dkde.workers.certificates import security_for
 
 if TYPE_CHECKING:
     from distributed import Client
+
+_log = logging.getLogger(__name__)
 
 # The threads that a queue's jobs have when all are there, of clients that have such.
 _threads: WeakKeyDictionary[Client, int] = WeakKeyDictionary()
@@ -93,11 +95,9 @@ class _Submitted:
         """Say once that some were refused, where others were not: all is an error."""
         if self.ids and self.refusals and not self.said:
             self.said = True
-            _say(f"{self.cluster} refuses some of the jobs, the others go on: {self.refusals[0]}")
-
-
-def _say(words: str) -> None:
-    print(words, file=sys.stderr, flush=True)
+            _log.warning(
+                "%s refuses some of the jobs, the others go on: %s", self.cluster, self.refusals[0]
+            )
 
 
 @contextmanager
@@ -292,7 +292,7 @@ def _wait_for_first(client: Client, submitted: _Submitted) -> None:
         if monotonic() - said > (QUIET if said == begun else AGAIN):
             said = monotonic()
             minutes = f" after {(said - begun) / 60:.0f} min" if said - begun > 60 else ""
-            _say(
+            _log.warning(
                 f"Waiting for the queue: no worker yet{minutes} of job "
                 f"{', '.join(submitted.ids[:3])}; Ctrl-C cancels. If it runs already, its output "
                 "says why"

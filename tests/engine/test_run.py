@@ -545,7 +545,7 @@ def test_workers_that_are_away_are_waited_for_so_long(monkeypatch: pytest.Monkey
 
 
 def test_jobs_of_a_queue_are_waited_for_without_end(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     now = [0.0]
     monkeypatch.setattr("dkde.workers.absence.monotonic", lambda: now[0])
@@ -553,13 +553,11 @@ def test_jobs_of_a_queue_are_waited_for_without_end(
     absence = Absence(client, "tcp://there:1", inf)
     for now[0] in range(250):
         assert absence.goes_on()
-    line = (
-        "Waiting for the queue: no worker is left; it goes on when a job starts; Ctrl-C cancels\n"
-    )
-    assert capsys.readouterr().err == line
+    line = "Waiting for the queue: no worker is left; it goes on when a job starts; Ctrl-C cancels"
+    assert caplog.messages == [line]
     for now[0] in range(250, 400):
         assert absence.goes_on()
-    assert capsys.readouterr().err == line
+    assert caplog.messages == [line, line]
 
 
 def test_it_is_looked_at_workers_while_nothing_comes() -> None:
