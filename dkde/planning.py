@@ -12,6 +12,7 @@ from dkde.engine.direct import with_direct_share
 from dkde.engine.estimate import estimate_seconds
 from dkde.engine.fitness import check_limit
 from dkde.errors import InputError
+from dkde.numerics.blas_kernels import older_kernels
 from dkde.options import Options
 from dkde.sides import catalog_of, operand, side
 from dkde.statistics import default_bandwidths
@@ -79,7 +80,8 @@ def plan(
         together, where there is a baseline; ``method``, how blocks would be done, in words, with
         the share of the query rows, found from samples, that expansions would leave to direct
         sums; ``threads``, and roughly the ``seconds`` on them by that method, those of all pairs
-        where sides are lazy and not looked at; and ``seconds_all_pairs``.
+        where sides are lazy and not looked at; ``seconds_all_pairs``; and ``slow_blas``, a
+        line where NumPy's OpenBLAS runs code for an older processor than this one, else None.
 
     Raises
     ------
@@ -139,6 +141,7 @@ def plan(
         "threads": n_threads,
         "seconds": seconds * (1.0 if survey is None else survey.time + survey.direct),
         "seconds_all_pairs": seconds,
+        "slow_blas": older_kernels(),
     }
 
 
