@@ -5,8 +5,10 @@ python benchmarks/exactness.py --data mnist.zarr  # 50 pictures under 10,000, at
 """
 
 import argparse
+from typing import Any
 
 import numpy as np
+from record import add_json_option, keep, new_record
 from scipy.special import logsumexp
 from sklearn.neighbors import KernelDensity
 
@@ -34,24 +36,33 @@ def sides(data: str | None) -> tuple[np.ndarray, np.ndarray, list[float]]:
     return query, train, bandwidths
 
 
-def main(arguments: list[str] | None = None) -> dict[float, tuple[float, float]]:
+def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", help="an imported MNIST, such as mnist.zarr")
+    add_json_option(parser)
     options = parser.parse_args(arguments)
     query, train, bandwidths = sides(options.data)
     print(f"{options.data or 'digits'}, {len(query)} x {len(train)} x {train.shape[1]}")
     print("bandwidth  mean, exact  scikit-learn's  worst row off  dkde's worst row off")
-    errors = {}
+    figures = []
     for h in bandwidths:
         exact = naive(query, train, h)
         tree = KernelDensity(bandwidth=h).fit(train).score_samples(query)
         ours = dkde.log_density(query, train, h)
-        errors[h] = float(abs(tree - exact).max()), float(abs(ours - exact).max())
+        row = {
+            "bandwidth": h,
+            "mean_exact": float(exact.mean()),
+            "mean_scikit_learn": float(tree.mean()),
+            "error_scikit_learn": float(abs(tree - exact).max()),
+            "error_dkde": float(abs(ours - exact).max()),
+        }
+        figures.append(row)
         print(
-            f"{h:9g}  {exact.mean():11.4f}  {tree.mean():14.4f}  {errors[h][0]:13.4g}  "
-            f"{errors[h][1]:20.2g}"
+            f"{h:9g}  {exact.mean():11.4f}  {tree.mean():14.4f}  "
+            f"{row['error_scikit_learn']:13.4g}  {row['error_dkde']:20.2g}"
         )
-    return errors
+    keep(new_record("exactness", options, figures, ["scikit-learn"]), options.json)
+    return figures
 
 
 if __name__ == "__main__":

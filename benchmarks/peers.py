@@ -18,60 +18,17 @@ how time grows with the training rows. The peers are `pip install "dkde[peers]"`
 """
 
 import argparse
-import json
-import math
-import os
-import platform
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import psutil
 from peers_growth import Growth, growth
 from peers_measure import Measured, Work, measure
 from peers_packages import PEERS
 from peers_works import NUMBERS, WORKS, data_for
-from threadpoolctl import threadpool_info
-
-import dkde
-from dkde.workers.cluster import n_processors
+from record import add_json_option, in_words, keep, new_record
 
 _GROWTH_HEAD = ("training rows", "seconds", "error, nats")
 _HEAD = ("way", "seconds", "timed on", "cores", "error, nats", "dkde is")
-
-
-def machine() -> dict[str, str]:
-    """What the figures were taken on."""
-    blas = {i["internal_api"] for i in threadpool_info() if i["user_api"] == "blas"}
-    return {
-        "processor": _processor(),
-        "cores": str(n_processors()),
-        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
-        "system": f"{platform.system()} {platform.machine()}",
-        "BLAS": ", ".join(sorted(blas)) or "unknown",
-    }
-
-
-def _processor() -> str:
-    if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            for line in lines:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def versions() -> dict[str, str]:
-    found = {"Python": platform.python_version()}
-    names = ["dkde", "numpy", "numba", *dict.fromkeys(peer.distribution for peer in PEERS)]
-    for name in names:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    if found["dkde"] == "not installed":  # run from a checkout
-        found["dkde"] = "checkout"
-    return found
 
 
 def verdict(work: Work, rows: list[Measured], place: int) -> str:
@@ -156,11 +113,11 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--patience", type=float, default=1.0, help="times as large samples")
     parser.add_argument("--markdown", action="store_true", help="print tables for a README")
-    parser.add_argument("--json", help="a file to write all figures to")
+    add_json_option(parser)
     options = parser.parse_args(arguments)
-    report: dict[str, Any] = {"machine": machine(), "versions": versions(), "works": []}
-    for part in ("machine", "versions"):
-        print(", ".join(f"{name} {value}" for name, value in report[part].items()))
+    works: list[dict[str, Any]] = []
+    report = new_record("peers", options, works, [peer.distribution for peer in PEERS])
+    print(in_words(report))
     with data_for(options.scale, options.data) as data:
         for number in options.works:
             for build in WORKS.get(number, ()):
@@ -168,15 +125,17 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
                 print_title(f"{number}. {work.title}", options.markdown)
                 rows = measure(work, options.repeats, options.patience)
                 print_table(_HEAD, cells(work, rows), options.markdown)
-                report["works"].append(_record(work, rows))
-                _write(options.json, report)
+                works.append(_record(work, rows))
+                _write_so_far(options.json, report)
             for d in (2, 64) if number == 7 else ():
                 found = growth(data, d, options.repeats, options.patience)
                 print_title(f"7. {found.title}", options.markdown)
                 print_table(_GROWTH_HEAD, growth_cells(found), options.markdown)
                 print(("\n" if options.markdown else "") + growth_text(found))
-                report["works"].append({"number": 7, "exponent": found.exponent} | asdict(found))
-                _write(options.json, report)
+                works.append({"number": 7, "exponent": found.exponent} | asdict(found))
+                _write_so_far(options.json, report)
+    if options.json == "-":
+        keep(report, "-")
     return report
 
 
@@ -191,19 +150,10 @@ def _record(work: Work, rows: list[Measured]) -> dict[str, Any]:
     }
 
 
-def _write(path: str | None, report: dict[str, Any]) -> None:
-    """Write what there is so far: the rest may take an hour."""
-    if path is not None:
-        dkde.write_whole(path, json.dumps(_finite(report), indent=1).encode())
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no infinities: null instead."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _write_so_far(place: str | None, report: dict[str, Any]) -> None:
+    """Write to a file what there is: the rest may take an hour."""
+    if place != "-":
+        keep(report, place)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,10 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from record import add_json_option, keep, new_record
 from threadpoolctl import threadpool_limits
 
 from dkde.density.bandwidth_matrix import BandwidthMatrix
@@ -84,29 +86,33 @@ def compare(work: Work, repeats: int) -> tuple[float, float]:
     return statistics.median(a for a, _ in times), statistics.median(b for _, b in times)
 
 
-def main(arguments: list[str] | None = None) -> dict[tuple[str, int], float]:
+def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", help="an imported data set, such as mnist.zarr")
     parser.add_argument("--rows", type=int, default=10_000, help="rows of each side")
     parser.add_argument("--repeats", type=int, default=5)
+    add_json_option(parser)
     options = parser.parse_args(arguments)
     train, query, catalog = sides(options.data, options.rows)
     t, q = operand(train, "train", catalog), operand(query, "query", catalog)
     shape = f"{q.rows.n_rows} x {t.rows.n_rows} x {t.rows.n_features}"
     print(f"{options.data or 'made-up pictures'}, {shape}, {n_processors()} threads")
     print("precision  bandwidths  product s  engine s  ratio  target")
-    ratios = {}
+    figures = []
     for precision in ("float64", "float32"):
         for grid in GRIDS:
             matrix = BandwidthMatrix(np.array(grid), Covariance(t.rows.n_features))
             work = Options(precision=precision, method="dense").work(side(q), side(t), matrix)
             alone, engine = compare(work, options.repeats)
-            ratios[precision, len(grid)] = engine / alone
+            row = {"precision": precision, "bandwidths": len(grid), "product_seconds": alone}
+            row |= {"engine_seconds": engine, "ratio": engine / alone}
+            figures.append(row | {"target_at_most": TARGETS[len(grid)]})
             print(
                 f"{precision}  {len(grid):10d}  {alone:9.2f}  {engine:8.2f}  "
                 f"{engine / alone:5.2f}  {TARGETS[len(grid)]:6.1f}"
             )
-    return ratios
+    keep(new_record("roofline", options, figures), options.json)
+    return figures
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ import numpy as np
 import psutil
 from distributed import Client
 from distributed.deploy import SubprocessCluster
+from record import add_json_option, keep, new_record
 from roofline import BANDWIDTHS, pictures
 from selection import medians
 
@@ -56,7 +57,7 @@ def selectors(folder: Path, data: str | None, rows: int) -> dict[str, Any]:
     }
 
 
-def bookkeeping(call: dict[str, Any], folder: Path, repeats: int) -> float:
+def bookkeeping(call: dict[str, Any], folder: Path, repeats: int) -> dict[str, float]:
     outputs = (folder / f"{number}.zarr" for number in itertools.count())
     dkde.sweep(**call)  # compile, and read once
     kept, plain = medians(
@@ -65,10 +66,15 @@ def bookkeeping(call: dict[str, Any], folder: Path, repeats: int) -> float:
     print(f"without output   {plain:8.3f} s")
     print(f"with output      {kept:8.3f} s")
     print(f"ratio            {kept / plain:8.3f}    target at most {TARGETS['bookkeeping']}")
-    return kept / plain
+    return {
+        "without_output_seconds": plain,
+        "with_output_seconds": kept,
+        "ratio": kept / plain,
+        "target_at_most": TARGETS["bookkeeping"],
+    }
 
 
-def workers(call: dict[str, Any], repeats: int) -> float:
+def workers(call: dict[str, Any], repeats: int) -> dict[str, float]:
     with ExitStack() as stack:
         clients = [stack.enter_context(dkde.connect(workers=count)) for count in (1, 2)]
 
@@ -82,7 +88,12 @@ def workers(call: dict[str, Any], repeats: int) -> float:
     print(f"one worker       {one:8.3f} s")
     print(f"two workers      {two:8.3f} s")
     print(f"ratio            {one / two:8.3f}    target at least {TARGETS['workers']}")
-    return one / two
+    return {
+        "one_worker_seconds": one,
+        "two_workers_seconds": two,
+        "ratio": one / two,
+        "target_at_least": TARGETS["workers"],
+    }
 
 
 def nothing(
@@ -150,17 +161,20 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--rows", type=int, default=10_000, help="rows to take, of either side")
     parser.add_argument("--blocks", type=int, default=100_000, help="blocks to hand out")
     parser.add_argument("--repeats", type=int, default=5)
+    add_json_option(parser)
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         call = selectors(folder, options.data, options.rows)
         print(f"sweep, {options.rows} x {options.rows} x 784, {len(BANDWIDTHS)} bandwidths")
-        ratios: dict[str, Any] = {
+        figures: dict[str, Any] = {
             "bookkeeping": bookkeeping(call, folder, options.repeats),
             "workers": workers(call, options.repeats),
         }
         print("blocks that compute nothing, two workers")
-        return ratios | hand_out(folder, options.blocks)
+        figures["hand_out"] = {"blocks": options.blocks} | hand_out(folder, options.blocks)
+    keep(new_record("runs", options, figures, ["distributed"]), options.json)
+    return figures
 
 
 if __name__ == "__main__":

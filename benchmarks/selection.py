@@ -18,8 +18,10 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from record import add_json_option, keep, new_record
 from roofline import BANDWIDTHS, pictures
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
@@ -55,7 +57,7 @@ def medians(first: Callable[[], object], second: Callable[[], object], repeats: 
     return tuple(map(statistics.median, zip(*times, strict=True)))
 
 
-def digits(rows: int, repeats: int) -> float:
+def digits(rows: int, repeats: int) -> dict[str, float]:
     data = PCA(15, svd_solver="full").fit_transform(load_digits().data)[:rows]
     theirs = GridSearchCV(KernelDensity(), {"bandwidth": GRID}, cv=5)
     ours = dkde.KernelDensityCV(bandwidths=GRID, cv=5)
@@ -65,7 +67,12 @@ def digits(rows: int, repeats: int) -> float:
     print(f"scikit-learn  {slow:8.3f} s  best {theirs.best_params_['bandwidth']:.11f}")
     print(f"dkde          {fast:8.3f} s  best {ours.bandwidth_:.11f}")
     print(f"ratio         {slow / fast:8.1f}    target at least {TARGETS['digits']:.0f}")
-    return slow / fast
+    return {
+        "scikit_learn_seconds": slow,
+        "dkde_seconds": fast,
+        "ratio": slow / fast,
+        "target_at_least": TARGETS["digits"],
+    }
 
 
 def blocks(work: Work, n_blocks: int) -> Callable[[], None]:
@@ -86,7 +93,7 @@ def blocks(work: Work, n_blocks: int) -> Callable[[], None]:
     return compute
 
 
-def leave_one_out(data: str | None, rows: int | None, share: int, repeats: int) -> float:
+def leave_one_out(data: str | None, rows: int | None, share: int, repeats: int) -> dict[str, float]:
     catalog = Catalog(data)
     train = pictures(rows or 10_000, 0) if data is None else "train+valid"
     plain = side(operand(train, "train", catalog))
@@ -107,23 +114,32 @@ def leave_one_out(data: str | None, rows: int | None, share: int, repeats: int) 
     print(f"all pairs      {fast:8.2f} s  ({fast * whole:.0f} s for all blocks)")
     print(f"leave one out  {slow:8.2f} s  ({slow * whole:.0f} s for all blocks)")
     print(f"ratio          {slow / fast:8.3f}    target at most {TARGETS['leave one out']}")
-    return slow / fast
+    return {
+        "all_pairs_seconds": fast,
+        "leave_one_out_seconds": slow,
+        "ratio": slow / fast,
+        "target_at_most": TARGETS["leave one out"],
+        "blocks": n_blocks,
+        "blocks_of_all": all_pairs.plan.n_blocks,
+    }
 
 
-def main(arguments: list[str] | None = None) -> dict[str, float]:
+def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", help="a data set made by dkde import")
     parser.add_argument("--rows", type=int, help="rows to take, of each comparison")
     parser.add_argument("--blocks", type=int, default=4, help="blocks to leave one out in")
     parser.add_argument("--repeats", type=int, default=5)
+    add_json_option(parser)
     options = parser.parse_args(arguments)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "the best bandwidth")  # of few rows, it may be the last
-        ratios = {"digits": digits(options.rows or 1797, options.repeats)}
-    ratios["leave one out"] = leave_one_out(
+        figures = {"digits": digits(options.rows or 1797, options.repeats)}
+    figures["leave_one_out"] = leave_one_out(
         options.data, options.rows, options.blocks, options.repeats
     )
-    return ratios
+    keep(new_record("selection", options, figures, ["scikit-learn"]), options.json)
+    return figures
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import zarr
+from record import add_json_option, keep, new_record
 from zarr.storage import FsspecStore, ObjectStore
 
 URL = "s3://bucket/benchmark"
@@ -103,11 +104,12 @@ def measure(n_chunks: int, chunk_bytes: int, repeats: int, address: str) -> dict
     return seconds
 
 
-def main(arguments: Sequence[str] | None = None) -> dict[str, dict[str, float]]:
-    """Print the table; the medians in seconds, by chunks and client."""
+def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Print the table; return its rows, of each kind of chunks and client."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--chunks", nargs="+", default=["2000x64KiB", "200x4MiB"], metavar="NxSIZE")
     parser.add_argument("--repeats", type=int, default=5)
+    add_json_option(parser)
     options = parser.parse_args(arguments)
     os.environ.update(KEYS)
     names = ["zarr", "obstore", "s3fs", "moto", "aiobotocore"]
@@ -116,16 +118,19 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, dict[str, float]]:
             print(f"{name} {version(name)}", end=", ")
     print(f"Python {platform.python_version()}, {os.cpu_count()} processors")
     print(f"{zarr.config.get('async.concurrency')} requests at a time, median of {options.repeats}")
-    medians: dict[str, dict[str, float]] = {}
+    figures: list[dict[str, Any]] = []
     with serving() as address:
         os.environ.update(AWS_ENDPOINT_URL=address, AWS_ALLOW_HTTP="true", AWS_REGION="us-east-1")
         for chunks in options.chunks:
             n_chunks, _, size = chunks.partition("x")
             chunk_bytes = int(size[:-3]) * UNITS[size[-3:]]
             seconds = measure(int(n_chunks), chunk_bytes, options.repeats, address)
-            medians[chunks] = {client: median(times) for client, times in seconds.items()}
             for client, times in seconds.items():
                 middle = median(times)
+                figures.append({
+                    "chunks": int(n_chunks), "chunk_bytes": chunk_bytes, "client": client,
+                    "seconds": middle, "times": times,
+                })  # fmt: skip
                 rate = int(n_chunks) * chunk_bytes / 2**20 / middle
                 print(
                     f"{chunks:>12} {client:8} {middle:7.2f} s ({min(times):.2f} to "
@@ -133,9 +138,10 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, dict[str, float]]:
                     f"{rate:6.0f} MiB/s"
                 )
             if len(seconds) == 2:
-                ratio = medians[chunks]["s3fs"] / medians[chunks]["obstore"]
+                ratio = median(seconds["s3fs"]) / median(seconds["obstore"])
                 print(f"{chunks:>12} s3fs / obstore {ratio:.2f}")
-    return medians
+    keep(new_record("stores", options, figures, names), options.json)
+    return figures
 
 
 if __name__ == "__main__":

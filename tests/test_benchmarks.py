@@ -1,10 +1,14 @@
 """Benchmarks still run, small."""
 
+import argparse
 import importlib
 import json
 import runpy
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,23 +17,73 @@ import reference
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 
-def test_roofline(capsys):
-    main = runpy.run_path(str(BENCHMARKS / "roofline.py"))["main"]
-    ratios = main(["--rows", "200", "--repeats", "1"])
-    assert set(ratios) == {(p, n) for p in ("float64", "float32") for n in (8, 1, 20)}
-    assert all(ratio > 0 for ratio in ratios.values())
+# Those that are run, and not only imported by another.
+SCRIPTS = ("exactness", "peers", "roofline", "runs", "selection", "stores")
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, Any]]:
+    """Return what a script defines, by its name."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return lambda name: runpy.run_path(str(BENCHMARKS / f"{name}.py"))
+
+
+def kept(file: Path, benchmark: str) -> Any:
+    """Return the figures of a record, after a look at what they were taken on."""
+    record = json.loads(file.read_text(encoding="utf-8"))
+    assert record["benchmark"] == benchmark
+    assert record["machine"]["processor"]
+    assert record["machine"]["cores"] >= 1
+    assert record["machine"]["memory_bytes"] > 2**28
+    for name in ("python", "dkde", "numpy", "numba", "zarr", "dask"):
+        assert record["versions"][name] not in ("", "not installed")
+    assert record["commit"] is None or len(record["commit"]["number"]) >= 40
+    assert all(library["threads"] >= 1 for library in record["blas"])
+    assert "json" not in record["arguments"]
+    return record["figures"]
+
+
+def test_none_is_left_out():
+    runnable = {
+        path.stem
+        for path in BENCHMARKS.glob("*.py")
+        if '__name__ == "__main__"' in path.read_text()
+    }
+    assert runnable == set(SCRIPTS)
+    text = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+    assert all(f"python benchmarks/{name}.py" in text for name in SCRIPTS)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_help(name, script, capsys):
+    with pytest.raises(SystemExit) as stop:
+        script(name)["main"](["--help"])
+    assert stop.value.code == 0
+    assert "--json [FILE]" in capsys.readouterr().out
+
+
+def test_roofline(script, capsys, tmp_path):
+    file = tmp_path / "roofline.json"
+    arguments = ["--rows", "200", "--repeats", "1", "--json", str(file)]
+    figures = script("roofline")["main"](arguments)
+    assert {(row["precision"], row["bandwidths"]) for row in figures} == {
+        (p, n) for p in ("float64", "float32") for n in (8, 1, 20)
+    }
+    assert all(row["ratio"] > 0 for row in figures)
     assert "200 x 200 x 784" in capsys.readouterr().out
+    assert kept(file, "roofline") == figures
 
 
-def test_exactness_shows_who_is_right(capsys):
-    main = runpy.run_path(str(BENCHMARKS / "exactness.py"))["main"]
-    errors = main([])
-    assert all(ours < 1e-9 for _, ours in errors.values())
-    assert max(tree for tree, _ in errors.values()) > 100
+def test_exactness_shows_who_is_right(script, capsys, tmp_path):
+    file = tmp_path / "exactness.json"
+    figures = script("exactness")["main"](["--json", str(file)])
+    assert all(row["error_dkde"] < 1e-9 for row in figures)
+    assert max(row["error_scikit_learn"] for row in figures) > 100
     assert "digits, 360 x 1078 x 64" in capsys.readouterr().out
+    assert kept(file, "exactness") == figures
 
 
-def test_stores(capsys, monkeypatch):
+def test_stores(script, capsys, monkeypatch, tmp_path):
     pytest.importorskip("moto")
     for name in (
         "AWS_ACCESS_KEY_ID",
@@ -39,19 +93,57 @@ def test_stores(capsys, monkeypatch):
         "AWS_REGION",
     ):
         monkeypatch.setenv(name, "")  # is put back afterwards
-    main = runpy.run_path(str(BENCHMARKS / "stores.py"))["main"]
-    medians = main(["--chunks", "4x2KiB", "--repeats", "1"])
-    assert medians["4x2KiB"]["obstore"] > 0
+    file = tmp_path / "stores.json"
+    arguments = ["--chunks", "4x2KiB", "--repeats", "1", "--json", str(file)]
+    figures = script("stores")["main"](arguments)
+    (row,) = (row for row in figures if row["client"] == "obstore")
+    assert (row["chunks"], row["chunk_bytes"]) == (4, 2048)
+    assert row["seconds"] > 0
     assert "MiB/s" in capsys.readouterr().out
+    assert kept(file, "stores") == figures
 
 
-def test_selection(capsys, monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    main = runpy.run_path(str(BENCHMARKS / "selection.py"))["main"]
-    ratios = main(["--rows", "300", "--repeats", "1"])
-    assert set(ratios) == {"digits", "leave one out"}
-    assert all(ratio > 0 for ratio in ratios.values())
+def test_selection(script, capsys, tmp_path):
+    file = tmp_path / "selection.json"
+    arguments = ["--rows", "300", "--repeats", "1", "--json", str(file)]
+    figures = script("selection")["main"](arguments)
+    assert set(figures) == {"digits", "leave_one_out"}
+    assert all(part["ratio"] > 0 for part in figures.values())
     assert "20 bandwidths, 5 folds" in capsys.readouterr().out
+    assert kept(file, "selection") == figures
+
+
+class TestRecord:
+    """What every script keeps."""
+
+    @pytest.fixture
+    def record(self, script):
+        return SimpleNamespace(**script("record"))
+
+    def test_it_is_printed_where_no_file_is_named(self, record, capsys):
+        parser = argparse.ArgumentParser()
+        record.add_json_option(parser)
+        for arguments, printed in ([], False), (["--json"], True):
+            options = parser.parse_args(arguments)
+            figures = {"a": float("inf"), "b": [1.5, float("nan")]}
+            record.keep(record.new_record("some", options, figures), options.json)
+            text = capsys.readouterr().out
+            assert bool(text) == printed
+        assert json.loads(text)["figures"] == {"a": None, "b": [1.5, None]}
+
+    def test_packages_that_are_not_installed(self, record):
+        assert record.versions("no-such-package")["no-such-package"] == "not installed"
+
+    def test_without_git(self, record, monkeypatch):
+        monkeypatch.setenv("PATH", "")
+        assert record.commit() is None
+
+    def test_in_words(self, record):
+        made = record.new_record("some", argparse.Namespace(json=None), None)
+        machine, libraries = record.in_words(made).splitlines()
+        assert machine.startswith(f"processor {made['machine']['processor']}, cores ")
+        assert all(library["architecture"] in machine for library in made["blas"])
+        assert libraries.startswith("python 3.")
 
 
 class TestPeers:
@@ -61,14 +153,17 @@ class TestPeers:
     def beside_the_others(self, monkeypatch):
         monkeypatch.syspath_prepend(str(BENCHMARKS))
 
-    def test_all_works(self, capsys, tmp_path):
-        main = runpy.run_path(str(BENCHMARKS / "peers.py"))["main"]
+    def test_all_works(self, script, capsys, tmp_path):
+        main = script("peers")["main"]
         file = tmp_path / "peers.json"
         sizes = ["--scale", "0.0001", "--repeats", "1", "--patience", "0.01"]
         report = main([*sizes, "--markdown", "--json", str(file)])
-        assert [work["number"] for work in report["works"]] == [1, 1, 2, 3, 4, 5, 6, 7, 7]
+        works = report["figures"]
+        assert [work["number"] for work in works] == [1, 1, 2, 3, 4, 5, 6, 7, 7]
+        assert len(kept(file, "peers")) == len(works)
         assert json.loads(file.read_text())["versions"] == report["versions"]
-        for work in report["works"][:7]:
+        assert "torch" in report["versions"]
+        for work in works[:7]:
             ours, *others = work["ways"]
             assert ours["seconds"] > 0
             assert ours["error"] < (0.05 if "float32" in ours["name"] else 4e-6)
@@ -124,12 +219,18 @@ def run_benchmark(monkeypatch):
 
 
 @pytest.mark.slow
-def test_runs(capsys, monkeypatch):
+def test_runs(capsys, monkeypatch, tmp_path):
     main = run_benchmark(monkeypatch)["main"]
-    figures = main(["--rows", "200", "--blocks", "1500", "--repeats", "1"])
-    assert set(figures) == {"bookkeeping", "workers", "rate", "client", "scheduler"}
-    assert all(figures[name] > 0 for name in ("bookkeeping", "workers", "rate"))
+    file = tmp_path / "runs.json"
+    sizes = ["--rows", "200", "--blocks", "1500", "--repeats", "1"]
+    figures = main([*sizes, "--json", str(file)])
+    assert set(figures) == {"bookkeeping", "workers", "hand_out"}
+    assert set(figures["hand_out"]) == {"blocks", "rate", "client", "scheduler"}
+    assert figures["bookkeeping"]["ratio"] > 0
+    assert figures["workers"]["ratio"] > 0
+    assert figures["hand_out"]["rate"] > 0
     assert "sweep, 200 x 200 x 784" in capsys.readouterr().out
+    assert kept(file, "runs") == figures
 
 
 @pytest.mark.slow

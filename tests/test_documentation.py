@@ -39,6 +39,7 @@ OTHERS = {
     r"python benchmarks/": "tests/test_benchmarks.py runs them, small",
     r"(python -m )?pip install": ".ci/run installs; the extras are looked up",
     r"python -m (venv|pytest|sphinx)|\. \.venv|ruff|mypy|\.ci/run": ".ci/run does these",
+    r"\.ci/oldest": "a workflow runs it",
     r"JOB=|sbatch|qsub": "needs a batch queue; tests/workers/test_slurm.py has one",
     r"dask (scheduler|worker)": "tests/workers/test_cluster.py starts them",
 }

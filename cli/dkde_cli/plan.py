@@ -87,6 +87,7 @@ def plan(
 
 def _in_words(cost: Mapping[str, Any]) -> dict[str, str]:
     several = cost["bandwidths"] != 1
+    slow = {} if cost["slow_blas"] is None else {"linear algebra": cost["slow_blas"]}
     return {
         "pairs": f"{si(cost['pairs'])}, at {cost['bandwidths']} bandwidth" + "s" * several,
         "operations": f"{si(cost['flops'])}FLOP",
@@ -102,4 +103,5 @@ def _in_words(cost: Mapping[str, Any]) -> dict[str, str]:
         "  sides in memory": size(cost["resident_bytes"]),
         "method": cost["method"],
         "time": f"about {duration(cost['seconds'])} on {cost['threads']} threads",
+        **slow,
     }

@@ -14,6 +14,7 @@ from dkde.errors import InputError
 from dkde.inputs.checks import check_same_features
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import catalog_of, operands, side
+from dkde.numerics.blas_kernels import older_kernels
 from dkde.workers.cluster import active_client, measure_baseline, n_processors, parse_limit
 from dkde.workers.fitness import check_limit
 
@@ -79,7 +80,8 @@ def plan(
         together, where there is a baseline; ``method``, how blocks would be done, in words, with
         the share of the query rows, found from samples, that expansions would leave to direct
         sums; ``threads``, and roughly the ``seconds`` on them by that method, those of all pairs
-        where sides are lazy and not looked at; and ``seconds_all_pairs``.
+        where sides are lazy and not looked at; ``seconds_all_pairs``; and ``slow_blas``, a
+        line where NumPy's OpenBLAS runs code for an older processor than this one, else None.
 
     Raises
     ------
@@ -138,6 +140,7 @@ def plan(
         "threads": n_threads,
         "seconds": seconds * (1.0 if survey is None else survey.time + survey.direct),
         "seconds_all_pairs": seconds,
+        "slow_blas": older_kernels(),
     }
 
 

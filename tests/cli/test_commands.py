@@ -184,6 +184,14 @@ class TestPlan:
         assert "\nmethod              all pairs\n" in text
         assert max(map(len, text.splitlines())) < 80
 
+    def test_code_of_openblas_for_an_older_processor_is_a_line(self, run, npz, monkeypatch):
+        monkeypatch.setattr("dkde.density.cost.measure_baseline", lambda precision: 10**8)
+        monkeypatch.setattr("dkde.density.cost.older_kernels", lambda: None)
+        assert "linear algebra" not in run("plan", npz, "--query", "test").stdout
+        monkeypatch.setattr("dkde.density.cost.older_kernels", lambda: "code for Nehalem")
+        text = run("plan", npz, "--query", "test").stdout
+        assert text.endswith("\nlinear algebra      code for Nehalem\n")
+
     def test_over_the_limit(self, refused, npz, monkeypatch):
         monkeypatch.setattr("dkde.density.cost.measure_baseline", lambda precision: 10**8)
         assert "pauses at 80%" in refused("plan", npz, "--memory-limit", "100MB")

@@ -524,7 +524,9 @@ LISTS = {
     "list": lambda rows: pa.array(rows.tolist()),
     "fixed": lambda rows: pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), 2),
     "large": lambda rows: pa.array(rows.tolist(), pa.large_list(pa.float64())),
-    "float16": lambda rows: pa.array(rows.astype("f2").tolist(), pa.list_(pa.float16())),
+    "float16": lambda rows: pa.array(
+        [list(row) for row in rows.astype("f2")], pa.list_(pa.float16())
+    ),
     "float32": lambda rows: pa.array(rows.tolist(), pa.list_(pa.float32(), 2)),
     "integers": lambda rows: pa.array((rows * 9).astype(int).tolist()),
 }

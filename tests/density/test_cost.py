@@ -44,6 +44,11 @@ def test_it_is_json_and_adds_up(monkeypatch):
     assert cost["seconds"] > 0
 
 
+def test_code_of_openblas_for_an_older_processor_is_said(monkeypatch):
+    monkeypatch.setattr("dkde.density.cost.older_kernels", lambda: "runs its code for Nehalem")
+    assert digits()["slow_blas"] == "runs its code for Nehalem"
+
+
 def test_without_a_baseline():
     cost = digits()
     assert cost["baseline_bytes"] is None

@@ -516,7 +516,7 @@ class TestCrossValidated:
             (1, "folds is 1; at least two are needed"),
             (63, "there are 62 rows and 63 folds"),
             ("some", "folds is 'some'"),
-            (2.5, "Expected `cv` as an integer"),
+            (2.5, "Expected `?cv`? as an integer"),
             (np.zeros(62, int), "folds puts all rows into one fold"),
         ],
     )
