@@ -5,10 +5,11 @@ import time
 
 import xarray as xr
 
+from dkde.calling_again import call_again
 from dkde.engine.process import is_alive
 from dkde.engine.run import Progress, incomplete
 from dkde.errors import IncompleteError, InputError
-from dkde.resuming import call_again, records_of
+from dkde.resuming import records_of
 from dkde.run_plan import read_plan
 from dkde.sharing import HandedOut, Share, sharing
 from dkde.storage.kept import Stage

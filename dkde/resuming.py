@@ -2,8 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping
-from contextlib import chdir, nullcontext
+from collections.abc import Mapping
 from functools import partial
 from itertools import product
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import zarr
 
+from dkde.calling_again import works_again
 from dkde.engine.cluster import pool_for
 from dkde.engine.process import is_alive
 from dkde.engine.run import compute
@@ -19,20 +19,10 @@ from dkde.errors import DataSetError, one_line
 from dkde.numerics.bandwidth import FloatArray
 from dkde.numerics.logsum import Densities
 from dkde.run_plan import circumstances, differences, read_plan
-from dkde.scoring import score, sweep
-from dkde.selection import cross_validate
-from dkde.sharing import capturing
 from dkde.storage.kept import Stage
 from dkde.storage.ledger import Ledger, Session, total_seconds
 from dkde.storage.results import MAIN, is_result, listed_arrays, root_attributes
-from dkde.storage.selectors import Catalog
-from dkde.storage.stores import Records, is_remote, open_store
-
-_CALLS: dict[str, Callable[..., Any]] = {
-    "score": score,
-    "sweep": sweep,
-    "cross_validate": cross_validate,
-}
+from dkde.storage.stores import Records, open_store
 
 Path = str | os.PathLike[str]
 
@@ -82,21 +72,28 @@ def status(path: Path) -> dict[str, Any]:
     }
 
 
-def verify(path: Path, *, blocks: int = 4, seed: int = 0) -> dict[str, Any]:
+def verify(path: Path, *, blocks: int = 4, seed: int = 0, anywhere: bool = False) -> dict[str, Any]:
     """Check a complete result: every checksum, and some blocks against their recomputation.
 
     Parameters
     ----------
     blocks : int
         How many query blocks are computed again, chosen at random.
+    seed : int
+        Of that choice.
+    anywhere : bool
+        Hold blocks to the bounds on their errors, and not to the last bit, also where the
+        processor and the libraries are those that the run was begun with: some of its blocks
+        may have been computed with others.
 
     Returns
     -------
     dict
         ``chunks``, how many were read; ``blocks``, how many were computed again, and found the
-        same to the last bit; or, where the processor, a library or an index is another now,
-        within the bounds on their errors: ``elsewhere`` then says which, else it is None;
-        ``reason`` why none was, where the store cannot say how.
+        same to the last bit; or, with ``anywhere``, or where the processor, a library or an index
+        is another now, within the bounds on their errors: ``elsewhere`` then says which is
+        another, else it is None; ``exact``, whether all were the same to the last bit; ``reason``
+        why none was, where the store cannot say how.
 
     Raises
     ------
@@ -110,39 +107,76 @@ def verify(path: Path, *, blocks: int = 4, seed: int = 0) -> dict[str, Any]:
     chunks = _read_all(records)
     if plan["call"] is None:
         reason = "the run was begun with arrays in memory, which the store does not hold"
-        return {"chunks": chunks, "blocks": 0, "elsewhere": None, "reason": reason}
-    with capturing() as captured:
-        call_again(records, path)
-    name, work = next(iter(captured.works.items()))
+        return _verified(chunks, reason=reason)
+    works = works_again(records, path)
+    name, work = next(iter(works.items()))
     if _counts_features_otherwise(plan, name, work):
         reason = (
             "it was made by an older version of dkde, which took the variable of its weights for a "
             "feature, too; the same call is of other rows now"
         )
-        return {"chunks": chunks, "blocks": 0, "elsewhere": None, "reason": reason}
-    others = list(differences(plan["machine"], circumstances(captured.works)))
+        return _verified(chunks, reason=reason)
+    others = list(differences(plan["machine"], circumstances(works)))
+    chosen = np.random.default_rng(seed).permutation(work.plan.n_query_blocks)[:blocks]
+    exact = _compare_blocks(records, path, work, sorted(map(int, chosen)), others, anywhere)
+    return _verified(chunks, len(chosen), "; ".join(others) or None, exact=exact)
+
+
+def _verified(
+    chunks: int,
+    blocks: int = 0,
+    elsewhere: str | None = None,
+    *,
+    exact: bool = True,
+    reason: str | None = None,
+) -> dict[str, Any]:
+    return {
+        "chunks": chunks, "blocks": blocks, "elsewhere": elsewhere, "exact": exact,
+        "reason": reason,
+    }  # fmt: skip
+
+
+def _compare_blocks(
+    records: Records, path: Path, work: Work, chosen: list[int], others: list[str], anywhere: bool
+) -> bool:
+    """Compute some query blocks again; whether all are the same to the last bit.
+
+    Raises
+    ------
+    DataSetError
+        When one is not as it has to be: to the last bit, or within the bounds on the errors.
+    """
     stored, errors = (
         np.asarray(zarr.open_array(records.store, path=name, mode="r")[...])
         for name in (MAIN, f"{MAIN}_error")
     )
     # Rows in the order of the blocks, whatever dims they have.
     stored, errors = (each.reshape(len(each), -1) for each in (stored, errors))
-    chosen = np.random.default_rng(seed).permutation(work.plan.n_query_blocks)[:blocks]
-    for q in sorted(map(int, chosen)):
+    all_exact = True
+    for q in chosen:
         rows = slice(*work.plan.query_block(q))
         there = (slice(work.plan.n_bandwidths), rows)
         again = _computed_again(work, q)
-        allowed = errors[there] + again.errors if others else 0.0
-        if not _is_same(again.values, stored[there], allowed) or not (
-            others or np.array_equal(again.errors, errors[there], equal_nan=True)
-        ):
-            beyond = f", beyond the bounds ({'; '.join(others)})" if others else ""
+        exact = _is_same(again.values, stored[there], 0.0) and np.array_equal(
+            again.errors, errors[there], equal_nan=True
+        )
+        all_exact = all_exact and exact
+        within = exact or _is_same(again.values, stored[there], errors[there] + again.errors)
+        if exact or (within and (anywhere or others)):
+            continue
+        which = f"{path}: query rows {rows.start} to {rows.stop} come out otherwise"
+        if within:
             raise DataSetError(
-                f"{path}: query rows {rows.start} to {rows.stop} come out otherwise when they are "
-                f"computed again{beyond}; the result is damaged, or the inputs are not the same"
+                f"{which} when they are computed again, but within the bounds on their errors, as "
+                "blocks do that were computed on another processor or with other libraries; allow "
+                "it (anywhere)"
             )
-    elsewhere = "; ".join(others) or None
-    return {"chunks": chunks, "blocks": len(chosen), "elsewhere": elsewhere, "reason": None}
+        beyond = f", beyond the bounds ({'; '.join(others)})" if others else ""
+        raise DataSetError(
+            f"{which} when they are computed again{beyond}; the result is damaged, or the inputs "
+            "are not the same"
+        )
+    return all_exact
 
 
 def _is_same(found: FloatArray, stored: FloatArray, allowed: FloatArray | float) -> bool:
@@ -224,39 +258,9 @@ def records_of(path: Path) -> Records:
     return records
 
 
-def call_again(records: Records, path: Path, **options: Any) -> Any:
-    """Make the call again that began a run.
-
-    Raises
-    ------
-    DataSetError
-        When the store does not hold it.
-    """
-    plan: Mapping[str, Any] | None = read_plan(records)
-    if plan is None or plan["call"] is None:
-        raise DataSetError(
-            f"{path}: does not hold how it was begun, as it was with arrays in memory; make the "
-            "same call again"
-        )
-    call = plan["call"]
-    output = path if is_remote(path) else os.path.abspath(path)
-    with chdir(call["folder"]) if os.path.isdir(call["folder"]) else nullcontext():
-        return _CALLS[call["function"]](
-            **call["arguments"],
-            source=Catalog(call["source"], **_choice(call)),
-            output=output,
-            **options,
-        )
-
-
 def _counts_features_otherwise(plan: Mapping[str, Any], name: str, work: Work) -> bool:
     """Whether the call of a run, which names weights, has fewer features than when it was made."""
     if not isinstance(plan["call"]["arguments"].get("weights"), str):
         return False
     then = plan["asked"].get(name, {}).get("train", {}).get("features")
     return isinstance(then, int) and then != work.train.rows.n_features
-
-
-def _choice(call: Mapping[str, Any]) -> dict[str, Any]:
-    """What a recorded call says of its rows, for a catalog."""
-    return {name: call.get(name) for name in ("features", "row_dim", "lat", "lon")}
