@@ -8,8 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 
 import dkde
+from dkde.rereading import read_back
+from dkde.scored import scored_rows
 
 FROZEN = Path(__file__).parent / "frozen"
 RELEASES = sorted(path.name.removesuffix(".tar.xz") for path in FROZEN.glob("*.tar.xz"))
@@ -59,7 +62,11 @@ def test_a_result_opens_exports_and_verifies(frozen, name):
     assert dkde.status(store)["complete"]
     dkde.report(store, frozen / "r.html")
     assert "highest" in (frozen / "r.html").read_text().lower()
-    assert "no such file" not in (frozen / "r.html").read_text()
+    with xr.open_zarr(store) as result:
+        for side in scored_rows(result):
+            rows, reason = read_back(side)
+            assert reason == ""
+            assert rows.n_rows == side.n_rows
 
 
 @pytest.mark.parametrize("name", ["score", "sweep", "cv"])
@@ -159,3 +166,68 @@ def test_where_it_was_is_looked_at_first_and_other_content_passed_over(tmp_path,
     assert dkde.verify("copy/r.zarr")["blocks"] == 1
     with pytest.raises(dkde.DataSetError, match="come out otherwise"):
         dkde.verify("first/r.zarr")
+
+
+class TestMovedRunsOfNow:
+    """Runs of now, moved with their data to a folder of another name."""
+
+    @pytest.fixture
+    def made(self, tmp_path, monkeypatch):
+        """A store of others with weights, whose content is known by times; begun elsewhere."""
+        rng = np.random.default_rng(0)
+        columns = {name: ("row", rng.normal(size=30)) for name in ("a", "b")}
+        columns["w"] = ("row", rng.uniform(1, 2, 30))
+        (tmp_path / "first" / "runs").mkdir(parents=True)
+        xr.Dataset(columns).to_zarr(tmp_path / "first" / "others.zarr", consolidated=False)
+        monkeypatch.chdir(tmp_path)
+        return tmp_path
+
+    def call(self, folder, **keywords):
+        others = f"{folder}/others.zarr"
+        return dkde.score(
+            f"{others}[:10]", f"{others}[10:]", [0.5], weights="w", query_weights="w", block_rows=5,
+            source=dkde.Catalog(others, ["a", "b"]), output=f"{folder}/runs/r.zarr", **keywords,
+        )  # fmt: skip
+
+    def test_parts_and_the_same_call(self, made):
+        with dkde.init_only():
+            self.call("first")
+        os.rename("first", "second")
+        dkde.run_part("second/runs/r.zarr", 0, 2)
+        self.call("second")
+        os.rename("second", "third")
+        assert dkde.verify("third/runs/r.zarr")["exact"]
+        found = dkde.finish("third/runs/r.zarr")
+        whole = dkde.score(
+            "third/others.zarr[:10]", "third/others.zarr[10:]", [0.5], weights="w",
+            query_weights="w", source=dkde.Catalog("third/others.zarr", ["a", "b"]),
+        )  # fmt: skip
+        np.testing.assert_allclose(found["log_density"], whole["log_density"], rtol=1e-12)
+
+    def test_another_store_of_the_same_name_is_refused(self, made):
+        with dkde.init_only():
+            self.call("first")
+        os.rename("first", "second")
+        for path in Path("second/others.zarr/w").rglob("*"):
+            os.utime(path, (1, 1))
+        with pytest.raises(dkde.DataSetError, match=r"begun otherwise: .*weights.*others\.zarr at"):
+            dkde.run_part("second/runs/r.zarr", 0, 2)
+
+
+def test_blocks_of_elsewhere_are_held_to_their_bounds(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    np.save("x.npy", rng.normal(size=(30, 2)))
+    np.save("q.npy", rng.normal(size=(10, 2)))
+    dkde.score("q.npy", "x.npy", 1.0, output="r.zarr")
+    assert dkde.verify("r.zarr", anywhere=True)["exact"]
+    array = zarr.open_array("r.zarr/log_density", mode="r+")
+    then = array[...]
+    array[...] = np.nextafter(then, 0)
+    with pytest.raises(dkde.DataSetError, match=r"within the bounds .*\(anywhere\)"):
+        dkde.verify("r.zarr")
+    found = dkde.verify("r.zarr", anywhere=True)
+    assert (found["blocks"], found["exact"], found["elsewhere"]) == (1, False, None)
+    array[...] = then + 1e-3
+    with pytest.raises(dkde.DataSetError, match="come out otherwise"):
+        dkde.verify("r.zarr", anywhere=True)
