@@ -106,15 +106,22 @@ def _print_failed(failed: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
     metavar="N",
     help="How many blocks of query rows to compute again, chosen at random.",
 )
-def verify(store: str, blocks: int) -> None:
+@click.option(
+    "--anywhere",
+    is_flag=True,
+    help="Hold blocks to the bounds on their errors and not to the last bit: for a run of which "
+    "some were computed on another processor or with other libraries.",
+)
+def verify(store: str, blocks: int, anywhere: bool) -> None:
     """Check a complete result against damage and doubt.
 
     All of it is read, which checks each chunk's checksum; some blocks are computed again from
-    the data, and must be the same to the last bit.
+    the data, and must be the same to the last bit; with --anywhere, or on another processor or with
+    other libraries than the run was begun with, within the bounds on their errors.
     """
     import dkde
 
-    found = dkde.verify(store, blocks=blocks)
+    found = dkde.verify(store, blocks=blocks, anywhere=anywhere)
     read = f"{store}: {_counted(found['chunks'], 'chunk')} read"
     if found["reason"] is not None:
         click.echo(f"{read}; no block computed again: {found['reason']}")
@@ -125,6 +132,8 @@ def verify(store: str, blocks: int) -> None:
         same = "the same to the last bit"
         if found["elsewhere"] is not None:
             same = f"within the bounds on their errors, as {found['elsewhere']}"
+        elif not found["exact"]:
+            same = "within the bounds on their errors"
         click.echo(f"{read}, {again} computed again and {same}")
 
 

@@ -4,7 +4,7 @@ import time
 
 import xarray as xr
 
-from dkde.density.resuming import call_again
+from dkde.density.calling_again import call_again
 from dkde.engine.run import Progress, incomplete
 from dkde.errors import IncompleteError, InputError
 from dkde.runs.process import is_alive

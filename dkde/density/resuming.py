@@ -1,50 +1,48 @@
-"""A run's call made again: to go on with it, or to check its result."""
+"""A finished run checked: every chunk, and some blocks computed again."""
 
-import os
-from collections.abc import Callable, Mapping
-from contextlib import chdir, nullcontext
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import zarr
 
-from dkde.density.scoring import score, sweep
-from dkde.density.selection import cross_validate
+from dkde.density.calling_again import works_again
 from dkde.engine.run import compute
 from dkde.engine.work import Work
 from dkde.errors import DataSetError
-from dkde.inputs.selectors import Catalog
 from dkde.numerics.logsum import Densities
 from dkde.runs.record import circumstances, differences, read_plan
-from dkde.runs.sharing import capturing
 from dkde.runs.status import read_all, records_of
 from dkde.runs.store import MAIN, root_attributes
-from dkde.stores.store import Records, is_remote
+from dkde.stores.store import Records
 from dkde.typing import FloatArray, StrPath
 from dkde.workers.cluster import pool_for
 
-_CALLS: dict[str, Callable[..., Any]] = {
-    "score": score,
-    "sweep": sweep,
-    "cross_validate": cross_validate,
-}
 
-
-def verify(path: StrPath, *, blocks: int = 4, seed: int = 0) -> dict[str, Any]:
+def verify(
+    path: StrPath, *, blocks: int = 4, seed: int = 0, anywhere: bool = False
+) -> dict[str, Any]:
     """Check a complete result: every checksum, and some blocks against their recomputation.
 
     Parameters
     ----------
     blocks : int
         How many query blocks are computed again, chosen at random.
+    seed : int
+        Of that choice.
+    anywhere : bool
+        Hold blocks to the bounds on their errors, and not to the last bit, also where the
+        processor and the libraries are those that the run was begun with: some of its blocks
+        may have been computed with others.
 
     Returns
     -------
     dict
         ``chunks``, how many were read; ``blocks``, how many were computed again, and found the
-        same to the last bit; or, where the processor, a library or an index is another now,
-        within the bounds on their errors: ``elsewhere`` then says which, else it is None;
-        ``reason`` why none was, where the store cannot say how.
+        same to the last bit; or, with ``anywhere``, or where the processor, a library or an index
+        is another now, within the bounds on their errors: ``elsewhere`` then says which is
+        another, else it is None; ``exact``, whether all were the same to the last bit; ``reason``
+        why none was, where the store cannot say how.
 
     Raises
     ------
@@ -58,39 +56,81 @@ def verify(path: StrPath, *, blocks: int = 4, seed: int = 0) -> dict[str, Any]:
     chunks = read_all(records)
     if plan["call"] is None:
         reason = "the run was begun with arrays in memory, which the store does not hold"
-        return {"chunks": chunks, "blocks": 0, "elsewhere": None, "reason": reason}
-    with capturing() as captured:
-        call_again(records, path)
-    name, work = next(iter(captured.works.items()))
+        return _verified(chunks, reason=reason)
+    works = works_again(records, path)
+    name, work = next(iter(works.items()))
     if _counts_features_otherwise(plan, name, work):
         reason = (
             "it was made by an older version of dkde, which took the variable of its weights for a "
             "feature, too; the same call is of other rows now"
         )
-        return {"chunks": chunks, "blocks": 0, "elsewhere": None, "reason": reason}
-    others = list(differences(plan["machine"], circumstances(captured.works)))
+        return _verified(chunks, reason=reason)
+    others = list(differences(plan["machine"], circumstances(works)))
+    chosen = np.random.default_rng(seed).permutation(work.plan.n_query_blocks)[:blocks]
+    exact = _compare_blocks(records, path, work, sorted(map(int, chosen)), others, anywhere)
+    return _verified(chunks, len(chosen), "; ".join(others) or None, exact=exact)
+
+
+def _verified(
+    chunks: int,
+    blocks: int = 0,
+    elsewhere: str | None = None,
+    *,
+    exact: bool = True,
+    reason: str | None = None,
+) -> dict[str, Any]:
+    return {
+        "chunks": chunks, "blocks": blocks, "elsewhere": elsewhere, "exact": exact,
+        "reason": reason,
+    }  # fmt: skip
+
+
+def _compare_blocks(
+    records: Records,
+    path: StrPath,
+    work: Work,
+    chosen: list[int],
+    others: list[str],
+    anywhere: bool,
+) -> bool:
+    """Compute some query blocks again; whether all are the same to the last bit.
+
+    Raises
+    ------
+    DataSetError
+        When one is not as it has to be: to the last bit, or within the bounds on the errors.
+    """
     stored, errors = (
         np.asarray(zarr.open_array(records.store, path=name, mode="r")[...])
         for name in (MAIN, f"{MAIN}_error")
     )
     # Rows in the order of the blocks, whatever dims they have.
     stored, errors = (each.reshape(len(each), -1) for each in (stored, errors))
-    chosen = np.random.default_rng(seed).permutation(work.plan.n_query_blocks)[:blocks]
-    for q in sorted(map(int, chosen)):
+    all_exact = True
+    for q in chosen:
         rows = slice(*work.plan.query_block(q))
         there = (slice(work.plan.n_bandwidths), rows)
         again = _computed_again(work, q)
-        allowed = errors[there] + again.errors if others else 0.0
-        if not _is_same(again.values, stored[there], allowed) or not (
-            others or np.array_equal(again.errors, errors[there], equal_nan=True)
-        ):
-            beyond = f", beyond the bounds ({'; '.join(others)})" if others else ""
+        exact = _is_same(again.values, stored[there], 0.0) and np.array_equal(
+            again.errors, errors[there], equal_nan=True
+        )
+        all_exact = all_exact and exact
+        within = exact or _is_same(again.values, stored[there], errors[there] + again.errors)
+        if exact or (within and (anywhere or others)):
+            continue
+        which = f"{path}: query rows {rows.start} to {rows.stop} come out otherwise"
+        if within:
             raise DataSetError(
-                f"{path}: query rows {rows.start} to {rows.stop} come out otherwise when they are "
-                f"computed again{beyond}; the result is damaged, or the inputs are not the same"
+                f"{which} when they are computed again, but within the bounds on their errors, as "
+                "blocks do that were computed on another processor or with other libraries; allow "
+                "it (anywhere)"
             )
-    elsewhere = "; ".join(others) or None
-    return {"chunks": chunks, "blocks": len(chosen), "elsewhere": elsewhere, "reason": None}
+        beyond = f", beyond the bounds ({'; '.join(others)})" if others else ""
+        raise DataSetError(
+            f"{which} when they are computed again{beyond}; the result is damaged, or the inputs "
+            "are not the same"
+        )
+    return all_exact
 
 
 def _is_same(found: FloatArray, stored: FloatArray, allowed: FloatArray | float) -> bool:
@@ -110,39 +150,9 @@ def _computed_again(work: Work, q: int) -> Densities:
     return work.densities((part for _, part in sorted(panels.items())), q)
 
 
-def call_again(records: Records, path: StrPath, **options: Any) -> Any:
-    """Make the call again that began a run.
-
-    Raises
-    ------
-    DataSetError
-        When the store does not hold it.
-    """
-    plan: Mapping[str, Any] | None = read_plan(records)
-    if plan is None or plan["call"] is None:
-        raise DataSetError(
-            f"{path}: does not hold how it was begun, as it was with arrays in memory; make the "
-            "same call again"
-        )
-    call = plan["call"]
-    output = path if is_remote(path) else os.path.abspath(path)
-    with chdir(call["folder"]) if os.path.isdir(call["folder"]) else nullcontext():
-        return _CALLS[call["function"]](
-            **call["arguments"],
-            source=Catalog(call["source"], **_choice(call)),
-            output=output,
-            **options,
-        )
-
-
 def _counts_features_otherwise(plan: Mapping[str, Any], name: str, work: Work) -> bool:
     """Whether the call of a run, which names weights, has fewer features than when it was made."""
     if not isinstance(plan["call"]["arguments"].get("weights"), str):
         return False
     then = plan["asked"].get(name, {}).get("train", {}).get("features")
     return isinstance(then, int) and then != work.train.rows.n_features
-
-
-def _choice(call: Mapping[str, Any]) -> dict[str, Any]:
-    """What a recorded call says of its rows, for a catalog."""
-    return {name: call.get(name) for name in ("features", "row_dim", "lat", "lon")}

@@ -1,6 +1,6 @@
 """The work: two sides, what to compute for each pair, and the plan."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -21,6 +21,10 @@ from dkde.rows.side import Part, Rows, Side
 from dkde.rows.sources import ArraySource
 from dkde.stores.absent import saying
 from dkde.typing import FloatArray
+
+
+def _as_it_is(stamp: Any) -> Any:
+    return stamp
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,15 +150,21 @@ class Work:
         check_representable(found.values, found.errors, task.bandwidths, self.query.rows, first)
         return found
 
-    @property
-    def fingerprint(self) -> dict[str, Any]:
-        """What tells the content of the sides from others', as JSON."""
+    def fingerprint(self, seen: Callable[[Any], Any] = _as_it_is) -> dict[str, Any]:
+        """What tells the content of the sides from others', as JSON.
+
+        Parameters
+        ----------
+        seen : callable
+            Given what changes with the content of a source, and where it lies, returns what is
+            to be taken for it: the same as if it lay elsewhere.
+        """
         return {
             name: {
-                "parts": [_part_fingerprint(part) for part in side.rows.parts],
+                "parts": [_part_fingerprint(part, seen) for part in side.rows.parts],
                 "linear": None if side.rows.linear is None else tokenize(content(side.rows.linear)),
-                "weights": _fingerprint(side.weights),
-                "groups": _fingerprint(side.groups),
+                "weights": _fingerprint(side.weights, seen),
+                "groups": _fingerprint(side.groups, seen),
             }
             for name, side in (("query", self.query), ("train", self.train))
         }
@@ -206,12 +216,12 @@ def _part_token(part: Part) -> object:
     return (content, part.start, part.stop, *decoding)
 
 
-def _part_fingerprint(part: Part) -> str:
+def _part_fingerprint(part: Part, seen: Callable[[Any], Any]) -> str:
     if part.checksum is None:
-        return str(tokenize(part.source.stamp()))
+        return str(tokenize(seen(part.source.stamp())))
     made = f" {tokenize(part.source.changes)}" if part.source.changes else ""
     return part.checksum + made
 
 
-def _fingerprint(vector: RowSource | None) -> str:
-    return "" if vector is None else str(tokenize(vector.stamp()))
+def _fingerprint(vector: RowSource | None, seen: Callable[[Any], Any]) -> str:
+    return "" if vector is None else str(tokenize(seen(vector.stamp())))

@@ -100,6 +100,24 @@ def _known(
     return None
 
 
+def names_in(selector: str) -> list[str]:
+    """Whatever may be the name of a source or a file in a selector, seen from its borders.
+
+    Examples
+    --------
+    >>> names_in("a.npy[:10]+b.npy")
+    ['a.npy', 'a.npy[:10]', 'a.npy[:10]+b.npy', 'b.npy']
+    """
+    starts = [0, *(place + 1 for place, mark in enumerate(selector) if mark == "+")]
+    found = (
+        selector[start:stop].strip()
+        for start in starts
+        for stop in _borders(selector, start)
+        if stop > start
+    )
+    return [name for name in dict.fromkeys(found) if name]
+
+
 def _borders(text: str, start: int) -> Iterator[int]:
     """Where a name that begins at start may end."""
     return (match.start() for match in _BORDER.finditer(text, start))

@@ -8,7 +8,7 @@ stands for the root.
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from glob import iglob
@@ -69,6 +69,7 @@ class Catalog:
         # In the call that this catalog is for: what was said of columns, and names of weights.
         self.said: set[str] | None = None
         self.beside: tuple[str, ...] = ()
+        self._located: Callable[[str], str] = str
 
     @property
     def features(self) -> tuple[str, ...] | None:
@@ -113,6 +114,18 @@ class Catalog:
         other.beside = tuple(dict.fromkeys([*self.beside, *names]))
         return other
 
+    def located(self, place: Callable[[str], str]) -> "Catalog":
+        """Return a catalog of the same names, whose sources lie at other places.
+
+        Parameters
+        ----------
+        place : callable
+            Maps a name to where it is; to itself where that is nowhere.
+        """
+        other = copy(self)
+        other._located, other._opened = place, {}
+        return other
+
     @property
     def location(self) -> str | None:
         """The default source, by its whole path where it is a file."""
@@ -133,7 +146,8 @@ class Catalog:
         if name is None:
             return {}
         if name not in self._opened:
-            self._opened[name] = open_source(name, self.features, self.choice.row_dim)
+            place = _placed(name, self._located)
+            self._opened[name] = open_source(place, self.features, self.choice.row_dim)
         return self._opened[name]
 
     def rows(self, selector: str) -> Rows:
@@ -158,7 +172,7 @@ class Catalog:
         return parse(selector, exists=self._exists, is_file=self._is_file)
 
     def _exists(self, name: str) -> bool:
-        return name == self._default or _exists(name)
+        return name == self._default or is_source(self._located(name))
 
     def _is_file(self, name: str) -> bool:
         return name not in self.splits() and self._exists(name)
@@ -189,6 +203,17 @@ class Catalog:
         return [_slice(known[term.split], term)]
 
 
+def _placed(name: str, located: Callable[[str], str]) -> str:
+    """Where a source lies, whose name may go on with a group after ``::``."""
+    stop = len(name)
+    while stop > 0:
+        place = located(name[:stop])
+        if place != name[:stop]:
+            return place + name[stop:]
+        stop = name.rfind("::", 0, stop)
+    return name
+
+
 def _slice(part: Part, term: Term) -> Part:
     n = len(part)
     start = int(term.start) if term.start else 0
@@ -201,7 +226,8 @@ def _slice(part: Part, term: Term) -> Part:
     return replace(part, start=start, stop=stop)
 
 
-def _exists(name: str) -> bool:
+def is_source(name: str) -> bool:
+    """Whether a name is that of a source, as far as can be told without opening it."""
     if "://" in name:  # whether it is there is said when it is opened
         return _URL.fullmatch(name) is not None
     known = name == "digits" or is_there(name) or os.path.exists(os.path.expanduser(name))

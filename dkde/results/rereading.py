@@ -10,6 +10,7 @@ from typing import Any
 from dask.tokenize import tokenize
 
 from dkde.errors import DkdeError, InputError
+from dkde.inputs.moved import Whereabouts, paths_in, renamed
 from dkde.inputs.selectors import Catalog
 from dkde.results.scored import ScoredRows
 from dkde.rows.columns import chosen, picked
@@ -30,7 +31,7 @@ def read_back(side: ScoredRows) -> tuple[Rows | None, str]:
     if any(map(_is_lost, parts)):
         return None, "the rows were arrays in memory or lazy ones"
     try:
-        return Rows(tuple(_part(part, side.folder) for part in parts)), ""
+        return Rows(tuple(_part(part, side.where) for part in parts)), ""
     except DkdeError as error:
         return None, str(error)
     except OSError as error:
@@ -42,19 +43,34 @@ def _is_lost(part: Mapping[str, Any]) -> bool:
     return not part.get("stored") or (part["checksum"] is None and part.get("opened") is None)
 
 
-def _part(recorded: Mapping[str, Any], folder: str | None) -> Part:
+def _part(recorded: Mapping[str, Any], where: Whereabouts) -> Part:
     source, separator, split = recorded["name"].rpartition("::")
     source = source if separator else recorded["name"]
-    if folder is not None and "://" not in source and not os.path.exists(source):
-        moved = os.path.join(folder, source)
-        source = moved if os.path.exists(moved) else source
+    places = [source, *where.elsewhere(source)]
+    if where.folder is not None and "://" not in source and not os.path.exists(source):
+        begun = os.path.join(where.folder, source)
+        places = [begun if os.path.exists(begun) else source, *places[1:]]
+    refused: DkdeError | OSError | None = None
+    for place in places:
+        try:
+            return _part_at(place, split if separator else None, recorded, where)
+        except (DkdeError, OSError) as error:
+            refused = refused or error
+    assert refused is not None
+    raise refused
+
+
+def _part_at(
+    source: str, split: str | None, recorded: Mapping[str, Any], where: Whereabouts
+) -> Part:
     known = Catalog(
         features=recorded.get("opened") or None, row_dim=recorded.get("row_dims") or None
     ).splits(source)
-    part = known[split] if separator and split in known else next(iter(known.values()))
+    part = known[split] if split is not None and split in known else next(iter(known.values()))
     if part.checksum is None:
-        told = str(tokenize(innermost(part.source).stamp()))
-        same = told == recorded.get("fingerprint")
+        stamp = innermost(part.source).stamp()
+        stamps = [stamp, *(renamed(stamp, then) for then in where.renamings(paths_in(stamp)))]
+        same = recorded.get("fingerprint") in [str(tokenize(each)) for each in stamps]
     else:
         same = part.checksum == recorded["checksum"]
     if not same:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -14,6 +13,7 @@ import xarray as xr
 
 from dkde.density.row_weights import ROW_WEIGHT
 from dkde.errors import DataSetError, InputError
+from dkde.inputs.moved import Whereabouts
 from dkde.runs.provenance import bandwidth_unit, counted, provenance_of
 from dkde.runs.status import records_of
 from dkde.runs.store import MAIN, open_result, root_attributes
@@ -37,14 +37,14 @@ class ScoredRows:
         dims; with their coordinates.
     described : mapping
         What the provenance says of the work; empty where there is none.
-    folder : str, optional
-        Where the run was begun, which paths are relative to.
+    where : Whereabouts
+        Where the run was begun, and where its store and its data lie now.
     """
 
     split: str
     values: xr.Dataset
     described: Mapping[str, Any]
-    folder: str | None = None
+    where: Whereabouts = field(default_factory=Whereabouts)
 
     @property
     def dims(self) -> tuple[str, ...]:
@@ -124,7 +124,9 @@ def opened_result(result: Any) -> xr.Dataset:
                 f"{result}: is not complete; dkde status says how far it is, and the same call "
                 "again goes on"
             )
-        return open_result(records)
+        opened = open_result(records)
+        opened.encoding["source"] = os.fspath(result)  # as xarray notes it
+        return opened
     if (
         not isinstance(result, xr.Dataset)
         or "bandwidth" not in result.get(MAIN, xr.DataArray()).dims
@@ -178,7 +180,12 @@ def _scored(
         values = values.assign_coords(bandwidth=("bandwidth", along_it, {"units": unit}))
     described = provenance.get(role, {})
     known = counted(described) if _is_whole(described) else {}
-    return ScoredRows(_SPLITS[role], values, known, _folder(result))
+    return ScoredRows(
+        _SPLITS[role],
+        values,
+        known,
+        Whereabouts.of_result(result.attrs, result.encoding.get("source")),
+    )
 
 
 def _is_whole(described: Any) -> bool:
@@ -189,11 +196,3 @@ def _is_whole(described: Any) -> bool:
         return bool(parts) and all(key in part for part in parts for key in keys)
     except (KeyError, TypeError):
         return False
-
-
-def _folder(result: xr.Dataset) -> str | None:
-    try:
-        folder = json.loads(result.attrs["run"])["call"]["folder"]
-    except (KeyError, ValueError, TypeError):
-        return None
-    return folder if isinstance(folder, str) else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from dkde.engine.provenance import NOTES, describe_work, versions
 from dkde.engine.work import Work
 from dkde.errors import DataSetError
+from dkde.inputs.moved import Whereabouts, paths_in, renamed
 from dkde.inputs.selectors import Catalog
 from dkde.numerics.machine import altered_target, blas, processor
 from dkde.runs.stages import PLAN, parsed
@@ -110,10 +112,51 @@ def asked_of(work: Work) -> dict[str, Any]:
     return {
         "bandwidths": [float(h) for h in work.task.bandwidths],
         **described,
-        "content": work.fingerprint,
+        "content": work.fingerprint(),
         "block_rows": plan["query_rows"],
         "panel_rows": plan["panel_rows"],
     }
+
+
+def asked_where_it_was(
+    works: Mapping[str, Work], then: Mapping[str, Any], where: Whereabouts
+) -> dict[str, Any]:
+    """What is computed, as if the data lay where they lay when the run was begun.
+
+    What files and stores without a checksum are known by holds their paths.
+
+    Parameters
+    ----------
+    works : mapping of str to Work
+    then : mapping
+        What was asked when the run was begun.
+    where : Whereabouts
+    """
+    asked = {name: asked_of(work) for name, work in works.items()}
+    for name, work in works.items():
+        content = asked[name]["content"]
+        known = then.get(name, {}).get("content")
+        if content == known:
+            continue
+        paths: list[str] = []
+        work.fingerprint(lambda stamp: paths.extend(paths_in(stamp)))  # noqa: B023
+        others = [
+            work.fingerprint(partial(renamed, renaming=renaming))
+            for renaming in where.renamings(list(dict.fromkeys(paths)))
+        ]
+        asked[name]["content"] = _likest(known, [content, *others])
+    copied: dict[str, Any] = json.loads(json.dumps(asked))
+    return copied
+
+
+def _likest(known: Any, variants: list[Any]) -> Any:
+    """Of several pieces of JSON of one form the values that are known, where one has them."""
+    first = variants[0]
+    if isinstance(first, dict) and isinstance(known, Mapping):
+        return {key: _likest(known.get(key), [v[key] for v in variants]) for key in first}
+    if isinstance(first, list) and isinstance(known, list) and len(first) == len(known):
+        return [_likest(k, [v[i] for v in variants]) for i, k in enumerate(known)]
+    return known if known in variants else first
 
 
 def differences(then: Any, now: Any, name: str = "") -> Iterator[str]:

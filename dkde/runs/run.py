@@ -20,9 +20,10 @@ from dkde.engine.pool import Pool
 from dkde.engine.run import Progress, compute, computed
 from dkde.engine.work import Work
 from dkde.errors import DataSetError, InputError
+from dkde.inputs.moved import Whereabouts
 from dkde.numerics.logsum import Densities, n_density_rows, n_partial_rows
 from dkde.runs.process import is_alive
-from dkde.runs.record import asked_of, circumstances, differences, read_plan
+from dkde.runs.record import asked_of, asked_where_it_was, circumstances, differences, read_plan
 from dkde.runs.sessions import Ledger, total_seconds
 from dkde.runs.sharing import CAPTURED, SHARE, HandedOut
 from dkde.runs.stages import PLAN, Stage, StageShape, check_there
@@ -37,10 +38,14 @@ from dkde.runs.store import (
     start_result,
     write_variables,
 )
-from dkde.stores.store import Records, open_store
+from dkde.stores.store import Records, is_remote, open_store
 
 # Differences that a refusal names.
 _NAMED = 3
+
+
+class OtherCallError(DataSetError):
+    """A run that was begun by another call, or with other data."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,7 @@ class Run:
             "asked": json.loads(json.dumps(asked)),
             "machine": circumstances(works),
             "call": self._call,
+            **self._place(),
         }
         try:
             found = self._found()
@@ -134,7 +140,7 @@ class Run:
                 if not self._records.claim(PLAN, json.dumps(plan).encode()):
                     found = read_plan(self._records)  # another began it in this moment
             if found is not None:
-                self._check_same(found, plan)
+                self._check_same(found, plan, works)
                 self._id = found.get("id")
                 if self.finished is not None:
                     return self
@@ -264,10 +270,22 @@ class Run:
         self.finished = open_result(records)
         return read_plan(records)
 
-    def _check_same(self, found: Mapping[str, Any], plan: Mapping[str, Any]) -> None:
+    def _place(self) -> dict[str, str]:
+        """Where the store lies, if in a folder: data beside it are found when both are moved."""
+        assert self._records is not None
+        name = self._records.name
+        return {} if is_remote(name) else {"place": os.path.realpath(name)}
+
+    def _check_same(
+        self, found: Mapping[str, Any], plan: Mapping[str, Any], works: Mapping[str, Work]
+    ) -> None:
         assert self._records is not None
         name = self._records.name
         unlike = list(differences(found["asked"], plan["asked"]))
+        if unlike:
+            where = Whereabouts.of(found, name)
+            asked = asked_where_it_was(works, found["asked"], where)
+            unlike = list(differences(found["asked"], asked))
         if unlike:
             more = f", and {len(unlike) - _NAMED} more" if len(unlike) > _NAMED else ""
             arguments = (found.get("call") or {}).get("arguments", {})
@@ -276,7 +294,7 @@ class Run:
                     " (in older versions of dkde a name of weights did not hold for the rows that "
                     "are scored, and its variable was a feature, too)"
                 )
-            raise DataSetError(
+            raise OtherCallError(
                 f"{name}: was begun otherwise: {'; '.join(unlike[:_NAMED])}{more}; give another "
                 "name, or begin it anew (restart)"
             )

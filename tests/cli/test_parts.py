@@ -206,6 +206,18 @@ class TestVerify:
         assert "log_density" in line
         assert "with --restart" in line
 
+    def test_blocks_of_elsewhere(self, run, refused):
+        import zarr
+
+        run(*COMMANDS["score"], "--output", "s.zarr")
+        assert "the same to the last bit" in run("verify", "s.zarr", "--anywhere").stdout
+        stored = zarr.open_array("s.zarr/log_density", mode="r+")
+        stored[...] = np.nextafter(stored[...], 0)
+        line = refused("verify", "s.zarr")
+        assert line.endswith("with other libraries; allow it with --anywhere")
+        text = run("verify", "s.zarr", "--anywhere").stdout
+        assert text.endswith("computed again and within the bounds on their errors\n")
+
     def test_not_complete(self, refused, begun):
         assert "is not complete" in refused("verify", begun)
 

@@ -248,7 +248,7 @@ class TestStore:
         xr.testing.assert_identical(tree.to_dataset(), stored)
         assert stored.attrs["complete"] == 1
         run = json.loads(stored.attrs["run"])
-        assert set(run) == {"id", "asked", "machine", "call", "sessions"}
+        assert set(run) == {"id", "asked", "machine", "call", "place", "sessions"}
         assert run["machine"]["dkde"]
         assert run["machine"]["numpy"] == np.__version__
         asked = next(iter(run["asked"].values()))

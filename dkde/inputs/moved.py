@@ -1,0 +1,174 @@
+"""Results and their data that were moved together: where things lay, and where they lie now.
+
+A run names its data by paths of when it was begun. Where these lead nowhere, or to other content,
+the data are looked for at the same place relative to the store. They are the same if what they are
+known by, a checksum, or sizes and times, is what the run noted.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dkde.datasets.formats.globs import is_pattern
+from dkde.inputs.grammar import names_in
+
+Renaming = Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class Whereabouts:
+    """Places of a run's store and of its data, of when it was begun and of now.
+
+    Parameters
+    ----------
+    store : str or None
+        The path of the store now; None of one in a bucket, whose data are where they were.
+    place : str or None
+        Its path when the run was begun; None of runs of versions that did not note it.
+    folder : str or None
+        The working directory of then, where relative names begin.
+    names : tuple of str
+        The files and stores of the call, as it named them.
+    """
+
+    store: str | None = None
+    place: str | None = None
+    folder: str | None = None
+    names: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, plan: Any, store: str | os.PathLike[str] | None) -> Whereabouts:
+        """Those of a run by its plan, or by what is left of one."""
+        plan = plan if isinstance(plan, Mapping) else {}
+        call = plan.get("call")
+        call = call if isinstance(call, Mapping) else {}
+        arguments = call.get("arguments")
+        values = [*(arguments.values() if isinstance(arguments, Mapping) else ())]
+        texts = [text for text in (call.get("source"), *values) if isinstance(text, str)]
+        local = store is not None and "://" not in os.fspath(store)
+        return cls(
+            os.path.realpath(store) if local and store is not None else None,
+            _text(plan.get("place")),
+            _text(call.get("folder")),
+            tuple(dict.fromkeys(name for text in texts for name in names_in(text))),
+        )
+
+    @classmethod
+    def of_result(cls, attributes: Mapping[Any, Any], store: Any) -> Whereabouts:
+        """Those of a result, which may say nothing of how it was made."""
+        try:
+            plan = json.loads(attributes["run"])
+        except (KeyError, ValueError, TypeError):
+            plan = None
+        return cls.of(plan, store if isinstance(store, str | os.PathLike) else None)
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether the store is known to lie elsewhere than when the run was begun."""
+        return None not in (self.store, self.place) and self.store != self.place
+
+    def recorded(self, name: str) -> str:
+        """The whole path that a name meant when the run was begun."""
+        name = os.path.expanduser(name)
+        return name if self.folder is None else os.path.normpath(os.path.join(self.folder, name))
+
+    def elsewhere(self, name: str) -> Iterator[str]:
+        """Other places of now where what a name meant may lie, the likeliest first."""
+        path = self.recorded(name)
+        if self.store is None or "://" in name or not os.path.isabs(path):
+            return
+        beside = None if self.place is None else self._beside(path, self.place, self.store)
+        if beside is not None and beside != path and _is_there(beside):
+            yield beside
+        if not os.path.dirname(name) and "." not in name:
+            return  # a word, which is a split rather than a file somewhere above
+        # The end of the path, below a folder above the store: as much of the end as is there.
+        parts = Path(path).parts[1:]
+        above = [folder for folder in Path(self.store).parents if folder.name]
+        for first in range(len(parts)):
+            for folder in above:
+                origin = glob.escape(str(folder)) if is_pattern(path) else str(folder)
+                found = os.path.join(origin, *parts[first:])
+                if found != path and _is_there(found):
+                    yield found
+
+    def renamings(self, paths: list[str]) -> list[Renaming]:
+        """Ways to say of paths of now what they may have been when the run was begun.
+
+        Parameters
+        ----------
+        paths : list of str
+            All that are to be said, for runs that did not note where their store lay.
+        """
+        found: list[Renaming] = []
+        if self.store is None:
+            return found
+        if self.place is not None and self.has_moved:
+            found.append(self._as_placed)
+        pairs: dict[tuple[str, str], None] = {}
+        for name in self.names:
+            recorded = Path(self.recorded(name))
+            for path in paths:
+                whole = Path(path.partition("::")[0])
+                for now in (whole, *whole.parents):
+                    if recorded.is_absolute() and now.name and now.name == recorded.name:
+                        pairs[str(now.parent), str(recorded.parent)] = None
+        found.extend(_renamed_folder(now, then) for now, then in pairs if now != then)
+        return found
+
+    def _as_placed(self, path: str) -> str:
+        return self._beside(path, str(self.store), str(self.place)) or path
+
+    @staticmethod
+    def _beside(path: str, store: str, other: str) -> str | None:
+        """A path relative to one store, from another; None where only the root is above both."""
+        folder = os.path.dirname(store)
+        if os.path.commonpath([folder, path]) == os.path.abspath(os.sep):
+            return None
+        return os.path.normpath(os.path.join(other, os.path.relpath(path, store)))
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _is_there(path: str) -> bool:
+    return os.path.exists(path) or (
+        is_pattern(path) and next(glob.iglob(path, recursive=True), None) is not None
+    )
+
+
+def _renamed_folder(now: str, then: str) -> Renaming:
+    def renamed(path: str) -> str:
+        return then + path[len(now) :] if path.startswith(now.rstrip(os.sep) + os.sep) else path
+
+    return renamed
+
+
+def renamed(stamp: Any, renaming: Renaming) -> Any:
+    """A stamp whose whole paths are said otherwise."""
+    if isinstance(stamp, str):
+        return renaming(stamp) if os.path.isabs(stamp) else stamp
+    if isinstance(stamp, tuple | list):
+        return type(stamp)(renamed(each, renaming) for each in stamp)
+    if isinstance(stamp, dict):
+        return {key: renamed(value, renaming) for key, value in stamp.items()}
+    return stamp
+
+
+def paths_in(stamp: Any) -> list[str]:
+    """The whole paths that a stamp holds."""
+    found: list[str] = []
+
+    def noted(path: str) -> str:
+        found.append(path)
+        return path
+
+    renamed(stamp, noted)
+    return list(dict.fromkeys(found))
