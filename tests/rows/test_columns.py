@@ -226,7 +226,9 @@ class TestUnits:
 
 def test_a_lone_matrix_called_x_is_rows_and_features():
     train, query = (xr.Dataset({"x": (("sample", "pixel"), v)}) for v in (TRAIN, QUERY))
-    np.testing.assert_allclose(dkde.log_density(query, train, H), expected(0, 1, 2), rtol=1e-9)
+    with pytest.warns(UserWarning, match="rows lie along sample, and features along pixel"):
+        found = dkde.log_density(query, train, H)
+    np.testing.assert_allclose(found, expected(0, 1, 2), rtol=1e-9)
 
 
 def test_a_matrix_called_x_among_others_is_a_variable():
@@ -237,7 +239,8 @@ def test_a_matrix_called_x_among_others_is_a_variable():
     grid = points.assign_coords(time=np.arange(60), station=np.arange(3))
     assert dkde.log_density(grid, grid, H).dims == ("time", "station")
     labelled = points.drop_vars("y").assign(label=("time", np.arange(60) % 3))
-    assert dkde.log_density(labelled, labelled, H).dims == ("time",)
+    with pytest.warns(UserWarning, match="rows lie along time, and features along station"):
+        assert dkde.log_density(labelled, labelled, H).dims == ("time",)
 
 
 def test_some_columns_are_read_and_counted():
