@@ -1,4 +1,4 @@
-"""Hypothesis for all tests (the same examples everywhere, and no clock), and the real data."""
+"""Profiles of Hypothesis, what tests share, and the real data."""
 
 from __future__ import annotations
 
@@ -16,14 +16,18 @@ from hypothesis import HealthCheck, settings
 if TYPE_CHECKING:
     from buckets import Server
 
-settings.register_profile(
-    "dkde",
-    derandomize=True,
-    deadline=None,
-    print_blob=True,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-settings.load_profile("dkde")
+_ALWAYS = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow]}
+# The same few examples everywhere; and, for .ci/run, all of them, others each time.
+settings.register_profile("quick", max_examples=20, derandomize=True, **_ALWAYS)
+settings.register_profile("ci", max_examples=100, **_ALWAYS)
+settings.load_profile("quick")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep tests that share a server of buckets in one process, where there are several."""
+    for item in items:
+        if "served" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("buckets"))
 
 
 def pytest_sessionstart() -> None:

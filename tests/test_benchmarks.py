@@ -153,6 +153,7 @@ class TestPeers:
     def beside_the_others(self, monkeypatch):
         monkeypatch.syspath_prepend(str(BENCHMARKS))
 
+    @pytest.mark.slow
     def test_all_works(self, script, capsys, tmp_path):
         main = script("peers")["main"]
         file = tmp_path / "peers.json"

@@ -103,6 +103,7 @@ def assert_sweep(result, expected):
         assert found == pytest.approx(mean, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_kde_from_scratch_small(mnist, cifar, reference, tmp_path, capsys):
     arguments = ["--data", mnist, "--cifar", cifar, "--out", str(tmp_path)]
     found = example("from_scratch")([*arguments, "--rows", "100", "--repeats", "1"])
@@ -167,6 +168,7 @@ def test_kde_from_scratch_in_full(mnist, cifar, reference, tmp_path, capsys):
             assert line in printed or line.startswith(("scikit-learn", "statsmodels"))
 
 
+@pytest.mark.slow
 def test_handwritten_digits_small(mnist, tmp_path):
     found = example("handwritten")(["--data", mnist, "--out", str(tmp_path), "--rows", "500"])
     assert_univariate(found["univariate"], 50)
@@ -235,6 +237,7 @@ def test_shifted_rows_are_the_same_in_any_range():
     assert shifts == {(y, x) for y in range(-2, 3) for x in range(-2, 3)} - {(0, 0)}
 
 
+@pytest.mark.slow
 def test_shifted_rows_of_mnist_are_stored(data_dir, tmp_path, capsys):
     made = runpy.run_path(str(EXAMPLES / "shifted_mnist.py"))
     made["main"](str(data_dir / "mnist/mnist.pkl.gz"), str(tmp_path / "s.zarr"), 2500)

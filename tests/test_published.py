@@ -8,6 +8,9 @@ import pytest
 
 import dkde
 
+# They measure memory or time, or start many processes.
+pytestmark = pytest.mark.alone
+
 BANDWIDTHS = [0.05, 0.08, 0.1, 0.2, 0.5, 1, 1.5, 2]
 
 

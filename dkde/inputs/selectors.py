@@ -56,14 +56,14 @@ class Catalog:
 
     def __init__(
         self,
-        default: str | None = None,
+        default: str | os.PathLike[str] | None = None,
         features: Sequence[str] | None = None,
         *,
         row_dim: str | Sequence[str] | None = None,
         lat: str | None = None,
         lon: str | None = None,
     ) -> None:
-        self._default = default
+        self._default = os.fspath(default) if isinstance(default, os.PathLike) else default
         self.choice = FeatureChoice.of(features, row_dim, lat, lon)
         self._opened: dict[str, Mapping[str, Part]] = {}
         # In the call that this catalog is for: what was said of columns, and names of weights.
@@ -142,7 +142,7 @@ class Catalog:
         DataSetError
             When the source cannot be opened.
         """
-        name = source if source is not None else self._default
+        name = os.fspath(source) if source is not None else self._default
         if name is None:
             return {}
         if name not in self._opened:

@@ -20,6 +20,7 @@ COMMANDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_parts_are_the_whole(run, name):
     command = COMMANDS[name]

@@ -28,6 +28,7 @@ def same(store, other):
 
 @pytest.mark.parametrize("name", COMMANDS)
 class TestEach:
+    @pytest.mark.slow
     def test_goes_on_where_it_stopped(self, run, stop_after, name):
         command = COMMANDS[name]
         whole = run(*command, "--output", "whole.zarr").stdout

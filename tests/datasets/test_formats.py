@@ -204,6 +204,7 @@ def test_npz_labels(tmp_path: Path) -> None:
     assert names(read_source(tmp_path / "c.npz", split="valid")) == ["valid"]
 
 
+@pytest.mark.slow
 def test_batches_are_bounded_and_in_order(tmp_path: Path) -> None:
     x = np.arange(1_200_000, dtype=np.int64).reshape(-1, 10)
     for path in (write_npy(tmp_path / "x.npy", x), write_npz(tmp_path / "x.npz", train=x)):
@@ -415,6 +416,7 @@ def test_sparse_members_are_refused(tmp_path: Path, dialect: str) -> None:
         read_source(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["<f8", ">f8"])
 def test_npz_by_columns_is_held_once(tmp_path: Path, dtype: str) -> None:
     x = np.asfortranarray(rng.normal(size=(60_000, 200)).astype(dtype))
@@ -496,6 +498,7 @@ def test_a_source_that_changes_is_noticed(tmp_path: Path) -> None:
 # ---- real files ----
 
 
+@pytest.mark.slow
 def test_mnist_pickle_and_idx_agree(data_dir: Path) -> None:
     pickled = read_source(data_dir / "mnist" / "mnist.pkl.gz").splits
     train, test = read_source(data_dir / "mnist").splits

@@ -522,6 +522,7 @@ def changed_file(draw: Any, seed: str) -> Files:
     return Changed(files)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [name for name in SEEDS if name != "store"])
 def test_a_changed_file_is_read_right_or_refused(child: Child, seed: str) -> None:
     @settings(max_examples=CASES, phases=[Phase.generate])
@@ -590,6 +591,7 @@ def changed_store(draw: Any) -> Files:
     return Changed(files)
 
 
+@pytest.mark.slow
 def test_a_store_of_changed_metadata_is_read_right_or_refused(child: Child) -> None:
     @settings(max_examples=4 * CASES, phases=[Phase.generate])
     @given(files=changed_json())
@@ -599,6 +601,7 @@ def test_a_store_of_changed_metadata_is_read_right_or_refused(child: Child) -> N
     run()
 
 
+@pytest.mark.slow
 def test_a_store_of_changed_bytes_is_read_right_or_refused(child: Child) -> None:
     @settings(max_examples=2 * CASES, phases=[Phase.generate])
     @given(files=changed_store())
@@ -744,6 +747,7 @@ PICKLES: dict[str, bytes] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", PICKLES.values(), ids=PICKLES.keys())
 def test_a_hostile_pickle_is_refused(child: Child, body: bytes) -> None:
     data = body if body[:1] == b"\x80" else b"\x80\x04" + body

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from examples import few
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from zarr.core.buffer import default_buffer_prototype
@@ -104,7 +105,7 @@ def values_of(x, scale, offset):
     return decoded, x.astype(L) * L(scale) + L(offset)
 
 
-@settings(max_examples=200)
+@settings(max_examples=few(200))
 @given(encoded(), st.integers(0, 2**32))
 def test_a_region_holds_its_rows_and_no_distance_is_below_its_bound(case, seed):
     x, scale, offset = case
@@ -377,7 +378,7 @@ def source_split(x, name="train", **options):
     st.sampled_from(["u1", "i8", "f4", "f8"]),
     st.booleans(),
 )
-@settings(max_examples=40)
+@settings(max_examples=few(40))
 def test_an_order_is_a_permutation(seed, n_rows, n_features, chunk_rows, dtype, odd):
     r = np.random.default_rng(seed)
     x = (r.normal(0, 50, (n_rows, n_features)) // 1).clip(0, 200).astype(dtype)
@@ -412,6 +413,7 @@ def test_leaves_of_many_features_are_compact():
     assert far.mean() > 0.7
 
 
+@pytest.mark.slow
 def test_chunks_of_sorted_rows_are_compact(tmp_path):
     x = big(2, 1_200_000, 8)
     np.savez(tmp_path / "x.npz", train=x, train_label=np.arange(len(x)), test=x[::2])
@@ -442,10 +444,11 @@ def test_order_and_a_shuffle_are_refused_together(tmp_path):
     assert not (tmp_path / "d.zarr").exists()
 
 
+@pytest.mark.slow
 @given(
     st.integers(1, 400), st.integers(1, 50), st.integers(0, 2**32), st.sampled_from(["u1", "f8"])
 )
-@settings(max_examples=60)
+@settings(max_examples=few(60))
 def test_rows_that_wait_in_files_come_in_order(tmp_path_factory, n_rows, bucket, seed, dtype):
     folder = tmp_path_factory.mktemp("scratch")
     r = np.random.default_rng(seed)
@@ -464,6 +467,7 @@ def test_rows_that_wait_in_files_come_in_order(tmp_path_factory, n_rows, bucket,
     assert not list(folder.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"order": True}, {"shuffle_seed": 1}, {}])
 def test_memory_is_bounded(tmp_path, monkeypatch, options):
     monkeypatch.setattr(ordering, "BUCKET_BYTES", 16 * 2**20)

@@ -69,6 +69,7 @@ def test_a_data_set_is_as_in_a_folder(store, source, tmp_path):
         np.testing.assert_array_equal(tree["train"]["label"].values, np.arange(ROWS) % 3)
 
 
+@pytest.mark.slow
 def test_selectors(store):
     catalog = Catalog(f"{store}/")
     assert list(catalog.splits()) == ["train", "valid"]
@@ -85,6 +86,7 @@ def test_selectors(store):
         Catalog().rows(f"{store}::none")
 
 
+@pytest.mark.slow
 def test_a_default_may_be_named_as_the_grammar_could_not(source, bucket):
     url = f"{bucket}/a+b::c.zarr"
     import_dataset(source, url)
@@ -92,6 +94,7 @@ def test_a_default_may_be_named_as_the_grammar_could_not(source, bucket):
     assert Catalog(url).rows(f"{url}::train[:3]+valid").n_rows == 10
 
 
+@pytest.mark.slow
 def test_rows_travel_without_credentials(store, served):
     rows = Catalog().rows(f"{store}::train")
     travelling = pickle.dumps(rows)
@@ -111,6 +114,7 @@ def test_opening_asks_for_metadata_once(store, served):
     assert served.count("GET", "/c/") == served.count("HEAD") == 0
 
 
+@pytest.mark.slow
 def test_rows_are_read_by_a_request_a_chunk(store, served):
     rows = Catalog().rows(f"{store}::train")
     served.clear()
@@ -118,6 +122,7 @@ def test_rows_are_read_by_a_request_a_chunk(store, served):
     assert served.requests.total() == served.count("GET", "train/x/c/") == 4
 
 
+@pytest.mark.slow
 def test_chunks_are_listed_and_not_asked_for_one_by_one(store, served):
     served.clear()
     open_dataset(store)
@@ -125,6 +130,7 @@ def test_chunks_are_listed_and_not_asked_for_one_by_one(store, served):
     assert served.count("GET") <= 45  # 10 chunks of x, or 10,000: a listing for each thousand
 
 
+@pytest.mark.slow
 def test_a_stamp_is_one_request_and_changes_with_the_content(bucket, served):
     array = zarr.create_array(open_store(f"{bucket}/m.zarr"), name="a/x", shape=(50, 2),
                               chunks=(1, 2), dtype="f8", compressors=None)  # fmt: skip
@@ -144,6 +150,7 @@ def test_a_stamp_is_one_request_and_changes_with_the_content(bucket, served):
 # ---- damage ----
 
 
+@pytest.mark.slow
 def test_a_missing_chunk_is_refused(store):
     rows, tree = Catalog().rows(f"{store}::train"), open_dataset(store)
     records_of(store).delete("train/x/c/3/0")
@@ -205,6 +212,7 @@ def kill_after(monkeypatch):
     return kill
 
 
+@pytest.mark.slow
 def test_an_import_that_is_killed_leaves_what_is_refused_and_overwritten(
     source, bucket, served, kill_after
 ):
@@ -229,6 +237,7 @@ def test_an_import_that_is_killed_leaves_what_is_refused_and_overwritten(
         assert describe(url)["splits"] == whole
 
 
+@pytest.mark.slow
 def test_what_is_overwritten_is_never_taken_for_the_new(source, store, kill_after, tmp_path):
     np.savez(tmp_path / "b.npz", train=-X, valid=-X[:7])
     n_keys = len(records_of(store).keys(""))
@@ -245,6 +254,7 @@ def test_what_is_overwritten_is_never_taken_for_the_new(source, store, kill_afte
     assert not [key for key in records_of(store).keys("") if "label" in key]
 
 
+@pytest.mark.slow
 def test_an_import_that_fails_leaves_nothing(source, bucket):
     def fail(*_):
         raise KeyboardInterrupt
@@ -254,6 +264,7 @@ def test_an_import_that_fails_leaves_nothing(source, bucket):
     assert records_of(f"{bucket}/a.zarr").keys("") == []
 
 
+@pytest.mark.slow
 def test_what_is_no_data_set_is_never_overwritten(source, bucket):
     records_of(f"{bucket}/a.zarr").put("precious", b"1")
     for overwrite in (False, True):
@@ -281,6 +292,7 @@ def hasty(monkeypatch):
         monkeypatch.setattr(f"dkde.stores.buckets.{name}", {"max_retries": 0})
 
 
+@pytest.mark.slow
 def test_what_is_not_there(bucket, source):
     url = f"{bucket}/none.zarr"
     assert said(splits, url) == f"{url}: no such data set; make one with `dkde import`"
@@ -294,6 +306,7 @@ def test_what_is_not_there(bucket, source):
     assert "not a data set of dkde (no Zarr v3 group)" in said(splits, f"{bucket}/text")
 
 
+@pytest.mark.slow
 def test_without_credentials(bucket, monkeypatch, hasty):
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
@@ -302,6 +315,7 @@ def test_without_credentials(bucket, monkeypatch, hasty):
     assert f"{bucket}/zarr.json: no credentials were found" in said(splits, bucket)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", "http://user:secret@127.0.0.1:9"])
 def test_nobody_there(bucket, source, monkeypatch, hasty, endpoint):
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
@@ -310,6 +324,7 @@ def test_nobody_there(bucket, source, monkeypatch, hasty, endpoint):
         assert "secret" not in message
 
 
+@pytest.mark.slow
 def test_http_has_to_be_allowed(bucket, monkeypatch, hasty):
     monkeypatch.delenv("AWS_ALLOW_HTTP")
     assert "allow that by AWS_ALLOW_HTTP=true" in said(splits, bucket)
@@ -344,6 +359,7 @@ def test_places_in_other_stores_and_whole_buckets_are_refused(store, source):
 class TestTwoImports:
     """Of two imports to one place, one is whole and none is mixed."""
 
+    @pytest.mark.slow
     def test_the_later_one_stays(self, store, source, tmp_path):
         np.savez(tmp_path / "b.npz", train=-X, valid=-X[:7])
         calls = []
@@ -358,6 +374,7 @@ class TestTwoImports:
         np.testing.assert_array_equal(open_split(store, "train").x[:], -X)
         assert '"import":' not in records_of(store).get("zarr.json").decode()
 
+    @pytest.mark.slow
     def test_one_that_fails_leaves_the_other(self, store, source):
         calls = []
 
@@ -371,6 +388,7 @@ class TestTwoImports:
             import_dataset(source, store, overwrite=True, progress=overtaken)
         np.testing.assert_array_equal(open_split(store, "train").x[:], X)
 
+    @pytest.mark.slow
     def test_without_overwriting_the_first_stays(self, bucket, source, monkeypatch):
         url = f"{bucket}/new.zarr"
         seen = look_at_url(url)  # both looked before either began
@@ -383,6 +401,7 @@ class TestTwoImports:
         import_dataset(source, url, progress=overtaken)
         np.testing.assert_array_equal(open_split(url, "train").x[:], X)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("overwrite", [False, True])
     def test_of_two_that_race_one_wins(self, bucket, source, tmp_path, monkeypatch, overwrite):
         url = f"{bucket}/new.zarr"
@@ -438,6 +457,7 @@ class TestWhatIsOthers:
 
         return happens
 
+    @pytest.mark.slow
     def test_what_came_to_a_free_place_stays(self, source, bucket, before_writing):
         records = records_of(f"{bucket}/a.zarr")
         before_writing(lambda: records.put("precious", b"1"))
@@ -445,6 +465,7 @@ class TestWhatIsOthers:
             import_dataset(source, f"{bucket}/a.zarr", overwrite=True)
         assert records.keys("") == ["precious"]
 
+    @pytest.mark.slow
     def test_what_came_beside_a_data_set_stays_with_it(self, source, store, before_writing):
         records = records_of(store)
         before = records.keys("")
@@ -454,6 +475,7 @@ class TestWhatIsOthers:
         assert records.keys("") == sorted([*before, "precious"])
         np.testing.assert_array_equal(open_split(store, "train").x[:], X)
 
+    @pytest.mark.slow
     def test_what_took_its_place_stays(self, source, store, before_writing, tmp_path):
         np.savez(tmp_path / "b.npz", train=-X)
         before_writing(lambda: import_dataset(tmp_path / "b.npz", store, overwrite=True))
@@ -461,6 +483,7 @@ class TestWhatIsOthers:
             import_dataset(source, store, overwrite=True)
         np.testing.assert_array_equal(open_split(store, "train").x[:], -X)
 
+    @pytest.mark.slow
     def test_an_import_that_fails_removes_its_own_alone(self, source, bucket):
         records = records_of(f"{bucket}/a.zarr")
 
@@ -473,6 +496,7 @@ class TestWhatIsOthers:
         assert records.keys("") == ["train/precious"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("conditions", [True, False])
 def test_known_content_is_swapped_and_no_other(bucket, monkeypatch, conditions):
     put = obstore.put_async
@@ -496,6 +520,7 @@ def test_known_content_is_swapped_and_no_other(bucket, monkeypatch, conditions):
 # ---- what errors say, and how long requests are tried ----
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "meaning"),
     [
@@ -518,6 +543,7 @@ def test_what_was_answered_is_not_repeated(answer, meaning):
     assert "TOP" not in said
 
 
+@pytest.mark.slow
 def test_chunks_and_what_a_run_keeps_are_waited_for(bucket):
     store = open_store(bucket)
     for key in ("train/x/c/0/1", "log_density/c/3", "best/c", "run/plan.json", "run/a/partial/c/0"):
@@ -540,6 +566,7 @@ class _OneChunk(BaseHTTPRequestHandler):
         pass
 
 
+@pytest.mark.slow
 def test_an_outage_does_not_end_the_reading_of_chunks(bucket, monkeypatch):
     monkeypatch.setattr("dkde.stores.buckets._RETRIES", {"max_retries": 0})
     with socket.socket() as free:
@@ -566,6 +593,7 @@ def test_an_outage_does_not_end_the_reading_of_chunks(bucket, monkeypatch):
             server.server_close()
 
 
+@pytest.mark.slow
 def test_credentials_of_a_users_own_store_are_not_said():
     from obstore.store import HTTPStore
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from examples import few
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -40,7 +41,7 @@ def test_the_same_as_from_a_file(tmp_path: Path, dtype: str, n_rows: int | None)
     np.testing.assert_array_equal(found["source_row"], np.arange(100))
 
 
-@settings(max_examples=15)
+@settings(max_examples=few(15))
 @given(
     chunk=st.integers(1, 120),
     borders=st.lists(st.integers(0, 100), max_size=5),

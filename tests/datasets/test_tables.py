@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import reference
 import xarray as xr
+from examples import few
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -296,7 +297,7 @@ def test_runs_of_blanks_are_one_wherever_the_file_is_cut(
     np.testing.assert_array_equal(load_split(only(read_source(tmp_path / "x"))), ROWS)
 
 
-@settings(max_examples=500)
+@settings(max_examples=few(500))
 @given(content=st.text(alphabet=" \r\n\t1é", max_size=25), size=st.integers(2, 9))
 def test_blanks_are_squeezed_wherever_the_text_is_cut(content: str, size: int) -> None:
     text = content if content[-1:] in ("", "\n", "\r") else content + "\n"
@@ -331,7 +332,7 @@ def is_closed(content: str) -> bool:
     return True
 
 
-@settings(max_examples=500)
+@settings(max_examples=few(500))
 @given(content=st.text(alphabet='",\nx ', max_size=25), size=st.integers(2, 9))
 def test_quotes_are_followed_wherever_the_text_is_cut(content: str, size: int) -> None:
     found = Text(io.BytesIO(content.encode()), Path("x"), ",")
@@ -690,6 +691,7 @@ def test_cut_anywhere_is_a_data_set_error(tmp_path: Path, name: str) -> None:
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_tables_are_streamed(tmp_path: Path, suffix: str) -> None:
     n = 600_000

@@ -125,6 +125,7 @@ def in_script(folder, text):
     )
 
 
+@pytest.mark.slow
 def test_a_script_of_two_lines(tmp_path):
     done = in_script(tmp_path, PLAN)
     assert (done.returncode, done.stderr) == (0, "")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import reference
 from contract import assert_within
+from examples import few
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import gaussian_kde
@@ -192,7 +193,7 @@ class TestFull:
         assert_within(actual, expected)
 
     @pytest.mark.filterwarnings("ignore:values of train")
-    @settings(max_examples=25)
+    @settings(max_examples=few(25))
     @given(
         st.integers(1, 5),
         st.sampled_from([0.0, 0.1, 1e6]),

@@ -314,6 +314,7 @@ def checked(n: int, seed: int) -> int:
     return sum(refusal(case) is None for case in cases(n, seed))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", ["gaussian", "exponential", "linear"])
 @pytest.mark.parametrize("d", [2, 20])
 @pytest.mark.parametrize("size", [1e-140, 1e140])

@@ -94,6 +94,7 @@ class TestParts:
             assert stored.attrs["complete"] == 1
             assert_same(stored, CALLS[name](digits))
 
+    @pytest.mark.slow
     def test_in_any_order(self, digits, tmp_path):
         expected = score(digits)
         for trial, order in enumerate(permutations(range(3))):
@@ -332,6 +333,7 @@ class TestStatus:
         with pytest.raises(dkde.DataSetError, match=r"r\.zarr: is no result of dkde"):
             function(output)
 
+    @pytest.mark.slow
     def test_from_another_process(self, digits, output):
         stopped(lambda **k: sweep(digits, output=output, **k), 5)
         code = f"import dkde, json; print(json.dumps(dkde.status({str(output)!r})))"
@@ -371,6 +373,7 @@ class TestVerify:
         assert found["reason"] is None
         assert sorted((p, p.stat().st_mtime_ns) for p in output.rglob("*")) == before
 
+    @pytest.mark.slow
     def test_a_flipped_byte_in_any_chunk_is_found_and_named(self, digits, output):
         sweep(digits, output=output)
         chunks = [p for p in output.rglob("*") if p.is_file() and p.name != "zarr.json"]

@@ -10,6 +10,7 @@ import reference
 import xarray as xr
 import zarr
 from contract import assert_within
+from examples import few
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
@@ -155,7 +156,7 @@ class TestRefits:
         assert_result(result, expected, numbers, h)
 
     @WIDE
-    @settings(max_examples=20)
+    @settings(max_examples=few(20))
     @given(
         st.integers(2, 40),
         st.integers(1, 4),
@@ -407,7 +408,7 @@ class TestResult:
             raise AssertionError("something was computed")
 
         with monkeypatch.context() as patch:
-            patch.setattr("dkde.density.log_density.run", refuse)
+            patch.setattr("dkde.engine.run.run", refuse)
             with pytest.raises(dkde.DataSetError, match="groups was"):
                 dkde.cross_validate(rows, H, folds=5, output=path)
 

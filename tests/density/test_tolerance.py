@@ -230,6 +230,7 @@ class TestWhatIsLeftOut:
             assert_kept(rows[:40] + 0.1, rows, 1.0, tol)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:values of train go from")
 @pytest.mark.parametrize("d", [1, 2, 3])
 @pytest.mark.parametrize(("first", "far"), [(1, 1e9), (300, 1e8), (300, -1e5), (2000, 1e8)])

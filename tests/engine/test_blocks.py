@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from contract import assert_within, assert_within_32
+from examples import few
 from hypothesis import given, settings
 from strategies import Problem, problems
 from work import rows_of, side_of, source_of, work_for, work_of
@@ -42,7 +43,7 @@ def normal(*shape: int, seed: int = 0) -> Array:
     return np.random.default_rng(seed).normal(size=shape)
 
 
-@settings(max_examples=60)
+@settings(max_examples=few(60))
 @given(problems(max_query=12, max_features=257))
 def test_blocks_equal_the_oracle(problem: Problem) -> None:
     work = work_for(problem, query_rows=5, panel_rows=60)

@@ -66,6 +66,7 @@ def test_far_chunks_are_not_read(store: Path, h: float, kernel: str) -> None:
     assert (errors[known] <= 1e-9 * np.maximum(1, np.abs(values[known]))).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("store", [2, 30], indirect=True)
 def test_wide_bandwidths_read_all(store: Path) -> None:
     assert scored(store, 500.0)[2] >= ROWS

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pytest
 import zarr
 from contract import assert_within
+from examples import few
 from hypothesis import given, settings
 from strategies import Problem, problems
 from work import side_of, work_for, work_of
@@ -64,7 +65,7 @@ def test_equals_the_oracle(scheduler: str, kind: str) -> None:
     assert_within(lazy.compute(scheduler=scheduler), problem.expected())
 
 
-@settings(max_examples=25)
+@settings(max_examples=few(25))
 @given(problems(max_query=15, max_features=64))
 def test_equals_the_oracle_for_drawn_problems(problem: Problem) -> None:
     lazy = lazy_densities(work_for(problem, "dask", 13, query_rows=4, panel_rows=50))[0]

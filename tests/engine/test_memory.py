@@ -16,6 +16,9 @@ from dkde.engine.work import Work
 from dkde.rows.row_source import RowSource
 from dkde.rows.sources import ArraySource, ZarrSource
 
+# They measure memory or time, or start many processes.
+pytestmark = pytest.mark.alone
+
 D = 784
 
 
@@ -33,6 +36,7 @@ def allocated(work: Work) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("query_rows", [300, 1024, 3000])
 @pytest.mark.parametrize(("kind", "dtype"), [("numpy", "f8"), ("numpy", "u1"), ("zarr", "u1")])
 def test_a_block_takes_what_is_planned(
@@ -55,6 +59,7 @@ def test_a_block_takes_what_is_planned(
     assert 0.6 <= ratio <= 1.25, f"{ratio:.2f} of the {work.plan.block_bytes} bytes planned"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "is_recast"), [("f8", False), ("f4", True), ("i4", True)])
 def test_what_is_recomputed_from_is_counted(dtype: str, is_recast: bool) -> None:
     rng = np.random.default_rng(0)

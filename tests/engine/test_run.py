@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from contract import assert_within
+from examples import few
 from hypothesis import given, settings
 from strategies import Problem, problems
 from work import side_of, work_for, work_of
@@ -93,7 +94,7 @@ def test_equals_the_graph_bit_for_bit(n_threads: int, precision: str) -> None:
     np.testing.assert_array_equal(eager, lazy_densities(work)[0].compute())
 
 
-@settings(max_examples=25)
+@settings(max_examples=few(25))
 @given(problems(max_query=15, max_features=64))
 def test_equals_the_oracle(problem: Problem) -> None:
     work = work_for(problem, query_rows=4, panel_rows=50)

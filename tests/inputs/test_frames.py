@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import reference
+from examples import few
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
@@ -317,7 +318,7 @@ def tables(draw):
     return pd.DataFrame(columns), numbers
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=few(150), deadline=None)
 @given(table=tables())
 def test_any_frame_is_right_or_refused(table):
     frame, numbers = table

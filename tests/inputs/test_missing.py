@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from contract import assert_within, assert_within_32
+from examples import few
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import Problem, problems
@@ -97,7 +98,7 @@ def dropped(problem, query, train, **options):
 class TestAgainstTheOracle:
     """The oracle is asked for the rows that are left."""
 
-    @settings(max_examples=80)
+    @settings(max_examples=few(80))
     @given(
         problems(
             dtypes=("float64", "float32"), max_query=12, max_features=64,
@@ -126,7 +127,7 @@ class TestAgainstTheOracle:
         counted = np.concatenate([each.effort.missing for each in found])[here]
         assert (counted == (~there(train)).sum()).all()
 
-    @settings(max_examples=30)
+    @settings(max_examples=few(30))
     @given(
         problems(
             dtypes=("float64",), max_query=8, max_features=8, kernels=("univariate_gaussian",),

@@ -1,6 +1,7 @@
 """Selectors name the rows that users mean, or say what is wrong with them."""
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,6 +30,12 @@ def read(rows):
 )
 def test_splits_ranges_and_sums(store, selector, n_rows):
     assert Catalog(store).rows(selector).n_rows == n_rows
+
+
+def test_a_source_may_be_a_path(store):
+    catalog = Catalog(Path(store))
+    assert catalog.rows("train[:10]").n_rows == 10
+    assert list(catalog.splits(Path(store))) == list(catalog.splits()) == ["train", "valid", "test"]
 
 
 def test_all_is_every_split_in_order(store):

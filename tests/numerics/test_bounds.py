@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import reference
+from examples import few
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import Problem, problems
@@ -69,26 +70,26 @@ class TestCovered:
     """No true error is above its bound."""
 
     @pytest.mark.parametrize("precision", PRECISIONS)
-    @settings(max_examples=80)
+    @settings(max_examples=few(80))
     @given(problem=problems(**SMALL))
     def test_gaussian(self, precision: str, problem: Problem) -> None:
         assert_covered(problem, precision, panels=len(problem.train_ranges))
 
     @pytest.mark.parametrize("precision", PRECISIONS)
-    @settings(max_examples=150)
+    @settings(max_examples=few(150))
     @given(problem=problems(kernels=tuple(KERNELS), **SMALL), n_axes=st.integers(1, 300))
     def test_where_pairs_are_left_out(self, precision: str, problem: Problem, n_axes: int) -> None:
         panels = len(problem.train_ranges)
         assert_covered(problem, precision, panels=panels, n_axes=n_axes)
 
     @pytest.mark.parametrize("precision", PRECISIONS)
-    @settings(max_examples=80)
+    @settings(max_examples=few(80))
     @given(problem=problems(kernels=tuple(KERNELS), **SMALL))
     def test_every_kernel(self, precision: str, problem: Problem) -> None:
         assert_covered(problem, precision, panels=len(problem.train_ranges))
 
     @pytest.mark.parametrize("precision", PRECISIONS)
-    @settings(max_examples=50)
+    @settings(max_examples=few(50))
     @given(
         problem=problems(
             kernels=("univariate_gaussian",), metrics=("manhattan", "chebyshev"), **SMALL
@@ -98,13 +99,14 @@ class TestCovered:
         assert_covered(problem, precision)
 
     @pytest.mark.parametrize("precision", PRECISIONS)
-    @settings(max_examples=50)
+    @settings(max_examples=few(50))
     @given(problem=problems(kernels=tuple(KERNELS), **SMALL), share=st.floats(0, 1))
     def test_every_tolerance(self, precision: str, problem: Problem, share: float) -> None:
         least = LEAST_TOL[precision]
         tol = float(least * (0.99 / least) ** share)
         assert_covered(problem, precision, tol=tol)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("precision", PRECISIONS)
     def test_thousands_of_queries(self, precision: str) -> None:
         # Whole numbers beyond what products hold exactly, so that the oracle is exact and fast.
@@ -139,7 +141,7 @@ class TestCovered:
 class TestUse:
     """Bounds are not far above what they bound, nor above the contract."""
 
-    @settings(max_examples=100)
+    @settings(max_examples=few(100))
     @given(problem=problems(kernels=("gaussian", "exponential"), **SMALL))
     def test_of_float64_is_within_the_contract(self, problem: Problem) -> None:
         values, errors, _ = densities(problem)

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import reference
+from examples import few
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -109,7 +110,7 @@ def test_cells_out_of_reach_are_in_the_bound(monkeypatch: pytest.MonkeyPatch) ->
         assert error.max() > 1e-3  # that much was left out
 
 
-@settings(max_examples=30)
+@settings(max_examples=few(30))
 @given(
     d=st.integers(1, 3), n=st.integers(1, 12), m=st.integers(1, 6), seed=st.integers(0, 2**32 - 1)
 )  # fmt: skip

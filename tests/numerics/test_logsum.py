@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from examples import few
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -96,7 +97,7 @@ def test_zero_density_and_no_density_are_told_apart() -> None:
     np.testing.assert_array_equal(errors, [[0.0, np.nan]])
 
 
-@settings(max_examples=50)
+@settings(max_examples=few(50))
 @given(partials, partials, st.data())
 def test_the_error_of_a_union_covers_those_of_its_parts(
     a: Array, b: Array, data: st.DataObject

@@ -6,6 +6,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from examples import few
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -53,7 +54,7 @@ def exact(query: Any, train: Any) -> Any:
     return (difference**2).sum(axis=2)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=few(300), deadline=None)
 @given(sides=sides(), n_axes=st.integers(1, 50))
 def test_no_bound_is_above_the_distance(sides: Any, n_axes: int) -> None:
     query, train, frame = sides
@@ -64,7 +65,7 @@ def test_no_bound_is_above_the_distance(sides: Any, n_axes: int) -> None:
     assert (bounds <= exact(query, train) * np.longdouble(axes.scale) ** 2).all()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=few(300), deadline=None)
 @given(
     sides=sides(),
     n_axes=st.integers(1, 50),

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 import reference
 from contract import TOLERANCE, TOLERANCE_32, assert_within, assert_within_32
+from examples import few
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from strategies import Problem, problems
@@ -38,29 +39,29 @@ def test_tile_sizes_are_what_memory_is_planned_for() -> None:
 class TestContract:
     """Drawn problems."""
 
-    @settings(max_examples=250)
+    @settings(max_examples=few(250))
     @given(problems())
     def test_float64(self, problem: Problem) -> None:
         assert_within(score(problem), problem.expected())
 
-    @settings(max_examples=100)
+    @settings(max_examples=few(100))
     @given(problems())
     def test_float32(self, problem: Problem) -> None:
         actual = score(problem, precision="float32")
         assert_within_32(actual, problem.expected(), problem.exponents())
 
-    @settings(max_examples=150)
+    @settings(max_examples=few(150))
     @given(problems(max_features=257), st.integers(1, 300))
     def test_near_pairs_alone(self, problem: Problem, n_axes: int) -> None:
         assert_within(densities(problem, n_axes=n_axes).values, problem.expected())
 
-    @settings(max_examples=60)
+    @settings(max_examples=few(60))
     @given(problems(max_features=64))
     def test_panels_merge_to_the_whole(self, problem: Problem) -> None:
         panels = len(problem.train_ranges)
         assert_within(score(problem, panels=panels), problem.expected())
 
-    @settings(max_examples=60)
+    @settings(max_examples=few(60))
     @given(problems(max_query=20, max_train=900))
     def test_cuts_do_not_matter(self, problem: Problem) -> None:
         whole = replace(problem, query_borders=(), train_borders=(), tile_rows=512)
@@ -94,33 +95,33 @@ def assert_between(problem: Problem, actual: Array, precision: str = "float64") 
 class TestEveryKernel:
     """As for the Gaussian, where kernels may be zero or steep."""
 
-    @settings(max_examples=250)
+    @settings(max_examples=few(250))
     @given(problems(kernels=tuple(KERNELS)))
     def test_float64(self, problem: Problem) -> None:
         assert_between(problem, score(problem))
 
-    @settings(max_examples=120)
+    @settings(max_examples=few(120))
     @given(problems(kernels=tuple(KERNELS)))
     def test_float32(self, problem: Problem) -> None:
         assert_between(problem, score(problem, precision="float32"), "float32")
 
-    @settings(max_examples=150)
+    @settings(max_examples=few(150))
     @given(problems(kernels=("univariate_gaussian",), metrics=tuple(METRICS)))
     def test_every_metric(self, problem: Problem) -> None:
         assert_within(score(problem), problem.expected())
 
-    @settings(max_examples=100)
+    @settings(max_examples=few(100))
     @given(problems(kernels=("univariate_gaussian",), metrics=tuple(METRICS), max_features=64))
     def test_every_metric_in_float32(self, problem: Problem) -> None:
         actual = score(problem, precision="float32")
         assert_within_32(actual, problem.expected(), problem.exponents())
 
-    @settings(max_examples=100)
+    @settings(max_examples=few(100))
     @given(problems(kernels=tuple(KERNELS), max_features=64))
     def test_panels_merge_to_the_whole(self, problem: Problem) -> None:
         assert_between(problem, score(problem, panels=len(problem.train_ranges)))
 
-    @settings(max_examples=100)
+    @settings(max_examples=few(100))
     @given(problems(kernels=tuple(KERNELS), max_features=8), st.data())
     def test_rows_around_the_edge(self, problem: Problem, data: st.DataObject) -> None:
         # Bandwidths that are distances between rows of the problem, or all but.

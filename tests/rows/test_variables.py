@@ -134,6 +134,7 @@ class TestStoresAndFiles:
         np.testing.assert_allclose(result.log_density, np.asarray(truth, float), rtol=1e-9)
         assert result.log_density.dims == ("bandwidth", "obs")
 
+    @pytest.mark.slow
     def test_a_run_is_gone_on_with_verified_and_done_in_parts(self, files, grid, tmp_path):
         points, query = files
         call = {
@@ -246,6 +247,7 @@ class TestStoresAndFiles:
         catalog = dkde.Catalog(str(tmp_path / "axes.zarr"), features=list(axes))
         assert catalog.rows("all").parts[0].source.dims == ("lat", "lon", "time")
 
+    @pytest.mark.slow
     def test_in_a_bucket(self, bucket, points, grid, tmp_path):
         from dkde.stores.store import open_store
 
@@ -509,6 +511,7 @@ def allocated(call):
 @pytest.mark.parametrize("kind", ["hdf5", "zarr 2", "zarr 3"])
 @pytest.mark.parametrize("dtype", ["packed", "f4", "f8"])
 class TestMemory:
+    @pytest.mark.slow
     @pytest.mark.parametrize("n_features", [4, 16])
     def test_a_block_takes_what_is_planned(self, tmp_path, kind, dtype, n_features):
         names = list("abcdefghijklmnop")[:n_features]
@@ -518,6 +521,7 @@ class TestMemory:
         ratio = allocated(lambda: work.block(survey, 0, 0)) / work.plan.block_bytes
         assert 0.6 <= ratio <= 1.25, f"{ratio:.2f} of the {work.plan.block_bytes} bytes planned"
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("n_features", [1, 2, 3])
     def test_reading_takes_the_copies_that_the_plan_counts(self, tmp_path, kind, dtype, n_features):
         rows = stored_rows(tmp_path / "p", kind, dtype, list("abc")[:n_features], 300_000)

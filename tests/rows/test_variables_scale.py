@@ -10,6 +10,7 @@ import pytest
 import xarray as xr
 
 pytestmark = [
+    pytest.mark.alone,
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc"),
 ]

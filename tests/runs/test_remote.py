@@ -87,6 +87,7 @@ def test_a_sweep_is_the_same_as_of_a_file(data, source, bucket, sweep):
     assert dkde.verify(f"{bucket}/r.zarr")["blocks"] == 4
 
 
+@pytest.mark.slow
 def test_a_run_in_parts(data, source, bucket, sweep):
     url = f"{bucket}/r.zarr"
     with dkde.init_only():
@@ -108,6 +109,7 @@ def test_another_content_is_refused(data, source, bucket, sweep, monkeypatch):
         sweep(output=f"{bucket}/r.zarr")
 
 
+@pytest.mark.slow
 def test_import_info_and_sweep(data, source, bucket, tmp_path):
     url = f"{bucket}/b.zarr"
     command("import", source, url)
@@ -152,6 +154,7 @@ def test_samples_go_to_a_bucket(data, bucket):
 # ---- requests ----
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("block_rows", "panel_rows"), [(60, 1200), (60, 600), (240, 1200)])
 def test_training_chunks_are_read_once_a_block(data, served, block_rows, panel_rows):
     n_blocks, n_chunks = VALID // block_rows, TRAIN // CHUNK
@@ -169,6 +172,7 @@ def test_training_chunks_are_read_once_a_block(data, served, block_rows, panel_r
     assert served.requests.total() - reads - queries <= 10
 
 
+@pytest.mark.slow
 def test_larger_blocks_read_the_training_rows_less_often(data, served):
     reads = {}
     for block_rows in (20, 60, 240):
@@ -196,6 +200,7 @@ def test_keeping_blocks_takes_a_few_requests_each(data, bucket, served, sweep):
 # ---- credentials ----
 
 
+@pytest.mark.slow
 def test_no_credential_is_stored_or_printed(data, bucket, served, sweep, monkeypatch):
     sweep(output=f"{bucket}/r.zarr")
     with dkde.init_only():
@@ -232,12 +237,14 @@ def test_no_credential_is_stored_or_printed(data, bucket, served, sweep, monkeyp
 # ---- kills and clusters ----
 
 
+@pytest.mark.slow
 def test_workers_are_not_asked_for_a_store_that_has_no_url():
     own = ObjectStore(pytest.importorskip("obstore.store").MemoryStore())
     array = zarr.create_array(own, name="x", shape=(4, 2), dtype="f8")
     assert _url(ZarrSource(array)) is None
 
 
+@pytest.mark.slow
 def test_workers_are_asked_for_a_url(data):
     (part,) = dkde.Catalog(data).rows("train").parts
     assert _url(part.source) == data

@@ -23,6 +23,9 @@ from numpy.testing import assert_array_equal
 
 import dkde
 
+# They measure memory or time, or start many processes.
+pytestmark = pytest.mark.alone
+
 ENVIRONMENT = {**os.environ, "PYTHONWARNINGS": "ignore"}
 H = [0.5, 1.0, 2.0]
 # A hundred and twenty blocks, of about a fortieth of a second.

@@ -17,7 +17,7 @@ import xarray as xr
 
 import dkde
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
 ENVIRONMENT = {**os.environ, "PYTHONWARNINGS": "ignore"}
 BANDWIDTHS = [0.05, 0.08, 0.1, 0.2, 0.5, 1.0, 1.5, 2.0]

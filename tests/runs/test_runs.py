@@ -105,6 +105,7 @@ def assert_same(a, b):
 
 
 class TestGoingOn:
+    @pytest.mark.slow
     @pytest.mark.parametrize("counts", [[3, 2, 1]])
     def test_the_result_is_the_same_however_often_it_was_stopped(self, every_call, output, counts):
         call = every_call
@@ -213,6 +214,7 @@ class TestGoingOn:
         assert np.isneginf(result.log_density).all()
         assert_same(result, expected)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("where", ["before the plan", "before the tidying", "in the tidying"])
     def test_killed_at_an_awkward_moment(self, call, output, where, monkeypatch):
         def killed(*arguments, **keywords):
@@ -638,6 +640,7 @@ def test_calls_without_an_output_leave_nothing(digits, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_in_another_process_it_is_the_same_run(digits, output):
     """Fingerprints of inputs do not depend on the process."""
     stopped(lambda **k: CALLS["sweep"](source=digits, **k), 5, output=output)

@@ -128,6 +128,7 @@ THINGS = [
 
 
 class TestWhereNothingWas:
+    @pytest.mark.slow
     @pytest.mark.parametrize("overwrite", [False, True])
     @pytest.mark.parametrize("what", THINGS)
     def test_what_comes_meanwhile_stays(self, folder, system, what, overwrite):
@@ -150,6 +151,7 @@ class TestWhereNothingWas:
         import_dataset(folder / "a.npy", store)
         np.testing.assert_array_equal(rows(store), A)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("calls", ["flags", "none"])
     def test_of_imports_that_race_one_wins(self, folder, calls):
         """Forty, in pairs, all of which have looked before any is done."""
@@ -194,6 +196,7 @@ class TestWhatIsOverwritten:
             overwrite=True,
         )  # fmt: skip
 
+    @pytest.mark.slow
     def test_of_two_that_overwrite_one_wins(self, folder, store, system):
         np.save(folder / "c.npy", A + 1)
         refused(
@@ -208,6 +211,7 @@ class TestWhatIsOverwritten:
         )
         np.testing.assert_array_equal(rows(store), A)
 
+    @pytest.mark.slow
     def test_its_index_may_be_written_meanwhile(self, folder, store, system):
         import_dataset(
             folder / "a.npy", store, overwrite=True, progress=once(lambda: index_dataset(store))
@@ -230,6 +234,7 @@ class TestWhatIsOverwritten:
         assert (store / "precious").read_text() == "x"
         assert {path.name for path in folder.iterdir()} == {"a.npy", "b.npy", "s.zarr"}
 
+    @pytest.mark.slow
     def test_a_link_that_leads_elsewhere_meanwhile(self, folder, store, system):
         link = folder / "link"
         link.symlink_to(store)
@@ -282,6 +287,7 @@ class TestWhatIsOverwritten:
 
 
 class TestKills:
+    @pytest.mark.slow
     @pytest.mark.parametrize("calls", ["flags", "none"])
     def test_a_kill_leaves_the_old_or_the_new(self, tmp_path, calls):
         np.savez(tmp_path / "a.npz", train=A)
@@ -315,6 +321,7 @@ class TestKills:
             assert not left
         assert seen == {"old", "new"}
 
+    @pytest.mark.slow
     def test_another_command_completes_it(self, folder):
         """A process dies between the two steps; each way to open the place does the second."""
         ways = (

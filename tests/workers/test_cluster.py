@@ -29,7 +29,7 @@ from dkde.inputs.sides import operand, side
 from dkde.workers.cluster import active_client
 from dkde.workers.fitness import check_workers
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
 H = [0.5, 1.0]
 

@@ -25,6 +25,9 @@ from processes import next_error_line, running
 import dkde
 from dkde.workers.queues import Order, known_queues
 
+# They measure memory or time, or start many processes.
+pytestmark = pytest.mark.alone
+
 JOB = {"cores": 1, "memory": "700MB", "interface": "lo"}
 DKDE = (sys.executable, "-c", "from dkde_cli.main import main; main()")
 ENVIRONMENT = {**os.environ, "PYTHONWARNINGS": "ignore"}

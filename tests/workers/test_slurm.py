@@ -24,7 +24,7 @@ import dkde
 from dkde.runs.stages import Stage
 from dkde.stores.store import Records, open_store
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
 BINARIES = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "sinfo")
 DKDE = str(Path(sys.executable).parent / "dkde")
