@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from dkde.bandwidth_units import bandwidth_unit
+from dkde.bandwidth_units import as_now, bandwidth_unit
 from dkde.errors import DataSetError, InputError
 from dkde.labelling import counted, provenance_of
 from dkde.resuming import records_of
@@ -125,7 +125,7 @@ def opened_result(result: Any) -> xr.Dataset:
                 f"{result}: is not complete; dkde status says how far it is, and the same call "
                 "again goes on"
             )
-        return open_result(records)
+        return as_now(open_result(records))
     if (
         not isinstance(result, xr.Dataset)
         or "bandwidth" not in result.get(MAIN, xr.DataArray()).dims
@@ -134,7 +134,7 @@ def opened_result(result: Any) -> xr.Dataset:
             f"a {type(result).__name__} without log_density along bandwidth is no result of dkde; "
             "pass what score, sweep or cross_validate returned, or the path of its output"
         )
-    return result
+    return as_now(result)
 
 
 def scored_rows(result: xr.Dataset) -> list[ScoredRows]:
