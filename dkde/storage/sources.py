@@ -96,6 +96,14 @@ class ZarrSource(_EvenChunks):
     complete: bool = False
     copies = 2  # the compressed chunks and the decoded ones
 
+    def __post_init__(self) -> None:
+        if 0 in self.array.chunks and 0 not in self.array.shape:
+            raise DataSetError(
+                f"{location(self.array)}: is of shape {self.array.shape} in chunks "
+                f"{self.array.chunks}, and no chunk is of length 0; its metadata are damaged, "
+                "write the array anew"
+            )
+
     @property
     def shape(self) -> tuple[int, ...]:  # type: ignore[override]
         return tuple(self.array.shape)
@@ -106,7 +114,7 @@ class ZarrSource(_EvenChunks):
 
     @property
     def chunk_rows(self) -> int:
-        return int(self.array.chunks[0])
+        return max(1, int(self.array.chunks[0]))
 
     def stamp(self) -> Any:
         """What changes with the content: where it lies, its chunks' sizes, and times or ETags."""
