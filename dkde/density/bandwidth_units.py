@@ -9,7 +9,7 @@ import xarray as xr
 
 from dkde.density.bandwidth_matrix import BandwidthMatrix
 from dkde.numerics.bandwidth import EARTH_RADIUS_KM, KILOMETRES
-from dkde.runs.provenance import bandwidth_unit, provenance_of
+from dkde.runs.provenance import as_now, bandwidth_unit, provenance_of
 from dkde.typing import FloatArray
 
 
@@ -26,6 +26,7 @@ def best_variable(matrix: BandwidthMatrix, best: float) -> Any:
 
 def told_as(result: xr.Dataset, matrix: BandwidthMatrix) -> xr.Dataset:
     """A result that was there already, its bandwidths in the unit in which they are given now."""
+    result = as_now(result)
     unit = None if matrix.angles is None else matrix.angles.unit
     if unit in (None, bandwidth_unit(result)):
         return result

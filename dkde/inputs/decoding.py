@@ -14,6 +14,7 @@ from dkde.rows.row_source import RowSource, Wrapping
 from dkde.rows.side import Encoding
 from dkde.rows.sources import ZarrSource
 from dkde.rows.variables import VariablesSource
+from dkde.stores.absent import watched
 from dkde.typing import Array
 
 
@@ -38,6 +39,48 @@ class EncodedSource(Wrapping):
 
     def read(self, start: int, stop: int) -> Array:
         return self.encoding.decode(self.wrapped.read(start, stop))
+
+
+@dataclass(frozen=True, eq=False)
+class DecodedSource(Wrapping):
+    """An opened array whose attributes say how it is decoded, by xarray as its rows are read.
+
+    Parameters
+    ----------
+    wrapped : ZarrSource
+        The array as it is stored, by which the rows are known.
+    decoded : VariablesSource
+        The same array as a variable.
+    """
+
+    wrapped: ZarrSource
+    decoded: VariablesSource
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.decoded.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.decoded.dtype
+
+    @property
+    def read_rows(self) -> int:
+        return self.decoded.read_rows
+
+    @property
+    def copies(self) -> int:
+        return self.decoded.copies
+
+    def cuts(self, start: int, stop: int) -> list[int]:
+        return self.decoded.cuts(start, stop)
+
+    def chunk_of(self, rows: Array) -> Array:
+        return self.decoded.chunk_of(rows)
+
+    def read(self, start: int, stop: int) -> Array:
+        with self.wrapped.being_read(start, stop):
+            return self.decoded.read(start, stop)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,9 +133,10 @@ def decoded(array: "zarr.Array[Any]", what: str, *, is_vector: bool = False) -> 
     """
     if not is_masked(dict(array.attrs)) or np.dtype(array.dtype).kind not in "iufb":
         return None
-    variable = decode_cf_variable(what, variable_of(array))
+    variable = decode_cf_variable(what, variable_of(watched(array)))
     dims = (str(variable.dims[0]),)
-    return VariablesSource([variable], dims, variable.shape[:1], [what], is_vector=is_vector)
+    found = VariablesSource([variable], dims, variable.shape[:1], [what], is_vector=is_vector)
+    return DecodedSource(ZarrSource(array), found)
 
 
 def opened_vector(array: "zarr.Array[Any]", what: str, *, may_miss: bool = True) -> RowSource:

@@ -14,7 +14,7 @@ import xarray as xr
 from dkde.density.row_weights import ROW_WEIGHT
 from dkde.errors import DataSetError, InputError
 from dkde.inputs.moved import Whereabouts
-from dkde.runs.provenance import bandwidth_unit, counted, provenance_of
+from dkde.runs.provenance import as_now, bandwidth_unit, counted, provenance_of
 from dkde.runs.status import records_of
 from dkde.runs.store import MAIN, open_result, root_attributes
 
@@ -124,7 +124,7 @@ def opened_result(result: Any) -> xr.Dataset:
                 f"{result}: is not complete; dkde status says how far it is, and the same call "
                 "again goes on"
             )
-        opened = open_result(records)
+        opened = as_now(open_result(records))
         opened.encoding["source"] = os.fspath(result)  # as xarray notes it
         return opened
     if (
@@ -135,7 +135,7 @@ def opened_result(result: Any) -> xr.Dataset:
             f"a {type(result).__name__} without log_density along bandwidth is no result of dkde; "
             "pass what score, sweep or cross_validate returned, or the path of its output"
         )
-    return result
+    return as_now(result)
 
 
 def scored_rows(result: xr.Dataset) -> list[ScoredRows]:

@@ -12,6 +12,7 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 from zarr.abc.store import Store
 
+from dkde.errors import DkdeError
 from dkde.rows.row_dims import UNNAMED
 
 _DIMS = "_ARRAY_DIMENSIONS"
@@ -35,7 +36,9 @@ def node_at(store: Store, path: str) -> zarr.Array[Any] | zarr.Group | None:
     """What is at a path of a store; None where nothing is, or nothing that can be opened."""
     try:
         return zarr.open(store, path=path, mode="r")
-    except (OSError, ValueError, KeyError, TypeError):
+    except DkdeError:
+        raise
+    except Exception:  # damaged metadata raise almost anything
         return None
 
 
@@ -51,11 +54,16 @@ def variables_at(store: Store, path: str, name: str) -> dict[str, xr.Variable]:
 
 
 def groups_at(store: Store) -> list[str]:
-    """The groups of a store that hold arrays, by their paths."""
+    """The groups of a store that hold arrays, by their paths; none where some are damaged."""
     root = node_at(store, "")
     if not isinstance(root, zarr.Group):
         return []
-    members = dict(root.members(max_depth=None))
+    try:
+        members = dict(root.members(max_depth=None))
+    except DkdeError:
+        raise
+    except Exception:  # damaged metadata raise almost anything
+        return []
     above = {path.rpartition("/")[0] for path, m in members.items() if isinstance(m, zarr.Array)}
     return sorted(f"/{path}" for path in above)
 

@@ -1,6 +1,8 @@
 """Sources of rows: an opened Zarr array, a file, an array in memory."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -95,6 +97,14 @@ class ZarrSource(_EvenChunks):
     complete: bool = False
     copies = 2  # the compressed chunks and the decoded ones
 
+    def __post_init__(self) -> None:
+        if 0 in self.array.chunks and 0 not in self.array.shape:
+            raise DataSetError(
+                f"{location(self.array)}: is of shape {self.array.shape} in chunks "
+                f"{self.array.chunks}, and no chunk is of length 0; its metadata are damaged, "
+                "write the array anew"
+            )
+
     @property
     def shape(self) -> tuple[int, ...]:  # type: ignore[override]
         return tuple(self.array.shape)
@@ -105,7 +115,7 @@ class ZarrSource(_EvenChunks):
 
     @property
     def chunk_rows(self) -> int:
-        return int(self.array.chunks[0])
+        return max(1, int(self.array.chunks[0]))
 
     def stamp(self) -> Any:
         """What changes with the content: where it lies, its chunks' sizes, and times or ETags."""
@@ -118,14 +128,19 @@ class ZarrSource(_EvenChunks):
         return str(root), [(name, s.st_size, s.st_mtime_ns) for name, s in status]
 
     def read(self, start: int, stop: int) -> Array:
-        where = location(self.array)
-        with reading(where, start, stop):
-            if self.complete:
+        if self.complete:
+            with reading(location(self.array), start, stop):
                 return np.asarray(read_whole(self.array, start, stop))
-            with noticing(where, self._check_there):
-                rows = np.asarray(watched(self.array)[start:stop])
+        with self.being_read(start, stop):
+            return np.asarray(watched(self.array)[start:stop])
+
+    @contextmanager
+    def being_read(self, start: int, stop: int) -> Iterator[None]:
+        """Say which chunks are missing while it is read as watched, or refuse it if it is gone."""
+        where = location(self.array)
+        with reading(where, start, stop), noticing(where, self._check_there):
+            yield
         self._check_there()
-        return rows
 
     def _check_there(self) -> None:
         if not self._is_there():

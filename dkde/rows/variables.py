@@ -74,7 +74,7 @@ class VariablesSource(Plain):
         beside: Beside | None = None,
     ) -> None:
         # Of an index only the values: it may hold much more.
-        self.variables = tuple(variable.to_base_variable() for variable in variables)
+        self.variables = tuple(_by_text(variable.to_base_variable()) for variable in variables)
         self.dims, self.sizes, self.names = dims, sizes, tuple(names)
         self.place, self.is_vector, self.beside = place, is_vector, beside
         self.masks = any(map(_is_lazily_masked, self.variables))
@@ -301,6 +301,15 @@ class Joined(Plain):
 
     def stamp(self) -> Any:
         return [(part.source.stamp(), part.start, part.stop) for part in self._rows.parts]
+
+
+def _by_text(variable: xr.Variable) -> xr.Variable:
+    """A variable whose dims are text, as the rows' dims are; they may be numbers elsewhere."""
+    if all(isinstance(dim, str) for dim in variable.dims):
+        return variable
+    found = variable.copy(deep=False)
+    found.dims = tuple(map(str, variable.dims))
+    return found
 
 
 def _is_lazily_masked(variable: xr.Variable) -> bool:

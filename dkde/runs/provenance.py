@@ -44,6 +44,24 @@ def bandwidth_unit(result: xr.Dataset) -> str | None:
     return unit if unit in (KILOMETRES, RADIANS) else None
 
 
+def as_now(result: xr.Dataset) -> xr.Dataset:
+    """A result as it would be written now: on the sphere with two features, and units.
+
+    Older ones say three features, of the unit vectors, and hold bandwidths without a unit.
+    """
+    if (unit := bandwidth_unit(result)) is None:
+        return result
+    units = {"units": unit}
+    bare = [
+        name for name in ("bandwidth", "best_bandwidth")
+        if name in result.variables and "units" not in result[name].attrs
+    ]  # fmt: skip
+    for name in bare:
+        variable = result[name].variable
+        result = result.assign({name: (variable.dims, variable.values, variable.attrs | units)})
+    return result if result.attrs.get("n_features") != 3 else result.assign_attrs(n_features=2)
+
+
 def in_unit(bandwidth: float, given: str | None, wanted: str | None) -> float:
     """A bandwidth of one unit in another; as it is where one has none.
 

@@ -63,7 +63,9 @@ def publish(stage: Stage, seen: Seen) -> None:
 def complete(path: str | os.PathLike[str]) -> None:
     """Do the second step of a replacement whose process was killed after the first.
 
-    Nothing is done where something is at the place by now.
+    What was moved away is compared with what was looked at before the work, as that process does;
+    if it is another, it is put back. Nothing is done where something is at the place by now. A
+    process that may still live finds either step done, and goes on.
 
     Raises
     ------
@@ -77,30 +79,36 @@ def complete(path: str | os.PathLike[str]) -> None:
     except (OSError, ValueError):
         return
     stage = next((each for each in stages_of(target) if each.folder.name == name), None)
+    dead = None if stage is None else stage.is_dead()
     if stage is None or not (stage.old.exists() and stage.new.exists()):
-        if stage is None or stage.is_dead():
+        if stage is None or dead:
             with suppress(OSError):  # who reads may not be allowed to write
                 mark.unlink(missing_ok=True)
         return
-    if known_by(target) is not None:
-        with suppress(OSError):  # an empty folder may be where the second step began
-            target.rmdir()
     try:
-        move(stage.new, target)
-    except FileExistsError:
-        return  # it is another's; what the hidden folder holds is told of
+        is_as_seen = known_by(stage.old) == stage.owner().get("seen")
+        if not is_as_seen and dead is False:
+            return  # its process puts it back
+        if not _second_step(stage.new if is_as_seen else stage.old, target):
+            return  # it is another's; what the hidden folder holds is told of
     except OSError as error:
-        if known_by(target) is not None:
-            return
         raise DataSetError(
-            f"{path}: its replacement was interrupted, and could not be completed ({error}); "
-            f"{stage.folder} {what_it_holds(stage, target)}"
+            f"{path}: its replacement {_was_interrupted(dead)}, and could not be completed "
+            f"({error}); {stage.folder} {what_it_holds(stage, target)}"
         ) from error
+    if dead is False:
+        return  # the mark is removed by its process, which has nothing to say
     with suppress(OSError):
         mark.unlink(missing_ok=True)
-        if stage.is_dead() and stage.is_spare():
+        if dead and stage.is_spare():
             stage.remove()
-    warn(f"{path}: its replacement was interrupted, and is complete now")
+    if is_as_seen:
+        warn(f"{path}: its replacement {_was_interrupted(dead)}, and is complete now")
+    else:
+        warn(
+            f"{path}: its replacement {_was_interrupted(dead)}; what was there was changed by "
+            "another before, and is back as it was"
+        )
 
 
 def is_there(path: str | os.PathLike[str]) -> bool:
@@ -166,6 +174,30 @@ def _replace_in_two_steps(stage: Stage, seen: Seen) -> None:
         raise
     finally:
         mark.unlink(missing_ok=True)
+
+
+def _second_step(source: Path, target: Path) -> bool:
+    """Move what is due to a place; False where something is there by now, which stays.
+
+    Raises
+    ------
+    OSError
+        When it may not be moved.
+    """
+    if known_by(target) is not None:
+        with suppress(OSError):  # an empty folder may be where the second step began
+            target.rmdir()
+    try:
+        move(source, target)
+    except OSError:
+        if known_by(target) is not None:
+            return False
+        raise
+    return True
+
+
+def _was_interrupted(dead: bool | None) -> str:
+    return "was interrupted" if dead else "may have been interrupted"
 
 
 def _move_or_find(new: Path, target: Path, number: list[int]) -> None:

@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+import zarr
 from click.testing import CliRunner
 from dkde_cli.main import cli as command
 from globe import oracle, places
 
 import dkde
 from dkde.numerics.bandwidth import EARTH_RADIUS_KM
+from dkde.results.scored import opened_result
 from dkde.rows.place_names import have_places, role_of, role_of_name
 
 VMF = "vonmises_fisher"
@@ -482,6 +484,36 @@ class TestBefore:
         assert found.bandwidth.attrs["units"] == "km"
         assert json.loads(found.attrs["provenance"])["options"]["bandwidth_unit"] == "km"
         assert call([H, 0.3]).bandwidth.values.tolist() == [H, 0.3]
+
+    @pytest.mark.parametrize("function", ["score", "sweep"])
+    def test_they_come_back_with_units_and_two_features(self, tmp_path, function):
+        names = ["query", "train"] if function == "score" else ["valid", "train"]
+        for name, rows in zip(names, (QUERY, TRAIN), strict=True):
+            np.save(tmp_path / f"{name}.npy", rows * 0.2)
+        sides = {name: f"{tmp_path}/{name}.npy" for name in names}
+        told = {"bandwidth" if function == "score" else "bandwidths": [0.01, 0.1, 0.9]}
+        call = partial(
+            getattr(dkde, function), **sides, **told, kernel=VMF, output=tmp_path / "r.zarr"
+        )
+        new = call()
+        group = zarr.open_group(tmp_path / "r.zarr")
+        group.attrs["n_features"] = 3
+        bandwidths = {"bandwidth", "best_bandwidth"} & set(group.array_keys())
+        for name in bandwidths:
+            attributes = dict(group[name].attrs)
+            del attributes["units"]
+            group[name].attrs.put(attributes)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that version 3 does not know of it
+            zarr.consolidate_metadata(tmp_path / "r.zarr")
+        old = xr.open_zarr(tmp_path / "r.zarr")
+        assert old.attrs["n_features"] == 3
+        assert "units" not in old.bandwidth.attrs
+        for found in (call(), opened_result(tmp_path / "r.zarr"), opened_result(old)):
+            assert found.attrs["n_features"] == 2
+            assert len(bandwidths) == (function == "sweep") + 1
+            for name in bandwidths:
+                xr.testing.assert_identical(found[name].variable, new[name].variable)
 
 
 def test_there_are_two_features():

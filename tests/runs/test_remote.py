@@ -14,6 +14,7 @@ import zarr
 from buckets import KEY_ID, SECRET
 from click.testing import CliRunner
 from dkde_cli.main import cli
+from processes import tied
 from zarr.storage import ObjectStore
 
 import dkde
@@ -265,7 +266,7 @@ def test_a_killed_run_goes_on(bucket, tmp_path, monkeypatch, served):
     for _ in range(2):
         served.clear()
         process = subprocess.Popen(
-            [sys.executable, "-c", call], start_new_session=True, stderr=subprocess.DEVNULL
+            tied([sys.executable, "-c", call]), start_new_session=True, stderr=subprocess.DEVNULL
         )
         end = time.monotonic() + 120
         while served.count("PUT", "log_density/c/") < 3:

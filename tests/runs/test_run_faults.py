@@ -10,7 +10,7 @@ import sys
 import textwrap
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import dask
@@ -20,6 +20,7 @@ import psutil
 import pytest
 import xarray as xr
 from numpy.testing import assert_array_equal
+from processes import tied
 
 import dkde
 
@@ -78,19 +79,24 @@ def wait_for(condition, seconds=60):
 def child(code, **names):
     """A process, in a group of its own, that runs some code; killed at the end."""
     lines = [f"{name} = {value!r}" for name, value in names.items()]
-    process = subprocess.Popen(
-        [sys.executable, "-c", "\n".join([*lines, textwrap.dedent(code)])],
-        env=ENVIRONMENT,
-        start_new_session=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    command = [sys.executable, "-c", "\n".join([*lines, textwrap.dedent(code)])]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with group(command, **pipes) as process:
+        try:
+            yield process
+        finally:
+            kill_group(process)
+            process.stdout.close()
+
+
+@contextmanager
+def group(command, **options):
+    """A process in a group of its own, which is killed at the end, and when this process ends."""
+    process = subprocess.Popen(tied(command), env=ENVIRONMENT, start_new_session=True, **options)
     try:
         yield process
     finally:
         kill_group(process)
-        process.stdout.close()
 
 
 def kill_group(process):
@@ -108,6 +114,31 @@ print("done")
 
 def scoring(data, output, code=SCORE, **names):
     return child(code, data=data, output=str(output), h=H, plan=PLAN, **names)
+
+
+def is_running(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the system to kill it")
+def test_processes_end_with_the_tests_that_are_killed():
+    code = """
+    import sys, time
+    sys.path.insert(0, folder)
+    from test_run_faults import child
+    with child("import time; time.sleep(600)") as process:
+        print(process.pid, flush=True)
+        time.sleep(600)
+    """
+    with child(code, folder=str(Path(__file__).parent)) as process:
+        pid = int(process.stdout.readline())
+        assert is_running(pid)
+        process.kill()
+        process.wait()
+        wait_for(lambda: not is_running(pid))
 
 
 @pytest.mark.slow
@@ -195,34 +226,24 @@ def test_the_same_part_in_two_processes_at_once(data, expected, output):
 @pytest.fixture
 def cluster(tmp_path):
     """A scheduler and two workers, each a process of this machine, and the scheduler's file."""
-    running = []
     file = tmp_path / "scheduler.json"
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with ExitStack() as running:
 
-    def start(kind, *arguments):
-        command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", "--scheduler-file", file]
-        process = subprocess.Popen(
-            [*map(str, command), *arguments, "--dashboard-address", "127.0.0.1:0"],
-            env=ENVIRONMENT,
-            start_new_session=True,
-            cwd=tmp_path,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        running.append(process)
-        return process
+        def start(kind, *arguments):
+            command = [
+                sys.executable, "-m", f"distributed.cli.dask_{kind}", "--scheduler-file", file,
+                *arguments, "--dashboard-address", "127.0.0.1:0",
+            ]  # fmt: skip
+            return running.enter_context(group(command, cwd=tmp_path, **quiet))
 
-    scheduler = start("scheduler", "--host", "127.0.0.1", "--port", "0")
-    wait_for(file.exists)
-    workers = [
-        start("worker", "--host", "127.0.0.1", "--nworkers", "1", "--nthreads", "1")
-        for _ in range(2)
-    ]
-    yield {"file": str(file), "scheduler": scheduler, "workers": workers}
-    for process in running:
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGCONT)
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        scheduler = start("scheduler", "--host", "127.0.0.1", "--port", "0")
+        wait_for(file.exists)
+        workers = [
+            start("worker", "--host", "127.0.0.1", "--nworkers", "1", "--nthreads", "1")
+            for _ in range(2)
+        ]
+        yield {"file": str(file), "scheduler": scheduler, "workers": workers}
 
 
 def after(count, action):

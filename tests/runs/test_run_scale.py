@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from processes import tied
 
 import dkde
 
@@ -78,7 +79,7 @@ class Session:
         code = folder / "child.py"
         names = {"call": call, "output": str(output), "workers": workers, "log": str(log)}
         code.write_text("\n".join(f"{k} = {v!r}" for k, v in names.items()) + CHILD)
-        return cls(log, subprocess.Popen([sys.executable, code], env=ENVIRONMENT,
+        return cls(log, subprocess.Popen(tied([sys.executable, code]), env=ENVIRONMENT,
                                          start_new_session=True))  # fmt: skip
 
     def events(self):

@@ -12,7 +12,7 @@ import zarr
 from click.testing import CliRunner
 from distributed import Client, LocalCluster
 from dkde_cli.main import cli
-from zarr.storage import MemoryStore
+from zarr.storage import LocalStore, MemoryStore
 
 import dkde
 from dkde.rows.places import Place
@@ -217,11 +217,12 @@ def test_lost_chunks_are_counted(version):
 
 @pytest.mark.parametrize("version", [2, 3])
 @pytest.mark.parametrize("where", ["folder", "memory"])
-def test_lost_chunks_of_an_opened_array(version, where):
+@pytest.mark.parametrize("attributes", [{}, {"_FillValue": -9.0}])
+def test_lost_chunks_of_an_opened_array(version, where, attributes):
     place = MemoryStore() if where == "memory" else "x.zarr"
     array = zarr.create_array(
         place, shape=(60, 1), chunks=(10, 1), dtype="f8", fill_value=0, zarr_format=version,
-        config={"write_empty_chunks": False},
+        config={"write_empty_chunks": False}, attributes=attributes,
     )  # fmt: skip
     array[:20] = A[:20, None]
     values = np.r_[A[:20], np.zeros(40)][:, None]
@@ -229,6 +230,52 @@ def test_lost_chunks_of_an_opened_array(version, where):
         found = dkde.log_density(np.zeros((3, 1)), array, 1.0)
     assert len(w) == 1
     np.testing.assert_array_equal(found, dkde.log_density(np.zeros((3, 1)), values, 1.0))
+
+
+@pytest.mark.parametrize("side", ["query_weights", "weights"])
+def test_lost_chunks_of_opened_weights_with_a_mark(side):
+    array = zarr.create_array(
+        "w.zarr", shape=(60,), chunks=(10,), dtype="f8", fill_value=2.0,
+        attributes={"_FillValue": -9.0},
+    )  # fmt: skip
+    array[:20] = np.full(20, 3.0)
+    call = {"query": A[:, None], "train": B[:, None], "bandwidth": 1.0}
+    values = np.r_[np.full(20, 3.0), np.full(40, 2.0)]
+    with pytest.warns(UserWarning, match="4 chunks that are not in the store"):
+        found = dkde.score(**call, **{side: array})
+    expected = dkde.score(**call, **{side: values})
+    np.testing.assert_array_equal(found.log_density, expected.log_density)
+    np.testing.assert_array_equal(found.mean_log_likelihood, expected.mean_log_likelihood)
+
+
+def test_an_opened_array_with_a_mark_that_is_lost_is_refused(tmp_path):
+    array = zarr.create_array(
+        tmp_path / "x.zarr", shape=(60, 1), chunks=(10, 1), dtype="f8",
+        attributes={"_FillValue": -9.0},
+    )  # fmt: skip
+    array[:] = A[:, None]
+    shutil.rmtree("x.zarr")
+    with pytest.raises(dkde.DataSetError, match="is gone since it was opened"):
+        dkde.log_density(np.zeros((3, 1)), array, 1.0)
+
+
+def test_a_run_reads_an_opened_array_with_a_mark_no_more_than_one_without(monkeypatch):
+    """What it is known by is the times of its files, and not its values."""
+    read, counts = LocalStore.get, [0]
+
+    async def counting(self, key, *arguments, **options):
+        counts[-1] += "/c/" in f"/{key}"
+        return await read(self, key, *arguments, **options)
+
+    monkeypatch.setattr(LocalStore, "get", counting)
+    for name, attributes in (("plain", {}), ("marked", {"_FillValue": -9.0})):
+        array = zarr.create_array(
+            f"{name}.zarr", shape=(60, 1), chunks=(10, 1), dtype="f8", attributes=attributes
+        )
+        array[:] = A[:, None]
+        counts.append(0)
+        dkde.score(np.zeros((3, 1)), array, 1.0, output=f"{name}-scores.zarr")
+    assert counts[1] == counts[2] > 0
 
 
 @pytest.mark.slow

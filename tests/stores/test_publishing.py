@@ -364,8 +364,9 @@ class TestKills:
 
         def completed(source: Path, target: Path) -> None:
             monkeypatch.setattr(publishing, "move", kept)
-            with pytest.warns(UserWarning, match="is complete now"):
-                publishing.complete(store)
+            publishing.complete(store)  # which says nothing, as this process lives
+            np.testing.assert_array_equal(rows(store), A)
+            assert publishing._mark(store).exists()  # it is this process's
             kept(source, target)
 
         monkeypatch.setattr(publishing, "move", completed)
@@ -373,14 +374,79 @@ class TestKills:
         np.testing.assert_array_equal(rows(store), A)
         assert {path.name for path in folder.iterdir()} == {"a.npy", "b.npy", "s.zarr"}
 
+    def test_what_came_before_the_first_step_is_put_back(self, folder):
+        """The process is killed before it compares what it moved away with what it saw."""
+        store = folder / "s.zarr"
+        import_dataset(folder / "b.npy", store)
+        leave_between(folder / "a.npy", [store], before="put_precious(target)")
+        with pytest.warns(UserWarning, match=r"interrupted; what was there .* is back as it was"):
+            publishing.complete(store)
+        assert (store / "precious").read_text() == "x"
+        np.testing.assert_array_equal(rows(store), B)
+        assert {path.name for path in folder.iterdir()} == {"a.npy", "b.npy", "s.zarr"}
+        publishing.complete(store)
 
-def leave_between(source: Path, stores: list[Path]) -> None:
-    """Leave replacements as processes do that are killed between the two steps."""
+    def test_while_its_process_lives_that_puts_back_what_came(self, folder, monkeypatch):
+        monkeypatch.setattr(renaming, "_call", lambda: None)
+        store, rename = folder / "s.zarr", Path.rename
+        import_dataset(folder / "b.npy", store)
+
+        def late(self: Path, target: Path) -> Path:
+            if target.name != "old":
+                return rename(self, target)
+            (store / "precious").write_text("x")
+            found = rename(self, target)
+            publishing.complete(store)
+            assert not store.exists()
+            return found
+
+        monkeypatch.setattr(Path, "rename", late)
+        with pytest.raises(DataSetError, match=CHANGED):
+            import_dataset(folder / "a.npy", store, overwrite=True, index=False)
+        assert (store / "precious").read_text() == "x"
+        assert {path.name for path in folder.iterdir()} == {"a.npy", "b.npy", "s.zarr"}
+
+    def test_a_process_of_which_nobody_knows_may_have_been_interrupted(self, folder):
+        store = folder / "s.zarr"
+        import_dataset(folder / "b.npy", store)
+        leave_between(folder / "a.npy", [store])
+        (hidden,) = (path for path in hidden_in(folder) if path.is_dir())
+        owner = hidden / "owner.json"
+        owner.write_text(owner.read_text().replace('"boot": "', '"boot": "x'))
+        with pytest.warns(UserWarning, match="may have been interrupted, and is complete now"):
+            publishing.complete(store)
+        np.testing.assert_array_equal(rows(store), A)
+
+
+def leave_between(source: Path, stores: list[Path], before: str | None = None) -> None:
+    """Leave replacements as processes do that are killed between the two steps.
+
+    Parameters
+    ----------
+    before : str, optional
+        Code that is run before the first step; the kill comes right after it then.
+    """
+    end = "publishing._move_or_find = kill"
+    if before is not None:
+        end = (
+            "kept = publishing.Path.rename\n"
+            "def rename(target, to):\n"
+            "    if to.name != 'old':\n"
+            "        return kept(target, to)\n"
+            f"    {before}\n"
+            "    kept(target, to)\n"
+            "    kill()\n"
+            "publishing.Path.rename = rename"
+        )
     script = (
         "import os, signal, dkde\n"
         "from dkde.inputs import importing; from dkde.stores import publishing, renaming\n"
         "renaming._call = lambda: None\n"
-        "publishing._move_or_find = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "def put_precious(target):\n"
+        "    (target / 'precious').write_text('x')\n"
+        "def kill(*_):\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"{end}\n"
         f"for store in {[str(store) for store in stores]}:\n"
         "    child = os.fork()\n"
         "    if not child:\n"
