@@ -12,7 +12,7 @@ from dkde.density.scoring import score, sweep
 from dkde.density.selection import cross_validate
 from dkde.engine.run import compute
 from dkde.engine.work import Work
-from dkde.errors import DataSetError
+from dkde.errors import Call, DataSetError
 from dkde.inputs.selectors import Catalog
 from dkde.numerics.logsum import Densities
 from dkde.runs.record import circumstances, differences, read_plan
@@ -121,8 +121,9 @@ def call_again(records: Records, path: StrPath, **options: Any) -> Any:
     plan: Mapping[str, Any] | None = read_plan(records)
     if plan is None or plan["call"] is None:
         raise DataSetError(
-            f"{path}: does not hold how it was begun, as it was with arrays in memory; make the "
-            "same call again"
+            f"{path}: does not hold how it was begun, as it was with arrays in memory; ",
+            Call.MAKE_SAME,
+            " again",
         )
     call = plan["call"]
     output = path if is_remote(path) else os.path.abspath(path)

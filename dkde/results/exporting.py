@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from dkde.errors import DataSetError, DkdeError, InputError, one_line
+from dkde.errors import DataSetError, DkdeError, InputError, Remedy, one_line
 from dkde.numerics.bandwidth import KILOMETRES
 from dkde.results.scored import ScoredRows, opened_result, scored_rows
 from dkde.stores.files import check_place, drafted
@@ -122,7 +122,8 @@ def check_export(
         raise DataSetError(f"{path}: is no file; give another name")
     if Path(path).exists() and not overwrite:
         raise DataSetError(
-            f"{path}: is there already; give another name, or replace it (overwrite)"
+            f"{path}: is there already; give another name, or replace it ",
+            Remedy("overwrite"),
         )
     return write
 

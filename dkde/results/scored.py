@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from dkde.density.row_weights import ROW_WEIGHT
-from dkde.errors import DataSetError, InputError
+from dkde.errors import Call, DataSetError, InputError
 from dkde.runs.provenance import bandwidth_unit, counted, provenance_of
 from dkde.runs.status import records_of
 from dkde.runs.store import MAIN, open_result, root_attributes
@@ -121,8 +121,9 @@ def opened_result(result: Any) -> xr.Dataset:
         records = records_of(result)
         if not root_attributes(records).get("complete"):
             raise DataSetError(
-                f"{result}: is not complete; dkde status says how far it is, and the same call "
-                "again goes on"
+                f"{result}: is not complete; dkde status says how far it is, and ",
+                Call.SAME,
+                " again goes on",
             )
         return open_result(records)
     if (

@@ -19,7 +19,7 @@ from dkde.engine.likeness import ALLOW, REFUSE, WARN
 from dkde.engine.pool import Pool
 from dkde.engine.run import Progress, compute, computed
 from dkde.engine.work import Work
-from dkde.errors import DataSetError, InputError
+from dkde.errors import Call, DataSetError, InputError, Message, Remedy
 from dkde.numerics.logsum import Densities, n_density_rows, n_partial_rows
 from dkde.runs.process import is_alive
 from dkde.runs.record import asked_of, circumstances, differences, read_plan
@@ -206,10 +206,11 @@ class Run:
         stage = self._stages[-1]
         with suppress(DataSetError):  # the store may be what is lost
             if self._records.has(PLAN):
-                error.add_note(
+                kept = (
                     f"{len(stage.done())} of {stage.shape.n_blocks} blocks are done and kept in "
-                    f"{self._records.name}; the same call goes on from there"
+                    f"{self._records.name}; "
                 )
+                error.add_note(Message(kept, Call.SAME, " goes on from there"))
 
     def _counted(self, progress: Progress | None) -> Progress:
         """Progress that counts the blocks of this session as well."""
@@ -250,14 +251,15 @@ class Run:
             # another may begin it in this moment.
             if found is None and Stage.names(records) and (found := read_plan(records)) is None:
                 raise DataSetError(
-                    f"{records.name}: holds blocks, and not what they are of; begin it anew "
-                    "(restart)"
+                    f"{records.name}: holds blocks, and not what they are of; begin it anew ",
+                    Remedy("restart"),
                 )
             return found
         if "run" not in attributes:
             raise DataSetError(
                 f"{records.name}: does not say how it was made; give another name, or begin it "
-                "anew (restart)"
+                "anew ",
+                Remedy("restart"),
             )
         if not is_tidy(records):  # it was killed as it was tidied up
             mark_complete(records)
@@ -278,7 +280,8 @@ class Run:
                 )
             raise DataSetError(
                 f"{name}: was begun otherwise: {'; '.join(unlike[:_NAMED])}{more}; give another "
-                "name, or begin it anew (restart)"
+                "name, or begin it anew ",
+                Remedy("restart"),
             )
         if self._manner.anywhere or self.finished is not None:
             return
@@ -286,7 +289,8 @@ class Run:
         if others:
             raise DataSetError(
                 f"{name}: was begun elsewhere: {'; '.join(others[:_NAMED])}; numbers may differ in "
-                "the last bits, go on as it was begun, or allow it (anywhere)"
+                "the last bits, go on as it was begun, or allow it ",
+                Remedy("anywhere"),
             )
 
 

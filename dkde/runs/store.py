@@ -17,7 +17,7 @@ import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.errors import UnstableSpecificationWarning
 
-from dkde.errors import DataSetError, DkdeError, one_line
+from dkde.errors import Call, DataSetError, DkdeError, Message, Remedy, one_line
 from dkde.runs.stages import PLAN, RUN
 from dkde.stores.chunks import Strict
 from dkde.stores.store import Records, check_url, is_remote
@@ -189,8 +189,10 @@ def listed_arrays(records: Records) -> dict[str, dict[str, Any]]:
         found = {}
     if MAIN not in found:
         raise DataSetError(
-            f"{records.name}: does not list its variables; make the same call again, if need be "
-            "anew (restart)"
+            f"{records.name}: does not list its variables; ",
+            Call.MAKE_SAME,
+            " again, if need be anew ",
+            Remedy("restart"),
         )
     return found
 
@@ -214,18 +216,19 @@ def open_result(records: Records) -> xr.Dataset:
     """
     listed = listed_arrays(records)
     try:
-        store = Strict(records.store, remedy="make the result again (restart)")
+        store = Strict(records.store, remedy=Message("make the result again ", Remedy("restart")))
         result: xr.Dataset = xr.open_zarr(store)
     except DkdeError:
         raise
     except Exception as error:  # damaged metadata raise almost anything
         raise DataSetError(
-            f"{records.name}: could not be opened ({one_line(error)}); make the result again "
-            "(restart)"
+            f"{records.name}: could not be opened ({one_line(error)}); make the result again ",
+            Remedy("restart"),
         ) from error
     if lost := sorted(set(listed).difference(map(str, result.variables))):
         raise DataSetError(
-            f"{records.name}: lacks {', '.join(lost)}; make the result again (restart)"
+            f"{records.name}: lacks {', '.join(lost)}; make the result again ",
+            Remedy("restart"),
         )
     return result
 
