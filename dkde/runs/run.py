@@ -27,7 +27,6 @@ from dkde.runs.sessions import Ledger, total_seconds
 from dkde.runs.sharing import CAPTURED, SHARE, HandedOut
 from dkde.runs.stages import PLAN, Stage, StageShape, check_there
 from dkde.runs.store import (
-    check_place,
     drop_run,
     is_result,
     is_tidy,
@@ -38,6 +37,7 @@ from dkde.runs.store import (
     write_variables,
 )
 from dkde.stores.store import Records, open_store
+from dkde.stores.targets import check_place
 
 # Differences that a refusal names.
 _NAMED = 3
@@ -86,7 +86,7 @@ class Run:
         self._stages: list[Stage] = []
         self._id: str | None = None
         if output is not None:
-            check_place(output)
+            check_place(output, "result", is_store=True)
             self._records = Records(open_store(output), os.fspath(output))
             self._ledger = Ledger(self._records, now=time.time, is_alive=is_alive)
 

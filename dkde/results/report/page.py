@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,8 @@ from dkde.results.report.origin import origin
 from dkde.results.report.words import Table, grouped, number_text
 from dkde.results.scored import ScoredRows, opened_result, scored_rows
 from dkde.runs.provenance import bandwidth_unit, provenance_of, with_unit
-from dkde.stores.files import check_place, write_whole
+from dkde.stores.files import write_whole
+from dkde.stores.targets import check_place
 
 SUFFIXES = (".html", ".htm")
 _FIGURES = {
@@ -76,9 +76,7 @@ def check_report(path: str | os.PathLike[str]) -> None:
     InputError, DataSetError
         As :func:`report`.
     """
-    if Path(path).suffix.lower() not in SUFFIXES:
-        raise InputError(f"{path}: reports are written as {' or '.join(SUFFIXES)} files")
-    check_place(path, "report")
+    check_place(path, "report", suffixes=SUFFIXES)
 
 
 def _page(result: xr.Dataset, name: str) -> str:
