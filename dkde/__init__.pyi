@@ -31,7 +31,8 @@ from .results.plot import plot_sweep
 from .results.report.page import check_report, report
 from .runs.sharing import init_only
 from .runs.status import status
-from .stores.files import check_place, write_whole
+from .stores.files import write_whole
+from .stores.targets import check_place
 from .workers.cluster import configured_scheduler, connect, measure_baseline
 
 __all__ = [

@@ -6,7 +6,9 @@ Every message is one line: what was wrong, where, and what to do about it.
 import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 _PACKAGE = str(Path(__file__).parent)
@@ -50,8 +52,97 @@ def some(names: Sequence[str], most: int = 12) -> str:
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
+@dataclass(frozen=True)
+class Argument:
+    """An argument of a call, as a message names it: ``nan="drop"``.
+
+    Parameters
+    ----------
+    name : str
+    value : str, optional
+        What it is to be.
+    """
+
+    name: str
+    value: str | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.value is None else f'{self.name}="{self.value}"'
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """The argument that does what a message advises: "begin it anew (restart)"."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"({self.name})"
+
+
+class Call(StrEnum):
+    """The call that is being made, as a message names it."""
+
+    SAME = "the same call"
+    MAKE_SAME = "make the same call"
+
+
+MessagePart = str | Argument | Remedy | Call
+
+
+class Message(str):
+    """A message that knows where it names arguments, which a command line spells otherwise.
+
+    Parameters
+    ----------
+    *parts : str, Message, Argument, Remedy or Call
+        As text it is all of them, one after the other.
+
+    Examples
+    --------
+    >>> message = Message("give another name, or begin it anew ", Remedy("restart"))
+    >>> message
+    'give another name, or begin it anew (restart)'
+    >>> message.spelled(lambda part: part if isinstance(part, str) else f"with --{part.name}")
+    'give another name, or begin it anew with --restart'
+    """
+
+    parts: tuple[MessagePart, ...]
+
+    def __new__(cls, *parts: MessagePart) -> "Message":
+        message = super().__new__(cls, "".join(map(str, parts)))
+        message.parts = tuple(
+            inner
+            for part in parts
+            for inner in (part.parts if isinstance(part, Message) else (part,))
+        )
+        return message
+
+    def __getnewargs__(self) -> tuple[MessagePart, ...]:  # type: ignore[override]
+        return self.parts
+
+    def spelled(self, spell: Callable[[MessagePart], str]) -> str:
+        """Return the message with each of its parts spelled by a function."""
+        return "".join(map(spell, self.parts))
+
+
 class DkdeError(Exception):
-    """Anything that dkde refuses or could not do."""
+    """Anything that dkde refuses or could not do.
+
+    Parameters
+    ----------
+    *parts : str, Argument, Remedy or Call
+        Of the message; see :class:`Message`.
+    """
+
+    def __init__(self, *parts: MessagePart) -> None:
+        super().__init__(Message(*parts))
+
+    @property
+    def message(self) -> Message:
+        """What it says, in parts."""
+        first = self.args[0] if self.args else ""
+        return first if isinstance(first, Message) else Message(str(self))
 
 
 class InputError(DkdeError, ValueError):
@@ -75,4 +166,16 @@ class ClusterError(DkdeError):
 
 
 class IncompleteError(DkdeError):
-    """A run some of whose blocks failed and were set aside; the others are done and kept."""
+    """A run some of whose blocks failed and were set aside; the others are done and kept.
+
+    Parameters
+    ----------
+    *parts : str, Argument, Remedy or Call
+        What is missing.
+    remedy : Message, optional
+        What takes up again the blocks that were set aside, if any were. The message ends in it.
+    """
+
+    def __init__(self, *parts: MessagePart, remedy: Message | None = None) -> None:
+        super().__init__(*parts, *(() if remedy is None else ("; ", remedy)))
+        self.missing, self.remedy = Message(*parts), remedy

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import re
 import sys
 import traceback
 import warnings
@@ -133,13 +132,16 @@ def _fail(error: Exception, ctx: click.Context) -> NoReturn:
     from dkde import ClusterError, DkdeError, IncompleteError
 
     if isinstance(error, IncompleteError):
-        text, more = str(error), _ways_on(str(error), ctx)
-        if more:
-            text = text.removesuffix("; retry_failed takes them up again")
-        raise Incomplete(_as_options(text), *more) from error
+        store = ctx.meta.get(_STORE)
+        if store is None:
+            raise Incomplete(_spelled(error.message)) from error
+        way = "says how far it is"
+        if error.remedy is not None:
+            way = f"names them; {_spelled(error.remedy)}"
+        raise Incomplete(_spelled(error.missing), f"dkde status {quote(store)} {way}") from error
     if isinstance(error, DkdeError):
         more = _notes(error) if isinstance(error, ClusterError) else []
-        raise Refusal(_as_options(str(error)), *more) from error
+        raise Refusal(_spelled(error.message), *more) from error
     if isinstance(error, OSError):
         raise error
     raise Defect(
@@ -149,53 +151,37 @@ def _fail(error: Exception, ctx: click.Context) -> NoReturn:
 
 def _notes(error: BaseException) -> list[str]:
     """What a run that is left says of its blocks."""
-    return [_as_options(note) for note in getattr(error, "__notes__", ())]
+    return [_spelled(note) for note in getattr(error, "__notes__", ())]
 
 
-def _ways_on(message: str, ctx: click.Context) -> list[str]:
-    """What to do about blocks that are missing."""
-    store = ctx.meta.get(_STORE)
-    if store is None:
-        return []
-    look = f"dkde status {quote(store)}"
-    if "set aside" not in message:
-        return [f"{look} says how far it is"]
-    return [f"{look} names them; --retry-failed takes them up again"]
-
-
-def _as_options(text: str) -> str:
+def _spelled(message: str) -> str:
     """A message whose advice is for the command line, not for Python.
 
     Examples
     --------
-    >>> _as_options('use singular="drop" to leave them out')
+    >>> from dkde.errors import Argument, Call, Message, Remedy
+    >>> _spelled(Message("use ", Argument("singular", "drop"), " to leave them out"))
     'use --singular drop to leave them out'
-    >>> _as_options("covariance_scale is inf; it must be finite")
+    >>> _spelled(Message(Argument("covariance_scale"), " is inf; it must be finite"))
     '--covariance-scale is inf; it must be finite'
-    >>> _as_options("give another name, or begin it anew (restart)")
+    >>> _spelled(Message("give another name, or begin it anew ", Remedy("restart")))
     'give another name, or begin it anew with --restart'
-    >>> _as_options("make the same call again")
+    >>> _spelled(Message(Call.MAKE_SAME, " again"))
     'give the same command again'
     """
-    text = re.sub(
-        r"^(label|pca|covariance_scale|covariance|part)(?= (is|has)\b)",
-        lambda found: f"--{found[1].replace('_', '-')}",
-        text,
-    )
-    text = re.sub(
-        r" \((restart|anywhere|retry_failed|overwrite|bandwidth|train|valid|test)\)",
-        lambda found: f" with --{found[1].replace('_', '-')}",
-        text,
-    )
-    text = re.sub(r"\bretry_failed(?= takes)", "--retry-failed", text)
-    text = text.replace("make the same call", "give the same command")
-    text = text.replace("the same call", "the same command")
-    # Of dims both ways to name them stand in the message.
-    return re.sub(
-        r'\b(?!row_dim=)([a-z_]+)="(\w+)"',
-        lambda found: f"--{found[1].replace('_', '-')} {found[2]}",
-        text,
-    )
+    from dkde.errors import Argument, Call, Message, Remedy
+
+    def spell(part: str | Argument | Remedy | Call) -> str:
+        if isinstance(part, Call):
+            return {Call.SAME: "the same command", Call.MAKE_SAME: "give the same command"}[part]
+        if isinstance(part, str):
+            return part
+        option = f"--{part.name.replace('_', '-')}"
+        if isinstance(part, Remedy):
+            return f"with {option}"
+        return option if part.value is None else f"{option} {part.value}"
+
+    return message.spelled(spell) if isinstance(message, Message) else message
 
 
 def _is_closed_pipe(error: BaseException) -> bool:

@@ -4,8 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-# What a folder of a Zarr store holds, of version 3 or 2.
-_ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray")
+from dkde_cli.group import Refusal
 
 
 def check_file(path: str | None, what: str) -> None:
@@ -13,41 +12,37 @@ def check_file(path: str | None, what: str) -> None:
 
     Raises
     ------
-    DataSetError
+    Refusal, DataSetError
         When it is a folder, or its own folder is missing or may not be written to.
     """
     if path is None:
         return
     if path == "-":
-        raise _data_set_error(
-            f"-: the {what} needs a name; for figures on standard output there is --json"
-        )
+        raise Refusal(f"-: the {what} needs a name; for figures on standard output there is --json")
     from dkde import check_place
 
     check_place(path, what)
 
 
-def check_store(path: str | None, *, overwrite: bool) -> None:
-    """Refuse a result store's path early; ``dkde`` itself looks more closely.
+def check_store(path: str | None) -> None:
+    """Refuse a store's path early; ``dkde`` itself looks at what is there.
 
     Raises
     ------
-    DataSetError
-        When something is there that is not to be overwritten, the folder above is not, or it
-        lies in another Zarr store.
+    Refusal, DataSetError
+        When the folder above is missing or may not be written to, or it lies in another Zarr
+        store.
     """
     if path is None:
         return
     if path == "-":
-        raise _data_set_error("-: the store needs a name; it is a folder")
-    if "://" in path:  # dkde itself looks at what is there
+        raise Refusal("-: the store needs a name; it is a folder")
+    # A URL is looked at once, later; and a file may be the data, which is said first.
+    if "://" in path or os.path.isfile(path):
         return
-    for folder in Path(os.path.realpath(path)).parents:
-        if any((folder / mark).exists() for mark in _ZARR_MARKS):
-            raise _data_set_error(f"{path}: lies in the Zarr store {folder}; write it elsewhere")
-    if Path(path).exists() and not overwrite:
-        raise _data_set_error(f"{path}: is there already; give another name, or --overwrite")
-    _check_parent(path)
+    from dkde import check_place
+
+    check_place(path, "store", is_store=True)
 
 
 def check_apart(data: str, outputs: Mapping[str, str | None]) -> None:
@@ -61,7 +56,7 @@ def check_apart(data: str, outputs: Mapping[str, str | None]) -> None:
 
     Raises
     ------
-    DataSetError
+    Refusal
     """
     given = {role: path for role, path in outputs.items() if path is not None}
     places: dict[str, Path] = {}
@@ -70,25 +65,9 @@ def check_apart(data: str, outputs: Mapping[str, str | None]) -> None:
         for other, taken in places.items():
             # A folder of files may well get another one.
             if place == taken or (other != "DATA" and _nested(place, taken)):
-                raise _data_set_error(
-                    f"{path}: {other} and {role} are one place; give each its own"
-                )
+                raise Refusal(f"{path}: {other} and {role} are one place; give each its own")
         places[role] = place
 
 
 def _nested(a: Path, b: Path) -> bool:
     return a.is_relative_to(b) or b.is_relative_to(a)
-
-
-def _check_parent(path: str) -> None:
-    parent = Path(os.path.realpath(path)).parent
-    if not parent.is_dir():
-        raise _data_set_error(f"{path}: there is no folder {parent} to write it into")
-    if not os.access(parent, os.W_OK):
-        raise _data_set_error(f"{path}: the folder {parent} may not be written to")
-
-
-def _data_set_error(message: str) -> Exception:
-    from dkde import DataSetError
-
-    return DataSetError(message)

@@ -45,8 +45,7 @@ class Output:
                     f"--{next(iter(flags)).replace('_', '-')} is for --output, which is not there"
                 )
             return
-        if "://" not in self.store:
-            check_store(self.store, overwrite=True)  # dkde itself looks at what is there
+        check_store(self.store)
         given = [f"--{name}" for name, value in deliveries.items() if value]
         if self.init_only and given:
             raise click.UsageError(

@@ -113,7 +113,7 @@ def sample(
 
     if output is None and plot is None:
         raise click.UsageError("the samples go nowhere; say --output STORE, --plot FILE, or both")
-    check_store(output, overwrite=overwrite)
+    check_store(output)
     check_apart(data, {"--output": output, "--plot": plot})
     h = parse_bandwidth(bandwidth)
     catalog = dkde.Catalog(data, **choice)

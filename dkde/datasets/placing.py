@@ -20,7 +20,8 @@ from dkde.errors import DataSetError
 from dkde.stores.publishing import complete, publish, say_what_is_left
 from dkde.stores.seen import Seen, look
 from dkde.stores.staging import staged
-from dkde.stores.store import check_url, is_remote, open_store
+from dkde.stores.store import is_remote, open_store
+from dkde.stores.targets import check_folder, check_url
 from dkde.typing import Array
 
 _FOREIGN = "exists and is no data set of dkde; it is never overwritten, choose another path"
@@ -104,10 +105,7 @@ def check_target(
     complete(store)
     seen = look(store)
     target = seen.path
-    if not target.parent.is_dir():
-        raise DataSetError(f"{store}: the folder {target.parent} does not exist; make it first")
-    if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise DataSetError(f"{store}: the folder {target.parent} may not be written")
+    check_folder(store)
     for source in sources:
         if Path(source).exists() and Path(os.path.realpath(source)).is_relative_to(target):
             raise DataSetError(f"{store}: the source {source} lies in it; choose another store")

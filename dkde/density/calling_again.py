@@ -10,7 +10,7 @@ from typing import Any
 from dkde.density.scoring import score, sweep
 from dkde.density.selection import cross_validate
 from dkde.engine.work import Work
-from dkde.errors import DataSetError, DkdeError, InputError, some
+from dkde.errors import Call, DataSetError, DkdeError, InputError, some
 from dkde.inputs.moved import Whereabouts
 from dkde.inputs.selectors import Catalog, is_source
 from dkde.runs.record import asked_where_it_was, differences, read_plan
@@ -81,8 +81,9 @@ def _attempts(records: Records, path: StrPath) -> Iterator[_Attempt]:
     plan: Mapping[str, Any] | None = read_plan(records)
     if plan is None or plan["call"] is None:
         raise DataSetError(
-            f"{path}: does not hold how it was begun, as it was with arrays in memory; make the "
-            "same call again"
+            f"{path}: does not hold how it was begun, as it was with arrays in memory; ",
+            Call.MAKE_SAME,
+            " again",
         )
     where = Whereabouts.of(plan, path)
     # A store that is known to have moved took along what lay beside it.

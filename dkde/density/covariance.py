@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dkde.engine.moments import gather_moments
-from dkde.errors import InputError, warn
+from dkde.errors import Argument, InputError, warn
 from dkde.numerics.linear import Product, Scaling
 from dkde.rows.missing import unmasked
 from dkde.rows.side import Side
@@ -138,8 +138,9 @@ def find_covariance(train: Side, covariance: Any, singular: str) -> Covariance:
     if matrix.shape == (d, d):
         return _given(matrix)
     raise InputError(
-        f"covariance has shape {matrix.shape}; for {d} features it must be ({d},), a vector of "
-        f"scales, or ({d}, {d})"
+        Argument("covariance"),
+        f" has shape {matrix.shape}; for {d} features it must be ({d},), a vector of "
+        f"scales, or ({d}, {d})",
     )
 
 
@@ -151,11 +152,12 @@ def _as_array(covariance: Any) -> FloatArray:
         matrix: FloatArray = given.astype(np.float64)
     except (TypeError, ValueError):
         raise InputError(
-            f"covariance is {str(covariance)[:60]!r}; it is one of {', '.join(COVARIANCES)}, or an "
-            "array of real numbers"
+            Argument("covariance"),
+            f" is {str(covariance)[:60]!r}; it is one of {', '.join(COVARIANCES)}, or an "
+            "array of real numbers",
         ) from None
     if not np.isfinite(matrix).all():
-        raise InputError("covariance has values that are not finite")
+        raise InputError(Argument("covariance"), " has values that are not finite")
     return matrix
 
 
@@ -163,8 +165,8 @@ def _scales(scales: FloatArray) -> Covariance:
     if not (scales > 0).all():
         worst = int(scales.argmin())
         raise InputError(
-            f"covariance has the scale {scales[worst]:g} for feature {worst}; "
-            "scales must be positive"
+            Argument("covariance"),
+            f" has the scale {scales[worst]:g} for feature {worst}; scales must be positive",
         )
     _check_range(scales, "covariance's scales")
     linear = Scaling(len(scales), np.arange(len(scales)), 1 / scales)
@@ -175,14 +177,16 @@ def _given(matrix: FloatArray) -> Covariance:
     largest = np.abs(matrix).max()
     if largest > _MOST:
         raise InputError(
-            f"covariance has values up to {largest:.3g}, out of range; rescale the data"
+            Argument("covariance"),
+            f" has values up to {largest:.3g}, out of range; rescale the data",
         )
     asymmetry = np.abs(matrix - matrix.T)
     if asymmetry.max() > _ASYMMETRY * np.abs(matrix).max():
         row, column = np.unravel_index(asymmetry.argmax(), matrix.shape)
         raise InputError(
-            f"covariance is not symmetric: [{row}, {column}] is {matrix[row, column]:g} and "
-            f"[{column}, {row}] is {matrix[column, row]:g}"
+            Argument("covariance"),
+            f" is not symmetric: [{row}, {column}] is {matrix[row, column]:g} and "
+            f"[{column}, {row}] is {matrix[column, row]:g}",
         )
     symmetric = (matrix + matrix.T) / 2
     if (np.diag(symmetric) > 0).all():
@@ -192,7 +196,8 @@ def _given(matrix: FloatArray) -> Covariance:
             return axes.covariance(np.arange(len(matrix)), len(matrix))
     smallest = np.linalg.eigvalsh(symmetric)[0]
     raise InputError(
-        f"covariance is not positive definite: its smallest eigenvalue is {smallest:g}"
+        Argument("covariance"),
+        f" is not positive definite: its smallest eigenvalue is {smallest:g}",
     )
 
 
@@ -228,7 +233,10 @@ def _full(covariance: FloatArray, kept: npt.NDArray[np.intp], singular: str) -> 
             raise InputError(
                 f"the training rows' covariance is singular: they vary along {spanned} axes only "
                 f"(its smallest eigenvalue, of features scaled alike, is {axes.values[0]:.3g}); "
-                'use singular="drop" for the density on that subspace, or covariance="diag"'
+                "use ",
+                Argument("singular", "drop"),
+                " for the density on that subspace, or ",
+                Argument("covariance", "diag"),
             )
         warn(
             f"the density is one on the subspace of {spanned} axes along which the training rows "
@@ -287,7 +295,10 @@ def _varying(constant: npt.NDArray[np.bool_], singular: str) -> npt.NDArray[np.i
     if singular == "raise":
         raise InputError(
             f"{len(dropped)} of {len(constant)} features do not vary among the training rows "
-            f'(numbers {named}); use singular="drop" to leave them out, or covariance="identity"'
+            f"(numbers {named}); use ",
+            Argument("singular", "drop"),
+            " to leave them out, or ",
+            Argument("covariance", "identity"),
         )
     warn(
         f"the density is one on the {len(kept)} of {len(constant)} features that vary among the "

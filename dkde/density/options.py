@@ -10,7 +10,7 @@ from dkde.density.statistics import count_missing
 from dkde.engine.reading import check_weights
 from dkde.engine.task import Task
 from dkde.engine.work import Work
-from dkde.errors import InputError, warn
+from dkde.errors import Argument, InputError, warn
 from dkde.inputs.arrays import refuse_masked_rows
 from dkde.numerics.bandwidth import EARTH_RADIUS_KM, Angles
 from dkde.numerics.frame import Precision
@@ -165,7 +165,10 @@ class Options:
         if self.metric != "euclidean" and matrix.covariance.root is not None:
             raise InputError(
                 f"metric {self.metric!r} depends on the axes, which a covariance that is not "
-                'diagonal leaves open; use covariance="diag", scales, or metric="euclidean"'
+                "diagonal leaves open; use ",
+                Argument("covariance", "diag"),
+                ", scales, or ",
+                Argument("metric", "euclidean"),
             )
         task = Task.between(
             query.rows,

@@ -6,7 +6,7 @@ import xarray as xr
 
 from dkde.density.calling_again import call_again
 from dkde.engine.run import Progress, incomplete
-from dkde.errors import IncompleteError, InputError
+from dkde.errors import Argument, Call, IncompleteError, InputError
 from dkde.runs.process import is_alive
 from dkde.runs.record import read_plan
 from dkde.runs.sessions import Ledger
@@ -50,7 +50,7 @@ def run_part(
         When blocks of it failed and were set aside.
     """
     if not 0 <= part < parts:
-        raise InputError(f"part is {part} of {parts}; parts are numbered from 0")
+        raise InputError(Argument("part"), f" is {part} of {parts}; parts are numbered from 0")
     records = records_of(path)
     share = Share(part, parts)
     try:
@@ -131,7 +131,9 @@ def _check_parts(records: Records, path: StrPath, *, retry_failed: bool) -> None
     if not counts:
         raise IncompleteError(
             f"{path}: {len(missing)} of {first.shape.n_blocks} blocks are missing; run them in "
-            "parts, or make the same call again"
+            "parts, or ",
+            Call.MAKE_SAME,
+            " again",
         )
     count = int(counts[-1])
     parts = sorted({number % count for number in missing})

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dkde.engine.moments import gather_moments
-from dkde.errors import InputError
+from dkde.errors import Argument, InputError
 from dkde.numerics.linear import Product
 from dkde.rows.side import Side
 from dkde.typing import FloatArray
@@ -75,8 +75,9 @@ def fit_pca(train: Side, n_components: int) -> PrincipalAxes:
     most = min(n_rows, n_features)
     if not isinstance(n_components, Integral) or not 1 <= n_components <= most:
         raise InputError(
-            f"pca is {n_components!r}; {n_rows} rows of {n_features} features have 1 to {most} "
-            "principal components"
+            Argument("pca"),
+            f" is {n_components!r}; {n_rows} rows of {n_features} features have 1 to {most} "
+            "principal components",
         )
     unweighted = Side(train.rows)
     with pool_for(sides=[unweighted]) as pool:

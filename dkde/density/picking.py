@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from dkde.engine.moments import gather_missing
 from dkde.engine.reading import ALL_ZERO, NOTHING_COUNTS, read_weights
-from dkde.errors import InputError
+from dkde.errors import Argument, InputError
 from dkde.rows.side import Rows, Side
 from dkde.typing import FloatArray
 from dkde.workers.cluster import pool_for
@@ -53,7 +53,8 @@ def sources_of(rows: Rows, picked: npt.NDArray[np.int64]) -> FloatArray:
     if not np.isfinite(sources).all():
         row = int(picked[~np.isfinite(sources).all(axis=1)][0])
         raise InputError(
-            f"training row {row} has values that are not finite; drop such rows "
-            '(those with NaN: nan="drop")'
+            f"training row {row} has values that are not finite; drop such rows (those with NaN: ",
+            Argument("nan", "drop"),
+            ")",
         )
     return sources

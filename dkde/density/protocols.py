@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dkde.datasets.dataset import open_root
-from dkde.errors import DataSetError, InputError, warn
+from dkde.errors import DataSetError, InputError, Remedy, warn
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import catalog_of, operand
 from dkde.numerics.bandwidth import parse_bandwidths
@@ -194,7 +194,8 @@ def _first_rows(protocol: Protocol, given: Any, catalog: Catalog) -> Any:
     n = protocol.train_rows
     if given is None:
         raise InputError(
-            f"protocol {protocol.name} takes {n} generated rows as train; name them (train)"
+            f"protocol {protocol.name} takes {n} generated rows as train; name them ",
+            Remedy("train"),
         )
     side = operand(given, "train", catalog)
     rows = side.rows

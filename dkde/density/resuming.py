@@ -9,7 +9,7 @@ import zarr
 from dkde.density.calling_again import works_again
 from dkde.engine.run import compute
 from dkde.engine.work import Work
-from dkde.errors import DataSetError
+from dkde.errors import DataSetError, Remedy
 from dkde.numerics.logsum import Densities
 from dkde.runs.record import circumstances, differences, read_plan
 from dkde.runs.status import read_all, records_of
@@ -123,7 +123,8 @@ def _compare_blocks(
             raise DataSetError(
                 f"{which} when they are computed again, but within the bounds on their errors, as "
                 "blocks do that were computed on another processor or with other libraries; allow "
-                "it (anywhere)"
+                "it ",
+                Remedy("anywhere"),
             )
         beyond = f", beyond the bounds ({'; '.join(others)})" if others else ""
         raise DataSetError(

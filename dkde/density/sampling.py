@@ -18,7 +18,7 @@ from dkde.density.bandwidth_matrix import BandwidthMatrix
 from dkde.density.options import Options
 from dkde.density.pca import PrincipalAxes, fit_pca
 from dkde.density.picking import pick, sources_of
-from dkde.errors import InputError
+from dkde.errors import Argument, InputError
 from dkde.inputs.operands import Operand
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import catalog_of, operands, side
@@ -192,7 +192,8 @@ def draw(
         raise InputError(f"n_samples is {n_samples!r}; it must be a whole number, at least 1")
     if not isinstance(covariance_scale, Real) or not 0 <= covariance_scale < np.inf:
         raise InputError(
-            f"covariance_scale is {covariance_scale!r}; it must be finite and not negative"
+            Argument("covariance_scale"),
+            f" is {covariance_scale!r}; it must be finite and not negative",
         )
     rng = _generator(random_state)
     picked = pick(train, int(n_samples), rng)
@@ -239,7 +240,7 @@ def _label_weights(t: Operand, label: int | None, weights: Any) -> Any:
     if labels is None and "label" in t.labelled.coords:
         labels = np.asarray(t.labelled.coords["label"])
     if labels is None:
-        raise InputError(f"label is {label}, and the training rows have no labels")
+        raise InputError(Argument("label"), f" is {label}, and the training rows have no labels")
     here = labels == label
     if not here.any():
         known = np.unique(labels)

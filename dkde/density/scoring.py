@@ -25,7 +25,7 @@ from dkde.density.protocols import SETTINGS, follow_protocol
 from dkde.density.row_weights import RowWeights, weights_for
 from dkde.density.statistics import best_index, default_bandwidths, warn_of_edge
 from dkde.engine.run import Progress
-from dkde.errors import InputError
+from dkde.errors import InputError, Remedy
 from dkde.inputs.checks import check_apart, check_same_features, warn_if_shared
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import catalog_of, operands, side
@@ -251,7 +251,7 @@ def sweep(
     queries = dict(zip(others, found_sides, strict=True))
     v = queries["valid"]
     if test is None and test_weights is not None:
-        raise InputError("test_weights are given, and no test rows; name them (test)")
+        raise InputError("test_weights are given, and no test rows; name them ", Remedy("test"))
     own = {"valid": valid_weights, "test": test_weights}
     for role, q in queries.items():
         own[role] = weights_for(role, own[role], weights, q)

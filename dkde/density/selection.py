@@ -31,7 +31,7 @@ from dkde.density.row_weights import ROW_WEIGHT, RowWeights, Weighted
 from dkde.density.statistics import NOTHING_LEFT, best_index, default_bandwidths, warn_of_edge
 from dkde.engine.run import Progress
 from dkde.engine.work import Work
-from dkde.errors import DataSetError, InputError, warn
+from dkde.errors import DataSetError, InputError, Remedy, warn
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import catalog_of, operands, side
 from dkde.numerics.logsum import Densities
@@ -173,7 +173,8 @@ def cross_validate(
             if weights is not None and ROW_WEIGHT not in kept.finished:
                 raise DataSetError(
                     f"{output}: was made by an older version of dkde, whose means did not weight "
-                    "the held-out rows; make it anew (restart)"
+                    "the held-out rows; make it anew ",
+                    Remedy("restart"),
                 )
             return told_as(kept.finished, validation.matrix)
 

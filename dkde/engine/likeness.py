@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dkde.errors
-from dkde.errors import ClusterError, warn
+from dkde.errors import ClusterError, Remedy, warn
 from dkde.numerics.machine import blas, target
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class UnlikeWorkerError(ClusterError):
     """What a worker raises that was handed a call, and is of another kind; it computed nothing."""
 
     def __init__(self, address: str, differs: str) -> None:
-        super().__init__(address, differs)
+        Exception.__init__(self, address, differs)
         self.address, self.differs = address, differs
 
     def __str__(self) -> str:
@@ -153,7 +153,8 @@ def check_alike(client: Client, manner: str = WARN) -> None:
         if (differs := unlike(kind(), theirs, hard=False)) and manner == REFUSE:
             raise ClusterError(
                 f"worker {worker} is of another kind: {differs}; numbers may differ in the last "
-                "bits, start it like this process, or allow it (anywhere)"
+                "bits, start it like this process, or allow it ",
+                Remedy("anywhere"),
             )
         if differs and manner == WARN:
             say_unlike(f"{worker}: {differs}")

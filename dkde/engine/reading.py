@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dkde.engine.task import Task
-from dkde.errors import InputError
+from dkde.errors import Argument, InputError, Message
 from dkde.numerics.exact import check_exact
 from dkde.rows.naming import column_name, row_name, variable_name
 from dkde.rows.row_source import RowSource, innermost
@@ -146,13 +146,14 @@ def checked_weights(
         part, source_row = train.rows.locate(start + row)
         variable = None if train.weights is None else variable_name(train.weights)
         named = "" if variable is None else f", {variable},"
-        remedy = "give rows that are not to count the weight 0"
+        remedy = Message("give rows that are not to count the weight 0")
         if np.isnan(weights[row]):
-            remedy += ', or leave rows without a weight out (nan="drop")'
+            without = Argument("nan", "drop")
+            remedy = Message(remedy, ", or leave rows without a weight out (", without, ")")
         raise InputError(
             f"{part.name}: the weight of {row_name(part.source, source_row)}{named} is "
-            f"{_said(weights[row], train, start + row)}; weights must be finite and not negative: "
-            f"{remedy}"
+            f"{_said(weights[row], train, start + row)}; weights must be finite and not negative: ",
+            remedy,
         )
     return weights
 
@@ -236,18 +237,22 @@ def check_finite(
         is_masked = np.isnan(culprit[bad[0]]) and getattr(innermost(source), "masks", False)
         found = "masked" if is_masked else f"{culprit[bad[0]]:g}"
         what = f", {column_name(features, int(bad[0]))} is {found}"
-        remedy = "densities need finite values: drop such rows or fill them"
+        remedy = Message("densities need finite values: drop such rows or fill them")
         if np.isnan(culprit[bad[0]]):
-            remedy = 'densities need finite values: leave such rows out (nan="drop") or fill them'
+            remedy = Message(
+                "densities need finite values: leave such rows out (",
+                Argument("nan", "drop"),
+                ") or fill them",
+            )
     else:
         what = " has values so large that their squares overflow or float64 cannot hold them"
-        remedy = "rescale the data"
+        remedy = Message("rescale the data")
         with np.errstate(over="ignore"):
             is_small = np.isfinite(np.square(culprit, dtype=np.float64).sum())
         if is_small and rows.linear is not None:
             what = ", divided by the covariance's scales, has squares that overflow"
-            remedy = "give a covariance with larger scales, or rescale the data"
-    raise InputError(f"{part.name}: {row_name(source, source_row)}{what}; {remedy}")
+            remedy = Message("give a covariance with larger scales, or rescale the data")
+    raise InputError(f"{part.name}: {row_name(source, source_row)}{what}; ", remedy)
 
 
 def check_representable(

@@ -15,7 +15,7 @@ from dkde.engine.reading import ALL_ZERO, NOTHING_COUNTS
 from dkde.engine.survey import Survey, make_survey
 from dkde.engine.window import HOPELESS, Trials, completed, until_not_lost
 from dkde.engine.work import Work
-from dkde.errors import IncompleteError, InputError
+from dkde.errors import Argument, IncompleteError, InputError, Message
 from dkde.numerics.logsum import Densities, n_density_rows
 from dkde.typing import FloatArray
 
@@ -202,6 +202,6 @@ def incomplete(failed: Mapping[Block, Mapping[str, Any]], n_blocks: int) -> Inco
     start, stop = record["rows"]
     return IncompleteError(
         f"{len(failed)} of {n_blocks} blocks failed twice and were set aside; the first is "
-        f"{block[0]}-{block[1]}, query rows {start} to {stop}: {record['error']}; retry_failed "
-        "takes them up again"
+        f"{block[0]}-{block[1]}, query rows {start} to {stop}: {record['error']}",
+        remedy=Message(Argument("retry_failed"), " takes them up again"),
     )

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import xarray as xr
 import zarr
 
-from dkde.errors import InputError
+from dkde.errors import Argument, InputError
 from dkde.inputs.decoding import missing_one, opened_vector
 from dkde.numerics.exact import LARGEST, rounded
 from dkde.rows.dask_source import DaskSource
@@ -37,7 +37,7 @@ def array_of(data: Any, role: str) -> npt.NDArray[Any]:
     try:
         array = unmasked(marked_lists(data))
     except InputError as error:
-        raise InputError(f"{role}: {error}") from None
+        raise InputError(f"{role}: ", error.message) from None
     except (TypeError, ValueError) as error:
         raise InputError(f"{role} cannot be made an array of rows and features") from error
     found: npt.NDArray[Any] = checked(array, role)
@@ -103,7 +103,9 @@ def refuse_masked_rows(rows: Rows) -> None:
         if place is not None and len(place) == 2 and part.start <= place[0] < part.stop:
             raise InputError(
                 f"{part.name}: row {place[0]}, column {place[1]} is masked; densities need all "
-                'values: leave such rows out (nan="drop") or fill them'
+                "values: leave such rows out (",
+                Argument("nan", "drop"),
+                ") or fill them",
             )
 
 

@@ -107,7 +107,7 @@ def refuse_unmet(catalog: Catalog, sides: Sequence[Operand], data: Any, role: st
     try:  # what opens it tells best what there is
         operand(data, role, catalog.literal)
     except InputError as error:
-        raise InputError(f"{unmet}; {error}") from None
+        raise InputError(f"{unmet}; ", error.message) from None
     raise InputError(
         f"{unmet}: the {sides[0].rows.n_features} columns of {sides[0].rows.label} have no names; "
         "give rows whose columns have names, as a data frame or a file with a header"

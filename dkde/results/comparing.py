@@ -13,7 +13,7 @@ import xarray as xr
 from dkde.density.averaging import mean, standard_error
 from dkde.density.row_weights import ROW_WEIGHT
 from dkde.density.statistics import best_index
-from dkde.errors import InputError, warn
+from dkde.errors import InputError, Remedy, warn
 from dkde.numerics.bandwidth import KILOMETRES, in_kilometres
 from dkde.results.pairing import check_units, paired_rows
 from dkde.results.scored import ScoredRows, opened_result, scored_rows
@@ -280,8 +280,9 @@ def _bandwidth(result: xr.Dataset, side: ScoredRows, wanted: float | None, name:
         weights = weights[there]
     best = known[best_index(known, mean(values[:, there], weights))]
     raise InputError(
-        f"{name} has {len(known)} bandwidths, and these rows chose none; name one (bandwidth). "
-        f"By the rows that are compared it would be {with_unit(float(best), side.unit)}"
+        f"{name} has {len(known)} bandwidths, and these rows chose none; name one ",
+        Remedy("bandwidth"),
+        f". By the rows that are compared it would be {with_unit(float(best), side.unit)}",
     )
 
 

@@ -15,8 +15,9 @@ import xarray as xr
 from dkde.errors import DataSetError, DkdeError, InputError, one_line
 from dkde.numerics.bandwidth import KILOMETRES
 from dkde.results.scored import ScoredRows, opened_result, scored_rows
-from dkde.stores.files import check_place, drafted
+from dkde.stores.files import drafted
 from dkde.stores.seen import look
+from dkde.stores.targets import check_place
 
 # Values that are read at a time, and those that a table is made of at a time.
 _READ_VALUES = 2**20
@@ -117,13 +118,9 @@ def check_export(
         raise InputError(f'{path}: needs {missing[0]}; pip install "dkde[{extra}]"')
     if "://" in os.fspath(path):
         raise InputError(f"{path}: is a URL; export to a file on this machine")
-    check_place(path, f"{suffix} file")
+    check_place(path, f"{suffix} file", overwrite=overwrite)
     if Path(path).exists() and not Path(path).is_file():
         raise DataSetError(f"{path}: is no file; give another name")
-    if Path(path).exists() and not overwrite:
-        raise DataSetError(
-            f"{path}: is there already; give another name, or replace it (overwrite)"
-        )
     return write
 
 

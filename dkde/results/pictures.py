@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable
 from io import BytesIO
 from math import ceil
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,8 @@ from dkde.inputs.foreign import listing
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import catalog_of, operand
 from dkde.rows.side import Rows
-from dkde.stores.files import check_place, write_whole
+from dkde.stores.files import write_whole
+from dkde.stores.targets import check_place
 
 FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
 PICTURE_SUFFIXES = (".png",)
@@ -49,9 +49,7 @@ def check_picture(
     DataSetError
         When it is a folder, or its own folder is missing or may not be written to.
     """
-    if Path(path).suffix.lower() not in suffixes:
-        raise InputError(f"{path}: pictures are written as {' or '.join(suffixes)} files")
-    check_place(path, "picture")
+    check_place(path, "picture", suffixes=suffixes)
     if pictures is not None:
         _picture_shape(pictures)
 

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from dkde.density.row_weights import ROW_WEIGHT
-from dkde.errors import DataSetError, InputError
+from dkde.errors import Call, DataSetError, InputError
 from dkde.inputs.moved import Whereabouts
 from dkde.runs.provenance import as_now, bandwidth_unit, counted, provenance_of
 from dkde.runs.status import records_of
@@ -121,8 +121,9 @@ def opened_result(result: Any) -> xr.Dataset:
         records = records_of(result)
         if not root_attributes(records).get("complete"):
             raise DataSetError(
-                f"{result}: is not complete; dkde status says how far it is, and the same call "
-                "again goes on"
+                f"{result}: is not complete; dkde status says how far it is, and ",
+                Call.SAME,
+                " again goes on",
             )
         opened = as_now(open_result(records))
         opened.encoding["source"] = os.fspath(result)  # as xarray notes it

@@ -12,7 +12,7 @@ import numpy as np
 
 from dkde.engine.provenance import NOTES, describe_work, versions
 from dkde.engine.work import Work
-from dkde.errors import DataSetError
+from dkde.errors import DataSetError, Remedy
 from dkde.inputs.moved import Whereabouts, paths_in, renamed
 from dkde.inputs.selectors import Catalog
 from dkde.numerics.machine import altered_target, blas, processor
@@ -46,7 +46,8 @@ def read_plan(records: Records) -> dict[str, Any] | None:
             plan = {}
     if not isinstance(plan, dict) or not {"asked", "machine", "call"} <= set(plan):
         raise DataSetError(
-            f"{records.name}: what it says of how it was begun is damaged; begin it anew (restart)"
+            f"{records.name}: what it says of how it was begun is damaged; begin it anew ",
+            Remedy("restart"),
         )
     return plan
 

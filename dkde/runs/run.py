@@ -19,7 +19,7 @@ from dkde.engine.likeness import ALLOW, REFUSE, WARN
 from dkde.engine.pool import Pool
 from dkde.engine.run import Progress, compute, computed
 from dkde.engine.work import Work
-from dkde.errors import DataSetError, InputError
+from dkde.errors import Call, DataSetError, InputError, Message, Remedy
 from dkde.inputs.moved import Whereabouts
 from dkde.numerics.logsum import Densities, n_density_rows, n_partial_rows
 from dkde.runs.process import is_alive
@@ -28,7 +28,6 @@ from dkde.runs.sessions import Ledger, total_seconds
 from dkde.runs.sharing import CAPTURED, SHARE, HandedOut
 from dkde.runs.stages import PLAN, Stage, StageShape, check_there
 from dkde.runs.store import (
-    check_place,
     drop_run,
     is_result,
     is_tidy,
@@ -39,6 +38,7 @@ from dkde.runs.store import (
     write_variables,
 )
 from dkde.stores.store import Records, is_remote, open_store
+from dkde.stores.targets import check_place
 
 # Differences that a refusal names.
 _NAMED = 3
@@ -91,7 +91,7 @@ class Run:
         self._stages: list[Stage] = []
         self._id: str | None = None
         if output is not None:
-            check_place(output)
+            check_place(output, "result", is_store=True)
             self._records = Records(open_store(output), os.fspath(output))
             self._ledger = Ledger(self._records, now=time.time, is_alive=is_alive)
 
@@ -212,10 +212,11 @@ class Run:
         stage = self._stages[-1]
         with suppress(DataSetError):  # the store may be what is lost
             if self._records.has(PLAN):
-                error.add_note(
+                kept = (
                     f"{len(stage.done())} of {stage.shape.n_blocks} blocks are done and kept in "
-                    f"{self._records.name}; the same call goes on from there"
+                    f"{self._records.name}; "
                 )
+                error.add_note(Message(kept, Call.SAME, " goes on from there"))
 
     def _counted(self, progress: Progress | None) -> Progress:
         """Progress that counts the blocks of this session as well."""
@@ -256,14 +257,15 @@ class Run:
             # another may begin it in this moment.
             if found is None and Stage.names(records) and (found := read_plan(records)) is None:
                 raise DataSetError(
-                    f"{records.name}: holds blocks, and not what they are of; begin it anew "
-                    "(restart)"
+                    f"{records.name}: holds blocks, and not what they are of; begin it anew ",
+                    Remedy("restart"),
                 )
             return found
         if "run" not in attributes:
             raise DataSetError(
                 f"{records.name}: does not say how it was made; give another name, or begin it "
-                "anew (restart)"
+                "anew ",
+                Remedy("restart"),
             )
         if not is_tidy(records):  # it was killed as it was tidied up
             mark_complete(records)
@@ -296,7 +298,8 @@ class Run:
                 )
             raise OtherCallError(
                 f"{name}: was begun otherwise: {'; '.join(unlike[:_NAMED])}{more}; give another "
-                "name, or begin it anew (restart)"
+                "name, or begin it anew ",
+                Remedy("restart"),
             )
         if self._manner.anywhere or self.finished is not None:
             return
@@ -304,7 +307,8 @@ class Run:
         if others:
             raise DataSetError(
                 f"{name}: was begun elsewhere: {'; '.join(others[:_NAMED])}; numbers may differ in "
-                "the last bits, go on as it was begun, or allow it (anywhere)"
+                "the last bits, go on as it was begun, or allow it ",
+                Remedy("anywhere"),
             )
 
 

@@ -23,7 +23,7 @@ import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec
 
-from dkde.errors import DataSetError, one_line, scrubbed
+from dkde.errors import Call, DataSetError, Message, Remedy, one_line, scrubbed
 from dkde.stores.store import Records
 from dkde.typing import FloatArray
 
@@ -47,8 +47,9 @@ def parsed(records: Records, key: str) -> dict[str, Any] | None:
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        what = "begin the run anew (restart)" if key == PLAN else "remove it, and go on"
-        raise DataSetError(f"{records.name}: {key} is damaged; {what}")
+        anew = Message("begin the run anew ", Remedy("restart"))
+        what = anew if key == PLAN else "remove it, and go on"
+        raise DataSetError(f"{records.name}: {key} is damaged; ", what)
     return found
 
 
@@ -71,7 +72,9 @@ def check_there(records: Records, run: str | None) -> None:
     if run is not None and plan.get("id") != run:
         raise DataSetError(
             f"{records.name}: was begun anew by another process while it was written; look at it "
-            "(dkde status), and make the same call again"
+            "(dkde status), and ",
+            Call.MAKE_SAME,
+            " again",
         )
 
 
@@ -142,8 +145,8 @@ class Stage:
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataSetError(
-                f"{records.name}: {RUN}/{name} is damaged ({one_line(error)}); begin the run anew "
-                "(restart)"
+                f"{records.name}: {RUN}/{name} is damaged ({one_line(error)}); begin the run anew ",
+                Remedy("restart"),
             ) from error
         n_density_rows, rows = log_density.shape
         n_panels, n_partial_rows, _ = partial.shape
@@ -241,7 +244,8 @@ class Stage:
             if found.shape != shape or found.chunks != chunks:
                 raise DataSetError(
                     f"{self._records.name}: {path} is cut otherwise than this work is; "
-                    "begin it anew (restart)"
+                    "begin it anew ",
+                    Remedy("restart"),
                 )
             return found
         dims = ["panel", "bandwidth", "row"][-len(shape) :]

@@ -9,7 +9,7 @@ from typing import Any
 
 import zarr
 
-from dkde.errors import DataSetError, one_line
+from dkde.errors import DataSetError, Remedy, one_line
 from dkde.runs.process import is_alive
 from dkde.runs.record import read_plan
 from dkde.runs.sessions import Ledger, Session, total_seconds
@@ -96,7 +96,8 @@ def read_all(records: Records) -> int:
         except Exception as error:
             raise DataSetError(
                 f"{records.name}: {name} is gone or damaged ({one_line(error)}); make the result "
-                "again (restart)"
+                "again ",
+                Remedy("restart"),
             ) from error
         for place in product(*map(range, array.cdata_shape)):
             key = f"{name}/{array.metadata.encode_chunk_key(place)}"
@@ -107,7 +108,8 @@ def read_all(records: Records) -> int:
             except Exception as error:
                 raise DataSetError(
                     f"{records.name}: chunk {key} is damaged ({one_line(error)}); make the result "
-                    "again (restart)"
+                    "again ",
+                    Remedy("restart"),
                 ) from error
             n_chunks += 1
     return n_chunks

@@ -5,11 +5,9 @@ written at the end, then the mark, in one piece of metadata; only then do the bl
 """
 
 import json
-import os
 import warnings
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import xarray as xr
@@ -17,43 +15,15 @@ import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.errors import UnstableSpecificationWarning
 
-from dkde.errors import DataSetError, DkdeError, one_line
+from dkde.errors import Call, DataSetError, DkdeError, Message, Remedy, one_line
 from dkde.runs.stages import PLAN, RUN
 from dkde.stores.chunks import Strict
-from dkde.stores.store import Records, check_url, is_remote
+from dkde.stores.store import Records
 
 # A root attribute of every result: only what carries it is ever replaced.
 RESULT_FORMAT = {"dkde_format": "result/1"}
 # What no result is without.
 MAIN = "log_density"
-# What a folder of a Zarr store holds, of version 3 or 2.
-_ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray")
-
-
-def check_place(path: str | os.PathLike[str]) -> None:
-    """Refuse a result's path early, before hours of work.
-
-    Raises
-    ------
-    InputError
-        When it is a URL of an unknown kind, or a whole bucket.
-    DataSetError
-        When the folder above is missing or may not be written to, or it lies in another store.
-    """
-    if is_remote(path):
-        check_url(os.fspath(path))
-        return
-    target = Path(os.path.realpath(path))
-    parent = target.parent
-    if not parent.is_dir():
-        raise DataSetError(f"{path}: there is no folder {parent} to write it into")
-    for folder in target.parents:
-        if any((folder / mark).exists() for mark in _ZARR_MARKS):
-            raise DataSetError(f"{path}: lies in the Zarr store {folder}; write it elsewhere")
-    if not os.access(parent, os.W_OK):
-        raise DataSetError(f"{path}: the folder {parent} may not be written to")
-    if target.exists() and not target.is_dir():
-        raise DataSetError(f"{path}: is a file; give another name")
 
 
 def is_result(records: Records) -> bool:
@@ -189,8 +159,10 @@ def listed_arrays(records: Records) -> dict[str, dict[str, Any]]:
         found = {}
     if MAIN not in found:
         raise DataSetError(
-            f"{records.name}: does not list its variables; make the same call again, if need be "
-            "anew (restart)"
+            f"{records.name}: does not list its variables; ",
+            Call.MAKE_SAME,
+            " again, if need be anew ",
+            Remedy("restart"),
         )
     return found
 
@@ -214,18 +186,19 @@ def open_result(records: Records) -> xr.Dataset:
     """
     listed = listed_arrays(records)
     try:
-        store = Strict(records.store, remedy="make the result again (restart)")
+        store = Strict(records.store, remedy=Message("make the result again ", Remedy("restart")))
         result: xr.Dataset = xr.open_zarr(store)
     except DkdeError:
         raise
     except Exception as error:  # damaged metadata raise almost anything
         raise DataSetError(
-            f"{records.name}: could not be opened ({one_line(error)}); make the result again "
-            "(restart)"
+            f"{records.name}: could not be opened ({one_line(error)}); make the result again ",
+            Remedy("restart"),
         ) from error
     if lost := sorted(set(listed).difference(map(str, result.variables))):
         raise DataSetError(
-            f"{records.name}: lacks {', '.join(lost)}; make the result again (restart)"
+            f"{records.name}: lacks {', '.join(lost)}; make the result again ",
+            Remedy("restart"),
         )
     return result
 

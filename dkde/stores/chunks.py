@@ -17,7 +17,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore, StorePath, WrapperStore
 
-from dkde.errors import DataSetError, scrubbed
+from dkde.errors import DataSetError, MessagePart, scrubbed
 from dkde.stores.opened import location
 from dkde.stores.store import keys_below
 
@@ -104,7 +104,7 @@ class Strict(WrapperStore[Store]):
     ----------
     array : zarr.Array, optional
         The only one that is read, where it is seen to that chunks unpack to what they should.
-    remedy : str
+    remedy : str or Message
         What to do where a chunk is missing.
     """
 
@@ -112,7 +112,7 @@ class Strict(WrapperStore[Store]):
         self,
         store: Store,
         array: zarr.Array[Any] | None = None,
-        remedy: str = "import it again",
+        remedy: MessagePart = "import it again",
     ) -> None:
         super().__init__(store)
         self._array, self._remedy = array, remedy
@@ -132,7 +132,8 @@ class Strict(WrapperStore[Store]):
             chunk = f"c/{place}".rstrip("/")
             raise DataSetError(
                 f"{scrubbed(str(self._store))}/{array}: chunk {chunk} is missing; the store is "
-                f"damaged, {self._remedy}"
+                "damaged, ",
+                self._remedy,
             )
         if self._array is not None:
             _check_size(

@@ -11,35 +11,7 @@ from dkde.errors import DataSetError
 from dkde.stores.publishing import publish, say_what_is_left
 from dkde.stores.seen import Seen
 from dkde.stores.staging import staged
-
-
-def check_place(path: str | os.PathLike[str], what: str) -> None:
-    """Refuse a file's path early, before hours of work.
-
-    Parameters
-    ----------
-    path : path
-        Of the file that is to be written.
-    what : str
-        What it is, for messages: "report".
-
-    Raises
-    ------
-    DataSetError
-        When it is a folder, or its own folder is missing or may not be written to.
-    """
-    target = Path(path)
-    if target.is_dir():
-        raise DataSetError(f"{path}: is a folder; give the {what} a name in it")
-    if _is_stream(target):
-        if not os.access(target, os.W_OK):
-            raise DataSetError(f"{path}: may not be written to")
-        return
-    parent = Path(os.path.realpath(target)).parent
-    if not parent.is_dir():
-        raise DataSetError(f"{path}: there is no folder {parent} to write it into")
-    if not os.access(parent, os.W_OK):
-        raise DataSetError(f"{path}: the folder {parent} may not be written to")
+from dkde.stores.targets import check_place, is_stream
 
 
 def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
@@ -57,7 +29,7 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
         When it cannot be written.
     """
     check_place(path, "file")
-    if _is_stream(Path(path)):
+    if is_stream(Path(path)):
         try:
             # Not its real path: that of /dev/stdout may be a pipe's, which has none.
             Path(path).write_bytes(content)
@@ -95,8 +67,3 @@ def drafted(path: str | os.PathLike[str], seen: Seen | None = None) -> Iterator[
                 publish(stage, seen)
     except OSError as error:
         raise DataSetError(f"{path}: could not be written ({error})") from error
-
-
-def _is_stream(path: Path) -> bool:
-    """Whether something is there that is neither a file nor a folder: a device, a pipe."""
-    return path.exists() and not (path.is_file() or path.is_dir())

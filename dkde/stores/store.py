@@ -55,27 +55,6 @@ def is_remote(path: str | os.PathLike[str]) -> bool:
     return True
 
 
-def check_url(url: str) -> None:
-    """Refuse a URL that nothing is to be written to: a whole bucket, or a place in another store.
-
-    Raises
-    ------
-    InputError, DataSetError
-    """
-    scheme, _, place = url.rstrip("/").partition("://")
-    *above, name = place.split("/")
-    if not above:
-        raise InputError(f"{url}: is a whole bucket; name a place in it, {scheme}://{name}/NAME")
-    while above:
-        parent = f"{scheme}://{'/'.join(above)}"
-        try:
-            if Records(open_store(parent, read_only=True), parent).has("zarr.json"):
-                raise InputError(f"{url}: lies in the Zarr store {parent}; write it elsewhere")
-        except DataSetError:
-            return  # it may not be looked at; what is wrong with the place itself is told there
-        above.pop()
-
-
 def open_store(path: str | os.PathLike[str], *, read_only: bool = False) -> Store:
     """The store at a path or a URL; credentials are found as the cloud's own tools find them.
 

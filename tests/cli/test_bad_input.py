@@ -13,6 +13,9 @@ class TestFiles:
     def test_missing(self, refused):
         assert "nowhere.zarr: no such file" in refused("sweep", "nowhere.zarr")
 
+    def test_names_stay_as_they_are(self, refused):
+        assert 'nan="x" (restart).csv: no such file' in refused("info", 'nan="x" (restart).csv')
+
     def test_foreign(self, refused, folder):
         (folder / "notes.txt").write_text("hello\n")
         assert "notes.txt: looks like a text file" in refused("import", "notes.txt", "n.zarr")

@@ -7,6 +7,7 @@ import threading
 import time
 import warnings
 from contextlib import suppress
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import dask
@@ -25,10 +26,10 @@ from dkde.inputs.describing import describe
 from dkde.inputs.importing import import_dataset
 from dkde.inputs.selectors import Catalog
 from dkde.rows.sources import ZarrSource
-from dkde.runs.store import check_place
 from dkde.stores.buckets import BucketStore, _meaning
 from dkde.stores.opened import location
 from dkde.stores.store import Records, open_store
+from dkde.stores.targets import check_place
 
 ROWS, FEATURES, CHUNK = 1000, 8, 100
 X = np.arange(ROWS * FEATURES, dtype=np.float32).reshape(ROWS, FEATURES)
@@ -347,13 +348,14 @@ def test_an_endpoint_that_does_not_answer_is_told_of_soon(bucket, monkeypatch, l
 
 
 def test_places_in_other_stores_and_whole_buckets_are_refused(store, source):
-    for check in (check_place, lambda url: import_dataset(source, url)):
+    check_result = partial(check_place, what="result", is_store=True)
+    for check in (check_result, lambda url: import_dataset(source, url)):
         for place in ("r.zarr", "train/r.zarr"):
             with pytest.raises(InputError, match=f"lies in the Zarr store {store}"):
                 check(f"{store}/{place}")
         with pytest.raises(InputError, match="is a whole bucket; name a place in it"):
             check("s3://bucket")
-    check_place(f"{store}-2/r.zarr")
+    check_result(f"{store}-2/r.zarr")
 
 
 class TestTwoImports:

@@ -7,12 +7,11 @@ import pytest
 import xarray as xr
 import zarr
 
-from dkde.errors import DataSetError, InputError
+from dkde.errors import DataSetError
 from dkde.inputs.importing import import_dataset
 from dkde.runs.stages import PLAN, Stage, StageShape
 from dkde.runs.store import (
     RESULT_FORMAT,
-    check_place,
     drop_run,
     is_result,
     mark_complete,
@@ -194,30 +193,6 @@ def test_the_callers_result_is_not_touched(records):
 
 
 class TestPlaces:
-    def test_a_place_that_is_free_or_a_folder(self, tmp_path):
-        check_place(tmp_path / "r.zarr")
-        (tmp_path / "r.zarr").mkdir()
-        check_place(tmp_path / "r.zarr")
-
-    def test_a_missing_folder_is_named(self, tmp_path):
-        with pytest.raises(DataSetError, match=r"there is no folder .*no to write it into"):
-            check_place(tmp_path / "no/r.zarr")
-
-    def test_a_file_is_in_the_way(self, tmp_path):
-        (tmp_path / "r.zarr").write_text("all of it")
-        with pytest.raises(DataSetError, match="is a file; give another name"):
-            check_place(tmp_path / "r.zarr")
-
-    def test_within_another_store(self, tmp_path):
-        import_dataset("digits", tmp_path / "d.zarr")
-        for place in ("d.zarr/r.zarr", "d.zarr/train/r.zarr"):
-            with pytest.raises(DataSetError, match=r"lies in the Zarr store .*d\.zarr"):
-                check_place(tmp_path / place)
-
-    def test_an_unknown_url(self):
-        with pytest.raises(InputError, match="ftp:// is not known"):
-            check_place("ftp://host/r.zarr")
-
     @pytest.mark.parametrize("kind", ["data set", "array", "group", "nothing", "broken"])
     def test_other_stores_are_no_results(self, tmp_path, records, kind):
         target = tmp_path / "r.zarr"

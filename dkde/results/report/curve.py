@@ -8,13 +8,20 @@ from io import StringIO
 import xarray as xr
 
 from dkde.results.plot import draw_sweep
-from dkde.results.report.html import Markup
-from dkde.results.report.style import COLOURS
 
+# Colours of the page, where matplotlib's are these.
+_COLOURS = {
+    "#0072b2": "var(--curve)",
+    "#d55e00": "var(--test)",
+    "#666666": "var(--muted)",
+    "#e6e6e6": "var(--line)",
+    "#000000": "var(--ink)",
+    "#ffffff": "var(--paper)",
+}
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}\b")
 
 
-def curve(result: xr.Dataset) -> Markup:
+def curve(result: xr.Dataset) -> str:
     """The mean log-likelihood with its standard errors over bandwidths, as inline SVG."""
     from matplotlib import rc_context  # slow to import
 
@@ -31,6 +38,6 @@ def curve(result: xr.Dataset) -> Markup:
     drawn = file.getvalue()
     drawn = drawn[drawn.index("<svg") :]
     drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn, flags=re.DOTALL)
-    coloured = _COLOUR.sub(lambda found: COLOURS.get(found[0].lower(), found[0]), drawn)
+    coloured = _COLOUR.sub(lambda found: _COLOURS.get(found[0].lower(), found[0]), drawn)
     # Text has no colour of its own in matplotlib's SVG where it is black.
-    return Markup(coloured.replace("<svg ", '<svg role="img" fill="var(--ink)" ', 1))
+    return coloured.replace("<svg ", '<svg role="img" fill="var(--ink)" ', 1)

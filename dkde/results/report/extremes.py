@@ -1,77 +1,116 @@
-"""The rows of highest and of lowest density."""
+"""The rows of highest and of lowest density, as pictures or as a table."""
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from dkde.errors import InputError
+from dkde.errors import DkdeError, InputError
 from dkde.results.pictures import picture_pixels
-from dkde.results.report.words import cell
+from dkde.results.report.words import Table, cell, number_text, plain
+from dkde.results.rereading import read_back
 from dkde.results.scored import ScoredRows
 from dkde.rows.side import Rows
 from dkde.runs.store import MAIN
 
+_SHOWN = 12
+# Of rows that are no pictures, so many features are shown.
+_MOST_FEATURES = 8
+
 Numbers = npt.NDArray[np.intp]
 
 
-@dataclass(frozen=True, eq=False)
-class Extremes:
-    """Some rows, in order.
+@dataclass(frozen=True)
+class Picture:
+    """A row that is a picture: its URL, which holds it, and what stands below it."""
 
-    Parameters
-    ----------
-    numbers : array (n,) of int
-        Of the rows among those that were scored.
-    log_density : array (n,)
-    known : mapping of name to array (n,)
-        Where rows lie, if their dims have coordinates, and their other coordinates.
-    names : mapping
-        Of each of these, what its values stand for.
-    """
+    url: str
+    log_density: str
+    words: str
+
+
+@dataclass(frozen=True)
+class End:
+    """The rows at one end: pictures where they are some, else a table."""
+
+    name: str
+    pictures: list[Picture]
+    table: Table | None
+
+
+@dataclass(frozen=True)
+class Extremes:
+    """Both ends, and why the rows themselves are not shown; empty where they are."""
+
+    ends: list[End]
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class _Some:
+    """Some rows in order: their numbers, log-densities, and what is known of each by name."""
 
     numbers: Numbers
     log_density: npt.NDArray[np.float64]
-    known: Mapping[str, npt.NDArray[Any]]
-    names: Mapping[str, Mapping[Any, str]]
-
-    def word(self, name: str, i: int) -> str:
-        """What is known of a row by that name, with what it stands for."""
-        value = self.known[name][i]
-        meaning = self.names[name].get(value)
-        return cell(value) if meaning is None else f"{cell(value)} ({meaning})"
+    known: Mapping[str, list[str]]
 
 
-def extremes(side: ScoredRows, values: xr.Dataset, count: int) -> tuple[Extremes, Extremes]:
-    """The rows of highest and those of lowest density, each from the outermost inwards.
+def extremes(side: ScoredRows, values: xr.Dataset) -> Extremes | None:
+    """Return the rows of highest and those of lowest density, each from the outermost inwards.
 
     Parameters
     ----------
     values : xarray.Dataset
         Of the side, at one bandwidth.
-    count : int
-        Of each, at most; fewer where they would meet. Rows without a log-density are no such.
+
+    Returns
+    -------
+    None where no row has a density above zero. Rows without a log-density are at neither end.
     """
+    if not np.isfinite(values[MAIN]).any():
+        return None
+    rows, reason = read_back(side)
+    ends = []
+    for name, numbers in _outermost(values).items():
+        if not len(numbers):
+            continue
+        some = _some(side, values, numbers)
+        try:
+            ends.append(_end(name, some, rows))
+        except DkdeError as error:  # a chunk that is damaged
+            rows, reason = None, str(error)
+            ends.append(_end(name, some, None))
+    return Extremes(ends, reason)
+
+
+def _outermost(values: xr.Dataset) -> dict[str, Numbers]:
+    """Numbers of the rows at each end; fewer where the ends would meet."""
     every = np.asarray(values[MAIN].values, np.float64).ravel()
     there = np.flatnonzero(~np.isnan(every))
-    count = min(count, (len(there) + 1) // 2)
+    count = min(_SHOWN, (len(there) + 1) // 2)
     by_density = there[np.argsort(every[there], kind="stable")]
-    lowest, highest = by_density[:count], by_density[::-1][: min(count, len(there) - count)]
-    found = []
-    for numbers in (highest, lowest):
-        known = {
-            name: _at(values[name], side, numbers)
-            for name in (*side.dims, *side.coordinates)
-            if name in values.coords
-        }
-        names = {name: side.names(name) for name in known}
-        found.append(Extremes(numbers, every[numbers], known, names))
-    return found[0], found[1]
+    highest = by_density[::-1][: min(count, len(there) - count)]
+    return {"Highest": highest, "Lowest": by_density[:count]}
+
+
+def _some(side: ScoredRows, values: xr.Dataset, numbers: Numbers) -> _Some:
+    known = {}
+    for name in (*side.dims, *side.coordinates):
+        if name in values.coords:
+            names = side.names(name)
+            known[name] = [
+                f"{cell(value)} ({names[value]})" if value in names else cell(value)
+                for value in _at(values[name], side, numbers)
+            ]
+    every = np.asarray(values[MAIN].values, np.float64).ravel()
+    return _Some(numbers, every[numbers], known)
 
 
 def _at(coordinate: xr.DataArray, side: ScoredRows, numbers: Numbers) -> npt.NDArray[Any]:
@@ -82,17 +121,58 @@ def _at(coordinate: xr.DataArray, side: ScoredRows, numbers: Numbers) -> npt.NDA
     return np.asarray(coordinate.variable.isel({d: v.variable for d, v in picked.items()}).values)
 
 
-def pictures_of(rows: Rows, numbers: Numbers) -> npt.NDArray[np.uint8] | None:
-    """Rows as pictures (n, height, width, 3); None where they are none.
+def _end(name: str, some: _Some, rows: Rows | None) -> End:
+    pixels = None if rows is None else _pixels(rows, some.numbers)
+    if pixels is None:
+        return End(name, [], _table(some, rows))
+    pictures = [
+        Picture(
+            _png(shown),
+            number_text(some.log_density[i]),
+            ", ".join(
+                [
+                    f"row {some.numbers[i]}",
+                    *(f"{plain(n)} {known[i]}" for n, known in some.known.items()),
+                ]
+            ),
+        )
+        for i, shown in enumerate(pixels)
+    ]
+    return End(name, pictures, None)
 
-    Raises
-    ------
-    DataSetError
-        When they cannot be read.
-    """
+
+def _table(some: _Some, rows: Rows | None) -> Table:
+    """Rows with what is known of them, and with their values where these are few."""
+    heads = ["row", *map(plain, some.known), "log-density"]
+    body = [
+        [
+            str(number),
+            *(known[i] for known in some.known.values()),
+            number_text(some.log_density[i]),
+        ]
+        for i, number in enumerate(some.numbers)
+    ]
+    if rows is not None and rows.n_stored_features <= _MOST_FEATURES:
+        taken = rows.take(some.numbers)
+        heads += rows.parts[0].features or [f"feature {n}" for n in range(taken.shape[1])]
+        body = [[*line, *map(cell, values)] for line, values in zip(body, taken, strict=True)]
+    return Table(heads, body)
+
+
+def _pixels(rows: Rows, numbers: Numbers) -> npt.NDArray[np.uint8] | None:
+    """Rows as pictures (n, height, width, 3); None where they are none."""
     if any(part.image_shape is None for part in rows.parts):
         return None
     try:
         return picture_pixels(rows, rows.take(numbers))
     except InputError:  # of several shapes
         return None
+
+
+def _png(pixels: npt.NDArray[np.uint8]) -> str:
+    """A picture as a URL that holds it."""
+    from matplotlib.image import imsave  # slow to import
+
+    file = BytesIO()
+    imsave(file, pixels, format="png")
+    return f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"

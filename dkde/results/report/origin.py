@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from dkde.results.report.html import Markup, element, pairs
 from dkde.results.report.words import counted, grouped
 from dkde.results.scored import ScoredRows
 from dkde.runs.provenance import provenance_of
 
 
-def origin(result: xr.Dataset, main: ScoredRows) -> list[Markup]:
+def origin(result: xr.Dataset, main: ScoredRows) -> dict[str, Any]:
+    """Return names and what belongs to each; nothing where the result does not say."""
     provenance = provenance_of(result)
     if not main.described:
-        return [element("p", "The result does not say.", class_="muted")]
+        return {}
     options, described = provenance.get("options", {}), main.described
     known: dict[str, Any] = {
         "kernel": described["kernel"],
@@ -49,11 +48,7 @@ def origin(result: xr.Dataset, main: ScoredRows) -> list[Markup]:
         "time": f"{float(result.attrs.get('seconds', np.nan)):.3g} s",
         "versions": ", ".join(f"{n} {v}" for n, v in provenance.get("versions", {}).items()),
     }
-    whole = json.dumps(provenance, indent=1, ensure_ascii=False)
-    return [
-        pairs(known),
-        element("details", element("summary", "All of it, as JSON"), element("pre", whole)),
-    ]
+    return known
 
 
 def _side(side: Mapping[str, Any]) -> str:

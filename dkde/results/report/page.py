@@ -1,34 +1,27 @@
-"""A result's report: what it says, in which order."""
+"""A result's report: what it says, in which order. ``page.html`` says where it stands."""
 
 from __future__ import annotations
 
+import json
 import os
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from dkde.density.statistics import best_index
-from dkde.errors import DkdeError, InputError
+from dkde.errors import InputError
 from dkde.results.report.curve import curve
-from dkde.results.report.extremes import Extremes, extremes, pictures_of
-from dkde.results.report.html import Markup, element, page, picture, section, table
+from dkde.results.report.extremes import extremes
 from dkde.results.report.origin import origin
-from dkde.results.report.style import STYLE
-from dkde.results.report.words import cell, grouped, number_text, plain
-from dkde.results.rereading import read_back
+from dkde.results.report.words import Table, grouped, number_text
 from dkde.results.scored import ScoredRows, opened_result, scored_rows
-from dkde.rows.side import Rows
-from dkde.runs.provenance import bandwidth_unit, with_unit
-from dkde.runs.store import MAIN
-from dkde.stores.files import check_place, write_whole
+from dkde.runs.provenance import bandwidth_unit, provenance_of, with_unit
+from dkde.stores.files import write_whole
+from dkde.stores.targets import check_place
 
 SUFFIXES = (".html", ".htm")
-_SHOWN = 12
-# Of rows that are no pictures, so many features are shown.
-_MOST_FEATURES = 8
 _FIGURES = {
     "mean_log_likelihood": "mean log-likelihood",
     "standard_error": "standard error",
@@ -39,7 +32,6 @@ _FIGURES = {
 _TITLES = {
     "query": "Score", "valid": "Bandwidth sweep", "train": "Cross-validation", "test": "Test rows",
 }  # fmt: skip
-
 _WORDS = {
     "query": "query rows", "valid": "validation rows", "train": "held-out rows",
     "test": "test rows",
@@ -84,38 +76,37 @@ def check_report(path: str | os.PathLike[str]) -> None:
     InputError, DataSetError
         As :func:`report`.
     """
-    if Path(path).suffix.lower() not in SUFFIXES:
-        raise InputError(f"{path}: reports are written as {' or '.join(SUFFIXES)} files")
-    check_place(path, "report")
+    check_place(path, "report", suffixes=SUFFIXES)
 
 
 def _page(result: xr.Dataset, name: str) -> str:
+    from jinja2 import Environment, PackageLoader  # slow to import
+
     small = [name for name, found in result.data_vars.items() if set(found.dims) <= {"bandwidth"}]
     result = result.assign({name: result[name].load() for name in small})
     sides = scored_rows(result)
-    main, shown = sides[0], sides[-1]
-    shown_at, words = _bandwidth(result)
-    values = shown.at(shown_at)
-    title = _TITLES[main.split]
-    called = os.path.basename(name.rstrip("/")) or title
-    content = [
-        element(
-            "header", element("h1", called), element("p", _subtitle(title, sides), class_="muted")
-        ),
-        _key(result, shown, shown_at, words),
-    ]
-    if result.sizes["bandwidth"] > 1 and np.isfinite(result["mean_log_likelihood"]).any():
-        content.append(section("Mean log-likelihood over bandwidths", curve(result)))
-    content += [
-        section("Figures", *_figures(result, sides, shown_at)),
-        section("Rows of highest and of lowest density", *_extremes(shown, values)),
-        section("Where it comes from", *origin(result, main)),
-        element(
-            "footer",
-            f"Written by dkde {version('dkde')}. Times and versions are those of the run.",
-        ),
-    ]
-    return page(f"{called} – dkde", STYLE, *content)
+    shown, title = sides[-1], _TITLES[sides[0].split]
+    bandwidth, words = _bandwidth(result)
+    values = shown.at(bandwidth)
+    is_curve = result.sizes["bandwidth"] > 1 and np.isfinite(result["mean_log_likelihood"]).any()
+    # Whatever is not part of the template is text, and is escaped.
+    templates = Environment(
+        loader=PackageLoader("dkde.results", "report"),
+        autoescape=True, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    return templates.get_template("page.html").render(
+        name=os.path.basename(name.rstrip("/")) or title,
+        subtitle=_subtitle(title, sides),
+        key=_key(result, shown, bandwidth, words),
+        curve=curve(result) if is_curve else None,
+        figures=_figures(result, sides, bandwidth),
+        rows=_WORDS[shown.split],
+        bandwidth=with_unit(float(values["bandwidth"]), shown.unit),
+        extremes=extremes(shown, values),
+        origin=origin(result, sides[0]),
+        provenance=json.dumps(provenance_of(result), indent=1, ensure_ascii=False),
+        version=version("dkde"),
+    )
 
 
 def _subtitle(title: str, sides: list[ScoredRows]) -> str:
@@ -138,21 +129,16 @@ def _bandwidth(result: xr.Dataset) -> tuple[float, str]:
     return float(known[best_index(known, means)]), "bandwidth of the highest mean"
 
 
-def _key(result: xr.Dataset, shown: ScoredRows, bandwidth: float, words: str) -> Markup:
+def _key(result: xr.Dataset, shown: ScoredRows, bandwidth: float, words: str) -> dict[str, str]:
     """What is looked for first."""
     row = _row(result, shown, bandwidth)
-    known = {
+    return {
         words: with_unit(bandwidth, bandwidth_unit(result)),
         f"mean log-likelihood of the {_WORDS[shown.split]}, nats": (
             f"{number_text(row['mean_log_likelihood'])} ± {number_text(row['standard_error'])}"
         ),
         "bits per dimension": number_text(row["bits_per_dimension"]),
     }
-    return element(
-        "div",
-        *(element("div", element("span", n), element("strong", v)) for n, v in known.items()),
-        class_="key",
-    )
 
 
 def _row(result: xr.Dataset, side: ScoredRows, bandwidth: float) -> dict[str, Any]:
@@ -163,81 +149,25 @@ def _row(result: xr.Dataset, side: ScoredRows, bandwidth: float) -> dict[str, An
     return {name: at[name].item() for name in _FIGURES if name in result}
 
 
-def _figures(result: xr.Dataset, sides: list[ScoredRows], bandwidth: float) -> list[Markup]:
-    main = sides[0]
+def _figures(result: xr.Dataset, sides: list[ScoredRows], bandwidth: float) -> list[Table]:
+    """The figures at all bandwidths, and those of the test rows."""
     bandwidths = result["bandwidth"].values.tolist()
-    rows = [_row(result, main, h) for h in bandwidths]
+    rows = [_row(result, sides[0], h) for h in bandwidths]
     heads = {n: words for n, words in _FIGURES.items() if n in rows[0]}
     if not any(row.get("n_zero_density") for row in rows):
         heads.pop("n_zero_density", None)
-    cells = [
-        [f"{h:.6g}", *(number_text(row[n]) for n in heads)]
-        for h, row in zip(bandwidths, rows, strict=True)
-    ]
+    unit = bandwidth_unit(result)
+    first = "bandwidth" if unit is None else f"bandwidth ({unit})"
+
+    def table(at: list[float], rows: list[dict[str, Any]], marked: int | None = None) -> Table:
+        names = [n for n in heads if n in rows[0]]
+        cells = [
+            [f"{h:.6g}", *(number_text(row[n]) for n in names)]
+            for h, row in zip(at, rows, strict=True)
+        ]
+        return Table([first, *(heads[n] for n in names)], cells, marked)
+
     finite = np.isfinite(result["mean_log_likelihood"].values).any()
     marked = bandwidths.index(bandwidth) if len(bandwidths) > 1 and finite else None
-    unit = bandwidth_unit(result)
-    head = "bandwidth" if unit is None else f"bandwidth ({unit})"
-    found = [table([head, *heads.values()], cells, marked)]
-    if len(sides) > 1:
-        test = _row(result, sides[1], bandwidth)
-        cells = [[f"{bandwidth:.6g}", *(number_text(test[n]) for n in heads if n in test)]]
-        found += [
-            element("h3", "Test rows, at the best bandwidth"),
-            table([head, *(words for n, words in heads.items() if n in test)], cells),
-        ]
-    return found
-
-
-def _extremes(side: ScoredRows, values: xr.Dataset) -> list[Markup]:
-    at = f"at bandwidth {with_unit(float(values['bandwidth']), side.unit)}"
-    if not np.isfinite(values[MAIN]).any():
-        return [element("p", f"No {_WORDS[side.split]} have a density above zero {at}.")]
-    words = f"Of the {_WORDS[side.split]}, {at}; log-densities in nats."
-    found = [element("p", words, class_="muted")]
-    rows, reason = read_back(side)
-    names = ("Highest", "Lowest")
-    blocks: list[Markup] = []
-    for name, some in zip(names, extremes(side, values, _SHOWN), strict=True):
-        if not len(some.numbers):
-            continue
-        try:
-            shown = _rows(some, rows)
-        except DkdeError as error:  # a chunk that is damaged
-            rows, reason = None, str(error)
-            shown = _rows(some, None)
-        blocks += [element("h3", name), shown]
-    if reason:
-        found.append(element("p", f"The rows themselves are not shown: {reason}.", class_="muted"))
-    return found + blocks
-
-
-def _rows(some: Extremes, rows: Rows | None) -> Markup:
-    """Rows as pictures, or as a table with their values where these are few."""
-    pixels = None if rows is None else pictures_of(rows, some.numbers)
-    captions = [
-        [f"row {number}", *(f"{plain(n)} {some.word(n, i)}" for n in some.known)]
-        for i, number in enumerate(some.numbers.tolist())
-    ]
-    if pixels is not None:
-        figures = [
-            element(
-                "figure",
-                picture(shown, ", ".join(words)),
-                element(
-                    "figcaption", element("b", number_text(value)), Markup("<br>"), ", ".join(words)
-                ),
-            )
-            for shown, value, words in zip(pixels, some.log_density, captions, strict=True)
-        ]
-        return element("div", *figures, class_="rows")
-    heads = ["row", *map(plain, some.known), "log-density"]
-    body = [
-        [str(number), *(some.word(n, i) for n in some.known), number_text(some.log_density[i])]
-        for i, number in enumerate(some.numbers.tolist())
-    ]
-    if rows is not None and rows.n_stored_features <= _MOST_FEATURES:
-        taken = rows.take(some.numbers)
-        heads += rows.parts[0].features or [f"feature {n}" for n in range(taken.shape[1])]
-        body = [[*line, *map(cell, values)] for line, values in zip(body, taken, strict=True)]
-    return table(heads, body)
+    tests = [table([bandwidth], [_row(result, side, bandwidth)]) for side in sides[1:]]
+    return [table(bandwidths, rows, marked), *tests]

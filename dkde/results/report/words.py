@@ -1,8 +1,26 @@
-"""Numbers and names as readers want them."""
+"""Numbers, names and tables as readers want them."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text.
+
+    Parameters
+    ----------
+    heads : list of str
+    rows : list of list of str
+    marked : int, optional
+        Number of the row that stands out.
+    """
+
+    heads: list[str]
+    rows: list[list[str]]
+    marked: int | None = None
 
 
 def plain(name: str) -> str:

@@ -1,0 +1,113 @@
+"""Whether something may be written at a place: asked before the work, which may take hours."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from dkde.errors import DataSetError, InputError, Remedy
+from dkde.stores.store import Records, is_remote, open_store
+from dkde.typing import StrPath
+
+# What a folder of a Zarr store holds, of version 3 or 2.
+_ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray")
+
+
+def check_place(
+    path: StrPath,
+    what: str,
+    *,
+    is_store: bool = False,
+    suffixes: tuple[str, ...] = (),
+    overwrite: bool = True,
+) -> None:
+    """Refuse a place early, before hours of work.
+
+    Parameters
+    ----------
+    path : path or URL
+        Of the file or the store that is to be written.
+    what : str
+        What it is, for messages: "report".
+    is_store : bool
+        Whether it is a Zarr store: a folder, or a place in a bucket.
+    suffixes : tuple of str
+        One of which a file's name must end in, if there are any.
+    overwrite : bool
+        Whether what is there may be replaced.
+
+    Raises
+    ------
+    InputError
+        When a URL is of an unknown kind, or a whole bucket, or the suffix is another.
+    DataSetError
+        When a file's place is a folder or a store's a file or in another store, something is
+        there that may not be replaced, or the folder above is missing or may not be written to.
+    """
+    if is_store and is_remote(path):
+        check_url(os.fspath(path))
+        return
+    target = Path(path)
+    if suffixes and target.suffix.lower() not in suffixes:
+        raise InputError(f"{path}: {what}s are written as {' or '.join(suffixes)} files")
+    if is_store:
+        _check_apart_from_stores(path)
+    elif target.is_dir():
+        raise DataSetError(f"{path}: is a folder; give the {what} a name in it")
+    elif is_stream(target):
+        if not os.access(target, os.W_OK):
+            raise DataSetError(f"{path}: may not be written to")
+        return
+    check_folder(path)
+    if is_store and target.exists() and not target.is_dir():
+        raise DataSetError(f"{path}: is a file; give another name")
+    if target.exists() and not overwrite:
+        raise DataSetError(
+            f"{path}: is there already; give another name, or replace it ", Remedy("overwrite")
+        )
+
+
+def check_folder(path: StrPath) -> None:
+    """Refuse a place whose folder is missing, or may not be written to.
+
+    Raises
+    ------
+    DataSetError
+    """
+    parent = Path(os.path.realpath(path)).parent
+    if not parent.is_dir():
+        raise DataSetError(f"{path}: there is no folder {parent} to write it into")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise DataSetError(f"{path}: the folder {parent} may not be written to")
+
+
+def check_url(url: str) -> None:
+    """Refuse a URL that nothing is to be written to: a whole bucket, or a place in another store.
+
+    Raises
+    ------
+    InputError, DataSetError
+    """
+    scheme, _, place = url.rstrip("/").partition("://")
+    *above, name = place.split("/")
+    if not above:
+        raise InputError(f"{url}: is a whole bucket; name a place in it, {scheme}://{name}/NAME")
+    while above:
+        parent = f"{scheme}://{'/'.join(above)}"
+        try:
+            if Records(open_store(parent, read_only=True), parent).has("zarr.json"):
+                raise InputError(f"{url}: lies in the Zarr store {parent}; write it elsewhere")
+        except DataSetError:
+            return  # it may not be looked at; what is wrong with the place itself is told there
+        above.pop()
+
+
+def is_stream(path: Path) -> bool:
+    """Whether something is there that is neither a file nor a folder: a device, a pipe."""
+    return path.exists() and not (path.is_file() or path.is_dir())
+
+
+def _check_apart_from_stores(path: StrPath) -> None:
+    for folder in Path(os.path.realpath(path)).parents:
+        if any((folder / mark).exists() for mark in _ZARR_MARKS):
+            raise DataSetError(f"{path}: lies in the Zarr store {folder}; write it elsewhere")
