@@ -416,6 +416,33 @@ def test_sparse_members_are_refused(tmp_path: Path, dialect: str) -> None:
         read_source(path)
 
 
+def test_an_archive_of_any_size_is_not_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_tar(tmp_path / "x", cifar_100())
+    monkeypatch.setattr("dkde.datasets.formats.cifar.MAX_BYTES", 18_000)
+    with pytest.raises(DataSetError, match=r"x: holds more than .* GiB"):
+        read_source(path)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (idx_bytes(np.arange(7))[:-1], "labels-idx1-ubyte: truncated"),
+        (gzip.compress(idx_bytes(np.arange(7))[:-1]), "promises 7 rows, and fewer"),
+        (idx_bytes(np.arange(7)) + b"x", "bytes follow the 7 rows"),
+        (idx_bytes(np.arange(6)), "6 labels for the 7 rows of train-images"),
+        (idx_bytes(np.arange(7), ">f4"), "not a labels file"),
+        (idx_bytes(PIXELS), "not a labels file"),
+    ],
+)
+def test_labels_that_are_not_those_of_the_rows(tmp_path: Path, labels: bytes, message: str) -> None:
+    write(tmp_path / "train-images-idx3-ubyte", idx_bytes(PIXELS))
+    write(tmp_path / "train-labels-idx1-ubyte", labels)
+    with pytest.raises(DataSetError, match=message):
+        read_source(tmp_path)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["<f8", ">f8"])
 def test_npz_by_columns_is_held_once(tmp_path: Path, dtype: str) -> None:

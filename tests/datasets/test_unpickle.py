@@ -105,6 +105,7 @@ def test_a_changed_byte_raises_nothing_but_a_data_set_error() -> None:
 
 
 ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85U\x01btR"
+STATE = b"(K\x01K\x01\x85cnumpy\ndtype\n(U\x02u1K\x00K\x01tR\x89U\x01xtb"
 HOSTILE = {
     "huge string": b"\x80\x03B\xff\xff\xff\xff.",
     "huge string, 8 bytes": b"\x80\x04\x8e" + struct.pack("<Q", 2**40) + b".",
@@ -120,6 +121,9 @@ HOSTILE = {
     "persistent id": b"\x80\x02Pnumber\n.",
     "extension": b"\x80\x02\x82\x01.",
     "new object": b"\x80\x02cnumpy\nndarray\n)\x81.",
+    "array changed": b"\x80\x02" + ARRAY + b"q\x01" + STATE + b"0h\x01" + STATE + b".",
+    "keys that take for ever": b"\x80\x02}K\x01" + b"2\x86" * 60 + b"K\x01s.",
+    "call of an array": b"\x80\x02cnumpy\nndarray\n)R.",
     "two pickles": b"\x80\x02K\x01.\x80\x02K\x01.",
     "empty": b"",
 }
@@ -142,6 +146,24 @@ def test_memo_index_costs_nothing() -> None:
     try:
         assert loads(b"\x80\x02]r\xff\xff\xff\xff.") == []
         assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "use",
+    [b"}h\x01K\x01s", b"c_codecs\nencode\nh\x01X\x06\0\0\0latin1\x86R"],
+    ids=["key", "encoded"],
+)
+def test_a_long_text_used_many_times_is_refused(use: bytes) -> None:
+    kind = b"T" if use.startswith(b"}") else b"X"
+    text = kind + struct.pack("<I", 2**20) + b"k" * 2**20 + b"q\x010"
+    data = b"\x80\x02(" + text + use * 1000 + b"l."
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataSetError, match="makes more bytes than it can hold"):
+            loads(data, limit=8 * len(data))
+        assert tracemalloc.get_traced_memory()[1] < 16 * len(data)
     finally:
         tracemalloc.stop()
 

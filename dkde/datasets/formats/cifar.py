@@ -12,9 +12,8 @@ from typing import IO, Any, cast
 
 import numpy as np
 
-from dkde.datasets.formats.arrays import array_batches
-from dkde.datasets.formats.files import checksum_files, open_binary, reading, sniff
-from dkde.datasets.formats.source import ReadOptions, Source, SourceSplit
+from dkde.datasets.formats.files import MAX_BYTES, checksum_files, open_binary, reading, sniff
+from dkde.datasets.formats.source import ReadOptions, Source, SourceSplit, split_of_arrays
 from dkde.datasets.formats.unpickle import label_array, load
 from dkde.errors import DataSetError
 from dkde.typing import Array
@@ -31,7 +30,6 @@ _MEMBERS = {name for split in (_CIFAR_100, _CIFAR_10) for names in split.values(
 _LABELS = {"label": ("fine_labels", "labels"), "coarse_label": ("coarse_labels",)}
 _MAX_HEADER = 2**20
 _MAX_MEMBERS = 100  # CIFAR's archives have about ten
-_IMAGE_SHAPE = (3, 32, 32)
 _N_FEATURES = 3072
 
 
@@ -46,21 +44,16 @@ class _Member:
 def matches(path: Path) -> bool:
     """Whether the content is a tar archive, or a folder with CIFAR's pickles."""
     if path.is_dir():
-        return bool(_layout(_folder_members(path)))
-    return is_tar(sniff(path))
-
-
-def is_tar(head: bytes) -> bool:
-    """Whether the bytes start with a tar header, judged by its checksum."""
+        return bool(_layout(_files(path)))
     try:
-        tarfile.TarInfo.frombuf(head[:512], "utf-8", "surrogateescape")
+        tarfile.TarInfo.frombuf(sniff(path)[:512], "utf-8", "surrogateescape")
     except (tarfile.TarError, ValueError):
         return False
     return True
 
 
 def read(path: Path, options: ReadOptions) -> Source:
-    """Read sizes and labels, one batch's pickle in memory at a time; rows are read later again.
+    """Read the pictures and their labels; they stay in memory, which takes some 180 MB.
 
     Raises
     ------
@@ -74,6 +67,10 @@ def read(path: Path, options: ReadOptions) -> Source:
                 f"{path}: neither CIFAR-10 (data_batch_1 to 5, test_batch) nor CIFAR-100 "
                 "(train, test) in its Python version"
             )
+        if sum(members[name].size for names in layout.values() for name in names) > MAX_BYTES:
+            raise DataSetError(
+                f"{path}: holds more than {MAX_BYTES / 2**30:.0f} GiB, and CIFAR takes 0.2"
+            )
         splits = tuple(_split(path, name, names, members) for name, names in layout.items())
         files = [path / n for names in layout.values() for n in names] if path.is_dir() else [path]
         return Source(path, NAME, checksum_files(files), splits)
@@ -82,9 +79,9 @@ def read(path: Path, options: ReadOptions) -> Source:
 def _layout(members: Mapping[str, _Member]) -> dict[str, tuple[str, ...]]:
     """The splits whose members are all there; none if any split has only some of them."""
     for layout in (_CIFAR_10, _CIFAR_100):
-        if any(name in members for names in layout.values() for name in names):
-            missing = [n for names in layout.values() for n in names if n not in members]
-            return {} if missing else layout
+        wanted = {name for names in layout.values() for name in names}
+        if wanted & members.keys():
+            return layout if wanted <= members.keys() else {}
     return {}
 
 
@@ -108,7 +105,7 @@ class _Headers:
 @contextmanager
 def _members(path: Path) -> Iterator[dict[str, _Member]]:
     if path.is_dir():
-        yield _folder_members(path)
+        yield _files(path)
         return
     with open_binary(path) as stream:
         headers = _Headers(stream)
@@ -136,26 +133,41 @@ def _members(path: Path) -> Iterator[dict[str, _Member]]:
         yield found
 
 
-def _folder_members(path: Path) -> dict[str, _Member]:
-    files = {name: path / name for name in _MEMBERS if (path / name).is_file()}
+def _files(folder: Path) -> dict[str, _Member]:
+    files = [folder / name for name in _MEMBERS]
     return {
-        name: _Member(file.stat().st_size, partial(open_binary, file))
-        for name, file in files.items()
-        if sniff(file)[:1] == b"\x80"
+        file.name: _Member(file.stat().st_size, partial(open_binary, file))
+        for file in files
+        if file.is_file() and sniff(file)[:1] == b"\x80"
     }
 
 
-def _load(path: Path, name: str, members: Mapping[str, _Member]) -> tuple[Array, dict[str, Array]]:
+def _split(
+    path: Path, name: str, names: tuple[str, ...], members: Mapping[str, _Member]
+) -> SourceSplit:
+    batches = [_load(f"{path}: member {member}", members[member]) for member in names]
+    labels = [labels for _, labels in batches]
+    if any(each.keys() != labels[0].keys() for each in labels):
+        raise DataSetError(f"{path}: some batches of {name} have labels and others have not")
+    return split_of_arrays(
+        name,
+        *(rows for rows, _ in batches),
+        scale_factor=1 / 255,
+        image_shape=(3, 32, 32),
+        layout="CHW",
+        labels={key: np.concatenate([each[key] for each in labels]) for key in labels[0]},
+    )
+
+
+def _load(where: str, member: _Member) -> tuple[Array, dict[str, Array]]:
     """The rows and the labels of one member."""
-    where = f"{path}: member {name}"
-    with members[name].open() as file:
-        batch: Any = load(file, name=where, limit=members[name].size)
+    with member.open() as file:
+        batch: Any = load(file, name=where, limit=member.size)
     rows = batch.get("data") if isinstance(batch, dict) else None
     if (
         not isinstance(rows, np.ndarray)
         or rows.dtype != np.uint8
-        or rows.ndim != 2
-        or rows.shape[1] != _N_FEATURES
+        or rows.shape[1:] != (_N_FEATURES,)
         or not len(rows)
     ):
         raise DataSetError(f"{where} has no 'data' of uint8 rows of {_N_FEATURES}")
@@ -168,34 +180,3 @@ def _load(path: Path, name: str, members: Mapping[str, _Member]) -> tuple[Array,
                     raise DataSetError(f"{where}: {key!r} is not one integer for each row")
                 labels[label] = found
     return rows, labels
-
-
-def _split(
-    path: Path, name: str, names: tuple[str, ...], members: Mapping[str, _Member]
-) -> SourceSplit:
-    n_rows = 0
-    parts: list[dict[str, Array]] = []
-    for member in names:
-        rows, labels = _load(path, member, members)
-        n_rows += len(rows)
-        parts.append(labels)
-        del rows  # before the next is read
-    if any(part.keys() != parts[0].keys() for part in parts):
-        raise DataSetError(f"{path}: some batches of {name} have labels and others have not")
-    return SourceSplit(
-        name,
-        n_rows=n_rows,
-        n_features=_N_FEATURES,
-        dtype=np.dtype(np.uint8),
-        batches=partial(_batches, path, names),
-        scale_factor=1 / 255,
-        image_shape=_IMAGE_SHAPE,
-        layout="CHW",
-        labels={key: np.concatenate([part[key] for part in parts]) for key in parts[0]},
-    )
-
-
-def _batches(path: Path, names: tuple[str, ...]) -> Iterator[Array]:
-    with reading(path, "CIFAR archive"), _members(path) as members:
-        for name in names:
-            yield from array_batches(_load(path, name, members)[0])

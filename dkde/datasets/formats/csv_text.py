@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 from typing import IO
@@ -27,7 +28,7 @@ def squeezed(text: bytes) -> bytes:
     return text.lstrip(b" ")
 
 
-class Text:
+class Text(io.RawIOBase):
     """A file of which pyarrow reads.
 
     pyarrow takes all that follows a quote that is never closed for one cell, and says nothing:
@@ -42,8 +43,6 @@ class Text:
     separator : str
         If it is a blank, several are one.
     """
-
-    closed = False
 
     def __init__(self, file: IO[bytes], path: Path, separator: str) -> None:
         self._file, self._path = file, path
@@ -78,17 +77,8 @@ class Text:
             raise self._unclosed(self._line)
         return text
 
-    def close(self) -> None:
-        self.closed = True
-
     def readable(self) -> bool:
         return True
-
-    def writable(self) -> bool:
-        return False
-
-    def seekable(self) -> bool:
-        return False
 
     def _next(self, n: int) -> bytes:
         text = b""
@@ -116,6 +106,9 @@ class Text:
         return text[:end], text[end : end + 1]
 
     def _check(self, text: bytes) -> None:
+        if not self._open and b'"' not in text:
+            self._line += text.count(b"\n")
+            return
         # One byte more in front: by it a quote is seen to be the first of its cell.
         text = (b"\n" if self._open else self._last) + self._open + text
         self._open = b""

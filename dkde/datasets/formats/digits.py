@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
-from dkde.datasets.formats.arrays import array_batches
 from dkde.datasets.formats.files import reading
-from dkde.datasets.formats.source import ReadOptions, Source, SourceSplit
+from dkde.datasets.formats.source import ReadOptions, Source, split_of_arrays
 from dkde.typing import Array
 
 NAME = "digits"
@@ -37,12 +35,9 @@ def read(path: Path, options: ReadOptions) -> Source:
     with reading(path, "scikit-learn's digits"):
         pixels, label = _load()
         splits = tuple(
-            SourceSplit(
+            split_of_arrays(
                 name,
-                n_rows=stop - start,
-                n_features=pixels.shape[1],
-                dtype=pixels.dtype,
-                batches=partial(array_batches, pixels[start:stop]),
+                pixels[start:stop],
                 image_shape=(8, 8),
                 labels={"label": label[start:stop]},
             )

@@ -17,6 +17,8 @@ from dkde.errors import DataSetError, DkdeError, one_line
 # DEFLATE cannot do better than 1032 : 1, so a file that promises more than that is lying, and
 # can be refused before anything of the promised size is allocated.
 DEFLATE_RATIO = 1032
+# Of what is held in memory as a whole, the most that is decompressed.
+MAX_BYTES = 4 * 2**30
 _SNIFF_BYTES = 1024
 
 

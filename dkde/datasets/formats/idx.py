@@ -34,6 +34,10 @@ class _Header:
     def n_features(self) -> int:
         return math.prod(self.shape[1:])
 
+    @property
+    def row_bytes(self) -> int:
+        return self.n_features * self.dtype.itemsize
+
 
 def matches(path: Path) -> bool:
     """Whether the content is an IDX file, or a folder with MNIST's images files."""
@@ -87,23 +91,15 @@ def _split(images: Path, labels: Path | None, name: str) -> SourceSplit:
             f"{images}: a labels file (one dimension); import the images file, or the folder "
             "that holds both"
         )
-    n_rows = header.shape[0]
-    row_bytes = header.n_features * header.dtype.itemsize
-    if n_rows * row_bytes > max_content(images):
+    found = {} if labels is None else {"label": _read_labels(labels)}
+    if labels is not None and len(found["label"]) != header.shape[0]:
         raise DataSetError(
-            f"{images}: truncated: its header promises {n_rows} rows of {row_bytes} bytes, and "
-            f"the file has {images.stat().st_size} bytes; fetch it again"
+            f"{labels}: {len(found['label'])} labels for the {header.shape[0]} rows of "
+            f"{images.name}"
         )
-    found: dict[str, Array] = {}
-    if labels is not None:
-        found["label"] = _read_labels(labels)
-        if len(found["label"]) != n_rows:
-            raise DataSetError(
-                f"{labels}: {len(found['label'])} labels for the {n_rows} rows of {images.name}"
-            )
     return SourceSplit(
         name,
-        n_rows=n_rows,
+        n_rows=header.shape[0],
         n_features=header.n_features,
         dtype=header.dtype.newbyteorder("="),
         batches=partial(_batches, images),
@@ -111,6 +107,15 @@ def _split(images: Path, labels: Path | None, name: str) -> SourceSplit:
         image_shape=(header.shape[1], header.shape[2]) if len(header.shape) == 3 else None,
         labels=found,
     )
+
+
+def _read_labels(path: Path) -> Array:
+    with reading(path, "IDX labels"):
+        with open_binary(path) as file:
+            header = _read_header(file, path)
+        if len(header.shape) != 1 or header.dtype.kind == "f":
+            raise DataSetError(f"{path}: not a labels file (its shape is {header.shape})")
+        return np.concatenate([*_batches(path)])[:, 0]
 
 
 def _read_header(file: IO[bytes], path: Path) -> _Header:
@@ -123,42 +128,31 @@ def _read_header(file: IO[bytes], path: Path) -> _Header:
     sizes = file.read(4 * ndim)
     if len(sizes) < 4 * ndim:
         raise DataSetError(f"{path}: truncated within its header; fetch it again")
-    shape = struct.unpack(f">{ndim}I", sizes)
-    if 0 in shape:
-        raise DataSetError(f"{path}: holds no rows (its shape is {shape})")
-    return _Header(np.dtype(_DTYPES[magic[2]]), shape)
-
-
-def _read_labels(path: Path) -> Array:
-    with reading(path, "IDX labels"), open_binary(path) as file:
-        header = _read_header(file, path)
-        if len(header.shape) != 1 or header.dtype.kind == "f":
-            raise DataSetError(f"{path}: not a labels file (its shape is {header.shape})")
-        (n,) = header.shape
-        if n * header.dtype.itemsize > max_content(path):
-            raise DataSetError(f"{path}: truncated: its header promises {n} labels; fetch it again")
-        data = file.read(n * header.dtype.itemsize)
-        if len(data) != n * header.dtype.itemsize or file.read(1):
-            raise DataSetError(f"{path}: {n} labels promised, another number found")
-        return np.frombuffer(data, header.dtype).astype(header.dtype.newbyteorder("="))
+    header = _Header(np.dtype(_DTYPES[magic[2]]), struct.unpack(f">{ndim}I", sizes))
+    if 0 in header.shape:
+        raise DataSetError(f"{path}: holds no rows (its shape is {header.shape})")
+    # Before anything of the promised size is made.
+    if header.shape[0] * header.row_bytes > max_content(path):
+        raise DataSetError(
+            f"{path}: truncated: its header promises {header.shape[0]} rows of "
+            f"{header.row_bytes} bytes, and the file has {path.stat().st_size} bytes; fetch it "
+            "again"
+        )
+    return header
 
 
 def _batches(path: Path) -> Iterator[Array]:
-    n_done = n_rows = 0
     with reading(path, "IDX"), open_binary(path) as file:
+        header = _read_header(file, path)
+        n_rows, dtype = header.shape[0], header.dtype
+        step = batch_rows(header.n_features, dtype)
         try:
-            header = _read_header(file, path)
-            n_rows, n_features = header.shape[0], header.n_features
-            row_bytes = n_features * header.dtype.itemsize
-            step = batch_rows(n_features, header.dtype)
-            while n_done < n_rows:
-                data = file.read(min(step, n_rows - n_done) * row_bytes)
-                n_whole = len(data) // row_bytes
-                if n_whole < min(step, n_rows - n_done):
+            for start in range(0, n_rows, step):
+                size = min(step, n_rows - start) * header.row_bytes
+                if len(data := file.read(size)) < size:
                     raise EOFError
-                rows = np.frombuffer(data, header.dtype).reshape(n_whole, n_features)
-                yield rows.astype(header.dtype.newbyteorder("="), copy=False)
-                n_done += n_whole
+                rows = np.frombuffer(data, dtype).reshape(-1, header.n_features)
+                yield rows.astype(dtype.newbyteorder("="), copy=False)
             if file.read(1):  # gzip checks its checksum here, too
                 raise DataSetError(f"{path}: bytes follow the {n_rows} rows that its header names")
         except EOFError as error:

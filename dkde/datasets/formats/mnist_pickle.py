@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dkde.datasets.formats.arrays import array_batches, batch_rows, stored_dtype
+from dkde.datasets.formats.arrays import batch_rows, stored_dtype
 from dkde.datasets.formats.files import checksum_files, max_content, open_binary, reading, sniff
-from dkde.datasets.formats.source import ReadOptions, Source, SourceSplit
+from dkde.datasets.formats.source import ReadOptions, Source, SourceSplit, split_of_arrays
 from dkde.datasets.formats.unpickle import label_array, load
 from dkde.errors import DataSetError
 from dkde.typing import Array
@@ -62,15 +61,11 @@ def _split(path: Path, name: str, pair: Any) -> SourceSplit:
         raise DataSetError(f"{path}: {name} has {len(x)} pictures, but its labels are {found}")
     stored_dtype(x.dtype, f"{path}: {name}")
     pixels = _as_pixels(x)
-    rows = x if pixels is None else pixels
-    return SourceSplit(
+    return split_of_arrays(
         name,
-        n_rows=len(rows),
-        n_features=rows.shape[1],
-        dtype=stored_dtype(rows.dtype, str(path)),
-        batches=partial(array_batches, rows),
+        x if pixels is None else pixels,
         scale_factor=1.0 if pixels is None else 1 / _LEVELS,
-        image_shape=(28, 28) if rows.shape[1] == 784 else None,
+        image_shape=(28, 28) if x.shape[1] == 784 else None,
         labels={"label": label},
     )
 

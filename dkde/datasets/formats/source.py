@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dkde.datasets.formats.arrays import array_batches, stored_dtype
 from dkde.errors import DataSetError
 from dkde.typing import Array
 
@@ -83,6 +87,32 @@ class SourceSplit:
     features: tuple[str, ...] | None = None
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     units: tuple[str | None, ...] | None = None
+
+
+def split_of_arrays(name: str, *arrays: Array, **said: Any) -> SourceSplit:
+    """Make a split of arrays of any dims in memory, one after the other.
+
+    Parameters
+    ----------
+    name : str
+        Of the split.
+    *arrays : array of shape (n_rows, ...)
+        At least one; of one dtype, and alike but for their numbers of rows.
+    **said
+        What else `SourceSplit` takes.
+    """
+    return SourceSplit(
+        name,
+        n_rows=sum(map(len, arrays)),
+        n_features=math.prod(arrays[0].shape[1:]),
+        dtype=stored_dtype(arrays[0].dtype, name),
+        batches=partial(_held_batches, arrays),
+        **said,
+    )
+
+
+def _held_batches(arrays: tuple[Array, ...]) -> Iterator[Array]:
+    return chain.from_iterable(map(array_batches, arrays))
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,12 @@ only this is admitted: plain containers, numbers, strings, and NumPy arrays. The
 an array's pickle calls are bound to functions of this module, never to NumPy's own: NumPy's
 ``__setstate__`` is C code that was not written for hostile input.
 
-The interpreter is the standard library's in Python, `pickle._Unpickler`, and not its twin in C.
-It lets single opcodes be left out; it keeps the memo in a dictionary, where C fills a table as
-long as the largest index that the pickle names (64 GiB for a pickle of ten bytes); and with
-``encoding="bytes"`` it hands over a string's bytes uncopied, so that an array takes its size once.
+The interpreter is the standard library's in Python, `pickle._Unpickler`, and not its twin in C,
+in which an allow-list of names is not enough. C fills a table as long as the largest index of the
+memo that the pickle names (64 GiB for a pickle of ten bytes), reads a frame at once, so that
+what it makes cannot be counted, and hashes any key of a dictionary, which of tuples in tuples,
+shared, takes for ever. In Python each of these is one method. With ``encoding="bytes"`` it hands
+over a string's bytes uncopied, so that an array takes its size once.
 """
 
 from __future__ import annotations
@@ -19,18 +21,17 @@ import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any
 
 import numpy as np
 
-from dkde.datasets.formats.files import reading
+from dkde.datasets.formats.files import MAX_BYTES, reading
 from dkde.errors import DataSetError
 from dkde.typing import Array
 
 # Far above any published file (CIFAR-100's train has half a million operations), far below
 # what fills a memory with empty lists.
 _MAX_OPERATIONS = 2_000_000
-_MAX_BYTES = 4 * 2**30
 _MAX_NDIM = 32
 _DTYPE = re.compile(r"[biuf][1-8]")
 # Left out: what hands control to copyreg, to persistent ids or to out-of-band buffers, what
@@ -43,7 +44,7 @@ _REFUSED_OPCODES = (
 )  # fmt: skip
 
 
-def load(file: IO[bytes], *, name: str | Path, limit: int = _MAX_BYTES) -> Any:
+def load(file: IO[bytes], *, name: str | Path, limit: int = MAX_BYTES) -> Any:
     """Load one pickle of plain containers and numeric NumPy arrays that fills `file`.
 
     Parameters
@@ -68,8 +69,12 @@ def load(file: IO[bytes], *, name: str | Path, limit: int = _MAX_BYTES) -> Any:
         or something follows it.
     """
     with reading(Path(name), "pickle"):
-        stream = _BoundedReader(file, name, min(limit, _MAX_BYTES))
-        value = _resolve(_ArrayUnpickler(stream, name).load(), {})
+        try:
+            value = _ArrayUnpickler(file, name, min(limit, MAX_BYTES)).load()
+        except KeyError as error:
+            raise pickle.UnpicklingError(f"operation or memo {error} is not admitted") from error
+        if isinstance(value, _Made):
+            raise pickle.UnpicklingError("an array without content")
         if file.read(1):
             raise DataSetError(f"{name}: something follows the pickle; it is not a data file")
         return value
@@ -101,17 +106,13 @@ class _BoundedReader:
         self._file, self._name = file, name
         self._bytes_left, self._operations_left = limit, _MAX_OPERATIONS
 
-    @property
-    def bytes_left(self) -> int:
-        return self._bytes_left
-
     def _count(self, n_bytes: int) -> None:
         self._bytes_left -= n_bytes
         self._operations_left -= 1
         if self._bytes_left < 0:
             raise DataSetError(
                 f"{self._name}: the pickle promises more than the file can hold, or than "
-                f"{_MAX_BYTES / 2**30:.0f} GiB; it is truncated or damaged, or should be a .npy"
+                f"{MAX_BYTES / 2**30:.0f} GiB; it is truncated or damaged, or should be a .npy"
             )
         if self._operations_left < 0:
             raise DataSetError(f"{self._name}: the pickle has too many parts to be a data file")
@@ -131,57 +132,36 @@ class _BoundedReader:
         return line
 
 
-class _Admitted:
-    """A global that a pickle may name: it can be called, and not be changed by BUILD."""
+class _Made:
+    """What a pickle makes in two steps, the second of which is BUILD: a dtype, or an array."""
 
-    __slots__ = ("_call",)
-    _call: Callable[..., object]
-
-    def __init__(self, call: Callable[..., object]) -> None:
-        object.__setattr__(self, "_call", call)
-
-    def __call__(self, *args: object) -> object:
-        return self._call(*args)
-
-    def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise pickle.UnpicklingError("a pickle may not change what it names")
-
-    def __setstate__(self, state: object) -> NoReturn:
-        raise pickle.UnpicklingError("a pickle may not change what it names")
+    def __init__(self, value: np.dtype[Any] | Array | None = None) -> None:
+        self.value = value
 
 
-class _PickledDtype:
-    """Stands for the numpy.dtype that the pickle builds in two steps: its name, its byte order."""
+class _Memo(dict[int, Any]):
+    """What was made before, of arrays what they are by now."""
 
-    def __init__(self, name: object, align: object = False, copy: object = True) -> None:
-        text = name.decode("latin1") if isinstance(name, bytes) else name
-        # "O8", "V...", "U..." and structured dtypes stop here: nothing but numbers gets in.
-        if not isinstance(text, str) or not _DTYPE.fullmatch(text):
-            # Only text is shown: a container that shares its parts could be printed for ever.
-            shown = repr(text[:40]) if isinstance(text, str) else f"of {type(text).__name__}"
-            raise pickle.UnpicklingError(f"it holds an array of dtype {shown}, and not of numbers")
-        self.dtype = np.dtype(text)
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        order: Any = state[1].decode("latin1") if isinstance(state[1], bytes) else state[1]
-        if order not in ("<", ">", "|"):
-            raise pickle.UnpicklingError("unknown byte order")
-        self.dtype = self.dtype.newbyteorder(order)
+    def __getitem__(self, index: int) -> Any:
+        found = super().__getitem__(index)
+        is_array = isinstance(found, _Made) and isinstance(found.value, np.ndarray)
+        return found.value if is_array else found
 
 
-class _PickledArray:
-    """Stands for the array whose shape, dtype and bytes come by BUILD."""
-
-    array: Array | None = None
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _, shape, dtype, fortran, data = state
-        self.array = _array(data, dtype, shape, "F" if fortran else "C")
+def _dtype(name: object, align: object = False, copy: object = True) -> _Made:
+    text = name.decode("latin1") if isinstance(name, bytes) else name
+    # "O8", "V...", "U..." and structured dtypes stop here: nothing but numbers gets in.
+    if not isinstance(text, str) or not _DTYPE.fullmatch(text):
+        # Only text is shown: a container that shares its parts could be printed for ever.
+        shown = repr(text[:40]) if isinstance(text, str) else f"of {type(text).__name__}"
+        raise pickle.UnpicklingError(f"it holds an array of dtype {shown}, and not of numbers")
+    return _Made(np.dtype(text))
 
 
 def _array(data: object, dtype: object, shape: object, order: object) -> Array:
     # Bytes alone, which an array shares: of text every array would be a copy.
-    if not isinstance(dtype, _PickledDtype) or not isinstance(data, bytes):
+    number = dtype.value if isinstance(dtype, _Made) else None
+    if not isinstance(number, np.dtype) or not isinstance(data, bytes):
         raise pickle.UnpicklingError("an array without a dtype or without bytes")
     # Few and small, or their product alone would fill the memory.
     if (
@@ -190,77 +170,96 @@ def _array(data: object, dtype: object, shape: object, order: object) -> Array:
         or not all(isinstance(n, int) and 0 <= n < 2**63 for n in shape)
     ):
         raise pickle.UnpicklingError("an array without a shape")
-    if math.prod(shape) * dtype.dtype.itemsize != len(data):
+    if math.prod(shape) * number.itemsize != len(data):
         raise pickle.UnpicklingError(f"an array of shape {shape} with {len(data)} bytes")
-    return np.frombuffer(data, dtype.dtype).reshape(shape, order="F" if order == "F" else "C")
+    return np.frombuffer(data, number).reshape(shape, order="F" if order == "F" else "C")
 
 
-def _reconstruct(cls: object, shape: object, typecode: object) -> _PickledArray:
-    return _PickledArray()  # the shape here is always (0,); the real one comes by BUILD
+def _reconstruct(cls: object, shape: object, typecode: object) -> _Made:
+    return _Made()  # the shape here is always (0,); the real one comes by BUILD
 
 
 def _scalar(dtype: object, data: object) -> object:
     return _array(data, dtype, (), "C")[()]
 
 
-def _not_called(*args: object) -> NoReturn:
-    raise pickle.UnpicklingError("numpy.ndarray is named by array pickles, never called")
-
-
-_ADMITTED = {
-    **{
-        (f"numpy.{core}.{module}", function): _Admitted(call)
-        for core in ("core", "_core")
-        for module, function, call in (
-            ("multiarray", "_reconstruct", _reconstruct),
-            ("multiarray", "scalar", _scalar),
-            ("numeric", "_frombuffer", _array),
-        )
-    },
-    ("numpy", "ndarray"): _Admitted(_not_called),
-    ("numpy", "dtype"): _Admitted(_PickledDtype),
+# numpy.ndarray is named by arrays' pickles, and never called.
+_ADMITTED: dict[tuple[str, str], Callable[..., object] | None] = {
+    ("numpy", "ndarray"): None,
+    ("numpy", "dtype"): _dtype,
 }
+for _core in ("numpy.core", "numpy._core"):
+    _ADMITTED[f"{_core}.multiarray", "_reconstruct"] = _reconstruct
+    _ADMITTED[f"{_core}.multiarray", "scalar"] = _scalar
+    _ADMITTED[f"{_core}.numeric", "_frombuffer"] = _array
+
+
+def _with_text_keys(opcode: bytes, keys: slice) -> Callable[[Any], None]:
+    """Return the operation that fills a dictionary, for keys that can be hashed at once."""
+    fill = pickle._Unpickler.dispatch[opcode[0]]
+
+    def run(self: Any) -> None:
+        self.stack[keys] = [self._key(key) for key in self.stack[keys]]
+        fill(self)
+
+    return run
 
 
 class _ArrayUnpickler(pickle._Unpickler):
-    dispatch = {  # noqa: RUF012  (its base class has it so)
-        code: run
-        for code, run in pickle._Unpickler.dispatch.items()
-        if code not in {opcode[0] for opcode in _REFUSED_OPCODES}
-    }
+    stack: list[Any]
 
-    def __init__(self, file: Any, name: str | Path) -> None:
+    def __init__(self, file: IO[bytes], name: str | Path, limit: int) -> None:
         # Without fix_imports the names arrive as written, and no renaming can slip one in.
-        super().__init__(file, fix_imports=False, encoding="bytes")
-        self._name = name
-        self._bytes_to_encode = file.bytes_left
+        stream: Any = _BoundedReader(file, name, limit)
+        super().__init__(stream, fix_imports=False, encoding="bytes")
+        self.memo = _Memo()
+        self._name, self._bytes_to_convert = name, limit
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("_codecs", "encode"):
+            return self._encode
+        if (module, name) not in _ADMITTED:
+            raise DataSetError(
+                f"{self._name}: the pickle names {module}.{name}, which is no NumPy array; "
+                "nothing of it was run, and it is not imported"
+            )
+        return _ADMITTED[module, name]
 
     def _encode(self, text: object, encoding: object = "latin1") -> bytes:
         # How Python 3 writes bytes in protocols 0 to 2; any other codec might run its own code.
         if not isinstance(text, str) or encoding not in ("latin1", "latin-1", b"latin1"):
             raise pickle.UnpicklingError("bytes that are not spelled in latin1")
-        # Each text once: one that is encoded over and over would fill the memory.
-        self._bytes_to_encode -= len(text)
-        if self._bytes_to_encode < 0:
-            raise pickle.UnpicklingError("it makes more bytes than it can hold")
+        self._count_converted(text)
         return text.encode("latin1")
 
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("_codecs", "encode"):
-            return _Admitted(self._encode)
-        try:
-            return _ADMITTED[module, name]
-        except KeyError:
-            raise DataSetError(
-                f"{self._name}: the pickle names {module}.{name}, which is no NumPy array; "
-                "nothing of it was run, and it is not imported"
-            ) from None
+    def _key(self, key: object) -> object:
+        # To hash a tuple that holds itself, shared, sixty times over would take for ever.
+        if not isinstance(key, str | bytes | int):
+            raise pickle.UnpicklingError("a dictionary whose keys are neither text nor numbers")
+        if isinstance(key, bytes):
+            self._count_converted(key)
+            return key.decode("latin1")
+        return key
 
-    def load(self) -> Any:
-        try:
-            return super().load()
-        except KeyError as error:
-            raise pickle.UnpicklingError(f"operation or memo {error} is not admitted") from error
+    def _count_converted(self, text: str | bytes) -> None:
+        # Each text once: one that is converted over and over would fill the memory.
+        self._bytes_to_convert -= len(text)
+        if self._bytes_to_convert < 0:
+            raise pickle.UnpicklingError("it makes more bytes than it can hold")
+
+    def _build(self: Any) -> None:
+        state, made = self.stack.pop(), self.stack[-1]
+        if not isinstance(made, _Made) or not isinstance(state, tuple):
+            raise pickle.UnpicklingError("a pickle may not change what it names")
+        if isinstance(made.value, np.dtype):
+            order: Any = state[1].decode("latin1") if isinstance(state[1], bytes) else state[1]
+            if order not in ("<", ">", "|"):
+                raise pickle.UnpicklingError("unknown byte order")
+            made.value = made.value.newbyteorder(order)
+        else:
+            _, shape, dtype, fortran, data = state
+            made.value = _array(data, dtype, shape, "F" if fortran else "C")
+            self.stack[-1] = made.value
 
     def _skip_frame(self: Any) -> None:
         # A frame is a hint for buffering; read without it, every operation is counted.
@@ -271,50 +270,16 @@ class _ArrayUnpickler(pickle._Unpickler):
         (n_bytes,) = struct.unpack("<Q", self.read(8))
         self.append(self.read(n_bytes))
 
-    def _load_setitem(self: Any) -> None:
-        _check_keys(self.stack[-2:-1])
-        pickle._Unpickler.dispatch[pickle.SETITEM[0]](self)
-
-    def _load_setitems(self: Any) -> None:
-        _check_keys(self.stack[::2])
-        pickle._Unpickler.dispatch[pickle.SETITEMS[0]](self)
-
-    def _load_dict(self: Any) -> None:
-        _check_keys(self.stack[::2])
-        pickle._Unpickler.dispatch[pickle.DICT[0]](self)
-
-    dispatch[pickle.SETITEM[0]] = _load_setitem
-    dispatch[pickle.SETITEMS[0]] = _load_setitems
-    dispatch[pickle.DICT[0]] = _load_dict
-    dispatch[pickle.FRAME[0]] = _skip_frame
-    dispatch[pickle.BYTEARRAY8[0]] = _load_bytearray
-
-
-def _check_keys(keys: list[Any]) -> None:
-    # To hash a tuple that holds itself, shared, sixty times over would take for ever.
-    if not all(isinstance(key, str | bytes | int) for key in keys):
-        raise pickle.UnpicklingError("a dictionary whose keys are neither text nor numbers")
-
-
-def _resolve(value: Any, done: dict[int, Any]) -> Any:
-    """Replace the stand-ins by arrays; `done` by identity, as a pickle may share or nest itself."""
-    if isinstance(value, _PickledArray):
-        if value.array is None:
-            raise pickle.UnpicklingError("an array without content")
-        return value.array
-    if not isinstance(value, tuple | list | dict):
-        return value
-    if id(value) in done:
-        return done[id(value)]
-    if isinstance(value, tuple):
-        done[id(value)] = tuple(_resolve(item, done) for item in value)
-    elif isinstance(value, list):
-        done[id(value)] = value
-        value[:] = [_resolve(item, done) for item in value]
-    else:
-        resolved: dict[Any, Any] = {}
-        done[id(value)] = resolved
-        for key, item in value.items():
-            text = key.decode("latin1") if isinstance(key, bytes) else key
-            resolved[text] = _resolve(item, done)
-    return done[id(value)]
+    dispatch = {  # noqa: RUF012  (its base class has it so)
+        **{
+            code: run
+            for code, run in pickle._Unpickler.dispatch.items()
+            if code not in {opcode[0] for opcode in _REFUSED_OPCODES}
+        },
+        pickle.BUILD[0]: _build,
+        pickle.SETITEM[0]: _with_text_keys(pickle.SETITEM, slice(-2, -1)),
+        pickle.SETITEMS[0]: _with_text_keys(pickle.SETITEMS, slice(None, None, 2)),
+        pickle.DICT[0]: _with_text_keys(pickle.DICT, slice(None, None, 2)),
+        pickle.FRAME[0]: _skip_frame,
+        pickle.BYTEARRAY8[0]: _load_bytearray,
+    }
