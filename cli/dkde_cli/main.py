@@ -7,18 +7,15 @@ from typing import NoReturn
 
 import click
 
-from dkde_cli.compare import compare
 from dkde_cli.cv import cv
 from dkde_cli.data import import_, info, show
-from dkde_cli.export import export
 from dkde_cli.group import INTERRUPTED, Group, debug_option
 from dkde_cli.index import index
-from dkde_cli.parts import finish, run_part
+from dkde_cli.parts import finish, run_part, script
 from dkde_cli.plan import plan
-from dkde_cli.report import report
+from dkde_cli.results import compare, export, report
 from dkde_cli.sample import sample
 from dkde_cli.score import score
-from dkde_cli.script import script
 from dkde_cli.status import status, verify
 from dkde_cli.sweep import sweep
 

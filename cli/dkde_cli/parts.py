@@ -1,17 +1,48 @@
-"""``dkde run-part`` and ``dkde finish``: a run in parts, each in a process of its own."""
+"""``dkde run-part``, ``finish`` and ``script``: a run in parts, each a process or a job."""
 
 import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from shlex import quote
 
 import click
 
-from dkde_cli.array_jobs import share
 from dkde_cli.compute import compute
 from dkde_cli.deliver import print_end, print_result
 from dkde_cli.group import Command
 from dkde_cli.options import Where, json_option, store_argument, where_options
+from dkde_cli.outputs import check_apart, check_file
 from dkde_cli.progress import progress, stages
 from dkde_cli.runs import anywhere_option, retry_failed_option
+
+# The submission scripts that ``dkde script`` writes.
+_SLURM = """\
+#!/bin/sh
+#SBATCH --job-name={name}
+#SBATCH --array=0-{last}
+#SBATCH --output={name}-%A-%a.out
+#SBATCH --error={name}-%A-%a.err
+#SBATCH --ntasks=1
+#SBATCH --cpus-per-task=1
+# A part that failed may be submitted again by its number: sbatch --array=I FILE
+# When all are done, with the number that sbatch prints for JOB:
+# sbatch --dependency=afterok:JOB --wrap {finish}
+dkde run-part {store} --part "$SLURM_ARRAY_TASK_ID" --parts {parts}
+"""
+
+# With Torque, -t and PBS_ARRAYID; PBS takes no array of one job.
+_PBS = """\
+#!/bin/sh
+#PBS -N {name}
+{array}#PBS -l select=1:ncpus=1
+#PBS -V
+# What a job prints goes to its own {name}.o* and {name}.e*.
+# When all are done, with what qsub prints for JOB:
+# echo {finish} | qsub -V -W depend=afterok:JOB
+cd "$PBS_O_WORKDIR" || exit
+dkde run-part {store} --part {part} --parts {parts}
+"""
 
 
 @click.command("run-part", cls=Command)
@@ -93,3 +124,154 @@ def finish(store: str, retry_failed: bool, anywhere: bool, as_json: bool, where:
         )
     print_result(result, as_json=as_json)
     print_end(result)
+
+
+@click.command(cls=Command)
+@click.argument("scheduler", type=click.Choice(["slurm", "pbs"]), metavar="slurm|pbs")
+@store_argument
+@click.option(
+    "--parts",
+    type=click.IntRange(min=1),
+    required=True,
+    metavar="N",
+    help="Into how many jobs to cut the run; each does its share of the blocks.",
+)
+@click.option(
+    "-o", "--output", "file", metavar="FILE", help="Write the script here; else it is printed."
+)
+def script(scheduler: str, store: str, parts: int, file: str | None) -> None:
+    """Write the script that submits a run as an array of jobs.
+
+    STORE is one that --init-only has set up. Add to the script what your site asks for, such
+    as a time limit and an account; how to finish stands in it.
+    """
+    import dkde
+
+    check_file(file, "script")
+    check_apart(store, {"--output": file})
+    found = dkde.status(store)
+    if found["complete"]:
+        raise dkde.InputError(f"{store}: is complete; there is nothing to submit")
+    blocks = max((stage["blocks"] for stage in found["stages"].values()), default=parts)
+    if parts > blocks:
+        raise dkde.InputError(f"--parts is {parts}; {store} has {blocks} blocks to share out")
+    path = store if "://" in store else os.path.abspath(store)
+    text = (_SLURM if scheduler == "slurm" else _PBS).format(
+        name=_job_name(path),
+        store=quote(path),
+        finish=quote(f"dkde finish {quote(path)}"),
+        parts=parts,
+        last=parts - 1,
+        array=f"#PBS -J 0-{parts - 1}\n" if parts > 1 else "",
+        part='"$PBS_ARRAY_INDEX"' if parts > 1 else "0",
+    )
+    if file is None:
+        click.echo(text, nl=False)
+        return
+    dkde.write_whole(file, text.encode())
+    submit = "sbatch" if scheduler == "slurm" else "qsub"
+    click.echo(f"{submit} {quote(file)} submits {parts} jobs", err=True)
+
+
+def _job_name(path: str) -> str:
+    """A name that a scheduler takes, and that is a file's.
+
+    Examples
+    --------
+    >>> _job_name("/scratch/my runs/r 1.zarr"), _job_name("s3://bucket/r.zarr/")
+    ('dkde-r_1', 'dkde-r')
+    """
+    name = path.rstrip("/").rpartition("/")[2].removesuffix(".zarr")
+    return f"dkde-{re.sub(r'[^A-Za-z0-9._-]', '_', name)}"
+
+
+@dataclass(frozen=True)
+class ArrayJob:
+    """One job of an array.
+
+    Parameters
+    ----------
+    variable : str
+        That holds its number.
+    number, first, step : int
+        Its own number, that of the array's first job, and from one to the next.
+    count : int or None
+        Jobs of the array, where the scheduler says it.
+    base : int
+        What arrays of this scheduler usually begin with.
+    """
+
+    variable: str
+    number: int
+    first: int
+    step: int
+    count: int | None
+    base: int
+
+
+def array_job(environment: Mapping[str, str]) -> ArrayJob | None:
+    """The job of an array that this process is in; None where it is in none."""
+
+    def number(name: str) -> int | None:
+        text = environment.get(name, "")
+        return int(text) if text.isdecimal() else None  # SGE says "undefined"
+
+    def counted(variable: str, first: str, last: str, step: str, base: int) -> ArrayJob | None:
+        own, end = number(variable), number(last)
+        start, each = number(first), number(step) or 1
+        if start is None:
+            start = base
+        if own is None:
+            return None
+        count = None if end is None else (end - start) // each + 1
+        return ArrayJob(variable, own, start, each, count, base)
+
+    found = counted(
+        "SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_MAX",
+        "SLURM_ARRAY_TASK_STEP", 0,
+    )  # fmt: skip
+    if found is not None:
+        n_jobs = number("SLURM_ARRAY_TASK_COUNT")
+        if found.count is not None and n_jobs not in (None, found.count):
+            # Its numbers have gaps: what comes before this one cannot be counted.
+            return ArrayJob(found.variable, found.number, 0, 1, None, 0)
+        return ArrayJob(found.variable, found.number, found.first, found.step, n_jobs, 0)
+    for variable in ("PBS_ARRAY_INDEX", "PBS_ARRAYID"):
+        own = number(variable)
+        if own is not None:
+            return ArrayJob(variable, own, 0, 1, None, 0)
+    found = counted("SGE_TASK_ID", "SGE_TASK_FIRST", "SGE_TASK_LAST", "SGE_TASK_STEPSIZE", 1)
+    if found is None:
+        found = counted("LSB_JOBINDEX", "", "LSB_JOBINDEX_END", "LSB_JOBINDEX_STEP", 1)
+        if found is not None and found.number == 0:  # LSF: in no array
+            return None
+    return found
+
+
+def share(part: int | None, parts: int | None, environment: Mapping[str, str]) -> tuple[int, int]:
+    """The part, numbered from 0, and how many there are: as given, else of the array's job.
+
+    Raises
+    ------
+    UsageError
+        When neither is there.
+    """
+    if part is not None and parts is not None:
+        return part, parts
+    job = array_job(environment)
+    if job is None:
+        missing = " and ".join(
+            name for name, value in (("--part", part), ("--parts", parts)) if value is None
+        )
+        raise click.UsageError(
+            f"{missing} must be given: this is no job of an array of SLURM, PBS, SGE or LSF"
+        )
+    if parts is None and job.count is None:
+        raise click.UsageError(
+            f"--parts must be given: {job.variable} is there, and of how many jobs it is not"
+        )
+    if part is None:
+        # An array of another size is some of the parts once more, by their numbers.
+        is_whole = parts is None or parts == job.count
+        part = (job.number - job.first) // job.step if is_whole else job.number - job.base
+    return part, job.count if parts is None else parts  # type: ignore[return-value]

@@ -29,7 +29,7 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
         When it cannot be written.
     """
     check_place(path, "file")
-    if is_stream(Path(path)):
+    if is_stream(path):
         try:
             # Not its real path: that of /dev/stdout may be a pipe's, which has none.
             Path(path).write_bytes(content)

@@ -47,21 +47,20 @@ def check_place(
     if is_store and is_remote(path):
         check_url(os.fspath(path))
         return
-    target = Path(path)
-    if suffixes and target.suffix.lower() not in suffixes:
+    if suffixes and Path(path).suffix.lower() not in suffixes:
         raise InputError(f"{path}: {what}s are written as {' or '.join(suffixes)} files")
     if is_store:
         _check_apart_from_stores(path)
-    elif target.is_dir():
+    elif os.path.isdir(path):
         raise DataSetError(f"{path}: is a folder; give the {what} a name in it")
-    elif is_stream(target):
-        if not os.access(target, os.W_OK):
+    elif is_stream(path):
+        if not os.access(path, os.W_OK):
             raise DataSetError(f"{path}: may not be written to")
         return
     check_folder(path)
-    if is_store and target.exists() and not target.is_dir():
+    if is_store and os.path.exists(path) and not os.path.isdir(path):
         raise DataSetError(f"{path}: is a file; give another name")
-    if target.exists() and not overwrite:
+    if os.path.exists(path) and not overwrite:
         raise DataSetError(
             f"{path}: is there already; give another name, or replace it ", Remedy("overwrite")
         )
@@ -74,8 +73,8 @@ def check_folder(path: StrPath) -> None:
     ------
     DataSetError
     """
-    parent = Path(os.path.realpath(path)).parent
-    if not parent.is_dir():
+    parent = os.path.dirname(os.path.realpath(path))
+    if not os.path.isdir(parent):
         raise DataSetError(f"{path}: there is no folder {parent} to write it into")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise DataSetError(f"{path}: the folder {parent} may not be written to")
@@ -102,12 +101,13 @@ def check_url(url: str) -> None:
         above.pop()
 
 
-def is_stream(path: Path) -> bool:
+def is_stream(path: StrPath) -> bool:
     """Whether something is there that is neither a file nor a folder: a device, a pipe."""
-    return path.exists() and not (path.is_file() or path.is_dir())
+    return os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
 
 
 def _check_apart_from_stores(path: StrPath) -> None:
     for folder in Path(os.path.realpath(path)).parents:
-        if any((folder / mark).exists() for mark in _ZARR_MARKS):
+        # Of folders that may not be looked into os.path says no, where pathlib raises.
+        if any(os.path.exists(folder / mark) for mark in _ZARR_MARKS):
             raise DataSetError(f"{path}: lies in the Zarr store {folder}; write it elsewhere")

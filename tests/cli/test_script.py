@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 import pytest
-from dkde_cli.array_jobs import array_job, share
+from dkde_cli.parts import array_job, share
 
 pytestmark = pytest.mark.usefixtures("small_blocks")
 

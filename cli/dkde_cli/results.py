@@ -1,11 +1,11 @@
-"""``dkde compare``: two results on the same rows."""
+"""``dkde compare``, ``report`` and ``export``: results read again."""
 
 from typing import Any
 
 import click
 
 from dkde_cli.group import Command
-from dkde_cli.options import json_option
+from dkde_cli.options import json_option, store_argument
 from dkde_cli.tables import print_json, print_pairs, print_table
 
 _NUMBERS = ("mean_difference", "standard_error", "mean_difference_error")
@@ -65,6 +65,47 @@ def compare(a: str, b: str, bandwidth: str | None, by: str | None, as_json: bool
     heads = ["rows", "mean difference", "standard error", "A higher", "B higher", "tied"]
     print_table([found.attrs["by"] if classes else "", *heads], body, left=1)
     click.echo(f"\nthe mean difference's own error is at most {every[_NUMBERS[2]]:.1e} nats")
+
+
+@click.command(cls=Command)
+@store_argument
+@click.option(
+    "-o", "--output", "page", required=True, metavar="FILE", help="The .html file to write."
+)
+def report(store: str, page: str) -> None:
+    """Write a result as one page for a browser.
+
+    STORE is the output of a score, a sweep or a cross-validation. The page holds the figures,
+    the curve, the rows of highest and lowest density, and what the numbers come from; it loads
+    nothing from anywhere. The rows are read back from where they were scored.
+    """
+    import dkde
+
+    dkde.check_report(page)
+    dkde.report(store, page)
+    click.echo(f"The report of {store} is in {page}", err=True)
+
+
+@click.command(cls=Command)
+@store_argument
+@click.argument("path", metavar="FILE")
+@click.option("--overwrite", is_flag=True, help="Replace the file that is there.")
+def export(store: str, path: str, overwrite: bool) -> None:
+    """Write a result as CSV, Parquet or NetCDF.
+
+    STORE is the output of a score, a sweep or a cross-validation. FILE ends in .csv, .parquet
+    (needs dkde[tables]) or .nc (needs dkde[netcdf]).
+
+    A table has a line for each row and bandwidth, with the columns split (query, train, or
+    valid and test), sample or whatever else numbers the rows, label, source_row and what other
+    coordinates there are, bandwidth, log_density, log_density_error, pairs_evaluated and
+    rows_read. NetCDF holds the whole result as it is.
+    """
+    import dkde
+
+    dkde.check_export(path, overwrite=overwrite)
+    dkde.export(store, path, overwrite=overwrite)
+    click.echo(f"{store} is in {path}", err=True)
 
 
 def _parse_pair(text: str | None) -> list[float | str] | None:
