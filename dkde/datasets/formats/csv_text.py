@@ -13,7 +13,7 @@ BLOCK_BYTES = 4 * 2**20
 
 
 def squeezed(text: bytes) -> bytes:
-    """Whole lines without blanks at their ends, and with one blank where there are several.
+    """Return text without blanks at the ends of its lines, and with one where there are several.
 
     Examples
     --------
@@ -25,7 +25,7 @@ def squeezed(text: bytes) -> bytes:
         text = text.replace(b"  ", b" ")
     for end in (b"\n", b"\r"):
         text = text.replace(b" " + end, end).replace(end + b" ", end)
-    return text.lstrip(b" ")
+    return text.strip(b" ")
 
 
 class Text(io.RawIOBase):
@@ -55,7 +55,7 @@ class Text(io.RawIOBase):
         self._plain = re.compile(
             b'(?:[^"]+|(?<![%b])"|(?<=[%b])"[^"\r\n]*"(?=[%b]))*+' % (ends, ends, ends)
         )
-        self._waiting = b""  # the beginning of a line
+        self._waiting = b""  # a blank, of which the next byte tells whether it ends its line
         self._ended = False
         self._last = b"\n"
         self._open = b""  # of a cell whose end is yet to come, from its quote on
@@ -90,20 +90,10 @@ class Text(io.RawIOBase):
             if self._ended and (text or self._last)[-1:] not in b"\r\n":
                 text += b"\n"
             if self._squeezes:
-                if not self._ended:
-                    text, self._waiting = self._cut(text, n)
+                self._waiting = text[len(text.rstrip(b" ")) :][:1]
                 # By the byte in front it is seen whether blanks begin a line.
                 text = squeezed(self._last + text)[1:]
         return text
-
-    @staticmethod
-    def _cut(text: bytes, n: int) -> tuple[bytes, bytes]:
-        """Whole lines, and what is left; of a line as long as a block all but blanks at its end."""
-        end = max(text.rfind(b"\n"), text.rfind(b"\r")) + 1
-        if len(text) - end < n - 1:
-            return text[:end], text[end:]
-        end = len(text.rstrip(b" "))
-        return text[:end], text[end : end + 1]
 
     def _check(self, text: bytes) -> None:
         if not self._open and b'"' not in text:
