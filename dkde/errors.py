@@ -36,12 +36,12 @@ def scrubbed(text: str) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """What an error of another package says, for a message: in a line, and not a long one."""
+    """Return another package's error as one line, shortened if it is long."""
     return (" ".join(scrubbed(str(error)).split()) or type(error).__name__)[:200]
 
 
 def some(names: Sequence[str], most: int = 12) -> str:
-    """Names for a message, not too many.
+    """Return names for a message, shortened where there are many.
 
     Examples
     --------
@@ -140,7 +140,7 @@ class DkdeError(Exception):
 
     @property
     def message(self) -> Message:
-        """What it says, in parts."""
+        """The message, in parts."""
         first = self.args[0] if self.args else ""
         return first if isinstance(first, Message) else Message(str(self))
 
@@ -166,7 +166,7 @@ class ClusterError(DkdeError):
 
 
 class IncompleteError(DkdeError):
-    """A run some of whose blocks failed and were set aside; the others are done and kept.
+    """A run of which some blocks failed; the others are done and kept.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Where the work runs."""
+"""Options for the place where the work runs."""
 
 import json
 import logging
@@ -55,7 +55,7 @@ def estimated_seconds(
     weights: Any = None,
     n_features: int | None = None,
 ) -> float:
-    """What scoring one side under the other would take, on all processors of this machine.
+    """Return the time to score one side under the other, on all local processors.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def quieten_dask() -> None:
 
 
 def _let_jobs_talk() -> None:
-    """Keep the environment from jobs: their logs go to files, where reasons are looked for."""
+    """Let jobs log: their logs go to files, which are searched for the reasons of failures."""
     import dkde
 
     dkde.configured_scheduler()  # Dask is imported now, and has read it

@@ -143,7 +143,7 @@ def cv(
 
 
 def _parse_folds(text: str, shuffle: bool, seed: int | None) -> int | str:
-    """How many folds, or that one row is left out."""
+    """Return the number of folds, or the word for leaving one row out."""
     if seed is not None and not shuffle:
         raise click.UsageError("--seed is for --shuffle, which is not there")
     if text == _LEAVE_ONE_OUT:

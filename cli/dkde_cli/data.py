@@ -176,13 +176,13 @@ def info(store: str, choice: dict[str, Any], as_json: bool) -> None:
 
 
 def _some(names: list[str]) -> str:
-    """Names in a line, not too many."""
+    """Return names in one line, shortened where there are many."""
     more = len(names) - _SHOWN
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _split_cells(split: dict[str, Any]) -> dict[str, str]:
-    """What is said of a split, by column."""
+    """Return the table cells of a split, by column."""
     values = "unknown"
     if split["value_range"] is not None:
         partly = "" if split["value_range_rows"] == split["rows"] else " or more"

@@ -39,6 +39,7 @@ class Refusal(click.ClickException):
         self._more = more
 
     def show(self, file: IO[Any] | None = None) -> None:
+        """Print the error."""
         super().show(file)
         for line in self._more:
             click.echo(line, file=file, err=file is None)
@@ -68,6 +69,7 @@ class Command(click.Command):
         self.params.append(debug_option())
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
         if not _debug(ctx):
             quieten_dask()
         ctx.meta[_STORE] = ctx.params.get("store") or ctx.params.get("output")
@@ -83,14 +85,16 @@ class Group(click.Group):
     command_class = Command
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Make the context, with errors in one line."""
         with _usage_in_a_line(), _output_failure_in_a_line():
             return super().make_context(*args, **kwargs)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names in the order in which commands were added, which is that of a workflow."""
+        """Return names in the order of a workflow, in which they were added."""
         return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Run the chosen command, with errors and warnings in one line each."""
         with _usage_in_a_line(), _output_failure_in_a_line(), _warnings_in_a_line():
             try:
                 return super().invoke(ctx)
@@ -150,7 +154,7 @@ def _fail(error: Exception, ctx: click.Context) -> NoReturn:
 
 
 def _notes(error: BaseException) -> list[str]:
-    """What a run that is left says of its blocks."""
+    """Return notes on the blocks of an unfinished run."""
     return [_spelled(note) for note in getattr(error, "__notes__", ())]
 
 
@@ -190,7 +194,7 @@ def _is_closed_pipe(error: BaseException) -> bool:
 
 @contextmanager
 def _output_failure_in_a_line() -> Iterator[None]:
-    """What dkde reads and writes itself is a DkdeError by now: left is standard output."""
+    """Report a failure of standard output; dkde's own failures are DkdeErrors."""
     try:
         yield
     except OSError as error:
@@ -203,7 +207,7 @@ def _output_failure_in_a_line() -> Iterator[None]:
 
 
 def _abandon_stdout() -> None:
-    """Let what could not be written go, or Python tries again at its end and says so."""
+    """Drop output that cannot be written, or Python tries again and reports it at exit."""
     with suppress(OSError, ValueError):
         descriptor = sys.stdout.fileno()
         nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -42,7 +42,7 @@ SELECTOR_HELP = (
 
 @dataclass(frozen=True)
 class Where:
-    """Where the user wants the work to run; None where nothing was said."""
+    """The place where the user wants the work to run; None where no option was given."""
 
     scheduler: str | None
     scheduler_file: str | None
@@ -57,10 +57,12 @@ class Where:
 
     @property
     def is_given(self) -> bool:
+        """Whether the user gave a place."""
         return any(value is not None for value in vars(self).values())
 
     @property
     def is_remote(self) -> bool:
+        """Whether the work runs on other machines."""
         return self.scheduler is not None or self.scheduler_file is not None
 
 

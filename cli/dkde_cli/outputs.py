@@ -1,4 +1,4 @@
-"""Where a command's files go: checked before the work."""
+"""Checks of a command's output files, before the work."""
 
 import os
 from collections.abc import Mapping

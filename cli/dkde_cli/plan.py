@@ -1,4 +1,4 @@
-"""``dkde plan``: what work would cost."""
+"""``dkde plan``: the cost of a sweep or a score."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -52,7 +52,7 @@ def plan(
     as_json: bool,
     where: Where,
 ) -> None:
-    """Say what a sweep or a score would cost.
+    """Show the cost of a sweep or a score.
 
     No pair is computed: operations, blocks, bytes read and memory of a worker are those of all
     pairs, and follow from the sizes of the data; method and time from a sample of the rows and

@@ -1,4 +1,4 @@
-"""How far the work is, on standard error."""
+"""The progress of the work, on standard error."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -120,7 +120,7 @@ class Lines:
 
 
 def stages(update: Update, *names: str) -> Callable[[int, int], None]:
-    """For work that reports (done, total) only: a new stage where the count starts again.
+    """Divide (done, total) reports into stages: a new one begins where the count restarts.
 
     The last one begins anew as often as the count does.
 
@@ -159,7 +159,7 @@ def si(number: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the unit that suits.
+    """Return seconds as text, in a suitable unit.
 
     Examples
     --------

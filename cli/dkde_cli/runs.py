@@ -1,4 +1,4 @@
-"""Calls that are runs: their options, and how they are carried out."""
+"""Commands that are runs: their options, and their execution."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Output:
-    """Where a run is kept, if it is, and how it is taken up."""
+    """The store of a run, if any, and how the run is resumed."""
 
     store: str | None
     restart: bool
@@ -117,7 +117,7 @@ def carry_out(
     estimate: Callable[[], float],
     *names: str,
 ) -> Any:
-    """Carry a call out, or with ``--init-only`` set its run up.
+    """Run a call, or only set its run up with ``--init-only``.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""``dkde status`` and ``dkde verify``: a run's store, looked at and checked."""
+"""``dkde status`` and ``dkde verify``: the progress of a run, and the check of its store."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -19,7 +19,7 @@ _ROWS = 20
 @store_argument
 @json_option
 def status(store: str, as_json: bool) -> None:
-    """Say how far a run is.
+    """Show the progress of a run.
 
     \b
     The JSON is
@@ -68,7 +68,7 @@ def _stage(stage: Mapping[str, Any]) -> str:
 
 
 def _speed(rate: float) -> str:
-    """Blocks a second, or in the time that makes it more than one.
+    """Return blocks a second, or a minute or an hour where there are fewer.
 
     Examples
     --------

@@ -160,7 +160,7 @@ def sweep(
 
 
 def _picture(data: str, plot: str | None, no_plot: bool) -> str | None:
-    """Where the curve goes, if that can be written."""
+    """Return the path of the curve's picture, if it can be written."""
     import dkde
 
     if plot is not None and no_plot:

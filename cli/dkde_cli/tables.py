@@ -1,4 +1,4 @@
-"""Results as people and programs read them: tables, JSON, CSV."""
+"""Results as tables, JSON and CSV."""
 
 import csv
 import io
@@ -51,7 +51,7 @@ def _unit_of_row(result: Any) -> Row:
 
 
 def _n_counting(result: Any, prefix: str = "") -> int:
-    """How many rows the means are of: without missing values, and of positive weight."""
+    """Return how many rows enter the means: no missing values, and positive weight."""
     if f"{prefix}row_weight" in result:
         return int((result[f"{prefix}row_weight"] > 0).sum())
     # Bandwidths or not, of each row one is held.
@@ -60,7 +60,7 @@ def _n_counting(result: Any, prefix: str = "") -> int:
 
 
 def missing(result: Any) -> dict[str, int]:
-    """How many rows were left out for missing features or weights, by side, where any may be."""
+    """Return the counts of rows left out for missing values, by side, where any may be."""
     names = ("n_missing", "test_n_missing", "n_missing_train")
     return {name: int(result[name]) for name in names if name in result}
 
@@ -107,13 +107,13 @@ def _percent(share: float) -> str:
 
 
 def kilometres(result: Any) -> float | None:
-    """How many a radian is, where bandwidths are angles on the Earth in radians."""
+    """Return the kilometres of a radian, for bandwidths on the Earth in radians."""
     radius = _options(result).get("earth_radius_km")
     return None if radius is None or unit(result).get(UNIT) == "km" else float(radius)
 
 
 def unit(result: Any) -> Row:
-    """What bandwidths are measured in, ready for JSON; nothing where they are no angles."""
+    """Return the unit of bandwidths, ready for JSON; nothing where they are not angles."""
     noted = result["bandwidth"].attrs.get("units")  # of stores of before in their options alone
     found = noted if noted in ("km", "radian") else _options(result).get(UNIT)
     return {} if found is None else {UNIT: found}
@@ -235,7 +235,7 @@ def print_pairs(pairs: Mapping[str, str]) -> None:
 
 
 def size(n_bytes: float) -> str:
-    """Bytes in the unit that suits.
+    """Return bytes as text, in a suitable unit.
 
     Examples
     --------

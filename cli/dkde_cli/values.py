@@ -1,4 +1,4 @@
-"""How the values of options are read."""
+"""Parsers of the options' values."""
 
 import json
 import re
@@ -11,7 +11,7 @@ COVARIANCES = ("identity", "diag", "full")
 
 
 def parse_bandwidths(text: str | None, option: str = "--bandwidths") -> Any:
-    """Bandwidths from an option's text, or the rule that it names; None where there is none.
+    """Return bandwidths from an option's text, or the name of a rule; None if empty.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def parse_bandwidth(text: str) -> Any:
 
 
 def parse_covariance(text: str) -> Any:
-    """What ``--covariance`` names: one of the words, or the numbers in a file.
+    """Return the value of ``--covariance``: a word, or the numbers in a file.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def parse_covariance(text: str) -> Any:
 
 
 def parse_image_shape(text: str | None) -> tuple[int, ...] | None:
-    """``28x28`` or ``3x32x32`` as numbers.
+    """Return ``28x28`` or ``3x32x32`` as numbers.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def parse_image_shape(text: str | None) -> tuple[int, ...] | None:
 
 
 def parse_names(text: str | None) -> list[str] | None:
-    """``a,b,c`` as names.
+    """Return ``a,b,c`` as names.
 
     Raises
     ------
@@ -122,7 +122,7 @@ def parse_cluster_options(texts: Iterable[str]) -> dict[str, Any] | None:
 
 
 def _cluster_option(text: str) -> tuple[str, Any]:
-    """One of them; errors name its key alone, as the value may be a secret."""
+    """Return one cluster option; errors name only its key, as the value may be secret."""
     from dkde import InputError
 
     key, _, value = text.partition("=")

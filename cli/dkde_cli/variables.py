@@ -1,4 +1,4 @@
-"""What ``dkde info`` prints of columns, and of a Zarr store or a NetCDF file of others."""
+"""The output of ``dkde info`` for columns, and for foreign Zarr stores and NetCDF files."""
 
 from collections.abc import Mapping
 from textwrap import fill

@@ -140,7 +140,7 @@ def _names(keys: Sequence[str]) -> frozenset[str]:
 
 
 def _owner(root: bytes | None) -> Any:
-    """Which import writes the data set of that root."""
+    """Return the import that is writing the data set of that root."""
     try:
         return json.loads(root or b"")["attributes"].get(_IMPORT)
     except (ValueError, LookupError, TypeError, AttributeError):

@@ -91,10 +91,12 @@ class Split:
 
     @property
     def n_rows(self) -> int:
+        """Number of rows."""
         return int(self.x.shape[0])
 
     @property
     def n_features(self) -> int:
+        """Number of features."""
         return int(self.x.shape[1])
 
 
@@ -207,7 +209,7 @@ def _members(root: zarr.Group, name: str) -> tuple[zarr.Group, dict[str, zarr.Ar
 
 
 def is_dataset(store: Path | Store) -> bool:
-    """Whether a folder or a store is a data set of dkde, finished or not, of any version.
+    """Return whether a folder or store is a dkde data set, finished or not, of any version.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What users may ask of an import, checked before anything is read."""
+"""Options of an import, checked before anything is read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """What the user asked for, as it is recorded in the data set; None where nothing was said."""
+    """The user's options, as the data set records them; None where not given."""
 
     format: str | None
     split: str | None
@@ -130,7 +130,7 @@ def _shape(shape: Sequence[int] | None, layout: str | None) -> tuple[int, ...] |
 
 
 def unusable_name(name: str) -> str | None:
-    """Why a split cannot have that name, or None if it can.
+    """Return why a split cannot have that name, or None if it can.
 
     Examples
     --------

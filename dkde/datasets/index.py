@@ -87,7 +87,7 @@ def index_dataset(
 
 
 def index_state(split: Split) -> str | None:
-    """Whether a split has an index: "yes", "of other rows" or "damaged"; None without one."""
+    """Return the state of a split's index: "yes", "of other rows", "damaged" or None."""
     source = ZarrSource(split.x, complete=True)
     coding = Encoding(split.scale_factor, split.add_offset)
     part = Part(source, 0, split.n_rows, split.name, coding)
@@ -187,7 +187,7 @@ def own_rows(n_rows: int, step: int) -> npt.NDArray[np.int64]:
 
 @dataclass(frozen=True, eq=False)
 class Index:
-    """What the index of a split says.
+    """The contents of a split's index.
 
     Parameters
     ----------
@@ -267,7 +267,7 @@ def _load(group: zarr.Group, part: Part) -> Index:
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads whole arrays of an index, if they are as they should be."""
+    """A reader of whole arrays of an index, which checks them."""
 
     group: zarr.Group
 
@@ -303,12 +303,13 @@ def _again(x: zarr.Array[Any]) -> str:
 
 
 def _path(x: zarr.Array[Any]) -> str:
-    """Where the index of the rows x lies: beside their split."""
+    """Return the path of the index of the rows x, beside their split."""
     root, _, split = x.path.rpartition("/")[0].rpartition("/")
     return f"{root}/{FOLDER}/{split}".lstrip("/")
 
 
 def chunk_cuts(start: int, stop: int, step: int) -> list[int]:
+    """Return the rows at which chunks begin and end."""
     return [start, *range((start // step + 1) * step, stop, step), stop]
 
 

@@ -1,6 +1,6 @@
-"""What attributes say, taken only if it is what it should be: anyone may have written them.
+"""Attributes of stores, used only if valid: other programs may have written them.
 
-Each of these raises ValueError or TypeError for what it is not.
+Each function raises ValueError or TypeError for an invalid attribute.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dkde.errors import DataSetError
 
 
 def features_of(names: Any, n_features: int) -> tuple[str, ...] | None:
+    """Return the names of the features, None without any; refuse invalid ones."""
     if names is None:
         return None
     if (
@@ -26,6 +27,7 @@ def features_of(names: Any, n_features: int) -> tuple[str, ...] | None:
 
 
 def units_of(units: Any, n_features: int) -> tuple[str | None, ...] | None:
+    """Return the units of the features, None without any; refuse invalid ones."""
     if units is None:
         return None
     if (
@@ -38,6 +40,7 @@ def units_of(units: Any, n_features: int) -> tuple[str | None, ...] | None:
 
 
 def count_of(value: Any) -> int:
+    """Return a count; refuse anything else."""
     if type(value) is not int or value < 0:
         raise ValueError(f"{value!r} is no number of values")
     return value
@@ -63,7 +66,7 @@ def class_words(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def flag_attributes(names: Sequence[str]) -> dict[str, Any]:
-    """What the values 0, 1, ... of a label stand for, as CF has it; none without names."""
+    """Return CF attributes with the meanings of a label's values; none without names."""
     if not names:
         return {}
     return {"flag_values": [*range(len(names))], "flag_meanings": " ".join(class_words(names))}
@@ -77,6 +80,7 @@ def classes_of(meanings: Any) -> tuple[str, ...]:
 
 
 def numbers_of(values: Any) -> list[float]:
+    """Return finite numbers; refuse anything else."""
     numbers = [float(value) for value in values if type(value) in (int, float)]
     if len(numbers) != len(values) or not all(map(math.isfinite, numbers)):
         raise ValueError(f"{values!r} are no finite numbers")
@@ -84,6 +88,7 @@ def numbers_of(values: Any) -> list[float]:
 
 
 def range_of(ends: Any) -> tuple[float, float] | None:
+    """Return the two ends of a range, None without any; refuse invalid ones."""
     if ends is None:
         return None
     low, high = numbers_of(ends)

@@ -94,7 +94,7 @@ def tree_order(keys: Array, chunk_rows: int) -> Array:
 
 
 def _left_rows(n_rows: int, chunk_rows: int) -> int:
-    """How many rows of n_rows, which begin a chunk or lie in one, go left; 0 for a leaf.
+    """Return how many of n_rows, chunk-aligned, go to the left child; 0 for a leaf.
 
     Of several chunks an even number goes left, so that pairs stay together.
 

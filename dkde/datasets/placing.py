@@ -86,7 +86,7 @@ def check_target(
 ) -> Seen | SeenUrl:
     """Refuse a place that a data set may not be written to; what is there, to be replaced.
 
-    What commands left beside it that were killed is told in a warning, and removed where it is
+    Files that killed commands left beside it are reported in a warning, and removed where it is
     certain to be that.
 
     Parameters
@@ -135,7 +135,7 @@ def _check_url(url: str, overwrite: bool, sources: Iterable[str | os.PathLike[st
 
 
 def dkde_version() -> str:
-    """For attributes."""
+    """Return the version of dkde, for attributes."""
     try:
         return importlib.metadata.version("dkde")
     except importlib.metadata.PackageNotFoundError:  # run from a checkout

@@ -132,7 +132,7 @@ def import_rows(
 
 
 class _Failed(Exception):
-    """What the user's iterator raised, so that nothing takes it for an error of its own."""
+    """An error raised by the user's iterator, kept apart from dkde's own errors."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
@@ -165,7 +165,7 @@ def _stream(
     features: tuple[str, ...] | None,
     options: ImportOptions,
 ) -> RowStream:
-    """A stream whose first batch says what the others are."""
+    """Return a stream whose first batch sets the layout of the others."""
     found = _pairs(name, batches)
     first = next(found, None)
     if first is None:
@@ -200,7 +200,7 @@ def _stream(
 
 
 def _pairs(name: str, batches: Batches) -> Iterator[tuple[Array, Array | None]]:
-    """Rows and labels of every batch that has some."""
+    """Yield rows and labels of every non-empty batch."""
     iterator = None
     number = 0
     while True:

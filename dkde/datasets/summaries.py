@@ -1,4 +1,4 @@
-"""Where the rows that a task reads lie, chunk by chunk, so that far ones are not read."""
+"""Summaries of where rows lie, chunk by chunk, so that far ones are not read."""
 
 import hashlib
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ _MOST_ROWS = 2048
 
 @dataclass(frozen=True, eq=False)
 class Summaries:
-    """Where rows lie, chunk by chunk.
+    """The regions in which rows lie, chunk by chunk.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class Summaries:
 
     @cached_property
     def stamp(self) -> str:
-        """What differs where anything differs: the order in which rows are added hangs on it."""
+        """Return a stamp of all content: the order in which rows are added depends on it."""
         digest = hashlib.sha256(self.borders.tobytes() + self.some.tobytes())
         for each in self.regions:
             digest.update(each.centroids.tobytes() + each.radii.tobytes())
@@ -72,7 +72,7 @@ class Summaries:
         return slice(first, int(np.searchsorted(self.borders, stop, side="left")))
 
     def within(self, start: int, stop: int) -> "Summaries":
-        """Of the chunks alone that hold rows start up to stop, or some of them."""
+        """Return the summaries of only the chunks with rows from start up to stop."""
         chosen, regions, first = self.chunks(start, stop), [], 0
         for each in self.regions:
             low, high = (min(max(i - first, 0), len(each)) for i in (chosen.start, chosen.stop))
@@ -137,7 +137,7 @@ class Summaries:
     def over(
         self, bounds: npt.NDArray[np.float64], ranges: Sequence[tuple[int, int]]
     ) -> npt.NDArray[np.float64]:
-        """What bounds (..., n_chunks) of chunks say of ranges of rows: the least of theirs.
+        """Return bounds for ranges of rows, the least of their chunks' (..., n_chunks).
 
         Parameters
         ----------
@@ -149,7 +149,7 @@ class Summaries:
 
 
 def index_bytes(rows: Rows) -> int:
-    """What the summaries of rows take in memory at most, from their shapes alone."""
+    """Return the largest memory that rows' summaries take, from their shapes alone."""
     sources = [part.source for part in rows.parts]
     stored = [s for s in sources if isinstance(s, ZarrSource) and s.complete]
     if rows.linear is not None or not stored:
@@ -160,7 +160,7 @@ def index_bytes(rows: Rows) -> int:
 
 
 def summaries(rows: Rows) -> Summaries | None:
-    """What is known of where rows lie, if anything is.
+    """Return the summaries of where rows lie, if there are any.
 
     Parameters
     ----------

@@ -151,7 +151,7 @@ def _write_split(
 
 
 def _write_stream(group: zarr.Group, stream: RowStream, progress: ImportProgress | None) -> None:
-    """Write rows as they come; of how many there were, the checksum is made afterwards."""
+    """Write rows as they come; make the checksum when their number is known."""
     split = stream.split
     x: zarr.Array[Any] | None = None
     tally, n = Tally(split.n_features), 0
@@ -179,7 +179,7 @@ def _write_stream(group: zarr.Group, stream: RowStream, progress: ImportProgress
 
 
 def _digest(split: SourceSplit, n_rows: int) -> Any:
-    """What the checksum of a split begins with: equal content, equal checksum."""
+    """Return the start of a split's checksum: equal content has equal checksums."""
     return hashlib.sha256(
         f"{split.dtype.newbyteorder('<').str} {n_rows} {split.n_features} "
         f"{split.scale_factor!r} {split.add_offset!r}\n".encode()

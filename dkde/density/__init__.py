@@ -1,1 +1,1 @@
-"""What users call: log-densities, scores, bandwidths, samples."""
+"""The functions that users call: log-densities, scores, bandwidths, samples."""

@@ -1,21 +1,21 @@
-"""Means of rows and their standard errors, of rows that count alike or by weights."""
+"""Means of rows and their standard errors, with equal weights or given ones."""
 
 import numpy as np
 
 from dkde.typing import FloatArray
 
-# The least of what a positive weight becomes: 0 times an infinite value would be no number.
+# The smallest scaled weight: 0 times an infinite value would be NaN.
 _LEAST = float(np.finfo(np.float64).tiny)
 
 
 def shares(weights: FloatArray) -> FloatArray:
-    """Positive weights, on any scale, over the greatest of them."""
+    """Return positive weights divided by the greatest of them."""
     found: FloatArray = np.maximum(weights / weights.max(), _LEAST)
     return found
 
 
 def mean(values: FloatArray, weights: FloatArray | None = None) -> FloatArray:
-    """Mean of each row of an array, Σ wᵢ xᵢ / Σ wᵢ.
+    """Return the mean of each row of an array, Σ wᵢ xᵢ / Σ wᵢ.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def mean(values: FloatArray, weights: FloatArray | None = None) -> FloatArray:
 
 
 def effective_number(weights: FloatArray) -> float:
-    """How many rows of equal weights say as much: (Σ wᵢ)² / Σ wᵢ².
+    """Return the effective number of rows: (Σ wᵢ)² / Σ wᵢ².
 
     Examples
     --------
@@ -53,7 +53,7 @@ def effective_number(weights: FloatArray) -> float:
 
 
 def standard_error(values: FloatArray, weights: FloatArray | None = None) -> FloatArray:
-    """Standard error of the mean of each row of an array.
+    """Return the standard error of the mean of each row of an array.
 
     It is √(Σ wᵢ (xᵢ − m)² / Σ wᵢ / (n_eff − 1)), where n_eff = (Σ wᵢ)² / Σ wᵢ²; with equal
     weights, std (ddof = 1) over the root of the number.

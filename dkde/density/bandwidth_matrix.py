@@ -1,4 +1,4 @@
-"""The bandwidth matrix: H = h**2 C, from what users say of h and of C."""
+"""The bandwidth matrix H = h**2 C, built from the user's h and C."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +28,7 @@ class BandwidthMatrix:
     covariance : Covariance
         C.
     angles : Angles, optional
-        In what they are told, where h is an angle.
+        The unit of the bandwidths, where h is an angle.
     """
 
     bandwidths: FloatArray
@@ -37,35 +37,35 @@ class BandwidthMatrix:
 
     @property
     def rank(self) -> int:
-        """Dimensions in which the density is one."""
+        """Number of dimensions in which the density is defined."""
         return self.covariance.rank
 
     def told(self, bandwidths: npt.ArrayLike | None = None) -> FloatArray:
-        """Bandwidths, its own or others, in the unit in which they were given."""
+        """Return bandwidths, its own or others, in the unit in which they were given."""
         own = np.asarray(self.bandwidths if bandwidths is None else bandwidths, np.float64)
         return own if self.angles is None else self.angles.told(own)
 
     def in_words(self, bandwidth: float) -> str:
-        """A bandwidth with its unit, if it has one."""
+        """Return a bandwidth as text, with its unit if it has one."""
         return f"{bandwidth:g}" if self.angles is None else self.angles.in_words(bandwidth)
 
     @property
     def notes(self) -> dict[str, str]:
-        """Attributes of variables that hold bandwidths."""
+        """Return the attributes of variables that hold bandwidths."""
         return {} if self.angles is None else {"units": self.angles.unit}
 
     def whiten(self, side: Side) -> Side:
-        """The side in coordinates in which C is the identity."""
+        """Return the side in coordinates in which C is the identity."""
         return self.covariance.whiten(side)
 
 
 def is_rule(bandwidth: Any) -> bool:
-    """Whether a bandwidth is the name of a rule.
+    """Return whether a bandwidth is the name of a rule.
 
     Raises
     ------
     InputError
-        When it is text, and no rule's name.
+        When it is text, but not the name of a rule.
     """
     some = bandwidth if isinstance(bandwidth, list | tuple) else [bandwidth]
     for h in some:
@@ -89,7 +89,7 @@ def find_bandwidth_matrix(
     covariance: str | npt.ArrayLike = "identity",
     singular: str = "raise",
 ) -> BandwidthMatrix:
-    """The bandwidth matrix for a training side; reads no more of it than it has to.
+    """Return the bandwidth matrix for a training side; read only what it needs.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Bandwidths of results, in the unit in which they were given: kilometres, radians or none."""
+"""Bandwidths of results, in the unit in which the user gave them."""
 
 import json
 from collections.abc import Callable
@@ -14,18 +14,18 @@ from dkde.typing import FloatArray
 
 
 def told(matrix: BandwidthMatrix, bandwidths: FloatArray | None = None) -> Any:
-    """A coordinate of a matrix's bandwidths, or of others, in the unit in which they were given."""
+    """Return a coordinate of bandwidths, in the unit in which they were given."""
     return ("bandwidth", matrix.told(bandwidths), matrix.notes)
 
 
 def best_variable(matrix: BandwidthMatrix, best: float) -> Any:
-    """The variable of the best bandwidth, in the unit in which they were given."""
+    """Return the variable of the best bandwidth, in the unit in which it was given."""
     notes = {"long_name": "bandwidth of the highest mean", **matrix.notes}
     return ((), float(matrix.told(best)), notes)
 
 
 def told_as(result: xr.Dataset, matrix: BandwidthMatrix) -> xr.Dataset:
-    """A result that was there already, its bandwidths in the unit in which they are given now."""
+    """Return an existing result with its bandwidths in the unit in which they are given now."""
     result = as_now(result)
     unit = None if matrix.angles is None else matrix.angles.unit
     if unit in (None, bandwidth_unit(result)):
@@ -38,7 +38,7 @@ def told_as(result: xr.Dataset, matrix: BandwidthMatrix) -> xr.Dataset:
 def _retold(
     result: xr.Dataset, convert: Callable[[FloatArray], FloatArray], notes: dict[str, str]
 ) -> xr.Dataset:
-    """A result with other numbers for its bandwidths."""
+    """Return a result with other numbers for its bandwidths."""
     values = convert(np.asarray(result["bandwidth"].values, np.float64))
     found = result.assign_coords(bandwidth=("bandwidth", values, notes))
     if "best_bandwidth" in found:

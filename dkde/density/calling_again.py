@@ -1,4 +1,4 @@
-"""The call that began a run, made again from its store, wherever its data lie by now."""
+"""Repeat the call that began a run from its store, even where its data were moved."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
 
 
 class _Attempt:
-    """A call with its data where they were, or else beside the store; or the other way round."""
+    """One attempt at a call: its data at their first place or beside the store."""
 
     def __init__(
         self, plan: Mapping[str, Any], path: StrPath, where: Whereabouts, *, beside_first: bool
@@ -39,11 +39,11 @@ class _Attempt:
 
     @property
     def moved(self) -> list[str]:
-        """The names that were found elsewhere than where they were, and where."""
+        """The names of data that were found at another place, and that place."""
         return [f"{name} at {place}" for name, place in self._found.items() if place != name]
 
     def is_like(self, other: _Attempt) -> bool:
-        """Whether all that another attempt looked for is found at the same places by this one."""
+        """Return whether this attempt finds all data at the same places as another one."""
         with self._folder():
             return all(self._place(name) == place for name, place in other._found.items())
 
@@ -71,7 +71,7 @@ class _Attempt:
 
 
 def _attempts(records: Records, path: StrPath) -> Iterator[_Attempt]:
-    """Ways to make the call again, each with other places of its data than the last.
+    """Yield ways to make the call again, each with other places of its data.
 
     Raises
     ------
@@ -95,12 +95,12 @@ def _attempts(records: Records, path: StrPath) -> Iterator[_Attempt]:
 
 
 def call_again(records: Records, path: StrPath, **options: Any) -> Any:
-    """Make the call again that began a run.
+    """Repeat the call that began a run.
 
     Raises
     ------
     DataSetError
-        When the store does not hold it, or its data are others by now.
+        When the store does not hold the call, or its data have changed.
     """
     refused: DkdeError | None = None
     for attempt in _attempts(records, path):
@@ -116,12 +116,12 @@ def call_again(records: Records, path: StrPath, **options: Any) -> Any:
 
 
 def works_again(records: Records, path: StrPath) -> dict[str, Work]:
-    """The pieces of work of the call that made a result, on the data that it was made of.
+    """Return the pieces of work of the call that made a result, on the same data.
 
     Raises
     ------
     DataSetError
-        When the store does not hold the call, or its data were moved and are others by now.
+        When the store does not hold the call, or its data were moved and have changed.
     """
     as_named: dict[str, Work] | None = None
     refused: DkdeError | None = None

@@ -1,4 +1,4 @@
-"""What a piece of work would cost, without doing it."""
+"""The cost of a piece of work, estimated without doing it."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -46,7 +46,7 @@ def plan(
     block_rows: int | None = None,
     panel_rows: int | None = None,
 ) -> dict[str, Any]:
-    """How the pairs would be cut into blocks, and what that would cost; none is computed.
+    """Show how the pairs would be cut into blocks, and the cost; nothing is computed.
 
     Parameters
     ----------

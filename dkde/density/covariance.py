@@ -1,4 +1,4 @@
-"""C of the bandwidth matrix H = h**2 C: as users say it, and as a map to where it is 1."""
+"""C of the bandwidth matrix H = h**2 C, and the linear map that makes it the identity."""
 
 import os
 from dataclasses import dataclass, replace
@@ -41,7 +41,7 @@ class Covariance:
     log_volume : float
         Half the log-determinant of C, on the subspace that it spans.
     n_effective : float, optional
-        The effective number of training rows, where it came out by the way.
+        The effective number of training rows, where it was computed too.
     """
 
     n_features: int
@@ -52,35 +52,35 @@ class Covariance:
 
     @property
     def rank(self) -> int:
-        """Dimensions in which the density is one."""
+        """Number of dimensions in which the density is defined."""
         return self.n_features if self.linear is None else self.linear.n_features
 
     @property
     def matrix(self) -> FloatArray:
-        """C itself, (n_features, n_features); zero for features that were dropped."""
+        """The matrix C, (n_features, n_features); zero for features that were dropped."""
         root = self.spread(np.eye(self.rank))
         return root.T @ root
 
     def whiten(self, side: Side) -> Side:
-        """The side in coordinates in which C is the identity; the side itself where it is so."""
+        """Return the side in coordinates in which C is the identity."""
         if self.linear is None:
             return side
         return replace(side, rows=side.rows.mapped(self.linear))
 
     def spread(self, noise: FloatArray) -> FloatArray:
-        """Vectors (rows, rank) whose covariance is the identity, as some whose covariance is C."""
+        """Map vectors (rows, rank) with identity covariance to vectors with covariance C."""
         if isinstance(self.linear, Scaling):
             return self.linear.undo(noise)
         return noise if self.root is None else noise @ self.root.T
 
 
 def read_covariance(path: str | os.PathLike[str]) -> FloatArray:
-    """A vector of scales, or a matrix, from a ``.npy`` file.
+    """Read a vector of scales, or a matrix, from a ``.npy`` file.
 
     Raises
     ------
     InputError
-        When there is none in it.
+        When the file holds neither.
     """
     try:
         with open(path, "rb") as file:
@@ -93,7 +93,7 @@ def read_covariance(path: str | os.PathLike[str]) -> FloatArray:
 
 
 def find_covariance(train: Side, covariance: Any, singular: str) -> Covariance:
-    """C for a training side; reads no more of it than it has to.
+    """Return C for a training side; read only the rows that it needs.
 
     Parameters
     ----------
@@ -264,13 +264,13 @@ class _Axes:
 
     @property
     def varies(self) -> npt.NDArray[np.bool_]:
-        """Which eigenvalues are more than rounding may make of zero."""
+        """Mask of the eigenvalues that are larger than rounding can make of zero."""
         rounding = 10 * len(self.values) * float(np.finfo(np.float64).eps)
         varies: npt.NDArray[np.bool_] = self.values > rounding * self.values[-1]
         return varies
 
     def covariance(self, kept: npt.NDArray[np.intp], n_features: int) -> Covariance:
-        """That along the axes that vary, of the features ``kept`` among ``n_features``."""
+        """Return C along the axes that vary, of the features ``kept`` among ``n_features``."""
         lengths, vectors = np.sqrt(self.values[self.varies]), self.vectors[:, self.varies]
         linear = Product(vectors / lengths / self.scales[:, None])
         if len(kept) < n_features:
@@ -285,7 +285,7 @@ class _Axes:
 
 
 def _varying(constant: npt.NDArray[np.bool_], singular: str) -> npt.NDArray[np.intp]:
-    """The features that vary."""
+    """Return the features that vary."""
     kept, dropped = np.flatnonzero(~constant), np.flatnonzero(constant)
     if not len(dropped):
         return kept

@@ -1,4 +1,4 @@
-"""Why the bandwidth of the highest likelihood may say nothing: equal rows, and rows far away."""
+"""Doubts about the bandwidth of highest likelihood: equal rows, and rows far away."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,14 +29,14 @@ _FEWEST = 50
 
 @dataclass(frozen=True)
 class Deciding:
-    """Rows without which another bandwidth would have been chosen.
+    """A few rows that alone decide which bandwidth is chosen.
 
     Parameters
     ----------
     rows : tuple of int
         Their numbers.
     bandwidth : float
-        The one that the others prefer.
+        The bandwidth that the other rows prefer.
     """
 
     rows: tuple[int, ...]
@@ -52,7 +52,7 @@ def warn_of_doubts(
     *,
     held_out: bool = True,
 ) -> bool:
-    """Warn of rows that decide on the best bandwidth alone; whether there are any.
+    """Warn of rows that alone decide the best bandwidth; return whether there are any.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def doubt(
     *,
     held_out: bool = True,
 ) -> str | None:
-    """Say why the best bandwidth is doubtful, if it is; what to do about it, too.
+    """Return why the best bandwidth is doubtful, and what to do; None where it is not.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def _of_equal_rows(share: float, held_out: bool, where: str = "") -> str:
 def share_of_equal_rows(
     bandwidths: FloatArray, log_norms: FloatArray, scored: Weighted, best: int
 ) -> float:
-    """The share of rows whose density at the best bandwidth is that of rows equal to them.
+    """Return the share of rows whose density comes only from rows equal to them.
 
     With distances well below a bandwidth, the sum of kernels is as large at one that is somewhat
     larger; so it is where the bandwidth reaches all rows, but not for so few of them.
@@ -154,7 +154,7 @@ def share_of_equal_rows(
 
 
 def deciding_rows(bandwidths: FloatArray, scored: Weighted, best: int) -> Deciding | None:
-    """The few rows that decide against all others, if there are any.
+    """Return the few rows that decide against all others, if there are any.
 
     Of each other bandwidth the rows are found that speak most for the best one instead. If the
     others together prefer it clearly, these few have decided. At the end of a grid any other
@@ -189,7 +189,7 @@ def deciding_rows(bandwidths: FloatArray, scored: Weighted, best: int) -> Decidi
 def _clear_gain(
     gains: FloatArray, weights: FloatArray | None, left_out: npt.NDArray[np.intp], errors: float
 ) -> float:
-    """The mean gain of the rows that are not left out, if it is so many errors; else 0."""
+    """Return the mean gain of the rows kept, if it is clear of its error; else 0."""
     rest = np.delete(gains, left_out)
     kept = None if weights is None else np.delete(weights, left_out)
     if not np.isfinite(rest).all():

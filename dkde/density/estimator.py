@@ -1,4 +1,4 @@
-"""Kernel density estimation in scikit-learn's manner, for data of any size."""
+"""Kernel density estimation with scikit-learn's interface, for data of any size."""
 
 import os
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ _LAZY = (da.Array, xr.DataArray, xr.Dataset, xr.DataTree, zarr.Array, str, os.Pa
 
 
 class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
-    """What fitted densities can do."""
+    """The methods that fitted densities share."""
 
     kernel: str
     metric: str
@@ -60,7 +60,7 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
     _beside: tuple[str, ...] = ()
 
     def score_samples(self, X: Any) -> Any:
-        """Log-density of each row.
+        """Return the log-density of each row.
 
         Parameters
         ----------
@@ -83,7 +83,7 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         return densities_of(query, self._work(query), self._matrix, scalar=True)[0]
 
     def score(self, X: Any, y: Any = None) -> float:
-        """Total log-likelihood of the rows, in nats, computed now; of those that miss nothing.
+        """Return the total log-likelihood, in nats, of rows without missing values.
 
         Parameters
         ----------
@@ -110,7 +110,7 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         n_samples : int
         random_state : int, numpy.random.RandomState or numpy.random.Generator, optional
         covariance_scale : float
-            By what the bandwidth matrix H is multiplied for the noise.
+            The factor on the bandwidth matrix H for the noise.
         return_sources : bool
             Whether the training rows that the samples came from are returned too.
 
@@ -137,7 +137,7 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     @property
     def covariance_(self) -> FloatArray:
-        """C of the bandwidth matrix H = h² C, (n_features, n_features)."""
+        """The matrix C of H = h² C, (n_features, n_features)."""
         check_is_fitted(self)
         if self._fitted.on_sphere:  # of places, and not of the vectors that stand for them
             return np.eye(self.n_features_in_)
@@ -147,7 +147,7 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         return hasattr(self, "_matrix")
 
     def _options(self) -> Options:
-        """The parameters as they are now, if they go together."""
+        """Return the parameters as they are now, if they can be combined."""
         options = Options(
             self.kernel, self.metric, self.precision, self.covariance, self.singular,
             tol=self.tol, nan=self.nan,
@@ -156,7 +156,7 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         return options
 
     def _training_side(self, X: Any, sample_weight: Any, min_rows: int = 1) -> tuple[Operand, Side]:
-        """The rows to fit, and the side that they make with their weights."""
+        """Return the rows to fit, and the side made of them and their weights."""
         # Should the fit fail, nothing is left of one before that would not go with it.
         self.__dict__.pop("_matrix", None)
         self._beside = (sample_weight,) if isinstance(sample_weight, str) else ()
@@ -194,7 +194,7 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         return catalog.for_a_call(self._beside)
 
     def _unmasked(self, X: Any) -> Any:
-        """X with NaN where it is masked, which scikit-learn would not see."""
+        """Return X with NaN where it is masked, since scikit-learn ignores masks."""
         check_opened(X)
         X = marked_lists(X)
         place = first_masked(X)
@@ -245,9 +245,9 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _weights(sample_weight: Any, X: Any) -> Any:
-    """Weights of the rows X as scikit-learn checks them; missing ones, masked or NaN, as NaN.
+    """Return the weights of the rows X as scikit-learn checks them; missing ones are NaN.
 
-    Of these the side says what is wrong, or leaves their rows out.
+    The side refuses missing weights, or leaves their rows out.
     """
     given = numbers_of(sample_weight, "sample_weight")
     numbers = unmasked(given)
@@ -333,7 +333,7 @@ class KernelDensity(FittedDensity):
         self.lon = lon
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "KernelDensity":
-        """Take the rows as those of the density; nothing is read but what a rule needs.
+        """Keep the rows of the density; only what a bandwidth rule needs is read.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""The estimator that chooses its bandwidth, in scikit-learn's manner."""
+"""An estimator with scikit-learn's interface that chooses its bandwidth."""
 
 from collections.abc import Sequence
 from dataclasses import replace

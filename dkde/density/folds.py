@@ -1,4 +1,4 @@
-"""Folds: which rows are held out together, as one number a row."""
+"""Folds: rows that are held out together, as one number a row."""
 
 from collections.abc import Iterable
 from numbers import Integral
@@ -30,7 +30,7 @@ def fold_numbers(
     random_state: Any = None,
     counting: Counting | None = None,
 ) -> Folds:
-    """The fold of each row.
+    """Return the fold of each row.
 
     Parameters
     ----------
@@ -64,14 +64,14 @@ def fold_numbers(
 
 
 def counting_rows(side: Side) -> Counting | None:
-    """Which rows have a positive weight and miss nothing that is left out; None if all do.
+    """Return a mask of rows with positive weight and no missing values; None if all count.
 
-    Weights are read, and where missing values are left out the rows.
+    Weights are read; the rows too, where those with missing values are left out.
 
     Raises
     ------
     InputError
-        When a weight is none.
+        When a weight is not valid.
     """
     n_rows = side.rows.n_rows
     if not side.rows.drops_missing:
@@ -91,9 +91,9 @@ def counting_rows(side: Side) -> Counting | None:
 
 
 def spread(numbers: Folds, counting: Counting | None) -> Folds:
-    """The folds of all rows from those of the rows that count.
+    """Return the folds of all rows, from the folds of the rows that count.
 
-    Each other row is in that of the one before it.
+    A row that does not count is in the fold of the row before it.
 
     Examples
     --------
@@ -107,8 +107,9 @@ def spread(numbers: Folds, counting: Counting | None) -> Folds:
 
 
 def folds_of_splits(splits: Iterable[tuple[Any, Any]], n_rows: int) -> Folds:
-    """The fold of each row from pairs of (training rows, held-out rows), as scikit-learn's
-    splitters yield them.
+    """Return the fold of each row, from the pairs that scikit-learn's splitters yield.
+
+    A pair is (training rows, held-out rows).
 
     Raises
     ------
@@ -136,7 +137,7 @@ def folds_of_splits(splits: Iterable[tuple[Any, Any]], n_rows: int) -> Folds:
 
 
 def _rows(selected: Any) -> npt.NDArray[Any]:
-    """Numbers of rows, from themselves or from a mask."""
+    """Return row numbers, given as numbers or as a mask."""
     check_opened(selected)
     selected = np.asarray(selected)
     return np.flatnonzero(selected) if selected.dtype == bool else selected

@@ -29,7 +29,7 @@ ROWS_READ = {"units": "1", "long_name": "training rows that were read"}
 
 
 def score_variables(found: Weighted, n_features: float, dim: str) -> dict[str, Any]:
-    """Dataset variables from log-densities (bandwidth, rows)."""
+    """Return Dataset variables from log-densities (bandwidth, rows)."""
     values, errors, effort = found.densities
     return {
         "log_density": (("bandwidth", dim), values, LOG_DENSITY),
@@ -47,7 +47,7 @@ def score_variables(found: Weighted, n_features: float, dim: str) -> dict[str, A
 
 
 def at_best(entry: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
-    """A variable without the dimension of the one bandwidth that there is."""
+    """Return a variable without its bandwidth dimension, which has length one."""
     dims, values, notes = entry
     names = (dims,) if isinstance(dims, str) else dims
     return (names[1:], values[0], notes) if names[:1] == ("bandwidth",) else entry
@@ -81,7 +81,7 @@ _RESERVED = frozenset(
 
 
 def check_names(q: Operand, role: str, *, stored: bool, weighted: bool = False) -> None:
-    """Refuse coordinates that a result has no place for.
+    """Refuse coordinates whose names a result uses itself.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def check_names(q: Operand, role: str, *, stored: bool, weighted: bool = False) 
 def in_own_dims(
     variables: Mapping[str, Any], dim: str, q: Operand, prefix: str = ""
 ) -> dict[str, Any]:
-    """Dataset variables along ``dim`` in the dims of the rows, of which there may be several.
+    """Return variables along ``dim`` in the dims of the rows, which may be several.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def in_own_dims(
 
 
 def coordinates_along(q: Operand, prefix: str = "") -> dict[Any, Any]:
-    """A query's coordinates, as a store can hold them.
+    """Return a query's coordinates, in a form that a store can hold.
 
     Levels of a MultiIndex become coordinates of their own; what is no number, time or text
     is left out, with a warning.
@@ -151,7 +151,7 @@ def coordinates_along(q: Operand, prefix: str = "") -> dict[Any, Any]:
 
 
 def _storable(coordinate: xr.DataArray) -> Any:
-    """The values of a coordinate, in a form that Zarr and NetCDF can hold; None if there is none.
+    """Return a coordinate's values in a form that Zarr and NetCDF hold, or None.
 
     Times of other calendars (cftime) stay as they are: xarray writes them as numbers. Those with
     a time zone become UTC. Text that is missing becomes empty, as xarray writes it, and among
@@ -181,7 +181,7 @@ def _storable(coordinate: xr.DataArray) -> Any:
 def attributes(
     seconds: float, asked: dict[str, Any], methods: Mapping[str, str], **works: Work
 ) -> dict[str, Any]:
-    """Attributes of a result: what was asked for, and what it comes from.
+    """Return a result's attributes: what was asked for, and where it comes from.
 
     Parameters
     ----------

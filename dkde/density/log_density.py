@@ -1,4 +1,4 @@
-"""Log-densities of rows, in the form in which the rows come."""
+"""Log-densities of rows, in the container in which the rows come."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -47,7 +47,7 @@ def log_density(
     block_rows: int | None = None,
     panel_rows: int | None = None,
 ) -> Any:
-    """Log-density of each query row under a kernel density estimate of the training rows.
+    """Return the log-density of each query row, estimated from the training rows.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ def check_dims(q: Operand) -> None:
 def densities_of(
     q: Operand, work: Work, matrix: BandwidthMatrix, *, scalar: bool
 ) -> tuple[Any, Any]:
-    """Log-densities, and bounds on their errors, in the query's own form.
+    """Return log-densities and bounds on their errors, in the query's own container.
 
     NumPy now, anything else lazily.
 

@@ -1,4 +1,4 @@
-"""The maximum of a smooth curve that is dear to evaluate, but not dearer at many points at once."""
+"""The maximum of a smooth curve that is costly to evaluate, at many points for one price."""
 
 from collections.abc import Callable
 
@@ -25,7 +25,7 @@ def maximise(
     values: FloatArray,
     tolerance: float,
 ) -> tuple[float, float, int]:
-    """The maximum of a curve near the best of the points that are known.
+    """Return the maximum of a curve near the best of its known points.
 
     Each pass evaluates a few points between the neighbours of the best one so far, and the
     maximum of a polynomial through what is known there, with two points ``tolerance`` to
@@ -74,14 +74,14 @@ def maximise(
 
 
 def _inner_points(low: float, high: float) -> FloatArray:
-    """Chebyshev's points: denser towards the ends, as polynomials want them."""
+    """Return Chebyshev points, which are denser towards the ends of the interval."""
     angles = (np.arange(_NODES) + 0.5) * np.pi / _NODES
     points: FloatArray = (low + high) / 2 - (high - low) / 2 * np.cos(angles)
     return points
 
 
 def _vertex(xs: FloatArray, ys: FloatArray, low: float, high: float) -> float | None:
-    """Where a polynomial through the points about an interval is highest in it."""
+    """Return where a polynomial through the points near an interval has its maximum."""
     best = int(ys.argmax())
     # At least three on either side, so that the polynomial does not have to guess.
     near = np.zeros(len(xs), bool)

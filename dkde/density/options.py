@@ -1,4 +1,4 @@
-"""What users may say about the computation, checked."""
+"""Options of the computation, checked."""
 
 from dataclasses import dataclass, replace
 from math import nan as not_a_number
@@ -28,7 +28,7 @@ NAN = ("raise", "drop")
 
 @dataclass(frozen=True)
 class Options:
-    """What is computed for each pair, and how the pairs are cut.
+    """Options of what is computed for each pair, and of how the pairs are cut.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class Options:
     nan: str = "raise"
 
     def check(self, *, pca: int | None = None) -> None:
-        """Refuse what cannot be used whatever the data are, before anything is read."""
+        """Refuse options that no data could satisfy, before anything is read."""
         check_pair(self._kernel, get_metric(self.metric))
         check_tol(self.tol, _check_precision(self.precision))
         if not isinstance(self.nan, str) or self.nan not in NAN:
@@ -75,17 +75,17 @@ class Options:
 
     @property
     def on_sphere(self) -> bool:
-        """Whether rows are places on the sphere."""
+        """Whether the metric takes rows as places on the sphere."""
         return self._kernel.sphere
 
     def prepared(self, side: Side) -> Side:
-        """A side as it is worked on: places as unit vectors, missing values left out or not.
+        """Return a side ready for work: places as unit vectors, missing values handled.
 
         Raises
         ------
         InputError
-            When rows are to be places, and are none; or values in memory are masked, or weights
-            are no weights.
+            When rows should be places and are not; or values in memory are masked, or weights
+            are not valid.
         """
         if self.nan == "raise":
             refuse_masked_rows(side.rows)
@@ -95,7 +95,7 @@ class Options:
         return found
 
     def describe(self, bandwidth: Any) -> dict[str, Any]:
-        """What was asked for, ready for JSON."""
+        """Return the options, ready for JSON."""
         covariance = self.covariance if isinstance(self.covariance, str) else "given"
         is_rule = isinstance(bandwidth, str) and not self.on_sphere
         rule = {"bandwidth_rule": bandwidth} if is_rule else {}
@@ -107,13 +107,13 @@ class Options:
         return {"covariance": covariance, "singular": self.singular, **rule, **dropped, **unit}
 
     def dimensions(self, matrix: BandwidthMatrix) -> float:
-        """Those that a density's bits are shared out over; NaN where it is no density."""
+        """Return the dimensions by which bits are divided; NaN without a density."""
         if self.on_sphere:
             return 2
         return matrix.rank if self._is_density(matrix) else not_a_number
 
     def missing_variables(self, found: Densities) -> dict[str, Any]:
-        """Dataset variables that say how many rows were left out, if any may be."""
+        """Return variables that count the rows left out, if any may be."""
         if self.nan == "raise":
             return {}
         names = ("n_missing", "n_missing_train")
@@ -121,7 +121,7 @@ class Options:
         return {name: ((), count, {"units": "rows"}) for name, count in counts}
 
     def warn_if_no_density(self, matrix: BandwidthMatrix) -> None:
-        """Warn of scores that compare with no others."""
+        """Warn that scores cannot be compared with others."""
         if not self._is_density(matrix):
             warn(
                 f"kernel {self.kernel!r} is no density of {matrix.rank} features: its scores rank "
@@ -133,7 +133,7 @@ class Options:
         return kernel.radii is not None or kernel.sphere or matrix.rank == 1
 
     def bandwidth_matrix(self, train: Side, bandwidth: Any) -> BandwidthMatrix:
-        """H for a training side, prepared, at all bandwidths or by a rule."""
+        """Return H for a training side, prepared, at all bandwidths or by a rule."""
         self.check()
         check_opened(bandwidth)
         angles = None
@@ -154,7 +154,7 @@ class Options:
     def work(
         self, query: Side, train: Side, matrix: BandwidthMatrix, *, looking: bool = True
     ) -> Work:
-        """The work of scoring query under train, both whitened.
+        """Return the work of scoring query under train, both whitened.
 
         Parameters
         ----------
@@ -191,7 +191,7 @@ class Options:
 
 
 def _angles(bandwidth: Any) -> Angles:
-    """Bandwidths on the sphere, which may be lengths on the Earth: "250km"."""
+    """Return bandwidths on the sphere, which may be lengths on the Earth: "250km"."""
     if isinstance(bandwidth, str) and bandwidth in RULES:
         raise InputError(
             f"bandwidth {bandwidth!r} is a rule for distances in space, and not on the sphere; "

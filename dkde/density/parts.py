@@ -1,4 +1,4 @@
-"""A run in parts: one of them done, and the result made when all are."""
+"""A run in parts: do one part, and make the result when all are done."""
 
 import time
 
@@ -30,7 +30,7 @@ def run_part(
     anywhere: bool = False,
     progress: Progress | None = None,
 ) -> None:
-    """Do one of so many parts of a run's blocks; done again, or twice at once, it is the same.
+    """Do one of ``parts`` parts of a run's blocks; it may be repeated or done twice at once.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def finish(
 
 
 def _first(records: Records) -> Stage:
-    """The stage whose blocks are shared out."""
+    """Return the stage whose blocks are shared out."""
     plan = read_plan(records)
     assert plan is not None
     return Stage.found(records, next(iter(plan["asked"])))

@@ -36,18 +36,19 @@ class PrincipalAxes:
 
     @property
     def linear(self) -> Product:
+        """The map from features to components."""
         return Product(np.ascontiguousarray(self.components.T))
 
     def project(self, side: Side) -> Side:
-        """The side whose rows are the components, each but for a constant."""
+        """Return the side whose rows are the components, each up to a constant."""
         return replace(side, rows=side.rows.mapped(self.linear))
 
     def transform(self, values: FloatArray) -> FloatArray:
-        """Components (rows, n_components) of rows."""
+        """Return the components (rows, n_components) of rows."""
         return (values - self.mean) @ self.components.T
 
     def inverse_transform(self, components: FloatArray) -> FloatArray:
-        """Rows (rows, n_features) of which these are the components."""
+        """Return the rows (rows, n_features) with these components."""
         return components @ self.components + self.mean
 
     def variables(self) -> dict[str, Any]:
@@ -61,7 +62,7 @@ class PrincipalAxes:
 
 
 def fit_pca(train: Side, n_components: int) -> PrincipalAxes:
-    """The leading principal axes of a side's rows, its weights aside.
+    """Return the leading principal axes of a side's rows; weights are ignored.
 
     They are eigenvectors of the covariance, which is gathered chunk by chunk: one pass over
     the rows, and an (n_features, n_features) matrix in memory.
@@ -69,7 +70,7 @@ def fit_pca(train: Side, n_components: int) -> PrincipalAxes:
     Raises
     ------
     InputError
-        When there are not so many axes.
+        When there are fewer axes than asked for.
     """
     n_rows, n_features = train.rows.n_rows, train.rows.n_features
     most = min(n_rows, n_features)

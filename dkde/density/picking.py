@@ -1,4 +1,4 @@
-"""Training rows that are picked at random, as likely as their weights are large."""
+"""Training rows picked at random, with probabilities in proportion to their weights."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from dkde.workers.cluster import pool_for
 
 
 def pick(train: Side, n_samples: int, rng: Any) -> npt.NDArray[np.int64]:
-    """Numbers of training rows, each as likely as its weight."""
+    """Return numbers of training rows, picked with probability in proportion to weight."""
     at = rng.uniform(size=n_samples)
     picked: npt.NDArray[np.int64]
     missing = None
@@ -42,7 +42,7 @@ def pick(train: Side, n_samples: int, rng: Any) -> npt.NDArray[np.int64]:
 
 
 def sources_of(rows: Rows, picked: npt.NDArray[np.int64]) -> FloatArray:
-    """Their values (n, n_features), not mapped.
+    """Return the values (n, n_features) of these rows, not mapped.
 
     Raises
     ------

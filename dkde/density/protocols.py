@@ -1,4 +1,4 @@
-"""Published ways to estimate log-likelihoods by Parzen windows: what they set."""
+"""Published protocols that estimate log-likelihoods by Parzen windows, and their settings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SETTINGS = (*_SIDES, "bandwidths")
 
 @dataclass(frozen=True)
 class Take:
-    """Rows that a protocol takes of a split: start up to stop, or all where stop is None."""
+    """The rows a protocol uses of a split: start up to stop, or all where stop is None."""
 
     split: str
     start: int = 0
@@ -30,12 +30,13 @@ class Take:
 
     @property
     def selector(self) -> str:
+        """The selector that names these rows."""
         return self.split if self.stop is None else f"{self.split}[{self.start or ''}:{self.stop}]"
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """What a published protocol sets.
+    """The settings of a published protocol.
 
     Parameters
     ----------
@@ -49,7 +50,7 @@ class Protocol:
         must be named, and their first ones are taken.
     bandwidths : str
     shuffle_seed : int, optional
-        By which its data set's training rows were shuffled.
+        The seed with which its data set's training rows were shuffled.
     """
 
     name: str
@@ -103,7 +104,7 @@ def follow_protocol(
     lon: str | None = None,
     **density: Any,
 ) -> dict[str, Any]:
-    """What a sweep by a protocol takes: its own settings where none are given.
+    """Return the settings of a sweep by a protocol; given settings win over its own.
 
     Parameters
     ----------
@@ -190,7 +191,7 @@ def follow_protocol(
 
 
 def _first_rows(protocol: Protocol, given: Any, catalog: Catalog) -> Any:
-    """The first training rows of what holds generated ones; what is a range already stays."""
+    """Return the first training rows of generated ones; keep what is a range already."""
     n = protocol.train_rows
     if given is None:
         raise InputError(

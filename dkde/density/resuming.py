@@ -1,4 +1,4 @@
-"""A finished run checked: every chunk, and some blocks computed again."""
+"""The check of a finished run: every chunk's checksum, and some blocks computed again."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +22,7 @@ from dkde.workers.cluster import pool_for
 def verify(
     path: StrPath, *, blocks: int = 4, seed: int = 0, anywhere: bool = False
 ) -> dict[str, Any]:
-    """Check a complete result: every checksum, and some blocks against their recomputation.
+    """Check a complete result: every checksum, and a sample of blocks recomputed.
 
     Parameters
     ----------
@@ -93,12 +93,12 @@ def _compare_blocks(
     others: list[str],
     anywhere: bool,
 ) -> bool:
-    """Compute some query blocks again; whether all are the same to the last bit.
+    """Compute some query blocks again; return whether all are the same to the last bit.
 
     Raises
     ------
     DataSetError
-        When one is not as it has to be: to the last bit, or within the bounds on the errors.
+        When a block differs: in its last bit, or by more than the bounds on the errors.
     """
     stored, errors = (
         np.asarray(zarr.open_array(records.store, path=name, mode="r")[...])
@@ -135,7 +135,7 @@ def _compare_blocks(
 
 
 def _is_same(found: FloatArray, stored: FloatArray, allowed: FloatArray | float) -> bool:
-    """Whether numbers are the same, or as near as they have to be; NaN is as NaN."""
+    """Return whether numbers are equal, or as near as required; NaN equals NaN."""
     with np.errstate(invalid="ignore"):
         near = np.abs(found - stored) <= allowed
     return bool((near | (found == stored) | (np.isnan(found) & np.isnan(stored))).all())
@@ -152,7 +152,7 @@ def _computed_again(work: Work, q: int) -> Densities:
 
 
 def _counts_features_otherwise(plan: Mapping[str, Any], name: str, work: Work) -> bool:
-    """Whether the call of a run, which names weights, has fewer features than when it was made."""
+    """Return whether a call that names weights now has fewer features."""
     if not isinstance(plan["call"]["arguments"].get("weights"), str):
         return False
     then = plan["asked"].get(name, {}).get("train", {}).get("features")

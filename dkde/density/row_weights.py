@@ -1,4 +1,4 @@
-"""Weights of the rows that are scored: by what each counts in means."""
+"""Weights of the rows that are scored, by which they count in means."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,7 +24,7 @@ class RowWeights:
     ----------
     side : Side
     read : array (n_rows,), optional
-        As they were read; None where each row counts once.
+        The weights as read; None where each row counts once.
     """
 
     side: Side
@@ -32,7 +32,7 @@ class RowWeights:
 
     @classmethod
     def of(cls, side: Side) -> "RowWeights":
-        """Those of a prepared side, read now: before hours of work that they may spoil.
+        """Read the weights of a prepared side now, so that bad ones fail before hours of work.
 
         Raises
         ------
@@ -47,7 +47,7 @@ class RowWeights:
         return cls(side, weights)
 
     def applied(self, found: Densities) -> "Weighted":
-        """Log-densities with these weights; rows without a weight are left out, as missing.
+        """Return log-densities with these weights; rows without a weight are left out.
 
         Raises
         ------
@@ -69,7 +69,7 @@ class RowWeights:
 
 @dataclass(frozen=True, eq=False)
 class Weighted:
-    """Log-densities of rows, and by what each row counts in their mean.
+    """Log-densities of rows, and the weight of each row in their mean.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ class Weighted:
 
     @property
     def counting(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """Which rows (n_rows,) count."""
+        """Mask (n_rows,) of the rows that count."""
         return ~self.densities.missing if self.weights is None else self.weights > 0
 
     @property
@@ -100,18 +100,18 @@ class Weighted:
         return None if self.weights is None else self.weights[self.weights > 0]
 
     def at(self, numbers: list[int]) -> "Weighted":
-        """The same at some bandwidths alone."""
+        """Return the same at some bandwidths alone."""
         values, errors, effort = self.densities
         return replace(self, densities=Densities(values[numbers], errors[numbers], effort))
 
     def joined(self, other: "Weighted") -> "Weighted":
-        """The same with another's bandwidths after its own."""
+        """Return the same with another's bandwidths after its own."""
         pairs = zip(self.densities[:2], other.densities[:2], strict=True)
         values, errors = map(np.vstack, pairs)
         return replace(self, densities=Densities(values, errors, self.densities.effort))
 
     def variables(self, dim: str) -> dict[str, Any]:
-        """What a result says of them."""
+        """Return the variables of a result that describe the weights."""
         if self.weights is None:
             return {}
         notes = {"units": "1", "long_name": "weight of the row in means"}
@@ -119,20 +119,20 @@ class Weighted:
 
 
 def _without(found: Densities, left_out: Any) -> Densities:
-    """The same with some rows left out, as those are that have missing values."""
+    """Return the same with some rows left out, like rows with missing values."""
     values, errors = (np.where(left_out, np.nan, array) for array in found[:2])
     effort = Effort(*(np.where(left_out, np.nan, array) for array in found.effort))
     return Densities(values, errors, effort)
 
 
 def weights_for(role: str, given: Any, shared: Any, operand: Operand) -> Any:
-    """The weights of rows that are scored.
+    """Return the weights of rows that are scored.
 
     Parameters
     ----------
     role : {"query", "valid", "test"}
     given : array, str or None
-        Those that were given for this side: they win.
+        The weights given for this side: they win.
     shared : array, str or None
         The training side's. A name holds here too, where the side has a variable of that name.
 

@@ -1,4 +1,4 @@
-"""New rows from a density."""
+"""Draw new rows from a density."""
 
 import os
 from collections.abc import Sequence
@@ -172,7 +172,7 @@ def draw(
     random_state: Any = None,
     covariance_scale: float = 1.0,
 ) -> Samples:
-    """Draw rows from a density, of whose training side the rows are not mapped.
+    """Draw rows from a density whose training rows are not mapped.
 
     Raises
     ------
@@ -211,7 +211,7 @@ def draw(
 
 
 def _draw_places(train: Side, picked: npt.NDArray[np.int64], h: float, rng: Any) -> Samples:
-    """Latitudes and longitudes, in the order and the range of the training rows."""
+    """Draw latitudes and longitudes, in the order and range of the training rows."""
     rows, latitude = as_stored(train.rows)
     sources = sources_of(rows, picked)
     latitudes, longitudes = sources[:, latitude], sources[:, 1 - latitude]
@@ -233,7 +233,7 @@ def _generator(random_state: Any) -> Any:
 
 
 def _label_weights(t: Operand, label: int | None, weights: Any) -> Any:
-    """The weights, zero for rows of other labels."""
+    """Return the weights, zero for rows of other labels."""
     if label is None:
         return weights
     labels = t.rows.coordinates().get("label")

@@ -1,4 +1,4 @@
-"""Scores and bandwidth sweeps: log-densities, and what they amount to."""
+"""Scores and bandwidth sweeps: log-densities and the figures made from them."""
 
 import os
 from collections.abc import Sequence

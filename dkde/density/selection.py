@@ -42,7 +42,7 @@ from dkde.runs.run import Manner, Run
 from dkde.typing import FloatArray
 from dkde.workers.cluster import pool_for
 
-# Of the continuous optimum, in log h; half of what is promised.
+# Tolerance of the continuous optimum, in log h; half of the documented one.
 _TOLERANCE = 5e-5
 
 
@@ -199,7 +199,7 @@ def cross_validate(
 
 @dataclass(frozen=True, eq=False)
 class Validation:
-    """A cross-validation that is to be done: train x train, folds as groups."""
+    """A cross-validation to do: train x train, with folds as groups."""
 
     side: Side
     numbers: Folds
@@ -216,6 +216,7 @@ class Validation:
         options: Options,
         pca: int | None = None,
     ) -> "Validation":
+        """Prepare a cross-validation."""
         axes = None if pca is None else fit_pca(train, pca)
         projected = train if axes is None else axes.project(train)
         matrix = options.bandwidth_matrix(projected, 1.0 if bandwidths is None else bandwidths)
@@ -227,27 +228,29 @@ class Validation:
 
     @cached_property
     def weights(self) -> RowWeights:
-        """Those of the held-out rows."""
+        """Return the weights of the held-out rows."""
         return RowWeights.of(self.side)
 
     @property
     def work(self) -> Work:
+        """The work at all bandwidths."""
         return self.work_at(self.matrix.bandwidths)
 
     def work_at(self, bandwidths: FloatArray) -> Work:
+        """Return the work at the given bandwidths."""
         matrix = replace(self.matrix, bandwidths=bandwidths)
         return self.options.work(self.side, self.side, matrix)
 
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """A cross-validation that is done.
+    """A finished cross-validation.
 
     Parameters
     ----------
     bandwidths : array (n_bandwidths,)
         Those that were asked for; then, if it was, the continuous optimum. On the sphere in
-        radians, whatever they are told in.
+        radians, whatever unit they are shown in.
     found : Weighted
     best_bandwidth : float
     """
@@ -259,7 +262,7 @@ class Scored:
 
     @property
     def fold_log_likelihood(self) -> FloatArray:
-        """Totals in nats, (n_folds, n_bandwidths); NaN for folds none of whose rows counts.
+        """Return totals in nats (n_folds, n_bandwidths); NaN for empty folds.
 
         Raises
         ------
@@ -283,7 +286,7 @@ class Scored:
         return np.where(counts > 0, totals, np.nan).T
 
     def variables(self) -> dict[str, Any]:
-        """What a result holds."""
+        """Return the variables of a result."""
         totals, nats = self.fold_log_likelihood, {"units": "nats"}
         validation, axes = self.validation, self.validation.axes
         dimensions = validation.options.dimensions(validation.matrix)
@@ -300,7 +303,7 @@ class Scored:
 def validate(
     validation: Validation, compute: Callable[[str, Work], Densities], *, refine: bool = False
 ) -> Scored:
-    """Do a cross-validation; with ``refine`` on to the continuous optimum.
+    """Do a cross-validation; with ``refine``, go on to the continuous optimum.
 
     Parameters
     ----------
@@ -330,7 +333,7 @@ def validate(
 def _refined(
     validation: Validation, compute: Callable[[str, Work], Densities], scored: Scored
 ) -> Scored:
-    """Go on from the grid's best bandwidth to the continuous optimum, which is the last then."""
+    """Go on from the grid's best bandwidth to the continuous optimum, which is then the last."""
     grid, weighted = scored.bandwidths, scored.found
     means = _means(weighted)
     n_passes = 0
@@ -366,14 +369,14 @@ def _refined(
 
 
 def _means(found: Weighted) -> FloatArray:
-    """Mean log-densities (n_bandwidths,) of the rows that count."""
+    """Return the mean log-densities (n_bandwidths,) of the rows that count."""
     if not found.counting.any():
         raise InputError(NOTHING_LEFT)
     return mean(found.values, found.positive)
 
 
 def _warn_of_doubts(scored: Scored) -> bool:
-    """Warn of rows that decide on a bandwidth alone; whether there are any."""
+    """Warn of rows that alone decide a bandwidth; return whether there are any."""
     bandwidths, validation = scored.bandwidths, scored.validation
     work = validation.work_at(bandwidths)
     norms = np.asarray(work.task.log_norms(validation.side.rows.n_features))

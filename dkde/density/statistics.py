@@ -1,4 +1,4 @@
-"""From log-densities to the figures that are reported, and to a grid that suits the data."""
+"""Figures reported from log-densities, and a grid of bandwidths that suits the data."""
 
 from collections.abc import Callable
 from math import ceil
@@ -29,7 +29,7 @@ Figures = dict[str, tuple[Any, dict[str, str]]]
 def summarise(
     log_density: FloatArray, n_features: float, weights: FloatArray | None = None
 ) -> Figures:
-    """Mean log-likelihood of rows, and what belongs beside it, at each bandwidth.
+    """Return the mean log-likelihood of rows and its companions at each bandwidth.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def warn_of_edge(
 
 
 def best_index(bandwidths: FloatArray, means: FloatArray) -> int:
-    """Which bandwidth's mean is the highest finite one.
+    """Return the number of the bandwidth with the highest finite mean.
 
     Raises
     ------
@@ -101,14 +101,14 @@ def best_index(bandwidths: FloatArray, means: FloatArray) -> int:
 
 
 def count_missing(found: Densities) -> tuple[int, int]:
-    """How many query and training rows were left out, as values of theirs are missing."""
+    """Count the query and training rows left out because of missing values."""
     # All queries were held against all training rows.
     of_train = found.effort.missing[~found.missing]
     return int(found.missing.sum()), int(of_train.max(initial=0))
 
 
 def default_bandwidths(side: Side, kernel: str) -> FloatArray:
-    """A grid around the scale of the data, from rows here and there in it that count.
+    """Return a grid around the scale of the data, from a few of the rows that count.
 
     In d dimensions a Gaussian of bandwidth h reaches about h sqrt(d); in many of them the best
     bandwidth lies where that is about as far as the nearest neighbour. In few it is well above,
@@ -139,7 +139,7 @@ def default_bandwidths(side: Side, kernel: str) -> FloatArray:
 
 
 def _deviation(kernel: Kernel, n_features: int) -> float:
-    """Of each coordinate under a kernel of bandwidth 1, about."""
+    """Return each coordinate's approximate deviation under a kernel of bandwidth 1."""
     if kernel.radii is None or kernel.is_gaussian:
         return 1.0
     radii = kernel.radii(np.random.RandomState(0), n_features, 1000)
@@ -147,7 +147,7 @@ def _deviation(kernel: Kernel, n_features: int) -> float:
 
 
 def _neighbour_distance(sample: FloatArray) -> float:
-    """Median distance to the nearest row that is not the same; 0 if all are."""
+    """Return the median distance to the nearest unequal row; 0 if all are equal."""
     norms = (sample**2).sum(axis=1)
     d2 = norms[:, None] + norms - 2 * sample @ sample.T
     d2[d2 <= 1e-12 * norms.max()] = np.inf

@@ -1,1 +1,1 @@
-"""Blocks of pairs: the plan, the lazy graph, the run, and the workers that do it."""
+"""Blocks of pairs: the plan, the lazy graph, and the run."""

@@ -158,7 +158,7 @@ class _Block:
         return result
 
     def _read(self, reads: Reads, sums: PairSums | Expansion) -> Iterator[Reading]:
-        """Training rows, but for those that by then cannot matter any more."""
+        """Read training rows, except those that can no longer matter."""
         self._n_read = self._n_missing = 0
 
         def wanted() -> Iterator[Callable[[], Reading]]:

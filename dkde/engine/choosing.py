@@ -1,4 +1,4 @@
-"""Which training rows a block reads, and in what order: the nearest first, and no far ones."""
+"""The training rows that a block reads: nearest first, without far ones."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -23,7 +23,7 @@ _LESS, _MORE = 1 - 2.0**-20, 1 + 2.0**-40
 
 @dataclass(frozen=True, eq=False)
 class Reads:
-    """Ranges of training rows, as they are to be read.
+    """Ranges of training rows to read, in order.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class Reads:
         *,
         together: bool = False,
     ) -> "Reads":
-        """The ranges of a panel, the nearest first where it is known where they lie.
+        """Return the ranges of a panel, the nearest first where their places are known.
 
         Parameters
         ----------

@@ -53,7 +53,7 @@ def _direct_share(work: Work, survey: Survey) -> float:
 def _sample(
     side: Side, task: Task, frame: Frame, origin: FloatArray | None, n_rows: int
 ) -> Iterator[tuple[Points, FloatArray]]:
-    """Rows from places all over a side, with their weights; less those with missing values."""
+    """Return rows and weights from all over a side, without rows that miss values."""
     rows = side.rows
     for start, stop in _places(rows, n_rows):
         values = rows.read(start, stop, decode=not task.integer, origin=origin)
@@ -67,7 +67,7 @@ def _sample(
 
 
 def _places(rows: Rows, n_rows: int) -> list[tuple[int, int]]:
-    """Ranges of rows, one from anywhere in each of equal parts."""
+    """Return ranges of rows, one at random in each of equal parts."""
     if rows.n_rows <= n_rows:
         return [(0, rows.n_rows)]
     chunk = 1 if rows.resident_bytes else rows.read_rows * rows.itemsize * rows.n_stored_features

@@ -1,4 +1,4 @@
-"""How long work will take, from a look at this machine."""
+"""An estimate of the time that work takes, measured on this machine."""
 
 from time import perf_counter
 
@@ -25,7 +25,7 @@ def pair_seconds(
     kernel: str = "gaussian",
     metric: str = "euclidean",
 ) -> float:
-    """Seconds that one thread takes for a pair, measured now on made-up rows.
+    """Return the seconds that one thread takes for a pair, measured on made-up rows.
 
     The rows are as far apart as bandwidths are large, so that no exponential is left out:
     data at small bandwidths take less.
@@ -53,7 +53,7 @@ def pair_seconds(
 
 
 def estimate_seconds(plan: Plan, n_threads: int, kernel: str, metric: str) -> float:
-    """Rough seconds for all pairs of a plan on so many threads like this machine's."""
+    """Return approximate seconds for all pairs of a plan, on similar threads."""
     precision: Precision = "float64" if plan.precision_bytes == 8 else "float32"
     pair = pair_seconds(plan.n_features, plan.n_bandwidths, precision, kernel, metric)
     return plan.pairs * pair * _OVERHEAD / min(n_threads, plan.n_blocks)

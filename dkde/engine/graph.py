@@ -16,7 +16,7 @@ from dkde.typing import FloatArray
 
 
 def lazy_densities(work: Work) -> tuple[da.Array, da.Array]:
-    """Log-densities and bounds on their errors, both (n_bandwidths, query rows), yet to compute.
+    """Return log-densities and error bounds (n_bandwidths, query rows), lazily.
 
     A block is a task; the blocks of one query range are merged by another, in the plan's
     order. The work itself is one node that every task is handed; it is small, except for

@@ -1,4 +1,4 @@
-"""Whether workers are like this process: the same dkde, and libraries that give the same bits."""
+"""The check that workers are like this process: same dkde, and libraries with the same bits."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ REFUSE, WARN, ALLOW = "refuse", "warn", "allow"
 
 @lru_cache(maxsize=1)
 def kind() -> dict[str, str]:
-    """What tells one process from another whose numbers may differ; found once a process."""
+    """Return what identifies processes with the same last bits; computed once a process."""
     return {
         "sources": _sources(),
         "python": ".".join(platform.python_version_tuple()[:2]),
@@ -39,7 +39,7 @@ def kind() -> dict[str, str]:
 
 
 def _sources() -> str:
-    """A checksum of the package's own modules, as they lie where this process has them from."""
+    """Return a checksum of the package's own modules, as this process imports them."""
     folder, digest = Path(dkde.errors.__file__).parent, hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
         digest.update(f"{path.relative_to(folder).as_posix()}\n".encode())
@@ -48,7 +48,7 @@ def _sources() -> str:
 
 
 def unlike(ours: Mapping[str, str], theirs: Mapping[str, str], *, hard: bool) -> str:
-    """What differs between two kinds, in words; empty where nothing does.
+    """Return the differences between two kinds, in words; empty where there are none.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def _short(value: str | None) -> str:
 
 
 class UnlikeWorkerError(ClusterError):
-    """What a worker raises that was handed a call, and is of another kind; it computed nothing."""
+    """The error of a worker of another kind, which computed nothing."""
 
     def __init__(self, address: str, differs: str) -> None:
         Exception.__init__(self, address, differs)
@@ -92,7 +92,7 @@ class UnlikeWorkerError(ClusterError):
 
 @dataclass(frozen=True)
 class Likeness:
-    """What workers are to be like, taken along by each call.
+    """The kind that workers must be of, sent with each call.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ class Likeness:
     manner: str = WARN
 
     def check(self) -> str:
-        """What is to be said of this process, a worker, before its call; mostly nothing.
+        """Return what to report of this worker before its call; mostly nothing.
 
         Raises
         ------

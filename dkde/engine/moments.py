@@ -1,4 +1,4 @@
-"""Moments of a side, gathered range by range where its rows are."""
+"""Moments of a side, gathered range by range on the workers."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -32,7 +32,7 @@ _PIECE_BYTES = 16 * 2**20
 
 
 def gather_weight(side: Side, pool: Pool) -> Weight:
-    """Sums of the weights and of their squares.
+    """Return the sums of the weights and of their squares.
 
     No row is read, unless those with missing values are to be left out.
 
@@ -54,20 +54,20 @@ def gather_weight(side: Side, pool: Pool) -> Weight:
 
 
 def gather_moments(side: Side, pool: Pool, *, full: bool) -> Moments:
-    """Moments of a side's rows; ``full`` for the whole scatter matrix.
+    """Return moments of a side's rows; ``full`` for the whole scatter matrix.
 
     Raises
     ------
     InputError
         When a value is not finite, a weight is no weight, or no row counts.
     """
-    # All pieces are about one row amid the data, or their means would lose an offset's digits.
+    # All pieces share one origin within the data, or means would lose an offset's digits.
     origin = until_not_lost(pool, _first_row, side)
     return _gathered(side, pool, _moments, (full, origin)).shifted(origin)
 
 
 def gather_missing(side: Side, pool: Pool) -> npt.NDArray[np.bool_]:
-    """Which rows (n_rows,) are left out, as values of theirs, or their weights, are missing."""
+    """Return a mask (n_rows,) of rows left out for missing values or weights."""
     n_rows, step = side.rows.n_rows, _step(side.rows)
     found = np.zeros(n_rows, np.bool_)
     ranges = ((a, (side, a, min(a + step, n_rows))) for a in range(0, n_rows, step))
@@ -86,7 +86,7 @@ S = TypeVar("S", bound=_Summed)
 
 
 def _gathered(side: Side, pool: Pool, of: Callable[..., S | None], arguments: tuple[Any, ...]) -> S:
-    """What is made of each range of rows, merged in the order of the rows."""
+    """Return the results of all ranges of rows, merged in the order of the rows."""
     n_rows, step = side.rows.n_rows, _step(side.rows)
     ranges = ((a, (side, a, min(a + step, n_rows), *arguments)) for a in range(0, n_rows, step))
     total: S | None = None
@@ -140,7 +140,7 @@ def _weight(side: Side, start: int, stop: int) -> Weight | None:
 
 
 def _weight_of(n_rows: int, weights: FloatArray | None) -> Weight | None:
-    """That of some rows; None where none counts."""
+    """Return the weight of some rows; None where none counts."""
     return None if weights is not None and not weights.any() else Weight.of(n_rows, weights)
 
 
@@ -156,7 +156,7 @@ def _missing(side: Side, start: int, stop: int) -> npt.NDArray[np.uint8]:
 def _there(
     side: Side, ranges: Iterable[tuple[int, int]]
 ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[Any], FloatArray | None]]:
-    """Numbers, values and weights of rows, range by range, less those that are left out."""
+    """Yield numbers, values and weights of rows, range by range, without those left out."""
     for a, b in ranges:
         values, numbers = side.rows.read(a, b, decode=True), np.arange(a, b)
         missing, weights = read_missing(side, values, a, b)

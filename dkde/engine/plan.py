@@ -37,7 +37,7 @@ QUERY_TILE_ROWS, TRAIN_TILE_ROWS = 1280, 512
 
 @dataclass(frozen=True)
 class SideSize:
-    """What the plan needs to know of one side.
+    """The sizes of one side that the plan needs.
 
     Parameters
     ----------
@@ -115,14 +115,17 @@ class Plan:
 
     @property
     def n_query_blocks(self) -> int:
+        """Number of blocks of query rows."""
         return ceil(self.query.rows / self.query_rows)
 
     @property
     def n_panels(self) -> int:
+        """Number of panels of training rows."""
         return ceil(self.train.rows / self.panel_rows)
 
     @property
     def n_blocks(self) -> int:
+        """Number of blocks."""
         return self.n_query_blocks * self.n_panels
 
     def query_block(self, index: int) -> tuple[int, int]:
@@ -140,10 +143,12 @@ class Plan:
 
     @property
     def pairs(self) -> int:
+        """Number of pairs."""
         return self.query.rows * self.train.rows
 
     @property
     def flops(self) -> int:
+        """Floating-point operations of all pairs."""
         return self.pairs * _pair_flops(self.n_features, self.n_bandwidths)
 
     @property
@@ -178,6 +183,7 @@ class Plan:
 
     @property
     def resident_bytes(self) -> int:
+        """Bytes that both sides hold in memory."""
         return self.query.resident_bytes + self.train.resident_bytes + self.train.index_bytes
 
     @property
@@ -253,7 +259,7 @@ def _piece(index: int, rows: int, total: int) -> tuple[int, int]:
 
 
 def _read_bytes(side: SideSize, rows: int, n_features: int) -> int:
-    """Bytes of what is worked on, what is read ahead, and storage's buffers."""
+    """Return the bytes of rows in work, rows read ahead, and the store's buffers."""
     if side.is_view:
         return 0
     held = 1 if rows <= side.read_rows else 2

@@ -1,4 +1,4 @@
-"""Where blocks are computed: what a pool is, and threads of this process."""
+"""Pools, which compute blocks, and the pool of this process's threads."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _as_it_is(error: BaseException) -> BaseException:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a call returned, and what is to be said of it beside.
+    """A call's return value, and messages to report with it.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def _refused(error: BaseException) -> bool:
 
 @dataclass(frozen=True)
 class Pool:
-    """Where blocks are computed.
+    """A place where blocks are computed.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ class Pool:
     unlike: set[str] = field(default_factory=set)
 
     def taken(self, future: Future[Any]) -> Any:
-        """What a call returned; what is to be said beside is said, or kept until all are done."""
+        """Return a call's value, and report its messages now or when all are done."""
         outcome = future.result()
         if not isinstance(outcome, Outcome):
             return outcome
@@ -100,13 +100,13 @@ class Pool:
         return outcome.result
 
     def room(self) -> int:
-        """How many blocks can be worked on at a time."""
+        """Return the number of blocks that can be computed at a time."""
         return self.n_threads if self.threads_now is None else self.threads_now()
 
 
 @contextmanager
 def thread_pool(n_threads: int) -> Iterator[Pool]:
-    """Threads of this process."""
+    """Return a pool of this process's threads."""
     executor = ThreadPoolExecutor(n_threads, thread_name_prefix="dkde")
 
     def submit(call: Callable[..., Any], *arguments: Any) -> Future[Any]:

@@ -1,4 +1,4 @@
-"""Where a result comes from: versions, plan, inputs."""
+"""The provenance of a result: versions, plan, inputs."""
 
 import platform
 from dataclasses import asdict
@@ -13,7 +13,7 @@ from dkde.rows.row_source import innermost
 from dkde.rows.side import Part, Side
 from dkde.rows.sphere import SphereSource
 
-# What is noted of a part of rows so that it can be told from others' and be read again.
+# What is recorded of a part of rows, to identify it and to read it again.
 NOTES = (
     "fingerprint", "source", "stored", "opened", "row_dims", "columns", "names", "left_out",
     "converted",
@@ -24,7 +24,7 @@ _PACKAGES = ("dkde", "numpy", "numba", "dask", "zarr", "xarray")
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that the numbers depend on."""
+    """Return versions of Python and of the packages that the numbers depend on."""
     return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
 
 
@@ -50,7 +50,7 @@ def describe_work(work: Work) -> dict[str, Any]:
 
 
 def describe_side(side: Side, *, compared: bool = False) -> dict[str, Any]:
-    """What a side consists of, so that it can be told from others, and its rows be read again.
+    """Describe a side, to distinguish it from others and to read its rows again.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def _kind(part: Part) -> str:
 
 
 def _names(part: Part) -> list[str] | str | None:
-    """The names of the columns; of very many only what tells them from others."""
+    """Return the names of the columns; of very many, only a digest."""
     source = part.source
     names = source.features if isinstance(source, SphereSource) else part.features
     if names is None or len(names) <= _MOST_NAMES:

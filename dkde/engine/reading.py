@@ -1,4 +1,4 @@
-"""What a block reads: rows with their weights and groups, refused where they cannot be used."""
+"""Reading of a block's rows, weights and groups, which refuses unusable values."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +25,7 @@ NOTHING_COUNTS = "no training row counts: all have missing values, or the weight
 
 
 class Reading(NamedTuple):
-    """Training rows that were read, less those that are left out as values are missing.
+    """Training rows as read, without those left out for missing values.
 
     Parameters
     ----------
@@ -45,6 +45,7 @@ class Reading(NamedTuple):
 def read_train(
     train: Side, task: Task, origin: FloatArray | None, start: int, stop: int
 ) -> Reading:
+    """Read training rows, with their weights and groups."""
     values = train.rows.read(start, stop, decode=not task.integer, origin=origin)
     missing, weights = read_missing(train, values, start, stop)
     groups = read_groups(train.groups, start, stop)
@@ -60,7 +61,7 @@ def read_train(
 def read_missing(
     side: Side, values: Array, start: int, stop: int
 ) -> tuple[npt.NDArray[np.bool_] | None, FloatArray | None]:
-    """Which of a range of rows are left out, and the weights of all of them.
+    """Return which of a range of rows are left out, and the weights of all of them.
 
     Rows are left out whose features or whose weight are missing, where missing values are dropped.
 
@@ -94,7 +95,7 @@ def read_missing(
 def read_weights(
     train: Side, start: int, stop: int, missing: npt.NDArray[np.bool_] | None = None
 ) -> FloatArray | None:
-    """Weights of a range of rows, if they have any.
+    """Return the weights of a range of rows, if they have any.
 
     Parameters
     ----------
@@ -112,7 +113,7 @@ def read_weights(
 
 
 def weights_as_read(side: Side, start: int, stop: int) -> FloatArray:
-    """Weights of a range of rows that have some, be they usable or not.
+    """Return the weights of a range of rows, usable or not.
 
     Raises
     ------
@@ -131,7 +132,7 @@ def checked_weights(
     start: int = 0,
     missing: npt.NDArray[np.bool_] | None = None,
 ) -> FloatArray:
-    """Weights of rows start, start + 1, ...; 0 of those that are left out.
+    """Return checked weights of rows from ``start``; 0 for those left out.
 
     Raises
     ------
@@ -188,7 +189,7 @@ def check_weights(side: Side) -> None:
 
 
 def _values(source: RowSource) -> Iterator[FloatArray]:
-    """What rows have, each value of a variable that is broadcast once."""
+    """Return the values of rows; a broadcast variable's values are read once."""
     if isinstance(source, VariablesSource):
         yield from (np.asarray(variable.values, np.float64) for variable in source.variables)
         return
@@ -203,6 +204,7 @@ def _in_memory(source: RowSource) -> bool:
 
 
 def read_groups(source: RowSource | None, start: int, stop: int) -> Any:
+    """Read the groups of a range of rows, if they have any."""
     return None if source is None else np.asarray(source.read(start, stop), np.int64)
 
 
@@ -311,7 +313,7 @@ def first_there(side: Side) -> int:
 
 
 def read_ahead(reads: Iterable[Callable[[], T]]) -> Iterator[T]:
-    """Results of the calls, in order, each made while the one before is worked on."""
+    """Yield the calls' results in order; the next is made while one is worked on."""
     with ThreadPoolExecutor(1, thread_name_prefix="dkde-read") as reader:
         ahead = None
         for read in reads:

@@ -26,16 +26,31 @@ Progress = Callable[[int, int], None]
 
 
 class Keep(Protocol):
-    """Where blocks are kept as they are done."""
+    """A place that keeps finished blocks."""
 
-    def done(self) -> set[Block]: ...
-    def done_rows(self) -> set[int]: ...
-    def write(self, q: int, p: int, log_sums: FloatArray) -> None: ...
-    def read(self, q: int, p: int) -> FloatArray: ...
-    def write_rows(self, q: int, densities: FloatArray) -> None: ...  # stacked
-    def read_rows(self, q: int) -> FloatArray: ...
-    def fail(self, q: int, p: int, error: BaseException) -> None: ...
-    def failed(self) -> dict[Block, dict[str, Any]]: ...  # that nobody has done since
+    def done(self) -> set[Block]:
+        """Return the numbers of finished blocks."""
+
+    def done_rows(self) -> set[int]:
+        """Return the numbers of finished query blocks."""
+
+    def write(self, q: int, p: int, log_sums: FloatArray) -> None:
+        """Keep a finished block."""
+
+    def read(self, q: int, p: int) -> FloatArray:
+        """Read a finished block."""
+
+    def write_rows(self, q: int, densities: FloatArray) -> None:  # stacked
+        """Keep a finished query block."""
+
+    def read_rows(self, q: int) -> FloatArray:
+        """Read a finished query block."""
+
+    def fail(self, q: int, p: int, error: BaseException) -> None:
+        """Record a failed block."""
+
+    def failed(self) -> dict[Block, dict[str, Any]]:
+        """Return the failed blocks that have not been done since."""
 
 
 def run(
@@ -109,7 +124,7 @@ def computed(
     keep: Keep | None = None,
     chosen: Callable[[str], None] | None = None,
 ) -> Densities:
-    """Log-densities, bounds on their errors, and the effort, now.
+    """Compute log-densities, bounds on their errors, and the effort.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What is found out from a sample of the rows before the blocks, and shared by all of them."""
+"""The survey: a sample of the rows, read before the blocks and shared by all of them."""
 
 from dataclasses import dataclass, replace
 from math import inf, log
@@ -18,7 +18,7 @@ from dkde.numerics.tolerance import left_out
 from dkde.rows.side import Side
 from dkde.typing import FloatArray
 
-# Rows that the reference is the mean of: enough to lie amid the data.
+# Rows whose mean is the reference: enough for it to lie within the data.
 _REFERENCE_ROWS = 256
 # Rows that are looked at, in so many places all over each side: distances between them say
 # how many pairs a bound on few axes would leave.
@@ -41,7 +41,7 @@ _WORTHWHILE = 0.8
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """What blocks are handed.
+    """The findings of the survey, which blocks receive.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class Survey:
 
     @property
     def method(self) -> str:
-        """In words."""
+        """The method, in words."""
         if self.expands:
             return "expansions" + _in_words(self.direct)
         if self.axes is None:
@@ -83,7 +83,7 @@ class Survey:
 
 
 def _in_words(direct: float) -> str:
-    """What is not done by expansions; nothing where it is next to nothing."""
+    """Return the share not done by expansions, in words; empty where it is tiny."""
     if direct < _SOME:
         return ""
     return f", and direct sums for about {direct:.0%} of the query rows, which lie far out"
@@ -124,7 +124,7 @@ def make_survey(query: Side, train: Side, task: Task, cut: tuple[int, int]) -> S
 
 
 def _is_yet_to_be_computed(query: Side) -> bool:
-    """Whether some query rows are yet to be computed: training rows have to stand in for them.
+    """Return whether query rows are lazy, so that training rows stand in.
 
     To compute them may take long, or fail, which is a block's own matter and not everyone's.
     """
@@ -132,9 +132,9 @@ def _is_yet_to_be_computed(query: Side) -> bool:
 
 
 def _amid(t: Points, reference: FloatArray, task: Task, train: Side) -> FloatArray:
-    """A row amid most of the sample: expansions feel what far coordinates are rounded by.
+    """Return a row in the middle of the sample: rounding of far rows harms expansions.
 
-    The first rows, amid which the reference lies, may be far from all others.
+    The first rows, whose mean is the reference, may be far from all others.
     """
     if train.rows.linear is not None:
         return reference
@@ -143,7 +143,7 @@ def _amid(t: Points, reference: FloatArray, task: Task, train: Side) -> FloatArr
 
 
 def _is_small(query: Side, train: Side) -> bool:
-    """Whether looking at a sample would take about as long as it can spare."""
+    """Return whether a sample would take about as long as it can save."""
     n_query, n_train = query.rows.n_rows, train.rows.n_rows
     wide = train.rows.n_features > _WIDE
     few = n_query < FEW_QUERY_ROWS or n_train < FEW_TRAIN_ROWS
@@ -151,7 +151,7 @@ def _is_small(query: Side, train: Side) -> bool:
 
 
 def find_reference(train: Side, task: Task) -> FloatArray:
-    """The row that all blocks take away from both sides: amid the first training rows.
+    """Return the row that all blocks subtract from both sides: the first training rows' mean.
 
     It has the features that are stored: it is taken away before any linear map.
     """
@@ -178,7 +178,7 @@ def find_reference(train: Side, task: Task) -> FloatArray:
 
 
 def _expansions_time(q: Points, t: Points, query: Side, task: Task, cut: tuple[int, int]) -> float:
-    """What blocks take by expansions, of what all pairs take; infinite where there are none."""
+    """Return the time by expansions over that of all pairs; infinite without any."""
     if not task.may_expand(q.coordinates.shape[1], grouped=query.groups is not None):
         return inf
     both = np.concatenate([q.coordinates, t.coordinates])
@@ -193,7 +193,7 @@ def _expansions_time(q: Points, t: Points, query: Side, task: Task, cut: tuple[i
 def _choose_axes(
     q: Points, t: Points, d2: FloatArray, task: Task, cut: tuple[int, int]
 ) -> tuple[Axes | None, float]:
-    """The axes on which blocks take least time, and how much of what all distances take.
+    """Return the axes on which blocks take least time, and its share of all distances' time.
 
     There are none where all distances take least.
 
@@ -209,7 +209,7 @@ def _choose_axes(
     least, chosen = _WORTHWHILE * dense, None
 
     def spared(share: float) -> float:
-        """What pairs of which that share is left take."""
+        """Return the share of time for pairs of which that share is left."""
         direct = share * (_DIRECT + _DIRECT_FEATURE * d)
         return float(_PASS + direct + min(1.0, 64 * share) * _SUM * n_bandwidths)
 
@@ -231,7 +231,7 @@ def _choose_axes(
 
 
 def _limits(d2: FloatArray, task: Task) -> FloatArray:
-    """Squared distances up to which pairs of each query row would matter, at the most."""
+    """Return the squared distance within which pairs of each query row may matter."""
     nearest = d2.min(axis=1)
     limits = np.zeros(len(d2))
     drop = log(task.n_train / left_out(task.tol))
@@ -245,7 +245,7 @@ def _limits(d2: FloatArray, task: Task) -> FloatArray:
 def _sample(
     side: Side, task: Task, reference: FloatArray, n_rows: int, n_places: int
 ) -> tuple[Points, Any]:
-    """Rows from places all over a side, and their groups; less those with missing values."""
+    """Return rows and groups from all over a side, without rows that miss values."""
     rows = side.rows
     wide = max(rows.n_features, rows.n_stored_features)
     each = max(1, min(n_rows, rows.n_rows, _TRAIN_BYTES // (8 * wide)) // n_places)

@@ -1,4 +1,4 @@
-"""What is to be computed for every pair, whichever block it is in."""
+"""The computation of every pair, whichever block it is in."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ _LEAST_UNIT, _LEAST_BANDWIDTH = 1e-100, 1e-150
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What is to be computed for every pair, whichever block it is in.
+    """The computation of every pair, whichever block it is in.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ class Task:
         )  # fmt: skip
 
     def may_expand(self, n_features: int, *, grouped: bool) -> bool:
-        """Whether there are expansions of the kernel, should they be less work."""
+        """Whether the kernel has expansions, which may be less work."""
         known = self.kernel.is_gaussian and self.metric.name == "euclidean"
         known = known and expansion.AVAILABLE
         return self.method == "auto" and known and n_features <= 3 and not grouped
@@ -107,22 +107,22 @@ class Task:
 
     @property
     def log_norms(self) -> Callable[[int], list[float]]:
-        """From the number of features to the log-normaliser at each bandwidth, in nats."""
+        """Return the log-normaliser at each bandwidth, in nats, for a number of features."""
         return partial(_log_norms, self.kernel, self.bandwidths, self.log_volume)
 
     @property
     def moved(self) -> FloatArray | None:
-        """By how many bandwidths distances may be off as places are rounded to unit vectors."""
+        """Largest error of a distance, in bandwidths, as places become rounded unit vectors."""
         return 2 * ROUNDING / self.bandwidths if self.kernel.sphere else None
 
     def largest_term(self, n_features: int) -> float:
-        """Of what log-normalisers are sums and differences, in nats: they round to it."""
+        """Largest term in the sums of log-normalisers, in nats, for their rounding."""
         of_bandwidth = n_features * (1 + float(np.abs(np.log(self.bandwidths)).max()))
         return of_bandwidth + 2 * lgamma(n_features + 1) + abs(self.log_volume)
 
 
 def _has_squares(unit: float, bandwidths: FloatArray) -> bool:
-    """Whether squares of integers' unit, and of bandwidths in it, are numbers; with room."""
+    """Return whether squares of integers and bandwidths fit in floats, with room."""
     if unit == 1.0:
         return True
     if not _LEAST_UNIT < unit < 1 / _LEAST_UNIT:

@@ -1,4 +1,4 @@
-"""Calls handed out in a window, and what becomes of those that fail."""
+"""Calls submitted in a window, and the handling of those that fail."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LOOK = 1.0
 
 
 class Trials:
-    """What becomes of blocks that fail: each is tried once more, elsewhere, and then set aside.
+    """Failed blocks: each is tried once more, on another worker, and then set aside.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class Trials:
         self.succeeded = False
 
     def again(self, block: Any, error: BaseException) -> bool:
-        """Whether to try a block again; raises where there is nothing to go on with."""
+        """Return whether to retry a block; raise where the run cannot go on."""
         if self._pool.refused(error):
             return True  # no fault of the block's, which nobody has worked on
         if isinstance(error, self._pool.lost):
@@ -84,15 +84,15 @@ class Trials:
         return False
 
     def goes_alone(self, block: Any) -> bool:
-        """Whether workers seem to end under a block, which takes along what else is there."""
+        """Return whether workers seem to die of a block, and of those beside it."""
         return block in self._deadly or self._lost[block] > _SUSPECT
 
     def away_from(self, block: Any) -> Collection[str]:
-        """Where a block failed."""
+        """Return where a block failed."""
         return self._failed_at.get(block, ())
 
     def once_more(self, block: Any) -> bool:
-        """Whether to take up a block that was set aside, now that the others are done.
+        """Return whether to retry a block that was set aside, after the others.
 
         It may have been with workers that fail whatever they are given.
         """
@@ -118,7 +118,7 @@ def completed(
     calls: Iterable[tuple[K, tuple[Any, ...]]],
     trials: Trials | None = None,
 ) -> Generator[tuple[K, T], None, None]:
-    """Results of calls as they come, under their keys; a window of them is under way at a time.
+    """Yield the results of calls as they finish, with their keys, a window at a time.
 
     Submitting all at once would fill the scheduler with them.
 
@@ -174,7 +174,7 @@ def _submit(
 
 
 def _first(pool: Pool, futures: Collection[Future[Any]]) -> set[Future[Any]]:
-    """Those that are done; waits for the first."""
+    """Wait for the first finished calls, and return those that are done."""
     while True:
         finished, _ = wait(futures, timeout=_LOOK, return_when=FIRST_COMPLETED)
         # Those that were cancelled are not done, to ``wait``, until their executor has noticed.

@@ -29,7 +29,7 @@ def _as_it_is(stamp: Any) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """All that a block needs but the survey and its two ranges."""
+    """The data of a block, except the survey and its two ranges."""
 
     query: Side
     train: Side
@@ -47,7 +47,7 @@ class Work:
         panel_rows: int | None = None,
         looking: bool = False,
     ) -> "Work":
-        """Work with a plan made for it.
+        """Return work with a plan made for it.
 
         Parameters
         ----------
@@ -88,17 +88,17 @@ class Work:
         return object.__sizeof__(self) + self.query.__sizeof__() + self.train.__sizeof__()
 
     def survey(self) -> Survey:
-        """Read some rows, for what all blocks are handed."""
+        """Read some rows, for the survey that all blocks receive."""
         with saying():
             return self.knowing(make_survey(self.query, self.train, self.task, self.plan.cut))
 
     def knowing(self, survey: Survey) -> Survey:
-        """A survey with what is known of where the training rows lie."""
+        """Return a survey that knows where the training rows lie."""
         return replace(survey, summaries=self.summaries)
 
     @cached_property
     def summaries(self) -> Summaries | None:
-        """Where the training rows lie, if far ones may be left out.
+        """Summaries of where the training rows lie, if far ones may be left out.
 
         Raises
         ------
@@ -114,7 +114,7 @@ class Work:
 
     @property
     def is_lazy(self) -> bool:
-        """Whether rows are yet to be computed, so that looking at some takes that."""
+        """Whether rows are yet to be computed, so that a sample needs computing."""
         parts = [*self.query.rows.parts, *self.train.rows.parts]
         others = (self.query.weights, self.query.groups, self.train.weights, self.train.groups)
         return any(s is not None and s.is_lazy for s in (*(part.source for part in parts), *others))
@@ -127,7 +127,7 @@ class Work:
     def densities(
         self, panels: Iterable[FloatArray], query_block: int | None = None
     ) -> logsum.Densities:
-        """Log-densities of one query block, their errors and effort, from all its panels.
+        """Return log-densities, errors and effort of one query block, from all its panels.
 
         Parameters
         ----------
@@ -151,7 +151,7 @@ class Work:
         return found
 
     def fingerprint(self, seen: Callable[[Any], Any] = _as_it_is) -> dict[str, Any]:
-        """What tells the content of the sides from others', as JSON.
+        """Return what identifies the content of the sides, as JSON.
 
         Parameters
         ----------
@@ -171,7 +171,7 @@ class Work:
 
     @property
     def token(self) -> str:
-        """Equal for equal work on equal content."""
+        """Return a token that is equal for equal work on equal content."""
         sides = [
             [_part_token(part) for part in side.rows.parts]
             + [content(side.rows.linear), side.rows.drops_missing]

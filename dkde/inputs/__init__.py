@@ -1,1 +1,1 @@
-"""What users pass, made into one side of the work."""
+"""Inputs as users pass them, made into one side of the work."""

@@ -1,4 +1,4 @@
-"""What the scales of features mean for the bandwidth matrix, in words."""
+"""Advice on the bandwidth matrix, from the scales of the features."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ _MUCH = 5.0
 
 
 def ratio_of(figures: Mapping[str, Mapping[str, Any]]) -> float | None:
-    """The standard deviation of the widest feature over the narrowest's; None of fewer than two.
+    """Return the largest standard deviation over the smallest; None for fewer than two.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def ratio_of(figures: Mapping[str, Mapping[str, Any]]) -> float | None:
 
 
 def advice(figures: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """What the scales of features mean, if they differ much, and which are constant."""
+    """Return advice where scales differ much, or features are constant."""
     constant = [name for name, each in figures.items() if each["standard_deviation"] == 0]
     said = [_constant(some(constant), len(constant))] if constant else []
     ratio = ratio_of(figures)
@@ -42,7 +42,7 @@ def advice(figures: Mapping[str, Mapping[str, Any]]) -> str | None:
 
 
 def advice_of_many(n_constant: int | None, n_features: int) -> str | None:
-    """The same of features that are too many to be looked at one by one."""
+    """Return the same advice for features too many to inspect one by one."""
     return _constant(f"{n_constant} of {n_features} features", n_constant) if n_constant else None
 
 

@@ -26,6 +26,7 @@ from dkde.stores.opened import absolute, check_opened
 
 
 def rows_of(values: Any, role: str) -> Rows:
+    """Return the rows of an array."""
     if isinstance(values, da.Array):
         return whole(DaskSource(checked(values, role)), role, identity=values.name)
     place = first_masked(marked_lists(values))
@@ -33,7 +34,7 @@ def rows_of(values: Any, role: str) -> Rows:
 
 
 def array_of(data: Any, role: str) -> npt.NDArray[Any]:
-    """A NumPy array of real numbers, NaN where they are masked."""
+    """Return a NumPy array of real numbers, NaN where they are masked."""
     try:
         array = unmasked(marked_lists(data))
     except InputError as error:
@@ -46,7 +47,7 @@ def array_of(data: Any, role: str) -> npt.NDArray[Any]:
 
 
 def check_listed(data: Any, role: str) -> None:
-    """Refuse integers in lists that NumPy rounds, as some other value beside them is a float.
+    """Refuse integers in lists that NumPy rounds because a float is beside them.
 
     Raises
     ------
@@ -68,6 +69,7 @@ def check_listed(data: Any, role: str) -> None:
 def whole(
     source: RowSource, role: str, encoding: Encoding | None = None, identity: str | None = None
 ) -> Rows:
+    """Return an array as a part that holds all its rows."""
     part = Part(
         source, 0, source.shape[0], role, encoding=encoding or Encoding(), identity=identity
     )
@@ -75,6 +77,7 @@ def whole(
 
 
 def checked(array: Any, role: str) -> Any:
+    """Return an array after checking its type and shape."""
     if array.ndim != 2:
         raise InputError(
             f"{role} has shape {tuple(array.shape)}; it must have two dimensions, rows and features"
@@ -91,7 +94,7 @@ def checked(array: Any, role: str) -> Any:
 
 
 def refuse_masked_rows(rows: Rows) -> None:
-    """Refuse rows in memory some of whose values are masked, before anything is read.
+    """Refuse rows in memory that have masked values, before anything is read.
 
     Raises
     ------
@@ -110,7 +113,7 @@ def refuse_masked_rows(rows: Rows) -> None:
 
 
 def vector(values: Any, what: str, n_rows: int, *, may_miss: bool = True) -> RowSource:
-    """One number a row, in the rows' order; ``what`` they are, for messages.
+    """Return one number a row, in the rows' order; ``what`` names them in messages.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Rows of single arrays of others, and of what AnnData keeps: tables and matrices."""
+"""Rows of single foreign arrays, and of AnnData's tables and matrices."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dkde.stores.store import open_store
 
 
 def array_rows(group: Group, row_dim: tuple[str, ...] | None = None) -> Part:
-    """The rows of the one array of a group.
+    """Return the rows of the only array of a group.
 
     Of two dims without names these are rows and features. Where none of its values is marked as
     missing, such an array of Zarr is read as it is stored.
@@ -48,7 +48,7 @@ def array_rows(group: Group, row_dim: tuple[str, ...] | None = None) -> Part:
 
 
 def encoding_of(array: zarr.Array[Any], what: str) -> Encoding:
-    """How an array's values are stored, as its attributes say.
+    """Return how an array's values are encoded, from its attributes.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def encoding_of(array: zarr.Array[Any], what: str) -> Encoding:
 
 
 def rows_of(group: Group, features: tuple[str, ...], row_dim: tuple[str, ...] | None) -> Part:
-    """The rows that variables of a group make, or a table of AnnData that lies in it.
+    """Return the rows made of a group's variables, or of an AnnData table in it.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Whether two sides go together: alike in width and scale, and no rows in common."""
+"""The check that two sides go together: alike in width and scale, with no rows in common."""
 
 from collections.abc import Iterator
 
@@ -94,7 +94,7 @@ def _shared(train: Operand, other: Operand) -> Iterator[tuple[Part, Part]]:
 
 
 def _same_rows(a: Part, b: Part) -> bool:
-    """Whether two parts of splits of equal content, copies perhaps, have rows in common."""
+    """Return whether two parts of splits with equal content share rows."""
     if a.checksum is None or a.checksum != b.checksum:
         return False
     rows = [
@@ -106,13 +106,13 @@ def _same_rows(a: Part, b: Part) -> bool:
 
 
 def _share_memory(a: Part, b: Part) -> bool:
-    """Whether two parts are views of the same memory: of variables each column, so each row."""
+    """Return whether two parts are views of the same memory, in every column."""
     ours, others = _in_memory(a), _in_memory(b)
     return bool(ours) and len(ours) == len(others) and all(map(_overlap, ours, others))
 
 
 def _in_memory(part: Part) -> list[Array]:
-    """The arrays that a part reads from memory; none where some of it lies elsewhere."""
+    """Return the arrays that a part reads from memory; none where some lie elsewhere."""
     source = innermost(part.source)
     if isinstance(source, ArraySource):
         return [source.read(part.start, part.stop)]
@@ -130,7 +130,7 @@ def _overlap(a: Array, b: Array) -> bool:
 
 
 def _named(role: str, rows: Rows | Part) -> str:
-    """The role, and what plays it if that has a name of its own."""
+    """Return the role, and the name of what fills it if it has one."""
     return role if rows.label == role else f"{role} ({rows.label})"
 
 

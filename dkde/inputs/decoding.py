@@ -1,4 +1,4 @@
-"""Opened Zarr arrays as others hand them over, decoded as their attributes say."""
+"""Opened foreign Zarr arrays, decoded as their attributes say."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,30 +20,34 @@ from dkde.typing import Array
 
 @dataclass(frozen=True, eq=False)
 class EncodedSource(Wrapping):
-    """Numbers that are stored as others: ``stored * scale + offset``."""
+    """A source of encoded numbers: ``stored * scale + offset``."""
 
     wrapped: RowSource
     encoding: Encoding
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Shape of the rows."""
         return self.wrapped.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """Dtype of the values."""
         return np.dtype(np.float64)
 
     @property
     def changes(self) -> tuple[Any, ...]:
+        """Changes made to the stored values."""
         return (*self.wrapped.changes, self.encoding.scale, self.encoding.offset)
 
     def read(self, start: int, stop: int) -> Array:
+        """Read the rows from start up to stop."""
         return self.encoding.decode(self.wrapped.read(start, stop))
 
 
 @dataclass(frozen=True, eq=False)
 class DecodedSource(Wrapping):
-    """An opened array whose attributes say how it is decoded, by xarray as its rows are read.
+    """An opened array that xarray decodes by its attributes as rows are read.
 
     Parameters
     ----------
@@ -58,34 +62,41 @@ class DecodedSource(Wrapping):
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Shape of the rows."""
         return self.decoded.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """Dtype of the values."""
         return self.decoded.dtype
 
     @property
     def read_rows(self) -> int:
+        """Number of rows to read at a time, at most."""
         return self.decoded.read_rows
 
     @property
     def copies(self) -> int:
+        """Number of copies that exist while rows are read."""
         return self.decoded.copies
 
     def cuts(self, start: int, stop: int) -> list[int]:
+        """Return the rows at which reading is best cut, between start and stop."""
         return self.decoded.cuts(start, stop)
 
     def chunk_of(self, rows: Array) -> Array:
+        """Return the number of the chunk in which each row lies."""
         return self.decoded.chunk_of(rows)
 
     def read(self, start: int, stop: int) -> Array:
+        """Read the rows from start up to stop."""
         with self.wrapped.being_read(start, stop):
             return self.decoded.read(start, stop)
 
 
 @dataclass(frozen=True, eq=False)
 class CompleteSource(Wrapping):
-    """Numbers as they are stored, none of which may be a mark of a missing one.
+    """Stored numbers, of which none may be a mark of a missing value.
 
     Parameters
     ----------
@@ -102,13 +113,16 @@ class CompleteSource(Wrapping):
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Shape of the rows."""
         return self.wrapped.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """Dtype of the values."""
         return self.wrapped.dtype
 
     def read(self, start: int, stop: int) -> Array:
+        """Read the rows from start up to stop."""
         values = self.wrapped.read(start, stop)
         missing = np.isin(values, self.marks)
         if missing.any():
@@ -124,7 +138,7 @@ def missing_one(what: str, row: int) -> InputError:
 
 
 def decoded(array: "zarr.Array[Any]", what: str, *, is_vector: bool = False) -> RowSource | None:
-    """An array some of whose values are marked as missing, decoded by xarray; else None.
+    """Return an array decoded by xarray if it marks values as missing; else None.
 
     Parameters
     ----------
@@ -140,7 +154,7 @@ def decoded(array: "zarr.Array[Any]", what: str, *, is_vector: bool = False) -> 
 
 
 def opened_vector(array: "zarr.Array[Any]", what: str, *, may_miss: bool = True) -> RowSource:
-    """One number a row of an array of one dim.
+    """Return one number a row, from an array of one dim.
 
     Parameters
     ----------
@@ -164,7 +178,7 @@ def opened_vector(array: "zarr.Array[Any]", what: str, *, may_miss: bool = True)
 
 
 def _marks(array: "zarr.Array[Any]") -> tuple[Any, ...]:
-    """The stored values that stand for missing ones."""
+    """Return the stored values that stand for missing ones."""
     if not is_masked(dict(array.attrs)) or np.dtype(array.dtype).kind not in "iufb":
         return ()
     attributes = variable_of(array).attrs

@@ -1,4 +1,4 @@
-"""What a data set, or a file that can be imported, holds."""
+"""A description of a data set, or of a file that can be imported."""
 
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -125,14 +125,14 @@ def describe(
 
 @dataclass(frozen=True)
 class _Looks:
-    """What is to be looked at: the features of these names, or those that are; and whether."""
+    """The features to inspect (those named, or all), and whether to inspect them."""
 
     features: tuple[str, ...] | None
     values: bool
     progress: Progress | None
 
     def columns(self, split: Split | SourceSplit, what: str) -> dict[str, int]:
-        """The features to be looked at one by one, and where they are."""
+        """Return the features to inspect one by one, and their positions."""
         if self.features is not None:
             places = positions(self.features, split.features, split.n_features, what)
             return dict(zip(self.features, places, strict=True))
@@ -145,7 +145,7 @@ class _Looks:
 
 
 def _describe_own(source: str, split: str, looks: _Looks) -> dict[str, Any]:
-    """Describe a data set, or a file that can be imported; all but its name."""
+    """Describe a data set, or a file that can be imported, without its name."""
     path = Path(source)
     # A Zarr folder that is no data set: let the data set's own error say so.
     if is_remote(source) or is_dataset(path) or (path / "zarr.json").exists():
@@ -182,7 +182,7 @@ def _describe_own(source: str, split: str, looks: _Looks) -> dict[str, Any]:
 
 
 def _one_of(splits: dict[str, Any], name: str, source: str) -> dict[str, Any]:
-    """The split of a name; all of them without one."""
+    """Return the split of that name; all splits without a name."""
     if name and name not in splits:
         raise InputError(f"{source}: has no split {name!r}; it has {', '.join(splits)}")
     return {name: splits[name]} if name else splits
@@ -251,7 +251,7 @@ def _foreign(split: SourceSplit, what: str, looks: _Looks) -> dict[str, Any]:
 
 
 def _shape(split: Split | SourceSplit, looks: _Looks) -> dict[str, Any]:
-    """What rows are, of all features or of those that were named."""
+    """Return the shape of rows, with all features or those named."""
     wanted, shape = looks.features, split.image_shape
     known = wanted or split.features
     return {
@@ -266,7 +266,7 @@ def _shape(split: Split | SourceSplit, looks: _Looks) -> dict[str, Any]:
 
 
 def _figures(tally: Tally, split: Split | SourceSplit, names: Iterable[str]) -> dict[str, Any]:
-    """What a tally says of features, one by one if they have names."""
+    """Return a tally's figures of features, one by one if they have names."""
     scale, offset = split.scale_factor, split.add_offset
     ends = sorted(end * scale + offset for end in tally.value_range or ())
     n_constant = tally.n_constant if tally.n_rows == split.n_rows else None

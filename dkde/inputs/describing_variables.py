@@ -1,4 +1,4 @@
-"""What a Zarr store or a NetCDF file of others holds, variable by variable."""
+"""A description of a foreign Zarr store or NetCDF file, variable by variable."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -88,7 +88,7 @@ def describe_variables(
 def _layout(
     group: Group, features: Sequence[str], row_dim: tuple[str, ...] | None
 ) -> dict[str, Any]:
-    """Along which dims rows lie, how many they and their columns are, or why that is not known."""
+    """Return the dims of rows and the numbers of rows and columns, or why they are unknown."""
     found: dict[str, Any] = {"rows": None, "row_dims": None, "columns": None, "undecided": None}
     if not features:
         return found
@@ -130,7 +130,7 @@ def _variable(group: Group, name: str, is_read: bool, progress: Progress | None)
 
 
 def _tally(group: Group, name: str, variable: xr.Variable, progress: Progress | None) -> Tally:
-    """The figures of all values of a variable."""
+    """Return the figures of all values of a variable."""
     tally = Tally(1, spread=True)
     dims, sizes = tuple(map(str, variable.dims)), tuple(map(int, variable.shape))
     if not dims:
@@ -146,7 +146,7 @@ def _tally(group: Group, name: str, variable: xr.Variable, progress: Progress | 
 
 
 def _alike(group: Group) -> list[str]:
-    """The numeric variables along the dims of the widest one, but for the index of these."""
+    """Return the numeric variables along the widest one's dims, except their index."""
     bounds = _bounds(group)
     numeric = [
         name for name in group.variables
@@ -166,7 +166,7 @@ def _alike(group: Group) -> list[str]:
 
 
 def _bounds(group: Group) -> set[str]:
-    """The variables that say where the cells of others begin and end, and are no features."""
+    """Return the variables that hold cell bounds of others, which are no features."""
     found = {
         str(name)
         for variable in group.variables.values()

@@ -1,4 +1,4 @@
-"""Which variables of an xarray Dataset are the features of its rows."""
+"""The variables of an xarray Dataset that are the features of its rows."""
 
 from collections.abc import Collection
 
@@ -16,7 +16,7 @@ _LEFT_OUT = {
 
 
 def is_split(dataset: xr.Dataset, features: tuple[str, ...] | None = None) -> bool:
-    """Whether it is a split of a data set, or like one: its rows are those of its variable x.
+    """Return whether a Dataset is like a split: its rows are those of its variable x.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def is_split(dataset: xr.Dataset, features: tuple[str, ...] | None = None) -> bo
 def feature_names(
     dataset: xr.Dataset, group: Group, role: str, beside: Collection[str] = ()
 ) -> tuple[tuple[str, ...], dict[str, str]]:
-    """The names of a Dataset's features where nobody says which they are.
+    """Return the names of a Dataset's features where the user names none.
 
     The data variables of numbers, and the coordinates that stand before the last of them, as those
     that were selected by name do; the coordinates, where there is no data variable.
@@ -85,13 +85,13 @@ def feature_names(
 
 
 def why_not(group: Group, name: str) -> str | None:
-    """Why a data variable is no feature unless it is named; None if it is one."""
+    """Return why a data variable is no feature unless named; None if it is one."""
     kind = getattr(group.variables[name].dtype, "kind", "O")
     return _LEFT_OUT.get(kind)
 
 
 def _tell(role: str, group: Group, chosen: list[str], meant: list[str]) -> None:
-    """Warn of coordinates that may be features: their order decides, which xarray may change."""
+    """Warn of coordinates that may be features; their order matters, and xarray may change it."""
     taken = [name for name in meant if name in chosen]
     # The index of a grid's dim is what tells rows from features, and no feature left out.
     axes = {dim for name in chosen for dim in group.variables[name].dims if dim in meant}
@@ -109,7 +109,7 @@ def _tell(role: str, group: Group, chosen: list[str], meant: list[str]) -> None:
 
 
 def _may_be_meant(group: Group, name: str) -> bool:
-    """Whether a coordinate may be meant as a feature.
+    """Return whether a coordinate may be meant as a feature.
 
     So are times, which cannot be one, and numbers with a fraction; not the rows' own index.
     """

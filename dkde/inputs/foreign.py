@@ -1,4 +1,4 @@
-"""Zarr stores and NetCDF files of others as sources of selectors: their groups are splits."""
+"""Foreign Zarr stores and NetCDF files as sources of selectors: their groups are splits."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -19,12 +19,12 @@ from dkde.stores.store import is_remote, open_store
 
 
 def path_of(name: str) -> Path:
-    """A name as a path, its ~ expanded unless there is a file of that name."""
+    """Return a name as a path, with ~ expanded unless a file of that name exists."""
     return Path(name if is_there(name) else os.path.expanduser(name))
 
 
 def parted(name: str) -> tuple[str, str]:
-    """A name as that of a source, and of what is in it: a group or a split, after ``::``.
+    """Return a name split at ``::``: the source, and its group or split.
 
     As in selectors the source is the longest name that is there.
 
@@ -46,7 +46,7 @@ def parted(name: str) -> tuple[str, str]:
 
 
 def place_of(name: str) -> Place | None:
-    """What SOURCE or SOURCE::GROUP is as a Zarr store or a NetCDF file of others, if it is one."""
+    """Return SOURCE or SOURCE::GROUP as a foreign Zarr store or NetCDF file, if it is one."""
     source, group = parted(name)
     if is_remote(source):
         url = source.rstrip("/")
@@ -60,7 +60,7 @@ def place_of(name: str) -> Place | None:
 
 
 def listing(name: str) -> str | None:
-    """What is in a Zarr store or a NetCDF file; None where it is none, a result, or damaged."""
+    """Return the contents of a Zarr store or NetCDF file; None if unusable or a result."""
     try:
         place = place_of(name)
         if place is None:
@@ -79,7 +79,7 @@ def listing(name: str) -> str | None:
 
 
 class Groups(Mapping[str, Part]):
-    """The groups of a Zarr store or a NetCDF file, each opened when it is first looked up.
+    """The groups of a Zarr store or NetCDF file, each opened on first use.
 
     The root has an empty name; where it holds variables, the others are there, and not listed.
     """
@@ -117,7 +117,7 @@ class Groups(Mapping[str, Part]):
         return self._at(group).array is not None
 
     def check_said(self) -> None:
-        """Refuse that nobody says which variables are the features.
+        """Refuse a source if the user does not name its features.
 
         Raises
         ------
@@ -127,7 +127,7 @@ class Groups(Mapping[str, Part]):
             raise _unsaid(self._root)
 
     def asked(self, group: Group | None = None) -> tuple[str, ...] | None:
-        """The features that are asked for: where dims of rows are named, the only numbers.
+        """Return the features asked for; the only numbers where row dims are named.
 
         None where nobody says which they are.
         """
@@ -144,7 +144,7 @@ class Groups(Mapping[str, Part]):
         return self._opened[group]
 
     def _at(self, group: str) -> Place:
-        """A group below, or an array."""
+        """Return a group below, or an array."""
         inner = "/".join(filter(None, [self._place.group, group.strip("/")]))
         return resolved(replace(self._place, group=inner))
 
@@ -164,7 +164,7 @@ class Groups(Mapping[str, Part]):
 
 
 def _numbers(group: Group) -> list[str]:
-    """The variables of numbers that are no coordinates."""
+    """Return the numeric variables that are not coordinates."""
     return [
         name for name in group.variables
         if group.numeric(name) and name not in group.coordinates and group.fault(name) is None
@@ -172,7 +172,7 @@ def _numbers(group: Group) -> list[str]:
 
 
 def _unsaid(group: Group) -> InputError:
-    """Refuse a store or a file of others without a word of what its features are."""
+    """Refuse a foreign store or file whose features the user does not name."""
     numbers = _numbers(group)
     way = f"--features {numbers[0]}" if len(numbers) == 1 else "--features"
     return InputError(

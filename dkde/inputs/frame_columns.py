@@ -1,4 +1,4 @@
-"""What the columns of data frames hold, and their values as numbers."""
+"""The kinds of values in data frames' columns, and these values as numbers."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ FLOAT = np.dtype(np.float64)
 
 
 def is_plain(dtype: Any) -> bool:
+    """Return whether a dtype is a NumPy number of at most 8 bytes."""
     return isinstance(dtype, np.dtype) and dtype.kind in "iuf" and dtype.itemsize <= 8
 
 
@@ -31,7 +32,7 @@ def _is_object(dtype: Any) -> bool:
 
 
 def held_of(values: pd.Series[Any]) -> Column:
-    """What a column holds, by its dtype; of objects by themselves."""
+    """Return the kind of a column's values, by dtype; objects are inspected."""
     import pandas as pd
 
     dtype: Any = values.dtype
@@ -73,7 +74,7 @@ def _held_of_arrow(values: pd.Series[Any]) -> Column:
 
 
 def _held_of_objects(values: pd.Series[Any]) -> Column:
-    """What objects are: numbers, truths, times, arrays of one length, or text."""
+    """Return the kind of objects: numbers, booleans, times, arrays or text."""
     from pandas.api.types import infer_dtype
 
     # Of columns of text the dtype says so: no value has to be looked at.
@@ -97,7 +98,7 @@ def _held_of_objects(values: pd.Series[Any]) -> Column:
 
 
 def _held_of_lists(first: Any) -> Column:
-    """What arrays or lists in cells are, by the first of them."""
+    """Return the kind of arrays or lists in cells, by the first of them."""
     row = np.asarray(first)
     if row.ndim != 1 or not row.size or not all(_is_number(value) for value in row):
         return Column(None, f"{type(first).__name__} objects")
@@ -125,7 +126,7 @@ def _is_missing(value: Any) -> bool:
 
 
 def numbers_of(values: pd.Series[Any], held: Column, dtype: np.dtype[Any], where: str) -> Array:
-    """A column as numbers, (rows,) or (rows, width); what is missing is NaN."""
+    """Return a column as numbers, (rows,) or (rows, width); missing ones are NaN."""
     import pandas as pd
 
     kind: Any = values.dtype
@@ -154,7 +155,7 @@ def numbers_of(values: pd.Series[Any], held: Column, dtype: np.dtype[Any], where
 
 
 def _of_objects(values: pd.Series[Any], where: str) -> Array:
-    """Objects that are numbers, NaN where they are missing."""
+    """Return objects as numbers, NaN where they are missing."""
     objects = values.to_numpy()
     missing = np.asarray(values.isna())
     try:
@@ -168,7 +169,7 @@ def _of_objects(values: pd.Series[Any], where: str) -> Array:
 
 
 def _exact(value: Any, where: str) -> float:
-    """A number, or NaN; an integer beyond 2**53 is refused."""
+    """Return a number, or NaN; refuse an integer beyond 2**53."""
     if _is_missing(value):
         return np.nan
     if isinstance(value, Decimal) and value.is_infinite():

@@ -1,4 +1,4 @@
-"""Data frames as rows: the columns of numbers are the features, or those that are named."""
+"""Data frames as rows: the features are the numeric columns, or those named."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def part_of_frame(
 
 
 def check_integers(data: Any, role: str) -> None:
-    """Refuse a table or lists whose integers would be rounded if it were made an array.
+    """Refuse tables or lists whose integers an array would round.
 
     Raises
     ------
@@ -132,7 +132,7 @@ def check_integers(data: Any, role: str) -> None:
 
 
 def numbers_alone(data: Any, role: str, others: Sequence[str] | None = None) -> Any:
-    """A table without the columns that are no features unless they are named; else as it is.
+    """Return a table without columns that are features only if they are named.
 
     These are bools, categories, times and text. What is left out is said.
 
@@ -185,7 +185,7 @@ def column_named(data: Any, role: str, name: str, what: str) -> Array:
 
 
 def _column(frame: pd.DataFrame, role: str, name: str, what: str) -> ArraySource:
-    """Another column, one number a row."""
+    """Return another column, one number a row."""
     if list(frame.columns).count(name) != 1:
         known = some([str(each) for each in frame.columns])
         if name in list(frame.columns):
@@ -204,7 +204,7 @@ def _places(
     names: Sequence[str | None],
     wanted: tuple[str, ...] | None,
 ) -> list[int]:
-    """Where the features are among the columns."""
+    """Return the positions of the features among the columns."""
     if wanted is None:
         found = [i for i, column in enumerate(held) if column.dtype is not None]
         found = [i for i in found if held[i].is_quantity]

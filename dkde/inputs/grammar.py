@@ -49,7 +49,7 @@ class Term:
 def parse(
     selector: str, *, exists: Callable[[str], bool], is_file: Callable[[str], bool]
 ) -> list[Term]:
-    """The terms of a selector.
+    """Return the terms of a selector.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def parse(
 def _known(
     text: str, start: int, exists: Callable[[str], bool], is_file: Callable[[str], bool]
 ) -> tuple[re.Match[str], Term] | None:
-    """The term that begins with the longest name that is there, if one is and can be read."""
+    """Return the term that begins with the longest existing, readable name."""
     start += len(text[start:]) - len(text[start:].lstrip())
     for stop in reversed([border for border in _borders(text, start) if border > start]):
         name = text[start:stop]
@@ -101,7 +101,7 @@ def _known(
 
 
 def names_in(selector: str) -> list[str]:
-    """Whatever may be the name of a source or a file in a selector, seen from its borders.
+    """Return all parts of a selector that may name a source or a file.
 
     Examples
     --------
@@ -119,5 +119,5 @@ def names_in(selector: str) -> list[str]:
 
 
 def _borders(text: str, start: int) -> Iterator[int]:
-    """Where a name that begins at start may end."""
+    """Return where a name that begins at start may end."""
     return (match.start() for match in _BORDER.finditer(text, start))

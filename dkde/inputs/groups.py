@@ -1,4 +1,4 @@
-"""The variables of an xarray Dataset, and the rows that some of them make."""
+"""The variables of an xarray Dataset, and rows made of some of them."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ class Group:
 
     @classmethod
     def of(cls, dataset: xr.Dataset, name: str) -> Group:
-        """The variables of a Dataset as they are."""
+        """Return the variables of a Dataset as they are."""
         variables = {str(key): variable for key, variable in dataset.variables.items()}
         return cls(name, variables, frozenset(map(str, dataset.coords)))
 
     @classmethod
     def open(cls, place: Place, name: str) -> Group:
-        """What a store or a file holds; raises as :func:`dkde.rows.places.open_variables`."""
+        """Open a store or a file; raises as :func:`dkde.rows.places.open_variables`."""
         found = open_variables(place, name)
         return cls(
             name, found.variables, found.coordinates, place, found.undecodable, found.attributes
@@ -61,7 +61,7 @@ class Group:
 
     @property
     def listing(self) -> str:
-        """Names and dims of the variables, for messages."""
+        """Return names and dims of the variables, for messages."""
         found = [
             f"{name} ({', '.join(map(str, variable.dims))})"
             for name, variable in self.variables.items()
@@ -69,17 +69,17 @@ class Group:
         return some(found) or "none"
 
     def numeric(self, name: str) -> bool:
-        """Whether a variable is there, and of numbers."""
+        """Return whether a variable exists and is numeric."""
         return name in self.variables and _is_numeric(self.variables[name].dtype)
 
     def feature(self, name: str) -> xr.Variable:
-        """A variable of real numbers or of times; raises as :meth:`variable` does."""
+        """Return a variable of real numbers or times; raises as :meth:`variable` does."""
         found = self.variables.get(name)
         is_known = found is not None and self.fault(name) is None and is_time(found)
         return self.variables[name] if is_known else self.variable(name)
 
     def variable(self, name: str, what: str = "features") -> xr.Variable:
-        """A variable of real numbers.
+        """Return a variable of real numbers.
 
         Raises
         ------
@@ -103,7 +103,7 @@ class Group:
         return variable
 
     def _way_to(self, name: str) -> str:
-        """How a variable of a group is asked for, where its name has that of the group in it."""
+        """Return how to name a variable whose name includes its group."""
         group, _, own = name.rpartition("/")
         if self.place is None or not group:
             return ""
@@ -115,7 +115,7 @@ class Group:
         return f"; write {self.name}{mark}{group.strip('/')} and --features {own}"
 
     def fault(self, name: str) -> str | None:
-        """Why a variable cannot be decoded, if it cannot; of some that shows only as it is read."""
+        """Return why a variable cannot be decoded, if known before it is read."""
         encoding = self.variables[name].encoding if name in self.variables else {}
         for key in ("scale_factor", "add_offset"):
             value = np.asarray(encoding.get(key, 0.0))
@@ -124,16 +124,16 @@ class Group:
         return self.undecodable.get(name)
 
     def layout(self, names: Sequence[str], row_dim: tuple[str, ...] | None = None) -> Layout:
-        """Along which dims the rows lie that some variables make; raises as :meth:`part` does."""
+        """Return the dims of rows made of some variables; raises as :meth:`part` does."""
         return self.candidates(names).layout(row_dim)
 
     def candidates(self, names: Sequence[str]) -> Candidates:
-        """Some variables as features, and what tells along which dims their rows lie."""
+        """Return variables as features, with the evidence for the dims of rows."""
         chosen = {name: self.feature(name) for name in names}
         return Candidates(self.name, chosen, self.variables, self.coordinates)
 
     def part(self, names: Sequence[str], row_dim: tuple[str, ...] | None = None) -> Part:
-        """The rows that some variables make, whole.
+        """Return all rows that some variables make.
 
         A latitude and a longitude may be called otherwise.
 
@@ -195,7 +195,7 @@ class Group:
     def _vector(
         self, name: str, what: str, dims: tuple[str, ...], sizes: tuple[int, ...]
     ) -> VariablesSource:
-        """Another variable of the rows of these dims."""
+        """Return another variable of the rows of these dims."""
         variable = self.variable(name, what)
         if not set(variable.dims) <= set(dims):
             raise InputError(
@@ -208,7 +208,7 @@ class Group:
 def column_names(
     variables: Mapping[str, xr.Variable], source: VariablesSource
 ) -> tuple[str, ...] | None:
-    """What the columns of some variables are called.
+    """Return the names of the columns of some variables.
 
     A variable's only column has its name. The several of one are called by the text coordinate of
     their dim; without one they have no names, as those of an array, unless there are other
@@ -229,7 +229,7 @@ def column_names(
 
 
 def text_of(variable: xr.Variable | None) -> tuple[str, ...] | None:
-    """The values of a coordinate that is of text alone; None where it is not, or not there."""
+    """Return a coordinate's values if all are text; None otherwise, or if it is absent."""
     if variable is None or variable.ndim != 1 or getattr(variable.dtype, "kind", "O") not in "OUT":
         return None
     values = np.asarray(variable.values, object).tolist()
@@ -245,7 +245,7 @@ def _is_numeric(dtype: Any) -> bool:
 
 
 def _remedy(name: str, dtype: Any) -> str:
-    """What to do about a variable that is not of numbers, for a message."""
+    """Return what to do about a variable that is not numeric, for a message."""
     kind = getattr(dtype, "kind", "O")
     if kind in "SUT":
         return "; it is text, which has no distances: leave it out"
@@ -260,7 +260,7 @@ def _identity(
     dims: Sequence[str],
     variables: Sequence[xr.Variable],
 ) -> str | None:
-    """Equal for the same values at the same rows; None where there is no telling."""
+    """Return a key that is equal for equal values at equal rows; None if unknown."""
     if place is not None:
         return f"{place}::{','.join(names)} ({', '.join(dims)})"
     found = []

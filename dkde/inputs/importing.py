@@ -1,4 +1,4 @@
-"""Import a file into a data set: all of it, or nothing."""
+"""Import of a file into a data set, completely or not at all."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def _read(source: str | os.PathLike[str], options: ImportOptions) -> Source:
 
 
 def _check_splits(source: Source, options: ImportOptions) -> tuple[SourceSplit, ...]:
-    """The splits with the user's decoding and picture shape, if these fit."""
+    """Return the splits with the user's encoding and picture shape, if these fit."""
     names = [split.name for split in source.splits]
     if options.split is not None and names != [options.split]:
         raise InputError(
@@ -194,7 +194,7 @@ def _check_splits(source: Source, options: ImportOptions) -> tuple[SourceSplit, 
 
 
 def _orders(splits: Sequence[SourceSplit], options: ImportOptions) -> dict[str, Array]:
-    """Splits that are stored in another order, and which; a seed is for the split train alone."""
+    """Return the splits stored in another order, and that order; a seed is for train alone."""
     if options.order:
         return {
             split.name: compact_order(split, chunk_rows(split.n_features * split.dtype.itemsize))
@@ -207,7 +207,7 @@ def _orders(splits: Sequence[SourceSplit], options: ImportOptions) -> dict[str, 
 
 
 def _recorded(source: Source, options: ImportOptions) -> dict[str, Any]:
-    """The root attributes that say where the data set comes from."""
+    """Return the root attributes that record where the data set comes from."""
     chosen = {key: value for key, value in vars(options).items() if value is not None}
     return {
         "source": source.path.name,

@@ -1,4 +1,4 @@
-"""Variables and arrays of Zarr stores and NetCDF or HDF5 files of others, as a data set's rows."""
+"""Foreign variables and arrays (Zarr, NetCDF, HDF5) as rows of a data set."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _batches(source: RowSource) -> Iterator[Array]:
 
 
 def _files(place: Place) -> list[Path]:
-    """The files that hold a group or an array: one file, or those in its folder."""
+    """Return the files that hold a group or an array: one file, or all in its folder."""
     if place.kind != "zarr":
         return [Path(place.path)]
     root = Path(place.path, place.within(place.array or "") if place.array else place.group)

@@ -1,4 +1,4 @@
-"""Results and their data that were moved together: where things lay, and where they lie now.
+"""Results and data that were moved together: their first places and their present ones.
 
 A run names its data by paths of when it was begun. Where these lead nowhere, or to other content,
 the data are looked for at the same place relative to the store. They are the same if what they are
@@ -23,7 +23,7 @@ Renaming = Callable[[str], str]
 
 @dataclass(frozen=True)
 class Whereabouts:
-    """Places of a run's store and of its data, of when it was begun and of now.
+    """The places of a run's store and data, at its beginning and now.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class Whereabouts:
 
     @classmethod
     def of(cls, plan: Any, store: str | os.PathLike[str] | None) -> Whereabouts:
-        """Those of a run by its plan, or by what is left of one."""
+        """Return the places of a run, from its plan or what remains of one."""
         plan = plan if isinstance(plan, Mapping) else {}
         call = plan.get("call")
         call = call if isinstance(call, Mapping) else {}
@@ -61,7 +61,7 @@ class Whereabouts:
 
     @classmethod
     def of_result(cls, attributes: Mapping[Any, Any], store: Any) -> Whereabouts:
-        """Those of a result, which may say nothing of how it was made."""
+        """Return the places of a result, which may lack its provenance."""
         try:
             plan = json.loads(attributes["run"])
         except (KeyError, ValueError, TypeError):
@@ -70,16 +70,16 @@ class Whereabouts:
 
     @property
     def has_moved(self) -> bool:
-        """Whether the store is known to lie elsewhere than when the run was begun."""
+        """Whether the store has moved since the run began."""
         return None not in (self.store, self.place) and self.store != self.place
 
     def recorded(self, name: str) -> str:
-        """The whole path that a name meant when the run was begun."""
+        """Return the whole path that a name meant when the run began."""
         name = os.path.expanduser(name)
         return name if self.folder is None else os.path.normpath(os.path.join(self.folder, name))
 
     def elsewhere(self, name: str) -> Iterator[str]:
-        """Other places of now where what a name meant may lie, the likeliest first."""
+        """Return other present paths for a name, the likeliest first."""
         path = self.recorded(name)
         if self.store is None or "://" in name or not os.path.isabs(path):
             return
@@ -99,7 +99,7 @@ class Whereabouts:
                     yield found
 
     def renamings(self, paths: list[str]) -> list[Renaming]:
-        """Ways to say of paths of now what they may have been when the run was begun.
+        """Return functions from present paths to possible former ones.
 
         Parameters
         ----------
@@ -127,7 +127,7 @@ class Whereabouts:
 
     @staticmethod
     def _beside(path: str, store: str, other: str) -> str | None:
-        """A path relative to one store, from another; None where only the root is above both."""
+        """Return a path moved like the store; None if they share only the root."""
         folder = os.path.dirname(store)
         if os.path.commonpath([folder, path]) == os.path.abspath(os.sep):
             return None
@@ -152,7 +152,7 @@ def _renamed_folder(now: str, then: str) -> Renaming:
 
 
 def renamed(stamp: Any, renaming: Renaming) -> Any:
-    """A stamp whose whole paths are said otherwise."""
+    """Return a stamp with its whole paths replaced."""
     if isinstance(stamp, str):
         return renaming(stamp) if os.path.isabs(stamp) else stamp
     if isinstance(stamp, tuple | list):
@@ -163,7 +163,7 @@ def renamed(stamp: Any, renaming: Renaming) -> Any:
 
 
 def paths_in(stamp: Any) -> list[str]:
-    """The whole paths that a stamp holds."""
+    """Return the whole paths that a stamp holds."""
     found: list[str] = []
 
     def noted(path: str) -> str:

@@ -1,4 +1,4 @@
-"""What the name of a source opens: its splits, as parts of rows."""
+"""Sources opened by name: their splits, as parts of rows."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -27,7 +27,7 @@ _RANGE_SAMPLE = 1024
 def open_source(
     name: str, features: tuple[str, ...] | None, row_dim: tuple[str, ...] | None = None
 ) -> Mapping[str, Part]:
-    """The splits of a source, by name and in order, as parts that hold all their rows.
+    """Return the splits of a source, by name and in order, as parts with all rows.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def _open_own(name: str, features: tuple[str, ...] | None) -> Mapping[str, Part]
 def _read_table(
     path: Path, features: tuple[str, ...] | None
 ) -> tuple[Source, tuple[str, ...] | None]:
-    """Read a table with some of its columns, and what these are called there.
+    """Read a table with some of its columns, and return their names in the table.
 
     Its latitude and longitude may be called otherwise than the user has them.
     """
@@ -125,7 +125,7 @@ def _stored(name: str, place: str, opened: Split) -> Part:
 
 
 class _Imported(Mapping[str, Part]):
-    """The splits of a file that is no data set, each loaded when it is first looked up."""
+    """The splits of a file that is no data set, each loaded on first use."""
 
     def __init__(
         self, name: str, path: Path, source: Source, features: tuple[str, ...] | None = None
@@ -161,7 +161,7 @@ class _Imported(Mapping[str, Part]):
         return ArraySource(load_split(split))
 
     def _column(self, name: str, what: str) -> RowSource:
-        """Another column of a table, whatever it is for."""
+        """Return another column of a table, for any purpose."""
         (split,) = read_source(self._path, columns=[name]).splits
         if split.n_features > 1:
             raise InputError(

@@ -61,12 +61,12 @@ class Operand:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """How many there are along each dim."""
+        """The lengths of the dims."""
         return (self.rows.n_rows,) if self.sizes is None else self.sizes
 
     @property
     def is_labelled(self) -> bool:
-        """Whether the names of the dims are those of the rows' own source."""
+        """Whether the names of the dims come from the rows' source."""
         sources = (innermost(part.source) for part in self.rows.parts)
         return self.form == "xarray" or all(
             isinstance(source, VariablesSource) and source.dims == self.dims for source in sources
@@ -74,11 +74,12 @@ class Operand:
 
     @property
     def columns(self) -> Columns:
+        """The names of the columns."""
         part = self.rows.parts[0]
         return Columns(self.features, part.units, part.source.shape[1])
 
     def choosing(self, names: tuple[str, ...] | None, like: Columns | None = None) -> "Operand":
-        """The same rows with the columns of these names alone; all of them where names are None.
+        """Return the same rows with only the named columns; all columns for None.
 
         Parameters
         ----------
@@ -101,7 +102,7 @@ class Operand:
         ])  # fmt: skip
 
     def placed(self, choice: FeatureChoice) -> "Operand":
-        """The same rows, whose latitude and longitude have units, where a user named them.
+        """Return the same rows, with units of the named latitude and longitude.
 
         Raises
         ------
@@ -113,7 +114,7 @@ class Operand:
         return self._of([placed(part, choice) for part in self.rows.parts])
 
     def without(self, names: Sequence[str]) -> "Operand":
-        """The same rows less the columns of these names, which are for something else.
+        """Return the same rows without the named columns, which have another use.
 
         Raises
         ------
@@ -145,7 +146,7 @@ class Operand:
         return replace(self, rows=rows, features=_features(parts))
 
     def labels(self) -> xr.Coordinates:
-        """Coordinates of the answer's rows; those of a store are read now, they are small."""
+        """Return coordinates of the answer's rows; a store's are read now, as they are small."""
         if self.form != "selector":
             return self.labelled.coords
         part = self.rows.parts[0]
@@ -164,7 +165,7 @@ class Operand:
         )
 
     def variable(self, name: str, what: str) -> RowSource:
-        """A variable that the rows' source has beside them, one value a row.
+        """Return a variable that lies beside the rows, one value a row.
 
         Raises
         ------
@@ -206,20 +207,20 @@ def _without(part: Part, names: Sequence[str]) -> Part:
 
 
 def _noting(part: Part, less: Part) -> Part:
-    """The part with fewer columns, which notes the others as left out."""
+    """Return the part with fewer columns, which records the others as left out."""
     extra = dict.fromkeys(lacking(part, less), NO_SUCH)
     return replace(less, left_out={**less.left_out, **extra}) if extra else less
 
 
 def _choosing(part: Part, names: tuple[str, ...]) -> Part:
-    """The columns of these names, or all columns of the variables, or lists, of these names."""
+    """Return the columns with these names, or all columns of these variables or lists."""
     source = innermost(part.source)
     is_whole = isinstance(source, VariablesSource) and source.names == names
     return part if is_whole or part.opened == names else chosen(part, names)
 
 
 def selected(rows: Rows) -> Operand:
-    """Rows of stores and files; those of one grid keep its shape."""
+    """Return rows of stores and files; rows of one grid keep its shape."""
     parts = rows.parts
     names = _features(parts)
     sources = [part.source for part in parts if isinstance(part.source, VariablesSource)]
@@ -235,13 +236,13 @@ def selected(rows: Rows) -> Operand:
 
 
 def _features(parts: Sequence[Part]) -> tuple[str, ...] | None:
-    """The names that all parts have, if they do."""
+    """Return the column names of all parts, if they are the same."""
     names = {part.features for part in parts}
     return names.pop() if len(names) == 1 else None
 
 
 def _own_coordinates(part: Part) -> dict[str, xr.Variable]:
-    """Coordinates of a grid along its own dims."""
+    """Return coordinates of a grid along its own dims."""
     sources = {
         name: source
         for name, source in part.coordinates.items()

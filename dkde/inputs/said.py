@@ -1,4 +1,4 @@
-"""What users say of columns and dims, and whether some side of a call has these."""
+"""The columns and dims that users name, and the check that a side has them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from dkde.rows.row_dims import unknown_dims
 
 
 def columns_met(operand: Operand, choice: FeatureChoice) -> frozenset[str] | None:
-    """The columns that a user named as a latitude or a longitude, which rows have by these names.
+    """Return the columns that the user named as latitude or longitude and rows have.
 
     None where columns have no names.
 
@@ -27,7 +27,7 @@ def columns_met(operand: Operand, choice: FeatureChoice) -> frozenset[str] | Non
 
 
 def dims_of(data: Any, operand: Operand) -> tuple[str, ...]:
-    """The names of the dims that rows were made of, none where dims have no names."""
+    """Return the names of the rows' original dims; none where they have no names."""
     found = dict.fromkeys(dim for part in operand.rows.parts for dim in part.dims)
     if not found and isinstance(data, xr.DataArray | xr.Dataset | xr.DataTree):
         found = dict.fromkeys(map(str, data.dims))
@@ -35,7 +35,7 @@ def dims_of(data: Any, operand: Operand) -> tuple[str, ...]:
 
 
 def refuse_unmet_dims(choice: FeatureChoice, operands: Sequence[Operand]) -> None:
-    """Refuse a name of ``row_dim`` that is that of a dim of no side.
+    """Refuse a name in ``row_dim`` that no side has as a dim.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def _dims(names: Sequence[str]) -> str:
 
 
 def unmet_columns(choice: FeatureChoice, operands: Sequence[Operand]) -> str | None:
-    """What to refuse of a latitude and a longitude that no side has by their names, if any."""
+    """Return the refusal for a latitude or longitude that no side has, if any."""
     if not choice.implied and all(operand.met is None for operand in operands):
         return None  # the features are said in their order, and columns without names have it
     met = {name for operand in operands for name in operand.met or ()}

@@ -1,4 +1,4 @@
-"""Selectors: which rows of which source, as users write them.
+"""Selectors: text that names rows of a source.
 
 ``[SOURCE::]SPLIT[a:b]``, joined by ``+``. SOURCE is a data set, by its path or URL, or any file
 that can be imported; a file name alone stands for its only split; ``all`` for every split in order.
@@ -73,11 +73,11 @@ class Catalog:
 
     @property
     def features(self) -> tuple[str, ...] | None:
-        """The names of the features, where they are said."""
+        """The names of the features, where the user gives them."""
         return self.choice.features
 
     def choosing(self, **said: Any) -> "Catalog":
-        """Return a catalog of the same default, with what is said of its rows in place of its own.
+        """Return a catalog of the same default, with other options for its rows.
 
         Parameters
         ----------
@@ -89,7 +89,7 @@ class Catalog:
 
     @property
     def literal(self) -> "Catalog":
-        """The same sources, of which a latitude and a longitude are called as they are said."""
+        """Return the same sources, with latitude and longitude found by exact name only."""
         return self._with(self.choice.literal)
 
     def _with(self, choice: FeatureChoice) -> "Catalog":
@@ -115,7 +115,7 @@ class Catalog:
         return other
 
     def located(self, place: Callable[[str], str]) -> "Catalog":
-        """Return a catalog of the same names, whose sources lie at other places.
+        """Return a catalog of the same names, with sources at other places.
 
         Parameters
         ----------
@@ -133,7 +133,7 @@ class Catalog:
         return os.path.abspath(name) if name is not None and os.path.exists(name) else name
 
     def splits(self, source: str | None = None) -> Mapping[str, Part]:
-        """The splits of a source, by name and in order, as parts that hold all their rows.
+        """Return the splits of a source, by name and in order, as parts with all rows.
 
         Of a file that is no data set, and no .npy, a split is read when it is first looked up.
 
@@ -151,7 +151,7 @@ class Catalog:
         return self._opened[name]
 
     def rows(self, selector: str) -> Rows:
-        """The rows that a selector names.
+        """Return the rows that a selector names.
 
         Of a data set nothing is read but what describes it. Any other file is read through
         once, for its checksum, and unless it is an .npy, a split of it is loaded into memory
@@ -204,7 +204,7 @@ class Catalog:
 
 
 def _placed(name: str, located: Callable[[str], str]) -> str:
-    """Where a source lies, whose name may go on with a group after ``::``."""
+    """Return where a source lies; its name may end in a group after ``::``."""
     stop = len(name)
     while stop > 0:
         place = located(name[:stop])
@@ -227,7 +227,7 @@ def _slice(part: Part, term: Term) -> Part:
 
 
 def is_source(name: str) -> bool:
-    """Whether a name is that of a source, as far as can be told without opening it."""
+    """Return whether a name is that of a source, judged without opening it."""
     if "://" in name:  # whether it is there is said when it is opened
         return _URL.fullmatch(name) is not None
     known = name == "digits" or is_there(name) or os.path.exists(os.path.expanduser(name))
@@ -238,7 +238,7 @@ def is_source(name: str) -> bool:
 def _aligned(
     parts: Sequence[Part], selector: str, features: tuple[str, ...] | None
 ) -> tuple[Part, ...]:
-    """Parts with the columns of the first: of one name they belong together, in any order.
+    """Return parts with the columns of the first, matched by name in any order.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What users pass as one side of the work, and in what form they want the answer."""
+"""Sides of the work as users pass them, and the form of the answer."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ def catalog_of(
     lon: str | None = None,
     beside: Sequence[Any] = (),
 ) -> Catalog:
-    """Return the catalog, or one for a source's name, for a call and with what that says of rows.
+    """Return the catalog for one call, with its options for rows.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def catalog_of(
 
 
 def operands(catalog: Catalog, **given: Any) -> tuple[Operand, ...]:
-    """The sides of a call, of which the first says which columns there are and in what order.
+    """Return the sides of a call; the first sets the columns and their order.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def operands(catalog: Catalog, **given: Any) -> tuple[Operand, ...]:
 
 
 def _leading(catalog: Catalog, given: Mapping[str, Any]) -> Operand:
-    """The first side; without names, where some are asked for, it has the columns of another."""
+    """Return the first side; if it has no names but needs some, use another's."""
     first, *others = given
     try:
         return operand(given[first], first, catalog)
@@ -89,7 +89,7 @@ def _leading(catalog: Catalog, given: Mapping[str, Any]) -> Operand:
 
 
 def refuse_unmet(catalog: Catalog, sides: Sequence[Operand], data: Any, role: str) -> None:
-    """Refuse a name of a column or a dim that a user gave, and no side has.
+    """Refuse a named column or dim that no side has.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def refuse_unmet(catalog: Catalog, sides: Sequence[Operand], data: Any, role: st
 
 
 def operand(data: Any, role: str, catalog: Catalog, like: Columns | None = None) -> Operand:
-    """Rows from whatever a user may pass as ``role`` (train, query, ...); nothing is read.
+    """Return rows passed as ``role`` (train, query, ...) in any form; nothing is read.
 
     Parameters
     ----------
@@ -168,7 +168,7 @@ def _operand(data: Any, role: str, catalog: Catalog, features: tuple[str, ...] |
 
 
 def framed(data: Any, catalog: Catalog, role: str, like: Columns | None = None) -> Any:
-    """A data frame of the columns that are wanted, without named weights; anything else as it is.
+    """Return a data frame of the wanted columns, without weights; others unchanged.
 
     Parameters
     ----------
@@ -194,7 +194,7 @@ def framed(data: Any, catalog: Catalog, role: str, like: Columns | None = None) 
 
 
 def _column_names(data: Any) -> tuple[str, ...] | None:
-    """The names of the columns of a table that is none of pandas's, if it has some."""
+    """Return the column names of a table other than pandas's, if it has some."""
     names = getattr(data, "columns", None)
     if names is None or not all(isinstance(name, str) for name in names):
         return None
@@ -202,7 +202,7 @@ def _column_names(data: Any) -> tuple[str, ...] | None:
 
 
 def side(operand: Operand, weights: Any = None, groups: Any = None, *, role: str = "train") -> Side:
-    """The engine's side: an operand with the weights and groups of its rows.
+    """Return the engine's side: an operand with the weights and groups of its rows.
 
     Raises
     ------
@@ -223,7 +223,7 @@ def side(operand: Operand, weights: Any = None, groups: Any = None, *, role: str
 
 
 def _zarr_rows(array: "zarr.Array[Any]", role: str) -> Rows:
-    """Rows of an opened array; where some values are marked as missing, decoded by xarray."""
+    """Return rows of an opened array; xarray decodes marks of missing values."""
     encoding = encoding_of(array, role)
     if (found := decoded(array, role)) is None:
         return whole(ZarrSource(array), role, encoding, _place(array))
@@ -231,7 +231,7 @@ def _zarr_rows(array: "zarr.Array[Any]", role: str) -> Rows:
 
 
 def _place(array: "zarr.Array[Any]") -> str | None:
-    """Where a Zarr array on this machine lies, written as for a selector of the same rows."""
+    """Return the path of a Zarr array on this machine, as in a selector."""
     if not isinstance(array.store, LocalStore):
         return None
     path = (Path(array.store.root) / array.path).resolve()

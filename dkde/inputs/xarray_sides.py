@@ -34,7 +34,7 @@ def from_dataset(
     row_dim: tuple[str, ...] | None = None,
     beside: tuple[str, ...] = (),
 ) -> Operand:
-    """Rows of a split, or of the variables of any other Dataset.
+    """Return rows of a split, or of the variables of any other Dataset.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def _from_variables(
 
 
 def _telling(operand: Operand, dataset: xr.Dataset) -> Operand:
-    """The same rows, which note the data variables that the other side lacks as left out."""
+    """Return the same rows, noting as left out the data variables that the other side lacks."""
     (part,) = operand.rows.parts
     source = part.source
     taken = source.names if isinstance(source, VariablesSource) else ()
@@ -118,7 +118,7 @@ def _telling(operand: Operand, dataset: xr.Dataset) -> Operand:
 
 
 def vector_along(values: Any, what: str, operand: Operand, *, may_miss: bool = True) -> RowSource:
-    """One number a row, from whatever a user may pass; ``what`` they are, for messages.
+    """Return one number a row, from any input; ``what`` names it in messages.
 
     A DataArray goes by the names of its dims where the rows have some: transposed to their order,
     and broadcast along those that it lacks. Numbers may be missing, or not, as ``may_miss`` says.
@@ -161,7 +161,7 @@ def _sized(sizes: Mapping[Any, int]) -> str:
 def from_dataarray(
     array: xr.DataArray, role: str, row_dim: tuple[str, ...] | None = None
 ) -> Operand:
-    """Rows of a DataArray: its features lie along ``feature``, or the dim that is not the rows'.
+    """Return rows of a DataArray; features lie along ``feature`` or the other dim.
 
     Raises
     ------
@@ -192,7 +192,7 @@ def from_dataarray(
 
 
 def _from_any(array: xr.DataArray, role: str, row_dim: tuple[str, ...] | None) -> Operand:
-    """Rows of a DataArray with several dims of features, or with none."""
+    """Return rows of a DataArray with several dims of features, or with none."""
     if row_dim is None and array.ndim < 2:
         raise InputError(f"{role} has dims {array.dims}; it needs two: rows and features")
     dataset, name = _alone(array)
@@ -200,13 +200,13 @@ def _from_any(array: xr.DataArray, role: str, row_dim: tuple[str, ...] | None) -
 
 
 def _refuse_map(array: xr.DataArray, role: str) -> None:
-    """Refuse two dims that have a coordinate of numbers or times each: it may be a map's."""
+    """Refuse two dims with coordinates of numbers or times: the array may be a map."""
     dataset, name = _alone(array)
     Group.of(dataset, role).candidates((name,)).refuse_grid()
 
 
 def _alone(array: xr.DataArray) -> tuple[xr.Dataset, str]:
-    """A Dataset of one variable, and what that is called."""
+    """Return a Dataset of one variable, and the name of that variable."""
     name = str(array.name or "values")
     name = f"{name}_" if name in array.coords else name
     return xr.Dataset({name: array.variable}, array.coords), name
@@ -217,7 +217,7 @@ def _with_features(rows: Rows, names: tuple[str, ...] | None, notes: tuple[str, 
 
 
 def _chunked(array: xr.DataArray) -> xr.DataArray:
-    """The array itself; if a file backs it that is not read yet, in chunks, which make it lazy."""
+    """Return the array; one backed by an unread file comes in chunks, lazily."""
     if array.chunks is not None or in_memory(array.variable):
         return array  # .data would load it
     row_bytes = max(1, array.dtype.itemsize * prod(array.shape[1:]))

@@ -42,6 +42,7 @@ class Axes:
 
     @property
     def n_features(self) -> int:
+        """Number of features."""
         return len(self.directions)
 
     def first(self, n_axes: int) -> "Axes":
@@ -50,12 +51,12 @@ class Axes:
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing is left over."""
+        """Whether the axes span all features."""
         return bool(self.directions.shape[1] == self.n_features)
 
     @property
     def n_coordinates(self) -> int:
-        """Of a projected row: one an axis, and the length of what is left over."""
+        """Number of coordinates of a projected row: the axes, and the residual's length."""
         return int(self.directions.shape[1]) + (not self.is_complete)
 
     @cached_property
@@ -66,7 +67,7 @@ class Axes:
 
     @cached_property
     def rounding(self) -> float:
-        """How far off a computed bound is at most, relative to ``|q|^2 + |t|^2``.
+        """Return the largest error of a computed bound, relative to ``|q|^2 + |t|^2``.
 
         Coordinates and products are float32: ``n eps`` for a product of n terms (Higham 2002,
         section 3.1), and a few more for casting, centring and adding up. The length of what is

@@ -43,7 +43,7 @@ class Bands:
         return iter(self._bands.values())
 
     def split(self, weights: FloatArray) -> Iterator[tuple[Band, FloatArray]]:
-        """For each band that has some: the weights in its unit, those of the others zero."""
+        """Yield each non-empty band's weights in its unit, with zeros for other rows."""
         _, exponents = np.frexp(weights)
         shifts = self._bits * np.rint(exponents / self._bits).astype(np.int64)
         rows = self._shape[1]

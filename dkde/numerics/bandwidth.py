@@ -105,7 +105,7 @@ def in_kilometres(length: str) -> float:
 
 @dataclass(frozen=True)
 class Angles:
-    """Bandwidths on the sphere: angles in radians, told as they were given.
+    """Bandwidths on the sphere: angles in radians, shown in the unit in which they were given.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ class Angles:
 
     @property
     def unit(self) -> str:
-        """What they are told in."""
+        """The unit in which they are shown."""
         return RADIANS if self.kilometres is None else KILOMETRES
 
     def radians(self, given: Any) -> Any:
@@ -150,7 +150,7 @@ class Angles:
         return [length / EARTH_RADIUS_KM for length in self.kilometres]
 
     def told(self, radians: npt.ArrayLike) -> FloatArray:
-        """Some bandwidths in the unit of those that were given, which are themselves again.
+        """Return bandwidths in the user's unit; the given ones are returned unchanged.
 
         Examples
         --------

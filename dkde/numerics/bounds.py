@@ -70,7 +70,7 @@ class Sums:
 
 @dataclass(frozen=True)
 class Manner:
-    """How distances and sums were taken.
+    """The precision and method of distances and sums.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def log_sum_errors(found: Sums, manner: Manner) -> FloatArray:
 
 
 def rounding_of(log_sums: FloatArray, shift: int) -> FloatArray:
-    """Of logs, no longer relative to the nearest pair nor in a band's unit; 0 where there is none.
+    """Return the rounding of absolute logs, with the nearest pair and unit added; 0 if none.
 
     The largest of what is added is the shift or the rest: no more than both.
     """
@@ -153,7 +153,7 @@ def _of_exponentials(
 
 
 def _of_doubt(found: Sums, manner: Manner, widest: FloatArray) -> FloatArray:
-    """What distances cost that were not recomputed; those that were not, and matter, are good."""
+    """Return the error from distances that were not recomputed."""
     accuracy = manner.accuracy
     doubt = found.doubt * found.inverse[:, None]
     if not manner.kernel.root:
@@ -181,7 +181,7 @@ def _of_profiles(found: Sums, manner: Manner, sums: FloatArray, weight: FloatArr
 
 
 def _of_underflow(found: Sums, manner: Manner) -> FloatArray:
-    """What squares cost that are too small for the precision, (n_bandwidths, 1).
+    """Return the error (n_bandwidths, 1) from squares too small for the precision.
 
     Each of a distance's terms may be off by the least number there is; kernels that go as the
     root of the distance feel that near 0, by its root, in units of the smallest bandwidths.

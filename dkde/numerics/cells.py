@@ -49,6 +49,7 @@ class Cells:
 
     @property
     def keys(self) -> Keys:
+        """The keys of the cells."""
         return self._keys[: self._count]
 
     def number(self, values: FloatArray) -> Keys:
@@ -200,7 +201,7 @@ def _dilate(keys, reach, out):  # type: ignore[no-untyped-def]
 
 @_compile
 def _near(keys, others, reach):  # type: ignore[no-untyped-def]
-    """Which keys are within ``reach`` of one of the others; both are sorted."""
+    """Return which keys are within ``reach`` of one of the others; both are sorted."""
     found = np.zeros(len(keys), np.bool_)
     j = 0
     for i in range(len(keys)):

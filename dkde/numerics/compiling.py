@@ -1,4 +1,4 @@
-"""How the loops are compiled, and where what was compiled is kept."""
+"""Compilation of the loops, and the cache of compiled code."""
 
 import os
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Integers that float64, in which distances are taken, does not tell apart."""
+"""Integers too large for float64, in which distances are computed, to distinguish."""
 
 from typing import Any
 

@@ -48,7 +48,7 @@ _MIN_TOL = 1e-13
 
 
 def order_for(n_axes: int, tol: float) -> int:
-    """How many polynomials an axis."""
+    """Return the number of polynomials per axis."""
     tol = SHARE[n_axes] * max(tol, _MIN_TOL)
     enough = [order for order in ORDERS if side_for(order, tol) >= _SMALLEST[n_axes]]
     return min(enough, default=ORDERS[-1])
@@ -90,6 +90,7 @@ class Expanded:
         return first, second, third
 
     def add(self, train: FloatArray, weights: FloatArray) -> None:
+        """Add training rows."""
         near = ((train >= self._low) & (train <= self._high)).all(axis=1)
         if not near.all():
             train, weights = train[near], weights[near]
@@ -112,7 +113,7 @@ class Expanded:
         return (self._reach * self._side) ** 2 * (1 + 1e-9)
 
     def shift(self, query: FloatArray) -> FloatArray:
-        """What a rounding of all coordinates changes exponents by at most, (rows,).
+        """Return the largest change of exponents by rounding of coordinates, (rows,).
 
         Of the pairs within reach, whose training rows are about as far from the origin as the
         query row is; of those at its edge, beyond which kernels only get smaller, too.
@@ -124,7 +125,7 @@ class Expanded:
 
     @property
     def nbytes(self) -> int:
-        """Of the moments, which grow with the cells that training rows are in."""
+        """Bytes of the moments, which grow with the number of occupied cells."""
         return self._moments.nbytes
 
     def rescale(self, shift: int) -> None:

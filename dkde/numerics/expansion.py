@@ -27,7 +27,7 @@ _PAIR = 12.0
 
 @dataclass(frozen=True)
 class Cost:
-    """What expansions take, at most, about.
+    """The approximate largest cost of expansions.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class Cost:
     def of(
         cls, n_query: int, n_train: int, extents: FloatArray, bandwidths: FloatArray, tol: float
     ) -> "Cost":
-        """From the sizes of both sides, and the data's extent on each feature.
+        """Return the cost for the sizes of both sides, and the data's extent on each feature.
 
         Every cell in the extent is counted, if there are no more than rows: a normal
         distribution takes about a quarter of it in three dimensions.
@@ -76,7 +76,7 @@ class Expansion:
     Parameters
     ----------
     query : array (rows, n_features)
-        float64, n_features from 1 to 3, less a row amid the data.
+        float64, n_features from 1 to 3, minus a row within the data.
     rounded : bool
         Whether taking that row away has rounded them, to half a unit in the last place.
     bandwidths : array (n_bandwidths,)
@@ -159,11 +159,11 @@ class Expansion:
 
     @property
     def nbytes(self) -> int:
-        """What is kept of the training rows."""
+        """Bytes kept of the training rows."""
         return sum(expanded.nbytes for expanded in self._expanded)
 
     def log_sums(self) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
-        """What was added up, and which rows are not known well enough.
+        """Return the log-sums, and the rows that are not accurate enough.
 
         Returns
         -------

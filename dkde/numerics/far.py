@@ -13,7 +13,7 @@ from dkde.typing import FloatArray
 
 
 def overflown(kernel: Kernel, nearest: FloatArray, sums: FloatArray) -> npt.NDArray[np.bool_]:
-    """Which sums (n_bandwidths, rows) lack even the nearest pair, though one is there."""
+    """Return which sums (n_bandwidths, rows) lack even an existing nearest pair."""
     if kernel.profile is not None:  # nothing is what they add up to out there
         return np.zeros(sums.shape, np.bool_)
     found: npt.NDArray[np.bool_] = (sums == 0) & np.isfinite(nearest)

@@ -41,10 +41,12 @@ class Frame:
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """Dtype of the values."""
         return np.dtype(self.precision)
 
     @property
     def n_features(self) -> int:
+        """Number of features."""
         return len(self.reference)
 
     @cached_property

@@ -217,7 +217,7 @@ def _recompute_smooth(summing: Summing) -> Any:
 
 
 def _recompute(summing: Summing, convex: bool) -> Any:
-    """Replacing distances by the kernel at both ends of what they may be.
+    """Replace distances by the kernel at both ends of their possible range.
 
     It never increases between them. Chunks are left out by the most that it can change in
     them: a convex one changes most where it is nearest and the range widest.

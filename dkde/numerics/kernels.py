@@ -13,8 +13,11 @@ from dkde.typing import FloatArray
 
 
 class Named(Protocol):
+    """An object with a name."""
+
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The name, as users write it."""
 
 
 T = TypeVar("T", bound=Named)
@@ -90,7 +93,7 @@ class Kernel:
 
     @property
     def is_gaussian(self) -> bool:
-        """Whether it falls off as a Gaussian of the distance, whatever its normaliser."""
+        """Whether it decays like a Gaussian of distance, up to its normaliser."""
         return self.log_profile is radii.gaussian_log_profile
 
     def __reduce__(self) -> tuple[Callable[[str], "Kernel"], tuple[str]]:
@@ -100,7 +103,7 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Summing:
-    """What the hot loop adds up: ``outer(inner(u2) - level(u2 of the nearest pair))``.
+    """The sum in the hot loop: ``outer(inner(u2) - level(u2 of the nearest pair))``.
 
     Parameters
     ----------
@@ -124,6 +127,7 @@ class Summing:
 
     @classmethod
     def of(cls, kernel: Kernel) -> "Summing":
+        """Return the sum for a kernel."""
         if kernel.profile is not None:
             return cls(False, kernel.profile, _zero, _inside, _mean, _differ_in_share)
         logs = kernel.log_profile
@@ -164,6 +168,7 @@ def _zero(x):  # type: ignore[no-untyped-def]
 
 @register_jitable
 def same(x):  # type: ignore[no-untyped-def]
+    """Return x unchanged."""
     return x
 
 

@@ -36,6 +36,7 @@ class Axes:
 
     @property
     def longest(self) -> float:
+        """Length of the longest direction."""
         return float(np.linalg.norm(self.directions, axis=1).max())
 
 

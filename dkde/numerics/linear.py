@@ -17,17 +17,25 @@ class LinearMap(Protocol):
     """A map from rows (rows, n_inputs) to rows (rows, n_features)."""
 
     @property
-    def n_inputs(self) -> int: ...
+    def n_inputs(self) -> int:
+        """Number of features of the rows that are mapped."""
+
     @property
-    def n_features(self) -> int: ...
+    def n_features(self) -> int:
+        """Number of features."""
+
     @property
     def flops(self) -> int:
         """Floating point operations for a row."""
         ...
 
     @property
-    def nbytes(self) -> int: ...
-    def apply(self, values: FloatArray) -> FloatArray: ...
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+
+    def apply(self, values: FloatArray) -> FloatArray:
+        """Map rows."""
+
     def dense(self) -> FloatArray:
         """The matrix (n_inputs, n_features) by which it multiplies."""
         ...
@@ -52,26 +60,32 @@ class Product:
 
     @property
     def n_inputs(self) -> int:
+        """Number of features of the rows that are mapped."""
         return len(self.matrix) if self.width is None else self.width
 
     @property
     def n_features(self) -> int:
+        """Number of features."""
         return int(self.matrix.shape[1])
 
     @property
     def flops(self) -> int:
+        """Floating-point operations for each row."""
         return 2 * int(self.matrix.size)
 
     @property
     def nbytes(self) -> int:
+        """Bytes in memory."""
         return int(self.matrix.nbytes)
 
     def apply(self, values: FloatArray) -> FloatArray:
+        """Map rows."""
         chosen = values if self.columns is None else values[:, self.columns]
         with np.errstate(over="ignore", invalid="ignore"):  # of rows that are then refused
             return chosen @ self.matrix
 
     def dense(self) -> FloatArray:
+        """Return the map as a dense matrix."""
         if self.columns is None:
             return self.matrix
         dense = np.zeros((self.n_inputs, self.n_features))
@@ -97,17 +111,21 @@ class Scaling:
 
     @property
     def n_features(self) -> int:
+        """Number of features."""
         return len(self.columns)
 
     @property
     def flops(self) -> int:
+        """Floating-point operations for each row."""
         return self.n_features
 
     @property
     def nbytes(self) -> int:
+        """Bytes in memory."""
         return int(self.columns.nbytes + self.factors.nbytes)
 
     def apply(self, values: FloatArray) -> FloatArray:
+        """Map rows."""
         if self.n_features < self.n_inputs:
             values = values[:, self.columns]
         with np.errstate(over="ignore", invalid="ignore"):  # of rows that are then refused
@@ -115,6 +133,7 @@ class Scaling:
         return scaled
 
     def dense(self) -> FloatArray:
+        """Return the map as a dense matrix."""
         return self.apply(np.eye(self.n_inputs))
 
     def undo(self, values: FloatArray) -> FloatArray:
@@ -130,5 +149,5 @@ def chain(first: LinearMap | None, second: LinearMap) -> LinearMap:
 
 
 def content(linear: LinearMap | None) -> Any:
-    """All that tells a map from others, for a token."""
+    """Return the full content of a map, for a token."""
     return None if linear is None else (linear.n_inputs, linear.dense())

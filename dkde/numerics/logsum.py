@@ -57,7 +57,7 @@ class Partial(NamedTuple):
 
 
 class Effort(NamedTuple):
-    """What each query row (rows,) took; NaN for a row with missing values, which took nothing.
+    """The work for each query row (rows,); NaN for a row with missing values.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ class Densities(NamedTuple):
 
     @classmethod
     def of(cls, stacked: FloatArray) -> "Densities":
-        """Those that were stacked, as views."""
+        """Return the densities of a stack, as views."""
         n = (len(stacked) - 3) // 2
         return cls(stacked[:n], stacked[n : 2 * n], Effort(*stacked[2 * n :]))
 
@@ -97,7 +97,7 @@ class Densities(NamedTuple):
 
     @property
     def missing(self) -> npt.NDArray[np.bool_]:
-        """Which query rows (rows,) have missing values."""
+        """Mask (rows,) of the query rows with missing values."""
         return np.isnan(self.effort.read)
 
     @property
@@ -210,7 +210,7 @@ def finalise(
 
 
 def _of_moved(moved: FloatArray, widest: FloatArray) -> FloatArray:
-    """What moved rows change log-sums by, of ``widest`` = log(W / Z).
+    """Return the error of log-sums from moved rows, where ``widest`` = log(W / Z).
 
     Where distances are off by up to m bandwidths, exponents ``D = d^2 / 2`` are by up to
     ``m d + m^2 / 2``; log Z by no more than their mean, weighted as in

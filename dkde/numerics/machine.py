@@ -1,4 +1,4 @@
-"""What compiled code and the linear algebra library are chosen by, and with them the last bit."""
+"""The machine properties that select compiled code and linear algebra, and so the last bit."""
 
 import hashlib
 import os
@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_info
 
 
 def processor() -> str:
-    """The processor's type that the hot loop is compiled for: this one's, unless numba is told."""
+    """Return the processor type for compilation: this one's, unless numba's target is set."""
     from llvmlite.binding import get_host_cpu_name
     from numba.core import config
 
@@ -20,7 +20,7 @@ def processor() -> str:
 
 @lru_cache(maxsize=1)
 def target() -> dict[str, str]:
-    """What numba compiles for in this process: the processor's type, its features, its options."""
+    """Return numba's target in this process: processor type, features, options."""
     from llvmlite.binding import get_host_cpu_features
     from numba.core import config
     from numba.core.codegen import get_host_cpu_features as chosen_features
@@ -38,7 +38,7 @@ def target() -> dict[str, str]:
 
 
 def altered_target() -> dict[str, str]:
-    """Of the target what somebody asked for; empty where numba chose all of it."""
+    """Return the parts of the target set by the user; empty where numba chose all."""
     from numba.core import config
 
     chosen = target()

@@ -126,7 +126,7 @@ def _chebyshev(query: Points, train: Points, out: Array) -> None:
 
 
 def worst_case(frame: Frame) -> float:
-    """How many times as wide as a metric's rounding is what cannot happen.
+    """Return the factor on a metric's rounding beyond which no error can lie.
 
     In float64 that is what it is. In float32 norms are taken in float64, and the product's n
     terms alone count: twice n of ``|q| |t|``, which is half of ``|q|^2 + |t|^2`` at most.

@@ -31,6 +31,7 @@ class Weight:
 
     @classmethod
     def of(cls, n_rows: int, weights: FloatArray | None) -> "Weight":
+        """Return the sums of some weights."""
         if weights is None:
             return cls(float(n_rows), float(n_rows), float(n_rows) * (n_rows - 1))
         exponent = _exponent(weights)
@@ -60,7 +61,7 @@ class Weight:
         )
 
     def merge(self, other: "Weight") -> "Weight":
-        """Those of both sets of rows, which are disjoint."""
+        """Return the sums of both sets of rows, which are disjoint."""
         return self + other
 
     @property
@@ -75,7 +76,7 @@ class Weight:
 
     @property
     def degrees(self) -> float:
-        """What makes a variance of a scatter, without bias: n - 1 where there are no weights."""
+        """Divisor of a scatter for an unbiased variance: n - 1 without weights."""
         return self.pairs / self.total
 
 
@@ -134,7 +135,7 @@ class Moments:
 
     @np.errstate(over="ignore", invalid="ignore")
     def merge(self, other: "Moments") -> "Moments":
-        """Those of both sets of rows, which are disjoint; takes both scatters over."""
+        """Return the moments of two disjoint sets of rows; reuses the scatters of both."""
         weight = self.weight + other.weight
         mine, others = (each.weight.in_units(weight.exponent) for each in (self, other))
         share = others.total / weight.total
@@ -156,7 +157,7 @@ class Moments:
         )
 
     def shifted(self, offset: FloatArray) -> "Moments":
-        """Those of the same rows with an offset added to each."""
+        """Return the moments of the same rows with an offset added to each."""
         return replace(
             self, mean=self.mean + offset, low=self.low + offset, high=self.high + offset
         )
@@ -176,5 +177,5 @@ class Moments:
 
 
 def _exponent(weights: FloatArray) -> int:
-    """Of the power of two above the largest weight; 0 where there is none."""
+    """Return the exponent of the power of two above the largest weight; 0 without any."""
     return int(np.frexp(weights.max(initial=0.0))[1])

@@ -109,7 +109,7 @@ def translate(  # type: ignore[no-untyped-def]
     source, from_places, values, fields, target, to_places, result, new_fields,
     coefficients, kernel, error, magnitude,
 ):  # fmt: skip
-    """One axis: sums over the source cells that are near on it and equal on the others.
+    """Translate one axis: sum over source cells near on it and equal on the others.
 
     Keys are sorted, with this axis last. Values are (cells, order, the other axes); the result
     is (cells, the other axes, order), so that the next axis is the first.

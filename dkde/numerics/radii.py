@@ -21,42 +21,50 @@ Generator = np.random.RandomState | np.random.Generator
 
 @register_jitable
 def gaussian_log_profile(u2):  # type: ignore[no-untyped-def]
+    """Return the log-profile of the Gaussian kernel."""
     return u2 * np.float32(-0.5)
 
 
 @register_jitable
 def gaussian_reach(u2, drop):  # type: ignore[no-untyped-def]
+    """Return the u2 at which the Gaussian is ``drop`` nats below its value at ``u2``."""
     return u2 + 2 * drop
 
 
 @register_jitable
 def exponential_log_profile(u2):  # type: ignore[no-untyped-def]
+    """Return the log-profile of the exponential kernel."""
     return -sqrt(u2)
 
 
 @register_jitable
 def exponential_reach(u2, drop):  # type: ignore[no-untyped-def]
+    """Return the u2 at which the exponential is ``drop`` nats below that at ``u2``."""
     # A little more, for the root's rounding.
     return (sqrt(u2) * (1 + 1e-15) + drop) ** 2
 
 
 @register_jitable
 def compact_reach(u2, drop):  # type: ignore[no-untyped-def]
+    """Return the squared radius of the support of compact kernels."""
     return 1.0
 
 
 @register_jitable
 def tophat_profile(u2):  # type: ignore[no-untyped-def]
+    """Return the profile of the tophat kernel."""
     return type(u2)(1 if u2 < 1 else 0)
 
 
 @register_jitable
 def epanechnikov_profile(u2):  # type: ignore[no-untyped-def]
+    """Return the profile of the Epanechnikov kernel."""
     return type(u2)(1) - min(u2, type(u2)(1))
 
 
 @register_jitable
 def linear_profile(u2):  # type: ignore[no-untyped-def]
+    """Return the profile of the linear kernel."""
     return type(u2)(1) - sqrt(min(u2, type(u2)(1)))
 
 
@@ -78,6 +86,7 @@ _C0, _C1, _C2, _C3, _C4, _C5, _C6, _C7, _C8, _C9, _C10 = _cosine_coefficients()
 
 @register_jitable
 def cosine_profile(u2):  # type: ignore[no-untyped-def]
+    """Return the profile of the cosine kernel."""
     number = type(u2)
     z = min(u2, number(1))
     z2 = z * z
@@ -94,10 +103,12 @@ def tophat_log_norm(d: int, log_h: float) -> float:
 
 
 def gaussian_log_norm(d: int, log_h: float) -> float:
+    """Return the log-normaliser of the Gaussian kernel, in nats."""
     return d * (log_h + 0.5 * log(2 * pi))
 
 
 def univariate_log_norm(d: int, log_h: float) -> float:
+    """Return the log-normaliser of a Gaussian of one dimension, whatever d, in nats."""
     return log_h + 0.5 * log(2 * pi)
 
 
@@ -112,19 +123,22 @@ def vonmises_fisher_log_norm(d: int, log_h: float) -> float:
 
 
 def exponential_log_norm(d: int, log_h: float) -> float:
+    """Return the log-normaliser of the exponential kernel, in nats."""
     return tophat_log_norm(d, log_h) + lgamma(d + 1)
 
 
 def epanechnikov_log_norm(d: int, log_h: float) -> float:
+    """Return the log-normaliser of the Epanechnikov kernel, in nats."""
     return tophat_log_norm(d, log_h) + log(2 / (d + 2))
 
 
 def linear_log_norm(d: int, log_h: float) -> float:
+    """Return the log-normaliser of the linear kernel, in nats."""
     return tophat_log_norm(d, log_h) - log(d + 1)
 
 
 def cosine_log_norm(d: int, log_h: float) -> float:
-    """From the centre outwards, terms grow before they cancel; from the edge they fall.
+    """Sum the series from the edge: from the centre, terms grow before they cancel.
 
     With v = 1 - u the integral of ``sin(pi v / 2) (1 - v)**(d - 1)`` is the sum over m of
     ``(-1)**m (pi / 2)**(2 m + 1) / (d (d + 1) ... (d + 2 m + 1))``. scikit-learn sums from the
@@ -138,27 +152,32 @@ def cosine_log_norm(d: int, log_h: float) -> float:
 
 
 def gaussian(rng: Generator, d: int, n: int) -> FloatArray:
+    """Draw radii of the Gaussian kernel."""
     return np.sqrt(rng.chisquare(d, n))
 
 
 def tophat(rng: Generator, d: int, n: int) -> FloatArray:
+    """Draw radii of the tophat kernel."""
     return rng.uniform(size=n) ** (1 / d)
 
 
 def epanechnikov(rng: Generator, d: int, n: int) -> FloatArray:
+    """Draw radii of the Epanechnikov kernel."""
     return np.sqrt(rng.beta(d / 2, 2, n))
 
 
 def exponential(rng: Generator, d: int, n: int) -> FloatArray:
+    """Draw radii of the exponential kernel."""
     return rng.standard_gamma(d, n)
 
 
 def linear(rng: Generator, d: int, n: int) -> FloatArray:
+    """Draw radii of the linear kernel."""
     return rng.beta(d, 2, n)
 
 
 def cosine(rng: Generator, d: int, n: int) -> FloatArray:
-    """By rejection from the linear kernel: ``cos(pi r / 2) <= (pi / 2) (1 - r)``.
+    """Draw by rejection from the linear kernel: ``cos(pi r / 2) <= (pi / 2) (1 - r)``.
 
     In any dimension at least 2 / pi of the draws are accepted.
     """

@@ -58,6 +58,7 @@ class Regions:
 
     @property
     def nbytes(self) -> int:
+        """Bytes in memory."""
         bounds = (self.low, self.high, self.along_low, self.along_high)
         return self.centroids.nbytes + sum(0 if each is None else each.nbytes for each in bounds)
 
@@ -71,7 +72,7 @@ class Regions:
 
 
 def decoding_slack(values: Array, dtype: np.dtype[Any], scale: float, offset: float) -> float:
-    """How far decoded values may be from ``stored * scale + offset`` without any rounding."""
+    """Return the rounding error of decoding ``stored * scale + offset``."""
     exact = dtype.kind in "fb" or dtype.itemsize <= 4
     if exact and scale == 1 and offset == 0:
         return 0.0
@@ -86,7 +87,7 @@ def enclose(
     offset: float = 0.0,
     slack: float = 0.0,
 ) -> Regions:
-    """The one region of some rows.
+    """Return the one region that encloses some rows.
 
     Where a value is not finite, it is all of space.
 

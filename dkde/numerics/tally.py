@@ -13,7 +13,7 @@ _FEW = 16
 
 
 class Tally:
-    """Of each column, the figures of the values so far; all but two are of finite ones.
+    """The figures of each column so far; all but two count finite values only.
 
     JSON has no infinity, and a range with one says little.
 
@@ -76,21 +76,21 @@ class Tally:
 
     @property
     def n_missing(self) -> int:
-        """How many values are NaN."""
+        """Number of values that are NaN."""
         return int(self.missing.sum())
 
     @property
     def n_infinite(self) -> int:
-        """How many values are infinite."""
+        """Number of infinite values."""
         return int(self.infinite.sum())
 
     @property
     def n_constant(self) -> int:
-        """How many columns have one value only, in rows that are several."""
+        """Number of columns with only one value in several rows."""
         return int((self.low == self.high).sum()) if self.n_rows > 1 else 0
 
     def figures(self, column: int, scale: float = 1.0, offset: float = 0.0) -> dict[str, Any]:
-        """What there is to say of a column, ready for JSON.
+        """Return the figures of a column, ready for JSON.
 
         Parameters
         ----------

@@ -292,7 +292,7 @@ class PairSums:
     def _out_of_doubt(
         self, d2: Array, widest: FloatArray, nearest: FloatArray, accuracy: Accuracy
     ) -> bool:
-        """Whether a tile's distances, known to within ``widest``, are surely good enough."""
+        """Return whether a tile's distances, within ``widest``, are good enough."""
         if self._kernel.profile is not None:  # because all are outside of the support
             return bool(((d2.min(axis=1) - widest) * self._inverse[0] >= 1).all())
         if not self._kernel.smooth:
@@ -305,7 +305,7 @@ class PairSums:
 
 
 def _disjoint(mine: Groups, others: Any) -> bool:
-    """Whether the ranges of two tiles' groups say that no pair is of one group.
+    """Return whether group ranges show that two tiles have no pair in one group.
 
     In leave-one-out, and where folds are contiguous, they do for nearly every tile.
     """

@@ -1,4 +1,4 @@
-"""How exact results are to be, and what the hot loop may therefore leave out."""
+"""The tolerance of results, and what the hot loop may therefore leave out."""
 
 from dataclasses import dataclass
 from math import log
@@ -15,7 +15,7 @@ LEAST_TOL = {"float64": 1e-12, "float32": 1e-5}
 
 @dataclass(frozen=True)
 class Accuracy:
-    """When a distance is recomputed, and what is left out.
+    """The rules for recomputing distances and leaving pairs out.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class Accuracy:
 
     @classmethod
     def of(cls, tol: float, precision: Precision) -> "Accuracy":
-        """What keeps a tolerance.
+        """Return the rules that keep a tolerance.
 
         Half of ``tol`` in the exponent d2 / (2 h^2) would be ``tol`` in the squared scaled
         distance; half of that is left to the exponentials and sums. float32 cannot do better
@@ -65,7 +65,7 @@ class Accuracy:
 
 
 def left_out(tol: float) -> float:
-    """What share of a sum may be left out because it lies too far away."""
+    """Return the share of a sum that may be left out because it lies too far away."""
     return tol / 4
 
 

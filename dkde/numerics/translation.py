@@ -35,7 +35,7 @@ _MORE_NODES = 16
 
 @dataclass(frozen=True, eq=False)
 class Translation:
-    """Of the distances D = -reach, ..., reach cells; those further are left out.
+    """The moves by distances D = -reach, ..., reach cells; farther ones are left out.
 
     Parameters
     ----------
@@ -57,6 +57,7 @@ class Translation:
 
     @property
     def reach(self) -> int:
+        """The farthest distance, in cells."""
         return len(self.kernel) // 2
 
 

@@ -1,1 +1,1 @@
-"""Results that are read again: compared, exported, plotted, reported."""
+"""Results read again: compared, exported, plotted, reported."""

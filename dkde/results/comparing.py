@@ -1,4 +1,4 @@
-"""Two results on the same rows, paired row by row."""
+"""Comparison of two results on the same rows, row by row."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def compare(
 
 @dataclass(frozen=True, eq=False)
 class _Pairs:
-    """The log-densities of rows under both, and what they differ by.
+    """The log-densities of rows under both results, and their differences.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ class _Pairs:
 
     @property
     def of_weight(self) -> npt.NDArray[np.bool_]:
-        """Which rows, in order, have a positive weight."""
+        """Mask of the rows, in order, that have a positive weight."""
         if self.weights is None:
             return np.ones(len(self.compared), np.bool_)
         return self.weights > 0
@@ -181,7 +181,7 @@ class _Pairs:
 
     @classmethod
     def of(cls, a: xr.Dataset, b: xr.Dataset) -> _Pairs:
-        """Of what two results have at one bandwidth each.
+        """Return the pairs of two results at one bandwidth each.
 
         Raises
         ------
@@ -209,7 +209,7 @@ class _Pairs:
         return cls((x, y), difference, bound, won, compared, weights)
 
     def figures(self, groups: Sequence[Any], dims: tuple[str, ...]) -> dict[str, Any]:
-        """The figures of some groups of rows, each along dims; of one group, scalars."""
+        """Return the figures of groups of rows, along dims; scalars for one group."""
         flat = self.difference.ravel(), self.bound.ravel(), self.won.ravel()
         columns: dict[str, list[float]] = {}
         for group in groups:
@@ -226,7 +226,7 @@ class _Pairs:
 
 
 def _two(bandwidth: Any, results: Sequence[xr.Dataset]) -> tuple[float | None, float | None]:
-    """The bandwidth of each, in its own unit."""
+    """Return the bandwidth of each result, in its own unit."""
     if bandwidth is None:
         return None, None
     one = isinstance(bandwidth, str) or np.ndim(bandwidth) == 0
@@ -249,20 +249,20 @@ def _two(bandwidth: Any, results: Sequence[xr.Dataset]) -> tuple[float | None, f
 
 
 def _read(bandwidth: Any) -> tuple[float, str | None]:
-    """A number, and its unit if it has one."""
+    """Return a number as text, with its unit if it has one."""
     if isinstance(bandwidth, str) and bandwidth.strip().endswith("km"):
         return in_kilometres(bandwidth), KILOMETRES
     return float(bandwidth), None
 
 
 def _among(bandwidth: float, result: xr.Dataset) -> bool:
-    """Whether a result has a bandwidth, as far as its digits go."""
+    """Return whether a result has a bandwidth, to the digits given."""
     known = np.asarray(result["bandwidth"].values, np.float64)
     return bool(np.isclose(known, bandwidth, rtol=1e-6, atol=0).any())
 
 
 def _bandwidth(result: xr.Dataset, side: ScoredRows, wanted: float | None, name: str) -> float:
-    """The one that is compared: the one asked for, the result's best, or its only one."""
+    """Return the compared bandwidth: the one asked for, the best, or the only one."""
     known = np.asarray(side.values["bandwidth"].values, np.float64)
     if wanted is not None:
         return float(side.at(wanted)["bandwidth"])
@@ -287,7 +287,7 @@ def _bandwidth(result: xr.Dataset, side: ScoredRows, wanted: float | None, name:
 
 
 def _bound(values: xr.Dataset, log_density: FloatArray) -> FloatArray:
-    """Proven bounds on errors; NaN where the result holds none."""
+    """Return proven bounds on errors; NaN where the result holds none."""
     if f"{MAIN}_error" not in values:
         return np.where(np.isneginf(log_density), 0.0, np.nan)
     errors = np.asarray(values[f"{MAIN}_error"].values, np.float64)
@@ -295,7 +295,7 @@ def _bound(values: xr.Dataset, log_density: FloatArray) -> FloatArray:
 
 
 def _weights(a: xr.Dataset, b: xr.Dataset) -> FloatArray | None:
-    """The weights of the rows that both results have; None where they have none in common."""
+    """Return the row weights that both results share; None where they share none."""
     known = [
         np.asarray(each[ROW_WEIGHT].values, np.float64).ravel() for each in (a, b)
         if ROW_WEIGHT in each
@@ -332,7 +332,7 @@ def _of_group(
 
 
 def _mean_rounds(difference: FloatArray, weights: FloatArray | None = None) -> float:
-    """How far the mean of some numbers may be off: NumPy adds up pairs of blocks of 128.
+    """Return the largest rounding error of a mean: NumPy adds pairs of blocks of 128.
 
     With weights their sum rounds as well, and so do the weights and the products.
 
@@ -348,7 +348,7 @@ def _mean_rounds(difference: FloatArray, weights: FloatArray | None = None) -> f
 def _classes(
     values: xr.Dataset, dims: tuple[str, ...], by: str | None
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp]] | None:
-    """The classes of rows, in order, and the number of each row's."""
+    """Return the classes of rows, in order, and the class number of each row."""
     name = "label" if by is None else by
     if name not in values.coords:
         if by is None:

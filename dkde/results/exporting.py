@@ -1,4 +1,4 @@
-"""Results as other programs read them: CSV and Parquet tables, NetCDF."""
+"""Results in the formats of other programs: CSV and Parquet tables, NetCDF."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def export(result: Any, path: str | os.PathLike[str], *, overwrite: bool = False
 def check_export(
     path: str | os.PathLike[str], *, overwrite: bool = False
 ) -> Callable[[xr.Dataset, Path], None]:
-    """Refuse a file early, before hours of work; what writes it.
+    """Refuse an unusable file before hours of work; return its writer.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ _WRITERS: dict[str, tuple[tuple[str, ...], str, Callable[[xr.Dataset, Path], Non
 
 
 def _columns(sides: Sequence[ScoredRows]) -> list[str]:
-    """Those of all sides, each once: where rows lie, what is known of them, what they scored."""
+    """Return the columns of all sides, each once: positions, coordinates, scores."""
     if any("split" in (*side.dims, *side.coordinates) for side in sides):
         raise InputError("the rows have a dim or coordinate 'split', as tables do; rename it")
     names = [
@@ -184,7 +184,7 @@ def _columns(sides: Sequence[ScoredRows]) -> list[str]:
 
 
 def _frames(sides: Sequence[ScoredRows]) -> Iterator[Any]:
-    """Pieces of the table, as pandas has them."""
+    """Yield pieces of the table as pandas frames."""
     for side in sides:
         n_bandwidths = side.values.sizes["bandwidth"]
         for box in pieces(_sizes(side.values, side.dims), _READ_VALUES // n_bandwidths):
@@ -199,7 +199,7 @@ def _sizes(values: xr.Dataset, dims: Sequence[str]) -> list[int]:
 
 
 def _numbered(side: ScoredRows, box: Sequence[slice]) -> xr.Dataset:
-    """A piece of a side, with numbers along dims that have no coordinate: those of the whole."""
+    """Return a piece of a side, with row numbers along dims without coordinates."""
     piece = side.values.isel(dict(zip(side.dims, box, strict=True)))
     return piece.assign_coords(
         {
@@ -211,7 +211,7 @@ def _numbered(side: ScoredRows, box: Sequence[slice]) -> xr.Dataset:
 
 
 def _frame(side: ScoredRows, piece: xr.Dataset) -> Any:
-    """A table of a piece: its rows in order, and of each row the bandwidths."""
+    """Return a piece as a table: rows in order, and the bandwidths of each row."""
     table = piece.to_dataframe(dim_order=[*side.dims, "bandwidth"]).reset_index()
     table.insert(0, "split", side.split)
     if side.unit == KILOMETRES:
@@ -225,13 +225,13 @@ def _frame(side: ScoredRows, piece: xr.Dataset) -> Any:
 
 
 def _known(side: ScoredRows) -> list[str]:
-    """The columns of a side's coordinates, names beside what they stand for."""
+    """Return the columns of a side's coordinates, with names beside coded values."""
     named = _named(side)
     return [each for name in side.coordinates for each in (name, named.get(name)) if each]
 
 
 def _named(side: ScoredRows) -> dict[str, str]:
-    """The coordinates whose values have names, and the columns of these."""
+    """Return the coordinates whose values have names, and their columns."""
     return {
         name: f"{name}_name"
         for name in side.coordinates

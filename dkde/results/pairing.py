@@ -1,4 +1,4 @@
-"""Whether two results can be compared: the same rows, and densities of the same units."""
+"""The check that two results can be compared: same rows, and densities in the same units."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def paired_rows(
     b: Sequence[ScoredRows],
     bandwidths: Sequence[float | None] = (None, None),
 ) -> tuple[ScoredRows, ScoredRows]:
-    """The rows that both results scored: test rows before the others.
+    """Return the rows that both results scored: test rows before the others.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def _has(pair: Sequence[ScoredRows], bandwidths: Sequence[float | None]) -> bool
 
 
 def _unlike(a: ScoredRows, b: ScoredRows) -> tuple[str | None, str | None]:
-    """In what the rows of two sides differ, in words; or if in nothing, why that is not certain."""
+    """Return how the rows of two sides differ, or why their equality is not certain."""
     shapes = [tuple(side.values.sizes[dim] for dim in side.dims) for side in (a, b)]
     if shapes[0] != shapes[1]:
         sizes = [" x ".join(map(str, shape)) for shape in shapes]
@@ -98,7 +98,7 @@ def _unlike(a: ScoredRows, b: ScoredRows) -> tuple[str | None, str | None]:
 
 
 def _equal(a: ScoredRows, b: ScoredRows, name: str) -> bool:
-    """Whether a coordinate is the same for the rows of both, if both have it."""
+    """Return whether a coordinate is the same for the rows of both, if both have it."""
     if name not in a.values.coords or name not in b.values.coords:
         return True
     x, y = (np.asarray(side.values[name].values) for side in (a, b))
@@ -108,7 +108,7 @@ def _equal(a: ScoredRows, b: ScoredRows, name: str) -> bool:
 
 
 def _parts(side: ScoredRows) -> list[Mapping[str, Any]] | None:
-    """The parts of the query, with those that follow each other joined; None if unknown."""
+    """Return the parts of the query, with adjacent ones joined; None if unknown."""
     query = side.described.get("query")
     if not query:
         return None
@@ -125,7 +125,7 @@ def _parts(side: ScoredRows) -> list[Mapping[str, Any]] | None:
 
 
 def _same_content(a: ScoredRows, b: ScoredRows) -> tuple[bool | None, str | None]:
-    """Whether the rows of both have the same values, and if nothing tells, why not.
+    """Return whether the rows of both have the same values, or why that is unknown.
 
     Where what the runs noted differs, the rows are read again: copies may lie elsewhere, in
     another format.
@@ -142,7 +142,7 @@ def _same_content(a: ScoredRows, b: ScoredRows) -> tuple[bool | None, str | None
 
 
 def _kind(part: Mapping[str, Any]) -> tuple[Any, ...] | None:
-    """Equal for parts whose marks differ only if their values do; None of others.
+    """Return a key equal for parts whose marks show equal values; None for others.
 
     Those of what is in memory and of the splits of data sets are of the values, as stored.
     """
@@ -156,13 +156,13 @@ def _kind(part: Mapping[str, Any]) -> tuple[Any, ...] | None:
 
 
 def _same_marks(a: list[Mapping[str, Any]] | None, b: list[Mapping[str, Any]] | None) -> bool:
-    """Whether the runs noted that the sources are the same."""
+    """Return whether the runs recorded that the sources are the same."""
     marks = [[_mark(part) for part in side or []] for side in (a, b)]
     return bool(marks[0]) and None not in marks[0] and marks[0] == marks[1]
 
 
 def _mark(part: Mapping[str, Any]) -> tuple[Any, ...] | None:
-    """What tells the values of a part's rows from others'; None if nothing does."""
+    """Return what identifies the values of a part's rows; None if nothing does."""
     columns, fingerprint = part.get("columns"), part.get("fingerprint")
     taken = None if columns is None else tuple(columns)
     if part["checksum"] is not None:
@@ -175,7 +175,7 @@ def _ranges(parts: list[Mapping[str, Any]] | None) -> list[tuple[str, int, int]]
 
 
 def _split(name: str) -> str:
-    """The split that a name ends with; none of a file that has only one."""
+    """Return the split at the end of a name; None for a file that has only one."""
     return name.rpartition("::")[2] if "::" in name else ""
 
 
@@ -185,7 +185,7 @@ def _named(parts: list[Mapping[str, Any]] | None) -> str:
 
 
 def check_units(results: Sequence[xr.Dataset], sides: Sequence[ScoredRows]) -> None:
-    """Refuse densities that are not of the same units, and warn of what is no density.
+    """Refuse densities in different units, and warn of values that are not densities.
 
     Raises
     ------
@@ -253,13 +253,13 @@ def check_units(results: Sequence[xr.Dataset], sides: Sequence[ScoredRows]) -> N
 
 
 def _feature_names(described: Mapping[str, Any]) -> list[str] | str | None:
-    """In an order of their own: that of the columns does not matter to a density."""
+    """Return the feature names, sorted: a density does not depend on their order."""
     names: list[str] | str | None = described["query"]["parts"][0].get("names")
     return sorted(names) if isinstance(names, list) else names
 
 
 def _is_no_density(result: xr.Dataset) -> bool:
-    """Bits are left undefined where there is no density, whatever the means are."""
+    """Return whether the scores are no density: bits are undefined there."""
     if "bits_per_dimension" not in result:
         return False
     undefined = np.isnan(result["bits_per_dimension"].values)

@@ -1,4 +1,4 @@
-"""Rows and samples of a data set as they look, pixel for pixel."""
+"""Rows and samples of a data set drawn as pictures, pixel for pixel."""
 
 import os
 from collections.abc import Callable
@@ -173,7 +173,7 @@ def plot_samples(
 
 
 def _default_split(catalog: Catalog) -> str:
-    """The split train of the catalog's source, or its first one."""
+    """Return the split train of the catalog's source, or its first split."""
     source = catalog.location
     if source is not None and listing(source) is not None:
         raise InputError(
@@ -190,7 +190,7 @@ def _selected(pictures: Any, role: str, catalog: Catalog) -> Rows:
 
 
 def _picture_shape(selected: Rows) -> tuple[tuple[int, ...], str | None]:
-    """The shape that all rows have as pictures, and their layout."""
+    """Return the shape that all rows have as pictures, and their layout."""
     shapes = {(part.image_shape, part.layout) for part in selected.parts}
     shape, layout = next(iter(shapes))
     if shape is None:
@@ -204,7 +204,7 @@ def _picture_shape(selected: Rows) -> tuple[tuple[int, ...], str | None]:
 
 
 def picture_pixels(selected: Rows, values: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
-    """Rows as pictures (n, height, width, 3).
+    """Return rows as pictures (n, height, width, 3).
 
     Parameters
     ----------
@@ -224,7 +224,7 @@ def picture_pixels(selected: Rows, values: npt.NDArray[np.float64]) -> npt.NDArr
 def _as_pixels(
     like: Rows, values: npt.NDArray[Any], value_range: tuple[float, float]
 ) -> npt.NDArray[np.uint8]:
-    """Rows as pictures (n, height, width, 3) of the shape that some rows have."""
+    """Return rows as pictures (n, height, width, 3), in the shape of other rows."""
     shape, layout = _picture_shape(like)
     pictures = values.reshape(len(values), *shape).astype(np.float64)
     if len(shape) == 2:
@@ -252,7 +252,7 @@ def _value_range(selected: Rows, values: npt.NDArray[Any]) -> tuple[float, float
 
 
 def _tile(pixels: npt.NDArray[np.uint8], rows: int, columns: int) -> npt.NDArray[np.uint8]:
-    """One picture of all, with gaps of one pixel; then each pixel becomes a square."""
+    """Return one picture of all, with gaps of one pixel, each pixel made a square."""
     height, width = pixels.shape[1] + 1, pixels.shape[2] + 1
     tiled = np.full((rows * height + 1, columns * width + 1, 3), _GAP, np.uint8)
     for i, picture in enumerate(pixels):
@@ -270,7 +270,7 @@ def _write_tiled(path: str | os.PathLike[str], pixels: npt.NDArray[np.uint8], co
 
 
 def write_picture(path: str | os.PathLike[str], draw: Callable[[BytesIO], Any]) -> None:
-    """Write what is drawn into a file: all of it or nothing."""
+    """Write a drawing into a file completely, or not at all."""
     file = BytesIO()
     draw(file)
     write_whole(path, file.getvalue())

@@ -56,7 +56,7 @@ def plot_sweep(result: xr.Dataset, path: str | os.PathLike[str]) -> None:
 
 
 def draw_sweep(result: xr.Dataset) -> Any:
-    """The figure of a result; of a score without a best bandwidth."""
+    """Return the figure of a result, or of a score without a best bandwidth."""
     from matplotlib.figure import Figure  # slow to import
 
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
@@ -99,7 +99,7 @@ def _draw_curve(axes: Any, result: xr.Dataset) -> None:
 
 
 def _curve(result: xr.Dataset) -> str:
-    """Which rows the curve is of."""
+    """Return the rows that the curve shows."""
     folds = result.attrs.get("folds")
     if folds is None:
         return "validation"
@@ -139,7 +139,7 @@ def _draw_best(axes: Any, result: xr.Dataset) -> None:
 
 
 def _value(mean: float, error: float) -> str:
-    """A mean to the digits that its error leaves, of which two are shown.
+    """Return a mean as text, to two digits of its error.
 
     >>> _value(-143.21234, 0.512), _value(2.0, float("nan")), _value(1234.5, 25.0)
     ('−143.21 ± 0.51', '2', '1234 ± 25')
@@ -153,7 +153,7 @@ def _value(mean: float, error: float) -> str:
 
 
 def _label_bandwidths(axes: Any, bandwidths: npt.NDArray[np.float64]) -> None:
-    """Plain numbers at 1, 2, 5 of each decade; a narrow grid has no whole decade to show."""
+    """Label 1, 2, 5 of each decade; a narrow grid has no whole decade to show."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     decades = np.log10(bandwidths.max() / bandwidths.min())

@@ -1,4 +1,4 @@
-"""The rows that a result scored, read again from where they came from."""
+"""The rows that a result scored, read again from their sources."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dkde.rows.side import Part, Rows
 
 
 def read_back(side: ScoredRows) -> tuple[Rows | None, str]:
-    """The rows of a side, from the stores and files that the provenance names; nothing is read.
+    """Return the rows of a side, opened again from its provenance; nothing is read yet.
 
     Returns
     -------
@@ -39,7 +39,7 @@ def read_back(side: ScoredRows) -> tuple[Rows | None, str]:
 
 
 def _is_lost(part: Mapping[str, Any]) -> bool:
-    """Whether a part's rows were in no file or store that could be opened again."""
+    """Return whether no file or store with a part's rows could be opened again."""
     return not part.get("stored") or (part["checksum"] is None and part.get("opened") is None)
 
 
@@ -86,7 +86,7 @@ def _part_at(
 
 
 def first_difference(a: Rows, b: Rows) -> int | None:
-    """The first of as many rows whose values are not the same in both; NaN is the same as NaN.
+    """Return the first row whose values differ between both; NaN equals NaN.
 
     Columns of the same names are compared by these, whatever their order.
 

@@ -1,4 +1,4 @@
-"""Results as they are read again: which rows were scored, in which role."""
+"""Results opened again: the rows that were scored, by role."""
 
 from __future__ import annotations
 
@@ -48,27 +48,28 @@ class ScoredRows:
 
     @property
     def dims(self) -> tuple[str, ...]:
-        """Those along which rows lie."""
+        """The dims along which rows lie."""
         return tuple(str(dim) for dim in self.values[MAIN].dims if dim != "bandwidth")
 
     @property
     def unit(self) -> str | None:
-        """Of the bandwidths; None where they are no angles."""
+        """The unit of the bandwidths; None where they are not angles."""
         unit = self.values["bandwidth"].attrs.get("units")
         return unit if isinstance(unit, str) else None
 
     @property
     def n_rows(self) -> int:
+        """The number of rows."""
         return prod(self.values.sizes[dim] for dim in self.dims)
 
     @property
     def coordinates(self) -> list[str]:
-        """Names of what is known of each row, beside where it lies."""
+        """Names of the coordinates of each row, except its position."""
         others = (*self.dims, "bandwidth")
         return sorted(str(name) for name in self.values.coords if name not in others)
 
     def names(self, coordinate: str) -> dict[Any, str]:
-        """What the values of a coordinate stand for, where it says so as CF has it."""
+        """Return the names that a coordinate's codes stand for (CF flags), if it has them."""
         notes = self.values[coordinate].attrs
         words, values = notes.get("flag_meanings"), notes.get("flag_values", ())
         if not isinstance(words, str):
@@ -76,7 +77,7 @@ class ScoredRows:
         return dict(zip(np.atleast_1d(values).tolist(), words.split(), strict=False))
 
     def at(self, bandwidth: float) -> xr.Dataset:
-        """The values at one bandwidth, which may be given in fewer digits.
+        """Return the values at one bandwidth, which may be given in fewer digits.
 
         Raises
         ------
@@ -96,7 +97,7 @@ class ScoredRows:
 
 
 def opened_result(result: Any) -> xr.Dataset:
-    """A result, lazily where it lies in a store.
+    """Return a result, opened lazily where it lies in a store.
 
     Parameters
     ----------
@@ -140,7 +141,7 @@ def opened_result(result: Any) -> xr.Dataset:
 
 
 def scored_rows(result: xr.Dataset) -> list[ScoredRows]:
-    """The rows that a result scored, role by role: the test rows of a sweep come last."""
+    """Return the rows that a result scored, by role; a sweep's test rows come last."""
     provenance = provenance_of(result)
     role = next((name for name in _SPLITS if name in provenance), "score")
     found = [_scored(result, role, "", provenance)]
@@ -190,7 +191,7 @@ def _scored(
 
 
 def _is_whole(described: Any) -> bool:
-    """Whether a description holds what is asked of it: others may have written the result."""
+    """Return whether a description is complete: other programs may have written it."""
     try:
         parts = described["query"]["parts"]
         keys = ("name", "start", "stop", "checksum", "dtype", "scale", "offset")

@@ -33,7 +33,7 @@ class _Lazy(BackendArray):
 
 
 def node_at(store: Store, path: str) -> zarr.Array[Any] | zarr.Group | None:
-    """What is at a path of a store; None where nothing is, or nothing that can be opened."""
+    """Return the array or group at a path of a store; None where none can be opened."""
     try:
         return zarr.open(store, path=path, mode="r")
     except DkdeError:
@@ -54,7 +54,7 @@ def variables_at(store: Store, path: str, name: str) -> dict[str, xr.Variable]:
 
 
 def groups_at(store: Store) -> list[str]:
-    """The groups of a store that hold arrays, by their paths; none where some are damaged."""
+    """Return a store's groups with arrays, by path; none where some are damaged."""
     root = node_at(store, "")
     if not isinstance(root, zarr.Group):
         return []
@@ -114,5 +114,5 @@ def _decoded(value: str, dtype: np.dtype[Any]) -> Any:
 
 
 def is_masked(attributes: Mapping[str, Any]) -> bool:
-    """Whether attributes say that some of the values are missing."""
+    """Return whether attributes mark some of the values as missing."""
     return "_FillValue" in attributes or "missing_value" in attributes

@@ -45,7 +45,7 @@ def boxes(start: int, stop: int, sizes: Sequence[int]) -> Iterator[Box]:
 
 @dataclass(frozen=True)
 class Grain:
-    """Where the rows of a grid are best cut: at borders along one axis, and between its runs.
+    """The best cuts of a grid's rows: at borders along one axis, and between its runs.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What is said, in one line, of the columns that are features and of those that are not."""
+"""One-line messages about the columns used as features and those left out."""
 
 from collections.abc import Mapping, Sequence
 

@@ -22,7 +22,7 @@ class NamelessError(InputError):
 
 @dataclass(frozen=True)
 class Columns:
-    """What the columns of some rows are called, and what they are measured in, where known.
+    """The names of rows' columns, and their units where known.
 
     Parameters
     ----------
@@ -65,21 +65,26 @@ class ColumnsSource(Wrapping):
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Shape of the rows."""
         return (self.wrapped.shape[0], len(self.columns))
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """Dtype of the values."""
         return self.wrapped.dtype
 
     @property
     def copies(self) -> int:
+        """Number of copies that exist while rows are read."""
         return -(-(self.wrapped.copies + 1) * self.wrapped.shape[1] // len(self.columns))
 
     @property
     def changes(self) -> tuple[Any, ...]:
+        """Changes made to the stored values."""
         return (*self.wrapped.changes, ("columns", self.columns))
 
     def read(self, start: int, stop: int) -> Array:
+        """Read the rows from start up to stop."""
         return np.ascontiguousarray(self.wrapped.read(start, stop)[:, self.columns])
 
 
@@ -93,24 +98,28 @@ class ColumnSource(Wrapping):
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Shape of the rows."""
         return self.wrapped.shape[:1]
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """Dtype of the values."""
         return self.wrapped.dtype if self.encoding.is_identity else np.dtype(np.float64)
 
     @property
     def changes(self) -> tuple[Any, ...]:
+        """Changes made to the stored values."""
         decoding = self.encoding.scale, self.encoding.offset
         return (*self.wrapped.changes, ("column", self.column, *decoding))
 
     def read(self, start: int, stop: int) -> Array:
+        """Read the rows from start up to stop."""
         return self.encoding.decode(self.wrapped.read(start, stop)[:, self.column])
 
 
 @dataclass(frozen=True, eq=False)
 class TableSource(ArraySource):
-    """Columns of a table in memory, and a way to its others.
+    """The chosen columns of a table in memory, with access to its other columns.
 
     Parameters
     ----------
@@ -173,7 +182,7 @@ def positions(
     what: str,
     units: tuple[str | None, ...] | None = None,
 ) -> tuple[int, ...]:
-    """Where columns of these names are among those that are known.
+    """Return the positions of named columns among the known ones.
 
     A latitude and a longitude may be called otherwise.
 
@@ -235,7 +244,7 @@ def lacking(part: Part, less: Part) -> tuple[str, ...]:
 
 
 def alike(part: Part, columns: Columns) -> Part:
-    """The part with columns as others: by name, or without names by position, under theirs.
+    """Return the part with another's columns: by name, or by position without names.
 
     Columns of other names are left as they are, but a latitude and a longitude, which are called
     as the others'; units are taken over where there are none.
@@ -256,7 +265,7 @@ def alike(part: Part, columns: Columns) -> Part:
 
 
 def _places_alike(part: Part, columns: Columns) -> Part:
-    """The part with its latitude and its longitude called as others'."""
+    """Return the part with latitude and longitude named as in another part."""
     known = part.features or ()
     wanted = [name for name in columns.wanted or () if isinstance(name, PlaceName)]
     called = as_called(wanted, known, part.units, part.name)

@@ -49,10 +49,12 @@ class DaskSource(Plain):
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Shape of the rows."""
         return tuple(int(n) for n in self.array.shape)
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """Dtype of the values."""
         dtype: np.dtype[Any] = np.dtype(self.array.dtype)
         return holding_missing(dtype) if self.masks else dtype
 
@@ -63,22 +65,28 @@ class DaskSource(Plain):
 
     @property
     def resident_bytes(self) -> int:
+        """Bytes that it holds in memory."""
         return self._held
 
     def content(self) -> Any:
+        """Return a key that is equal for equal values."""
         return self.array.name
 
     @property
     def read_rows(self) -> int:
+        """Number of rows to read at a time, at most."""
         return max(b - a for a, b in pairwise(self._cuts))
 
     def cuts(self, start: int, stop: int) -> list[int]:
+        """Return the rows at which reading is best cut, between start and stop."""
         return [start, *(row for row in self._cuts if start < row < stop), stop]
 
     def chunk_of(self, rows: Array) -> Array:
+        """Return the number of the chunk in which each row lies."""
         return np.searchsorted(self._borders, rows, side="right")
 
     def read(self, start: int, stop: int) -> Array:
+        """Read the rows from start up to stop."""
         values = self.array[start:stop].compute(scheduler="synchronous")
         if self.dtype.kind != "f":  # which nothing said would be masked, and cannot be NaN
             refuse_masked(values, start)
@@ -117,7 +125,7 @@ def _joined(borders: list[int], row_bytes: int) -> list[int]:
 
 
 def _values(array: da.Array) -> Iterator[Any]:
-    """What the graph holds that is no task; lazy layers, which hold none, stay lazy."""
+    """Return the graph's values that are not tasks; lazy layers stay lazy."""
     for layer in array.__dask_graph__().layers.values():
         if layer.is_materialized():
             # Some are wrapped as nodes, with what they hold as their value.

@@ -1,4 +1,4 @@
-"""Which variables, columns and dims make rows and features, as users say it."""
+"""The user's choice of variables, columns and dims for rows and features."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -10,7 +10,7 @@ from dkde.rows.place_names import LATITUDE, LONGITUDE, PlaceName
 
 @dataclass(frozen=True)
 class FeatureChoice:
-    """What users say of the features of a row; None where nothing was said.
+    """The user's choice of features; None where no option was given.
 
     Parameters
     ----------
@@ -86,13 +86,13 @@ class FeatureChoice:
 
     @property
     def literal(self) -> "FeatureChoice":
-        """This choice, in which a latitude and a longitude are called as they are said alone."""
+        """Return this choice, with latitude and longitude found by exact name only."""
         chosen = tuple(PlaceName(n) if isinstance(n, PlaceName) else n for n in self.features or ())
         return replace(self, features=chosen or None)
 
     @property
     def given(self) -> dict[str, Any]:
-        """What was said, by name, ready for JSON."""
+        """The given options, by name, ready for JSON."""
         names = [field.name for field in fields(self) if field.name != "implied"]
         values = {name: getattr(self, name) for name in names}
         return {

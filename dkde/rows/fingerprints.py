@@ -1,4 +1,4 @@
-"""What tells whether the rows of a data set are still those that they were."""
+"""Fingerprints that show whether the rows of a data set have changed."""
 
 import asyncio
 import hashlib
@@ -19,7 +19,7 @@ _AT_ONCE = 256
 
 
 def fingerprint(x: zarr.Array[Any], coding: Encoding) -> str:
-    """What changes with the content: of each chunk its last bytes, which are its checksum.
+    """Return a fingerprint of the content, from the last bytes (checksum) of each chunk.
 
     Raises
     ------

@@ -13,7 +13,7 @@ from dkde.typing import Array
 
 
 def missing_rows(values: Array) -> npt.NDArray[np.bool_] | None:
-    """Which rows (rows, n_features) have missing values; None if none has.
+    """Return a mask of the rows (rows, n_features) with missing values; None if none has.
 
     Rows with infinite values as well are not among them: these are refused.
     """
@@ -25,7 +25,7 @@ def missing_rows(values: Array) -> npt.NDArray[np.bool_] | None:
 
 
 def mark_missing(mapped: npt.NDArray[np.float64], values: Array) -> None:
-    """Make NaN of what a linear map made of rows with missing values, and of no others.
+    """Set to NaN the mapped values of rows with missing values, and of no others.
 
     Features that the map drops are missing too, and what overflows is not: that is infinite.
     """
@@ -135,5 +135,5 @@ def holding_missing(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def is_lazily_masked(array: Any) -> bool:
-    """Whether a lazy array says that its chunks are masked arrays."""
+    """Return whether a lazy array says that its chunks are masked arrays."""
     return isinstance(getattr(array, "_meta", None), np.ma.MaskedArray)

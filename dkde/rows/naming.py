@@ -1,4 +1,4 @@
-"""What rows, columns and variables of a source are called in messages."""
+"""Names of a source's rows, columns and variables in messages."""
 
 from collections.abc import Sequence
 
@@ -19,12 +19,12 @@ def row_name(source: RowSource, row: int) -> str:
 
 
 def column_name(features: tuple[str, ...] | None, column: int) -> str:
-    """The name of a column where they have some, and its number else."""
+    """Return the name of a column, or its number where columns have no names."""
     return f"column {column}" if features is None else features[column]
 
 
 def variable_name(source: RowSource) -> str | None:
-    """Of a source with one value a row: what it is called where it was opened, if anything."""
+    """Return the name of a source of one value a row, if it has one."""
     source = innermost(source)
     if isinstance(source, Joined):
         return variable_name(source.sources[0])

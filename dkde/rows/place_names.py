@@ -1,4 +1,4 @@
-"""Which columns are a latitude and a longitude, by their names and units."""
+"""The columns that are a latitude and a longitude, found by names and units."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -107,18 +107,18 @@ def role_asked(name: str) -> str | None:
 
 
 def same_unit(unit: str) -> str:
-    """A unit as it is spelt by CF: all ways to write degrees north are one, and so of east."""
+    """Return a unit in CF's spelling: degrees north and east each have many spellings."""
     spelt = unit.strip().lower()
     return next((what for what, spellings in _UNITS.items() if spelt in spellings), unit.strip())
 
 
 def is_radians(unit: str | None) -> bool:
-    """Whether a unit is an angle in radians."""
+    """Return whether a unit is an angle in radians."""
     return (unit or "").strip().lower() in _RADIANS
 
 
 def is_cf_unit(unit: str | None) -> bool:
-    """Whether a unit says by itself that a column is a latitude, or a longitude."""
+    """Return whether a unit alone marks a column as latitude or longitude."""
     return any((unit or "").strip().lower() in spellings for spellings in _UNITS.values())
 
 
@@ -155,7 +155,7 @@ def in_degrees(what: str, name: str, unit: str | None, role: str) -> str:
 
 
 def have_places(names: Sequence[str], units: Sequence[str | None]) -> bool:
-    """Whether a latitude and a longitude that belong together are among some columns.
+    """Return whether columns include a latitude and longitude that belong together.
 
     Names alone have to be alike but for the word: start_lat and start_lng, not lat_ms and how_long.
     """

@@ -57,15 +57,15 @@ class Place:
 
     @property
     def array_name(self) -> str | None:
-        """What its one array is called; after the store, where it is all that this holds."""
+        """Return the name of its array; the store's name if that is all it holds."""
         return Path(self.path).stem if self.array == "" else self.array
 
     def within(self, name: str) -> str:
-        """Where in the store an array of its group lies."""
+        """Return where in the store an array of its group lies."""
         return self.group if self.array == "" else f"{self.group}/{name}".lstrip("/")
 
     def stamp(self, names: tuple[str, ...]) -> Any:
-        """What changes with the content of some variables: sizes, and times or ETags."""
+        """Return a stamp of some variables' content: sizes, and times or ETags."""
         if self.kind != "zarr":
             status = os.stat(self.path)
             known = str(self), status.st_size, status.st_mtime_ns
@@ -129,7 +129,7 @@ def _records(url: str) -> Records:
 
 
 def kind_of(path: str | os.PathLike[str]) -> str | None:
-    """What a path is as it seems: "zarr", "hdf5", "classic" (NetCDF 3), or None of these."""
+    """Return a path's apparent kind: "zarr", "hdf5", "classic" (NetCDF 3), or None."""
     text = os.fspath(path)
     if "://" in text:
         if text.lower().endswith(_NETCDF_NAMES):
@@ -221,7 +221,7 @@ class _Raw:
 
 
 def _raw(place: Place) -> Any:
-    """What a group holds, as xarray opens it, or else as arrays whose dims have no names."""
+    """Return a group's contents, as xarray opens it, or as arrays without dim names."""
     try:
         return _open(place, xr.open_dataset)
     except DkdeError:
@@ -264,7 +264,7 @@ def _says_array(path: Path) -> bool:
 
 
 def _is_variable(place: Place) -> bool:
-    """Whether a group of a file is none, and the one above it has a variable of its name."""
+    """Return whether a name is a variable of the group above, and not a group."""
     above, _, name = place.group.rpartition("/")
     try:
         if place.group in [group.strip("/") for group in _groups(place)]:
@@ -319,7 +319,7 @@ def _groups(place: Place) -> list[str]:
 
 
 def _engine(place: Place) -> str:
-    """Of xarray's engines the one that reads a NetCDF file.
+    """Return the xarray engine that reads a NetCDF file.
 
     Raises
     ------

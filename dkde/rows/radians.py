@@ -1,4 +1,4 @@
-"""Whether places that should be in degrees may be in radians."""
+"""The check of places that should be in degrees but may be in radians."""
 
 from collections.abc import Iterator
 from math import pi
@@ -16,7 +16,7 @@ _RUN_ROWS = 256
 
 
 def warn_if_radians(rows: Rows, latitude: int | None = None) -> None:
-    """Warn where no value of some latitudes and longitudes is beyond what radians can be.
+    """Warn where all latitudes and longitudes are small enough to be radians.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def _samples(part: Part, latitude: int, longitude: int) -> Iterator[tuple[Array,
 
 
 def _may_be_radians(latitudes: Array, longitudes: Array) -> bool:
-    """Whether no value is beyond: longitudes may go from 0 to 2π too."""
+    """Return whether all values fit radians: longitudes may go from 0 to 2π too."""
     low, high = (-pi, pi)
     if (np.abs(latitudes) <= pi / 2).all():
         high = 2 * pi

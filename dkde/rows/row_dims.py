@@ -35,7 +35,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Candidates:
-    """The variables that are features, and all that tells along which dims their rows lie.
+    """Candidate features, and the evidence for the dims along which their rows lie.
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ class Candidates:
         return all(dim.startswith(UNNAMED) for dim in self.sizes)
 
     def _is_measured(self, dim: str) -> bool:
-        """Whether a dim has a coordinate of numbers or times: its own, or one of a curved grid."""
+        """Return whether a dim has numbers or times as its coordinate."""
         own = self.known.get(dim)
         if own is not None and own.dims == (dim,):
             return is_measure(own)
@@ -185,13 +185,13 @@ class Candidates:
         )
 
     def _is_place(self, variable: xr.Variable) -> bool:
-        """Whether a variable of several dims can say where the points of a grid are."""
+        """Return whether a variable of several dims can locate a grid's points."""
         widest = max(v.ndim for v in self.chosen.values())
         is_feature = any(variable is v for v in self.chosen.values())
         return not is_feature or variable.ndim < widest
 
     def _question(self, variable: xr.Variable, repeated: str | None = None) -> str:
-        """Why rows and features cannot be told apart, and how to say it."""
+        """Return why rows and features are ambiguous, and how to name them."""
         sizes = {str(dim): int(n) for dim, n in variable.sizes.items()}
         first = next((dim for dim in sizes if dim != repeated), str(repeated))
         n_features = sum(
@@ -209,7 +209,7 @@ class Candidates:
 
 
 def by_rule(rows: Sequence[str], features: Sequence[str]) -> str:
-    """Return the line that says along which dims rows and features lie, where a rule told that.
+    """Return the line that says along which dims rows and features lie, where a rule decided.
 
     Examples
     --------
@@ -238,7 +238,7 @@ row_dim=["cell", "comp"] (--row-dim cell,comp)'
 
 
 def is_measure(variable: xr.Variable) -> bool:
-    """Whether a coordinate is of numbers or of times, in whatever calendar."""
+    """Return whether a coordinate is of numbers or of times, in any calendar."""
     kind = getattr(variable.dtype, "kind", "O")
     if kind != "O":
         return kind in "iufmM"

@@ -1,6 +1,6 @@
-"""What a source of rows is.
+"""The protocol of a source of rows.
 
-Reading one raises DataSetError for whatever is wrong with a file or a store, and names it. A
+Reading a source raises DataSetError for any fault of a file or store, and names it. A
 source that runs a user's own graph (`dkde.rows.dask_source`) raises what that raises.
 """
 
@@ -24,12 +24,16 @@ class RowSource(Protocol):
     """Something with rows along its first axis."""
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the rows."""
+
     @property
-    def dtype(self) -> np.dtype[Any]: ...
+    def dtype(self) -> np.dtype[Any]:
+        """Dtype of the values."""
+
     @property
     def read_rows(self) -> int:
-        """How many rows ``cuts`` leaves together, at most."""
+        """Number of rows that ``cuts`` leaves together, at most."""
         ...
 
     def cuts(self, start: int, stop: int) -> list[int]:
@@ -46,7 +50,7 @@ class RowSource(Protocol):
 
     @property
     def copies(self) -> int:
-        """How many times what is read at a time exists meanwhile, beside what is returned."""
+        """Number of extra copies of a batch that exist while it is read."""
         ...
 
     @property
@@ -56,46 +60,52 @@ class RowSource(Protocol):
 
     @property
     def is_lazy(self) -> bool:
-        """Whether values are yet to be computed: to look at some may take long, or fail."""
+        """Whether values are yet to be computed: a sample may take long, or fail."""
         ...
 
     @property
     def changes(self) -> tuple[Any, ...]:
-        """What it makes of the values that are stored."""
+        """Changes made to the stored values."""
         ...
 
     def content(self) -> Any:
-        """What is equal for equal values; of a file or a store, whose name says nothing, never."""
+        """Return a key equal for equal values, but never for a file or a store."""
         ...
 
     def stamp(self) -> Any:
-        """What changes with the values; of a file or a store, without reading it."""
+        """Return a stamp that changes with the values; a file or store is not read."""
         ...
 
 
 class Plain:
-    """What most sources say of themselves: rows in memory, as they are."""
+    """The defaults of most sources: rows in memory, unchanged."""
 
     @property
     def copies(self) -> int:
+        """Number of copies that exist while rows are read."""
         return 0
 
     @property
     def resident_bytes(self) -> int:
+        """Bytes that it holds in memory."""
         return 0
 
     @property
     def is_lazy(self) -> bool:
+        """Whether values are yet to be computed."""
         return False
 
     @property
     def changes(self) -> tuple[Any, ...]:
+        """Changes made to the stored values."""
         return ()
 
     def content(self) -> Any:
+        """Return a key that is equal for equal values."""
         return uuid4().hex
 
     def stamp(self) -> Any:
+        """Return a stamp that changes with the values."""
         return self.content()
 
 
@@ -106,34 +116,43 @@ class Wrapping:
 
     @property
     def read_rows(self) -> int:
+        """Number of rows to read at a time, at most."""
         return self.wrapped.read_rows
 
     def cuts(self, start: int, stop: int) -> list[int]:
+        """Return the rows at which reading is best cut, between start and stop."""
         return self.wrapped.cuts(start, stop)
 
     def chunk_of(self, rows: Array) -> Array:
+        """Return the number of the chunk in which each row lies."""
         return self.wrapped.chunk_of(rows)
 
     @property
     def copies(self) -> int:
+        """Number of copies that exist while rows are read."""
         return self.wrapped.copies
 
     @property
     def resident_bytes(self) -> int:
+        """Bytes that it holds in memory."""
         return self.wrapped.resident_bytes
 
     @property
     def is_lazy(self) -> bool:
+        """Whether values are yet to be computed."""
         return self.wrapped.is_lazy
 
     @property
     def changes(self) -> tuple[Any, ...]:
+        """Changes made to the stored values."""
         return self.wrapped.changes
 
     def content(self) -> Any:
+        """Return a key that is equal for equal values."""
         return self.wrapped.content(), self.changes
 
     def stamp(self) -> Any:
+        """Return a stamp that changes with the values."""
         return self.wrapped.stamp(), self.changes
 
 

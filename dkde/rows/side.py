@@ -23,16 +23,18 @@ from dkde.typing import Array, FloatArray
 
 @dataclass(frozen=True)
 class Encoding:
-    """How stored numbers become values: ``stored * scale + offset`` (CF conventions)."""
+    """The decoding of stored numbers: ``stored * scale + offset`` (CF conventions)."""
 
     scale: float = 1.0
     offset: float = 0.0
 
     @property
     def is_identity(self) -> bool:
+        """Whether stored numbers are the values."""
         return self.scale == 1.0 and self.offset == 0.0
 
     def decode(self, stored: Array) -> Array:
+        """Return the values of stored numbers."""
         if self.is_identity:
             return stored
         return stored * np.float64(self.scale) + np.float64(self.offset)
@@ -103,6 +105,7 @@ class Part:
 
     @property
     def label(self) -> str:
+        """Name for messages."""
         whole = (self.start, self.stop) == (0, self.source.shape[0])
         return self.name if whole else f"{self.name}[{self.start}:{self.stop}]"
 
@@ -115,6 +118,7 @@ class Part:
         return names
 
     def overlaps(self, other: "Part") -> bool:
+        """Return whether two parts have rows in common."""
         return (
             self.identity is not None
             and self.identity == other.identity
@@ -146,14 +150,17 @@ class Rows:
 
     @property
     def n_rows(self) -> int:
+        """Number of rows."""
         return self._starts[-1]
 
     @property
     def n_stored_features(self) -> int:
+        """Number of features as stored."""
         return self.parts[0].source.shape[1]
 
     @property
     def n_features(self) -> int:
+        """Number of features."""
         return self.n_stored_features if self.linear is None else self.linear.n_features
 
     @property
@@ -167,6 +174,7 @@ class Rows:
 
     @property
     def label(self) -> str:
+        """Name for messages."""
         return " + ".join(part.label for part in self.parts)
 
     @property
@@ -177,7 +185,7 @@ class Rows:
 
     @property
     def is_integer(self) -> bool:
-        """Whether rows are integers of at most 16 bits as they are stored, in one encoding.
+        """Whether stored rows are integers of at most 16 bits, in one encoding.
 
         The squares of wider ones would not add up exactly in float64.
         """
@@ -204,7 +212,7 @@ class Rows:
 
     @property
     def resident_bytes(self) -> int:
-        """What the side itself holds in memory, wherever it is."""
+        """Bytes that the side itself holds in memory."""
         return sum(part.source.resident_bytes for part in self.parts)
 
     def read(
@@ -250,7 +258,7 @@ class Rows:
         return mapped
 
     def missing(self, values: Array) -> npt.NDArray[np.bool_] | None:
-        """Which of some rows (rows, n_features), as they were read, are left out; None if none."""
+        """Return a mask of rows (rows, n_features) that are left out; None if none."""
         return missing_rows(values) if self.drops_missing else None
 
     def take(self, rows: npt.NDArray[np.integer[Any]]) -> FloatArray:
@@ -283,7 +291,7 @@ class Rows:
             start += b - a
 
     def coordinates(self) -> dict[str, Array]:
-        """What every part says of its rows, by name, (n_rows,); read now."""
+        """Return the coordinates (n_rows,) of all parts, by name; read now."""
         names = set.intersection(*(set(part.coordinates) for part in self.parts))
         return {
             name: np.concatenate(
@@ -293,7 +301,7 @@ class Rows:
         }
 
     def classes(self) -> dict[str, tuple[str, ...]]:
-        """What the values of coordinates stand for, as far as all parts agree."""
+        """Return the meanings of coordinates' values, where all parts agree."""
         first, *others = (part.classes for part in self.parts)
         return {
             name: words

@@ -61,23 +61,29 @@ class ArraySource(_EvenChunks):
 
     @property
     def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        """Shape of the rows."""
         return self.array.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:  # type: ignore[override]
+        """Dtype of the values."""
         return self.array.dtype
 
     @property
     def resident_bytes(self) -> int:
+        """Bytes that it holds in memory."""
         return self.array.nbytes
 
     def chunk_of(self, rows: Array) -> Array:
+        """Return the number of the chunk in which each row lies."""
         return np.zeros_like(rows)  # reading takes nothing
 
     def content(self) -> Any:
+        """Return a key that is equal for equal values."""
         return np.ascontiguousarray(self.array)
 
     def read(self, start: int, stop: int) -> Array:
+        """Read the rows from start up to stop."""
         return self.array[start:stop]
 
 
@@ -107,18 +113,21 @@ class ZarrSource(_EvenChunks):
 
     @property
     def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        """Shape of the rows."""
         return tuple(self.array.shape)
 
     @property
     def dtype(self) -> np.dtype[Any]:  # type: ignore[override]
+        """Dtype of the values."""
         return np.dtype(self.array.dtype)
 
     @property
     def chunk_rows(self) -> int:
+        """Number of rows in a chunk."""
         return max(1, int(self.array.chunks[0]))
 
     def stamp(self) -> Any:
-        """What changes with the content: where it lies, its chunks' sizes, and times or ETags."""
+        """Return a stamp of the content: its place, chunks' sizes, and times or ETags."""
         store = self.array.store
         if not isinstance(store, LocalStore):
             return location(self.array), stamps(store, self.array.path)
@@ -128,6 +137,7 @@ class ZarrSource(_EvenChunks):
         return str(root), [(name, s.st_size, s.st_mtime_ns) for name, s in status]
 
     def read(self, start: int, stop: int) -> Array:
+        """Read the rows from start up to stop."""
         if self.complete:
             with reading(location(self.array), start, stop):
                 return np.asarray(read_whole(self.array, start, stop))
@@ -168,12 +178,13 @@ class NpySource(_EvenChunks):
 
     @classmethod
     def open(cls, path: Path) -> "NpySource":
+        """Open a .npy file as a source."""
         # A relative path would mean another file in a worker, or after a change of directory.
         path = path.absolute()
         return cls(path, *cls._layout(np.load(path, mmap_mode="r", allow_pickle=False)))
 
     def stamp(self) -> Any:
-        """What changes with the content: where it lies, its size and its time."""
+        """Return a stamp of the content: its place, its size and its time."""
         status = os.stat(self.path)
         return str(self.path), status.st_size, status.st_mtime_ns
 
@@ -182,6 +193,7 @@ class NpySource(_EvenChunks):
         return (len(mapped), prod(mapped.shape[1:])), mapped.dtype.newbyteorder("=")
 
     def read(self, start: int, stop: int) -> Array:
+        """Read the rows from start up to stop."""
         with reading(self.path, start, stop):
             mapped = np.load(self.path, mmap_mode="r", allow_pickle=False)
             if self._layout(mapped) != (self.shape, self.dtype):

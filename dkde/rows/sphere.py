@@ -53,14 +53,17 @@ class SphereSource(Wrapping):
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Shape of the rows."""
         return (self.wrapped.shape[0], 3)
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """Dtype of the values."""
         return np.dtype(np.float64)
 
     @property
     def changes(self) -> tuple[Any, ...]:
+        """Changes made to the stored values."""
         made = ("unit vectors", self.latitude, self.encoding.scale, self.encoding.offset)
         return (*self.wrapped.changes, made)
 
@@ -152,7 +155,7 @@ def as_stored(rows: Rows) -> tuple[Rows, int]:
 
 
 def is_in_degrees(rows: Rows) -> bool:
-    """Whether units or names say that both a latitude and a longitude are there."""
+    """Return whether units or names show both a latitude and a longitude."""
     part = rows.parts[0]
     n_columns = part.source.shape[1]
     return have_places(part.features or [""] * n_columns, part.units or [None] * n_columns)

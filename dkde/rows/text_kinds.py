@@ -1,4 +1,4 @@
-"""What text in cells is: numbers, times, or neither, and how that is said."""
+"""The kind of text in cells (numbers, times or other), and its name in messages."""
 
 import re
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.IGNORECASE)
 # Dates and times of ISO 8601, as far as Arrow reads them.
 TIME = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?)?")
-# Cells by which the kind of a column of text is told.
+# Number of cells that decide the kind of a text column.
 LOOKED_AT = 1000
 
 

@@ -107,26 +107,32 @@ class VariablesSource(Plain):
 
     @property
     def read_rows(self) -> int:
+        """Number of rows to read at a time, at most."""
         return self._grain.longest
 
     def cuts(self, start: int, stop: int) -> list[int]:
+        """Return the rows at which reading is best cut, between start and stop."""
         return self._grain.cuts(start, stop)
 
     def chunk_of(self, rows: Array) -> Array:
+        """Return the number of the chunk in which each row lies."""
         return self._grain.piece_of(rows)
 
     @property
     def copies(self) -> int:
+        """Number of copies that exist while rows are read."""
         return (
             _GRAPH_COPIES if self.is_lazy else ceil(_COLUMNS * max(self.widths) / sum(self.widths))
         )
 
     @property
     def is_lazy(self) -> bool:
+        """Whether values are yet to be computed."""
         return any(variable.chunks is not None for variable in self.variables)
 
     @property
     def resident_bytes(self) -> int:
+        """Bytes that it holds in memory."""
         return sum(variable.nbytes for variable in self.variables if in_memory(variable))
 
     def read(self, start: int, stop: int) -> Array:
@@ -147,6 +153,7 @@ class VariablesSource(Plain):
         return rows[:, 0] if self.is_vector else rows
 
     def content(self) -> Any:
+        """Return a key that is equal for equal values."""
         values = [
             variable.data.name if variable.chunks is not None
             else variable.values if in_memory(variable) else uuid4().hex
@@ -155,6 +162,7 @@ class VariablesSource(Plain):
         return (self.names, self.dims, self.sizes, values, *self._columns)
 
     def stamp(self) -> Any:
+        """Return a stamp that changes with the values."""
         layout = (self.names, self.dims, self.sizes, str(self.dtype), *self._columns)
         if self.place is not None:
             # How values are decoded may stand elsewhere than with the arrays.
@@ -168,7 +176,7 @@ class VariablesSource(Plain):
 
     @property
     def _columns(self) -> tuple[Any, ...]:
-        """What tells columns apart from those of variables that are one each, which need none."""
+        """Return the key of columns chosen from variables of several columns."""
         others = [[str(d) for d in v.dims if d not in self.dims] for v in self.variables]
         return (others, self.dims) if any(others) else ()
 
@@ -203,7 +211,7 @@ class VariablesSource(Plain):
         return values
 
     def _values(self, variable: xr.Variable, box: Box) -> Array:
-        """What a variable has in a box, in the order of its dims, of length 1 along others.
+        """Return a variable's values in a box, with length 1 along dims it lacks.
 
         The last axis is that of its columns.
         """
@@ -223,7 +231,7 @@ class VariablesSource(Plain):
 
 
 def is_time(variable: xr.Variable) -> bool:
-    """Whether a variable is of timestamps or lengths of time, which are read as days."""
+    """Return whether a variable holds timestamps or durations, which are read as days."""
     return day_units(variable.dtype) is not None
 
 
@@ -246,18 +254,23 @@ class Numbers(Plain):
 
     @property
     def read_rows(self) -> int:
+        """Number of rows to read at a time, at most."""
         return self.shape[0]
 
     def cuts(self, start: int, stop: int) -> list[int]:
+        """Return the rows at which reading is best cut, between start and stop."""
         return [start, stop]
 
     def chunk_of(self, rows: Array) -> Array:
+        """Return the number of the chunk in which each row lies."""
         return np.zeros_like(rows)
 
     def read(self, start: int, stop: int) -> Array:
+        """Read the rows from start up to stop."""
         return np.arange(start, stop)
 
     def content(self) -> Any:
+        """Return a key that is equal for equal values."""
         return "numbers", self.shape
 
 
@@ -277,29 +290,37 @@ class Joined(Plain):
 
     @property
     def read_rows(self) -> int:
+        """Number of rows to read at a time, at most."""
         return self._rows.read_rows
 
     def cuts(self, start: int, stop: int) -> list[int]:
+        """Return the rows at which reading is best cut, between start and stop."""
         return [start, *(b for _, b in self._rows.ranges(start, stop))]
 
     def chunk_of(self, rows: Array) -> Array:
+        """Return the number of the chunk in which each row lies."""
         return np.searchsorted(self.cuts(0, self.shape[0]), rows, side="right")
 
     def read(self, start: int, stop: int) -> Array:
+        """Read the rows from start up to stop."""
         return self._rows.read(start, stop, decode=False)
 
     @property
     def is_lazy(self) -> bool:
+        """Whether values are yet to be computed."""
         return any(source.is_lazy for source in self.sources)
 
     @property
     def sources(self) -> list[RowSource]:
+        """The sources that are joined."""
         return [part.source for part in self._rows.parts]
 
     def content(self) -> Any:
+        """Return a key that is equal for equal values."""
         return [(part.source.content(), part.start, part.stop) for part in self._rows.parts]
 
     def stamp(self) -> Any:
+        """Return a stamp that changes with the values."""
         return [(part.source.stamp(), part.start, part.stop) for part in self._rows.parts]
 
 
@@ -317,7 +338,7 @@ def _is_lazily_masked(variable: xr.Variable) -> bool:
 
 
 def in_memory(variable: xr.Variable) -> bool:
-    """Whether a variable's values are in memory: neither in a file yet, nor to be computed."""
+    """Return whether a variable's values are in memory: neither in a file nor lazy."""
     if variable.chunks is not None:
         return False
     known = getattr(variable, "_in_memory", None)
@@ -327,7 +348,7 @@ def in_memory(variable: xr.Variable) -> bool:
 
 
 def _borders(variables: Iterable[xr.Variable], dim: str, size: int) -> Borders:
-    """Where chunks begin along a dim: those of the variable whose chunks are longest."""
+    """Return chunk borders along a dim, of the variable with the longest chunks."""
     longest, found = 1, range(0, size, 1) if size else range(0, 1)
     best: Borders = found
     for variable in variables:

@@ -1,1 +1,1 @@
-"""Calls with an output: what is kept of them, and how they go on."""
+"""Calls with an output: what is kept of them, and how they resume."""

@@ -4,7 +4,7 @@ import psutil
 
 
 def is_alive(pid: int, started: float) -> bool:
-    """Whether a process is there that is as old as that, in seconds since the epoch."""
+    """Return whether a process exists that began at that time, in seconds since the epoch."""
     try:
         # One that is younger has the number of another that is gone.
         process = psutil.Process(pid)

@@ -1,4 +1,4 @@
-"""What a result says of where it comes from, and of the unit of its bandwidths."""
+"""The provenance that a result holds, and the unit of its bandwidths."""
 
 import json
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ def counted(described: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def provenance_of(result: xr.Dataset) -> dict[str, Any]:
-    """What a result says of where it comes from; empty where it says nothing that can be read."""
+    """Return a result's provenance; empty where it holds none that can be read."""
     try:
         found = json.loads(result.attrs.get("provenance", "{}"))
     except (ValueError, TypeError):

@@ -1,4 +1,4 @@
-"""How a run was begun, as its store holds it: what is computed, where, and by which call."""
+"""The record of a run in its store: what is computed, where, and by which call."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SIDES = (
 
 
 def read_plan(records: Records) -> dict[str, Any] | None:
-    """How a run was begun, as its store holds it; None where there is none.
+    """Return the record of how a run began, from its store; None where there is none.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def read_plan(records: Records) -> dict[str, Any] | None:
 
 
 def circumstances(works: Mapping[str, Work]) -> dict[str, Any]:
-    """What the last bit of results depends on, beside the plan: the machine, and indexes."""
+    """Return what else decides the last bit of results: the machine, and indexes."""
     stamps = {}
     for name, work in works.items():
         known = work.summaries
@@ -102,7 +102,7 @@ def _as_plain(value: Any) -> Any:
 
 
 def asked_of(work: Work) -> dict[str, Any]:
-    """What is computed: what a run that goes on has to have in common with the one that began."""
+    """Return what is computed: a resumed run must ask for the same as its first call."""
     described = describe_work(work)
     plan = described.pop("plan")
     for side in ("query", "train"):
@@ -122,7 +122,7 @@ def asked_of(work: Work) -> dict[str, Any]:
 def asked_where_it_was(
     works: Mapping[str, Work], then: Mapping[str, Any], where: Whereabouts
 ) -> dict[str, Any]:
-    """What is computed, as if the data lay where they lay when the run was begun.
+    """Return what is computed, with the data's paths of when the run began.
 
     What files and stores without a checksum are known by holds their paths.
 
@@ -151,7 +151,7 @@ def asked_where_it_was(
 
 
 def _likest(known: Any, variants: list[Any]) -> Any:
-    """Of several pieces of JSON of one form the values that are known, where one has them."""
+    """Return the known JSON values from several records of one form, if one has them."""
     first = variants[0]
     if isinstance(first, dict) and isinstance(known, Mapping):
         return {key: _likest(known.get(key), [v[key] for v in variants]) for key in first}
@@ -161,7 +161,7 @@ def _likest(known: Any, variants: list[Any]) -> Any:
 
 
 def differences(then: Any, now: Any, name: str = "") -> Iterator[str]:
-    """What differs between two pieces of JSON, in words."""
+    """Return the differences between two pieces of JSON, in words."""
     if isinstance(then, Mapping) and isinstance(now, Mapping):
         for key in [*then, *(key for key in now if key not in then)]:
             yield from differences(then.get(key), now.get(key), f"{name} {key}".strip())
@@ -173,7 +173,7 @@ def differences(then: Any, now: Any, name: str = "") -> Iterator[str]:
 
 
 def _alike(then: list[Any], now: list[Any]) -> bool:
-    """Whether two lists are of as many objects, to be compared one by one."""
+    """Return whether two lists hold equally many objects, to be compared one by one."""
     return len(then) == len(now) and all(isinstance(x, Mapping) for x in [*then, *now])
 
 

@@ -1,4 +1,4 @@
-"""Runs: calls with an output, which go on where they stopped."""
+"""Runs: calls with an output, which resume where they stopped."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class OtherCallError(DataSetError):
 
 @dataclass(frozen=True)
 class Manner:
-    """How a call takes up a run.
+    """The options with which a call resumes a run.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ class Run:
 
     @property
     def workers(self) -> str:
-        """How workers are taken whose numbers may differ in the last bits: as sessions are."""
+        """The treatment of workers whose numbers may differ in the last bits: as for sessions."""
         if self._records is None:
             return WARN
         return ALLOW if self._manner.anywhere else REFUSE
@@ -154,7 +154,7 @@ class Run:
     def values(
         self, name: str, work: Work, pool: Pool, progress: Progress | None = None
     ) -> Densities:
-        """Log-densities of one piece of work, its blocks kept."""
+        """Return the log-densities of one piece of work, and keep its blocks."""
         chosen = partial(self.methods.__setitem__, name)
         if self._records is None:
             return computed(work, pool, progress, chosen=chosen)
@@ -219,7 +219,7 @@ class Run:
                 error.add_note(Message(kept, Call.SAME, " goes on from there"))
 
     def _counted(self, progress: Progress | None) -> Progress:
-        """Progress that counts the blocks of this session as well."""
+        """Return progress that counts the blocks of this session as well."""
 
         def count(done: int, total: int) -> None:
             self._ledger.count()
@@ -273,7 +273,7 @@ class Run:
         return read_plan(records)
 
     def _place(self) -> dict[str, str]:
-        """Where the store lies, if in a folder: data beside it are found when both are moved."""
+        """Return the store's place, if in a folder: data beside it are found after a move."""
         assert self._records is not None
         name = self._records.name
         return {} if is_remote(name) else {"place": os.path.realpath(name)}
@@ -313,6 +313,7 @@ class Run:
 
 
 def shape_of(work: Work) -> StageShape:
+    """Return how the blocks of a piece of work are cut."""
     plan = work.plan
     return StageShape(
         n_density_rows(plan.n_bandwidths), n_partial_rows(plan.n_bandwidths),

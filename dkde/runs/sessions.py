@@ -1,4 +1,4 @@
-"""Who works on a run, and what was done when: a lock, and a record of each session."""
+"""Sessions of a run: a lock, and a record of who did which work and when."""
 
 import json
 import os
@@ -32,7 +32,7 @@ WATCH = 40.0
 
 @dataclass(frozen=True)
 class Session:
-    """One process' work on a run.
+    """The work of one process on a run.
 
     Parameters
     ----------
@@ -66,10 +66,12 @@ class Session:
 
     @property
     def seconds(self) -> float:
+        """Seconds from its start to its last heartbeat."""
         return self.seen - self.started
 
     @property
     def who(self) -> str:
+        """The process and the machine, for messages."""
         since = datetime.fromtimestamp(self.started, UTC).isoformat(timespec="seconds")
         return f"process {self.pid} on {self.host}, since {since}"
 
@@ -98,7 +100,7 @@ class Ledger:
         self.mine: Session | None = None
 
     def sessions(self) -> list[Session]:
-        """All that there were, the oldest first."""
+        """Return all sessions, the oldest first."""
         found = []
         for key in self._records.keys(_SESSIONS):
             record = parsed(self._records, key) if _SESSION.fullmatch(key) else None
@@ -113,7 +115,7 @@ class Ledger:
         return sorted(found, key=lambda session: session.started)
 
     def goes_on(self, session: Session) -> bool:
-        """Whether a session is at work, as far as can be seen."""
+        """Return whether a session is at work, as far as can be seen."""
         if session.ended is not None:
             return False
         if (session.host, session.place) == (socket.gethostname(), _place()):
@@ -145,7 +147,7 @@ class Ledger:
         self._thread.start()
 
     def own_keys(self) -> set[str]:
-        """Where the session that was begun, and its lock if it has one, are kept."""
+        """Return the keys of the session that was begun, and of its lock if it has one."""
         if self.mine is None:
             return set()
         number, owner = self._last_lock()
@@ -154,25 +156,25 @@ class Ledger:
         return {f"{_SESSIONS}/{self.mine.id}.json"} | locks
 
     def count(self) -> None:
-        """One more block is done."""
+        """Count one more finished block."""
         if self.mine is not None:
             self.mine = replace(self.mine, blocks=self.mine.blocks + 1)
 
     def closing(self) -> list[Session]:
-        """All sessions as they are to be remembered, this one as done; it goes on until `end`."""
+        """Return all sessions to record, this one as done; it goes on until `end`."""
         mine = self.mine
         assert mine is not None
         others = [session for session in self.sessions() if session.id != mine.id]
         return [*others, replace(mine, seen=self._now(), ended="done")]
 
     def rest(self) -> None:
-        """Give no more signs of life."""
+        """Stop the heartbeat."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
 
     def end(self, how: str) -> None:
-        """End the session, and with it its lock; where the store is gone there is nothing to do."""
+        """End the session and remove its lock; do nothing where the store is gone."""
         if self.mine is None:
             return
         self.rest()
@@ -208,7 +210,7 @@ class Ledger:
         )
 
     def _stirs(self, session: Session) -> bool:
-        """Whether a session elsewhere that seems dead by this machine's clock gives signs of life.
+        """Return whether a session elsewhere, silent by this machine's clock, has a heartbeat.
 
         Only its own signs are compared, one with the next.
         """
@@ -237,7 +239,7 @@ class Ledger:
 
 
 def _place() -> str | None:
-    """Where the numbers of processes are this one's; None where that cannot be told."""
+    """Return the scope of this process number (boot and namespace); None if unknown."""
     boot = boot_id()
     try:
         return None if boot is None else f"{boot}/{os.stat('/proc/self/ns/pid').st_ino}"
@@ -246,4 +248,5 @@ def _place() -> str | None:
 
 
 def total_seconds(sessions: list[Session]) -> float:
+    """Return the seconds of all sessions together."""
     return sum(session.seconds for session in sessions)

@@ -1,4 +1,4 @@
-"""Calls that do a share of a run's blocks, or only say what they would do."""
+"""Calls that do a share of a run's blocks, or only return what they would do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class HandedOut(Exception):
 
 @dataclass(frozen=True)
 class Share:
-    """Which blocks of a run's first stage are to be done here: ``index`` of ``count``; none at all.
+    """The blocks of a run's first stage to do here: ``index`` of ``count``; or none.
 
     Parameters
     ----------
@@ -30,10 +30,11 @@ class Share:
 
     @property
     def name(self) -> str:
+        """The name of the share, for messages."""
         return f"{self.index} of {self.count}" if self.count else "begin"
 
     def has(self, number: int) -> bool:
-        """Whether the block of that number is to be done here."""
+        """Return whether the block of that number is to be done here."""
         return self.count > 0 and number % self.count == self.index
 
 
@@ -60,7 +61,7 @@ def sharing(share: Share) -> Iterator[None]:
 
 @contextmanager
 def init_only() -> Iterator[None]:
-    """Let a call with an output set its run up, and do no more.
+    """Set up the run of a call with an output, and do nothing more.
 
     Examples
     --------
@@ -73,7 +74,7 @@ def init_only() -> Iterator[None]:
 
 @contextmanager
 def capturing() -> Iterator[Captured]:
-    """Let a call say what it would do, and do nothing."""
+    """Capture what a call would do, and do nothing."""
     captured = Captured()
     token = CAPTURED.set(captured)
     try:

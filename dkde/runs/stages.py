@@ -1,4 +1,4 @@
-"""Blocks of a run, kept as they are done.
+"""Stages of a run, which keep blocks as they are done.
 
 A stage of a run is a piece of work. Under ``run/STAGE`` of the result's store lie
 
@@ -85,7 +85,7 @@ _PANEL_CHUNK = re.compile(r"\d+/0/\d+")
 
 @dataclass(frozen=True)
 class StageShape:
-    """How a stage is cut.
+    """The cut of a stage into blocks.
 
     Parameters
     ----------
@@ -103,10 +103,12 @@ class StageShape:
 
     @property
     def n_query_blocks(self) -> int:
+        """Number of blocks of query rows."""
         return -(-self.rows // self.block_rows)
 
     @property
     def n_blocks(self) -> int:
+        """Number of blocks."""
         return self.n_query_blocks * self.n_panels
 
 
@@ -180,7 +182,7 @@ class Stage:
             return np.asarray(self._partial[p, :, self._rows(q)])
 
     def write_rows(self, q: int, densities: FloatArray) -> None:
-        """Keep what is known of a query block that is done, and drop its partial results.
+        """Keep the result of a finished query block, and drop its partial results.
 
         Parameters
         ----------
@@ -194,7 +196,7 @@ class Stage:
                 self._records.delete(f"{self._path}/partial/c/{p}/0/{q}")
 
     def read_rows(self, q: int) -> FloatArray:
-        """What was kept of a query block that is done."""
+        """Return the result of a finished query block."""
         with self._reading(f"log_density/c/0/{q}"):
             return np.asarray(self._log_density[:, self._rows(q)])
 
@@ -223,7 +225,7 @@ class Stage:
                 self._records.delete(key)
 
     def _set_aside(self) -> dict[tuple[int, int], str]:
-        """Where it is said of which blocks that they were set aside."""
+        """Return the keys of the records of failed blocks, by block."""
         found = {}
         for key in self._records.keys(self._path):
             match = _FAILED.fullmatch(key.removeprefix(f"{self._path}/"))

@@ -20,7 +20,7 @@ from dkde.typing import StrPath
 
 
 def status(path: StrPath) -> dict[str, Any]:
-    """How far a run is.
+    """Return the progress of a run.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def _stage(records: Records, name: str) -> dict[str, Any]:
 
 
 def _turn(asked: Mapping[str, Any], name: str) -> tuple[int, int]:
-    """Where a stage stands: as the run goes through them, refine-2 before refine-10."""
+    """Return a stage's place in the order of a run: refine-2 comes before refine-10."""
     number = name.rpartition("-")[2]
     known = list(asked)
     return (

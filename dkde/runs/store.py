@@ -27,12 +27,12 @@ MAIN = "log_density"
 
 
 def is_result(records: Records) -> bool:
-    """Whether a store is a result of dkde, complete or not."""
+    """Return whether a store is a result of dkde, complete or not."""
     return str(root_attributes(records).get("dkde_format", "")).startswith("result/")
 
 
 def root_attributes(records: Records) -> dict[str, Any]:
-    """Attributes of a store's root; none where that is no group."""
+    """Return the attributes of a store's root; none where that is not a group."""
     try:
         return dict(zarr.open_group(records.store, mode="r", zarr_format=3).attrs)
     except (OSError, ValueError, KeyError, TypeError):
@@ -111,7 +111,7 @@ def write_variables(result: xr.Dataset, records: Records) -> None:
 
 
 def _arrays(records: Records, keys: Iterable[str]) -> set[str]:
-    """Which of a store's keys are of its own arrays: other stores may lie below it."""
+    """Return which keys of a store are of its own arrays: other stores may lie below it."""
     found = set()
     for key in keys:
         name, _, rest = key.partition("/")
@@ -132,7 +132,7 @@ def _drop(records: Records, names: set[str], prefix: str = "") -> None:
 
 
 def mark_complete(records: Records) -> None:
-    """Say that a store is complete, and drop what the run kept in it; again, if need be."""
+    """Mark a store as complete, and drop the run's own records; it may be repeated."""
     with writing(records):
         zarr.open_group(records.store, mode="r+").attrs["complete"] = 1
         records.delete_all(RUN)
@@ -168,7 +168,7 @@ def listed_arrays(records: Records) -> dict[str, dict[str, Any]]:
 
 
 def is_tidy(records: Records) -> bool:
-    """Whether marking a result as complete came to its end: the list is written last."""
+    """Return whether a result was marked as complete to the end: the list is written last."""
     try:
         listed = json.loads(records.get("zarr.json") or b"").get("consolidated_metadata")
     except (ValueError, AttributeError):
@@ -205,7 +205,7 @@ def open_result(records: Records) -> xr.Dataset:
 
 @contextmanager
 def writing(records: Records) -> Iterator[None]:
-    """Say of a store that could not be written what was wrong."""
+    """Report what was wrong when a store could not be written."""
     try:
         with warnings.catch_warnings():
             # zarr notes that consolidated metadata, and text of a fixed length, are no part

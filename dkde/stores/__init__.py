@@ -1,1 +1,1 @@
-"""Bytes in their places: folders, buckets, chunks, and files that are written whole."""
+"""Bytes in storage: folders, buckets, chunks, and files written completely."""

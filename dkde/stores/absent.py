@@ -17,7 +17,7 @@ from zarr.storage import StorePath, WrapperStore
 from dkde.errors import some, warn
 
 # By the array that lacks them, the keys of chunks. A store may lack millions: of each array so
-# many are told apart, so that a chunk which is read again does not count again.
+# many are remembered, so that a chunk which is read again does not count again.
 Absent = dict[str, set[str]]
 _MOST = 100_000
 _NAMED = 3
@@ -29,7 +29,7 @@ _FOUND: ContextVar[Absent | None] = ContextVar("dkde-absent", default=None)
 
 
 def note_absent(key: str) -> None:
-    """Note that a store has nothing at a key, if that is a chunk of what is being read."""
+    """Record that a store has nothing at a key, if the key is of a chunk being read."""
     keys = _KEYS.get()
     # The names of chunks end in a number, a single value's in c, and no metadata's in either.
     if keys is not None and (key[-1:].isdigit() or key.endswith("/c")):

@@ -19,7 +19,7 @@ from dkde.errors import DataSetError, DkdeError
 from dkde.stores.door import passed
 
 # A request is tried again until so many seconds have gone by; an attempt to connect takes 5, so
-# that an endpoint which nobody is at is told of within half a minute. obstore's own is three.
+# that an absent endpoint is reported within half a minute. obstore's own is three.
 _RETRIES = {"max_retries": 10, "retry_timeout": timedelta(seconds=20)}
 # Chunks, and what a run keeps, are asked for by work of hours, which is not to end with a short
 # outage: by then the store was opened, so that the endpoint and the credentials are right.
@@ -84,36 +84,41 @@ class BucketStore(ObjectStore[Any]):
         self._patient: ObjectStore[Any] = ObjectStore(patient, read_only=read_only)
 
     def _for(self, key: str) -> ObjectStore[Any]:
-        """What requests of a key are made by: how long it tries depends on what that is."""
+        """Return the client for requests of a key, whose retries depend on the key."""
         return self._patient if _PATIENT.search(key) else self._hasty
 
     def with_read_only(self, read_only: bool = False) -> Self:
+        """Return the same store, read-only or not."""
         return type(self)(self.url, read_only=read_only)
 
     def __str__(self) -> str:
         return self.url
 
     async def entries(self, prefix: str) -> list[tuple[str, int, str]]:
-        """As the function of that name."""
+        """Return entries, like the function of that name."""
         with self._reaching(prefix):
             return await entries(self._for(prefix), prefix)
 
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
+        """Return the bytes at a key; None if there are none."""
         with self._reaching(key):
             found = await self._for(key).get(key, prototype, byte_range)
         return passed(self.url, key, found)
 
     async def exists(self, key: str) -> bool:
+        """Return whether a key exists."""
         with self._reaching(key):
             return await self._for(key).exists(key)
 
     async def set(self, key: str, value: Buffer) -> None:
+        """Write bytes at a key."""
         with self._reaching(key):
             await self._for(key).set(key, value)
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        """Write bytes at a key unless it exists."""
         with self._reaching(key):
             await self._for(key).set_if_not_exists(key, value)
 
@@ -140,36 +145,43 @@ class BucketStore(ObjectStore[Any]):
             return bytes(await found.bytes_async()) == new
 
     async def delete(self, key: str) -> None:
+        """Delete a key."""
         with self._reaching(key):
             await self._for(key).delete(key)
 
     async def delete_dir(self, prefix: str) -> None:
+        """Delete all keys below a prefix."""
         with self._reaching(prefix):
             await self._for(prefix).delete_dir(prefix)
 
     async def getsize(self, key: str) -> int:
+        """Return the size of a key's bytes."""
         with self._reaching(key):
             return await super().getsize(key)
 
     async def getsize_prefix(self, prefix: str) -> int:
+        """Return the size of all bytes below a prefix."""
         return sum(size for _, size, _ in await self.entries(prefix))
 
     async def list(self) -> AsyncIterator[str]:  # type: ignore[override]
+        """Yield all keys."""
         for key, _, _ in await self.entries(""):
             yield key
 
     async def list_prefix(self, prefix: str) -> AsyncIterator[str]:  # type: ignore[override]
+        """Yield the keys below a prefix."""
         for key, _, _ in await self.entries(prefix):
             yield key
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:  # type: ignore[override]
+        """Yield the names directly below a prefix."""
         with self._reaching(prefix):
             async for key in super().list_dir(prefix):
                 yield key
 
     @contextmanager
     def _reaching(self, key: str) -> Iterator[None]:
-        """Say what was wrong in a line, and nothing of what the request held."""
+        """Report the fault in one line, without the content of the request."""
         try:
             yield
         except (DkdeError, MemoryError):

@@ -1,4 +1,4 @@
-"""Whether the chunks of an array are there, and what they seem: each was written, and is whole.
+"""Checks of an array's chunks: each was written, and is complete.
 
 Zarr reads a missing chunk as the fill value and has no option to refuse it. In a data set of dkde
 every chunk is written, and a missing one is damage.
@@ -123,6 +123,7 @@ class Strict(WrapperStore[Store]):
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
+        """Return the bytes at a key; a missing chunk is an error."""
         value = await self._store.get(key, prototype, byte_range)
         # The names of chunks end in a number, a single value's in c, and no metadata's in either.
         if not (key[-1:].isdigit() or key.endswith("/c")):
@@ -181,7 +182,7 @@ def _check_size(array: zarr.Array[Any], key: str, head: bytes, n_stored: int) ->
 
 
 def _content_size(head: bytes) -> int | None:
-    """What a Zstandard frame (RFC 8878, 3.1.1.1) says it unpacks to, if it says so."""
+    """Return the unpacked size in a Zstandard frame (RFC 8878, 3.1.1.1), if stated."""
     if len(head) < 6 or head[:4] != b"\x28\xb5\x2f\xfd":
         return None
     has_window = not head[4] & 0x20

@@ -53,15 +53,17 @@ class Folder(LocalStore):
         prototype: BufferPrototype | None = None,
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
+        """Return the bytes at a key."""
         prototype = default_buffer_prototype() if prototype is None else prototype
         return passed(str(self.root), key, await super().get(key, prototype, byte_range))
 
     def get_sync(self, key: str, **options: Any) -> Buffer | None:
+        """Return the bytes at a key, synchronously."""
         return passed(str(self.root), key, super().get_sync(key, **options))
 
 
 def passed(where: str, key: str, value: Buffer | None) -> Buffer | None:
-    """What a store holds at a key, if that may be handed on; a chunk that is missing is noted.
+    """Return the bytes at a key if they are allowed; a missing chunk is recorded.
 
     Raises
     ------
@@ -117,7 +119,7 @@ def check_metadata(where: str, key: str, content: bytes) -> None:
 
 
 def _arrays(path: str, document: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """What metadata say of arrays, their own and those that are consolidated in them, by path."""
+    """Return array metadata by path, their own and consolidated."""
     if not isinstance(document, Mapping):
         return
     yield path, document
@@ -130,7 +132,7 @@ def _arrays(path: str, document: Any) -> Iterator[tuple[str, Mapping[str, Any]]]
 
 
 def _faults(fields: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong with an array's codecs and type, of whatever version it says that it is."""
+    """Return the faults of an array's codecs and dtype, for any version it claims."""
     filters, compressor = fields.get("filters"), fields.get("compressor")
     codecs = [*(filters if isinstance(filters, list) else [filters]), compressor]
     names = [_name(codec, "id") for codec in codecs if codec is not None]
@@ -164,7 +166,7 @@ def _nested(codecs: Any) -> Iterator[Any]:
 
 
 def _is_plain(dtype: Any) -> bool:
-    """Whether a dtype of Zarr v2 is of numbers, text or times; objects only as a whole."""
+    """Return whether a Zarr v2 dtype is of numbers, text or times; objects only whole."""
     if isinstance(dtype, str):
         return _TYPE_2.fullmatch(dtype) is not None
     if not isinstance(dtype, list):
@@ -177,7 +179,7 @@ def _is_plain(dtype: Any) -> bool:
 
 
 def _is_known(data_type: Any) -> bool:
-    """Whether a data type of Zarr v3 is of numbers, text or times."""
+    """Return whether a Zarr v3 data type is of numbers, text or times."""
     if isinstance(data_type, str):
         return _TYPE_3.fullmatch(data_type) is not None
     if not isinstance(data_type, Mapping) or not isinstance(data_type.get("name"), str):

@@ -107,7 +107,7 @@ def _named(name: str, home: str) -> Iterator[str]:
 
 
 def _at(name: str, home: str, prefix: str, *, beside: bool = True) -> str:
-    """Where HDF5 finds a file of that name, or would: by a prefix, beside the other, or here."""
+    """Return where HDF5 looks for a file: by a prefix, beside the other file, or here."""
     origin = os.path.dirname(os.path.abspath(home))
     set_prefix = os.environ.get(prefix, "").replace("${ORIGIN}", origin)
     folders = [f for f in (set_prefix, origin if beside else "", os.getcwd()) if f]

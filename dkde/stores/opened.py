@@ -17,7 +17,7 @@ _DEEPEST = 64
 
 
 def location(array: zarr.Array[Any]) -> str:
-    """Where an array lies, for messages: a path, or the address of its store."""
+    """Return where an array lies, for messages: a path, or its store's address."""
     store = array.store
     if isinstance(store, LocalStore):
         return str(store.root / array.path)

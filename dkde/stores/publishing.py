@@ -90,7 +90,7 @@ def complete(path: str | os.PathLike[str]) -> None:
         if not is_as_seen and dead is False:
             return  # its process puts it back
         if not _second_step(stage.new if is_as_seen else stage.old, target):
-            return  # it is another's; what the hidden folder holds is told of
+            return  # it is another process's; the hidden folder's content is reported
     except OSError as error:
         raise DataSetError(
             f"{path}: its replacement {_was_interrupted(dead)}, and could not be completed "
@@ -112,7 +112,7 @@ def complete(path: str | os.PathLike[str]) -> None:
 
 
 def is_there(path: str | os.PathLike[str]) -> bool:
-    """Whether something is at a path; a replacement that was interrupted there is completed.
+    """Return whether a path exists; complete an interrupted replacement there first.
 
     Unlike Path.exists it takes names that are too long to be any.
     """
@@ -122,7 +122,7 @@ def is_there(path: str | os.PathLike[str]) -> bool:
 
 
 def say_what_is_left(path: str | os.PathLike[str], *, remove: bool) -> None:
-    """Warn, in a line, of what commands that were killed left beside a place.
+    """Warn, in one line, of files that killed commands left beside a place.
 
     Parameters
     ----------
@@ -168,7 +168,7 @@ def _replace_in_two_steps(stage: Stage, seen: Seen) -> None:
             raise _changed(seen)
         _move_or_find(stage.new, target, number)
     except BaseException:
-        # Where something is at the place by now, the hidden folder stays, and is told of.
+        # If the place has been filled meanwhile, the hidden folder stays, and is reported.
         with suppress(FileExistsError, FileNotFoundError):
             move(stage.old, target)
         raise
@@ -211,7 +211,7 @@ def _move_or_find(new: Path, target: Path, number: list[int]) -> None:
 
 
 def _mark(target: Path) -> Path:
-    """What says that a place is being replaced in two steps, and from which folder."""
+    """Return the path of the mark of a two-step replacement, which names its folder."""
     return target.with_name(f".{target.name}.replacing")
 
 

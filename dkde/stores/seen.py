@@ -1,4 +1,4 @@
-"""What lies at a place: looked at before the work, and compared before it is replaced."""
+"""The state of a place: noted before the work, and compared before it is replaced."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ class Seen:
 
     @property
     def is_empty_folder(self) -> bool:
+        """Whether the place is an empty folder."""
         return self.what is not None and self.what.get("names") == []
 
 
@@ -62,7 +63,7 @@ def look(path: str | os.PathLike[str]) -> Seen:
 
 
 def known_by(path: Path) -> dict[str, Any] | None:
-    """What a file or a folder is known by, wherever it is moved to; None for nothing.
+    """Return the identity of a file or folder, which moving keeps; None for nothing.
 
     Raises
     ------

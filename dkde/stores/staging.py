@@ -1,7 +1,7 @@
 """Hidden folders in which data sets and files are written, beside the places they are for.
 
 Each says whose it is, and is locked by its process as long as that lives. So what a process left
-that was killed can be told from what another is writing.
+that was killed can be distinguished from what another process is writing.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ class Stage:
 
     @property
     def new(self) -> Path:
-        """What is written, a file or a folder: it goes to the place."""
+        """Path of the new file or folder, which is moved to the place."""
         return self.folder / _NEW
 
     @property
     def old(self) -> Path:
-        """What was at the place, while it is replaced in two steps."""
+        """Path of the old content, while it is replaced in two steps."""
         return self.folder / _OLD
 
     def owner(self) -> dict[str, Any]:
-        """What the folder says of its process, and of what it is about to replace."""
+        """Return the record of the process, and of the content to be replaced."""
         try:
             found = json.loads((self.folder / _OWNER).read_bytes())
         except (OSError, ValueError):
@@ -74,7 +74,7 @@ class Stage:
             file.write(content)
 
     def is_spare(self) -> bool:
-        """Whether nothing is in it but what was written, and what it was to replace and has."""
+        """Whether it holds only new content, and old content that was replaced."""
         owner = self.owner()
         if owner.get("done") is True:
             return True
@@ -90,7 +90,7 @@ class Stage:
         return True
 
     def is_dead(self) -> bool | None:
-        """Whether its process is gone, for certain; None where that cannot be told."""
+        """Whether its process is certainly gone; None where that is unknown."""
         owner = self.owner()
         if not owner:
             with suppress(FileNotFoundError):
@@ -151,7 +151,7 @@ def staged(target: Path) -> Iterator[Stage]:
 
 
 def what_it_holds(stage: Stage, target: Path) -> str:
-    """What a folder holds that is not removed, and what to do with it."""
+    """Return what a folder holds that is kept, and what to do with it."""
     if stage.is_spare():
         return "could not be removed; remove it"
     there = [name for name in (_OLD, _NEW) if (stage.folder / name).exists()]
@@ -179,7 +179,7 @@ def stages_of(target: Path) -> list[Stage]:
 
 
 def boot_id() -> str | None:
-    """What the machine is known by since it was started; None where that cannot be told."""
+    """Return the machine's identity since its start; None where that is unknown."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:

@@ -1,4 +1,4 @@
-"""Where data sets and results lie: a folder, or a bucket in the cloud."""
+"""The storage of data sets and results: a folder, or a bucket in the cloud."""
 
 import hashlib
 import os
@@ -37,7 +37,7 @@ def refuse_credentials(text: str) -> None:
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is a URL, of a kind that is known.
+    """Return whether a path is a URL of a known kind.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def keys_below(store: Store, prefix: str) -> list[str]:
 
 
 def stamps(store: Store, prefix: str) -> list[tuple[Any, ...]]:
-    """Of all keys below a prefix, what changes with their content: sizes, and ETags or times.
+    """Return stamps of all keys' content below a prefix: sizes, and ETags or times.
 
     Stores that tell neither are read whole.
     """
@@ -115,7 +115,7 @@ class Records:
         self.store, self.name = store, name
 
     def get(self, key: str) -> bytes | None:
-        """What is there, None if nothing is."""
+        """Return the record at a key, None if there is none."""
         value = self._do(self.store.get(key, default_buffer_prototype()), key)
         return None if value is None else value.to_bytes()
 
@@ -149,12 +149,15 @@ class Records:
         return True
 
     def has(self, key: str) -> bool:
+        """Return whether there is a record at a key."""
         return bool(self._do(self.store.exists(key), key))
 
     def delete(self, key: str) -> None:
+        """Delete the record at a key."""
         self._do(self.store.delete(key), key)
 
     def delete_all(self, prefix: str) -> None:
+        """Delete all records below a prefix."""
         self._do(self.store.delete_dir(prefix), prefix)
 
     def keys(self, prefix: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Whether something may be written at a place: asked before the work, which may take hours."""
+"""The check that a place may be written to, made before work that may take hours."""
 
 from __future__ import annotations
 
@@ -97,12 +97,12 @@ def check_url(url: str) -> None:
             if Records(open_store(parent, read_only=True), parent).has("zarr.json"):
                 raise InputError(f"{url}: lies in the Zarr store {parent}; write it elsewhere")
         except DataSetError:
-            return  # it may not be looked at; what is wrong with the place itself is told there
+            return  # access is denied; a fault of the place itself is reported there
         above.pop()
 
 
 def is_stream(path: StrPath) -> bool:
-    """Whether something is there that is neither a file nor a folder: a device, a pipe."""
+    """Return whether a path is neither a file nor a folder: a device, a pipe."""
     return os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
 
 

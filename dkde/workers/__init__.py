@@ -1,1 +1,1 @@
-"""Where blocks run: clients, clusters, batch queues."""
+"""Workers that compute blocks: clients, clusters, batch queues."""

@@ -1,4 +1,4 @@
-"""Workers that are away: how long they are waited for, and what is said meanwhile."""
+"""Absent workers: how long to wait for them, and the messages meanwhile."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ AGAIN = 300.0
 
 @dataclass
 class Absence:
-    """For how long a client has had no workers.
+    """The time for which a client has had no workers.
 
     Parameters
     ----------

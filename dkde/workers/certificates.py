@@ -1,4 +1,4 @@
-"""Certificates with which a scheduler and the jobs that are its workers know each other."""
+"""Certificates with which a scheduler and its workers' jobs authenticate each other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def security_for(wanted: Any, folder: Path) -> Security | None:
-    """Dask's own TLS settings; else certificates for this cluster alone, in files.
+    """Return Dask's own TLS settings; else certificates for this cluster alone, in files.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Workers of a Dask cluster as a pool."""
+"""A pool made of the workers of a Dask cluster."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _at_worker(likeness: Likeness, call: Callable[..., Any], *arguments: Any) ->
 
 
 def _others(client: Client, away_from: Collection[str], without: Collection[str] = ()) -> list[str]:
-    """Workers on other machines than those at some addresses; else other workers, if any."""
+    """Return workers on other machines than those given; else other workers, if any."""
     from distributed.comm import get_address_host
 
     every = _taking_part(client, without)
@@ -60,7 +60,7 @@ def _others(client: Client, away_from: Collection[str], without: Collection[str]
 
 
 def _taking_part(client: Client, without: Collection[str] = ()) -> dict[str, int]:
-    """Threads of the workers that are there, by address, without some."""
+    """Return the threads of present workers, by address, without those left out."""
     return {address: n for address, n in client.nthreads().items() if address not in without}
 
 
@@ -93,7 +93,7 @@ def client_pool(
 
 
 class _ClientPool:
-    """What a pool of a client's workers knows of them: see :func:`client_pool`."""
+    """The state of a pool of a client's workers: see :func:`client_pool`."""
 
     def __init__(
         self, client: Client, threads_to_come: int, patience: float | None, manner: str
@@ -113,7 +113,7 @@ class _ClientPool:
         self._bound: dict[Future[Any], frozenset[str]] = {}
 
     def submit(self, call: Callable[..., Any], *arguments: Any, **where: Any) -> Future[Any]:
-        """Submit a call; a task that is lost as it is submitted is a cancelled future."""
+        """Submit a call; a task lost at once becomes a cancelled future."""
         try:
             key = f"{funcname(call)}-{uuid4()}"
             if self._left_out and "workers" not in where:
@@ -150,14 +150,14 @@ class _ClientPool:
         return future
 
     def recover(self) -> None:
-        """Wait until there are workers again, to whom everything is sent anew."""
+        """Wait until there are workers again, and send them everything anew."""
         # What was sent may have been on the workers that went away.
         self._shared.clear()
         while self._absence.goes_on():
             sleep(0.2)
 
     def refused(self, error: BaseException) -> bool:
-        """Leave a worker out that says that it is of another kind."""
+        """Leave out a worker that reports that it is of another kind."""
         if not isinstance(error, UnlikeWorkerError):
             return False
         if error.address not in self._left_out:
@@ -172,7 +172,7 @@ class _ClientPool:
         return True
 
     def look(self) -> None:
-        """Cancel calls whose workers are all gone: they would wait for them for ever."""
+        """Cancel calls whose workers are all gone: they would wait for ever."""
         if self._absence.goes_on() or not self._bound:
             return
         with suppress(OSError):
@@ -182,7 +182,7 @@ class _ClientPool:
                     future.cancel()
 
     def threads_now(self) -> int:
-        """Threads of the workers that are there, or on their way."""
+        """Return the threads of workers that are present or on their way."""
         if monotonic() - self._looked > _LOOK and self._client.status == "running":
             with suppress(OSError):  # it went away in this moment
                 threads = sum(_taking_part(self._client, self._left_out).values())
@@ -191,12 +191,12 @@ class _ClientPool:
         return self._found
 
     def close(self) -> None:
-        """Let go of what was sent, and submit nothing more."""
+        """Release what was sent, and submit nothing more."""
         self._shared.clear()
         self._executor.shutdown(wait=False)
 
     def _share(self, value: Any) -> Any:
-        """Send a large side to every worker once; return what stands for it in a call."""
+        """Send a large side to every worker once; return its reference for calls."""
         if not isinstance(value, Side | Survey) or value.__sizeof__() <= _SMALL_BYTES:
             return value
         if id(value) not in self._shared:

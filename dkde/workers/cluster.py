@@ -1,4 +1,4 @@
-"""Where blocks run: the active Dask client's workers, or threads of this process."""
+"""The pool of workers: the active Dask client's, or threads of this process."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def active_client() -> Client | None:
 
 
 def in_task() -> bool:
-    """Whether this is a task of a Dask worker."""
+    """Return whether this code runs in a task of a Dask worker."""
     if "distributed" not in sys.modules:
         return False
     from distributed import get_worker
@@ -69,7 +69,7 @@ def in_task() -> bool:
 
 
 def n_processors() -> int:
-    """Processors that this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -218,7 +218,7 @@ def _remote(address: str | None, scheduler_file: str | os.PathLike[str] | None) 
 
 
 def _knock(address: str) -> None:
-    """Fail at once where nothing listens: a client would go on trying until its timeout."""
+    """Fail at once where nothing listens: a client would retry until its timeout."""
     protocol, _, place = address.rpartition("://")
     host, _, port = place.rpartition(":")
     if protocol in ("", "tcp", "tls") and host and port.isdigit():
@@ -264,7 +264,7 @@ def _local(n_workers: int, threads_per_worker: int, memory_limit: int | None) ->
 
 @contextmanager
 def _interrupts_held_back() -> Iterator[None]:
-    """Keep Ctrl-C for later, and for good from the processes that are started here.
+    """Delay Ctrl-C here, and disable it in the processes started here.
 
     A terminal sends it to all of them, and workers would die of it with a traceback each
     before this process could end them. What is blocked in a thread is so in the threads and
@@ -302,7 +302,7 @@ def parse_limit(memory_limit: str | int | None) -> int | None:
 
 
 def measure_baseline(precision: str = "float64") -> int:
-    """Bytes of a worker before any block: the active client's largest, else what one would take.
+    """Return a worker's bytes before any block: measured on workers, or estimated.
 
     Inside a task, of its own worker. Without a client no process is started: a worker takes what
     this process does, as long as this holds no more than libraries; else what workers were found

@@ -1,4 +1,4 @@
-"""Whether workers can do the work: see the data, and hold the blocks."""
+"""The check that workers can do the work: see the data, and hold the blocks."""
 
 from __future__ import annotations
 
@@ -85,14 +85,14 @@ def check_sides(client: Client, *sides: Side) -> None:
 
 
 def resident_bytes(works: Sequence[Work]) -> int:
-    """What the sides of all works hold in a worker's memory, each side once."""
+    """Return the bytes that all sides hold in a worker's memory, each side once."""
     # Where one side is both, the plan counts it as the train side.
     sizes = {id(w.query): w.plan.query for w in works} | {id(w.train): w.plan.train for w in works}
     return sum(size.resident_bytes for size in sizes.values())
 
 
 def _visit(client: Client, call: Callable[[Any], Any], argument: Any) -> dict[str, Any]:
-    """Let every worker make a call; what each returned."""
+    """Make a call on every worker; return what each one returned."""
     limits = [w["memory_limit"] for w in _workers(client).values() if w["memory_limit"]]
     try:
         answers: dict[str, Any] = client.run(call, argument)
@@ -154,7 +154,7 @@ def _missing(paths: list[str]) -> list[str]:
 
 
 def _out_of_reach(urls: list[str]) -> str | None:
-    """What is wrong with the first URL that this process cannot read; runs on workers."""
+    """Return the fault of the first URL that this worker cannot read."""
     try:
         for url in urls:
             records = Records(open_store(url, read_only=True), url)

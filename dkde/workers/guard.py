@@ -1,4 +1,4 @@
-"""Programs that start processes without asking whether they are the program.
+"""A guard for programs whose main module starts processes without ``if __name__``.
 
 A process that multiprocessing spawns imports the program's main module first. Where that starts
 processes as it is imported, it would do so in each of them.
@@ -16,7 +16,7 @@ UNGUARDED = (
 
 
 def runs_unguarded() -> bool:
-    """Whether the main module is being run, and would start processes in those started now.
+    """Return whether the main module is running and would start processes in its children.
 
     Where its text does not show it, such a process is the first to notice: there this exits.
     """
@@ -33,7 +33,7 @@ def runs_unguarded() -> bool:
 
 
 def _is_running(names: object) -> bool:
-    """Whether a module of these names is being executed, further up this call."""
+    """Return whether a module of these names is running, further up this call."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if frame.f_globals is names and frame.f_code.co_name == "<module>":

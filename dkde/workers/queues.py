@@ -1,4 +1,4 @@
-"""Workers that are jobs of a batch queue, by dask-jobqueue."""
+"""Workers that run as jobs of a batch queue, through dask-jobqueue."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _threads: WeakKeyDictionary[Client, int] = WeakKeyDictionary()
 
 @dataclass(frozen=True)
 class Order:
-    """What is asked of a batch queue.
+    """The jobs to request from a batch queue.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class Order:
 
 @dataclass
 class _Submitted:
-    """What became of jobs that were submitted: their numbers, and the words of refusals."""
+    """The outcome of submitted jobs: their numbers, and the messages of refusals."""
 
     cluster: str
     ids: list[str] = field(default_factory=list)
@@ -92,7 +92,7 @@ class _Submitted:
     said: bool = False
 
     def say(self) -> None:
-        """Say once that some were refused, where others were not: all is an error."""
+        """Report once that some jobs were refused; it is an error if all were."""
         if self.ids and self.refusals and not self.said:
             self.said = True
             _log.warning(
@@ -148,7 +148,7 @@ def threads_to_come(client: Client) -> int:
 
 
 def patience(client: Client) -> float | None:
-    """Seconds that its workers may all be away: without end where they are jobs."""
+    """Return the seconds that all workers may be away; infinite where they are jobs."""
     return inf if client in _threads else None
 
 
@@ -177,7 +177,7 @@ def known_queues() -> dict[str, Any]:
 
 @contextmanager
 def _ctrl_c_kept() -> Iterator[None]:
-    """Put its handler back: dask-jobqueue's, set as it is imported, makes Ctrl-C a success."""
+    """Restore the Ctrl-C handler: the one that dask-jobqueue sets reports success."""
     before = signal.getsignal(signal.SIGINT)
     try:
         yield
@@ -203,7 +203,7 @@ def _kind(name: str) -> Any:
 
 
 def _try_job(kind: Any, options: Mapping[str, Any]) -> None:
-    """Let a job refuse its options before there is a cluster, which could not be taken down."""
+    """Submit a trial job, so that bad options fail before a cluster exists."""
     from dask_jobqueue import JobQueueCluster
 
     of_cluster = {*signature(JobQueueCluster.__init__).parameters} - {"config_name"}
@@ -228,7 +228,7 @@ def _described(order: Order, job: Any) -> tuple[str, int]:
 
 
 def _shared_folder(order: Order, config: str) -> str:
-    """Where files lie that jobs are to read."""
+    """Return a folder for files that jobs read."""
     given = order.options.get("shared_temp_directory") or dask.config.get(
         f"jobqueue.{config}.shared-temp-directory", None
     )
@@ -268,7 +268,7 @@ def _recording(job: Any, submitted: _Submitted) -> Any:
 
 
 def _refusal(error: Exception) -> str:
-    """What the submit command printed, out of dask-jobqueue's account of it.
+    """Return the submit command's output, out of dask-jobqueue's error.
 
     Examples
     --------

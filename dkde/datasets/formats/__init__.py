@@ -83,7 +83,7 @@ _FOREIGN = (
 
 
 def is_table(path: str | os.PathLike[str]) -> bool:
-    """Whether a file, or the first that a pattern matches, has columns with names to choose from.
+    """Return whether a file, or a pattern's first file, has named columns to choose from.
 
     Raises
     ------

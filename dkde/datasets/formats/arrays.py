@@ -1,4 +1,4 @@
-"""How arrays become rows: in batches, in a native dtype, with what their shape says of pictures."""
+"""Arrays as rows: in batches, in a native dtype, with the picture shape that they imply."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def stored_dtype(dtype: np.dtype[Any], where: str) -> np.dtype[Any]:
 def image_dims(
     dims: tuple[int, ...], layout: str | None
 ) -> tuple[tuple[int, ...] | None, str | None]:
-    """What the trailing dimensions of an array say about its pictures.
+    """Return the picture dims that an array's trailing dims imply.
 
     Returns
     -------

@@ -17,7 +17,7 @@ TRUTHS = "0 and 1"
 
 @dataclass(frozen=True)
 class Column:
-    """What a column holds.
+    """The kind of a column's values.
 
     Parameters
     ----------
@@ -41,15 +41,16 @@ class Column:
 
     @property
     def n_features(self) -> int:
+        """Number of features in the column."""
         return 1 if self.width is None else self.width
 
     @property
     def converted(self) -> str | None:
-        """What its values become, where they are no numbers."""
+        """The conversion of its values, where they are not numbers."""
         return TRUTHS if self.kind == "bool" else self.units
 
     def names(self, name: str) -> tuple[str, ...]:
-        """What its features are called: a list's by their places.
+        """Return the names of its features; a list's are its positions.
 
         Examples
         --------

@@ -42,7 +42,7 @@ class _Member:
 
 
 def matches(path: Path) -> bool:
-    """Whether the content is a tar archive, or a folder with CIFAR's pickles."""
+    """Return whether the content is a tar archive, or a folder with CIFAR's pickles."""
     if path.is_dir():
         return bool(_layout(_files(path)))
     try:
@@ -77,7 +77,7 @@ def read(path: Path, options: ReadOptions) -> Source:
 
 
 def _layout(members: Mapping[str, _Member]) -> dict[str, tuple[str, ...]]:
-    """The splits whose members are all there; none if any split has only some of them."""
+    """Return the splits whose members are all there; none if any split is incomplete."""
     for layout in (_CIFAR_10, _CIFAR_100):
         wanted = {name for names in layout.values() for name in names}
         if wanted & members.keys():

@@ -38,7 +38,7 @@ _SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 
 
 def matches(path: Path) -> bool:
-    """Whether the content is text in columns; of a header alone the name has to say so."""
+    """Return whether the content is text in columns; a lone header needs a fitting name."""
     if not path.is_file():
         return False
     head = sniff(path)
@@ -64,7 +64,7 @@ def _open(path: Path, label: str | None) -> TableFile:
     names = layout.names
     check_names(path, names)
     columns = dict.fromkeys(names, Column(np.dtype(np.float64), "numbers"))
-    # As bytes: of what is not wanted nobody has to know the encoding.
+    # As bytes: the encoding of unwanted columns does not matter.
     with closing(_read(layout, names, dict.fromkeys(names, pa.binary()))) as batches:
         head = next(batches, None)
     if head is not None:
@@ -74,7 +74,7 @@ def _open(path: Path, label: str | None) -> TableFile:
 
 
 def _column(head: Any) -> Column:
-    """What a column holds, by its first values."""
+    """Return the kind of a column, judged by its first values."""
     number = np.dtype(np.float64)
     first = next((cell for cell in head.to_pylist() if cell), b"").decode("latin1").strip()
     if not first or NUMBER.fullmatch(first):
@@ -141,7 +141,7 @@ def _type(column: Column) -> Any:
 
 
 def _is_large(column: Any) -> bool:
-    """Whether there are numbers that may be integers beyond 2**53, rounded."""
+    """Return whether numbers may be rounded integers beyond 2**53."""
     values = np.abs(column.to_numpy(zero_copy_only=False))
     return bool(((values >= LARGEST) & (values < np.inf)).any())
 
@@ -169,7 +169,7 @@ def _check_integers(layout: Layout, names: Sequence[str]) -> None:
 
 
 def _told(layout: Layout, error: Exception) -> DataSetError:
-    """What pyarrow found, with rows that count from 1 after the line of names."""
+    """Return pyarrow's message, with rows counted from 1 after the header."""
     path, names = layout.path, layout.names
     if cell := _BAD_CELL.search(str(error)):
         column, row = int(cell[1]), int(cell[2]) - layout.named

@@ -22,7 +22,7 @@ NO_UTF8 = "is no UTF-8; convert it (iconv -f latin1 -t utf-8, or what its encodi
 
 @dataclass(frozen=True)
 class Layout:
-    """What the first line of a file says of the others."""
+    """The layout of a file, read from its first line."""
 
     path: Path
     separator: str
@@ -70,7 +70,7 @@ def layout_of(path: Path) -> Layout:
     Raises
     ------
     DataSetError
-        When it is empty, in another encoding, or what separates columns cannot be told.
+        When it is empty, in another encoding, or its separator cannot be determined.
     """
     from pyarrow.csv import ConvertOptions
 

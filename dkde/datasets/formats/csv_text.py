@@ -78,6 +78,7 @@ class Text(io.RawIOBase):
         return text
 
     def readable(self) -> bool:
+        """Return True: the text can be read."""
         return True
 
     def _next(self, n: int) -> bytes:

@@ -20,7 +20,7 @@ _BOUNDS = {"train": (0, 1078), "valid": (1078, 1437), "test": (1437, 1797)}
 
 
 def matches(path: Path) -> bool:
-    """Whether the path is the bare name ``digits`` and nothing of that name exists."""
+    """Return whether the path is the bare name ``digits`` and no such file exists."""
     return path == Path(NAME) and not path.exists()
 
 

@@ -17,7 +17,7 @@ from dkde.errors import DataSetError, DkdeError, one_line
 # DEFLATE cannot do better than 1032 : 1, so a file that promises more than that is lying, and
 # can be refused before anything of the promised size is allocated.
 DEFLATE_RATIO = 1032
-# Of what is held in memory as a whole, the most that is decompressed.
+# The most bytes to decompress of a file that is held in memory completely.
 MAX_BYTES = 4 * 2**30
 _SNIFF_BYTES = 1024
 
@@ -67,7 +67,7 @@ def open_binary(path: Path) -> IO[bytes]:
 
 
 def max_content(path: Path) -> int:
-    """Upper bound in bytes of what the file can hold, decompressed if it is gzipped."""
+    """Return an upper bound of the file's bytes, decompressed if it is gzipped."""
     size = path.stat().st_size
     with path.open("rb") as stream:
         return size * (DEFLATE_RATIO if stream.read(2) == b"\x1f\x8b" else 1)

@@ -10,7 +10,7 @@ from dkde.errors import DataSetError
 
 
 def is_pattern(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is none of a file, but has wildcards as shells have them."""
+    """Return whether a path has shell wildcards and names no file."""
     text = os.fspath(path)
     return any(mark in text for mark in "*?[") and "://" not in text and not os.path.exists(text)
 

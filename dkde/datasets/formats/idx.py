@@ -40,7 +40,7 @@ class _Header:
 
 
 def matches(path: Path) -> bool:
-    """Whether the content is an IDX file, or a folder with MNIST's images files."""
+    """Return whether the content is an IDX file, or a folder with MNIST's images files."""
     if path.is_dir():
         return any(_member(path, prefix, "images", 3) is not None for prefix in _PREFIXES)
     head = sniff(path)

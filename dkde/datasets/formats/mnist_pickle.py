@@ -21,7 +21,7 @@ _LEVELS = 256
 
 
 def matches(path: Path) -> bool:
-    """Whether the content is a binary pickle."""
+    """Return whether the content is a binary pickle."""
     head = sniff(path) if path.is_file() else b""
     return len(head) > 1 and head[0] == 0x80 and 2 <= head[1] <= 5
 

@@ -20,7 +20,7 @@ DESCRIPTION = "a NumPy .npy array of at least two dimensions"
 
 
 def matches(path: Path) -> bool:
-    """Whether the content is a .npy file."""
+    """Return whether the content is a .npy file."""
     return path.is_file() and sniff(path)[:6] == b"\x93NUMPY"
 
 

@@ -45,7 +45,7 @@ class _Header:
 
 
 def matches(path: Path) -> bool:
-    """Whether the content is a zip file of .npy members only."""
+    """Return whether the content is a zip file of .npy members only."""
     if not path.is_file() or sniff(path)[:2] != b"PK":
         return False
     try:

@@ -22,7 +22,7 @@ _FIRST_ROWS = 2**16
 
 
 def matches(path: Path) -> bool:
-    """Whether the content is a Parquet file."""
+    """Return whether the content is a Parquet file."""
     return path.is_file() and sniff(path)[:4] == b"PAR1"
 
 
@@ -41,7 +41,7 @@ def _open(path: Path, label: str | None) -> TableFile:
 
 
 def _column(file: Any, field: Any) -> Column:
-    """What the numbers of a column are; floats where there are some that are missing."""
+    """Return the kind of a column's numbers; floats where some are missing."""
     from pyarrow import types
 
     found = column_of_type(field.type, may_miss=False)
@@ -62,7 +62,7 @@ def _length(file: Any, name: str) -> int | None:
 
 
 def _is_missing(file: Any, field: Any) -> bool:
-    """Whether a column has nulls, in its lists too: by its statistics, or by itself."""
+    """Return whether a column or its lists have nulls, by statistics or by its values."""
     groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
     counts = []
     for group in groups:

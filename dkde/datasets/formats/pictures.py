@@ -42,7 +42,7 @@ class _Folder:
 
 @dataclass(frozen=True)
 class _Kind:
-    """What all pictures have in common: height, width, channels."""
+    """The common properties of all pictures: height, width, channels."""
 
     shape: tuple[int, int, int]
 
@@ -52,7 +52,7 @@ class _Kind:
 
 
 def matches(path: Path) -> bool:
-    """Whether it is a folder with a picture in it, or in its folders, or in theirs."""
+    """Return whether a folder holds a picture, at most two folders deep."""
     return path.is_dir() and any(
         next(_pictures(folder), None) is not None for folder in _down(path, 2)
     )
@@ -131,7 +131,7 @@ def _splits(root: Path, name: str) -> list[_Folder]:
 
 
 def _place(folder: Path) -> int:
-    """Where a split comes: train, then what it is held against, then others."""
+    """Return a split's place in the order: train, then validation and test, then others."""
     name = folder.name.lower()
     return _SPLITS.index(name) if name in _SPLITS else len(_SPLITS)
 
@@ -173,7 +173,7 @@ def _split(split: _Folder, names: Sequence[str], kind: _Kind, layout: str | None
 
 
 def _checksum(root: Path, splits: Sequence[_Folder]) -> str:
-    """Of the bytes of every file and of their names, which say what is in them."""
+    """Return the checksum of every file's bytes and of the file names."""
     digest = hashlib.sha256()
     for split in splits:
         for file in split.files:

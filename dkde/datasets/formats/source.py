@@ -1,4 +1,4 @@
-"""What an importer hands over: named splits of rows, a batch at a time, in the file's own dtype."""
+"""The source an importer returns: named splits of rows, in batches, in the file's own dtype."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Batches = Callable[[], Iterator[Array]]
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What a user may say about a file that does not say it itself.
+    """Options for what a file does not state itself.
 
     Parameters
     ----------

@@ -226,7 +226,7 @@ def check_lists(name: str, chosen: Mapping[str, Column]) -> None:
 def _check_columns(
     table: TableFile, first: TableFile, wanted: Sequence[str], *, whole: bool
 ) -> None:
-    """Refuse a file of several whose columns are others."""
+    """Refuse a set of files whose columns differ."""
     missing = [c for c in (first.columns if whole else wanted) if c not in table.columns]
     more = [c for c in table.columns if c not in first.columns] if whole else []
     if missing or more:
@@ -257,7 +257,7 @@ def _number(table: TableFile, column: str) -> np.dtype[Any]:
 def _look_through(
     tables: Sequence[TableFile], chosen: list[str], label: str | None, what: str
 ) -> tuple[int, Array | None, tuple[str, ...] | None]:
-    """How many rows there are, their labels, and what these stand for."""
+    """Return the number of rows, their labels, and the labels' meanings."""
     codes: dict[str, int] = {}
     found: list[Array] = []
     n_rows = 0

@@ -133,14 +133,14 @@ class _BoundedReader:
 
 
 class _Made:
-    """What a pickle makes in two steps, the second of which is BUILD: a dtype, or an array."""
+    """An object that a pickle makes in two steps (the second is BUILD): a dtype or an array."""
 
     def __init__(self, value: np.dtype[Any] | Array | None = None) -> None:
         self.value = value
 
 
 class _Memo(dict[int, Any]):
-    """What was made before, of arrays what they are by now."""
+    """The objects made before; for arrays, their present state."""
 
     def __getitem__(self, index: int) -> Any:
         found = super().__getitem__(index)

@@ -1,1 +1,1 @@
-"""Reports: a result as one page for a browser, which needs nothing beside it."""
+"""Reports: a result as one page for a browser, complete in one file."""

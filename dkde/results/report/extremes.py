@@ -38,7 +38,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class End:
-    """The rows at one end: pictures where they are some, else a table."""
+    """The rows at one end: as pictures where they are pictures, else as a table."""
 
     name: str
     pictures: list[Picture]
@@ -63,7 +63,7 @@ class _Some:
 
 
 def extremes(side: ScoredRows, values: xr.Dataset) -> Extremes | None:
-    """Return the rows of highest and those of lowest density, each from the outermost inwards.
+    """Return the rows of highest and of lowest density, the most extreme first.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def _some(side: ScoredRows, values: xr.Dataset, numbers: Numbers) -> _Some:
 
 
 def _at(coordinate: xr.DataArray, side: ScoredRows, numbers: Numbers) -> npt.NDArray[Any]:
-    """A coordinate of the rows of these numbers, which may lie along some of their dims only."""
+    """Return a coordinate of numbered rows, which may lie along only some of their dims."""
     sizes = [side.values.sizes[dim] for dim in side.dims]
     places = dict(zip(side.dims, np.unravel_index(numbers, sizes), strict=True))
     picked = {dim: xr.DataArray(places[str(dim)], dims="row") for dim in coordinate.dims}

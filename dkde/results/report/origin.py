@@ -1,4 +1,4 @@
-"""Where a result comes from: what was computed, on what, by which versions."""
+"""The origin of a result: what was computed, from which data, by which versions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dkde.runs.provenance import provenance_of
 
 
 def origin(result: xr.Dataset, main: ScoredRows) -> dict[str, Any]:
-    """Return names and what belongs to each; nothing where the result does not say."""
+    """Return the section of the page that describes the result's origin."""
     provenance = provenance_of(result)
     if not main.described:
         return {}

@@ -1,4 +1,4 @@
-"""A result's report: what it says, in which order. ``page.html`` says where it stands."""
+"""A result's report: its contents and their order."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _subtitle(title: str, sides: list[ScoredRows]) -> str:
 
 
 def _bandwidth(result: xr.Dataset) -> tuple[float, str]:
-    """The bandwidth at which rows are shown, and what it is; a score's own rows chose none."""
+    """Return the bandwidth at which rows are shown, with its name."""
     if "best_bandwidth" in result:
         return float(result["best_bandwidth"]), "best bandwidth"
     known = np.asarray(result["bandwidth"].values, np.float64)
@@ -130,7 +130,7 @@ def _bandwidth(result: xr.Dataset) -> tuple[float, str]:
 
 
 def _key(result: xr.Dataset, shown: ScoredRows, bandwidth: float, words: str) -> dict[str, str]:
-    """What is looked for first."""
+    """Return the main figures, which readers look for first."""
     row = _row(result, shown, bandwidth)
     return {
         words: with_unit(bandwidth, bandwidth_unit(result)),
@@ -142,7 +142,7 @@ def _key(result: xr.Dataset, shown: ScoredRows, bandwidth: float, words: str) ->
 
 
 def _row(result: xr.Dataset, side: ScoredRows, bandwidth: float) -> dict[str, Any]:
-    """The figures of a side at one bandwidth."""
+    """Return the figures of a side at one bandwidth."""
     if side.split == "test":
         return {n: result[f"test_{n}"].item() for n in _FIGURES if f"test_{n}" in result}
     at = result.sel(bandwidth=bandwidth)

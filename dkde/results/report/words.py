@@ -1,4 +1,4 @@
-"""Numbers, names and tables as readers want them."""
+"""Numbers and names as text for readers."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -24,24 +24,27 @@ class Table:
 
 
 def plain(name: str) -> str:
+    """Return a name with spaces for underscores."""
     return name.replace("_", " ")
 
 
 def grouped(number: int) -> str:
+    """Return a number with its digits grouped."""
     return f"{number:,}".replace(",", " ")
 
 
 def counted(number: int, thing: str) -> str:
-    """So many of them: "1 block", "2 blocks"."""
+    """Return a number with its noun: "1 block", "2 blocks"."""
     return f"{grouped(number)} {thing}{'s' * (number != 1)}"
 
 
 def cell(value: Any) -> str:
+    """Return a value as the text of a table cell."""
     return f"{value:.6g}" if isinstance(value, float | np.floating) else str(value)
 
 
 def number_text(value: float) -> str:
-    """A figure as a table has it.
+    """Return a figure as the text of a table cell.
 
     >>> [number_text(value) for value in (-143.21234, float("-inf"), float("nan"), 3)]
     ['−143.2123', '−∞', '–', '3']
