@@ -16,7 +16,7 @@ from dkde.density.statistics import best_index
 from dkde.errors import InputError, Remedy, warn
 from dkde.numerics.bandwidth import KILOMETRES, in_kilometres
 from dkde.results.pairing import check_units, paired_rows
-from dkde.results.scored import ScoredRows, opened_result, scored_rows
+from dkde.results.scored import ScoredRows, named_damage, opened_result, scored_rows
 from dkde.runs.provenance import bandwidth_unit, in_unit, with_unit
 from dkde.runs.store import MAIN
 from dkde.typing import FloatArray
@@ -101,6 +101,12 @@ def compare(
     (-1.522, 0.708)
     """
     results = opened_result(a), opened_result(b)
+    with named_damage(a, b):
+        return _compared(results, bandwidth, by)
+
+
+def _compared(results: tuple[xr.Dataset, xr.Dataset], bandwidth: Any, by: str | None) -> xr.Dataset:
+    """Compare two opened results."""
     wanted = _two(bandwidth, results)
     sides = paired_rows(scored_rows(results[0]), scored_rows(results[1]), wanted)
     check_units(results, sides)

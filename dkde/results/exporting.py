@@ -14,7 +14,7 @@ import xarray as xr
 
 from dkde.errors import DataSetError, DkdeError, InputError, one_line
 from dkde.numerics.bandwidth import KILOMETRES
-from dkde.results.scored import ScoredRows, opened_result, scored_rows
+from dkde.results.scored import ScoredRows, named_damage, opened_result, scored_rows
 from dkde.stores.files import drafted
 from dkde.stores.seen import look
 from dkde.stores.targets import check_place
@@ -80,7 +80,7 @@ def export(result: Any, path: str | os.PathLike[str], *, overwrite: bool = False
     write = check_export(path, overwrite=overwrite)
     opened = opened_result(result)
     try:
-        with drafted(path, seen) as draft:
+        with drafted(path, seen) as draft, named_damage(result):
             write(opened, draft)
     except (DkdeError, MemoryError):
         raise

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -12,10 +13,10 @@ import numpy as np
 import xarray as xr
 
 from dkde.density.row_weights import ROW_WEIGHT
-from dkde.errors import Call, DataSetError, InputError
+from dkde.errors import Call, DataSetError, DkdeError, InputError
 from dkde.inputs.moved import Whereabouts
 from dkde.runs.provenance import as_now, bandwidth_unit, counted, provenance_of
-from dkde.runs.status import records_of
+from dkde.runs.status import read_all, records_of
 from dkde.runs.store import MAIN, open_result, root_attributes
 
 # How the provenance calls the rows that were scored, and how tables do.
@@ -138,6 +139,35 @@ def opened_result(result: Any) -> xr.Dataset:
             "pass what score, sweep or cross_validate returned, or the path of its output"
         )
     return as_now(result)
+
+
+@contextmanager
+def named_damage(*results: Any) -> Iterator[None]:
+    """Look for damage in the stores of results whose reading fails, and name it.
+
+    Parameters
+    ----------
+    *results : xarray.Dataset, path or URL
+        As they were passed by the user; those in memory are in no store.
+
+    Raises
+    ------
+    DataSetError
+        When a chunk is gone or damaged; any other error is raised as it is.
+    """
+    try:
+        yield
+    except (DkdeError, MemoryError):
+        raise
+    except Exception as error:
+        for result in results:
+            place = result.encoding.get("source") if isinstance(result, xr.Dataset) else result
+            if isinstance(place, str | os.PathLike):
+                try:
+                    read_all(records_of(place))
+                except DataSetError as damage:
+                    raise damage from error
+        raise
 
 
 def scored_rows(result: xr.Dataset) -> list[ScoredRows]:

@@ -16,7 +16,7 @@ from dkde.results.report.curve import curve
 from dkde.results.report.extremes import extremes
 from dkde.results.report.origin import origin
 from dkde.results.report.words import Table, grouped, number_text
-from dkde.results.scored import ScoredRows, opened_result, scored_rows
+from dkde.results.scored import ScoredRows, named_damage, opened_result, scored_rows
 from dkde.runs.provenance import bandwidth_unit, provenance_of, with_unit
 from dkde.stores.files import write_whole
 from dkde.stores.targets import check_place
@@ -65,7 +65,9 @@ def report(result: Any, path: str | os.PathLike[str]) -> None:
     if "mean_log_likelihood" not in opened:
         raise InputError("log-densities alone have no report; pass a result of dkde.score")
     name = os.fspath(result) if isinstance(result, str | os.PathLike) else ""
-    write_whole(path, _page(opened, name).encode())
+    with named_damage(result):
+        page = _page(opened, name)
+    write_whole(path, page.encode())
 
 
 def check_report(path: str | os.PathLike[str]) -> None:
