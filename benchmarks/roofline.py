@@ -22,8 +22,8 @@ from threadpoolctl import threadpool_limits
 from dkde.density.bandwidth_matrix import BandwidthMatrix
 from dkde.density.covariance import Covariance
 from dkde.density.options import Options
+from dkde.engine.eager_run import run
 from dkde.engine.pool import thread_pool
-from dkde.engine.run import run
 from dkde.engine.work import Work
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import operand, side

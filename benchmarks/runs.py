@@ -34,7 +34,7 @@ import dkde
 from dkde.density.bandwidth_matrix import BandwidthMatrix
 from dkde.density.covariance import Covariance
 from dkde.density.options import Options
-from dkde.engine import run
+from dkde.engine import eager_run as run
 from dkde.engine.work import Work
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import operand, side

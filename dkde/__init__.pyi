@@ -3,15 +3,15 @@ from .datasets.index import index_dataset
 from .datasets.streaming import import_rows
 from .density.cost import plan
 from .density.covariance import read_covariance
+from .density.cross_validation import cross_validate
 from .density.estimator import KernelDensity
 from .density.estimator_cv import KernelDensityCV
 from .density.log_density import log_density
 from .density.parts import finish, run_part
 from .density.protocols import follow_protocol
-from .density.resuming import verify
 from .density.sampling import sample
 from .density.scoring import score, sweep
-from .density.selection import cross_validate
+from .density.verifying import verify
 from .errors import (
     ClusterError,
     DataSetError,
@@ -27,9 +27,9 @@ from .numerics.bandwidth import parse_bandwidths
 from .results.comparing import compare
 from .results.exporting import check_export, export
 from .results.pictures import check_picture, plot_pictures, plot_samples
-from .results.plot import plot_sweep
 from .results.report.page import check_report, report
-from .runs.sharing import init_only
+from .results.sweep_curve import plot_sweep
+from .runs.shares import init_only
 from .runs.status import status
 from .stores.files import write_whole
 from .stores.targets import check_place

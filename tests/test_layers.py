@@ -52,13 +52,13 @@ OWN_LIBRARIES: dict[str, set[str]] = {
     "dkde.inputs.frames": {"pandas", "pyarrow"},
     # Whether workers can see a store is a question about kinds of stores.
     "dkde.workers.fitness": {"zarr"},
-    "dkde.workers.queues": {"dask_jobqueue"},
+    "dkde.workers.batch_queues": {"dask_jobqueue"},
     "dkde.results.exporting": {"pyarrow"},
     "dkde.results.report.page": {"jinja2"},
 }
 CLI = {"click", "rich", "dkde_cli", "dkde.errors", *(f"dkde.{name}" for name in dkde.__all__)}
 # Modules of integers only, and what they may import at all.
-ALONE = {"dkde.engine.plan": {"dataclasses", "math"}}
+ALONE = {"dkde.engine.block_plan": {"dataclasses", "math"}}
 
 
 def allowed(module: str) -> set[str]:
@@ -190,7 +190,13 @@ def test_no_import_goes_in_a_circle() -> None:
 
 
 def test_the_modules_are_found() -> None:
-    expected = {"dkde", "dkde.numerics.tiles", "dkde.engine.plan", "dkde.rows.side", "dkde_cli"}
+    expected = {
+        "dkde",
+        "dkde.numerics.tiles",
+        "dkde.engine.block_plan",
+        "dkde.rows.side",
+        "dkde_cli",
+    }
     assert expected <= set(SOURCES)
 
 
@@ -200,7 +206,7 @@ def test_the_modules_are_found() -> None:
         ("dkde.numerics.x", "from dkde.rows.side import Rows", ["dkde.rows.side.Rows"]),
         ("dkde.numerics.x", "import numpy\nimport dask.array as da", ["dask.array"]),
         ("dkde.numerics.x", "def f():\n    import zarr", ["zarr"]),
-        ("dkde.numerics.x", "from ..engine import plan", ["dkde.engine.plan"]),
+        ("dkde.numerics.x", "from ..engine import block_plan", ["dkde.engine.block_plan"]),
         ("dkde.numerics.x", "import numpydoc", ["numpydoc"]),
         ("dkde.rows.x", "from dkde.inputs import sides", ["dkde.inputs.sides"]),
         ("dkde.runs.x", "from dkde.workers import cluster", ["dkde.workers.cluster"]),
@@ -211,11 +217,11 @@ def test_the_modules_are_found() -> None:
         ("dkde.engine.x", "from dkde.density.scoring import sweep", ["dkde.density.scoring.sweep"]),
         ("dkde.engine.x", "import xarray as xr", ["xarray"]),
         ("dkde.engine.x", "import zarr", ["zarr"]),
-        ("dkde.engine.plan", "import os", ["os"]),
-        ("dkde.engine.plan", "import numpy as np", ["numpy"]),
+        ("dkde.engine.block_plan", "import os", ["os"]),
+        ("dkde.engine.block_plan", "import numpy as np", ["numpy"]),
         ("dkde.errors", "import numpy", ["numpy"]),
         ("dkde.density.scoring", "import pandas", ["pandas"]),
-        ("dkde_cli.x", "from dkde.engine.run import run", ["dkde.engine.run.run"]), 
+        ("dkde_cli.x", "from dkde.engine.eager_run import run", ["dkde.engine.eager_run.run"]), 
         ("dkde_cli.x", "from dkde import no_such_name", ["dkde.no_such_name"]),
         ("dkde_cli.x", "import numpy as np", ["numpy"]),
     ],
@@ -230,8 +236,8 @@ def test_a_break_of_the_table_is_seen(module: str, text: str, wrong: list[str]) 
         ("dkde.numerics.x", "import os.path\nfrom scipy.special import logsumexp"),
         ("dkde.numerics.x", "from __future__ import annotations\nfrom . import frame"),
         ("dkde.datasets.formats.digits", "from sklearn.datasets import load_digits"),
-        ("dkde.engine.plan", "from dataclasses import dataclass\nfrom math import ceil"),
-        ("dkde.density.scoring", "import xarray\nfrom dkde.engine.plan import Plan"),
+        ("dkde.engine.block_plan", "from dataclasses import dataclass\nfrom math import ceil"),
+        ("dkde.density.scoring", "import xarray\nfrom dkde.engine.block_plan import Plan"),
         ("dkde_cli.x", "import dkde\nimport click\nfrom dkde.errors import DkdeError"),
     ],
 )

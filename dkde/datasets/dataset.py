@@ -1,7 +1,7 @@
 """A data set on disk: a Zarr v3 group, in it a group for each split, in each the rows `x`.
 
 Rows keep the dtype of their source; CF's `scale_factor` and `add_offset` say what they mean, so
-plain xarray opens a split as well. A data set is written once, whole (`dkde.inputs.importing`),
+plain xarray opens a split as well. A data set is written once, whole (`dkde.datasets.writing`),
 and read-only from then on.
 """
 

@@ -9,7 +9,7 @@ import xarray as xr
 
 from dkde.density.bandwidth_matrix import BandwidthMatrix
 from dkde.numerics.bandwidth import EARTH_RADIUS_KM, KILOMETRES
-from dkde.runs.provenance import as_now, bandwidth_unit, provenance_of
+from dkde.runs.origin import as_now, bandwidth_unit, provenance_of
 from dkde.typing import FloatArray
 
 

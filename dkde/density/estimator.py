@@ -18,7 +18,7 @@ from dkde.density.bandwidth_matrix import BandwidthMatrix
 from dkde.density.log_density import check_dims, densities_of
 from dkde.density.options import Options
 from dkde.density.sampling import draw
-from dkde.engine.run import computed
+from dkde.engine.eager_run import computed
 from dkde.engine.work import Work
 from dkde.errors import InputError
 from dkde.inputs.arrays import numbers_of

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import LeaveOneOut, PredefinedSplit, check_cv
 
+from dkde.density.cross_validation import Scored, Validation, validate
 from dkde.density.estimator import FittedDensity
 from dkde.density.folds import Folds, counting_rows, fold_numbers, folds_of_splits, spread
-from dkde.density.selection import Scored, Validation, validate
-from dkde.engine.run import run
+from dkde.engine.eager_run import run
 from dkde.errors import InputError
 from dkde.rows.side import Side
 from dkde.stores.opened import check_opened

@@ -15,7 +15,7 @@ from dkde.engine.work import Work
 from dkde.errors import InputError, some, warn
 from dkde.inputs.operands import Operand
 from dkde.numerics.machine import target
-from dkde.runs.provenance import counted
+from dkde.runs.origin import counted
 from dkde.runs.stages import RUN
 from dkde.runs.store import RESULT_FORMAT
 

@@ -11,9 +11,9 @@ from dkde.density.bandwidth_matrix import BandwidthMatrix
 from dkde.density.bandwidth_units import told
 from dkde.density.labelling import LOG_DENSITY, LOG_DENSITY_ERROR
 from dkde.density.options import Options
+from dkde.engine.eager_run import computed
 from dkde.engine.graph import lazy_densities
-from dkde.engine.likeness import check_alike
-from dkde.engine.run import computed
+from dkde.engine.same_code import check_alike
 from dkde.engine.work import Work
 from dkde.errors import InputError
 from dkde.inputs.checks import check_same_features

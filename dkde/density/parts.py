@@ -4,13 +4,13 @@ import time
 
 import xarray as xr
 
-from dkde.density.calling_again import call_again
-from dkde.engine.run import Progress, incomplete
+from dkde.density.resuming import call_again
+from dkde.engine.eager_run import Progress, incomplete
 from dkde.errors import Argument, Call, IncompleteError, InputError
 from dkde.runs.process import is_alive
 from dkde.runs.record import read_plan
 from dkde.runs.sessions import Ledger
-from dkde.runs.sharing import HandedOut, Share, sharing
+from dkde.runs.shares import HandedOut, Share, sharing
 from dkde.runs.stages import Stage
 from dkde.runs.status import records_of
 from dkde.runs.store import root_attributes

@@ -1,159 +1,150 @@
-"""The check of a finished run: every chunk's checksum, and some blocks computed again."""
+"""Repeat the call that began a run from its store, even where its data were moved."""
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, chdir, nullcontext
 from typing import Any
 
-import numpy as np
-import zarr
-
-from dkde.density.calling_again import works_again
-from dkde.engine.run import compute
+from dkde.density.cross_validation import cross_validate
+from dkde.density.scoring import score, sweep
 from dkde.engine.work import Work
-from dkde.errors import DataSetError, Remedy
-from dkde.numerics.logsum import Densities
-from dkde.runs.record import circumstances, differences, read_plan
-from dkde.runs.status import read_all, records_of
-from dkde.runs.store import MAIN, root_attributes
-from dkde.stores.store import Records
-from dkde.typing import FloatArray, StrPath
-from dkde.workers.cluster import pool_for
+from dkde.errors import Call, DataSetError, DkdeError, InputError, some
+from dkde.inputs.moved import Whereabouts
+from dkde.inputs.selectors import Catalog, is_source
+from dkde.runs.record import asked_where_it_was, differences, read_plan
+from dkde.runs.run import OtherCallError
+from dkde.runs.shares import capturing
+from dkde.stores.store import Records, is_remote
+from dkde.typing import StrPath
+
+_CALLS: dict[str, Callable[..., Any]] = {
+    "score": score,
+    "sweep": sweep,
+    "cross_validate": cross_validate,
+}
 
 
-def verify(
-    path: StrPath, *, blocks: int = 4, seed: int = 0, anywhere: bool = False
-) -> dict[str, Any]:
-    """Check a complete result: every checksum, and a sample of blocks recomputed.
+class _Attempt:
+    """One attempt at a call: its data at their first place or beside the store."""
 
-    Parameters
-    ----------
-    blocks : int
-        How many query blocks are computed again, chosen at random.
-    seed : int
-        Of that choice.
-    anywhere : bool
-        Hold blocks to the bounds on their errors, and not to the last bit, also where the
-        processor and the libraries are those that the run was begun with: some of its blocks
-        may have been computed with others.
+    def __init__(
+        self, plan: Mapping[str, Any], path: StrPath, where: Whereabouts, *, beside_first: bool
+    ) -> None:
+        self.plan = plan
+        self._path = path if is_remote(path) else os.path.abspath(path)
+        self._where, self._beside_first = where, beside_first
+        self._found: dict[str, str] = {}
 
-    Returns
-    -------
-    dict
-        ``chunks``, how many were read; ``blocks``, how many were computed again, and found the
-        same to the last bit; or, with ``anywhere``, or where the processor, a library or an index
-        is another now, within the bounds on their errors: ``elsewhere`` then says which is
-        another, else it is None; ``exact``, whether all were the same to the last bit; ``reason``
-        why none was, where the store cannot say how.
+    @property
+    def moved(self) -> list[str]:
+        """The names of data that were found at another place, and that place."""
+        return [f"{name} at {place}" for name, place in self._found.items() if place != name]
 
-    Raises
-    ------
-    DataSetError
-        When something is damaged or not the same; it is named.
-    """
-    records = records_of(path)
-    plan = read_plan(records)
-    if plan is None or not root_attributes(records).get("complete"):
-        raise DataSetError(f"{path}: is not complete; start the same run again, and it goes on")
-    chunks = read_all(records)
-    if plan["call"] is None:
-        reason = "the run was begun with arrays in memory, which the store does not hold"
-        return _verified(chunks, reason=reason)
-    works = works_again(records, path)
-    name, work = next(iter(works.items()))
-    if _counts_features_otherwise(plan, name, work):
-        reason = (
-            "it was made by an older version of dkde, which took the variable of its weights for a "
-            "feature, too; the same call is of other rows now"
-        )
-        return _verified(chunks, reason=reason)
-    others = list(differences(plan["machine"], circumstances(works)))
-    chosen = np.random.default_rng(seed).permutation(work.plan.n_query_blocks)[:blocks]
-    exact = _compare_blocks(records, path, work, sorted(map(int, chosen)), others, anywhere)
-    return _verified(chunks, len(chosen), "; ".join(others) or None, exact=exact)
+    def is_like(self, other: _Attempt) -> bool:
+        """Return whether this attempt finds all data at the same places as another one."""
+        with self._folder():
+            return all(self._place(name) == place for name, place in other._found.items())
 
-
-def _verified(
-    chunks: int,
-    blocks: int = 0,
-    elsewhere: str | None = None,
-    *,
-    exact: bool = True,
-    reason: str | None = None,
-) -> dict[str, Any]:
-    return {
-        "chunks": chunks, "blocks": blocks, "elsewhere": elsewhere, "exact": exact,
-        "reason": reason,
-    }  # fmt: skip
-
-
-def _compare_blocks(
-    records: Records,
-    path: StrPath,
-    work: Work,
-    chosen: list[int],
-    others: list[str],
-    anywhere: bool,
-) -> bool:
-    """Compute some query blocks again; return whether all are the same to the last bit.
-
-    Raises
-    ------
-    DataSetError
-        When a block differs: in its last bit, or by more than the bounds on the errors.
-    """
-    stored, errors = (
-        np.asarray(zarr.open_array(records.store, path=name, mode="r")[...])
-        for name in (MAIN, f"{MAIN}_error")
-    )
-    # Rows in the order of the blocks, whatever dims they have.
-    stored, errors = (each.reshape(len(each), -1) for each in (stored, errors))
-    all_exact = True
-    for q in chosen:
-        rows = slice(*work.plan.query_block(q))
-        there = (slice(work.plan.n_bandwidths), rows)
-        again = _computed_again(work, q)
-        exact = _is_same(again.values, stored[there], 0.0) and np.array_equal(
-            again.errors, errors[there], equal_nan=True
-        )
-        all_exact = all_exact and exact
-        within = exact or _is_same(again.values, stored[there], errors[there] + again.errors)
-        if exact or (within and (anywhere or others)):
-            continue
-        which = f"{path}: query rows {rows.start} to {rows.stop} come out otherwise"
-        if within:
-            raise DataSetError(
-                f"{which} when they are computed again, but within the bounds on their errors, as "
-                "blocks do that were computed on another processor or with other libraries; allow "
-                "it ",
-                Remedy("anywhere"),
+    def call(self, **options: Any) -> Any:
+        """Make the call."""
+        call = self.plan["call"]
+        choice = {name: call.get(name) for name in ("features", "row_dim", "lat", "lon")}
+        with self._folder():
+            return _CALLS[call["function"]](
+                **call["arguments"],
+                source=Catalog(call["source"], **choice).located(self._place),
+                output=self._path,
+                **options,
             )
-        beyond = f", beyond the bounds ({'; '.join(others)})" if others else ""
+
+    def _folder(self) -> AbstractContextManager[None]:
+        folder = self.plan["call"]["folder"]
+        return chdir(folder) if os.path.isdir(folder) else nullcontext()
+
+    def _place(self, name: str) -> str:
+        if name not in self._found:
+            as_named = not self._beside_first and is_source(name)
+            self._found[name] = name if as_named else next(self._where.elsewhere(name), name)
+        return self._found[name]
+
+
+def _attempts(records: Records, path: StrPath) -> Iterator[_Attempt]:
+    """Yield ways to make the call again, each with other places of its data.
+
+    Raises
+    ------
+    DataSetError
+        When the store does not hold the call.
+    """
+    plan: Mapping[str, Any] | None = read_plan(records)
+    if plan is None or plan["call"] is None:
         raise DataSetError(
-            f"{which} when they are computed again{beyond}; the result is damaged, or the inputs "
-            "are not the same"
+            f"{path}: does not hold how it was begun, as it was with arrays in memory; ",
+            Call.MAKE_SAME,
+            " again",
         )
-    return all_exact
+    where = Whereabouts.of(plan, path)
+    # A store that is known to have moved took along what lay beside it.
+    first = _Attempt(plan, path, where, beside_first=where.has_moved)
+    yield first
+    second = _Attempt(plan, path, where, beside_first=not where.has_moved)
+    if not second.is_like(first):
+        yield second
 
 
-def _is_same(found: FloatArray, stored: FloatArray, allowed: FloatArray | float) -> bool:
-    """Return whether numbers are equal, or as near as required; NaN equals NaN."""
-    with np.errstate(invalid="ignore"):
-        near = np.abs(found - stored) <= allowed
-    return bool((near | (found == stored) | (np.isnan(found) & np.isnan(stored))).all())
+def call_again(records: Records, path: StrPath, **options: Any) -> Any:
+    """Repeat the call that began a run.
+
+    Raises
+    ------
+    DataSetError
+        When the store does not hold the call, or its data have changed.
+    """
+    refused: DkdeError | None = None
+    for attempt in _attempts(records, path):
+        try:
+            return attempt.call(**options)
+        except (OtherCallError, InputError) as error:
+            if refused is None:
+                refused = error
+                if isinstance(error, OtherCallError) and attempt.moved:
+                    refused = OtherCallError(f"{error} (found {some(attempt.moved, 3)})")
+    assert refused is not None
+    raise refused
 
 
-def _computed_again(work: Work, q: int) -> Densities:
-    panels: dict[int, FloatArray] = {}
-    with pool_for(work) as pool:
-        compute(
-            work, pool, lambda block, part: panels.__setitem__(block[1], part),
-            only=lambda number: number // work.plan.n_panels == q,
-        )  # fmt: skip
-    return work.densities((part for _, part in sorted(panels.items())), q)
+def works_again(records: Records, path: StrPath) -> dict[str, Work]:
+    """Return the pieces of work of the call that made a result, on the same data.
 
-
-def _counts_features_otherwise(plan: Mapping[str, Any], name: str, work: Work) -> bool:
-    """Return whether a call that names weights now has fewer features."""
-    if not isinstance(plan["call"]["arguments"].get("weights"), str):
-        return False
-    then = plan["asked"].get(name, {}).get("train", {}).get("features")
-    return isinstance(then, int) and then != work.train.rows.n_features
+    Raises
+    ------
+    DataSetError
+        When the store does not hold the call, or its data were moved and have changed.
+    """
+    as_named: dict[str, Work] | None = None
+    refused: DkdeError | None = None
+    for attempt in _attempts(records, path):
+        try:
+            with capturing() as captured:
+                attempt.call()
+        except DkdeError as error:
+            refused = refused or error
+            continue
+        then = attempt.plan["asked"]
+        asked = asked_where_it_was(captured.works, then, Whereabouts.of(attempt.plan, path))
+        unlike = next(differences(then, asked), None)
+        if unlike is None:
+            return captured.works
+        if not attempt.moved:
+            as_named = captured.works  # computing blocks again will tell
+        else:
+            refused = refused or DataSetError(
+                f"{path}: found {some(attempt.moved, 3)}, which is not what the result was made "
+                f"of: {unlike}; put the data back where they were"
+            )
+    if as_named is not None:
+        return as_named
+    assert refused is not None
+    raise refused

@@ -24,7 +24,7 @@ from dkde.density.options import Options
 from dkde.density.protocols import SETTINGS, follow_protocol
 from dkde.density.row_weights import RowWeights, weights_for
 from dkde.density.statistics import best_index, default_bandwidths, warn_of_edge
-from dkde.engine.run import Progress
+from dkde.engine.eager_run import Progress
 from dkde.errors import InputError, Remedy
 from dkde.inputs.checks import check_apart, check_same_features, warn_if_shared
 from dkde.inputs.selectors import Catalog

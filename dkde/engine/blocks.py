@@ -7,8 +7,8 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
+from dkde.engine.block_plan import EXPANSION_BYTES
 from dkde.engine.choosing import Reads
-from dkde.engine.plan import EXPANSION_BYTES
 from dkde.engine.reading import Reading, check_finite, read_ahead, read_groups, read_train
 from dkde.engine.survey import Survey
 from dkde.engine.task import Task

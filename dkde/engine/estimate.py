@@ -4,7 +4,7 @@ from time import perf_counter
 
 import numpy as np
 
-from dkde.engine.plan import Plan
+from dkde.engine.block_plan import Plan
 from dkde.engine.threads import one_blas_thread
 from dkde.numerics.frame import Frame, Precision
 from dkde.numerics.kernels import get_kernel

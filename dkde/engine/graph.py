@@ -7,7 +7,7 @@ import dask.array as da
 import numpy as np
 import numpy.typing as npt
 
-from dkde.engine.likeness import ALLOW, Likeness, kind
+from dkde.engine.same_code import ALLOW, Likeness, kind
 from dkde.engine.survey import Survey
 from dkde.engine.work import Work
 from dkde.numerics import logsum

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from dkde.engine.likeness import say_unlike
+from dkde.engine.same_code import say_unlike
 from dkde.stores.absent import Absent, add_absent, gathering
 
 # What is said of a block under which workers end.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dkde.datasets.summaries import Summaries
-from dkde.engine.plan import EXPANSION_BYTES, FEW_QUERY_ROWS, FEW_TRAIN_ROWS
+from dkde.engine.block_plan import EXPANSION_BYTES, FEW_QUERY_ROWS, FEW_TRAIN_ROWS
 from dkde.engine.reading import check_finite, first_there, read_groups, read_missing, read_weights
 from dkde.engine.task import Task
 from dkde.engine.threads import one_blas_thread

@@ -9,8 +9,8 @@ import numpy as np
 from dask.tokenize import tokenize
 
 from dkde.datasets.summaries import Summaries, index_bytes, summaries
+from dkde.engine.block_plan import FEW_QUERY_ROWS, FEW_TRAIN_ROWS, Plan, SideSize, make_plan
 from dkde.engine.blocks import score_block
-from dkde.engine.plan import FEW_QUERY_ROWS, FEW_TRAIN_ROWS, Plan, SideSize, make_plan
 from dkde.engine.reading import check_representable
 from dkde.engine.survey import Survey, make_survey
 from dkde.engine.task import Task

@@ -17,7 +17,7 @@ from dkde.errors import InputError, Remedy, warn
 from dkde.numerics.bandwidth import KILOMETRES, in_kilometres
 from dkde.results.pairing import check_units, paired_rows
 from dkde.results.scored import ScoredRows, named_damage, opened_result, scored_rows
-from dkde.runs.provenance import bandwidth_unit, in_unit, with_unit
+from dkde.runs.origin import bandwidth_unit, in_unit, with_unit
 from dkde.runs.store import MAIN
 from dkde.typing import FloatArray
 

@@ -13,7 +13,7 @@ from dkde.errors import InputError, some, warn
 from dkde.numerics.kernels import get_kernel
 from dkde.results.rereading import first_difference, read_back
 from dkde.results.scored import ScoredRows
-from dkde.runs.provenance import provenance_of
+from dkde.runs.origin import provenance_of
 
 _SOURCE_ROW = "source_row"
 

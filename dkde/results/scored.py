@@ -15,7 +15,7 @@ import xarray as xr
 from dkde.density.row_weights import ROW_WEIGHT
 from dkde.errors import Call, DataSetError, DkdeError, InputError
 from dkde.inputs.moved import Whereabouts
-from dkde.runs.provenance import as_now, bandwidth_unit, counted, provenance_of
+from dkde.runs.origin import as_now, bandwidth_unit, counted, provenance_of
 from dkde.runs.status import read_all, records_of
 from dkde.runs.store import MAIN, open_result, root_attributes
 

@@ -15,9 +15,9 @@ from uuid import uuid4
 
 import xarray as xr
 
-from dkde.engine.likeness import ALLOW, REFUSE, WARN
+from dkde.engine.eager_run import Progress, compute, computed
 from dkde.engine.pool import Pool
-from dkde.engine.run import Progress, compute, computed
+from dkde.engine.same_code import ALLOW, REFUSE, WARN
 from dkde.engine.work import Work
 from dkde.errors import Call, DataSetError, InputError, Message, Remedy
 from dkde.inputs.moved import Whereabouts
@@ -25,7 +25,7 @@ from dkde.numerics.logsum import Densities, n_density_rows, n_partial_rows
 from dkde.runs.process import is_alive
 from dkde.runs.record import asked_of, asked_where_it_was, circumstances, differences, read_plan
 from dkde.runs.sessions import Ledger, total_seconds
-from dkde.runs.sharing import CAPTURED, SHARE, HandedOut
+from dkde.runs.shares import CAPTURED, SHARE, HandedOut
 from dkde.runs.stages import PLAN, Stage, StageShape, check_there
 from dkde.runs.store import (
     drop_run,

@@ -12,8 +12,8 @@ from uuid import uuid4
 
 from dask.utils import funcname
 
-from dkde.engine.likeness import WARN, Likeness, UnlikeWorkerError, kind, say_left_out
 from dkde.engine.pool import DIED, Outcome, Pool, noted
+from dkde.engine.same_code import WARN, Likeness, UnlikeWorkerError, kind, say_left_out
 from dkde.engine.survey import Survey
 from dkde.errors import ClusterError
 from dkde.rows.side import Side

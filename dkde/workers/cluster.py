@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any
 import dask
 from dask.utils import parse_bytes
 
-from dkde.engine.likeness import WARN, check_alike
 from dkde.engine.pool import Pool, calling_thread, thread_pool
+from dkde.engine.same_code import WARN, check_alike
 from dkde.engine.work import Work
 from dkde.errors import ClusterError, InputError
 from dkde.rows.side import Side
 from dkde.stores.absent import say_absent
+from dkde.workers.batch_queues import Order, patience, queue_client, threads_to_come
 from dkde.workers.client_pool import client_pool
 from dkde.workers.fitness import check_sides, check_workers, warm_up
-from dkde.workers.guard import UNGUARDED, runs_unguarded
-from dkde.workers.queues import Order, patience, queue_client, threads_to_come
+from dkde.workers.main_guard import UNGUARDED, runs_unguarded
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -69,7 +69,7 @@ def npz(folder: Path) -> str:
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Work in many blocks, for all that it is small: 6 for the digits' 359 validation rows."""
-    monkeypatch.setattr("dkde.engine.plan.MIN_QUERY_ROWS", 64)
+    monkeypatch.setattr("dkde.engine.block_plan.MIN_QUERY_ROWS", 64)
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
 @pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Let blocks fail whose query rows begin there, until that is undone by -1."""
-    from dkde.engine import run as engine
+    from dkde.engine import eager_run as engine
 
     score_block = engine.score_block
 
@@ -102,7 +102,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
                 raise OSError("no such luck")
             return score_block(*arguments)
 
-        monkeypatch.setattr("dkde.engine.run.score_block", score)
+        monkeypatch.setattr("dkde.engine.eager_run.score_block", score)
 
     return fail
 

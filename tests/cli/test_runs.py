@@ -54,7 +54,7 @@ class TestEach:
         arguments = (*COMMANDS[name], "--output", "s.zarr", "--csv", "s.csv", "--json")
         first, table = run(*arguments), Path("s.csv").read_text()
         Path("s.csv").unlink()
-        monkeypatch.setattr("dkde.engine.run.score_block", lambda *_: pytest.fail("computed"))
+        monkeypatch.setattr("dkde.engine.eager_run.score_block", lambda *_: pytest.fail("computed"))
         again = run(*arguments)
         assert "s.zarr was complete already" in again.stderr
         before, now = json.loads(first.stdout), json.loads(again.stdout)
@@ -65,7 +65,7 @@ class TestEach:
 
     def test_set_up_only(self, run, name, monkeypatch):
         with monkeypatch.context() as patch:
-            patch.setattr("dkde.engine.run.score_block", lambda *_: pytest.fail("computed"))
+            patch.setattr("dkde.engine.eager_run.score_block", lambda *_: pytest.fail("computed"))
             result = run(*COMMANDS[name], "--output", "my run.zarr", "--init-only")
         assert result.stdout == ""
         n_blocks = 17 if name == "cv" else 6

@@ -162,7 +162,9 @@ def test_a_run_whose_blocks_were_all_done_names_the_method(tmp_path: Path) -> No
         pytest.raises(KeyboardInterrupt),
     ):
         dkde.score(rows + 1, rows, 0.5, output=path)
-    with mock.patch("dkde.engine.run.score_block", side_effect=AssertionError):  # no block again
+    with mock.patch(
+        "dkde.engine.eager_run.score_block", side_effect=AssertionError
+    ):  # no block again
         assert method(dkde.score(rows + 1, rows, 0.5, output=path)) == "all pairs"
 
 

@@ -297,7 +297,7 @@ class TestCoordinates:
     def test_names_that_the_result_needs_are_refused_before_any_work(
         self, sides, name, monkeypatch
     ):
-        monkeypatch.setattr("dkde.engine.run.run", refuse_to_compute)
+        monkeypatch.setattr("dkde.engine.eager_run.run", refuse_to_compute)
         query = xr.DataArray(sides[0], dims=("s", "feature"), coords={name: ("s", range(40))})
         with pytest.raises(dkde.InputError, match=rf"coordinate '{name}'"):
             dkde.score(query, sides[1], H)
@@ -398,7 +398,7 @@ class TestSweep:
     ):
         (tmp_path / "r.zarr").mkdir()
         (tmp_path / "r.zarr" / "notes.txt").write_text("mine")
-        monkeypatch.setattr("dkde.engine.run.run", refuse_to_compute)
+        monkeypatch.setattr("dkde.engine.eager_run.run", refuse_to_compute)
         with pytest.raises(dkde.DataSetError, match="is there already"):
             dkde.sweep(train="train", valid="valid", source=digits, output=tmp_path / "r.zarr")
 

@@ -11,8 +11,8 @@ from dkde.density.bandwidth_matrix import BandwidthMatrix
 from dkde.density.covariance import Covariance
 from dkde.density.options import Options
 from dkde.engine.direct import with_direct_share
+from dkde.engine.eager_run import run
 from dkde.engine.pool import thread_pool
-from dkde.engine.run import run
 from dkde.engine.work import Work
 
 

@@ -11,9 +11,9 @@ from work import side_of
 from dkde.density.bandwidth_matrix import BandwidthMatrix
 from dkde.density.covariance import Covariance
 from dkde.density.options import Options
+from dkde.engine.eager_run import run
 from dkde.engine.graph import lazy_densities
 from dkde.engine.pool import thread_pool
-from dkde.engine.run import run
 from dkde.engine.survey import make_survey
 from dkde.engine.work import Work
 from dkde.errors import InputError

@@ -29,7 +29,7 @@ KILLS = 3
 CHILD = """
 import os, sys, time
 import dkde
-from dkde.engine import run
+from dkde.engine import eager_run as run
 
 def note(what, *rest):
     line = " ".join(map(str, (what, os.getpid(), time.time(), time.process_time(), *rest)))

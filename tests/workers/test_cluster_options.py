@@ -23,7 +23,7 @@ from numpy.testing import assert_array_equal
 from processes import next_error_line, running
 
 import dkde
-from dkde.workers.queues import Order, known_queues
+from dkde.workers.batch_queues import Order, known_queues
 
 # They measure memory or time, or start many processes.
 pytestmark = pytest.mark.alone

@@ -7,7 +7,7 @@ from io import StringIO
 
 import xarray as xr
 
-from dkde.results.plot import draw_sweep
+from dkde.results.sweep_curve import draw_sweep
 
 # Colours of the page, where matplotlib's are these.
 _COLOURS = {

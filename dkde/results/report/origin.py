@@ -10,7 +10,7 @@ import xarray as xr
 
 from dkde.results.report.words import counted, grouped
 from dkde.results.scored import ScoredRows
-from dkde.runs.provenance import provenance_of
+from dkde.runs.origin import provenance_of
 
 
 def origin(result: xr.Dataset, main: ScoredRows) -> dict[str, Any]:

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dkde.engine import plan as plan_module
-from dkde.engine.plan import (
+from dkde.engine import block_plan as plan_module
+from dkde.engine.block_plan import (
     MAX_BLOCK_FLOPS,
     MAX_QUERY_BYTES,
     MAX_QUERY_ROWS,

@@ -408,7 +408,7 @@ class TestResult:
             raise AssertionError("something was computed")
 
         with monkeypatch.context() as patch:
-            patch.setattr("dkde.engine.run.run", refuse)
+            patch.setattr("dkde.engine.eager_run.run", refuse)
             with pytest.raises(dkde.DataSetError, match="groups was"):
                 dkde.cross_validate(rows, H, folds=5, output=path)
 

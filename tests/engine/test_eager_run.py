@@ -18,10 +18,10 @@ from strategies import Problem, problems
 from work import side_of, work_for, work_of
 from zarr.storage import MemoryStore
 
+from dkde.engine.eager_run import compute
+from dkde.engine.eager_run import run as run_all
 from dkde.engine.graph import lazy_densities
 from dkde.engine.pool import Pool, calling_thread, thread_pool
-from dkde.engine.run import compute
-from dkde.engine.run import run as run_all
 from dkde.engine.survey import make_survey
 from dkde.engine.work import Work
 from dkde.errors import ClusterError, DataSetError, IncompleteError, InputError

@@ -29,7 +29,7 @@ from dkde.density.options import Options
 from dkde.density.pca import PrincipalAxes, fit_pca
 from dkde.density.row_weights import ROW_WEIGHT, RowWeights, Weighted
 from dkde.density.statistics import NOTHING_LEFT, best_index, default_bandwidths, warn_of_edge
-from dkde.engine.run import Progress
+from dkde.engine.eager_run import Progress
 from dkde.engine.work import Work
 from dkde.errors import DataSetError, InputError, Remedy, warn
 from dkde.inputs.selectors import Catalog

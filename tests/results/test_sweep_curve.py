@@ -9,7 +9,7 @@ import xarray as xr
 from matplotlib.image import imread
 
 import dkde
-from dkde.results.plot import _value
+from dkde.results.sweep_curve import _value
 
 GAP = 112
 

@@ -15,7 +15,7 @@ import xarray as xr
 
 from dkde.errors import InputError
 from dkde.results.pictures import check_picture, write_picture
-from dkde.runs.provenance import bandwidth_unit, with_unit
+from dkde.runs.origin import bandwidth_unit, with_unit
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 _BLUE, _ORANGE = "#0072B2", "#D55E00"

@@ -14,8 +14,8 @@ from distributed import Client, Scheduler, SpecCluster, Worker, get_worker
 from processes import running
 
 import dkde
-from dkde.engine import likeness
-from dkde.engine.likeness import Likeness, UnlikeWorkerError, kind, unlike
+from dkde.engine import same_code
+from dkde.engine.same_code import Likeness, UnlikeWorkerError, kind, unlike
 from dkde.workers.client_pool import client_pool
 
 ROOT = Path(dkde.__file__).parents[1]
@@ -164,9 +164,9 @@ class Workers:
 
 def test_a_worker_that_cannot_be_asked_is_refused():
     with pytest.raises(dkde.ClusterError, match=r"tcp://1 has another dkde"):
-        likeness.check_alike(Workers(kind(), ModuleNotFoundError("dkde.engine.likeness")))
+        same_code.check_alike(Workers(kind(), ModuleNotFoundError("dkde.engine.same_code")))
     with pytest.raises(dkde.ClusterError, match=r"tcp://0 has python 3\.1 there"):
-        likeness.check_alike(Workers(kind() | {"python": "3.1"}), "allow")
+        same_code.check_alike(Workers(kind() | {"python": "3.1"}), "allow")
 
 
 def test_the_provenance_says_what_was_compiled_for(monkeypatch):
