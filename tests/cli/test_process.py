@@ -77,6 +77,7 @@ def test_debug_shows_where(npz, arguments):
     assert "InputError: bandwidth 0" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_is_no_error(npz):
     reader, writer = os.pipe()
     os.close(reader)
@@ -107,6 +108,7 @@ def test_the_digits_need_no_code_of_scikit_learn():
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DASK.exists(), reason="no dask command beside this Python")
 def test_as_a_part_of_dask(npz):
     help = subprocess.run([DASK, "kde", "--help"], capture_output=True, text=True)
@@ -203,6 +205,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_a_command_on_a_bucket_ends_before_python_is_taken_down(bucket):
     """A thread of obstore's that comes then aborts the process."""
     for source, last in ((f"{bucket}/*.parquet", []), ("no-such.npy", ["taken down"])):

@@ -109,6 +109,7 @@ def test_values_that_are_not_finite_are_kept(tmp_path: Path) -> None:
     assert open_split(tmp_path / "s", "test").actual_range is None
 
 
+@pytest.mark.slow
 def test_many_chunks(tmp_path: Path) -> None:
     x = rng.integers(0, 256, (25_000, 900), dtype=np.uint8)
     x[:10_000] = 0
@@ -167,6 +168,7 @@ def test_shuffle_is_of_train_alone(source: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(rows(store, "valid"), ROWS[:3])
 
 
+@pytest.mark.slow
 def test_mnist_shuffled(mnist_store: Path, data_dir: Path, tmp_path: Path) -> None:
     import_dataset(data_dir / "mnist", tmp_path / "idx")
     order = np.random.RandomState(MNIST_SEED).permutation(50_000)

@@ -705,6 +705,7 @@ STORES: dict[str, Callable[[], Files]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", STORES.values(), ids=STORES.keys())
 def test_a_hostile_store_is_refused(child: Child, make: Callable[[], Files]) -> None:
     answers = child.ask((make(), "d.zarr", "store"))

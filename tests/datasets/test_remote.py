@@ -107,6 +107,7 @@ def test_rows_travel_without_credentials(store, served):
 # ---- requests ----
 
 
+@pytest.mark.slow
 def test_opening_asks_for_metadata_once(store, served):
     served.clear()
     Catalog(store).splits()
@@ -167,6 +168,7 @@ def test_a_missing_chunk_is_refused(store):
         tree["train"]["x"].values  # noqa: B018
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -347,6 +349,7 @@ def test_an_endpoint_that_does_not_answer_is_told_of_soon(bucket, monkeypatch, l
 # ---- who may write where ----
 
 
+@pytest.mark.slow
 def test_places_in_other_stores_and_whole_buckets_are_refused(store, source):
     check_result = partial(check_place, what="result", is_store=True)
     for check in (check_result, lambda url: import_dataset(source, url)):

@@ -132,6 +132,7 @@ def test_a_script_of_two_lines(tmp_path):
     assert 50e6 < int(done.stdout) < 1e9
 
 
+@pytest.mark.slow
 def test_a_script_that_starts_workers_without_asking_for_its_name(tmp_path):
     done = in_script(tmp_path, "import dkde\nwith dkde.connect(workers=1):\n    print('there')\n")
     last = done.stderr.splitlines()[-1]

@@ -247,6 +247,7 @@ def test_a_distance_whose_square_overflows(sign: int) -> None:
         assert abs(values[0] - np.log(1e10) + 2 * np.log(2)) <= errors[0] < 1e-8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", ["gaussian", "exponential"])
 def test_float32_where_its_squares_overflow(kernel: str) -> None:
     values, errors = density([[1e18]], [[0.0]], 1e-14, kernel=kernel, precision="float32")

@@ -208,6 +208,7 @@ def surveyed(method):
 class TestWhatIsLeftOut:
     """Rows on a shell so far away that each may just be left out, or just not."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("tol", [1e-9, 1e-6, 1e-3, 0.1])
     @pytest.mark.parametrize("beyond", [-2.0, -0.1, 0.1, 2.0])
     def test_is_little_altogether(self, tol, beyond):

@@ -84,6 +84,7 @@ def flip(path, place=0.5):
 
 
 class TestParts:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", CALLS)
     def test_parts_make_the_same_result(self, digits, output, name):
         begin(digits, output, CALLS[name])
@@ -393,6 +394,7 @@ class TestVerify:
             chunk.write_bytes(good)
         dkde.verify(output)
 
+    @pytest.mark.slow
     def test_a_variable_that_is_gone_is_found_and_named(self, digits, output):
         sweep(digits, output=output)
         names = [path.parent.name for path in output.glob("*/zarr.json")]

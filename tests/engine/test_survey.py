@@ -143,6 +143,7 @@ def test_the_same_rows_give_the_same_survey() -> None:
     np.testing.assert_array_equal(first.axes.directions, second.axes.directions)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("d", [2, 100])
 @pytest.mark.parametrize("row", [0, 4567, 8999])
 def test_what_is_not_finite_is_named(d: int, row: int) -> None:

@@ -155,6 +155,7 @@ class TestStoresAndFiles:
             np.testing.assert_array_equal(stored.b, grid.b)
             assert stored.b.attrs == grid.b.attrs
 
+    @pytest.mark.slow
     def test_a_run_with_the_rows_own_numbers_goes_on(self, files, grid):
         points, query = files
         call = {"weights": "source_row", "output": "r.zarr"}
@@ -171,6 +172,7 @@ class TestStoresAndFiles:
         with pytest.raises(dkde.DataSetError, match="was begun otherwise"):
             dkde.score(points, f"{query}[1:8]", H, source=dkde.Catalog(features=FEATURES), **call)
 
+    @pytest.mark.slow
     def test_another_content_is_another_run(self, files, points):
         path, query = files
         call = {"source": dkde.Catalog(features=FEATURES), "output": "r.zarr"}

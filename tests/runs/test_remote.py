@@ -78,6 +78,7 @@ def same(a, b):
 # ---- the same as on disk ----
 
 
+@pytest.mark.slow
 def test_a_sweep_is_the_same_as_of_a_file(data, source, bucket, sweep):
     there, here = sweep(output=f"{bucket}/r.zarr"), sweep(source)
     same(there, here)

@@ -123,6 +123,7 @@ def is_running(pid):
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the system to kill it")
 def test_processes_end_with_the_tests_that_are_killed():
     code = """

@@ -398,6 +398,7 @@ class TestRefusals:
         assert len(seen) == 2
         assert_same(result, CALLS["score"](source=digits))
 
+    @pytest.mark.slow
     def test_two_that_begin_at_once(self, digits, tmp_path):
         """Each of many times, one at least comes through and no result is wrong."""
         expected = CALLS["score"](source=digits)

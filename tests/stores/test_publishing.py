@@ -374,6 +374,7 @@ class TestKills:
         np.testing.assert_array_equal(rows(store), A)
         assert {path.name for path in folder.iterdir()} == {"a.npy", "b.npy", "s.zarr"}
 
+    @pytest.mark.slow
     def test_what_came_before_the_first_step_is_put_back(self, folder):
         """The process is killed before it compares what it moved away with what it saw."""
         store = folder / "s.zarr"
@@ -406,6 +407,7 @@ class TestKills:
         assert (store / "precious").read_text() == "x"
         assert {path.name for path in folder.iterdir()} == {"a.npy", "b.npy", "s.zarr"}
 
+    @pytest.mark.slow
     def test_a_process_of_which_nobody_knows_may_have_been_interrupted(self, folder):
         store = folder / "s.zarr"
         import_dataset(folder / "b.npy", store)
@@ -487,6 +489,7 @@ class TestWhatIsLeft:
             dkde.describe(folder / "s.zarr")
         assert killed.exists()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("owner", ["of another machine", "unlocked", "damaged"])
     def test_what_is_not_certain_is_named_and_stays(self, folder, killed, owner):
         path = killed / "owner.json"
