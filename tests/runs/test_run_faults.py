@@ -128,13 +128,13 @@ def is_running(pid):
 def test_processes_end_with_the_tests_that_are_killed():
     code = """
     import sys, time
-    sys.path.insert(0, folder)
+    sys.path[:0] = folders
     from test_run_faults import child
     with child("import time; time.sleep(600)") as process:
         print(process.pid, flush=True)
         time.sleep(600)
     """
-    with child(code, folder=str(Path(__file__).parent)) as process:
+    with child(code, folders=list(map(str, Path(__file__).parents[:2]))) as process:
         pid = int(process.stdout.readline())
         assert is_running(pid)
         process.kill()

@@ -646,7 +646,7 @@ def test_in_another_process_it_is_the_same_run(digits, output):
     """Fingerprints of inputs do not depend on the process."""
     stopped(lambda **k: CALLS["sweep"](source=digits, **k), 5, output=output)
     code = (
-        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        f"import sys; sys.path[:0] = {list(map(str, Path(__file__).parents[:2]))!r}\n"
         f"from test_runs import CALLS\n"
         f"CALLS['sweep'](source={digits!r}, output={str(output)!r})"
     )
