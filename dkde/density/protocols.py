@@ -217,13 +217,16 @@ def _check_there(protocol: Protocol, role: str, take: Take, catalog: Catalog) ->
         has = f"has {', '.join(splits)}" if splits else "was named"
         raise InputError(
             f"protocol {protocol.name} takes {take.selector} as {role}, and {data} {has}; name "
-            f"others ({role})"
+            "others ",
+            Remedy(role),
         )
     n_rows = len(splits[take.split])
     if take.stop is not None and n_rows < take.stop:
         raise InputError(
             f"protocol {protocol.name} takes {take.selector} as {role}, and {data} has {n_rows} "
-            f"rows in {take.split}; name others ({role}), or leave the protocol out"
+            f"rows in {take.split}; name others ",
+            Remedy(role),
+            ", or leave the protocol out",
         )
 
 

@@ -139,7 +139,8 @@ def numbers_alone(data: Any, role: str, others: Sequence[str] | None = None) -> 
     Parameters
     ----------
     others : sequence of str, optional
-        The features of the other side: columns that it lacks are left out without a word.
+        The features of the other side: they are kept whatever they hold, and other columns are
+        left out without a word.
 
     Raises
     ------
@@ -150,7 +151,12 @@ def numbers_alone(data: Any, role: str, others: Sequence[str] | None = None) -> 
     if frame is None:
         return data
     held = [held_of(frame.iloc[:, i]) for i in range(frame.shape[1])]
-    taken = [i for i, column in enumerate(held) if column.dtype is not None and column.is_quantity]
+    known = frozenset(others or ())
+    taken = [
+        i
+        for i, (name, column) in enumerate(zip(frame.columns, held, strict=True))
+        if name in known or (column.dtype is not None and column.is_quantity)
+    ]
     if len(taken) == len(held):
         return data
     kinds = {str(name): column for name, column in zip(frame.columns, held, strict=True)}

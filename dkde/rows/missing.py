@@ -69,16 +69,24 @@ def marked_lists(values: Any) -> Any:
 def filled_lists(values: Any) -> tuple[Any, Any]:
     """Return nested lists with 0 where a value is missing, and which are, as nested lists.
 
-    Lists without any are returned as they are.
+    Lists without any are returned as they are, and None.
     """
     if isinstance(values, list | tuple):
-        if not any(map(_holds_missing, values)):
-            return values, _none_of(values)
+        if not _holds_missing(values):
+            return values, None
         pairs = [filled_lists(value) for value in values]
-        return [filled for filled, _ in pairs], [missing for _, missing in pairs]
+        missing = [
+            _none_of(value) if marks is None else marks
+            for value, (_, marks) in zip(values, pairs, strict=True)
+        ]
+        return [filled for filled, _ in pairs], missing
     if isinstance(values, np.ma.MaskedArray) and values.ndim:
         return values.filled(0), np.ma.getmaskarray(values)
-    return (0, True) if _is_mark(values) else (values, _none_of(values))
+    return (0, True) if _is_mark(values) else (values, None)
+
+
+# Types whose values are never marks of missing ones.
+_PLAIN = frozenset({bool, int, float, str, np.float64})
 
 
 def _none_of(values: Any) -> Any:
@@ -89,7 +97,8 @@ def _none_of(values: Any) -> Any:
 
 def _holds_missing(value: Any) -> bool:
     if isinstance(value, list | tuple):
-        return any(map(_holds_missing, value))
+        # Long lists are mostly of plain numbers.
+        return not _PLAIN.issuperset(map(type, value)) and any(map(_holds_missing, value))
     if isinstance(value, np.ma.MaskedArray):
         return bool(np.ma.is_masked(value))
     return _is_mark(value)

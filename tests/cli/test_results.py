@@ -141,6 +141,7 @@ class TestProtocol:
         assert "takes 10000 training rows, and a.npz::train has 60" in line
         line = refused("sweep", npz, "--protocol", "gan2014")
         assert "name them with --train" in line
+        assert "name others with --train" in refused("sweep", npz, "--protocol", "scratch2019")
         assert "leave out --no-test" in refused(
             "sweep", npz, "--protocol", "scratch2019", "--no-test"
         )

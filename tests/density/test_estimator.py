@@ -594,3 +594,11 @@ def test_a_fit_that_fails_leaves_no_model():
         model.fit(np.zeros((3, 7)), sample_weight=[-1.0, 1, 1])
     with pytest.raises(NotFittedError):
         model.score_samples(np.zeros((3, 2)))
+
+
+@pytest.mark.parametrize("dtype", [bool, "category", object])
+def test_a_query_has_the_columns_that_were_fitted_whatever_their_type(dtype):
+    rows = pd.DataFrame({"a": [0.0, 1.0, 2.0, 3.0], "f": [0.0, 1.0, 0.0, 1.0]})
+    model = dkde.KernelDensity(bandwidth=1.0).fit(rows)
+    same = rows.assign(f=rows.f.astype(dtype))
+    np.testing.assert_array_equal(model.score_samples(same), model.score_samples(rows))
