@@ -232,7 +232,14 @@ def runnable(page: str, *, mnist: bool) -> bool:
     )
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if runnable(page, mnist=False)])
+@pytest.mark.parametrize(
+    "page",
+    [
+        page if page == "README.md" else pytest.param(page, marks=pytest.mark.slow)
+        for page in PAGES
+        if runnable(page, mnist=False)
+    ],
+)
 def test_a_page_runs(page, session):
     """But for the blocks that need MNIST."""
     prepare(page, session)

@@ -778,6 +778,7 @@ NPYS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", NPYS.values(), ids=NPYS.keys())
 def test_a_hostile_npy_is_refused(child: Child, data: bytes) -> None:
     for content in (data, npz_of({"train": data})):
@@ -786,6 +787,7 @@ def test_a_hostile_npy_is_refused(child: Child, data: bytes) -> None:
         assert all(len(line) < 1000 and "\n" not in line for _, line in answers.values()), answers
 
 
+@pytest.mark.slow
 def test_a_hostile_tar_header_is_refused(child: Child) -> None:
     info = tarfile.TarInfo("cifar/train")
     info.type, info.size = tarfile.XHDTYPE, 2**31

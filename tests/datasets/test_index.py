@@ -297,6 +297,7 @@ def flip(path):
 ARRAYS = ("count", "centroid", "radius", "origin", "axis", "along_low", "along_high")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("array", ARRAYS)
 @pytest.mark.parametrize("damage", [flip, Path.unlink, lambda path: path.write_bytes(b"x")])
 def test_a_damaged_index_is_refused_in_a_line(store, array, damage):

@@ -70,6 +70,7 @@ def test_near_pairs_are_few_and_all_rows_are_read() -> None:
     np.testing.assert_array_equal(read, N_TRAIN)
 
 
+@pytest.mark.slow
 def test_expansions_evaluate_no_pair_but_for_far_rows() -> None:
     query = np.concatenate([flat(3000, 2, 0), [[9.0, 9.0], [-9.0, 9.0]]])
     result = dkde.score(query, flat(60_000, 2, 1), 0.2)

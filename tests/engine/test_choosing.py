@@ -77,6 +77,7 @@ def test_with_weights_all_is_read(store: Path) -> None:
     assert scored(store, 0.8, weights=np.linspace(0.1, 1, ROWS))[2] == ROWS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("store", [3, 30], indirect=True)
 @pytest.mark.parametrize("kernel", ["gaussian", "epanechnikov"])
 def test_a_panel_knows_of_rows_of_the_others(store: Path, kernel: str) -> None:

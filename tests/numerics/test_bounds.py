@@ -75,6 +75,7 @@ class TestCovered:
     def test_gaussian(self, precision: str, problem: Problem) -> None:
         assert_covered(problem, precision, panels=len(problem.train_ranges))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("precision", PRECISIONS)
     @settings(max_examples=few(150))
     @given(problem=problems(kernels=tuple(KERNELS), **SMALL), n_axes=st.integers(1, 300))

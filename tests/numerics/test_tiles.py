@@ -50,6 +50,7 @@ class TestContract:
         actual = score(problem, precision="float32")
         assert_within_32(actual, problem.expected(), problem.exponents())
 
+    @pytest.mark.slow
     @settings(max_examples=few(150))
     @given(problems(max_features=257), st.integers(1, 300))
     def test_near_pairs_alone(self, problem: Problem, n_axes: int) -> None:

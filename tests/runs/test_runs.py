@@ -578,6 +578,7 @@ class TestDamage:
         )
         assert_same(result, expected)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("content", [None, b"", b'{"asked": {', b"{}"])
     def test_blocks_without_their_plan_are_not_gone_on_with(self, digits, output, content):
         def call(**keywords):
