@@ -74,6 +74,7 @@ def test_roofline(script, capsys, tmp_path):
     assert kept(file, "roofline") == figures
 
 
+@pytest.mark.slow
 def test_exactness_shows_who_is_right(script, capsys, tmp_path):
     file = tmp_path / "exactness.json"
     figures = script("exactness")["main"](["--json", str(file)])
@@ -83,6 +84,7 @@ def test_exactness_shows_who_is_right(script, capsys, tmp_path):
     assert kept(file, "exactness") == figures
 
 
+@pytest.mark.slow
 def test_stores(script, capsys, monkeypatch, tmp_path):
     pytest.importorskip("moto")
     for name in (
@@ -103,6 +105,7 @@ def test_stores(script, capsys, monkeypatch, tmp_path):
     assert kept(file, "stores") == figures
 
 
+@pytest.mark.slow
 def test_selection(script, capsys, tmp_path):
     file = tmp_path / "selection.json"
     arguments = ["--rows", "300", "--repeats", "1", "--json", str(file)]

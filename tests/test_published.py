@@ -86,6 +86,7 @@ def test_mnist_10000_on_10000(mnist_store, reference, precision, tolerance):
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "tolerance"), [("float64", 1e-9), ("float32", 1e-5)])
 def test_colour_pictures(cifar_store, reference, precision, tolerance):
     figures = reference("cifar_sample")

@@ -83,6 +83,7 @@ def test_expansions_evaluate_no_pair_but_for_far_rows() -> None:
     np.testing.assert_array_equal(read, np.where(direct, 120_000, 60_000))
 
 
+@pytest.mark.slow
 def test_an_expansion_that_is_given_up_was_read_for() -> None:
     query, train = flat(3000, 2, 0), flat(60_000, 2, 1)
     with mock.patch.object(Expansion, "nbytes", 2**40):

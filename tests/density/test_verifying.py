@@ -416,6 +416,7 @@ class TestVerify:
         with pytest.raises(dkde.DataSetError, match="query rows 20 to 40 come out otherwise"):
             dkde.verify(output, blocks=3)
 
+    @pytest.mark.slow
     def test_blocks_are_chosen_at_random(self, digits, output):
         score(digits, output=output)
         array = zarr.open_array(output / "log_density", mode="r+")

@@ -52,6 +52,7 @@ def scored(store: Path, h: float, **options: Any) -> tuple[Any, Any, int]:
     return values, errors, sum(read)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("store", "h"), [(2, 1.0), (3, 1.0), (30, 0.8)], indirect=["store"])
 @pytest.mark.parametrize("kernel", ["gaussian", "epanechnikov"])
 def test_far_chunks_are_not_read(store: Path, h: float, kernel: str) -> None:
@@ -91,6 +92,7 @@ def test_a_panel_knows_of_rows_of_the_others(store: Path, kernel: str) -> None:
     assert (np.abs(values - expected)[known] <= (errors + others)[known]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("store", [30], indirect=True)
 def test_a_result_outlives_its_index(store: Path, tmp_path: Path) -> None:
     """Chunks were added in another order: within the bounds, where not to the last bit."""

@@ -171,6 +171,7 @@ class TestUse:
         ]
         assert medians == sorted(medians)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("precision", PRECISIONS)
     @pytest.mark.parametrize("shift", [None, 1 / 3])
     def test_of_mnist(self, mnist_store: Path, precision: str, shift: float | None) -> None:

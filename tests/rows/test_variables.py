@@ -458,6 +458,7 @@ class TestInfo:
         assert "--covariance diag" in result.output
 
 
+@pytest.mark.slow
 def test_commands(files, grid):
     points, query = files
 

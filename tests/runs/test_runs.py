@@ -303,6 +303,7 @@ class TestRefusals:
         ({"covariance": np.full(64, 2.0)}, "score log_volume was 0.0 and is"),
     )
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("complete", [False, True])
     @pytest.mark.parametrize(("change", "message"), CHANGES)
     def test_other_options_say_what_differs(self, digits, output, change, message, complete):
@@ -551,6 +552,7 @@ class TestDamage:
         assert not output.exists()
         assert not hasattr(caught.value, "__notes__")  # nothing is kept
 
+    @pytest.mark.slow
     def test_one_that_is_taken_for_dead_writes_nothing_into_another(self, digits, output):
         """As one that was suspended while another began the run anew."""
         begun = []

@@ -474,6 +474,7 @@ class TestWhatIsLeft:
         (hidden,) = hidden_in(folder)
         return hidden
 
+    @pytest.mark.slow
     def test_the_next_import_removes_it_and_says_so(self, folder, killed):
         with pytest.warns(UserWarning, match=f"removed what a .* killed left \\({killed}\\)"):
             import_dataset(folder / "a.npy", folder / "s.zarr")
@@ -521,6 +522,7 @@ class TestWhatIsLeft:
         import_dataset(folder / "a.npy", folder / "s.zarr")
         assert len(hidden_in(folder)) == 5
 
+    @pytest.mark.slow
     def test_what_was_another_s_is_never_removed(self, folder, monkeypatch):
         """Killed after what came in the last moment was exchanged, and before it was put back."""
         if renaming._call() is None:
