@@ -132,7 +132,7 @@ class DkdeError(Exception):
     Parameters
     ----------
     *parts : str, Argument, Remedy or Call
-        Of the message; see :class:`Message`.
+        Of the message; see ``Message``.
     """
 
     def __init__(self, *parts: MessagePart) -> None:
