@@ -106,10 +106,16 @@ def spread(numbers: Folds, counting: Counting | None) -> Folds:
     return found
 
 
-def folds_of_splits(splits: Iterable[tuple[Any, Any]], n_rows: int) -> Folds:
+def folds_of_splits(
+    splits: Iterable[tuple[Any, Any]], n_rows: int, *, counting: Counting | None = None
+) -> Folds:
     """Return the fold of each row, from the pairs that scikit-learn's splitters yield.
 
-    A pair is (training rows, held-out rows).
+    Parameters
+    ----------
+    splits : iterable of (training rows, held-out rows)
+    counting : array (n_rows,) of bool, optional
+        Which rows count; all by default. Splits are of these alone.
 
     Raises
     ------
@@ -117,23 +123,25 @@ def folds_of_splits(splits: Iterable[tuple[Any, Any]], n_rows: int) -> Folds:
         When some row is held out never or twice, or the training rows are not all others: one
         pass cannot do that.
     """
-    numbers = np.full(n_rows, -1, np.int64)
+    n_split = n_rows if counting is None else int(counting.sum())
+    numbers = np.full(n_split, -1, np.int64)
     for fold, (train, held_out) in enumerate(splits):
         train, held_out = _rows(train), _rows(held_out)
         if (numbers[held_out] >= 0).any():
             raise InputError(f"cv holds out rows of split {fold} twice; each is held out once")
         numbers[held_out] = fold
-        others = np.zeros(n_rows, bool)
+        others = np.zeros(n_split, bool)
         others[train] = True
-        if others[held_out].any() or others.sum() + len(held_out) != n_rows:
+        if others[held_out].any() or others.sum() + len(held_out) != n_split:
             raise InputError(
                 f"split {fold} of cv does not train on all rows that it does not hold out; "
                 "use scikit-learn's GridSearchCV for such splits"
             )
     if (numbers < 0).any():
         row = int((numbers < 0).argmax())
+        row = row if counting is None else int(np.flatnonzero(counting)[row])
         raise InputError(f"cv never holds out row {row}; each row is held out once")
-    return numbers
+    return spread(numbers, counting)
 
 
 def _rows(selected: Any) -> npt.NDArray[Any]:
