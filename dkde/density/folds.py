@@ -13,6 +13,7 @@ from sklearn.utils import check_random_state
 
 from dkde.engine.moments import gather_missing
 from dkde.engine.reading import read_weights
+from dkde.engine.same_code import ALLOW
 from dkde.errors import InputError
 from dkde.inputs.arrays import numbers_of, vector
 from dkde.rows.side import Side
@@ -77,7 +78,7 @@ def counting_rows(side: Side) -> Counting | None:
     """
     missing, n_rows = None, side.rows.n_rows
     if side.rows.drops_missing:
-        with pool_for(sides=[side]) as pool:
+        with pool_for(sides=[side], manner=ALLOW) as pool:  # a mask has no last bits
             missing = gather_missing(side, pool)
             with gathering() as absent:
                 weights = read_weights(side, 0, n_rows, missing)  # 0 of those left out
