@@ -6,11 +6,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.model_selection import LeaveOneOut, PredefinedSplit, check_cv
+from sklearn.model_selection import (
+    KFold,
+    LeaveOneOut,
+    LeavePOut,
+    RepeatedKFold,
+    ShuffleSplit,
+    TimeSeriesSplit,
+    check_cv,
+)
 
 from dkde.density.cross_validation import Scored, Validation, validate
 from dkde.density.estimator import FittedDensity
-from dkde.density.folds import Folds, counting_rows, fold_numbers, folds_of_splits, spread
+from dkde.density.folds import Folds, counting_rows, fold_numbers, folds_of_splits
 from dkde.engine.eager_run import run
 from dkde.errors import InputError
 from dkde.rows.side import Side
@@ -19,6 +27,8 @@ from dkde.workers.cluster import pool_for
 
 # Beyond so many folds, cv_results_ has no array for each.
 _MAX_SPLITS = 100
+# What looks at the number of rows alone. Of a subclass nobody knows whether it does.
+_BY_NUMBER = (KFold, LeavePOut, RepeatedKFold, ShuffleSplit, TimeSeriesSplit)
 
 
 class KernelDensityCV(FittedDensity):
@@ -33,8 +43,9 @@ class KernelDensityCV(FittedDensity):
         By default a grid around the scale of the data.
     cv : int, "loo", array (n_samples,) of int, or as scikit-learn has it
         Folds, as for :func:`dkde.cross_validate`; or a splitter, or an iterable of splits, that
-        holds out each row once. A number and a splitter share out the rows that count: not those
-        of weight zero, or with missing values.
+        holds out each row once. A number, and scikit-learn's splitters that look at the number of
+        rows alone (``KFold``), share out the rows that count: not those of weight zero, or with
+        missing values. Any other splitter is asked to split all rows.
     refine : bool
         Go on from the grid's best to the continuous optimum near it, to 1e-4 relative.
     kernel, metric, covariance, singular, precision, tol, nan, row_dim, lat, lon
@@ -128,22 +139,22 @@ class KernelDensityCV(FittedDensity):
         if isinstance(self.cv, list) and all(isinstance(fold, int) for fold in self.cv):
             return fold_numbers(np.asarray(self.cv), n_rows)
         check_opened(self.cv)
-        # What shares rows out does so over those that count; what is given is of all rows.
-        is_number = isinstance(self.cv, int | np.integer)
-        shares = is_number or self.cv is None or hasattr(self.cv, "split")
-        is_given = not shares or isinstance(self.cv, PredefinedSplit)
-        counting = None if is_given else counting_rows(train)
-        if is_number:
-            return fold_numbers(self.cv, n_rows, counting=counting)
-        n_shared = n_rows if counting is None else int(counting.sum())
+        if isinstance(self.cv, int | np.integer):
+            return fold_numbers(self.cv, n_rows, counting=counting_rows(train))
+        split = f"{n_rows} rows"
         try:
-            splits = check_cv(self.cv).split(np.empty((n_shared, 1)))
-            return spread(folds_of_splits(splits, n_shared), counting)
+            splitter = check_cv(self.cv)
+            # What shares rows out does so over those that count; other splits are of all rows.
+            counting = counting_rows(train) if type(splitter) in _BY_NUMBER else None
+            n_split = n_rows if counting is None else int(counting.sum())
+            split = split if counting is None else f"{n_split} rows that count"
+            splits = splitter.split(np.empty((n_split, 1)))
+            return folds_of_splits(splits, n_rows, counting=counting)
         except InputError:
             raise
         except (ValueError, TypeError, IndexError) as error:
             raise InputError(
-                f"cv is {str(self.cv)[:60]}, which does not split {n_shared} rows without labels "
+                f"cv is {str(self.cv)[:60]}, which does not split {split} without labels "
                 f"({' '.join(str(error).split())})"
             ) from error
 

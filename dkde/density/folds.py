@@ -11,12 +11,15 @@ import xarray as xr
 import zarr
 from sklearn.utils import check_random_state
 
-from dkde.engine.reading import read_missing, read_weights
+from dkde.engine.moments import gather_missing
+from dkde.engine.reading import read_weights
+from dkde.engine.same_code import ALLOW
 from dkde.errors import InputError
 from dkde.inputs.arrays import numbers_of, vector
 from dkde.rows.side import Side
-from dkde.stores.absent import saying
+from dkde.stores.absent import add_absent, gathering
 from dkde.stores.opened import check_opened
+from dkde.workers.cluster import pool_for
 
 Folds = npt.NDArray[np.int64]
 Counting = npt.NDArray[np.bool_]
@@ -66,28 +69,29 @@ def fold_numbers(
 def counting_rows(side: Side) -> Counting | None:
     """Return a mask of rows with positive weight and no missing values; None if all count.
 
-    Weights are read; the rows too, where those with missing values are left out.
+    Weights are read; the rows too, on the workers, where those with missing values are left out.
 
     Raises
     ------
     InputError
         When a weight is not valid.
     """
-    n_rows = side.rows.n_rows
-    if not side.rows.drops_missing:
-        weights = read_weights(side, 0, n_rows)
-        counting = None if weights is None else weights > 0
+    missing, n_rows = None, side.rows.n_rows
+    if side.rows.drops_missing:
+        with pool_for(sides=[side], manner=ALLOW) as pool:  # a mask has no last bits
+            missing = gather_missing(side, pool)
+            with gathering() as absent:
+                weights = read_weights(side, 0, n_rows, missing)  # 0 of those left out
+            add_absent(pool.absent, absent)  # or what the weights lack would be said twice
     else:
-        counting = np.ones(n_rows, np.bool_)
-        with saying():
-            for start, stop in side.rows.ranges(0, n_rows):
-                values = side.rows.read(start, stop, decode=True)
-                missing, weights = read_missing(side, values, start, stop)
-                if missing is not None:
-                    counting[start:stop] &= ~missing
-                if weights is not None:
-                    counting[start:stop] &= weights > 0
-    return None if counting is None or counting.all() else counting
+        weights = read_weights(side, 0, n_rows)
+    if weights is not None:
+        counting: Counting = weights > 0
+    elif missing is not None:
+        counting = ~missing
+    else:
+        return None
+    return None if counting.all() else counting
 
 
 def spread(numbers: Folds, counting: Counting | None) -> Folds:
@@ -106,10 +110,16 @@ def spread(numbers: Folds, counting: Counting | None) -> Folds:
     return found
 
 
-def folds_of_splits(splits: Iterable[tuple[Any, Any]], n_rows: int) -> Folds:
+def folds_of_splits(
+    splits: Iterable[tuple[Any, Any]], n_rows: int, *, counting: Counting | None = None
+) -> Folds:
     """Return the fold of each row, from the pairs that scikit-learn's splitters yield.
 
-    A pair is (training rows, held-out rows).
+    Parameters
+    ----------
+    splits : iterable of (training rows, held-out rows)
+    counting : array (n_rows,) of bool, optional
+        Which rows count; all by default. Splits are of these alone.
 
     Raises
     ------
@@ -117,23 +127,25 @@ def folds_of_splits(splits: Iterable[tuple[Any, Any]], n_rows: int) -> Folds:
         When some row is held out never or twice, or the training rows are not all others: one
         pass cannot do that.
     """
-    numbers = np.full(n_rows, -1, np.int64)
+    n_split = n_rows if counting is None else int(counting.sum())
+    numbers = np.full(n_split, -1, np.int64)
     for fold, (train, held_out) in enumerate(splits):
         train, held_out = _rows(train), _rows(held_out)
         if (numbers[held_out] >= 0).any():
             raise InputError(f"cv holds out rows of split {fold} twice; each is held out once")
         numbers[held_out] = fold
-        others = np.zeros(n_rows, bool)
+        others = np.zeros(n_split, bool)
         others[train] = True
-        if others[held_out].any() or others.sum() + len(held_out) != n_rows:
+        if others[held_out].any() or others.sum() + len(held_out) != n_split:
             raise InputError(
                 f"split {fold} of cv does not train on all rows that it does not hold out; "
                 "use scikit-learn's GridSearchCV for such splits"
             )
     if (numbers < 0).any():
         row = int((numbers < 0).argmax())
+        row = row if counting is None else int(np.flatnonzero(counting)[row])
         raise InputError(f"cv never holds out row {row}; each row is held out once")
-    return numbers
+    return spread(numbers, counting)
 
 
 def _rows(selected: Any) -> npt.NDArray[Any]:
@@ -167,6 +179,9 @@ def _k_folds(n_folds: int, n_rows: int, shuffle: bool, random_state: Any) -> Fol
 
 
 def _given(folds: Any, n_rows: int) -> Folds:
+    lazy = folds.data if isinstance(folds, xr.DataArray) else folds
+    if isinstance(lazy, da.Array) and any(map(np.isnan, lazy.shape)):
+        folds = lazy.compute()  # nobody knows the length before that
     if isinstance(folds, xr.DataArray | da.Array | zarr.Array) and folds.ndim == 1:
         n_folds = int(folds.shape[0])
         folds = vector(folds, "folds", n_folds, may_miss=False).read(0, n_folds)

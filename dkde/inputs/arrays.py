@@ -131,6 +131,10 @@ def vector(values: Any, what: str, n_rows: int, *, may_miss: bool = True) -> Row
     if isinstance(values, RowSource):
         source = values
     elif isinstance(values, da.Array):
+        if any(np.isnan(n) for n in values.shape):
+            raise InputError(
+                f"{what} have unknown chunk sizes; call their compute_chunk_sizes() first"
+            )
         if not may_miss and is_lazily_masked(values):
             values = values.map_blocks(_all_there, what, meta=np.empty(0, values.dtype))
         source = DaskSource(values)

@@ -12,7 +12,7 @@ from dkde.inputs.groups import Group
 from dkde.rows.bare import is_masked, node_at
 from dkde.rows.row_dims import UNNAMED
 from dkde.rows.side import Encoding, Part
-from dkde.rows.sources import ZarrSource
+from dkde.rows.signs import source_of
 from dkde.stores.door import CodecError
 from dkde.stores.store import open_store
 
@@ -41,7 +41,7 @@ def array_rows(group: Group, row_dim: tuple[str, ...] | None = None) -> Part:
     if not isinstance(array, zarr.Array) or is_masked(dict(array.attrs)):
         return part
     return Part(
-        ZarrSource(array), 0, len(part), part.name, encoding_of(array, part.name),
+        source_of(array), 0, len(part), part.name, encoding_of(array, part.name),
         identity=str(place).replace("::", "/"), opened=(name,),
         dims=part.dims,
     )  # fmt: skip

@@ -12,6 +12,7 @@ from dkde.inputs.arrays_of_others import encoding_of
 from dkde.rows.bare import is_masked, variable_of
 from dkde.rows.row_source import RowSource, Wrapping
 from dkde.rows.side import Encoding
+from dkde.rows.signs import meant_dtype, same_bits, source_of
 from dkde.rows.sources import ZarrSource
 from dkde.rows.variables import VariablesSource
 from dkde.stores.absent import watched
@@ -168,10 +169,15 @@ def opened_vector(array: "zarr.Array[Any]", what: str, *, may_miss: bool = True)
     InputError
         When its attributes say by what is no number how values are stored.
     """
-    source, encoding = ZarrSource(array), encoding_of(array, what)
+    source, encoding = source_of(array), encoding_of(array, what)
     if may_miss and (found := decoded(array, array.basename, is_vector=True)) is not None:
         return found
     if not encoding.is_identity:
+        if not may_miss:
+            raise InputError(
+                f"{what} must be integers; those of the Zarr array are stored with "
+                f"{_said(encoding)}, and so are none"
+            )
         return EncodedSource(source, encoding)
     marks = _marks(array)
     return CompleteSource(source, marks, what) if marks else source
@@ -183,4 +189,12 @@ def _marks(array: "zarr.Array[Any]") -> tuple[Any, ...]:
         return ()
     attributes = variable_of(array).attrs
     known = (attributes.get(key) for key in ("_FillValue", "missing_value"))
-    return tuple(mark for each in known if each is not None for mark in np.ravel(each).tolist())
+    marks = [mark for each in known if each is not None for mark in np.ravel(each).tolist()]
+    meant = meant_dtype(attributes, array.dtype)
+    return tuple(marks if meant == array.dtype else (same_bits(mark, meant) for mark in marks))
+
+
+def _said(encoding: Encoding) -> str:
+    if encoding.scale == 1.0:
+        return f"an add_offset of {encoding.offset:g}"
+    return f"a scale_factor of {encoding.scale:g}"

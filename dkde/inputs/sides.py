@@ -25,7 +25,7 @@ from dkde.rows.column_notes import tell_of_columns
 from dkde.rows.columns import Columns, NamelessError
 from dkde.rows.place_names import as_called
 from dkde.rows.side import Rows, Side
-from dkde.rows.sources import ZarrSource
+from dkde.rows.signs import source_of
 from dkde.stores.opened import absolute
 
 
@@ -226,7 +226,7 @@ def _zarr_rows(array: "zarr.Array[Any]", role: str) -> Rows:
     """Return rows of an opened array; xarray decodes marks of missing values."""
     encoding = encoding_of(array, role)
     if (found := decoded(array, role)) is None:
-        return whole(ZarrSource(array), role, encoding, _place(array))
+        return whole(source_of(array), role, encoding, _place(array))
     return whole(found, role, identity=_place(array))
 
 

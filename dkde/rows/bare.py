@@ -14,6 +14,7 @@ from zarr.abc.store import Store
 
 from dkde.errors import DkdeError
 from dkde.rows.row_dims import UNNAMED
+from dkde.rows.signs import same_bits
 
 _DIMS = "_ARRAY_DIMENSIONS"
 
@@ -83,6 +84,9 @@ def _variable(array: zarr.Array[Any], known: dict[int, list[str]]) -> xr.Variabl
     for key in ("_FillValue", "missing_value"):
         if isinstance(attributes.get(key), str):
             attributes[key] = _decoded(attributes[key], array.dtype)
+    if "_Unsigned" in attributes and "_FillValue" in attributes:
+        # xarray knows this mark by the stored number alone: 255 is stored as -1.
+        attributes["_FillValue"] = same_bits(attributes["_FillValue"], array.dtype)
     chunks = dict(zip(dims, array.chunks, strict=True))
     data = indexing.LazilyIndexedArray(_Lazy(array))
     return xr.Variable(dims, data, attributes, {"preferred_chunks": chunks})
@@ -106,11 +110,15 @@ def _decoded(value: str, dtype: np.dtype[Any]) -> Any:
     if dtype.kind not in "iuf":
         return value
     try:
-        return dtype.type(float(value))
+        number = float(value)
     except ValueError:
         from xarray.backends.zarr import FillValueCoder
 
         return FillValueCoder.decode(value, dtype)
+    try:
+        return dtype.type(number)
+    except OverflowError:  # no number of this dtype is it
+        return number
 
 
 def is_masked(attributes: Mapping[str, Any]) -> bool:

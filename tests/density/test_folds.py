@@ -1,13 +1,20 @@
 """Folds: scikit-learn's, as one number a row."""
 
+import threading
+from dataclasses import replace
+
+import dask.array as da
 import numpy as np
 import pytest
+import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.model_selection import KFold, LeaveOneOut, RepeatedKFold, ShuffleSplit, TimeSeriesSplit
 
-from dkde.density.folds import fold_numbers, folds_of_splits
+import dkde
+from dkde.density.folds import counting_rows, fold_numbers, folds_of_splits
 from dkde.errors import InputError
+from dkde.inputs.sides import catalog_of, operands, side
 
 
 def assert_folds(numbers, splitter, n_rows):
@@ -107,3 +114,77 @@ class TestSplits:
             folds_of_splits([(rows[2:], rows[:2]), (rows[:1], rows[2:])], 4)
         with pytest.raises(InputError, match="split 0 of cv does not train on all rows"):
             folds_of_splits([(rows, rows[:2]), (rows[:2], rows[2:])], 4)
+
+
+def side_of(rows, weights=None, *, drops):
+    (operand,) = operands(catalog_of(None), train=rows)
+    found = side(operand, weights)
+    return replace(found, rows=replace(found.rows, drops_missing=drops))
+
+
+class TestCountingRows:
+    N = 70_000
+
+    @pytest.fixture
+    def rows(self):
+        rows = np.random.default_rng(0).normal(size=(self.N, 1))
+        rows[::7] = np.nan
+        return rows
+
+    def test_are_found_by_the_workers(self, rows):
+        threads = set()
+
+        def seen(block):
+            threads.add(threading.get_ident())
+            return block
+
+        lazy = da.from_array(rows, chunks=(5_000, 1)).map_blocks(seen, meta=np.empty((0, 0)))
+        counting = counting_rows(side_of(lazy, drops=True))
+        np.testing.assert_array_equal(counting, ~np.isnan(rows[:, 0]))
+        assert threads
+        assert threading.get_ident() not in threads
+
+    def test_have_a_weight(self, rows):
+        weights = np.arange(self.N) % 3.0
+        weights[[0, 5]] = -1, np.nan  # the former is of a row that is left out
+        counting = counting_rows(side_of(rows, weights, drops=True))
+        np.testing.assert_array_equal(counting, ~np.isnan(rows[:, 0]) & (weights > 0))
+        assert counting_rows(side_of(rows, np.ones(self.N), drops=False)) is None
+        assert counting_rows(side_of(np.ones((9, 1)), np.ones(9), drops=True)) is None
+        weights[self.N - 5] = -1
+        with pytest.raises(InputError, match=f"the weight of row {self.N - 5} is -1"):
+            counting_rows(side_of(rows, weights, drops=True))
+
+
+class TestLazyFoldsOfUnknownLength:
+    ROWS = np.random.default_rng(0).normal(size=(60, 2))
+    H = (0.1, 0.4, 9.0)
+
+    @pytest.mark.parametrize("of", [lambda folds: folds, lambda folds: xr.DataArray(folds)])
+    def test_are_folds(self, of):
+        folds = da.from_array(np.arange(80) % 4, chunks=9)
+        folds = folds[da.from_array(np.arange(80) >= 20, chunks=9)]
+        found = dkde.cross_validate(self.ROWS, self.H, folds=of(folds))
+        np.testing.assert_array_equal(found.held_out_in, np.arange(20, 80) % 4)
+        assert np.isnan(folds.shape[0])  # the caller's array is as it was
+        expected = dkde.cross_validate(self.ROWS, self.H, folds=np.arange(20, 80) % 4)
+        np.testing.assert_array_equal(found.log_density, expected.log_density)
+
+    def test_of_another_length_are_refused(self):
+        folds = da.from_array(np.arange(80) % 4, chunks=9)
+        with pytest.raises(InputError, match=r"^folds is of shape \(40,\) .* each of 60 rows$"):
+            dkde.cross_validate(self.ROWS, self.H, folds=folds[folds > 1])
+
+    def test_masked_ones_are_refused(self):
+        folds = np.ma.masked_array(np.arange(80) % 4, mask=np.arange(80) == 23)
+        folds = da.from_array(folds, chunks=9)[da.from_array(np.arange(80) >= 20, chunks=9)]
+        with pytest.raises(InputError, match=r"^folds: that of row 3 is missing"):
+            dkde.cross_validate(self.ROWS, self.H, folds=folds)
+
+    def test_weights_and_groups_of_unknown_length_are_refused(self):
+        lazy = da.arange(1, 61, chunks=9)
+        lazy = lazy[lazy > 0]
+        with pytest.raises(InputError, match=r"^train weights have unknown chunk sizes; call"):
+            dkde.log_density(self.ROWS, self.ROWS, 1.0, weights=lazy)
+        with pytest.raises(InputError, match=r"^query groups have unknown chunk sizes; call"):
+            dkde.log_density(self.ROWS, self.ROWS, 1.0, groups=lazy, train_groups=lazy)

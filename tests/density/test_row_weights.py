@@ -10,7 +10,13 @@ import zarr
 from click.testing import CliRunner
 from dkde_cli.main import cli
 from scipy.special import logsumexp
-from sklearn.model_selection import GridSearchCV, KFold, PredefinedSplit
+from sklearn.model_selection import (
+    GridSearchCV,
+    KFold,
+    PredefinedSplit,
+    RepeatedKFold,
+    ShuffleSplit,
+)
 
 import dkde
 from dkde.density.averaging import effective_number, mean, standard_error
@@ -34,6 +40,26 @@ def held_out(rows, groups, weights, h):
     exponents = -d2 / (2 * h * h) - rows.shape[1] * np.log(h * np.sqrt(2 * np.pi))
     counts = np.where(groups[:, None] != groups, weights, 0.0)
     return logsumexp(exponents, b=counts, axis=1) - np.log(counts.sum(axis=1))
+
+
+class Fixed:
+    """A splitter of one's own: whatever it is asked to split, its folds are of all rows."""
+
+    def __init__(self, folds):
+        self.folds = folds
+
+    def split(self, X=None, y=None, groups=None):
+        yield from PredefinedSplit(self.folds).split()
+
+    def get_n_splits(self, X=None, y=None, groups=None):
+        return len(np.unique(self.folds))
+
+
+class Inherited(KFold):
+    """One that is a KFold by name."""
+
+    def split(self, X, y=None, groups=None):
+        yield from PredefinedSplit(np.arange(60) % self.n_splits).split()
 
 
 class TestFigures:
@@ -243,10 +269,43 @@ class TestCrossValidation:
                 model.cv_results_["mean_test_score"], found.mean_fold_log_likelihood, rtol=1e-12
             )
 
+    @pytest.mark.parametrize("nan", ["raise", "drop"])
+    def test_ones_own_splitter_splits_all_rows(self, nan):
+        rows, w, folds = normal(60, 2), weights_of(60), np.arange(60) % 3
+        w[[0, 59]] = 0 if nan == "raise" else np.nan
+        expected = dkde.cross_validate(rows, GRID, folds=folds, weights=w, nan=nan)
+        for cv in (Fixed(folds), Inherited(3)):
+            model = dkde.KernelDensityCV(bandwidths=GRID, cv=cv, nan=nan)
+            scores = model.fit(rows, sample_weight=w).cv_results_["mean_test_score"]
+            np.testing.assert_allclose(scores, expected.mean_fold_log_likelihood, rtol=1e-12)
+
+    def test_scikit_learns_splitters_share_out_the_rows_that_count(self):
+        rows, w = normal(60, 2), weights_of(60)
+        w[:7] = 0
+        expected = dkde.KernelDensityCV(bandwidths=GRID, cv=4).fit(rows, sample_weight=w)
+        once = RepeatedKFold(n_splits=4, n_repeats=1, random_state=0)
+        for cv in (KFold(4), None, once):
+            model = dkde.KernelDensityCV(bandwidths=GRID, cv=cv).fit(rows, sample_weight=w)
+            left = dkde.KernelDensityCV(bandwidths=GRID, cv=cv).fit(rows[w > 0], None, w[w > 0])
+            scores = model.cv_results_["mean_test_score"]
+            np.testing.assert_allclose(scores, left.cv_results_["mean_test_score"], rtol=1e-9)
+            if isinstance(cv, KFold):
+                np.testing.assert_array_equal(scores, expected.cv_results_["mean_test_score"])
+
+    def test_a_row_that_is_never_held_out_is_named_as_in_X(self):
+        w = np.r_[0.0, 0.0, np.ones(28)]
+        cv = ShuffleSplit(1, test_size=0.5, random_state=0)
+        first = 2 + int(next(iter(cv.split(np.empty(28))))[0].min())
+        with pytest.raises(dkde.InputError, match=f"^cv never holds out row {first}; each row is"):
+            dkde.KernelDensityCV(bandwidths=GRID, cv=cv).fit(normal(30, 2), sample_weight=w)
+
     def test_more_folds_than_rows_that_count_are_refused(self):
         w = np.r_[1.0, 1.0, np.zeros(8)]
         with pytest.raises(dkde.InputError, match="there are 2 rows that count and 5 folds"):
             dkde.cross_validate(normal(10, 1), GRID, folds=5, weights=w)
+        model = dkde.KernelDensityCV(bandwidths=GRID, cv=KFold(5))
+        with pytest.raises(dkde.InputError, match="which does not split 2 rows that count without"):
+            model.fit(normal(10, 1), sample_weight=w)
 
     def test_totals_that_float64_does_not_hold_are_refused(self):
         rows, w = normal(60, 2), np.full(60, 1e307)

@@ -252,8 +252,39 @@ class TestWhatCannotBeMissing:
         expected = dkde.log_density(rows, rows, H, groups=np.arange(N), train_groups=np.arange(N))
         np.testing.assert_array_equal(found, expected)
         groups.attrs["scale_factor"] = 0.5
-        with pytest.raises(dkde.InputError, match=r"^train groups must be integers"):
+        message = (
+            r"^train groups must be integers; .* stored with a scale_factor of 0.5, and so are"
+        )
+        with pytest.raises(dkde.InputError, match=message):
             dkde.log_density(rows, rows, H, groups=np.arange(N), train_groups=groups)
+        groups.attrs.update(scale_factor=1.0, add_offset=3)
+        message = r"^train groups must be integers; .* stored with an add_offset of 3, and so are"
+        with pytest.raises(dkde.InputError, match=message):
+            dkde.log_density(rows, rows, H, groups=np.arange(N), train_groups=groups)
+
+    @pytest.mark.parametrize("key", ["_FillValue", "missing_value"])
+    @pytest.mark.parametrize(
+        ("dtype", "is_unsigned", "stored", "mark"),
+        [
+            ("i1", "true", -1, 255),
+            ("i1", "true", -1, "255"),
+            ("i1", "true", -1, -1),
+            ("<i2", "true", -2, 65534),
+            ("u1", "false", 255, -1),
+            ("u1", "false", 255, 255),
+        ],
+    )
+    def test_groups_marked_in_the_other_sign(self, key, dtype, is_unsigned, stored, mark):
+        rows, numbers = normal(N, 2), np.arange(N)
+        numbers[4] = stored
+        groups = opened(numbers, dtype)
+        groups.attrs.update({key: mark, "_Unsigned": is_unsigned})
+        with pytest.raises(dkde.InputError, match=r"^train groups: that of row 4 is missing"):
+            dkde.log_density(rows, rows, H, groups=np.arange(N), train_groups=groups)
+        with pytest.raises(dkde.InputError, match=r"^query groups: that of row 4 is missing"):
+            dkde.log_density(rows, rows, H, groups=groups, train_groups=np.arange(N))
+        with pytest.raises(dkde.InputError, match=r"^folds: that of row 4 is missing"):
+            dkde.cross_validate(rows, [H, 2.0], folds=groups)
 
     def test_folds_of_opened_and_lazy_arrays(self):
         rows, folds = normal(N, 2), np.arange(N) % 4
@@ -290,3 +321,52 @@ class TestWhatCannotBeMissing:
         rows = np.ma.masked_array([[2**60 + 1], [3], [4]], mask=[[0], [1], [0]])
         with pytest.raises(dkde.InputError, match=r"^train: some values are masked, and others"):
             dkde.log_density(QUERY[:, :1], rows, H, nan="drop")
+
+
+class TestIntegersStoredWithTheOtherSign:
+    VALUES = 6 * np.arange(N) + 3
+    WIDE = np.array([[3.0], [131.0], [237.0]])
+
+    def signed(self, values, **attributes):
+        array = zarr.create_array({}, shape=values.shape, dtype="i1", chunks=values.shape)
+        array[:] = values.astype("u1").view("i1")
+        array.attrs.update(_Unsigned="true", **attributes)
+        return array
+
+    @pytest.mark.parametrize("scale", [1.0, 0.5])
+    def test_rows(self, scale):
+        values = self.VALUES[:, None]
+        expected = dkde.log_density(scale * self.WIDE, scale * values, H)
+        found = dkde.log_density(scale * self.WIDE, self.signed(values, scale_factor=scale), H)
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+    def test_rows_by_their_path(self, tmp_path):
+        array = zarr.create_array(tmp_path / "a.zarr", shape=(N, 1), dtype="i1", chunks=(9, 1))
+        array[:] = self.VALUES.astype("u1").view("i1")[:, None]
+        array.attrs["_Unsigned"] = "true"
+        expected = dkde.log_density(self.WIDE, self.VALUES[:, None], H)
+        found = dkde.log_density(self.WIDE, str(tmp_path / "a.zarr"), H)
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+    @pytest.mark.parametrize("mark", [{}, {"_FillValue": 255}, {"_FillValue": "255"}])
+    def test_weights_and_rows_with_a_mark(self, mark):
+        values = self.VALUES.copy()
+        values[5] = 255
+        left = values != 255 if mark else np.full(N, True)
+        rows = normal(N, 2)
+        expected = dkde.log_density(QUERY, rows[left], H, weights=values[left])
+        weights = self.signed(values, **mark)
+        found = dkde.log_density(QUERY, rows, H, weights=weights, nan="drop")
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+        expected = dkde.log_density(self.WIDE, values[left, None], H)
+        train = self.signed(values[:, None], **mark)
+        found = dkde.log_density(self.WIDE, train, H, nan="drop")
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+    def test_groups(self):
+        rows = normal(N, 2)
+        expected = dkde.log_density(rows, rows, H, groups=self.VALUES, train_groups=self.VALUES)
+        found = dkde.log_density(
+            rows, rows, H, groups=self.signed(self.VALUES), train_groups=self.VALUES
+        )
+        np.testing.assert_array_equal(found, expected)
