@@ -14,6 +14,7 @@ import zarr
 
 import dkde
 from dkde.density.protocols import PROTOCOLS, Take
+from dkde.errors import Remedy
 from dkde.results.rereading import read_back
 from dkde.results.scored import scored_rows
 
@@ -231,8 +232,12 @@ class TestMovedRunsOfNow:
         os.rename("first", "second")
         for path in Path("second/others.zarr/w").rglob("*"):
             os.utime(path, (1, 1))
-        with pytest.raises(dkde.DataSetError, match=r"begun otherwise: .*weights.*others\.zarr at"):
+        with pytest.raises(
+            dkde.DataSetError, match=r"begun otherwise: .*weights.*others\.zarr at"
+        ) as said:
             dkde.run_part("second/runs/r.zarr", 0, 2)
+        assert str(said.value).count("others.zarr at") == 1
+        assert Remedy("restart") in said.value.message.parts
 
 
 def test_blocks_of_elsewhere_are_held_to_their_bounds(tmp_path, monkeypatch):

@@ -40,8 +40,12 @@ class _Attempt:
 
     @property
     def moved(self) -> list[str]:
-        """The names of data that were found at another place, and that place."""
-        return [f"{name} at {place}" for name, place in self._found.items() if place != name]
+        """The names of data that were found at another place, and that place, each once."""
+        names: dict[str, str] = {}
+        for name, place in self._found.items():
+            if place != name:
+                names.setdefault(place, name)
+        return [f"{name} at {place}" for place, name in names.items()]
 
     def is_like(self, other: _Attempt) -> bool:
         """Return whether this attempt finds all data at the same places as another one."""
@@ -111,7 +115,7 @@ def call_again(records: Records, path: StrPath, **options: Any) -> Any:
             if refused is None:
                 refused = error
                 if isinstance(error, OtherCallError) and attempt.moved:
-                    refused = OtherCallError(f"{error} (found {some(attempt.moved, 3)})")
+                    refused = OtherCallError(error.message, f" (found {some(attempt.moved, 3)})")
     assert refused is not None
     raise refused
 
