@@ -1,8 +1,10 @@
 """Stores as releases made them, and what becomes of them with the code of now, elsewhere."""
 
+import json
 import os
 import shutil
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,8 @@ import xarray as xr
 import zarr
 
 import dkde
+from dkde.density.protocols import PROTOCOLS, Take
+from dkde.errors import Remedy
 from dkde.results.rereading import read_back
 from dkde.results.scored import scored_rows
 
@@ -204,14 +208,36 @@ class TestMovedRunsOfNow:
         )  # fmt: skip
         np.testing.assert_allclose(found["log_density"], whole["log_density"], rtol=1e-12)
 
+    def test_a_protocol_finds_how_train_was_shuffled(self, made, monkeypatch):
+        takes = {
+            "train": Take("train", 0, 20),
+            "valid": Take("train", 20, 30),
+            "test": Take("test"),
+        }
+        protocol = replace(PROTOCOLS["scratch2019"], takes=takes, train_rows=20)
+        monkeypatch.setitem(PROTOCOLS, "scratch2019", protocol)
+        rng = np.random.default_rng(1)
+        np.savez("d.npz", train=rng.normal(size=(30, 2)), test=rng.normal(size=(10, 2)))
+        dkde.import_dataset("d.npz", "first/d.zarr", shuffle_seed=protocol.shuffle_seed)
+        with dkde.init_only():
+            dkde.sweep(protocol="scratch2019", source="first/d.zarr", output="first/runs/p.zarr")
+        os.rename("first", "second")
+        dkde.run_part("second/runs/p.zarr", 0, 1)
+        provenance = json.loads(dkde.finish("second/runs/p.zarr").attrs["provenance"])
+        assert provenance["options"]["protocol"]["otherwise"] == []
+
     def test_another_store_of_the_same_name_is_refused(self, made):
         with dkde.init_only():
             self.call("first")
         os.rename("first", "second")
         for path in Path("second/others.zarr/w").rglob("*"):
             os.utime(path, (1, 1))
-        with pytest.raises(dkde.DataSetError, match=r"begun otherwise: .*weights.*others\.zarr at"):
+        with pytest.raises(
+            dkde.DataSetError, match=r"begun otherwise: .*weights.*others\.zarr at"
+        ) as said:
             dkde.run_part("second/runs/r.zarr", 0, 2)
+        assert str(said.value).count("others.zarr at") == 1
+        assert Remedy("restart") in said.value.message.parts
 
 
 def test_blocks_of_elsewhere_are_held_to_their_bounds(tmp_path, monkeypatch):

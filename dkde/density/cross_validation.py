@@ -37,6 +37,7 @@ from dkde.inputs.sides import catalog_of, operands, side
 from dkde.numerics.logsum import Densities
 from dkde.rows.side import Side
 from dkde.rows.sources import ArraySource
+from dkde.runs.former import Former
 from dkde.runs.record import recorded
 from dkde.runs.run import Manner, Run
 from dkde.typing import FloatArray
@@ -44,6 +45,10 @@ from dkde.workers.cluster import pool_for
 
 # Tolerance of the continuous optimum, in log h; half of the documented one.
 _TOLERANCE = 5e-5
+_FORMERLY = (
+    "shared the folds out over all rows, and not over those alone that count: the same call has "
+    "other folds now"
+)
 
 
 def cross_validate(
@@ -165,8 +170,16 @@ def cross_validate(
     options.warn_if_no_density(validation.matrix)
     n_folds = len(np.unique(numbers))
     asked = options.describe(bandwidths) | {"pca": pca, "shuffle": shuffle, "refine": refine}
+
+    def over_all_rows() -> dict[str, Work]:
+        spread = fold_numbers(folds, t.rows.n_rows, shuffle=shuffle, random_state=random_state)
+        return {"grid": validation.with_folds(spread).work}
+
+    # Of a generator that was given, numbers are drawn but once.
+    is_known = counting is not None and (not shuffle or isinstance(random_state, Integral))
+    former = Former(over_all_rows, _FORMERLY) if is_known else None
     with (
-        kept.begin(grid=validation.work),
+        kept.begin(former, grid=validation.work),
         pool_for(validation.work, manner=kept.workers) as pool,
     ):
         if kept.finished is not None:
@@ -225,6 +238,10 @@ class Validation:
             matrix = replace(matrix, bandwidths=default_bandwidths(whitened, options.kernel))
         grouped = replace(whitened, groups=ArraySource(numbers))
         return cls(grouped, numbers, matrix, options, axes)
+
+    def with_folds(self, numbers: Folds) -> "Validation":
+        """Return the same cross-validation with other folds."""
+        return replace(self, side=replace(self.side, groups=ArraySource(numbers)), numbers=numbers)
 
     @cached_property
     def weights(self) -> RowWeights:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, chdir, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 from dkde.density.cross_validation import cross_validate
@@ -39,8 +40,12 @@ class _Attempt:
 
     @property
     def moved(self) -> list[str]:
-        """The names of data that were found at another place, and that place."""
-        return [f"{name} at {place}" for name, place in self._found.items() if place != name]
+        """The names of data that were found at another place, and that place, each once."""
+        names: dict[str, str] = {}
+        for name, place in self._found.items():
+            if place != name:
+                names.setdefault(place, name)
+        return [f"{name} at {place}" for place, name in names.items()]
 
     def is_like(self, other: _Attempt) -> bool:
         """Return whether this attempt finds all data at the same places as another one."""
@@ -110,12 +115,27 @@ def call_again(records: Records, path: StrPath, **options: Any) -> Any:
             if refused is None:
                 refused = error
                 if isinstance(error, OtherCallError) and attempt.moved:
-                    refused = OtherCallError(f"{error} (found {some(attempt.moved, 3)})")
+                    refused = OtherCallError(error.message, f" (found {some(attempt.moved, 3)})")
     assert refused is not None
     raise refused
 
 
-def works_again(records: Records, path: StrPath) -> dict[str, Work]:
+@dataclass(frozen=True)
+class Again:
+    """The pieces of work of a call that is made again.
+
+    Parameters
+    ----------
+    works : dict of str to Work
+    otherwise : str, optional
+        Why the first call was of other work, for messages: it was another version's.
+    """
+
+    works: dict[str, Work]
+    otherwise: str | None = None
+
+
+def works_again(records: Records, path: StrPath) -> Again:
     """Return the pieces of work of the call that made a result, on the same data.
 
     Raises
@@ -123,7 +143,7 @@ def works_again(records: Records, path: StrPath) -> dict[str, Work]:
     DataSetError
         When the store does not hold the call, or its data were moved and have changed.
     """
-    as_named: dict[str, Work] | None = None
+    as_named: Again | None = None
     refused: DkdeError | None = None
     for attempt in _attempts(records, path):
         try:
@@ -133,12 +153,14 @@ def works_again(records: Records, path: StrPath) -> dict[str, Work]:
             refused = refused or error
             continue
         then = attempt.plan["asked"]
-        asked = asked_where_it_was(captured.works, then, Whereabouts.of(attempt.plan, path))
-        unlike = next(differences(then, asked), None)
+        where, former = Whereabouts.of(attempt.plan, path), captured.former
+        unlike = next(differences(then, asked_where_it_was(captured.works, then, where)), None)
         if unlike is None:
-            return captured.works
+            return Again(captured.works)
+        if former is not None and former.was_asked(then, where):
+            return Again(captured.works, former.made)
         if not attempt.moved:
-            as_named = captured.works  # computing blocks again will tell
+            as_named = Again(captured.works)  # computing blocks again will tell
         else:
             refused = refused or DataSetError(
                 f"{path}: found {some(attempt.moved, 3)}, which is not what the result was made "

@@ -57,7 +57,13 @@ def verify(
     if plan["call"] is None:
         reason = "the run was begun with arrays in memory, which the store does not hold"
         return _verified(chunks, reason=reason)
-    works = works_again(records, path)
+    if _shuffles_at_random(plan["call"]):
+        reason = "its folds were shuffled without a random_state; the same call makes other folds"
+        return _verified(chunks, reason=reason)
+    again = works_again(records, path)
+    if again.otherwise is not None:
+        return _verified(chunks, reason=f"it was {again.otherwise}")
+    works = again.works
     name, work = next(iter(works.items()))
     if _counts_features_otherwise(plan, name, work):
         reason = (
@@ -149,6 +155,14 @@ def _computed_again(work: Work, q: int) -> Densities:
             only=lambda number: number // work.plan.n_panels == q,
         )  # fmt: skip
     return work.densities((part for _, part in sorted(panels.items())), q)
+
+
+def _shuffles_at_random(call: Mapping[str, Any]) -> bool:
+    """Return whether a call shares out folds in an order that no seed repeats."""
+    arguments = call["arguments"]
+    is_shared_out = call["function"] == "cross_validate" and isinstance(arguments["folds"], int)
+    unseeded = arguments.get("random_state") is None
+    return is_shared_out and bool(arguments.get("shuffle")) and unseeded
 
 
 def _counts_features_otherwise(plan: Mapping[str, Any], name: str, work: Work) -> bool:

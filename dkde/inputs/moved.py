@@ -91,10 +91,10 @@ class Whereabouts:
         # The end of the path, below a folder above the store: as much of the end as is there.
         parts = Path(path).parts[1:]
         above = [folder for folder in Path(self.store).parents if folder.name]
-        for first in range(len(parts)):
+        for end in _ends(parts):
             for folder in above:
                 origin = glob.escape(str(folder)) if is_pattern(path) else str(folder)
-                found = os.path.join(origin, *parts[first:])
+                found = os.path.join(origin, *end)
                 if found != path and _is_there(found):
                     yield found
 
@@ -136,6 +136,18 @@ class Whereabouts:
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def _ends(parts: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Return the ends of a path that may be looked for in any folder, the longest first.
+
+    One that begins with a wildcard would search through all that is in a folder, which could take
+    hours high above the store. Only a pattern of the file's own name is one listing.
+    """
+    one_pattern = "*" not in "".join(parts[:-1]) and "**" not in parts[-1:]
+    for first, part in enumerate(parts):
+        if "*" not in part or (one_pattern and first == len(parts) - 1):
+            yield parts[first:]
 
 
 def _is_there(path: str) -> bool:

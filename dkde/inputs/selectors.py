@@ -128,9 +128,11 @@ class Catalog:
 
     @property
     def location(self) -> str | None:
-        """The default source, by its whole path where it is a file."""
-        name = self._default
-        return os.path.abspath(name) if name is not None and os.path.exists(name) else name
+        """The place of the default source, by its whole path where it is a file."""
+        if self._default is None:
+            return None
+        place = _placed(self._default, self._located)
+        return os.path.abspath(place) if os.path.exists(place) else place
 
     def splits(self, source: str | None = None) -> Mapping[str, Part]:
         """Return the splits of a source, by name and in order, as parts with all rows.

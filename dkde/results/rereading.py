@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from dask.tokenize import tokenize
@@ -46,12 +47,12 @@ def _is_lost(part: Mapping[str, Any]) -> bool:
 def _part(recorded: Mapping[str, Any], where: Whereabouts) -> Part:
     source, separator, split = recorded["name"].rpartition("::")
     source = source if separator else recorded["name"]
-    places = [source, *where.elsewhere(source)]
+    first = source
     if where.folder is not None and "://" not in source and not os.path.exists(source):
         begun = os.path.join(where.folder, source)
-        places = [begun if os.path.exists(begun) else source, *places[1:]]
+        first = begun if os.path.exists(begun) else source
     refused: DkdeError | OSError | None = None
-    for place in places:
+    for place in chain([first], where.elsewhere(source)):
         try:
             return _part_at(place, split if separator else None, recorded, where)
         except (DkdeError, OSError) as error:

@@ -22,6 +22,7 @@ from dkde.engine.work import Work
 from dkde.errors import Call, DataSetError, InputError, Message, Remedy
 from dkde.inputs.moved import Whereabouts
 from dkde.numerics.logsum import Densities, n_density_rows, n_partial_rows
+from dkde.runs.former import Former
 from dkde.runs.process import is_alive
 from dkde.runs.record import asked_of, asked_where_it_was, circumstances, differences, read_plan
 from dkde.runs.sessions import Ledger, total_seconds
@@ -102,8 +103,13 @@ class Run:
             return WARN
         return ALLOW if self._manner.anywhere else REFUSE
 
-    def begin(self, **works: Work) -> Self:
+    def begin(self, former: Former | None = None, /, **works: Work) -> Self:
         """Set the store up for these pieces of work, or take it up if it was for them.
+
+        Parameters
+        ----------
+        former : Former, optional
+            What older versions did for the same call, if that was other work.
 
         Raises
         ------
@@ -112,7 +118,7 @@ class Run:
         """
         captured = CAPTURED.get()
         if captured is not None:
-            captured.works = works
+            captured.works, captured.former = works, former
             raise HandedOut
         share = SHARE.get()
         if self._records is None:
@@ -140,7 +146,7 @@ class Run:
                 if not self._records.claim(PLAN, json.dumps(plan).encode()):
                     found = read_plan(self._records)  # another began it in this moment
             if found is not None:
-                self._check_same(found, plan, works)
+                self._check_same(found, plan, works, former)
                 self._id = found.get("id")
                 if self.finished is not None:
                     return self
@@ -279,7 +285,11 @@ class Run:
         return {} if is_remote(name) else {"place": os.path.realpath(name)}
 
     def _check_same(
-        self, found: Mapping[str, Any], plan: Mapping[str, Any], works: Mapping[str, Work]
+        self,
+        found: Mapping[str, Any],
+        plan: Mapping[str, Any],
+        works: Mapping[str, Work],
+        former: Former | None,
     ) -> None:
         assert self._records is not None
         name = self._records.name
@@ -288,10 +298,16 @@ class Run:
             where = Whereabouts.of(found, name)
             asked = asked_where_it_was(works, found["asked"], where)
             unlike = list(differences(found["asked"], asked))
+            if unlike and former is not None and former.was_asked(found["asked"], where):
+                raise OtherCallError(
+                    f"{name}: was {former.made}; give another name, or begin it anew ",
+                    Remedy("restart"),
+                )
         if unlike:
             more = f", and {len(unlike) - _NAMED} more" if len(unlike) > _NAMED else ""
             arguments = (found.get("call") or {}).get("arguments", {})
-            if isinstance(arguments.get("weights"), str):
+            only_groups = all(each.partition(" was ")[0].endswith(" groups") for each in unlike)
+            if isinstance(arguments.get("weights"), str) and not only_groups:
                 more += (
                     " (in older versions of dkde a name of weights did not hold for the rows that "
                     "are scored, and its variable was a feature, too)"

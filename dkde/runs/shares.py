@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from dkde.engine.work import Work
+from dkde.runs.former import Former
 
 
 class HandedOut(Exception):
@@ -40,9 +41,10 @@ class Share:
 
 @dataclass
 class Captured:
-    """The pieces of work that a call would do."""
+    """The pieces of work that a call would do, and what older versions did for it."""
 
     works: dict[str, Work] = field(default_factory=dict)
+    former: Former | None = None
 
 
 CAPTURED: ContextVar[Captured | None] = ContextVar("captured", default=None)

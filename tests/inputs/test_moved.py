@@ -1,8 +1,14 @@
 """Where data are looked for that were moved together with a run's store."""
 
+import glob
+
+import numpy as np
 import pytest
 
+import dkde
 from dkde.inputs.moved import Whereabouts, paths_in, renamed
+from dkde.results.rereading import read_back
+from dkde.results.scored import scored_rows
 
 
 def whereabouts(tmp_path, **keywords):
@@ -74,3 +80,42 @@ def test_what_says_nothing(plan, tmp_path):
     where = Whereabouts.of(plan, tmp_path)
     assert (where.place, where.folder, where.names) == (None, None, ())
     assert not where.has_moved
+
+
+@pytest.mark.parametrize("end", ["**/*.csv", "*/**/x.csv", "*/x.csv"])
+def test_folders_above_the_store_are_not_searched_through(tmp_path, monkeypatch, end):
+    where = whereabouts(tmp_path, folder="/old")
+    searched = []
+    searching = glob.iglob
+
+    def noted(pattern, **options):
+        searched.append(pattern)
+        return searching(pattern, **options)
+
+    monkeypatch.setattr(glob, "iglob", noted)
+    there = file(tmp_path / "new" / "data" / "a" / "b" / "x.csv")
+    found = list(where.elsewhere(f"data/{end}"))
+    assert found == [there.removesuffix("a/b/x.csv") + end] * ("**" in end)
+    assert all("/data/" in pattern or pattern.endswith("/x.csv") for pattern in searched)
+
+
+def test_a_pattern_of_files_beside_the_store(tmp_path):
+    file(tmp_path / "new" / "1.csv")
+    assert next(whereabouts(tmp_path, folder="/old").elsewhere("./*.csv")) == str(
+        tmp_path / "new" / "*.csv"
+    )
+
+
+def test_nothing_is_searched_for_where_rows_are_found_at_once(tmp_path, monkeypatch):
+    np.save(tmp_path / "x.npy", np.arange(6.0).reshape(3, 2))
+    path = str(tmp_path / "x.npy")
+    np.save(tmp_path / "y.npy", np.ones((4, 2)))
+    result = dkde.score(path, str(tmp_path / "y.npy"), 1.0, output=tmp_path / "r.zarr")
+
+    def never(where, name):
+        raise AssertionError(name)
+        yield
+
+    monkeypatch.setattr(Whereabouts, "elsewhere", never)
+    rows, reason = read_back(scored_rows(result)[0])
+    assert (rows.n_rows, reason) == (3, "")
