@@ -222,6 +222,7 @@ def run_benchmark(monkeypatch):
     return runpy.run_path(str(BENCHMARKS / "runs.py"))
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_runs(capsys, monkeypatch, tmp_path):
     main = run_benchmark(monkeypatch)["main"]
@@ -237,6 +238,7 @@ def test_runs(capsys, monkeypatch, tmp_path):
     assert kept(file, "runs") == figures
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_blocks(monkeypatch, tmp_path):
     hand_out = run_benchmark(monkeypatch)["hand_out"]

@@ -125,6 +125,7 @@ def in_script(folder, text):
     )
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_script_of_two_lines(tmp_path):
     done = in_script(tmp_path, PLAN)
@@ -132,6 +133,7 @@ def test_a_script_of_two_lines(tmp_path):
     assert 50e6 < int(done.stdout) < 1e9
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_script_that_starts_workers_without_asking_for_its_name(tmp_path):
     done = in_script(tmp_path, "import dkde\nwith dkde.connect(workers=1):\n    print('there')\n")
@@ -142,6 +144,7 @@ def test_a_script_that_starts_workers_without_asking_for_its_name(tmp_path):
     assert len(done.stderr.splitlines()) < 20
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_script_whose_guard_is_elsewhere(tmp_path):
     done = in_script(
@@ -153,6 +156,7 @@ def test_a_script_whose_guard_is_elsewhere(tmp_path):
     assert last.startswith("dkde.errors.ClusterError: workers on this machine ended before they")
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_the_baseline_is_what_a_worker_takes(tmp_path):
     with dkde.connect(workers=1) as client:

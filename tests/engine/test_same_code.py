@@ -64,6 +64,7 @@ def work():
 EXPECTED = dkde.log_density(QUERY, TRAIN, 0.7, block_rows=20)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_worker_with_another_dkde_is_refused(client, altered):
     with worker(client), worker(client, 2, PYTHONPATH=str(altered)):
@@ -75,6 +76,7 @@ def test_a_worker_with_another_dkde_is_refused(client, altered):
             dkde.log_density(lazy, TRAIN, 0.7)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_late_worker_with_another_dkde_gets_no_block(client, altered):
     with worker(client), ExitStack() as late:
@@ -96,6 +98,7 @@ def test_a_late_worker_with_another_dkde_gets_no_block(client, altered):
     np.testing.assert_array_equal(result.log_density.values[0], EXPECTED)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_lazy_result_of_a_late_worker_is_refused(client, altered):
     da = pytest.importorskip("dask.array")
@@ -110,6 +113,7 @@ def test_a_lazy_result_of_a_late_worker_is_refused(client, altered):
                 client.compute(lazy, workers=[bad]).result()
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_worker_that_compiles_for_another_processor(client, tmp_path):
     output = tmp_path / "r.zarr"

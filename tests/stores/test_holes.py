@@ -278,6 +278,7 @@ def test_a_run_reads_an_opened_array_with_a_mark_no_more_than_one_without(monkey
     assert counts[1] == counts[2] > 0
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_lost_chunks_that_workers_read_are_said_here():
     store()
