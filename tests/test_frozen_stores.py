@@ -73,6 +73,7 @@ def test_a_result_opens_exports_and_verifies(frozen, name):
             assert rows.n_rows == side.n_rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["score", "sweep", "cv"])
 def test_a_result_compares_with_one_of_now(frozen, name):
     store, now = frozen / "runs" / f"{name}.zarr", frozen / "now.zarr"

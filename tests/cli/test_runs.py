@@ -50,6 +50,7 @@ class TestEach:
         assert run(*command, "--output", "s.zarr").stdout == whole
         assert same("s.zarr", "whole.zarr")
 
+    @pytest.mark.slow
     def test_what_is_complete_is_not_computed_again(self, run, monkeypatch, name):
         arguments = (*COMMANDS[name], "--output", "s.zarr", "--csv", "s.csv", "--json")
         first, table = run(*arguments), Path("s.csv").read_text()

@@ -437,6 +437,7 @@ def test_chunks_of_any_size_are_read(tmp_path, shape):
     np.testing.assert_array_equal(rows.read(0, shape[0], decode=True), values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["u1", "f4", "f8"])
 def test_chunks_of_nothing_but_zeros_are_read(tmp_path, dtype):
     np.save(tmp_path / "x.npy", np.zeros((20_000, 784), dtype))

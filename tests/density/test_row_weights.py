@@ -412,6 +412,7 @@ class TestAfterwards:
         dkde.report(a, tmp_path / "a.html")
 
 
+@pytest.mark.slow
 def test_commands(sets, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, dataset in sets.items():

@@ -108,6 +108,7 @@ def test_a_result_outlives_its_index(store: Path, tmp_path: Path) -> None:
         dkde.verify(output, blocks=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("store", [30], indirect=True)
 def test_a_run_does_not_go_on_with_another_index(store: Path, tmp_path: Path) -> None:
     output = tmp_path / "r.zarr"

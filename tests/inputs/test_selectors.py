@@ -120,6 +120,7 @@ def odd(tmp_path, store, monkeypatch):
     import_dataset("d+e.zarr.npz", "s::t.zarr")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("selector", "values"),
     [

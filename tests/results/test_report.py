@@ -114,6 +114,7 @@ def test_rows_that_are_gone_are_a_note(swept, tmp_path):
     assert f"{xr.open_zarr(swept).test_log_density.values.max():.4f}".replace("-", "−") in page.text
 
 
+@pytest.mark.slow
 def test_rows_that_changed_are_a_note(swept, tmp_path):
     np.savez(tmp_path / "o.npz", test=np.ones((360, 64), np.uint8))
     dkde.import_dataset(tmp_path / "o.npz", tmp_path / "digits.zarr", overwrite=True)

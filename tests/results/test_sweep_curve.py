@@ -115,6 +115,7 @@ class TestSweep:
                 curve = axes.get_lines()[0].get_xdata()
                 np.testing.assert_array_equal(curve, np.sort([1, 2, 4, 8, best]))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("suffix", ["png", "svg", "pdf", "PNG"])
     def test_formats(self, tmp_path, suffix):
         path = tmp_path / f"s.{suffix}"

@@ -291,6 +291,7 @@ class TestStoresAndFiles:
 
 
 class TestDatasets:
+    @pytest.mark.slow
     @pytest.mark.parametrize("form", ["in memory", "lazy", "dask", "one of each"])
     def test_any_kind_of_dataset(self, files, grid, form):
         path, query = files

@@ -128,6 +128,7 @@ class TestGoingOn:
         assert again[0][0] > calls[3][0]
         assert again[-1] == calls[-1]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("name", "n_calls"), [("sweep", 9), ("refine", 5)])
     def test_a_stage_that_is_done_is_said_to_be(self, digits, output, name, n_calls):
         """Or who watches takes the next stage for it."""
@@ -160,6 +161,7 @@ class TestGoingOn:
         xr.testing.assert_identical(again.load(), first)
         assert sorted((p, p.stat().st_mtime_ns) for p in output.rglob("*")) == before
 
+    @pytest.mark.slow
     def test_restart_begins_anew(self, call, output):
         stopped(call, 4, output=output)
         calls, progress = counting()

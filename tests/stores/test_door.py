@@ -160,6 +160,7 @@ def test_a_result_is_refused(form, runs, mark):
             assert f"{store}/row: its codec is 'pickle'" in said, arguments
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", HOSTILE)
 def test_an_array_of_a_result_that_is_in_no_list_is_refused(form, runs, mark):
     shutil.rmtree("whole.zarr/log_density_error")

@@ -181,6 +181,7 @@ class TestWhatIsOverwritten:
         np.testing.assert_array_equal(rows(store), A)
         assert {path.name for path in folder.iterdir()} == {"a.npy", "b.npy", "s.zarr"}
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("what", [w for w in THINGS if "link" not in w])
     def test_what_took_its_place_stays(self, folder, store, system, what):
         def meanwhile() -> None:
