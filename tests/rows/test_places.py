@@ -293,7 +293,7 @@ class TestRadians:
         elif suffix == "nc":
             dataset(self.rows, "lat", "lon").to_netcdf(path)
         else:
-            path = path.replace("own", "csv")
+            path = f"{tmp_path}/t.csv"
             frame(self.rows, "lat", "lon").to_csv(path, index=False)
         if suffix == "own":
             dkde.import_dataset(path, tmp_path / "own.zarr", split="rows")
