@@ -57,12 +57,12 @@ class Where:
 
     @property
     def is_given(self) -> bool:
-        """Whether the user gave a place."""
+        """Return whether the user gave a place."""
         return any(value is not None for value in vars(self).values())
 
     @property
     def is_remote(self) -> bool:
-        """Whether the work runs on other machines."""
+        """Return whether the work runs on other machines."""
         return self.scheduler is not None or self.scheduler_file is not None
 
 

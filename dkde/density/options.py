@@ -75,7 +75,7 @@ class Options:
 
     @property
     def on_sphere(self) -> bool:
-        """Whether the metric takes rows as places on the sphere."""
+        """Return whether the metric takes rows as places on the sphere."""
         return self._kernel.sphere
 
     def prepared(self, side: Side) -> Side:

@@ -95,7 +95,7 @@ class Task:
         )  # fmt: skip
 
     def may_expand(self, n_features: int, *, grouped: bool) -> bool:
-        """Whether the kernel has expansions, which may be less work."""
+        """Return whether the kernel has expansions, which may be less work."""
         known = self.kernel.is_gaussian and self.metric.name == "euclidean"
         known = known and expansion.AVAILABLE
         return self.method == "auto" and known and n_features <= 3 and not grouped

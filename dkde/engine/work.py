@@ -114,7 +114,7 @@ class Work:
 
     @property
     def is_lazy(self) -> bool:
-        """Whether rows are yet to be computed, so that a sample needs computing."""
+        """Return whether rows are yet to be computed, so that a sample needs computing."""
         parts = [*self.query.rows.parts, *self.train.rows.parts]
         others = (self.query.weights, self.query.groups, self.train.weights, self.train.groups)
         return any(s is not None and s.is_lazy for s in (*(part.source for part in parts), *others))

@@ -146,7 +146,7 @@ def decoded(array: "zarr.Array[Any]", what: str, *, is_vector: bool = False) -> 
     is_vector : bool
         Whether there is one number a row.
     """
-    if not is_masked(dict(array.attrs)) or np.dtype(array.dtype).kind not in "iufb":
+    if not _may_miss(array):
         return None
     variable = decode_cf_variable(what, variable_of(watched(array)))
     dims = (str(variable.dims[0]),)
@@ -183,9 +183,14 @@ def opened_vector(array: "zarr.Array[Any]", what: str, *, may_miss: bool = True)
     return CompleteSource(source, marks, what) if marks else source
 
 
+def _may_miss(array: "zarr.Array[Any]") -> bool:
+    """Return whether an array of numbers says which of them stand for missing ones."""
+    return is_masked(dict(array.attrs)) and np.dtype(array.dtype).kind in "iufb"
+
+
 def _marks(array: "zarr.Array[Any]") -> tuple[Any, ...]:
     """Return the stored values that stand for missing ones."""
-    if not is_masked(dict(array.attrs)) or np.dtype(array.dtype).kind not in "iufb":
+    if not _may_miss(array):
         return ()
     attributes = variable_of(array).attrs
     known = (attributes.get(key) for key in ("_FillValue", "missing_value"))

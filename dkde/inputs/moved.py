@@ -70,7 +70,7 @@ class Whereabouts:
 
     @property
     def has_moved(self) -> bool:
-        """Whether the store has moved since the run began."""
+        """Return whether the store has moved since the run began."""
         return None not in (self.store, self.place) and self.store != self.place
 
     def recorded(self, name: str) -> str:

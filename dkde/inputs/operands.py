@@ -66,7 +66,7 @@ class Operand:
 
     @property
     def is_labelled(self) -> bool:
-        """Whether the names of the dims come from the rows' source."""
+        """Return whether the names of the dims come from the rows' source."""
         sources = (innermost(part.source) for part in self.rows.parts)
         return self.form == "xarray" or all(
             isinstance(source, VariablesSource) and source.dims == self.dims for source in sources

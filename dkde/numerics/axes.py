@@ -51,7 +51,7 @@ class Axes:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the axes span all features."""
+        """Return whether the axes span all features."""
         return bool(self.directions.shape[1] == self.n_features)
 
     @property

@@ -93,7 +93,7 @@ class Kernel:
 
     @property
     def is_gaussian(self) -> bool:
-        """Whether it decays like a Gaussian of distance, up to its normaliser."""
+        """Return whether it decays like a Gaussian of distance, up to its normaliser."""
         return self.log_profile is radii.gaussian_log_profile
 
     def __reduce__(self) -> tuple[Callable[[str], "Kernel"], tuple[str]]:

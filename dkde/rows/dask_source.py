@@ -60,7 +60,7 @@ class DaskSource(Plain):
 
     @property
     def masks(self) -> bool:
-        """Whether some values may be masked."""
+        """Return whether some values may be masked."""
         return is_lazily_masked(self.array)
 
     @property

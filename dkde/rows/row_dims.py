@@ -14,7 +14,6 @@ from dkde.errors import InputError
 # How dims are called that have no names, by h5netcdf and in dkde.rows.bare.
 UNNAMED = "phony_dim_"
 _FEATURE = "feature"
-_LISTED = 3
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ class RowSource(Protocol):
 
     @property
     def is_lazy(self) -> bool:
-        """Whether values are yet to be computed: a sample may take long, or fail."""
+        """Return whether values are yet to be computed: a sample may take long, or fail."""
         ...
 
     @property
@@ -92,7 +92,7 @@ class Plain:
 
     @property
     def is_lazy(self) -> bool:
-        """Whether values are yet to be computed."""
+        """Return whether values are yet to be computed."""
         return False
 
     @property
@@ -139,7 +139,7 @@ class Wrapping:
 
     @property
     def is_lazy(self) -> bool:
-        """Whether values are yet to be computed."""
+        """Return whether values are yet to be computed."""
         return self.wrapped.is_lazy
 
     @property

@@ -30,7 +30,7 @@ class Encoding:
 
     @property
     def is_identity(self) -> bool:
-        """Whether stored numbers are the values."""
+        """Return whether stored numbers are the values."""
         return self.scale == 1.0 and self.offset == 0.0
 
     def decode(self, stored: Array) -> Array:
@@ -185,7 +185,7 @@ class Rows:
 
     @property
     def is_integer(self) -> bool:
-        """Whether stored rows are integers of at most 16 bits, in one encoding.
+        """Return whether stored rows are integers of at most 16 bits, in one encoding.
 
         The squares of wider ones would not add up exactly in float64.
         """
@@ -202,7 +202,7 @@ class Rows:
 
     @property
     def is_encoded(self) -> bool:
-        """Whether decoding makes new arrays."""
+        """Return whether decoding makes new arrays."""
         return self.linear is not None or not all(part.encoding.is_identity for part in self.parts)
 
     @property

@@ -127,7 +127,7 @@ class VariablesSource(Plain):
 
     @property
     def is_lazy(self) -> bool:
-        """Whether values are yet to be computed."""
+        """Return whether values are yet to be computed."""
         return any(variable.chunks is not None for variable in self.variables)
 
     @property
@@ -307,7 +307,7 @@ class Joined(Plain):
 
     @property
     def is_lazy(self) -> bool:
-        """Whether values are yet to be computed."""
+        """Return whether values are yet to be computed."""
         return any(source.is_lazy for source in self.sources)
 
     @property

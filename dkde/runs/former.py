@@ -28,7 +28,7 @@ class Former:
 
     @property
     def made(self) -> str:
-        """What made such a run, for messages."""
+        """The maker of such a run, for messages."""
         return f"made by an older version of dkde, which {self.what}"
 
     def was_asked(self, then: Mapping[str, Any], where: Whereabouts) -> bool:

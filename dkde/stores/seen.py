@@ -42,7 +42,7 @@ class Seen:
 
     @property
     def is_empty_folder(self) -> bool:
-        """Whether the place is an empty folder."""
+        """Return whether the place is an empty folder."""
         return self.what is not None and self.what.get("names") == []
 
 

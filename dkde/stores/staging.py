@@ -74,7 +74,7 @@ class Stage:
             file.write(content)
 
     def is_spare(self) -> bool:
-        """Whether it holds only new content, and old content that was replaced."""
+        """Return whether it holds only new content, and old content that was replaced."""
         owner = self.owner()
         if owner.get("done") is True:
             return True
@@ -90,7 +90,7 @@ class Stage:
         return True
 
     def is_dead(self) -> bool | None:
-        """Whether its process is certainly gone; None where that is unknown."""
+        """Return whether its process is certainly gone; None where that is unknown."""
         owner = self.owner()
         if not owner:
             with suppress(FileNotFoundError):

@@ -44,7 +44,7 @@ class Absence:
     asked: float = -inf
 
     def goes_on(self) -> bool:
-        """Whether there is no worker at this moment.
+        """Return whether there is no worker at this moment.
 
         Raises
         ------
