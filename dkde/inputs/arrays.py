@@ -4,7 +4,6 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 import zarr
 
@@ -26,24 +25,19 @@ from dkde.stores.opened import absolute, check_opened
 
 
 def rows_of(values: Any, role: str) -> Rows:
-    """Return the rows of an array."""
+    """Return the rows of an array of real numbers, NaN where they are masked."""
     if isinstance(values, da.Array):
         return whole(DaskSource(checked(values, role)), role, identity=values.name)
-    place = first_masked(marked_lists(values))
-    return whole(ArraySource(array_of(values, role), masked=place), role)
-
-
-def array_of(data: Any, role: str) -> npt.NDArray[Any]:
-    """Return a NumPy array of real numbers, NaN where they are masked."""
+    marked = marked_lists(values)
     try:
-        array = unmasked(marked_lists(data))
+        array = unmasked(marked)
     except InputError as error:
         raise InputError(f"{role}: ", error.message) from None
     except (TypeError, ValueError) as error:
         raise InputError(f"{role} cannot be made an array of rows and features") from error
-    found: npt.NDArray[Any] = checked(array, role)
-    check_listed(data, role)
-    return found
+    found = checked(array, role)
+    check_listed(values, role)
+    return whole(ArraySource(found, masked=first_masked(marked)), role)
 
 
 def check_listed(data: Any, role: str) -> None:
