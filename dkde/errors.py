@@ -21,7 +21,7 @@ def warn(message: str) -> None:
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, UserWarning, stacklevel=level)
+    warnings.warn(_BREAKS.sub(" ", message), UserWarning, stacklevel=level)
 
 
 def scrubbed(text: str) -> str:
@@ -90,6 +90,15 @@ class Call(StrEnum):
 MessagePart = str | Argument | Remedy | Call
 
 
+# Line breaks, as str.splitlines has them, with the blanks around them.
+_BREAKS = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+\s*")
+
+
+def _in_a_line(part: MessagePart) -> MessagePart:
+    # What files hold, their names included, may have line breaks.
+    return _BREAKS.sub(" ", part) if type(part) is str else part
+
+
 class Message(str):
     """A message that knows where it names arguments, which a command line spells otherwise.
 
@@ -110,12 +119,13 @@ class Message(str):
     parts: tuple[MessagePart, ...]
 
     def __new__(cls, *parts: MessagePart) -> "Message":
-        message = super().__new__(cls, "".join(map(str, parts)))
-        message.parts = tuple(
+        found = tuple(
             inner
             for part in parts
-            for inner in (part.parts if isinstance(part, Message) else (part,))
+            for inner in (part.parts if isinstance(part, Message) else (_in_a_line(part),))
         )
+        message = super().__new__(cls, "".join(map(str, found)))
+        message.parts = found
         return message
 
     def __getnewargs__(self) -> tuple[MessagePart, ...]:  # type: ignore[override]

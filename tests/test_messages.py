@@ -2,8 +2,10 @@
 
 import pickle
 
+import pytest
+
 import dkde
-from dkde.errors import Argument, Message, Remedy
+from dkde.errors import Argument, DataSetError, Message, Remedy, warn
 
 PARTS = ("set ", Argument("nan", "drop"), ", or begin anew ", Remedy("restart"))
 TEXT = 'set nan="drop", or begin anew (restart)'
@@ -36,3 +38,11 @@ def test_it_comes_whole_from_another_process():
     assert str(kept) == "2 blocks failed; retry_failed takes them up again"
     assert (kept.missing, kept.remedy) == ("2 blocks failed", remedy)
     assert names(kept.remedy) == ["retry_failed"]
+
+
+def test_a_message_is_one_line_whatever_names_hold():
+    error = DataSetError("a\r\n  b.csv: is gone\u2028; begin it anew ", Remedy("restart"))
+    assert str(error) == "a b.csv: is gone ; begin it anew (restart)"
+    assert error.message.parts[0] == "a b.csv: is gone ; begin it anew "
+    with pytest.warns(UserWarning, match="^one two$"):
+        warn("one\ntwo")

@@ -64,7 +64,10 @@ class Half:
         found = self.table.of(NUMBERS)
         if self.container.is_grid:
             return found[2:] or found
-        return self.table.of(LISTS) or found
+        lists = self.table.of(LISTS)
+        if lists and self.container.name == "Dataset":  # each of whose variables is a feature
+            return tuple(name for name in self.table.names if name in {*found, *lists})
+        return lists or found
 
     def __str__(self) -> str:
         columns = [
