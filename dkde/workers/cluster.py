@@ -227,8 +227,11 @@ def _knock(address: str) -> None:
 
 # Dask has the workers' malloc give memory back at once, and then all that is larger than 128 KiB
 # is new each time: a fourth of the time of near pairs goes into zeroed pages. These are the
-# thresholds up to which glibc's own would rise.
+# thresholds up to which glibc's own would rise. With one arena, what one thread has freed the next
+# takes: with one for each thread, chunks that Zarr's threads had read were held in each of them,
+# now and then half as much again as the plan says.
 _MALLOC = {
+    "distributed.nanny.pre-spawn-environ.MALLOC_ARENA_MAX": 1,
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 2**26,
     "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 2**25,
 }
