@@ -10,7 +10,8 @@ from .density.log_density import log_density
 from .density.parts import finish, run_part
 from .density.protocols import follow_protocol
 from .density.sampling import sample
-from .density.scoring import score, sweep
+from .density.scoring import score
+from .density.sweeping import sweep
 from .density.verifying import verify
 from .errors import (
     ClusterError,

@@ -1,13 +1,13 @@
 """The cost of a piece of work, estimated without doing it."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy.typing as npt
 
+from dkde.density.fitted import Fitted
 from dkde.density.options import Options
-from dkde.density.statistics import default_bandwidths
+from dkde.engine.block_plan import Plan
 from dkde.engine.direct import with_direct_share
 from dkde.engine.estimate import estimate_seconds
 from dkde.errors import InputError
@@ -109,11 +109,7 @@ def plan(
     )
     train_side = options.prepared(side(t, weights))
     query_side = options.prepared(side(q, role="query"))
-    matrix = options.bandwidth_matrix(train_side, 1.0 if bandwidths is None else bandwidths)
-    train_side = matrix.whiten(train_side)
-    if bandwidths is None:
-        matrix = replace(matrix, bandwidths=default_bandwidths(train_side, kernel))
-    work = options.work(matrix.whiten(query_side), train_side, matrix)
+    work = Fitted.to(train_side, bandwidths, options).work(query_side)
     cut = work.plan
     survey = None if work.is_lazy else with_direct_share(work, work.survey())
     n_threads = n_threads or _available_threads()
@@ -122,6 +118,22 @@ def plan(
     if at_rest is not None and limit is not None:
         check_limit("a worker", blocks, at_rest, limit)
     seconds = estimate_seconds(cut, n_threads, kernel, metric)
+    return {
+        **_sizes(cut),
+        "baseline_bytes": at_rest,
+        "block_bytes": cut.block_bytes,
+        "resident_bytes": cut.resident_bytes,
+        "peak_bytes_per_worker": None if at_rest is None else at_rest + blocks,
+        "method": _LATER if survey is None else survey.method,
+        "threads": n_threads,
+        "seconds": seconds * (1.0 if survey is None else survey.time + survey.direct),
+        "seconds_all_pairs": seconds,
+        "slow_blas": older_kernels(),
+    }
+
+
+def _sizes(cut: Plan) -> dict[str, Any]:
+    """Return what follows from how the pairs are cut alone."""
     return {
         "pairs": cut.pairs,
         "flops": cut.flops,
@@ -132,15 +144,6 @@ def plan(
         "panels": cut.n_panels,
         "block_rows": cut.query_rows,
         "panel_rows": cut.panel_rows,
-        "baseline_bytes": at_rest,
-        "block_bytes": cut.block_bytes,
-        "resident_bytes": cut.resident_bytes,
-        "peak_bytes_per_worker": None if at_rest is None else at_rest + blocks,
-        "method": _LATER if survey is None else survey.method,
-        "threads": n_threads,
-        "seconds": seconds * (1.0 if survey is None else survey.time + survey.direct),
-        "seconds_all_pairs": seconds,
-        "slow_blas": older_kernels(),
     }
 
 

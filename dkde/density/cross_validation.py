@@ -1,7 +1,9 @@
 """Bandwidth selection by cross-validation: all folds and all bandwidths in one pass."""
 
+from __future__ import annotations
+
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Integral
@@ -13,10 +15,10 @@ import numpy.typing as npt
 import xarray as xr
 
 from dkde.density.averaging import mean
-from dkde.density.bandwidth_matrix import BandwidthMatrix
 from dkde.density.bandwidth_units import best_variable, told, told_as
 from dkde.density.doubts import warn_of_doubts
-from dkde.density.folds import Folds, counting_rows, fold_numbers
+from dkde.density.fitted import Fitted
+from dkde.density.folds import Folding, Folds, counting_rows
 from dkde.density.labelling import (
     attributes,
     check_names,
@@ -27,21 +29,22 @@ from dkde.density.labelling import (
 from dkde.density.optimum import NoMaximumError, maximise
 from dkde.density.options import Options
 from dkde.density.pca import PrincipalAxes, fit_pca
+from dkde.density.performing import perform
 from dkde.density.row_weights import ROW_WEIGHT, RowWeights, Weighted
-from dkde.density.statistics import NOTHING_LEFT, best_index, default_bandwidths, warn_of_edge
+from dkde.density.statistics import NOTHING_LEFT, best_index, warn_of_edge
 from dkde.engine.eager_run import Progress
 from dkde.engine.work import Work
 from dkde.errors import DataSetError, InputError, Remedy, warn
+from dkde.inputs.operands import Operand
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import catalog_of, operands, side
-from dkde.numerics.logsum import Densities
 from dkde.rows.side import Side
 from dkde.rows.sources import ArraySource
 from dkde.runs.former import Former
+from dkde.runs.job import Compute
 from dkde.runs.record import recorded
 from dkde.runs.run import Manner, Run
 from dkde.typing import FloatArray
-from dkde.workers.cluster import pool_for
 
 # Tolerance of the continuous optimum, in log h; half of the documented one.
 _TOLERANCE = 5e-5
@@ -144,80 +147,126 @@ def cross_validate(
     >>> float(result.best_bandwidth)
     4.0
     """
-    start = perf_counter()
-    catalog = catalog_of(source, row_dim=row_dim, lat=lat, lon=lon, beside=(weights,))
-    call = recorded(
-        "cross_validate", catalog,
-        train=train, bandwidths=bandwidths, folds=folds, shuffle=shuffle,
-        random_state=random_state, refine=refine, pca=pca, kernel=kernel, metric=metric,
-        covariance=covariance, singular=singular, precision=precision, tol=tol, nan=nan,
-        weights=weights, block_rows=block_rows, panel_rows=panel_rows,
-    )  # fmt: skip
-    kept = Run(output, call, Manner(restart, retry_failed, anywhere))
-    (t,) = operands(catalog, train=train)
-    check_names(t, "train", stored=output is not None, weighted=weights is not None)
+    run = Run(output, Manner(restart, retry_failed, anywhere))
     options = Options(
         kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol, nan=nan
     )
-    options.check(pca=pca)
-    train_side = options.prepared(side(t, weights))
-    counting = counting_rows(train_side) if isinstance(folds, Integral) else None
-    numbers = fold_numbers(
-        folds, t.rows.n_rows, shuffle=shuffle, random_state=random_state, counting=counting
-    )
-    coords = coordinates_along(t) | in_own_dims({"held_out_in": ("sample", numbers)}, "sample", t)
-    validation = Validation.of(train_side, numbers, bandwidths, options, pca)
-    options.warn_if_no_density(validation.matrix)
-    n_folds = len(np.unique(numbers))
-    asked = options.describe(bandwidths) | {"pca": pca, "shuffle": shuffle, "refine": refine}
+    job = CrossValidationJob.of(
+        catalog_of(source, row_dim=row_dim, lat=lat, lon=lon), options,
+        train=train, bandwidths=bandwidths, folding=Folding(folds, shuffle, random_state),
+        refine=refine, pca=pca, weights=weights,
+    )  # fmt: skip
+    return perform(job, run, progress)
 
-    def over_all_rows() -> dict[str, Work]:
-        spread = fold_numbers(folds, t.rows.n_rows, shuffle=shuffle, random_state=random_state)
-        return {"grid": validation.with_folds(spread).work}
 
-    # Of a generator that was given, numbers are drawn but once.
-    is_known = counting is not None and (not shuffle or isinstance(random_state, Integral))
-    former = Former(over_all_rows, _FORMERLY) if is_known else None
-    with (
-        kept.begin(former, grid=validation.work),
-        pool_for(validation.work, manner=kept.workers) as pool,
-    ):
-        if kept.finished is not None:
-            if weights is not None and ROW_WEIGHT not in kept.finished:
-                raise DataSetError(
-                    f"{output}: was made by an older version of dkde, whose means did not weight "
-                    "the held-out rows; make it anew ",
-                    Remedy("restart"),
-                )
-            return told_as(kept.finished, validation.matrix)
+@dataclass(frozen=True, eq=False)
+class CrossValidationJob:
+    """A call of :func:`cross_validate`, prepared: see :class:`dkde.runs.job.Job`.
 
-        def values(name: str, work: Work) -> Densities:
-            return kept.values(name, work, pool, progress)
+    Parameters
+    ----------
+    validation : Validation
+    refine : bool
+    asked, noted : dict
+        The options, and what the result's attributes hold beside these.
+    start : float
+        When the call began.
+    """
 
-        scored = validate(validation, values, refine=refine)
-        methods = {"cross_validate": kept.methods["grid"]}
-        work = {"cross_validate": validation.work}
-        notes = attributes(perf_counter() - start, asked, methods, **work)
-        result = xr.Dataset(
+    call: Mapping[str, Any] | None
+    validation: Validation
+    scored: Mapping[str, Operand]
+    works: Mapping[str, Work]
+    former: Former | None
+    refine: bool
+    asked: dict[str, Any]
+    noted: dict[str, Any]
+    start: float
+
+    @classmethod
+    def of(
+        cls,
+        catalog: Catalog,
+        options: Options,
+        *,
+        train: Any,
+        bandwidths: Any = None,
+        folding: Folding,
+        refine: bool = False,
+        pca: int | None = None,
+        weights: Any = None,
+    ) -> CrossValidationJob:
+        """Prepare a call; its arguments are as for :func:`cross_validate`."""
+        start = perf_counter()
+        call = recorded(
+            "cross_validate", catalog,
+            train=train, bandwidths=bandwidths, **vars(folding), refine=refine, pca=pca,
+            weights=weights, **options.record,
+        )  # fmt: skip
+        (t,) = operands(catalog.for_a_call((weights,)), train=train)
+        check_names(t, "train", weighted=weights is not None)
+        options.check(pca=pca)
+        prepared = options.prepared(side(t, weights))
+        counting = counting_rows(prepared) if isinstance(folding.folds, Integral) else None
+        numbers = folding.numbers(t.rows.n_rows, counting)
+        validation = Validation.of(prepared, numbers, bandwidths, options, pca)
+        options.warn_if_no_density(validation.fitted.matrix)
+
+        def over_all_rows() -> dict[str, Work]:
+            return {"grid": validation.with_folds(folding.numbers(t.rows.n_rows)).work}
+
+        is_known = counting is not None and folding.is_repeatable
+        former = Former(over_all_rows, _FORMERLY) if is_known else None
+        works = {"grid": validation.work}
+        asked = options.describe(bandwidths)
+        asked |= {"pca": pca, "shuffle": folding.shuffle, "refine": refine}
+        is_named = isinstance(folding.folds, str)
+        noted = {"folds": folding.folds if is_named else len(np.unique(numbers))}
+        return cls(call, validation, {"train": t}, works, former, refine, asked, noted, start)
+
+    def answer(self, compute: Compute, methods: Mapping[str, str]) -> xr.Dataset:
+        """Score each row under those of the other folds."""
+        t, validation = self.scored["train"], self.validation
+        held_out = in_own_dims({"held_out_in": ("sample", validation.numbers)}, "sample", t)
+        coords = coordinates_along(t) | held_out
+        scored = validate(validation, compute, refine=self.refine)
+        notes = attributes(
+            perf_counter() - self.start, self.asked, {"cross_validate": methods["grid"]},
+            cross_validate=validation.work,
+        )  # fmt: skip
+        return xr.Dataset(
             in_own_dims(scored.variables(), "sample", t),
             {
-                "bandwidth": told(validation.matrix, scored.bandwidths),
-                "fold": np.unique(numbers),
+                "bandwidth": told(validation.fitted.matrix, scored.bandwidths),
+                "fold": np.unique(validation.numbers),
                 **coords,
             },
-            notes | {"folds": folds if isinstance(folds, str) else n_folds},
+            notes | self.noted,
         )
-        return kept.finish(result)
+
+    def reread(self, finished: xr.Dataset, name: str) -> xr.Dataset:
+        """Return a kept result with its bandwidths in the unit that is asked for.
+
+        Raises
+        ------
+        DataSetError
+            When its means do not weight the rows.
+        """
+        if self.validation.fitted.train.weights is not None and ROW_WEIGHT not in finished:
+            raise DataSetError(
+                f"{name}: was made by an older version of dkde, whose means did not weight "
+                "the held-out rows; make it anew ",
+                Remedy("restart"),
+            )
+        return told_as(finished, self.validation.fitted.matrix)
 
 
 @dataclass(frozen=True, eq=False)
 class Validation:
     """A cross-validation to do: train x train, with folds as groups."""
 
-    side: Side
+    fitted: Fitted
     numbers: Folds
-    matrix: BandwidthMatrix
-    options: Options
     axes: PrincipalAxes | None
 
     @classmethod
@@ -228,35 +277,31 @@ class Validation:
         bandwidths: npt.ArrayLike | None,
         options: Options,
         pca: int | None = None,
-    ) -> "Validation":
+    ) -> Validation:
         """Prepare a cross-validation."""
         axes = None if pca is None else fit_pca(train, pca)
         projected = train if axes is None else axes.project(train)
-        matrix = options.bandwidth_matrix(projected, 1.0 if bandwidths is None else bandwidths)
-        whitened = matrix.whiten(projected)
-        if bandwidths is None:
-            matrix = replace(matrix, bandwidths=default_bandwidths(whitened, options.kernel))
-        grouped = replace(whitened, groups=ArraySource(numbers))
-        return cls(grouped, numbers, matrix, options, axes)
+        fitted = Fitted.to(projected, bandwidths, options)
+        return cls(fitted, numbers, axes).with_folds(numbers)
 
-    def with_folds(self, numbers: Folds) -> "Validation":
+    def with_folds(self, numbers: Folds) -> Validation:
         """Return the same cross-validation with other folds."""
-        return replace(self, side=replace(self.side, groups=ArraySource(numbers)), numbers=numbers)
+        grouped = replace(self.fitted.train, groups=ArraySource(numbers))
+        return replace(self, fitted=replace(self.fitted, train=grouped), numbers=numbers)
 
     @cached_property
     def weights(self) -> RowWeights:
         """Return the weights of the held-out rows."""
-        return RowWeights.of(self.side)
+        return RowWeights.of(self.fitted.train)
 
     @property
     def work(self) -> Work:
         """The work at all bandwidths."""
-        return self.work_at(self.matrix.bandwidths)
+        return self.work_at(self.fitted.bandwidths)
 
     def work_at(self, bandwidths: FloatArray) -> Work:
         """Return the work at the given bandwidths."""
-        matrix = replace(self.matrix, bandwidths=bandwidths)
-        return self.options.work(self.side, self.side, matrix)
+        return self.fitted.at(bandwidths).work_among()
 
 
 @dataclass(frozen=True, eq=False)
@@ -306,20 +351,18 @@ class Scored:
         """Return the variables of a result."""
         totals, nats = self.fold_log_likelihood, {"units": "nats"}
         validation, axes = self.validation, self.validation.axes
-        dimensions = validation.options.dimensions(validation.matrix)
+        dimensions = validation.fitted.options.dimensions(validation.fitted.matrix)
         return {
             "fold_log_likelihood": (("fold", "bandwidth"), totals, nats),
             "mean_fold_log_likelihood": ("bandwidth", np.nanmean(totals, axis=0), nats),
             **score_variables(self.found, dimensions, "sample"),
-            **validation.options.missing_variables(self.found.densities),
-            "best_bandwidth": best_variable(validation.matrix, self.best_bandwidth),
+            **validation.fitted.options.missing_variables(self.found.densities),
+            "best_bandwidth": best_variable(validation.fitted.matrix, self.best_bandwidth),
             **({} if axes is None else axes.variables()),
         }
 
 
-def validate(
-    validation: Validation, compute: Callable[[str, Work], Densities], *, refine: bool = False
-) -> Scored:
+def validate(validation: Validation, compute: Compute, *, refine: bool = False) -> Scored:
     """Do a cross-validation; with ``refine``, go on to the continuous optimum.
 
     Parameters
@@ -327,7 +370,7 @@ def validate(
     compute : callable
         From the name of a pass and its work to log-densities.
     """
-    grid, weights = validation.matrix.bandwidths, validation.weights
+    grid, weights = validation.fitted.bandwidths, validation.weights
     found = compute("grid", validation.work)
     alone = np.isnan(found.values).any(axis=0) & ~found.missing
     if alone.any():
@@ -343,13 +386,11 @@ def validate(
     if refine:
         return _refined(validation, compute, scored)
     if not _warn_of_doubts(scored):
-        warn_of_edge(grid, index, validation.matrix.in_words)
+        warn_of_edge(grid, index, validation.fitted.matrix.in_words)
     return scored
 
 
-def _refined(
-    validation: Validation, compute: Callable[[str, Work], Densities], scored: Scored
-) -> Scored:
+def _refined(validation: Validation, compute: Compute, scored: Scored) -> Scored:
     """Go on from the grid's best bandwidth to the continuous optimum, which is then the last."""
     grid, weighted = scored.bandwidths, scored.found
     means = _means(weighted)
@@ -373,9 +414,10 @@ def _refined(
         maximise(evaluate, np.log(grid), means, _TOLERANCE)
     except NoMaximumError:
         hint = "are rows there more than once?" if best < grid.min() else "try larger ones"
+        in_words = validation.fitted.matrix.in_words(float(f"{best:.3g}"))
         warn(
             f"there is no optimum to refine: the mean log-likelihood still rises at bandwidth "
-            f"{validation.matrix.in_words(float(f'{best:.3g}'))}, far beyond the grid ({hint})"
+            f"{in_words}, far beyond the grid ({hint})"
         )
         return scored
     if best not in grid:
@@ -396,6 +438,6 @@ def _warn_of_doubts(scored: Scored) -> bool:
     """Warn of rows that alone decide a bandwidth; return whether there are any."""
     bandwidths, validation = scored.bandwidths, scored.validation
     work = validation.work_at(bandwidths)
-    norms = np.asarray(work.task.log_norms(validation.side.rows.n_features))
+    norms = np.asarray(work.task.log_norms(validation.fitted.train.rows.n_features))
     best = int(np.flatnonzero(bandwidths == scored.best_bandwidth)[0])
-    return warn_of_doubts(bandwidths, norms, scored.found, best, validation.matrix.in_words)
+    return warn_of_doubts(bandwidths, norms, scored.found, best, validation.fitted.matrix.in_words)

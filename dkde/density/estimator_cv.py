@@ -1,7 +1,6 @@
 """An estimator with scikit-learn's interface that chooses its bandwidth."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -126,7 +125,7 @@ class KernelDensityCV(FittedDensity):
             scored = validate(validation, lambda _, work: run(work, pool), refine=bool(self.refine))
         self._fitted, self._train = options, plain
         self.bandwidth_ = scored.best_bandwidth
-        self._matrix = replace(validation.matrix, bandwidths=np.array([scored.best_bandwidth]))
+        self._matrix = validation.fitted.at([scored.best_bandwidth]).matrix
         self.cv_results_ = _cv_results(scored)
         self.best_score_ = float(np.nanmax(self.cv_results_["mean_test_score"]))
         return self

@@ -16,7 +16,6 @@ from dkde.errors import InputError, some, warn
 from dkde.inputs.operands import Operand
 from dkde.numerics.machine import target
 from dkde.runs.origin import counted
-from dkde.runs.stages import RUN
 from dkde.runs.store import RESULT_FORMAT
 
 LOG_DENSITY = {"units": "nats", "long_name": "log-density"}
@@ -80,13 +79,11 @@ _RESERVED = frozenset(
 )
 
 
-def check_names(q: Operand, role: str, *, stored: bool, weighted: bool = False) -> None:
+def check_names(q: Operand, role: str, *, weighted: bool = False) -> None:
     """Refuse coordinates whose names a result uses itself.
 
     Parameters
     ----------
-    stored : bool
-        Whether it is written to a store.
     weighted : bool
         Whether it holds the weights of the rows.
 
@@ -101,8 +98,6 @@ def check_names(q: Operand, role: str, *, stored: bool, weighted: bool = False) 
         raise InputError(
             f"{role} has a dim or coordinate {clash[0]!r}, as the result does; rename it"
         )
-    if stored and RUN in labels:
-        raise InputError(f"{role} has a coordinate {RUN!r}, as the output's store does; rename it")
 
 
 def in_own_dims(

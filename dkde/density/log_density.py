@@ -9,6 +9,7 @@ import xarray as xr
 
 from dkde.density.bandwidth_matrix import BandwidthMatrix
 from dkde.density.bandwidth_units import told
+from dkde.density.fitted import Fitted
 from dkde.density.labelling import LOG_DENSITY, LOG_DENSITY_ERROR
 from dkde.density.options import Options
 from dkde.engine.eager_run import computed
@@ -154,11 +155,9 @@ def log_density(
     )
     query_side = options.prepared(side(q, groups=groups, role="query"))
     train_side = options.prepared(side(t, weights, train_groups))
-    matrix = options.bandwidth_matrix(train_side, bandwidth)
-    work = options.work(
-        matrix.whiten(query_side), matrix.whiten(train_side), matrix, looking=q.form == "numpy"
-    )
-    found = densities_of(q, work, matrix, scalar=np.ndim(bandwidth) == 0)
+    fitted = Fitted.to(train_side, bandwidth, options)
+    work = fitted.work(query_side, looking=q.form == "numpy")
+    found = densities_of(q, work, fitted.matrix, scalar=np.ndim(bandwidth) == 0)
     return found if return_error else found[0]
 
 

@@ -1,12 +1,14 @@
 """Options of the computation, checked."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import nan as not_a_number
 from numbers import Integral
 from typing import Any
 
 from dkde.density.bandwidth_matrix import RULES, BandwidthMatrix, find_bandwidth_matrix
-from dkde.density.statistics import count_missing
+from dkde.density.covariance import find_covariance
+from dkde.density.statistics import count_missing, default_bandwidths
 from dkde.engine.reading import check_weights
 from dkde.engine.task import Task
 from dkde.engine.work import Work
@@ -24,6 +26,11 @@ from dkde.rows.sphere import as_stored, is_in_degrees, on_sphere
 from dkde.stores.opened import check_opened
 
 NAN = ("raise", "drop")
+# What the record of a call holds.
+RECORDED = (
+    "kernel", "metric", "covariance", "singular", "precision", "tol", "nan", "block_rows",
+    "panel_rows",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,16 @@ class Options:
     tol: float | None = None
     method: str = "auto"
     nan: str = "raise"
+
+    @classmethod
+    def of_record(cls, arguments: Mapping[str, Any]) -> "Options":
+        """Return the options among the arguments of a recorded call."""
+        return cls(**{name: arguments[name] for name in RECORDED if name in arguments})
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Return the options by name, for the record of a call."""
+        return {name: getattr(self, name) for name in RECORDED}
 
     def check(self, *, pca: int | None = None) -> None:
         """Refuse options that no data could satisfy, before anything is read."""
@@ -133,7 +150,13 @@ class Options:
         return kernel.radii is not None or kernel.sphere or matrix.rank == 1
 
     def bandwidth_matrix(self, train: Side, bandwidth: Any) -> BandwidthMatrix:
-        """Return H for a training side, prepared, at all bandwidths or by a rule."""
+        """Return H for a training side, prepared.
+
+        Parameters
+        ----------
+        bandwidth : float, sequence of float, str or None
+            All of h, or a rule for it; None for a grid around the scale of the data.
+        """
         self.check()
         check_opened(bandwidth)
         angles = None
@@ -148,6 +171,10 @@ class Options:
                 'line divides neighbours; kernel="vonmises_fisher" is a density on the sphere'
             )
             warn_if_radians(train.rows)
+        if bandwidth is None:
+            covariance = find_covariance(train, self.covariance, self.singular)
+            grid = default_bandwidths(covariance.whiten(train), self.kernel)
+            return BandwidthMatrix(grid, covariance, angles)
         found = find_bandwidth_matrix(train, bandwidth, self.covariance, self.singular)
         return replace(found, angles=angles)
 

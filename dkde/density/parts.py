@@ -4,13 +4,16 @@ import time
 
 import xarray as xr
 
-from dkde.density.resuming import call_again
+from dkde.density.performing import perform, perform_share
+from dkde.density.resuming import take_up
 from dkde.engine.eager_run import Progress, incomplete
 from dkde.errors import Argument, Call, IncompleteError, InputError
+from dkde.runs.job import Job
 from dkde.runs.process import is_alive
 from dkde.runs.record import read_plan
+from dkde.runs.run import Manner, Run
 from dkde.runs.sessions import Ledger
-from dkde.runs.shares import HandedOut, Share, sharing
+from dkde.runs.shares import Share
 from dkde.runs.stages import Stage
 from dkde.runs.status import records_of
 from dkde.runs.store import root_attributes
@@ -53,21 +56,20 @@ def run_part(
         raise InputError(Argument("part"), f" is {part} of {parts}; parts are numbered from 0")
     records = records_of(path)
     share = Share(part, parts)
-    try:
-        with sharing(share):
-            call_again(
-                records, path, retry_failed=retry_failed, anywhere=anywhere, progress=progress
-            )
-    except HandedOut:
-        stage = _first(records)
-        n_panels = stage.shape.n_panels
-        failed = {
-            (q, p): record
-            for (q, p), record in stage.failed().items()
-            if share.has(q * n_panels + p)
-        }
-        if failed:
-            raise incomplete(failed, sum(map(share.has, range(stage.shape.n_blocks)))) from None
+
+    def do(job: Job) -> bool:
+        run = Run(path, Manner(retry_failed=retry_failed, anywhere=anywhere))
+        return perform_share(job, run, share, progress)
+
+    if not take_up(records, path, do):
+        return
+    stage = _first(records)
+    n_panels = stage.shape.n_panels
+    failed = {
+        (q, p): record for (q, p), record in stage.failed().items() if share.has(q * n_panels + p)
+    }
+    if failed:
+        raise incomplete(failed, sum(map(share.has, range(stage.shape.n_blocks))))
 
 
 def finish(
@@ -98,10 +100,12 @@ def finish(
     records = records_of(path)
     if not root_attributes(records).get("complete"):
         _check_parts(records, path, retry_failed=retry_failed)
-    result: xr.Dataset = call_again(
-        records, path, retry_failed=retry_failed, anywhere=anywhere, progress=progress
-    )
-    return result
+
+    def do(job: Job) -> xr.Dataset:
+        run = Run(path, Manner(retry_failed=retry_failed, anywhere=anywhere))
+        return perform(job, run, progress)
+
+    return take_up(records, path, do)
 
 
 def _first(records: Records) -> Stage:

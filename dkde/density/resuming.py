@@ -1,77 +1,114 @@
-"""Repeat the call that began a run from its store, even where its data were moved."""
+"""Prepare the call that began a run from its store again, even where its data were moved."""
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, chdir, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from dkde.density.cross_validation import cross_validate
-from dkde.density.scoring import score, sweep
+from dkde.datasets.formats.globs import is_pattern
+from dkde.density.cross_validation import CrossValidationJob
+from dkde.density.folds import Folding
+from dkde.density.options import RECORDED, Options
+from dkde.density.scoring import ScoreJob
+from dkde.density.sweeping import SweepJob
 from dkde.engine.work import Work
 from dkde.errors import Call, DataSetError, DkdeError, InputError, some
 from dkde.inputs.moved import Whereabouts
 from dkde.inputs.selectors import Catalog, is_source
+from dkde.runs.job import Job
 from dkde.runs.record import asked_where_it_was, differences, read_plan
 from dkde.runs.run import OtherCallError
-from dkde.runs.shares import capturing
-from dkde.stores.store import Records, is_remote
+from dkde.stores.store import Records
 from dkde.typing import StrPath
 
-_CALLS: dict[str, Callable[..., Any]] = {
-    "score": score,
-    "sweep": sweep,
-    "cross_validate": cross_validate,
+T = TypeVar("T")
+# Of the roles of a sweep, by the names of their weights in a record.
+_WEIGHTS = {"train": "weights", "valid": "valid_weights", "test": "test_weights"}
+_FOLDING = ("folds", "shuffle", "random_state")
+# What the calls of records are of, beside the options.
+_ARGUMENTS = {
+    "score": {"query", "train", "bandwidth", "weights", "query_weights"},
+    "sweep": {*_WEIGHTS, *_WEIGHTS.values(), "bandwidths", "protocol"},
+    "cross_validate": {"train", "bandwidths", *_FOLDING, "refine", "pca", "weights"},
 }
+
+
+def job_of(call: Mapping[str, Any], catalog: Catalog) -> Job:
+    """Prepare the call of a record.
+
+    Raises
+    ------
+    InputError
+        When its data cannot be used.
+    DataSetError
+        When they cannot be opened, or the call is one that this version does not know.
+    """
+    function = call["function"]
+    given = {name: value for name, value in call["arguments"].items() if name not in RECORDED}
+    if function not in _ARGUMENTS or not given.keys() <= _ARGUMENTS[function]:
+        raise DataSetError(
+            f"the run was begun by a call of {function} with {', '.join(given)}, which this "
+            "version of dkde does not know; go on with the version that began it"
+        )
+    options = Options.of_record(call["arguments"])
+    if function == "score":
+        return ScoreJob.of(catalog, options, **given)
+    if function == "sweep":
+        weights = {role: given.pop(name, None) for role, name in _WEIGHTS.items()}
+        rows = {role: given.pop(role, None) for role in _WEIGHTS}
+        return SweepJob.of(catalog, options, rows=rows, weights=weights, **given)
+    folding = Folding(**{name: given.pop(name) for name in _FOLDING if name in given})
+    return CrossValidationJob.of(catalog, options, folding=folding, **given)
 
 
 class _Attempt:
     """One attempt at a call: its data at their first place or beside the store."""
 
-    def __init__(
-        self, plan: Mapping[str, Any], path: StrPath, where: Whereabouts, *, beside_first: bool
-    ) -> None:
+    def __init__(self, plan: Mapping[str, Any], where: Whereabouts, *, beside_first: bool) -> None:
         self.plan = plan
-        self._path = path if is_remote(path) else os.path.abspath(path)
         self._where, self._beside_first = where, beside_first
         self._found: dict[str, str] = {}
+        folder = plan["call"]["folder"]
+        # Names begin there, where it is another one and still there.
+        is_other = os.path.isdir(folder) and folder != os.getcwd()
+        self._folder = folder if is_other else None
 
     @property
     def moved(self) -> list[str]:
         """The names of data that were found at another place, and that place, each once."""
         names: dict[str, str] = {}
         for name, place in self._found.items():
-            if place != name:
+            if place != self._as_begun(name):
                 names.setdefault(place, name)
         return [f"{name} at {place}" for place, name in names.items()]
 
     def is_like(self, other: _Attempt) -> bool:
         """Return whether this attempt finds all data at the same places as another one."""
-        with self._folder():
-            return all(self._place(name) == place for name, place in other._found.items())
+        return all(self._place(name) == place for name, place in other._found.items())
 
-    def call(self, **options: Any) -> Any:
-        """Make the call."""
+    def job(self) -> Job:
+        """Prepare the call."""
         call = self.plan["call"]
         choice = {name: call.get(name) for name in ("features", "row_dim", "lat", "lon")}
-        with self._folder():
-            return _CALLS[call["function"]](
-                **call["arguments"],
-                source=Catalog(call["source"], **choice).located(self._place),
-                output=self._path,
-                **options,
-            )
+        return job_of(call, Catalog(call["source"], **choice).located(self._place))
 
-    def _folder(self) -> AbstractContextManager[None]:
-        folder = self.plan["call"]["folder"]
-        return chdir(folder) if os.path.isdir(folder) else nullcontext()
+    def _as_begun(self, name: str) -> str:
+        """Return the path that a name meant when the run began, or the name if it is no path."""
+        if self._folder is None or "://" in name or os.path.isabs(os.path.expanduser(name)):
+            return name
+        folder = glob.escape(self._folder) if is_pattern(name) else self._folder
+        path = os.path.join(folder, name)
+        is_path = is_source(path) or not (name == "digits" or "::" in name)
+        return path if is_path else name  # of a group's name it is the part before that leads on
 
     def _place(self, name: str) -> str:
         if name not in self._found:
-            as_named = not self._beside_first and is_source(name)
-            self._found[name] = name if as_named else next(self._where.elsewhere(name), name)
+            begun = self._as_begun(name)
+            as_named = not self._beside_first and is_source(begun)
+            self._found[name] = begun if as_named else next(self._where.elsewhere(name), begun)
         return self._found[name]
 
 
@@ -92,15 +129,20 @@ def _attempts(records: Records, path: StrPath) -> Iterator[_Attempt]:
         )
     where = Whereabouts.of(plan, path)
     # A store that is known to have moved took along what lay beside it.
-    first = _Attempt(plan, path, where, beside_first=where.has_moved)
+    first = _Attempt(plan, where, beside_first=where.has_moved)
     yield first
-    second = _Attempt(plan, path, where, beside_first=not where.has_moved)
+    second = _Attempt(plan, where, beside_first=not where.has_moved)
     if not second.is_like(first):
         yield second
 
 
-def call_again(records: Records, path: StrPath, **options: Any) -> Any:
-    """Repeat the call that began a run.
+def take_up(records: Records, path: StrPath, do: Callable[[Job], T]) -> T:
+    """Prepare the call that began a run, do something with it, and return what comes of it.
+
+    Parameters
+    ----------
+    do : callable
+        Refuses a job that is not the run's: it is then tried with data found elsewhere.
 
     Raises
     ------
@@ -110,7 +152,7 @@ def call_again(records: Records, path: StrPath, **options: Any) -> Any:
     refused: DkdeError | None = None
     for attempt in _attempts(records, path):
         try:
-            return attempt.call(**options)
+            return do(attempt.job())
         except (OtherCallError, InputError) as error:
             if refused is None:
                 refused = error
@@ -126,16 +168,16 @@ class Again:
 
     Parameters
     ----------
-    works : dict of str to Work
+    works : mapping of str to Work
     otherwise : str, optional
         Why the first call was of other work, for messages: it was another version's.
     """
 
-    works: dict[str, Work]
+    works: Mapping[str, Work]
     otherwise: str | None = None
 
 
-def works_again(records: Records, path: StrPath) -> Again:
+def works_of(records: Records, path: StrPath) -> Again:
     """Return the pieces of work of the call that made a result, on the same data.
 
     Raises
@@ -147,20 +189,19 @@ def works_again(records: Records, path: StrPath) -> Again:
     refused: DkdeError | None = None
     for attempt in _attempts(records, path):
         try:
-            with capturing() as captured:
-                attempt.call()
+            job = attempt.job()
         except DkdeError as error:
             refused = refused or error
             continue
         then = attempt.plan["asked"]
-        where, former = Whereabouts.of(attempt.plan, path), captured.former
-        unlike = next(differences(then, asked_where_it_was(captured.works, then, where)), None)
+        where = Whereabouts.of(attempt.plan, path)
+        unlike = next(differences(then, asked_where_it_was(job.works, then, where)), None)
         if unlike is None:
-            return Again(captured.works)
-        if former is not None and former.was_asked(then, where):
-            return Again(captured.works, former.made)
+            return Again(job.works)
+        if job.former is not None and job.former.was_asked(then, where):
+            return Again(job.works, job.former.made)
         if not attempt.moved:
-            as_named = Again(captured.works)  # computing blocks again will tell
+            as_named = Again(job.works)  # computing blocks again will tell
         else:
             refused = refused or DataSetError(
                 f"{path}: found {some(attempt.moved, 3)}, which is not what the result was made "

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from dkde.density.resuming import works_again
+from dkde.density.resuming import works_of
 from dkde.engine.eager_run import compute
 from dkde.engine.work import Work
 from dkde.errors import DataSetError, Remedy
@@ -60,7 +60,7 @@ def verify(
     if _shuffles_at_random(plan["call"]):
         reason = "its folds were shuffled without a random_state; the same call makes other folds"
         return _verified(chunks, reason=reason)
-    again = works_again(records, path)
+    again = works_of(records, path)
     if again.otherwise is not None:
         return _verified(chunks, reason=f"it was {again.otherwise}")
     works = again.works

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
-from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
 
@@ -22,12 +21,12 @@ from dkde.engine.work import Work
 from dkde.errors import Call, DataSetError, InputError, Message, Remedy
 from dkde.inputs.moved import Whereabouts
 from dkde.numerics.logsum import Densities, n_density_rows, n_partial_rows
-from dkde.runs.former import Former
+from dkde.runs.job import Job
 from dkde.runs.process import is_alive
 from dkde.runs.record import asked_of, asked_where_it_was, circumstances, differences, read_plan
 from dkde.runs.sessions import Ledger, total_seconds
-from dkde.runs.shares import CAPTURED, SHARE, HandedOut
-from dkde.runs.stages import PLAN, Stage, StageShape, check_there
+from dkde.runs.shares import Share
+from dkde.runs.stages import PLAN, RUN, Stage, StageShape, check_there
 from dkde.runs.store import (
     drop_run,
     is_result,
@@ -69,23 +68,21 @@ class Manner:
 
 
 class Run:
-    """A call's work, kept in a store as it is done; with no output it is in memory alone.
+    """A job's work, kept in a store as it is done; with no output it is in memory alone.
 
     Parameters
     ----------
     output : path, URL or None
-    call : dict
-        The function's name and arguments, or None where these are no JSON.
     manner : Manner
+
+    Raises
+    ------
+    InputError, DataSetError
+        When no result can be written there.
     """
 
-    def __init__(
-        self,
-        output: str | os.PathLike[str] | None,
-        call: Mapping[str, Any] | None,
-        manner: Manner,
-    ) -> None:
-        self._call, self._manner = call, manner
+    def __init__(self, output: str | os.PathLike[str] | None, manner: Manner) -> None:
+        self._manner = manner
         self.finished: xr.Dataset | None = None
         self.methods: dict[str, str] = {}  # by which each piece of work was done
         self._records: Records | None = None
@@ -97,65 +94,88 @@ class Run:
             self._ledger = Ledger(self._records, now=time.time, is_alive=is_alive)
 
     @property
+    def name(self) -> str:
+        """The name of the store, for messages."""
+        return "" if self._records is None else self._records.name
+
+    @property
     def workers(self) -> str:
         """The treatment of workers whose numbers may differ in the last bits: as for sessions."""
         if self._records is None:
             return WARN
         return ALLOW if self._manner.anywhere else REFUSE
 
-    def begin(self, former: Former | None = None, /, **works: Work) -> Self:
-        """Set the store up for these pieces of work, or take it up if it was for them.
+    @contextmanager
+    def begun(self, job: Job, share: Share | None = None) -> Iterator[Self]:
+        """Set the store up for a job, or take it up if it was begun for the same one.
 
         Parameters
         ----------
-        former : Former, optional
-            What older versions did for the same call, if that was other work.
+        share : Share, optional
+            What will be done here, if that is not all.
 
         Raises
         ------
+        InputError
+            When the job cannot be kept, or not be shared out.
         DataSetError
-            When it was for others, or another run is at work on it.
+            When the store is for another one, or another run is at work on it.
         """
-        captured = CAPTURED.get()
-        if captured is not None:
-            captured.works, captured.former = works, former
-            raise HandedOut
-        share = SHARE.get()
         if self._records is None:
             if share is not None:
                 raise InputError("a run that is shared out needs an output, to be kept in")
-            return self
-        if share is not None and self._call is None:
+            yield self
+            return
+        if share is not None and job.call is None:
             raise InputError(
                 "a run that is shared out is begun by selectors and numbers, which its store can "
                 "hold; arrays, and lazy data, it cannot"
             )
-        asked = {name: asked_of(work) for name, work in works.items()}
+        for role, rows in job.scored.items():
+            if RUN in rows.labels():
+                raise InputError(
+                    f"{role} has a coordinate {RUN!r}, as the output's store does; rename it"
+                )
+        try:
+            self._begin(job, share)
+            yield self
+        except BaseException as error:
+            self._ledger.end("stopped")
+            self._note_what_is_kept(error)
+            raise
+        self._ledger.end("done")
+
+    def _begin(self, job: Job, share: Share | None) -> None:
+        assert self._records is not None
+        asked = {name: asked_of(work) for name, work in job.works.items()}
         plan = {
             "id": uuid4().hex,
             "asked": json.loads(json.dumps(asked)),
-            "machine": circumstances(works),
-            "call": self._call,
+            "machine": circumstances(job.works),
+            "call": job.call,
             **self._place(),
         }
-        try:
-            found = self._found()
-            if found is None:
-                start_result(self._records)
-                self._id = plan["id"]
-                if not self._records.claim(PLAN, json.dumps(plan).encode()):
-                    found = read_plan(self._records)  # another began it in this moment
-            if found is not None:
-                self._check_same(found, plan, works, former)
-                self._id = found.get("id")
-                if self.finished is not None:
-                    return self
-            if self._ledger.mine is None:
-                self._ledger.begin(None if share is None else share.name)
-        except BaseException:
-            self._ledger.end("stopped")
-            raise
-        return self
+        found = self._found()
+        if found is None:
+            start_result(self._records)
+            self._id = plan["id"]
+            if not self._records.claim(PLAN, json.dumps(plan).encode()):
+                found = read_plan(self._records)  # another began it in this moment
+        if found is not None:
+            self._check_same(found, plan, job)
+            self._id = found.get("id")
+            if self.finished is not None:
+                return
+        if self._ledger.mine is None:
+            self._ledger.begin(None if share is None else share.name)
+
+    def stage(self, name: str, work: Work) -> Stage:
+        """Return the place in the store of a piece of work, which is there from now on."""
+        assert self._records is not None
+        check_there(self._records, self._id)
+        stage = Stage(self._records, name, shape_of(work), self._id)
+        self._stages.append(stage)
+        return stage
 
     def values(
         self, name: str, work: Work, pool: Pool, progress: Progress | None = None
@@ -164,24 +184,32 @@ class Run:
         chosen = partial(self.methods.__setitem__, name)
         if self._records is None:
             return computed(work, pool, progress, chosen=chosen)
-        check_there(self._records, self._id)
-        stage = Stage(self._records, name, shape_of(work), self._id)
-        self._stages.append(stage)
-        counted = self._counted(progress)
+        stage = self.stage(name, work)
         if progress is not None and len(stage.done_rows()) == stage.shape.n_query_blocks:
             progress(work.plan.pairs, work.plan.pairs)  # or the next stage would pass for this one
-        share = SHARE.get()
+        if self._manner.retry_failed:
+            stage.forgive()
+        return computed(work, pool, self._counted(progress), stage, chosen)
+
+    def set_up(self, job: Job) -> None:
+        """Make the place of the blocks that parts share out, and do none of them."""
+        stage = self.stage(*next(iter(job.works.items())))
+        if self._manner.retry_failed:
+            stage.forgive()
+
+    def do_share(
+        self, job: Job, share: Share, pool: Pool, progress: Progress | None = None
+    ) -> None:
+        """Do a share of the blocks of a job's first piece of work."""
+        name, work = next(iter(job.works.items()))
+        stage = self.stage(name, work)
         if self._manner.retry_failed:
             # Of what other parts set aside meanwhile they are yet to tell.
-            stage.forgive(share.has if share is not None and share.count else None)
-        if share is None:
-            return computed(work, pool, counted, stage, chosen)
-        if share.count:
-            compute(
-                work, pool, lambda block, part: stage.write(*block, part), counted, stage,
-                skip=stage.done(), only=share.has,
-            )  # fmt: skip
-        raise HandedOut
+            stage.forgive(share.has)
+        compute(
+            work, pool, lambda block, part: stage.write(*block, part), self._counted(progress),
+            stage, skip=stage.done(), only=share.has,
+        )  # fmt: skip
 
     def finish(self, result: xr.Dataset) -> xr.Dataset:
         """Write the result, mark it as complete, and drop the blocks."""
@@ -200,27 +228,16 @@ class Run:
         mark_complete(self._records)
         return result.assign_attrs(complete=1)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._records is None:
-            return
-        handed_out = isinstance(error, HandedOut)
-        self._ledger.end("done" if error is None or handed_out else "stopped")
-        if error is None or handed_out or not self._stages:
+    def _note_what_is_kept(self, error: BaseException) -> None:
+        """Tell whoever reads the error how much is done and kept."""
+        if not self._stages:
             return
         stage = self._stages[-1]
         with suppress(DataSetError):  # the store may be what is lost
-            if self._records.has(PLAN):
+            if self._records is not None and self._records.has(PLAN):
                 kept = (
                     f"{len(stage.done())} of {stage.shape.n_blocks} blocks are done and kept in "
-                    f"{self._records.name}; "
+                    f"{self.name}; "
                 )
                 error.add_note(Message(kept, Call.SAME, " goes on from there"))
 
@@ -288,16 +305,16 @@ class Run:
         self,
         found: Mapping[str, Any],
         plan: Mapping[str, Any],
-        works: Mapping[str, Work],
-        former: Former | None,
+        job: Job,
     ) -> None:
         assert self._records is not None
         name = self._records.name
         unlike = list(differences(found["asked"], plan["asked"]))
         if unlike:
             where = Whereabouts.of(found, name)
-            asked = asked_where_it_was(works, found["asked"], where)
+            asked = asked_where_it_was(job.works, found["asked"], where)
             unlike = list(differences(found["asked"], asked))
+            former = job.former
             if unlike and former is not None and former.was_asked(found["asked"], where):
                 raise OtherCallError(
                     f"{name}: was {former.made}; give another name, or begin it anew ",

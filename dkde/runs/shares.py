@@ -1,18 +1,11 @@
-"""Calls that do a share of a run's blocks, or only return what they would do."""
+"""Shares of a run's blocks, and runs that are only set up."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
-
-from dkde.engine.work import Work
-from dkde.runs.former import Former
-
-
-class HandedOut(Exception):
-    """A run was set up, or a share of its blocks is done: there is no result yet."""
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -39,48 +32,27 @@ class Share:
         return self.count > 0 and number % self.count == self.index
 
 
-@dataclass
-class Captured:
-    """The pieces of work that a call would do, and what older versions did for it."""
-
-    works: dict[str, Work] = field(default_factory=dict)
-    former: Former | None = None
+_INIT_ONLY: ContextVar[bool] = ContextVar("init_only", default=False)
 
 
-CAPTURED: ContextVar[Captured | None] = ContextVar("captured", default=None)
-SHARE: ContextVar[Share | None] = ContextVar("share", default=None)
-
-
-@contextmanager
-def sharing(share: Share) -> Iterator[None]:
-    """Let the calls within do a share of a run, and raise HandedOut."""
-    token = SHARE.set(share)
-    try:
-        yield
-    finally:
-        SHARE.reset(token)
+def is_init_only() -> bool:
+    """Return whether calls are to set their runs up, and to do nothing more."""
+    return _INIT_ONLY.get()
 
 
 @contextmanager
 def init_only() -> Iterator[None]:
-    """Set up the run of a call with an output, and do nothing more.
+    """Set up the runs of calls with an output, and do nothing more.
+
+    Such a call returns an empty Dataset.
 
     Examples
     --------
     ``with dkde.init_only(): dkde.sweep(..., output="r.zarr")``, and then ``dkde.run_part`` for
     each part, wherever the store is seen, and ``dkde.finish``.
     """
-    with sharing(Share()), suppress(HandedOut):
-        yield
-
-
-@contextmanager
-def capturing() -> Iterator[Captured]:
-    """Capture what a call would do, and do nothing."""
-    captured = Captured()
-    token = CAPTURED.set(captured)
+    token = _INIT_ONLY.set(True)
     try:
-        with suppress(HandedOut):
-            yield captured
+        yield
     finally:
-        CAPTURED.reset(token)
+        _INIT_ONLY.reset(token)

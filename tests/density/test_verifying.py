@@ -188,9 +188,34 @@ class TestParts:
                 panel_rows=200, output=tmp_path / "r.zarr",
             )  # fmt: skip
         monkeypatch.chdir(tmp_path / "elsewhere")
+        # What is called the same here is no part of the run.
+        np.savez("zeros.npz", train=np.zeros((200, 64)), test=np.zeros((60, 64)))
+        dkde.import_dataset("zeros.npz", "digits.zarr")
+        monkeypatch.setattr("os.chdir", None)  # other threads of the process go by it
         dkde.run_part("../r.zarr", 0, 1)
         assert_same(dkde.finish("../r.zarr"), score(digits))
         assert dkde.verify("../r.zarr")["blocks"] == 3
+
+    def test_a_call_that_is_only_set_up_returns_nothing_yet(self, digits, output):
+        with dkde.init_only():
+            first = score(digits, output=output)
+            second = dkde.log_density(np.zeros((1, 1)), np.zeros((1, 1)), 1.0)
+        assert dict(first) == {}
+        assert not first.attrs
+        assert second.shape == (1,)  # what has no output is computed
+        assert dkde.status(output)["stages"]["score"] == {"blocks": 3, "done": 0, "failed": []}
+
+    @pytest.mark.parametrize(
+        "change", [{"function": "system"}, {"arguments": {"train": "train", "shell": True}}]
+    )
+    def test_a_call_that_is_none_of_ours_is_refused(self, digits, output, change):
+        begin(digits, output, score)
+        path = output / "run/plan.json"
+        plan = json.loads(path.read_text())
+        plan["call"] |= change
+        path.write_text(json.dumps(plan))
+        with pytest.raises(dkde.DataSetError, match="which this version of dkde does not know"):
+            dkde.run_part(output, 0, 1)
 
     @pytest.mark.parametrize(("part", "parts"), [(2, 2), (-1, 2), (0, 0)])
     def test_parts_that_there_are_not(self, digits, output, part, parts):

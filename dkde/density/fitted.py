@@ -1,0 +1,83 @@
+"""A density that is ready to score rows: training rows, and the bandwidth matrix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dkde.density.bandwidth_matrix import BandwidthMatrix
+from dkde.density.labelling import in_own_dims, score_variables
+from dkde.density.options import Options
+from dkde.density.row_weights import Weighted
+from dkde.engine.work import Work
+from dkde.inputs.operands import Operand
+from dkde.rows.side import Side
+from dkde.typing import FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """Training rows in coordinates in which C is the identity, with H and the options.
+
+    Parameters
+    ----------
+    options : Options
+    matrix : BandwidthMatrix
+    train : Side
+    """
+
+    options: Options
+    matrix: BandwidthMatrix
+    train: Side
+
+    @classmethod
+    def to(cls, train: Side, bandwidths: Any, options: Options) -> Fitted:
+        """Fit a prepared training side; read only what the bandwidth matrix needs.
+
+        Parameters
+        ----------
+        bandwidths
+            As for :meth:`Options.bandwidth_matrix`.
+        """
+        matrix = options.bandwidth_matrix(train, bandwidths)
+        return cls(options, matrix, matrix.whiten(train))
+
+    def at(self, bandwidths: npt.ArrayLike) -> Fitted:
+        """Return the same density at other bandwidths."""
+        values = np.asarray(bandwidths, np.float64)
+        return replace(self, matrix=replace(self.matrix, bandwidths=values))
+
+    @property
+    def bandwidths(self) -> FloatArray:
+        """The values of h (n_bandwidths,)."""
+        return self.matrix.bandwidths
+
+    def work(self, query: Side, *, looking: bool = True) -> Work:
+        """Return the work of scoring a prepared query.
+
+        Parameters
+        ----------
+        looking : bool
+            Whether a few rows may be read now.
+        """
+        whitened = self.matrix.whiten(query)
+        return self.options.work(whitened, self.train, self.matrix, looking=looking)
+
+    def work_among(self) -> Work:
+        """Return the work of scoring the training rows under each other."""
+        return self.options.work(self.train, self.train, self.matrix)
+
+    def variables(self, found: Weighted, q: Operand, prefix: str = "") -> dict[str, Any]:
+        """Return the variables of a result: log-densities of rows, in their own dims, and figures.
+
+        Parameters
+        ----------
+        prefix : str
+            Of the names of the rows' dims.
+        """
+        scores = score_variables(found, self.options.dimensions(self.matrix), "sample")
+        missing = self.options.missing_variables(found.densities)
+        return in_own_dims(scores, "sample", q, prefix) | missing

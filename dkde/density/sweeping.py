@@ -1,0 +1,263 @@
+"""Bandwidth sweeps: validation rows at all bandwidths, and test rows at the best of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from dkde.density.bandwidth_units import best_variable, told, told_as
+from dkde.density.doubts import warn_of_doubts
+from dkde.density.fitted import Fitted
+from dkde.density.labelling import at_best, attributes, check_names, coordinates_along
+from dkde.density.options import Options
+from dkde.density.performing import perform
+from dkde.density.protocols import SETTINGS, follow_protocol
+from dkde.density.row_weights import RowWeights, Weighted, weights_for
+from dkde.density.statistics import best_index, warn_of_edge
+from dkde.engine.eager_run import Progress
+from dkde.engine.work import Work
+from dkde.errors import InputError, Remedy
+from dkde.inputs.checks import check_apart, check_same_features
+from dkde.inputs.operands import Operand
+from dkde.inputs.selectors import Catalog
+from dkde.inputs.sides import catalog_of, operands, side
+from dkde.rows.side import Side
+from dkde.runs.job import Compute
+from dkde.runs.record import given, recorded
+from dkde.runs.run import Manner, Run
+
+
+def sweep(
+    *,
+    train: Any = None,
+    valid: Any = None,
+    bandwidths: npt.ArrayLike | None = None,
+    test: Any = None,
+    protocol: str | None = None,
+    kernel: str = "gaussian",
+    metric: str = "euclidean",
+    covariance: str | npt.ArrayLike = "identity",
+    singular: str = "raise",
+    precision: str = "float64",
+    tol: float | None = None,
+    nan: str = "raise",
+    weights: Any = None,
+    valid_weights: Any = None,
+    test_weights: Any = None,
+    source: str | Catalog | None = None,
+    row_dim: str | Sequence[str] | None = None,
+    lat: str | None = None,
+    lon: str | None = None,
+    output: str | os.PathLike[str] | None = None,
+    restart: bool = False,
+    retry_failed: bool = False,
+    anywhere: bool = False,
+    progress: Progress | None = None,
+    block_rows: int | None = None,
+    panel_rows: int | None = None,
+) -> xr.Dataset:
+    """Score the validation rows at all bandwidths, and the test rows at the best of them.
+
+    Parameters
+    ----------
+    train, valid, test : sides, as for :func:`dkde.log_density`
+        None may share rows with train.
+    protocol : {"gan2014", "scratch2019"}, optional
+        A published one, which sets those of these four that are not given: see
+        :func:`dkde.follow_protocol`.
+    bandwidths : sequence of float or str, optional
+        As for :func:`dkde.log_density`. By default a grid around the scale of the data: the
+        distance of nearest neighbours over the square root of the number of features, times 1/4
+        to 4.
+    kernel, metric, covariance, singular, precision, tol, nan, weights, source, row_dim, lat, \
+            lon, block_rows, panel_rows
+        As for :func:`score`.
+    valid_weights, test_weights : arrays or str, optional
+        As ``query_weights`` of :func:`score`, for these rows; the bandwidth is that of the
+        highest weighted mean.
+    output, restart, retry_failed, anywhere, progress
+        As for :func:`score`; progress begins anew for the test rows.
+
+    Returns
+    -------
+    xarray.Dataset
+        As from :func:`score` for the validation rows; with ``best_bandwidth``, whose mean
+        log-likelihood is the highest among the finite ones; and for test rows
+        ``test_log_density (test_sample)``, ``test_log_density_error``,
+        ``test_pairs_evaluated``, ``test_rows_read``, ``test_row_weight``,
+        ``test_mean_log_likelihood``,
+        ``test_standard_error``, ``test_bits_per_dimension`` and
+        ``test_n_zero_density`` at it.
+
+    Warns
+    -----
+    UserWarning
+        Where the best bandwidth is the least or the greatest of the grid, and where equal rows or
+        a few validation rows far from all others decide on it alone.
+
+    Raises
+    ------
+    InputError, DataSetError, MemoryLimitError, ClusterError
+
+    Examples
+    --------
+    >>> import dkde
+    >>> result = dkde.sweep(train="train", valid="valid", test="test", source="digits",
+    ...                     bandwidths=[1, 2, 4])
+    >>> float(result.best_bandwidth)
+    2.0
+    """
+    run = Run(output, Manner(restart, retry_failed, anywhere))
+    options = Options(
+        kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol, nan=nan
+    )
+    job = SweepJob.of(
+        catalog_of(source, row_dim=row_dim, lat=lat, lon=lon), options,
+        rows={"train": train, "valid": valid, "test": test},
+        weights={"train": weights, "valid": valid_weights, "test": test_weights},
+        bandwidths=bandwidths, protocol=protocol,
+    )  # fmt: skip
+    return perform(job, run, progress)
+
+
+@dataclass(frozen=True, eq=False)
+class SweepJob:
+    """A call of :func:`sweep`, prepared: see :class:`dkde.runs.job.Job`.
+
+    Parameters
+    ----------
+    fitted : Fitted
+        At all bandwidths.
+    scored, sides : mappings
+        The validation rows, and test rows if there are any.
+    weights : mapping
+        Of these rows, by which they count in means.
+    asked : dict
+        The options, for the result's attributes.
+    start : float
+        When the call began.
+    """
+
+    call: Mapping[str, Any] | None
+    fitted: Fitted
+    scored: Mapping[str, Operand]
+    sides: Mapping[str, Side]
+    works: Mapping[str, Work]
+    weights: Mapping[str, RowWeights]
+    asked: dict[str, Any]
+    start: float
+    former: None = None
+
+    @classmethod
+    def of(
+        cls,
+        catalog: Catalog,
+        options: Options,
+        *,
+        rows: Mapping[str, Any],
+        weights: Mapping[str, Any],
+        bandwidths: Any = None,
+        protocol: str | None = None,
+    ) -> SweepJob:
+        """Prepare a call.
+
+        Parameters
+        ----------
+        rows, weights : mappings
+            By role, ``train``, ``valid`` and ``test``; None where there are none.
+        bandwidths, protocol
+            As for :func:`sweep`.
+        """
+        start = perf_counter()
+        call = recorded(
+            "sweep", catalog,
+            protocol=protocol, **rows, bandwidths=bandwidths, weights=weights["train"],
+            **options.record,
+            **given(valid_weights=weights["valid"], test_weights=weights["test"]),
+        )  # fmt: skip
+        catalog = catalog.for_a_call(tuple(weights.values()))
+        followed: dict[str, Any] = {}
+        if protocol is not None:
+            followed = follow_protocol(
+                protocol, **rows, bandwidths=bandwidths, source=catalog, kernel=options.kernel,
+                metric=options.metric, covariance=options.covariance, weights=weights["train"],
+            )  # fmt: skip
+            *found, bandwidths = (followed.pop(name) for name in SETTINGS)
+            rows = dict(zip(rows, found, strict=True))
+        scored, train, sides = _read(catalog, options, rows, weights)
+        fitted = Fitted.to(train, bandwidths, options)
+        options.warn_if_no_density(fitted.matrix)
+        works = {"valid": fitted.work(sides["valid"])}
+        if "test" in sides:
+            works["test"] = fitted.at(fitted.bandwidths[:1]).work(sides["test"])
+        counting = {role: RowWeights.of(work.query) for role, work in works.items()}
+        asked = options.describe(bandwidths) | followed
+        return cls(call, fitted, scored, sides, works, counting, asked, start)
+
+    def answer(self, compute: Compute, methods: Mapping[str, str]) -> xr.Dataset:
+        """Score the validation rows, and the test rows at the bandwidth that is best for them."""
+        matrix, works = self.fitted.matrix, dict(self.works)
+        coords = {"bandwidth": told(matrix), **coordinates_along(self.scored["valid"])}
+        if "test" in works:
+            coords |= coordinates_along(self.scored["test"], prefix="test_")
+        found = self.weights["valid"].applied(compute("valid", works["valid"]))
+        variables = self.fitted.variables(found, self.scored["valid"])
+        best = self._best(found, variables["mean_log_likelihood"][1])
+        variables["best_bandwidth"] = best_variable(matrix, best)
+        if "test" in works:
+            fitted = self.fitted.at([best])
+            works["test"] = fitted.work(self.sides["test"])
+            found = self.weights["test"].applied(compute("test", works["test"]))
+            scores = fitted.variables(found, self.scored["test"], "test_")
+            variables |= {f"test_{name}": at_best(entry) for name, entry in scores.items()}
+        seconds = perf_counter() - self.start
+        return xr.Dataset(variables, coords, attributes(seconds, self.asked, methods, **works))
+
+    def _best(self, found: Weighted, means: Any) -> float:
+        """Return the bandwidth of the highest mean; warn where that says little."""
+        fitted, grid = self.fitted, self.fitted.bandwidths
+        index = best_index(grid, means)
+        norms = np.asarray(self.works["valid"].task.log_norms(fitted.train.rows.n_features))
+        in_words = fitted.matrix.in_words
+        if not warn_of_doubts(grid, norms, found, index, in_words, held_out=False):
+            warn_of_edge(grid, index, in_words)
+        return float(grid[index])
+
+    def reread(self, finished: xr.Dataset, name: str) -> xr.Dataset:
+        """Return a kept result with its bandwidths in the unit that is asked for."""
+        return told_as(finished, self.fitted.matrix)
+
+
+def _read(
+    catalog: Catalog, options: Options, rows: Mapping[str, Any], weights: Mapping[str, Any]
+) -> tuple[dict[str, Operand], Side, dict[str, Side]]:
+    """Return the rows that are scored, and the prepared sides: of train, and of these.
+
+    Raises
+    ------
+    InputError
+        When some are missing, or do not go together.
+    """
+    if rows["train"] is None or rows["valid"] is None:
+        raise InputError("a sweep needs train and valid: name the rows of each, or a protocol")
+    there = {role: each for role, each in rows.items() if each is not None}
+    t, *others = operands(catalog, **there)
+    scored = dict(zip([role for role in there if role != "train"], others, strict=True))
+    if "test" not in scored and weights["test"] is not None:
+        raise InputError("test_weights are given, and no test rows; name them ", Remedy("test"))
+    own = {}
+    for role, q in scored.items():
+        own[role] = weights_for(role, weights[role], weights["train"], q)
+        check_same_features(q, t, role)
+        check_apart(t, q, role)
+        check_names(q, role, weighted=own[role] is not None)
+    train = options.prepared(side(t, weights["train"]))
+    sides = {role: options.prepared(side(q, own[role], role=role)) for role, q in scored.items()}
+    return scored, train, sides
