@@ -10,14 +10,11 @@ from dkde.engine.eager_run import Progress, incomplete
 from dkde.errors import Argument, Call, IncompleteError, InputError
 from dkde.runs.job import Job
 from dkde.runs.process import is_alive
-from dkde.runs.record import read_plan
 from dkde.runs.run import Manner, Run
 from dkde.runs.sessions import Ledger
 from dkde.runs.shares import Share
 from dkde.runs.stages import Stage
-from dkde.runs.status import records_of
-from dkde.runs.store import root_attributes
-from dkde.stores.store import Records
+from dkde.runs.store import ResultStore, State
 from dkde.typing import StrPath
 
 # Parts that a message names before it only counts.
@@ -54,16 +51,16 @@ def run_part(
     """
     if not 0 <= part < parts:
         raise InputError(Argument("part"), f" is {part} of {parts}; parts are numbered from 0")
-    records = records_of(path)
+    store, state = ResultStore.found(path)
     share = Share(part, parts)
 
     def do(job: Job) -> bool:
         run = Run(path, Manner(retry_failed=retry_failed, anywhere=anywhere))
         return perform_share(job, run, share, progress)
 
-    if not take_up(records, path, do):
+    if not take_up(state, path, do):
         return
-    stage = _first(records)
+    stage = _first(store, state)
     n_panels = stage.shape.n_panels
     failed = {
         (q, p): record for (q, p), record in stage.failed().items() if share.has(q * n_panels + p)
@@ -97,28 +94,28 @@ def finish(
         When parts are missing, or blocks of them were set aside; it names them.
     DataSetError, ClusterError, MemoryLimitError
     """
-    records = records_of(path)
-    if not root_attributes(records).get("complete"):
-        _check_parts(records, path, retry_failed=retry_failed)
+    store, state = ResultStore.found(path)
+    if not state.is_complete:
+        _check_parts(store, state, retry_failed=retry_failed)
 
     def do(job: Job) -> xr.Dataset:
         run = Run(path, Manner(retry_failed=retry_failed, anywhere=anywhere))
         return perform(job, run, progress)
 
-    return take_up(records, path, do)
+    return take_up(state, path, do)
 
 
-def _first(records: Records) -> Stage:
+def _first(store: ResultStore, state: State) -> Stage:
     """Return the stage whose blocks are shared out."""
-    plan = read_plan(records)
-    assert plan is not None
-    return Stage.found(records, next(iter(plan["asked"])))
+    assert state.plan is not None
+    return Stage.found(store.records, next(iter(state.plan["asked"])))
 
 
-def _check_parts(records: Records, path: StrPath, *, retry_failed: bool) -> None:
+def _check_parts(store: ResultStore, state: State, *, retry_failed: bool) -> None:
+    records = store.records
     if not Stage.names(records):
-        raise IncompleteError(f"{path}: no part is done; run them")
-    first = _first(records)
+        raise IncompleteError(f"{store.name}: no part is done; run them")
+    first = _first(store, state)
     done, n_panels = first.done(), first.shape.n_panels
     failed = first.failed()
     missing = [
@@ -134,8 +131,8 @@ def _check_parts(records: Records, path: StrPath, *, retry_failed: bool) -> None
     counts = [s.part.partition(" of ")[2] for s in ledger.sessions() if s.part and " of " in s.part]
     if not counts:
         raise IncompleteError(
-            f"{path}: {len(missing)} of {first.shape.n_blocks} blocks are missing; run them in "
-            "parts, or ",
+            f"{store.name}: {len(missing)} of {first.shape.n_blocks} blocks are missing; run them "
+            "in parts, or ",
             Call.MAKE_SAME,
             " again",
         )
@@ -143,6 +140,6 @@ def _check_parts(records: Records, path: StrPath, *, retry_failed: bool) -> None
     parts = sorted({number % count for number in missing})
     named = ",".join(map(str, parts[:_NAMED])) + (",..." if len(parts) > _NAMED else "")
     raise IncompleteError(
-        f"{path}: {len(missing)} of {first.shape.n_blocks} blocks are missing, of the parts "
+        f"{store.name}: {len(missing)} of {first.shape.n_blocks} blocks are missing, of the parts "
         f"{named} of {count}; run these again"
     )

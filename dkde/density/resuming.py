@@ -19,9 +19,9 @@ from dkde.errors import Call, DataSetError, DkdeError, InputError, some
 from dkde.inputs.moved import Whereabouts
 from dkde.inputs.selectors import Catalog, is_source
 from dkde.runs.job import Job
-from dkde.runs.record import asked_where_it_was, differences, read_plan
+from dkde.runs.record import asked_where_it_was, differences
 from dkde.runs.run import OtherCallError
-from dkde.stores.store import Records
+from dkde.runs.store import State
 from dkde.typing import StrPath
 
 T = TypeVar("T")
@@ -112,7 +112,7 @@ class _Attempt:
         return self._found[name]
 
 
-def _attempts(records: Records, path: StrPath) -> Iterator[_Attempt]:
+def _attempts(state: State, path: StrPath) -> Iterator[_Attempt]:
     """Yield ways to make the call again, each with other places of its data.
 
     Raises
@@ -120,7 +120,7 @@ def _attempts(records: Records, path: StrPath) -> Iterator[_Attempt]:
     DataSetError
         When the store does not hold the call.
     """
-    plan: Mapping[str, Any] | None = read_plan(records)
+    plan = state.plan
     if plan is None or plan["call"] is None:
         raise DataSetError(
             f"{path}: does not hold how it was begun, as it was with arrays in memory; ",
@@ -136,7 +136,7 @@ def _attempts(records: Records, path: StrPath) -> Iterator[_Attempt]:
         yield second
 
 
-def take_up(records: Records, path: StrPath, do: Callable[[Job], T]) -> T:
+def take_up(state: State, path: StrPath, do: Callable[[Job], T]) -> T:
     """Prepare the call that began a run, do something with it, and return what comes of it.
 
     Parameters
@@ -150,7 +150,7 @@ def take_up(records: Records, path: StrPath, do: Callable[[Job], T]) -> T:
         When the store does not hold the call, or its data have changed.
     """
     refused: DkdeError | None = None
-    for attempt in _attempts(records, path):
+    for attempt in _attempts(state, path):
         try:
             return do(attempt.job())
         except (OtherCallError, InputError) as error:
@@ -177,7 +177,7 @@ class Again:
     otherwise: str | None = None
 
 
-def works_of(records: Records, path: StrPath) -> Again:
+def works_of(state: State, path: StrPath) -> Again:
     """Return the pieces of work of the call that made a result, on the same data.
 
     Raises
@@ -187,7 +187,7 @@ def works_of(records: Records, path: StrPath) -> Again:
     """
     as_named: Again | None = None
     refused: DkdeError | None = None
-    for attempt in _attempts(records, path):
+    for attempt in _attempts(state, path):
         try:
             job = attempt.job()
         except DkdeError as error:

@@ -11,9 +11,9 @@ from dkde.engine.eager_run import compute
 from dkde.engine.work import Work
 from dkde.errors import DataSetError, Remedy
 from dkde.numerics.logsum import Densities
-from dkde.runs.record import circumstances, differences, read_plan
-from dkde.runs.status import read_all, records_of
-from dkde.runs.store import MAIN, root_attributes
+from dkde.runs.record import circumstances, differences
+from dkde.runs.status import read_all
+from dkde.runs.store import MAIN, ResultStore
 from dkde.stores.store import Records
 from dkde.typing import FloatArray, StrPath
 from dkde.workers.cluster import pool_for
@@ -49,18 +49,18 @@ def verify(
     DataSetError
         When something is damaged or not the same; it is named.
     """
-    records = records_of(path)
-    plan = read_plan(records)
-    if plan is None or not root_attributes(records).get("complete"):
+    store, state = ResultStore.found(path)
+    plan = state.plan
+    if plan is None or not state.is_complete:
         raise DataSetError(f"{path}: is not complete; start the same run again, and it goes on")
-    chunks = read_all(records)
+    chunks = read_all(store)
     if plan["call"] is None:
         reason = "the run was begun with arrays in memory, which the store does not hold"
         return _verified(chunks, reason=reason)
     if _shuffles_at_random(plan["call"]):
         reason = "its folds were shuffled without a random_state; the same call makes other folds"
         return _verified(chunks, reason=reason)
-    again = works_of(records, path)
+    again = works_of(state, path)
     if again.otherwise is not None:
         return _verified(chunks, reason=f"it was {again.otherwise}")
     works = again.works
@@ -73,7 +73,7 @@ def verify(
         return _verified(chunks, reason=reason)
     others = list(differences(plan["machine"], circumstances(works)))
     chosen = np.random.default_rng(seed).permutation(work.plan.n_query_blocks)[:blocks]
-    exact = _compare_blocks(records, path, work, sorted(map(int, chosen)), others, anywhere)
+    exact = _compare_blocks(store.records, path, work, sorted(map(int, chosen)), others, anywhere)
     return _verified(chunks, len(chosen), "; ".join(others) or None, exact=exact)
 
 

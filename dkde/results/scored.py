@@ -16,8 +16,8 @@ from dkde.density.row_weights import ROW_WEIGHT
 from dkde.errors import Call, DataSetError, DkdeError, InputError
 from dkde.inputs.moved import Whereabouts
 from dkde.runs.origin import as_now, bandwidth_unit, counted, provenance_of
-from dkde.runs.status import read_all, records_of
-from dkde.runs.store import MAIN, open_result, root_attributes
+from dkde.runs.status import read_all
+from dkde.runs.store import MAIN, ResultStore
 
 # How the provenance calls the rows that were scored, and how tables do.
 _SPLITS = {"score": "query", "valid": "valid", "cross_validate": "train", "test": "test"}
@@ -120,14 +120,14 @@ def opened_result(result: Any) -> xr.Dataset:
         if "bandwidth" not in result.dims:
             result = result.expand_dims("bandwidth")
     if isinstance(result, str | os.PathLike):
-        records = records_of(result)
-        if not root_attributes(records).get("complete"):
+        store, state = ResultStore.found(result)
+        if not state.is_complete:
             raise DataSetError(
                 f"{result}: is not complete; dkde status says how far it is, and ",
                 Call.SAME,
                 " again goes on",
             )
-        opened = as_now(open_result(records))
+        opened = as_now(store.open())
         opened.encoding["source"] = os.fspath(result)  # as xarray notes it
         return opened
     if (
@@ -164,7 +164,7 @@ def named_damage(*results: Any) -> Iterator[None]:
             place = result.encoding.get("source") if isinstance(result, xr.Dataset) else result
             if isinstance(place, str | os.PathLike):
                 try:
-                    read_all(records_of(place))
+                    read_all(ResultStore.found(place)[0])
                 except DataSetError as damage:
                     raise damage from error
         raise

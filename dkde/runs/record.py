@@ -12,44 +12,13 @@ import numpy as np
 
 from dkde.engine.provenance import NOTES, describe_work, versions
 from dkde.engine.work import Work
-from dkde.errors import DataSetError, Remedy
 from dkde.inputs.moved import Whereabouts, paths_in, renamed
 from dkde.inputs.selectors import Catalog
 from dkde.numerics.machine import altered_target, blas, processor
-from dkde.runs.stages import PLAN, parsed
-from dkde.runs.store import root_attributes
-from dkde.stores.store import Records
 
 _SIDES = (
     "query", "train", "valid", "test", "weights", "query_weights", "valid_weights", "test_weights",
 )  # fmt: skip
-
-
-def read_plan(records: Records) -> dict[str, Any] | None:
-    """Return the record of how a run began, from its store; None where there is none.
-
-    Raises
-    ------
-    DataSetError
-        When it is damaged.
-    """
-    attributes = root_attributes(records)
-    plan = None if attributes.get("complete") else parsed(records, PLAN)
-    if plan is None:
-        # Asked again, as it may have been finished in between; then the sessions are in it too.
-        content = root_attributes(records).get("run")
-        if content is None:
-            return None
-        try:
-            plan = json.loads(content)
-        except (ValueError, TypeError):
-            plan = {}
-    if not isinstance(plan, dict) or not {"asked", "machine", "call"} <= set(plan):
-        raise DataSetError(
-            f"{records.name}: what it says of how it was begun is damaged; begin it anew ",
-            Remedy("restart"),
-        )
-    return plan
 
 
 def circumstances(works: Mapping[str, Work]) -> dict[str, Any]:

@@ -23,21 +23,12 @@ from dkde.inputs.moved import Whereabouts
 from dkde.numerics.logsum import Densities, n_density_rows, n_partial_rows
 from dkde.runs.job import Job
 from dkde.runs.process import is_alive
-from dkde.runs.record import asked_of, asked_where_it_was, circumstances, differences, read_plan
+from dkde.runs.record import asked_of, asked_where_it_was, circumstances, differences
 from dkde.runs.sessions import Ledger, total_seconds
 from dkde.runs.shares import Share
 from dkde.runs.stages import PLAN, RUN, Stage, StageShape, check_there
-from dkde.runs.store import (
-    drop_run,
-    is_result,
-    is_tidy,
-    mark_complete,
-    open_result,
-    root_attributes,
-    start_result,
-    write_variables,
-)
-from dkde.stores.store import Records, is_remote, open_store
+from dkde.runs.store import ResultStore
+from dkde.stores.store import is_remote
 from dkde.stores.targets import check_place
 
 # Differences that a refusal names.
@@ -85,23 +76,23 @@ class Run:
         self._manner = manner
         self.finished: xr.Dataset | None = None
         self.methods: dict[str, str] = {}  # by which each piece of work was done
-        self._records: Records | None = None
+        self._store: ResultStore | None = None
         self._stages: list[Stage] = []
         self._id: str | None = None
         if output is not None:
             check_place(output, "result", is_store=True)
-            self._records = Records(open_store(output), os.fspath(output))
-            self._ledger = Ledger(self._records, now=time.time, is_alive=is_alive)
+            self._store = ResultStore.at(output)
+            self._ledger = Ledger(self._store.records, now=time.time, is_alive=is_alive)
 
     @property
     def name(self) -> str:
         """The name of the store, for messages."""
-        return "" if self._records is None else self._records.name
+        return "" if self._store is None else self._store.name
 
     @property
     def workers(self) -> str:
         """The treatment of workers whose numbers may differ in the last bits: as for sessions."""
-        if self._records is None:
+        if self._store is None:
             return WARN
         return ALLOW if self._manner.anywhere else REFUSE
 
@@ -121,7 +112,7 @@ class Run:
         DataSetError
             When the store is for another one, or another run is at work on it.
         """
-        if self._records is None:
+        if self._store is None:
             if share is not None:
                 raise InputError("a run that is shared out needs an output, to be kept in")
             yield self
@@ -146,7 +137,7 @@ class Run:
         self._ledger.end("done")
 
     def _begin(self, job: Job, share: Share | None) -> None:
-        assert self._records is not None
+        assert self._store is not None
         asked = {name: asked_of(work) for name, work in job.works.items()}
         plan = {
             "id": uuid4().hex,
@@ -157,10 +148,10 @@ class Run:
         }
         found = self._found()
         if found is None:
-            start_result(self._records)
+            self._store.start()
             self._id = plan["id"]
-            if not self._records.claim(PLAN, json.dumps(plan).encode()):
-                found = read_plan(self._records)  # another began it in this moment
+            if not self._store.records.claim(PLAN, json.dumps(plan).encode()):
+                found = self._store.look().plan  # another began it in this moment
         if found is not None:
             self._check_same(found, plan, job)
             self._id = found.get("id")
@@ -171,9 +162,9 @@ class Run:
 
     def stage(self, name: str, work: Work) -> Stage:
         """Return the place in the store of a piece of work, which is there from now on."""
-        assert self._records is not None
-        check_there(self._records, self._id)
-        stage = Stage(self._records, name, shape_of(work), self._id)
+        assert self._store is not None
+        check_there(self._store.records, self._id)
+        stage = Stage(self._store.records, name, shape_of(work), self._id)
         self._stages.append(stage)
         return stage
 
@@ -182,7 +173,7 @@ class Run:
     ) -> Densities:
         """Return the log-densities of one piece of work, and keep its blocks."""
         chosen = partial(self.methods.__setitem__, name)
-        if self._records is None:
+        if self._store is None:
             return computed(work, pool, progress, chosen=chosen)
         stage = self.stage(name, work)
         if progress is not None and len(stage.done_rows()) == stage.shape.n_query_blocks:
@@ -213,19 +204,19 @@ class Run:
 
     def finish(self, result: xr.Dataset) -> xr.Dataset:
         """Write the result, mark it as complete, and drop the blocks."""
-        if self._records is None:
+        if self._store is None:
             return result
-        check_there(self._records, self._id)
-        plan = read_plan(self._records) or {}
+        check_there(self._store.records, self._id)
+        plan = self._store.look().plan or {}
         sessions = self._ledger.closing()
         result = result.assign_attrs(
             seconds=total_seconds(sessions),
             run=json.dumps(plan | {"sessions": [asdict(session) for session in sessions]}),
         )
-        write_variables(result, self._records)
+        self._store.write(result)
         self._ledger.rest()
-        check_there(self._records, self._id)
-        mark_complete(self._records)
+        check_there(self._store.records, self._id)
+        self._store.mark_complete()
         return result.assign_attrs(complete=1)
 
     def _note_what_is_kept(self, error: BaseException) -> None:
@@ -234,7 +225,7 @@ class Run:
             return
         stage = self._stages[-1]
         with suppress(DataSetError):  # the store may be what is lost
-            if self._records is not None and self._records.has(PLAN):
+            if self._store is not None and self._store.records.has(PLAN):
                 kept = (
                     f"{len(stage.done())} of {stage.shape.n_blocks} blocks are done and kept in "
                     f"{self.name}; "
@@ -253,52 +244,52 @@ class Run:
 
     def _found(self) -> dict[str, Any] | None:
         """The plan of the run that is there already, finished or not."""
-        records = self._records
-        assert records is not None
-        is_there = is_result(records)
-        if not (is_there or records.keys("")):
-            return None
-        # Asked again, as another may have begun it in this moment.
-        if not (is_there or is_result(records)):
+        store = self._store
+        assert store is not None
+        records = store.records
+        state = store.look()
+        if not state.is_result:
+            if not records.keys(""):
+                return None
+            state = store.look()  # again, as another may have begun it in this moment
+        if not state.is_result:
             raise DataSetError(
-                f"{records.name}: is there already, and is no result of dkde; give another name"
+                f"{store.name}: is there already, and is no result of dkde; give another name"
             )
         if self._manner.restart:
             at_work = [s for s in self._ledger.sessions() if self._ledger.goes_on(s)]
             if at_work:
                 raise DataSetError(
-                    f"{records.name}: is being written by {at_work[0].who}; stop it first"
+                    f"{store.name}: is being written by {at_work[0].who}; stop it first"
                 )
             # Of two that do this at once, one has the lock, and goes on to begin with it.
             self._ledger.begin()
-            drop_run(records, self._ledger.own_keys())
+            store.drop_run(self._ledger.own_keys())
             return None
-        attributes = root_attributes(records)
-        if not attributes.get("complete"):
-            found = read_plan(records)
-            # Without a plan it was killed as it began, before there were blocks. Asked again, as
-            # another may begin it in this moment.
-            if found is None and Stage.names(records) and (found := read_plan(records)) is None:
-                raise DataSetError(
-                    f"{records.name}: holds blocks, and not what they are of; begin it anew ",
-                    Remedy("restart"),
-                )
-            return found
-        if "run" not in attributes:
+        if not state.is_complete:
+            # Without a plan it was killed as it began, before there were blocks.
+            if state.plan is None and Stage.names(records):
+                state = store.look()  # again, as another may have begun it in this moment
+                if state.plan is None:
+                    raise DataSetError(
+                        f"{store.name}: holds blocks, and not what they are of; begin it anew ",
+                        Remedy("restart"),
+                    )
+            return state.plan
+        if state.content is None:
             raise DataSetError(
-                f"{records.name}: does not say how it was made; give another name, or begin it "
-                "anew ",
+                f"{store.name}: does not say how it was made; give another name, or begin it anew ",
                 Remedy("restart"),
             )
-        if not is_tidy(records):  # it was killed as it was tidied up
-            mark_complete(records)
-        self.finished = open_result(records)
-        return read_plan(records)
+        if not store.is_tidy():  # it was killed as it was tidied up
+            store.mark_complete()
+        self.finished = store.open()
+        return state.plan
 
     def _place(self) -> dict[str, str]:
         """Return the store's place, if in a folder: data beside it are found after a move."""
-        assert self._records is not None
-        name = self._records.name
+        assert self._store is not None
+        name = self._store.name
         return {} if is_remote(name) else {"place": os.path.realpath(name)}
 
     def _check_same(
@@ -307,8 +298,8 @@ class Run:
         plan: Mapping[str, Any],
         job: Job,
     ) -> None:
-        assert self._records is not None
-        name = self._records.name
+        assert self._store is not None
+        name = self._store.name
         unlike = list(differences(found["asked"], plan["asked"]))
         if unlike:
             where = Whereabouts.of(found, name)

@@ -1,6 +1,5 @@
 """The state of a run's store: how far it is, and whether what it holds is whole."""
 
-import os
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -11,11 +10,10 @@ import zarr
 
 from dkde.errors import DataSetError, Remedy, one_line
 from dkde.runs.process import is_alive
-from dkde.runs.record import read_plan
 from dkde.runs.sessions import Ledger, Session, total_seconds
 from dkde.runs.stages import Stage
-from dkde.runs.store import is_result, listed_arrays
-from dkde.stores.store import Records, open_store
+from dkde.runs.store import ResultStore
+from dkde.stores.store import Records
 from dkde.typing import StrPath
 
 
@@ -40,8 +38,8 @@ def status(path: StrPath) -> dict[str, Any]:
     DataSetError
         When there is no result of dkde.
     """
-    records = records_of(path)
-    plan = read_plan(records)
+    store, state = ResultStore.found(path)
+    records, plan = store.records, state.plan
     if plan is None:
         raise DataSetError(f"{path}: holds no run of dkde that could be gone on with")
     complete = "sessions" in plan
@@ -64,21 +62,7 @@ def status(path: StrPath) -> dict[str, Any]:
     }
 
 
-def records_of(path: StrPath) -> Records:
-    """The store of a run.
-
-    Raises
-    ------
-    DataSetError
-        When there is none.
-    """
-    records = Records(open_store(path), os.fspath(path))
-    if not is_result(records):
-        raise DataSetError(f"{path}: is no result of dkde")
-    return records
-
-
-def read_all(records: Records) -> int:
+def read_all(store: ResultStore) -> int:
     """Read every chunk of a result, and return how many there are.
 
     Raises
@@ -86,8 +70,8 @@ def read_all(records: Records) -> int:
     DataSetError
         When one is gone or damaged.
     """
-    n_chunks = 0
-    for name, listed in sorted(listed_arrays(records).items()):
+    n_chunks, records = 0, store.records
+    for name, listed in sorted(store.listed_arrays().items()):
         try:
             # As it is, not as the consolidated metadata has it.
             array = zarr.open_array(records.store, path=name, mode="r")

@@ -4,11 +4,15 @@ A store is made before the first block, and says that it is not complete. The va
 written at the end, then the mark, in one piece of metadata; only then do the blocks go.
 """
 
+from __future__ import annotations
+
 import json
+import os
 import warnings
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import xarray as xr
 import zarr
@@ -16,9 +20,10 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.errors import UnstableSpecificationWarning
 
 from dkde.errors import Call, DataSetError, DkdeError, Message, Remedy, one_line
-from dkde.runs.stages import PLAN, RUN
+from dkde.runs.stages import PLAN, RUN, parsed
 from dkde.stores.chunks import Strict
-from dkde.stores.store import Records
+from dkde.stores.store import Records, open_store
+from dkde.typing import StrPath
 
 # A root attribute of every result: only what carries it is ever replaced.
 RESULT_FORMAT = {"dkde_format": "result/1"}
@@ -26,181 +31,267 @@ RESULT_FORMAT = {"dkde_format": "result/1"}
 MAIN = "log_density"
 
 
-def is_result(records: Records) -> bool:
-    """Return whether a store is a result of dkde, complete or not."""
-    return str(root_attributes(records).get("dkde_format", "")).startswith("result/")
-
-
-def root_attributes(records: Records) -> dict[str, Any]:
-    """Return the attributes of a store's root; none where that is not a group."""
-    try:
-        return dict(zarr.open_group(records.store, mode="r", zarr_format=3).attrs)
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-
-
-def start_result(records: Records) -> None:
-    """Make a store that is marked as not complete, unless one is there.
-
-    Raises
-    ------
-    DataSetError
-        When it cannot be written, or what came there meanwhile is no result.
-    """
-    attributes = {**RESULT_FORMAT, "complete": 0}
-    root = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-    with writing(records):
-        if not records.claim("zarr.json", json.dumps(root).encode()):
-            _check_result(records)
-
-
-def _check_result(records: Records) -> None:
-    if not is_result(records):
-        raise DataSetError(
-            f"{records.name}: something that is no result of dkde was put there by another "
-            "meanwhile, and stays as it is; give another name"
-        )
-
-
-def drop_run(records: Records, spare: Collection[str] = ()) -> None:
-    """Mark a store as not complete, and drop its run; its variables stay until others are written.
-
-    At whatever moment this is interrupted, no block is there without the plan it belongs to.
+@dataclass(frozen=True)
+class State:
+    """What a result's store held at one moment.
 
     Parameters
     ----------
-    spare : collection of str
-        Keys that stay: the session that drops the rest, and its lock.
+    name : str
+        Of the store, for messages.
+    attributes : dict
+        Of its root; empty where that is no group.
+    content : object, optional
+        The record of how its run began, as it was read; None where there is none.
     """
-    with writing(records):
-        _check_result(records)  # asked again: it was looked at some requests ago
-        root = zarr.open_group(records.store, mode="r+", use_consolidated=False)
-        root.attrs.put({**RESULT_FORMAT, "complete": 0})
-        stays = {key.split("/")[1] for key in (PLAN, *spare)}
-        _drop(records, {key.split("/")[1] for key in records.keys(RUN)} - stays, f"{RUN}/")
-        records.delete(PLAN)
-        for key in set(records.keys(RUN)).difference(spare):
-            records.delete(key)
-        if not spare:
-            records.delete_all(RUN)
+
+    name: str
+    attributes: Mapping[str, Any]
+    content: Any = None
+
+    @property
+    def is_result(self) -> bool:
+        """Return whether it was a result of dkde, complete or not."""
+        return str(self.attributes.get("dkde_format", "")).startswith("result/")
+
+    @property
+    def is_complete(self) -> bool:
+        """Return whether it was marked as complete."""
+        return bool(self.attributes.get("complete"))
+
+    @property
+    def plan(self) -> dict[str, Any] | None:
+        """Return the record of how its run began; None where there is none.
+
+        Raises
+        ------
+        DataSetError
+            When it is damaged.
+        """
+        plan = self.content
+        if plan is None:
+            return None
+        if isinstance(plan, DataSetError):
+            raise plan
+        if not isinstance(plan, dict) or not {"asked", "machine", "call"} <= set(plan):
+            raise DataSetError(
+                f"{self.name}: what it says of how it was begun is damaged; begin it anew ",
+                Remedy("restart"),
+            )
+        return plan
 
 
-def write_variables(result: xr.Dataset, records: Records) -> None:
-    """Write all variables into a store that was started; again, if it was interrupted.
+class ResultStore:
+    """The store of a result: begun with its plan, complete, or not there.
 
-    Raises
-    ------
-    DataSetError
-        When they cannot be written: the disk is full, or the result holds what Zarr cannot store.
+    Parameters
+    ----------
+    records : Records
     """
-    # Every chunk carries its checksum.
-    codecs = {"compressors": [ZstdCodec(level=1), Crc32cCodec()]}
-    encoding = {name: dict(codecs) for name in result.variables}
-    with writing(records):
-        there = records.keys("")
-        mine = _arrays(records, there) | {str(name) for name in result.variables}
-        _drop(records, mine & {key.split("/")[0] for key in there})
-        result.assign_attrs({**RESULT_FORMAT, "complete": 0}).drop_encoding().to_zarr(
-            records.store,
-            mode="a",
-            zarr_format=3,
-            consolidated=False,
-            encoding=encoding,
-            write_empty_chunks=True,  # so that a missing chunk is damage
-        )
 
+    def __init__(self, records: Records) -> None:
+        self.records, self.name = records, records.name
 
-def _arrays(records: Records, keys: Iterable[str]) -> set[str]:
-    """Return which keys of a store are of its own arrays: other stores may lie below it."""
-    found = set()
-    for key in keys:
-        name, _, rest = key.partition("/")
-        if rest != "zarr.json":
-            continue
-        with suppress(ValueError):
-            if json.loads(records.get(key) or b"null").get("node_type") == "array":
-                found.add(name)
-    return found
+    @classmethod
+    def at(cls, path: StrPath) -> Self:
+        """Return the store at a path or URL, whatever is there."""
+        return cls(Records(open_store(path), os.fspath(path)))
 
+    @classmethod
+    def found(cls, path: StrPath) -> tuple[Self, State]:
+        """Return the store of a result that is there, and what it holds.
 
-def _drop(records: Records, names: set[str], prefix: str = "") -> None:
-    for name in names:
-        if records.has(f"{prefix}{name}"):
-            records.delete(f"{prefix}{name}")
-        else:
-            records.delete_all(f"{prefix}{name}")
+        Raises
+        ------
+        DataSetError
+            When there is none.
+        """
+        store = cls.at(path)
+        state = store.look()
+        if not state.is_result:
+            raise DataSetError(f"{path}: is no result of dkde")
+        return store, state
 
+    def look(self) -> State:
+        """Return what the store holds now."""
+        attributes = self._attributes()
+        state = State(self.name, attributes)
+        if not state.is_result:
+            return state
+        if not state.is_complete:
+            try:
+                plan = parsed(self.records, PLAN)
+            except DataSetError as error:
+                return replace(state, content=error)
+            if plan is not None:
+                return replace(state, content=plan)
+            # Asked again, as it may have been finished in between; then the sessions are in it too.
+            attributes = self._attributes()
+        content = attributes.get("run")
+        with suppress(ValueError, TypeError):
+            return State(self.name, attributes, None if content is None else json.loads(content))
+        return State(self.name, attributes, {})
 
-def mark_complete(records: Records) -> None:
-    """Mark a store as complete, and drop the run's own records; it may be repeated."""
-    with writing(records):
-        zarr.open_group(records.store, mode="r+").attrs["complete"] = 1
-        records.delete_all(RUN)
-        zarr.consolidate_metadata(records.store, zarr_format=3)
+    def _attributes(self) -> dict[str, Any]:
+        try:
+            return dict(zarr.open_group(self.records.store, mode="r", zarr_format=3).attrs)
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
 
+    def start(self) -> None:
+        """Make a store that is marked as not complete, unless one is there.
 
-def listed_arrays(records: Records) -> dict[str, dict[str, Any]]:
-    """The metadata of the arrays that a complete result was written with, by name.
+        Raises
+        ------
+        DataSetError
+            When it cannot be written, or what came there meanwhile is no result.
+        """
+        attributes = {**RESULT_FORMAT, "complete": 0}
+        root = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+        with writing(self.records):
+            if not self.records.claim("zarr.json", json.dumps(root).encode()):
+                self._check()
 
-    Raises
-    ------
-    DataSetError
-        When that is damaged or not there.
-    """
-    try:
-        root = json.loads(records.get("zarr.json") or b"")
-        listed = root["consolidated_metadata"]["metadata"]
-        found = {
-            name: record
-            for name, record in listed.items()
-            if "/" not in name and record["node_type"] == "array"
-        }
-    except (ValueError, LookupError, TypeError, AttributeError):
-        found = {}
-    if MAIN not in found:
-        raise DataSetError(
-            f"{records.name}: does not list its variables; ",
-            Call.MAKE_SAME,
-            " again, if need be anew ",
-            Remedy("restart"),
-        )
-    return found
+    def _check(self) -> None:
+        if not self.look().is_result:
+            raise DataSetError(
+                f"{self.name}: something that is no result of dkde was put there by another "
+                "meanwhile, and stays as it is; give another name"
+            )
 
+    def drop_run(self, spare: Collection[str] = ()) -> None:
+        """Mark it as not complete, and drop its run; its variables stay until others are written.
 
-def is_tidy(records: Records) -> bool:
-    """Return whether a result was marked as complete to the end: the list is written last."""
-    try:
-        listed = json.loads(records.get("zarr.json") or b"").get("consolidated_metadata")
-    except (ValueError, AttributeError):
-        return False
-    return bool(listed) and not records.keys(RUN)
+        At whatever moment this is interrupted, no block is there without the plan it belongs to.
 
+        Parameters
+        ----------
+        spare : collection of str
+            Keys that stay: the session that drops the rest, and its lock.
+        """
+        with writing(self.records):
+            self._check()  # asked again: it was looked at some requests ago
+            root = zarr.open_group(self.records.store, mode="r+", use_consolidated=False)
+            root.attrs.put({**RESULT_FORMAT, "complete": 0})
+            stays = {key.split("/")[1] for key in (PLAN, *spare)}
+            self._drop({key.split("/")[1] for key in self.records.keys(RUN)} - stays, f"{RUN}/")
+            self.records.delete(PLAN)
+            for key in set(self.records.keys(RUN)).difference(spare):
+                self.records.delete(key)
+            if not spare:
+                self.records.delete_all(RUN)
 
-def open_result(records: Records) -> xr.Dataset:
-    """A complete result, lazily; reading a chunk that is missing is refused.
+    def write(self, result: xr.Dataset) -> None:
+        """Write all variables into a store that was started; again, if it was interrupted.
 
-    Raises
-    ------
-    DataSetError
-        When it cannot be opened, or lacks its variables.
-    """
-    listed = listed_arrays(records)
-    try:
-        store = Strict(records.store, remedy=Message("make the result again ", Remedy("restart")))
-        result: xr.Dataset = xr.open_zarr(store)
-    except DkdeError:
-        raise
-    except Exception as error:  # damaged metadata raise almost anything
-        raise DataSetError(
-            f"{records.name}: could not be opened ({one_line(error)}); make the result again ",
-            Remedy("restart"),
-        ) from error
-    if lost := sorted(set(listed).difference(map(str, result.variables))):
-        raise DataSetError(
-            f"{records.name}: lacks {', '.join(lost)}; make the result again ",
-            Remedy("restart"),
-        )
-    return result
+        Raises
+        ------
+        DataSetError
+            When they cannot be written: the disk is full, or Zarr cannot store what they hold.
+        """
+        # Every chunk carries its checksum.
+        codecs = {"compressors": [ZstdCodec(level=1), Crc32cCodec()]}
+        encoding = {name: dict(codecs) for name in result.variables}
+        with writing(self.records):
+            there = self.records.keys("")
+            mine = self._arrays(there) | {str(name) for name in result.variables}
+            self._drop(mine & {key.split("/")[0] for key in there})
+            result.assign_attrs({**RESULT_FORMAT, "complete": 0}).drop_encoding().to_zarr(
+                self.records.store,
+                mode="a",
+                zarr_format=3,
+                consolidated=False,
+                encoding=encoding,
+                write_empty_chunks=True,  # so that a missing chunk is damage
+            )
+
+    def _arrays(self, keys: Iterable[str]) -> set[str]:
+        """Return which keys of a store are of its own arrays: other stores may lie below it."""
+        found = set()
+        for key in keys:
+            name, _, rest = key.partition("/")
+            if rest != "zarr.json":
+                continue
+            with suppress(ValueError):
+                if json.loads(self.records.get(key) or b"null").get("node_type") == "array":
+                    found.add(name)
+        return found
+
+    def _drop(self, names: set[str], prefix: str = "") -> None:
+        for name in names:
+            if self.records.has(f"{prefix}{name}"):
+                self.records.delete(f"{prefix}{name}")
+            else:
+                self.records.delete_all(f"{prefix}{name}")
+
+    def mark_complete(self) -> None:
+        """Mark a store as complete, and drop the run's own records; it may be repeated."""
+        with writing(self.records):
+            zarr.open_group(self.records.store, mode="r+").attrs["complete"] = 1
+            self.records.delete_all(RUN)
+            zarr.consolidate_metadata(self.records.store, zarr_format=3)
+
+    def listed_arrays(self) -> dict[str, dict[str, Any]]:
+        """The metadata of the arrays that a complete result was written with, by name.
+
+        Raises
+        ------
+        DataSetError
+            When that is damaged or not there.
+        """
+        try:
+            root = json.loads(self.records.get("zarr.json") or b"")
+            listed = root["consolidated_metadata"]["metadata"]
+            found = {
+                name: record
+                for name, record in listed.items()
+                if "/" not in name and record["node_type"] == "array"
+            }
+        except (ValueError, LookupError, TypeError, AttributeError):
+            found = {}
+        if MAIN not in found:
+            raise DataSetError(
+                f"{self.name}: does not list its variables; ",
+                Call.MAKE_SAME,
+                " again, if need be anew ",
+                Remedy("restart"),
+            )
+        return found
+
+    def is_tidy(self) -> bool:
+        """Return whether a result was marked as complete to the end: the list is written last."""
+        try:
+            listed = json.loads(self.records.get("zarr.json") or b"").get("consolidated_metadata")
+        except (ValueError, AttributeError):
+            return False
+        return bool(listed) and not self.records.keys(RUN)
+
+    def open(self) -> xr.Dataset:
+        """A complete result, lazily; reading a chunk that is missing is refused.
+
+        Raises
+        ------
+        DataSetError
+            When it cannot be opened, or lacks its variables.
+        """
+        listed = self.listed_arrays()
+        try:
+            remedy = Message("make the result again ", Remedy("restart"))
+            store = Strict(self.records.store, remedy=remedy)
+            result: xr.Dataset = xr.open_zarr(store)
+        except DkdeError:
+            raise
+        except Exception as error:  # damaged metadata raise almost anything
+            raise DataSetError(
+                f"{self.name}: could not be opened ({one_line(error)}); make the result again ",
+                Remedy("restart"),
+            ) from error
+        if lost := sorted(set(listed).difference(map(str, result.variables))):
+            raise DataSetError(
+                f"{self.name}: lacks {', '.join(lost)}; make the result again ",
+                Remedy("restart"),
+            )
+        return result
 
 
 @contextmanager

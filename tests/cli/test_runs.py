@@ -147,7 +147,7 @@ def test_a_defect_says_what_is_kept(run, monkeypatch):
     def fail(*_):
         raise ValueError("oh")
 
-    monkeypatch.setattr("dkde.runs.run.write_variables", fail)
+    monkeypatch.setattr("dkde.runs.store.ResultStore.write", fail)
     result = run(*COMMANDS["score"], "--output", "s.zarr", status=1)
     error, kept = result.stderr.splitlines()[-2:]
     assert error.startswith("Error: ValueError: oh (a defect of dkde")

@@ -20,7 +20,7 @@ from sklearn.model_selection import (
 
 import dkde
 from dkde.density.averaging import effective_number, mean, standard_error
-from dkde.runs.store import open_result
+from dkde.runs.store import ResultStore
 
 GRID = [0.1, 0.3, 0.5, 0.9, 2.0]
 
@@ -351,9 +351,9 @@ class TestCrossValidation:
         rows = normal(30, 1)
         done = dkde.cross_validate(rows, GRID, **call)
         xr.testing.assert_equal(dkde.cross_validate(rows, GRID, **call).load(), done)
-        opened = open_result
+        opened = ResultStore.open
         monkeypatch.setattr(
-            "dkde.runs.run.open_result", lambda records: opened(records).drop_vars("row_weight")
+            "dkde.runs.store.ResultStore.open", lambda store: opened(store).drop_vars("row_weight")
         )
         with pytest.raises(dkde.DataSetError, match="older version of dkde"):
             dkde.cross_validate(rows, GRID, **call)

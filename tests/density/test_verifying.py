@@ -12,7 +12,7 @@ import zarr
 
 import dkde
 from dkde.runs.stages import Stage
-from dkde.runs.status import records_of
+from dkde.runs.store import ResultStore
 
 
 class Stopped(BaseException):
@@ -373,7 +373,7 @@ def test_a_block_that_was_done_since_it_failed_is_no_obstacle(digits, output):
     begin(digits, output, score)
     for part in range(3):
         dkde.run_part(output, part, 3)
-    stage = Stage.found(records_of(output), "score")
+    stage = Stage.found(ResultStore.at(output).records, "score")
     stage.fail(1, 0, OSError("no luck"))
     (status,) = dkde.status(output)["stages"].values()
     assert (status["blocks"], status["done"], status["failed"]) == (3, 3, [])

@@ -227,7 +227,7 @@ class TestGoingOn:
             if where == "before the plan":
                 patch.setattr("dkde.runs.run.Records.claim", killed)
             elif where == "before the tidying":
-                patch.setattr("dkde.runs.run.mark_complete", killed)
+                patch.setattr("dkde.runs.store.ResultStore.mark_complete", killed)
             else:
                 patch.setattr("dkde.runs.store.zarr.consolidate_metadata", killed)
                 patch.setattr("dkde.runs.store.Records.delete_all", lambda *a: None)
@@ -473,7 +473,7 @@ class TestRefusals:
 
         stopped(call, 3)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("dkde.runs.run.drop_run", stop_after(1))  # killed as it drops
+            patch.setattr("dkde.runs.store.ResultStore.drop_run", stop_after(1))  # killed as it drops
             with pytest.raises(Stopped):
                 call(restart=True)
         assert dkde.status(output)["running"] == []

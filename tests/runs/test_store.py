@@ -10,16 +10,7 @@ import zarr
 from dkde.errors import DataSetError
 from dkde.inputs.importing import import_dataset
 from dkde.runs.stages import PLAN, Stage, StageShape
-from dkde.runs.store import (
-    RESULT_FORMAT,
-    drop_run,
-    is_result,
-    mark_complete,
-    open_result,
-    root_attributes,
-    start_result,
-    write_variables,
-)
+from dkde.runs.store import RESULT_FORMAT, ResultStore
 from dkde.stores.store import Records, open_store
 
 
@@ -41,27 +32,27 @@ def records(tmp_path):
 
 
 def begin(records):
-    start_result(records)
+    ResultStore(records).start()
     records.put(PLAN, b"{}")
     Stage(records, "score", StageShape(4, 5, 10, 5, 2)).write(0, 1, np.zeros((5, 5)))
 
 
 def complete(result, records):
     begin(records)
-    write_variables(result, records)
-    mark_complete(records)
+    ResultStore(records).write(result)
+    ResultStore(records).mark_complete()
 
 
 def test_it_is_not_complete_until_it_is(records, result):
-    assert not is_result(records)
+    assert not ResultStore(records).look().is_result
     begin(records)
-    assert is_result(records)
-    assert root_attributes(records)["complete"] == 0
-    write_variables(result, records)
-    assert root_attributes(records)["complete"] == 0
-    assert root_attributes(records)["seconds"] == 1.0
-    mark_complete(records)
-    assert root_attributes(records)["complete"] == 1
+    assert ResultStore(records).look().is_result
+    assert ResultStore(records).look().attributes["complete"] == 0
+    ResultStore(records).write(result)
+    assert ResultStore(records).look().attributes["complete"] == 0
+    assert ResultStore(records).look().attributes["seconds"] == 1.0
+    ResultStore(records).mark_complete()
+    assert ResultStore(records).look().attributes["complete"] == 1
     assert records.keys("run") == []
 
 
@@ -73,7 +64,7 @@ def test_opens_with_plain_xarray_without_a_warning(tmp_path, records, result):
         for opened in (
             xr.open_zarr(tmp_path / "r.zarr"),
             xr.open_datatree(tmp_path / "r.zarr", engine="zarr").to_dataset(),
-            open_result(records),
+            ResultStore(records).open(),
         ):
             xr.testing.assert_identical(opened.load(), expected)
         assert list(xr.open_datatree(tmp_path / "r.zarr", engine="zarr").children) == []
@@ -88,10 +79,10 @@ def test_every_chunk_is_there_and_has_its_checksum(tmp_path, records, result):
 
 def test_writing_is_done_again_after_it_was_interrupted(tmp_path, records, result):
     begin(records)
-    write_variables(result.isel(sample=slice(2)).assign(more=("x", np.ones(4))), records)
-    write_variables(result, records)
-    mark_complete(records)
-    mark_complete(records)
+    ResultStore(records).write(result.isel(sample=slice(2)).assign(more=("x", np.ones(4))))
+    ResultStore(records).write(result)
+    ResultStore(records).mark_complete()
+    ResultStore(records).mark_complete()
     xr.testing.assert_identical(
         xr.open_zarr(tmp_path / "r.zarr").load(), result.assign_attrs(complete=1)
     )
@@ -101,11 +92,11 @@ def test_the_run_and_the_mark_are_dropped(records, result):
     complete(result, records)
     records.put("run/score/partial/c/0/0/0", b"")
     records.put(PLAN, b"{}")
-    drop_run(records)
-    assert root_attributes(records) == {**RESULT_FORMAT, "complete": 0}
+    ResultStore(records).drop_run()
+    assert ResultStore(records).look().attributes == {**RESULT_FORMAT, "complete": 0}
     assert records.keys("run") == []
     complete(result.isel(sample=slice(2)), records)
-    assert open_result(records).sizes["sample"] == 2
+    assert ResultStore(records).open().sizes["sample"] == 2
 
 
 @pytest.mark.parametrize("step", range(4))
@@ -128,29 +119,29 @@ def test_no_block_is_left_without_its_plan(records, monkeypatch, step):
         patch.setattr(Records, "delete", interrupted(Records.delete))
         patch.setattr(Records, "delete_all", interrupted(Records.delete_all))
         with pytest.raises(KeyboardInterrupt):
-            drop_run(records)
+            ResultStore(records).drop_run()
     assert len(steps) == step + 1
-    assert root_attributes(records)["complete"] == 0
+    assert ResultStore(records).look().attributes["complete"] == 0
     blocks = [key for key in records.keys("run") if "/c/" in key]
     assert records.has(PLAN) or not blocks
-    drop_run(records)
+    ResultStore(records).drop_run()
     assert records.keys("run") == []
 
 
 def test_one_that_is_there_is_not_started_again(records):
     begin(records)
     keys = sorted(records.keys(""))
-    start_result(records)
+    ResultStore(records).start()
     assert sorted(records.keys("")) == keys
 
 
-@pytest.mark.parametrize("change", [start_result, drop_run])
+@pytest.mark.parametrize("change", [ResultStore.start, ResultStore.drop_run])
 def test_what_came_meanwhile_and_is_no_result_stays(records, change):
     group = zarr.create_group(records.store, zarr_format=3, attributes={"dkde_format": "dataset/1"})
     group.create_array("x", data=np.arange(3))
     before = {key: records.get(key) for key in records.keys("")}
     with pytest.raises(DataSetError, match="no result of dkde was put there by another meanwhile"):
-        change(records)
+        change(ResultStore(records))
     assert {key: records.get(key) for key in records.keys("")} == before
 
 
@@ -158,7 +149,7 @@ def test_what_cannot_be_written_is_a_data_set_error(tmp_path, records, result, m
     begin(records)
     odd = result.assign_attrs(model=object())
     with pytest.raises(DataSetError, match=r"r\.zarr: could not be written \(") as caught:
-        write_variables(odd, records)
+        ResultStore(records).write(odd)
     assert "\n" not in str(caught.value)
 
     def full(*arguments, **keywords):
@@ -167,12 +158,12 @@ def test_what_cannot_be_written_is_a_data_set_error(tmp_path, records, result, m
     with monkeypatch.context() as patch:
         patch.setattr("zarr.storage._local._put", full)
         with pytest.raises(DataSetError, match="No space left"):
-            write_variables(result, records)
-    assert root_attributes(records)["complete"] == 0
+            ResultStore(records).write(result)
+    assert ResultStore(records).look().attributes["complete"] == 0
     assert records.has("run/score/partial/c/1/0/0")  # what is done is kept
-    write_variables(result, records)
-    mark_complete(records)
-    assert open_result(records).sizes["sample"] == 3
+    ResultStore(records).write(result)
+    ResultStore(records).mark_complete()
+    assert ResultStore(records).open().sizes["sample"] == 3
 
 
 def test_text_coordinates_are_written_without_a_warning(tmp_path, records, result):
@@ -189,7 +180,7 @@ def test_the_callers_result_is_not_touched(records):
     mine = xr.Dataset({"log_density": ("sample", np.arange(3.0))})
     complete(mine, records)
     assert mine.attrs == {}
-    assert open_result(records).attrs == {**RESULT_FORMAT, "complete": 1}
+    assert ResultStore(records).open().attrs == {**RESULT_FORMAT, "complete": 1}
 
 
 class TestPlaces:
@@ -205,7 +196,7 @@ class TestPlaces:
         elif kind == "broken":
             target.mkdir()
             (target / "zarr.json").write_text("{")
-        assert not is_result(records)
+        assert not ResultStore(records).look().is_result
 
 
 @pytest.mark.parametrize("key", ["log_density/c/0", "best_bandwidth/c", "n_zero_density/c/0"])
@@ -215,31 +206,31 @@ def test_a_missing_chunk_is_refused_and_not_read_as_fill_values(records, result,
     name, _, chunk = key.partition("/")
     message = rf"/{name}: chunk {chunk} is missing; the store is damaged, make the result again"
     with pytest.raises(DataSetError, match=message):
-        open_result(records)[name].values  # noqa: B018
+        ResultStore(records).open()[name].values  # noqa: B018
 
 
 def test_a_result_without_its_variables_is_refused(records, result):
     complete(result.drop_vars("log_density"), records)
     with pytest.raises(DataSetError, match=r"r\.zarr: does not list its variables; make the same"):
-        open_result(records)
+        ResultStore(records).open()
 
 
 def test_a_variable_that_is_gone_is_refused(records, result):
     complete(result, records)
     records.delete_all("log_density")
     with pytest.raises(DataSetError, match="log_density: chunk c/0 is missing"):
-        open_result(records).load()
+        ResultStore(records).open().load()
 
 
 def test_stores_below_are_left(tmp_path, records, result):
     begin(records)
-    write_variables(result.assign(old=("x", np.ones(3))), records)
+    ResultStore(records).write(result.assign(old=("x", np.ones(3))))
     import_dataset("digits", tmp_path / "d.zarr")
     (tmp_path / "d.zarr").rename(tmp_path / "r.zarr/d.zarr")
     records.put("notes.txt", b"precious")
-    write_variables(result, records)
-    mark_complete(records)
+    ResultStore(records).write(result)
+    ResultStore(records).mark_complete()
     assert records.get("notes.txt") == b"precious"
     assert xr.open_zarr(tmp_path / "r.zarr/d.zarr", group="train").sizes["sample"] > 100
     assert records.keys("old") == []
-    assert set(open_result(records).data_vars) == set(result.data_vars)
+    assert set(ResultStore(records).open().data_vars) == set(result.data_vars)
