@@ -2,11 +2,13 @@
 
 import inspect
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import pytest
 
 import dkde
+from dkde.density.options import RECORDED, Options
 from dkde.errors import InputError
 from dkde.rows.feature_choice import FeatureChoice
 
@@ -31,6 +33,33 @@ def test_all_that_take_rows_say_alike_which_are_meant(name):
     for word in ("row_dim", "lat", "lon"):
         assert parameters[word].kind is inspect.Parameter.KEYWORD_ONLY
         assert parameters[word].default is None
+
+
+# In this order, with these defaults, wherever they are taken.
+OPTIONS = {
+    "kernel": "gaussian", "metric": "euclidean", "covariance": "identity", "singular": "raise",
+    "precision": "float64", "tol": None, "nan": "raise", "weights": None, "source": None,
+    "row_dim": None, "lat": None, "lon": None, "output": None, "restart": False,
+    "retry_failed": False, "anywhere": False, "progress": None, "block_rows": None,
+    "panel_rows": None,
+}  # fmt: skip
+TAKE_OPTIONS = ("log_density", "score", "sweep", "cross_validate", "sample", "plan",
+                "KernelDensity", "KernelDensityCV")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TAKE_OPTIONS)
+def test_options_are_the_same_words_in_the_same_order(name):
+    parameters = inspect.signature(TAKE_ROWS[name]).parameters
+    taken = {word: parameters[word] for word in parameters if word in OPTIONS}
+    assert list(taken) == [word for word in OPTIONS if word in taken]
+    for word, parameter in taken.items():
+        assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        assert parameter.default == OPTIONS[word]
+
+
+def test_options_of_a_call_are_those_of_its_record():
+    assert [word for word in OPTIONS if word in RECORDED] == list(RECORDED)
+    assert {field.name for field in fields(Options)} == {*RECORDED, "method"}
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,6 @@ def plan(
     *,
     query: Any,
     train: Any,
-    weights: Any = None,
     bandwidths: npt.ArrayLike | None = None,
     kernel: str = "gaussian",
     metric: str = "euclidean",
@@ -35,6 +34,7 @@ def plan(
     precision: str = "float64",
     tol: float | None = None,
     nan: str = "raise",
+    weights: Any = None,
     source: str | Catalog | None = None,
     row_dim: str | Sequence[str] | None = None,
     lat: str | None = None,
@@ -50,7 +50,7 @@ def plan(
 
     Parameters
     ----------
-    query, train, weights, bandwidths, kernel, metric, covariance, singular, precision, tol, nan, \
+    query, train, bandwidths, kernel, metric, covariance, singular, precision, tol, nan, weights, \
             source, row_dim, lat, lon
         As for :func:`dkde.score`. A covariance is found, which reads the training rows; a
         sample of both sides is read, unless they are lazy.
