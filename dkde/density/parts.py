@@ -1,7 +1,5 @@
 """A run in parts: do one part, and make the result when all are done."""
 
-import time
-
 import xarray as xr
 
 from dkde.density.performing import perform, perform_share
@@ -9,7 +7,6 @@ from dkde.density.resuming import take_up
 from dkde.engine.eager_run import Progress, incomplete
 from dkde.errors import Argument, Call, IncompleteError, InputError
 from dkde.runs.job import Job
-from dkde.runs.process import is_alive
 from dkde.runs.run import Manner, Run
 from dkde.runs.sessions import Ledger
 from dkde.runs.shares import Share
@@ -127,7 +124,7 @@ def _check_parts(store: ResultStore, state: State, *, retry_failed: bool) -> Non
         if failed and not retry_failed:
             raise incomplete(failed, first.shape.n_blocks)
         return
-    ledger = Ledger(records, now=time.time, is_alive=is_alive)
+    ledger = Ledger(records)
     counts = [s.part.partition(" of ")[2] for s in ledger.sessions() if s.part and " of " in s.part]
     if not counts:
         raise IncompleteError(

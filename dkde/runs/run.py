@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -22,7 +21,6 @@ from dkde.errors import Call, DataSetError, InputError, Message, Remedy
 from dkde.inputs.moved import Whereabouts
 from dkde.numerics.logsum import Densities, n_density_rows, n_partial_rows
 from dkde.runs.job import Job
-from dkde.runs.process import is_alive
 from dkde.runs.record import asked_of, asked_where_it_was, circumstances, differences
 from dkde.runs.sessions import Ledger, total_seconds
 from dkde.runs.shares import Share
@@ -82,7 +80,7 @@ class Run:
         if output is not None:
             check_place(output, "result", is_store=True)
             self._store = ResultStore.at(output)
-            self._ledger = Ledger(self._store.records, now=time.time, is_alive=is_alive)
+            self._ledger = Ledger(self._store.records)
 
     @property
     def name(self) -> str:

@@ -13,6 +13,8 @@ from threading import Event, Thread
 from typing import Any
 from uuid import uuid4
 
+import psutil
+
 from dkde.errors import DataSetError
 from dkde.runs.stages import RUN, parsed
 from dkde.stores.staging import boot_id
@@ -76,6 +78,17 @@ class Session:
         return f"process {self.pid} on {self.host}, since {since}"
 
 
+def is_alive(pid: int, started: float) -> bool:
+    """Return whether a process exists that began at that time, in seconds since the epoch."""
+    try:
+        # One that is younger has the number of another that is gone.
+        process = psutil.Process(pid)
+        gone = process.status() == psutil.STATUS_ZOMBIE  # killed, and not yet waited for
+        return bool(process.create_time() <= started + 1 and not gone)
+    except psutil.Error:
+        return False
+
+
 class Ledger:
     """The sessions of a run.
 
@@ -91,8 +104,8 @@ class Ledger:
         self,
         records: Records,
         *,
-        now: Callable[[], float],
-        is_alive: Callable[[int, float], bool],
+        now: Callable[[], float] = time.time,
+        is_alive: Callable[[int, float], bool] = is_alive,
     ) -> None:
         self._records, self._now, self._is_alive = records, now, is_alive
         self._stop = Event()

@@ -1,6 +1,5 @@
 """The state of a run's store: how far it is, and whether what it holds is whole."""
 
-import time
 from collections.abc import Mapping
 from functools import partial
 from itertools import product
@@ -9,7 +8,6 @@ from typing import Any
 import zarr
 
 from dkde.errors import DataSetError, Remedy, one_line
-from dkde.runs.process import is_alive
 from dkde.runs.sessions import Ledger, Session, total_seconds
 from dkde.runs.stages import Stage
 from dkde.runs.store import ResultStore
@@ -43,7 +41,7 @@ def status(path: StrPath) -> dict[str, Any]:
     if plan is None:
         raise DataSetError(f"{path}: holds no run of dkde that could be gone on with")
     complete = "sessions" in plan
-    ledger = Ledger(records, now=time.time, is_alive=is_alive)
+    ledger = Ledger(records)
     sessions = [Session.of(s) for s in plan["sessions"]] if complete else ledger.sessions()
     names = [] if complete else sorted(Stage.names(records), key=partial(_turn, plan["asked"]))
     stages = {name: _stage(records, name) for name in names}

@@ -473,7 +473,7 @@ class TestRefusals:
 
         stopped(call, 3)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("dkde.runs.store.ResultStore.drop_run", stop_after(1))  # killed as it drops
+            patch.setattr("dkde.runs.store.ResultStore.drop_run", stop_after(1))
             with pytest.raises(Stopped):
                 call(restart=True)
         assert dkde.status(output)["running"] == []

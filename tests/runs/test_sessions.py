@@ -9,8 +9,7 @@ from zarr.storage import LocalStore
 
 import dkde.runs.sessions as module
 from dkde.errors import DataSetError
-from dkde.runs.process import is_alive
-from dkde.runs.sessions import STALE, Ledger, Session, total_seconds
+from dkde.runs.sessions import STALE, Ledger, Session, is_alive, total_seconds
 from dkde.runs.stages import RUN
 from dkde.stores.store import Records
 
