@@ -29,7 +29,7 @@ from dkde.runs.store import ResultStore
 from dkde.stores.store import is_remote
 from dkde.stores.targets import check_place
 
-# Differences that a refusal names.
+# The number of differences that a refusal names.
 _NAMED = 3
 
 
@@ -44,11 +44,11 @@ class Manner:
     Parameters
     ----------
     restart : bool
-        Anew, whatever is there.
+        Begin anew, whatever is there.
     retry_failed : bool
-        With the blocks that were set aside.
+        Try the failed blocks again.
     anywhere : bool
-        Also where the processor or the libraries are others than those it was begun with.
+        Go on with another processor, or other libraries, than the run was begun with.
     """
 
     restart: bool = False
@@ -89,7 +89,7 @@ class Run:
 
     @property
     def workers(self) -> str:
-        """The treatment of workers whose numbers may differ in the last bits: as for sessions."""
+        """Return how workers are treated whose numbers may differ in the last bits."""
         if self._store is None:
             return WARN
         return ALLOW if self._manner.anywhere else REFUSE
@@ -149,7 +149,7 @@ class Run:
             self._store.start()
             self._id = plan["id"]
             if not self._store.records.claim(PLAN, json.dumps(plan).encode()):
-                found = self._store.look().plan  # another began it in this moment
+                found = self._store.look().plan  # another process began it in this moment
         if found is not None:
             self._check_same(found, plan, job)
             self._id = found.get("id")
@@ -175,16 +175,17 @@ class Run:
             return computed(work, pool, progress, chosen=chosen)
         stage = self.stage(name, work)
         if progress is not None and len(stage.done_rows()) == stage.shape.n_query_blocks:
-            progress(work.plan.pairs, work.plan.pairs)  # or the next stage would pass for this one
+            # Without this the next stage's progress would count as this one's.
+            progress(work.plan.pairs, work.plan.pairs)
         if self._manner.retry_failed:
-            stage.forgive()
+            stage.retry()
         return computed(work, pool, self._counted(progress), stage, chosen)
 
     def set_up(self, job: Job) -> None:
         """Make the place of the blocks that parts share out, and do none of them."""
         stage = self.stage(*next(iter(job.works.items())))
         if self._manner.retry_failed:
-            stage.forgive()
+            stage.retry()
 
     def do_share(
         self, job: Job, share: Share, pool: Pool, progress: Progress | None = None
@@ -193,8 +194,8 @@ class Run:
         name, work = next(iter(job.works.items()))
         stage = self.stage(name, work)
         if self._manner.retry_failed:
-            # Of what other parts set aside meanwhile they are yet to tell.
-            stage.forgive(share.has)
+            # The failed blocks of other parts are for them to report.
+            stage.retry(share.has)
         compute(
             work, pool, lambda block, part: stage.write(*block, part), self._counted(progress),
             stage, skip=stage.done(), only=share.has,
@@ -212,17 +213,17 @@ class Run:
             run=json.dumps(plan | {"sessions": [asdict(session) for session in sessions]}),
         )
         self._store.write(result)
-        self._ledger.rest()
+        self._ledger.stop_heartbeat()
         check_there(self._store.records, self._id)
         self._store.mark_complete()
         return result.assign_attrs(complete=1)
 
     def _note_what_is_kept(self, error: BaseException) -> None:
-        """Tell whoever reads the error how much is done and kept."""
+        """Add to an error how many blocks are done and kept."""
         if not self._stages:
             return
         stage = self._stages[-1]
-        with suppress(DataSetError):  # the store may be what is lost
+        with suppress(DataSetError):  # the error may be that the store was removed
             if self._store is not None and self._store.records.has(PLAN):
                 kept = (
                     f"{len(stage.done())} of {stage.shape.n_blocks} blocks are done and kept in "
@@ -241,7 +242,7 @@ class Run:
         return count
 
     def _found(self) -> dict[str, Any] | None:
-        """The plan of the run that is there already, finished or not."""
+        """Return the plan of a run that is there, finished or not; None if there is none."""
         store = self._store
         assert store is not None
         records = store.records
@@ -260,7 +261,7 @@ class Run:
                 raise DataSetError(
                     f"{store.name}: is being written by {at_work[0].who}; stop it first"
                 )
-            # Of two that do this at once, one has the lock, and goes on to begin with it.
+            # Where two processes do this at once, one gets the lock and the other is refused.
             self._ledger.begin()
             store.drop_run(self._ledger.own_keys())
             return None

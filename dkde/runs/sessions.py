@@ -24,11 +24,11 @@ _LOCKS = f"{RUN}/locks"
 _SESSIONS = f"{RUN}/sessions"
 _LOCK = re.compile(rf"{_LOCKS}/(\d+)\.json")
 _SESSION = re.compile(rf"{_SESSIONS}/\w+\.json")
-# Seconds between signs of life, and without one until a session is taken for dead.
+# Seconds between heartbeats, and seconds without one after which a session counts as dead.
 BEAT = 5.0
 STALE = 60.0
-# Seconds for which a lock that seems left on another machine is watched before it is taken over:
-# its clock may be another. A file system may show a sign of life half a minute late.
+# Before a lock of another machine is taken over, its owner is watched for a heartbeat for so many
+# seconds: the clocks of two machines differ. A network's file system shows changes up to 30 s late.
 WATCH = 40.0
 
 
@@ -39,15 +39,15 @@ class Session:
     Parameters
     ----------
     started, seen : float
-        Seconds since the epoch; ``seen`` is its last sign of life.
+        Seconds since the epoch; ``seen`` is the time of its last heartbeat.
     blocks : int
-        How many it has done.
+        How many blocks it has done.
     ended : str or None
-        How it ended: "done", "stopped"; None while it goes on, or if it was killed.
+        ``"done"`` or ``"stopped"``; None while it goes on, or if it was killed.
     part : str or None
-        Which share of the blocks it does, if not all.
+        The share of the blocks that it does, if not all.
     place : str or None
-        Where its number means that process: a machine since it was started, a container on it.
+        The scope of the process number: the machine's boot, and the container on it.
     """
 
     id: str
@@ -62,7 +62,7 @@ class Session:
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> "Session":
-        """A session as it was written down, by another version perhaps."""
+        """Return a session from its record, which another version may have written."""
         known = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in record.items() if name in known})
 
@@ -81,9 +81,10 @@ class Session:
 def is_alive(pid: int, started: float) -> bool:
     """Return whether a process exists that began at that time, in seconds since the epoch."""
     try:
-        # One that is younger has the number of another that is gone.
+        # A process that began later has only inherited the number.
         process = psutil.Process(pid)
-        gone = process.status() == psutil.STATUS_ZOMBIE  # killed, and not yet waited for
+        # A zombie is dead, and its parent has not asked for its status yet.
+        gone = process.status() == psutil.STATUS_ZOMBIE
         return bool(process.create_time() <= started + 1 and not gone)
     except psutil.Error:
         return False
@@ -95,9 +96,9 @@ class Ledger:
     Parameters
     ----------
     now : callable
-        Seconds since the epoch.
+        Returns the time, in seconds since the epoch.
     is_alive : callable (pid, started) -> bool
-        Whether a process of this machine is there that is as old as that.
+        Returns whether this machine has a process of that number that began at that time.
     """
 
     def __init__(
@@ -136,12 +137,12 @@ class Ledger:
         return self._now() - session.seen < STALE
 
     def holder(self) -> Session | None:
-        """The session that has the lock and goes on."""
+        """Return the session that has the lock and goes on; None if there is none."""
         owner = self._last_lock()[1]
         return owner if owner is not None and self.goes_on(owner) else None
 
     def begin(self, part: str | None = None) -> None:
-        """Begin a session; all but parts of a run lock it.
+        """Begin a session. A session that does a part of a run takes no lock.
 
         Raises
         ------
@@ -174,13 +175,13 @@ class Ledger:
             self.mine = replace(self.mine, blocks=self.mine.blocks + 1)
 
     def closing(self) -> list[Session]:
-        """Return all sessions to record, this one as done; it goes on until `end`."""
+        """Return all sessions for the record, with this one as done, although it goes on."""
         mine = self.mine
         assert mine is not None
         others = [session for session in self.sessions() if session.id != mine.id]
         return [*others, replace(mine, seen=self._now(), ended="done")]
 
-    def rest(self) -> None:
+    def stop_heartbeat(self) -> None:
         """Stop the heartbeat."""
         self._stop.set()
         if self._thread is not None:
@@ -190,28 +191,29 @@ class Ledger:
         """End the session and remove its lock; do nothing where the store is gone."""
         if self.mine is None:
             return
-        self.rest()
+        self.stop_heartbeat()
         mine, self.mine = self.mine, None
         key = f"{_SESSIONS}/{mine.id}.json"
         try:
             if self._records.has(key):
                 self._write(replace(mine, seen=self._now(), ended=how))
-        except DataSetError:  # no room to say so: it is not to lock the run for that
+        except DataSetError:
+            # The disk is full. The run must not stay locked for that.
             with suppress(DataSetError):
                 self._records.delete(key)
 
     def _last_lock(self) -> tuple[int, Session | None]:
-        """The number of the last lock, and the session that has it, or had it last."""
+        """Return the number of the newest lock, and the session that took it, if that is known."""
         locks = (_LOCK.fullmatch(key) for key in self._records.keys(_LOCKS))
         number = max((int(lock[1]) for lock in locks if lock), default=0)
         record = parsed(self._records, f"{_LOCKS}/{number}.json") or {}
         return number, next((s for s in self.sessions() if s.id == record.get("id")), None)
 
     def _lock(self, mine: Session) -> None:
-        # A lock is never taken away but followed by the next, which one alone can claim: of two
-        # that find its owner dead, one.
+        # Locks are numbered and never removed: the next one takes over. Where two sessions find the
+        # owner dead at once, only one of them can create the next lock.
         number, holder = self._last_lock()
-        if holder is None or not (self.goes_on(holder) or self._stirs(holder)):
+        if holder is None or not (self.goes_on(holder) or self._has_heartbeat(holder)):
             content = json.dumps({"id": mine.id}).encode()
             if self._records.claim(f"{_LOCKS}/{number + 1}.json", content):
                 return
@@ -222,10 +224,11 @@ class Ledger:
             "wait for it, or stop it first"
         )
 
-    def _stirs(self, session: Session) -> bool:
-        """Return whether a session elsewhere, silent by this machine's clock, has a heartbeat.
+    def _has_heartbeat(self, session: Session) -> bool:
+        """Wait for a heartbeat of a session on another machine; return whether there is one.
 
-        Only its own signs are compared, one with the next.
+        By this machine's clock the session is silent. The clocks may differ, so only its own times
+        are compared with each other.
         """
         if session.ended is not None or session.host == socket.gethostname():
             return False
@@ -240,11 +243,12 @@ class Ledger:
         return False
 
     def _beat(self) -> None:
+        """Write the time of this session again and again, until it is stopped."""
         while not self._stop.wait(BEAT):
             mine = self.mine
-            with suppress(DataSetError):  # a full disk is the blocks' to tell of
+            with suppress(DataSetError):  # the block writer reports a full disk
                 if mine is None or not self._records.has(f"{_SESSIONS}/{mine.id}.json"):
-                    return  # the store was removed: do not make it anew
+                    return  # the store was removed, and writing would create it again
                 self._write(replace(mine, seen=self._now()))
 
     def _write(self, session: Session) -> None:

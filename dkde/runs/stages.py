@@ -1,6 +1,6 @@
-"""Stages of a run, which keep blocks as they are done.
+"""Stages of a run: the blocks of a piece of work, kept as they are done.
 
-A stage of a run is a piece of work. Under ``run/STAGE`` of the result's store lie
+Under ``run/STAGE`` of the result's store lie
 
 - ``log_density (2 bandwidths + 3, row)``: log-densities, bounds on their errors, and the effort
   they took; a chunk is the rows of one query block, written when all its panels are done;
@@ -8,8 +8,8 @@ A stage of a run is a piece of work. Under ``run/STAGE`` of the result's store l
   other panels of its rows are missing;
 - ``failed-Q-P.json``: blocks that were set aside.
 
-A chunk is written whole, at once, and carries its checksum; so a block is done if its chunk is
-there, and what is there is never half of one.
+A chunk is written in one step and carries a checksum. So a block is done if its chunk is there, and
+no chunk is ever half written.
 """
 
 import json
@@ -32,12 +32,12 @@ PLAN = f"{RUN}/plan.json"
 
 
 def parsed(records: Records, key: str) -> dict[str, Any] | None:
-    """The JSON object at a key of a run; None where nothing is, or an empty file but for the plan.
+    """Return the JSON object at a key of a run; None where there is nothing, or an empty file.
 
     Raises
     ------
     DataSetError
-        When it is damaged: cut off, or a plan that was emptied, as when the power failed.
+        When it is damaged: cut off, or, for the plan, empty, as after a power failure.
     """
     content = records.get(key)
     if content is None or (content == b"" and key != PLAN):
@@ -54,7 +54,7 @@ def parsed(records: Records, key: str) -> dict[str, Any] | None:
 
 
 def check_there(records: Records, run: str | None) -> None:
-    """Refuse to write where a run is no more: its store was removed, or holds another.
+    """Refuse to write if the store was removed, or holds another run by now.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def check_there(records: Records, run: str | None) -> None:
     DataSetError
     """
     plan = parsed(records, PLAN)
-    # Writing would make the folders anew, and the rest of the run would be lost unseen.
+    # Writing would create the folders again, and nobody would see that the run's blocks are lost.
     if plan is None:
         raise DataSetError(f"{records.name}: was removed while it was written; start the run again")
     if run is not None and plan.get("id") != run:
@@ -90,7 +90,7 @@ class StageShape:
     Parameters
     ----------
     n_density_rows, n_partial_rows : int
-        Of what is kept of query rows that are done, and of partial results.
+        Rows of the arrays ``log_density`` and ``partial``.
     rows : int
         Query rows.
     """
@@ -113,12 +113,12 @@ class StageShape:
 
 
 class Stage:
-    """The blocks of one piece of work in a run's store; made there if they are not.
+    """The blocks of one piece of work in a run's store, whose arrays it creates if need be.
 
     Parameters
     ----------
     run : str or None
-        The ``id`` of the run that is written: once another has taken its place, nothing is.
+        The ``id`` of the run. Nothing is written once another run has taken its place.
     """
 
     def __init__(
@@ -133,13 +133,13 @@ class Stage:
 
     @classmethod
     def names(cls, records: Records) -> list[str]:
-        """The stages that a run has begun, in the order of their names."""
+        """Return the names of the stages that a run has begun, sorted."""
         marks = (key.split("/") for key in records.keys(RUN))
         return sorted({key[1] for key in marks if key[2:] == ["partial", "zarr.json"]})
 
     @classmethod
     def found(cls, records: Records, name: str) -> "Stage":
-        """A stage that a run has begun."""
+        """Return a stage that a run has begun."""
         try:
             log_density, partial = (
                 zarr.open_array(records.store, path=f"{RUN}/{name}/{array}", mode="r")
@@ -159,7 +159,7 @@ class Stage:
         )
 
     def done(self) -> set[tuple[int, int]]:
-        """The blocks (query block, panel) that are there."""
+        """Return the blocks (query block, panel) that are done."""
         whole = self.done_rows()
         found = {(q, p) for q in whole for p in range(self.shape.n_panels)}
         for panel, _, q in self._chunks("partial"):
@@ -167,7 +167,7 @@ class Stage:
         return found
 
     def done_rows(self) -> set[int]:
-        """The query blocks all of whose panels are there."""
+        """Return the query blocks all of whose panels are done."""
         return {q for _, q in self._chunks("log_density")}
 
     def write(self, q: int, p: int, log_sums: FloatArray) -> None:
@@ -177,7 +177,7 @@ class Stage:
             self._partial[p, :, self._rows(q)] = log_sums
 
     def read(self, q: int, p: int) -> FloatArray:
-        """The partial result of a block that is done."""
+        """Return the partial result of a block that is done."""
         with self._reading(f"partial/c/{p}/0/{q}"):
             return np.asarray(self._partial[p, :, self._rows(q)])
 
@@ -191,7 +191,8 @@ class Stage:
         self._check_there()
         with self._writing():
             self._log_density[:, self._rows(q)] = densities
-        if self.shape.n_panels > 1:  # of one panel they are not kept, but by parts
+        # Of a single panel only parts of a run keep partial results; these are left.
+        if self.shape.n_panels > 1:
             for p in range(self.shape.n_panels):
                 self._records.delete(f"{self._path}/partial/c/{p}/0/{q}")
 
@@ -201,7 +202,7 @@ class Stage:
             return np.asarray(self._log_density[:, self._rows(q)])
 
     def fail(self, q: int, p: int, error: BaseException) -> None:
-        """Set a block aside."""
+        """Record that a block failed."""
         check_there(self._records, self._run)
         reason = " ".join(scrubbed(str(error)).split()) or type(error).__name__
         rows = self._rows(q)
@@ -209,7 +210,7 @@ class Stage:
         self._records.put(f"{self._path}/failed-{q}-{p}.json", json.dumps(record).encode())
 
     def failed(self) -> dict[tuple[int, int], dict[str, Any]]:
-        """The blocks that were set aside and not done since, with their rows and errors."""
+        """Return the records of failed blocks that were not done since, by block."""
         found = {}
         for block, key in self._set_aside().items():
             record = parsed(self._records, key)
@@ -218,8 +219,14 @@ class Stage:
         done = self.done() if found else set()
         return {block: record for block, record in found.items() if block not in done}
 
-    def forgive(self, only: Callable[[int], bool] | None = None) -> None:
-        """Take up again what was set aside, or those of it whose number is wanted."""
+    def retry(self, only: Callable[[int], bool] | None = None) -> None:
+        """Forget failed blocks, so that they are tried again.
+
+        Parameters
+        ----------
+        only : callable, optional
+            Returns whether the block of that number is meant; by default all are.
+        """
         for (q, p), key in self._set_aside().items():
             if only is None or only(q * self.shape.n_panels + p):
                 self._records.delete(key)
@@ -267,7 +274,7 @@ class Stage:
     def _chunks(self, name: str) -> list[tuple[int, ...]]:
         prefix = f"{self._path}/{name}/c"
         places = (key.removeprefix(f"{prefix}/") for key in self._records.keys(prefix))
-        # Other files may be there too, such as a network's file system leaves of a deleted one.
+        # A network's file system leaves other files here, in place of deleted ones that are open.
         chunk = _ROW_CHUNK if name == "log_density" else _PANEL_CHUNK
         found = [tuple(map(int, place.split("/"))) for place in places if chunk.fullmatch(place)]
         n_panels = self.shape.n_panels if name == "partial" else 1
@@ -285,7 +292,7 @@ class Stage:
         try:
             yield
         except OSError as error:
-            self._check_there()  # the whole store may have gone in between
+            self._check_there()  # the whole store may have been removed in between
             raise DataSetError(
                 f"{self._records.name}: could not be written ({error}); what is done is kept, make "
                 "room and start the same run again"
@@ -295,10 +302,11 @@ class Stage:
     def _reading(self, key: str) -> Iterator[None]:
         try:
             if not self._records.has(f"{self._path}/{key}"):
-                raise OSError("it is gone")  # it would read as NaN
+                raise OSError("it is gone")  # Zarr would read it as fill values, NaN
             yield
         except Exception as error:
-            self._check_there()  # asked only now: the whole store may have gone in between
+            # The whole store may have been removed in between. To ask before each read costs time.
+            self._check_there()
             raise DataSetError(
                 f"{self._records.name}: chunk {self._path}/{key} is damaged ({one_line(error)}); "
                 "remove it, and the same run makes it anew"

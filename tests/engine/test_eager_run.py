@@ -417,7 +417,7 @@ def test_a_block_that_fails_twice_is_set_aside_and_the_others_go_on() -> None:
     query.fails_at = -1
     with pytest.raises(IncompleteError), thread_pool(2) as pool:
         run(work, pool, keep=keep)
-    keep.forgive()
+    keep.retry()
     with thread_pool(2) as pool:
         np.testing.assert_array_equal(run(work, pool, keep=keep), expected(many_blocks(query=rows)))
 

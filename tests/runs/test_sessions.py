@@ -54,7 +54,7 @@ def ledger(tmp_path, clock, alive, monkeypatch):
 
     yield make
     for ledger in made:
-        ledger.rest()
+        ledger.stop_heartbeat()
 
 
 def test_a_session_is_remembered(ledger, clock):

@@ -123,7 +123,7 @@ def test_what_a_killed_writer_left_is_no_block(tmp_path, stage):
     assert stage.failed() == {}
 
 
-def test_what_failed_is_set_aside_and_forgiven(records, stage):
+def test_what_failed_is_set_aside_and_tried_again(records, stage):
     stage.fail(4, 2, OSError("no\n  luck " + "x" * 1000))
     stage.fail(0, 0, MemoryError())
     found = Stage.found(records, "score").failed()
@@ -132,7 +132,7 @@ def test_what_failed_is_set_aside_and_forgiven(records, stage):
     assert found[4, 2]["error"].startswith("no luck xxx")
     assert len(found[4, 2]["error"]) == 500
     assert found[0, 0] == {"block": [0, 0], "rows": [0, 5], "error": "MemoryError"}
-    stage.forgive()
+    stage.retry()
     assert stage.failed() == {}
 
 
@@ -188,7 +188,7 @@ def test_what_was_done_since_is_not_set_aside(records, stage):
     stage.write(0, 0, log_sums(5))
     stage.write_rows(4, log_sums(3)[:8])
     assert set(stage.failed()) == {(1, 2)}
-    stage.forgive()
+    stage.retry()
     assert not [key for key in records.keys("run/score") if "failed" in key]
 
 
