@@ -6,9 +6,9 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from dkde.datasets.summaries import Summaries
 from dkde.engine.task import Task
 from dkde.numerics.regions import decoding_slack
+from dkde.numerics.summaries import Summaries
 from dkde.rows.side import Rows
 from dkde.typing import Array, FloatArray
 

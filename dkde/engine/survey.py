@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from dkde.datasets.summaries import Summaries
 from dkde.engine.block_plan import EXPANSION_BYTES, FEW_QUERY_ROWS, FEW_TRAIN_ROWS
 from dkde.engine.reading import check_finite, first_there, read_groups, read_missing, read_weights
 from dkde.engine.task import Task
@@ -14,6 +13,7 @@ from dkde.engine.threads import one_blas_thread
 from dkde.numerics import expansion
 from dkde.numerics.axes import Axes, Projected, leading_axes
 from dkde.numerics.frame import Points, reference_row
+from dkde.numerics.summaries import Summaries
 from dkde.numerics.tolerance import left_out
 from dkde.rows.side import Side
 from dkde.typing import FloatArray

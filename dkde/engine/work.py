@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from dask.tokenize import tokenize
 
-from dkde.datasets.summaries import Summaries, index_bytes, summaries
+from dkde.datasets.summaries import index_bytes, summaries
 from dkde.engine.block_plan import FEW_QUERY_ROWS, FEW_TRAIN_ROWS, Plan, SideSize, make_plan
 from dkde.engine.blocks import score_block
 from dkde.engine.reading import check_representable
@@ -16,6 +16,7 @@ from dkde.engine.survey import Survey, make_survey
 from dkde.engine.task import Task
 from dkde.numerics import logsum
 from dkde.numerics.linear import content
+from dkde.numerics.summaries import Summaries
 from dkde.rows.row_source import RowSource
 from dkde.rows.side import Part, Rows, Side
 from dkde.rows.sources import ArraySource
