@@ -8,11 +8,11 @@ import numpy.typing as npt
 
 from dkde.density.covariance import Covariance, find_covariance
 from dkde.engine.moments import gather_weight
+from dkde.engine.pool import PoolFor
 from dkde.errors import InputError
 from dkde.numerics.bandwidth import Angles, check_bandwidths
 from dkde.rows.side import Side
 from dkde.typing import FloatArray
-from dkde.workers.cluster import pool_for
 
 RULES = ("scott", "silverman")
 
@@ -86,6 +86,7 @@ def is_rule(bandwidth: Any) -> bool:
 def find_bandwidth_matrix(
     train: Side,
     bandwidth: float | str | npt.ArrayLike,
+    pool_for: PoolFor,
     covariance: str | npt.ArrayLike = "identity",
     singular: str = "raise",
 ) -> BandwidthMatrix:
@@ -96,7 +97,7 @@ def find_bandwidth_matrix(
     bandwidth : float, sequence of float, "scott" or "silverman"
         h. The rules' factors are ``n**(-1/(d+4))`` and ``(n (d+2)/4)**(-1/(d+4))``, n the
         effective number of rows, d the dimensions in which they vary.
-    covariance, singular
+    pool_for, covariance, singular
         As for :func:`dkde.density.covariance.find_covariance`.
 
     Raises
@@ -109,7 +110,7 @@ def find_bandwidth_matrix(
     Estimation for Statistics and Data Analysis, section 4.3.2.
     """
     bandwidths = None if is_rule(bandwidth) else check_bandwidths(bandwidth)
-    found = find_covariance(train, covariance, singular)
+    found = find_covariance(train, covariance, singular, pool_for)
     if bandwidths is None:
         n, d = found.n_effective, found.rank
         if n is None:

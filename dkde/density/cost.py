@@ -15,7 +15,13 @@ from dkde.inputs.checks import check_same_features
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import catalog_of, operands, side
 from dkde.numerics.blas_kernels import older_kernels
-from dkde.workers.cluster import active_client, measure_baseline, n_processors, parse_limit
+from dkde.workers.cluster import (
+    active_client,
+    measure_baseline,
+    n_processors,
+    parse_limit,
+    pool_for,
+)
 from dkde.workers.fitness import check_limit
 
 # Of sides that are lazy.
@@ -109,7 +115,9 @@ def plan(
     )
     train_side = options.prepared(side(t, weights))
     query_side = options.prepared(side(q, role="query"))
-    matrix = options.bandwidth_matrix(train_side, 1.0 if bandwidths is None else bandwidths)
+    matrix = options.bandwidth_matrix(
+        train_side, 1.0 if bandwidths is None else bandwidths, pool_for
+    )
     train_side = matrix.whiten(train_side)
     if bandwidths is None:
         matrix = replace(matrix, bandwidths=default_bandwidths(train_side, kernel))

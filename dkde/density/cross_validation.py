@@ -161,7 +161,7 @@ def cross_validate(
     )
     options.check(pca=pca)
     train_side = options.prepared(side(t, weights))
-    counting = counting_rows(train_side) if isinstance(folds, Integral) else None
+    counting = counting_rows(train_side, pool_for) if isinstance(folds, Integral) else None
     numbers = fold_numbers(
         folds, t.rows.n_rows, shuffle=shuffle, random_state=random_state, counting=counting
     )
@@ -230,9 +230,11 @@ class Validation:
         pca: int | None = None,
     ) -> "Validation":
         """Prepare a cross-validation."""
-        axes = None if pca is None else fit_pca(train, pca)
+        axes = None if pca is None else fit_pca(train, pca, pool_for)
         projected = train if axes is None else axes.project(train)
-        matrix = options.bandwidth_matrix(projected, 1.0 if bandwidths is None else bandwidths)
+        matrix = options.bandwidth_matrix(
+            projected, 1.0 if bandwidths is None else bandwidths, pool_for
+        )
         whitened = matrix.whiten(projected)
         if bandwidths is None:
             matrix = replace(matrix, bandwidths=default_bandwidths(whitened, options.kernel))

@@ -154,7 +154,7 @@ def log_density(
     )
     query_side = options.prepared(side(q, groups=groups, role="query"))
     train_side = options.prepared(side(t, weights, train_groups))
-    matrix = options.bandwidth_matrix(train_side, bandwidth)
+    matrix = options.bandwidth_matrix(train_side, bandwidth, pool_for)
     work = options.work(
         matrix.whiten(query_side), matrix.whiten(train_side), matrix, looking=q.form == "numpy"
     )

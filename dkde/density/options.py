@@ -7,6 +7,7 @@ from typing import Any
 
 from dkde.density.bandwidth_matrix import RULES, BandwidthMatrix, find_bandwidth_matrix
 from dkde.density.statistics import count_missing
+from dkde.engine.pool import PoolFor
 from dkde.engine.reading import check_weights
 from dkde.engine.task import Task
 from dkde.engine.work import Work
@@ -132,7 +133,7 @@ class Options:
         kernel = self._kernel
         return kernel.radii is not None or kernel.sphere or matrix.rank == 1
 
-    def bandwidth_matrix(self, train: Side, bandwidth: Any) -> BandwidthMatrix:
+    def bandwidth_matrix(self, train: Side, bandwidth: Any, pool_for: PoolFor) -> BandwidthMatrix:
         """Return H for a training side, prepared, at all bandwidths or by a rule."""
         self.check()
         check_opened(bandwidth)
@@ -148,7 +149,7 @@ class Options:
                 'line divides neighbours; kernel="vonmises_fisher" is a density on the sphere'
             )
             warn_if_radians(train.rows)
-        found = find_bandwidth_matrix(train, bandwidth, self.covariance, self.singular)
+        found = find_bandwidth_matrix(train, bandwidth, pool_for, self.covariance, self.singular)
         return replace(found, angles=angles)
 
     def work(

@@ -124,7 +124,7 @@ def score(
     check_names(q, "query", stored=output is not None, weighted=of_query is not None)
     train_side = options.prepared(side(t, weights))
     query_side = options.prepared(side(q, of_query, role="query"))
-    matrix = options.bandwidth_matrix(train_side, bandwidth)
+    matrix = options.bandwidth_matrix(train_side, bandwidth, pool_for)
     options.warn_if_no_density(matrix)
     work = options.work(matrix.whiten(query_side), matrix.whiten(train_side), matrix)
     counting = RowWeights.of(work.query)
@@ -262,7 +262,9 @@ def sweep(
         kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol, nan=nan
     )
     train_side = options.prepared(side(t, weights))
-    matrix = options.bandwidth_matrix(train_side, 1.0 if bandwidths is None else bandwidths)
+    matrix = options.bandwidth_matrix(
+        train_side, 1.0 if bandwidths is None else bandwidths, pool_for
+    )
     options.warn_if_no_density(matrix)
     train_side = matrix.whiten(train_side)
     if bandwidths is None:
