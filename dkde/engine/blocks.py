@@ -10,8 +10,7 @@ import numpy.typing as npt
 from dkde.engine.block_plan import EXPANSION_BYTES
 from dkde.engine.choosing import Reads
 from dkde.engine.reading import Reading, check_finite, read_ahead, read_groups, read_train
-from dkde.engine.survey import Survey
-from dkde.engine.task import Task
+from dkde.engine.task import Survey, Task
 from dkde.engine.threads import one_blas_thread
 from dkde.numerics import logsum
 from dkde.numerics.expansion import Expansion

@@ -8,8 +8,7 @@ import numpy.typing as npt
 
 from dkde.engine.blocks import expansion_of
 from dkde.engine.reading import read_weights
-from dkde.engine.survey import Survey
-from dkde.engine.task import Task
+from dkde.engine.task import Survey, Task
 from dkde.engine.threads import one_blas_thread
 from dkde.engine.work import Work
 from dkde.numerics.frame import Frame, Points

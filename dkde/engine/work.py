@@ -12,8 +12,8 @@ from dkde.datasets.summaries import index_bytes, summaries
 from dkde.engine.block_plan import FEW_QUERY_ROWS, FEW_TRAIN_ROWS, Plan, SideSize, make_plan
 from dkde.engine.blocks import score_block
 from dkde.engine.reading import check_representable
-from dkde.engine.survey import Survey, make_survey
-from dkde.engine.task import Task
+from dkde.engine.survey import make_survey
+from dkde.engine.task import Survey, Task
 from dkde.numerics import logsum
 from dkde.numerics.linear import content
 from dkde.numerics.summaries import Summaries

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from dkde.engine.work import Work
-from dkde.runs.former import Former
+if TYPE_CHECKING:
+    from dkde.engine.work import Work
+    from dkde.runs.record import Former
 
 
 class HandedOut(Exception):
