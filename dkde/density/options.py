@@ -9,7 +9,7 @@ from dkde.density.bandwidth_matrix import RULES, BandwidthMatrix, find_bandwidth
 from dkde.density.statistics import count_missing
 from dkde.engine.pool import PoolFor
 from dkde.engine.reading import check_weights
-from dkde.engine.task import Task
+from dkde.engine.task import Task, common_unit
 from dkde.engine.work import Work
 from dkde.errors import Argument, InputError, warn
 from dkde.inputs.arrays import refuse_masked_rows
@@ -171,17 +171,13 @@ class Options:
                 ", scales, or ",
                 Argument("metric", "euclidean"),
             )
-        task = Task.between(
-            query.rows,
-            train.rows,
-            kernel=self._kernel,
-            metric=get_metric(self.metric),
-            bandwidths=matrix.bandwidths,
-            precision=_check_precision(self.precision),
-            tol=self.tol,
-            method=self.method,
-            log_volume=matrix.covariance.log_volume,
-        )
+        precision = _check_precision(self.precision)
+        unit, integer = common_unit(query.rows, train.rows, matrix.bandwidths, precision)
+        task = Task(
+            self._kernel, get_metric(self.metric), matrix.bandwidths, precision,
+            check_tol(self.tol, precision), train.rows.n_rows, unit, integer,
+            matrix.covariance.log_volume, self.method,
+        )  # fmt: skip
         for name, rows in (("block_rows", self.block_rows), ("panel_rows", self.panel_rows)):
             if rows is not None and not (isinstance(rows, Integral) and rows >= 1):
                 raise InputError(f"{name} is {rows!r}; a block has a whole number of rows")

@@ -107,13 +107,8 @@ class _Block:
         groups = read_groups(self._query.groups, *self._rows)
         sums = PairSums(
             values,
-            kernel=task.kernel,
-            metric=task.metric,
-            frame=self._frame,
-            bandwidths=task.bandwidths,
-            n_train=task.n_train,
+            task.terms(self._frame),
             groups=None if groups is None else groups[numbers - self._rows[0]],
-            tol=task.tol,
             axes=self._survey.axes,
         )
         check_finite(values, sums.query_norms, self._query.rows, numbers)

@@ -8,7 +8,7 @@ from dkde.engine.block_plan import Plan
 from dkde.engine.threads import one_blas_thread
 from dkde.numerics.frame import Frame, Precision
 from dkde.numerics.kernels import get_kernel
-from dkde.numerics.metrics import get_metric
+from dkde.numerics.metrics import Terms, get_metric
 from dkde.numerics.tiles import PairSums
 
 _ROWS = 512
@@ -34,14 +34,9 @@ def pair_seconds(
     rng = np.random.default_rng(0)
     frame = Frame(np.zeros(n_features), 1.0, False, precision)
     rows = rng.standard_normal((_ROWS, n_features)) / np.sqrt(n_features)
-    sums = PairSums(
-        rows,
-        kernel=get_kernel(kernel),
-        metric=get_metric(metric),
-        frame=frame,
-        bandwidths=np.linspace(1.0, 2.0, measured),
-        n_train=_ROWS,
-    )
+    bandwidths = np.linspace(1.0, 2.0, measured)
+    terms = Terms(get_kernel(kernel), get_metric(metric), frame, bandwidths, _ROWS)
+    sums = PairSums(rows, terms)
     best = np.inf
     with one_blas_thread():
         sums.add(rows[:1])  # compile, or load

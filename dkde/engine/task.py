@@ -12,10 +12,9 @@ from dkde.numerics import expansion
 from dkde.numerics.axes import Axes
 from dkde.numerics.frame import Frame, Precision
 from dkde.numerics.kernels import Kernel
-from dkde.numerics.metrics import Metric
+from dkde.numerics.metrics import Metric, Terms
 from dkde.numerics.sphere import ROUNDING
 from dkde.numerics.summaries import Summaries
-from dkde.numerics.tolerance import check_tol
 from dkde.rows.side import Rows
 from dkde.typing import FloatArray
 
@@ -33,6 +32,8 @@ class Task:
     Parameters
     ----------
     bandwidths : array (n_bandwidths,)
+    tol : float
+        What errors of log-densities are to be below, relative to max(1, |log p|).
     n_train : int
         Training rows in all.
     unit : float
@@ -40,8 +41,6 @@ class Task:
         encoding whose squares are numbers; else 1, and values are decoded.
     integer : bool
         Whether they are.
-    tol : float
-        What errors of log-densities are to be below, relative to max(1, |log p|).
     method : {"auto", "dense"}
         Whether pairs may be left out that cannot matter, or rows be expanded.
     log_volume : float
@@ -53,50 +52,16 @@ class Task:
     metric: Metric
     bandwidths: FloatArray
     precision: Precision
+    tol: float
     n_train: int
     unit: float
     integer: bool
-    tol: float
     log_volume: float = 0.0
     method: str = "auto"
 
-    @classmethod
-    def between(
-        cls,
-        query: Rows,
-        train: Rows,
-        *,
-        kernel: Kernel,
-        metric: Metric,
-        bandwidths: FloatArray,
-        precision: Precision,
-        tol: float | None = None,
-        log_volume: float = 0.0,
-        method: str = "auto",
-    ) -> "Task":
-        """The task for two sides: integers stay integers where their encodings agree.
-
-        Raises
-        ------
-        InputError
-            When float32 cannot hold squares in units of a bandwidth, or the precision cannot
-            keep the tolerance.
-        """
-        integer = query.is_integer and train.is_integer and query.encoding == train.encoding
-        encoding = train.encoding
-        unit = abs(encoding.scale) if integer and encoding is not None else 1.0
-        if not _has_squares(unit, bandwidths):
-            integer, unit = False, 1.0
-        for bandwidth in bandwidths:
-            if precision == "float32" and not 1e-15 < bandwidth / unit < 1e15:
-                raise InputError(
-                    f"bandwidth {bandwidth:g} is out of float32's range; "
-                    "use float64 or rescale the data"
-                )
-        return cls(
-            kernel, metric, bandwidths, precision, train.n_rows, unit, integer,
-            check_tol(tol, precision), log_volume, method,
-        )  # fmt: skip
+    def terms(self, frame: Frame) -> Terms:
+        """Return what is summed over the pairs in a frame."""
+        return Terms(self.kernel, self.metric, frame, self.bandwidths, self.n_train, self.tol)
 
     def may_expand(self, n_features: int, *, grouped: bool) -> bool:
         """Return whether the kernel has expansions, which may be less work."""
@@ -173,6 +138,32 @@ def _in_words(direct: float) -> str:
     if direct < _SOME:
         return ""
     return f", and direct sums for about {direct:.0%} of the query rows, which lie far out"
+
+
+def common_unit(
+    query: Rows, train: Rows, bandwidths: FloatArray, precision: Precision
+) -> tuple[float, bool]:
+    """Return the unit of two sides' values, and whether they are integers in it.
+
+    Integers stay integers where the sides' encodings agree.
+
+    Raises
+    ------
+    InputError
+        When float32 cannot hold squares in units of a bandwidth.
+    """
+    integer = query.is_integer and train.is_integer and query.encoding == train.encoding
+    encoding = train.encoding
+    unit = abs(encoding.scale) if integer and encoding is not None else 1.0
+    if not _has_squares(unit, bandwidths):
+        integer, unit = False, 1.0
+    for bandwidth in bandwidths:
+        if precision == "float32" and not 1e-15 < bandwidth / unit < 1e15:
+            raise InputError(
+                f"bandwidth {bandwidth:g} is out of float32's range; "
+                "use float64 or rescale the data"
+            )
+    return unit, integer
 
 
 def _has_squares(unit: float, bandwidths: FloatArray) -> bool:

@@ -75,8 +75,7 @@ class Work:
                 precision_bytes=np.dtype(task.precision).itemsize,
                 mapping_flops=0 if train.rows.linear is None else train.rows.linear.flops,
                 expandable=expandable,
-                query_rows=query_rows,
-                panel_rows=panel_rows,
+                cut=(query_rows, panel_rows),
             )
             return cls(query, train, task, plan)
 
