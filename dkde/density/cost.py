@@ -8,13 +8,12 @@ import numpy.typing as npt
 
 from dkde.density.options import Options
 from dkde.density.statistics import default_bandwidths
-from dkde.engine.direct import with_direct_share
-from dkde.engine.estimate import estimate_seconds
+from dkde.engine.estimate import estimate_seconds, with_direct_share
 from dkde.errors import InputError
 from dkde.inputs.checks import check_same_features
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import catalog_of, operands, side
-from dkde.numerics.blas_kernels import older_kernels
+from dkde.numerics.machine import older_kernels
 from dkde.workers.cluster import (
     active_client,
     measure_baseline,

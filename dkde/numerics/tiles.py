@@ -17,7 +17,7 @@ from dkde.numerics import logsum
 from dkde.numerics.axes import Axes
 from dkde.numerics.bands import Band, Bands
 from dkde.numerics.bounds import Manner, Sums, log_sum_errors, rounding_of
-from dkde.numerics.far import exponents, overflown
+from dkde.numerics.exponential import exponents, overflown
 from dkde.numerics.frame import Points
 from dkde.numerics.hotloop import add_eligible, exclude_groups, hot_loop
 from dkde.numerics.kernels import NEGLIGIBLE

@@ -10,8 +10,8 @@ import dkde
 from dkde.density.bandwidth_matrix import BandwidthMatrix
 from dkde.density.covariance import Covariance
 from dkde.density.options import Options
-from dkde.engine.direct import with_direct_share
 from dkde.engine.eager_run import run
+from dkde.engine.estimate import with_direct_share
 from dkde.engine.pool import thread_pool
 from dkde.engine.work import Work
 
@@ -50,7 +50,7 @@ def test_the_share_is_that_of_the_run(weighted: bool, panel_rows: int | None) ->
 def test_a_sample_of_the_training_rows_says_about_as_much(monkeypatch: Any) -> None:
     planned = work(grid(5.5, 80), normals(60_000, 2), 0.2)
     of_all = with_direct_share(planned, planned.survey()).direct
-    monkeypatch.setattr("dkde.engine.direct._TRAIN_ROWS", 15_000)
+    monkeypatch.setattr("dkde.engine.estimate._TRAIN_ROWS", 15_000)
     of_some = with_direct_share(planned, planned.survey()).direct
     assert of_all <= of_some <= 1.5 * of_all
 
