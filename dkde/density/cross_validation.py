@@ -12,9 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from dkde.density.averaging import mean
-from dkde.density.bandwidth_matrix import BandwidthMatrix
-from dkde.density.bandwidth_units import best_variable, told, told_as
+from dkde.density.bandwidth_matrix import BandwidthMatrix, best_variable, told, told_as
 from dkde.density.doubts import warn_of_doubts
 from dkde.density.folds import Folds, counting_rows, fold_numbers
 from dkde.density.labelling import (
@@ -28,7 +26,7 @@ from dkde.density.optimum import NoMaximumError, maximise
 from dkde.density.options import Options
 from dkde.density.pca import PrincipalAxes, fit_pca
 from dkde.density.row_weights import ROW_WEIGHT, RowWeights, Weighted
-from dkde.density.statistics import NOTHING_LEFT, best_index, default_bandwidths, warn_of_edge
+from dkde.density.statistics import NOTHING_LEFT, best_index, default_bandwidths, mean, warn_of_edge
 from dkde.engine.eager_run import Progress
 from dkde.engine.work import Work
 from dkde.errors import DataSetError, InputError, Remedy, warn

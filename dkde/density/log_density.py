@@ -7,8 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from dkde.density.bandwidth_matrix import BandwidthMatrix
-from dkde.density.bandwidth_units import told
+from dkde.density.bandwidth_matrix import BandwidthMatrix, told
 from dkde.density.labelling import LOG_DENSITY, LOG_DENSITY_ERROR
 from dkde.density.options import Options
 from dkde.engine.eager_run import computed

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from dkde.density.bandwidth_units import best_variable, told, told_as
+from dkde.density.bandwidth_matrix import best_variable, told, told_as
 from dkde.density.doubts import warn_of_doubts
 from dkde.density.labelling import (
     at_best,
