@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dkde.engine.block_plan import EXPANSION_BYTES
-from dkde.engine.reading import Reading, check_finite, read_ahead, read_groups, read_train
+from dkde.engine.reading import Reading, check_finite, read_ahead, read_groups, read_present
 from dkde.engine.task import Survey, Task
 from dkde.engine.threads import one_blas_thread
 from dkde.numerics import logsum
@@ -237,7 +237,8 @@ class _Block:
                 if reads.bounds is not None and sums.leaves_out(stop - start, reads.bounds[:, i]):
                     continue
                 self._n_read += stop - start
-                yield partial(read_train, self._train, self._task, self.origin, start, stop)
+                decode = not self._task.integer
+                yield partial(read_present, self._train, start, stop, decode, self.origin)
 
         for read in read_ahead(wanted()):
             self._n_missing += read.n_missing

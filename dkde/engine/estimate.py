@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from dkde.engine.block_plan import Plan
 from dkde.engine.blocks import expansion_of
-from dkde.engine.reading import read_weights
+from dkde.engine.reading import read_present
 from dkde.engine.task import Survey, Task
 from dkde.engine.threads import one_blas_thread
 from dkde.engine.work import Work
@@ -99,16 +99,13 @@ def _sample(
     side: Side, task: Task, frame: Frame, origin: FloatArray | None, n_rows: int
 ) -> Iterator[tuple[Points, FloatArray]]:
     """Return rows and weights from all over a side, without rows that miss values."""
-    rows = side.rows
-    for start, stop in _places(rows, n_rows):
-        values = rows.read(start, stop, decode=not task.integer, origin=origin)
-        missing = rows.missing(values)
-        weights = read_weights(side, start, stop, missing)
-        weights = np.ones(len(values)) if weights is None else weights
-        there = np.ones(len(values), np.bool_) if missing is None else ~missing
-        points = Points.of(values[there], frame)
+    alone = replace(side, groups=None)
+    for start, stop in _places(side.rows, n_rows):
+        read = read_present(alone, start, stop, not task.integer, origin)
+        weights = np.ones(len(read.values)) if read.weights is None else read.weights
+        points = Points.of(read.values, frame)
         finite = np.isfinite(points.norms)  # blocks say which are not
-        yield points[finite], weights[there][finite]
+        yield points[finite], weights[finite]
 
 
 def _places(rows: Rows, n_rows: int) -> list[tuple[int, int]]:

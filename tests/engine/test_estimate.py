@@ -80,3 +80,18 @@ def test_it_reads_places_all_over_and_rows_with_missing_values_not_at_all() -> N
     query[::5] = np.nan
     cost = dkde.plan(query=query, train=train, bandwidths=0.2, baseline=False, nan="drop")
     assert "direct sums for about " in cost["method"]
+
+
+def test_rows_whose_weight_is_missing_are_left_out_of_the_sample() -> None:
+    weights = np.random.default_rng(1).uniform(0, 2, 20_000)
+    weights[::7] = 0.0
+    missing = np.where(weights == 0, np.nan, weights)
+    both: list[Any] = [
+        dkde.plan(
+            query=grid(5.5, 80), train=normals(20_000, 2), bandwidths=[0.2], weights=w, nan="drop",
+            baseline=False,
+        )
+        for w in (weights, missing)
+    ]  # fmt: skip
+    assert "direct sums" in both[0]["method"]
+    assert both[0]["method"] == both[1]["method"]
