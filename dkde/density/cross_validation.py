@@ -35,7 +35,8 @@ from dkde.inputs.sides import catalog_of, operands, side
 from dkde.numerics.logsum import Densities
 from dkde.rows.side import Side
 from dkde.rows.sources import ArraySource
-from dkde.runs.record import Former, recorded
+from dkde.runs.former import Former
+from dkde.runs.record import recorded
 from dkde.runs.run import Manner, Run
 from dkde.typing import FloatArray
 from dkde.workers.cluster import pool_for

@@ -8,11 +8,12 @@ from dkde.density.resuming import call_again
 from dkde.engine.eager_run import Progress, incomplete
 from dkde.errors import Argument, Call, IncompleteError, InputError
 from dkde.runs.process import is_alive
+from dkde.runs.record import read_plan
 from dkde.runs.sessions import Ledger
 from dkde.runs.shares import HandedOut, Share, sharing
 from dkde.runs.stages import Stage
 from dkde.runs.status import records_of
-from dkde.runs.store import read_plan, root_attributes
+from dkde.runs.store import root_attributes
 from dkde.stores.store import Records
 from dkde.typing import StrPath
 

@@ -14,10 +14,9 @@ from dkde.engine.work import Work
 from dkde.errors import Call, DataSetError, DkdeError, InputError, some
 from dkde.inputs.moved import Whereabouts
 from dkde.inputs.selectors import Catalog, is_source
-from dkde.runs.record import asked_where_it_was, differences
+from dkde.runs.record import asked_where_it_was, differences, read_plan
 from dkde.runs.run import OtherCallError
 from dkde.runs.shares import capturing
-from dkde.runs.store import read_plan
 from dkde.stores.store import Records, is_remote
 from dkde.typing import StrPath
 

@@ -11,9 +11,9 @@ from dkde.engine.eager_run import compute
 from dkde.engine.work import Work
 from dkde.errors import DataSetError, Remedy
 from dkde.numerics.logsum import Densities
-from dkde.runs.record import circumstances, differences
+from dkde.runs.record import circumstances, differences, read_plan
 from dkde.runs.status import read_all, records_of
-from dkde.runs.store import MAIN, read_plan, root_attributes
+from dkde.runs.store import MAIN, root_attributes
 from dkde.stores.store import Records
 from dkde.typing import FloatArray, StrPath
 from dkde.workers.cluster import pool_for

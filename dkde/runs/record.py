@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -13,13 +12,44 @@ import numpy as np
 
 from dkde.engine.provenance import NOTES, describe_work, versions
 from dkde.engine.work import Work
+from dkde.errors import DataSetError, Remedy
 from dkde.inputs.moved import Whereabouts, paths_in, renamed
 from dkde.inputs.selectors import Catalog
 from dkde.numerics.machine import altered_target, blas, processor
+from dkde.runs.stages import PLAN, parsed
+from dkde.runs.store import root_attributes
+from dkde.stores.store import Records
 
 _SIDES = (
     "query", "train", "valid", "test", "weights", "query_weights", "valid_weights", "test_weights",
 )  # fmt: skip
+
+
+def read_plan(records: Records) -> dict[str, Any] | None:
+    """Return the record of how a run began, from its store; None where there is none.
+
+    Raises
+    ------
+    DataSetError
+        When it is damaged.
+    """
+    attributes = root_attributes(records)
+    plan = None if attributes.get("complete") else parsed(records, PLAN)
+    if plan is None:
+        # Asked again, as it may have been finished in between; then the sessions are in it too.
+        content = root_attributes(records).get("run")
+        if content is None:
+            return None
+        try:
+            plan = json.loads(content)
+        except (ValueError, TypeError):
+            plan = {}
+    if not isinstance(plan, dict) or not {"asked", "machine", "call"} <= set(plan):
+        raise DataSetError(
+            f"{records.name}: what it says of how it was begun is damaged; begin it anew ",
+            Remedy("restart"),
+        )
+    return plan
 
 
 def circumstances(works: Mapping[str, Work]) -> dict[str, Any]:
@@ -150,28 +180,3 @@ def _alike(then: list[Any], now: list[Any]) -> bool:
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-@dataclass(frozen=True)
-class Former:
-    """The work that older versions did for the same call.
-
-    Parameters
-    ----------
-    works : callable
-        Returns it; called only for a run that is of other work than now.
-    what : str
-        What older versions did, for messages.
-    """
-
-    works: Callable[[], Mapping[str, Work]]
-    what: str
-
-    @property
-    def made(self) -> str:
-        """The maker of such a run, for messages."""
-        return f"made by an older version of dkde, which {self.what}"
-
-    def was_asked(self, then: Mapping[str, Any], where: Whereabouts) -> bool:
-        """Return whether this is what was asked when a run was begun."""
-        return next(differences(then, asked_where_it_was(self.works(), then, where)), None) is None

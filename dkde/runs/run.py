@@ -22,8 +22,9 @@ from dkde.engine.work import Work
 from dkde.errors import Call, DataSetError, InputError, Message, Remedy
 from dkde.inputs.moved import Whereabouts
 from dkde.numerics.logsum import Densities, n_density_rows, n_partial_rows
+from dkde.runs.former import Former
 from dkde.runs.process import is_alive
-from dkde.runs.record import Former, asked_of, asked_where_it_was, circumstances, differences
+from dkde.runs.record import asked_of, asked_where_it_was, circumstances, differences, read_plan
 from dkde.runs.sessions import Ledger, total_seconds
 from dkde.runs.shares import CAPTURED, SHARE, HandedOut
 from dkde.runs.stages import PLAN, Stage, StageShape, check_there
@@ -33,7 +34,6 @@ from dkde.runs.store import (
     is_tidy,
     mark_complete,
     open_result,
-    read_plan,
     root_attributes,
     start_result,
     write_variables,

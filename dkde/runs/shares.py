@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from dkde.engine.work import Work
-    from dkde.runs.record import Former
+from dkde.engine.work import Work
+from dkde.runs.former import Former
 
 
 class HandedOut(Exception):

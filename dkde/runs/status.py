@@ -11,9 +11,10 @@ import zarr
 
 from dkde.errors import DataSetError, Remedy, one_line
 from dkde.runs.process import is_alive
+from dkde.runs.record import read_plan
 from dkde.runs.sessions import Ledger, Session, total_seconds
 from dkde.runs.stages import Stage
-from dkde.runs.store import is_result, listed_arrays, read_plan
+from dkde.runs.store import is_result, listed_arrays
 from dkde.stores.store import Records, open_store
 from dkde.typing import StrPath
 

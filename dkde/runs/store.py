@@ -16,7 +16,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.errors import UnstableSpecificationWarning
 
 from dkde.errors import Call, DataSetError, DkdeError, Message, Remedy, one_line
-from dkde.runs.stages import PLAN, RUN, parsed
+from dkde.runs.stages import PLAN, RUN
 from dkde.stores.chunks import Strict
 from dkde.stores.store import Records
 
@@ -37,33 +37,6 @@ def root_attributes(records: Records) -> dict[str, Any]:
         return dict(zarr.open_group(records.store, mode="r", zarr_format=3).attrs)
     except (OSError, ValueError, KeyError, TypeError):
         return {}
-
-
-def read_plan(records: Records) -> dict[str, Any] | None:
-    """Return the record of how a run began, from its store; None where there is none.
-
-    Raises
-    ------
-    DataSetError
-        When it is damaged.
-    """
-    attributes = root_attributes(records)
-    plan = None if attributes.get("complete") else parsed(records, PLAN)
-    if plan is None:
-        # Asked again, as it may have been finished in between; then the sessions are in it too.
-        content = root_attributes(records).get("run")
-        if content is None:
-            return None
-        try:
-            plan = json.loads(content)
-        except (ValueError, TypeError):
-            plan = {}
-    if not isinstance(plan, dict) or not {"asked", "machine", "call"} <= set(plan):
-        raise DataSetError(
-            f"{records.name}: what it says of how it was begun is damaged; begin it anew ",
-            Remedy("restart"),
-        )
-    return plan
 
 
 def start_result(records: Records) -> None:
