@@ -16,8 +16,7 @@ from typing import Any
 import psutil
 
 import dkde
-from dkde.numerics.blas_kernels import chosen_kernels, older_kernels
-from dkde.numerics.machine import processor
+from dkde.numerics.machine import chosen_kernels, older_kernels, processor
 from dkde.workers.cluster import n_processors
 
 PACKAGES = ("dkde", "numpy", "scipy", "numba", "zarr", "dask", "xarray")

@@ -12,7 +12,7 @@ from dkde.numerics import logsum, near, tiles
 from dkde.numerics.axes import Axes, leading_axes
 from dkde.numerics.frame import Frame, Points, reference_row
 from dkde.numerics.kernels import get_kernel
-from dkde.numerics.metrics import Metric, get_metric
+from dkde.numerics.metrics import Metric, Terms, get_metric
 from dkde.numerics.tiles import PairSums
 
 Array = npt.NDArray[Any]
@@ -83,13 +83,10 @@ def pair_sums(
     groups = problem.query_groups
     sums = PairSums(
         problem.query[rows],
-        kernel=get_kernel(problem.kernel),
-        metric=metric,
-        frame=frame,
-        bandwidths=problem.bandwidths,
-        n_train=len(problem.train),
+        Terms(
+            get_kernel(problem.kernel), metric, frame, problem.bandwidths, len(problem.train), tol
+        ),
         groups=None if groups is None else groups[rows],
-        tol=tol,
         axes=axes,
     )
     for columns in problem.train_ranges[panel::panels]:

@@ -9,10 +9,11 @@ import zarr
 from strategies import Problem
 from zarr.storage import MemoryStore
 
-from dkde.engine.task import Task
+from dkde.engine.task import Task, common_unit
 from dkde.engine.work import Work
 from dkde.numerics.kernels import GAUSSIAN
 from dkde.numerics.metrics import EUCLIDEAN
+from dkde.numerics.tolerance import check_tol
 from dkde.rows.dask_source import DaskSource
 from dkde.rows.row_source import RowSource
 from dkde.rows.side import Encoding, Part, Rows, Side
@@ -69,14 +70,12 @@ def work_of(
     query_rows: int | None = None,
     panel_rows: int | None = None,
 ) -> Work:
-    task = Task.between(
-        query.rows,
-        train.rows,
-        kernel=GAUSSIAN,
-        metric=EUCLIDEAN,
-        bandwidths=np.asarray(bandwidths, np.float64),
-        precision=precision,
-    )
+    bandwidths = np.asarray(bandwidths, np.float64)
+    unit, integer = common_unit(query.rows, train.rows, bandwidths, precision)
+    task = Task(
+        GAUSSIAN, EUCLIDEAN, bandwidths, precision, check_tol(None, precision),
+        train.rows.n_rows, unit, integer,
+    )  # fmt: skip
     return Work.of(query, train, task, query_rows=query_rows, panel_rows=panel_rows)
 
 

@@ -18,8 +18,7 @@ from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.storage import WrapperStore
 
 from dkde.datasets.dataset import FORMAT
-from dkde.datasets.formats import SourceSplit
-from dkde.datasets.formats.source import RowStream
+from dkde.datasets.formats.source import RowStream, SourceSplit
 from dkde.datasets.writing import write_dataset
 from dkde.errors import DataSetError
 from dkde.stores.seen import ROOT, lasting

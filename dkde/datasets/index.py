@@ -8,9 +8,7 @@ checksums that end their chunks, which are as they were wherever the store is co
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,14 +21,20 @@ from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
 from dkde.datasets.dataset import Split, open_split, splits
-from dkde.errors import DataSetError, DkdeError, one_line
-from dkde.numerics.leading_axes import Axes, leading_axes
-from dkde.numerics.regions import Regions, enclose, stack
+from dkde.datasets.summaries import (
+    FORMAT,
+    OtherRowsError,
+    chunk_cuts,
+    index_path,
+    load_index,
+    own_rows,
+)
+from dkde.errors import DataSetError, one_line
+from dkde.numerics.leading_axes import leading_axes
+from dkde.numerics.regions import enclose, stack
 from dkde.rows.fingerprints import fingerprint
 from dkde.rows.side import Encoding, Part
 from dkde.rows.sources import ZarrSource
-from dkde.stores.chunks import check_array
-from dkde.stores.opened import location
 from dkde.stores.publishing import publish, say_what_is_left
 from dkde.stores.seen import look
 from dkde.stores.staging import staged
@@ -40,12 +44,8 @@ if TYPE_CHECKING:
     StorePath = str | os.PathLike[str] | Store
     IndexProgress = Callable[[str, int, int], None]
 
-FORMAT = "index/2"
-FOLDER = "_index"
 # A centroid takes eight bytes a feature: with fewer rows in a chunk the index is no small thing.
 MIN_CHUNK_ROWS = 64
-# Of each chunk so many rows are in the index themselves, at most one in so many.
-_OWN_ROWS, OWN_SHARE = 64, 256
 _CHUNK_BYTES = 4 * 2**20
 _SAMPLE_CHUNKS = 16
 _SAMPLE_ROWS = 2048
@@ -93,7 +93,7 @@ def index_state(split: Split) -> str | None:
     part = Part(source, 0, split.n_rows, split.name, coding)
     try:
         return None if load_index(part) is None else "yes"
-    except _OtherRows:
+    except OtherRowsError:
         return "of other rows"
     except DataSetError:
         return "damaged"
@@ -127,7 +127,7 @@ def _write(store: Store, name: StorePath, split: Split, progress: IndexProgress 
     if fingerprint(x, coding) != before:
         raise DataSetError(f"{name}::{split.name}: changed while it was read; index it again")
     try:
-        _store(store, _path(x), cast("dict[str, Any]", arrays), before)
+        _store(store, index_path(x), cast("dict[str, Any]", arrays), before)
     except Exception as error:
         raise DataSetError(
             f"{name}: the index of {split.name} could not be written ({one_line(error)})"
@@ -167,150 +167,6 @@ def _fill(store: Store, path: str, arrays: dict[str, npt.NDArray[Any]], stamp: s
         )
         array[...] = values
     group.attrs.update({"dkde_format": FORMAT, "fingerprint": stamp, "complete": True})
-
-
-class _OtherRows(DataSetError):
-    """An index that was made of other rows."""
-
-
-def own_rows(n_rows: int, step: int) -> npt.NDArray[np.int64]:
-    """Numbers of the rows that are in the index themselves: as many of each whole chunk.
-
-    >>> own_rows(2500, 1024)
-    array([   0,  256,  512,  768, 1024, 1280, 1536, 1792, 2048, 2304])
-    """
-    apart = max(OWN_SHARE, -(-step // _OWN_ROWS))
-    starts = np.arange(0, n_rows, step)
-    numbers = (starts[:, None] + np.arange(0, step, apart)).ravel()
-    return numbers[numbers < n_rows]
-
-
-@dataclass(frozen=True, eq=False)
-class Index:
-    """The contents of a split's index.
-
-    Parameters
-    ----------
-    chunk_rows : int
-    regions : Regions
-        Of all chunks.
-    rows : array (n, n_features)
-        Some rows as they are stored: those of the numbers `own_rows`.
-    """
-
-    chunk_rows: int
-    regions: Regions
-    rows: npt.NDArray[Any]
-
-
-def load_index(part: Part) -> Index | None:
-    """The index of a part's source, if there is one.
-
-    Raises
-    ------
-    DataSetError
-        When the index is damaged, or belongs to other rows.
-    """
-    source = part.source
-    if not (isinstance(source, ZarrSource) and source.complete):
-        return None
-    group = _open(source.array)
-    return None if group is None else _load(group, part)
-
-
-def _open(x: zarr.Array[Any]) -> zarr.Group | None:
-    """The index of the rows x, if one was written to its end."""
-    path = _path(x)
-    try:
-        group = zarr.open_group(x.store, path=path, mode="r", zarr_format=3, use_consolidated=False)
-    except FileNotFoundError:
-        return None
-    except Exception as error:  # damaged metadata raise almost anything
-        raise _damaged(x, error) from error
-    return group if group.attrs.get("complete") is True else None
-
-
-def _load(group: zarr.Group, part: Part) -> Index:
-    source = cast("ZarrSource", part.source)
-    x = source.array
-    if group.attrs.get("fingerprint") != fingerprint(x, part.encoding):
-        raise _OtherRows(
-            f"{location(x)}: its index was made of other rows than it holds now; {_again(x)}"
-        )
-    with _loading(x):
-        if group.attrs.get("dkde_format") != FORMAT:
-            raise ValueError(f"its format is {group.attrs.get('dkde_format')!r}")
-        n, n_features = -(-x.shape[0] // x.chunks[0]), x.shape[1]
-        read = _Reader(group)
-        directions = read("axis", None, n_features)
-        n_axes = len(directions)
-        axes = Axes(read("origin", n_features), directions)
-        boxed = "low" in group
-        regions = Regions(
-            read("centroid", n, n_features),
-            read("radius", n),
-            read("low", n, n_features) if boxed else None,
-            read("high", n, n_features) if boxed else None,
-            axes,
-            read("along_low", n, n_axes),
-            read("along_high", n, n_axes),
-        )
-        if not (np.isfinite(directions).all() and (regions.radii >= 0).all()):
-            raise ValueError("what it holds are no regions")
-        if int(read("count", n).sum()) != x.shape[0]:
-            raise ValueError("its counts do not add up")
-        rows = read("row", len(own_rows(x.shape[0], x.chunks[0])), n_features)
-        if rows.dtype != x.dtype:
-            raise ValueError(f"its rows are {rows.dtype}")
-    return Index(source.chunk_rows, regions, rows)
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """A reader of whole arrays of an index, which checks them."""
-
-    group: zarr.Group
-
-    def __call__(self, name: str, n: int | None, *width: int) -> npt.NDArray[Any]:
-        array = self.group[name]
-        if not isinstance(array, zarr.Array):
-            raise TypeError(f"{name} is no array")
-        length = array.shape[0] if n is None else n
-        check_array(array, "iuf", (length,), ndim=1 + len(width))
-        if array.shape[1:] != width:
-            raise ValueError(f"{name} is of shape {array.shape}")
-        return ZarrSource(array, complete=True).read(0, length)
-
-
-@contextmanager
-def _loading(x: zarr.Array[Any]) -> Iterator[None]:
-    try:
-        yield
-    except MemoryError:
-        raise
-    except Exception as error:  # damaged metadata raise almost anything
-        raise _damaged(x, error) from error
-
-
-def _damaged(x: zarr.Array[Any], error: Exception) -> DataSetError:
-    said = str(error) if isinstance(error, DkdeError) else one_line(error)
-    return DataSetError(f"{location(x)}: its index is damaged ({said}); {_again(x)}")
-
-
-def _again(x: zarr.Array[Any]) -> str:
-    where = x.store.root if isinstance(x.store, LocalStore) else x.store
-    return f"make it again with `dkde index {where}`"
-
-
-def _path(x: zarr.Array[Any]) -> str:
-    """Return the path of the index of the rows x, beside their split."""
-    root, _, split = x.path.rpartition("/")[0].rpartition("/")
-    return f"{root}/{FOLDER}/{split}".lstrip("/")
-
-
-def chunk_cuts(start: int, stop: int, step: int) -> list[int]:
-    """Return the rows at which chunks begin and end."""
-    return [start, *range((start // step + 1) * step, stop, step), stop]
 
 
 def _sample(source: ZarrSource, coding: Encoding) -> npt.NDArray[Any]:

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dkde.datasets.formats import SourceSplit
-from dkde.datasets.formats.source import checked_batches
+from dkde.datasets.formats.source import SourceSplit, checked_batches
 from dkde.errors import DataSetError
 from dkde.numerics.leading_axes import MAX_AXES, Axes, leading_axes
 from dkde.typing import Array

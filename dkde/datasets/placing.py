@@ -12,8 +12,7 @@ from zarr.storage import LocalStore
 
 from dkde.datasets.claiming import SeenUrl, look_at_url, write_in_place
 from dkde.datasets.dataset import is_dataset
-from dkde.datasets.formats import SourceSplit
-from dkde.datasets.formats.source import RowStream
+from dkde.datasets.formats.source import RowStream, SourceSplit
 from dkde.datasets.index import index_dataset
 from dkde.datasets.writing import ImportProgress, write_dataset
 from dkde.errors import DataSetError

@@ -1,151 +1,33 @@
-"""Summaries of where rows lie, chunk by chunk, so that far ones are not read."""
+"""Summaries of where rows lie, from the indexes of their splits, so that far ones are not read."""
 
-import hashlib
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+import zarr
+from zarr.storage import LocalStore
 
-from dkde.datasets.index import OWN_SHARE, chunk_cuts, load_index, own_rows
-from dkde.numerics.regions import (
-    Regions,
-    decoding_slack,
-    enclose,
-    farthest,
-    points,
-    squared_distances,
-    unbounded,
-)
-from dkde.rows.side import Rows
+from dkde.errors import DataSetError, DkdeError, one_line
+from dkde.numerics.leading_axes import Axes
+from dkde.numerics.regions import Regions, decoding_slack, unbounded
+from dkde.numerics.summaries import Summaries
+from dkde.rows.fingerprints import fingerprint
+from dkde.rows.side import Part, Rows
 from dkde.rows.sources import ZarrSource
+from dkde.stores.chunks import check_array
+from dkde.stores.opened import location
 
+FORMAT = "index/2"
+_FOLDER = "_index"
+# Of each chunk so many rows are in the index themselves, at most one in so many.
+_OWN_ROWS, OWN_SHARE = 64, 256
 # Among so many of the rows a block's queries look for near ones before any chunk is read.
 _MOST_ROWS = 2048
-
-
-@dataclass(frozen=True, eq=False)
-class Summaries:
-    """The regions in which rows lie, chunk by chunk.
-
-    Parameters
-    ----------
-    borders : array (n_chunks + 1,)
-        Chunk i holds rows ``borders[i]`` up to ``borders[i + 1]``.
-    regions : tuple of Regions
-        Of the chunks in order, in decoded values; one for each part of the rows, as parts have
-        axes of their own.
-    some : array (n, n_features)
-        Some of the rows, from all over, decoded.
-    slack : float
-        How far these may be from what they stand for.
-    """
-
-    borders: npt.NDArray[np.int64]
-    regions: tuple[Regions, ...]
-    some: npt.NDArray[np.float64]
-    slack: float
-
-    def __len__(self) -> int:
-        return len(self.borders) - 1
-
-    def __sizeof__(self) -> int:
-        return (
-            object.__sizeof__(self) + self.some.nbytes + sum(each.nbytes for each in self.regions)
-        )
-
-    @cached_property
-    def stamp(self) -> str:
-        """Return a stamp of all content: the order in which rows are added depends on it."""
-        digest = hashlib.sha256(self.borders.tobytes() + self.some.tobytes())
-        for each in self.regions:
-            digest.update(each.centroids.tobytes() + each.radii.tobytes())
-            if each.along_low is not None and each.along_high is not None:
-                digest.update(each.along_low.tobytes() + each.along_high.tobytes())
-        return digest.hexdigest()[:16]
-
-    def chunks(self, start: int, stop: int) -> slice:
-        """The chunks that hold rows start up to stop, or some of them."""
-        first = int(np.searchsorted(self.borders, start, side="right")) - 1
-        return slice(first, int(np.searchsorted(self.borders, stop, side="left")))
-
-    def within(self, start: int, stop: int) -> "Summaries":
-        """Return the summaries of only the chunks with rows from start up to stop."""
-        chosen, regions, first = self.chunks(start, stop), [], 0
-        for each in self.regions:
-            low, high = (min(max(i - first, 0), len(each)) for i in (chosen.start, chosen.stop))
-            if low < high:
-                regions.append(each[low:high])
-            first += len(each)
-        borders = self.borders[chosen.start : chosen.stop + 1]
-        return Summaries(borders, tuple(regions), self.some, self.slack)
-
-    def squared_distances(
-        self, queries: npt.NDArray[Any], *, slack: float = 0.0, together: bool = False
-    ) -> npt.NDArray[np.float64]:
-        """Lower bounds of the squared distance from queries to all rows of each chunk.
-
-        Parameters
-        ----------
-        queries : array (n_queries, n_features)
-            Decoded.
-        slack : float
-            How far their values may be from what they stand for: see
-            :func:`dkde.numerics.regions.decoding_slack`.
-        together : bool
-            Bounds that hold for all queries at once, from one region around them: less work, and
-            lower bounds unless they lie close together.
-
-        Returns
-        -------
-        array (n_queries, n_chunks), or (1, n_chunks) of all together
-            In the square of the unit of decoded values; 0 where nothing is known.
-        """
-        values = np.asarray(queries, np.float64)
-        region = enclose if together else points
-        return np.concatenate(
-            [squared_distances(region(values, r.axes, slack=slack), r) for r in self.regions],
-            axis=1,
-        )
-
-    def nearest(self, queries: npt.NDArray[Any], *, slack: float = 0.0) -> npt.NDArray[np.float64]:
-        """Upper bounds of the squared distance from each query to the nearest of all rows.
-
-        Parameters
-        ----------
-        queries, slack
-            As for :meth:`squared_distances`.
-
-        Returns
-        -------
-        array (n_queries,)
-            Infinite where nothing is known.
-        """
-        values = np.asarray(queries, np.float64)
-        if not len(self.some):
-            return np.full(len(values), np.inf)
-        bounds = farthest(points(values, slack=slack), self._places)
-        nearest: npt.NDArray[np.float64] = bounds.min(axis=1)
-        return nearest
-
-    @cached_property
-    def _places(self) -> Regions:
-        return points(self.some, slack=self.slack)
-
-    def over(
-        self, bounds: npt.NDArray[np.float64], ranges: Sequence[tuple[int, int]]
-    ) -> npt.NDArray[np.float64]:
-        """Return bounds for ranges of rows, the least of their chunks' (..., n_chunks).
-
-        Parameters
-        ----------
-        ranges : sequence of (int, int)
-            As ``Rows.ranges`` gives them, or any others.
-        """
-        each = [bounds[..., self.chunks(*rows)].min(axis=-1) for rows in ranges]
-        return np.stack(each, axis=-1)
 
 
 def index_bytes(rows: Rows) -> int:
@@ -204,3 +86,147 @@ def summaries(rows: Rows) -> Summaries | None:
     chosen = np.concatenate(some)
     apart = max(1, -(-len(chosen) // _MOST_ROWS))
     return Summaries(np.array(borders, np.int64), tuple(regions), chosen[::apart], slack)
+
+
+class OtherRowsError(DataSetError):
+    """An index that was made of other rows."""
+
+
+def own_rows(n_rows: int, step: int) -> npt.NDArray[np.int64]:
+    """Numbers of the rows that are in the index themselves: as many of each whole chunk.
+
+    >>> own_rows(2500, 1024)
+    array([   0,  256,  512,  768, 1024, 1280, 1536, 1792, 2048, 2304])
+    """
+    apart = max(OWN_SHARE, -(-step // _OWN_ROWS))
+    starts = np.arange(0, n_rows, step)
+    numbers = (starts[:, None] + np.arange(0, step, apart)).ravel()
+    return numbers[numbers < n_rows]
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """The contents of a split's index.
+
+    Parameters
+    ----------
+    chunk_rows : int
+    regions : Regions
+        Of all chunks.
+    rows : array (n, n_features)
+        Some rows as they are stored: those of the numbers `own_rows`.
+    """
+
+    chunk_rows: int
+    regions: Regions
+    rows: npt.NDArray[Any]
+
+
+def load_index(part: Part) -> Index | None:
+    """The index of a part's source, if there is one.
+
+    Raises
+    ------
+    DataSetError
+        When the index is damaged, or belongs to other rows.
+    """
+    source = part.source
+    if not (isinstance(source, ZarrSource) and source.complete):
+        return None
+    group = _open(source.array)
+    return None if group is None else _load(group, part)
+
+
+def _open(x: zarr.Array[Any]) -> zarr.Group | None:
+    """The index of the rows x, if one was written to its end."""
+    path = index_path(x)
+    try:
+        group = zarr.open_group(x.store, path=path, mode="r", zarr_format=3, use_consolidated=False)
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # damaged metadata raise almost anything
+        raise _damaged(x, error) from error
+    return group if group.attrs.get("complete") is True else None
+
+
+def _load(group: zarr.Group, part: Part) -> Index:
+    source = cast("ZarrSource", part.source)
+    x = source.array
+    if group.attrs.get("fingerprint") != fingerprint(x, part.encoding):
+        raise OtherRowsError(
+            f"{location(x)}: its index was made of other rows than it holds now; {_again(x)}"
+        )
+    with _loading(x):
+        if group.attrs.get("dkde_format") != FORMAT:
+            raise ValueError(f"its format is {group.attrs.get('dkde_format')!r}")
+        n, n_features = -(-x.shape[0] // x.chunks[0]), x.shape[1]
+        read = _Reader(group)
+        directions = read("axis", None, n_features)
+        n_axes = len(directions)
+        axes = Axes(read("origin", n_features), directions)
+        boxed = "low" in group
+        regions = Regions(
+            read("centroid", n, n_features),
+            read("radius", n),
+            read("low", n, n_features) if boxed else None,
+            read("high", n, n_features) if boxed else None,
+            axes,
+            read("along_low", n, n_axes),
+            read("along_high", n, n_axes),
+        )
+        if not (np.isfinite(directions).all() and (regions.radii >= 0).all()):
+            raise ValueError("what it holds are no regions")
+        if int(read("count", n).sum()) != x.shape[0]:
+            raise ValueError("its counts do not add up")
+        rows = read("row", len(own_rows(x.shape[0], x.chunks[0])), n_features)
+        if rows.dtype != x.dtype:
+            raise ValueError(f"its rows are {rows.dtype}")
+    return Index(source.chunk_rows, regions, rows)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """A reader of whole arrays of an index, which checks them."""
+
+    group: zarr.Group
+
+    def __call__(self, name: str, n: int | None, *width: int) -> npt.NDArray[Any]:
+        array = self.group[name]
+        if not isinstance(array, zarr.Array):
+            raise TypeError(f"{name} is no array")
+        length = array.shape[0] if n is None else n
+        check_array(array, "iuf", (length,), ndim=1 + len(width))
+        if array.shape[1:] != width:
+            raise ValueError(f"{name} is of shape {array.shape}")
+        return ZarrSource(array, complete=True).read(0, length)
+
+
+@contextmanager
+def _loading(x: zarr.Array[Any]) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged metadata raise almost anything
+        raise _damaged(x, error) from error
+
+
+def _damaged(x: zarr.Array[Any], error: Exception) -> DataSetError:
+    said = str(error) if isinstance(error, DkdeError) else one_line(error)
+    return DataSetError(f"{location(x)}: its index is damaged ({said}); {_again(x)}")
+
+
+def _again(x: zarr.Array[Any]) -> str:
+    where = x.store.root if isinstance(x.store, LocalStore) else x.store
+    return f"make it again with `dkde index {where}`"
+
+
+def index_path(x: zarr.Array[Any]) -> str:
+    """Return the path of the index of the rows x, beside their split."""
+    root, _, split = x.path.rpartition("/")[0].rpartition("/")
+    return f"{root}/{_FOLDER}/{split}".lstrip("/")
+
+
+def chunk_cuts(start: int, stop: int, step: int) -> list[int]:
+    """Return the rows at which chunks begin and end."""
+    return [start, *range((start // step + 1) * step, stop, step), stop]

@@ -16,8 +16,7 @@ from zarr.abc.store import Store
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from dkde.datasets.dataset import FORMAT, LABELS
-from dkde.datasets.formats import SourceSplit
-from dkde.datasets.formats.source import RowStream, checked_batches
+from dkde.datasets.formats.source import RowStream, SourceSplit, checked_batches
 from dkde.datasets.metadata import flag_attributes
 from dkde.datasets.ordering import permuted_batches
 from dkde.errors import DataSetError, InputError

@@ -1,18 +1,22 @@
-"""The bandwidth matrix H = h**2 C, built from the user's h and C."""
+"""The bandwidth matrix H = h**2 C, built from the user's h and C, in their units."""
 
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import xarray as xr
 
 from dkde.density.covariance import Covariance, find_covariance
 from dkde.engine.moments import gather_weight
+from dkde.engine.pool import PoolFor
 from dkde.errors import InputError
-from dkde.numerics.bandwidth import Angles, check_bandwidths
+from dkde.numerics.bandwidth import EARTH_RADIUS_KM, KILOMETRES, Angles, check_bandwidths
 from dkde.rows.side import Side
+from dkde.runs.origin import as_now, bandwidth_unit, provenance_of
 from dkde.typing import FloatArray
-from dkde.workers.cluster import pool_for
 
 RULES = ("scott", "silverman")
 
@@ -86,6 +90,7 @@ def is_rule(bandwidth: Any) -> bool:
 def find_bandwidth_matrix(
     train: Side,
     bandwidth: float | str | npt.ArrayLike,
+    pool_for: PoolFor,
     covariance: str | npt.ArrayLike = "identity",
     singular: str = "raise",
 ) -> BandwidthMatrix:
@@ -96,7 +101,7 @@ def find_bandwidth_matrix(
     bandwidth : float, sequence of float, "scott" or "silverman"
         h. The rules' factors are ``n**(-1/(d+4))`` and ``(n (d+2)/4)**(-1/(d+4))``, n the
         effective number of rows, d the dimensions in which they vary.
-    covariance, singular
+    pool_for, covariance, singular
         As for :func:`dkde.density.covariance.find_covariance`.
 
     Raises
@@ -109,7 +114,7 @@ def find_bandwidth_matrix(
     Estimation for Statistics and Data Analysis, section 4.3.2.
     """
     bandwidths = None if is_rule(bandwidth) else check_bandwidths(bandwidth)
-    found = find_covariance(train, covariance, singular)
+    found = find_covariance(train, covariance, singular, pool_for)
     if bandwidths is None:
         n, d = found.n_effective, found.rank
         if n is None:
@@ -118,3 +123,40 @@ def find_bandwidth_matrix(
         base = n if bandwidth == "scott" else n * (d + 2) / 4
         bandwidths = np.array([base ** (-1 / (d + 4))])
     return BandwidthMatrix(bandwidths, found)
+
+
+def told(matrix: BandwidthMatrix, bandwidths: FloatArray | None = None) -> Any:
+    """Return a coordinate of bandwidths, in the unit in which they were given."""
+    return ("bandwidth", matrix.told(bandwidths), matrix.notes)
+
+
+def best_variable(matrix: BandwidthMatrix, best: float) -> Any:
+    """Return the variable of the best bandwidth, in the unit in which it was given."""
+    notes = {"long_name": "bandwidth of the highest mean", **matrix.notes}
+    return ((), float(matrix.told(best)), notes)
+
+
+def told_as(result: xr.Dataset, matrix: BandwidthMatrix) -> xr.Dataset:
+    """Return an existing result with its bandwidths in the unit in which they are given now."""
+    result = as_now(result)
+    unit = None if matrix.angles is None else matrix.angles.unit
+    if unit in (None, bandwidth_unit(result)):
+        return result
+    if unit == KILOMETRES:
+        return _retold(result, matrix.told, matrix.notes)
+    return _retold(result, lambda lengths: lengths / EARTH_RADIUS_KM, matrix.notes)
+
+
+def _retold(
+    result: xr.Dataset, convert: Callable[[FloatArray], FloatArray], notes: dict[str, str]
+) -> xr.Dataset:
+    """Return a result with other numbers for its bandwidths."""
+    values = convert(np.asarray(result["bandwidth"].values, np.float64))
+    found = result.assign_coords(bandwidth=("bandwidth", values, notes))
+    if "best_bandwidth" in found:
+        best = float(convert(np.asarray(found["best_bandwidth"].values, np.float64)))
+        kept = found["best_bandwidth"].attrs | notes
+        found = found.assign(best_bandwidth=((), best, kept))
+    provenance = provenance_of(result)
+    options = {**provenance.get("options", {}), "bandwidth_unit": notes["units"]}
+    return found.assign_attrs(provenance=json.dumps(provenance | {"options": options}))

@@ -8,14 +8,19 @@ import numpy.typing as npt
 from dkde.density.fitted import Fitted
 from dkde.density.options import Options
 from dkde.engine.block_plan import Plan
-from dkde.engine.direct import with_direct_share
-from dkde.engine.estimate import estimate_seconds
+from dkde.engine.estimate import estimate_seconds, with_direct_share
 from dkde.errors import InputError
 from dkde.inputs.checks import check_same_features
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import catalog_of, operands, side
-from dkde.numerics.blas_kernels import older_kernels
-from dkde.workers.cluster import active_client, measure_baseline, n_processors, parse_limit
+from dkde.numerics.machine import older_kernels
+from dkde.workers.cluster import (
+    active_client,
+    measure_baseline,
+    n_processors,
+    parse_limit,
+    pool_for,
+)
 from dkde.workers.fitness import check_limit
 
 # Of sides that are lazy.
@@ -109,7 +114,7 @@ def plan(
     )
     train_side = options.prepared(side(t, weights))
     query_side = options.prepared(side(q, role="query"))
-    work = Fitted.to(train_side, bandwidths, options).work(query_side)
+    work = Fitted.to(train_side, bandwidths, options, pool_for).work(query_side)
     cut = work.plan
     survey = None if work.is_lazy else with_direct_share(work, work.survey())
     n_threads = n_threads or _available_threads()

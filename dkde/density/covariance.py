@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from dkde.engine.moments import gather_moments
+from dkde.engine.pool import PoolFor
 from dkde.errors import Argument, InputError, warn
 from dkde.numerics.linear import Product, Scaling
 from dkde.rows.missing import unmasked
 from dkde.rows.side import Side
 from dkde.typing import FloatArray
-from dkde.workers.cluster import pool_for
 
 COVARIANCES = ("identity", "diag", "full")
 SINGULAR = ("raise", "drop")
@@ -92,7 +92,7 @@ def read_covariance(path: str | os.PathLike[str]) -> FloatArray:
         ) from error
 
 
-def find_covariance(train: Side, covariance: Any, singular: str) -> Covariance:
+def find_covariance(train: Side, covariance: Any, singular: str, pool_for: PoolFor) -> Covariance:
     """Return C for a training side; read only the rows that it needs.
 
     Parameters
@@ -103,6 +103,8 @@ def find_covariance(train: Side, covariance: Any, singular: str) -> Covariance:
     singular : {"raise", "drop"}
         Whether rows that do not vary in all directions are refused, or C is that of the
         subspace in which they do.
+    pool_for : callable
+        Returns the pool that reads the rows, where any are read.
 
     Raises
     ------

@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from dkde.density.averaging import mean
-from dkde.density.bandwidth_units import best_variable, told, told_as
+from dkde.density.bandwidth_matrix import best_variable, told, told_as
 from dkde.density.doubts import warn_of_doubts
 from dkde.density.fitted import Fitted
 from dkde.density.folds import Folding, Folds, counting_rows
@@ -31,7 +30,7 @@ from dkde.density.options import Options
 from dkde.density.pca import PrincipalAxes, fit_pca
 from dkde.density.performing import perform
 from dkde.density.row_weights import ROW_WEIGHT, RowWeights, Weighted
-from dkde.density.statistics import NOTHING_LEFT, best_index, warn_of_edge
+from dkde.density.statistics import NOTHING_LEFT, best_index, mean, warn_of_edge
 from dkde.engine.eager_run import Progress
 from dkde.engine.work import Work
 from dkde.errors import DataSetError, InputError, Remedy, warn
@@ -44,6 +43,7 @@ from dkde.runs.job import Compute, Former
 from dkde.runs.record import recorded
 from dkde.runs.run import Manner, Run
 from dkde.typing import FloatArray
+from dkde.workers.cluster import pool_for
 
 # Tolerance of the continuous optimum, in log h; half of the documented one.
 _TOLERANCE = 5e-5
@@ -206,7 +206,9 @@ class CrossValidationJob:
         check_names(t, "train", weighted=weights is not None)
         options.check(pca=pca)
         prepared = options.prepared(side(t, weights))
-        counting = counting_rows(prepared) if isinstance(folding.folds, Integral) else None
+        counting = (
+            counting_rows(prepared, pool_for) if isinstance(folding.folds, Integral) else None
+        )
         numbers = folding.numbers(t.rows.n_rows, counting)
         validation = Validation.of(prepared, numbers, bandwidths, options, pca)
         options.warn_if_no_density(validation.fitted.matrix)
@@ -278,9 +280,9 @@ class Validation:
         pca: int | None = None,
     ) -> Validation:
         """Prepare a cross-validation."""
-        axes = None if pca is None else fit_pca(train, pca)
+        axes = None if pca is None else fit_pca(train, pca, pool_for)
         projected = train if axes is None else axes.project(train)
-        fitted = Fitted.to(projected, bandwidths, options)
+        fitted = Fitted.to(projected, bandwidths, options, pool_for)
         return cls(fitted, numbers, axes).with_folds(numbers)
 
     def with_folds(self, numbers: Folds) -> Validation:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dkde.density.averaging import mean, shares, standard_error
 from dkde.density.row_weights import Weighted
+from dkde.density.statistics import mean, shares, standard_error
 from dkde.errors import warn
 from dkde.typing import FloatArray
 

@@ -349,7 +349,7 @@ class KernelDensity(FittedDensity):
         """
         options = self._options()
         _, train = self._training_side(X, sample_weight)
-        matrix = options.bandwidth_matrix(train, self.bandwidth)
+        matrix = options.bandwidth_matrix(train, self.bandwidth, pool_for)
         if len(matrix.bandwidths) != 1:
             raise InputError(
                 f"bandwidth is {len(matrix.bandwidths)} numbers; KernelDensity takes one, and "

@@ -139,12 +139,12 @@ class KernelDensityCV(FittedDensity):
             return fold_numbers(np.asarray(self.cv), n_rows)
         check_opened(self.cv)
         if isinstance(self.cv, int | np.integer):
-            return fold_numbers(self.cv, n_rows, counting=counting_rows(train))
+            return fold_numbers(self.cv, n_rows, counting=counting_rows(train, pool_for))
         split = f"{n_rows} rows"
         try:
             splitter = check_cv(self.cv)
             # What shares rows out does so over those that count; other splits are of all rows.
-            counting = counting_rows(train) if type(splitter) in _BY_NUMBER else None
+            counting = counting_rows(train, pool_for) if type(splitter) in _BY_NUMBER else None
             n_split = n_rows if counting is None else int(counting.sum())
             split = split if counting is None else f"{n_split} rows that count"
             splits = splitter.split(np.empty((n_split, 1)))

@@ -12,6 +12,7 @@ from dkde.density.bandwidth_matrix import BandwidthMatrix
 from dkde.density.labelling import in_own_dims, score_variables
 from dkde.density.options import Options
 from dkde.density.row_weights import Weighted
+from dkde.engine.pool import PoolFor
 from dkde.engine.work import Work
 from dkde.inputs.operands import Operand
 from dkde.rows.side import Side
@@ -34,15 +35,15 @@ class Fitted:
     train: Side
 
     @classmethod
-    def to(cls, train: Side, bandwidths: Any, options: Options) -> Fitted:
+    def to(cls, train: Side, bandwidths: Any, options: Options, pool_for: PoolFor) -> Fitted:
         """Fit a prepared training side; read only what the bandwidth matrix needs.
 
         Parameters
         ----------
-        bandwidths
+        bandwidths, pool_for
             As for :meth:`Options.bandwidth_matrix`.
         """
-        matrix = options.bandwidth_matrix(train, bandwidths)
+        matrix = options.bandwidth_matrix(train, bandwidths, pool_for)
         return cls(options, matrix, matrix.whiten(train))
 
     def at(self, bandwidths: npt.ArrayLike) -> Fitted:

@@ -13,6 +13,7 @@ import zarr
 from sklearn.utils import check_random_state
 
 from dkde.engine.moments import gather_missing
+from dkde.engine.pool import PoolFor
 from dkde.engine.reading import read_weights
 from dkde.engine.same_code import ALLOW
 from dkde.errors import InputError
@@ -20,7 +21,6 @@ from dkde.inputs.arrays import numbers_of, vector
 from dkde.rows.side import Side
 from dkde.stores.absent import add_absent, gathering
 from dkde.stores.opened import check_opened
-from dkde.workers.cluster import pool_for
 
 Folds = npt.NDArray[np.int64]
 Counting = npt.NDArray[np.bool_]
@@ -88,7 +88,7 @@ class Folding:
         )  # fmt: skip
 
 
-def counting_rows(side: Side) -> Counting | None:
+def counting_rows(side: Side, pool_for: PoolFor) -> Counting | None:
     """Return a mask of rows with positive weight and no missing values; None if all count.
 
     Weights are read; the rows too, on the workers, where those with missing values are left out.

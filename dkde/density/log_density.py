@@ -7,8 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from dkde.density.bandwidth_matrix import BandwidthMatrix
-from dkde.density.bandwidth_units import told
+from dkde.density.bandwidth_matrix import BandwidthMatrix, told
 from dkde.density.fitted import Fitted
 from dkde.density.labelling import LOG_DENSITY, LOG_DENSITY_ERROR
 from dkde.density.options import Options
@@ -155,7 +154,7 @@ def log_density(
     )
     query_side = options.prepared(side(q, groups=groups, role="query"))
     train_side = options.prepared(side(t, weights, train_groups))
-    fitted = Fitted.to(train_side, bandwidth, options)
+    fitted = Fitted.to(train_side, bandwidth, options, pool_for)
     work = fitted.work(query_side, looking=q.form == "numpy")
     found = densities_of(q, work, fitted.matrix, scalar=np.ndim(bandwidth) == 0)
     return found if return_error else found[0]

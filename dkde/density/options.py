@@ -9,8 +9,9 @@ from typing import Any
 from dkde.density.bandwidth_matrix import RULES, BandwidthMatrix, find_bandwidth_matrix
 from dkde.density.covariance import find_covariance
 from dkde.density.statistics import count_missing, default_bandwidths
+from dkde.engine.pool import PoolFor
 from dkde.engine.reading import check_weights
-from dkde.engine.task import Task
+from dkde.engine.task import Task, common_unit
 from dkde.engine.work import Work
 from dkde.errors import Argument, InputError, warn
 from dkde.inputs.arrays import refuse_masked_rows
@@ -149,13 +150,15 @@ class Options:
         kernel = self._kernel
         return kernel.radii is not None or kernel.sphere or matrix.rank == 1
 
-    def bandwidth_matrix(self, train: Side, bandwidth: Any) -> BandwidthMatrix:
+    def bandwidth_matrix(self, train: Side, bandwidth: Any, pool_for: PoolFor) -> BandwidthMatrix:
         """Return H for a training side, prepared.
 
         Parameters
         ----------
         bandwidth : float, sequence of float, str or None
             All of h, or a rule for it; None for a grid around the scale of the data.
+        pool_for : callable
+            Opens the pool of workers for what a covariance or a rule needs of the rows.
         """
         self.check()
         check_opened(bandwidth)
@@ -172,10 +175,10 @@ class Options:
             )
             warn_if_radians(train.rows)
         if bandwidth is None:
-            covariance = find_covariance(train, self.covariance, self.singular)
+            covariance = find_covariance(train, self.covariance, self.singular, pool_for)
             grid = default_bandwidths(covariance.whiten(train), self.kernel)
             return BandwidthMatrix(grid, covariance, angles)
-        found = find_bandwidth_matrix(train, bandwidth, self.covariance, self.singular)
+        found = find_bandwidth_matrix(train, bandwidth, pool_for, self.covariance, self.singular)
         return replace(found, angles=angles)
 
     def work(
@@ -197,17 +200,13 @@ class Options:
                 ", scales, or ",
                 Argument("metric", "euclidean"),
             )
-        task = Task.between(
-            query.rows,
-            train.rows,
-            kernel=self._kernel,
-            metric=get_metric(self.metric),
-            bandwidths=matrix.bandwidths,
-            precision=_check_precision(self.precision),
-            tol=self.tol,
-            method=self.method,
-            log_volume=matrix.covariance.log_volume,
-        )
+        precision = _check_precision(self.precision)
+        unit, integer = common_unit(query.rows, train.rows, matrix.bandwidths, precision)
+        task = Task(
+            self._kernel, get_metric(self.metric), matrix.bandwidths, precision,
+            check_tol(self.tol, precision), train.rows.n_rows, unit, integer,
+            matrix.covariance.log_volume, self.method,
+        )  # fmt: skip
         for name, rows in (("block_rows", self.block_rows), ("panel_rows", self.panel_rows)):
             if rows is not None and not (isinstance(rows, Integral) and rows >= 1):
                 raise InputError(f"{name} is {rows!r}; a block has a whole number of rows")

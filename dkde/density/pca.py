@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from dkde.engine.moments import gather_moments
+from dkde.engine.pool import PoolFor
 from dkde.errors import Argument, InputError
 from dkde.numerics.linear import Product
 from dkde.rows.side import Side
 from dkde.typing import FloatArray
-from dkde.workers.cluster import pool_for
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,7 @@ class PrincipalAxes:
         }
 
 
-def fit_pca(train: Side, n_components: int) -> PrincipalAxes:
+def fit_pca(train: Side, n_components: int, pool_for: PoolFor) -> PrincipalAxes:
     """Return the leading principal axes of a side's rows; weights are ignored.
 
     They are eigenvectors of the covariance, which is gathered chunk by chunk: one pass over

@@ -6,14 +6,14 @@ import numpy as np
 import numpy.typing as npt
 
 from dkde.engine.moments import gather_missing
+from dkde.engine.pool import PoolFor
 from dkde.engine.reading import ALL_ZERO, NOTHING_COUNTS, read_weights
 from dkde.errors import Argument, InputError
 from dkde.rows.side import Rows, Side
 from dkde.typing import FloatArray
-from dkde.workers.cluster import pool_for
 
 
-def pick(train: Side, n_samples: int, rng: Any) -> npt.NDArray[np.int64]:
+def pick(train: Side, n_samples: int, rng: Any, pool_for: PoolFor) -> npt.NDArray[np.int64]:
     """Return numbers of training rows, picked with probability in proportion to weight."""
     at = rng.uniform(size=n_samples)
     picked: npt.NDArray[np.int64]

@@ -29,6 +29,7 @@ from dkde.rows.side import Side
 from dkde.rows.sphere import as_stored
 from dkde.stores.seen import Seen
 from dkde.typing import FloatArray
+from dkde.workers.cluster import pool_for
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,9 +137,9 @@ def sample(
     if isinstance(weights, str):
         weights = t.variable(weights, "train weights")
     plain = options.prepared(side(t, _label_weights(t, label, weights)))
-    axes = None if pca is None else fit_pca(plain, pca)
+    axes = None if pca is None else fit_pca(plain, pca, pool_for)
     projected = plain if axes is None else axes.project(plain)
-    matrix = options.bandwidth_matrix(projected, bandwidth)
+    matrix = options.bandwidth_matrix(projected, bandwidth, pool_for)
     found = draw(
         plain,
         matrix,
@@ -196,7 +197,7 @@ def draw(
             f" is {covariance_scale!r}; it must be finite and not negative",
         )
     rng = _generator(random_state)
-    picked = pick(train, int(n_samples), rng)
+    picked = pick(train, int(n_samples), rng, pool_for)
     if radii is None:
         h = float(matrix.bandwidths[0]) * sqrt(covariance_scale)
         return _draw_places(train, picked, h, rng)

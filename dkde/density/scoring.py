@@ -11,7 +11,7 @@ from typing import Any
 import numpy.typing as npt
 import xarray as xr
 
-from dkde.density.bandwidth_units import told, told_as
+from dkde.density.bandwidth_matrix import told, told_as
 from dkde.density.fitted import Fitted
 from dkde.density.labelling import attributes, check_names, coordinates_along
 from dkde.density.options import Options
@@ -26,6 +26,7 @@ from dkde.inputs.sides import catalog_of, operands, side
 from dkde.runs.job import Compute
 from dkde.runs.record import given, recorded
 from dkde.runs.run import Manner, Run
+from dkde.workers.cluster import pool_for
 
 
 def score(
@@ -160,7 +161,7 @@ class ScoreJob:
         check_names(q, "query", weighted=of_query is not None)
         train_side = options.prepared(side(t, weights))
         query_side = options.prepared(side(q, of_query, role="query"))
-        fitted = Fitted.to(train_side, bandwidth, options)
+        fitted = Fitted.to(train_side, bandwidth, options, pool_for)
         options.warn_if_no_density(fitted.matrix)
         work = fitted.work(query_side)
         asked = options.describe(bandwidth)

@@ -1,4 +1,4 @@
-"""Figures reported from log-densities, and a grid of bandwidths that suits the data."""
+"""Figures reported from log-densities: means, with their errors; and a grid of bandwidths."""
 
 from collections.abc import Callable
 from math import ceil
@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from dkde.density.averaging import mean, standard_error
 from dkde.errors import InputError, warn
 from dkde.numerics.bandwidth import check_bandwidths
 from dkde.numerics.kernels import Kernel, get_kernel
@@ -21,9 +20,88 @@ _GRID_REACH = 4.0
 _SAMPLE_RUNS = 8
 _SAMPLE_RUN = 64
 
+# The smallest scaled weight: 0 times an infinite value would be NaN.
+_LEAST = float(np.finfo(np.float64).tiny)
+
 NOTHING_LEFT = "no row is left to be scored: all have missing values"
 
 Figures = dict[str, tuple[Any, dict[str, str]]]
+
+
+def shares(weights: FloatArray) -> FloatArray:
+    """Return positive weights divided by the greatest of them."""
+    found: FloatArray = np.maximum(weights / weights.max(), _LEAST)
+    return found
+
+
+def mean(values: FloatArray, weights: FloatArray | None = None) -> FloatArray:
+    """Return the mean of each row of an array, Σ wᵢ xᵢ / Σ wᵢ.
+
+    Parameters
+    ----------
+    values : array (..., n)
+        At least one along the last axis; infinite ones make an infinite mean.
+    weights : array (n,), optional
+        Positive, on any scale; by default all are equal.
+
+    Examples
+    --------
+    >>> mean(np.array([[1.0, 4.0]]), np.array([2.0, 1.0]))
+    array([2.])
+    """
+    if weights is None:
+        plain: FloatArray = values.mean(axis=-1)
+        return plain
+    w = shares(weights)
+    total = w.sum()
+    rows = values.reshape(-1, len(w))
+    # Row by row: no second array of all values.
+    means = np.array([(row * w).sum() / total for row in rows])
+    return means.reshape(values.shape[:-1])
+
+
+def effective_number(weights: FloatArray) -> float:
+    """Return the effective number of rows: (Σ wᵢ)² / Σ wᵢ².
+
+    Examples
+    --------
+    >>> effective_number(np.array([3.0, 3.0])), round(effective_number(np.array([1.0, 1e-9])), 6)
+    (2.0, 1.0)
+    """
+    w = shares(weights)
+    return float(w.sum() ** 2 / (w * w).sum())
+
+
+def standard_error(values: FloatArray, weights: FloatArray | None = None) -> FloatArray:
+    """Return the standard error of the mean of each row of an array.
+
+    It is √(Σ wᵢ (xᵢ − m)² / Σ wᵢ / (n_eff − 1)), where n_eff = (Σ wᵢ)² / Σ wᵢ²; with equal
+    weights, std (ddof = 1) over the root of the number.
+
+    Parameters
+    ----------
+    values : array (n_means, n)
+        Finite.
+    weights : array (n,), optional
+        Positive, on any scale.
+
+    Returns
+    -------
+    array (n_means,)
+        NaN where n_eff is 1 or less.
+    """
+    n = values.shape[1]
+    if weights is None:
+        if n < 2:
+            return np.full(len(values), np.nan)
+        error: FloatArray = values.std(axis=1, ddof=1) / np.sqrt(n)
+        return error
+    number = effective_number(weights)
+    if n < 2 or number <= 1:
+        return np.full(len(values), np.nan)
+    centres = mean(values, weights)
+    spreads = [mean((row - m) ** 2, weights) for row, m in zip(values, centres, strict=True)]
+    return np.sqrt(np.array(spreads) / (number - 1))
 
 
 def summarise(
@@ -44,7 +122,7 @@ def summarise(
     -------
     dict of name to (array (n_bandwidths,), attributes)
         ``mean_log_likelihood`` in nats a row; ``standard_error`` of it, as
-        :func:`dkde.density.averaging.standard_error` has it, NaN for one row;
+        :func:`standard_error` has it, NaN for one row;
         ``bits_per_dimension``, minus the mean over (features ln 2); ``n_zero_density``,
         how many rows have none. Where there are such rows the mean is -inf and its standard
         error NaN.

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from dkde.density.bandwidth_units import best_variable, told, told_as
+from dkde.density.bandwidth_matrix import best_variable, told, told_as
 from dkde.density.doubts import warn_of_doubts
 from dkde.density.fitted import Fitted
 from dkde.density.labelling import at_best, attributes, check_names, coordinates_along
@@ -32,6 +32,7 @@ from dkde.rows.side import Side
 from dkde.runs.job import Compute
 from dkde.runs.record import given, recorded
 from dkde.runs.run import Manner, Run
+from dkde.workers.cluster import pool_for
 
 
 def sweep(
@@ -192,7 +193,7 @@ class SweepJob:
             *found, bandwidths = (followed.pop(name) for name in SETTINGS)
             rows = dict(zip(rows, found, strict=True))
         scored, train, sides = _read(catalog, options, rows, weights)
-        fitted = Fitted.to(train, bandwidths, options)
+        fitted = Fitted.to(train, bandwidths, options, pool_for)
         options.warn_if_no_density(fitted.matrix)
         works = {"valid": fitted.work(sides["valid"])}
         if "test" in sides:

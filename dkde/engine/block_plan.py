@@ -201,8 +201,7 @@ def make_plan(
     precision_bytes: int = 8,
     mapping_flops: int = 0,
     expandable: bool = False,
-    query_rows: int | None = None,
-    panel_rows: int | None = None,
+    cut: tuple[int | None, int | None] = (None, None),
 ) -> Plan:
     """Cut the pairs into blocks.
 
@@ -212,10 +211,11 @@ def make_plan(
         What the linear map of one training row costs.
     expandable : bool
         Whether rows may be expanded instead of paired.
-    query_rows, panel_rows : int, optional
-        Rows of a block on either side; chosen if not given. A chosen panel is whole reads of
-        the train side, so that no chunk is read by two of them.
+    cut : tuple of int, or None
+        Query and training rows of a block; None for those that are to be chosen. A chosen panel
+        is whole reads of the train side, so that no chunk is read by two of them.
     """
+    query_rows, panel_rows = cut
     if query_rows is None:
         by_bytes = max(1, MAX_QUERY_BYTES // (8 * n_features))
         largest = min(by_bytes, MAX_QUERY_ROWS)

@@ -1,29 +1,105 @@
-"""One block: a range of query rows against a panel of training rows."""
+"""One block: query rows against those training rows of a panel that may matter, nearest first."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from dkde.engine.block_plan import EXPANSION_BYTES
-from dkde.engine.choosing import Reads
-from dkde.engine.reading import Reading, check_finite, read_ahead, read_groups, read_train
-from dkde.engine.survey import Survey
-from dkde.engine.task import Task
+from dkde.engine.reading import Reading, check_finite, read_ahead, read_groups, read_present
+from dkde.engine.task import Survey, Task
 from dkde.engine.threads import one_blas_thread
 from dkde.numerics import logsum
 from dkde.numerics.expansion import Expansion
 from dkde.numerics.frame import Frame, Points
+from dkde.numerics.regions import decoding_slack
+from dkde.numerics.summaries import Summaries
 from dkde.numerics.tiles import PairSums
-from dkde.rows.side import Side
+from dkde.rows.side import Rows, Side
 from dkde.typing import Array, FloatArray
 
 Range = tuple[int, int]
 Numbers = npt.NDArray[np.int64]
 # What is left of a tolerance to the bounds of expansions; the rest is for what follows.
 _OF_EXPANSIONS = 0.9
+# Query rows times regions whose distances are found at a time, in several arrays of float64.
+_AT_ONCE = 2**16
+# Chunks of so many bytes are read one by one where some may be left out; smaller ones together.
+_WORTH_READING = 2**18
+# Bounds stay bounds whatever a few roundings of float32, or of float64, make of them.
+_LESS, _MORE = 1 - 2.0**-20, 1 + 2.0**-40
+
+
+@dataclass(frozen=True, eq=False)
+class Reads:
+    """Ranges of training rows to read, in order.
+
+    Parameters
+    ----------
+    ranges : list of (int, int)
+    bounds : array (query rows or 1, ranges), optional
+        What squared distances to a range's rows are at least, in the frame's unit; of all
+        query rows together where there is one row. In float32.
+    nearest : array (query rows,), optional
+        What the squared distance to the nearest training row of all panels is at most.
+    """
+
+    ranges: list[Range]
+    bounds: npt.NDArray[np.float32] | None = None
+    nearest: FloatArray | None = None
+
+    @classmethod
+    def of(
+        cls,
+        train: Rows,
+        panel: Range,
+        task: Task,
+        summaries: Summaries | None,
+        query: Array,
+        *,
+        together: bool = False,
+    ) -> "Reads":
+        """Return the ranges of a panel, the nearest first where their places are known.
+
+        Parameters
+        ----------
+        query : array (rows, n_features)
+            As the block has read them.
+        together : bool
+            Bounds for all query rows at once, which suffice where these lie close together.
+        """
+        ranges = list(train.ranges(*panel))
+        if summaries is None:
+            return cls(ranges)
+        here = summaries.within(*panel)
+        cuts = [panel[0], *map(int, here.borders[1:-1]), panel[1]]
+        row_bytes = train.itemsize * train.n_stored_features
+        if (panel[1] - panel[0]) * row_bytes >= _WORTH_READING * (len(cuts) - 1):
+            ranges = list(pairwise(cuts))
+        encoding = train.encoding
+        scale, offset = (1.0, 0.0) if encoding is None else (encoding.scale, encoding.offset)
+        others = len(here) + len(summaries.some)
+        step = len(query) if together else max(1, _AT_ONCE // others)
+        bounds = np.empty((1 if together else len(query), len(ranges)), np.float32)
+        nearest = None if together else np.empty(len(query))
+        for start in range(0, len(query), step):
+            rows = slice(start, start + step)
+            values = np.asarray(query[rows], np.float64)
+            if task.integer:
+                values = values * scale + offset
+            slack = decoding_slack(values, np.dtype(np.float64), scale, offset)
+            found = here.squared_distances(values, slack=slack, together=together)
+            # Less than float32 may round up by, and where it cannot tell, nothing.
+            least = np.clip(here.over(found, ranges) * (_LESS / task.unit**2), 0.0, 3e38)
+            bounds[rows] = np.where(least > 1e-30, least, 0.0)
+            if nearest is not None:
+                most = summaries.nearest(values, slack=slack)
+                nearest[rows] = most * (_MORE / task.unit**2)
+        order = np.argsort(bounds.mean(axis=0), kind="stable")
+        return cls([ranges[i] for i in order], bounds[:, order], nearest)
 
 
 def score_block(
@@ -108,13 +184,8 @@ class _Block:
         groups = read_groups(self._query.groups, *self._rows)
         sums = PairSums(
             values,
-            kernel=task.kernel,
-            metric=task.metric,
-            frame=self._frame,
-            bandwidths=task.bandwidths,
-            n_train=task.n_train,
+            task.terms(self._frame),
             groups=None if groups is None else groups[numbers - self._rows[0]],
-            tol=task.tol,
             axes=self._survey.axes,
         )
         check_finite(values, sums.query_norms, self._query.rows, numbers)
@@ -166,7 +237,8 @@ class _Block:
                 if reads.bounds is not None and sums.leaves_out(stop - start, reads.bounds[:, i]):
                     continue
                 self._n_read += stop - start
-                yield partial(read_train, self._train, self._task, self.origin, start, stop)
+                decode = not self._task.integer
+                yield partial(read_present, self._train, start, stop, decode, self.origin)
 
         for read in read_ahead(wanted()):
             self._n_missing += read.n_missing

@@ -12,7 +12,8 @@ import numpy as np
 from dkde.engine.blocks import score_block
 from dkde.engine.pool import Pool
 from dkde.engine.reading import ALL_ZERO, NOTHING_COUNTS
-from dkde.engine.survey import Survey, make_survey
+from dkde.engine.survey import make_survey
+from dkde.engine.task import Survey
 from dkde.engine.window import HOPELESS, Trials, completed, until_not_lost
 from dkde.engine.work import Work
 from dkde.errors import Argument, IncompleteError, InputError, Message

@@ -1,21 +1,35 @@
-"""An estimate of the time that work takes, measured on this machine."""
+"""Estimates of what work takes: time, measured on this machine, and direct sums, from samples."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from time import perf_counter
 
 import numpy as np
+import numpy.typing as npt
 
 from dkde.engine.block_plan import Plan
+from dkde.engine.blocks import expansion_of
+from dkde.engine.reading import read_present
+from dkde.engine.task import Survey, Task
 from dkde.engine.threads import one_blas_thread
-from dkde.numerics.frame import Frame, Precision
+from dkde.engine.work import Work
+from dkde.numerics.frame import Frame, Points, Precision
 from dkde.numerics.kernels import get_kernel
-from dkde.numerics.metrics import get_metric
+from dkde.numerics.metrics import Terms, get_metric
 from dkde.numerics.tiles import PairSums
+from dkde.rows.side import Rows, Side
+from dkde.typing import FloatArray
 
 _ROWS = 512
 _BANDWIDTHS = 64
 _REPEATS = 3
 # Beside the product and the exponentials, blocks read, decode and look for minima.
 _OVERHEAD = 1.3
+# Rows of a sample. How far out a density is known follows from the training rows far out: of fewer,
+# more of the query rows seem to be beyond them.
+_QUERY_ROWS, _TRAIN_ROWS = 512, 2**17
+# Places that a sample is from, at least; more where reading whole chunks for them takes no more.
+_PLACES, _BYTES = 16, 2**28
 
 
 def pair_seconds(
@@ -34,14 +48,9 @@ def pair_seconds(
     rng = np.random.default_rng(0)
     frame = Frame(np.zeros(n_features), 1.0, False, precision)
     rows = rng.standard_normal((_ROWS, n_features)) / np.sqrt(n_features)
-    sums = PairSums(
-        rows,
-        kernel=get_kernel(kernel),
-        metric=get_metric(metric),
-        frame=frame,
-        bandwidths=np.linspace(1.0, 2.0, measured),
-        n_train=_ROWS,
-    )
+    bandwidths = np.linspace(1.0, 2.0, measured)
+    terms = Terms(get_kernel(kernel), get_metric(metric), frame, bandwidths, _ROWS)
+    sums = PairSums(rows, terms)
     best = np.inf
     with one_blas_thread():
         sums.add(rows[:1])  # compile, or load
@@ -57,3 +66,57 @@ def estimate_seconds(plan: Plan, n_threads: int, kernel: str, metric: str) -> fl
     precision: Precision = "float64" if plan.precision_bytes == 8 else "float32"
     pair = pair_seconds(plan.n_features, plan.n_bandwidths, precision, kernel, metric)
     return plan.pairs * pair * _OVERHEAD / min(n_threads, plan.n_blocks)
+
+
+def with_direct_share(work: Work, survey: Survey) -> Survey:
+    """A survey with the share of the query rows, if any, that expansions leave to direct sums."""
+    if not survey.expands:
+        return survey
+    with np.errstate(over="ignore", invalid="ignore"), one_blas_thread():
+        return replace(survey, direct=_direct_share(work, survey))
+
+
+def _direct_share(work: Work, survey: Survey) -> float:
+    train, task = work.train, work.task
+    mapped = train.rows.linear is not None
+    frame = task.frame(survey.reference, train.rows.n_features, mapped=mapped)
+    frame = replace(frame, precision="float64")
+    origin = survey.reference if mapped else None
+    chosen = _sample(work.query, task, frame, origin, _QUERY_ROWS)
+    query = np.concatenate([points.coordinates for points, _ in chosen])
+    if not len(query):
+        return 0.0
+    # Each panel is expanded by itself: a sample of the rows stands for those of one.
+    n_rows = work.plan.panel_rows
+    sums = expansion_of(query, task, frame, whole=n_rows == train.rows.n_rows)
+    n_chosen = min(_TRAIN_ROWS, n_rows)
+    for points, weights in _sample(train, task, frame, origin, n_chosen):
+        sums.add(points.coordinates, n_rows / n_chosen * weights)
+    return float(sums.log_sums()[1].mean())
+
+
+def _sample(
+    side: Side, task: Task, frame: Frame, origin: FloatArray | None, n_rows: int
+) -> Iterator[tuple[Points, FloatArray]]:
+    """Return rows and weights from all over a side, without rows that miss values."""
+    alone = replace(side, groups=None)
+    for start, stop in _places(side.rows, n_rows):
+        read = read_present(alone, start, stop, not task.integer, origin)
+        weights = np.ones(len(read.values)) if read.weights is None else read.weights
+        points = Points.of(read.values, frame)
+        finite = np.isfinite(points.norms)  # blocks say which are not
+        yield points[finite], weights[finite]
+
+
+def _places(rows: Rows, n_rows: int) -> list[tuple[int, int]]:
+    """Return ranges of rows, one at random in each of equal parts."""
+    if rows.n_rows <= n_rows:
+        return [(0, rows.n_rows)]
+    chunk = 1 if rows.resident_bytes else rows.read_rows * rows.itemsize * rows.n_stored_features
+    n_places = min(max(_PLACES, _BYTES // chunk), n_rows // 16)
+    each = n_rows // n_places
+    borders = np.linspace(0, rows.n_rows, n_places + 1).astype(np.int64)
+    room = np.diff(borders) - each
+    shares = np.random.RandomState(0).uniform(size=n_places)
+    starts: npt.NDArray[np.int64] = borders[:-1] + (shares * (room + 1)).astype(np.int64)
+    return [(int(a), int(a) + each) for a in starts]

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dkde.engine.same_code import ALLOW, Likeness, kind
-from dkde.engine.survey import Survey
+from dkde.engine.task import Survey
 from dkde.engine.work import Work
 from dkde.numerics import logsum
 from dkde.stores.absent import saying

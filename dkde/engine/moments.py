@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from math import ceil
 from typing import Any, Protocol, Self, TypeVar
 
@@ -12,9 +13,11 @@ from dkde.engine.pool import Pool
 from dkde.engine.reading import (
     ALL_ZERO,
     NOTHING_COUNTS,
+    Reading,
     check_finite,
     first_there,
     read_missing,
+    read_present,
     read_weights,
 )
 from dkde.engine.threads import one_blas_thread
@@ -125,17 +128,17 @@ def _first_row(side: Side) -> FloatArray:
 def _moments(side: Side, start: int, stop: int, full: bool, origin: FloatArray) -> Moments | None:
     total: Moments | None = None
     with one_blas_thread():
-        for a, values, weights in _there(side, _pieces(side.rows, start, stop, full)):
-            values = np.asarray(values, np.float64)
-            check_finite(values, np.einsum("ij,ij->i", values, values), side.rows, a)
-            total = _merged(total, Moments.of(values - origin, weights, full=full))
+        for read in _present(side, _pieces(side.rows, start, stop, full)):
+            values = np.asarray(read.values, np.float64)
+            check_finite(values, np.einsum("ij,ij->i", values, values), side.rows, read.numbers)
+            total = _merged(total, Moments.of(values - origin, read.weights, full=full))
     return total
 
 
 def _weight(side: Side, start: int, stop: int) -> Weight | None:
     total: Weight | None = None
-    for _, values, weights in _there(side, side.rows.ranges(start, stop)):
-        total = _merged(total, _weight_of(len(values), weights))
+    for read in _present(side, side.rows.ranges(start, stop)):
+        total = _merged(total, _weight_of(len(read.values), read.weights))
     return total
 
 
@@ -153,18 +156,13 @@ def _missing(side: Side, start: int, stop: int) -> npt.NDArray[np.uint8]:
     return np.packbits(found)
 
 
-def _there(
-    side: Side, ranges: Iterable[tuple[int, int]]
-) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[Any], FloatArray | None]]:
-    """Yield numbers, values and weights of rows, range by range, without those left out."""
+def _present(side: Side, ranges: Iterable[tuple[int, int]]) -> Iterator[Reading]:
+    """Yield rows and weights, range by range, without those left out."""
+    alone = replace(side, groups=None)
     for a, b in ranges:
-        values, numbers = side.rows.read(a, b, decode=True), np.arange(a, b)
-        missing, weights = read_missing(side, values, a, b)
-        if missing is not None:
-            numbers, values = numbers[~missing], values[~missing]
-            weights = None if weights is None else weights[~missing]
-        if len(values):
-            yield numbers, values, weights
+        read = read_present(alone, a, b)
+        if len(read.values):
+            yield read
 
 
 def _merged(a: S | None, b: S | None) -> S | None:

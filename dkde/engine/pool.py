@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -102,6 +102,10 @@ class Pool:
     def room(self) -> int:
         """Return the number of blocks that can be computed at a time."""
         return self.n_threads if self.threads_now is None else self.threads_now()
+
+
+# From pieces of work, and sides that are only read, to the pool that is fit for them.
+PoolFor = Callable[..., AbstractContextManager[Pool]]
 
 
 @contextmanager

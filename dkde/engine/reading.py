@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from dkde.engine.task import Task
 from dkde.errors import Argument, InputError, Message
 from dkde.numerics.exact import check_exact
 from dkde.rows.naming import column_name, row_name, variable_name
@@ -25,7 +24,7 @@ NOTHING_COUNTS = "no training row counts: all have missing values, or the weight
 
 
 class Reading(NamedTuple):
-    """Training rows as read, without those left out for missing values.
+    """Rows as read, without those left out for missing values.
 
     Parameters
     ----------
@@ -42,13 +41,13 @@ class Reading(NamedTuple):
     n_missing: int = 0
 
 
-def read_train(
-    train: Side, task: Task, origin: FloatArray | None, start: int, stop: int
+def read_present(
+    side: Side, start: int, stop: int, decode: bool = True, origin: FloatArray | None = None
 ) -> Reading:
-    """Read training rows, with their weights and groups."""
-    values = train.rows.read(start, stop, decode=not task.integer, origin=origin)
-    missing, weights = read_missing(train, values, start, stop)
-    groups = read_groups(train.groups, start, stop)
+    """Read rows, with their weights and groups, without those left out for missing values."""
+    values = side.rows.read(start, stop, decode=decode, origin=origin)
+    missing, weights = read_missing(side, values, start, stop)
+    groups = read_groups(side.groups, start, stop)
     if missing is None:
         return Reading(start, values, weights, groups)
     there = np.flatnonzero(~missing)

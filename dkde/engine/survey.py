@@ -1,15 +1,14 @@
 """The survey: a sample of the rows, read before the blocks and shared by all of them."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf, log
 from typing import Any
 
 import numpy as np
 
-from dkde.datasets.summaries import Summaries
 from dkde.engine.block_plan import EXPANSION_BYTES, FEW_QUERY_ROWS, FEW_TRAIN_ROWS
 from dkde.engine.reading import check_finite, first_there, read_groups, read_missing, read_weights
-from dkde.engine.task import Task
+from dkde.engine.task import Survey, Task
 from dkde.engine.threads import one_blas_thread
 from dkde.numerics import expansion
 from dkde.numerics.axes import Axes, Projected, leading_axes
@@ -33,60 +32,8 @@ _N_AXES = (8, 16, 32, 64)
 # a pair of a tile that is passed over, for a pair and bandwidth that is summed, and for a
 # pair, and each of its features, whose distance is taken directly. Ratios matter, and little.
 _PRODUCT, _PRODUCT_32, _PASS, _SUM, _DIRECT, _DIRECT_FEATURE = 0.04, 0.022, 0.8, 0.4, 20.0, 0.15
-# A smaller share of the query rows is not worth naming.
-_SOME = 0.01
 # Bounds have to promise a time as much shorter to be tried.
 _WORTHWHILE = 0.8
-
-
-@dataclass(frozen=True, eq=False)
-class Survey:
-    """The findings of the survey, which blocks receive.
-
-    Parameters
-    ----------
-    reference : array (n_stored_features,)
-        The row that is taken away from both sides.
-    axes : Axes, optional
-        On which distances are bounded, where that spares most of them.
-    expands : bool
-        Whether training rows are expanded, where that is less work than their pairs.
-    summaries : Summaries, optional
-        Where training rows lie, if chunks may be left out.
-    time : float
-        Of what all pairs take, about, if all chunks are read and no row is left to direct sums.
-    direct : float
-        What share of the query rows expansions leave to direct sums, where that was looked for.
-    """
-
-    reference: FloatArray
-    axes: Axes | None = None
-    expands: bool = False
-    summaries: Summaries | None = None
-    time: float = 1.0
-    direct: float = 0.0
-
-    def __sizeof__(self) -> int:
-        # What is large is sent to workers once, and not with each block.
-        known = 0 if self.summaries is None else self.summaries.__sizeof__()
-        axes = 0 if self.axes is None else self.axes.directions.nbytes
-        return object.__sizeof__(self) + self.reference.nbytes + axes + known
-
-    @property
-    def method(self) -> str:
-        """The method, in words."""
-        if self.expands:
-            return "expansions" + _in_words(self.direct)
-        if self.axes is None:
-            return "all pairs"
-        return f"near pairs, by bounds in {self.axes.n_coordinates} dimensions"
-
-
-def _in_words(direct: float) -> str:
-    """Return the share not done by expansions, in words; empty where it is tiny."""
-    if direct < _SOME:
-        return ""
-    return f", and direct sums for about {direct:.0%} of the query rows, which lie far out"
 
 
 def make_survey(query: Side, train: Side, task: Task, cut: tuple[int, int]) -> Survey:

@@ -1,4 +1,4 @@
-"""The computation of every pair, whichever block it is in."""
+"""What all blocks share: the computation of every pair, and what a survey of the rows found."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,17 +9,20 @@ import numpy as np
 
 from dkde.errors import InputError
 from dkde.numerics import expansion
+from dkde.numerics.axes import Axes
 from dkde.numerics.frame import Frame, Precision
 from dkde.numerics.kernels import Kernel
-from dkde.numerics.metrics import Metric
+from dkde.numerics.metrics import Metric, Terms
 from dkde.numerics.sphere import ROUNDING
-from dkde.numerics.tolerance import check_tol
+from dkde.numerics.summaries import Summaries
 from dkde.rows.side import Rows
 from dkde.typing import FloatArray
 
 # Of a step of integers, in units of the data, and of a bandwidth, in units of the step: integers
 # are decoded where they are smaller, or larger than one over it.
 _LEAST_UNIT, _LEAST_BANDWIDTH = 1e-100, 1e-150
+# A smaller share of the query rows is not worth naming.
+_SOME = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +32,8 @@ class Task:
     Parameters
     ----------
     bandwidths : array (n_bandwidths,)
+    tol : float
+        What errors of log-densities are to be below, relative to max(1, |log p|).
     n_train : int
         Training rows in all.
     unit : float
@@ -36,8 +41,6 @@ class Task:
         encoding whose squares are numbers; else 1, and values are decoded.
     integer : bool
         Whether they are.
-    tol : float
-        What errors of log-densities are to be below, relative to max(1, |log p|).
     method : {"auto", "dense"}
         Whether pairs may be left out that cannot matter, or rows be expanded.
     log_volume : float
@@ -49,50 +52,16 @@ class Task:
     metric: Metric
     bandwidths: FloatArray
     precision: Precision
+    tol: float
     n_train: int
     unit: float
     integer: bool
-    tol: float
     log_volume: float = 0.0
     method: str = "auto"
 
-    @classmethod
-    def between(
-        cls,
-        query: Rows,
-        train: Rows,
-        *,
-        kernel: Kernel,
-        metric: Metric,
-        bandwidths: FloatArray,
-        precision: Precision,
-        tol: float | None = None,
-        log_volume: float = 0.0,
-        method: str = "auto",
-    ) -> "Task":
-        """The task for two sides: integers stay integers where their encodings agree.
-
-        Raises
-        ------
-        InputError
-            When float32 cannot hold squares in units of a bandwidth, or the precision cannot
-            keep the tolerance.
-        """
-        integer = query.is_integer and train.is_integer and query.encoding == train.encoding
-        encoding = train.encoding
-        unit = abs(encoding.scale) if integer and encoding is not None else 1.0
-        if not _has_squares(unit, bandwidths):
-            integer, unit = False, 1.0
-        for bandwidth in bandwidths:
-            if precision == "float32" and not 1e-15 < bandwidth / unit < 1e15:
-                raise InputError(
-                    f"bandwidth {bandwidth:g} is out of float32's range; "
-                    "use float64 or rescale the data"
-                )
-        return cls(
-            kernel, metric, bandwidths, precision, train.n_rows, unit, integer,
-            check_tol(tol, precision), log_volume, method,
-        )  # fmt: skip
+    def terms(self, frame: Frame) -> Terms:
+        """Return what is summed over the pairs in a frame."""
+        return Terms(self.kernel, self.metric, frame, self.bandwidths, self.n_train, self.tol)
 
     def may_expand(self, n_features: int, *, grouped: bool) -> bool:
         """Return whether the kernel has expansions, which may be less work."""
@@ -119,6 +88,82 @@ class Task:
         """Largest term in the sums of log-normalisers, in nats, for their rounding."""
         of_bandwidth = n_features * (1 + float(np.abs(np.log(self.bandwidths)).max()))
         return of_bandwidth + 2 * lgamma(n_features + 1) + abs(self.log_volume)
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """The findings of the survey, which blocks receive.
+
+    Parameters
+    ----------
+    reference : array (n_stored_features,)
+        The row that is taken away from both sides.
+    axes : Axes, optional
+        On which distances are bounded, where that spares most of them.
+    expands : bool
+        Whether training rows are expanded, where that is less work than their pairs.
+    summaries : Summaries, optional
+        Where training rows lie, if chunks may be left out.
+    time : float
+        Of what all pairs take, about, if all chunks are read and no row is left to direct sums.
+    direct : float
+        What share of the query rows expansions leave to direct sums, where that was looked for.
+    """
+
+    reference: FloatArray
+    axes: Axes | None = None
+    expands: bool = False
+    summaries: Summaries | None = None
+    time: float = 1.0
+    direct: float = 0.0
+
+    def __sizeof__(self) -> int:
+        # What is large is sent to workers once, and not with each block.
+        known = 0 if self.summaries is None else self.summaries.__sizeof__()
+        axes = 0 if self.axes is None else self.axes.directions.nbytes
+        return object.__sizeof__(self) + self.reference.nbytes + axes + known
+
+    @property
+    def method(self) -> str:
+        """The method, in words."""
+        if self.expands:
+            return "expansions" + _in_words(self.direct)
+        if self.axes is None:
+            return "all pairs"
+        return f"near pairs, by bounds in {self.axes.n_coordinates} dimensions"
+
+
+def _in_words(direct: float) -> str:
+    """Return the share not done by expansions, in words; empty where it is tiny."""
+    if direct < _SOME:
+        return ""
+    return f", and direct sums for about {direct:.0%} of the query rows, which lie far out"
+
+
+def common_unit(
+    query: Rows, train: Rows, bandwidths: FloatArray, precision: Precision
+) -> tuple[float, bool]:
+    """Return the unit of two sides' values, and whether they are integers in it.
+
+    Integers stay integers where the sides' encodings agree.
+
+    Raises
+    ------
+    InputError
+        When float32 cannot hold squares in units of a bandwidth.
+    """
+    integer = query.is_integer and train.is_integer and query.encoding == train.encoding
+    encoding = train.encoding
+    unit = abs(encoding.scale) if integer and encoding is not None else 1.0
+    if not _has_squares(unit, bandwidths):
+        integer, unit = False, 1.0
+    for bandwidth in bandwidths:
+        if precision == "float32" and not 1e-15 < bandwidth / unit < 1e15:
+            raise InputError(
+                f"bandwidth {bandwidth:g} is out of float32's range; "
+                "use float64 or rescale the data"
+            )
+    return unit, integer
 
 
 def _has_squares(unit: float, bandwidths: FloatArray) -> bool:

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 from dask.tokenize import tokenize
 
-from dkde.datasets.summaries import Summaries, index_bytes, summaries
+from dkde.datasets.summaries import index_bytes, summaries
 from dkde.engine.block_plan import FEW_QUERY_ROWS, FEW_TRAIN_ROWS, Plan, SideSize, make_plan
 from dkde.engine.blocks import score_block
 from dkde.engine.reading import check_representable
-from dkde.engine.survey import Survey, make_survey
-from dkde.engine.task import Task
+from dkde.engine.survey import make_survey
+from dkde.engine.task import Survey, Task
 from dkde.numerics import logsum
 from dkde.numerics.linear import content
+from dkde.numerics.summaries import Summaries
 from dkde.rows.row_source import RowSource
 from dkde.rows.side import Part, Rows, Side
 from dkde.rows.sources import ArraySource
@@ -74,8 +75,7 @@ class Work:
                 precision_bytes=np.dtype(task.precision).itemsize,
                 mapping_flops=0 if train.rows.linear is None else train.rows.linear.flops,
                 expandable=expandable,
-                query_rows=query_rows,
-                panel_rows=panel_rows,
+                cut=(query_rows, panel_rows),
             )
             return cls(query, train, task, plan)
 

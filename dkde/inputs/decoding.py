@@ -9,10 +9,10 @@ from xarray.conventions import decode_cf_variable
 
 from dkde.errors import InputError
 from dkde.inputs.arrays_of_others import encoding_of
-from dkde.rows.bare import is_masked, variable_of
+from dkde.rows.bare import is_masked, same_bits, variable_of
 from dkde.rows.row_source import RowSource, Wrapping
 from dkde.rows.side import Encoding
-from dkde.rows.signs import meant_dtype, same_bits, source_of
+from dkde.rows.signs import meant_dtype, source_of
 from dkde.rows.sources import ZarrSource
 from dkde.rows.variables import VariablesSource
 from dkde.stores.absent import watched

@@ -18,8 +18,7 @@ from math import exp, inf, log1p
 
 import numpy as np
 
-from dkde.numerics.exponential import LEAST, NEAR_ZERO
-from dkde.numerics.far import exponents
+from dkde.numerics.exponential import LEAST, NEAR_ZERO, exponents
 from dkde.numerics.frame import Frame
 from dkde.numerics.kernels import Kernel
 from dkde.numerics.tolerance import Accuracy

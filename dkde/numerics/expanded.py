@@ -34,8 +34,16 @@ import numpy as np
 
 from dkde.numerics import cells as grid
 from dkde.numerics.cells import Cells, Keys
-from dkde.numerics.polynomials import BATCH, add_moments, evaluate, translate
-from dkde.numerics.translation import UNIT, Translation, side_for, translation
+from dkde.numerics.translation import (
+    BATCH,
+    UNIT,
+    Translation,
+    add_moments,
+    evaluate,
+    side_for,
+    translate,
+    translation,
+)
 from dkde.typing import FloatArray
 
 ORDERS = (8, 12, 16, 20)

@@ -1,9 +1,14 @@
-"""Exponentials of non-positive arguments that the compiler turns into vector code.
+"""Exponents of kernels, and exponentials that the compiler turns into vector code.
 
 ``math.exp`` compiles to a call of the C library for each number. These two are
 straight-line arithmetic: split x = k ln 2 + r with |r| <= ln 2 / 2, a polynomial for
 exp(r), and k added to the exponent bits. Rounding can leave an argument that ought to be at
 most 0 a little above it (by much where it is the difference of huge numbers): it counts as 0.
+
+Some pairs are so far apart, in bandwidths, that their squared scaled distance overflows.
+No kernel of the hot loop sees them: the square is infinite, as that of a pair that does not count.
+Where even a row's nearest pair is one, its log-sum is that pair's log-kernel to within rounding,
+whatever the other pairs and the weights are: 16 roundings of 1e154 are far more than their logs.
 """
 
 from collections.abc import Callable
@@ -11,9 +16,13 @@ from math import log
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic, register_jitable
+
+from dkde.numerics.kernels import Kernel
+from dkde.typing import FloatArray
 
 # Without "reassoc": rounding x / ln 2 to an integer works by adding and taking away a
 # large constant, which a compiler that may reassociate would cancel.
@@ -91,3 +100,37 @@ NEAR_ZERO = {"float64": 2e-15, "float32": 4e-7}
 SLOPE = {"float64": 1.5e-16, "float32": 6.5e-8}
 
 EXPONENTIALS: dict[str, Callable[[float], float]] = {"float64": exp64, "float32": exp32}
+
+
+def overflown(kernel: Kernel, nearest: FloatArray, sums: FloatArray) -> npt.NDArray[np.bool_]:
+    """Return which sums (n_bandwidths, rows) lack even an existing nearest pair."""
+    if kernel.profile is not None:  # nothing is what they add up to out there
+        return np.zeros(sums.shape, np.bool_)
+    found: npt.NDArray[np.bool_] = (sums == 0) & np.isfinite(nearest)
+    return found
+
+
+def exponents(kernel: Kernel, nearest: FloatArray, inverse: FloatArray) -> FloatArray:
+    """Minus the log-kernels of distances, (n_bandwidths, rows), whose square may overflow.
+
+    Infinite where float64 does not hold it.
+
+    Parameters
+    ----------
+    nearest : array (rows,)
+        Squared distances; 0 is taken for infinite ones.
+    inverse : array (n_bandwidths,)
+        The squared inverse bandwidths.
+    """
+    near = np.where(np.isinf(nearest), 0.0, nearest)
+    with np.errstate(over="ignore"):
+        scaled = near * inverse[:, None]
+        plain = np.sqrt(scaled) if kernel.root else scaled / 2
+        if not np.isinf(scaled).any():
+            return np.asarray(plain)
+        if kernel.root:
+            apart = np.sqrt(near) * np.sqrt(inverse)[:, None]
+        else:
+            apart = near / 2 * inverse[:, None]
+    found: FloatArray = np.where(np.isinf(scaled), apart, plain)
+    return found

@@ -133,7 +133,7 @@ def _accumulate(summing: Summing, outer: Compiled, bits: Any) -> Any:
                 enough = enough_for(kept, unit, n_train)
                 total = 0.0
                 # Relative to a nearest pair whose square overflows there is nothing to add up:
-                # see dkde.numerics.far.
+                # see dkde.numerics.exponential.
                 for chunk in range(len(minima) if top > -inf else 0):
                     # Written so that NaN, from -inf less -inf, leaves the chunk out.
                     if not (inner(minima[chunk] * scale) - top >= enough):

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from dkde.typing import FloatArray
+from dkde.typing import Array, FloatArray
 
 
 class LinearMap(Protocol):
@@ -151,3 +151,26 @@ def chain(first: LinearMap | None, second: LinearMap) -> LinearMap:
 def content(linear: LinearMap | None) -> Any:
     """Return the full content of a map, for a token."""
     return None if linear is None else (linear.n_inputs, linear.dense())
+
+
+def missing_rows(values: Array) -> npt.NDArray[np.bool_] | None:
+    """Return a mask of the rows (rows, n_features) with missing values; None if none has.
+
+    Rows with infinite values as well are not among them: these are refused.
+    """
+    if values.dtype.kind != "f" or not np.isnan(values.min()):
+        return None
+    refused = np.isinf(values).any(axis=1)
+    missing = np.asarray(np.isnan(values).any(axis=1) & ~refused, np.bool_)
+    return missing if missing.any() else None
+
+
+def mark_missing(mapped: FloatArray, values: Array) -> None:
+    """Set to NaN the mapped values of rows with missing values, and of no others.
+
+    Features that the map drops are missing too, and what overflows is not: that is infinite.
+    """
+    mapped[np.isnan(mapped).any(axis=1)] = np.inf
+    missing = missing_rows(values)
+    if missing is not None:
+        mapped[missing] = np.nan

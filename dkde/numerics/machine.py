@@ -1,12 +1,60 @@
-"""The machine properties that select compiled code and linear algebra, and so the last bit."""
+"""The machine properties that select compiled code and linear algebra, and so the last bit.
+
+OpenBLAS carries its matrix product several times, for kinds of processors, and chooses one as it
+is loaded. A processor that is newer than the library may get code that uses half of its vector
+units.
+"""
+
+from __future__ import annotations
 
 import hashlib
 import os
 import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np  # noqa: F401  what loads its library
 from threadpoolctl import threadpool_info
+
+# Vector instructions, oldest first; what of a processor's features they need, and the kinds of
+# processors whose code in OpenBLAS uses them at most.
+_LEVELS: Mapping[str, tuple[tuple[str, frozenset[str], frozenset[str]], ...]] = {
+    "x86": (
+        (
+            "SSE",
+            frozenset(),
+            frozenset({
+                "katmai", "coppermine", "northwood", "prescott", "banias", "atom", "core2",
+                "penryn", "dunnington", "nehalem", "athlon", "opteron", "opteron_sse3",
+                "barcelona", "bobcat", "nano",
+            }),
+        ),
+        (
+            "AVX",
+            frozenset({"avx"}),
+            frozenset({"sandybridge", "bulldozer", "piledriver", "steamroller"}),
+        ),
+        ("AVX2", frozenset({"avx2", "fma"}), frozenset({"haswell", "zen", "excavator"})),
+        (
+            "AVX-512",
+            frozenset({"avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"}),
+            frozenset({"skylakex", "cooperlake", "sapphirerapids"}),
+        ),
+    ),
+    "arm": (
+        (
+            "NEON",
+            frozenset(),
+            frozenset({"armv8", "cortexa53", "cortexa57", "cortexa72", "cortexa73", "neoversen1"}),
+        ),
+        (
+            "SVE",
+            frozenset({"sve"}),
+            frozenset({"armv8sve", "neoversev1", "neoversen2", "a64fx"}),
+        ),
+    ),
+}  # fmt: skip
 
 
 def processor() -> str:
@@ -58,3 +106,88 @@ def blas() -> str:
     parts = ("internal_api", "version", "architecture")
     names = {" ".join(str(library[part]) for part in parts if library.get(part)) for library in own}
     return ", ".join(sorted(names)) or "unknown"
+
+
+@dataclass(frozen=True)
+class BlasKernels:
+    """The code that one library of linear algebra runs.
+
+    Parameters
+    ----------
+    package : str
+        Whose library it is: ``"numpy"``, ``"scipy"``, or the name of its file.
+    library : str
+        Such as ``"openblas"``.
+    version : str
+        Empty where it does not say.
+    architecture : str
+        The kind of processor whose code it runs, such as ``"SkylakeX"``; empty where it does not
+        say.
+    threads : int
+    """
+
+    package: str
+    library: str
+    version: str
+    architecture: str
+    threads: int
+
+
+def chosen_kernels() -> list[BlasKernels]:
+    """Return what each library of linear algebra that is loaded runs."""
+    return [
+        BlasKernels(
+            _package(library["filepath"]),
+            library["internal_api"],
+            library.get("version") or "",
+            library.get("architecture") or "",
+            library["num_threads"],
+        )
+        for library in threadpool_info()
+        if library["user_api"] == "blas"
+    ]
+
+
+def older_kernels() -> str | None:
+    """Return a line if NumPy's OpenBLAS runs code for an older processor than this one.
+
+    Returns
+    -------
+    str or None
+        None where the code fits, and where it cannot be told: for other libraries, and for kinds
+        of processors that are not known here.
+    """
+    from llvmlite.binding import get_host_cpu_features
+
+    features = {name for name, has in get_host_cpu_features().items() if has}
+    for kernels in chosen_kernels():
+        # SciPy's own library does none of the matrix products.
+        if kernels.library != "openblas" or kernels.package == "scipy":
+            continue
+        instructions = _unused(kernels.architecture, features)
+        if instructions is not None:
+            return (
+                f"OpenBLAS {kernels.version} runs its code for {kernels.architecture}, without "
+                f"this processor's {instructions}: matrix products may take twice as long; a newer "
+                "NumPy may choose better"
+            )
+    return None
+
+
+def _unused(architecture: str, features: set[str]) -> str | None:
+    """Return the newest vector instructions of a processor, if the code uses older ones."""
+    for levels in _LEVELS.values():
+        used = [i for i, (_, _, kinds) in enumerate(levels) if architecture.lower() in kinds]
+        if used:
+            newest = max(i for i, (_, needed, _) in enumerate(levels) if needed <= features)
+            return levels[newest][0] if newest > used[0] else None
+    return None
+
+
+def _package(file: str) -> str:
+    """Return the package that brought a library, by the folder that wheels keep it in."""
+    parts = file.replace("\\", "/").split("/")
+    for name in ("numpy", "scipy"):
+        if {f"{name}.libs", name} & set(parts):
+            return name
+    return parts[-1]

@@ -41,6 +41,32 @@ class Metric:
         return get_metric, (self.name,)
 
 
+@dataclass(frozen=True, eq=False)
+class Terms:
+    """What is summed over the pairs, at each bandwidth.
+
+    Parameters
+    ----------
+    kernel : Kernel
+    metric : Metric
+    frame : Frame
+        In whose unit rows are.
+    bandwidths : array (n_bandwidths,)
+        In units of the data, in any order.
+    n_train : int
+        How many training rows there are in all: what is negligible is so of all of them.
+    tol : float, optional
+        What errors are to be below, relative to max(1, |log p|).
+    """
+
+    kernel: Kernel
+    metric: Metric
+    frame: Frame
+    bandwidths: FloatArray
+    n_train: int
+    tol: float | None = None
+
+
 def float64_values(points: Points) -> FloatArray:
     """The values as read, as the one kind of array that loops are compiled for."""
     return np.require(points.values, np.float64, ["C", "A", "W"])

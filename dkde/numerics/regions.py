@@ -7,7 +7,7 @@ rows are nearer than their regions, whatever was rounded on the way.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -100,14 +100,7 @@ def enclose(
         How far stored values may themselves be from what they stand for.
     """
     n_rows, n_features = stored.shape
-
-    def decode(block: Array) -> FloatArray:
-        if (scale, offset) == (1.0, 0.0):
-            return np.asarray(block, np.float64)
-        values = block * np.float64(scale)
-        values += offset
-        return values
-
+    decode = partial(_decoded, scale=scale, offset=offset)
     with np.errstate(all="ignore"):
         # Any point will do as long as radii are taken from it, as it was rounded.
         centroid = decode(stored.mean(axis=0, dtype=np.float64))
@@ -154,6 +147,14 @@ def enclose(
         None if axes is None else along_low[None],
         None if axes is None else along_high[None],
     )
+
+
+def _decoded(stored: Array, scale: float, offset: float) -> FloatArray:
+    if (scale, offset) == (1.0, 0.0):
+        return np.asarray(stored, np.float64)
+    values = stored * np.float64(scale)
+    values += offset
+    return values
 
 
 def unbounded(n: int, n_features: int, axes: Axes | None = None) -> Regions:

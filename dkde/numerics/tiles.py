@@ -17,11 +17,11 @@ from dkde.numerics import logsum
 from dkde.numerics.axes import Axes
 from dkde.numerics.bands import Band, Bands
 from dkde.numerics.bounds import Manner, Sums, log_sum_errors, rounding_of
-from dkde.numerics.far import exponents, overflown
-from dkde.numerics.frame import Frame, Points
+from dkde.numerics.exponential import exponents, overflown
+from dkde.numerics.frame import Points
 from dkde.numerics.hotloop import add_eligible, exclude_groups, hot_loop
-from dkde.numerics.kernels import NEGLIGIBLE, Kernel
-from dkde.numerics.metrics import EUCLIDEAN, Metric, float64_values, worst_case
+from dkde.numerics.kernels import NEGLIGIBLE
+from dkde.numerics.metrics import EUCLIDEAN, Terms, float64_values, worst_case
 from dkde.numerics.near import TILE, Near, limits
 from dkde.numerics.tolerance import Accuracy, check_tol, left_out
 from dkde.typing import Array, FloatArray
@@ -42,14 +42,9 @@ class PairSums:
     ----------
     query : array (rows, n_features)
         Values in the frame's unit.
-    bandwidths : array (n_bandwidths,)
-        In units of the data, in any order.
-    n_train : int
-        How many training rows there are in all: what is negligible is so of all of them.
+    terms : Terms
     groups : array (rows,) of int64, optional
         Pairs whose groups are equal do not count.
-    tol : float, optional
-        What errors are to be below, relative to max(1, |log p|).
     axes : Axes, optional
         Of the frame: pairs are left out whose distance on them says that they cannot matter.
     """
@@ -57,19 +52,16 @@ class PairSums:
     def __init__(
         self,
         query: Array,
+        terms: Terms,
         *,
-        kernel: Kernel,
-        metric: Metric,
-        frame: Frame,
-        bandwidths: FloatArray,
-        n_train: int,
         groups: Groups | None = None,
-        tol: float | None = None,
         axes: Axes | None = None,
     ) -> None:
+        kernel, frame, n_train = terms.kernel, terms.frame, terms.n_train
+        bandwidths = terms.bandwidths
         self._query = Points.of(query, frame)
-        self._frame, self._metric = frame, metric
-        tol = check_tol(tol, frame.precision)
+        self._frame, self._metric = frame, terms.metric
+        tol = check_tol(terms.tol, frame.precision)
         accuracy = Accuracy.of(tol, frame.precision)
         # Bounds on distances are the worst there can be, and as much more is let be.
         self._worst_case = worst_case(frame)

@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from dkde.density.averaging import mean, standard_error
 from dkde.density.row_weights import ROW_WEIGHT
-from dkde.density.statistics import best_index
+from dkde.density.statistics import best_index, mean, standard_error
 from dkde.errors import InputError, Remedy, warn
 from dkde.numerics.bandwidth import KILOMETRES, in_kilometres
 from dkde.results.pairing import check_units, paired_rows

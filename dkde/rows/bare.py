@@ -14,7 +14,6 @@ from zarr.abc.store import Store
 
 from dkde.errors import DkdeError
 from dkde.rows.row_dims import UNNAMED
-from dkde.rows.signs import same_bits
 
 _DIMS = "_ARRAY_DIMENSIONS"
 
@@ -119,6 +118,23 @@ def _decoded(value: str, dtype: np.dtype[Any]) -> Any:
         return dtype.type(number)
     except OverflowError:  # no number of this dtype is it
         return number
+
+
+def same_bits(mark: Any, dtype: np.dtype[Any]) -> Any:
+    """Return the integer of a dtype whose bits are those of a mark; what is no integer as it is.
+
+    Examples
+    --------
+    >>> int(same_bits(255, np.dtype("i1")))
+    -1
+    """
+    if (
+        dtype.kind not in "iu"
+        or not isinstance(mark, int | float | np.integer | np.floating)
+        or mark % 1 != 0
+    ):
+        return mark
+    return np.array(int(mark) % 2**64, np.uint64).astype(dtype)[()]
 
 
 def is_masked(attributes: Mapping[str, Any]) -> bool:

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from dkde.errors import InputError, some
-from dkde.rows.feature_choice import FeatureChoice
-from dkde.rows.naming import of_a_list
+from dkde.rows.feature_choice import FeatureChoice, of_a_list
 from dkde.rows.place_names import PlaceName, as_called, in_degrees, role_of
 from dkde.rows.row_source import RowSource, Wrapping
 from dkde.rows.side import Encoding, Part

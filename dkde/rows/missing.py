@@ -1,38 +1,14 @@
-"""Missing values: NaN in rows, and what is masked, which becomes NaN as it is read."""
+"""Masked values of arrays and lists, which become NaN as they are read."""
 
 import sys
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from dkde.errors import InputError
 from dkde.numerics.exact import LARGEST
 from dkde.stores.opened import check_opened
 from dkde.typing import Array
-
-
-def missing_rows(values: Array) -> npt.NDArray[np.bool_] | None:
-    """Return a mask of the rows (rows, n_features) with missing values; None if none has.
-
-    Rows with infinite values as well are not among them: these are refused.
-    """
-    if values.dtype.kind != "f" or not np.isnan(values.min()):
-        return None
-    refused = np.isinf(values).any(axis=1)
-    missing = np.asarray(np.isnan(values).any(axis=1) & ~refused, np.bool_)
-    return missing if missing.any() else None
-
-
-def mark_missing(mapped: npt.NDArray[np.float64], values: Array) -> None:
-    """Set to NaN the mapped values of rows with missing values, and of no others.
-
-    Features that the map drops are missing too, and what overflows is not: that is infinite.
-    """
-    mapped[np.isnan(mapped).any(axis=1)] = np.inf
-    missing = missing_rows(values)
-    if missing is not None:
-        mapped[missing] = np.nan
 
 
 def first_masked(values: Any) -> tuple[int, ...] | None:

@@ -1,7 +1,5 @@
 """Names of a source's rows, columns and variables in messages."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from dkde.rows.row_source import RowSource, innermost
@@ -32,17 +30,3 @@ def variable_name(source: RowSource) -> str | None:
         return source.names[0] or None
     # An array that is a store of its own has no name.
     return source.array.basename or None if isinstance(source, ZarrSource) else None
-
-
-def of_a_list(name: str, known: Sequence[str]) -> str:
-    """Return the way out where a name may be that of one number of a column of lists.
-
-    Examples
-    --------
-    >>> of_a_list("emb_0", ["id", "emb"]), of_a_list("x", ["id", "emb"])
-    ('; if emb holds lists, name all of their numbers as emb', '')
-    """
-    column, _, number = name.rpartition("_")
-    if column not in known or not number.isdecimal():
-        return ""
-    return f"; if {column} holds lists, name all of their numbers as {column}"

@@ -15,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dkde.numerics.exact import beyond, rounded
-from dkde.numerics.linear import LinearMap, chain
-from dkde.rows.missing import mark_missing, missing_rows
+from dkde.numerics.linear import LinearMap, chain, mark_missing, missing_rows
 from dkde.rows.row_source import RowSource
 from dkde.typing import Array, FloatArray
 

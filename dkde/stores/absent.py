@@ -15,6 +15,7 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import StorePath, WrapperStore
 
 from dkde.errors import some, warn
+from dkde.stores.door import LACKING, note_absent
 
 # By the array that lacks them, the keys of chunks. A store may lack millions: of each array so
 # many are remembered, so that a chunk which is read again does not count again.
@@ -22,18 +23,8 @@ Absent = dict[str, set[str]]
 _MOST = 100_000
 _NAMED = 3
 
-# Of the read that is under way. Zarr reads in another thread, to which it hands the context.
-_KEYS: ContextVar[set[str] | None] = ContextVar("dkde-absent-keys", default=None)
 # Of the call that reads, where somebody says for it what was found.
 _FOUND: ContextVar[Absent | None] = ContextVar("dkde-absent", default=None)
-
-
-def note_absent(key: str) -> None:
-    """Record that a store has nothing at a key, if the key is of a chunk being read."""
-    keys = _KEYS.get()
-    # The names of chunks end in a number, a single value's in c, and no metadata's in either.
-    if keys is not None and (key[-1:].isdigit() or key.endswith("/c")):
-        keys.add(key)
 
 
 class _Watched(WrapperStore[Store]):
@@ -68,11 +59,11 @@ def noticing(where: str, check: Callable[[], object]) -> Iterator[None]:
         Called if some are not; raises where the whole array is gone, which is another matter.
     """
     keys: set[str] = set()
-    token = _KEYS.set(keys)
+    token = LACKING.set(keys)
     try:
         yield
     finally:
-        _KEYS.reset(token)
+        LACKING.reset(token)
     if keys:
         check()
         found = _FOUND.get()

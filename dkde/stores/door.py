@@ -8,6 +8,7 @@ it takes no request of its own, and what is looked at is what is used.
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from typing import Any
 
 from zarr.abc.store import ByteRequest
@@ -15,7 +16,6 @@ from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.storage import LocalStore
 
 from dkde.errors import DataSetError, scrubbed
-from dkde.stores.absent import note_absent
 
 # Each of these makes numbers or text of bytes and nothing else. What is not among them is refused,
 # known to be dangerous (pickle) or not known.
@@ -38,6 +38,9 @@ _TYPE_3 = re.compile(
     r"|numpy\.(datetime|timedelta)64"
 )
 _METADATA = ("zarr.json", ".zarray", ".zmetadata")
+# The keys at which the read that is under way finds nothing. Zarr reads in another thread, to
+# which it hands the context.
+LACKING: ContextVar[set[str] | None] = ContextVar("dkde-absent-keys", default=None)
 
 
 class CodecError(DataSetError):
@@ -74,6 +77,14 @@ def passed(where: str, key: str, value: Buffer | None) -> Buffer | None:
     elif key.rpartition("/")[2] in _METADATA:
         check_metadata(where, key, value.to_bytes())
     return value
+
+
+def note_absent(key: str) -> None:
+    """Record that a store has nothing at a key, if the key is of a chunk being read."""
+    keys = LACKING.get()
+    # The names of chunks end in a number, a single value's in c, and no metadata's in either.
+    if keys is not None and (key[-1:].isdigit() or key.endswith("/c")):
+        keys.add(key)
 
 
 def check_metadata(where: str, key: str, content: bytes) -> None:

@@ -14,7 +14,7 @@ from dask.utils import funcname
 
 from dkde.engine.pool import DIED, Outcome, Pool, noted
 from dkde.engine.same_code import WARN, Likeness, UnlikeWorkerError, kind, say_left_out
-from dkde.engine.survey import Survey
+from dkde.engine.task import Survey
 from dkde.errors import ClusterError
 from dkde.rows.side import Side
 from dkde.workers.absence import Absence

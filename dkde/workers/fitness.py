@@ -15,15 +15,16 @@ from zarr.storage import LocalStore, MemoryStore, ObjectStore
 from dkde.engine.task import Task
 from dkde.engine.work import Work
 from dkde.errors import ClusterError, DkdeError, MemoryLimitError
+from dkde.numerics.frame import Precision
 from dkde.numerics.kernels import get_kernel
 from dkde.numerics.metrics import get_metric
+from dkde.numerics.tolerance import check_tol
 from dkde.rows.places import ZARR_MARKS
 from dkde.rows.row_source import RowSource, innermost
 from dkde.rows.side import Part, Rows, Side
 from dkde.rows.sources import ArraySource, NpySource, ZarrSource
 from dkde.rows.variables import Joined, VariablesSource
 from dkde.stores.store import Records, is_remote, open_store
-from dkde.typing import FloatArray
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -138,11 +139,10 @@ def warm_up(precision: str = "float64") -> int:
     """
     values = np.array([[0.0, 0.25], [0.5, 1.0]])
     rows = Rows((Part(ArraySource(values), 0, 2, "warm-up"),))
-    bandwidths: FloatArray = np.array([1.0])
-    task = Task.between(
-        rows, rows,
-        kernel=get_kernel("gaussian"), metric=get_metric("euclidean"),
-        bandwidths=bandwidths, precision="float32" if precision == "float32" else "float64",
+    of_precision: Precision = "float32" if precision == "float32" else "float64"
+    task = Task(
+        get_kernel("gaussian"), get_metric("euclidean"), np.array([1.0]), of_precision,
+        check_tol(None, of_precision), n_train=2, unit=1.0, integer=False,
     )  # fmt: skip
     work = Work.of(Side(rows), Side(rows), task)
     work.densities([work.block(work.survey(), 0, 0)])

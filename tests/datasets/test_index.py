@@ -23,7 +23,7 @@ from dkde.datasets.formats import SourceSplit
 from dkde.datasets.formats.arrays import array_batches
 from dkde.datasets.index import index_dataset, index_state
 from dkde.datasets.ordering import compact_order, permuted_batches, tree_order
-from dkde.datasets.summaries import Summaries, summaries
+from dkde.datasets.summaries import summaries
 from dkde.errors import DataSetError, InputError
 from dkde.inputs.describing import describe
 from dkde.inputs.importing import import_dataset
@@ -39,6 +39,7 @@ from dkde.numerics.regions import (
     stack,
     unbounded,
 )
+from dkde.numerics.summaries import Summaries
 from dkde.rows.side import Encoding, Part, Rows
 from dkde.rows.sources import ArraySource, ZarrSource
 

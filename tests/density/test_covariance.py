@@ -18,6 +18,7 @@ import dkde
 from dkde.density.bandwidth_matrix import find_bandwidth_matrix
 from dkde.density.covariance import find_covariance
 from dkde.inputs.sides import operand, side
+from dkde.workers.cluster import pool_for
 
 KERNELS = (*reference.COMPACT, "gaussian", "exponential")
 H = [0.6, 2.0]
@@ -118,7 +119,7 @@ class TestScipy:
         np.testing.assert_allclose(actual, expected, rtol=1e-9)
 
     def test_the_matrix_is_scipys_covariance(self, sides, weights):
-        found = find_covariance(training(sides[1], weights), "full", "raise")
+        found = find_covariance(training(sides[1], weights), "full", "raise", pool_for)
         expected = gaussian_kde(sides[1].T, bw_method=1.0, weights=weights).covariance
         np.testing.assert_allclose(found.matrix, expected, rtol=1e-11, atol=1e-11)
 
@@ -129,7 +130,7 @@ class TestRules:
     def test_with_the_identity_they_are_scikit_learns(self, sides, rule, n_features):
         train = sides[1][:, :n_features]
         expected = SklearnKernelDensity(bandwidth=rule).fit(train).bandwidth_
-        matrix = find_bandwidth_matrix(training(train), rule)
+        matrix = find_bandwidth_matrix(training(train), rule, pool_for)
         np.testing.assert_allclose(matrix.bandwidths, [expected], rtol=1e-14)
 
     @pytest.mark.parametrize("covariance", ["identity", "diag", "full"])
@@ -137,15 +138,19 @@ class TestRules:
     def test_they_count_the_effective_number_of_rows(self, sides, weights, covariance, scale):
         n = weights.sum() ** 2 / (weights**2).sum()
         assert n < (weights > 0).sum() - 1
-        found = find_bandwidth_matrix(training(sides[1], weights * scale), "scott", covariance)
+        found = find_bandwidth_matrix(
+            training(sides[1], weights * scale), "scott", pool_for, covariance
+        )
         np.testing.assert_allclose(found.bandwidths, [n ** (-1 / 8)], rtol=1e-12)
-        found = find_bandwidth_matrix(training(sides[1], weights * scale), "silverman", covariance)
+        found = find_bandwidth_matrix(
+            training(sides[1], weights * scale), "silverman", pool_for, covariance
+        )
         np.testing.assert_allclose(found.bandwidths, [(n * 6 / 4) ** (-1 / 8)], rtol=1e-12)
 
     def test_they_count_the_dimensions_in_which_rows_vary(self, sides):
         train = np.hstack([sides[1], np.full((70, 2), 3.0)])
         with pytest.warns(UserWarning, match="dropped: 4, 5"):
-            found = find_bandwidth_matrix(training(train), "scott", "diag", "drop")
+            found = find_bandwidth_matrix(training(train), "scott", pool_for, "diag", "drop")
         np.testing.assert_allclose(found.bandwidths, [70 ** (-1 / 8)], rtol=1e-12)
 
     def test_integer_weights_repeat_rows_but_for_the_rule(self, sides):
@@ -274,10 +279,10 @@ class TestGiven:
 
     def test_the_matrix_found_is_the_matrix_given(self, sides):
         matrix = covariance_of(sides[1]).astype(float)
-        found = find_covariance(training(sides[1]), matrix, "raise")
+        found = find_covariance(training(sides[1]), matrix, "raise", pool_for)
         np.testing.assert_allclose(found.matrix, matrix, rtol=1e-12)
         assert found.log_volume == pytest.approx(np.linalg.slogdet(matrix)[1] / 2, rel=1e-12)
-        found = find_covariance(training(sides[1]), self.SCALES, "raise")
+        found = find_covariance(training(sides[1]), self.SCALES, "raise", pool_for)
         np.testing.assert_allclose(found.matrix, np.diag(self.SCALES**2), rtol=1e-14)
 
     def test_one_training_row_will_do(self):

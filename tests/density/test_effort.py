@@ -99,12 +99,12 @@ def test_rows_read_are_those_that_were(sorted_store: Path, rows: int) -> None:
     read = []
 
     def counted(*arguments: Any) -> Any:
-        read.append(arguments[-1] - arguments[-2])
-        return read_train(*arguments)
+        read.append(arguments[2] - arguments[1])
+        return read_present(*arguments)
 
-    read_train = blocks.read_train
+    read_present = blocks.read_present
     with (
-        mock.patch.object(blocks, "read_train", counted),
+        mock.patch.object(blocks, "read_present", counted),
         mock.patch.object(sources, "READ_BYTES", 1),  # a chunk at a time
     ):
         found = effort(dkde.score(query, "train", 1.0, source=sorted_store, kernel="epanechnikov"))[

@@ -15,6 +15,7 @@ import dkde
 from dkde.density.folds import counting_rows, fold_numbers, folds_of_splits
 from dkde.errors import InputError
 from dkde.inputs.sides import catalog_of, operands, side
+from dkde.workers.cluster import pool_for
 
 
 def assert_folds(numbers, splitter, n_rows):
@@ -139,7 +140,7 @@ class TestCountingRows:
             return block
 
         lazy = da.from_array(rows, chunks=(5_000, 1)).map_blocks(seen, meta=np.empty((0, 0)))
-        counting = counting_rows(side_of(lazy, drops=True))
+        counting = counting_rows(side_of(lazy, drops=True), pool_for)
         np.testing.assert_array_equal(counting, ~np.isnan(rows[:, 0]))
         assert threads
         assert threading.get_ident() not in threads
@@ -147,13 +148,13 @@ class TestCountingRows:
     def test_have_a_weight(self, rows):
         weights = np.arange(self.N) % 3.0
         weights[[0, 5]] = -1, np.nan  # the former is of a row that is left out
-        counting = counting_rows(side_of(rows, weights, drops=True))
+        counting = counting_rows(side_of(rows, weights, drops=True), pool_for)
         np.testing.assert_array_equal(counting, ~np.isnan(rows[:, 0]) & (weights > 0))
-        assert counting_rows(side_of(rows, np.ones(self.N), drops=False)) is None
-        assert counting_rows(side_of(np.ones((9, 1)), np.ones(9), drops=True)) is None
+        assert counting_rows(side_of(rows, np.ones(self.N), drops=False), pool_for) is None
+        assert counting_rows(side_of(np.ones((9, 1)), np.ones(9), drops=True), pool_for) is None
         weights[self.N - 5] = -1
         with pytest.raises(InputError, match=f"the weight of row {self.N - 5} is -1"):
-            counting_rows(side_of(rows, weights, drops=True))
+            counting_rows(side_of(rows, weights, drops=True), pool_for)
 
 
 class TestLazyFoldsOfUnknownLength:

@@ -46,7 +46,7 @@ def called(name, **keywords):
 
 def of_older_version(name, **keywords):
     with pytest.MonkeyPatch.context() as then:
-        then.setattr(cross_validation, "counting_rows", lambda side: None)
+        then.setattr(cross_validation, "counting_rows", lambda side, pool_for: None)
         return called(name, **keywords)
 
 

@@ -8,6 +8,7 @@ from work import side_of, source_of
 
 from dkde.density.pca import fit_pca
 from dkde.errors import InputError
+from dkde.workers.cluster import pool_for
 
 
 def assert_axes(axes, values, n_components):
@@ -35,33 +36,35 @@ def values():
 @pytest.mark.parametrize("n_components", [1, 3, 7])
 def test_they_are_scikit_learns_signs_and_all(values, kind, n_components):
     side = side_of(source_of(kind, values, 37))
-    assert_axes(fit_pca(side, n_components), values, n_components)
+    assert_axes(fit_pca(side, n_components, pool_for), values, n_components)
 
 
 def test_of_the_digits_which_have_constant_pixels():
     values = load_digits().data
-    assert_axes(fit_pca(side_of(values.astype(np.uint8)), 15), values, 15)
+    assert_axes(fit_pca(side_of(values.astype(np.uint8)), 15, pool_for), values, 15)
 
 
 def test_of_integers_with_a_scale():
     stored = np.random.default_rng(2).integers(0, 255, (50, 4), dtype=np.uint8)
     stored[:, 1] //= 2  # no two variances alike
     stored[:, 2] //= 4
-    assert_axes(fit_pca(side_of(stored, scale=1 / 255), 2), stored / 255, 2)
+    assert_axes(fit_pca(side_of(stored, scale=1 / 255), 2, pool_for), stored / 255, 2)
 
 
 def test_of_fewer_rows_than_features():
     values = np.random.default_rng(3).normal(size=(5, 20))
-    assert_axes(fit_pca(side_of(values), 4), values, 4)
+    assert_axes(fit_pca(side_of(values), 4, pool_for), values, 4)
 
 
 def test_weights_do_not_count(values):
-    weighted = fit_pca(side_of(values, weights=np.arange(300.0)), 3)
-    np.testing.assert_array_equal(weighted.components, fit_pca(side_of(values), 3).components)
+    weighted = fit_pca(side_of(values, weights=np.arange(300.0)), 3, pool_for)
+    np.testing.assert_array_equal(
+        weighted.components, fit_pca(side_of(values), 3, pool_for).components
+    )
 
 
 def test_projected_rows_are_components_but_for_a_constant(values):
-    axes = fit_pca(side_of(values), 3)
+    axes = fit_pca(side_of(values), 3, pool_for)
     projected = axes.project(side_of(values, weights=np.ones(300)))
     assert projected.weights.shape == (300,)
     rows = projected.rows.read(0, 300, decode=True)
@@ -71,7 +74,7 @@ def test_projected_rows_are_components_but_for_a_constant(values):
 
 def test_axes_beyond_those_that_vary_have_no_variance():
     values = np.random.default_rng(4).normal(size=(30, 2)) @ np.ones((2, 4))
-    axes = fit_pca(side_of(values), 4)
+    axes = fit_pca(side_of(values), 4, pool_for)
     assert (axes.variances >= 0).all()
     np.testing.assert_allclose(axes.variances[1:], 0, atol=1e-12)
     np.testing.assert_allclose(axes.components @ axes.components.T, np.eye(4), atol=1e-12)
@@ -85,4 +88,4 @@ def test_how_many_there_are(shape, n_components, most):
         rf"pca is {n_components}; {shape[0]} rows of 3 features have 1 to {most} principal comp"
     )
     with pytest.raises(InputError, match=message):
-        fit_pca(side_of(np.ones(shape)), n_components)
+        fit_pca(side_of(np.ones(shape)), n_components, pool_for)

@@ -19,7 +19,7 @@ from sklearn.model_selection import (
 )
 
 import dkde
-from dkde.density.averaging import effective_number, mean, standard_error
+from dkde.density.statistics import effective_number, mean, standard_error
 from dkde.runs.store import ResultStore
 
 GRID = [0.1, 0.3, 0.5, 0.9, 2.0]

@@ -52,8 +52,7 @@ def plans(draw: st.DrawFn) -> Plan:
         n_features=draw(st.integers(1, 200_000)),
         n_bandwidths=draw(st.integers(1, 100)),
         precision_bytes=draw(st.sampled_from([4, 8])),
-        query_rows=draw(explicit),
-        panel_rows=draw(explicit),
+        cut=(draw(explicit), draw(explicit)),
     )
 
 
@@ -164,8 +163,7 @@ def test_explicit_sizes_are_taken(query: SideSize, query_rows: int, panel_rows: 
         size(5000),
         n_features=3,
         n_bandwidths=1,
-        query_rows=query_rows,
-        panel_rows=panel_rows,
+        cut=(query_rows, panel_rows),
     )
     assert plan.query_rows == min(query_rows, query.rows)
     assert plan.panel_rows == panel_rows

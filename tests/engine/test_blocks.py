@@ -16,7 +16,8 @@ from strategies import Problem, problems
 from work import rows_of, side_of, source_of, work_for, work_of
 
 from dkde.engine.reading import read_ahead
-from dkde.engine.survey import Survey, find_reference
+from dkde.engine.survey import find_reference
+from dkde.engine.task import Survey
 from dkde.engine.work import Work
 from dkde.errors import InputError
 from dkde.rows.dask_source import DaskSource

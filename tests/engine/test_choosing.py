@@ -13,7 +13,7 @@ import dkde
 from dkde.datasets import writing
 from dkde.engine import blocks
 from dkde.engine import work as engine_work
-from dkde.engine.reading import read_train
+from dkde.engine.reading import read_present
 from dkde.rows import sources
 
 ROWS = 40_000
@@ -39,11 +39,11 @@ def scored(store: Path, h: float, **options: Any) -> tuple[Any, Any, int]:
     read = []
 
     def counted(*arguments: Any) -> Any:
-        read.append(arguments[-1] - arguments[-2])
-        return read_train(*arguments)
+        read.append(arguments[2] - arguments[1])
+        return read_present(*arguments)
 
     with (
-        mock.patch.object(blocks, "read_train", counted),
+        mock.patch.object(blocks, "read_present", counted),
         mock.patch.object(sources, "READ_BYTES", 1),  # a chunk at a time
     ):
         values, errors = dkde.log_density(

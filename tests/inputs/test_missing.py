@@ -19,6 +19,7 @@ import dkde
 from dkde.density.options import Options
 from dkde.engine.graph import lazy_densities
 from dkde.inputs.sides import catalog_of, operand, side
+from dkde.workers.cluster import pool_for
 
 KERNELS = ("gaussian", "exponential", "univariate_gaussian")
 H = [0.1, 0.6, 4.0]
@@ -85,7 +86,7 @@ def dropped(problem, query, train, **options):
     train_side = given.prepared(side(t, problem.weights, problem.train_groups))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        matrix = given.bandwidth_matrix(train_side, problem.bandwidths)
+        matrix = given.bandwidth_matrix(train_side, problem.bandwidths, pool_for)
     work = given.work(matrix.whiten(query_side), matrix.whiten(train_side), matrix)
     panels = [
         [work.block(survey, q, p) for p in range(work.plan.n_panels)]
@@ -174,7 +175,7 @@ class TestMethods:
                 given.prepared(side(operand(array, role, sources), role=role))
                 for array, role in ((q, "query"), (rows, "train"))
             ]
-            matrix = given.bandwidth_matrix(sides[1], h)
+            matrix = given.bandwidth_matrix(sides[1], h, pool_for)
             work = given.work(matrix.whiten(sides[0]), matrix.whiten(sides[1]), matrix)
             found.append((lazy_densities(work)[0].compute(), work.survey().method))
         return found

@@ -18,7 +18,7 @@ from dkde.errors import InputError
 from dkde.numerics import logsum
 from dkde.numerics.frame import Frame, reference_row
 from dkde.numerics.kernels import KERNELS, Kernel, get_kernel
-from dkde.numerics.metrics import EUCLIDEAN
+from dkde.numerics.metrics import EUCLIDEAN, Terms
 from dkde.numerics.tiles import PairSums
 
 Array = npt.NDArray[Any]
@@ -71,14 +71,8 @@ class TestNormalisers:
 
 def log_density(name: str, query: Array, train: Array, h: float, weights: Array | None) -> Array:
     kernel = KERNELS[name]
-    sums = PairSums(
-        query,
-        kernel=kernel,
-        metric=EUCLIDEAN,
-        frame=Frame(reference_row(train, False), 1.0, False, "float64"),
-        bandwidths=np.array([h]),
-        n_train=len(train),
-    )
+    frame = Frame(reference_row(train, False), 1.0, False, "float64")
+    sums = PairSums(query, Terms(kernel, EUCLIDEAN, frame, np.array([h]), len(train)))
     sums.add(train, weights)
     return logsum.finalise(sums.log_sums(), [kernel.log_norm(train.shape[1], np.log(h))]).values[0]
 

@@ -10,8 +10,8 @@ import dkde
 from dkde.density.bandwidth_matrix import BandwidthMatrix
 from dkde.density.covariance import Covariance
 from dkde.density.options import Options
-from dkde.engine.direct import with_direct_share
 from dkde.engine.eager_run import run
+from dkde.engine.estimate import with_direct_share
 from dkde.engine.pool import thread_pool
 from dkde.engine.work import Work
 
@@ -50,7 +50,7 @@ def test_the_share_is_that_of_the_run(weighted: bool, panel_rows: int | None) ->
 def test_a_sample_of_the_training_rows_says_about_as_much(monkeypatch: Any) -> None:
     planned = work(grid(5.5, 80), normals(60_000, 2), 0.2)
     of_all = with_direct_share(planned, planned.survey()).direct
-    monkeypatch.setattr("dkde.engine.direct._TRAIN_ROWS", 15_000)
+    monkeypatch.setattr("dkde.engine.estimate._TRAIN_ROWS", 15_000)
     of_some = with_direct_share(planned, planned.survey()).direct
     assert of_all <= of_some <= 1.5 * of_all
 
@@ -80,3 +80,18 @@ def test_it_reads_places_all_over_and_rows_with_missing_values_not_at_all() -> N
     query[::5] = np.nan
     cost = dkde.plan(query=query, train=train, bandwidths=0.2, baseline=False, nan="drop")
     assert "direct sums for about " in cost["method"]
+
+
+def test_rows_whose_weight_is_missing_are_left_out_of_the_sample() -> None:
+    weights = np.random.default_rng(1).uniform(0, 2, 20_000)
+    weights[::7] = 0.0
+    missing = np.where(weights == 0, np.nan, weights)
+    both: list[Any] = [
+        dkde.plan(
+            query=grid(5.5, 80), train=normals(20_000, 2), bandwidths=[0.2], weights=w, nan="drop",
+            baseline=False,
+        )
+        for w in (weights, missing)
+    ]  # fmt: skip
+    assert "direct sums" in both[0]["method"]
+    assert both[0]["method"] == both[1]["method"]

@@ -1,0 +1,134 @@
+"""Bounds of distances to rows by the regions in which they lie, chunk by chunk."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dkde.numerics.regions import Regions, enclose, farthest, points, squared_distances
+
+
+@dataclass(frozen=True, eq=False)
+class Summaries:
+    """The regions in which rows lie, chunk by chunk.
+
+    Parameters
+    ----------
+    borders : array (n_chunks + 1,)
+        Chunk i holds rows ``borders[i]`` up to ``borders[i + 1]``.
+    regions : tuple of Regions
+        Of the chunks in order, in decoded values; one for each part of the rows, as parts have
+        axes of their own.
+    some : array (n, n_features)
+        Some of the rows, from all over, decoded.
+    slack : float
+        How far these may be from what they stand for.
+    """
+
+    borders: npt.NDArray[np.int64]
+    regions: tuple[Regions, ...]
+    some: npt.NDArray[np.float64]
+    slack: float
+
+    def __len__(self) -> int:
+        return len(self.borders) - 1
+
+    def __sizeof__(self) -> int:
+        return (
+            object.__sizeof__(self) + self.some.nbytes + sum(each.nbytes for each in self.regions)
+        )
+
+    @cached_property
+    def stamp(self) -> str:
+        """Return a stamp of all content: the order in which rows are added depends on it."""
+        digest = hashlib.sha256(self.borders.tobytes() + self.some.tobytes())
+        for each in self.regions:
+            digest.update(each.centroids.tobytes() + each.radii.tobytes())
+            if each.along_low is not None and each.along_high is not None:
+                digest.update(each.along_low.tobytes() + each.along_high.tobytes())
+        return digest.hexdigest()[:16]
+
+    def chunks(self, start: int, stop: int) -> slice:
+        """The chunks that hold rows start up to stop, or some of them."""
+        first = int(np.searchsorted(self.borders, start, side="right")) - 1
+        return slice(first, int(np.searchsorted(self.borders, stop, side="left")))
+
+    def within(self, start: int, stop: int) -> "Summaries":
+        """Return the summaries of only the chunks with rows from start up to stop."""
+        chosen, regions, first = self.chunks(start, stop), [], 0
+        for each in self.regions:
+            low, high = (min(max(i - first, 0), len(each)) for i in (chosen.start, chosen.stop))
+            if low < high:
+                regions.append(each[low:high])
+            first += len(each)
+        borders = self.borders[chosen.start : chosen.stop + 1]
+        return Summaries(borders, tuple(regions), self.some, self.slack)
+
+    def squared_distances(
+        self, queries: npt.NDArray[Any], *, slack: float = 0.0, together: bool = False
+    ) -> npt.NDArray[np.float64]:
+        """Lower bounds of the squared distance from queries to all rows of each chunk.
+
+        Parameters
+        ----------
+        queries : array (n_queries, n_features)
+            Decoded.
+        slack : float
+            How far their values may be from what they stand for: see
+            :func:`dkde.numerics.regions.decoding_slack`.
+        together : bool
+            Bounds that hold for all queries at once, from one region around them: less work, and
+            lower bounds unless they lie close together.
+
+        Returns
+        -------
+        array (n_queries, n_chunks), or (1, n_chunks) of all together
+            In the square of the unit of decoded values; 0 where nothing is known.
+        """
+        values = np.asarray(queries, np.float64)
+        region = enclose if together else points
+        return np.concatenate(
+            [squared_distances(region(values, r.axes, slack=slack), r) for r in self.regions],
+            axis=1,
+        )
+
+    def nearest(self, queries: npt.NDArray[Any], *, slack: float = 0.0) -> npt.NDArray[np.float64]:
+        """Upper bounds of the squared distance from each query to the nearest of all rows.
+
+        Parameters
+        ----------
+        queries, slack
+            As for :meth:`squared_distances`.
+
+        Returns
+        -------
+        array (n_queries,)
+            Infinite where nothing is known.
+        """
+        values = np.asarray(queries, np.float64)
+        if not len(self.some):
+            return np.full(len(values), np.inf)
+        bounds = farthest(points(values, slack=slack), self._places)
+        nearest: npt.NDArray[np.float64] = bounds.min(axis=1)
+        return nearest
+
+    @cached_property
+    def _places(self) -> Regions:
+        return points(self.some, slack=self.slack)
+
+    def over(
+        self, bounds: npt.NDArray[np.float64], ranges: Sequence[tuple[int, int]]
+    ) -> npt.NDArray[np.float64]:
+        """Return bounds for ranges of rows, the least of their chunks' (..., n_chunks).
+
+        Parameters
+        ----------
+        ranges : sequence of (int, int)
+            As ``Rows.ranges`` gives them, or any others.
+        """
+        each = [bounds[..., self.chunks(*rows)].min(axis=-1) for rows in ranges]
+        return np.stack(each, axis=-1)
