@@ -39,8 +39,8 @@ from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import catalog_of, operands, side
 from dkde.rows.side import Side
 from dkde.rows.sources import ArraySource
-from dkde.runs.job import Compute, Former
-from dkde.runs.record import recorded
+from dkde.runs.job import Compute
+from dkde.runs.record import Former, recorded
 from dkde.runs.run import Manner, Run
 from dkde.typing import FloatArray
 from dkde.workers.cluster import pool_for

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -149,3 +150,28 @@ def _alike(then: list[Any], now: list[Any]) -> bool:
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+@dataclass(frozen=True)
+class Former:
+    """The work that older versions did for the same call.
+
+    Parameters
+    ----------
+    works : callable
+        Returns it; called only for a run that is of other work than now.
+    what : str
+        What older versions did, for messages.
+    """
+
+    works: Callable[[], Mapping[str, Work]]
+    what: str
+
+    @property
+    def made(self) -> str:
+        """The maker of such a run, for messages."""
+        return f"made by an older version of dkde, which {self.what}"
+
+    def was_asked(self, then: Mapping[str, Any], where: Whereabouts) -> bool:
+        """Return whether this is what was asked when a run was begun."""
+        return next(differences(then, asked_where_it_was(self.works(), then, where)), None) is None
