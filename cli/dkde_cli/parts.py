@@ -12,9 +12,8 @@ from dkde_cli.compute import compute
 from dkde_cli.deliver import print_end, print_result
 from dkde_cli.group import Command
 from dkde_cli.options import Where, json_option, store_argument, where_options
-from dkde_cli.outputs import check_apart, check_file
 from dkde_cli.progress import progress, stages
-from dkde_cli.runs import anywhere_option, retry_failed_option
+from dkde_cli.runs import anywhere_option, check_apart, check_file, retry_failed_option
 
 # The submission scripts that ``dkde script`` writes.
 _SLURM = """\
