@@ -8,9 +8,9 @@ from typing import NoReturn
 import click
 
 from dkde_cli.cv import cv
-from dkde_cli.data import import_, info, show
+from dkde_cli.data import import_, index, show
 from dkde_cli.group import INTERRUPTED, Group, debug_option
-from dkde_cli.index import index
+from dkde_cli.info import info
 from dkde_cli.parts import finish, run_part, script
 from dkde_cli.plan import plan
 from dkde_cli.results import compare, export, report
