@@ -30,7 +30,6 @@ _REFINING_PASSES = 3
 @click.option(
     "--folds",
     default="5",
-    show_default=True,
     metavar="N",
     help="Folds of rows that follow each other, each scored under all others; loo leaves out "
     "one row at a time.",

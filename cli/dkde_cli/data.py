@@ -6,9 +6,9 @@ import click
 
 from dkde_cli.group import Command
 from dkde_cli.info import shortened
-from dkde_cli.options import SELECTOR_HELP, data_argument
+from dkde_cli.options import SELECTOR_HELP, data_argument, names_option
 from dkde_cli.progress import progress
-from dkde_cli.values import parse_image_shape, parse_names
+from dkde_cli.values import parse_image_shape
 
 
 @click.command("import", cls=Command)
@@ -32,6 +32,7 @@ from dkde_cli.values import parse_image_shape, parse_names
 @click.option(
     "--image-shape",
     metavar="HxW",
+    callback=lambda _, __, text: parse_image_shape(text),
     help="Shape of a row as a picture: 28x28, or in colour 3x32x32 or 32x32x3.",
 )
 @click.option(
@@ -39,16 +40,13 @@ from dkde_cli.values import parse_image_shape, parse_names
     type=click.Choice(["CHW", "HWC"]),
     help="Whether the channels of colour pictures come first or last.",
 )
-@click.option(
+@names_option(
     "--columns",
-    metavar="A,B,...",
     help="The columns of a table that are features, in this order; by default those of numbers. "
     "(Of tables that are not imported, and of data sets, --features of the other commands.)",
 )
-@click.option(
+@names_option(
     "--row-dim",
-    metavar="A,B,...",
-    callback=lambda _, __, text: parse_names(text),
     help="Of variables of Zarr or NetCDF: the dims along which rows lie; others hold features.",
 )
 @click.option(
@@ -72,12 +70,11 @@ from dkde_cli.values import parse_image_shape, parse_names
     "index",
     flag_value=False,
     default=True,
+    show_default=False,
     help="Do not write where the rows of each chunk lie (see dkde index).",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the data set that STORE holds already.")
-def import_(
-    source: str, store: str, image_shape: str | None, columns: str | None, **options: Any
-) -> None:
+def import_(source: str, store: str, **options: Any) -> None:
     """Import a file or a folder into a data set.
 
     SOURCE is an MNIST pickle, an IDX file or folder of them, a CIFAR-10 or CIFAR-100 python
@@ -88,12 +85,8 @@ def import_(
     """
     import dkde
 
-    shape = parse_image_shape(image_shape)
     with progress("rows") as update:
-        dkde.import_dataset(
-            source, store, image_shape=shape, columns=parse_names(columns), progress=update,
-            **options,
-        )  # fmt: skip
+        dkde.import_dataset(source, store, progress=update, **options)
     described = dkde.describe(store, values=False)
     for name, split in described["splits"].items():
         names = f" ({shortened(split['feature_names'])})" if split["feature_names"] else ""
@@ -135,8 +128,8 @@ def index(store: str, split: tuple[str, ...]) -> None:
 @click.option(
     "--split", metavar="SELECTOR", help="The rows; by default the split train, or the first one."
 )
-@click.option("--rows", default=20, show_default=True, metavar="N", help="Rows of pictures.")
-@click.option("--columns", default=20, show_default=True, metavar="N", help="Columns of pictures.")
+@click.option("--rows", default=20, metavar="N", help="Rows of pictures.")
+@click.option("--columns", default=20, metavar="N", help="Columns of pictures.")
 @click.option("-o", "--output", required=True, metavar="FILE", help="The PNG file to write.")
 def show(data: str, split: str | None, rows: int, columns: int, output: str) -> None:
     """Tile the first pictures of a data set in a PNG file."""

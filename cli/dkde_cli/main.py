@@ -26,7 +26,7 @@ FLUSH_FAILED = 120  # as Python ends when it cannot write its last output
     "kde",  # as `dask kde`; `main` gives it its own name
     cls=Group,
     invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
     params=[debug_option()],
 )
 @click.version_option(package_name="dkde", message="%(package)s %(version)s")

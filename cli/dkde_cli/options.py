@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import click
@@ -157,19 +157,20 @@ where_options = gathered("where", Where, _WHERE)
 store_argument = click.argument("store", metavar="STORE")
 data_argument = click.argument("data", metavar="DATA")
 
+# An option whose value is several names.
+names_option = partial(
+    click.option, metavar="A,B,...", callback=lambda _, __, text: parse_names(text)
+)
+
 _ROWS: dict[str, Decorator] = {
-    "features": click.option(
+    "features": names_option(
         "--features",
-        metavar="A,B,...",
-        callback=lambda _, __, text: parse_names(text),
         help="The features of a row, by name and in this order: columns of a table or a data set, "
         "by default all; or variables of a Zarr store or NetCDF file that xarray opens, which is "
         "read where it lies, and whose name alone stands for all its rows.",
     ),
-    "row_dim": click.option(
+    "row_dim": names_option(
         "--row-dim",
-        metavar="A,B,...",
-        callback=lambda _, __, text: parse_names(text),
         help="The dim, or dims, along which rows lie, where a variable has several: other dims "
         "hold the features of a row; where there are no others, each number is a row.",
     ),
@@ -224,7 +225,6 @@ _DENSITY: dict[str, Decorator] = {
         "--kernel",
         type=click.Choice(KERNELS),
         default="gaussian",
-        show_default=True,
         help="The shape of the bump on each training row; univariate_gaussian is no density but "
         "in one dimension, and its scores compare with no other kernel's; vonmises_fisher is for "
         "latitude and longitude in degrees, a density on the sphere.",
@@ -233,13 +233,11 @@ _DENSITY: dict[str, Decorator] = {
         "--metric",
         type=click.Choice(METRICS),
         default="euclidean",
-        show_default=True,
         help="What distance is; manhattan and chebyshev with the kernel univariate_gaussian only.",
     ),
     "covariance": click.option(
         "--covariance",
         default="identity",
-        show_default=True,
         metavar="C",
         help="C of the bandwidth matrix h² C: identity; diag, the variances of the training rows; "
         "full, their covariance; or a .npy file of scales, one a feature, or of a matrix.",
@@ -248,7 +246,6 @@ _DENSITY: dict[str, Decorator] = {
         "--singular",
         type=click.Choice(SINGULAR),
         default="raise",
-        show_default=True,
         help="With diag or full, if the training rows do not vary in all directions: refuse them, "
         "or drop the other directions.",
     ),
@@ -256,7 +253,6 @@ _DENSITY: dict[str, Decorator] = {
         "--precision",
         type=click.Choice(["float64", "float32"]),
         default="float64",
-        show_default=True,
         help="float32 takes half the time and memory, for errors of about 1e-6 relative.",
     ),
     "tol": click.option(
@@ -270,7 +266,6 @@ _DENSITY: dict[str, Decorator] = {
         "--nan",
         type=click.Choice(NAN),
         default="raise",
-        show_default=True,
         help="If rows have missing features (NaN): refuse them, or drop such rows.",
     ),
 }

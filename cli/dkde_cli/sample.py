@@ -20,7 +20,6 @@ from dkde_cli.values import parse_bandwidth
     "n_samples",
     type=click.IntRange(min=1),
     default=44,
-    show_default=True,
     metavar="N",
     help="How many samples.",
 )
@@ -36,7 +35,6 @@ from dkde_cli.values import parse_bandwidth
     "--covariance-scale",
     type=click.FloatRange(min=0),
     default=1.0,
-    show_default=True,
     metavar="K",
     help="Multiply the noise's covariance; 0 gives the training rows themselves.",
 )
@@ -62,14 +60,12 @@ from dkde_cli.values import parse_bandwidth
     "--above",
     type=click.Choice(["first", "sources"]),
     default="first",
-    show_default=True,
     help="The real rows of the picture: the first ones, or those that the samples came from.",
 )
 @click.option(
     "--columns",
     type=click.IntRange(min=1),
     default=11,
-    show_default=True,
     metavar="N",
     help="Columns of the picture.",
 )
