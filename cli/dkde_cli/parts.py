@@ -13,7 +13,7 @@ from dkde_cli.deliver import print_end, print_result
 from dkde_cli.group import Command
 from dkde_cli.options import Where, json_option, store_argument, where_options
 from dkde_cli.progress import progress, stages
-from dkde_cli.runs import anywhere_option, check_apart, check_file, retry_failed_option
+from dkde_cli.runs import anywhere_option, check_apart, check_place, retry_failed_option
 
 # The submission scripts that ``dkde script`` writes.
 _SLURM = """\
@@ -158,7 +158,7 @@ def script(scheduler: str, store: str, parts: int, file: str | None) -> None:
     """
     import dkde
 
-    check_file(file, "script")
+    check_place(file, "script")
     check_apart(store, {"--output": file})
     found = dkde.status(store)
     if found["complete"]:

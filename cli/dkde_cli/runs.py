@@ -18,42 +18,26 @@ from dkde_cli.progress import progress, stages
 from dkde_cli.tables import figures, test_figures, write_csv
 
 
-def check_file(path: str | None, what: str) -> None:
-    """Refuse a file's path early, before hours of work.
+def check_place(path: str | None, what: str, *, is_store: bool = False) -> None:
+    """Refuse the path of a file or a store early, before hours of work.
 
     Raises
     ------
     Refusal, DataSetError
-        When it is a folder, or its own folder is missing or may not be written to.
+        When it is a folder and no store, its own folder is missing or may not be written to, or
+        it is a store in another Zarr store. What is in a store ``dkde`` itself looks at.
     """
     if path is None:
         return
     if path == "-":
-        raise Refusal(f"-: the {what} needs a name; for figures on standard output there is --json")
-    from dkde import check_place
-
-    check_place(path, what)
-
-
-def check_store(path: str | None) -> None:
-    """Refuse a store's path early; ``dkde`` itself looks at what is there.
-
-    Raises
-    ------
-    Refusal, DataSetError
-        When the folder above is missing or may not be written to, or it lies in another Zarr
-        store.
-    """
-    if path is None:
-        return
-    if path == "-":
-        raise Refusal("-: the store needs a name; it is a folder")
+        way = "it is a folder" if is_store else "for figures on standard output there is --json"
+        raise Refusal(f"-: the {what} needs a name; {way}")
     # A URL is looked at once, later; and a file may be the data, which is said first.
-    if "://" in path or os.path.isfile(path):
+    if is_store and ("://" in path or os.path.isfile(path)):
         return
-    from dkde import check_place
+    import dkde
 
-    check_place(path, "store", is_store=True)
+    dkde.check_place(path, what, is_store=is_store)
 
 
 def check_apart(data: str, outputs: Mapping[str, str | None]) -> None:
@@ -132,7 +116,7 @@ class Output:
                 raise click.UsageError(
                     f"--{flags[0].replace('_', '-')} is for --output, which is not there"
                 )
-        check_store(self.store)
+        check_place(self.store, "store", is_store=True)
         deliveries = {"csv": self.csv, "plot": self.plot, "json": self.as_json}
         given = [f"--{name}" for name, value in deliveries.items() if value]
         if self.init_only and given:
@@ -141,7 +125,7 @@ class Output:
                 "the figures)"
             )
         plot = self._picture(picture)
-        check_file(self.csv, "CSV file")
+        check_place(self.csv, "CSV file")
         check_apart(data, {"--csv": self.csv, "--output": self.store, "--plot": plot})
         return replace(self, plot=plot)
 

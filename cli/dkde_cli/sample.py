@@ -8,7 +8,7 @@ import click
 from dkde_cli.group import Command
 from dkde_cli.options import SELECTOR_HELP, density_options, pca_option, seed_option
 from dkde_cli.progress import progress
-from dkde_cli.runs import check_apart, check_store
+from dkde_cli.runs import check_apart, check_place
 from dkde_cli.sides import Training, training_options
 from dkde_cli.values import parse_bandwidth
 
@@ -94,7 +94,7 @@ def sample(
 
     if output is None and plot is None:
         raise click.UsageError("the samples go nowhere; say --output STORE, --plot FILE, or both")
-    check_store(output)
+    check_place(output, "store", is_store=True)
     check_apart(training.data, {"--output": output, "--plot": plot})
     h = parse_bandwidth(bandwidth)
     catalog, train = training.catalog, training.selector
