@@ -12,6 +12,7 @@ import click
 
 from dkde_cli.options import Where
 from dkde_cli.progress import duration
+from dkde_cli.sides import Training
 
 # Work that is estimated to take longer is worth a cluster of processes, its start and dashboard.
 SHORT_SECONDS = 60.0
@@ -46,19 +47,20 @@ def compute(where: Where, estimate: Callable[[], float] | None = None) -> Iterat
 
 
 def estimated_seconds(
-    catalog: Any,
+    training: Training,
     *,
     query: str,
     train: str,
     bandwidths: Any,
     density: Mapping[str, Any],
-    weights: Any = None,
     n_features: int | None = None,
 ) -> float:
     """Return the time to score one side under the other, on all local processors.
 
     Parameters
     ----------
+    training : Training
+        Where both sides come from.
     n_features : int, optional
         What is left of them, if not all are.
     """
@@ -69,9 +71,9 @@ def estimated_seconds(
     cost = dkde.plan(
         query=query,
         train=train,
-        weights=weights,
+        weights=training.weights,
         bandwidths=bandwidths,
-        source=catalog,
+        source=training.catalog,
         baseline=False,
         **cheap,
     )
@@ -81,7 +83,7 @@ def estimated_seconds(
     seconds = float(cost["seconds_all_pairs" if mapped or query == train else "seconds"])
     if n_features is not None:
         # A feature of a pair is a multiplication and an addition.
-        saved = 2 * (catalog.rows(train).n_features - n_features) * cost["pairs"]
+        saved = 2 * (training.catalog.rows(train).n_features - n_features) * cost["pairs"]
         seconds *= min(1 - saved / cost["flops"], 1.0)
     return seconds
 
@@ -105,18 +107,8 @@ def _connected(where: Where) -> Iterator[None]:
     _check_scheduler_file(where.scheduler_file)
     if where.cluster is not None:
         _let_jobs_talk()
-    with dkde.connect(
-        where.scheduler,
-        scheduler_file=where.scheduler_file,
-        workers=where.workers,
-        threads_per_worker=where.threads_per_worker,
-        memory_limit=where.memory_limit,
-        cluster=where.cluster,
-        jobs=where.jobs,
-        minimum=where.minimum,
-        maximum=where.maximum,
-        cluster_options=where.cluster_options,
-    ) as client:
+    options = dict(vars(where))
+    with dkde.connect(options.pop("scheduler"), **options) as client:
         threads = client.nthreads().values()
         click.echo(
             f"Workers: {len(threads)}, threads: {sum(threads)}, dashboard: {client.dashboard_link}",

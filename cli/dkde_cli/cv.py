@@ -6,26 +6,18 @@ from typing import Any
 import click
 
 from dkde_cli.compute import estimated_seconds
-from dkde_cli.deliver import print_end, print_result
 from dkde_cli.group import Command
 from dkde_cli.options import (
     SELECTOR_HELP,
     Where,
     bandwidths_option,
-    choice_options,
-    data_argument,
     density_options,
-    json_option,
     pca_option,
     seed_option,
-    train_option,
-    weights_option,
     where_options,
 )
-from dkde_cli.outputs import check_apart, check_file
 from dkde_cli.runs import Output, carry_out, output_options
-from dkde_cli.sides import default_split
-from dkde_cli.tables import figures, write_csv
+from dkde_cli.sides import Training, training_options
 from dkde_cli.values import parse_bandwidths
 
 _LEAVE_ONE_OUT = "loo"
@@ -34,14 +26,10 @@ _REFINING_PASSES = 3
 
 
 @click.command(cls=Command, epilog=SELECTOR_HELP)
-@data_argument
-@choice_options
-@train_option
-@weights_option
+@training_options
 @click.option(
     "--folds",
     default="5",
-    show_default=True,
     metavar="N",
     help="Folds of rows that follow each other, each scored under all others; loo leaves out "
     "one row at a time.",
@@ -56,15 +44,14 @@ _REFINING_PASSES = 3
 @bandwidths_option
 @pca_option
 @density_options()
-@output_options
-@click.option("--plot", metavar="FILE", help="Draw the curve into this .png, .svg or .pdf file.")
-@json_option
+@output_options(
+    plot=click.option(
+        "--plot", metavar="FILE", help="Draw the curve into this .png, .svg or .pdf file."
+    )
+)
 @where_options
 def cv(
-    data: str,
-    choice: dict[str, Any],
-    train: str | None,
-    weights: str | None,
+    training: Training,
     folds: str,
     shuffle: bool,
     seed: int | None,
@@ -72,10 +59,7 @@ def cv(
     bandwidths: str | None,
     pca: int | None,
     density: dict[str, Any],
-    csv: str | None,
     output: Output,
-    plot: str | None,
-    as_json: bool,
     where: Where,
 ) -> None:
     """Find the best bandwidth by cross-validation.
@@ -97,23 +81,17 @@ def cv(
     import dkde
 
     n_folds = _parse_folds(folds, shuffle, seed)
-    output.check(csv=csv, plot=plot, json=as_json)
-    if plot is not None:
-        dkde.check_picture(plot)
-    check_file(csv, "CSV file")
-    check_apart(data, {"--csv": csv, "--output": output.store, "--plot": plot})
+    output = output.checked(training.data)
     grid = parse_bandwidths(bandwidths)
-    catalog = dkde.Catalog(data, **choice)
-    train = default_split(catalog, data, "train", train)
+    train = training.selector
 
     def estimate() -> float:
         return estimated_seconds(
-            catalog,
+            training,
             query=train,
             train=train,
             bandwidths=grid,
             density=density,
-            weights=weights,
             n_features=pca,
         ) * (1 + _REFINING_PASSES * refine)
 
@@ -126,20 +104,11 @@ def cv(
         random_state=seed,
         refine=refine,
         pca=pca,
-        source=catalog,
-        weights=weights,
+        source=training.catalog,
+        weights=training.weights,
         **density,
     )
-    result = carry_out(call, output, where, estimate, "grid", "refining")
-    if result is None:
-        return
-    if csv is not None:
-        write_csv(csv, {train: figures(result)})
-    print_result(result, as_json=as_json)
-    if plot is not None:
-        dkde.plot_sweep(result, plot)
-        click.echo(f"The curve is in {plot}", err=True)
-    print_end(result)
+    carry_out(call, output, where, estimate, train, "grid", "refining")
 
 
 def _parse_folds(text: str, shuffle: bool, seed: int | None) -> int | str:

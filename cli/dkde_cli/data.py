@@ -1,25 +1,14 @@
-"""``dkde import``, ``dkde info``, ``dkde show``: data sets, before anything is computed."""
+"""``dkde import``, ``dkde index``, ``dkde show``: data sets, before anything is computed."""
 
 from typing import Any
 
 import click
 
 from dkde_cli.group import Command
-from dkde_cli.options import SELECTOR_HELP, choice_options, data_argument, json_option
-from dkde_cli.progress import Lines, progress
-from dkde_cli.tables import print_json, print_pairs, print_table, size
-from dkde_cli.values import parse_image_shape, parse_names
-from dkde_cli.variables import print_advice, print_columns, print_variables
-
-# What splits of one data set often have in common, which is then said once; and not at all
-# where it is the usual.
-_USUAL = {
-    "features": "", "dtype": "", "scale": "1", "offset": "0", "values": "unknown",
-    "missing": "0", "infinite": "0", "picture": "-", "classes": "-", "stored": "-",
-    "chunk rows": "-", "index": "-",
-}  # fmt: skip
-# Names that are said of features, classes and columns.
-_SHOWN = 20
+from dkde_cli.info import shortened
+from dkde_cli.options import SELECTOR_HELP, data_argument, names_option
+from dkde_cli.progress import progress
+from dkde_cli.values import parse_image_shape
 
 
 @click.command("import", cls=Command)
@@ -43,6 +32,7 @@ _SHOWN = 20
 @click.option(
     "--image-shape",
     metavar="HxW",
+    callback=lambda _, __, text: parse_image_shape(text),
     help="Shape of a row as a picture: 28x28, or in colour 3x32x32 or 32x32x3.",
 )
 @click.option(
@@ -50,16 +40,13 @@ _SHOWN = 20
     type=click.Choice(["CHW", "HWC"]),
     help="Whether the channels of colour pictures come first or last.",
 )
-@click.option(
+@names_option(
     "--columns",
-    metavar="A,B,...",
     help="The columns of a table that are features, in this order; by default those of numbers. "
     "(Of tables that are not imported, and of data sets, --features of the other commands.)",
 )
-@click.option(
+@names_option(
     "--row-dim",
-    metavar="A,B,...",
-    callback=lambda _, __, text: parse_names(text),
     help="Of variables of Zarr or NetCDF: the dims along which rows lie; others hold features.",
 )
 @click.option(
@@ -83,12 +70,11 @@ _SHOWN = 20
     "index",
     flag_value=False,
     default=True,
+    show_default=False,
     help="Do not write where the rows of each chunk lie (see dkde index).",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the data set that STORE holds already.")
-def import_(
-    source: str, store: str, image_shape: str | None, columns: str | None, **options: Any
-) -> None:
+def import_(source: str, store: str, **options: Any) -> None:
     """Import a file or a folder into a data set.
 
     SOURCE is an MNIST pickle, an IDX file or folder of them, a CIFAR-10 or CIFAR-100 python
@@ -99,15 +85,11 @@ def import_(
     """
     import dkde
 
-    shape = parse_image_shape(image_shape)
     with progress("rows") as update:
-        dkde.import_dataset(
-            source, store, image_shape=shape, columns=parse_names(columns), progress=update,
-            **options,
-        )  # fmt: skip
+        dkde.import_dataset(source, store, progress=update, **options)
     described = dkde.describe(store, values=False)
     for name, split in described["splits"].items():
-        names = f" ({_some(split['feature_names'])})" if split["feature_names"] else ""
+        names = f" ({shortened(split['feature_names'])})" if split["feature_names"] else ""
         click.echo(f"{store}::{name}: {split['rows']} rows of {split['features']}{names}", err=True)
         if split["missing"]:
             click.echo(f"missing values, which are NaN: {split['missing']}", err=True)
@@ -117,93 +99,28 @@ def import_(
 
 @click.command(cls=Command)
 @click.argument("store")
-@choice_options
-@json_option
-def info(store: str, choice: dict[str, Any], as_json: bool) -> None:
-    """Describe a data set, a file to import, or its variables.
+@click.option(
+    "--split",
+    multiple=True,
+    metavar="NAME",
+    help="A split, and no other; may be given more than once.",
+)
+def index(store: str, split: tuple[str, ...]) -> None:
+    """Write, or write anew, where the rows of each chunk lie.
 
-    STORE is a data set, by its path or URL, or what dkde import takes as its SOURCE; or a Zarr
-    store or NetCDF file that xarray opens, all of whose values are read, or those of --features.
-    STORE::NAME is one of its splits or groups.
+    STORE is a data set. Chunks that are too far away to matter are then not read. dkde import
+    writes this by itself; it is for data sets that have none, or whose rows were changed.
     """
     import dkde
 
-    described = dkde.describe(store, **choice, progress=Lines("rows"))
-    if as_json:
-        print_json(described)
-        return
-    if "variables" in described:
-        print_variables(described)
-        return
-    splits = described.pop("splits")
-    options = described.pop("import_options")
-    source_checksum = described.pop("source_checksum")
-    names, reasons = described.pop("columns_left_out"), described.pop("left_out")
-    converted = described.pop("converted")
-    known = {name.replace("_", " "): str(text) for name, text in described.items() if text}
-    if names:
-        told = [f"{name} ({reasons[name]})" if name in reasons else name for name in names]
-        known["columns left out"] = _some(told)
-    if converted:
-        known["taken as"] = _some([f"{name}: {what}" for name, what in converted.items()])
-    for split in splits.values():  # mostly all splits have the same
-        if split["feature_names"]:
-            known.setdefault("feature names", _some(split["feature_names"]))
-        for label, classes in split["classes"].items():
-            known.setdefault(f"{label}s", _some([f"{i} {name}" for i, name in enumerate(classes)]))
-    if options:
-        made = "drawn with" if described["source_format"] == "samples" else "import options"
-        known[made] = ", ".join(f"{name} {value}" for name, value in options.items())
-    cells = {name: _split_cells(split) for name, split in splits.items()}
-    shared = {
-        column: text
-        for column, text in next(iter(cells.values())).items()
-        if column in _USUAL and all(each[column] == text for each in cells.values())
-    }
-    print_pairs(known | {name: text for name, text in shared.items() if text != _USUAL[name]})
-    click.echo()
-    columns = [column for column in next(iter(cells.values())) if column not in shared]
-    body = [[name, *(each[column] for column in columns)] for name, each in cells.items()]
-    print_table(["split", *columns], body, left=1)
-    print_columns(splits)
-    print_advice(next((each["advice"] for each in splits.values() if each["advice"]), None))
-    checksums = {name: split["checksum"] for name, split in splits.items() if split["checksum"]}
-    if source_checksum:
-        checksums = {"source": source_checksum, **checksums}
-    if checksums:
-        click.echo("\nchecksums")
-        print_pairs(checksums)
-
-
-def _some(names: list[str]) -> str:
-    """Return names in one line, shortened where there are many."""
-    more = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
-def _split_cells(split: dict[str, Any]) -> dict[str, str]:
-    """Return the table cells of a split, by column."""
-    values = "unknown"
-    if split["value_range"] is not None:
-        partly = "" if split["value_range_rows"] == split["rows"] else " or more"
-        values = "{:.6g} to {:.6g}".format(*split["value_range"]) + partly
-    shape = "x".join(map(str, split["image_shape"] or ["-"]))
-    return {
-        "rows": str(split["rows"]),
-        "features": str(split["features"]),
-        "dtype": split["dtype"],
-        "scale": f"{split['scale']:.6g}",
-        "offset": f"{split['offset']:.6g}",
-        "values": values,
-        "missing": str(split["missing"]),
-        "infinite": str(split["infinite"]),
-        "picture": f"{shape} {split['layout']}" if split["layout"] else shape,
-        "classes": "/".join(str(n) for n in split["labels"].values()) or "-",
-        "raw": size(split["bytes_raw"]),
-        "stored": "-" if split["bytes_stored"] is None else size(split["bytes_stored"]),
-        "chunk rows": "-" if split["chunk_rows"] is None else str(split["chunk_rows"]),
-        "index": split["index"] or "-",
-    }
+    with progress("rows") as update:
+        done = dkde.index_dataset(store, list(split) or None, progress=update)
+    for name, described in dkde.describe(store, values=False)["splits"].items():
+        if name in done:
+            n_chunks = -(-described["rows"] // described["chunk_rows"])
+            click.echo(f"{store}::{name}: index of {n_chunks} chunks", err=True)
+        elif not split or name in split:
+            click.echo(f"{store}::{name}: no index, too few rows in a chunk", err=True)
 
 
 @click.command(cls=Command, epilog=SELECTOR_HELP)
@@ -211,8 +128,8 @@ def _split_cells(split: dict[str, Any]) -> dict[str, str]:
 @click.option(
     "--split", metavar="SELECTOR", help="The rows; by default the split train, or the first one."
 )
-@click.option("--rows", default=20, show_default=True, metavar="N", help="Rows of pictures.")
-@click.option("--columns", default=20, show_default=True, metavar="N", help="Columns of pictures.")
+@click.option("--rows", default=20, metavar="N", help="Rows of pictures.")
+@click.option("--columns", default=20, metavar="N", help="Columns of pictures.")
 @click.option("-o", "--output", required=True, metavar="FILE", help="The PNG file to write.")
 def show(data: str, split: str | None, rows: int, columns: int, output: str) -> None:
     """Tile the first pictures of a data set in a PNG file."""

@@ -22,66 +22,36 @@ from dkde_cli.tables import (
 
 def print_result(result: Any, *, as_json: bool) -> None:
     """Print a result; what it holds says which command's it is."""
-    if "best_bandwidth" not in result:
-        _print_score(result, as_json)
-    elif FOLD_TOTAL in result:
-        _print_cv(result, as_json)
-    else:
-        _print_sweep(result, as_json)
-
-
-def print_end(result: Any) -> None:
-    """Say what was left out and how long it took, on standard error."""
-    if line := missing_in_words(result):
-        click.echo(line, err=True)
-    if line := effort(result):
-        click.echo(line, err=True)
-    click.echo(f"Done in {duration(_seconds(result))}", err=True)
-
-
-def _seconds(result: Any) -> float:
-    return float(result.attrs["seconds"])
-
-
-def _print_score(result: Any, as_json: bool) -> None:
-    rows, seconds = figures(result), _seconds(result)
+    rows, test_row = figures(result), test_figures(result)
+    best = float(result["best_bandwidth"]) if "best_bandwidth" in result else None
     if as_json:
-        single = {**rows[0], "seconds": seconds}
-        found = single if len(rows) == 1 else {"seconds": seconds, "rows": rows}
-        print_json(found | unit(result) | missing(result))
-    else:
-        print_figures(rows, km=kilometres(result))
-
-
-def _print_sweep(result: Any, as_json: bool) -> None:
-    rows, test_row, best = figures(result), test_figures(result), float(result["best_bandwidth"])
-    if as_json:
-        seconds = _seconds(result)
-        found = {"best_bandwidth": best, "seconds": seconds, "valid": rows, "test": test_row}
+        found: dict[str, Any] = {"seconds": float(result.attrs["seconds"])}
+        if best is None:
+            found = {**rows[0], **found} if len(rows) == 1 else {**found, "rows": rows}
+        elif FOLD_TOTAL in result:
+            folds = result.attrs["folds"]
+            found = {"best_bandwidth": best, **found, "folds": folds, "rows": rows}
+        else:
+            found = {"best_bandwidth": best, **found, "valid": rows, "test": test_row}
         print_json(found | unit(result) | missing(result))
         return
-    _print_best(rows, best, kilometres(result))
+    km = kilometres(result)
+    print_figures(rows, best=best, km=km)
+    if best is None:
+        return
+    is_in_km = UNIT in rows[0]
+    length = " km" if is_in_km else "" if km is None else f" ({best * km:.6g} km)"
+    click.echo(f"\nbest bandwidth {best:.12g}{length}")
     if test_row is not None:
-        km = " km" * (UNIT in test_row)
         click.echo(
-            f"test at {best:.6g}{km}: {test_row['mean_log_likelihood']:.4f} "
+            f"test at {best:.6g}{' km' * is_in_km}: {test_row['mean_log_likelihood']:.4f} "
             f"± {test_row['standard_error']:.4f} nats, "
             f"{test_row['bits_per_dimension']:.4f} bits/dimension"
         )
 
 
-def _print_cv(result: Any, as_json: bool) -> None:
-    rows, best, folds = figures(result), float(result["best_bandwidth"]), result.attrs["folds"]
-    if as_json:
-        seconds = _seconds(result)
-        found = {"best_bandwidth": best, "seconds": seconds, "folds": folds, "rows": rows}
-        print_json(found | unit(result) | missing(result))
-    else:
-        _print_best(rows, best, kilometres(result))
-
-
-def _print_best(rows: list[dict[str, Any]], best: float, km: float | None) -> None:
-    print_figures(rows, best=best, km=km)
-    length = " km" if UNIT in rows[0] else "" if km is None else f" ({best * km:.6g} km)"
-    click.echo()
-    click.echo(f"best bandwidth {best:.12g}{length}")
+def print_end(result: Any) -> None:
+    """Say what was left out and how long it took, on standard error."""
+    for line in filter(None, (missing_in_words(result), effort(result))):
+        click.echo(line, err=True)
+    click.echo(f"Done in {duration(float(result.attrs['seconds']))}", err=True)

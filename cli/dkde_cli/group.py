@@ -46,7 +46,7 @@ class Refusal(click.ClickException):
 
 
 class Failure(Refusal):
-    """An error of the machine, such as a full disk: one line too, status 1."""
+    """An error of the machine, such as a full disk, or of dkde itself: one line too, status 1."""
 
     exit_code = 1
 
@@ -55,10 +55,6 @@ class Incomplete(Refusal):
     """A run some of whose blocks are missing: status 3."""
 
     exit_code = INCOMPLETE
-
-
-class Defect(Failure):
-    """An error that is dkde's own."""
 
 
 class Command(click.Command):
@@ -86,7 +82,7 @@ class Group(click.Group):
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """Make the context, with errors in one line."""
-        with _usage_in_a_line(), _output_failure_in_a_line():
+        with _failures_in_a_line():
             return super().make_context(*args, **kwargs)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -95,7 +91,7 @@ class Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the chosen command, with errors and warnings in one line each."""
-        with _usage_in_a_line(), _output_failure_in_a_line(), _warnings_in_a_line():
+        with _failures_in_a_line(), _warnings_in_a_line():
             try:
                 return super().invoke(ctx)
             except (click.ClickException, click.exceptions.Exit, click.Abort):
@@ -136,19 +132,19 @@ def _fail(error: Exception, ctx: click.Context) -> NoReturn:
     from dkde import ClusterError, DkdeError, IncompleteError
 
     if isinstance(error, IncompleteError):
-        store = ctx.meta.get(_STORE)
-        if store is None:
-            raise Incomplete(_spelled(error.message)) from error
-        way = "says how far it is"
-        if error.remedy is not None:
-            way = f"names them; {_spelled(error.remedy)}"
-        raise Incomplete(_spelled(error.missing), f"dkde status {quote(store)} {way}") from error
+        store, line, more = ctx.meta.get(_STORE), error.message, []
+        if store is not None:
+            way = "says how far it is"
+            if error.remedy is not None:
+                way = f"names them; {_spelled(error.remedy)}"
+            line, more = error.missing, [f"dkde status {quote(store)} {way}"]
+        raise Incomplete(_spelled(line), *more) from error
     if isinstance(error, DkdeError):
         more = _notes(error) if isinstance(error, ClusterError) else []
         raise Refusal(_spelled(error.message), *more) from error
     if isinstance(error, OSError):
         raise error
-    raise Defect(
+    raise Failure(
         f"{type(error).__name__}: {error} (a defect of dkde; --debug shows where)", *_notes(error)
     ) from error
 
@@ -193,17 +189,22 @@ def _is_closed_pipe(error: BaseException) -> bool:
 
 
 @contextmanager
-def _output_failure_in_a_line() -> Iterator[None]:
-    """Report a failure of standard output; dkde's own failures are DkdeErrors."""
+def _failures_in_a_line() -> Iterator[None]:
+    """Report wrong usage, and a failure of standard output; dkde's own failures are DkdeErrors."""
     try:
         yield
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx is not None else "dkde"
+        text = error.format_message().rstrip(".")
+        raise Refusal(f"{text}; see {path} --help") from error
     except OSError as error:
         _abandon_stdout()
         if _is_closed_pipe(error):  # whoever read it has enough: dkde ... | head
             raise click.exceptions.Exit(PIPE_CLOSED) from error
+        text = f"the output could not be written ({error})"
         if error.filename is not None:
-            raise Failure(f"{error.filename}: {error.strerror}") from error
-        raise Failure(f"the output could not be written ({error})") from error
+            text = f"{error.filename}: {error.strerror}"
+        raise Failure(text) from error
 
 
 def _abandon_stdout() -> None:
@@ -213,16 +214,6 @@ def _abandon_stdout() -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, descriptor)
         os.close(nowhere)
-
-
-@contextmanager
-def _usage_in_a_line() -> Iterator[None]:
-    try:
-        yield
-    except click.UsageError as error:
-        path = error.ctx.command_path if error.ctx is not None else "dkde"
-        text = error.format_message().rstrip(".")
-        raise Refusal(f"{text}; see {path} --help") from error
 
 
 @contextmanager

@@ -8,9 +8,9 @@ from typing import NoReturn
 import click
 
 from dkde_cli.cv import cv
-from dkde_cli.data import import_, info, show
+from dkde_cli.data import import_, index, show
 from dkde_cli.group import INTERRUPTED, Group, debug_option
-from dkde_cli.index import index
+from dkde_cli.info import info
 from dkde_cli.parts import finish, run_part, script
 from dkde_cli.plan import plan
 from dkde_cli.results import compare, export, report
@@ -26,7 +26,7 @@ FLUSH_FAILED = 120  # as Python ends when it cannot write its last output
     "kde",  # as `dask kde`; `main` gives it its own name
     cls=Group,
     invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
     params=[debug_option()],
 )
 @click.version_option(package_name="dkde", message="%(package)s %(version)s")

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import wraps
-from typing import Any, TypeVar
+from functools import partial, wraps
+from typing import Any
 
 import click
 
 from dkde_cli.values import parse_cluster_options, parse_covariance, parse_names
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 KERNELS = (
     "gaussian", "tophat", "epanechnikov", "exponential", "linear", "cosine", "univariate_gaussian",
@@ -40,6 +40,33 @@ SELECTOR_HELP = (
 )
 
 
+def gathered(name: str, make: Callable[..., Any], options: Mapping[str, Decorator]) -> Decorator:
+    """Return a decorator that adds options, whose values the command gets as one argument.
+
+    Parameters
+    ----------
+    name : str
+        Of the argument.
+    make : callable
+        Makes the argument of the values, which are its keywords.
+    options : mapping of str to decorator
+        In the order of the help, by what their values are called.
+    """
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(command)
+        def with_one(**values: Any) -> Any:
+            own = {each: values.pop(each) for each in options}
+            return command(**{name: make(**own)}, **values)
+
+        decorated: Callable[..., Any] = with_one
+        for option in reversed(list(options.values())):
+            decorated = option(decorated)
+        return decorated
+
+    return add
+
+
 @dataclass(frozen=True)
 class Where:
     """The place where the user wants the work to run; None where no option was given."""
@@ -66,52 +93,54 @@ class Where:
         return self.scheduler is not None or self.scheduler_file is not None
 
 
-_WHERE = (
-    click.option(
+_WHERE: dict[str, Decorator] = {
+    "scheduler": click.option(
         "--scheduler",
         metavar="ADDRESS",
         help="Run on the Dask cluster of this scheduler, such as tcp://10.0.0.1:8786.",
     ),
-    click.option(
+    "scheduler_file": click.option(
         "--scheduler-file",
         metavar="FILE",
         help="Run on the Dask cluster whose scheduler wrote this file.",
     ),
-    click.option(
+    "workers": click.option(
         "--workers", type=int, metavar="N", help="Start so many worker processes on this machine."
     ),
-    click.option(
+    "threads_per_worker": click.option(
         "--threads-per-worker",
         type=int,
         metavar="N",
         help="Threads of each worker that is started; 1 by default.",
     ),
-    click.option(
+    "memory_limit": click.option(
         "--memory-limit",
         metavar="SIZE",
         help="Memory of each worker that is started, such as 600MB; a plan that does not fit "
         "is refused.",
     ),
-    click.option(
+    "cluster": click.option(
         "--cluster",
         metavar="NAME",
         help="Run on workers that are jobs of this batch queue: slurm, pbs, sge, lsf, oar, "
         "htcondor, moab. Needs dask-jobqueue.",
     ),
-    click.option("--jobs", type=int, metavar="N", help="How many jobs of --cluster there are."),
-    click.option(
+    "jobs": click.option(
+        "--jobs", type=int, metavar="N", help="How many jobs of --cluster there are."
+    ),
+    "minimum": click.option(
         "--minimum",
         type=int,
         metavar="N",
         help="The least of them, 1 by default, with --maximum in place of --jobs.",
     ),
-    click.option(
+    "maximum": click.option(
         "--maximum",
         type=int,
         metavar="N",
         help="The most of them; there are as many as there is work for.",
     ),
-    click.option(
+    "cluster_options": click.option(
         "--cluster-option",
         "cluster_options",
         multiple=True,
@@ -120,89 +149,57 @@ _WHERE = (
         help="For dask-jobqueue's cluster, beside its own configuration: cores=4, memory=8GB, "
         "walltime=01:00:00, 'job_script_prologue=[\"module load python\"]'. May be repeated.",
     ),
+}
+
+# The options that say where to run; the command gets them as ``where``.
+where_options = gathered("where", Where, _WHERE)
+
+store_argument = click.argument("store", metavar="STORE")
+data_argument = click.argument("data", metavar="DATA")
+
+# An option whose value is several names.
+names_option = partial(
+    click.option, metavar="A,B,...", callback=lambda _, __, text: parse_names(text)
 )
 
-
-def where_options(command: Command) -> Command:
-    """Add the options that say where to run; the command gets them as ``where``."""
-
-    @wraps(command)
-    def gathered(**values: Any) -> Any:
-        where = Where(**{name: values.pop(name) for name in Where.__dataclass_fields__})
-        return command(where=where, **values)
-
-    for option in reversed(_WHERE):
-        gathered = option(gathered)
-    return gathered  # type: ignore[return-value]
-
-
-def store_argument(command: Command) -> Command:
-    """Add the positional STORE of a run."""
-    return click.argument("store", metavar="STORE")(command)
-
-
-def data_argument(command: Command) -> Command:
-    """Add the positional DATA."""
-    return click.argument("data", metavar="DATA")(command)
-
-
-_ROWS = (
-    click.option(
+_ROWS: dict[str, Decorator] = {
+    "features": names_option(
         "--features",
-        metavar="A,B,...",
-        callback=lambda _, __, text: parse_names(text),
         help="The features of a row, by name and in this order: columns of a table or a data set, "
         "by default all; or variables of a Zarr store or NetCDF file that xarray opens, which is "
         "read where it lies, and whose name alone stands for all its rows.",
     ),
-    click.option(
+    "row_dim": names_option(
         "--row-dim",
-        metavar="A,B,...",
-        callback=lambda _, __, text: parse_names(text),
         help="The dim, or dims, along which rows lie, where a variable has several: other dims "
         "hold the features of a row; where there are no others, each number is a row.",
     ),
-    click.option(
+    "lat": click.option(
         "--lat",
         metavar="COLUMN",
         help="The feature that is the latitude, in degrees, whatever it is called; with --lon.",
     ),
-    click.option(
+    "lon": click.option(
         "--lon",
         metavar="COLUMN",
         help="The feature that is the longitude, in degrees; without --features, these two are "
         "the features.",
     ),
+}
+
+# The options that say which columns and dims make rows; the command gets as ``choice`` the keywords
+# of a :class:`dkde.Catalog`.
+choice_options = gathered("choice", dict, _ROWS)
+
+weights_option = click.option(
+    "--weights",
+    metavar="VARIABLE",
+    help="How much each training row counts: a variable beside the features, or a label. It "
+    "holds for rows that are scored too, in their means, if they have a variable of that name.",
 )
 
 
-def choice_options(command: Command) -> Command:
-    """Add the options that say which columns and dims make rows; the command gets ``choice``.
-
-    These are the keywords of a :class:`dkde.Catalog`.
-    """
-
-    @wraps(command)
-    def gathered(**values: Any) -> Any:
-        choice = {name: values.pop(name) for name in ("features", "row_dim", "lat", "lon")}
-        return command(choice=choice, **values)
-
-    for option in reversed(_ROWS):
-        gathered = option(gathered)
-    return gathered  # type: ignore[return-value]
-
-
-def weights_option(command: Command) -> Command:
-    """Add ``--weights``."""
-    return click.option(
-        "--weights",
-        metavar="VARIABLE",
-        help="How much each training row counts: a variable beside the features, or a label. It "
-        "holds for rows that are scored too, in their means, if they have a variable of that name.",
-    )(command)
-
-
-def scored_weights_option(role: str) -> Callable[[Command], Command]:
+def scored_weights_option(role: str) -> Decorator:
     """Add ``--query-weights``, or that of another role of rows that are scored."""
     return click.option(
         f"--{role}-weights",
@@ -212,30 +209,22 @@ def scored_weights_option(role: str) -> Callable[[Command], Command]:
     )
 
 
-def train_option(command: Command) -> Command:
-    """Add ``--train``."""
-    return click.option(
-        "--train",
-        metavar="SELECTOR",
-        help="The rows that make up the density; by default DATA's split train.",
-    )(command)
+train_option = click.option(
+    "--train",
+    metavar="SELECTOR",
+    help="The rows that make up the density; by default DATA's split train.",
+)
+bandwidths_option = click.option(
+    "--bandwidths",
+    metavar="GRID",
+    help=BANDWIDTHS_HELP + " By default 16 around the scale of the data.",
+)
 
-
-def bandwidths_option(command: Command) -> Command:
-    """Add ``--bandwidths``."""
-    return click.option(
-        "--bandwidths",
-        metavar="GRID",
-        help=BANDWIDTHS_HELP + " By default 16 around the scale of the data.",
-    )(command)
-
-
-_DENSITY = {
+_DENSITY: dict[str, Decorator] = {
     "kernel": click.option(
         "--kernel",
         type=click.Choice(KERNELS),
         default="gaussian",
-        show_default=True,
         help="The shape of the bump on each training row; univariate_gaussian is no density but "
         "in one dimension, and its scores compare with no other kernel's; vonmises_fisher is for "
         "latitude and longitude in degrees, a density on the sphere.",
@@ -244,13 +233,11 @@ _DENSITY = {
         "--metric",
         type=click.Choice(METRICS),
         default="euclidean",
-        show_default=True,
         help="What distance is; manhattan and chebyshev with the kernel univariate_gaussian only.",
     ),
     "covariance": click.option(
         "--covariance",
         default="identity",
-        show_default=True,
         metavar="C",
         help="C of the bandwidth matrix h² C: identity; diag, the variances of the training rows; "
         "full, their covariance; or a .npy file of scales, one a feature, or of a matrix.",
@@ -259,7 +246,6 @@ _DENSITY = {
         "--singular",
         type=click.Choice(SINGULAR),
         default="raise",
-        show_default=True,
         help="With diag or full, if the training rows do not vary in all directions: refuse them, "
         "or drop the other directions.",
     ),
@@ -267,7 +253,6 @@ _DENSITY = {
         "--precision",
         type=click.Choice(["float64", "float32"]),
         default="float64",
-        show_default=True,
         help="float32 takes half the time and memory, for errors of about 1e-6 relative.",
     ),
     "tol": click.option(
@@ -281,13 +266,12 @@ _DENSITY = {
         "--nan",
         type=click.Choice(NAN),
         default="raise",
-        show_default=True,
         help="If rows have missing features (NaN): refuse them, or drop such rows.",
     ),
 }
 
 
-def density_options(*names: str) -> Callable[[Command], Command]:
+def density_options(*names: str) -> Decorator:
     """Add the options that say what density it is; the command gets them as ``density``.
 
     Parameters
@@ -295,40 +279,25 @@ def density_options(*names: str) -> Callable[[Command], Command]:
     names : str
         Of the options; all of them by default.
     """
-    added = names or tuple(_DENSITY)
-
-    def add(command: Command) -> Command:
-        @wraps(command)
-        def gathered(**values: Any) -> Any:
-            density = {name: values.pop(name) for name in added}
-            density["covariance"] = parse_covariance(density["covariance"])
-            return command(density=density, **values)
-
-        for name in reversed(added):
-            gathered = _DENSITY[name](gathered)
-        return gathered  # type: ignore[return-value]
-
-    return add
+    return gathered("density", _density, {name: _DENSITY[name] for name in names or _DENSITY})
 
 
-def pca_option(command: Command) -> Command:
-    """Add ``--pca``."""
-    return click.option(
-        "--pca",
-        type=click.IntRange(min=1),
-        metavar="N",
-        help="Reduce rows to their first N principal components, found from the training rows; "
-        "scores, and bits per dimension, are then those of the components.",
-    )(command)
+def _density(covariance: str, **others: Any) -> dict[str, Any]:
+    return {**others, "covariance": parse_covariance(covariance)}
 
 
-def seed_option(help: str) -> Callable[[Command], Command]:
+pca_option = click.option(
+    "--pca",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Reduce rows to their first N principal components, found from the training rows; "
+    "scores, and bits per dimension, are then those of the components.",
+)
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON on standard output and no table."
+)
+
+
+def seed_option(help: str) -> Decorator:
     """Add ``--seed``."""
     return click.option("--seed", type=click.IntRange(0, _MAX_SEED), metavar="N", help=help)
-
-
-def json_option(command: Command) -> Command:
-    """Add ``--json``."""
-    return click.option(
-        "--json", "as_json", is_flag=True, help="Print JSON on standard output and no table."
-    )(command)

@@ -12,9 +12,8 @@ from dkde_cli.compute import compute
 from dkde_cli.deliver import print_end, print_result
 from dkde_cli.group import Command
 from dkde_cli.options import Where, json_option, store_argument, where_options
-from dkde_cli.outputs import check_apart, check_file
 from dkde_cli.progress import progress, stages
-from dkde_cli.runs import anywhere_option, retry_failed_option
+from dkde_cli.runs import anywhere_option, check_apart, check_place, retry_failed_option
 
 # The submission scripts that ``dkde script`` writes.
 _SLURM = """\
@@ -43,6 +42,18 @@ _PBS = """\
 cd "$PBS_O_WORKDIR" || exit
 dkde run-part {store} --part {part} --parts {parts}
 """
+
+
+_SLURM_ID, _LSF = "SLURM_ARRAY_TASK_ID", "LSB_JOBINDEX"
+# The variables that hold a job's number, the array's first and last one, and the step; and what
+# arrays of this scheduler usually begin with.
+_ARRAYS = (
+    (_SLURM_ID, "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_MAX", "SLURM_ARRAY_TASK_STEP", 0),
+    ("PBS_ARRAY_INDEX", "", "", "", 0),
+    ("PBS_ARRAYID", "", "", "", 0),
+    ("SGE_TASK_ID", "SGE_TASK_FIRST", "SGE_TASK_LAST", "SGE_TASK_STEPSIZE", 1),
+    (_LSF, "", "LSB_JOBINDEX_END", "LSB_JOBINDEX_STEP", 1),
+)
 
 
 @click.command("run-part", cls=Command)
@@ -147,7 +158,7 @@ def script(scheduler: str, store: str, parts: int, file: str | None) -> None:
     """
     import dkde
 
-    check_file(file, "script")
+    check_place(file, "script")
     check_apart(store, {"--output": file})
     found = dkde.status(store)
     if found["complete"]:
@@ -216,36 +227,21 @@ def array_job(environment: Mapping[str, str]) -> ArrayJob | None:
         text = environment.get(name, "")
         return int(text) if text.isdecimal() else None  # SGE says "undefined"
 
-    def counted(variable: str, first: str, last: str, step: str, base: int) -> ArrayJob | None:
-        own, end = number(variable), number(last)
-        start, each = number(first), number(step) or 1
+    for variable, first, last, step, base in _ARRAYS:
+        own, start, end, each = number(variable), number(first), number(last), number(step) or 1
+        if own is None or (own == 0 and variable == _LSF):  # LSF: in no array
+            continue
         if start is None:
             start = base
-        if own is None:
-            return None
         count = None if end is None else (end - start) // each + 1
+        if variable == _SLURM_ID:
+            n_jobs = number("SLURM_ARRAY_TASK_COUNT")
+            if count is not None and n_jobs not in (None, count):
+                # Its numbers have gaps: what comes before this one cannot be counted.
+                return ArrayJob(variable, own, 0, 1, None, base)
+            count = n_jobs
         return ArrayJob(variable, own, start, each, count, base)
-
-    found = counted(
-        "SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_MAX",
-        "SLURM_ARRAY_TASK_STEP", 0,
-    )  # fmt: skip
-    if found is not None:
-        n_jobs = number("SLURM_ARRAY_TASK_COUNT")
-        if found.count is not None and n_jobs not in (None, found.count):
-            # Its numbers have gaps: what comes before this one cannot be counted.
-            return ArrayJob(found.variable, found.number, 0, 1, None, 0)
-        return ArrayJob(found.variable, found.number, found.first, found.step, n_jobs, 0)
-    for variable in ("PBS_ARRAY_INDEX", "PBS_ARRAYID"):
-        own = number(variable)
-        if own is not None:
-            return ArrayJob(variable, own, 0, 1, None, 0)
-    found = counted("SGE_TASK_ID", "SGE_TASK_FIRST", "SGE_TASK_LAST", "SGE_TASK_STEPSIZE", 1)
-    if found is None:
-        found = counted("LSB_JOBINDEX", "", "LSB_JOBINDEX_END", "LSB_JOBINDEX_STEP", 1)
-        if found is not None and found.number == 0:  # LSF: in no array
-            return None
-    return found
+    return None
 
 
 def share(part: int | None, parts: int | None, environment: Mapping[str, str]) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from dkde_cli.options import (
     where_options,
 )
 from dkde_cli.progress import duration, si
-from dkde_cli.sides import default_split
+from dkde_cli.sides import Training
 from dkde_cli.tables import print_json, print_pairs, size
 from dkde_cli.values import parse_bandwidths
 
@@ -63,9 +63,8 @@ def plan(
     import dkde
 
     grid = parse_bandwidths(bandwidths)
-    catalog = dkde.Catalog(data, **choice)
-    train = default_split(catalog, data, "train", train)
-    query = default_split(catalog, data, "valid", query)
+    training = Training(data, choice, train, weights)
+    train, query = training.selector, training.split("valid", query)
     threads_per_worker = 1 if where.threads_per_worker is None else where.threads_per_worker
     with attach(where):
         cost = dkde.plan(
@@ -73,7 +72,7 @@ def plan(
             train=train,
             bandwidths=grid,
             weights=weights,
-            source=catalog,
+            source=training.catalog,
             n_threads=None if where.workers is None else where.workers * threads_per_worker,
             threads_per_worker=threads_per_worker,
             memory_limit=where.memory_limit,

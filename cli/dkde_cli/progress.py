@@ -67,7 +67,6 @@ def _bars(unit: str) -> Iterator[Update]:
         speed_estimate_period=120,
     )
     tasks: dict[str, TaskID] = {}
-    last: dict[str, int] = {}
     # Moments and principal components, say, which do not report how far they are.
     preparing = bars.add_task("preparing", total=None)
 
@@ -75,9 +74,8 @@ def _bars(unit: str) -> Iterator[Update]:
         bars.update(preparing, visible=False)
         if stage not in tasks:
             tasks[stage] = bars.add_task(stage, total=total)
-        elif done <= last.get(stage, 0):
+        elif done <= bars.tasks[tasks[stage]].completed:
             bars.reset(tasks[stage], total=total)
-        last[stage] = done
         bars.update(tasks[stage], completed=done)
 
     with bars:

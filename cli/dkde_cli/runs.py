@@ -1,113 +1,220 @@
-"""Commands that are runs: their options, and their execution."""
+"""Commands that are runs: where their results go, and their execution."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import wraps
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from shlex import quote
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from dkde_cli.compute import compute
-from dkde_cli.options import Where
-from dkde_cli.outputs import check_store
+from dkde_cli.deliver import print_end, print_result
+from dkde_cli.group import Refusal
+from dkde_cli.options import Decorator, Where, gathered, json_option
 from dkde_cli.progress import progress, stages
+from dkde_cli.tables import figures, test_figures, write_csv
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+
+def check_place(path: str | None, what: str, *, is_store: bool = False) -> None:
+    """Refuse the path of a file or a store early, before hours of work.
+
+    Raises
+    ------
+    Refusal, DataSetError
+        When it is a folder and no store, its own folder is missing or may not be written to, or
+        it is a store in another Zarr store. What is in a store ``dkde`` itself looks at.
+    """
+    if path is None:
+        return
+    if path == "-":
+        way = "it is a folder" if is_store else "for figures on standard output there is --json"
+        raise Refusal(f"-: the {what} needs a name; {way}")
+    # A URL is looked at once, later; and a file may be the data, which is said first.
+    if is_store and ("://" in path or os.path.isfile(path)):
+        return
+    import dkde
+
+    dkde.check_place(path, what, is_store=is_store)
+
+
+def check_apart(data: str, outputs: Mapping[str, str | None]) -> None:
+    """Refuse outputs that would replace each other, or the data.
+
+    Parameters
+    ----------
+    data : str
+        What is read.
+    outputs : mapping of option to path, or None
+
+    Raises
+    ------
+    Refusal
+    """
+    given = {role: path for role, path in outputs.items() if path is not None}
+    places: dict[str, Path] = {}
+    for role, path in {"DATA": data, **given}.items():
+        place = Path(os.path.realpath(path))
+        for other, taken in places.items():
+            nested = place.is_relative_to(taken) or taken.is_relative_to(place)
+            # A folder of files may well get another one.
+            if place == taken or (other != "DATA" and nested):
+                raise Refusal(f"{path}: {other} and {role} are one place; give each its own")
+        places[role] = place
 
 
 @dataclass(frozen=True)
 class Output:
-    """The store of a run, if any, and how the run is resumed."""
+    """Where the results of a run go, and how the run is resumed.
+
+    Parameters
+    ----------
+    store : str or None
+    restart, retry_failed, anywhere, init_only : bool
+        As the options of these names say; for a store alone.
+    csv, plot : str or None
+        Files for the figures and for the curve.
+    as_json : bool
+    no_plot : bool
+        Whether the curve is not wanted even where it is drawn unasked.
+    """
 
     store: str | None
     restart: bool
     retry_failed: bool
     anywhere: bool
     init_only: bool
+    csv: str | None
+    as_json: bool
+    plot: str | None = None
+    no_plot: bool = False
 
-    def check(self, **deliveries: Any) -> None:
-        """Refuse what goes with a store where there is none, and what goes with results.
+    def checked(self, data: str, picture: str | None = None) -> "Output":
+        """Refuse options that do not go together, and places that cannot be written to.
 
         Parameters
         ----------
-        deliveries
-            By the names of their options, in which results go out beside the store.
+        data : str
+            What is read.
+        picture : str, optional
+            A file for the curve where none is named.
+
+        Returns
+        -------
+        Output
+            With that file, if it is to be drawn and can be.
 
         Raises
         ------
-        UsageError, DataSetError
+        Refusal, UsageError, DataSetError
         """
-        flags = {name: value for name, value in vars(self).items() if name != "store" and value}
         if self.store is None:
+            flags = [*filter(vars(self).get, ("restart", "retry_failed", "anywhere", "init_only"))]
             if flags:
                 raise click.UsageError(
-                    f"--{next(iter(flags)).replace('_', '-')} is for --output, which is not there"
+                    f"--{flags[0].replace('_', '-')} is for --output, which is not there"
                 )
-            return
-        check_store(self.store)
+        check_place(self.store, "store", is_store=True)
+        deliveries = {"csv": self.csv, "plot": self.plot, "json": self.as_json}
         given = [f"--{name}" for name, value in deliveries.items() if value]
         if self.init_only and given:
             raise click.UsageError(
                 f"--init-only computes nothing; leave out {', '.join(given)} (dkde finish prints "
                 "the figures)"
             )
+        plot = self._picture(picture)
+        check_place(self.csv, "CSV file")
+        check_apart(data, {"--csv": self.csv, "--output": self.store, "--plot": plot})
+        return replace(self, plot=plot)
+
+    def _picture(self, default: str | None) -> str | None:
+        """Return the path of the curve's picture, if it can be written."""
+        import dkde
+
+        if self.plot is not None and self.no_plot:
+            raise click.UsageError("--plot and --no-plot exclude each other")
+        if self.plot is not None:
+            dkde.check_picture(self.plot)
+            return self.plot
+        if default is None or self.no_plot or self.init_only:
+            return None
+        try:
+            dkde.check_picture(default)
+        except dkde.DkdeError as error:
+            # Nobody asked for it: no reason to refuse the work.
+            click.echo(f"No picture of the curve: {error}", err=True)
+            return None
+        return default
+
+    def deliver(self, result: Any, split: str) -> None:
+        """Write and print a result.
+
+        Parameters
+        ----------
+        split : str
+            What the CSV calls the rows that were scored at all bandwidths.
+        """
+        import dkde
+
+        if self.csv is not None:
+            test_row = test_figures(result)
+            tested = {} if test_row is None else {"test": [test_row]}
+            write_csv(self.csv, {split: figures(result), **tested})
+        print_result(result, as_json=self.as_json)
+        if self.plot is not None:
+            dkde.plot_sweep(result, self.plot)
+            click.echo(f"The curve is in {self.plot}", err=True)
+        print_end(result)
 
 
-_RETRY_FAILED = click.option(
+retry_failed_option = click.option(
     "--retry-failed",
     is_flag=True,
     help="Take up again the blocks that failed twice and were set aside.",
 )
-_OUTPUT = (
-    click.option(
-        "--output",
-        metavar="STORE",
-        help="Keep the result, each row's log-density included, in this Zarr store, block by "
-        "block: the same command again goes on where it stopped.",
-    ),
-    click.option("--restart", is_flag=True, help="Begin anew, whatever result is in the output."),
-    _RETRY_FAILED,
-    click.option(
-        "--init-only",
-        is_flag=True,
-        help="Only set the run up in the output, to be done in parts by dkde run-part.",
-    ),
-)
-_ANYWHERE = click.option(
+anywhere_option = click.option(
     "--anywhere",
     is_flag=True,
     help="Go on also with another processor or other libraries than the run was begun with; "
     "numbers may differ in the last bit.",
 )
-_CSV = click.option(
-    "--csv",
-    metavar="FILE",
-    help="Write the figures to this CSV file, a line for each bandwidth.",
-)
+_OUTPUT: dict[str, Decorator] = {
+    "store": click.option(
+        "--output",
+        "store",
+        metavar="STORE",
+        help="Keep the result, each row's log-density included, in this Zarr store, block by "
+        "block: the same command again goes on where it stopped.",
+    ),
+    "restart": click.option(
+        "--restart", is_flag=True, help="Begin anew, whatever result is in the output."
+    ),
+    "retry_failed": retry_failed_option,
+    "init_only": click.option(
+        "--init-only",
+        is_flag=True,
+        help="Only set the run up in the output, to be done in parts by dkde run-part.",
+    ),
+    "anywhere": anywhere_option,
+    "csv": click.option(
+        "--csv",
+        metavar="FILE",
+        help="Write the figures to this CSV file, a line for each bandwidth.",
+    ),
+}
 
 
-def output_options(command: Command) -> Command:
-    """Add ``--output``, what goes with it, which the command gets as ``output``, and ``--csv``."""
+def output_options(**pictures: Decorator) -> Decorator:
+    """Add the options that say where results go; the command gets them as ``output``.
 
-    @wraps(command)
-    def gathered(**values: Any) -> Any:
-        flags = {name: values.pop(name) for name in Output.__dataclass_fields__ if name != "store"}
-        return command(output=Output(values.pop("output"), **flags), **values)
-
-    for option in (_CSV, _ANYWHERE, *reversed(_OUTPUT)):
-        gathered = option(gathered)
-    return gathered  # type: ignore[return-value]
-
-
-def anywhere_option(command: Command) -> Command:
-    """Add ``--anywhere``."""
-    return _ANYWHERE(command)
-
-
-def retry_failed_option(command: Command) -> Command:
-    """Add ``--retry-failed``."""
-    return _RETRY_FAILED(command)
+    Parameters
+    ----------
+    pictures : decorators
+        ``plot`` and ``no_plot``, of commands that draw.
+    """
+    return gathered("output", Output, {**_OUTPUT, **pictures, "as_json": json_option})
 
 
 def carry_out(
@@ -115,9 +222,10 @@ def carry_out(
     output: Output,
     where: Where,
     estimate: Callable[[], float],
+    split: str,
     *names: str,
-) -> Any:
-    """Run a call, or only set its run up with ``--init-only``.
+) -> None:
+    """Run a call and deliver its result; or only set its run up, with ``--init-only``.
 
     Parameters
     ----------
@@ -125,39 +233,38 @@ def carry_out(
         Of dkde; takes ``output``, what goes with it, and ``progress``.
     estimate : callable
         Seconds that the work would take here.
+    split : str
+        As :meth:`Output.deliver` has it.
     names : str
         Of the stages of the work.
-
-    Returns
-    -------
-    xarray.Dataset, or None where there is none yet
     """
     import dkde
 
     was_complete = not output.restart and _is_complete(output.store)
     nothing_to_do = output.init_only or was_complete
-    arguments = {
-        "output": output.store,
-        "restart": output.restart,
-        "retry_failed": output.retry_failed,
-        "anywhere": output.anywhere,
-    }
+    call = partial(
+        call,
+        output=output.store,
+        restart=output.restart,
+        retry_failed=output.retry_failed,
+        anywhere=output.anywhere,
+    )
     with (
         compute(where, None if nothing_to_do else estimate),
         progress("pairs") as update,
     ):
-        if not output.init_only:
-            result = call(progress=stages(update, *names), **arguments)
-        else:
-            result = None
+        if output.init_only:
             with dkde.init_only():
-                call(**arguments)
+                call()
+        else:
+            result = call(progress=stages(update, *names))
     if was_complete:
         click.echo(f"{output.store} was complete already", err=True)
     elif output.init_only:
         assert output.store is not None
         _say_what_is_next(output.store)
-    return result
+    if not output.init_only:
+        output.deliver(result, split)
 
 
 def _is_complete(store: str | None) -> bool:

@@ -6,33 +6,20 @@ from typing import Any
 import click
 
 from dkde_cli.group import Command
-from dkde_cli.options import (
-    SELECTOR_HELP,
-    choice_options,
-    data_argument,
-    density_options,
-    pca_option,
-    seed_option,
-    train_option,
-    weights_option,
-)
-from dkde_cli.outputs import check_apart, check_store
+from dkde_cli.options import SELECTOR_HELP, density_options, pca_option, seed_option
 from dkde_cli.progress import progress
-from dkde_cli.sides import default_split
+from dkde_cli.runs import check_apart, check_place
+from dkde_cli.sides import Training, training_options
 from dkde_cli.values import parse_bandwidth
 
 
 @click.command(cls=Command, epilog=SELECTOR_HELP)
-@data_argument
-@choice_options
-@train_option
-@weights_option
+@training_options
 @click.option(
     "-n",
     "n_samples",
     type=click.IntRange(min=1),
     default=44,
-    show_default=True,
     metavar="N",
     help="How many samples.",
 )
@@ -48,7 +35,6 @@ from dkde_cli.values import parse_bandwidth
     "--covariance-scale",
     type=click.FloatRange(min=0),
     default=1.0,
-    show_default=True,
     metavar="K",
     help="Multiply the noise's covariance; 0 gives the training rows themselves.",
 )
@@ -74,22 +60,17 @@ from dkde_cli.values import parse_bandwidth
     "--above",
     type=click.Choice(["first", "sources"]),
     default="first",
-    show_default=True,
     help="The real rows of the picture: the first ones, or those that the samples came from.",
 )
 @click.option(
     "--columns",
     type=click.IntRange(min=1),
     default=11,
-    show_default=True,
     metavar="N",
     help="Columns of the picture.",
 )
 def sample(
-    data: str,
-    choice: dict[str, Any],
-    train: str | None,
-    weights: str | None,
+    training: Training,
     n_samples: int,
     bandwidth: str,
     density: dict[str, Any],
@@ -113,11 +94,10 @@ def sample(
 
     if output is None and plot is None:
         raise click.UsageError("the samples go nowhere; say --output STORE, --plot FILE, or both")
-    check_store(output)
-    check_apart(data, {"--output": output, "--plot": plot})
+    check_place(output, "store", is_store=True)
+    check_apart(training.data, {"--output": output, "--plot": plot})
     h = parse_bandwidth(bandwidth)
-    catalog = dkde.Catalog(data, **choice)
-    train = default_split(catalog, data, "train", train)
+    catalog, train = training.catalog, training.selector
     if plot is not None:
         dkde.check_picture(plot, (".png",), pictures=catalog.rows(train))
     with progress("rows"):
@@ -131,7 +111,7 @@ def sample(
             label=label,
             pca=pca,
             source=catalog,
-            weights=weights,
+            weights=training.weights,
             output=output,
             overwrite=overwrite,
             **density,

@@ -1,57 +1,104 @@
-"""The rows that a command takes where the user names none."""
+"""The rows of a command, and those that it takes where the user names none."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import click
 
-
-def default_split(catalog: Any, data: str, role: str, selector: str | None) -> str:
-    """The selector that was given, else the data set's split of that name.
-
-    Raises
-    ------
-    InputError
-        When there is neither.
-    """
-    if selector is not None:
-        return selector
-    splits = catalog.splits()
-    if role in splits:
-        return role
-    if role == "train" and "" in splits:  # a store or a file of others, whole
-        return data
-    from dkde import InputError
-
-    name, n_rows = next((name, len(rows)) for name, rows in splits.items())
-    cut = max(1, n_rows * 4 // 5)
-    name = name or data
-    example = f"--{role} {name}"
-    if role == "valid":
-        example = f"--train '{name}[:{cut}]' --valid '{name}[{cut}:]'"
-    raise InputError(
-        f"{data}: has no split {role} (it has {', '.join(filter(None, splits)) or 'none'}); say "
-        f"with --{role} which rows to take, for instance {example}"
-    )
+from dkde_cli.options import choice_options, data_argument, gathered, train_option, weights_option
 
 
-def default_test(catalog: Any, selector: str | None, **others: str) -> str | None:
-    """The selector that was given, else the data set's split test, if it has one that is unused.
+@dataclass(frozen=True)
+class Training:
+    """The data of a command, and the rows of it that make up the density.
 
     Parameters
     ----------
-    others : str
-        The selectors of the other roles: what is trained or chosen on tests nothing.
+    data : str
+    choice : mapping
+        Which columns and dims make rows: keywords of a :class:`dkde.Catalog`.
+    train, weights : str or None
+        What the options say.
     """
-    if selector is not None or "test" not in catalog.splits():
-        return selector
-    test = catalog.rows("test")
-    for role, other in others.items():
-        used = catalog.rows(other).parts
-        if any(part.overlaps(mine) for part in used for mine in test.parts):
-            click.echo(
-                f"No test rows: the split test shares rows with --{role} {other}; name others "
-                "with --test, or say --no-test",
-                err=True,
-            )
-            return None
-    return "test"
+
+    data: str
+    choice: Mapping[str, Any]
+    train: str | None
+    weights: str | None
+
+    @cached_property
+    def catalog(self) -> Any:
+        """Return the data, opened."""
+        import dkde
+
+        return dkde.Catalog(self.data, **self.choice)
+
+    @cached_property
+    def selector(self) -> str:
+        """Return the selector of the rows; raises as :meth:`split` does."""
+        return self.split("train", self.train)
+
+    def split(self, role: str, selector: str | None) -> str:
+        """Return the selector that was given, else the data set's split of that name.
+
+        Raises
+        ------
+        InputError
+            When there is neither.
+        """
+        if selector is not None:
+            return selector
+        splits = self.catalog.splits()
+        if role in splits:
+            return role
+        if role == "train" and "" in splits:  # a store or a file of others, whole
+            return self.data
+        from dkde import InputError
+
+        name, n_rows = next((name, len(rows)) for name, rows in splits.items())
+        cut = max(1, n_rows * 4 // 5)
+        name = name or self.data
+        example = f"--{role} {name}"
+        if role == "valid":
+            example = f"--train '{name}[:{cut}]' --valid '{name}[{cut}:]'"
+        raise InputError(
+            f"{self.data}: has no split {role} (it has {', '.join(filter(None, splits)) or 'none'})"
+            f"; say with --{role} which rows to take, for instance {example}"
+        )
+
+    def test_split(self, selector: str | None, **others: str) -> str | None:
+        """Return the selector that was given, else the split test, if there is one that is unused.
+
+        Parameters
+        ----------
+        others : str
+            The selectors of the other roles: what is trained or chosen on tests nothing.
+        """
+        if selector is not None or "test" not in self.catalog.splits():
+            return selector
+        test = self.catalog.rows("test")
+        for role, other in others.items():
+            used = self.catalog.rows(other).parts
+            if any(part.overlaps(mine) for part in used for mine in test.parts):
+                click.echo(
+                    f"No test rows: the split test shares rows with --{role} {other}; name others "
+                    "with --test, or say --no-test",
+                    err=True,
+                )
+                return None
+        return "test"
+
+
+# DATA, and the options that say which rows make up the density; the command gets ``training``.
+training_options = gathered(
+    "training",
+    Training,
+    {
+        "data": data_argument,
+        "choice": choice_options,
+        "train": train_option,
+        "weights": weights_option,
+    },
+)

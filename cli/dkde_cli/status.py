@@ -102,7 +102,6 @@ def _print_failed(failed: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
     "--blocks",
     type=click.IntRange(min=0),
     default=4,
-    show_default=True,
     metavar="N",
     help="How many blocks of query rows to compute again, chosen at random.",
 )

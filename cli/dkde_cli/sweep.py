@@ -7,25 +7,17 @@ from typing import Any
 import click
 
 from dkde_cli.compute import estimated_seconds
-from dkde_cli.deliver import print_end, print_result
 from dkde_cli.group import Command
 from dkde_cli.options import (
     SELECTOR_HELP,
     Where,
     bandwidths_option,
-    choice_options,
-    data_argument,
     density_options,
-    json_option,
     scored_weights_option,
-    train_option,
-    weights_option,
     where_options,
 )
-from dkde_cli.outputs import check_apart, check_file
 from dkde_cli.runs import Output, carry_out, output_options
-from dkde_cli.sides import default_split, default_test
-from dkde_cli.tables import figures, test_figures, write_csv
+from dkde_cli.sides import Training, training_options
 from dkde_cli.values import parse_bandwidths
 
 # The embedded data set: what a first look is taken with, so it comes with a picture.
@@ -34,10 +26,7 @@ _PROTOCOLS = ("gan2014", "scratch2019")
 
 
 @click.command(cls=Command, epilog=SELECTOR_HELP)
-@data_argument
-@choice_options
-@train_option
-@weights_option
+@training_options
 @click.option(
     "--valid",
     metavar="SELECTOR",
@@ -62,21 +51,18 @@ _PROTOCOLS = ("gan2014", "scratch2019")
 )
 @bandwidths_option
 @density_options()
-@output_options
-@click.option(
-    "--plot",
-    metavar="FILE",
-    help="Draw the curve into this .png, .svg or .pdf file; by default digits-sweep.png for the "
-    "embedded digits, none for other data.",
+@output_options(
+    plot=click.option(
+        "--plot",
+        metavar="FILE",
+        help="Draw the curve into this .png, .svg or .pdf file; by default digits-sweep.png for "
+        "the embedded digits, none for other data.",
+    ),
+    no_plot=click.option("--no-plot", is_flag=True, help="Draw nothing, not even for the digits."),
 )
-@click.option("--no-plot", is_flag=True, help="Draw nothing, not even for the digits.")
-@json_option
 @where_options
 def sweep(
-    data: str,
-    choice: dict[str, Any],
-    train: str | None,
-    weights: str | None,
+    training: Training,
     valid: str | None,
     valid_weights: str | None,
     test: str | None,
@@ -85,11 +71,7 @@ def sweep(
     protocol: str | None,
     bandwidths: str | None,
     density: dict[str, Any],
-    csv: str | None,
     output: Output,
-    plot: str | None,
-    no_plot: bool,
-    as_json: bool,
     where: Where,
 ) -> None:
     """Find the best bandwidth, and score at it.
@@ -111,70 +93,33 @@ def sweep(
         raise click.UsageError("--test and --no-test exclude each other")
     if protocol is not None and no_test:
         raise click.UsageError("--protocol scores test rows; leave out --no-test")
-    output.check(csv=csv, plot=plot, json=as_json)
-    plot = _picture(data, plot, no_plot or output.init_only)
-    check_file(csv, "CSV file")
-    check_apart(data, {"--csv": csv, "--output": output.store, "--plot": plot})
+    is_first_look = training.data == _EMBEDDED and not Path(_EMBEDDED).exists()
+    output = output.checked(training.data, f"{_EMBEDDED}-sweep.png" if is_first_look else None)
     grid = parse_bandwidths(bandwidths)
-    catalog = dkde.Catalog(data, **choice)
+    catalog, train = training.catalog, training.train
     if protocol is None:
-        train = default_split(catalog, data, "train", train)
-        valid = default_split(catalog, data, "valid", valid)
-        test = None if no_test else default_test(catalog, test, train=train, valid=valid)
+        train, valid = training.selector, training.split("valid", valid)
+        test = None if no_test else training.test_split(test, train=train, valid=valid)
     sides = {"train": train, "valid": valid, "test": test, "bandwidths": grid}
     taken = dict(sides)
     if protocol is not None:
         taken |= dkde.follow_protocol(protocol, **sides, source=catalog, **density)
-
-    def estimate() -> float:
-        return estimated_seconds(
-            catalog,
-            query=taken["valid"],
-            train=taken["train"],
-            bandwidths=taken["bandwidths"],
-            density=density,
-            weights=weights,
-        )
-
+    estimate = partial(
+        estimated_seconds,
+        training,
+        query=taken["valid"],
+        train=taken["train"],
+        bandwidths=taken["bandwidths"],
+        density=density,
+    )
     call = partial(
         dkde.sweep,
         **sides,
         protocol=protocol,
         source=catalog,
-        weights=weights,
+        weights=training.weights,
         valid_weights=valid_weights,
         test_weights=test_weights,
         **density,
     )
-    result = carry_out(call, output, where, estimate, "valid", "test")
-    if result is None:
-        return
-    if csv is not None:
-        test_row = test_figures(result)
-        write_csv(csv, {"valid": figures(result), "test": [] if test_row is None else [test_row]})
-    print_result(result, as_json=as_json)
-    if plot is not None:
-        dkde.plot_sweep(result, plot)
-        click.echo(f"The curve is in {plot}", err=True)
-    print_end(result)
-
-
-def _picture(data: str, plot: str | None, no_plot: bool) -> str | None:
-    """Return the path of the curve's picture, if it can be written."""
-    import dkde
-
-    if plot is not None and no_plot:
-        raise click.UsageError("--plot and --no-plot exclude each other")
-    if plot is not None:
-        dkde.check_picture(plot)
-        return plot
-    if no_plot or data != _EMBEDDED or Path(data).exists():
-        return None
-    default = f"{_EMBEDDED}-sweep.png"
-    try:
-        dkde.check_picture(default)
-    except dkde.DkdeError as error:
-        # Nobody asked for it: no reason to refuse the work.
-        click.echo(f"No picture of the curve: {error}", err=True)
-        return None
-    return default
+    carry_out(call, output, where, estimate, "valid", "valid", "test")

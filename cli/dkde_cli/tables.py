@@ -147,16 +147,13 @@ def write_csv(path: str, splits: Mapping[str, Iterable[Row]]) -> None:
     """
     from dkde import write_whole
 
+    rows = [{"split": split, **row} for split, found in splits.items() for row in found]
+    columns = [*CSV_COLUMNS, *(name for name in (FOLD_TOTAL, UNIT) if name in rows[0])]
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    all_rows = [{"split": split, **row} for split, rows in splits.items() for row in rows]
-    columns = [
-        *CSV_COLUMNS,
-        *(name for name in (FOLD_TOTAL, UNIT) if name in all_rows[0]),
-    ]
-    writer.writerow(columns)
-    # str keeps every digit of a float.
-    writer.writerows([str(row[name]) for name in columns] for row in all_rows)
+    # Every digit of a float is kept.
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     write_whole(path, text.getvalue().encode())
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -198,9 +197,9 @@ def _describe(
         coding["scale_factor"] = split.scale_factor
     if split.add_offset != 0:
         coding["add_offset"] = split.add_offset
-    ends = sorted(e * split.scale_factor + split.add_offset for e in tally.value_range or ())
-    if ends and all(math.isfinite(end) for end in ends):
-        coding["actual_range"] = ends
+    ends = tally.value_range(split.scale_factor, split.add_offset)
+    if ends is not None:
+        coding["actual_range"] = list(ends)
     counts = {
         "n_missing": tally.n_missing,
         "n_infinite": tally.n_infinite,

@@ -1,22 +1,22 @@
 """A description of a data set, or of a file that can be imported."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import zarr
 
 from dkde.datasets.dataset import Split, is_dataset, open_root, open_splits
 from dkde.datasets.formats import SourceSplit, is_table, read_source
 from dkde.datasets.formats.source import checked_batches
 from dkde.datasets.index import index_state
 from dkde.datasets.metadata import class_words
-from dkde.errors import InputError
-from dkde.inputs.advising import advice, advice_of_many, ratio_of
-from dkde.inputs.describing_variables import describe_variables
+from dkde.errors import InputError, some
+from dkde.inputs.describing_variables import Progress, describe_variables
 from dkde.inputs.foreign import listing, parted, path_of, place_of
 from dkde.numerics.tally import Tally
 from dkde.rows.columns import positions
@@ -25,13 +25,16 @@ from dkde.rows.row_dims import unknown_dims
 from dkde.rows.sources import ZarrSource
 from dkde.stores.publishing import say_what_is_left
 from dkde.stores.store import is_remote
+from dkde.typing import Array
 
 # Of a file that can be imported, how much is looked through for the range of its values.
 _RANGE_BYTES = 256 * 2**20
 # Up to so many features are looked at one by one.
 _MOST_FEATURES = 16
-
-Progress = Callable[[str, int, int], None]
+# How many times wider one feature may spread than another for one bandwidth to suit both.
+_MUCH = 5.0
+# What a data set has from its import.
+_RECORDED = ("source", "source_format", "source_checksum", "import_options", "dkde_version")
 
 
 def describe(
@@ -115,7 +118,9 @@ def describe(
         is_asked = wanted or place.group or place.kind != "zarr"
         # Of a folder with nothing in it, and of a result, the data set's own error tells more.
         if is_asked or listing(name) is not None:
-            return describe_variables(place, name, wanted, choice.row_dim, progress)
+            described = describe_variables(place, name, wanted, choice.row_dim, progress)
+            chosen = {key: described["variables"][key] for key in described["features"]}
+            return described | _scales({k: each for k, each in chosen.items() if each["numeric"]})
     if choice.row_dim is not None:
         raise InputError(unknown_dims(choice.row_dim, f"{name} has no dims with names"))
     source, split = parted(name)
@@ -143,115 +148,90 @@ class _Looks:
             names = tuple(map(str, range(split.n_features)))
         return {name: i for i, name in enumerate(names)}
 
+    def figures(self, split: Split | SourceSplit, what: str) -> dict[str, Any]:
+        """Return the figures of a split: one by one of the features to inspect, and of all."""
+        columns, figures = self.columns(split, what), {}
+        # What was counted at the import, or is counted now.
+        found: Split | Tally
+        if isinstance(split, Split) and not (columns and self.values):
+            found, n_rows, ends = split, split.n_rows, split.actual_range
+        else:
+            found = Tally(len(columns) or split.n_features, spread=bool(columns))
+            for batch in _batches(split):
+                found.take(batch[:, list(columns.values())] if columns else batch)
+                if self.progress is not None:
+                    self.progress(what, found.n_rows, split.n_rows)
+            coding = split.scale_factor, split.add_offset
+            n_rows, ends = found.n_rows, found.value_range(*coding)
+            figures = {name: found.figures(i, *coding) for i, name in enumerate(columns)}
+        n_constant = found.n_constant if n_rows == split.n_rows else None
+        return {
+            "value_range": ends and list(ends),
+            "value_range_rows": n_rows,
+            "missing": found.n_missing,
+            "infinite": found.n_infinite,
+            "constant_features": n_constant,
+            "columns": figures or None,
+            **_scales(figures, n_constant, split.n_features),
+        }
+
+
+def _batches(split: Split | SourceSplit) -> Iterator[Array]:
+    """Return the stored rows of a data set, or as many of a file as are looked through."""
+    if isinstance(split, Split):
+        source = ZarrSource(split.x, complete=True)
+        for start, stop in pairwise(source.cuts(0, split.n_rows)):
+            yield source.read(start, stop)
+        return
+    n_bytes = 0
+    for batch in checked_batches(split):
+        yield batch
+        n_bytes += batch.nbytes
+        if n_bytes >= _RANGE_BYTES:
+            return
+
 
 def _describe_own(source: str, split: str, looks: _Looks) -> dict[str, Any]:
     """Describe a data set, or a file that can be imported, without its name."""
     path = Path(source)
+    splits: dict[str, Any]
     # A Zarr folder that is no data set: let the data set's own error say so.
     if is_remote(source) or is_dataset(path) or (path / "zarr.json").exists():
-        attributes = open_root(source).attrs
-        recorded = ("source", "source_format", "source_checksum", "import_options", "dkde_version")
-        stored = _one_of(open_splits(source), split, source)
-        return {
-            "kind": "data set",
-            **{name: attributes.get(name) for name in recorded},
-            "columns_left_out": attributes.get("columns_left_out", []),
-            "left_out": attributes.get("left_out", {}),
-            "converted": attributes.get("converted", {}),
-            "splits": {
-                key: _stored(each, f"{source}::{key}", looks) for key, each in stored.items()
-            },
-        }
-    columns = looks.features if looks.features and is_table(path) else None
-    found = read_source(path, columns=columns)
-    if columns is not None:  # a list's features have names of their own
-        looks = replace(looks, features=found.splits[0].features)
-    foreign = _one_of({each.name: each for each in found.splits}, split, source)
-    return {
-        "kind": found.format,
-        "source": path.name,
-        "source_format": found.format,
-        "source_checksum": found.checksum,
-        "import_options": None,
-        "dkde_version": None,
-        "columns_left_out": list(found.left_out),
-        "left_out": dict(found.left_out),
-        "converted": dict(found.converted),
-        "splits": {key: _foreign(each, f"{source}::{key}", looks) for key, each in foreign.items()},
-    }
-
-
-def _one_of(splits: dict[str, Any], name: str, source: str) -> dict[str, Any]:
-    """Return the split of that name; all splits without a name."""
-    if name and name not in splits:
-        raise InputError(f"{source}: has no split {name!r}; it has {', '.join(splits)}")
-    return {name: splits[name]} if name else splits
-
-
-def _stored(split: Split, what: str, looks: _Looks) -> dict[str, Any]:
-    columns = looks.columns(split, what)
-    if columns and looks.values:
-        source = ZarrSource(split.x, complete=True)
-        tally = Tally(len(columns), spread=True)
-        for start, stop in pairwise(source.cuts(0, split.n_rows)):
-            tally.take(source.read(start, stop)[:, list(columns.values())])
-            if looks.progress is not None:
-                looks.progress(what, stop, split.n_rows)
-        figures = _figures(tally, split, columns)
+        kind, known, splits = "data set", open_root(source).attrs.asdict(), open_splits(source)
     else:
-        figures = {
-            "value_range": None if split.actual_range is None else list(split.actual_range),
-            "value_range_rows": split.n_rows,
-            "missing": split.n_missing,
-            "infinite": split.n_infinite,
-            "constant_features": split.n_constant,
-            "columns": None,
-            "ratio_of_standard_deviations": None,
-            "advice": advice_of_many(split.n_constant, split.n_features),
+        columns = looks.features if looks.features and is_table(path) else None
+        found = read_source(path, columns=columns)
+        if columns is not None:  # a list's features have names of their own
+            looks = replace(looks, features=found.splits[0].features)
+        kind, splits = found.format, {each.name: each for each in found.splits}
+        known = {
+            "source": path.name,
+            "source_format": found.format,
+            "source_checksum": found.checksum,
+            "columns_left_out": list(found.left_out),
+            "left_out": dict(found.left_out),
+            "converted": dict(found.converted),
         }
+    if split and split not in splits:
+        raise InputError(f"{source}: has no split {split!r}; it has {', '.join(splits)}")
     return {
-        **_shape(split, looks),
-        "dtype": str(split.x.dtype),
-        **figures,
-        "chunk_rows": int(split.x.chunks[0]),
-        "bytes_raw": int(split.x.nbytes),
-        "bytes_stored": int(split.x.nbytes_stored()),
-        "labels": {
-            name: _n_classes(ZarrSource(values, complete=True).read(0, split.n_rows))
-            for name, values in split.labels.items()
+        "kind": kind,
+        **{name: known.get(name) for name in _RECORDED},
+        "columns_left_out": known.get("columns_left_out", []),
+        "left_out": known.get("left_out", {}),
+        "converted": known.get("converted", {}),
+        "splits": {
+            name: _describe_split(each, f"{source}::{name}", looks)
+            for name, each in splits.items()
+            if split in ("", name)
         },
-        "classes": {name: list(classes) for name, classes in split.classes.items()},
-        "checksum": split.checksum,
-        "index": index_state(split),
     }
 
 
-def _foreign(split: SourceSplit, what: str, looks: _Looks) -> dict[str, Any]:
-    columns = looks.columns(split, what)
-    tally, n_bytes = Tally(len(columns) or split.n_features, spread=bool(columns)), 0
-    for batch in checked_batches(split):
-        tally.take(batch[:, list(columns.values())] if columns else batch)
-        n_bytes += batch.nbytes
-        if looks.progress is not None:
-            looks.progress(what, tally.n_rows, split.n_rows)
-        if n_bytes >= _RANGE_BYTES:
-            break
-    return {
-        **_shape(split, looks),
-        "dtype": str(split.dtype),
-        **_figures(tally, split, columns),
-        "chunk_rows": None,
-        "bytes_raw": split.n_rows * split.n_features * split.dtype.itemsize,
-        "bytes_stored": None,
-        "labels": {name: _n_classes(values) for name, values in split.labels.items()},
-        "classes": {name: list(class_words(classes)) for name, classes in split.classes.items()},
-        "checksum": None,
-        "index": None,
-    }
-
-
-def _shape(split: Split | SourceSplit, looks: _Looks) -> dict[str, Any]:
-    """Return the shape of rows, with all features or those named."""
+def _describe_split(split: Split | SourceSplit, what: str, looks: _Looks) -> dict[str, Any]:
+    """Describe a split; what a file does not have is None."""
+    stored = split if isinstance(split, Split) else None
+    dtype = split.x.dtype if isinstance(split, Split) else split.dtype
     wanted, shape = looks.features, split.image_shape
     known = wanted or split.features
     return {
@@ -262,26 +242,58 @@ def _shape(split: Split | SourceSplit, looks: _Looks) -> dict[str, Any]:
         "feature_names": known and list(known),
         "image_shape": None if shape is None or wanted else list(shape),
         "layout": None if wanted else split.layout,
-    }
-
-
-def _figures(tally: Tally, split: Split | SourceSplit, names: Iterable[str]) -> dict[str, Any]:
-    """Return a tally's figures of features, one by one if they have names."""
-    scale, offset = split.scale_factor, split.add_offset
-    ends = sorted(end * scale + offset for end in tally.value_range or ())
-    n_constant = tally.n_constant if tally.n_rows == split.n_rows else None
-    figures = {name: tally.figures(i, scale, offset) for i, name in enumerate(names)}
-    return {
-        "value_range": ends if ends and np.isfinite(ends).all() else None,
-        "value_range_rows": tally.n_rows,
-        "missing": tally.n_missing,
-        "infinite": tally.n_infinite,
-        "constant_features": n_constant,
-        "columns": figures or None,
-        "ratio_of_standard_deviations": ratio_of(figures),
-        "advice": advice(figures) if figures else advice_of_many(n_constant, len(tally.low)),
+        "dtype": str(dtype),
+        **looks.figures(split, what),
+        "chunk_rows": stored and int(stored.x.chunks[0]),
+        "bytes_raw": split.n_rows * split.n_features * dtype.itemsize,
+        "bytes_stored": stored and int(stored.x.nbytes_stored()),
+        "labels": {name: _n_classes(values) for name, values in split.labels.items()},
+        "classes": {
+            name: list(each if stored else class_words(each))
+            for name, each in split.classes.items()
+        },
+        "checksum": stored and stored.checksum,
+        "index": stored and index_state(stored),
     }
 
 
 def _n_classes(labels: Any) -> int:
+    if isinstance(labels, zarr.Array):
+        labels = ZarrSource(labels, complete=True).read(0, labels.shape[0])
     return len(np.unique(np.asarray(labels)))
+
+
+def _scales(
+    figures: Mapping[str, Mapping[str, Any]], n_constant: int | None = None, n_features: int = 0
+) -> dict[str, Any]:
+    """Return the ratio of the features' standard deviations, and advice where scales differ much.
+
+    Parameters
+    ----------
+    figures : mapping of str to mapping
+        Of the features, as :meth:`dkde.numerics.tally.Tally.figures` has them; those that are
+        constant have no part in the ratio. Empty for features too many to inspect one by one.
+    n_constant, n_features : int
+        Of such, how many are constant, and how many there are.
+    """
+    deviations = {name: each["standard_deviation"] for name, each in figures.items()}
+    constant = [name for name, deviation in deviations.items() if deviation == 0]
+    names, n = some(constant), len(constant)
+    if not figures:
+        names, n = f"{n_constant} of {n_features} features", n_constant or 0
+    varying: dict[str, float] = {name: each for name, each in deviations.items() if each}
+    ratio, said = None, []
+    if len(varying) > 1:
+        wide = max(varying, key=lambda name: varying[name])
+        narrow = min(varying, key=lambda name: varying[name])
+        ratio = varying[wide] / varying[narrow]
+        if ratio > _MUCH:
+            said.append(
+                f"{wide} spreads {ratio:.3g} times as wide as {narrow}: with one bandwidth for all,"
+                f" {wide} decides nearly alone; --covariance diag gives each feature its own scale,"
+                " full heeds how they vary together too"
+            )
+    if n:
+        verb = "does" if n == 1 else "do"
+        said.append(f"{names} {verb} not vary: --covariance diag and full need --singular drop")
+    return {"ratio_of_standard_deviations": ratio, "advice": ". ".join(said) or None}

@@ -8,18 +8,16 @@ import numpy as np
 import xarray as xr
 
 from dkde.errors import InputError, some
-from dkde.inputs.advising import advice, ratio_of
 from dkde.inputs.arrays_of_others import rows_of
+from dkde.inputs.feature_variables import along_the_widest
 from dkde.inputs.groups import Group
-from dkde.numerics.tally import Tally
+from dkde.numerics.tally import FIGURES, Tally
 from dkde.rows.places import Place, groups_of
 from dkde.rows.row_dims import unknown_dims
 from dkde.rows.variables import VariablesSource
 from dkde.stores.absent import saying
 
 _KINDS = {"zarr": "Zarr store", "hdf5": "NetCDF file", "classic": "NetCDF file (classic)"}
-# What CF has for the borders of cells, by the attribute that names it, and how most call it.
-_BOUNDS, _BOUNDS_NAMES = ("bounds", "climatology"), ("_bnds", "_bounds")
 
 Progress = Callable[[str, int, int], None]
 
@@ -46,7 +44,7 @@ def describe_variables(
     Returns
     -------
     dict
-        As :func:`dkde.describe` has it.
+        As :func:`dkde.describe` has it, without ratio and advice.
 
     Raises
     ------
@@ -71,8 +69,7 @@ def describe_variables(
         key: _variable(group, key, features is None or key in features, progress)
         for key in {**group.variables, **group.undecodable}
     }
-    chosen = [*features] if features else _alike(group)
-    figures = {key: described[key] for key in chosen if described[key]["numeric"]}
+    chosen = [*features] if features else along_the_widest(group)
     return {
         "name": name,
         "kind": _KINDS[place.kind],
@@ -80,8 +77,6 @@ def describe_variables(
         **_layout(group, chosen, row_dim),
         "variables": described,
         "groups": groups,
-        "ratio_of_standard_deviations": ratio_of(figures),
-        "advice": advice(figures),
     }
 
 
@@ -118,11 +113,7 @@ def _variable(group: Group, name: str, is_read: bool, progress: Progress | None)
         "units": None if units is None else str(units),
         "coordinate": name in group.coordinates,
         "numeric": is_numeric,
-        "value_range": None,
-        "mean": None,
-        "standard_deviation": None,
-        "missing": None,
-        "infinite": None,
+        **dict.fromkeys(FIGURES),
     }
     if not is_numeric or not is_read or 0 in variable.shape:
         return found
@@ -143,37 +134,3 @@ def _tally(group: Group, name: str, variable: xr.Variable, progress: Progress | 
             if progress is not None:
                 progress(name, stop, source.shape[0])
     return tally
-
-
-def _alike(group: Group) -> list[str]:
-    """Return the numeric variables along the widest one's dims, except their index."""
-    bounds = _bounds(group)
-    numeric = [
-        name for name in group.variables
-        if group.numeric(name) and group.fault(name) is None and name not in bounds
-    ]  # fmt: skip
-    if not numeric:
-        return []
-    widest = max(numeric, key=lambda name: group.variables[name].ndim)
-    dims = set(group.variables[widest].dims)
-    if not dims:
-        return []
-    return [
-        name
-        for name in numeric
-        if set(group.variables[name].dims) == dims and group.variables[name].dims != (name,)
-    ] or [widest]
-
-
-def _bounds(group: Group) -> set[str]:
-    """Return the variables that hold cell bounds of others, which are no features."""
-    found = {
-        str(name)
-        for variable in group.variables.values()
-        for key in _BOUNDS
-        if (name := variable.attrs.get(key, variable.encoding.get(key))) is not None
-    }
-    return found | {
-        name for name, variable in group.variables.items()
-        if name.endswith(_BOUNDS_NAMES) and variable.shape[-1:] == (2,)
-    }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The variables of an xarray Dataset that are the features of its rows."""
+"""The variables of an xarray Dataset, a store or a file that are the features of its rows."""
 
 from collections.abc import Collection
 
@@ -13,6 +13,8 @@ _LEFT_OUT = {
     "b": "true or false", "M": "timestamps", "m": "lengths of time", "U": "text", "S": "text",
     "T": "text", "O": "text or objects",
 }  # fmt: skip
+# What CF has for the borders of cells, by the attribute that names it, and how most call it.
+_BOUNDS, _BOUNDS_NAMES = ("bounds", "climatology"), ("_bnds", "_bounds")
 
 
 def is_split(dataset: xr.Dataset, features: tuple[str, ...] | None = None) -> bool:
@@ -119,3 +121,37 @@ def _may_be_meant(group: Group, name: str) -> bool:
     others = (v for key, v in group.variables.items() if key not in group.coordinates)
     is_index = variable.dims == (name,) and any(v.dims == (name,) for v in others)
     return not is_index and variable.ndim > 0
+
+
+def along_the_widest(group: Group) -> list[str]:
+    """Return the numeric variables along the widest one's dims, except their index."""
+    bounds = _bounds(group)
+    numeric = [
+        name for name in group.variables
+        if group.numeric(name) and group.fault(name) is None and name not in bounds
+    ]  # fmt: skip
+    if not numeric:
+        return []
+    widest = max(numeric, key=lambda name: group.variables[name].ndim)
+    dims = set(group.variables[widest].dims)
+    if not dims:
+        return []
+    return [
+        name
+        for name in numeric
+        if set(group.variables[name].dims) == dims and group.variables[name].dims != (name,)
+    ] or [widest]
+
+
+def _bounds(group: Group) -> set[str]:
+    """Return the variables that hold cell bounds of others, which are no features."""
+    found = {
+        str(name)
+        for variable in group.variables.values()
+        for key in _BOUNDS
+        if (name := variable.attrs.get(key, variable.encoding.get(key))) is not None
+    }
+    return found | {
+        name for name, variable in group.variables.items()
+        if name.endswith(_BOUNDS_NAMES) and variable.shape[-1:] == (2,)
+    }  # fmt: skip

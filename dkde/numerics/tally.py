@@ -8,6 +8,9 @@ import numpy as np
 
 from dkde.typing import Array
 
+# What is known of a column.
+FIGURES = ("value_range", "mean", "standard_deviation", "missing", "infinite")
+
 # Up to so many columns NumPy is faster one by one.
 _FEW = 16
 
@@ -68,11 +71,17 @@ class Tally:
             self._scatter[column] += ((numbers - mean) ** 2).sum() + apart**2 * before * share
         self._mean[column] = self._mean[column] + apart * share if before else mean
 
-    @property
-    def value_range(self) -> tuple[float, float] | None:
-        """The least and the greatest value of all columns; None if there is none."""
+    def value_range(self, scale: float = 1.0, offset: float = 0.0) -> tuple[float, float] | None:
+        """Return the least and the greatest value of all columns; None without finite ones.
+
+        Parameters
+        ----------
+        scale, offset : float
+            A value is ``stored * scale + offset``.
+        """
         low, high = float(self.low.min()), float(self.high.max())
-        return (low, high) if low <= high else None
+        first, last = sorted((low * scale + offset, high * scale + offset))
+        return (first, last) if low <= high and np.isfinite([first, last]).all() else None
 
     @property
     def n_missing(self) -> int:
@@ -106,13 +115,15 @@ class Tally:
         """
         n = int(self.n_rows - self.missing[column] - self.infinite[column])
         ends = (float(self.low[column]) * scale + offset, float(self.high[column]) * scale + offset)
-        deviation = np.sqrt(self._scatter[column] / (n - 1)) * abs(scale) if n > 1 else np.inf
+        mean, deviation = None, np.inf
+        if n and self._spread:
+            mean = float(self._mean[column]) * scale + offset
+        if n > 1 and self._spread:
+            deviation = float(np.sqrt(self._scatter[column] / (n - 1))) * abs(scale)
         return {
             "value_range": sorted(ends) if n else None,
-            "mean": float(self._mean[column]) * scale + offset if n and self._spread else None,
-            "standard_deviation": float(deviation)
-            if self._spread and np.isfinite(deviation)
-            else None,
+            "mean": mean,
+            "standard_deviation": deviation if np.isfinite(deviation) else None,
             "missing": int(self.missing[column]),
             "infinite": int(self.infinite[column]),
         }

@@ -13,7 +13,7 @@ PAGE = "commands"
 
 def reference() -> str:
     """A section in Markdown for each command, in the order of a workflow."""
-    with click.Context(cli, info_name="dkde") as group:
+    with click.Context(cli, info_name="dkde", show_default=True) as group:
         sections = []
         for name in cli.list_commands(group):
             command = cli.commands[name]

@@ -70,7 +70,8 @@ def test_a_large_offset_costs_no_digits():
 def test_what_overflows_is_not_told():
     tally = tally_of([np.array([[1e300], [-1e300]])])
     assert tally.figures(0)["standard_deviation"] is None
-    assert tally.value_range == (-1e300, 1e300)
+    assert tally.value_range() == (-1e300, 1e300)
+    assert tally.value_range(1e10) is None
 
 
 def test_without_a_spread_there_is_the_rest():
