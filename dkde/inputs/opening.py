@@ -13,7 +13,7 @@ from dkde.datasets.formats.globs import is_pattern
 from dkde.datasets.metadata import class_words
 from dkde.errors import DkdeError, InputError
 from dkde.inputs.foreign import Groups, listing, path_of, place_of
-from dkde.rows.columns import TableSource, chosen_by_name
+from dkde.rows.columns import TableSource
 from dkde.rows.place_names import as_called, role_asked
 from dkde.rows.row_source import RowSource
 from dkde.rows.side import Encoding, Part
@@ -57,16 +57,12 @@ def open_source(
 def _open_own(name: str, features: tuple[str, ...] | None) -> Mapping[str, Part]:
     if is_remote(name):
         url = name.rstrip("/")
-        return _with_features(
-            {key: _stored(name, url, split) for key, split in open_splits(url).items()}, features
-        )
+        return {key: _stored(name, url, split) for key, split in open_splits(url).items()}
     path = path_of(name)
     # A folder with Zarr metadata that is no data set: let the data set's own error say so.
     if is_dataset(path) or (path / "zarr.json").exists():
         place = str(path.resolve())
-        return _with_features(
-            {key: _stored(name, place, split) for key, split in open_splits(path).items()}, features
-        )
+        return {key: _stored(name, place, split) for key, split in open_splits(path).items()}
     # Splits are read later, perhaps from another working directory.
     path = path.absolute() if path.exists() or is_pattern(path) else path
     if is_table(path):
@@ -75,7 +71,7 @@ def _open_own(name: str, features: tuple[str, ...] | None) -> Mapping[str, Part]
             told = hashlib.sha256(f"{source.checksum} {features}".encode()).hexdigest()
             source = replace(source, checksum=told)
         return _Imported(name, path, source, features)
-    return _Imported(name, path, read_source(path), features)
+    return _Imported(name, path, read_source(path))
 
 
 def _read_table(
@@ -96,12 +92,6 @@ def _read_table(
         if called == features:
             raise
     return read_source(path, columns=called), called
-
-
-def _with_features(
-    parts: Mapping[str, Part], features: tuple[str, ...] | None
-) -> Mapping[str, Part]:
-    return {key: chosen_by_name(part, features) for key, part in parts.items()}
 
 
 def _stored(name: str, place: str, opened: Split) -> Part:
@@ -175,7 +165,7 @@ class _Imported(Mapping[str, Part]):
         encoding = Encoding(split.scale_factor, split.add_offset)
         sample = encoding.decode(opened.read(0, min(split.n_rows, _RANGE_SAMPLE)))
         finite = sample[np.isfinite(sample)]
-        part = Part(
+        return Part(
             opened,
             0,
             split.n_rows,
@@ -194,7 +184,5 @@ class _Imported(Mapping[str, Part]):
             units=split.units,
             left_out=self._left_out,
             converted=self._converted,
+            opened=self._features,
         )
-        if is_table(self._path):  # which was asked for these alone
-            return replace(part, opened=self._features)
-        return chosen_by_name(part, self._features)

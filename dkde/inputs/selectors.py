@@ -15,11 +15,11 @@ from glob import iglob
 from typing import Any
 
 from dkde.datasets.formats.globs import is_pattern
-from dkde.errors import InputError, some
+from dkde.errors import InputError
+from dkde.inputs.aligning import aligned_parts
 from dkde.inputs.foreign import Groups
 from dkde.inputs.grammar import Term, parse
 from dkde.inputs.opening import open_source
-from dkde.rows.columns import Columns, alike, chosen
 from dkde.rows.feature_choice import FeatureChoice
 from dkde.rows.side import Part, Rows
 from dkde.stores.publishing import is_there
@@ -167,7 +167,7 @@ class Catalog:
             When a source cannot be opened.
         """
         parts = [part for term in self._parse(selector) for part in self._resolve(term)]
-        return Rows(_aligned(parts, selector, self.features))
+        return Rows(aligned_parts(parts, selector, self.features))
 
     def _parse(self, selector: str) -> list[Term]:
         refuse_credentials(selector)
@@ -235,42 +235,3 @@ def is_source(name: str) -> bool:
     known = name == "digits" or is_there(name) or os.path.exists(os.path.expanduser(name))
     # Of a pattern it is seen whether it matches anything, or is brackets of a range.
     return known or (is_pattern(name) and next(iglob(name, recursive=True), None) is not None)
-
-
-def _aligned(
-    parts: Sequence[Part], selector: str, features: tuple[str, ...] | None
-) -> tuple[Part, ...]:
-    """Return parts with the columns of the first, matched by name in any order.
-
-    Parameters
-    ----------
-    features : tuple of str, optional
-        That are asked for: the names of columns that have none.
-
-    Raises
-    ------
-    InputError
-        When their columns are not the same ones, or cannot be told to be.
-    """
-    if len(parts) > 1 and features is not None:
-        parts = [alike(part, Columns(features)) for part in parts]
-    first, names = parts[0], parts[0].features
-    # A latitude and a longitude may be called otherwise.
-    parts = [first, *(alike(part, Columns(names)) if part.features else part for part in parts[1:])]
-    for part in parts[1:]:
-        if part.source.shape[1] != first.source.shape[1]:
-            counts = ", ".join(f"{each.label} has {each.source.shape[1]}" for each in parts)
-            raise InputError(f"{selector}: features differ: {counts}")
-        if (part.features is None) != (names is None):
-            with_names, without = (first, part) if part.features is None else (part, first)
-            raise InputError(
-                f"{selector}: the columns of {with_names.label} have names and those of "
-                f"{without.label} have none, so that their order cannot be told; give names to "
-                "both, or to neither"
-            )
-        if names is not None and set(part.features or ()) != set(names):
-            raise InputError(
-                f"{selector}: features differ: {first.label} has {some(names)}, and "
-                f"{part.label} {some(part.features or ())}"
-            )
-    return tuple(parts if names is None else (chosen(part, names) for part in parts))

@@ -13,12 +13,12 @@ import zarr
 from zarr.storage import LocalStore
 
 from dkde.errors import InputError
+from dkde.inputs.aligning import aligned, dims_of, refuse_unmet_dims, unmet_columns
 from dkde.inputs.arrays import checked, rows_of, whole
 from dkde.inputs.arrays_of_others import encoding_of
 from dkde.inputs.decoding import decoded
 from dkde.inputs.frames import frame_of, part_of_frame
 from dkde.inputs.operands import Operand, selected
-from dkde.inputs.said import columns_met, dims_of, refuse_unmet_dims, unmet_columns
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.xarray_sides import from_dataarray, from_dataset, vector_along
 from dkde.rows.column_notes import tell_of_columns
@@ -130,13 +130,8 @@ def operand(data: Any, role: str, catalog: Catalog, like: Columns | None = None)
     if isinstance(data, Operand):
         return data
     found = _operand(data, role, catalog, None if like is None else like.wanted)
-    if catalog.features is None:
-        found = found.without(catalog.beside)
-    found = found.choosing(catalog.features, like)
-    met, dims = columns_met(found, catalog.choice), dims_of(data, found)
-    found = replace(found.placed(catalog.choice), met=met, known_dims=dims)
-    if like is not None:
-        found = found.like(like, tell=catalog.features is None)
+    found = replace(found, known_dims=dims_of(data, found))
+    found = aligned(found, catalog.choice, catalog.beside, like)
     said = set() if catalog.said is None else catalog.said
     for part in found.rows.parts:
         tell_of_columns(part, said)
@@ -163,7 +158,7 @@ def _operand(data: Any, role: str, catalog: Catalog, features: tuple[str, ...] |
             for wanted in (catalog.features, features)
         )
         part = part_of_frame(frame, role, chosen, others)
-        return Operand(Rows((part,)), "numpy", features=part.features)
+        return Operand(Rows((part,)), "numpy")
     return Operand(rows_of(data, role), "numpy").like(Columns(_column_names(data)))
 
 

@@ -101,9 +101,7 @@ def _from_variables(
     foreign = [name for name, v in dataset.coords.items() if not set(v.dims) <= set(source.dims)]
     labelled = dataset.drop_vars([*dataset.data_vars, *foreign])
     part = replace(part, coordinates={})
-    return Operand(
-        Rows((part,)), "xarray", source.dims, source.sizes, labelled, part.features
-    )  # fmt: skip
+    return Operand(Rows((part,)), "xarray", source.dims, source.sizes, labelled)
 
 
 def _telling(operand: Operand, dataset: xr.Dataset) -> Operand:
@@ -184,11 +182,9 @@ def from_dataarray(
     names = _feature_names(array)
     if len(along) == 1:
         checked(array, role)
-        rows = _with_features(rows_of(_chunked(array).data, role), names, notes)
-        return Operand(rows, "xarray", (along[0],), None, labelled, names)
     values = _chunked(array).data.reshape(-1, array.shape[-1])
-    rows = _with_features(rows_of(values, role), names)
-    return Operand(rows, "xarray", tuple(along), array.shape[:-1], labelled, names)
+    rows = _with_features(rows_of(values, role), names, notes)
+    return Operand(rows, "xarray", tuple(along), array.shape[:-1], labelled)
 
 
 def _from_any(array: xr.DataArray, role: str, row_dim: tuple[str, ...] | None) -> Operand:
