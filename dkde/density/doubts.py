@@ -11,19 +11,21 @@ from dkde.density.statistics import mean, shares, standard_error
 from dkde.errors import warn
 from dkde.typing import FloatArray
 
-# Of rows whose density an equal row makes up, the share from which on it is said.
+# Users are warned from this share of rows on whose density comes from an equal row alone.
 _SHARE = 0.25
-# By how much the sum of kernels grows with the bandwidth, of what its volume does, if it is that of
-# equal rows; and the share of all kernels from which on it is that of all rows.
-_CONSTANT, _ALL = 0.1, 0.9
-# How far apart bandwidths are that are held against each other.
+# A row's sum of kernels is that of equal rows if it hardly grows with the bandwidth: by less than
+# this share of the growth of the kernel's volume.
+_CONSTANT = 0.1
+# A sum above this share of all kernels is that of all rows, and cannot grow either.
+_ALL = 0.9
+# The bandwidths that are compared for this differ by a factor of at least 2.
 _APART = np.log(2.0)
-# Rows that decide alone: at most so many, and at most one in so many; they change the bandwidth by
-# at least a factor, against a preference of the others of so many standard errors.
+# Rows that decide alone are at most two, and at most one in a hundred. Without them the best
+# bandwidth differs by a factor of at least 4, by at least five standard errors.
 _FEW, _ONE_IN, _FACTOR, _ERRORS = 2, 100, np.log(4.0), 5.0
-# Of a grid's end, where the bandwidths that tell most lie beyond: so many suffice.
+# At a grid's end three are enough: the bandwidths that would show more lie beyond it.
 _ERRORS_AT_END = 3.0
-# Of fewer rows nothing is said: any of them decides.
+# With fewer rows than this no warning is given, as any of them decides.
 _FEWEST = 50
 
 
@@ -34,7 +36,7 @@ class Deciding:
     Parameters
     ----------
     rows : tuple of int
-        Their numbers.
+        Row numbers.
     bandwidth : float
         The bandwidth that the other rows prefer.
     """
@@ -59,9 +61,9 @@ def warn_of_doubts(
     bandwidths, log_norms, scored, best
         As for :func:`doubt`.
     in_words : callable
-        What a bandwidth is called.
+        Turns a bandwidth into text with its unit.
     held_out : bool
-        Whether rows are scored under others of their own side, and not of another.
+        Whether the rows are scored under other rows of the same side (cross-validation).
     """
     found = doubt(bandwidths, log_norms, scored, best, held_out=held_out)
     if found is not None:
@@ -83,12 +85,12 @@ def doubt(
     Parameters
     ----------
     bandwidths, log_norms : array (n_bandwidths,)
-        And the kernel's log-normaliser at each.
+        The bandwidths, and the kernel's log-normaliser at each.
     scored : Weighted
     best : int
-        Of the bandwidths.
+        The number of the best bandwidth.
     held_out : bool
-        Whether rows are scored under others of their own side, and not of another.
+        Whether the rows are scored under other rows of the same side (cross-validation).
     """
     if len(bandwidths) < 2 or scored.values.shape[1] < _FEWEST:
         return None
@@ -101,7 +103,7 @@ def doubt(
     names = ", ".join(map(str, found.rows))
     rows = f"row {names}" if len(found.rows) == 1 else f"rows {names}"
     if found.bandwidth < bandwidths[best]:
-        # Without the few the bandwidth may fall for no better reason than equal rows.
+        # Without these rows the optimum may be low only because of equal rows: say that instead.
         without = int(np.flatnonzero(bandwidths == found.bandwidth)[0])
         share = share_of_equal_rows(bandwidths, log_norms, scored, without)
         if share >= _SHARE:
@@ -127,8 +129,8 @@ def share_of_equal_rows(
 ) -> float:
     """Return the share of rows whose density comes only from rows equal to them.
 
-    With distances well below a bandwidth, the sum of kernels is as large at one that is somewhat
-    larger; so it is where the bandwidth reaches all rows, but not for so few of them.
+    Where distances are zero, the sum of kernels is the same at another bandwidth. It is the same,
+    too, where both bandwidths reach all rows; the sum is then nearly all kernels.
     """
     logs = np.log(bandwidths)
     lower = np.flatnonzero(logs <= logs[best] - _APART)
@@ -147,18 +149,20 @@ def share_of_equal_rows(
     growth = abs(log_norms[best] - log_norms[other])
     ratio = np.exp(min(0.0, logs[best] - logs[other]))
     if ratio < 1:
-        # Towards larger bandwidths the sum of rows at any distance stops growing in the end.
+        # At large bandwidths the sum of rows at any distance stops growing, so less is asked for.
         growth *= (1 - ratio**2) / (-2 * np.log(ratio))
-    equal = few & (change < _CONSTANT * growth)  # NaN, of two densities of zero, is not
+    # The change is NaN where both densities are zero; the comparison is then False, as wanted.
+    equal = few & (change < _CONSTANT * growth)
     return float(mean(equal.astype(np.float64), scored.positive))
 
 
 def deciding_rows(bandwidths: FloatArray, scored: Weighted, best: int) -> Deciding | None:
     """Return the few rows that decide against all others, if there are any.
 
-    Of each other bandwidth the rows are found that speak most for the best one instead. If the
-    others together prefer it clearly, these few have decided. At the end of a grid any other
-    bandwidth is held against the best one, which may lie far beyond; else one a factor away.
+    For each other bandwidth, the few rows are found that lose most by it. If all rows but these
+    clearly prefer it, these few have decided against it. At the end of a grid every other bandwidth
+    is compared with the best one, as the true optimum may lie far beyond the grid; elsewhere only
+    those that differ by a factor.
     """
     values, weights = scored.values, scored.positive
     n = values.shape[1]
