@@ -11,11 +11,10 @@ from typing import Any
 import click
 
 from dkde_cli.compute import compute
-from dkde_cli.deliver import print_end, print_result
+from dkde_cli.deliver import figures, print_end, print_result, test_figures, write_csv
 from dkde_cli.group import Refusal
 from dkde_cli.options import Decorator, Where, gathered, json_option
 from dkde_cli.progress import progress, stages
-from dkde_cli.tables import figures, test_figures, write_csv
 
 
 def check_place(path: str | None, what: str, *, is_store: bool = False) -> None:
