@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import Any, Self
 
 import click
 
@@ -64,6 +64,10 @@ def check_apart(data: str, outputs: Mapping[str, str | None]) -> None:
         places[role] = place
 
 
+# The options that go with a store.
+_FOR_STORES = ("restart", "retry_failed", "anywhere", "init_only")
+
+
 @dataclass(frozen=True)
 class Output:
     """Where the results of a run go, and how the run is resumed.
@@ -90,7 +94,7 @@ class Output:
     plot: str | None = None
     no_plot: bool = False
 
-    def checked(self, data: str, picture: str | None = None) -> "Output":
+    def checked(self, data: str, picture: str | None = None) -> Self:
         """Refuse options that do not go together, and places that cannot be written to.
 
         Parameters
@@ -110,7 +114,7 @@ class Output:
         Refusal, UsageError, DataSetError
         """
         if self.store is None:
-            flags = [*filter(vars(self).get, ("restart", "retry_failed", "anywhere", "init_only"))]
+            flags = [name for name in _FOR_STORES if getattr(self, name)]
             if flags:
                 raise click.UsageError(
                     f"--{flags[0].replace('_', '-')} is for --output, which is not there"
