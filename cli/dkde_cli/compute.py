@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from dkde_cli.options import Where
-from dkde_cli.progress import duration
 from dkde_cli.sides import Training
+from dkde_cli.tables import duration
 
 # Work that is estimated to take longer is worth a cluster of processes, its start and dashboard.
 SHORT_SECONDS = 60.0

@@ -1,23 +1,128 @@
-"""Results of runs on standard output, as the command that made them prints them."""
+"""Results of runs as tables, JSON and CSV, as the command that made them prints them."""
 
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
 
-from dkde_cli.progress import duration
-from dkde_cli.tables import (
-    FOLD_TOTAL,
-    UNIT,
-    effort,
-    figures,
-    kilometres,
-    missing,
-    missing_in_words,
-    print_figures,
-    print_json,
-    test_figures,
-    unit,
-)
+from dkde_cli.tables import duration, print_json, print_table
+
+FIGURES = ("mean_log_likelihood", "standard_error", "bits_per_dimension", "n_zero_density")
+CSV_COLUMNS = ("split", "bandwidth", "n", *FIGURES)
+# What a cross-validation has beside: totals of nats, as scikit-learn's scores are.
+FOLD_TOTAL = "mean_fold_log_likelihood"
+# Of bandwidths that are kilometres a row of figures says so.
+UNIT = "bandwidth_unit"
+# Where a result holds what its rows took, and for which of its works.
+_EFFORTS = (("", "score"), ("", "valid"), ("", "cross_validate"), ("test_", "test"))
+
+Row = dict[str, Any]
+
+
+def figures(result: Any) -> list[Row]:
+    """A row of figures for each bandwidth of a result."""
+    names = [*FIGURES, *([FOLD_TOTAL] if FOLD_TOTAL in result else [])]
+    columns = {name: result[name].values.tolist() for name in ("bandwidth", *names)}
+    n_rows = _n_counting(result)
+    said = _unit_of_row(result)
+    return [
+        {"bandwidth": bandwidth, **said, "n": n_rows, **{name: columns[name][i] for name in names}}
+        for i, bandwidth in enumerate(columns["bandwidth"])
+    ]
+
+
+def test_figures(result: Any) -> Row | None:
+    """The row of figures of a sweep's test rows, if it had any."""
+    if "test_log_density" not in result:
+        return None
+    return {
+        "bandwidth": float(result["best_bandwidth"]),
+        **_unit_of_row(result),
+        "n": _n_counting(result, "test_"),
+        **{name: result[f"test_{name}"].item() for name in FIGURES},
+    }
+
+
+def _unit_of_row(result: Any) -> Row:
+    found = unit(result)
+    return found if found.get(UNIT) == "km" else {}
+
+
+def _n_counting(result: Any, prefix: str = "") -> int:
+    """Return how many rows enter the means: no missing values, and positive weight."""
+    if f"{prefix}row_weight" in result:
+        return int((result[f"{prefix}row_weight"] > 0).sum())
+    # Bandwidths or not, of each row one is held.
+    n_rows = int(result[f"{prefix}pairs_evaluated"].size)
+    return n_rows - missing(result).get(f"{prefix}n_missing", 0)
+
+
+def missing(result: Any) -> dict[str, int]:
+    """Return the counts of rows left out for missing values, by side, where any may be."""
+    names = ("n_missing", "test_n_missing", "n_missing_train")
+    return {name: int(result[name]) for name in names if name in result}
+
+
+def missing_in_words(result: Any) -> str:
+    """The same in a line; nothing where none was left out."""
+    counts = missing(result)
+    scored = counts.get("n_missing", 0) + counts.get("test_n_missing", 0)
+    if not any(counts.values()):
+        return ""
+    return (
+        f"left out for missing values: {scored} of the rows to be scored, "
+        f"{counts['n_missing_train']} of the training rows"
+    )
+
+
+def effort(result: Any) -> str:
+    """Shares of all pairs that were evaluated and of rows that were read, where less than all."""
+    inputs = json.loads(result.attrs.get("provenance", "{}"))
+    shares = []
+    for name, words in (("pairs_evaluated", "pairs evaluated"), ("rows_read", "rows read")):
+        done = possible = 0
+        for prefix, role in _EFFORTS:
+            if role in inputs and f"{prefix}{name}" in result:
+                found = result[f"{prefix}{name}"]
+                done += int(found.sum())
+                possible += found.size * inputs[role]["train"]["rows"]
+        if done < possible:
+            shares.append(f"{words} {_percent(done / possible)}")
+    return ", ".join(shares)
+
+
+def _percent(share: float) -> str:
+    """A share that is less than all, and shows it.
+
+    Examples
+    --------
+    >>> _percent(0), _percent(1e-6), _percent(0.3149), _percent(0.99999)
+    ('0 %', 'below 0.1 %', '31.5 %', '99.9 %')
+    """
+    if 0 < share < 0.001:
+        return "below 0.1 %"
+    return f"{min(100 * share, 99.9):.1f} %" if share else "0 %"
+
+
+def kilometres(result: Any) -> float | None:
+    """Return the kilometres of a radian, for bandwidths on the Earth in radians."""
+    radius = _options(result).get("earth_radius_km")
+    return None if radius is None or unit(result).get(UNIT) == "km" else float(radius)
+
+
+def unit(result: Any) -> Row:
+    """Return the unit of bandwidths, ready for JSON; nothing where they are not angles."""
+    noted = result["bandwidth"].attrs.get("units")  # of stores of before in their options alone
+    found = noted if noted in ("km", "radian") else _options(result).get(UNIT)
+    return {} if found is None else {UNIT: found}
+
+
+def _options(result: Any) -> Row:
+    options: Row = json.loads(result.attrs.get("provenance", "{}")).get("options", {})
+    return options
 
 
 def print_result(result: Any, *, as_json: bool) -> None:
@@ -55,3 +160,78 @@ def print_end(result: Any) -> None:
     for line in filter(None, (missing_in_words(result), effort(result))):
         click.echo(line, err=True)
     click.echo(f"Done in {duration(float(result.attrs['seconds']))}", err=True)
+
+
+def write_csv(path: str, splits: Mapping[str, Iterable[Row]]) -> None:
+    """Write rows of figures, those of each split under its name; all of the file or nothing.
+
+    Raises
+    ------
+    DataSetError
+        When it cannot be written.
+    """
+    from dkde import write_whole
+
+    rows = [{"split": split, **row} for split, found in splits.items() for row in found]
+    columns = [*CSV_COLUMNS, *(name for name in (FOLD_TOTAL, UNIT) if name in rows[0])]
+    text = io.StringIO()
+    # Every digit of a float is kept.
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, text.getvalue().encode())
+
+
+def print_figures(
+    rows: Sequence[Row], *, best: float | None = None, km: float | None = None
+) -> None:
+    """Print rows of figures as a table, the best bandwidth marked.
+
+    Parameters
+    ----------
+    km : float, optional
+        How many a unit of the bandwidths is, which have a column for them then.
+    """
+    heads = {
+        "mean_log_likelihood": "mean log-likelihood",
+        "standard_error": "standard error",
+        "bits_per_dimension": "bits/dimension",
+    }
+    if rows[0].get(FOLD_TOTAL, rows[0]["mean_log_likelihood"]) != rows[0]["mean_log_likelihood"]:
+        heads[FOLD_TOTAL] = "fold total"
+    if any(row["n_zero_density"] for row in rows):
+        heads["n_zero_density"] = "zero density"
+    values = [row["bandwidth"] for row in rows]
+    name = "bandwidth (km)" if rows[0].get(UNIT) == "km" else "bandwidth"
+    sizes = {name: _aligned(values)}
+    if km is not None:
+        sizes["km"] = _aligned([value * km for value in values])
+    body = [
+        [*cells, *(_figure(row[name]) for name in heads), "*" if row["bandwidth"] == best else ""]
+        for row, *cells in zip(rows, *sizes.values(), strict=True)
+    ]
+    print_table([*sizes, *heads.values(), ""], body)
+
+
+def _figure(value: float) -> str:
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.4f}" if not abs(value) >= 1e7 else f"{value:.6g}"
+
+
+def _aligned(values: Sequence[float]) -> list[str]:
+    """Numbers of up to six digits, point below point.
+
+    Examples
+    --------
+    >>> _aligned([0.05, 2, 10, 3.79269019])
+    [' 0.05   ', ' 2      ', '10      ', ' 3.79269']
+    """
+    texts = [f"{x:.6g}" for x in values]
+    heads, points, tails = zip(*(text.partition(".") for text in texts), strict=True)
+    before, after = max(map(len, heads)), max(map(len, tails))
+    gap = " " if any(points) else ""
+    return [
+        f"{head:>{before}}{point or gap}{tail:<{after}}"
+        for head, point, tail in zip(heads, points, tails, strict=True)
+    ]

@@ -19,9 +19,8 @@ from dkde_cli.options import (
     weights_option,
     where_options,
 )
-from dkde_cli.progress import duration, si
 from dkde_cli.sides import Training
-from dkde_cli.tables import print_json, print_pairs, size
+from dkde_cli.tables import duration, print_json, print_pairs, si, size
 from dkde_cli.values import parse_bandwidths
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from dkde_cli.tables import duration, si
+
 # Without a terminal, a line so often.
 _LINE_SECONDS = 60.0
 
@@ -139,35 +141,3 @@ def stages(update: Update, *names: str) -> Callable[[int, int], None]:
         update(names[state["stage"]], done, total)
 
     return report
-
-
-def si(number: float) -> str:
-    """A number with three digits and a letter.
-
-    Examples
-    --------
-    >>> si(1234567), si(12), si(2.5e15)
-    ('1.23 M', '12', '2.5 P')
-    """
-    letters = ["", " k", " M", " G", " T", " P"]
-    step = 0
-    while abs(number) >= 999.5 and step < len(letters) - 1:
-        number, step = number / 1000, step + 1
-    return f"{number:.3g}{letters[step]}"
-
-
-def duration(seconds: float) -> str:
-    """Return seconds as text, in a suitable unit.
-
-    Examples
-    --------
-    >>> duration(0.2), duration(42), duration(600), duration(9000)
-    ('0.2 s', '42 s', '10 min', '2.5 h')
-    """
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

@@ -6,16 +6,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import Any, Self
 
 import click
 
 from dkde_cli.compute import compute
-from dkde_cli.deliver import print_end, print_result
+from dkde_cli.deliver import figures, print_end, print_result, test_figures, write_csv
 from dkde_cli.group import Refusal
 from dkde_cli.options import Decorator, Where, gathered, json_option
 from dkde_cli.progress import progress, stages
-from dkde_cli.tables import figures, test_figures, write_csv
 
 
 def check_place(path: str | None, what: str, *, is_store: bool = False) -> None:
@@ -65,6 +64,10 @@ def check_apart(data: str, outputs: Mapping[str, str | None]) -> None:
         places[role] = place
 
 
+# The options that go with a store.
+_FOR_STORES = ("restart", "retry_failed", "anywhere", "init_only")
+
+
 @dataclass(frozen=True)
 class Output:
     """Where the results of a run go, and how the run is resumed.
@@ -91,7 +94,7 @@ class Output:
     plot: str | None = None
     no_plot: bool = False
 
-    def checked(self, data: str, picture: str | None = None) -> "Output":
+    def checked(self, data: str, picture: str | None = None) -> Self:
         """Refuse options that do not go together, and places that cannot be written to.
 
         Parameters
@@ -111,7 +114,7 @@ class Output:
         Refusal, UsageError, DataSetError
         """
         if self.store is None:
-            flags = [*filter(vars(self).get, ("restart", "retry_failed", "anywhere", "init_only"))]
+            flags = [name for name in _FOR_STORES if getattr(self, name)]
             if flags:
                 raise click.UsageError(
                     f"--{flags[0].replace('_', '-')} is for --output, which is not there"

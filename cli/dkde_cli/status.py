@@ -7,8 +7,7 @@ import click
 
 from dkde_cli.group import Command
 from dkde_cli.options import json_option, store_argument
-from dkde_cli.progress import duration, si
-from dkde_cli.tables import print_json, print_pairs, print_table
+from dkde_cli.tables import duration, print_json, print_pairs, print_table, si
 
 # Those at work, and the blocks set aside, that are named; of more, how many.
 _NAMED = 3

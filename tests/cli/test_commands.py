@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from dkde_cli.tables import effort
+from dkde_cli.deliver import effort
 
 import dkde
 
