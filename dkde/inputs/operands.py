@@ -91,7 +91,12 @@ class Operand:
         if isinstance(source, VariablesSource) and (
             (self.dims, self.shape) == (source.dims, source.sizes)
         ):
-            return xr.Coordinates(_own_coordinates(part), indexes={})
+            own = {
+                name: coordinate.variables[0].load()
+                for name, coordinate in part.coordinates.items()
+                if isinstance(coordinate, VariablesSource)
+            }
+            return xr.Coordinates(own, indexes={})
         (dim,) = self.dims
         coordinates, classes = self.rows.coordinates().items(), self.rows.classes()
         return xr.Coordinates(
@@ -144,13 +149,3 @@ def selected(rows: Rows) -> Operand:
         if len(parts) == 1 and len(parts[0]) == sources[0].shape[0]:
             return Operand(rows, "selector", known, sources[0].sizes)
     return Operand(rows, "selector")
-
-
-def _own_coordinates(part: Part) -> dict[str, xr.Variable]:
-    """Return coordinates of a grid along its own dims."""
-    sources = {
-        name: source
-        for name, source in part.coordinates.items()
-        if isinstance(source, VariablesSource)
-    }
-    return {name: source.variables[0].load() for name, source in sources.items()}

@@ -15,8 +15,7 @@ from zarr.storage import LocalStore
 from dkde.errors import InputError
 from dkde.inputs.aligning import aligned, dims_of, refuse_unmet_dims, unmet_columns
 from dkde.inputs.arrays import checked, rows_of, whole
-from dkde.inputs.arrays_of_others import encoding_of
-from dkde.inputs.decoding import decoded
+from dkde.inputs.decoding import decoded, encoding_of
 from dkde.inputs.frames import frame_of, part_of_frame
 from dkde.inputs.operands import Operand, selected
 from dkde.inputs.selectors import Catalog
@@ -44,12 +43,10 @@ def catalog_of(
     beside : sequence
         What the call is given as weights: those that are names are no features by themselves.
     """
-    if isinstance(source, Catalog):
-        return source.choosing(row_dim=row_dim, lat=lat, lon=lon).for_a_call(beside)
-    if source is not None and not isinstance(source, str | os.PathLike):
+    if source is not None and not isinstance(source, str | os.PathLike | Catalog):
         raise InputError(f"source is {source!r}; it is the path of a data set, or a Catalog")
-    name = None if source is None else os.fspath(source)
-    return Catalog(name, row_dim=row_dim, lat=lat, lon=lon).for_a_call(beside)
+    catalog = source if isinstance(source, Catalog) else Catalog(source)
+    return catalog.choosing(row_dim=row_dim, lat=lat, lon=lon).for_a_call(beside)
 
 
 def operands(catalog: Catalog, **given: Any) -> tuple[Operand, ...]:
