@@ -16,10 +16,10 @@ from typing import Any
 
 from dkde.datasets.formats.globs import is_pattern
 from dkde.errors import InputError
-from dkde.inputs.aligning import aligned_parts
 from dkde.inputs.foreign import Groups, divisions, is_known
 from dkde.inputs.grammar import Term, parse
 from dkde.inputs.opening import open_source
+from dkde.inputs.operands import aligned_parts
 from dkde.rows.feature_choice import FeatureChoice
 from dkde.rows.side import Part, Rows
 from dkde.stores.store import refuse_credentials
