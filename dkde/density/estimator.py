@@ -22,7 +22,7 @@ from dkde.engine.eager_run import computed
 from dkde.engine.work import Work
 from dkde.errors import InputError
 from dkde.inputs.arrays import numbers_of
-from dkde.inputs.frames import check_integers, column_named, numbers_alone
+from dkde.inputs.frames import column_named, numbers_alone
 from dkde.inputs.operands import Operand
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import framed, operand, refuse_unmet, side
@@ -165,7 +165,6 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
             if isinstance(sample_weight, str):
                 sample_weight = column_named(X, "X", sample_weight, "train weights")
             X = numbers_alone(framed(self._unmasked(X), self._catalog(), "X"), "X")
-            check_integers(X, "X")  # of features alone
             X = validate_data(
                 self, X, dtype="numeric",
                 ensure_min_samples=min_rows,
@@ -222,7 +221,6 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         if not isinstance(X, _LAZY):
             X = framed(self._unmasked(X), self._catalog(), "X", self._columns)
             X = numbers_alone(X, "X", self._columns.names)
-            check_integers(X, "X")
             X = validate_data(self, X, dtype="numeric", reset=False, ensure_all_finite=self._finite)
         query, names = operand(X, "X", self._catalog(), self._columns), self._columns.names
         if names is not None and query.features is not None and names != query.features:

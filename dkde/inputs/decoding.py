@@ -8,7 +8,6 @@ import zarr
 from xarray.conventions import decode_cf_variable
 
 from dkde.errors import InputError
-from dkde.inputs.arrays_of_others import encoding_of
 from dkde.rows.bare import is_masked, same_bits, variable_of
 from dkde.rows.row_source import RowSource, Wrapping
 from dkde.rows.side import Encoding
@@ -136,6 +135,29 @@ def missing_one(what: str, row: int) -> InputError:
     return InputError(
         f"{what}: that of row {row} is missing (masked, NA, or a fill value); each row needs one"
     )
+
+
+def encoding_of(array: zarr.Array[Any], what: str) -> Encoding:
+    """Return how an array's values are encoded, from its attributes.
+
+    Parameters
+    ----------
+    what : str
+        For messages.
+
+    Raises
+    ------
+    InputError
+        When they say it by what is no number.
+    """
+    attributes = dict(array.attrs)
+    scale, offset = attributes.get("scale_factor", 1.0), attributes.get("add_offset", 0.0)
+    try:
+        return Encoding(float(scale), float(offset))  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise InputError(
+            f"{what}: the Zarr array's scale_factor {scale!r} or add_offset {offset!r} is no number"
+        ) from None
 
 
 def decoded(array: "zarr.Array[Any]", what: str, *, is_vector: bool = False) -> RowSource | None:

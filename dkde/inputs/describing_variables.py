@@ -8,8 +8,8 @@ import numpy as np
 import xarray as xr
 
 from dkde.errors import InputError, some
-from dkde.inputs.arrays_of_others import rows_of
 from dkde.inputs.feature_variables import along_the_widest
+from dkde.inputs.foreign import rows_of
 from dkde.inputs.groups import Group
 from dkde.numerics.tally import FIGURES, Tally
 from dkde.rows.places import Place, groups_of
@@ -90,7 +90,7 @@ def _layout(
     if 0 in [n for feature in features for n in group.variables[feature].shape]:
         return found | {"rows": 0}
     try:
-        dims = group.layout(features, row_dim).dims
+        dims = group.candidates(features).layout(row_dim).dims
         n_rows, n_columns = group.part(features, row_dim).source.shape
     except InputError as error:
         return found | {"undecided": str(error)}

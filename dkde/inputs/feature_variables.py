@@ -88,8 +88,7 @@ def feature_names(
 
 def why_not(group: Group, name: str) -> str | None:
     """Return why a data variable is no feature unless named; None if it is one."""
-    kind = getattr(group.variables[name].dtype, "kind", "O")
-    return _LEFT_OUT.get(kind)
+    return _LEFT_OUT.get(getattr(group.variables[name].dtype, "kind", "O"))
 
 
 def _tell(role: str, group: Group, chosen: list[str], meant: list[str]) -> None:

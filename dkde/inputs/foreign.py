@@ -6,13 +6,18 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
+import zarr
+
 from dkde.datasets.dataset import is_dataset
 from dkde.errors import DkdeError, InputError
-from dkde.inputs.arrays_of_others import array_rows, rows_of
+from dkde.inputs.decoding import encoding_of
 from dkde.inputs.groups import Group
+from dkde.rows.bare import is_masked, node_at
 from dkde.rows.columns import chosen_by_name
 from dkde.rows.places import Place, groups_of, kind_of, resolved
+from dkde.rows.row_dims import UNNAMED
 from dkde.rows.side import Part
+from dkde.rows.signs import source_of
 from dkde.stores.door import CodecError
 from dkde.stores.publishing import is_there
 from dkde.stores.store import is_remote, open_store
@@ -21,6 +26,19 @@ from dkde.stores.store import is_remote, open_store
 def path_of(name: str) -> Path:
     """Return a name as a path, with ~ expanded unless a file of that name exists."""
     return Path(name if is_there(name) else os.path.expanduser(name))
+
+
+def is_known(name: str) -> bool:
+    """Return whether a name is that of something there, or of scikit-learn's digits."""
+    return name == "digits" or is_there(name) or os.path.exists(os.path.expanduser(name))
+
+
+def divisions(name: str) -> Iterator[tuple[str, str]]:
+    """Return a name whole, then split before each ``::``, the longest source first."""
+    stop = len(name)
+    while stop > 0:
+        yield name[:stop], name[stop:]
+        stop = name.rfind("::", 0, stop)
 
 
 def parted(name: str) -> tuple[str, str]:
@@ -36,27 +54,21 @@ def parted(name: str) -> tuple[str, str]:
     if is_remote(name):
         source, _, within = name.partition("::")
         return source, within.strip("/")
-    stop = len(name)
-    while stop > 0:
-        source = name[:stop]
-        if source == "digits" or is_there(source) or os.path.exists(path_of(source)):
-            return source, name[stop + 2 :].strip("/")
-        stop = name.rfind("::", 0, stop)
+    for source, within in divisions(name):
+        if is_known(source):
+            return source, within[2:].strip("/")
     return name, ""
 
 
 def place_of(name: str) -> Place | None:
     """Return SOURCE or SOURCE::GROUP as a foreign Zarr store or NetCDF file, if it is one."""
     source, group = parted(name)
-    if is_remote(source):
-        url = source.rstrip("/")
-        kind = kind_of(url)
-        is_own = kind == "zarr" and is_dataset(open_store(url, read_only=True))
-        return None if kind is None or is_own else resolved(Place(url, kind, group))
-    path = path_of(source)
+    path = source.rstrip("/") if is_remote(source) else str(path_of(source))
     kind = kind_of(path)
-    is_own = kind == "zarr" and is_dataset(path)
-    return None if kind is None or is_own else resolved(Place(str(path.resolve()), kind, group))
+    if kind == "zarr" and is_dataset(open_store(path, read_only=True)):
+        kind = None
+    whole = path if is_remote(path) else os.path.realpath(path)
+    return None if kind is None else resolved(Place(whole, kind, group))
 
 
 def listing(name: str) -> str | None:
@@ -123,7 +135,7 @@ class Groups(Mapping[str, Part]):
         ------
         InputError
         """
-        if self.asked(self._root) is None and self._place.array is None:
+        if self.asked() is None and self._place.array is None:
             raise _unsaid(self._root)
 
     def asked(self, group: Group | None = None) -> tuple[str, ...] | None:
@@ -149,17 +161,18 @@ class Groups(Mapping[str, Part]):
         return resolved(replace(self._place, group=inner))
 
     def _part(self, group: str) -> Part:
-        here = self._root
+        place, here = self._place, self._root
         if group:
-            name = f"{self._name}/{group}" if self._place.group else f"{self._name}::{group}"
-            here = Group.open(self._at(group), name)
-        if here.place is None or here.place.array is None:
+            name = f"{self._name}/{group}" if place.group else f"{self._name}::{group}"
+            place = self._at(group)
+            here = Group.open(place, name)
+        if place.array is None:
             features = self.asked(here)
             if features is None:
                 raise _unsaid(here)
             return rows_of(here, features, self._row_dim)
-        part = array_rows(here, self._row_dim)
-        alone = (str(here.place.array_name),)
+        part = _array_rows(here, place, self._row_dim)
+        alone = (str(place.array_name),)
         return part if self._features in (None, alone) else chosen_by_name(part, self._features)
 
 
@@ -179,3 +192,63 @@ def _unsaid(group: Group) -> InputError:
         f"{group.name}: is no data set of dkde; say which of its variables are the features "
         f"({way}, or Catalog(features=...)): {listing(group.name)}"
     )
+
+
+def _array_rows(group: Group, place: Place, row_dim: tuple[str, ...] | None) -> Part:
+    """Return the rows of the only array of a group.
+
+    Of two dims without names these are rows and features. Where none of its values is marked as
+    missing, such an array of Zarr is read as it is stored.
+    """
+    name = str(place.array_name)
+    part = group.part((name,), row_dim)
+    variable = group.variables[name]
+    is_bare = variable.ndim == 2 and all(str(dim).startswith(UNNAMED) for dim in variable.dims)
+    if place.kind != "zarr" or not is_bare or len(part.row_dims or ()) != 1:
+        return part
+    store = open_store(place.path, read_only=True)
+    array = node_at(store, place.within(name))
+    if not isinstance(array, zarr.Array) or is_masked(dict(array.attrs)):
+        return part
+    return Part(
+        source_of(array), 0, len(part), part.name, encoding_of(array, part.name),
+        identity=str(place).replace("::", "/"), opened=(name,),
+        dims=part.dims,
+    )  # fmt: skip
+
+
+def rows_of(group: Group, features: tuple[str, ...], row_dim: tuple[str, ...] | None) -> Part:
+    """Return the rows made of a group's variables, or of an AnnData table in it.
+
+    Raises
+    ------
+    InputError
+        When there are no such variables, or they are a sparse matrix.
+    """
+    _refuse_sparse(group)
+    if len(features) > 1 or features[0] in group.variables or group.place is None:
+        return group.part(features, row_dim)
+    (name,) = features
+    place = group.place
+    try:
+        inner = Group.open(replace(place, group=place.within(name)), f"{place}/{name}")
+    except CodecError:
+        raise
+    except Exception:  # there is none of that name, as the group itself says best
+        return group.part(features, row_dim)
+    _refuse_sparse(inner)
+    if inner.attributes.get("encoding-type") != "dataframe":
+        return group.part(features, row_dim)
+    order = inner.attributes.get("column-order", ())
+    columns = [order] if isinstance(order, str) else [str(column) for column in order]
+    part = inner.part([column for column in columns if inner.numeric(column)] or columns)
+    return replace(part, name=group.name, opened=features)
+
+
+def _refuse_sparse(group: Group) -> None:
+    kind = str(group.attributes.get("encoding-type", ""))
+    if kind in ("csr_matrix", "csc_matrix"):
+        raise InputError(
+            f"{group.name}: is a sparse matrix ({kind}), and rows are read from dense arrays; "
+            "write it as one (toarray()), or take a matrix of obsm"
+        )

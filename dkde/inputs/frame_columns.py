@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from decimal import Decimal
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from pandas.api.types import infer_dtype, is_scalar
 
 from dkde.datasets.formats.arrow_values import Column, column_of_type, first_length, values_of
 from dkde.errors import InputError
@@ -15,9 +17,6 @@ from dkde.numerics.exact import LARGEST, check_exact, rounded
 from dkde.rows.text_kinds import LOOKED_AT, why_text
 from dkde.rows.times import as_days, day_units
 from dkde.typing import Array
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 FLOAT = np.dtype(np.float64)
 
@@ -33,8 +32,6 @@ def _is_object(dtype: Any) -> bool:
 
 def held_of(values: pd.Series[Any]) -> Column:
     """Return the kind of a column's values, by dtype; objects are inspected."""
-    import pandas as pd
-
     dtype: Any = values.dtype
     if is_plain(dtype):
         return Column(dtype, str(dtype))
@@ -75,8 +72,6 @@ def _held_of_arrow(values: pd.Series[Any]) -> Column:
 
 def _held_of_objects(values: pd.Series[Any]) -> Column:
     """Return the kind of objects: numbers, booleans, times, arrays or text."""
-    from pandas.api.types import infer_dtype
-
     # Of columns of text the dtype says so: no value has to be looked at.
     kind = infer_dtype(values, skipna=True) if _is_object(values.dtype) else "string"
     if kind in ("integer", "floating", "mixed-integer-float", "decimal"):
@@ -113,22 +108,13 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_missing(value: Any) -> bool:
-    import pandas as pd
-
-    return (
-        value is None
-        or value is pd.NA
-        or value is pd.NaT
-        or value is np.ma.masked
-        or (isinstance(value, float | np.floating) and bool(np.isnan(value)))
-        or (isinstance(value, Decimal) and value.is_nan())
-    )
+    if isinstance(value, Decimal):  # pandas compares it, which a signalling NaN refuses
+        return value.is_nan()
+    return value is np.ma.masked or bool(is_scalar(value) and pd.isna(value))
 
 
 def numbers_of(values: pd.Series[Any], held: Column, dtype: np.dtype[Any], where: str) -> Array:
     """Return a column as numbers, (rows,) or (rows, width); missing ones are NaN."""
-    import pandas as pd
-
     kind: Any = values.dtype
     if isinstance(kind, pd.ArrowDtype):
         column = values.array.__arrow_array__()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from dkde.datasets.formats.arrow_values import Column
 from dkde.datasets.formats.tables import check_lists, no_numbers
@@ -22,9 +22,6 @@ from dkde.rows.side import Part
 from dkde.rows.sources import ArraySource
 from dkde.typing import Array
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 def frame_of(data: Any, role: str) -> pd.DataFrame | None:
     """Return a table of any kind as a data frame of pandas; None where it is none.
@@ -34,9 +31,8 @@ def frame_of(data: Any, role: str) -> pd.DataFrame | None:
     InputError
         When it is a table of another package, and pyarrow, which reads it, is not there.
     """
-    if _is_pandas(data, "DataFrame"):
-        frame: pd.DataFrame = data
-        return frame
+    if isinstance(data, pd.DataFrame):
+        return data
     if hasattr(data, "compute") and hasattr(data, "columns") and hasattr(data, "dtypes"):
         return frame_of(data.compute(), role)  # of Dask, which has partitions of pandas
     if not (hasattr(data, "__arrow_c_stream__") or hasattr(data, "__arrow_c_array__")):
@@ -49,8 +45,6 @@ def frame_of(data: Any, role: str) -> pd.DataFrame | None:
         raise InputError(
             f'{role} is a table, and reading it needs pyarrow; pip install "dkde[tables]"'
         ) from None
-    import pandas as pd
-
     found: pd.DataFrame = pa.table(data).to_pandas(types_mapper=pd.ArrowDtype)
     return found
 
@@ -112,29 +106,11 @@ def part_of_frame(
     )
 
 
-def check_integers(data: Any, role: str) -> None:
-    """Refuse tables or lists whose integers an array would round.
-
-    Raises
-    ------
-    InputError
-    """
-    frame = frame_of(data, role)
-    if frame is None:
-        check_listed(data, role)
-        return
-    for i in range(frame.shape[1]):
-        held, dtype = held_of(frame.iloc[:, i]), frame.dtypes.iloc[i]
-        if is_plain(dtype) and dtype.kind == "f":
-            continue
-        if held.dtype is not None and held.width is None and held.units is None:
-            numbers_of(frame.iloc[:, i], held, FLOAT, _where(frame, role, i))
-
-
 def numbers_alone(data: Any, role: str, others: Sequence[str] | None = None) -> Any:
     """Return a table without columns that are features only if they are named.
 
-    These are bools, categories, times and text. What is left out is said.
+    These are bools, categories, times and text. What is left out is said. Integers, of lists too,
+    that an array would round are refused.
 
     Parameters
     ----------
@@ -145,10 +121,11 @@ def numbers_alone(data: Any, role: str, others: Sequence[str] | None = None) -> 
     Raises
     ------
     InputError
-        When no column of numbers is left.
+        When no column of numbers is left, or integers are too large.
     """
     frame = frame_of(data, role)
     if frame is None:
+        check_listed(data, role)
         return data
     held = [held_of(frame.iloc[:, i]) for i in range(frame.shape[1])]
     known = frozenset(others or ())
@@ -157,17 +134,23 @@ def numbers_alone(data: Any, role: str, others: Sequence[str] | None = None) -> 
         for i, (name, column) in enumerate(zip(frame.columns, held, strict=True))
         if name in known or (column.dtype is not None and column.is_quantity)
     ]
-    if len(taken) == len(held):
-        return data
-    kinds = {str(name): column for name, column in zip(frame.columns, held, strict=True)}
-    if not taken:
-        raise InputError(no_numbers(role, kinds))
-    found = frame.iloc[:, taken]
-    left_out = {str(frame.columns[i]): held[i].kind for i in range(len(held)) if i not in {*taken}}
-    if others is None:
-        way = "make numbers of those that are to be features"
-        warn(left_out_line(role, [str(name) for name in found.columns], left_out, way))
-    return found
+    if len(taken) < len(held):
+        kinds = {str(name): column for name, column in zip(frame.columns, held, strict=True)}
+        if not taken:
+            raise InputError(no_numbers(role, kinds))
+        left_out = {
+            str(frame.columns[i]): held[i].kind for i in range(len(held)) if i not in {*taken}
+        }
+        data = frame.iloc[:, taken]
+        if others is None:
+            way = "make numbers of those that are to be features"
+            warn(left_out_line(role, [str(name) for name in data.columns], left_out, way))
+    for i in taken:
+        column, dtype = held[i], frame.dtypes.iloc[i]
+        is_float = is_plain(dtype) and dtype.kind == "f"
+        if not is_float and column.dtype is not None and column.width is None and not column.units:
+            numbers_of(frame.iloc[:, i], column, FLOAT, _where(frame, role, i))
+    return data
 
 
 def column_named(data: Any, role: str, name: str, what: str) -> Array:
@@ -212,8 +195,7 @@ def _places(
 ) -> list[int]:
     """Return the positions of the features among the columns."""
     if wanted is None:
-        found = [i for i, column in enumerate(held) if column.dtype is not None]
-        found = [i for i in found if held[i].is_quantity]
+        found = [i for i, each in enumerate(held) if each.dtype is not None and each.is_quantity]
         if not found and len(frame.columns):
             kinds = {str(frame.columns[i]): column for i, column in enumerate(held)}
             raise InputError(no_numbers(role, kinds))
@@ -252,8 +234,3 @@ def _array(frame: pd.DataFrame, role: str, places: Sequence[int], held: Sequence
 
 def _where(frame: pd.DataFrame, role: str, column: int) -> str:
     return f"{role}: column {frame.columns[column]!r}"
-
-
-def _is_pandas(data: Any, kind: str) -> bool:
-    pandas = sys.modules.get("pandas")
-    return pandas is not None and isinstance(data, getattr(pandas, kind))

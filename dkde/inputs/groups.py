@@ -11,8 +11,8 @@ import xarray as xr
 
 from dkde.errors import InputError, NoVariableError, some
 from dkde.rows.place_names import as_called, unit_of
-from dkde.rows.places import Place, groups_of, open_variables
-from dkde.rows.row_dims import Candidates, Layout
+from dkde.rows.places import Decoded, Place, groups_of, open_variables
+from dkde.rows.row_dims import Candidates
 from dkde.rows.row_source import RowSource
 from dkde.rows.side import Part
 from dkde.rows.times import day_units
@@ -20,44 +20,30 @@ from dkde.rows.variables import Numbers, VariablesSource, in_memory, is_time
 
 
 @dataclass(frozen=True, eq=False)
-class Group:
+class Group(Decoded):
     """The variables of a Dataset, decoded and not loaded.
 
     Parameters
     ----------
     name : str
         For messages.
-    variables : mapping of str to xarray.Variable
-    coordinates : frozenset of str
-        Those of them that are coordinates.
     place : Place, optional
         What they were opened from.
-    undecodable : mapping of str to str
-        The variables that could not be decoded, and why.
-    attributes : mapping
-        Of the group.
     """
 
-    name: str
-    variables: Mapping[str, xr.Variable]
-    coordinates: frozenset[str] = frozenset()
+    name: str = field(kw_only=True)
     place: Place | None = None
-    undecodable: Mapping[str, str] = field(default_factory=dict)
-    attributes: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, dataset: xr.Dataset, name: str) -> Group:
         """Return the variables of a Dataset as they are."""
         variables = {str(key): variable for key, variable in dataset.variables.items()}
-        return cls(name, variables, frozenset(map(str, dataset.coords)))
+        return cls(variables, frozenset(map(str, dataset.coords)), name=name)
 
     @classmethod
     def open(cls, place: Place, name: str) -> Group:
         """Open a store or a file; raises as :func:`dkde.rows.places.open_variables`."""
-        found = open_variables(place, name)
-        return cls(
-            name, found.variables, found.coordinates, place, found.undecodable, found.attributes
-        )
+        return cls(**vars(open_variables(place, name)), name=name, place=place)
 
     @property
     def listing(self) -> str:
@@ -123,10 +109,6 @@ class Group:
                 return f"its {key} is {encoding[key]!r}"
         return self.undecodable.get(name)
 
-    def layout(self, names: Sequence[str], row_dim: tuple[str, ...] | None = None) -> Layout:
-        """Return the dims of rows made of some variables; raises as :meth:`part` does."""
-        return self.candidates(names).layout(row_dim)
-
     def candidates(self, names: Sequence[str]) -> Candidates:
         """Return variables as features, with the evidence for the dims of rows."""
         chosen = {name: self.feature(name) for name in names}
@@ -153,7 +135,7 @@ class Group:
         declared = [unit_of(variable.attrs) for variable in self.variables.values()]
         names = as_called(names, known, declared, self.name)
         variables = [self.feature(name) for name in names]
-        layout = self.layout(names, row_dim)
+        layout = self.candidates(names).layout(row_dim)
         dims = layout.dims
         sizes = {str(dim): n for variable in variables for dim, n in variable.sizes.items()}
         shape = tuple(int(sizes[dim]) for dim in dims)
@@ -181,7 +163,7 @@ class Group:
             coordinates=coordinates,
             features=column_names(self.variables, source),
             units=tuple(
-                _unit(variable)
+                day_units(variable.dtype) or unit_of(variable.attrs)
                 for variable, width in zip(variables, source.widths, strict=True)
                 for _ in range(width)
             ),
@@ -234,10 +216,6 @@ def text_of(variable: xr.Variable | None) -> tuple[str, ...] | None:
         return None
     values = np.asarray(variable.values, object).tolist()
     return tuple(values) if all(isinstance(value, str) for value in values) else None
-
-
-def _unit(variable: xr.Variable) -> str | None:
-    return day_units(variable.dtype) or unit_of(variable.attrs)
 
 
 def _is_numeric(dtype: Any) -> bool:

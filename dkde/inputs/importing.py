@@ -1,16 +1,19 @@
-"""Import of a file into a data set, completely or not at all."""
+"""Import of a file, or of variables of others, into a data set, completely or not at all."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dkde.datasets.formats import ReadOptions, Source, SourceSplit, read_source
+from dkde.datasets.formats import Source, SourceSplit, read_source
+from dkde.datasets.formats.arrays import array_batches, stored_dtype
+from dkde.datasets.formats.files import checksum_files, reading
 from dkde.datasets.formats.globs import files_of, is_pattern
 from dkde.datasets.import_options import (
     ImportOptions,
@@ -23,15 +26,16 @@ from dkde.datasets.ordering import compact_order
 from dkde.datasets.placing import check_target, dkde_version, place_dataset
 from dkde.datasets.writing import ImportProgress, chunk_rows
 from dkde.errors import DataSetError, InputError, warn
-from dkde.inputs.foreign import place_of
-from dkde.inputs.importing_others import read_others
+from dkde.inputs.foreign import Groups, place_of
 from dkde.rows.column_notes import left_out_line, tell_of_conversions
 from dkde.rows.feature_choice import FeatureChoice
+from dkde.rows.places import Place
+from dkde.rows.row_source import RowSource
 from dkde.stores.store import is_remote
 from dkde.typing import Array
 
-# The name of a split that has none.
-_SPLIT = "train"
+# The name of a split that has none, and the format of variables of others.
+_SPLIT, _VARIABLES = "train", "variables"
 
 
 def import_dataset(
@@ -120,10 +124,10 @@ def import_dataset(
     dims = FeatureChoice.of(row_dim=row_dim).row_dim
     options = check_options(
         ImportOptions(
-            format, split, scale, offset, image_shape, layout, shuffle_seed, order, columns, label
+            format, split, scale, offset, image_shape, layout, shuffle_seed, order, columns, label,
+            None if dims is None else list(dims),
         )
-    )
-    options = replace(options, row_dim=None if dims is None else list(dims))
+    )  # fmt: skip
     files = files_of(Path(source)) if is_pattern(source) else [source]
     seen = check_target(store, overwrite=overwrite, sources=files)
     found = _read(source, options)
@@ -145,23 +149,74 @@ def import_dataset(
 
 def _read(source: str | os.PathLike[str], options: ImportOptions) -> Source:
     """Open what is imported: a file of a known format, or variables of others."""
-    columns, dims = options.columns, options.row_dim
     if options.format is None and (place := place_of(os.fspath(source))) is not None:
-        asked = ReadOptions(
-            options.split or _SPLIT, columns=None if columns is None else tuple(columns),
-            label=options.label,
-        )  # fmt: skip
-        return read_others(os.fspath(source), place, asked, None if dims is None else tuple(dims))
-    if dims is not None:
+        return _read_others(os.fspath(source), place, options)
+    if options.row_dim is not None:
         raise InputError(f"{source}: row_dim is of variables with several dims, and it has none")
     return read_source(
         source,
         format=options.format,
         split=options.split or _SPLIT,
         layout=options.layout,
-        columns=columns,
+        columns=options.columns,
         label=options.label,
     )
+
+
+def _read_others(source: str, place: Place, options: ImportOptions) -> Source:
+    """Open the variables that ``columns`` name, or the one array that the source is.
+
+    Rows are read a few MB at a time, as they are decoded.
+
+    Raises
+    ------
+    InputError
+        When nobody says which variables are the features, or they make no rows.
+    DataSetError
+        When they cannot be read.
+    """
+    columns, row_dim = (
+        None if names is None else tuple(names) for names in (options.columns, options.row_dim)
+    )
+    groups = Groups(source, place, columns, row_dim)
+    if place.array is None and groups.asked() is None:
+        what = "a Zarr store" if place.kind == "zarr" else "a NetCDF or HDF5 file"
+        raise InputError(
+            f"{source}: is {what}, which needs no import: dkde score {source} --features A,B (dkde "
+            f"info says what there is); to import it, say which variables are the features "
+            f"(--columns A,B), or name one array, {source}::NAME"
+        )
+    if options.label is not None:
+        raise InputError(f"{source}: label is of tables, and this is {place.kind}")
+    part = groups[""]
+    for note in part.notes:
+        warn(f"{source}: {note}")
+    split = SourceSplit(
+        options.split or _SPLIT,
+        n_rows=len(part),
+        n_features=part.source.shape[1],
+        dtype=stored_dtype(part.source.dtype, source),
+        batches=lambda: _batches(part.source),
+        scale_factor=part.encoding.scale,
+        add_offset=part.encoding.offset,
+        features=part.features,
+    )
+    with reading(Path(place.path), "data"):
+        checksum = checksum_files(_files(place))
+    return Source(Path(source), _VARIABLES, checksum, (split,))
+
+
+def _batches(source: RowSource) -> Iterator[Array]:
+    for start, stop in pairwise(source.cuts(0, source.shape[0])):
+        yield from array_batches(source.read(start, stop))
+
+
+def _files(place: Place) -> list[Path]:
+    """Return the files that hold a group or an array: one file, or all in its folder."""
+    if place.kind != "zarr":
+        return [Path(place.path)]
+    root = Path(place.path, place.within(place.array or "") if place.array else place.group)
+    return sorted(Path(folder, name) for folder, _, names in os.walk(root) for name in names)
 
 
 def _check_splits(source: Source, options: ImportOptions) -> tuple[SourceSplit, ...]:

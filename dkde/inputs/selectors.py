@@ -16,13 +16,12 @@ from typing import Any
 
 from dkde.datasets.formats.globs import is_pattern
 from dkde.errors import InputError
-from dkde.inputs.aligning import aligned_parts
-from dkde.inputs.foreign import Groups
+from dkde.inputs.foreign import Groups, divisions, is_known
 from dkde.inputs.grammar import Term, parse
 from dkde.inputs.opening import open_source
+from dkde.inputs.operands import aligned_parts
 from dkde.rows.feature_choice import FeatureChoice
 from dkde.rows.side import Part, Rows
-from dkde.stores.publishing import is_there
 from dkde.stores.store import refuse_credentials
 
 # As far as a selector can hold it: +, :: and brackets are the grammar's own.
@@ -166,12 +165,10 @@ class Catalog:
         DataSetError
             When a source cannot be opened.
         """
-        parts = [part for term in self._parse(selector) for part in self._resolve(term)]
-        return Rows(aligned_parts(parts, selector, self.features))
-
-    def _parse(self, selector: str) -> list[Term]:
         refuse_credentials(selector)
-        return parse(selector, exists=self._exists, is_file=self._is_file)
+        terms = parse(selector, exists=self._exists, is_file=self._is_file)
+        parts = [part for term in terms for part in self._resolve(term)]
+        return Rows(aligned_parts(parts, selector, self.features))
 
     def _exists(self, name: str) -> bool:
         return name == self._default or is_source(self._located(name))
@@ -207,12 +204,9 @@ class Catalog:
 
 def _placed(name: str, located: Callable[[str], str]) -> str:
     """Return where a source lies; its name may end in a group after ``::``."""
-    stop = len(name)
-    while stop > 0:
-        place = located(name[:stop])
-        if place != name[:stop]:
-            return place + name[stop:]
-        stop = name.rfind("::", 0, stop)
+    for source, group in divisions(name):
+        if (place := located(source)) != source:
+            return place + group
     return name
 
 
@@ -232,6 +226,7 @@ def is_source(name: str) -> bool:
     """Return whether a name is that of a source, judged without opening it."""
     if "://" in name:  # whether it is there is said when it is opened
         return _URL.fullmatch(name) is not None
-    known = name == "digits" or is_there(name) or os.path.exists(os.path.expanduser(name))
     # Of a pattern it is seen whether it matches anything, or is brackets of a range.
-    return known or (is_pattern(name) and next(iglob(name, recursive=True), None) is not None)
+    return is_known(name) or (
+        is_pattern(name) and next(iglob(name, recursive=True), None) is not None
+    )

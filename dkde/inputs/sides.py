@@ -12,18 +12,18 @@ import xarray as xr
 import zarr
 from zarr.storage import LocalStore
 
-from dkde.errors import InputError
-from dkde.inputs.aligning import aligned, dims_of, refuse_unmet_dims, unmet_columns
+from dkde.errors import InputError, some
 from dkde.inputs.arrays import checked, rows_of, whole
-from dkde.inputs.arrays_of_others import encoding_of
-from dkde.inputs.decoding import decoded
+from dkde.inputs.decoding import decoded, encoding_of
 from dkde.inputs.frames import frame_of, part_of_frame
-from dkde.inputs.operands import Operand, selected
+from dkde.inputs.operands import Operand, aligned, selected
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.xarray_sides import from_dataarray, from_dataset, vector_along
 from dkde.rows.column_notes import tell_of_columns
 from dkde.rows.columns import Columns, NamelessError
+from dkde.rows.feature_choice import FeatureChoice
 from dkde.rows.place_names import as_called
+from dkde.rows.row_dims import unknown_dims
 from dkde.rows.side import Rows, Side
 from dkde.rows.signs import source_of
 from dkde.stores.opened import absolute
@@ -44,12 +44,10 @@ def catalog_of(
     beside : sequence
         What the call is given as weights: those that are names are no features by themselves.
     """
-    if isinstance(source, Catalog):
-        return source.choosing(row_dim=row_dim, lat=lat, lon=lon).for_a_call(beside)
-    if source is not None and not isinstance(source, str | os.PathLike):
+    if source is not None and not isinstance(source, str | os.PathLike | Catalog):
         raise InputError(f"source is {source!r}; it is the path of a data set, or a Catalog")
-    name = None if source is None else os.fspath(source)
-    return Catalog(name, row_dim=row_dim, lat=lat, lon=lon).for_a_call(beside)
+    catalog = source if isinstance(source, Catalog) else Catalog(source)
+    return catalog.choosing(row_dim=row_dim, lat=lat, lon=lon).for_a_call(beside)
 
 
 def operands(catalog: Catalog, **given: Any) -> tuple[Operand, ...]:
@@ -100,8 +98,8 @@ def refuse_unmet(catalog: Catalog, sides: Sequence[Operand], data: Any, role: st
     ------
     InputError
     """
-    refuse_unmet_dims(catalog.choice, sides)
-    unmet = unmet_columns(catalog.choice, sides)
+    _refuse_unmet_dims(catalog.choice, sides)
+    unmet = _unmet_columns(catalog.choice, sides)
     if unmet is None:
         return
     try:  # what opens it tells best what there is
@@ -112,6 +110,42 @@ def refuse_unmet(catalog: Catalog, sides: Sequence[Operand], data: Any, role: st
         f"{unmet}: the {sides[0].rows.n_features} columns of {sides[0].rows.label} have no names; "
         "give rows whose columns have names, as a data frame or a file with a header"
     )
+
+
+def _refuse_unmet_dims(choice: FeatureChoice, operands: Sequence[Operand]) -> None:
+    """Refuse a name in ``row_dim`` that no side has as a dim.
+
+    Raises
+    ------
+    InputError
+    """
+    known = {dim for operand in operands for dim in operand.known_dims}
+    unmet = [dim for dim in choice.row_dim or () if dim not in known]
+    if not unmet:
+        return
+    there = [f"{operand.rows.label} has {_dims(operand.known_dims)}" for operand in operands]
+    raise InputError(unknown_dims(unmet, "; ".join(dict.fromkeys(there))))
+
+
+def _dims(names: Sequence[str]) -> str:
+    return f"the dims {some(names)}" if names else "no dims with names"
+
+
+def _unmet_columns(choice: FeatureChoice, operands: Sequence[Operand]) -> str | None:
+    """Return the refusal for a latitude or longitude that no side has, if any."""
+    if not choice.implied and all(operand.met is None for operand in operands):
+        return None  # the features are said in their order, and columns without names have it
+    met = {name for operand in operands for name in operand.met or ()}
+    unmet = [
+        f"{what} is {name!r}"
+        for what, name in (("lat", choice.lat), ("lon", choice.lon))
+        if name is not None and name not in met
+    ]
+    if not unmet:
+        return None
+    them = "that name" if len(unmet) == 1 else "these names"
+    sides = "no side has a column" if len(operands) > 1 else "there is no column"
+    return f"{' and '.join(unmet)}, and {sides} of {them}"
 
 
 def operand(data: Any, role: str, catalog: Catalog, like: Columns | None = None) -> Operand:
@@ -130,12 +164,20 @@ def operand(data: Any, role: str, catalog: Catalog, like: Columns | None = None)
     if isinstance(data, Operand):
         return data
     found = _operand(data, role, catalog, None if like is None else like.wanted)
-    found = replace(found, known_dims=dims_of(data, found))
+    found = replace(found, known_dims=_dims_of(data, found))
     found = aligned(found, catalog.choice, catalog.beside, like)
     said = set() if catalog.said is None else catalog.said
     for part in found.rows.parts:
         tell_of_columns(part, said)
     return found
+
+
+def _dims_of(data: Any, operand: Operand) -> tuple[str, ...]:
+    """Return the names of the rows' original dims; none where they have no names."""
+    found = dict.fromkeys(dim for part in operand.rows.parts for dim in part.dims)
+    if not found and isinstance(data, xr.DataArray | xr.Dataset | xr.DataTree):
+        found = dict.fromkeys(map(str, data.dims))
+    return tuple(found)
 
 
 def _operand(data: Any, role: str, catalog: Catalog, features: tuple[str, ...] | None) -> Operand:

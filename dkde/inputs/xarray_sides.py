@@ -12,7 +12,7 @@ from dkde.datasets.metadata import features_of
 from dkde.errors import InputError
 from dkde.inputs.arrays import checked, rows_of, vector
 from dkde.inputs.feature_variables import feature_names, is_split, why_not
-from dkde.inputs.groups import Group
+from dkde.inputs.groups import Group, text_of
 from dkde.inputs.operands import Operand
 from dkde.rows.column_notes import NO_SUCH
 from dkde.rows.columns import Columns
@@ -57,10 +57,9 @@ def from_dataset(
             f"{', '.join(data.children)}"
         )
     if not is_split(dataset, features or others):
-        found = _from_variables(dataset, role, features or others, row_dim, beside)
-        return found if features or others is None else _telling(found, dataset)
+        return _from_variables(dataset, role, features, row_dim, beside, others)
     array = dataset["x"]
-    dim = _sample_dim(array, role)
+    dim = next(str(dim) for dim in array.dims if dim != "feature")
     if row_dim is not None and set(row_dim) & set(array.dims) not in (set(), {dim}):
         return _from_variables(dataset, role, ("x",), row_dim)
     extra = [name for name, values in dataset.data_vars.items() if values.dims == (dim,)]
@@ -79,7 +78,7 @@ def from_dataset(
     part = replace(
         part, checksum=str(dataset.attrs["checksum"]), coordinates={"source_row": source_row}
     )
-    return replace(given, rows=Rows((part,)))
+    return given.with_parts([part])
 
 
 def _from_variables(
@@ -88,31 +87,26 @@ def _from_variables(
     features: tuple[str, ...] | None,
     row_dim: tuple[str, ...] | None,
     beside: tuple[str, ...] = (),
+    others: tuple[str, ...] | None = None,
 ) -> Operand:
+    """Return rows of variables: the features, else those that another side has, else by rule."""
     group = Group.of(dataset, role)
     left_out: dict[str, str] = {}
-    if features is None:
-        features, left_out = feature_names(dataset, group, role, beside)
-    part = replace(group.part(features, row_dim), left_out=left_out)
+    names = features or others
+    if names is None:
+        names, left_out = feature_names(dataset, group, role, beside)
+    part = group.part(names, row_dim)
     source = part.source
     assert isinstance(source, VariablesSource)
+    if features is None and others is not None:
+        rest = [str(name) for name in dataset.data_vars if name not in source.names]
+        left_out = {name: NO_SUCH for name in rest if why_not(group, name) is None}
     for variable in (variable for variable in source.variables if variable.chunks is not None):
         refuse_held(variable.data)
     foreign = [name for name, v in dataset.coords.items() if not set(v.dims) <= set(source.dims)]
     labelled = dataset.drop_vars([*dataset.data_vars, *foreign])
-    part = replace(part, coordinates={})
+    part = replace(part, coordinates={}, left_out=left_out)
     return Operand(Rows((part,)), "xarray", source.dims, source.sizes, labelled)
-
-
-def _telling(operand: Operand, dataset: xr.Dataset) -> Operand:
-    """Return the same rows, noting as left out the data variables that the other side lacks."""
-    (part,) = operand.rows.parts
-    source = part.source
-    taken = source.names if isinstance(source, VariablesSource) else ()
-    group = Group.of(dataset, part.name)
-    rest = [str(name) for name in dataset.data_vars if name not in taken]
-    left_out = {name: NO_SUCH for name in rest if why_not(group, name) is None}
-    return replace(operand, rows=Rows((replace(part, left_out=left_out),)))
 
 
 def vector_along(values: Any, what: str, operand: Operand, *, may_miss: bool = True) -> RowSource:
@@ -179,11 +173,13 @@ def from_dataarray(
         return _from_any(array, role, row_dim)
     array = array.transpose(*along, ...)
     labelled = array.isel({array.dims[-1]: 0}, drop=True).coords.to_dataset()
-    names = _feature_names(array)
+    coordinate = array.coords.get(array.dims[-1])
+    names = None if coordinate is None else text_of(coordinate.variable)
     if len(along) == 1:
         checked(array, role)
     values = _chunked(array).data.reshape(-1, array.shape[-1])
-    rows = _with_features(rows_of(values, role), names, notes)
+    (part,) = rows_of(values, role).parts
+    rows = Rows((replace(part, features=names, notes=notes),))
     return Operand(rows, "xarray", tuple(along), array.shape[:-1], labelled)
 
 
@@ -208,27 +204,9 @@ def _alone(array: xr.DataArray) -> tuple[xr.Dataset, str]:
     return xr.Dataset({name: array.variable}, array.coords), name
 
 
-def _with_features(rows: Rows, names: tuple[str, ...] | None, notes: tuple[str, ...] = ()) -> Rows:
-    return Rows(tuple(replace(part, features=names, notes=notes) for part in rows.parts))
-
-
 def _chunked(array: xr.DataArray) -> xr.DataArray:
     """Return the array; one backed by an unread file comes in chunks, lazily."""
     if array.chunks is not None or in_memory(array.variable):
         return array  # .data would load it
     row_bytes = max(1, array.dtype.itemsize * prod(array.shape[1:]))
     return array.chunk({array.dims[0]: max(1, _CHUNK_BYTES // row_bytes)})
-
-
-def _feature_names(array: xr.DataArray) -> tuple[str, ...] | None:
-    coordinate = array.coords.get(array.dims[-1])
-    if coordinate is None or not all(isinstance(name, str) for name in coordinate.values.flat):
-        return None
-    return tuple(map(str, coordinate.values))
-
-
-def _sample_dim(array: xr.DataArray, role: str) -> str:
-    if array.ndim != 2:
-        raise InputError(f"{role} has dims {array.dims}; it needs two: rows and features")
-    others = [dim for dim in array.dims if dim != "feature"]
-    return str(others[0])

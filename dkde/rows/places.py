@@ -148,13 +148,13 @@ def kind_of(path: str | os.PathLike[str]) -> str | None:
     return "classic" if head[:3] == _CLASSIC and head[3:4] in (b"\1", b"\2", b"\5") else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Decoded:
     """The variables of a group, by name, which of them are coordinates, and what is undecodable."""
 
     variables: Mapping[str, xr.Variable]
-    coordinates: frozenset[str]
-    undecodable: Mapping[str, str]
+    coordinates: frozenset[str] = frozenset()
+    undecodable: Mapping[str, str] = field(default_factory=dict)
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
 

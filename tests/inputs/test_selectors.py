@@ -38,6 +38,20 @@ def test_a_source_may_be_a_path(store):
     assert list(catalog.splits(Path(store))) == list(catalog.splits()) == ["train", "valid", "test"]
 
 
+def test_columns_are_chosen_of_the_parts_that_are_selected(tmp_path):
+    np.savetxt(tmp_path / "t.csv", np.eye(3), delimiter=",", header="a,b,c", comments="")
+    import_dataset(tmp_path / "t.csv", tmp_path / "t.zarr")
+    both = Catalog(tmp_path / "t.zarr", features=["c", "a"]).rows(f"train+{tmp_path / 't.csv'}")
+    assert [part.features for part in both.parts] == [("c", "a")] * 2
+    np.testing.assert_array_equal(read(both), np.tile(np.eye(3)[:, [2, 0]], (2, 1)))
+    catalog = Catalog(tmp_path / "t.zarr", features=["z"])
+    assert list(catalog.splits()) == ["train"]
+    with pytest.raises(InputError, match="has no split 'dev'"):
+        catalog.rows("dev")
+    with pytest.raises(InputError, match="::train: has no feature 'z'; it has a, b, c"):
+        catalog.rows("train")
+
+
 def test_all_is_every_split_in_order(store):
     rows = Catalog(store).rows("all")
     apart = [read(Catalog(store).rows(name)) for name in ("train", "valid", "test")]
