@@ -68,6 +68,7 @@ class TestPrinted:
         assert shuffled == rows("--shuffle", "--seed", 1)
         assert shuffled != rows()
 
+    @pytest.mark.slow
     def test_density_options(self, run, npz):
         arguments = ["--kernel", "exponential", "--covariance", "full", "--pca", 2, "--json"]
         printed = json.loads(run("cv", npz, *H, *arguments).stdout)

@@ -166,7 +166,10 @@ class TestRules:
 
 
 class TestDiagonal:
-    @pytest.mark.parametrize("kernel", KERNELS)
+    @pytest.mark.parametrize(
+        "kernel",
+        [k if k == "gaussian" else pytest.param(k, marks=pytest.mark.slow) for k in KERNELS],
+    )
     @pytest.mark.parametrize("weighted", [False, True])
     def test_is_the_density_of_standardised_rows(self, sides, weights, kernel, weighted):
         w = weights if weighted else None

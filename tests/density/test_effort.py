@@ -178,6 +178,7 @@ class TestPlans:
         assert cost["method"] == method(dkde.score(query, train, 0.5))
         assert 0 < cost["seconds"] < cost["seconds_all_pairs"]
 
+    @pytest.mark.slow
     def test_of_expansions(self) -> None:
         cost = dkde.plan(
             query=flat(3000, 2, 0), train=flat(60_000, 2, 1), bandwidths=0.2, baseline=False

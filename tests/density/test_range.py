@@ -336,6 +336,7 @@ def test_many_rows_as_few(size: float, d: int, kernel: str) -> None:
         assert same.all()
 
 
+@pytest.mark.slow
 def test_all_that_is_not_refused_is_right() -> None:
     assert checked(20, 0) > 8
 

@@ -561,6 +561,7 @@ def test_jobs_of_a_queue_are_waited_for_without_end(
     assert caplog.messages == [line, line]
 
 
+@pytest.mark.slow
 def test_it_is_looked_at_workers_while_nothing_comes() -> None:
     def look() -> None:
         raise ClusterError("all are gone")

@@ -83,6 +83,7 @@ class TestCovered:
         panels = len(problem.train_ranges)
         assert_covered(problem, precision, panels=panels, n_axes=n_axes)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("precision", PRECISIONS)
     @settings(max_examples=few(80))
     @given(problem=problems(kernels=tuple(KERNELS), **SMALL))

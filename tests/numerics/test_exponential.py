@@ -63,6 +63,7 @@ def test_at_the_borders_between_powers_of_two(precision: str) -> None:
     assert_within_its_bound(np.concatenate([np.nextafter(half, s) for s in (-inf, 0)]), precision)
 
 
+@pytest.mark.slow
 def test_every_float32_of_two_octaves() -> None:
     bits = np.arange(np.float32(0.25).view(np.int32), np.float32(1).view(np.int32), dtype=np.int32)
     for part in np.array_split(bits, 64):

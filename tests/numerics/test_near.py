@@ -65,6 +65,7 @@ def test_no_bound_is_above_the_distance(sides: Any, n_axes: int) -> None:
     assert (bounds <= exact(query, train) * np.longdouble(axes.scale) ** 2).all()
 
 
+@pytest.mark.slow
 @settings(max_examples=few(300), deadline=None)
 @given(
     sides=sides(),

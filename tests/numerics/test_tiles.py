@@ -101,6 +101,7 @@ class TestEveryKernel:
     def test_float64(self, problem: Problem) -> None:
         assert_between(problem, score(problem))
 
+    @pytest.mark.slow
     @settings(max_examples=few(120))
     @given(problems(kernels=tuple(KERNELS)))
     def test_float32(self, problem: Problem) -> None:

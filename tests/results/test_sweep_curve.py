@@ -101,6 +101,7 @@ class TestSweep:
         x = drawn(result).get_lines()[0].get_xdata()
         assert (np.diff(x) > 0).all()
 
+    @pytest.mark.slow
     def test_a_cross_validation(self, drawn, tmp_path):
         options = {"source": "digits", "pca": 5, "output": tmp_path / "s.zarr", "restart": True}
         for folds, label in ((4, "cross-validation, 4 folds"), ("loo", "leave one out")):

@@ -347,6 +347,7 @@ class TestKilometres:
         found = dkde.score(QUERY, TRAIN, np.array(self.GRID), kernel=VMF)
         assert found.bandwidth.values.tolist() == [500.0, 2000.0, 20000.0]
 
+    @pytest.mark.slow
     def test_of_a_sweep(self, tmp_path):
         found = dkde.sweep(
             train=self.train, valid=self.valid, test=self.test, bandwidths=self.COARSE, kernel=VMF
