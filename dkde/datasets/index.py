@@ -33,7 +33,7 @@ from dkde.errors import DataSetError, one_line
 from dkde.numerics.leading_axes import leading_axes
 from dkde.numerics.regions import enclose, stack
 from dkde.rows.fingerprints import fingerprint
-from dkde.rows.side import Encoding, Part
+from dkde.rows.side import Encoding
 from dkde.rows.sources import ZarrSource
 from dkde.stores.publishing import publish, say_what_is_left
 from dkde.stores.seen import look
@@ -89,10 +89,9 @@ def index_dataset(
 def index_state(split: Split) -> str | None:
     """Return the state of a split's index: "yes", "of other rows", "damaged" or None."""
     source = ZarrSource(split.x, complete=True)
-    coding = Encoding(split.scale_factor, split.add_offset)
-    part = Part(source, 0, split.n_rows, split.name, coding)
     try:
-        return None if load_index(part) is None else "yes"
+        coding = Encoding(split.scale_factor, split.add_offset)
+        return None if load_index(source, coding) is None else "yes"
     except OtherRowsError:
         return "of other rows"
     except DataSetError:

@@ -132,11 +132,13 @@ class TestEqualRows:
 )
 def test_ordinary_data_are_left_in_peace(rows, folds):
     half = len(rows) // 2
+    # Seeded: about one shuffle in six of the skewed rows makes the choice hang on a single row.
+    shuffled = {"shuffle": True, "random_state": 0} if folds == 5 else {}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        dkde.cross_validate(rows, folds=folds, shuffle=folds == 5)
+        dkde.cross_validate(rows, folds=folds, **shuffled)
         for grid in ([0.01, 0.1], [3.0, 9.0]):
-            dkde.cross_validate(rows, grid, folds=folds, shuffle=folds == 5)
+            dkde.cross_validate(rows, grid, folds=folds, **shuffled)
         if half >= 50:
             dkde.sweep(train=rows[:half], valid=rows[half:])
     assert not [w for w in caught if "says little" in str(w.message)]
