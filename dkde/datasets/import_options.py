@@ -12,8 +12,7 @@ from operator import index
 
 import numpy as np
 
-from dkde.datasets.formats.arrays import image_dims
-from dkde.datasets.formats.source import SourceSplit
+from dkde.datasets.formats.source import SourceSplit, image_dims
 from dkde.errors import InputError
 
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")

@@ -6,7 +6,7 @@ from typing import Any
 
 from dkde.datasets.claiming import SeenUrl
 from dkde.datasets.formats import SourceSplit
-from dkde.datasets.formats.arrays import array_batches
+from dkde.datasets.formats.source import array_batches
 from dkde.datasets.placing import dkde_version, place_dataset
 from dkde.rows.side import Rows
 from dkde.stores.seen import Seen

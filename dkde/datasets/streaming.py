@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from dkde.datasets.formats import SourceSplit
-from dkde.datasets.formats.arrays import array_batches, image_dims, stored_dtype
-from dkde.datasets.formats.source import RowStream
+from dkde.datasets.formats.source import RowStream, array_batches, image_dims, stored_dtype
 from dkde.datasets.import_options import (
     ImportOptions,
     check_options,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dkde.datasets.formats import ReadOptions, Source, SourceSplit, read_source
-from dkde.datasets.formats.globs import files_of, is_pattern
+from dkde.datasets.formats.files import files_of, is_pattern
 from dkde.datasets.import_options import (
     ImportOptions,
     check_options,

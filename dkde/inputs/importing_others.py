@@ -7,9 +7,14 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
-from dkde.datasets.formats.arrays import array_batches, stored_dtype
 from dkde.datasets.formats.files import checksum_files, reading
-from dkde.datasets.formats.source import ReadOptions, Source, SourceSplit
+from dkde.datasets.formats.source import (
+    ReadOptions,
+    Source,
+    SourceSplit,
+    array_batches,
+    stored_dtype,
+)
 from dkde.errors import InputError, warn
 from dkde.inputs.foreign import Groups
 from dkde.rows.places import Place

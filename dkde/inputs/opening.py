@@ -9,7 +9,7 @@ import numpy as np
 
 from dkde.datasets.dataset import Split, is_dataset, open_splits
 from dkde.datasets.formats import Source, SourceSplit, is_table, load_split, read_source
-from dkde.datasets.formats.globs import is_pattern
+from dkde.datasets.formats.files import is_pattern
 from dkde.datasets.metadata import class_words
 from dkde.errors import DkdeError, InputError
 from dkde.inputs.foreign import Groups, listing, path_of, place_of

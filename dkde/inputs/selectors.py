@@ -14,7 +14,7 @@ from dataclasses import replace
 from glob import iglob
 from typing import Any
 
-from dkde.datasets.formats.globs import is_pattern
+from dkde.datasets.formats.files import is_pattern
 from dkde.errors import InputError, some
 from dkde.inputs.foreign import Groups
 from dkde.inputs.grammar import Term, parse

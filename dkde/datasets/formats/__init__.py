@@ -18,8 +18,7 @@ from dkde.datasets.formats import (
     parquet,
     pictures,
 )
-from dkde.datasets.formats.files import reading, sniff
-from dkde.datasets.formats.globs import files_of, is_pattern
+from dkde.datasets.formats.files import files_of, is_pattern, reading, sniff
 from dkde.datasets.formats.source import ReadOptions, Source, SourceSplit, load_split
 from dkde.errors import DataSetError, InputError
 from dkde.rows.places import kind_of

@@ -1,7 +1,8 @@
-"""The bytes of files: opened through gzip, bounded, checksummed, and errors in one line."""
+"""Files: found by a pattern, opened through gzip, bounded, checksummed; errors in one line."""
 
 from __future__ import annotations
 
+import glob
 import gzip
 import hashlib
 import os
@@ -20,6 +21,29 @@ DEFLATE_RATIO = 1032
 # The most bytes to decompress of a file that is held in memory completely.
 MAX_BYTES = 4 * 2**30
 _SNIFF_BYTES = 1024
+
+
+def is_pattern(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path has shell wildcards and names no file."""
+    text = os.fspath(path)
+    return any(mark in text for mark in "*?[") and "://" not in text and not os.path.exists(text)
+
+
+def files_of(path: Path) -> list[Path]:
+    """The file itself; or those that a pattern matches, in order of name.
+
+    Raises
+    ------
+    DataSetError
+        If there are none.
+    """
+    if not is_pattern(path):
+        return [path]
+    names = sorted(glob.glob(os.fspath(path), recursive=True))
+    files = [found for found in map(Path, names) if found.is_file()]
+    if not files:
+        raise DataSetError(f"{path}: matches no file")
+    return files
 
 
 @contextmanager

@@ -12,9 +12,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from dkde.datasets.formats.arrays import batch_rows
 from dkde.datasets.formats.files import checksum_files, max_content, open_binary, reading, sniff
-from dkde.datasets.formats.source import ReadOptions, Source, SourceSplit
+from dkde.datasets.formats.source import ReadOptions, Source, SourceSplit, read_batches
 from dkde.errors import DataSetError
 from dkde.typing import Array
 
@@ -144,15 +143,9 @@ def _read_header(file: IO[bytes], path: Path) -> _Header:
 def _batches(path: Path) -> Iterator[Array]:
     with reading(path, "IDX"), open_binary(path) as file:
         header = _read_header(file, path)
-        n_rows, dtype = header.shape[0], header.dtype
-        step = batch_rows(header.n_features, dtype)
+        n_rows = header.shape[0]
         try:
-            for start in range(0, n_rows, step):
-                size = min(step, n_rows - start) * header.row_bytes
-                if len(data := file.read(size)) < size:
-                    raise EOFError
-                rows = np.frombuffer(data, dtype).reshape(-1, header.n_features)
-                yield rows.astype(dtype.newbyteorder("="), copy=False)
+            yield from read_batches(file, n_rows, header.n_features, header.dtype)
             if file.read(1):  # gzip checks its checksum here, too
                 raise DataSetError(f"{path}: bytes follow the {n_rows} rows that its header names")
         except EOFError as error:

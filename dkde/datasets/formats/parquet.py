@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from dkde.datasets.formats.arrays import batch_rows
 from dkde.datasets.formats.arrow_values import Column, column_of_type, first_length
 from dkde.datasets.formats.files import sniff
+from dkde.datasets.formats.source import batch_rows
 from dkde.datasets.formats.tables import TableFile, check_names, reader
 
 NAME = "parquet"

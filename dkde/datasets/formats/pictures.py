@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from dkde.datasets.formats.arrays import batch_rows
 from dkde.datasets.formats.files import reading
-from dkde.datasets.formats.source import ReadOptions, Source, SourceSplit
+from dkde.datasets.formats.source import ReadOptions, Source, SourceSplit, batch_rows
 from dkde.datasets.metadata import class_words
 from dkde.errors import DataSetError
 from dkde.typing import Array

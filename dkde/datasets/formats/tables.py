@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from dkde.datasets.formats.arrow_values import Column, values_of
-from dkde.datasets.formats.files import checksum_files, reading
-from dkde.datasets.formats.globs import files_of
+from dkde.datasets.formats.files import checksum_files, files_of, reading
 from dkde.datasets.formats.labels import encode, numbered
 from dkde.datasets.formats.source import ReadOptions, Source, SourceSplit
 from dkde.errors import DataSetError, InputError, NoVariableError, some
