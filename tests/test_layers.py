@@ -44,7 +44,6 @@ OWN_LIBRARIES: dict[str, set[str]] = {
     "dkde.datasets.formats.arrow_values": {"pyarrow"},
     "dkde.datasets.formats.csv_header": {"pyarrow"},
     "dkde.datasets.formats.csv": {"pyarrow"},
-    "dkde.datasets.formats.labels": {"pyarrow"},
     "dkde.datasets.formats.parquet": {"pyarrow"},
     "dkde.datasets.formats.tables": {"pyarrow"},
     "dkde.datasets.formats.pictures": {"PIL"},

@@ -22,7 +22,7 @@ from dkde.datasets.formats.csv_header import (
 )
 from dkde.datasets.formats.csv_text import BLOCK_BYTES, Text
 from dkde.datasets.formats.files import open_binary, sniff
-from dkde.datasets.formats.tables import TableFile, check_names, reader
+from dkde.datasets.formats.tables import TableFile, check_names, read_table
 from dkde.errors import DataSetError
 from dkde.numerics.exact import LARGEST, rounded
 from dkde.rows.text_kinds import LOOKED_AT, NUMBER, TIME, why_text
@@ -193,4 +193,4 @@ def _told(layout: Layout, error: Exception) -> DataSetError:
     return DataSetError(f"{path}: not readable as CSV ({said})")
 
 
-read = reader(NAME, "CSV", _open)
+read = partial(read_table, name=NAME, what="CSV", open_file=_open)
