@@ -42,7 +42,7 @@ OWN_LIBRARIES: dict[str, set[str]] = {
     "dkde.rows.dask_source": {"dask"},
     "dkde.datasets.formats.digits": {"sklearn"},
     "dkde.datasets.formats.arrow_values": {"pyarrow"},
-    "dkde.datasets.formats.csv_header": {"pyarrow"},
+    "dkde.datasets.formats.csv_text": {"pyarrow"},
     "dkde.datasets.formats.csv": {"pyarrow"},
     "dkde.datasets.formats.parquet": {"pyarrow"},
     "dkde.datasets.formats.tables": {"pyarrow"},

@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 
 from dkde.datasets.formats.arrow_values import Column
-from dkde.datasets.formats.csv_header import (
+from dkde.datasets.formats.csv_text import (
+    BLOCK_BYTES,
     NO_UTF8,
     Layout,
+    Text,
     bare,
     layout_of,
     split_lines,
     uncommented,
 )
-from dkde.datasets.formats.csv_text import BLOCK_BYTES, Text
 from dkde.datasets.formats.files import open_binary, sniff
 from dkde.datasets.formats.tables import TableFile, check_names, read_table
 from dkde.errors import DataSetError
