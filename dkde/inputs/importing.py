@@ -20,7 +20,7 @@ from dkde.datasets.import_options import (
     with_options,
 )
 from dkde.datasets.ordering import compact_order
-from dkde.datasets.placing import check_target, dkde_version, place_dataset
+from dkde.datasets.placing import check_target, origin, place_dataset
 from dkde.datasets.writing import ImportProgress, chunk_rows
 from dkde.errors import DataSetError, InputError, warn
 from dkde.inputs.foreign import place_of
@@ -208,13 +208,8 @@ def _orders(splits: Sequence[SourceSplit], options: ImportOptions) -> dict[str, 
 
 def _recorded(source: Source, options: ImportOptions) -> dict[str, Any]:
     """Return the root attributes that record where the data set comes from."""
-    chosen = {key: value for key, value in vars(options).items() if value is not None}
     return {
-        "source": source.path.name,
-        "source_format": source.format,
-        "source_checksum": source.checksum,
-        "import_options": chosen,
-        "dkde_version": dkde_version(),
+        **origin(source.path.name, source.format, vars(options), source.checksum),
         # The names alone too, as older versions read them.
         **({"columns_left_out": list(source.left_out)} if source.left_out else {}),
         **({"left_out": dict(source.left_out)} if source.left_out else {}),

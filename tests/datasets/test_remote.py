@@ -17,9 +17,9 @@ import pytest
 import zarr
 from zarr.storage import MemoryStore, ObjectStore, StorePath
 
-from dkde.datasets.claiming import look_at_url
 from dkde.datasets.dataset import open_split, splits
 from dkde.datasets.datatree import open_dataset
+from dkde.datasets.placing import look_at_url
 from dkde.errors import DataSetError, InputError
 from dkde.inputs import importing
 from dkde.inputs.describing import describe
