@@ -19,7 +19,7 @@ import zarr
 from zarr.storage import LocalStore
 
 from dkde.datasets.import_options import unusable_name
-from dkde.datasets.metadata import classes_of, count_of, features_of, numbers_of, range_of, units_of
+from dkde.datasets.metadata import classes_of, count_of, features_of, numbers_of, range_of
 from dkde.errors import DataSetError, DkdeError, one_line
 from dkde.rows.places import kind_of
 from dkde.stores.chunks import check_array
@@ -171,7 +171,7 @@ def split_of(store: StorePath, root: zarr.Group, name: str) -> Split:
             actual_range=range_of(coding.get("actual_range")),
             display_range=range_of(attributes.get("display_range")),
             features=features_of(attributes.get("feature_names"), x.shape[1]),
-            units=units_of(attributes.get("feature_units"), x.shape[1]),
+            units=features_of(attributes.get("feature_units"), x.shape[1], "units"),
             **{n: count_of(coding.get(n, 0)) for n in ("n_missing", "n_infinite", "n_constant")},
             classes={
                 key: names

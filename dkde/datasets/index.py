@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
@@ -27,7 +28,8 @@ from dkde.errors import DataSetError, DkdeError, one_line
 from dkde.numerics.leading_axes import Axes, leading_axes
 from dkde.numerics.regions import Regions, enclose, stack
 from dkde.rows.fingerprints import fingerprint
-from dkde.rows.side import Encoding, Part
+from dkde.rows.row_source import RowSource
+from dkde.rows.side import Encoding
 from dkde.rows.sources import ZarrSource
 from dkde.stores.chunks import check_array
 from dkde.stores.opened import location
@@ -88,11 +90,9 @@ def index_dataset(
 
 def index_state(split: Split) -> str | None:
     """Return the state of a split's index: "yes", "of other rows", "damaged" or None."""
-    source = ZarrSource(split.x, complete=True)
     coding = Encoding(split.scale_factor, split.add_offset)
-    part = Part(source, 0, split.n_rows, split.name, coding)
     try:
-        return None if load_index(part) is None else "yes"
+        return None if load_index(ZarrSource(split.x, complete=True), coding) is None else "yes"
     except _OtherRows:
         return "of other rows"
     except DataSetError:
@@ -203,83 +203,71 @@ class Index:
     rows: npt.NDArray[Any]
 
 
-def load_index(part: Part) -> Index | None:
-    """The index of a part's source, if there is one.
+def load_index(source: RowSource, coding: Encoding) -> Index | None:
+    """The index of the rows of a source, if one was written to its end.
 
     Raises
     ------
     DataSetError
         When the index is damaged, or belongs to other rows.
     """
-    source = part.source
     if not (isinstance(source, ZarrSource) and source.complete):
         return None
-    group = _open(source.array)
-    return None if group is None else _load(group, part)
-
-
-def _open(x: zarr.Array[Any]) -> zarr.Group | None:
-    """The index of the rows x, if one was written to its end."""
-    path = _path(x)
-    try:
-        group = zarr.open_group(x.store, path=path, mode="r", zarr_format=3, use_consolidated=False)
-    except FileNotFoundError:
-        return None
-    except Exception as error:  # damaged metadata raise almost anything
-        raise _damaged(x, error) from error
-    return group if group.attrs.get("complete") is True else None
-
-
-def _load(group: zarr.Group, part: Part) -> Index:
-    source = cast("ZarrSource", part.source)
     x = source.array
-    if group.attrs.get("fingerprint") != fingerprint(x, part.encoding):
+    with _loading(x):
+        try:
+            group = zarr.open_group(
+                x.store, path=_path(x), mode="r", zarr_format=3, use_consolidated=False
+            )
+        except FileNotFoundError:
+            return None
+    if group.attrs.get("complete") is not True:
+        return None
+    if group.attrs.get("fingerprint") != fingerprint(x, coding):
         raise _OtherRows(
             f"{location(x)}: its index was made of other rows than it holds now; {_again(x)}"
         )
     with _loading(x):
         if group.attrs.get("dkde_format") != FORMAT:
             raise ValueError(f"its format is {group.attrs.get('dkde_format')!r}")
-        n, n_features = -(-x.shape[0] // x.chunks[0]), x.shape[1]
-        read = _Reader(group)
-        directions = read("axis", None, n_features)
-        n_axes = len(directions)
-        axes = Axes(read("origin", n_features), directions)
-        boxed = "low" in group
-        regions = Regions(
-            read("centroid", n, n_features),
-            read("radius", n),
-            read("low", n, n_features) if boxed else None,
-            read("high", n, n_features) if boxed else None,
-            axes,
-            read("along_low", n, n_axes),
-            read("along_high", n, n_axes),
-        )
-        if not (np.isfinite(directions).all() and (regions.radii >= 0).all()):
-            raise ValueError("what it holds are no regions")
-        if int(read("count", n).sum()) != x.shape[0]:
-            raise ValueError("its counts do not add up")
-        rows = read("row", len(own_rows(x.shape[0], x.chunks[0])), n_features)
+        rows = _read(group, "row", len(own_rows(x.shape[0], x.chunks[0])), x.shape[1])
         if rows.dtype != x.dtype:
             raise ValueError(f"its rows are {rows.dtype}")
-    return Index(source.chunk_rows, regions, rows)
+        return Index(source.chunk_rows, _regions(group, x), rows)
 
 
-@dataclass(frozen=True)
-class _Reader:
-    """A reader of whole arrays of an index, which checks them."""
+def _regions(group: zarr.Group, x: zarr.Array[Any]) -> Regions:
+    n, n_features = -(-x.shape[0] // x.chunks[0]), x.shape[1]
+    read = partial(_read, group)
+    directions = read("axis", None, n_features)
+    n_axes = len(directions)
+    boxed = "low" in group
+    regions = Regions(
+        read("centroid", n, n_features),
+        read("radius", n),
+        read("low", n, n_features) if boxed else None,
+        read("high", n, n_features) if boxed else None,
+        Axes(read("origin", n_features), directions),
+        read("along_low", n, n_axes),
+        read("along_high", n, n_axes),
+    )
+    if not (np.isfinite(directions).all() and (regions.radii >= 0).all()):
+        raise ValueError("what it holds are no regions")
+    if int(read("count", n).sum()) != x.shape[0]:
+        raise ValueError("its counts do not add up")
+    return regions
 
-    group: zarr.Group
 
-    def __call__(self, name: str, n: int | None, *width: int) -> npt.NDArray[Any]:
-        array = self.group[name]
-        if not isinstance(array, zarr.Array):
-            raise TypeError(f"{name} is no array")
-        length = array.shape[0] if n is None else n
-        check_array(array, "iuf", (length,), ndim=1 + len(width))
-        if array.shape[1:] != width:
-            raise ValueError(f"{name} is of shape {array.shape}")
-        return ZarrSource(array, complete=True).read(0, length)
+def _read(group: zarr.Group, name: str, n: int | None, *width: int) -> npt.NDArray[Any]:
+    """Read a whole array of an index, and check it."""
+    array = group[name]
+    if not isinstance(array, zarr.Array):
+        raise TypeError(f"{name} is no array")
+    length = array.shape[0] if n is None else n
+    check_array(array, "iuf", (length,), ndim=1 + len(width))
+    if array.shape[1:] != width:
+        raise ValueError(f"{name} is of shape {array.shape}")
+    return ZarrSource(array, complete=True).read(0, length)
 
 
 @contextmanager
@@ -289,12 +277,8 @@ def _loading(x: zarr.Array[Any]) -> Iterator[None]:
     except MemoryError:
         raise
     except Exception as error:  # damaged metadata raise almost anything
-        raise _damaged(x, error) from error
-
-
-def _damaged(x: zarr.Array[Any], error: Exception) -> DataSetError:
-    said = str(error) if isinstance(error, DkdeError) else one_line(error)
-    return DataSetError(f"{location(x)}: its index is damaged ({said}); {_again(x)}")
+        said = str(error) if isinstance(error, DkdeError) else one_line(error)
+        raise DataSetError(f"{location(x)}: its index is damaged ({said}); {_again(x)}") from error
 
 
 def _again(x: zarr.Array[Any]) -> str:

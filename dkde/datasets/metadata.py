@@ -13,30 +13,24 @@ from typing import Any
 from dkde.errors import DataSetError
 
 
-def features_of(names: Any, n_features: int) -> tuple[str, ...] | None:
-    """Return the names of the features, None without any; refuse invalid ones."""
-    if names is None:
-        return None
-    if (
-        not isinstance(names, list)
-        or len(names) != n_features
-        or not all(isinstance(name, str) for name in names)
-    ):
-        raise ValueError(f"feature_names are not the names of {n_features} features")
-    return tuple(names)
+def features_of(texts: Any, n_features: int, what: str = "names") -> tuple[Any, ...] | None:
+    """Return the names or the units of the features, None without any; refuse invalid ones.
 
-
-def units_of(units: Any, n_features: int) -> tuple[str | None, ...] | None:
-    """Return the units of the features, None without any; refuse invalid ones."""
-    if units is None:
+    Parameters
+    ----------
+    what : {"names", "units"}
+        Of units some may be None.
+    """
+    if texts is None:
         return None
+    kinds = str if what == "names" else str | None
     if (
-        not isinstance(units, list)
-        or len(units) != n_features
-        or not all(unit is None or isinstance(unit, str) for unit in units)
+        not isinstance(texts, list)
+        or len(texts) != n_features
+        or not all(isinstance(text, kinds) for text in texts)
     ):
-        raise ValueError(f"feature_units are not the units of {n_features} features")
-    return tuple(units)
+        raise ValueError(f"feature_{what} are not the {what} of {n_features} features")
+    return tuple(texts)
 
 
 def count_of(value: Any) -> int:

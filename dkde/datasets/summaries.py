@@ -180,7 +180,7 @@ def summaries(rows: Rows) -> Summaries | None:
     """
     if rows.linear is not None:
         return None
-    found = [load_index(part) for part in rows.parts]
+    found = [load_index(part.source, part.encoding) for part in rows.parts]
     if not any(found):
         return None
     borders, regions, slack = [0], [], 0.0

@@ -108,12 +108,8 @@ def write_dataset(
     root = zarr.open_group(store, mode="a", zarr_format=3, attributes={"dkde_format": FORMAT})
     names: list[str] = []
     for split in splits:
-        if isinstance(split, RowStream):
-            name = split.split.name
-            _write_stream(root.create_group(name), split, progress)
-        else:
-            name = split.name
-            _write_split(root.create_group(name), split, orders.get(name), scratch, progress)
+        name = split.split.name if isinstance(split, RowStream) else split.name
+        _write_split(root.create_group(name), split, orders.get(name), scratch, progress)
         names.append(name)
         _consolidate(store, name)
     for name, arrays in extras.items():
@@ -128,40 +124,32 @@ def write_dataset(
 
 def _write_split(
     group: zarr.Group,
-    split: SourceSplit,
+    source: SourceSplit | RowStream,
     order: Array | None,
     scratch: Path | None,
     progress: ImportProgress | None,
 ) -> None:
-    batches = checked_batches(split)
-    if order is not None:
+    """Write rows as they come; where nobody says how many, make the checksum afterwards."""
+    stream = source if isinstance(source, RowStream) else None
+    split = source.split if isinstance(source, RowStream) else source
+    if stream is not None:
+        batches = split.batches()
+    elif order is not None:
         batches = permuted_batches(split, order, scratch)
-    x = create_array(group, "x", (split.n_rows, split.n_features), split.dtype)
-    digest = _digest(split, split.n_rows)
-    tally, start = Tally(split.n_features), 0
-    for rows in _regroup(batches, x.chunks[0]):
-        x[start : start + len(rows)] = rows
-        digest.update(_bytes(rows))
-        tally.take(rows)
-        start += len(rows)
-        if progress is not None:
-            progress(split.name, start, split.n_rows)
-    _describe(group, x, split, tally, digest.hexdigest())
-    _write_index(group, split, order)
-
-
-def _write_stream(group: zarr.Group, stream: RowStream, progress: ImportProgress | None) -> None:
-    """Write rows as they come; make the checksum when their number is known."""
-    split = stream.split
+    else:
+        batches = checked_batches(split)
     x: zarr.Array[Any] | None = None
-    tally, n = Tally(split.n_features), 0
-    for rows in _regroup(split.batches(), chunk_rows(split.n_features * split.dtype.itemsize)):
-        # A chunk more for every chunk: nothing is to be taken away again at the end.
+    digest, tally, n = _digest(split), Tally(split.n_features), 0
+    for rows in _regroup(batches, chunk_rows(split.n_features * split.dtype.itemsize)):
         if x is None:
-            x = create_array(group, "x", rows.shape, split.dtype)
-        else:
+            n_rows = split.n_rows if stream is None else len(rows)
+            x = create_array(group, "x", (n_rows, split.n_features), split.dtype)
+        elif stream is not None:
+            # A chunk more for every chunk: nothing is to be taken away again at the end.
             x.resize((n + len(rows), split.n_features))
         x[n : n + len(rows)] = rows
+        if split.n_rows:
+            digest.update(_bytes(rows))
         tally.take(rows)
         n += len(rows)
         if progress is not None:
@@ -170,18 +158,21 @@ def _write_stream(group: zarr.Group, stream: RowStream, progress: ImportProgress
         raise InputError(f"split {split.name}: no rows came; give at least one")
     if split.n_rows not in (0, n):
         raise InputError(f"split {split.name}: {split.n_rows} rows were promised, and {n} came")
-    split = replace(split, n_rows=n, labels=stream.labels())
-    digest = _digest(split, n)
-    for start in range(0, n, x.chunks[0]):
-        digest.update(_bytes(read_whole(x, start, min(start + x.chunks[0], n))))
+    if stream is not None:
+        split = replace(split, labels=stream.labels())
+    if not split.n_rows:
+        split = replace(split, n_rows=n)
+        digest = _digest(split)
+        for start in range(0, n, x.chunks[0]):
+            digest.update(_bytes(read_whole(x, start, min(start + x.chunks[0], n))))
     _describe(group, x, split, tally, digest.hexdigest())
-    _write_index(group, split, None)
+    _write_index(group, split, order)
 
 
-def _digest(split: SourceSplit, n_rows: int) -> Any:
+def _digest(split: SourceSplit) -> Any:
     """Return the start of a split's checksum: equal content has equal checksums."""
     return hashlib.sha256(
-        f"{split.dtype.newbyteorder('<').str} {n_rows} {split.n_features} "
+        f"{split.dtype.newbyteorder('<').str} {split.n_rows} {split.n_features} "
         f"{split.scale_factor!r} {split.add_offset!r}\n".encode()
     )
 

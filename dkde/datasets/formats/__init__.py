@@ -126,12 +126,10 @@ def read_source(
     Raises
     ------
     InputError
-        If `format` or `layout` is not known, or there are no such columns.
+        If `format` is not known, or there are no such columns.
     DataSetError
         If the path is missing, of no known format, truncated or damaged.
     """
-    if layout not in (None, "CHW", "HWC"):
-        raise InputError(f"layout is {layout!r}; it is CHW (channels first) or HWC (last)")
     path = Path(path)
     chosen = None if columns is None else tuple(columns)
     options = ReadOptions(split=split, layout=layout, columns=chosen, label=label)

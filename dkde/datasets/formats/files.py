@@ -109,17 +109,19 @@ def sniff(path: Path) -> bytes:
         return b""
 
 
-def checksum_files(paths: Sequence[Path]) -> str:
+def checksum_files(paths: Sequence[Path], root: Path | None = None) -> str:
     """``sha256:...`` over the bytes of a file.
 
-    Of several it goes over their names, as seen from the folder that holds them all, their
-    lengths and their bytes, in the order in which they are given: that of their rows.
+    Of several, and of any below a `root`, it goes over their names, as seen from the root or the
+    folder that holds them all, their lengths and their bytes, in the order in which they are
+    given: that of their rows.
     """
     digest = hashlib.sha256()
-    root = os.path.commonpath([path.parent for path in paths])
+    if root is None and len(paths) > 1:
+        root = Path(os.path.commonpath([path.parent for path in paths]))
     for path in paths:
         with path.open("rb") as stream:
-            if len(paths) > 1:
+            if root is not None:
                 length = os.fstat(stream.fileno()).st_size
                 name = Path(os.path.relpath(path, root)).as_posix()
                 digest.update(f"{name}\n{length}\n".encode(errors="surrogateescape"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dkde.datasets.formats.files import reading
+from dkde.datasets.formats.files import checksum_files, reading
 from dkde.datasets.formats.source import ReadOptions, Source, SourceSplit, batch_rows
 from dkde.datasets.metadata import class_words
 from dkde.errors import DataSetError
@@ -83,7 +82,8 @@ def read(path: Path, options: ReadOptions) -> Source:
             raise DataSetError(f"{path}: {error}") from None
         kind = _kind(found[0].files[0])
         splits = tuple(_split(split, names, kind, options.layout) for split in found)
-        return Source(path, NAME, _checksum(path, found), splits)
+        files = [file for split in found for file in split.files]
+        return Source(path, NAME, checksum_files(files, path), splits)
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
@@ -156,7 +156,7 @@ def _split(split: _Folder, names: Sequence[str], kind: _Kind, layout: str | None
     if layout is not None:
         shape = (channels, height, width) if layout == "CHW" else kind.shape
     number = {name: i for i, name in enumerate(names)}
-    labels = split.classes and np.array([number[name] for name in split.classes])
+    labels = np.array([number[name] for name in split.classes or ()])
     return SourceSplit(
         split.name,
         n_rows=len(split.files),
@@ -166,20 +166,9 @@ def _split(split: _Folder, names: Sequence[str], kind: _Kind, layout: str | None
         scale_factor=1 / 255,
         image_shape=shape,
         layout=layout,
-        labels={} if split.classes is None else {"label": np.asarray(labels)},
+        labels={} if split.classes is None else {"label": labels},
         classes={} if split.classes is None else {"label": tuple(names)},
     )
-
-
-def _checksum(root: Path, splits: Sequence[_Folder]) -> str:
-    """Return the checksum of every file's bytes and of the file names."""
-    digest = hashlib.sha256()
-    for split in splits:
-        for file in split.files:
-            content = file.read_bytes()
-            digest.update(f"{file.relative_to(root).as_posix()}\n{len(content)}\n".encode())
-            digest.update(content)
-    return f"sha256:{digest.hexdigest()}"
 
 
 def _kind(path: Path) -> _Kind:
