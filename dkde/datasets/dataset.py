@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,7 +19,15 @@ import zarr
 from zarr.storage import LocalStore
 
 from dkde.datasets.import_options import unusable_name
-from dkde.datasets.metadata import classes_of, count_of, features_of, numbers_of, range_of
+from dkde.datasets.metadata import (
+    COUNTS,
+    Meta,
+    classes_of,
+    count_of,
+    features_of,
+    numbers_of,
+    range_of,
+)
 from dkde.errors import DataSetError, DkdeError, one_line
 from dkde.rows.places import kind_of
 from dkde.stores.chunks import check_array
@@ -39,17 +47,14 @@ _ABSENT = "no such data set; make one with `dkde import`"
 
 
 @dataclass(frozen=True)
-class Split:
+class Split(Meta):
     """One split of a data set, opened read-only; nothing of its rows is read yet.
 
     Parameters
     ----------
     name : str
     x : zarr.Array
-        Raw rows (sample, feature); a value is ``x * scale_factor + add_offset`` in float64.
-    scale_factor, add_offset : float
-    image_shape : tuple of int or None
-    layout : {"CHW", "HWC"} or None
+        Raw rows (sample, feature).
     labels : dict of str to zarr.Array
         ``label`` and ``coarse_label``, as far as the source has them; integers (sample,).
     source_row : zarr.Array
@@ -59,35 +64,19 @@ class Split:
         checksum, whatever file or format it came from.
     actual_range : (float, float) or None
         The least and the greatest finite decoded value; None if there is none.
-    display_range : (float, float) or None
-        What goes from black to white in pictures, if not that.
-    features : tuple of str or None
-        The names of the features, where the source has some.
     n_missing, n_infinite, n_constant : int
         How many values are NaN, how many infinite; how many features have one value only.
-    classes : dict of str to tuple of str
-        What the values 0, 1, ... of a label stand for, by the label's name.
-    units : tuple of (str or None), or None
-        What the features are measured in, where the source says.
     """
 
     name: str
     x: zarr.Array[Any]
-    scale_factor: float
-    add_offset: float
-    image_shape: tuple[int, ...] | None
-    layout: str | None
     labels: dict[str, zarr.Array[Any]]
     source_row: zarr.Array[Any]
     checksum: str
     actual_range: tuple[float, float] | None
-    display_range: tuple[float, float] | None = None
-    features: tuple[str, ...] | None = None
-    n_missing: int = 0
-    n_infinite: int = 0
-    n_constant: int = 0
-    classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    units: tuple[str | None, ...] | None = None
+    n_missing: int
+    n_infinite: int
+    n_constant: int
 
     @property
     def n_rows(self) -> int:
@@ -172,7 +161,7 @@ def split_of(store: StorePath, root: zarr.Group, name: str) -> Split:
             display_range=range_of(attributes.get("display_range")),
             features=features_of(attributes.get("feature_names"), x.shape[1]),
             units=features_of(attributes.get("feature_units"), x.shape[1], "units"),
-            **{n: count_of(coding.get(n, 0)) for n in ("n_missing", "n_infinite", "n_constant")},
+            **{n: count_of(coding.get(n, 0)) for n in COUNTS},
             classes={
                 key: names
                 for key in LABELS

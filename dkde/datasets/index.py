@@ -90,9 +90,9 @@ def index_dataset(
 
 def index_state(split: Split) -> str | None:
     """Return the state of a split's index: "yes", "of other rows", "damaged" or None."""
-    coding = Encoding(split.scale_factor, split.add_offset)
+    source = ZarrSource(split.x, complete=True)
     try:
-        return None if load_index(ZarrSource(split.x, complete=True), coding) is None else "yes"
+        return None if load_index(source, split.encoding) is None else "yes"
     except _OtherRows:
         return "of other rows"
     except DataSetError:
@@ -103,8 +103,7 @@ def _write(store: Store, name: StorePath, split: Split, progress: IndexProgress 
     x, step = split.x, int(split.x.chunks[0])
     if step < MIN_CHUNK_ROWS and step < split.n_rows:
         return False
-    source = ZarrSource(x, complete=True)
-    coding = Encoding(split.scale_factor, split.add_offset)
+    source, coding = ZarrSource(x, complete=True), split.encoding
     before = fingerprint(x, coding)
     axes = leading_axes(_sample(source, coding))
     regions, counts, own, of_chunk = [], [], [], own_rows(split.n_rows, step)

@@ -1,16 +1,58 @@
-"""Attributes of stores, used only if valid: other programs may have written them.
+"""What is said of the rows of a split, and the attributes of stores that say it.
 
-Each function raises ValueError or TypeError for an invalid attribute.
+These are used only if valid: other programs may have written them. Each function that reads one
+raises ValueError or TypeError for an invalid one.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from dkde.errors import DataSetError
+from dkde.rows.side import Encoding
+
+# Numbers of values, and of features with one value only, which are said where they are not 0.
+COUNTS = ("n_missing", "n_infinite", "n_constant")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Meta:
+    """What is said of the rows of a split, in a source or in a data set.
+
+    Parameters
+    ----------
+    scale_factor, add_offset : float
+        A value is ``raw * scale_factor + add_offset`` in float64.
+    image_shape : tuple of int, optional
+        (H, W) for grey pictures, (C, H, W) with layout "CHW" or (H, W, C) with layout "HWC".
+    layout : {"CHW", "HWC"}, optional
+    display_range : pair of float, optional
+        What goes from black to white in pictures, if not the range of the values.
+    features : tuple of str, optional
+        The names of the features.
+    classes : mapping of str to tuple of str
+        What the values 0, 1, ... of a label stand for, by the label's name: words.
+    units : tuple of (str or None), optional
+        What each feature is measured in, where that is known.
+    """
+
+    scale_factor: float = 1.0
+    add_offset: float = 0.0
+    image_shape: tuple[int, ...] | None = None
+    layout: str | None = None
+    display_range: tuple[float, float] | None = None
+    features: tuple[str, ...] | None = None
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    units: tuple[str | None, ...] | None = None
+
+    @property
+    def encoding(self) -> Encoding:
+        """Return the decoding of raw values."""
+        return Encoding(self.scale_factor, self.add_offset)
 
 
 def features_of(texts: Any, n_features: int, what: str = "names") -> tuple[Any, ...] | None:
@@ -63,7 +105,7 @@ def flag_attributes(names: Sequence[str]) -> dict[str, Any]:
     """Return CF attributes with the meanings of a label's values; none without names."""
     if not names:
         return {}
-    return {"flag_values": [*range(len(names))], "flag_meanings": " ".join(class_words(names))}
+    return {"flag_values": [*range(len(names))], "flag_meanings": " ".join(names)}
 
 
 def classes_of(meanings: Any) -> tuple[str, ...]:

@@ -23,8 +23,7 @@ from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.storage import LocalStore, WrapperStore
 
 from dkde.datasets.dataset import FORMAT, is_dataset
-from dkde.datasets.formats import SourceSplit
-from dkde.datasets.formats.source import RowStream
+from dkde.datasets.formats.source import SourceSplit
 from dkde.datasets.index import index_dataset
 from dkde.datasets.writing import ImportProgress, write_dataset
 from dkde.errors import DataSetError
@@ -74,7 +73,7 @@ def look_at_url(url: str) -> SeenUrl:
 
 def place_dataset(
     seen: Seen | SeenUrl,
-    splits: Sequence[SourceSplit | RowStream],
+    splits: Sequence[SourceSplit],
     *,
     attributes: Mapping[str, Any],
     orders: Mapping[str, Array] | None = None,

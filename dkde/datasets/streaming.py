@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from dkde.datasets.formats.source import (
-    RowStream,
     SourceSplit,
     array_batches,
     image_dims,
@@ -108,7 +107,7 @@ def import_rows(
     names = None if feature_names is None else tuple(feature_names)
     try:
         streams = [_stream(name, each, n_rows or 0, names, options) for name, each in given.items()]
-        first, *others = (stream.split for stream in streams)
+        first, *others = streams
         for other in others:
             if other.n_features != first.n_features:
                 raise InputError(
@@ -203,7 +202,7 @@ def _stream(
     n_rows: int,
     features: tuple[str, ...] | None,
     options: ImportOptions,
-) -> RowStream:
+) -> SourceSplit:
     """Return a stream whose first batch sets the layout of the others."""
     found = _pairs(name, batches)
     first = next(found, None)
@@ -230,12 +229,9 @@ def _stream(
         image_shape=shape,
         layout=layout,
         features=features,
+        late_labels=lambda: {} if label is None else {"label": np.concatenate(labels)},
     )
-
-    return RowStream(
-        with_options(split, options),
-        lambda: {} if label is None else {"label": np.concatenate(labels)},
-    )
+    return with_options(split, options)
 
 
 def _pairs(name: str, batches: Batches) -> Iterator[tuple[Array, Array | None]]:

@@ -16,9 +16,8 @@ from zarr.abc.store import Store
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from dkde.datasets.dataset import FORMAT, LABELS
-from dkde.datasets.formats import SourceSplit
-from dkde.datasets.formats.source import RowStream, checked_batches
-from dkde.datasets.metadata import flag_attributes
+from dkde.datasets.formats.source import SourceSplit, checked_batches
+from dkde.datasets.metadata import COUNTS, flag_attributes
 from dkde.datasets.ordering import permuted_batches
 from dkde.errors import DataSetError, InputError
 from dkde.numerics.tally import Tally
@@ -69,7 +68,7 @@ def create_array(
 
 def write_dataset(
     store: Store,
-    splits: Sequence[SourceSplit | RowStream],
+    splits: Sequence[SourceSplit],
     *,
     attributes: Mapping[str, Any],
     orders: Mapping[str, Array],
@@ -84,7 +83,7 @@ def write_dataset(
     Parameters
     ----------
     store : zarr.abc.store.Store
-    splits : sequence of SourceSplit or RowStream
+    splits : sequence of SourceSplit
     attributes : mapping
         For the root, JSON values.
     orders : mapping of split to int array
@@ -106,12 +105,10 @@ def write_dataset(
     """
     # First of all, so that what is left of an import that was killed is known for what it is.
     root = zarr.open_group(store, mode="a", zarr_format=3, attributes={"dkde_format": FORMAT})
-    names: list[str] = []
     for split in splits:
-        name = split.split.name if isinstance(split, RowStream) else split.name
-        _write_split(root.create_group(name), split, orders.get(name), scratch, progress)
-        names.append(name)
-        _consolidate(store, name)
+        order = orders.get(split.name)
+        _write_split(root.create_group(split.name), split, order, scratch, progress)
+        _consolidate(store, split.name)
     for name, arrays in extras.items():
         group = root.create_group(name)
         for array_name, values in arrays.items():
@@ -119,20 +116,20 @@ def write_dataset(
             group.create_array(array_name, data=values, dimension_names=dims)
     root = _consolidate(store, None)
     # In one piece with the consolidated metadata, last.
+    names = [split.name for split in splits]
     root.attrs.put({"dkde_format": FORMAT, **attributes, "splits": names, "complete": True})
 
 
 def _write_split(
     group: zarr.Group,
-    source: SourceSplit | RowStream,
+    split: SourceSplit,
     order: Array | None,
     scratch: Path | None,
     progress: ImportProgress | None,
 ) -> None:
     """Write rows as they come; where nobody says how many, make the checksum afterwards."""
-    stream = source if isinstance(source, RowStream) else None
-    split = source.split if isinstance(source, RowStream) else source
-    if stream is not None:
+    comes_once = split.late_labels is not None
+    if comes_once:
         batches = split.batches()
     elif order is not None:
         batches = permuted_batches(split, order, scratch)
@@ -142,9 +139,9 @@ def _write_split(
     digest, tally, n = _digest(split), Tally(split.n_features), 0
     for rows in _regroup(batches, chunk_rows(split.n_features * split.dtype.itemsize)):
         if x is None:
-            n_rows = split.n_rows if stream is None else len(rows)
+            n_rows = len(rows) if comes_once else split.n_rows
             x = create_array(group, "x", (n_rows, split.n_features), split.dtype)
-        elif stream is not None:
+        elif comes_once:
             # A chunk more for every chunk: nothing is to be taken away again at the end.
             x.resize((n + len(rows), split.n_features))
         x[n : n + len(rows)] = rows
@@ -158,8 +155,8 @@ def _write_split(
         raise InputError(f"split {split.name}: no rows came; give at least one")
     if split.n_rows not in (0, n):
         raise InputError(f"split {split.name}: {split.n_rows} rows were promised, and {n} came")
-    if stream is not None:
-        split = replace(split, labels=stream.labels())
+    if split.late_labels is not None:
+        split = replace(split, labels=split.late_labels())
     if not split.n_rows:
         split = replace(split, n_rows=n)
         digest = _digest(split)
@@ -193,12 +190,7 @@ def _describe(
     ends = sorted(e * split.scale_factor + split.add_offset for e in tally.value_range or ())
     if ends and all(math.isfinite(end) for end in ends):
         coding["actual_range"] = ends
-    counts = {
-        "n_missing": tally.n_missing,
-        "n_infinite": tally.n_infinite,
-        "n_constant": tally.n_constant,
-    }
-    coding |= {name: count for name, count in counts.items() if count}
+    coding |= {name: count for name in COUNTS if (count := getattr(tally, name))}
     x.attrs.update(coding)
     said = {
         "checksum": f"sha256:{digest}",

@@ -13,7 +13,6 @@ from dkde.datasets.dataset import Split, is_dataset, open_root, open_splits
 from dkde.datasets.formats import SourceSplit, is_table, read_source
 from dkde.datasets.formats.source import checked_batches
 from dkde.datasets.index import index_state
-from dkde.datasets.metadata import class_words
 from dkde.errors import InputError
 from dkde.inputs.advising import advice, advice_of_many, ratio_of
 from dkde.inputs.describing_variables import describe_variables
@@ -244,7 +243,7 @@ def _foreign(split: SourceSplit, what: str, looks: _Looks) -> dict[str, Any]:
         "bytes_raw": split.n_rows * split.n_features * split.dtype.itemsize,
         "bytes_stored": None,
         "labels": {name: _n_classes(values) for name, values in split.labels.items()},
-        "classes": {name: list(class_words(classes)) for name, classes in split.classes.items()},
+        "classes": {name: list(classes) for name, classes in split.classes.items()},
         "checksum": None,
         "index": None,
     }

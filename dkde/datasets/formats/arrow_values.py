@@ -245,7 +245,7 @@ def numbered(
     labels : array of int64
         Whole numbers as they are; else numbers of the texts, in their order.
     classes : tuple of str or None
-        The texts, in their order.
+        The texts as words, in their order.
 
     Raises
     ------
@@ -267,11 +267,11 @@ def numbered(
         )
     order = sorted(texts)
     try:
-        class_words(order)
+        words = class_words(order)
     except DataSetError as error:
         raise DataSetError(f"{path}: column {label!r}, the label: {error}") from None
     place = {text: i for i, text in enumerate(order)}
-    return np.array([place[text] for text in texts], np.int64)[codes], tuple(order)
+    return np.array([place[text] for text in texts], np.int64)[codes], words
 
 
 def _whole(text: str) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -77,11 +77,11 @@ def read(path: Path, options: ReadOptions) -> Source:
         found = _splits(path, options.split)
         names = sorted({name for split in found for name in split.classes or ()})
         try:
-            class_words(names)
+            words = dict(zip(names, class_words(names), strict=True))
         except DataSetError as error:
             raise DataSetError(f"{path}: {error}") from None
         kind = _kind(found[0].files[0])
-        splits = tuple(_split(split, names, kind, options.layout) for split in found)
+        splits = tuple(_split(split, words, kind, options.layout) for split in found)
         files = [file for split in found for file in split.files]
         return Source(path, NAME, checksum_files(files, path), splits)
 
@@ -149,13 +149,15 @@ def _classes(root: Path, name: str) -> _Folder:
     return _Folder(name, tuple(files), tuple(classes))
 
 
-def _split(split: _Folder, names: Sequence[str], kind: _Kind, layout: str | None) -> SourceSplit:
+def _split(
+    split: _Folder, words: Mapping[str, str], kind: _Kind, layout: str | None
+) -> SourceSplit:
     height, width, channels = kind.shape
     shape: tuple[int, ...] = (height, width)
     layout = (layout or "HWC") if channels > 1 else None
     if layout is not None:
         shape = (channels, height, width) if layout == "CHW" else kind.shape
-    number = {name: i for i, name in enumerate(names)}
+    number = {name: i for i, name in enumerate(words)}
     labels = np.array([number[name] for name in split.classes or ()])
     return SourceSplit(
         split.name,
@@ -167,7 +169,7 @@ def _split(split: _Folder, names: Sequence[str], kind: _Kind, layout: str | None
         image_shape=shape,
         layout=layout,
         labels={} if split.classes is None else {"label": labels},
-        classes={} if split.classes is None else {"label": tuple(names)},
+        classes={} if split.classes is None else {"label": tuple(words.values())},
     )
 
 

@@ -12,6 +12,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from dkde.datasets.metadata import Meta
 from dkde.errors import DataSetError
 from dkde.typing import Array
 
@@ -124,34 +125,25 @@ class ReadOptions:
 
 
 @dataclass(frozen=True)
-class SourceSplit:
-    """One split of a source, read lazily; a decoded value is ``raw * scale_factor + add_offset``.
+class SourceSplit(Meta):
+    """One split of a source, read lazily, and what is said of its rows.
 
     Parameters
     ----------
     name : str
     n_rows, n_features : int
+        Of rows that come once, 0 rows if nobody says how many there are.
     dtype : numpy.dtype
         Of the raw values, in native byte order.
     batches : callable
         Without arguments; returns an iterator of (rows, n_features) arrays of `dtype`, in
-        order, each of at most about 8 MiB. May be called again.
-    scale_factor, add_offset : float
-    image_shape : tuple of int, optional
-        (H, W) for grey pictures, (C, H, W) with layout "CHW" or (H, W, C) with layout "HWC".
-    layout : {"CHW", "HWC"}, optional
+        order, each of at most about 8 MiB. May be called again, but for rows that come once.
     labels : mapping of str to int array
         ``label`` and, where there is one, ``coarse_label``; each of shape (n_rows,).
-    display_range : pair of float, optional
-        What goes from black to white in pictures, if not the range of the values.
     whole : callable, optional
         Returns all rows at once, where even a batch takes that; in any memory order.
-    features : tuple of str, optional
-        The names of the features.
-    classes : mapping of str to tuple of str
-        What the values 0, 1, ... of a label stand for, by the label's name.
-    units : tuple of (str or None), optional
-        What each feature is measured in, where that is known.
+    late_labels : callable, optional
+        Of rows that come once: returns their labels, and is called after the last batch.
     """
 
     name: str
@@ -159,16 +151,9 @@ class SourceSplit:
     n_features: int
     dtype: np.dtype[Any]
     batches: Batches
-    scale_factor: float = 1.0
-    add_offset: float = 0.0
-    image_shape: tuple[int, ...] | None = None
-    layout: str | None = None
     labels: Mapping[str, Array] = field(default_factory=dict)
-    display_range: tuple[float, float] | None = None
     whole: Callable[[], Array] | None = None
-    features: tuple[str, ...] | None = None
-    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    units: tuple[str | None, ...] | None = None
+    late_labels: Callable[[], Mapping[str, Array]] | None = None
 
 
 def split_of_arrays(name: str, *arrays: Array, **said: Any) -> SourceSplit:
@@ -195,22 +180,6 @@ def split_of_arrays(name: str, *arrays: Array, **said: Any) -> SourceSplit:
 
 def _held_batches(arrays: tuple[Array, ...]) -> Iterator[Array]:
     return chain.from_iterable(map(array_batches, arrays))
-
-
-@dataclass(frozen=True)
-class RowStream:
-    """Rows that come once, with their labels, perhaps without a word of how many they are.
-
-    Parameters
-    ----------
-    split : SourceSplit
-        What is known before: its batches come once, and its number of rows is 0 if nobody says.
-    labels : callable, () -> mapping of str to int array
-        To be called after the last batch.
-    """
-
-    split: SourceSplit
-    labels: Callable[[], Mapping[str, Array]]
 
 
 @dataclass(frozen=True)
