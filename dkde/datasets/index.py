@@ -23,7 +23,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
-from dkde.datasets.dataset import Split, open_split, splits
+from dkde.datasets.dataset import Split, open_split, open_splits
 from dkde.errors import DataSetError, DkdeError, one_line
 from dkde.numerics.leading_axes import Axes, leading_axes
 from dkde.numerics.regions import Regions, enclose, stack
@@ -82,8 +82,11 @@ def index_dataset(
     DataSetError
         When `store` is no data set, or damaged, or cannot be written.
     """
-    names = splits(store) if split is None else [split] if isinstance(split, str) else list(split)
-    opened = [open_split(store, name) for name in names]
+    if split is None:
+        opened = [*open_splits(store).values()]
+    else:
+        names = [split] if isinstance(split, str) else split
+        opened = [open_split(store, name) for name in names]
     writable = store if isinstance(store, Store) else open_store(store)
     return [each.name for each in opened if _write(writable, store, each, progress)]
 

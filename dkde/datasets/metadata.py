@@ -55,6 +55,31 @@ class Meta:
         return Encoding(self.scale_factor, self.add_offset)
 
 
+def said_of(
+    attributes: Mapping[str, Any], coding: Mapping[str, Any], n_features: int
+) -> dict[str, Any]:
+    """Return what attributes of a split, and of its rows, say, by the fields of a split."""
+    shape, layout = attributes.get("image_shape"), attributes.get("layout")
+    if shape is not None and (
+        not all(type(n) is int and n > 0 for n in shape) or math.prod(shape) != n_features
+    ):
+        raise ValueError(f"image_shape {shape} for {n_features} features")
+    if layout not in (None, "CHW", "HWC"):
+        raise ValueError(f"layout {layout!r}")
+    scale, offset = numbers_of([coding.get("scale_factor", 1.0), coding.get("add_offset", 0.0)])
+    return {
+        "scale_factor": scale,
+        "add_offset": offset,
+        "image_shape": None if shape is None else tuple(shape),
+        "layout": layout,
+        **{name: count_of(coding.get(name, 0)) for name in COUNTS},
+        "actual_range": range_of(coding.get("actual_range")),
+        "display_range": range_of(attributes.get("display_range")),
+        "features": features_of(attributes.get("feature_names"), n_features),
+        "units": features_of(attributes.get("feature_units"), n_features, "units"),
+    }
+
+
 def features_of(texts: Any, n_features: int, what: str = "names") -> tuple[Any, ...] | None:
     """Return the names or the units of the features, None without any; refuse invalid ones.
 
