@@ -77,24 +77,17 @@ def reading(path: Path, what: str) -> Iterator[None]:
 
 def open_binary(path: Path) -> IO[bytes]:
     """Open a file for reading, through gzip if its first bytes say so, whatever its name."""
-    stream = path.open("rb")
-    try:
-        compressed = stream.read(2) == b"\x1f\x8b"
-        stream.seek(0)
-    except BaseException:
-        stream.close()
-        raise
-    if not compressed:
-        return stream
-    stream.close()
-    return cast("IO[bytes]", gzip.open(path, "rb"))
+    return cast("IO[bytes]", gzip.open(path, "rb")) if _is_gzipped(path) else path.open("rb")
 
 
 def max_content(path: Path) -> int:
     """Return an upper bound of the file's bytes, decompressed if it is gzipped."""
-    size = path.stat().st_size
+    return path.stat().st_size * (DEFLATE_RATIO if _is_gzipped(path) else 1)
+
+
+def _is_gzipped(path: Path) -> bool:
     with path.open("rb") as stream:
-        return size * (DEFLATE_RATIO if stream.read(2) == b"\x1f\x8b" else 1)
+        return stream.read(2) == b"\x1f\x8b"
 
 
 def sniff(path: Path) -> bytes:

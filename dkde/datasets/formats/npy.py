@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,6 +11,7 @@ from numpy.lib import format as npy_format
 
 from dkde.datasets.formats.files import checksum_files, reading, sniff
 from dkde.datasets.formats.source import (
+    ArrayHeader,
     ReadOptions,
     Source,
     image_dims,
@@ -41,7 +40,7 @@ def read(path: Path, options: ReadOptions) -> Source:
     """
     with reading(path, "NumPy array"):
         with path.open("rb") as file:
-            header = Header.read(file)
+            header = read_header(file)
             offset = file.tell()
         shape = header.shape
         stored_dtype(header.dtype, str(path))
@@ -64,44 +63,30 @@ def read(path: Path, options: ReadOptions) -> Source:
         return Source(path, NAME, checksum_files([path]), (split,))
 
 
-@dataclass(frozen=True)
-class Header:
-    """What a .npy says of its array: the shape, whether it lies by columns, and the dtype."""
+def read_header(file: IO[bytes]) -> ArrayHeader:
+    """Read the start of a .npy without trust.
 
-    shape: tuple[int, ...]
-    by_columns: bool
-    dtype: np.dtype[Any]
-
-    @property
-    def n_bytes(self) -> int:
-        """Bytes of the array."""
-        return math.prod(self.shape) * self.dtype.itemsize
-
-    @classmethod
-    def read(cls, file: IO[bytes]) -> Header:
-        """Read the start of a file.
-
-        Raises
-        ------
-        ValueError, EOFError
-            Or whatever else NumPy's parser raises.
-        """
-        version = npy_format.read_magic(file)
-        if version not in ((1, 0), (2, 0)):
-            raise ValueError(f"a .npy of version {version}, which no numeric array has")
-        first = version == (1, 0)
-        length = file.read(2 if first else 4)
-        n_bytes = int.from_bytes(length, "little")
-        if n_bytes > _MAX_HEADER:
-            raise ValueError(f"a header of {n_bytes} bytes, which no numeric array has")
-        text = file.read(n_bytes)
-        if len(length) < (2 if first else 4) or len(text) < n_bytes:
-            raise EOFError("the file ends within its header")
-        parse = npy_format.read_array_header_1_0 if first else npy_format.read_array_header_2_0
-        try:
-            header = cls(*parse(io.BytesIO(length + text)))
-        except (MemoryError, RecursionError):  # how Python's parser says it
-            raise ValueError("a header that is nested too deeply") from None
-        if not all(0 <= n < 2**63 for n in header.shape):
-            raise ValueError("a shape with sizes below 0, or above 2**63 - 1")
-        return header
+    Raises
+    ------
+    ValueError, EOFError
+        Or whatever else NumPy's parser raises.
+    """
+    version = npy_format.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"a .npy of version {version}, which no numeric array has")
+    first = version == (1, 0)
+    length = file.read(2 if first else 4)
+    n_bytes = int.from_bytes(length, "little")
+    if n_bytes > _MAX_HEADER:
+        raise ValueError(f"a header of {n_bytes} bytes, which no numeric array has")
+    text = file.read(n_bytes)
+    if len(length) < (2 if first else 4) or len(text) < n_bytes:
+        raise EOFError("the file ends within its header")
+    parse = npy_format.read_array_header_1_0 if first else npy_format.read_array_header_2_0
+    try:
+        shape, by_columns, dtype = parse(io.BytesIO(length + text))
+    except (MemoryError, RecursionError):  # how Python's parser says it
+        raise ValueError("a header that is nested too deeply") from None
+    if not all(0 <= n < 2**63 for n in shape):
+        raise ValueError("a shape with sizes below 0, or above 2**63 - 1")
+    return ArrayHeader(shape, dtype, by_columns)

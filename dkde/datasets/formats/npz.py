@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import zipfile
 from collections.abc import Iterator
@@ -13,9 +12,10 @@ from typing import cast
 import numpy as np
 
 from dkde.datasets.formats.files import DEFLATE_RATIO, checksum_files, reading, sniff
-from dkde.datasets.formats.npy import Header
+from dkde.datasets.formats.npy import read_header
 from dkde.datasets.formats.source import (
     BATCH_BYTES,
+    ArrayHeader,
     ReadOptions,
     Source,
     SourceSplit,
@@ -80,16 +80,16 @@ def _open(path: Path) -> zipfile.ZipFile:
         raise EOFError("the directory at its end is missing") from error
 
 
-def _headers(path: Path, archive: zipfile.ZipFile) -> dict[str, Header]:
+def _headers(path: Path, archive: zipfile.ZipFile) -> dict[str, ArrayHeader]:
     """The header of every member, held against the member's size."""
-    headers: dict[str, Header] = {}
+    headers: dict[str, ArrayHeader] = {}
     for info in archive.infolist():
         key = info.filename.removesuffix(_SUFFIX)
         where = f"{path}: {info.filename}"
         if key in headers:
             raise DataSetError(f"{where} is there twice")
         with archive.open(info) as file, reading(Path(where), "NumPy array"):
-            header = Header.read(file)
+            header = read_header(file)
             found = info.file_size - file.tell()
         stored_dtype(header.dtype, where)
         if header.n_bytes != found or info.file_size > DEFLATE_RATIO * path.stat().st_size:
@@ -103,7 +103,9 @@ def _headers(path: Path, archive: zipfile.ZipFile) -> dict[str, Header]:
     return headers
 
 
-def _split_names(path: Path, headers: dict[str, Header], options: ReadOptions) -> dict[str, str]:
+def _split_names(
+    path: Path, headers: dict[str, ArrayHeader], options: ReadOptions
+) -> dict[str, str]:
     """The split that each array of rows becomes, in the file's order."""
     keys = [key for key, header in headers.items() if len(header.shape) > 1]
     if not keys:
@@ -119,7 +121,7 @@ def _split_names(path: Path, headers: dict[str, Header], options: ReadOptions) -
     return names
 
 
-def _label_name(path: Path, key: str, header: Header, splits: set[str]) -> tuple[str, str]:
+def _label_name(path: Path, key: str, header: ArrayHeader, splits: set[str]) -> tuple[str, str]:
     """The split and the label that a one-dimensional array belongs to."""
     if len(header.shape) == 1 and header.dtype.kind in "iu":
         for pattern, label in _LABEL_NAMES:
@@ -136,7 +138,7 @@ def _split(
     path: Path,
     key: str,
     name: str,
-    header: Header,
+    header: ArrayHeader,
     labels: dict[str, Array],
     layout: str | None,
 ) -> SourceSplit:
@@ -148,7 +150,7 @@ def _split(
     return SourceSplit(
         name,
         n_rows=n_rows,
-        n_features=math.prod(header.shape[1:]),
+        n_features=header.n_features,
         dtype=stored_dtype(header.dtype, str(path)),
         batches=partial(_batches, path, key),
         image_shape=image_shape,
@@ -161,7 +163,7 @@ def _split(
 def _whole(archive: zipfile.ZipFile, key: str) -> Array:
     """A member as one array in native byte order, read into its place piece by piece."""
     with archive.open(key + _SUFFIX) as file:
-        header = Header.read(file)
+        header = read_header(file)
         # Column by column is row by row of the transpose.
         rows: Array = np.empty(header.shape[:: -1 if header.by_columns else 1], header.dtype)
         waiting = rows.reshape(-1).view(np.uint8).data
@@ -188,10 +190,9 @@ def _load(path: Path, key: str) -> Array:
 def _batches(path: Path, key: str) -> Iterator[Array]:
     with reading(path, "NumPy .npz"), zipfile.ZipFile(path) as archive:
         with archive.open(key + _SUFFIX) as file:
-            header = Header.read(file)
+            header = read_header(file)
             if not header.by_columns:
-                n_features = math.prod(header.shape[1:])
-                yield from read_batches(file, header.shape[0], n_features, header.dtype)
+                yield from read_batches(file, header)
                 file.read(1)  # at the end the zip file's checksum is compared
                 return
         # By columns: no row is complete before all is read.

@@ -80,7 +80,8 @@ def read(path: Path, options: ReadOptions) -> Source:
             words = dict(zip(names, class_words(names), strict=True))
         except DataSetError as error:
             raise DataSetError(f"{path}: {error}") from None
-        kind = _kind(found[0].files[0])
+        with _opened(first := found[0].files[0]) as picture:
+            kind = _kind_of(first, picture)
         splits = tuple(_split(split, words, kind, options.layout) for split in found)
         files = [file for split in found for file in split.files]
         return Source(path, NAME, checksum_files(files, path), splits)
@@ -171,11 +172,6 @@ def _split(
         labels={} if split.classes is None else {"label": labels},
         classes={} if split.classes is None else {"label": tuple(words.values())},
     )
-
-
-def _kind(path: Path) -> _Kind:
-    with _opened(path) as picture:
-        return _kind_of(path, picture)
 
 
 def _opened(path: Path) -> Any:

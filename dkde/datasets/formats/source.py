@@ -31,9 +31,26 @@ def array_batches(rows: Array) -> Iterator[Array]:
         yield np.ascontiguousarray(batch.reshape(len(batch), n_features), dtype=dtype)
 
 
-def read_batches(
-    file: IO[bytes], n_rows: int, n_features: int, dtype: np.dtype[Any]
-) -> Iterator[Array]:
+@dataclass(frozen=True)
+class ArrayHeader:
+    """What a file says of an array whose bytes follow: its shape, its dtype, and in which order."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    by_columns: bool = False
+
+    @property
+    def n_features(self) -> int:
+        """Number of features: all dimensions after the first."""
+        return math.prod(self.shape[1:])
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the array."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def read_batches(file: IO[bytes], header: ArrayHeader) -> Iterator[Array]:
     """Read rows that lie in a file one after the other, in batches as of an array.
 
     Raises
@@ -41,12 +58,13 @@ def read_batches(
     EOFError
         If the file ends before they do.
     """
-    step = batch_rows(n_features, dtype)
+    n_rows, row_bytes = header.shape[0], header.n_features * header.dtype.itemsize
+    step = batch_rows(header.n_features, header.dtype)
     for start in range(0, n_rows, step):
-        n_values = min(step, n_rows - start) * n_features
-        if len(data := file.read(n_values * dtype.itemsize)) < n_values * dtype.itemsize:
+        n_bytes = min(step, n_rows - start) * row_bytes
+        if len(data := file.read(n_bytes)) < n_bytes:
             raise EOFError("rows are missing")
-        yield from array_batches(np.frombuffer(data, dtype).reshape(-1, n_features))
+        yield from array_batches(np.frombuffer(data, header.dtype).reshape(-1, header.n_features))
 
 
 def batch_rows(n_features: int, dtype: np.dtype[Any]) -> int:
