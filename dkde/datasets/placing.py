@@ -222,13 +222,12 @@ def _write_in_place(seen: SeenUrl, write: Callable[[Store], None]) -> None:
 
 def _claim(records: Records, seen: SeenUrl, mine: str) -> None:
     """Put a root that says that this import writes here, and remove what was seen."""
-    changed = DataSetError(
-        f"{seen.url}: another import into it began meanwhile, or it was changed; wait for it, then "
-        "look at it, or choose another path"
-    )
     mark = _unfinished(mine)
     if not records.swap(ROOT, seen.root, mark):
-        raise changed
+        raise DataSetError(
+            f"{seen.url}: another import into it began meanwhile, or it was changed; wait for it, "
+            "then look at it, or choose another path"
+        )
     keys = records.keys("")
     if not _names(keys) <= seen.names | {ROOT}:
         # Something was put beside it; all of it stays as it is.

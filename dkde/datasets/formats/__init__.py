@@ -43,8 +43,6 @@ class Format:
     ----------
     name : str
         As users write it.
-    description : str
-        One line, for help texts.
     matches : callable, Path -> bool
         Judges by content. May raise OSError.
     read : callable, (Path, ReadOptions) -> Source
@@ -52,14 +50,13 @@ class Format:
     """
 
     name: str
-    description: str
     matches: Callable[[Path], bool]
     read: Callable[[Path, ReadOptions], Source]
 
 
 # In order of detection; no two of them match one file.
 FORMATS: dict[str, Format] = {
-    module.NAME: Format(module.NAME, module.DESCRIPTION, module.matches, module.read)
+    module.NAME: Format(module.NAME, module.matches, module.read)
     for module in (mnist_pickle, idx, cifar, npy, npz, parquet, pictures, csv, digits)
 }
 

@@ -29,7 +29,6 @@ from dkde.numerics.exact import LARGEST, rounded
 from dkde.rows.text_kinds import LOOKED_AT, NUMBER, TIME, why_text
 
 NAME = "csv"
-DESCRIPTION = "a table as text (.csv, .tsv), gzipped or not, or a quoted pattern of several"
 # How pyarrow says which cell is no number; its rows count the header.
 _BAD_CELL = re.compile(
     r"In CSV column #(\d+): Row #(\d+): CSV conversion error.*?(?:'(.*)'|UTF8)", re.DOTALL

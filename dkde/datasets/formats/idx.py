@@ -22,7 +22,6 @@ from dkde.errors import DataSetError
 from dkde.typing import Array
 
 NAME = "idx"
-DESCRIPTION = "an IDX file, or the folder of MNIST's four, gzipped or not"
 _DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _PREFIXES = {"train": "train", "t10k": "test"}
 _MAX_NDIM = 8

@@ -21,7 +21,6 @@ from dkde.errors import DataSetError
 from dkde.typing import Array
 
 NAME = "mnist-pickle"
-DESCRIPTION = "the MNIST pickle (three pairs of pictures and labels), gzipped or not"
 _SPLITS = ("train", "valid", "test")
 _LEVELS = 256
 

@@ -21,7 +21,6 @@ from dkde.datasets.formats.source import (
 from dkde.errors import DataSetError
 
 NAME = "npy"
-DESCRIPTION = "a NumPy .npy array of at least two dimensions"
 _MAX_HEADER = 10_000  # NumPy's own limit, which it asks for after it has read the header
 
 

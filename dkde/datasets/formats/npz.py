@@ -28,7 +28,6 @@ from dkde.errors import DataSetError
 from dkde.typing import Array
 
 NAME = "npz"
-DESCRIPTION = "a NumPy .npz, each array a split (or Keras' x_train, y_train, ...)"
 _SUFFIX = ".npy"
 _LABEL_NAMES = (
     (re.compile(r"[yY]_(?P<split>.+)"), "label"),

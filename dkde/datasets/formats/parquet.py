@@ -15,7 +15,6 @@ from dkde.datasets.formats.source import batch_rows
 from dkde.datasets.formats.tables import TableFile, check_names, read_table
 
 NAME = "parquet"
-DESCRIPTION = "a Parquet file, or a quoted pattern of several"
 _BUFFER_BYTES = 2**20
 # Rows that are looked at together, where only whether some are missing is asked.
 _FIRST_ROWS = 2**16

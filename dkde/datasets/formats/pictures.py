@@ -19,7 +19,6 @@ from dkde.errors import DataSetError
 from dkde.typing import Array
 
 NAME = "pictures"
-DESCRIPTION = "a folder of PNG or JPEG pictures, in folders by class and by split, or flat"
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 _OTHER_PICTURES = (".bmp", ".gif", ".tif", ".tiff", ".webp")
 # What folders of a split are called; of any other name they are classes.

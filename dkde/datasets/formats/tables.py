@@ -131,7 +131,11 @@ def read_table(
         classes=classes,
         units=units if any(units) else None,
     )
-    left_out = {} if options.columns is not None else _left_out(tables, chosen, options.label)
+    left_out = {
+        column: _NO_NAME if _NUMBERING.fullmatch(column) else each.kind
+        for column, each in first.columns.items()
+        if options.columns is None and column not in chosen and column != options.label
+    }
     converted = {name: column.converted for name, column in held.items() if column.converted}
     checksum = checksum_files([table.path for table in tables])
     return Source(path, name, checksum, (split,), left_out, converted)
@@ -146,17 +150,6 @@ def _names(first: TableFile, held: Mapping[str, Column]) -> tuple[str, ...]:
             f"{first.path}: {twice!r} is a column, and a number of a list too; rename the column"
         )
     return tuple(names)
-
-
-def _left_out(
-    tables: Sequence[TableFile], chosen: Sequence[str], label: str | None
-) -> dict[str, str]:
-    """The columns that are no features, and why."""
-    return {
-        name: _NO_NAME if _NUMBERING.fullmatch(name) else column.kind
-        for name, column in tables[0].columns.items()
-        if name not in chosen and name != label
-    }
 
 
 def _choose(tables: Sequence[TableFile], options: ReadOptions) -> list[str]:
