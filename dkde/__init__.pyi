@@ -1,4 +1,4 @@
-from .datasets.datatree import open_dataset
+from .datasets.dataset import open_dataset
 from .datasets.index import index_dataset
 from .datasets.streaming import import_rows
 from .density.cost import plan

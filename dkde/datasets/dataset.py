@@ -7,27 +7,28 @@ and read-only from then on.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import zarr
 from zarr.storage import LocalStore
 
 from dkde.datasets.import_options import unusable_name
-from dkde.datasets.metadata import classes_of, count_of, features_of, numbers_of, range_of, units_of
+from dkde.datasets.metadata import Meta, classes_of, said_of
 from dkde.errors import DataSetError, DkdeError, one_line
 from dkde.rows.places import kind_of
-from dkde.stores.chunks import check_array
+from dkde.stores.chunks import Strict, check_array, check_chunks
 from dkde.stores.door import Folder
 from dkde.stores.publishing import is_there
 from dkde.stores.store import is_remote, keys_below, open_store
 
 if TYPE_CHECKING:
+    import xarray as xr
     from zarr.abc.store import Store
 
     StorePath = str | os.PathLike[str] | Store
@@ -39,17 +40,14 @@ _ABSENT = "no such data set; make one with `dkde import`"
 
 
 @dataclass(frozen=True)
-class Split:
+class Split(Meta):
     """One split of a data set, opened read-only; nothing of its rows is read yet.
 
     Parameters
     ----------
     name : str
     x : zarr.Array
-        Raw rows (sample, feature); a value is ``x * scale_factor + add_offset`` in float64.
-    scale_factor, add_offset : float
-    image_shape : tuple of int or None
-    layout : {"CHW", "HWC"} or None
+        Raw rows (sample, feature).
     labels : dict of str to zarr.Array
         ``label`` and ``coarse_label``, as far as the source has them; integers (sample,).
     source_row : zarr.Array
@@ -59,35 +57,19 @@ class Split:
         checksum, whatever file or format it came from.
     actual_range : (float, float) or None
         The least and the greatest finite decoded value; None if there is none.
-    display_range : (float, float) or None
-        What goes from black to white in pictures, if not that.
-    features : tuple of str or None
-        The names of the features, where the source has some.
     n_missing, n_infinite, n_constant : int
         How many values are NaN, how many infinite; how many features have one value only.
-    classes : dict of str to tuple of str
-        What the values 0, 1, ... of a label stand for, by the label's name.
-    units : tuple of (str or None), or None
-        What the features are measured in, where the source says.
     """
 
     name: str
     x: zarr.Array[Any]
-    scale_factor: float
-    add_offset: float
-    image_shape: tuple[int, ...] | None
-    layout: str | None
     labels: dict[str, zarr.Array[Any]]
     source_row: zarr.Array[Any]
     checksum: str
     actual_range: tuple[float, float] | None
-    display_range: tuple[float, float] | None = None
-    features: tuple[str, ...] | None = None
-    n_missing: int = 0
-    n_infinite: int = 0
-    n_constant: int = 0
-    classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    units: tuple[str | None, ...] | None = None
+    n_missing: int
+    n_infinite: int
+    n_constant: int
 
     @property
     def n_rows(self) -> int:
@@ -100,25 +82,6 @@ class Split:
         return int(self.x.shape[1])
 
 
-def splits(store: StorePath) -> list[str]:
-    """The names of a data set's splits, in the order of the source.
-
-    Parameters
-    ----------
-    store : str, path or zarr store
-
-    Returns
-    -------
-    list of str
-
-    Raises
-    ------
-    DataSetError
-        If `store` is missing, is no data set of dkde, or its import was never finished.
-    """
-    return split_names(store, open_root(store))
-
-
 def open_split(store: StorePath, split: str) -> Split:
     """Open one split of a data set for reading its raw rows.
 
@@ -129,50 +92,91 @@ def open_split(store: StorePath, split: str) -> Split:
         no such split.
     """
     root = open_root(store)
-    if split not in (names := split_names(store, root)):
+    if split not in (names := _split_names(store, root)):
         raise DataSetError(f"{store}: has no split {split!r}; it has {', '.join(names)}")
-    return split_of(store, root, split)
+    return _split_of(store, root, split)
 
 
 def open_splits(store: StorePath) -> dict[str, Split]:
     """All splits of a data set, by name and in order, as :func:`open_split` opens one."""
     root = open_root(store)
-    return {name: split_of(store, root, name) for name in split_names(store, root)}
+    return {name: _split_of(store, root, name) for name in _split_names(store, root)}
 
 
-def split_of(store: StorePath, root: zarr.Group, name: str) -> Split:
+def open_dataset(store: StorePath) -> xr.DataTree:
+    """Open a data set lazily, each split a node, `x` decoded to float64.
+
+    The decoding is done here and not by xarray: CF leaves the float type to the reader, and
+    xarray's choice depends on its version and on which of the two attributes are there. Here it
+    is always ``raw * scale_factor + add_offset`` in float64.
+
+    It is seen to that every chunk is there, now and not later: xarray would read a missing one
+    as zeros. Of a bucket the chunks are listed; one that goes later is missed where it is read.
+
+    Parameters
+    ----------
+    store : str, path or zarr store
+
+    Returns
+    -------
+    xarray.DataTree
+        Children in the order of the source; variables are lazy Dask arrays.
+
+    Raises
+    ------
+    DataSetError
+        If `store` is missing, is no data set of dkde, its import was never finished, or a
+        chunk is missing.
+    """
+    import xarray as xr  # slow to import, and only this function needs it
+
+    root = open_root(store)
+    nodes: dict[str, xr.Dataset] = {"/": xr.Dataset(attrs=dict(root.attrs))}
+    for name in _split_names(store, root):
+        split = _split_of(store, root, name)
+        with _opening(store, f"split {name!r}"):
+            # Not decoded by what attributes say: a unit of "days" would make dates of labels.
+            raw = xr.open_zarr(
+                root.store if isinstance(root.store, LocalStore) else Strict(root.store),
+                group=split.x.path.removesuffix("/x"),
+                chunks={},
+                decode_cf=False,
+                zarr_format=3,
+            )
+            for array in (split.x, split.source_row, *split.labels.values()):
+                check_chunks(array, 0, array.shape[0])
+            attributes = dict(raw["x"].attrs)
+            x = raw["x"].astype(np.float64)
+            # Not multiplied by 1: each step is another layer of every graph built on this.
+            if attributes.pop("scale_factor", 1.0) != 1:
+                x = x * split.scale_factor
+            if attributes.pop("add_offset", 0.0) != 0:
+                x = x + split.add_offset
+            nodes[f"/{name}"] = raw.assign(x=x.assign_attrs(attributes))
+            if split.features is not None:
+                names = np.array(split.features, str)
+                nodes[f"/{name}"] = nodes[f"/{name}"].assign_coords(feature=names)
+    return xr.DataTree.from_dict(nodes)
+
+
+def _split_of(store: StorePath, root: zarr.Group, name: str) -> Split:
     """A split of a data set whose root is open; ``store`` is for messages."""
-    with opening(store, f"split {name!r}"):
+    with _opening(store, f"split {name!r}"):
         group, members = _members(root, name)
         attributes, x = group.attrs.asdict(), members["x"]
         coding = x.attrs.asdict()
         check_array(x, "iuf", x.shape[:1], ndim=2)
         for key in members.keys() - {"x"}:
             check_array(members[key], "iu", x.shape[:1], ndim=1)
-        shape = cast("list[int] | None", attributes.get("image_shape"))
-        if shape is not None and (
-            not all(type(n) is int and n > 0 for n in shape) or math.prod(shape) != x.shape[1]
-        ):
-            raise ValueError(f"image_shape {shape} for {x.shape[1]} features")
-        if (layout := attributes.get("layout")) not in (None, "CHW", "HWC"):
-            raise ValueError(f"layout {layout!r}")
         if not isinstance(attributes["checksum"], str):
             raise TypeError("the checksum is no text")
         return Split(
             name=name,
             x=x,
-            scale_factor=numbers_of([coding.get("scale_factor", 1.0)])[0],
-            add_offset=numbers_of([coding.get("add_offset", 0.0)])[0],
-            image_shape=None if shape is None else tuple(shape),
-            layout=layout,
             labels={key: members[key] for key in LABELS if key in members},
             source_row=members["source_row"],
             checksum=attributes["checksum"],
-            actual_range=range_of(coding.get("actual_range")),
-            display_range=range_of(attributes.get("display_range")),
-            features=features_of(attributes.get("feature_names"), x.shape[1]),
-            units=units_of(attributes.get("feature_units"), x.shape[1]),
-            **{n: count_of(coding.get(n, 0)) for n in ("n_missing", "n_infinite", "n_constant")},
+            **said_of(attributes, coding, x.shape[1]),
             classes={
                 key: names
                 for key in LABELS
@@ -226,9 +230,9 @@ def is_dataset(store: Path | Store) -> bool:
         return False
 
 
-def split_names(store: StorePath, root: zarr.Group) -> list[str]:
+def _split_names(store: StorePath, root: zarr.Group) -> list[str]:
     """The names of the splits of a data set whose root is open."""
-    with opening(store, "the list of its splits"):
+    with _opening(store, "the list of its splits"):
         names = cast("Any", root.attrs["splits"])
         if not isinstance(names, list) or not names or len({*names}) < len(names):
             raise ValueError(f"{names!r} is no list of names")
@@ -238,7 +242,7 @@ def split_names(store: StorePath, root: zarr.Group) -> list[str]:
 
 
 @contextmanager
-def opening(store: StorePath, what: str) -> Iterator[None]:
+def _opening(store: StorePath, what: str) -> Iterator[None]:
     """Turn whatever damaged metadata raise in Zarr and xarray, almost anything, into one line."""
     try:
         yield
@@ -261,7 +265,7 @@ def _opened(store: StorePath) -> Store:
 
 
 def open_root(store: StorePath) -> zarr.Group:
-    """The root of a data set that is whole; raises as :func:`splits`."""
+    """The root of a data set that is whole; raises as :func:`open_splits`."""
     if isinstance(store, str | os.PathLike) and not is_remote(store):
         path = Path(store)
         if not is_there(path):

@@ -12,8 +12,7 @@ from operator import index
 
 import numpy as np
 
-from dkde.datasets.formats.arrays import image_dims
-from dkde.datasets.formats.source import SourceSplit
+from dkde.datasets.formats.source import SourceSplit, image_dims
 from dkde.errors import InputError
 
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -58,10 +57,7 @@ def check_options(options: ImportOptions) -> ImportOptions:
         If one is not usable, whatever the source is.
     """
     if options.split is not None:
-        name: object = options.split
-        why = unusable_name(name) if isinstance(name, str) else "it is no text"
-        if why is not None:
-            raise InputError(f"split is {name!r}: {why}")
+        check_split_name(options.split)
     scale, offset = _number("scale", options.scale), _number("offset", options.offset)
     if scale == 0:
         raise InputError("scale is 0; it must be finite and not zero")
@@ -127,6 +123,18 @@ def _shape(shape: Sequence[int] | None, layout: str | None) -> tuple[int, ...] |
     if len(sizes) == 2 and layout is not None:
         raise InputError(f"layout is {layout}, but image_shape {sizes} has no channels")
     return sizes
+
+
+def check_split_name(name: object) -> None:
+    """Refuse what cannot be a split's name.
+
+    Raises
+    ------
+    InputError
+    """
+    why = unusable_name(name) if isinstance(name, str) else "it is no text"
+    if why is not None:
+        raise InputError(f"split is {name!r}: {why}")
 
 
 def unusable_name(name: str) -> str | None:

@@ -20,7 +20,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
-from dkde.datasets.dataset import Split, open_split, splits
+from dkde.datasets.dataset import Split, open_split, open_splits
 from dkde.datasets.summaries import (
     FORMAT,
     OtherRowsError,
@@ -80,8 +80,11 @@ def index_dataset(
     DataSetError
         When `store` is no data set, or damaged, or cannot be written.
     """
-    names = splits(store) if split is None else [split] if isinstance(split, str) else list(split)
-    opened = [open_split(store, name) for name in names]
+    if split is None:
+        opened = [*open_splits(store).values()]
+    else:
+        names = [split] if isinstance(split, str) else split
+        opened = [open_split(store, name) for name in names]
     writable = store if isinstance(store, Store) else open_store(store)
     return [each.name for each in opened if _write(writable, store, each, progress)]
 
@@ -90,8 +93,7 @@ def index_state(split: Split) -> str | None:
     """Return the state of a split's index: "yes", "of other rows", "damaged" or None."""
     source = ZarrSource(split.x, complete=True)
     try:
-        coding = Encoding(split.scale_factor, split.add_offset)
-        return None if load_index(source, coding) is None else "yes"
+        return None if load_index(source, split.encoding) is None else "yes"
     except OtherRowsError:
         return "of other rows"
     except DataSetError:
@@ -102,8 +104,7 @@ def _write(store: Store, name: StorePath, split: Split, progress: IndexProgress 
     x, step = split.x, int(split.x.chunks[0])
     if step < MIN_CHUNK_ROWS and step < split.n_rows:
         return False
-    source = ZarrSource(x, complete=True)
-    coding = Encoding(split.scale_factor, split.add_offset)
+    source, coding = ZarrSource(x, complete=True), split.encoding
     before = fingerprint(x, coding)
     axes = leading_axes(_sample(source, coding))
     regions, counts, own, of_chunk = [], [], [], own_rows(split.n_rows, step)

@@ -1,42 +1,103 @@
-"""Attributes of stores, used only if valid: other programs may have written them.
+"""What is said of the rows of a split, and the attributes of stores that say it.
 
-Each function raises ValueError or TypeError for an invalid attribute.
+These are used only if valid: other programs may have written them. Each function that reads one
+raises ValueError or TypeError for an invalid one.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from dkde.errors import DataSetError
+from dkde.rows.side import Encoding
+
+# Numbers of values, and of features with one value only, which are said where they are not 0.
+COUNTS = ("n_missing", "n_infinite", "n_constant")
 
 
-def features_of(names: Any, n_features: int) -> tuple[str, ...] | None:
-    """Return the names of the features, None without any; refuse invalid ones."""
-    if names is None:
-        return None
-    if (
-        not isinstance(names, list)
-        or len(names) != n_features
-        or not all(isinstance(name, str) for name in names)
+@dataclass(frozen=True, kw_only=True)
+class Meta:
+    """What is said of the rows of a split, in a source or in a data set.
+
+    Parameters
+    ----------
+    scale_factor, add_offset : float
+        A value is ``raw * scale_factor + add_offset`` in float64.
+    image_shape : tuple of int, optional
+        (H, W) for grey pictures, (C, H, W) with layout "CHW" or (H, W, C) with layout "HWC".
+    layout : {"CHW", "HWC"}, optional
+    display_range : pair of float, optional
+        What goes from black to white in pictures, if not the range of the values.
+    features : tuple of str, optional
+        The names of the features.
+    classes : mapping of str to tuple of str
+        What the values 0, 1, ... of a label stand for, by the label's name: words.
+    units : tuple of (str or None), optional
+        What each feature is measured in, where that is known.
+    """
+
+    scale_factor: float = 1.0
+    add_offset: float = 0.0
+    image_shape: tuple[int, ...] | None = None
+    layout: str | None = None
+    display_range: tuple[float, float] | None = None
+    features: tuple[str, ...] | None = None
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    units: tuple[str | None, ...] | None = None
+
+    @property
+    def encoding(self) -> Encoding:
+        """Return the decoding of raw values."""
+        return Encoding(self.scale_factor, self.add_offset)
+
+
+def said_of(
+    attributes: Mapping[str, Any], coding: Mapping[str, Any], n_features: int
+) -> dict[str, Any]:
+    """Return what attributes of a split, and of its rows, say, by the fields of a split."""
+    shape, layout = attributes.get("image_shape"), attributes.get("layout")
+    if shape is not None and (
+        not all(type(n) is int and n > 0 for n in shape) or math.prod(shape) != n_features
     ):
-        raise ValueError(f"feature_names are not the names of {n_features} features")
-    return tuple(names)
+        raise ValueError(f"image_shape {shape} for {n_features} features")
+    if layout not in (None, "CHW", "HWC"):
+        raise ValueError(f"layout {layout!r}")
+    scale, offset = numbers_of([coding.get("scale_factor", 1.0), coding.get("add_offset", 0.0)])
+    return {
+        "scale_factor": scale,
+        "add_offset": offset,
+        "image_shape": None if shape is None else tuple(shape),
+        "layout": layout,
+        **{name: count_of(coding.get(name, 0)) for name in COUNTS},
+        "actual_range": range_of(coding.get("actual_range")),
+        "display_range": range_of(attributes.get("display_range")),
+        "features": features_of(attributes.get("feature_names"), n_features),
+        "units": features_of(attributes.get("feature_units"), n_features, "units"),
+    }
 
 
-def units_of(units: Any, n_features: int) -> tuple[str | None, ...] | None:
-    """Return the units of the features, None without any; refuse invalid ones."""
-    if units is None:
+def features_of(texts: Any, n_features: int, what: str = "names") -> tuple[Any, ...] | None:
+    """Return the names or the units of the features, None without any; refuse invalid ones.
+
+    Parameters
+    ----------
+    what : {"names", "units"}
+        Of units some may be None.
+    """
+    if texts is None:
         return None
+    kinds = str if what == "names" else str | None
     if (
-        not isinstance(units, list)
-        or len(units) != n_features
-        or not all(unit is None or isinstance(unit, str) for unit in units)
+        not isinstance(texts, list)
+        or len(texts) != n_features
+        or not all(isinstance(text, kinds) for text in texts)
     ):
-        raise ValueError(f"feature_units are not the units of {n_features} features")
-    return tuple(units)
+        raise ValueError(f"feature_{what} are not the {what} of {n_features} features")
+    return tuple(texts)
 
 
 def count_of(value: Any) -> int:
@@ -69,7 +130,7 @@ def flag_attributes(names: Sequence[str]) -> dict[str, Any]:
     """Return CF attributes with the meanings of a label's values; none without names."""
     if not names:
         return {}
-    return {"flag_values": [*range(len(names))], "flag_meanings": " ".join(class_words(names))}
+    return {"flag_values": [*range(len(names))], "flag_meanings": " ".join(names)}
 
 
 def classes_of(meanings: Any) -> tuple[str, ...]:

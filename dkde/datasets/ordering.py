@@ -47,7 +47,10 @@ def compact_order(split: SourceSplit, chunk_rows: int) -> Array:
     sample = sample[np.isfinite(sample).all(axis=1)]
     if not len(sample):
         sample = np.zeros((1, split.n_features))
-    axes = _feature_axes(sample) if split.n_features <= MAX_AXES else leading_axes(sample)
+    if split.n_features <= MAX_AXES:
+        axes = Axes(np.median(sample, axis=0), np.eye(split.n_features))
+    else:
+        axes = leading_axes(sample)
     with np.errstate(all="ignore"):
         away = (sample - axes.origin) @ axes.directions.T
         spread = float(np.sqrt((away * away).mean(axis=0).max()))
@@ -56,13 +59,11 @@ def compact_order(split: SourceSplit, chunk_rows: int) -> Array:
     precise = len(axes.directions) <= 3
     keys = np.empty((split.n_rows, len(axes.directions)), np.float32 if precise else np.float16)
     largest = float(np.finfo(keys.dtype).max)
-    start = 0
-    for batch in checked_batches(split):
+    for start, batch in _numbered(split):
         with np.errstate(all="ignore"):
             along = (np.asarray(batch, np.float64) - axes.origin) @ axes.directions.T / scale
             along = np.clip(np.nan_to_num(along, nan=largest), -largest, largest)
             keys[start : start + len(batch)] = along
-        start += len(batch)
     return tree_order(keys, chunk_rows)
 
 
@@ -173,7 +174,3 @@ def _sample(split: SourceSplit) -> Array:
         np.asarray(batch[-start % step :: step], np.float64) for start, batch in _numbered(split)
     ]
     return np.concatenate(kept)[:n_wanted]
-
-
-def _feature_axes(sample: Array) -> Axes:
-    return Axes(np.median(sample, axis=0), np.eye(sample.shape[1]))

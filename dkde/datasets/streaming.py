@@ -1,30 +1,36 @@
-"""Rows that a Python program makes, a batch at a time, as a data set."""
+"""Rows that a Python program makes, or dkde samples, as a data set."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from dkde.datasets.formats.arrays import array_batches, image_dims, stored_dtype
-from dkde.datasets.formats.source import RowStream, SourceSplit
+from dkde.datasets.formats.source import (
+    SourceSplit,
+    array_batches,
+    image_dims,
+    split_of_arrays,
+    stored_dtype,
+)
 from dkde.datasets.import_options import (
     ImportOptions,
     check_options,
     check_path,
-    unusable_name,
+    check_split_name,
     with_options,
 )
-from dkde.datasets.placing import check_target, dkde_version, place_dataset
+from dkde.datasets.placing import SeenUrl, check_target, origin, place_dataset
 from dkde.datasets.writing import ImportProgress
 from dkde.errors import DataSetError, InputError
 from dkde.numerics.exact import check_exact
 from dkde.rows.missing import marked_lists
+from dkde.rows.side import Rows
 from dkde.stores.opened import check_opened
+from dkde.stores.seen import Seen
 from dkde.typing import Array
 
 Batches = Iterable[Any] | Callable[[], Iterable[Any]]
@@ -101,33 +107,68 @@ def import_rows(
     names = None if feature_names is None else tuple(feature_names)
     try:
         streams = [_stream(name, each, n_rows or 0, names, options) for name, each in given.items()]
-        widths = [stream.split.n_features for stream in streams]
-        for stream in streams:
-            if stream.split.n_features != widths[0]:
+        first, *others = streams
+        for other in others:
+            if other.n_features != first.n_features:
                 raise InputError(
-                    f"{stream.split.name} has {stream.split.n_features} features and "
-                    f"{streams[0].split.name} has {widths[0]}; splits of one data set must agree"
+                    f"{other.name} has {other.n_features} features and {first.name} has "
+                    f"{first.n_features}; splits of one data set must agree"
                 )
-        chosen = {
-            key: value
-            for key, value in vars(options).items()
-            if value is not None and key != "split"
-        }
         place_dataset(
             seen,
             streams,
-            attributes={
-                "source": source,
-                "source_format": "rows",
-                "source_checksum": None,
-                "import_options": chosen,
-                "dkde_version": dkde_version(),
-            },
+            attributes=origin(source, "rows", {**vars(options), "split": None}),
             index=index,
             progress=progress,
         )
     except _Failed as failed:
         raise failed.error from None
+
+
+def write_samples(
+    seen: Seen | SeenUrl,
+    splits: Mapping[str, Array],
+    *,
+    like: Rows,
+    labels: Mapping[str, Array],
+    options: Mapping[str, Any],
+    extras: Mapping[str, Mapping[str, Array]],
+) -> None:
+    """Write arrays (n_samples, n_features) as the splits of a data set.
+
+    Parameters
+    ----------
+    seen : Seen or SeenUrl
+        The place, as :func:`dkde.datasets.placing.check_target` found it.
+    like : Rows
+        Whose picture shape they have, and that they are said to come from.
+    labels : mapping of name to array (n_samples,)
+        Of each split.
+    options : mapping
+        How they were made, JSON values.
+    extras : mapping of group to mapping of name to array
+        What else belongs to them.
+
+    Raises
+    ------
+    InputError, DataSetError
+    """
+    shapes = {(part.image_shape, part.layout) for part in like.parts}
+    shape, layout = shapes.pop() if len(shapes) == 1 else (None, None)
+    ranges = [part.value_range for part in like.parts if part.value_range is not None]
+    shown = None
+    if len(ranges) == len(like.parts):
+        shown = min(low for low, _ in ranges), max(high for _, high in ranges)
+    said: dict[str, Any] = {
+        "image_shape": shape, "layout": layout, "labels": labels, "display_range": shown,
+        "features": like.parts[0].features,
+    }  # fmt: skip
+    place_dataset(
+        seen,
+        [split_of_arrays(name, values, **said) for name, values in splits.items()],
+        attributes=origin(like.label, "samples", options),
+        extras=extras,
+    )
 
 
 class _Failed(Exception):
@@ -144,11 +185,9 @@ def _check(
         raise InputError("batches is empty; name at least one split")
     folded = [str(name).casefold() for name in given]
     for name in given:
-        why = unusable_name(name) if isinstance(name, str) else "it is no text"
-        if why is None and folded.count(name.casefold()) > 1:
-            why = "there are two of them where case does not count"
-        if why is not None:
-            raise InputError(f"split is {name!r}: {why}")
+        check_split_name(name)
+        if folded.count(name.casefold()) > 1:
+            raise InputError(f"split is {name!r}: there are two of them where case does not count")
     if n_rows is not None and (not isinstance(n_rows, int) or n_rows < 1 or len(given) > 1):
         raise InputError(f"n_rows is {n_rows!r}; it is at least 1, and of one split")
     if feature_names is not None and (
@@ -163,7 +202,7 @@ def _stream(
     n_rows: int,
     features: tuple[str, ...] | None,
     options: ImportOptions,
-) -> RowStream:
+) -> SourceSplit:
     """Return a stream whose first batch sets the layout of the others."""
     found = _pairs(name, batches)
     first = next(found, None)
@@ -190,12 +229,9 @@ def _stream(
         image_shape=shape,
         layout=layout,
         features=features,
+        late_labels=lambda: {} if label is None else {"label": np.concatenate(labels)},
     )
-
-    def gathered() -> dict[str, Array]:
-        return {} if label is None else {"label": np.concatenate(labels)}
-
-    return RowStream(with_options(split, replace(options, split=None)), gathered)
+    return with_options(split, options)
 
 
 def _pairs(name: str, batches: Batches) -> Iterator[tuple[Array, Array | None]]:

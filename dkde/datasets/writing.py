@@ -15,8 +15,8 @@ from zarr.abc.store import Store
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from dkde.datasets.dataset import FORMAT, LABELS
-from dkde.datasets.formats.source import RowStream, SourceSplit, checked_batches
-from dkde.datasets.metadata import flag_attributes
+from dkde.datasets.formats.source import SourceSplit, checked_batches
+from dkde.datasets.metadata import COUNTS, flag_attributes
 from dkde.datasets.ordering import permuted_batches
 from dkde.errors import DataSetError, InputError
 from dkde.numerics.tally import Tally
@@ -67,7 +67,7 @@ def create_array(
 
 def write_dataset(
     store: Store,
-    splits: Sequence[SourceSplit | RowStream],
+    splits: Sequence[SourceSplit],
     *,
     attributes: Mapping[str, Any],
     orders: Mapping[str, Array],
@@ -82,7 +82,7 @@ def write_dataset(
     Parameters
     ----------
     store : zarr.abc.store.Store
-    splits : sequence of SourceSplit or RowStream
+    splits : sequence of SourceSplit
     attributes : mapping
         For the root, JSON values.
     orders : mapping of split to int array
@@ -104,16 +104,10 @@ def write_dataset(
     """
     # First of all, so that what is left of an import that was killed is known for what it is.
     root = zarr.open_group(store, mode="a", zarr_format=3, attributes={"dkde_format": FORMAT})
-    names: list[str] = []
     for split in splits:
-        if isinstance(split, RowStream):
-            name = split.split.name
-            _write_stream(root.create_group(name), split, progress)
-        else:
-            name = split.name
-            _write_split(root.create_group(name), split, orders.get(name), scratch, progress)
-        names.append(name)
-        _consolidate(store, name)
+        order = orders.get(split.name)
+        _write_split(root.create_group(split.name), split, order, scratch, progress)
+        _consolidate(store, split.name)
     for name, arrays in extras.items():
         group = root.create_group(name)
         for array_name, values in arrays.items():
@@ -121,6 +115,7 @@ def write_dataset(
             group.create_array(array_name, data=values, dimension_names=dims)
     root = _consolidate(store, None)
     # In one piece with the consolidated metadata, last.
+    names = [split.name for split in splits]
     root.attrs.put({"dkde_format": FORMAT, **attributes, "splits": names, "complete": True})
 
 
@@ -131,35 +126,26 @@ def _write_split(
     scratch: Path | None,
     progress: ImportProgress | None,
 ) -> None:
-    batches = checked_batches(split)
-    if order is not None:
+    """Write rows as they come; where nobody says how many, make the checksum afterwards."""
+    comes_once = split.late_labels is not None
+    if comes_once:
+        batches = split.batches()
+    elif order is not None:
         batches = permuted_batches(split, order, scratch)
-    x = create_array(group, "x", (split.n_rows, split.n_features), split.dtype)
-    digest = _digest(split, split.n_rows)
-    tally, start = Tally(split.n_features), 0
-    for rows in _regroup(batches, x.chunks[0]):
-        x[start : start + len(rows)] = rows
-        digest.update(_bytes(rows))
-        tally.take(rows)
-        start += len(rows)
-        if progress is not None:
-            progress(split.name, start, split.n_rows)
-    _describe(group, x, split, tally, digest.hexdigest())
-    _write_index(group, split, order)
-
-
-def _write_stream(group: zarr.Group, stream: RowStream, progress: ImportProgress | None) -> None:
-    """Write rows as they come; make the checksum when their number is known."""
-    split = stream.split
+    else:
+        batches = checked_batches(split)
     x: zarr.Array[Any] | None = None
-    tally, n = Tally(split.n_features), 0
-    for rows in _regroup(split.batches(), chunk_rows(split.n_features * split.dtype.itemsize)):
-        # A chunk more for every chunk: nothing is to be taken away again at the end.
+    digest, tally, n = _digest(split), Tally(split.n_features), 0
+    for rows in _regroup(batches, chunk_rows(split.n_features * split.dtype.itemsize)):
         if x is None:
-            x = create_array(group, "x", rows.shape, split.dtype)
-        else:
+            n_rows = len(rows) if comes_once else split.n_rows
+            x = create_array(group, "x", (n_rows, split.n_features), split.dtype)
+        elif comes_once:
+            # A chunk more for every chunk: nothing is to be taken away again at the end.
             x.resize((n + len(rows), split.n_features))
         x[n : n + len(rows)] = rows
+        if split.n_rows:
+            digest.update(_bytes(rows))
         tally.take(rows)
         n += len(rows)
         if progress is not None:
@@ -168,18 +154,21 @@ def _write_stream(group: zarr.Group, stream: RowStream, progress: ImportProgress
         raise InputError(f"split {split.name}: no rows came; give at least one")
     if split.n_rows not in (0, n):
         raise InputError(f"split {split.name}: {split.n_rows} rows were promised, and {n} came")
-    split = replace(split, n_rows=n, labels=stream.labels())
-    digest = _digest(split, n)
-    for start in range(0, n, x.chunks[0]):
-        digest.update(_bytes(read_whole(x, start, min(start + x.chunks[0], n))))
+    if split.late_labels is not None:
+        split = replace(split, labels=split.late_labels())
+    if not split.n_rows:
+        split = replace(split, n_rows=n)
+        digest = _digest(split)
+        for start in range(0, n, x.chunks[0]):
+            digest.update(_bytes(read_whole(x, start, min(start + x.chunks[0], n))))
     _describe(group, x, split, tally, digest.hexdigest())
-    _write_index(group, split, None)
+    _write_index(group, split, order)
 
 
-def _digest(split: SourceSplit, n_rows: int) -> Any:
+def _digest(split: SourceSplit) -> Any:
     """Return the start of a split's checksum: equal content has equal checksums."""
     return hashlib.sha256(
-        f"{split.dtype.newbyteorder('<').str} {n_rows} {split.n_features} "
+        f"{split.dtype.newbyteorder('<').str} {split.n_rows} {split.n_features} "
         f"{split.scale_factor!r} {split.add_offset!r}\n".encode()
     )
 
@@ -200,12 +189,7 @@ def _describe(
     ends = tally.value_range(split.scale_factor, split.add_offset)
     if ends is not None:
         coding["actual_range"] = list(ends)
-    counts = {
-        "n_missing": tally.n_missing,
-        "n_infinite": tally.n_infinite,
-        "n_constant": tally.n_constant,
-    }
-    coding |= {name: count for name, count in counts.items() if count}
+    coding |= {name: count for name in COUNTS if (count := getattr(tally, name))}
     x.attrs.update(coding)
     said = {
         "checksum": f"sha256:{digest}",

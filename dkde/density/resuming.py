@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from dkde.datasets.formats.globs import is_pattern
+from dkde.datasets.formats.files import is_pattern
 from dkde.density.cross_validation import CrossValidationJob
 from dkde.density.folds import Folding
 from dkde.density.options import RECORDED, Options

@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.utils import check_random_state
 
-from dkde.datasets.claiming import SeenUrl
-from dkde.datasets.placing import check_target
-from dkde.datasets.samples import write_samples
+from dkde.datasets.placing import SeenUrl, check_target
+from dkde.datasets.streaming import write_samples
 from dkde.density.bandwidth_matrix import BandwidthMatrix
 from dkde.density.options import Options
 from dkde.density.pca import PrincipalAxes, fit_pca

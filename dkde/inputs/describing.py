@@ -14,7 +14,6 @@ from dkde.datasets.dataset import Split, is_dataset, open_root, open_splits
 from dkde.datasets.formats import SourceSplit, is_table, read_source
 from dkde.datasets.formats.source import checked_batches
 from dkde.datasets.index import index_state
-from dkde.datasets.metadata import class_words
 from dkde.errors import InputError, some
 from dkde.inputs.describing_variables import Progress, describe_variables
 from dkde.inputs.foreign import listing, parted, path_of, place_of
@@ -248,10 +247,7 @@ def _describe_split(split: Split | SourceSplit, what: str, looks: _Looks) -> dic
         "bytes_raw": split.n_rows * split.n_features * dtype.itemsize,
         "bytes_stored": stored and int(stored.x.nbytes_stored()),
         "labels": {name: _n_classes(values) for name, values in split.labels.items()},
-        "classes": {
-            name: list(each if stored else class_words(each))
-            for name, each in split.classes.items()
-        },
+        "classes": {name: list(words) for name, words in split.classes.items()},
         "checksum": stored and stored.checksum,
         "index": stored and index_state(stored),
     }

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 
 from dkde.datasets.formats import Source, SourceSplit, read_source
-from dkde.datasets.formats.arrays import array_batches, stored_dtype
-from dkde.datasets.formats.files import checksum_files, reading
-from dkde.datasets.formats.globs import files_of, is_pattern
+from dkde.datasets.formats.files import checksum_files, files_of, is_pattern, reading
+from dkde.datasets.formats.source import array_batches, stored_dtype
 from dkde.datasets.import_options import (
     ImportOptions,
     check_options,
@@ -23,7 +22,7 @@ from dkde.datasets.import_options import (
     with_options,
 )
 from dkde.datasets.ordering import compact_order
-from dkde.datasets.placing import check_target, dkde_version, place_dataset
+from dkde.datasets.placing import check_target, origin, place_dataset
 from dkde.datasets.writing import ImportProgress, chunk_rows
 from dkde.errors import DataSetError, InputError, warn
 from dkde.inputs.foreign import Groups, place_of
@@ -263,13 +262,8 @@ def _orders(splits: Sequence[SourceSplit], options: ImportOptions) -> dict[str, 
 
 def _recorded(source: Source, options: ImportOptions) -> dict[str, Any]:
     """Return the root attributes that record where the data set comes from."""
-    chosen = {key: value for key, value in vars(options).items() if value is not None}
     return {
-        "source": source.path.name,
-        "source_format": source.format,
-        "source_checksum": source.checksum,
-        "import_options": chosen,
-        "dkde_version": dkde_version(),
+        **origin(source.path.name, source.format, vars(options), source.checksum),
         # The names alone too, as older versions read them.
         **({"columns_left_out": list(source.left_out)} if source.left_out else {}),
         **({"left_out": dict(source.left_out)} if source.left_out else {}),

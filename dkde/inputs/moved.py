@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dkde.datasets.formats.globs import is_pattern
+from dkde.datasets.formats.files import is_pattern
 from dkde.inputs.grammar import names_in
 
 Renaming = Callable[[str], str]

@@ -4,19 +4,19 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from dkde.datasets.dataset import Split, is_dataset, open_splits
 from dkde.datasets.formats import Source, SourceSplit, is_table, load_split, read_source
-from dkde.datasets.formats.globs import is_pattern
-from dkde.datasets.metadata import class_words
+from dkde.datasets.formats.files import is_pattern
 from dkde.errors import DkdeError, InputError
 from dkde.inputs.foreign import Groups, listing, path_of, place_of
 from dkde.rows.columns import TableSource
 from dkde.rows.place_names import as_called, role_asked
 from dkde.rows.row_source import RowSource
-from dkde.rows.side import Encoding, Part
+from dkde.rows.side import Part
 from dkde.rows.sources import ArraySource, NpySource, ZarrSource
 from dkde.stores.store import is_remote
 
@@ -94,23 +94,32 @@ def _read_table(
     return read_source(path, columns=called), called
 
 
+def _part(source: RowSource, split: Split | SourceSplit, **more: Any) -> Part:
+    """Return all rows of a split, with what is said of them."""
+    return Part(
+        source,
+        0,
+        split.n_rows,
+        encoding=split.encoding,
+        image_shape=split.image_shape,
+        layout=split.layout,
+        features=split.features,
+        units=split.units,
+        classes=split.classes,
+        **more,
+    )
+
+
 def _stored(name: str, place: str, opened: Split) -> Part:
     coordinates = {**opened.labels, "source_row": opened.source_row}
-    return Part(
+    return _part(
         ZarrSource(opened.x, complete=True),
-        0,
-        opened.n_rows,
+        opened,
         name=f"{name}::{opened.name}",
-        encoding=Encoding(opened.scale_factor, opened.add_offset),
         identity=f"{place}::{opened.name}",
         checksum=opened.checksum,
         value_range=opened.display_range or opened.actual_range,
-        image_shape=opened.image_shape,
-        layout=opened.layout,
-        features=opened.features,
-        units=opened.units,
         coordinates={key: ZarrSource(a, complete=True) for key, a in coordinates.items()},
-        classes=opened.classes,
     )
 
 
@@ -162,26 +171,16 @@ class _Imported(Mapping[str, Part]):
 
     def _load(self, split: SourceSplit) -> Part:
         opened = self._source(split)
-        encoding = Encoding(split.scale_factor, split.add_offset)
-        sample = encoding.decode(opened.read(0, min(split.n_rows, _RANGE_SAMPLE)))
+        sample = split.encoding.decode(opened.read(0, min(split.n_rows, _RANGE_SAMPLE)))
         finite = sample[np.isfinite(sample)]
-        return Part(
+        return _part(
             opened,
-            0,
-            split.n_rows,
+            split,
             name=self._name if len(self) == 1 else f"{self._name}::{split.name}",
-            encoding=encoding,
             identity=f"{self._path.resolve()}::{split.name}",
             checksum=self._checksum,
             value_range=(float(finite.min()), float(finite.max())) if finite.size else None,
-            image_shape=split.image_shape,
-            layout=split.layout,
-            features=split.features,
-            coordinates={
-                key: ArraySource(np.asarray(label)) for key, label in split.labels.items()
-            },
-            classes={key: class_words(names) for key, names in split.classes.items()},
-            units=split.units,
+            coordinates={key: ArraySource(label) for key, label in split.labels.items()},
             left_out=self._left_out,
             converted=self._converted,
             opened=self._features,

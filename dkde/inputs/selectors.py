@@ -14,7 +14,7 @@ from dataclasses import replace
 from glob import iglob
 from typing import Any
 
-from dkde.datasets.formats.globs import is_pattern
+from dkde.datasets.formats.files import is_pattern
 from dkde.errors import InputError
 from dkde.inputs.foreign import Groups, divisions, is_known
 from dkde.inputs.grammar import Term, parse

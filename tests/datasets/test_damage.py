@@ -9,8 +9,7 @@ import pytest
 import zarr
 from zarr.storage import LocalStore, MemoryStore
 
-from dkde.datasets.dataset import open_split
-from dkde.datasets.datatree import open_dataset
+from dkde.datasets.dataset import open_dataset, open_split
 from dkde.errors import DataSetError
 from dkde.inputs.importing import import_dataset
 from dkde.inputs.selectors import Catalog

@@ -12,8 +12,7 @@ import pytest
 import xarray as xr
 import zarr
 
-from dkde.datasets.dataset import open_split, splits
-from dkde.datasets.datatree import open_dataset
+from dkde.datasets.dataset import open_dataset, open_split, open_splits
 from dkde.datasets.writing import chunk_rows
 from dkde.errors import DataSetError, InputError
 from dkde.inputs.importing import import_dataset
@@ -46,7 +45,7 @@ def rows(store: Path, split: str) -> Any:
 def test_round_trip(source: Path, tmp_path: Path) -> None:
     store = tmp_path / "s.zarr"
     import_dataset(source, store, scale=0.5, offset=-1.0, image_shape=(3, 4))
-    assert splits(store) == ["valid", "train", "test"]
+    assert [*open_splits(store)] == ["valid", "train", "test"]
     split = open_split(store, "train")
     np.testing.assert_array_equal(split.x[:], ROWS)
     assert (split.x.dtype, split.scale_factor, split.add_offset) == (np.uint8, 0.5, -1.0)
@@ -150,7 +149,7 @@ def test_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     import_dataset("digits", "digits.zarr")
     tree = open_dataset("digits.zarr")
-    found = np.concatenate([tree[name]["x"].values for name in splits("digits.zarr")])
+    found = np.concatenate([tree[name]["x"].values for name in open_splits("digits.zarr")])
     np.testing.assert_array_equal(found, load_digits().data)
 
 
@@ -203,7 +202,7 @@ def test_interruption_leaves_nothing(
         assert stat.S_IMODE((tmp_path / hidden).stat().st_mode) == 0o700
         if split == "test":
             with pytest.raises(DataSetError, match="never finished"):
-                splits(tmp_path / hidden / "new")
+                open_splits(tmp_path / hidden / "new")
             raise error
 
     with pytest.raises(DataSetError if error is OSError else error):
@@ -378,7 +377,7 @@ def test_sources_that_do_not_fit(tmp_path: Path) -> None:
         import_dataset("s3://bucket/b.npz", tmp_path / "s")
 
 
-@pytest.mark.parametrize("open_it", [open_dataset, splits, lambda s: open_split(s, "train")])
+@pytest.mark.parametrize("open_it", [open_dataset, open_splits, lambda s: open_split(s, "train")])
 def test_what_is_no_data_set_is_refused(open_it: Any, source: Path, tmp_path: Path) -> None:
     for path, message in (
         (tmp_path / "missing", "no such data set"),

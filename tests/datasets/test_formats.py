@@ -295,7 +295,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
         "one integer for each row",
     ),
     "npy, 1-D": (lambda p: write_npy(p, np.arange(3)), "reshape it"),
-    "npy, objects": (lambda p: write_npy(p, object_array), "not readable"),
+    "npy, objects": (lambda p: write_npy(p, object_array), "only bool"),
     "npy, text": (lambda p: write_npy(p, np.array([["a"]])), "only bool, integers"),
     "npy, complex": (lambda p: write_npy(p, np.ones((2, 2), complex)), "only bool, integers"),
     "npy, no rows": (lambda p: write_npy(p, np.ones((0, 2))), "no rows"),

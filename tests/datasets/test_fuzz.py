@@ -155,7 +155,7 @@ def by_catalog(path: Path, scratch: Path) -> Any:
 
 def by_xarray(path: Path, scratch: Path) -> Any:
     """Every split of a data set through `open_dataset`."""
-    from dkde.datasets.datatree import open_dataset
+    from dkde.datasets.dataset import open_dataset
     from dkde.errors import DataSetError
 
     found = {}

@@ -17,10 +17,9 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
 from dkde.datasets import ordering
-from dkde.datasets.dataset import open_split
-from dkde.datasets.datatree import open_dataset
+from dkde.datasets.dataset import open_dataset, open_split
 from dkde.datasets.formats import SourceSplit
-from dkde.datasets.formats.arrays import array_batches
+from dkde.datasets.formats.source import array_batches
 from dkde.datasets.index import index_dataset, index_state
 from dkde.datasets.ordering import compact_order, permuted_batches, tree_order
 from dkde.datasets.summaries import summaries

@@ -53,7 +53,7 @@ def test_a_flat_folder(tmp_path: Path, pixels: Any) -> None:
 def test_class_folders_are_labels_in_order_of_name(tmp_path: Path) -> None:
     fill(tmp_path, GREY, ["a/2.png", "a/3.png", "b c/0.png", "b c/1.png", "z/0.png"])
     (split,) = read_source(tmp_path).splits
-    assert (split.name, split.classes) == ("train", {"label": ("a", "b c", "z")})
+    assert (split.name, split.classes) == ("train", {"label": ("a", "b_c", "z")})
     np.testing.assert_array_equal(split.labels["label"], [0, 0, 1, 1, 2])
     np.testing.assert_array_equal(load_split(split), GREY[:5].reshape(5, -1))
     dkde.import_dataset(tmp_path, tmp_path.parent / "x.zarr")

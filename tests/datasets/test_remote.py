@@ -17,9 +17,8 @@ import pytest
 import zarr
 from zarr.storage import MemoryStore, ObjectStore, StorePath
 
-from dkde.datasets.claiming import look_at_url
-from dkde.datasets.dataset import open_split, splits
-from dkde.datasets.datatree import open_dataset
+from dkde.datasets.dataset import open_dataset, open_split, open_splits
+from dkde.datasets.placing import look_at_url
 from dkde.errors import DataSetError, InputError
 from dkde.inputs import importing
 from dkde.inputs.describing import describe
@@ -61,7 +60,7 @@ def test_a_data_set_is_as_in_a_folder(store, source, tmp_path):
     here, there = describe(tmp_path / "a.zarr"), describe(store)
     assert here.pop("name") != there.pop("name")
     assert here == there
-    assert splits(store) == ["train", "valid"]
+    assert [*open_splits(store)] == ["train", "valid"]
     keys = records_of(tmp_path / "a.zarr").keys("")
     assert sorted(keys) == sorted(records_of(store).keys(""))
     tree = open_dataset(store)
@@ -229,7 +228,7 @@ def test_an_import_that_is_killed_leaves_what_is_refused_and_overwritten(
             import_dataset(source, url, index=False)
         kill_after(10**9)
         assert records_of(url).keys("")
-        for look in (splits, describe, open_dataset, lambda url: Catalog(url).splits()):
+        for look in (open_splits, describe, open_dataset, lambda url: Catalog(url).splits()):
             with pytest.raises(
                 DataSetError, match="its import was never finished; import it again"
             ):
@@ -250,7 +249,7 @@ def test_what_is_overwritten_is_never_taken_for_the_new(source, store, kill_afte
             import_dataset(tmp_path / "b.npz", store, overwrite=True)
         kill_after(10**9)
         with pytest.raises(DataSetError, match="its import was never finished"):
-            splits(store)
+            open_splits(store)
         import_dataset(source, store, overwrite=True)
     import_dataset(tmp_path / "b.npz", store, overwrite=True)
     np.testing.assert_array_equal(open_split(store, "train").x[:], -X)
@@ -298,15 +297,15 @@ def hasty(monkeypatch):
 @pytest.mark.slow
 def test_what_is_not_there(bucket, source):
     url = f"{bucket}/none.zarr"
-    assert said(splits, url) == f"{url}: no such data set; make one with `dkde import`"
+    assert said(open_splits, url) == f"{url}: no such data set; make one with `dkde import`"
     nowhere = "s3://no-such-bucket/a.zarr"
     assert said(describe, nowhere) == f"{nowhere}: there is no such bucket"
     assert said(import_dataset, source, nowhere) == f"{nowhere}: there is no such bucket"
     records = records_of(bucket)
     records.put("foreign/zarr.json", json.dumps({"zarr_format": 3, "node_type": "group"}).encode())
     records.put("text/readme", b"")
-    assert "but not a data set of dkde" in said(splits, f"{bucket}/foreign")
-    assert "not a data set of dkde (no Zarr v3 group)" in said(splits, f"{bucket}/text")
+    assert "but not a data set of dkde" in said(open_splits, f"{bucket}/foreign")
+    assert "not a data set of dkde (no Zarr v3 group)" in said(open_splits, f"{bucket}/text")
 
 
 @pytest.mark.slow
@@ -315,14 +314,14 @@ def test_without_credentials(bucket, monkeypatch, hasty):
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     # Of a machine in the cloud its own address would be asked for them.
     monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9")
-    assert f"{bucket}/zarr.json: no credentials were found" in said(splits, bucket)
+    assert f"{bucket}/zarr.json: no credentials were found" in said(open_splits, bucket)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", "http://user:secret@127.0.0.1:9"])
 def test_nobody_there(bucket, source, monkeypatch, hasty, endpoint):
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-    for message in (said(splits, bucket), said(import_dataset, source, bucket)):
+    for message in (said(open_splits, bucket), said(import_dataset, source, bucket)):
         assert "no connection; see to the network, and to the endpoint" in message
         assert "secret" not in message
 
@@ -330,7 +329,7 @@ def test_nobody_there(bucket, source, monkeypatch, hasty, endpoint):
 @pytest.mark.slow
 def test_http_has_to_be_allowed(bucket, monkeypatch, hasty):
     monkeypatch.delenv("AWS_ALLOW_HTTP")
-    assert "allow that by AWS_ALLOW_HTTP=true" in said(splits, bucket)
+    assert "allow that by AWS_ALLOW_HTTP=true" in said(open_splits, bucket)
 
 
 @pytest.mark.slow
@@ -342,7 +341,7 @@ def test_an_endpoint_that_does_not_answer_is_told_of_soon(bucket, monkeypatch, l
             silent.listen()
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
         start = time.monotonic()
-        assert "no connection" in said(splits, bucket)
+        assert "no connection" in said(open_splits, bucket)
         assert time.monotonic() - start < 40  # 20 s of trying, and 30 s for one that connects
 
 
@@ -440,7 +439,7 @@ class TestTwoImports:
         assert len(lost) == 1
         won = -X if lost == [source.name] else X
         np.testing.assert_array_equal(open_split(url, "train").x[:], won)
-        assert splits(url) == (["train"] if lost == [source.name] else ["train", "valid"])
+        assert [*open_splits(url)] == (["train"] if lost == [source.name] else ["train", "valid"])
 
 
 class TestWhatIsOthers:

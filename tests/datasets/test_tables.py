@@ -113,9 +113,9 @@ def test_a_pattern_is_its_files_in_order_of_name(tmp_path: Path, suffix: str) ->
     split = only(read_source(tmp_path / f"p?.{suffix}", label="kind"))
     assert split.features == ("a", "b", "c")
     np.testing.assert_array_equal(load_split(split), ROWS)
-    assert split.classes == {"label": ("land", "sea", "sea ice")}
+    assert split.classes == {"label": ("land", "sea", "sea_ice")}
     kinds = [split.classes["label"][label] for label in split.labels["label"]]
-    assert kinds == COLUMNS["kind"]
+    assert kinds == [kind.replace(" ", "_") for kind in COLUMNS["kind"]]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
@@ -364,8 +364,11 @@ def test_quotes_in_cells(tmp_path: Path) -> None:
     path = text(tmp_path / "x.csv", 'a,l\n1,"x\ny"\n2,"5"" pipe"\n3,5" pipe\n4,"a,b"\n5,"z"')
     split = only(read_source(path, label="l"))
     np.testing.assert_array_equal(load_split(split)[:, 0], [1, 2, 3, 4, 5])
-    assert split.classes["label"] == ('5" pipe', "a,b", "x\ny", "z")
+    assert split.classes["label"] == ('5"_pipe', "a,b", "x_y", "z")
     np.testing.assert_array_equal(split.labels["label"], [2, 0, 0, 1, 3])
+    # The end of a line within a cell is one, and no blank.
+    with pytest.raises(DataSetError, match="'x_y' differ by nothing but blanks"):
+        read_source(text(tmp_path / "y.csv", 'a,l\n1,"x\ny"\n2,"x y"'), label="l")
 
 
 @pytest.mark.parametrize(

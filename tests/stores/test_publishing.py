@@ -19,7 +19,7 @@ import pytest
 import zarr
 
 import dkde
-from dkde.datasets.dataset import is_dataset, open_split, splits
+from dkde.datasets.dataset import is_dataset, open_split, open_splits
 from dkde.datasets.index import index_dataset, index_state
 from dkde.datasets.streaming import import_rows
 from dkde.errors import DataSetError
@@ -165,7 +165,7 @@ class TestWhereNothingWas:
         for number, loser, message in lost:
             store = folder / f"{number}.zarr"
             assert PUT in message
-            assert splits(store) == ["train"]
+            assert [*open_splits(store)] == ["train"]
             np.testing.assert_array_equal(rows(store), A + 1 if loser == "a.npy" else A)
         assert not hidden_in(folder)
 
@@ -326,7 +326,7 @@ class TestKills:
     def test_another_command_completes_it(self, folder):
         """A process dies between the two steps; each way to open the place does the second."""
         ways = (
-            splits,
+            open_splits,
             lambda s: dkde.describe(s, values=False),
             lambda s: dkde.Catalog(str(s)).splits(),
             lambda s: dkde.Catalog().rows(str(s)),

@@ -18,8 +18,7 @@ from dkde.datasets.formats import (
     parquet,
     pictures,
 )
-from dkde.datasets.formats.files import reading, sniff
-from dkde.datasets.formats.globs import files_of, is_pattern
+from dkde.datasets.formats.files import files_of, is_pattern, reading, sniff
 from dkde.datasets.formats.source import ReadOptions, Source, SourceSplit, load_split
 from dkde.errors import DataSetError, InputError
 from dkde.rows.places import kind_of
@@ -44,8 +43,6 @@ class Format:
     ----------
     name : str
         As users write it.
-    description : str
-        One line, for help texts.
     matches : callable, Path -> bool
         Judges by content. May raise OSError.
     read : callable, (Path, ReadOptions) -> Source
@@ -53,14 +50,13 @@ class Format:
     """
 
     name: str
-    description: str
     matches: Callable[[Path], bool]
     read: Callable[[Path, ReadOptions], Source]
 
 
 # In order of detection; no two of them match one file.
 FORMATS: dict[str, Format] = {
-    module.NAME: Format(module.NAME, module.DESCRIPTION, module.matches, module.read)
+    module.NAME: Format(module.NAME, module.matches, module.read)
     for module in (mnist_pickle, idx, cifar, npy, npz, parquet, pictures, csv, digits)
 }
 
@@ -127,12 +123,10 @@ def read_source(
     Raises
     ------
     InputError
-        If `format` or `layout` is not known, or there are no such columns.
+        If `format` is not known, or there are no such columns.
     DataSetError
         If the path is missing, of no known format, truncated or damaged.
     """
-    if layout not in (None, "CHW", "HWC"):
-        raise InputError(f"layout is {layout!r}; it is CHW (channels first) or HWC (last)")
     path = Path(path)
     chosen = None if columns is None else tuple(columns)
     options = ReadOptions(split=split, layout=layout, columns=chosen, label=label)

@@ -1,18 +1,24 @@
-"""Values of Arrow's columns as arrays of numbers: what is missing is NaN."""
+"""Values of Arrow's columns as arrays: of numbers, what is missing is NaN; and of labels."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dkde.errors import InputError
+from dkde.datasets.metadata import class_words
+from dkde.errors import DataSetError, InputError
 from dkde.numerics.exact import LARGEST, check_exact, rounded
 from dkde.rows.times import as_days
 from dkde.typing import Array
 
 TRUTHS = "0 and 1"
+_INTEGER = re.compile(r"\s*[+-]?\d+\s*")
+_MAX_CLASSES = 2**16
 
 
 @dataclass(frozen=True)
@@ -190,3 +196,90 @@ def _check_decimals(column: Any, where: str, start: int) -> None:
     for i, value in enumerate(column.to_pylist() if column.type.precision > 15 else []):
         if value is not None and abs(value) > LARGEST:
             raise rounded(f"{where}, row {start + i},", value)
+
+
+def label_texts(column: Any, path: Path, label: str, start: int) -> Any:
+    """Return a column of labels, of a batch, as a dictionary of its texts.
+
+    Parameters
+    ----------
+    column : pyarrow.Array
+    path, label : pathlib.Path, str
+        For messages.
+    start : int
+        The batch's first row.
+
+    Returns
+    -------
+    pyarrow.DictionaryArray
+
+    Raises
+    ------
+    DataSetError
+        If one is missing.
+    """
+    import pyarrow as pa
+
+    missing = column.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
+    if missing.any():
+        row = start + int(np.argmax(missing)) + 1
+        raise DataSetError(
+            f"{path}: column {label!r}, the label, is empty or NA in row {row}; leave such rows "
+            "out, or call the class something else"
+        )
+    return column.cast(pa.string()).dictionary_encode()
+
+
+def numbered(
+    batches: Sequence[Any], path: Path, label: str
+) -> tuple[Array, tuple[str, ...] | None]:
+    """Labels from the texts of a column, and what they stand for.
+
+    Parameters
+    ----------
+    batches : sequence of pyarrow.DictionaryArray
+        As :func:`label_texts` returns them; at least one.
+
+    Returns
+    -------
+    labels : array of int64
+        Whole numbers as they are; else numbers of the texts, in their order.
+    classes : tuple of str or None
+        The texts as words, in their order.
+
+    Raises
+    ------
+    DataSetError
+        If they cannot be labels.
+    """
+    import pyarrow as pa
+
+    joined = pa.chunked_array(batches).unify_dictionaries().combine_chunks()
+    texts, codes = joined.dictionary.to_pylist(), joined.indices.to_numpy(zero_copy_only=False)
+    values = [number for number in map(_whole, texts) if number is not None]
+    if len(values) == len(texts):
+        if not all(-(2**63) <= value < 2**63 for value in values):
+            raise DataSetError(f"{path}: column {label!r}, the label, has numbers beyond 64 bits")
+        return np.array(values, np.int64)[codes], None
+    if len(texts) > _MAX_CLASSES:
+        raise DataSetError(
+            f"{path}: column {label!r} has {len(texts)} different texts; is it a label?"
+        )
+    order = sorted(texts)
+    try:
+        words = class_words(order)
+    except DataSetError as error:
+        raise DataSetError(f"{path}: column {label!r}, the label: {error}") from None
+    place = {text: i for i, text in enumerate(order)}
+    return np.array([place[text] for text in texts], np.int64)[codes], words
+
+
+def _whole(text: str) -> int | None:
+    """The whole number that a text is, as 3 and 3.0 are."""
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return int(value) if value.is_integer() else None

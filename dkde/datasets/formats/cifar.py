@@ -19,7 +19,6 @@ from dkde.errors import DataSetError
 from dkde.typing import Array
 
 NAME = "cifar"
-DESCRIPTION = "a CIFAR-10 or CIFAR-100 Python archive (.tar.gz), or its unpacked folder"
 # Members of each split, in the order of their rows, for the two data sets.
 _CIFAR_100: dict[str, tuple[str, ...]] = {"train": ("train",), "test": ("test",)}
 _CIFAR_10: dict[str, tuple[str, ...]] = {

@@ -12,23 +12,23 @@ from typing import Any
 import numpy as np
 
 from dkde.datasets.formats.arrow_values import Column
-from dkde.datasets.formats.csv_header import (
+from dkde.datasets.formats.csv_text import (
+    BLOCK_BYTES,
     NO_UTF8,
     Layout,
+    Text,
     bare,
     layout_of,
     split_lines,
     uncommented,
 )
-from dkde.datasets.formats.csv_text import BLOCK_BYTES, Text
 from dkde.datasets.formats.files import open_binary, sniff
-from dkde.datasets.formats.tables import TableFile, check_names, reader
+from dkde.datasets.formats.tables import TableFile, check_names, read_table
 from dkde.errors import DataSetError
 from dkde.numerics.exact import LARGEST, rounded
 from dkde.rows.text_kinds import LOOKED_AT, NUMBER, TIME, why_text
 
 NAME = "csv"
-DESCRIPTION = "a table as text (.csv, .tsv), gzipped or not, or a quoted pattern of several"
 # How pyarrow says which cell is no number; its rows count the header.
 _BAD_CELL = re.compile(
     r"In CSV column #(\d+): Row #(\d+): CSV conversion error.*?(?:'(.*)'|UTF8)", re.DOTALL
@@ -193,4 +193,4 @@ def _told(layout: Layout, error: Exception) -> DataSetError:
     return DataSetError(f"{path}: not readable as CSV ({said})")
 
 
-read = reader(NAME, "CSV", _open)
+read = partial(read_table, name=NAME, what="CSV", open_file=_open)

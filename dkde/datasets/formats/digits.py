@@ -14,7 +14,6 @@ from dkde.datasets.formats.source import ReadOptions, Source, split_of_arrays
 from dkde.typing import Array
 
 NAME = "digits"
-DESCRIPTION = "scikit-learn's embedded digits (8 x 8 grey); no file is needed"
 # 60 / 20 / 20 per cent in scikit-learn's order: one after the other they are its 1,797 rows.
 _BOUNDS = {"train": (0, 1078), "valid": (1078, 1437), "test": (1437, 1797)}
 

@@ -1,7 +1,8 @@
-"""The bytes of files: opened through gzip, bounded, checksummed, and errors in one line."""
+"""Files: found by a pattern, opened through gzip, bounded, checksummed; errors in one line."""
 
 from __future__ import annotations
 
+import glob
 import gzip
 import hashlib
 import os
@@ -20,6 +21,29 @@ DEFLATE_RATIO = 1032
 # The most bytes to decompress of a file that is held in memory completely.
 MAX_BYTES = 4 * 2**30
 _SNIFF_BYTES = 1024
+
+
+def is_pattern(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path has shell wildcards and names no file."""
+    text = os.fspath(path)
+    return any(mark in text for mark in "*?[") and "://" not in text and not os.path.exists(text)
+
+
+def files_of(path: Path) -> list[Path]:
+    """The file itself; or those that a pattern matches, in order of name.
+
+    Raises
+    ------
+    DataSetError
+        If there are none.
+    """
+    if not is_pattern(path):
+        return [path]
+    names = sorted(glob.glob(os.fspath(path), recursive=True))
+    files = [found for found in map(Path, names) if found.is_file()]
+    if not files:
+        raise DataSetError(f"{path}: matches no file")
+    return files
 
 
 @contextmanager
@@ -53,24 +77,17 @@ def reading(path: Path, what: str) -> Iterator[None]:
 
 def open_binary(path: Path) -> IO[bytes]:
     """Open a file for reading, through gzip if its first bytes say so, whatever its name."""
-    stream = path.open("rb")
-    try:
-        compressed = stream.read(2) == b"\x1f\x8b"
-        stream.seek(0)
-    except BaseException:
-        stream.close()
-        raise
-    if not compressed:
-        return stream
-    stream.close()
-    return cast("IO[bytes]", gzip.open(path, "rb"))
+    return cast("IO[bytes]", gzip.open(path, "rb")) if _is_gzipped(path) else path.open("rb")
 
 
 def max_content(path: Path) -> int:
     """Return an upper bound of the file's bytes, decompressed if it is gzipped."""
-    size = path.stat().st_size
+    return path.stat().st_size * (DEFLATE_RATIO if _is_gzipped(path) else 1)
+
+
+def _is_gzipped(path: Path) -> bool:
     with path.open("rb") as stream:
-        return size * (DEFLATE_RATIO if stream.read(2) == b"\x1f\x8b" else 1)
+        return stream.read(2) == b"\x1f\x8b"
 
 
 def sniff(path: Path) -> bytes:
@@ -85,17 +102,19 @@ def sniff(path: Path) -> bytes:
         return b""
 
 
-def checksum_files(paths: Sequence[Path]) -> str:
+def checksum_files(paths: Sequence[Path], root: Path | None = None) -> str:
     """``sha256:...`` over the bytes of a file.
 
-    Of several it goes over their names, as seen from the folder that holds them all, their
-    lengths and their bytes, in the order in which they are given: that of their rows.
+    Of several, and of any below a `root`, it goes over their names, as seen from the root or the
+    folder that holds them all, their lengths and their bytes, in the order in which they are
+    given: that of their rows.
     """
     digest = hashlib.sha256()
-    root = os.path.commonpath([path.parent for path in paths])
+    if root is None and len(paths) > 1:
+        root = Path(os.path.commonpath([path.parent for path in paths]))
     for path in paths:
         with path.open("rb") as stream:
-            if len(paths) > 1:
+            if root is not None:
                 length = os.fstat(stream.fileno()).st_size
                 name = Path(os.path.relpath(path, root)).as_posix()
                 digest.update(f"{name}\n{length}\n".encode(errors="surrogateescape"))

@@ -2,41 +2,29 @@
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
-from dkde.datasets.formats.arrays import batch_rows
 from dkde.datasets.formats.files import checksum_files, max_content, open_binary, reading, sniff
-from dkde.datasets.formats.source import ReadOptions, Source, SourceSplit
+from dkde.datasets.formats.source import (
+    ArrayHeader,
+    ReadOptions,
+    Source,
+    SourceSplit,
+    read_batches,
+)
 from dkde.errors import DataSetError
 from dkde.typing import Array
 
 NAME = "idx"
-DESCRIPTION = "an IDX file, or the folder of MNIST's four, gzipped or not"
 _DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _PREFIXES = {"train": "train", "t10k": "test"}
 _MAX_NDIM = 8
-
-
-@dataclass(frozen=True)
-class _Header:
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-
-    @property
-    def n_features(self) -> int:
-        return math.prod(self.shape[1:])
-
-    @property
-    def row_bytes(self) -> int:
-        return self.n_features * self.dtype.itemsize
 
 
 def matches(path: Path) -> bool:
@@ -118,7 +106,7 @@ def _read_labels(path: Path) -> Array:
         return np.concatenate([*_batches(path)])[:, 0]
 
 
-def _read_header(file: IO[bytes], path: Path) -> _Header:
+def _read_header(file: IO[bytes], path: Path) -> ArrayHeader:
     magic = file.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _DTYPES:
         raise DataSetError(f"{path}: not an IDX file (it starts with {magic.hex() or 'nothing'})")
@@ -128,15 +116,15 @@ def _read_header(file: IO[bytes], path: Path) -> _Header:
     sizes = file.read(4 * ndim)
     if len(sizes) < 4 * ndim:
         raise DataSetError(f"{path}: truncated within its header; fetch it again")
-    header = _Header(np.dtype(_DTYPES[magic[2]]), struct.unpack(f">{ndim}I", sizes))
+    header = ArrayHeader(struct.unpack(f">{ndim}I", sizes), np.dtype(_DTYPES[magic[2]]))
     if 0 in header.shape:
         raise DataSetError(f"{path}: holds no rows (its shape is {header.shape})")
     # Before anything of the promised size is made.
-    if header.shape[0] * header.row_bytes > max_content(path):
+    if header.n_bytes > max_content(path):
         raise DataSetError(
             f"{path}: truncated: its header promises {header.shape[0]} rows of "
-            f"{header.row_bytes} bytes, and the file has {path.stat().st_size} bytes; fetch it "
-            "again"
+            f"{header.n_bytes // header.shape[0]} bytes, and the file has "
+            f"{path.stat().st_size} bytes; fetch it again"
         )
     return header
 
@@ -144,15 +132,9 @@ def _read_header(file: IO[bytes], path: Path) -> _Header:
 def _batches(path: Path) -> Iterator[Array]:
     with reading(path, "IDX"), open_binary(path) as file:
         header = _read_header(file, path)
-        n_rows, dtype = header.shape[0], header.dtype
-        step = batch_rows(header.n_features, dtype)
+        n_rows = header.shape[0]
         try:
-            for start in range(0, n_rows, step):
-                size = min(step, n_rows - start) * header.row_bytes
-                if len(data := file.read(size)) < size:
-                    raise EOFError
-                rows = np.frombuffer(data, dtype).reshape(-1, header.n_features)
-                yield rows.astype(dtype.newbyteorder("="), copy=False)
+            yield from read_batches(file, header)
             if file.read(1):  # gzip checks its checksum here, too
                 raise DataSetError(f"{path}: bytes follow the {n_rows} rows that its header names")
         except EOFError as error:

@@ -7,15 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from dkde.datasets.formats.arrays import batch_rows, stored_dtype
 from dkde.datasets.formats.files import checksum_files, max_content, open_binary, reading, sniff
-from dkde.datasets.formats.source import ReadOptions, Source, SourceSplit, split_of_arrays
+from dkde.datasets.formats.source import (
+    ReadOptions,
+    Source,
+    SourceSplit,
+    batch_rows,
+    split_of_arrays,
+    stored_dtype,
+)
 from dkde.datasets.formats.unpickle import label_array, load
 from dkde.errors import DataSetError
 from dkde.typing import Array
 
 NAME = "mnist-pickle"
-DESCRIPTION = "the MNIST pickle (three pairs of pictures and labels), gzipped or not"
 _SPLITS = ("train", "valid", "test")
 _LEVELS = 256
 

@@ -1,22 +1,27 @@
-"""NumPy's .npy: one array, read through a memory map."""
+"""NumPy's .npy: one array, read through a memory map; and its header, read without trust."""
 
 from __future__ import annotations
 
-import math
-from functools import partial
+import io
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any
 
 import numpy as np
+from numpy.lib import format as npy_format
 
-from dkde.datasets.formats.arrays import array_batches, image_dims, stored_dtype
 from dkde.datasets.formats.files import checksum_files, reading, sniff
-from dkde.datasets.formats.npy_header import read_npy_header
-from dkde.datasets.formats.source import ReadOptions, Source, SourceSplit
+from dkde.datasets.formats.source import (
+    ArrayHeader,
+    ReadOptions,
+    Source,
+    image_dims,
+    split_of_arrays,
+    stored_dtype,
+)
 from dkde.errors import DataSetError
 
 NAME = "npy"
-DESCRIPTION = "a NumPy .npy array of at least two dimensions"
+_MAX_HEADER = 10_000  # NumPy's own limit, which it asks for after it has read the header
 
 
 def matches(path: Path) -> bool:
@@ -34,37 +39,53 @@ def read(path: Path, options: ReadOptions) -> Source:
     """
     with reading(path, "NumPy array"):
         with path.open("rb") as file:
-            read_npy_header(file)  # refuses what NumPy's own reader would take on
-        rows = _map(path)
-        dtype = stored_dtype(rows.dtype, str(path))
-        if rows.ndim < 2:
+            header = read_header(file)
+            offset = file.tell()
+        shape = header.shape
+        stored_dtype(header.dtype, str(path))
+        if len(shape) < 2:
             raise DataSetError(
-                f"{path}: has shape {rows.shape}; rows and features are needed, reshape it "
+                f"{path}: has shape {shape}; rows and features are needed, reshape it "
                 "to (n, 1) if it has one feature"
             )
-        if 0 in rows.shape:
-            raise DataSetError(f"{path}: holds no rows or no features (shape {rows.shape})")
-        if rows.offset + rows.nbytes != path.stat().st_size:
+        if 0 in shape:
+            raise DataSetError(f"{path}: holds no rows or no features (shape {shape})")
+        n_bytes = path.stat().st_size - offset
+        if n_bytes < header.n_bytes:
+            raise EOFError("the file ends before the array does")
+        if n_bytes > header.n_bytes:
             raise DataSetError(f"{path}: bytes follow the array; save one array a file, or a .npz")
-        image_shape, layout = image_dims(rows.shape[1:], options.layout)
-        split = SourceSplit(
-            options.split,
-            n_rows=len(rows),
-            n_features=math.prod(rows.shape[1:]),
-            dtype=dtype,
-            batches=partial(array_batches, rows),
-            image_shape=image_shape,
-            layout=layout,
-        )
+        order: Any = "F" if header.by_columns else "C"
+        rows = np.memmap(path, header.dtype, "r", offset, shape, order)
+        image_shape, layout = image_dims(shape[1:], options.layout)
+        split = split_of_arrays(options.split, rows, image_shape=image_shape, layout=layout)
         return Source(path, NAME, checksum_files([path]), (split,))
 
 
-def _map(path: Path) -> np.memmap[Any, np.dtype[Any]]:
+def read_header(file: IO[bytes]) -> ArrayHeader:
+    """Read the start of a .npy without trust.
+
+    Raises
+    ------
+    ValueError, EOFError
+        Or whatever else NumPy's parser raises.
+    """
+    version = npy_format.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"a .npy of version {version}, which no numeric array has")
+    first = version == (1, 0)
+    length = file.read(2 if first else 4)
+    n_bytes = int.from_bytes(length, "little")
+    if n_bytes > _MAX_HEADER:
+        raise ValueError(f"a header of {n_bytes} bytes, which no numeric array has")
+    text = file.read(n_bytes)
+    if len(length) < (2 if first else 4) or len(text) < n_bytes:
+        raise EOFError("the file ends within its header")
+    parse = npy_format.read_array_header_1_0 if first else npy_format.read_array_header_2_0
     try:
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
-        # NumPy's words for an array, or a header, that is longer than its file.
-        if "mmap length" in str(error) or "EOF" in str(error):
-            raise EOFError("the file ends before the array does") from error
-        raise
-    return cast("np.memmap[Any, np.dtype[Any]]", mapped)
+        shape, by_columns, dtype = parse(io.BytesIO(length + text))
+    except (MemoryError, RecursionError):  # how Python's parser says it
+        raise ValueError("a header that is nested too deeply") from None
+    if not all(0 <= n < 2**63 for n in shape):
+        raise ValueError("a shape with sizes below 0, or above 2**63 - 1")
+    return ArrayHeader(shape, dtype, by_columns)

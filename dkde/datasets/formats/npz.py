@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import math
 import re
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import cast
 
 import numpy as np
 
-from dkde.datasets.formats.arrays import (
+from dkde.datasets.formats.files import DEFLATE_RATIO, checksum_files, reading, sniff
+from dkde.datasets.formats.npy import read_header
+from dkde.datasets.formats.source import (
     BATCH_BYTES,
+    ArrayHeader,
+    ReadOptions,
+    Source,
+    SourceSplit,
     array_batches,
-    batch_rows,
     image_dims,
+    read_batches,
     stored_dtype,
 )
-from dkde.datasets.formats.files import DEFLATE_RATIO, checksum_files, reading, sniff
-from dkde.datasets.formats.npy_header import read_npy_header
-from dkde.datasets.formats.source import ReadOptions, Source, SourceSplit
 from dkde.errors import DataSetError
 from dkde.typing import Array
 
 NAME = "npz"
-DESCRIPTION = "a NumPy .npz, each array a split (or Keras' x_train, y_train, ...)"
 _SUFFIX = ".npy"
 _LABEL_NAMES = (
     (re.compile(r"[yY]_(?P<split>.+)"), "label"),
@@ -35,13 +35,6 @@ _LABEL_NAMES = (
     (re.compile(r"(?P<split>.+)_labels?"), "label"),
 )
 _ROWS_NAME = re.compile(r"[xX]_(?P<split>.+)")
-
-
-@dataclass(frozen=True)
-class _Header:
-    shape: tuple[int, ...]
-    fortran_order: bool
-    dtype: np.dtype[Any]
 
 
 def matches(path: Path) -> bool:
@@ -86,22 +79,22 @@ def _open(path: Path) -> zipfile.ZipFile:
         raise EOFError("the directory at its end is missing") from error
 
 
-def _headers(path: Path, archive: zipfile.ZipFile) -> dict[str, _Header]:
+def _headers(path: Path, archive: zipfile.ZipFile) -> dict[str, ArrayHeader]:
     """The header of every member, held against the member's size."""
-    headers: dict[str, _Header] = {}
+    headers: dict[str, ArrayHeader] = {}
     for info in archive.infolist():
         key = info.filename.removesuffix(_SUFFIX)
         where = f"{path}: {info.filename}"
         if key in headers:
             raise DataSetError(f"{where} is there twice")
         with archive.open(info) as file, reading(Path(where), "NumPy array"):
-            header = _read_header(file)
+            header = read_header(file)
             found = info.file_size - file.tell()
         stored_dtype(header.dtype, where)
-        promised = math.prod(header.shape) * header.dtype.itemsize
-        if promised != found or info.file_size > DEFLATE_RATIO * path.stat().st_size:
+        if header.n_bytes != found or info.file_size > DEFLATE_RATIO * path.stat().st_size:
             raise DataSetError(
-                f"{where}: damaged: its header promises {promised} bytes, and {found} are there"
+                f"{where}: damaged: its header promises {header.n_bytes} bytes, and {found} are "
+                "there"
             )
         if 0 in header.shape:
             raise DataSetError(f"{where}: holds no rows or no features (shape {header.shape})")
@@ -109,7 +102,9 @@ def _headers(path: Path, archive: zipfile.ZipFile) -> dict[str, _Header]:
     return headers
 
 
-def _split_names(path: Path, headers: dict[str, _Header], options: ReadOptions) -> dict[str, str]:
+def _split_names(
+    path: Path, headers: dict[str, ArrayHeader], options: ReadOptions
+) -> dict[str, str]:
     """The split that each array of rows becomes, in the file's order."""
     keys = [key for key, header in headers.items() if len(header.shape) > 1]
     if not keys:
@@ -125,7 +120,7 @@ def _split_names(path: Path, headers: dict[str, _Header], options: ReadOptions) 
     return names
 
 
-def _label_name(path: Path, key: str, header: _Header, splits: set[str]) -> tuple[str, str]:
+def _label_name(path: Path, key: str, header: ArrayHeader, splits: set[str]) -> tuple[str, str]:
     """The split and the label that a one-dimensional array belongs to."""
     if len(header.shape) == 1 and header.dtype.kind in "iu":
         for pattern, label in _LABEL_NAMES:
@@ -142,7 +137,7 @@ def _split(
     path: Path,
     key: str,
     name: str,
-    header: _Header,
+    header: ArrayHeader,
     labels: dict[str, Array],
     layout: str | None,
 ) -> SourceSplit:
@@ -154,22 +149,22 @@ def _split(
     return SourceSplit(
         name,
         n_rows=n_rows,
-        n_features=math.prod(header.shape[1:]),
+        n_features=header.n_features,
         dtype=stored_dtype(header.dtype, str(path)),
         batches=partial(_batches, path, key),
         image_shape=image_shape,
         layout=layout,
         labels=labels,
-        whole=partial(_load, path, key) if header.fortran_order else None,
+        whole=partial(_load, path, key) if header.by_columns else None,
     )
 
 
 def _whole(archive: zipfile.ZipFile, key: str) -> Array:
     """A member as one array in native byte order, read into its place piece by piece."""
     with archive.open(key + _SUFFIX) as file:
-        header = _read_header(file)
+        header = read_header(file)
         # Column by column is row by row of the transpose.
-        rows: Array = np.empty(header.shape[:: -1 if header.fortran_order else 1], header.dtype)
+        rows: Array = np.empty(header.shape[:: -1 if header.by_columns else 1], header.dtype)
         waiting = rows.reshape(-1).view(np.uint8).data
         while waiting:
             # In pieces: zipfile's readinto reads a copy first.
@@ -180,7 +175,7 @@ def _whole(archive: zipfile.ZipFile, key: str) -> Array:
         file.read(1)  # at the end the zip file's checksum is compared
     if not rows.dtype.isnative:
         rows = rows.byteswap(inplace=True).view(rows.dtype.newbyteorder("="))
-    return rows.T if header.fortran_order else rows
+    return rows.T if header.by_columns else rows
 
 
 def _load(path: Path, key: str) -> Array:
@@ -194,24 +189,10 @@ def _load(path: Path, key: str) -> Array:
 def _batches(path: Path, key: str) -> Iterator[Array]:
     with reading(path, "NumPy .npz"), zipfile.ZipFile(path) as archive:
         with archive.open(key + _SUFFIX) as file:
-            header = _read_header(file)
-            if not header.fortran_order:
-                yield from _stream(file, header)
+            header = read_header(file)
+            if not header.by_columns:
+                yield from read_batches(file, header)
+                file.read(1)  # at the end the zip file's checksum is compared
                 return
         # By columns: no row is complete before all is read.
         yield from array_batches(_whole(archive, key))
-
-
-def _stream(file: IO[bytes], header: _Header) -> Iterator[Array]:
-    n_rows, n_features = header.shape[0], math.prod(header.shape[1:])
-    step = batch_rows(n_features, header.dtype)
-    for start in range(0, n_rows, step):
-        n = min(step, n_rows - start)
-        data = file.read(n * n_features * header.dtype.itemsize)
-        yield from array_batches(np.frombuffer(data, header.dtype).reshape(n, n_features))
-    file.read(1)  # at the end the zip file's checksum is compared
-
-
-def _read_header(file: IO[bytes]) -> _Header:
-    shape, fortran_order, dtype = read_npy_header(file)
-    return _Header(shape, fortran_order, dtype)

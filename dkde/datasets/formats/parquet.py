@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from dkde.datasets.formats.arrays import batch_rows
 from dkde.datasets.formats.arrow_values import Column, column_of_type, first_length
 from dkde.datasets.formats.files import sniff
-from dkde.datasets.formats.tables import TableFile, check_names, reader
+from dkde.datasets.formats.source import batch_rows
+from dkde.datasets.formats.tables import TableFile, check_names, read_table
 
 NAME = "parquet"
-DESCRIPTION = "a Parquet file, or a quoted pattern of several"
 _BUFFER_BYTES = 2**20
 # Rows that are looked at together, where only whether some are missing is asked.
 _FIRST_ROWS = 2**16
@@ -95,4 +94,4 @@ def _file(path: Path) -> Any:
     return parquet.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False)
 
 
-read = reader(NAME, "Parquet", _open)
+read = partial(read_table, name=NAME, what="Parquet", open_file=_open)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -13,15 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from dkde.datasets.formats.arrays import batch_rows
-from dkde.datasets.formats.files import reading
-from dkde.datasets.formats.source import ReadOptions, Source, SourceSplit
+from dkde.datasets.formats.files import checksum_files, reading
+from dkde.datasets.formats.source import ReadOptions, Source, SourceSplit, batch_rows
 from dkde.datasets.metadata import class_words
 from dkde.errors import DataSetError
 from dkde.typing import Array
 
 NAME = "pictures"
-DESCRIPTION = "a folder of PNG or JPEG pictures, in folders by class and by split, or flat"
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 _OTHER_PICTURES = (".bmp", ".gif", ".tif", ".tiff", ".webp")
 # What folders of a split are called; of any other name they are classes.
@@ -79,12 +76,14 @@ def read(path: Path, options: ReadOptions) -> Source:
         found = _splits(path, options.split)
         names = sorted({name for split in found for name in split.classes or ()})
         try:
-            class_words(names)
+            words = dict(zip(names, class_words(names), strict=True))
         except DataSetError as error:
             raise DataSetError(f"{path}: {error}") from None
-        kind = _kind(found[0].files[0])
-        splits = tuple(_split(split, names, kind, options.layout) for split in found)
-        return Source(path, NAME, _checksum(path, found), splits)
+        with _opened(first := found[0].files[0]) as picture:
+            kind = _kind_of(first, picture)
+        splits = tuple(_split(split, words, kind, options.layout) for split in found)
+        files = [file for split in found for file in split.files]
+        return Source(path, NAME, checksum_files(files, path), splits)
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
@@ -150,14 +149,16 @@ def _classes(root: Path, name: str) -> _Folder:
     return _Folder(name, tuple(files), tuple(classes))
 
 
-def _split(split: _Folder, names: Sequence[str], kind: _Kind, layout: str | None) -> SourceSplit:
+def _split(
+    split: _Folder, words: Mapping[str, str], kind: _Kind, layout: str | None
+) -> SourceSplit:
     height, width, channels = kind.shape
     shape: tuple[int, ...] = (height, width)
     layout = (layout or "HWC") if channels > 1 else None
     if layout is not None:
         shape = (channels, height, width) if layout == "CHW" else kind.shape
-    number = {name: i for i, name in enumerate(names)}
-    labels = split.classes and np.array([number[name] for name in split.classes])
+    number = {name: i for i, name in enumerate(words)}
+    labels = np.array([number[name] for name in split.classes or ()])
     return SourceSplit(
         split.name,
         n_rows=len(split.files),
@@ -167,25 +168,9 @@ def _split(split: _Folder, names: Sequence[str], kind: _Kind, layout: str | None
         scale_factor=1 / 255,
         image_shape=shape,
         layout=layout,
-        labels={} if split.classes is None else {"label": np.asarray(labels)},
-        classes={} if split.classes is None else {"label": tuple(names)},
+        labels={} if split.classes is None else {"label": labels},
+        classes={} if split.classes is None else {"label": tuple(words.values())},
     )
-
-
-def _checksum(root: Path, splits: Sequence[_Folder]) -> str:
-    """Return the checksum of every file's bytes and of the file names."""
-    digest = hashlib.sha256()
-    for split in splits:
-        for file in split.files:
-            content = file.read_bytes()
-            digest.update(f"{file.relative_to(root).as_posix()}\n{len(content)}\n".encode())
-            digest.update(content)
-    return f"sha256:{digest.hexdigest()}"
-
-
-def _kind(path: Path) -> _Kind:
-    with _opened(path) as picture:
-        return _kind_of(path, picture)
 
 
 def _opened(path: Path) -> Any:

@@ -1,4 +1,4 @@
-"""The source an importer returns: named splits of rows, in batches, in the file's own dtype."""
+"""The source an importer returns: named splits of rows, in batches, in a native dtype."""
 
 from __future__ import annotations
 
@@ -8,15 +8,116 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
-from dkde.datasets.formats.arrays import array_batches, stored_dtype
+from dkde.datasets.metadata import Meta
 from dkde.errors import DataSetError
 from dkde.typing import Array
 
+BATCH_BYTES = 8 * 2**20
 Batches = Callable[[], Iterator[Array]]
+
+
+def array_batches(rows: Array) -> Iterator[Array]:
+    """Cut an N-D array, or a memory map of one, into flattened batches of native byte order."""
+    n_features = math.prod(rows.shape[1:])
+    native = rows.dtype.newbyteorder("=")
+    dtype = np.dtype(np.uint8) if native.kind == "b" else native
+    step = batch_rows(n_features, dtype)
+    for start in range(0, len(rows), step):
+        batch = rows[start : start + step]
+        yield np.ascontiguousarray(batch.reshape(len(batch), n_features), dtype=dtype)
+
+
+@dataclass(frozen=True)
+class ArrayHeader:
+    """What a file says of an array whose bytes follow: its shape, its dtype, and in which order."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    by_columns: bool = False
+
+    @property
+    def n_features(self) -> int:
+        """Number of features: all dimensions after the first."""
+        return math.prod(self.shape[1:])
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the array."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def read_batches(file: IO[bytes], header: ArrayHeader) -> Iterator[Array]:
+    """Read rows that lie in a file one after the other, in batches as of an array.
+
+    Raises
+    ------
+    EOFError
+        If the file ends before they do.
+    """
+    n_rows, row_bytes = header.shape[0], header.n_features * header.dtype.itemsize
+    step = batch_rows(header.n_features, header.dtype)
+    for start in range(0, n_rows, step):
+        n_bytes = min(step, n_rows - start) * row_bytes
+        if len(data := file.read(n_bytes)) < n_bytes:
+            raise EOFError("rows are missing")
+        yield from array_batches(np.frombuffer(data, header.dtype).reshape(-1, header.n_features))
+
+
+def batch_rows(n_features: int, dtype: np.dtype[Any]) -> int:
+    """Rows of a batch: as many as fit 8 MiB, at least one."""
+    return max(1, BATCH_BYTES // max(1, n_features * dtype.itemsize))
+
+
+def stored_dtype(dtype: np.dtype[Any], where: str) -> np.dtype[Any]:
+    """The native numeric dtype under which rows of `dtype` are stored.
+
+    Raises
+    ------
+    DataSetError
+        For dtypes that are not real numbers of at most 64 bits.
+    """
+    if dtype.kind == "b":
+        return np.dtype(np.uint8)
+    if dtype.kind not in "iuf" or dtype.itemsize > 8:
+        raise DataSetError(
+            f"{where}: holds {dtype}; only bool, integers and floats of up to 64 bits can be rows"
+        )
+    return dtype.newbyteorder("=")
+
+
+def image_dims(
+    dims: tuple[int, ...], layout: str | None
+) -> tuple[tuple[int, ...] | None, str | None]:
+    """Return the picture dims that an array's trailing dims imply.
+
+    Returns
+    -------
+    image_shape : tuple of int or None
+        `dims` where they are those of a grey or a colour picture.
+    layout : {"CHW", "HWC"} or None
+        As given; else "HWC" if the last dimension can be channels (1, 3 or 4), else "CHW" if
+        the first can.
+
+    Examples
+    --------
+    >>> image_dims((28, 28), None)
+    ((28, 28), None)
+    >>> image_dims((3, 32, 32), None)
+    ((3, 32, 32), 'CHW')
+    >>> image_dims((7, 32, 32), None)
+    (None, None)
+    """
+    if len(dims) == 2:
+        return dims, None
+    if len(dims) != 3:
+        return None, None
+    if layout is None:
+        layout = "HWC" if dims[2] in (1, 3, 4) else "CHW" if dims[0] in (1, 3, 4) else None
+    return (dims, layout) if layout else (None, None)
 
 
 @dataclass(frozen=True)
@@ -42,34 +143,25 @@ class ReadOptions:
 
 
 @dataclass(frozen=True)
-class SourceSplit:
-    """One split of a source, read lazily; a decoded value is ``raw * scale_factor + add_offset``.
+class SourceSplit(Meta):
+    """One split of a source, read lazily, and what is said of its rows.
 
     Parameters
     ----------
     name : str
     n_rows, n_features : int
+        Of rows that come once, 0 rows if nobody says how many there are.
     dtype : numpy.dtype
         Of the raw values, in native byte order.
     batches : callable
         Without arguments; returns an iterator of (rows, n_features) arrays of `dtype`, in
-        order, each of at most about 8 MiB. May be called again.
-    scale_factor, add_offset : float
-    image_shape : tuple of int, optional
-        (H, W) for grey pictures, (C, H, W) with layout "CHW" or (H, W, C) with layout "HWC".
-    layout : {"CHW", "HWC"}, optional
+        order, each of at most about 8 MiB. May be called again, but for rows that come once.
     labels : mapping of str to int array
         ``label`` and, where there is one, ``coarse_label``; each of shape (n_rows,).
-    display_range : pair of float, optional
-        What goes from black to white in pictures, if not the range of the values.
     whole : callable, optional
         Returns all rows at once, where even a batch takes that; in any memory order.
-    features : tuple of str, optional
-        The names of the features.
-    classes : mapping of str to tuple of str
-        What the values 0, 1, ... of a label stand for, by the label's name.
-    units : tuple of (str or None), optional
-        What each feature is measured in, where that is known.
+    late_labels : callable, optional
+        Of rows that come once: returns their labels, and is called after the last batch.
     """
 
     name: str
@@ -77,16 +169,9 @@ class SourceSplit:
     n_features: int
     dtype: np.dtype[Any]
     batches: Batches
-    scale_factor: float = 1.0
-    add_offset: float = 0.0
-    image_shape: tuple[int, ...] | None = None
-    layout: str | None = None
     labels: Mapping[str, Array] = field(default_factory=dict)
-    display_range: tuple[float, float] | None = None
     whole: Callable[[], Array] | None = None
-    features: tuple[str, ...] | None = None
-    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    units: tuple[str | None, ...] | None = None
+    late_labels: Callable[[], Mapping[str, Array]] | None = None
 
 
 def split_of_arrays(name: str, *arrays: Array, **said: Any) -> SourceSplit:
@@ -113,22 +198,6 @@ def split_of_arrays(name: str, *arrays: Array, **said: Any) -> SourceSplit:
 
 def _held_batches(arrays: tuple[Array, ...]) -> Iterator[Array]:
     return chain.from_iterable(map(array_batches, arrays))
-
-
-@dataclass(frozen=True)
-class RowStream:
-    """Rows that come once, with their labels, perhaps without a word of how many they are.
-
-    Parameters
-    ----------
-    split : SourceSplit
-        What is known before: its batches come once, and its number of rows is 0 if nobody says.
-    labels : callable, () -> mapping of str to int array
-        To be called after the last batch.
-    """
-
-    split: SourceSplit
-    labels: Callable[[], Mapping[str, Array]]
 
 
 @dataclass(frozen=True)

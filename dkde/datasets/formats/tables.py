@@ -14,10 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from dkde.datasets.formats.arrow_values import Column, values_of
-from dkde.datasets.formats.files import checksum_files, reading
-from dkde.datasets.formats.globs import files_of
-from dkde.datasets.formats.labels import encode, numbered
+from dkde.datasets.formats.arrow_values import Column, label_texts, numbered, values_of
+from dkde.datasets.formats.files import checksum_files, files_of, reading
 from dkde.datasets.formats.source import ReadOptions, Source, SourceSplit
 from dkde.errors import DataSetError, InputError, NoVariableError, some
 from dkde.rows.feature_choice import of_a_list
@@ -82,13 +80,6 @@ def check_names(path: Path, names: Sequence[str]) -> None:
         seen.add(name)
 
 
-def reader(
-    name: str, what: str, open_file: Callable[[Path, str | None], TableFile]
-) -> Callable[[Path, ReadOptions], Source]:
-    """The importer of a format of tables: `read_table` with these arguments."""
-    return partial(read_table, name=name, what=what, open_file=open_file)
-
-
 def read_table(
     path: Path,
     options: ReadOptions,
@@ -135,12 +126,16 @@ def read_table(
         n_features=sum(column.n_features for column in held.values()),
         dtype=dtype,
         batches=partial(_batches, tables, chosen, dtype, what),
-        labels={} if labels is None else {"label": labels},
+        labels=labels,
         features=_names(first, held) if first.named or options.columns else None,
-        classes={} if classes is None else {"label": classes},
+        classes=classes,
         units=units if any(units) else None,
     )
-    left_out = {} if options.columns is not None else _left_out(tables, chosen, options.label)
+    left_out = {
+        column: _NO_NAME if _NUMBERING.fullmatch(column) else each.kind
+        for column, each in first.columns.items()
+        if options.columns is None and column not in chosen and column != options.label
+    }
     converted = {name: column.converted for name, column in held.items() if column.converted}
     checksum = checksum_files([table.path for table in tables])
     return Source(path, name, checksum, (split,), left_out, converted)
@@ -155,17 +150,6 @@ def _names(first: TableFile, held: Mapping[str, Column]) -> tuple[str, ...]:
             f"{first.path}: {twice!r} is a column, and a number of a list too; rename the column"
         )
     return tuple(names)
-
-
-def _left_out(
-    tables: Sequence[TableFile], chosen: Sequence[str], label: str | None
-) -> dict[str, str]:
-    """The columns that are no features, and why."""
-    return {
-        name: _NO_NAME if _NUMBERING.fullmatch(name) else column.kind
-        for name, column in tables[0].columns.items()
-        if name not in chosen and name != label
-    }
 
 
 def _choose(tables: Sequence[TableFile], options: ReadOptions) -> list[str]:
@@ -256,10 +240,9 @@ def _number(table: TableFile, column: str) -> np.dtype[Any]:
 
 def _look_through(
     tables: Sequence[TableFile], chosen: list[str], label: str | None, what: str
-) -> tuple[int, Array | None, tuple[str, ...] | None]:
+) -> tuple[int, dict[str, Array], dict[str, tuple[str, ...]]]:
     """Return the number of rows, their labels, and the labels' meanings."""
-    codes: dict[str, int] = {}
-    found: list[Array] = []
+    texts: list[Any] = []
     n_rows = 0
     for table in tables:
         if label is None and table.n_rows is not None:
@@ -270,12 +253,13 @@ def _look_through(
             start = 0
             for batch in table.stream([*wanted, *([label] if label is not None else [])]):
                 if label is not None:
-                    found.append(encode(batch.column(label), codes, table.path, label, start))
+                    texts.append(label_texts(batch.column(label), table.path, label, start))
                 start += len(batch)
             n_rows += start
     if label is None or not n_rows:
-        return n_rows, None, None
-    return n_rows, *numbered(np.concatenate(found), list(codes), tables[0].path, label)
+        return n_rows, {}, {}
+    labels, classes = numbered(texts, tables[0].path, label)
+    return n_rows, {"label": labels}, {} if classes is None else {"label": classes}
 
 
 def _batches(
