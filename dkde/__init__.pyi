@@ -31,7 +31,7 @@ from .results.report.page import check_report, report
 from .results.sweep_curve import plot_sweep
 from .runs.shares import init_only
 from .runs.status import status
-from .stores.files import write_whole
+from .stores.publishing import write_whole
 from .stores.targets import check_place
 from .workers.cluster import configured_scheduler, connect, measure_baseline
 

@@ -22,8 +22,8 @@ from dkde.datasets.formats import SourceSplit
 from dkde.datasets.formats.source import RowStream
 from dkde.datasets.writing import write_dataset
 from dkde.errors import DataSetError
-from dkde.stores.seen import ROOT, lasting
 from dkde.stores.store import Records, open_store
+from dkde.stores.targets import ROOT, lasting
 
 # An attribute of the root while a data set is written: by which import.
 _IMPORT = "import"

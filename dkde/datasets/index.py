@@ -30,11 +30,11 @@ from dkde.rows.fingerprints import fingerprint
 from dkde.rows.side import Encoding, Part
 from dkde.rows.sources import ZarrSource
 from dkde.stores.chunks import check_array
-from dkde.stores.opened import location
+from dkde.stores.door import location
 from dkde.stores.publishing import publish, say_what_is_left
-from dkde.stores.seen import look
 from dkde.stores.staging import staged
 from dkde.stores.store import open_store
+from dkde.stores.targets import look
 
 if TYPE_CHECKING:
     StorePath = str | os.PathLike[str] | Store

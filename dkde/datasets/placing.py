@@ -18,10 +18,9 @@ from dkde.datasets.index import index_dataset
 from dkde.datasets.writing import ImportProgress, write_dataset
 from dkde.errors import DataSetError
 from dkde.stores.publishing import complete, publish, say_what_is_left
-from dkde.stores.seen import Seen, look
 from dkde.stores.staging import staged
 from dkde.stores.store import is_remote, open_store
-from dkde.stores.targets import check_folder, check_url
+from dkde.stores.targets import Seen, check_folder, check_url, look
 from dkde.typing import Array
 
 _FOREIGN = "exists and is no data set of dkde; it is never overwritten, choose another path"

@@ -9,7 +9,7 @@ from dkde.datasets.formats import SourceSplit
 from dkde.datasets.formats.arrays import array_batches
 from dkde.datasets.placing import dkde_version, place_dataset
 from dkde.rows.side import Rows
-from dkde.stores.seen import Seen
+from dkde.stores.targets import Seen
 from dkde.typing import Array
 
 

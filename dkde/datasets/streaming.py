@@ -25,7 +25,7 @@ from dkde.datasets.writing import ImportProgress
 from dkde.errors import DataSetError, InputError
 from dkde.numerics.exact import check_exact
 from dkde.rows.missing import marked_lists
-from dkde.stores.opened import check_opened
+from dkde.stores.door import check_opened
 from dkde.typing import Array
 
 Batches = Iterable[Any] | Callable[[], Iterable[Any]]

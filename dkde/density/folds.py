@@ -18,7 +18,7 @@ from dkde.errors import InputError
 from dkde.inputs.arrays import numbers_of, vector
 from dkde.rows.side import Side
 from dkde.stores.absent import add_absent, gathering
-from dkde.stores.opened import check_opened
+from dkde.stores.door import check_opened
 from dkde.workers.cluster import pool_for
 
 Folds = npt.NDArray[np.int64]

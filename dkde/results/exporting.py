@@ -15,9 +15,8 @@ import xarray as xr
 from dkde.errors import DataSetError, DkdeError, InputError, one_line
 from dkde.numerics.bandwidth import KILOMETRES
 from dkde.results.scored import ScoredRows, named_damage, opened_result, scored_rows
-from dkde.stores.files import drafted
-from dkde.stores.seen import look
-from dkde.stores.targets import check_place
+from dkde.stores.publishing import drafted
+from dkde.stores.targets import check_place, look
 
 # Values that are read at a time, and those that a table is made of at a time.
 _READ_VALUES = 2**20

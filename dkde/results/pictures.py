@@ -14,7 +14,7 @@ from dkde.inputs.foreign import listing
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import catalog_of, operand
 from dkde.rows.side import Rows
-from dkde.stores.files import write_whole
+from dkde.stores.publishing import write_whole
 from dkde.stores.targets import check_place
 
 FIGURE_SUFFIXES = (".png", ".svg", ".pdf")

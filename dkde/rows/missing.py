@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from dkde.errors import InputError
 from dkde.numerics.exact import LARGEST
-from dkde.stores.opened import check_opened
+from dkde.stores.door import check_opened
 from dkde.typing import Array
 
 

@@ -18,7 +18,7 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore, StorePath, WrapperStore
 
 from dkde.errors import DataSetError, MessagePart, scrubbed
-from dkde.stores.opened import location
+from dkde.stores.door import location
 from dkde.stores.store import keys_below
 
 # Zstandard's blocks unpack to at most 128 KiB and take at least four bytes.

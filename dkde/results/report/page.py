@@ -18,7 +18,7 @@ from dkde.results.report.origin import origin
 from dkde.results.report.words import Table, grouped, number_text
 from dkde.results.scored import ScoredRows, named_damage, opened_result, scored_rows
 from dkde.runs.origin import bandwidth_unit, provenance_of, with_unit
-from dkde.stores.files import write_whole
+from dkde.stores.publishing import write_whole
 from dkde.stores.targets import check_place
 
 SUFFIXES = (".html", ".htm")
