@@ -27,7 +27,7 @@ from .numerics.bandwidth import parse_bandwidths
 from .results.comparing import compare
 from .results.exporting import check_export, export
 from .results.pictures import check_picture, plot_pictures, plot_samples
-from .results.report.page import check_report, report
+from .results.report import check_report, report
 from .results.sweep_curve import plot_sweep
 from .runs.shares import init_only
 from .runs.status import status

@@ -54,7 +54,7 @@ OWN_LIBRARIES: dict[str, set[str]] = {
     "dkde.workers.fitness": {"zarr"},
     "dkde.workers.batch_queues": {"dask_jobqueue"},
     "dkde.results.exporting": {"pyarrow"},
-    "dkde.results.report.page": {"jinja2"},
+    "dkde.results.report": {"jinja2"},
 }
 CLI = {"click", "rich", "dkde_cli", "dkde.errors", *(f"dkde.{name}" for name in dkde.__all__)}
 # Modules of integers only, and what they may import at all.
