@@ -33,7 +33,8 @@ from .runs.shares import init_only
 from .runs.status import status
 from .stores.publishing import write_whole
 from .stores.targets import check_place
-from .workers.cluster import configured_scheduler, connect, measure_baseline
+from .workers.cluster import measure_baseline
+from .workers.connecting import configured_scheduler, connect
 
 __all__ = [
     "Catalog",

@@ -51,7 +51,7 @@ OWN_LIBRARIES: dict[str, set[str]] = {
     "dkde.inputs.frame_columns": {"pandas", "pyarrow"},
     "dkde.inputs.frames": {"pandas", "pyarrow"},
     # Whether workers can see a store is a question about kinds of stores.
-    "dkde.workers.fitness": {"zarr"},
+    "dkde.workers.cluster": {"zarr"},
     "dkde.workers.batch_queues": {"dask_jobqueue"},
     "dkde.results.exporting": {"pyarrow"},
     "dkde.results.report": {"jinja2"},

@@ -15,8 +15,8 @@ from dkde.inputs.checks import check_same_features
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import catalog_of, operands, side
 from dkde.numerics.blas_kernels import older_kernels
-from dkde.workers.cluster import active_client, measure_baseline, n_processors, parse_limit
-from dkde.workers.fitness import check_limit
+from dkde.workers.cluster import active_client, check_limit, measure_baseline, n_processors
+from dkde.workers.connecting import parse_limit
 
 # Of sides that are lazy.
 _LATER = "chosen from a sample when it runs"
