@@ -28,13 +28,14 @@ from .numerics.bandwidth import parse_bandwidths
 from .results.comparing import compare
 from .results.exporting import check_export, export
 from .results.pictures import check_picture, plot_pictures, plot_samples
-from .results.report.page import check_report, report
+from .results.report import check_report, report
 from .results.sweep_curve import plot_sweep
 from .runs.shares import init_only
 from .runs.status import status
-from .stores.files import write_whole
+from .stores.publishing import write_whole
 from .stores.targets import check_place
-from .workers.cluster import configured_scheduler, connect, measure_baseline
+from .workers.cluster import measure_baseline
+from .workers.connecting import configured_scheduler, connect
 
 __all__ = [
     "Catalog",

@@ -50,10 +50,10 @@ OWN_LIBRARIES: dict[str, set[str]] = {
     "dkde.inputs.frame_columns": {"pandas", "pyarrow"},
     "dkde.inputs.frames": {"pandas", "pyarrow"},
     # Whether workers can see a store is a question about kinds of stores.
-    "dkde.workers.fitness": {"zarr"},
+    "dkde.workers.cluster": {"zarr"},
     "dkde.workers.batch_queues": {"dask_jobqueue"},
     "dkde.results.exporting": {"pyarrow"},
-    "dkde.results.report.page": {"jinja2"},
+    "dkde.results.report": {"jinja2"},
 }
 CLI = {"click", "rich", "dkde_cli", "dkde.errors", *(f"dkde.{name}" for name in dkde.__all__)}
 # Modules of integers only, and what they may import at all.

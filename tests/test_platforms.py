@@ -21,7 +21,7 @@ for package in (dkde, dkde_cli):
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         importlib.import_module(module.name)
 assert dkde.stores.staging.fcntl is None
-dkde.stores.renaming._FLAGS.clear()
+dkde.stores.renaming._CALLS.clear()
 
 dkde.import_dataset("digits", "d.zarr")
 dkde.import_dataset("digits", "d.zarr", overwrite=True)

@@ -36,9 +36,9 @@ from dkde.rows.fingerprints import fingerprint
 from dkde.rows.side import Encoding
 from dkde.rows.sources import ZarrSource
 from dkde.stores.publishing import publish, say_what_is_left
-from dkde.stores.seen import look
 from dkde.stores.staging import staged
 from dkde.stores.store import open_store
+from dkde.stores.targets import look
 
 if TYPE_CHECKING:
     StorePath = str | os.PathLike[str] | Store

@@ -28,10 +28,9 @@ from dkde.datasets.index import index_dataset
 from dkde.datasets.writing import ImportProgress, write_dataset
 from dkde.errors import DataSetError
 from dkde.stores.publishing import complete, publish, say_what_is_left
-from dkde.stores.seen import ROOT, Seen, lasting, look
 from dkde.stores.staging import staged
 from dkde.stores.store import Records, is_remote, open_store
-from dkde.stores.targets import check_folder, check_url
+from dkde.stores.targets import ROOT, Seen, check_folder, check_url, lasting, look
 from dkde.typing import Array
 
 _FOREIGN = "exists and is no data set of dkde; it is never overwritten, choose another path"

@@ -29,8 +29,8 @@ from dkde.errors import DataSetError, InputError
 from dkde.numerics.exact import check_exact
 from dkde.rows.missing import marked_lists
 from dkde.rows.side import Rows
-from dkde.stores.opened import check_opened
-from dkde.stores.seen import Seen
+from dkde.stores.door import check_opened
+from dkde.stores.targets import Seen
 from dkde.typing import Array
 
 Batches = Iterable[Any] | Callable[[], Iterable[Any]]

@@ -22,7 +22,7 @@ from dkde.rows.row_source import RowSource
 from dkde.rows.side import Encoding, Rows
 from dkde.rows.sources import ZarrSource
 from dkde.stores.chunks import check_array
-from dkde.stores.opened import location
+from dkde.stores.door import location
 
 FORMAT = "index/2"
 _FOLDER = "_index"

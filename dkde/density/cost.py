@@ -16,12 +16,12 @@ from dkde.inputs.sides import catalog_of, operands, side
 from dkde.numerics.machine import older_kernels
 from dkde.workers.cluster import (
     active_client,
+    check_limit,
     measure_baseline,
     n_processors,
-    parse_limit,
     pool_for,
 )
-from dkde.workers.fitness import check_limit
+from dkde.workers.connecting import parse_limit
 
 # Of sides that are lazy.
 _LATER = "chosen from a sample when it runs"

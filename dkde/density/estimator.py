@@ -30,7 +30,7 @@ from dkde.numerics.kernels import get_kernel
 from dkde.rows.columns import Columns
 from dkde.rows.missing import first_masked, marked_lists, unmasked
 from dkde.rows.side import Side
-from dkde.stores.opened import check_opened
+from dkde.stores.door import check_opened
 from dkde.typing import FloatArray
 from dkde.workers.cluster import pool_for
 

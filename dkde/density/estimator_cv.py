@@ -21,7 +21,7 @@ from dkde.density.folds import Folds, counting_rows, fold_numbers, folds_of_spli
 from dkde.engine.eager_run import run
 from dkde.errors import InputError
 from dkde.rows.side import Side
-from dkde.stores.opened import check_opened
+from dkde.stores.door import check_opened
 from dkde.workers.cluster import pool_for
 
 # Beyond so many folds, cv_results_ has no array for each.

@@ -20,7 +20,7 @@ from dkde.errors import InputError
 from dkde.inputs.arrays import numbers_of, vector
 from dkde.rows.side import Side
 from dkde.stores.absent import add_absent, gathering
-from dkde.stores.opened import check_opened
+from dkde.stores.door import check_opened
 
 Folds = npt.NDArray[np.int64]
 Counting = npt.NDArray[np.bool_]

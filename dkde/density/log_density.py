@@ -20,8 +20,7 @@ from dkde.inputs.checks import check_same_features
 from dkde.inputs.operands import Operand
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import catalog_of, operands, side
-from dkde.workers.cluster import active_client, pool_for
-from dkde.workers.fitness import check_workers
+from dkde.workers.cluster import active_client, check_workers, pool_for
 
 
 def log_density(

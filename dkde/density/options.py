@@ -24,7 +24,7 @@ from dkde.numerics.tolerance import check_tol
 from dkde.rows.radians import warn_if_radians
 from dkde.rows.side import Side
 from dkde.rows.sphere import as_stored, is_in_degrees, on_sphere
-from dkde.stores.opened import check_opened
+from dkde.stores.door import check_opened
 
 NAN = ("raise", "drop")
 # What the record of a call holds.

@@ -13,7 +13,7 @@ from dkde.errors import DataSetError, InputError, Remedy, warn
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import catalog_of, operand
 from dkde.numerics.bandwidth import parse_bandwidths
-from dkde.stores.opened import check_opened
+from dkde.stores.door import check_opened
 
 _SIDES = ("train", "valid", "test")
 # What a protocol sets, in the order in which it is handed out.

@@ -26,7 +26,7 @@ from dkde.numerics.kernels import Kernel, get_kernel
 from dkde.numerics.sphere import degrees, scatter, unit_vectors
 from dkde.rows.side import Side
 from dkde.rows.sphere import as_stored
-from dkde.stores.seen import Seen
+from dkde.stores.targets import Seen
 from dkde.typing import FloatArray
 from dkde.workers.cluster import pool_for
 

@@ -21,7 +21,7 @@ from dkde.rows.missing import (
 from dkde.rows.row_source import RowSource, innermost
 from dkde.rows.side import Encoding, Part, Rows
 from dkde.rows.sources import ArraySource
-from dkde.stores.opened import absolute, check_opened
+from dkde.stores.door import absolute, check_opened
 
 
 def rows_of(values: Any, role: str) -> Rows:

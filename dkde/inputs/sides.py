@@ -26,7 +26,7 @@ from dkde.rows.place_names import as_called
 from dkde.rows.row_dims import unknown_dims
 from dkde.rows.side import Rows, Side
 from dkde.rows.signs import source_of
-from dkde.stores.opened import absolute
+from dkde.stores.door import absolute
 
 
 def catalog_of(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
+from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ import xarray as xr
 from dkde.errors import DataSetError, DkdeError, InputError, one_line
 from dkde.numerics.bandwidth import KILOMETRES
 from dkde.results.scored import ScoredRows, named_damage, opened_result, scored_rows
-from dkde.stores.files import drafted
-from dkde.stores.seen import look
-from dkde.stores.targets import check_place
+from dkde.rows.boxes import Box, Grain, boxes
+from dkde.stores.publishing import drafted
+from dkde.stores.targets import check_place, look
 
 # Values that are read at a time, and those that a table is made of at a time.
 _READ_VALUES = 2**20
@@ -187,10 +188,10 @@ def _frames(sides: Sequence[ScoredRows]) -> Iterator[Any]:
     """Yield pieces of the table as pandas frames."""
     for side in sides:
         n_bandwidths = side.values.sizes["bandwidth"]
-        for box in pieces(_sizes(side.values, side.dims), _READ_VALUES // n_bandwidths):
+        for box in _pieces(_sizes(side.values, side.dims), _READ_VALUES // n_bandwidths):
             piece = _numbered(side, box).load()
             sizes = _sizes(piece, side.dims)
-            for inner in pieces(sizes, _TABLE_VALUES // n_bandwidths):
+            for inner in _pieces(sizes, _TABLE_VALUES // n_bandwidths):
                 yield _frame(side, piece.isel(dict(zip(side.dims, inner, strict=True))))
 
 
@@ -239,28 +240,21 @@ def _named(side: ScoredRows) -> dict[str, str]:
     }
 
 
-def pieces(sizes: Sequence[int], most: int) -> Iterator[tuple[slice, ...]]:
+def _pieces(sizes: Sequence[int], most: int) -> Iterator[Box]:
     """Boxes that cover an array in the order of its elements, each of at most so many, if more
     than none.
 
     Examples
     --------
-    >>> [[(s.start, s.stop) for s in box] for box in pieces([3, 2], 4)]
+    >>> [[(s.start, s.stop) for s in box] for box in _pieces([3, 2], 4)]
     [[(0, 2), (0, 2)], [(2, 3), (0, 2)]]
-    >>> [[(s.start, s.stop) for s in box] for box in pieces([2, 3], 2)]
+    >>> [[(s.start, s.stop) for s in box] for box in _pieces([2, 3], 2)]
     [[(0, 1), (0, 2)], [(0, 1), (2, 3)], [(1, 2), (0, 2)], [(1, 2), (2, 3)]]
     """
     if not sizes:
         yield ()
-        return
-    first, *rest = sizes
-    inner = prod(rest)
-    if inner > most and rest:
-        for index in range(first):
-            for box in pieces(rest, most):
-                yield (slice(index, index + 1), *box)
-        return
-    step = max(1, most // max(inner, 1))
-    for start in range(0, first, step):
-        whole = (slice(0, size) for size in rest)
-        yield (slice(start, min(start + step, first)), *whole)
+    elif 0 not in sizes:
+        most = max(1, most)
+        grain = Grain.of(sizes, [range(size) for size in sizes], most, most)
+        for start, stop in pairwise(grain.cuts(0, prod(sizes))):
+            yield from boxes(start, stop, sizes)

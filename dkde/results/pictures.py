@@ -1,7 +1,6 @@
 """Rows and samples of a data set drawn as pictures, pixel for pixel."""
 
 import os
-from collections.abc import Callable
 from io import BytesIO
 from math import ceil
 from typing import Any
@@ -14,7 +13,7 @@ from dkde.inputs.foreign import listing
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import catalog_of, operand
 from dkde.rows.side import Rows
-from dkde.stores.files import write_whole
+from dkde.stores.publishing import write_whole
 from dkde.stores.targets import check_place
 
 FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
@@ -263,14 +262,13 @@ def _tile(pixels: npt.NDArray[np.uint8], rows: int, columns: int) -> npt.NDArray
 
 
 def _write_tiled(path: str | os.PathLike[str], pixels: npt.NDArray[np.uint8], columns: int) -> None:
+    write_whole(path, png(_tile(pixels, ceil(len(pixels) / columns), columns)))
+
+
+def png(pixels: npt.NDArray[np.uint8]) -> bytes:
+    """Return the bytes of a PNG file of a picture (height, width, 3)."""
     from matplotlib.image import imsave  # slow to import
 
-    tiled = _tile(pixels, ceil(len(pixels) / columns), columns)
-    write_picture(path, lambda file: imsave(file, tiled, format="png"))
-
-
-def write_picture(path: str | os.PathLike[str], draw: Callable[[BytesIO], Any]) -> None:
-    """Write a drawing into a file completely, or not at all."""
     file = BytesIO()
-    draw(file)
-    write_whole(path, file.getvalue())
+    imsave(file, pixels, format="png")
+    return file.getvalue()

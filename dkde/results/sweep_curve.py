@@ -5,6 +5,8 @@ of a session that plots too.
 """
 
 import os
+import re
+from io import BytesIO, StringIO
 from math import floor
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,23 @@ import numpy.typing as npt
 import xarray as xr
 
 from dkde.errors import InputError
-from dkde.results.pictures import check_picture, write_picture
+from dkde.results.pictures import check_picture
 from dkde.runs.origin import bandwidth_unit, with_unit
+from dkde.stores.publishing import write_whole
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 _BLUE, _ORANGE = "#0072B2", "#D55E00"
 _GREY = "0.4"
+# Colours of the page, where matplotlib's are these.
+_COLOURS = {
+    "#0072b2": "var(--curve)",
+    "#d55e00": "var(--test)",
+    "#666666": "var(--muted)",
+    "#e6e6e6": "var(--line)",
+    "#000000": "var(--ink)",
+    "#ffffff": "var(--paper)",
+}
+_COLOUR = re.compile(r"#[0-9a-fA-F]{6}\b")
 # How the legend's entries begin, in the order in which they are read.
 _ORDER = ("validation", "cross-validation", "leave one out", "best", "test", "−∞:")
 
@@ -52,7 +65,9 @@ def plot_sweep(result: xr.Dataset, path: str | os.PathLike[str]) -> None:
         )
     figure = draw_sweep(result)
     format = Path(path).suffix[1:].lower()
-    write_picture(path, lambda file: figure.savefig(file, format=format, dpi=150))
+    file = BytesIO()
+    figure.savefig(file, format=format, dpi=150)
+    write_whole(path, file.getvalue())
 
 
 def draw_sweep(result: xr.Dataset) -> Any:
@@ -73,6 +88,28 @@ def draw_sweep(result: xr.Dataset) -> Any:
     axes.grid(axis="y", color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     return figure
+
+
+def inline_curve(result: xr.Dataset) -> str:
+    """The mean log-likelihood with its standard errors over bandwidths, as inline SVG."""
+    from matplotlib import rc_context  # slow to import
+
+    figure = draw_sweep(result)
+    file = StringIO()
+    # Text stays text, in the page's font; names within it are the same each time.
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "dkde"}):
+        figure.savefig(
+            file,
+            format="svg",
+            transparent=True,
+            metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
+        )
+    drawn = file.getvalue()
+    drawn = drawn[drawn.index("<svg") :]
+    drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn, flags=re.DOTALL)
+    coloured = _COLOUR.sub(lambda found: _COLOURS.get(found[0].lower(), found[0]), drawn)
+    # Text has no colour of its own in matplotlib's SVG where it is black.
+    return coloured.replace("<svg ", '<svg role="img" fill="var(--ink)" ', 1)
 
 
 def _draw_curve(axes: Any, result: xr.Dataset) -> None:

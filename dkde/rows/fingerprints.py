@@ -12,7 +12,7 @@ from zarr.core.sync import sync
 
 from dkde.errors import DataSetError
 from dkde.rows.side import Encoding
-from dkde.stores.opened import location
+from dkde.stores.door import location
 
 # So many chunks are asked for at once.
 _AT_ONCE = 256

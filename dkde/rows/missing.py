@@ -7,7 +7,7 @@ import numpy as np
 
 from dkde.errors import InputError
 from dkde.numerics.exact import LARGEST
-from dkde.stores.opened import check_opened
+from dkde.stores.door import check_opened
 from dkde.typing import Array
 
 

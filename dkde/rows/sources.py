@@ -17,7 +17,7 @@ from dkde.errors import DataSetError
 from dkde.rows.row_source import READ_BYTES, Plain, reading
 from dkde.stores.absent import noticing, watched
 from dkde.stores.chunks import read_whole
-from dkde.stores.opened import location
+from dkde.stores.door import location
 from dkde.stores.store import stamps
 from dkde.typing import Array
 

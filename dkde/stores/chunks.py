@@ -5,8 +5,8 @@ every chunk is written, and a missing one is damage.
 """
 
 import os
-from collections.abc import Iterable, Iterator
-from itertools import islice, product
+from collections.abc import Iterator
+from itertools import product
 from math import ceil, prod
 from typing import Any
 
@@ -18,11 +18,13 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore, StorePath, WrapperStore
 
 from dkde.errors import DataSetError, MessagePart, scrubbed
-from dkde.stores.opened import location
+from dkde.stores.door import location
 from dkde.stores.store import keys_below
 
 # Zstandard's blocks unpack to at most 128 KiB and take at least four bytes.
 _ZSTD_RATIO = 2**15
+# What to do where a data set lacks a chunk.
+_REMEDY = "import it again"
 
 
 def check_array(array: zarr.Array[Any], kinds: str, n_rows: tuple[int, ...], *, ndim: int) -> None:
@@ -67,32 +69,24 @@ def check_chunks(array: zarr.Array[Any], start: int, stop: int) -> None:
         prefix = f"{array.path}/".lstrip("/")
         there = {key.removeprefix(prefix) for key in keys_below(array.store, array.path)}
         if missing := next((key for key in keys if key not in there), None):
-            raise _is_missing(array, missing)
+            raise _is_missing(location(array), missing)
         return
-    # Some at a time: damaged metadata can promise any number.
-    while some := list(islice(keys, 1000)):
-        for key in some:
-            if not os.path.exists(array.store.root / array.path / key):
-                raise _is_missing(array, key)
-        _check_sizes(array, array.store, some)
+    for key in keys:
+        try:
+            with (array.store.root / array.path / key).open("rb") as file:
+                _check_size(array, key, file.read(18), os.fstat(file.fileno()).st_size)
+        except (FileNotFoundError, NotADirectoryError):
+            raise _is_missing(location(array), key) from None
 
 
 def read_whole(array: zarr.Array[Any], start: int, stop: int) -> Any:
-    """Rows of an array that was written whole; of a folder each chunk is looked at first.
-
-    Any other store is asked for nothing but the chunks themselves.
+    """Rows of an array that was written whole; nothing is asked for but the chunks themselves.
 
     Raises
     ------
     DataSetError
         When a chunk is missing, or would unpack to more than a chunk.
     """
-    if isinstance(array.store, LocalStore):
-        _check_sizes(array, array.store, _chunk_keys(array, start, stop))
-        rows = array[start:stop]
-        # Asked afterwards: a chunk that is there now was there before, as nothing is written.
-        check_chunks(array, start, stop)
-        return rows
     strict = StorePath(Strict(array.store, array), array.path)
     return zarr.Array.from_dict(strict, array.metadata.to_dict())[start:stop]
 
@@ -112,7 +106,7 @@ class Strict(WrapperStore[Store]):
         self,
         store: Store,
         array: zarr.Array[Any] | None = None,
-        remedy: MessagePart = "import it again",
+        remedy: MessagePart = _REMEDY,
     ) -> None:
         super().__init__(store)
         self._array, self._remedy = array, remedy
@@ -128,28 +122,20 @@ class Strict(WrapperStore[Store]):
         # The names of chunks end in a number, a single value's in c, and no metadata's in either.
         if not (key[-1:].isdigit() or key.endswith("/c")):
             return value
-        if value is None:
+        if self._array is None:
             array, _, place = f"{key}/".rpartition("/c/")
-            chunk = f"c/{place}".rstrip("/")
-            raise DataSetError(
-                f"{scrubbed(str(self._store))}/{array}: chunk {chunk} is missing; the store is "
-                "damaged, ",
-                self._remedy,
-            )
+            where, chunk = f"{scrubbed(str(self._store))}/{array}", f"c/{place}".rstrip("/")
+        else:
+            where, chunk = location(self._array), key.removeprefix(f"{self._array.path}/")
+        if value is None:
+            raise _is_missing(where, chunk, self._remedy)
         if self._array is not None:
-            _check_size(
-                self._array,
-                key.removeprefix(f"{self._array.path}/"),
-                value.as_numpy_array()[:18].tobytes(),
-                len(value),
-            )
+            _check_size(self._array, chunk, value.as_numpy_array()[:18].tobytes(), len(value))
         return value
 
 
-def _is_missing(array: zarr.Array[Any], key: str) -> DataSetError:
-    return DataSetError(
-        f"{location(array)}: chunk {key} is missing; the store is damaged, import it again"
-    )
+def _is_missing(where: str, key: str, remedy: MessagePart = _REMEDY) -> DataSetError:
+    return DataSetError(f"{where}: chunk {key} is missing; the store is damaged, ", remedy)
 
 
 def _chunk_keys(array: zarr.Array[Any], start: int, stop: int) -> Iterator[str]:
@@ -158,16 +144,6 @@ def _chunk_keys(array: zarr.Array[Any], start: int, stop: int) -> Iterator[str]:
     for row in range(start // rows, ceil(stop / rows)):
         columns = (range(ceil(n / size)) for n, size in zip(array.shape[1:], others, strict=True))
         yield from (array.metadata.encode_chunk_key((row, *place)) for place in product(*columns))
-
-
-def _check_sizes(array: zarr.Array[Any], store: LocalStore, keys: Iterable[str]) -> None:
-    """Refuse chunks that promise to unpack to more, or less, than a chunk before they are."""
-    for key in keys:
-        try:
-            with (store.root / array.path / key).open("rb") as file:
-                _check_size(array, key, file.read(18), os.fstat(file.fileno()).st_size)
-        except FileNotFoundError:
-            continue  # is asked for elsewhere
 
 
 def _check_size(array: zarr.Array[Any], key: str, head: bytes, n_stored: int) -> None:

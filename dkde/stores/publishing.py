@@ -9,13 +9,14 @@ that place does the second one.
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dkde.errors import DataSetError, warn
 from dkde.stores.renaming import exchange, move
-from dkde.stores.seen import Seen, known_by, number_of
-from dkde.stores.staging import Stage, stages_of, what_it_holds
+from dkde.stores.staging import Stage, staged, stages_of, what_it_holds
+from dkde.stores.targets import Seen, check_place, is_stream, known_by, number_of
 
 
 def publish(stage: Stage, seen: Seen) -> None:
@@ -152,6 +153,61 @@ def say_what_is_left(path: str | os.PathLike[str], *, remove: bool) -> None:
         left.insert(0, f"removed what a command that was killed left ({', '.join(removed)})")
     if left:
         warn(f"{path}: {'; '.join(left)}")
+
+
+def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file: all of it or nothing. Links are followed; devices and pipes are written into.
+
+    Parameters
+    ----------
+    path : path
+        The file, which is replaced.
+    content : bytes
+
+    Raises
+    ------
+    DataSetError
+        When it cannot be written.
+    """
+    check_place(path, "file")
+    if is_stream(path):
+        try:
+            # Not its real path: that of /dev/stdout may be a pipe's, which has none.
+            Path(path).write_bytes(content)
+        except OSError as error:
+            raise DataSetError(f"{path}: could not be written ({error})") from error
+        return
+    with drafted(path) as draft:
+        draft.write_bytes(content)
+
+
+@contextmanager
+def drafted(path: str | os.PathLike[str], seen: Seen | None = None) -> Iterator[Path]:
+    """A place beside a file's own to write it, piece by piece; at the end it is moved there.
+
+    Parameters
+    ----------
+    path : path
+        The file, which is replaced.
+    seen : Seen, optional
+        What was there before the work: nothing else is then replaced.
+
+    Raises
+    ------
+    DataSetError
+        When it cannot be written, or its place is no more as it was seen.
+    """
+    target = Path(os.path.realpath(path))
+    say_what_is_left(path, remove=True)
+    try:
+        with staged(target) as stage:
+            yield stage.new
+            if seen is None:
+                os.replace(stage.new, target)
+            else:
+                publish(stage, seen)
+    except OSError as error:
+        raise DataSetError(f"{path}: could not be written ({error})") from error
 
 
 def _replace_in_two_steps(stage: Stage, seen: Seen) -> None:

@@ -7,13 +7,12 @@ import errno
 import os
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-# Flags of renameat2 (Linux) and of renamex_np (macOS): replace nothing, exchange.
-_FLAGS = {"linux": (1, 2), "darwin": (4, 2)}
-_AT_FDCWD = -100
+# The system's call, which both have with the same arguments; its number for the working directory
+# (AT_FDCWD); and its flags: replace nothing, exchange.
+_CALLS = {"linux": ("renameat2", -100, (1, 2)), "darwin": ("renameatx_np", -2, (4, 2))}
 # What systems and file systems answer that do not have these.
 _LACKING = {
     errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP,
@@ -95,27 +94,19 @@ def _flagged(source: Path, target: Path, *, exchange: bool) -> bool:
 @cache
 def _call() -> Callable[[bytes, bytes, bool], int] | None:
     """A function that renames and returns the error's number, 0 for none; None without one."""
-    flags = _FLAGS.get(sys.platform)
-    if flags is None:
+    if sys.platform not in _CALLS:
         return None
-    with suppress(OSError, AttributeError):
-        library = ctypes.CDLL(None, use_errno=True)
-        if sys.platform == "linux":
-            renameat2 = library.renameat2
-            renameat2.argtypes = [
-                ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint,
-            ]  # fmt: skip
+    name, here, flags = _CALLS[sys.platform]
+    try:
+        call = getattr(ctypes.CDLL(None, use_errno=True), name)
+    except (OSError, AttributeError):
+        return None
+    call.argtypes = [
+        ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint,
+    ]  # fmt: skip
 
-            def rename(source: bytes, target: bytes, exchange: bool) -> int:
-                done = renameat2(_AT_FDCWD, source, _AT_FDCWD, target, flags[exchange])
-                return ctypes.get_errno() if done else 0
-        else:
-            renamex_np = library.renamex_np
-            renamex_np.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_uint]
+    def rename(source: bytes, target: bytes, exchange: bool) -> int:
+        done = call(here, source, here, target, flags[exchange])
+        return ctypes.get_errno() if done else 0
 
-            def rename(source: bytes, target: bytes, exchange: bool) -> int:
-                done = renamex_np(source, target, flags[exchange])
-                return ctypes.get_errno() if done else 0
-
-        return rename
-    return None
+    return rename

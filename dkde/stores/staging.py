@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from dkde.errors import warn
-from dkde.stores.seen import Seen, known_by, number_of
+from dkde.stores.targets import Seen, known_by, number_of
 
 try:
     import fcntl

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from inspect import signature
-from math import inf
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -22,64 +21,16 @@ from weakref import WeakKeyDictionary
 import dask
 
 from dkde.errors import ClusterError, InputError, one_line
-from dkde.workers.absence import AGAIN, QUIET
-from dkde.workers.certificates import security_for
+from dkde.workers.client_pool import AGAIN, QUIET
 
 if TYPE_CHECKING:
     from distributed import Client
+    from distributed.security import Security
 
 _log = logging.getLogger(__name__)
 
 # The threads that a queue's jobs have when all are there, of clients that have such.
 _threads: WeakKeyDictionary[Client, int] = WeakKeyDictionary()
-
-
-@dataclass(frozen=True)
-class Order:
-    """The jobs to request from a batch queue.
-
-    Parameters
-    ----------
-    cluster : str
-        As dask-jobqueue's classes are named, without "Cluster", in any case: "slurm", "pbs".
-    minimum, maximum : int
-        How many jobs there are to be; within, as many as there is work for.
-    options : mapping
-        For the class of dask-jobqueue; what is not there comes from its configuration.
-    """
-
-    cluster: str
-    minimum: int
-    maximum: int
-    options: Mapping[str, Any]
-
-    @classmethod
-    def of(
-        cls,
-        cluster: str,
-        jobs: int | None,
-        minimum: int | None,
-        maximum: int | None,
-        options: Mapping[str, Any] | None,
-    ) -> Order:
-        """An order, as users give it.
-
-        Raises
-        ------
-        InputError
-        """
-        if jobs is not None and (minimum is not None or maximum is not None):
-            raise InputError("the jobs are a number, or a minimum and a maximum; give one of both")
-        least = jobs if jobs is not None else 1 if minimum is None else minimum
-        most = jobs if jobs is not None else maximum
-        if most is None:
-            raise InputError(f"how many jobs of {cluster} are there to be? give jobs, or a maximum")
-        if not 1 <= least <= most:
-            raise InputError(
-                f"there is to be at least 1 job, and no more than the maximum; {least} to {most} "
-                "were asked for"
-            )
-        return cls(cluster, least, most, dict(options or {}))
 
 
 @dataclass
@@ -101,10 +52,21 @@ class _Submitted:
 
 
 @contextmanager
-def queue_client(order: Order) -> Iterator[Client]:
+def queue_client(
+    queue: str, n_jobs: tuple[int, int], options: Mapping[str, Any]
+) -> Iterator[Client]:
     """A client of a new cluster whose workers are jobs; they are cancelled at the end.
 
     It waits for the first worker, however long that takes, and says so on standard error.
+
+    Parameters
+    ----------
+    queue : str
+        As dask-jobqueue's classes are named, without "Cluster", in any case: "slurm", "pbs".
+    n_jobs : pair of int
+        How many jobs there are to be, at least and at most; within, as many as there is work for.
+    options : mapping
+        For the class of dask-jobqueue; what is not there comes from its configuration.
 
     Raises
     ------
@@ -113,43 +75,37 @@ def queue_client(order: Order) -> Iterator[Client]:
     """
     from distributed import Client
 
-    kind = _kind(order.cluster)
-    config, n_cores = _described(order, kind.job_cls)
-    submitted = _Submitted(order.cluster)
-    with tempfile.TemporaryDirectory(prefix=".dkde-", dir=_shared_folder(order, config)) as folder:
-        options = {
-            **order.options,
-            "security": security_for(order.options.get("security", True), Path(folder)),
+    kind = _kind(queue)
+    config, n_cores = _described(queue, options, kind.job_cls)
+    submitted = _Submitted(queue)
+    with tempfile.TemporaryDirectory(prefix=".dkde-", dir=_shared_folder(options, config)) as keys:
+        given = {
+            **options,
+            "security": _security(options.get("security", True), Path(keys)),
             "scheduler_options": {
                 "dashboard_address": "127.0.0.1:0",
                 **dask.config.get(f"jobqueue.{config}.scheduler-options", {}),
-                **order.options.get("scheduler_options", {}),
+                **options.get("scheduler_options", {}),
             },
         }
         try:
-            _try_job(kind, order.options)
-            cluster = kind(job_cls=_recording(kind.job_cls, submitted), **options)
+            _try_job(kind, options)
+            cluster = kind(job_cls=_recording(kind.job_cls, submitted), **given)
         except Exception as error:  # of options, configuration, an interface that is not there
-            raise ClusterError(f"{order.cluster}: {one_line(error)}") from error
+            raise ClusterError(f"{queue}: {one_line(error)}") from error
         with cluster, Client(cluster) as client:
             # Also where their number is fixed: one that reached its time limit is submitted again.
             # Few blocks are handed out at a time: how long they take says nothing about the rest.
-            cluster.adapt(
-                minimum_jobs=order.minimum, maximum_jobs=order.maximum, target_duration="1ms"
-            )
+            minimum, maximum = n_jobs
+            cluster.adapt(minimum_jobs=minimum, maximum_jobs=maximum, target_duration="1ms")
             _wait_for_first(client, submitted)
-            _threads[client] = order.maximum * n_cores
+            _threads[client] = maximum * n_cores
             yield client
 
 
 def threads_to_come(client: Client) -> int:
     """The threads of a client's workers when all its jobs run; 0 if its workers are no jobs."""
     return _threads.get(client, 0)
-
-
-def patience(client: Client) -> float | None:
-    """Return the seconds that all workers may be away; infinite where they are jobs."""
-    return inf if client in _threads else None
 
 
 def known_queues() -> dict[str, Any]:
@@ -160,33 +116,26 @@ def known_queues() -> dict[str, Any]:
     ClusterError
         When it is not installed.
     """
+    before = signal.getsignal(signal.SIGINT)
     try:
-        with _ctrl_c_kept():
-            import dask_jobqueue
+        import dask_jobqueue
     except ImportError as error:
         raise ClusterError(
             "batch queues need dask-jobqueue: python -m pip install 'dkde[jobqueue]'"
         ) from error
+    except ValueError as error:  # no thread but the main one may set a handler
+        raise ClusterError(
+            "import dask_jobqueue in the main thread before other threads"
+        ) from error
+    if threading.current_thread() is threading.main_thread():
+        # The handler of Ctrl-C that dask-jobqueue sets reports success.
+        signal.signal(signal.SIGINT, before)
     base = dask_jobqueue.JobQueueCluster
     return {
         name.removesuffix("Cluster").lower(): value
         for name, value in vars(dask_jobqueue).items()
         if isinstance(value, type) and issubclass(value, base) and value is not base
     }
-
-
-@contextmanager
-def _ctrl_c_kept() -> Iterator[None]:
-    """Restore the Ctrl-C handler: the one that dask-jobqueue sets reports success."""
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    except ValueError as error:  # no thread but the main one may set it
-        raise ClusterError(
-            "import dask_jobqueue in the main thread before other threads"
-        ) from error
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, before)
 
 
 def _kind(name: str) -> Any:
@@ -210,26 +159,26 @@ def _try_job(kind: Any, options: Mapping[str, Any]) -> None:
     kind.job_cls(**{name: value for name, value in options.items() if name not in of_cluster})
 
 
-def _described(order: Order, job: Any) -> tuple[str, int]:
+def _described(queue: str, options: Mapping[str, Any], job: Any) -> tuple[str, int]:
     """The section of dask-jobqueue's configuration, and the cores of a job."""
-    config = str(order.options.get("config_name", job.config_name))
+    config = str(options.get("config_name", job.config_name))
     sizes = {
-        name: order.options.get(name) or dask.config.get(f"jobqueue.{config}.{name}", None)
+        name: options.get(name) or dask.config.get(f"jobqueue.{config}.{name}", None)
         for name in ("cores", "memory")
     }
     missing = [name for name, value in sizes.items() if not value]
     if missing:
         raise InputError(
-            f"{order.cluster}: the {' and the '.join(missing)} of a job are not known; give them "
+            f"{queue}: the {' and the '.join(missing)} of a job are not known; give them "
             "as cluster options (cores=4, memory=8GB), or in Dask's configuration, "
             f"jobqueue.{config}"
         )
     return config, int(sizes["cores"])
 
 
-def _shared_folder(order: Order, config: str) -> str:
+def _shared_folder(options: Mapping[str, Any], config: str) -> str:
     """Return a folder for files that jobs read."""
-    given = order.options.get("shared_temp_directory") or dask.config.get(
+    given = options.get("shared_temp_directory") or dask.config.get(
         f"jobqueue.{config}.shared-temp-directory", None
     )
     folder = os.path.abspath(os.path.expanduser(os.path.expandvars(given or "")))
@@ -239,6 +188,39 @@ def _shared_folder(order: Order, config: str) -> str:
             "folder that they see as the cluster option shared_temp_directory"
         )
     return folder
+
+
+def _security(wanted: Any, folder: Path) -> Security | None:
+    """Return Dask's own TLS settings; else certificates for this cluster alone, in files.
+
+    The scheduler listens where jobs reach it, and so does everybody else: whoever talks to it
+    without a certificate could run code. The files' folder is for this user's processes alone.
+    """
+    from distributed.security import Security
+
+    if wanted is None or wanted is False:
+        return None
+    if wanted is not True:
+        found: Security = wanted
+        return found
+    if dask.config.get("distributed.comm.tls.scheduler.cert", None):
+        return Security(require_encryption=True)
+    try:
+        made = Security.temporary().get_tls_config_for_role("worker")
+    except ImportError as error:
+        raise ClusterError(
+            "certificates for the jobs need cryptography: python -m pip install 'dkde[jobqueue]'; "
+            "or, where nobody else is in the network, give the cluster option security=false"
+        ) from error
+    for name in ("ca_file", "cert", "key"):
+        (folder / name).touch(mode=0o600)
+        (folder / name).write_text(made[name])
+    pair = {
+        f"tls_{role}_{name}": str(folder / name)
+        for role in ("client", "scheduler", "worker")
+        for name in ("cert", "key")
+    }
+    return Security(require_encryption=True, tls_ca_file=str(folder / "ca_file"), **pair)
 
 
 def _recording(job: Any, submitted: _Submitted) -> Any:

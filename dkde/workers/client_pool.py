@@ -1,11 +1,13 @@
-"""A pool made of the workers of a Dask cluster."""
+"""A pool made of the workers of a Dask cluster, and how long it waits where they are absent."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from math import inf
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -17,11 +19,17 @@ from dkde.engine.same_code import WARN, Likeness, UnlikeWorkerError, kind, say_l
 from dkde.engine.task import Survey
 from dkde.errors import ClusterError
 from dkde.rows.side import Side
-from dkde.workers.absence import Absence
 
 if TYPE_CHECKING:
     from distributed import Client  # half a second that work on threads need not spend
 
+_log = logging.getLogger(__name__)
+
+# How long a scheduler, or all its workers, may be away, in seconds.
+_PATIENCE = 30.0
+# Seconds without a worker until it is said that a queue is waited for, and until it is said again.
+QUIET = 5.0
+AGAIN = 300.0
 # Sides up to here go with each task; larger ones are sent to every worker once.
 _SMALL_BYTES = 64 * 1024
 # How often it is asked for workers that have joined.
@@ -65,24 +73,18 @@ def _taking_part(client: Client, without: Collection[str] = ()) -> dict[str, int
 
 
 @contextmanager
-def client_pool(
-    client: Client,
-    threads_to_come: int = 0,
-    patience: float | None = None,
-    manner: str = WARN,
-) -> Iterator[Pool]:
+def client_pool(client: Client, threads_to_come: int = 0, manner: str = WARN) -> Iterator[Pool]:
     """Workers of a Dask cluster, which keep what is shared until the pool ends.
 
     Parameters
     ----------
     threads_to_come : int
-        Of the workers that are on their way, and those that are there.
-    patience : float, optional
-        Seconds that all workers may be away; by default as long as a scheduler may.
+        Of the jobs of a queue that are on their way, and those that are there. Such workers may
+        all be away for any time, others as long as a scheduler may.
     manner : {"refuse", "warn", "allow"}
         What becomes of workers that may differ in the last bits.
     """
-    pool = _ClientPool(client, threads_to_come, patience, manner)
+    pool = _ClientPool(client, threads_to_come, manner)
     try:
         yield Pool(
             pool.submit, pool.n_threads, (CancelledError,), pool.recover, pool.threads_now, _told,
@@ -95,13 +97,12 @@ def client_pool(
 class _ClientPool:
     """The state of a pool of a client's workers: see :func:`client_pool`."""
 
-    def __init__(
-        self, client: Client, threads_to_come: int, patience: float | None, manner: str
-    ) -> None:
+    def __init__(self, client: Client, threads_to_come: int, manner: str) -> None:
         self._client, self._threads_to_come = client, threads_to_come
         self._likeness = Likeness(kind(), manner)
         self._left_out: set[str] = set()  # the workers that take no part
         self._executor = client.get_executor(pure=False)
+        patience = inf if threads_to_come else None
         self._absence = Absence(client, client.scheduler.address, patience)
         self.n_threads = max(1, threads_to_come, sum(_taking_part(client).values()))
         # When it was last asked for the number of threads, and the answer.
@@ -208,3 +209,60 @@ class _ClientPool:
     def _bind(self, future: Future[Any], workers: frozenset[str]) -> None:
         self._bound[future] = workers
         future.add_done_callback(lambda done: self._bound.pop(done, None))
+
+
+@dataclass
+class Absence:
+    """The time for which a client has had no workers.
+
+    Parameters
+    ----------
+    address : str
+        Of the scheduler, which a client that has lost it no longer says.
+    patience : float, optional
+        Seconds that all workers may be away; by default as long as a scheduler may. Infinite
+        where they are jobs of a queue.
+    """
+
+    client: Client
+    address: str
+    patience: float | None = None
+    begun: float | None = None
+    said: float | None = None
+    asked: float = -inf
+
+    def goes_on(self) -> bool:
+        """Return whether there is no worker at this moment.
+
+        Raises
+        ------
+        ClusterError
+            When that has gone on for too long.
+        """
+        away = self.client.status != "running"
+        if not away:
+            with suppress(OSError):  # it went away in this moment
+                if self.client.scheduler_info(n_workers=-1)["workers"]:
+                    self.begun = self.said = None
+                    return False
+        now = monotonic()
+        if self.begun is None or now - self.asked > AGAIN / 10:
+            self.begun, self.said = now, None  # workers may have been there since
+        self.asked = now
+        limit = _PATIENCE if away or self.patience is None else self.patience
+        if self.client.status == "closed" or now - self.begun > limit:
+            raise ClusterError(
+                f"the scheduler at {self.address} or all its workers are gone; start them again, "
+                "or make the call elsewhere"
+            )
+        if limit == inf and now - self.begun > QUIET:
+            self._say(now)
+        return True
+
+    def _say(self, now: float) -> None:
+        if self.said is None or now - self.said > AGAIN:
+            self.said = now
+            _log.warning(
+                "Waiting for the queue: no worker is left; it goes on when a job starts; Ctrl-C "
+                "cancels"
+            )

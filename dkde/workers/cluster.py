@@ -1,38 +1,42 @@
-"""The pool of workers: the active Dask client's, or threads of this process."""
+"""The workers of a call: the active Dask client's, found fit for it, or threads of this process."""
 
 from __future__ import annotations
 
 import os
-import signal
-import socket
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dask
-from dask.utils import parse_bytes
+import numpy as np
+import psutil
+from dask.utils import format_bytes
+from zarr.storage import LocalStore, MemoryStore, ObjectStore
 
 from dkde.engine.pool import Pool, calling_thread, thread_pool
 from dkde.engine.same_code import WARN, check_alike
+from dkde.engine.task import Task
 from dkde.engine.work import Work
-from dkde.errors import ClusterError, InputError
-from dkde.rows.side import Side
+from dkde.errors import ClusterError, DkdeError, MemoryLimitError
+from dkde.numerics.frame import Precision
+from dkde.numerics.kernels import get_kernel
+from dkde.numerics.metrics import get_metric
+from dkde.numerics.tolerance import check_tol
+from dkde.rows.places import ZARR_MARKS
+from dkde.rows.row_source import RowSource, innermost
+from dkde.rows.side import Part, Rows, Side
+from dkde.rows.sources import ArraySource, NpySource, ZarrSource
+from dkde.rows.variables import Joined, VariablesSource
 from dkde.stores.absent import say_absent
-from dkde.workers.batch_queues import Order, patience, queue_client, threads_to_come
+from dkde.stores.store import Records, is_remote, open_store
+from dkde.workers.batch_queues import threads_to_come
 from dkde.workers.client_pool import client_pool
-from dkde.workers.fitness import check_sides, check_workers, warm_up
-from dkde.workers.main_guard import UNGUARDED, runs_unguarded
 
 if TYPE_CHECKING:
     from distributed import Client
 
-# Seconds that a scheduler has to answer. Users are told within 10 s, start-up included.
-_TIMEOUT = 5
-_WORKER_TIMEOUT = 10  # ... and that its first worker may take to come
 # What a worker with the hot loop takes, on Linux and x86-64, and what of that distributed's modules
 # do: a test compares them with a worker. Libraries of other versions may take somewhat more.
 _WORKER_BYTES, _DISTRIBUTED_BYTES = 276_000_000, 14_000_000
@@ -113,195 +117,128 @@ def _pool(works: Sequence[Work], sides: Sequence[Side], manner: str) -> Iterator
             if not client.nthreads():  # of an adaptive cluster that had nothing to do
                 client.submit(warm_up, works[0].task.precision, pure=False).result()
             check_workers(client, *works)
-        with client_pool(client, threads_to_come(client), patience(client), manner) as pool:
+        with client_pool(client, threads_to_come(client), manner) as pool:
             yield pool
 
 
-@contextmanager
-def connect(
-    address: str | None = None,
-    *,
-    scheduler_file: str | os.PathLike[str] | None = None,
-    workers: int | None = None,
-    threads_per_worker: int | None = None,
-    memory_limit: str | int | None = None,
-    cluster: str | None = None,
-    jobs: int | None = None,
-    minimum: int | None = None,
-    maximum: int | None = None,
-    cluster_options: Mapping[str, Any] | None = None,
-) -> Iterator[Client]:
-    """A client of a running scheduler, or of a new cluster: on this machine, or of queued jobs.
-
-    Parameters
-    ----------
-    address : str, optional
-        Of a running scheduler; so is ``scheduler_file``. With neither, the one that Dask's
-        configuration names (``scheduler-address``), unless the other options ask for a new
-        cluster, which has one-thread processes on this machine, as many as processors.
-    memory_limit : str or int, optional
-        For each worker, in bytes or as ``"2GB"``; by default its share of the memory.
-    cluster : str, optional
-        A batch queue that dask-jobqueue knows: ``"slurm"``, ``"pbs"``, ``"sge"``, ``"lsf"``,
-        ``"oar"``, ``"htcondor"``, ``"moab"``. Its jobs are workers until the end.
-    jobs : int, optional
-        How many jobs; or, between ``minimum`` (by default 1) and ``maximum``, as many as there
-        is work for.
-    cluster_options : mapping, optional
-        For dask-jobqueue's cluster, beside its own configuration: ``cores``, ``memory``,
-        ``walltime``, ``queue``, ... ``security`` is True by default: TLS.
+def check_workers(client: Client, *works: Work) -> None:
+    """Refuse work that the client's workers cannot do; several works may share their sides.
 
     Raises
     ------
-    InputError
-        When the options do not go together.
     ClusterError
-        When no scheduler answers within 10 s, or the queue is not there or refuses the jobs; when
-        workers on this machine would run the program that starts them.
+        When a side is in this process' memory only, or on a path that a worker cannot see.
+    MemoryLimitError
+        When a worker would pause: baseline and plans exceed its limit.
     """
-    given = address is not None or scheduler_file is not None
-    local = any(option is not None for option in (workers, threads_per_worker, memory_limit))
-    queued = any(option is not None for option in (jobs, minimum, maximum, cluster_options))
-    if given and local:
-        raise InputError("a running scheduler has workers already; leave out the local options")
-    if cluster is not None and (given or local):
-        raise InputError(
-            f"the workers are jobs of {cluster}; leave out a running scheduler, and the local "
-            "options (memory is a cluster option)"
-        )
-    if cluster is None and queued:
-        raise InputError("jobs and their options need the cluster that they are for, such as slurm")
-    address = address or (None if given or local or cluster else configured_scheduler())
-    if cluster is not None:
-        order = Order.of(cluster, jobs, minimum, maximum, cluster_options)
-        with queue_client(order) as client:
-            yield client
-    elif address is not None or scheduler_file is not None:
-        with _remote(address, scheduler_file) as client:
-            yield client
-    else:
-        n_workers = n_processors() if workers is None else workers
-        threads = 1 if threads_per_worker is None else threads_per_worker
-        with _local(n_workers, threads, parse_limit(memory_limit)) as client:
-            yield client
+    check_sides(client, *{id(s): s for work in works for s in (work.query, work.train)}.values())
+    baselines: dict[str, int] = _visit(client, warm_up, works[0].task.precision)
+    for worker, info in _workers(client).items():
+        if info["memory_limit"] and worker in baselines:
+            largest = max(work.plan.block_bytes for work in works)
+            blocks = largest * info["nthreads"] + resident_bytes(works)
+            check_limit(f"worker {worker}", blocks, baselines[worker], info["memory_limit"])
 
 
-def configured_scheduler() -> str | None:
-    """The address of the scheduler that Dask's configuration names, if it names one."""
-    address: str | None = dask.config.get("scheduler-address", None)
-    return address
-
-
-@contextmanager
-def _remote(address: str | None, scheduler_file: str | os.PathLike[str] | None) -> Iterator[Client]:
-    from distributed import Client
-
-    where = address if address is not None else scheduler_file
-    if scheduler_file is not None and not Path(scheduler_file).is_file():
-        raise ClusterError(f"{scheduler_file}: no such scheduler file; is the scheduler running?")
-    try:
-        if address is not None:
-            _knock(address)
-        client = Client(address, scheduler_file=scheduler_file, timeout=_TIMEOUT)
-    except Exception as error:  # what answers may be anything, and so is what comes of it
-        raise ClusterError(
-            f"no Dask scheduler answers at {where} ({type(error).__name__}); "
-            "check the address and that it is running"
-        ) from error
-    with client:
-        if not client.nthreads():
-            try:
-                client.wait_for_workers(1, timeout=_WORKER_TIMEOUT)
-            except TimeoutError:
-                raise ClusterError(f"the scheduler at {where} has no workers; start some") from None
-        yield client
-
-
-def _knock(address: str) -> None:
-    """Fail at once where nothing listens: a client would retry until its timeout."""
-    protocol, _, place = address.rpartition("://")
-    host, _, port = place.rpartition(":")
-    if protocol in ("", "tcp", "tls") and host and port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_TIMEOUT).close()
-
-
-# Dask has the workers' malloc give memory back at once, and then all that is larger than 128 KiB
-# is new each time: a fourth of the time of near pairs goes into zeroed pages. These are the
-# thresholds up to which glibc's own would rise. With one arena, what one thread has freed the next
-# takes: with one for each thread, chunks that Zarr's threads had read were held in each of them,
-# now and then half as much again as the plan says.
-_MALLOC = {
-    "distributed.nanny.pre-spawn-environ.MALLOC_ARENA_MAX": 1,
-    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 2**26,
-    "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 2**25,
-}
-
-
-@contextmanager
-def _local(n_workers: int, threads_per_worker: int, memory_limit: int | None) -> Iterator[Client]:
-    from distributed import Client, LocalCluster
-
-    if n_workers < 1 or threads_per_worker < 1:
-        raise InputError("workers and threads per worker must be at least 1")
-    if runs_unguarded():
-        raise ClusterError(UNGUARDED)
-    with tempfile.TemporaryDirectory(prefix="dkde-") as folder:
-        with _interrupts_held_back(), dask.config.set(_MALLOC):
-            try:
-                cluster = LocalCluster(
-                    n_workers=n_workers,
-                    threads_per_worker=threads_per_worker,
-                    processes=True,
-                    memory_limit="auto" if memory_limit is None else memory_limit,
-                    host="127.0.0.1",
-                    dashboard_address="127.0.0.1:0",
-                    local_directory=folder,
-                )
-            except RuntimeError as error:
-                raise ClusterError(
-                    "workers on this machine ended before they were ready; what they wrote says why"
-                ) from error
-        with cluster, Client(cluster) as client:
-            yield client
-
-
-@contextmanager
-def _interrupts_held_back() -> Iterator[None]:
-    """Delay Ctrl-C here, and disable it in the processes started here.
-
-    A terminal sends it to all of them, and workers would die of it with a traceback each
-    before this process could end them. What is blocked in a thread is so in the threads and
-    processes that it starts; what came meanwhile comes when this is over.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    # When it starts, it lifts the block of the thread that it is started from.
-    resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def parse_limit(memory_limit: str | int | None) -> int | None:
-    """A memory limit in bytes.
+def check_sides(client: Client, *sides: Side) -> None:
+    """Refuse sides that the client's workers cannot see.
 
     Raises
     ------
-    InputError
-        When it is no size.
+    ClusterError
+        When one is in this process' memory only, on a path that a worker cannot see, or in a
+        bucket that it cannot read.
     """
-    if memory_limit is None:
-        return None
+    sources = [source for side in sides for source in _sources(side)]
+    if any(isinstance(_zarr_store(source), MemoryStore) for source in sources):
+        raise ClusterError(
+            "a Zarr MemoryStore lives in this process, and workers would each get a copy; "
+            "write it to a folder, or pass its values as a NumPy array"
+        )
+    places = {place for source in sources if (place := _place(source)) is not None}
+    urls = sorted(filter(is_remote, places))
+    paths = sorted(places.difference(urls))
+    for path in paths:
+        if not os.path.isabs(path):
+            raise ClusterError(
+                f"{path} is a relative path, which is another file where a worker runs in "
+                "another folder; open it by its absolute path"
+            )
+    for worker, missing in _visit(client, _missing, paths).items():
+        if missing:
+            raise ClusterError(
+                f"worker {worker} cannot see {missing[0]}; put it on storage that all workers share"
+            )
+    if not urls:
+        return
+    # Credentials do not travel with the work: each worker finds its own.
+    for worker, why in _visit(client, _out_of_reach, urls).items():
+        if why:
+            raise ClusterError(f"worker {worker} cannot read {why}")
+
+
+def resident_bytes(works: Sequence[Work]) -> int:
+    """Return the bytes that all sides hold in a worker's memory, each side once."""
+    # Where one side is both, the plan counts it as the train side.
+    sizes = {id(w.query): w.plan.query for w in works} | {id(w.train): w.plan.train for w in works}
+    return sum(size.resident_bytes for size in sizes.values())
+
+
+def _visit(client: Client, call: Callable[[Any], Any], argument: Any) -> dict[str, Any]:
+    """Make a call on every worker; return what each one returned."""
+    limits = [w["memory_limit"] for w in _workers(client).values() if w["memory_limit"]]
     try:
-        limit = int(parse_bytes(memory_limit))
-    except ValueError:
-        limit = 0
-    if limit < 1:
-        raise InputError(f"memory limit {memory_limit!r} is no size; write 600MB or 4GiB")
-    return limit
+        answers: dict[str, Any] = client.run(call, argument)
+    except OSError as error:  # the connection was closed: the worker is gone
+        lost = "a worker ended while it was loading its libraries"
+        if not limits:
+            raise ClusterError(f"{lost}; see its log") from error
+        raise MemoryLimitError(
+            f"{lost}; the memory limit of {format_bytes(min(limits))} may be too small even for "
+            "them, raise it"
+        ) from error
+    return answers
+
+
+def _workers(client: Client) -> dict[str, Any]:
+    workers: dict[str, Any] = client.scheduler_info(n_workers=-1)["workers"]
+    return workers
+
+
+def check_limit(worker: str, blocks: int, baseline: int, limit: int) -> None:
+    """Refuse blocks that would make a worker of that memory limit pause; all in bytes.
+
+    Raises
+    ------
+    MemoryLimitError
+    """
+    pause = dask.config.get("distributed.worker.memory.pause", 0.8) or 1.0
+    if baseline + blocks > pause * limit:
+        raise MemoryLimitError(
+            f"blocks need {format_bytes(blocks)} beside the {format_bytes(baseline)} "
+            f"of an idle worker, and {worker} pauses at {pause:.0%} of its "
+            f"{format_bytes(limit)}; raise the memory limit, or use fewer threads per worker"
+        )
+
+
+def warm_up(precision: str = "float64") -> int:
+    """Load or compile the hot loop, as a worker does for its first block.
+
+    Returns
+    -------
+    int
+        Bytes that this process then occupies: what a worker takes before any block.
+    """
+    values = np.array([[0.0, 0.25], [0.5, 1.0]])
+    rows = Rows((Part(ArraySource(values), 0, 2, "warm-up"),))
+    of_precision: Precision = "float32" if precision == "float32" else "float64"
+    task = Task(
+        get_kernel("gaussian"), get_metric("euclidean"), np.array([1.0]), of_precision,
+        check_tol(None, of_precision), n_train=2, unit=1.0, integer=False,
+    )  # fmt: skip
+    work = Work.of(Side(rows), Side(rows), task)
+    work.densities([work.block(work.survey(), 0, 0)])
+    return int(psutil.Process().memory_info().rss)
 
 
 def measure_baseline(precision: str = "float64") -> int:
@@ -319,3 +256,44 @@ def measure_baseline(precision: str = "float64") -> int:
     # A worker loads what this process does, and distributed's own modules.
     here = warm_up(precision) + (0 if "distributed" in sys.modules else _DISTRIBUTED_BYTES)
     return here if here < _ROOM * _WORKER_BYTES else _WORKER_BYTES
+
+
+def _missing(paths: list[str]) -> list[str]:
+    return [path for path in paths if not Path(path).exists()]
+
+
+def _out_of_reach(urls: list[str]) -> str | None:
+    """Return the fault of the first URL that this worker cannot read."""
+    try:
+        for url in urls:
+            records = Records(open_store(url, read_only=True), url)
+            if not any(map(records.has, ZARR_MARKS)):
+                return f"{url}: it is not there"
+    except DkdeError as error:
+        return str(error)
+    return None
+
+
+def _sources(side: Side) -> Iterator[RowSource]:
+    yield from (innermost(part.source) for part in side.rows.parts)
+    for source in (side.weights, side.groups):
+        if isinstance(source, Joined):
+            yield from source.sources
+        elif source is not None:
+            yield source
+
+
+def _zarr_store(source: RowSource) -> Any:
+    return source.array.store if isinstance(source, ZarrSource) else None
+
+
+def _place(source: RowSource) -> str | None:
+    """Return the path or the URL that a source is read from; None where it is in memory."""
+    if isinstance(source, NpySource):
+        return str(source.path)
+    if isinstance(source, VariablesSource):
+        return None if source.place is None else source.place.path
+    store = _zarr_store(source)
+    if isinstance(store, LocalStore):
+        return str(store.root)
+    return getattr(store, "url", None) if isinstance(store, ObjectStore) else None

@@ -14,7 +14,7 @@ from dkde.errors import DataSetError
 from dkde.inputs.importing import import_dataset
 from dkde.inputs.selectors import Catalog
 from dkde.rows.sources import NpySource, ZarrSource
-from dkde.stores.opened import absolute
+from dkde.stores.door import absolute
 
 X = np.arange(1, 13.0).reshape(4, 3)
 

@@ -26,7 +26,7 @@ from dkde.inputs.importing import import_dataset
 from dkde.inputs.selectors import Catalog
 from dkde.rows.sources import ZarrSource
 from dkde.stores.buckets import BucketStore, _meaning
-from dkde.stores.opened import location
+from dkde.stores.door import location
 from dkde.stores.store import Records, open_store
 from dkde.stores.targets import check_place
 

@@ -12,7 +12,7 @@ import zarr
 from zarr.storage import MemoryStore
 
 import dkde
-from dkde.workers.fitness import warm_up
+from dkde.workers.cluster import warm_up
 
 
 def digits(**options):

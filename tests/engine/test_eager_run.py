@@ -30,7 +30,7 @@ from dkde.rows.side import Side
 from dkde.runs.run import shape_of
 from dkde.runs.stages import PLAN, Stage
 from dkde.stores.store import Records
-from dkde.workers.absence import Absence
+from dkde.workers.client_pool import Absence
 
 Array = npt.NDArray[Any]
 
@@ -530,7 +530,7 @@ class Deserted:
 
 def test_workers_that_are_away_are_waited_for_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("dkde.workers.absence.monotonic", lambda: now[0])
+    monkeypatch.setattr("dkde.workers.client_pool.monotonic", lambda: now[0])
     client: Any = Deserted()
     absence = Absence(client, "tcp://there:1")
     for now[0] in range(0, 31, 2):
@@ -549,7 +549,7 @@ def test_jobs_of_a_queue_are_waited_for_without_end(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr("dkde.workers.absence.monotonic", lambda: now[0])
+    monkeypatch.setattr("dkde.workers.client_pool.monotonic", lambda: now[0])
     client: Any = Deserted()
     absence = Absence(client, "tcp://there:1", inf)
     for now[0] in range(250):

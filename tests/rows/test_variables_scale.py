@@ -23,7 +23,7 @@ import json, re, sys
 from pathlib import Path
 import numpy as np
 import dkde
-from dkde.workers.fitness import warm_up
+from dkde.workers.cluster import warm_up
 
 grid, train, result, h, call = *sys.argv[1:5], json.loads(sys.argv[5])
 call["source"] = dkde.Catalog(features=call.pop("features"))

@@ -20,7 +20,7 @@ from zarr.storage import ObjectStore
 import dkde
 from dkde.rows.sources import ZarrSource
 from dkde.stores.store import Records, open_store
-from dkde.workers.fitness import _url
+from dkde.workers.cluster import _place
 
 TRAIN, VALID, FEATURES, CHUNK = 1200, 240, 16, 100
 GRID = [0.5, 1.0, 2.0, 4.0]
@@ -240,16 +240,16 @@ def test_no_credential_is_stored_or_printed(data, bucket, served, sweep, monkeyp
 
 
 @pytest.mark.slow
-def test_workers_are_not_asked_for_a_store_that_has_no_url():
+def test_workers_are_not_asked_for_a_store_that_has_no_place():
     own = ObjectStore(pytest.importorskip("obstore.store").MemoryStore())
     array = zarr.create_array(own, name="x", shape=(4, 2), dtype="f8")
-    assert _url(ZarrSource(array)) is None
+    assert _place(ZarrSource(array)) is None
 
 
 @pytest.mark.slow
-def test_workers_are_asked_for_a_url(data):
+def test_workers_are_asked_for_a_place(data):
     (part,) = dkde.Catalog(data).rows("train").parts
-    assert _url(part.source) == data
+    assert _place(part.source) == data
 
 
 @pytest.mark.slow

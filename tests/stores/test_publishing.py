@@ -27,8 +27,8 @@ from dkde.inputs.importing import import_dataset
 from dkde.results import exporting
 from dkde.stores import publishing, renaming
 from dkde.stores.publishing import publish
-from dkde.stores.seen import look
 from dkde.stores.staging import staged
+from dkde.stores.targets import look
 
 A, B = np.arange(12.0).reshape(6, 2), -np.arange(8.0).reshape(4, 2)
 HERE = Path(__file__).parent

@@ -26,8 +26,7 @@ from dkde.engine.graph import lazy_densities
 from dkde.engine.pool import thread_pool
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import operand, side
-from dkde.workers.cluster import active_client
-from dkde.workers.fitness import check_workers
+from dkde.workers.cluster import active_client, check_workers
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow]
 

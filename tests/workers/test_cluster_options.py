@@ -23,7 +23,8 @@ from numpy.testing import assert_array_equal
 from processes import next_error_line, running
 
 import dkde
-from dkde.workers.batch_queues import Order, known_queues
+from dkde.workers.batch_queues import known_queues
+from dkde.workers.connecting import n_jobs
 
 # They measure memory or time, or start many processes.
 pytestmark = pytest.mark.alone
@@ -149,11 +150,11 @@ class TestRefused:
             connect(cluster="slurm", jobs=2, cluster_options=JOB)
 
 
-class TestOrder:
+class TestOptions:
     def test_fixed_and_adaptive(self):
-        assert Order.of("slurm", 3, None, None, None) == Order("slurm", 3, 3, {})
-        assert Order.of("slurm", None, None, 5, JOB) == Order("slurm", 1, 5, JOB)
-        assert Order.of("slurm", None, 2, 5, None) == Order("slurm", 2, 5, {})
+        assert n_jobs("slurm", 3, None, None) == (3, 3)
+        assert n_jobs("slurm", None, None, 5) == (1, 5)
+        assert n_jobs("slurm", None, 2, 5) == (2, 5)
 
     @pytest.mark.parametrize("text", ["cores", "=4", "cores=", "a b=4"])
     def test_an_option_that_is_none(self, text):

@@ -14,7 +14,7 @@ from dkde.engine.work import Work
 from dkde.errors import ClusterError
 from dkde.rows.side import Side
 from dkde.rows.sources import NpySource, ZarrSource
-from dkde.workers.fitness import check_workers, resident_bytes
+from dkde.workers.cluster import check_workers, resident_bytes
 
 NOBODY: Any = None
 

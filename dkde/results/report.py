@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -12,13 +13,11 @@ import xarray as xr
 
 from dkde.density.statistics import best_index
 from dkde.errors import InputError
-from dkde.results.report.curve import curve
-from dkde.results.report.extremes import extremes
-from dkde.results.report.origin import origin
-from dkde.results.report.words import Table, grouped, number_text
+from dkde.results.extremes import Table, extremes, number_text
 from dkde.results.scored import ScoredRows, named_damage, opened_result, scored_rows
+from dkde.results.sweep_curve import inline_curve
 from dkde.runs.origin import bandwidth_unit, provenance_of, with_unit
-from dkde.stores.files import write_whole
+from dkde.stores.publishing import write_whole
 from dkde.stores.targets import check_place
 
 SUFFIXES = (".html", ".htm")
@@ -93,28 +92,28 @@ def _page(result: xr.Dataset, name: str) -> str:
     is_curve = result.sizes["bandwidth"] > 1 and np.isfinite(result["mean_log_likelihood"]).any()
     # Whatever is not part of the template is text, and is escaped.
     templates = Environment(
-        loader=PackageLoader("dkde.results", "report"),
+        loader=PackageLoader("dkde.results", "templates"),
         autoescape=True, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     return templates.get_template("page.html").render(
         name=os.path.basename(name.rstrip("/")) or title,
         subtitle=_subtitle(title, sides),
         key=_key(result, shown, bandwidth, words),
-        curve=curve(result) if is_curve else None,
+        curve=inline_curve(result) if is_curve else None,
         figures=_figures(result, sides, bandwidth),
         rows=_WORDS[shown.split],
         bandwidth=with_unit(float(values["bandwidth"]), shown.unit),
         extremes=extremes(shown, values),
-        origin=origin(result, sides[0]),
+        origin=_origin(result, sides[0]),
         provenance=json.dumps(provenance_of(result), indent=1, ensure_ascii=False),
         version=version("dkde"),
     )
 
 
 def _subtitle(title: str, sides: list[ScoredRows]) -> str:
-    counts = ", ".join(f"{grouped(side.n_rows)} {_WORDS[side.split]}" for side in sides)
+    counts = ", ".join(f"{_grouped(side.n_rows)} {_WORDS[side.split]}" for side in sides)
     train = sides[0].described.get("train", {}).get("rows")
-    under = "" if train is None else f" under {grouped(train)} training rows"
+    under = "" if train is None else f" under {_grouped(train)} training rows"
     return f"{title}: {counts}{under}"
 
 
@@ -173,3 +172,63 @@ def _figures(result: xr.Dataset, sides: list[ScoredRows], bandwidth: float) -> l
     marked = bandwidths.index(bandwidth) if len(bandwidths) > 1 and finite else None
     tests = [table([bandwidth], [_row(result, side, bandwidth)]) for side in sides[1:]]
     return [table(bandwidths, rows, marked), *tests]
+
+
+def _origin(result: xr.Dataset, main: ScoredRows) -> dict[str, Any]:
+    """Return the section of the page that describes the result's origin."""
+    provenance = provenance_of(result)
+    if not main.described:
+        return {}
+    options, described = provenance.get("options", {}), main.described
+    known: dict[str, Any] = {
+        "kernel": described["kernel"],
+        "metric": described["metric"],
+        "bandwidth matrix": f"h² C, C: {options.get('covariance', 'identity')}",
+    }
+    if protocol := options.get("protocol"):
+        known["protocol"] = f"{protocol['name']}: {protocol['reference']}"
+        known["otherwise than in it"] = "; ".join(protocol["otherwise"]) or "nothing"
+    if options.get("pca"):
+        known["principal components"] = options["pca"]
+    if "folds" in result.attrs:
+        known["folds"] = result.attrs["folds"]
+    known |= {
+        "precision": f"{described['precision']}, errors below {described['tol']:g} max(1, |log p|)",
+        "training rows": _side(described["train"]),
+    }
+    for role in ("score", "valid", "test"):
+        if role in provenance:
+            name = "query" if role == "score" else role
+            known[f"{name} rows"] = _side(provenance[role]["query"])
+    plan = described["plan"]
+    known |= {
+        "method": described.get("method", "unknown"),
+        "plan": f"{_counted(plan['n_blocks'], 'block')} of {_grouped(plan['query_rows'])} × "
+        f"{_grouped(plan['panel_rows'])} rows; {_grouped(plan['pairs'])} pairs of "
+        f"{_counted(plan['n_features'], 'feature')} at "
+        f"{_counted(plan['n_bandwidths'], 'bandwidth')}",
+        "time": f"{float(result.attrs.get('seconds', np.nan)):.3g} s",
+        "versions": ", ".join(f"{n} {v}" for n, v in provenance.get("versions", {}).items()),
+    }
+    return known
+
+
+def _side(side: Mapping[str, Any]) -> str:
+    parts = [
+        f"{part['name']}[{part['start']}:{part['stop']}]"
+        + (f" ({part['checksum'][:19]}…)" if part["checksum"] else "")
+        for part in side["parts"]
+    ]
+    more = f" and {len(parts) - 4} more" if len(parts) > 4 else ""
+    weighted = ", weighted" if side["weighted"] else ""
+    return f"{_grouped(side['rows'])}{weighted}: {' + '.join(parts[:4])}{more}"
+
+
+def _grouped(number: int) -> str:
+    """Return a number with its digits grouped."""
+    return f"{number:,}".replace(",", " ")
+
+
+def _counted(number: int, thing: str) -> str:
+    """Return a number with its noun: "1 block", "2 blocks"."""
+    return f"{_grouped(number)} {thing}{'s' * (number != 1)}"

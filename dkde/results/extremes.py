@@ -5,7 +5,6 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from dkde.errors import DkdeError, InputError
-from dkde.results.pictures import picture_pixels
-from dkde.results.report.words import Table, cell, number_text, plain
+from dkde.results.pictures import picture_pixels, png
 from dkde.results.rereading import read_back
 from dkde.results.scored import ScoredRows
 from dkde.rows.side import Rows
@@ -25,6 +23,23 @@ _SHOWN = 12
 _MOST_FEATURES = 8
 
 Numbers = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text.
+
+    Parameters
+    ----------
+    heads : list of str
+    rows : list of list of str
+    marked : int, optional
+        Number of the row that stands out.
+    """
+
+    heads: list[str]
+    rows: list[list[str]]
+    marked: int | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +121,7 @@ def _some(side: ScoredRows, values: xr.Dataset, numbers: Numbers) -> _Some:
         if name in values.coords:
             names = side.names(name)
             known[name] = [
-                f"{cell(value)} ({names[value]})" if value in names else cell(value)
+                f"{_cell(value)} ({names[value]})" if value in names else _cell(value)
                 for value in _at(values[name], side, numbers)
             ]
     every = np.asarray(values[MAIN].values, np.float64).ravel()
@@ -127,12 +142,12 @@ def _end(name: str, some: _Some, rows: Rows | None) -> End:
         return End(name, [], _table(some, rows))
     pictures = [
         Picture(
-            _png(shown),
+            f"data:image/png;base64,{b64encode(png(shown)).decode()}",
             number_text(some.log_density[i]),
             ", ".join(
                 [
                     f"row {some.numbers[i]}",
-                    *(f"{plain(n)} {known[i]}" for n, known in some.known.items()),
+                    *(f"{_plain(n)} {known[i]}" for n, known in some.known.items()),
                 ]
             ),
         )
@@ -143,7 +158,7 @@ def _end(name: str, some: _Some, rows: Rows | None) -> End:
 
 def _table(some: _Some, rows: Rows | None) -> Table:
     """Rows with what is known of them, and with their values where these are few."""
-    heads = ["row", *map(plain, some.known), "log-density"]
+    heads = ["row", *map(_plain, some.known), "log-density"]
     body = [
         [
             str(number),
@@ -155,7 +170,7 @@ def _table(some: _Some, rows: Rows | None) -> Table:
     if rows is not None and rows.n_stored_features <= _MOST_FEATURES:
         taken = rows.take(some.numbers)
         heads += rows.parts[0].features or [f"feature {n}" for n in range(taken.shape[1])]
-        body = [[*line, *map(cell, values)] for line, values in zip(body, taken, strict=True)]
+        body = [[*line, *map(_cell, values)] for line, values in zip(body, taken, strict=True)]
     return Table(heads, body)
 
 
@@ -169,10 +184,26 @@ def _pixels(rows: Rows, numbers: Numbers) -> npt.NDArray[np.uint8] | None:
         return None
 
 
-def _png(pixels: npt.NDArray[np.uint8]) -> str:
-    """A picture as a URL that holds it."""
-    from matplotlib.image import imsave  # slow to import
+def number_text(value: float) -> str:
+    """Return a figure as the text of a table cell.
 
-    file = BytesIO()
-    imsave(file, pixels, format="png")
-    return f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
+    >>> [number_text(value) for value in (-143.21234, float("-inf"), float("nan"), 3)]
+    ['−143.2123', '−∞', '–', '3']
+    """
+    if isinstance(value, int):
+        return str(value)
+    if np.isnan(value):
+        return "–"
+    if np.isinf(value):
+        return "−∞" if value < 0 else "∞"
+    return (f"{value:.4f}" if abs(value) < 1e7 else f"{value:.6g}").replace("-", "−")
+
+
+def _plain(name: str) -> str:
+    """Return a name with spaces for underscores."""
+    return name.replace("_", " ")
+
+
+def _cell(value: Any) -> str:
+    """Return a value as the text of a table cell."""
+    return f"{value:.6g}" if isinstance(value, float | np.floating) else str(value)

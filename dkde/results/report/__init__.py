@@ -1,1 +1,0 @@
-"""Reports: a result as one page for a browser, complete in one file."""
