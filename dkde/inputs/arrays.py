@@ -95,8 +95,7 @@ def refuse_masked_rows(rows: Rows) -> None:
     InputError
     """
     for part in rows.parts:
-        source = innermost(part.source)
-        place = source.masked if isinstance(source, ArraySource) else None
+        place = innermost(part.source).masked
         if place is not None and len(place) == 2 and part.start <= place[0] < part.stop:
             raise InputError(
                 f"{part.name}: row {place[0]}, column {place[1]} is masked; densities need all "

@@ -15,8 +15,9 @@ from dkde.rows.places import Place, groups_of, open_variables
 from dkde.rows.row_dims import Candidates, Layout
 from dkde.rows.row_source import RowSource
 from dkde.rows.side import Part
+from dkde.rows.sources import Numbers
 from dkde.rows.times import day_units
-from dkde.rows.variables import Numbers, VariablesSource, in_memory, is_time
+from dkde.rows.variables import VariablesSource, in_memory, is_time
 
 
 @dataclass(frozen=True, eq=False)

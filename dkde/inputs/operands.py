@@ -11,7 +11,7 @@ from dkde.errors import NoVariableError, some
 from dkde.rows.column_notes import NO_SUCH, only_weights
 from dkde.rows.columns import (
     Columns,
-    TableSource,
+    Joined,
     alike,
     chosen,
     column_of,
@@ -22,7 +22,7 @@ from dkde.rows.columns import (
 from dkde.rows.feature_choice import FeatureChoice
 from dkde.rows.row_source import RowSource, innermost
 from dkde.rows.side import Part, Rows
-from dkde.rows.variables import Joined, VariablesSource
+from dkde.rows.variables import VariablesSource
 
 Form = Literal["numpy", "dask", "xarray", "selector"]
 
@@ -180,7 +180,7 @@ class Operand:
             column = part.coordinates.get(name) or column_of(part, name)
             if column is not None:
                 found.append(column)
-            elif isinstance(source, VariablesSource | TableSource) and source.beside is not None:
+            elif source.beside is not None:
                 found.append(source.beside(name, what))
             else:
                 known = some([*part.coordinates, *(part.features or ())]) or "none"

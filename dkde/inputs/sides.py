@@ -14,7 +14,7 @@ from zarr.storage import LocalStore
 
 from dkde.errors import InputError
 from dkde.inputs.arrays import checked, rows_of, whole
-from dkde.inputs.arrays_of_others import encoding_of
+from dkde.inputs.arrays_of_others import encoding_of, source_of
 from dkde.inputs.decoding import decoded
 from dkde.inputs.frames import frame_of, part_of_frame
 from dkde.inputs.operands import Operand, selected
@@ -25,7 +25,6 @@ from dkde.rows.column_notes import tell_of_columns
 from dkde.rows.columns import Columns, NamelessError
 from dkde.rows.place_names import as_called
 from dkde.rows.side import Rows, Side
-from dkde.rows.signs import source_of
 from dkde.stores.opened import absolute
 
 

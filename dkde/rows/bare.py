@@ -1,4 +1,7 @@
-"""Arrays of Zarr whose dims have no names, which xarray does not open."""
+"""Arrays of Zarr as raw variables, and what their attributes say of stored numbers.
+
+Also those whose dims have no names, which xarray does not open.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,6 @@ from zarr.abc.store import Store
 
 from dkde.errors import DkdeError
 from dkde.rows.row_dims import UNNAMED
-from dkde.rows.signs import same_bits
 
 _DIMS = "_ARRAY_DIMENSIONS"
 
@@ -124,3 +126,34 @@ def _decoded(value: str, dtype: np.dtype[Any]) -> Any:
 def is_masked(attributes: Mapping[str, Any]) -> bool:
     """Return whether attributes mark some of the values as missing."""
     return "_FillValue" in attributes or "missing_value" in attributes
+
+
+def meant_dtype(attributes: Mapping[str, Any], stored: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype of stored numbers, unsigned or not as the attributes say.
+
+    Examples
+    --------
+    >>> meant_dtype({"_Unsigned": "true"}, np.dtype("i1"))
+    dtype('uint8')
+    """
+    other = {("i", "true"): "u", ("u", "false"): "i"}.get(
+        (stored.kind, str(attributes.get("_Unsigned")))
+    )
+    return stored if other is None else np.dtype(stored.str.replace(stored.kind, other))
+
+
+def same_bits(mark: Any, dtype: np.dtype[Any]) -> Any:
+    """Return the integer of a dtype whose bits are those of a mark; what is no integer as it is.
+
+    Examples
+    --------
+    >>> int(same_bits(255, np.dtype("i1")))
+    -1
+    """
+    if (
+        dtype.kind not in "iu"
+        or not isinstance(mark, int | float | np.integer | np.floating)
+        or mark % 1 != 0
+    ):
+        return mark
+    return np.array(int(mark) % 2**64, np.uint64).astype(dtype)[()]

@@ -102,6 +102,20 @@ class FeatureChoice:
         }
 
 
+def of_a_list(name: str, known: Sequence[str]) -> str:
+    """Return the way out where a name may be that of one number of a column of lists.
+
+    Examples
+    --------
+    >>> of_a_list("emb_0", ["id", "emb"]), of_a_list("x", ["id", "emb"])
+    ('; if emb holds lists, name all of their numbers as emb', '')
+    """
+    column, _, number = name.rpartition("_")
+    if column not in known or not number.isdecimal():
+        return ""
+    return f"; if {column} holds lists, name all of their numbers as {column}"
+
+
 def _names(what: str, given: Any) -> tuple[str, ...]:
     is_listed = isinstance(given, Iterable) and not isinstance(given, bytes)
     names = (given,) if isinstance(given, str) or not is_listed else tuple(given)

@@ -14,7 +14,7 @@ from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
 from dkde.errors import DataSetError
-from dkde.rows.row_source import READ_BYTES, Plain, reading
+from dkde.rows.row_source import RowSource, reading
 from dkde.stores.absent import noticing, watched
 from dkde.stores.chunks import read_whole
 from dkde.stores.opened import location
@@ -22,31 +22,8 @@ from dkde.stores.store import stamps
 from dkde.typing import Array
 
 
-class _EvenChunks(Plain):
-    """Cuts at multiples of as many chunks as are worth reading together."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-    @property
-    def chunk_rows(self) -> int:
-        return 1
-
-    @property
-    def read_rows(self) -> int:
-        row_bytes = max(1, self.dtype.itemsize * prod(self.shape[1:]))
-        return self.chunk_rows * max(1, READ_BYTES // (row_bytes * self.chunk_rows))
-
-    def cuts(self, start: int, stop: int) -> list[int]:
-        step = self.read_rows
-        return [start, *range((start // step + 1) * step, stop, step), stop]
-
-    def chunk_of(self, rows: Array) -> Array:
-        return rows // self.chunk_rows
-
-
 @dataclass(frozen=True, eq=False)
-class ArraySource(_EvenChunks):
+class ArraySource(RowSource):
     """An array in memory.
 
     Parameters
@@ -60,12 +37,12 @@ class ArraySource(_EvenChunks):
     masked: tuple[int, ...] | None = field(default=None, kw_only=True)
 
     @property
-    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+    def shape(self) -> tuple[int, ...]:
         """Shape of the rows."""
         return self.array.shape
 
     @property
-    def dtype(self) -> np.dtype[Any]:  # type: ignore[override]
+    def dtype(self) -> np.dtype[Any]:
         """Dtype of the values."""
         return self.array.dtype
 
@@ -88,7 +65,7 @@ class ArraySource(_EvenChunks):
 
 
 @dataclass(frozen=True, eq=False)
-class ZarrSource(_EvenChunks):
+class ZarrSource(RowSource):
     """An opened Zarr array.
 
     Parameters
@@ -112,12 +89,12 @@ class ZarrSource(_EvenChunks):
             )
 
     @property
-    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+    def shape(self) -> tuple[int, ...]:
         """Shape of the rows."""
         return tuple(self.array.shape)
 
     @property
-    def dtype(self) -> np.dtype[Any]:  # type: ignore[override]
+    def dtype(self) -> np.dtype[Any]:
         """Dtype of the values."""
         return np.dtype(self.array.dtype)
 
@@ -125,6 +102,11 @@ class ZarrSource(_EvenChunks):
     def chunk_rows(self) -> int:
         """Number of rows in a chunk."""
         return max(1, int(self.array.chunks[0]))
+
+    @property
+    def variable_name(self) -> str | None:
+        """The name of the array; one that is a store of its own has none."""
+        return self.array.basename or None
 
     def stamp(self) -> Any:
         """Return a stamp of the content: its place, chunks' sizes, and times or ETags."""
@@ -169,7 +151,7 @@ class ZarrSource(_EvenChunks):
 
 
 @dataclass(frozen=True, eq=False)
-class NpySource(_EvenChunks):
+class NpySource(RowSource):
     """A ``.npy`` file, mapped where it is read."""
 
     path: Path
@@ -203,3 +185,21 @@ class NpySource(_EvenChunks):
                 )
             # A copy in native byte order: nothing refers to the file afterwards.
             return np.array(mapped[start:stop], self.dtype).reshape(stop - start, -1)
+
+
+class Numbers(RowSource):
+    """The rows' own numbers, from 0."""
+
+    shape: tuple[int, ...]
+    dtype = np.dtype(np.int64)
+
+    def __init__(self, n_rows: int) -> None:
+        self.shape = (n_rows,)
+
+    def read(self, start: int, stop: int) -> Array:
+        """Read the rows from start up to stop."""
+        return np.arange(start, stop)
+
+    def content(self) -> Any:
+        """Return a key that is equal for equal values."""
+        return "numbers", self.shape

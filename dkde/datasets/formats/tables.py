@@ -20,7 +20,7 @@ from dkde.datasets.formats.globs import files_of
 from dkde.datasets.formats.labels import encode, numbered
 from dkde.datasets.formats.source import ReadOptions, Source, SourceSplit
 from dkde.errors import DataSetError, InputError, NoVariableError, some
-from dkde.rows.naming import of_a_list
+from dkde.rows.feature_choice import of_a_list
 from dkde.typing import Array
 
 # What pandas calls columns that have no name: where it read them, and rows' numbers in Parquet.
