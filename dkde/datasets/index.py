@@ -26,9 +26,8 @@ from dkde.datasets.dataset import Split, open_split, splits
 from dkde.errors import DataSetError, DkdeError, one_line
 from dkde.numerics.leading_axes import Axes, leading_axes
 from dkde.numerics.regions import Regions, enclose, stack
-from dkde.rows.fingerprints import fingerprint
 from dkde.rows.side import Encoding, Part
-from dkde.rows.sources import ZarrSource
+from dkde.rows.sources import ZarrSource, fingerprint
 from dkde.stores.chunks import check_array
 from dkde.stores.opened import location
 from dkde.stores.publishing import publish, say_what_is_left

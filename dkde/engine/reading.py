@@ -13,9 +13,9 @@ import numpy.typing as npt
 from dkde.engine.task import Task
 from dkde.errors import Argument, InputError, Message
 from dkde.numerics.exact import check_exact
-from dkde.rows.columns import Joined
 from dkde.rows.row_source import RowSource, innermost
 from dkde.rows.side import Rows, Side, column_name
+from dkde.rows.sources import Joined
 from dkde.rows.variables import VariablesSource
 from dkde.typing import Array, FloatArray
 

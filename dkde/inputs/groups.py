@@ -12,7 +12,7 @@ import xarray as xr
 from dkde.errors import InputError, NoVariableError, some
 from dkde.rows.place_names import as_called, unit_of
 from dkde.rows.places import Place, groups_of, open_variables
-from dkde.rows.row_dims import Candidates, Layout
+from dkde.rows.row_dims import Candidates, RowDims
 from dkde.rows.row_source import RowSource
 from dkde.rows.side import Part
 from dkde.rows.sources import Numbers
@@ -124,7 +124,7 @@ class Group:
                 return f"its {key} is {encoding[key]!r}"
         return self.undecodable.get(name)
 
-    def layout(self, names: Sequence[str], row_dim: tuple[str, ...] | None = None) -> Layout:
+    def layout(self, names: Sequence[str], row_dim: tuple[str, ...] | None = None) -> RowDims:
         """Return the dims of rows made of some variables; raises as :meth:`part` does."""
         return self.candidates(names).layout(row_dim)
 

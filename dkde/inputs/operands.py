@@ -11,7 +11,6 @@ from dkde.errors import NoVariableError, some
 from dkde.rows.column_notes import NO_SUCH, only_weights
 from dkde.rows.columns import (
     Columns,
-    Joined,
     alike,
     chosen,
     column_of,
@@ -22,6 +21,7 @@ from dkde.rows.columns import (
 from dkde.rows.feature_choice import FeatureChoice
 from dkde.rows.row_source import RowSource, innermost
 from dkde.rows.side import Part, Rows
+from dkde.rows.sources import Joined
 from dkde.rows.variables import VariablesSource
 
 Form = Literal["numpy", "dask", "xarray", "selector"]

@@ -1,10 +1,16 @@
-"""One-line messages about the columns used as features and those left out."""
+"""One-line messages about the columns used as features and those left out, and why of text."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 from dkde.errors import InputError, some, warn
 from dkde.rows.side import Part
 
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.IGNORECASE)
+# Dates and times of ISO 8601, as far as Arrow reads them.
+TIME = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?)?")
+# Number of cells that decide the kind of a text column.
+LOOKED_AT = 1000
 # Names and reasons that a line has room for.
 _MOST = 6
 _NAMING = "name the features to take others (--features, or features=)"
@@ -36,6 +42,30 @@ def left_out_line(
     taken = "" if features is None else f"the features are {some(features, _MOST)}; "
     rest = some([f"{column} ({why})" for column, why in left_out.items()], _MOST)
     return f"{name}: {taken}left out: {rest}; {way}"
+
+
+def why_text(cells: Sequence[tuple[int, str]]) -> str:
+    """Return why a column of text is no feature, with a cell that shows it.
+
+    Parameters
+    ----------
+    cells : sequence of (row, text)
+        The first ones that are not empty.
+
+    Examples
+    --------
+    >>> why_text([(0, "-"), (1, "3.5")]), why_text([(0, "red"), (1, "blue")])
+    ("text, for instance '-' in row 0", 'text')
+    """
+    bad = next(((row, text) for row, text in cells if not NUMBER.fullmatch(text)), None)
+    if bad is None:
+        return "text, though of numbers" if cells else "text"
+    row, text = bad
+    example = f"for instance {text[:40]!r} in row {row}"
+    if re.fullmatch(r"[+-]?\d+,\d+", text):
+        return f"text, {example}; if it has a decimal comma, write a point"
+    has_numbers = any(NUMBER.fullmatch(each) for _, each in cells) or re.match(r"\W*\d", text)
+    return f"text, {example}" if has_numbers else "text"
 
 
 def only_weights(name: str, columns: Sequence[str]) -> InputError:

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 
 from dkde.errors import InputError, some
-from dkde.rows.boxes import Borders
 from dkde.rows.feature_choice import FeatureChoice, of_a_list
 from dkde.rows.place_names import PlaceName, as_called, in_degrees, role_of
 from dkde.rows.row_source import Derived, RowSource, Step
-from dkde.rows.side import Encoding, Part, Rows
+from dkde.rows.side import Encoding, Part
 from dkde.rows.sources import ArraySource
 from dkde.typing import Array
 
@@ -102,61 +101,6 @@ class OneColumn(Step):
     def apply(self, rows: Array, start: int, source: RowSource) -> Array:
         """Return the values."""
         return self.encoding.decode(rows[:, self.column])
-
-
-class Joined(RowSource):
-    """Single values of several sources' rows, one after the other.
-
-    Parameters
-    ----------
-    parts : tuple of Part
-        With sources of one axis.
-    """
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-    def __init__(self, parts: tuple[Part, ...]) -> None:
-        self._rows = Rows(parts)
-        self.dtype = np.result_type(*(part.source.dtype for part in parts))
-        self.shape = (self._rows.n_rows,)
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """Lengths of the axes along which rows lie."""
-        return self.shape
-
-    @property
-    def borders(self) -> tuple[Borders, ...]:
-        """Where parts begin, and what is read well at a time of each."""
-        return ([start for start, _ in self._rows.ranges(0, self._rows.n_rows)],)
-
-    def read(self, start: int, stop: int) -> Array:
-        """Read the rows from start up to stop."""
-        return self._rows.read(start, stop, decode=False)
-
-    @property
-    def is_lazy(self) -> bool:
-        """Return whether values are yet to be computed."""
-        return any(source.is_lazy for source in self.sources)
-
-    @property
-    def sources(self) -> list[RowSource]:
-        """The sources that are joined."""
-        return [part.source for part in self._rows.parts]
-
-    @property
-    def variable_name(self) -> str | None:
-        """The name of what is joined, if it has one."""
-        return self.sources[0].variable_name
-
-    def content(self) -> Any:
-        """Return a key that is equal for equal values."""
-        return [(part.source.content(), part.start, part.stop) for part in self._rows.parts]
-
-    def stamp(self) -> Any:
-        """Return a stamp that changes with the values."""
-        return [(part.source.stamp(), part.start, part.stop) for part in self._rows.parts]
 
 
 @dataclass(frozen=True, eq=False)

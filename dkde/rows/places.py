@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import warnings
@@ -294,11 +293,10 @@ def _decode(variables: Mapping[Hashable, xr.Variable], attributes: Any) -> Any:
 def _open(place: Place, opener: Callable[..., Any]) -> Any:
     options: dict[str, Any] = {"decode_cf": False}
     if opener is xr.open_dataset:
-        options |= {"chunks": None, "cache": False, "group": place.group or None}
-        if place.kind == "classic":
-            del options["group"]
-        if "create_default_indexes" in inspect.signature(xr.open_dataset).parameters:
-            options["create_default_indexes"] = False  # each would be read whole
+        # Of indexes each would be read whole.
+        options |= {"chunks": None, "cache": False, "create_default_indexes": False}
+        if place.kind != "classic":
+            options["group"] = place.group or None
     with warnings.catch_warnings():
         # Of metadata that are not consolidated, which is no matter here.
         warnings.simplefilter("ignore")

@@ -1,5 +1,7 @@
-"""Sources of rows: an opened Zarr array, a file, an array in memory."""
+"""Sources of rows: an opened Zarr array and its fingerprint, a file, an array in memory, others."""
 
+import asyncio
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,16 +12,23 @@ from typing import Any
 
 import numpy as np
 import zarr
+from zarr.abc.store import SuffixByteRequest
+from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
 from dkde.errors import DataSetError
+from dkde.rows.boxes import Borders
 from dkde.rows.row_source import RowSource, reading
+from dkde.rows.side import Encoding, Part, Rows
 from dkde.stores.absent import noticing, watched
 from dkde.stores.chunks import read_whole
 from dkde.stores.opened import location
 from dkde.stores.store import stamps
 from dkde.typing import Array
+
+# So many chunks are asked for at once.
+_AT_ONCE = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,3 +212,86 @@ class Numbers(RowSource):
     def content(self) -> Any:
         """Return a key that is equal for equal values."""
         return "numbers", self.shape
+
+
+class Joined(RowSource):
+    """Single values of several sources' rows, one after the other.
+
+    Parameters
+    ----------
+    parts : tuple of Part
+        With sources of one axis.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def __init__(self, parts: tuple[Part, ...]) -> None:
+        self._rows = Rows(parts)
+        self.dtype = np.result_type(*(part.source.dtype for part in parts))
+        self.shape = (self._rows.n_rows,)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Lengths of the axes along which rows lie."""
+        return self.shape
+
+    @property
+    def borders(self) -> tuple[Borders, ...]:
+        """Where parts begin, and what is read well at a time of each."""
+        return ([start for start, _ in self._rows.ranges(0, self._rows.n_rows)],)
+
+    def read(self, start: int, stop: int) -> Array:
+        """Read the rows from start up to stop."""
+        return self._rows.read(start, stop, decode=False)
+
+    @property
+    def is_lazy(self) -> bool:
+        """Return whether values are yet to be computed."""
+        return any(source.is_lazy for source in self.sources)
+
+    @property
+    def sources(self) -> list[RowSource]:
+        """The sources that are joined."""
+        return [part.source for part in self._rows.parts]
+
+    @property
+    def variable_name(self) -> str | None:
+        """The name of what is joined, if it has one."""
+        return self.sources[0].variable_name
+
+    def content(self) -> Any:
+        """Return a key that is equal for equal values."""
+        return [(part.source.content(), part.start, part.stop) for part in self._rows.parts]
+
+    def stamp(self) -> Any:
+        """Return a stamp that changes with the values."""
+        return [(part.source.stamp(), part.start, part.stop) for part in self._rows.parts]
+
+
+def fingerprint(x: zarr.Array[Any], coding: Encoding) -> str:
+    """Return a fingerprint of the content, from the last bytes (checksum) of each chunk.
+
+    Raises
+    ------
+    DataSetError
+        When a chunk is missing.
+    """
+    layout = f"{np.dtype(x.dtype).str} {x.shape} {x.chunks}"
+    digest = hashlib.sha256(f"{layout} {coding.scale!r} {coding.offset!r}\n".encode())
+    n_chunks = -(-x.shape[0] // x.chunks[0])
+    for first in range(0, n_chunks, _AT_ONCE):
+        digest.update(sync(_checksums(x, range(first, min(first + _AT_ONCE, n_chunks)))))
+    return f"sha256:{digest.hexdigest()}"
+
+
+async def _checksums(x: zarr.Array[Any], numbers: range) -> bytes:
+    prototype, last = default_buffer_prototype(), SuffixByteRequest(4)
+    keys = [x.metadata.encode_chunk_key((number, 0)) for number in numbers]
+    found = await asyncio.gather(*(x.store.get(f"{x.path}/{key}", prototype, last) for key in keys))
+    for key, value in zip(keys, found, strict=True):
+        if value is None:
+            raise DataSetError(
+                f"{location(x)}: chunk {key} is missing; the store is damaged, import it again"
+            )
+    return b"".join(value.to_bytes() for value in found if value is not None)

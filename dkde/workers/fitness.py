@@ -17,11 +17,10 @@ from dkde.engine.work import Work
 from dkde.errors import ClusterError, DkdeError, MemoryLimitError
 from dkde.numerics.kernels import get_kernel
 from dkde.numerics.metrics import get_metric
-from dkde.rows.columns import Joined
 from dkde.rows.places import ZARR_MARKS
 from dkde.rows.row_source import RowSource, innermost
 from dkde.rows.side import Part, Rows, Side
-from dkde.rows.sources import ArraySource, NpySource, ZarrSource
+from dkde.rows.sources import ArraySource, Joined, NpySource, ZarrSource
 from dkde.rows.variables import VariablesSource
 from dkde.stores.store import Records, is_remote, open_store
 from dkde.typing import FloatArray
