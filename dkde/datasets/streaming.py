@@ -24,7 +24,7 @@ from dkde.datasets.placing import check_target, dkde_version, place_dataset
 from dkde.datasets.writing import ImportProgress
 from dkde.errors import DataSetError, InputError
 from dkde.numerics.exact import check_exact
-from dkde.rows.missing import marked_lists
+from dkde.rows.as_numbers import marked_lists
 from dkde.stores.opened import check_opened
 from dkde.typing import Array
 

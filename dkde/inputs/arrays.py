@@ -10,14 +10,14 @@ import zarr
 from dkde.errors import Argument, InputError
 from dkde.inputs.decoding import missing_one, opened_vector
 from dkde.numerics.exact import LARGEST, rounded
-from dkde.rows.dask_source import DaskSource
-from dkde.rows.missing import (
+from dkde.rows.as_numbers import (
     filled_lists,
     first_masked,
     is_lazily_masked,
     marked_lists,
     unmasked,
 )
+from dkde.rows.dask_source import DaskSource
 from dkde.rows.row_source import RowSource, innermost
 from dkde.rows.side import Encoding, Part, Rows
 from dkde.rows.sources import ArraySource

@@ -12,8 +12,8 @@ import numpy as np
 from dkde.datasets.formats.arrow_values import Column, column_of_type, first_length, values_of
 from dkde.errors import InputError
 from dkde.numerics.exact import LARGEST, check_exact, rounded
-from dkde.rows.column_notes import LOOKED_AT, why_text
-from dkde.rows.times import as_days, day_units
+from dkde.rows.as_numbers import as_days, day_units
+from dkde.rows.feature_choice import LOOKED_AT, why_text
 from dkde.typing import Array
 
 if TYPE_CHECKING:

@@ -25,8 +25,7 @@ from dkde.datasets.writing import ImportProgress, chunk_rows
 from dkde.errors import DataSetError, InputError, warn
 from dkde.inputs.foreign import place_of
 from dkde.inputs.importing_others import read_others
-from dkde.rows.column_notes import left_out_line, tell_of_conversions
-from dkde.rows.feature_choice import FeatureChoice
+from dkde.rows.feature_choice import FeatureChoice, left_out_line, tell_of_conversions
 from dkde.stores.store import is_remote
 from dkde.typing import Array
 

@@ -8,7 +8,6 @@ import xarray as xr
 
 from dkde.datasets.metadata import flag_attributes
 from dkde.errors import NoVariableError, some
-from dkde.rows.column_notes import NO_SUCH, only_weights
 from dkde.rows.columns import (
     Columns,
     alike,
@@ -18,7 +17,7 @@ from dkde.rows.columns import (
     picked,
     placed,
 )
-from dkde.rows.feature_choice import FeatureChoice
+from dkde.rows.feature_choice import NO_SUCH, FeatureChoice, only_weights
 from dkde.rows.row_source import RowSource, innermost
 from dkde.rows.side import Part, Rows
 from dkde.rows.sources import Joined

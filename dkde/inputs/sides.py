@@ -21,8 +21,8 @@ from dkde.inputs.operands import Operand, selected
 from dkde.inputs.said import columns_met, dims_of, refuse_unmet_dims, unmet_columns
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.xarray_sides import from_dataarray, from_dataset, vector_along
-from dkde.rows.column_notes import tell_of_columns
 from dkde.rows.columns import Columns, NamelessError
+from dkde.rows.feature_choice import tell_of_columns
 from dkde.rows.place_names import as_called
 from dkde.rows.side import Rows, Side
 from dkde.stores.opened import absolute

@@ -107,6 +107,23 @@ def _decoded(value: str, dtype: np.dtype[Any]) -> Any:
         return number
 
 
+def same_bits(mark: Any, dtype: np.dtype[Any]) -> Any:
+    """Return the integer of a dtype whose bits are those of a mark; what is no integer as it is.
+
+    Examples
+    --------
+    >>> int(same_bits(255, np.dtype("i1")))
+    -1
+    """
+    if (
+        dtype.kind not in "iu"
+        or not isinstance(mark, int | float | np.integer | np.floating)
+        or mark % 1 != 0
+    ):
+        return mark
+    return np.array(int(mark) % 2**64, np.uint64).astype(dtype)[()]
+
+
 def is_masked(attributes: Mapping[str, Any]) -> bool:
     """Return whether attributes mark some of the values as missing."""
     return "_FillValue" in attributes or "missing_value" in attributes
@@ -124,20 +141,3 @@ def meant_dtype(attributes: Mapping[str, Any], stored: np.dtype[Any]) -> np.dtyp
         (stored.kind, str(attributes.get("_Unsigned")))
     )
     return stored if other is None else np.dtype(stored.str.replace(stored.kind, other))
-
-
-def same_bits(mark: Any, dtype: np.dtype[Any]) -> Any:
-    """Return the integer of a dtype whose bits are those of a mark; what is no integer as it is.
-
-    Examples
-    --------
-    >>> int(same_bits(255, np.dtype("i1")))
-    -1
-    """
-    if (
-        dtype.kind not in "iu"
-        or not isinstance(mark, int | float | np.integer | np.floating)
-        or mark % 1 != 0
-    ):
-        return mark
-    return np.array(int(mark) % 2**64, np.uint64).astype(dtype)[()]

@@ -11,8 +11,8 @@ import numpy as np
 
 from dkde.errors import ClusterError, InputError
 from dkde.numerics.exact import check_exact
+from dkde.rows.as_numbers import first_masked, holding_missing, is_lazily_masked, unmasked
 from dkde.rows.boxes import Borders
-from dkde.rows.missing import first_masked, holding_missing, is_lazily_masked, unmasked
 from dkde.rows.row_source import RowSource
 from dkde.typing import Array
 

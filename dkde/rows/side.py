@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from dkde.numerics.exact import beyond, rounded
 from dkde.numerics.linear import LinearMap, chain
-from dkde.rows.missing import mark_missing, missing_rows
+from dkde.rows.as_numbers import mark_missing, missing_rows
 from dkde.rows.row_source import Derived, RowSource, Step
 from dkde.typing import Array, FloatArray
 

@@ -144,19 +144,15 @@ class ZarrSource(RowSource):
         self._check_there()
 
     def _check_there(self) -> None:
-        if not self._is_there():
+        store = self.array.store
+        name = "zarr.json" if self.array.metadata.zarr_format == 3 else ".zarray"
+        path = f"{self.array.path}/{name}".lstrip("/")
+        local = store.root / path if isinstance(store, LocalStore) else None
+        if not (sync(store.exists(path)) if local is None else local.exists()):
             raise DataSetError(
                 f"{location(self.array)}: is gone since it was opened, and would read as fill "
                 "values; put it back"
             )
-
-    def _is_there(self) -> bool:
-        store = self.array.store
-        name = "zarr.json" if self.array.metadata.zarr_format == 3 else ".zarray"
-        path = f"{self.array.path}/{name}".lstrip("/")
-        if isinstance(store, LocalStore):
-            return os.path.exists(store.root / path)
-        return bool(sync(store.exists(path)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 Places that may be in radians are warned of.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import pi
 from typing import Any
@@ -153,9 +153,12 @@ def as_stored(rows: Rows) -> tuple[Rows, int]:
 
 def is_in_degrees(rows: Rows) -> bool:
     """Return whether units or names show both a latitude and a longitude."""
-    part = rows.parts[0]
+    return have_places(*_names_and_units(rows.parts[0]))
+
+
+def _names_and_units(part: Part) -> tuple[Sequence[str], Sequence[str | None]]:
     n_columns = part.source.shape[1]
-    return have_places(part.features or [""] * n_columns, part.units or [None] * n_columns)
+    return part.features or [""] * n_columns, part.units or [None] * n_columns
 
 
 def _latitude(part: Part) -> int:
@@ -169,8 +172,8 @@ def _latitude(part: Part) -> int:
         )
     if part.features is None and not any(part.units or ()):
         return 0
-    names, units = part.features or ("", ""), part.units or (None, None)
-    roles = [role_of(*column) for column in zip(names, units, strict=True)]
+    names, units = _names_and_units(part)
+    roles = list(map(role_of, names, units))
     if sorted(map(str, roles)) != [LATITUDE, LONGITUDE]:
         in_units = "" if not any(units) else f" in {', '.join(map(str, units))}"
         radians = "; values in radians are made degrees by numpy.rad2deg"
@@ -215,9 +218,7 @@ def warn_if_radians(rows: Rows, latitude: int | None = None) -> None:
 
 def _columns(part: Part) -> tuple[int, int] | None:
     """The columns of latitudes and of longitudes, if names or units say."""
-    n_columns = part.source.shape[1]
-    names, units = part.features or [""] * n_columns, part.units or [None] * n_columns
-    roles = [role_of(*column) for column in zip(names, units, strict=True)]
+    roles = list(map(role_of, *_names_and_units(part)))
     if LATITUDE not in roles or LONGITUDE not in roles:
         return None
     return roles.index(LATITUDE), roles.index(LONGITUDE)

@@ -21,11 +21,17 @@ import xarray as xr
 
 from dkde.errors import InputError
 from dkde.numerics.exact import beyond, rounded
+from dkde.rows.as_numbers import (
+    as_days,
+    day_units,
+    first_masked,
+    holding_missing,
+    is_lazily_masked,
+    unmasked,
+)
 from dkde.rows.boxes import Borders, Box, boxes
-from dkde.rows.missing import first_masked, holding_missing, is_lazily_masked, unmasked
 from dkde.rows.places import Place
 from dkde.rows.row_source import RowSource, reading
-from dkde.rows.times import as_days, day_units
 from dkde.stores.absent import noticing
 from dkde.typing import Array
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from dkde.errors import InputError
 from dkde.numerics.exact import LARGEST, check_exact, rounded
-from dkde.rows.times import as_days
+from dkde.rows.as_numbers import as_days
 from dkde.typing import Array
 
 TRUTHS = "0 and 1"

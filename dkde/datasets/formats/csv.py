@@ -25,7 +25,7 @@ from dkde.datasets.formats.files import open_binary, sniff
 from dkde.datasets.formats.tables import TableFile, check_names, reader
 from dkde.errors import DataSetError
 from dkde.numerics.exact import LARGEST, rounded
-from dkde.rows.column_notes import LOOKED_AT, NUMBER, TIME, why_text
+from dkde.rows.feature_choice import LOOKED_AT, NUMBER, TIME, why_text
 
 NAME = "csv"
 DESCRIPTION = "a table as text (.csv, .tsv), gzipped or not, or a quoted pattern of several"

@@ -12,7 +12,7 @@ from pathlib import Path
 from dkde.datasets.formats.csv_text import BLOCK_BYTES, squeezed
 from dkde.datasets.formats.files import open_binary
 from dkde.errors import DataSetError, some, warn
-from dkde.rows.column_notes import NUMBER
+from dkde.rows.feature_choice import NUMBER
 
 _SEPARATORS = "\t;, "
 _YEAR = re.compile(r"1[89]\d\d|20\d\d")
