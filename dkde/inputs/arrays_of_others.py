@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
-import numpy as np
 import zarr
 
 from dkde.errors import InputError
+from dkde.inputs.decoding import encoding_of, source_of
 from dkde.inputs.groups import Group
-from dkde.rows.bare import is_masked, meant_dtype, node_at
+from dkde.rows.bare import is_masked, node_at
 from dkde.rows.row_dims import UNNAMED
-from dkde.rows.row_source import Derived, RowSource, Step
-from dkde.rows.side import Encoding, Part
-from dkde.rows.sources import ZarrSource
+from dkde.rows.side import Part
 from dkde.stores.door import CodecError
 from dkde.stores.store import open_store
-from dkde.typing import Array
 
 
 def array_rows(group: Group, row_dim: tuple[str, ...] | None = None) -> Part:
@@ -48,55 +44,6 @@ def array_rows(group: Group, row_dim: tuple[str, ...] | None = None) -> Part:
         identity=str(place).replace("::", "/"), opened=(name,),
         dims=part.dims,
     )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Resigned(Step):
-    """Integers whose bits are those of the stored ones, in another dtype."""
-
-    meant: np.dtype[Any]
-
-    @property
-    def changes(self) -> tuple[Any, ...]:
-        """The dtype."""
-        return (self.meant.str,)
-
-    def dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
-        """Return the dtype of the values."""
-        return self.meant
-
-    def apply(self, rows: Array, start: int, source: RowSource) -> Array:
-        """Return the integers."""
-        return rows.astype(self.meant, copy=False)
-
-
-def source_of(array: zarr.Array[Any]) -> RowSource:
-    """Return the numbers of an opened array, of the sign that its attributes say."""
-    source, dtype = ZarrSource(array), meant_dtype(dict(array.attrs), np.dtype(array.dtype))
-    return source if dtype == source.dtype else Derived(source, Resigned(dtype))
-
-
-def encoding_of(array: zarr.Array[Any], what: str) -> Encoding:
-    """Return how an array's values are encoded, from its attributes.
-
-    Parameters
-    ----------
-    what : str
-        For messages.
-
-    Raises
-    ------
-    InputError
-        When they say it by what is no number.
-    """
-    attributes = dict(array.attrs)
-    scale, offset = attributes.get("scale_factor", 1.0), attributes.get("add_offset", 0.0)
-    try:
-        return Encoding(float(scale), float(offset))  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        raise InputError(
-            f"{what}: the Zarr array's scale_factor {scale!r} or add_offset {offset!r} is no number"
-        ) from None
 
 
 def rows_of(group: Group, features: tuple[str, ...], row_dim: tuple[str, ...] | None) -> Part:

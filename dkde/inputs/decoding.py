@@ -8,7 +8,6 @@ import zarr
 from xarray.conventions import decode_cf_variable
 
 from dkde.errors import InputError
-from dkde.inputs.arrays_of_others import encoding_of, source_of
 from dkde.rows.bare import is_masked, meant_dtype, same_bits, variable_of
 from dkde.rows.boxes import Grain
 from dkde.rows.row_source import Derived, RowSource, Step
@@ -66,6 +65,26 @@ class DecodedSource(Derived):
 
 
 @dataclass(frozen=True)
+class Resigned(Step):
+    """Integers whose bits are those of the stored ones, in another dtype."""
+
+    meant: np.dtype[Any]
+
+    @property
+    def changes(self) -> tuple[Any, ...]:
+        """The dtype."""
+        return (self.meant.str,)
+
+    def dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        """Return the dtype of the values."""
+        return self.meant
+
+    def apply(self, rows: Array, start: int, source: RowSource) -> Array:
+        """Return the integers."""
+        return rows.astype(self.meant, copy=False)
+
+
+@dataclass(frozen=True)
 class NoneMissing(Step):
     """The refusal of stored numbers that mark missing values.
 
@@ -93,6 +112,35 @@ def missing_one(what: str, row: int) -> InputError:
     return InputError(
         f"{what}: that of row {row} is missing (masked, NA, or a fill value); each row needs one"
     )
+
+
+def encoding_of(array: zarr.Array[Any], what: str) -> Encoding:
+    """Return how an array's values are encoded, from its attributes.
+
+    Parameters
+    ----------
+    what : str
+        For messages.
+
+    Raises
+    ------
+    InputError
+        When they say it by what is no number.
+    """
+    attributes = dict(array.attrs)
+    scale, offset = attributes.get("scale_factor", 1.0), attributes.get("add_offset", 0.0)
+    try:
+        return Encoding(float(scale), float(offset))  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise InputError(
+            f"{what}: the Zarr array's scale_factor {scale!r} or add_offset {offset!r} is no number"
+        ) from None
+
+
+def source_of(array: zarr.Array[Any]) -> RowSource:
+    """Return the numbers of an opened array, of the sign that its attributes say."""
+    source, dtype = ZarrSource(array), meant_dtype(dict(array.attrs), np.dtype(array.dtype))
+    return source if dtype == source.dtype else Derived(source, Resigned(dtype))
 
 
 def decoded(array: "zarr.Array[Any]", what: str, *, is_vector: bool = False) -> RowSource | None:

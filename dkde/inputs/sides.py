@@ -14,8 +14,7 @@ from zarr.storage import LocalStore
 
 from dkde.errors import InputError
 from dkde.inputs.arrays import checked, rows_of, whole
-from dkde.inputs.arrays_of_others import encoding_of, source_of
-from dkde.inputs.decoding import decoded
+from dkde.inputs.decoding import decoded, encoding_of, source_of
 from dkde.inputs.frames import frame_of, part_of_frame
 from dkde.inputs.operands import Operand, selected
 from dkde.inputs.said import columns_met, dims_of, refuse_unmet_dims, unmet_columns

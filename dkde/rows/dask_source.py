@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterator
-from itertools import accumulate
 from math import prod
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from dkde.errors import ClusterError, InputError
 from dkde.numerics.exact import check_exact
 from dkde.rows.as_numbers import first_masked, holding_missing, is_lazily_masked, unmasked
-from dkde.rows.boxes import Borders
+from dkde.rows.boxes import Borders, begins
 from dkde.rows.row_source import RowSource
 from dkde.typing import Array
 
@@ -79,8 +78,8 @@ class DaskSource(RowSource):
 
     @property
     def borders(self) -> tuple[Borders, ...]:
-        """Where chunks begin; empty ones, which Dask allows, are left out."""
-        return ([0, *accumulate([n for n in self.array.chunks[0] if n][:-1])],)
+        """Where chunks begin."""
+        return (begins(self.array.chunks[0]),)
 
     def read(self, start: int, stop: int) -> Array:
         """Read the rows from start up to stop."""

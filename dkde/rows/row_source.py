@@ -244,7 +244,7 @@ def innermost(source: RowSource) -> RowSource:
 
 
 @contextmanager
-def reading(where: str | Path, start: int, stop: int) -> Iterator[None]:
+def reading_rows(where: str | Path, start: int, stop: int) -> Iterator[None]:
     """Say where, if the rows cannot be read; a MemoryError or a warning is no fault of theirs."""
     try:
         yield

@@ -19,7 +19,7 @@ from zarr.storage import LocalStore
 
 from dkde.errors import DataSetError
 from dkde.rows.boxes import Borders
-from dkde.rows.row_source import RowSource, reading
+from dkde.rows.row_source import RowSource, reading_rows
 from dkde.rows.side import Encoding, Part, Rows
 from dkde.stores.absent import noticing, watched
 from dkde.stores.chunks import read_whole
@@ -130,7 +130,7 @@ class ZarrSource(RowSource):
     def read(self, start: int, stop: int) -> Array:
         """Read the rows from start up to stop."""
         if self.complete:
-            with reading(location(self.array), start, stop):
+            with reading_rows(location(self.array), start, stop):
                 return np.asarray(read_whole(self.array, start, stop))
         with self.being_read(start, stop):
             return np.asarray(watched(self.array)[start:stop])
@@ -139,7 +139,7 @@ class ZarrSource(RowSource):
     def being_read(self, start: int, stop: int) -> Iterator[None]:
         """Say which chunks are missing while it is read as watched, or refuse it if it is gone."""
         where = location(self.array)
-        with reading(where, start, stop), noticing(where, self._check_there):
+        with reading_rows(where, start, stop), noticing(where, self._check_there):
             yield
         self._check_there()
 
@@ -181,7 +181,7 @@ class NpySource(RowSource):
 
     def read(self, start: int, stop: int) -> Array:
         """Read the rows from start up to stop."""
-        with reading(self.path, start, stop):
+        with reading_rows(self.path, start, stop):
             mapped = np.load(self.path, mmap_mode="r", allow_pickle=False)
             if self._layout(mapped) != (self.shape, self.dtype):
                 raise DataSetError(

@@ -29,9 +29,9 @@ from dkde.rows.as_numbers import (
     is_lazily_masked,
     unmasked,
 )
-from dkde.rows.boxes import Borders, Box, boxes
+from dkde.rows.boxes import Borders, Box, begins, boxes, longest
 from dkde.rows.places import Place
-from dkde.rows.row_source import RowSource, reading
+from dkde.rows.row_source import RowSource, reading_rows
 from dkde.stores.absent import noticing
 from dkde.typing import Array
 
@@ -212,7 +212,7 @@ class VariablesSource(RowSource):
         if variable.chunks is None and self.place is not None:
             where = f"{self.place}, variable {name}"
             gone = partial(self.place.check_there, name)
-            with noticing(where, gone), reading(where, start, stop):
+            with noticing(where, gone), reading_rows(where, start, stop):
                 values = self._values(variable, box)
         else:
             values = self._values(variable, box)
@@ -272,21 +272,15 @@ def in_memory(variable: xr.Variable) -> bool:
 
 def _borders(variables: Sequence[xr.Variable], dim: str, size: int) -> Borders:
     """Return chunk borders along a dim, of the variable with the longest chunks."""
-    longest, found = 1, range(0, size, 1) if size else range(0, 1)
-    best: Borders = found
-    for variable in variables:
-        if dim not in variable.dims:
-            continue
-        if variable.chunks is not None:
-            sizes = [n for n in variable.chunksizes[dim] if n]
-            if max(sizes) > longest:
-                longest = max(sizes)
-                best = [0, *np.cumsum(sizes[:-1]).tolist()]
-        elif not in_memory(variable):
-            step = int((variable.encoding.get("preferred_chunks") or {}).get(dim, 1))
-            if step > longest:
-                longest, best = step, range(0, size, step)
-    return best
+    found = [_own_borders(variable, dim, size) for variable in variables if dim in variable.dims]
+    return max([range(0, max(size, 1)), *found], key=lambda borders: longest(borders, size))
+
+
+def _own_borders(variable: xr.Variable, dim: str, size: int) -> Borders:
+    if variable.chunks is not None:
+        return begins(variable.chunksizes[dim])
+    preferred = {} if in_memory(variable) else variable.encoding.get("preferred_chunks") or {}
+    return range(0, size, int(preferred.get(dim, 1)))
 
 
 def _plain(dtype: np.dtype[Any]) -> np.dtype[Any]:
