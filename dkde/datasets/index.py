@@ -32,9 +32,8 @@ from dkde.datasets.summaries import (
 from dkde.errors import DataSetError, one_line
 from dkde.numerics.leading_axes import leading_axes
 from dkde.numerics.regions import enclose, stack
-from dkde.rows.fingerprints import fingerprint
 from dkde.rows.side import Encoding
-from dkde.rows.sources import ZarrSource
+from dkde.rows.sources import ZarrSource, fingerprint
 from dkde.stores.publishing import publish, say_what_is_left
 from dkde.stores.staging import staged
 from dkde.stores.store import open_store

@@ -27,7 +27,7 @@ from dkde.datasets.placing import SeenUrl, check_target, origin, place_dataset
 from dkde.datasets.writing import ImportProgress
 from dkde.errors import DataSetError, InputError
 from dkde.numerics.exact import check_exact
-from dkde.rows.missing import marked_lists
+from dkde.rows.as_numbers import marked_lists
 from dkde.rows.side import Rows
 from dkde.stores.door import check_opened
 from dkde.stores.targets import Seen

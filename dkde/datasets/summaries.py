@@ -17,10 +17,9 @@ from dkde.errors import DataSetError, DkdeError, one_line
 from dkde.numerics.leading_axes import Axes
 from dkde.numerics.regions import Regions, decoding_slack, unbounded
 from dkde.numerics.summaries import Summaries
-from dkde.rows.fingerprints import fingerprint
 from dkde.rows.row_source import RowSource
 from dkde.rows.side import Encoding, Rows
-from dkde.rows.sources import ZarrSource
+from dkde.rows.sources import ZarrSource, fingerprint
 from dkde.stores.chunks import check_array
 from dkde.stores.door import location
 

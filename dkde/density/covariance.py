@@ -11,7 +11,7 @@ from dkde.engine.moments import gather_moments
 from dkde.engine.pool import PoolFor
 from dkde.errors import Argument, InputError, warn
 from dkde.numerics.linear import Product, Scaling
-from dkde.rows.missing import unmasked
+from dkde.rows.as_numbers import unmasked
 from dkde.rows.side import Side
 from dkde.typing import FloatArray
 

@@ -27,8 +27,8 @@ from dkde.inputs.operands import Operand
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import framed, operand, refuse_unmet, side
 from dkde.numerics.kernels import get_kernel
+from dkde.rows.as_numbers import first_masked, marked_lists, unmasked
 from dkde.rows.columns import Columns
-from dkde.rows.missing import first_masked, marked_lists, unmasked
 from dkde.rows.side import Side
 from dkde.stores.door import check_opened
 from dkde.typing import FloatArray

@@ -21,9 +21,8 @@ from dkde.numerics.kernels import Kernel, get_kernel
 from dkde.numerics.logsum import Densities
 from dkde.numerics.metrics import check_pair, get_metric
 from dkde.numerics.tolerance import check_tol
-from dkde.rows.radians import warn_if_radians
 from dkde.rows.side import Side
-from dkde.rows.sphere import as_stored, is_in_degrees, on_sphere
+from dkde.rows.sphere import as_stored, is_in_degrees, on_sphere, warn_if_radians
 from dkde.stores.door import check_opened
 
 NAN = ("raise", "drop")

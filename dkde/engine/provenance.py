@@ -11,7 +11,6 @@ from dkde.engine.work import Work
 from dkde.rows.columns import TableSource, columns_of
 from dkde.rows.row_source import innermost
 from dkde.rows.side import Part, Side
-from dkde.rows.sphere import SphereSource
 
 # What is recorded of a part of rows, to identify it and to read it again.
 NOTES = (
@@ -105,8 +104,7 @@ def _kind(part: Part) -> str:
 
 def _names(part: Part) -> list[str] | str | None:
     """Return the names of the columns; of very many, only a digest."""
-    source = part.source
-    names = source.features if isinstance(source, SphereSource) else part.features
+    names = part.column_names
     if names is None or len(names) <= _MOST_NAMES:
         return None if names is None else list(names)
     return str(tokenize(sorted(names)))

@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 from dkde.errors import Argument, InputError, Message
 from dkde.numerics.exact import check_exact
-from dkde.rows.naming import column_name, row_name, variable_name
 from dkde.rows.row_source import RowSource, innermost
-from dkde.rows.side import Rows, Side
-from dkde.rows.variables import Joined, VariablesSource
+from dkde.rows.side import Rows, Side, column_name
+from dkde.rows.sources import Joined
+from dkde.rows.variables import VariablesSource
 from dkde.typing import Array, FloatArray
 
 T = TypeVar("T")
@@ -144,14 +144,14 @@ def checked_weights(
     if wrong.any():
         row = int(wrong.argmax())
         part, source_row = train.rows.locate(start + row)
-        variable = None if train.weights is None else variable_name(train.weights)
+        variable = None if train.weights is None else train.weights.variable_name
         named = "" if variable is None else f", {variable},"
         remedy = Message("give rows that are not to count the weight 0")
         if np.isnan(weights[row]):
             without = Argument("nan", "drop")
             remedy = Message(remedy, ", or leave rows without a weight out (", without, ")")
         raise InputError(
-            f"{part.name}: the weight of {row_name(part.source, source_row)}{named} is "
+            f"{part.name}: the weight of {part.source.row_name(source_row)}{named} is "
             f"{_said(weights[row], train, start + row)}; weights must be finite and not negative: ",
             remedy,
         )
@@ -161,7 +161,7 @@ def checked_weights(
 def _said(weight: float, side: Side, row: int) -> str:
     """A weight that is none, in words: a missing one is masked where that is known."""
     source = None if side.weights is None else innermost(side.weights)
-    is_masked = getattr(source, "masks", False) or getattr(source, "masked", None) == (row,)
+    is_masked = source is not None and (source.masks or source.masked == (row,))
     return "masked" if np.isnan(weight) and is_masked else f"{weight:g}"
 
 
@@ -235,7 +235,7 @@ def check_finite(
         culprit = rows.unmapped.read(row, row + 1, decode=True)[0]
     bad = np.flatnonzero(np.isinf(culprit) if rows.drops_missing else ~np.isfinite(culprit))
     if len(bad):
-        is_masked = np.isnan(culprit[bad[0]]) and getattr(innermost(source), "masks", False)
+        is_masked = np.isnan(culprit[bad[0]]) and innermost(source).masks
         found = "masked" if is_masked else f"{culprit[bad[0]]:g}"
         what = f", {column_name(features, int(bad[0]))} is {found}"
         remedy = Message("densities need finite values: drop such rows or fill them")
@@ -253,7 +253,7 @@ def check_finite(
         if is_small and rows.linear is not None:
             what = ", divided by the covariance's scales, has squares that overflow"
             remedy = Message("give a covariance with larger scales, or rescale the data")
-    raise InputError(f"{part.name}: {row_name(source, source_row)}{what}; ", remedy)
+    raise InputError(f"{part.name}: {source.row_name(source_row)}{what}; ", remedy)
 
 
 def check_representable(
@@ -279,7 +279,7 @@ def check_representable(
     where = "a query row"
     if first is not None:
         part, source_row = rows.locate(first + at)
-        where = f"{part.name}: {row_name(part.source, source_row)}"
+        where = f"{part.name}: {part.source.row_name(source_row)}"
     raise InputError(
         f"{where} is so far from all training rows that its log-density at bandwidth "
         f"{bandwidths[k]:g} is below -1.8e308, the least that float64 holds; use a larger "

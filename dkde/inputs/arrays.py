@@ -10,14 +10,14 @@ import zarr
 from dkde.errors import Argument, InputError
 from dkde.inputs.decoding import missing_one, opened_vector
 from dkde.numerics.exact import LARGEST, rounded
-from dkde.rows.dask_source import DaskSource
-from dkde.rows.missing import (
+from dkde.rows.as_numbers import (
     filled_lists,
     first_masked,
     is_lazily_masked,
     marked_lists,
     unmasked,
 )
+from dkde.rows.dask_source import DaskSource
 from dkde.rows.row_source import RowSource, innermost
 from dkde.rows.side import Encoding, Part, Rows
 from dkde.rows.sources import ArraySource
@@ -95,8 +95,7 @@ def refuse_masked_rows(rows: Rows) -> None:
     InputError
     """
     for part in rows.parts:
-        source = innermost(part.source)
-        place = source.masked if isinstance(source, ArraySource) else None
+        place = innermost(part.source).masked
         if place is not None and len(place) == 2 and part.start <= place[0] < part.stop:
             raise InputError(
                 f"{part.name}: row {place[0]}, column {place[1]} is masked; densities need all "

@@ -1,6 +1,6 @@
 """Opened foreign Zarr arrays, decoded as their attributes say."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -8,10 +8,10 @@ import zarr
 from xarray.conventions import decode_cf_variable
 
 from dkde.errors import InputError
-from dkde.rows.bare import is_masked, same_bits, variable_of
-from dkde.rows.row_source import RowSource, Wrapping
+from dkde.rows.bare import is_masked, meant_dtype, same_bits, variable_of
+from dkde.rows.boxes import Grain
+from dkde.rows.row_source import Derived, RowSource, Step
 from dkde.rows.side import Encoding
-from dkde.rows.signs import meant_dtype, source_of
 from dkde.rows.sources import ZarrSource
 from dkde.rows.variables import VariablesSource
 from dkde.stores.absent import watched
@@ -19,34 +19,7 @@ from dkde.typing import Array
 
 
 @dataclass(frozen=True, eq=False)
-class EncodedSource(Wrapping):
-    """A source of encoded numbers: ``stored * scale + offset``."""
-
-    wrapped: RowSource
-    encoding: Encoding
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the rows."""
-        return self.wrapped.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Dtype of the values."""
-        return np.dtype(np.float64)
-
-    @property
-    def changes(self) -> tuple[Any, ...]:
-        """Changes made to the stored values."""
-        return (*self.wrapped.changes, self.encoding.scale, self.encoding.offset)
-
-    def read(self, start: int, stop: int) -> Array:
-        """Read the rows from start up to stop."""
-        return self.encoding.decode(self.wrapped.read(start, stop))
-
-
-@dataclass(frozen=True, eq=False)
-class DecodedSource(Wrapping):
+class DecodedSource(Derived):
     """An opened array that xarray decodes by its attributes as rows are read.
 
     Parameters
@@ -59,6 +32,7 @@ class DecodedSource(Wrapping):
 
     wrapped: ZarrSource
     decoded: VariablesSource
+    step: Step = field(default=Step(), init=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -71,18 +45,14 @@ class DecodedSource(Wrapping):
         return self.decoded.dtype
 
     @property
-    def read_rows(self) -> int:
-        """Number of rows to read at a time, at most."""
-        return self.decoded.read_rows
-
-    @property
     def copies(self) -> int:
         """Number of copies that exist while rows are read."""
         return self.decoded.copies
 
-    def cuts(self, start: int, stop: int) -> list[int]:
-        """Return the rows at which reading is best cut, between start and stop."""
-        return self.decoded.cuts(start, stop)
+    @property
+    def grain(self) -> Grain:
+        """Where reading is best cut."""
+        return self.decoded.grain
 
     def chunk_of(self, rows: Array) -> Array:
         """Return the number of the chunk in which each row lies."""
@@ -94,40 +64,47 @@ class DecodedSource(Wrapping):
             return self.decoded.read(start, stop)
 
 
-@dataclass(frozen=True, eq=False)
-class CompleteSource(Wrapping):
-    """Stored numbers, of which none may be a mark of a missing value.
+@dataclass(frozen=True)
+class Resigned(Step):
+    """Integers whose bits are those of the stored ones, in another dtype."""
+
+    meant: np.dtype[Any]
+
+    @property
+    def changes(self) -> tuple[Any, ...]:
+        """The dtype."""
+        return (self.meant.str,)
+
+    def dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        """Return the dtype of the values."""
+        return self.meant
+
+    def apply(self, rows: Array, start: int, source: RowSource) -> Array:
+        """Return the integers."""
+        return rows.astype(self.meant, copy=False)
+
+
+@dataclass(frozen=True)
+class NoneMissing(Step):
+    """The refusal of stored numbers that mark missing values.
 
     Parameters
     ----------
-    wrapped : RowSource
     marks : tuple
         The stored numbers that stand for missing ones.
     what : str
         What the numbers are, for messages.
     """
 
-    wrapped: RowSource
     marks: tuple[Any, ...]
     what: str
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the rows."""
-        return self.wrapped.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Dtype of the values."""
-        return self.wrapped.dtype
-
-    def read(self, start: int, stop: int) -> Array:
-        """Read the rows from start up to stop."""
-        values = self.wrapped.read(start, stop)
-        missing = np.isin(values, self.marks)
+    def apply(self, rows: Array, start: int, source: RowSource) -> Array:
+        """Return the numbers as they are."""
+        missing = np.isin(rows, self.marks)
         if missing.any():
             raise missing_one(self.what, start + int(missing.argmax()))
-        return values
+        return rows
 
 
 def missing_one(what: str, row: int) -> InputError:
@@ -158,6 +135,12 @@ def encoding_of(array: zarr.Array[Any], what: str) -> Encoding:
         raise InputError(
             f"{what}: the Zarr array's scale_factor {scale!r} or add_offset {offset!r} is no number"
         ) from None
+
+
+def source_of(array: zarr.Array[Any]) -> RowSource:
+    """Return the numbers of an opened array, of the sign that its attributes say."""
+    source, dtype = ZarrSource(array), meant_dtype(dict(array.attrs), np.dtype(array.dtype))
+    return source if dtype == source.dtype else Derived(source, Resigned(dtype))
 
 
 def decoded(array: "zarr.Array[Any]", what: str, *, is_vector: bool = False) -> RowSource | None:
@@ -200,9 +183,9 @@ def opened_vector(array: "zarr.Array[Any]", what: str, *, may_miss: bool = True)
                 f"{what} must be integers; those of the Zarr array are stored with "
                 f"{_said(encoding)}, and so are none"
             )
-        return EncodedSource(source, encoding)
+        return Derived(source, encoding)
     marks = _marks(array)
-    return CompleteSource(source, marks, what) if marks else source
+    return Derived(source, NoneMissing(marks, what)) if marks else source
 
 
 def _may_miss(array: "zarr.Array[Any]") -> bool:

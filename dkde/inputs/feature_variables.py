@@ -6,7 +6,7 @@ import xarray as xr
 
 from dkde.errors import InputError, warn
 from dkde.inputs.groups import Group
-from dkde.rows.column_notes import only_weights
+from dkde.rows.feature_choice import only_weights
 
 # Data variables that are features only where they are named, or never, by NumPy's kind.
 _LEFT_OUT = {

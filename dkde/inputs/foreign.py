@@ -10,14 +10,13 @@ import zarr
 
 from dkde.datasets.dataset import is_dataset
 from dkde.errors import DkdeError, InputError
-from dkde.inputs.decoding import encoding_of
+from dkde.inputs.decoding import encoding_of, source_of
 from dkde.inputs.groups import Group
 from dkde.rows.bare import is_masked, node_at
 from dkde.rows.columns import chosen_by_name
 from dkde.rows.places import Place, groups_of, kind_of, resolved
 from dkde.rows.row_dims import UNNAMED
 from dkde.rows.side import Part
-from dkde.rows.signs import source_of
 from dkde.stores.door import CodecError
 from dkde.stores.publishing import is_there
 from dkde.stores.store import is_remote, open_store

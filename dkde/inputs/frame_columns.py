@@ -14,8 +14,8 @@ from pandas.api.types import infer_dtype, is_scalar
 from dkde.datasets.formats.arrow_values import Column, column_of_type, first_length, values_of
 from dkde.errors import InputError
 from dkde.numerics.exact import LARGEST, check_exact, rounded
-from dkde.rows.text_kinds import LOOKED_AT, why_text
-from dkde.rows.times import as_days, day_units
+from dkde.rows.as_numbers import as_days, day_units
+from dkde.rows.feature_choice import LOOKED_AT, why_text
 from dkde.typing import Array
 
 FLOAT = np.dtype(np.float64)

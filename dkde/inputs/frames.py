@@ -15,9 +15,8 @@ from dkde.errors import InputError, NoVariableError, some, warn
 from dkde.inputs.arrays import check_listed, checked, whole
 from dkde.inputs.frame_columns import FLOAT, held_of, is_plain, numbers_of
 from dkde.numerics.exact import check_exact
-from dkde.rows.column_notes import NO_SUCH, left_out_line
 from dkde.rows.columns import TableSource
-from dkde.rows.feature_choice import of_a_list
+from dkde.rows.feature_choice import NO_SUCH, left_out_line, of_a_list
 from dkde.rows.side import Part
 from dkde.rows.sources import ArraySource
 from dkde.typing import Array

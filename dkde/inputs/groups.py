@@ -10,13 +10,14 @@ import numpy as np
 import xarray as xr
 
 from dkde.errors import InputError, NoVariableError, some
+from dkde.rows.as_numbers import day_units
 from dkde.rows.place_names import as_called, unit_of
 from dkde.rows.places import Decoded, Place, groups_of, open_variables
 from dkde.rows.row_dims import Candidates
 from dkde.rows.row_source import RowSource
 from dkde.rows.side import Part
-from dkde.rows.times import day_units
-from dkde.rows.variables import Numbers, VariablesSource, in_memory, is_time
+from dkde.rows.sources import Numbers
+from dkde.rows.variables import VariablesSource, in_memory, is_time
 
 
 @dataclass(frozen=True, eq=False)

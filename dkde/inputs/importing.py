@@ -26,8 +26,7 @@ from dkde.datasets.placing import check_target, origin, place_dataset
 from dkde.datasets.writing import ImportProgress, chunk_rows
 from dkde.errors import DataSetError, InputError, warn
 from dkde.inputs.foreign import Groups, place_of
-from dkde.rows.column_notes import left_out_line, tell_of_conversions
-from dkde.rows.feature_choice import FeatureChoice
+from dkde.rows.feature_choice import FeatureChoice, left_out_line, tell_of_conversions
 from dkde.rows.places import Place
 from dkde.rows.row_source import RowSource
 from dkde.stores.store import is_remote

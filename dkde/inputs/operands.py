@@ -8,10 +8,8 @@ import xarray as xr
 
 from dkde.datasets.metadata import flag_attributes
 from dkde.errors import InputError, NoVariableError, some
-from dkde.rows.column_notes import NO_SUCH, only_weights
 from dkde.rows.columns import (
     Columns,
-    TableSource,
     alike,
     chosen,
     chosen_by_name,
@@ -20,10 +18,11 @@ from dkde.rows.columns import (
     picked,
     placed,
 )
-from dkde.rows.feature_choice import FeatureChoice
+from dkde.rows.feature_choice import NO_SUCH, FeatureChoice, only_weights
 from dkde.rows.row_source import RowSource, innermost
 from dkde.rows.side import Part, Rows
-from dkde.rows.variables import Joined, VariablesSource
+from dkde.rows.sources import Joined
+from dkde.rows.variables import VariablesSource
 
 Form = Literal["numpy", "dask", "xarray", "selector"]
 
@@ -134,7 +133,7 @@ class Operand:
             column = part.coordinates.get(name) or column_of(part, name)
             if column is not None:
                 found.append(column)
-            elif isinstance(source, VariablesSource | TableSource) and source.beside is not None:
+            elif source.beside is not None:
                 found.append(source.beside(name, what))
             else:
                 known = some([*part.coordinates, *(part.features or ())]) or "none"

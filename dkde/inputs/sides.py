@@ -14,18 +14,16 @@ from zarr.storage import LocalStore
 
 from dkde.errors import InputError, some
 from dkde.inputs.arrays import checked, rows_of, whole
-from dkde.inputs.decoding import decoded, encoding_of
+from dkde.inputs.decoding import decoded, encoding_of, source_of
 from dkde.inputs.frames import frame_of, part_of_frame
 from dkde.inputs.operands import Operand, aligned, selected
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.xarray_sides import from_dataarray, from_dataset, vector_along
-from dkde.rows.column_notes import tell_of_columns
 from dkde.rows.columns import Columns, NamelessError
-from dkde.rows.feature_choice import FeatureChoice
+from dkde.rows.feature_choice import FeatureChoice, tell_of_columns
 from dkde.rows.place_names import as_called
 from dkde.rows.row_dims import unknown_dims
 from dkde.rows.side import Rows, Side
-from dkde.rows.signs import source_of
 from dkde.stores.door import absolute
 
 

@@ -14,9 +14,9 @@ from dkde.inputs.arrays import checked, rows_of, vector
 from dkde.inputs.feature_variables import feature_names, is_split, why_not
 from dkde.inputs.groups import Group, text_of
 from dkde.inputs.operands import Operand
-from dkde.rows.column_notes import NO_SUCH
 from dkde.rows.columns import Columns
 from dkde.rows.dask_source import refuse_held
+from dkde.rows.feature_choice import NO_SUCH
 from dkde.rows.row_dims import by_rule
 from dkde.rows.row_source import RowSource
 from dkde.rows.side import Rows

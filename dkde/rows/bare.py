@@ -1,4 +1,7 @@
-"""Arrays of Zarr whose dims have no names, which xarray does not open."""
+"""Arrays of Zarr as raw variables, and what their attributes say of stored numbers.
+
+Also those whose dims have no names, which xarray does not open.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 import zarr
-from xarray.backends import BackendArray
+from xarray.backends.zarr import FillValueCoder, ZarrArrayWrapper
 from xarray.core import indexing
 from zarr.abc.store import Store
 
@@ -16,20 +19,6 @@ from dkde.errors import DkdeError
 from dkde.rows.row_dims import UNNAMED
 
 _DIMS = "_ARRAY_DIMENSIONS"
-
-
-class _Lazy(BackendArray):
-    """An opened array, read where xarray asks for a part of it."""
-
-    def __init__(self, array: zarr.Array[Any]) -> None:
-        self.array, self.shape, self.dtype = array, tuple(array.shape), np.dtype(array.dtype)
-
-    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
-        support = indexing.IndexingSupport.BASIC
-        return indexing.explicit_indexing_adapter(key, self.shape, support, self._part)
-
-    def _part(self, key: tuple[Any, ...]) -> Any:
-        return np.asarray(self.array[key])
 
 
 def node_at(store: Store, path: str) -> zarr.Array[Any] | zarr.Group | None:
@@ -87,7 +76,7 @@ def _variable(array: zarr.Array[Any], known: dict[int, list[str]]) -> xr.Variabl
         # xarray knows this mark by the stored number alone: 255 is stored as -1.
         attributes["_FillValue"] = same_bits(attributes["_FillValue"], array.dtype)
     chunks = dict(zip(dims, array.chunks, strict=True))
-    data = indexing.LazilyIndexedArray(_Lazy(array))
+    data = indexing.LazilyIndexedArray(ZarrArrayWrapper(array))  # type: ignore[no-untyped-call]
     return xr.Variable(dims, data, attributes, {"preferred_chunks": chunks})
 
 
@@ -111,8 +100,6 @@ def _decoded(value: str, dtype: np.dtype[Any]) -> Any:
     try:
         number = float(value)
     except ValueError:
-        from xarray.backends.zarr import FillValueCoder
-
         return FillValueCoder.decode(value, dtype)
     try:
         return dtype.type(number)
@@ -140,3 +127,17 @@ def same_bits(mark: Any, dtype: np.dtype[Any]) -> Any:
 def is_masked(attributes: Mapping[str, Any]) -> bool:
     """Return whether attributes mark some of the values as missing."""
     return "_FillValue" in attributes or "missing_value" in attributes
+
+
+def meant_dtype(attributes: Mapping[str, Any], stored: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype of stored numbers, unsigned or not as the attributes say.
+
+    Examples
+    --------
+    >>> meant_dtype({"_Unsigned": "true"}, np.dtype("i1"))
+    dtype('uint8')
+    """
+    other = {("i", "true"): "u", ("u", "false"): "i"}.get(
+        (stored.kind, str(attributes.get("_Unsigned")))
+    )
+    return stored if other is None else np.dtype(stored.str.replace(stored.kind, other))

@@ -4,9 +4,9 @@ Integers only.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from math import prod
 
 import numpy as np
@@ -86,7 +86,7 @@ class Grain:
         """
         for axis, (size, borders) in enumerate(zip(sizes, chunks, strict=True)):
             inner = prod(sizes[axis + 1 :])
-            if _longest(borders, size) * inner <= most or len(sizes) == 1:
+            if longest(borders, size) * inner <= most or len(sizes) == 1:
                 return cls(size, inner, _joined(borders, size, max(1, worth // inner)))
             if inner <= most:
                 # Each piece reads all chunks again: as few of them as may be.
@@ -96,7 +96,7 @@ class Grain:
     @property
     def longest(self) -> int:
         """Rows of the longest piece."""
-        return _longest(self.borders, self.size) * self.inner
+        return longest(self.borders, self.size) * self.inner
 
     def cuts(self, start: int, stop: int) -> list[int]:
         """Start, stop, and the cuts between."""
@@ -125,7 +125,13 @@ class Grain:
         return numbers
 
 
-def _longest(borders: Borders, size: int) -> int:
+def begins(lengths: Iterable[int]) -> list[int]:
+    """Return where chunks of these lengths begin; empty ones, which Dask allows, are left out."""
+    return [0, *accumulate([n for n in lengths if n][:-1])]
+
+
+def longest(borders: Borders, size: int) -> int:
+    """Return the length of the longest chunk."""
     if isinstance(borders, range):
         return min(borders.step, size)
     return max(b - a for a, b in zip(borders, [*borders[1:], size], strict=True))

@@ -9,7 +9,7 @@ import numpy as np
 from dkde.errors import InputError, some
 from dkde.rows.feature_choice import FeatureChoice, of_a_list
 from dkde.rows.place_names import PlaceName, as_called, in_degrees, role_of
-from dkde.rows.row_source import RowSource, Wrapping
+from dkde.rows.row_source import Derived, RowSource, Step
 from dkde.rows.side import Encoding, Part
 from dkde.rows.sources import ArraySource
 from dkde.typing import Array
@@ -45,75 +45,62 @@ class Columns:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class ColumnsSource(Wrapping):
-    """Some columns of another source, which is read whole.
+@dataclass(frozen=True)
+class Picking(Step):
+    """The choice of some columns of rows, which are read whole.
 
     Parameters
     ----------
-    wrapped : RowSource
     columns : tuple of int
         In any order, none twice.
     names : tuple of str, optional
-        Of all columns of the other one.
+        Of all columns that there are.
     """
 
-    wrapped: RowSource
     columns: tuple[int, ...]
     names: tuple[str, ...] | None = None
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the rows."""
-        return (self.wrapped.shape[0], len(self.columns))
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Dtype of the values."""
-        return self.wrapped.dtype
-
-    @property
-    def copies(self) -> int:
-        """Number of copies that exist while rows are read."""
-        return -(-(self.wrapped.copies + 1) * self.wrapped.shape[1] // len(self.columns))
-
-    @property
     def changes(self) -> tuple[Any, ...]:
-        """Changes made to the stored values."""
-        return (*self.wrapped.changes, ("columns", self.columns))
+        """The columns."""
+        return (("columns", self.columns),)
 
-    def read(self, start: int, stop: int) -> Array:
-        """Read the rows from start up to stop."""
-        return np.ascontiguousarray(self.wrapped.read(start, stop)[:, self.columns])
+    def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of the rows."""
+        return (shape[0], len(self.columns))
+
+    def copies(self, copies: int, n_columns: int) -> int:
+        """Return how many copies there are: all columns are read for those that are chosen."""
+        return -(-(copies + 1) * n_columns // len(self.columns))
+
+    def apply(self, rows: Array, start: int, source: RowSource) -> Array:
+        """Return the columns."""
+        return np.ascontiguousarray(rows[:, self.columns])
 
 
-@dataclass(frozen=True, eq=False)
-class ColumnSource(Wrapping):
-    """One column of another source, decoded: single values."""
+@dataclass(frozen=True)
+class OneColumn(Step):
+    """The choice of one column, decoded: single values."""
 
-    wrapped: RowSource
     column: int
     encoding: Encoding
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the rows."""
-        return self.wrapped.shape[:1]
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Dtype of the values."""
-        return self.wrapped.dtype if self.encoding.is_identity else np.dtype(np.float64)
-
-    @property
     def changes(self) -> tuple[Any, ...]:
-        """Changes made to the stored values."""
-        decoding = self.encoding.scale, self.encoding.offset
-        return (*self.wrapped.changes, ("column", self.column, *decoding))
+        """The column, and how it is decoded."""
+        return (("column", self.column, *self.encoding.changes),)
 
-    def read(self, start: int, stop: int) -> Array:
-        """Read the rows from start up to stop."""
-        return self.encoding.decode(self.wrapped.read(start, stop)[:, self.column])
+    def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of the rows."""
+        return shape[:1]
+
+    def dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        """Return the dtype of the values."""
+        return self.encoding.dtype(dtype)
+
+    def apply(self, rows: Array, start: int, source: RowSource) -> Array:
+        """Return the values."""
+        return self.encoding.decode(rows[:, self.column])
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,18 +123,19 @@ class TableSource(ArraySource):
 
 def columns_of(source: RowSource) -> tuple[int, ...] | None:
     """The columns that are taken of the innermost source; None if these are all, as they are."""
-    if isinstance(source, ColumnsSource):
-        return source.columns
-    return columns_of(source.wrapped) if isinstance(source, Wrapping) else None
+    if not isinstance(source, Derived):
+        return None
+    return source.step.columns if isinstance(source.step, Picking) else columns_of(source.wrapped)
 
 
 def column_of(part: Part, name: str) -> RowSource | None:
     """The values of a column of that name, be it a feature or not; None if there is none."""
     source, names = part.source, part.features or ()
-    if isinstance(source, ColumnsSource):
-        names = source.names or ()
-        source = source.wrapped
-    return ColumnSource(source, names.index(name), part.encoding) if name in names else None
+    if isinstance(source, Derived) and isinstance(source.step, Picking):
+        names, source = source.step.names or (), source.wrapped
+    if name not in names:
+        return None
+    return Derived(source, OneColumn(names.index(name), part.encoding))
 
 
 def chosen(part: Part, names: Sequence[str]) -> Part:
@@ -215,15 +203,14 @@ def positions(
 def picked(part: Part, columns: Sequence[int]) -> Part:
     """The columns of these numbers, in this order."""
     source, numbers, names = part.source, tuple(columns), part.features
-    if isinstance(source, ColumnsSource):
-        picks = ColumnsSource(
-            source.wrapped, tuple(source.columns[number] for number in numbers), source.names
-        )
-    else:
-        picks = ColumnsSource(source, numbers, names)
+    step = Picking(numbers, names)
+    if isinstance(source, Derived) and isinstance(source.step, Picking):
+        before = source.step
+        step = Picking(tuple(before.columns[number] for number in numbers), before.names)
+        source = source.wrapped
     return replace(
         part,
-        source=picks,
+        source=Derived(source, step),
         value_range=None,
         image_shape=None,
         layout=None,

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterator
-from itertools import accumulate, pairwise
 from math import prod
 from typing import Any
 
@@ -11,12 +10,13 @@ import numpy as np
 
 from dkde.errors import ClusterError, InputError
 from dkde.numerics.exact import check_exact
-from dkde.rows.missing import first_masked, holding_missing, is_lazily_masked, unmasked
-from dkde.rows.row_source import READ_BYTES, Plain
+from dkde.rows.as_numbers import first_masked, holding_missing, is_lazily_masked, unmasked
+from dkde.rows.boxes import Borders, begins
+from dkde.rows.row_source import RowSource
 from dkde.typing import Array
 
 
-class DaskSource(Plain):
+class DaskSource(RowSource):
     """A lazy Dask array as a source of rows.
 
     As nodes of the graph, chunks of both sides would stay in memory while any block needs
@@ -38,8 +38,7 @@ class DaskSource(Plain):
 
     def __init__(self, array: da.Array) -> None:
         self.array = array if array.ndim == 1 else array.rechunk({1: -1})
-        self._borders = [0, *accumulate(array.chunks[0])]
-        self._cuts = _joined(self._borders, array.dtype.itemsize * prod(array.shape[1:]))
+        self.masks = is_lazily_masked(array)
         refuse_held(self.array)
         values = _values(self.array)
         self._held = sum(v.nbytes for v in values if isinstance(v, np.ndarray))
@@ -59,11 +58,6 @@ class DaskSource(Plain):
         return holding_missing(dtype) if self.masks else dtype
 
     @property
-    def masks(self) -> bool:
-        """Return whether some values may be masked."""
-        return is_lazily_masked(self.array)
-
-    @property
     def resident_bytes(self) -> int:
         """Bytes that it holds in memory."""
         return self._held
@@ -73,17 +67,19 @@ class DaskSource(Plain):
         return self.array.name
 
     @property
-    def read_rows(self) -> int:
-        """Number of rows to read at a time, at most."""
-        return max(b - a for a, b in pairwise(self._cuts))
+    def row_bytes(self) -> int:
+        """Bytes of a row in the array, whose values may be smaller than those that are read."""
+        return int(self.array.dtype.itemsize * prod(self.shape[1:]))
 
-    def cuts(self, start: int, stop: int) -> list[int]:
-        """Return the rows at which reading is best cut, between start and stop."""
-        return [start, *(row for row in self._cuts if start < row < stop), stop]
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Lengths of the axes along which rows lie."""
+        return self.shape[:1]
 
-    def chunk_of(self, rows: Array) -> Array:
-        """Return the number of the chunk in which each row lies."""
-        return np.searchsorted(self._borders, rows, side="right")
+    @property
+    def borders(self) -> tuple[Borders, ...]:
+        """Where chunks begin."""
+        return (begins(self.array.chunks[0]),)
 
     def read(self, start: int, stop: int) -> Array:
         """Read the rows from start up to stop."""
@@ -109,19 +105,6 @@ def refuse_held(array: da.Array) -> None:
             "(persist(), scatter()), which tasks cannot read; pass the array from before, "
             "or write it to Zarr"
         )
-
-
-def _joined(borders: list[int], row_bytes: int) -> list[int]:
-    """Borders of chunks, less those between chunks that are small enough to be read together.
-
-    Dask allows empty chunks, whose borders coincide; and each read looks through the graph.
-    """
-    most = max(1, READ_BYTES // max(1, row_bytes))
-    cuts = [borders[0]]
-    for row, following in zip(borders[1:], [*borders[2:], None], strict=True):
-        if row > cuts[-1] and (following is None or following - cuts[-1] > most):
-            cuts.append(row)
-    return cuts
 
 
 def _values(array: da.Array) -> Iterator[Any]:

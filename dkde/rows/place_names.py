@@ -1,7 +1,7 @@
 """The columns that are a latitude and a longitude, found by names and units."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dkde.errors import InputError
@@ -208,7 +208,9 @@ def as_called(
     for i, role in enumerate(roles):
         if role is None or called[i] in there or roles.count(role) > 1:
             continue
-        found = [name for name in _of_role(role, names, units) if name not in called]
+        columns = zip(names, units or [None] * len(names), strict=True)
+        found = [name for name, unit in columns if role_of(name, unit) == role]
+        found = [name for name in found if name not in called]
         if len(found) > 1:
             raise InputError(
                 f"{what}: has no column {called[i]!r}, and which of {', '.join(found[:8])} is that "
@@ -216,10 +218,3 @@ def as_called(
             )
         called[i] = found[0] if found else called[i]
     return tuple(called)
-
-
-def _of_role(role: str, names: Sequence[str], units: Sequence[str | None] | None) -> Iterator[str]:
-    """The columns of a role."""
-    for name, unit in zip(names, units or [None] * len(names), strict=True):
-        if role_of(name, unit) == role:
-            yield name

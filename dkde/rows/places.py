@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import warnings
@@ -101,14 +100,8 @@ class Place:
         """
         if self.kind != "zarr":
             return
-        array = self.within(name)
-        if is_remote(self.path):
-            records, above = _records(self.path), f"{array}/".lstrip("/")
-            there = records.has(f"{above}zarr.json") or records.has(f"{above}.zarray")
-        else:
-            place = Path(self.path, array)
-            there = (place / "zarr.json").exists() or (place / ".zarray").exists()
-        if not there:
+        above = f"{self.within(name)}/".lstrip("/")
+        if not (_has(self.path, f"{above}zarr.json") or _has(self.path, f"{above}.zarray")):
             raise DataSetError(
                 f"{self}: {name} is gone since it was opened, and would read as missing; put it "
                 "back"
@@ -128,16 +121,18 @@ def _records(url: str) -> Records:
     return Records(open_store(url, read_only=True), url)
 
 
+def _has(store: str, key: str) -> bool:
+    """Return whether a store, a folder or a URL, has a record."""
+    return _records(store).has(key) if "://" in store else os.path.exists(os.path.join(store, key))
+
+
 def kind_of(path: str | os.PathLike[str]) -> str | None:
     """Return a path's apparent kind: "zarr", "hdf5", "classic" (NetCDF 3), or None."""
     text = os.fspath(path)
-    if "://" in text:
-        if text.lower().endswith(_NETCDF_NAMES):
-            return "hdf5"
-        records = _records(text)
-        return "zarr" if any(records.has(mark) for mark in ZARR_MARKS) else None
-    if os.path.isdir(text):
-        return "zarr" if any(os.path.exists(os.path.join(text, m)) for m in ZARR_MARKS) else None
+    if "://" in text and text.lower().endswith(_NETCDF_NAMES):
+        return "hdf5"
+    if "://" in text or os.path.isdir(text):
+        return "zarr" if any(_has(text, mark) for mark in ZARR_MARKS) else None
     try:
         with open(text, "rb") as file:
             head = file.read(len(_HDF5))
@@ -174,7 +169,7 @@ def open_variables(place: Place, name: str) -> Decoded:
         When it cannot be opened.
     """
     try:
-        raw = _raw(place)
+        raw, attributes = _raw(place)
     except DkdeError:
         raise
     except Exception as error:
@@ -188,42 +183,35 @@ def open_variables(place: Place, name: str) -> Decoded:
             "Dataset"
         ) from error
     undecodable: dict[str, str] = {}
-    variables = dict(raw.variables)
+    variables = dict(raw)
     if place.array == "":
         variables = {str(place.array_name): next(iter(variables.values()))}
     if place.kind == "zarr":  # which come as the folder lists them, in no order of their own
         variables = {key: variables[key] for key in sorted(variables, key=str)}
     try:
-        decoded, _, coordinates = _decode(variables, raw.attrs)
+        decoded, _, coordinates = _decode(variables, attributes)
     except Exception:
-        for key, variable in raw.variables.items():
+        for key, variable in raw.items():
             try:
                 _decode({key: variable}, {})
             except Exception as error:
                 undecodable[str(key)] = one_line(error)
                 del variables[key]
-        decoded, _, coordinates = _decode(variables, raw.attrs)
+        decoded, _, coordinates = _decode(variables, attributes)
     found = {str(key): variable for key, variable in decoded.items()}
     axes = {key for key, variable in found.items() if variable.dims == (key,)}
     named = frozenset({*map(str, coordinates), *axes})
     if place.array is not None:  # and what says where its values lie
         found = {key: v for key, v in found.items() if key in named or key == place.array_name}
         undecodable = {key: why for key, why in undecodable.items() if key == place.array_name}
-    return Decoded(found, named, undecodable, raw.attrs)
+    return Decoded(found, named, undecodable, attributes)
 
 
-@dataclass(frozen=True)
-class _Raw:
-    """The variables and attributes of a group before they are decoded."""
-
-    variables: Mapping[Any, xr.Variable]
-    attrs: Mapping[Any, Any]
-
-
-def _raw(place: Place) -> Any:
-    """Return a group's contents, as xarray opens it, or as arrays without dim names."""
+def _raw(place: Place) -> tuple[dict[Any, xr.Variable], Mapping[Any, Any]]:
+    """Return a group's raw variables and attributes, as xarray opens it, or of unnamed dims."""
     try:
-        return _open(place, xr.open_dataset)
+        found = _open(place, xr.open_dataset)
+        return dict(found.variables), found.attrs
     except DkdeError:
         raise
     except Exception:
@@ -234,7 +222,7 @@ def _raw(place: Place) -> Any:
         if not found:
             raise
         node = node_at(store, place.group)
-        return _Raw(found, {} if node is None else dict(node.attrs))
+        return dict(found), {} if node is None else dict(node.attrs)
 
 
 def resolved(place: Place) -> Place:
@@ -294,11 +282,10 @@ def _decode(variables: Mapping[Hashable, xr.Variable], attributes: Any) -> Any:
 def _open(place: Place, opener: Callable[..., Any]) -> Any:
     options: dict[str, Any] = {"decode_cf": False}
     if opener is xr.open_dataset:
-        options |= {"chunks": None, "cache": False, "group": place.group or None}
-        if place.kind == "classic":
-            del options["group"]
-        if "create_default_indexes" in inspect.signature(xr.open_dataset).parameters:
-            options["create_default_indexes"] = False  # each would be read whole
+        # Of indexes each would be read whole.
+        options |= {"chunks": None, "cache": False, "create_default_indexes": False}
+        if place.kind != "classic":
+            options["group"] = place.group or None
     with warnings.catch_warnings():
         # Of metadata that are not consolidated, which is no matter here.
         warnings.simplefilter("ignore")

@@ -17,7 +17,7 @@ _FEATURE = "feature"
 
 
 @dataclass(frozen=True)
-class Layout:
+class RowDims:
     """The dims of rows.
 
     Parameters
@@ -59,7 +59,7 @@ class Candidates:
         found = [(str(dim), int(n)) for v in self.chosen.values() for dim, n in v.sizes.items()]
         return dict(found)
 
-    def layout(self, row_dim: tuple[str, ...] | None) -> Layout:
+    def layout(self, row_dim: tuple[str, ...] | None) -> RowDims:
         """Tell rows and features apart, as the user says or by rule.
 
         Several features along the same dims are a column each. A dim called ``feature``, and the
@@ -77,19 +77,19 @@ class Candidates:
                 f"{self.where}: {', '.join(self.chosen)} have no dims, so there are no rows"
             )
         if len(sizes) == 1:
-            return Layout(tuple(sizes))
+            return RowDims(tuple(sizes))
         is_known = self._is_unnamed or _FEATURE in sizes
         if row_dim is not None and not (is_known and not set(row_dim) & set(sizes)):
             return self._said(row_dim)
         if _FEATURE in sizes:
             dims = self._together(tuple(dim for dim in sizes if dim != _FEATURE))
             note = None if row_dim is not None else by_rule(dims, [_FEATURE])
-            return Layout(dims, note)
+            return RowDims(dims, note)
         if self._is_unnamed and all(v.ndim <= 2 for v in self.chosen.values()):
             leading = dict.fromkeys(str(v.dims[0]) for v in self.chosen.values())
-            return Layout(self._together(tuple(leading)))
+            return RowDims(self._together(tuple(leading)))
         if len(self.chosen) > 1:
-            return Layout(self._broadcast())
+            return RowDims(self._broadcast())
         ((name, variable),) = self.chosen.items()
         if not all(self._is_measured(dim) for dim in sizes):
             raise InputError(self._question(variable))
@@ -98,7 +98,7 @@ class Candidates:
             f"each number of {name} is a row, along {_and(dims)}, as each of these has a "
             "coordinate of numbers or times (row_dim names others)"
         )
-        return Layout(dims, note)
+        return RowDims(dims, note)
 
     def refuse_grid(self) -> None:
         """Refuse one variable that could be a grid, where its dims would be rows and features.
@@ -111,7 +111,7 @@ class Candidates:
         if all(map(self._is_measured, self.sizes)):
             raise InputError(self._question(variable))
 
-    def _said(self, row_dim: tuple[str, ...]) -> Layout:
+    def _said(self, row_dim: tuple[str, ...]) -> RowDims:
         sizes = self.sizes
         dims = tuple(dim for dim in sizes if dim in row_dim)
         if not dims:
@@ -121,9 +121,9 @@ class Candidates:
         rest = [dim for dim in sizes if dim not in dims]
         absent = [dim for dim in row_dim if dim not in sizes]
         if not absent or not rest:
-            return Layout(dims)
+            return RowDims(dims)
         note = f"has no dim {_and(absent)}; rows lie along {_and(dims)}, and "
-        return Layout(dims, f"{note}features along {_and(rest)}")
+        return RowDims(dims, f"{note}features along {_and(rest)}")
 
     def _broadcast(self) -> tuple[str, ...]:
         """The dims of several features, along which those that lack some are repeated."""

@@ -16,12 +16,12 @@ import numpy.typing as npt
 
 from dkde.numerics.exact import beyond, rounded
 from dkde.numerics.linear import LinearMap, chain, mark_missing, missing_rows
-from dkde.rows.row_source import RowSource
+from dkde.rows.row_source import Derived, RowSource, Step
 from dkde.typing import Array, FloatArray
 
 
 @dataclass(frozen=True)
-class Encoding:
+class Encoding(Step):
     """The decoding of stored numbers: ``stored * scale + offset`` (CF conventions)."""
 
     scale: float = 1.0
@@ -31,6 +31,19 @@ class Encoding:
     def is_identity(self) -> bool:
         """Return whether stored numbers are the values."""
         return self.scale == 1.0 and self.offset == 0.0
+
+    @property
+    def changes(self) -> tuple[Any, ...]:
+        """The scale and the offset."""
+        return self.scale, self.offset
+
+    def dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        """Return the dtype of values that are stored in another."""
+        return dtype if self.is_identity else np.dtype(np.float64)
+
+    def apply(self, rows: Array, start: int, source: RowSource) -> Array:
+        """Return the values of stored rows."""
+        return self.decode(rows)
 
     def decode(self, stored: Array) -> Array:
         """Return the values of stored numbers."""
@@ -111,10 +124,9 @@ class Part:
     @property
     def column_names(self) -> tuple[str, ...] | None:
         """Names of the columns that are stored: for unit vectors, those of their degrees."""
-        if self.features is not None:
+        if self.features is not None or not isinstance(self.source, Derived):
             return self.features
-        names: tuple[str, ...] | None = getattr(self.source, "features", None)
-        return names
+        return self.source.step.features
 
     def overlaps(self, other: "Part") -> bool:
         """Return whether two parts have rows in common."""
@@ -331,8 +343,13 @@ def _check_exact(part: Part, stored: Array, start: int) -> None:
     if found is None:
         return
     row, column = found
-    name = f"column {column}" if part.features is None else part.features[column]
+    name = column_name(part.features, column)
     raise rounded(f"{part.name}: row {start + row}, {name}", stored[found])
+
+
+def column_name(features: tuple[str, ...] | None, column: int) -> str:
+    """Return the name of a column, or its number where columns have no names."""
+    return f"column {column}" if features is None else features[column]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,5 +1,7 @@
-"""Sources of rows: an opened Zarr array, a file, an array in memory."""
+"""Sources of rows: an opened Zarr array and its fingerprint, a file, an array in memory, others."""
 
+import asyncio
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,43 +12,27 @@ from typing import Any
 
 import numpy as np
 import zarr
+from zarr.abc.store import SuffixByteRequest
+from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
 from dkde.errors import DataSetError
-from dkde.rows.row_source import READ_BYTES, Plain, reading
+from dkde.rows.boxes import Borders
+from dkde.rows.row_source import RowSource, reading_rows
+from dkde.rows.side import Encoding, Part, Rows
 from dkde.stores.absent import noticing, watched
 from dkde.stores.chunks import read_whole
 from dkde.stores.door import location
 from dkde.stores.store import stamps
 from dkde.typing import Array
 
-
-class _EvenChunks(Plain):
-    """Cuts at multiples of as many chunks as are worth reading together."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-    @property
-    def chunk_rows(self) -> int:
-        return 1
-
-    @property
-    def read_rows(self) -> int:
-        row_bytes = max(1, self.dtype.itemsize * prod(self.shape[1:]))
-        return self.chunk_rows * max(1, READ_BYTES // (row_bytes * self.chunk_rows))
-
-    def cuts(self, start: int, stop: int) -> list[int]:
-        step = self.read_rows
-        return [start, *range((start // step + 1) * step, stop, step), stop]
-
-    def chunk_of(self, rows: Array) -> Array:
-        return rows // self.chunk_rows
+# So many chunks are asked for at once.
+_AT_ONCE = 256
 
 
 @dataclass(frozen=True, eq=False)
-class ArraySource(_EvenChunks):
+class ArraySource(RowSource):
     """An array in memory.
 
     Parameters
@@ -60,12 +46,12 @@ class ArraySource(_EvenChunks):
     masked: tuple[int, ...] | None = field(default=None, kw_only=True)
 
     @property
-    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+    def shape(self) -> tuple[int, ...]:
         """Shape of the rows."""
         return self.array.shape
 
     @property
-    def dtype(self) -> np.dtype[Any]:  # type: ignore[override]
+    def dtype(self) -> np.dtype[Any]:
         """Dtype of the values."""
         return self.array.dtype
 
@@ -88,7 +74,7 @@ class ArraySource(_EvenChunks):
 
 
 @dataclass(frozen=True, eq=False)
-class ZarrSource(_EvenChunks):
+class ZarrSource(RowSource):
     """An opened Zarr array.
 
     Parameters
@@ -112,12 +98,12 @@ class ZarrSource(_EvenChunks):
             )
 
     @property
-    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+    def shape(self) -> tuple[int, ...]:
         """Shape of the rows."""
         return tuple(self.array.shape)
 
     @property
-    def dtype(self) -> np.dtype[Any]:  # type: ignore[override]
+    def dtype(self) -> np.dtype[Any]:
         """Dtype of the values."""
         return np.dtype(self.array.dtype)
 
@@ -125,6 +111,11 @@ class ZarrSource(_EvenChunks):
     def chunk_rows(self) -> int:
         """Number of rows in a chunk."""
         return max(1, int(self.array.chunks[0]))
+
+    @property
+    def variable_name(self) -> str | None:
+        """The name of the array; one that is a store of its own has none."""
+        return self.array.basename or None
 
     def stamp(self) -> Any:
         """Return a stamp of the content: its place, chunks' sizes, and times or ETags."""
@@ -139,7 +130,7 @@ class ZarrSource(_EvenChunks):
     def read(self, start: int, stop: int) -> Array:
         """Read the rows from start up to stop."""
         if self.complete:
-            with reading(location(self.array), start, stop):
+            with reading_rows(location(self.array), start, stop):
                 return np.asarray(read_whole(self.array, start, stop))
         with self.being_read(start, stop):
             return np.asarray(watched(self.array)[start:stop])
@@ -148,28 +139,24 @@ class ZarrSource(_EvenChunks):
     def being_read(self, start: int, stop: int) -> Iterator[None]:
         """Say which chunks are missing while it is read as watched, or refuse it if it is gone."""
         where = location(self.array)
-        with reading(where, start, stop), noticing(where, self._check_there):
+        with reading_rows(where, start, stop), noticing(where, self._check_there):
             yield
         self._check_there()
 
     def _check_there(self) -> None:
-        if not self._is_there():
+        store = self.array.store
+        name = "zarr.json" if self.array.metadata.zarr_format == 3 else ".zarray"
+        path = f"{self.array.path}/{name}".lstrip("/")
+        local = store.root / path if isinstance(store, LocalStore) else None
+        if not (sync(store.exists(path)) if local is None else local.exists()):
             raise DataSetError(
                 f"{location(self.array)}: is gone since it was opened, and would read as fill "
                 "values; put it back"
             )
 
-    def _is_there(self) -> bool:
-        store = self.array.store
-        name = "zarr.json" if self.array.metadata.zarr_format == 3 else ".zarray"
-        path = f"{self.array.path}/{name}".lstrip("/")
-        if isinstance(store, LocalStore):
-            return os.path.exists(store.root / path)
-        return bool(sync(store.exists(path)))
-
 
 @dataclass(frozen=True, eq=False)
-class NpySource(_EvenChunks):
+class NpySource(RowSource):
     """A ``.npy`` file, mapped where it is read."""
 
     path: Path
@@ -194,7 +181,7 @@ class NpySource(_EvenChunks):
 
     def read(self, start: int, stop: int) -> Array:
         """Read the rows from start up to stop."""
-        with reading(self.path, start, stop):
+        with reading_rows(self.path, start, stop):
             mapped = np.load(self.path, mmap_mode="r", allow_pickle=False)
             if self._layout(mapped) != (self.shape, self.dtype):
                 raise DataSetError(
@@ -203,3 +190,104 @@ class NpySource(_EvenChunks):
                 )
             # A copy in native byte order: nothing refers to the file afterwards.
             return np.array(mapped[start:stop], self.dtype).reshape(stop - start, -1)
+
+
+class Numbers(RowSource):
+    """The rows' own numbers, from 0."""
+
+    shape: tuple[int, ...]
+    dtype = np.dtype(np.int64)
+
+    def __init__(self, n_rows: int) -> None:
+        self.shape = (n_rows,)
+
+    def read(self, start: int, stop: int) -> Array:
+        """Read the rows from start up to stop."""
+        return np.arange(start, stop)
+
+    def content(self) -> Any:
+        """Return a key that is equal for equal values."""
+        return "numbers", self.shape
+
+
+class Joined(RowSource):
+    """Single values of several sources' rows, one after the other.
+
+    Parameters
+    ----------
+    parts : tuple of Part
+        With sources of one axis.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def __init__(self, parts: tuple[Part, ...]) -> None:
+        self._rows = Rows(parts)
+        self.dtype = np.result_type(*(part.source.dtype for part in parts))
+        self.shape = (self._rows.n_rows,)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Lengths of the axes along which rows lie."""
+        return self.shape
+
+    @property
+    def borders(self) -> tuple[Borders, ...]:
+        """Where parts begin, and what is read well at a time of each."""
+        return ([start for start, _ in self._rows.ranges(0, self._rows.n_rows)],)
+
+    def read(self, start: int, stop: int) -> Array:
+        """Read the rows from start up to stop."""
+        return self._rows.read(start, stop, decode=False)
+
+    @property
+    def is_lazy(self) -> bool:
+        """Return whether values are yet to be computed."""
+        return any(source.is_lazy for source in self.sources)
+
+    @property
+    def sources(self) -> list[RowSource]:
+        """The sources that are joined."""
+        return [part.source for part in self._rows.parts]
+
+    @property
+    def variable_name(self) -> str | None:
+        """The name of what is joined, if it has one."""
+        return self.sources[0].variable_name
+
+    def content(self) -> Any:
+        """Return a key that is equal for equal values."""
+        return [(part.source.content(), part.start, part.stop) for part in self._rows.parts]
+
+    def stamp(self) -> Any:
+        """Return a stamp that changes with the values."""
+        return [(part.source.stamp(), part.start, part.stop) for part in self._rows.parts]
+
+
+def fingerprint(x: zarr.Array[Any], coding: Encoding) -> str:
+    """Return a fingerprint of the content, from the last bytes (checksum) of each chunk.
+
+    Raises
+    ------
+    DataSetError
+        When a chunk is missing.
+    """
+    layout = f"{np.dtype(x.dtype).str} {x.shape} {x.chunks}"
+    digest = hashlib.sha256(f"{layout} {coding.scale!r} {coding.offset!r}\n".encode())
+    n_chunks = -(-x.shape[0] // x.chunks[0])
+    for first in range(0, n_chunks, _AT_ONCE):
+        digest.update(sync(_checksums(x, range(first, min(first + _AT_ONCE, n_chunks)))))
+    return f"sha256:{digest.hexdigest()}"
+
+
+async def _checksums(x: zarr.Array[Any], numbers: range) -> bytes:
+    prototype, last = default_buffer_prototype(), SuffixByteRequest(4)
+    keys = [x.metadata.encode_chunk_key((number, 0)) for number in numbers]
+    found = await asyncio.gather(*(x.store.get(f"{x.path}/{key}", prototype, last) for key in keys))
+    for key, value in zip(keys, found, strict=True):
+        if value is None:
+            raise DataSetError(
+                f"{location(x)}: chunk {key} is missing; the store is damaged, import it again"
+            )
+    return b"".join(value.to_bytes() for value in found if value is not None)

@@ -1,13 +1,17 @@
-"""Places on the sphere: latitudes and longitudes in degrees, read as unit vectors of R^3."""
+"""Places on the sphere: latitudes and longitudes in degrees, read as unit vectors of R^3.
 
+Places that may be in radians are warned of.
+"""
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import pi
 from typing import Any
 
 import numpy as np
 
-from dkde.errors import InputError
+from dkde.errors import DkdeError, InputError, warn
 from dkde.numerics.sphere import unit_vectors
-from dkde.rows.naming import column_name, row_name
 from dkde.rows.place_names import (
     LATITUDE,
     LONGITUDE,
@@ -16,9 +20,9 @@ from dkde.rows.place_names import (
     is_radians,
     role_of,
 )
-from dkde.rows.row_source import RowSource, Wrapping
-from dkde.rows.side import Encoding, Part, Rows
-from dkde.typing import FloatArray
+from dkde.rows.row_source import Derived, RowSource, Step
+from dkde.rows.side import Encoding, Part, Rows, column_name
+from dkde.typing import Array, FloatArray
 
 # Rows that are worked on at a time: what that takes besides them stays small.
 _ROWS = 2**16
@@ -27,16 +31,19 @@ _ROWS = 2**16
 # last place of float32.
 _BEYOND = 1e-5
 
+# Runs of rows that are looked at, here and there.
+_RUNS = 4
+_RUN_ROWS = 256
 
-@dataclass(frozen=True, eq=False)
-class SphereSource(Wrapping):
-    """Unit vectors (rows, 3) of the places that another source holds.
+
+@dataclass(frozen=True)
+class UnitVectors(Step):
+    """The unit vectors (rows, 3) of places.
 
     Parameters
     ----------
-    wrapped : RowSource
-        Of two columns, in degrees when decoded.
     encoding : Encoding
+        By which the two columns that are read are degrees.
     latitude : int
         The column of latitudes; the other one is of longitudes.
     name : str
@@ -45,29 +52,25 @@ class SphereSource(Wrapping):
         Names of the two columns.
     """
 
-    wrapped: RowSource
     encoding: Encoding
     latitude: int
     name: str
     features: tuple[str, ...] | None = None
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the rows."""
-        return (self.wrapped.shape[0], 3)
+    def changes(self) -> tuple[Any, ...]:
+        """What is made of the columns."""
+        return (("unit vectors", self.latitude, *self.encoding.changes),)
 
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Dtype of the values."""
+    def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of the rows."""
+        return (shape[0], 3)
+
+    def dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        """Return the dtype of the values."""
         return np.dtype(np.float64)
 
-    @property
-    def changes(self) -> tuple[Any, ...]:
-        """Changes made to the stored values."""
-        made = ("unit vectors", self.latitude, self.encoding.scale, self.encoding.offset)
-        return (*self.wrapped.changes, made)
-
-    def read(self, start: int, stop: int) -> FloatArray:
+    def apply(self, rows: Array, start: int, source: RowSource) -> FloatArray:
         """Unit vectors; where a coordinate is missing, NaN in its own column.
 
         Raises
@@ -75,12 +78,11 @@ class SphereSource(Wrapping):
         InputError
             When a latitude is beyond 90 degrees, or a coordinate is infinite.
         """
-        stored = self.wrapped.read(start, stop)
-        vectors = np.empty((len(stored), 3))
-        for a in range(0, len(stored), _ROWS):
-            piece = stored[a : a + _ROWS]
+        vectors = np.empty((len(rows), 3))
+        for a in range(0, len(rows), _ROWS):
+            piece = rows[a : a + _ROWS]
             degrees = np.asarray(self.encoding.decode(piece), np.float64)
-            self._check(degrees, start + a)
+            self._check(degrees, start + a, source)
             here = vectors[a : a + len(piece)]
             here[...] = unit_vectors(degrees[:, self.latitude], degrees[:, 1 - self.latitude])
             missing = np.isnan(degrees)
@@ -90,7 +92,7 @@ class SphereSource(Wrapping):
                 here[:, :2][missing] = np.nan
         return vectors
 
-    def _check(self, degrees: FloatArray, start: int) -> None:
+    def _check(self, degrees: FloatArray, start: int, source: RowSource) -> None:
         latitudes = degrees[:, self.latitude]
         wrong = np.isinf(degrees).any(axis=1) | (np.abs(latitudes) > 90 + _BEYOND)
         if not wrong.any():
@@ -100,7 +102,7 @@ class SphereSource(Wrapping):
         if not abs(latitudes[row]) > 90 + _BEYOND:
             column = 1 - column
         what = "latitude" if column == self.latitude else "longitude"
-        where = f"{row_name(self, start + row)}, {column_name(self.features, column)}"
+        where = f"{source.row_name(start + row)}, {column_name(self.features, column)}"
         raise InputError(
             f"{self.name}: {where} is {degrees[row, column]:.9g}, which is no {what} in degrees; "
             f"are the columns {_order(self.latitude)}?"
@@ -122,8 +124,8 @@ def on_sphere(rows: Rows) -> Rows:
     parts = [
         replace(
             part,
-            source=SphereSource(
-                part.source, part.encoding, _latitude(part), part.name, part.features
+            source=Derived(
+                part.source, UnitVectors(part.encoding, _latitude(part), part.name, part.features)
             ),
             encoding=Encoding(),
             value_range=None,
@@ -139,26 +141,24 @@ def on_sphere(rows: Rows) -> Rows:
 
 def as_stored(rows: Rows) -> tuple[Rows, int]:
     """The rows that ``on_sphere`` was given, and the column of their latitudes."""
-    parts = [
-        replace(
-            part,
-            source=part.source.wrapped,
-            encoding=part.source.encoding,
-            features=part.source.features,
-        )
-        for part in rows.parts
-        if isinstance(part.source, SphereSource)
-    ]
-    first = rows.parts[0].source
-    assert isinstance(first, SphereSource)
-    return replace(rows, parts=tuple(parts)), first.latitude
+    parts, latitudes = [], []
+    for part in rows.parts:
+        assert isinstance(part.source, Derived)
+        source, step = part.source.wrapped, part.source.step
+        assert isinstance(step, UnitVectors)
+        parts.append(replace(part, source=source, encoding=step.encoding, features=step.features))
+        latitudes.append(step.latitude)
+    return replace(rows, parts=tuple(parts)), latitudes[0]
 
 
 def is_in_degrees(rows: Rows) -> bool:
     """Return whether units or names show both a latitude and a longitude."""
-    part = rows.parts[0]
+    return have_places(*_names_and_units(rows.parts[0]))
+
+
+def _names_and_units(part: Part) -> tuple[Sequence[str], Sequence[str | None]]:
     n_columns = part.source.shape[1]
-    return have_places(part.features or [""] * n_columns, part.units or [None] * n_columns)
+    return part.features or [""] * n_columns, part.units or [None] * n_columns
 
 
 def _latitude(part: Part) -> int:
@@ -172,8 +172,8 @@ def _latitude(part: Part) -> int:
         )
     if part.features is None and not any(part.units or ()):
         return 0
-    names, units = part.features or ("", ""), part.units or (None, None)
-    roles = [role_of(*column) for column in zip(names, units, strict=True)]
+    names, units = _names_and_units(part)
+    roles = list(map(role_of, names, units))
     if sorted(map(str, roles)) != [LATITUDE, LONGITUDE]:
         in_units = "" if not any(units) else f" in {', '.join(map(str, units))}"
         radians = "; values in radians are made degrees by numpy.rad2deg"
@@ -184,3 +184,63 @@ def _latitude(part: Part) -> int:
             f"{radians if any(map(is_radians, units)) else ''}"
         )
     return roles.index(LATITUDE)
+
+
+def warn_if_radians(rows: Rows, latitude: int | None = None) -> None:
+    """Warn where all latitudes and longitudes are small enough to be radians.
+
+    Parameters
+    ----------
+    rows : Rows
+        As they are stored. Of those in memory and in files a sample is read, of data sets what
+        is noted of their values, of lazy ones nothing.
+    latitude : int, optional
+        The column of latitudes, of two; else names and units say.
+    """
+    looked = False
+    for part in rows.parts:
+        columns = _columns(part) if latitude is None else (latitude, 1 - latitude)
+        if columns is None or part.source.is_lazy:
+            return
+        try:
+            for latitudes, longitudes in _samples(part, *columns):
+                if not _may_be_radians(latitudes, longitudes):
+                    return
+                looked = looked or bool(np.isfinite(latitudes).any())
+        except DkdeError:  # which the work itself will say
+            return
+    if looked:
+        warn(
+            f"{rows.label}: all latitudes and longitudes that were looked at are within ±π, so "
+            "they may be radians; degrees are expected (numpy.rad2deg)"
+        )
+
+
+def _columns(part: Part) -> tuple[int, int] | None:
+    """The columns of latitudes and of longitudes, if names or units say."""
+    roles = list(map(role_of, *_names_and_units(part)))
+    if LATITUDE not in roles or LONGITUDE not in roles:
+        return None
+    return roles.index(LATITUDE), roles.index(LONGITUDE)
+
+
+def _samples(part: Part, latitude: int, longitude: int) -> Iterator[tuple[Array, Array]]:
+    if part.value_range is not None and part.source.shape[1] == 2:
+        values = np.array(part.value_range)
+        if np.abs(values).max() > 2 * pi:  # beyond, whichever of both it is
+            yield values, values
+            return
+    last = max(part.start, part.stop - _RUN_ROWS)
+    for start in np.unique(np.linspace(part.start, last, _RUNS, dtype=np.int64)).tolist():
+        stored = part.source.read(start, min(start + _RUN_ROWS, part.stop))
+        values = np.asarray(part.encoding.decode(stored), np.float64)
+        yield values[:, latitude], values[:, longitude]
+
+
+def _may_be_radians(latitudes: Array, longitudes: Array) -> bool:
+    """Return whether all values fit radians: longitudes may go from 0 to 2π too."""
+    low, high = (-pi, pi)
+    if (np.abs(latitudes) <= pi / 2).all():
+        high = 2 * pi
+    beyond = (np.abs(latitudes) > pi) | (longitudes < low) | (longitudes > high)
+    return not beyond.any()

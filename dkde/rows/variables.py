@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 from math import ceil, prod
@@ -21,26 +21,28 @@ import xarray as xr
 
 from dkde.errors import InputError
 from dkde.numerics.exact import beyond, rounded
-from dkde.rows.boxes import Borders, Box, Grain, boxes
-from dkde.rows.missing import first_masked, holding_missing, is_lazily_masked, unmasked
+from dkde.rows.as_numbers import (
+    as_days,
+    day_units,
+    first_masked,
+    holding_missing,
+    is_lazily_masked,
+    unmasked,
+)
+from dkde.rows.boxes import Borders, Box, begins, boxes, longest
 from dkde.rows.places import Place
-from dkde.rows.row_source import READ_BYTES, Plain, RowSource, reading
-from dkde.rows.side import Part, Rows
-from dkde.rows.times import as_days, day_units
+from dkde.rows.row_source import RowSource, reading_rows
 from dkde.stores.absent import noticing
 from dkde.typing import Array
 
-# A slab of whole chunks is read at a time up to this; a longer one in pieces, more than once.
-_SLAB_BYTES = 8 * READ_BYTES
 # Variables are read one at a time: beside the rows there are about as many columns of them, or
 # of a lazy one what its graph makes of a chunk.
 _COLUMNS, _GRAPH_COPIES = 3, 4
 # What xarray decodes by, as it names it.
 _DECODING = ("scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned")
-Beside = Callable[[str, str], "VariablesSource"]
 
 
-class VariablesSource(Plain):
+class VariablesSource(RowSource):
     """Variables as a source of rows, read a range at a time, lazy ones where they are read.
 
     Not a dataclass: Dask looks into those for collections, and variables may be some.
@@ -62,6 +64,10 @@ class VariablesSource(Plain):
         same rows; stays where it is, and is not pickled.
     """
 
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    sizes: tuple[int, ...] = ()
+
     def __init__(
         self,
         variables: Sequence[xr.Variable],
@@ -71,7 +77,7 @@ class VariablesSource(Plain):
         place: Place | None = None,
         *,
         is_vector: bool = False,
-        beside: Beside | None = None,
+        beside: Callable[[str, str], RowSource] | None = None,
     ) -> None:
         # Of an index only the values: it may hold much more.
         self.variables = tuple(_by_text(variable.to_base_variable()) for variable in variables)
@@ -89,34 +95,25 @@ class VariablesSource(Plain):
             for v, is_days in zip(self.variables, self._is_days, strict=True)
         ]
         common = dtypes[0] if len(set(dtypes)) == 1 else np.result_type(*dtypes)
-        self.dtype: np.dtype[Any] = np.dtype(common).newbyteorder("=")
-        n_rows = prod(sizes)
+        self.dtype = np.dtype(common).newbyteorder("=")
         self.widths = tuple(
             prod(n for dim, n in v.sizes.items() if dim not in dims) for v in self.variables
         )
-        width = sum(self.widths)
-        self.shape: tuple[int, ...] = (n_rows,) if is_vector else (n_rows, width)
-        row_bytes = max(1, self.dtype.itemsize * width)
-        chunks = [_borders(self.variables, dim, n) for dim, n in zip(dims, sizes, strict=True)]
-        most, worth = (max(1, n // row_bytes) for n in (_SLAB_BYTES, READ_BYTES))
-        self._grain = Grain.of(sizes, chunks, most, worth)
+        self.shape = (prod(sizes),) if is_vector else (prod(sizes), sum(self.widths))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        arguments = (self.variables, self.dims, self.sizes, self.names, self.place, self.is_vector)
-        return _unpickled, arguments
+        made = partial(VariablesSource, is_vector=self.is_vector)
+        return made, (self.variables, self.dims, self.sizes, self.names, self.place)
 
     @property
-    def read_rows(self) -> int:
-        """Number of rows to read at a time, at most."""
-        return self._grain.longest
-
-    def cuts(self, start: int, stop: int) -> list[int]:
-        """Return the rows at which reading is best cut, between start and stop."""
-        return self._grain.cuts(start, stop)
+    def borders(self) -> tuple[Borders, ...]:
+        """Where chunks begin along each dim, of the variable with the longest ones."""
+        pairs = zip(self.dims, self.sizes, strict=True)
+        return tuple(_borders(self.variables, dim, n) for dim, n in pairs)
 
     def chunk_of(self, rows: Array) -> Array:
-        """Return the number of the chunk in which each row lies."""
-        return self._grain.piece_of(rows)
+        """Return the number of the piece in which each row lies: chunks of a grid are no runs."""
+        return self.grain.piece_of(rows)
 
     @property
     def copies(self) -> int:
@@ -174,6 +171,21 @@ class VariablesSource(Plain):
         digests = [self._digest(column) for column in range(len(self.variables))]
         return (self.names, digests, *self._columns)
 
+    def row_name(self, row: int) -> str:
+        """Return the name of a row; of a grid with its place in it.
+
+        ``row 220 (N_PROF 5, N_LEVELS 20)``
+        """
+        if len(self.sizes) < 2:
+            return super().row_name(row)
+        place = zip(self.dims, np.unravel_index(row, self.sizes), strict=True)
+        return f"row {row} ({', '.join(f'{dim} {index}' for dim, index in place)})"
+
+    @property
+    def variable_name(self) -> str | None:
+        """The name of the first variable, if it has one."""
+        return self.names[0] or None
+
     @property
     def _columns(self) -> tuple[Any, ...]:
         """Return the key of columns chosen from variables of several columns."""
@@ -200,7 +212,7 @@ class VariablesSource(Plain):
         if variable.chunks is None and self.place is not None:
             where = f"{self.place}, variable {name}"
             gone = partial(self.place.check_there, name)
-            with noticing(where, gone), reading(where, start, stop):
+            with noticing(where, gone), reading_rows(where, start, stop):
                 values = self._values(variable, box)
         else:
             values = self._values(variable, box)
@@ -235,95 +247,6 @@ def is_time(variable: xr.Variable) -> bool:
     return day_units(variable.dtype) is not None
 
 
-def _unpickled(
-    variables: Sequence[xr.Variable],
-    dims: tuple[str, ...],
-    sizes: tuple[int, ...],
-    names: Sequence[str],
-    place: Place | None,
-    is_vector: bool,
-) -> VariablesSource:
-    return VariablesSource(variables, dims, sizes, names, place, is_vector=is_vector)
-
-
-class Numbers(Plain):
-    """The rows' own numbers, from 0."""
-
-    def __init__(self, n_rows: int) -> None:
-        self.shape, self.dtype = (n_rows,), np.dtype(np.int64)
-
-    @property
-    def read_rows(self) -> int:
-        """Number of rows to read at a time, at most."""
-        return self.shape[0]
-
-    def cuts(self, start: int, stop: int) -> list[int]:
-        """Return the rows at which reading is best cut, between start and stop."""
-        return [start, stop]
-
-    def chunk_of(self, rows: Array) -> Array:
-        """Return the number of the chunk in which each row lies."""
-        return np.zeros_like(rows)
-
-    def read(self, start: int, stop: int) -> Array:
-        """Read the rows from start up to stop."""
-        return np.arange(start, stop)
-
-    def content(self) -> Any:
-        """Return a key that is equal for equal values."""
-        return "numbers", self.shape
-
-
-class Joined(Plain):
-    """Single values of several sources' rows, one after the other.
-
-    Parameters
-    ----------
-    parts : tuple of Part
-        With sources of one axis.
-    """
-
-    def __init__(self, parts: tuple[Part, ...]) -> None:
-        self._rows = Rows(parts)
-        self.dtype = np.result_type(*(part.source.dtype for part in parts))
-        self.shape = (self._rows.n_rows,)
-
-    @property
-    def read_rows(self) -> int:
-        """Number of rows to read at a time, at most."""
-        return self._rows.read_rows
-
-    def cuts(self, start: int, stop: int) -> list[int]:
-        """Return the rows at which reading is best cut, between start and stop."""
-        return [start, *(b for _, b in self._rows.ranges(start, stop))]
-
-    def chunk_of(self, rows: Array) -> Array:
-        """Return the number of the chunk in which each row lies."""
-        return np.searchsorted(self.cuts(0, self.shape[0]), rows, side="right")
-
-    def read(self, start: int, stop: int) -> Array:
-        """Read the rows from start up to stop."""
-        return self._rows.read(start, stop, decode=False)
-
-    @property
-    def is_lazy(self) -> bool:
-        """Return whether values are yet to be computed."""
-        return any(source.is_lazy for source in self.sources)
-
-    @property
-    def sources(self) -> list[RowSource]:
-        """The sources that are joined."""
-        return [part.source for part in self._rows.parts]
-
-    def content(self) -> Any:
-        """Return a key that is equal for equal values."""
-        return [(part.source.content(), part.start, part.stop) for part in self._rows.parts]
-
-    def stamp(self) -> Any:
-        """Return a stamp that changes with the values."""
-        return [(part.source.stamp(), part.start, part.stop) for part in self._rows.parts]
-
-
 def _by_text(variable: xr.Variable) -> xr.Variable:
     """A variable whose dims are text, as the rows' dims are; they may be numbers elsewhere."""
     if all(isinstance(dim, str) for dim in variable.dims):
@@ -347,23 +270,17 @@ def in_memory(variable: xr.Variable) -> bool:
     return bool(known)
 
 
-def _borders(variables: Iterable[xr.Variable], dim: str, size: int) -> Borders:
+def _borders(variables: Sequence[xr.Variable], dim: str, size: int) -> Borders:
     """Return chunk borders along a dim, of the variable with the longest chunks."""
-    longest, found = 1, range(0, size, 1) if size else range(0, 1)
-    best: Borders = found
-    for variable in variables:
-        if dim not in variable.dims:
-            continue
-        if variable.chunks is not None:
-            sizes = [n for n in variable.chunksizes[dim] if n]
-            if max(sizes) > longest:
-                longest = max(sizes)
-                best = [0, *np.cumsum(sizes[:-1]).tolist()]
-        elif not in_memory(variable):
-            step = int((variable.encoding.get("preferred_chunks") or {}).get(dim, 1))
-            if step > longest:
-                longest, best = step, range(0, size, step)
-    return best
+    found = [_own_borders(variable, dim, size) for variable in variables if dim in variable.dims]
+    return max([range(0, max(size, 1)), *found], key=lambda borders: longest(borders, size))
+
+
+def _own_borders(variable: xr.Variable, dim: str, size: int) -> Borders:
+    if variable.chunks is not None:
+        return begins(variable.chunksizes[dim])
+    preferred = {} if in_memory(variable) else variable.encoding.get("preferred_chunks") or {}
+    return range(0, size, int(preferred.get(dim, 1)))
 
 
 def _plain(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -27,8 +27,8 @@ from dkde.numerics.tolerance import check_tol
 from dkde.rows.places import ZARR_MARKS
 from dkde.rows.row_source import RowSource, innermost
 from dkde.rows.side import Part, Rows, Side
-from dkde.rows.sources import ArraySource, NpySource, ZarrSource
-from dkde.rows.variables import Joined, VariablesSource
+from dkde.rows.sources import ArraySource, Joined, NpySource, ZarrSource
+from dkde.rows.variables import VariablesSource
 from dkde.stores.absent import say_absent
 from dkde.stores.store import Records, is_remote, open_store
 from dkde.workers.batch_queues import threads_to_come

@@ -13,7 +13,7 @@ import dkde
 from dkde.datasets import writing
 from dkde.engine import blocks
 from dkde.numerics.expansion import Expansion
-from dkde.rows import sources
+from dkde.rows import row_source
 
 N_TRAIN = 9000
 
@@ -105,7 +105,7 @@ def test_rows_read_are_those_that_were(sorted_store: Path, rows: int) -> None:
     read_present = blocks.read_present
     with (
         mock.patch.object(blocks, "read_present", counted),
-        mock.patch.object(sources, "READ_BYTES", 1),  # a chunk at a time
+        mock.patch.object(row_source, "READ_BYTES", 1),  # a chunk at a time
     ):
         found = effort(dkde.score(query, "train", 1.0, source=sorted_store, kernel="epanechnikov"))[
             1

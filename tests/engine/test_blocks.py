@@ -21,7 +21,7 @@ from dkde.engine.task import Survey
 from dkde.engine.work import Work
 from dkde.errors import InputError
 from dkde.rows.dask_source import DaskSource
-from dkde.rows.row_source import Plain
+from dkde.rows.row_source import RowSource
 from dkde.rows.side import Encoding, Part, Rows, Side
 from dkde.rows.sources import ArraySource
 
@@ -198,7 +198,7 @@ class TestRefusals:
 
 
 @dataclass(eq=False)
-class Watched(Plain):
+class Watched(RowSource):
     """An array that keeps a record of what is read."""
 
     array: Array
@@ -256,13 +256,13 @@ class TestReading:
         chunks = (10,) * 20 + (0, 100, 3)
         array = da.ones((303, 3), chunks=(chunks, 3))
         assert DaskSource(array).cuts(5, 290) == [5, 290]
-        monkeypatch.setattr("dkde.rows.dask_source.READ_BYTES", 45 * 24)  # forty-five rows
+        monkeypatch.setattr("dkde.rows.row_source.READ_BYTES", 45 * 24)  # forty-five rows
         source = DaskSource(array)
         assert source.cuts(0, 303) == [0, 40, 80, 120, 160, 200, 300, 303]
         assert source.read_rows == 100
 
     def test_a_dask_array_computes_only_the_chunks_that_are_asked_for(self, monkeypatch) -> None:
-        monkeypatch.setattr("dkde.rows.dask_source.READ_BYTES", 1)
+        monkeypatch.setattr("dkde.rows.row_source.READ_BYTES", 1)
         computed = []
 
         def load(block_info: Any = None) -> Array:

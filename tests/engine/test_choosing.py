@@ -14,7 +14,7 @@ from dkde.datasets import writing
 from dkde.engine import blocks
 from dkde.engine import work as engine_work
 from dkde.engine.reading import read_present
-from dkde.rows import sources
+from dkde.rows import row_source
 
 ROWS = 40_000
 
@@ -44,7 +44,7 @@ def scored(store: Path, h: float, **options: Any) -> tuple[Any, Any, int]:
 
     with (
         mock.patch.object(blocks, "read_present", counted),
-        mock.patch.object(sources, "READ_BYTES", 1),  # a chunk at a time
+        mock.patch.object(row_source, "READ_BYTES", 1),  # a chunk at a time
     ):
         values, errors = dkde.log_density(
             first, "train", h, source=store, return_error=True, **options

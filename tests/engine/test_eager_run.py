@@ -25,7 +25,7 @@ from dkde.engine.pool import Pool, calling_thread, thread_pool
 from dkde.engine.survey import make_survey
 from dkde.engine.work import Work
 from dkde.errors import ClusterError, DataSetError, IncompleteError, InputError
-from dkde.rows.row_source import Plain
+from dkde.rows.row_source import RowSource
 from dkde.rows.side import Side
 from dkde.runs.run import shape_of
 from dkde.runs.stages import PLAN, Stage
@@ -56,7 +56,7 @@ def many_blocks(query: Any = None, train: Any = None) -> Work:
 
 
 @dataclass(eq=False)
-class Scripted(Plain):
+class Scripted(RowSource):
     """Rows of which one range cannot be read; it counts the reads."""
 
     array: Array

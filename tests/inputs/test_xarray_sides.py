@@ -11,7 +11,7 @@ import xarray as xr
 import zarr
 
 import dkde
-from dkde.rows import variables
+from dkde.rows import row_source
 from dkde.rows.boxes import Grain
 from dkde.rows.places import Place, open_variables
 from dkde.rows.variables import in_memory
@@ -339,8 +339,8 @@ class TestStores:
         xr.Dataset({"a": (("time", "x"), np.random.default_rng(0).normal(size=shape))}).to_zarr(
             path, consolidated=False, encoding={"a": {"chunks": chunks}}
         )
-        monkeypatch.setattr(variables, "_SLAB_BYTES", 8192)
-        monkeypatch.setattr(variables, "READ_BYTES", 1024)
+        monkeypatch.setattr(row_source, "SLAB_BYTES", 8192)
+        monkeypatch.setattr(row_source, "READ_BYTES", 1024)
         rows = dkde.Catalog(features=["a"], row_dim=["time", "x"]).rows(path)
         read = []
         get = zarr.storage.LocalStore.get

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from work import dask_source, rows_of, zarr_source
 
 from dkde.numerics.linear import Product, Scaling, chain, content
-from dkde.rows.row_source import Plain
+from dkde.rows.row_source import RowSource
 from dkde.rows.side import Encoding, Part, Rows
 from dkde.rows.sources import ArraySource
 
@@ -173,12 +173,12 @@ class TestMappedRows:
         np.testing.assert_allclose(read, exact.astype(float), rtol=0, atol=1e-14)
 
 
-class Watched(Plain):
+class Watched(RowSource):
     """A source that remembers which rows were read."""
 
     def __init__(self, source):
         self.source, self.read_ranges = source, []
-        self.shape, self.dtype, self.read_rows = source.shape, source.dtype, source.read_rows
+        self.shape, self.dtype, self.grain = source.shape, source.dtype, source.grain
 
     def cuts(self, start, stop):
         return self.source.cuts(start, stop)
@@ -210,7 +210,7 @@ class TestTake:
 
     @pytest.mark.parametrize("kind", ["dask", "zarr"])
     def test_reads_only_the_chunks_of_the_rows(self, kind, monkeypatch):
-        monkeypatch.setattr("dkde.rows.sources.READ_BYTES", 1)  # chunks are not read together
+        monkeypatch.setattr("dkde.rows.row_source.READ_BYTES", 1)  # chunks are not read together
         values = np.arange(2000.0).reshape(1000, 2)
         source = Watched((dask_source if kind == "dask" else zarr_source)(values, 10))
         wanted = np.array([995, 3, 8, 512, 3, 519])

@@ -10,7 +10,8 @@ import xarray as xr
 from reference import log_density
 
 import dkde
-from dkde.rows.columns import ColumnsSource
+from dkde.rows.columns import Picking
+from dkde.rows.row_source import Derived
 from dkde.rows.sources import ArraySource
 
 RNG = np.random.default_rng(5)
@@ -244,7 +245,7 @@ def test_a_matrix_called_x_among_others_is_a_variable():
 
 
 def test_some_columns_are_read_and_counted():
-    source = ColumnsSource(ArraySource(TRAIN), (2, 0))
+    source = Derived(ArraySource(TRAIN), Picking((2, 0)))
     np.testing.assert_array_equal(source.read(5, 9), TRAIN[5:9][:, [2, 0]])
     assert source.shape == (60, 2)
     assert source.copies == 2  # all three columns, while two are taken of them

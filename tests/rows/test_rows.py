@@ -7,6 +7,8 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dkde.rows.columns import columns_of, picked
+from dkde.rows.row_source import Derived, RowSource, innermost
 from dkde.rows.side import Encoding, Part, Rows
 from dkde.rows.sources import ArraySource, NpySource, ZarrSource
 
@@ -75,3 +77,40 @@ def test_npy_files_are_read_in_native_order_and_pickle_small(tmp_path):
     assert read.dtype == np.dtype("f4")
     np.testing.assert_array_equal(read, values[10:20].reshape(10, 24))
     assert len(pickle.dumps(source)) < 1000
+
+
+class Multiples(RowSource):
+    """A container of a new kind: a piece, its chunks, and what changes with its content."""
+
+    shape, dtype, chunk_rows = (40, 3), np.dtype("f8"), 7
+
+    def read(self, start, stop):
+        return np.arange(start, stop)[:, None] * np.arange(1.0, 4.0)
+
+    def stamp(self):
+        return "multiples"
+
+
+def test_a_new_kind_of_container_is_three_answers(monkeypatch):
+    monkeypatch.setattr("dkde.rows.row_source.READ_BYTES", 1)  # chunks are not read together
+    whole = Multiples().read(0, 40)
+    part = Part(Multiples(), 5, 40, "m", Encoding(2.0, 1.0), features=("a", "b", "c"))
+    rows = Rows((picked(part, (2, 0)),))
+    assert list(rows.ranges(0, 20)) == [(0, 2), (2, 9), (9, 16), (16, 20)]
+    np.testing.assert_array_equal(rows.read(0, 35, decode=True), 2.0 * whole[5:, [2, 0]] + 1.0)
+    np.testing.assert_array_equal(rows.take(np.array([30, 0])), 2.0 * whole[[35, 5]][:, [2, 0]] + 1)
+    assert not rows.parts[0].source.is_lazy
+    assert rows.resident_bytes == 0
+
+
+def test_steps_are_taken_one_after_the_other_and_known_by_what_they_change():
+    source = Derived(picked(part(np.eye(3)), (2, 0)).source, Encoding(0.5))
+    np.testing.assert_array_equal(source.read(1, 3), [[0.0, 0.0], [0.5, 0.0]])
+    assert source.changes == (("columns", (2, 0)), 0.5, 0.0)
+    assert columns_of(source) == (2, 0)
+    assert isinstance(innermost(source), ArraySource)
+    known = Derived(picked(Part(Multiples(), 0, 40, "m"), (1,)).source, Encoding(0.5))
+    columns = ("columns", (1,))
+    assert known.stamp() == (("multiples", (columns,)), (columns, 0.5, 0.0))
+    read_again = pickle.loads(pickle.dumps(source))
+    np.testing.assert_array_equal(read_again.read(0, 3), source.read(0, 3))

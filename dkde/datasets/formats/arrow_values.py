@@ -13,7 +13,7 @@ import numpy as np
 from dkde.datasets.metadata import class_words
 from dkde.errors import DataSetError, InputError
 from dkde.numerics.exact import LARGEST, check_exact, rounded
-from dkde.rows.times import as_days
+from dkde.rows.as_numbers import as_days
 from dkde.typing import Array
 
 TRUTHS = "0 and 1"

@@ -26,7 +26,7 @@ from dkde.datasets.formats.files import open_binary, sniff
 from dkde.datasets.formats.tables import TableFile, check_names, read_table
 from dkde.errors import DataSetError
 from dkde.numerics.exact import LARGEST, rounded
-from dkde.rows.text_kinds import LOOKED_AT, NUMBER, TIME, why_text
+from dkde.rows.feature_choice import LOOKED_AT, NUMBER, TIME, why_text
 
 NAME = "csv"
 # How pyarrow says which cell is no number; its rows count the header.

@@ -12,7 +12,7 @@ from typing import IO
 
 from dkde.datasets.formats.files import open_binary
 from dkde.errors import DataSetError, some, warn
-from dkde.rows.text_kinds import NUMBER
+from dkde.rows.feature_choice import NUMBER
 
 BLOCK_BYTES = 4 * 2**20
 _SEPARATORS = "\t;, "

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from dkde.errors import InputError
-from dkde.rows.times import as_days, day_units
+from dkde.rows.as_numbers import as_days, day_units
 
 SINCE = "days since 1970-01-01"
 
