@@ -12,11 +12,11 @@ from dkde.errors import ClusterError, InputError
 from dkde.numerics.exact import check_exact
 from dkde.rows.as_numbers import first_masked, holding_missing, is_lazily_masked, unmasked
 from dkde.rows.boxes import Borders, begins
-from dkde.rows.row_source import RowSource
+from dkde.rows.sources import OfArray
 from dkde.typing import Array
 
 
-class DaskSource(RowSource):
+class DaskSource(OfArray):
     """A lazy Dask array as a source of rows.
 
     As nodes of the graph, chunks of both sides would stay in memory while any block needs
@@ -47,15 +47,9 @@ class DaskSource(RowSource):
         return DaskSource, (self.array,)
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the rows."""
-        return tuple(int(n) for n in self.array.shape)
-
-    @property
     def dtype(self) -> np.dtype[Any]:
         """Dtype of the values."""
-        dtype: np.dtype[Any] = np.dtype(self.array.dtype)
-        return holding_missing(dtype) if self.masks else dtype
+        return holding_missing(super().dtype) if self.masks else super().dtype
 
     @property
     def resident_bytes(self) -> int:

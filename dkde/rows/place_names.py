@@ -117,11 +117,6 @@ def is_radians(unit: str | None) -> bool:
     return (unit or "").strip().lower() in _RADIANS
 
 
-def is_cf_unit(unit: str | None) -> bool:
-    """Return whether a unit alone marks a column as latitude or longitude."""
-    return any((unit or "").strip().lower() in spellings for spellings in _UNITS.values())
-
-
 def unit_of(attributes: Mapping[Any, Any]) -> str | None:
     """Return the unit of a variable, which its ``standard_name`` may make that of a place."""
     unit = attributes.get("units")
@@ -164,7 +159,7 @@ def have_places(names: Sequence[str], units: Sequence[str | None]) -> bool:
         role = role_of(name, unit)
         if role is None:
             continue
-        if is_cf_unit(unit):
+        if role_of("", unit):  # by the unit alone
             by_unit.add(role)
         else:
             by_name.add(role_of_name(name) or (role, ()))

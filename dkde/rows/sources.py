@@ -31,8 +31,25 @@ from dkde.typing import Array
 _AT_ONCE = 256
 
 
+class OfArray(RowSource):
+    """Rows of one array, whose shape and dtype are theirs."""
+
+    array: Any
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the rows."""
+        return tuple(map(int, self.array.shape))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Dtype of the values."""
+        dtype: np.dtype[Any] = np.dtype(self.array.dtype)
+        return dtype
+
+
 @dataclass(frozen=True, eq=False)
-class ArraySource(RowSource):
+class ArraySource(OfArray):
     """An array in memory.
 
     Parameters
@@ -44,16 +61,6 @@ class ArraySource(RowSource):
 
     array: Array
     masked: tuple[int, ...] | None = field(default=None, kw_only=True)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the rows."""
-        return self.array.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Dtype of the values."""
-        return self.array.dtype
 
     @property
     def resident_bytes(self) -> int:
@@ -74,7 +81,7 @@ class ArraySource(RowSource):
 
 
 @dataclass(frozen=True, eq=False)
-class ZarrSource(RowSource):
+class ZarrSource(OfArray):
     """An opened Zarr array.
 
     Parameters
@@ -96,16 +103,6 @@ class ZarrSource(RowSource):
                 f"{self.array.chunks}, and no chunk is of length 0; its metadata are damaged, "
                 "write the array anew"
             )
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the rows."""
-        return tuple(self.array.shape)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Dtype of the values."""
-        return np.dtype(self.array.dtype)
 
     @property
     def chunk_rows(self) -> int:
