@@ -5,7 +5,6 @@ from typing import Any
 
 import click
 
-from dkde_cli.compute import estimated_seconds
 from dkde_cli.group import Command
 from dkde_cli.options import (
     SELECTOR_HELP,
@@ -21,8 +20,6 @@ from dkde_cli.sides import Training, training_options
 from dkde_cli.values import parse_bandwidths
 
 _LEAVE_ONE_OUT = "loo"
-# As many passes as refining takes, about: each is as long as the grid's.
-_REFINING_PASSES = 3
 
 
 @click.command(cls=Command, epilog=SELECTOR_HELP)
@@ -84,17 +81,6 @@ def cv(
     output = output.checked(training.data)
     grid = parse_bandwidths(bandwidths)
     train = training.selector
-
-    def estimate() -> float:
-        return estimated_seconds(
-            training,
-            query=train,
-            train=train,
-            bandwidths=grid,
-            density=density,
-            n_features=pca,
-        ) * (1 + _REFINING_PASSES * refine)
-
     call = partial(
         dkde.cross_validate,
         train,
@@ -108,7 +94,7 @@ def cv(
         weights=training.weights,
         **density,
     )
-    carry_out(call, output, where, estimate, train, "grid", "refining")
+    carry_out(call, output, where, train, "grid", "refining")
 
 
 def _parse_folds(text: str, shuffle: bool, seed: int | None) -> int | str:

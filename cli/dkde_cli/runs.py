@@ -224,7 +224,6 @@ def carry_out(
     call: Callable[..., Any],
     output: Output,
     where: Where,
-    estimate: Callable[[], float],
     split: str,
     *names: str,
 ) -> None:
@@ -234,8 +233,6 @@ def carry_out(
     ----------
     call : callable
         Of dkde; takes ``output``, what goes with it, and ``progress``.
-    estimate : callable
-        Seconds that the work would take here.
     split : str
         As :meth:`Output.deliver` has it.
     names : str
@@ -244,7 +241,6 @@ def carry_out(
     import dkde
 
     was_complete = not output.restart and _is_complete(output.store)
-    nothing_to_do = output.init_only or was_complete
     call = partial(
         call,
         output=output.store,
@@ -252,10 +248,7 @@ def carry_out(
         retry_failed=output.retry_failed,
         anywhere=output.anywhere,
     )
-    with (
-        compute(where, None if nothing_to_do else estimate),
-        progress("pairs") as update,
-    ):
+    with compute(where), progress("pairs") as update:
         if output.init_only:
             with dkde.init_only():
                 call()

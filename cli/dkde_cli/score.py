@@ -5,7 +5,6 @@ from typing import Any
 
 import click
 
-from dkde_cli.compute import estimated_seconds
 from dkde_cli.group import Command
 from dkde_cli.options import (
     SELECTOR_HELP,
@@ -61,14 +60,6 @@ def score(
     output = output.checked(training.data)
     bandwidths = parse_bandwidths(bandwidth, "--bandwidth")
     train = training.selector
-    estimate = partial(
-        estimated_seconds,
-        training,
-        query=query,
-        train=train,
-        bandwidths=bandwidths,
-        density=density,
-    )
     call = partial(
         dkde.score,
         query,
@@ -79,4 +70,4 @@ def score(
         query_weights=query_weights,
         **density,
     )
-    carry_out(call, output, where, estimate, query, "score")
+    carry_out(call, output, where, query, "score")

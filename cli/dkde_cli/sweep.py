@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from dkde_cli.compute import estimated_seconds
 from dkde_cli.group import Command
 from dkde_cli.options import (
     SELECTOR_HELP,
@@ -96,30 +95,21 @@ def sweep(
     is_first_look = training.data == _EMBEDDED and not Path(_EMBEDDED).exists()
     output = output.checked(training.data, f"{_EMBEDDED}-sweep.png" if is_first_look else None)
     grid = parse_bandwidths(bandwidths)
-    catalog, train = training.catalog, training.train
+    train = training.train
     if protocol is None:
         train, valid = training.selector, training.split("valid", valid)
         test = None if no_test else training.test_split(test, train=train, valid=valid)
-    sides = {"train": train, "valid": valid, "test": test, "bandwidths": grid}
-    taken = dict(sides)
-    if protocol is not None:
-        taken |= dkde.follow_protocol(protocol, **sides, source=catalog, **density)
-    estimate = partial(
-        estimated_seconds,
-        training,
-        query=taken["valid"],
-        train=taken["train"],
-        bandwidths=taken["bandwidths"],
-        density=density,
-    )
     call = partial(
         dkde.sweep,
-        **sides,
+        train=train,
+        valid=valid,
+        test=test,
+        bandwidths=grid,
         protocol=protocol,
-        source=catalog,
+        source=training.catalog,
         weights=training.weights,
         valid_weights=valid_weights,
         test_weights=test_weights,
         **density,
     )
-    carry_out(call, output, where, estimate, "valid", "valid", "test")
+    carry_out(call, output, where, "valid", "valid", "test")
