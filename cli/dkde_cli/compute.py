@@ -12,6 +12,7 @@ from dkde_cli.options import Where
 
 _LOGGERS = ("distributed", "distributed.client", "distributed.gc", "tornado", "tornado.application")
 
+# The value of DASK_LOGGING, which Dask parses as a Python literal.
 _QUIET = repr(dict.fromkeys(_LOGGERS, "critical"))
 
 
@@ -48,11 +49,12 @@ def attach(where: Where) -> Iterator[None]:
 
 @contextmanager
 def _connected(where: Where) -> Iterator[None]:
+    """Connect to the cluster, and print its size and its dashboard."""
     import dkde
 
     _check_scheduler_file(where.scheduler_file)
     if where.cluster is not None:
-        _let_jobs_talk()
+        _leave_log_of_jobs_on()
     options = dict(vars(where))
     with dkde.connect(options.pop("scheduler"), **options) as client:
         threads = client.nthreads().values()
@@ -64,7 +66,7 @@ def _connected(where: Where) -> Iterator[None]:
 
 
 def _check_scheduler_file(path: str | None) -> None:
-    if path is None or not os.path.isfile(path):  # of a missing one, dkde says so
+    if path is None or not os.path.isfile(path):  # dkde refuses a missing file
         return
     from dkde import ClusterError
 
@@ -75,7 +77,7 @@ def _check_scheduler_file(path: str | None) -> None:
         known = False
     if not known:
         raise ClusterError(
-            f"{path}: is no scheduler file (JSON with an address); "
+            f"{path}: is not a scheduler file (JSON with an address); "
             "dask scheduler --scheduler-file FILE writes one"
         )
 
@@ -83,18 +85,20 @@ def _check_scheduler_file(path: str | None) -> None:
 def quieten_dask() -> None:
     """Keep the log of Dask's schedulers and workers off the terminal.
 
-    The environment reaches the processes that are started, and a Dask that is not imported
-    yet; the loggers are for one that is.
+    The environment variable reaches child processes, and Dask if it is not imported yet. The
+    loggers' levels count if it is imported already.
     """
+    # A value that the user has set wins.
     os.environ.setdefault("DASK_LOGGING", _QUIET)
     for name in _LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-def _let_jobs_talk() -> None:
-    """Let jobs log: their logs go to files, which are searched for the reasons of failures."""
+def _leave_log_of_jobs_on() -> None:
+    """Leave the log of a queue's jobs on: dkde searches their log files for causes of failures."""
     import dkde
 
-    dkde.configured_scheduler()  # Dask is imported now, and has read it
+    # This imports Dask, which has then read the variable for this process: it stays quiet here.
+    dkde.configured_scheduler()
     if os.environ.get("DASK_LOGGING") == _QUIET:
         del os.environ["DASK_LOGGING"]

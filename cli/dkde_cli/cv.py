@@ -28,15 +28,16 @@ _LEAVE_ONE_OUT = "loo"
     "--folds",
     default="5",
     metavar="N",
-    help="Folds of rows that follow each other, each scored under all others; loo leaves out "
-    "one row at a time.",
+    help="Number of folds. A fold is a range of rows that are scored under the rows of all other "
+    "folds; loo leaves out one row at a time.",
 )
 @click.option("--shuffle", is_flag=True, help="Put rows into folds at random.")
 @seed_option("Shuffle the same way each time.")
 @click.option(
     "--refine",
     is_flag=True,
-    help="Go on from the grid's best to the continuous optimum near it, by a few more passes.",
+    help="Continue from the grid's best bandwidth to the continuous optimum near it, which takes "
+    "a few more passes.",
 )
 @bandwidths_option
 @pca_option
@@ -72,8 +73,8 @@ def cv(
       {"bandwidth", "n", "mean_log_likelihood", "standard_error",
        "bits_per_dimension", "n_zero_density", "mean_fold_log_likelihood"}
     with null for numbers that are not finite; on the sphere with "bandwidth_unit", "km" or
-    "radian". With --refine the last row is the
-    optimum, unless the grid has it. In the CSV, split is the selector of --train.
+    "radian". With --refine the last row is the optimum, unless the grid has it. In the CSV,
+    split is the selector of --train.
     """
     import dkde
 
@@ -100,11 +101,11 @@ def cv(
 def _parse_folds(text: str, shuffle: bool, seed: int | None) -> int | str:
     """Return the number of folds, or the word for leaving one row out."""
     if seed is not None and not shuffle:
-        raise click.UsageError("--seed is for --shuffle, which is not there")
+        raise click.UsageError("--seed needs --shuffle")
     if text == _LEAVE_ONE_OUT:
         if shuffle:
             raise click.UsageError("--shuffle changes nothing where --folds is loo; leave it out")
         return text
     if not text.isdecimal() or int(text) < 2:
-        raise click.UsageError(f"--folds is {text!r}; it is a number, at least 2, or loo")
+        raise click.UsageError(f"--folds is {text!r}; it must be a number of at least 2, or loo")
     return int(text)

@@ -29,7 +29,8 @@ _SLURM = """\
 dkde run-part {store} --part "$SLURM_ARRAY_TASK_ID" --parts {parts}
 """
 
-# With Torque, -t and PBS_ARRAYID; PBS takes no array of one job.
+# PBS takes no array of one job, so the script of one part has none. For Torque, which has -t and
+# PBS_ARRAYID in place of -J and PBS_ARRAY_INDEX, no script is written.
 _PBS = """\
 #!/bin/sh
 #PBS -N {name}
@@ -60,8 +61,7 @@ _IN_ARRAY = {
     "--part",
     type=click.IntRange(min=0),
     metavar="I",
-    help="The part to do, from 0 to N - 1. In a job of an array it is the job's number: "
-    '--part "$SLURM_ARRAY_TASK_ID".',
+    help="The part to do, from 0 to N - 1; in a Slurm array, $SLURM_ARRAY_TASK_ID.",
 )
 @click.option(
     "--parts",
@@ -82,8 +82,8 @@ def run_part(
 ) -> None:
     """Do one of N parts of a run.
 
-    STORE is one that --init-only has set up, or whose run was interrupted. Parts may run at
-    the same time, on all machines that see STORE and the data; done twice, they are the same.
+    STORE holds a run that --init-only has set up, or that was interrupted. Parts may run at the
+    same time, on all machines that see STORE and the data. A part may be done again.
 
     Both --part and --parts are needed; dkde script writes a job script that has them. Where blocks
     of this part fail and are set aside, the exit status is 3.
@@ -119,9 +119,9 @@ def run_part(
 def finish(store: str, retry_failed: bool, anywhere: bool, as_json: bool, where: Where) -> None:
     """Make the result of a run whose parts are done.
 
-    It is printed as the command prints it that began the run. What follows from the first
-    stage, the test rows of a sweep and the passes that refine a cross-validation, is computed
-    here. Where blocks are missing or were set aside they are named, and the exit status is 3.
+    It is printed in the form of the command that began the run. The test rows of a sweep and
+    the passes that refine a cross-validation need the result of all parts, and are computed
+    here. Where blocks are missing or were set aside, they are named and the exit status is 3.
     """
     import dkde
 
@@ -144,16 +144,20 @@ def finish(store: str, retry_failed: bool, anywhere: bool, as_json: bool, where:
     type=click.IntRange(min=1),
     required=True,
     metavar="N",
-    help="Into how many jobs to cut the run; each does its share of the blocks.",
+    help="Number of jobs; each does its share of the blocks.",
 )
 @click.option(
-    "-o", "--output", "file", metavar="FILE", help="Write the script here; else it is printed."
+    "-o",
+    "--output",
+    "file",
+    metavar="FILE",
+    help="Write the script to this file; by default it is printed.",
 )
 def script(scheduler: str, store: str, parts: int, file: str | None) -> None:
     """Write the script that submits a run as an array of jobs.
 
-    STORE is one that --init-only has set up. Add to the script what your site asks for, such
-    as a time limit and an account; how to finish stands in it.
+    STORE holds a run that --init-only has set up. Add to the script what your site asks for,
+    such as a time limit and an account. Its comments say how to finish the run.
     """
     import dkde
 
@@ -165,6 +169,7 @@ def script(scheduler: str, store: str, parts: int, file: str | None) -> None:
     blocks = max((stage["blocks"] for stage in found["stages"].values()), default=parts)
     if parts > blocks:
         raise dkde.InputError(f"--parts is {parts}; {store} has {blocks} blocks to share out")
+    # Jobs may start in another folder.
     path = store if "://" in store else os.path.abspath(store)
     text = (_SLURM if scheduler == "slurm" else _PBS).format(
         name=_job_name(path),
@@ -184,7 +189,7 @@ def script(scheduler: str, store: str, parts: int, file: str | None) -> None:
 
 
 def _job_name(path: str) -> str:
-    """A name that a scheduler takes, and that is a file's.
+    """Return a name of a job that queues take, and that may begin the names of its files.
 
     Examples
     --------

@@ -26,9 +26,9 @@ from dkde_cli.values import parse_bandwidths
     "--bandwidth",
     required=True,
     metavar="H",
-    help="In units of the data, or of those that --covariance makes; several, 0.1,0.2, come from "
-    "one pass; or one by a rule: scott, silverman; with the kernel vonmises_fisher in radians, or "
-    "as 250km.",
+    help="One bandwidth; several, 0.1,0.2, which take one pass; or a rule: scott, silverman. It is "
+    "in units of the data, or of those that --covariance makes; with the kernel vonmises_fisher in "
+    "radians, or as 250km.",
 )
 @density_options()
 @output_options()

@@ -19,7 +19,7 @@ from dkde_cli.runs import Output, carry_out, output_options
 from dkde_cli.sides import Training, training_options
 from dkde_cli.values import parse_bandwidths
 
-# The embedded data set: what a first look is taken with, so it comes with a picture.
+# The embedded data set, which users try first: its curve is drawn without --plot.
 _EMBEDDED = "digits"
 _PROTOCOLS = ("gan2014", "scratch2019")
 
@@ -39,14 +39,15 @@ _PROTOCOLS = ("gan2014", "scratch2019")
     "that shares no row with the others.",
 )
 @scored_weights_option("test")
-@click.option("--no-test", is_flag=True, help="Score no test rows, whatever DATA has.")
+@click.option("--no-test", is_flag=True, help="Score no test rows, even if DATA has some.")
 @click.option(
     "--protocol",
     type=click.Choice(_PROTOCOLS),
-    help="Of a publication: gan2014 takes the first 10,000 generated rows, which --train names, "
-    "bandwidths logspace:-1:0:10 by 'valid[:1000]', and test; scratch2019 'train[:10000]', "
-    "'train[10000:20000]', bandwidths 0.05,0.08,0.1,0.2,0.5,1,1.5,2, and test. Other options "
-    "that are given win, and it is said.",
+    help="Protocol of a publication. gan2014: a density of the first 10,000 rows of --train, which "
+    "are generated ones; 'valid[:1000]' to choose from the bandwidths logspace:-1:0:10; and test. "
+    "scratch2019: 'train[:10000]'; 'train[10000:20000]' to choose from "
+    "0.05,0.08,0.1,0.2,0.5,1,1.5,2; and test. Other options that are given take precedence, with a "
+    "warning.",
 )
 @bandwidths_option
 @density_options()
@@ -73,7 +74,7 @@ def sweep(
     output: Output,
     where: Where,
 ) -> None:
-    """Find the best bandwidth, and score at it.
+    """Find the best bandwidth, and score test rows at it.
 
     Validation rows are scored at many bandwidths in one pass, test rows at the best of them.
 

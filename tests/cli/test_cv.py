@@ -120,10 +120,10 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            (("--folds", "1"), "--folds is '1'; it is a number, at least 2, or loo"),
+            (("--folds", "1"), "--folds is '1'; it must be a number of at least 2, or loo"),
             (("--folds", "none"), "--folds is 'none'"),
             (("--folds", "61"), "there are 60 rows and 61 folds"),
-            (("--seed", "1"), "--seed is for --shuffle"),
+            (("--seed", "1"), "--seed needs --shuffle"),
             (("--folds", "loo", "--shuffle"), "--shuffle changes nothing"),
             (("--pca", "4"), "pca is 4; 60 rows of 3 features have 1 to 3"),
             (("--pca", "0"), "'--pca'"),
