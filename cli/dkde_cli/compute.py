@@ -40,6 +40,7 @@ def attach(where: Where) -> Iterator[None]:
     """Make a running cluster the active one, if one is named; start none."""
     import dkde
 
+    # Options such as --workers would start a cluster: here they describe one.
     if where.is_remote or (not where.is_given and dkde.configured_scheduler() is not None):
         with _connected(where):
             yield
@@ -55,6 +56,7 @@ def _connected(where: Where) -> Iterator[None]:
     _check_scheduler_file(where.scheduler_file)
     if where.cluster is not None:
         _leave_log_of_jobs_on()
+    # The fields of Where are the keywords of dkde.connect.
     options = dict(vars(where))
     with dkde.connect(options.pop("scheduler"), **options) as client:
         threads = client.nthreads().values()

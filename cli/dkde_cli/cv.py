@@ -103,6 +103,7 @@ def _parse_folds(text: str, shuffle: bool, seed: int | None) -> int | str:
     if seed is not None and not shuffle:
         raise click.UsageError("--seed needs --shuffle")
     if text == _LEAVE_ONE_OUT:
+        # Each row is a fold, in whatever order.
         if shuffle:
             raise click.UsageError("--shuffle changes nothing where --folds is loo; leave it out")
         return text

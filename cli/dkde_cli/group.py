@@ -103,6 +103,7 @@ class Group(click.Group):
                     click.echo(line, err=True)
                 ctx.exit(INTERRUPTED)
             except Exception as error:
+                # A closed pipe is no error: the reader wanted no more.
                 if _debug(ctx) and not _is_closed_pipe(error):
                     traceback.print_exception(error)
                 _fail(error, ctx)
@@ -141,6 +142,7 @@ def _fail(error: Exception, ctx: click.Context) -> NoReturn:
             line, more = error.missing, [f"dkde status {quote(store)} {way}"]
         raise Incomplete(_spelled(line), *more) from error
     if isinstance(error, DkdeError):
+        # When a cluster is lost, the blocks that are done are kept, and a note says so.
         more = _notes(error) if isinstance(error, ClusterError) else []
         raise Refusal(_spelled(error.message), *more) from error
     if isinstance(error, OSError):

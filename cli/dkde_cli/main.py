@@ -7,6 +7,7 @@ from typing import NoReturn
 
 import click
 
+# These modules import dkde only in the bodies of their commands, so that --help starts at once.
 from dkde_cli.cv import cv
 from dkde_cli.data import import_, index, show
 from dkde_cli.group import INTERRUPTED, Group, debug_option
@@ -44,7 +45,7 @@ for command in (
     import_, info, index, show, plan, sweep, cv, score, sample, compare, report, export, status,
     verify, run_part, finish, script,
 ):  # fmt: skip
-    cli.add_command(command)
+    cli.add_command(command)  # dkde --help lists them in this order
 
 
 def main() -> None:

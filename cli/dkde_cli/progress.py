@@ -111,6 +111,7 @@ class Lines:
         if stage != self._stage or done < self._done:
             self._first = (now, done)
         self._stage, self._done = stage, done
+        # Without a block that is done there is no share and no speed to print.
         if now - self._last < _LINE_SECONDS or done == 0:
             return
         self._last = now

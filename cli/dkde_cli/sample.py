@@ -99,7 +99,9 @@ def sample(
     h = parse_bandwidth(bandwidth)
     catalog, train = training.catalog, training.selector
     if plot is not None:
+        # Before anything is drawn: rows that are no pictures are refused.
         dkde.check_picture(plot, (".png",), pictures=catalog.rows(train))
+    # Sampling reports no progress: a terminal shows that it is at work.
     with progress("rows"):
         samples, sources = dkde.sample(
             train,

@@ -97,6 +97,7 @@ def sweep(
     output = output.checked(training.data, f"{_EMBEDDED}-sweep.png" if is_first_look else None)
     grid = parse_bandwidths(bandwidths)
     train = training.train
+    # A protocol has defaults of its own, which dkde.sweep fills in.
     if protocol is None:
         train, valid = training.selector, training.split("valid", valid)
         test = None if no_test else training.test_split(test, train=train, valid=valid)

@@ -39,6 +39,7 @@ def parse_bandwidth(text: str) -> Any:
         return text
     import dkde
 
+    # One length on the Earth, such as 250km.
     length = text.strip()
     if length.endswith("km") and "," not in length and ":" not in length:
         return parse_bandwidths(length, "--bandwidth")[0]
