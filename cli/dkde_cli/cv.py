@@ -5,7 +5,6 @@ from typing import Any
 
 import click
 
-from dkde_cli.compute import estimated_seconds
 from dkde_cli.group import Command
 from dkde_cli.options import (
     SELECTOR_HELP,
@@ -21,8 +20,6 @@ from dkde_cli.sides import Training, training_options
 from dkde_cli.values import parse_bandwidths
 
 _LEAVE_ONE_OUT = "loo"
-# As many passes as refining takes, about: each is as long as the grid's.
-_REFINING_PASSES = 3
 
 
 @click.command(cls=Command, epilog=SELECTOR_HELP)
@@ -31,15 +28,16 @@ _REFINING_PASSES = 3
     "--folds",
     default="5",
     metavar="N",
-    help="Folds of rows that follow each other, each scored under all others; loo leaves out "
-    "one row at a time.",
+    help="Number of folds. A fold is a range of rows that are scored under the rows of all other "
+    "folds; loo leaves out one row at a time.",
 )
 @click.option("--shuffle", is_flag=True, help="Put rows into folds at random.")
 @seed_option("Shuffle the same way each time.")
 @click.option(
     "--refine",
     is_flag=True,
-    help="Go on from the grid's best to the continuous optimum near it, by a few more passes.",
+    help="Continue from the grid's best bandwidth to the continuous optimum near it, which takes "
+    "a few more passes.",
 )
 @bandwidths_option
 @pca_option
@@ -75,8 +73,8 @@ def cv(
       {"bandwidth", "n", "mean_log_likelihood", "standard_error",
        "bits_per_dimension", "n_zero_density", "mean_fold_log_likelihood"}
     with null for numbers that are not finite; on the sphere with "bandwidth_unit", "km" or
-    "radian". With --refine the last row is the
-    optimum, unless the grid has it. In the CSV, split is the selector of --train.
+    "radian". With --refine the last row is the optimum, unless the grid has it. In the CSV,
+    split is the selector of --train.
     """
     import dkde
 
@@ -84,17 +82,6 @@ def cv(
     output = output.checked(training.data)
     grid = parse_bandwidths(bandwidths)
     train = training.selector
-
-    def estimate() -> float:
-        return estimated_seconds(
-            training,
-            query=train,
-            train=train,
-            bandwidths=grid,
-            density=density,
-            n_features=pca,
-        ) * (1 + _REFINING_PASSES * refine)
-
     call = partial(
         dkde.cross_validate,
         train,
@@ -108,17 +95,18 @@ def cv(
         weights=training.weights,
         **density,
     )
-    carry_out(call, output, where, estimate, train, "grid", "refining")
+    carry_out(call, output, where, train, "grid", "refining")
 
 
 def _parse_folds(text: str, shuffle: bool, seed: int | None) -> int | str:
     """Return the number of folds, or the word for leaving one row out."""
     if seed is not None and not shuffle:
-        raise click.UsageError("--seed is for --shuffle, which is not there")
+        raise click.UsageError("--seed needs --shuffle")
     if text == _LEAVE_ONE_OUT:
+        # Each row is a fold, in whatever order.
         if shuffle:
             raise click.UsageError("--shuffle changes nothing where --folds is loo; leave it out")
         return text
     if not text.isdecimal() or int(text) < 2:
-        raise click.UsageError(f"--folds is {text!r}; it is a number, at least 2, or loo")
+        raise click.UsageError(f"--folds is {text!r}; it must be a number of at least 2, or loo")
     return int(text)

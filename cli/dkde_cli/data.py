@@ -17,8 +17,8 @@ from dkde_cli.values import parse_image_shape
 @click.option(
     "--format",
     metavar="NAME",
-    help="mnist-pickle, idx, cifar, npy, npz, parquet, pictures, csv or digits, where the content "
-    "does not tell.",
+    help="Format of SOURCE: mnist-pickle, idx, cifar, npy, npz, parquet, pictures, csv or digits; "
+    "by default its content decides.",
 )
 @click.option(
     "--split",
@@ -26,7 +26,10 @@ from dkde_cli.values import parse_image_shape
     help="Name of the split, for a file that holds one bare array; by default train.",
 )
 @click.option(
-    "--scale", type=float, metavar="X", help="A value is STORED * scale + offset; else the file's."
+    "--scale",
+    type=float,
+    metavar="X",
+    help="A value is STORED * scale + offset; by default as in SOURCE.",
 )
 @click.option("--offset", type=float, metavar="X", help="See --scale.")
 @click.option(
@@ -42,17 +45,17 @@ from dkde_cli.values import parse_image_shape
 )
 @names_option(
     "--columns",
-    help="The columns of a table that are features, in this order; by default those of numbers. "
-    "(Of tables that are not imported, and of data sets, --features of the other commands.)",
+    help="The columns of a table that are features, in this order; by default all of numbers. "
+    "(Other commands choose columns of tables and data sets by --features.)",
 )
 @names_option(
     "--row-dim",
-    help="Of variables of Zarr or NetCDF: the dims along which rows lie; others hold features.",
+    help="The dims of a Zarr or NetCDF variable along which rows lie; others hold features.",
 )
 @click.option(
     "--label",
     metavar="COLUMN",
-    help="The column of a table that says what each row is: whole numbers, or names.",
+    help="The column of a table that holds the label of each row: whole numbers, or names.",
 )
 @click.option(
     "--shuffle-seed",
@@ -63,7 +66,8 @@ from dkde_cli.values import parse_image_shape
 @click.option(
     "--order",
     is_flag=True,
-    help="Sort rows so that those of a chunk lie close together; source_row keeps where they were.",
+    help="Sort rows so that those of a chunk lie close together; source_row keeps where they were "
+    "before.",
 )
 @click.option(
     "--no-index",
@@ -71,7 +75,7 @@ from dkde_cli.values import parse_image_shape
     flag_value=False,
     default=True,
     show_default=False,
-    help="Do not write where the rows of each chunk lie (see dkde index).",
+    help="Do not write the index, which tells where the rows of each chunk lie (see dkde index).",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the data set that STORE holds already.")
 def import_(source: str, store: str, **options: Any) -> None:
@@ -81,7 +85,7 @@ def import_(source: str, store: str, **options: Any) -> None:
     archive or its folder, a .npy or .npz file, a table (CSV or Parquet, or several by a quoted
     pattern, 'points/*.csv'), a folder of PNG or JPEG pictures, or the word digits; or a Zarr store
     or NetCDF file, with its variables in --columns, or FILE::ARRAY. STORE is the folder to make,
-    or a URL, s3://, gs:// or az://; it is there whole or not at all.
+    or a URL, s3://, gs:// or az://; it is written whole or not at all.
     """
     import dkde
 
@@ -103,13 +107,13 @@ def import_(source: str, store: str, **options: Any) -> None:
     "--split",
     multiple=True,
     metavar="NAME",
-    help="A split, and no other; may be given more than once.",
+    help="A split to index, by default all; may be given more than once.",
 )
 def index(store: str, split: tuple[str, ...]) -> None:
-    """Write, or write anew, where the rows of each chunk lie.
+    """Write an index of where the rows of each chunk lie.
 
-    STORE is a data set. Chunks that are too far away to matter are then not read. dkde import
-    writes this by itself; it is for data sets that have none, or whose rows were changed.
+    STORE is a data set. With an index, chunks that are too far away to matter are not read. dkde
+    import writes it; this command is for data sets that have none, or whose rows have changed.
     """
     import dkde
 

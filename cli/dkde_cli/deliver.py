@@ -1,4 +1,4 @@
-"""Results of runs as tables, JSON and CSV, as the command that made them prints them."""
+"""The results of runs, printed as tables or JSON and written as CSV."""
 
 import csv
 import io
@@ -12,18 +12,19 @@ from dkde_cli.tables import duration, print_json, print_table
 
 FIGURES = ("mean_log_likelihood", "standard_error", "bits_per_dimension", "n_zero_density")
 CSV_COLUMNS = ("split", "bandwidth", "n", *FIGURES)
-# What a cross-validation has beside: totals of nats, as scikit-learn's scores are.
+# Cross-validations alone have it: totals in nats, as scikit-learn's scores are.
 FOLD_TOTAL = "mean_fold_log_likelihood"
-# Of bandwidths that are kilometres a row of figures says so.
+# The key of the unit of bandwidths: in JSON if they are angles, and in each row if it is km.
 UNIT = "bandwidth_unit"
-# Where a result holds what its rows took, and for which of its works.
+# The prefix of the variables that count what was evaluated and read, and the role in the
+# provenance whose training rows are the whole of it.
 _EFFORTS = (("", "score"), ("", "valid"), ("", "cross_validate"), ("test_", "test"))
 
 Row = dict[str, Any]
 
 
 def figures(result: Any) -> list[Row]:
-    """A row of figures for each bandwidth of a result."""
+    """Return a row of figures for each bandwidth of a result."""
     names = [*FIGURES, *([FOLD_TOTAL] if FOLD_TOTAL in result else [])]
     columns = {name: result[name].values.tolist() for name in ("bandwidth", *names)}
     n_rows = _n_counting(result)
@@ -35,7 +36,7 @@ def figures(result: Any) -> list[Row]:
 
 
 def test_figures(result: Any) -> Row | None:
-    """The row of figures of a sweep's test rows, if it had any."""
+    """Return the figures of a sweep's test rows; None if it had none."""
     if "test_log_density" not in result:
         return None
     return {
@@ -55,19 +56,19 @@ def _n_counting(result: Any, prefix: str = "") -> int:
     """Return how many rows enter the means: no missing values, and positive weight."""
     if f"{prefix}row_weight" in result:
         return int((result[f"{prefix}row_weight"] > 0).sum())
-    # Bandwidths or not, of each row one is held.
+    # It holds one value a row, whatever the number of bandwidths.
     n_rows = int(result[f"{prefix}pairs_evaluated"].size)
     return n_rows - missing(result).get(f"{prefix}n_missing", 0)
 
 
 def missing(result: Any) -> dict[str, int]:
-    """Return the counts of rows left out for missing values, by side, where any may be."""
+    """Return how many rows were left out for missing values, by side; empty if none could be."""
     names = ("n_missing", "test_n_missing", "n_missing_train")
     return {name: int(result[name]) for name in names if name in result}
 
 
 def missing_in_words(result: Any) -> str:
-    """The same in a line; nothing where none was left out."""
+    """Return these counts as a line; empty if no row was left out."""
     counts = missing(result)
     scored = counts.get("n_missing", 0) + counts.get("test_n_missing", 0)
     if not any(counts.values()):
@@ -79,7 +80,7 @@ def missing_in_words(result: Any) -> str:
 
 
 def effort(result: Any) -> str:
-    """Shares of all pairs that were evaluated and of rows that were read, where less than all."""
+    """Return the shares of pairs evaluated and of rows read, where they are less than all."""
     inputs = json.loads(result.attrs.get("provenance", "{}"))
     shares = []
     for name, words in (("pairs_evaluated", "pairs evaluated"), ("rows_read", "rows read")):
@@ -95,7 +96,7 @@ def effort(result: Any) -> str:
 
 
 def _percent(share: float) -> str:
-    """A share that is less than all, and shows it.
+    """Return a share of less than all as text that does not round to 0 % or 100 %.
 
     Examples
     --------
@@ -115,7 +116,7 @@ def kilometres(result: Any) -> float | None:
 
 def unit(result: Any) -> Row:
     """Return the unit of bandwidths, ready for JSON; nothing where they are not angles."""
-    noted = result["bandwidth"].attrs.get("units")  # of stores of before in their options alone
+    noted = result["bandwidth"].attrs.get("units")  # older stores have it in the options only
     found = noted if noted in ("km", "radian") else _options(result).get(UNIT)
     return {} if found is None else {UNIT: found}
 
@@ -126,7 +127,8 @@ def _options(result: Any) -> Row:
 
 
 def print_result(result: Any, *, as_json: bool) -> None:
-    """Print a result; what it holds says which command's it is."""
+    """Print a result as the command that made it prints it."""
+    # A score has no best bandwidth; of the other two, a cross-validation has fold totals.
     rows, test_row = figures(result), test_figures(result)
     best = float(result["best_bandwidth"]) if "best_bandwidth" in result else None
     if as_json:
@@ -156,19 +158,19 @@ def print_result(result: Any, *, as_json: bool) -> None:
 
 
 def print_end(result: Any) -> None:
-    """Say what was left out and how long it took, on standard error."""
+    """Print on standard error what was left out and how long it took."""
     for line in filter(None, (missing_in_words(result), effort(result))):
         click.echo(line, err=True)
     click.echo(f"Done in {duration(float(result.attrs['seconds']))}", err=True)
 
 
 def write_csv(path: str, splits: Mapping[str, Iterable[Row]]) -> None:
-    """Write rows of figures, those of each split under its name; all of the file or nothing.
+    """Write rows of figures, by split, to a CSV file: whole or not at all.
 
     Raises
     ------
     DataSetError
-        When it cannot be written.
+        When the file cannot be written.
     """
     from dkde import write_whole
 
@@ -190,7 +192,7 @@ def print_figures(
     Parameters
     ----------
     km : float, optional
-        How many a unit of the bandwidths is, which have a column for them then.
+        Kilometres of one unit of the bandwidths; adds a column of bandwidths in kilometres.
     """
     heads = {
         "mean_log_likelihood": "mean log-likelihood",
@@ -220,7 +222,7 @@ def _figure(value: float) -> str:
 
 
 def _aligned(values: Sequence[float]) -> list[str]:
-    """Numbers of up to six digits, point below point.
+    """Return numbers as texts of up to six digits, with decimal points in one column.
 
     Examples
     --------

@@ -19,7 +19,7 @@ INCOMPLETE = 3
 PIPE_CLOSED = 141  # as shells report SIGPIPE
 
 _DEBUG = "dkde_cli.debug"
-# The store that a command works on, which errors may have more to say about.
+# The key of the store that a command works on, which the hint below an error names.
 _STORE = "dkde_cli.store"
 
 
@@ -29,7 +29,7 @@ class Refusal(click.ClickException):
     Parameters
     ----------
     more : str
-        Lines below it.
+        Lines to print below the message.
     """
 
     exit_code = 2
@@ -58,7 +58,7 @@ class Incomplete(Refusal):
 
 
 class Command(click.Command):
-    """A command that takes ``--debug``, and keeps Dask's log to itself without it."""
+    """A command that takes ``--debug``; without it, Dask's log is not shown."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -68,6 +68,7 @@ class Command(click.Command):
         """Run the command."""
         if not _debug(ctx):
             quieten_dask()
+        # Runs and commands that read a result have a store, dkde sample has an output.
         ctx.meta[_STORE] = ctx.params.get("store") or ctx.params.get("output")
         return super().invoke(ctx)
 
@@ -102,13 +103,14 @@ class Group(click.Group):
                     click.echo(line, err=True)
                 ctx.exit(INTERRUPTED)
             except Exception as error:
+                # A closed pipe is no error: the reader wanted no more.
                 if _debug(ctx) and not _is_closed_pipe(error):
                     traceback.print_exception(error)
                 _fail(error, ctx)
 
 
 def debug_option() -> click.Option:
-    """``--debug``, which may stand before or after the command's name."""
+    """Return the option ``--debug``, which may stand before or after the command's name."""
 
     def remember(ctx: click.Context, _: click.Parameter, value: bool) -> None:
         if value:
@@ -124,7 +126,7 @@ def debug_option() -> click.Option:
 
 
 def _debug(ctx: click.Context) -> bool:
-    # What contexts keep in meta is shared by a command and the groups that it is in.
+    # The context of a command shares its meta with those of the groups that it is in.
     return bool(ctx.meta.get(_DEBUG))
 
 
@@ -140,10 +142,11 @@ def _fail(error: Exception, ctx: click.Context) -> NoReturn:
             line, more = error.missing, [f"dkde status {quote(store)} {way}"]
         raise Incomplete(_spelled(line), *more) from error
     if isinstance(error, DkdeError):
+        # When a cluster is lost, the blocks that are done are kept, and a note says so.
         more = _notes(error) if isinstance(error, ClusterError) else []
         raise Refusal(_spelled(error.message), *more) from error
     if isinstance(error, OSError):
-        raise error
+        raise error  # _failures_in_a_line reports it
     raise Failure(
         f"{type(error).__name__}: {error} (a defect of dkde; --debug shows where)", *_notes(error)
     ) from error
@@ -155,7 +158,7 @@ def _notes(error: BaseException) -> list[str]:
 
 
 def _spelled(message: str) -> str:
-    """A message whose advice is for the command line, not for Python.
+    """Return a message with its advice in options of the command line, not in Python.
 
     Examples
     --------
@@ -199,7 +202,7 @@ def _failures_in_a_line() -> Iterator[None]:
         raise Refusal(f"{text}; see {path} --help") from error
     except OSError as error:
         _abandon_stdout()
-        if _is_closed_pipe(error):  # whoever read it has enough: dkde ... | head
+        if _is_closed_pipe(error):  # the reader has closed it: dkde ... | head
             raise click.exceptions.Exit(PIPE_CLOSED) from error
         text = f"the output could not be written ({error})"
         if error.filename is not None:
@@ -222,7 +225,7 @@ def _warnings_in_a_line() -> Iterator[None]:
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
         text = " ".join(str(message).split())
-        # The plan and the work itself look at the same rows, and find the same things odd.
+        # Several steps of a command may look at the same rows, and warn of the same thing.
         if text not in seen:
             seen.add(text)
             click.echo(f"Warning: {text}", err=True)

@@ -1,4 +1,4 @@
-"""``dkde info``: what data sets, files to import, and foreign Zarr stores and NetCDF files hold."""
+"""``dkde info``: a description of data sets, files to import, Zarr stores and NetCDF files."""
 
 from collections.abc import Mapping, Sequence
 from textwrap import fill
@@ -11,16 +11,16 @@ from dkde_cli.options import choice_options, json_option
 from dkde_cli.progress import Lines
 from dkde_cli.tables import print_json, print_pairs, print_table, size
 
-# What splits of one data set often have in common, which is then said once; and not at all
-# where it is the usual.
+# The columns that splits of a data set often have in common, with their usual values. A common
+# value is printed once, above the table; a usual one is not printed.
 _USUAL = {
     "features": "", "dtype": "", "scale": "1", "offset": "0", "values": "unknown",
     "missing": "0", "infinite": "0", "picture": "-", "classes": "-", "stored": "-",
     "chunk rows": "-", "index": "-",
 }  # fmt: skip
-# What is said of a data set as a whole, as it is.
+# Keys of a description that hold for the data set as a whole, printed as they are.
 _KNOWN = ("name", "kind", "source", "source_format", "dkde_version")
-# Names that are said of features, classes and columns.
+# How many names of features, classes and columns are printed.
 _SHOWN = 20
 _WIDTH = 80
 
@@ -32,8 +32,8 @@ _WIDTH = 80
 def info(store: str, choice: dict[str, Any], as_json: bool) -> None:
     """Describe a data set, a file to import, or its variables.
 
-    STORE is a data set, by its path or URL, or what dkde import takes as its SOURCE; or a Zarr
-    store or NetCDF file that xarray opens, all of whose values are read, or those of --features.
+    STORE is the path or URL of a data set, or what dkde import takes as its SOURCE; or a Zarr
+    store or NetCDF file that xarray opens. Of these all values are read, or those of --features.
     STORE::NAME is one of its splits or groups.
     """
     import dkde
@@ -89,7 +89,7 @@ def _known(described: dict[str, Any]) -> dict[str, str]:
         ],
         "taken as": [f"{name}: {what}" for name, what in described["converted"].items()],
     }
-    for split in described["splits"].values():  # mostly all splits have the same
+    for split in described["splits"].values():  # most data sets have the same in all splits
         if split["feature_names"]:
             names.setdefault("feature names", split["feature_names"])
         for label, classes in split["classes"].items():
@@ -192,8 +192,8 @@ def _form(name: str, variable: dict[str, Any]) -> list[str]:
 def _print_figures(
     heads: Sequence[str], names: Sequence[Sequence[str]], columns: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Print a table of the figures of columns, after what each is called and is."""
-    # Infinite values have a column where there are some.
+    """Print a table of the figures of columns, after the cells that name and describe each."""
+    # There is a column of infinite values only if there are any.
     counts = ["missing", "infinite"][: 1 + any(each["infinite"] for each in columns)]
     body = []
     for said, each in zip(names, columns, strict=True):

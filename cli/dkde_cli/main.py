@@ -7,6 +7,7 @@ from typing import NoReturn
 
 import click
 
+# These modules import dkde only in the bodies of their commands, so that --help starts at once.
 from dkde_cli.cv import cv
 from dkde_cli.data import import_, index, show
 from dkde_cli.group import INTERRUPTED, Group, debug_option
@@ -44,7 +45,7 @@ for command in (
     import_, info, index, show, plan, sweep, cv, score, sample, compare, report, export, status,
     verify, run_part, finish, script,
 ):  # fmt: skip
-    cli.add_command(command)
+    cli.add_command(command)  # dkde --help lists them in this order
 
 
 def main() -> None:
@@ -53,11 +54,12 @@ def main() -> None:
         cli(prog_name="dkde")
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            # Blocks that are being computed would hold the process up until they are done.
+            # Threads that compute blocks would keep the process alive until their blocks are done.
             _leave(INTERRUPTED)
         if "obstore" in sys.modules and isinstance(end.code, int | None):
-            # Threads of its runtime may still let go of what they were lent. One that does when
-            # Python is taken down aborts the process, so that is left out, and nothing else.
+            # Threads of obstore's runtime may still release Python objects. If one does so while
+            # the interpreter shuts down, the process aborts: so the exit functions run here, and
+            # the shutdown itself is left out.
             atexit._run_exitfuncs()
             _leave(end.code or 0)
         raise

@@ -19,12 +19,12 @@ METRICS = ("euclidean", "manhattan", "chebyshev")
 SINGULAR = ("raise", "drop")
 NAN = ("raise", "drop")
 
-# Of numpy.random.RandomState.
+# The largest seed that numpy.random.RandomState takes.
 _MAX_SEED = 2**32 - 1
 
 BANDWIDTHS_HELP = (
     "A list, 0.05,0.1,0.2, or a grid: logspace:-1:1:20, geomspace:0.05:2:12, linspace:1:5:9; "
-    "or one by a rule: scott, silverman. With the kernel vonmises_fisher in radians, or "
+    "or one bandwidth by a rule: scott, silverman. With the kernel vonmises_fisher in radians, or "
     "100km,200km, geomspace:50km:500km:8."
 )
 DATA_HELP = (
@@ -33,10 +33,10 @@ DATA_HELP = (
 )
 SELECTOR_HELP = (
     f"{DATA_HELP}\n\n"
-    "Rows are chosen by selectors, [SOURCE::]SPLIT[a:b], several joined by +. SOURCE is what DATA "
-    "may be, by default DATA; a file name alone stands for its only split, and all for every "
-    "split. Of a Zarr store or NetCDF file that xarray opens --features are needed, and groups are "
-    "splits. Quote brackets: 'train[:10000]'."
+    "Rows are chosen by selectors, [SOURCE::]SPLIT[a:b], several joined by +. SOURCE has the forms "
+    "of DATA, and is DATA by default. A file name alone stands for its only split, and the word "
+    "all for every split. A Zarr store or NetCDF file that xarray opens needs --features, and its "
+    "groups are its splits. Quote brackets: 'train[:10000]'."
 )
 
 
@@ -46,11 +46,11 @@ def gathered(name: str, make: Callable[..., Any], options: Mapping[str, Decorato
     Parameters
     ----------
     name : str
-        Of the argument.
+        Name of the argument.
     make : callable
-        Makes the argument of the values, which are its keywords.
+        Makes the argument; takes the values of the options as keywords.
     options : mapping of str to decorator
-        In the order of the help, by what their values are called.
+        The options by the keywords of their values, in the order of the help.
     """
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -60,6 +60,7 @@ def gathered(name: str, make: Callable[..., Any], options: Mapping[str, Decorato
             return command(**{name: make(**own)}, **values)
 
         decorated: Callable[..., Any] = with_one
+        # The decorator that is applied last stands first in the help.
         for option in reversed(list(options.values())):
             decorated = option(decorated)
         return decorated
@@ -105,13 +106,17 @@ _WHERE: dict[str, Decorator] = {
         help="Run on the Dask cluster whose scheduler wrote this file.",
     ),
     "workers": click.option(
-        "--workers", type=int, metavar="N", help="Start so many worker processes on this machine."
+        "--workers",
+        type=int,
+        metavar="N",
+        help="Start N worker processes on this machine; by default the work runs in threads of "
+        "this process.",
     ),
     "threads_per_worker": click.option(
         "--threads-per-worker",
         type=int,
         metavar="N",
-        help="Threads of each worker that is started; 1 by default.",
+        help="Number of threads of each worker that is started; 1 by default.",
     ),
     "memory_limit": click.option(
         "--memory-limit",
@@ -125,20 +130,18 @@ _WHERE: dict[str, Decorator] = {
         help="Run on workers that are jobs of this batch queue: slurm, pbs, sge, lsf, oar, "
         "htcondor, moab. Needs dask-jobqueue.",
     ),
-    "jobs": click.option(
-        "--jobs", type=int, metavar="N", help="How many jobs of --cluster there are."
-    ),
+    "jobs": click.option("--jobs", type=int, metavar="N", help="Number of jobs of --cluster."),
     "minimum": click.option(
         "--minimum",
         type=int,
         metavar="N",
-        help="The least of them, 1 by default, with --maximum in place of --jobs.",
+        help="Smallest number of jobs, 1 by default; with --maximum, in place of --jobs.",
     ),
     "maximum": click.option(
         "--maximum",
         type=int,
         metavar="N",
-        help="The most of them; there are as many as there is work for.",
+        help="Largest number of jobs; there are as many as there is work for.",
     ),
     "cluster_options": click.option(
         "--cluster-option",
@@ -146,8 +149,9 @@ _WHERE: dict[str, Decorator] = {
         multiple=True,
         metavar="KEY=VALUE",
         callback=lambda _, __, texts: parse_cluster_options(texts),
-        help="For dask-jobqueue's cluster, beside its own configuration: cores=4, memory=8GB, "
-        "walltime=01:00:00, 'job_script_prologue=[\"module load python\"]'. May be repeated.",
+        help="Option of dask-jobqueue's cluster, beside its own configuration: cores=4, "
+        "memory=8GB, walltime=01:00:00, 'job_script_prologue=[\"module load python\"]'. May be "
+        "repeated.",
     ),
 }
 
@@ -171,19 +175,19 @@ _ROWS: dict[str, Decorator] = {
     ),
     "row_dim": names_option(
         "--row-dim",
-        help="The dim, or dims, along which rows lie, where a variable has several: other dims "
-        "hold the features of a row; where there are no others, each number is a row.",
+        help="The dim, or dims, along which rows lie, where a variable has several. Other dims "
+        "hold the features of a row; without other dims each number is a row.",
     ),
     "lat": click.option(
         "--lat",
         metavar="COLUMN",
-        help="The feature that is the latitude, in degrees, whatever it is called; with --lon.",
+        help="The feature that is the latitude, in degrees, whatever its name; needs --lon.",
     ),
     "lon": click.option(
         "--lon",
         metavar="COLUMN",
-        help="The feature that is the longitude, in degrees; without --features, these two are "
-        "the features.",
+        help="The feature that is the longitude, in degrees; needs --lat. Without --features "
+        "these two are the features.",
     ),
 }
 
@@ -194,8 +198,8 @@ choice_options = gathered("choice", dict, _ROWS)
 weights_option = click.option(
     "--weights",
     metavar="VARIABLE",
-    help="How much each training row counts: a variable beside the features, or a label. It "
-    "holds for rows that are scored too, in their means, if they have a variable of that name.",
+    help="Weight of each training row: a variable beside the features, or a label. If the rows "
+    "that are scored have a variable of that name, it weights their means.",
 )
 
 
@@ -204,8 +208,7 @@ def scored_weights_option(role: str) -> Decorator:
     return click.option(
         f"--{role}-weights",
         metavar="VARIABLE",
-        help=f"How much each {role} row counts in means and standard errors, whatever --weights "
-        "says.",
+        help=f"Weight of each {role} row in means and standard errors, whatever --weights says.",
     )
 
 
@@ -225,29 +228,29 @@ _DENSITY: dict[str, Decorator] = {
         "--kernel",
         type=click.Choice(KERNELS),
         default="gaussian",
-        help="The shape of the bump on each training row; univariate_gaussian is no density but "
-        "in one dimension, and its scores compare with no other kernel's; vonmises_fisher is for "
-        "latitude and longitude in degrees, a density on the sphere.",
+        help="Shape of the density around each training row. univariate_gaussian is a density in "
+        "one dimension only, and its scores cannot be compared with another kernel's; "
+        "vonmises_fisher is a density on the sphere, for latitude and longitude in degrees.",
     ),
     "metric": click.option(
         "--metric",
         type=click.Choice(METRICS),
         default="euclidean",
-        help="What distance is; manhattan and chebyshev with the kernel univariate_gaussian only.",
+        help="Distance of two rows; manhattan and chebyshev need the kernel univariate_gaussian.",
     ),
     "covariance": click.option(
         "--covariance",
         default="identity",
         metavar="C",
         help="C of the bandwidth matrix h² C: identity; diag, the variances of the training rows; "
-        "full, their covariance; or a .npy file of scales, one a feature, or of a matrix.",
+        "full, their covariance; or a .npy file of one scale for each feature, or of a matrix.",
     ),
     "singular": click.option(
         "--singular",
         type=click.Choice(SINGULAR),
         default="raise",
-        help="With diag or full, if the training rows do not vary in all directions: refuse them, "
-        "or drop the other directions.",
+        help="With diag or full, if the training rows do not vary in some directions: refuse "
+        "them, or drop these directions.",
     ),
     "precision": click.option(
         "--precision",
@@ -259,8 +262,8 @@ _DENSITY: dict[str, Decorator] = {
         "--tol",
         type=float,
         metavar="E",
-        help="What errors are to be below, relative to max(1, |log p|): by default 1e-9, with "
-        "float32 1e-4. More saves some time.",
+        help="Largest error of a log-density, relative to max(1, |log p|): by default 1e-9, with "
+        "float32 1e-4. A larger tolerance, such as 1e-6, can take less time.",
     ),
     "nan": click.option(
         "--nan",
@@ -277,7 +280,7 @@ def density_options(*names: str) -> Decorator:
     Parameters
     ----------
     names : str
-        Of the options; all of them by default.
+        Names of the options; all of them by default.
     """
     return gathered("density", _density, {name: _DENSITY[name] for name in names or _DENSITY})
 

@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from shlex import quote
 
 import click
@@ -30,7 +29,8 @@ _SLURM = """\
 dkde run-part {store} --part "$SLURM_ARRAY_TASK_ID" --parts {parts}
 """
 
-# With Torque, -t and PBS_ARRAYID; PBS takes no array of one job.
+# PBS takes no array of one job, so the script of one part has none. For Torque, which has -t and
+# PBS_ARRAYID in place of -J and PBS_ARRAY_INDEX, no script is written.
 _PBS = """\
 #!/bin/sh
 #PBS -N {name}
@@ -44,16 +44,15 @@ dkde run-part {store} --part {part} --parts {parts}
 """
 
 
-_SLURM_ID, _LSF = "SLURM_ARRAY_TASK_ID", "LSB_JOBINDEX"
-# The variables that hold a job's number, the array's first and last one, and the step; and what
-# arrays of this scheduler usually begin with.
-_ARRAYS = (
-    (_SLURM_ID, "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_MAX", "SLURM_ARRAY_TASK_STEP", 0),
-    ("PBS_ARRAY_INDEX", "", "", "", 0),
-    ("PBS_ARRAYID", "", "", "", 0),
-    ("SGE_TASK_ID", "SGE_TASK_FIRST", "SGE_TASK_LAST", "SGE_TASK_STEPSIZE", 1),
-    (_LSF, "", "LSB_JOBINDEX_END", "LSB_JOBINDEX_STEP", 1),
-)
+# The options that a job of an array adds, by the variable that holds its number. SGE and LSF number
+# their jobs from 1, parts are numbered from 0; and PBS does not say how many jobs there are.
+_IN_ARRAY = {
+    "SLURM_ARRAY_TASK_ID": ("$SLURM_ARRAY_TASK_ID", "$SLURM_ARRAY_TASK_COUNT"),
+    "PBS_ARRAY_INDEX": ("$PBS_ARRAY_INDEX", "N"),
+    "PBS_ARRAYID": ("$PBS_ARRAYID", "N"),
+    "SGE_TASK_ID": ("$((SGE_TASK_ID - 1))", "$SGE_TASK_LAST"),
+    "LSB_JOBINDEX": ("$((LSB_JOBINDEX - 1))", "$LSB_JOBINDEX_END"),
+}
 
 
 @click.command("run-part", cls=Command)
@@ -62,13 +61,13 @@ _ARRAYS = (
     "--part",
     type=click.IntRange(min=0),
     metavar="I",
-    help="The part to do, from 0 to N - 1; by default the number of this job in its array.",
+    help="The part to do, from 0 to N - 1; in a Slurm array, $SLURM_ARRAY_TASK_ID.",
 )
 @click.option(
     "--parts",
     type=click.IntRange(min=1),
     metavar="N",
-    help="How many parts there are; by default the jobs of the array.",
+    help="The number of parts into which the run is cut; the same for all parts.",
 )
 @retry_failed_option
 @anywhere_option
@@ -83,20 +82,20 @@ def run_part(
 ) -> None:
     """Do one of N parts of a run.
 
-    STORE is one that --init-only has set up, or whose run was interrupted. Parts may run at
-    the same time, on all machines that see STORE and the data; done twice, they are the same.
+    STORE holds a run that --init-only has set up, or that was interrupted. Parts may run at the
+    same time, on all machines that see STORE and the data. A part may be done again.
 
-    In a job of an array, --part and --parts follow from it: SLURM, SGE and LSF tell both,
-    PBS the part alone. Where blocks of this part fail and are set aside, the exit status is 3.
+    Both --part and --parts are needed; dkde script writes a job script that has them. Where blocks
+    of this part fail and are set aside, the exit status is 3.
     """
     import dkde
 
-    index, count = share(part, parts, os.environ)
-    # Jobs of a batch system are small: threads of this process, unless options say otherwise.
+    if part is None or parts is None:
+        raise click.UsageError(_missing(part, parts, os.environ))
     with compute(where), progress("pairs") as update:
-        report = stages(update, f"part {index} of {count}")
+        report = stages(update, f"part {part} of {parts}")
         dkde.run_part(
-            store, index, count, retry_failed=retry_failed, anywhere=anywhere, progress=report
+            store, part, parts, retry_failed=retry_failed, anywhere=anywhere, progress=report
         )
     found = dkde.status(store)
     if found["complete"]:
@@ -105,7 +104,7 @@ def run_part(
     done, blocks = (
         sum(stage[name] for stage in found["stages"].values()) for name in ("done", "blocks")
     )
-    line = f"Part {index} of {count} is done; {done} of {blocks} blocks are there"
+    line = f"Part {part} of {parts} is done; {done} of {blocks} blocks are there"
     if done == blocks:
         line += f": run dkde finish {quote(store)}"
     click.echo(line, err=True)
@@ -120,9 +119,9 @@ def run_part(
 def finish(store: str, retry_failed: bool, anywhere: bool, as_json: bool, where: Where) -> None:
     """Make the result of a run whose parts are done.
 
-    It is printed as the command prints it that began the run. What follows from the first
-    stage, the test rows of a sweep and the passes that refine a cross-validation, is computed
-    here. Where blocks are missing or were set aside they are named, and the exit status is 3.
+    It is printed in the form of the command that began the run. The test rows of a sweep and
+    the passes that refine a cross-validation need the result of all parts, and are computed
+    here. Where blocks are missing or were set aside, they are named and the exit status is 3.
     """
     import dkde
 
@@ -145,16 +144,20 @@ def finish(store: str, retry_failed: bool, anywhere: bool, as_json: bool, where:
     type=click.IntRange(min=1),
     required=True,
     metavar="N",
-    help="Into how many jobs to cut the run; each does its share of the blocks.",
+    help="Number of jobs; each does its share of the blocks.",
 )
 @click.option(
-    "-o", "--output", "file", metavar="FILE", help="Write the script here; else it is printed."
+    "-o",
+    "--output",
+    "file",
+    metavar="FILE",
+    help="Write the script to this file; by default it is printed.",
 )
 def script(scheduler: str, store: str, parts: int, file: str | None) -> None:
     """Write the script that submits a run as an array of jobs.
 
-    STORE is one that --init-only has set up. Add to the script what your site asks for, such
-    as a time limit and an account; how to finish stands in it.
+    STORE holds a run that --init-only has set up. Add to the script what your site asks for,
+    such as a time limit and an account. Its comments say how to finish the run.
     """
     import dkde
 
@@ -166,6 +169,7 @@ def script(scheduler: str, store: str, parts: int, file: str | None) -> None:
     blocks = max((stage["blocks"] for stage in found["stages"].values()), default=parts)
     if parts > blocks:
         raise dkde.InputError(f"--parts is {parts}; {store} has {blocks} blocks to share out")
+    # Jobs may start in another folder.
     path = store if "://" in store else os.path.abspath(store)
     text = (_SLURM if scheduler == "slurm" else _PBS).format(
         name=_job_name(path),
@@ -185,7 +189,7 @@ def script(scheduler: str, store: str, parts: int, file: str | None) -> None:
 
 
 def _job_name(path: str) -> str:
-    """A name that a scheduler takes, and that is a file's.
+    """Return a name of a job that queues take, and that may begin the names of its files.
 
     Examples
     --------
@@ -196,78 +200,16 @@ def _job_name(path: str) -> str:
     return f"dkde-{re.sub(r'[^A-Za-z0-9._-]', '_', name)}"
 
 
-@dataclass(frozen=True)
-class ArrayJob:
-    """One job of an array.
-
-    Parameters
-    ----------
-    variable : str
-        That holds its number.
-    number, first, step : int
-        Its own number, that of the array's first job, and from one to the next.
-    count : int or None
-        Jobs of the array, where the scheduler says it.
-    base : int
-        What arrays of this scheduler usually begin with.
-    """
-
-    variable: str
-    number: int
-    first: int
-    step: int
-    count: int | None
-    base: int
-
-
-def array_job(environment: Mapping[str, str]) -> ArrayJob | None:
-    """The job of an array that this process is in; None where it is in none."""
-
-    def number(name: str) -> int | None:
-        text = environment.get(name, "")
-        return int(text) if text.isdecimal() else None  # SGE says "undefined"
-
-    for variable, first, last, step, base in _ARRAYS:
-        own, start, end, each = number(variable), number(first), number(last), number(step) or 1
-        if own is None or (own == 0 and variable == _LSF):  # LSF: in no array
-            continue
-        if start is None:
-            start = base
-        count = None if end is None else (end - start) // each + 1
-        if variable == _SLURM_ID:
-            n_jobs = number("SLURM_ARRAY_TASK_COUNT")
-            if count is not None and n_jobs not in (None, count):
-                # Its numbers have gaps: what comes before this one cannot be counted.
-                return ArrayJob(variable, own, 0, 1, None, base)
-            count = n_jobs
-        return ArrayJob(variable, own, start, each, count, base)
-    return None
-
-
-def share(part: int | None, parts: int | None, environment: Mapping[str, str]) -> tuple[int, int]:
-    """The part, numbered from 0, and how many there are: as given, else of the array's job.
-
-    Raises
-    ------
-    UsageError
-        When neither is there.
-    """
-    if part is not None and parts is not None:
-        return part, parts
-    job = array_job(environment)
-    if job is None:
-        missing = " and ".join(
-            name for name, value in (("--part", part), ("--parts", parts)) if value is None
-        )
-        raise click.UsageError(
-            f"{missing} must be given: this is no job of an array of SLURM, PBS, SGE or LSF"
-        )
-    if parts is None and job.count is None:
-        raise click.UsageError(
-            f"--parts must be given: {job.variable} is there, and of how many jobs it is not"
-        )
-    if part is None:
-        # An array of another size is some of the parts once more, by their numbers.
-        is_whole = parts is None or parts == job.count
-        part = (job.number - job.first) // job.step if is_whole else job.number - job.base
-    return part, job.count if parts is None else parts  # type: ignore[return-value]
+def _missing(part: int | None, parts: int | None, environment: Mapping[str, str]) -> str:
+    """Return the refusal of a call without its part, with the options to add."""
+    given = {"--part": part, "--parts": parts}
+    missing = [name for name, value in given.items() if value is None]
+    line = f"{' and '.join(missing)} must be given"
+    for variable, values in _IN_ARRAY.items():
+        # In no array, SGE sets its variable to "undefined" and LSF sets its own to 0.
+        number = environment.get(variable, "")
+        if number.isdecimal() and (number != "0" or variable != "LSB_JOBINDEX"):
+            options = dict(zip(given, values, strict=True))
+            added = " ".join(f"{name} {options[name]}" for name in missing)
+            return f"{line}; in this array of jobs: {added} (parts are numbered from 0)"
+    return f"{line}, such as --part 0 --parts 8 (parts are numbered from 0)"

@@ -53,11 +53,11 @@ def plan(
 ) -> None:
     """Show the cost of a sweep or a score.
 
-    No pair is computed: operations, blocks, bytes read and memory of a worker are those of all
-    pairs, and follow from the sizes of the data; method and time from a sample of the rows and
-    a look at this machine. Where no scheduler is
-    named, one worker is started for a moment, to measure what it takes at rest; the other
-    options for a cluster only say how large it would be.
+    No pair is computed, and no worker is started. Operations, blocks, bytes read and memory of
+    a worker are those of all pairs, and follow from the sizes of the data. Method and time follow
+    from a sample of the rows and the speed of this machine. With --scheduler or --scheduler-file
+    the memory at rest is measured on the workers of that cluster; the other options for a cluster
+    only say how large it would be.
     """
     import dkde
 

@@ -10,7 +10,7 @@ import click
 
 from dkde_cli.tables import duration, si
 
-# Without a terminal, a line so often.
+# Seconds between two lines where standard error is no terminal.
 _LINE_SECONDS = 60.0
 
 Update = Callable[[str, int, int], None]
@@ -18,18 +18,18 @@ Update = Callable[[str, int, int], None]
 
 @contextmanager
 def progress(unit: str) -> Iterator[Update]:
-    """A bar on a terminal, else a line a minute.
+    """Show progress: a bar on a terminal, else a line a minute.
 
     Parameters
     ----------
     unit : str
-        Of what is counted: "pairs", "rows".
+        The name of what is counted: "pairs", "rows".
 
     Yields
     ------
     callable
-        To be called with (stage, done, total); a new stage gets a bar of its own, and one
-        that begins anew has it from its start.
+        Takes (stage, done, total). A new stage gets a bar of its own; the bar of a stage that
+        begins anew starts again.
     """
     if sys.stderr.isatty():
         with _bars(unit) as update:
@@ -65,18 +65,19 @@ def _bars(unit: str) -> Iterator[Update]:
         Speed(),
         TimeRemainingColumn(elapsed_when_finished=True),
         console=Console(stderr=True),
-        # What is being computed is known from the blocks that are done; some take a while.
+        # Only finished blocks are reported, and some take a while: the speed is a mean over two
+        # minutes.
         speed_estimate_period=120,
     )
     tasks: dict[str, TaskID] = {}
-    # Moments and principal components, say, which do not report how far they are.
+    # Shown until the first report: moments and principal components report no progress.
     preparing = bars.add_task("preparing", total=None)
 
     def update(stage: str, done: int, total: int) -> None:
         bars.update(preparing, visible=False)
         if stage not in tasks:
             tasks[stage] = bars.add_task(stage, total=total)
-        elif done <= bars.tasks[tasks[stage]].completed:
+        elif done <= bars.tasks[tasks[stage]].completed:  # the count restarted
             bars.reset(tasks[stage], total=total)
         bars.update(tasks[stage], completed=done)
 
@@ -85,13 +86,14 @@ def _bars(unit: str) -> Iterator[Update]:
 
 
 class Lines:
-    """A line on standard error once a minute; nothing for what is over before.
+    """Lines on standard error, one a minute; none for work of less than a minute.
 
     Parameters
     ----------
     unit : str
+        The name of what is counted.
     clock : callable
-        Seconds.
+        Returns the time in seconds.
     """
 
     def __init__(self, unit: str, clock: Callable[[], float] = monotonic) -> None:
@@ -100,7 +102,8 @@ class Lines:
         self._last = clock()
         self._stage: str | None = None
         self._done = 0
-        # Of the stage's first report: what was done by then may have been done before.
+        # Time and count of the stage's first report: a run that is resumed has blocks from before,
+        # which count for no speed.
         self._first = (0.0, 0)
 
     def __call__(self, stage: str, done: int, total: int) -> None:
@@ -108,6 +111,7 @@ class Lines:
         if stage != self._stage or done < self._done:
             self._first = (now, done)
         self._stage, self._done = stage, done
+        # Without a block that is done there is no share and no speed to print.
         if now - self._last < _LINE_SECONDS or done == 0:
             return
         self._last = now
@@ -120,16 +124,16 @@ class Lines:
 
 
 def stages(update: Update, *names: str) -> Callable[[int, int], None]:
-    """Divide (done, total) reports into stages: a new one begins where the count restarts.
+    """Return a function that reports (done, total) under the name of the stage.
 
-    The last one begins anew as often as the count does.
+    The next stage begins where the count restarts; the last one begins anew as often as it does.
 
     Parameters
     ----------
     update : callable
         From :func:`progress`.
     names : str
-        Of the stages, in order.
+        Names of the stages, in order.
     """
     state: dict[str, Any] = {"stage": 0, "last": 0, "total": None}
 

@@ -1,4 +1,4 @@
-"""``dkde compare``, ``report`` and ``export``: results read again."""
+"""``dkde compare``, ``report`` and ``export``: commands that read stored results."""
 
 from typing import Any
 
@@ -77,7 +77,7 @@ def report(store: str, page: str) -> None:
 
     STORE is the output of a score, a sweep or a cross-validation. The page holds the figures,
     the curve, the rows of highest and lowest density, and what the numbers come from; it loads
-    nothing from anywhere. The rows are read back from where they were scored.
+    nothing from elsewhere. The rows are read again from the data that was scored.
     """
     import dkde
 
@@ -96,10 +96,10 @@ def export(store: str, path: str, overwrite: bool) -> None:
     STORE is the output of a score, a sweep or a cross-validation. FILE ends in .csv, .parquet
     (needs dkde[tables]) or .nc (needs dkde[netcdf]).
 
-    A table has a line for each row and bandwidth, with the columns split (query, train, or
-    valid and test), sample or whatever else numbers the rows, label, source_row and what other
-    coordinates there are, bandwidth, log_density, log_density_error, pairs_evaluated and
-    rows_read. NetCDF holds the whole result as it is.
+    A table has a line for each row and bandwidth. Its columns are split (query, train, or valid
+    and test), sample or another number of the row, label, source_row and other coordinates if
+    there are any, bandwidth, log_density, log_density_error, pairs_evaluated and rows_read.
+    NetCDF holds the whole result as it is.
     """
     import dkde
 
@@ -109,7 +109,7 @@ def export(store: str, path: str, overwrite: bool) -> None:
 
 
 def _parse_pair(text: str | None) -> list[float | str] | None:
-    """One bandwidth, or two; lengths on the Earth stay texts."""
+    """Return one bandwidth, or two; lengths on the Earth stay texts."""
     if text is None:
         return None
     parts = [part.strip() for part in text.split(",")]

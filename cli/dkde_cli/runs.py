@@ -1,4 +1,4 @@
-"""Commands that are runs: where their results go, and their execution."""
+"""Commands that are runs: their outputs, and their execution."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -23,15 +23,16 @@ def check_place(path: str | None, what: str, *, is_store: bool = False) -> None:
     Raises
     ------
     Refusal, DataSetError
-        When it is a folder and no store, its own folder is missing or may not be written to, or
-        it is a store in another Zarr store. What is in a store ``dkde`` itself looks at.
+        When the path of a file is a folder, its folder is missing or may not be written to, or a
+        store would lie in another Zarr store. ``dkde`` itself checks what a store holds.
     """
     if path is None:
         return
     if path == "-":
         way = "it is a folder" if is_store else "for figures on standard output there is --json"
         raise Refusal(f"-: the {what} needs a name; {way}")
-    # A URL is looked at once, later; and a file may be the data, which is said first.
+    # A URL is checked later, when it is opened. A file may be the data: check_apart refuses that
+    # with a better reason.
     if is_store and ("://" in path or os.path.isfile(path)):
         return
     import dkde
@@ -45,7 +46,7 @@ def check_apart(data: str, outputs: Mapping[str, str | None]) -> None:
     Parameters
     ----------
     data : str
-        What is read.
+        Path of the data.
     outputs : mapping of option to path, or None
 
     Raises
@@ -58,7 +59,7 @@ def check_apart(data: str, outputs: Mapping[str, str | None]) -> None:
         place = Path(os.path.realpath(path))
         for other, taken in places.items():
             nested = place.is_relative_to(taken) or taken.is_relative_to(place)
-            # A folder of files may well get another one.
+            # An output may lie in a folder of files that is the data.
             if place == taken or (other != "DATA" and nested):
                 raise Refusal(f"{path}: {other} and {role} are one place; give each its own")
         places[role] = place
@@ -76,12 +77,12 @@ class Output:
     ----------
     store : str or None
     restart, retry_failed, anywhere, init_only : bool
-        As the options of these names say; for a store alone.
+        Values of the options of these names, which need a store.
     csv, plot : str or None
         Files for the figures and for the curve.
     as_json : bool
     no_plot : bool
-        Whether the curve is not wanted even where it is drawn unasked.
+        Whether the curve is not to be drawn even where it is by default.
     """
 
     store: str | None
@@ -100,14 +101,14 @@ class Output:
         Parameters
         ----------
         data : str
-            What is read.
+            Path of the data.
         picture : str, optional
             A file for the curve where none is named.
 
         Returns
         -------
         Output
-            With that file, if it is to be drawn and can be.
+            With the file of the curve, if the curve is wanted and can be drawn.
 
         Raises
         ------
@@ -116,9 +117,7 @@ class Output:
         if self.store is None:
             flags = [name for name in _FOR_STORES if getattr(self, name)]
             if flags:
-                raise click.UsageError(
-                    f"--{flags[0].replace('_', '-')} is for --output, which is not there"
-                )
+                raise click.UsageError(f"--{flags[0].replace('_', '-')} needs --output")
         check_place(self.store, "store", is_store=True)
         deliveries = {"csv": self.csv, "plot": self.plot, "json": self.as_json}
         given = [f"--{name}" for name, value in deliveries.items() if value]
@@ -146,7 +145,7 @@ class Output:
         try:
             dkde.check_picture(default)
         except dkde.DkdeError as error:
-            # Nobody asked for it: no reason to refuse the work.
+            # The user did not ask for the picture, so its lack does not stop the work.
             click.echo(f"No picture of the curve: {error}", err=True)
             return None
         return default
@@ -157,7 +156,7 @@ class Output:
         Parameters
         ----------
         split : str
-            What the CSV calls the rows that were scored at all bandwidths.
+            Name, in the CSV, of the rows that were scored at all bandwidths.
         """
         import dkde
 
@@ -175,13 +174,13 @@ class Output:
 retry_failed_option = click.option(
     "--retry-failed",
     is_flag=True,
-    help="Take up again the blocks that failed twice and were set aside.",
+    help="Try the blocks again that failed twice and were set aside.",
 )
 anywhere_option = click.option(
     "--anywhere",
     is_flag=True,
-    help="Go on also with another processor or other libraries than the run was begun with; "
-    "numbers may differ in the last bit.",
+    help="Continue the run even with another processor or other libraries than those that began "
+    "it; numbers may differ in the last bit.",
 )
 _OUTPUT: dict[str, Decorator] = {
     "store": click.option(
@@ -189,16 +188,17 @@ _OUTPUT: dict[str, Decorator] = {
         "store",
         metavar="STORE",
         help="Keep the result, each row's log-density included, in this Zarr store, block by "
-        "block: the same command again goes on where it stopped.",
+        "block. If the command is stopped, the same command again continues there.",
     ),
     "restart": click.option(
-        "--restart", is_flag=True, help="Begin anew, whatever result is in the output."
+        "--restart", is_flag=True, help="Begin anew and replace the result that is in the output."
     ),
     "retry_failed": retry_failed_option,
     "init_only": click.option(
         "--init-only",
         is_flag=True,
-        help="Only set the run up in the output, to be done in parts by dkde run-part.",
+        help="Compute nothing, only set up the run in the output; dkde run-part then does its "
+        "parts.",
     ),
     "anywhere": anywhere_option,
     "csv": click.option(
@@ -224,7 +224,6 @@ def carry_out(
     call: Callable[..., Any],
     output: Output,
     where: Where,
-    estimate: Callable[[], float],
     split: str,
     *names: str,
 ) -> None:
@@ -233,18 +232,16 @@ def carry_out(
     Parameters
     ----------
     call : callable
-        Of dkde; takes ``output``, what goes with it, and ``progress``.
-    estimate : callable
-        Seconds that the work would take here.
+        A function of dkde; takes ``output``, its options, and ``progress``.
     split : str
-        As :meth:`Output.deliver` has it.
+        Name of the scored rows in the CSV, as for :meth:`Output.deliver`.
     names : str
-        Of the stages of the work.
+        Names of the stages of the work.
     """
     import dkde
 
+    # Asked before the call, which makes the store complete.
     was_complete = not output.restart and _is_complete(output.store)
-    nothing_to_do = output.init_only or was_complete
     call = partial(
         call,
         output=output.store,
@@ -252,10 +249,7 @@ def carry_out(
         retry_failed=output.retry_failed,
         anywhere=output.anywhere,
     )
-    with (
-        compute(where, None if nothing_to_do else estimate),
-        progress("pairs") as update,
-    ):
+    with compute(where), progress("pairs") as update:
         if output.init_only:
             with dkde.init_only():
                 call()
@@ -275,7 +269,7 @@ def _is_complete(store: str | None) -> bool:
 
     try:
         return store is not None and bool(dkde.status(store)["complete"])
-    except dkde.DkdeError:  # of what is there, if anything, the call itself says more
+    except dkde.DkdeError:  # the call itself reports what is wrong there
         return False
 
 

@@ -21,7 +21,7 @@ from dkde_cli.values import parse_bandwidth
     type=click.IntRange(min=1),
     default=44,
     metavar="N",
-    help="How many samples.",
+    help="Number of samples.",
 )
 @click.option(
     "--bandwidth",
@@ -39,7 +39,7 @@ from dkde_cli.values import parse_bandwidth
     help="Multiply the noise's covariance; 0 gives the training rows themselves.",
 )
 @click.option(
-    "--label", type=int, metavar="N", help="Of the training rows, take those with this label only."
+    "--label", type=int, metavar="N", help="Take only the training rows that have this label."
 )
 @pca_option
 @seed_option("Draw the same samples each time.")
@@ -88,7 +88,7 @@ def sample(
 
     A training row is picked at random, and noise of the kernel's shape is added to it. The
     samples go to a data set, to a picture, or to both: dkde show and dkde sweep take the data
-    set as any other.
+    set like any other.
     """
     import dkde
 
@@ -99,7 +99,9 @@ def sample(
     h = parse_bandwidth(bandwidth)
     catalog, train = training.catalog, training.selector
     if plot is not None:
+        # Before anything is drawn: rows that are no pictures are refused.
         dkde.check_picture(plot, (".png",), pictures=catalog.rows(train))
+    # Sampling reports no progress: a terminal shows that it is at work.
     with progress("rows"):
         samples, sources = dkde.sample(
             train,
@@ -127,7 +129,7 @@ def sample(
 
 
 def _first(rows: Any, n_rows: int, label: int | None) -> Any:
-    """The first rows, those of a label if one is given."""
+    """Return the first rows, or the first ones that have the label."""
     if label is None:
         return rows[:n_rows]
     here = rows.coordinates()["label"] == label

@@ -5,7 +5,6 @@ from typing import Any
 
 import click
 
-from dkde_cli.compute import estimated_seconds
 from dkde_cli.group import Command
 from dkde_cli.options import (
     SELECTOR_HELP,
@@ -27,9 +26,9 @@ from dkde_cli.values import parse_bandwidths
     "--bandwidth",
     required=True,
     metavar="H",
-    help="In units of the data, or of those that --covariance makes; several, 0.1,0.2, come from "
-    "one pass; or one by a rule: scott, silverman; with the kernel vonmises_fisher in radians, or "
-    "as 250km.",
+    help="One bandwidth; several, 0.1,0.2, which take one pass; or a rule: scott, silverman. It is "
+    "in units of the data, or of those that --covariance makes; with the kernel vonmises_fisher in "
+    "radians, or as 250km.",
 )
 @density_options()
 @output_options()
@@ -61,14 +60,6 @@ def score(
     output = output.checked(training.data)
     bandwidths = parse_bandwidths(bandwidth, "--bandwidth")
     train = training.selector
-    estimate = partial(
-        estimated_seconds,
-        training,
-        query=query,
-        train=train,
-        bandwidths=bandwidths,
-        density=density,
-    )
     call = partial(
         dkde.score,
         query,
@@ -79,4 +70,4 @@ def score(
         query_weights=query_weights,
         **density,
     )
-    carry_out(call, output, where, estimate, query, "score")
+    carry_out(call, output, where, query, "score")

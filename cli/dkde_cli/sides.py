@@ -1,4 +1,4 @@
-"""The rows of a command, and those that it takes where the user names none."""
+"""The rows that a command works on, and the defaults where the user names none."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,10 +17,11 @@ class Training:
     Parameters
     ----------
     data : str
+        Path or name of the data.
     choice : mapping
         Which columns and dims make rows: keywords of a :class:`dkde.Catalog`.
     train, weights : str or None
-        What the options say.
+        Values of the options of these names.
     """
 
     data: str
@@ -53,11 +54,12 @@ class Training:
         splits = self.catalog.splits()
         if role in splits:
             return role
-        if role == "train" and "" in splits:  # a store or a file of others, whole
+        if role == "train" and "" in splits:  # a store or file that dkde did not make, as a whole
             return self.data
         from dkde import InputError
 
         name, n_rows = next((name, len(rows)) for name, rows in splits.items())
+        # The example can be given as it stands: four fifths of the rows train, one fifth validates.
         cut = max(1, n_rows * 4 // 5)
         name = name or self.data
         example = f"--{role} {name}"
@@ -69,12 +71,13 @@ class Training:
         )
 
     def test_split(self, selector: str | None, **others: str) -> str | None:
-        """Return the selector that was given, else the split test, if there is one that is unused.
+        """Return the given selector, else the split test if it shares no row with other roles.
 
         Parameters
         ----------
         others : str
-            The selectors of the other roles: what is trained or chosen on tests nothing.
+            Selectors of the other roles: rows that make up the density, or choose the
+            bandwidth, are no test.
         """
         if selector is not None or "test" not in self.catalog.splits():
             return selector

@@ -9,7 +9,7 @@ from dkde_cli.group import Command
 from dkde_cli.options import json_option, store_argument
 from dkde_cli.tables import duration, print_json, print_pairs, print_table, si
 
-# Those at work, and the blocks set aside, that are named; of more, how many.
+# How many running processes, and how many failed blocks, are named; the others are counted.
 _NAMED = 3
 _ROWS = 20
 
@@ -61,7 +61,7 @@ def _state(found: Mapping[str, Any]) -> str:
 
 def _stage(stage: Mapping[str, Any]) -> str:
     done, blocks, n_failed = stage["done"], stage["blocks"], len(stage["failed"])
-    # Down: all is 100 % only when it is.
+    # Rounded down, so that 100% means all blocks.
     text = f"{done} of {blocks} blocks, {100 * done // blocks}%"
     return f"{text}; {n_failed} set aside" if n_failed else text
 
@@ -102,20 +102,21 @@ def _print_failed(failed: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
     type=click.IntRange(min=0),
     default=4,
     metavar="N",
-    help="How many blocks of query rows to compute again, chosen at random.",
+    help="Number of blocks of query rows to compute again, chosen at random.",
 )
 @click.option(
     "--anywhere",
     is_flag=True,
-    help="Hold blocks to the bounds on their errors and not to the last bit: for a run of which "
-    "some were computed on another processor or with other libraries.",
+    help="Accept blocks that agree within the bounds on their errors, and not to the last bit: for "
+    "a run with blocks of another processor or other libraries.",
 )
 def verify(store: str, blocks: int, anywhere: bool) -> None:
-    """Check a complete result against damage and doubt.
+    """Check a finished result: all chunks, and a few blocks.
 
-    All of it is read, which checks each chunk's checksum; some blocks are computed again from
-    the data, and must be the same to the last bit; with --anywhere, or on another processor or with
-    other libraries than the run was begun with, within the bounds on their errors.
+    All chunks are read, and their checksums checked. A few blocks are computed again from the
+    data, and must be the same to the last bit. With --anywhere, or on another processor or with
+    other libraries than those that began the run, they must agree within the bounds on their
+    errors.
     """
     import dkde
 

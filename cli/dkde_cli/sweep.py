@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from dkde_cli.compute import estimated_seconds
 from dkde_cli.group import Command
 from dkde_cli.options import (
     SELECTOR_HELP,
@@ -20,7 +19,7 @@ from dkde_cli.runs import Output, carry_out, output_options
 from dkde_cli.sides import Training, training_options
 from dkde_cli.values import parse_bandwidths
 
-# The embedded data set: what a first look is taken with, so it comes with a picture.
+# The embedded data set, which users try first: its curve is drawn without --plot.
 _EMBEDDED = "digits"
 _PROTOCOLS = ("gan2014", "scratch2019")
 
@@ -40,14 +39,15 @@ _PROTOCOLS = ("gan2014", "scratch2019")
     "that shares no row with the others.",
 )
 @scored_weights_option("test")
-@click.option("--no-test", is_flag=True, help="Score no test rows, whatever DATA has.")
+@click.option("--no-test", is_flag=True, help="Score no test rows, even if DATA has some.")
 @click.option(
     "--protocol",
     type=click.Choice(_PROTOCOLS),
-    help="Of a publication: gan2014 takes the first 10,000 generated rows, which --train names, "
-    "bandwidths logspace:-1:0:10 by 'valid[:1000]', and test; scratch2019 'train[:10000]', "
-    "'train[10000:20000]', bandwidths 0.05,0.08,0.1,0.2,0.5,1,1.5,2, and test. Other options "
-    "that are given win, and it is said.",
+    help="Protocol of a publication. gan2014: a density of the first 10,000 rows of --train, which "
+    "are generated ones; 'valid[:1000]' to choose from the bandwidths logspace:-1:0:10; and test. "
+    "scratch2019: 'train[:10000]'; 'train[10000:20000]' to choose from "
+    "0.05,0.08,0.1,0.2,0.5,1,1.5,2; and test. Other options that are given take precedence, with a "
+    "warning.",
 )
 @bandwidths_option
 @density_options()
@@ -74,7 +74,7 @@ def sweep(
     output: Output,
     where: Where,
 ) -> None:
-    """Find the best bandwidth, and score at it.
+    """Find the best bandwidth, and score test rows at it.
 
     Validation rows are scored at many bandwidths in one pass, test rows at the best of them.
 
@@ -96,30 +96,22 @@ def sweep(
     is_first_look = training.data == _EMBEDDED and not Path(_EMBEDDED).exists()
     output = output.checked(training.data, f"{_EMBEDDED}-sweep.png" if is_first_look else None)
     grid = parse_bandwidths(bandwidths)
-    catalog, train = training.catalog, training.train
+    train = training.train
+    # A protocol has defaults of its own, which dkde.sweep fills in.
     if protocol is None:
         train, valid = training.selector, training.split("valid", valid)
         test = None if no_test else training.test_split(test, train=train, valid=valid)
-    sides = {"train": train, "valid": valid, "test": test, "bandwidths": grid}
-    taken = dict(sides)
-    if protocol is not None:
-        taken |= dkde.follow_protocol(protocol, **sides, source=catalog, **density)
-    estimate = partial(
-        estimated_seconds,
-        training,
-        query=taken["valid"],
-        train=taken["train"],
-        bandwidths=taken["bandwidths"],
-        density=density,
-    )
     call = partial(
         dkde.sweep,
-        **sides,
+        train=train,
+        valid=valid,
+        test=test,
+        bandwidths=grid,
         protocol=protocol,
-        source=catalog,
+        source=training.catalog,
         weights=training.weights,
         valid_weights=valid_weights,
         test_weights=test_weights,
         **density,
     )
-    carry_out(call, output, where, estimate, "valid", "valid", "test")
+    carry_out(call, output, where, "valid", "valid", "test")

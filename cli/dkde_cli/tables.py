@@ -18,6 +18,7 @@ def _finite(value: Any) -> Any:
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
+    # JSON has no infinity and no NaN.
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -34,7 +35,7 @@ def print_table(heads: Sequence[str], body: Iterable[Sequence[str]], *, left: in
 
 
 def print_pairs(pairs: Mapping[str, str]) -> None:
-    """Print names and what belongs to each, in two columns."""
+    """Print names and their texts in two columns."""
     width = max(len(name) for name in pairs)
     for name, text in pairs.items():
         click.echo(f"{name.ljust(width)}  {text}")
@@ -56,7 +57,7 @@ def size(n_bytes: float) -> str:
 
 
 def si(number: float) -> str:
-    """A number with three digits and a letter.
+    """Return a number with three digits and the letter of an SI prefix.
 
     Examples
     --------
@@ -65,6 +66,7 @@ def si(number: float) -> str:
     """
     letters = ["", " k", " M", " G", " T", " P"]
     step = 0
+    # 999.5 would be printed as 1e+03.
     while abs(number) >= 999.5 and step < len(letters) - 1:
         number, step = number / 1000, step + 1
     return f"{number:.3g}{letters[step]}"

@@ -11,12 +11,12 @@ COVARIANCES = ("identity", "diag", "full")
 
 
 def parse_bandwidths(text: str | None, option: str = "--bandwidths") -> Any:
-    """Return bandwidths from an option's text, or the name of a rule; None if empty.
+    """Return bandwidths from an option's text, or the name of a rule; None without a text.
 
     Raises
     ------
     InputError
-        That names the option.
+        When the text cannot be read; the message names the option.
     """
     if text is None or text in RULES:
         return text
@@ -29,7 +29,7 @@ def parse_bandwidths(text: str | None, option: str = "--bandwidths") -> Any:
 
 
 def parse_bandwidth(text: str) -> Any:
-    """The one bandwidth of ``--bandwidth``, or the rule that it names.
+    """Return the one bandwidth of ``--bandwidth``, or the name of a rule.
 
     Raises
     ------
@@ -39,9 +39,11 @@ def parse_bandwidth(text: str) -> Any:
         return text
     import dkde
 
+    # One length on the Earth, such as 250km.
     length = text.strip()
     if length.endswith("km") and "," not in length and ":" not in length:
         return parse_bandwidths(length, "--bandwidth")[0]
+    # A list or a grid is refused here; parse_bandwidths would take it.
     try:
         float(text)
     except ValueError:
@@ -64,7 +66,7 @@ def parse_covariance(text: str) -> Any:
 
     if not Path(text).exists():
         raise dkde.InputError(
-            f"--covariance {text}: there is no such file, and it is none of "
+            f"--covariance {text}: there is no such file; give a .npy file, or one of "
             f"{', '.join(COVARIANCES)}"
         )
     return dkde.read_covariance(text)
@@ -100,12 +102,12 @@ def parse_names(text: str | None) -> list[str] | None:
     if not all(names):
         import dkde
 
-        raise dkde.InputError(f"{text!r} is no list of names; write a,b,c")
+        raise dkde.InputError(f"{text!r} is not a list of names; write a,b,c")
     return names
 
 
 def parse_cluster_options(texts: Iterable[str]) -> dict[str, Any] | None:
-    """The ``KEY=VALUE`` of ``--cluster-option``, by key; None where there is none.
+    """Return the values of ``--cluster-option KEY=VALUE`` by key; None if there are none.
 
     Examples
     --------
@@ -128,14 +130,14 @@ def _cluster_option(text: str) -> tuple[str, Any]:
     key, _, value = text.partition("=")
     name = key.strip().replace("-", "_")
     if not name.isidentifier() or not value:
-        raise InputError(f"--cluster-option {key!r} is no KEY=VALUE, such as walltime=01:00:00")
-    # What else JSON reads as numbers may be a name of the site's: 007, 1e5.
+        raise InputError(f"--cluster-option {key!r} is not KEY=VALUE, such as walltime=01:00:00")
+    # Other texts that look like numbers may be names at the site, such as the account 007 or 1e5.
     if not re.fullmatch(r'-?(0|[1-9]\d*)|true|false|null|[\[{"].*', value, re.DOTALL):
         return name, value
     try:
         return name, json.loads(value)
     except ValueError:
         raise InputError(
-            f"--cluster-option {key!r}: the value begins as JSON, and is none; a list is written "
-            'as ["a", "b"]'
+            f"--cluster-option {key!r}: the value begins like JSON and cannot be read as JSON; "
+            'write a list as ["a", "b"]'
         ) from None

@@ -185,7 +185,7 @@ class TestClusters:
     def test_a_scheduler_file_that_is_none(self, refused, npz, folder, text):
         (folder / "s.json").write_text(text)
         line = refused("sweep", npz, *H, "--scheduler-file", "s.json")
-        assert "s.json: is no scheduler file" in line
+        assert "s.json: is not a scheduler file" in line
 
     def test_one_that_the_configuration_names(self, refused, npz):
         import dask

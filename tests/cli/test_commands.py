@@ -152,20 +152,6 @@ class TestEffort:
         assert effort(few) == "pairs evaluated 0 %, rows read 11.7 %"
 
 
-class TestEstimates:
-    @pytest.mark.parametrize(
-        ("options", "seconds"), [((), 1.0), (("--covariance", "diag"), 1000.0)]
-    )
-    def test_heed_the_method_for_the_same_rows(self, run, npz, monkeypatch, options, seconds):
-        found, plan = [], dkde.plan
-        slow = {"seconds": 1.0, "seconds_all_pairs": 1000.0}
-        monkeypatch.setattr("dkde.plan", lambda **options: plan(**options) | slow)
-        monkeypatch.setattr("dkde_cli.compute._quiet", lambda f: found.append(f()) or 0.0)
-        run("score", npz, "--query", "test", "--bandwidth", "1", *options)
-        run("sweep", npz, "--bandwidths", "0.3,0.7,2", *options)
-        assert found == [seconds, seconds]
-
-
 class TestPlan:
     def test_json(self, run, npz, monkeypatch):
         monkeypatch.setattr("dkde.density.cost.measure_baseline", lambda precision: 10**8)

@@ -31,40 +31,40 @@ def connected(monkeypatch):
     return calls
 
 
-def never():
-    pytest.fail("nothing to estimate where the place is given")
-
-
-def test_short_work_stays_in_the_process(connected):
-    with compute(NOWHERE, lambda: 3.0):
-        assert not connected
-
-
-def test_where_nothing_is_estimated_as_well(connected):
+def test_work_stays_in_the_process(connected, capsys):
     with compute(NOWHERE):
         assert not connected
+    assert capsys.readouterr().err == ""
 
 
-def test_long_work_gets_a_cluster(connected, capsys):
-    with compute(NOWHERE, lambda: 600.0):
-        assert len(connected) == 1
-    assert capsys.readouterr().err.splitlines() == [
-        "This will take about 10 min",
-        "Workers: 2, threads: 2, dashboard: http://there:8787/status",
-    ]
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("score", "digits", "--query", "valid", "--bandwidth", "1"),
+        ("sweep", "digits", "--bandwidths", "1,2,4", "--no-plot"),
+        ("cv", "digits", "--bandwidths", "1,2,4"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_long_work_as_well(run, connected, monkeypatch, command):
+    monkeypatch.setattr("dkde.plan", lambda **_: pytest.fail("nothing depends on the cost"))
+    run(*command)
+    assert not connected
 
 
-def test_what_is_said_is_done(connected):
-    with compute(Where("tcp://there:8786", None, None, None, None), never):
+def test_what_is_said_is_done(connected, capsys):
+    with compute(Where("tcp://there:8786", None, None, None, None)):
         assert connected[0]["address"] == "tcp://there:8786"
-    with compute(Where(None, None, 3, 2, "1GB"), never):
+    said = capsys.readouterr().err
+    assert said == "Workers: 2, threads: 2, dashboard: http://there:8787/status\n"
+    with compute(Where(None, None, 3, 2, "1GB")):
         options = ("workers", "threads_per_worker", "memory_limit")
         assert [connected[1][name] for name in options] == [3, 2, "1GB"]
 
 
 def test_the_configuration_comes_next(connected, monkeypatch):
     monkeypatch.setattr("dkde.configured_scheduler", lambda: "tcp://there:8786")
-    with compute(NOWHERE, never), attach(NOWHERE):
+    with compute(NOWHERE), attach(NOWHERE):
         assert len(connected) == 2
 
 

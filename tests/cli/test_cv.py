@@ -117,39 +117,14 @@ class TestFiles:
         assert xr.open_zarr("s.zarr").bandwidth.values[0] == 0.2
 
 
-class TestWhereItRuns:
-    @pytest.fixture
-    def estimates(self, monkeypatch):
-        """Seconds that were estimated, were the machine as slow as to make these 1000."""
-        found = []
-        plan = dkde.plan
-        slow = {"seconds": 1.0, "seconds_all_pairs": 1000.0}  # a choice for other rows is no guide
-        monkeypatch.setattr("dkde.plan", lambda **options: plan(**options) | slow)
-        monkeypatch.setattr("dkde_cli.compute.SHORT_SECONDS", np.inf)
-        monkeypatch.setattr(
-            "dkde_cli.compute._quiet", lambda estimate: found.append(estimate()) or found[-1]
-        )
-        return found
-
-    def test_components_are_less_work_and_passes_more(self, run, folder, estimates):
-        np.save("wide.npy", np.random.default_rng(0).standard_normal((40, 200)))
-        run("cv", "wide.npy", "--bandwidths", "5,10,40")
-        run("cv", "wide.npy", "--bandwidths", "5,10,40", "--pca", 3)
-        run("cv", "wide.npy", "--bandwidths", "5,10,40", "--refine")
-        plain, components, refined = estimates
-        assert plain == 1000.0
-        assert 0 < components < 0.25 * plain
-        assert refined == 4 * plain
-
-
 class TestRefused:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            (("--folds", "1"), "--folds is '1'; it is a number, at least 2, or loo"),
+            (("--folds", "1"), "--folds is '1'; it must be a number of at least 2, or loo"),
             (("--folds", "none"), "--folds is 'none'"),
             (("--folds", "61"), "there are 60 rows and 61 folds"),
-            (("--seed", "1"), "--seed is for --shuffle"),
+            (("--seed", "1"), "--seed needs --shuffle"),
             (("--folds", "loo", "--shuffle"), "--shuffle changes nothing"),
             (("--pca", "4"), "pca is 4; 60 rows of 3 features have 1 to 3"),
             (("--pca", "0"), "'--pca'"),

@@ -52,16 +52,43 @@ class TestRunPart:
         run("finish", begun)
         assert run("run-part", begun, "--part", 0, "--parts", 2).stderr == "r.zarr is complete\n"
 
-    def test_of_an_array(self, run, begun, monkeypatch):
-        for name, number in (("ID", 4), ("COUNT", 2), ("MIN", 3), ("MAX", 4)):
-            monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", str(number))
-        assert run("run-part", begun).stderr.startswith("Part 1 of 2 is done")
+    @pytest.mark.parametrize(
+        ("environment", "given", "words"),
+        [
+            (
+                {"SLURM_ARRAY_TASK_ID": "4", "SLURM_ARRAY_TASK_COUNT": "8"}, (),
+                "--part and --parts must be given; in this array of jobs: "
+                "--part $SLURM_ARRAY_TASK_ID --parts $SLURM_ARRAY_TASK_COUNT "
+                "(parts are numbered from 0)",
+            ),
+            (
+                {"SLURM_ARRAY_TASK_ID": "4"}, ("--parts", 8),
+                "--part must be given; in this array of jobs: --part $SLURM_ARRAY_TASK_ID (",
+            ),
+            ({"PBS_ARRAY_INDEX": "0"}, (), ": --part $PBS_ARRAY_INDEX --parts N ("),
+            ({"PBS_ARRAYID": "0"}, ("--part", 0), ": --parts N ("),
+            ({"SGE_TASK_ID": "5"}, (), ": --part $((SGE_TASK_ID - 1)) --parts $SGE_TASK_LAST ("),
+            (
+                {"LSB_JOBINDEX": "1"}, (),
+                ": --part $((LSB_JOBINDEX - 1)) --parts $LSB_JOBINDEX_END (",
+            ),
+            # In a job of theirs that is in no array.
+            ({"SGE_TASK_ID": "undefined"}, (), "must be given, such as --part 0 --parts 8"),
+            ({"LSB_JOBINDEX": "0"}, (), "must be given, such as --part 0 --parts 8"),
+        ],
+    )  # fmt: skip
+    def test_no_part_is_guessed_in_an_array(
+        self, begun, refused, monkeypatch, environment, given, words
+    ):
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        assert words in refused("run-part", begun, *given)
 
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            ((), "--part and --parts must be given: this is no job of an array"),
-            (("--part", "1"), "--parts must be given"),
+            ((), "--part and --parts must be given, such as --part 0 --parts 8"),
+            (("--part", "1"), "--parts must be given, such as"),
             (("--part", "2", "--parts", "2"), "--part is 2 of 2; parts are numbered from 0"),
             (("--part", "-1", "--parts", "2"), "'--part'"),
         ],

@@ -106,10 +106,10 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            (("--init-only",), "--init-only is for --output, which is not there"),
-            (("--restart",), "--restart is for --output"),
-            (("--retry-failed",), "--retry-failed is for --output"),
-            (("--anywhere",), "--anywhere is for --output"),
+            (("--init-only",), "--init-only needs --output"),
+            (("--restart",), "--restart needs --output"),
+            (("--retry-failed",), "--retry-failed needs --output"),
+            (("--anywhere",), "--anywhere needs --output"),
             (("--output", "s.zarr", "--init-only", "--csv", "s.csv"), "leave out --csv"),
             (("--output", "s.zarr", "--init-only", "--json"), "leave out --json"),
             (("--output", "s.zarr", "--init-only", "--plot", "s.png"), "leave out --plot"),

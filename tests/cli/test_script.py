@@ -1,11 +1,9 @@
-"""Arrays of jobs: ``dkde script`` writes them, and each job finds out which part is its own."""
+"""Arrays of jobs: ``dkde script`` writes them, and each job says which part is its own."""
 
 import subprocess
 from pathlib import Path
 
-import click
 import pytest
-from dkde_cli.parts import array_job, share
 
 pytestmark = pytest.mark.usefixtures("small_blocks")
 
@@ -60,58 +58,3 @@ class TestScript:
         assert "no result of dkde" in refused("script", "pbs", "none.zarr", "--parts", 2)
         run(*SWEEP, "--output", begun)
         assert "there is nothing to submit" in refused("script", "pbs", begun, "--parts", 2)
-
-
-SLURM = {"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_MIN": "5", "SLURM_ARRAY_TASK_MAX": "8"}
-SGE = {"SGE_TASK_ID": "5", "SGE_TASK_FIRST": "1", "SGE_TASK_LAST": "9", "SGE_TASK_STEPSIZE": "2"}
-
-
-class TestArrayJobs:
-    @pytest.mark.parametrize(
-        ("environment", "given", "expected"),
-        [
-            (SLURM | {"SLURM_ARRAY_TASK_COUNT": "4"}, (None, None), (2, 4)),
-            (SLURM | {"SLURM_ARRAY_TASK_COUNT": "4"}, (None, 4), (2, 4)),
-            # Some of the parts again, by their numbers.
-            (SLURM | {"SLURM_ARRAY_TASK_COUNT": "4"}, (None, 100), (7, 100)),
-            (SLURM | {"SLURM_ARRAY_TASK_COUNT": "2"}, (None, 100), (7, 100)),
-            (
-                SLURM
-                | {
-                    "SLURM_ARRAY_TASK_MAX": "9",
-                    "SLURM_ARRAY_TASK_COUNT": "3",
-                    "SLURM_ARRAY_TASK_STEP": "2",
-                },
-                (None, None),
-                (1, 3),
-            ),
-            (SLURM | {"SLURM_ARRAY_TASK_COUNT": "4"}, (0, None), (0, 4)),
-            ({"PBS_ARRAY_INDEX": "3"}, (None, 9), (3, 9)),
-            ({"PBS_ARRAYID": "3"}, (None, 9), (3, 9)),
-            (SGE, (None, None), (2, 5)),
-            (SGE, (None, 20), (4, 20)),
-            ({"LSB_JOBINDEX": "1", "LSB_JOBINDEX_END": "8"}, (None, None), (0, 8)),
-            ({"LSB_JOBINDEX": "2"}, (None, 8), (1, 8)),
-            ({}, (3, 4), (3, 4)),
-        ],
-    )
-    def test_parts(self, environment, given, expected):
-        assert share(*given, environment) == expected
-
-    @pytest.mark.parametrize(
-        ("environment", "given", "words"),
-        [
-            ({}, (None, None), "--part and --parts must be given: this is no job of an array"),
-            ({}, (None, 4), "--part must be given"),
-            ({"SGE_TASK_ID": "undefined"}, (None, None), "this is no job of an array"),
-            ({"LSB_JOBINDEX": "0"}, (None, None), "this is no job of an array"),
-            ({"PBS_ARRAY_INDEX": "3"}, (None, None), "--parts must be given: PBS_ARRAY_INDEX"),
-            (SLURM | {"SLURM_ARRAY_TASK_COUNT": "3"}, (None, None), "--parts must be given"),
-        ],
-    )
-    def test_refused(self, environment, given, words):
-        with pytest.raises(click.UsageError, match=words):
-            share(*given, environment)
-
-    def test_none(self):
-        assert array_job({"SLURM_JOB_ID": "3"}) is None

@@ -158,11 +158,11 @@ class TestOptions:
 
     @pytest.mark.parametrize("text", ["cores", "=4", "cores=", "a b=4"])
     def test_an_option_that_is_none(self, text):
-        with pytest.raises(dkde.InputError, match="is no KEY=VALUE"):
+        with pytest.raises(dkde.InputError, match="is not KEY=VALUE"):
             parse_cluster_options([text])
 
     def test_a_list_that_is_none(self):
-        with pytest.raises(dkde.InputError, match="begins as JSON, and is none"):
+        with pytest.raises(dkde.InputError, match="begins like JSON and cannot be read"):
             parse_cluster_options(["job_script_prologue=[module load python]"])
 
     @pytest.mark.parametrize("text", ["job_script_prologue=[export KEY=hush", "a b=hush"])
