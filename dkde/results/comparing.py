@@ -216,14 +216,14 @@ class _Pairs:
     def figures(self, groups: Sequence[Any], dims: tuple[str, ...]) -> dict[str, Any]:
         """Return the figures of groups of rows, along dims; scalars for one group."""
         flat = self.difference.ravel(), self.bound.ravel(), self.won.ravel()
-        columns: dict[str, list[float]] = {}
+        found = []
         for group in groups:
             weights = None if self.weights is None else self.weights[group]
             difference, bound, won = (values[group] for values in flat)
-            for name, number in _of_group(difference, bound, won, weights).items():
-                columns.setdefault(name, []).append(number)
+            found.append(_of_group(difference, bound, won, weights))
         in_nats = ("mean_difference", "standard_error", "mean_difference_error")
         notes = dict.fromkeys(in_nats, _NATS) | {"n": {"units": "rows"}}
+        columns = {name: [figures[name] for figures in found] for name in _FIGURES}
         return {
             name: (dims, numbers if dims else numbers[0], notes.get(name, {"units": "1"}))
             for name, numbers in columns.items()
@@ -293,9 +293,7 @@ def _bandwidth(result: xr.Dataset, side: ScoredRows, wanted: float | None, name:
 
 def _bound(values: xr.Dataset, log_density: FloatArray) -> FloatArray:
     """Return proven bounds on errors; NaN where the result holds none."""
-    if f"{MAIN}_error" not in values:
-        return np.where(np.isneginf(log_density), 0.0, np.nan)
-    errors = np.asarray(values[f"{MAIN}_error"].values, np.float64)
+    errors = np.asarray(values.get(f"{MAIN}_error", np.nan), np.float64)
     return np.where(np.isneginf(log_density), 0.0, errors)
 
 
@@ -316,7 +314,7 @@ def _weights(a: xr.Dataset, b: xr.Dataset) -> FloatArray | None:
 
 
 def _of_group(
-    difference: FloatArray, bound: FloatArray, won: FloatArray, weights: FloatArray | None = None
+    difference: FloatArray, bound: FloatArray, won: FloatArray, weights: FloatArray | None
 ) -> dict[str, float]:
     n = len(difference)
     if n == 0:  # a class all of whose rows have missing features

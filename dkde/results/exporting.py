@@ -127,13 +127,10 @@ def check_export(
 
 def _write_csv(result: xr.Dataset, path: Path) -> None:
     sides = scored_rows(result)
-    columns = _columns(sides)
     with path.open("w", encoding="utf-8", newline="") as file:
-        for number, frame in enumerate(_frames(sides)):
+        for number, frame in enumerate(_frames(sides, _columns(sides))):
             # The shortest digits that read back as the same number.
-            frame.reindex(columns=columns).to_csv(
-                file, index=False, header=number == 0, lineterminator="\n"
-            )
+            frame.to_csv(file, index=False, header=number == 0, lineterminator="\n")
 
 
 def _write_parquet(result: xr.Dataset, path: Path) -> None:
@@ -150,10 +147,8 @@ def _write_parquet(result: xr.Dataset, path: Path) -> None:
     notes = {"dkde_provenance": result.attrs.get("provenance", "{}")}
     schema = pa.schema([merged.field(name) for name in columns], metadata=notes)
     with ParquetWriter(path, schema) as writer:
-        for frame in _frames(sides):
-            table = pa.Table.from_pandas(
-                frame.reindex(columns=columns), schema=schema, preserve_index=False
-            )
+        for frame in _frames(sides, columns):
+            table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
             writer.write_table(table.replace_schema_metadata(schema.metadata))
 
 
@@ -184,15 +179,16 @@ def _columns(sides: Sequence[ScoredRows]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _frames(sides: Sequence[ScoredRows]) -> Iterator[Any]:
-    """Yield pieces of the table as pandas frames."""
+def _frames(sides: Sequence[ScoredRows], columns: Sequence[str]) -> Iterator[Any]:
+    """Yield pieces of the table, with all its columns, as pandas frames."""
     for side in sides:
         n_bandwidths = side.values.sizes["bandwidth"]
         for box in _pieces(_sizes(side.values, side.dims), _READ_VALUES // n_bandwidths):
             piece = _numbered(side, box).load()
             sizes = _sizes(piece, side.dims)
             for inner in _pieces(sizes, _TABLE_VALUES // n_bandwidths):
-                yield _frame(side, piece.isel(dict(zip(side.dims, inner, strict=True))))
+                frame = _frame(side, piece.isel(dict(zip(side.dims, inner, strict=True))))
+                yield frame.reindex(columns=columns)
 
 
 def _sizes(values: xr.Dataset, dims: Sequence[str]) -> list[int]:

@@ -87,9 +87,7 @@ def plot_pictures(
     DataSetError
         When the source cannot be opened or the file not be written.
     """
-    check_picture(path, PICTURE_SUFFIXES)
-    if rows < 1 or columns < 1:
-        raise InputError(f"rows and columns are {rows} and {columns}; both are at least 1")
+    _check_tiling(path, rows, columns)
     catalog = catalog_of(source)
     chosen = _default_split(catalog) if pictures is None else pictures
     selected = _selected(chosen, "show", catalog)
@@ -148,9 +146,7 @@ def plot_samples(
     ...     dkde.plot_samples("train[:44]", samples, path, source="digits")
     44
     """
-    check_picture(path, PICTURE_SUFFIXES)
-    if rows < 1 or columns < 1:
-        raise InputError(f"rows and columns are {rows} and {columns}; both are at least 1")
+    _check_tiling(path, rows, columns)
     catalog = catalog_of(source)
     above, below = _selected(real, "real", catalog), _selected(samples, "samples", catalog)
     model = above if like is None else _selected(like, "like", catalog)
@@ -169,6 +165,13 @@ def plot_samples(
     blank = np.full((n_blank, *pixels[0].shape[1:]), _GAP, np.uint8)
     _write_tiled(path, np.concatenate([pixels[0], blank, pixels[1]]), width)
     return len(pixels[1])
+
+
+def _check_tiling(path: str | os.PathLike[str], rows: int, columns: int) -> None:
+    """Refuse a picture of pictures that cannot be written, or would be of nothing."""
+    check_picture(path, PICTURE_SUFFIXES)
+    if rows < 1 or columns < 1:
+        raise InputError(f"rows and columns are {rows} and {columns}; both are at least 1")
 
 
 def _default_split(catalog: Catalog) -> str:
