@@ -66,7 +66,8 @@ def said_of(
         raise ValueError(f"image_shape {shape} for {n_features} features")
     if layout not in (None, "CHW", "HWC"):
         raise ValueError(f"layout {layout!r}")
-    scale, offset = numbers_of([coding.get("scale_factor", 1.0), coding.get("add_offset", 0.0)])
+    (scale,) = numbers_of([coding.get("scale_factor", 1.0)])
+    (offset,) = numbers_of([coding.get("add_offset", 0.0)])
     return {
         "scale_factor": scale,
         "add_offset": offset,

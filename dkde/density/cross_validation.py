@@ -17,7 +17,7 @@ import xarray as xr
 from dkde.density.bandwidth_matrix import best_variable, told, told_as
 from dkde.density.doubts import warn_of_doubts
 from dkde.density.fitted import Fitted
-from dkde.density.folds import Folding, Folds, counting_rows
+from dkde.density.folds import Counting, Folds, counting_rows, fold_numbers
 from dkde.density.labelling import (
     attributes,
     check_names,
@@ -152,10 +152,35 @@ def cross_validate(
     )
     job = CrossValidationJob.of(
         catalog_of(source, row_dim=row_dim, lat=lat, lon=lon), options,
-        train=train, bandwidths=bandwidths, folding=Folding(folds, shuffle, random_state),
-        refine=refine, pca=pca, weights=weights,
+        train=train, bandwidths=bandwidths, pca=pca, weights=weights,
+        scheme=Scheme(folds, shuffle, random_state, refine), stored=output is not None,
     )  # fmt: skip
     return perform(job, run, progress)
+
+
+@dataclass(frozen=True, eq=False)
+class Scheme:
+    """The folds of a cross-validation, and whether its best bandwidth is refined.
+
+    The fields are as for :func:`cross_validate`.
+    """
+
+    folds: int | str | npt.ArrayLike = 5
+    shuffle: bool = False
+    random_state: Any = None
+    refine: bool = False
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Return whether the same folds come out again: of a generator, numbers come but once."""
+        return not self.shuffle or isinstance(self.random_state, Integral)
+
+    def numbers(self, n_rows: int, counting: Counting | None = None) -> Folds:
+        """Return the fold of each row."""
+        return fold_numbers(
+            self.folds, n_rows,
+            shuffle=self.shuffle, random_state=self.random_state, counting=counting,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +190,10 @@ class CrossValidationJob:
     Parameters
     ----------
     validation : Validation
+    train : Operand
     refine : bool
+    coords : dict
+        The coordinates of the result, along its rows.
     asked, noted : dict
         The options, and what the result's attributes hold beside these.
     start : float
@@ -174,10 +202,11 @@ class CrossValidationJob:
 
     call: Mapping[str, Any] | None
     validation: Validation
-    scored: Mapping[str, Operand]
+    train: Operand
     works: Mapping[str, Work]
     former: Former | None
     refine: bool
+    coords: dict[Any, Any]
     asked: dict[str, Any]
     noted: dict[str, Any]
     start: float
@@ -190,46 +219,50 @@ class CrossValidationJob:
         *,
         train: Any,
         bandwidths: Any = None,
-        folding: Folding,
-        refine: bool = False,
+        scheme: Scheme,
         pca: int | None = None,
         weights: Any = None,
+        stored: bool = True,
     ) -> CrossValidationJob:
-        """Prepare a call; its arguments are as for :func:`cross_validate`."""
+        """Prepare a call; its arguments are as for :func:`cross_validate`.
+
+        Parameters
+        ----------
+        stored : bool
+            Whether the result is kept in a store.
+        """
         start = perf_counter()
         call = recorded(
             "cross_validate", catalog,
-            train=train, bandwidths=bandwidths, **vars(folding), refine=refine, pca=pca,
+            train=train, bandwidths=bandwidths, **vars(scheme), pca=pca,
             weights=weights, **options.record,
         )  # fmt: skip
         (t,) = operands(catalog.for_a_call((weights,)), train=train)
-        check_names(t, "train", weighted=weights is not None)
+        check_names(t, "train", stored=stored, weighted=weights is not None)
         options.check(pca=pca)
         prepared = options.prepared(side(t, weights))
-        counting = (
-            counting_rows(prepared, pool_for) if isinstance(folding.folds, Integral) else None
-        )
-        numbers = folding.numbers(t.rows.n_rows, counting)
+        counting = counting_rows(prepared, pool_for) if isinstance(scheme.folds, Integral) else None
+        numbers = scheme.numbers(t.rows.n_rows, counting)
         validation = Validation.of(prepared, numbers, bandwidths, options, pca)
         options.warn_if_no_density(validation.fitted.matrix)
 
         def over_all_rows() -> dict[str, Work]:
-            return {"grid": validation.with_folds(folding.numbers(t.rows.n_rows)).work}
+            return {"grid": validation.with_folds(scheme.numbers(t.rows.n_rows)).work}
 
-        is_known = counting is not None and folding.is_repeatable
+        is_known = counting is not None and scheme.is_repeatable
         former = Former(over_all_rows, _FORMERLY) if is_known else None
         works = {"grid": validation.work}
         asked = options.describe(bandwidths)
-        asked |= {"pca": pca, "shuffle": folding.shuffle, "refine": refine}
-        is_named = isinstance(folding.folds, str)
-        noted = {"folds": folding.folds if is_named else len(np.unique(numbers))}
-        return cls(call, validation, {"train": t}, works, former, refine, asked, noted, start)
+        asked |= {"pca": pca, "shuffle": scheme.shuffle, "refine": scheme.refine}
+        is_named = isinstance(scheme.folds, str)
+        noted = {"folds": scheme.folds if is_named else len(np.unique(numbers))}
+        held_out = in_own_dims({"held_out_in": ("sample", numbers)}, "sample", t)
+        coords = coordinates_along(t) | held_out
+        return cls(call, validation, t, works, former, scheme.refine, coords, asked, noted, start)
 
     def answer(self, compute: Compute, methods: Mapping[str, str]) -> xr.Dataset:
         """Score each row under those of the other folds."""
-        t, validation = self.scored["train"], self.validation
-        held_out = in_own_dims({"held_out_in": ("sample", validation.numbers)}, "sample", t)
-        coords = coordinates_along(t) | held_out
+        t, validation = self.train, self.validation
         scored = validate(validation, compute, refine=self.refine)
         notes = attributes(
             perf_counter() - self.start, self.asked, {"cross_validate": methods["grid"]},
@@ -240,7 +273,7 @@ class CrossValidationJob:
             {
                 "bandwidth": told(validation.fitted.matrix, scored.bandwidths),
                 "fold": np.unique(validation.numbers),
-                **coords,
+                **self.coords,
             },
             notes | self.noted,
         )

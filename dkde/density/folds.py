@@ -1,7 +1,6 @@
 """Folds: rows that are held out together, as one number a row."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
 
@@ -65,27 +64,6 @@ def fold_numbers(
             )
         return spread(_k_folds(n_folds, n_counting, shuffle, random_state), counting)
     return _given(folds, n_rows)
-
-
-@dataclass(frozen=True, eq=False)
-class Folding:
-    """The folds that a user asks for, as for :func:`fold_numbers`."""
-
-    folds: int | str | npt.ArrayLike = 5
-    shuffle: bool = False
-    random_state: Any = None
-
-    @property
-    def is_repeatable(self) -> bool:
-        """Return whether the same folds come out again: of a generator, numbers come but once."""
-        return not self.shuffle or isinstance(self.random_state, Integral)
-
-    def numbers(self, n_rows: int, counting: Counting | None = None) -> Folds:
-        """Return the fold of each row."""
-        return fold_numbers(
-            self.folds, n_rows,
-            shuffle=self.shuffle, random_state=self.random_state, counting=counting,
-        )  # fmt: skip
 
 
 def counting_rows(side: Side, pool_for: PoolFor) -> Counting | None:

@@ -16,6 +16,7 @@ from dkde.errors import InputError, some, warn
 from dkde.inputs.operands import Operand
 from dkde.numerics.machine import target
 from dkde.runs.origin import counted
+from dkde.runs.stages import RUN
 from dkde.runs.store import RESULT_FORMAT
 
 LOG_DENSITY = {"units": "nats", "long_name": "log-density"}
@@ -79,11 +80,13 @@ _RESERVED = frozenset(
 )
 
 
-def check_names(q: Operand, role: str, *, weighted: bool = False) -> None:
+def check_names(q: Operand, role: str, *, stored: bool, weighted: bool = False) -> None:
     """Refuse coordinates whose names a result uses itself.
 
     Parameters
     ----------
+    stored : bool
+        Whether the result is written to a store.
     weighted : bool
         Whether it holds the weights of the rows.
 
@@ -98,6 +101,8 @@ def check_names(q: Operand, role: str, *, weighted: bool = False) -> None:
         raise InputError(
             f"{role} has a dim or coordinate {clash[0]!r}, as the result does; rename it"
         )
+    if stored and RUN in labels:
+        raise InputError(f"{role} has a coordinate {RUN!r}, as the output's store does; rename it")
 
 
 def in_own_dims(

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import glob
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from dkde.datasets.formats.files import is_pattern
-from dkde.density.cross_validation import CrossValidationJob
-from dkde.density.folds import Folding
+from dkde.density.cross_validation import CrossValidationJob, Scheme
 from dkde.density.options import RECORDED, Options
 from dkde.density.scoring import ScoreJob
 from dkde.density.sweeping import SweepJob
 from dkde.engine.work import Work
 from dkde.errors import Call, DataSetError, DkdeError, InputError, some
 from dkde.inputs.moved import Whereabouts
-from dkde.inputs.selectors import Catalog, is_source
+from dkde.inputs.selectors import Catalog, in_folder, is_source
 from dkde.runs.job import Job
 from dkde.runs.record import asked_where_it_was, differences
 from dkde.runs.run import OtherCallError
@@ -27,12 +24,12 @@ from dkde.typing import StrPath
 T = TypeVar("T")
 # Of the roles of a sweep, by the names of their weights in a record.
 _WEIGHTS = {"train": "weights", "valid": "valid_weights", "test": "test_weights"}
-_FOLDING = ("folds", "shuffle", "random_state")
+_SCHEME = ("folds", "shuffle", "random_state", "refine")
 # What the calls of records are of, beside the options.
 _ARGUMENTS = {
     "score": {"query", "train", "bandwidth", "weights", "query_weights"},
     "sweep": {*_WEIGHTS, *_WEIGHTS.values(), "bandwidths", "protocol"},
-    "cross_validate": {"train", "bandwidths", *_FOLDING, "refine", "pca", "weights"},
+    "cross_validate": {"train", "bandwidths", *_SCHEME, "pca", "weights"},
 }
 
 
@@ -60,8 +57,8 @@ def job_of(call: Mapping[str, Any], catalog: Catalog) -> Job:
         weights = {role: given.pop(name, None) for role, name in _WEIGHTS.items()}
         rows = {role: given.pop(role, None) for role in _WEIGHTS}
         return SweepJob.of(catalog, options, rows=rows, weights=weights, **given)
-    folding = Folding(**{name: given.pop(name) for name in _FOLDING if name in given})
-    return CrossValidationJob.of(catalog, options, folding=folding, **given)
+    scheme = Scheme(**{name: given.pop(name) for name in _SCHEME if name in given})
+    return CrossValidationJob.of(catalog, options, scheme=scheme, **given)
 
 
 class _Attempt:
@@ -93,21 +90,23 @@ class _Attempt:
         """Prepare the call."""
         call = self.plan["call"]
         choice = {name: call.get(name) for name in ("features", "row_dim", "lat", "lon")}
-        return job_of(call, Catalog(call["source"], **choice).located(self._place))
+        catalog = Catalog(call["source"], **choice).located(self._place, self._folder)
+        return job_of(call, catalog)
 
     def _as_begun(self, name: str) -> str:
         """Return the path that a name meant when the run began, or the name if it is no path."""
-        if self._folder is None or "://" in name or os.path.isabs(os.path.expanduser(name)):
-            return name
-        folder = glob.escape(self._folder) if is_pattern(name) else self._folder
-        path = os.path.join(folder, name)
-        is_path = is_source(path) or not (name == "digits" or "::" in name)
-        return path if is_path else name  # of a group's name it is the part before that leads on
+        path = in_folder(self._folder, name)
+        if path == name or is_source(path):
+            return path
+        # The digits need no file, and of a group's name it is the part before ``::`` that leads on.
+        return name if name == "digits" or "::" in name else path
 
     def _place(self, name: str) -> str:
         if name not in self._found:
             begun = self._as_begun(name)
-            as_named = not self._beside_first and is_source(begun)
+            # What only the working directory has is no part of the run.
+            is_there = is_source(in_folder(self._folder, name)) or name == "digits"
+            as_named = not self._beside_first and is_there
             self._found[name] = begun if as_named else next(self._where.elsewhere(name), begun)
         return self._found[name]
 

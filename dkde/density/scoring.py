@@ -106,7 +106,7 @@ def score(
     job = ScoreJob.of(
         catalog_of(source, row_dim=row_dim, lat=lat, lon=lon), options,
         query=query, train=train, bandwidth=bandwidth, weights=weights,
-        query_weights=query_weights,
+        query_weights=query_weights, stored=output is not None,
     )  # fmt: skip
     return perform(job, run, progress)
 
@@ -120,6 +120,8 @@ class ScoreJob:
     fitted : Fitted
     weights : RowWeights
         Of the query.
+    coords : dict
+        The coordinates of the result.
     asked : dict
         The options, for the result's attributes.
     start : float
@@ -131,6 +133,7 @@ class ScoreJob:
     scored: Mapping[str, Operand]
     works: Mapping[str, Work]
     weights: RowWeights
+    coords: dict[Any, Any]
     asked: dict[str, Any]
     start: float
     former: None = None
@@ -146,8 +149,15 @@ class ScoreJob:
         bandwidth: Any,
         weights: Any = None,
         query_weights: Any = None,
+        stored: bool = True,
     ) -> ScoreJob:
-        """Prepare a call; its arguments are as for :func:`score`."""
+        """Prepare a call; its arguments are as for :func:`score`.
+
+        Parameters
+        ----------
+        stored : bool
+            Whether the result is kept in a store.
+        """
         start = perf_counter()
         call = recorded(
             "score", catalog,
@@ -158,7 +168,7 @@ class ScoreJob:
         check_same_features(q, t, "query")
         warn_if_shared(t, q, "query")
         of_query = weights_for("query", query_weights, weights, q)
-        check_names(q, "query", weighted=of_query is not None)
+        check_names(q, "query", stored=stored, weighted=of_query is not None)
         train_side = options.prepared(side(t, weights))
         query_side = options.prepared(side(q, of_query, role="query"))
         fitted = Fitted.to(train_side, bandwidth, options, pool_for)
@@ -166,16 +176,18 @@ class ScoreJob:
         work = fitted.work(query_side)
         asked = options.describe(bandwidth)
         counting = RowWeights.of(work.query)
-        return cls(call, fitted, {"query": q}, {"score": work}, counting, asked, start)
+        coords = {"bandwidth": told(fitted.matrix), **coordinates_along(q)}
+        return cls(call, fitted, {"query": q}, {"score": work}, counting, coords, asked, start)
 
     def answer(self, compute: Compute, methods: Mapping[str, str]) -> xr.Dataset:
         """Score the query."""
         q = self.scored["query"]
-        coords = {"bandwidth": told(self.fitted.matrix), **coordinates_along(q)}
         found = self.weights.applied(compute("score", self.works["score"]))
         variables = self.fitted.variables(found, q)
         seconds = perf_counter() - self.start
-        return xr.Dataset(variables, coords, attributes(seconds, self.asked, methods, **self.works))
+        return xr.Dataset(
+            variables, self.coords, attributes(seconds, self.asked, methods, **self.works)
+        )
 
     def reread(self, finished: xr.Dataset, name: str) -> xr.Dataset:
         """Return a kept result with its bandwidths in the unit that is asked for."""

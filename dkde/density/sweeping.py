@@ -123,7 +123,7 @@ def sweep(
         catalog_of(source, row_dim=row_dim, lat=lat, lon=lon), options,
         rows={"train": train, "valid": valid, "test": test},
         weights={"train": weights, "valid": valid_weights, "test": test_weights},
-        bandwidths=bandwidths, protocol=protocol,
+        bandwidths=bandwidths, protocol=protocol, stored=output is not None,
     )  # fmt: skip
     return perform(job, run, progress)
 
@@ -140,6 +140,8 @@ class SweepJob:
         The validation rows, and test rows if there are any.
     weights : mapping
         Of these rows, by which they count in means.
+    coords : dict
+        The coordinates of the result.
     asked : dict
         The options, for the result's attributes.
     start : float
@@ -152,6 +154,7 @@ class SweepJob:
     sides: Mapping[str, Side]
     works: Mapping[str, Work]
     weights: Mapping[str, RowWeights]
+    coords: dict[Any, Any]
     asked: dict[str, Any]
     start: float
     former: None = None
@@ -166,6 +169,7 @@ class SweepJob:
         weights: Mapping[str, Any],
         bandwidths: Any = None,
         protocol: str | None = None,
+        stored: bool = True,
     ) -> SweepJob:
         """Prepare a call.
 
@@ -175,6 +179,8 @@ class SweepJob:
             By role, ``train``, ``valid`` and ``test``; None where there are none.
         bandwidths, protocol
             As for :func:`sweep`.
+        stored : bool
+            Whether the result is kept in a store.
         """
         start = perf_counter()
         call = recorded(
@@ -192,22 +198,23 @@ class SweepJob:
             )  # fmt: skip
             *found, bandwidths = (followed.pop(name) for name in SETTINGS)
             rows = dict(zip(rows, found, strict=True))
-        scored, train, sides = _read(catalog, options, rows, weights)
+        scored, train, sides = _read(catalog, options, rows, weights, stored)
         fitted = Fitted.to(train, bandwidths, options, pool_for)
         options.warn_if_no_density(fitted.matrix)
         works = {"valid": fitted.work(sides["valid"])}
         if "test" in sides:
             works["test"] = fitted.at(fitted.bandwidths[:1]).work(sides["test"])
         counting = {role: RowWeights.of(work.query) for role, work in works.items()}
+        # What can be refused is refused before the first block: the test set's turn comes late.
+        coords = {"bandwidth": told(fitted.matrix), **coordinates_along(scored["valid"])}
+        if "test" in scored:
+            coords |= coordinates_along(scored["test"], prefix="test_")
         asked = options.describe(bandwidths) | followed
-        return cls(call, fitted, scored, sides, works, counting, asked, start)
+        return cls(call, fitted, scored, sides, works, counting, coords, asked, start)
 
     def answer(self, compute: Compute, methods: Mapping[str, str]) -> xr.Dataset:
         """Score the validation rows, and the test rows at the bandwidth that is best for them."""
         matrix, works = self.fitted.matrix, dict(self.works)
-        coords = {"bandwidth": told(matrix), **coordinates_along(self.scored["valid"])}
-        if "test" in works:
-            coords |= coordinates_along(self.scored["test"], prefix="test_")
         found = self.weights["valid"].applied(compute("valid", works["valid"]))
         variables = self.fitted.variables(found, self.scored["valid"])
         best = self._best(found, variables["mean_log_likelihood"][1])
@@ -219,7 +226,7 @@ class SweepJob:
             scores = fitted.variables(found, self.scored["test"], "test_")
             variables |= {f"test_{name}": at_best(entry) for name, entry in scores.items()}
         seconds = perf_counter() - self.start
-        return xr.Dataset(variables, coords, attributes(seconds, self.asked, methods, **works))
+        return xr.Dataset(variables, self.coords, attributes(seconds, self.asked, methods, **works))
 
     def _best(self, found: Weighted, means: Any) -> float:
         """Return the bandwidth of the highest mean; warn where that says little."""
@@ -237,7 +244,11 @@ class SweepJob:
 
 
 def _read(
-    catalog: Catalog, options: Options, rows: Mapping[str, Any], weights: Mapping[str, Any]
+    catalog: Catalog,
+    options: Options,
+    rows: Mapping[str, Any],
+    weights: Mapping[str, Any],
+    stored: bool,
 ) -> tuple[dict[str, Operand], Side, dict[str, Side]]:
     """Return the rows that are scored, and the prepared sides: of train, and of these.
 
@@ -258,7 +269,7 @@ def _read(
         own[role] = weights_for(role, weights[role], weights["train"], q)
         check_same_features(q, t, role)
         check_apart(t, q, role)
-        check_names(q, role, weighted=own[role] is not None)
+        check_names(q, role, stored=stored, weighted=own[role] is not None)
     train = options.prepared(side(t, weights["train"]))
     sides = {role: options.prepared(side(q, own[role], role=role)) for role, q in scored.items()}
     return scored, train, sides

@@ -110,6 +110,8 @@ def _is_number(value: Any) -> bool:
 def _is_missing(value: Any) -> bool:
     if isinstance(value, Decimal):  # pandas compares it, which a signalling NaN refuses
         return value.is_nan()
+    if isinstance(value, np.datetime64 | np.timedelta64):  # NaT among numbers is no missing number
+        return False
     return value is np.ma.masked or bool(is_scalar(value) and pd.isna(value))
 
 

@@ -25,7 +25,11 @@ _RANGE_SAMPLE = 1024
 
 
 def open_source(
-    name: str, features: tuple[str, ...] | None, row_dim: tuple[str, ...] | None = None
+    name: str,
+    features: tuple[str, ...] | None,
+    row_dim: tuple[str, ...] | None = None,
+    *,
+    called: str | None = None,
 ) -> Mapping[str, Part]:
     """Return the splits of a source, by name and in order, as parts with all rows.
 
@@ -37,32 +41,35 @@ def open_source(
         The columns that are wanted. Those of a source whose columns have no names are all.
     row_dim : tuple of str, optional
         The dims along which rows lie, where variables have others, too.
+    called : str, optional
+        The name of the source in messages and results, if that is another.
 
     Raises
     ------
     DataSetError, InputError
         When it cannot be opened, or has no such columns.
     """
+    label = called or name
     if features is not None and (place := place_of(name)) is not None:
-        return Groups(name, place, features, row_dim)
+        return Groups(label, place, features, row_dim)
     try:
-        return _open_own(name, features)
+        return _open_own(name, features, label)
     except DkdeError:
         place = None if listing(name) is None else place_of(name)
         if place is None:
             raise
-        return Groups(name, place, None, row_dim)
+        return Groups(label, place, None, row_dim)
 
 
-def _open_own(name: str, features: tuple[str, ...] | None) -> Mapping[str, Part]:
+def _open_own(name: str, features: tuple[str, ...] | None, label: str) -> Mapping[str, Part]:
     if is_remote(name):
         url = name.rstrip("/")
-        return {key: _stored(name, url, split) for key, split in open_splits(url).items()}
+        return {key: _stored(label, url, split) for key, split in open_splits(url).items()}
     path = path_of(name)
     # A folder with Zarr metadata that is no data set: let the data set's own error say so.
     if is_dataset(path) or (path / "zarr.json").exists():
         place = str(path.resolve())
-        return {key: _stored(name, place, split) for key, split in open_splits(path).items()}
+        return {key: _stored(label, place, split) for key, split in open_splits(path).items()}
     # Splits are read later, perhaps from another working directory.
     path = path.absolute() if path.exists() or is_pattern(path) else path
     if is_table(path):
@@ -70,8 +77,8 @@ def _open_own(name: str, features: tuple[str, ...] | None) -> Mapping[str, Part]
         if features is not None:  # then it is these that tell the rows, and not the file alone
             told = hashlib.sha256(f"{source.checksum} {features}".encode()).hexdigest()
             source = replace(source, checksum=told)
-        return _Imported(name, path, source, features)
-    return _Imported(name, path, read_source(path))
+        return _Imported(label, path, source, features)
+    return _Imported(label, path, read_source(path))
 
 
 def _read_table(

@@ -6,12 +6,12 @@ Or it is a Zarr store or a NetCDF file of others, whose groups are its splits; i
 stands for the root.
 """
 
+import glob
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
-from glob import iglob
 from typing import Any
 
 from dkde.datasets.formats.files import is_pattern
@@ -69,6 +69,7 @@ class Catalog:
         self.said: set[str] | None = None
         self.beside: tuple[str, ...] = ()
         self._located: Callable[[str], str] = str
+        self._folder: str | None = None  # where names begin, if not in the working directory
 
     @property
     def features(self) -> tuple[str, ...] | None:
@@ -113,16 +114,19 @@ class Catalog:
         other.beside = tuple(dict.fromkeys([*self.beside, *names]))
         return other
 
-    def located(self, place: Callable[[str], str]) -> "Catalog":
+    def located(self, place: Callable[[str], str], folder: str | None = None) -> "Catalog":
         """Return a catalog of the same names, with sources at other places.
 
         Parameters
         ----------
         place : callable
             Maps a name to where it is; to itself where that is nowhere.
+        folder : str, optional
+            The folder in which names begin. A source that lies there keeps its name in messages
+            and results; one that lies elsewhere is called by its path.
         """
         other = copy(self)
-        other._located, other._opened = place, {}
+        other._located, other._folder, other._opened = place, folder, {}
         return other
 
     @property
@@ -148,7 +152,10 @@ class Catalog:
             return {}
         if name not in self._opened:
             place = _placed(name, self._located)
-            self._opened[name] = open_source(place, self.features, self.choice.row_dim)
+            called = name if place == in_folder(self._folder, name) else place
+            self._opened[name] = open_source(
+                place, self.features, self.choice.row_dim, called=called
+            )
         return self._opened[name]
 
     def rows(self, selector: str) -> Rows:
@@ -210,6 +217,16 @@ def _placed(name: str, located: Callable[[str], str]) -> str:
     return name
 
 
+def in_folder(folder: str | None, name: str) -> str:
+    """Return the path that a name means in a folder; the name, if it is a whole path or a URL."""
+    if folder is None or "://" in name or os.path.isabs(os.path.expanduser(name)):
+        return name
+    path = os.path.join(folder, name)
+    # Brackets may be a pattern's, or a file's own; those of the folder are never a pattern's.
+    is_file = os.path.exists(path) or not is_pattern(name)
+    return path if is_file else os.path.join(glob.escape(folder), name)
+
+
 def _slice(part: Part, term: Term) -> Part:
     n = len(part)
     start = int(term.start) if term.start else 0
@@ -228,5 +245,5 @@ def is_source(name: str) -> bool:
         return _URL.fullmatch(name) is not None
     # Of a pattern it is seen whether it matches anything, or is brackets of a range.
     return is_known(name) or (
-        is_pattern(name) and next(iglob(name, recursive=True), None) is not None
+        is_pattern(name) and next(glob.iglob(name, recursive=True), None) is not None
     )

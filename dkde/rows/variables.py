@@ -280,7 +280,7 @@ def _own_borders(variable: xr.Variable, dim: str, size: int) -> Borders:
     if variable.chunks is not None:
         return begins(variable.chunksizes[dim])
     preferred = {} if in_memory(variable) else variable.encoding.get("preferred_chunks") or {}
-    return range(0, size, int(preferred.get(dim, 1)))
+    return range(0, size, max(1, int(preferred.get(dim, 1))))
 
 
 def _plain(dtype: np.dtype[Any]) -> np.dtype[Any]:

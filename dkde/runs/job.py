@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import xarray as xr
 
 from dkde.engine.work import Work
-from dkde.inputs.operands import Operand
 from dkde.numerics.logsum import Densities
 
 if TYPE_CHECKING:
@@ -27,10 +26,6 @@ class Job(Protocol):
     @property
     def call(self) -> Mapping[str, Any] | None:
         """The call as JSON, with which it can be prepared again; None where it is no JSON."""
-
-    @property
-    def scored(self) -> Mapping[str, Operand]:
-        """The rows that are scored, by role."""
 
     @property
     def works(self) -> Mapping[str, Work]:

@@ -24,7 +24,7 @@ from dkde.runs.job import Job
 from dkde.runs.record import asked_of, asked_where_it_was, circumstances, differences
 from dkde.runs.sessions import Ledger, total_seconds
 from dkde.runs.shares import Share
-from dkde.runs.stages import PLAN, RUN, Stage, StageShape, check_there
+from dkde.runs.stages import PLAN, Stage, StageShape, check_there
 from dkde.runs.store import ResultStore
 from dkde.stores.store import is_remote
 from dkde.stores.targets import check_place
@@ -120,11 +120,6 @@ class Run:
                 "a run that is shared out is begun by selectors and numbers, which its store can "
                 "hold; arrays, and lazy data, it cannot"
             )
-        for role, rows in job.scored.items():
-            if RUN in rows.labels():
-                raise InputError(
-                    f"{role} has a coordinate {RUN!r}, as the output's store does; rename it"
-                )
         try:
             self._begin(job, share)
             yield self
@@ -158,12 +153,15 @@ class Run:
         if self._ledger.mine is None:
             self._ledger.begin(None if share is None else share.name)
 
-    def stage(self, name: str, work: Work) -> Stage:
+    def stage(self, name: str, work: Work, progress: Progress | None = None) -> Stage:
         """Return the place in the store of a piece of work, which is there from now on."""
         assert self._store is not None
         check_there(self._store.records, self._id)
         stage = Stage(self._store.records, name, shape_of(work), self._id)
         self._stages.append(stage)
+        if progress is not None and len(stage.done_rows()) == stage.shape.n_query_blocks:
+            # Without this the next stage's progress would count as this one's.
+            progress(work.plan.pairs, work.plan.pairs)
         return stage
 
     def values(
@@ -173,10 +171,7 @@ class Run:
         chosen = partial(self.methods.__setitem__, name)
         if self._store is None:
             return computed(work, pool, progress, chosen=chosen)
-        stage = self.stage(name, work)
-        if progress is not None and len(stage.done_rows()) == stage.shape.n_query_blocks:
-            # Without this the next stage's progress would count as this one's.
-            progress(work.plan.pairs, work.plan.pairs)
+        stage = self.stage(name, work, progress)
         if self._manner.retry_failed:
             stage.retry()
         return computed(work, pool, self._counted(progress), stage, chosen)
@@ -192,7 +187,7 @@ class Run:
     ) -> None:
         """Do a share of the blocks of a job's first piece of work."""
         name, work = next(iter(job.works.items()))
-        stage = self.stage(name, work)
+        stage = self.stage(name, work, progress)
         if self._manner.retry_failed:
             # The failed blocks of other parts are for them to report.
             stage.retry(share.has)

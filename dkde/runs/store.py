@@ -127,9 +127,10 @@ class ResultStore:
                 return replace(state, content=plan)
             # Asked again, as it may have been finished in between; then the sessions are in it too.
             attributes = self._attributes()
-        content = attributes.get("run")
+        if "run" not in attributes:
+            return State(self.name, attributes)
         with suppress(ValueError, TypeError):
-            return State(self.name, attributes, None if content is None else json.loads(content))
+            return State(self.name, attributes, json.loads(attributes["run"]) or {})
         return State(self.name, attributes, {})
 
     def _attributes(self) -> dict[str, Any]:

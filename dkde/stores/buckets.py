@@ -154,6 +154,17 @@ class BucketStore(ObjectStore[Any]):
         with self._reaching(prefix):
             await self._for(prefix).delete_dir(prefix)
 
+    # zarr may call these two: the inherited ones would show obstore's own errors, requests and all.
+    async def getsize(self, key: str) -> int:
+        """Return the size of a key's bytes."""
+        with self._reaching(key):
+            return await super().getsize(key)
+
+    async def list(self) -> AsyncIterator[str]:  # type: ignore[override]
+        """Yield all keys."""
+        for key, _, _ in await self.entries(""):
+            yield key
+
     async def getsize_prefix(self, prefix: str) -> int:
         """Return the size of all bytes below a prefix."""
         return sum(size for _, size, _ in await self.entries(prefix))

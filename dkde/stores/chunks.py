@@ -18,7 +18,7 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore, StorePath, WrapperStore
 
 from dkde.errors import DataSetError, MessagePart, scrubbed
-from dkde.stores.door import location
+from dkde.stores.door import is_chunk, location
 from dkde.stores.store import keys_below
 
 # Zstandard's blocks unpack to at most 128 KiB and take at least four bytes.
@@ -75,7 +75,7 @@ def check_chunks(array: zarr.Array[Any], start: int, stop: int) -> None:
         try:
             with (array.store.root / array.path / key).open("rb") as file:
                 _check_size(array, key, file.read(18), os.fstat(file.fileno()).st_size)
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise _is_missing(location(array), key) from None
 
 
@@ -119,8 +119,7 @@ class Strict(WrapperStore[Store]):
     ) -> Buffer | None:
         """Return the bytes at a key; a missing chunk is an error."""
         value = await self._store.get(key, prototype, byte_range)
-        # The names of chunks end in a number, a single value's in c, and no metadata's in either.
-        if not (key[-1:].isdigit() or key.endswith("/c")):
+        if not is_chunk(key):
             return value
         if self._array is None:
             array, _, place = f"{key}/".rpartition("/c/")

@@ -84,11 +84,15 @@ def passed(where: str, key: str, value: Buffer | None) -> Buffer | None:
     return value
 
 
+def is_chunk(key: str) -> bool:
+    """Return whether a key is a chunk's: it ends in a number or, of a single value, in c."""
+    return key[-1:].isdigit() or key.endswith("/c")
+
+
 def note_absent(key: str) -> None:
     """Record that a store has nothing at a key, if the key is of a chunk being read."""
     keys = LACKING.get()
-    # The names of chunks end in a number, a single value's in c, and no metadata's in either.
-    if keys is not None and (key[-1:].isdigit() or key.endswith("/c")):
+    if keys is not None and is_chunk(key):
         keys.add(key)
 
 

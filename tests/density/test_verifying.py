@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from itertools import permutations
 
 import numpy as np
@@ -54,6 +55,12 @@ def cross_validate(digits, **keywords):
 
 
 CALLS = {"sweep": sweep, "score": score, "cross_validate": cross_validate}
+
+
+def inputs_of(result):
+    """The provenance of a result but for what differs between any two calls."""
+    provenance = json.loads(result.attrs["provenance"])
+    return {name: provenance[name]["query"] for name in ("score",)}
 
 
 def assert_same(a, b):
@@ -195,6 +202,48 @@ class TestParts:
         dkde.run_part("../r.zarr", 0, 1)
         assert_same(dkde.finish("../r.zarr"), score(digits))
         assert dkde.verify("../r.zarr")["blocks"] == 3
+
+    def test_sources_keep_their_names_wherever_a_run_is_finished(self, tmp_path, monkeypatch):
+        # Brackets in the names of a folder and of a file; others of these names lie elsewhere.
+        (first := tmp_path / "A[1]").mkdir()
+        (other := tmp_path / "B").mkdir()
+        x = np.random.default_rng(0).normal(size=(30, 3))
+        for folder, rows in ((first, x), (other, x + 1)):
+            for name, values in (("q", rows), ("t", rows + 0.5)):
+                np.save(folder / f"{name}[1].npy", values)
+                features = {"a": ("row", values[:, 0]), "b": ("row", values[:, 1])}
+                xr.Dataset(features).to_zarr(folder / "f.zarr", group=name, consolidated=False)
+        catalog = dkde.Catalog(features=["a", "b"])
+        calls = {
+            "npy": lambda output: dkde.score("q[1].npy", "t[1].npy", 1.0, output=output),
+            "group": lambda output: dkde.score(
+                "f.zarr::q", "f.zarr::t", 1.0, source=catalog, output=output
+            ),
+        }
+        for name, call in calls.items():
+            monkeypatch.chdir(first)
+            expected = call(None)
+            with dkde.init_only():
+                call(other / f"{name}.zarr")
+            monkeypatch.chdir(other)
+            dkde.run_part(f"{name}.zarr", 0, 1)
+            found = dkde.finish(f"{name}.zarr")
+            assert_same(found, expected)
+            assert inputs_of(found) == inputs_of(expected)
+
+    def test_a_part_that_is_done_says_so(self, digits, output):
+        stopped(partial(score, digits, output=output), 3)
+        told = []
+        dkde.run_part(output, 0, 1, progress=lambda *pairs: told.append(pairs))
+        assert told == [(12_000, 12_000)]
+
+    def test_nothing_is_left_where_a_call_cannot_be_prepared(self, output):
+        x = xr.DataArray(
+            np.zeros((5, 2)), dims=("sample", "feature"), coords={"run": ("sample", range(5))}
+        )
+        with pytest.raises(dkde.InputError, match="query has a coordinate 'run'"):
+            dkde.score(x, np.ones((5, 2)), 1.0, covariance="diag", output=output)  # singular, too
+        assert not output.exists()
 
     def test_a_call_that_is_only_set_up_returns_nothing_yet(self, digits, output):
         with dkde.init_only():
