@@ -414,7 +414,7 @@ class TestVerify:
                     dkde.verify(output)
                 chunk.write_bytes(good)
             chunk.unlink()
-            with pytest.raises(dkde.DataSetError, match="it is gone"):
+            with pytest.raises(dkde.DataSetError, match="it is missing"):
                 dkde.verify(output)
             chunk.write_bytes(good)
         dkde.verify(output)
@@ -427,11 +427,11 @@ class TestVerify:
         for name in names:
             for what in ("", "/zarr.json"):
                 (output / f"{name}{what}").rename(output.parent / "gone")
-                with pytest.raises(dkde.DataSetError, match=rf": {name} is gone or damaged"):
+                with pytest.raises(dkde.DataSetError, match=rf": {name} is missing or damaged"):
                     dkde.verify(output)
                 (output.parent / "gone").rename(output / f"{name}{what}")
         (output / name / "zarr.json").write_text("{")
-        with pytest.raises(dkde.DataSetError, match=rf": {name} is gone or damaged"):
+        with pytest.raises(dkde.DataSetError, match=rf": {name} is missing or damaged"):
             dkde.verify(output)
 
     def test_an_altered_value_is_found(self, digits, output):
