@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from dkde.density.bandwidth_matrix import BandwidthMatrix, told
+from dkde.density.bandwidth_matrix import BandwidthMatrix, bandwidth_coordinate
 from dkde.density.fitted import Fitted
 from dkde.density.labelling import LOG_DENSITY, LOG_DENSITY_ERROR
 from dkde.density.options import Options
@@ -206,5 +206,5 @@ def densities_of(
 
 def _labelled(lazy: Any, q: Operand, matrix: BandwidthMatrix, scalar: bool) -> xr.DataArray:
     array = xr.DataArray(lazy.reshape(-1, *q.shape), dims=("bandwidth", *q.dims))
-    array = array.assign_coords(q.labels()).assign_coords(bandwidth=told(matrix))
+    array = array.assign_coords(q.labels()).assign_coords(bandwidth=bandwidth_coordinate(matrix))
     return array.isel(bandwidth=0) if scalar else array

@@ -152,7 +152,7 @@ def sample(
     if seen is not None:
         chosen = {
             "kernel": kernel,
-            "bandwidth": float(matrix.told()[0]),
+            "bandwidth": float(matrix.in_given_unit()[0]),
             "bandwidth_unit": matrix.notes.get("units"),
             "covariance": covariance if isinstance(covariance, str) else "given",
             "covariance_scale": float(covariance_scale),

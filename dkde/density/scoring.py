@@ -11,7 +11,7 @@ from typing import Any
 import numpy.typing as npt
 import xarray as xr
 
-from dkde.density.bandwidth_matrix import told, told_as
+from dkde.density.bandwidth_matrix import bandwidth_coordinate, in_unit_of_call
 from dkde.density.fitted import Fitted
 from dkde.density.labelling import attributes, check_names, coordinates_along
 from dkde.density.options import Options
@@ -171,7 +171,7 @@ class ScoreJob:
     def answer(self, compute: Compute, methods: Mapping[str, str]) -> xr.Dataset:
         """Score the query."""
         q = self.scored["query"]
-        coords = {"bandwidth": told(self.fitted.matrix), **coordinates_along(q)}
+        coords = {"bandwidth": bandwidth_coordinate(self.fitted.matrix), **coordinates_along(q)}
         found = self.weights.applied(compute("score", self.works["score"]))
         variables = self.fitted.variables(found, q)
         seconds = perf_counter() - self.start
@@ -179,4 +179,4 @@ class ScoreJob:
 
     def reread(self, finished: xr.Dataset, name: str) -> xr.Dataset:
         """Return a kept result with its bandwidths in the unit that is asked for."""
-        return told_as(finished, self.fitted.matrix)
+        return in_unit_of_call(finished, self.fitted.matrix)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from dkde.density.bandwidth_matrix import best_variable, told, told_as
+from dkde.density.bandwidth_matrix import bandwidth_coordinate, best_variable, in_unit_of_call
 from dkde.density.doubts import warn_of_doubts
 from dkde.density.fitted import Fitted
 from dkde.density.labelling import at_best, attributes, check_names, coordinates_along
@@ -205,7 +205,10 @@ class SweepJob:
     def answer(self, compute: Compute, methods: Mapping[str, str]) -> xr.Dataset:
         """Score the validation rows, and the test rows at the bandwidth that is best for them."""
         matrix, works = self.fitted.matrix, dict(self.works)
-        coords = {"bandwidth": told(matrix), **coordinates_along(self.scored["valid"])}
+        coords = {
+            "bandwidth": bandwidth_coordinate(matrix),
+            **coordinates_along(self.scored["valid"]),
+        }
         if "test" in works:
             coords |= coordinates_along(self.scored["test"], prefix="test_")
         found = self.weights["valid"].applied(compute("valid", works["valid"]))
@@ -233,7 +236,7 @@ class SweepJob:
 
     def reread(self, finished: xr.Dataset, name: str) -> xr.Dataset:
         """Return a kept result with its bandwidths in the unit that is asked for."""
-        return told_as(finished, self.fitted.matrix)
+        return in_unit_of_call(finished, self.fitted.matrix)
 
 
 def _read(

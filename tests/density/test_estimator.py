@@ -193,7 +193,7 @@ class TestManners:
             ({"precision": "float16"}, "precision 'float16' is not known"),
             ({"covariance": "half"}, "covariance 'half' is not known"),
             ({"singular": "maybe"}, "singular is 'maybe'"),
-            ({"bandwidth": "wide"}, "bandwidth 'wide' is no number and no rule"),
+            ({"bandwidth": "wide"}, "bandwidth 'wide' is neither a number nor a rule"),
             ({"bandwidth": -1.0}, "bandwidth -1 must be a positive"),
         ],
     )

@@ -8,7 +8,7 @@ import dkde
 from dkde.density import cross_validation
 from dkde.runs.run import OtherCallError
 
-OLDER = "by an older version of dkde, which shared the folds out over all rows"
+OLDER = "by an older version of dkde, which divided all rows into folds"
 CALLS = {
     "missing": {"nan": "drop"},
     "shuffled": {"nan": "drop", "shuffle": True, "random_state": 3},

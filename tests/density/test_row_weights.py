@@ -304,7 +304,7 @@ class TestCrossValidation:
         with pytest.raises(dkde.InputError, match="there are 2 rows that count and 5 folds"):
             dkde.cross_validate(normal(10, 1), GRID, folds=5, weights=w)
         model = dkde.KernelDensityCV(bandwidths=GRID, cv=KFold(5))
-        with pytest.raises(dkde.InputError, match="which does not split 2 rows that count without"):
+        with pytest.raises(dkde.InputError, match="which cannot split 2 rows that count without"):
             model.fit(normal(10, 1), sample_weight=w)
 
     def test_totals_that_float64_does_not_hold_are_refused(self):

@@ -312,7 +312,7 @@ class TestRefusals:
             ({"n_samples": 0}, "n_samples is 0; it must be a whole number, at least 1"),
             ({"n_samples": 2.5}, "n_samples is 2.5"),
             ({"bandwidth": [1.0, 2.0]}, "samples are of one bandwidth, and there are 2"),
-            ({"bandwidth": "wide"}, "bandwidth 'wide' is no number and no rule"),
+            ({"bandwidth": "wide"}, "bandwidth 'wide' is neither a number nor a rule"),
             ({"bandwidth": 0}, "bandwidth 0 must be a positive"),
             (
                 {"covariance_scale": -1},
