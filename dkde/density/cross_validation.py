@@ -368,7 +368,7 @@ class Scored:
         if (overflows & np.isfinite(self.found.values).all(axis=1)).any():
             raise InputError(
                 "the folds' totals of weighted log-densities exceed 1.8e308, the largest number "
-                "that float64 holds; divide the weights by the largest of them, as their scale is free"
+                "that float64 holds; divide the weights by the largest of them: their scale is free"
             )
         # A fold of which no row counts has no total, rather than one of 0.
         counts = np.bincount(members[there], minlength=len(folds))

@@ -23,7 +23,7 @@ _SAMPLE_RUN = 64
 # The smallest scaled weight: 0 times an infinite value would be NaN.
 _LEAST = float(np.finfo(np.float64).tiny)
 
-NOTHING_LEFT = "no row is left to be scored: all have missing values"
+NOTHING_LEFT = "no row is left to score: all have missing values"
 
 Figures = dict[str, tuple[Any, dict[str, str]]]
 

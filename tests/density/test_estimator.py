@@ -510,7 +510,10 @@ class TestCrossValidated:
     @pytest.mark.parametrize(
         ("cv", "message"),
         [
-            (RepeatedKFold(n_splits=2, n_repeats=2, random_state=0), "holds out rows of split 2"),
+            (
+                RepeatedKFold(n_splits=2, n_repeats=2, random_state=0),
+                "split 2 of cv holds out",
+            ),
             (ShuffleSplit(5, test_size=0.5, random_state=0), "twice"),
             (TimeSeriesSplit(3), "use scikit-learn's GridSearchCV for such splits"),
             (1, "folds is 1; at least two are needed"),

@@ -143,7 +143,7 @@ class TestNames:
     CATALOG = dkde.Catalog(features=["a", "b"])
 
     def test_a_name_holds_on_every_side_that_has_it(self, sets):
-        with pytest.warns(UserWarning, match="weights 'w' are those of train and of query"):
+        with pytest.warns(UserWarning, match="weights 'w' apply to train and to query"):
             named = dkde.score(sets["valid"], sets["train"], 0.5, weights="w", source=self.CATALOG)
         given = dkde.score(
             sets["valid"], sets["train"], 0.5, weights=sets["train"].w.values,
@@ -185,7 +185,7 @@ class TestNames:
     def test_a_coordinate_in_the_place_of_the_weights(self, sets):
         query = sets["valid"].assign_coords(row_weight=("obs", np.ones(40)))
         dkde.score(query, sets["train"], 0.5, source=self.CATALOG)
-        with pytest.raises(dkde.InputError, match="coordinate 'row_weight', as the result does"):
+        with pytest.raises(dkde.InputError, match="coordinate 'row_weight', a name that the"):
             dkde.score(query, sets["train"], 0.5, query_weights="v", source=self.CATALOG)
 
 
@@ -301,7 +301,7 @@ class TestCrossValidation:
 
     def test_more_folds_than_rows_that_count_are_refused(self):
         w = np.r_[1.0, 1.0, np.zeros(8)]
-        with pytest.raises(dkde.InputError, match="there are 2 rows that count and 5 folds"):
+        with pytest.raises(dkde.InputError, match=r"there are 2 rows that count .* and 5 folds"):
             dkde.cross_validate(normal(10, 1), GRID, folds=5, weights=w)
         model = dkde.KernelDensityCV(bandwidths=GRID, cv=KFold(5))
         with pytest.raises(dkde.InputError, match="which cannot split 2 rows that count without"):
@@ -427,7 +427,7 @@ def test_commands(sets, tmp_path, monkeypatch):
     catalog = dkde.Catalog(features=["a", "b"])
     score = ("score", *names, "--query", "valid.nc", "--bandwidth", "0.5")
     found, said = command(*score)
-    assert "weights 'w' are those of train and of query" in said
+    assert "weights 'w' apply to train and to query" in said
     expected = dkde.score(
         "valid.nc", "train.nc", 0.5, weights="w", query_weights="w", source=catalog
     )

@@ -130,7 +130,7 @@ class TestParts:
             dkde.run_part(output, part, 5)
         with pytest.raises(
             dkde.IncompleteError,
-            match=r"7 of 12 blocks are missing, of the parts 1,2,4 of 5; run these again",
+            match=r"7 of 12 blocks are missing; run again the parts 1,2,4 of 5",
         ):
             dkde.finish(output)
         for part in (1, 2, 4):
