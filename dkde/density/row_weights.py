@@ -63,7 +63,7 @@ class RowWeights:
             without = np.isnan(self.read) & ~missing
             if without.any():
                 found, missing = _without(found, without), missing | without
-        # A copy, since refining applies the same weights to several passes.
+        # A copy, as the weights become part of a result.
         weights = checked_weights(self.side, self.read.copy(), missing=missing)
         if not (weights > 0).any():
             raise InputError(_NOTHING_COUNTS)

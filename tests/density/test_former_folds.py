@@ -107,7 +107,7 @@ def test_damage_is_found_all_the_same(folder):
     x = np.load("x.npy")
     x[7] += 1
     np.save("x.npy", x)
-    with pytest.raises(dkde.DataSetError, match="come out otherwise"):
+    with pytest.raises(dkde.DataSetError, match="come out different"):
         dkde.verify("r.zarr")
     path = next(p for p in (folder / "r.zarr" / "log_density" / "c").rglob("*") if p.is_file())
     content = bytearray(path.read_bytes())

@@ -438,7 +438,7 @@ class TestVerify:
         score(digits, output=output)
         array = zarr.open_array(output / "log_density", mode="r+")
         array[1, 33] = np.nextafter(array[1, 33], 0)
-        with pytest.raises(dkde.DataSetError, match="query rows 20 to 40 come out otherwise"):
+        with pytest.raises(dkde.DataSetError, match="query rows 20 to 40 come out different"):
             dkde.verify(output, blocks=3)
 
     @pytest.mark.slow
@@ -474,5 +474,5 @@ class TestVerify:
         np.save(tmp_path / "t.npy", x + 1)
         dkde.score(f"{tmp_path}/q.npy", f"{tmp_path}/t.npy", 1.0, output=output)
         np.save(tmp_path / "t.npy", x + 2)
-        with pytest.raises(dkde.DataSetError, match="come out otherwise"):
+        with pytest.raises(dkde.DataSetError, match="come out different"):
             dkde.verify(output)
