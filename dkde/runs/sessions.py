@@ -73,7 +73,7 @@ class Session:
 
     @property
     def who(self) -> str:
-        """The process and the machine, for messages."""
+        """Return the process and the machine, for messages."""
         since = datetime.fromtimestamp(self.started, UTC).isoformat(timespec="seconds")
         return f"process {self.pid} on {self.host}, since {since}"
 

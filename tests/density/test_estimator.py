@@ -514,7 +514,7 @@ class TestCrossValidated:
                 RepeatedKFold(n_splits=2, n_repeats=2, random_state=0),
                 "split 2 of cv holds out",
             ),
-            (ShuffleSplit(5, test_size=0.5, random_state=0), "twice"),
+            (ShuffleSplit(5, test_size=0.5, random_state=0), "an earlier split"),
             (TimeSeriesSplit(3), "use scikit-learn's GridSearchCV for such splits"),
             (1, "folds is 1; at least two are needed"),
             (63, "there are 62 rows and 63 folds"),

@@ -97,8 +97,11 @@ class TestSplits:
     @pytest.mark.parametrize(
         ("splitter", "message"),
         [
-            (RepeatedKFold(n_splits=2, n_repeats=2, random_state=0), "of split 2 twice"),
-            (ShuffleSplit(8, test_size=0.5, random_state=0), "of split 1 twice"),
+            (
+                RepeatedKFold(n_splits=2, n_repeats=2, random_state=0),
+                "split 2 of cv holds out rows",
+            ),
+            (ShuffleSplit(8, test_size=0.5, random_state=0), "split 1 of cv holds out rows"),
             (ShuffleSplit(1, test_size=0.5, random_state=0), "cv never holds out row"),
             (TimeSeriesSplit(3), "split 0 of cv does not train on all rows that it does not hold"),
         ],
