@@ -127,8 +127,8 @@ def cross_validate(
         ``held_out_in (sample)``, and the rows' coordinates. With weights ``row_weight (sample)``,
         as from :func:`dkde.score`. With ``pca``: ``pca_mean``,
         ``pca_components`` and ``pca_variance``. With ``nan="drop"``, as from :func:`dkde.score`:
-        ``n_missing`` and ``n_missing_train``; totals of folds that are given are of the rest: NaN
-        where none is left, and no part of the mean.
+        ``n_missing`` and ``n_missing_train``; totals of folds that are given are over the other
+        rows; they are NaN where none is left, and then do not count in the mean.
 
     Warns
     -----
