@@ -143,7 +143,7 @@ def test_other_content_at_the_other_place_is_refused(frozen):
     np.save(frozen / "data" / "q.npy", np.ones((40, 3)))
     with pytest.raises(dkde.DataSetError, match=r"begun otherwise: .*checksum.*found .*q\.npy"):
         dkde.run_part(frozen / "runs" / "half.zarr", 0, 1, anywhere=True)
-    with pytest.raises(dkde.DataSetError, match=r"found .*q\.npy.* is not what the result was"):
+    with pytest.raises(dkde.DataSetError, match=r"found .*q\.npy.* is not the data of the result"):
         dkde.verify(frozen / "runs" / "score.zarr", anywhere=True)
 
 

@@ -375,7 +375,7 @@ class Run:
         if others:
             raise DataSetError(
                 f"{name}: was begun elsewhere: {'; '.join(others[:_NAMED])}; numbers may differ in "
-                "the last bits; continue it where it was begun, or allow the difference ",
+                "the last bits; continue it where it was begun, or allow it ",
                 Remedy("anywhere"),
             )
 
