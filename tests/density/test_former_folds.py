@@ -71,7 +71,7 @@ def test_the_same_call_is_refused_with_the_reason(folder, name):
     of_older_version(name)
     with pytest.raises(OtherCallError, match=f"r.zarr: was made {OLDER}.*anew .restart.$") as said:
         called(name)
-    assert "name of weights" not in str(said.value)
+    assert "weights given by name" not in str(said.value)
     called(name, restart=True)
     assert dkde.verify("r.zarr")["blocks"] > 0
 
