@@ -143,7 +143,7 @@ def test_other_content_at_the_other_place_is_refused(frozen):
     np.save(frozen / "data" / "q.npy", np.ones((40, 3)))
     with pytest.raises(dkde.DataSetError, match=r"begun otherwise: .*checksum.*found .*q\.npy"):
         dkde.run_part(frozen / "runs" / "half.zarr", 0, 1, anywhere=True)
-    with pytest.raises(dkde.DataSetError, match=r"found .*q\.npy.* is not what the result was"):
+    with pytest.raises(dkde.DataSetError, match=r"found .*q\.npy.* is not the data of the result"):
         dkde.verify(frozen / "runs" / "score.zarr", anywhere=True)
 
 
@@ -169,7 +169,7 @@ def test_where_it_was_is_looked_at_first_and_other_content_passed_over(tmp_path,
     np.save("q.npy", np.ones((10, 2)))
     monkeypatch.chdir(tmp_path)
     assert dkde.verify("copy/r.zarr")["blocks"] == 1
-    with pytest.raises(dkde.DataSetError, match="come out otherwise"):
+    with pytest.raises(dkde.DataSetError, match="come out different"):
         dkde.verify("first/r.zarr")
 
 
@@ -256,5 +256,5 @@ def test_blocks_of_elsewhere_are_held_to_their_bounds(tmp_path, monkeypatch):
     found = dkde.verify("r.zarr", anywhere=True)
     assert (found["blocks"], found["exact"], found["elsewhere"]) == (1, False, None)
     array[...] = then + 1e-3
-    with pytest.raises(dkde.DataSetError, match="come out otherwise"):
+    with pytest.raises(dkde.DataSetError, match="come out different"):
         dkde.verify("r.zarr", anywhere=True)

@@ -28,7 +28,7 @@ class BandwidthMatrix:
     Parameters
     ----------
     bandwidths : array (n_bandwidths,)
-        The values of h.
+        The values of h, on the sphere in radians.
     covariance : Covariance
         C.
     angles : Angles, optional
@@ -41,11 +41,11 @@ class BandwidthMatrix:
 
     @property
     def rank(self) -> int:
-        """Number of dimensions in which the density is defined."""
+        """Return the number of dimensions in which the density is defined."""
         return self.covariance.rank
 
-    def told(self, bandwidths: npt.ArrayLike | None = None) -> FloatArray:
-        """Return bandwidths, its own or others, in the unit in which they were given."""
+    def in_given_unit(self, bandwidths: npt.ArrayLike | None = None) -> FloatArray:
+        """Return bandwidths, its own by default, in the unit in which the user gave them."""
         own = np.asarray(self.bandwidths if bandwidths is None else bandwidths, np.float64)
         return own if self.angles is None else self.angles.told(own)
 
@@ -71,18 +71,19 @@ def is_rule(bandwidth: Any) -> bool:
     InputError
         When it is text, but not the name of a rule.
     """
+    # Lengths first: with another kernel "250km" would be refused as an unknown rule.
     some = bandwidth if isinstance(bandwidth, list | tuple) else [bandwidth]
     for h in some:
         if isinstance(h, str) and h.strip().endswith("km"):
             raise InputError(
-                f"bandwidth {h!r} is a length on the Earth, which the kernel vonmises_fisher alone "
-                "takes"
+                f"bandwidth {h!r} is a length on the Earth, which only the kernel vonmises_fisher "
+                "takes; give a number, or choose that kernel"
             )
     if not isinstance(bandwidth, str):
         return False
     if bandwidth not in RULES:
         raise InputError(
-            f"bandwidth {bandwidth!r} is no number and no rule; choose one of: {', '.join(RULES)}"
+            f"bandwidth {bandwidth!r} is neither a number nor a rule; rules are: {', '.join(RULES)}"
         )
     return True
 
@@ -114,9 +115,12 @@ def find_bandwidth_matrix(
     Estimation for Statistics and Data Analysis, section 4.3.2.
     """
     bandwidths = None if is_rule(bandwidth) else check_bandwidths(bandwidth)
+    # Checked before the covariance, which may read all rows.
     found = find_covariance(train, covariance, singular, pool_for)
     if bandwidths is None:
+        # The rank, and not the number of features: dropped features are no dimensions.
         n, d = found.n_effective, found.rank
+        # A covariance from the rows has counted them; for any other only weights are summed.
         if n is None:
             with pool_for(sides=[train]) as pool:
                 n = gather_weight(train, pool).effective_size
@@ -125,38 +129,43 @@ def find_bandwidth_matrix(
     return BandwidthMatrix(bandwidths, found)
 
 
-def told(matrix: BandwidthMatrix, bandwidths: FloatArray | None = None) -> Any:
-    """Return a coordinate of bandwidths, in the unit in which they were given."""
-    return ("bandwidth", matrix.told(bandwidths), matrix.notes)
+def bandwidth_coordinate(matrix: BandwidthMatrix, bandwidths: FloatArray | None = None) -> Any:
+    """Return a coordinate of bandwidths, in the unit in which the user gave them."""
+    return ("bandwidth", matrix.in_given_unit(bandwidths), matrix.notes)
 
 
 def best_variable(matrix: BandwidthMatrix, best: float) -> Any:
-    """Return the variable of the best bandwidth, in the unit in which it was given."""
+    """Return the variable of the best bandwidth, in the unit in which the user gave it."""
     notes = {"long_name": "bandwidth of the highest mean", **matrix.notes}
-    return ((), float(matrix.told(best)), notes)
+    return ((), float(matrix.in_given_unit(best)), notes)
 
 
-def told_as(result: xr.Dataset, matrix: BandwidthMatrix) -> xr.Dataset:
-    """Return an existing result with its bandwidths in the unit in which they are given now."""
+def in_unit_of_call(result: xr.Dataset, matrix: BandwidthMatrix) -> xr.Dataset:
+    """Return a stored result with its bandwidths in the unit of the present call.
+
+    A call in kilometres and one in radians are the same work, so either finds the other's result.
+    """
     result = as_now(result)
     unit = None if matrix.angles is None else matrix.angles.unit
     if unit in (None, bandwidth_unit(result)):
         return result
     if unit == KILOMETRES:
-        return _retold(result, matrix.told, matrix.notes)
-    return _retold(result, lambda lengths: lengths / EARTH_RADIUS_KM, matrix.notes)
+        # Not a plain product: lengths that the user gave come back as they were written.
+        return _with_bandwidths(result, matrix.in_given_unit, matrix.notes)
+    return _with_bandwidths(result, lambda lengths: lengths / EARTH_RADIUS_KM, matrix.notes)
 
 
-def _retold(
+def _with_bandwidths(
     result: xr.Dataset, convert: Callable[[FloatArray], FloatArray], notes: dict[str, str]
 ) -> xr.Dataset:
-    """Return a result with other numbers for its bandwidths."""
+    """Return a result whose bandwidths are converted to the unit in ``notes``."""
     values = convert(np.asarray(result["bandwidth"].values, np.float64))
     found = result.assign_coords(bandwidth=("bandwidth", values, notes))
     if "best_bandwidth" in found:
         best = float(convert(np.asarray(found["best_bandwidth"].values, np.float64)))
         kept = found["best_bandwidth"].attrs | notes
         found = found.assign(best_bandwidth=((), best, kept))
+    # The options name the unit too, and readers that find none on the variable look there.
     provenance = provenance_of(result)
     options = {**provenance.get("options", {}), "bandwidth_unit": notes["units"]}
     return found.assign_attrs(provenance=json.dumps(provenance | {"options": options}))

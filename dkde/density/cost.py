@@ -23,7 +23,7 @@ from dkde.workers.cluster import (
 )
 from dkde.workers.connecting import parse_limit
 
-# Of sides that are lazy.
+# The method of lazy sides, of which no sample is read for a plan.
 _LATER = "chosen from a sample when it runs"
 
 
@@ -51,7 +51,7 @@ def plan(
     block_rows: int | None = None,
     panel_rows: int | None = None,
 ) -> dict[str, Any]:
-    """Show how the pairs would be cut into blocks, and the cost; nothing is computed.
+    """Return the cut of the pairs into blocks, and the cost of them; no block is computed.
 
     Parameters
     ----------
@@ -60,19 +60,19 @@ def plan(
         As for :func:`dkde.score`. A covariance is found, which reads the training rows; a
         sample of both sides is read, unless they are lazy.
     block_rows, panel_rows
-        As for :func:`dkde.score`; the plan is the one that it would follow. Bandwidths by
-        default as for :func:`dkde.sweep`.
+        As for :func:`dkde.score`, which would follow the same plan. The default bandwidths are
+        those of :func:`dkde.sweep`.
     n_threads : int, optional
-        For ``seconds``; by default those of the active Dask client's workers, else one for
-        each processor.
+        The threads for ``seconds``; by default those of the active Dask client's workers, else
+        one for each processor.
     threads_per_worker : int
-        For ``peak_bytes_per_worker``.
+        The threads of a worker, for ``peak_bytes_per_worker``.
     memory_limit : str or int, optional
-        Of a worker, in bytes or as ``"2GB"``; a plan that does not fit is refused.
+        The memory of a worker, in bytes or as ``"2GB"``; a plan that does not fit is refused.
     baseline : bool
-        Whether to say what a worker takes before any block: measured on the active Dask client's
-        workers; without one what this process takes, or, if it holds more than libraries, what
-        workers were found to take. No process is started for it.
+        Whether to return the memory of a worker before any block. It is measured on the active
+        Dask client's workers. Without a client it is that of this process, or, if this process
+        holds more than libraries, what workers were measured to take. No process is started.
 
     Returns
     -------
@@ -93,7 +93,7 @@ def plan(
     InputError, DataSetError, ClusterError
         As :func:`dkde.score`.
     MemoryLimitError
-        When a worker of that limit would be too small.
+        When the plan does not fit into a worker of that limit.
 
     Examples
     --------
@@ -105,6 +105,7 @@ def plan(
     for name, count in (("n_threads", n_threads), ("threads_per_worker", threads_per_worker)):
         if count is not None and count < 1:
             raise InputError(f"{name} is {count}; at least one is needed")
+    # The same steps as in `score`, so that it would follow the plan that is shown.
     limit = parse_limit(memory_limit)
     catalog = catalog_of(source, row_dim=row_dim, lat=lat, lon=lon, beside=(weights,))
     t, q = operands(catalog, train=train, query=query)
@@ -116,9 +117,11 @@ def plan(
     query_side = options.prepared(side(q, role="query"))
     work = Fitted.to(train_side, bandwidths, options, pool_for).work(query_side)
     cut = work.plan
+    # A survey reads rows; those of lazy sides would have to be computed for it.
     survey = None if work.is_lazy else with_direct_share(work, work.survey())
     n_threads = n_threads or _available_threads()
     at_rest = measure_baseline(precision) if baseline or limit is not None else None
+    # Each thread of a worker computes one block; sides in memory are there once for all.
     blocks = cut.block_bytes * threads_per_worker + cut.resident_bytes
     if at_rest is not None and limit is not None:
         check_limit("a worker", blocks, at_rest, limit)
@@ -131,6 +134,7 @@ def plan(
         "peak_bytes_per_worker": None if at_rest is None else at_rest + blocks,
         "method": _LATER if survey is None else survey.method,
         "threads": n_threads,
+        # The survey says what share of the pairs is evaluated, by which method.
         "seconds": seconds * (1.0 if survey is None else survey.time + survey.direct),
         "seconds_all_pairs": seconds,
         "slow_blas": older_kernels(),
@@ -138,7 +142,7 @@ def plan(
 
 
 def _sizes(cut: Plan) -> dict[str, Any]:
-    """Return what follows from how the pairs are cut alone."""
+    """Return the figures that follow from the cut of the pairs alone."""
     return {
         "pairs": cut.pairs,
         "flops": cut.flops,
@@ -153,6 +157,7 @@ def _sizes(cut: Plan) -> dict[str, Any]:
 
 
 def _available_threads() -> int:
+    """Return the threads of the active client's workers, or the processors of this machine."""
     client = active_client()
     threads = 0 if client is None else sum(client.nthreads().values())
     return threads or n_processors()

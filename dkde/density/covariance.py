@@ -18,30 +18,30 @@ from dkde.typing import FloatArray
 COVARIANCES = ("identity", "diag", "full")
 SINGULAR = ("raise", "drop")
 
-# How far a matrix may be from symmetric, relative to its largest entry: rounding.
+# The asymmetry, relative to the largest entry, that rounding may leave in a symmetric matrix.
 _ASYMMETRY = 1e-10
-# The largest variance or scale, and one over the least.
+# The largest variance or scale that is accepted; the least is one over it.
 _MOST = 1e300
-# Features that a message names before it only counts.
+# At most so many features are named by a message.
 _NAMED = 8
 
 
 @dataclass(frozen=True, eq=False)
 class Covariance:
-    """C, and the coordinates in which it is the identity.
+    """C, and the linear map to coordinates in which it is the identity.
 
     Parameters
     ----------
     n_features : int
-        Of the data.
+        Number of features of the data.
     linear : Scaling or Product, optional
-        From features to coordinates in which C is the identity; None where it is so already.
+        The map from features to these coordinates; None where C is the identity already.
     root : array (n_features, rank), optional
-        Of a C that is not diagonal: ``C = root @ root.T``.
+        The factor of a C that is not diagonal: ``C = root @ root.T``.
     log_volume : float
         Half the log-determinant of C, on the subspace that it spans.
     n_effective : float, optional
-        The effective number of training rows, where it was computed too.
+        The effective number of training rows, where C was computed from them.
     """
 
     n_features: int
@@ -52,12 +52,12 @@ class Covariance:
 
     @property
     def rank(self) -> int:
-        """Number of dimensions in which the density is defined."""
+        """Return the number of dimensions in which the density is defined."""
         return self.n_features if self.linear is None else self.linear.n_features
 
     @property
     def matrix(self) -> FloatArray:
-        """The matrix C, (n_features, n_features); zero for features that were dropped."""
+        """Return the matrix C, (n_features, n_features); zero for features that were dropped."""
         root = self.spread(np.eye(self.rank))
         return root.T @ root
 
@@ -65,6 +65,7 @@ class Covariance:
         """Return the side in coordinates in which C is the identity."""
         if self.linear is None:
             return side
+        # Only noted: rows are mapped piece by piece, as they are read.
         return replace(side, rows=side.rows.mapped(self.linear))
 
     def spread(self, noise: FloatArray) -> FloatArray:
@@ -84,6 +85,7 @@ def read_covariance(path: str | os.PathLike[str]) -> FloatArray:
     """
     try:
         with open(path, "rb") as file:
+            # Without pickle, since a file may come from anywhere and unpickling runs its code.
             return _as_array(np.lib.format.read_array(file, allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())
@@ -98,13 +100,13 @@ def find_covariance(train: Side, covariance: Any, singular: str, pool_for: PoolF
     Parameters
     ----------
     covariance : "identity", "diag", "full", array (n_features,) or (n_features, n_features)
-        The identity; the variances of the training rows; their covariance; scales of the
-        features, the roots of a diagonal C; or C itself.
+        The identity; the variances of the training rows; their covariance; the scales of the
+        features, which are the square roots of a diagonal C; or C itself.
     singular : {"raise", "drop"}
-        Whether rows that do not vary in all directions are refused, or C is that of the
-        subspace in which they do.
+        What to do if the rows do not vary in all directions: refuse them, or take the C of the
+        subspace in which they vary.
     pool_for : callable
-        Returns the pool that reads the rows, where any are read.
+        Opens the pool of workers that reads the rows; not called where none are read.
 
     Raises
     ------
@@ -128,6 +130,8 @@ def find_covariance(train: Side, covariance: Any, singular: str, pool_for: PoolF
             raise InputError(
                 f"covariance {covariance!r} needs at least two training rows that count"
             )
+        # Constant features are found by their range: the variance of equal values may come out as
+        # rounding instead of zero.
         constant = moments.low == moments.high
         kept = _varying(constant, singular)
         variances = moments.covariance if not full else np.diag(moments.covariance)
@@ -147,8 +151,9 @@ def find_covariance(train: Side, covariance: Any, singular: str, pool_for: PoolF
 
 
 def _as_array(covariance: Any) -> FloatArray:
+    """Return a given covariance as float64, if it is an array of finite real numbers."""
     try:
-        given = unmasked(covariance)  # NaN, and so refused
+        given = unmasked(covariance)  # masked values become NaN, which is refused below
         if given.dtype.kind not in "iufb":
             raise TypeError
         matrix: FloatArray = given.astype(np.float64)
@@ -164,6 +169,7 @@ def _as_array(covariance: Any) -> FloatArray:
 
 
 def _scales(scales: FloatArray) -> Covariance:
+    """Return the diagonal C whose square roots are given."""
     if not (scales > 0).all():
         worst = int(scales.argmin())
         raise InputError(
@@ -176,6 +182,8 @@ def _scales(scales: FloatArray) -> Covariance:
 
 
 def _given(matrix: FloatArray) -> Covariance:
+    """Return C for a given matrix, if it is symmetric and positive definite."""
+    # The range first: beyond it, the sums of the other checks would overflow.
     largest = np.abs(matrix).max()
     if largest > _MOST:
         raise InputError(
@@ -191,6 +199,7 @@ def _given(matrix: FloatArray) -> Covariance:
             f"[{column}, {row}] is {matrix[column, row]:g}",
         )
     symmetric = (matrix + matrix.T) / 2
+    # Without positive variances there are no scales to divide by, and it is not definite anyway.
     if (np.diag(symmetric) > 0).all():
         _check_range(np.diag(symmetric), "covariance's variances")
         axes = _Axes.of(symmetric)
@@ -204,14 +213,14 @@ def _given(matrix: FloatArray) -> Covariance:
 
 
 def _check_range(numbers: FloatArray, what: str) -> None:
-    """Refuse variances or scales that are near to the ends of the range.
+    """Refuse variances or scales near the ends of the range of float64.
 
-    Squares that add up to them lose their digits there, and their inverses have to be numbers.
+    The squares that add up to them lose digits there, and their inverses must be finite.
 
     Parameters
     ----------
     what : str
-        What they are, for the message: "the training rows' variances".
+        The name of the numbers, for the message: "the training rows' variances".
     """
     inside = (numbers >= 1 / _MOST) & (numbers <= _MOST)
     if not inside.all():
@@ -222,36 +231,36 @@ def _check_range(numbers: FloatArray, what: str) -> None:
 
 
 def _diagonal(variances: FloatArray, kept: npt.NDArray[np.intp], _: str) -> Covariance:
+    """Return the diagonal C of the training rows' variances."""
     scales = np.sqrt(variances[kept])
     linear = Scaling(len(variances), kept, 1 / scales)
     return Covariance(len(variances), linear, log_volume=float(np.log(scales).sum()))
 
 
 def _full(covariance: FloatArray, kept: npt.NDArray[np.intp], singular: str) -> Covariance:
+    """Return C as the training rows' covariance, or its part on the subspace that they span."""
     axes = _Axes.of(covariance[np.ix_(kept, kept)])
     if not axes.varies.all():
         spanned = f"{axes.varies.sum()} of {len(kept)}"
         if singular == "raise":
             raise InputError(
-                f"the training rows' covariance is singular: they vary along {spanned} axes only "
-                f"(its smallest eigenvalue, of features scaled alike, is {axes.values[0]:.3g}); "
-                "use ",
+                f"the training rows' covariance is singular: they vary along only {spanned} axes "
+                "(its smallest eigenvalue, with all features scaled to variance 1, is "
+                f"{axes.values[0]:.3g}); use ",
                 Argument("singular", "drop"),
-                " for the density on that subspace, or ",
+                " for the density on the subspace that they span, or ",
                 Argument("covariance", "diag"),
             )
-        warn(
-            f"the density is one on the subspace of {spanned} axes along which the training rows "
-            "vary"
-        )
+        warn(f"the density is one on a subspace: the training rows vary along only {spanned} axes")
     return axes.covariance(kept, len(covariance))
 
 
 @dataclass(frozen=True, eq=False)
 class _Axes:
-    """``C = diag(scales) vectors diag(values) vectors.T diag(scales)``.
+    """The axes of C: ``C = diag(scales) vectors diag(values) vectors.T diag(scales)``.
 
-    Eigenvalues are only as exact as the largest is: so features of unlike scales get like ones.
+    The error of each eigenvalue is relative to the largest one. Features are therefore scaled to
+    variance 1 first, or those of small scale would be lost beside those of large scale.
     """
 
     values: FloatArray
@@ -260,19 +269,22 @@ class _Axes:
 
     @classmethod
     def of(cls, covariance: FloatArray) -> "_Axes":
+        """Return the axes of a symmetric matrix with positive diagonal."""
         scales = np.sqrt(np.diag(covariance))
         values, vectors = np.linalg.eigh(covariance / np.outer(scales, scales))
         return cls(values, vectors, scales)
 
     @property
     def varies(self) -> npt.NDArray[np.bool_]:
-        """Mask of the eigenvalues that are larger than rounding can make of zero."""
+        """Return a mask of the eigenvalues that are larger than rounding can make of zero."""
+        # `eigh` returns the eigenvalues in ascending order, so that the last is the largest.
         rounding = 10 * len(self.values) * float(np.finfo(np.float64).eps)
         varies: npt.NDArray[np.bool_] = self.values > rounding * self.values[-1]
         return varies
 
     def covariance(self, kept: npt.NDArray[np.intp], n_features: int) -> Covariance:
         """Return C along the axes that vary, of the features ``kept`` among ``n_features``."""
+        # The map is the inverse of the root: rows go to the axes, each divided by its length.
         lengths, vectors = np.sqrt(self.values[self.varies]), self.vectors[:, self.varies]
         linear = Product(vectors / lengths / self.scales[:, None])
         if len(kept) < n_features:
@@ -281,13 +293,21 @@ class _Axes:
         root[kept] = vectors * lengths * self.scales[:, None]
         if self.varies.all():
             log_volume = np.log(lengths).sum() + np.log(self.scales).sum()
-        else:  # of a parallelepiped in the subspace
+        else:
+            # Where axes are dropped the volume is no product of scales and lengths. It is that of
+            # the parallelepiped which the columns of the root span in the subspace.
             log_volume = np.log(np.abs(np.diag(np.linalg.qr(root, mode="r")))).sum()
         return Covariance(n_features, linear, root, float(log_volume))
 
 
 def _varying(constant: npt.NDArray[np.bool_], singular: str) -> npt.NDArray[np.intp]:
-    """Return the features that vary."""
+    """Return the numbers of the features that vary.
+
+    Raises
+    ------
+    InputError
+        When some do not, unless ``singular`` is "drop", or none does.
+    """
     kept, dropped = np.flatnonzero(~constant), np.flatnonzero(constant)
     if not len(dropped):
         return kept

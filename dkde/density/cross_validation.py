@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from dkde.density.bandwidth_matrix import best_variable, told, told_as
+from dkde.density.bandwidth_matrix import bandwidth_coordinate, best_variable, in_unit_of_call
 from dkde.density.doubts import warn_of_doubts
 from dkde.density.fitted import Fitted
 from dkde.density.folds import Counting, Folds, counting_rows, fold_numbers
@@ -45,11 +45,11 @@ from dkde.runs.run import Manner, Run
 from dkde.typing import FloatArray
 from dkde.workers.cluster import pool_for
 
-# Tolerance of the continuous optimum, in log h; half of the documented one.
+# Tolerance of the continuous optimum, in log h: half of the documented 1e-4.
 _TOLERANCE = 5e-5
+# What older versions did, for the message of `Former`.
 _FORMERLY = (
-    "shared the folds out over all rows, and not over those alone that count: the same call has "
-    "other folds now"
+    "divided all rows into folds, and not only those that count: the same call has other folds now"
 )
 
 
@@ -85,7 +85,7 @@ def cross_validate(
     """Score each row under the rows of the other folds, at all bandwidths.
 
     One pass over train x train does all folds and all bandwidths: pairs of one fold do not
-    count. What comes out is what fitting anew for each fold would give.
+    count. The result is the same as fitting anew for each fold.
 
     Parameters
     ----------
@@ -93,22 +93,23 @@ def cross_validate(
     bandwidths : sequence of float or str, optional
         As for :func:`dkde.sweep`.
     folds : int, "loo" or array (rows,) of int
-        How many folds of rows that follow each other, as scikit-learn's ``KFold``; leave one
-        out; or the fold of each row. A number of folds is shared out over the rows that count:
-        one of weight zero, or with missing values, goes with the row before it.
+        The number of folds of consecutive rows, as for scikit-learn's ``KFold``; leave one out;
+        or the fold of each row. For a number of folds, the rows that count are divided into
+        folds of equal size. A row that does not count, because its weight is zero or values are
+        missing, goes with the row before it.
     shuffle, random_state
         As for ``KFold``: rows are put into folds at random.
     refine : bool
-        Go on from the grid's best to the continuous optimum of the mean log-likelihood near it,
-        to 1e-4 relative (with float32, as far as its rounding lets it), by a few more passes.
-        It is the last of the result's bandwidths.
+        Continue from the best bandwidth of the grid to the continuous optimum of the mean
+        log-likelihood near it, to 1e-4 relative (with float32, as far as rounding allows), by a
+        few more passes. The optimum is the last of the result's bandwidths.
     pca : int, optional
-        Replace the rows by so many principal components, found from all of them; covariances
-        are then those of the components. The model is in the result.
+        Replace the rows by this number of principal components, computed from all rows;
+        covariances are then those of the components. The result holds the components.
     kernel, metric, covariance, singular, precision, tol, nan, weights, source, row_dim, lat, \
             lon, block_rows, panel_rows
         As for :func:`dkde.log_density`. The covariance, like the principal components, is
-        found once, from all rows. Weights count in the density and in the means over held-out
+        computed once, from all rows. Weights count in the density and in the means over held-out
         rows alike; rows of weight zero do not count in either.
     output, restart, retry_failed, anywhere, progress
         As for :func:`dkde.score`; progress begins anew for each pass.
@@ -126,8 +127,8 @@ def cross_validate(
         ``held_out_in (sample)``, and the rows' coordinates. With weights ``row_weight (sample)``,
         as from :func:`dkde.score`. With ``pca``: ``pca_mean``,
         ``pca_components`` and ``pca_variance``. With ``nan="drop"``, as from :func:`dkde.score`:
-        ``n_missing`` and ``n_missing_train``; totals of folds that are given are of the rest: NaN
-        where none is left, and no part of the mean.
+        ``n_missing`` and ``n_missing_train``; totals of folds that are given are over the other
+        rows; they are NaN where none is left, and then do not count in the mean.
 
     Warns
     -----
@@ -185,7 +186,7 @@ class Scheme:
 
 @dataclass(frozen=True, eq=False)
 class CrossValidationJob:
-    """A call of :func:`cross_validate`, prepared: see :class:`dkde.runs.job.Job`.
+    """A prepared call of :func:`cross_validate`: see :class:`dkde.runs.job.Job`.
 
     Parameters
     ----------
@@ -195,7 +196,7 @@ class CrossValidationJob:
     coords : dict
         The coordinates of the result, along its rows.
     asked, noted : dict
-        The options, and what the result's attributes hold beside these.
+        The options, and the other attributes of the result.
     start : float
         When the call began.
     """
@@ -232,6 +233,7 @@ class CrossValidationJob:
             Whether the result is kept in a store.
         """
         start = perf_counter()
+        # Recorded as the user gave them, before names are looked up and rows are opened.
         call = recorded(
             "cross_validate", catalog,
             train=train, bandwidths=bandwidths, **vars(scheme), pca=pca,
@@ -246,6 +248,8 @@ class CrossValidationJob:
         validation = Validation.of(prepared, numbers, bandwidths, options, pca)
         options.warn_if_no_density(validation.fitted.matrix)
 
+        # A run that an older version began with these arguments has other folds. Its blocks cannot
+        # be used; the message then names the reason.
         def over_all_rows() -> dict[str, Work]:
             return {"grid": validation.with_folds(scheme.numbers(t.rows.n_rows)).work}
 
@@ -271,7 +275,7 @@ class CrossValidationJob:
         return xr.Dataset(
             in_own_dims(scored.variables(), "sample", t),
             {
-                "bandwidth": told(validation.fitted.matrix, scored.bandwidths),
+                "bandwidth": bandwidth_coordinate(validation.fitted.matrix, scored.bandwidths),
                 "fold": np.unique(validation.numbers),
                 **self.coords,
             },
@@ -279,25 +283,36 @@ class CrossValidationJob:
         )
 
     def reread(self, finished: xr.Dataset, name: str) -> xr.Dataset:
-        """Return a kept result with its bandwidths in the unit that is asked for.
+        """Return a stored result with its bandwidths in the unit of this call.
 
         Raises
         ------
         DataSetError
-            When its means do not weight the rows.
+            When an older version made it, whose means were not weighted.
         """
         if self.validation.fitted.train.weights is not None and ROW_WEIGHT not in finished:
             raise DataSetError(
-                f"{name}: was made by an older version of dkde, whose means did not weight "
-                "the held-out rows; make it anew ",
+                f"{name}: was made by an older version of dkde, whose means over the held-out "
+                "rows were not weighted; begin it anew ",
                 Remedy("restart"),
             )
-        return told_as(finished, self.validation.fitted.matrix)
+        return in_unit_of_call(finished, self.validation.fitted.matrix)
 
 
 @dataclass(frozen=True, eq=False)
 class Validation:
-    """A cross-validation to do: train x train, with folds as groups."""
+    """A cross-validation as one piece of work: train under train, with the folds as groups.
+
+    Pairs of equal groups do not count, so that each row is scored under the other folds alone.
+
+    Parameters
+    ----------
+    fitted : Fitted
+    numbers : array (rows,) of int
+        The fold of each row.
+    axes : PrincipalAxes, optional
+        The axes on which the rows were projected.
+    """
 
     fitted: Fitted
     numbers: Folds
@@ -316,6 +331,7 @@ class Validation:
         axes = None if pca is None else fit_pca(train, pca, pool_for)
         projected = train if axes is None else axes.project(train)
         fitted = Fitted.to(projected, bandwidths, options, pool_for)
+        # The bandwidth matrix is that of all rows: folds do not change it.
         return cls(fitted, numbers, axes).with_folds(numbers)
 
     def with_folds(self, numbers: Folds) -> Validation:
@@ -330,7 +346,7 @@ class Validation:
 
     @property
     def work(self) -> Work:
-        """The work at all bandwidths."""
+        """Return the work at all bandwidths."""
         return self.work_at(self.fitted.bandwidths)
 
     def work_at(self, bandwidths: FloatArray) -> Work:
@@ -340,15 +356,18 @@ class Validation:
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """A finished cross-validation.
+    """The scores of a finished cross-validation.
 
     Parameters
     ----------
+    validation : Validation
     bandwidths : array (n_bandwidths,)
-        Those that were asked for; then, if it was, the continuous optimum. On the sphere in
-        radians, whatever unit they are shown in.
+        The bandwidths of the grid; then, with ``refine``, the continuous optimum. On the sphere
+        in radians, whatever unit they are shown in.
     found : Weighted
+        The log-densities of all rows at these bandwidths.
     best_bandwidth : float
+        The bandwidth of the highest mean.
     """
 
     validation: Validation
@@ -365,6 +384,7 @@ class Scored:
         InputError
             When float64 does not hold them.
         """
+        # Fold numbers need not be consecutive; `members` are their positions among those in use.
         folds, members = np.unique(self.validation.numbers, return_inverse=True)
         there, weights = self.found.counting, self.found.positive
         with np.errstate(over="ignore"):
@@ -372,12 +392,15 @@ class Scored:
                 np.bincount(members[there], row if weights is None else row * weights, len(folds))
                 for row in self.found.values
             ])  # fmt: skip
+            # Zero densities make totals of -inf, which are right: only sums of finite terms can
+            # overflow.
             overflows = ~np.isfinite(np.abs(totals).sum(axis=1))
         if (overflows & np.isfinite(self.found.values).all(axis=1)).any():
             raise InputError(
-                "the folds' totals of weighted log-densities are beyond 1.8e308, the greatest that "
-                "float64 holds; divide the weights by the greatest of them, their scale is free"
+                "the folds' totals of weighted log-densities exceed 1.8e308, the largest number "
+                "that float64 holds; divide the weights by the largest of them: their scale is free"
             )
+        # A fold of which no row counts has no total, rather than one of 0.
         counts = np.bincount(members[there], minlength=len(folds))
         return np.where(counts > 0, totals, np.nan).T
 
@@ -388,6 +411,7 @@ class Scored:
         dimensions = validation.fitted.options.dimensions(validation.fitted.matrix)
         return {
             "fold_log_likelihood": (("fold", "bandwidth"), totals, nats),
+            # The mean over the folds that have a total.
             "mean_fold_log_likelihood": ("bandwidth", np.nanmean(totals, axis=0), nats),
             **score_variables(self.found, dimensions, "sample"),
             **validation.fitted.options.missing_variables(self.found.densities),
@@ -397,21 +421,27 @@ class Scored:
 
 
 def validate(validation: Validation, compute: Compute, *, refine: bool = False) -> Scored:
-    """Do a cross-validation; with ``refine``, go on to the continuous optimum.
+    """Do a cross-validation; with ``refine``, continue to the continuous optimum.
 
     Parameters
     ----------
     compute : callable
-        From the name of a pass and its work to log-densities.
+        Returns the log-densities of a pass, from its name and its work.
+
+    Raises
+    ------
+    InputError
+        When a row has no training rows outside of its fold, or no row counts.
     """
     grid, weights = validation.fitted.bandwidths, validation.weights
     found = compute("grid", validation.work)
+    # NaN means that no pair counted; where values are missing that is as it should be.
     alone = np.isnan(found.values).any(axis=0) & ~found.missing
     if alone.any():
         row = int(alone.argmax())
         raise InputError(
-            f"row {row}: no row outside of its fold has a positive weight, so there is nothing to "
-            "score it under; take other folds or weights"
+            f"row {row}: no row outside of its fold has a positive weight, so that it cannot be "
+            "scored; change the folds or the weights"
         )
     weighted = weights.applied(found)
     means = _means(weighted)
@@ -419,22 +449,29 @@ def validate(validation: Validation, compute: Compute, *, refine: bool = False) 
     scored = Scored(validation, grid, weighted, float(grid[index]))
     if refine:
         return _refined(validation, compute, scored)
+    # Rows that decide alone may be why the best is at an end of the grid: one warning is enough.
     if not _warn_of_doubts(scored):
         warn_of_edge(grid, index, validation.fitted.matrix.in_words)
     return scored
 
 
 def _refined(validation: Validation, compute: Compute, scored: Scored) -> Scored:
-    """Go on from the grid's best bandwidth to the continuous optimum, which is then the last."""
+    """Return the scores with the continuous optimum as the last bandwidth.
+
+    Where there is no optimum the scores are returned as they are, with a warning.
+    """
     grid, weighted = scored.bandwidths, scored.found
     means = _means(weighted)
     n_passes = 0
     best_mean, best_found, best = means[best_index(grid, means)], weighted, scored.best_bandwidth
 
+    # The log-densities of the best bandwidth so far are kept, so that the optimum needs no pass
+    # of its own.
     def evaluate(points: FloatArray) -> FloatArray:
         nonlocal best_mean, best_found, best, n_passes
         bandwidths = np.exp(points)
         n_passes += 1
+        # Each pass is a stage of the run. A resumed run repeats the same passes, and reads them.
         found = compute(f"refine-{n_passes}", validation.work_at(bandwidths))
         new = validation.weights.applied(found)
         new_means = _means(new)
@@ -447,13 +484,15 @@ def _refined(validation: Validation, compute: Compute, scored: Scored) -> Scored
     try:
         maximise(evaluate, np.log(grid), means, _TOLERANCE)
     except NoMaximumError:
-        hint = "are rows there more than once?" if best < grid.min() else "try larger ones"
+        # Below the grid the mean rises without end only if rows are equal to others.
+        hint = "are some rows equal to others?" if best < grid.min() else "try larger ones"
         in_words = validation.fitted.matrix.in_words(float(f"{best:.3g}"))
         warn(
             f"there is no optimum to refine: the mean log-likelihood still rises at bandwidth "
             f"{in_words}, far beyond the grid ({hint})"
         )
         return scored
+    # Where no pass found a higher mean, the best of the grid is the optimum already.
     if best not in grid:
         both = weighted.joined(best_found)
         scored = Scored(validation, np.append(grid, best), both, best)
@@ -471,6 +510,7 @@ def _means(found: Weighted) -> FloatArray:
 def _warn_of_doubts(scored: Scored) -> bool:
     """Warn of rows that alone decide a bandwidth; return whether there are any."""
     bandwidths, validation = scored.bandwidths, scored.validation
+    # The work is made for its normalisers alone; nothing of it is computed.
     work = validation.work_at(bandwidths)
     norms = np.asarray(work.task.log_norms(validation.fitted.train.rows.n_features))
     best = int(np.flatnonzero(bandwidths == scored.best_bandwidth)[0])

@@ -159,10 +159,10 @@ def share_of_equal_rows(
 def deciding_rows(bandwidths: FloatArray, scored: Weighted, best: int) -> Deciding | None:
     """Return the few rows that decide against all others, if there are any.
 
-    For each other bandwidth, the few rows are found that lose most by it. If all rows but these
-    clearly prefer it, these few have decided against it. At the end of a grid every other bandwidth
-    is compared with the best one, as the true optimum may lie far beyond the grid; elsewhere only
-    those that differ by a factor.
+    For each other bandwidth, the function looks for the few rows that lose most by it. If all
+    other rows clearly prefer this bandwidth, these few have decided against it. If the best
+    bandwidth is at an end of the grid, all others are compared with it, as the true optimum may
+    lie far beyond the grid; elsewhere only those that differ by a factor.
     """
     values, weights = scored.values, scored.positive
     n = values.shape[1]

@@ -34,7 +34,8 @@ from dkde.stores.door import check_opened
 from dkde.typing import FloatArray
 from dkde.workers.cluster import pool_for
 
-# What is scored where it lies, and never made a NumPy array: scikit-learn's checks would do that.
+# Containers whose rows are read block by block. They bypass scikit-learn's checks, which would
+# load all of them as a NumPy array.
 _LAZY = (da.Array, xr.DataArray, xr.Dataset, xr.DataTree, zarr.Array, str, os.PathLike)
 
 
@@ -57,6 +58,7 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
     _fitted: Options
     _train: Side
     _matrix: BandwidthMatrix
+    # Variables beside the features: weights that `fit` was given by name.
     _beside: tuple[str, ...] = ()
 
     def score_samples(self, X: Any) -> Any:
@@ -65,13 +67,13 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : array (n_samples, n_features)
-            As the sides of :func:`dkde.log_density`, and what can be made NumPy.
+            A side, as for :func:`dkde.log_density`, or anything that NumPy can convert.
 
         Returns
         -------
         array (n_samples,)
-            In nats: NumPy for NumPy, computed now; a lazy array of its kind for any other, with
-            dims and coordinates kept.
+            In nats: NumPy for NumPy, computed now; for any other container a lazy array of its
+            kind, with dims and coordinates kept.
 
         Raises
         ------
@@ -112,17 +114,17 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         covariance_scale : float
             The factor on the bandwidth matrix H for the noise.
         return_sources : bool
-            Whether the training rows that the samples came from are returned too.
+            Whether the training rows of the samples are returned too.
 
         Returns
         -------
         array (n_samples, n_features)
-            And another of the same shape, if ``return_sources``.
+            With ``return_sources`` also the training rows, an array of the same shape.
 
         Raises
         ------
         InputError
-            When the kernel is no density in so many dimensions.
+            When the kernel is no density in that many dimensions.
         """
         check_is_fitted(self)
         found = draw(
@@ -137,17 +139,19 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     @property
     def covariance_(self) -> FloatArray:
-        """The matrix C of H = h² C, (n_features, n_features)."""
+        """Return the matrix C of H = h² C, (n_features, n_features)."""
         check_is_fitted(self)
-        if self._fitted.on_sphere:  # of places, and not of the vectors that stand for them
+        # The identity of latitude and longitude, and not of the three-dimensional unit vectors.
+        if self._fitted.on_sphere:
             return np.eye(self.n_features_in_)
         return self._matrix.covariance.matrix
 
     def __sklearn_is_fitted__(self) -> bool:
+        # `_training_side` removes it first, so that a fit that failed leaves none.
         return hasattr(self, "_matrix")
 
     def _options(self) -> Options:
-        """Return the parameters as they are now, if they can be combined."""
+        """Return the parameters as they are now; refuse those that cannot be combined."""
         options = Options(
             self.kernel, self.metric, self.precision, self.covariance, self.singular,
             tol=self.tol, nan=self.nan,
@@ -157,11 +161,13 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     def _training_side(self, X: Any, sample_weight: Any, min_rows: int = 1) -> tuple[Operand, Side]:
         """Return the rows to fit, and the side made of them and their weights."""
-        # Should the fit fail, nothing is left of one before that would not go with it.
+        # A fit that fails leaves the estimator unfitted, and not with the matrix of the last fit
+        # and the features of this one.
         self.__dict__.pop("_matrix", None)
         self._beside = (sample_weight,) if isinstance(sample_weight, str) else ()
         given = X
         if not isinstance(X, _LAZY):
+            # The column is looked up before scikit-learn makes X a bare array.
             if isinstance(sample_weight, str):
                 sample_weight = column_named(X, "X", sample_weight, "train weights")
             X = numbers_alone(framed(self._unmasked(X), self._catalog(), "X"), "X")
@@ -172,6 +178,7 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
             )  # fmt: skip
             if sample_weight is not None and not isinstance(sample_weight, _LAZY):
                 sample_weight = _weights(sample_weight, X)
+            # `validate_data` has set this, if X is a data frame with names for all columns.
             names = getattr(self, "feature_names_in_", None)
             train = operand(X, "X", self._catalog(), Columns(None if names is None else (*names,)))
             if names is not None:
@@ -182,6 +189,7 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
             self.n_features_in_ = train.rows.n_features
             if train.features is not None:
                 self.feature_names_in_ = np.asarray(train.features, object)
+            # scikit-learn does this only for what it validates: names of an earlier fit must go.
             elif hasattr(self, "feature_names_in_"):
                 del self.feature_names_in_
         refuse_unmet(self._catalog(), (train,), given, "X")
@@ -189,11 +197,12 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         return train, self._options().prepared(side(train, sample_weight))
 
     def _catalog(self) -> Catalog:
+        """Return a catalog with the estimator's choice of dims and features."""
         catalog = Catalog(row_dim=self.row_dim, lat=self.lat, lon=self.lon)
         return catalog.for_a_call(self._beside)
 
     def _unmasked(self, X: Any) -> Any:
-        """Return X with NaN where it is masked, since scikit-learn ignores masks."""
+        """Return X with NaN in place of masked values; scikit-learn would ignore the mask."""
         check_opened(X)
         X = marked_lists(X)
         place = first_masked(X)
@@ -209,6 +218,7 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     @property
     def _finite(self) -> bool | str:
+        """Return the option ``ensure_all_finite`` of scikit-learn's checks."""
         return "allow-nan" if self.nan == "drop" else True
 
     def __sklearn_tags__(self) -> Tags:
@@ -217,8 +227,11 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
     def _query(self, X: Any) -> Operand:
+        """Return rows to score, with the features that the estimator was fitted with."""
         check_is_fitted(self)
         if not isinstance(X, _LAZY):
+            # Columns are taken by name, in the order of the fit: `validate_data` would refuse any
+            # other order.
             X = framed(self._unmasked(X), self._catalog(), "X", self._columns)
             X = numbers_alone(X, "X", self._columns.names)
             X = validate_data(self, X, dtype="numeric", reset=False, ensure_all_finite=self._finite)
@@ -236,6 +249,7 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         return query
 
     def _work(self, query: Operand) -> Work:
+        """Return the work of scoring a query."""
         matrix = self._matrix
         query_side = self._fitted.prepared(side(query, role="query"))
         sides = (matrix.whiten(query_side), matrix.whiten(self._train))
@@ -243,9 +257,9 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _weights(sample_weight: Any, X: Any) -> Any:
-    """Return the weights of the rows X as scikit-learn checks them; missing ones are NaN.
+    """Return the weights of the rows X, checked by scikit-learn unless some are missing.
 
-    The side refuses missing weights, or leaves their rows out.
+    Missing ones are NaN. The side refuses them, or leaves their rows out.
     """
     given = numbers_of(sample_weight, "sample_weight")
     numbers = unmasked(given)
@@ -257,13 +271,12 @@ def _weights(sample_weight: Any, X: Any) -> Any:
 class KernelDensity(FittedDensity):
     """Kernel density estimation, exact and at any scale.
 
-    Takes the place of ``sklearn.neighbors.KernelDensity``: in pipelines, grid searches and
-    clones.
+    It can replace ``sklearn.neighbors.KernelDensity`` in pipelines, grid searches and clones.
 
     Parameters
     ----------
     bandwidth : float or str
-        h of the bandwidth matrix H = h² C, or a rule or a length on the Earth, as for
+        h of the bandwidth matrix H = h² C; or a rule, or a length on the Earth, as for
         :func:`dkde.log_density`.
     kernel : {"gaussian", "tophat", "epanechnikov", "exponential", "linear", "cosine", \
             "univariate_gaussian", "vonmises_fisher"}
@@ -271,24 +284,23 @@ class KernelDensity(FittedDensity):
     metric : {"euclidean", "manhattan", "chebyshev"}
         As for :func:`dkde.log_density`.
     covariance : {"identity", "diag", "full"}, array (n_features,) or (n_features, n_features)
-        C: the identity, which is what scikit-learn has; the variances of the rows; their
-        covariance, which is what SciPy has; scales of the features; or C itself.
+        C: the identity, as in scikit-learn; the variances of the rows; their covariance, as in
+        SciPy; the scales of the features; or C itself.
     singular : {"raise", "drop"}
-        Whether rows that do not vary in all directions are refused for ``"diag"`` and
-        ``"full"``, or the density is one on the subspace in which they do.
+        What to do, for ``"diag"`` and ``"full"``, if the rows do not vary in all directions:
+        refuse them, or estimate the density on the subspace in which they vary.
     precision, tol, nan, row_dim, lat, lon
         As for :func:`dkde.log_density`.
 
     Attributes
     ----------
     bandwidth_ : float
-        h, as a number without a unit is taken: on the sphere in radians, also where a length
-        was given.
+        h as a number; on the sphere in radians, also where a length was given.
     covariance_ : array (n_features, n_features)
-        C.
+        The matrix C.
     n_features_in_ : int
     feature_names_in_ : array (n_features,) of str
-        If X had names for all of them.
+        The names of the features, if X had a name for each of them.
 
     References
     ----------
@@ -331,12 +343,12 @@ class KernelDensity(FittedDensity):
         self.lon = lon
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "KernelDensity":
-        """Keep the rows of the density; only what a bandwidth rule needs is read.
+        """Fit the density; rows are read only as far as a bandwidth rule or a covariance needs.
 
         Parameters
         ----------
         X : array (n_samples, n_features)
-            As for :meth:`score_samples`. It is referred to and not copied.
+            As for :meth:`score_samples`. The estimator refers to it, and does not copy it.
         y : ignored
         sample_weight : array (n_samples,), optional
             Non-negative, on any scale, NumPy or Dask. Rows of weight zero do not count.
@@ -353,6 +365,7 @@ class KernelDensity(FittedDensity):
                 f"bandwidth is {len(matrix.bandwidths)} numbers; KernelDensity takes one, and "
                 "KernelDensityCV chooses among several"
             )
+        # Only now, when nothing can fail any more: these make the estimator a fitted one.
         self._fitted, self._train, self._matrix = options, train, matrix
         self.bandwidth_ = float(matrix.bandwidths[0])
         return self

@@ -24,17 +24,17 @@ from dkde.rows.side import Side
 from dkde.stores.door import check_opened
 from dkde.workers.cluster import pool_for
 
-# Beyond so many folds, cv_results_ has no array for each.
+# With more folds than this, cv_results_ has no array for each of them.
 _MAX_SPLITS = 100
-# What looks at the number of rows alone. Of a subclass nobody knows whether it does.
+# Splitters that use only the number of rows. A subclass may use more, so it is not among them.
 _BY_NUMBER = (KFold, LeavePOut, RepeatedKFold, ShuffleSplit, TimeSeriesSplit)
 
 
 class KernelDensityCV(FittedDensity):
     """Kernel density estimation whose bandwidth is chosen by cross-validation, in one pass.
 
-    What ``GridSearchCV`` does with a fit for each fold and bandwidth comes out of one pass over
-    the pairs of training rows.
+    One pass over the pairs of training rows gives what ``GridSearchCV`` computes with one fit
+    for each fold and bandwidth.
 
     Parameters
     ----------
@@ -42,21 +42,23 @@ class KernelDensityCV(FittedDensity):
         By default a grid around the scale of the data.
     cv : int, "loo", array (n_samples,) of int, or as scikit-learn has it
         Folds, as for :func:`dkde.cross_validate`; or a splitter, or an iterable of splits, that
-        holds out each row once. A number, and scikit-learn's splitters that look at the number of
-        rows alone (``KFold``), share out the rows that count: not those of weight zero, or with
-        missing values. Any other splitter is asked to split all rows.
+        holds out each row once. A number of folds, and those splitters of scikit-learn that use
+        only the number of rows (``KFold``), divide the rows that count: not those of weight zero
+        or with missing values. Any other splitter divides all rows.
     refine : bool
-        Go on from the grid's best to the continuous optimum near it, to 1e-4 relative.
+        Continue from the best bandwidth of the grid to the continuous optimum near it, to 1e-4
+        relative.
     kernel, metric, covariance, singular, precision, tol, nan, row_dim, lat, lon
-        As for :class:`KernelDensity`. A covariance is found once, from all rows.
+        As for :class:`KernelDensity`. A covariance is computed once, from all rows.
 
     Attributes
     ----------
     bandwidth_ : float
-        That of the highest mean log-likelihood; on the sphere in radians, as for
-        :class:`KernelDensity`, and so in ``cv_results_``.
+        The bandwidth of the highest mean log-likelihood; on the sphere in radians, as for
+        :class:`KernelDensity`. The same holds in ``cv_results_``.
     best_score_ : float
-        Mean over folds of the held-out rows' total log-likelihood at it, in nats.
+        The mean over folds of the held-out rows' total log-likelihood at this bandwidth, in
+        nats.
     cv_results_ : dict of str to array (n_bandwidths,)
         ``param_bandwidth``, ``mean_test_score``, ``std_test_score``, ``rank_test_score`` and,
         for at most 100 folds, ``split0_test_score``, ...: totals of folds, as ``GridSearchCV``
@@ -131,19 +133,22 @@ class KernelDensityCV(FittedDensity):
         return self
 
     def _folds(self, n_rows: int, train: Side) -> Folds:
-        if isinstance(self.cv, LeaveOneOut):  # whose splits are n times n numbers
+        """Return the fold of each row that ``cv`` means."""
+        # The splits of LeaveOneOut hold n times n row numbers; one number a row says the same.
+        if isinstance(self.cv, LeaveOneOut):
             return fold_numbers("loo", n_rows)
         if isinstance(self.cv, str | np.ndarray):
             return fold_numbers(self.cv, n_rows)
         if isinstance(self.cv, list) and all(isinstance(fold, int) for fold in self.cv):
             return fold_numbers(np.asarray(self.cv), n_rows)
+        # A number of folds needs no splitter: `fold_numbers` cuts as scikit-learn's KFold does.
         check_opened(self.cv)
         if isinstance(self.cv, int | np.integer):
             return fold_numbers(self.cv, n_rows, counting=counting_rows(train, pool_for))
         split = f"{n_rows} rows"
         try:
             splitter = check_cv(self.cv)
-            # What shares rows out does so over those that count; other splits are of all rows.
+            # Splitters by number divide the rows that count; all others divide all rows.
             counting = counting_rows(train, pool_for) if type(splitter) in _BY_NUMBER else None
             n_split = n_rows if counting is None else int(counting.sum())
             split = split if counting is None else f"{n_split} rows that count"
@@ -153,12 +158,13 @@ class KernelDensityCV(FittedDensity):
             raise
         except (ValueError, TypeError, IndexError) as error:
             raise InputError(
-                f"cv is {str(self.cv)[:60]}, which does not split {split} without labels "
+                f"cv is {str(self.cv)[:60]}, which cannot split {split} without labels "
                 f"({' '.join(str(error).split())})"
             ) from error
 
 
 def _cv_results(scored: Scored) -> dict[str, Any]:
+    """Return ``cv_results_`` in the form of GridSearchCV."""
     totals = scored.fold_log_likelihood
     figures = scored.variables()
     with np.errstate(invalid="ignore"):  # folds of zero density

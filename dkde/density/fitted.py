@@ -36,7 +36,7 @@ class Fitted:
 
     @classmethod
     def to(cls, train: Side, bandwidths: Any, options: Options, pool_for: PoolFor) -> Fitted:
-        """Fit a prepared training side; read only what the bandwidth matrix needs.
+        """Return the density of a prepared training side; read only what the bandwidths need.
 
         Parameters
         ----------
@@ -48,12 +48,13 @@ class Fitted:
 
     def at(self, bandwidths: npt.ArrayLike) -> Fitted:
         """Return the same density at other bandwidths."""
+        # The covariance, and with it the whitened rows, do not depend on h.
         values = np.asarray(bandwidths, np.float64)
         return replace(self, matrix=replace(self.matrix, bandwidths=values))
 
     @property
     def bandwidths(self) -> FloatArray:
-        """The values of h (n_bandwidths,)."""
+        """Return the values of h (n_bandwidths,), on the sphere in radians."""
         return self.matrix.bandwidths
 
     def work(self, query: Side, *, looking: bool = True) -> Work:
@@ -62,22 +63,27 @@ class Fitted:
         Parameters
         ----------
         looking : bool
-            Whether a few rows may be read now.
+            Whether a few rows may be read now, which may make a better plan.
         """
         whitened = self.matrix.whiten(query)
         return self.options.work(whitened, self.train, self.matrix, looking=looking)
 
     def work_among(self) -> Work:
         """Return the work of scoring the training rows under each other."""
+        # The same object on both sides: a plan then counts rows in memory once.
         return self.options.work(self.train, self.train, self.matrix)
 
     def variables(self, found: Weighted, q: Operand, prefix: str = "") -> dict[str, Any]:
-        """Return the variables of a result: log-densities of rows, in their own dims, and figures.
+        """Return the variables of a result: log-densities, in the dims of the rows, and figures.
 
         Parameters
         ----------
+        found : Weighted
+            The log-densities of the rows.
+        q : Operand
+            The rows.
         prefix : str
-            Of the names of the rows' dims.
+            A prefix for the names of the rows' dims.
         """
         scores = score_variables(found, self.options.dimensions(self.matrix), "sample")
         missing = self.options.missing_variables(found.densities)

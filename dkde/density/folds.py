@@ -1,4 +1,4 @@
-"""Folds: rows that are held out together, as one number a row."""
+"""Folds: rows that are held out together, as one fold number for each row."""
 
 from collections.abc import Iterable
 from numbers import Integral
@@ -21,6 +21,7 @@ from dkde.rows.side import Side
 from dkde.stores.absent import add_absent, gathering
 from dkde.stores.door import check_opened
 
+# The fold of each row, and a mask of the rows that count.
 Folds = npt.NDArray[np.int64]
 Counting = npt.NDArray[np.bool_]
 
@@ -38,12 +39,12 @@ def fold_numbers(
     Parameters
     ----------
     folds : int, "loo" or array (n_rows,) of int
-        How many folds of rows that follow each other, as scikit-learn's ``KFold``; a fold for
+        The number of folds of consecutive rows, as for scikit-learn's ``KFold``; a fold for
         each row; or the fold of each row.
     shuffle, random_state
         As for ``KFold``: rows are put into folds at random.
     counting : array (n_rows,) of bool, optional
-        Which rows count; all by default. A number of folds is shared out over these alone.
+        A mask of the rows that count; all by default. A number of folds divides these alone.
 
     Raises
     ------
@@ -51,16 +52,22 @@ def fold_numbers(
     """
     if isinstance(folds, str):
         if folds != "loo":
-            raise InputError(f'folds is {folds!r}; give a number of folds, "loo", or each row\'s')
+            raise InputError(
+                f'folds is {folds!r}; give a number of folds, "loo", or the fold of each row'
+            )
         if n_rows < 2:
-            raise InputError(f"there is {n_rows} row to leave out, and none to score it under")
+            raise InputError(
+                f"there is {n_rows} row, and no other to score it under; leave-one-out needs two"
+            )
         return np.arange(n_rows, dtype=np.int64)
     if isinstance(folds, Integral):
+        # More folds than rows is refused below, in words that do not speak of rows that count.
         n_counting = n_rows if counting is None else int(counting.sum())
         n_folds = int(folds)
         if n_counting < n_folds <= n_rows:
             raise InputError(
-                f"there are {n_counting} rows that count and {n_folds} folds; take fewer folds"
+                f"there are {n_counting} rows that count (of positive weight, nothing missing) and "
+                f"{n_folds} folds; take fewer folds"
             )
         return spread(_k_folds(n_folds, n_counting, shuffle, random_state), counting)
     return _given(folds, n_rows)
@@ -69,7 +76,8 @@ def fold_numbers(
 def counting_rows(side: Side, pool_for: PoolFor) -> Counting | None:
     """Return a mask of rows with positive weight and no missing values; None if all count.
 
-    Weights are read; the rows too, on the workers, where those with missing values are left out.
+    The weights are read here. The rows are read on the workers, and only if rows with missing
+    values are to be left out.
 
     Raises
     ------
@@ -81,8 +89,10 @@ def counting_rows(side: Side, pool_for: PoolFor) -> Counting | None:
         with pool_for(sides=[side], manner=ALLOW) as pool:  # a mask has no last bits
             missing = gather_missing(side, pool)
             with gathering() as absent:
-                weights = read_weights(side, 0, n_rows, missing)  # 0 of those left out
-            add_absent(pool.absent, absent)  # or what the weights lack would be said twice
+                weights = read_weights(side, 0, n_rows, missing)  # 0 for rows left out
+            # The pool warns of missing chunks. Those of the weights are handed to it, or they would
+            # be reported twice.
+            add_absent(pool.absent, absent)
     else:
         weights = read_weights(side, 0, n_rows)
     if weights is not None:
@@ -106,6 +116,8 @@ def spread(numbers: Folds, counting: Counting | None) -> Folds:
     """
     if counting is None:
         return numbers
+    # How many rows count up to each row, less one, is the number of the last one that does. Rows
+    # before the first that counts go with it.
     found: Folds = numbers[np.maximum(np.cumsum(counting) - 1, 0)]
     return found
 
@@ -113,27 +125,31 @@ def spread(numbers: Folds, counting: Counting | None) -> Folds:
 def folds_of_splits(
     splits: Iterable[tuple[Any, Any]], n_rows: int, *, counting: Counting | None = None
 ) -> Folds:
-    """Return the fold of each row, from the pairs that scikit-learn's splitters yield.
+    """Return the fold of each row, from the splits that scikit-learn's splitters yield.
 
     Parameters
     ----------
     splits : iterable of (training rows, held-out rows)
     counting : array (n_rows,) of bool, optional
-        Which rows count; all by default. Splits are of these alone.
+        A mask of the rows that count; all by default. The splits are of these alone.
 
     Raises
     ------
     InputError
-        When some row is held out never or twice, or the training rows are not all others: one
-        pass cannot do that.
+        When a row is never held out, or twice, or when a split does not train on all other
+        rows. One pass over the pairs cannot score such splits.
     """
     n_split = n_rows if counting is None else int(counting.sum())
-    numbers = np.full(n_split, -1, np.int64)
+    numbers = np.full(n_split, -1, np.int64)  # -1 for rows that are not held out yet
     for fold, (train, held_out) in enumerate(splits):
         train, held_out = _rows(train), _rows(held_out)
         if (numbers[held_out] >= 0).any():
-            raise InputError(f"cv holds out rows of split {fold} twice; each is held out once")
+            raise InputError(
+                f"split {fold} of cv holds out rows that an earlier split holds out; hold out each "
+                "row once"
+            )
         numbers[held_out] = fold
+        # A mask, since a splitter may name a training row more than once.
         others = np.zeros(n_split, bool)
         others[train] = True
         if others[held_out].any() or others.sum() + len(held_out) != n_split:
@@ -142,9 +158,10 @@ def folds_of_splits(
                 "use scikit-learn's GridSearchCV for such splits"
             )
     if (numbers < 0).any():
+        # Named by its number among all rows, which the user knows.
         row = int((numbers < 0).argmax())
         row = row if counting is None else int(np.flatnonzero(counting)[row])
-        raise InputError(f"cv never holds out row {row}; each row is held out once")
+        raise InputError(f"cv never holds out row {row}; hold out each row once")
     return spread(numbers, counting)
 
 
@@ -156,6 +173,7 @@ def _rows(selected: Any) -> npt.NDArray[Any]:
 
 
 def _k_folds(n_folds: int, n_rows: int, shuffle: bool, random_state: Any) -> Folds:
+    """Return the folds that scikit-learn's ``KFold`` makes of the rows."""
     if n_folds < 2:
         raise InputError(f"folds is {n_folds}; at least two are needed")
     if n_rows < n_folds:
@@ -163,14 +181,15 @@ def _k_folds(n_folds: int, n_rows: int, shuffle: bool, random_state: Any) -> Fol
     if not isinstance(shuffle, bool):
         raise InputError(f"shuffle must be True or False; it is {shuffle!r}")
     if random_state is not None and not shuffle:
-        raise InputError("random_state is for shuffle=True; leave one of them out")
+        raise InputError("random_state is used only with shuffle=True; set it, or leave this out")
     rows = np.arange(n_rows)
     if shuffle:
         try:
             check_random_state(random_state).shuffle(rows)
         except ValueError as error:
             raise InputError(f"random_state {random_state!r} is no seed") from error
-    # As scikit-learn's KFold has it, whose masks of all rows for each fold take long for many.
+    # The same folds as scikit-learn's KFold. That makes a mask of all rows for each fold, which
+    # takes long for many folds.
     sizes = np.full(n_folds, n_rows // n_folds)
     sizes[: n_rows % n_folds] += 1
     numbers = np.empty(n_rows, np.int64)
@@ -179,10 +198,12 @@ def _k_folds(n_folds: int, n_rows: int, shuffle: bool, random_state: Any) -> Fol
 
 
 def _given(folds: Any, n_rows: int) -> Folds:
+    """Return folds that are given as one number for each row."""
     lazy = folds.data if isinstance(folds, xr.DataArray) else folds
     if isinstance(lazy, da.Array) and any(map(np.isnan, lazy.shape)):
-        folds = lazy.compute()  # nobody knows the length before that
+        folds = lazy.compute()  # its length is not known before
     if isinstance(folds, xr.DataArray | da.Array | zarr.Array) and folds.ndim == 1:
+        # Read by `vector`, which refuses a missing fold where `may_miss` is False.
         n_folds = int(folds.shape[0])
         folds = vector(folds, "folds", n_folds, may_miss=False).read(0, n_folds)
     numbers = np.asarray(numbers_of(folds, "folds", may_miss=False))

@@ -19,6 +19,7 @@ from dkde.runs.origin import counted
 from dkde.runs.stages import RUN
 from dkde.runs.store import RESULT_FORMAT
 
+# Attributes of the variables of a result.
 LOG_DENSITY = {"units": "nats", "long_name": "log-density"}
 LOG_DENSITY_ERROR = {"units": "nats", "long_name": "bound on the error of the log-density"}
 PAIRS_EVALUATED = {
@@ -29,11 +30,21 @@ ROWS_READ = {"units": "1", "long_name": "training rows that were read"}
 
 
 def score_variables(found: Weighted, n_features: float, dim: str) -> dict[str, Any]:
-    """Return Dataset variables from log-densities (bandwidth, rows)."""
+    """Return Dataset variables from log-densities (bandwidth, rows).
+
+    Parameters
+    ----------
+    found : Weighted
+    n_features : float
+        The dimensions by which bits are divided; NaN where bits make no sense.
+    dim : str
+        The dim of the rows.
+    """
     values, errors, effort = found.densities
     return {
         "log_density": (("bandwidth", dim), values, LOG_DENSITY),
         "log_density_error": (("bandwidth", dim), errors, LOG_DENSITY_ERROR),
+        # The effort is float64 and NaN for rows with missing values: these cost nothing.
         "pairs_evaluated": (dim, np.nan_to_num(effort.pairs).astype(np.int64), PAIRS_EVALUATED),
         "rows_read": (dim, np.nan_to_num(effort.read).astype(np.int64), ROWS_READ),
         **{
@@ -48,12 +59,13 @@ def score_variables(found: Weighted, n_features: float, dim: str) -> dict[str, A
 
 def at_best(entry: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
     """Return a variable without its bandwidth dimension, which has length one."""
+    # The bandwidth comes first, if it is there at all.
     dims, values, notes = entry
     names = (dims,) if isinstance(dims, str) else dims
     return (names[1:], values[0], notes) if names[:1] == ("bandwidth",) else entry
 
 
-# What results hold beside the query's coordinates.
+# Names of variables and dims of results: coordinates of the query must not have them.
 _RESERVED = frozenset(
     {
         "bandwidth",
@@ -88,18 +100,20 @@ def check_names(q: Operand, role: str, *, stored: bool, weighted: bool = False) 
     stored : bool
         Whether the result is written to a store.
     weighted : bool
-        Whether it holds the weights of the rows.
+        Whether the result holds the weights of the rows.
 
     Raises
     ------
     InputError
-        When one has the name of something that the result holds itself.
+        When a coordinate or dim has such a name.
     """
+    # Checked before the work, since xarray would find the clash only after hours of it.
     labels = {str(name) for name in q.labels()}
     taken = _RESERVED | {ROW_WEIGHT} if weighted else _RESERVED
     if clash := sorted((labels | set(q.dims)) & taken):
         raise InputError(
-            f"{role} has a dim or coordinate {clash[0]!r}, as the result does; rename it"
+            f"{role} has a dim or coordinate {clash[0]!r}, a name that the result needs for "
+            "itself; rename it"
         )
     if stored and RUN in labels:
         raise InputError(f"{role} has a coordinate {RUN!r}, as the output's store does; rename it")
@@ -112,14 +126,19 @@ def in_own_dims(
 
     Parameters
     ----------
+    variables : mapping of name to (dims, values, attributes)
+    dim : str
+        The dim of the bare rows, the last one of a variable.
+    q : Operand
+        The rows.
     prefix : str
-        Of the names of these dims.
+        A prefix for the names of the rows' dims.
     """
     dims = tuple(f"{prefix}{name}" for name in q.dims)
     found = {}
     for key, (given, values, *notes) in variables.items():
         names = (given,) if isinstance(given, str) else tuple(given)
-        if dim in names:  # which is the last of them
+        if dim in names:  # the last dim: rows of a grid are in C order
             values = values.reshape(*values.shape[:-1], *q.shape)
             names = (*names[:-1], *dims)
         found[key] = (names, values, *notes)
@@ -129,10 +148,11 @@ def in_own_dims(
 def coordinates_along(q: Operand, prefix: str = "") -> dict[Any, Any]:
     """Return a query's coordinates, in a form that a store can hold.
 
-    Levels of a MultiIndex become coordinates of their own; what is no number, time or text
-    is left out, with a warning.
+    Levels of a MultiIndex become coordinates of their own. A coordinate that holds neither
+    numbers nor times nor text is left out, with a warning.
     """
     labels = xr.Dataset(coords=q.labels())
+    # Neither Zarr nor NetCDF holds a MultiIndex. Its levels hold the same values.
     levels = [name for name, index in labels.indexes.items() if index.nlevels > 1]
     labels = labels.reset_index(sorted({str(labels[name].dims[0]) for name in levels}))
     found = {}
@@ -141,8 +161,8 @@ def coordinates_along(q: Operand, prefix: str = "") -> dict[Any, Any]:
         if values is None:
             kinds = sorted({type(value).__name__ for value in coordinate.values.flat})
             warn(
-                f"the coordinate {name!r} holds objects ({some(kinds, 3)}), which no store can; it "
-                "is left out"
+                f"the coordinate {name!r} holds objects ({some(kinds, 3)}), which a store cannot "
+                "hold; it is left out"
             )
             continue
         dims = tuple(f"{prefix}{dim}" for dim in coordinate.dims)
@@ -153,16 +173,18 @@ def coordinates_along(q: Operand, prefix: str = "") -> dict[Any, Any]:
 def _storable(coordinate: xr.DataArray) -> Any:
     """Return a coordinate's values in a form that Zarr and NetCDF hold, or None.
 
-    Times of other calendars (cftime) stay as they are: xarray writes them as numbers. Those with
-    a time zone become UTC. Text that is missing becomes empty, as xarray writes it, and among
-    integers what is missing makes NaN.
+    Times of other calendars (cftime) stay as they are: xarray writes them as numbers. Times with
+    a time zone become UTC. Missing text becomes empty, as xarray writes it. Missing numbers
+    become NaN.
     """
-    if getattr(coordinate.dtype, "tz", None) is not None:  # pandas's
+    # A pandas dtype: NumPy has no times with a zone, and would make objects of them.
+    if getattr(coordinate.dtype, "tz", None) is not None:
         index = coordinate.variable.to_index_variable().to_index()
         return index.tz_convert(None).to_numpy()
     values = np.asarray(coordinate.values)
     if values.dtype.kind in "UT":
-        values = values.astype(object)  # of which Zarr makes strings that any reader knows
+        # Zarr writes objects as strings of variable length, which other readers know.
+        values = values.astype(object)
     if values.dtype.kind != "O" or all(isinstance(value, str) for value in values.flat):
         return values
     missing = xr.Variable(coordinate.dims, values).isnull().values
@@ -171,6 +193,7 @@ def _storable(coordinate: xr.DataArray) -> Any:
         return np.where(missing, "", values)
     if all(isinstance(value, Real) for value in known):
         return np.where(missing, np.nan, values).astype(np.float64 if missing.any() else None)
+    # What is left may be cftime objects: xarray is asked whether it can encode them.
     try:
         encoded = xr.conventions.encode_cf_variable(xr.Variable(coordinate.dims, values))
     except (TypeError, ValueError, AttributeError):
@@ -181,12 +204,18 @@ def _storable(coordinate: xr.DataArray) -> Any:
 def attributes(
     seconds: float, asked: dict[str, Any], methods: Mapping[str, str], **works: Work
 ) -> dict[str, Any]:
-    """Return a result's attributes: what was asked for, and where it comes from.
+    """Return a result's attributes: the options of the call, and the result's provenance.
 
     Parameters
     ----------
+    seconds : float
+        The time that the call took.
+    asked : dict
+        The options.
     methods : mapping
-        From the names of works to how they were done, in words.
+        From the names of works to the methods that computed them, in words.
+    **works : Work
+        The pieces of work, by name.
     """
     provenance = {
         "versions": versions(),
@@ -197,6 +226,7 @@ def attributes(
             for name, work in works.items()
         },
     }
+    # All works of a result score in the same features.
     first = next(iter(works))
     return {
         **RESULT_FORMAT,

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from dkde.density.bandwidth_matrix import BandwidthMatrix, told
+from dkde.density.bandwidth_matrix import BandwidthMatrix, bandwidth_coordinate
 from dkde.density.fitted import Fitted
 from dkde.density.labelling import LOG_DENSITY, LOG_DENSITY_ERROR
 from dkde.density.options import Options
@@ -52,79 +52,84 @@ def log_density(
     ----------
     query, train : array (rows, features)
         NumPy, Dask or xarray; a split of :func:`dkde.open_dataset`; a Zarr array (CF's
-        ``scale_factor`` and ``add_offset`` heeded); or a selector such as
-        ``"mnist.zarr::train[:10000]"``. Or an xarray Dataset: each feature is a variable, each
-        point of their dims a row, and variables are broadcast against each other as they are
-        read, so that ``lat (lat)`` and ``lon (lon)`` make a grid. Which variables these are
-        ``source`` says, by its ``features``; else they are the training Dataset's data
-        variables, with the coordinates that a selection names before the last of them, as
-        ``quakes[["lat", "lon", "depth"]]`` does. The query has those of the training rows, by
-        name, and so do the columns of tables and data frames. A DataArray of more than two dims
-        has one called ``feature``.
+        ``scale_factor`` and ``add_offset`` are applied); or a selector such as
+        ``"mnist.zarr::train[:10000]"``. In an xarray Dataset each feature is a variable, and
+        each point of their dims a row. Variables are broadcast against each other as they are
+        read, so that ``lat (lat)`` and ``lon (lon)`` make a grid. The ``features`` of ``source``
+        name these variables. Without them they are the data variables of the training Dataset,
+        and the coordinates that a selection such as ``quakes[["lat", "lon", "depth"]]`` names
+        before the last of them. The query uses the variables, or the columns of tables and data
+        frames, that have the names of the training rows' features. A DataArray of more than two
+        dims has one called ``feature``.
     bandwidth : float, str, or sequence of float or str
-        h of the bandwidth matrix H = h² C; with the identity as C in units of the data. All of
-        a sequence come from one pass over the pairs. Text is a rule, ``"scott"`` or
+        h of the bandwidth matrix H = h² C; with the identity as C in units of the data. One pass
+        over the pairs serves all bandwidths of a sequence. Text is a rule, ``"scott"`` or
         ``"silverman"``, whose factor follows from the (effective) number of training rows and the
         dimension; or, for ``"vonmises_fisher"``, a length on the Earth, ``"250km"``.
     kernel : {"gaussian", "tophat", "epanechnikov", "exponential", "linear", "cosine", \
             "univariate_gaussian", "vonmises_fisher"}
         ``"univariate_gaussian"`` is the one-dimensional Gaussian of the distance, whatever the
-        dimension: no density but in one dimension, and its scores compare with no other kernel's.
+        dimension. It is a density in one dimension only; its scores cannot be compared with those
+        of other kernels.
         ``"vonmises_fisher"`` is a density on the sphere, per steradian, of latitudes and
         longitudes in degrees, with h in radians or, as ``"250km"``, in kilometres on the Earth.
         These two columns are found by their units (``degrees_north``, ``degrees_east``), usual
         names (with the word lat or latitude; lon, long, lng or longitude) or ``lat`` and ``lon``;
         where there are none of these, latitudes come first.
     metric : {"euclidean", "manhattan", "chebyshev"}
-        The latter two for ``"univariate_gaussian"`` only: the others would not integrate to one.
+        The latter two are for ``"univariate_gaussian"`` only: with them other kernels would not
+        integrate to one.
     covariance : {"identity", "diag", "full"}, array (features,) or (features, features)
-        C: the identity; the variances, or the covariance, of the training rows; scales of the
-        features, the roots of a diagonal C; or C itself, symmetric and positive definite.
+        C: the identity; the variances, or the covariance, of the training rows; the scales of the
+        features, which are the square roots of a diagonal C; or C itself, symmetric and positive
+        definite.
     singular : {"raise", "drop"}
-        Whether training rows that do not vary in all directions are refused for ``"diag"`` and
-        ``"full"``, or the density is one on the subspace in which they do.
+        What to do, for ``"diag"`` and ``"full"``, if the training rows do not vary in all
+        directions: refuse them, or estimate the density on the subspace in which they vary.
     precision : {"float64", "float32"}
-        float64 keeps within ``1e-9 max(1, |log p|)`` of the exact value. float32 halves time and
-        memory; a row is then within about 1e-4 of its exponent, the mean of many closer.
+        float64 stays within ``1e-9 max(1, |log p|)`` of the exact value. float32 halves time and
+        memory; the error of a row is then at most about 1e-4 of its exponent, that of a mean
+        smaller.
     tol : float, optional
-        Another number than 1e-9 (with float32, than 1e-4): from 1e-12 (1e-5) to below 1. The
-        more, the less is computed twice, and the more left out.
+        The tolerance in place of 1e-9 (with float32, of 1e-4): from 1e-12 (1e-5) to below 1. With
+        a larger one, less is computed twice and more is left out.
     nan : {"raise", "drop"}
-        Whether rows with missing features (NaN) are refused, or left out: training rows then do
-        not count at all, and queries have no density, NaN. Infinite values are always refused.
+        What to do with rows that have missing features (NaN): refuse them, or leave them out. Left
+        out, training rows do not count, and the density of query rows is NaN. Infinite values are
+        always refused.
     return_error : bool
-        Whether bounds on the absolute errors are returned too, in nats: proven for each query
-        and bandwidth from what its own sums say.
+        Whether bounds on the absolute errors are returned too, in nats. They are proven for each
+        query and bandwidth from its own sums.
     weights : array (train rows,) or str, optional
         Non-negative, on any scale. Rows of weight zero do not count. Text is the name of a
-        variable beside the training rows' features. The dims of a DataArray go by their names,
-        where rows have some: in any order, and broadcast along those that it lacks.
+        variable beside the training rows' features. The dims of a DataArray are matched by name
+        with those of the rows, in any order; it is broadcast along dims that it lacks.
     groups, train_groups : arrays of int, (query rows,) and (train rows,), optional
         Pairs whose groups are equal do not count: with row numbers on both sides, this is
-        leave-one-out. DataArrays go by the names of their dims, as for ``weights``.
+        leave-one-out. The dims of DataArrays are matched by name, as for ``weights``.
     source : str or Catalog, optional
         The data set that selectors without one refer to; a :class:`dkde.Catalog` is opened
         once for several calls, and its ``features`` name what makes a row: variables of Datasets,
         Zarr stores and NetCDF files, columns of tables and of data sets.
     row_dim : str or sequence of str, optional
-        The dim, or dims, along which rows lie, of either side: other dims of a variable hold the
-        features of a row, ``row_dim="cell"``, and where there are no others each number is a row,
+        The dim, or dims, of the rows, on either side. Other dims of a variable hold the features
+        of a row, as with ``row_dim="cell"``. Without other dims each number is a row, as with
         ``row_dim=["time", "station"]``.
     lat, lon : str, optional
-        The features that are a latitude and a longitude in degrees, whatever they are called;
-        where no features are named, these two are the features. A side that has no such columns
-        may call them by usual names.
+        The names of the features that are a latitude and a longitude in degrees. Where no
+        features are named, these two are the features. A side without columns of these names may
+        use usual names.
     block_rows, panel_rows : int, optional
-        Query and training rows of a block. The plan chooses well; results differ in the
-        last bits only.
+        Query and training rows of a block, in place of the plan's own. Results differ in the last
+        bits only.
 
     Returns
     -------
     array (rows,), or (bandwidth, rows) for a sequence of bandwidths
         In nats. NumPy, computed now, for a NumPy query; for any other a lazy array of its
-        kind (an xarray.DataArray for a selector or a Dataset), with the dims, which may be
-        several, and the coordinates of its rows. Its coordinate ``bandwidth`` has the attribute
-        ``units`` on the sphere: ``"km"`` where lengths were given, else ``"radian"``.
+        kind (an xarray.DataArray for a selector or a Dataset), with the dims and coordinates of
+        its rows. On the sphere, its coordinate ``bandwidth`` has the attribute
+        ``units``: ``"km"`` where lengths were given, else ``"radian"``.
         NaN for a query for which no pair counts, or with missing features. With
         ``return_error`` two such arrays.
 
@@ -147,13 +152,14 @@ def log_density(
     check_same_features(q, t, "query")
     check_dims(q)
     if (groups is None) != (train_groups is None):
-        raise InputError("groups and train_groups go together; one of them is missing")
+        raise InputError("groups and train_groups are needed together; one of them is missing")
     options = Options(
         kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol, nan=nan
     )
     query_side = options.prepared(side(q, groups=groups, role="query"))
     train_side = options.prepared(side(t, weights, train_groups))
     fitted = Fitted.to(train_side, bandwidth, options, pool_for)
+    # A lazy call must not read rows: it only builds a graph.
     work = fitted.work(query_side, looking=q.form == "numpy")
     found = densities_of(q, work, fitted.matrix, scalar=np.ndim(bandwidth) == 0)
     return found if return_error else found[0]
@@ -167,7 +173,10 @@ def check_dims(q: Operand) -> None:
     InputError
     """
     if "bandwidth" in {*q.dims, *q.labels()}:
-        raise InputError("query has a dim or coordinate 'bandwidth', as the result does; rename it")
+        raise InputError(
+            "query has a dim or coordinate 'bandwidth', a name that the result needs for itself; "
+            "rename it"
+        )
 
 
 def densities_of(
@@ -175,12 +184,15 @@ def densities_of(
 ) -> tuple[Any, Any]:
     """Return log-densities and bounds on their errors, in the query's own container.
 
-    NumPy now, anything else lazily.
+    For NumPy they are computed now; for any other container they are lazy.
 
     Parameters
     ----------
+    q : Operand
+        The query.
+    work : Work
     matrix : BandwidthMatrix
-        Whose bandwidths the work is at.
+        The bandwidth matrix of the work.
     scalar : bool
         Whether there is one bandwidth, and no dimension for it.
     """
@@ -188,10 +200,12 @@ def densities_of(
         with pool_for(work) as pool:
             found = computed(work, pool)
         return (found.values[0], found.errors[0]) if scalar else found[:2]
+    # The graph is computed later, without a look at the workers: unfit ones are found now.
     client = active_client()
     if client is not None:
         check_alike(client)
         check_workers(client, work)
+    # Two arrays, log-densities and bounds, of shape (n_bandwidths, rows).
     lazy = lazy_densities(work)
     if q.form == "dask":
         return (lazy[0][0], lazy[1][0]) if scalar else lazy
@@ -204,6 +218,7 @@ def densities_of(
 
 
 def _labelled(lazy: Any, q: Operand, matrix: BandwidthMatrix, scalar: bool) -> xr.DataArray:
+    """Return an array (n_bandwidths, rows) in the dims of the rows, with their coordinates."""
     array = xr.DataArray(lazy.reshape(-1, *q.shape), dims=("bandwidth", *q.dims))
-    array = array.assign_coords(q.labels()).assign_coords(bandwidth=told(matrix))
+    array = array.assign_coords(q.labels()).assign_coords(bandwidth=bandwidth_coordinate(matrix))
     return array.isel(bandwidth=0) if scalar else array

@@ -1,4 +1,4 @@
-"""Options of the computation, checked."""
+"""Options of the computation: checked, and made into sides, bandwidths and work."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ from dkde.rows.sphere import as_stored, is_in_degrees, on_sphere, warn_if_radian
 from dkde.stores.door import check_opened
 
 NAN = ("raise", "drop")
-# What the record of a call holds.
+# The options that the record of a call holds. Stores keep these names: none may be renamed.
 RECORDED = (
     "kernel", "metric", "covariance", "singular", "precision", "tol", "nan", "block_rows",
     "panel_rows",
@@ -35,7 +35,7 @@ RECORDED = (
 
 @dataclass(frozen=True)
 class Options:
-    """Options of what is computed for each pair, and of how the pairs are cut.
+    """Options for the computation of each pair, and for the cut of the pairs into blocks.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class Options:
     tol : float, optional
         As for :func:`dkde.log_density`.
     nan : {"raise", "drop"}
-        Whether rows with missing values are refused or left out.
+        What to do with rows that have missing values: refuse them, or leave them out.
     """
 
     kernel: str = "gaussian"
@@ -76,23 +76,28 @@ class Options:
         check_tol(self.tol, _check_precision(self.precision))
         if not isinstance(self.nan, str) or self.nan not in NAN:
             raise InputError(f"nan is {self.nan!r}; choose one of: {', '.join(NAN)}")
+        # On the sphere h is an angle, and no matrix changes the distances.
         if not self.on_sphere:
             return
         if not (isinstance(self.covariance, str) and self.covariance == "identity"):
             raise InputError(
-                f"kernel {self.kernel!r} is alike in all directions on the sphere, and takes no "
-                'covariance but "identity"'
+                f"kernel {self.kernel!r} is the same in all directions on the sphere; its "
+                'covariance must be "identity"'
             )
         if pca is not None:
-            raise InputError(f"kernel {self.kernel!r} is of places, which have no principal axes")
+            raise InputError(
+                f"kernel {self.kernel!r} is for places on the sphere, which have no principal "
+                "axes; leave out pca"
+            )
 
     @property
     def _kernel(self) -> Kernel:
+        """Return the kernel of that name."""
         return get_kernel(self.kernel)
 
     @property
     def on_sphere(self) -> bool:
-        """Return whether the metric takes rows as places on the sphere."""
+        """Return whether rows are places on the sphere."""
         return self._kernel.sphere
 
     def prepared(self, side: Side) -> Side:
@@ -101,9 +106,10 @@ class Options:
         Raises
         ------
         InputError
-            When rows should be places and are not; or values in memory are masked, or weights
-            are not valid.
+            When the kernel needs places and the rows are none; when values in memory are masked,
+            or weights are not valid.
         """
+        # Masks of rows in memory are known now; those of stores show only as rows are read.
         if self.nan == "raise":
             refuse_masked_rows(side.rows)
         rows = on_sphere(side.rows) if self.on_sphere else side.rows
@@ -113,6 +119,7 @@ class Options:
 
     def describe(self, bandwidth: Any) -> dict[str, Any]:
         """Return the options, ready for JSON."""
+        # Only what differs from the defaults is added, so that older results read the same.
         covariance = self.covariance if isinstance(self.covariance, str) else "given"
         is_rule = isinstance(bandwidth, str) and not self.on_sphere
         rule = {"bandwidth_rule": bandwidth} if is_rule else {}
@@ -124,13 +131,13 @@ class Options:
         return {"covariance": covariance, "singular": self.singular, **rule, **dropped, **unit}
 
     def dimensions(self, matrix: BandwidthMatrix) -> float:
-        """Return the dimensions by which bits are divided; NaN without a density."""
+        """Return the number of dimensions for bits per dimension; NaN where there is no density."""
         if self.on_sphere:
             return 2
         return matrix.rank if self._is_density(matrix) else not_a_number
 
     def missing_variables(self, found: Densities) -> dict[str, Any]:
-        """Return variables that count the rows left out, if any may be."""
+        """Return the variables that count the rows left out; none where they are refused."""
         if self.nan == "raise":
             return {}
         names = ("n_missing", "n_missing_train")
@@ -142,22 +149,24 @@ class Options:
         if not self._is_density(matrix):
             warn(
                 f"kernel {self.kernel!r} is no density of {matrix.rank} features: its scores rank "
-                "rows, and compare with those of no other kernel, metric or bandwidth matrix"
+                "rows, but cannot be compared with those of another kernel, metric or bandwidth "
+                "matrix"
             )
 
     def _is_density(self, matrix: BandwidthMatrix) -> bool:
+        """Return whether the kernel integrates to one in the dimensions of the matrix."""
         kernel = self._kernel
         return kernel.radii is not None or kernel.sphere or matrix.rank == 1
 
     def bandwidth_matrix(self, train: Side, bandwidth: Any, pool_for: PoolFor) -> BandwidthMatrix:
-        """Return H for a training side, prepared.
+        """Return H for a prepared training side.
 
         Parameters
         ----------
         bandwidth : float, sequence of float, str or None
-            All of h, or a rule for it; None for a grid around the scale of the data.
+            The values of h, or a rule for h; None for a grid around the scale of the data.
         pool_for : callable
-            Opens the pool of workers for what a covariance or a rule needs of the rows.
+            Opens the pool of workers that reads the rows for a covariance or a rule.
         """
         self.check()
         check_opened(bandwidth)
@@ -165,15 +174,18 @@ class Options:
         if self.on_sphere:
             angles = _angles(bandwidth)
             bandwidth = angles.radians(bandwidth)
+            # Looked for in latitudes and longitudes: the rows hold unit vectors by now.
             warn_if_radians(*as_stored(train.rows))
         elif is_in_degrees(train.rows):
             warn(
-                "distances are taken between latitudes and longitudes in degrees, as if the Earth "
-                "were flat: a degree of longitude is shorter the nearer to a pole, and the date "
-                'line divides neighbours; kernel="vonmises_fisher" is a density on the sphere'
+                "distances are computed between latitudes and longitudes in degrees, as if the "
+                "Earth were flat: but degrees of longitude get shorter towards the poles, and "
+                "neighbours on either side of the date line count as far apart; "
+                'use kernel="vonmises_fisher" for a density on the sphere'
             )
             warn_if_radians(train.rows)
         if bandwidth is None:
+            # The grid is for whitened rows, so the covariance comes first.
             covariance = find_covariance(train, self.covariance, self.singular, pool_for)
             grid = default_bandwidths(covariance.whiten(train), self.kernel)
             return BandwidthMatrix(grid, covariance, angles)
@@ -183,23 +195,31 @@ class Options:
     def work(
         self, query: Side, train: Side, matrix: BandwidthMatrix, *, looking: bool = True
     ) -> Work:
-        """Return the work of scoring query under train, both whitened.
+        """Return the work of scoring a whitened query under whitened training rows.
 
         Parameters
         ----------
         looking : bool
-            Whether a few rows may be read now.
+            Whether a few rows may be read now, which may make a better plan.
+
+        Raises
+        ------
+        InputError
+            When the options do not go with each other, or with the covariance.
         """
         self.check()
+        # Whitened axes may be turned in any way: Euclidean distances stay the same, others do not.
         if self.metric != "euclidean" and matrix.covariance.root is not None:
             raise InputError(
-                f"metric {self.metric!r} depends on the axes, which a covariance that is not "
-                "diagonal leaves open; use ",
+                f"metric {self.metric!r} depends on the axes, and a covariance that is not "
+                "diagonal does not determine them; use ",
                 Argument("covariance", "diag"),
                 ", scales, or ",
                 Argument("metric", "euclidean"),
             )
         precision = _check_precision(self.precision)
+        # Stored integers need no decoding where both sides have the same encoding: h is then taken
+        # in units of their scale.
         unit, integer = common_unit(query.rows, train.rows, matrix.bandwidths, precision)
         task = Task(
             self._kernel, get_metric(self.metric), matrix.bandwidths, precision,
@@ -208,7 +228,7 @@ class Options:
         )  # fmt: skip
         for name, rows in (("block_rows", self.block_rows), ("panel_rows", self.panel_rows)):
             if rows is not None and not (isinstance(rows, Integral) and rows >= 1):
-                raise InputError(f"{name} is {rows!r}; a block has a whole number of rows")
+                raise InputError(f"{name} is {rows!r}; it must be a whole number, at least 1")
         return Work.of(
             query, train, task,
             query_rows=self.block_rows, panel_rows=self.panel_rows, looking=looking,
@@ -216,16 +236,17 @@ class Options:
 
 
 def _angles(bandwidth: Any) -> Angles:
-    """Return bandwidths on the sphere, which may be lengths on the Earth: "250km"."""
+    """Return bandwidths on the sphere: angles, or lengths on the Earth such as "250km"."""
     if isinstance(bandwidth, str) and bandwidth in RULES:
         raise InputError(
             f"bandwidth {bandwidth!r} is a rule for distances in space, and not on the sphere; "
-            "name one in radians or kilometres, or choose one by cross-validation"
+            "give a number of radians or a length in kilometres, or choose by cross-validation"
         )
     return Angles.of(bandwidth)
 
 
 def _check_precision(precision: str) -> Precision:
+    """Return a precision that is known; refuse any other."""
     if precision == "float64":
         return "float64"
     if precision == "float32":

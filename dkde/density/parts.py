@@ -1,4 +1,4 @@
-"""A run in parts: do one part, and make the result when all are done."""
+"""A run in parts: compute one part; make the result when all parts are done."""
 
 import xarray as xr
 
@@ -14,7 +14,7 @@ from dkde.runs.stages import Stage
 from dkde.runs.store import ResultStore, State
 from dkde.typing import StrPath
 
-# Parts that a message names before it only counts.
+# At most so many parts are named by a message.
 _NAMED = 12
 
 
@@ -27,16 +27,18 @@ def run_part(
     anywhere: bool = False,
     progress: Progress | None = None,
 ) -> None:
-    """Do one of ``parts`` parts of a run's blocks; it may be repeated or done twice at once.
+    """Compute one of ``parts`` parts of a run's blocks.
+
+    It may be repeated, or be computed by two processes at once.
 
     Parameters
     ----------
     path : path or URL
-        Of a result that was begun by :func:`dkde.init_only`, or was interrupted.
+        The result, begun by :func:`dkde.init_only`, or interrupted.
     part : int
-        From 0 to ``parts`` - 1.
+        The number of the part, from 0 to ``parts`` - 1.
     retry_failed : bool
-        Take up again the blocks of this part that were set aside.
+        Try again the blocks of this part that failed and were set aside.
     anywhere, progress
         As for :func:`dkde.score`.
 
@@ -44,19 +46,21 @@ def run_part(
     ------
     InputError, DataSetError
     IncompleteError
-        When blocks of it failed and were set aside.
+        When blocks of this part failed and were set aside.
     """
     if not 0 <= part < parts:
         raise InputError(Argument("part"), f" is {part} of {parts}; parts are numbered from 0")
     store, state = ResultStore.found(path)
     share = Share(part, parts)
 
+    # Called once, or again with data found at another place: see `take_up`.
     def do(job: Job) -> bool:
         run = Run(path, Manner(retry_failed=retry_failed, anywhere=anywhere))
         return perform_share(job, run, share, progress)
 
     if not take_up(state, path, do):
         return
+    # Failed blocks are looked up in the store: also those that an earlier process set aside.
     stage = _first(store, state)
     n_panels = stage.shape.n_panels
     failed = {
@@ -75,23 +79,24 @@ def finish(
 ) -> xr.Dataset:
     """Make the result of a run whose parts are done.
 
-    What follows from the first stage, the test rows of a sweep and the passes that refine a
-    cross-validation, is computed here.
+    The later stages are computed here: the test rows of a sweep, and the passes that refine a
+    cross-validation.
 
     Parameters
     ----------
     retry_failed : bool
-        Take up again, here, the blocks that were set aside.
+        Try again, here, the blocks that failed and were set aside.
     anywhere, progress
         As for :func:`dkde.score`.
 
     Raises
     ------
     IncompleteError
-        When parts are missing, or blocks of them were set aside; it names them.
+        When blocks are missing or were set aside; the message names their parts.
     DataSetError, ClusterError, MemoryLimitError
     """
     store, state = ResultStore.found(path)
+    # Without this check the blocks of a part that was forgotten would be computed here.
     if not state.is_complete:
         _check_parts(store, state, retry_failed=retry_failed)
 
@@ -103,15 +108,21 @@ def finish(
 
 
 def _first(store: ResultStore, state: State) -> Stage:
-    """Return the stage whose blocks are shared out."""
+    """Return the stage whose blocks are divided among the parts."""
     assert state.plan is not None
     return Stage.found(store.records, next(iter(state.plan["asked"])))
 
 
 def _check_parts(store: ResultStore, state: State, *, retry_failed: bool) -> None:
+    """Refuse to finish a run some of whose blocks are missing or were set aside.
+
+    Raises
+    ------
+    IncompleteError
+    """
     records = store.records
     if not Stage.names(records):
-        raise IncompleteError(f"{store.name}: no part is done; run them")
+        raise IncompleteError(f"{store.name}: no part is done; run the parts first")
     first = _first(store, state)
     done, n_panels = first.done(), first.shape.n_panels
     failed = first.failed()
@@ -124,12 +135,14 @@ def _check_parts(store: ResultStore, state: State, *, retry_failed: bool) -> Non
         if failed and not retry_failed:
             raise incomplete(failed, first.shape.n_blocks)
         return
+    # The sessions say into how many parts the run was divided; the last of them is right where
+    # that was changed.
     ledger = Ledger(records)
     counts = [s.part.partition(" of ")[2] for s in ledger.sessions() if s.part and " of " in s.part]
     if not counts:
         raise IncompleteError(
-            f"{store.name}: {len(missing)} of {first.shape.n_blocks} blocks are missing; run them "
-            "in parts, or ",
+            f"{store.name}: {len(missing)} of {first.shape.n_blocks} blocks are missing; run the "
+            "parts, or ",
             Call.MAKE_SAME,
             " again",
         )
@@ -137,6 +150,6 @@ def _check_parts(store: ResultStore, state: State, *, retry_failed: bool) -> Non
     parts = sorted({number % count for number in missing})
     named = ",".join(map(str, parts[:_NAMED])) + (",..." if len(parts) > _NAMED else "")
     raise IncompleteError(
-        f"{store.name}: {len(missing)} of {first.shape.n_blocks} blocks are missing, of the parts "
-        f"{named} of {count}; run these again"
+        f"{store.name}: {len(missing)} of {first.shape.n_blocks} blocks are missing; run again the "
+        f"parts {named} of {count}"
     )

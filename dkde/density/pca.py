@@ -24,9 +24,9 @@ class PrincipalAxes:
     components : array (n_components, n_features)
         Orthonormal, each with its largest entry positive, as scikit-learn's ``PCA`` has them.
     variances : array (n_components,)
-        Of the rows along each.
+        The variances of the rows along each axis.
     total_variance : float
-        Of the rows along all.
+        The variance of the rows along all axes, the leading ones or not.
     """
 
     mean: FloatArray
@@ -36,11 +36,12 @@ class PrincipalAxes:
 
     @property
     def linear(self) -> Product:
-        """The map from features to components."""
+        """Return the map from features to components, up to a constant."""
         return Product(np.ascontiguousarray(self.components.T))
 
     def project(self, side: Side) -> Side:
         """Return the side whose rows are the components, each up to a constant."""
+        # The mean is not subtracted, as densities depend on differences alone.
         return replace(side, rows=side.rows.mapped(self.linear))
 
     def transform(self, values: FloatArray) -> FloatArray:
@@ -52,7 +53,7 @@ class PrincipalAxes:
         return components @ self.components + self.mean
 
     def variables(self) -> dict[str, Any]:
-        """Return variables for a Dataset, which hold these axes."""
+        """Return the variables of a result that hold these axes."""
         share = {"total_variance": self.total_variance}
         return {
             "pca_mean": ("feature", self.mean),
@@ -70,7 +71,7 @@ def fit_pca(train: Side, n_components: int, pool_for: PoolFor) -> PrincipalAxes:
     Raises
     ------
     InputError
-        When there are fewer axes than asked for.
+        When there are fewer axes than ``n_components``.
     """
     n_rows, n_features = train.rows.n_rows, train.rows.n_features
     most = min(n_rows, n_features)
@@ -80,16 +81,20 @@ def fit_pca(train: Side, n_components: int, pool_for: PoolFor) -> PrincipalAxes:
             f" is {n_components!r}; {n_rows} rows of {n_features} features have 1 to {most} "
             "principal components",
         )
+    # Rows with missing values are still left out: that is an option of the rows.
     unweighted = Side(train.rows)
     with pool_for(sides=[unweighted]) as pool:
         moments = gather_moments(unweighted, pool, full=True)
     scatter = moments.scatter / max(moments.weight.degrees, 1)
     values, vectors = np.linalg.eigh(scatter)
     n_components = int(n_components)
+    # `eigh` returns the eigenvalues in ascending order.
     leading = np.argsort(values)[::-1][:n_components]
     components = vectors[:, leading].T
+    # The sign of an eigenvector is arbitrary; fixed, samples and results are repeatable.
     largest = np.abs(components).argmax(axis=1)
     components *= np.sign(components[np.arange(n_components), largest])[:, None]
+    # Rounding may make an eigenvalue of zero slightly negative.
     return PrincipalAxes(
         moments.mean, components, np.maximum(values[leading], 0.0), float(np.trace(scatter))
     )

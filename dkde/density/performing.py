@@ -1,4 +1,4 @@
-"""Jobs on the pool of workers: done whole, in shares, or only set up."""
+"""The execution of jobs on the pool of workers: whole, in shares, or only set up."""
 
 from functools import partial
 
@@ -12,17 +12,20 @@ from dkde.workers.cluster import pool_for
 
 
 def perform(job: Job, run: Run, progress: Progress | None = None) -> xr.Dataset:
-    """Do a job, or return the result that is complete; within ``init_only`` set its run up.
+    """Compute a job and return its result; within ``init_only`` only set its run up.
+
+    A complete result in the store is returned as it is.
 
     Returns
     -------
     xarray.Dataset
-        Empty, where the run is only set up.
+        Empty where the run is only set up.
 
     Raises
     ------
     InputError, DataSetError, MemoryLimitError, ClusterError
     """
+    # A share of no blocks takes no lock, so that parts can start at once.
     only_begin = is_init_only()
     with run.begun(job, Share() if only_begin else None):
         if run.finished is not None:
@@ -31,12 +34,13 @@ def perform(job: Job, run: Run, progress: Progress | None = None) -> xr.Dataset:
             if only_begin:
                 run.set_up(job)
                 return xr.Dataset()
+            # The job asks for its works one after the other: later ones follow from earlier ones.
             compute = partial(run.values, pool=pool, progress=progress)
             return run.finish(job.answer(compute, run.methods))
 
 
 def perform_share(job: Job, run: Run, share: Share, progress: Progress | None = None) -> bool:
-    """Do a share of a job's first piece of work; return whether there was anything to do."""
+    """Compute a share of a job's first piece of work; return False if the result is complete."""
     with run.begun(job, share):
         if run.finished is not None:
             return False

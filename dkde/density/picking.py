@@ -1,4 +1,4 @@
-"""Training rows picked at random, with probabilities in proportion to their weights."""
+"""The random choice of training rows, with probabilities in proportion to their weights."""
 
 from typing import Any
 
@@ -14,7 +14,14 @@ from dkde.typing import FloatArray
 
 
 def pick(train: Side, n_samples: int, rng: Any, pool_for: PoolFor) -> npt.NDArray[np.int64]:
-    """Return numbers of training rows, picked with probability in proportion to weight."""
+    """Return numbers of training rows, picked with probability in proportion to weight.
+
+    Raises
+    ------
+    InputError
+        When no row counts.
+    """
+    # Drawn first and in one call, so that a seed gives the same numbers with and without weights.
     at = rng.uniform(size=n_samples)
     picked: npt.NDArray[np.int64]
     missing = None
@@ -23,6 +30,8 @@ def pick(train: Side, n_samples: int, rng: Any, pool_for: PoolFor) -> npt.NDArra
             missing = gather_missing(train, pool)
         if missing.all():
             raise InputError(NOTHING_COUNTS)
+    # Equal chances: the rows that count are numbered through. The minimum is for a uniform number
+    # so near to 1 that the product rounds up.
     if train.weights is None and missing is not None:
         counting = np.flatnonzero(~missing)
         picked = counting[np.minimum((at * len(counting)).astype(np.int64), len(counting) - 1)]
@@ -30,11 +39,14 @@ def pick(train: Side, n_samples: int, rng: Any, pool_for: PoolFor) -> npt.NDArra
     if train.weights is None:
         picked = np.minimum((at * train.rows.n_rows).astype(np.int64), train.rows.n_rows - 1)
         return picked
+    # With weights: the inverse of their cumulative distribution, over positive weights alone, so
+    # that rounding never picks a row of weight zero.
     weights = read_weights(train, 0, train.rows.n_rows, missing)
     assert weights is not None
     counting = np.flatnonzero(weights > 0)
     if not len(counting):
         raise InputError(ALL_ZERO)
+    # Divided by the largest, since weights on a large scale would overflow in the sum.
     shares = np.cumsum(weights[counting] / weights.max())
     found = np.searchsorted(shares, at * shares[-1], side="right")
     picked = counting[np.minimum(found, len(counting) - 1)]
@@ -42,12 +54,12 @@ def pick(train: Side, n_samples: int, rng: Any, pool_for: PoolFor) -> npt.NDArra
 
 
 def sources_of(rows: Rows, picked: npt.NDArray[np.int64]) -> FloatArray:
-    """Return the values (n, n_features) of these rows, not mapped.
+    """Return the values (n, n_features) of these rows, before any linear map.
 
     Raises
     ------
     InputError
-        When some are not finite.
+        When some are not finite: only the rows picked are read, so that no other check saw them.
     """
     sources = rows.take(picked)
     if not np.isfinite(sources).all():

@@ -16,13 +16,13 @@ from dkde.numerics.bandwidth import parse_bandwidths
 from dkde.stores.door import check_opened
 
 _SIDES = ("train", "valid", "test")
-# What a protocol sets, in the order in which it is handed out.
+# The settings of a protocol, in the order in which a sweep takes them over.
 SETTINGS = (*_SIDES, "bandwidths")
 
 
 @dataclass(frozen=True)
 class Take:
-    """The rows a protocol uses of a split: start up to stop, or all where stop is None."""
+    """The rows of a split that a protocol uses: start up to stop, or all where stop is None."""
 
     split: str
     start: int = 0
@@ -30,7 +30,7 @@ class Take:
 
     @property
     def selector(self) -> str:
-        """The selector that names these rows."""
+        """Return the selector that names these rows."""
         return self.split if self.stop is None else f"{self.split}[{self.start or ''}:{self.stop}]"
 
 
@@ -42,15 +42,16 @@ class Protocol:
     ----------
     name : str
     reference : str
-        Where it is published.
+        Its publication.
     train_rows : int
-        Training rows.
+        The number of training rows.
     takes : mapping of role to Take
-        The rows of each role where the user names none; training rows that are not among them
-        must be named, and their first ones are taken.
+        The rows of each role for which the user names none. Where train is not among them, the
+        user must name training rows, and the first ones are taken.
     bandwidths : str
+        The grid, as on the command line.
     shuffle_seed : int, optional
-        The seed with which its data set's training rows were shuffled.
+        The seed with which the training rows of its data set were shuffled.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Protocol:
     shuffle_seed: int | None = None
 
 
+# The settings are copied from the publications and scripts, and must stay as they are there.
 PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
@@ -87,7 +89,7 @@ PROTOCOLS = {
         ),
     )
 }
-# What both take: scikit-learn's Gaussian, of one width in all directions.
+# The density of both: scikit-learn's Gaussian, of one width in all directions.
 _PLAIN = {"kernel": "gaussian", "metric": "euclidean", "covariance": "identity", "weights": None}
 
 
@@ -104,38 +106,39 @@ def follow_protocol(
     lon: str | None = None,
     **density: Any,
 ) -> dict[str, Any]:
-    """Return the settings of a sweep by a protocol; given settings win over its own.
+    """Return the settings of a sweep by a protocol; settings that are given replace its own.
 
     Parameters
     ----------
     name : {"gan2014", "scratch2019"}
         ``gan2014``, after Goodfellow et al. (2014) and their script: the first 10,000 rows of
-        ``train``, which holds generated ones and must be named; the bandwidth among
-        ``logspace:-1:0:10`` by the first 1,000 rows of the split valid; the split test.
+        ``train``, which holds generated rows and must be named; bandwidths
+        ``logspace:-1:0:10``, chosen by the first 1,000 rows of the split valid; the split test.
         ``scratch2019``, after McAteer's article: the first 10,000 rows of the split train,
-        shuffled by 1573368177 at the import, and the next 10,000 for validation; bandwidths
-        0.05, 0.08, 0.1, 0.2, 0.5, 1, 1.5, 2; the split test.
+        shuffled at the import with the seed 1573368177, and the next 10,000 for validation;
+        bandwidths 0.05, 0.08, 0.1, 0.2, 0.5, 1, 1.5, 2; the split test.
     train, valid, test, bandwidths
-        As for :func:`dkde.sweep`. What is given is taken as it is, with a warning where it is
-        something else than the protocol's; but of ``train`` that names no range, gan2014 takes
-        the first rows.
+        As for :func:`dkde.sweep`. What is given is used as it is, with a warning where it differs
+        from the protocol. There is one exception: where ``train`` names no range of rows, gan2014
+        takes the first ones.
     source : str or Catalog, optional
         The data set whose splits are meant.
     row_dim, lat, lon
         As for :func:`dkde.log_density`.
     density
-        Kernel, metric, covariance and weights, where they are given: a warning is all they get.
+        Kernel, metric, covariance and weights, where they are given. They are not changed; those
+        that differ from the protocol are only named by the warning.
 
     Returns
     -------
     dict
         ``train``, ``valid``, ``test`` and ``bandwidths`` for :func:`dkde.sweep`, and
-        ``protocol``, what is written into its provenance.
+        ``protocol``, the record for its provenance.
 
     Raises
     ------
     InputError
-        For an unknown name, and where there are too few rows.
+        For an unknown name, and where the data have too few rows.
 
     Examples
     --------
@@ -150,11 +153,13 @@ def follow_protocol(
     beside = (density.get("weights"),)
     catalog = catalog_of(source, row_dim=row_dim, lat=lat, lon=lon, beside=beside)
     given = {"train": train, "valid": valid, "test": test}
+    # By role: the settings to use, and the protocol's own in words; then all differences.
     taken: dict[str, Any] = {}
     own: dict[str, str] = {}
     others: list[str] = []
     for role in _SIDES:
         take = protocol.takes.get(role)
+        # gan2014 has no training rows of its own: they are what a generator made.
         if take is None:
             taken[role] = _first_rows(protocol, given[role], catalog)
             own[role] = f"the first {protocol.train_rows} rows"
@@ -182,24 +187,27 @@ def follow_protocol(
         for option, plain in _PLAIN.items()
         if option in density and not _is_plain(density[option], plain)
     ]
+    # Only the protocol's own training rows should be shuffled so; others were named already.
     if protocol.shuffle_seed is not None and taken["train"] == protocol.takes["train"].selector:
         others += _unshuffled(protocol, catalog)
     if others:
-        warn(f"otherwise than in protocol {name}: {'; '.join(others)}")
+        warn(f"these differ from protocol {name}: {'; '.join(others)}")
+    # Results keep this record: its keys may not be renamed.
     record = {"name": name, "reference": protocol.reference, "sets": own, "otherwise": others}
     return {**taken, "protocol": record}
 
 
 def _first_rows(protocol: Protocol, given: Any, catalog: Catalog) -> Any:
-    """Return the first training rows of generated ones; keep what is a range already."""
+    """Return the first rows of given training rows; a range is returned as it is."""
     n = protocol.train_rows
     if given is None:
         raise InputError(
-            f"protocol {protocol.name} takes {n} generated rows as train; name them ",
+            f"protocol {protocol.name} needs {n} generated rows as train; name them ",
             Remedy("train"),
         )
     side = operand(given, "train", catalog)
     rows = side.rows
+    # A part that is shorter than its source is a range, which the user has chosen.
     if any(len(part) < part.source.shape[0] for part in rows.parts):
         return given
     if rows.n_rows < n:
@@ -211,9 +219,10 @@ def _first_rows(protocol: Protocol, given: Any, catalog: Catalog) -> Any:
 
 
 def _check_there(protocol: Protocol, role: str, take: Take, catalog: Catalog) -> None:
-    """Refuse a data set that lacks a protocol's rows."""
+    """Refuse a data set that does not have the rows of a protocol."""
     splits, data = catalog.splits(), catalog.location or "no data set"
     if take.split not in splits:
+        # Without a data set the sentence reads "and no data set was named".
         has = f"has {', '.join(splits)}" if splits else "was named"
         raise InputError(
             f"protocol {protocol.name} takes {take.selector} as {role}, and {data} {has}; name "
@@ -231,9 +240,10 @@ def _check_there(protocol: Protocol, role: str, take: Take, catalog: Catalog) ->
 
 
 def _unshuffled(protocol: Protocol, catalog: Catalog) -> list[str]:
+    """Return the difference in shuffling between the data set and the protocol, if any."""
     try:
         options: Any = open_root(catalog.location or "").attrs.get("import_options") or {}
-    except DataSetError:  # a file
+    except DataSetError:  # a file has no import options, and was not shuffled by dkde
         options = {}
     seed = options.get("shuffle_seed")
     if seed == protocol.shuffle_seed:
@@ -243,10 +253,12 @@ def _unshuffled(protocol: Protocol, catalog: Catalog) -> list[str]:
 
 
 def _is_plain(value: Any, plain: Any) -> bool:
+    """Return whether an option has the value of the protocols; arrays never have."""
     return value is None if plain is None else isinstance(value, str) and value == plain
 
 
 def _words(value: Any) -> str:
+    """Return an argument as short text, for the warning."""
     if isinstance(value, str):
         return value
     if isinstance(value, list | tuple) and all(isinstance(each, str) for each in value):

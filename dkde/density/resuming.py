@@ -1,4 +1,4 @@
-"""Prepare the call that began a run from its store again, even where its data were moved."""
+"""The call that began a run, prepared again from its store, even where its data were moved."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dkde.runs.store import State
 from dkde.typing import StrPath
 
 T = TypeVar("T")
-# Of the roles of a sweep, by the names of their weights in a record.
+# The names of weights in a record, by the roles of a sweep.
 _WEIGHTS = {"train": "weights", "valid": "valid_weights", "test": "test_weights"}
 _SCHEME = ("folds", "shuffle", "random_state", "refine")
 # What the calls of records are of, beside the options.
@@ -34,23 +34,24 @@ _ARGUMENTS = {
 
 
 def job_of(call: Mapping[str, Any], catalog: Catalog) -> Job:
-    """Prepare the call of a record.
+    """Prepare a recorded call.
 
     Raises
     ------
     InputError
         When its data cannot be used.
     DataSetError
-        When they cannot be opened, or the call is one that this version does not know.
+        When its data cannot be opened, or this version does not know the call.
     """
     function = call["function"]
     given = {name: value for name, value in call["arguments"].items() if name not in RECORDED}
     if function not in _ARGUMENTS or not given.keys() <= _ARGUMENTS[function]:
         raise DataSetError(
             f"the run was begun by a call of {function} with {', '.join(given)}, which this "
-            "version of dkde does not know; go on with the version that began it"
+            "version of dkde does not know; continue with the version that began it"
         )
     options = Options.of_record(call["arguments"])
+    # By cases, and not by looking up names from a store: those could be anything.
     if function == "score":
         return ScoreJob.of(catalog, options, **given)
     if function == "sweep":
@@ -62,20 +63,31 @@ def job_of(call: Mapping[str, Any], catalog: Catalog) -> Job:
 
 
 class _Attempt:
-    """One attempt at a call: its data at their first place or beside the store."""
+    """One attempt at a call, with its data at their first places or beside the store.
+
+    Parameters
+    ----------
+    plan : mapping
+        The record of the run.
+    where : Whereabouts
+        The places of its store and data, then and now.
+    beside_first : bool
+        Whether data are looked for beside the store before their first places.
+    """
 
     def __init__(self, plan: Mapping[str, Any], where: Whereabouts, *, beside_first: bool) -> None:
         self.plan = plan
         self._where, self._beside_first = where, beside_first
         self._found: dict[str, str] = {}
         folder = plan["call"]["folder"]
-        # Names begin there, where it is another one and still there.
+        # Relative names begin in the folder where the run began. None where that is gone, or is
+        # the present folder anyway.
         is_other = os.path.isdir(folder) and folder != os.getcwd()
         self._folder = folder if is_other else None
 
     @property
     def moved(self) -> list[str]:
-        """The names of data that were found at another place, and that place, each once."""
+        """Return the data that were found at another place, as text: the name and the place."""
         names: dict[str, str] = {}
         for name, place in self._found.items():
             if place != self._as_begun(name):
@@ -87,7 +99,7 @@ class _Attempt:
         return all(self._place(name) == place for name, place in other._found.items())
 
     def job(self) -> Job:
-        """Prepare the call."""
+        """Prepare the call, with its data at the places of this attempt."""
         call = self.plan["call"]
         choice = {name: call.get(name) for name in ("features", "row_dim", "lat", "lon")}
         catalog = Catalog(call["source"], **choice).located(self._place, self._folder)
@@ -102,6 +114,7 @@ class _Attempt:
         return name if name == "digits" or "::" in name else path
 
     def _place(self, name: str) -> str:
+        """Return the present path of a name; it is looked for once."""
         if name not in self._found:
             begun = self._as_begun(name)
             # What only the working directory has is no part of the run.
@@ -112,7 +125,7 @@ class _Attempt:
 
 
 def _attempts(state: State, path: StrPath) -> Iterator[_Attempt]:
-    """Yield ways to make the call again, each with other places of its data.
+    """Yield the attempts at the call, each with other places of its data.
 
     Raises
     ------
@@ -122,12 +135,12 @@ def _attempts(state: State, path: StrPath) -> Iterator[_Attempt]:
     plan = state.plan
     if plan is None or plan["call"] is None:
         raise DataSetError(
-            f"{path}: does not hold how it was begun, as it was with arrays in memory; ",
+            f"{path}: does not hold the call that began it, which had arrays in memory; ",
             Call.MAKE_SAME,
             " again",
         )
     where = Whereabouts.of(plan, path)
-    # A store that is known to have moved took along what lay beside it.
+    # If the store was moved, data that lay beside it were probably moved with it.
     first = _Attempt(plan, where, beside_first=where.has_moved)
     yield first
     second = _Attempt(plan, where, beside_first=not where.has_moved)
@@ -136,12 +149,17 @@ def _attempts(state: State, path: StrPath) -> Iterator[_Attempt]:
 
 
 def take_up(state: State, path: StrPath, do: Callable[[Job], T]) -> T:
-    """Prepare the call that began a run, do something with it, and return what comes of it.
+    """Prepare the call that began a run, pass it to a function, and return the outcome.
 
     Parameters
     ----------
+    state : State
+        The content of the run's store.
+    path : path or URL
+        The store.
     do : callable
-        Refuses a job that is not the run's: it is then tried with data found elsewhere.
+        Takes the job. It refuses a job that is not the run's, which is then tried with data at
+        other places.
 
     Raises
     ------
@@ -153,6 +171,7 @@ def take_up(state: State, path: StrPath, do: Callable[[Job], T]) -> T:
         try:
             return do(attempt.job())
         except (OtherCallError, InputError) as error:
+            # The first refusal is the likeliest: its data were the first to be looked for.
             if refused is None:
                 refused = error
                 if isinstance(error, OtherCallError) and attempt.moved:
@@ -169,7 +188,7 @@ class Again:
     ----------
     works : mapping of str to Work
     otherwise : str, optional
-        Why the first call was of other work, for messages: it was another version's.
+        Where an older version did other work for the same call: what it did, for messages.
     """
 
     works: Mapping[str, Work]
@@ -190,7 +209,7 @@ def works_of(state: State, path: StrPath) -> Again:
         try:
             job = attempt.job()
         except DkdeError as error:
-            refused = refused or error
+            refused = refused or error  # the data may be at the other places
             continue
         then = attempt.plan["asked"]
         where = Whereabouts.of(attempt.plan, path)
@@ -200,11 +219,13 @@ def works_of(state: State, path: StrPath) -> Again:
         if job.former is not None and job.former.was_asked(then, where):
             return Again(job.works, job.former.made)
         if not attempt.moved:
-            as_named = Again(job.works)  # computing blocks again will tell
+            # The same files have changed, or only their times have: the comparison of blocks that
+            # are computed again will show it.
+            as_named = Again(job.works)
         else:
             refused = refused or DataSetError(
-                f"{path}: found {some(attempt.moved, 3)}, which is not what the result was made "
-                f"of: {unlike}; put the data back where they were"
+                f"{path}: found {some(attempt.moved, 3)}, which is not the data of the result: "
+                f"{unlike}; put the data back where they were"
             )
     if as_named is not None:
         return as_named

@@ -1,4 +1,4 @@
-"""Weights of the rows that are scored, by which they count in means."""
+"""The weights of the rows that are scored: they count in means."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,12 +13,12 @@ from dkde.rows.side import Side
 from dkde.typing import FloatArray
 
 ROW_WEIGHT = "row_weight"
-_NOTHING_COUNTS = "no row is left to be scored: all have the weight zero, or missing values"
+_NOTHING_COUNTS = "no row is left to score: all have weight zero or missing values"
 
 
 @dataclass(frozen=True, eq=False)
 class RowWeights:
-    """Weights of the rows of a side that is scored.
+    """The weights of the rows of a side that is scored.
 
     Parameters
     ----------
@@ -37,11 +37,12 @@ class RowWeights:
         Raises
         ------
         InputError
-            When one is no weight.
+            When a weight is negative or not finite.
         """
         if side.weights is None:
             return cls(side)
         weights = weights_as_read(side, 0, side.rows.n_rows)
+        # Where rows may be left out, only the scores say which: their weights are checked later.
         if not side.rows.drops_missing:
             weights = checked_weights(side, weights)
         return cls(side, weights)
@@ -52,15 +53,17 @@ class RowWeights:
         Raises
         ------
         InputError
-            When one is no weight, or no row counts.
+            When a weight is negative or not finite, or no row counts.
         """
         if self.read is None:
             return Weighted(found)
+        # A row without a weight is left out like a row with a missing feature.
         missing = found.missing
         if self.side.rows.drops_missing:
             without = np.isnan(self.read) & ~missing
             if without.any():
                 found, missing = _without(found, without), missing | without
+        # A copy, as the weights become part of a result.
         weights = checked_weights(self.side, self.read.copy(), missing=missing)
         if not (weights > 0).any():
             raise InputError(_NOTHING_COUNTS)
@@ -75,7 +78,7 @@ class Weighted:
     ----------
     densities : Densities
     weights : array (n_rows,), optional
-        0 of rows that do not count; None where all that miss nothing count once.
+        0 for rows that do not count; None where every row without missing values counts once.
     """
 
     densities: Densities
@@ -83,29 +86,32 @@ class Weighted:
 
     @property
     def counting(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """Mask (n_rows,) of the rows that count."""
+        """Return a mask (n_rows,) of the rows that count."""
         return ~self.densities.missing if self.weights is None else self.weights > 0
 
     @property
     def values(self) -> FloatArray:
-        """Log-densities (n_bandwidths, n) of the rows that count."""
+        """Return the log-densities (n_bandwidths, n) of the rows that count."""
         if self.weights is None:
             return self.densities.scored
+        # Without a copy, where all count.
         counting = self.counting
         return self.densities.values if counting.all() else self.densities.values[:, counting]
 
     @property
     def positive(self) -> FloatArray | None:
-        """The weights (n,) of the rows that count."""
+        """Return the weights (n,) of the rows that count; None where each counts once."""
         return None if self.weights is None else self.weights[self.weights > 0]
 
     def at(self, numbers: list[int]) -> "Weighted":
-        """Return the same at some bandwidths alone."""
+        """Return the same rows at the bandwidths of these numbers."""
+        # The effort is that of a pass, at all bandwidths together.
         values, errors, effort = self.densities
         return replace(self, densities=Densities(values[numbers], errors[numbers], effort))
 
     def joined(self, other: "Weighted") -> "Weighted":
-        """Return the same with another's bandwidths after its own."""
+        """Return the same rows with another's bandwidths after its own."""
+        # The effort stays that of the first pass: results document it so.
         pairs = zip(self.densities[:2], other.densities[:2], strict=True)
         values, errors = map(np.vstack, pairs)
         return replace(self, densities=Densities(values, errors, self.densities.effort))
@@ -119,7 +125,8 @@ class Weighted:
 
 
 def _without(found: Densities, left_out: Any) -> Densities:
-    """Return the same with some rows left out, like rows with missing values."""
+    """Return log-densities with some rows left out, like rows with missing values."""
+    # NaN in all of them marks a row with missing values.
     values, errors = (np.where(left_out, np.nan, array) for array in found[:2])
     effort = Effort(*(np.where(left_out, np.nan, array) for array in found.effort))
     return Densities(values, errors, effort)
@@ -132,9 +139,10 @@ def weights_for(role: str, given: Any, shared: Any, operand: Operand) -> Any:
     ----------
     role : {"query", "valid", "test"}
     given : array, str or None
-        The weights given for this side: they win.
+        The weights given for this side, which replace the shared ones.
     shared : array, str or None
-        The training side's. A name holds here too, where the side has a variable of that name.
+        The weights of the training side. If they are a name, and this side has a variable of that
+        name, they apply to this side too, with a warning.
 
     Returns
     -------
@@ -143,13 +151,14 @@ def weights_for(role: str, given: Any, shared: Any, operand: Operand) -> Any:
     if given is not None or not isinstance(shared, str):
         return given
     try:
+        # Only a missing variable means no weights; any other error is the user's to see.
         found = operand.variable(shared, f"{role} weights")
     except NoVariableError:
         return None
     is_feature = shared in (operand.features or ())
     beside = "" if is_feature else f", and {shared!r} is no feature"
     warn(
-        f"weights {shared!r} are those of train and of {role}: its means are weighted{beside} "
-        f"(name others with {role}_weights=, or --{role}-weights)"
+        f"weights {shared!r} apply to train and to {role}: the means of {role} are weighted"
+        f"{beside} (name others with {role}_weights=, or --{role}-weights)"
     )
     return found

@@ -41,7 +41,7 @@ class Samples:
     picked : array (n_samples,) of int
         The number of each sample's training row.
     sources : array (n_samples, n_features)
-        These rows.
+        The values of these training rows.
     """
 
     values: FloatArray
@@ -73,9 +73,9 @@ def sample(
 ) -> Any:
     """Draw new rows from the density of the training rows.
 
-    A training row is picked, each as likely as its weight is large, and noise of the kernel's
-    shape is added to it. Only the rows that were picked are read (of a store, their chunks),
-    and the moments that a rule, a covariance or ``pca`` needs.
+    For each sample a training row is picked, with probability in proportion to its weight, and
+    noise of the kernel's shape is added to it. Only the rows that were picked are read (of a
+    store, their chunks), unless a rule, a covariance or ``pca`` needs the moments of all rows.
 
     Parameters
     ----------
@@ -86,31 +86,32 @@ def sample(
     random_state : int, numpy.random.RandomState or numpy.random.Generator, optional
         With an int the samples are the same each time.
     covariance_scale : float
-        By what H is multiplied for the noise: 0 gives the training rows themselves.
+        The factor on the bandwidth matrix H for the noise; 0 gives the training rows themselves.
     return_sources : bool
-        Whether the training rows that the samples came from are returned too.
+        Whether the training rows of the samples are returned too.
     label : int, optional
-        Of the training rows, take those with this label only: picked rows, covariances and the
-        number of rows in a rule are theirs. Principal components stay those of all rows.
+        Use only the training rows with this label: for the picked rows, for covariances, and for
+        the number of rows in a rule. Principal components are still those of all rows.
     pca : int, optional
-        Draw so many principal components, found from all training rows, and map them back.
+        Draw in this number of principal components, computed from all training rows, and map the
+        samples back.
     kernel : str
-        As for :func:`dkde.log_density`; ``"univariate_gaussian"``, which is no density, cannot
-        be drawn from but in one dimension.
+        As for :func:`dkde.log_density`. ``"univariate_gaussian"`` can be drawn from in one
+        dimension only, as it is no density in more.
     covariance, singular, nan, weights, source, row_dim, lat, lon
-        As for :func:`dkde.log_density`. Features that were dropped stay as they are in the
-        training row. Leaving out rows with missing features takes a pass over all rows.
+        As for :func:`dkde.log_density`. Features that were dropped keep the values of the training
+        row. To leave out rows with missing features, all rows are read once.
     output : path, optional
-        A data set to write: the split ``samples``, the split ``sources`` with the training rows
-        and their labels; in the group ``picked`` their row numbers; and, with ``pca``, the model
-        in the group ``pca``.
+        A data set to write: the split ``samples``; the split ``sources``, the training rows and
+        their labels; the group ``picked``, their row numbers; and, with ``pca``, the group
+        ``pca``, the principal components.
     overwrite : bool
-        Replace the data set that is there.
+        Replace an existing data set.
 
     Returns
     -------
     array (n_samples, n_features)
-        And another of the same shape, if ``return_sources``.
+        With ``return_sources`` also the training rows, an array of the same shape.
 
     Raises
     ------
@@ -125,10 +126,13 @@ def sample(
     >>> digits.shape
     (44, 64)
     """
+    # Checked now, before the work, and noted: what is there when the samples are written must be
+    # what was there at the start.
     seen = None if output is None else check_target(output, overwrite=overwrite)
     catalog = catalog_of(source, row_dim=row_dim, lat=lat, lon=lon, beside=(weights,))
     (t,) = operands(catalog, train=train)
     if output is not None:
+        # Again, now that the training rows are known: their own data set must not be replaced.
         places = [part.identity.partition("::")[0] for part in t.rows.parts if part.identity]
         check_target(output, overwrite=overwrite, sources=places)
     options = Options(kernel=kernel, covariance=covariance, singular=singular, nan=nan)
@@ -136,9 +140,12 @@ def sample(
     if isinstance(weights, str):
         weights = t.variable(weights, "train weights")
     plain = options.prepared(side(t, _label_weights(t, label, weights)))
+    # A label is a weight of 0 for all other rows. The axes ignore weights, so they are of all rows.
     axes = None if pca is None else fit_pca(plain, pca, pool_for)
     projected = plain if axes is None else axes.project(plain)
     matrix = options.bandwidth_matrix(projected, bandwidth, pool_for)
+    # The matrix is that of the projected rows. The rows themselves are read as the data hold them,
+    # and `draw` projects those that were picked.
     found = draw(
         plain,
         matrix,
@@ -149,9 +156,10 @@ def sample(
         covariance_scale=covariance_scale,
     )
     if seen is not None:
+        # These become attributes of the data set, so all are plain Python.
         chosen = {
             "kernel": kernel,
-            "bandwidth": float(matrix.told()[0]),
+            "bandwidth": float(matrix.in_given_unit()[0]),
             "bandwidth_unit": matrix.notes.get("units"),
             "covariance": covariance if isinstance(covariance, str) else "given",
             "covariance_scale": float(covariance_scale),
@@ -172,13 +180,15 @@ def draw(
     random_state: Any = None,
     covariance_scale: float = 1.0,
 ) -> Samples:
-    """Draw rows from a density whose training rows are not mapped.
+    """Draw rows from a density, given its training rows as they are before whitening.
 
     Raises
     ------
     InputError
+        When the kernel is no density, or another argument cannot be used.
     """
     radii = kernel.radii
+    # In one dimension "univariate_gaussian" is the Gaussian, and so a density.
     if radii is None and matrix.rank == 1:
         radii = get_kernel("gaussian").radii
     if radii is None and not kernel.sphere:
@@ -187,7 +197,7 @@ def draw(
             "be drawn from it; choose another kernel"
         )
     if len(matrix.bandwidths) != 1:
-        raise InputError(f"samples are of one bandwidth, and there are {len(matrix.bandwidths)}")
+        raise InputError(f"samples need one bandwidth, and {len(matrix.bandwidths)} are given")
     if not isinstance(n_samples, Integral) or n_samples < 1:
         raise InputError(f"n_samples is {n_samples!r}; it must be a whole number, at least 1")
     if not isinstance(covariance_scale, Real) or not 0 <= covariance_scale < np.inf:
@@ -197,12 +207,17 @@ def draw(
         )
     rng = _generator(random_state)
     picked = pick(train, int(n_samples), rng, pool_for)
+    # Without radii only the sphere is left.
     if radii is None:
         h = float(matrix.bandwidths[0]) * sqrt(covariance_scale)
         return _draw_places(train, picked, h, rng)
+    # Noise of a radial kernel: a direction that is uniform on the unit sphere, times a radius.
+    # Gaussian vectors have no preferred direction. The order of the draws is part of what a seed
+    # gives: the picked rows, the directions, the radii.
     directions = rng.standard_normal((len(picked), matrix.rank))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     lengths = matrix.bandwidths[0] * sqrt(covariance_scale) * radii(rng, matrix.rank, len(picked))
+    # From coordinates in which C is the identity to those of the features.
     noise = matrix.covariance.spread(directions * lengths[:, None])
     sources = sources_of(train.rows, picked)
     if axes is None:
@@ -215,15 +230,18 @@ def _draw_places(train: Side, picked: npt.NDArray[np.int64], h: float, rng: Any)
     rows, latitude = as_stored(train.rows)
     sources = sources_of(rows, picked)
     latitudes, longitudes = sources[:, latitude], sources[:, 1 - latitude]
-    train.rows.take(picked[np.abs(latitudes) > 90])  # which refuses what is no latitude
+    # Read as unit vectors, which refuses what is no latitude, with its row in the message.
+    train.rows.take(picked[np.abs(latitudes) > 90])
     vectors = scatter(rng, unit_vectors(latitudes, longitudes), h)
     values = np.empty_like(sources)
     values[:, latitude], east = degrees(vectors)
+    # Longitudes are either from -180 to 180 or from 0 to 360: samples keep the data's range.
     values[:, 1 - latitude] = east % 360 if (longitudes > 180).any() else east
     return Samples(values, picked, sources)
 
 
 def _generator(random_state: Any) -> Any:
+    """Return a random generator from a seed, or the generator that was given."""
     if isinstance(random_state, np.random.Generator):
         return random_state
     try:
@@ -233,9 +251,16 @@ def _generator(random_state: Any) -> Any:
 
 
 def _label_weights(t: Operand, label: int | None, weights: Any) -> Any:
-    """Return the weights, zero for rows of other labels."""
+    """Return the weights, with zero for rows of other labels.
+
+    Raises
+    ------
+    InputError
+        When rows have no labels, or none has this one.
+    """
     if label is None:
         return weights
+    # Data sets keep labels beside their rows; xarray objects have a coordinate of that name.
     labels = t.rows.coordinates().get("label")
     if labels is None and "label" in t.labelled.coords:
         labels = np.asarray(t.labelled.coords["label"])
@@ -245,9 +270,10 @@ def _label_weights(t: Operand, label: int | None, weights: Any) -> Any:
     if not here.any():
         known = np.unique(labels)
         named = ", ".join(map(str, known[:20])) + (", ..." if len(known) > 20 else "")
-        raise InputError(f"no training row has the label {label}; there are: {named}")
+        raise InputError(f"no training row has the label {label}; labels are: {named}")
     if weights is None:
         return here.astype(np.float64)
+    # Weights may be of any kind, a DataArray too: they are matched with the rows, and read.
     source = vector_along(weights, "train weights", t)
     return np.where(here, source.read(0, len(here)), 0.0)
 
@@ -259,6 +285,7 @@ def _write(
     options: dict[str, Any],
     seen: Seen | SeenUrl,
 ) -> None:
+    """Write samples, their training rows and labels as a data set."""
     coordinates = t.rows.coordinates()
     pca = {}
     if axes is not None:
@@ -267,6 +294,7 @@ def _write(
         seen,
         {"samples": found.values, "sources": found.sources},
         like=t.rows,
+        # Only class labels, which a data set has room for; other coordinates stay behind.
         labels={
             name: coordinates[name][found.picked]
             for name in ("label", "coarse_label")

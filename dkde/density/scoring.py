@@ -1,4 +1,4 @@
-"""Scores: log-densities of rows, and the figures made from them."""
+"""Scores: log-densities of rows, their means, and the errors of the means."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy.typing as npt
 import xarray as xr
 
-from dkde.density.bandwidth_matrix import told, told_as
+from dkde.density.bandwidth_matrix import bandwidth_coordinate, in_unit_of_call
 from dkde.density.fitted import Fitted
 from dkde.density.labelling import attributes, check_names, coordinates_along
 from dkde.density.options import Options
@@ -55,28 +55,28 @@ def score(
     block_rows: int | None = None,
     panel_rows: int | None = None,
 ) -> xr.Dataset:
-    """Score the query rows now: their log-densities, the mean and its standard error.
+    """Score the query rows now; return log-densities, their mean and its standard error.
 
     Parameters
     ----------
     query, train, bandwidth, weights, source, row_dim, lat, lon
-        As for :func:`dkde.log_density`. A name of weights holds for the query too, if it has such
-        a variable, which is said; an array is that of the training rows.
+        As for :func:`dkde.log_density`. An array of weights is for the training rows. A name of
+        weights applies to the query too, if it has such a variable, with a warning.
     query_weights : array (query rows,) or str, optional
-        By what each query row counts in the means: non-negative, on any scale; rows of weight
-        zero do not count. Text is the name of a variable, whatever ``weights`` says.
+        The weight of each query row in the means: non-negative, on any scale; rows of weight
+        zero do not count. Text is the name of a variable, and replaces that in ``weights``.
     kernel, metric, covariance, singular, precision, tol, nan, block_rows, panel_rows
         As for :func:`dkde.log_density`.
     output : path or URL, optional
-        A Zarr store that the result is kept in, block by block. The same call again goes on
-        where it stopped, or returns what is complete; another call is refused.
+        A Zarr store that keeps the result, block by block. The same call resumes a run that was
+        interrupted, and returns a result that is complete. Another call is refused.
     restart : bool
         Begin anew, whatever result is there.
     retry_failed : bool
-        Take up the blocks that failed twice and were set aside.
+        Try again the blocks that failed twice and were set aside.
     anywhere : bool
-        Go on also where the processor, or a library, is another than at the beginning: numbers
-        may then differ in the last bit.
+        Resume even if the processor or a library has changed since the beginning; numbers may
+        then differ in the last bit.
     progress : callable, optional
         Called with (pairs done, pairs in all), after each block.
 
@@ -84,15 +84,15 @@ def score(
     -------
     xarray.Dataset
         ``log_density (bandwidth, sample)`` in nats, and ``log_density_error``, a proven bound
-        on the error of each; ``pairs_evaluated (sample)``, for how many training rows the
-        kernel or the exact distance was evaluated, and ``rows_read (sample)``, how many were
+        on the error of each; ``pairs_evaluated (sample)``, the number of training rows whose
+        kernel or exact distance was evaluated, and ``rows_read (sample)``, the number that were
         read; ``mean_log_likelihood``,
         ``standard_error``, ``bits_per_dimension`` and ``n_zero_density`` ``(bandwidth)``; the
         query's coordinates and dims, which may be others than ``sample``, and several; with
-        weights of the query rows ``row_weight (sample)``, 0 of rows that do not count; with
-        ``nan="drop"``, ``n_missing`` and ``n_missing_train``, how many rows of the query and of
-        train have missing features, or no weight: the means and standard errors are those of
-        the rest;
+        weights of the query rows ``row_weight (sample)``, 0 for rows that do not count; with
+        ``nan="drop"``, ``n_missing`` and ``n_missing_train``, the number of rows of the query
+        and of train with missing features or a missing weight: the means and standard errors
+        are those of the other rows;
         versions, plan, method and inputs as JSON in ``attrs["provenance"]``.
 
     Raises
@@ -113,7 +113,7 @@ def score(
 
 @dataclass(frozen=True, eq=False)
 class ScoreJob:
-    """A call of :func:`score`, prepared: see :class:`dkde.runs.job.Job`.
+    """A prepared call of :func:`score`: see :class:`dkde.runs.job.Job`.
 
     Parameters
     ----------
@@ -159,6 +159,7 @@ class ScoreJob:
             Whether the result is kept in a store.
         """
         start = perf_counter()
+        # Recorded as the user gave them; `given` omits what older versions did not have.
         call = recorded(
             "score", catalog,
             query=query, train=train, bandwidth=bandwidth, weights=weights, **options.record,
@@ -175,12 +176,13 @@ class ScoreJob:
         options.warn_if_no_density(fitted.matrix)
         work = fitted.work(query_side)
         asked = options.describe(bandwidth)
+        # Read now, so that bad weights fail before the work.
         counting = RowWeights.of(work.query)
         coords = {"bandwidth": told(fitted.matrix), **coordinates_along(q)}
         return cls(call, fitted, {"query": q}, {"score": work}, counting, coords, asked, start)
 
     def answer(self, compute: Compute, methods: Mapping[str, str]) -> xr.Dataset:
-        """Score the query."""
+        """Score the query, and return the result."""
         q = self.scored["query"]
         found = self.weights.applied(compute("score", self.works["score"]))
         variables = self.fitted.variables(found, q)
@@ -190,5 +192,5 @@ class ScoreJob:
         )
 
     def reread(self, finished: xr.Dataset, name: str) -> xr.Dataset:
-        """Return a kept result with its bandwidths in the unit that is asked for."""
-        return told_as(finished, self.fitted.matrix)
+        """Return a stored result with its bandwidths in the unit of this call."""
+        return in_unit_of_call(finished, self.fitted.matrix)

@@ -1,4 +1,4 @@
-"""Figures reported from log-densities: means, with their errors; and a grid of bandwidths."""
+"""Means of log-densities and their errors; the best bandwidth, and a grid by default."""
 
 from collections.abc import Callable
 from math import ceil
@@ -14,16 +14,17 @@ from dkde.rows.side import Side
 from dkde.stores.absent import saying
 from dkde.typing import FloatArray
 
+# The default grid: its length, and how far it reaches to either side of the scale of the data.
 _GRID_LENGTH = 16
 _GRID_REACH = 4.0
-# Rows that lie together may be alike: so several runs of some.
+# The sample for that scale: several runs of rows, since rows that are stored together may be alike.
 _SAMPLE_RUNS = 8
 _SAMPLE_RUN = 64
 
 # The smallest scaled weight: 0 times an infinite value would be NaN.
 _LEAST = float(np.finfo(np.float64).tiny)
 
-NOTHING_LEFT = "no row is left to be scored: all have missing values"
+NOTHING_LEFT = "no row is left to score: all have missing values"
 
 Figures = dict[str, tuple[Any, dict[str, str]]]
 
@@ -40,7 +41,7 @@ def mean(values: FloatArray, weights: FloatArray | None = None) -> FloatArray:
     Parameters
     ----------
     values : array (..., n)
-        At least one along the last axis; infinite ones make an infinite mean.
+        At least one value along the last axis; an infinite one makes the mean infinite.
     weights : array (n,), optional
         Positive, on any scale; by default all are equal.
 
@@ -55,7 +56,7 @@ def mean(values: FloatArray, weights: FloatArray | None = None) -> FloatArray:
     w = shares(weights)
     total = w.sum()
     rows = values.reshape(-1, len(w))
-    # Row by row: no second array of all values.
+    # Row by row, so that there is no second array as large as all values.
     means = np.array([(row * w).sum() / total for row in rows])
     return means.reshape(values.shape[:-1])
 
@@ -81,7 +82,7 @@ def standard_error(values: FloatArray, weights: FloatArray | None = None) -> Flo
     Parameters
     ----------
     values : array (n_means, n)
-        Finite.
+        Finite values.
     weights : array (n,), optional
         Positive, on any scale.
 
@@ -90,6 +91,7 @@ def standard_error(values: FloatArray, weights: FloatArray | None = None) -> Flo
     array (n_means,)
         NaN where n_eff is 1 or less.
     """
+    # The weights are of importance, and not counts of repeated rows: n_eff stands for the number.
     n = values.shape[1]
     if weights is None:
         if n < 2:
@@ -107,25 +109,25 @@ def standard_error(values: FloatArray, weights: FloatArray | None = None) -> Flo
 def summarise(
     log_density: FloatArray, n_features: float, weights: FloatArray | None = None
 ) -> Figures:
-    """Return the mean log-likelihood of rows and its companions at each bandwidth.
+    """Return the mean log-likelihood of rows, and the figures beside it, at each bandwidth.
 
     Parameters
     ----------
     log_density : array (n_bandwidths, rows), in nats
-        Of the rows that count: without missing values, and of positive weight.
+        The log-densities of the rows that count: no missing values, and positive weight.
     n_features : float
-        NaN where bits make no sense.
+        The number of dimensions for bits per dimension; NaN where bits make no sense.
     weights : array (rows,), optional
-        By what each row counts; positive, on any scale.
+        The weight of each row in the mean; positive, on any scale.
 
     Returns
     -------
     dict of name to (array (n_bandwidths,), attributes)
-        ``mean_log_likelihood`` in nats a row; ``standard_error`` of it, as
-        :func:`standard_error` has it, NaN for one row;
-        ``bits_per_dimension``, minus the mean over (features ln 2); ``n_zero_density``,
-        how many rows have none. Where there are such rows the mean is -inf and its standard
-        error NaN.
+        ``mean_log_likelihood`` in nats for each row; its ``standard_error``, as from
+        :func:`standard_error`, NaN for one row;
+        ``bits_per_dimension``, minus the mean over (features ln 2); ``n_zero_density``, the
+        number of rows with zero density. Where there are such rows the mean is -inf and its
+        standard error NaN.
     """
     n_rows = log_density.shape[1]
     if not n_rows:
@@ -133,6 +135,7 @@ def summarise(
     zero = np.isneginf(log_density).sum(axis=1)
     means = mean(log_density, weights)
     error = np.full(len(means), np.nan)
+    # The mean of values with -inf is -inf, but their deviations would be NaN with a warning.
     some = zero == 0
     error[some] = standard_error(log_density[some], weights)
     return {
@@ -173,14 +176,15 @@ def best_index(bandwidths: FloatArray, means: FloatArray) -> int:
     if not finite.any():
         raise InputError(
             f"no bandwidth from {bandwidths.min():g} to {bandwidths.max():g} gives every row a "
-            "density above zero; name larger ones"
+            "density above zero; try larger ones"
         )
     return int(np.where(finite, means, -np.inf).argmax())
 
 
 def count_missing(found: Densities) -> tuple[int, int]:
     """Count the query and training rows left out because of missing values."""
-    # All queries were held against all training rows.
+    # Every query that misses nothing was scored under all training rows, so each count is the
+    # same.
     of_train = found.effort.missing[~found.missing]
     return int(found.missing.sum()), int(of_train.max(initial=0))
 
@@ -188,31 +192,36 @@ def count_missing(found: Densities) -> tuple[int, int]:
 def default_bandwidths(side: Side, kernel: str) -> FloatArray:
     """Return a grid around the scale of the data, from a few of the rows that count.
 
-    In d dimensions a Gaussian of bandwidth h reaches about h sqrt(d); in many of them the best
-    bandwidth lies where that is about as far as the nearest neighbour. In few it is well above,
-    and the grid goes on to twice Scott's. Other kernels reach as far as the Gaussian where
-    their deviations are the same.
+    In d dimensions a Gaussian of bandwidth h reaches about h sqrt(d). In many dimensions the best
+    bandwidth is where this is about the distance to the nearest neighbour. In few dimensions it is
+    well above, and so the grid extends to twice the bandwidth of Scott's rule. Other kernels reach
+    as far as the Gaussian where their standard deviations are the same.
     """
     rows = side.rows
     starts = range(0, rows.n_rows, max(_SAMPLE_RUN, ceil(rows.n_rows / _SAMPLE_RUNS)))
+    # One warning for all runs, if chunks of them are missing.
     with saying():
         runs = [rows.read(a, min(a + _SAMPLE_RUN, rows.n_rows), decode=True) for a in starts]
     sample = np.concatenate(runs).astype(np.float64)
+    # Only rows that count, as others may lie anywhere. Bad values are refused when all are read.
     finite = np.isfinite(sample).all(axis=1)
     if side.weights is not None:
         read = [side.weights.read(a, min(a + _SAMPLE_RUN, rows.n_rows)) for a in starts]
         finite &= np.concatenate(read).astype(np.float64) > 0
+    # The number of rows that count is estimated from their share of the sample.
     n_rows, sample = rows.n_rows * float(finite.mean()), sample[finite]
     with np.errstate(over="ignore", invalid="ignore"):
+        # Centred first: squared distances from norms lose their digits far from the origin.
         scale = _neighbour_distance(sample - sample.mean(axis=0)) if len(sample) > 1 else 0.0
         deviation = float(sample.std(axis=0).mean()) if len(sample) > 1 else 0.0
     d = 2 if get_kernel(kernel).sphere else rows.n_features
+    # With no distance to go by, as where all rows are equal, the grid is around 1.
     scale = scale / np.sqrt(d) if 0 < scale < np.inf else 1.0
     scott = n_rows ** (-1 / (d + 4)) * deviation if len(sample) > 1 else 0.0
     greatest = max(scale * _GRID_REACH, 2 * scott) if scott < np.inf else scale * _GRID_REACH
     grid = np.geomspace(scale / _GRID_REACH, greatest, _GRID_LENGTH)
     grid /= _deviation(get_kernel(kernel), d)
-    # Three digits are kinder to the eye, and distinct on this grid.
+    # Three digits are easy to read, and the grid's bandwidths stay distinct.
     return check_bandwidths([float(f"{h:.3g}") for h in grid])
 
 
@@ -220,6 +229,7 @@ def _deviation(kernel: Kernel, n_features: int) -> float:
     """Return each coordinate's approximate deviation under a kernel of bandwidth 1."""
     if kernel.radii is None or kernel.is_gaussian:
         return 1.0
+    # A fixed seed, so that the default grid is the same each time.
     radii = kernel.radii(np.random.RandomState(0), n_features, 1000)
     return float(np.sqrt((radii**2).mean() / n_features))
 
@@ -227,7 +237,9 @@ def _deviation(kernel: Kernel, n_features: int) -> float:
 def _neighbour_distance(sample: FloatArray) -> float:
     """Return the median distance to the nearest unequal row; 0 if all are equal."""
     norms = (sample**2).sum(axis=1)
+    # The sample is of 512 rows or so: all squared distances fit in memory.
     d2 = norms[:, None] + norms - 2 * sample @ sample.T
+    # Equal rows, and each row with itself, come out as zero or as rounding.
     d2[d2 <= 1e-12 * norms.max()] = np.inf
     nearest = d2.min(axis=1)
     nearest = nearest[np.isfinite(nearest)]

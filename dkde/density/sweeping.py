@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from dkde.density.bandwidth_matrix import best_variable, told, told_as
+from dkde.density.bandwidth_matrix import bandwidth_coordinate, best_variable, in_unit_of_call
 from dkde.density.doubts import warn_of_doubts
 from dkde.density.fitted import Fitted
 from dkde.density.labelling import at_best, attributes, check_names, coordinates_along
@@ -69,10 +69,10 @@ def sweep(
     Parameters
     ----------
     train, valid, test : sides, as for :func:`dkde.log_density`
-        None may share rows with train.
+        Neither valid nor test may share rows with train.
     protocol : {"gan2014", "scratch2019"}, optional
-        A published one, which sets those of these four that are not given: see
-        :func:`dkde.follow_protocol`.
+        A published protocol. It sets those of train, valid, test and bandwidths that are not
+        given: see :func:`dkde.follow_protocol`.
     bandwidths : sequence of float or str, optional
         As for :func:`dkde.log_density`. By default a grid around the scale of the data: the
         distance of nearest neighbours over the square root of the number of features, times 1/4
@@ -81,7 +81,7 @@ def sweep(
             lon, block_rows, panel_rows
         As for :func:`score`.
     valid_weights, test_weights : arrays or str, optional
-        As ``query_weights`` of :func:`score`, for these rows; the bandwidth is that of the
+        As ``query_weights`` of :func:`score`, for these rows. The best bandwidth is that of the
         highest weighted mean.
     output, restart, retry_failed, anywhere, progress
         As for :func:`score`; progress begins anew for the test rows.
@@ -95,7 +95,7 @@ def sweep(
         ``test_pairs_evaluated``, ``test_rows_read``, ``test_row_weight``,
         ``test_mean_log_likelihood``,
         ``test_standard_error``, ``test_bits_per_dimension`` and
-        ``test_n_zero_density`` at it.
+        ``test_n_zero_density`` at the best bandwidth.
 
     Warns
     -----
@@ -130,14 +130,14 @@ def sweep(
 
 @dataclass(frozen=True, eq=False)
 class SweepJob:
-    """A call of :func:`sweep`, prepared: see :class:`dkde.runs.job.Job`.
+    """A prepared call of :func:`sweep`: see :class:`dkde.runs.job.Job`.
 
     Parameters
     ----------
     fitted : Fitted
-        At all bandwidths.
+        The density at all bandwidths.
     scored, sides : mappings
-        The validation rows, and test rows if there are any.
+        The validation rows, and the test rows if there are any, by role.
     weights : mapping
         Of these rows, by which they count in means.
     coords : dict
@@ -183,6 +183,7 @@ class SweepJob:
             Whether the result is kept in a store.
         """
         start = perf_counter()
+        # Recorded as the user gave them; `given` omits what older versions did not have.
         call = recorded(
             "sweep", catalog,
             protocol=protocol, **rows, bandwidths=bandwidths, weights=weights["train"],
@@ -190,12 +191,14 @@ class SweepJob:
             **given(valid_weights=weights["valid"], test_weights=weights["test"]),
         )  # fmt: skip
         catalog = catalog.for_a_call(tuple(weights.values()))
+        # What the protocol adds to the options in the provenance.
         followed: dict[str, Any] = {}
         if protocol is not None:
             followed = follow_protocol(
                 protocol, **rows, bandwidths=bandwidths, source=catalog, kernel=options.kernel,
                 metric=options.metric, covariance=options.covariance, weights=weights["train"],
             )  # fmt: skip
+            # In the order of SETTINGS: train, valid, test, and last the bandwidths.
             *found, bandwidths = (followed.pop(name) for name in SETTINGS)
             rows = dict(zip(rows, found, strict=True))
         scored, train, sides = _read(catalog, options, rows, weights, stored)
@@ -203,6 +206,8 @@ class SweepJob:
         options.warn_if_no_density(fitted.matrix)
         works = {"valid": fitted.work(sides["valid"])}
         if "test" in sides:
+            # The best bandwidth is not known yet. For the record of the run any one will do: what
+            # is compared is the data and the cut, at one bandwidth.
             works["test"] = fitted.at(fitted.bandwidths[:1]).work(sides["test"])
         counting = {role: RowWeights.of(work.query) for role, work in works.items()}
         # What can be refused is refused before the first block: the test set's turn comes late.
@@ -213,12 +218,13 @@ class SweepJob:
         return cls(call, fitted, scored, sides, works, counting, coords, asked, start)
 
     def answer(self, compute: Compute, methods: Mapping[str, str]) -> xr.Dataset:
-        """Score the validation rows, and the test rows at the bandwidth that is best for them."""
+        """Score the validation rows, and the test rows at the best bandwidth; return the result."""
         matrix, works = self.fitted.matrix, dict(self.works)
         found = self.weights["valid"].applied(compute("valid", works["valid"]))
         variables = self.fitted.variables(found, self.scored["valid"])
         best = self._best(found, variables["mean_log_likelihood"][1])
         variables["best_bandwidth"] = best_variable(matrix, best)
+        # Now the test work gets its real bandwidth.
         if "test" in works:
             fitted = self.fitted.at([best])
             works["test"] = fitted.work(self.sides["test"])
@@ -229,9 +235,10 @@ class SweepJob:
         return xr.Dataset(variables, self.coords, attributes(seconds, self.asked, methods, **works))
 
     def _best(self, found: Weighted, means: Any) -> float:
-        """Return the bandwidth of the highest mean; warn where that says little."""
+        """Return the bandwidth of the highest mean; warn where it is doubtful."""
         fitted, grid = self.fitted, self.fitted.bandwidths
         index = best_index(grid, means)
+        # Doubts are judged by sums of kernels, so the normalisers are added back.
         norms = np.asarray(self.works["valid"].task.log_norms(fitted.train.rows.n_features))
         in_words = fitted.matrix.in_words
         if not warn_of_doubts(grid, norms, found, index, in_words, held_out=False):
@@ -239,8 +246,8 @@ class SweepJob:
         return float(grid[index])
 
     def reread(self, finished: xr.Dataset, name: str) -> xr.Dataset:
-        """Return a kept result with its bandwidths in the unit that is asked for."""
-        return told_as(finished, self.fitted.matrix)
+        """Return a stored result with its bandwidths in the unit of this call."""
+        return in_unit_of_call(finished, self.fitted.matrix)
 
 
 def _read(
@@ -250,20 +257,22 @@ def _read(
     weights: Mapping[str, Any],
     stored: bool,
 ) -> tuple[dict[str, Operand], Side, dict[str, Side]]:
-    """Return the rows that are scored, and the prepared sides: of train, and of these.
+    """Return the rows that are scored, the prepared training side, and the sides of the rows.
 
     Raises
     ------
     InputError
-        When some are missing, or do not go together.
+        When train or valid is missing, or the sides do not fit together.
     """
     if rows["train"] is None or rows["valid"] is None:
         raise InputError("a sweep needs train and valid: name the rows of each, or a protocol")
     there = {role: each for role, each in rows.items() if each is not None}
+    # All at once, as the columns of the others are found by those of train.
     t, *others = operands(catalog, **there)
     scored = dict(zip([role for role in there if role != "train"], others, strict=True))
     if "test" not in scored and weights["test"] is not None:
-        raise InputError("test_weights are given, and no test rows; name them ", Remedy("test"))
+        raise InputError("test_weights are given without test rows; name the rows ", Remedy("test"))
+    # Everything is checked before the first side is prepared, which may read weights.
     own = {}
     for role, q in scored.items():
         own[role] = weights_for(role, weights[role], weights["train"], q)

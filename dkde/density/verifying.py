@@ -1,4 +1,4 @@
-"""The check of a finished run: every chunk's checksum, and some blocks computed again."""
+"""The check of a finished result: every chunk's checksum, and a sample of blocks recomputed."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -26,33 +26,36 @@ def verify(
 
     Parameters
     ----------
+    path : path or URL
+        The result.
     blocks : int
-        How many query blocks are computed again, chosen at random.
+        The number of query blocks that are recomputed, chosen at random.
     seed : int
-        Of that choice.
+        The seed of that choice.
     anywhere : bool
-        Hold blocks to the bounds on their errors, and not to the last bit, also where the
-        processor and the libraries are those that the run was begun with: some of its blocks
-        may have been computed with others.
+        Accept blocks that agree within the bounds on their errors, and not to the last bit, even
+        where the processor and the libraries are those of the beginning of the run: some of its
+        blocks may have been computed with others.
 
     Returns
     -------
     dict
-        ``chunks``, how many were read; ``blocks``, how many were computed again, and found the
-        same to the last bit; or, with ``anywhere``, or where the processor, a library or an index
-        is another now, within the bounds on their errors: ``elsewhere`` then says which is
-        another, else it is None; ``exact``, whether all were the same to the last bit; ``reason``
-        why none was, where the store cannot say how.
+        ``chunks``, the number that were read; ``blocks``, the number that were recomputed and are
+        the same. They are the same to the last bit; or within the bounds on their errors, with
+        ``anywhere``, or if the processor, a library or an index has changed. ``elsewhere`` says
+        what has changed, else it is None; ``exact``, whether all were the same to the last bit;
+        ``reason``, why no block was recomputed, where the store does not allow it.
 
     Raises
     ------
     DataSetError
-        When something is damaged or not the same; it is named.
+        When something is damaged or not the same; the message names it.
     """
     store, state = ResultStore.found(path)
     plan = state.plan
     if plan is None or not state.is_complete:
-        raise DataSetError(f"{path}: is not complete; start the same run again, and it goes on")
+        raise DataSetError(f"{path}: is not complete; start the same run again to finish it")
+    # The checksums come first: they need nothing but the store.
     chunks = read_all(store)
     if plan["call"] is None:
         reason = "the run was begun with arrays in memory, which the store does not hold"
@@ -63,12 +66,13 @@ def verify(
     again = works_of(state, path)
     if again.otherwise is not None:
         return _verified(chunks, reason=f"it was {again.otherwise}")
+    # Only the first piece of work: later ones depend on its outcome.
     works = again.works
     name, work = next(iter(works.items()))
     if _counts_features_otherwise(plan, name, work):
         reason = (
-            "it was made by an older version of dkde, which took the variable of its weights for a "
-            "feature, too; the same call is of other rows now"
+            "it was made by an older version of dkde, which used the variable of its weights as a "
+            "feature, too; the same call has other features now"
         )
         return _verified(chunks, reason=reason)
     others = list(differences(plan["machine"], circumstances(works)))
@@ -85,6 +89,7 @@ def _verified(
     exact: bool = True,
     reason: str | None = None,
 ) -> dict[str, Any]:
+    """Return what :func:`verify` returns; with a ``reason`` no block was recomputed."""
     return {
         "chunks": chunks, "blocks": blocks, "elsewhere": elsewhere, "exact": exact,
         "reason": reason,
@@ -99,12 +104,13 @@ def _compare_blocks(
     others: list[str],
     anywhere: bool,
 ) -> bool:
-    """Compute some query blocks again; return whether all are the same to the last bit.
+    """Recompute some query blocks; return whether all are the same to the last bit.
 
     Raises
     ------
     DataSetError
-        When a block differs: in its last bit, or by more than the bounds on the errors.
+        When a block differs by more than the bounds on the errors; or only in its last bits, on
+        the same machine and without ``anywhere``.
     """
     stored, errors = (
         np.asarray(zarr.open_array(records.store, path=name, mode="r")[...])
@@ -115,39 +121,43 @@ def _compare_blocks(
     all_exact = True
     for q in chosen:
         rows = slice(*work.plan.query_block(q))
+        # A refined cross-validation has one bandwidth more than this work: it comes last.
         there = (slice(work.plan.n_bandwidths), rows)
         again = _computed_again(work, q)
         exact = _is_same(again.values, stored[there], 0.0) and np.array_equal(
             again.errors, errors[there], equal_nan=True
         )
         all_exact = all_exact and exact
+        # Two values that are both within their bounds of the exact one differ by at most the sum.
         within = exact or _is_same(again.values, stored[there], errors[there] + again.errors)
         if exact or (within and (anywhere or others)):
             continue
-        which = f"{path}: query rows {rows.start} to {rows.stop} come out otherwise"
+        which = f"{path}: query rows {rows.start} to {rows.stop} come out different"
         if within:
             raise DataSetError(
-                f"{which} when they are computed again, but within the bounds on their errors, as "
-                "blocks do that were computed on another processor or with other libraries; allow "
-                "it ",
+                f"{which} when they are recomputed, but within the bounds on their errors, which "
+                "happens if another processor or other libraries computed them; allow it ",
                 Remedy("anywhere"),
             )
         beyond = f", beyond the bounds ({'; '.join(others)})" if others else ""
         raise DataSetError(
-            f"{which} when they are computed again{beyond}; the result is damaged, or the inputs "
-            "are not the same"
+            f"{which} when they are recomputed{beyond}; the result is damaged, or the inputs have "
+            "changed"
         )
     return all_exact
 
 
 def _is_same(found: FloatArray, stored: FloatArray, allowed: FloatArray | float) -> bool:
-    """Return whether numbers are equal, or as near as required; NaN equals NaN."""
+    """Return whether numbers are equal, or differ by what is allowed; NaN equals NaN."""
+    # Equality apart, as the difference of two infinite values is NaN.
     with np.errstate(invalid="ignore"):
         near = np.abs(found - stored) <= allowed
     return bool((near | (found == stored) | (np.isnan(found) & np.isnan(stored))).all())
 
 
 def _computed_again(work: Work, q: int) -> Densities:
+    """Return the log-densities of one query block, recomputed."""
+    # Panels finish in any order, and are merged in the plan's, for the same last bits.
     panels: dict[int, FloatArray] = {}
     with pool_for(work) as pool:
         compute(
@@ -158,7 +168,7 @@ def _computed_again(work: Work, q: int) -> Densities:
 
 
 def _shuffles_at_random(call: Mapping[str, Any]) -> bool:
-    """Return whether a call shares out folds in an order that no seed repeats."""
+    """Return whether a call made folds at random without a seed."""
     arguments = call["arguments"]
     is_shared_out = call["function"] == "cross_validate" and isinstance(arguments["folds"], int)
     unseeded = arguments.get("random_state") is None
@@ -166,7 +176,7 @@ def _shuffles_at_random(call: Mapping[str, Any]) -> bool:
 
 
 def _counts_features_otherwise(plan: Mapping[str, Any], name: str, work: Work) -> bool:
-    """Return whether a call that names weights now has fewer features."""
+    """Return whether a call that names weights had other features in an older version."""
     if not isinstance(plan["call"]["arguments"].get("weights"), str):
         return False
     then = plan["asked"].get(name, {}).get("train", {}).get("features")

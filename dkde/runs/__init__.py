@@ -1,1 +1,1 @@
-"""Calls with an output: what is kept of them, and how they resume."""
+"""Runs: the stored blocks and records of calls with an output, and how such calls resume."""

@@ -1,4 +1,4 @@
-"""A call as a value: its record, its pieces of work, and how its answer is put together."""
+"""A call as a value: its record, its pieces of work, and the steps to its result."""
 
 from __future__ import annotations
 
@@ -13,47 +13,50 @@ from dkde.numerics.logsum import Densities
 if TYPE_CHECKING:
     from dkde.runs.record import Former
 
-# Does a piece of work under its name.
+# Computes a piece of work, and keeps its blocks under the given name.
 Compute = Callable[[str, Work], Densities]
 
 
 class Job(Protocol):
-    """A prepared call: nothing of it is computed yet, and it may be done as often as one likes.
+    """A prepared call: its data are opened and checked, and no block is computed yet.
 
-    To run it, to plan it, to do a share of it and to verify its result are functions of it.
+    A job may be run several times. The functions that run it whole, run a share of it or verify
+    its result all take the same job.
     """
 
     @property
     def call(self) -> Mapping[str, Any] | None:
-        """The call as JSON, with which it can be prepared again; None where it is no JSON."""
+        """Return the call as JSON, to prepare it again; None where JSON cannot hold it."""
 
     @property
     def works(self) -> Mapping[str, Work]:
-        """The pieces of work that are known from the start; parts share out the first."""
+        """Return the pieces of work known from the start, by name; parts share out the first."""
+        # The others depend on its outcome: on the best bandwidth of a sweep, for example.
 
     @property
     def former(self) -> Former | None:
-        """What older versions did for the same call, if that was other work."""
+        """Return the work that older versions did for the same call, if it was different."""
 
     def answer(self, compute: Compute, methods: Mapping[str, str]) -> xr.Dataset:
-        """Compute the pieces of work, and put their log-densities together.
+        """Compute the pieces of work, and return the result.
 
         Parameters
         ----------
         methods : mapping
-            From the names of pieces that are done to how, in words.
+            From the names of pieces of work to the methods that computed them, in words. It is
+            filled as the pieces are computed.
         """
 
     def reread(self, finished: xr.Dataset, name: str) -> xr.Dataset:
-        """Return the result of the same call, as it was kept, the way this call asks for it.
+        """Return a stored result of the same call in the form that this call asks for.
 
         Parameters
         ----------
         name : str
-            Of its store, for messages.
+            The name of its store, for messages.
 
         Raises
         ------
         DataSetError
-            When an older version made it, whose figures were others.
+            When an older version made it, which computed other figures.
         """

@@ -11,10 +11,12 @@ from dkde.numerics.kernels import get_kernel
 
 
 def counted(described: Mapping[str, Any]) -> dict[str, Any]:
-    """A work's description with the features that users have: two of a place on the sphere.
+    """Return a description of work that counts the user's features.
 
-    The work itself is done with unit vectors, of which there are three.
+    A place on the sphere has two, latitude and longitude. The work itself is done with unit
+    vectors, which have three.
     """
+    # Copied level by level: the caller keeps the description that it passed.
     found = dict(described)
     if not get_kernel(found["kernel"]).sphere:
         return found
@@ -34,10 +36,11 @@ def provenance_of(result: xr.Dataset) -> dict[str, Any]:
 
 
 def bandwidth_unit(result: xr.Dataset) -> str | None:
-    """The unit of a result's bandwidths; None where they are no angles.
+    """Return the unit of a result's bandwidths; None where they are not angles.
 
-    Results that were stored without one hold radians, and say so in their options.
+    Older results have no unit on the variable. They hold radians, and their options say so.
     """
+    # Where the variable has no unit of dkde's, the options of the call decide.
     unit = result["bandwidth"].attrs.get("units") if "bandwidth" in result.variables else None
     if unit not in (KILOMETRES, RADIANS):
         unit = provenance_of(result).get("options", {}).get("bandwidth_unit")
@@ -45,9 +48,10 @@ def bandwidth_unit(result: xr.Dataset) -> str | None:
 
 
 def as_now(result: xr.Dataset) -> xr.Dataset:
-    """A result as it would be written now: on the sphere with two features, and units.
+    """Return a result in the form in which it would be written now.
 
-    Older ones say three features, of the unit vectors, and hold bandwidths without a unit.
+    Older results on the sphere count three features, those of the unit vectors, and their
+    bandwidths have no unit.
     """
     if (unit := bandwidth_unit(result)) is None:
         return result
@@ -57,13 +61,14 @@ def as_now(result: xr.Dataset) -> xr.Dataset:
         if name in result.variables and "units" not in result[name].attrs
     ]  # fmt: skip
     for name in bare:
+        # Assigned as a bare tuple, since attributes set in place would change the caller's result.
         variable = result[name].variable
         result = result.assign({name: (variable.dims, variable.values, variable.attrs | units)})
     return result if result.attrs.get("n_features") != 3 else result.assign_attrs(n_features=2)
 
 
 def in_unit(bandwidth: float, given: str | None, wanted: str | None) -> float:
-    """A bandwidth of one unit in another; as it is where one has none.
+    """Convert a bandwidth from one unit to another; leave it as it is where one has none.
 
     Examples
     --------
@@ -76,7 +81,7 @@ def in_unit(bandwidth: float, given: str | None, wanted: str | None) -> float:
 
 
 def with_unit(bandwidth: float, unit: str | None) -> str:
-    """A bandwidth as people read it.
+    """Return a bandwidth as text, with its unit.
 
     Examples
     --------

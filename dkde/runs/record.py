@@ -1,4 +1,4 @@
-"""The record of a run in its store: what is computed, where, and by which call."""
+"""The record of a run in its store: the work, the machine and the call."""
 
 from __future__ import annotations
 
@@ -17,19 +17,22 @@ from dkde.inputs.moved import Whereabouts, paths_in, renamed
 from dkde.inputs.selectors import Catalog
 from dkde.numerics.machine import altered_target, blas, processor
 
+# The arguments of a call that are rows or weights: only selectors of them can be recorded.
 _SIDES = (
     "query", "train", "valid", "test", "weights", "query_weights", "valid_weights", "test_weights",
 )  # fmt: skip
 
 
 def circumstances(works: Mapping[str, Work]) -> dict[str, Any]:
-    """Return what else decides the last bit of results: the machine, and indexes."""
+    """Return what decides the last bits of results beside the work: the machine, and indexes."""
+    # With an index far rows may be left out, and the sums then differ in their last bits.
     stamps = {}
     for name, work in works.items():
         known = work.summaries
         stamps[name] = "none" if known is None else known.stamp
     machine = {"processor": processor(), "blas": blas(), **versions(), "index of train": stamps}
-    # Only what somebody asked for: runs of before know of no such thing.
+    # The key is there only if a target was asked for: older runs do not have it, and a key with
+    # None would be a difference from them.
     return machine | ({"compiled for": asked} if (asked := altered_target()) else {})
 
 
@@ -39,9 +42,9 @@ def given(**arguments: Any) -> dict[str, Any]:
 
 
 def recorded(function: str, source: Catalog, **arguments: Any) -> dict[str, Any] | None:
-    """A call as JSON, with which another process can make it; None where it is no such.
+    """Return a call as JSON, with which another process can repeat it; None where that fails.
 
-    Sides and weights must be selectors: arrays are not written down, however small.
+    Sides and weights must be selectors: arrays are not recorded, however small.
     """
     sides = [arguments[name] for name in _SIDES if arguments.get(name) is not None]
     if not all(isinstance(side, str | os.PathLike) for side in sides):
@@ -50,6 +53,7 @@ def recorded(function: str, source: Catalog, **arguments: Any) -> dict[str, Any]
         name: os.fspath(value) if isinstance(value, os.PathLike) else value
         for name, value in arguments.items()
     }
+    # Stores keep this dict, and later versions read it: keys may be added, and none renamed.
     call = {
         "function": function,
         "arguments": plain,
@@ -58,6 +62,7 @@ def recorded(function: str, source: Catalog, **arguments: Any) -> dict[str, Any]
         **{key: value for key, value in source.choice.given.items() if key != "features"},
         "folder": os.getcwd(),  # selectors may name files by paths from here
     }
+    # Through JSON and back, so that tuples and NumPy numbers compare equal to what a store holds.
     try:
         copied: dict[str, Any] = json.loads(json.dumps(call, default=_as_plain))
     except TypeError:
@@ -66,18 +71,19 @@ def recorded(function: str, source: Catalog, **arguments: Any) -> dict[str, Any]
 
 
 def _as_plain(value: Any) -> Any:
+    """Return an array or a NumPy number as plain Python; for json.dumps."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     raise TypeError
 
 
 def asked_of(work: Work) -> dict[str, Any]:
-    """Return what is computed: a resumed run must ask for the same as its first call."""
+    """Return a description of the work; a resumed run must ask for the same as its first call."""
     described = describe_work(work)
     plan = described.pop("plan")
     for side in ("query", "train"):
         for part in described[side]["parts"]:
-            # The same file by another path is the same; and what it is known by is its content.
+            # The same file by another path is the same data: only its content is compared.
             for word in ("name", *NOTES):
                 del part[word]
     return {
@@ -92,16 +98,18 @@ def asked_of(work: Work) -> dict[str, Any]:
 def asked_where_it_was(
     works: Mapping[str, Work], then: Mapping[str, Any], where: Whereabouts
 ) -> dict[str, Any]:
-    """Return what is computed, with the data's paths of when the run began.
+    """Return descriptions of works, with the paths that the data had when the run began.
 
-    What files and stores without a checksum are known by holds their paths.
+    Data without a checksum are identified by their paths, sizes and times. After a move the
+    paths are others, although the data are the same.
 
     Parameters
     ----------
     works : mapping of str to Work
     then : mapping
-        What was asked when the run was begun.
+        The descriptions of when the run began.
     where : Whereabouts
+        The places of the run and its data, then and now.
     """
     asked = {name: asked_of(work) for name, work in works.items()}
     for name, work in works.items():
@@ -109,6 +117,8 @@ def asked_where_it_was(
         known = then.get(name, {}).get("content")
         if content == known:
             continue
+        # The first call only collects the paths; the others say what the stamps would have been
+        # if the data lay at their former places.
         paths: list[str] = []
         work.fingerprint(lambda stamp: paths.extend(paths_in(stamp)))  # noqa: B023
         others = [
@@ -121,7 +131,11 @@ def asked_where_it_was(
 
 
 def _likest(known: Any, variants: list[Any]) -> Any:
-    """Return the known JSON values from several records of one form, if one has them."""
+    """Return JSON that has, value by value, the known one if any of several variants has it.
+
+    The variants have the same form. Each value is chosen by itself: of several files, some may
+    have been moved and others not.
+    """
     first = variants[0]
     if isinstance(first, dict) and isinstance(known, Mapping):
         return {key: _likest(known.get(key), [v[key] for v in variants]) for key in first}
@@ -131,8 +145,9 @@ def _likest(known: Any, variants: list[Any]) -> Any:
 
 
 def differences(then: Any, now: Any, name: str = "") -> Iterator[str]:
-    """Return the differences between two pieces of JSON, in words."""
+    """Yield the differences between two pieces of JSON, in words."""
     if isinstance(then, Mapping) and isinstance(now, Mapping):
+        # A key that is missing on one side counts as None: JSON null and no key are the same.
         for key in [*then, *(key for key in now if key not in then)]:
             yield from differences(then.get(key), now.get(key), f"{name} {key}".strip())
     elif isinstance(then, list) and isinstance(now, list) and _alike(then, now):
@@ -148,6 +163,7 @@ def _alike(then: list[Any], now: list[Any]) -> bool:
 
 
 def _short(value: Any) -> str:
+    """Return a JSON value as text, shortened to 80 characters."""
     text = json.dumps(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
@@ -159,7 +175,7 @@ class Former:
     Parameters
     ----------
     works : callable
-        Returns it; called only for a run that is of other work than now.
+        Returns the works; called only for a run whose work is not that of this version.
     what : str
         What older versions did, for messages.
     """
@@ -169,9 +185,9 @@ class Former:
 
     @property
     def made(self) -> str:
-        """The maker of such a run, for messages."""
+        """Return who made such a run, for messages."""
         return f"made by an older version of dkde, which {self.what}"
 
     def was_asked(self, then: Mapping[str, Any], where: Whereabouts) -> bool:
-        """Return whether this is what was asked when a run was begun."""
+        """Return whether a run was begun with this work."""
         return next(differences(then, asked_where_it_was(self.works(), then, where)), None) is None

@@ -29,12 +29,12 @@ from dkde.runs.store import ResultStore
 from dkde.stores.store import is_remote
 from dkde.stores.targets import check_place
 
-# The number of differences that a refusal names.
+# At most so many differences are named by a refusal.
 _NAMED = 3
 
 
 class OtherCallError(DataSetError):
-    """A run that was begun by another call, or with other data."""
+    """The error for a run that was begun by another call, or with other data."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class Manner:
     Parameters
     ----------
     restart : bool
-        Begin anew, whatever is there.
+        Begin anew, whatever result is there.
     retry_failed : bool
         Try the failed blocks again.
     anywhere : bool
-        Go on with another processor, or other libraries, than the run was begun with.
+        Go on even where the processor or the libraries are not those of the beginning.
     """
 
     restart: bool = False
@@ -57,7 +57,7 @@ class Manner:
 
 
 class Run:
-    """A job's work, kept in a store as it is done; with no output it is in memory alone.
+    """The execution of a job, whose blocks are kept in a store; without output, in memory alone.
 
     Parameters
     ----------
@@ -73,63 +73,67 @@ class Run:
     def __init__(self, output: str | os.PathLike[str] | None, manner: Manner) -> None:
         self._manner = manner
         self.finished: xr.Dataset | None = None
-        self.methods: dict[str, str] = {}  # by which each piece of work was done
+        self.methods: dict[str, str] = {}  # of each piece of work, by its name
         self._store: ResultStore | None = None
         self._stages: list[Stage] = []
         self._id: str | None = None
         if output is not None:
+            # Checked before anything is read, so that a mistyped path fails at once.
             check_place(output, "result", is_store=True)
             self._store = ResultStore.at(output)
             self._ledger = Ledger(self._store.records)
 
     @property
     def name(self) -> str:
-        """The name of the store, for messages."""
+        """Return the name of the store, for messages."""
         return "" if self._store is None else self._store.name
 
     @property
     def workers(self) -> str:
         """Return how workers are treated whose numbers may differ in the last bits."""
+        # A kept result must be the same to the last bit however often the run was resumed.
         if self._store is None:
             return WARN
         return ALLOW if self._manner.anywhere else REFUSE
 
     @contextmanager
     def begun(self, job: Job, share: Share | None = None) -> Iterator[Self]:
-        """Set the store up for a job, or take it up if it was begun for the same one.
+        """Set up the store for a job, or resume the run that was begun for the same job.
 
         Parameters
         ----------
         share : Share, optional
-            What will be done here, if that is not all.
+            The blocks that this process will compute, if not all.
 
         Raises
         ------
         InputError
-            When the job cannot be kept, or not be shared out.
+            When the store cannot hold the job, or the job cannot be done in parts.
         DataSetError
-            When the store is for another one, or another run is at work on it.
+            When the store is of another job, or another process is at work on it.
         """
         if self._store is None:
             if share is not None:
-                raise InputError("a run that is shared out needs an output, to be kept in")
+                raise InputError("a run in parts needs an output, a store that keeps its blocks")
             yield self
             return
         if share is not None and job.call is None:
             raise InputError(
-                "a run that is shared out is begun by selectors and numbers, which its store can "
-                "hold; arrays, and lazy data, it cannot"
+                "a run in parts must be begun with selectors and numbers, which its store can "
+                "hold; it cannot hold arrays or lazy data, so write them to a file or a store first"
             )
         try:
             self._begin(job, share)
             yield self
         except BaseException as error:
+            # An interrupt too: the lock must go, and the user learns what is kept.
             self._ledger.end("stopped")
             self._note_what_is_kept(error)
             raise
         self._ledger.end("done")
 
     def _begin(self, job: Job, share: Share | None) -> None:
+        """Write the plan into the store, or check it against the one there; begin a session."""
         assert self._store is not None
         asked = {name: asked_of(work) for name, work in job.works.items()}
         plan = {
@@ -140,16 +144,18 @@ class Run:
             **self._place(),
         }
         found = self._found()
+        # Parts may begin at once. Only one of them can claim the plan; the others compare theirs.
         if found is None:
             self._store.start()
             self._id = plan["id"]
             if not self._store.records.claim(PLAN, json.dumps(plan).encode()):
-                found = self._store.look().plan  # another process began it in this moment
+                found = self._store.look().plan  # another process has just begun it
         if found is not None:
             self._check_same(found, plan, job)
             self._id = found.get("id")
             if self.finished is not None:
                 return
+        # With `restart` the session, and its lock, were begun before the old run was dropped.
         if self._ledger.mine is None:
             self._ledger.begin(None if share is None else share.name)
 
@@ -167,7 +173,7 @@ class Run:
     def values(
         self, name: str, work: Work, pool: Pool, progress: Progress | None = None
     ) -> Densities:
-        """Return the log-densities of one piece of work, and keep its blocks."""
+        """Compute one piece of work, keep its blocks, and return its log-densities."""
         chosen = partial(self.methods.__setitem__, name)
         if self._store is None:
             return computed(work, pool, progress, chosen=chosen)
@@ -177,7 +183,7 @@ class Run:
         return computed(work, pool, self._counted(progress), stage, chosen)
 
     def set_up(self, job: Job) -> None:
-        """Make the place of the blocks that parts share out, and do none of them."""
+        """Create the stage whose blocks the parts share out, and compute none of them."""
         stage = self.stage(*next(iter(job.works.items())))
         if self._manner.retry_failed:
             stage.retry()
@@ -185,22 +191,27 @@ class Run:
     def do_share(
         self, job: Job, share: Share, pool: Pool, progress: Progress | None = None
     ) -> None:
-        """Do a share of the blocks of a job's first piece of work."""
+        """Compute a share of the blocks of a job's first piece of work."""
         name, work = next(iter(job.works.items()))
         stage = self.stage(name, work, progress)
         if self._manner.retry_failed:
-            # The failed blocks of other parts are for them to report.
+            # Other parts report, and retry, their own failed blocks.
             stage.retry(share.has)
+        # Kept as partial results: another part may have the other panels of the same rows.
         compute(
             work, pool, lambda block, part: stage.write(*block, part), self._counted(progress),
             stage, skip=stage.done(), only=share.has,
         )  # fmt: skip
 
     def finish(self, result: xr.Dataset) -> xr.Dataset:
-        """Write the result, mark it as complete, and drop the blocks."""
+        """Write the result, mark it as complete, and drop the blocks.
+
+        At every moment the store holds either all blocks or the whole result.
+        """
         if self._store is None:
             return result
         check_there(self._store.records, self._id)
+        # The plan moves into the attributes of the result: `verify` needs it, and its file goes.
         plan = self._store.look().plan or {}
         sessions = self._ledger.closing()
         result = result.assign_attrs(
@@ -208,6 +219,7 @@ class Run:
             run=json.dumps(plan | {"sessions": [asdict(session) for session in sessions]}),
         )
         self._store.write(result)
+        # A heartbeat after the folder of the run is dropped would create it again.
         self._ledger.stop_heartbeat()
         check_there(self._store.records, self._id)
         self._store.mark_complete()
@@ -219,6 +231,7 @@ class Run:
             return
         stage = self._stages[-1]
         with suppress(DataSetError):  # the error may be that the store was removed
+            # Without a plan nothing can be resumed: the result was finished, or dropped.
             if self._store is not None and self._store.records.has(PLAN):
                 kept = (
                     f"{len(stage.done())} of {stage.shape.n_blocks} blocks are done and kept in "
@@ -227,7 +240,7 @@ class Run:
                 error.add_note(Message(kept, Call.SAME, " goes on from there"))
 
     def _counted(self, progress: Progress | None) -> Progress:
-        """Return progress that counts the blocks of this session as well."""
+        """Return a progress function that also counts the blocks of this session."""
 
         def count(done: int, total: int) -> None:
             self._ledger.count()
@@ -237,7 +250,15 @@ class Run:
         return count
 
     def _found(self) -> dict[str, Any] | None:
-        """Return the plan of a run that is there, finished or not; None if there is none."""
+        """Return the plan of the run in the store, finished or not; None if there is none.
+
+        With ``restart`` an existing run is dropped first. A finished result is opened.
+
+        Raises
+        ------
+        DataSetError
+            When something else is there, or the run is damaged or at work.
+        """
         store = self._store
         assert store is not None
         records = store.records
@@ -245,7 +266,7 @@ class Run:
         if not state.is_result:
             if not records.keys(""):
                 return None
-            state = store.look()  # again, as another may have begun it in this moment
+            state = store.look()  # again: another process may have begun it just now
         if not state.is_result:
             raise DataSetError(
                 f"{store.name}: is there already, and is no result of dkde; give another name"
@@ -256,17 +277,19 @@ class Run:
                 raise DataSetError(
                     f"{store.name}: is being written by {at_work[0].who}; stop it first"
                 )
-            # Where two processes do this at once, one gets the lock and the other is refused.
+            # Of two processes that restart at once, one gets the lock and the other is refused.
             self._ledger.begin()
             store.drop_run(self._ledger.own_keys())
             return None
         if not state.is_complete:
-            # Without a plan it was killed as it began, before there were blocks.
+            # A store without plan and blocks is of a process that was killed as it began: it is
+            # taken for a new one. Blocks without a plan are damage, as the plan comes first.
             if state.plan is None and Stage.names(records):
-                state = store.look()  # again, as another may have begun it in this moment
+                state = store.look()  # again: another process may have begun it just now
                 if state.plan is None:
                     raise DataSetError(
-                        f"{store.name}: holds blocks, and not what they are of; begin it anew ",
+                        f"{store.name}: holds blocks, but not the record of their call; begin it "
+                        "anew ",
                         Remedy("restart"),
                     )
             return state.plan
@@ -275,13 +298,13 @@ class Run:
                 f"{store.name}: does not say how it was made; give another name, or begin it anew ",
                 Remedy("restart"),
             )
-        if not store.is_tidy():  # it was killed as it was tidied up
+        if not store.is_tidy():  # its process was killed while it dropped the blocks
             store.mark_complete()
         self.finished = store.open()
         return state.plan
 
     def _place(self) -> dict[str, str]:
-        """Return the store's place, if in a folder: data beside it are found after a move."""
+        """Return the path of a store in a folder, so that data beside it are found after a move."""
         assert self._store is not None
         name = self._store.name
         return {} if is_remote(name) else {"place": os.path.realpath(name)}
@@ -292,8 +315,25 @@ class Run:
         plan: Mapping[str, Any],
         job: Job,
     ) -> None:
+        """Refuse a job that is not the one that the run was begun with.
+
+        Parameters
+        ----------
+        found : mapping
+            The plan in the store.
+        plan : mapping
+            The plan of this job.
+
+        Raises
+        ------
+        OtherCallError
+            When the call or its data are others.
+        DataSetError
+            When the processor or the libraries are others.
+        """
         assert self._store is not None
         name = self._store.name
+        # The plain comparison first: to look for moved data takes a fingerprint for each place.
         unlike = list(differences(found["asked"], plan["asked"]))
         if unlike:
             where = Whereabouts.of(found, name)
@@ -308,30 +348,32 @@ class Run:
         if unlike:
             more = f", and {len(unlike) - _NAMED} more" if len(unlike) > _NAMED else ""
             arguments = (found.get("call") or {}).get("arguments", {})
+            # Folds are groups, and they differ for other reasons than weights.
             only_groups = all(each.partition(" was ")[0].endswith(" groups") for each in unlike)
             if isinstance(arguments.get("weights"), str) and not only_groups:
                 more += (
-                    " (in older versions of dkde a name of weights did not hold for the rows that "
-                    "are scored, and its variable was a feature, too)"
+                    " (older versions of dkde did not apply weights given by name to the rows that "
+                    "are scored, and used their variable as a feature, too)"
                 )
             raise OtherCallError(
                 f"{name}: was begun otherwise: {'; '.join(unlike[:_NAMED])}{more}; give another "
                 "name, or begin it anew ",
                 Remedy("restart"),
             )
+        # Nothing more is computed for a finished result, so the machine does not matter.
         if self._manner.anywhere or self.finished is not None:
             return
         others = list(differences(found["machine"], plan["machine"]))
         if others:
             raise DataSetError(
                 f"{name}: was begun elsewhere: {'; '.join(others[:_NAMED])}; numbers may differ in "
-                "the last bits, go on as it was begun, or allow it ",
+                "the last bits; continue it where it was begun, or allow it ",
                 Remedy("anywhere"),
             )
 
 
 def shape_of(work: Work) -> StageShape:
-    """Return how the blocks of a piece of work are cut."""
+    """Return the cut of a piece of work into blocks."""
     plan = work.plan
     return StageShape(
         n_density_rows(plan.n_bandwidths), n_partial_rows(plan.n_bandwidths),

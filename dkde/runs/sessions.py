@@ -73,7 +73,7 @@ class Session:
 
     @property
     def who(self) -> str:
-        """The process and the machine, for messages."""
+        """Return the process and the machine, for messages."""
         since = datetime.fromtimestamp(self.started, UTC).isoformat(timespec="seconds")
         return f"process {self.pid} on {self.host}, since {since}"
 
@@ -101,6 +101,7 @@ class Ledger:
         Returns whether this machine has a process of that number that began at that time.
     """
 
+    # The clock and the look at processes are arguments, so that tests can replace them.
     def __init__(
         self,
         records: Records,
@@ -132,6 +133,8 @@ class Ledger:
         """Return whether a session is at work, as far as can be seen."""
         if session.ended is not None:
             return False
+        # On the same boot and in the same container the process itself can be looked for.
+        # Elsewhere only its heartbeats are seen.
         if (session.host, session.place) == (socket.gethostname(), _place()):
             return self._is_alive(session.pid, session.started)
         return self._now() - session.seen < STALE
@@ -153,6 +156,7 @@ class Ledger:
         mine = Session(
             uuid4().hex, socket.gethostname(), os.getpid(), now, now, part=part, place=_place()
         )
+        # The session is written before its lock: whoever finds the lock can see who has it.
         self._write(mine)
         if part is None:
             self._lock(mine)
@@ -195,6 +199,7 @@ class Ledger:
         mine, self.mine = self.mine, None
         key = f"{_SESSIONS}/{mine.id}.json"
         try:
+            # The store may be gone, or finished; writing would create its folders again.
             if self._records.has(key):
                 self._write(replace(mine, seen=self._now(), ended=how))
         except DataSetError:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Share:
-    """The blocks of a run's first stage to do here: ``index`` of ``count``; or none.
+    """The blocks of a run's first stage that one process computes: ``index`` of ``count``.
 
     Parameters
     ----------
     index, count : int
-        The blocks whose number is ``index`` but for a multiple of ``count``; with a count of 0
+        The blocks whose number modulo ``count`` is ``index``. With a count of 0 there are none:
         the run is only set up.
     """
 
@@ -24,19 +24,22 @@ class Share:
 
     @property
     def name(self) -> str:
-        """The name of the share, for messages."""
+        """Return the name of the share, for messages and for the record of its session."""
+        # `finish` reads the count back from this text.
         return f"{self.index} of {self.count}" if self.count else "begin"
 
     def has(self, number: int) -> bool:
-        """Return whether the block of that number is to be done here."""
+        """Return whether the block of that number is in the share."""
+        # Shares interleave: a number alone says whose a block is, however many blocks there are.
         return self.count > 0 and number % self.count == self.index
 
 
+# A context variable, so that other threads and tasks go on computing.
 _INIT_ONLY: ContextVar[bool] = ContextVar("init_only", default=False)
 
 
 def is_init_only() -> bool:
-    """Return whether calls are to set their runs up, and to do nothing more."""
+    """Return whether calls should only set up their runs."""
     return _INIT_ONLY.get()
 
 

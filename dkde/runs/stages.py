@@ -27,6 +27,7 @@ from dkde.errors import Call, DataSetError, Message, Remedy, one_line, scrubbed
 from dkde.stores.store import Records
 from dkde.typing import FloatArray
 
+# Below this folder of a result's store lies what only a run needs: it is dropped at the end.
 RUN = "run"
 PLAN = f"{RUN}/plan.json"
 
@@ -39,6 +40,8 @@ def parsed(records: Records, key: str) -> dict[str, Any] | None:
     DataSetError
         When it is damaged: cut off, or, for the plan, empty, as after a power failure.
     """
+    # A local file system may leave an empty file after a power failure. Without a session or a
+    # lock the run goes on; without its plan it must not.
     content = records.get(key)
     if content is None or (content == b"" and key != PLAN):
         return None
@@ -54,12 +57,12 @@ def parsed(records: Records, key: str) -> dict[str, Any] | None:
 
 
 def check_there(records: Records, run: str | None) -> None:
-    """Refuse to write if the store was removed, or holds another run by now.
+    """Refuse to write if the store was removed, or holds another run now.
 
     Parameters
     ----------
     run : str or None
-        The run's ``id``, as its plan has it; None where any will do.
+        The ``id`` in the run's plan; None where any run will do.
 
     Raises
     ------
@@ -78,6 +81,7 @@ def check_there(records: Records, run: str | None) -> None:
         )
 
 
+# The names of files and chunks in a stage; other files are ignored.
 _FAILED = re.compile(r"failed-(\d+)-(\d+)\.json")
 _ROW_CHUNK = re.compile(r"0/\d+")
 _PANEL_CHUNK = re.compile(r"\d+/0/\d+")
@@ -103,17 +107,17 @@ class StageShape:
 
     @property
     def n_query_blocks(self) -> int:
-        """Number of blocks of query rows."""
+        """Return the number of blocks of query rows."""
         return -(-self.rows // self.block_rows)
 
     @property
     def n_blocks(self) -> int:
-        """Number of blocks."""
+        """Return the number of blocks."""
         return self.n_query_blocks * self.n_panels
 
 
 class Stage:
-    """The blocks of one piece of work in a run's store, whose arrays it creates if need be.
+    """The blocks of one piece of work in a run's store; the arrays are created if needed.
 
     Parameters
     ----------
@@ -126,6 +130,8 @@ class Stage:
     ) -> None:
         self.name, self.shape = name, shape
         self._records, self._path, self._run = records, f"{RUN}/{name}", run
+        # One chunk is one block, so that processes which write different blocks never touch the
+        # same chunk and need no lock.
         n = shape.n_density_rows
         self._log_density = self._array("log_density", (n, shape.rows), (n, shape.block_rows))
         n, p = shape.n_partial_rows, shape.n_panels
@@ -134,6 +140,7 @@ class Stage:
     @classmethod
     def names(cls, records: Records) -> list[str]:
         """Return the names of the stages that a run has begun, sorted."""
+        # `partial` is created last: a stage with it has both arrays.
         marks = (key.split("/") for key in records.keys(RUN))
         return sorted({key[1] for key in marks if key[2:] == ["partial", "zarr.json"]})
 
@@ -150,6 +157,7 @@ class Stage:
                 f"{records.name}: {RUN}/{name} is damaged ({one_line(error)}); begin the run anew ",
                 Remedy("restart"),
             ) from error
+        # The arrays say how the stage was cut; the work that was recorded is not needed for it.
         n_density_rows, rows = log_density.shape
         n_panels, n_partial_rows, _ = partial.shape
         return cls(
@@ -161,6 +169,7 @@ class Stage:
     def done(self) -> set[tuple[int, int]]:
         """Return the blocks (query block, panel) that are done."""
         whole = self.done_rows()
+        # The partial results of a finished query block are deleted, but all its panels are done.
         found = {(q, p) for q in whole for p in range(self.shape.n_panels)}
         for panel, _, q in self._chunks("partial"):
             found.add((q, panel))
@@ -188,10 +197,11 @@ class Stage:
         ----------
         densities : array (n_density_rows, rows)
         """
+        # First the whole, then the deletions: a process killed in between loses nothing.
         self._check_there()
         with self._writing():
             self._log_density[:, self._rows(q)] = densities
-        # Of a single panel only parts of a run keep partial results; these are left.
+        # With a single panel no partial results are kept, except by parts of a run; those stay.
         if self.shape.n_panels > 1:
             for p in range(self.shape.n_panels):
                 self._records.delete(f"{self._path}/partial/c/{p}/0/{q}")
@@ -204,6 +214,7 @@ class Stage:
     def fail(self, q: int, p: int, error: BaseException) -> None:
         """Record that a block failed."""
         check_there(self._records, self._run)
+        # The error may quote a URL with credentials, and the record is kept in the store.
         reason = " ".join(scrubbed(str(error)).split()) or type(error).__name__
         rows = self._rows(q)
         record = {"block": [q, p], "rows": [rows.start, rows.stop], "error": reason[:500]}
@@ -216,6 +227,7 @@ class Stage:
             record = parsed(self._records, key)
             if record is not None:
                 found[block] = record
+        # Mostly there is no failed block, and then the chunks need not be listed.
         done = self.done() if found else set()
         return {block: record for block, record in found.items() if block not in done}
 
@@ -241,10 +253,18 @@ class Stage:
         return found
 
     def _rows(self, q: int) -> slice:
+        """Return the query rows of a query block."""
         start = q * self.shape.block_rows
         return slice(start, min(start + self.shape.block_rows, self.shape.rows))
 
     def _array(self, name: str, shape: tuple[int, ...], chunks: tuple[int, ...]) -> Any:
+        """Open an array of the stage, or create it.
+
+        Raises
+        ------
+        DataSetError
+            When it is there with another shape or other chunks.
+        """
         path = f"{self._path}/{name}"
         if self._records.has(f"{path}/zarr.json"):
             found = zarr.open_array(
@@ -252,7 +272,7 @@ class Stage:
             )
             if found.shape != shape or found.chunks != chunks:
                 raise DataSetError(
-                    f"{self._records.name}: {path} is cut otherwise than this work is; "
+                    f"{self._records.name}: {path} is cut into other blocks than this call's; "
                     "begin it anew ",
                     Remedy("restart"),
                 )
@@ -264,6 +284,7 @@ class Stage:
             shape=shape,
             chunks=chunks,
             dtype=np.float64,
+            # Only a checksum and no compression: the blocks are dropped when the result is written.
             compressors=(Crc32cCodec(),),
             fill_value=np.nan,
             dimension_names=dims,
@@ -272,11 +293,13 @@ class Stage:
         )
 
     def _chunks(self, name: str) -> list[tuple[int, ...]]:
+        """Return the places of the chunks of an array that are there."""
         prefix = f"{self._path}/{name}/c"
         places = (key.removeprefix(f"{prefix}/") for key in self._records.keys(prefix))
-        # A network's file system leaves other files here, in place of deleted ones that are open.
+        # NFS leaves other files here, in place of deleted ones that are still open.
         chunk = _ROW_CHUNK if name == "log_density" else _PANEL_CHUNK
         found = [tuple(map(int, place.split("/"))) for place in places if chunk.fullmatch(place)]
+        # Chunks beyond the array's shape are no blocks of this stage.
         n_panels = self.shape.n_panels if name == "partial" else 1
         return [
             place
@@ -302,10 +325,11 @@ class Stage:
     def _reading(self, key: str) -> Iterator[None]:
         try:
             if not self._records.has(f"{self._path}/{key}"):
-                raise OSError("it is gone")  # Zarr would read it as fill values, NaN
+                raise OSError("it is missing")  # Zarr would read it as fill values, NaN
             yield
         except Exception as error:
-            # The whole store may have been removed in between. To ask before each read costs time.
+            # The whole store may have been removed in between. It is asked only now, since a check
+            # before each read would cost time.
             self._check_there()
             raise DataSetError(
                 f"{self._records.name}: chunk {self._path}/{key} is damaged ({one_line(error)}); "

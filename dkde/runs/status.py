@@ -1,4 +1,4 @@
-"""The state of a run's store: how far it is, and whether what it holds is whole."""
+"""The state of a run's store: its progress, and a check that all its chunks can be read."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -27,9 +27,10 @@ def status(path: StrPath) -> dict[str, Any]:
     -------
     dict
         Ready for JSON. ``complete``; ``stages``, by name: ``blocks`` in all, ``done``, and
-        ``failed``, the blocks that were set aside with their query rows and errors; ``running``,
-        who works on it; ``blocks_per_second`` of those, or of the last session, None if unknown;
-        ``seconds_left`` of the stages that have begun; ``seconds`` spent, of all sessions.
+        ``failed``, the blocks that were set aside, with their query rows and errors; ``running``,
+        the processes at work; ``blocks_per_second`` of these, or of the last session, None if
+        unknown; ``seconds_left`` for the stages that have begun; ``seconds``, the time spent by
+        all sessions.
 
     Raises
     ------
@@ -39,7 +40,8 @@ def status(path: StrPath) -> dict[str, Any]:
     store, state = ResultStore.found(path)
     records, plan = store.records, state.plan
     if plan is None:
-        raise DataSetError(f"{path}: holds no run of dkde that could be gone on with")
+        raise DataSetError(f"{path}: holds no record of a run, and so no progress")
+    # A finished result keeps its sessions in the plan; those of an unfinished one are files.
     complete = "sessions" in plan
     ledger = Ledger(records)
     sessions = [Session.of(s) for s in plan["sessions"]] if complete else ledger.sessions()
@@ -47,8 +49,10 @@ def status(path: StrPath) -> dict[str, Any]:
     stages = {name: _stage(records, name) for name in names}
     running = [] if complete else [s for s in sessions if ledger.goes_on(s)]
     at_work = running or sessions[-1:]
+    # Sessions at work at once add up: their blocks, over the mean of their times.
     seconds = sum(max(s.seconds, 1e-9) for s in at_work) / max(len(at_work), 1)
     rate = sum(s.blocks for s in at_work) / seconds if at_work else 0.0
+    # Failed blocks are set aside, and are no work that is left.
     left = sum(stage["blocks"] - stage["done"] - len(stage["failed"]) for stage in stages.values())
     return {
         "complete": complete,
@@ -66,26 +70,27 @@ def read_all(store: ResultStore) -> int:
     Raises
     ------
     DataSetError
-        When one is gone or damaged.
+        When one is missing or damaged.
     """
     n_chunks, records = 0, store.records
     for name, listed in sorted(store.listed_arrays().items()):
         try:
-            # As it is, not as the consolidated metadata has it.
+            # The array's own metadata are opened, and compared with the consolidated copy.
             array = zarr.open_array(records.store, path=name, mode="r")
             if list(array.shape) != listed["shape"]:
                 raise ValueError(f"its shape is {array.shape}")
         except Exception as error:
             raise DataSetError(
-                f"{records.name}: {name} is gone or damaged ({one_line(error)}); make the result "
-                "again ",
+                f"{records.name}: {name} is missing or damaged ({one_line(error)}); make the "
+                "result again ",
                 Remedy("restart"),
             ) from error
         for place in product(*map(range, array.cdata_shape)):
             key = f"{name}/{array.metadata.encode_chunk_key(place)}"
             try:
                 if not records.has(key):
-                    raise OSError("it is gone")  # it would read as fill values
+                    raise OSError("it is missing")  # Zarr would read it as fill values
+                # Reading checks the checksum. An array without dims has no block to index.
                 array.blocks[place] if place else array[...]
             except Exception as error:
                 raise DataSetError(
@@ -98,6 +103,7 @@ def read_all(store: ResultStore) -> int:
 
 
 def _stage(records: Records, name: str) -> dict[str, Any]:
+    """Return the progress of one stage, ready for JSON."""
     stage = Stage.found(records, name)
     failed = stage.failed()
     return {

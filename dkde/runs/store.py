@@ -25,24 +25,25 @@ from dkde.stores.chunks import Strict
 from dkde.stores.store import Records, open_store
 from dkde.typing import StrPath
 
-# A root attribute of every result: only what carries it is ever replaced.
+# A root attribute of every result. Nothing but a store that carries it is ever replaced.
 RESULT_FORMAT = {"dkde_format": "result/1"}
-# What no result is without.
+# The variable that every result has.
 MAIN = "log_density"
 
 
 @dataclass(frozen=True)
 class State:
-    """What a result's store held at one moment.
+    """The content of a result's store at one moment.
 
     Parameters
     ----------
     name : str
-        Of the store, for messages.
+        The name of the store, for messages.
     attributes : dict
-        Of its root; empty where that is no group.
+        The attributes of its root group; empty where there is no group.
     content : object, optional
-        The record of how its run began, as it was read; None where there is none.
+        The record of how its run began, as it was read; None where there is none. A damaged
+        record is kept as its error, which is raised only by those who need the plan.
     """
 
     name: str
@@ -51,12 +52,12 @@ class State:
 
     @property
     def is_result(self) -> bool:
-        """Return whether it was a result of dkde, complete or not."""
+        """Return whether the store was a result of dkde, complete or not."""
         return str(self.attributes.get("dkde_format", "")).startswith("result/")
 
     @property
     def is_complete(self) -> bool:
-        """Return whether it was marked as complete."""
+        """Return whether the result was marked as complete."""
         return bool(self.attributes.get("complete"))
 
     @property
@@ -66,7 +67,7 @@ class State:
         Raises
         ------
         DataSetError
-            When it is damaged.
+            When the record is damaged.
         """
         plan = self.content
         if plan is None:
@@ -75,7 +76,7 @@ class State:
             raise plan
         if not isinstance(plan, dict) or not {"asked", "machine", "call"} <= set(plan):
             raise DataSetError(
-                f"{self.name}: what it says of how it was begun is damaged; begin it anew ",
+                f"{self.name}: the record of how it was begun is damaged; begin it anew ",
                 Remedy("restart"),
             )
         return plan
@@ -104,7 +105,7 @@ class ResultStore:
         Raises
         ------
         DataSetError
-            When there is none.
+            When there is no result of dkde.
         """
         store = cls.at(path)
         state = store.look()
@@ -125,7 +126,8 @@ class ResultStore:
                 return replace(state, content=error)
             if plan is not None:
                 return replace(state, content=plan)
-            # Asked again, as it may have been finished in between; then the sessions are in it too.
+            # The attributes are read again: another process may have finished the run in between,
+            # and the plan, with the sessions, is then among them.
             attributes = self._attributes()
         if "run" not in attributes:
             return State(self.name, attributes)
@@ -134,19 +136,21 @@ class ResultStore:
         return State(self.name, attributes, {})
 
     def _attributes(self) -> dict[str, Any]:
+        """Return the attributes of the root group; empty where there is none to read."""
         try:
             return dict(zarr.open_group(self.records.store, mode="r", zarr_format=3).attrs)
         except (OSError, ValueError, KeyError, TypeError):
             return {}
 
     def start(self) -> None:
-        """Make a store that is marked as not complete, unless one is there.
+        """Create a store that is marked as not complete, unless one is there.
 
         Raises
         ------
         DataSetError
-            When it cannot be written, or what came there meanwhile is no result.
+            When it cannot be written, or something else was put there meanwhile.
         """
+        # Written as one record, and not by Zarr: of two processes at once only one can claim it.
         attributes = {**RESULT_FORMAT, "complete": 0}
         root = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
         with writing(self.records):
@@ -154,26 +158,29 @@ class ResultStore:
                 self._check()
 
     def _check(self) -> None:
+        """Refuse to go on where the store is not a result of dkde."""
         if not self.look().is_result:
             raise DataSetError(
-                f"{self.name}: something that is no result of dkde was put there by another "
-                "meanwhile, and stays as it is; give another name"
+                f"{self.name}: another process meanwhile put something there that is no result of "
+                "dkde; it stays as it is, give another name"
             )
 
     def drop_run(self, spare: Collection[str] = ()) -> None:
-        """Mark it as not complete, and drop its run; its variables stay until others are written.
+        """Mark the store as not complete, and drop its run.
 
-        At whatever moment this is interrupted, no block is there without the plan it belongs to.
+        Its variables stay until others are written. Whenever this is interrupted, no block is
+        left without the plan that it belongs to.
 
         Parameters
         ----------
         spare : collection of str
-            Keys that stay: the session that drops the rest, and its lock.
+            Keys that stay: the session that calls this, and its lock.
         """
         with writing(self.records):
-            self._check()  # asked again: it was looked at some requests ago
+            self._check()  # again: the store may have been replaced since it was looked at
             root = zarr.open_group(self.records.store, mode="r+", use_consolidated=False)
             root.attrs.put({**RESULT_FORMAT, "complete": 0})
+            # The order matters: first the stages, then the plan, then what else is there.
             stays = {key.split("/")[1] for key in (PLAN, *spare)}
             self._drop({key.split("/")[1] for key in self.records.keys(RUN)} - stays, f"{RUN}/")
             self.records.delete(PLAN)
@@ -183,7 +190,7 @@ class ResultStore:
                 self.records.delete_all(RUN)
 
     def write(self, result: xr.Dataset) -> None:
-        """Write all variables into a store that was started; again, if it was interrupted.
+        """Write all variables into a store that was started; it may be repeated.
 
         Raises
         ------
@@ -194,6 +201,8 @@ class ResultStore:
         codecs = {"compressors": [ZstdCodec(level=1), Crc32cCodec()]}
         encoding = {name: dict(codecs) for name in result.variables}
         with writing(self.records):
+            # Variables of an earlier result, or of an interrupted write, go first: they may have
+            # other shapes. Other stores that lie below this one are left alone.
             there = self.records.keys("")
             mine = self._arrays(there) | {str(name) for name in result.variables}
             self._drop(mine & {key.split("/")[0] for key in there})
@@ -207,7 +216,7 @@ class ResultStore:
             )
 
     def _arrays(self, keys: Iterable[str]) -> set[str]:
-        """Return which keys of a store are of its own arrays: other stores may lie below it."""
+        """Return the names of a store's own arrays; other stores may lie below it."""
         found = set()
         for key in keys:
             name, _, rest = key.partition("/")
@@ -219,6 +228,7 @@ class ResultStore:
         return found
 
     def _drop(self, names: set[str], prefix: str = "") -> None:
+        """Delete files and folders directly below a prefix, by name."""
         for name in names:
             if self.records.has(f"{prefix}{name}"):
                 self.records.delete(f"{prefix}{name}")
@@ -228,17 +238,19 @@ class ResultStore:
     def mark_complete(self) -> None:
         """Mark a store as complete, and drop the run's own records; it may be repeated."""
         with writing(self.records):
+            # In this order: blocks go only from a store that says that it is complete. The list of
+            # variables comes last, so that `is_tidy` sees whether all of this was done.
             zarr.open_group(self.records.store, mode="r+").attrs["complete"] = 1
             self.records.delete_all(RUN)
             zarr.consolidate_metadata(self.records.store, zarr_format=3)
 
     def listed_arrays(self) -> dict[str, dict[str, Any]]:
-        """The metadata of the arrays that a complete result was written with, by name.
+        """Return the metadata of a complete result's arrays, by name, from the consolidated list.
 
         Raises
         ------
         DataSetError
-            When that is damaged or not there.
+            When the list is damaged or missing.
         """
         try:
             root = json.loads(self.records.get("zarr.json") or b"")
@@ -252,15 +264,15 @@ class ResultStore:
             found = {}
         if MAIN not in found:
             raise DataSetError(
-                f"{self.name}: does not list its variables; ",
+                f"{self.name}: its list of variables is missing or damaged; ",
                 Call.MAKE_SAME,
-                " again, if need be anew ",
+                " again, or begin it anew ",
                 Remedy("restart"),
             )
         return found
 
     def is_tidy(self) -> bool:
-        """Return whether a result was marked as complete to the end: the list is written last."""
+        """Return whether nothing is left to do after a result was marked as complete."""
         try:
             listed = json.loads(self.records.get("zarr.json") or b"").get("consolidated_metadata")
         except (ValueError, AttributeError):
@@ -268,13 +280,14 @@ class ResultStore:
         return bool(listed) and not self.records.keys(RUN)
 
     def open(self) -> xr.Dataset:
-        """A complete result, lazily; reading a chunk that is missing is refused.
+        """Open a complete result lazily; reading a missing chunk will be refused.
 
         Raises
         ------
         DataSetError
             When it cannot be opened, or lacks its variables.
         """
+        # Checked against the list: xarray would open a store that has lost a variable without it.
         listed = self.listed_arrays()
         try:
             remedy = Message("make the result again ", Remedy("restart"))
@@ -297,7 +310,7 @@ class ResultStore:
 
 @contextmanager
 def writing(records: Records) -> Iterator[None]:
-    """Report what was wrong when a store could not be written."""
+    """Raise what goes wrong while a store is written as one DataSetError of one line."""
     try:
         with warnings.catch_warnings():
             # zarr notes that consolidated metadata, and text of a fixed length, are no part
@@ -305,7 +318,7 @@ def writing(records: Records) -> Iterator[None]:
             # opens slowly over a network.
             warnings.filterwarnings("ignore", message="Consolidated metadata")
             warnings.simplefilter("ignore", UnstableSpecificationWarning)
-            # Other files that lie below a result are left, and are no matter of its.
+            # Users may keep other files below a result; zarr warns of them when it lists the group.
             warnings.filterwarnings("ignore", message="Object at .* is not recognized")
             yield
     except DkdeError:

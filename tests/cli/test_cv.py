@@ -131,7 +131,7 @@ class TestRefused:
             (("--train", "other"), "has no split 'other'"),
             (("--plot", "s.gif"), "s.gif: pictures are written as"),
             (("--csv", "s.png", "--plot", "s.png"), "--csv and --plot are one place"),
-            (("--kernel", "tophat", "--bandwidths", "0.001"), "name larger ones"),
+            (("--kernel", "tophat", "--bandwidths", "0.001"), "try larger ones"),
         ],
     )
     def test_options(self, refused, npz, arguments, words):

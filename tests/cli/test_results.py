@@ -127,7 +127,7 @@ class TestProtocol:
         result = run("sweep", npz, *arguments, "--json")
         said = [line for line in result.stderr.splitlines() if "protocol" in line]
         assert said == [
-            "Warning: otherwise than in protocol gan2014: 50 rows of train, not 10000; valid "
+            "Warning: these differ from protocol gan2014: 50 rows of train, not 10000; valid "
             "valid, not valid[:1000]; bandwidths 0.1,0.5,9, not logspace:-1:0:10"
         ]
         plain = run(

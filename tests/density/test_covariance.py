@@ -340,7 +340,7 @@ class TestSingular:
         basis = np.linalg.qr(spanning.T)[0]
         flat = covariance_of(train @ basis)
         expected = expected_density(query @ basis, train @ basis, H, flat, kernel=kernel)
-        with pytest.warns(UserWarning, match="the subspace of 2 of 5 axes along which"):
+        with pytest.warns(UserWarning, match="the training rows vary along only 2 of 5 axes"):
             actual = dkde.log_density(
                 query + 7, train + 7, H, covariance="full", singular="drop", kernel=kernel
             )
@@ -376,8 +376,8 @@ class TestSingular:
         rng = np.random.default_rng(7)
         train = rng.normal(size=(50, 2)) @ rng.normal(size=(2, 5))
         message = (
-            r"covariance is singular: they vary along 2 of 5 axes only \(its smallest eigenvalue,"
-            r' of features scaled alike, is \S+\); use singular="drop"'
+            r"covariance is singular: they vary along only 2 of 5 axes \(its smallest eigenvalue,"
+            r' with all features scaled to variance 1, is \S+\); use singular="drop"'
         )
         with pytest.raises(dkde.InputError, match=message):
             dkde.log_density(train, train, 1.0, covariance="full")
@@ -447,7 +447,7 @@ class TestRefusals:
             dkde.log_density(*sides, 1.0, covariance=covariance, singular=None)
 
     def test_what_a_rule_may_be(self, sides):
-        message = "bandwidth 'scot' is no number and no rule; choose one of: scott, silverman"
+        message = "bandwidth 'scot' is neither a number nor a rule; rules are: scott, silverman"
         with pytest.raises(dkde.InputError, match=message):
             dkde.log_density(*sides, "scot")
 

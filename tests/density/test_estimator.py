@@ -193,7 +193,7 @@ class TestManners:
             ({"precision": "float16"}, "precision 'float16' is not known"),
             ({"covariance": "half"}, "covariance 'half' is not known"),
             ({"singular": "maybe"}, "singular is 'maybe'"),
-            ({"bandwidth": "wide"}, "bandwidth 'wide' is no number and no rule"),
+            ({"bandwidth": "wide"}, "bandwidth 'wide' is neither a number nor a rule"),
             ({"bandwidth": -1.0}, "bandwidth -1 must be a positive"),
         ],
     )
@@ -510,8 +510,11 @@ class TestCrossValidated:
     @pytest.mark.parametrize(
         ("cv", "message"),
         [
-            (RepeatedKFold(n_splits=2, n_repeats=2, random_state=0), "holds out rows of split 2"),
-            (ShuffleSplit(5, test_size=0.5, random_state=0), "twice"),
+            (
+                RepeatedKFold(n_splits=2, n_repeats=2, random_state=0),
+                "split 2 of cv holds out",
+            ),
+            (ShuffleSplit(5, test_size=0.5, random_state=0), "an earlier split"),
             (TimeSeriesSplit(3), "use scikit-learn's GridSearchCV for such splits"),
             (1, "folds is 1; at least two are needed"),
             (63, "there are 62 rows and 63 folds"),

@@ -67,7 +67,7 @@ def test_given_folds_are_kept(dtype):
         (-3, 9, {}, "folds is -3"),
         (10, 9, {}, "there are 9 rows and 10 folds; take fewer folds"),
         ("leave one out", 9, {}, "folds is 'leave one out'; give a number of folds, \"loo\""),
-        ("loo", 1, {}, "there is 1 row to leave out"),
+        ("loo", 1, {}, "there is 1 row, and no other to score it under"),
         (5.0, 9, {}, r"folds is of shape \(\) and dtype float64; give a number of folds"),
         (None, 9, {}, r"folds is of shape \(\) and dtype object"),
         ([0, 1], 3, {}, r"folds is of shape \(2,\) and dtype int64; .* one integer for each of 3"),
@@ -97,8 +97,11 @@ class TestSplits:
     @pytest.mark.parametrize(
         ("splitter", "message"),
         [
-            (RepeatedKFold(n_splits=2, n_repeats=2, random_state=0), "of split 2 twice"),
-            (ShuffleSplit(8, test_size=0.5, random_state=0), "of split 1 twice"),
+            (
+                RepeatedKFold(n_splits=2, n_repeats=2, random_state=0),
+                "split 2 of cv holds out rows",
+            ),
+            (ShuffleSplit(8, test_size=0.5, random_state=0), "split 1 of cv holds out rows"),
             (ShuffleSplit(1, test_size=0.5, random_state=0), "cv never holds out row"),
             (TimeSeriesSplit(3), "split 0 of cv does not train on all rows that it does not hold"),
         ],
@@ -109,7 +112,7 @@ class TestSplits:
 
     def test_what_is_wrong_is_named(self):
         rows = np.arange(4)
-        with pytest.raises(InputError, match="never holds out row 2; each row is held out once"):
+        with pytest.raises(InputError, match="never holds out row 2; hold out each row once"):
             folds_of_splits([(rows[2:], rows[:2]), (rows[:3], rows[3:])], 4)
         with pytest.raises(InputError, match="split 1 of cv does not train on all rows"):
             folds_of_splits([(rows[2:], rows[:2]), (rows[:1], rows[2:])], 4)

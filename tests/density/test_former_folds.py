@@ -8,7 +8,7 @@ import dkde
 from dkde.density import cross_validation
 from dkde.runs.run import OtherCallError
 
-OLDER = "by an older version of dkde, which shared the folds out over all rows"
+OLDER = "by an older version of dkde, which divided all rows into folds"
 CALLS = {
     "missing": {"nan": "drop"},
     "shuffled": {"nan": "drop", "shuffle": True, "random_state": 3},
@@ -71,7 +71,7 @@ def test_the_same_call_is_refused_with_the_reason(folder, name):
     of_older_version(name)
     with pytest.raises(OtherCallError, match=f"r.zarr: was made {OLDER}.*anew .restart.$") as said:
         called(name)
-    assert "name of weights" not in str(said.value)
+    assert "weights given by name" not in str(said.value)
     called(name, restart=True)
     assert dkde.verify("r.zarr")["blocks"] > 0
 
@@ -107,7 +107,7 @@ def test_damage_is_found_all_the_same(folder):
     x = np.load("x.npy")
     x[7] += 1
     np.save("x.npy", x)
-    with pytest.raises(dkde.DataSetError, match="come out otherwise"):
+    with pytest.raises(dkde.DataSetError, match="come out different"):
         dkde.verify("r.zarr")
     path = next(p for p in (folder / "r.zarr" / "log_density" / "c").rglob("*") if p.is_file())
     content = bytearray(path.read_bytes())

@@ -94,7 +94,7 @@ def test_what_is_given_wins_and_is_said(small, store):
         )  # fmt: skip
     said = next(str(w.message) for w in caught if "protocol" in str(w.message))
     assert said == (
-        "otherwise than in protocol scratch2019: valid valid, not train[100:200]; bandwidths "
+        "these differ from protocol scratch2019: valid valid, not train[100:200]; bandwidths "
         "0.1,2,50, not 0.05,0.08,0.1,0.2,0.5,1,1.5,2; kernel epanechnikov, not gaussian"
     )
     assert result.sizes["sample"] == 50
@@ -128,7 +128,7 @@ def test_another_shuffle_is_said(small, store, tmp_path):
 @pytest.mark.parametrize(
     ("name", "arguments", "words"),
     [
-        ("gan2014", {}, "takes 10000 generated rows as train; name them"),
+        ("gan2014", {}, "needs 10000 generated rows as train; name them"),
         ("gan2014", {"train": np.eye(3)}, "takes 10000 training rows, and train has 3"),
         ("scratch2019", {}, r"takes train\[:10000\] as train, and .*d.zarr has 300 rows in train"),
         ("gan2015", {}, "'gan2015' is not known; choose one of: gan2014, scratch2019"),

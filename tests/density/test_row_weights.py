@@ -143,7 +143,7 @@ class TestNames:
     CATALOG = dkde.Catalog(features=["a", "b"])
 
     def test_a_name_holds_on_every_side_that_has_it(self, sets):
-        with pytest.warns(UserWarning, match="weights 'w' are those of train and of query"):
+        with pytest.warns(UserWarning, match="weights 'w' apply to train and to query"):
             named = dkde.score(sets["valid"], sets["train"], 0.5, weights="w", source=self.CATALOG)
         given = dkde.score(
             sets["valid"], sets["train"], 0.5, weights=sets["train"].w.values,
@@ -168,7 +168,7 @@ class TestNames:
         assert "row_weight" not in found
 
     def test_a_sweep(self, sets):
-        with pytest.warns(UserWarning, match="of train and of (valid|test): its means"):
+        with pytest.warns(UserWarning, match="apply to train and to (valid|test): the means"):
             found = dkde.sweep(**sets, bandwidths=GRID, weights="w", source=self.CATALOG)
         valid = [
             dkde.score(
@@ -185,7 +185,7 @@ class TestNames:
     def test_a_coordinate_in_the_place_of_the_weights(self, sets):
         query = sets["valid"].assign_coords(row_weight=("obs", np.ones(40)))
         dkde.score(query, sets["train"], 0.5, source=self.CATALOG)
-        with pytest.raises(dkde.InputError, match="coordinate 'row_weight', as the result does"):
+        with pytest.raises(dkde.InputError, match="coordinate 'row_weight', a name that the"):
             dkde.score(query, sets["train"], 0.5, query_weights="v", source=self.CATALOG)
 
 
@@ -296,26 +296,22 @@ class TestCrossValidation:
         w = np.r_[0.0, 0.0, np.ones(28)]
         cv = ShuffleSplit(1, test_size=0.5, random_state=0)
         first = 2 + int(next(iter(cv.split(np.empty(28))))[0].min())
-        with pytest.raises(dkde.InputError, match=f"^cv never holds out row {first}; each row is"):
+        with pytest.raises(dkde.InputError, match=f"^cv never holds out row {first}; hold out"):
             dkde.KernelDensityCV(bandwidths=GRID, cv=cv).fit(normal(30, 2), sample_weight=w)
 
     def test_more_folds_than_rows_that_count_are_refused(self):
         w = np.r_[1.0, 1.0, np.zeros(8)]
-        with pytest.raises(dkde.InputError, match="there are 2 rows that count and 5 folds"):
+        with pytest.raises(dkde.InputError, match=r"there are 2 rows that count .* and 5 folds"):
             dkde.cross_validate(normal(10, 1), GRID, folds=5, weights=w)
         model = dkde.KernelDensityCV(bandwidths=GRID, cv=KFold(5))
-        with pytest.raises(dkde.InputError, match="which does not split 2 rows that count without"):
+        with pytest.raises(dkde.InputError, match="which cannot split 2 rows that count without"):
             model.fit(normal(10, 1), sample_weight=w)
 
     def test_totals_that_float64_does_not_hold_are_refused(self):
         rows, w = normal(60, 2), np.full(60, 1e307)
-        with pytest.raises(
-            dkde.InputError, match="folds' totals of weighted log-densities are bey"
-        ):
+        with pytest.raises(dkde.InputError, match="folds' totals of weighted log-densities exceed"):
             dkde.cross_validate(rows, GRID, folds=4, weights=w)
-        with pytest.raises(
-            dkde.InputError, match="folds' totals of weighted log-densities are bey"
-        ):
+        with pytest.raises(dkde.InputError, match="folds' totals of weighted log-densities exceed"):
             dkde.KernelDensityCV(bandwidths=GRID, cv=4).fit(rows, sample_weight=w)
         found = dkde.cross_validate(rows, GRID, folds=4, weights=w / 1e5)
         expected = dkde.cross_validate(rows, GRID, folds=4).fold_log_likelihood
@@ -427,7 +423,7 @@ def test_commands(sets, tmp_path, monkeypatch):
     catalog = dkde.Catalog(features=["a", "b"])
     score = ("score", *names, "--query", "valid.nc", "--bandwidth", "0.5")
     found, said = command(*score)
-    assert "weights 'w' are those of train and of query" in said
+    assert "weights 'w' apply to train and to query" in said
     expected = dkde.score(
         "valid.nc", "train.nc", 0.5, weights="w", query_weights="w", source=catalog
     )

@@ -311,8 +311,8 @@ class TestRefusals:
             ({"kernel": "univariate_gaussian"}, "'univariate_gaussian' is no density in 3 dimens"),
             ({"n_samples": 0}, "n_samples is 0; it must be a whole number, at least 1"),
             ({"n_samples": 2.5}, "n_samples is 2.5"),
-            ({"bandwidth": [1.0, 2.0]}, "samples are of one bandwidth, and there are 2"),
-            ({"bandwidth": "wide"}, "bandwidth 'wide' is no number and no rule"),
+            ({"bandwidth": [1.0, 2.0]}, "samples need one bandwidth, and 2 are given"),
+            ({"bandwidth": "wide"}, "bandwidth 'wide' is neither a number nor a rule"),
             ({"bandwidth": 0}, "bandwidth 0 must be a positive"),
             (
                 {"covariance_scale": -1},
@@ -339,7 +339,7 @@ class TestRefusals:
             dkde.sample(training(3), 1.0, random_state=seed)
 
     def test_a_label_that_no_row_has(self):
-        message = "no training row has the label 11; there are: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9$"
+        message = "no training row has the label 11; labels are: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9$"
         with pytest.raises(dkde.InputError, match=message):
             dkde.sample("train", 1.0, source="digits", label=11)
 

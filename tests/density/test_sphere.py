@@ -313,8 +313,8 @@ class TestBandwidths:
         ("options", "message"),
         [
             ({"bandwidth": "scott"}, "'scott' is a rule for distances in space"),
-            ({"bandwidth": 0.1, "covariance": "full"}, "takes no covariance but"),
-            ({"bandwidth": 0.1, "covariance": [1.0, 1.0]}, "takes no covariance but"),
+            ({"bandwidth": 0.1, "covariance": "full"}, "its covariance must be"),
+            ({"bandwidth": 0.1, "covariance": [1.0, 1.0]}, "its covariance must be"),
             ({"bandwidth": 0.1, "metric": "manhattan"}, "manhattan"),
         ],
     )

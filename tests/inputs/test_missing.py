@@ -558,7 +558,7 @@ class TestRefusals:
     def test_no_query_is_left(self, sides):
         nothing = np.full((5, 3), np.nan)
         assert np.isnan(dkde.log_density(nothing, sides[1], 1.0, nan="drop")).all()
-        with pytest.raises(dkde.InputError, match="no row is left to be scored"):
+        with pytest.raises(dkde.InputError, match="no row is left to score"):
             dkde.score(nothing, sides[1], 1.0, nan="drop")
 
     def test_weights_of_missing_rows_only(self, sides):

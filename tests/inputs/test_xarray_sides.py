@@ -243,7 +243,7 @@ class TestCoordinates:
         ensemble = field.drop_vars(["area", "time"]).rename(x="run").assign_coords(run=np.arange(4))
         if kind == "level":
             ensemble = ensemble.stack(place=("time", "run"))
-        with pytest.raises(dkde.InputError, match="has a coordinate 'run', as the output's store"):
+        with pytest.raises(dkde.InputError, match="has a coordinate 'run', a name that the output"):
             dkde.score(ensemble, query, H, output=tmp_path / "r.zarr")
         assert not list(tmp_path.iterdir())
         assert "run" in dkde.score(ensemble, query, H).coords

@@ -126,7 +126,7 @@ class TestStoresAndFiles:
         points, _ = files
         catalog = dkde.Catalog(features=FEATURES)
         train = f"{points}[:30]+{points}[50:]"
-        with pytest.warns(UserWarning, match="weights 'w' are those of train and of query"):
+        with pytest.warns(UserWarning, match="weights 'w' apply to train and to query"):
             result = dkde.score(f"{points}[30:50]", train, H, source=catalog, weights="w")
         rows, w = rows_of(opened(points)), opened(points).w.values
         kept = np.r_[:30, 50:N]

@@ -84,7 +84,7 @@ def test_stages_are_found_by_name(records, stage):
 
 def test_a_stage_that_is_cut_otherwise_is_refused(records, stage):
     for other in ((8, 9, 23, 6, 4), (6, 9, 23, 5, 4), (8, 7, 23, 5, 4), (8, 9, 23, 5, 3)):
-        with pytest.raises(DataSetError, match="cut otherwise"):
+        with pytest.raises(DataSetError, match="cut into other blocks"):
             Stage(records, "score", StageShape(*other))
 
 
@@ -107,7 +107,7 @@ def test_a_damaged_chunk_is_named(tmp_path, stage, what):
         read()
     chunk.unlink()
     # And is not read as NaN.
-    with pytest.raises(DataSetError, match="it is gone"):
+    with pytest.raises(DataSetError, match="it is missing"):
         read()
     assert stage.done() == set()
 
