@@ -11,7 +11,7 @@ from typing import Any
 import numpy.typing as npt
 import xarray as xr
 
-from dkde.density.bandwidth_matrix import bandwidth_coordinate, in_unit_of_call
+from dkde.density.bandwidth_matrix import in_unit_of_call
 from dkde.density.fitted import Fitted
 from dkde.density.labelling import attributes, check_names, coordinates_along
 from dkde.density.options import Options
@@ -178,7 +178,7 @@ class ScoreJob:
         asked = options.describe(bandwidth)
         # Read now, so that bad weights fail before the work.
         counting = RowWeights.of(work.query)
-        coords = {"bandwidth": told(fitted.matrix), **coordinates_along(q)}
+        coords = {"bandwidth": bandwidth_coordinate(fitted.matrix), **coordinates_along(q)}
         return cls(call, fitted, {"query": q}, {"score": work}, counting, coords, asked, start)
 
     def answer(self, compute: Compute, methods: Mapping[str, str]) -> xr.Dataset:

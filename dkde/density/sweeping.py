@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from dkde.density.bandwidth_matrix import bandwidth_coordinate, best_variable, in_unit_of_call
+from dkde.density.bandwidth_matrix import best_variable, in_unit_of_call
 from dkde.density.doubts import warn_of_doubts
 from dkde.density.fitted import Fitted
 from dkde.density.labelling import at_best, attributes, check_names, coordinates_along
@@ -211,7 +211,10 @@ class SweepJob:
             works["test"] = fitted.at(fitted.bandwidths[:1]).work(sides["test"])
         counting = {role: RowWeights.of(work.query) for role, work in works.items()}
         # What can be refused is refused before the first block: the test set's turn comes late.
-        coords = {"bandwidth": told(fitted.matrix), **coordinates_along(scored["valid"])}
+        coords = {
+            "bandwidth": bandwidth_coordinate(fitted.matrix),
+            **coordinates_along(scored["valid"]),
+        }
         if "test" in scored:
             coords |= coordinates_along(scored["test"], prefix="test_")
         asked = options.describe(bandwidths) | followed

@@ -225,7 +225,7 @@ class TestGoingOn:
         expected = call()
         with monkeypatch.context() as patch:
             if where == "before the plan":
-                patch.setattr("dkde.runs.run.Records.claim", killed)
+                patch.setattr("dkde.stores.store.Records.claim", killed)
             elif where == "before the tidying":
                 patch.setattr("dkde.runs.store.ResultStore.mark_complete", killed)
             else:
