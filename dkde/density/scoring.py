@@ -11,7 +11,7 @@ from typing import Any
 import numpy.typing as npt
 import xarray as xr
 
-from dkde.density.bandwidth_matrix import in_unit_of_call
+from dkde.density.bandwidth_matrix import bandwidth_coordinate, in_unit_of_call
 from dkde.density.fitted import Fitted
 from dkde.density.labelling import attributes, check_names, coordinates_along
 from dkde.density.options import Options

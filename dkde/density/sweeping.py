@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from dkde.density.bandwidth_matrix import best_variable, in_unit_of_call
+from dkde.density.bandwidth_matrix import bandwidth_coordinate, best_variable, in_unit_of_call
 from dkde.density.doubts import warn_of_doubts
 from dkde.density.fitted import Fitted
 from dkde.density.labelling import at_best, attributes, check_names, coordinates_along
