@@ -127,10 +127,7 @@ def plan(
         check_limit("a worker", blocks, at_rest, limit)
     seconds = estimate_seconds(cut, n_threads, kernel, metric)
     return {
-        **_sizes(cut),
-        "baseline_bytes": at_rest,
-        "block_bytes": cut.block_bytes,
-        "resident_bytes": cut.resident_bytes,
+        **_sizes(cut, at_rest),
         "peak_bytes_per_worker": None if at_rest is None else at_rest + blocks,
         "method": _LATER if survey is None else survey.method,
         "threads": n_threads,
@@ -141,8 +138,8 @@ def plan(
     }
 
 
-def _sizes(cut: Plan) -> dict[str, Any]:
-    """Return the figures that follow from the cut of the pairs alone."""
+def _sizes(cut: Plan, at_rest: int | None) -> dict[str, Any]:
+    """Return the figures that follow from the cut of the pairs, and a worker's bytes at rest."""
     return {
         "pairs": cut.pairs,
         "flops": cut.flops,
@@ -153,6 +150,9 @@ def _sizes(cut: Plan) -> dict[str, Any]:
         "panels": cut.n_panels,
         "block_rows": cut.query_rows,
         "panel_rows": cut.panel_rows,
+        "baseline_bytes": at_rest,
+        "block_bytes": cut.block_bytes,
+        "resident_bytes": cut.resident_bytes,
     }
 
 

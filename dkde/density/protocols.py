@@ -150,13 +150,12 @@ def follow_protocol(
     if name not in PROTOCOLS:
         raise InputError(f"protocol {name!r} is not known; choose one of: {', '.join(PROTOCOLS)}")
     protocol = PROTOCOLS[name]
-    beside = (density.get("weights"),)
-    catalog = catalog_of(source, row_dim=row_dim, lat=lat, lon=lon, beside=beside)
+    catalog = catalog_of(source, row_dim=row_dim, lat=lat, lon=lon)
+    catalog = catalog.for_a_call((density.get("weights"),))
     given = {"train": train, "valid": valid, "test": test}
     # By role: the settings to use, and the protocol's own in words; then all differences.
     taken: dict[str, Any] = {}
-    own: dict[str, str] = {}
-    others: list[str] = []
+    own, others = dict[str, str](), list[str]()
     for role in _SIDES:
         take = protocol.takes.get(role)
         # gan2014 has no training rows of its own: they are what a generator made.
@@ -192,9 +191,9 @@ def follow_protocol(
         others += _unshuffled(protocol, catalog)
     if others:
         warn(f"these differ from protocol {name}: {'; '.join(others)}")
-    # Results keep this record: its keys may not be renamed.
+    # Results keep the record: its keys may not be renamed.
     record = {"name": name, "reference": protocol.reference, "sets": own, "otherwise": others}
-    return {**taken, "protocol": record}
+    return taken | {"protocol": record}
 
 
 def _first_rows(protocol: Protocol, given: Any, catalog: Catalog) -> Any:

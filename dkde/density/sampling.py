@@ -147,14 +147,9 @@ def sample(
     # The matrix is that of the projected rows. The rows themselves are read as the data hold them,
     # and `draw` projects those that were picked.
     found = draw(
-        plain,
-        matrix,
-        get_kernel(kernel),
-        n_samples,
-        axes=axes,
-        random_state=random_state,
-        covariance_scale=covariance_scale,
-    )
+        plain, matrix, get_kernel(kernel), n_samples,
+        axes=axes, random_state=random_state, covariance_scale=covariance_scale,
+    )  # fmt: skip
     if seen is not None:
         # These become attributes of the data set, so all are plain Python.
         chosen = {
