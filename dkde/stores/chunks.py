@@ -165,6 +165,23 @@ def _chunk_keys(array: zarr.Array[Any], start: int, stop: int) -> Iterator[str]:
 
 
 def _check_size(array: zarr.Array[Any], key: str, head: bytes, n_stored: int) -> None:
+    """Refuse a compressed chunk that cannot unpack to its size.
+
+    Parameters
+    ----------
+    array : zarr.Array
+        The array that it belongs to.
+    key : str
+        The chunk's key, for messages.
+    head : bytes
+        Its first 18 bytes, which hold the frame's header.
+    n_stored : int
+        The number of its bytes as stored.
+
+    Raises
+    ------
+    DataSetError
+    """
     if not any(isinstance(codec, ZstdCodec) for codec in getattr(array.metadata, "codecs", ())):
         return
     # The last chunk is stored whole too, padded with the fill value.

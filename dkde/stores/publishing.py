@@ -233,6 +233,14 @@ def drafted(path: str | os.PathLike[str], seen: Seen | None = None) -> Iterator[
 
 
 def _replace_in_two_steps(stage: Stage, seen: Seen) -> None:
+    """Replace a folder where the system cannot exchange two: move one away, then the other in.
+
+    Raises
+    ------
+    DataSetError
+        When the place is not as it was seen (the old content is put back), or another command is
+        replacing it.
+    """
     target, mark = seen.path, _mark(seen.path)
     # The mark is made first, and names the hidden folder: `complete` finds both steps by it.
     try:

@@ -63,6 +63,13 @@ def exchange(one: Path, other: Path) -> bool:
 
 
 def _move_onto_empty(source: Path, target: Path) -> None:
+    """Rename a folder to the name of an empty one.
+
+    Raises
+    ------
+    FileExistsError
+        When something has been put there.
+    """
     try:
         source.rename(target)
     except OSError:

@@ -157,6 +157,15 @@ def known_queues() -> dict[str, Any]:
 
 
 def _cluster_class(name: str) -> Any:
+    """Return dask-jobqueue's class of clusters for a queue.
+
+    Raises
+    ------
+    InputError
+        When there is no such class.
+    ClusterError
+        When this machine has no command to submit such jobs.
+    """
     kinds = known_queues()
     kind = kinds.get(name.lower().removesuffix("cluster"))
     if kind is None:

@@ -109,6 +109,7 @@ def pool_for(*works: Work, sides: Sequence[Side] = (), manner: str = WARN) -> It
 
 @contextmanager
 def _pool(works: Sequence[Work], sides: Sequence[Side], manner: str) -> Iterator[Pool]:
+    """Yield the pool of :func:`pool_for`, which reports missing chunks after it."""
     client = active_client()
     if in_task():
         yield calling_thread()

@@ -176,6 +176,13 @@ def configured_scheduler() -> str | None:
 
 @contextmanager
 def _remote(address: str | None, scheduler_file: str | os.PathLike[str] | None) -> Iterator[Client]:
+    """Yield a client of a running scheduler that has workers, or will have within seconds.
+
+    Raises
+    ------
+    ClusterError
+        When no scheduler answers, or it has no workers.
+    """
     from distributed import Client
 
     where = address if address is not None else scheduler_file
@@ -209,6 +216,15 @@ def _check_listening(address: str) -> None:
 
 @contextmanager
 def _local(n_workers: int, threads_per_worker: int, memory_limit: int | None) -> Iterator[Client]:
+    """Yield a client of a new cluster of processes on this machine.
+
+    Raises
+    ------
+    InputError
+        When a number is below 1.
+    ClusterError
+        When the workers would start workers again, or ended as they started.
+    """
     from distributed import Client, LocalCluster
 
     if n_workers < 1 or threads_per_worker < 1:
