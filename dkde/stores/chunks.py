@@ -181,6 +181,7 @@ def _check_size(array: zarr.Array[Any], key: str, head: bytes, n_stored: int) ->
     Raises
     ------
     DataSetError
+        When the frame states another size, or a higher ratio than Zstandard can reach.
     """
     if not any(isinstance(codec, ZstdCodec) for codec in getattr(array.metadata, "codecs", ())):
         return

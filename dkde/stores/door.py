@@ -120,6 +120,7 @@ def check_metadata(where: str, key: str, content: bytes) -> None:
     Raises
     ------
     CodecError
+        When the metadata name an unknown codec or type, or are nested too deeply.
     """
     try:
         document = json.loads(content)
@@ -143,8 +144,8 @@ def check_metadata(where: str, key: str, content: bytes) -> None:
         for fault in _faults(fields):
             place = f"{scrubbed(where)}/{array}".rstrip("/")
             raise CodecError(
-                f"{place}: {fault}, which is not known to be harmless, as decoding may run any "
-                "code; nothing was decoded: if you trust the store, write the array anew with "
+                f"{place}: {fault}, which is not known to be harmless: decoding may run any code, "
+                "so nothing was decoded; if you trust the store, write the array again with "
                 "another codec, such as zstd"
             )
 
@@ -172,6 +173,7 @@ def check_opened(values: Any, depth: int = 0) -> None:
     Raises
     ------
     CodecError
+        When an array's metadata name an unknown codec or type.
     """
     if isinstance(values, zarr.Array):
         for key, content in values.metadata.to_buffer_dict(default_buffer_prototype()).items():

@@ -87,6 +87,7 @@ def check_folder(path: StrPath) -> None:
     Raises
     ------
     DataSetError
+        When it is missing or may not be written to.
     """
     parent = os.path.dirname(os.path.realpath(path))
     if not os.path.isdir(parent):
@@ -100,7 +101,8 @@ def check_url(url: str) -> None:
 
     Raises
     ------
-    InputError, DataSetError
+    InputError
+        When it is a whole bucket, or lies in another store.
     """
     scheme, _, place = url.rstrip("/").partition("://")
     *above, name = place.split("/")
