@@ -21,18 +21,19 @@ from dkde.runs.store import MAIN
 from dkde.typing import FloatArray
 
 _NATS = {"units": "nats"}
-# What a sum or a difference rounds by, relative to itself, and a little for what this adds up to.
+# The largest relative rounding error of a sum or a difference is half of this. The other half is
+# room for the rounding errors of the bounds' own sums.
 _UNIT = 2.0**-52
 _FIGURES = (
     "n", "mean_difference", "standard_error", "mean_difference_error", "share_a", "share_b",
     "share_tied",
 )  # fmt: skip
-# Coordinates of these names would be in the way of the result's own.
-_OWN = {
+# The names of the comparison's own variables: coordinates of the rows with such names are left out.
+_OWN_NAMES = {
     "class", "class_name", "difference", "difference_error", *_FIGURES,
     *(f"class_{name}" for name in _FIGURES),
 }  # fmt: skip
-# Beyond so many, a coordinate's values are no classes.
+# A coordinate with more values than this is taken to be a number of its own for each row.
 _MOST_CLASSES = 10_000
 
 
@@ -45,21 +46,21 @@ def compare(
 ) -> xr.Dataset:
     """Compare two densities on the rows that both scored, row by row.
 
-    The differences of log-densities, a's minus b's, are those of pairs: what makes a row likely
-    or unlikely under both cancels, so that the standard error of their mean is far below that of
-    either mean.
+    The log-densities of each row are subtracted, a's minus b's. What makes a row likely or unlikely
+    under both densities cancels, so that the standard error of the mean difference is far below
+    that of either mean.
 
     Parameters
     ----------
     a, b : xarray.Dataset, xarray.DataArray, path or URL
-        As for :func:`dkde.export`. They must have scored the same rows in the same order.
+        Results, as for :func:`dkde.export`. They must have scored the same rows in the same order.
     bandwidth : float or str, or pair of them, optional
-        Of both, or of each, as the results have them; or a length on the Earth, ``"500km"``. One
-        number is of the unit of the first result that has it. By default each result's best one; a
-        result of several that names no best one is refused.
+        One bandwidth for both results, or one for each, as the results have them; or a length on
+        the Earth, ``"500km"``. One number has the unit of the first result that contains it. By
+        default the best bandwidth of each result; a result with several and no best one is refused.
     by : str, optional
-        A coordinate of the rows, whose values are compared one by one as well; by default
-        ``label``, if they have it.
+        A coordinate of the rows, whose values are classes that are compared separately as well;
+        by default ``label``, if the rows have it.
 
     Returns
     -------
@@ -87,7 +88,8 @@ def compare(
     Raises
     ------
     InputError
-        When the rows are not the same, or the densities of other units: what differs is said.
+        When the rows are not the same, or the densities are in different units. The message says
+        what differs.
     DataSetError
         When a result is damaged or not complete.
 
@@ -106,7 +108,8 @@ def compare(
 
 def _compared(results: tuple[xr.Dataset, xr.Dataset], bandwidth: Any, by: str | None) -> xr.Dataset:
     """Compare two opened results."""
-    wanted = _two(bandwidth, results)
+    # First the check that the rows are the same, as bandwidths and units are theirs.
+    wanted = _bandwidths_of_both(bandwidth, results)
     sides = paired_rows(scored_rows(results[0]), scored_rows(results[1]), wanted)
     check_units(results, sides)
     at = [
@@ -122,9 +125,10 @@ def _compared(results: tuple[xr.Dataset, xr.Dataset], bandwidth: Any, by: str | 
         "difference_error": (dims, pairs.bound, {"long_name": "bound on its error"} | _NATS),
         **pairs.figures([pairs.compared], ()),
     }
+    # Coordinates are those of a: both results have the same rows.
     coords: dict[Any, Any] = {
         name: picked[0][name].variable for name in (*dims, *sides[0].coordinates)
-        if name in picked[0].coords and name not in _OWN
+        if name in picked[0].coords and name not in _OWN_NAMES
     }  # fmt: skip
     classes = _classes(picked[0], dims, by)
     if classes is not None:
@@ -133,6 +137,7 @@ def _compared(results: tuple[xr.Dataset, xr.Dataset], bandwidth: Any, by: str | 
         per_class = pairs.figures(masks, ("class",))
         found |= {f"class_{name}": entry for name, entry in per_class.items()}
         coords["class"] = ("class", names)
+        # Classes may be codes that have names, such as 3 for "cat".
         if words := sides[0].names(by or "label"):
             called = np.array([words.get(value, str(value)) for value in names.tolist()], object)
             coords["class_name"] = ("class", called)
@@ -155,14 +160,16 @@ class _Pairs:
     Parameters
     ----------
     values : pair of arrays
+        The log-densities under a and under b.
     difference, bound : arrays of the same shape
-        The bound is on the difference's error, NaN where none is known.
+        The differences, and bounds on their errors; NaN where no bound is known.
     won : array of the same shape
         1 where a is higher for certain, -1 where b is, else 0.
     compared : array (n,) of bool
-        Which rows, in order, are not left out: by both, or as their weight is zero.
+        Mask of the rows, in order, that count. Left out are rows that are missing in both results,
+        and rows of weight zero.
     weights : array (n,), optional
-        By what each row, in order, counts.
+        The weights of the rows, in order.
     """
 
     values: tuple[FloatArray, FloatArray]
@@ -174,14 +181,14 @@ class _Pairs:
 
     @property
     def of_weight(self) -> npt.NDArray[np.bool_]:
-        """Mask of the rows, in order, that have a positive weight."""
+        """Return the mask of the rows, in order, that have a positive weight."""
         if self.weights is None:
             return np.ones(len(self.compared), np.bool_)
         return self.weights > 0
 
     @property
     def counting(self) -> FloatArray | None:
-        """The weights of the rows that are compared."""
+        """Return the weights of the rows that are compared."""
         return None if self.weights is None else self.weights[self.compared]
 
     @classmethod
@@ -191,30 +198,39 @@ class _Pairs:
         Raises
         ------
         InputError
-            When both left out all rows.
+            When no row is left to compare.
         """
         for name, each in (("a", a), ("b", b)):
             if f"{MAIN}_error" not in each:
-                warn(f"{name} holds no bounds on its errors: any difference counts as won")
+                warn(f"{name} holds no bounds on its errors: any difference counts as a win")
         x, y = (np.asarray(each[MAIN].values, np.float64) for each in (a, b))
+        # A row that only one result left out stays, and makes the mean NaN.
         compared = ~(np.isnan(x) & np.isnan(y)).ravel()
         weights = _weights(a, b)
         if weights is not None:
             compared &= weights > 0
         if not compared.any():
             raise InputError("all rows have missing features: there is nothing to compare")
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore"):  # -inf minus -inf
             difference = x - y
         rounding = np.where(np.isfinite(difference), np.abs(difference), 0.0) * _UNIT
         bound = _bound(a, x) + _bound(b, y) + rounding
-        # Where both are zero neither is more likely, though the difference is none.
+        # If both densities are zero, neither result wins, although the difference is NaN.
         both_zero = np.isneginf(x) & np.isneginf(y)
         is_tied = np.abs(difference) <= np.where(np.isnan(bound), 0.0, bound)
         won = np.where(both_zero | is_tied, 0.0, np.sign(difference))
         return cls((x, y), difference, bound, won, compared, weights)
 
     def figures(self, groups: Sequence[Any], dims: tuple[str, ...]) -> dict[str, Any]:
-        """Return the figures of groups of rows, along dims; scalars for one group."""
+        """Return the figures of groups of rows, along dims; scalars without dims.
+
+        Parameters
+        ----------
+        groups : sequence of array (n,) of bool
+            The mask of each group.
+        dims : tuple of str
+            The dims of the figures; empty for one group.
+        """
         flat = self.difference.ravel(), self.bound.ravel(), self.won.ravel()
         found = []
         for group in groups:
@@ -230,44 +246,67 @@ class _Pairs:
         }
 
 
-def _two(bandwidth: Any, results: Sequence[xr.Dataset]) -> tuple[float | None, float | None]:
-    """Return the bandwidth of each result, in its own unit."""
+def _bandwidths_of_both(
+    bandwidth: Any, results: Sequence[xr.Dataset]
+) -> tuple[float | None, float | None]:
+    """Return the bandwidth of each result, in its own unit; None where none was given.
+
+    Raises
+    ------
+    InputError
+        When the bandwidths are not numbers, or a length on the Earth is given off the sphere.
+    """
     if bandwidth is None:
         return None, None
+    # A string is one bandwidth, not a sequence of characters.
     one = isinstance(bandwidth, str) or np.ndim(bandwidth) == 0
     given = [bandwidth] if one else list(bandwidth)
     try:
-        read = [_read(each) for each in given]
+        read = [_parsed(each) for each in given]
     except (TypeError, ValueError):
         read = []
     if len(read) not in (1, 2) or not all(h > 0 for h, _ in read):
-        raise InputError(f"bandwidth {bandwidth!r} is none; give one of both results, or two")
+        raise InputError(
+            f"bandwidth {bandwidth!r} is not valid; give one number for both results, or one for "
+            "each"
+        )
     units = [bandwidth_unit(result) for result in results]
     if len(read) == 1:
+        # One number without a unit: results may have kilometres or radians, so that it is taken in
+        # the unit of the result that has this very bandwidth.
         h, unit = read[0]
-        has = (u for u, result in zip(units, results, strict=True) if _among(h, result))
+        has = (u for u, result in zip(units, results, strict=True) if _has_bandwidth(h, result))
         read = [(h, unit or next(has, None))] * 2
     if any(unit is not None and own is None for (_, unit), own in zip(read, units, strict=True)):
-        raise InputError(f"bandwidth {bandwidth!r} is a length on the Earth, and a result has none")
+        raise InputError(
+            f"bandwidth {bandwidth!r} is a length on the Earth, but the bandwidths of a result are "
+            "not; give a number"
+        )
     found = [in_unit(h, unit, own) for (h, unit), own in zip(read, units, strict=True)]
     return found[0], found[1]
 
 
-def _read(bandwidth: Any) -> tuple[float, str | None]:
-    """Return a number as text, with its unit if it has one."""
+def _parsed(bandwidth: Any) -> tuple[float, str | None]:
+    """Return a bandwidth as a number, and its unit if it has one."""
     if isinstance(bandwidth, str) and bandwidth.strip().endswith("km"):
         return in_kilometres(bandwidth), KILOMETRES
     return float(bandwidth), None
 
 
-def _among(bandwidth: float, result: xr.Dataset) -> bool:
-    """Return whether a result has a bandwidth, to the digits given."""
+def _has_bandwidth(bandwidth: float, result: xr.Dataset) -> bool:
+    """Return whether a result has a bandwidth, which may be given in fewer digits."""
     known = np.asarray(result["bandwidth"].values, np.float64)
     return bool(np.isclose(known, bandwidth, rtol=1e-6, atol=0).any())
 
 
 def _bandwidth(result: xr.Dataset, side: ScoredRows, wanted: float | None, name: str) -> float:
-    """Return the compared bandwidth: the one asked for, the best, or the only one."""
+    """Return the bandwidth that is compared: the one asked for, the only one, or the best.
+
+    Raises
+    ------
+    InputError
+        When there are several and no best one; it names the one that the rows would choose.
+    """
     known = np.asarray(side.values["bandwidth"].values, np.float64)
     if wanted is not None:
         return float(side.at(wanted)["bandwidth"])
@@ -275,6 +314,7 @@ def _bandwidth(result: xr.Dataset, side: ScoredRows, wanted: float | None, name:
         return float(known[0])
     if "best_bandwidth" in result:
         return float(result["best_bandwidth"])
+    # What follows only serves the message: the best bandwidth by the mean over the rows.
     values = np.asarray(side.values[MAIN].transpose("bandwidth", *side.dims).values, np.float64)
     values = values.reshape(len(known), -1)
     there = ~np.isnan(values).any(axis=0)
@@ -285,9 +325,9 @@ def _bandwidth(result: xr.Dataset, side: ScoredRows, wanted: float | None, name:
         weights = weights[there]
     best = known[best_index(known, mean(values[:, there], weights))]
     raise InputError(
-        f"{name} has {len(known)} bandwidths, and these rows chose none; name one ",
+        f"{name} has {len(known)} bandwidths and no best one; name one ",
         Remedy("bandwidth"),
-        f". By the rows that are compared it would be {with_unit(float(best), side.unit)}",
+        f". The rows that are compared would choose {with_unit(float(best), side.unit)}",
     )
 
 
@@ -307,8 +347,8 @@ def _weights(a: xr.Dataset, b: xr.Dataset) -> FloatArray | None:
         return known[0]
     if known:
         warn(
-            "a and b weight their rows otherwise: in the differences each row counts once "
-            "(score both with the same weights of the rows to have them weighted)"
+            "a and b have different weights of rows: in the differences each row counts once "
+            "(score both with the same weights to have the differences weighted)"
         )
     return None
 
@@ -316,6 +356,7 @@ def _weights(a: xr.Dataset, b: xr.Dataset) -> FloatArray | None:
 def _of_group(
     difference: FloatArray, bound: FloatArray, won: FloatArray, weights: FloatArray | None
 ) -> dict[str, float]:
+    """Return the figures of one group of rows, by name."""
     n = len(difference)
     if n == 0:  # a class all of whose rows have missing features
         return dict.fromkeys(_FIGURES, float("nan")) | {"n": 0}
@@ -327,21 +368,25 @@ def _of_group(
         "n": n,
         "mean_difference": centre,
         "standard_error": error,
-        "mean_difference_error": float(mean(bound, weights) + _mean_rounds(difference, weights)),
+        "mean_difference_error": float(
+            mean(bound, weights) + _rounding_of_mean(difference, weights)
+        ),
         "share_a": float(mean((won > 0).astype(np.float64), weights)),
         "share_b": float(mean((won < 0).astype(np.float64), weights)),
         "share_tied": float(mean((won == 0).astype(np.float64), weights)),
     }
 
 
-def _mean_rounds(difference: FloatArray, weights: FloatArray | None = None) -> float:
-    """Return the largest rounding error of a mean: NumPy adds pairs of blocks of 128.
+def _rounding_of_mean(difference: FloatArray, weights: FloatArray | None = None) -> float:
+    """Return the largest rounding error of a mean.
 
-    With weights their sum rounds as well, and so do the weights and the products.
+    NumPy adds pairs of blocks of 128, so that the error grows with the logarithm of the number of
+    rows. With weights their sum rounds as well, and so do the weights and the products.
 
     See Higham (1993), The accuracy of floating point summation, section 3.
     """
     size = float(mean(np.abs(difference), weights))
+    # Within a block of 128 NumPy keeps eight sums of 16 values each; above, pairs are added.
     roundings = 16 + float(np.log2(len(difference)))
     if weights is not None:
         roundings = 2 * roundings + 4
@@ -351,13 +396,20 @@ def _mean_rounds(difference: FloatArray, weights: FloatArray | None = None) -> f
 def _classes(
     values: xr.Dataset, dims: tuple[str, ...], by: str | None
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp]] | None:
-    """Return the classes of rows, in order, and the class number of each row."""
+    """Return the classes of rows, in order, and the class number of each row; None for no classes.
+
+    Raises
+    ------
+    InputError
+        When the rows lack the coordinate, or it has too many values.
+    """
     name = "label" if by is None else by
     if name not in values.coords:
         if by is None:
             return None
         known = ", ".join(str(c) for c in values.coords if c != "bandwidth") or "none"
         raise InputError(f"the rows have no coordinate {by!r} to compare by; they have {known}")
+    # A coordinate may lie along only some of the rows' dims (a month along time, on a grid).
     coordinate = values[name].broadcast_like(values[MAIN]).transpose(*dims)
     names, members = np.unique(np.asarray(coordinate.values).ravel(), return_inverse=True)
     if len(names) > _MOST_CLASSES:

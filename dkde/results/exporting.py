@@ -20,43 +20,46 @@ from dkde.rows.boxes import Box, Grain, boxes
 from dkde.stores.publishing import drafted
 from dkde.stores.targets import check_place, look
 
-# Values that are read at a time, and those that a table is made of at a time.
+# The most values that are read at a time, and that one piece of a table is made of. Each piece that
+# was read is cut into several tables.
 _READ_VALUES = 2**20
 _TABLE_VALUES = 2**18
-# The column of the bandwidths' unit; of radians there is none, as stores and tables had none.
+# The column of the bandwidths' unit. Radians have no such column, as tables of the first releases
+# had none.
 _UNIT = "bandwidth_unit"
 
 
 def export(result: Any, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """Write a result as a table, or as NetCDF.
 
-    A table, ``.csv`` or ``.parquet``, is long and tidy: a line for each row and bandwidth. Its
+    A table, ``.csv`` or ``.parquet``, has a line for each row and bandwidth. Its
     columns are ``split`` (``query``, ``train`` of a cross-validation, or ``valid`` and ``test``),
     the rows' dims (``sample`` numbers them, unless the dims have coordinates), their other
     coordinates such as ``label`` (and ``label_name``, where classes have names) and
     ``source_row``, ``bandwidth`` (and ``bandwidth_unit``, where these are kilometres),
     ``log_density``, ``log_density_error``, ``pairs_evaluated`` and ``rows_read``, and
-    ``row_weight`` where rows have weights; the last three are of a row's bandwidths together, and
-    so repeat. What one split lacks and the other has is empty there. Numbers have all their
-    digits. It is written piece by piece, whatever the size of the result.
+    ``row_weight`` where rows have weights; the last three belong to all bandwidths of a row
+    together, and so repeat. A column that only one split has is empty for the other. Numbers have
+    all their digits. The file is written piece by piece, whatever the size of the result.
 
     NetCDF, ``.nc``, holds the whole result as it is, with its attributes.
 
     Parameters
     ----------
     result : xarray.Dataset, xarray.DataArray, path or URL
-        Of :func:`dkde.score`, :func:`dkde.sweep` or :func:`dkde.cross_validate`, or their output;
-        or labelled log-densities of :func:`dkde.log_density`.
+        A result of :func:`dkde.score`, :func:`dkde.sweep` or :func:`dkde.cross_validate`, or the
+        path of their output; or labelled log-densities of :func:`dkde.log_density`.
     path : path
-        The file, which is there whole or not at all.
+        The file. It is written whole or not at all.
     overwrite : bool
-        Replace the file that is there; nothing else, nor one that came or changed since the call
-        began.
+        Replace a file that is there. A folder is not replaced, nor a file that appeared or changed
+        since the call began.
 
     Raises
     ------
     InputError
-        For another suffix, where what the format needs is not installed, or for no result.
+        When the suffix is not known, a package that the format needs is not installed, or the
+        argument is not a result.
     DataSetError
         When the result is damaged or not complete, something is there already, or the file
         cannot be written.
@@ -77,6 +80,7 @@ def export(result: Any, path: str | os.PathLike[str], *, overwrite: bool = False
     >>> [float(row["log_density"]) for row in table] == scores.log_density.values.T.ravel().tolist()
     True
     """
+    # Look first: a file that appears while the result is opened must not be replaced.
     seen = look(path)
     write = check_export(path, overwrite=overwrite)
     opened = opened_result(result)
@@ -92,19 +96,19 @@ def export(result: Any, path: str | os.PathLike[str], *, overwrite: bool = False
 def check_export(
     path: str | os.PathLike[str], *, overwrite: bool = False
 ) -> Callable[[xr.Dataset, Path], None]:
-    """Refuse an unusable file before hours of work; return its writer.
+    """Return the writer of a file, and refuse an unusable one before hours of work.
 
     Parameters
     ----------
     path : path
         The file, as for :func:`export`.
     overwrite : bool
-        Whether one that is there may be replaced.
+        Whether a file that is there may be replaced.
 
     Returns
     -------
     callable
-        Takes a result and the path of a draft.
+        The writer, which takes a result and the path of a draft.
 
     Raises
     ------
@@ -126,6 +130,7 @@ def check_export(
 
 
 def _write_csv(result: xr.Dataset, path: Path) -> None:
+    """Write the table as CSV, with one line of heads."""
     sides = scored_rows(result)
     with path.open("w", encoding="utf-8", newline="") as file:
         for number, frame in enumerate(_frames(sides, _columns(sides))):
@@ -134,11 +139,14 @@ def _write_csv(result: xr.Dataset, path: Path) -> None:
 
 
 def _write_parquet(result: xr.Dataset, path: Path) -> None:
+    """Write the table as Parquet, with the provenance in the file's metadata."""
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
 
     sides = scored_rows(result)
     columns = _columns(sides)
+    # Parquet needs its schema before the first row, and the sides differ in columns: the schema is
+    # made from the first row of each.
     firsts = [
         _frame(side, side.values.isel(dict.fromkeys(side.dims, slice(0, 1)))) for side in sides
     ]
@@ -153,10 +161,11 @@ def _write_parquet(result: xr.Dataset, path: Path) -> None:
 
 
 def _write_netcdf(result: xr.Dataset, path: Path) -> None:
+    # The encoding is that of the Zarr store, whose codecs NetCDF does not know.
     result.drop_encoding().to_netcdf(path, engine="h5netcdf")
 
 
-# By suffix: what is needed, the extra that brings it, and what writes.
+# By suffix: the packages that are needed, the extra that installs them, and the writer.
 _WRITERS: dict[str, tuple[tuple[str, ...], str, Callable[[xr.Dataset, Path], None]]] = {
     ".csv": ((), "", _write_csv),
     ".parquet": (("pyarrow",), "tables", _write_parquet),
@@ -167,7 +176,9 @@ _WRITERS: dict[str, tuple[tuple[str, ...], str, Callable[[xr.Dataset, Path], Non
 def _columns(sides: Sequence[ScoredRows]) -> list[str]:
     """Return the columns of all sides, each once: positions, coordinates, scores."""
     if any("split" in (*side.dims, *side.coordinates) for side in sides):
-        raise InputError("the rows have a dim or coordinate 'split', as tables do; rename it")
+        raise InputError(
+            "the rows have a dim or coordinate 'split', which is a column of every table; rename it"
+        )
     names = [
         "split",
         *(name for side in sides for name in side.dims),
@@ -176,6 +187,7 @@ def _columns(sides: Sequence[ScoredRows]) -> list[str]:
         *([_UNIT] if any(side.unit == KILOMETRES for side in sides) else []),
         *(str(name) for side in sides for name in side.values.data_vars),
     ]
+    # A dict keeps the first of equal names, in order.
     return list(dict.fromkeys(names))
 
 
@@ -215,7 +227,7 @@ def _frame(side: ScoredRows, piece: xr.Dataset) -> Any:
         table[_UNIT] = side.unit
     for name in (*side.dims, *side.coordinates):
         if table[name].dtype == object and not isinstance(table[name].iloc[0], str):
-            table[name] = table[name].map(str)  # times of a calendar that tables do not know
+            table[name] = table[name].map(str)  # times of calendars that pandas does not know
     for name, called in _named(side).items():
         table[called] = table[name].map(side.names(name))
     return table
@@ -237,8 +249,9 @@ def _named(side: ScoredRows) -> dict[str, str]:
 
 
 def _pieces(sizes: Sequence[int], most: int) -> Iterator[Box]:
-    """Boxes that cover an array in the order of its elements, each of at most so many, if more
-    than none.
+    """Yield boxes that cover an array in the order of its elements.
+
+    A box has at most so many elements, and at least one.
 
     Examples
     --------
@@ -247,6 +260,7 @@ def _pieces(sizes: Sequence[int], most: int) -> Iterator[Box]:
     >>> [[(s.start, s.stop) for s in box] for box in _pieces([2, 3], 2)]
     [[(0, 1), (0, 2)], [(0, 1), (2, 3)], [(1, 2), (0, 2)], [(1, 2), (2, 3)]]
     """
+    # A result of a single row may have no dims.
     if not sizes:
         yield ()
     elif 0 not in sizes:

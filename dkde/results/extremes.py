@@ -18,8 +18,9 @@ from dkde.results.scored import ScoredRows
 from dkde.rows.side import Rows
 from dkde.runs.store import MAIN
 
+# The number of rows at each end.
 _SHOWN = 12
-# Of rows that are no pictures, so many features are shown.
+# A table shows the values of rows that have up to so many features.
 _MOST_FEATURES = 8
 
 Numbers = npt.NDArray[np.intp]
@@ -32,9 +33,11 @@ class Table:
     Parameters
     ----------
     heads : list of str
+        The heads of the columns.
     rows : list of list of str
+        The cells of each row.
     marked : int, optional
-        Number of the row that stands out.
+        The number of the row that is highlighted.
     """
 
     heads: list[str]
@@ -44,7 +47,17 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A row that is a picture: its URL, which holds it, and what stands below it."""
+    """A row that is a picture.
+
+    Parameters
+    ----------
+    url : str
+        A data URL, which holds the whole picture.
+    log_density : str
+        The row's log-density, as text.
+    words : str
+        The text below the picture: the row's number and coordinates.
+    """
 
     url: str
     log_density: str
@@ -53,7 +66,17 @@ class Picture:
 
 @dataclass(frozen=True)
 class End:
-    """The rows at one end: as pictures where they are pictures, else as a table."""
+    """The rows at one end, as pictures if they are pictures, else as a table.
+
+    Parameters
+    ----------
+    name : str
+        The heading: "Highest" or "Lowest".
+    pictures : list of Picture
+        The rows as pictures; empty if there is a table.
+    table : Table or None
+        The rows as a table; None if there are pictures.
+    """
 
     name: str
     pictures: list[Picture]
@@ -62,15 +85,33 @@ class End:
 
 @dataclass(frozen=True)
 class Extremes:
-    """Both ends, and why the rows themselves are not shown; empty where they are."""
+    """The rows of highest and of lowest density.
+
+    Parameters
+    ----------
+    ends : list of End
+        Both ends; those without rows are left out.
+    reason : str
+        Why the values of the rows are not shown; empty if they are.
+    """
 
     ends: list[End]
     reason: str
 
 
 @dataclass(frozen=True, eq=False)
-class _Some:
-    """Some rows in order: their numbers, log-densities, and what is known of each by name."""
+class _ChosenRows:
+    """The rows of one end, in order.
+
+    Parameters
+    ----------
+    numbers : array (n,)
+        Their numbers among all rows.
+    log_density : array (n,)
+        Their log-densities.
+    known : mapping of str to list of str
+        The values of their coordinates as text, by the coordinates' names.
+    """
 
     numbers: Numbers
     log_density: npt.NDArray[np.float64]
@@ -82,12 +123,15 @@ def extremes(side: ScoredRows, values: xr.Dataset) -> Extremes | None:
 
     Parameters
     ----------
+    side : ScoredRows
+        The rows that were scored.
     values : xarray.Dataset
-        Of the side, at one bandwidth.
+        The side's values at one bandwidth.
 
     Returns
     -------
-    None where no row has a density above zero. Rows without a log-density are at neither end.
+    Extremes or None
+        None if no row has a density above zero. Rows without a log-density are at neither end.
     """
     if not np.isfinite(values[MAIN]).any():
         return None
@@ -96,58 +140,66 @@ def extremes(side: ScoredRows, values: xr.Dataset) -> Extremes | None:
     for name, numbers in _outermost(values).items():
         if not len(numbers):
             continue
-        some = _some(side, values, numbers)
+        chosen = _chosen_rows(side, values, numbers)
         try:
-            ends.append(_end(name, some, rows))
-        except DkdeError as error:  # a chunk that is damaged
+            ends.append(_end(name, chosen, rows))
+        except DkdeError as error:  # such as a damaged chunk: show the table without values
             rows, reason = None, str(error)
-            ends.append(_end(name, some, None))
+            ends.append(_end(name, chosen, None))
     return Extremes(ends, reason)
 
 
 def _outermost(values: xr.Dataset) -> dict[str, Numbers]:
-    """Numbers of the rows at each end; fewer where the ends would meet."""
+    """Return the numbers of the rows at each end; fewer if the ends would meet."""
     every = np.asarray(values[MAIN].values, np.float64).ravel()
     there = np.flatnonzero(~np.isnan(every))
+    # Of few rows each end gets half, so that no row is shown twice; of an odd number the lowest end
+    # gets the one in the middle.
     count = min(_SHOWN, (len(there) + 1) // 2)
+    # A stable sort, so that equal densities have the same order on every machine.
     by_density = there[np.argsort(every[there], kind="stable")]
     highest = by_density[::-1][: min(count, len(there) - count)]
     return {"Highest": highest, "Lowest": by_density[:count]}
 
 
-def _some(side: ScoredRows, values: xr.Dataset, numbers: Numbers) -> _Some:
+def _chosen_rows(side: ScoredRows, values: xr.Dataset, numbers: Numbers) -> _ChosenRows:
+    """Return numbered rows with their log-densities and coordinates."""
     known = {}
     for name in (*side.dims, *side.coordinates):
         if name in values.coords:
             names = side.names(name)
             known[name] = [
                 f"{_cell(value)} ({names[value]})" if value in names else _cell(value)
-                for value in _at(values[name], side, numbers)
+                for value in _coordinate_at(values[name], side, numbers)
             ]
     every = np.asarray(values[MAIN].values, np.float64).ravel()
-    return _Some(numbers, every[numbers], known)
+    return _ChosenRows(numbers, every[numbers], known)
 
 
-def _at(coordinate: xr.DataArray, side: ScoredRows, numbers: Numbers) -> npt.NDArray[Any]:
+def _coordinate_at(
+    coordinate: xr.DataArray, side: ScoredRows, numbers: Numbers
+) -> npt.NDArray[Any]:
     """Return a coordinate of numbered rows, which may lie along only some of their dims."""
     sizes = [side.values.sizes[dim] for dim in side.dims]
+    # The row's number counts over all dims at once; a coordinate needs the number along its own.
     places = dict(zip(side.dims, np.unravel_index(numbers, sizes), strict=True))
     picked = {dim: xr.DataArray(places[str(dim)], dims="row") for dim in coordinate.dims}
     return np.asarray(coordinate.variable.isel({d: v.variable for d, v in picked.items()}).values)
 
 
-def _end(name: str, some: _Some, rows: Rows | None) -> End:
-    pixels = None if rows is None else _pixels(rows, some.numbers)
+def _end(name: str, chosen: _ChosenRows, rows: Rows | None) -> End:
+    """Return one end; without the rows' values it is a table of numbers and coordinates."""
+    pixels = None if rows is None else _pixels(rows, chosen.numbers)
     if pixels is None:
-        return End(name, [], _table(some, rows))
+        return End(name, [], _table(chosen, rows))
     pictures = [
         Picture(
             f"data:image/png;base64,{b64encode(png(shown)).decode()}",
-            number_text(some.log_density[i]),
+            number_text(chosen.log_density[i]),
             ", ".join(
                 [
-                    f"row {some.numbers[i]}",
-                    *(f"{_plain(n)} {known[i]}" for n, known in some.known.items()),
+                    f"row {chosen.numbers[i]}",
+                    *(f"{_plain(n)} {known[i]}" for n, known in chosen.known.items()),
                 ]
             ),
         )
@@ -156,31 +208,32 @@ def _end(name: str, some: _Some, rows: Rows | None) -> End:
     return End(name, pictures, None)
 
 
-def _table(some: _Some, rows: Rows | None) -> Table:
-    """Rows with what is known of them, and with their values where these are few."""
-    heads = ["row", *map(_plain, some.known), "log-density"]
+def _table(chosen: _ChosenRows, rows: Rows | None) -> Table:
+    """Return the table of rows: numbers, coordinates, densities, and values if these are few."""
+    heads = ["row", *map(_plain, chosen.known), "log-density"]
     body = [
         [
             str(number),
-            *(known[i] for known in some.known.values()),
-            number_text(some.log_density[i]),
+            *(known[i] for known in chosen.known.values()),
+            number_text(chosen.log_density[i]),
         ]
-        for i, number in enumerate(some.numbers)
+        for i, number in enumerate(chosen.numbers)
     ]
+    # Only the rows at this end are read, wherever they lie.
     if rows is not None and rows.n_stored_features <= _MOST_FEATURES:
-        taken = rows.take(some.numbers)
+        taken = rows.take(chosen.numbers)
         heads += rows.parts[0].features or [f"feature {n}" for n in range(taken.shape[1])]
         body = [[*line, *map(_cell, values)] for line, values in zip(body, taken, strict=True)]
     return Table(heads, body)
 
 
 def _pixels(rows: Rows, numbers: Numbers) -> npt.NDArray[np.uint8] | None:
-    """Rows as pictures (n, height, width, 3); None where they are none."""
+    """Return rows as pictures (n, height, width, 3); None if they are not pictures."""
     if any(part.image_shape is None for part in rows.parts):
         return None
     try:
         return picture_pixels(rows, rows.take(numbers))
-    except InputError:  # of several shapes
+    except InputError:  # pictures of several shapes
         return None
 
 
@@ -196,6 +249,7 @@ def number_text(value: float) -> str:
         return "–"
     if np.isinf(value):
         return "−∞" if value < 0 else "∞"
+    # A real minus sign, as wide as the plus sign in a column of figures.
     return (f"{value:.4f}" if abs(value) < 1e7 else f"{value:.6g}").replace("-", "−")
 
 

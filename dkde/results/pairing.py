@@ -23,45 +23,52 @@ def paired_rows(
     b: Sequence[ScoredRows],
     bandwidths: Sequence[float | None] = (None, None),
 ) -> tuple[ScoredRows, ScoredRows]:
-    """Return the rows that both results scored: test rows before the others.
+    """Return the rows that both results scored, test rows in preference to others.
 
     Parameters
     ----------
     a, b : sequence of ScoredRows
-        What each scored; test rows last.
+        The rows that each result scored; test rows last.
     bandwidths : pair of float or None
-        At which they are wanted: rows that were scored at others are passed over.
+        The bandwidths that are wanted. Rows that were scored at others are only taken if there are
+        no better ones.
 
     Raises
     ------
     InputError
-        When there are none; it says what differs.
+        When both scored no rows in common; the message says what differs.
     """
+    # A sweep has two kinds of rows: try all pairs, those of two test rows first.
     pairs = list(product(reversed(a), reversed(b)))
     pairs.sort(key=lambda pair: sum(side.split != "test" for side in pair))
-    told = [(pair, _unlike(*pair)) for pair in pairs]
-    same = [(pair, doubt) for pair, (reason, doubt) in told if reason is None]
+    checked = [(pair, _difference_of_rows(*pair)) for pair in pairs]
+    same = [(pair, doubt) for pair, (reason, doubt) in checked if reason is None]
     if not same:
-        reason = told[0][1][0]
+        reason = checked[0][1][0]
         raise InputError(
             f"a and b did not score the same rows: {reason}; compare results of one query"
         )
-    # Rows that cannot be told from others are taken to be those of the same role, if there are any.
+    # Where it is uncertain whether the rows are the same, only rows of the same role are taken, if
+    # there are any.
     likely = [(p, doubt) for p, doubt in same if doubt is None or p[0].split == p[1].split]
     same = likely or same
-    chosen, doubt = next((each for each in same if _has(each[0], bandwidths)), same[0])
+    chosen, doubt = next((each for each in same if _are_scored_at(each[0], bandwidths)), same[0])
     if doubt is not None:
         warn(
-            f"nothing tells whether both scored the same rows ({doubt}); they are taken to be the "
-            "same, as there are as many"
+            f"it is not known whether a and b scored the same rows ({doubt}); they are taken to be "
+            "the same, as both scored as many"
         )
     folds = [side.values["held_out_in"] for side in chosen if "held_out_in" in side.values]
     if len(folds) == 2 and not np.array_equal(folds[0], folds[1]):
-        warn("a and b were cross-validated in other folds: rows were scored under other rows")
+        warn(
+            "a and b were cross-validated in different folds: the same row was scored under "
+            "different rows"
+        )
     return chosen
 
 
-def _has(pair: Sequence[ScoredRows], bandwidths: Sequence[float | None]) -> bool:
+def _are_scored_at(pair: Sequence[ScoredRows], bandwidths: Sequence[float | None]) -> bool:
+    """Return whether both sides of a pair were scored at the bandwidths that are wanted."""
     for side, bandwidth in zip(pair, bandwidths, strict=True):
         try:
             if bandwidth is not None:
@@ -71,44 +78,54 @@ def _has(pair: Sequence[ScoredRows], bandwidths: Sequence[float | None]) -> bool
     return True
 
 
-def _unlike(a: ScoredRows, b: ScoredRows) -> tuple[str | None, str | None]:
-    """Return how the rows of two sides differ, or why their equality is not certain."""
+def _difference_of_rows(a: ScoredRows, b: ScoredRows) -> tuple[str | None, str | None]:
+    """Return how the rows of two sides differ, or why their equality is not certain.
+
+    Both are None if the rows are certainly the same.
+    """
     shapes = [tuple(side.values.sizes[dim] for dim in side.dims) for side in (a, b)]
     if shapes[0] != shapes[1]:
         sizes = [" x ".join(map(str, shape)) for shape in shapes]
         return f"a has {sizes[0]} {a.split} rows, and b {sizes[1]} {b.split} rows", None
+    # The folds say nothing about the rows; `paired_rows` compares them itself.
     in_both = [name for name in a.coordinates if name in b.coordinates and name != "held_out_in"]
     unlike = [name for name in [*a.dims, *in_both] if not _equal(a, b, name)]
     for name in unlike:
         if name != _SOURCE_ROW:
             return f"the {name} of their rows differ", None
+    # Cheap marks first: rows are only read again if these leave it open.
     parts = _parts(a), _parts(b)
     is_marked = _same_marks(*parts)
     same, doubt = (True, None) if is_marked else _same_content(a, b)
-    # Of a data set the checksum is that of the split, and source_row says which of its rows; of
-    # other files the checksum is of all splits, and the range says which. Rows of unlike numbers
-    # in two data sets may well be the same: those were read again.
+    # In a data set the checksum is that of a split, and source_row numbers the rows in it. In other
+    # files the checksum is that of all splits, and the ranges of the parts show which rows were
+    # scored. Rows with different numbers in two data sets may still be the same: then the second
+    # reading decides, and the numbers only if it failed.
     if unlike and (is_marked or same is None):
         return f"the {_SOURCE_ROW} of their rows differ", None
     if is_marked and _SOURCE_ROW not in in_both and _ranges(parts[0]) != _ranges(parts[1]):
         return f"a's are {_named(parts[0])}, and b's {_named(parts[1])}", None
     if same is False:
-        return f"a's are {_named(parts[0])}, and b's {_named(parts[1])} of other content", None
+        return f"a's are {_named(parts[0])}, and b's {_named(parts[1])} with other values", None
     return None, doubt
 
 
 def _equal(a: ScoredRows, b: ScoredRows, name: str) -> bool:
-    """Return whether a coordinate is the same for the rows of both, if both have it."""
+    """Return whether a coordinate is the same for the rows of both; True if one lacks it."""
     if name not in a.values.coords or name not in b.values.coords:
         return True
     x, y = (np.asarray(side.values[name].values) for side in (a, b))
     if x.shape != y.shape:
         return False
+    # NaN equals NaN; objects such as text go through `array_equal`.
     return bool(np.array_equal(x, y) or np.all((x == y) | ((x != x) & (y != y))))
 
 
 def _parts(side: ScoredRows) -> list[Mapping[str, Any]] | None:
-    """Return the parts of the query, with adjacent ones joined; None if unknown."""
+    """Return the parts of the query, with adjacent ones joined; None if unknown.
+
+    The same rows may have been named in one range or in several: "test" or "test[:5]+test[5:]".
+    """
     query = side.described.get("query")
     if not query:
         return None
@@ -127,14 +144,16 @@ def _parts(side: ScoredRows) -> list[Mapping[str, Any]] | None:
 def _same_content(a: ScoredRows, b: ScoredRows) -> tuple[bool | None, str | None]:
     """Return whether the rows of both have the same values, or why that is unknown.
 
-    Where what the runs noted differs, the rows are read again: copies may lie elsewhere, in
-    another format.
+    The rows are read again, even if the runs recorded different sources: one may be a copy of the
+    other, elsewhere or in another format.
     """
     widths = {side.described.get("query", {}).get("stored_features") for side in (a, b)}
     if len(widths - {None}) == 2:
-        return None, None  # densities of unlike features are refused for what they are
+        return None, None  # `check_units` refuses densities of different features, and says so
     kinds = [[_kind(part) for part in _parts(side) or []] for side in (a, b)]
     alike = kinds[0] == kinds[1] and None not in kinds[0] and len(kinds[0]) == 1
+    # If both have one part of the same kind, different marks mean different values, so that the
+    # answer is known even if the rows cannot be read again.
     (x, why), (y, why_not) = (read_back(side) for side in (a, b))
     if x is None or y is None:
         return (False, None) if alike else (None, why or why_not)
@@ -142,9 +161,10 @@ def _same_content(a: ScoredRows, b: ScoredRows) -> tuple[bool | None, str | None
 
 
 def _kind(part: Mapping[str, Any]) -> tuple[Any, ...] | None:
-    """Return a key equal for parts whose marks show equal values; None for others.
+    """Return a key under which different marks of two parts mean different values; None if none.
 
-    Those of what is in memory and of the splits of data sets are of the values, as stored.
+    Marks of arrays in memory and of splits of data sets are computed from the values, as stored.
+    Marks of other files depend on more than the values.
     """
     if part["checksum"] is None:
         in_memory = part.get("source") in ("ArraySource", "VariablesSource")
@@ -156,13 +176,13 @@ def _kind(part: Mapping[str, Any]) -> tuple[Any, ...] | None:
 
 
 def _same_marks(a: list[Mapping[str, Any]] | None, b: list[Mapping[str, Any]] | None) -> bool:
-    """Return whether the runs recorded that the sources are the same."""
+    """Return whether the records of both runs show that the sources are the same."""
     marks = [[_mark(part) for part in side or []] for side in (a, b)]
     return bool(marks[0]) and None not in marks[0] and marks[0] == marks[1]
 
 
 def _mark(part: Mapping[str, Any]) -> tuple[Any, ...] | None:
-    """Return what identifies the values of a part's rows; None if nothing does."""
+    """Return the mark that identifies the values of a part's rows; None if there is none."""
     columns, fingerprint = part.get("columns"), part.get("fingerprint")
     taken = None if columns is None else tuple(columns)
     if part["checksum"] is not None:
@@ -175,7 +195,7 @@ def _ranges(parts: list[Mapping[str, Any]] | None) -> list[tuple[str, int, int]]
 
 
 def _split(name: str) -> str:
-    """Return the split at the end of a name; None for a file that has only one."""
+    """Return the split at the end of a name; "" for a file that has only one."""
     return name.rpartition("::")[2] if "::" in name else ""
 
 
@@ -187,9 +207,21 @@ def _named(parts: list[Mapping[str, Any]] | None) -> str:
 def check_units(results: Sequence[xr.Dataset], sides: Sequence[ScoredRows]) -> None:
     """Refuse densities in different units, and warn of values that are not densities.
 
+    Names of features are compared where both results have them, but for principal components and
+    on the sphere, which have units of their own. Scores of a kernel that is not a density are only
+    compared with scores of the same kernel, metric and bandwidth matrix.
+
+    Parameters
+    ----------
+    results : pair of xarray.Dataset
+        The results a and b.
+    sides : pair of ScoredRows
+        The rows of each that are compared. Without a description there is nothing to check.
+
     Raises
     ------
     InputError
+        When the log-densities are in different units: the message says why.
     """
     described = [side.described for side in sides]
     if not all(described):
@@ -202,22 +234,22 @@ def check_units(results: Sequence[xr.Dataset], sides: Sequence[ScoredRows]) -> N
     ]
     if features[0] != features[1] or principal[0] != principal[1]:
         raise InputError(
-            f"a is a density of {words[0]} and b of {words[1]}: their units are not the same, and "
-            "log-densities of other units cannot be compared"
+            f"a is a density of {words[0]} and b of {words[1]}: log-densities in different units "
+            "cannot be compared"
         )
-    # Per steradian, whatever the units of the data.
+    # A density on the sphere is per steradian, whatever the units of the data.
     spherical = [get_kernel(d["kernel"]).sphere for d in described]
     if spherical[0] != spherical[1]:
         raise InputError(
             f"{'ab'[spherical.index(True)]} is a density on the sphere and the other one is not: "
-            "their units are not the same"
+            "log-densities in different units cannot be compared"
         )
     if principal[0] and not all(
         results[0][name].equals(results[1][name]) for name in ("pca_components", "pca_mean")
     ):
         raise InputError(
-            "a and b are densities of principal components, and not of the same ones; find these "
-            "from the same rows"
+            "a and b are densities of different principal components; compute the components of "
+            "both from the same rows"
         )
     names = [_feature_names(d) for d in described]
     known = None not in names and not principal[0] and not all(spherical)
@@ -228,12 +260,12 @@ def check_units(results: Sequence[xr.Dataset], sides: Sequence[ScoredRows]) -> N
                 "same features"
             )
     elif known and names[0] != names[1]:
-        raise InputError(f"a and b are densities of {words[0]} of other names")
+        raise InputError(f"a and b are densities of {words[0]} with different names")
     stored = [d["query"]["stored_features"] for d in described]
     if not principal[0] and any(n < m for n, m in zip(features, stored, strict=True)):
         warn(
-            f"of {max(stored)} features {features[0]} dimensions that vary were kept "
-            '(singular="drop"); the densities compare only if they are the same ones'
+            f'singular="drop" kept {features[0]} dimensions that vary, of {max(stored)} features; '
+            "the densities can be compared only if a and b kept the same ones"
         )
     kinds = [(d["kernel"], d["metric"]) for d in described]
     no_density = [_is_no_density(result) for result in results]
@@ -253,13 +285,16 @@ def check_units(results: Sequence[xr.Dataset], sides: Sequence[ScoredRows]) -> N
 
 
 def _feature_names(described: Mapping[str, Any]) -> list[str] | str | None:
-    """Return the feature names, sorted: a density does not depend on their order."""
+    """Return the feature names, sorted, as a density does not depend on their order.
+
+    A text is a digest of very many names; None means that there are no names.
+    """
     names: list[str] | str | None = described["query"]["parts"][0].get("names")
     return sorted(names) if isinstance(names, list) else names
 
 
 def _is_no_density(result: xr.Dataset) -> bool:
-    """Return whether the scores are no density: bits are undefined there."""
+    """Return whether a result's scores are no density: then its bits per dimension are NaN."""
     if "bits_per_dimension" not in result:
         return False
     undefined = np.isnan(result["bits_per_dimension"].values)

@@ -19,9 +19,9 @@ from dkde.stores.targets import check_place
 FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
 PICTURE_SUFFIXES = (".png",)
 
-# A tiling is enlarged by whole numbers until about this wide, so that small pictures are seen.
+# Small pictures are enlarged by a whole number, so that the tiling is about so many pixels wide.
 _WIDTH_PIXELS = 1000
-# Between pictures, a grey that neither black nor white backgrounds swallow.
+# The grey between pictures, which differs from both black and white backgrounds.
 _GAP = 112
 
 
@@ -36,17 +36,18 @@ def check_picture(
     Parameters
     ----------
     path : path
+        The file that is to be written.
     suffixes : tuple of str
-        Of the formats that can be written.
+        The suffixes of the formats that can be written.
     pictures : Rows, optional
-        What is to be drawn pixel for pixel.
+        The rows that are to be drawn pixel for pixel.
 
     Raises
     ------
     InputError
-        When its suffix stands for no format that can be written, or the rows are no pictures.
+        When the suffix is not one of these, or the rows are not pictures.
     DataSetError
-        When it is a folder, or its own folder is missing or may not be written to.
+        When the path is a folder, or its own folder is missing or may not be written to.
     """
     check_place(path, "picture", suffixes=suffixes)
     if pictures is not None:
@@ -66,26 +67,28 @@ def plot_pictures(
     Parameters
     ----------
     pictures : str, Rows or None
-        A selector of rows that have an image shape, grey or colour; None for the split train of
-        the source, or its first one.
+        A selector of rows that have an image shape, grey or colour. None stands for the split
+        ``train`` of the source, or else its first split.
     path : path
-        Ends in .png; overwritten. The range of the data set's values goes from black to white.
+        The file, which ends in .png and is replaced. The smallest value of the data set is black,
+        the largest is white.
     rows, columns : int
-        Of pictures; fewer where there are not so many.
+        The numbers of rows and of columns of the tiling; fewer if there are not so many pictures.
     source : str or Catalog, optional
         The data set that a selector without one refers to.
 
     Returns
     -------
     int
-        How many pictures are shown.
+        The number of pictures that are shown.
 
     Raises
     ------
     InputError
-        For another suffix, a tiling of nothing, or rows that are no pictures of one shape.
+        When the suffix is another, rows or columns are below 1, or the rows are not pictures of
+        one shape.
     DataSetError
-        When the source cannot be opened or the file not be written.
+        When the source cannot be opened, or the file cannot be written.
     """
     _check_tiling(path, rows, columns)
     catalog = catalog_of(source)
@@ -108,34 +111,36 @@ def plot_samples(
     like: Any = None,
     source: str | Catalog | None = None,
 ) -> int:
-    """Tile real rows as pictures, and below a blank row samples of their density.
+    """Tile real rows as pictures and, below a blank row, samples of their density.
 
     Parameters
     ----------
     real, samples : array (rows, features), str or Rows
-        As for :func:`dkde.log_density`. The samples' values are clipped to the range of those
-        of the real rows' data set, which goes from black to white.
+        The rows, as for :func:`dkde.log_density`. The smallest value of the real rows' data set is
+        black, the largest is white; the samples' values are clipped to this range.
     path : path
-        Ends in .png; overwritten.
+        The file, which ends in .png and is replaced.
     rows, columns : int
-        Of pictures, above and below each; fewer where there are not so many.
+        The numbers of rows and of columns of each of both tilings; fewer if there are not so many
+        pictures.
     like : str or Rows, optional
-        Rows of the data set that the real ones are from, which say what shape and what range
-        they have; needed where the real ones are a bare array.
+        Rows of the data set that the real ones are from, which give the pictures' shape and the
+        range of values; needed if the real rows are an array without these.
     source : str or Catalog, optional
         The data set that selectors without one refer to.
 
     Returns
     -------
     int
-        How many samples are shown.
+        The number of samples that are shown.
 
     Raises
     ------
     InputError
-        For another suffix, a tiling of nothing, or rows that are no pictures of one shape.
+        When the suffix is another, rows or columns are below 1, or the rows are not pictures of
+        one shape.
     DataSetError
-        When the source cannot be opened or the file not be written.
+        When the source cannot be opened, or the file cannot be written.
 
     Examples
     --------
@@ -160,7 +165,7 @@ def plot_samples(
     value_range = _value_range(model, shown[0])
     pixels = [_as_pixels(model, values, value_range) for values in shown]
     width = min(columns, max(map(len, pixels)))
-    # The rest of the last row of real ones, and a row.
+    # Blank pictures fill the last row of real ones, and one row more.
     n_blank = -len(pixels[0]) % width + width
     blank = np.full((n_blank, *pixels[0].shape[1:]), _GAP, np.uint8)
     _write_tiled(path, np.concatenate([pixels[0], blank, pixels[1]]), width)
@@ -179,7 +184,7 @@ def _default_split(catalog: Catalog) -> str:
     source = catalog.location
     if source is not None and listing(source) is not None:
         raise InputError(
-            f"{source}: is no data set of dkde; its rows are made of variables, and are no pictures"
+            f"{source}: is no data set of dkde; its rows are made of variables and are not pictures"
         )
     names = list(catalog.splits())
     if not names:
@@ -192,7 +197,13 @@ def _selected(pictures: Any, role: str, catalog: Catalog) -> Rows:
 
 
 def _picture_shape(selected: Rows) -> tuple[tuple[int, ...], str | None]:
-    """Return the shape that all rows have as pictures, and their layout."""
+    """Return the shape that all rows have as pictures, and their layout ("HWC", "CHW" or None).
+
+    Raises
+    ------
+    InputError
+        When the rows are not pictures, or pictures of several shapes.
+    """
     shapes = {(part.image_shape, part.layout) for part in selected.parts}
     shape, layout = next(iter(shapes))
     if shape is None:
@@ -211,14 +222,14 @@ def picture_pixels(selected: Rows, values: npt.NDArray[np.float64]) -> npt.NDArr
     Parameters
     ----------
     selected : Rows
-        Which say what shape and what range they have.
+        The rows, which give the pictures' shape and the range of values.
     values : array (n, features)
-        Decoded.
+        Values of some of the rows, decoded.
 
     Raises
     ------
     InputError
-        When they are no pictures.
+        When the rows are not pictures.
     """
     return _as_pixels(selected, values, _value_range(selected, values))
 
@@ -233,15 +244,17 @@ def _as_pixels(
         pictures = pictures[..., None]
     elif layout == "CHW":
         pictures = np.moveaxis(pictures, 1, -1)
+    # Missing values are black; samples may lie outside of the range, and are clipped.
     low, high = value_range
     pictures = np.nan_to_num((pictures - low) / (high - low), nan=0.0)
     pixels = np.rint(255 * np.clip(pictures, 0, 1)).astype(np.uint8)
-    # Two channels are grey with transparency, four are colours with it.
+    # Transparency is left out: of two channels (grey with it) and of four (colours with it).
     channels = [0, 0, 0] if pixels.shape[-1] < 3 else [0, 1, 2]
     return pixels[..., channels]
 
 
 def _value_range(selected: Rows, values: npt.NDArray[Any]) -> tuple[float, float]:
+    """Return the values of black and of white: of the data sets if known, else of the rows."""
     ranges = [part.value_range for part in selected.parts if part.value_range is not None]
     finite = values[np.isfinite(values)]
     if len(ranges) == len(selected.parts):
@@ -250,11 +263,12 @@ def _value_range(selected: Rows, values: npt.NDArray[Any]) -> tuple[float, float
         low, high = float(finite.min()), float(finite.max())
     else:
         low, high = 0.0, 1.0
+    # Constant pictures are black: a range of length zero would divide by zero.
     return (low, high) if high > low else (low, low + 1.0)
 
 
 def _tile(pixels: npt.NDArray[np.uint8], rows: int, columns: int) -> npt.NDArray[np.uint8]:
-    """Return one picture of all, with gaps of one pixel, each pixel made a square."""
+    """Return one picture of all, with gaps of one pixel; each pixel becomes a square."""
     height, width = pixels.shape[1] + 1, pixels.shape[2] + 1
     tiled = np.full((rows * height + 1, columns * width + 1, 3), _GAP, np.uint8)
     for i, picture in enumerate(pixels):

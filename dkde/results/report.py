@@ -1,4 +1,4 @@
-"""A result's report: its contents and their order."""
+"""The report of a result as a page: its contents and their order."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from dkde.stores.publishing import write_whole
 from dkde.stores.targets import check_place
 
 SUFFIXES = (".html", ".htm")
+# The figures of a result, and their heads in tables, in order.
 _FIGURES = {
     "mean_log_likelihood": "mean log-likelihood",
     "standard_error": "standard error",
@@ -28,6 +29,7 @@ _FIGURES = {
     "mean_fold_log_likelihood": "fold total",
     "n_zero_density": "zero density",
 }
+# By split: the page's title, and the name of the rows in sentences.
 _TITLES = {
     "query": "Score", "valid": "Bandwidth sweep", "train": "Cross-validation", "test": "Test rows",
 }  # fmt: skip
@@ -38,24 +40,25 @@ _WORDS = {
 
 
 def report(result: Any, path: str | os.PathLike[str]) -> None:
-    """Write a result as one page for a browser: nothing is needed beside it, or loaded.
+    """Write a result as one page for a browser, which needs no other file and loads nothing.
 
-    It holds the figures, the curve over bandwidths with its standard errors, the rows of highest
-    and of lowest density, as pictures where they are some, and what the numbers come from. Those
-    rows are read back from the stores or files that were scored, if they are still there and the
-    same; else the page says why not.
+    The page holds the figures, the curve over bandwidths with its standard errors, the rows of
+    highest and of lowest density (as pictures if they are pictures), and the origin of the numbers.
+    Those rows are read again from the stores or files that were scored, if these are still there
+    and unchanged; else the page says why not.
 
     Parameters
     ----------
     result : xarray.Dataset, path or URL
-        Of :func:`dkde.score`, :func:`dkde.sweep` or :func:`dkde.cross_validate`, or their output.
+        A result of :func:`dkde.score`, :func:`dkde.sweep` or :func:`dkde.cross_validate`, or the
+        path of their output.
     path : path
-        Ends in .html; overwritten.
+        The file, which ends in .html and is replaced.
 
     Raises
     ------
     InputError
-        For another suffix, or for no result.
+        When the suffix is another, or the argument is not a result.
     DataSetError
         When the result is damaged or not complete, or the file cannot be written.
     """
@@ -70,7 +73,7 @@ def report(result: Any, path: str | os.PathLike[str]) -> None:
 
 
 def check_report(path: str | os.PathLike[str]) -> None:
-    """Refuse a report's path early.
+    """Refuse a report's path early, before hours of work.
 
     Raises
     ------
@@ -81,8 +84,10 @@ def check_report(path: str | os.PathLike[str]) -> None:
 
 
 def _page(result: xr.Dataset, name: str) -> str:
+    """Return the page as HTML; name is that of the result, empty if it is in memory."""
     from jinja2 import Environment, PackageLoader  # slow to import
 
+    # Load the figures once; the log-densities of all rows stay where they are.
     small = [name for name, found in result.data_vars.items() if set(found.dims) <= {"bandwidth"}]
     result = result.assign({name: result[name].load() for name in small})
     sides = scored_rows(result)
@@ -90,7 +95,7 @@ def _page(result: xr.Dataset, name: str) -> str:
     bandwidth, words = _bandwidth(result)
     values = shown.at(bandwidth)
     is_curve = result.sizes["bandwidth"] > 1 and np.isfinite(result["mean_log_likelihood"]).any()
-    # Whatever is not part of the template is text, and is escaped.
+    # Names and values come from users' files: all that is not of the template is escaped.
     templates = Environment(
         loader=PackageLoader("dkde.results", "templates"),
         autoescape=True, trim_blocks=True, lstrip_blocks=True,
@@ -98,7 +103,7 @@ def _page(result: xr.Dataset, name: str) -> str:
     return templates.get_template("page.html").render(
         name=os.path.basename(name.rstrip("/")) or title,
         subtitle=_subtitle(title, sides),
-        key=_key(result, shown, bandwidth, words),
+        key=_main_figures(result, shown, bandwidth, words),
         curve=inline_curve(result) if is_curve else None,
         figures=_figures(result, sides, bandwidth),
         rows=_WORDS[shown.split],
@@ -111,6 +116,7 @@ def _page(result: xr.Dataset, name: str) -> str:
 
 
 def _subtitle(title: str, sides: list[ScoredRows]) -> str:
+    """Return the line below the title: the kind of result, and its numbers of rows."""
     counts = ", ".join(f"{_grouped(side.n_rows)} {_WORDS[side.split]}" for side in sides)
     train = sides[0].described.get("train", {}).get("rows")
     under = "" if train is None else f" under {_grouped(train)} training rows"
@@ -118,7 +124,7 @@ def _subtitle(title: str, sides: list[ScoredRows]) -> str:
 
 
 def _bandwidth(result: xr.Dataset) -> tuple[float, str]:
-    """Return the bandwidth at which rows are shown, with its name."""
+    """Return the bandwidth at which rows are shown, and words that say how it was chosen."""
     if "best_bandwidth" in result:
         return float(result["best_bandwidth"]), "best bandwidth"
     known = np.asarray(result["bandwidth"].values, np.float64)
@@ -130,9 +136,11 @@ def _bandwidth(result: xr.Dataset) -> tuple[float, str]:
     return float(known[best_index(known, means)]), "bandwidth of the highest mean"
 
 
-def _key(result: xr.Dataset, shown: ScoredRows, bandwidth: float, words: str) -> dict[str, str]:
-    """Return the main figures, which readers look for first."""
-    row = _row(result, shown, bandwidth)
+def _main_figures(
+    result: xr.Dataset, shown: ScoredRows, bandwidth: float, words: str
+) -> dict[str, str]:
+    """Return the main figures as text, by their names: those that readers look for first."""
+    row = _figures_at(result, shown, bandwidth)
     return {
         words: with_unit(bandwidth, bandwidth_unit(result)),
         f"mean log-likelihood of the {_WORDS[shown.split]}, nats": (
@@ -142,8 +150,9 @@ def _key(result: xr.Dataset, shown: ScoredRows, bandwidth: float, words: str) ->
     }
 
 
-def _row(result: xr.Dataset, side: ScoredRows, bandwidth: float) -> dict[str, Any]:
+def _figures_at(result: xr.Dataset, side: ScoredRows, bandwidth: float) -> dict[str, Any]:
     """Return the figures of a side at one bandwidth."""
+    # A sweep scores its test rows at the best bandwidth only, and stores their figures by name.
     if side.split == "test":
         return {n: result[f"test_{n}"].item() for n in _FIGURES if f"test_{n}" in result}
     at = result.sel(bandwidth=bandwidth)
@@ -151,10 +160,11 @@ def _row(result: xr.Dataset, side: ScoredRows, bandwidth: float) -> dict[str, An
 
 
 def _figures(result: xr.Dataset, sides: list[ScoredRows], bandwidth: float) -> list[Table]:
-    """The figures at all bandwidths, and those of the test rows."""
+    """Return the table of figures at all bandwidths, and that of the test rows if there are any."""
     bandwidths = result["bandwidth"].values.tolist()
-    rows = [_row(result, sides[0], h) for h in bandwidths]
+    rows = [_figures_at(result, sides[0], h) for h in bandwidths]
     heads = {n: words for n, words in _FIGURES.items() if n in rows[0]}
+    # A column of zeros would only take room.
     if not any(row.get("n_zero_density") for row in rows):
         heads.pop("n_zero_density", None)
     unit = bandwidth_unit(result)
@@ -168,17 +178,19 @@ def _figures(result: xr.Dataset, sides: list[ScoredRows], bandwidth: float) -> l
         ]
         return Table([first, *(heads[n] for n in names)], cells, marked)
 
+    # Highlight a bandwidth only if it was chosen among several.
     finite = np.isfinite(result["mean_log_likelihood"].values).any()
     marked = bandwidths.index(bandwidth) if len(bandwidths) > 1 and finite else None
-    tests = [table([bandwidth], [_row(result, side, bandwidth)]) for side in sides[1:]]
+    tests = [table([bandwidth], [_figures_at(result, side, bandwidth)]) for side in sides[1:]]
     return [table(bandwidths, rows, marked), *tests]
 
 
 def _origin(result: xr.Dataset, main: ScoredRows) -> dict[str, Any]:
-    """Return the section of the page that describes the result's origin."""
+    """Return the lines that describe the result's origin, by their names."""
     provenance = provenance_of(result)
     if not main.described:
         return {}
+    # A line is left out if the result has no such entry.
     options, described = provenance.get("options", {}), main.described
     known: dict[str, Any] = {
         "kernel": described["kernel"],
@@ -214,6 +226,7 @@ def _origin(result: xr.Dataset, main: ScoredRows) -> dict[str, Any]:
 
 
 def _side(side: Mapping[str, Any]) -> str:
+    """Return the rows of a side as text: their number and the first four of their parts."""
     parts = [
         f"{part['name']}[{part['start']}:{part['stop']}]"
         + (f" ({part['checksum'][:19]}…)" if part["checksum"] else "")
@@ -225,7 +238,7 @@ def _side(side: Mapping[str, Any]) -> str:
 
 
 def _grouped(number: int) -> str:
-    """Return a number with its digits grouped."""
+    """Return a number with its digits in groups of three."""
     return f"{number:,}".replace(",", " ")
 
 

@@ -20,17 +20,20 @@ from dkde.rows.side import Part, Rows
 
 
 def read_back(side: ScoredRows) -> tuple[Rows | None, str]:
-    """Return the rows of a side, opened again from its provenance; nothing is read yet.
+    """Return the rows of a side, opened again from its provenance; their values are not read yet.
 
     Returns
     -------
-    The rows, or None and the reason.
+    rows : Rows or None
+        The rows; None if they cannot be opened again.
+    reason : str
+        Why they cannot be opened again; else empty.
     """
     parts = side.described.get("query", {}).get("parts", [])
     if not parts:
-        return None, "nothing is noted of where the rows came from"
+        return None, "the result does not record where its rows came from"
     if any(map(_is_lost, parts)):
-        return None, "the rows were arrays in memory or lazy ones"
+        return None, "the rows were arrays in memory or lazy arrays"
     try:
         return Rows(tuple(_part(part, side.where) for part in parts)), ""
     except DkdeError as error:
@@ -40,17 +43,27 @@ def read_back(side: ScoredRows) -> tuple[Rows | None, str]:
 
 
 def _is_lost(part: Mapping[str, Any]) -> bool:
-    """Return whether no file or store with a part's rows could be opened again."""
+    """Return whether a part's rows were in no file or store that could be opened again."""
     return not part.get("stored") or (part["checksum"] is None and part.get("opened") is None)
 
 
 def _part(recorded: Mapping[str, Any], where: Whereabouts) -> Part:
+    """Open a recorded part again, at its own place or where it may have been moved.
+
+    Raises
+    ------
+    DkdeError, OSError
+        When it is at none of these places: the fault of the first one.
+    """
+    # The name is that of a file or a store, followed by "::" and the split where there are several.
     source, separator, split = recorded["name"].rpartition("::")
     source = source if separator else recorded["name"]
     first = source
+    # A relative path is one from the folder in which the run was begun, if the file is there.
     if where.folder is not None and "://" not in source and not os.path.exists(source):
         begun = os.path.join(where.folder, source)
         first = begun if os.path.exists(begun) else source
+    # The fingerprint decides at each place, so that another file of the same name is passed over.
     refused: DkdeError | OSError | None = None
     for place in chain([first], where.elsewhere(source)):
         try:
@@ -64,10 +77,19 @@ def _part(recorded: Mapping[str, Any], where: Whereabouts) -> Part:
 def _part_at(
     source: str, split: str | None, recorded: Mapping[str, Any], where: Whereabouts
 ) -> Part:
+    """Open a recorded part at a place, if it has not changed since it was scored.
+
+    Raises
+    ------
+    InputError
+        When the data have changed, or have fewer rows by now.
+    """
     known = Catalog(
         features=recorded.get("opened") or None, row_dim=recorded.get("row_dims") or None
     ).splits(source)
     part = known[split] if split is not None and split in known else next(iter(known.values()))
+    # A data set of dkde holds its checksum. Other files are identified by a stamp that depends on
+    # their path, so that the stamps they would have had at former places are tried, too.
     if part.checksum is None:
         stamp = innermost(part.source).stamp()
         stamps = [stamp, *(renamed(stamp, then) for then in where.renamings(paths_in(stamp)))]
@@ -78,6 +100,7 @@ def _part_at(
         raise InputError(f"{recorded['name']} was changed since its rows were scored, or moved")
     if recorded["stop"] > part.source.shape[0]:
         raise InputError(f"{recorded['name']} has no row {recorded['stop'] - 1}")
+    # The features as they were picked and named then, as the order decides which is which.
     if recorded.get("columns") is not None:
         part = picked(part, recorded["columns"])
     names = recorded.get("names")
@@ -87,22 +110,25 @@ def _part_at(
 
 
 def first_difference(a: Rows, b: Rows) -> int | None:
-    """Return the first row whose values differ between both; NaN equals NaN.
+    """Return the number of the first row whose values differ; None if all are equal.
 
-    Columns of the same names are compared by these, whatever their order.
+    NaN equals NaN. If both have columns of the same names, these are compared by name, whatever
+    their order.
 
     Raises
     ------
     DataSetError
-        When they cannot be read.
+        When the rows cannot be read.
     """
     if a.n_stored_features != b.n_stored_features:
         return 0
     names = a.parts[0].features
     if names is not None and all(set(part.features or ()) == set(names) for part in b.parts):
         b = replace(b, parts=tuple(chosen(part, names) for part in b.parts))
+    # A range of bounded size at a time, as the rows may not fit in memory.
     for start, stop in a.ranges(0, a.n_rows):
         x, y = (rows.read(start, stop, decode=True) for rows in (a, b))
+        # NaN is the only value that differs from itself.
         same = (x == y) | ((x != x) & (y != y))
         if not same.all():
             return start + int((~same.all(axis=1)).argmax())

@@ -1,4 +1,4 @@
-"""Results opened again: the rows that were scored, by role."""
+"""Results that are opened again, and the rows that they scored, by role."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ from dkde.runs.origin import as_now, bandwidth_unit, counted, provenance_of
 from dkde.runs.status import read_all
 from dkde.runs.store import MAIN, ResultStore
 
-# How the provenance calls the rows that were scored, and how tables do.
+# The roles of scored rows in the provenance, and the names of their splits in tables. The first of
+# these roles that a provenance has is the main one.
 _SPLITS = {"score": "query", "valid": "valid", "cross_validate": "train", "test": "test"}
-_TEST = "test_"
+_TEST = "test_"  # the prefix of a sweep's variables of test rows
+# The variables that have a value for each row. Only the first two have one for each bandwidth.
 _OF_ROWS = (MAIN, f"{MAIN}_error", "pairs_evaluated", "rows_read", ROW_WEIGHT)
 
 
@@ -32,14 +34,15 @@ class ScoredRows:
     Parameters
     ----------
     split : {"query", "valid", "train", "test"}
-        What a table calls them: of a score, of a sweep, of a cross-validation.
+        The name of the rows in tables: ``query`` of a score, ``valid`` and ``test`` of a sweep,
+        ``train`` of a cross-validation.
     values : xarray.Dataset
-        ``log_density`` and what else there is of each row, along ``bandwidth`` and the rows' own
-        dims; with their coordinates.
+        ``log_density`` and the other variables of each row, along ``bandwidth`` and the rows' own
+        dims, with the rows' coordinates.
     described : mapping
-        What the provenance says of the work; empty where there is none.
+        The provenance's description of the work; empty if there is none.
     where : Whereabouts
-        Where the run was begun, and where its store and its data lie now.
+        The places at which the run was begun, and at which its store and its data lie now.
     """
 
     split: str
@@ -49,23 +52,23 @@ class ScoredRows:
 
     @property
     def dims(self) -> tuple[str, ...]:
-        """The dims along which rows lie."""
+        """Return the dims along which rows lie."""
         return tuple(str(dim) for dim in self.values[MAIN].dims if dim != "bandwidth")
 
     @property
     def unit(self) -> str | None:
-        """The unit of the bandwidths; None where they are not angles."""
+        """Return the unit of the bandwidths; None if they are not angles."""
         unit = self.values["bandwidth"].attrs.get("units")
         return unit if isinstance(unit, str) else None
 
     @property
     def n_rows(self) -> int:
-        """The number of rows."""
+        """Return the number of rows."""
         return prod(self.values.sizes[dim] for dim in self.dims)
 
     @property
     def coordinates(self) -> list[str]:
-        """Names of the coordinates of each row, except its position."""
+        """Return the names of the rows' coordinates, without their dims and the bandwidth."""
         others = (*self.dims, "bandwidth")
         return sorted(str(name) for name in self.values.coords if name not in others)
 
@@ -83,16 +86,17 @@ class ScoredRows:
         Raises
         ------
         InputError
-            When it is not among the result's.
+            When it is not among the result's bandwidths.
         """
         known = np.asarray(self.values["bandwidth"].values, np.float64)
         nearest = int(np.abs(known - bandwidth).argmin())
         if not np.isclose(known[nearest], bandwidth, rtol=1e-6, atol=0):
+            # The message names the first dozen, as there may be hundreds.
             names = ", ".join(f"{h:.6g}" for h in known[:12]) + ", ..." * (len(known) > 12)
             unit = "" if self.unit is None else f" (in {self.unit})"
             raise InputError(
-                f"the {self.split} rows were not scored at bandwidth {bandwidth:g}; they were at "
-                f"{names}{unit}"
+                f"the {self.split} rows were not scored at bandwidth {bandwidth:g}; they were "
+                f"scored at {names}{unit}"
             )
         return self.values.isel(bandwidth=nearest)
 
@@ -103,20 +107,24 @@ def opened_result(result: Any) -> xr.Dataset:
     Parameters
     ----------
     result : xarray.Dataset, xarray.DataArray, path or URL
-        Of :func:`dkde.score`, :func:`dkde.sweep` or :func:`dkde.cross_validate`; labelled
-        log-densities of :func:`dkde.log_density`; or an output.
+        A result of :func:`dkde.score`, :func:`dkde.sweep` or :func:`dkde.cross_validate`; labelled
+        log-densities of :func:`dkde.log_density`; or the path of an output.
 
     Raises
     ------
     InputError
-        When it is none.
+        When it is not a result.
     DataSetError
-        When the store is none, or not complete.
+        When there is no store of a result at the path, or it is not complete.
     """
     if isinstance(result, xr.DataArray):
         result = result.to_dataset(name=MAIN)
         if "bandwidth" not in result.coords:
-            raise InputError("the log-densities have no coordinate bandwidth; pass them as made")
+            raise InputError(
+                "the log-densities have no coordinate bandwidth; pass them as dkde.log_density "
+                "returned them"
+            )
+        # A single bandwidth is a scalar coordinate there, and a dim of length one in results.
         if "bandwidth" not in result.dims:
             result = result.expand_dims("bandwidth")
     if isinstance(result, str | os.PathLike):
@@ -128,7 +136,7 @@ def opened_result(result: Any) -> xr.Dataset:
                 " again goes on",
             )
         opened = as_now(store.open())
-        opened.encoding["source"] = os.fspath(result)  # as xarray notes it
+        opened.encoding["source"] = os.fspath(result)  # where xarray, too, records the path
         return opened
     if (
         not isinstance(result, xr.Dataset)
@@ -143,23 +151,25 @@ def opened_result(result: Any) -> xr.Dataset:
 
 @contextmanager
 def named_damage(*results: Any) -> Iterator[None]:
-    """Look for damage in the stores of results whose reading fails, and name it.
+    """If reading fails within, look for damage in the stores of results, and report it.
 
     Parameters
     ----------
     *results : xarray.Dataset, path or URL
-        As they were passed by the user; those in memory are in no store.
+        The results as the user passed them; those in memory have no store to look at.
 
     Raises
     ------
     DataSetError
-        When a chunk is gone or damaged; any other error is raised as it is.
+        When a chunk is missing or damaged; any other error is raised as it is.
     """
     try:
         yield
     except (DkdeError, MemoryError):
         raise
     except Exception as error:
+        # Zarr and xarray raise many kinds of errors for a damaged chunk, without its name. Reading
+        # the whole store chunk by chunk finds which one it is.
         for result in results:
             place = result.encoding.get("source") if isinstance(result, xr.Dataset) else result
             if isinstance(place, str | os.PathLike):
@@ -171,7 +181,7 @@ def named_damage(*results: Any) -> Iterator[None]:
 
 
 def scored_rows(result: xr.Dataset) -> list[ScoredRows]:
-    """Return the rows that a result scored, by role; a sweep's test rows come last."""
+    """Return the rows that a result scored, an item for each role; a sweep's test rows are last."""
     provenance = provenance_of(result)
     role = next((name for name in _SPLITS if name in provenance), "score")
     found = [_scored(result, role, "", provenance)]
@@ -183,8 +193,10 @@ def scored_rows(result: xr.Dataset) -> list[ScoredRows]:
 def _scored(
     result: xr.Dataset, role: str, prefix: str, provenance: Mapping[str, Any]
 ) -> ScoredRows:
+    """Return the rows of one role, whose variables' names begin with a prefix."""
     names = [f"{prefix}{name}" for name in _OF_ROWS if f"{prefix}{name}" in result]
     dims = set(result[names[0]].dims) - {"bandwidth"}
+    # Coordinates of the rows alone: not those of the bandwidths, of components or of features.
     along = [
         name
         for name, coordinate in result.coords.items()
@@ -196,6 +208,8 @@ def _scored(
         .reset_coords(drop=True)
         .assign_coords({name: result[name].variable for name in [*along, *kept]})
     )
+    # Test rows were scored at the best bandwidth alone. Here they get the names and the dims of the
+    # other rows, so that both fit in one table.
     if prefix:
         renamed = {
             name: str(name).removeprefix(prefix)
@@ -211,6 +225,7 @@ def _scored(
         along_it = values["bandwidth"].values
         values = values.assign_coords(bandwidth=("bandwidth", along_it, {"units": unit}))
     described = provenance.get(role, {})
+    # An incomplete description is taken as none: the values can be used without it.
     known = counted(described) if _is_whole(described) else {}
     return ScoredRows(
         _SPLITS[role],
@@ -221,7 +236,7 @@ def _scored(
 
 
 def _is_whole(described: Any) -> bool:
-    """Return whether a description is complete: other programs may have written it."""
+    """Return whether a description has all that is needed; another program may have made it."""
     try:
         parts = described["query"]["parts"]
         keys = ("name", "start", "stop", "checksum", "dtype", "scale", "offset")

@@ -1,7 +1,7 @@
-"""Chunks of foreign stores that are not there when they are read.
+"""Chunks of foreign stores that are missing when they are read.
 
-Zarr reads such a chunk as the fill value. That is as it should be where a store leaves out chunks
-that hold nothing else, and wrong where a file was lost; only the user knows which, so it is said.
+Zarr reads a missing chunk as the fill value. That is right where a store leaves out chunks that
+hold nothing else, and wrong where a file was lost. Only the user knows which, so a warning says it.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -17,18 +17,18 @@ from zarr.storage import StorePath, WrapperStore
 from dkde.errors import some, warn
 from dkde.stores.door import LACKING, note_absent
 
-# By the array that lacks them, the keys of chunks. A store may lack millions: of each array so
-# many are remembered, so that a chunk which is read again does not count again.
+# The keys of missing chunks, by array. A chunk that is read twice must count once, so keys are
+# kept; a store may lack millions, so only this many are kept for each array.
 Absent = dict[str, set[str]]
 _MOST = 100_000
 _NAMED = 3
 
-# Of the call that reads, where somebody says for it what was found.
+# Where the reads of a call gather what they miss; None if each read warns by itself.
 _FOUND: ContextVar[Absent | None] = ContextVar("dkde-absent", default=None)
 
 
 class _Watched(WrapperStore[Store]):
-    """A store that notes what it does not hold, whoever made it."""
+    """A store of any kind, wrapped so that missing chunks are recorded."""
 
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
@@ -40,23 +40,24 @@ class _Watched(WrapperStore[Store]):
 
 
 def watched(array: zarr.Array[Any]) -> zarr.Array[Any]:
-    """An array that was opened elsewhere, such that chunks are noted which are not there."""
+    """Return an array that was opened elsewhere, changed so that missing chunks are recorded."""
     place = StorePath(_Watched(array.store), array.path)
     return zarr.Array.from_dict(place, array.metadata.to_dict())
 
 
 @contextmanager
 def noticing(where: str, check: Callable[[], object]) -> Iterator[None]:
-    """Read an array, and notice which of its chunks are not there.
+    """Notice which chunks are missing while an array is read.
 
-    It is said at once, unless the call is one of many: then when all are done.
+    The warning comes at once, unless the read is one of several (see :func:`saying` and
+    :func:`gathering`): then it comes when all are done.
 
     Parameters
     ----------
     where : str
         The array, for messages.
     check : callable
-        Called if some are not; raises where the whole array is gone, which is another matter.
+        Called if chunks are missing; raises if the whole array is gone, which is an error.
     """
     keys: set[str] = set()
     token = LACKING.set(keys)
@@ -75,8 +76,8 @@ def noticing(where: str, check: Callable[[], object]) -> Iterator[None]:
 
 @contextmanager
 def saying() -> Iterator[None]:
-    """Read in several steps, and say once what all of them noticed."""
-    if _FOUND.get() is not None:  # somebody else says it
+    """Warn once of the chunks that several reads miss."""
+    if _FOUND.get() is not None:  # an outer call gives the warning
         yield
         return
     with gathering() as found:
@@ -86,7 +87,7 @@ def saying() -> Iterator[None]:
 
 @contextmanager
 def gathering() -> Iterator[Absent]:
-    """Gather what the reads of a call notice, to be said elsewhere."""
+    """Gather the missing chunks of a call's reads, for a warning that is given elsewhere."""
     found: Absent = {}
     token = _FOUND.set(found)
     try:
@@ -96,7 +97,7 @@ def gathering() -> Iterator[Absent]:
 
 
 def add_absent(to: Absent, found: Mapping[str, set[str]]) -> None:
-    """Add what one call noticed to what others did."""
+    """Add the missing chunks of one call to those of others."""
     for where, keys in found.items():
         known = to.setdefault(where, set())
         if len(known) < _MOST:
@@ -104,14 +105,14 @@ def add_absent(to: Absent, found: Mapping[str, set[str]]) -> None:
 
 
 def say_absent(found: Mapping[str, set[str]]) -> None:
-    """Warn of chunks that were not there, a line for each array."""
+    """Warn of missing chunks, in one line for each array."""
     for where, keys in sorted(found.items()):
         n = len(keys)
         least = "at least " if n >= _MOST else ""
-        chunks, are = ("chunks", "are") if n > 1 else ("chunk", "is")
+        chunks, are, were = ("chunks", "are", "were") if n > 1 else ("chunk", "is", "was")
         named = some(sorted(keys), _NAMED)
         warn(
-            f"{where}: {least}{n} {chunks} that {are} not in the store ({named}) counted as the "
-            "fill value; that is right where the store was written without chunks that hold "
-            "nothing else, and wrong where files were lost"
+            f"{where}: {least}{n} {chunks} {are} not in the store ({named}) and {were} read as "
+            "the fill value; that is right if the store leaves out chunks that hold nothing else, "
+            "and wrong if files were lost"
         )

@@ -1,4 +1,4 @@
-"""Buckets: stores behind a URL, read and written by obstore, whose errors are a line each."""
+"""Buckets: stores behind a URL, read and written by obstore. Each fault is reported in a line."""
 
 import atexit
 import re
@@ -18,20 +18,21 @@ from zarr.storage import ObjectStore
 from dkde.errors import DataSetError, DkdeError
 from dkde.stores.door import passed
 
-# A request is tried again until so many seconds have gone by; an attempt to connect takes 5, so
-# that an absent endpoint is reported within half a minute. obstore's own is three.
+# A request is repeated until so many seconds have gone by. An attempt to connect takes 5, so that
+# an absent endpoint is reported within half a minute. obstore's own limit is three minutes.
 _RETRIES = {"max_retries": 10, "retry_timeout": timedelta(seconds=20)}
-# Chunks, and what a run keeps, are asked for by work of hours, which is not to end with a short
-# outage: by then the store was opened, so that the endpoint and the credentials are right.
+# Work of hours requests chunks and a run's records, and must not end with a short outage. By then
+# the store has been opened, so that the endpoint and the credentials are known to be right.
 _PATIENCE = {"max_retries": 60, "retry_timeout": timedelta(minutes=5)}
 _PATIENT = re.compile(r"(^|/)c(/\d+)*$|^run(/|$)")
 
-# What errors hold, and what it means; the first that fits. Their own words are a page each.
+# Patterns in the text of errors, and their meanings; the first match counts. The errors' own text
+# is a page each. The order matters: a specific code comes before a general one.
 _MEANINGS = (
     (r"NoSuchBucket|ContainerNotFound|bucket does not exist", "there is no such bucket"),
     (
         r"<Code>(ExpiredToken|InvalidToken|TokenRefreshRequired|RequestExpired)",
-        "the credentials' token is not, or no longer, good; get new ones",
+        "the credentials' token is invalid or has expired; get new credentials",
     ),
     (
         r"<Code>(PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocationConstraint)"
@@ -44,34 +45,36 @@ _MEANINGS = (
     ),
     (
         r"169\.254\.|latest/api/token|metadata\.google|[Cc]redential|[Ii]dentity|NoSignRequest",
-        "no credentials were found; give them as to the cloud's own tools, for s3:// by "
+        "no credentials were found; set them as for the cloud's own tools, for s3:// with "
         "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
     ),
     (
         r"\b40[13] |AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch",
-        "access was denied; see to the credentials, and to what they allow",
+        "access was denied; check the credentials, and what they allow",
     ),
-    (r"BadScheme", "the endpoint is http and not https; allow that by AWS_ALLOW_HTTP=true"),
+    (r"BadScheme", "the endpoint is http and not https; allow that with AWS_ALLOW_HTTP=true"),
     (
         r"error sending request|onnect|[Tt]imed ?[Oo]ut|dns error",
-        "no connection; see to the network, and to the endpoint (AWS_ENDPOINT_URL)",
+        "no connection; check the network and the endpoint (AWS_ENDPOINT_URL)",
     ),
 )
 
-# A thread of obstore's runtime lets go of a request's Python objects a moment after it handed the
-# answer over. One that does when Python is taken down aborts the process: they are waited for.
+# A thread of obstore's runtime releases a request's Python objects a moment after it has handed the
+# answer over. If Python is shut down by then, this aborts the process: so wait a moment at exit.
 atexit.register(sleep, 0.05)
 
 
 class BucketStore(ObjectStore[Any]):
     """The keys below a URL; credentials and endpoint are found as the cloud's own tools find them.
 
-    It is pickled without credentials: a worker finds its own.
+    The store is pickled without credentials: each worker finds its own.
 
     Parameters
     ----------
     url : str
-        Without credentials in it.
+        The URL, without credentials in it.
+    read_only : bool
+        Whether writing is refused.
     """
 
     def __init__(self, url: str, *, read_only: bool = False) -> None:
@@ -95,7 +98,7 @@ class BucketStore(ObjectStore[Any]):
         return self.url
 
     async def entries(self, prefix: str) -> list[tuple[str, int, str]]:
-        """Return entries, like the function of that name."""
+        """Return the entries below a prefix, like the function of that name."""
         with self._reaching(prefix):
             return await entries(self._for(prefix), prefix)
 
@@ -123,7 +126,7 @@ class BucketStore(ObjectStore[Any]):
             await self._for(key).set_if_not_exists(key, value)
 
     async def swap(self, key: str, old: bytes, new: bytes) -> bool:
-        """Write in place of known content; False where the key holds other content, or none."""
+        """Replace known content; return False if the key holds other content, or none."""
         with self._reaching(key):
             store = self._for(key).store
             try:
@@ -133,14 +136,15 @@ class BucketStore(ObjectStore[Any]):
                 return False
             if there != old:
                 return False
+            # With a tag the service itself refuses the write if the content has changed since.
             tag = found.meta["e_tag"]
             mode: Any = {"e_tag": tag} if tag else "overwrite"
             try:
                 await obstore.put_async(store, key, new, mode=mode)
-            except NotImplementedError:  # a service without conditions
+            except NotImplementedError:  # a service without conditional writes
                 await obstore.put_async(store, key, new)
             except PreconditionError:
-                pass  # or the first of two attempts came through unnoticed
+                pass  # or the first attempt succeeded, its answer was lost, and the second failed
             found = await obstore.get_async(store, key)
             return bytes(await found.bytes_async()) == new
 
@@ -182,19 +186,22 @@ class BucketStore(ObjectStore[Any]):
 
     @contextmanager
     def _reaching(self, key: str) -> Iterator[None]:
-        """Report the fault in one line, without the content of the request."""
+        """Report a fault in one line, without the content of the request."""
         try:
             yield
         except (DkdeError, MemoryError):
             raise
         except Exception as error:
             where = f"{self.url}/{key}".rstrip("/")
-            # Not as the cause: what obstore says of it is a page, and holds the whole request.
+            # Without the cause: obstore's text is a page, and holds the whole request.
             raise DataSetError(f"{where}: {_meaning(error)}") from None
 
 
 async def entries(store: ObjectStore[Any], prefix: str) -> list[tuple[str, int, str]]:
-    """Key, size, and ETag or else time of all below a prefix: a request for each thousand."""
+    """Return key, size, and ETag (else time) of all keys below a prefix.
+
+    It takes a request for each thousand keys.
+    """
     found = await obstore.list(store.store, prefix or None).collect_async()
     return sorted(
         (entry["path"], entry["size"], entry["e_tag"] or entry["last_modified"].isoformat())
@@ -207,6 +214,6 @@ def _meaning(error: Exception) -> str:
     for pattern, meaning in _MEANINGS:
         if re.search(pattern, text):
             return meaning
-    # Never the text itself, which may hold what was answered, and that what was sent.
+    # Never the text itself: it may quote the answer, and the answer may quote the request.
     code = re.search(r"<Code>(\w{1,60})</Code>", text) or re.search(r"status code: (\d{3})\b", text)
     return f"could not be read or written ({code[1] if code else type(error).__name__})"

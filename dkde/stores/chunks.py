@@ -1,7 +1,7 @@
 """Checks of an array's chunks: each was written, and is complete.
 
-Zarr reads a missing chunk as the fill value and has no option to refuse it. In a data set of dkde
-every chunk is written, and a missing one is damage.
+Zarr reads a missing chunk as the fill value and has no option to refuse it. A data set of dkde
+writes every chunk, so that a missing one is damage.
 """
 
 import os
@@ -21,7 +21,8 @@ from dkde.errors import DataSetError, MessagePart, scrubbed
 from dkde.stores.door import is_chunk, location
 from dkde.stores.store import keys_below
 
-# Zstandard's blocks unpack to at most 128 KiB and take at least four bytes.
+# A Zstandard block unpacks to at most 128 KiB and takes at least four bytes. A chunk that claims a
+# higher ratio is damaged, or made to fill the memory.
 _ZSTD_RATIO = 2**15
 # What to do where a data set lacks a chunk.
 _REMEDY = "import it again"
@@ -30,12 +31,24 @@ _REMEDY = "import it again"
 def check_array(array: zarr.Array[Any], kinds: str, n_rows: tuple[int, ...], *, ndim: int) -> None:
     """Refuse an array that is not as the arrays of a data set are written.
 
-    Other codecs than those need not be known to be harmless, and other chunks than whole rows
-    not to be small.
+    The later checks rely on this: other codecs may not be harmless, and chunks that are not whole
+    rows may be of any size.
+
+    Parameters
+    ----------
+    array : zarr.Array
+        An array of a data set.
+    kinds : str
+        The allowed kinds of its dtype, as NumPy's one-letter codes.
+    n_rows : tuple of int
+        The length that its first dimension must have, as a tuple of one.
+    ndim : int
+        The number of dimensions that it must have.
 
     Raises
     ------
     ValueError
+        When the array differs; the text describes it.
     """
     codecs = [type(codec) for codec in getattr(array.metadata, "codecs", ())]
     if (
@@ -57,12 +70,13 @@ def check_array(array: zarr.Array[Any], kinds: str, n_rows: tuple[int, ...], *, 
 def check_chunks(array: zarr.Array[Any], start: int, stop: int) -> None:
     """Refuse rows start up to stop of an array that was written whole, if a chunk is missing.
 
-    Of a folder it is seen to, too, that no chunk unpacks to more than a chunk; any other store is
-    listed, once.
+    In a folder the size that each chunk unpacks to is checked as well. Any other store is listed
+    once, which takes fewer requests than to ask for each chunk.
 
     Raises
     ------
     DataSetError
+        When a chunk is missing, or cannot unpack to its size.
     """
     keys = _chunk_keys(array, start, stop)
     if not isinstance(array.store, LocalStore):
@@ -80,24 +94,26 @@ def check_chunks(array: zarr.Array[Any], start: int, stop: int) -> None:
 
 
 def read_whole(array: zarr.Array[Any], start: int, stop: int) -> Any:
-    """Rows of an array that was written whole; nothing is asked for but the chunks themselves.
+    """Return rows of an array that was written whole; only its chunks are requested.
 
     Raises
     ------
     DataSetError
-        When a chunk is missing, or would unpack to more than a chunk.
+        When a chunk is missing, or would unpack to another size than that of a chunk.
     """
     strict = StorePath(Strict(array.store, array), array.path)
     return zarr.Array.from_dict(strict, array.metadata.to_dict())[start:stop]
 
 
 class Strict(WrapperStore[Store]):
-    """A store that refuses to read chunks that are not there, and such as no array wrote.
+    """A store in which a missing chunk is an error, and so is one that unpacks to another size.
 
     Parameters
     ----------
+    store : zarr.abc.store.Store
+        The store that is read.
     array : zarr.Array, optional
-        The only one that is read, where it is seen to that chunks unpack to what they should.
+        The only array that is read; the sizes of its chunks are checked. Without it they are not.
     remedy : str or Message
         What to do where a chunk is missing.
     """
@@ -121,6 +137,7 @@ class Strict(WrapperStore[Store]):
         value = await self._store.get(key, prototype, byte_range)
         if not is_chunk(key):
             return value
+        # Split the key into the array and the chunk, for messages.
         if self._array is None:
             array, _, place = f"{key}/".rpartition("/c/")
             where, chunk = f"{scrubbed(str(self._store))}/{array}", f"c/{place}".rstrip("/")
@@ -139,30 +156,52 @@ def _is_missing(where: str, key: str, remedy: MessagePart = _REMEDY) -> DataSetE
 
 def _chunk_keys(array: zarr.Array[Any], start: int, stop: int) -> Iterator[str]:
     rows, *others = array.chunks
-    # Not itertools.product, which keeps all the numbers that it is given.
+    # A loop over the rows' chunks, as itertools.product would hold the numbers of all of them.
     for row in range(start // rows, ceil(stop / rows)):
         columns = (range(ceil(n / size)) for n, size in zip(array.shape[1:], others, strict=True))
         yield from (array.metadata.encode_chunk_key((row, *place)) for place in product(*columns))
 
 
 def _check_size(array: zarr.Array[Any], key: str, head: bytes, n_stored: int) -> None:
+    """Refuse a compressed chunk that cannot unpack to its size.
+
+    Parameters
+    ----------
+    array : zarr.Array
+        The array that it belongs to.
+    key : str
+        The chunk's key, for messages.
+    head : bytes
+        Its first 18 bytes, which hold the frame's header.
+    n_stored : int
+        The number of its bytes as stored.
+
+    Raises
+    ------
+    DataSetError
+        When the frame states another size, or a higher ratio than Zstandard can reach.
+    """
     if not any(isinstance(codec, ZstdCodec) for codec in getattr(array.metadata, "codecs", ())):
         return
+    # The last chunk is stored whole too, padded with the fill value.
     n_bytes = prod(array.chunks) * np.dtype(array.dtype).itemsize
     if _content_size(head) != n_bytes or n_bytes > _ZSTD_RATIO * n_stored:
         raise DataSetError(
-            f"{location(array)}: chunk {key} of {n_stored} bytes cannot be {n_bytes} bytes "
-            "compressed; the store is damaged, import it again"
+            f"{location(array)}: the {n_stored} bytes of chunk {key} cannot unpack to {n_bytes} "
+            "bytes; the store is damaged, import it again"
         )
 
 
 def _content_size(head: bytes) -> int | None:
-    """Return the unpacked size in a Zstandard frame (RFC 8878, 3.1.1.1), if stated."""
+    """Return the unpacked size that a Zstandard frame states (RFC 8878, 3.1.1.1), if any."""
+    # Four bytes of magic number, and a byte that describes the fields of the header.
     if len(head) < 6 or head[:4] != b"\x28\xb5\x2f\xfd":
         return None
     has_window = not head[4] & 0x20
     size = (1, 2, 4, 8)[head[4] >> 6]
     if size == 1 and has_window:
         return None
+    # The fields of the window and of the dictionary's number come before the size.
     at = 5 + has_window + (0, 1, 2, 4)[head[4] & 3]
+    # A size of two bytes is stored less 256, as smaller ones take one byte.
     return int.from_bytes(head[at : at + size], "little") + (256 if size == 2 else 0)

@@ -1,9 +1,9 @@
-"""The door through which every Zarr array is opened: what decodes it is known to be harmless.
+"""The door through which every Zarr array is opened: its codecs must be known to be harmless.
 
-A store's metadata name the codecs that its chunks are decoded by, and some codecs run whatever a
-chunk says. So metadata are looked at as they come from the store, before Zarr or xarray sees them:
-it takes no request of its own, and what is looked at is what is used. Arrays that users opened go
-through the door before anything of them is decoded.
+A store's metadata name the codecs that decode its chunks, and some codecs run any code that a chunk
+holds. So metadata are checked as they come from the store, before Zarr or xarray sees them. The
+check needs no request of its own, and the bytes that are checked are the bytes that are used.
+Arrays that users opened themselves are checked before any of their chunks is decoded.
 """
 
 import json
@@ -20,20 +20,22 @@ from zarr.storage import LocalStore
 
 from dkde.errors import DataSetError, scrubbed
 
-# Each of these makes numbers or text of bytes and nothing else. What is not among them is refused,
-# known to be dangerous (pickle) or not known.
+# Each of these codecs turns bytes into numbers or text and does nothing else. Any other codec is
+# refused, whether it is known to be dangerous (pickle) or is not known at all.
 _NUMBERS = {
     "adler32", "astype", "bitround", "blosc", "bz2", "crc32", "crc32c", "delta", "fixedscaleoffset",
     "fletcher32", "gzip", "jenkins_lookup3", "lz4", "lzma", "packbits", "pcodec", "quantize",
     "shuffle", "zfpy", "zlib", "zstd",
 }  # fmt: skip
 _OBJECTS = {"categorize", "json2", "msgpack2", "vlen-array", "vlen-bytes", "vlen-utf8"}
-# As Zarr v2 and v3 name them.
+# The names of the codecs in metadata of Zarr v2 and of v3.
 _CODECS_2 = frozenset({*_NUMBERS, *_OBJECTS, "base64"})
 _CODECS_3 = frozenset({
     "blosc", "bytes", "cast_value", "crc32c", "endian", "gzip", "scale_offset", "sharding_indexed",
     "transpose", "vlen-bytes", "vlen-utf8", "zstd", *(f"numcodecs.{name}" for name in _NUMBERS),
 })  # fmt: skip
+# The types of numbers, text and times, as v2 and v3 name them. O, Python objects, passes here, and
+# is refused later unless a codec turns them into text.
 _TYPE_2 = re.compile(r"[<>|=]?([biufcmMSUV]\d*(\[\w+\])?|O)")
 _TYPE_3 = re.compile(
     r"bool|u?int(8|16|32|64)|b?float(16|32|64)|complex(64|128)|r\d+|string|bytes|raw_bytes"
@@ -41,19 +43,19 @@ _TYPE_3 = re.compile(
     r"|numpy\.(datetime|timedelta)64"
 )
 _METADATA = ("zarr.json", ".zarray", ".zmetadata")
-# The keys at which the read that is under way finds nothing. Zarr reads in another thread, to
-# which it hands the context.
+# The keys of chunks that the current read does not find. It is a context variable, as Zarr reads in
+# another thread, to which it hands the context.
 LACKING: ContextVar[set[str] | None] = ContextVar("dkde-absent-keys", default=None)
-# NumPy makes arrays of lists in lists up to here.
+# NumPy makes arrays of lists that are nested up to this depth.
 _DEEPEST = 64
 
 
 class CodecError(DataSetError):
-    """An array that is not opened, as what decodes it is not known to be harmless."""
+    """The refusal of an array whose codecs or type are not known to be harmless."""
 
 
 class Folder(LocalStore):
-    """A folder whose metadata go through the door."""
+    """A folder whose metadata are checked as they are read."""
 
     async def get(
         self,
@@ -73,9 +75,19 @@ class Folder(LocalStore):
 def passed(where: str, key: str, value: Buffer | None) -> Buffer | None:
     """Return the bytes at a key if they are allowed; a missing chunk is recorded.
 
+    Parameters
+    ----------
+    where : str
+        The store, for messages.
+    key : str
+        The key in the store.
+    value : Buffer or None
+        The bytes that the store returned; None if it has nothing at the key.
+
     Raises
     ------
     CodecError
+        When the bytes are metadata that name an unknown codec or type.
     """
     if value is None:
         note_absent(key)
@@ -104,16 +116,19 @@ def check_metadata(where: str, key: str, content: bytes) -> None:
     where : str
         The store, for messages.
     key : str
-        Of the metadata in it.
+        The key of the metadata in the store.
+    content : bytes
+        The metadata, as JSON.
 
     Raises
     ------
     CodecError
+        When the metadata name an unknown codec or type, or are nested too deeply.
     """
     try:
         document = json.loads(content)
     except ValueError:
-        return  # nor can Zarr read it, and says so
+        return  # Zarr cannot read it either, and reports that
     except RecursionError:
         raise CodecError(
             f"{scrubbed(where)}/{key}: its metadata are nested too deeply to be read; they are "
@@ -125,15 +140,15 @@ def check_metadata(where: str, key: str, content: bytes) -> None:
     if name == ".zmetadata" and isinstance(document, dict):
         listed = document.get("metadata")
         entries = listed.items() if isinstance(listed, dict) else ()
-        # Attributes may be called anything, dtype too.
+        # The entries of attributes are left out: a user's attribute may be called "dtype".
         plain = {key: value for key, value in entries if key.rpartition("/")[2] != ".zattrs"}
         document = {"metadata": plain}
     for array, fields in _arrays(path, document):
         for fault in _faults(fields):
             place = f"{scrubbed(where)}/{array}".rstrip("/")
             raise CodecError(
-                f"{place}: {fault}, which is not known to be harmless, as decoding may run any "
-                "code; nothing was decoded: if you trust the store, write the array anew with "
+                f"{place}: {fault}, which is not known to be harmless: decoding may run any code, "
+                "so nothing was decoded; if you trust the store, write the array again with "
                 "another codec, such as zstd"
             )
 
@@ -147,19 +162,21 @@ def location(array: zarr.Array[Any]) -> str:
 
 
 def check_opened(values: Any, depth: int = 0) -> None:
-    """Refuse an array, or one within lists, if what decodes it is not known to be harmless.
+    """Refuse an array, or one within lists, if its codecs are not known to be harmless.
 
-    Whatever a user passes is looked at before NumPy makes an array of it, which decodes it.
+    Values that a user passes are checked before NumPy makes an array of them, which decodes them.
 
     Parameters
     ----------
     values : anything
+        The values that a user passed.
     depth : int
-        In how many lists they are.
+        The number of lists that the values are nested in.
 
     Raises
     ------
     CodecError
+        When an array's metadata name an unknown codec or type.
     """
     if isinstance(values, zarr.Array):
         for key, content in values.metadata.to_buffer_dict(default_buffer_prototype()).items():
@@ -168,31 +185,32 @@ def check_opened(values: Any, depth: int = 0) -> None:
         check_opened(values.ravel().tolist(), depth)
     elif depth < _DEEPEST and isinstance(values, list | tuple):
         for value in values:
-            if isinstance(value, list | tuple | np.ndarray | zarr.Array):  # and not each number
+            if isinstance(value, list | tuple | np.ndarray | zarr.Array):  # skip plain numbers
                 check_opened(value, depth + 1)
 
 
 def absolute(array: zarr.Array[Any]) -> zarr.Array[Any]:
-    """The array itself, or, if its store is a relative path, the same opened by the whole path.
+    """Return an array, opened again by its absolute path if its store has a relative one.
 
-    It goes through the door first, as it was opened elsewhere.
+    The array was opened elsewhere, so that it is checked here first.
 
-    A relative path means another folder in a worker, or after a change of directory, and
-    chunks that are not found there read as the fill value without a word.
+    A relative path leads to another folder in a worker, or after a change of directory, and Zarr
+    reads chunks that it does not find there as the fill value, without a warning.
 
     Parameters
     ----------
     array : zarr.Array
+        An array that the user opened.
 
     Returns
     -------
     zarr.Array
-        Read-only if it was opened again.
+        The array; read-only if it was opened again.
 
     Raises
     ------
     DataSetError
-        If it is not there, seen from the working directory of now, or what decodes it is not
+        If the array is not there, seen from the current working directory, or its codecs are not
         known to be harmless.
     """
     check_opened(array)
@@ -210,15 +228,17 @@ def absolute(array: zarr.Array[Any]) -> zarr.Array[Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataSetError(
             f"{store.root / array.path}: was opened by a relative path, and no array is at "
-            f"{root / array.path}; open it by its whole path"
+            f"{root / array.path}; open it by its absolute path"
         ) from error
 
 
 def _arrays(path: str, document: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Return array metadata by path, their own and consolidated."""
+    """Yield the metadata of arrays with their paths: a document's own and the consolidated ones."""
     if not isinstance(document, Mapping):
         return
     yield path, document
+    # Version 2 lists consolidated metadata under "metadata"; version 3 has the same under
+    # "consolidated_metadata". Entries may hold such lists again.
     consolidated = document.get("consolidated_metadata")
     for listed in (document.get("metadata"), consolidated):
         entries = listed.get("metadata", listed) if isinstance(listed, Mapping) else {}
@@ -228,7 +248,10 @@ def _arrays(path: str, document: Any) -> Iterator[tuple[str, Mapping[str, Any]]]
 
 
 def _faults(fields: Mapping[str, Any]) -> Iterator[str]:
-    """Return the faults of an array's codecs and dtype, for any version it claims."""
+    """Yield the faults of an array's codecs and types.
+
+    Fields of both versions are checked, whichever version the metadata claim to be.
+    """
     filters, compressor = fields.get("filters"), fields.get("compressor")
     codecs = [*(filters if isinstance(filters, list) else [filters]), compressor]
     names = [_name(codec, "id") for codec in codecs if codec is not None]
@@ -252,7 +275,7 @@ def _name(codec: Any, key: str) -> str:
 
 
 def _nested(codecs: Any) -> Iterator[Any]:
-    """Codecs of Zarr v3, and those within them."""
+    """Yield the codecs of Zarr v3, and those in their configurations (as of shards)."""
     for codec in codecs if isinstance(codecs, list) else [] if codecs is None else [codecs]:
         yield codec
         configuration = codec.get("configuration") if isinstance(codec, Mapping) else None
@@ -262,7 +285,10 @@ def _nested(codecs: Any) -> Iterator[Any]:
 
 
 def _is_plain(dtype: Any) -> bool:
-    """Return whether a Zarr v2 dtype is of numbers, text or times; objects only whole."""
+    """Return whether a Zarr v2 dtype is of numbers, text or times, or of objects as a whole.
+
+    A structured dtype must not have fields that are objects: no codec turns those into text.
+    """
     if isinstance(dtype, str):
         return _TYPE_2.fullmatch(dtype) is not None
     if not isinstance(dtype, list):

@@ -1,4 +1,7 @@
-"""Other files that an HDF5 file's variables are read from: by links, as virtual, as raw bytes."""
+"""Other files that an HDF5 file's variables are read from.
+
+A variable may lie in another file by an external link, as a virtual dataset, or as raw bytes.
+"""
 
 from __future__ import annotations
 
@@ -10,24 +13,25 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-# What counts the blocks of a virtual dataset in the name of its sources.
+# In the name of a virtual dataset's sources %b stands for the block's number, and %% for %.
 _BLOCK = re.compile(r"%(%|b)")
 
 
 def linked_files(path: str, group: str, names: tuple[str, ...]) -> dict[str, bool]:
-    """The files that some variables are read from beside the one that names them.
+    """Return the other files that some variables of an HDF5 file are read from.
 
     Parameters
     ----------
     path, group : str
-        Of the HDF5 file that names them, and of the group in it.
+        The path of the HDF5 file, and of the group in it.
     names : tuple of str
+        The names of the variables in the group.
 
     Returns
     -------
     dict of str to bool
-        Their paths, in order, and whether they are there. Where h5py is not, which would tell,
-        there are none.
+        The paths of the other files, in order, and whether each exists; empty where h5py is not
+        installed.
     """
     if find_spec("h5py") is None:
         return {}
@@ -46,6 +50,7 @@ def _follow(file: Any, name: str, found: dict[str, bool], seen: set[tuple[str, s
     """Add the files that one dataset is read from, and those that these are read from."""
     import h5py
 
+    # Links may lead in a circle: each dataset is followed once.
     if (file.filename, name) in seen:
         return
     seen.add((file.filename, name))
@@ -53,7 +58,7 @@ def _follow(file: Any, name: str, found: dict[str, bool], seen: set[tuple[str, s
     try:
         dataset = file[name]
     except (KeyError, OSError):
-        return  # the link leads nowhere; who reads it says so
+        return  # the link leads nowhere; reading the variable reports it
     if not isinstance(dataset, h5py.Dataset):
         return
     home = dataset.file.filename
@@ -71,7 +76,7 @@ def _follow(file: Any, name: str, found: dict[str, bool], seen: set[tuple[str, s
 
 
 def _follow_links(file: Any, name: str, found: dict[str, bool]) -> None:
-    """Add the files that the links on the way to a dataset lead through."""
+    """Add the files that the links on the path to a dataset lead through."""
     import h5py
 
     at: Any = file["/"]
@@ -88,6 +93,7 @@ def _follow_links(file: Any, name: str, found: dict[str, bool]) -> None:
             return
         if isinstance(link, h5py.SoftLink):
             above = "" if link.path.startswith("/") else at.name
+            # A soft link may lead to an external one: follow the rest of the path from its target.
             rest = "/".join([above.rstrip("/"), link.path.strip("/"), *parts[number + 1 :]])
             if rest.strip("/") != name.strip("/"):
                 _follow_links(at.file, rest, found)
@@ -96,7 +102,7 @@ def _follow_links(file: Any, name: str, found: dict[str, bool]) -> None:
 
 
 def _named(name: str, home: str) -> Iterator[str]:
-    """The sources of a virtual dataset by their name, which may stand for one for each block."""
+    """Yield the sources of a virtual dataset; a name with %b stands for a file for each block."""
     if name == ".":
         yield os.path.abspath(home)
     elif "%b" in name:
@@ -107,7 +113,11 @@ def _named(name: str, home: str) -> Iterator[str]:
 
 
 def _at(name: str, home: str, prefix: str, *, beside: bool = True) -> str:
-    """Return where HDF5 looks for a file: by a prefix, beside the other file, or here."""
+    """Return where HDF5 looks for a file.
+
+    It looks below the folder that an environment variable names (`prefix`), then beside the file
+    that names it, then in the working directory.
+    """
     origin = os.path.dirname(os.path.abspath(home))
     set_prefix = os.environ.get(prefix, "").replace("${ORIGIN}", origin)
     folders = [f for f in (set_prefix, origin if beside else "", os.getcwd()) if f]

@@ -1,9 +1,10 @@
-"""Put what was written in its place: nothing is replaced but what was looked at before.
+"""Put new content in its place: nothing is replaced but what was looked at before the work.
 
-Where nothing was, it is renamed to a free name. What was there is exchanged with it in one step,
-looked at again, and put back if it is another. Where the system cannot exchange, it is moved away
-first; a process that is killed between the two steps leaves a mark, by which the next command at
-that place does the second one.
+Where nothing was, the new content is renamed to the free name. Otherwise old and new content are
+exchanged in one step; then the old content is looked at again, and put back if it is not the one
+that was seen. Where the system cannot exchange, the old content is moved away first and the new one
+moved in second. A process that is killed between these two steps leaves a mark, by which the next
+command at that place does the second step.
 """
 
 from __future__ import annotations
@@ -20,25 +21,34 @@ from dkde.stores.targets import Seen, check_place, is_stream, known_by, number_o
 
 
 def publish(stage: Stage, seen: Seen) -> None:
-    """Put what a hidden folder holds in its place.
+    """Move the new content of a hidden folder to its place.
+
+    Parameters
+    ----------
+    stage : Stage
+        The hidden folder that holds the new content.
+    seen : Seen
+        The place, and what was there before the work.
 
     Raises
     ------
     DataSetError
-        When the place is no more as it was seen: all there stays as it is.
+        When the place is not as it was seen: what is there stays as it is.
     OSError
-        When it may not be written.
+        When the place may not be written to.
     """
     target = seen.path
+    # The hidden folder lies beside the link's former target, maybe on another file system.
     if Path(os.path.realpath(seen.given)) != target:
         raise DataSetError(
-            f"{seen.name}: is a link to another place than before this was written; nothing was "
-            "replaced, do it again"
+            f"{seen.name}: is a link to another place than when this began; nothing was replaced; "
+            "run this again"
         )
     there = known_by(target)
     if there is not None and there != seen.what:
         raise _changed(seen)
     if there is None or seen.is_empty_folder:
+        # The place may be empty only because another command is between its two steps.
         if os.path.exists(_mark(target)):
             raise _being_replaced(seen)
         try:
@@ -52,53 +62,61 @@ def publish(stage: Stage, seen: Seen) -> None:
         return
     stage.will_replace(seen)
     if exchange(stage.new, target):
+        # Something may have changed the place between the look and the exchange: look again.
         if known_by(stage.new) != seen.what:
             exchange(stage.new, target)
             raise _changed(seen)
     elif target.is_dir():
         _replace_in_two_steps(stage, seen)
     else:
+        # The system replaces a file in one step, so that no mark is needed.
         os.replace(stage.new, target)
 
 
 def complete(path: str | os.PathLike[str]) -> None:
     """Do the second step of a replacement whose process was killed after the first.
 
-    What was moved away is compared with what was looked at before the work, as that process does;
-    if it is another, it is put back. Nothing is done where something is at the place by now. A
-    process that may still live finds either step done, and goes on.
+    The content that was moved away is compared with what was looked at before the work, as that
+    process does; if it differs, it is put back. Nothing is done if something is at the place by
+    now. If the process lives after all, it finds the second step done and goes on.
+
+    Parameters
+    ----------
+    path : path
+        The place.
 
     Raises
     ------
     DataSetError
-        When it cannot be done.
+        When the second step fails.
     """
     target = Path(os.path.realpath(path))
     mark = _mark(target)
     try:
         name = mark.read_text(encoding="utf-8")
     except (OSError, ValueError):
-        return
+        return  # no replacement in two steps is under way
     stage = next((each for each in stages_of(target) if each.folder.name == name), None)
     dead = None if stage is None else stage.is_dead()
+    # Both are in the folder only between the two steps; else only the mark is left to remove.
     if stage is None or not (stage.old.exists() and stage.new.exists()):
         if stage is None or dead:
-            with suppress(OSError):  # who reads may not be allowed to write
+            with suppress(OSError):  # a user who may read the place may not be allowed to write
                 mark.unlink(missing_ok=True)
         return
     try:
         is_as_seen = known_by(stage.old) == stage.owner().get("seen")
         if not is_as_seen and dead is False:
-            return  # its process puts it back
+            return  # the living process puts the old content back
         if not _second_step(stage.new if is_as_seen else stage.old, target):
-            return  # it is another process's; the hidden folder's content is reported
+            return  # another process has filled the place; the hidden folder is reported later
     except OSError as error:
         raise DataSetError(
             f"{path}: its replacement {_was_interrupted(dead)}, and could not be completed "
             f"({error}); {stage.folder} {what_it_holds(stage, target)}"
         ) from error
     if dead is False:
-        return  # the mark is removed by its process, which has nothing to say
+        return  # the living process removes its mark itself, and no warning is due
     with suppress(OSError):
         mark.unlink(missing_ok=True)
         if dead and stage.is_spare():
@@ -107,17 +125,17 @@ def complete(path: str | os.PathLike[str]) -> None:
         warn(f"{path}: its replacement {_was_interrupted(dead)}, and is complete now")
     else:
         warn(
-            f"{path}: its replacement {_was_interrupted(dead)}; what was there was changed by "
-            "another before, and is back as it was"
+            f"{path}: its replacement {_was_interrupted(dead)}; another process had changed what "
+            "was there, and that is back as it was"
         )
 
 
 def is_there(path: str | os.PathLike[str]) -> bool:
     """Return whether a path exists; complete an interrupted replacement there first.
 
-    Unlike Path.exists it takes names that are too long to be any.
+    Unlike Path.exists it returns False for a name that is too long for any file.
     """
-    with suppress(ValueError):  # no path at all
+    with suppress(ValueError):  # text that can be no path, such as one with a null character
         complete(path)
     return os.path.exists(path)
 
@@ -127,8 +145,11 @@ def say_what_is_left(path: str | os.PathLike[str], *, remove: bool) -> None:
 
     Parameters
     ----------
+    path : path
+        The place.
     remove : bool
-        Remove what is certain to be left, and holds nothing of others; the warning says so.
+        Remove folders whose process has certainly ended, and which hold nobody else's content;
+        the warning names them.
     """
     target = Path(os.path.realpath(path))
     removed: list[str] = []
@@ -146,8 +167,8 @@ def say_what_is_left(path: str | os.PathLike[str], *, remove: bool) -> None:
             left.append(f"{stage.folder} was left by a command that was killed; remove it")
         else:
             left.append(
-                f"{stage.folder} may be left of a command that was killed; remove it when none is "
-                "writing there"
+                f"{stage.folder} may be left by a command that was killed; remove it if no command "
+                "is writing there"
             )
     if removed:
         left.insert(0, f"removed what a command that was killed left ({', '.join(removed)})")
@@ -163,6 +184,7 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
     path : path
         The file, which is replaced.
     content : bytes
+        The file's new content.
 
     Raises
     ------
@@ -172,7 +194,7 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
     check_place(path, "file")
     if is_stream(path):
         try:
-            # Not its real path: that of /dev/stdout may be a pipe's, which has none.
+            # Not the real path: /dev/stdout may lead to a pipe, which has no path of its own.
             Path(path).write_bytes(content)
         except OSError as error:
             raise DataSetError(f"{path}: could not be written ({error})") from error
@@ -183,19 +205,19 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
 
 @contextmanager
 def drafted(path: str | os.PathLike[str], seen: Seen | None = None) -> Iterator[Path]:
-    """A place beside a file's own to write it, piece by piece; at the end it is moved there.
+    """Yield a path beside a file where it is written piece by piece, and move it there at the end.
 
     Parameters
     ----------
     path : path
         The file, which is replaced.
     seen : Seen, optional
-        What was there before the work: nothing else is then replaced.
+        What was there before the work: then nothing else is replaced.
 
     Raises
     ------
     DataSetError
-        When it cannot be written, or its place is no more as it was seen.
+        When the file cannot be written, or its place is not as it was seen.
     """
     target = Path(os.path.realpath(path))
     say_what_is_left(path, remove=True)
@@ -211,7 +233,16 @@ def drafted(path: str | os.PathLike[str], seen: Seen | None = None) -> Iterator[
 
 
 def _replace_in_two_steps(stage: Stage, seen: Seen) -> None:
+    """Replace a folder where the system cannot exchange two: move one away, then the other in.
+
+    Raises
+    ------
+    DataSetError
+        When the place is not as it was seen (the old content is put back), or another command is
+        replacing it.
+    """
     target, mark = seen.path, _mark(seen.path)
+    # The mark is made first, and names the hidden folder: `complete` finds both steps by it.
     try:
         with mark.open("x", encoding="utf-8") as file:
             file.write(stage.folder.name)
@@ -224,7 +255,7 @@ def _replace_in_two_steps(stage: Stage, seen: Seen) -> None:
             raise _changed(seen)
         _move_or_find(stage.new, target, number)
     except BaseException:
-        # If the place has been filled meanwhile, the hidden folder stays, and is reported.
+        # If the place has been filled by now, the hidden folder stays, and is reported.
         with suppress(FileExistsError, FileNotFoundError):
             move(stage.old, target)
         raise
@@ -233,15 +264,15 @@ def _replace_in_two_steps(stage: Stage, seen: Seen) -> None:
 
 
 def _second_step(source: Path, target: Path) -> bool:
-    """Move what is due to a place; False where something is there by now, which stays.
+    """Move content to a place; return False if something is there by now, which stays.
 
     Raises
     ------
     OSError
-        When it may not be moved.
+        When the content may not be moved.
     """
     if known_by(target) is not None:
-        with suppress(OSError):  # an empty folder may be where the second step began
+        with suppress(OSError):  # an empty folder may be left by a second step that began
             target.rmdir()
     try:
         move(source, target)
@@ -257,10 +288,11 @@ def _was_interrupted(dead: bool | None) -> str:
 
 
 def _move_or_find(new: Path, target: Path, number: list[int]) -> None:
-    """Move to a place; another command may have completed that already."""
+    """Move new content to a place, unless another command has already done so."""
     try:
         move(new, target)
     except OSError:
+        # Its number shows whether the content that is there now is the one to be moved.
         there = known_by(target)
         if there is None or there["number"] != number:
             raise
@@ -274,13 +306,13 @@ def _mark(target: Path) -> Path:
 def _changed(seen: Seen) -> DataSetError:
     what = "something was put there" if seen.what is None else "was changed or replaced"
     return DataSetError(
-        f"{seen.name}: {what} by another while this was written, and stays as it is; look at it, "
-        "then do it again or choose another path"
+        f"{seen.name}: {what} by another process while this was written, and stays as it is; "
+        "look at it, then run this again or choose another path"
     )
 
 
 def _being_replaced(seen: Seen) -> DataSetError:
     return DataSetError(
-        f"{seen.name}: is being replaced by another command; wait for it, or if none is running "
+        f"{seen.name}: is being replaced by another command; wait for it, or if none is running, "
         f"remove {_mark(seen.path)}"
     )

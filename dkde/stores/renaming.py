@@ -1,4 +1,4 @@
-"""Renaming that replaces nothing, or exchanges two things, where the system can do it at once."""
+"""Renaming that replaces nothing, and the exchange of two files or folders in one step."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-# The system's call, which both have with the same arguments; its number for the working directory
-# (AT_FDCWD); and its flags: replace nothing, exchange.
+# The system call, which takes the same arguments on both systems; its number for the working
+# directory (AT_FDCWD); and its flags: the first replaces nothing, the second exchanges.
 _CALLS = {"linux": ("renameat2", -100, (1, 2)), "darwin": ("renameatx_np", -2, (4, 2))}
-# What systems and file systems answer that do not have these.
+# The error numbers of systems and file systems that lack the call or a flag.
 _LACKING = {
     errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP,
     getattr(errno, "ENOTSUP", errno.EOPNOTSUPP),
@@ -28,14 +28,17 @@ def move(source: Path, target: Path) -> None:
     FileExistsError
         When something is there: a folder, a file, a link.
     OSError
+        When the source may not be renamed.
     """
     if _flagged(source, target, exchange=False):
         return
     if source.is_dir():
-        # None but an empty folder is ever replaced by a folder, and this one was not there.
+        # A rename replaces an empty folder only, and `mkdir` fails if the name is taken. So
+        # nothing can be lost, whatever another process does between the two calls.
         target.mkdir()
         _move_onto_empty(source, target)
     else:
+        # A hard link fails if the name is taken, which a rename does not.
         try:
             os.link(source, target)
         except FileExistsError:
@@ -49,22 +52,29 @@ def move(source: Path, target: Path) -> None:
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Exchange two files or folders in one step; False, with nothing done, where that cannot be.
+    """Exchange two files or folders in one step; return False if the system cannot, nothing done.
 
     Raises
     ------
     OSError
-        When one of them is not there, or they may not be renamed.
+        When one of them does not exist, or they may not be renamed.
     """
     return _flagged(one, other, exchange=True)
 
 
 def _move_onto_empty(source: Path, target: Path) -> None:
+    """Rename a folder to the name of an empty one.
+
+    Raises
+    ------
+    FileExistsError
+        When something has been put there.
+    """
     try:
         source.rename(target)
     except OSError:
-        # Somebody has put something into it; or folders are never replaced here, not even empty
-        # ones, and renaming takes a free name only.
+        # Either another process has put something into the folder, and `rmdir` fails; or this
+        # system never replaces a folder, not even an empty one, and needs a free name.
         try:
             target.rmdir()
         except OSError:
@@ -78,13 +88,13 @@ def _move_onto_empty(source: Path, target: Path) -> None:
 
 
 def _flagged(source: Path, target: Path, *, exchange: bool) -> bool:
-    """Rename by the system's call with a flag; False where there is none."""
+    """Rename by the system call with a flag; return False if the system has none."""
     call = _call()
     if call is None:
         return False
     code = call(os.fsencode(source), os.fsencode(target), exchange)
     if code in _LACKING:
-        # EPERM is also what a folder answers that may not be written: then renaming tells so.
+        # EPERM can also mean a folder that may not be written: the plain rename then raises it.
         return False
     if code:
         raise OSError(code, os.strerror(code), str(source), None, str(target))
@@ -93,7 +103,7 @@ def _flagged(source: Path, target: Path, *, exchange: bool) -> bool:
 
 @cache
 def _call() -> Callable[[bytes, bytes, bool], int] | None:
-    """A function that renames and returns the error's number, 0 for none; None without one."""
+    """Return a function that renames and returns an error number, 0 for none; None if no call."""
     if sys.platform not in _CALLS:
         return None
     name, here, flags = _CALLS[sys.platform]
@@ -105,6 +115,7 @@ def _call() -> Callable[[bytes, bytes, bool], int] | None:
         ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint,
     ]  # fmt: skip
 
+    # The working directory only matters to relative paths.
     def rename(source: bytes, target: bytes, exchange: bool) -> int:
         done = call(here, source, here, target, flags[exchange])
         return ctypes.get_errno() if done else 0

@@ -1,7 +1,7 @@
 """Hidden folders in which data sets and files are written, beside the places they are for.
 
-Each says whose it is, and is locked by its process as long as that lives. So what a process left
-that was killed can be distinguished from what another process is writing.
+Each folder records which process made it, and that process locks the record as long as it lives. So
+the folder of a process that was killed can be told apart from one that is being written to.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
 _OWNER, _NEW, _OLD = "owner.json", "new", "old"
-# What tempfile ends names with.
+# tempfile ends the names of its folders with eight of these characters.
 _SUFFIX = re.compile(r"[a-z0-9_]{8}")
-# Seconds for which a folder without an owner may be one that is being made.
+# A process makes its folder first, and then writes the owner's record. A folder without a record
+# that is younger than so many seconds is taken to be between these two steps.
 _YOUNG = 60.0
 
 
@@ -41,22 +42,23 @@ class Stage:
     Parameters
     ----------
     folder : pathlib.Path
+        Path of the hidden folder.
     """
 
     folder: Path
 
     @property
     def new(self) -> Path:
-        """Path of the new file or folder, which is moved to the place."""
+        """Return the path of the new file or folder, which is moved to the place."""
         return self.folder / _NEW
 
     @property
     def old(self) -> Path:
-        """Path of the old content, while it is replaced in two steps."""
+        """Return the path of the old content, while it is replaced in two steps."""
         return self.folder / _OLD
 
     def owner(self) -> dict[str, Any]:
-        """Return the record of the process, and of the content to be replaced."""
+        """Return the record of the process and of the content to be replaced; {} if unreadable."""
         try:
             found = json.loads((self.folder / _OWNER).read_bytes())
         except (OSError, ValueError):
@@ -64,7 +66,7 @@ class Stage:
         return found if isinstance(found, dict) else {}
 
     def will_replace(self, seen: Seen) -> None:
-        """Write down what is about to be replaced, and by what, for whoever finds the rest."""
+        """Record what is about to be replaced, and by what, in case the process is killed then."""
         self._write_down(seen=seen.what, new=number_of(self.new.lstat()))
 
     def _write_down(self, **more: Any) -> None:
@@ -74,14 +76,22 @@ class Stage:
             file.write(content)
 
     def is_spare(self) -> bool:
-        """Return whether it holds only new content, and old content that was replaced."""
+        """Return whether the folder may be removed: nothing in it is anybody else's content.
+
+        Spare are the new content that this process wrote, and the old content that it replaced.
+        """
         owner = self.owner()
+        # The removal has begun: what is left of the folder may be in any state.
         if owner.get("done") is True:
             return True
+        # The replacement has not begun, so that the new content is the process's own.
         if "seen" not in owner:
             return not self.old.exists()
+        # A replacement in two steps stopped between them: the place is empty now.
         if self.new.exists() and self.old.exists():
             return False
+        # After an exchange the old content lies at `new`. Content that is neither the one written
+        # here nor the one looked at before the work was put at the place by another process.
         for path in (self.new, self.old):
             what = known_by(path)
             own = path == self.new and what is not None and what["number"] == owner.get("new")
@@ -90,7 +100,7 @@ class Stage:
         return True
 
     def is_dead(self) -> bool | None:
-        """Return whether its process is certainly gone; None where that is unknown."""
+        """Return whether the process that made the folder has ended; None where that is unknown."""
         owner = self.owner()
         if not owner:
             with suppress(FileNotFoundError):
@@ -99,23 +109,25 @@ class Stage:
             return False
         if owner.get("locked") is not True or fcntl is None:
             return None
+        # A lock shows nothing to other machines that share the disk, nor after a restart.
         if owner.get("boot") is None or owner["boot"] != boot_id():
             return None
         try:
             with (self.folder / _OWNER).open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
-            return False  # it has the lock, or is just going
+            return False  # the process holds the lock, or is removing the folder
         return True
 
     def _is_bare(self) -> bool:
         return not set(os.listdir(self.folder)) - {_OWNER}
 
     def remove(self) -> None:
-        """Remove it, with what is in it; what is left where this is interrupted can be removed."""
+        """Remove the folder with its content; a removal that is interrupted can be repeated."""
         with suppress(OSError):
             self._write_down(done=True)
         with suppress(OSError):
+            # The record goes last: without it nobody could know that the rest may be removed.
             for name in set(os.listdir(self.folder)) - {_OWNER}:
                 path = self.folder / name
                 if path.is_dir() and not path.is_symlink():
@@ -127,12 +139,17 @@ class Stage:
 
 @contextmanager
 def staged(target: Path) -> Iterator[Stage]:
-    """A hidden folder beside a place, removed at the end.
+    """Make a hidden folder beside a place, and remove it at the end.
+
+    Parameters
+    ----------
+    target : pathlib.Path
+        The place, whose folder is to be on the same file system for the renaming.
 
     Raises
     ------
     OSError
-        When it cannot be made.
+        When the hidden folder cannot be made.
     """
     stage = Stage(Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent)))
     try:
@@ -140,18 +157,18 @@ def staged(target: Path) -> Iterator[Stage]:
             try:
                 yield stage
             finally:
-                # While it is locked: nobody is to take it for one that was left.
+                # Remove it while it is locked, so that no other process takes it for abandoned.
                 if stage.is_spare():
                     stage.remove()
     finally:
-        if stage.is_spare():  # there are systems that remove no open file
+        if stage.is_spare():  # some systems remove no open file, and the record is closed now
             stage.remove()
         if stage.folder.exists():
             warn(f"{stage.folder}: {what_it_holds(stage, target)}")
 
 
 def what_it_holds(stage: Stage, target: Path) -> str:
-    """Return what a folder holds that is kept, and what to do with it."""
+    """Return, as text, what a hidden folder that was kept holds, and what to do with it."""
     if stage.is_spare():
         return "could not be removed; remove it"
     there = [name for name in (_OLD, _NEW) if (stage.folder / name).exists()]
@@ -160,11 +177,11 @@ def what_it_holds(stage: Stage, target: Path) -> str:
             f"holds what was at {target} ({_OLD}) and what was to replace it ({_NEW}); move there "
             "what is wanted, and remove the rest"
         )
-    return f"holds what another put at {target} ({there[0]}); move it to where it belongs"
+    return f"holds what another process put at {target} ({there[0]}); move it to where it belongs"
 
 
 def stages_of(target: Path) -> list[Stage]:
-    """The hidden folders beside a place that are, or may be, of commands that write there."""
+    """Return the hidden folders beside a place that commands which write there (may) have made."""
     prefix = f".{target.name}."
     found = []
     with suppress(OSError), os.scandir(target.parent) as entries:
@@ -188,12 +205,13 @@ def boot_id() -> str | None:
 
 @contextmanager
 def _owned(path: Path) -> Iterator[None]:
-    """A file that says whose a folder is, locked as long as this process needs it."""
+    """Write the record of a folder's owner, and keep it locked until the end."""
     owner = {"pid": os.getpid(), "host": socket.gethostname(), "boot": boot_id(), "locked": False}
     with path.open("xb", buffering=0) as file:
         if fcntl is not None:
             with suppress(OSError):  # not every file system has locks
                 fcntl.flock(file, fcntl.LOCK_EX)
                 owner["locked"] = True
+        # Not before the lock is held: a record that says "locked" and is not means a dead process.
         file.write(json.dumps(owner).encode())
         yield

@@ -17,18 +17,22 @@ from dkde.errors import DataSetError, InputError, one_line
 from dkde.stores.door import Folder
 
 REMOTE = ("s3", "gs", "az")
-# A name or a password before the bucket's, and parameters, which sign a request.
+# A name or a password before the bucket's name, or parameters, which may sign a request.
 _CREDENTIALS = re.compile(r"://[^/]*@|://.*[?#]")
 
 
 def refuse_credentials(text: str) -> None:
-    """Refuse text in which a URL holds credentials, without repeating it: it would be written down.
+    """Refuse text in which a URL holds credentials: it would be written into results.
+
+    The message does not repeat the text.
 
     Raises
     ------
     InputError
+        When a URL in the text holds a name, a password or parameters.
     """
     if _CREDENTIALS.search(text):
+        # In a selector other sources and splits may stand before the URL ("a.zarr::train+s3://b").
         scheme = text.partition("://")[0].rpartition("::")[2].rpartition("+")[2]
         raise InputError(
             f"{scheme}://...: the URL holds a name, a password or parameters, which would be "
@@ -50,20 +54,23 @@ def is_remote(path: str | os.PathLike[str]) -> bool:
     refuse_credentials(os.fspath(path))
     if scheme not in REMOTE:
         raise InputError(
-            f"{path}: {scheme}:// is not known; there are folders and {', '.join(REMOTE)}://"
+            f"{path}: {scheme}:// is not known; give a folder, or a URL of {', '.join(REMOTE)}://"
         )
     return True
 
 
 def open_store(path: str | os.PathLike[str], *, read_only: bool = False) -> Store:
-    """The store at a path or a URL; credentials are found as the cloud's own tools find them.
+    """Return the store at a path or a URL.
+
+    Credentials are found as the cloud's own tools find them.
 
     Raises
     ------
     InputError
-        When the URL is of an unknown kind, holds credentials, or what it needs is not installed.
+        When the URL is of an unknown kind, holds credentials, or needs a package that is not
+        installed.
     DataSetError
-        When obstore cannot make a store of it.
+        When obstore cannot open it.
     """
     if not is_remote(path):
         return Folder(Path(path).absolute(), read_only=read_only)
@@ -75,14 +82,14 @@ def open_store(path: str | os.PathLike[str], *, read_only: bool = False) -> Stor
 
 
 def keys_below(store: Store, prefix: str) -> list[str]:
-    """All keys below a prefix, from a listing."""
+    """Return all keys below a prefix, from a listing."""
     return sync(_collect(store.list_prefix(f"{prefix}/" if prefix else "")))
 
 
 def stamps(store: Store, prefix: str) -> list[tuple[Any, ...]]:
-    """Return stamps of all keys' content below a prefix: sizes, and ETags or times.
+    """Return stamps of the content of all keys below a prefix: sizes, and ETags or times.
 
-    Stores that tell neither are read whole.
+    Stores that know neither are read whole, and checksums are the stamps.
     """
     if isinstance(store, ObjectStore):
         from dkde.stores.buckets import entries
@@ -92,7 +99,10 @@ def stamps(store: Store, prefix: str) -> list[tuple[Any, ...]]:
 
 
 async def _digests(store: Store, keys: list[str]) -> list[tuple[Any, ...]]:
-    """Keys and checksums, read one after the other: a change may leave all sizes as they are."""
+    """Return keys, sizes and checksums; a change may leave all sizes as they are.
+
+    The keys are read one after the other, so that only one is held in memory.
+    """
     found: list[tuple[Any, ...]] = []
     for key in keys:
         value = await store.get(key, default_buffer_prototype())
@@ -107,6 +117,7 @@ class Records:
     Parameters
     ----------
     store : zarr.abc.store.Store
+        The store that holds the records.
     name : str
         The store's path, for messages.
     """
@@ -115,34 +126,39 @@ class Records:
         self.store, self.name = store, name
 
     def get(self, key: str) -> bytes | None:
-        """Return the record at a key, None if there is none."""
+        """Return the record at a key; None if there is none."""
         value = self._do(self.store.get(key, default_buffer_prototype()), key)
         return None if value is None else value.to_bytes()
 
     def put(self, key: str, content: bytes) -> None:
-        """Write, atomically."""
+        """Write a record atomically: readers see the old content or the new, never a part."""
         self._do(self.store.set(key, _buffer(content)), key)
 
     def claim(self, key: str, content: bytes) -> bool:
-        """Write where nothing is, to last; whether that was so."""
+        """Write a record, flushed to disk, if the key holds none; return whether it was written.
+
+        Content that another process has written alike counts as written.
+        """
         self._do(self.store.set_if_not_exists(key, _buffer(content)), key)
         if isinstance(self.store, LocalStore):
             path = self.store.root / key
             for what in (path, path.parent):
-                with suppress(OSError):  # not every system can, and it may have been removed
+                # A new file survives a crash only if its folder is flushed, too.
+                with suppress(OSError):  # not every system can, and the file may be gone again
                     _to_disk(what)
         return self.get(key) == content
 
     def swap(self, key: str, old: bytes | None, content: bytes) -> bool:
-        """Write in place of what is known to be there, None for nothing; whether that was so.
+        """Replace known content (None for no record); return whether it was there and replaced.
 
-        Of two that do this at once in a bucket one succeeds.
+        If two processes do this at once in a bucket, one of them succeeds.
         """
         if old is None:
             return self.claim(key, content)
         if isinstance(self.store, ObjectStore) and hasattr(self.store, "swap"):
             done: bool = self._do(self.store.swap(key, old, content), key)
             return done
+        # A folder has no conditional write: between these two steps another may write.
         if self.get(key) != old:
             return False
         self.put(key, content)
@@ -161,11 +177,12 @@ class Records:
         self._do(self.store.delete_dir(prefix), prefix)
 
     def keys(self, prefix: str) -> list[str]:
-        """All keys below a prefix."""
+        """Return all keys below a prefix."""
         found: list[str] = self._do(
             _collect(self.store.list_prefix(f"{prefix}/" if prefix else "")), prefix
         )
-        # Of files that are being written, or were when their process was killed.
+        # Zarr writes a file under another name first. Such names belong to files that are being
+        # written, or were when their process was killed.
         return [key for key in found if not key.endswith(".partial")]
 
     def _do(self, coroutine: Any, key: str) -> Any:

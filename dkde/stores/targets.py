@@ -1,6 +1,7 @@
 """The place that is to be written, looked at before work that may take hours.
 
-May it be written there, and what is there by then? Only that is replaced after the work.
+The look refuses a place that cannot be written, and notes what is there. After the work, that and
+nothing else is replaced.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from dkde.errors import DataSetError, InputError, Remedy, one_line
 from dkde.stores.store import Records, is_remote, open_store
 from dkde.typing import StrPath
 
-# What a folder of a Zarr store holds, of version 3 or 2.
+# A folder of a Zarr store of version 3 or 2 holds one of these files.
 _ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray")
-# The file that says what a folder of a Zarr store is.
+# The metadata of a folder of a Zarr store of version 3.
 ROOT = "zarr.json"
-# What belongs to a data set and may be made anew at any time: its index.
+# The index belongs to a data set and can be made anew from it at any time.
 _DERIVED = frozenset({"_index"})
 
 
@@ -38,23 +39,24 @@ def check_place(
     Parameters
     ----------
     path : path or URL
-        Of the file or the store that is to be written.
+        The file or the store that is to be written.
     what : str
-        What it is, for messages: "report".
+        The word for it in messages, such as "report".
     is_store : bool
         Whether it is a Zarr store: a folder, or a place in a bucket.
     suffixes : tuple of str
-        One of which a file's name must end in, if there are any.
+        A file's name must end in one of these; empty allows any name.
     overwrite : bool
         Whether what is there may be replaced.
 
     Raises
     ------
     InputError
-        When a URL is of an unknown kind, or a whole bucket, or the suffix is another.
+        When a URL is of an unknown kind, or a whole bucket, or the suffix is not allowed.
     DataSetError
-        When a file's place is a folder or a store's a file or in another store, something is
-        there that may not be replaced, or the folder above is missing or may not be written to.
+        When a file's place is a folder, when a store's place is a file or lies in another store,
+        when something is there that may not be replaced, or when the folder above is missing or
+        may not be written to.
     """
     if is_store and is_remote(path):
         check_url(os.fspath(path))
@@ -66,6 +68,7 @@ def check_place(
     elif os.path.isdir(path):
         raise DataSetError(f"{path}: is a folder; give the {what} a name in it")
     elif is_stream(path):
+        # A device or a pipe is written into and never replaced: its folder does not matter.
         if not os.access(path, os.W_OK):
             raise DataSetError(f"{path}: may not be written to")
         return
@@ -79,11 +82,12 @@ def check_place(
 
 
 def check_folder(path: StrPath) -> None:
-    """Refuse a place whose folder is missing, or may not be written to.
+    """Refuse a place if the folder above is missing or may not be written to.
 
     Raises
     ------
     DataSetError
+        When it is missing or may not be written to.
     """
     parent = os.path.dirname(os.path.realpath(path))
     if not os.path.isdir(parent):
@@ -93,23 +97,25 @@ def check_folder(path: StrPath) -> None:
 
 
 def check_url(url: str) -> None:
-    """Refuse a URL that nothing is to be written to: a whole bucket, or a place in another store.
+    """Refuse a URL where nothing may be written: a whole bucket, or a place in another store.
 
     Raises
     ------
-    InputError, DataSetError
+    InputError
+        When it is a whole bucket, or lies in another store.
     """
     scheme, _, place = url.rstrip("/").partition("://")
     *above, name = place.split("/")
     if not above:
         raise InputError(f"{url}: is a whole bucket; name a place in it, {scheme}://{name}/NAME")
+    # Each level may be a Zarr store: look at all of them, from the nearest up to the bucket.
     while above:
         parent = f"{scheme}://{'/'.join(above)}"
         try:
             if Records(open_store(parent, read_only=True), parent).has("zarr.json"):
                 raise InputError(f"{url}: lies in the Zarr store {parent}; write it elsewhere")
         except DataSetError:
-            return  # access is denied; a fault of the place itself is reported there
+            return  # access is denied above; opening the place itself reports its own fault
         above.pop()
 
 
@@ -125,14 +131,13 @@ class Seen:
     Parameters
     ----------
     path : pathlib.Path
-        Absolute, its links followed.
+        The absolute path, with links followed.
     name : str
-        As the user wrote it, for messages.
+        The path as the user wrote it, for messages.
     given : str
-        Absolute, with its links.
+        The absolute path, with links not followed.
     what : dict or None
-        What it is known by, JSON values: device and number, and of a folder the names in it and
-        the checksum of its root's metadata, of a file its size and time. None for nothing.
+        The identity of what was there, see :func:`known_by`; None if nothing was.
     """
 
     path: Path
@@ -147,12 +152,12 @@ class Seen:
 
 
 def look(path: str | os.PathLike[str]) -> Seen:
-    """Look at a place.
+    """Return a place and the identity of what is there.
 
     Raises
     ------
     DataSetError
-        When it may not be looked at.
+        When it may not be read.
     """
     target = Path(os.path.realpath(path))
     try:
@@ -165,17 +170,20 @@ def look(path: str | os.PathLike[str]) -> Seen:
 def known_by(path: Path) -> dict[str, Any] | None:
     """Return the identity of a file or folder, which moving keeps; None for nothing.
 
+    The values can be written as JSON: device and number; of a file also its size and time; of a
+    folder also the names in it and the checksum of its root's metadata.
+
     Raises
     ------
     OSError
-        When it may not be looked at.
+        When it may not be read.
     """
     try:
         status = path.lstat()
         found: dict[str, Any] = {"number": number_of(status)}
         if not stat.S_ISDIR(status.st_mode):
             return found | {"size": status.st_size, "time": status.st_mtime_ns}
-        # All names, as what somebody has put beside the arrays would be removed with them.
+        # All names count: a file that somebody has put beside the arrays would be removed too.
         names = lasting(os.listdir(path))
         return found | {"names": names, "root": _checksum(path / ROOT)}
     except (FileNotFoundError, NotADirectoryError):
@@ -183,19 +191,19 @@ def known_by(path: Path) -> dict[str, Any] | None:
 
 
 def lasting(names: Iterable[str]) -> list[str]:
-    """The names in a folder, in order; in a Zarr store without what may be made anew."""
+    """Return the names in a folder, in order; in a Zarr store without what can be made anew."""
     found = set(names)
     return sorted(found - _DERIVED if ROOT in found else found)
 
 
 def number_of(status: os.stat_result) -> list[int]:
-    """The device and the number by which its file system knows a file or a folder."""
+    """Return the device and the number by which the file system knows a file or a folder."""
     return [status.st_dev, status.st_ino]
 
 
 def _check_apart_from_stores(path: StrPath) -> None:
     for folder in Path(os.path.realpath(path)).parents:
-        # Of folders that may not be looked into os.path says no, where pathlib raises.
+        # os.path says no of folders that may not be read, where pathlib would raise.
         if any(os.path.exists(folder / mark) for mark in _ZARR_MARKS):
             raise DataSetError(f"{path}: lies in the Zarr store {folder}; write it elsewhere")
 

@@ -29,13 +29,25 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# The threads that a queue's jobs have when all are there, of clients that have such.
+# The threads that a client's workers have when all its jobs run. Only clients of queues are here.
 _threads: WeakKeyDictionary[Client, int] = WeakKeyDictionary()
 
 
 @dataclass
 class _Submitted:
-    """The outcome of submitted jobs: their numbers, and the messages of refusals."""
+    """The outcome of submitted jobs: their numbers, and the messages of refusals.
+
+    Parameters
+    ----------
+    cluster : str
+        The queue's name, for messages.
+    ids : list of str
+        The numbers that the queue gave to the jobs.
+    refusals : list of str
+        The messages with which the queue refused jobs.
+    said : bool
+        Whether a refusal has been reported.
+    """
 
     cluster: str
     ids: list[str] = field(default_factory=list)
@@ -43,7 +55,7 @@ class _Submitted:
     said: bool = False
 
     def say(self) -> None:
-        """Report once that some jobs were refused; it is an error if all were."""
+        """Report once that some jobs were refused. That all were is an error, raised elsewhere."""
         if self.ids and self.refusals and not self.said:
             self.said = True
             _log.warning(
@@ -55,30 +67,34 @@ class _Submitted:
 def queue_client(
     queue: str, n_jobs: tuple[int, int], options: Mapping[str, Any]
 ) -> Iterator[Client]:
-    """A client of a new cluster whose workers are jobs; they are cancelled at the end.
+    """Yield a client of a new cluster whose workers are jobs; they are cancelled at the end.
 
     It waits for the first worker, however long that takes, and says so on standard error.
 
     Parameters
     ----------
     queue : str
-        As dask-jobqueue's classes are named, without "Cluster", in any case: "slurm", "pbs".
+        The name of a class of dask-jobqueue without "Cluster", in any case: "slurm", "pbs".
     n_jobs : pair of int
-        How many jobs there are to be, at least and at most; within, as many as there is work for.
+        The least and the largest number of jobs; between them the number follows the work.
     options : mapping
-        For the class of dask-jobqueue; what is not there comes from its configuration.
+        Options of the class of dask-jobqueue; its configuration gives those that are missing.
 
     Raises
     ------
+    InputError
+        When the queue is not known, or the size of a job is not given.
     ClusterError
-        When there is no such queue here, or it refuses the jobs.
+        When the queue is not on this machine, or it refuses the jobs.
     """
     from distributed import Client
 
-    kind = _kind(queue)
-    config, n_cores = _described(queue, options, kind.job_cls)
+    kind = _cluster_class(queue)
+    config, n_cores = _config_and_cores(queue, options, kind.job_cls)
     submitted = _Submitted(queue)
     with tempfile.TemporaryDirectory(prefix=".dkde-", dir=_shared_folder(options, config)) as keys:
+        # The user's own options win, then the configuration. The dashboard listens on this machine
+        # alone, at any free port, so that several clusters can run at once.
         given = {
             **options,
             "security": _security(options.get("security", True), Path(keys)),
@@ -90,12 +106,13 @@ def queue_client(
         }
         try:
             _try_job(kind, options)
-            cluster = kind(job_cls=_recording(kind.job_cls, submitted), **given)
-        except Exception as error:  # of options, configuration, an interface that is not there
+            cluster = kind(job_cls=_recording_jobs(kind.job_cls, submitted), **given)
+        except Exception as error:  # bad options, bad configuration, or no such network interface
             raise ClusterError(f"{queue}: {one_line(error)}") from error
         with cluster, Client(cluster) as client:
-            # Also where their number is fixed: one that reached its time limit is submitted again.
-            # Few blocks are handed out at a time: how long they take says nothing about the rest.
+            # Adapt even if the number of jobs is fixed: a job that reached its time limit is then
+            # submitted again. The target duration is tiny, as only a few blocks are handed out at
+            # a time, and Dask would judge from these that few workers are enough.
             minimum, maximum = n_jobs
             cluster.adapt(minimum_jobs=minimum, maximum_jobs=maximum, target_duration="1ms")
             _wait_for_first(client, submitted)
@@ -104,17 +121,17 @@ def queue_client(
 
 
 def threads_to_come(client: Client) -> int:
-    """The threads of a client's workers when all its jobs run; 0 if its workers are no jobs."""
+    """Return the threads of a client's workers when all its jobs run; 0 if they are no jobs."""
     return _threads.get(client, 0)
 
 
 def known_queues() -> dict[str, Any]:
-    """The clusters of dask-jobqueue, by their queues' names in small letters.
+    """Return the classes of clusters of dask-jobqueue, by their queues' names in small letters.
 
     Raises
     ------
     ClusterError
-        When it is not installed.
+        When dask-jobqueue is not installed, or cannot be imported in this thread.
     """
     before = signal.getsignal(signal.SIGINT)
     try:
@@ -123,12 +140,13 @@ def known_queues() -> dict[str, Any]:
         raise ClusterError(
             "batch queues need dask-jobqueue: python -m pip install 'dkde[jobqueue]'"
         ) from error
-    except ValueError as error:  # no thread but the main one may set a handler
+    except ValueError as error:  # dask-jobqueue sets a signal handler; only the main thread may
         raise ClusterError(
             "import dask_jobqueue in the main thread before other threads"
         ) from error
     if threading.current_thread() is threading.main_thread():
-        # The handler of Ctrl-C that dask-jobqueue sets reports success.
+        # The handler of Ctrl-C that dask-jobqueue sets ends the process with status 0, as if the
+        # work had succeeded.
         signal.signal(signal.SIGINT, before)
     base = dask_jobqueue.JobQueueCluster
     return {
@@ -138,11 +156,20 @@ def known_queues() -> dict[str, Any]:
     }
 
 
-def _kind(name: str) -> Any:
+def _cluster_class(name: str) -> Any:
+    """Return dask-jobqueue's class of clusters for a queue.
+
+    Raises
+    ------
+    InputError
+        When there is no such class.
+    ClusterError
+        When this machine has no command to submit such jobs.
+    """
     kinds = known_queues()
     kind = kinds.get(name.lower().removesuffix("cluster"))
     if kind is None:
-        raise InputError(f"cluster {name!r} is none of {', '.join(sorted(kinds))}")
+        raise InputError(f"cluster {name!r} is not known; give one of {', '.join(sorted(kinds))}")
     command = shlex.split(kind.job_cls.submit_command)[0]
     if shutil.which(command) is None:
         raise ClusterError(
@@ -155,12 +182,19 @@ def _try_job(kind: Any, options: Mapping[str, Any]) -> None:
     """Submit a trial job, so that bad options fail before a cluster exists."""
     from dask_jobqueue import JobQueueCluster
 
+    # The other options are the cluster's own; a job would refuse them as unknown.
     of_cluster = {*signature(JobQueueCluster.__init__).parameters} - {"config_name"}
     kind.job_cls(**{name: value for name, value in options.items() if name not in of_cluster})
 
 
-def _described(queue: str, options: Mapping[str, Any], job: Any) -> tuple[str, int]:
-    """The section of dask-jobqueue's configuration, and the cores of a job."""
+def _config_and_cores(queue: str, options: Mapping[str, Any], job: Any) -> tuple[str, int]:
+    """Return the section of dask-jobqueue's configuration, and the cores of a job.
+
+    Raises
+    ------
+    InputError
+        When the options and the configuration give no cores or no memory of a job.
+    """
     config = str(options.get("config_name", job.config_name))
     sizes = {
         name: options.get(name) or dask.config.get(f"jobqueue.{config}.{name}", None)
@@ -177,7 +211,7 @@ def _described(queue: str, options: Mapping[str, Any], job: Any) -> tuple[str, i
 
 
 def _shared_folder(options: Mapping[str, Any], config: str) -> str:
-    """Return a folder for files that jobs read."""
+    """Return a folder for files that jobs read: as named, else the working directory."""
     given = options.get("shared_temp_directory") or dask.config.get(
         f"jobqueue.{config}.shared-temp-directory", None
     )
@@ -191,10 +225,11 @@ def _shared_folder(options: Mapping[str, Any], config: str) -> str:
 
 
 def _security(wanted: Any, folder: Path) -> Security | None:
-    """Return Dask's own TLS settings; else certificates for this cluster alone, in files.
+    """Return the TLS settings of the cluster, or None if they are not wanted.
 
-    The scheduler listens where jobs reach it, and so does everybody else: whoever talks to it
-    without a certificate could run code. The files' folder is for this user's processes alone.
+    By default they are those of Dask's configuration, or else new certificates for this cluster
+    alone. The scheduler listens where the jobs reach it, and so can everybody else in the network:
+    without certificates anybody could run code there. Only this user may read the files' folder.
     """
     from distributed.security import Security
 
@@ -213,6 +248,7 @@ def _security(wanted: Any, folder: Path) -> Security | None:
             "or, where nobody else is in the network, give the cluster option security=false"
         ) from error
     for name in ("ca_file", "cert", "key"):
+        # Restrict the file before it has content, so that nobody can read the key in between.
         (folder / name).touch(mode=0o600)
         (folder / name).write_text(made[name])
     pair = {
@@ -223,10 +259,10 @@ def _security(wanted: Any, folder: Path) -> Security | None:
     return Security(require_encryption=True, tls_ca_file=str(folder / "ca_file"), **pair)
 
 
-def _recording(job: Any, submitted: _Submitted) -> Any:
-    """A class of jobs that also write down what the queue says: dask-jobqueue only logs it.
+def _recording_jobs(job: Any, submitted: _Submitted) -> Any:
+    """Return a class of jobs that also record the queue's answers: dask-jobqueue only logs them.
 
-    And how they are, which their cluster asks for as it is closed.
+    The jobs also set their status, which the cluster reads as it is closed.
     """
     from distributed.core import Status
 
@@ -245,12 +281,13 @@ def _recording(job: Any, submitted: _Submitted) -> Any:
         await job.close(self)
         self.status = Status.closed
 
+    # Name and module stay those of the job's class, by which dask-jobqueue's messages call it.
     body = {"start": start, "close": close, "__module__": job.__module__}
     return type(job.__name__, (job,), body)
 
 
 def _refusal(error: Exception) -> str:
-    """Return the submit command's output, out of dask-jobqueue's error.
+    """Return the submit command's error output, taken from the text of dask-jobqueue's error.
 
     Examples
     --------
@@ -262,6 +299,13 @@ def _refusal(error: Exception) -> str:
 
 
 def _wait_for_first(client: Client, submitted: _Submitted) -> None:
+    """Wait for the first worker, and log a line now and then while none is there.
+
+    Raises
+    ------
+    ClusterError
+        When the queue refuses all jobs.
+    """
     begun = said = monotonic()
     while True:
         try:
@@ -276,6 +320,6 @@ def _wait_for_first(client: Client, submitted: _Submitted) -> None:
             minutes = f" after {(said - begun) / 60:.0f} min" if said - begun > 60 else ""
             _log.warning(
                 f"Waiting for the queue: no worker yet{minutes} of job "
-                f"{', '.join(submitted.ids[:3])}; Ctrl-C cancels. If it runs already, its output "
-                "says why"
+                f"{', '.join(submitted.ids[:3])}; Ctrl-C cancels. If the job runs already, "
+                "its output says why"
             )

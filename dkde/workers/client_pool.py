@@ -1,4 +1,4 @@
-"""A pool made of the workers of a Dask cluster, and how long it waits where they are absent."""
+"""A pool made of the workers of a Dask cluster, and how long it waits when they are absent."""
 
 from __future__ import annotations
 
@@ -21,22 +21,23 @@ from dkde.errors import ClusterError
 from dkde.rows.side import Side
 
 if TYPE_CHECKING:
-    from distributed import Client  # half a second that work on threads need not spend
+    from distributed import Client  # importing it takes half a second, which threads do not need
 
 _log = logging.getLogger(__name__)
 
-# How long a scheduler, or all its workers, may be away, in seconds.
+# For so many seconds a scheduler, or all its workers, may be away before that is an error.
 _PATIENCE = 30.0
-# Seconds without a worker until it is said that a queue is waited for, and until it is said again.
+# Seconds without a worker of a queue until a line says that the call waits, and between such lines.
 QUIET = 5.0
 AGAIN = 300.0
-# Sides up to here go with each task; larger ones are sent to every worker once.
+# Sides up to this size travel with each task; larger ones are sent to every worker once.
 _SMALL_BYTES = 64 * 1024
-# How often it is asked for workers that have joined.
-_LOOK = 1.0
+# Seconds between two requests for the number of threads, which grows as workers join.
+_REQUEST_SECONDS = 1.0
 
 
-def _told(error: BaseException) -> BaseException:
+def _as_cluster_error(error: BaseException) -> BaseException:
+    """Return the error that users see for one that a call raised."""
     from distributed import KilledWorker
 
     if not isinstance(error, KilledWorker):
@@ -45,20 +46,25 @@ def _told(error: BaseException) -> BaseException:
 
 
 def _at_worker(likeness: Likeness, call: Callable[..., Any], *arguments: Any) -> Outcome:
-    """Make a call, if this worker takes part; an error also says at which worker."""
+    """Make a call, if this worker takes part; an error also holds the worker's address."""
     from distributed import get_worker
 
     unlike = likeness.check()
     try:
         return replace(noted(call, *arguments), unlike=unlike)
     except Exception as error:
-        with suppress(AttributeError):  # of a class that has no room for it
+        with suppress(AttributeError):  # some classes of errors take no new attributes
             error.worker = get_worker().address  # type: ignore[attr-defined]
         raise
 
 
-def _others(client: Client, away_from: Collection[str], without: Collection[str] = ()) -> list[str]:
-    """Return workers on other machines than those given; else other workers, if any."""
+def _other_workers(
+    client: Client, away_from: Collection[str], without: Collection[str] = ()
+) -> list[str]:
+    """Return the workers on other machines than those of some workers.
+
+    If there are none, return the other workers on the same machines, if any.
+    """
     from distributed.comm import get_address_host
 
     every = _taking_part(client, without)
@@ -68,27 +74,29 @@ def _others(client: Client, away_from: Collection[str], without: Collection[str]
 
 
 def _taking_part(client: Client, without: Collection[str] = ()) -> dict[str, int]:
-    """Return the threads of present workers, by address, without those left out."""
+    """Return the numbers of threads of present workers by address, except those left out."""
     return {address: n for address, n in client.nthreads().items() if address not in without}
 
 
 @contextmanager
 def client_pool(client: Client, threads_to_come: int = 0, manner: str = WARN) -> Iterator[Pool]:
-    """Workers of a Dask cluster, which keep what is shared until the pool ends.
+    """Yield a pool of a Dask cluster's workers, which hold shared sides until the pool ends.
 
     Parameters
     ----------
+    client : distributed.Client
+        The client of the cluster.
     threads_to_come : int
-        Of the jobs of a queue that are on their way, and those that are there. Such workers may
-        all be away for any time, others as long as a scheduler may.
+        The number of threads when all jobs of a queue run; 0 if the workers are no jobs. A queue's
+        workers may all be away for any time, others for as long as a scheduler may.
     manner : {"refuse", "warn", "allow"}
-        What becomes of workers that may differ in the last bits.
+        What happens to workers whose results may differ in the last bits.
     """
     pool = _ClientPool(client, threads_to_come, manner)
     try:
         yield Pool(
-            pool.submit, pool.n_threads, (CancelledError,), pool.recover, pool.threads_now, _told,
-            pool.elsewhere, pool.look, pool.refused,
+            pool.submit, pool.n_threads, (CancelledError,), pool.recover, pool.threads_now,
+            _as_cluster_error, pool.elsewhere, pool.look, pool.refused,
         )  # fmt: skip
     finally:
         pool.close()
@@ -105,31 +113,33 @@ class _ClientPool:
         patience = inf if threads_to_come else None
         self._absence = Absence(client, client.scheduler.address, patience)
         self.n_threads = max(1, threads_to_come, sum(_taking_part(client).values()))
-        # When it was last asked for the number of threads, and the answer.
+        # The time of the last request for the number of threads, and the answer.
         self._looked, self._found = monotonic(), self.n_threads
-        # By identity; what was sent is kept so that nothing else can come to have its id.
+        # Sides that were sent, by id. They are kept, so that Python cannot give their ids to other
+        # objects.
         self._shared: dict[int, tuple[Side | Survey, Any]] = {}
-        self._holders: frozenset[str] = frozenset()  # the workers that were there at that time
-        # Calls that need one of some workers: they alone may make it, or have what was sent.
-        self._bound: dict[Future[Any], frozenset[str]] = {}
+        self._sent_to: frozenset[str] = frozenset()  # the workers that were there at that time
+        # Calls that need one of some workers, as only these may make them or have what was sent.
+        self._required: dict[Future[Any], frozenset[str]] = {}
 
     def submit(self, call: Callable[..., Any], *arguments: Any, **where: Any) -> Future[Any]:
         """Submit a call; a task lost at once becomes a cancelled future."""
         try:
+            # Every call gets a key of its own: Dask would take equal keys for the same task.
             key = f"{funcname(call)}-{uuid4()}"
             if self._left_out and "workers" not in where:
-                # Others on its machine may well be right: only a failed block goes elsewhere.
+                # Other workers on the machine of one that is left out may be fit: they stay.
                 where["workers"] = [*_taking_part(self._client, self._left_out)]
             handed: Future[Any] = self._executor.submit(
                 _at_worker, self._likeness, call, *map(self._share, arguments), key=key, **where
             )
             if self._shared:
-                self._bind(handed, self._holders)
+                self._require(handed, self._sent_to)
             elif "workers" in where:
-                self._bind(handed, frozenset(where["workers"]))
+                self._require(handed, frozenset(where["workers"]))
             return handed
         except Exception as error:
-            # The scheduler is away, or a worker went as it was sent a side: the task is lost.
+            # The scheduler is away, or a worker was lost while it was sent a side: so is the task.
             if self._client.status == "running" and not isinstance(error, OSError):
                 raise
             future: Future[Any] = Future()
@@ -141,24 +151,35 @@ class _ClientPool:
     ) -> Future[Any]:
         """Submit a call to workers on other machines than some, if there are any."""
         others: list[str] = []
-        with suppress(OSError):  # the scheduler went away in this moment
-            others = _others(self._client, away_from, self._left_out)
+        with suppress(OSError):  # the scheduler was lost at this moment
+            others = _other_workers(self._client, away_from, self._left_out)
         if not others:
             return self.submit(call, *arguments)
-        # Not as a preference: an idle worker would take the call over from those.
+        # Strictly, not as a preference: otherwise an idle worker could steal the call from them.
         future = self.submit(call, *arguments, workers=others)
-        self._bind(future, frozenset(others))
+        self._require(future, frozenset(others))
         return future
 
     def recover(self) -> None:
-        """Wait until there are workers again, and send them everything anew."""
-        # What was sent may have been on the workers that went away.
+        """Wait until there are workers again; sides will be sent anew."""
+        # The sides that were sent may have been on the workers that were lost.
         self._shared.clear()
         while self._absence.goes_on():
             sleep(0.2)
 
     def refused(self, error: BaseException) -> bool:
-        """Leave out a worker that reports that it is of another kind."""
+        """Leave out a worker that reports that it is of another kind than this process.
+
+        Returns
+        -------
+        bool
+            Whether the error was such a report, so that the call is to be made again.
+
+        Raises
+        ------
+        ClusterError
+            When no other worker is left.
+        """
         if not isinstance(error, UnlikeWorkerError):
             return False
         if error.address not in self._left_out:
@@ -173,26 +194,26 @@ class _ClientPool:
         return True
 
     def look(self) -> None:
-        """Cancel calls whose workers are all gone: they would wait for ever."""
-        if self._absence.goes_on() or not self._bound:
+        """Cancel calls whose workers are all lost: Dask would let them wait for ever."""
+        if self._absence.goes_on() or not self._required:
             return
         with suppress(OSError):
             there = _taking_part(self._client, self._left_out)
-            for future, workers in list(self._bound.items()):
+            for future, workers in list(self._required.items()):
                 if workers.isdisjoint(there):
                     future.cancel()
 
     def threads_now(self) -> int:
         """Return the threads of workers that are present or on their way."""
-        if monotonic() - self._looked > _LOOK and self._client.status == "running":
-            with suppress(OSError):  # it went away in this moment
+        if monotonic() - self._looked > _REQUEST_SECONDS and self._client.status == "running":
+            with suppress(OSError):  # the scheduler was lost at this moment
                 threads = sum(_taking_part(self._client, self._left_out).values())
                 self._found = max(1, self._threads_to_come, threads)
             self._looked = monotonic()
         return self._found
 
     def close(self) -> None:
-        """Release what was sent, and submit nothing more."""
+        """Release the sides that were sent, and accept no more calls."""
         self._shared.clear()
         self._executor.shutdown(wait=False)
 
@@ -201,14 +222,15 @@ class _ClientPool:
         if not isinstance(value, Side | Survey) or value.__sizeof__() <= _SMALL_BYTES:
             return value
         if id(value) not in self._shared:
-            self._holders = frozenset(self._client.nthreads())
+            # Without a hash, as the keys need none and it would take a pass over the whole side.
+            self._sent_to = frozenset(self._client.nthreads())
             sent = self._client.scatter(value, hash=False, broadcast=True)
             self._shared[id(value)] = value, sent
         return self._shared[id(value)][1]
 
-    def _bind(self, future: Future[Any], workers: frozenset[str]) -> None:
-        self._bound[future] = workers
-        future.add_done_callback(lambda done: self._bound.pop(done, None))
+    def _require(self, future: Future[Any], workers: frozenset[str]) -> None:
+        self._required[future] = workers
+        future.add_done_callback(lambda done: self._required.pop(done, None))
 
 
 @dataclass
@@ -217,11 +239,19 @@ class Absence:
 
     Parameters
     ----------
+    client : distributed.Client
+        The client whose workers are watched.
     address : str
-        Of the scheduler, which a client that has lost it no longer says.
+        The scheduler's address; a client that has lost its scheduler does not know it any more.
     patience : float, optional
         Seconds that all workers may be away; by default as long as a scheduler may. Infinite
         where they are jobs of a queue.
+    begun : float, optional
+        The time at which the absence began; None while workers are there.
+    said : float, optional
+        The time of the last line that says that the call waits.
+    asked : float
+        The time of the last request.
     """
 
     client: Client
@@ -237,23 +267,23 @@ class Absence:
         Raises
         ------
         ClusterError
-            When that has gone on for too long.
+            When there has been none for too long.
         """
         away = self.client.status != "running"
         if not away:
-            with suppress(OSError):  # it went away in this moment
+            with suppress(OSError):  # the scheduler was lost at this moment
                 if self.client.scheduler_info(n_workers=-1)["workers"]:
                     self.begun = self.said = None
                     return False
         now = monotonic()
         if self.begun is None or now - self.asked > AGAIN / 10:
-            self.begun, self.said = now, None  # workers may have been there since
+            self.begun, self.said = now, None  # workers may have been there since the last request
         self.asked = now
         limit = _PATIENCE if away or self.patience is None else self.patience
         if self.client.status == "closed" or now - self.begun > limit:
             raise ClusterError(
                 f"the scheduler at {self.address} or all its workers are gone; start them again, "
-                "or make the call elsewhere"
+                "or make the call with another client"
             )
         if limit == inf and now - self.begun > QUIET:
             self._say(now)
@@ -263,6 +293,6 @@ class Absence:
         if self.said is None or now - self.said > AGAIN:
             self.said = now
             _log.warning(
-                "Waiting for the queue: no worker is left; it goes on when a job starts; Ctrl-C "
-                "cancels"
+                "Waiting for the queue: no worker is left; the work goes on when a job starts; "
+                "Ctrl-C cancels"
             )

@@ -1,4 +1,4 @@
-"""The workers of a call: the active Dask client's, found fit for it, or threads of this process."""
+"""The workers of a call: those of the active Dask client, or threads of this process."""
 
 from __future__ import annotations
 
@@ -37,18 +37,19 @@ from dkde.workers.client_pool import client_pool
 if TYPE_CHECKING:
     from distributed import Client
 
-# What a worker with the hot loop takes, on Linux and x86-64, and what of that distributed's modules
-# do: a test compares them with a worker. Libraries of other versions may take somewhat more.
+# Bytes of a worker that has loaded the hot loop, and of distributed's modules among them, on Linux
+# and x86-64. A test compares both with a worker. Other versions of libraries may take more.
 _WORKER_BYTES, _DISTRIBUTED_BYTES = 276_000_000, 14_000_000
-_ROOM = 1.25
+# A process that takes up to so many times a worker's bytes is taken to hold libraries only.
+_LARGEST_RATIO = 1.25
 
 
 def active_client() -> Client | None:
-    """The Dask client that is active in this process, if any; none inside a task.
+    """Return the Dask client that is active in this process, if any; None inside a task.
 
-    A task that waited for others could wait for its own worker, for ever.
+    A task that waited for other tasks could wait for its own worker, and so for ever.
     """
-    # Who has not imported distributed, which takes a while, has no client.
+    # A process that has not imported distributed has no client, and the import would take a while.
     if "distributed" not in sys.modules or in_task():
         return None
     from distributed import default_client
@@ -74,36 +75,41 @@ def in_task() -> bool:
 
 def n_processors() -> int:
     """Return the number of processors that this process may use."""
+    # A batch system or a container may give this process only some of the machine's processors.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
 def pool_for(*works: Work, sides: Sequence[Side] = (), manner: str = WARN) -> Iterator[Pool]:
-    """The active client's workers, found fit for all the works; else threads of this process.
+    """Yield a pool of the active client's workers, checked for all works; else of threads.
 
-    Inside a task it is the task's own thread: the others are those of other tasks.
+    Inside a task the pool is the task's own thread, as the others run other tasks.
 
     Parameters
     ----------
+    *works : Work
+        The works whose blocks the pool will compute.
     sides : sequence of Side
-        That workers only have to see.
+        Further sides that the workers only have to be able to read.
     manner : {"refuse", "warn", "allow"}
-        What becomes of workers whose numbers may differ in the last bits.
+        What happens to workers whose results may differ in the last bits.
 
     Raises
     ------
     ClusterError
-        When the workers cannot see the data, or are of another kind than this process.
+        When the workers cannot read the data, or are of another kind than this process.
     MemoryLimitError
         When a plan needs more memory than a worker has.
     """
     with _pool(works, sides, manner) as pool:
         yield pool
+    # Only now, as each chunk is to be counted once, whichever worker missed it.
     say_absent(pool.absent)
 
 
 @contextmanager
 def _pool(works: Sequence[Work], sides: Sequence[Side], manner: str) -> Iterator[Pool]:
+    """Yield the pool of :func:`pool_for`, which reports missing chunks after it."""
     client = active_client()
     if in_task():
         yield calling_thread()
@@ -114,7 +120,9 @@ def _pool(works: Sequence[Work], sides: Sequence[Side], manner: str) -> Iterator
         check_alike(client, manner)
         check_sides(client, *sides)
         if works:
-            if not client.nthreads():  # of an adaptive cluster that had nothing to do
+            # An adaptive cluster without work has no workers: a first task makes it start some,
+            # on which the checks can run.
+            if not client.nthreads():
                 client.submit(warm_up, works[0].task.precision, pure=False).result()
             check_workers(client, *works)
         with client_pool(client, threads_to_come(client), manner) as pool:
@@ -127,27 +135,29 @@ def check_workers(client: Client, *works: Work) -> None:
     Raises
     ------
     ClusterError
-        When a side is in this process' memory only, or on a path that a worker cannot see.
+        When a side is in this process's memory only, or on a path that a worker cannot read.
     MemoryLimitError
-        When a worker would pause: baseline and plans exceed its limit.
+        When a worker would pause, as its baseline and the blocks exceed its memory limit.
     """
+    # By identity: a side that several works share is checked once.
     check_sides(client, *{id(s): s for work in works for s in (work.query, work.train)}.values())
-    baselines: dict[str, int] = _visit(client, warm_up, works[0].task.precision)
+    baselines: dict[str, int] = _on_every_worker(client, warm_up, works[0].task.precision)
     for worker, info in _workers(client).items():
         if info["memory_limit"] and worker in baselines:
+            # Each thread works on one block at a time; sides in memory are there once.
             largest = max(work.plan.block_bytes for work in works)
             blocks = largest * info["nthreads"] + resident_bytes(works)
             check_limit(f"worker {worker}", blocks, baselines[worker], info["memory_limit"])
 
 
 def check_sides(client: Client, *sides: Side) -> None:
-    """Refuse sides that the client's workers cannot see.
+    """Refuse sides that the client's workers cannot read.
 
     Raises
     ------
     ClusterError
-        When one is in this process' memory only, on a path that a worker cannot see, or in a
-        bucket that it cannot read.
+        When a side is in a Zarr store in this process's memory, on a path that a worker cannot
+        see, or in a bucket that it cannot read.
     """
     sources = [source for side in sides for source in _sources(side)]
     if any(isinstance(_zarr_store(source), MemoryStore) for source in sources):
@@ -164,7 +174,7 @@ def check_sides(client: Client, *sides: Side) -> None:
                 f"{path} is a relative path, which is another file where a worker runs in "
                 "another folder; open it by its absolute path"
             )
-    for worker, missing in _visit(client, _missing, paths).items():
+    for worker, missing in _on_every_worker(client, _missing_paths, paths).items():
         if missing:
             raise ClusterError(
                 f"worker {worker} cannot see {missing[0]}; put it on storage that all workers share"
@@ -172,51 +182,60 @@ def check_sides(client: Client, *sides: Side) -> None:
     if not urls:
         return
     # Credentials do not travel with the work: each worker finds its own.
-    for worker, why in _visit(client, _out_of_reach, urls).items():
+    for worker, why in _on_every_worker(client, _unreadable_url, urls).items():
         if why:
             raise ClusterError(f"worker {worker} cannot read {why}")
 
 
 def resident_bytes(works: Sequence[Work]) -> int:
     """Return the bytes that all sides hold in a worker's memory, each side once."""
-    # Where one side is both, the plan counts it as the train side.
+    # If query and train are one side, the plan counts it as train: that size wins here, too.
     sizes = {id(w.query): w.plan.query for w in works} | {id(w.train): w.plan.train for w in works}
     return sum(size.resident_bytes for size in sizes.values())
 
 
-def _visit(client: Client, call: Callable[[Any], Any], argument: Any) -> dict[str, Any]:
+def _on_every_worker(client: Client, call: Callable[[Any], Any], argument: Any) -> dict[str, Any]:
     """Make a call on every worker; return what each one returned."""
     limits = [w["memory_limit"] for w in _workers(client).values() if w["memory_limit"]]
     try:
         answers: dict[str, Any] = client.run(call, argument)
-    except OSError as error:  # the connection was closed: the worker is gone
+    except OSError as error:  # the connection was closed: the worker was lost
         lost = "a worker ended while it was loading its libraries"
         if not limits:
             raise ClusterError(f"{lost}; see its log") from error
         raise MemoryLimitError(
             f"{lost}; the memory limit of {format_bytes(min(limits))} may be too small even for "
-            "them, raise it"
+            "these; raise it"
         ) from error
     return answers
 
 
 def _workers(client: Client) -> dict[str, Any]:
+    # -1 asks for all of them: some versions of distributed return only five by default.
     workers: dict[str, Any] = client.scheduler_info(n_workers=-1)["workers"]
     return workers
 
 
 def check_limit(worker: str, blocks: int, baseline: int, limit: int) -> None:
-    """Refuse blocks that would make a worker of that memory limit pause; all in bytes.
+    """Refuse blocks that would make a worker pause, as its memory limit would nearly be reached.
+
+    Parameters
+    ----------
+    worker : str
+        The worker, for messages.
+    blocks, baseline, limit : int
+        The bytes of its blocks, of the worker before any block, and of its memory limit.
 
     Raises
     ------
     MemoryLimitError
+        When the blocks do not fit below the fraction of the limit at which Dask pauses a worker.
     """
     pause = dask.config.get("distributed.worker.memory.pause", 0.8) or 1.0
     if baseline + blocks > pause * limit:
         raise MemoryLimitError(
             f"blocks need {format_bytes(blocks)} beside the {format_bytes(baseline)} "
-            f"of an idle worker, and {worker} pauses at {pause:.0%} of its "
+            f"of an idle worker, but {worker} pauses at {pause:.0%} of its "
             f"{format_bytes(limit)}; raise the memory limit, or use fewer threads per worker"
         )
 
@@ -227,8 +246,9 @@ def warm_up(precision: str = "float64") -> int:
     Returns
     -------
     int
-        Bytes that this process then occupies: what a worker takes before any block.
+        The bytes that this process takes then, which are those of a worker before its own blocks.
     """
+    # One block of two rows suffices: the compiled code does not depend on the sizes.
     values = np.array([[0.0, 0.25], [0.5, 1.0]])
     rows = Rows((Part(ArraySource(values), 0, 2, "warm-up"),))
     of_precision: Precision = "float32" if precision == "float32" else "float64"
@@ -242,39 +262,40 @@ def warm_up(precision: str = "float64") -> int:
 
 
 def measure_baseline(precision: str = "float64") -> int:
-    """Return a worker's bytes before any block: measured on workers, or estimated.
+    """Return a worker's bytes before any block, measured on workers or estimated.
 
-    Inside a task, of its own worker. Without a client no process is started: a worker takes what
-    this process does, as long as this holds no more than libraries; else what workers were found
-    to take.
+    Inside a task the task's own worker is measured. Without a client no process is started: a
+    worker is taken to need as much as this process, as long as this holds no more than libraries;
+    else as much as workers were measured to need.
     """
     if in_task():
         return warm_up(precision)
     client = active_client()
     if client is not None and client.nthreads():
         return int(max(client.run(warm_up, precision).values()))
-    # A worker loads what this process does, and distributed's own modules.
+    # A worker loads the modules that this process has loaded, and those of distributed.
     here = warm_up(precision) + (0 if "distributed" in sys.modules else _DISTRIBUTED_BYTES)
-    return here if here < _ROOM * _WORKER_BYTES else _WORKER_BYTES
+    return here if here < _LARGEST_RATIO * _WORKER_BYTES else _WORKER_BYTES
 
 
-def _missing(paths: list[str]) -> list[str]:
+def _missing_paths(paths: list[str]) -> list[str]:
     return [path for path in paths if not Path(path).exists()]
 
 
-def _out_of_reach(urls: list[str]) -> str | None:
-    """Return the fault of the first URL that this worker cannot read."""
+def _unreadable_url(urls: list[str]) -> str | None:
+    """Return the fault of the first URL that this worker cannot read; None if it reads all."""
     try:
         for url in urls:
             records = Records(open_store(url, read_only=True), url)
             if not any(map(records.has, ZARR_MARKS)):
-                return f"{url}: it is not there"
+                return f"{url}: nothing is there"
     except DkdeError as error:
         return str(error)
     return None
 
 
 def _sources(side: Side) -> Iterator[RowSource]:
+    # Rows may be read through wrappers (of columns, of scales): the innermost source has the place.
     yield from (innermost(part.source) for part in side.rows.parts)
     for source in (side.weights, side.groups):
         if isinstance(source, Joined):
@@ -288,7 +309,7 @@ def _zarr_store(source: RowSource) -> Any:
 
 
 def _place(source: RowSource) -> str | None:
-    """Return the path or the URL that a source is read from; None where it is in memory."""
+    """Return the path or the URL that a source is read from; None if it is in memory."""
     if isinstance(source, NpySource):
         return str(source.path)
     if isinstance(source, VariablesSource):

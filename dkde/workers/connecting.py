@@ -1,4 +1,4 @@
-"""Clients of workers: of a running scheduler, of processes on this machine, of queued jobs."""
+"""Clients of workers, which are those of a running scheduler, local processes or queued jobs."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from dkde.workers.cluster import n_processors
 if TYPE_CHECKING:
     from distributed import Client
 
-# Seconds that a scheduler has to answer. Users are told within 10 s, start-up included.
+# Seconds that a scheduler has to answer. Users see the error within 10 s, start-up included.
 _TIMEOUT = 5
-_WORKER_TIMEOUT = 10  # ... and that its first worker may take to come
-# Dask has the workers' malloc give memory back at once, and then all that is larger than 128 KiB
-# is new each time: a fourth of the time of near pairs goes into zeroed pages. These are the
-# thresholds up to which glibc's own would rise. With one arena, what one thread has freed the next
-# takes: with one for each thread, chunks that Zarr's threads had read were held in each of them,
-# now and then half as much again as the plan says.
+_WORKER_TIMEOUT = 10  # seconds that the first worker of a running scheduler has to join
+# Dask makes the workers' malloc return freed memory to the system at once. Then each allocation
+# above 128 KiB gets new pages, and a fourth of the time of near pairs goes into zeroing them. The
+# thresholds here are those up to which glibc's own would rise. With one arena, a thread reuses the
+# memory that another has freed. With an arena for each thread, chunks that Zarr's threads had read
+# stayed in each of them, and memory was at times half as much again as the plan says.
 _MALLOC = {
     "distributed.nanny.pre-spawn-environ.MALLOC_ARENA_MAX": 1,
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 2**26,
@@ -57,24 +57,35 @@ def connect(
     maximum: int | None = None,
     cluster_options: Mapping[str, Any] | None = None,
 ) -> Iterator[Client]:
-    """A client of a running scheduler, or of a new cluster: on this machine, or of queued jobs.
+    """Connect to a running scheduler, or start a cluster on this machine or of queued jobs.
+
+    It is a context manager that yields a client. A cluster that it started ends with it.
 
     Parameters
     ----------
     address : str, optional
-        Of a running scheduler; so is ``scheduler_file``. With neither, the one that Dask's
-        configuration names (``scheduler-address``), unless the other options ask for a new
-        cluster, which has one-thread processes on this machine, as many as processors.
+        The address of a running scheduler. Without it and ``scheduler_file``, the scheduler that
+        Dask's configuration names (``scheduler-address``) is taken. If it names none, or other
+        options are given, a new cluster is started.
+    scheduler_file : path, optional
+        The file in which a running scheduler has written its address.
+    workers : int, optional
+        The number of worker processes on this machine; by default the number of processors.
+    threads_per_worker : int, optional
+        The threads of each worker process on this machine; by default 1.
     memory_limit : str or int, optional
-        For each worker, in bytes or as ``"2GB"``; by default its share of the memory.
+        The memory limit of each worker on this machine, in bytes or as ``"2GB"``; by default its
+        share of the memory.
     cluster : str, optional
         A batch queue that dask-jobqueue knows: ``"slurm"``, ``"pbs"``, ``"sge"``, ``"lsf"``,
-        ``"oar"``, ``"htcondor"``, ``"moab"``. Its jobs are workers until the end.
+        ``"oar"``, ``"htcondor"``, ``"moab"``. Its jobs are the workers until the end.
     jobs : int, optional
-        How many jobs; or, between ``minimum`` (by default 1) and ``maximum``, as many as there
-        is work for.
+        The number of jobs of the queue.
+    minimum, maximum : int, optional
+        The least (by default 1) and the largest number of jobs, instead of ``jobs``: between them
+        the number follows the work.
     cluster_options : mapping, optional
-        For dask-jobqueue's cluster, beside its own configuration: ``cores``, ``memory``,
+        Options of dask-jobqueue's cluster, beside its own configuration: ``cores``, ``memory``,
         ``walltime``, ``queue``, ... ``security`` is True by default: TLS.
 
     Raises
@@ -82,9 +93,11 @@ def connect(
     InputError
         When the options do not go together.
     ClusterError
-        When no scheduler answers within 10 s, or the queue is not there or refuses the jobs; when
-        workers on this machine would run the program that starts them.
+        When no scheduler answers within 10 s, when the queue is not on this machine or refuses the
+        jobs, or when each worker on this machine would start workers of its own, as the program
+        does not guard its main module.
     """
+    # Which of the three kinds of workers the options ask for; options of two kinds are refused.
     given = address is not None or scheduler_file is not None
     local = any(option is not None for option in (workers, threads_per_worker, memory_limit))
     queued = any(option is not None for option in (jobs, minimum, maximum, cluster_options))
@@ -115,33 +128,34 @@ def connect(
 def n_jobs(
     cluster: str, jobs: int | None, minimum: int | None, maximum: int | None
 ) -> tuple[int, int]:
-    """Return how many jobs there are to be, at least and at most.
+    """Return the least and the largest number of jobs.
 
     Raises
     ------
     InputError
+        When the options give no number, or numbers that do not go together.
     """
     if jobs is not None and (minimum is not None or maximum is not None):
-        raise InputError("the jobs are a number, or a minimum and a maximum; give one of both")
+        raise InputError("jobs cannot go with a minimum or a maximum; give one of both")
     least = jobs if jobs is not None else 1 if minimum is None else minimum
     most = jobs if jobs is not None else maximum
     if most is None:
-        raise InputError(f"how many jobs of {cluster} are there to be? give jobs, or a maximum")
+        raise InputError(f"the number of jobs of {cluster} is missing; give jobs, or a maximum")
     if not 1 <= least <= most:
         raise InputError(
-            f"there is to be at least 1 job, and no more than the maximum; {least} to {most} "
-            "were asked for"
+            f"the jobs are {least} to {most}; there must be at least 1 job, and the maximum must "
+            "not be below the minimum"
         )
     return least, most
 
 
 def parse_limit(memory_limit: str | int | None) -> int | None:
-    """A memory limit in bytes.
+    """Return a memory limit in bytes.
 
     Raises
     ------
     InputError
-        When it is no size.
+        When it is not a size.
     """
     if memory_limit is None:
         return None
@@ -155,13 +169,20 @@ def parse_limit(memory_limit: str | int | None) -> int | None:
 
 
 def configured_scheduler() -> str | None:
-    """The address of the scheduler that Dask's configuration names, if it names one."""
+    """Return the address of the scheduler that Dask's configuration names; None if it has none."""
     address: str | None = dask.config.get("scheduler-address", None)
     return address
 
 
 @contextmanager
 def _remote(address: str | None, scheduler_file: str | os.PathLike[str] | None) -> Iterator[Client]:
+    """Yield a client of a running scheduler that has workers, or will have within seconds.
+
+    Raises
+    ------
+    ClusterError
+        When no scheduler answers, or it has no workers.
+    """
     from distributed import Client
 
     where = address if address is not None else scheduler_file
@@ -169,9 +190,9 @@ def _remote(address: str | None, scheduler_file: str | os.PathLike[str] | None) 
         raise ClusterError(f"{scheduler_file}: no such scheduler file; is the scheduler running?")
     try:
         if address is not None:
-            _knock(address)
+            _check_listening(address)
         client = Client(address, scheduler_file=scheduler_file, timeout=_TIMEOUT)
-    except Exception as error:  # what answers may be anything, and so is what comes of it
+    except Exception as error:  # any program may listen there, and fail in any way
         raise ClusterError(
             f"no Dask scheduler answers at {where} ({type(error).__name__}); "
             "check the address and that it is running"
@@ -185,8 +206,8 @@ def _remote(address: str | None, scheduler_file: str | os.PathLike[str] | None) 
         yield client
 
 
-def _knock(address: str) -> None:
-    """Fail at once where nothing listens: a client would retry until its timeout."""
+def _check_listening(address: str) -> None:
+    """Fail at once if nothing listens at an address: a client would retry until its timeout."""
     protocol, _, place = address.rpartition("://")
     host, _, port = place.rpartition(":")
     if protocol in ("", "tcp", "tls") and host and port.isdigit():
@@ -195,12 +216,22 @@ def _knock(address: str) -> None:
 
 @contextmanager
 def _local(n_workers: int, threads_per_worker: int, memory_limit: int | None) -> Iterator[Client]:
+    """Yield a client of a new cluster of processes on this machine.
+
+    Raises
+    ------
+    InputError
+        When a number is below 1.
+    ClusterError
+        When the workers would start workers again, or ended as they started.
+    """
     from distributed import Client, LocalCluster
 
     if n_workers < 1 or threads_per_worker < 1:
         raise InputError("workers and threads per worker must be at least 1")
     if _runs_unguarded():
         raise ClusterError(_UNGUARDED)
+    # The workers' files go to a folder that is removed even if they are killed.
     with tempfile.TemporaryDirectory(prefix="dkde-") as folder:
         with _interrupts_held_back(), dask.config.set(_MALLOC):
             try:
@@ -223,16 +254,16 @@ def _local(n_workers: int, threads_per_worker: int, memory_limit: int | None) ->
 
 @contextmanager
 def _interrupts_held_back() -> Iterator[None]:
-    """Delay Ctrl-C here, and disable it in the processes started here.
+    """Delay Ctrl-C here, and disable it in the processes that are started within.
 
-    A terminal sends it to all of them, and workers would die of it with a traceback each
-    before this process could end them. What is blocked in a thread is so in the threads and
-    processes that it starts; what came meanwhile comes when this is over.
+    A terminal sends it to all processes, and each worker would die of it with a traceback before
+    this process could end it. A signal that a thread blocks is blocked in the threads and the
+    processes that it starts, too. A signal that arrives while it is blocked takes effect after.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    # When it starts, it lifts the block of the thread that it is started from.
+    # Start multiprocessing's tracker before: as it starts, it unblocks the signal in this thread.
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -242,12 +273,14 @@ def _interrupts_held_back() -> Iterator[None]:
 
 
 def _runs_unguarded() -> bool:
-    """Return whether the main module is running and would start processes in its children.
+    """Return whether the main module is running and would start workers again in each worker.
 
-    A process that multiprocessing spawns imports the program's main module first. Where that
-    starts processes as it is imported, it would do so in each of them. Where its text does not
-    show it, such a process is the first to notice: there this exits.
+    A process that multiprocessing spawns imports the program's main module first. If that starts
+    processes as it is imported, each of them would do so again. The text of the module shows
+    whether it is guarded: a guard names ``__name__``. If the text misleads, the spawned process is
+    the first to notice, and exits here.
     """
+    # multiprocessing sets this while a spawned process imports the main module.
     if getattr(process.current_process(), "_inheriting", False):
         raise SystemExit(f"dkde: {_UNGUARDED}")
     main = sys.modules.get("__main__")

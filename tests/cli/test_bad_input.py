@@ -59,7 +59,7 @@ class TestFiles:
         monkeypatch.setattr(importing, "place_dataset", late)
         result = run("import", npz, "d.zarr", "--overwrite", status=2)
         (line,) = result.stderr.splitlines()
-        assert line.startswith("Error: d.zarr: something was put there by another while")
+        assert line.startswith("Error: d.zarr: something was put there by another process while")
         assert sorted(os.listdir(folder)) == ["a.npz", "d.zarr"]
         assert os.listdir(folder / "d.zarr") == ["precious"]
 
@@ -69,7 +69,7 @@ class TestFiles:
         for command in (("import", npz, "d.zarr"), ("info", "d.zarr")):
             lines = [each for each in run(*command).stderr.splitlines() if str(left) in each]
             assert len(lines) == 1
-            assert "may be left of a command that was killed; remove it when" in lines[0]
+            assert "may be left by a command that was killed; remove it if" in lines[0]
         assert left.exists()
 
 

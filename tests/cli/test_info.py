@@ -195,7 +195,7 @@ class TestWaysOn:
 
     def test_show(self, refused, foreign):
         error = refused("show", foreign, "-o", "a.png")
-        assert "its rows are made of variables, and are no pictures" in error
+        assert "its rows are made of variables and are not pictures" in error
 
     def test_a_damaged_file(self, refused, points):
         points.to_netcdf("p.nc", engine="h5netcdf")

@@ -322,14 +322,14 @@ def test_without_credentials(bucket, monkeypatch, hasty):
 def test_nobody_there(bucket, source, monkeypatch, hasty, endpoint):
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     for message in (said(open_splits, bucket), said(import_dataset, source, bucket)):
-        assert "no connection; see to the network, and to the endpoint" in message
+        assert "no connection; check the network and the endpoint" in message
         assert "secret" not in message
 
 
 @pytest.mark.slow
 def test_http_has_to_be_allowed(bucket, monkeypatch, hasty):
     monkeypatch.delenv("AWS_ALLOW_HTTP")
-    assert "allow that by AWS_ALLOW_HTTP=true" in said(open_splits, bucket)
+    assert "allow that with AWS_ALLOW_HTTP=true" in said(open_splits, bucket)
 
 
 @pytest.mark.slow

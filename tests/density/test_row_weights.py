@@ -393,7 +393,7 @@ class TestAfterwards:
 
     def test_compare_says_where_weights_differ(self, two):
         (a, b), _ = two
-        with pytest.warns(UserWarning, match="a and b weight their rows otherwise"):
+        with pytest.warns(UserWarning, match="a and b have different weights of rows"):
             found = dkde.compare(a, b.drop_vars("row_weight"))
         assert float(found.mean_difference) == pytest.approx(
             float((a.log_density - b.log_density).mean())

@@ -554,7 +554,8 @@ def test_jobs_of_a_queue_are_waited_for_without_end(
     absence = Absence(client, "tcp://there:1", inf)
     for now[0] in range(250):
         assert absence.goes_on()
-    line = "Waiting for the queue: no worker is left; it goes on when a job starts; Ctrl-C cancels"
+    line = "Waiting for the queue: no worker is left; the work goes on when a job starts; "
+    line += "Ctrl-C cancels"
     assert caplog.messages == [line]
     for now[0] in range(250, 400):
         assert absence.goes_on()

@@ -218,7 +218,7 @@ def test_a_coordinate_that_tables_have_is_refused(tmp_path):
         np.zeros((3, 2)), dims=("sample", "feature"), coords={"split": ("sample", [0, 1, 2])}
     )
     result = dkde.score(rows, np.ones((4, 2)), 1.0)
-    with pytest.raises(dkde.InputError, match="coordinate 'split', as tables do"):
+    with pytest.raises(dkde.InputError, match="coordinate 'split', which is a column"):
         dkde.export(result, tmp_path / "r.csv")
     assert not list(tmp_path.iterdir())
     dkde.export(result, tmp_path / "r.nc")

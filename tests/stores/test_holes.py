@@ -200,7 +200,7 @@ def test_lost_chunks_are_counted(version):
     ]  # fmt: skip
     assert len(found) == 1
     lost = ", ".join(chunk(version, "a", number) for number in (1, 4))
-    assert f"variable a: 2 chunks that are not in the store ({lost}) counted as the" in found[0]
+    assert f"variable a: 2 chunks are not in the store ({lost}) and were read as the" in found[0]
     holes = A.copy()
     holes[10:20] = holes[40:50] = 0 if version == 3 else np.nan
     filled = np.stack([holes, B], axis=1)
@@ -226,7 +226,7 @@ def test_lost_chunks_of_an_opened_array(version, where, attributes):
     )  # fmt: skip
     array[:20] = A[:20, None]
     values = np.r_[A[:20], np.zeros(40)][:, None]
-    with pytest.warns(UserWarning, match="4 chunks that are not in the store") as w:
+    with pytest.warns(UserWarning, match="4 chunks are not in the store") as w:
         found = dkde.log_density(np.zeros((3, 1)), array, 1.0)
     assert len(w) == 1
     np.testing.assert_array_equal(found, dkde.log_density(np.zeros((3, 1)), values, 1.0))
@@ -241,7 +241,7 @@ def test_lost_chunks_of_opened_weights_with_a_mark(side):
     array[:20] = np.full(20, 3.0)
     call = {"query": A[:, None], "train": B[:, None], "bandwidth": 1.0}
     values = np.r_[np.full(20, 3.0), np.full(40, 2.0)]
-    with pytest.warns(UserWarning, match="4 chunks that are not in the store"):
+    with pytest.warns(UserWarning, match="4 chunks are not in the store"):
         found = dkde.score(**call, **{side: array})
     expected = dkde.score(**call, **{side: values})
     np.testing.assert_array_equal(found.log_density, expected.log_density)

@@ -32,8 +32,8 @@ from dkde.stores.targets import look
 
 A, B = np.arange(12.0).reshape(6, 2), -np.arange(8.0).reshape(4, 2)
 HERE = Path(__file__).parent
-PUT = "something was put there by another while this was written, and stays as it is"
-CHANGED = "was changed or replaced by another while this was written, and stays as it is"
+PUT = "something was put there by another process while this was written, and stays as it is"
+CHANGED = "was changed or replaced by another process while this was written, and stays as it is"
 
 
 @pytest.fixture(params=["flags", "EINVAL", "ENOSYS", "none"])
@@ -381,7 +381,7 @@ class TestKills:
         store = folder / "s.zarr"
         import_dataset(folder / "b.npy", store)
         leave_between(folder / "a.npy", [store], before="put_precious(target)")
-        with pytest.warns(UserWarning, match=r"interrupted; what was there .* is back as it was"):
+        with pytest.warns(UserWarning, match=r"another process had changed .* is back as it was"):
             publishing.complete(store)
         assert (store / "precious").read_text() == "x"
         np.testing.assert_array_equal(rows(store), B)
@@ -503,7 +503,7 @@ class TestWhatIsLeft:
         else:
             path.write_text("")
             os.utime(killed, (time.time() - 3600,) * 2)
-        with pytest.warns(UserWarning, match=f"{killed} may be left of .* that was killed; rem"):
+        with pytest.warns(UserWarning, match=f"{killed} may be left by .* that was killed; rem"):
             import_dataset(folder / "a.npy", folder / "s.zarr")
         assert (killed / "new").exists()
 
@@ -545,7 +545,7 @@ class TestWhatIsLeft:
         done = subprocess.run([sys.executable, "-c", script], timeout=120)
         assert done.returncode == -signal.SIGKILL
         for _ in range(2):
-            with pytest.warns(UserWarning, match=r"holds what another put at .* \(new\); move it"):
+            with pytest.warns(UserWarning, match=r"another process put at .* \(new\); move it"):
                 import_dataset(folder / "b.npy", store, overwrite=True)
         (hidden,) = hidden_in(folder)
         assert (hidden / "new" / "precious").read_text() == "x"

@@ -85,7 +85,9 @@ class TestRefused:
         assert {"slurm", "pbs", "sge", "lsf", "oar", "htcondor", "moab"} <= set(known_queues())
 
     def test_no_such_queue(self):
-        with pytest.raises(dkde.InputError, match=r"'slurp' is none of htcondor, lsf, .*, slurm"):
+        with pytest.raises(
+            dkde.InputError, match=r"'slurp' is not known; give one of htcondor, lsf, .*, slurm"
+        ):
             connect(cluster="slurp", jobs=1, cluster_options=JOB)
 
     def test_no_dask_jobqueue(self, monkeypatch):
@@ -112,8 +114,8 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("given", "words"),
         [
-            ({"cluster": "slurm"}, "how many jobs of slurm"),
-            ({"cluster": "slurm", "minimum": 1}, "how many jobs of slurm"),
+            ({"cluster": "slurm"}, "number of jobs of slurm is missing"),
+            ({"cluster": "slurm", "minimum": 1}, "number of jobs of slurm is missing"),
             ({"cluster": "slurm", "jobs": 2, "minimum": 1}, "give one of both"),
             ({"cluster": "slurm", "jobs": 2, "maximum": 4}, "give one of both"),
             ({"cluster": "slurm", "jobs": 0}, "at least 1 job"),
