@@ -1,1 +1,1 @@
-"""The package's own data sets: their layout, how they are written, sorted and indexed."""
+"""The package's own data sets: their layout, writing, order of rows, and index."""

@@ -1,8 +1,8 @@
-"""A data set on disk: a Zarr v3 group, in it a group for each split, in each the rows `x`.
+"""A data set on disk: a Zarr v3 group that holds one group for each split, with the rows as `x`.
 
-Rows keep the dtype of their source; CF's `scale_factor` and `add_offset` say what they mean, so
-plain xarray opens a split as well. A data set is written once, whole (`dkde.datasets.writing`),
-and read-only from then on.
+Rows keep the dtype of their source. CF's `scale_factor` and `add_offset` say how they are
+decoded, so plain xarray opens a split as well. A data set is written once and as a whole
+(`dkde.datasets.writing`), and it is read-only from then on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import zarr
 from zarr.storage import LocalStore
 
 from dkde.datasets.import_options import unusable_name
-from dkde.datasets.metadata import Meta, classes_of, said_of
+from dkde.datasets.metadata import Meta, checked_fields, classes_of
 from dkde.errors import DataSetError, DkdeError, one_line
 from dkde.rows.places import kind_of
 from dkde.stores.chunks import Strict, check_array, check_chunks
@@ -33,8 +33,10 @@ if TYPE_CHECKING:
 
     StorePath = str | os.PathLike[str] | Store
 
+# The root's `dkde_format`. A data set of another number is refused: its layout is not known here.
 FORMAT = "dataset/1"
 LABELS = ("label", "coarse_label")
+# The only arrays that a split may hold; any other name in its metadata is taken for damage.
 _ARRAYS = ("x", *LABELS, "source_row")
 _ABSENT = "no such data set; make one with `dkde import`"
 
@@ -51,14 +53,16 @@ class Split(Meta):
     labels : dict of str to zarr.Array
         ``label`` and ``coarse_label``, as far as the source has them; integers (sample,).
     source_row : zarr.Array
-        The row of the source's split that each row was; integers (sample,).
+        The number of each row in the source's split, before rows were reordered; integers
+        (sample,).
     checksum : str
         ``"sha256:..."`` of the rows, their dtype and their decoding: equal content, equal
         checksum, whatever file or format it came from.
     actual_range : (float, float) or None
-        The least and the greatest finite decoded value; None if there is none.
+        The least and the greatest finite decoded value; None if no value is finite.
     n_missing, n_infinite, n_constant : int
-        How many values are NaN, how many infinite; how many features have one value only.
+        Number of NaN values, number of infinite values, and number of features with only one
+        value.
     """
 
     name: str
@@ -73,12 +77,12 @@ class Split(Meta):
 
     @property
     def n_rows(self) -> int:
-        """Number of rows."""
+        """Return the number of rows."""
         return int(self.x.shape[0])
 
     @property
     def n_features(self) -> int:
-        """Number of features."""
+        """Return the number of features."""
         return int(self.x.shape[1])
 
 
@@ -98,7 +102,7 @@ def open_split(store: StorePath, split: str) -> Split:
 
 
 def open_splits(store: StorePath) -> dict[str, Split]:
-    """All splits of a data set, by name and in order, as :func:`open_split` opens one."""
+    """Open all splits of a data set, by name and in order, as :func:`open_split` opens one."""
     root = open_root(store)
     return {name: _split_of(store, root, name) for name in _split_names(store, root)}
 
@@ -107,11 +111,12 @@ def open_dataset(store: StorePath) -> xr.DataTree:
     """Open a data set lazily, each split a node, `x` decoded to float64.
 
     The decoding is done here and not by xarray: CF leaves the float type to the reader, and
-    xarray's choice depends on its version and on which of the two attributes are there. Here it
-    is always ``raw * scale_factor + add_offset`` in float64.
+    xarray's choice depends on its version and on which of the two attributes are present. Here
+    it is always ``raw * scale_factor + add_offset`` in float64.
 
-    It is seen to that every chunk is there, now and not later: xarray would read a missing one
-    as zeros. Of a bucket the chunks are listed; one that goes later is missed where it is read.
+    The presence of every chunk is checked when the data set is opened, because xarray would read
+    a missing chunk as zeros. In a bucket the chunks are listed. A chunk of a bucket that is
+    deleted later raises an error when it is read.
 
     Parameters
     ----------
@@ -135,7 +140,8 @@ def open_dataset(store: StorePath) -> xr.DataTree:
     for name in _split_names(store, root):
         split = _split_of(store, root, name)
         with _opening(store, f"split {name!r}"):
-            # Not decoded by what attributes say: a unit of "days" would make dates of labels.
+            # xarray's own decoding is off: it would turn labels with a unit of "days" into dates.
+            # In a bucket a missing chunk must be an error and not zeros, hence Strict.
             raw = xr.open_zarr(
                 root.store if isinstance(root.store, LocalStore) else Strict(root.store),
                 group=split.x.path.removesuffix("/x"),
@@ -143,11 +149,13 @@ def open_dataset(store: StorePath) -> xr.DataTree:
                 decode_cf=False,
                 zarr_format=3,
             )
+            # Zarr fills a missing chunk with zeros in silence, so each one is looked for now.
             for array in (split.x, split.source_row, *split.labels.values()):
                 check_chunks(array, 0, array.shape[0])
             attributes = dict(raw["x"].attrs)
             x = raw["x"].astype(np.float64)
-            # Not multiplied by 1: each step is another layer of every graph built on this.
+            # A factor of 1 is left out: each step adds a layer to every graph built on this.
+            # `pop`, because values that are decoded must not carry the attributes of the coding.
             if attributes.pop("scale_factor", 1.0) != 1:
                 x = x * split.scale_factor
             if attributes.pop("add_offset", 0.0) != 0:
@@ -160,23 +168,24 @@ def open_dataset(store: StorePath) -> xr.DataTree:
 
 
 def _split_of(store: StorePath, root: zarr.Group, name: str) -> Split:
-    """A split of a data set whose root is open; ``store`` is for messages."""
+    """Return a split of a data set whose root is open; ``store`` is for messages."""
     with _opening(store, f"split {name!r}"):
         group, members = _members(root, name)
         attributes, x = group.attrs.asdict(), members["x"]
         coding = x.attrs.asdict()
+        # The rows set the length: all other arrays must be one-dimensional and just as long.
         check_array(x, "iuf", x.shape[:1], ndim=2)
         for key in members.keys() - {"x"}:
             check_array(members[key], "iu", x.shape[:1], ndim=1)
         if not isinstance(attributes["checksum"], str):
-            raise TypeError("the checksum is no text")
+            raise TypeError("the checksum is not a text")
         return Split(
             name=name,
             x=x,
             labels={key: members[key] for key in LABELS if key in members},
             source_row=members["source_row"],
             checksum=attributes["checksum"],
-            **said_of(attributes, coding, x.shape[1]),
+            **checked_fields(attributes, coding, x.shape[1]),
             classes={
                 key: names
                 for key in LABELS
@@ -187,28 +196,31 @@ def _split_of(store: StorePath, root: zarr.Group, name: str) -> Split:
 
 
 def _members(root: zarr.Group, name: str) -> tuple[zarr.Group, dict[str, zarr.Array[Any]]]:
-    """A split and its arrays, if all that describes them agrees.
+    """Return a split's group and its arrays, if all copies of their metadata agree.
 
-    It is written three times: in the metadata of the root, of the split, and of each array.
-    None has a checksum, and what is changed in one of them shows by the others.
+    The metadata is stored three times: consolidated in the root, consolidated in the split, and
+    in each array. No copy has a checksum, so a change in one copy is found by comparing it with
+    the others.
     """
     path = f"{root.path}/{name}".lstrip("/")
     by_split = zarr.open_group(root.store, path=path, mode="r", zarr_format=3)
     plain = zarr.open_group(root.store, path=path, mode="r", zarr_format=3, use_consolidated=False)
     by_root = root[name]
-    # Each is asked for once: it may be a request.
+    # Each array is opened once only: in a bucket every opening is a request.
     members = {key: found for key in _ARRAYS if (found := plain.get(key)) is not None}
     for group in (by_root, by_split):
-        # Consolidated metadata may name arrays of Zarr v2, whose filters can run code.
+        # Consolidated metadata may describe arrays of Zarr v2, whose filters can run code. The
+        # arrays are therefore read through `plain`, and these copies are only compared with it.
         if not isinstance(group, zarr.Group) or group.attrs.asdict() != plain.attrs.asdict():
-            raise ValueError("its metadata and the root's differ")
+            raise ValueError("its own metadata differs from the consolidated metadata")
         if sorted(group.keys()) != sorted(members):
             raise ValueError(
-                f"it holds {', '.join(sorted(group.keys()))}, not {', '.join(members)}"
+                f"its metadata lists {', '.join(sorted(group.keys()))}, but it holds "
+                f"{', '.join(members)}"
             )
         for key, member in members.items():
             if cast("Any", group[key]).metadata != cast("Any", member).metadata:
-                raise ValueError(f"what is said of {key} differs from place to place")
+                raise ValueError(f"the metadata of {key} differs from the consolidated metadata")
     return plain, cast("dict[str, zarr.Array[Any]]", members)
 
 
@@ -218,32 +230,34 @@ def is_dataset(store: Path | Store) -> bool:
     Raises
     ------
     DataSetError
-        When a store is out of reach.
+        When a store cannot be reached.
     """
     try:
         opened = open_store(store, read_only=True) if isinstance(store, Path) else store
         root = zarr.open_group(opened, mode="r", zarr_format=3)
+
         return str(root.attrs.get("dkde_format", "")).startswith("dataset/")
     except DkdeError:
         raise
-    except Exception:  # damaged metadata raise almost anything
+    except Exception:  # damaged metadata can raise almost any exception in Zarr
         return False
 
 
 def _split_names(store: StorePath, root: zarr.Group) -> list[str]:
-    """The names of the splits of a data set whose root is open."""
+    """Return the names of the splits of a data set whose root is open."""
     with _opening(store, "the list of its splits"):
         names = cast("Any", root.attrs["splits"])
         if not isinstance(names, list) or not names or len({*names}) < len(names):
-            raise ValueError(f"{names!r} is no list of names")
+            raise ValueError(f"{names!r} is not a list of different names")
+        # The names become paths in the store, so a hostile one must not lead out of the group.
         if bad := [n for n in names if not isinstance(n, str) or unusable_name(n)]:
-            raise ValueError(f"{bad[0]!r} is no split's name")
+            raise ValueError(f"{bad[0]!r} is not a valid name of a split")
         return names
 
 
 @contextmanager
 def _opening(store: StorePath, what: str) -> Iterator[None]:
-    """Turn whatever damaged metadata raise in Zarr and xarray, almost anything, into one line."""
+    """Turn any exception that damaged metadata cause in Zarr and xarray into one line."""
     try:
         yield
     except (DkdeError, MemoryError):
@@ -256,7 +270,7 @@ def _opening(store: StorePath, what: str) -> Iterator[None]:
 
 
 def _opened(store: StorePath) -> Store:
-    """The store by its whole path: a relative one means another folder in a worker."""
+    """Return the store by its absolute path, as a worker may run in another folder."""
     if isinstance(store, LocalStore):
         return Folder(store.root.absolute(), read_only=store.read_only)
     if isinstance(store, str | os.PathLike):
@@ -265,13 +279,14 @@ def _opened(store: StorePath) -> Store:
 
 
 def open_root(store: StorePath) -> zarr.Group:
-    """The root of a data set that is whole; raises as :func:`open_splits`."""
+    """Return the root of a complete data set; raises as :func:`open_splits`."""
     if isinstance(store, str | os.PathLike) and not is_remote(store):
         path = Path(store)
         if not is_there(path):
             raise DataSetError(f"{store}: {_ABSENT}")
         if not path.is_dir():
-            way = ", which this is for" if kind_of(path) else "; import it first"
+            # Zarr, NetCDF and HDF5 files are scored where they are, so they need no import.
+            way = "; name a data set here" if kind_of(path) else "; import it first"
             raise DataSetError(f"{store}: a file and not a data set of dkde{way}")
     opened = _opened(store)
     try:
@@ -280,8 +295,8 @@ def open_root(store: StorePath) -> zarr.Group:
         raise DataSetError(f"{store}: may not be read (permission denied)") from error
     except (DkdeError, MemoryError):
         raise
-    except Exception as error:  # damaged metadata raise almost anything
-        # Of a bucket that is not there either, the listing says so.
+    except Exception as error:  # damaged metadata can raise almost any exception in Zarr
+        # Where the bucket itself does not exist, the listing raises an error that says so.
         if not isinstance(opened, LocalStore) and not keys_below(opened, ""):
             raise DataSetError(f"{store}: {_ABSENT}") from error
         raise DataSetError(
@@ -290,7 +305,7 @@ def open_root(store: StorePath) -> zarr.Group:
     version = root.attrs.get("dkde_format")
     if str(version).startswith("result/"):
         raise DataSetError(
-            f"{store}: is a result of dkde and no data set; open it with xarray.open_zarr"
+            f"{store}: is a result of dkde and not a data set; open it with xarray.open_zarr"
         )
     if not str(version).startswith("dataset/"):
         raise DataSetError(f"{store}: a Zarr group, but not a data set of dkde")
@@ -299,6 +314,7 @@ def open_root(store: StorePath) -> zarr.Group:
             f"{store}: a data set of format {version}, and this dkde reads {FORMAT}; import it "
             "again, or update dkde"
         )
+    # The writer sets `complete` with its last request, after all rows and all metadata.
     if not root.attrs.get("complete"):
         raise DataSetError(f"{store}: its import was never finished; import it again")
     return root

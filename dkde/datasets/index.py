@@ -1,8 +1,8 @@
 """The index of a split: where the rows of each chunk lie, so that far chunks need not be read.
 
-It lies beside the splits, in `_index/SPLIT`, which no split can be named, and is in no
-consolidated metadata: who does not know of it does not see it. It is bound to the rows by the
-checksums that end their chunks, which are as they were wherever the store is copied to.
+The index lies beside the splits, in `_index/SPLIT`; no split can have the name `_index`. It is
+not in the consolidated metadata, so programs that do not know it do not see it. It is bound to
+the rows by the checksums at the ends of their chunks, which stay the same when a store is copied.
 """
 
 from __future__ import annotations
@@ -43,9 +43,11 @@ if TYPE_CHECKING:
     StorePath = str | os.PathLike[str] | Store
     IndexProgress = Callable[[str, int, int], None]
 
-# A centroid takes eight bytes a feature: with fewer rows in a chunk the index is no small thing.
+# A centroid takes eight bytes a feature: with fewer rows in a chunk, the index would not be small
+# beside the rows.
 MIN_CHUNK_ROWS = 64
 _CHUNK_BYTES = 4 * 2**20
+# The leading axes are computed from a sample: at most 16 chunks, 2,048 rows and 32 MiB.
 _SAMPLE_CHUNKS = 16
 _SAMPLE_ROWS = 2048
 _SAMPLE_BYTES = 32 * 2**20
@@ -57,22 +59,22 @@ def index_dataset(
     *,
     progress: IndexProgress | None = None,
 ) -> list[str]:
-    """Write, or write anew, the index of a data set.
+    """Write the index of a data set; an index that is there already is replaced.
 
-    Every chunk is read once. A split whose chunks hold fewer than 64 rows gets none.
+    Every chunk is read once. A split whose chunks hold fewer than 64 rows gets no index.
 
     Parameters
     ----------
     store : str, path or zarr store
     split : str or sequence of str, optional
-        The splits; by default all.
+        The names of the splits to index; by default all splits.
     progress : callable, optional
         Called with (split, rows read, rows in all) after every chunk.
 
     Returns
     -------
     list of str
-        The splits that have an index now.
+        The names of those of these splits that have an index now.
 
     Raises
     ------
@@ -100,13 +102,18 @@ def index_state(split: Split) -> str | None:
 
 
 def _write(store: Store, name: StorePath, split: Split, progress: IndexProgress | None) -> bool:
+    """Write the index of one split; return False if its chunks are too small for one."""
+    # A split of one chunk gets an index in any case: its chunk is small because it is short.
     x, step = split.x, int(split.x.chunks[0])
     if step < MIN_CHUNK_ROWS and step < split.n_rows:
         return False
+    # The fingerprint is taken before and after all reads: if both agree, the index describes
+    # the rows that it is bound to.
     source, coding = ZarrSource(x, complete=True), split.encoding
     before = fingerprint(x, coding)
     axes = leading_axes(_sample(source, coding))
     regions, counts, own, of_chunk = [], [], [], own_rows(split.n_rows, step)
+    # One chunk at a time is in memory; what is kept of it are its region and a few of its rows.
     for start, stop in pairwise(chunk_cuts(0, split.n_rows, step)):
         stored = source.read(start, stop)
         own.append(stored[of_chunk[(start <= of_chunk) & (of_chunk < stop)] - start])
@@ -115,6 +122,7 @@ def _write(store: Store, name: StorePath, split: Split, progress: IndexProgress 
         if progress is not None:
             progress(split.name, stop, split.n_rows)
     found = stack(regions)
+    # These names are read back by `summaries.load_index`, and may not change within a format.
     arrays = {
         "count": np.array(counts, np.int64), "row": np.concatenate(own),
         "centroid": found.centroids, "radius": found.radii,
@@ -135,6 +143,7 @@ def _write(store: Store, name: StorePath, split: Split, progress: IndexProgress 
 
 
 def _store(store: Store, path: str, arrays: dict[str, npt.NDArray[Any]], stamp: str) -> None:
+    """Put the arrays of an index in their place; in a folder by one rename."""
     top = path.rpartition("/")[0]
     if not sync(store.exists(f"{top}/zarr.json")):
         zarr.create_group(store, path=top, zarr_format=3)
@@ -150,7 +159,9 @@ def _store(store: Store, path: str, arrays: dict[str, npt.NDArray[Any]], stamp: 
 
 
 def _fill(store: Store, path: str, arrays: dict[str, npt.NDArray[Any]], stamp: str) -> None:
-    # What is there goes first, its marks with it: what says it is complete comes last.
+    """Write the arrays of an index, and mark it as complete at the end."""
+    # `overwrite` removes an old index with its mark first. The new mark is the last write, so an
+    # index that was not finished is never used.
     group = zarr.create_group(store, path=path, zarr_format=3, overwrite=True)
     for name, values in arrays.items():
         row_bytes = max(1, values[:1].nbytes)
@@ -169,10 +180,11 @@ def _fill(store: Store, path: str, arrays: dict[str, npt.NDArray[Any]], stamp: s
 
 
 def _sample(source: ZarrSource, coding: Encoding) -> npt.NDArray[Any]:
-    """Decoded rows of chunks here and there."""
+    """Return decoded rows of chunks that are evenly spaced over the split."""
     n_rows, n_features = source.shape
     step = source.chunk_rows
     chunks = list(pairwise(chunk_cuts(0, n_rows, step)))
+    # At most a quarter of the chunks, beyond the first four: these are read twice.
     n_some = min(_SAMPLE_CHUNKS, max(4, len(chunks) // 4))
     spaced = np.linspace(0, len(chunks) - 1, n_some, dtype=int)
     some = [chunks[i] for i in np.unique(spaced)]

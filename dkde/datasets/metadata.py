@@ -1,7 +1,8 @@
-"""What is said of the rows of a split, and the attributes of stores that say it.
+"""The description of the rows of a split, and the attributes of stores that hold it.
 
-These are used only if valid: other programs may have written them. Each function that reads one
-raises ValueError or TypeError for an invalid one.
+Attributes are used only if they are valid, because other programs may have written them. Each
+function that reads an attribute raises ValueError or TypeError for an invalid one; the caller
+makes one error of these that names the store.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from typing import Any
 from dkde.errors import DataSetError
 from dkde.rows.side import Encoding
 
-# Numbers of values, and of features with one value only, which are said where they are not 0.
+# Counts of values, and of features with one value only. They are stored where they are not 0.
 COUNTS = ("n_missing", "n_infinite", "n_constant")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Meta:
-    """What is said of the rows of a split, in a source or in a data set.
+    """The description of the rows of a split, in a source or in a data set.
 
     Parameters
     ----------
@@ -31,13 +32,13 @@ class Meta:
         (H, W) for grey pictures, (C, H, W) with layout "CHW" or (H, W, C) with layout "HWC".
     layout : {"CHW", "HWC"}, optional
     display_range : pair of float, optional
-        What goes from black to white in pictures, if not the range of the values.
+        The values that are black and white in pictures, if not the ends of the values' range.
     features : tuple of str, optional
         The names of the features.
     classes : mapping of str to tuple of str
-        What the values 0, 1, ... of a label stand for, by the label's name: words.
+        For each label, the names of its values 0, 1, ...; words without blanks.
     units : tuple of (str or None), optional
-        What each feature is measured in, where that is known.
+        The unit of each feature, None where it is not known.
     """
 
     scale_factor: float = 1.0
@@ -51,15 +52,24 @@ class Meta:
 
     @property
     def encoding(self) -> Encoding:
-        """Return the decoding of raw values."""
+        """Return the scale and the offset with which raw values are decoded."""
         return Encoding(self.scale_factor, self.add_offset)
 
 
-def said_of(
+def checked_fields(
     attributes: Mapping[str, Any], coding: Mapping[str, Any], n_features: int
 ) -> dict[str, Any]:
-    """Return what attributes of a split, and of its rows, say, by the fields of a split."""
+    """Return the fields of a split from the attributes of its group and of its rows.
+
+    Parameters
+    ----------
+    attributes, coding : mapping
+        The attributes of the split's group, and of the array of its rows.
+    n_features : int
+        Number of features of the rows, with which the attributes must agree.
+    """
     shape, layout = attributes.get("image_shape"), attributes.get("layout")
+    # `type(n) is int` and not isinstance: JSON's true and false are no sizes.
     if shape is not None and (
         not all(type(n) is int and n > 0 for n in shape) or math.prod(shape) != n_features
     ):
@@ -82,12 +92,15 @@ def said_of(
 
 
 def features_of(texts: Any, n_features: int, what: str = "names") -> tuple[Any, ...] | None:
-    """Return the names or the units of the features, None without any; refuse invalid ones.
+    """Return the names or the units of the features, None if there are none.
 
     Parameters
     ----------
+    texts : any
+        The attribute, as it was read; anything but a list of texts is refused.
+    n_features : int
     what : {"names", "units"}
-        Of units some may be None.
+        Every name must be a text, and units may be None.
     """
     if texts is None:
         return None
@@ -104,23 +117,24 @@ def features_of(texts: Any, n_features: int, what: str = "names") -> tuple[Any, 
 def count_of(value: Any) -> int:
     """Return a count; refuse anything else."""
     if type(value) is not int or value < 0:
-        raise ValueError(f"{value!r} is no number of values")
+        raise ValueError(f"{value!r} is not a count")
     return value
 
 
 def class_words(names: Sequence[str]) -> tuple[str, ...]:
-    """Names of classes as CF's ``flag_meanings`` has them: words, without blanks in them.
+    """Return names of classes as CF's ``flag_meanings`` needs them: words without blanks.
 
     Raises
     ------
     DataSetError
-        Where two would become one.
+        If two names become the same word, or a name holds only blanks.
 
     Examples
     --------
     >>> class_words(["polar bear", "cat"])
     ('polar_bear', 'cat')
     """
+    # CF separates the words by blanks, so a blank within a name would make two classes of it.
     words = tuple("_".join(name.split()) for name in names)
     if bad := {word for word, count in Counter(words).items() if not word or count > 1}:
         raise DataSetError(f"classes {min(bad)!r} differ by nothing but blanks; rename one")
@@ -135,22 +149,23 @@ def flag_attributes(names: Sequence[str]) -> dict[str, Any]:
 
 
 def classes_of(meanings: Any) -> tuple[str, ...]:
-    """The words of CF's ``flag_meanings``; none where there are no such."""
+    """Return the words of CF's ``flag_meanings``; an empty text has none."""
     if not isinstance(meanings, str):
-        raise TypeError("flag_meanings is no text")
+        raise TypeError("flag_meanings is not a text")
     return tuple(meanings.split())
 
 
 def numbers_of(values: Any) -> list[float]:
     """Return finite numbers; refuse anything else."""
+    # bool is a subclass of int, and is refused by the exact types.
     numbers = [float(value) for value in values if type(value) in (int, float)]
     if len(numbers) != len(values) or not all(map(math.isfinite, numbers)):
-        raise ValueError(f"{values!r} are no finite numbers")
+        raise ValueError(f"{values!r} are not all finite numbers")
     return numbers
 
 
 def range_of(ends: Any) -> tuple[float, float] | None:
-    """Return the two ends of a range, None without any; refuse invalid ones."""
+    """Return the two ends of a range, None if there is none; refuse invalid ones."""
     if ends is None:
         return None
     low, high = numbers_of(ends)

@@ -1,8 +1,8 @@
 """An order of rows in which each chunk is compact, and rows in any order, in bounded memory.
 
-The order is that of the leaves of a k-d tree (Bentley 1975): rows are halved by their median
-along the axis on which they spread most, again and again, and cut at chunk borders, so that a
-chunk is one leaf, and the chunks that are read together are neighbours.
+The order is that of the leaves of a k-d tree (Bentley 1975). The rows are split near their median
+along the axis on which they spread most, and each half is split again. The cuts are at chunk
+borders, so that a chunk is one leaf and chunks that follow each other are neighbours in space.
 """
 
 from __future__ import annotations
@@ -18,47 +18,58 @@ from dkde.errors import DataSetError
 from dkde.numerics.leading_axes import MAX_AXES, Axes, leading_axes
 from dkde.typing import Array
 
-# Halving goes on within a chunk, down to about what one tile of the work takes.
+# Within a chunk the splits go on down to leaves of about this many rows, the size of one tile of
+# the computation.
 _LEAF_ROWS = 512
+# The spread along an axis is estimated from about this many rows of a node.
 _SPREAD_ROWS = 2048
+# The axes are computed from a sample of at most this many rows and bytes.
 _SAMPLE_ROWS = 2048
 _SAMPLE_BYTES = 32 * 2**20
-# Rows that are sorted in memory at a time, and how many files the others wait in at most.
+# The bytes of rows that are put in order in memory at a time, and the most temporary files.
 BUCKET_BYTES = 128 * 2**20
 _BUCKETS = 4096
 
 
 def compact_order(split: SourceSplit, chunk_rows: int) -> Array:
-    """The order of a split's rows in which chunks are compact; the source is read twice.
+    """Return the order of a split's rows in which chunks are compact; the source is read twice.
 
-    Takes at most about 50 bytes a row, whatever the number of features.
+    The memory is at most about 50 bytes a row, whatever the number of features.
 
     Parameters
     ----------
     split : SourceSplit
     chunk_rows : int
+        Rows in a chunk of the data set that is written.
 
     Returns
     -------
     int array (n_rows,)
         Row i of the result is row ``order[i]`` of the source.
     """
+    # First reading: a sample gives the axes. Any axes give a valid order, so rows with missing
+    # values are left out of the sample, and without a usable row the axes are arbitrary.
     sample = _sample(split)
     sample = sample[np.isfinite(sample).all(axis=1)]
     if not len(sample):
         sample = np.zeros((1, split.n_features))
+    # With few features each feature is an axis: there is nothing to leave out.
     if split.n_features <= MAX_AXES:
         axes = Axes(np.median(sample, axis=0), np.eye(split.n_features))
     else:
         axes = leading_axes(sample)
+    # Coordinates are divided by the largest spread, so that they fit a float16.
     with np.errstate(all="ignore"):
         away = (sample - axes.origin) @ axes.directions.T
         spread = float(np.sqrt((away * away).mean(axis=0).max()))
     scale = spread if np.isfinite(spread) and spread > 0 else 1.0
-    # Half precision tells enough where there are many axes; it overflows, and is cut there.
+    # float16 is precise enough with many axes, and takes half the memory. Coordinates beyond its
+    # range are clipped to it.
     precise = len(axes.directions) <= 3
     keys = np.empty((split.n_rows, len(axes.directions)), np.float32 if precise else np.float16)
     largest = float(np.finfo(keys.dtype).max)
+    # Second reading: the coordinates of all rows. Missing values count as the largest number, as
+    # one NaN would make the spread along its axis NaN.
     for start, batch in _numbered(split):
         with np.errstate(all="ignore"):
             along = (np.asarray(batch, np.float64) - axes.origin) @ axes.directions.T / scale
@@ -68,7 +79,7 @@ def compact_order(split: SourceSplit, chunk_rows: int) -> Array:
 
 
 def tree_order(keys: Array, chunk_rows: int) -> Array:
-    """The order of the leaves of a k-d tree of points (rows, axes), which are sorted in place.
+    """Return the order of the leaves of a k-d tree of points (rows, axes), sorted in place.
 
     Examples
     --------
@@ -78,6 +89,7 @@ def tree_order(keys: Array, chunk_rows: int) -> Array:
     ([1, 3], [0, 2])
     """
     order = np.arange(len(keys))
+    # A stack of the row ranges that are still to be split.
     waiting = [(0, len(keys))]
     while waiting:
         start, stop = waiting.pop()
@@ -85,6 +97,7 @@ def tree_order(keys: Array, chunk_rows: int) -> Array:
         if not left:
             continue
         here = keys[start:stop]
+        # The spread in float64: squares of float16 would overflow.
         spread = here[:: max(1, len(here) // _SPREAD_ROWS)].astype(np.float64).std(axis=0)
         found = np.argpartition(here[:, int(np.argmax(spread))], left)
         keys[start:stop] = here[found]
@@ -94,9 +107,10 @@ def tree_order(keys: Array, chunk_rows: int) -> Array:
 
 
 def _left_rows(n_rows: int, chunk_rows: int) -> int:
-    """Return how many of n_rows, chunk-aligned, go to the left child; 0 for a leaf.
+    """Return the number of n_rows that go to the left child; 0 for a leaf.
 
-    Of several chunks an even number goes left, so that pairs stay together.
+    The number is a multiple of chunk_rows if there are several chunks. Of more than two chunks
+    an even number goes left, so that pairs of chunks stay together.
 
     Examples
     --------
@@ -108,25 +122,30 @@ def _left_rows(n_rows: int, chunk_rows: int) -> int:
         return chunk_rows
     if n_chunks > 2:
         return 2 * max(1, round(n_chunks / 4)) * chunk_rows
+    # Within one chunk the unit is the leaf.
     n_leaves = -(-n_rows // _LEAF_ROWS)
     return n_leaves // 2 * _LEAF_ROWS
 
 
 def permuted_batches(split: SourceSplit, order: Array, folder: Path | None) -> Iterator[Array]:
-    """All raw rows of a split in an order, in memory that does not grow with them.
+    """Yield all raw rows of a split in an order, in memory that does not grow with the rows.
 
-    Where they do not fit in a bucket of 128 MiB, rows first go into files, one for each range of
-    the result, and each file is then put in order by itself.
+    Rows that do not fit in 128 MiB are first written to temporary files, one for each range of
+    the result. Each file is then read back and put in order by itself.
 
     Parameters
     ----------
+    split : SourceSplit
     order : int array (n_rows,)
         Row i of the result is row ``order[i]`` of the source.
     folder : pathlib.Path or None
-        Where the files may be; as many bytes as the rows take are needed.
+        The folder of the temporary files, which take as many bytes as the rows; None stands for
+        the system's folder for temporary files.
     """
+    # A bucket holds at least one row, and there are at most _BUCKETS of them.
     row_bytes = split.n_features * split.dtype.itemsize
     size = max(1, BUCKET_BYTES // row_bytes, -(-split.n_rows // _BUCKETS))
+    # The inverse of the order: row i of the source becomes row position[i] of the result.
     position = np.empty_like(order)
     position[order] = np.arange(len(order))
     if size >= split.n_rows:
@@ -136,6 +155,9 @@ def permuted_batches(split: SourceSplit, order: Array, folder: Path | None) -> I
         yield rows
         return
     with tempfile.TemporaryDirectory(prefix="order.", dir=folder) as scratch:
+        # Append each row to the file of its range. The sort is stable, so that each file keeps
+        # the order of the source, on which the second step relies. A file is open only while a
+        # batch is appended to it: there may be 4,096 of them.
         for start, batch in _numbered(split):
             bucket = position[start : start + len(batch)] // size
             by_bucket = np.argsort(bucket, kind="stable")
@@ -143,6 +165,7 @@ def permuted_batches(split: SourceSplit, order: Array, folder: Path | None) -> I
             for some in np.split(by_bucket, cuts):
                 with Path(scratch, str(bucket[some[0]])).open("ab") as file:
                     file.write(batch[some].data)
+        # The second step needs `order` only; this frees eight bytes a row.
         del position
         for number, first in enumerate(range(0, split.n_rows, size)):
             path = Path(scratch, str(number))
@@ -151,15 +174,18 @@ def permuted_batches(split: SourceSplit, order: Array, folder: Path | None) -> I
             wanted = order[first : first + size]
             if len(waiting) != len(wanted):
                 raise DataSetError(f"split {split.name}: scratch files changed; import it again")
-            # They came in the order of the source.
+            # The file holds the rows `wanted` sorted by their numbers in the source, so the
+            # rank of each number is the place of its row in the file.
             place = np.empty_like(wanted)
             place[np.argsort(wanted)] = np.arange(len(wanted))
+            # In pieces of 8 MiB: the indexing below copies.
             step = max(1, 8 * 2**20 // row_bytes)
             for start in range(0, len(wanted), step):
                 yield waiting[place[start : start + step]]
 
 
 def _numbered(split: SourceSplit) -> Iterator[tuple[int, Array]]:
+    """Yield the batches of a split, each with the number of its first row."""
     start = 0
     for batch in checked_batches(split):
         yield start, np.ascontiguousarray(batch)
@@ -167,9 +193,10 @@ def _numbered(split: SourceSplit) -> Iterator[tuple[int, Array]]:
 
 
 def _sample(split: SourceSplit) -> Array:
-    """Rows here and there."""
+    """Return raw rows of a split as float64, evenly spaced, in one pass over the source."""
     n_wanted = max(1, min(_SAMPLE_ROWS, _SAMPLE_BYTES // (8 * split.n_features)))
     step = max(1, split.n_rows // n_wanted)
+    # `-start % step` is the first row of a batch whose number is a multiple of step.
     kept = [
         np.asarray(batch[-start % step :: step], np.float64) for start, batch in _numbered(split)
     ]

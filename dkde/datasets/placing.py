@@ -1,8 +1,9 @@
-"""Put a data set in its place: all of it, or nothing.
+"""Placing of a data set: the whole data set appears at its place, or nothing does.
 
-In a folder it is renamed when it is complete. In a bucket nothing is renamed: the metadata of the
-root says which import writes it. Who puts that first has the place, and each write looks whether
-that is still so.
+On a file system a data set is written beside its place and renamed when it is complete. Objects
+in a bucket cannot be renamed. There the metadata of the root names the import that writes the
+data set: the import that puts this mark first owns the place, and before each write it checks
+that it still does.
 """
 
 from __future__ import annotations
@@ -34,22 +35,22 @@ from dkde.stores.targets import ROOT, Seen, check_folder, check_url, lasting, lo
 from dkde.typing import Array
 
 _FOREIGN = "exists and is no data set of dkde; it is never overwritten, choose another path"
-_THERE = "exists already; choose another path, or overwrite it (--overwrite)"
-# An attribute of the root while a data set is written: by which import.
+_EXISTS = "exists already; choose another path, or overwrite it (--overwrite)"
+# The attribute that the root has while a data set is written: the id of the import that writes.
 _IMPORT = "import"
 
 
 @dataclass(frozen=True)
 class SeenUrl:
-    """A place in a bucket, and what was there when it was looked at.
+    """A place in a bucket, and its content when it was looked at.
 
     Parameters
     ----------
     url : str
     root : bytes or None
-        The metadata of its root.
+        The metadata of the root of the store there, None if there is none.
     names : frozenset of str
-        Of what was there, down to the first slash.
+        The first parts, up to a slash, of the keys that were there.
     """
 
     url: str
@@ -58,12 +59,12 @@ class SeenUrl:
 
 
 def look_at_url(url: str) -> SeenUrl:
-    """Look at a place in a bucket.
+    """Look at a place in a bucket, before anything is written there.
 
     Raises
     ------
     DataSetError
-        When it is out of reach.
+        When the bucket cannot be reached.
     """
     records = Records(open_store(url, read_only=True), url)
     root = records.get(ROOT)
@@ -82,17 +83,20 @@ def place_dataset(
 ) -> None:
     """Write a data set beside its place, and rename it when it is complete.
 
-    In a bucket, where nothing is renamed, it is written in its place, and marked as complete by
-    the last request; what was there is marked as unfinished, and then removed, by the first ones.
+    In a bucket, where nothing can be renamed, it is written in its place. The first requests mark
+    the data set that was there as unfinished, and then remove it. The last request marks the new
+    one as complete.
 
     Parameters
     ----------
     seen : Seen or SeenUrl
-        The place, as :func:`check_target` found it before the work; nothing else is replaced.
+        The place, as :func:`check_target` returned it before the work. If its content has
+        changed since then, it is not replaced.
     attributes, orders, extras, progress
         As for :func:`dkde.datasets.writing.write_dataset`.
     index : bool
-        Write its index too; in a bucket afterwards, when it is complete without.
+        Write the index of the data set too. In a bucket this happens after the data set is
+        complete.
 
     Raises
     ------
@@ -104,12 +108,14 @@ def place_dataset(
     )  # fmt: skip
     if isinstance(seen, SeenUrl):
         _write_in_place(seen, write)
+        # If this fails, the data set is still complete: an index only saves work.
         if index:
             index_dataset(seen.url)
         return
     try:
         with staged(seen.path) as stage:
-            # mkdtemp's folder is private; the one in it has the permissions that users expect.
+            # mkdtemp makes a private folder; the folder within it has the usual permissions.
+            # Temporary files go into the private folder too, and are removed with it.
             write(LocalStore(stage.new), scratch=stage.folder)
             if index:
                 index_dataset(stage.new)
@@ -124,17 +130,17 @@ def check_target(
     overwrite: bool = False,
     sources: Iterable[str | os.PathLike[str]] = (),
 ) -> Seen | SeenUrl:
-    """Refuse a place that a data set may not be written to; what is there, to be replaced.
+    """Refuse a place that a data set may not be written to; return its present content.
 
-    Files that killed commands left beside it are reported in a warning, and removed where it is
-    certain to be that.
+    Files that killed commands left beside the place are reported in a warning. They are removed
+    where it is certain that no command uses them.
 
     Parameters
     ----------
     overwrite : bool
-        Whether a data set that is there already may be replaced. Anything else never is.
+        Whether a data set that is there already may be replaced. Anything else is never replaced.
     sources : paths, URLs
-        What is read, and must not lie in it.
+        The files and stores that are read. None of them may lie within the place.
 
     Raises
     ------
@@ -142,10 +148,12 @@ def check_target(
     """
     if is_remote(store):
         return _check_url(os.fspath(store).rstrip("/"), overwrite, sources)
+    # A replacement that was killed between its two renames is finished before anything is judged.
     complete(store)
     seen = look(store)
     target = seen.path
     check_folder(store)
+    # Links are resolved first. A source within the place would be lost when that is replaced.
     for source in sources:
         if Path(source).exists() and Path(os.path.realpath(source)).is_relative_to(target):
             raise DataSetError(f"{store}: the source {source} lies in it; choose another store")
@@ -155,22 +163,25 @@ def check_target(
     if not (target.is_dir() and is_dataset(target)):
         raise DataSetError(f"{store}: {_FOREIGN}")
     if not overwrite:
-        raise DataSetError(f"{store}: {_THERE}")
+        raise DataSetError(f"{store}: {_EXISTS}")
     return seen
 
 
 def _check_url(url: str, overwrite: bool, sources: Iterable[str | os.PathLike[str]]) -> SeenUrl:
+    """Check a place in a bucket as :func:`check_target` does."""
     check_url(url)
+    # With a slash at the end of both, "s3://b/rows2" does not count as within "s3://b/rows".
     for source in (os.fspath(path) for path in sources):
         if "://" in source and f"{source}/".startswith(f"{url}/"):
             raise DataSetError(f"{url}: the source {source} lies in it; choose another store")
     seen = look_at_url(url)
+    # A bucket has no empty folders: a prefix without keys is free.
     if not seen.names:
         return seen
     if not is_dataset(open_store(url, read_only=True)):
         raise DataSetError(f"{url}: {_FOREIGN}")
     if not overwrite:
-        raise DataSetError(f"{url}: {_THERE}")
+        raise DataSetError(f"{url}: {_EXISTS}")
     return seen
 
 
@@ -182,9 +193,10 @@ def origin(
     Parameters
     ----------
     options : mapping
-        How it was imported or made, JSON values; those that are None are left out.
+        The options of the import, or of the command that made the rows, as JSON values. Options
+        that are None are left out.
     checksum : str, optional
-        Of the source.
+        The checksum of the source.
     """
     try:
         dkde_version = version("dkde")
@@ -200,36 +212,41 @@ def origin(
 
 
 def _write_in_place(seen: SeenUrl, write: Callable[[Store], None]) -> None:
-    """Write a data set where nothing is, or in place of what was seen, which is removed first.
+    """Write a data set to a free place, or in place of what was seen, which is removed first.
 
     Raises
     ------
     DataSetError
-        When the place is no more as it was seen, or another import has taken it.
+        When the content of the place has changed, or another import has taken the place.
     """
-    url, mine = seen.url, uuid4().hex
+    url, import_id = seen.url, uuid4().hex
     records = Records(open_store(url), url)
-    _claim(records, seen, mine)
+    _claim(records, seen, import_id)
+    # After a failure the keys that this import wrote are removed, if it still owns the place.
     written: set[str] = set()
     try:
-        write(_Own(records.store, url, mine, written))
+        write(_ClaimedStore(records.store, url, import_id, written))
     except BaseException:
-        with suppress(DataSetError):  # what is left is marked as unfinished
-            _remove(records, sorted(written), mine)
+        # If the removal fails too, the remains are still marked as unfinished.
+        with suppress(DataSetError):
+            _remove(records, sorted(written), import_id)
         raise
 
 
-def _claim(records: Records, seen: SeenUrl, mine: str) -> None:
+def _claim(records: Records, seen: SeenUrl, import_id: str) -> None:
     """Put a root that says that this import writes here, and remove what was seen."""
-    mark = _unfinished(mine)
+    # The swap succeeds only if the root is still as it was seen: of two imports at once, one
+    # gets the place.
+    mark = _unfinished(import_id)
     if not records.swap(ROOT, seen.root, mark):
         raise DataSetError(
             f"{seen.url}: another import into it began meanwhile, or it was changed; wait for it, "
             "then look at it, or choose another path"
         )
+    # The swap guards the root only. Keys beside it that were not there before belong to another
+    # program: they may not be removed, so the mark is taken back and everything stays.
     keys = records.keys("")
     if not _names(keys) <= seen.names | {ROOT}:
-        # Something was put beside it; all of it stays as it is.
         if seen.root is None:
             records.delete(ROOT)
         else:
@@ -238,26 +255,29 @@ def _claim(records: Records, seen: SeenUrl, mine: str) -> None:
             f"{seen.url}: something was put there by another while this was prepared, and stays as "
             "it is; look at it, then do it again or choose another path"
         )
-    _remove(records, keys, mine, root=False)
+    _remove(records, keys, import_id, root=False)
 
 
-class _Own(WrapperStore[Store]):
-    """A store that is written as long as its root says that this import writes it."""
+class _ClaimedStore(WrapperStore[Store]):
+    """A store that accepts writes as long as its root names this import."""
 
-    def __init__(self, store: Store, url: str, mine: str, written: set[str]) -> None:
+    def __init__(self, store: Store, url: str, import_id: str, written: set[str]) -> None:
         super().__init__(store)
-        self._url, self._mine, self._written = url, mine, written
+        self._url, self._import_id, self._written = url, import_id, written
 
-    def _with_store(self, store: Store) -> _Own:
-        return _Own(store, self._url, self._mine, self._written)
+    # Zarr copies a store for another mode; the copy must keep the guard and the list of keys.
+    def _with_store(self, store: Store) -> _ClaimedStore:
+        return _ClaimedStore(store, self._url, self._import_id, self._written)
 
     async def set(self, key: str, value: Buffer) -> None:
+        # The root is read before each write. A loser notices at its next chunk, and stops.
         root = await self._store.get(ROOT, default_buffer_prototype())
-        if _owner(None if root is None else root.to_bytes()) != self._mine:
+        if _owner(None if root is None else root.to_bytes()) != self._import_id:
             raise DataSetError(
                 f"{self._url}: was overwritten by another import before this one was done; see "
                 "which of them is wanted, and choose another path for this one"
             )
+        # The key is noted before the write: a write that fails may still have been carried out.
         self._written.add(key)
         await self._store.set(key, value)
 
@@ -267,26 +287,28 @@ class _Own(WrapperStore[Store]):
 
 
 def _names(keys: Sequence[str]) -> frozenset[str]:
+    """Return the first parts of keys, without the index, which can be made anew at any time."""
     return frozenset(lasting(key.partition("/")[0] for key in keys))
 
 
 def _owner(root: bytes | None) -> Any:
-    """Return the import that is writing the data set of that root."""
+    """Return the id of the import that the metadata of a root names, None if it names none."""
     try:
         return json.loads(root or b"")["attributes"].get(_IMPORT)
     except (ValueError, LookupError, TypeError, AttributeError):
         return None
 
 
-def _remove(records: Records, keys: Sequence[str], mine: str, *, root: bool = True) -> None:
-    """Remove keys, the root last if at all, as long as this import has the place."""
+def _remove(records: Records, keys: Sequence[str], import_id: str, *, root: bool = True) -> None:
+    """Remove keys, and the root last if `root`, as long as this import owns the place."""
+    # The root goes last: until then it marks the remains as unfinished.
     for key in [*(key for key in keys if key != ROOT), *([ROOT] if root else [])]:
-        if _owner(records.get(ROOT)) != mine:
+        if _owner(records.get(ROOT)) != import_id:
             return
         records.delete(key)
 
 
-def _unfinished(mine: str) -> bytes:
-    """A root that says that an import is not finished, and which."""
-    attributes = {"dkde_format": FORMAT, _IMPORT: mine}
+def _unfinished(import_id: str) -> bytes:
+    """Return the metadata of a root that marks an import as unfinished, with the import's id."""
+    attributes = {"dkde_format": FORMAT, _IMPORT: import_id}
     return json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes}).encode()

@@ -1,4 +1,4 @@
-"""Rows that a Python program makes, or dkde samples, as a data set."""
+"""Writing of data sets from rows that a Python program yields, or that dkde samples."""
 
 from __future__ import annotations
 
@@ -52,39 +52,42 @@ def import_rows(
     overwrite: bool = False,
     progress: ImportProgress | None = None,
 ) -> None:
-    """Write rows into a data set as they come; no more than a batch of them is held.
+    """Write rows into a data set as they arrive, with only about one batch in memory.
 
-    The data set is there whole or not at all, as of :func:`dkde.import_dataset`: what `batches`
-    raises passes, and leaves nothing.
+    As with :func:`dkde.import_dataset`, the data set appears as a whole or not at all. An
+    exception that `batches` raises is passed on, and then nothing is written.
 
     Parameters
     ----------
     batches : iterable, or callable without arguments that returns one
-        Of arrays (rows, features), or of pictures (rows, height, width[, channels]), of one dtype
-        and any number of rows; or of pairs of such an array and its labels, integers (rows,). One
-        array is one batch. Or a mapping of the names of splits to these. Asked for once.
+        The batches: arrays (rows, features), or pictures (rows, height, width[, channels]), of
+        one dtype and any number of rows; or pairs of such an array and its labels, integers
+        (rows,). A single array is one batch. A mapping from names of splits to any of these
+        writes several splits. Each iterable is read once.
     store : str, path or URL
         As for :func:`dkde.import_dataset`.
     split : str
-        The split's name, unless `batches` names them.
+        The name of the split, unless `batches` is a mapping.
     n_rows : int, optional
-        How many rows come, of one split: another number is then an error.
+        The number of rows, where there is one split. Another number of rows is then an error.
     feature_names : sequence of str, optional
+        One name for each feature.
     scale, offset : float, optional
-        A value is ``raw * scale + offset``; by default the values are as they are.
+        A value is ``raw * scale + offset``; by default the values are the raw ones.
     image_shape, layout : optional
-        As for :func:`dkde.import_dataset`; by default what the shape of the batches says.
+        As for :func:`dkde.import_dataset`; by default they follow from the shape of the batches.
     source : str
-        What the data set is said to come from.
+        The source that the data set records.
     index, overwrite, progress
         As for :func:`dkde.import_dataset`.
 
     Raises
     ------
     InputError
-        If an option is not usable, no rows come, or a batch is unlike the first.
+        If an option is not usable, there are no rows, or a batch has another dtype or shape than
+        the first.
     DataSetError
-        If `store` cannot be written or is in the way.
+        If `store` cannot be written, or exists already.
 
     Examples
     --------
@@ -102,9 +105,11 @@ def import_rows(
         ImportOptions(None, split, scale, offset, image_shape, layout, None, None)
     )
     given: dict[str, Batches] = {**batches} if isinstance(batches, Mapping) else {split: batches}
+    # All options and the target are checked before the user's iterator is started.
     _check(given, n_rows, feature_names)
     seen = check_target(store, overwrite=overwrite)
     names = None if feature_names is None else tuple(feature_names)
+    # `_stream` takes the first batch of each split, which fixes dtype, shape and labels.
     try:
         streams = [_stream(name, each, n_rows or 0, names, options) for name, each in given.items()]
         first, *others = streams
@@ -117,11 +122,13 @@ def import_rows(
         place_dataset(
             seen,
             streams,
+            # The splits are in the data set itself, so the name is not recorded as an option.
             attributes=origin(source, "rows", {**vars(options), "split": None}),
             index=index,
             progress=progress,
         )
-    except _Failed as failed:
+    # The user gets their own exception; `from None` hides its wrapper.
+    except _BatchesError as failed:
         raise failed.error from None
 
 
@@ -141,37 +148,41 @@ def write_samples(
     seen : Seen or SeenUrl
         The place, as :func:`dkde.datasets.placing.check_target` found it.
     like : Rows
-        Whose picture shape they have, and that they are said to come from.
+        The rows whose picture shape and feature names the samples have. They are recorded as the
+        source of the samples.
     labels : mapping of name to array (n_samples,)
-        Of each split.
+        The labels of the samples, the same for every split.
     options : mapping
-        How they were made, JSON values.
+        The options with which the samples were made, as JSON values.
     extras : mapping of group to mapping of name to array
-        What else belongs to them.
+        Further arrays of the data set, in groups beside its splits.
 
     Raises
     ------
     InputError, DataSetError
     """
+    # A picture shape is kept only if all parts have the same one.
     shapes = {(part.image_shape, part.layout) for part in like.parts}
     shape, layout = shapes.pop() if len(shapes) == 1 else (None, None)
+    # Samples scatter beyond the values of the rows: pictures of both are comparable only with
+    # the range of the rows as black and white.
     ranges = [part.value_range for part in like.parts if part.value_range is not None]
     shown = None
     if len(ranges) == len(like.parts):
         shown = min(low for low, _ in ranges), max(high for _, high in ranges)
-    said: dict[str, Any] = {
+    described: dict[str, Any] = {
         "image_shape": shape, "layout": layout, "labels": labels, "display_range": shown,
         "features": like.parts[0].features,
     }  # fmt: skip
     place_dataset(
         seen,
-        [split_of_arrays(name, values, **said) for name, values in splits.items()],
+        [split_of_arrays(name, values, **described) for name, values in splits.items()],
         attributes=origin(like.label, "samples", options),
         extras=extras,
     )
 
 
-class _Failed(Exception):
+class _BatchesError(Exception):
     """An error raised by the user's iterator, kept apart from dkde's own errors."""
 
     def __init__(self, error: BaseException) -> None:
@@ -181,19 +192,26 @@ class _Failed(Exception):
 def _check(
     given: Mapping[str, Batches], n_rows: int | None, feature_names: Sequence[str] | None
 ) -> None:
+    """Refuse names of splits, a number of rows or names of features that cannot be used."""
     if not given:
         raise InputError("batches is empty; name at least one split")
+    # Some file systems ignore case, and two such splits would share one folder there.
     folded = [str(name).casefold() for name in given]
     for name in given:
         check_split_name(name)
         if folded.count(name.casefold()) > 1:
-            raise InputError(f"split is {name!r}: there are two of them where case does not count")
+            raise InputError(
+                f"split is {name!r}: two splits have that name where upper and lower case do not "
+                "count; rename one"
+            )
     if n_rows is not None and (not isinstance(n_rows, int) or n_rows < 1 or len(given) > 1):
-        raise InputError(f"n_rows is {n_rows!r}; it is at least 1, and of one split")
+        raise InputError(
+            f"n_rows is {n_rows!r}; it must be a whole number of at least 1, with one split only"
+        )
     if feature_names is not None and (
         isinstance(feature_names, str) or not all(isinstance(n, str) for n in feature_names)
     ):
-        raise InputError("feature_names must be texts, one for each feature")
+        raise InputError("feature_names must be a list of texts, one for each feature")
 
 
 def _stream(
@@ -203,22 +221,25 @@ def _stream(
     features: tuple[str, ...] | None,
     options: ImportOptions,
 ) -> SourceSplit:
-    """Return a stream whose first batch sets the layout of the others."""
+    """Return a split that reads batches once; the first batch sets the layout of the others."""
     found = _pairs(name, batches)
     first = next(found, None)
     if first is None:
-        raise InputError(f"split {name}: no rows came; give at least one")
+        raise InputError(f"split {name}: no rows came; give at least one row")
     rows, label = first
     try:
         dtype = stored_dtype(rows.dtype, f"split {name}")
+    # The rows are an argument here and not a file.
     except DataSetError as error:
         raise InputError(str(error)) from None
     shape, layout = image_dims(rows.shape[1:], options.layout)
     n_features = int(np.prod(rows.shape[1:]))
     if features is not None and len(features) != n_features:
         raise InputError(
-            f"feature_names are {len(features)}, and the rows of {name} have {n_features} features"
+            f"feature_names has {len(features)} names, but the rows of {name} have {n_features} "
+            "features; give one name for each feature"
         )
+    # `_checked` fills this list as batches are read; `late_labels` joins it after the last one.
     labels: list[Array] = []
     split = SourceSplit(
         name,
@@ -235,34 +256,42 @@ def _stream(
 
 
 def _pairs(name: str, batches: Batches) -> Iterator[tuple[Array, Array | None]]:
-    """Yield rows and labels of every non-empty batch."""
+    """Yield the rows and the labels of every batch that has rows, as checked arrays.
+
+    Labels are None where a batch has none.
+    """
     iterator = None
     number = 0
     while True:
+        # Only the user's code runs in this `try`, so that its exceptions can be passed on.
         try:
             if iterator is None:
                 made: Any = batches() if callable(batches) else batches
                 check_opened(made)
+                # Iterating over an array would yield its rows: one array is one batch.
                 iterator = iter([made] if isinstance(made, np.ndarray) else made)
             batch = next(iterator)
         except StopIteration:
             return
         except BaseException as error:
-            raise _Failed(error) from error
+            raise _BatchesError(error) from error
         number += 1
         where = f"split {name}, batch {number}"
         given, label = batch if isinstance(batch, tuple) and len(batch) == 2 else (batch, None)
         check_opened(batch)
+        # np.asarray drops masks in silence, so they are looked for before it.
         if np.ma.is_masked(marked_lists(given)):
-            raise InputError(f"{where}: holds masked values; fill them, or take such rows out")
+            raise InputError(f"{where}: holds masked values; fill them, or leave such rows out")
         rows = np.asarray(given)
         if hasattr(given, "iloc") and rows.dtype.kind == "f":
             _check_frame(given, where)
         if rows.ndim < 2 or 0 in rows.shape[1:]:
-            raise InputError(f"{where}: has shape {rows.shape}; rows and features are needed")
+            raise InputError(
+                f"{where}: has shape {rows.shape}; it must have two dimensions or more, rows first"
+            )
         if label is not None:
             if np.ma.is_masked(marked_lists(label)):
-                raise InputError(f"{where}: holds masked labels; take such rows out")
+                raise InputError(f"{where}: holds masked labels; leave such rows out")
             label = np.asarray(label)
             if label.shape != (len(rows),) or label.dtype.kind not in "iu":
                 raise InputError(
@@ -270,14 +299,15 @@ def _pairs(name: str, batches: Batches) -> Iterator[tuple[Array, Array | None]]:
                     f"{len(rows)} integers are needed"
                 )
             if label.dtype.kind == "u" and label.size and label.max() > np.iinfo(np.int64).max:
-                raise InputError(f"{where}: has labels above 2**63 - 1")
+                raise InputError(f"{where}: has labels above 2**63 - 1; use smaller numbers")
             label = label.astype(np.int64)
+        # An empty batch says nothing about labels or dtype, so it cannot set the layout.
         if len(rows):
             yield rows, label
 
 
 def _check_frame(frame: Any, where: str) -> None:
-    """Refuse a data frame of several dtypes whose integers are rounded in the one of the array."""
+    """Refuse a data frame whose integers would be rounded in the common dtype of its columns."""
     for i in range(frame.shape[1]):
         check_exact(np.asarray(frame.iloc[:, i]), f"{where}: column {frame.columns[i]!r}")
 
@@ -285,6 +315,7 @@ def _check_frame(frame: Any, where: str) -> None:
 def _checked(
     name: str, found: Iterable[tuple[Array, Array | None]], labels: list[Array]
 ) -> Iterator[Array]:
+    """Yield rows in batches, refuse a batch unlike the first, and collect labels in `labels`."""
     first: tuple[Any, ...] | None = None
     n_done = 0
     for rows, label in found:
@@ -292,8 +323,8 @@ def _checked(
         first = first or kind
         if kind != first:
             raise InputError(
-                f"split {name}, from row {n_done} on: {_said(kind)}, and before {_said(first)}; "
-                "all batches must be alike"
+                f"split {name}, from row {n_done} on: {_in_words(kind)}, and before "
+                f"{_in_words(first)}; all batches must be alike"
             )
         n_done += len(rows)
         if label is not None:
@@ -301,6 +332,7 @@ def _checked(
         yield from array_batches(rows)
 
 
-def _said(kind: tuple[Any, ...]) -> str:
+def _in_words(kind: tuple[Any, ...]) -> str:
+    """Return the dtype, the shape of a row and the presence of labels, for a message."""
     dtype, shape, is_labelled = kind
     return f"{dtype} of shape {shape} a row with{'' if is_labelled else 'out'} labels"

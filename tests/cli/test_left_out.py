@@ -51,7 +51,7 @@ class TestLists:
                         ["import", lists, "x.zarr"]):  # fmt: skip
             result = run(*command, status=2)
             (line,) = result.stderr.splitlines()
-            assert "emb is a column of lists of 2 numbers, and id is one of numbers too" in line
+            assert "emb is a column of lists of 2 numbers, and id has numbers too" in line
             assert "--features emb, or --features id" in line
 
     def test_named_they_are_rows(self, run, lists):

@@ -306,7 +306,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "npz, labels short": (
         lambda p: write_npz(p.with_suffix(".npz"), a=ROWS, a_label=np.arange(3)),
-        "3 of label for the 7 rows",
+        "has 7 rows, and its label has 3 values",
     ),
     "npz, objects": (lambda p: write_npz(p.with_suffix(".npz"), a=object_array), "only bool"),
 }
@@ -384,7 +384,7 @@ def nested(depth: int) -> Any:
 )
 def test_labels_are_flat_integers_or_refused(tmp_path: Path, labels: Any) -> None:
     pair = (ROWS[:6], labels)
-    with pytest.raises(DataSetError, match="its labels are no list of integers"):
+    with pytest.raises(DataSetError, match="its labels are not a list of integers"):
         read_source(write(tmp_path / "a", pickle.dumps((pair, pair, pair), 2)))
     batch = pickle.dumps({"data": CIFAR, "fine_labels": labels}, 2)
     with pytest.raises(DataSetError, match="is not one integer for each row"):

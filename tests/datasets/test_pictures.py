@@ -128,7 +128,7 @@ BAD: dict[str, tuple[Any, str]] = {
         r"a/0\.png: not readable",
     ),
     "pictures beside folders": (lambda p: save(p / "1.png", GREY[0]), "into folders by class"),
-    "too deep": (lambda p: save(p / "a/a/1.png", GREY[0]), "a folder in a folder of a class"),
+    "too deep": (lambda p: save(p / "a/a/1.png", GREY[0]), "a folder within the folder of a class"),
 }
 
 

@@ -132,8 +132,8 @@ def test_columns_are_taken_in_the_order_that_is_asked_for(tmp_path: Path, suffix
         ({"columns": ["a", "z"]}, "has no column 'z'; it has time, a, b, kind, c"),
         ({"label": "z"}, "has no column 'z'"),
         ({"columns": ["a", "kind"]}, "column 'kind' holds"),
-        ({"columns": ["a", "a"]}, "asked for twice"),
-        ({"columns": ["a"], "label": "a"}, "asked for twice"),
+        ({"columns": ["a", "a"]}, "named twice"),
+        ({"columns": ["a"], "label": "a"}, "named twice"),
     ):
         with pytest.raises(InputError, match=message):
             read_source(path, **options)  # type: ignore[arg-type]
@@ -235,7 +235,7 @@ def test_a_pattern_in_brackets_is_not_a_range(tmp_path: Path) -> None:
 BAD = {
     "text in a column": ("a,b\n1,2\n3,x\n", r"column 'b', row 2: 'x' is no number"),
     "text late": ("a\n" + "1\n" * 3_000_000 + "x\n", r"column 'a', row 3000001: 'x'"),
-    "cells missing": ("a,b\n1,2\n3\n", r"row 2 has 1 columns, and there are 2"),
+    "cells missing": ("a,b\n1,2\n3\n", r"row 2 has 1 columns, and the first line has 2"),
     "no rows": ("a,b\n", "holds no rows"),
     "no numbers": ("a,b\nx,y\n", r"no column of numbers; it has a \(text\), b \(text\)"),
     "two of a name": ("a,a\n1,2\n", "two columns 'a'"),
@@ -246,8 +246,8 @@ BAD = {
     "an open quote in a long file": ('a,b\n1,"x\n' + "2,y\n" * 2_500_000, "in line 2 is not"),
     "an open quote among names": ('a,"b\n1,2\n', "in line 1 is not closed"),
     "names alone": ("a,b", "holds no rows"),
-    "a comment": ("# it\n1 2 3\n", r"row 1 has 3 .* are 2 \(the first line is read as names, "),
-    "another separator": ("a b\n1,2\n", "are 1 .*separated by ','"),
+    "a comment": ("# it\n1 2 3\n", r"row 1 has 3 .* first line has 2 \(it is read as names, "),
+    "another separator": ("a b\n1,2\n", "first line has 1 .*separated by ','"),
     "hexadecimal": ("a\n1\n0x1F\n", "'0x1F' is no number"),
     "underscores": ("a\n1\n1_000\n", "'1_000' is no number"),
     "decimal commas": ("a;b\n1.5;2\n1,5;2\n", "'1,5' is no number"),
@@ -508,15 +508,15 @@ def test_decimal_commas_are_refused_or_told(tmp_path: Path) -> None:
     ):
         read_source(text(path, "x;y\n1,5;2,5\n3,5;4,5\n"))
     assert "write a point" in read_source(text(path, "x;y\n1,5;2\n")).left_out["x"]
-    with pytest.raises(DataSetError, match="'5 2' between separators"):
+    with pytest.raises(DataSetError, match="'5 2' between two separators"):
         read_source(text(path, "1,5 2,5\n3,5 4,5\n"))
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("2019,2020,2021\n1,2,3\n", "which may be years, and is taken for a row"),
-        ("a,1.5\n1,2\n", r"of which some are numbers \(1.5\), is taken for names"),
+        ("2019,2020,2021\n1,2,3\n", "which may be years, and is read as a row"),
+        ("a,1.5\n1,2\n", r"in which some cells are numbers \(1.5\), is read as names"),
     ],
 )
 def test_a_first_line_of_numbers_is_told(tmp_path: Path, content: str, message: str) -> None:
@@ -568,11 +568,11 @@ def test_what_is_missing_in_lists(tmp_path: Path) -> None:
     split = only(read_source(write_parquet(tmp_path / "x", {"emb": column})))
     np.testing.assert_array_equal(load_split(split), [[1, 2], [np.nan, np.nan], [3, np.nan]])
     path = write_parquet(tmp_path / "x", {"emb": pa.array([[1.0, 2.0], [3.0], [4.0, 5.0]])})
-    with pytest.raises(InputError, match="x: column 'emb': row 2 has a list of 1 numbers and oth"):
+    with pytest.raises(InputError, match="x: column 'emb': row 2 has a list of 1 numbers, and oth"):
         load_split(only(read_source(path)))
     for i, rows in enumerate(([[1.0, 2.0]], [[1.0]])):
         write_parquet(tmp_path / f"{i}.pq", {"emb": pa.array(rows)})
-    with pytest.raises(DataSetError, match="holds lists of 1 numbers, and lists of 2 numbers in 0"):
+    with pytest.raises(DataSetError, match="holds lists of 1 numbers, but lists of 2 numbers in 0"):
         read_source(tmp_path / "?.pq")
     for kind in (pa.list_(pa.list_(pa.float64())), pa.list_(pa.string()), pa.list_(pa.bool_())):
         path = write_parquet(tmp_path / "x", {"a": [1.0], "emb": pa.array([None], kind)})
@@ -638,7 +638,7 @@ def test_columns_that_differ_from_file_to_file(tmp_path: Path) -> None:
     text(tmp_path / "1.csv", "a,b\n1,2\n")
     for content, message in (
         ("a,c\n1,2\n", r"2\.csv: has no column 'b', unlike 1\.csv"),
-        ("a,b,c\n1,2,3\n", r"2\.csv: has a column 'c' more, unlike 1\.csv"),
+        ("a,b,c\n1,2,3\n", r"2\.csv: has one more column, 'c', unlike 1\.csv"),
         ("a,b\n1,x\n", r"2\.csv: column 'b' holds text"),
         ("a,b\n1,2\n1,x\n", r"2\.csv: column 'b', row 2: 'x'"),
     ):
@@ -655,9 +655,9 @@ def test_what_is_no_pattern_of_tables(tmp_path: Path) -> None:
     with pytest.raises(DataSetError, match="matches no file"):
         read_source(tmp_path / "*.csv")
     np.save(tmp_path / "x.npy", ROWS)
-    with pytest.raises(DataSetError, match="only tables are read several at a time, not npy"):
+    with pytest.raises(DataSetError, match="only tables can be read several at a time, not npy"):
         read_source(tmp_path / "*.npy")
-    with pytest.raises(InputError, match="columns and label are of tables, and this is npy"):
+    with pytest.raises(InputError, match="columns and label are for tables only, and this is npy"):
         read_source(tmp_path / "x.npy", columns=["a"])
 
 

@@ -178,7 +178,7 @@ def test_times_and_truths_are_features_when_they_are_named(values, numbers, said
 
 
 def test_nothing_but_truths_is_refused():
-    with pytest.raises(dkde.InputError, match=r"no column of numbers; .* if they are named"):
+    with pytest.raises(dkde.InputError, match=r"no column of numbers; .* to make features of them"):
         density(FRAME > 0)
     with pytest.warns(UserWarning, match="a is taken as 0 and 1, b is taken as 0 and 1"):
         found = density(FRAME > 0, ["a", "b"])
@@ -276,7 +276,7 @@ def test_integers_of_variables_beside_floats():
 
 def test_labels_that_are_masked_are_refused(tmp_path):
     labels = np.ma.masked_array([1, 2], mask=[False, True])
-    with pytest.raises(dkde.InputError, match="masked labels; take such rows out"):
+    with pytest.raises(dkde.InputError, match="masked labels; leave such rows out"):
         dkde.import_rows([(ROWS[:2], labels)], tmp_path / "x.zarr")
 
 

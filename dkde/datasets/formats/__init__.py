@@ -1,4 +1,4 @@
-"""The file formats that can be imported, one module each, found by content and not by name."""
+"""The file formats that can be imported, one module each, detected by content."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class Format:
     Parameters
     ----------
     name : str
-        As users write it.
+        The name by which users choose the format.
     matches : callable, Path -> bool
-        Judges by content. May raise OSError.
+        Returns whether a file or a folder is of the format, judged by content. May raise OSError.
     read : callable, (Path, ReadOptions) -> Source
-        Raises DataSetError for anything that it cannot read.
+        Opens it. Raises DataSetError for anything that it cannot read.
     """
 
     name: str
@@ -54,16 +54,16 @@ class Format:
     read: Callable[[Path, ReadOptions], Source]
 
 
-# In order of detection; no two of them match one file.
+# In order of detection; no two formats match the same file.
 FORMATS: dict[str, Format] = {
     module.NAME: Format(module.NAME, module.matches, module.read)
     for module in (mnist_pickle, idx, cifar, npy, npz, parquet, pictures, csv, digits)
 }
 
-# What has columns, and may be several files.
+# The formats that have columns, and of which several files can be read together.
 _TABLES = ("csv", "parquet")
 
-# What a file that is none of these looks like.
+# First bytes of common files that cannot be imported, and their names for the error message.
 _FOREIGN = (
     (b"\x89PNG", "a PNG picture"),
     (b"\xff\xd8\xff", "a JPEG picture"),
@@ -79,14 +79,14 @@ _FOREIGN = (
 
 
 def is_table(path: str | os.PathLike[str]) -> bool:
-    """Return whether a file, or a pattern's first file, has named columns to choose from.
+    """Return whether a file, or the first file of a pattern, is a table with columns.
 
     Raises
     ------
     DataSetError
         If there is no such file.
     """
-    return _find(Path(path), None).name in _TABLES
+    return _format_of(Path(path), None).name in _TABLES
 
 
 def read_source(
@@ -103,18 +103,19 @@ def read_source(
     Parameters
     ----------
     path : str or path
-        ``"digits"`` means scikit-learn's, unless a file or folder of that name exists. Of tables
-        it may be a pattern, ``"points/*.csv"``, for the files that it matches, in order of name.
+        ``"digits"`` means scikit-learn's digits, unless a file or folder of that name exists. For
+        tables it may be a pattern, such as ``"points/*.csv"``; the matching files are read in
+        order of name.
     format : str, optional
-        One of `FORMATS`, instead of detection.
+        The name of a format in `FORMATS`; by default the format is detected from the content.
     split : str
-        The split's name where the file holds one unnamed array.
+        The name of the split where the file holds one unnamed array.
     layout : {"CHW", "HWC"}, optional
-        Where the channels are, for .npy, .npz and folders of colour pictures.
+        The position of the channels, for .npy, .npz and folders of colour pictures.
     columns : sequence of str, optional
-        The columns of a table that are features; by default those of numbers.
+        The columns of a table that are features; by default all columns of numbers.
     label : str, optional
-        The column of a table that says what each row is.
+        The column of a table that holds the class of each row.
 
     Returns
     -------
@@ -123,7 +124,7 @@ def read_source(
     Raises
     ------
     InputError
-        If `format` is not known, or there are no such columns.
+        If `format` is not known, or a column is not there.
     DataSetError
         If the path is missing, of no known format, truncated or damaged.
     """
@@ -131,26 +132,30 @@ def read_source(
     chosen = None if columns is None else tuple(columns)
     options = ReadOptions(split=split, layout=layout, columns=chosen, label=label)
     with reading(path, "data"):
-        found = _find(path, format)
+        found = _format_of(path, format)
         if found.name not in _TABLES:
             if chosen is not None or label is not None:
                 raise InputError(
-                    f"{path}: columns and label are of tables, and this is {found.name}"
+                    f"{path}: columns and label are for tables only, and this is {found.name}; "
+                    "leave them out"
                 )
             if is_pattern(path):
                 raise DataSetError(
-                    f"{path}: only tables are read several at a time, not {found.name}"
+                    f"{path}: only tables can be read several at a time, not {found.name}; name "
+                    "one file"
                 )
         return found.read(path, options)
 
 
-def _find(path: Path, name: str | None) -> Format:
+def _format_of(path: Path, name: str | None) -> Format:
+    """Return the format of that name, or else the one that the content is of."""
     known = ", ".join(FORMATS)
+    # Several files are judged by the first; each is checked when it is opened.
     if is_pattern(path):
         path = files_of(path)[0]
     if name is not None:
         if not isinstance(name, str) or name not in FORMATS:
-            raise InputError(f"format {name!r} is not known; there are {known}")
+            raise InputError(f"format {name!r} is not known; known formats are {known}")
         if name == digits.NAME:
             if path.name != digits.NAME:
                 raise InputError(
@@ -169,19 +174,21 @@ def _find(path: Path, name: str | None) -> Format:
     for candidate in FORMATS.values():
         if candidate.matches(path):
             return candidate
+    # Zarr, NetCDF and HDF5 are no formats of an import: they are scored where they lie.
     if (kind := kind_of(path)) is not None:
         what = "a Zarr store" if kind == "zarr" else "a NetCDF or HDF5 file"
         raise DataSetError(
             f"{path}: is {what}, which needs no import: dkde score {path} --features A,B (dkde "
-            "info says what there is; a data set of dkde goes without --features)"
+            "info lists its variables; a data set of dkde needs no --features)"
         )
     raise DataSetError(
         f"{path}: looks like {_describe(path)}, which cannot be imported; known formats are "
-        f"{known} (name one with --format if you know better)"
+        f"{known} (if it is one of them, name it with --format)"
     )
 
 
 def _describe(path: Path) -> str:
+    """Return what a file or folder of no known format looks like, for the message."""
     if path.is_dir():
         entries = sorted(path.iterdir())
         if inner := next((each for each in entries if kind_of(each) == "zarr"), None):
@@ -191,6 +198,7 @@ def _describe(path: Path) -> str:
     if path.stat().st_size == 0:
         return "an empty file"
     head = sniff(path)
+    # The file is not empty, so it is a gzip file of which nothing could be decompressed.
     if not head:
         return "a gzip file that is damaged or empty"
     for magic, words in _FOREIGN:

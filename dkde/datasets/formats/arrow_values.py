@@ -1,4 +1,4 @@
-"""Values of Arrow's columns as arrays: of numbers, what is missing is NaN; and of labels."""
+"""Values of Arrow's columns as arrays: numbers, with NaN for missing values, and labels."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from dkde.numerics.exact import LARGEST, check_exact, rounded
 from dkde.rows.as_numbers import as_days
 from dkde.typing import Array
 
+# What truths are converted to, in the words of a warning.
 TRUTHS = "0 and 1"
 _INTEGER = re.compile(r"\s*[+-]?\d+\s*")
+# A column with more different texts than this is hardly a label: it may hold names or ids.
 _MAX_CLASSES = 2**16
 
 
@@ -28,15 +30,16 @@ class Column:
     Parameters
     ----------
     dtype : numpy.dtype, optional
-        What its numbers are, with NaN for those that are missing; None where it holds none.
+        The dtype of its numbers, in which a missing value can be NaN; None if it holds no
+        numbers.
     kind : str
-        In words.
+        The kind of its values, in words for messages.
     is_quantity : bool
-        Whether its numbers are a feature if nobody says so.
+        Whether its numbers are a feature by default.
     width : int, optional
-        How many numbers a row has, where it has a list of them.
+        The length of its lists, for a column of lists of numbers.
     units : str, optional
-        What the numbers are measured in, where they are made of times.
+        The unit of numbers that are made of times.
     """
 
     dtype: np.dtype[Any] | None
@@ -47,16 +50,16 @@ class Column:
 
     @property
     def n_features(self) -> int:
-        """Number of features in the column."""
+        """Return the number of features in the column."""
         return 1 if self.width is None else self.width
 
     @property
     def converted(self) -> str | None:
-        """The conversion of its values, where they are not numbers."""
+        """Return what its values are converted to, or None if they are numbers."""
         return TRUTHS if self.kind == "bool" else self.units
 
     def names(self, name: str) -> tuple[str, ...]:
-        """Return the names of its features; a list's are its positions.
+        """Return the names of its features; those of a list are numbered by position.
 
         Examples
         --------
@@ -67,7 +70,7 @@ class Column:
 
 
 def column_of_type(kind: Any, *, may_miss: bool, length: int | None = None) -> Column:
-    """Return what a column of a type of Arrow holds.
+    """Return the kind of a column of an Arrow type.
 
     Parameters
     ----------
@@ -75,20 +78,23 @@ def column_of_type(kind: Any, *, may_miss: bool, length: int | None = None) -> C
     may_miss : bool
         Whether some values are missing, so that integers have to be floats.
     length : int, optional
-        Of lists, how long they are, where their type does not say.
+        The length of lists whose type does not fix it.
     """
     from pyarrow import types
 
     if types.is_null(kind):
         return Column(None, "no values")
+    # The numbers of a dictionary are codes in no order of size.
     if types.is_dictionary(kind):
         return Column(None, "categories")
+    # Truths and times are numbers only when the user names them: is_quantity is False.
     if types.is_boolean(kind):
         return Column(_number(kind, may_miss), "bool", is_quantity=False)
     if types.is_timestamp(kind) or types.is_date(kind):
         return Column(np.dtype(np.float64), "timestamps", False, units="days since 1970-01-01")
     if types.is_duration(kind):
         return Column(np.dtype(np.float64), "lengths of time", False, units="days")
+    # A list of numbers is several features. One of truths, of lists or of no length is none.
     if _is_list(kind):
         number = _number(kind.value_type, may_miss)
         length = kind.list_size if types.is_fixed_size_list(kind) else length
@@ -100,15 +106,17 @@ def column_of_type(kind: Any, *, may_miss: bool, length: int | None = None) -> C
 
 
 def _is_list(kind: Any) -> bool:
+    """Return whether an Arrow type is one of its three kinds of lists."""
     from pyarrow import types
 
     return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
 
 
 def _number(kind: Any, may_miss: bool) -> np.dtype[Any] | None:
-    """The dtype of a type's numbers, if it is of numbers."""
+    """Return the dtype of the numbers of an Arrow type, or None if it has no numbers."""
     from pyarrow import types
 
+    # NumPy's integers and truths have no value for a missing one, hence float64 with NaN.
     if types.is_floating(kind) or (types.is_integer(kind) and not may_miss):
         found: np.dtype[Any] = np.dtype(kind.to_pandas_dtype())
         return found
@@ -118,7 +126,7 @@ def _number(kind: Any, may_miss: bool) -> np.dtype[Any] | None:
 
 
 def first_length(column: Any) -> int | None:
-    """The length of the first list of a column that is not missing; None where there is none."""
+    """Return the length of the first list of a column that is not missing; None without one."""
     import pyarrow.compute as pc
 
     lengths = pc.drop_null(pc.list_value_length(column))
@@ -126,14 +134,15 @@ def first_length(column: Any) -> int | None:
 
 
 def values_of(column: Any, held: Column, dtype: np.dtype[Any], where: str, start: int) -> Array:
-    """Return a column, or a batch of it, as numbers (rows,), or of lists (rows, width).
+    """Return a column, or a batch of it, as numbers (rows,), or lists as (rows, width).
 
     Parameters
     ----------
     column : pyarrow.Array or pyarrow.ChunkedArray
     held : Column
+        The kind of the column.
     dtype : numpy.dtype
-        That all features have in common.
+        The dtype that all features have in common.
     where : str
         The source and the column, for messages.
     start : int
@@ -142,7 +151,7 @@ def values_of(column: Any, held: Column, dtype: np.dtype[Any], where: str, start
     Raises
     ------
     InputError
-        When lists are of uneven length, or integers are rounded in that dtype.
+        When lists differ in length, or integers would be rounded in that dtype.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -150,15 +159,17 @@ def values_of(column: Any, held: Column, dtype: np.dtype[Any], where: str, start
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     if held.width is not None:
+        # A missing list counts as one of the right length, and becomes a row of NaN.
         lengths = pc.fill_null(pc.list_value_length(column), held.width)
         uneven = np.flatnonzero(lengths.to_numpy(zero_copy_only=False) != held.width)
         if len(uneven):
             raise InputError(
                 f"{where}: row {start + int(uneven[0])} has a list of "
-                f"{lengths[int(uneven[0])].as_py()} numbers and others have {held.width}; lists "
-                "that are features are of one length"
+                f"{lengths[int(uneven[0])].as_py()} numbers, and other lists have {held.width}; "
+                "lists that are features must have one length"
             )
         there = column.is_valid().to_numpy(zero_copy_only=False)
+        # `flatten` skips missing lists, so their rows are put back below.
         flat = _numbers(column.flatten(), dtype, where, start, held.width)
         if there.all():
             return flat.reshape(-1, held.width)
@@ -172,18 +183,27 @@ def values_of(column: Any, held: Column, dtype: np.dtype[Any], where: str, start
 
 
 def _numbers(column: Any, dtype: np.dtype[Any], where: str, start: int, width: int = 1) -> Array:
+    """Return numbers in a dtype; refuse integers that it would round.
+
+    Parameters
+    ----------
+    width : int
+        Numbers in a row, by which messages count rows.
+    """
     import pyarrow as pa
     from pyarrow import types
 
     kind = column.type
+    # Without a cast: the caller's assignment converts floats, and no copy is made here.
     if types.is_floating(kind) and not column.null_count:
         values: Array = column.to_numpy(zero_copy_only=False)
         return values
     if dtype.kind == "f" and types.is_integer(kind):
         whole = column.fill_null(0).to_numpy(zero_copy_only=False)
         check_exact(whole.reshape(-1, width), where, start)
-    if types.is_boolean(kind):  # which Arrow casts to whole numbers, and not to all floats
+    if types.is_boolean(kind):  # Arrow casts truths to integers, but not to every float
         column = column.cast(pa.uint8())
+    # Integers were checked above, with a message that names the row; Arrow's own check is off.
     cast = column.cast(pa.from_numpy_dtype(dtype), safe=not types.is_integer(kind))
     if types.is_decimal(kind) and kind.scale <= 0:
         _check_decimals(column, where, start)
@@ -192,22 +212,22 @@ def _numbers(column: Any, dtype: np.dtype[Any], where: str, start: int, width: i
 
 
 def _check_decimals(column: Any, where: str, start: int) -> None:
-    """Refuse whole decimals beyond 2**53."""
+    """Refuse whole decimals beyond 2**53; a precision of 15 digits or less cannot hold one."""
     for i, value in enumerate(column.to_pylist() if column.type.precision > 15 else []):
         if value is not None and abs(value) > LARGEST:
             raise rounded(f"{where}, row {start + i},", value)
 
 
 def label_texts(column: Any, path: Path, label: str, start: int) -> Any:
-    """Return a column of labels, of a batch, as a dictionary of its texts.
+    """Return the labels of a batch as texts that are encoded as a dictionary.
 
     Parameters
     ----------
     column : pyarrow.Array
     path, label : pathlib.Path, str
-        For messages.
+        The file and the name of the column, for messages.
     start : int
-        The batch's first row.
+        Number of the batch's first row, counted from 0.
 
     Returns
     -------
@@ -216,7 +236,7 @@ def label_texts(column: Any, path: Path, label: str, start: int) -> Any:
     Raises
     ------
     DataSetError
-        If one is missing.
+        If a label is missing.
     """
     import pyarrow as pa
 
@@ -225,46 +245,55 @@ def label_texts(column: Any, path: Path, label: str, start: int) -> Any:
         row = start + int(np.argmax(missing)) + 1
         raise DataSetError(
             f"{path}: column {label!r}, the label, is empty or NA in row {row}; leave such rows "
-            "out, or call the class something else"
+            "out, or give the class another name"
         )
+    # As a dictionary a text is held once for each class and not once for each row.
     return column.cast(pa.string()).dictionary_encode()
 
 
 def numbered(
     batches: Sequence[Any], path: Path, label: str
 ) -> tuple[Array, tuple[str, ...] | None]:
-    """Labels from the texts of a column, and what they stand for.
+    """Return labels as numbers from the texts of a column, and the names of the classes.
 
     Parameters
     ----------
     batches : sequence of pyarrow.DictionaryArray
         As :func:`label_texts` returns them; at least one.
+    path, label : pathlib.Path, str
+        The file and the name of the column, for messages.
 
     Returns
     -------
     labels : array of int64
-        Whole numbers as they are; else numbers of the texts, in their order.
+        The numbers themselves if all texts are whole numbers; else each text's position in the
+        sorted texts.
     classes : tuple of str or None
-        The texts as words, in their order.
+        The sorted texts as words, or None if the texts are numbers.
 
     Raises
     ------
     DataSetError
-        If they cannot be labels.
+        If the texts cannot be labels.
     """
     import pyarrow as pa
 
+    # Each batch has a dictionary of its own; joined, each text has one code.
     joined = pa.chunked_array(batches).unify_dictionaries().combine_chunks()
     texts, codes = joined.dictionary.to_pylist(), joined.indices.to_numpy(zero_copy_only=False)
     values = [number for number in map(_whole, texts) if number is not None]
     if len(values) == len(texts):
         if not all(-(2**63) <= value < 2**63 for value in values):
-            raise DataSetError(f"{path}: column {label!r}, the label, has numbers beyond 64 bits")
+            raise DataSetError(
+                f"{path}: column {label!r}, the label, has numbers beyond 64 bits; use smaller ones"
+            )
         return np.array(values, np.int64)[codes], None
     if len(texts) > _MAX_CLASSES:
         raise DataSetError(
-            f"{path}: column {label!r} has {len(texts)} different texts; is it a label?"
+            f"{path}: column {label!r} has {len(texts)} different texts, and a label has at most "
+            f"{_MAX_CLASSES}; name another column"
         )
+    # Sorted, so that the numbers do not depend on the order of the rows.
     order = sorted(texts)
     try:
         words = class_words(order)
@@ -275,9 +304,10 @@ def numbered(
 
 
 def _whole(text: str) -> int | None:
-    """The whole number that a text is, as 3 and 3.0 are."""
+    """Return the whole number that a text is, such as 3 or 3.0, or None if it is none."""
     if _INTEGER.fullmatch(text):
         return int(text)
+    # Programs that hold labels as floats, as pandas does beside missing ones, write 3.0.
     try:
         value = float(text)
     except ValueError:

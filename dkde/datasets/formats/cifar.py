@@ -1,4 +1,4 @@
-"""The Python archives of CIFAR-10 and CIFAR-100: a tar of pickled batches, or its folder."""
+"""The Python archives of CIFAR-10 and CIFAR-100: a tar file of pickled batches, or its folder."""
 
 from __future__ import annotations
 
@@ -19,22 +19,24 @@ from dkde.errors import DataSetError
 from dkde.typing import Array
 
 NAME = "cifar"
-# Members of each split, in the order of their rows, for the two data sets.
+# The members of each split, in the order of their rows, for the two data sets.
 _CIFAR_100: dict[str, tuple[str, ...]] = {"train": ("train",), "test": ("test",)}
 _CIFAR_10: dict[str, tuple[str, ...]] = {
     "train": tuple(f"data_batch_{i}" for i in range(1, 6)),
     "test": ("test_batch",),
 }
 _MEMBERS = {name for split in (_CIFAR_100, _CIFAR_10) for names in split.values() for name in names}
+# The keys of a batch that hold labels: CIFAR-100 has fine and coarse ones, CIFAR-10 "labels".
 _LABELS = {"label": ("fine_labels", "labels"), "coarse_label": ("coarse_labels",)}
+# The most bytes of one header of a tar file.
 _MAX_HEADER = 2**20
 _MAX_MEMBERS = 100  # CIFAR's archives have about ten
-_N_FEATURES = 3072
+_N_FEATURES = 3072  # 3 channels of 32 x 32
 
 
 @dataclass(frozen=True)
 class _Member:
-    """One pickled batch: how large it may be, and how to open it."""
+    """One pickled batch: its size in bytes, and a function that opens it."""
 
     size: int
     open: Callable[[], IO[bytes]]
@@ -44,6 +46,7 @@ def matches(path: Path) -> bool:
     """Return whether the content is a tar archive, or a folder with CIFAR's pickles."""
     if path.is_dir():
         return bool(_layout(_files(path)))
+    # A tar header has a checksum of its own, which other files fail.
     try:
         tarfile.TarInfo.frombuf(sniff(path)[:512], "utf-8", "surrogateescape")
     except (tarfile.TarError, ValueError):
@@ -52,7 +55,7 @@ def matches(path: Path) -> bool:
 
 
 def read(path: Path, options: ReadOptions) -> Source:
-    """Read the pictures and their labels; they stay in memory, which takes some 180 MB.
+    """Read the pictures and their labels; they stay in memory, about 180 MB.
 
     Raises
     ------
@@ -63,12 +66,14 @@ def read(path: Path, options: ReadOptions) -> Source:
         layout = _layout(members)
         if not layout:
             raise DataSetError(
-                f"{path}: neither CIFAR-10 (data_batch_1 to 5, test_batch) nor CIFAR-100 "
-                "(train, test) in its Python version"
+                f"{path}: is neither CIFAR-10 (data_batch_1 to 5, test_batch) nor CIFAR-100 "
+                "(train, test); fetch the Python version of one"
             )
+        # The sizes that the archive states, before anything of it is read into memory.
         if sum(members[name].size for names in layout.values() for name in names) > MAX_BYTES:
             raise DataSetError(
-                f"{path}: holds more than {MAX_BYTES / 2**30:.0f} GiB, and CIFAR takes 0.2"
+                f"{path}: holds more than {MAX_BYTES / 2**30:.0f} GiB, and CIFAR takes 0.2 GiB; "
+                "fetch it again"
             )
         splits = tuple(_split(path, name, names, members) for name, names in layout.items())
         files = [path / n for names in layout.values() for n in names] if path.is_dir() else [path]
@@ -76,7 +81,7 @@ def read(path: Path, options: ReadOptions) -> Source:
 
 
 def _layout(members: Mapping[str, _Member]) -> dict[str, tuple[str, ...]]:
-    """Return the splits whose members are all there; none if any split is incomplete."""
+    """Return the members of each split; nothing if a member of the data set is missing."""
     for layout in (_CIFAR_10, _CIFAR_100):
         wanted = {name for names in layout.values() for name in names}
         if wanted & members.keys():
@@ -85,9 +90,10 @@ def _layout(members: Mapping[str, _Member]) -> dict[str, tuple[str, ...]]:
 
 
 class _Headers:
-    """A tar file of which, while it is listed, only what a header can take is read at once.
+    """A tar file that refuses large reads while its members are listed.
 
-    tarfile reads the extended headers whole, and a few bytes can say that one is of any size.
+    tarfile reads an extended header at once, and a few bytes can declare one of any size. After
+    the listing `most` is None, and members are read without this limit.
     """
 
     def __init__(self, stream: IO[bytes]) -> None:
@@ -103,36 +109,43 @@ class _Headers:
 
 @contextmanager
 def _members(path: Path) -> Iterator[dict[str, _Member]]:
+    """Yield CIFAR's members in an archive or a folder, which stays open meanwhile."""
     if path.is_dir():
         yield _files(path)
         return
     with open_binary(path) as stream:
         headers = _Headers(stream)
+        # "r:" means no compression: `open_binary` has undone gzip already.
         archive = tarfile.open(fileobj=cast("IO[bytes]", headers), mode="r:")  # noqa: SIM115
         found: dict[str, _Member] = {}
         for n_members, info in enumerate(archive):
             if n_members == _MAX_MEMBERS:
-                raise DataSetError(f"{path}: not CIFAR's Python version: it has many more members")
+                raise DataSetError(
+                    f"{path}: not CIFAR's Python version: it has more than {_MAX_MEMBERS} members"
+                )
             parts = PurePosixPath(info.name).parts
-            # Only the names that CIFAR has, where CIFAR has them, and only regular files:
-            # never a link, and nothing is ever written to disk.
+            # Only CIFAR's own names, at the top or in one folder, and only regular files. Links
+            # are never followed, and nothing is written to disk.
             if not info.isreg() or len(parts) not in (1, 2) or parts[-1] not in _MEMBERS:
                 continue
-            # A sparse member of a few bytes reads as zeros of any size that it likes.
+            # A sparse member of a few bytes can be read as any number of zeros.
             if info.issparse():
-                raise DataSetError(f"{path}: member {parts[-1]} is sparse, as CIFAR's never are")
+                raise DataSetError(
+                    f"{path}: member {parts[-1]} is sparse, unlike CIFAR's; fetch it again"
+                )
             if parts[-1] in found:
-                raise DataSetError(f"{path}: holds {parts[-1]} twice")
+                raise DataSetError(f"{path}: holds {parts[-1]} twice; fetch it again")
             opener = partial(archive.extractfile, info)
             found[parts[-1]] = _Member(info.size, cast("Callable[[], IO[bytes]]", opener))
         headers.most = None
-        # To the very end, where gzip compares its checksum.
+        # Read on to the end of the file, where gzip compares its checksum.
         while stream.read(2**20):
             pass
         yield found
 
 
 def _files(folder: Path) -> dict[str, _Member]:
+    """Return CIFAR's members in a folder: files of their names that are pickles (byte 0x80)."""
     files = [folder / name for name in _MEMBERS]
     return {
         file.name: _Member(file.stat().st_size, partial(open_binary, file))
@@ -144,10 +157,13 @@ def _files(folder: Path) -> dict[str, _Member]:
 def _split(
     path: Path, name: str, names: tuple[str, ...], members: Mapping[str, _Member]
 ) -> SourceSplit:
+    """Read the members of a split, and join them in their order."""
     batches = [_load(f"{path}: member {member}", members[member]) for member in names]
     labels = [labels for _, labels in batches]
     if any(each.keys() != labels[0].keys() for each in labels):
-        raise DataSetError(f"{path}: some batches of {name} have labels and others have not")
+        raise DataSetError(
+            f"{path}: some batches of {name} have labels and others have none; fetch it again"
+        )
     return split_of_arrays(
         name,
         *(rows for rows, _ in batches),
@@ -159,7 +175,7 @@ def _split(
 
 
 def _load(where: str, member: _Member) -> tuple[Array, dict[str, Array]]:
-    """The rows and the labels of one member."""
+    """Read the rows and the labels of one member."""
     with member.open() as file:
         batch: Any = load(file, name=where, limit=member.size)
     rows = batch.get("data") if isinstance(batch, dict) else None
@@ -169,7 +185,9 @@ def _load(where: str, member: _Member) -> tuple[Array, dict[str, Array]]:
         or rows.shape[1:] != (_N_FEATURES,)
         or not len(rows)
     ):
-        raise DataSetError(f"{where} has no 'data' of uint8 rows of {_N_FEATURES}")
+        raise DataSetError(
+            f"{where} has no 'data' of uint8 rows with {_N_FEATURES} values; fetch it again"
+        )
     labels: dict[str, Array] = {}
     for label, keys in _LABELS.items():
         for key in keys:

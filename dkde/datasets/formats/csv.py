@@ -29,7 +29,8 @@ from dkde.numerics.exact import LARGEST, rounded
 from dkde.rows.feature_choice import LOOKED_AT, NUMBER, TIME, why_text
 
 NAME = "csv"
-# How pyarrow says which cell is no number; its rows count the header.
+# pyarrow's messages for a cell that cannot be converted and for a row of another width. pyarrow
+# has no attributes for these places, and its rows count the header.
 _BAD_CELL = re.compile(
     r"In CSV column #(\d+): Row #(\d+): CSV conversion error.*?(?:'(.*)'|UTF8)", re.DOTALL
 )
@@ -38,33 +39,36 @@ _SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 
 
 def matches(path: Path) -> bool:
-    """Return whether the content is text in columns; a lone header needs a fitting name."""
+    """Return whether the content is text in columns, or text in a file named as CSV or TSV."""
     if not path.is_file():
         return False
     head = sniff(path)
+    # Control characters below the tab do not occur in text.
     if not head or b"\0" in head or any(byte < 9 for byte in head):
         return False
     if path.name.lower().endswith(_SUFFIXES):
         return True
     lines = head.decode("utf-8", "replace").splitlines()
     if len(lines) > 2:
-        lines.pop()  # may be cut
+        lines.pop()  # the last line may be cut off
     if len(lines) < 2:
         return False
+    # Without such a name, the first two lines must have the same number of cells, and the second
+    # a number: prose rarely has both.
     head_line = uncommented(*lines[:2])
     first, second = split_lines(head_line, lines[1])
     return len(first) == len(second) and any(NUMBER.fullmatch(bare(cell)) for cell in second)
 
 
 def _open(path: Path, label: str | None) -> TableFile:
-    """The columns, by the first values of each."""
+    """Open a file, and judge the kind of each column by its first values."""
     import pyarrow as pa
 
     layout = layout_of(path)
     names = layout.names
     check_names(path, names)
     columns = dict.fromkeys(names, Column(np.dtype(np.float64), "numbers"))
-    # As bytes: the encoding of unwanted columns does not matter.
+    # Read as bytes, so that columns in another encoding do no harm unless they are chosen.
     with closing(_read(layout, names, dict.fromkeys(names, pa.binary()))) as batches:
         head = next(batches, None)
     if head is not None:
@@ -76,9 +80,12 @@ def _open(path: Path, label: str | None) -> TableFile:
 def _column(head: Any) -> Column:
     """Return the kind of a column, judged by its first values."""
     number = np.dtype(np.float64)
+    # latin1 decodes any byte; the texts are only compared with patterns of ASCII.
     first = next((cell for cell in head.to_pylist() if cell), b"").decode("latin1").strip()
     if not first or NUMBER.fullmatch(first):
         return Column(number, "numbers")
+    # The first value is no number. If all that are looked at are times, or truths, the column
+    # can be converted; otherwise `why_text` quotes the cell that makes it text.
     cells = [
         (row, cell.decode("latin1").strip())
         for row, cell in enumerate(head[:LOOKED_AT].to_pylist(), 1)
@@ -93,7 +100,7 @@ def _column(head: Any) -> Column:
 
 
 def _read(layout: Layout, wanted: Sequence[str], types: Any) -> Generator[Any, None, None]:
-    """The batches of a file, from its first row."""
+    """Yield the batches of a file from its first row, with columns in the given Arrow types."""
     import pyarrow as pa
     from pyarrow import csv as arrow
 
@@ -101,7 +108,7 @@ def _read(layout: Layout, wanted: Sequence[str], types: Any) -> Generator[Any, N
         try:
             with arrow.open_csv(
                 Text(file, layout.path, layout.separator),
-                # Without threads an error says in which row it is.
+                # Only without threads pyarrow's errors name the row.
                 arrow.ReadOptions(
                     use_threads=False, block_size=BLOCK_BYTES, column_names=list(layout.names),
                     skip_rows_after_names=int(layout.named),
@@ -113,15 +120,18 @@ def _read(layout: Layout, wanted: Sequence[str], types: Any) -> Generator[Any, N
             ) as batches:  # fmt: skip
                 yield from batches
         except pa.ArrowInvalid as error:
-            raise _told(layout, error) from error
+            raise _readable(layout, error) from error
 
 
 def _stream(
     layout: Layout, columns: Mapping[str, Column], label: str | None, wanted: Sequence[str]
 ) -> Iterator[Any]:
+    """Yield the wanted columns of every row; refuse integers that float64 would round."""
     import pyarrow as pa
 
     types = {name: pa.string() if name == label else _type(columns[name]) for name in wanted}
+    # Columns in which no large value was seen yet. A column that was checked once needs no second
+    # check, as the check reads the whole file.
     unseen = {name for name, kind in types.items() if pa.types.is_floating(kind)}
     for batch in _read(layout, wanted, types):
         large = {name for name in unseen if _is_large(batch.column(name))}
@@ -132,7 +142,7 @@ def _stream(
 
 
 def _type(column: Column) -> Any:
-    """The type of Arrow that a column is read as."""
+    """Return the Arrow type as which a column is read."""
     import pyarrow as pa
 
     if column.units is not None:
@@ -141,13 +151,14 @@ def _type(column: Column) -> Any:
 
 
 def _is_large(column: Any) -> bool:
-    """Return whether numbers may be rounded integers beyond 2**53."""
+    """Return whether some numbers may be integers beyond 2**53 that were rounded."""
+    # Only the text of a cell, in `_check_integers`, tells such an integer from a float.
     values = np.abs(column.to_numpy(zero_copy_only=False))
     return bool(((values >= LARGEST) & (values < np.inf)).any())
 
 
 def _check_integers(layout: Layout, names: Sequence[str]) -> None:
-    """Refuse columns with integers beyond 2**53, for which the file is read once more.
+    """Refuse columns with integers beyond 2**53; the file is read once more, as text.
 
     Raises
     ------
@@ -160,6 +171,7 @@ def _check_integers(layout: Layout, names: Sequence[str]) -> None:
     for batch in _read(layout, names, dict.fromkeys(names, pa.binary())):
         for name in names:
             cells = batch.column(name)
+            # 2**53 has 16 digits; shorter integers are exact.
             found = pc.match_substring_regex(cells, r"^\s*[+-]?[0-9]{16,}\s*$").fill_null(False)
             for i in np.flatnonzero(found.to_numpy(zero_copy_only=False)):
                 value = int(cells[int(i)].as_py())
@@ -168,8 +180,8 @@ def _check_integers(layout: Layout, names: Sequence[str]) -> None:
         row += len(batch)
 
 
-def _told(layout: Layout, error: Exception) -> DataSetError:
-    """Return pyarrow's message, with rows counted from 1 after the header."""
+def _readable(layout: Layout, error: Exception) -> DataSetError:
+    """Return an error for users from pyarrow's, with rows counted from 1 after the header."""
     path, names = layout.path, layout.names
     if cell := _BAD_CELL.search(str(error)):
         column, row = int(cell[1]), int(cell[2]) - layout.named
@@ -180,17 +192,18 @@ def _told(layout: Layout, error: Exception) -> DataSetError:
         wanted = "timestamp without a zone" if "to timestamp" in str(error) else "number"
         wanted = "truth (true or false)" if "to bool" in str(error) else wanted
         return DataSetError(
-            f"{where}: {text!r} is no {wanted}; mend it, or name the columns that are wanted "
-            "(--features, or --columns of an import)"
+            f"{where}: {text!r} is no {wanted}; correct it, or name the wanted columns without "
+            "this one (--features, or --columns of an import)"
         )
     if width := _BAD_ROW.search(str(error)):
         first = "names" if layout.named else "a row"
         return DataSetError(
-            f"{path}: row {int(width[1]) - layout.named} has {width[3]} columns, and there are "
-            f"{width[2]} (the first line is read as {first}, separated by {layout.separator!r})"
+            f"{path}: row {int(width[1]) - layout.named} has {width[3]} columns, and the first "
+            f"line has {width[2]} (it is read as {first}, separated by {layout.separator!r})"
         )
-    said = re.sub(r"[^ -~]", "?", " ".join(str(error).split()))[:100]
-    return DataSetError(f"{path}: not readable as CSV ({said})")
+    # Any other message, in one line: it may quote bytes of the file.
+    message = re.sub(r"[^ -~]", "?", " ".join(str(error).split()))[:100]
+    return DataSetError(f"{path}: not readable as CSV ({message})")
 
 
 read = partial(read_table, name=NAME, what="CSV", open_file=_open)

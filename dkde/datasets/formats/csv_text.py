@@ -1,4 +1,4 @@
-"""The text of a CSV file: what its first lines say, and its quotes, checked before pyarrow."""
+"""The text of a CSV file: its first lines, and its quotes, checked before pyarrow reads them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,29 @@ from dkde.datasets.formats.files import open_binary
 from dkde.errors import DataSetError, some, warn
 from dkde.rows.feature_choice import NUMBER
 
+# The bytes that pyarrow reads and converts at a time.
 BLOCK_BYTES = 4 * 2**20
+# Rarest first: a comma or a blank may also stand within a name.
 _SEPARATORS = "\t;, "
 _YEAR = re.compile(r"1[89]\d\d|20\d\d")
 _LINE_END = re.compile(r"\r\n?|\n")
-NO_UTF8 = "is no UTF-8; convert it (iconv -f latin1 -t utf-8, or what its encoding is)"
+NO_UTF8 = "is no UTF-8; convert it (iconv -f latin1 -t utf-8, with its own encoding for latin1)"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The layout of a file, read from its first line."""
+    """The layout of a file, read from its first line.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    separator : str
+        One character; a blank stands for one or more.
+    named : bool
+        Whether the first line holds names; otherwise it is a row.
+    names : tuple of str
+        The names of the columns, f0, f1, ... if there are none.
+    """
 
     path: Path
     separator: str
@@ -32,15 +45,15 @@ class Layout:
 
 
 def split_lines(*lines: str) -> list[list[str]]:
-    """The cells of two lines, without regard to quotes."""
+    """Return the cells of each line, split at their common separator without regard to quotes."""
     separator = separator_of(lines)
     return [line.split() if separator == " " else line.split(separator) for line in lines]
 
 
 def uncommented(first: str, second: str) -> str:
-    """A first line without the mark of a comment, where it has as many names as there are columns.
+    """Return a first line without its leading "#", if it has as many names as the second has cells.
 
-    NumPy writes such a line.
+    numpy.savetxt writes its header with this mark of a comment.
 
     Examples
     --------
@@ -55,7 +68,11 @@ def uncommented(first: str, second: str) -> str:
 
 
 def separator_of(lines: Sequence[str]) -> str:
-    """A comma, unless there is something in these lines that is rarer in names."""
+    """Return the separator of lines: the first of tab, semicolon, comma and blank in all of them.
+
+    Without any of these it is a comma: there is one column.
+    """
+    # Text between quotes may hold any separator.
     bare = [re.sub(r'"[^"]*"', "", line.strip(" \r\n")) for line in lines if line.strip()]
     return next((mark for mark in _SEPARATORS if all(mark in line for line in bare)), ",")
 
@@ -66,12 +83,12 @@ def bare(cell: str) -> str:
 
 
 def layout_of(path: Path) -> Layout:
-    """Read what the first line of a file says.
+    """Return the layout of a file by its first line.
 
     Raises
     ------
     DataSetError
-        When it is empty, in another encoding, or its separator cannot be determined.
+        When the file is empty, in another encoding, or its separator cannot be determined.
     """
     from pyarrow.csv import ConvertOptions
 
@@ -79,18 +96,22 @@ def layout_of(path: Path) -> Layout:
         head = file.read(BLOCK_BYTES)
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataSetError(f"{path}: is UTF-16; convert it (iconv -f utf-16 -t utf-8)")
+    # The block may end within a character, and other columns may be in another encoding: bytes
+    # that are no UTF-8 become surrogates, and are refused below if a name has them.
     text = head.decode("utf-8-sig", "surrogateescape")
     lines = _LINE_END.split(text, maxsplit=2)[:2]
     if not lines[0].strip():
-        raise DataSetError(f"{path}: empty, or its first line is; a table has a line of names")
+        raise DataSetError(f"{path}: it is empty, or its first line is; write a line of names")
     first = uncommented(lines[0], lines[-1])
     text = first + text[len(lines[0]) :]
     separator = separator_of([first, *lines[1:]])
     if separator == " ":
         text = squeezed(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
+    # csv.reader joins a name that has a line end within its quotes.
     cells = [bare(cell) for cell in next(csv.reader(io.StringIO(text, ""), delimiter=separator))]
     if any("\udc80" <= letter <= "\udcff" for cell in cells for letter in cell):
         raise DataSetError(f"{path}: its first line {NO_UTF8}")
+    # A first line of numbers and missing values only is a row. Missing values are pyarrow's.
     missing = set(ConvertOptions().null_values)
     named = not all(NUMBER.fullmatch(cell) or cell in missing for cell in cells)
     if not named:
@@ -99,7 +120,7 @@ def layout_of(path: Path) -> Layout:
     _check_first_line(path, cells)
     for i, cell in enumerate(cells):
         if not cell:
-            # As pandas calls it, and as a file has it that came through pandas before.
+            # The name that pandas gives to such a column, so that both name it alike.
             name = f"Unnamed: {i}"
             while name in cells:
                 name += ".1"
@@ -108,18 +129,19 @@ def layout_of(path: Path) -> Layout:
 
 
 def _warn_of_positions(path: Path, cells: Sequence[str]) -> None:
-    """Say so if a first row is what pandas calls columns that have no names."""
+    """Warn if a first row may be a line of names: pandas' column numbers, or years."""
+    # pandas' row numbers have an empty name in front.
     counted = list(cells[1:] if cells[0] == "" else cells)
     line = f"{path}: its first line is {some(cells, 4)}"
     if len(cells) > 1 and counted == [str(i) for i in range(len(counted))]:
         warn(
-            f"{line}, as pandas numbers columns without names, and is taken for a row; if it is "
+            f"{line}, as pandas numbers columns without names, and is read as a row; if it is "
             "none, write the file without it (header=False, index=False)"
         )
     elif len(counted) > 1 and all(map(_YEAR.fullmatch, counted)) and _are_consecutive(counted):
         warn(
-            f"{line}, which may be years, and is taken for a row; if these are names, put a "
-            "letter before each"
+            f"{line}, which may be years, and is read as a row; if these are names, put a letter "
+            "before each"
         )
 
 
@@ -129,35 +151,36 @@ def _are_consecutive(cells: Sequence[str]) -> bool:
 
 
 def _check_first_line(path: Path, cells: Sequence[str]) -> None:
-    """Refuse names that are numbers cut at decimal commas, and say so if some are numbers.
+    """Refuse names that are numbers cut at decimal commas, and warn if some names are numbers.
 
     Raises
     ------
     DataSetError
     """
+    # "1,5 2,5" cut at its commas has the cell "5 2": two numbers with a blank between them.
     for cell in cells:
         if len(cell.split()) > 1 and all(map(NUMBER.fullmatch, cell.split())):
             raise DataSetError(
-                f"{path}: its first line has {cell!r} between separators, so what separates "
-                "columns cannot be told; write decimal points, and one mark between columns"
+                f"{path}: its first line has {cell!r} between two separators, so it is not clear "
+                "what separates columns; write decimal points, and one mark between columns"
             )
     numbers = [cell for cell in cells if NUMBER.fullmatch(cell) and cell[-1] in "0123456789."]
     if numbers and numbers != [str(i) for i in range(len(numbers))]:
         warn(
-            f"{path}: its first line, of which some are numbers ({some(numbers, 4)}), is taken "
-            "for names; if it is a row, give the file a line of names"
+            f"{path}: its first line, in which some cells are numbers ({some(numbers, 4)}), is "
+            "read as names; if it is a row, give the file a line of names"
         )
 
 
 def squeezed(text: bytes) -> bytes:
-    """Return text without blanks at the ends of its lines, and with one where there are several.
+    """Return text without blanks at both ends of its lines, and with single blanks elsewhere.
 
     Examples
     --------
     >>> squeezed(b"  1.0   2.0 \\n 10.0  3.0\\n")
     b'1.0 2.0\\n10.0 3.0\\n'
     """
-    # Several times as fast as one regular expression.
+    # Repeated replacement is several times as fast as one regular expression.
     while b"  " in text:
         text = text.replace(b"  ", b" ")
     for end in (b"\n", b"\r"):
@@ -166,40 +189,43 @@ def squeezed(text: bytes) -> bytes:
 
 
 class Text(io.RawIOBase):
-    """A file of which pyarrow reads.
+    """A file from which pyarrow reads, with all quotes checked.
 
-    pyarrow takes all that follows a quote that is never closed for one cell, and says nothing:
-    the rows in it would be lost. A cell may hold line ends, but then its quotes are closed before
-    a separator, and before a block of it was read.
+    pyarrow reads everything after a quote that is never closed as one cell, without an error, and
+    the rows in it would be lost. Here a cell may hold line ends only if its closing quote comes
+    directly before a separator or a line end, and within one block of text.
 
     Parameters
     ----------
     file : binary file
     path : pathlib.Path
-        For messages.
+        The path of the file, for messages.
     separator : str
-        If it is a blank, several are one.
+        One character; if it is a blank, several blanks count as one.
     """
 
     def __init__(self, file: IO[bytes], path: Path, separator: str) -> None:
         self._file, self._path = file, path
         self._squeezes = separator == " "
         ends = b"\r\n" + re.escape(separator.encode())
-        # A quote opens a cell only where the cell begins; blanks may follow the one that closes it.
+        # A quote opens a cell only where the cell begins. Blanks may follow the closing quote.
+        # Groups: the content with doubled quotes, the closing quote, and the byte after it if
+        # that is neither a separator nor a line end.
         blanks = b" \t".replace(separator.encode(), b"")
         self._quoted = re.compile(b'"([^"]*(?:""[^"]*)*)("?)[%b]*([^%b]?)' % (blanks, ends))
-        # Text without any, or with such as are closed in their line.
+        # Text without quotes, or with quotes that are closed in their line. The last `+` makes
+        # the repetition possessive: it never goes back, so that the time stays linear.
         self._plain = re.compile(
             b'(?:[^"]+|(?<![%b])"|(?<=[%b])"[^"\r\n]*"(?=[%b]))*+' % (ends, ends, ends)
         )
-        self._waiting = b""  # a blank, of which the next byte tells whether it ends its line
+        self._waiting = b""  # a blank at the end of a block: the next byte decides if it stays
         self._ended = False
         self._last = b"\n"
-        self._open = b""  # of a cell whose end is yet to come, from its quote on
-        self._line = 1  # where what is checked next begins
+        self._open = b""  # the text of a cell that is not closed yet, from its quote on
+        self._line = 1  # the line in which the next text to check begins
 
     def read(self, n: int = -1) -> bytes:
-        """Up to n bytes, more than none unless the file ends; its last line ends in any case.
+        """Read up to n bytes, and at least one unless the file ends; a last line end is added.
 
         Raises
         ------
@@ -219,9 +245,11 @@ class Text(io.RawIOBase):
         return True
 
     def _next(self, n: int) -> bytes:
+        """Read the next text, with blanks squeezed where they separate, not checked yet."""
         text = b""
+        # More than one round only if a block holds nothing but blanks: no bytes mean the end.
         while not text and not self._ended:
-            size = max(1, n - len(self._waiting) - 1)  # with room for a line's end
+            size = max(1, n - len(self._waiting) - 1)  # with room for a last line end
             more = self._file.read(size)
             self._ended = len(more) < size
             text, self._waiting = self._waiting + more, b""
@@ -229,15 +257,16 @@ class Text(io.RawIOBase):
                 text += b"\n"
             if self._squeezes:
                 self._waiting = text[len(text.rstrip(b" ")) :][:1]
-                # By the byte in front it is seen whether blanks begin a line.
+                # The byte before the text shows whether its first blanks begin a line.
                 text = squeezed(self._last + text)[1:]
         return text
 
     def _check(self, text: bytes) -> None:
+        """Check the quotes of a block of text, and keep a cell that is still open."""
         if not self._open and b'"' not in text:
             self._line += text.count(b"\n")
             return
-        # One byte more in front: by it a quote is seen to be the first of its cell.
+        # With the byte before it, which shows whether a quote is the first byte of its cell.
         text = (b"\n" if self._open else self._last) + self._open + text
         self._open = b""
         start, plain = 1, self._plain.match(text, 1)
@@ -247,8 +276,11 @@ class Text(io.RawIOBase):
             assert cell is not None  # what is not plain begins with a quote
             content, is_closed, after = cell.groups()
             if cell.end() == len(text) and not after:
-                # Of a closed one the next byte tells whether it is.
+                # The cell reaches the end of the text. Even a closed one is kept, because a
+                # second quote may follow in the next block, and then it is not closed.
                 self._open = text[start:]
+            # A quoted cell with line ends must be followed by a separator or a line end. If it is
+            # not, its first quote was never closed, and the next quote opened another cell.
             if (after and (b"\n" in content or b"\r" in content)) or (
                 not is_closed and len(self._open) > BLOCK_BYTES
             ):
@@ -263,5 +295,6 @@ class Text(io.RawIOBase):
     def _unclosed(self, line: int) -> DataSetError:
         return DataSetError(
             f"{self._path}: the quote that opens a cell in line {line} is not closed (or not "
-            f"within {BLOCK_BYTES // 2**20} MiB); close it, or double what is part of the cell"
+            f"within {BLOCK_BYTES // 2**20} MiB); close it, or double each quote that is part of "
+            "the cell"
         )

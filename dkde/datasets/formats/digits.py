@@ -1,4 +1,4 @@
-"""scikit-learn's embedded digits: 1,797 pictures of 8 x 8, in three contiguous splits."""
+"""The digits that scikit-learn includes: 1,797 pictures of 8 x 8, in three contiguous splits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dkde.datasets.formats.source import ReadOptions, Source, split_of_arrays
 from dkde.typing import Array
 
 NAME = "digits"
-# 60 / 20 / 20 per cent in scikit-learn's order: one after the other they are its 1,797 rows.
+# 60 / 20 / 20 per cent of the rows in scikit-learn's order, which the three splits keep.
 _BOUNDS = {"train": (0, 1078), "valid": (1078, 1437), "test": (1437, 1797)}
 
 
@@ -29,7 +29,7 @@ def read(path: Path, options: ReadOptions) -> Source:
     Raises
     ------
     DataSetError
-        If scikit-learn cannot hand them over.
+        If scikit-learn is not installed, or its file cannot be read.
     """
     with reading(path, "scikit-learn's digits"):
         pixels, label = _load()
@@ -42,13 +42,14 @@ def read(path: Path, options: ReadOptions) -> Source:
             )
             for name, (start, stop) in _BOUNDS.items()
         )
+        # The path of scikit-learn's file depends on the machine; the checksum is of the values.
         digest = hashlib.sha256(pixels.tobytes() + label.astype("<i8").tobytes())
         return Source(path, NAME, f"sha256:{digest.hexdigest()}", splits)
 
 
 def _load() -> tuple[Array, Array]:
-    """Pixels and labels from scikit-learn's file; importing its code takes seconds."""
-    spec = find_spec("sklearn")  # finds, and does not import
+    """Return pixels and labels from scikit-learn's file, without the seconds of its import."""
+    spec = find_spec("sklearn")  # this finds the package and does not import it
     folders = [] if spec is None else spec.submodule_search_locations or []
     for folder in folders:
         file = Path(folder, "datasets", "data", "digits.csv.gz")
@@ -56,6 +57,7 @@ def _load() -> tuple[Array, Array]:
             with gzip.open(file, "rt", encoding="ascii") as lines:
                 table = np.loadtxt(lines, delimiter=",")
             return table[:, :-1].astype(np.uint8), table[:, -1].astype(np.int64)
+    # Another version of scikit-learn may keep the file elsewhere.
     from sklearn.datasets import load_digits
 
     x, label = load_digits(return_X_y=True)

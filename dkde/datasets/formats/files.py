@@ -1,4 +1,4 @@
-"""Files: found by a pattern, opened through gzip, bounded, checksummed; errors in one line."""
+"""Access to files: patterns, gzip, bounds of their size, checksums, and errors in one line."""
 
 from __future__ import annotations
 
@@ -15,46 +15,49 @@ from typing import IO, cast
 
 from dkde.errors import DataSetError, DkdeError, one_line
 
-# DEFLATE cannot do better than 1032 : 1, so a file that promises more than that is lying, and
-# can be refused before anything of the promised size is allocated.
+# DEFLATE compresses by at most 1032 : 1. A file that promises more content is damaged or hostile,
+# and is refused before memory of the promised size is allocated.
 DEFLATE_RATIO = 1032
-# The most bytes to decompress of a file that is held in memory completely.
+# The most bytes that are decompressed from a file whose content is held in memory completely.
 MAX_BYTES = 4 * 2**30
+# The bytes by which a format is detected; a tar header alone takes 512.
 _SNIFF_BYTES = 1024
 
 
 def is_pattern(path: str | os.PathLike[str]) -> bool:
     """Return whether a path has shell wildcards and names no file."""
+    # A file may have "[" in its name, so an existing path is never a pattern.
     text = os.fspath(path)
     return any(mark in text for mark in "*?[") and "://" not in text and not os.path.exists(text)
 
 
 def files_of(path: Path) -> list[Path]:
-    """The file itself; or those that a pattern matches, in order of name.
+    """Return the file itself, or the files that a pattern matches, in order of name.
 
     Raises
     ------
     DataSetError
-        If there are none.
+        If a pattern matches no file.
     """
     if not is_pattern(path):
         return [path]
     names = sorted(glob.glob(os.fspath(path), recursive=True))
     files = [found for found in map(Path, names) if found.is_file()]
     if not files:
-        raise DataSetError(f"{path}: matches no file")
+        raise DataSetError(f"{path}: matches no file; check the pattern")
     return files
 
 
 @contextmanager
 def reading(path: Path, what: str) -> Iterator[None]:
-    """Turn whatever goes wrong while `path` is read as `what` into one DataSetError.
+    """Turn any exception that is raised while `path` is read as `what` into one DataSetError.
 
-    Hostile or damaged bytes reach gzip, tarfile, zipfile, pickle and NumPy's header parser,
-    which between them raise almost anything, MemoryError and RecursionError included.
+    Hostile or damaged bytes reach gzip, tarfile, zipfile, pickle and NumPy's header parser.
+    Together these can raise almost any exception, MemoryError and RecursionError included.
     """
     try:
         yield
+    # dkde's own errors are messages for users already.
     except DkdeError:
         raise
     except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
@@ -65,6 +68,7 @@ def reading(path: Path, what: str) -> Iterator[None]:
         raise DataSetError(f"{path}: no such file or folder") from error
     except PermissionError as error:
         raise DataSetError(f"{path}: may not be read (permission denied)") from error
+
     except MemoryError as error:
         raise DataSetError(
             f"{path}: reading it as {what} needs more memory than there is"
@@ -81,7 +85,7 @@ def open_binary(path: Path) -> IO[bytes]:
 
 
 def max_content(path: Path) -> int:
-    """Return an upper bound of the file's bytes, decompressed if it is gzipped."""
+    """Return an upper bound of the bytes of a file's content, after gzip if it is gzipped."""
     return path.stat().st_size * (DEFLATE_RATIO if _is_gzipped(path) else 1)
 
 
@@ -91,11 +95,14 @@ def _is_gzipped(path: Path) -> bool:
 
 
 def sniff(path: Path) -> bytes:
-    """The first bytes of a file's content, decompressed; fewer, perhaps none, if it is damaged."""
+    """Return up to 1 KiB of a file's content, decompressed; less, or nothing, if it is damaged."""
+    # Eight times as many bytes, because a gzip header may hold a long name or comment.
     with path.open("rb") as stream:
         head = stream.read(8 * _SNIFF_BYTES)
     if head[:2] != b"\x1f\x8b":
         return head[:_SNIFF_BYTES]
+    # The second argument bounds the output: a few bytes could decompress to gigabytes. With
+    # wbits=31 zlib expects gzip's own header.
     try:
         return zlib.decompressobj(wbits=31).decompress(head, _SNIFF_BYTES)
     except zlib.error:
@@ -103,17 +110,18 @@ def sniff(path: Path) -> bytes:
 
 
 def checksum_files(paths: Sequence[Path], root: Path | None = None) -> str:
-    """``sha256:...`` over the bytes of a file.
+    """Return the checksum ``sha256:...`` of a file's bytes, or of several files.
 
-    Of several, and of any below a `root`, it goes over their names, as seen from the root or the
-    folder that holds them all, their lengths and their bytes, in the order in which they are
-    given: that of their rows.
+    For several files, and with a `root`, it covers the name, the length and the bytes of each
+    file, in the given order, which is the order of their rows. Names are relative to the root, or
+    else to the folder that holds all files.
     """
     digest = hashlib.sha256()
     if root is None and len(paths) > 1:
         root = Path(os.path.commonpath([path.parent for path in paths]))
     for path in paths:
         with path.open("rb") as stream:
+            # The length before the bytes keeps the border between two files in the checksum.
             if root is not None:
                 length = os.fstat(stream.fileno()).st_size
                 name = Path(os.path.relpath(path, root)).as_posix()

@@ -22,8 +22,11 @@ from dkde.errors import DataSetError
 from dkde.typing import Array
 
 NAME = "idx"
+# The third byte of a file names the dtype, and the fourth is the number of dimensions.
 _DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+# The names of MNIST's files begin with these; t10k is the test split of 10,000 rows.
 _PREFIXES = {"train": "train", "t10k": "test"}
+# A bound that keeps other binary files from being taken for IDX.
 _MAX_NDIM = 8
 
 
@@ -43,8 +46,9 @@ def read(path: Path, options: ReadOptions) -> Source:
     Raises
     ------
     DataSetError
-        If a header is not IDX, a size does not fit, or the file is a labels file alone.
+        If a header is not IDX, a size does not fit, or the file holds labels only.
     """
+    # In a folder each images file is a split. The labels file beside it is used if there is one.
     with reading(path, "IDX"):
         if not path.is_dir():
             split = _split(path, None, options.split)
@@ -58,11 +62,15 @@ def read(path: Path, options: ReadOptions) -> Source:
                 splits.append(_split(images, labels, name))
                 files += [images] if labels is None else [images, labels]
         if not splits:
-            raise DataSetError(f"{path}: a folder without train-images-idx3-ubyte or t10k-images")
+            raise DataSetError(
+                f"{path}: holds neither train-images-idx3-ubyte nor t10k-images-idx3-ubyte; fetch "
+                "one of them"
+            )
         return Source(path, NAME, checksum_files(files), tuple(splits))
 
 
 def _member(folder: Path, prefix: str, kind: str, ndim: int) -> Path | None:
+    """Return the file of MNIST's images or labels in a folder, None if it is not there."""
     for mark in "-.":  # both spellings are in circulation
         for suffix in (".gz", ""):
             candidate = folder / f"{prefix}-{kind}{mark}idx{ndim}-ubyte{suffix}"
@@ -72,12 +80,13 @@ def _member(folder: Path, prefix: str, kind: str, ndim: int) -> Path | None:
 
 
 def _split(images: Path, labels: Path | None, name: str) -> SourceSplit:
+    """Return the split of an images file; the rows are read later."""
     with open_binary(images) as file:
         header = _read_header(file, images)
     if len(header.shape) == 1:
         raise DataSetError(
-            f"{images}: a labels file (one dimension); import the images file, or the folder "
-            "that holds both"
+            f"{images}: is a labels file (it has one dimension); import the images file, or the "
+            "folder that holds both"
         )
     found = {} if labels is None else {"label": _read_labels(labels)}
     if labels is not None and len(found["label"]) != header.shape[0]:
@@ -91,6 +100,7 @@ def _split(images: Path, labels: Path | None, name: str) -> SourceSplit:
         n_features=header.n_features,
         dtype=header.dtype.newbyteorder("="),
         batches=partial(_batches, images),
+        # Bytes are grey levels: decoded, they go from 0 to 1.
         scale_factor=1 / 255 if header.dtype == np.uint8 else 1.0,
         image_shape=(header.shape[1], header.shape[2]) if len(header.shape) == 3 else None,
         labels=found,
@@ -98,15 +108,21 @@ def _split(images: Path, labels: Path | None, name: str) -> SourceSplit:
 
 
 def _read_labels(path: Path) -> Array:
+    """Read a labels file as integers (rows,)."""
     with reading(path, "IDX labels"):
         with open_binary(path) as file:
             header = _read_header(file, path)
         if len(header.shape) != 1 or header.dtype.kind == "f":
-            raise DataSetError(f"{path}: not a labels file (its shape is {header.shape})")
+            raise DataSetError(
+                f"{path}: not a labels file (it holds {header.dtype} of shape {header.shape}); "
+                "fetch it again"
+            )
+        # The batches are (rows, 1): an array of one dimension has one feature.
         return np.concatenate([*_batches(path)])[:, 0]
 
 
 def _read_header(file: IO[bytes], path: Path) -> ArrayHeader:
+    """Read the header of an IDX file, and check it against the size of the file."""
     magic = file.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _DTYPES:
         raise DataSetError(f"{path}: not an IDX file (it starts with {magic.hex() or 'nothing'})")
@@ -119,7 +135,7 @@ def _read_header(file: IO[bytes], path: Path) -> ArrayHeader:
     header = ArrayHeader(struct.unpack(f">{ndim}I", sizes), np.dtype(_DTYPES[magic[2]]))
     if 0 in header.shape:
         raise DataSetError(f"{path}: holds no rows (its shape is {header.shape})")
-    # Before anything of the promised size is made.
+    # Checked before memory of the promised size is allocated.
     if header.n_bytes > max_content(path):
         raise DataSetError(
             f"{path}: truncated: its header promises {header.shape[0]} rows of "
@@ -130,13 +146,17 @@ def _read_header(file: IO[bytes], path: Path) -> ArrayHeader:
 
 
 def _batches(path: Path) -> Iterator[Array]:
+    """Yield the rows of a file; refuse missing rows, and bytes after the last one."""
     with reading(path, "IDX"), open_binary(path) as file:
+        # Read anew: the file may have been replaced since the split was made.
         header = _read_header(file, path)
         n_rows = header.shape[0]
         try:
             yield from read_batches(file, header)
-            if file.read(1):  # gzip checks its checksum here, too
-                raise DataSetError(f"{path}: bytes follow the {n_rows} rows that its header names")
+            if file.read(1):  # at the end of the file gzip compares its checksum, too
+                raise DataSetError(
+                    f"{path}: bytes follow the {n_rows} rows that its header names; fetch it again"
+                )
         except EOFError as error:
             raise DataSetError(
                 f"{path}: truncated: its header promises {n_rows} rows, and fewer are there; "

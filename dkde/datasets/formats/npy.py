@@ -1,4 +1,4 @@
-"""NumPy's .npy: one array, read through a memory map; and its header, read without trust."""
+"""NumPy's .npy: one array, read through a memory map, with a header that is not trusted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dkde.datasets.formats.source import (
 from dkde.errors import DataSetError
 
 NAME = "npy"
-_MAX_HEADER = 10_000  # NumPy's own limit, which it asks for after it has read the header
+_MAX_HEADER = 10_000  # NumPy's own limit, which it checks only after it has read the header
 
 
 def matches(path: Path) -> bool:
@@ -45,16 +45,19 @@ def read(path: Path, options: ReadOptions) -> Source:
         stored_dtype(header.dtype, str(path))
         if len(shape) < 2:
             raise DataSetError(
-                f"{path}: has shape {shape}; rows and features are needed, reshape it "
-                "to (n, 1) if it has one feature"
+                f"{path}: has shape {shape}; it must have rows and features, so reshape it to "
+                "(n, 1) if it has one feature"
             )
         if 0 in shape:
             raise DataSetError(f"{path}: holds no rows or no features (shape {shape})")
+        # A memory map of a file that is too short would fail only when its end is read.
         n_bytes = path.stat().st_size - offset
         if n_bytes < header.n_bytes:
             raise EOFError("the file ends before the array does")
         if n_bytes > header.n_bytes:
-            raise DataSetError(f"{path}: bytes follow the array; save one array a file, or a .npz")
+            raise DataSetError(
+                f"{path}: bytes follow the array; save one array in each .npy, or use a .npz"
+            )
         order: Any = "F" if header.by_columns else "C"
         rows = np.memmap(path, header.dtype, "r", offset, shape, order)
         image_shape, layout = image_dims(shape[1:], options.layout)
@@ -63,17 +66,19 @@ def read(path: Path, options: ReadOptions) -> Source:
 
 
 def read_header(file: IO[bytes]) -> ArrayHeader:
-    """Read the start of a .npy without trust.
+    """Read the header of a .npy from an untrusted file, which then stands at the first value.
 
     Raises
     ------
     ValueError, EOFError
-        Or whatever else NumPy's parser raises.
+        Or any other exception that NumPy's parser raises; callers use `reading`.
     """
+    # Version 3 is for names of fields that are not latin1, and arrays with fields are refused.
     version = npy_format.read_magic(file)
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"a .npy of version {version}, which no numeric array has")
     first = version == (1, 0)
+    # The length is read here, so that NumPy never gets more bytes than the limit.
     length = file.read(2 if first else 4)
     n_bytes = int.from_bytes(length, "little")
     if n_bytes > _MAX_HEADER:
@@ -84,8 +89,9 @@ def read_header(file: IO[bytes]) -> ArrayHeader:
     parse = npy_format.read_array_header_1_0 if first else npy_format.read_array_header_2_0
     try:
         shape, by_columns, dtype = parse(io.BytesIO(length + text))
-    except (MemoryError, RecursionError):  # how Python's parser says it
+    except (MemoryError, RecursionError):  # Python's parser raises these for deep nesting
         raise ValueError("a header that is nested too deeply") from None
+    # NumPy's parser accepts any integers as a shape.
     if not all(0 <= n < 2**63 for n in shape):
         raise ValueError("a shape with sizes below 0, or above 2**63 - 1")
     return ArrayHeader(shape, dtype, by_columns)

@@ -1,4 +1,4 @@
-"""Parquet: a table by columns, one file or several under a pattern."""
+"""Parquet: a table that is stored by columns, in one file or in several under a pattern."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dkde.datasets.formats.tables import TableFile, check_names, read_table
 
 NAME = "parquet"
 _BUFFER_BYTES = 2**20
-# Rows that are looked at together, where only whether some are missing is asked.
+# Rows that are read at a time where one column is searched for missing values or a first list.
 _FIRST_ROWS = 2**16
 
 
@@ -26,6 +26,7 @@ def matches(path: Path) -> bool:
 
 
 def _open(path: Path, label: str | None) -> TableFile:
+    """Open a file, and read the kind of each column from its schema."""
     with _file(path) as file:
         fields = list(file.schema_arrow)
         check_names(path, [field.name for field in fields])
@@ -40,12 +41,15 @@ def _open(path: Path, label: str | None) -> TableFile:
 
 
 def _column(file: Any, field: Any) -> Column:
-    """Return the kind of a column's numbers; floats where some are missing."""
+    """Return the kind of a column; its integers are floats if some values are missing."""
     from pyarrow import types
 
+    # A schema fixes the length of lists only for some; for the others the first list does.
     found = column_of_type(field.type, may_miss=False)
     if types.is_list(field.type) or types.is_large_list(field.type):
         found = column_of_type(field.type, may_miss=False, length=_length(file, field.name))
+    # Most files declare every column as nullable, whether values are missing or not, so whole
+    # numbers are searched for missing values. Floats have NaN and need no search.
     whole = found.dtype is not None and found.dtype.kind in "iu"
     if not whole or not (field.nullable or found.width) or not _is_missing(file, field):
         return found
@@ -53,7 +57,7 @@ def _column(file: Any, field: Any) -> Column:
 
 
 def _length(file: Any, name: str) -> int | None:
-    """The length of the first list of a column."""
+    """Return the length of the first list of a column, None if there is no list."""
     for batch in file.iter_batches(_FIRST_ROWS, columns=[name]):
         if (length := first_length(batch.column(name))) is not None:
             return length
@@ -61,11 +65,15 @@ def _length(file: Any, name: str) -> int | None:
 
 
 def _is_missing(file: Any, field: Any) -> bool:
-    """Return whether a column or its lists have nulls, by statistics or by its values."""
+    """Return whether a column or its lists have missing values.
+
+    The file's statistics decide if all row groups have them; otherwise the column is read.
+    """
     groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
     counts = []
     for group in groups:
         chunks = (group.column(i) for i in range(group.num_columns))
+        # The numbers of a list are a column below it; writers call it "element" or "item".
         is_part = (field.name, f"{field.name}.list.element", f"{field.name}.list.item")
         chunk = next((chunk for chunk in chunks if chunk.path_in_schema in is_part), None)
         known = None if chunk is None else chunk.statistics
@@ -80,6 +88,8 @@ def _is_missing(file: Any, field: Any) -> bool:
 
 
 def _stream(path: Path, columns: dict[str, Column], wanted: Sequence[str]) -> Iterator[Any]:
+    """Yield the wanted columns of every row, in batches."""
+    # The rows of a batch fit 8 MiB as float64, the widest dtype of a feature.
     n_numbers = sum(columns[name].n_features for name in wanted)
     with _file(path) as file:
         yield from file.iter_batches(
@@ -88,9 +98,10 @@ def _stream(path: Path, columns: dict[str, Column], wanted: Sequence[str]) -> It
 
 
 def _file(path: Path) -> Any:
+    """Open a Parquet file for reading in bounded memory."""
     from pyarrow import parquet
 
-    # Through a buffer, and not a row group at once: some files are one.
+    # Through a buffer, and not one row group at a time: some files have a single row group.
     return parquet.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False)
 
 

@@ -1,4 +1,4 @@
-"""Folders of pictures, PNG or JPEG: with a folder for each class, and for each split, or flat."""
+"""Folders of PNG or JPEG pictures: flat, or with a folder for each class, each split, or both."""
 
 from __future__ import annotations
 
@@ -19,18 +19,21 @@ from dkde.errors import DataSetError
 from dkde.typing import Array
 
 NAME = "pictures"
+# Only folders' entries with these names are opened; the content decides between PNG and JPEG.
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 _OTHER_PICTURES = (".bmp", ".gif", ".tif", ".tiff", ".webp")
-# What folders of a split are called; of any other name they are classes.
+# The names of folders that are splits; folders of any other name are classes.
 _SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
+# Pillow's modes that can be rows, and their channels: black and white, grey, and colour.
 _CHANNELS = {"1": 1, "L": 1, "RGB": 3}
 _MODES = {1: "grey", 3: "in colour"}
+# Pillow decodes outside of Python's global lock, so threads share the work.
 _THREADS = 4
 
 
 @dataclass(frozen=True)
 class _Folder:
-    """The pictures of a split, in order, and the class of each where there are some."""
+    """The pictures of a split, in order, and the class of each picture if there are classes."""
 
     name: str
     files: tuple[Path, ...]
@@ -39,7 +42,7 @@ class _Folder:
 
 @dataclass(frozen=True)
 class _Kind:
-    """The common properties of all pictures: height, width, channels."""
+    """The properties that all pictures must share: height, width and channels."""
 
     shape: tuple[int, int, int]
 
@@ -50,30 +53,34 @@ class _Kind:
 
 def matches(path: Path) -> bool:
     """Return whether a folder holds a picture, at most two folders deep."""
+    # Two folders: SPLIT/CLASS.
     return path.is_dir() and any(
-        next(_pictures(folder), None) is not None for folder in _down(path, 2)
+        next(_pictures(folder), None) is not None for folder in _folders_within(path, 2)
     )
 
 
-def _down(path: Path, depth: int) -> Iterator[Path]:
+def _folders_within(path: Path, depth: int) -> Iterator[Path]:
+    """Yield a folder and the folders in it, down to a depth."""
     yield path
     if depth:
         for folder in _folders(path):
-            yield from _down(folder, depth - 1)
+            yield from _folders_within(folder, depth - 1)
 
 
 def read(path: Path, options: ReadOptions) -> Source:
-    """List the pictures, and look at the first of each split; they are decoded later.
+    """List the pictures, and look at the first one; all are decoded later.
 
     Raises
     ------
     DataSetError
-        If the folder holds none, or folders and pictures that are neither splits nor classes.
+        If the folder holds no pictures, or a mixture of pictures and folders that are neither
+        splits nor classes.
     """
     with reading(path, "pictures"):
         if not path.is_dir():
-            raise DataSetError(f"{path}: no folder; pictures are imported by their folder")
+            raise DataSetError(f"{path}: is not a folder; name the folder of the pictures")
         found = _splits(path, options.split)
+        # Classes are numbered over all splits, so that a class has the same number in each.
         names = sorted({name for split in found for name in split.classes or ()})
         try:
             words = dict(zip(names, class_words(names), strict=True))
@@ -87,39 +94,47 @@ def read(path: Path, options: ReadOptions) -> Source:
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """Return the entries of a folder, sorted by name, without hidden ones."""
+    # File systems list in any order; sorted, the rows have the same order everywhere.
     with os.scandir(folder) as entries:
         return sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
 
 
 def _folders(folder: Path) -> list[Path]:
+    """Return the folders in a folder, sorted by name."""
     return [Path(entry.path) for entry in _entries(folder) if entry.is_dir()]
 
 
 def _pictures(folder: Path) -> Iterator[Path]:
+    """Yield the pictures in a folder, sorted by name; refuse pictures of other formats."""
     for entry in _entries(folder):
         name = entry.name.lower()
+        # Left out in silence, they would be rows that are missing.
         if name.endswith(_OTHER_PICTURES):
-            raise DataSetError(f"{entry.path}: neither PNG nor JPEG; convert it, or take it away")
+            raise DataSetError(f"{entry.path}: is neither PNG nor JPEG; convert or remove it")
         if name.endswith(_SUFFIXES) and entry.is_file():
             yield Path(entry.path)
 
 
 def _splits(root: Path, name: str) -> list[_Folder]:
-    """The splits of a folder, train first, as far as names tell."""
+    """Return the splits of a folder, train first where folders are named after splits."""
     folders = _folders(root)
+    # Pictures in the folder itself: one split without classes.
     here = list(_pictures(root))
     if here:
         if stray := next((f for f in folders if next(_pictures(f), None)), None):
             raise DataSetError(
-                f"{root}: holds pictures, and {stray.name} holds some as well; put all into "
-                "folders by class, or none"
+                f"{root}: holds pictures, and so does its folder {stray.name}; put all pictures "
+                "into folders by class, or none"
             )
         return [_Folder(name, tuple(here), None)]
+    # Folders with pictures are classes of one split, unless all are named after splits.
     direct = [folder for folder in folders if next(_pictures(folder), None)]
     if direct and not all(folder.name.lower() in _SPLITS for folder in direct):
         return [_classes(root, name)]
+    # Each folder is a split, flat or with a folder for each class.
     found = []
-    for folder in sorted(folders, key=_place):
+    for folder in sorted(folders, key=_split_rank):
         if flat := tuple(_pictures(folder)):
             found.append(_Folder(folder.name, flat, None))
         elif any(next(_pictures(below), None) for below in _folders(folder)):
@@ -129,19 +144,21 @@ def _splits(root: Path, name: str) -> list[_Folder]:
     return found
 
 
-def _place(folder: Path) -> int:
-    """Return a split's place in the order: train, then validation and test, then others."""
+def _split_rank(folder: Path) -> int:
+    """Return a split's rank in the order: train, then validation and test, then others."""
     name = folder.name.lower()
     return _SPLITS.index(name) if name in _SPLITS else len(_SPLITS)
 
 
 def _classes(root: Path, name: str) -> _Folder:
+    """Return the split whose classes are the folders in a folder."""
     files: list[Path] = []
     classes: list[str] = []
     for folder in _folders(root):
         if deeper := next(iter(_folders(folder)), None):
             raise DataSetError(
-                f"{deeper}: a folder in a folder of a class; pictures lie in CLASS, or SPLIT/CLASS"
+                f"{deeper}: is a folder within the folder of a class; move its pictures to CLASS, "
+                "or to SPLIT/CLASS"
             )
         pictures = list(_pictures(folder))
         files += pictures
@@ -152,6 +169,7 @@ def _classes(root: Path, name: str) -> _Folder:
 def _split(
     split: _Folder, words: Mapping[str, str], kind: _Kind, layout: str | None
 ) -> SourceSplit:
+    """Return the split of a folder; `words` are the classes of all splits, in order."""
     height, width, channels = kind.shape
     shape: tuple[int, ...] = (height, width)
     layout = (layout or "HWC") if channels > 1 else None
@@ -174,27 +192,32 @@ def _split(
 
 
 def _opened(path: Path) -> Any:
+    """Open a picture; only its header is read."""
     from PIL import Image
 
+    # The list of formats keeps Pillow's many other decoders away from untrusted files.
     with reading(path, "a picture"):
         return Image.open(path, formats=("PNG", "JPEG"))
 
 
 def _kind_of(path: Path, picture: Any) -> _Kind:
+    """Return the size and the channels of a picture; refuse modes that cannot be rows."""
     mode = picture.mode
+    # Mode P holds indexes into a palette; without transparency the mode of the palette counts.
     if mode == "P" and "transparency" not in picture.info:
         mode = picture.palette.mode
     if mode not in _CHANNELS:
         raise DataSetError(
-            f"{path}: a picture of mode {picture.mode}; only grey and colour of 8 bits, without "
-            "transparency, can be rows: convert it"
+            f"{path}: a picture of mode {picture.mode}; convert it to grey or colour of 8 bits "
+            "without transparency"
         )
     return _Kind((picture.height, picture.width, _CHANNELS[mode]))
 
 
 def _decode(path: Path, first: Path, kind: _Kind, layout: str | None) -> Array:
+    """Return the pixels of a picture as one row, in the order of the layout."""
     with _opened(path) as picture, reading(path, "a picture"):
-        # Before it is decoded: a few bytes can be a picture of any size.
+        # Checked before it is decoded: a small file can hold a picture of any size.
         if (found := _kind_of(path, picture)) != kind:
             raise DataSetError(
                 f"{path}: is {found}, and {first.name} is {kind}; all pictures must be alike"
@@ -204,6 +227,7 @@ def _decode(path: Path, first: Path, kind: _Kind, layout: str | None) -> Array:
 
 
 def _batches(files: Sequence[Path], kind: _Kind, layout: str | None) -> Iterator[Array]:
+    """Yield the pictures as rows, decoded by a few threads."""
     n_features = int(np.prod(kind.shape))
     step = batch_rows(n_features, np.dtype(np.uint8))
     decode = partial(_decode, first=files[0], kind=kind, layout=layout)
@@ -211,6 +235,7 @@ def _batches(files: Sequence[Path], kind: _Kind, layout: str | None) -> Iterator
         for start in range(0, len(files), step):
             some = files[start : start + step]
             rows = np.empty((len(some), n_features), np.uint8)
+            # `map` keeps the order of the files, whichever thread is done first.
             for row, pixels in zip(rows, pool.map(decode, some), strict=True):
                 row[:] = pixels
             yield rows

@@ -1,4 +1,4 @@
-"""The source an importer returns: named splits of rows, in batches, in a native dtype."""
+"""The source that an importer returns: named splits of rows, in batches, in a native dtype."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from dkde.datasets.metadata import Meta
 from dkde.errors import DataSetError
 from dkde.typing import Array
 
+# The size of a batch of rows: importers hold about one batch in memory, whatever the file's size.
 BATCH_BYTES = 8 * 2**20
 Batches = Callable[[], Iterator[Array]]
 
@@ -24,16 +25,27 @@ def array_batches(rows: Array) -> Iterator[Array]:
     """Cut an N-D array, or a memory map of one, into flattened batches of native byte order."""
     n_features = math.prod(rows.shape[1:])
     native = rows.dtype.newbyteorder("=")
+    # bool is stored as uint8, as `stored_dtype` promises.
     dtype = np.dtype(np.uint8) if native.kind == "b" else native
     step = batch_rows(n_features, dtype)
     for start in range(0, len(rows), step):
+        # A slice of a memory map reads nothing; the copy below reads one batch.
         batch = rows[start : start + step]
         yield np.ascontiguousarray(batch.reshape(len(batch), n_features), dtype=dtype)
 
 
 @dataclass(frozen=True)
 class ArrayHeader:
-    """What a file says of an array whose bytes follow: its shape, its dtype, and in which order."""
+    """The header of an array whose bytes follow in a file.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    dtype : numpy.dtype
+        With the byte order of the file.
+    by_columns : bool
+        Whether the bytes are in Fortran order, so that no row is in one piece.
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -41,22 +53,22 @@ class ArrayHeader:
 
     @property
     def n_features(self) -> int:
-        """Number of features: all dimensions after the first."""
+        """Return the number of features: all dimensions after the first are flattened."""
         return math.prod(self.shape[1:])
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of the array."""
+        """Return the number of bytes of the array."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
 def read_batches(file: IO[bytes], header: ArrayHeader) -> Iterator[Array]:
-    """Read rows that lie in a file one after the other, in batches as of an array.
+    """Read rows that follow each other in a file, in batches as :func:`array_batches` makes them.
 
     Raises
     ------
     EOFError
-        If the file ends before they do.
+        If the file ends before the last row.
     """
     n_rows, row_bytes = header.shape[0], header.n_features * header.dtype.itemsize
     step = batch_rows(header.n_features, header.dtype)
@@ -68,12 +80,12 @@ def read_batches(file: IO[bytes], header: ArrayHeader) -> Iterator[Array]:
 
 
 def batch_rows(n_features: int, dtype: np.dtype[Any]) -> int:
-    """Rows of a batch: as many as fit 8 MiB, at least one."""
+    """Return the number of rows in a batch: as many as fit 8 MiB, at least one."""
     return max(1, BATCH_BYTES // max(1, n_features * dtype.itemsize))
 
 
 def stored_dtype(dtype: np.dtype[Any], where: str) -> np.dtype[Any]:
-    """The native numeric dtype under which rows of `dtype` are stored.
+    """Return the native numeric dtype with which rows of `dtype` are stored.
 
     Raises
     ------
@@ -84,7 +96,8 @@ def stored_dtype(dtype: np.dtype[Any], where: str) -> np.dtype[Any]:
         return np.dtype(np.uint8)
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         raise DataSetError(
-            f"{where}: holds {dtype}; only bool, integers and floats of up to 64 bits can be rows"
+            f"{where}: holds {dtype}; only bool, integers and floats of up to 64 bits can be rows; "
+            "convert it"
         )
     return dtype.newbyteorder("=")
 
@@ -97,10 +110,10 @@ def image_dims(
     Returns
     -------
     image_shape : tuple of int or None
-        `dims` where they are those of a grey or a colour picture.
+        `dims` if they can be a grey or a colour picture, else None.
     layout : {"CHW", "HWC"} or None
-        As given; else "HWC" if the last dimension can be channels (1, 3 or 4), else "CHW" if
-        the first can.
+        The given layout; without one, "HWC" if the last dimension can be channels (1, 3 or 4),
+        else "CHW" if the first can.
 
     Examples
     --------
@@ -111,10 +124,12 @@ def image_dims(
     >>> image_dims((7, 32, 32), None)
     (None, None)
     """
+    # Two dimensions are a grey picture, which has no layout.
     if len(dims) == 2:
         return dims, None
     if len(dims) != 3:
         return None, None
+    # Where both ends can be channels, as in (3, 32, 3), the last dimension is taken.
     if layout is None:
         layout = "HWC" if dims[2] in (1, 3, 4) else "CHW" if dims[0] in (1, 3, 4) else None
     return (dims, layout) if layout else (None, None)
@@ -122,18 +137,19 @@ def image_dims(
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """Options for what a file does not state itself.
+    """Options for properties that a file itself does not state.
 
     Parameters
     ----------
     split : str
-        The split's name where the file holds one unnamed array.
+        The name of the split where the file holds one unnamed array.
     layout : {"CHW", "HWC"}, optional
-        Where the channels are, for files of colour pictures that do not fix it.
+        The position of the channels, for colour pictures whose format does not fix it.
     columns : tuple of str, optional
-        The columns of a table that are features, in that order; by default those of numbers.
+        The columns of a table that are features, in that order; by default all columns of
+        numbers.
     label : str, optional
-        The column of a table that says what each row is.
+        The column of a table that holds the class of each row.
     """
 
     split: str = "train"
@@ -144,24 +160,27 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class SourceSplit(Meta):
-    """One split of a source, read lazily, and what is said of its rows.
+    """One split of a source, read lazily, and the description of its rows.
+
+    A split is a stream, whose rows can be read once only, if it has `late_labels`.
 
     Parameters
     ----------
     name : str
     n_rows, n_features : int
-        Of rows that come once, 0 rows if nobody says how many there are.
+        Size of the split. A stream whose length is not known in advance has 0 rows.
     dtype : numpy.dtype
-        Of the raw values, in native byte order.
+        The dtype of the raw values, in native byte order.
     batches : callable
         Without arguments; returns an iterator of (rows, n_features) arrays of `dtype`, in
-        order, each of at most about 8 MiB. May be called again, but for rows that come once.
+        order, each of at most about 8 MiB. It may be called again unless the split is a stream.
     labels : mapping of str to int array
         ``label`` and, where there is one, ``coarse_label``; each of shape (n_rows,).
     whole : callable, optional
-        Returns all rows at once, where even a batch takes that; in any memory order.
+        Returns all rows at once, in any memory order. It is there for files that are stored by
+        columns, where even one batch needs the whole array.
     late_labels : callable, optional
-        Of rows that come once: returns their labels, and is called after the last batch.
+        Returns the labels of a stream; it is called after the last batch.
     """
 
     name: str
@@ -174,17 +193,17 @@ class SourceSplit(Meta):
     late_labels: Callable[[], Mapping[str, Array]] | None = None
 
 
-def split_of_arrays(name: str, *arrays: Array, **said: Any) -> SourceSplit:
-    """Make a split of arrays of any dims in memory, one after the other.
+def split_of_arrays(name: str, *arrays: Array, **fields: Any) -> SourceSplit:
+    """Return a split that joins arrays of any number of dimensions, first to last.
 
     Parameters
     ----------
     name : str
-        Of the split.
+        The name of the split.
     *arrays : array of shape (n_rows, ...)
-        At least one; of one dtype, and alike but for their numbers of rows.
-    **said
-        What else `SourceSplit` takes.
+        At least one array; all have one dtype, and the same shape but for the number of rows.
+    **fields
+        Further fields of `SourceSplit`.
     """
     return SourceSplit(
         name,
@@ -192,7 +211,7 @@ def split_of_arrays(name: str, *arrays: Array, **said: Any) -> SourceSplit:
         n_features=math.prod(arrays[0].shape[1:]),
         dtype=stored_dtype(arrays[0].dtype, name),
         batches=partial(_held_batches, arrays),
-        **said,
+        **fields,
     )
 
 
@@ -210,12 +229,13 @@ class Source:
     format : str
         The name of the importer.
     checksum : str
-        ``"sha256:..."`` of the bytes of the file; of several, of their names and lengths too.
+        ``"sha256:..."`` of the bytes of the file; for several files, of their names and lengths
+        too.
     splits : tuple of SourceSplit
     left_out : mapping of str to str
-        Columns of a table that are no features, though nobody said so, and why not.
+        The columns of a table that were left out by default, each with the reason.
     converted : mapping of str to str
-        Columns that are features and hold no numbers, and what became of them.
+        The columns that are features but hold no numbers, each with what they were converted to.
     """
 
     path: Path
@@ -242,6 +262,7 @@ def load_split(split: SourceSplit) -> Array:
     DataSetError
         If the source cannot be read to its end.
     """
+    # A file by columns is one array already: batches of it would be copied into a second one.
     if (whole := split.whole) is not None:
         (rows,) = checked_batches(replace(split, batches=lambda: iter([whole()])))
         return rows
@@ -254,12 +275,12 @@ def load_split(split: SourceSplit) -> Array:
 
 
 def checked_batches(split: SourceSplit) -> Iterator[Array]:
-    """The batches of a split, held against what it promises.
+    """Yield the batches of a split, and compare them with its number of rows and features.
 
     Raises
     ------
     DataSetError
-        If they differ, as when a file is replaced between the two times that it is opened.
+        If they differ, for example because a file was replaced after its header was read.
     """
     n_found = 0
     for batch in split.batches():
@@ -269,6 +290,6 @@ def checked_batches(split: SourceSplit) -> Iterator[Array]:
         yield batch
     if n_found != split.n_rows:
         raise DataSetError(
-            f"split {split.name}: {split.n_rows} rows of {split.n_features} were promised, and "
-            "others were read; the source changed in the meantime, import it again"
+            f"split {split.name}: {split.n_rows} rows of {split.n_features} features were "
+            "expected, and others were read; the source changed in the meantime, import it again"
         )

@@ -1,6 +1,6 @@
-"""Tables, whatever their format: which columns are features, and rows made of columns.
+"""Tables of any format: the choice of the columns that are features, and rows made of columns.
 
-Tables are Arrow's: a file is read by pyarrow, a batch at a time.
+Tables are Arrow's: pyarrow reads a file, one batch at a time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from dkde.errors import DataSetError, InputError, NoVariableError, some
 from dkde.rows.feature_choice import of_a_list
 from dkde.typing import Array
 
-# What pandas calls columns that have no name: where it read them, and rows' numbers in Parquet.
+# The names that pandas gives to columns without a name: in text that it read, and for the row
+# numbers in Parquet. Such a column counts rows, and would be a wrong feature.
 _NUMBERING = re.compile(r"Unnamed: \d+(\.\d+)*|__index_level_\d+__")
 _NO_NAME = "without a name, as a count of rows is"
 
@@ -34,14 +35,14 @@ class TableFile:
     ----------
     path : pathlib.Path
     columns : mapping of str to Column
-        Every column, in order.
+        Every column of the file, in order.
     named : bool
-        Whether the names are the file's own.
+        Whether the names stand in the file; otherwise they are made from positions.
     stream : callable, (names) -> iterator of record batches
-        Those columns of every row, in order; what are numbers as numbers, all else as text.
-        Raises DataSetError for a cell that is none.
+        Returns these columns of every row, in order: columns of numbers as numbers, all others as
+        text. Raises DataSetError for a cell that is not of its column's kind.
     n_rows : int, optional
-        Where the file says so.
+        Number of rows, if the file states it.
     """
 
     path: Path
@@ -52,7 +53,7 @@ class TableFile:
 
 
 def need_pyarrow(path: Path) -> None:
-    """Say what is missing, if it is.
+    """Refuse a table if pyarrow, an optional dependency, is not installed.
 
     Raises
     ------
@@ -67,7 +68,7 @@ def need_pyarrow(path: Path) -> None:
 
 
 def check_names(path: Path, names: Sequence[str]) -> None:
-    """Refuse columns of one name.
+    """Refuse two columns of the same name.
 
     Raises
     ------
@@ -88,19 +89,22 @@ def read_table(
     what: str,
     open_file: Callable[[Path, str | None], TableFile],
 ) -> Source:
-    """Look through the files for their columns, rows and labels; the rows are streamed later.
+    """Read the columns, the number of rows and the labels of files; rows are streamed later.
 
     Parameters
     ----------
+    path : pathlib.Path
+        A file, or a pattern of several.
+    options : ReadOptions
     name, what : str
-        The format, as users write it and in words.
+        The name of the format, as users write it, and in words for messages.
     open_file : callable, (Path, label column or None) -> TableFile
 
     Raises
     ------
     InputError
-        If a column that was asked for is not there, or holds no numbers; or if there are lists
-        beside other numbers, and nobody says which are the features.
+        If a chosen column is not there, or holds no numbers; or if there are lists beside other
+        numbers, and no columns were chosen.
     DataSetError
         If the files are damaged, empty, or differ in their columns.
     """
@@ -110,12 +114,14 @@ def read_table(
         with reading(file, what):
             tables.append(open_file(file, options.label))
     chosen = _choose(tables, options)
+    # The first file decides. Without chosen columns all files must have the same ones: a column
+    # that only some files have would otherwise be left out in silence.
     first = tables[0]
     for table in tables:
         _check_columns(table, first, [*chosen, *([options.label] if options.label else [])],
                        whole=options.columns is None)  # fmt: skip
     dtype = np.result_type(*(_number(table, column) for table in tables for column in chosen))
-    n_rows, labels, classes = _look_through(tables, chosen, options.label, what)
+    n_rows, labels, classes = _rows_and_labels(tables, chosen, options.label, what)
     if not n_rows:
         raise DataSetError(f"{path}: holds no rows")
     held = {column: first.columns[column] for column in chosen}
@@ -127,6 +133,7 @@ def read_table(
         dtype=dtype,
         batches=partial(_batches, tables, chosen, dtype, what),
         labels=labels,
+        # Names made from positions say nothing, unless the user chose columns by them.
         features=_names(first, held) if first.named or options.columns else None,
         classes=classes,
         units=units if any(units) else None,
@@ -142,17 +149,19 @@ def read_table(
 
 
 def _names(first: TableFile, held: Mapping[str, Column]) -> tuple[str, ...]:
-    """The names of the features, those of lists among them."""
+    """Return the names of the features; a column of lists has one name for each position."""
     names = [each for name, column in held.items() for each in column.names(name)]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise InputError(
-            f"{first.path}: {twice!r} is a column, and a number of a list too; rename the column"
+            f"{first.path}: {twice!r} is the name of a column, and of a position in a column of "
+            "lists too; rename the column"
         )
     return tuple(names)
 
 
 def _choose(tables: Sequence[TableFile], options: ReadOptions) -> list[str]:
+    """Return the names of the columns that are features: the user's choice, or all numbers."""
     first = tables[0]
     known = list(first.columns)
     wanted = [*(options.columns or ()), *([options.label] if options.label is not None else [])]
@@ -163,9 +172,10 @@ def _choose(tables: Sequence[TableFile], options: ReadOptions) -> list[str]:
                 f"{of_a_list(column, known)}"
             )
         if wanted.count(column) > 1:
-            raise InputError(f"{first.path}: column {column!r} is asked for twice")
+            raise InputError(f"{first.path}: column {column!r} is named twice; leave one out")
     if options.columns is not None:
         return list(options.columns)
+    # By default: columns of quantities. Truths, times, the label and row numbers are none.
     chosen = [
         name
         for name, column in first.columns.items()
@@ -181,15 +191,15 @@ def _choose(tables: Sequence[TableFile], options: ReadOptions) -> list[str]:
 
 
 def no_numbers(name: str, columns: Mapping[str, Column]) -> str:
-    """Return the message that a table has no features, unless some are named."""
+    """Return the message that a table has no columns of numbers, with those that can be named."""
     kinds = some([f"{column} ({held.kind})" for column, held in columns.items()])
     others = [column for column, held in columns.items() if held.dtype is not None]
-    way = f"; {some(others)} can be features if they are named (features=)" if others else ""
+    way = f"; name {some(others)} to make features of them (features=)" if others else ""
     return f"{name}: has no column of numbers; it has {kinds}{way}"
 
 
 def check_lists(name: str, chosen: Mapping[str, Column]) -> None:
-    """Refuse to guess whether the features are a column of lists or what stands beside it.
+    """Refuse to guess whether the features are a column of lists or the other columns.
 
     Raises
     ------
@@ -199,9 +209,10 @@ def check_lists(name: str, chosen: Mapping[str, Column]) -> None:
     if not lists or len(chosen) == 1:
         return
     others = [column for column in chosen if column != lists[0]]
+    # To take both together, or one of them alone, would be a silent guess.
     raise InputError(
         f"{name}: {lists[0]} is a column of {chosen[lists[0]].kind}, and {some(others)} "
-        f"{'is one' if len(others) == 1 else 'are some'} of numbers too; say which are the "
+        f"{'has' if len(others) == 1 else 'have'} numbers too; say which are the "
         f"features: --features {lists[0]}, or --features {','.join(others[:4])} (features=, or "
         "--columns of an import)"
     )
@@ -210,45 +221,55 @@ def check_lists(name: str, chosen: Mapping[str, Column]) -> None:
 def _check_columns(
     table: TableFile, first: TableFile, wanted: Sequence[str], *, whole: bool
 ) -> None:
-    """Refuse a set of files whose columns differ."""
+    """Refuse a file whose columns differ from those of the first file.
+
+    All columns are compared if `whole`, else only the wanted ones.
+    """
     missing = [c for c in (first.columns if whole else wanted) if c not in table.columns]
     more = [c for c in table.columns if c not in first.columns] if whole else []
     if missing or more:
-        has = f"has no column {missing[0]!r}" if missing else f"has a column {more[0]!r} more"
+        has = f"has no column {missing[0]!r}" if missing else f"has one more column, {more[0]!r}"
         raise DataSetError(
-            f"{table.path}: {has}, unlike {first.path.name}; files that are read together have "
-            "the same columns (name those that are wanted: --features, or --columns of an import)"
+            f"{table.path}: {has}, unlike {first.path.name}; files that are read together must "
+            "have the same columns (or name the wanted ones: --features, or --columns of an "
+            "import)"
         )
+    # Rows of another width would not fit the array of the rows.
     for name in wanted:
         widths = [each.columns[name].width for each in (table, first)]
         if widths[0] != widths[1]:
             kinds = [each.columns[name].kind for each in (table, first)]
             raise DataSetError(
-                f"{table.path}: column {name!r} holds {kinds[0]}, and {kinds[1]} in "
-                f"{first.path.name}; files that are read together have rows of one width"
+                f"{table.path}: column {name!r} holds {kinds[0]}, but {kinds[1]} in "
+                f"{first.path.name}; files that are read together must have rows of one width"
             )
 
 
 def _number(table: TableFile, column: str) -> np.dtype[Any]:
+    """Return the dtype of a column's numbers; refuse a column without numbers."""
     found = table.columns[column]
     if found.dtype is None:
         raise InputError(
-            f"{table.path}: column {column!r} holds {found.kind}, and features are numbers"
+            f"{table.path}: column {column!r} holds {found.kind}, and features must be numbers; "
+            "leave it out"
         )
     return found.dtype
 
 
-def _look_through(
+def _rows_and_labels(
     tables: Sequence[TableFile], chosen: list[str], label: str | None, what: str
 ) -> tuple[int, dict[str, Array], dict[str, tuple[str, ...]]]:
     """Return the number of rows, their labels, and the labels' meanings."""
     texts: list[Any] = []
     n_rows = 0
     for table in tables:
+        # Parquet states its number of rows: without labels nothing has to be read.
         if label is None and table.n_rows is not None:
             n_rows += table.n_rows
             continue
-        wanted = chosen if table.n_rows is None else []  # a format that has to be parsed
+        # Text is parsed to its end here in any case. Reading the chosen columns with it finds
+        # cells that are no numbers now, and not when half of the data set is written.
+        wanted = chosen if table.n_rows is None else []
         with reading(table.path, what):
             start = 0
             for batch in table.stream([*wanted, *([label] if label is not None else [])]):
@@ -258,6 +279,7 @@ def _look_through(
             n_rows += start
     if label is None or not n_rows:
         return n_rows, {}, {}
+    # Numbered over all files at once, so that a class has the same number in each.
     labels, classes = numbered(texts, tables[0].path, label)
     return n_rows, {"label": labels}, {} if classes is None else {"label": classes}
 
@@ -265,13 +287,16 @@ def _look_through(
 def _batches(
     tables: Sequence[TableFile], chosen: list[str], dtype: np.dtype[Any], what: str
 ) -> Iterator[Array]:
+    """Yield the rows of all files, one file after the other, in a common dtype."""
     n_features = sum(tables[0].columns[name].n_features for name in chosen)
     for table in tables:
-        start = 1
+        start = 1  # rows are counted from 1 in messages
         with reading(table.path, what):
             for batch in table.stream(chosen):
                 if not len(batch):
                     continue
+                # Column by column into one array; a list fills as many of its columns as it has
+                # numbers.
                 rows = np.empty((len(batch), n_features), dtype)
                 at = 0
                 for name in chosen:

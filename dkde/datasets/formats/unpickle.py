@@ -1,16 +1,17 @@
-"""Read pickled NumPy arrays without letting the pickle run anything.
+"""Reading of pickled NumPy arrays without letting the pickle run anything.
 
-The well-known MNIST and CIFAR files are pickles, and a pickle is a program. Of that program
-only this is admitted: plain containers, numbers, strings, and NumPy arrays. The few names that
-an array's pickle calls are bound to functions of this module, never to NumPy's own: NumPy's
-``__setstate__`` is C code that was not written for hostile input.
+The well-known MNIST and CIFAR files are pickles, and a pickle is a program. Only plain
+containers, numbers, strings and NumPy arrays are admitted. The few names that an array's pickle
+calls are bound to functions of this module, never to NumPy's own: NumPy's ``__setstate__`` is C
+code that was not written for hostile input.
 
-The interpreter is the standard library's in Python, `pickle._Unpickler`, and not its twin in C,
-in which an allow-list of names is not enough. C fills a table as long as the largest index of the
-memo that the pickle names (64 GiB for a pickle of ten bytes), reads a frame at once, so that
-what it makes cannot be counted, and hashes any key of a dictionary, which of tuples in tuples,
-shared, takes for ever. In Python each of these is one method. With ``encoding="bytes"`` it hands
-over a string's bytes uncopied, so that an array takes its size once.
+The interpreter is the one in Python, `pickle._Unpickler`, and not its twin in C, where a list of
+admitted names is not enough, for three reasons. The C code allocates a table as long as the
+largest memo index that the pickle names (64 GiB for a pickle of ten bytes). It reads a whole
+frame at once, so that operations cannot be counted. And it hashes any key of a dictionary, which
+never ends for deeply nested tuples that share their parts. In Python each of these is one method
+that can be replaced. With ``encoding="bytes"`` the interpreter passes on a string's bytes without
+a copy, so that an array takes its size once.
 """
 
 from __future__ import annotations
@@ -29,13 +30,15 @@ from dkde.datasets.formats.files import MAX_BYTES, reading
 from dkde.errors import DataSetError
 from dkde.typing import Array
 
-# Far above any published file (CIFAR-100's train has half a million operations), far below
-# what fills a memory with empty lists.
+# Far more than any published file needs (CIFAR-100's train has half a million operations), and
+# far less than it takes to fill the memory with empty lists.
 _MAX_OPERATIONS = 2_000_000
+# NumPy 1's own limit of dimensions.
 _MAX_NDIM = 32
+# Signed and unsigned integers, floats and bool, by kind and size in bytes.
 _DTYPE = re.compile(r"[biuf][1-8]")
-# Left out: what hands control to copyreg, to persistent ids or to out-of-band buffers, what
-# instantiates classes (NumPy's arrays need REDUCE only), and sets, which hash what they hold.
+# Refused: opcodes that use copyreg's extensions, persistent ids or out-of-band buffers, opcodes
+# that instantiate classes (NumPy's arrays need REDUCE only), and sets, which hash their content.
 _REFUSED_OPCODES = (
     pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.PERSID, pickle.BINPERSID,
     pickle.NEXT_BUFFER, pickle.READONLY_BUFFER,
@@ -50,11 +53,11 @@ def load(file: IO[bytes], *, name: str | Path, limit: int = MAX_BYTES) -> Any:
     Parameters
     ----------
     file : binary file
-        Read to its end, so that a checksum at the end (gzip's) is checked as well.
+        It is read to its end, so that gzip compares the checksum there.
     name : str or Path
-        What to call the file in messages.
+        The name of the file in messages.
     limit : int
-        Bytes that the pickle can hold at most; what promises more is refused unread.
+        The most bytes that the pickle can hold; an object that promises more is refused unread.
 
     Returns
     -------
@@ -65,26 +68,27 @@ def load(file: IO[bytes], *, name: str | Path, limit: int = MAX_BYTES) -> Any:
     Raises
     ------
     DataSetError
-        If the pickle names anything but the admitted, or is truncated, damaged or too large,
-        or something follows it.
+        If the pickle names anything that is not admitted, if it is truncated, damaged or too
+        large, or if bytes follow it.
     """
     with reading(Path(name), "pickle"):
         try:
             value = _ArrayUnpickler(file, name, min(limit, MAX_BYTES)).load()
+        # The dispatch table has no refused opcode, and the memo no object that was not made.
         except KeyError as error:
             raise pickle.UnpicklingError(f"operation or memo {error} is not admitted") from error
         if isinstance(value, _Made):
             raise pickle.UnpicklingError("an array without content")
         if file.read(1):
-            raise DataSetError(f"{name}: something follows the pickle; it is not a data file")
+            raise DataSetError(f"{name}: bytes follow the pickle, so it is not a data file")
         return value
 
 
 def label_array(labels: object) -> Array | None:
-    """A pickle's labels as integers (n,), or None if they are anything else.
+    """Return a pickle's labels as integers (n,), or None if they are anything else.
 
-    Looked at before NumPy is: of a few lists nested and shared, each twice in the next,
-    ``np.asarray`` would make an array of any size.
+    A list is checked before NumPy gets it. ``np.asarray`` would make an array of any size from a
+    few nested lists that each hold the previous one twice.
 
     Examples
     --------
@@ -100,7 +104,7 @@ def label_array(labels: object) -> Array | None:
 
 
 class _BoundedReader:
-    """A file that counts what is asked of it, and refuses before it allocates."""
+    """A file that counts bytes and operations, and refuses too many before it allocates."""
 
     def __init__(self, file: IO[bytes], name: str | Path, limit: int) -> None:
         self._file, self._name = file, name
@@ -112,11 +116,13 @@ class _BoundedReader:
         if self._bytes_left < 0:
             raise DataSetError(
                 f"{self._name}: the pickle promises more than the file can hold, or than "
-                f"{MAX_BYTES / 2**30:.0f} GiB; it is truncated or damaged, or should be a .npy"
+                f"{MAX_BYTES / 2**30:.0f} GiB; it is truncated or damaged: fetch it again, or "
+                "save the array as .npy"
             )
         if self._operations_left < 0:
             raise DataSetError(f"{self._name}: the pickle has too many parts to be a data file")
 
+    # Each operation of the interpreter reads its opcode by a call, so a bound of calls bounds them.
     def read(self, n: int) -> bytes:
         if n < 0:
             raise DataSetError(f"{self._name}: the pickle is damaged (a negative length)")
@@ -127,6 +133,7 @@ class _BoundedReader:
         return data
 
     def readline(self) -> bytes:
+        # Only names and numbers of protocol 0 are lines; the bound keeps them short.
         line = self._file.readline(4096)
         self._count(len(line))
         return line
@@ -140,8 +147,9 @@ class _Made:
 
 
 class _Memo(dict[int, Any]):
-    """The objects made before; for arrays, their present state."""
+    """The objects that the pickle made before, by number; an array in its present state."""
 
+    # A pickle notes an array before BUILD gives it content, and may refer to it afterwards.
     def __getitem__(self, index: int) -> Any:
         found = super().__getitem__(index)
         is_array = isinstance(found, _Made) and isinstance(found.value, np.ndarray)
@@ -149,21 +157,23 @@ class _Memo(dict[int, Any]):
 
 
 def _dtype(name: object, align: object = False, copy: object = True) -> _Made:
+    """Return a numeric dtype, in place of numpy.dtype."""
     text = name.decode("latin1") if isinstance(name, bytes) else name
-    # "O8", "V...", "U..." and structured dtypes stop here: nothing but numbers gets in.
+    # Objects ("O8"), bytes ("V..."), texts ("U...") and structured dtypes are refused here.
     if not isinstance(text, str) or not _DTYPE.fullmatch(text):
-        # Only text is shown: a container that shares its parts could be printed for ever.
+        # Only a text is shown: printing a container that shares its parts might never end.
         shown = repr(text[:40]) if isinstance(text, str) else f"of {type(text).__name__}"
         raise pickle.UnpicklingError(f"it holds an array of dtype {shown}, and not of numbers")
     return _Made(np.dtype(text))
 
 
 def _array(data: object, dtype: object, shape: object, order: object) -> Array:
-    # Bytes alone, which an array shares: of text every array would be a copy.
+    """Return a read-only array that shares the bytes `data`, after checks of all arguments."""
+    # Bytes only: the array shares them, while each array from a text would be a copy.
     number = dtype.value if isinstance(dtype, _Made) else None
     if not isinstance(number, np.dtype) or not isinstance(data, bytes):
         raise pickle.UnpicklingError("an array without a dtype or without bytes")
-    # Few and small, or their product alone would fill the memory.
+    # Few and bounded sizes, because the product of many large integers would fill the memory.
     if (
         not isinstance(shape, tuple)
         or len(shape) > _MAX_NDIM
@@ -176,18 +186,21 @@ def _array(data: object, dtype: object, shape: object, order: object) -> Array:
 
 
 def _reconstruct(cls: object, shape: object, typecode: object) -> _Made:
-    return _Made()  # the shape here is always (0,); the real one comes by BUILD
+    """Return an array without content, in place of NumPy's function of that name."""
+    return _Made()  # the shape here is always (0,); BUILD brings the real one
 
 
 def _scalar(dtype: object, data: object) -> object:
+    """Return a NumPy scalar, in place of NumPy's function of that name."""
     return _array(data, dtype, (), "C")[()]
 
 
-# numpy.ndarray is named by arrays' pickles, and never called.
+# The pickles of arrays name numpy.ndarray, as an argument of `_reconstruct`, and never call it.
 _ADMITTED: dict[tuple[str, str], Callable[..., object] | None] = {
     ("numpy", "ndarray"): None,
     ("numpy", "dtype"): _dtype,
 }
+# NumPy 2 renamed its module numpy.core; files of both versions are read.
 for _core in ("numpy.core", "numpy._core"):
     _ADMITTED[f"{_core}.multiarray", "_reconstruct"] = _reconstruct
     _ADMITTED[f"{_core}.multiarray", "scalar"] = _scalar
@@ -195,7 +208,10 @@ for _core in ("numpy.core", "numpy._core"):
 
 
 def _with_text_keys(opcode: bytes, keys: slice) -> Callable[[Any], None]:
-    """Return the operation that fills a dictionary, for keys that can be hashed at once."""
+    """Return the operation of `opcode`, which fills a dictionary, with its keys checked first.
+
+    `keys` is the part of the interpreter's stack that holds the keys.
+    """
     fill = pickle._Unpickler.dispatch[opcode[0]]
 
     def run(self: Any) -> None:
@@ -209,7 +225,7 @@ class _ArrayUnpickler(pickle._Unpickler):
     stack: list[Any]
 
     def __init__(self, file: IO[bytes], name: str | Path, limit: int) -> None:
-        # Without fix_imports the names arrive as written, and no renaming can slip one in.
+        # Without fix_imports the names arrive as they are written, and not renamed for Python 3.
         stream: Any = _BoundedReader(file, name, limit)
         super().__init__(stream, fix_imports=False, encoding="bytes")
         self.memo = _Memo()
@@ -220,20 +236,21 @@ class _ArrayUnpickler(pickle._Unpickler):
             return self._encode
         if (module, name) not in _ADMITTED:
             raise DataSetError(
-                f"{self._name}: the pickle names {module}.{name}, which is no NumPy array; "
-                "nothing of it was run, and it is not imported"
+                f"{self._name}: the pickle names {module}.{name}, which is not part of a NumPy "
+                "array; nothing was run and nothing imported; save its arrays as .npy or .npz"
             )
         return _ADMITTED[module, name]
 
     def _encode(self, text: object, encoding: object = "latin1") -> bytes:
-        # How Python 3 writes bytes in protocols 0 to 2; any other codec might run its own code.
+        # Python 3 writes bytes in this way in protocols 0 to 2. Any other codec is refused, as it
+        # might run code of its own.
         if not isinstance(text, str) or encoding not in ("latin1", "latin-1", b"latin1"):
             raise pickle.UnpicklingError("bytes that are not spelled in latin1")
         self._count_converted(text)
         return text.encode("latin1")
 
     def _key(self, key: object) -> object:
-        # To hash a tuple that holds itself, shared, sixty times over would take for ever.
+        # Hashing tuples that share their parts, nested sixty deep, would never end.
         if not isinstance(key, str | bytes | int):
             raise pickle.UnpicklingError("a dictionary whose keys are neither text nor numbers")
         if isinstance(key, bytes):
@@ -242,12 +259,14 @@ class _ArrayUnpickler(pickle._Unpickler):
         return key
 
     def _count_converted(self, text: str | bytes) -> None:
-        # Each text once: one that is converted over and over would fill the memory.
+        # The sum of all conversions is bounded by the file's size: a pickle may convert one text
+        # again and again, and each copy takes memory.
         self._bytes_to_convert -= len(text)
         if self._bytes_to_convert < 0:
             raise pickle.UnpicklingError("it makes more bytes than it can hold")
 
     def _build(self: Any) -> None:
+        # BUILD gives a dtype its byte order, and an array its shape, dtype and content.
         state, made = self.stack.pop(), self.stack[-1]
         if not isinstance(made, _Made) or not isinstance(state, tuple):
             raise pickle.UnpicklingError("a pickle may not change what it names")
@@ -262,11 +281,11 @@ class _ArrayUnpickler(pickle._Unpickler):
             self.stack[-1] = made.value
 
     def _skip_frame(self: Any) -> None:
-        # A frame is a hint for buffering; read without it, every operation is counted.
+        # A frame is a hint for buffering. It is ignored, so that every operation is counted.
         self.read(8)
 
     def _load_bytearray(self: Any) -> None:
-        # As bytes: the library's own allocates, and fills with zeros, before it reads.
+        # Read as bytes: the library's own method allocates the promised size before it reads.
         (n_bytes,) = struct.unpack("<Q", self.read(8))
         self.append(self.read(n_bytes))
 
