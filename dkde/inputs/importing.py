@@ -1,4 +1,4 @@
-"""Import of a file, or of variables of others, into a data set, completely or not at all."""
+"""The import of a file, or of foreign variables, into a data set, completely or not at all."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from dkde.datasets.placing import check_target, origin, place_dataset
 from dkde.datasets.writing import ImportProgress, chunk_rows
 from dkde.errors import DataSetError, InputError, warn
 from dkde.inputs.foreign import Groups, place_of
-from dkde.rows.feature_choice import FeatureChoice, left_out_line, tell_of_conversions
+from dkde.rows.feature_choice import FeatureChoice, left_out_line, warn_of_conversions
 from dkde.rows.places import Place
 from dkde.rows.row_source import RowSource
 from dkde.stores.store import is_remote
 from dkde.typing import Array
 
-# The name of a split that has none, and the format of variables of others.
+# The name of a split that has none in its source, and the format recorded for foreign variables.
 _SPLIT, _VARIABLES = "train", "variables"
 
 
@@ -126,6 +126,7 @@ def import_dataset(
             None if dims is None else list(dims),
         )
     )  # fmt: skip
+    # The target is checked before the source is read, which may take long.
     files = files_of(Path(source)) if is_pattern(source) else [source]
     seen = check_target(store, overwrite=overwrite, sources=files)
     found = _read(source, options)
@@ -134,7 +135,7 @@ def import_dataset(
         taken = found.splits[0].features
         way = "name the features to take others (--columns, or columns=)"
         warn(left_out_line(os.fspath(source), taken, found.left_out, way))
-    tell_of_conversions(os.fspath(source), found.converted, set())
+    warn_of_conversions(os.fspath(source), found.converted, set())
     place_dataset(
         seen,
         found.splits,
@@ -146,11 +147,11 @@ def import_dataset(
 
 
 def _read(source: str | os.PathLike[str], options: ImportOptions) -> Source:
-    """Open what is imported: a file of a known format, or variables of others."""
+    """Open the source of an import: a file of a known format, or foreign variables."""
     if options.format is None and (place := place_of(os.fspath(source))) is not None:
         return _read_others(os.fspath(source), place, options)
     if options.row_dim is not None:
-        raise InputError(f"{source}: row_dim is of variables with several dims, and it has none")
+        raise InputError(f"{source}: row_dim is for variables with several dims; leave it out")
     return read_source(
         source,
         format=options.format,
@@ -162,16 +163,16 @@ def _read(source: str | os.PathLike[str], options: ImportOptions) -> Source:
 
 
 def _read_others(source: str, place: Place, options: ImportOptions) -> Source:
-    """Open the variables that ``columns`` name, or the one array that the source is.
+    """Open the variables that ``columns`` names, or the one array that the source names.
 
-    Rows are read a few MB at a time, as they are decoded.
+    Rows are read and decoded a few MB at a time.
 
     Raises
     ------
     InputError
-        When nobody says which variables are the features, or they make no rows.
+        When nobody says which variables are the features, or these make no rows.
     DataSetError
-        When they cannot be read.
+        When the variables cannot be read.
     """
     columns, row_dim = (
         None if names is None else tuple(names) for names in (options.columns, options.row_dim)
@@ -185,7 +186,7 @@ def _read_others(source: str, place: Place, options: ImportOptions) -> Source:
             f"(--columns A,B), or name one array, {source}::NAME"
         )
     if options.label is not None:
-        raise InputError(f"{source}: label is of tables, and this is {place.kind}")
+        raise InputError(f"{source}: label is for tables only; leave it out")
     part = groups[""]
     for note in part.notes:
         warn(f"{source}: {note}")
@@ -199,18 +200,20 @@ def _read_others(source: str, place: Place, options: ImportOptions) -> Source:
         add_offset=part.encoding.offset,
         features=part.features,
     )
+    # The checksum is of the stored bytes, as for any file; values are read later, batch by batch.
     with reading(Path(place.path), "data"):
         checksum = checksum_files(_files(place))
     return Source(Path(source), _VARIABLES, checksum, (split,))
 
 
 def _batches(source: RowSource) -> Iterator[Array]:
+    """Yield the rows of a source in batches, each of whole chunks where possible."""
     for start, stop in pairwise(source.cuts(0, source.shape[0])):
         yield from array_batches(source.read(start, stop))
 
 
 def _files(place: Place) -> list[Path]:
-    """Return the files that hold a group or an array: one file, or all in its folder."""
+    """Return the files that hold a group or an array: one NetCDF file, or all of a folder."""
     if place.kind != "zarr":
         return [Path(place.path)]
     root = Path(place.path, place.within(place.array or "") if place.array else place.group)
@@ -218,7 +221,7 @@ def _files(place: Place) -> list[Path]:
 
 
 def _check_splits(source: Source, options: ImportOptions) -> tuple[SourceSplit, ...]:
-    """Return the splits with the user's encoding and picture shape, if these fit."""
+    """Return the splits with the user's encoding and picture shape; refuse what does not fit."""
     names = [split.name for split in source.splits]
     if options.split is not None and names != [options.split]:
         raise InputError(
@@ -229,6 +232,7 @@ def _check_splits(source: Source, options: ImportOptions) -> tuple[SourceSplit, 
         raise InputError(
             f"shuffle_seed permutes the split train, and {source.path} has {', '.join(names)}"
         )
+    # Splits are folders. Some file systems ignore case, and a data set must fit on any.
     folded: dict[str, SourceSplit] = {}
     for split in source.splits:
         if why := unusable_name(split.name):
@@ -236,7 +240,7 @@ def _check_splits(source: Source, options: ImportOptions) -> tuple[SourceSplit, 
         if (first := folded.setdefault(split.name.casefold(), split)) is not split:
             raise DataSetError(
                 f"{source.path}: the splits {first.name} and {split.name} would be one folder "
-                "where case does not count; rename one"
+                "on file systems that ignore case; rename one"
             )
         if split.n_features != source.splits[0].n_features:
             raise DataSetError(
@@ -247,7 +251,7 @@ def _check_splits(source: Source, options: ImportOptions) -> tuple[SourceSplit, 
 
 
 def _orders(splits: Sequence[SourceSplit], options: ImportOptions) -> dict[str, Array]:
-    """Return the splits stored in another order, and that order; a seed is for train alone."""
+    """Return the order of each split that is stored in another one; a seed is for train only."""
     if options.order:
         return {
             split.name: compact_order(split, chunk_rows(split.n_features * split.dtype.itemsize))
@@ -263,7 +267,7 @@ def _recorded(source: Source, options: ImportOptions) -> dict[str, Any]:
     """Return the root attributes that record where the data set comes from."""
     return {
         **origin(source.path.name, source.format, vars(options), source.checksum),
-        # The names alone too, as older versions read them.
+        # Older versions read the names alone.
         **({"columns_left_out": list(source.left_out)} if source.left_out else {}),
         **({"left_out": dict(source.left_out)} if source.left_out else {}),
         **({"converted": dict(source.converted)} if source.converted else {}),
