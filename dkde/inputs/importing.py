@@ -58,53 +58,55 @@ def import_dataset(
     """Import a file, or a folder, into a data set at `store`.
 
     The data set is written beside `store` under a hidden name and renamed when it is complete:
-    `store` never holds half of it. In a bucket it is marked as complete by the last request, and
-    refused by whoever opens it before. Values are taken as they are, NaN and infinities included.
+    `store` never holds half of it. In a bucket, the last request marks it as complete; before that,
+    it cannot be opened. Values are imported unchanged, NaN and infinities included.
 
     Parameters
     ----------
     source : str or path
-        ``"digits"`` is scikit-learn's; of tables it may be a pattern, ``"points/*.csv"``.
+        A file or a folder; a pattern of tables, ``"points/*.csv"``; or ``"digits"``, scikit-learn's
+        data set.
     store : str, path or URL
-        A folder that does not exist yet, or is empty; or a place in a bucket, ``s3://``, ``gs://``
-        or ``az://``, where nothing is yet.
+        A folder that does not exist yet, or is empty; or an unused place in a bucket, ``s3://``,
+        ``gs://`` or ``az://``.
     format : str, optional
-        Instead of detecting the format from the content.
+        The format of the source; by default it is detected from the content.
     split : str, optional
-        The split's name where the source holds one unnamed array; by default ``"train"``.
+        The name of the split if the source holds one unnamed array; by default ``"train"``.
     scale, offset : float, optional
-        Instead of the source's own: a value is ``raw * scale + offset``.
+        The decoding, ``raw * scale + offset``, instead of the source's own.
     image_shape : sequence of int, optional
-        (H, W), or three numbers with `layout`, instead of the source's own.
+        The shape of a picture, (H, W), or three numbers with `layout`, instead of the source's own.
     layout : {"CHW", "HWC"}, optional
-        Where the channels are in rows of colour pictures; a folder of them is read as either.
+        The place of the channels in rows of colour pictures. A folder of pictures can be read as
+        either.
     shuffle_seed : int, optional
-        Permutes the split ``train``, and no other, by
+        The seed that permutes the split ``train``, and no other, by
         ``numpy.random.RandomState(shuffle_seed).permutation(n)``. Takes 16 bytes of memory a row,
         and as much scratch space beside `store` as the split's raw values if these are more than
         128 MiB; without it memory is a few tens of MB.
     columns : sequence of str, optional
         The columns of a table that are features, in this order; by default those of numbers.
         Booleans and times are features only if they are named; a column of lists of one length
-        is as many features. Or the variables of a Zarr store or a NetCDF file of others; an array
-        in one goes by its name, ``"file.h5::group/array"``.
+        is as many features. For a foreign Zarr store or NetCDF file, the variables that are
+        features; one array of it is named in `source`, ``"file.h5::group/array"``.
     label : str, optional
-        The column of a table that says what each row is: whole numbers, or names, which are
-        numbered in their order.
+        The column of a table with the class of each row: integers, or names, which are numbered
+        in their order.
     row_dim : str or sequence of str, optional
-        As for :func:`dkde.log_density`, of such variables.
+        The dims of rows of such variables, as for :func:`dkde.log_density`.
     order : bool
-        Sorts the rows of every split so that those of a chunk lie close together, and far chunks
-        need not be read; ``source_row`` says which row each was. A range of a sorted split is a
-        corner of it, and no sample. Takes about 50 bytes of memory a row, and scratch space as
-        `shuffle_seed` does, which cannot be given with it.
+        True to sort the rows of every split, so that rows of one chunk are near each other and far
+        chunks need not be read. ``source_row`` has the original number of each row. A range of a
+        sorted split is one region of the data, and no sample. Sorting takes about 50 bytes of
+        memory a row, and scratch space as `shuffle_seed` does, which cannot be given with it.
     index : bool
-        Also writes where the rows of each chunk lie: see :func:`dkde.index_dataset`. In a bucket
-        this comes when the data set is complete.
+        True to write an index of the region of each chunk's rows: see :func:`dkde.index_dataset`.
+        In a bucket the index is written after the data set is complete.
     overwrite : bool
-        Replace a data set that `store` holds already. Anything else is never replaced, nor what
-        came there or was changed since the call began. A folder is replaced when the new data set
-        is complete; in a bucket the old one goes first.
+        True to replace a data set that `store` holds already. Nothing else is ever replaced, nor a
+        data set that was written or changed since the call began. A folder is replaced when the
+        new data set is complete; in a bucket the old data set is deleted first.
     progress : callable, optional
         Called with (split, rows written, rows in all) after every chunk.
 

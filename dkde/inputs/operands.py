@@ -204,7 +204,7 @@ def aligned(
     if choice.places:
         parts = [placed(part, choice) for part in parts]
     if like is not None:
-        parts = [_alike(part, like, tell=choice.features is None) for part in parts]
+        parts = [_alike(part, like, note=choice.features is None) for part in parts]
     return replace(operand.with_parts(parts), met=frozenset(met) if named else None)
 
 
@@ -231,10 +231,10 @@ def _choosing(part: Part, names: tuple[str, ...], width: int | None) -> Part:
     return part if is_whole or are_these or part.opened == names else chosen(part, names)
 
 
-def _alike(part: Part, columns: Columns, *, tell: bool) -> Part:
-    """Return the part with another side's columns; others are noted as left out if ``tell``."""
+def _alike(part: Part, columns: Columns, *, note: bool) -> Part:
+    """Return the part with another side's columns; ``note`` the others as left out."""
     found = alike(part, columns)
-    extra = dict.fromkeys(lacking(part, found), NO_SUCH) if tell else {}
+    extra = dict.fromkeys(lacking(part, found), NO_SUCH) if note else {}
     return replace(found, left_out={**found.left_out, **extra}) if extra else found
 
 

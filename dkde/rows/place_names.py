@@ -215,7 +215,7 @@ def as_called(
     called = list(map(str, wanted))
     there = set(names)
     for i, role in enumerate(roles):
-        # Two wanted latitudes (start and end) cannot be told apart by their role alone.
+        # Two wanted latitudes (start and end) are not distinguished by their role alone.
         if role is None or called[i] in there or roles.count(role) > 1:
             continue
         columns = zip(names, units or [None] * len(names), strict=True)
