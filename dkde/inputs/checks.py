@@ -64,9 +64,8 @@ def _warn_of_units(query: Operand, train: Operand, role: str) -> None:
         if a and b and same_unit(a) != same_unit(b):
             name = train.features[column] if train.features else f"column {column}"
             place = role_of(name, a)
-            if place is not None and place == role_of(
-                name, b
-            ):  # plain degrees on one side, degrees north on the other
+            # Plain degrees on one side and degrees north on the other are the same.
+            if place is not None and place == role_of(name, b):
                 continue
             warn(
                 f"{name} is in {a} in {_named('train', train.rows)} and in {b} in "

@@ -50,9 +50,8 @@ def kind_of_column(values: pd.Series[Any]) -> Column:
     if isinstance(dtype, pd.BooleanDtype) or dtype == np.bool_:
         return Column(FLOAT if values.hasnans else np.dtype(np.uint8), "bool", False)
     known = getattr(dtype, "numpy_dtype", None)
-    if known is not None and is_plain(
-        known
-    ):  # a nullable dtype; integers with missing values become float64
+    # A nullable dtype: its integers become float64 if some are missing.
+    if known is not None and is_plain(known):
         is_float = known.kind == "f" or not values.hasnans
         return Column(known if is_float else FLOAT, str(dtype))
     if _is_object(dtype) or isinstance(dtype, pd.StringDtype):
@@ -118,9 +117,8 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_missing(value: Any) -> bool:
-    if isinstance(
-        value, Decimal
-    ):  # pandas compares the value with itself, which raises for a signalling NaN
+    # pandas compares a value with itself, which raises for a signalling NaN.
+    if isinstance(value, Decimal):
         return value.is_nan()
     return value is np.ma.masked or bool(is_scalar(value) and pd.isna(value))
 

@@ -71,9 +71,9 @@ def part_of_frame(
     """
     names = [name if isinstance(name, str) else None for name in frame.columns]
     wanted = features
-    all_plain = all(
-        map(is_plain, frame.dtypes)
-    )  # then a choice of columns is made later, of the array
+    # If all columns are plain numbers, the frame is read whole without a copy, and columns are
+    # chosen later.
+    all_plain = all(map(is_plain, frame.dtypes))
     if wanted is None and others is not None and set(others) <= set(names) and not all_plain:
         wanted = tuple(others)
     if features is not None and None in names and len(names) == len(features):

@@ -329,9 +329,8 @@ def _groups(place: Place) -> list[str]:
         raise
     except Exception:
         found = [] if place.kind != "zarr" else groups_at(open_store(place.path, read_only=True))
-    return (
-        sorted(found) if place.kind == "zarr" else found
-    )  # as variables: a folder has no order, a file has one
+    # As with variables: a folder has no order of its own, a file has one.
+    return sorted(found) if place.kind == "zarr" else found
 
 
 def _engine(place: Place) -> str:
