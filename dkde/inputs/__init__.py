@@ -1,1 +1,1 @@
-"""Inputs as users pass them, made into one side of the work."""
+"""Inputs as users pass them, converted to the sides of the work."""

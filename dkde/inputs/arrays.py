@@ -1,4 +1,4 @@
-"""Rows from arrays, in memory or lazy."""
+"""Rows and vectors from arrays, in memory or lazy."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ from dkde.stores.door import absolute, check_opened
 
 
 def rows_of(values: Any, role: str) -> Rows:
-    """Return the rows of an array of real numbers, NaN where they are masked."""
+    """Return the rows of an array of real numbers; masked values become NaN."""
     if isinstance(values, da.Array):
         return whole(DaskSource(checked(values, role)), role, identity=values.name)
     marked = marked_lists(values)
@@ -33,19 +33,23 @@ def rows_of(values: Any, role: str) -> Rows:
         array = unmasked(marked)
     except InputError as error:
         raise InputError(f"{role}: ", error.message) from None
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{role} cannot be made an array of rows and features") from error
+    except (TypeError, ValueError) as error:  # NumPy refuses ragged lists, and some objects
+        raise InputError(
+            f"{role} cannot be made an array of rows and features; give all rows the same number "
+            "of values"
+        ) from error
     found = checked(array, role)
     check_listed(values, role)
     return whole(ArraySource(found, masked=first_masked(marked)), role)
 
 
 def check_listed(data: Any, role: str) -> None:
-    """Refuse integers in lists that NumPy rounds because a float is beside them.
+    """Refuse integers in lists that NumPy rounds because the lists hold a float too.
 
     Raises
     ------
     InputError
+        When such an integer is beyond 2**53.
     """
     if not isinstance(data, list | tuple):
         return
@@ -53,6 +57,7 @@ def check_listed(data: Any, role: str) -> None:
     values = np.asarray(data)
     if values.dtype.kind != "f" or not (np.abs(values) >= LARGEST).any():
         return
+    # An array of objects keeps the integers as they were given; the floats show where to look.
     given = np.asarray(data, object)
     for index in np.argwhere(np.abs(values) >= LARGEST):
         value = given[tuple(index)]
@@ -63,7 +68,7 @@ def check_listed(data: Any, role: str) -> None:
 def whole(
     source: RowSource, role: str, encoding: Encoding | None = None, identity: str | None = None
 ) -> Rows:
-    """Return an array as a part that holds all its rows."""
+    """Return the rows of a whole source, as one part."""
     part = Part(
         source, 0, source.shape[0], role, encoding=encoding or Encoding(), identity=identity
     )
@@ -71,11 +76,12 @@ def whole(
 
 
 def checked(array: Any, role: str) -> Any:
-    """Return an array after checking its type and shape."""
+    """Return an array unchanged; refuse one of another shape or dtype than rows of numbers."""
     if array.ndim != 2:
         raise InputError(
             f"{role} has shape {tuple(array.shape)}; it must have two dimensions, rows and features"
         )
+    # Dask gives NaN as the length of chunks that depend on values, as after boolean indexing.
     if any(np.isnan(n) for n in array.shape):
         raise InputError(f"{role} has unknown chunk sizes; call its compute_chunk_sizes() first")
     if 0 in array.shape:
@@ -93,6 +99,7 @@ def refuse_masked_rows(rows: Rows) -> None:
     Raises
     ------
     InputError
+        When a masked value is noted within the range of a part.
     """
     for part in rows.parts:
         place = innermost(part.source).masked
@@ -106,17 +113,23 @@ def refuse_masked_rows(rows: Rows) -> None:
 
 
 def vector(values: Any, what: str, n_rows: int, *, may_miss: bool = True) -> RowSource:
-    """Return one number a row, in the rows' order; ``what`` names them in messages.
+    """Return one number for each row, in the rows' order.
 
     Parameters
     ----------
+    values : array, or RowSource
+        The numbers, in any container.
+    what : str
+        The name of the numbers, for messages.
+    n_rows : int
+        The number of rows.
     may_miss : bool
-        Whether numbers may be missing, which are NaN then; else they are refused.
+        True if numbers may be missing; they become NaN. Otherwise missing numbers are refused.
 
     Raises
     ------
     InputError
-        When there are not as many as rows.
+        When the number of values is not the number of rows.
     """
     if isinstance(values, xr.DataArray):
         values = values.data
@@ -129,10 +142,11 @@ def vector(values: Any, what: str, n_rows: int, *, may_miss: bool = True) -> Row
                 f"{what} have unknown chunk sizes; call their compute_chunk_sizes() first"
             )
         if not may_miss and is_lazily_masked(values):
+            # Chunks may prove to be masked when they are computed: each checks itself then.
             values = values.map_blocks(_all_there, what, meta=np.empty(0, values.dtype))
         source = DaskSource(values)
     elif isinstance(values, zarr.Array):
-        _check_length(values.shape, what, n_rows)
+        _check_length(values.shape, what, n_rows)  # first: a matrix cannot be opened as a vector
         source = opened_vector(absolute(values), what, may_miss=may_miss)
     else:
         numbers = numbers_of(values, what, may_miss=may_miss)
@@ -149,26 +163,30 @@ def _check_length(shape: tuple[int, ...], what: str, n_rows: int) -> None:
 
 
 def numbers_of(values: Any, what: str, *, may_miss: bool = True) -> Any:
-    """Return an array of numbers, which may be masked; of pandas's nullable dtypes too.
+    """Return an array of numbers, possibly masked; pandas's nullable dtypes are understood.
 
     Parameters
     ----------
+    values : array, list or Series
+        The numbers.
     what : str
-        What they are, for messages.
+        The name of the numbers, for messages.
     may_miss : bool
-        Whether some may be missing: masked, or NA.
+        True if some may be missing: masked, or NA.
 
     Raises
     ------
     InputError
+        When a number is missing and none may be.
     """
     check_opened(values)
     values = marked_lists(values)
     dtype: Any = getattr(values, "dtype", None)
-    if hasattr(dtype, "numpy_dtype"):  # of pandas: nullable, or Arrow's
+    if hasattr(dtype, "numpy_dtype"):  # a dtype of pandas: nullable, or of Arrow
         missing = np.asarray(values.isna())
         numbers = dtype.numpy_dtype
         if missing.any() and numbers.kind in "iufb":
+            # The mask keeps what is missing apart from NaN that is a value.
             filled = values.to_numpy(np.float64, na_value=np.nan)
             values = np.ma.masked_array(filled, missing)
         else:

@@ -1,4 +1,4 @@
-"""The check that two sides go together: alike in width and scale, with no rows in common."""
+"""Checks of two sides: the same features and scale, and no rows in common."""
 
 from collections.abc import Iterator
 
@@ -13,15 +13,17 @@ from dkde.rows.sources import ArraySource
 from dkde.rows.variables import VariablesSource, in_memory
 from dkde.typing import Array, FloatArray
 
-# How many times wider one side's values may spread than the other's without a word.
+# The largest ratio of the ranges of the two sides' values without a warning. A factor of 255,
+# between bytes and values scaled to 1, is far above it.
 _MUCH = 4.0
+# The number of rows of an array in memory that give its range of values.
 _SAMPLE_ROWS = 1024
-# How hard NumPy may try to tell whether two arrays share memory.
+# The bound on NumPy's search for shared memory: the exact answer can take exponential time.
 _MAX_WORK = 10**6
 
 
 def check_same_features(query: Operand, train: Operand, role: str) -> None:
-    """Refuse sides of unlike width, and warn of unlike values or pictures."""
+    """Refuse sides with different features; warn of different scales, units or pictures."""
     a, b = train.rows, query.rows
     if a.n_features != b.n_features:
         raise InputError(
@@ -33,16 +35,18 @@ def check_same_features(query: Operand, train: Operand, role: str) -> None:
             pair for pair in zip(train.features, query.features, strict=True) if len(set(pair)) > 1
         )
         raise InputError(
-            f"{_named('train', a)} and {_named(role, b)} have unlike features, or an unlike order "
-            f"of them: {a_name!r} is in the place of {b_name!r}"
+            f"{_named('train', a)} and {_named(role, b)} have different features, or the "
+            f"same in another order: {a_name!r} stands in the place of {b_name!r}"
         )
     _warn_of_units(query, train, role)
+    # Both sides have the same number of pixels, so unlike pictures would go unnoticed.
     shapes = {part.image_shape for part in (*a.parts, *b.parts)} - {None}
     if len(shapes) > 1:
         warn(
-            f"train and {role} hold pictures of unlike shapes {sorted(map(str, shapes))}; "
+            f"train and {role} hold pictures of different shapes {sorted(map(str, shapes))}; "
             "their features may not be the same pixels"
         )
+    # Only if both ranges are known; a constant side has no spread to compare.
     ranges = [pair for pair in map(_value_range, (a, b)) if pair is not None]
     spreads = [high - low for low, high in ranges if high > low]
     if len(spreads) == 2 and max(spreads) > _MUCH * min(spreads):
@@ -54,12 +58,14 @@ def check_same_features(query: Operand, train: Operand, role: str) -> None:
 
 
 def _warn_of_units(query: Operand, train: Operand, role: str) -> None:
+    """Warn of columns whose units differ between the sides."""
     units = [side.columns.units or () for side in (train, query)]
     for column, (a, b) in enumerate(zip(*units, strict=False)):
         if a and b and same_unit(a) != same_unit(b):
             name = train.features[column] if train.features else f"column {column}"
             place = role_of(name, a)
-            if place is not None and place == role_of(name, b):  # degrees, and degrees north
+            # Plain degrees on one side and degrees north on the other are the same.
+            if place is not None and place == role_of(name, b):
                 continue
             warn(
                 f"{name} is in {a} in {_named('train', train.rows)} and in {b} in "
@@ -68,7 +74,13 @@ def _warn_of_units(query: Operand, train: Operand, role: str) -> None:
 
 
 def check_apart(train: Operand, other: Operand, role: str) -> None:
-    """Refuse sides that share rows."""
+    """Refuse sides that share rows.
+
+    Raises
+    ------
+    InputError
+        When they do.
+    """
     for part, query_part in _shared(train, other):
         raise InputError(
             f"{_named('train', part)} and {_named(role, query_part)} share rows, which makes "
@@ -77,7 +89,7 @@ def check_apart(train: Operand, other: Operand, role: str) -> None:
 
 
 def warn_if_shared(train: Operand, other: Operand, role: str) -> None:
-    """Warn of sides that share rows."""
+    """Warn of sides that share rows, once."""
     for part, query_part in _shared(train, other):
         warn(
             f"{_named('train', part)} and {_named(role, query_part)} share rows; "
@@ -87,6 +99,7 @@ def warn_if_shared(train: Operand, other: Operand, role: str) -> None:
 
 
 def _shared(train: Operand, other: Operand) -> Iterator[tuple[Part, Part]]:
+    """Yield pairs of parts, one of each side, that have rows in common."""
     for part in train.rows.parts:
         for other_part in other.rows.parts:
             if any(test(part, other_part) for test in (Part.overlaps, _same_rows, _share_memory)):
@@ -94,9 +107,10 @@ def _shared(train: Operand, other: Operand) -> Iterator[tuple[Part, Part]]:
 
 
 def _same_rows(a: Part, b: Part) -> bool:
-    """Return whether two parts of splits with equal content share rows."""
+    """Return whether two parts of the same content share rows, by their source row numbers."""
     if a.checksum is None or a.checksum != b.checksum:
         return False
+    # Parts that were cut from a Dataset in memory know their rows by ``source_row`` only.
     rows = [
         part.coordinates["source_row"].read(part.start, part.stop)
         for part in (a, b)
@@ -106,13 +120,14 @@ def _same_rows(a: Part, b: Part) -> bool:
 
 
 def _share_memory(a: Part, b: Part) -> bool:
-    """Return whether two parts are views of the same memory, in every column."""
+    """Return whether two parts are views of the same memory in every column."""
+    # Tables may share a column, such as a date, and no rows: so each column must overlap.
     ours, others = _in_memory(a), _in_memory(b)
     return bool(ours) and len(ours) == len(others) and all(map(_overlap, ours, others))
 
 
 def _in_memory(part: Part) -> list[Array]:
-    """Return the arrays that a part reads from memory; none where some lie elsewhere."""
+    """Return the arrays that a part reads from memory; empty if some are not in memory."""
     source = innermost(part.source)
     if isinstance(source, ArraySource):
         return [source.read(part.start, part.stop)]
@@ -123,18 +138,19 @@ def _in_memory(part: Part) -> list[Array]:
 
 def _overlap(a: Array, b: Array) -> bool:
     try:
-        # NumPy's stub knows no other bound than 0 and -1.
+        # NumPy's type stub allows no bounds but 0 and -1.
         return bool(np.shares_memory(a, b, max_work=_MAX_WORK))  # type: ignore[arg-type]
     except (np.exceptions.TooHardError, OverflowError):
-        return False
+        return False  # unknown: the check is a courtesy, and must not take long
 
 
 def _named(role: str, rows: Rows | Part) -> str:
-    """Return the role, and the name of what fills it if it has one."""
+    """Return the role, with the name of its data if they have one."""
     return role if rows.label == role else f"{role} ({rows.label})"
 
 
 def _value_range(rows: Rows) -> tuple[float, float] | None:
+    """Return the least and the greatest value of all parts; None if one part's are unknown."""
     ranges = [_part_range(part) for part in rows.parts]
     known = [pair for pair in ranges if pair is not None]
     if len(known) < len(ranges):
@@ -143,10 +159,11 @@ def _value_range(rows: Rows) -> tuple[float, float] | None:
 
 
 def _part_range(part: Part) -> tuple[float, float] | None:
+    """Return the range that a part notes, or that of a sample if the part is in memory."""
     if part.value_range is not None or not isinstance(part.source, ArraySource):
         return part.value_range
     stop = min(part.stop, part.start + _SAMPLE_ROWS)
     sample: FloatArray = part.encoding.decode(part.source.read(part.start, stop))
-    # Values that are not finite are refused later, with their place.
+    # Values that are not finite are refused later, with their row and column.
     finite = sample[np.isfinite(sample)]
     return (float(finite.min()), float(finite.max())) if finite.size else None

@@ -1,4 +1,4 @@
-"""A description of a data set, or of a file that can be imported."""
+"""Descriptions of data sets, and of files that can be imported."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,13 +26,13 @@ from dkde.stores.publishing import say_what_is_left
 from dkde.stores.store import is_remote
 from dkde.typing import Array
 
-# Of a file that can be imported, how much is looked through for the range of its values.
+# The bytes of a file to import that are read for the range of its values.
 _RANGE_BYTES = 256 * 2**20
-# Up to so many features are looked at one by one.
+# The largest number of features that are described one by one.
 _MOST_FEATURES = 16
-# How many times wider one feature may spread than another for one bandwidth to suit both.
+# The largest ratio of two features' standard deviations without advice: one bandwidth suits both.
 _MUCH = 5.0
-# What a data set has from its import.
+# The attributes that a data set has from its import.
 _RECORDED = ("source", "source_format", "source_checksum", "import_options", "dkde_version")
 
 
@@ -51,55 +51,58 @@ def describe(
     Parameters
     ----------
     store : str, path or URL
-        A data set; a file or folder that :func:`dkde.import_dataset` reads; or a Zarr store or
-        NetCDF file of others. Of the first and the last, ``SOURCE::SPLIT`` or ``SOURCE::GROUP``
-        is one split or group.
+        A data set; a file or folder that :func:`dkde.import_dataset` reads; or a foreign Zarr
+        store or NetCDF file. ``SOURCE::SPLIT`` names one split of a data set, ``SOURCE::GROUP``
+        one group of a foreign store or file.
     features : sequence of str, optional
-        Those to look at: columns of a table or a data set; variables of a store or a file of
-        others, whose default are all that share the dims of the widest one.
+        The features to describe: columns of a table or a data set, or variables of a foreign store
+        or file, by default all with the dims of the widest one.
     row_dim, lat, lon
         As for :func:`dkde.log_density`.
     values : bool
-        Whether the values of a data set are read for the figures of its features.
+        False to leave the values of a data set unread, and its single features without figures.
     progress : callable, optional
         Called with (split or variable, rows read, rows in all) as values are read.
 
     Returns
     -------
     dict
-        Ready for JSON. ``name``; ``kind``, "data set" or the file's format; ``source``,
-        ``source_format``, ``source_checksum``, ``import_options`` and ``dkde_version`` as
-        recorded at the import, None where there was none; ``columns_left_out``, those of a table
-        that are no features, and ``left_out``, the same by name with the reason of each;
-        ``converted``, the features that are no numbers in the source, by name, and what they
-        became; and ``splits``, by name. Of a split:
-        ``rows``, ``features``, ``dtype`` as stored, ``scale`` and ``offset`` that make values of
-        it, ``value_range`` of the finite values (for large files, of the first
-        ``value_range_rows``), of as many rows how many values are ``missing``, which is NaN, or
-        ``infinite``, and how many features are constant (``constant_features``, None where not
-        all rows were read); of up to 16 features, or those that were named, ``columns`` by name:
-        ``value_range``, ``mean``, ``standard_deviation`` (without bias), ``missing`` and
-        ``infinite`` of each, with ``ratio_of_standard_deviations``, the widest's to the
-        narrowest's; ``advice``, what these mean for the covariance, in words; ``feature_names``,
-        or None, ``chunk_rows``, ``bytes_raw``, ``bytes_stored`` (None for files),
-        ``image_shape``, ``layout``, ``labels``, the number of classes of each label there is,
-        ``classes``, their names by label where they have some, ``checksum``, and
-        ``index``: "yes", "of other rows", "damaged", or None where there is none.
-        Of a Zarr store or a NetCDF file of others in place of all that: ``name``, ``kind``,
-        ``features``, ``rows`` that these make, the ``row_dims`` along which these lie, how many
-        ``columns`` they have, ``undecided``, why rows and features cannot be told apart (None
-        where they can), ``groups`` below, ``variables`` by name:
-        ``dims`` with their sizes, ``dtype``, ``stored_dtype``, ``chunks``, ``units``,
-        ``coordinate``, ``numeric``, and of the values, all of which are read (of the features
-        alone, if they were named), the same as of columns; or ``undecodable``, why;
-        ``ratio_of_standard_deviations`` and ``advice``.
+        The description, ready for JSON.
+
+        A data set or file has ``name``; ``kind``, which is "data set" or the file's format;
+        ``source``, ``source_format``, ``source_checksum``, ``import_options`` and
+        ``dkde_version``, as recorded at the import, or None; ``columns_left_out``, the columns of
+        a table that are no features; ``left_out``, the same by name with the reason of each;
+        ``converted``, the features that are no numbers in the source, by name, with the unit of
+        the numbers that they became; and ``splits``, by name.
+
+        Each split has ``rows``, ``features``, the stored ``dtype``, and ``scale`` and ``offset``
+        for decoding. ``value_range`` is that of the finite values in the first
+        ``value_range_rows`` rows, which are all rows except in large files. In the same rows,
+        ``missing`` (NaN) and ``infinite`` count values, and ``constant_features`` counts features
+        (None unless all rows were read). ``columns`` describes up to 16 features, or the named
+        ones, by name: ``value_range``, ``mean``, ``standard_deviation`` (without bias),
+        ``missing`` and ``infinite``. ``ratio_of_standard_deviations`` is that of the widest to the
+        narrowest feature, and ``advice`` says in words what this means for the covariance. Then
+        follow ``feature_names`` or None, ``chunk_rows``, ``bytes_raw``, ``bytes_stored`` (None for
+        files), ``image_shape``, ``layout``; ``labels``, the number of classes of each label;
+        ``classes``, the names of the classes, by label; ``checksum``; and ``index``: "yes", "of
+        other rows", "damaged", or None.
+
+        A foreign Zarr store or NetCDF file has other entries: ``name``, ``kind`` and ``features``;
+        the number of ``rows`` that these make, the ``row_dims`` along which rows lie, and the
+        number of ``columns``; ``undecided``, the reason if rows and features are ambiguous, or
+        None; the ``groups`` below; ``variables``, by name; ``ratio_of_standard_deviations`` and
+        ``advice``. Each variable has ``dims`` with their sizes, ``dtype``, ``stored_dtype``,
+        ``chunks``, ``units``, ``coordinate``, ``numeric``, and the figures of a column; or
+        ``undecodable``, the reason. All values are read, or only those of named features.
 
     Raises
     ------
     InputError
-        When it has no such split, group or features.
+        When there is no such split, group or feature.
     DataSetError
-        When it is neither, or damaged.
+        When the source is of no known kind, or damaged.
 
     Examples
     --------
@@ -115,7 +118,8 @@ def describe(
     place = place_of(name)
     if place is not None:
         is_asked = wanted or place.group or place.kind != "zarr"
-        # Of a folder with nothing in it, and of a result, the data set's own error tells more.
+        # Without such a request, an empty folder or a result goes on to the code for data sets,
+        # whose error is more helpful.
         if is_asked or listing(name) is not None:
             described = describe_variables(place, name, wanted, choice.row_dim, progress)
             chosen = {key: described["variables"][key] for key in described["features"]}
@@ -123,13 +127,23 @@ def describe(
     if choice.row_dim is not None:
         raise InputError(unknown_dims(choice.row_dim, f"{name} has no dims with names"))
     source, split = parted(name)
-    described = _describe_own(source, split, _Looks(wanted, values, progress))
+    described = _describe_own(source, split, _Inspection(wanted, values, progress))
     return {"name": name, **described}
 
 
 @dataclass(frozen=True)
-class _Looks:
-    """The features to inspect (those named, or all), and whether to inspect them."""
+class _Inspection:
+    """The features to inspect, and whether to read their values.
+
+    Parameters
+    ----------
+    features : tuple of str, optional
+        The features that the user named; None for all.
+    values : bool
+        True to read the values of a data set.
+    progress : callable, optional
+        As for :func:`describe`.
+    """
 
     features: tuple[str, ...] | None
     values: bool
@@ -143,14 +157,15 @@ class _Looks:
         if split.n_features > _MOST_FEATURES or split.image_shape is not None:
             return {}
         names = split.features or ()
-        if len(set(names)) < split.n_features:  # not each has one of its own
+        if len(set(names)) < split.n_features:  # names that repeat cannot be keys: use numbers
             names = tuple(map(str, range(split.n_features)))
         return {name: i for i, name in enumerate(names)}
 
     def figures(self, split: Split | SourceSplit, what: str) -> dict[str, Any]:
-        """Return the figures of a split: one by one of the features to inspect, and of all."""
+        """Return the figures of a split: of each feature to inspect, and of all together."""
         columns, figures = self.columns(split, what), {}
-        # What was counted at the import, or is counted now.
+        # A data set notes figures of all features at its import. Those of single features, and of
+        # files, are counted now.
         found: Split | Tally
         if isinstance(split, Split) and not (columns and self.values):
             found, n_rows, ends = split, split.n_rows, split.actual_range
@@ -163,6 +178,7 @@ class _Looks:
             coding = split.scale_factor, split.add_offset
             n_rows, ends = found.n_rows, found.value_range(*coding)
             figures = {name: found.figures(i, *coding) for i, name in enumerate(columns)}
+        # A feature that is constant in the first rows need not be so in the others.
         n_constant = found.n_constant if n_rows == split.n_rows else None
         return {
             "value_range": ends and list(ends),
@@ -176,7 +192,7 @@ class _Looks:
 
 
 def _batches(split: Split | SourceSplit) -> Iterator[Array]:
-    """Return the stored rows of a data set, or as many of a file as are looked through."""
+    """Yield the stored rows: all rows of a data set, the first ones of a file."""
     if isinstance(split, Split):
         source = ZarrSource(split.x, complete=True)
         for start, stop in pairwise(source.cuts(0, split.n_rows)):
@@ -190,18 +206,18 @@ def _batches(split: Split | SourceSplit) -> Iterator[Array]:
             return
 
 
-def _describe_own(source: str, split: str, looks: _Looks) -> dict[str, Any]:
+def _describe_own(source: str, split: str, inspection: _Inspection) -> dict[str, Any]:
     """Describe a data set, or a file that can be imported, without its name."""
     path = Path(source)
     splits: dict[str, Any]
-    # A Zarr folder that is no data set: let the data set's own error say so.
+    # A Zarr folder that is no data set also goes this way: opening it raises the right error.
     if is_remote(source) or is_dataset(path) or (path / "zarr.json").exists():
         kind, known, splits = "data set", open_root(source).attrs.asdict(), open_splits(source)
     else:
-        columns = looks.features if looks.features and is_table(path) else None
+        columns = inspection.features if inspection.features and is_table(path) else None
         found = read_source(path, columns=columns)
-        if columns is not None:  # a list's features have names of their own
-            looks = replace(looks, features=found.splits[0].features)
+        if columns is not None:  # a column of lists becomes several features, with new names
+            inspection = replace(inspection, features=found.splits[0].features)
         kind, splits = found.format, {each.name: each for each in found.splits}
         known = {
             "source": path.name,
@@ -220,18 +236,20 @@ def _describe_own(source: str, split: str, looks: _Looks) -> dict[str, Any]:
         "left_out": known.get("left_out", {}),
         "converted": known.get("converted", {}),
         "splits": {
-            name: _describe_split(each, f"{source}::{name}", looks)
+            name: _describe_split(each, f"{source}::{name}", inspection)
             for name, each in splits.items()
             if split in ("", name)
         },
     }
 
 
-def _describe_split(split: Split | SourceSplit, what: str, looks: _Looks) -> dict[str, Any]:
-    """Describe a split; what a file does not have is None."""
+def _describe_split(
+    split: Split | SourceSplit, what: str, inspection: _Inspection
+) -> dict[str, Any]:
+    """Describe a split; entries that files do not have are None."""
     stored = split if isinstance(split, Split) else None
     dtype = split.x.dtype if isinstance(split, Split) else split.dtype
-    wanted, shape = looks.features, split.image_shape
+    wanted, shape = inspection.features, split.image_shape
     known = wanted or split.features
     return {
         "rows": split.n_rows,
@@ -242,7 +260,7 @@ def _describe_split(split: Split | SourceSplit, what: str, looks: _Looks) -> dic
         "image_shape": None if shape is None or wanted else list(shape),
         "layout": None if wanted else split.layout,
         "dtype": str(dtype),
-        **looks.figures(split, what),
+        **inspection.figures(split, what),
         "chunk_rows": stored and int(stored.x.chunks[0]),
         "bytes_raw": split.n_rows * split.n_features * dtype.itemsize,
         "bytes_stored": stored and int(stored.x.nbytes_stored()),
@@ -267,10 +285,11 @@ def _scales(
     Parameters
     ----------
     figures : mapping of str to mapping
-        Of the features, as :meth:`dkde.numerics.tally.Tally.figures` has them; those that are
-        constant have no part in the ratio. Empty for features too many to inspect one by one.
+        The figures of the features, by name, as :meth:`dkde.numerics.tally.Tally.figures` returns
+        them. Constant features have no part in the ratio. Empty if there are too many features
+        to inspect one by one.
     n_constant, n_features : int
-        Of such, how many are constant, and how many there are.
+        The numbers of constant features and of all features, for when ``figures`` is empty.
     """
     deviations = {name: each["standard_deviation"] for name, each in figures.items()}
     constant = [name for name, deviation in deviations.items() if deviation == 0]
@@ -287,7 +306,7 @@ def _scales(
             said.append(
                 f"{wide} spreads {ratio:.3g} times as wide as {narrow}: with one bandwidth for all,"
                 f" {wide} decides nearly alone; --covariance diag gives each feature its own scale,"
-                " full heeds how they vary together too"
+                " full also accounts for how they vary together"
             )
     if n:
         verb = "does" if n == 1 else "do"

@@ -17,6 +17,7 @@ from dkde.rows.row_dims import unknown_dims
 from dkde.rows.variables import VariablesSource
 from dkde.stores.absent import saying
 
+# The names of the formats in a description.
 _KINDS = {"zarr": "Zarr store", "hdf5": "NetCDF file", "classic": "NetCDF file (classic)"}
 
 Progress = Callable[[str, int, int], None]
@@ -33,22 +34,29 @@ def describe_variables(
 
     Parameters
     ----------
+    place : Place
+        The store or file, and the group in it.
+    name : str
+        The name for messages.
     features : sequence of str, optional
-        Those that would be, whose values alone are read; by default all along the dims of the
-        widest one, and all values are read.
+        The variables to take as features; only their values are read. By default all variables
+        along the dims of the widest one are features, and all values are read.
     row_dim : tuple of str, optional
-        The dims along which rows lie, where variables have others, too.
+        The dims along which rows lie, where variables have other dims too.
     progress : callable, optional
         Called with (variable, values read, values in all).
 
     Returns
     -------
     dict
-        As :func:`dkde.describe` has it, without ratio and advice.
+        As :func:`dkde.describe` returns it, without ratio and advice.
 
     Raises
     ------
-    InputError, DataSetError
+    InputError
+        When there is no such variable or dim.
+    DataSetError
+        When the store or file cannot be read.
     """
     group, groups = Group.open(place, name), groups_of(place)
     dims = dict.fromkeys(str(dim) for v in group.variables.values() for dim in v.dims)
@@ -57,12 +65,13 @@ def describe_variables(
         raise InputError(unknown_dims(unmet, f"{name} has the dims {some(list(dims))}"))
     if features and groups and not group.variables:
         first = f"{name}/{groups[0]}" if place.group else f"{name}::{groups[0]}"
-        raise InputError(
-            f"{name}: has no variables but in its groups {some(groups)}; write {first}"
-        )
+        raise InputError(f"{name}: has variables only in its groups {some(groups)}; write {first}")
     if features and any(feature not in group.variables for feature in features):
-        rows_of(group, tuple(features), row_dim)  # a table of AnnData, or not there
+        # A name may be that of an AnnData table, whose columns are the features. If it is neither,
+        # this raises the error.
+        rows_of(group, tuple(features), row_dim)
         features = None
+    # A variable that is no feature is refused before any values are read.
     for feature in features or ():
         group.feature(feature)
     described = {
@@ -89,6 +98,7 @@ def _layout(
         return found
     if 0 in [n for feature in features for n in group.variables[feature].shape]:
         return found | {"rows": 0}
+    # If rows and features are ambiguous, the description says so; it is no error.
     try:
         dims = group.candidates(features).layout(row_dim).dims
         n_rows, n_columns = group.part(features, row_dim).source.shape
@@ -98,6 +108,7 @@ def _layout(
 
 
 def _variable(group: Group, name: str, is_read: bool, progress: Progress | None) -> dict[str, Any]:
+    """Return the description of one variable; figures are None if its values are not read."""
     if (why := group.fault(name)) is not None:
         return {"undecodable": why}
     variable, is_numeric = group.variables[name], group.numeric(name)
@@ -121,13 +132,15 @@ def _variable(group: Group, name: str, is_read: bool, progress: Progress | None)
 
 
 def _tally(group: Group, name: str, variable: xr.Variable, progress: Progress | None) -> Tally:
-    """Return the figures of all values of a variable."""
+    """Return the tally of all values of a variable."""
     tally = Tally(1, spread=True)
     dims, sizes = tuple(map(str, variable.dims)), tuple(map(int, variable.shape))
     if not dims:
         tally.take(variable.values.reshape(1, 1))
         return tally
+    # All dims are taken as rows: each value is a row of one column.
     source = VariablesSource([variable], dims, sizes, [name], group.place)
+    # There is one warning of missing chunks, after the last range.
     with saying():
         for start, stop in pairwise(source.cuts(0, source.shape[0])):
             tally.take(source.read(start, stop))

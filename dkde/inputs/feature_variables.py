@@ -1,4 +1,4 @@
-"""The variables of an xarray Dataset, a store or a file that are the features of its rows."""
+"""The choice of features among the variables of a Dataset, a store or a file."""
 
 from collections.abc import Collection
 
@@ -8,28 +8,30 @@ from dkde.errors import InputError, warn
 from dkde.inputs.groups import Group
 from dkde.rows.feature_choice import only_weights
 
-# Data variables that are features only where they are named, or never, by NumPy's kind.
+# The kinds of data variables that are no features unless named, or never, by NumPy's kind.
 _LEFT_OUT = {
     "b": "true or false", "M": "timestamps", "m": "lengths of time", "U": "text", "S": "text",
     "T": "text", "O": "text or objects",
 }  # fmt: skip
-# What CF has for the borders of cells, by the attribute that names it, and how most call it.
+# Variables with the bounds of cells are no features. CF's attributes that name them, and the usual
+# ends of their names.
 _BOUNDS, _BOUNDS_NAMES = ("bounds", "climatology"), ("_bnds", "_bounds")
 
 
 def is_split(dataset: xr.Dataset, features: tuple[str, ...] | None = None) -> bool:
-    """Return whether a Dataset is like a split: its rows are those of its variable x.
+    """Return whether a Dataset is like a split, whose rows are those of its variable ``x``.
 
     Parameters
     ----------
     features : tuple of str, optional
-        That are asked for: where ``x`` is one of them, it is a variable like any other.
+        The features that the user names. If ``x`` is one of them, it is a variable like any other.
     """
     if "x" not in dataset.data_vars or dataset["x"].ndim != 2:
         return False
     if "feature" in dataset["x"].dims:
         return True
-    # Of others' a lone matrix is rows and features; labels, one for each row, may stand beside it.
+    # A Dataset of other origin is like a split if ``x`` is its only matrix: labels, one for each
+    # row, may be beside it, but no numbers along its dims, which could be features too.
     first, second = dataset["x"].dims
     others = [variable for name, variable in dataset.variables.items() if name != "x"]
     numbers = (v for v in others if getattr(v.dtype, "kind", "O") in "fc" or second in v.dims)
@@ -41,22 +43,27 @@ def feature_names(
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """Return the names of a Dataset's features where the user names none.
 
-    The data variables of numbers, and the coordinates that stand before the last of them, as those
-    that were selected by name do; the coordinates, where there is no data variable.
+    The features are the data variables of numbers, and the coordinates of numbers that come before
+    the last of these: selecting variables by name, ``data[["lat", "lon", "depth"]]``, puts them in
+    this order. If there is no data variable, the coordinates are the features.
 
     Parameters
     ----------
+    dataset, group : xarray.Dataset, Group
+        The Dataset, and its variables.
+    role : str
+        The name of the data, for messages.
     beside : collection of str
-        Variables that are for something else.
+        Variables with another use, such as weights.
 
     Returns
     -------
-    The names, and of the data variables that are left out, why.
+    The names, and the data variables that are left out with the reason of each.
 
     Raises
     ------
     InputError
-        When there are none.
+        When no variable can be a feature.
     """
     names, left_out = [name for name in group.variables if name not in beside], {}
     if dataset.data_vars:
@@ -69,9 +76,10 @@ def feature_names(
         ]  # fmt: skip
         left_out = {name: why for name in chosen if (why := why_not(group, name)) is not None}
         chosen = [name for name in chosen if name not in left_out]
-        _tell(role, group, chosen, meant)
+        _warn_of_coordinates(role, group, chosen, meant)
     else:
         chosen = [name for name in names if group.numeric(name)]
+        # Coordinates of a grid: an axis that others lie along is their index, and no feature.
         spanned = {
             dim for name in chosen for dim in group.variables[name].dims if dim != name
         }  # fmt: skip
@@ -87,14 +95,14 @@ def feature_names(
 
 
 def why_not(group: Group, name: str) -> str | None:
-    """Return why a data variable is no feature unless named; None if it is one."""
+    """Return the reason why a data variable is no feature by default; None if it is one."""
     return _LEFT_OUT.get(getattr(group.variables[name].dtype, "kind", "O"))
 
 
-def _tell(role: str, group: Group, chosen: list[str], meant: list[str]) -> None:
-    """Warn of coordinates that may be features; their order matters, and xarray may change it."""
+def _warn_of_coordinates(role: str, group: Group, chosen: list[str], meant: list[str]) -> None:
+    """Warn of coordinates that may be features: their order matters, and xarray may change it."""
     taken = [name for name in meant if name in chosen]
-    # The index of a grid's dim is what tells rows from features, and no feature left out.
+    # The index of a grid's dim shows where rows lie; it is no feature that was left out.
     axes = {dim for name in chosen for dim in group.variables[name].dims if dim in meant}
     left = [name for name in meant if name not in chosen and name not in axes]
     if not taken and not left:
@@ -112,10 +120,11 @@ def _tell(role: str, group: Group, chosen: list[str], meant: list[str]) -> None:
 def _may_be_meant(group: Group, name: str) -> bool:
     """Return whether a coordinate may be meant as a feature.
 
-    So are times, which cannot be one, and numbers with a fraction; not the rows' own index.
+    Times and numbers with a fraction may be meant (times cannot be features by default, which is
+    worth a warning). Integers and the rows' own index are not.
     """
     variable = group.variables[name]
-    if getattr(variable.dtype, "kind", "O") not in "fmM":  # of pandas's dtypes too
+    if getattr(variable.dtype, "kind", "O") not in "fmM":  # a dtype of pandas may lack a kind
         return False
     others = (v for key, v in group.variables.items() if key not in group.coordinates)
     is_index = variable.dims == (name,) and any(v.dims == (name,) for v in others)
@@ -123,7 +132,7 @@ def _may_be_meant(group: Group, name: str) -> bool:
 
 
 def along_the_widest(group: Group) -> list[str]:
-    """Return the numeric variables along the widest one's dims, except their index."""
+    """Return the numeric variables along the dims of the widest one, without their indexes."""
     bounds = _bounds(group)
     numeric = [
         name for name in group.variables
@@ -139,17 +148,19 @@ def along_the_widest(group: Group) -> list[str]:
         name
         for name in numeric
         if set(group.variables[name].dims) == dims and group.variables[name].dims != (name,)
-    ] or [widest]
+    ] or [widest]  # a lone index is its own feature
 
 
 def _bounds(group: Group) -> set[str]:
-    """Return the variables that hold cell bounds of others, which are no features."""
+    """Return the variables that hold the bounds of cells, which are no features."""
     found = {
         str(name)
         for variable in group.variables.values()
         for key in _BOUNDS
         if (name := variable.attrs.get(key, variable.encoding.get(key))) is not None
     }
+    # xarray moves the attribute to ``encoding`` as it decodes. The end of a name counts only for
+    # variables of pairs: lower and upper bound.
     return found | {
         name for name, variable in group.variables.items()
         if name.endswith(_BOUNDS_NAMES) and variable.shape[-1:] == (2,)

@@ -1,4 +1,4 @@
-"""Foreign Zarr stores and NetCDF files as sources of selectors: their groups are splits."""
+"""Foreign Zarr stores and NetCDF files as sources of selectors, with groups as their splits."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -28,12 +28,12 @@ def path_of(name: str) -> Path:
 
 
 def is_known(name: str) -> bool:
-    """Return whether a name is that of something there, or of scikit-learn's digits."""
+    """Return whether a name is that of an existing file or folder, or of scikit-learn's digits."""
     return name == "digits" or is_there(name) or os.path.exists(os.path.expanduser(name))
 
 
 def divisions(name: str) -> Iterator[tuple[str, str]]:
-    """Return a name whole, then split before each ``::``, the longest source first."""
+    """Yield a name whole, then split before each ``::``, the longest source first."""
     stop = len(name)
     while stop > 0:
         yield name[:stop], name[stop:]
@@ -43,14 +43,14 @@ def divisions(name: str) -> Iterator[tuple[str, str]]:
 def parted(name: str) -> tuple[str, str]:
     """Return a name split at ``::``: the source, and its group or split.
 
-    As in selectors the source is the longest name that is there.
+    As in selectors, the source is the longest name that exists: file names may hold ``::``.
 
     Examples
     --------
     >>> parted("s3://bucket/tree.zarr::cruise/7"), parted("no such file")
     (('s3://bucket/tree.zarr', 'cruise/7'), ('no such file', ''))
     """
-    if is_remote(name):
+    if is_remote(name):  # whether a URL exists would cost a request: its first :: counts
         source, _, within = name.partition("::")
         return source, within.strip("/")
     for source, within in divisions(name):
@@ -60,18 +60,19 @@ def parted(name: str) -> tuple[str, str]:
 
 
 def place_of(name: str) -> Place | None:
-    """Return SOURCE or SOURCE::GROUP as a foreign Zarr store or NetCDF file, if it is one."""
+    """Return the place that SOURCE or SOURCE::GROUP names; None if it is not a foreign one."""
     source, group = parted(name)
     path = source.rstrip("/") if is_remote(source) else str(path_of(source))
     kind = kind_of(path)
     if kind == "zarr" and is_dataset(open_store(path, read_only=True)):
         kind = None
+    # One file reached by two links is one place, so that shared rows are noticed.
     whole = path if is_remote(path) else os.path.realpath(path)
     return None if kind is None else resolved(Place(whole, kind, group))
 
 
 def listing(name: str) -> str | None:
-    """Return the contents of a Zarr store or NetCDF file; None if unusable or a result."""
+    """Return the variables and groups of a store or file as text; None if unusable or a result."""
     try:
         place = place_of(name)
         if place is None:
@@ -83,6 +84,7 @@ def listing(name: str) -> str | None:
         return None
     groups = groups_of(place)
     below = f"the groups {', '.join(groups)}" if groups else ""
+    # A result of dkde is no source of rows; it has this variable at its root.
     if "log_density" in group.variables and not below:
         return None
     variables = group.listing if group.variables else ""
@@ -92,7 +94,19 @@ def listing(name: str) -> str | None:
 class Groups(Mapping[str, Part]):
     """The groups of a Zarr store or NetCDF file, each opened on first use.
 
-    The root has an empty name; where it holds variables, the others are there, and not listed.
+    The root has an empty name. If it holds variables, it alone is listed, as the source's only
+    split; the groups below it can still be opened by name.
+
+    Parameters
+    ----------
+    name : str
+        The name of the source, for messages.
+    place : Place
+        The store or file.
+    features : tuple of str, optional
+        The features that the user names.
+    row_dim : tuple of str, optional
+        The dims along which rows lie, where variables have other dims too.
     """
 
     def __init__(
@@ -108,6 +122,7 @@ class Groups(Mapping[str, Part]):
 
     @cached_property
     def _below(self) -> list[str]:
+        # Listing the groups of a large store takes long: only on first use.
         return [] if self._place.array is not None else groups_of(self._place)
 
     @cached_property
@@ -125,22 +140,24 @@ class Groups(Mapping[str, Part]):
             return True
         if not isinstance(group, str) or self._place.array is not None:
             return False
+        # ``::NAME`` may also name an array; only its own metadata are looked up for that.
         return self._at(group).array is not None
 
-    def check_said(self) -> None:
-        """Refuse a source if the user does not name its features.
+    def check_features_named(self) -> None:
+        """Refuse a source of several variables if the user does not name its features.
 
         Raises
         ------
         InputError
+            When nobody says which variables are the features.
         """
         if self.asked() is None and self._place.array is None:
-            raise _unsaid(self._root)
+            raise _features_unnamed(self._root)
 
     def asked(self, group: Group | None = None) -> tuple[str, ...] | None:
-        """Return the features asked for; the only numbers where row dims are named.
+        """Return the features that the user names; None if there are none.
 
-        None where nobody says which they are.
+        If the user names dims of rows and there is only one variable of numbers, that is meant.
         """
         if self._features is not None or self._row_dim is None:
             return self._features
@@ -155,11 +172,12 @@ class Groups(Mapping[str, Part]):
         return self._opened[group]
 
     def _at(self, group: str) -> Place:
-        """Return a group below, or an array."""
+        """Return the place of a group below, or of an array."""
         inner = "/".join(filter(None, [self._place.group, group.strip("/")]))
         return resolved(replace(self._place, group=inner))
 
     def _part(self, group: str) -> Part:
+        """Return the rows of a group, or of the array that the place names."""
         place, here = self._place, self._root
         if group:
             name = f"{self._name}/{group}" if place.group else f"{self._name}::{group}"
@@ -168,9 +186,10 @@ class Groups(Mapping[str, Part]):
         if place.array is None:
             features = self.asked(here)
             if features is None:
-                raise _unsaid(here)
+                raise _features_unnamed(here)
             return rows_of(here, features, self._row_dim)
         part = _array_rows(here, place, self._row_dim)
+        # The array's own name chooses it whole; other names choose among its columns.
         alone = (str(place.array_name),)
         return part if self._features in (None, alone) else chosen_by_name(part, self._features)
 
@@ -183,8 +202,8 @@ def _numbers(group: Group) -> list[str]:
     ]  # fmt: skip
 
 
-def _unsaid(group: Group) -> InputError:
-    """Refuse a foreign store or file whose features the user does not name."""
+def _features_unnamed(group: Group) -> InputError:
+    """Return the error for a foreign store or file whose features the user does not name."""
     numbers = _numbers(group)
     way = f"--features {numbers[0]}" if len(numbers) == 1 else "--features"
     return InputError(
@@ -194,10 +213,10 @@ def _unsaid(group: Group) -> InputError:
 
 
 def _array_rows(group: Group, place: Place, row_dim: tuple[str, ...] | None) -> Part:
-    """Return the rows of the only array of a group.
+    """Return the rows of the one array that a place names.
 
-    Of two dims without names these are rows and features. Where none of its values is marked as
-    missing, such an array of Zarr is read as it is stored.
+    Two dims without names are rows and features. A Zarr array with such dims, and without marks of
+    missing values, is read as it is stored.
     """
     name = str(place.array_name)
     part = group.part((name,), row_dim)
@@ -205,6 +224,7 @@ def _array_rows(group: Group, place: Place, row_dim: tuple[str, ...] | None) -> 
     is_bare = variable.ndim == 2 and all(str(dim).startswith(UNNAMED) for dim in variable.dims)
     if place.kind != "zarr" or not is_bare or len(part.row_dims or ()) != 1:
         return part
+    # Read as stored, scaled integers stay integers until they are used, and take less memory.
     store = open_store(place.path, read_only=True)
     array = node_at(store, place.within(name))
     if not isinstance(array, zarr.Array) or is_masked(dict(array.attrs)):
@@ -222,22 +242,24 @@ def rows_of(group: Group, features: tuple[str, ...], row_dim: tuple[str, ...] | 
     Raises
     ------
     InputError
-        When there are no such variables, or they are a sparse matrix.
+        When the variables do not exist, or are a sparse matrix.
     """
     _refuse_sparse(group)
     if len(features) > 1 or features[0] in group.variables or group.place is None:
         return group.part(features, row_dim)
+    # One name that is no variable may be a group: AnnData keeps tables, such as obs, as groups.
     (name,) = features
     place = group.place
     try:
         inner = Group.open(replace(place, group=place.within(name)), f"{place}/{name}")
     except CodecError:
         raise
-    except Exception:  # there is none of that name, as the group itself says best
+    except Exception:  # there is no such group; the error of the group above says so best
         return group.part(features, row_dim)
     _refuse_sparse(inner)
     if inner.attributes.get("encoding-type") != "dataframe":
         return group.part(features, row_dim)
+    # AnnData notes the order of a table's columns; text columns are no features.
     order = inner.attributes.get("column-order", ())
     columns = [order] if isinstance(order, str) else [str(column) for column in order]
     part = inner.part([column for column in columns if inner.numeric(column)] or columns)
@@ -245,9 +267,10 @@ def rows_of(group: Group, features: tuple[str, ...], row_dim: tuple[str, ...] | 
 
 
 def _refuse_sparse(group: Group) -> None:
+    """Refuse a sparse matrix of AnnData: its arrays would be taken for rows."""
     kind = str(group.attributes.get("encoding-type", ""))
     if kind in ("csr_matrix", "csc_matrix"):
         raise InputError(
-            f"{group.name}: is a sparse matrix ({kind}), and rows are read from dense arrays; "
-            "write it as one (toarray()), or take a matrix of obsm"
+            f"{group.name}: is a sparse matrix ({kind}), but rows are read from dense arrays "
+            "only; write it as a dense array (toarray()), or take a matrix of obsm"
         )

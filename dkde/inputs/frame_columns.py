@@ -1,4 +1,4 @@
-"""The kinds of values in data frames' columns, and these values as numbers."""
+"""The kinds of values in the columns of data frames, and their conversion to numbers."""
 
 from __future__ import annotations
 
@@ -30,49 +30,54 @@ def _is_object(dtype: Any) -> bool:
     return isinstance(dtype, np.dtype) and dtype.kind == "O"
 
 
-def held_of(values: pd.Series[Any]) -> Column:
-    """Return the kind of a column's values, by dtype; objects are inspected."""
+def kind_of_column(values: pd.Series[Any]) -> Column:
+    """Return the kind of a column's values by its dtype; values are inspected only if objects."""
     dtype: Any = values.dtype
     if is_plain(dtype):
         return Column(dtype, str(dtype))
     if isinstance(dtype, pd.ArrowDtype):
-        return _held_of_arrow(values)
+        return _kind_of_arrow(values)
     if isinstance(dtype, pd.CategoricalDtype):
-        number = held_of(pd.Series(dtype.categories)).dtype
+        # Categories may be numbers; they are features only if the user names them.
+        number = kind_of_column(pd.Series(dtype.categories)).dtype
         return Column(None if number is None else FLOAT, "categories", False)
     if isinstance(dtype, pd.SparseDtype):
-        return replace(held_of(pd.Series([], dtype=dtype.subtype)), kind=str(dtype))
+        # An empty Series of the dtype below is enough: the values need not be made dense.
+        return replace(kind_of_column(pd.Series([], dtype=dtype.subtype)), kind=str(dtype))
     if (units := day_units(dtype)) is not None:
         return Column(FLOAT, "timestamps" if dtype.kind == "M" else "lengths of time", False,
                       units=units)  # fmt: skip
     if isinstance(dtype, pd.BooleanDtype) or dtype == np.bool_:
         return Column(FLOAT if values.hasnans else np.dtype(np.uint8), "bool", False)
     known = getattr(dtype, "numpy_dtype", None)
-    if known is not None and is_plain(known):  # nullable
+    # A nullable dtype: its integers become float64 if some are missing.
+    if known is not None and is_plain(known):
         is_float = known.kind == "f" or not values.hasnans
         return Column(known if is_float else FLOAT, str(dtype))
     if _is_object(dtype) or isinstance(dtype, pd.StringDtype):
-        return _held_of_objects(values)
+        return _kind_of_objects(values)
     return Column(None, str(dtype))
 
 
-def _held_of_arrow(values: pd.Series[Any]) -> Column:
+def _kind_of_arrow(values: pd.Series[Any]) -> Column:
     from pyarrow import types
 
+    # pandas gives its Arrow column back without a copy.
     column = values.array.__arrow_array__()
     if types.is_string(column.type) or types.is_large_string(column.type):
-        return _held_of_objects(values)
+        return _kind_of_objects(values)
     is_list = hasattr(column.type, "value_type") and not types.is_dictionary(column.type)
     missing = bool(column.null_count)
     if not is_list:
         return column_of_type(column.type, may_miss=missing)
+    # Also the numbers within the lists may be missing.
     missing = missing or bool(column.combine_chunks().flatten().null_count)
     return column_of_type(column.type, may_miss=missing, length=first_length(column))
 
 
-def _held_of_objects(values: pd.Series[Any]) -> Column:
-    """Return the kind of objects: numbers, booleans, times, arrays or text."""
-    # Of columns of text the dtype says so: no value has to be looked at.
+def _kind_of_objects(values: pd.Series[Any]) -> Column:
+    """Return the kind of a column of objects: numbers, booleans, times, lists or text."""
+    # The dtype of a text column says that it is text; infer_dtype would look at all values.
     kind = infer_dtype(values, skipna=True) if _is_object(values.dtype) else "string"
     if kind in ("integer", "floating", "mixed-integer-float", "decimal"):
         return Column(FLOAT, "numbers")
@@ -82,33 +87,38 @@ def _held_of_objects(values: pd.Series[Any]) -> Column:
         return Column(FLOAT, "timestamps", False, units=day_units(np.dtype("M8[s]")))
     if kind in ("timedelta64", "timedelta"):
         return Column(FLOAT, "lengths of time", False, units=day_units(np.dtype("m8[s]")))
+    # Only the first values that are not missing are looked at; the generator reads no further.
     found = ((i, value) for i, value in enumerate(values) if not _is_missing(value))
     there = list(islice(found, LOOKED_AT))
     if not there:
         return Column(None, "no values")
     first = there[0][1]
     if isinstance(first, list | tuple | np.ndarray):
-        return _held_of_lists(first)
+        return _kind_of_lists(first)
     return Column(None, why_text([(i, str(value).strip()) for i, value in there]))
 
 
-def _held_of_lists(first: Any) -> Column:
-    """Return the kind of arrays or lists in cells, by the first of them."""
+def _kind_of_lists(first: Any) -> Column:
+    """Return the kind of a column of arrays or lists, by the first of them."""
     row = np.asarray(first)
     if row.ndim != 1 or not row.size or not all(_is_number(value) for value in row):
         return Column(None, f"{type(first).__name__} objects")
+    # A list may hold integers beyond 2**53, so float64 is checked for them; a float array keeps its
+    # dtype.
     dtype = row.dtype if isinstance(first, np.ndarray) and row.dtype.kind == "f" else FLOAT
     return Column(dtype, f"lists of {row.size} numbers", width=row.size)
 
 
 def _is_number(value: Any) -> bool:
+    # bool is a subclass of int.
     return _is_missing(value) or (
         isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
     )
 
 
 def _is_missing(value: Any) -> bool:
-    if isinstance(value, Decimal):  # pandas compares it, which a signalling NaN refuses
+    # pandas compares a value with itself, which raises for a signalling NaN.
+    if isinstance(value, Decimal):
         return value.is_nan()
     if isinstance(value, np.datetime64 | np.timedelta64):  # NaT among numbers is no missing number
         return False
@@ -116,7 +126,7 @@ def _is_missing(value: Any) -> bool:
 
 
 def numbers_of(values: pd.Series[Any], held: Column, dtype: np.dtype[Any], where: str) -> Array:
-    """Return a column as numbers, (rows,) or (rows, width); missing ones are NaN."""
+    """Return a column as numbers, (rows,) or (rows, width); missing values become NaN."""
     kind: Any = values.dtype
     if isinstance(kind, pd.ArrowDtype):
         column = values.array.__arrow_array__()
@@ -130,25 +140,28 @@ def numbers_of(values: pd.Series[Any], held: Column, dtype: np.dtype[Any], where
         return as_days(values)[0]
     if isinstance(kind, pd.CategoricalDtype):
         known = pd.Series(kind.categories)
-        numbers = numbers_of(known, held_of(known), FLOAT, where)
+        numbers = numbers_of(known, kind_of_column(known), FLOAT, where)
+        # Categories are converted once, and looked up by code; code -1 means missing.
         codes = np.asarray(values.cat.codes)
         return np.where(codes < 0, np.nan, numbers[codes])
     if _is_object(kind):
         return _of_objects(values, where).astype(dtype)
-    stored = getattr(kind, "numpy_dtype", kind)  # of a nullable one
+    stored = getattr(kind, "numpy_dtype", kind)  # the dtype below a nullable one
     if dtype.kind == "f" and getattr(stored, "kind", "O") in "iu":
+        # Before to_numpy, which would round large integers without a word.
         check_exact(values.fillna(0).to_numpy(stored), where)
     found: Array = values.to_numpy(dtype, na_value=np.nan if dtype.kind == "f" else None)
     return found
 
 
 def _of_objects(values: pd.Series[Any], where: str) -> Array:
-    """Return objects as numbers, NaN where they are missing."""
+    """Return objects as numbers; missing ones become NaN."""
     objects = values.to_numpy()
     missing = np.asarray(values.isna())
     try:
         numbers = np.where(missing, 0.0, objects).astype(np.float64)
-    except (ArithmeticError, TypeError, ValueError):  # integers that are too large, say
+    except (ArithmeticError, TypeError, ValueError):  # such as integers too large for a float
+        # Infinity sends each of them to _exact below, which converts or refuses it.
         numbers = np.full(len(objects), np.inf)
     numbers[missing] = np.nan
     for i in np.flatnonzero(np.abs(numbers) >= LARGEST):
@@ -168,6 +181,7 @@ def _exact(value: Any, where: str) -> float:
 
 
 def _lists(values: pd.Series[Any], width: int, dtype: np.dtype[Any], where: str) -> Array:
+    """Return a column of lists as rows; a missing list is a row of NaN."""
     rows = np.full((len(values), width), np.nan, dtype)
     for i, value in enumerate(values):
         if _is_missing(value):
@@ -175,13 +189,13 @@ def _lists(values: pd.Series[Any], width: int, dtype: np.dtype[Any], where: str)
         if np.shape(value) != (width,):
             raise InputError(
                 f"{where}: row {i} has a list of {len(value)} numbers and others have {width}; "
-                "lists that are features are of one length"
+                "lists that are features must have one length"
             )
         numbers = np.asarray(value)
-        if numbers is value and numbers.dtype.kind == "f":  # and no list, which may be mixed
+        if numbers is value and numbers.dtype.kind == "f":  # an array, not a list of mixed objects
             rows[i] = numbers
         elif all(map(_is_number, value)):
             rows[i] = [_exact(number, f"{where}, row {i},") for number in value]
         else:
-            raise InputError(f"{where}: row {i} has a list of something else than numbers")
+            raise InputError(f"{where}: row {i} has a list with values that are no numbers")
     return rows

@@ -1,4 +1,4 @@
-"""Data frames as rows: the features are the numeric columns, or those named."""
+"""Data frames as rows: the features are the numeric columns, or the columns named."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dkde.datasets.formats.arrow_values import Column
 from dkde.datasets.formats.tables import check_lists, no_numbers
 from dkde.errors import InputError, NoVariableError, some, warn
 from dkde.inputs.arrays import check_listed, checked, whole
-from dkde.inputs.frame_columns import FLOAT, held_of, is_plain, numbers_of
+from dkde.inputs.frame_columns import FLOAT, is_plain, kind_of_column, numbers_of
 from dkde.numerics.exact import check_exact
 from dkde.rows.columns import TableSource
 from dkde.rows.feature_choice import NO_SUCH, left_out_line, of_a_list
@@ -23,21 +23,21 @@ from dkde.typing import Array
 
 
 def frame_of(data: Any, role: str) -> pd.DataFrame | None:
-    """Return a table of any kind as a data frame of pandas; None where it is none.
+    """Return any table as a data frame of pandas; return None for anything else.
 
     Raises
     ------
     InputError
-        When it is a table of another package, and pyarrow, which reads it, is not there.
+        When it is a table of another package, and pyarrow, which reads it, is not installed.
     """
     if isinstance(data, pd.DataFrame):
         return data
     if hasattr(data, "compute") and hasattr(data, "columns") and hasattr(data, "dtypes"):
-        return frame_of(data.compute(), role)  # of Dask, which has partitions of pandas
+        return frame_of(data.compute(), role)  # a data frame of Dask
     if not (hasattr(data, "__arrow_c_stream__") or hasattr(data, "__arrow_c_array__")):
         return None
     if not (hasattr(data, "columns") or hasattr(data, "schema")):
-        return None  # one column
+        return None  # a Series of another package also has a stream, but is one column
     try:
         import pyarrow as pa
     except ImportError:
@@ -55,26 +55,33 @@ def part_of_frame(
 
     Parameters
     ----------
+    frame : DataFrame
+        The table.
+    role : str
+        The name of the table, for messages.
     features : tuple of str, optional
-        The columns that are named as features.
+        The columns that the user names as features.
     others : sequence of str, optional
-        The features of the other side: if all are here, these are taken.
+        The features of the other side. If the table has them all, they are the features here.
 
     Raises
     ------
     InputError
-        When a column that is named is not there or holds no numbers, or none does.
+        When a named column does not exist or holds no numbers, or no column holds numbers.
     """
     names = [name if isinstance(name, str) else None for name in frame.columns]
     wanted = features
-    all_plain = all(map(is_plain, frame.dtypes))  # then all are features, and chosen as read
+    # If all columns are plain numbers, the frame is read whole without a copy, and columns are
+    # chosen later.
+    all_plain = all(map(is_plain, frame.dtypes))
     if wanted is None and others is not None and set(others) <= set(names) and not all_plain:
         wanted = tuple(others)
     if features is not None and None in names and len(names) == len(features):
-        wanted = None  # columns without names, which are as many
+        wanted = None  # columns without names: the names are given to them in order
     if wanted is not None and all_plain and set(wanted) == set(names):
         wanted = None
-    held = [held_of(frame.iloc[:, i]) for i in range(len(names))]
+    held = [kind_of_column(frame.iloc[:, i]) for i in range(len(names))]
+    # By position and not by name: two columns of a data frame may have one name.
     places = _places(frame, role, held, names if wanted is not None else [], wanted)
     left_out = {}
     if features is None:
@@ -83,13 +90,15 @@ def part_of_frame(
         left_out = {
             str(frame.columns[i]): NO_SUCH if is_number[i] else held[i].kind
             for i in rest
-            if is_number[i] or wanted is None  # others' names say that text is none
+            if is_number[i] or wanted is None  # where the other side decides, text is no news
         }
     chosen = {str(frame.columns[i]): held[i] for i in places}
     array = checked(_array(frame, role, places, held), role)
+    # ``beside`` of the source finds weights in columns that are no features.
     source = TableSource(array, lambda name, what: _column(frame, role, name, what))
     (part,) = whole(source, role).parts
     taken = [names[i] for i in places]
+    # A column of lists makes several features, emb_0, emb_1, ...
     expanded = [
         each for name, i in zip(taken, places, strict=True) for each in held[i].names(name or "")
     ]
@@ -106,27 +115,31 @@ def part_of_frame(
 
 
 def numbers_alone(data: Any, role: str, others: Sequence[str] | None = None) -> Any:
-    """Return a table without columns that are features only if they are named.
+    """Return a table without the columns that are features only if they are named.
 
-    These are bools, categories, times and text. What is left out is said. Integers, of lists too,
-    that an array would round are refused.
+    These are columns of bools, categories, times and text; there is a warning of those left out.
+    Integers that an array would round are refused, also in lists.
 
     Parameters
     ----------
+    data : table, or array-like
+        The data. Anything that is no table is returned unchanged.
+    role : str
+        The name of the data, for messages.
     others : sequence of str, optional
-        The features of the other side: they are kept whatever they hold, and other columns are
-        left out without a word.
+        The features of the other side. They are kept whatever they hold, and other columns are
+        left out without a warning.
 
     Raises
     ------
     InputError
-        When no column of numbers is left, or integers are too large.
+        When no column of numbers is left, or an integer is beyond 2**53.
     """
     frame = frame_of(data, role)
     if frame is None:
         check_listed(data, role)
         return data
-    held = [held_of(frame.iloc[:, i]) for i in range(frame.shape[1])]
+    held = [kind_of_column(frame.iloc[:, i]) for i in range(frame.shape[1])]
     known = frozenset(others or ())
     taken = [
         i
@@ -144,6 +157,7 @@ def numbers_alone(data: Any, role: str, others: Sequence[str] | None = None) -> 
         if others is None:
             way = "make numbers of those that are to be features"
             warn(left_out_line(role, [str(name) for name in data.columns], left_out, way))
+    # The conversion to numbers is made for its check of large integers; the result is not used.
     for i in taken:
         column, dtype = held[i], frame.dtypes.iloc[i]
         is_float = is_plain(dtype) and dtype.kind == "f"
@@ -153,17 +167,23 @@ def numbers_alone(data: Any, role: str, others: Sequence[str] | None = None) -> 
 
 
 def column_named(data: Any, role: str, name: str, what: str) -> Array:
-    """Return a column of a table by its name, one number a row.
+    """Return a column of a table by its name, one number for each row.
 
     Parameters
     ----------
-    role, what : str
-        Whose column it is, and what it is for, for messages.
+    data : table
+        The table.
+    role : str
+        The name of the table, for messages.
+    name : str
+        The name of the column.
+    what : str
+        The purpose of the column, for messages.
 
     Raises
     ------
     InputError
-        When it is no table, or has no such column of numbers.
+        When the data are no table, or have no such column of numbers.
     """
     frame = frame_of(data, role)
     if frame is None:
@@ -173,7 +193,7 @@ def column_named(data: Any, role: str, name: str, what: str) -> Array:
 
 
 def _column(frame: pd.DataFrame, role: str, name: str, what: str) -> ArraySource:
-    """Return another column, one number a row."""
+    """Return a column of any name, one number for each row; ``what`` is its purpose."""
     if list(frame.columns).count(name) != 1:
         known = some([str(each) for each in frame.columns])
         if name in list(frame.columns):
@@ -181,7 +201,7 @@ def _column(frame: pd.DataFrame, role: str, name: str, what: str) -> ArraySource
         raise NoVariableError(f"{role}: has no variable {name!r} to be {what}; it has {known}")
     found = part_of_frame(frame[[name]], role, (name,)).source
     if found.shape[1] > 1:
-        raise InputError(f"{role}: column {name!r} holds lists; {what} are a number a row")
+        raise InputError(f"{role}: column {name!r} holds lists; {what} are one number for each row")
     return ArraySource(found.read(0, found.shape[0])[:, 0])
 
 
@@ -213,12 +233,15 @@ def _places(
 
 
 def _array(frame: pd.DataFrame, role: str, places: Sequence[int], held: Sequence[Column]) -> Array:
+    """Return the features as one array; plain columns are not copied one by one."""
     if all(is_plain(frame.dtypes.iloc[i]) for i in places):
         every = list(places) == list(range(len(held)))
         array = np.asarray(frame if every else frame.iloc[:, list(places)])
         if array.dtype.kind == "f":
+            # A float column makes floats of all columns, and rounds large integers of the others.
             for i in places:
                 check_exact(frame.iloc[:, i].to_numpy(), _where(frame, role, i))
+        # pandas may answer with objects for mixed dtypes; then each column is converted below.
         if array.dtype.kind in "iuf":
             return array
     dtype = np.result_type(*(held[i].dtype for i in places))

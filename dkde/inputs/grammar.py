@@ -1,7 +1,7 @@
 """The grammar of selectors: ``[SOURCE::]SPLIT[a:b]``, joined by ``+``.
 
-File names may hold a ``+``, ``::`` or brackets of their own: at the start of every term the
-longest name that is there is taken as it is, and only what follows it is read by the grammar.
+File names may contain ``+``, ``::`` or brackets. So at the start of every term, the longest name
+that exists is taken as it is, and the grammar reads only the text after it.
 """
 
 import re
@@ -14,11 +14,15 @@ _GRAMMAR = "write [SOURCE::]SPLIT[a:b], several joined by +"
 # No more digits than a row number can have: int() refuses thousands of them.
 _ROW = r"\s*((?:-?[0-9]{1,18})?)\s*"
 _RANGE = rf"(?:\[{_ROW}:{_ROW}\])?\s*(?:\+|$)"
+# A split's name holds none of the grammar's marks; a source may hold brackets. Both begin with a
+# character that is no blank, and are as short as the rest allows.
 _SPLIT = r"\s*(?!\s)((?:(?!::)[^\[\]+])+?)\s*"
 _SOURCE = r"\s*(?!\s)((?:(?!::)[^+])+?)\s*"
+# What may follow the name of an existing source, and that of an existing file.
 _AFTER_SOURCE = re.compile(rf"\s*::{_SPLIT}{_RANGE}")
 _AFTER_FILE = re.compile(rf"\s*{_RANGE}")
 _TERM = re.compile(rf"(?:{_SOURCE}::)?{_SPLIT}{_RANGE}")
+# A name may end before any of these, or at the end of the text.
 _BORDER = re.compile(r"\s*(?:\+|::|\[|$)")
 
 
@@ -29,10 +33,11 @@ class Term:
     Parameters
     ----------
     source : str or None
+        The name of the source; None if the term has none.
     split : str
-        A split's name; or, without a source, that of a file with only one split.
+        The name of a split, or without a source that of a file with one split.
     start, stop : str
-        Whole numbers, or empty where none was given.
+        Integers as text, or empty where none was given.
     """
 
     source: str | None
@@ -42,7 +47,7 @@ class Term:
 
     @property
     def range(self) -> str:
-        """The range as it was written, or nothing."""
+        """Return the range as it was written; empty if there is none."""
         return f"[{self.start}:{self.stop}]" if self.start or self.stop else ""
 
 
@@ -54,15 +59,16 @@ def parse(
     Parameters
     ----------
     selector : str
+        The selector.
     exists : callable
-        Whether a name is that of a source before ``::``.
+        Returns whether a name before ``::`` is that of a source.
     is_file : callable
-        Whether a name that stands alone is that of a file, and not of a split.
+        Returns whether a name without ``::`` is that of a file, and not of a split.
 
     Raises
     ------
     InputError
-        If the selector is none.
+        When the text is no selector.
 
     Examples
     --------
@@ -75,6 +81,8 @@ def parse(
     while True:
         found = _known(selector, position, exists, is_file)
         if found is None:
+            # No existing name begins here: a split of the default source, or a URL or file that is
+            # missing. Opening it then raises the error that fits.
             match = _TERM.match(selector, position)
             if match is None:
                 raise InputError(f"selector {selector!r} cannot be read; {_GRAMMAR}")
@@ -89,8 +97,9 @@ def parse(
 def _known(
     text: str, start: int, exists: Callable[[str], bool], is_file: Callable[[str], bool]
 ) -> tuple[re.Match[str], Term] | None:
-    """Return the term that begins with the longest existing, readable name."""
+    """Return the term that begins with the longest existing name; None if no name exists."""
     start += len(text[start:]) - len(text[start:].lstrip())
+    # The longest first. A match of the grammar is tried before the file system is asked.
     for stop in reversed([border for border in _borders(text, start) if border > start]):
         name = text[start:stop]
         if (match := _AFTER_SOURCE.match(text, stop)) and exists(name):
@@ -101,7 +110,7 @@ def _known(
 
 
 def names_in(selector: str) -> list[str]:
-    """Return all parts of a selector that may name a source or a file.
+    """Return all parts of a selector that could be the name of a source or a file.
 
     Examples
     --------
@@ -119,5 +128,5 @@ def names_in(selector: str) -> list[str]:
 
 
 def _borders(text: str, start: int) -> Iterator[int]:
-    """Return where a name that begins at start may end."""
+    """Yield the positions at which a name that begins at ``start`` may end."""
     return (match.start() for match in _BORDER.finditer(text, start))

@@ -1,4 +1,4 @@
-"""The variables of an xarray Dataset, and rows made of some of them."""
+"""The variables of a Dataset, a store or a file, and the rows made of some of them."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from dkde.rows.variables import VariablesSource, in_memory, is_time
 
 @dataclass(frozen=True, eq=False)
 class Group(Decoded):
-    """The variables of a Dataset, decoded and not loaded.
+    """The decoded variables of a Dataset, whose values are not loaded.
 
     Parameters
     ----------
     name : str
-        For messages.
+        The name for messages.
     place : Place, optional
-        What they were opened from.
+        The store or file from which they were opened.
     """
 
     name: str = field(kw_only=True)
@@ -37,18 +37,18 @@ class Group(Decoded):
 
     @classmethod
     def of(cls, dataset: xr.Dataset, name: str) -> Group:
-        """Return the variables of a Dataset as they are."""
+        """Return a group with the variables of a Dataset as they are."""
         variables = {str(key): variable for key, variable in dataset.variables.items()}
         return cls(variables, frozenset(map(str, dataset.coords)), name=name)
 
     @classmethod
     def open(cls, place: Place, name: str) -> Group:
-        """Open a store or a file; raises as :func:`dkde.rows.places.open_variables`."""
+        """Open a store or a file; errors are those of :func:`dkde.rows.places.open_variables`."""
         return cls(**vars(open_variables(place, name)), name=name, place=place)
 
     @property
     def listing(self) -> str:
-        """Return names and dims of the variables, for messages."""
+        """Return the names and dims of the variables, for messages."""
         found = [
             f"{name} ({', '.join(map(str, variable.dims))})"
             for name, variable in self.variables.items()
@@ -60,7 +60,7 @@ class Group(Decoded):
         return name in self.variables and _is_numeric(self.variables[name].dtype)
 
     def feature(self, name: str) -> xr.Variable:
-        """Return a variable of real numbers or times; raises as :meth:`variable` does."""
+        """Return a variable of real numbers or times; errors are those of :meth:`variable`."""
         found = self.variables.get(name)
         is_known = found is not None and self.fault(name) is None and is_time(found)
         return self.variables[name] if is_known else self.variable(name)
@@ -71,8 +71,9 @@ class Group(Decoded):
         Raises
         ------
         InputError
-            When it is not there, or is of anything else.
+            When the variable does not exist, cannot be decoded, or holds no numbers.
         """
+        # The fault comes first: a variable that cannot be decoded is not among the others.
         if (why := self.fault(name)) is not None:
             raise InputError(
                 f"{self.name}: variable {name!r} cannot be decoded ({why}); correct its attributes"
@@ -90,7 +91,7 @@ class Group(Decoded):
         return variable
 
     def _way_to(self, name: str) -> str:
-        """Return how to name a variable whose name includes its group."""
+        """Return advice on a name that includes a group, ``group/variable``; empty for others."""
         group, _, own = name.rpartition("/")
         if self.place is None or not group:
             return ""
@@ -102,8 +103,9 @@ class Group(Decoded):
         return f"; write {self.name}{mark}{group.strip('/')} and --features {own}"
 
     def fault(self, name: str) -> str | None:
-        """Return why a variable cannot be decoded, if known before it is read."""
+        """Return the reason why a variable cannot be decoded, if known before it is read."""
         encoding = self.variables[name].encoding if name in self.variables else {}
+        # xarray decodes lazily, and would fail with these only when values are read.
         for key in ("scale_factor", "add_offset"):
             value = np.asarray(encoding.get(key, 0.0))
             if value.dtype.kind not in "iuf" or value.size != 1:
@@ -111,26 +113,27 @@ class Group(Decoded):
         return self.undecodable.get(name)
 
     def candidates(self, names: Sequence[str]) -> Candidates:
-        """Return variables as features, with the evidence for the dims of rows."""
+        """Return the named features, with the evidence for the dims of their rows."""
         chosen = {name: self.feature(name) for name in names}
         return Candidates(self.name, chosen, self.variables, self.coordinates)
 
     def part(self, names: Sequence[str], row_dim: tuple[str, ...] | None = None) -> Part:
-        """Return all rows that some variables make.
+        """Return all rows that the named variables make.
 
-        A latitude and a longitude may be called otherwise.
+        A latitude and a longitude may have other names here.
 
         Parameters
         ----------
         names : sequence of str
+            The features, in order.
         row_dim : tuple of str, optional
-            The dims along which rows lie, where variables have others, too.
+            The dims along which rows lie, where variables have other dims too.
 
         Raises
         ------
         InputError
-            When one is missing or not of numbers, their dims do not go together, or nothing
-            tells which hold features.
+            When a variable does not exist or holds no numbers, when dims do not match, or nothing
+            says which dims hold features.
         """
         known = [str(name) for name in self.variables]
         declared = [unit_of(variable.attrs) for variable in self.variables.values()]
@@ -149,14 +152,15 @@ class Group(Decoded):
         if self.place is not None:
             self.place.warn_of_lost_files(tuple(names))
         coordinates: dict[str, RowSource] = {}
-        if len(dims) > 1:  # a range of a grid is none: what leads back to its dims
+        if len(dims) > 1:  # a range of rows is no grid: their numbers lead back to its points
             coordinates["source_row"] = Numbers(source.shape[0])
         coordinates |= {
             name: VariablesSource([variable], dims, shape, [name], self.place, is_vector=True)
             for name, variable in self.variables.items()
             if name in self.coordinates and set(variable.dims) <= set(dims)
-            and isinstance(variable.dtype, np.dtype)  # and no pandas's, that no array can be of
+            and isinstance(variable.dtype, np.dtype)  # an array cannot have a dtype of pandas
         }  # fmt: skip
+        # Times become days: there is a warning, and days are their unit.
         units = {name: day_units(v.dtype) for name, v in zip(names, variables, strict=True)}
         return Part(
             source, 0, source.shape[0], self.name,
@@ -178,7 +182,7 @@ class Group(Decoded):
     def _vector(
         self, name: str, what: str, dims: tuple[str, ...], sizes: tuple[int, ...]
     ) -> VariablesSource:
-        """Return another variable of the rows of these dims."""
+        """Return another variable for the same rows, one value each; ``what`` is its purpose."""
         variable = self.variable(name, what)
         if not set(variable.dims) <= set(dims):
             raise InputError(
@@ -193,9 +197,9 @@ def column_names(
 ) -> tuple[str, ...] | None:
     """Return the names of the columns of some variables.
 
-    A variable's only column has its name. The several of one are called by the text coordinate of
-    their dim; without one they have no names, as those of an array, unless there are other
-    variables: then they are numbered, ``emb_0``, ``emb_1``.
+    A variable with one column gives it its name. A variable with several columns names them by the
+    text coordinate of their dim. Without such a coordinate, the columns of a lone variable have no
+    names, as those of an array; beside other variables they are numbered, ``emb_0``, ``emb_1``.
     """
     found: list[str] = []
     is_alone = len(source.names) == 1
@@ -212,7 +216,7 @@ def column_names(
 
 
 def text_of(variable: xr.Variable | None) -> tuple[str, ...] | None:
-    """Return a coordinate's values if all are text; None otherwise, or if it is absent."""
+    """Return the values of a coordinate if all are text; None otherwise, or if there is none."""
     if variable is None or variable.ndim != 1 or getattr(variable.dtype, "kind", "O") not in "OUT":
         return None
     values = np.asarray(variable.values, object).tolist()
@@ -224,7 +228,7 @@ def _is_numeric(dtype: Any) -> bool:
 
 
 def _remedy(name: str, dtype: Any) -> str:
-    """Return what to do about a variable that is not numeric, for a message."""
+    """Return the advice for a variable that is not numeric."""
     kind = getattr(dtype, "kind", "O")
     if kind in "SUT":
         return "; it is text, which has no distances: leave it out"
@@ -240,6 +244,7 @@ def _identity(
     variables: Sequence[xr.Variable],
 ) -> str | None:
     """Return a key that is equal for equal values at equal rows; None if unknown."""
+    # In memory, arrays are equal if they are the same memory, and lazy ones if their graphs are.
     if place is not None:
         return f"{place}::{','.join(names)} ({', '.join(dims)})"
     found = []
@@ -249,7 +254,7 @@ def _identity(
         elif in_memory(variable):
             once, again = variable.values, variable.values
             here = [v.__array_interface__["data"][0] for v in (once, again)]
-            if here[0] != here[1]:  # made anew each time, so that the address says nothing
+            if here[0] != here[1]:  # xarray makes a new array each time: its address means nothing
                 return None
             found.append(f"{here[0]} {once.strides} {variable.shape}")
         else:

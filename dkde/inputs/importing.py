@@ -1,4 +1,4 @@
-"""Import of a file, or of variables of others, into a data set, completely or not at all."""
+"""The import of a file, or of foreign variables, into a data set, completely or not at all."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from dkde.datasets.placing import check_target, origin, place_dataset
 from dkde.datasets.writing import ImportProgress, chunk_rows
 from dkde.errors import DataSetError, InputError, warn
 from dkde.inputs.foreign import Groups, place_of
-from dkde.rows.feature_choice import FeatureChoice, left_out_line, tell_of_conversions
+from dkde.rows.feature_choice import FeatureChoice, left_out_line, warn_of_conversions
 from dkde.rows.places import Place
 from dkde.rows.row_source import RowSource
 from dkde.stores.store import is_remote
 from dkde.typing import Array
 
-# The name of a split that has none, and the format of variables of others.
+# The name of a split that has none in its source, and the format recorded for foreign variables.
 _SPLIT, _VARIABLES = "train", "variables"
 
 
@@ -58,53 +58,55 @@ def import_dataset(
     """Import a file, or a folder, into a data set at `store`.
 
     The data set is written beside `store` under a hidden name and renamed when it is complete:
-    `store` never holds half of it. In a bucket it is marked as complete by the last request, and
-    refused by whoever opens it before. Values are taken as they are, NaN and infinities included.
+    `store` never holds half of it. In a bucket, the last request marks it as complete; before that,
+    it cannot be opened. Values are imported unchanged, NaN and infinities included.
 
     Parameters
     ----------
     source : str or path
-        ``"digits"`` is scikit-learn's; of tables it may be a pattern, ``"points/*.csv"``.
+        A file or a folder; a pattern of tables, ``"points/*.csv"``; or ``"digits"``, scikit-learn's
+        data set.
     store : str, path or URL
-        A folder that does not exist yet, or is empty; or a place in a bucket, ``s3://``, ``gs://``
-        or ``az://``, where nothing is yet.
+        A folder that does not exist yet, or is empty; or an unused place in a bucket, ``s3://``,
+        ``gs://`` or ``az://``.
     format : str, optional
-        Instead of detecting the format from the content.
+        The format of the source; by default it is detected from the content.
     split : str, optional
-        The split's name where the source holds one unnamed array; by default ``"train"``.
+        The name of the split if the source holds one unnamed array; by default ``"train"``.
     scale, offset : float, optional
-        Instead of the source's own: a value is ``raw * scale + offset``.
+        The decoding, ``raw * scale + offset``, instead of the source's own.
     image_shape : sequence of int, optional
-        (H, W), or three numbers with `layout`, instead of the source's own.
+        The shape of a picture, (H, W), or three numbers with `layout`, instead of the source's own.
     layout : {"CHW", "HWC"}, optional
-        Where the channels are in rows of colour pictures; a folder of them is read as either.
+        The place of the channels in rows of colour pictures. A folder of pictures can be read as
+        either.
     shuffle_seed : int, optional
-        Permutes the split ``train``, and no other, by
+        The seed that permutes the split ``train``, and no other, by
         ``numpy.random.RandomState(shuffle_seed).permutation(n)``. Takes 16 bytes of memory a row,
         and as much scratch space beside `store` as the split's raw values if these are more than
         128 MiB; without it memory is a few tens of MB.
     columns : sequence of str, optional
         The columns of a table that are features, in this order; by default those of numbers.
         Booleans and times are features only if they are named; a column of lists of one length
-        is as many features. Or the variables of a Zarr store or a NetCDF file of others; an array
-        in one goes by its name, ``"file.h5::group/array"``.
+        is as many features. For a foreign Zarr store or NetCDF file, the variables that are
+        features; one array of it is named in `source`, ``"file.h5::group/array"``.
     label : str, optional
-        The column of a table that says what each row is: whole numbers, or names, which are
-        numbered in their order.
+        The column of a table with the class of each row: integers, or names, which are numbered
+        in their order.
     row_dim : str or sequence of str, optional
-        As for :func:`dkde.log_density`, of such variables.
+        The dims of rows of such variables, as for :func:`dkde.log_density`.
     order : bool
-        Sorts the rows of every split so that those of a chunk lie close together, and far chunks
-        need not be read; ``source_row`` says which row each was. A range of a sorted split is a
-        corner of it, and no sample. Takes about 50 bytes of memory a row, and scratch space as
-        `shuffle_seed` does, which cannot be given with it.
+        True to sort the rows of every split, so that rows of one chunk are near each other and far
+        chunks need not be read. ``source_row`` has the original number of each row. A range of a
+        sorted split is one region of the data, and no sample. Sorting takes about 50 bytes of
+        memory a row, and scratch space as `shuffle_seed` does, which cannot be given with it.
     index : bool
-        Also writes where the rows of each chunk lie: see :func:`dkde.index_dataset`. In a bucket
-        this comes when the data set is complete.
+        True to write an index of the region of each chunk's rows: see :func:`dkde.index_dataset`.
+        In a bucket the index is written after the data set is complete.
     overwrite : bool
-        Replace a data set that `store` holds already. Anything else is never replaced, nor what
-        came there or was changed since the call began. A folder is replaced when the new data set
-        is complete; in a bucket the old one goes first.
+        True to replace a data set that `store` holds already. Nothing else is ever replaced, nor a
+        data set that was written or changed since the call began. A folder is replaced when the
+        new data set is complete; in a bucket the old data set is deleted first.
     progress : callable, optional
         Called with (split, rows written, rows in all) after every chunk.
 
@@ -126,6 +128,7 @@ def import_dataset(
             None if dims is None else list(dims),
         )
     )  # fmt: skip
+    # The target is checked before the source is read, which may take long.
     files = files_of(Path(source)) if is_pattern(source) else [source]
     seen = check_target(store, overwrite=overwrite, sources=files)
     found = _read(source, options)
@@ -134,7 +137,7 @@ def import_dataset(
         taken = found.splits[0].features
         way = "name the features to take others (--columns, or columns=)"
         warn(left_out_line(os.fspath(source), taken, found.left_out, way))
-    tell_of_conversions(os.fspath(source), found.converted, set())
+    warn_of_conversions(os.fspath(source), found.converted, set())
     place_dataset(
         seen,
         found.splits,
@@ -146,11 +149,11 @@ def import_dataset(
 
 
 def _read(source: str | os.PathLike[str], options: ImportOptions) -> Source:
-    """Open what is imported: a file of a known format, or variables of others."""
+    """Open the source of an import: a file of a known format, or foreign variables."""
     if options.format is None and (place := place_of(os.fspath(source))) is not None:
         return _read_others(os.fspath(source), place, options)
     if options.row_dim is not None:
-        raise InputError(f"{source}: row_dim is of variables with several dims, and it has none")
+        raise InputError(f"{source}: row_dim is for variables with several dims; leave it out")
     return read_source(
         source,
         format=options.format,
@@ -162,16 +165,16 @@ def _read(source: str | os.PathLike[str], options: ImportOptions) -> Source:
 
 
 def _read_others(source: str, place: Place, options: ImportOptions) -> Source:
-    """Open the variables that ``columns`` name, or the one array that the source is.
+    """Open the variables that ``columns`` names, or the one array that the source names.
 
-    Rows are read a few MB at a time, as they are decoded.
+    Rows are read and decoded a few MB at a time.
 
     Raises
     ------
     InputError
-        When nobody says which variables are the features, or they make no rows.
+        When nobody says which variables are the features, or these make no rows.
     DataSetError
-        When they cannot be read.
+        When the variables cannot be read.
     """
     columns, row_dim = (
         None if names is None else tuple(names) for names in (options.columns, options.row_dim)
@@ -185,7 +188,7 @@ def _read_others(source: str, place: Place, options: ImportOptions) -> Source:
             f"(--columns A,B), or name one array, {source}::NAME"
         )
     if options.label is not None:
-        raise InputError(f"{source}: label is of tables, and this is {place.kind}")
+        raise InputError(f"{source}: label is for tables only; leave it out")
     part = groups[""]
     for note in part.notes:
         warn(f"{source}: {note}")
@@ -199,18 +202,20 @@ def _read_others(source: str, place: Place, options: ImportOptions) -> Source:
         add_offset=part.encoding.offset,
         features=part.features,
     )
+    # The checksum is of the stored bytes, as for any file; values are read later, batch by batch.
     with reading(Path(place.path), "data"):
         checksum = checksum_files(_files(place))
     return Source(Path(source), _VARIABLES, checksum, (split,))
 
 
 def _batches(source: RowSource) -> Iterator[Array]:
+    """Yield the rows of a source in batches, each of whole chunks where possible."""
     for start, stop in pairwise(source.cuts(0, source.shape[0])):
         yield from array_batches(source.read(start, stop))
 
 
 def _files(place: Place) -> list[Path]:
-    """Return the files that hold a group or an array: one file, or all in its folder."""
+    """Return the files that hold a group or an array: one NetCDF file, or all of a folder."""
     if place.kind != "zarr":
         return [Path(place.path)]
     root = Path(place.path, place.within(place.array or "") if place.array else place.group)
@@ -218,7 +223,7 @@ def _files(place: Place) -> list[Path]:
 
 
 def _check_splits(source: Source, options: ImportOptions) -> tuple[SourceSplit, ...]:
-    """Return the splits with the user's encoding and picture shape, if these fit."""
+    """Return the splits with the user's encoding and picture shape; refuse what does not fit."""
     names = [split.name for split in source.splits]
     if options.split is not None and names != [options.split]:
         raise InputError(
@@ -229,6 +234,7 @@ def _check_splits(source: Source, options: ImportOptions) -> tuple[SourceSplit, 
         raise InputError(
             f"shuffle_seed permutes the split train, and {source.path} has {', '.join(names)}"
         )
+    # Splits are folders. Some file systems ignore case, and a data set must fit on any.
     folded: dict[str, SourceSplit] = {}
     for split in source.splits:
         if why := unusable_name(split.name):
@@ -236,7 +242,7 @@ def _check_splits(source: Source, options: ImportOptions) -> tuple[SourceSplit, 
         if (first := folded.setdefault(split.name.casefold(), split)) is not split:
             raise DataSetError(
                 f"{source.path}: the splits {first.name} and {split.name} would be one folder "
-                "where case does not count; rename one"
+                "on file systems that ignore case; rename one"
             )
         if split.n_features != source.splits[0].n_features:
             raise DataSetError(
@@ -247,7 +253,7 @@ def _check_splits(source: Source, options: ImportOptions) -> tuple[SourceSplit, 
 
 
 def _orders(splits: Sequence[SourceSplit], options: ImportOptions) -> dict[str, Array]:
-    """Return the splits stored in another order, and that order; a seed is for train alone."""
+    """Return the order of each split that is stored in another one; a seed is for train only."""
     if options.order:
         return {
             split.name: compact_order(split, chunk_rows(split.n_features * split.dtype.itemsize))
@@ -263,7 +269,7 @@ def _recorded(source: Source, options: ImportOptions) -> dict[str, Any]:
     """Return the root attributes that record where the data set comes from."""
     return {
         **origin(source.path.name, source.format, vars(options), source.checksum),
-        # The names alone too, as older versions read them.
+        # Older versions read the names alone.
         **({"columns_left_out": list(source.left_out)} if source.left_out else {}),
         **({"left_out": dict(source.left_out)} if source.left_out else {}),
         **({"converted": dict(source.converted)} if source.converted else {}),

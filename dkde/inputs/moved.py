@@ -1,8 +1,8 @@
-"""Results and data that were moved together: their first places and their present ones.
+"""The places of results and data that were moved together: at the beginning of a run and now.
 
-A run names its data by paths of when it was begun. Where these lead nowhere, or to other content,
-the data are looked for at the same place relative to the store. They are the same if what they are
-known by, a checksum, or sizes and times, is what the run noted.
+A run names its data by the paths at its beginning. If these lead nowhere, or to other content, the
+data are looked for at the same place relative to the store. They are accepted if their stamp, which
+is a checksum, or sizes and times, equals the one that the run noted.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 from dkde.datasets.formats.files import is_pattern
 from dkde.inputs.grammar import names_in
 
+# A function from a present path to a former one; it returns other paths unchanged.
 Renaming = Callable[[str], str]
 
 
@@ -28,13 +29,13 @@ class Whereabouts:
     Parameters
     ----------
     store : str or None
-        The path of the store now; None of one in a bucket, whose data are where they were.
+        The present path of the store; None for a store in a bucket, whose data do not move.
     place : str or None
-        Its path when the run was begun; None of runs of versions that did not note it.
+        The path of the store when the run began; None for runs of versions that did not note it.
     folder : str or None
-        The working directory of then, where relative names begin.
+        The working directory when the run began, from which relative names start.
     names : tuple of str
-        The files and stores of the call, as it named them.
+        The files and stores that the call named.
     """
 
     store: str | None = None
@@ -44,7 +45,8 @@ class Whereabouts:
 
     @classmethod
     def of(cls, plan: Any, store: str | os.PathLike[str] | None) -> Whereabouts:
-        """Return the places of a run, from its plan or what remains of one."""
+        """Return the places of a run, from its plan or from parts of a damaged one."""
+        # A plan is read from a store that may be damaged: nothing is taken for granted.
         plan = plan if isinstance(plan, Mapping) else {}
         call = plan.get("call")
         call = call if isinstance(call, Mapping) else {}
@@ -61,7 +63,7 @@ class Whereabouts:
 
     @classmethod
     def of_result(cls, attributes: Mapping[Any, Any], store: Any) -> Whereabouts:
-        """Return the places of a result, which may lack its provenance."""
+        """Return the places of a result; one without provenance has only its present path."""
         try:
             plan = json.loads(attributes["run"])
         except (KeyError, ValueError, TypeError):
@@ -74,12 +76,12 @@ class Whereabouts:
         return None not in (self.store, self.place) and self.store != self.place
 
     def recorded(self, name: str) -> str:
-        """Return the whole path that a name meant when the run began."""
+        """Return the absolute path that a name meant when the run began."""
         name = os.path.expanduser(name)
         return name if self.folder is None else os.path.normpath(os.path.join(self.folder, name))
 
     def elsewhere(self, name: str) -> Iterator[str]:
-        """Return other present paths for a name, the likeliest first."""
+        """Yield other present paths for a name, the likeliest first."""
         path = self.recorded(name)
         if self.store is None or "://" in name or not os.path.isabs(path):
             return
@@ -87,30 +89,35 @@ class Whereabouts:
         if beside is not None and beside != path and _is_there(beside):
             yield beside
         if not os.path.dirname(name) and "." not in name:
-            return  # a word, which is a split rather than a file somewhere above
-        # The end of the path, below a folder above the store: as much of the end as is there.
+            return  # a bare word is more likely a split than a file
+        # Look for the ends of the path below each folder above the store. A long end is less
+        # likely to match by chance than a short one, so long ends come first.
         parts = Path(path).parts[1:]
         above = [folder for folder in Path(self.store).parents if folder.name]
         for end in _ends(parts):
             for folder in above:
+                # The folder's own brackets must not be read as a part of the pattern.
                 origin = glob.escape(str(folder)) if is_pattern(path) else str(folder)
                 found = os.path.join(origin, *end)
                 if found != path and _is_there(found):
                     yield found
 
     def renamings(self, paths: list[str]) -> list[Renaming]:
-        """Return functions from present paths to possible former ones.
+        """Return functions that may turn present paths into those that the run noted.
 
         Parameters
         ----------
         paths : list of str
-            All that are to be said, for runs that did not note where their store lay.
+            All present paths of the stamps to compare. They are needed for runs that did not note
+            the path of their store.
         """
         found: list[Renaming] = []
         if self.store is None:
             return found
         if self.place is not None and self.has_moved:
             found.append(self._as_placed)
+        # If a folder above a present path has the last name of a recorded path, its parent may be
+        # the recorded parent, moved.
         pairs: dict[tuple[str, str], None] = {}
         for name in self.names:
             recorded = Path(self.recorded(name))
@@ -123,11 +130,13 @@ class Whereabouts:
         return found
 
     def _as_placed(self, path: str) -> str:
+        """Return the former path of a present one that moved together with the store."""
         return self._beside(path, str(self.store), str(self.place)) or path
 
     @staticmethod
     def _beside(path: str, store: str, other: str) -> str | None:
-        """Return a path moved like the store; None if they share only the root."""
+        """Return a path moved as the store was; None if path and store share only the root."""
+        # Data that share no folder with the store were not moved together with it.
         folder = os.path.dirname(store)
         if os.path.commonpath([folder, path]) == os.path.abspath(os.sep):
             return None
@@ -139,10 +148,10 @@ def _text(value: Any) -> str | None:
 
 
 def _ends(parts: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Return the ends of a path that may be looked for in any folder, the longest first.
+    """Yield the ends of a path that can be looked for in any folder, the longest first.
 
-    One that begins with a wildcard would search through all that is in a folder, which could take
-    hours high above the store. Only a pattern of the file's own name is one listing.
+    An end that begins with a wildcard would search whole trees of folders, which can take hours
+    high above the store. Only a wildcard in the file's own name costs no more than one listing.
     """
     one_pattern = "*" not in "".join(parts[:-1]) and "**" not in parts[-1:]
     for first, part in enumerate(parts):
@@ -157,6 +166,8 @@ def _is_there(path: str) -> bool:
 
 
 def _renamed_folder(now: str, then: str) -> Renaming:
+    """Return a function that replaces the folder ``now`` by ``then`` in paths below it."""
+
     def renamed(path: str) -> str:
         return then + path[len(now) :] if path.startswith(now.rstrip(os.sep) + os.sep) else path
 
@@ -164,7 +175,7 @@ def _renamed_folder(now: str, then: str) -> Renaming:
 
 
 def renamed(stamp: Any, renaming: Renaming) -> Any:
-    """Return a stamp with its whole paths replaced."""
+    """Return a stamp with its absolute paths replaced."""
     if isinstance(stamp, str):
         return renaming(stamp) if os.path.isabs(stamp) else stamp
     if isinstance(stamp, tuple | list):
@@ -175,12 +186,13 @@ def renamed(stamp: Any, renaming: Renaming) -> Any:
 
 
 def paths_in(stamp: Any) -> list[str]:
-    """Return the whole paths that a stamp holds."""
+    """Return the absolute paths that a stamp holds, each once."""
     found: list[str] = []
 
     def noted(path: str) -> str:
         found.append(path)
         return path
 
+    # The walk through the stamp is that of ``renamed``; its result is not needed.
     renamed(stamp, noted)
     return list(dict.fromkeys(found))

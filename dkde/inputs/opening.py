@@ -1,4 +1,4 @@
-"""Sources opened by name: their splits, as parts of rows."""
+"""The opening of sources by name, with their splits as parts of rows."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,7 @@ from dkde.rows.side import Part
 from dkde.rows.sources import ArraySource, NpySource, ZarrSource
 from dkde.stores.store import is_remote
 
-# Rows whose values say how far values go, of what is not a data set.
+# The number of rows that give the range of values of a file that is no data set.
 _RANGE_SAMPLE = 1024
 
 
@@ -38,7 +38,7 @@ def open_source(
     name : str
         A path or URL, a pattern of tables, or "digits".
     features : tuple of str, optional
-        The columns that are wanted. Those of a source whose columns have no names are all.
+        The wanted columns. A source whose columns have no names has all of its columns.
     row_dim : tuple of str, optional
         The dims along which rows lie, where variables have others, too.
     called : str, optional
@@ -46,8 +46,10 @@ def open_source(
 
     Raises
     ------
-    DataSetError, InputError
-        When it cannot be opened, or has no such columns.
+    DataSetError
+        When the source cannot be opened.
+    InputError
+        When it lacks one of the columns.
     """
     label = called or name
     if features is not None and (place := place_of(name)) is not None:
@@ -66,7 +68,7 @@ def _open_own(name: str, features: tuple[str, ...] | None, label: str) -> Mappin
         url = name.rstrip("/")
         return {key: _stored(label, url, split) for key, split in open_splits(url).items()}
     path = path_of(name)
-    # A folder with Zarr metadata that is no data set: let the data set's own error say so.
+    # A Zarr folder that is no data set also goes this way: opening it raises the right error.
     if is_dataset(path) or (path / "zarr.json").exists():
         place = str(path.resolve())
         return {key: _stored(label, place, split) for key, split in open_splits(path).items()}
@@ -84,15 +86,16 @@ def _open_own(name: str, features: tuple[str, ...] | None, label: str) -> Mappin
 def _read_table(
     path: Path, features: tuple[str, ...] | None
 ) -> tuple[Source, tuple[str, ...] | None]:
-    """Read a table with some of its columns, and return their names in the table.
+    """Read a table with some of its columns, and return it with their names in the table.
 
-    Its latitude and longitude may be called otherwise than the user has them.
+    A latitude and a longitude may have other names in the table than the user gives.
     """
     try:
         return read_source(path, columns=features), features
     except InputError:
         if features is None or not any(map(role_asked, features)):
             raise
+        # Read it without a choice to learn the names of all columns.
         plain = read_source(path)
         known = [*(plain.splits[0].features or ()), *plain.left_out]
         called = as_called(features, known, None, str(path))
@@ -102,7 +105,7 @@ def _read_table(
 
 
 def _part(source: RowSource, split: Split | SourceSplit, **more: Any) -> Part:
-    """Return all rows of a split, with what is said of them."""
+    """Return all rows of a split as a part, with the split's metadata."""
     return Part(
         source,
         0,
@@ -118,6 +121,7 @@ def _part(source: RowSource, split: Split | SourceSplit, **more: Any) -> Part:
 
 
 def _stored(name: str, place: str, opened: Split) -> Part:
+    """Return the rows of a split of a data set; only metadata are read."""
     coordinates = {**opened.labels, "source_row": opened.source_row}
     return _part(
         ZarrSource(opened.x, complete=True),
@@ -131,7 +135,19 @@ def _stored(name: str, place: str, opened: Split) -> Part:
 
 
 class _Imported(Mapping[str, Part]):
-    """The splits of a file that is no data set, each loaded on first use."""
+    """The splits of a file that is no data set; each is loaded on first use.
+
+    Parameters
+    ----------
+    name : str
+        The name that the user gave, for messages.
+    path : Path
+        The file or folder.
+    source : Source
+        The file as its format reads it.
+    features : tuple of str, optional
+        The columns that were chosen, as the table names them.
+    """
 
     def __init__(
         self, name: str, path: Path, source: Source, features: tuple[str, ...] | None = None
@@ -155,11 +171,12 @@ class _Imported(Mapping[str, Part]):
     def __getitem__(self, split: str) -> Part:
         if split not in self._loaded:
             self._loaded[split] = self._load(self._waiting[split])
-            # What it was read from may hold the same rows: they are not needed twice.
+            # The SourceSplit may hold the rows in memory too. It is dropped: one copy is enough.
             self._waiting.pop(split, None)
         return self._loaded[split]
 
     def _source(self, split: SourceSplit) -> RowSource:
+        """Return the rows of a split; only an .npy file is not loaded, as tasks can map it."""
         if self._format == "npy":
             return NpySource.open(self._path)
         if is_table(self._path):
@@ -167,16 +184,17 @@ class _Imported(Mapping[str, Part]):
         return ArraySource(load_split(split))
 
     def _column(self, name: str, what: str) -> RowSource:
-        """Return another column of a table, for any purpose."""
+        """Read another column of the table, one number for each row; ``what`` is its purpose."""
         (split,) = read_source(self._path, columns=[name]).splits
         if split.n_features > 1:
             raise InputError(
                 f"{self._name}: column {name!r} holds lists of {split.n_features} numbers; "
-                f"{what} are a number a row"
+                f"{what} are one number for each row"
             )
         return ArraySource(load_split(split)[:, 0])
 
     def _load(self, split: SourceSplit) -> Part:
+        """Return the loaded rows of a split, with the range of its first values."""
         opened = self._source(split)
         sample = split.encoding.decode(opened.read(0, min(split.n_rows, _RANGE_SAMPLE)))
         finite = sample[np.isfinite(sample)]

@@ -1,4 +1,4 @@
-"""One side of the work as a user gave it, and which of its columns are features, in which order."""
+"""One side of the work as a user gave it, and the choice and order of its features."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,18 +34,20 @@ class Operand:
     Parameters
     ----------
     rows : Rows
+        The rows.
     form : {"numpy", "dask", "xarray", "selector"}
+        The form of the data, which decides the form of the answer.
     dims : tuple of str
-        The dimensions along which rows lie; of several, in C order.
+        The dims along which rows lie; the points of several dims are in C order.
     sizes : tuple of int, optional
-        Of the dims, where there are several.
+        The lengths of the dims, if there are several.
     labelled : xarray.Dataset
-        Without variables; its coordinates are those of the rows.
+        A Dataset without variables, whose coordinates are those of the rows.
     met : frozenset of str, optional
-        Of the latitude and the longitude that a user named, those that it has by these names;
-        None where its columns have no names.
+        The names that the user gave to a latitude or longitude and that exist here; None if the
+        columns have no names.
     known_dims : tuple of str
-        The dims that a user could name as those of rows.
+        The dims that the user can name as those of rows.
     """
 
     rows: Rows
@@ -58,12 +60,12 @@ class Operand:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The lengths of the dims."""
+        """Return the lengths of the dims."""
         return (self.rows.n_rows,) if self.sizes is None else self.sizes
 
     @property
     def features(self) -> tuple[str, ...] | None:
-        """The names of the columns of all parts, if they are the same."""
+        """Return the names of the columns if they are the same in all parts; otherwise None."""
         names = {part.features for part in self.rows.parts}
         return names.pop() if len(names) == 1 else None
 
@@ -77,7 +79,7 @@ class Operand:
 
     @property
     def columns(self) -> Columns:
-        """The names of the columns."""
+        """Return the names, units and number of the columns."""
         part = self.rows.parts[0]
         return Columns(self.features, part.units, part.source.shape[1])
 
@@ -86,15 +88,15 @@ class Operand:
         return replace(self, rows=replace(self.rows, parts=tuple(parts)))
 
     def like(self, columns: Columns) -> "Operand":
-        """The same rows with the same columns as others: by name, or where they have no names, by
-        position, under theirs.
+        """Return the same rows with another side's columns, in its order.
 
-        Columns of other names are left as they are.
+        Columns are matched by name. Columns without names are matched by position and get the
+        names. Columns with other names are left as they are.
         """
         return self.with_parts(alike(part, columns) for part in self.rows.parts)
 
     def labels(self) -> xr.Coordinates:
-        """Return coordinates of the answer's rows; a store's are read now, as they are small."""
+        """Return the coordinates of the answer's rows; those in a store are read now."""
         if self.form != "selector":
             return self.labelled.coords
         part = self.rows.parts[0]
@@ -102,6 +104,7 @@ class Operand:
         if isinstance(source, VariablesSource) and (
             (self.dims, self.shape) == (source.dims, source.sizes)
         ):
+            # The rows are a whole grid, so that its coordinates keep their own dims.
             own = {
                 name: coordinate.variables[0].load()
                 for name, coordinate in part.coordinates.items()
@@ -118,15 +121,17 @@ class Operand:
         )
 
     def variable(self, name: str, what: str) -> RowSource:
-        """Return a variable that lies beside the rows, one value a row.
+        """Return another variable of the rows' source, one value for each row.
 
         Raises
         ------
         NoVariableError
-            When it has none of that name.
+            When there is no variable of that name.
         InputError
-            When that is not of numbers, or not of the rows' dims.
+            When it holds no numbers, or has other dims than the rows.
         """
+        # In this order: a coordinate or label, a column of the same array, and at last what the
+        # source can open beside its features.
         found: list[RowSource] = []
         for part in self.rows.parts:
             source = innermost(part.source)
@@ -144,12 +149,14 @@ class Operand:
             replace(part, source=source, checksum=None, identity=None)
             for part, source in zip(self.rows.parts, found, strict=True)
         )
+        # All rows of one source need no joining.
         whole = len(parts) == 1 and len(parts[0]) == parts[0].source.shape[0]
         return parts[0].source if whole else Joined(parts)
 
 
 def selected(rows: Rows) -> Operand:
     """Return rows of stores and files; rows of one grid keep its shape."""
+    # Parts that are ranges or several grids are rows along one new dim, "sample".
     parts = rows.parts
     sources = [part.source for part in parts if isinstance(part.source, VariablesSource)]
     dims = {source.dims for source in sources}
@@ -165,21 +172,25 @@ def selected(rows: Rows) -> Operand:
 def aligned(
     operand: Operand, choice: FeatureChoice, beside: Sequence[str], like: Columns | None
 ) -> Operand:
-    """Return the same rows with their features alone, in order.
+    """Return the same rows with only their features as columns, in order.
 
     Parameters
     ----------
+    operand : Operand
+        The side.
+    choice : FeatureChoice
+        The features that the user chose.
     beside : sequence of str
-        Columns that have another use, and are features only where they are named.
+        Columns with another use, such as weights, which are features only if the user names them.
     like : Columns, optional
-        Those of another side, which are taken by name; as many columns without names are these.
-        Columns that it lacks are noted as left out.
+        The columns of another side, which are matched by name; the same number of columns without
+        names are matched by position. Columns that the other side lacks are noted as left out.
 
     Raises
     ------
     InputError
-        When there are none of the names that the user chose, none but those beside, or when the
-        data say that a latitude or a longitude is in something else than degrees.
+        When a chosen name does not exist, when there are no columns but those beside, or when the
+        data say that a latitude or longitude is not in degrees.
     """
     parts: Sequence[Part] = operand.rows.parts
     if choice.features is None:
@@ -187,17 +198,19 @@ def aligned(
     else:
         width = None if like is None else like.width
         parts = [_choosing(part, choice.features, width) for part in parts]
+    # Before columns are renamed to match the other side: which of the user's names exist here.
     named = [part.features for part in parts if part.features is not None]
     met = {name for features in named for name in features}.intersection(choice.places)
     if choice.places:
         parts = [placed(part, choice) for part in parts]
     if like is not None:
-        parts = [_alike(part, like, tell=choice.features is None) for part in parts]
+        parts = [_alike(part, like, note=choice.features is None) for part in parts]
     return replace(operand.with_parts(parts), met=frozenset(met) if named else None)
 
 
 def _without(part: Part, names: Sequence[str]) -> Part:
-    """Return the part without the columns that have another use; refused if there are no others."""
+    """Return the part without columns that have another use; refuse one with no others."""
+    # A column with another use needs no warning that it is no feature.
     left_out = {name: why for name, why in part.left_out.items() if name not in names}
     if len(left_out) < len(part.left_out):
         part = replace(part, left_out=left_out)
@@ -209,17 +222,19 @@ def _without(part: Part, names: Sequence[str]) -> Part:
 
 
 def _choosing(part: Part, names: tuple[str, ...], width: int | None) -> Part:
-    """Return the columns with these names, or all columns of these variables or lists."""
+    """Return the part with the named columns; a named variable or list has all of its columns."""
     source = innermost(part.source)
+    # The names may be those of variables, or of columns of lists, with which the part was opened;
+    # its columns then have other names. Columns without names are right if their number is.
     is_whole = isinstance(source, VariablesSource) and source.names == names
     are_these = part.features is None and part.source.shape[1] == width
     return part if is_whole or are_these or part.opened == names else chosen(part, names)
 
 
-def _alike(part: Part, columns: Columns, *, tell: bool) -> Part:
-    """Return the part with another's columns; the rest is noted as left out, if it is to be."""
+def _alike(part: Part, columns: Columns, *, note: bool) -> Part:
+    """Return the part with another side's columns; ``note`` the others as left out."""
     found = alike(part, columns)
-    extra = dict.fromkeys(lacking(part, found), NO_SUCH) if tell else {}
+    extra = dict.fromkeys(lacking(part, found), NO_SUCH) if note else {}
     return replace(found, left_out={**found.left_out, **extra}) if extra else found
 
 
@@ -231,20 +246,20 @@ def aligned_parts(
     Parameters
     ----------
     features : tuple of str, optional
-        Those that are asked for: they are taken of each part that was opened with others too, and
-        are the names of columns that have none.
+        The features that the user names. They are chosen from each part that has other columns
+        too, and become the names of columns without names.
 
     Raises
     ------
     InputError
-        When their columns are not the same ones, or cannot be told to be.
+        When the parts have different columns, or only some have names.
     """
     if features is not None:
         parts = [part if part.opened else chosen_by_name(part, features) for part in parts]
         if len(parts) > 1:
             parts = [alike(part, Columns(features)) for part in parts]
     first, names = parts[0], parts[0].features
-    # A latitude and a longitude may be called otherwise.
+    # Of two files one may have "lat" and the other "latitude".
     parts = [first, *(alike(part, Columns(names)) if part.features else part for part in parts[1:])]
     for part in parts[1:]:
         if part.source.shape[1] != first.source.shape[1]:
@@ -254,8 +269,8 @@ def aligned_parts(
             with_names, without = (first, part) if part.features is None else (part, first)
             raise InputError(
                 f"{selector}: the columns of {with_names.label} have names and those of "
-                f"{without.label} have none, so that their order cannot be told; give names to "
-                "both, or to neither"
+                f"{without.label} have none, so their order is unknown; give names to both, or to "
+                "neither"
             )
         if names is not None and set(part.features or ()) != set(names):
             raise InputError(

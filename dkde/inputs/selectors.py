@@ -1,9 +1,9 @@
 """Selectors: text that names rows of a source.
 
-``[SOURCE::]SPLIT[a:b]``, joined by ``+``. SOURCE is a data set, by its path or URL, or any file
-that can be imported; a file name alone stands for its only split; ``all`` for every split in order.
-Or it is a Zarr store or a NetCDF file of others, whose groups are its splits; its name alone
-stands for the root.
+A selector is one or more terms ``[SOURCE::]SPLIT[a:b]``, joined by ``+``. SOURCE is the path or URL
+of a data set, or any file that can be imported. The name of a file alone means its only split;
+``all`` means every split in order. SOURCE can also be a foreign Zarr store or NetCDF file: its
+groups are the splits, and its name alone means the root.
 """
 
 import glob
@@ -24,7 +24,7 @@ from dkde.rows.feature_choice import FeatureChoice
 from dkde.rows.side import Part, Rows
 from dkde.stores.store import refuse_credentials
 
-# As far as a selector can hold it: +, :: and brackets are the grammar's own.
+# A URL within a selector: it cannot contain +, :: or brackets, which belong to the grammar.
 _URL = re.compile(r"[a-z][a-z0-9]*://(?:(?!::)[^+\[\]\s])+")
 
 
@@ -36,21 +36,21 @@ class Catalog:
     default : str, optional
         The source of selectors that name none.
     features : sequence of str, optional
-        The features of a row, by name: the variables of Zarr stores and NetCDF files of others,
-        which are then read where they lie; the variables of Datasets, by default the data
-        variables; the columns of tables, by default those of numbers, and of data sets, by
-        default all. Booleans and times in tables are features only if they are named.
+        The names of the features of a row. In foreign Zarr stores and NetCDF files these are
+        variables, which are read where they lie. In Datasets they are variables, by default the
+        data variables. In tables they are columns, by default those of numbers; booleans and times
+        are features only if they are named. In data sets they are columns, by default all.
     row_dim : str or sequence of str, optional
-        The dim, or dims, along which rows lie, where a variable has several: other dims hold the
-        features of a row, and where there are no others each number is a row.
+        The dim, or dims, along which rows lie, where a variable has several. Other dims hold the
+        features of a row; without other dims, each number is a row.
     lat, lon : str, optional
-        The features that are a latitude and a longitude in degrees, whatever they are called;
-        without ``features`` these two are the features.
+        The names of the features that are a latitude and a longitude in degrees. Without
+        ``features``, these two are the features.
 
     Raises
     ------
     InputError
-        When features or dims are no names, or one is there twice.
+        When features or dims are no names, or a name occurs twice.
     """
 
     def __init__(
@@ -65,34 +65,37 @@ class Catalog:
         self._default = os.fspath(default) if isinstance(default, os.PathLike) else default
         self.choice = FeatureChoice.of(features, row_dim, lat, lon)
         self._opened: dict[str, Mapping[str, Part]] = {}
-        # In the call that this catalog is for: what was said of columns, and names of weights.
+        # For one call: the warnings about columns so far, and the names of weights. None outside of
+        # a call.
         self.said: set[str] | None = None
         self.beside: tuple[str, ...] = ()
+        # Maps a name to the present place of the source; a resumed run whose data moved sets it.
         self._located: Callable[[str], str] = str
         self._folder: str | None = None  # where names begin, if not in the working directory
 
     @property
     def features(self) -> tuple[str, ...] | None:
-        """The names of the features, where the user gives them."""
+        """Return the names of the features, if the user gives them."""
         return self.choice.features
 
     def choosing(self, **said: Any) -> "Catalog":
-        """Return a catalog of the same default, with other options for its rows.
+        """Return a catalog with the same default source, and other options for its rows.
 
         Parameters
         ----------
         said : str, sequence of str or None
-            ``features``, ``row_dim``, ``lat`` and ``lon``; None leaves what it has.
+            ``features``, ``row_dim``, ``lat`` and ``lon``; None keeps the catalog's own option.
         """
         choice = self.choice.updated(**said)
         return self if choice == self.choice else self._with(choice)
 
     @property
     def literal(self) -> "Catalog":
-        """Return the same sources, with latitude and longitude found by exact name only."""
+        """Return a catalog that matches latitude and longitude by their exact names only."""
         return self._with(self.choice.literal)
 
     def _with(self, choice: FeatureChoice) -> "Catalog":
+        # Sources were opened for other columns, so they are opened again.
         other = copy(self)
         other.choice, other._opened = choice, {}
         return other
@@ -100,13 +103,14 @@ class Catalog:
     def for_a_call(self, beside: Sequence[Any] = ()) -> "Catalog":
         """Return the same catalog, with the same opened sources, for one call of a function.
 
-        What one function hands on to another, both say once.
+        A function that passes its catalog to another shares the set of warnings with it, so that
+        each is given once.
 
         Parameters
         ----------
         beside : sequence
-            What was given as weights: columns of these names are no features unless these are
-            named.
+            The weights of the call. Columns with these names are features only if they are named
+            as features.
         """
         other = copy(self)
         other.said = set() if self.said is None else self.said
@@ -131,7 +135,7 @@ class Catalog:
 
     @property
     def location(self) -> str | None:
-        """The place of the default source, by its whole path where it is a file."""
+        """Return the place of the default source, as an absolute path if it exists on disk."""
         if self._default is None:
             return None
         place = _placed(self._default, self._located)
@@ -140,7 +144,13 @@ class Catalog:
     def splits(self, source: str | None = None) -> Mapping[str, Part]:
         """Return the splits of a source, by name and in order, as parts with all rows.
 
-        Of a file that is no data set, and no .npy, a split is read when it is first looked up.
+        A split of a file is read when it is first looked up; splits of data sets and .npy files
+        are not.
+
+        Parameters
+        ----------
+        source : str, optional
+            The source; the default one if None.
 
         Raises
         ------
@@ -161,14 +171,15 @@ class Catalog:
     def rows(self, selector: str) -> Rows:
         """Return the rows that a selector names.
 
-        Of a data set nothing is read but what describes it. Any other file is read through
-        once, for its checksum, and unless it is an .npy, a split of it is loaded into memory
-        when it is first selected, and kept; an MNIST pickle's other pictures stay in memory too.
+        For a data set, only metadata are read. Any other file is read once for its checksum.
+        Unless it is an .npy, a split of it is loaded into memory when it is first selected, and
+        kept; the other pictures of an MNIST pickle stay in memory too.
 
         Raises
         ------
         InputError
-            When it cannot be read, names no split, or a range that is empty or not there.
+            When the selector cannot be parsed, or names no split, or names a range that is empty
+            or out of bounds.
         DataSetError
             When a source cannot be opened.
         """
@@ -181,9 +192,11 @@ class Catalog:
         return name == self._default or is_source(self._located(name))
 
     def _is_file(self, name: str) -> bool:
+        # A split of the default source has precedence over a file of the same name.
         return name not in self.splits() and self._exists(name)
 
     def _resolve(self, term: Term) -> list[Part]:
+        """Return the parts that a term names, or refuse it."""
         if term.source is None and self._is_file(term.split):
             known, source = self.splits(term.split), term.split
             if len(known) > 1:
@@ -195,13 +208,15 @@ class Catalog:
         known, source = self.splits(term.source), term.source or self._default or ""
         if not known:
             raise InputError(f"{term.split}: no such file, and no data set to look for it in")
+        # A split named "all" takes precedence over the word for all splits.
         if term.split == "all" and "all" not in known:
             if term.range:
                 raise InputError(f"{source}: all takes no range; give one to each split")
             return list(known.values())
         if term.split not in known:
+            # For a foreign store, the missing features are the likelier mistake; say that first.
             if isinstance(known, Groups):
-                known.check_said()
+                known.check_features_named()
             raise InputError(
                 f"{source}: has no split {term.split!r}, nor is there such a file; "
                 f"it has {', '.join(filter(None, known)) or 'none but its root'}"
@@ -210,7 +225,7 @@ class Catalog:
 
 
 def _placed(name: str, located: Callable[[str], str]) -> str:
-    """Return where a source lies; its name may end in a group after ``::``."""
+    """Return the present place of a source, whose name may end in a group after ``::``."""
     for source, group in divisions(name):
         if (place := located(source)) != source:
             return place + group
@@ -228,6 +243,7 @@ def in_folder(folder: str | None, name: str) -> str:
 
 
 def _slice(part: Part, term: Term) -> Part:
+    """Return the range of a part that a term names; negative numbers count from the end."""
     n = len(part)
     start = int(term.start) if term.start else 0
     stop = int(term.stop) if term.stop else n
@@ -240,10 +256,10 @@ def _slice(part: Part, term: Term) -> Part:
 
 
 def is_source(name: str) -> bool:
-    """Return whether a name is that of a source, judged without opening it."""
-    if "://" in name:  # whether it is there is said when it is opened
+    """Return whether a name may be that of a source, without opening it."""
+    if "://" in name:  # opening it shows whether it exists; asking here would cost requests
         return _URL.fullmatch(name) is not None
-    # Of a pattern it is seen whether it matches anything, or is brackets of a range.
+    # Brackets may be a pattern or a range. A pattern matches at least one file.
     return is_known(name) or (
         is_pattern(name) and next(glob.iglob(name, recursive=True), None) is not None
     )

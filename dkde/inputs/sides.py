@@ -1,4 +1,4 @@
-"""Sides of the work as users pass them, and the form of the answer."""
+"""Sides of the work, made of inputs in any form that users pass."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from dkde.inputs.operands import Operand, aligned, selected
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.xarray_sides import from_dataarray, from_dataset, vector_along
 from dkde.rows.columns import Columns, NamelessError
-from dkde.rows.feature_choice import FeatureChoice, tell_of_columns
+from dkde.rows.feature_choice import FeatureChoice, warn_of_columns
 from dkde.rows.place_names import as_called
 from dkde.rows.row_dims import unknown_dims
 from dkde.rows.side import Rows, Side
@@ -39,11 +39,15 @@ def catalog_of(
 
     Parameters
     ----------
+    source : str, path or Catalog, optional
+        The default source of the call's selectors.
+    row_dim, lat, lon
+        As for :func:`dkde.log_density`.
     beside : sequence
-        What the call is given as weights: those that are names are no features by themselves.
+        The weights of the call. Columns that they name are features only if named as features.
     """
     if source is not None and not isinstance(source, str | os.PathLike | Catalog):
-        raise InputError(f"source is {source!r}; it is the path of a data set, or a Catalog")
+        raise InputError(f"source is {source!r}; it must be the path of a data set, or a Catalog")
     catalog = source if isinstance(source, Catalog) else Catalog(source)
     return catalog.choosing(row_dim=row_dim, lat=lat, lon=lon).for_a_call(beside)
 
@@ -53,13 +57,15 @@ def operands(catalog: Catalog, **given: Any) -> tuple[Operand, ...]:
 
     Parameters
     ----------
+    catalog : Catalog
+        The catalog of the call.
     given : by role
-        As for :func:`operand`.
+        The data of each side, as for :func:`operand`.
 
     Raises
     ------
     InputError
-        When one is no side, or what is said of columns and dims is true of none.
+        When data cannot be a side, or no side has a column or dim that the user names.
     """
     first, *others = given
     sides = {first: _leading(catalog, given)}
@@ -70,7 +76,7 @@ def operands(catalog: Catalog, **given: Any) -> tuple[Operand, ...]:
 
 
 def _leading(catalog: Catalog, given: Mapping[str, Any]) -> Operand:
-    """Return the first side; if it has no names but needs some, use another's."""
+    """Return the first side; if it lacks names for the chosen columns, use another side's names."""
     first, *others = given
     try:
         return operand(given[first], first, catalog)
@@ -89,18 +95,23 @@ def refuse_unmet(catalog: Catalog, sides: Sequence[Operand], data: Any, role: st
 
     Parameters
     ----------
-    data, role
-        The first side as it was given, whose columns a message names.
+    catalog : Catalog
+        The catalog of the call, with the names.
+    sides : sequence of Operand
+        The sides.
+    data, role : data, str
+        The first side as the user gave it, whose columns the message names.
 
     Raises
     ------
     InputError
+        When no side has one of the names.
     """
     _refuse_unmet_dims(catalog.choice, sides)
     unmet = _unmet_columns(catalog.choice, sides)
     if unmet is None:
         return
-    try:  # what opens it tells best what there is
+    try:  # the error of opening the side by exact names lists the columns that exist
         operand(data, role, catalog.literal)
     except InputError as error:
         raise InputError(f"{unmet}; ", error.message) from None
@@ -111,12 +122,14 @@ def refuse_unmet(catalog: Catalog, sides: Sequence[Operand], data: Any, role: st
 
 
 def _refuse_unmet_dims(choice: FeatureChoice, operands: Sequence[Operand]) -> None:
-    """Refuse a name in ``row_dim`` that no side has as a dim.
+    """Refuse a name in ``row_dim`` that is a dim of no side.
 
     Raises
     ------
     InputError
+        When there is one.
     """
+    # One side's dims may differ from the other's, so that a name has to be a dim of one side only.
     known = {dim for operand in operands for dim in operand.known_dims}
     unmet = [dim for dim in choice.row_dim or () if dim not in known]
     if not unmet:
@@ -130,9 +143,9 @@ def _dims(names: Sequence[str]) -> str:
 
 
 def _unmet_columns(choice: FeatureChoice, operands: Sequence[Operand]) -> str | None:
-    """Return the refusal for a latitude or longitude that no side has, if any."""
+    """Return the message about a latitude or longitude that no side has; None if all are met."""
     if not choice.implied and all(operand.met is None for operand in operands):
-        return None  # the features are said in their order, and columns without names have it
+        return None  # columns without names are in the order of the named features
     met = {name for operand in operands for name in operand.met or ()}
     unmet = [
         f"{what} is {name!r}"
@@ -147,17 +160,24 @@ def _unmet_columns(choice: FeatureChoice, operands: Sequence[Operand]) -> str | 
 
 
 def operand(data: Any, role: str, catalog: Catalog, like: Columns | None = None) -> Operand:
-    """Return rows passed as ``role`` (train, query, ...) in any form; nothing is read.
+    """Return the rows of data in any form; no values are read.
 
     Parameters
     ----------
+    data : array, table, xarray object, selector or Operand
+        The data of one side.
+    role : str
+        The name of the side, for messages: "train", "query".
+    catalog : Catalog
+        The catalog of the call.
     like : Columns, optional
-        Of the other side, which are taken by name; rows without names have them in this order.
+        The columns of the other side, which are matched by name; columns without names are taken
+        to be in this order.
 
     Raises
     ------
     InputError
-        When it is not two-dimensional, empty, or not made of real numbers.
+        When the data are not two-dimensional, empty, or not real numbers.
     """
     if isinstance(data, Operand):
         return data
@@ -166,12 +186,12 @@ def operand(data: Any, role: str, catalog: Catalog, like: Columns | None = None)
     found = aligned(found, catalog.choice, catalog.beside, like)
     said = set() if catalog.said is None else catalog.said
     for part in found.rows.parts:
-        tell_of_columns(part, said)
+        warn_of_columns(part, said)
     return found
 
 
 def _dims_of(data: Any, operand: Operand) -> tuple[str, ...]:
-    """Return the names of the rows' original dims; none where they have no names."""
+    """Return the names of the data's original dims; empty if they have no names."""
     found = dict.fromkeys(dim for part in operand.rows.parts for dim in part.dims)
     if not found and isinstance(data, xr.DataArray | xr.Dataset | xr.DataTree):
         found = dict.fromkeys(map(str, data.dims))
@@ -179,6 +199,7 @@ def _dims_of(data: Any, operand: Operand) -> tuple[str, ...]:
 
 
 def _operand(data: Any, role: str, catalog: Catalog, features: tuple[str, ...] | None) -> Operand:
+    """Return the rows of data by their type; no choice of columns is made yet but a table's."""
     if isinstance(data, str | os.PathLike):
         return selected(catalog.rows(os.fspath(data)))
     if isinstance(data, xr.DataTree | xr.Dataset):
@@ -191,6 +212,7 @@ def _operand(data: Any, role: str, catalog: Catalog, features: tuple[str, ...] |
         return Operand(_zarr_rows(checked(absolute(data), role), role), "dask")
     if isinstance(data, da.Array):
         return Operand(rows_of(data, role), "dask")
+    # After the arrays: a data frame of Dask, and any table with an Arrow stream, come here.
     if (frame := frame_of(data, role)) is not None:
         names = tuple(map(str, frame.columns))
         chosen, others = (
@@ -203,12 +225,18 @@ def _operand(data: Any, role: str, catalog: Catalog, features: tuple[str, ...] |
 
 
 def framed(data: Any, catalog: Catalog, role: str, like: Columns | None = None) -> Any:
-    """Return a data frame of the wanted columns, without weights; others unchanged.
+    """Return a table with the wanted columns, without weights; return other data unchanged.
 
     Parameters
     ----------
+    data : table, or array-like
+        The data of one side.
+    catalog : Catalog
+        The catalog of the call, with the wanted names.
+    role : str
+        The name of the side, for messages.
     like : Columns, optional
-        Of the other side, as which a latitude and a longitude are called then.
+        The columns of the other side, whose names a latitude and a longitude get.
     """
     names = _column_names(data)
     if names is None:
@@ -225,11 +253,12 @@ def framed(data: Any, catalog: Catalog, role: str, like: Columns | None = None) 
     renamed = {here: name for here, name in renamed.items() if here in names and here != name}
     if not renamed:
         return data
+    # pandas renames columns by a keyword; polars takes the mapping alone.
     return data.rename(columns=renamed) if hasattr(data, "iloc") else data.rename(renamed)
 
 
 def _column_names(data: Any) -> tuple[str, ...] | None:
-    """Return the column names of a table other than pandas's, if it has some."""
+    """Return the column names of a table; None if it has none, or they are not text."""
     names = getattr(data, "columns", None)
     if names is None or not all(isinstance(name, str) for name in names):
         return None
@@ -237,28 +266,30 @@ def _column_names(data: Any) -> tuple[str, ...] | None:
 
 
 def side(operand: Operand, weights: Any = None, groups: Any = None, *, role: str = "train") -> Side:
-    """Return the engine's side: an operand with the weights and groups of its rows.
+    """Return the side for the engine: rows with their weights and groups.
 
     Raises
     ------
     InputError
-        When there are not as many as rows, or they are no numbers.
+        When their number is not that of the rows, or they are no numbers.
     """
     if isinstance(weights, str):
         weights = operand.variable(weights, f"{role} weights")
     weight_source = None if weights is None else vector_along(weights, f"{role} weights", operand)
+    # A group that is missing would be one group with all other missing ones, so it is refused.
     group_source = None
     if groups is not None:
         group_source = vector_along(groups, f"{role} groups", operand, may_miss=False)
     if weight_source is not None and weight_source.dtype.kind not in "iufb":
         raise InputError(f"{role} weights must be real numbers, not {weight_source.dtype}")
+    # uint64 holds numbers that int64 does not, and would make two groups one.
     if group_source is not None and not np.can_cast(group_source.dtype, np.int64):
         raise InputError(f"{role} groups must be integers of 64 bits, not {group_source.dtype}")
     return Side(operand.rows, weight_source, group_source)
 
 
 def _zarr_rows(array: "zarr.Array[Any]", role: str) -> Rows:
-    """Return rows of an opened array; xarray decodes marks of missing values."""
+    """Return the rows of an opened array; one with marks of missing values is decoded by xarray."""
     encoding = encoding_of(array, role)
     if (found := decoded(array, role)) is None:
         return whole(source_of(array), role, encoding, _place(array))
@@ -266,8 +297,9 @@ def _zarr_rows(array: "zarr.Array[Any]", role: str) -> Rows:
 
 
 def _place(array: "zarr.Array[Any]") -> str | None:
-    """Return the path of a Zarr array on this machine, as in a selector."""
+    """Return the identity of a Zarr array on this machine, as a selector's rows have it."""
     if not isinstance(array.store, LocalStore):
         return None
     path = (Path(array.store.root) / array.path).resolve()
+    # The array x of a split is known by its split, so that both ways to the rows are one.
     return f"{path.parents[1]}::{path.parent.name}" if path.name == "x" else str(path)

@@ -1,4 +1,4 @@
-"""Rows from xarray's objects: DataArrays, Datasets and splits of data sets."""
+"""Rows from objects of xarray: DataArrays, Datasets, and splits of data sets."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,7 +22,7 @@ from dkde.rows.row_source import RowSource
 from dkde.rows.side import Rows
 from dkde.rows.variables import VariablesSource, in_memory
 
-# What a lazy xarray variable without chunks is read by.
+# The size of the chunks in which a variable of an unread file is read.
 _CHUNK_BYTES = 8 * 2**20
 
 
@@ -38,18 +38,22 @@ def from_dataset(
 
     Parameters
     ----------
+    data : xarray.DataTree or xarray.Dataset
+        The data.
+    role : str
+        The name of the side, for messages.
     features : tuple of str, optional
-        Which they are to be.
+        The features that the user names.
     others : tuple of str, optional
-        What the other side has: the same variables are taken where nobody says which.
+        The features of the other side, which are taken if the user names none.
     row_dim : tuple of str, optional
-        The dims along which rows lie, where variables have others, too.
+        The dims along which rows lie, where variables have other dims too.
     beside : tuple of str
-        Variables that are weights, and features only where ``features`` has them.
+        Variables that are weights; they are features only if ``features`` names them.
     """
     dataset = data.to_dataset() if isinstance(data, xr.DataTree) else data
     if others is not None and not set(others) <= set(dataset.variables):
-        # Of a variable with several columns these may be the names.
+        # The other side's names may be those of the columns of one variable here.
         others = None if any(v.ndim > 1 for v in dataset.data_vars.values()) else others
     if isinstance(data, xr.DataTree) and data.children and not dataset.data_vars:
         raise InputError(
@@ -58,21 +62,23 @@ def from_dataset(
         )
     if not is_split(dataset, features or others):
         return _from_variables(dataset, role, features, row_dim, beside, others)
+    # From here on: a split, whose rows are those of x.
     array = dataset["x"]
     dim = next(str(dim) for dim in array.dims if dim != "feature")
     if row_dim is not None and set(row_dim) & set(array.dims) not in (set(), {dim}):
         return _from_variables(dataset, role, ("x",), row_dim)
+    # Labels and row numbers are variables along the rows; they become coordinates of the rows.
     extra = [name for name, values in dataset.data_vars.items() if values.dims == (dim,)]
     given = from_dataarray(dataset.set_coords(extra)["x"], role)
     try:
         names = features_of(dataset.attrs.get("feature_names"), given.rows.n_features)
-    except ValueError:  # of another width: columns were taken away since
+    except ValueError:  # another number of names: columns were removed since
         names = None
     if given.features is None:
         given = given.like(Columns(names))
     if "checksum" not in dataset.attrs or "source_row" not in extra:
         return given
-    # A split of a data set, or a part of one: these two tell which of its rows are here.
+    # A split of a data set, or rows of one: checksum and source_row say which rows these are.
     (part,) = given.rows.parts
     source_row = vector(dataset["source_row"], "source_row", len(part))
     part = replace(
@@ -89,7 +95,7 @@ def _from_variables(
     beside: tuple[str, ...] = (),
     others: tuple[str, ...] | None = None,
 ) -> Operand:
-    """Return rows of variables: the features, else those that another side has, else by rule."""
+    """Return rows of variables: the named ones, else those of the other side, else by rule."""
     group = Group.of(dataset, role)
     left_out: dict[str, str] = {}
     names = features or others
@@ -101,8 +107,10 @@ def _from_variables(
     if features is None and others is not None:
         rest = [str(name) for name in dataset.data_vars if name not in source.names]
         left_out = {name: NO_SUCH for name in rest if why_not(group, name) is None}
+    # Variables that a cluster holds cannot be read within a task.
     for variable in (variable for variable in source.variables if variable.chunks is not None):
         refuse_held(variable.data)
+    # Coordinates along dims of features have no value for a row.
     foreign = [name for name, v in dataset.coords.items() if not set(v.dims) <= set(source.dims)]
     labelled = dataset.drop_vars([*dataset.data_vars, *foreign])
     part = replace(part, coordinates={}, left_out=left_out)
@@ -110,30 +118,43 @@ def _from_variables(
 
 
 def vector_along(values: Any, what: str, operand: Operand, *, may_miss: bool = True) -> RowSource:
-    """Return one number a row, from any input; ``what`` names it in messages.
+    """Return one number for each row, from any input.
 
-    A DataArray goes by the names of its dims where the rows have some: transposed to their order,
-    and broadcast along those that it lacks. Numbers may be missing, or not, as ``may_miss`` says.
+    If the rows' dims have names, a DataArray is matched by its own: it is transposed to the rows'
+    order, and broadcast along dims that it lacks.
+
+    Parameters
+    ----------
+    values : array, or DataArray
+        The numbers.
+    what : str
+        The name of the numbers, for messages.
+    operand : Operand
+        The rows.
+    may_miss : bool
+        True if numbers may be missing; they become NaN. Otherwise missing numbers are refused.
 
     Raises
     ------
     InputError
-        When there are not as many as rows, or not of the same places.
+        When their number is not that of the rows, or their dims or coordinates are not the rows'.
     """
     if not isinstance(values, xr.DataArray) or not operand.is_labelled:
         return vector(values, what, operand.rows.n_rows, may_miss=may_miss)
     sizes = dict(zip(operand.dims, operand.shape, strict=True))
     if any(n != sizes.get(str(dim)) for dim, n in values.sizes.items()):
         raise InputError(
-            f"{what} have dims {_sized(values.sizes)}, and the rows {_sized(sizes)}; the rows have "
-            "to have them all, of the same sizes"
+            f"{what} have dims {_sized(values.sizes)}, and the rows {_sized(sizes)}; each dim must "
+            "be one of the rows, with the same length"
         )
+    # Numbers are matched by position along a dim, so that unlike indexes would pair wrong rows.
     for dim in set(values.indexes) & set(operand.labelled.indexes):
         if not values.indexes[dim].equals(operand.labelled.indexes[dim]):
             raise InputError(
-                f"{what} and the rows have unlike values of {dim}; bring them into one order "
+                f"{what} and the rows have different values of {dim}; bring them into one order "
                 f"(xarray.align), or leave that coordinate out (.drop_vars({dim!r}))"
             )
+    # In memory and without broadcasting, the values are one array in the rows' order.
     if in_memory(values.variable) and values.ndim == len(sizes):
         ordered = values.transpose(*operand.dims).values
         return vector(ordered.reshape(-1), what, operand.rows.n_rows, may_miss=may_miss)
@@ -153,12 +174,12 @@ def _sized(sizes: Mapping[Any, int]) -> str:
 def from_dataarray(
     array: xr.DataArray, role: str, row_dim: tuple[str, ...] | None = None
 ) -> Operand:
-    """Return rows of a DataArray; features lie along ``feature`` or the other dim.
+    """Return rows of a DataArray; features lie along ``feature``, or along the last dim.
 
     Raises
     ------
     InputError
-        When it is not two-dimensional, or nothing tells along which dims rows lie.
+        When there are no rows and features, or nothing says along which dims rows lie.
     """
     dims = list(map(str, array.dims))
     notes: tuple[str, ...] = ()
@@ -166,9 +187,11 @@ def from_dataarray(
     if "feature" in dims and not along:
         along = [dim for dim in dims if dim != "feature"]
     elif row_dim is None and len(dims) == 2:
+        # As in NumPy, rows come first; but a map has no features, and must not be taken for rows.
         _refuse_map(array, role)
         along = dims[:1]
         notes = (by_rule(along, dims[1:]),)
+    # Only arrays with one dim of features go on below.
     if len(along) != len(dims) - 1 or (len(dims) < 2 and row_dim is None):
         return _from_any(array, role, row_dim)
     array = array.transpose(*along, ...)
@@ -177,6 +200,7 @@ def from_dataarray(
     names = None if coordinate is None else text_of(coordinate.variable)
     if len(along) == 1:
         checked(array, role)
+    # Reshaping a Dask array joins the dims of rows lazily.
     values = _chunked(array).data.reshape(-1, array.shape[-1])
     (part,) = rows_of(values, role).parts
     rows = Rows((replace(part, features=names, notes=notes),))
@@ -198,14 +222,15 @@ def _refuse_map(array: xr.DataArray, role: str) -> None:
 
 
 def _alone(array: xr.DataArray) -> tuple[xr.Dataset, str]:
-    """Return a Dataset of one variable, and the name of that variable."""
+    """Return a Dataset with the array as its one variable, and the name of that variable."""
     name = str(array.name or "values")
+    # A data variable cannot have the name of a coordinate; a DataArray can.
     name = f"{name}_" if name in array.coords else name
     return xr.Dataset({name: array.variable}, array.coords), name
 
 
 def _chunked(array: xr.DataArray) -> xr.DataArray:
-    """Return the array; one backed by an unread file comes in chunks, lazily."""
+    """Return the array; one in an unread file is made lazy, in chunks."""
     if array.chunks is not None or in_memory(array.variable):
         return array  # .data would load it
     row_bytes = max(1, array.dtype.itemsize * prod(array.shape[1:]))

@@ -1,1 +1,1 @@
-"""Rows: what a task is handed, and reads by itself."""
+"""Rows: descriptions of data that a task receives, and from which it reads by itself."""

@@ -1,4 +1,4 @@
-"""What becomes a number as it is read: masked and missing values NaN, times numbers of days."""
+"""Conversion of values to numbers: masked and missing ones become NaN, times become days."""
 
 import sys
 from typing import Any
@@ -11,29 +11,30 @@ from dkde.numerics.exact import LARGEST
 from dkde.stores.door import check_opened
 from dkde.typing import Array
 
-# What the numbers are measured in, by NumPy's kind of dtype.
+# Units of the numbers that times become, by NumPy's kind of dtype.
 _UNITS = {"M": "days since 1970-01-01", "m": "days"}
-# Ticks of a day, by NumPy's unit.
+# The number of ticks in a day, by NumPy's unit of time.
 _TICKS = {
     "D": 1, "h": 24, "m": 1440, "s": 86_400, "ms": 86_400 * 10**3, "us": 86_400 * 10**6,
     "ns": 86_400 * 10**9, "ps": 86_400 * 10**12,
 }  # fmt: skip
-# Units whose ticks are not counted by the day, and what has them: months of dates, whose days are
-# known; weeks; and those of which a day has more than an integer holds.
+# Units that are converted first, and to which unit. A date in months or years has a known day (a
+# length of time in months has not, so "m" is absent here). A week is seven days. A day has more
+# femtoseconds than int64 holds, so the two finest units are rounded to picoseconds.
 _OTHERS = {("M", "Y"): "D", ("M", "M"): "D", "W": "D", "fs": "ps", "as": "ps"}
 
 
 def first_masked(values: Any) -> tuple[int, ...] | None:
-    """Return the place of the first masked value; None where none is masked."""
+    """Return the index of the first masked value; None where no value is masked."""
     if not np.ma.is_masked(values):
         return None
     return tuple(int(axis[0]) for axis in np.nonzero(np.ma.getmaskarray(values)))
 
 
 def marked_lists(values: Any) -> Any:
-    """Return a masked array of a list some of whose values are missing; anything else as it is.
+    """Return a masked array for a list with missing values; return anything else unchanged.
 
-    Missing are what is masked in arrays, or by itself, None, and pandas's NA.
+    A value is missing if it is masked, None or pandas's NA.
 
     Examples
     --------
@@ -48,21 +49,23 @@ def marked_lists(values: Any) -> Any:
     try:
         numbers = np.asarray(filled)
         mask = np.asarray(missing, np.bool_)
-    except (TypeError, ValueError):  # of no shape, which is refused as such
+    except (TypeError, ValueError):  # a ragged list; the caller refuses it for its shape
         return values
+    # Text, objects and a mask of another shape are left as they are: the caller refuses them.
     is_number = numbers.dtype.kind in "iufb" and mask.shape == numbers.shape
     return np.ma.MaskedArray(numbers, mask) if is_number else values
 
 
 def filled_lists(values: Any) -> tuple[Any, Any]:
-    """Return nested lists with 0 where a value is missing, and which are, as nested lists.
+    """Return nested lists with 0 for missing values, and nested lists that mark these as True.
 
-    Lists without any are returned as they are, and None.
+    Lists without missing values are returned as they are, with None in place of the marks.
     """
     if isinstance(values, list | tuple):
         if not _holds_missing(values):
             return values, None
         pairs = [filled_lists(value) for value in values]
+        # Both results must have the same nesting, also for inner lists without missing values.
         missing = [
             _none_of(value) if marks is None else marks
             for value, (_, marks) in zip(values, pairs, strict=True)
@@ -73,7 +76,7 @@ def filled_lists(values: Any) -> tuple[Any, Any]:
     return (0, True) if _is_mark(values) else (values, None)
 
 
-# Types whose values are never marks of missing ones.
+# Types whose values never mark a missing value.
 _PLAIN = frozenset({bool, int, float, str, np.float64})
 
 
@@ -85,7 +88,8 @@ def _none_of(values: Any) -> Any:
 
 def _holds_missing(value: Any) -> bool:
     if isinstance(value, list | tuple):
-        # Long lists are mostly of plain numbers.
+        # Most long lists hold plain numbers only. A set of their types costs one pass in C; the
+        # recursion per value would take many times longer.
         return not _PLAIN.issuperset(map(type, value)) and any(map(_holds_missing, value))
     if isinstance(value, np.ma.MaskedArray):
         return bool(np.ma.is_masked(value))
@@ -93,6 +97,7 @@ def _holds_missing(value: Any) -> bool:
 
 
 def _is_mark(value: Any) -> bool:
+    # pandas takes long to import. If nobody has imported it, no value can be its NA.
     pandas = sys.modules.get("pandas")
     return value is None or value is np.ma.masked or (pandas is not None and value is pandas.NA)
 
@@ -105,7 +110,7 @@ def unmasked(values: Any) -> Array:
     InputError
         When integers have to become float64, which would round some of them.
     CodecError
-        When it was opened by Zarr, and what decodes it is not known to be harmless.
+        When it is an opened Zarr array, and its codec is not known to be harmless.
 
     Examples
     --------
@@ -115,6 +120,8 @@ def unmasked(values: Any) -> Array:
     check_opened(values)
     if first_masked(values) is None:
         return np.asarray(values)
+    # float64 holds all integers of up to 32 bits. Larger ones are checked, but not the numbers
+    # under the mask: these may be anything.
     if values.dtype.kind in "iu" and values.dtype.itemsize == 8:
         there = values.compressed()
         if there.size and (there.max() > LARGEST or there.min() < -LARGEST):
@@ -127,19 +134,20 @@ def unmasked(values: Any) -> Array:
 
 
 def holding_missing(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the dtype that values of another have where some of them are NaN."""
+    """Return the dtype that can hold values of a dtype and NaN as well."""
     return dtype if dtype.kind not in "iub" else np.dtype(np.float64)
 
 
 def is_lazily_masked(array: Any) -> bool:
     """Return whether a lazy array says that its chunks are masked arrays."""
+    # Dask notes the type of its chunks in an empty sample, without computing any.
     return isinstance(getattr(array, "_meta", None), np.ma.MaskedArray)
 
 
 def day_units(dtype: Any) -> str | None:
-    """Return the units of times of a dtype when they are days; None where it is not of times.
+    """Return the units in which times of a dtype are read; None if the dtype holds no times.
 
-    Dtypes of pandas are known too; those with a time zone are of UTC.
+    Dtypes of pandas are known too; times with a time zone are read in UTC.
 
     Examples
     --------
@@ -155,12 +163,12 @@ def as_days(values: Any) -> tuple[npt.NDArray[np.float64], str]:
     Parameters
     ----------
     values : array of datetime64 or timedelta64, or times of pandas
-        Masked ones and NaT become NaN. Timestamps without a time zone are taken as UTC.
+        Masked values and NaT become NaN. Timestamps without a time zone are taken as UTC.
 
     Raises
     ------
     InputError
-        When they are no times, or lengths of no fixed number of days, such as months.
+        When the values are no times, or lengths without a fixed number of days, as months.
 
     Examples
     --------
@@ -171,18 +179,22 @@ def as_days(values: Any) -> tuple[npt.NDArray[np.float64], str]:
     if units is None:
         raise InputError(f"values of dtype {getattr(values, 'dtype', None)} are no times")
     mask = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
-    if getattr(values.dtype, "tz", None) is not None:  # of pandas, which NumPy has as UTC
+    if getattr(values.dtype, "tz", None) is not None:  # pandas stores these in UTC
         times = np.asarray(values, f"datetime64[{values.dtype.unit}]")
     else:
         times = np.asarray(values)
-        if times.dtype.kind not in _UNITS:  # a dtype of Arrow, whose arrays are objects
+        if times.dtype.kind not in _UNITS:  # Arrow times come as an array of objects
             times = np.asarray(values, f"{values.dtype.kind}8[ns]")
     unit, step = np.datetime_data(times.dtype)
     if other := _OTHERS.get((times.dtype.kind, unit)) or _OTHERS.get(unit):
         times, unit, step = times.astype(f"{times.dtype.kind}8[{other}]"), other, 1
     if unit not in _TICKS:
-        raise InputError(f"values of dtype {times.dtype} are of no fixed number of days")
-    # Whole days apart from the rest: an integer of nanoseconds is more than a float holds.
+        raise InputError(
+            f"values of dtype {times.dtype} have no fixed number of days; convert them to days or "
+            "to a smaller unit"
+        )
+    # Whole days and the fraction are converted apart: the nanoseconds since 1970 exceed 2**53,
+    # so that one division in float64 would round them first.
     whole, rest = np.divmod(times.astype(np.int64), _TICKS[unit])
     found = whole * float(step) + rest * float(step) / _TICKS[unit]
     missing = np.isnat(times) if mask is None else np.isnat(times) | mask

@@ -1,6 +1,6 @@
-"""Arrays of Zarr as raw variables, and what their attributes say of stored numbers.
+"""Arrays of Zarr as raw variables, and the meaning of their attributes for stored numbers.
 
-Also those whose dims have no names, which xarray does not open.
+Arrays whose dims have no names are included; xarray does not open these.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ def node_at(store: Store, path: str) -> zarr.Array[Any] | zarr.Group | None:
     """Return the array or group at a path of a store; None where none can be opened."""
     try:
         return zarr.open(store, path=path, mode="r")
-    except DkdeError:
+    except DkdeError:  # a refused codec must not look like a path without an array
         raise
     except Exception:  # damaged metadata raise almost anything
         return None
 
 
 def variables_at(store: Store, path: str, name: str) -> dict[str, xr.Variable]:
-    """The arrays of a group, by name, or the array that is there itself, under ``name``; raw.
+    """Return the raw arrays of a group by name; a lone array at the path is called ``name``.
 
-    Of arrays whose dims have no names those of one length share them, as in HDF5.
+    Dims without names get names: dims of the same length share one, as h5netcdf does for HDF5.
     """
     node = node_at(store, path)
     arrays = {name: node} if isinstance(node, zarr.Array) else dict(node.arrays()) if node else {}
@@ -43,7 +43,7 @@ def variables_at(store: Store, path: str, name: str) -> dict[str, xr.Variable]:
 
 
 def groups_at(store: Store) -> list[str]:
-    """Return a store's groups with arrays, by path; none where some are damaged."""
+    """Return the paths of a store's groups with arrays; none if some metadata are damaged."""
     root = node_at(store, "")
     if not isinstance(root, zarr.Group):
         return []
@@ -58,22 +58,24 @@ def groups_at(store: Store) -> list[str]:
 
 
 def variable_of(array: zarr.Array[Any]) -> xr.Variable:
-    """An opened array as a variable, raw."""
+    """Return an opened array as a raw variable, not decoded."""
     return _variable(array, {})
 
 
 def _variable(array: zarr.Array[Any], known: dict[int, list[str]]) -> xr.Variable:
     attributes: dict[str, Any] = dict(array.attrs)
+    # Version 2 of Zarr has the names of dims as an attribute, version 3 in the metadata.
     dims = attributes.pop(_DIMS, None) or getattr(array.metadata, "dimension_names", None)
     if dims is None or len(dims) != array.ndim or not all(dims):
         dims = _unnamed(array.shape, known)
     elif array.metadata.zarr_format == 2 and array.fill_value is not None:
-        attributes.setdefault("_FillValue", array.fill_value)  # as xarray has it
+        # xarray takes the fill value of a version 2 array as the mark of missing values.
+        attributes.setdefault("_FillValue", array.fill_value)
     for key in ("_FillValue", "missing_value"):
         if isinstance(attributes.get(key), str):
             attributes[key] = _decoded(attributes[key], array.dtype)
     if "_Unsigned" in attributes and "_FillValue" in attributes:
-        # xarray knows this mark by the stored number alone: 255 is stored as -1.
+        # xarray compares the mark with the stored, signed number: an unsigned 255 is stored as -1.
         attributes["_FillValue"] = same_bits(attributes["_FillValue"], array.dtype)
     chunks = dict(zip(dims, array.chunks, strict=True))
     data = indexing.LazilyIndexedArray(ZarrArrayWrapper(array))  # type: ignore[no-untyped-call]
@@ -81,7 +83,15 @@ def _variable(array: zarr.Array[Any], known: dict[int, list[str]]) -> xr.Variabl
 
 
 def _unnamed(shape: tuple[int, ...], known: dict[int, list[str]]) -> list[str]:
-    """Names of dims that have none: of one length the same, unless an array has it twice."""
+    """Return names for unnamed dims: one per length, unless one array has a length twice.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        The array's shape.
+    known : dict of int to list of str
+        The names given so far in this group, by length; new names are added.
+    """
     taken: list[str] = []
     for size in shape:
         names = known.setdefault(size, [])
@@ -94,7 +104,10 @@ def _unnamed(shape: tuple[int, ...], known: dict[int, list[str]]) -> list[str]:
 
 
 def _decoded(value: str, dtype: np.dtype[Any]) -> Any:
-    """A number that an attribute holds as text: "NaN", or its bytes as xarray writes them."""
+    """Return the number that an attribute holds as text.
+
+    The text is a number, such as "NaN", or the number's bytes in the coding that xarray writes.
+    """
     if dtype.kind not in "iuf":
         return value
     try:
@@ -103,12 +116,12 @@ def _decoded(value: str, dtype: np.dtype[Any]) -> Any:
         return FillValueCoder.decode(value, dtype)
     try:
         return dtype.type(number)
-    except OverflowError:  # no number of this dtype is it
+    except OverflowError:  # this dtype has no such number; no stored value equals it
         return number
 
 
 def same_bits(mark: Any, dtype: np.dtype[Any]) -> Any:
-    """Return the integer of a dtype whose bits are those of a mark; what is no integer as it is.
+    """Return the integer of a dtype with the bits of a mark; a mark that is no integer unchanged.
 
     Examples
     --------
@@ -121,6 +134,8 @@ def same_bits(mark: Any, dtype: np.dtype[Any]) -> Any:
         or mark % 1 != 0
     ):
         return mark
+    # Python's % of a negative number is positive: the two's complement of 64 bits, which astype
+    # then cuts to the width of the dtype. NumPy itself would refuse 255 for an int8.
     return np.array(int(mark) % 2**64, np.uint64).astype(dtype)[()]
 
 
@@ -130,7 +145,7 @@ def is_masked(attributes: Mapping[str, Any]) -> bool:
 
 
 def meant_dtype(attributes: Mapping[str, Any], stored: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the dtype of stored numbers, unsigned or not as the attributes say.
+    """Return the dtype that stored numbers stand for, as the attribute ``_Unsigned`` says.
 
     Examples
     --------

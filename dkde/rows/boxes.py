@@ -1,6 +1,6 @@
-"""Rows that are the points of a grid, in C order: what boxes a range of them is, where to cut it.
+"""Rows that are the points of a grid in C order: the boxes of a range, and its best cuts.
 
-Integers only.
+All functions here work on integers and read nothing.
 """
 
 from bisect import bisect_left, bisect_right
@@ -13,12 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 Box = tuple[slice, ...]
-# Where chunks of an axis begin, from 0; even ones as a range.
+# The indices at which chunks of an axis begin, the first 0. Chunks of one length are a range.
 Borders = Sequence[int]
 
 
 def boxes(start: int, stop: int, sizes: Sequence[int]) -> Iterator[Box]:
-    """Boxes that hold rows start up to stop, in order; at most two an axis, less one.
+    """Yield the boxes that together hold the rows from start up to stop, in order.
+
+    There are at most ``2 * n_axes - 1`` of them: the whole indices of an axis are one box, with a
+    rest before and a rest after it that are cut along the next axis.
 
     Examples
     --------
@@ -31,6 +34,7 @@ def boxes(start: int, stop: int, sizes: Sequence[int]) -> Iterator[Box]:
         yield (slice(start, stop),)
         return
     inner, rest = prod(sizes[1:]), sizes[1:]
+    # Row start is row a of index first of this axis; row stop is row b of index last.
     (first, a), (last, b) = divmod(start, inner), divmod(stop, inner)
     if first == last:
         yield from ((slice(first, first + 1), *box) for box in boxes(a, b, rest))
@@ -50,11 +54,15 @@ class Grain:
     Parameters
     ----------
     size : int
-        Of the axis.
+        The length of the axis.
     inner : int
-        Rows of one index of it.
+        The number of rows in one index of the axis.
     borders : sequence of int
-        Indices of it that pieces begin with, the first 0.
+        The indices of the axis at which pieces begin, the first 0.
+
+    Notes
+    -----
+    A run is one full pass through the axis. The axes before it repeat the run.
     """
 
     size: int
@@ -63,19 +71,20 @@ class Grain:
 
     @classmethod
     def of(cls, sizes: Sequence[int], chunks: Sequence[Borders], most: int, worth: int) -> "Grain":
-        """Slabs of whole chunks along the first axis on which these are no longer than ``most``.
+        """Return cuts into slabs of whole chunks, along the first axis where they are short enough.
 
         Parameters
         ----------
         sizes : sequence of int
-            Of the axes.
+            The lengths of the axes.
         chunks : sequence of borders
-            Of each axis.
+            The chunk borders of each axis.
         most : int
-            Rows. Where even a slab of one chunk is longer, and chunks span further axes, they
-            are read in part, once for each ``most`` rows.
+            The largest number of rows in a slab. Where one chunk's slab is longer and its chunks
+            span further axes, the slab is read in parts of at most ``most`` rows. Each part reads
+            all of the slab's chunks again.
         worth : int
-            Rows that are worth reading together: smaller slabs are joined.
+            The number of rows that is worth one reading: smaller slabs are joined.
 
         Examples
         --------
@@ -86,35 +95,38 @@ class Grain:
         """
         for axis, (size, borders) in enumerate(zip(sizes, chunks, strict=True)):
             inner = prod(sizes[axis + 1 :])
+            # Rows along one axis are cut at chunk borders however long the chunks are.
             if longest(borders, size) * inner <= most or len(sizes) == 1:
                 return cls(size, inner, _joined(borders, size, max(1, worth // inner)))
             if inner <= most:
-                # Each piece reads all chunks again: as few of them as may be.
+                # Each piece reads all chunks of the slab again, so the pieces are as long as
+                # allowed, and their number as small as possible.
                 return cls(size, inner, range(0, size, most // inner))
         raise ValueError("most is less than one row")
 
     @property
     def longest(self) -> int:
-        """Rows of the longest piece."""
+        """Return the number of rows in the longest piece."""
         return longest(self.borders, self.size) * self.inner
 
     def cuts(self, start: int, stop: int) -> list[int]:
-        """Start, stop, and the cuts between."""
+        """Return start, the cuts between, and stop."""
         run = self.size * self.inner
         found = [start]
         for first in range(start // run * run, stop, run):
-            # The pieces that begin after start and before stop.
+            # Keep the pieces that begin after start and before stop. The second division rounds
+            # up: a piece may begin within the last index that stop reaches into.
             a = bisect_right(self.borders, (start - first) // self.inner)
             b = bisect_left(self.borders, -(-(stop - first) // self.inner))
             rows = (first + border * self.inner for border in self.borders[a:b])
-            if first > start:
+            if first > start:  # each run begins with a cut of its own, which borders[0] repeats
                 found.append(first)
                 rows = (row for row in rows if row > first)
             found += rows
         return [*found, stop]
 
     def piece_of(self, rows: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
-        """The number of the piece that each row is in."""
+        """Return the number of the piece in which each row lies, for an array of rows."""
         runs, within = np.divmod(rows, self.size * self.inner)
         index = within // self.inner
         if isinstance(self.borders, range):
@@ -126,7 +138,7 @@ class Grain:
 
 
 def begins(lengths: Iterable[int]) -> list[int]:
-    """Return where chunks of these lengths begin; empty ones, which Dask allows, are left out."""
+    """Return the first index of each chunk; empty chunks, which Dask allows, are left out."""
     return [0, *accumulate([n for n in lengths if n][:-1])]
 
 
@@ -138,10 +150,11 @@ def longest(borders: Borders, size: int) -> int:
 
 
 def _joined(borders: Borders, size: int, worth: int) -> Borders:
-    """Borders less those between chunks that are small enough to be read together."""
+    """Return the borders that remain after joining chunks up to ``worth`` indices."""
     if isinstance(borders, range):
         return range(0, size, borders.step * max(1, worth // borders.step))
     kept = [0]
+    # A border stays only if the chunk after it would make the joined piece too long.
     for border, following in pairwise([*borders[1:], size]):
         if border > kept[-1] and following - kept[-1] > worth:
             kept.append(border)

@@ -1,4 +1,4 @@
-"""Columns of rows, by name: some of them, or all in another order."""
+"""The choice of columns by name: some of them, or all in another order."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,17 +16,21 @@ from dkde.typing import Array
 
 
 class NamelessError(InputError):
-    """Columns that are asked for by name, of rows whose columns have none."""
+    """A request for columns by name, from rows whose columns have no names."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The names of rows' columns, and their units where known.
+    """The names of the columns of rows, and their units where known.
 
     Parameters
     ----------
+    names : tuple of str, optional
+        The names, in order.
+    units : tuple of (str or None), optional
+        The unit of each column.
     width : int, optional
-        How many there are.
+        The number of columns.
     """
 
     names: tuple[str, ...] | None = None
@@ -35,7 +39,7 @@ class Columns:
 
     @property
     def wanted(self) -> tuple[str, ...] | None:
-        """The names, of which those of places go by what they are elsewhere."""
+        """Return the names; those of a latitude or longitude may match another name elsewhere."""
         if self.names is None:
             return None
         units = self.units or [None] * len(self.names)
@@ -47,14 +51,14 @@ class Columns:
 
 @dataclass(frozen=True)
 class Picking(Step):
-    """The choice of some columns of rows, which are read whole.
+    """The choice of some columns; the rows below are read whole.
 
     Parameters
     ----------
     columns : tuple of int
-        In any order, none twice.
+        The positions of the chosen columns, in any order, none twice.
     names : tuple of str, optional
-        Of all columns that there are.
+        The names of all columns of the rows below, chosen or not.
     """
 
     columns: tuple[int, ...]
@@ -62,7 +66,7 @@ class Picking(Step):
 
     @property
     def changes(self) -> tuple[Any, ...]:
-        """The columns."""
+        """Return the chosen columns, as part of the rows' identity."""
         return (("columns", self.columns),)
 
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -70,24 +74,26 @@ class Picking(Step):
         return (shape[0], len(self.columns))
 
     def copies(self, copies: int, n_columns: int) -> int:
-        """Return how many copies there are: all columns are read for those that are chosen."""
+        """Return the number of copies, each as wide as the choice: all columns are read for it."""
+        # copies + 1 arrays of n_columns exist while rows are read. In units of the chosen columns
+        # this is their ratio, rounded up.
         return -(-(copies + 1) * n_columns // len(self.columns))
 
     def apply(self, rows: Array, start: int, source: RowSource) -> Array:
-        """Return the columns."""
+        """Return the chosen columns of rows."""
         return np.ascontiguousarray(rows[:, self.columns])
 
 
 @dataclass(frozen=True)
 class OneColumn(Step):
-    """The choice of one column, decoded: single values."""
+    """The choice of one decoded column: each row becomes a single value."""
 
     column: int
     encoding: Encoding
 
     @property
     def changes(self) -> tuple[Any, ...]:
-        """The column, and how it is decoded."""
+        """Return the column and its encoding."""
         return (("column", self.column, *self.encoding.changes),)
 
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -99,7 +105,7 @@ class OneColumn(Step):
         return self.encoding.dtype(dtype)
 
     def apply(self, rows: Array, start: int, source: RowSource) -> Array:
-        """Return the values."""
+        """Return the decoded values of the column."""
         return self.encoding.decode(rows[:, self.column])
 
 
@@ -111,25 +117,27 @@ class TableSource(ArraySource):
     ----------
     array : array (n_rows, n_columns)
     beside : callable, optional
-        From the name of another column, and what it is for, to its values; stays where it is, and
-        is not pickled.
+        A function of the name and the purpose of another column, which returns its values. It is
+        not pickled: only the process that made the source can call it.
     """
 
     beside: Callable[[str, str], RowSource] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
+        # A worker needs the values alone. ``beside`` holds the whole table, or the file's reader.
         return ArraySource, (self.array,)
 
 
 def columns_of(source: RowSource) -> tuple[int, ...] | None:
-    """The columns that are taken of the innermost source; None if these are all, as they are."""
+    """Return the columns that a choice takes from its source; None if there is no choice."""
     if not isinstance(source, Derived):
         return None
     return source.step.columns if isinstance(source.step, Picking) else columns_of(source.wrapped)
 
 
 def column_of(part: Part, name: str) -> RowSource | None:
-    """The values of a column of that name, be it a feature or not; None if there is none."""
+    """Return the values of a column by name, feature or not; None if there is no such column."""
+    # A choice of columns knows the names of all columns below it.
     source, names = part.source, part.features or ()
     if isinstance(source, Derived) and isinstance(source.step, Picking):
         names, source = source.step.names or (), source.wrapped
@@ -139,15 +147,15 @@ def column_of(part: Part, name: str) -> RowSource | None:
 
 
 def chosen(part: Part, names: Sequence[str]) -> Part:
-    """The columns of these names, in this order; the part itself if these are its own.
+    """Return the part with the columns of these names, in this order.
 
-    Columns without names are taken as they are, where there are as many. A latitude and a
-    longitude may be called otherwise, and stay so.
+    Columns without names are taken as they are if their number is right. A latitude and a
+    longitude may have other names in the part, and keep them.
 
     Raises
     ------
     InputError
-        When its columns have other names, or none and are not as many.
+        When the part lacks a name, or has no names and another number of columns.
     """
     names = tuple(names)
     if part.features == names or (part.features is None and part.source.shape[1] == len(names)):
@@ -158,7 +166,10 @@ def chosen(part: Part, names: Sequence[str]) -> Part:
 
 
 def chosen_by_name(part: Part, names: Sequence[str] | None) -> Part:
-    """The columns of these names; columns without names are left for when other sides are known."""
+    """Return the part with the columns of these names; a part without names unchanged.
+
+    A part without names is matched later, when the names of the other sides are known.
+    """
     return part if names is None or part.features is None else chosen(part, names)
 
 
@@ -171,25 +182,28 @@ def positions(
 ) -> tuple[int, ...]:
     """Return the positions of named columns among the known ones.
 
-    A latitude and a longitude may be called otherwise.
+    A latitude and a longitude may have other names there.
 
     Parameters
     ----------
     names : sequence of str
+        The names to look for.
     known : tuple of str, or None
-        What all ``n_columns`` are called, if they are called anything.
+        The names of all ``n_columns`` columns, if they have names.
     what : str
-        Whose columns they are, for messages.
+        The owner of the columns, for messages.
     units : tuple of (str or None), optional
-        What all are measured in.
+        The units of all columns.
 
     Raises
     ------
     InputError
+        When the columns have no names, or lack one of these.
     """
     if known is None:
         raise NamelessError(
-            f"{what}: its {n_columns} features have no names, and cannot be chosen by {some(names)}"
+            f"{what}: its {n_columns} features have no names, and cannot be chosen by "
+            f"{some(names)}; give rows whose columns have names"
         )
     names = as_called(names, known, units, what)
     unknown = next((name for name in names if name not in known), None)
@@ -201,16 +215,19 @@ def positions(
 
 
 def picked(part: Part, columns: Sequence[int]) -> Part:
-    """The columns of these numbers, in this order."""
+    """Return the part with the columns at these positions, in this order."""
     source, numbers, names = part.source, tuple(columns), part.features
     step = Picking(numbers, names)
     if isinstance(source, Derived) and isinstance(source.step, Picking):
+        # Two choices in a row become one, so that the rows' identity and the number of copies
+        # do not depend on the way that led to the choice.
         before = source.step
         step = Picking(tuple(before.columns[number] for number in numbers), before.names)
         source = source.wrapped
     return replace(
         part,
         source=Derived(source, step),
+        # These describe all columns together, and are unknown for some of them.
         value_range=None,
         image_shape=None,
         layout=None,
@@ -220,7 +237,15 @@ def picked(part: Part, columns: Sequence[int]) -> Part:
 
 
 def lacking(part: Part, less: Part) -> tuple[str, ...]:
-    """The names of a part's columns that another lacks, which was made of it."""
+    """Return the names of the columns that a choice from a part left out.
+
+    Parameters
+    ----------
+    part : Part
+        The part before the choice.
+    less : Part
+        The part after it.
+    """
     if part.features is None or less.source is part.source:
         return ()
     before, after = (columns_of(each.source) for each in (part, less))
@@ -230,12 +255,13 @@ def lacking(part: Part, less: Part) -> tuple[str, ...]:
 
 
 def alike(part: Part, columns: Columns) -> Part:
-    """Return the part with another's columns: by name, or by position without names.
+    """Return the part with another side's columns: by name, or by position if it has no names.
 
-    Columns of other names are left as they are, but a latitude and a longitude, which are called
-    as the others'; units are taken over where there are none.
+    Columns with other names are left as they are. A latitude and a longitude get the names of the
+    other side. A part without units takes the units of the other side.
     """
     names = columns.names
+    # A name that stands for two columns identifies neither: then nothing is matched.
     if names is None or len(set(names)) < len(names):
         return part
     if part.features is None:
@@ -251,7 +277,7 @@ def alike(part: Part, columns: Columns) -> Part:
 
 
 def _places_alike(part: Part, columns: Columns) -> Part:
-    """Return the part with latitude and longitude named as in another part."""
+    """Return the part with its latitude and longitude named as on the other side."""
     known = part.features or ()
     wanted = [name for name in columns.wanted or () if isinstance(name, PlaceName)]
     called = as_called(wanted, known, part.units, part.name)
@@ -262,15 +288,16 @@ def _places_alike(part: Part, columns: Columns) -> Part:
 
 
 def placed(part: Part, choice: FeatureChoice) -> Part:
-    """The part, chosen, with the units of a latitude and a longitude that a user named.
+    """Return the part with units of degrees for the latitude and longitude that the user named.
 
     Raises
     ------
     InputError
-        When the data say that they are in something else than degrees.
+        When the data say that their unit is not degrees.
     """
     chosen_names = choice.features or ()
-    if part.features is None and part.source.shape[1] == len(chosen_names):  # as they are said
+    if part.features is None and part.source.shape[1] == len(chosen_names):
+        # Columns without names are in the order in which the user named them.
         part = replace(part, features=tuple(map(str, chosen_names)))
     names = part.features or ()
     if not names:

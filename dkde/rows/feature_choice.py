@@ -1,6 +1,6 @@
-"""The user's choice of features, and one-line messages about columns: taken, left out, and why.
+"""The user's choice of features, and one-line messages about the columns taken and left out.
 
-The choice is of variables, columns, and dims for rows and features.
+The choice names variables or columns, the dims of rows, and the latitude and longitude.
 """
 
 import re
@@ -13,14 +13,14 @@ from dkde.rows.place_names import LATITUDE, LONGITUDE, PlaceName
 from dkde.rows.side import Part
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.IGNORECASE)
-# Dates and times of ISO 8601, as far as Arrow reads them.
+# Dates and times of ISO 8601, in the forms that Arrow reads.
 TIME = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?)?")
-# Number of cells that decide the kind of a text column.
+# The number of cells that decide the kind of a text column: all cells would take long.
 LOOKED_AT = 1000
-# Names and reasons that a line has room for.
+# The largest number of names that one line of a message holds.
 _MOST = 6
 _NAMING = "name the features to take others (--features, or features=)"
-# Why a column of numbers is no feature of rows that are scored.
+# The reason why a column of numbers in the query is no feature.
 NO_SUCH = "train has no such feature"
 
 
@@ -37,7 +37,7 @@ class FeatureChoice:
     lat, lon : str, optional
         The features that are a latitude and a longitude, in degrees.
     implied : bool
-        Whether nobody named the features, and they are the latitude and the longitude.
+        True if the user named only the latitude and the longitude, and these two are the features.
     """
 
     features: tuple[str, ...] | None = None
@@ -54,14 +54,14 @@ class FeatureChoice:
         lat: str | None = None,
         lon: str | None = None,
     ) -> "FeatureChoice":
-        """Check what a user said.
+        """Return the checked choice of a user.
 
-        Latitude and longitude alone are the features, where no others are named.
+        If the user names no features, the latitude and the longitude are the features.
 
         Raises
         ------
         InputError
-            When something is no name, or is there twice, or one of lat and lon is missing.
+            When a value is no name, a name occurs twice, or only one of lat and lon is given.
 
         Examples
         --------
@@ -80,35 +80,36 @@ class FeatureChoice:
         if absent:
             raise InputError(f"{absent[0]!r} is not among the features {', '.join(chosen or ())}")
         dims = None if row_dim is None else _names("row_dim", row_dim)
+        # A PlaceName equals its text, and adds that another source may name the column otherwise.
         if chosen is not None and lat is not None and lon is not None:
             roles = {lat: LATITUDE, lon: LONGITUDE}
             chosen = tuple(PlaceName(n, roles[n]) if n in roles else n for n in chosen)
         return cls(chosen, dims, lat, lon, implied)
 
     def updated(self, **said: Any) -> "FeatureChoice":
-        """Return this choice, with what was said beside it in place of its own."""
+        """Return this choice with the given options in place of its own; None keeps an option."""
         given = {name: value for name, value in said.items() if value is not None}
         if not given:
             return self
         own = self.given
         if self.implied:
-            del own["features"]  # they follow what is a latitude and a longitude now
+            del own["features"]  # implied features follow the new latitude and longitude
         return self.of(**{**own, **given})
 
     @property
     def places(self) -> tuple[str, ...]:
-        """The names of the latitude and the longitude, where they were said."""
+        """Return the names of the latitude and the longitude, if the user gave them."""
         return tuple(name for name in (self.lat, self.lon) if name is not None)
 
     @property
     def literal(self) -> "FeatureChoice":
-        """Return this choice, with latitude and longitude found by exact name only."""
+        """Return this choice with latitude and longitude matched by their exact names only."""
         chosen = tuple(PlaceName(n) if isinstance(n, PlaceName) else n for n in self.features or ())
         return replace(self, features=chosen or None)
 
     @property
     def given(self) -> dict[str, Any]:
-        """The given options, by name, ready for JSON."""
+        """Return the given options, by name, ready for JSON."""
         names = [field.name for field in fields(self) if field.name != "implied"]
         values = {name: getattr(self, name) for name in names}
         return {
@@ -119,12 +120,15 @@ class FeatureChoice:
 
 
 def _names(what: str, given: Any) -> tuple[str, ...]:
+    """Return one name or several as a tuple; refuse anything else, and names that repeat."""
     is_listed = isinstance(given, Iterable) and not isinstance(given, bytes)
     names = (given,) if isinstance(given, str) or not is_listed else tuple(given)
     if not names or not all(isinstance(name, str) and name for name in names):
         kind = "dims" if what == "row_dim" else "variables"
         verb = "is" if what == "row_dim" else "are"
-        raise InputError(f"{what} {verb} {given!r}; they are names of {kind}")
+        raise InputError(
+            f"{what} {verb} {given!r}, but they are names of {kind}; give one, or a list"
+        )
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise InputError(f"{what} name {twice!r} more than once")
@@ -132,7 +136,7 @@ def _names(what: str, given: Any) -> tuple[str, ...]:
 
 
 def of_a_list(name: str, known: Sequence[str]) -> str:
-    """Return the way out where a name may be that of one number of a column of lists.
+    """Return advice for a message where a name may mean one number of a column of lists.
 
     Examples
     --------
@@ -153,13 +157,13 @@ def left_out_line(
     Parameters
     ----------
     name : str
-        Of the source.
+        The name of the source.
     features : sequence of str, optional
-        Their names, where they have some.
+        The names of the features, if they have names.
     left_out : mapping of str to str
-        Names, and why each is no feature.
+        The columns left out, and why each is no feature.
     way : str
-        What the user does to take others.
+        The advice for users who want other features.
 
     Examples
     --------
@@ -172,12 +176,12 @@ def left_out_line(
 
 
 def why_text(cells: Sequence[tuple[int, str]]) -> str:
-    """Return why a column of text is no feature, with a cell that shows it.
+    """Return the reason why a text column is no feature, with an example cell.
 
     Parameters
     ----------
     cells : sequence of (row, text)
-        The first ones that are not empty.
+        The first cells that are not empty.
 
     Examples
     --------
@@ -188,6 +192,7 @@ def why_text(cells: Sequence[tuple[int, str]]) -> str:
     if bad is None:
         return "text, though of numbers" if cells else "text"
     row, text = bad
+    # An example helps if the column is nearly one of numbers. In a column of words it does not.
     example = f"for instance {text[:40]!r} in row {row}"
     if re.fullmatch(r"[+-]?\d+,\d+", text):
         return f"text, {example}; if it has a decimal comma, write a point"
@@ -196,7 +201,7 @@ def why_text(cells: Sequence[tuple[int, str]]) -> str:
 
 
 def only_weights(name: str, columns: Sequence[str]) -> InputError:
-    """Return the error that refuses rows which have columns for weights and no others."""
+    """Return the error for rows whose only columns are weights."""
     are = "are" if len(columns) > 1 else "is"
     return InputError(
         f"{name}: {some(columns)} {are} named as weights, and there is no other feature; name the "
@@ -204,13 +209,16 @@ def only_weights(name: str, columns: Sequence[str]) -> InputError:
     )
 
 
-def tell_of_columns(part: Part, said: set[str]) -> None:
-    """Warn of dims that were guessed, columns left out, and values that were made numbers.
+def warn_of_columns(part: Part, said: set[str]) -> None:
+    """Warn of dims that were guessed, columns left out, and values converted to numbers.
 
     Parameters
     ----------
+    part : Part
+        The rows to warn about.
     said : set of str
-        What was said already in this call; what is said now is added.
+        The notes and names that this call has warned of already; new ones are added. Several
+        sides and functions share the set, so that one call warns of each once.
     """
     for note in part.notes:
         if note not in said:
@@ -220,11 +228,11 @@ def tell_of_columns(part: Part, said: set[str]) -> None:
     if new:
         said.update(new)
         warn(left_out_line(part.name, part.features, new, _NAMING))
-    tell_of_conversions(part.name, part.converted, said)
+    warn_of_conversions(part.name, part.converted, said)
 
 
-def tell_of_conversions(name: str, converted: Mapping[str, str], said: set[str]) -> None:
-    """Warn of values that were made numbers, as timestamps are."""
+def warn_of_conversions(name: str, converted: Mapping[str, str], said: set[str]) -> None:
+    """Warn of columns whose values are converted to numbers, such as timestamps."""
     made = [f"{column} is taken as {what}" for column, what in converted.items()]
     new = [line for line in made if line not in said]
     if new:

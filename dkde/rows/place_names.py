@@ -1,4 +1,4 @@
-"""The columns that are a latitude and a longitude, found by names and units."""
+"""The search for a latitude and a longitude among columns, by their names and units."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -7,9 +7,9 @@ from typing import Any
 from dkde.errors import InputError
 
 LATITUDE, LONGITUDE = "latitude", "longitude"
-SAY = "say which with lat and lon (--lat COLUMN --lon COLUMN)"
+HOW_TO_NAME = "say which with lat and lon (--lat COLUMN --lon COLUMN)"
 
-# As the CF conventions spell them, sections 4.1 and 4.2, in lower case.
+# The spellings in sections 4.1 and 4.2 of the CF conventions, in lower case.
 _UNITS = {
     LATITUDE: {f"degree{s}north" for s in ("_", "s_")}
     | {f"degree{s}n" for s in ("_", "s_", "", "s")},
@@ -23,47 +23,50 @@ _WORDS = {
     LATITUDE: {"lat", "lats", "latitude", "latitudes"},
     LONGITUDE: {"lon", "lons", "long", "lng", "longitude", "longitudes"},
 }
-# What is written without a break before and after these words: XLAT, geolon, gpslat, latdeg.
+# Names that join these words to another without a break: XLAT, geolon, gpslat, latdeg. Any other
+# prefix could make another word of them, as in flat or along.
 _JOINED = re.compile(
     r"(?:geo|gps|x|t|u)?(lat|latitude|lon|long|lng|longitude)(?:deg|dd)?", re.IGNORECASE
 )
-# Beside these words a name is not that of a place in degrees.
+# A name with one of these words is not that of a place in degrees: lat_error, lon_rad, lat_bnds.
 _OTHERWISE = _RADIANS | {
     "err", "error", "std", "sd", "se", "sigma", "unc", "uncertainty", "accuracy", "precision",
     "var", "variance", "bnds", "bounds", "delta", "diff", "speed", "velocity",
 }  # fmt: skip
+# Letters alone: digits, underscores and all other marks separate words.
 _RUN = re.compile(r"[^\W\d_]+")
-# Parts of camel case: decimalLatitude.
+# The words of a name in camel case: decimalLatitude.
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\WA-Z]+")
 
 
 class PlaceName(str):
     """A name that a user gave to a latitude or a longitude.
 
-    The other side, or another source, may call the same thing otherwise.
+    The other side, or another source, may have another name for the same thing.
 
     Parameters
     ----------
     name : str
+        The name.
     role : {"latitude", "longitude"}
     """
 
     role: str | None
 
     def __new__(cls, name: str, role: str | None = None) -> "PlaceName":
-        """Make the text, which compares as any other."""
+        """Make the name; it equals any other text with the same letters."""
         made = super().__new__(cls, name)
         made.role = role
         return made
 
 
 def role_of_name(name: str) -> tuple[str, tuple[str, ...]] | None:
-    """Return what a name says that a column is, and the name's other words.
+    """Return the role that a column's name says, and the name's other words.
 
     Returns
     -------
-    The role and the words, in lower case, of more than one letter; None where it says neither, or
-    both.
+    The role, and the other words of more than one letter in lower case; None where the name says
+    neither role, or both.
 
     Examples
     --------
@@ -78,6 +81,7 @@ def role_of_name(name: str) -> tuple[str, tuple[str, ...]] | None:
     roles, rest = set(), []
     for word in words:
         joined = _JOINED.fullmatch(word)
+        # Of a joined word the part in brackets counts: "lat" of "geolat".
         plain = word if joined is None else joined[1]
         known = [role for role in _WORDS if plain in _WORDS[role]]
         roles.update(known)
@@ -87,7 +91,7 @@ def role_of_name(name: str) -> tuple[str, tuple[str, ...]] | None:
 
 
 def role_of(name: str, unit: str | None) -> str | None:
-    """Return what a column is by its unit, or by its name where the unit is degrees or none.
+    """Return the role of a column: by its unit, or by its name if it is in degrees or has no unit.
 
     Returns
     -------
@@ -97,18 +101,20 @@ def role_of(name: str, unit: str | None) -> str | None:
     for role, spellings in _UNITS.items():
         if spelt in spellings:
             return role
+    # A column in metres or radians is no place in degrees, whatever its name is.
     named = role_of_name(name) if spelt in _DEGREES else None
     return None if named is None else named[0]
 
 
 def role_asked(name: str) -> str | None:
-    """Return what a user means by the name of a feature: what was said, else what the name says."""
+    """Return the role that a user means by a name: the one given with it, or that in the name."""
     return name.role if isinstance(name, PlaceName) else role_of(name, None)
 
 
 def same_unit(unit: str) -> str:
-    """Return a unit in CF's spelling: degrees north and east each have many spellings."""
+    """Return a unit in a form to compare: the spellings of degrees north, or east, are one unit."""
     spelt = unit.strip().lower()
+    # The role stands for all of its spellings; the result is compared, never shown.
     return next((what for what, spellings in _UNITS.items() if spelt in spellings), unit.strip())
 
 
@@ -118,7 +124,7 @@ def is_radians(unit: str | None) -> bool:
 
 
 def unit_of(attributes: Mapping[Any, Any]) -> str | None:
-    """Return the unit of a variable, which its ``standard_name`` may make that of a place."""
+    """Return the unit of a variable; ``standard_name`` can say that degrees are north or east."""
     unit = attributes.get("units")
     unit = unit if isinstance(unit, str) else None
     role = attributes.get("standard_name")
@@ -128,17 +134,23 @@ def unit_of(attributes: Mapping[Any, Any]) -> str | None:
 
 
 def in_degrees(what: str, name: str, unit: str | None, role: str) -> str:
-    """Return the unit of a column of which a user says that it is a latitude, or a longitude.
+    """Return the unit of degrees for a column that a user named as a latitude or longitude.
 
     Parameters
     ----------
     what : str
-        Whose column it is, for messages.
+        The owner of the column, for messages.
+    name : str
+        The name of the column.
+    unit : str or None
+        The unit that the data say.
+    role : {"latitude", "longitude"}
+        The role that the user gave.
 
     Raises
     ------
     InputError
-        When the data say otherwise.
+        When the data say that the column is in another unit.
     """
     spelt = (unit or "").strip().lower()
     if spelt in _DEGREES or spelt in _UNITS[role]:
@@ -152,7 +164,8 @@ def in_degrees(what: str, name: str, unit: str | None, role: str) -> str:
 def have_places(names: Sequence[str], units: Sequence[str | None]) -> bool:
     """Return whether columns include a latitude and longitude that belong together.
 
-    Names alone have to be alike but for the word: start_lat and start_lng, not lat_ms and how_long.
+    If units do not say so, the two names may differ in that one word only: start_lat and start_lng
+    belong together, lat_ms and how_long do not.
     """
     by_unit, by_name = set(), set()
     for name, unit in zip(names, units, strict=True):
@@ -163,6 +176,7 @@ def have_places(names: Sequence[str], units: Sequence[str | None]) -> bool:
             by_unit.add(role)
         else:
             by_name.add(role_of_name(name) or (role, ()))
+    # One unit that is sure is enough: then the other column may go by its name alone.
     both = {LATITUDE, LONGITUDE}
     if by_unit:
         return both <= by_unit | {role for role, _ in by_name}
@@ -173,24 +187,24 @@ def have_places(names: Sequence[str], units: Sequence[str | None]) -> bool:
 def as_called(
     wanted: Sequence[str], names: Sequence[str], units: Sequence[str | None] | None, what: str
 ) -> tuple[str, ...]:
-    """Return the names that some columns have here.
+    """Return the names that wanted columns have in this source.
 
-    Names that are there are themselves. A latitude or a longitude that is not there is the only
-    column of the kind.
+    A name that exists is returned as it is. For a latitude or longitude that does not exist, the
+    name of the source's only latitude or longitude is returned. Other names are not changed.
 
     Parameters
     ----------
     wanted : sequence of str
-        Names as the user, or the other side, has them.
+        Names as the user, or the other side, gives them.
     names, units : sequences
-        Of all columns that there are.
+        The names and units of all columns of the source.
     what : str
-        Whose columns they are, for messages.
+        The owner of the columns, for messages.
 
     Raises
     ------
     InputError
-        When several columns may be meant.
+        When several columns could be meant.
 
     Examples
     --------
@@ -201,6 +215,7 @@ def as_called(
     called = list(map(str, wanted))
     there = set(names)
     for i, role in enumerate(roles):
+        # Two wanted latitudes (start and end) are not distinguished by their role alone.
         if role is None or called[i] in there or roles.count(role) > 1:
             continue
         columns = zip(names, units or [None] * len(names), strict=True)
@@ -208,8 +223,8 @@ def as_called(
         found = [name for name in found if name not in called]
         if len(found) > 1:
             raise InputError(
-                f"{what}: has no column {called[i]!r}, and which of {', '.join(found[:8])} is that "
-                f"{role} cannot be told; {SAY}"
+                f"{what}: has no column {called[i]!r}, and each of {', '.join(found[:8])} could be "
+                f"that {role}; {HOW_TO_NAME}"
             )
         called[i] = found[0] if found else called[i]
     return tuple(called)

@@ -1,4 +1,4 @@
-"""Zarr stores and NetCDF files of others: what is one, and its variables, decoded by xarray."""
+"""Foreign Zarr stores and NetCDF files: their detection, and their variables decoded by xarray."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ from dkde.stores.door import CodecError
 from dkde.stores.linked import linked_files
 from dkde.stores.store import Records, is_remote, open_store, stamps
 
-# What a folder of a Zarr store holds, of version 3 or 2.
+# The files that mark a folder as a Zarr store, of version 3 or 2.
 ZARR_MARKS = ("zarr.json", ".zmetadata", ".zgroup", ".zarray")
+# The first bytes of NetCDF 4 files, which are HDF5, and of classic ones.
 _HDF5, _CLASSIC = b"\x89HDF\r\n\x1a\n", b"CDF"
 _NETCDF_NAMES = (".nc", ".nc4", ".cdf", ".netcdf")
-# Groups that a message names.
+# The largest number of groups that a message names.
 _NAMED = 8
 
 
@@ -37,12 +38,13 @@ class Place:
     Parameters
     ----------
     path : str
-        Absolute, or a URL.
+        The absolute path of the store or file, or its URL.
     kind : {"zarr", "hdf5", "classic"}
+        The format; "classic" is NetCDF 3 and its 64-bit formats.
     group : str
-        Empty for the root.
+        The path of the group in the store; empty for the root.
     array : str, optional
-        The one array of the group that is meant. Empty where a store is an array as a whole.
+        The one array of the group that is meant. Empty where the whole store is one array.
     """
 
     path: str
@@ -56,17 +58,18 @@ class Place:
 
     @property
     def array_name(self) -> str | None:
-        """Return the name of its array; the store's name if that is all it holds."""
+        """Return the name of the array; a store that is one array gives it its own name."""
         return Path(self.path).stem if self.array == "" else self.array
 
     def within(self, name: str) -> str:
-        """Return where in the store an array of its group lies."""
+        """Return the path in the store of an array of this group."""
         return self.group if self.array == "" else f"{self.group}/{name}".lstrip("/")
 
     def stamp(self, names: tuple[str, ...]) -> Any:
-        """Return a stamp of some variables' content: sizes, and times or ETags."""
+        """Return a stamp of the content of some variables: sizes, and times or ETags."""
         if self.kind != "zarr":
             status = os.stat(self.path)
+            # HDF5 can read values from other files, which change on their own.
             known = str(self), status.st_size, status.st_mtime_ns
             linked = [(path, *_stamped(path)) for path in self._linked(names)]
             return (*known, linked) if linked else known
@@ -79,57 +82,62 @@ class Place:
         return str(self), [stamps(store, self.within(name)) for name in names]
 
     def _linked(self, names: tuple[str, ...]) -> dict[str, bool]:
-        """The files that variables are read from beside this one, and whether they are there."""
+        """Return the other files that variables are read from, and which of these exist."""
         return linked_files(self.path, self.group, names) if self.kind == "hdf5" else {}
 
     def warn_of_lost_files(self, names: tuple[str, ...]) -> None:
-        """Warn where a file is not there whose values would be taken to be the fill value."""
+        """Warn of missing files that variables link to: HDF5 reads fill values in their place."""
         linked = self._linked(names)
         if lost := [path for path, there in linked.items() if not there]:
             warn(
                 f"{self}: {len(lost)} of {len(linked)} files that {', '.join(names)} are read from "
-                f"are not there ({some(lost, 3)}) and count as the fill value; put them back"
+                f"are missing ({some(lost, 3)}); fill values are read for them, put them back"
             )
 
     def check_there(self, name: str) -> None:
-        """Refuse a store that is gone: its chunks would read as missing values.
+        """Refuse an array whose metadata no longer exist: its chunks would read as missing values.
+
+        Zarr returns the fill value for any chunk that does not exist, and raises nothing.
 
         Raises
         ------
         DataSetError
+            When the metadata of the array ``name`` do not exist.
         """
         if self.kind != "zarr":
             return
         above = f"{self.within(name)}/".lstrip("/")
         if not (_has(self.path, f"{above}zarr.json") or _has(self.path, f"{above}.zarray")):
             raise DataSetError(
-                f"{self}: {name} is gone since it was opened, and would read as missing; put it "
-                "back"
+                f"{self}: {name} was removed after it was opened, and its values would be read as "
+                "missing; put it back"
             )
 
 
 def _stamped(path: str) -> tuple[int, int]:
     try:
         status = os.stat(path)
-    except OSError:  # it counts as the fill value, until it is there
+    except OSError:  # a missing file reads as fill values; the stamp changes when it comes back
         return -1, -1
     return status.st_size, status.st_mtime_ns
 
 
+# ``kind_of`` looks for several records of a store in a row: the store is opened once for all.
 @lru_cache(maxsize=16)
 def _records(url: str) -> Records:
     return Records(open_store(url, read_only=True), url)
 
 
 def _has(store: str, key: str) -> bool:
-    """Return whether a store, a folder or a URL, has a record."""
+    """Return whether a store, by folder or URL, has a record."""
     return _records(store).has(key) if "://" in store else os.path.exists(os.path.join(store, key))
 
 
 def kind_of(path: str | os.PathLike[str]) -> str | None:
-    """Return a path's apparent kind: "zarr", "hdf5", "classic" (NetCDF 3), or None."""
+    """Return the kind of a path by its first look: "zarr", "hdf5", "classic", or None."""
     text = os.fspath(path)
     if "://" in text and text.lower().endswith(_NETCDF_NAMES):
+        # Such a URL cannot be read. This kind leads to the error that says so.
         return "hdf5"
     if "://" in text or os.path.isdir(text):
         return "zarr" if any(_has(text, mark) for mark in ZARR_MARKS) else None
@@ -145,7 +153,19 @@ def kind_of(path: str | os.PathLike[str]) -> str | None:
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """The variables of a group, by name, which of them are coordinates, and what is undecodable."""
+    """The decoded variables of a group.
+
+    Parameters
+    ----------
+    variables : mapping of str to xarray.Variable
+        The variables, by name.
+    coordinates : frozenset of str
+        The names of those that are coordinates.
+    undecodable : mapping of str to str
+        The names of variables that xarray cannot decode, and why.
+    attributes : mapping
+        The attributes of the group.
+    """
 
     variables: Mapping[str, xr.Variable]
     coordinates: frozenset[str] = frozenset()
@@ -154,19 +174,21 @@ class Decoded:
 
 
 def open_variables(place: Place, name: str) -> Decoded:
-    """The variables of a group, decoded by CF's conventions, their values yet to be read.
+    """Return the variables of a group, decoded by the CF conventions; no values are read.
 
     Parameters
     ----------
+    place : Place
+        The group, or one array of it.
     name : str
-        For messages.
+        The name for messages.
 
     Raises
     ------
     InputError
-        When what it needs is not installed, or there is no such group.
+        When a package that the format needs is missing, or there is no such group.
     DataSetError
-        When it cannot be opened.
+        When the group cannot be opened.
     """
     try:
         raw, attributes = _raw(place)
@@ -179,18 +201,20 @@ def open_variables(place: Place, name: str) -> Decoded:
                 f"{name}: there is no such group; there are {', '.join(groups[:_NAMED])}"
             ) from error
         raise DataSetError(
-            f"{name}: could not be opened by xarray ({one_line(error)}); it is damaged, or no "
+            f"{name}: could not be opened by xarray ({one_line(error)}); it is damaged, or not a "
             "Dataset"
         ) from error
     undecodable: dict[str, str] = {}
     variables = dict(raw)
     if place.array == "":
         variables = {str(place.array_name): next(iter(variables.values()))}
-    if place.kind == "zarr":  # which come as the folder lists them, in no order of their own
+    if place.kind == "zarr":  # a folder lists its arrays in any order; the rows' columns need one
         variables = {key: variables[key] for key in sorted(variables, key=str)}
     try:
         decoded, _, coordinates = _decode(variables, attributes)
     except Exception:
+        # One variable with faulty attributes must not hide the others: find the faulty ones by
+        # decoding each alone, and decode the rest together, as coordinates need.
         for key, variable in raw.items():
             try:
                 _decode({key: variable}, {})
@@ -201,14 +225,14 @@ def open_variables(place: Place, name: str) -> Decoded:
     found = {str(key): variable for key, variable in decoded.items()}
     axes = {key for key, variable in found.items() if variable.dims == (key,)}
     named = frozenset({*map(str, coordinates), *axes})
-    if place.array is not None:  # and what says where its values lie
+    if place.array is not None:  # keep the array, and the coordinates that locate its values
         found = {key: v for key, v in found.items() if key in named or key == place.array_name}
         undecodable = {key: why for key, why in undecodable.items() if key == place.array_name}
     return Decoded(found, named, undecodable, attributes)
 
 
 def _raw(place: Place) -> tuple[dict[Any, xr.Variable], Mapping[Any, Any]]:
-    """Return a group's raw variables and attributes, as xarray opens it, or of unnamed dims."""
+    """Return a group's raw variables and attributes; dims without names get names."""
     try:
         found = _open(place, xr.open_dataset)
         return dict(found.variables), found.attrs
@@ -217,6 +241,7 @@ def _raw(place: Place) -> tuple[dict[Any, xr.Variable], Mapping[Any, Any]]:
     except Exception:
         if place.kind != "zarr":
             raise
+        # xarray refuses Zarr arrays whose dims have no names. These are opened without it.
         store = open_store(place.path, read_only=True)
         found = variables_at(store, place.group, str(place.array_name))
         if not found:
@@ -226,11 +251,12 @@ def _raw(place: Place) -> tuple[dict[Any, xr.Variable], Mapping[Any, Any]]:
 
 
 def resolved(place: Place) -> Place:
-    """The place itself, or that of an array if its group is none but an array."""
+    """Return the place; if its group is in fact an array, the place of that array."""
     if place.array is not None or (place.kind != "zarr" and not place.group):
         return place
     if place.kind == "zarr":
         if not is_remote(place.path):
+            # On a file system the metadata files say it, and nothing has to be opened.
             folder = Path(place.path, place.group)
             is_array = (folder / ".zarray").exists() or _says_array(folder / "zarr.json")
         else:
@@ -252,7 +278,7 @@ def _says_array(path: Path) -> bool:
 
 
 def _is_variable(place: Place) -> bool:
-    """Return whether a name is a variable of the group above, and not a group."""
+    """Return whether a place's last name is a variable of the group above, and not a group."""
     above, _, name = place.group.rpartition("/")
     try:
         if place.group in [group.strip("/") for group in _groups(place)]:
@@ -265,13 +291,14 @@ def _is_variable(place: Place) -> bool:
 
 
 def groups_of(place: Place) -> list[str]:
-    """The groups below a place that have variables, by their names from there, for messages."""
+    """Return the groups below a place that have variables, by their paths relative to it."""
     above = f"/{place.group}/" if place.group else "/"
     return [g.removeprefix(above) for g in _groups(place) if g.startswith(above) and g != above]
 
 
 def _decode(variables: Mapping[Hashable, xr.Variable], attributes: Any) -> Any:
-    # Lengths of time are those that say so. Others in hours are numbers: a feature may be one.
+    # Only variables that were stored as timedelta64 are lengths of time. xarray would decode all
+    # in units of time, but a variable in hours may well be a feature.
     lengths = {
         str(name): str(variable.attrs.get("dtype", "")).startswith("timedelta64")
         for name, variable in variables.items()
@@ -282,12 +309,12 @@ def _decode(variables: Mapping[Hashable, xr.Variable], attributes: Any) -> Any:
 def _open(place: Place, opener: Callable[..., Any]) -> Any:
     options: dict[str, Any] = {"decode_cf": False}
     if opener is xr.open_dataset:
-        # Of indexes each would be read whole.
+        # xarray reads a coordinate whole to make its index.
         options |= {"chunks": None, "cache": False, "create_default_indexes": False}
         if place.kind != "classic":
             options["group"] = place.group or None
     with warnings.catch_warnings():
-        # Of metadata that are not consolidated, which is no matter here.
+        # xarray warns of metadata that are not consolidated; reading them costs little here.
         warnings.simplefilter("ignore")
         if place.kind == "zarr":
             store = open_store(place.path, read_only=True)
@@ -302,7 +329,8 @@ def _groups(place: Place) -> list[str]:
         raise
     except Exception:
         found = [] if place.kind != "zarr" else groups_at(open_store(place.path, read_only=True))
-    return sorted(found) if place.kind == "zarr" else found  # as the variables of either
+    # As with variables: a folder has no order of its own, a file has one.
+    return sorted(found) if place.kind == "zarr" else found
 
 
 def _engine(place: Place) -> str:
@@ -311,16 +339,16 @@ def _engine(place: Place) -> str:
     Raises
     ------
     InputError
-        When none is there.
+        When the package that reads this format is not installed, or the file is remote.
     """
     if is_remote(place.path):
         raise InputError(
-            f"{place.path}: NetCDF is read where it lies on a file system; copy it to one, or "
-            "write it as Zarr"
+            f"{place.path}: NetCDF is read from a file system only; copy the file to one, or write "
+            "the data as Zarr"
         )
     if place.kind == "classic":
         with open(place.path, "rb") as file:
-            is_wide = file.read(4)[3:] == b"\5"
+            is_wide = file.read(4)[3:] == b"\5"  # CDF-5, which scipy does not read
         if not is_wide:
             return "scipy"
         if find_spec("netCDF4") is None:

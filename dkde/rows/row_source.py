@@ -1,11 +1,12 @@
-"""Sources of rows, and the steps that are taken as rows are read.
+"""Sources of rows, and the steps that change rows as they are read.
 
-A new kind of container is a class of three answers: a piece (``read``), where its chunks begin
-(``chunk_rows``, or ``sizes`` and ``borders``), and what changes with its content (``content`` and
-``stamp``). Choosing columns, decoding and the like are steps, which go round any source.
+A new kind of container is a class with three answers: a range of rows (``read``), the borders of
+its chunks (``chunk_rows``, or ``sizes`` and ``borders``), and a key that changes with its content
+(``content`` and ``stamp``). Choosing columns, decoding and the like are steps, which wrap any
+source.
 
-Reading a source raises DataSetError for any fault of a file or store, and names it. A
-source that runs a user's own graph (`dkde.rows.dask_source`) raises what that raises.
+``read`` raises DataSetError, with the name of the file or store, for any fault of it. A source
+that runs a user's own graph (`dkde.rows.dask_source`) raises the errors of the graph.
 """
 
 import sys
@@ -24,103 +25,105 @@ from dkde.errors import DataSetError, DkdeError, one_line
 from dkde.rows.boxes import Borders, Grain
 from dkde.typing import Array
 
-# What is read at a time where chunks are small: enough to make the call worth while.
+# Small chunks are read together up to this size, so that the cost of a call is small beside it.
 READ_BYTES = 8 * 2**20
-# A slab of whole chunks of a grid is read at a time up to this; a longer one in pieces, more than
-# once.
+# A slab of a grid's whole chunks is read at once up to this size. A longer slab is read in pieces,
+# and its chunks more than once, which costs time but bounds the memory.
 SLAB_BYTES = 8 * READ_BYTES
 
 
 class RowSource:
-    """Something with rows along its first axis; the defaults are those of rows in memory."""
+    """A source with rows along its first axis; the defaults are those of rows in memory."""
 
-    if TYPE_CHECKING:  # a field of some, made of what they hold in others
+    if TYPE_CHECKING:  # a field in some subclasses, a property in others
 
         @property
         def shape(self) -> tuple[int, ...]:
-            """Shape of the rows."""
+            """Return the shape of the rows."""
 
         @property
         def dtype(self) -> np.dtype[Any]:
-            """Dtype of the values."""
+            """Return the dtype of the values."""
 
-    # Whether some values may be masked, and the place of the first that was, where that is known.
+    # True if some values may be masked, and the index of the first masked value where it is known.
     masks: bool = False
     masked: tuple[int, ...] | None = None
-    # From the name of another variable, and what it is for, to its values for the same rows.
+    # A function of the name and the purpose of another variable, which returns its values for the
+    # same rows. None where a source has no other variables.
     beside: "Callable[[str, str], RowSource] | None" = None
 
     def read(self, start: int, stop: int) -> Array:
-        """Rows start up to stop, as they are stored."""
+        """Return the rows from start up to stop, as they are stored."""
         raise NotImplementedError
 
     @property
     def chunk_rows(self) -> int:
-        """Number of rows in a chunk, where all chunks are as long."""
+        """Return the number of rows in a chunk, where all chunks have the same."""
         return 1
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Lengths of the axes along which rows lie."""
-        return (sys.maxsize,)  # even chunks are read together however few there are
+        """Return the lengths of the axes along which rows lie."""
+        return (sys.maxsize,)  # longer than any source: chunks are joined by size alone
 
     @property
     def borders(self) -> tuple[Borders, ...]:
-        """Where chunks begin along each of these axes."""
+        """Return the first index of each chunk along each of these axes."""
         return (range(0, sys.maxsize, self.chunk_rows),)
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of a row, by which chunks are read together."""
+        """Return the bytes of a row as stored, which decide how many chunks are read together."""
         return self.dtype.itemsize * prod(self.shape[1:])
 
     @cached_property
     def grain(self) -> Grain:
-        """Where reading is best cut."""
-        row_bytes = max(1, self.row_bytes)
+        """Return the best cuts for reading: chunk borders, or runs of several chunks."""
+        row_bytes = max(1, self.row_bytes)  # text of length 0 has none
         most, worth = (max(1, n // row_bytes) for n in (SLAB_BYTES, READ_BYTES))
         return Grain.of(self.sizes, self.borders, most, worth)
 
     @property
     def read_rows(self) -> int:
-        """Number of rows that ``cuts`` leaves together, at most."""
+        """Return the largest number of rows that ``cuts`` leaves together."""
         return self.grain.longest
 
     def cuts(self, start: int, stop: int) -> list[int]:
-        """start, stop and the rows between at which reading is best cut: chunk borders."""
+        """Return start, the chunk borders at which reading is best cut, and stop."""
         return self.grain.cuts(start, stop)
 
     def chunk_of(self, rows: Array) -> Array:
         """Return the number of the chunk in which each row lies."""
+        # Sources with several axes answer this themselves.
         (size,), (borders,) = self.sizes, self.borders
         return Grain(size, 1, borders).piece_of(rows)
 
     @property
     def copies(self) -> int:
-        """Number of extra copies of a batch that exist while it is read."""
+        """Return the number of extra copies of a batch that exist while it is read."""
         return 0
 
     @property
     def resident_bytes(self) -> int:
-        """Bytes of values that it holds in memory, wherever it is."""
+        """Return the bytes of values in memory that the source takes along to a worker."""
         return 0
 
     @property
     def is_lazy(self) -> bool:
-        """Return whether values are yet to be computed: a sample may take long, or fail."""
+        """Return whether values must be computed first: even a sample may take long, or fail."""
         return False
 
     @property
     def changes(self) -> tuple[Any, ...]:
-        """Changes made to the stored values."""
+        """Return a key of the changes made to the stored values."""
         return ()
 
     def content(self) -> Any:
-        """Return a key equal for equal values, but never for a file or a store."""
+        """Return a key that is equal for equal values; a file or store gets a new key each time."""
         return uuid4().hex
 
     def stamp(self) -> Any:
-        """Return a stamp that changes with the values; a file or store is not read."""
+        """Return a stamp that changes with the values, without reading a file or a store."""
         return self.content()
 
     def row_name(self, row: int) -> str:
@@ -129,81 +132,91 @@ class RowSource:
 
     @property
     def variable_name(self) -> str | None:
-        """The name of what has one value a row, if it has one."""
+        """Return the variable's name where each row is one value and it has a name."""
         return None
 
 
 class Step:
-    """Something made of each row as it is read; the defaults change nothing."""
+    """A change made to each row as it is read; the defaults change nothing."""
 
-    # The names of the columns that it is made of, where the rows have others.
+    # The names of the columns before the step, where those after it are others.
     features: tuple[str, ...] | None = None
 
     @property
     def changes(self) -> tuple[Any, ...]:
-        """What this makes of the values: part of what the rows are known by."""
+        """Return a key of the change that this makes: a part of the rows' identity."""
         return ()
 
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the shape that rows of a shape get."""
+        """Return the shape after the step of rows with this shape before it."""
         return shape
 
     def dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
-        """Return the dtype that values of a dtype get."""
+        """Return the dtype after the step of values with this dtype before it."""
         return dtype
 
     def copies(self, copies: int, n_columns: int) -> int:
-        """Return how many extra copies there are, of those that so many columns are read with."""
+        """Return the number of extra copies after the step.
+
+        Parameters
+        ----------
+        copies : int
+            The number of extra copies that reading from the source makes.
+        n_columns : int
+            The number of columns before the step.
+        """
         return copies
 
     def apply(self, rows: Array, start: int, source: RowSource) -> Array:
-        """Return what is made of rows.
+        """Return the rows after the step.
 
         Parameters
         ----------
         rows : array (rows, ...)
+            The rows as the source gives them.
         start : int
-            The number of the first.
+            The number of the first row in the source.
         source : RowSource
-            What they were read from, for messages.
+            The source, which names rows in messages.
         """
         raise NotImplementedError
 
 
 @dataclass(frozen=True, eq=False)
 class Derived(RowSource):
-    """Rows that a step makes of those of another source, as they are read."""
+    """The rows of another source, changed by a step as they are read."""
 
     wrapped: RowSource
     step: Step
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the rows."""
+        """Return the shape of the rows."""
         return self.step.shape(self.wrapped.shape)
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Dtype of the values."""
+        """Return the dtype of the values."""
         return self.step.dtype(self.wrapped.dtype)
 
     @property
     def copies(self) -> int:
-        """Number of extra copies of a batch that exist while it is read."""
+        """Return the number of extra copies of a batch that exist while it is read."""
         return self.step.copies(self.wrapped.copies, prod(self.wrapped.shape[1:]))
 
     @property
     def changes(self) -> tuple[Any, ...]:
-        """Changes made to the stored values."""
+        """Return a key of the changes made to the stored values."""
         return (*self.wrapped.changes, *self.step.changes)
 
     def read(self, start: int, stop: int) -> Array:
-        """Rows start up to stop, as the step makes them."""
+        """Return the rows from start up to stop, as the step makes them."""
         return self.step.apply(self.wrapped.read(start, stop), start, self.wrapped)
 
+    # A step keeps the number and the order of rows: cuts, chunks and names are those below.
     @property
     def grain(self) -> Grain:
-        """Where reading is best cut."""
+        """Return the best cuts for reading, which are those of the source below."""
         return self.wrapped.grain
 
     def chunk_of(self, rows: Array) -> Array:
@@ -212,7 +225,7 @@ class Derived(RowSource):
 
     @property
     def resident_bytes(self) -> int:
-        """Bytes of values that it holds in memory."""
+        """Return the bytes of values that the source holds in memory."""
         return self.wrapped.resident_bytes
 
     @property
@@ -234,24 +247,27 @@ class Derived(RowSource):
 
     @property
     def variable_name(self) -> str | None:
-        """The name of what has one value a row, if it has one."""
+        """Return the variable's name where each row is one value and it has a name."""
         return self.wrapped.variable_name
 
 
 def innermost(source: RowSource) -> RowSource:
-    """The source that is read in the end."""
+    """Return the source below all steps, which reads the stored values."""
     return innermost(source.wrapped) if isinstance(source, Derived) else source
 
 
 @contextmanager
 def reading_rows(where: str | Path, start: int, stop: int) -> Iterator[None]:
-    """Say where, if the rows cannot be read; a MemoryError or a warning is no fault of theirs."""
+    """Turn any error of reading into a DataSetError that names the place and the rows.
+
+    Errors of dkde, a MemoryError and warnings pass: the data are not at fault.
+    """
     try:
         yield
-    except (DkdeError, MemoryError, Warning):  # of these the last where users make them errors
+    except (DkdeError, MemoryError, Warning):  # users can turn warnings into errors
         raise
     except Exception as error:
         raise DataSetError(
-            f"{where}: rows {start} to {stop} could not be read ({one_line(error)}); it is damaged "
-            "or out of reach, put it back or import it again"
+            f"{where}: rows {start} to {stop} could not be read ({one_line(error)}); the data are "
+            "damaged or out of reach, put them back or import them again"
         ) from error

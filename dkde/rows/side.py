@@ -1,8 +1,8 @@
-"""Rows: what a task is handed, and reads by itself.
+"""The rows of a side, as a description that a task receives and reads from.
 
-A side of the work (query or train) is a sequence of parts, each a range of rows of some
-source: an opened Zarr array, a file, an array in memory. A task is handed the whole side,
-which is small, and a range of rows; nothing is read before.
+A side of the work (query or train) is a sequence of parts. Each part is a range of rows of some
+source: an opened Zarr array, a file, or an array in memory. A task receives the whole side, which
+is small, and a range of rows. Nothing is read before.
 """
 
 from collections.abc import Iterator, Mapping
@@ -34,11 +34,11 @@ class Encoding(Step):
 
     @property
     def changes(self) -> tuple[Any, ...]:
-        """The scale and the offset."""
+        """Return the scale and the offset, as the key of this change."""
         return self.scale, self.offset
 
     def dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
-        """Return the dtype of values that are stored in another."""
+        """Return the dtype of the decoded values of a stored dtype."""
         return dtype if self.is_identity else np.dtype(np.float64)
 
     def apply(self, rows: Array, start: int, source: RowSource) -> Array:
@@ -49,46 +49,54 @@ class Encoding(Step):
         """Return the values of stored numbers."""
         if self.is_identity:
             return stored
+        # Scalars of NumPy, and not of Python, make float64 of stored float32 and small integers.
         return stored * np.float64(self.scale) + np.float64(self.offset)
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Rows start up to stop of one source.
+    """The rows from start up to stop of one source.
 
     Parameters
     ----------
+    source : RowSource
+        The source of the rows.
+    start, stop : int
+        The range of rows in the source.
     name : str
-        For messages: ``mnist.zarr::train``.
+        The name for messages: ``mnist.zarr::train``.
+    encoding : Encoding
+        The decoding of the stored numbers.
     identity : str or None
-        Equal for parts that read the same rows at the same indices; None if unknown.
+        A key that is equal for parts that read the same rows at the same indices; None if unknown.
     checksum : str or None
-        Of the whole source's content.
+        The checksum of the whole source's content.
     value_range : pair of floats, or None
-        Least and greatest decoded value, where the source says.
-    image_shape, layout : the shape of a picture, and CHW or HWC, where rows are pictures.
-    coordinates : mapping
-        What else the source says of each row, by name: labels, row numbers.
+        The least and the greatest decoded value, where the source notes them.
+    image_shape, layout : tuple of int, and str; or None
+        The shape of a picture, and CHW or HWC, where rows are pictures.
+    coordinates : mapping of str to RowSource
+        The source's other values for each row, by name: labels, row numbers.
     features : tuple of str, or None
-        The names of the columns, where they have some.
+        The names of the columns, if they have names.
     classes : mapping of str to tuple of str
-        What the values 0, 1, ... of some of the coordinates stand for.
+        The meanings of the values 0, 1, ... of some coordinates.
     units : tuple of (str or None), or None
-        What each column is measured in, as CF's attribute ``units`` has it: "degrees_north".
+        The unit of each column, as in CF's attribute ``units``: "degrees_north".
     opened : tuple of str, or None
-        The columns that the source was asked for when it was opened, where it has others too.
+        The columns requested when the source was opened, where it has others too.
     left_out : mapping of str to str
-        The columns or variables that nobody asked to leave out and that are no features, and why
-        not: ``{"when": "timestamps"}``.
+        The columns that are no features although nobody left them out, and the reason of each:
+        ``{"when": "timestamps"}``.
     converted : mapping of str to str
-        The features whose values are no numbers where they come from, and what they became:
-        ``{"when": "days since 1970-01-01"}``.
+        The features that are no numbers in the source, and the units of the numbers that they
+        became: ``{"when": "days since 1970-01-01"}``.
     row_dims : tuple of str, or None
-        The dims of the rows, where the variables that are features have several.
+        The dims of the rows, where the features are variables with several dims.
     dims : tuple of str
-        All dims of the variables that are features, of rows and of features, where they have names.
+        All dims of the variables that are features, if the dims have names.
     notes : tuple of str
-        What was guessed or converted so that there are rows, each in a line.
+        The guesses and conversions that made rows of the data, a line for each.
     """
 
     source: RowSource
@@ -117,13 +125,13 @@ class Part:
 
     @property
     def label(self) -> str:
-        """Name for messages."""
+        """Return the name for messages, with the range if the part is not all rows."""
         whole = (self.start, self.stop) == (0, self.source.shape[0])
         return self.name if whole else f"{self.name}[{self.start}:{self.stop}]"
 
     @property
     def column_names(self) -> tuple[str, ...] | None:
-        """Names of the columns that are stored: for unit vectors, those of their degrees."""
+        """Return the names of the stored columns: of unit vectors, the latitude and longitude."""
         if self.features is not None or not isinstance(self.source, Derived):
             return self.features
         return self.source.step.features
@@ -139,16 +147,16 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Rows of one or more parts, in order.
+    """The rows of one or more parts, in order.
 
     Parameters
     ----------
     parts : tuple of Part
-        At least one, none empty, all with as many features.
+        The parts: at least one, none empty, all with the same number of features.
     linear : LinearMap, optional
-        What is made of decoded rows as they are read.
+        The map applied to decoded rows as they are read.
     drops_missing : bool
-        Whether rows with values that are NaN are left out, where there would be an error.
+        True if rows with NaN are left out; otherwise they are an error.
     """
 
     parts: tuple[Part, ...]
@@ -161,36 +169,36 @@ class Rows:
 
     @property
     def n_rows(self) -> int:
-        """Number of rows."""
+        """Return the number of rows."""
         return self._starts[-1]
 
     @property
     def n_stored_features(self) -> int:
-        """Number of features as stored."""
+        """Return the number of features before the linear map."""
         return self.parts[0].source.shape[1]
 
     @property
     def n_features(self) -> int:
-        """Number of features."""
+        """Return the number of features after the linear map."""
         return self.n_stored_features if self.linear is None else self.linear.n_features
 
     @property
     def unmapped(self) -> "Rows":
-        """The same rows as they are before any linear map."""
+        """Return the same rows without the linear map."""
         return replace(self, linear=None)
 
     def mapped(self, linear: LinearMap | None) -> "Rows":
-        """The same rows with one more linear map made of them, if there is one."""
+        """Return the same rows with one more linear map after their own; None adds nothing."""
         return self if linear is None else replace(self, linear=chain(self.linear, linear))
 
     @property
     def label(self) -> str:
-        """Name for messages."""
+        """Return the name for messages."""
         return " + ".join(part.label for part in self.parts)
 
     @property
     def encoding(self) -> Encoding | None:
-        """The encoding that all parts share, if they do."""
+        """Return the encoding that all parts share; None if they differ."""
         encodings = {part.encoding for part in self.parts}
         return encodings.pop() if len(encodings) == 1 else None
 
@@ -208,46 +216,47 @@ class Rows:
 
     @property
     def itemsize(self) -> int:
-        """Bytes of a stored value; the largest among the parts."""
+        """Return the bytes of a stored value, the largest among the parts."""
         return max(part.source.dtype.itemsize for part in self.parts)
 
     @property
     def is_encoded(self) -> bool:
-        """Return whether decoding makes new arrays."""
+        """Return whether decoding or a linear map makes new arrays."""
         return self.linear is not None or not all(part.encoding.is_identity for part in self.parts)
 
     @property
     def read_rows(self) -> int:
-        """Rows that are read at a time: whole chunks, at least one."""
+        """Return the largest number of rows read at a time: whole chunks, at least one."""
         return max(part.source.read_rows for part in self.parts)
 
     @property
     def resident_bytes(self) -> int:
-        """Bytes that the side itself holds in memory."""
+        """Return the bytes of values in memory that the rows take along to a worker."""
         return sum(part.source.resident_bytes for part in self.parts)
 
     def read(
         self, start: int, stop: int, *, decode: bool, origin: FloatArray | None = None
     ) -> Array:
-        """Rows start up to stop, stored or decoded, in one array.
+        """Return the rows from start up to stop, stored or decoded, in one array.
 
         Parameters
         ----------
         decode : bool
-            Also makes the linear map of them, if there is one.
+            True to decode the rows and to apply the linear map, if there is one.
         origin : array (n_stored_features,), optional
-            Is taken away before the linear map, in float64.
+            A point that is subtracted in float64 before the linear map.
 
         Raises
         ------
         InputError
-            When there are integers that float64 does not hold.
+            When there are integers that float64 cannot represent.
         DataSetError
-            When a file or a store is damaged or gone; a user's lazy graph raises its own errors.
+            When a file or a store is damaged or missing; a user's lazy graph raises its own errors.
         """
         if self.linear is not None and decode:
             return self._read_mapped(self.linear, start, stop, origin)
         pieces = []
+        # a and b are row numbers in the part's source, start and stop those of this side.
         for part, a, b in self._cover(start, stop):
             stored = part.source.read(a, b)
             if stored.ndim == 2 and part.encoding.is_identity:
@@ -258,12 +267,14 @@ class Rows:
     def _read_mapped(
         self, linear: LinearMap, start: int, stop: int, origin: FloatArray | None
     ) -> FloatArray:
+        """Return decoded rows after the origin is subtracted and the linear map is applied."""
         mapped = np.empty((stop - start, linear.n_features))
-        # Piece by piece: decoded rows may be far wider than what becomes of them.
+        # Piece by piece: decoded rows may have many more features than mapped ones.
         for a, b in self.ranges(start, stop):
             values = self.unmapped.read(a, b, decode=True)
             centred = np.subtract(values, 0.0 if origin is None else origin, dtype=np.float64)
             mapped[a - start : b - start] = linear.apply(centred)
+            # A map may leave out a feature that is NaN; its row is to be left out all the same.
             if self.drops_missing:
                 mark_missing(mapped[a - start : b - start], values)
         return mapped
@@ -273,19 +284,23 @@ class Rows:
         return missing_rows(values) if self.drops_missing else None
 
     def take(self, rows: npt.NDArray[np.integer[Any]]) -> FloatArray:
-        """Rows of these numbers, decoded and not mapped, in float64; only their chunks are read.
+        """Return the rows with these numbers, decoded in float64, without the linear map.
+
+        Only the chunks that hold them are read, each once.
 
         Parameters
         ----------
         rows : array (n,) of int
-            In any order, repeated or not.
+            Row numbers in any order, repeated or not.
         """
+        # Sorted and without repeats, rows of one chunk are neighbours; ``where`` leads back.
         wanted, where = np.unique(rows, return_inverse=True)
         taken = np.empty((len(wanted), self.n_stored_features))
         plain = self.unmapped
         for part, offset in zip(self.parts, self._starts, strict=False):
             first, last = np.searchsorted(wanted, (offset, offset + len(part)))
             chunks = part.source.chunk_of(wanted[first:last] - offset + part.start)
+            # One reading per chunk, from its first wanted row to its last.
             cuts = np.flatnonzero(np.diff(chunks)) + 1
             for a, b in pairwise([first, *(first + cuts), last]):
                 if a < b:
@@ -295,14 +310,14 @@ class Rows:
         return taken[where]
 
     def ranges(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
-        """Ranges that cover start up to stop, each read well at a time: whole chunks."""
+        """Yield ranges that cover start up to stop, each of whole chunks where possible."""
         for part, a, b in self._cover(start, stop):
-            shift = start - a
+            shift = start - a  # from row numbers of the part's source to those of this side
             yield from ((x + shift, y + shift) for x, y in pairwise(part.source.cuts(a, b)))
             start += b - a
 
     def coordinates(self) -> dict[str, Array]:
-        """Return the coordinates (n_rows,) of all parts, by name; read now."""
+        """Read and return the coordinates (n_rows,) that all parts have, by name."""
         names = set.intersection(*(set(part.coordinates) for part in self.parts))
         return {
             name: np.concatenate(
@@ -312,7 +327,7 @@ class Rows:
         }
 
     def classes(self) -> dict[str, tuple[str, ...]]:
-        """Return the meanings of coordinates' values, where all parts agree."""
+        """Return the meanings of coordinates' values, where all parts agree on them."""
         first, *others = (part.classes for part in self.parts)
         return {
             name: words
@@ -321,7 +336,7 @@ class Rows:
         }
 
     def locate(self, row: int) -> tuple[Part, int]:
-        """The part that row lies in, and its row number in the source."""
+        """Return the part in which a row lies, and the row's number in the part's source."""
         part, a, _ = next(self._cover(row, row + 1))
         return part, a
 
@@ -331,6 +346,7 @@ class Rows:
         return replace(self, parts=parts)
 
     def _cover(self, start: int, stop: int) -> Iterator[tuple[Part, int, int]]:
+        """Yield the parts that hold rows start up to stop, with ranges in their sources."""
         for part, offset in zip(self.parts, self._starts, strict=False):
             a, b = max(start - offset, 0), min(stop - offset, len(part))
             if a < b:
@@ -338,7 +354,7 @@ class Rows:
 
 
 def _check_exact(part: Part, stored: Array, start: int) -> None:
-    """Refuse rows with integers beyond 2**53: some are equal in float64 that are not."""
+    """Refuse integers beyond 2**53: float64 would make some unequal ones equal."""
     found = beyond(stored)
     if found is None:
         return
@@ -348,21 +364,22 @@ def _check_exact(part: Part, stored: Array, start: int) -> None:
 
 
 def column_name(features: tuple[str, ...] | None, column: int) -> str:
-    """Return the name of a column, or its number where columns have no names."""
+    """Return the name of a column for messages, or its number if columns have no names."""
     return f"column {column}" if features is None else features[column]
 
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """One side of the work: rows, and what belongs to each.
+    """One side of the work: rows, with their weights and groups.
 
     Parameters
     ----------
     rows : Rows
+        The rows.
     weights : RowSource, optional
-        One non-negative number a row; only for the train side.
+        One non-negative number for each row; only for the train side.
     groups : RowSource, optional
-        One integer a row; pairs whose groups are equal do not count.
+        One integer for each row; pairs with equal groups are left out of the sums.
     """
 
     rows: Rows
@@ -370,7 +387,7 @@ class Side:
     groups: RowSource | None = None
 
     def __sizeof__(self) -> int:
-        # What Dask counts as a worker's managed memory.
+        # Dask counts a worker's managed memory by this. The default would miss the arrays.
         vectors = [s.resident_bytes for s in (self.weights, self.groups) if s is not None]
         linear = 0 if self.rows.linear is None else self.rows.linear.nbytes
         return object.__sizeof__(self) + self.rows.resident_bytes + sum(vectors) + linear

@@ -1,4 +1,4 @@
-"""Sources of rows: an opened Zarr array and its fingerprint, a file, an array in memory, others."""
+"""Sources of rows: Zarr arrays, with their fingerprint, files, and arrays in memory."""
 
 import asyncio
 import hashlib
@@ -27,23 +27,23 @@ from dkde.stores.door import location
 from dkde.stores.store import stamps
 from dkde.typing import Array
 
-# So many chunks are asked for at once.
+# The number of chunks requested at once: buckets answer in parallel, and memory stays small.
 _AT_ONCE = 256
 
 
 class OfArray(RowSource):
-    """Rows of one array, whose shape and dtype are theirs."""
+    """A source made of one array, with its shape and dtype."""
 
     array: Any
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the rows."""
+        """Return the shape of the rows."""
         return tuple(map(int, self.array.shape))
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Dtype of the values."""
+        """Return the dtype of the values."""
         dtype: np.dtype[Any] = np.dtype(self.array.dtype)
         return dtype
 
@@ -54,9 +54,10 @@ class ArraySource(OfArray):
 
     Parameters
     ----------
-    array : array
+    array : array (n_rows, ...)
+        The rows.
     masked : tuple of int, optional
-        The place of its first value that was masked, and is NaN now.
+        The index of the first value that was masked and is NaN now.
     """
 
     array: Array
@@ -64,12 +65,12 @@ class ArraySource(OfArray):
 
     @property
     def resident_bytes(self) -> int:
-        """Bytes that it holds in memory."""
+        """Return the bytes that the source holds in memory."""
         return self.array.nbytes
 
     def chunk_of(self, rows: Array) -> Array:
         """Return the number of the chunk in which each row lies."""
-        return np.zeros_like(rows)  # reading takes nothing
+        return np.zeros_like(rows)  # reading a row costs nothing: all are one chunk
 
     def content(self) -> Any:
         """Return a key that is equal for equal values."""
@@ -87,9 +88,10 @@ class ZarrSource(OfArray):
     Parameters
     ----------
     array : zarr.Array
+        The array.
     complete : bool
-        Every chunk was written, as in a data set of dkde, so that a missing one is damage. In
-        other arrays it means the fill value, and only the array as a whole must be there.
+        True if every chunk was written, as in a data set of dkde: then a missing chunk is damage.
+        In other arrays a missing chunk means the fill value, and only the metadata must exist.
     """
 
     array: zarr.Array[Any]
@@ -97,6 +99,7 @@ class ZarrSource(OfArray):
     copies = 2  # the compressed chunks and the decoded ones
 
     def __post_init__(self) -> None:
+        # Zarr opens such damaged metadata without an error.
         if 0 in self.array.chunks and 0 not in self.array.shape:
             raise DataSetError(
                 f"{location(self.array)}: is of shape {self.array.shape} in chunks "
@@ -106,16 +109,16 @@ class ZarrSource(OfArray):
 
     @property
     def chunk_rows(self) -> int:
-        """Number of rows in a chunk."""
+        """Return the number of rows in a chunk."""
         return max(1, int(self.array.chunks[0]))
 
     @property
     def variable_name(self) -> str | None:
-        """The name of the array; one that is a store of its own has none."""
+        """Return the name of the array; None if the whole store is this array."""
         return self.array.basename or None
 
     def stamp(self) -> Any:
-        """Return a stamp of the content: its place, chunks' sizes, and times or ETags."""
+        """Return a stamp of the content: the place, and the chunks' sizes and times or ETags."""
         store = self.array.store
         if not isinstance(store, LocalStore):
             return location(self.array), stamps(store, self.array.path)
@@ -129,32 +132,48 @@ class ZarrSource(OfArray):
         if self.complete:
             with reading_rows(location(self.array), start, stop):
                 return np.asarray(read_whole(self.array, start, stop))
+        # Another writer may leave out chunks that hold the fill value alone. Such chunks are noted
+        # while reading, and the user is warned of them.
         with self.being_read(start, stop):
             return np.asarray(watched(self.array)[start:stop])
 
     @contextmanager
     def being_read(self, start: int, stop: int) -> Iterator[None]:
-        """Say which chunks are missing while it is read as watched, or refuse it if it is gone."""
+        """Warn of chunks found missing while the array is read; refuse one without metadata.
+
+        The array has to be read through ``dkde.stores.absent.watched``, which notes the chunks.
+        """
         where = location(self.array)
         with reading_rows(where, start, stop), noticing(where, self._check_there):
             yield
         self._check_there()
 
     def _check_there(self) -> None:
+        """Refuse an array whose metadata no longer exist: Zarr would read fill values."""
         store = self.array.store
         name = "zarr.json" if self.array.metadata.zarr_format == 3 else ".zarray"
         path = f"{self.array.path}/{name}".lstrip("/")
         local = store.root / path if isinstance(store, LocalStore) else None
         if not (sync(store.exists(path)) if local is None else local.exists()):
             raise DataSetError(
-                f"{location(self.array)}: is gone since it was opened, and would read as fill "
-                "values; put it back"
+                f"{location(self.array)}: was removed after it was opened, and would be read as "
+                "fill values; put it back"
             )
 
 
 @dataclass(frozen=True, eq=False)
 class NpySource(RowSource):
-    """A ``.npy`` file, mapped where it is read."""
+    """A ``.npy`` file, mapped into memory by the task that reads it.
+
+    Parameters
+    ----------
+    path : Path
+        The absolute path.
+    shape : tuple of int
+        The shape of the rows: axes after the first are joined.
+    dtype : dtype
+        The dtype in native byte order.
+    """
 
     path: Path
     shape: tuple[int, ...]
@@ -163,12 +182,12 @@ class NpySource(RowSource):
     @classmethod
     def open(cls, path: Path) -> "NpySource":
         """Open a .npy file as a source."""
-        # A relative path would mean another file in a worker, or after a change of directory.
+        # A relative path would name another file in a worker, or after a change of directory.
         path = path.absolute()
         return cls(path, *cls._layout(np.load(path, mmap_mode="r", allow_pickle=False)))
 
     def stamp(self) -> Any:
-        """Return a stamp of the content: its place, its size and its time."""
+        """Return a stamp of the content: the path, size and time of the file."""
         status = os.stat(self.path)
         return str(self.path), status.st_size, status.st_mtime_ns
 
@@ -180,17 +199,18 @@ class NpySource(RowSource):
         """Read the rows from start up to stop."""
         with reading_rows(self.path, start, stop):
             mapped = np.load(self.path, mmap_mode="r", allow_pickle=False)
+            # The file may have been replaced since: its rows would not be those of the plan.
             if self._layout(mapped) != (self.shape, self.dtype):
                 raise DataSetError(
                     f"{self.path}: was {self.dtype} of shape {self.shape} and is {mapped.dtype} "
                     f"of shape {mapped.shape}; it changed since it was opened, open it again"
                 )
-            # A copy in native byte order: nothing refers to the file afterwards.
+            # The copy is in native byte order, and leaves no reference to the mapped file.
             return np.array(mapped[start:stop], self.dtype).reshape(stop - start, -1)
 
 
 class Numbers(RowSource):
-    """The rows' own numbers, from 0."""
+    """The numbers of the rows themselves, from 0."""
 
     shape: tuple[int, ...]
     dtype = np.dtype(np.int64)
@@ -208,12 +228,12 @@ class Numbers(RowSource):
 
 
 class Joined(RowSource):
-    """Single values of several sources' rows, one after the other.
+    """Vectors of several sources, one after the other.
 
     Parameters
     ----------
     parts : tuple of Part
-        With sources of one axis.
+        Parts whose sources have one axis.
     """
 
     shape: tuple[int, ...]
@@ -226,12 +246,12 @@ class Joined(RowSource):
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Lengths of the axes along which rows lie."""
+        """Return the lengths of the axes along which rows lie."""
         return self.shape
 
     @property
     def borders(self) -> tuple[Borders, ...]:
-        """Where parts begin, and what is read well at a time of each."""
+        """Return the first rows of the parts, and of the pieces in which each is best read."""
         return ([start for start, _ in self._rows.ranges(0, self._rows.n_rows)],)
 
     def read(self, start: int, stop: int) -> Array:
@@ -245,12 +265,12 @@ class Joined(RowSource):
 
     @property
     def sources(self) -> list[RowSource]:
-        """The sources that are joined."""
+        """Return the sources that are joined."""
         return [part.source for part in self._rows.parts]
 
     @property
     def variable_name(self) -> str | None:
-        """The name of what is joined, if it has one."""
+        """Return the variable's name in the first source, if it has one."""
         return self.sources[0].variable_name
 
     def content(self) -> Any:
@@ -265,6 +285,13 @@ class Joined(RowSource):
 def fingerprint(x: zarr.Array[Any], coding: Encoding) -> str:
     """Return a fingerprint of the content, from the last bytes (checksum) of each chunk.
 
+    Parameters
+    ----------
+    x : zarr.Array
+        An array of a data set of dkde, whose chunks end in a checksum of four bytes.
+    coding : Encoding
+        The decoding of its numbers, which is part of the fingerprint.
+
     Raises
     ------
     DataSetError
@@ -272,6 +299,7 @@ def fingerprint(x: zarr.Array[Any], coding: Encoding) -> str:
     """
     layout = f"{np.dtype(x.dtype).str} {x.shape} {x.chunks}"
     digest = hashlib.sha256(f"{layout} {coding.scale!r} {coding.offset!r}\n".encode())
+    # Chunks of a data set span all columns, so they are counted along the rows alone.
     n_chunks = -(-x.shape[0] // x.chunks[0])
     for first in range(0, n_chunks, _AT_ONCE):
         digest.update(sync(_checksums(x, range(first, min(first + _AT_ONCE, n_chunks)))))
@@ -279,6 +307,7 @@ def fingerprint(x: zarr.Array[Any], coding: Encoding) -> str:
 
 
 async def _checksums(x: zarr.Array[Any], numbers: range) -> bytes:
+    """Return the checksums of some chunks, by requests for their last four bytes."""
     prototype, last = default_buffer_prototype(), SuffixByteRequest(4)
     keys = [x.metadata.encode_chunk_key((number, 0)) for number in numbers]
     found = await asyncio.gather(*(x.store.get(f"{x.path}/{key}", prototype, last) for key in keys))

@@ -1,6 +1,6 @@
 """Places on the sphere: latitudes and longitudes in degrees, read as unit vectors of R^3.
 
-Places that may be in radians are warned of.
+There is a warning if the values may be in radians.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,9 +13,9 @@ import numpy as np
 from dkde.errors import DkdeError, InputError, warn
 from dkde.numerics.sphere import unit_vectors
 from dkde.rows.place_names import (
+    HOW_TO_NAME,
     LATITUDE,
     LONGITUDE,
-    SAY,
     have_places,
     is_radians,
     role_of,
@@ -24,14 +24,14 @@ from dkde.rows.row_source import Derived, RowSource, Step
 from dkde.rows.side import Encoding, Part, Rows, column_name
 from dkde.typing import Array, FloatArray
 
-# Rows that are worked on at a time: what that takes besides them stays small.
-_ROWS = 2**16
+# The number of rows converted at a time, so that temporary arrays stay small.
+_BATCH_ROWS = 2**16
 
-# Latitudes that were packed into integers, or are of 32 bits, miss a pole by a few units in the
-# last place of float32.
-_BEYOND = 1e-5
+# The tolerance in degrees beyond a pole: latitudes of 32 bits, or unpacked from integers, can pass
+# it by a few units in the last place of float32.
+_POLE_TOLERANCE = 1e-5
 
-# Runs of rows that are looked at, here and there.
+# The sample for the check of radians: runs of rows at even distances, and the rows in each.
 _RUNS = 4
 _RUN_ROWS = 256
 
@@ -43,13 +43,13 @@ class UnitVectors(Step):
     Parameters
     ----------
     encoding : Encoding
-        By which the two columns that are read are degrees.
+        The decoding of the two stored columns to degrees.
     latitude : int
-        The column of latitudes; the other one is of longitudes.
+        The column of latitudes, 0 or 1; the other column has the longitudes.
     name : str
-        For messages.
+        The name of the rows, for messages.
     features : tuple of str, optional
-        Names of the two columns.
+        The names of the two columns.
     """
 
     encoding: Encoding
@@ -59,7 +59,7 @@ class UnitVectors(Step):
 
     @property
     def changes(self) -> tuple[Any, ...]:
-        """What is made of the columns."""
+        """Return a key of the change: unit vectors, and how degrees are decoded."""
         return (("unit vectors", self.latitude, *self.encoding.changes),)
 
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -71,7 +71,7 @@ class UnitVectors(Step):
         return np.dtype(np.float64)
 
     def apply(self, rows: Array, start: int, source: RowSource) -> FloatArray:
-        """Unit vectors; where a coordinate is missing, NaN in its own column.
+        """Return unit vectors; a row with a missing coordinate has NaN in that one's column.
 
         Raises
         ------
@@ -79,33 +79,36 @@ class UnitVectors(Step):
             When a latitude is beyond 90 degrees, or a coordinate is infinite.
         """
         vectors = np.empty((len(rows), 3))
-        for a in range(0, len(rows), _ROWS):
-            piece = rows[a : a + _ROWS]
+        for a in range(0, len(rows), _BATCH_ROWS):
+            piece = rows[a : a + _BATCH_ROWS]
             degrees = np.asarray(self.encoding.decode(piece), np.float64)
+            # start + a is the row number in the source, for messages.
             self._check(degrees, start + a, source)
             here = vectors[a : a + len(piece)]
             here[...] = unit_vectors(degrees[:, self.latitude], degrees[:, 1 - self.latitude])
             missing = np.isnan(degrees)
             if missing.any():
-                # So that an error names the column that is stored, and not all three.
+                # All three components would be NaN. Only the stored column that is missing is
+                # marked, by its number, so that an error names that column.
                 here[missing.any(axis=1)] = 0.0
                 here[:, :2][missing] = np.nan
         return vectors
 
     def _check(self, degrees: FloatArray, start: int, source: RowSource) -> None:
+        """Refuse infinite coordinates, and latitudes beyond a pole; NaN passes."""
         latitudes = degrees[:, self.latitude]
-        wrong = np.isinf(degrees).any(axis=1) | (np.abs(latitudes) > 90 + _BEYOND)
+        wrong = np.isinf(degrees).any(axis=1) | (np.abs(latitudes) > 90 + _POLE_TOLERANCE)
         if not wrong.any():
             return
         row = int(wrong.argmax())
         column = self.latitude
-        if not abs(latitudes[row]) > 90 + _BEYOND:
+        if not abs(latitudes[row]) > 90 + _POLE_TOLERANCE:
             column = 1 - column
         what = "latitude" if column == self.latitude else "longitude"
         where = f"{source.row_name(start + row)}, {column_name(self.features, column)}"
         raise InputError(
             f"{self.name}: {where} is {degrees[row, column]:.9g}, which is no {what} in degrees; "
-            f"are the columns {_order(self.latitude)}?"
+            f"is the order of the columns {_order(self.latitude)}?"
         )
 
 
@@ -114,12 +117,12 @@ def _order(latitude: int) -> str:
 
 
 def on_sphere(rows: Rows) -> Rows:
-    """Rows that hold latitudes and longitudes, as unit vectors.
+    """Return rows of latitudes and longitudes as unit vectors.
 
     Raises
     ------
     InputError
-        When they have other columns, or it is not known which is which.
+        When there are other columns, or nothing says which column is the latitude.
     """
     parts = [
         replace(
@@ -127,6 +130,8 @@ def on_sphere(rows: Rows) -> Rows:
             source=Derived(
                 part.source, UnitVectors(part.encoding, _latitude(part), part.name, part.features)
             ),
+            # The step decodes the columns itself. These describe the two columns in degrees, and
+            # not the three components.
             encoding=Encoding(),
             value_range=None,
             image_shape=None,
@@ -140,12 +145,13 @@ def on_sphere(rows: Rows) -> Rows:
 
 
 def as_stored(rows: Rows) -> tuple[Rows, int]:
-    """The rows that ``on_sphere`` was given, and the column of their latitudes."""
+    """Return the rows before ``on_sphere``, and the position of their column of latitudes."""
     parts, latitudes = [], []
     for part in rows.parts:
         assert isinstance(part.source, Derived)
         source, step = part.source.wrapped, part.source.step
         assert isinstance(step, UnitVectors)
+        # Only what ``read`` needs is put back: the value range and the units stay unknown.
         parts.append(replace(part, source=source, encoding=step.encoding, features=step.features))
         latitudes.append(step.latitude)
     return replace(rows, parts=tuple(parts)), latitudes[0]
@@ -162,25 +168,25 @@ def _names_and_units(part: Part) -> tuple[Sequence[str], Sequence[str | None]]:
 
 
 def _latitude(part: Part) -> int:
-    """The column of latitudes of a part that holds them and longitudes, and nothing else."""
+    """Return the position of the latitudes; refuse a part with other columns than these two."""
     n_columns = part.source.shape[1]
     named = "" if part.features is None else f" ({', '.join(part.features[:8])})"
     if n_columns != 2:
         raise InputError(
             f"{part.name}: has {n_columns} columns{named}, and kernel 'vonmises_fisher' is for "
-            f"latitude and longitude alone; choose those two: {SAY}"
+            f"latitude and longitude alone; choose those two: {HOW_TO_NAME}"
         )
     if part.features is None and not any(part.units or ()):
-        return 0
+        return 0  # columns without names and units are in the order latitude, longitude
     names, units = _names_and_units(part)
     roles = list(map(role_of, names, units))
     if sorted(map(str, roles)) != [LATITUDE, LONGITUDE]:
         in_units = "" if not any(units) else f" in {', '.join(map(str, units))}"
         radians = "; values in radians are made degrees by numpy.rad2deg"
         raise InputError(
-            f"{part.name}: which column is the latitude, and which the longitude, cannot be told "
-            f"of{named or ' them'}{in_units}; give them the units degrees_north and degrees_east, "
-            f"name them lat and lon, in degrees, or {SAY}"
+            f"{part.name}: it is unknown which column is the latitude and which the longitude"
+            f"{named}{in_units}; give them the units degrees_north and degrees_east, "
+            f"name them lat and lon, in degrees, or {HOW_TO_NAME}"
             f"{radians if any(map(is_radians, units)) else ''}"
         )
     return roles.index(LATITUDE)
@@ -192,11 +198,12 @@ def warn_if_radians(rows: Rows, latitude: int | None = None) -> None:
     Parameters
     ----------
     rows : Rows
-        As they are stored. Of those in memory and in files a sample is read, of data sets what
-        is noted of their values, of lazy ones nothing.
+        The rows before ``on_sphere``. For rows in memory and in files a sample is read; for data
+        sets their noted range of values decides first; lazy rows are not checked.
     latitude : int, optional
-        The column of latitudes, of two; else names and units say.
+        The position of the latitudes among two columns; without it, names and units decide.
     """
+    # One value beyond the range of radians settles it. A sample of missing values says nothing.
     looked = False
     for part in rows.parts:
         columns = _columns(part) if latitude is None else (latitude, 1 - latitude)
@@ -207,17 +214,17 @@ def warn_if_radians(rows: Rows, latitude: int | None = None) -> None:
                 if not _may_be_radians(latitudes, longitudes):
                     return
                 looked = looked or bool(np.isfinite(latitudes).any())
-        except DkdeError:  # which the work itself will say
+        except DkdeError:  # the run itself meets this error, and raises it
             return
     if looked:
         warn(
-            f"{rows.label}: all latitudes and longitudes that were looked at are within ±π, so "
-            "they may be radians; degrees are expected (numpy.rad2deg)"
+            f"{rows.label}: all latitudes and longitudes in a sample are within ±π, so they may be "
+            "radians; degrees are expected, convert them (numpy.rad2deg)"
         )
 
 
 def _columns(part: Part) -> tuple[int, int] | None:
-    """The columns of latitudes and of longitudes, if names or units say."""
+    """Return the positions of latitudes and longitudes, if names or units say them."""
     roles = list(map(role_of, *_names_and_units(part)))
     if LATITUDE not in roles or LONGITUDE not in roles:
         return None
@@ -225,9 +232,10 @@ def _columns(part: Part) -> tuple[int, int] | None:
 
 
 def _samples(part: Part, latitude: int, longitude: int) -> Iterator[tuple[Array, Array]]:
+    """Yield samples of latitudes and longitudes; a noted range beyond radians is one sample."""
     if part.value_range is not None and part.source.shape[1] == 2:
         values = np.array(part.value_range)
-        if np.abs(values).max() > 2 * pi:  # beyond, whichever of both it is
+        if np.abs(values).max() > 2 * pi:  # beyond radians, whichever column it is in
             yield values, values
             return
     last = max(part.start, part.stop - _RUN_ROWS)
@@ -238,8 +246,9 @@ def _samples(part: Part, latitude: int, longitude: int) -> Iterator[tuple[Array,
 
 
 def _may_be_radians(latitudes: Array, longitudes: Array) -> bool:
-    """Return whether all values fit radians: longitudes may go from 0 to 2π too."""
+    """Return whether all values fit radians; longitudes may range from 0 to 2π too."""
     low, high = (-pi, pi)
+    # Latitudes within ±π/2 fit radians well, so that longitudes get the wider range.
     if (np.abs(latitudes) <= pi / 2).all():
         high = 2 * pi
     beyond = (np.abs(latitudes) > pi) | (longitudes < low) | (longitudes > high)

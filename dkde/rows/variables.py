@@ -1,8 +1,8 @@
-"""Rows made of variables of xarray: each variable a column, each point of the rows' dims a row.
+"""Rows made of variables of xarray: each variable is a column, each point of the dims a row.
 
-Where there are several dims, rows are the points of a grid in C order; a variable that lacks
-some of them is broadcast along these as it is read, a range of rows at a time. Along dims that are
-not the rows' a variable has several columns, in C order too.
+With several dims, rows are the points of a grid in C order. A variable without one of these dims
+is broadcast along it as a range of rows is read. A variable that has further dims has several
+columns, also in C order.
 """
 
 from __future__ import annotations
@@ -35,33 +35,34 @@ from dkde.rows.row_source import RowSource, reading_rows
 from dkde.stores.absent import noticing
 from dkde.typing import Array
 
-# Variables are read one at a time: beside the rows there are about as many columns of them, or
-# of a lazy one what its graph makes of a chunk.
+# Copies in memory beside the rows. Variables are read one at a time, and reading makes about three
+# copies of a variable's columns. The graph of a lazy variable makes about four.
 _COLUMNS, _GRAPH_COPIES = 3, 4
-# What xarray decodes by, as it names it.
+# The entries of ``encoding`` by which xarray decodes numbers.
 _DECODING = ("scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned")
 
 
 class VariablesSource(RowSource):
-    """Variables as a source of rows, read a range at a time, lazy ones where they are read.
+    """Variables as a source of rows; a task computes the lazy ones for the rows that it reads.
 
-    Not a dataclass: Dask looks into those for collections, and variables may be some.
+    This is no dataclass: Dask searches dataclasses for collections, and variables may hold some.
 
     Parameters
     ----------
     variables : sequence of xarray.Variable
-        A column each, or one for each point of the dims that are not the rows'.
-    dims, sizes : tuples
-        Of the grid whose points are the rows.
+        The variables: each is a column, or a column for each point of its dims that are not the
+        rows'.
+    dims, sizes : tuple of str, tuple of int
+        The dims of the grid whose points are the rows, and their lengths.
     names : sequence of str
-        Of the variables.
+        The names of the variables.
     place : Place, optional
-        What they were opened from.
+        The store or file from which they were opened.
     is_vector : bool
-        Whether there is one variable, and rows are single values.
+        True if there is one variable and each row is a single value.
     beside : callable, optional
-        From the name of another variable, and what it is for, to the values that it has for the
-        same rows; stays where it is, and is not pickled.
+        A function of the name and the purpose of another variable, which returns its values for
+        the same rows. It is not pickled: only the process that made the source can call it.
     """
 
     shape: tuple[int, ...]
@@ -79,12 +80,13 @@ class VariablesSource(RowSource):
         is_vector: bool = False,
         beside: Callable[[str, str], RowSource] | None = None,
     ) -> None:
-        # Of an index only the values: it may hold much more.
+        # An index variable is turned into a plain one: a pandas index may hold much more than the
+        # values.
         self.variables = tuple(_by_text(variable.to_base_variable()) for variable in variables)
         self.dims, self.sizes, self.names = dims, sizes, tuple(names)
         self.place, self.is_vector, self.beside = place, is_vector, beside
         self.masks = any(map(_is_lazily_masked, self.variables))
-        # Features are numbers; of other single values times stay what they are.
+        # Features are numbers, so times become days. Vectors, such as coordinates, keep times.
         self._is_days = tuple(is_time(v) and not is_vector for v in self.variables)
         dtypes = [
             np.dtype(float)
@@ -96,28 +98,34 @@ class VariablesSource(RowSource):
         ]
         common = dtypes[0] if len(set(dtypes)) == 1 else np.result_type(*dtypes)
         self.dtype = np.dtype(common).newbyteorder("=")
+        # The number of columns that each variable makes: the points of its dims beside the rows'.
         self.widths = tuple(
             prod(n for dim, n in v.sizes.items() if dim not in dims) for v in self.variables
         )
         self.shape = (prod(sizes),) if is_vector else (prod(sizes), sum(self.widths))
 
     def __reduce__(self) -> tuple[Any, ...]:
+        # ``beside`` refers to all variables of the data, which a task does not need.
         made = partial(VariablesSource, is_vector=self.is_vector)
         return made, (self.variables, self.dims, self.sizes, self.names, self.place)
 
     @property
     def borders(self) -> tuple[Borders, ...]:
-        """Where chunks begin along each dim, of the variable with the longest ones."""
+        """Return the chunk borders along each dim, of the variable with the longest chunks."""
         pairs = zip(self.dims, self.sizes, strict=True)
         return tuple(_borders(self.variables, dim, n) for dim, n in pairs)
 
     def chunk_of(self, rows: Array) -> Array:
-        """Return the number of the piece in which each row lies: chunks of a grid are no runs."""
+        """Return the number of the piece in which each row lies.
+
+        The rows of one chunk of a grid are not consecutive, so that pieces of ``grain`` stand for
+        chunks.
+        """
         return self.grain.piece_of(rows)
 
     @property
     def copies(self) -> int:
-        """Number of copies that exist while rows are read."""
+        """Return the number of copies that exist while rows are read."""
         return (
             _GRAPH_COPIES if self.is_lazy else ceil(_COLUMNS * max(self.widths) / sum(self.widths))
         )
@@ -129,28 +137,33 @@ class VariablesSource(RowSource):
 
     @property
     def resident_bytes(self) -> int:
-        """Bytes that it holds in memory."""
+        """Return the bytes that the source holds in memory."""
         return sum(variable.nbytes for variable in self.variables if in_memory(variable))
 
     def read(self, start: int, stop: int) -> Array:
-        """Rows start up to stop, decoded."""
+        """Return the rows from start up to stop, decoded."""
         rows = np.empty((stop - start, sum(self.widths)), self.dtype)
         position = 0
+        # A range of rows is not one box of the grid. Each box is read on its own, and its rows
+        # follow those of the box before.
         for box in boxes(start, stop, self.sizes):
             shape = tuple(side.stop - side.start for side in box)
             end = position + prod(shape)
             into = rows[position:end].reshape(*shape, -1)
             column = 0
+            # ``into`` is a view of the rows: values are broadcast along the box as they are set.
             for number, width in enumerate(self.widths):
                 into[..., column : column + width] = self._named_values(number, box, start, stop)
                 column += width
             position = end
+        # Checked after reading: a store that was removed meanwhile has given fill values.
         if self.place is not None:
             self.place.check_there(self.names[0])
         return rows[:, 0] if self.is_vector else rows
 
     def content(self) -> Any:
         """Return a key that is equal for equal values."""
+        # Dask names arrays by their graph. A file gets a new key: its content may change.
         values = [
             variable.data.name if variable.chunks is not None
             else variable.values if in_memory(variable) else uuid4().hex
@@ -162,7 +175,8 @@ class VariablesSource(RowSource):
         """Return a stamp that changes with the values."""
         layout = (self.names, self.dims, self.sizes, str(self.dtype), *self._columns)
         if self.place is not None:
-            # How values are decoded may stand elsewhere than with the arrays.
+            # The attributes for decoding may be stored apart from the arrays, as in consolidated
+            # metadata, so the stamp of the arrays' files need not change with them.
             decoding = [
                 {key: repr(variable.encoding[key]) for key in _DECODING if key in variable.encoding}
                 for variable in self.variables
@@ -172,7 +186,7 @@ class VariablesSource(RowSource):
         return (self.names, digests, *self._columns)
 
     def row_name(self, row: int) -> str:
-        """Return the name of a row; of a grid with its place in it.
+        """Return the name of a row; in a grid, with its index along each dim.
 
         ``row 220 (N_PROF 5, N_LEVELS 20)``
         """
@@ -183,16 +197,17 @@ class VariablesSource(RowSource):
 
     @property
     def variable_name(self) -> str | None:
-        """The name of the first variable, if it has one."""
+        """Return the name of the first variable, if it has one."""
         return self.names[0] or None
 
     @property
     def _columns(self) -> tuple[Any, ...]:
-        """Return the key of columns chosen from variables of several columns."""
+        """Return a key of the dims that hold columns; empty if each variable is one column."""
         others = [[str(d) for d in v.dims if d not in self.dims] for v in self.variables]
         return (others, self.dims) if any(others) else ()
 
     def _digest(self, column: int) -> str:
+        """Return a digest of one variable's values; for a lazy one, the name of its graph."""
         variable = self.variables[column]
         if variable.chunks is not None:
             return str(variable.data.name)
@@ -207,7 +222,7 @@ class VariablesSource(RowSource):
         return digest.hexdigest()
 
     def _named_values(self, number: int, box: Box, start: int, stop: int) -> Array:
-        """The values of one variable in a box of rows start up to stop, as features are."""
+        """Return one variable's values in a box as numbers; start and stop are for messages."""
         name, variable = self.names[number], self.variables[number]
         if variable.chunks is None and self.place is not None:
             where = f"{self.place}, variable {name}"
@@ -218,18 +233,20 @@ class VariablesSource(RowSource):
             values = self._values(variable, box)
         if self._is_days[number]:
             return as_days(values)[0]
+        # Integers that become float64 beside another variable must not be rounded.
         if self.dtype.kind == "f" and (found := beyond(values)) is not None:
             raise rounded(f"{self.place or 'a Dataset'}: a value of {name}", values[found])
         return values
 
     def _values(self, variable: xr.Variable, box: Box) -> Array:
-        """Return a variable's values in a box, with length 1 along dims it lacks.
+        """Return a variable's values in a box, with length 1 along dims that it lacks.
 
-        The last axis is that of its columns.
+        The last axis has the variable's columns.
         """
         within = dict(zip(self.dims, box, strict=True))
         piece = variable[tuple(within.get(str(dim), slice(None)) for dim in variable.dims)]
         if piece.chunks is not None:
+            # On this thread: the task occupies one already, and plans memory for one only.
             piece = piece.compute(scheduler="synchronous")
             if self.dtype.kind != "f" and first_masked(piece.data) is not None:
                 raise InputError(
@@ -248,7 +265,7 @@ def is_time(variable: xr.Variable) -> bool:
 
 
 def _by_text(variable: xr.Variable) -> xr.Variable:
-    """A variable whose dims are text, as the rows' dims are; they may be numbers elsewhere."""
+    """Return a variable with dims as text, as those of rows; xarray allows any hashable."""
     if all(isinstance(dim, str) for dim in variable.dims):
         return variable
     found = variable.copy(deep=False)
@@ -265,18 +282,21 @@ def in_memory(variable: xr.Variable) -> bool:
     if variable.chunks is not None:
         return False
     known = getattr(variable, "_in_memory", None)
-    if known is None:  # it is private to xarray: without it, never take a file for an array
+    if known is None:  # private to xarray: if it is missing, take no file for an array
         return isinstance(getattr(variable, "_data", None), np.ndarray)
     return bool(known)
 
 
 def _borders(variables: Sequence[xr.Variable], dim: str, size: int) -> Borders:
     """Return chunk borders along a dim, of the variable with the longest chunks."""
+    # The longest chunks decide: shorter ones of other variables are read together. A dim that no
+    # variable has, or that is all in memory, is one chunk.
     found = [_own_borders(variable, dim, size) for variable in variables if dim in variable.dims]
     return max([range(0, max(size, 1)), *found], key=lambda borders: longest(borders, size))
 
 
 def _own_borders(variable: xr.Variable, dim: str, size: int) -> Borders:
+    """Return a variable's chunk borders along a dim; values in memory have chunks of length 1."""
     if variable.chunks is not None:
         return begins(variable.chunksizes[dim])
     preferred = {} if in_memory(variable) else variable.encoding.get("preferred_chunks") or {}
@@ -284,9 +304,10 @@ def _own_borders(variable: xr.Variable, dim: str, size: int) -> Borders:
 
 
 def _plain(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The dtype of arrays that values of another are read into: text of any length is objects."""
+    """Return the dtype of arrays for values of a dtype; StringDType is read as objects."""
     return np.dtype(object) if dtype.kind == "T" else dtype
 
 
 def _bytes(values: Array) -> bytes:
+    # The bytes of an array of objects are addresses, which differ from run to run.
     return pickle.dumps(values.tolist()) if values.dtype.kind == "O" else values.tobytes()

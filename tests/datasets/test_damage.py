@@ -134,7 +134,7 @@ def test_an_array_that_vanished_is_not_zeros(here, zarr_format):
     with pytest.warns(UserWarning, match="read as the fill value"):
         np.testing.assert_array_equal(source.read(0, 4), 0)
     shutil.rmtree(here / "mine.zarr")
-    with pytest.raises(DataSetError, match=r"mine\.zarr: .*(gone since|could not be read)"):
+    with pytest.raises(DataSetError, match=r"mine\.zarr: .*(removed after|could not be read)"):
         source.read(0, 4)
 
 

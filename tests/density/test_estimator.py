@@ -582,7 +582,9 @@ class TestLabelled:
         other = labelled[:3].assign_coords(feature=["a", "c"])
         with pytest.raises(dkde.InputError, match="has the features a, c"):
             model.score_samples(other)
-        with pytest.raises(dkde.InputError, match="unlike order of them: 'b' is in the place of"):
+        with pytest.raises(
+            dkde.InputError, match="same in another order: 'b' stands in the place of"
+        ):
             dkde.log_density(other, labelled, 1.0)
 
     def test_a_coordinate_may_be_named_x(self, labelled):

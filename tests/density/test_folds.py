@@ -182,7 +182,7 @@ class TestLazyFoldsOfUnknownLength:
     def test_masked_ones_are_refused(self):
         folds = np.ma.masked_array(np.arange(80) % 4, mask=np.arange(80) == 23)
         folds = da.from_array(folds, chunks=9)[da.from_array(np.arange(80) >= 20, chunks=9)]
-        with pytest.raises(InputError, match=r"^folds: that of row 3 is missing"):
+        with pytest.raises(InputError, match=r"^folds: row 3 has a missing value"):
             dkde.cross_validate(self.ROWS, self.H, folds=folds)
 
     def test_weights_and_groups_of_unknown_length_are_refused(self):

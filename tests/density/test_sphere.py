@@ -180,7 +180,9 @@ class TestColumns:
         np.testing.assert_allclose(found.compute(), self.expected)
 
     def test_other_names(self):
-        with pytest.raises(dkde.InputError, match=r"latitude, .* cannot be told .*degrees_north"):
+        with pytest.raises(
+            dkde.InputError, match=r"it is unknown which column is the latitude .*degrees_north"
+        ):
             log_density(self.query, self.named(self.train, ["y", "x"]), 0.2)
 
     def test_a_third_column(self):
@@ -235,7 +237,7 @@ class TestColumns:
         rows = [",".join(map(str, row)) for row in self.train[:, ::-1]]
         (tmp_path / "b.csv").write_text("\n".join(["lon,lat", *rows]))
         parts = [f"{tmp_path}/a.npy", f"{tmp_path}/b.csv"]
-        with pytest.raises(dkde.InputError, match="so that their order cannot be told"):
+        with pytest.raises(dkde.InputError, match="so their order is unknown"):
             log_density(self.query, "+".join(parts[::-1] if turned else parts), 0.2)
 
     def test_the_first_bad_row(self):
@@ -271,7 +273,7 @@ class TestUnits:
         side = Options(VMF).prepared(Side(Rows((part,))))
         np.testing.assert_array_equal(side.rows.read(0, 5, decode=True), unit_vectors(*rows.T))
         wrong = Part(ArraySource(rows), 0, 5, "p", features=("lat", "lon"), units=("rad", "rad"))
-        with pytest.raises(dkde.InputError, match="cannot be told of"):
+        with pytest.raises(dkde.InputError, match="it is unknown which column is the latitude"):
             Options(VMF).prepared(Side(Rows((wrong,))))
 
     def test_a_plane_metric_warns_once(self):

@@ -19,7 +19,7 @@ from sklearn.base import clone
 
 import dkde
 from dkde.inputs import frame_columns
-from dkde.inputs.frame_columns import held_of, numbers_of
+from dkde.inputs.frame_columns import kind_of_column, numbers_of
 
 RNG = np.random.default_rng(11)
 ROWS = RNG.normal(size=(40, 2)).round(3)
@@ -367,7 +367,7 @@ class TestObjects:
 
     def test_what_is_beside_a_large_integer_is_as_it_was(self):
         values = pd.Series([1, 2.5, None, pd.NA, 2**53, 1e300, float("nan")], dtype=object)
-        found = numbers_of(values, held_of(values), np.dtype(float), "x")
+        found = numbers_of(values, kind_of_column(values), np.dtype(float), "x")
         np.testing.assert_array_equal(found, [1, 2.5, np.nan, np.nan, 2.0**53, 1e300, np.nan])
 
     @pytest.mark.parametrize("dtype", [object, "string"])
@@ -375,5 +375,5 @@ class TestObjects:
         values, seen = pd.Series(["north"] * 5000, dtype=dtype), []
         looked = frame_columns._is_missing
         monkeypatch.setattr(frame_columns, "_is_missing", lambda v: seen.append(v) or looked(v))
-        assert held_of(values).kind == "text"
+        assert kind_of_column(values).kind == "text"
         assert len(seen) <= 1000

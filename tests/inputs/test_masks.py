@@ -109,9 +109,9 @@ def test_single_values_in_lists(mark):
     truth = reference.log_density(QUERY, rows[1:], [H], weights=np.arange(1.0, N))
     found = dkde.score(QUERY, rows, H, weights=weights, nan="drop")
     np.testing.assert_allclose(found.log_density, np.asarray(truth, float), rtol=1e-9)
-    with pytest.raises(dkde.InputError, match="train groups: that of row 0 is missing"):
+    with pytest.raises(dkde.InputError, match="train groups: row 0 has a missing value"):
         dkde.log_density(rows, rows, H, groups=np.arange(N), train_groups=weights)
-    with pytest.raises(dkde.InputError, match="folds: that of row 0 is missing"):
+    with pytest.raises(dkde.InputError, match="folds: row 0 has a missing value"):
         dkde.cross_validate(rows, [H, 2.0], folds=weights)
 
 
@@ -238,27 +238,25 @@ class TestWhatCannotBeMissing:
             "nullable": pd.array(np.where(groups.mask, pd.NA, groups.data), dtype="Int64"),
         }[kind]
         rows = normal(N, 2)
-        with pytest.raises(dkde.InputError, match=r"^train groups: that of row 4 is missing"):
+        with pytest.raises(dkde.InputError, match=r"^train groups: row 4 has a missing value"):
             dkde.log_density(rows, rows, H, groups=np.arange(N), train_groups=given)
 
     @pytest.mark.parametrize("key", ["_FillValue", "missing_value"])
     def test_groups_of_an_opened_array(self, key):
         rows, groups = normal(N, 2), opened(np.arange(N), "i8")
         groups.attrs[key] = 4
-        with pytest.raises(dkde.InputError, match=r"^train groups: that of row 4 is missing"):
+        with pytest.raises(dkde.InputError, match=r"^train groups: row 4 has a missing value"):
             dkde.log_density(rows, rows, H, groups=np.arange(N), train_groups=groups)
         groups.attrs[key] = -1
         found = dkde.log_density(rows, rows, H, groups=groups, train_groups=groups)
         expected = dkde.log_density(rows, rows, H, groups=np.arange(N), train_groups=np.arange(N))
         np.testing.assert_array_equal(found, expected)
         groups.attrs["scale_factor"] = 0.5
-        message = (
-            r"^train groups must be integers; .* stored with a scale_factor of 0.5, and so are"
-        )
+        message = r"^train groups must be integers; .* with a scale_factor of 0.5, so they are not"
         with pytest.raises(dkde.InputError, match=message):
             dkde.log_density(rows, rows, H, groups=np.arange(N), train_groups=groups)
         groups.attrs.update(scale_factor=1.0, add_offset=3)
-        message = r"^train groups must be integers; .* stored with an add_offset of 3, and so are"
+        message = r"^train groups must be integers; .* with an add_offset of 3, so they are not"
         with pytest.raises(dkde.InputError, match=message):
             dkde.log_density(rows, rows, H, groups=np.arange(N), train_groups=groups)
 
@@ -279,11 +277,11 @@ class TestWhatCannotBeMissing:
         numbers[4] = stored
         groups = opened(numbers, dtype)
         groups.attrs.update({key: mark, "_Unsigned": is_unsigned})
-        with pytest.raises(dkde.InputError, match=r"^train groups: that of row 4 is missing"):
+        with pytest.raises(dkde.InputError, match=r"^train groups: row 4 has a missing value"):
             dkde.log_density(rows, rows, H, groups=np.arange(N), train_groups=groups)
-        with pytest.raises(dkde.InputError, match=r"^query groups: that of row 4 is missing"):
+        with pytest.raises(dkde.InputError, match=r"^query groups: row 4 has a missing value"):
             dkde.log_density(rows, rows, H, groups=groups, train_groups=np.arange(N))
-        with pytest.raises(dkde.InputError, match=r"^folds: that of row 4 is missing"):
+        with pytest.raises(dkde.InputError, match=r"^folds: row 4 has a missing value"):
             dkde.cross_validate(rows, [H, 2.0], folds=groups)
 
     def test_folds_of_opened_and_lazy_arrays(self):
@@ -291,7 +289,7 @@ class TestWhatCannotBeMissing:
         masked = np.ma.masked_array(folds, mask=np.arange(N) == 4)
         plain = dkde.cross_validate(rows, [2.0, H, 50.0], folds=folds)
         for given in (opened(masked, "i8", mark=-1), da.from_array(masked, chunks=9)):
-            with pytest.raises(dkde.InputError, match=r"^folds: that of row 4 is missing"):
+            with pytest.raises(dkde.InputError, match=r"^folds: row 4 has a missing value"):
                 dkde.cross_validate(rows, [2.0, H, 50.0], folds=given)
         for given in (opened(folds, "i4", mark=-1), da.from_array(folds, chunks=9)):
             found = dkde.cross_validate(rows, [2.0, H, 50.0], folds=given)
@@ -305,9 +303,9 @@ class TestWhatCannotBeMissing:
 
     def test_folds(self):
         folds = np.ma.masked_array(np.arange(N) % 4, mask=np.arange(N) == 4)
-        with pytest.raises(dkde.InputError, match=r"^folds: that of row 4 is missing"):
+        with pytest.raises(dkde.InputError, match=r"^folds: row 4 has a missing value"):
             dkde.cross_validate(normal(N, 2), [H, 2.0], folds=folds)
-        with pytest.raises(dkde.InputError, match=r"^folds: that of row 4 is missing"):
+        with pytest.raises(dkde.InputError, match=r"^folds: row 4 has a missing value"):
             dkde.KernelDensityCV(bandwidths=[H, 2.0], cv=folds).fit(normal(N, 2))
 
     def test_bandwidths_and_covariances(self):

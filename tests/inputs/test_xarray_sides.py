@@ -112,7 +112,7 @@ class TestWeights:
             (xr.DataArray(np.ones(29), dims="time"), r"dims \(time: 29\), and the rows"),
             (
                 xr.DataArray(np.ones(30), {"time": np.arange(30)[::-1]}, "time"),
-                "unlike values of time; bring them into one order",
+                "different values of time; bring them into one order",
             ),
             (
                 xr.DataArray(xr.Variable("time", pd.interval_range(0, 30))),

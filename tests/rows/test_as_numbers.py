@@ -66,7 +66,7 @@ def test_times_of_arrow_in_pandas_are_known():
 
 
 def test_what_is_of_no_fixed_length_is_refused():
-    with pytest.raises(InputError, match=r"timedelta64\[M\] are of no fixed number of days"):
+    with pytest.raises(InputError, match=r"timedelta64\[M\] have no fixed number of days"):
         as_days(np.array([1], "timedelta64[M]"))
     with pytest.raises(InputError, match="are no times"):
         as_days(np.arange(3))

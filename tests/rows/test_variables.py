@@ -271,7 +271,7 @@ class TestStoresAndFiles:
         source = dkde.Catalog(features=FEATURES).rows(path).parts[0].source
         shutil.rmtree(path)
         with pytest.raises(
-            dkde.DataSetError, match=r"is gone since it was opened|could not be read"
+            dkde.DataSetError, match=r"was removed after it was opened|could not be read"
         ):
             source.read(0, 5)
 

@@ -153,7 +153,7 @@ def test_a_run_does_not_go_on_with_other_rows():
 def test_a_file_of_a_virtual_dataset_that_is_lost_is_said():
     write("a.nc", a=of_parts, b=B)
     Path("part1.h5").unlink()
-    with pytest.warns(UserWarning, match=r"1 of 3 files that a, b are read from are not there"):
+    with pytest.warns(UserWarning, match=r"1 of 3 files that a, b are read from are missing"):
         dkde.log_density("a.nc", "a.nc", 1.0, source=dkde.Catalog(None, ["a", "b"]))
 
 
@@ -255,7 +255,7 @@ def test_an_opened_array_with_a_mark_that_is_lost_is_refused(tmp_path):
     )  # fmt: skip
     array[:] = A[:, None]
     shutil.rmtree("x.zarr")
-    with pytest.raises(dkde.DataSetError, match="is gone since it was opened"):
+    with pytest.raises(dkde.DataSetError, match="was removed after it was opened"):
         dkde.log_density(np.zeros((3, 1)), array, 1.0)
 
 
