@@ -116,7 +116,10 @@ def check_names(q: Operand, role: str, *, stored: bool, weighted: bool = False) 
             "itself; rename it"
         )
     if stored and RUN in labels:
-        raise InputError(f"{role} has a coordinate {RUN!r}, as the output's store does; rename it")
+        raise InputError(
+            f"{role} has a coordinate {RUN!r}, a name that the output's store needs for itself; "
+            "rename the coordinate"
+        )
 
 
 def in_own_dims(
