@@ -44,12 +44,14 @@ def draw(name: str, rng: np.random.Generator) -> Case:
     if as_arrays and (query.is_grid or rng.random() < 0.5):  # whose rows' order is not told
         halves[1] = replace(halves[1], weights=None)
     has_dims = train.has_dims or query.has_dims
+    # A DataArray of three dims has that dim, too, and other rows along it than those of the table.
+    is_cube = "DataArray of three dims" in (train.name, query.name)
     asked = Asked(
         float(rng.choice([0.5, 1.0, 2.0])),
         features,
         "drop" if rng.random() < 0.7 else "raise",
         WEIGHT if by_name else None,
-        DIM if has_lists and rng.random() < (0.7 if has_dims else 0.1) else None,
+        DIM if has_lists and rng.random() < (0.7 if has_dims else 0.1) and not is_cube else None,
         str(rng.choice(["comp", "feature"])),
         COMMAND if by_command else draw_way(rng, features, by_name, halves),
     )
