@@ -74,7 +74,7 @@ class SideSize:
     index_bytes: int = 0
 
     def stored_row_bytes(self, n_features: int) -> int:
-        """Bytes of a row as stored, where ``n_features`` are worked on."""
+        """Return the bytes of a row as stored, where ``n_features`` are worked on."""
         return self.itemsize * (self.mapped_from or n_features)
 
     def reading_row_bytes(self, n_features: int, copies: int) -> int:
@@ -110,50 +110,50 @@ class Plan:
 
     @property
     def cut(self) -> tuple[int, int]:
-        """Query and training rows of a block."""
+        """Return the numbers of query and of training rows of a block."""
         return self.query_rows, self.panel_rows
 
     @property
     def n_query_blocks(self) -> int:
-        """Number of blocks of query rows."""
+        """Return the number of blocks of query rows."""
         return ceil(self.query.rows / self.query_rows)
 
     @property
     def n_panels(self) -> int:
-        """Number of panels of training rows."""
+        """Return the number of panels of training rows."""
         return ceil(self.train.rows / self.panel_rows)
 
     @property
     def n_blocks(self) -> int:
-        """Number of blocks."""
+        """Return the number of blocks."""
         return self.n_query_blocks * self.n_panels
 
     def query_block(self, index: int) -> tuple[int, int]:
-        """Start and stop of a block's query rows."""
+        """Return start and stop of a block's query rows."""
         return _piece(index, self.query_rows, self.query.rows)
 
     def panel(self, index: int) -> tuple[int, int]:
-        """Start and stop of a panel's training rows."""
+        """Return start and stop of a panel's training rows."""
         return _piece(index, self.panel_rows, self.train.rows)
 
     def block_pairs(self, block: tuple[int, int]) -> int:
-        """Pairs of a query block and a panel."""
+        """Return the number of pairs of a query block and a panel."""
         (a, b), (c, d) = self.query_block(block[0]), self.panel(block[1])
         return (b - a) * (d - c)
 
     @property
     def pairs(self) -> int:
-        """Number of pairs."""
+        """Return the number of pairs."""
         return self.query.rows * self.train.rows
 
     @property
     def flops(self) -> int:
-        """Floating-point operations of all pairs."""
+        """Return the floating-point operations of all pairs."""
         return self.pairs * _pair_flops(self.n_features, self.n_bandwidths)
 
     @property
     def bytes_read(self) -> int:
-        """Uncompressed bytes that tasks read, each re-read counted."""
+        """Return the uncompressed bytes that tasks read, each re-read counted."""
         d = self.n_features
         query = self.query.rows * self.query.stored_row_bytes(d) * self.n_panels
         train = self.train.rows * self.train.stored_row_bytes(d) * self.n_query_blocks
@@ -161,7 +161,7 @@ class Plan:
 
     @property
     def block_bytes(self) -> int:
-        """Peak bytes that one block adds to a worker."""
+        """Return the peak bytes that one block adds to a worker."""
         d, size = self.n_features, self.precision_bytes
         rows = min(self.query_rows, self.query.rows)
         stored = 0 if self.query.is_view else rows * d * self.query.decoded_itemsize
@@ -183,12 +183,12 @@ class Plan:
 
     @property
     def resident_bytes(self) -> int:
-        """Bytes that both sides hold in memory."""
+        """Return the bytes that both sides hold in memory."""
         return self.query.resident_bytes + self.train.resident_bytes + self.train.index_bytes
 
     @property
     def worker_bytes(self) -> int:
-        """Peak bytes that the work adds to a worker of one thread."""
+        """Return the peak bytes that the work adds to a worker of one thread."""
         return self.block_bytes + self.resident_bytes
 
 
@@ -246,7 +246,7 @@ def _pair_flops(n_features: int, n_bandwidths: int) -> int:
 
 
 def _even(total: int, largest: int) -> int:
-    """The least number of rows that cuts total into as few pieces as ``largest`` does.
+    """Return the fewest rows a piece that cut total into as few pieces as ``largest`` does.
 
     >>> _even(10_000, 1024), _even(10, 1024)
     (1000, 10)

@@ -105,7 +105,7 @@ class Reads:
 def score_block(
     query: Side, train: Side, task: Task, survey: Survey, rows: Range, panel: Range
 ) -> FloatArray:
-    """The partial result of a range of query rows over a panel of training rows.
+    """Return the partial result of a range of query rows over a panel of training rows.
 
     Reads both ranges itself, the training rows a few chunks at a time, the next ones while
     these are computed.
@@ -134,7 +134,7 @@ def score_block(
 
 
 def expansion_of(query: FloatArray, task: Task, frame: Frame, *, whole: bool) -> Expansion:
-    """The expansion of no training rows yet, for query rows in a frame.
+    """Return an expansion for query rows in a frame, to which no training rows are added yet.
 
     Parameters
     ----------
@@ -168,7 +168,7 @@ class _Block:
         return self._task.frame(self._survey.reference, n_features, mapped=self._mapped)
 
     def scored(self, values: Array, numbers: Numbers) -> FloatArray:
-        """The partial result of query rows (rows, n_features) of these numbers."""
+        """Return the partial result of query rows (rows, n_features) of these numbers."""
         if not self._survey.expands:
             return self._directly(values, numbers)
         result, doubtful = self._expanded(values, numbers)
@@ -179,7 +179,7 @@ class _Block:
         return result
 
     def _directly(self, values: Array, numbers: Numbers) -> FloatArray:
-        """The partial result from pairs."""
+        """Return the partial result from pairs."""
         task = self._task
         groups = read_groups(self._query.groups, *self._rows)
         sums = PairSums(
@@ -201,7 +201,7 @@ class _Block:
     def _expanded(
         self, values: Array, numbers: Numbers
     ) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
-        """The partial result from expansions, and the rows of which they say too little."""
+        """Return the partial result from expansions, and the rows whose bounds are too wide."""
         task, frame = self._task, replace(self._frame, precision="float64")
         points = Points.of(values, frame)
         check_finite(values, points.norms, self._query.rows, numbers)

@@ -213,7 +213,7 @@ def _kept(keep: Keep | None, q: int, p: int) -> FloatArray:
 
 
 def incomplete(failed: Mapping[Block, Mapping[str, Any]], n_blocks: int) -> IncompleteError:
-    """The error that says which blocks were set aside."""
+    """Return the error that names the failed blocks."""
     block, record = min(failed.items())
     start, stop = record["rows"]
     return IncompleteError(

@@ -69,7 +69,7 @@ def estimate_seconds(plan: Plan, n_threads: int, kernel: str, metric: str) -> fl
 
 
 def with_direct_share(work: Work, survey: Survey) -> Survey:
-    """A survey with the share of the query rows, if any, that expansions leave to direct sums."""
+    """Return a survey with the share of query rows that expansions leave to direct sums."""
     if not survey.expands:
         return survey
     with np.errstate(over="ignore", invalid="ignore"), one_blas_thread():

@@ -112,7 +112,7 @@ def _step(rows: Rows) -> int:
 
 
 def _first_row(side: Side) -> FloatArray:
-    """The first row that counts."""
+    """Return the first row that counts."""
     row = first_there(side)
     if side.weights is not None and not side.rows.drops_missing:
         for weights in _weights(side):

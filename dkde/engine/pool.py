@@ -127,7 +127,7 @@ def thread_pool(n_threads: int) -> Iterator[Pool]:
 
 
 def calling_thread() -> Pool:
-    """The thread that submits: each block is done when submit returns."""
+    """Return a pool of the calling thread: each block is done when submit returns."""
     return Pool(_call, 1)
 
 
@@ -147,6 +147,6 @@ def noted(call: Callable[..., Any], *arguments: Any) -> Outcome:
 
 
 def worker_of(error: BaseException) -> str | None:
-    """The address of the worker at which a call raised an error, where it is known."""
+    """Return the address of the worker on which a call raised an error, if it is known."""
     address = getattr(error, "worker", None)
     return address if isinstance(address, str) else None

@@ -28,7 +28,7 @@ def versions() -> dict[str, str]:
 
 
 def describe_work(work: Work) -> dict[str, Any]:
-    """The plan and the inputs of a piece of work, ready for JSON."""
+    """Return the plan and the inputs of a piece of work, ready for JSON."""
     plan = work.plan
     return {
         "kernel": work.task.kernel.name,
@@ -96,7 +96,7 @@ def _part(part: Part, compared: bool) -> dict[str, Any]:
 
 
 def _kind(part: Part) -> str:
-    """The kind of the source; the columns of a data frame in memory are an array as any."""
+    """Return the kind of a source; a data frame in memory counts as an array."""
     source = innermost(part.source)
     is_frame = isinstance(source, TableSource) and part.identity is None
     return "ArraySource" if is_frame else type(source).__name__

@@ -159,7 +159,7 @@ def checked_weights(
 
 
 def _said(weight: float, side: Side, row: int) -> str:
-    """A weight that is none, in words: a missing one is masked where that is known."""
+    """Return an invalid weight in words: "masked" if it is known to be masked."""
     source = None if side.weights is None else innermost(side.weights)
     is_masked = source is not None and (source.masks or source.masked == (row,))
     return "masked" if np.isnan(weight) and is_masked else f"{weight:g}"
@@ -288,7 +288,7 @@ def check_representable(
 
 
 def first_there(side: Side) -> int:
-    """The number of the first row of positive weight that is not left out.
+    """Return the number of the first row of positive weight that is not left out.
 
     It is 0 where none are to be left out, and nothing is read then.
 

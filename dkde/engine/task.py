@@ -70,7 +70,7 @@ class Task:
         return self.method == "auto" and known and n_features <= 3 and not grouped
 
     def frame(self, reference: FloatArray, n_features: int, *, mapped: bool) -> Frame:
-        """The frame of both sides; what is mapped has lost the reference row by then."""
+        """Return the frame of both sides; a linear map has subtracted the reference row already."""
         origin = np.zeros(n_features) if mapped else reference
         return Frame(origin, self.unit, self.integer, self.precision)
 
@@ -125,7 +125,7 @@ class Survey:
 
     @property
     def method(self) -> str:
-        """The method, in words."""
+        """Return the method, in words."""
         if self.expands:
             return "expansions" + _in_words(self.direct)
         if self.axes is None:

@@ -101,7 +101,7 @@ class Trials:
 
 
 def until_not_lost(pool: Pool, call: Callable[..., T], *arguments: Any) -> T:
-    """A call's result; made again where its worker goes away under it, as often as a block is."""
+    """Return a call's result; repeat the call, as often as a block, if its worker is lost."""
     trials = Trials(pool)
     while True:
         try:

@@ -120,7 +120,7 @@ class Work:
         return any(s is not None and s.is_lazy for s in (*(part.source for part in parts), *others))
 
     def block(self, survey: Survey, query_block: int, panel: int) -> FloatArray:
-        """The partial result of one block, (2 n_bandwidths + 4, rows)."""
+        """Return the partial result of one block, (2 n_bandwidths + 4, rows)."""
         rows, columns = self.plan.query_block(query_block), self.plan.panel(panel)
         return score_block(self.query, self.train, self.task, survey, rows, columns)
 

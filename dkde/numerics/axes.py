@@ -42,11 +42,11 @@ class Axes:
 
     @property
     def n_features(self) -> int:
-        """Number of features."""
+        """Return the number of features."""
         return len(self.directions)
 
     def first(self, n_axes: int) -> "Axes":
-        """The first of them alone."""
+        """Return the first axes alone."""
         return Axes(np.ascontiguousarray(self.directions[:, :n_axes]), self.spread)
 
     @property
@@ -61,7 +61,7 @@ class Axes:
 
     @cached_property
     def scale(self) -> float:
-        """The power of two that coordinates are multiplied by."""
+        """Return the power of two that coordinates are multiplied by."""
         # Its square, too, has to be a number.
         return 2.0 ** -max(frexp(self.spread)[1], -500) if self.spread > 0 else 1.0
 

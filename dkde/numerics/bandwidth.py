@@ -23,7 +23,7 @@ _HOW = "write 0.05,0.1,0.2 or logspace:-1:1:20 or geomspace:0.05:2:12, or a rule
 
 
 def parse_bandwidths(text: str) -> FloatArray | list[str]:
-    """Bandwidths from text: a list, or a grid with its ends and its length.
+    """Return bandwidths from text: a list, or a grid given by its ends and its length.
 
     Lengths on the Earth, in kilometres, stay texts: so the kernel ``"vonmises_fisher"`` takes them.
 
@@ -63,7 +63,7 @@ def _numbers(text: str) -> FloatArray:
 
 
 def in_radians(length: str) -> float:
-    """A length on the Earth, "250km", as the angle that it spans at the centre, in radians.
+    """Return a length on the Earth, "250km", as the angle at its centre, in radians.
 
     The radius is the mean one of the Geodetic Reference System 1980.
 
@@ -85,7 +85,7 @@ def in_radians(length: str) -> float:
 
 
 def in_kilometres(length: str) -> float:
-    """A length on the Earth, "250km", as a number.
+    """Return a length on the Earth, "250km", as a number.
 
     Raises
     ------
@@ -117,7 +117,7 @@ class Angles:
 
     @classmethod
     def of(cls, bandwidth: Any) -> "Angles":
-        """Bandwidths as a user gives them.
+        """Return the angles of bandwidths that a user gives.
 
         Raises
         ------
@@ -140,11 +140,11 @@ class Angles:
 
     @property
     def unit(self) -> str:
-        """The unit in which they are shown."""
+        """Return the unit in which bandwidths are shown."""
         return RADIANS if self.kilometres is None else KILOMETRES
 
     def radians(self, given: Any) -> Any:
-        """The bandwidths that were given, in radians."""
+        """Return the given bandwidths in radians."""
         if self.kilometres is None:
             return given
         return [length / EARTH_RADIUS_KM for length in self.kilometres]
@@ -166,7 +166,7 @@ class Angles:
         return np.array(lengths).reshape(angles.shape)
 
     def in_words(self, radians: float) -> str:
-        """A bandwidth with its unit; an angle in kilometres as well."""
+        """Return a bandwidth as text with its unit; an angle in kilometres as well."""
         if self.kilometres is not None:
             return f"{float(self.told(radians)):g} km"
         return f"{radians:g} radians ({radians * EARTH_RADIUS_KM:g} km)"
@@ -203,7 +203,7 @@ def _is_number(text: str) -> bool:
 
 
 def check_bandwidths(bandwidths: float | Sequence[float] | npt.ArrayLike) -> FloatArray:
-    """Bandwidths as a float64 array (n,), in the order given.
+    """Return bandwidths as a float64 array (n,), in the given order.
 
     Raises
     ------

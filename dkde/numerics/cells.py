@@ -49,11 +49,11 @@ class Cells:
 
     @property
     def keys(self) -> Keys:
-        """The keys of the cells."""
+        """Return the keys of the cells."""
         return self._keys[: self._count]
 
     def number(self, values: FloatArray) -> Keys:
-        """The number of the cell of each row, new cells included; -1 where it is in none."""
+        """Return the number of each row's cell, new cells included; -1 for a row in none."""
         keys = np.empty(len(values), np.int64)
         _locate(values, self._side, self.bits, self._limit, keys)
         done = 0
@@ -67,7 +67,7 @@ class Cells:
 
 
 def grouped(numbers: Keys, n_cells: int) -> tuple[Keys, Keys]:
-    """Rows cell by cell, in their order in each, and where each cell's rows start.
+    """Return row numbers cell by cell, in order within each, and where each cell's rows start.
 
     Those of cell ``c`` are ``rows[starts[c]:starts[c + 1]]``; rows in no cell are left out.
     """
@@ -89,7 +89,7 @@ def rotated_back(keys: Keys, bits: int, n_axes: int) -> Keys:
 
 
 def between(source: Keys, target: Keys, bits: int, n_axes: int, reach: int) -> list[Keys]:
-    """The cells that a sum from ``source`` to ``target`` goes through, axis after axis.
+    """Return the cells that a translation from ``source`` to ``target`` passes, axis by axis.
 
     The i-th set has cells whose first i indices are of target cells, and the others of source
     cells: those that are within ``reach`` cells, on every axis, of a source cell that is equal

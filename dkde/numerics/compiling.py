@@ -9,7 +9,7 @@ from numba import config, njit
 
 
 def compiled(*fastmath: str) -> Callable[[Callable[..., Any]], Any]:
-    """A decorator: compiled without the interpreter's lock, and kept on disk.
+    """Return a decorator that compiles a function without the GIL, and caches it on disk.
 
     Kept in the user's cache folder (or where ``NUMBA_CACHE_DIR`` says), and not beside the
     source as numba would: files that pip does not know of outlive an uninstallation, and

@@ -117,7 +117,7 @@ class Expanded:
 
     @property
     def squared_reach(self) -> float:
-        """Rows further than that from every query row weigh no more than what is left out."""
+        """Return the squared distance beyond which rows add no more than may be left out."""
         return (self._reach * self._side) ** 2 * (1 + 1e-9)
 
     def shift(self, query: FloatArray) -> FloatArray:
@@ -133,7 +133,7 @@ class Expanded:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the moments, which grow with the number of occupied cells."""
+        """Return the bytes of the moments, which grow with the number of occupied cells."""
         return self._moments.nbytes
 
     def rescale(self, shift: int) -> None:
@@ -142,7 +142,7 @@ class Expanded:
             np.ldexp(array, shift, out=array)
 
     def sums(self, query: FloatArray, total: float) -> tuple[FloatArray, FloatArray]:
-        """The sums of kernels (rows,), and what they are wrong by at most; inf in no cell."""
+        """Return sums of kernels (rows,) and bounds on their errors; inf for rows in no cell."""
         sums, bounds = np.zeros(len(query)), np.where(self._inside, 0.0, np.inf)
         bits, n_axes = self._target.bits, self._n_axes
         table = translation(self._order, self._ratio, self._reach)
@@ -220,7 +220,7 @@ def _grown(array: FloatArray, size: int) -> FloatArray:
 
 
 def _end_of_plane(keys: Keys, start: int, at_least: int, first_index: int) -> int:
-    """The end of a batch of sorted keys: whole planes of one first index."""
+    """Return the end of a batch of sorted keys: a batch holds whole planes of one first index."""
     if start + at_least >= len(keys):
         return len(keys)
     plane = int(keys[start + at_least - 1]) >> first_index

@@ -66,7 +66,7 @@ class Cost:
         return cls(work, nbytes + batch)
 
     def of_pairs(self, n_query: int, n_train: int, n_bandwidths: int) -> float:
-        """The multiply-adds, in units of those that all pairs take."""
+        """Return the multiply-adds as a share of those that all pairs take."""
         return self.multiply_adds / (_PAIR * n_query * n_train * n_bandwidths)
 
 
@@ -159,7 +159,7 @@ class Expansion:
 
     @property
     def nbytes(self) -> int:
-        """Bytes kept of the training rows."""
+        """Return the bytes that are kept of the training rows."""
         return sum(expanded.nbytes for expanded in self._expanded)
 
     def log_sums(self) -> tuple[FloatArray, npt.NDArray[np.bool_]]:

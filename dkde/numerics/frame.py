@@ -41,12 +41,12 @@ class Frame:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Dtype of the values."""
+        """Return the dtype of the values."""
         return np.dtype(self.precision)
 
     @property
     def n_features(self) -> int:
-        """Number of features."""
+        """Return the number of features."""
         return len(self.reference)
 
     @cached_property
@@ -81,7 +81,7 @@ class Points:
 
     @classmethod
     def of(cls, values: Array, frame: Frame, out: Array | None = None) -> "Points":
-        """Rows in a frame; ``out`` is a buffer (rows, n_features) for the coordinates."""
+        """Return rows in a frame; ``out`` is a buffer (rows, n_features) for the coordinates."""
         if out is None:
             out = np.empty(values.shape, frame.dtype)
         norms = np.empty(len(values))
@@ -115,7 +115,7 @@ def _centre(values, reference, out, norms):  # type: ignore[no-untyped-def]
 
 
 def compilable(values: Array) -> Array:
-    """The values as the one kind of array for each dtype that is compiled for."""
+    """Return values as the one array type of each dtype that functions are compiled for."""
     if values.dtype.kind == "b":
         values = values.view(np.uint8)
     elif values.dtype.newbyteorder("=") == np.float16:  # of any byte order
@@ -126,6 +126,6 @@ def compilable(values: Array) -> Array:
 
 
 def reference_row(values: Array, integer: bool) -> FloatArray:
-    """A row amid ``values`` (rows, n_features): their mean, whole where they are."""
+    """Return the mean row of ``values`` (rows, n_features), whole numbers where these are."""
     mean: FloatArray = values.mean(axis=0, dtype=np.float64)
     return np.rint(mean) if integer else mean

@@ -45,7 +45,7 @@ class HotLoop:
 
 @cache
 def hot_loop(kernel: Kernel, precision: str) -> HotLoop:
-    """The hot loop for a kernel; compiled once, and kept on disk by numba."""
+    """Return the hot loop for a kernel; numba compiles it once and keeps it on disk."""
     # Loops close over numbers and plain functions with a numba implementation. numba can find
     # a cached closure again over such ones, but not over a compiled dispatcher.
     summing = Summing.of(kernel)

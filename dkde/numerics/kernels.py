@@ -17,7 +17,7 @@ class Named(Protocol):
 
     @property
     def name(self) -> str:
-        """The name, as users write it."""
+        """Return the name, as users write it."""
 
 
 T = TypeVar("T", bound=Named)
@@ -241,7 +241,7 @@ SPHERICAL = {VONMISES_FISHER.name: VONMISES_FISHER}
 
 
 def get_kernel(kernel: str | Kernel) -> Kernel:
-    """The kernel of that name.
+    """Return the kernel of that name.
 
     ``univariate_gaussian`` is no density for d > 1: it scores distances by the normal
     density on a line, and its scores compare with no other kernel's. ``vonmises_fisher`` is one

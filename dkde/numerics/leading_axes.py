@@ -41,7 +41,7 @@ class Axes:
 
 
 def leading_axes(sample: Array) -> Axes:
-    """The principal axes of a sample (rows, n_features) that vary most, at most eight.
+    """Return the principal axes of a sample (rows, n_features) that vary most, at most eight.
 
     They are found by subspace iteration, which need not converge: any axes will do, and all that
     is bounded along them holds for any.

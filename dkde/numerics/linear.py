@@ -18,26 +18,26 @@ class LinearMap(Protocol):
 
     @property
     def n_inputs(self) -> int:
-        """Number of features of the rows that are mapped."""
+        """Return the number of features of the rows that are mapped."""
 
     @property
     def n_features(self) -> int:
-        """Number of features."""
+        """Return the number of features."""
 
     @property
     def flops(self) -> int:
-        """Floating point operations for a row."""
+        """Return the floating-point operations for a row."""
         ...
 
     @property
     def nbytes(self) -> int:
-        """Bytes in memory."""
+        """Return the bytes in memory."""
 
     def apply(self, values: FloatArray) -> FloatArray:
         """Map rows."""
 
     def dense(self) -> FloatArray:
-        """The matrix (n_inputs, n_features) by which it multiplies."""
+        """Return the matrix (n_inputs, n_features) by which it multiplies."""
         ...
 
 
@@ -60,22 +60,22 @@ class Product:
 
     @property
     def n_inputs(self) -> int:
-        """Number of features of the rows that are mapped."""
+        """Return the number of features of the rows that are mapped."""
         return len(self.matrix) if self.width is None else self.width
 
     @property
     def n_features(self) -> int:
-        """Number of features."""
+        """Return the number of features."""
         return int(self.matrix.shape[1])
 
     @property
     def flops(self) -> int:
-        """Floating-point operations for each row."""
+        """Return the floating-point operations for a row."""
         return 2 * int(self.matrix.size)
 
     @property
     def nbytes(self) -> int:
-        """Bytes in memory."""
+        """Return the bytes in memory."""
         return int(self.matrix.nbytes)
 
     def apply(self, values: FloatArray) -> FloatArray:
@@ -111,17 +111,17 @@ class Scaling:
 
     @property
     def n_features(self) -> int:
-        """Number of features."""
+        """Return the number of features."""
         return len(self.columns)
 
     @property
     def flops(self) -> int:
-        """Floating-point operations for each row."""
+        """Return the floating-point operations for a row."""
         return self.n_features
 
     @property
     def nbytes(self) -> int:
-        """Bytes in memory."""
+        """Return the bytes in memory."""
         return int(self.columns.nbytes + self.factors.nbytes)
 
     def apply(self, values: FloatArray) -> FloatArray:
@@ -137,14 +137,14 @@ class Scaling:
         return self.apply(np.eye(self.n_inputs))
 
     def undo(self, values: FloatArray) -> FloatArray:
-        """Rows (rows, n_features) back as rows (rows, n_inputs), zero in the other columns."""
+        """Return rows (rows, n_features) as rows (rows, n_inputs), zero in the other columns."""
         rows = np.zeros((len(values), self.n_inputs))
         rows[:, self.columns] = values / self.factors
         return rows
 
 
 def chain(first: LinearMap | None, second: LinearMap) -> LinearMap:
-    """The one map that is as both, one after the other."""
+    """Return one map that does the same as two, one after the other."""
     return second if first is None else Product(second.apply(first.dense()))
 
 

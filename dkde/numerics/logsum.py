@@ -92,7 +92,7 @@ class Densities(NamedTuple):
         return cls(stacked[:n], stacked[n : 2 * n], Effort(*stacked[2 * n :]))
 
     def stacked(self) -> FloatArray:
-        """All in one array (2 n_bandwidths + 3, rows)."""
+        """Return all in one array (2 n_bandwidths + 3, rows)."""
         return np.concatenate([self.values, self.errors, np.stack(self.effort)])
 
     @property
@@ -102,36 +102,36 @@ class Densities(NamedTuple):
 
     @property
     def scored(self) -> FloatArray:
-        """Log-densities of the rows alone that have no missing values."""
+        """Return the log-densities of the rows without missing values."""
         missing = self.missing
         return self.values[:, ~missing] if missing.any() else self.values
 
 
 def n_density_rows(n_bandwidths: int) -> int:
-    """Rows of stacked densities."""
+    """Return the number of rows of stacked densities."""
     return 2 * n_bandwidths + 3
 
 
 def n_partial_rows(n_bandwidths: int) -> int:
-    """Rows of a partial result."""
+    """Return the number of rows of a partial result."""
     return 2 * n_bandwidths + 4
 
 
 def split(partial: FloatArray) -> Partial:
-    """The rows of a partial result: what is written into them is written into it."""
+    """Return the rows of a partial result as views, which can be written into."""
     n = (len(partial) - 4) // 2
     return Partial(partial[:n], partial[n], partial[n + 1 : -3], *partial[-3:])
 
 
 def identity(n_bandwidths: int, rows: int) -> FloatArray:
-    """The partial result over no pair at all."""
+    """Return the partial result over no pair at all."""
     nothing = np.zeros((n_partial_rows(n_bandwidths), rows))
     nothing[: n_bandwidths + 1] = -np.inf
     return nothing
 
 
 def combine(parts: Iterable[FloatArray]) -> FloatArray:
-    """The partial result over the union of disjoint sets of training rows, in the order given.
+    """Return the partial result over a union of disjoint sets of training rows, in their order.
 
     Examples
     --------
@@ -177,7 +177,7 @@ def finalise(
     terms: float = 0.0,
     moved: FloatArray | None = None,
 ) -> Densities:
-    """Log-densities in nats from a complete partial result, with their errors and effort.
+    """Return log-densities in nats from a complete partial result, with errors and effort.
 
     A query for which no pair counts, or that has missing values, has no density: NaN. A density
     of zero has no error; one whose logarithm is below what float64 holds has an infinite one.

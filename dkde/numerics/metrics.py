@@ -68,7 +68,7 @@ class Terms:
 
 
 def float64_values(points: Points) -> FloatArray:
-    """The values as read, as the one kind of array that loops are compiled for."""
+    """Return values as read, as the one array type that loops are compiled for."""
     return np.require(points.values, np.float64, ["C", "A", "W"])
 
 
@@ -89,7 +89,7 @@ def _euclidean(query: Points, train: Points, out: Array) -> None:
 
 
 def _euclidean_rounding(frame: Frame, largest_norm: float) -> float:
-    """The error of the product form, relative to ``|q|^2 + |t|^2``.
+    """Return the error of the product form, relative to ``|q|^2 + |t|^2``.
 
     In float64 the worst case: ``n eps`` for each of two norms and a product of n terms
     (Higham 2002, Accuracy and Stability of Numerical Algorithms, section 3.1), and a few
@@ -174,7 +174,7 @@ METRICS = {metric.name: metric for metric in (EUCLIDEAN, MANHATTAN, CHEBYSHEV)}
 
 
 def get_metric(metric: str | Metric) -> Metric:
-    """The metric of that name.
+    """Return the metric of that name.
 
     Raises
     ------

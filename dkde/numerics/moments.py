@@ -51,7 +51,7 @@ class Weight:
         )
 
     def in_units(self, exponent: int) -> "Weight":
-        """The same in units of so many powers of two."""
+        """Return the same weight in units of a power of two."""
         shift = self.exponent - exponent
         return Weight(
             ldexp(self.total, shift),
@@ -66,7 +66,7 @@ class Weight:
 
     @property
     def effective_size(self) -> float:
-        """Rows of equal weight that would say as much: the square of the sum over the squares.
+        """Return the effective number of rows: the squared sum of weights over the sum of squares.
 
         References
         ----------

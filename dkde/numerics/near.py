@@ -74,7 +74,7 @@ class Near:
         self.d2 = np.full(TILE * TILE, inf)
 
     def tile(self, train: Points, pairs: Pairs) -> "NearTile":
-        """All query rows against a tile's training rows.
+        """Return the near pairs of all query rows and a tile's training rows.
 
         Parameters
         ----------
@@ -90,7 +90,7 @@ class Near:
 def limits(
     kernel: Kernel, inverse: FloatArray, nearest: FloatArray, sums: FloatArray, log_needed: float
 ) -> FloatArray:
-    """Squared distances (rows,) beyond which pairs of weight one do not matter any more.
+    """Return squared distances (rows,) beyond which pairs of weight one no longer matter.
 
     Parameters
     ----------

@@ -69,7 +69,7 @@ def linear_profile(u2):  # type: ignore[no-untyped-def]
 
 
 def _cosine_coefficients() -> list[float]:
-    """The Taylor series of ``cos(pi u / 2) / (1 - u2)`` in u2, to the last bit of float64.
+    """Return the Taylor series of ``cos(pi u / 2) / (1 - u2)`` in u2, to the last bit of float64.
 
     With the zero at the edge divided out, the product is as exact there as ``1 - u2`` is.
     The cosine's own coefficients sum to zero, so that those of the quotient, which are its
@@ -98,7 +98,7 @@ def cosine_profile(u2):  # type: ignore[no-untyped-def]
 
 
 def tophat_log_norm(d: int, log_h: float) -> float:
-    """The log of the volume of a ball of radius h."""
+    """Return the log of the volume of a ball of radius h."""
     return d * (log_h + 0.5 * log(pi)) - lgamma(d / 2 + 1)
 
 

@@ -51,19 +51,19 @@ class Regions:
 
     @cached_property
     def centred(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """The middle of the centroids, these as seen from it, and their squared lengths."""
+        """Return the mean centroid, the centroids relative to it, and their squared lengths."""
         middle = self.centroids.mean(axis=0)
         seen = self.centroids - middle
         return middle, seen, np.einsum("ij,ij->i", seen, seen)
 
     @property
     def nbytes(self) -> int:
-        """Bytes in memory."""
+        """Return the bytes in memory."""
         bounds = (self.low, self.high, self.along_low, self.along_high)
         return self.centroids.nbytes + sum(0 if each is None else each.nbytes for each in bounds)
 
     def __getitem__(self, which: Any) -> "Regions":
-        """Some of them, by a slice or an array of numbers."""
+        """Return some regions, by a slice or an array of numbers."""
         parts = (self.low, self.high, self.along_low, self.along_high)
         low, high, along_low, along_high = (None if a is None else a[which] for a in parts)
         return Regions(
@@ -174,7 +174,7 @@ def unbounded(n: int, n_features: int, axes: Axes | None = None) -> Regions:
 
 
 def points(values: FloatArray, axes: Axes | None = None, slack: float = 0.0) -> Regions:
-    """Each row (rows, n_features) as a region of its own.
+    """Return each row (rows, n_features) as a region of its own.
 
     Parameters
     ----------
@@ -278,7 +278,7 @@ def _between_balls(queries: Regions, train: Regions) -> FloatArray:
 
 
 def _between_centres(queries: Regions, train: Regions) -> tuple[FloatArray, FloatArray]:
-    """Squared distances of centres, and to within what."""
+    """Return squared distances of centres, and bounds on their errors."""
     n_features = queries.centroids.shape[1]
     middle, b, bb = train.centred
     a = queries.centroids - middle

@@ -53,7 +53,7 @@ class Summaries:
         return digest.hexdigest()[:16]
 
     def chunks(self, start: int, stop: int) -> slice:
-        """The chunks that hold rows start up to stop, or some of them."""
+        """Return the chunks that hold rows from start up to stop, or some of them."""
         first = int(np.searchsorted(self.borders, start, side="right")) - 1
         return slice(first, int(np.searchsorted(self.borders, stop, side="left")))
 

@@ -85,17 +85,17 @@ class Tally:
 
     @property
     def n_missing(self) -> int:
-        """Number of values that are NaN."""
+        """Return the number of values that are NaN."""
         return int(self.missing.sum())
 
     @property
     def n_infinite(self) -> int:
-        """Number of infinite values."""
+        """Return the number of infinite values."""
         return int(self.infinite.sum())
 
     @property
     def n_constant(self) -> int:
-        """Number of columns with only one value in several rows."""
+        """Return the number of columns with only one value in several rows."""
         return int((self.low == self.high).sum()) if self.n_rows > 1 else 0
 
     def figures(self, column: int, scale: float = 1.0, offset: float = 0.0) -> dict[str, Any]:

@@ -93,7 +93,7 @@ class PairSums:
 
     @property
     def query_norms(self) -> FloatArray:
-        """Squared lengths of the query rows; not finite where a value is not."""
+        """Return the squared lengths of the query rows; not finite where a value is not."""
         return self._query.norms
 
     # Squared scaled distances may be infinite; rows that are not finite are refused by their norms.
@@ -161,7 +161,7 @@ class PairSums:
         return True
 
     def log_sums(self) -> FloatArray:
-        """The partial result (2 n_bandwidths + 4, rows), as in :mod:`dkde.numerics.logsum`.
+        """Return the partial result (2 n_bandwidths + 4, rows), as in :mod:`dkde.numerics.logsum`.
 
         Of what was read it says nothing: that is for the one who reads.
         """
@@ -231,7 +231,7 @@ class PairSums:
             band.falls[rows] += band.nearest[rows] < before
 
     def _apart(self, rows: slice, groups: Groups | None) -> tuple[Groups, Groups] | None:
-        """The groups of either side of a tile, unless all its pairs count."""
+        """Return the groups of both sides of a tile; None if all its pairs count."""
         if self._groups is None or groups is None or _disjoint(self._groups[rows], groups):
             return None
         return self._groups[rows], groups

@@ -54,7 +54,7 @@ class Accuracy:
         return cls(tol, tol, negligible)
 
     def allowing(self, slack: float, kernel: Kernel) -> "Accuracy":
-        """The same of distances whose errors are bounded so many times as wide as they may be.
+        """Return the accuracy for distances whose error bounds are so many times as wide.
 
         Errors of kernels that go as the root of a squared distance are wider by its root.
         """
@@ -70,7 +70,7 @@ def left_out(tol: float) -> float:
 
 
 def check_tol(tol: float | None, precision: Precision) -> float:
-    """A tolerance that can be kept; the default one of a precision for None.
+    """Return a tolerance that can be kept; for None the default of the precision.
 
     Raises
     ------

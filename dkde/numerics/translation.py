@@ -66,7 +66,7 @@ class Translation:
 
     @property
     def reach(self) -> int:
-        """The farthest distance, in cells."""
+        """Return the farthest distance, in cells."""
         return len(self.kernel) // 2
 
 
@@ -78,7 +78,7 @@ def side_for(order: int, tol: float) -> float:
 
 @lru_cache(maxsize=64)
 def translation(order: int, side: float, reach: int) -> Translation:
-    """The table for cells of ``side`` bandwidths."""
+    """Return the table for cells of ``side`` bandwidths."""
     number = np.longdouble
     q = order + _MORE_NODES
     radius = number(side) / 2
