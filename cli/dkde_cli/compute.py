@@ -4,7 +4,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import click
 
@@ -28,10 +28,8 @@ def compute(where: Where) -> Iterator[None]:
     """
     import dkde
 
-    if where.is_given or dkde.configured_scheduler() is not None:
-        with _connected(where):
-            yield
-    else:
+    is_named = where.is_given or dkde.configured_scheduler() is not None
+    with _connected(where) if is_named else nullcontext():
         yield
 
 
@@ -41,10 +39,8 @@ def attach(where: Where) -> Iterator[None]:
     import dkde
 
     # Options such as --workers would start a cluster: here they describe one.
-    if where.is_remote or (not where.is_given and dkde.configured_scheduler() is not None):
-        with _connected(where):
-            yield
-    else:
+    is_named = dkde.configured_scheduler() is not None and not where.is_given
+    with _connected(where) if where.is_remote or is_named else nullcontext():
         yield
 
 

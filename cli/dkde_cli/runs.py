@@ -71,7 +71,7 @@ _FOR_STORES = ("restart", "retry_failed", "anywhere", "init_only")
 
 @dataclass(frozen=True)
 class Output:
-    """Where the results of a run go, and how the run is resumed.
+    """The places for the results of a run, and the options that resume it.
 
     Parameters
     ----------

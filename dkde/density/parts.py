@@ -58,7 +58,7 @@ def run_part(
         run = Run(path, Manner(retry_failed=retry_failed, anywhere=anywhere))
         return perform_share(job, run, share, progress)
 
-    if not take_up(state, path, do):
+    if not take_up(state, do):
         return
     # Failed blocks are looked up in the store: also those that an earlier process set aside.
     stage = _first(store, state)
@@ -104,7 +104,7 @@ def finish(
         run = Run(path, Manner(retry_failed=retry_failed, anywhere=anywhere))
         return perform(job, run, progress)
 
-    return take_up(state, path, do)
+    return take_up(state, do)
 
 
 def _first(store: ResultStore, state: State) -> Stage:

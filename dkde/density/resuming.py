@@ -19,7 +19,6 @@ from dkde.runs.job import Job
 from dkde.runs.record import asked_where_it_was, differences
 from dkde.runs.run import OtherCallError
 from dkde.runs.store import State
-from dkde.typing import StrPath
 
 T = TypeVar("T")
 # The names of weights in a record, by the roles of a sweep.
@@ -124,7 +123,7 @@ class _Attempt:
         return self._found[name]
 
 
-def _attempts(state: State, path: StrPath) -> Iterator[_Attempt]:
+def _attempts(state: State) -> Iterator[_Attempt]:
     """Yield the attempts at the call, each with other places of its data.
 
     Raises
@@ -135,11 +134,11 @@ def _attempts(state: State, path: StrPath) -> Iterator[_Attempt]:
     plan = state.plan
     if plan is None or plan["call"] is None:
         raise DataSetError(
-            f"{path}: does not hold the call that began it, which had arrays in memory; ",
+            f"{state.name}: does not hold the call that began it, which had arrays in memory; ",
             Call.MAKE_SAME,
             " again",
         )
-    where = Whereabouts.of(plan, path)
+    where = Whereabouts.of(plan, state.name)
     # If the store was moved, data that lay beside it were probably moved with it.
     first = _Attempt(plan, where, beside_first=where.has_moved)
     yield first
@@ -148,15 +147,13 @@ def _attempts(state: State, path: StrPath) -> Iterator[_Attempt]:
         yield second
 
 
-def take_up(state: State, path: StrPath, do: Callable[[Job], T]) -> T:
+def take_up(state: State, do: Callable[[Job], T]) -> T:
     """Prepare the call that began a run, pass it to a function, and return the outcome.
 
     Parameters
     ----------
     state : State
         The content of the run's store.
-    path : path or URL
-        The store.
     do : callable
         Takes the job. It refuses a job that is not the run's, which is then tried with data at
         other places.
@@ -167,7 +164,7 @@ def take_up(state: State, path: StrPath, do: Callable[[Job], T]) -> T:
         When the store does not hold the call, or its data have changed.
     """
     refused: DkdeError | None = None
-    for attempt in _attempts(state, path):
+    for attempt in _attempts(state):
         try:
             return do(attempt.job())
         except (OtherCallError, InputError) as error:
@@ -195,7 +192,7 @@ class Again:
     otherwise: str | None = None
 
 
-def works_of(state: State, path: StrPath) -> Again:
+def works_of(state: State) -> Again:
     """Return the pieces of work of the call that made a result, on the same data.
 
     Raises
@@ -205,14 +202,14 @@ def works_of(state: State, path: StrPath) -> Again:
     """
     as_named: Again | None = None
     refused: DkdeError | None = None
-    for attempt in _attempts(state, path):
+    for attempt in _attempts(state):
         try:
             job = attempt.job()
         except DkdeError as error:
             refused = refused or error  # the data may be at the other places
             continue
         then = attempt.plan["asked"]
-        where = Whereabouts.of(attempt.plan, path)
+        where = Whereabouts.of(attempt.plan, state.name)
         unlike = next(differences(then, asked_where_it_was(job.works, then, where)), None)
         if unlike is None:
             return Again(job.works)
@@ -224,8 +221,8 @@ def works_of(state: State, path: StrPath) -> Again:
             as_named = Again(job.works)
         else:
             refused = refused or DataSetError(
-                f"{path}: found {some(attempt.moved, 3)}, which is not the data of the result: "
-                f"{unlike}; put the data back where they were"
+                f"{state.name}: found {some(attempt.moved, 3)}, which is not the data of the "
+                f"result: {unlike}; put the data back where they were"
             )
     if as_named is not None:
         return as_named

@@ -118,6 +118,7 @@ class ScoreJob:
     Parameters
     ----------
     fitted : Fitted
+    query : Operand
     weights : RowWeights
         Of the query.
     coords : dict
@@ -130,7 +131,7 @@ class ScoreJob:
 
     call: Mapping[str, Any] | None
     fitted: Fitted
-    scored: Mapping[str, Operand]
+    query: Operand
     works: Mapping[str, Work]
     weights: RowWeights
     coords: dict[Any, Any]
@@ -179,13 +180,12 @@ class ScoreJob:
         # Read now, so that bad weights fail before the work.
         counting = RowWeights.of(work.query)
         coords = {"bandwidth": bandwidth_coordinate(fitted.matrix), **coordinates_along(q)}
-        return cls(call, fitted, {"query": q}, {"score": work}, counting, coords, asked, start)
+        return cls(call, fitted, q, {"score": work}, counting, coords, asked, start)
 
     def answer(self, compute: Compute, methods: Mapping[str, str]) -> xr.Dataset:
         """Score the query, and return the result."""
-        q = self.scored["query"]
         found = self.weights.applied(compute("score", self.works["score"]))
-        variables = self.fitted.variables(found, q)
+        variables = self.fitted.variables(found, self.query)
         seconds = perf_counter() - self.start
         return xr.Dataset(
             variables, self.coords, attributes(seconds, self.asked, methods, **self.works)

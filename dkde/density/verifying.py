@@ -63,7 +63,7 @@ def verify(
     if _shuffles_at_random(plan["call"]):
         reason = "its folds were shuffled without a random_state; the same call makes other folds"
         return _verified(chunks, reason=reason)
-    again = works_of(state, path)
+    again = works_of(state)
     if again.otherwise is not None:
         return _verified(chunks, reason=f"it was {again.otherwise}")
     # Only the first piece of work: later ones depend on its outcome.

@@ -43,20 +43,20 @@ class Metric:
 
 @dataclass(frozen=True, eq=False)
 class Terms:
-    """What is summed over the pairs, at each bandwidth.
+    """The terms of the sums over pairs, at each bandwidth.
 
     Parameters
     ----------
     kernel : Kernel
     metric : Metric
     frame : Frame
-        In whose unit rows are.
+        The frame whose unit the rows are in.
     bandwidths : array (n_bandwidths,)
         In units of the data, in any order.
     n_train : int
-        How many training rows there are in all: what is negligible is so of all of them.
+        The number of all training rows: a pair is negligible relative to the sum over all.
     tol : float, optional
-        What errors are to be below, relative to max(1, |log p|).
+        The bound that errors must keep, relative to max(1, |log p|).
     """
 
     kernel: Kernel

@@ -173,8 +173,11 @@ def test_a_missing_chunk_is_refused(store):
     [
         (lambda chunk: chunk[:-9] + bytes([chunk[-9] ^ 1]) + chunk[-8:], r"rows 0 to 2 .*checksum"),
         (lambda chunk: chunk[: len(chunk) // 2], r"rows 0 to 2 .*checksum"),
-        (lambda chunk: chunk[:5] + b"\xff\xff\xff\x7f" + chunk[9:], r"chunk c/0/0 of .* cannot be"),
-        (lambda chunk: b"", r"chunk c/0/0 of 0 bytes cannot be"),
+        (
+            lambda chunk: chunk[:5] + b"\xff\xff\xff\x7f" + chunk[9:],
+            r"the .* bytes of chunk c/0/0 cannot unpack to 3200 bytes",
+        ),
+        (lambda chunk: b"", r"the 0 bytes of chunk c/0/0 cannot unpack to 3200 bytes"),
     ],
 )
 def test_a_damaged_chunk_is_refused(store, change, message):
