@@ -1,4 +1,4 @@
-"""An eager run: blocks handed out in a window, kept as they come, merged in the plan's order."""
+"""An eager run: blocks submitted in a window, kept as they finish, merged in the plan's order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dkde.typing import FloatArray
 
 Block = tuple[int, int]
 
-# Called with the pairs that are done and the pairs in all.
+# A function that is called with the number of finished pairs and the number of all pairs.
 Progress = Callable[[int, int], None]
 
 
@@ -41,8 +41,8 @@ class Keep(Protocol):
     def read(self, q: int, p: int) -> FloatArray:
         """Read a finished block."""
 
-    def write_rows(self, q: int, densities: FloatArray) -> None:  # stacked
-        """Keep a finished query block."""
+    def write_rows(self, q: int, densities: FloatArray) -> None:
+        """Keep the stacked densities of a finished query block."""
 
     def read_rows(self, q: int) -> FloatArray:
         """Read a finished query block."""
@@ -51,7 +51,7 @@ class Keep(Protocol):
         """Record a failed block."""
 
     def failed(self) -> dict[Block, dict[str, Any]]:
-        """Return the failed blocks that have not been done since."""
+        """Return the records of failed blocks that have not been computed since."""
 
 
 def run(
@@ -65,16 +65,22 @@ def run(
 
     Parameters
     ----------
+    work : Work
+        The sides, the task and the plan.
+    pool : Pool
+        The place where blocks are computed.
+    progress : callable, optional
+        Called with the numbers of finished and of all pairs after each block.
     keep : Keep, optional
-        Has the blocks that are done already, gets those that are done now, and those that
-        failed twice, while the others go on.
+        The place that has the blocks of earlier sessions and keeps those of this one. It also
+        records blocks that failed twice, while the others go on.
     chosen : callable, optional
-        Told by which method blocks are done.
+        Called with the name of the method by which blocks are computed.
 
     Returns
     -------
     Densities
-        Of all query rows.
+        The log-densities of all query rows, with errors and effort.
 
     Raises
     ------
@@ -83,15 +89,20 @@ def run(
     """
     plan = work.plan
     result = np.empty((n_density_rows(plan.n_bandwidths), plan.query.rows))
+    # Query blocks that an earlier session merged: their panels need not be read again.
     whole = set() if keep is None else keep.done_rows()
     for q in whole:
         assert keep is not None
         result[:, slice(*plan.query_block(q))] = keep.read_rows(q)
+    # The partial results of query blocks that are not complete, by query block and panel. None
+    # stands for one that is kept.
     panels: dict[int, dict[int, FloatArray | None]] = {}
 
     def merge(q: int, p: int, part: FloatArray | None) -> None:
         panels.setdefault(q, {})[p] = part
         if len(panels[q]) == plan.n_panels:
+            # In the order of the plan, not in that of finishing: the last bits depend on it. Only
+            # the panel numbers are compared, as no two are equal.
             parts = sorted(panels.pop(q).items())
             in_order = (_kept(keep, q, p) if part is None else part for p, part in parts)
             values = work.densities(in_order, q).stacked()
@@ -102,7 +113,9 @@ def run(
     def receive(block: Block, part: FloatArray) -> None:
         if keep is not None and plan.n_panels > 1:
             keep.write(*block, part)
-            merge(*block, None)  # read again with the others: they may be many
+            # Its partial result is read again when the query block is complete. All partial results
+            # of unfinished query blocks may be too many for memory.
+            merge(*block, None)
         else:
             merge(*block, part)
 
@@ -111,9 +124,11 @@ def run(
         if q not in whole:
             merge(q, p, None)
     survey = compute(work, pool, receive, progress, keep, skip=done)
+    # Failed blocks of this session, and of earlier ones that were not tried again.
     if keep is not None and (failed := keep.failed()):
         raise incomplete(failed, plan.n_blocks)
     if chosen is not None:
+        # Where all blocks were kept no survey was made, and only its method is wanted.
         chosen((survey or _survey(work, pool)).method)
     return Densities.of(result)
 
@@ -129,17 +144,19 @@ def computed(
 
     Parameters
     ----------
-    chosen : callable, optional
-        Told by which method.
+    work, pool, progress, keep, chosen
+        As for :func:`run`.
 
     Raises
     ------
     InputError
-        When all weights are zero.
+        When all weights are zero, or no training row counts.
     """
     found = run(work, pool, progress, keep, chosen)
     if work.query.groups is None and np.isnan(found.scored).any():
-        # Weights in memory were looked at before; lazy ones show only now.
+        # Weights in memory were checked before the run. That lazy ones are all zero shows only now,
+        # as NaN for rows without missing values. With groups NaN is no error: all training rows may
+        # be in the query row's group.
         if work.train.rows.drops_missing:
             raise InputError(NOTHING_COUNTS)
         raise InputError(ALL_ZERO)
@@ -156,30 +173,36 @@ def compute(
     skip: Container[Block] = frozenset(),
     only: Callable[[int], bool] | None = None,
 ) -> Survey | None:
-    """Compute blocks, and hand over each as it is done.
+    """Compute blocks, and hand over the partial result of each when it is finished.
 
     Parameters
     ----------
+    work, pool, progress, keep
+        As for :func:`run`; blocks that ``keep`` holds as failed are not computed.
+    receive : callable
+        Called with the two numbers of a block and its partial result.
     skip : container of (query block, panel)
-        Those that need not be.
+        Blocks that are not computed.
     only : callable, optional
-        Whether the block of that number is to be.
+        Returns whether to compute the block with a number in the plan's order; by default all.
 
     Returns
     -------
     Survey or None
-        What the blocks were handed; None where there was nothing to do.
+        The survey that the blocks received; None if no block was to be computed.
     """
     plan, task = work.plan, work.task
-    aside = set() if keep is None else set(keep.failed())
+    set_aside = set() if keep is None else set(keep.failed())
 
     def waiting() -> Iterator[Block]:
-        # Not as a list: there may be millions.
+        # Not as a list: there may be millions of blocks.
         every = product(range(plan.n_query_blocks), range(plan.n_panels))
         for number, block in enumerate(every):
-            if block not in skip and block not in aside and (only is None or only(number)):
+            if block not in skip and block not in set_aside and (only is None or only(number)):
                 yield block
 
+    # A first pass over the blocks that wait, for the count and for the progress. Pairs of blocks of
+    # earlier sessions count as done, and so do those of blocks that are not to be computed here.
     n_waiting, done_pairs = 0, plan.pairs
     for block in waiting():
         n_waiting += 1
@@ -191,7 +214,9 @@ def compute(
         ((q, p), (work.query, work.train, task, survey, plan.query_block(q), plan.panel(p)))
         for q, p in waiting()
     )
+    # With fewer blocks than HOPELESS, the failure of all of them must end the run, too.
     trials = Trials(pool, None if keep is None else keep.fail, min(HOPELESS, n_waiting))
+    # Closing cancels the calls that still run, also where ``receive`` raises.
     with closing(completed(pool, score_block, calls, trials)) as parts:
         for block, part in parts:
             receive(block, part)
@@ -203,11 +228,13 @@ def compute(
 
 
 def _survey(work: Work, pool: Pool) -> Survey:
+    """Return the survey, made in the pool, with the summaries of the training rows."""
     asked = (work.query, work.train, work.task, work.plan.cut)
     return work.knowing(until_not_lost(pool, make_survey, *asked))
 
 
 def _kept(keep: Keep | None, q: int, p: int) -> FloatArray:
+    """Return the partial result of a block that is kept."""
     assert keep is not None
     return keep.read(q, p)
 

@@ -18,21 +18,25 @@ from dkde.typing import FloatArray
 def lazy_densities(work: Work) -> tuple[da.Array, da.Array]:
     """Return log-densities and error bounds (n_bandwidths, query rows), lazily.
 
-    A block is a task; the blocks of one query range are merged by another, in the plan's
-    order. The work itself is one node that every task is handed; it is small, except for
-    arrays in memory.
+    Each block is a task. One more task for each query range merges its blocks, in the plan's order.
+    The work itself is a node of the graph that every task receives. It is small, except for arrays
+    in memory.
     """
     plan = work.plan
     token = work.token
-    # Arrays in memory are in the node too, however large. Scattered they would spare the
-    # scheduler one copy, and Dask's warning of a large graph; but the result could then only be
-    # computed by the client of the day it was made, and equal names would be unequal graphs.
+    # Arrays in memory are part of the node, however large. To scatter them would avoid a copy in
+    # the scheduler, and Dask's warning of a large graph. But then only the client of that moment
+    # could compute the result, and graphs with equal names would be unequal.
     node = dask.delayed(work, name=f"dkde-work-{token}", traverse=False)
-    # Workers are compared where they compute: who will, nobody knows yet.
+    # The workers that will compute are not known yet, so each task compares its own worker. A
+    # task has no way to report differences in the last bits, so these are allowed.
     likeness = Likeness(kind(), ALLOW)
+    # Named by the token, too: equal work in two graphs is surveyed once.
     survey = dask.delayed(_survey, name="dkde-survey")(
         node, likeness, dask_key_name=f"dkde-survey-{token}"
     )
+    # The two arrays that index blocks have chunks of one number each. Output chunks along "q" have
+    # as many rows as the query block, and along "k" the rows of a partial result.
     sizes = tuple(b - a for a, b in map(plan.query_block, range(plan.n_query_blocks)))
     partial = da.blockwise(
         _block, "kqp",
@@ -48,8 +52,8 @@ def lazy_densities(work: Work) -> tuple[da.Array, da.Array]:
         meta=np.empty((0, 0, 0)),
         align_arrays=False,
     )  # fmt: skip
-    # concatenate=None hands over the panels as a list, and is lazy however many there are;
-    # da.reduction would write out a dict of all blocks here.
+    # With concatenate=None a task receives its panels as a list, and the graph stays symbolic
+    # however many there are. da.reduction would build a dict of all blocks here.
     values, errors = (
         da.blockwise(
             merge, "kq",
@@ -68,6 +72,7 @@ def lazy_densities(work: Work) -> tuple[da.Array, da.Array]:
 
 
 def _survey(work: Work, likeness: Likeness) -> Survey:
+    """Return the survey; this is a task."""
     likeness.check()
     return work.survey()
 
@@ -79,14 +84,18 @@ def _block(
     survey: Survey,
     likeness: Likeness,
 ) -> npt.NDArray[Any]:
+    """Return the partial result of a block, with an axis of length 1 for its panel; a task."""
     likeness.check()
+    # Missing chunks are warned of once for each block, not at each read.
     with saying():
         return work.block(survey, int(query_block[0]), int(panel[0]))[:, :, None]
 
 
 def _values(panels: list[npt.NDArray[Any]], work: Work) -> FloatArray:
+    """Return the log-densities of a query block; a task."""
     return work.densities(panel[:, :, 0] for panel in panels).values
 
 
 def _errors(panels: list[npt.NDArray[Any]], work: Work) -> FloatArray:
+    """Return the error bounds of a query block; a task."""
     return work.densities(panel[:, :, 0] for panel in panels).errors

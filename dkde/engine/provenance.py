@@ -12,23 +12,23 @@ from dkde.rows.columns import TableSource, columns_of
 from dkde.rows.row_source import innermost
 from dkde.rows.side import Part, Side
 
-# What is recorded of a part of rows, to identify it and to read it again.
+# The keys that are recorded for a part of rows, to identify it and to read it again.
 NOTES = (
     "fingerprint", "source", "stored", "opened", "row_dims", "columns", "names", "left_out",
     "converted",
 )  # fmt: skip
-# Of more columns the names are not listed.
+# With more columns, a digest of their names is recorded instead of a list.
 _MOST_NAMES = 1000
 _PACKAGES = ("dkde", "numpy", "numba", "dask", "zarr", "xarray")
 
 
 def versions() -> dict[str, str]:
-    """Return versions of Python and of the packages that the numbers depend on."""
+    """Return the versions of Python and of the packages that the numbers depend on."""
     return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
 
 
 def describe_work(work: Work) -> dict[str, Any]:
-    """Return the plan and the inputs of a piece of work, ready for JSON."""
+    """Return the task, the plan and the inputs of a piece of work, ready for JSON."""
     plan = work.plan
     return {
         "kernel": work.task.kernel.name,
@@ -36,6 +36,7 @@ def describe_work(work: Work) -> dict[str, Any]:
         "precision": work.task.precision,
         "tol": work.task.tol,
         "log_volume": work.task.log_volume,
+        # The fields, and the properties that a reader of the store would have to compute.
         "plan": {
             **asdict(plan),
             "n_blocks": plan.n_blocks,
@@ -54,9 +55,9 @@ def describe_side(side: Side, *, compared: bool = False) -> dict[str, Any]:
     Parameters
     ----------
     compared : bool
-        Whether results are compared by these rows: of sources that keep no checksum there is a
-        fingerprint then, of arrays in memory by their content, of lazy ones by their name, of
-        files and stores by where they lie and when they changed.
+        True if results are compared by these rows. Sources without a checksum get a fingerprint
+        then: arrays in memory of their content, lazy ones of their name, files and stores of their
+        place and the time of their last change.
     """
     return {
         "rows": side.rows.n_rows,
@@ -65,13 +66,16 @@ def describe_side(side: Side, *, compared: bool = False) -> dict[str, Any]:
         "weighted": side.weights is not None,
         "grouped": side.groups is not None,
         "parts": [_part(part, compared) for part in side.rows.parts],
+        # Only where it is not the default: stores of older versions have no such key.
         **({"nan": "drop"} if side.rows.drops_missing else {}),
     }
 
 
 def _part(part: Part, compared: bool) -> dict[str, Any]:
+    """Return what is recorded of one part; its keys are part of the stored format."""
     source = innermost(part.source)
-    told = compared and part.checksum is None
+    # A checksum already identifies the content, and a fingerprint may take a pass over an array.
+    has_fingerprint = compared and part.checksum is None
     columns = columns_of(part.source)
     return {
         "name": part.name,
@@ -81,11 +85,11 @@ def _part(part: Part, compared: bool) -> dict[str, Any]:
         "scale": part.encoding.scale,
         "offset": part.encoding.offset,
         "checksum": part.checksum,
-        "fingerprint": str(tokenize(source.stamp())) if told else None,
+        "fingerprint": str(tokenize(source.stamp())) if has_fingerprint else None,
         "source": _kind(part),
         "stored": part.identity is not None and not source.is_lazy,
-        # What the source was asked for, along which dims rows lie, which columns of that were
-        # taken, and their names.
+        # What is needed to read the rows again: the columns requested of the source, the dims along
+        # which rows lie, the columns chosen among those, and their names.
         "opened": None if part.opened is None else list(part.opened),
         "row_dims": None if part.row_dims is None else list(part.row_dims),
         "columns": None if columns is None else list(columns),
@@ -103,8 +107,9 @@ def _kind(part: Part) -> str:
 
 
 def _names(part: Part) -> list[str] | str | None:
-    """Return the names of the columns; of very many, only a digest."""
+    """Return the names of the columns, or a digest of them if there are very many."""
     names = part.column_names
     if names is None or len(names) <= _MOST_NAMES:
         return None if names is None else list(names)
+    # Sorted, so that the digest does not depend on the order of the columns.
     return str(tokenize(sorted(names)))

@@ -1,12 +1,12 @@
-"""One BLAS thread a worker thread.
+"""The limit of one BLAS thread for each worker thread.
 
-The worker threads are the parallelism; BLAS threads on top of them would only contend. Setting
-the limit at the start of each task and lifting it at its end races when tasks overlap: one
-lifts it while another works. So tasks are counted: the first sets the limit, the last lifts it.
+The worker threads keep all cores busy, and BLAS threads beside them would only compete for these. A
+task that sets the limit at its start and lifts it at its end would lift it while another task still
+works. So tasks are counted: the first one sets the limit, and the last one lifts it.
 
-What a limit applies to depends on the library: OpenBLAS counts threads for the process, MKL and
-OpenBLAS on OpenMP for the thread that asks. So each task sets it, and puts back what was its
-thread's own.
+The scope of a limit depends on the library. OpenBLAS has one for the process; MKL, and OpenBLAS on
+OpenMP, have one for the thread that sets it. So each task sets the limit, and at its end puts back
+the number that its thread had before.
 """
 
 from collections.abc import Iterator
@@ -17,6 +17,7 @@ from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
+# The lock guards the number of open contexts, and the numbers of threads before the first one.
 _lock = Lock()
 _working = 0
 _before: list[int] = []
@@ -24,7 +25,7 @@ _before: list[int] = []
 
 @cache
 def _libraries() -> list[Any]:
-    # Looks through all loaded libraries: milliseconds, so once.
+    # A search of all loaded libraries takes milliseconds, so it is done once.
     libraries = ThreadpoolController().lib_controllers
     return [library for library in libraries if library.user_api == "blas"]
 
@@ -32,15 +33,17 @@ def _libraries() -> list[Any]:
 def _free() -> None:
     """Let any thread set the limits.
 
-    From 3.8 on, threadpoolctl silently ignores all threads but the first that has set
-    OpenBLAS's, and the last task to end is often another than the first to begin.
+    From 3.8 on, threadpoolctl lets only the first thread that set OpenBLAS's number set it again,
+    and ignores all others silently. The last task to end often runs in another thread.
     """
     for library in _libraries():
+        # Only OpenBLAS has it, and only since 3.8.
         if hasattr(library, "clear_controlling_thread"):
             library.clear_controlling_thread(force=True)
 
 
 def _set(numbers: list[int]) -> None:
+    """Set the number of threads of each library, whichever thread calls."""
     _free()
     for library, number in zip(_libraries(), numbers, strict=True):
         library.set_num_threads(number)
@@ -64,7 +67,8 @@ def one_blas_thread() -> Iterator[None]:
             _working -= 1
             if _working == 0:
                 _set(_before)
-                _free()
+                _free()  # the next context may be opened in another thread
             elif not first:
-                # Ones, where the limit is the process's; it stays.
+                # What this thread had before. That is one where the limit is the process's, as the
+                # first context had set it already: so it stays in force for the others.
                 _set(mine)
