@@ -1,4 +1,4 @@
-"""Pools, which compute blocks, and the pool of this process's threads."""
+"""Pools, which compute blocks: their interface, and the pools of this process's threads."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 from dkde.engine.same_code import say_unlike
 from dkde.stores.absent import Absent, add_absent, gathering
 
-# What is said of a block under which workers end.
+# The end of messages about a block whose workers ended.
 DIED = (
-    "while it was at this block, most likely for lack of memory; raise the workers' memory limit, "
-    "or make blocks smaller (block_rows, panel_rows); a worker's log may say more"
+    "while it computed this block, most likely for lack of memory; raise the workers' memory "
+    "limit, or make blocks smaller (block_rows, panel_rows); a worker's log may say more"
 )
 
 _log = logging.getLogger(__name__)
@@ -34,10 +34,12 @@ class Outcome:
 
     Parameters
     ----------
+    result : object
+        The return value.
     absent : dict
-        The chunks that it did not find.
+        The missing chunks that the call read as the fill value.
     unlike : str
-        How its worker differs from this process, if that may show in the last bits.
+        The differences of its worker from this process, if the last bits may depend on them.
     """
 
     result: Any
@@ -56,24 +58,29 @@ class Pool:
     Parameters
     ----------
     submit : callable
-        As ``concurrent.futures.Executor.submit``; a side among the arguments is sent as suits it.
+        Submits a call, as ``concurrent.futures.Executor.submit``. The pool decides how a side
+        among the arguments is sent.
     n_threads : int
-        How many blocks can be worked on at a time, to begin with.
+        The number of blocks that can be computed at a time when the pool is made.
     lost : tuple of exception types
-        What calls raise whose worker, or whose connection to it, went away.
+        The errors of calls whose worker, or the connection to it, was lost.
     recover : callable
-        To be called after such; raises ClusterError when nothing is left to go on with.
+        Called after such an error; raises ClusterError if no worker is left to go on with.
     threads_now : callable, optional
-        How many blocks can be worked on at a time by now, where workers may join.
-    told : callable
-        From an error that a call raised to the one that users are to see.
+        Returns the present number of blocks that can be computed at a time, if workers may join.
+    as_shown : callable
+        Returns the error that users see for one that a call raised.
     elsewhere : callable, optional
-        As ``submit``, after the addresses of workers that are to be left out, if there are others.
+        Submits a call as ``submit``, after the addresses of workers to avoid if there are others.
     look : callable
-        To be called while calls are waited for; raises ClusterError when none will end.
+        Called while calls are waited for; raises ClusterError if none of them will end.
     refused : callable
-        Whether a call raised an error as its worker takes no part, so that it is to be made again;
-        raises ClusterError when no other is left.
+        Returns whether an error says that a worker takes no part, so that the call must be made
+        again; raises ClusterError if no other worker is left.
+    absent : dict
+        The missing chunks of all calls so far.
+    unlike : set of str
+        The differences of workers that were reported, so that each is reported once.
     """
 
     submit: Callable[..., Future[Any]]
@@ -81,7 +88,7 @@ class Pool:
     lost: tuple[type[BaseException], ...] = ()
     recover: Callable[[], None] = _nothing
     threads_now: Callable[[], int] | None = None
-    told: Callable[[BaseException], BaseException] = _as_it_is
+    as_shown: Callable[[BaseException], BaseException] = _as_it_is
     elsewhere: Callable[..., Future[Any]] | None = None
     look: Callable[[], None] = _nothing
     refused: Callable[[BaseException], bool] = _refused
@@ -89,9 +96,12 @@ class Pool:
     unlike: set[str] = field(default_factory=set)
 
     def taken(self, future: Future[Any]) -> Any:
-        """Return a call's value, and report its messages now or when all are done."""
+        """Return a call's value, and note or report its messages.
+
+        Missing chunks are noted for one warning at the end; how a worker differs is reported now.
+        """
         outcome = future.result()
-        if not isinstance(outcome, Outcome):
+        if not isinstance(outcome, Outcome):  # from a pool that wraps no results
             return outcome
         add_absent(self.absent, outcome.absent)
         if outcome.unlike and outcome.unlike not in self.unlike:
@@ -104,13 +114,13 @@ class Pool:
         return self.n_threads if self.threads_now is None else self.threads_now()
 
 
-# From pieces of work, and sides that are only read, to the pool that is fit for them.
+# A function of pieces of work, and of sides that are only read, which returns their pool.
 PoolFor = Callable[..., AbstractContextManager[Pool]]
 
 
 @contextmanager
 def thread_pool(n_threads: int) -> Iterator[Pool]:
-    """Return a pool of this process's threads."""
+    """Yield a pool of this process's threads; blocks in work are finished when it ends."""
     executor = ThreadPoolExecutor(n_threads, thread_name_prefix="dkde")
 
     def submit(call: Callable[..., Any], *arguments: Any) -> Future[Any]:
@@ -119,19 +129,22 @@ def thread_pool(n_threads: int) -> Iterator[Pool]:
     try:
         yield Pool(submit, n_threads)
     except KeyboardInterrupt:
-        # Where nobody has set logging up, a warning goes to standard error.
+        # Without this line the wait below looks like a hang. Where logging is not set up, Python
+        # writes a warning to standard error.
         _log.warning("Finishing the blocks at hand; interrupt again to stop now")
         raise
     finally:
+        # Threads cannot be stopped, but blocks that have not begun are cancelled.
         executor.shutdown(wait=True, cancel_futures=True)
 
 
 def calling_thread() -> Pool:
-    """Return a pool of the calling thread: each block is done when submit returns."""
+    """Return a pool that computes each block in the calling thread, before submit returns."""
     return Pool(_call, 1)
 
 
 def _call(call: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    # An error goes into the future, as from an executor; KeyboardInterrupt is raised at once.
     future: Future[Any] = Future()
     try:
         future.set_result(noted(call, *arguments))
@@ -141,7 +154,7 @@ def _call(call: Callable[..., Any], *arguments: Any) -> Future[Any]:
 
 
 def noted(call: Callable[..., Any], *arguments: Any) -> Outcome:
-    """Make a call, and note which chunks it does not find."""
+    """Make a call, and return its value with the missing chunks that it read."""
     with gathering() as absent:
         return Outcome(call(*arguments), absent)
 

@@ -1,4 +1,4 @@
-"""Reading of a block's rows, weights and groups, which refuses unusable values."""
+"""Reading of rows, weights and groups, with the refusal of values that cannot be used."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,9 +29,15 @@ class Reading(NamedTuple):
     Parameters
     ----------
     numbers : array (rows,) of int, or int
-        Of the rows; or that of the first, where none is left out.
+        The row numbers in the side; or only the first one, if no row is left out.
+    values : array (rows, n_features)
+        The rows.
+    weights : array (rows,), optional
+        Their weights, if the side has any.
+    groups : array (rows,), optional
+        Their groups, if the side has any.
     n_missing : int
-        How many are left out.
+        The number of rows that are left out.
     """
 
     numbers: npt.NDArray[np.int64] | int
@@ -60,9 +66,9 @@ def read_present(
 def read_missing(
     side: Side, values: Array, start: int, stop: int
 ) -> tuple[npt.NDArray[np.bool_] | None, FloatArray | None]:
-    """Return which of a range of rows are left out, and the weights of all of them.
+    """Return a mask of the rows of a range that are left out, and the weights of all its rows.
 
-    Rows are left out whose features or whose weight are missing, where missing values are dropped.
+    Where missing values are dropped, a row is left out if a feature or its weight is missing.
 
     Parameters
     ----------
@@ -73,7 +79,7 @@ def read_missing(
     -------
     missing : array (rows,) of bool, or None where none is left out
     weights : array (rows,), or None where rows have none
-        0 of those that are left out.
+        The weights; 0 for rows that are left out.
 
     Raises
     ------
@@ -99,12 +105,12 @@ def read_weights(
     Parameters
     ----------
     missing : array (rows,), optional
-        Which of them are left out: their weights may be anything, and become 0.
+        A mask of rows that are left out: their weights may be anything, and become 0.
 
     Raises
     ------
     InputError
-        When one is negative or not finite.
+        When a weight is negative or not finite.
     """
     if train.weights is None:
         return None
@@ -117,7 +123,7 @@ def weights_as_read(side: Side, start: int, stop: int) -> FloatArray:
     Raises
     ------
     InputError
-        When one is an integer that float64 cannot hold.
+        When a weight is an integer that float64 cannot hold.
     """
     assert side.weights is not None
     read = side.weights.read(start, stop)
@@ -136,12 +142,13 @@ def checked_weights(
     Raises
     ------
     InputError
-        When one is negative or not finite.
+        When a weight is negative or not finite.
     """
     if missing is not None:
         weights = np.where(missing, 0.0, weights)
     wrong = ~(np.isfinite(weights) & (weights >= 0))
     if wrong.any():
+        # The first wrong row, named as in its source: the side may join several.
         row = int(wrong.argmax())
         part, source_row = train.rows.locate(start + row)
         variable = None if train.weights is None else train.weights.variable_name
@@ -152,13 +159,13 @@ def checked_weights(
             remedy = Message(remedy, ", or leave rows without a weight out (", without, ")")
         raise InputError(
             f"{part.name}: the weight of {part.source.row_name(source_row)}{named} is "
-            f"{_said(weights[row], train, start + row)}; weights must be finite and not negative: ",
+            f"{_in_words(weights[row], train, start + row)}; weights must be finite and not negative: ",
             remedy,
         )
     return weights
 
 
-def _said(weight: float, side: Side, row: int) -> str:
+def _in_words(weight: float, side: Side, row: int) -> str:
     """Return an invalid weight in words: "masked" if it is known to be masked."""
     source = None if side.weights is None else innermost(side.weights)
     is_masked = source is not None and (source.masks or source.masked == (row,))
@@ -168,11 +175,13 @@ def _said(weight: float, side: Side, row: int) -> str:
 def check_weights(side: Side) -> None:
     """Refuse weights in memory that cannot be used, before anything is read.
 
-    Where rows may be left out, weights are looked at only when the rows are.
+    Where rows may be left out, the weight of such a row may be anything. So the check of single
+    weights is made when the rows are read, and only zeros throughout are refused here.
 
     Raises
     ------
     InputError
+        When a weight is negative or not finite, or all are zero.
     """
     source, drops = side.weights, side.rows.drops_missing
     if source is None or not _in_memory(source):
@@ -181,7 +190,7 @@ def check_weights(side: Side) -> None:
     for weights in _values(source):
         if not (drops or (np.isfinite(weights) & (weights >= 0)).all()):
             for start, stop in pairwise(source.cuts(0, side.rows.n_rows)):
-                read_weights(side, start, stop)  # says which row it is
+                read_weights(side, start, stop)  # raises the error that names the row
         counts = counts or bool((weights > 0).any())
     if not counts:
         raise InputError(NOTHING_COUNTS if drops else ALL_ZERO)
@@ -197,6 +206,7 @@ def _values(source: RowSource) -> Iterator[FloatArray]:
 
 
 def _in_memory(source: RowSource) -> bool:
+    """Return whether all values are in memory, so that looking at them reads nothing."""
     if isinstance(source, Joined):
         return all(map(_in_memory, source.sources))
     return source.resident_bytes > 0 and not source.is_lazy
@@ -214,12 +224,19 @@ def check_finite(
 
     Parameters
     ----------
+    values : array (rows, n_features)
+        The rows as they were read.
+    norms : array (rows,)
+        Their squared lengths; one is not finite if a value is not, or is too large.
+    rows : Rows
+        The side's rows, for the message.
     numbers : array (rows,) of int, or int
-        Of the rows; or that of the first, where one follows the other.
+        The row numbers; or only the first one, if the rows are consecutive.
 
     Raises
     ------
     InputError
+        That names the first such row, the column and the value.
     """
     finite = np.isfinite(norms)
     if finite.all():
@@ -229,10 +246,11 @@ def check_finite(
     part, source_row = rows.locate(row)
     source = part.source
     features = part.column_names
-    # A linear map spreads what is wrong with one feature over all.
+    # A linear map spreads one wrong feature over all: the row is read again without the map.
     culprit = values[at]
     if rows.linear is not None:
         culprit = rows.unmapped.read(row, row + 1, decode=True)[0]
+    # Where missing values are dropped, NaN is no fault, and an infinite value is the reason.
     bad = np.flatnonzero(np.isinf(culprit) if rows.drops_missing else ~np.isfinite(culprit))
     if len(bad):
         is_masked = np.isnan(culprit[bad[0]]) and innermost(source).masks
@@ -246,6 +264,8 @@ def check_finite(
                 ") or fill them",
             )
     else:
+        # All values are finite, so the squares overflowed: of the values themselves, or only after
+        # the map.
         what = " has values so large that their squares overflow or float64 cannot hold them"
         remedy = Message("rescale the data")
         with np.errstate(over="ignore"):
@@ -259,18 +279,24 @@ def check_finite(
 def check_representable(
     values: FloatArray, errors: FloatArray, bandwidths: FloatArray, rows: Rows, first: int | None
 ) -> None:
-    """Refuse log-densities that float64 does not hold, and say of which row.
+    """Refuse log-densities that float64 cannot hold, and name the row.
 
     Parameters
     ----------
     values, errors : array (n_bandwidths, rows)
-        Log-densities; one of -inf with an infinite error is below the least number there is.
+        Log-densities and error bounds. -inf with an infinite error stands for a log-density below
+        the least number of float64; -inf with another error is a density of zero, which is valid.
+    bandwidths : array (n_bandwidths,)
+        The bandwidths, for the message.
+    rows : Rows
+        The query rows, for the message.
     first : int, optional
-        The number of their first row.
+        The number of the first row of ``values``; None if it is unknown.
 
     Raises
     ------
     InputError
+        When there is such a log-density.
     """
     lost = np.isneginf(values) & np.isinf(errors)
     if not lost.any():
@@ -290,12 +316,12 @@ def check_representable(
 def first_there(side: Side) -> int:
     """Return the number of the first row of positive weight that is not left out.
 
-    It is 0 where none are to be left out, and nothing is read then.
+    Where no rows are left out it is 0, whatever the weights, and nothing is read.
 
     Raises
     ------
     InputError
-        When there is none.
+        When there is no such row.
     """
     rows = side.rows.unmapped
     if not rows.drops_missing:
@@ -312,13 +338,15 @@ def first_there(side: Side) -> int:
 
 
 def read_ahead(reads: Iterable[Callable[[], T]]) -> Iterator[T]:
-    """Yield the calls' results in order; the next is made while one is worked on."""
+    """Yield the calls' results in order; the next call is made while one result is worked on."""
+    # One thread, so at most two results exist at a time. Each call runs in a copy of the context, as
+    # missing chunks are gathered in a context variable, which threads do not inherit.
     with ThreadPoolExecutor(1, thread_name_prefix="dkde-read") as reader:
         ahead = None
         for read in reads:
             behind, ahead = ahead, reader.submit(copy_context().run, read)
             if behind is not None:
                 yield behind.result()
-                behind = None
+                behind = None  # frees the result before the next one is waited for
         if ahead is not None:
             yield ahead.result()

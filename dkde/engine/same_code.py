@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 # A worker that differs in these is refused: its numbers may be wrong, not only in the last bit.
 _HARD = ("sources", "python")
 _PACKAGES = ("numpy", "numba", "zarr")
-# How workers that differ in anything else are taken: as sessions of a run that is kept are, with
-# its option; where nothing is kept it is said.
+# The treatment of workers that differ in anything else. A run that is kept treats them as it treats
+# its own later sessions, by the same option; where nothing is kept there is a warning.
 REFUSE, WARN, ALLOW = "refuse", "warn", "allow"
 
 
@@ -40,6 +40,7 @@ def kind() -> dict[str, str]:
 
 def _sources() -> str:
     """Return a checksum of the package's own modules, as this process imports them."""
+    # Not the version: two checkouts of one version may have different code.
     folder, digest = Path(dkde.errors.__file__).parent, hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
         digest.update(f"{path.relative_to(folder).as_posix()}\n".encode())
@@ -52,8 +53,10 @@ def unlike(ours: Mapping[str, str], theirs: Mapping[str, str], *, hard: bool) ->
 
     Parameters
     ----------
+    ours, theirs : mapping
+        The kinds of this process and of a worker, from :func:`kind`.
     hard : bool
-        Of what is always refused; else of all the rest.
+        True for the differences that are always refused, False for all others.
 
     Examples
     --------
@@ -80,13 +83,14 @@ class UnlikeWorkerError(ClusterError):
     """The error of a worker of another kind, which computed nothing."""
 
     def __init__(self, address: str, differs: str) -> None:
+        # Both arguments, and not a message: the error is pickled on its way from the worker.
         Exception.__init__(self, address, differs)
         self.address, self.differs = address, differs
 
     def __str__(self) -> str:
         return (
             f"worker {self.address} is of another kind: {self.differs}; start it with the same "
-            "dkde and Python as the process that it works for"
+            "dkde and Python as the process that gives it work"
         )
 
 
@@ -97,21 +101,21 @@ class Likeness:
     Parameters
     ----------
     kind : dict
-        Of the process that hands out the calls.
+        The kind of the process that submits the calls.
     manner : {"refuse", "warn", "allow"}
-        What becomes of workers that differ in no more than the last bit.
+        The treatment of workers whose results may differ in the last bits only.
     """
 
     kind: Mapping[str, str]
     manner: str = WARN
 
     def check(self) -> str:
-        """Return what to report of this worker before its call; mostly nothing.
+        """Return a report of how this worker differs; empty if there is nothing to report.
 
         Raises
         ------
         UnlikeWorkerError
-            When it is not to take part.
+            When the worker must not take part.
         """
         if self.kind == kind():
             return ""
@@ -127,23 +131,24 @@ def _address() -> str:
 
     try:
         return str(get_worker().address)
-    except ValueError:  # a lazy result that was made elsewhere
+    except ValueError:  # no worker: a lazy result is computed by this process itself
         return "(this process)"
 
 
 def check_alike(client: Client, manner: str = WARN) -> None:
-    """Refuse workers of another kind than this process, before they are given anything.
+    """Refuse workers of another kind than this process, before they get any work.
 
     Raises
     ------
     ClusterError
-        That names the first, and what differs.
+        That names the first such worker, and how it differs.
     """
     found: dict[str, Any] = client.run(kind, on_error="return")
     for worker, theirs in found.items():
         if isinstance(theirs, OSError):
-            continue  # it is gone, and is looked at again when it makes its first call
-        if not isinstance(theirs, Mapping):  # an older dkde, which cannot even be asked
+            continue  # the worker was lost; if it returns, its first call checks it
+        # An older dkde has no such function, so the answer is an error: its sources differ.
+        if not isinstance(theirs, Mapping):
             theirs = {**kind(), "sources": type(theirs).__name__}
         if differs := unlike(kind(), theirs, hard=True):
             raise ClusterError(
@@ -153,7 +158,7 @@ def check_alike(client: Client, manner: str = WARN) -> None:
         if (differs := unlike(kind(), theirs, hard=False)) and manner == REFUSE:
             raise ClusterError(
                 f"worker {worker} is of another kind: {differs}; numbers may differ in the last "
-                "bits, start it like this process, or allow it ",
+                "bits; start it like this process, or allow it ",
                 Remedy("anywhere"),
             )
         if differs and manner == WARN:
@@ -166,7 +171,7 @@ def say_unlike(differs: str) -> None:
 
 
 def say_left_out(error: UnlikeWorkerError) -> None:
-    """Warn of a worker that came later, and takes no part."""
+    """Warn of a worker that joined later, and takes no part as it is of another kind."""
     warn(
         f"worker {error.address} is of another kind and gets no work: {error.differs}; the others "
         "go on"

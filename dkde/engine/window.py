@@ -1,4 +1,4 @@
-"""Calls submitted in a window, and the handling of those that fail."""
+"""A window of submitted calls, and the handling of those that fail."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from dkde.errors import ClusterError
 T = TypeVar("T")
 K = TypeVar("K")
 
-# Blocks that each worker thread has been handed: one to work on and one to go on with.
+# Submitted blocks for each worker thread: one in work, and one to follow without a pause.
 _AHEAD = 2
-# How often a block is tried again whose worker went away under it; and how often before it goes
-# alone.
+# A block whose worker was lost is tried again so many times. After the second number of losses it
+# runs alone: a block that exhausts a worker's memory also takes away the blocks beside it.
 _MAX_LOST = 4
 _SUSPECT = 2
-# Blocks that fail, with none that succeeds, before the fault is taken not to lie with them.
+# When so many blocks have failed and none has succeeded, the run ends: the fault is not in the
+# blocks, but in something that all of them share.
 HOPELESS = 3
-# Seconds between two looks at the workers, while nothing comes.
+# Seconds between two checks of the workers, while no call finishes.
 _LOOK = 1.0
 
 
@@ -31,12 +32,13 @@ class Trials:
 
     Parameters
     ----------
+    pool : Pool
+        The pool that makes the calls.
     fail : callable, optional
-        Sets a block aside: called with its two numbers and the error. Without it, errors are
+        Records a failed block; called with its two numbers and the error. Without it, errors are
         raised.
     hopeless : int
-        So many blocks that fail, and none that succeeds, are no fault of theirs: the error is
-        raised.
+        The number of failed blocks at which the error is raised, if no block has succeeded.
     """
 
     def __init__(
@@ -48,35 +50,43 @@ class Trials:
         self._pool, self._fail, self._hopeless = pool, fail, hopeless
         self._failures: Counter[Any] = Counter()
         self._lost: Counter[Any] = Counter()
+        # Blocks that seem to end their workers, and where each block failed: addresses of workers.
         self._deadly: set[Any] = set()
         self._failed_at: defaultdict[Any, set[str]] = defaultdict(set)
         self.succeeded = False
 
     def again(self, block: Any, error: BaseException) -> bool:
-        """Return whether to retry a block; raise where the run cannot go on."""
+        """Return whether to retry a block now; raise if the run cannot go on.
+
+        Where it returns False, the block has been recorded as failed.
+        """
         if self._pool.refused(error):
-            return True  # no fault of the block's, which nobody has worked on
+            return True  # the worker takes no part: nobody has computed the block yet
         if isinstance(error, self._pool.lost):
-            # No fault of the block's: its worker, or the connection, went away.
+            # The worker or the connection was lost, which need not be the fault of the block. So it
+            # has more trials than one that raises an error.
             self._pool.recover()
             self._lost[block] += 1
             if self._lost[block] <= _MAX_LOST:
                 return True
-            error = ClusterError(f"{self._lost[block]} times a worker ended {DIED}")
-            self._failures[block] += 1  # it was tried often enough
+            error = ClusterError(f"a worker ended {self._lost[block]} times {DIED}")
+            # Together with the count below this makes two failures: it was tried often enough.
+            self._failures[block] += 1
             self._deadly.add(block)
         else:
             if (address := worker_of(error)) is not None:
                 self._failed_at[block].add(address)
-            told = self._pool.told(error)
-            if told is not error:
+            # A pool replaces only errors that stand for ended workers.
+            shown = self._pool.as_shown(error)
+            if shown is not error:
                 self._deadly.add(block)
-            error = told
+            error = shown
         if self._fail is None:
             raise error
         self._failures[block] += 1
         if self._failures[block] < 2:
             return True
+        # A block that failed once may succeed on another worker, and does not count here.
         failed = sum(count > 1 for count in self._failures.values())
         if not self.succeeded and failed >= self._hopeless:
             raise error
@@ -84,24 +94,25 @@ class Trials:
         return False
 
     def goes_alone(self, block: Any) -> bool:
-        """Return whether workers seem to die of a block, and of those beside it."""
+        """Return whether to run a block alone, because workers seem to end under it."""
         return block in self._deadly or self._lost[block] > _SUSPECT
 
     def away_from(self, block: Any) -> Collection[str]:
-        """Return where a block failed."""
+        """Return the addresses of the workers at which a block failed."""
         return self._failed_at.get(block, ())
 
-    def once_more(self, block: Any) -> bool:
-        """Return whether to retry a block that was set aside, after the others.
+    def retry_at_end(self, block: Any) -> bool:
+        """Return whether to retry a block that was set aside, after all others.
 
-        It may have been with workers that fail whatever they are given.
+        The workers at which it failed may be ones that fail with every block.
         """
+        # Only after exactly two failures, so that there is one such retry and no more.
         known = block in self._failed_at and block not in self._deadly
         return self.succeeded and known and self._failures[block] == 2
 
 
 def until_not_lost(pool: Pool, call: Callable[..., T], *arguments: Any) -> T:
-    """Return a call's result; repeat the call, as often as a block, if its worker is lost."""
+    """Return a call's result; if its worker is lost, repeat the call as often as a block."""
     trials = Trials(pool)
     while True:
         try:
@@ -118,31 +129,39 @@ def completed(
     calls: Iterable[tuple[K, tuple[Any, ...]]],
     trials: Trials | None = None,
 ) -> Generator[tuple[K, T], None, None]:
-    """Yield the results of calls as they finish, with their keys, a window at a time.
+    """Yield the results of calls as they finish, with their keys.
 
-    Submitting all at once would fill the scheduler with them.
+    Calls are submitted a window at a time: all at once they would fill the scheduler.
 
     Parameters
     ----------
+    pool : Pool
+        The pool that makes the calls.
+    call : callable
+        The function to call, the same for all keys.
     calls : iterable of (key, arguments)
+        The arguments of each call.
     trials : Trials, optional
-        Says what becomes of calls that raise; by default the error is raised.
+        Decides what happens to calls that raise; by default the error is raised.
     """
     trials = Trials(pool) if trials is None else trials
     waiting = iter(calls)
+    # Calls to be made again: now; at the end, one at a time; and those that were set aside.
     again: list[tuple[K, tuple[Any, ...]]] = []
-    alone: list[tuple[K, tuple[Any, ...]]] = []  # at the end, one at a time
-    aside: list[tuple[K, tuple[Any, ...]]] = []
+    alone: list[tuple[K, tuple[Any, ...]]] = []
+    set_aside: list[tuple[K, tuple[Any, ...]]] = []
     running: dict[Future[Any], tuple[K, tuple[Any, ...]]] = {}
     try:
         while True:
-            room = max(0, _AHEAD * pool.room() - len(running))  # workers leave as well
+            # Workers leave as well as join, so more calls may run than there is room for.
+            room = max(0, _AHEAD * pool.room() - len(running))
             ready, again = again[:room], again[room:]
             ready += islice(waiting, room - len(ready))
+            # Nothing else is left: now come the calls that have to run with none beside them.
             if not ready and not running:
                 if not alone:
-                    alone = [call for call in aside if trials.once_more(call[0])]
-                    aside = []
+                    alone = [each for each in set_aside if trials.retry_at_end(each[0])]
+                    set_aside = []
                 if not alone:
                     return
                 ready = [alone.pop(0)]
@@ -154,12 +173,12 @@ def completed(
                     result = pool.taken(future)
                 except (Exception, CancelledError) as error:
                     if not trials.again(key, error):
-                        aside.append((key, arguments))
+                        set_aside.append((key, arguments))
                     else:
                         (alone if trials.goes_alone(key) else again).append((key, arguments))
                     continue
                 yield key, result
-    finally:
+    finally:  # also where the caller closes this generator early
         for future in running:
             future.cancel()
 
@@ -167,6 +186,7 @@ def completed(
 def _submit(
     pool: Pool, trials: Trials, key: Any, call: Callable[..., T], arguments: tuple[Any, ...]
 ) -> Future[T]:
+    """Submit a call, to other workers than those at which it failed if the pool has others."""
     away_from = trials.away_from(key)
     if away_from and pool.elsewhere is not None:
         return pool.elsewhere(away_from, call, *arguments)
@@ -177,7 +197,7 @@ def _first(pool: Pool, futures: Collection[Future[Any]]) -> set[Future[Any]]:
     """Wait for the first finished calls, and return those that are done."""
     while True:
         finished, _ = wait(futures, timeout=_LOOK, return_when=FIRST_COMPLETED)
-        # Those that were cancelled are not done, to ``wait``, until their executor has noticed.
+        # ``wait`` does not count cancelled futures as done until their executor has noticed.
         finished |= {future for future in futures if future.cancelled()}
         if finished:
             return finished
