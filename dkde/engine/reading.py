@@ -159,13 +159,14 @@ def checked_weights(
             remedy = Message(remedy, ", or leave rows without a weight out (", without, ")")
         raise InputError(
             f"{part.name}: the weight of {part.source.row_name(source_row)}{named} is "
-            f"{_in_words(weights[row], train, start + row)}; weights must be finite and not negative: ",
+            f"{_shown(weights[row], train, start + row)}; weights must be finite and not "
+            "negative: ",
             remedy,
         )
     return weights
 
 
-def _in_words(weight: float, side: Side, row: int) -> str:
+def _shown(weight: float, side: Side, row: int) -> str:
     """Return an invalid weight in words: "masked" if it is known to be masked."""
     source = None if side.weights is None else innermost(side.weights)
     is_masked = source is not None and (source.masks or source.masked == (row,))
@@ -339,8 +340,8 @@ def first_there(side: Side) -> int:
 
 def read_ahead(reads: Iterable[Callable[[], T]]) -> Iterator[T]:
     """Yield the calls' results in order; the next call is made while one result is worked on."""
-    # One thread, so at most two results exist at a time. Each call runs in a copy of the context, as
-    # missing chunks are gathered in a context variable, which threads do not inherit.
+    # Each call runs in a copy of the context: missing chunks are gathered in a context variable,
+    # which threads do not inherit.
     with ThreadPoolExecutor(1, thread_name_prefix="dkde-read") as reader:
         ahead = None
         for read in reads:

@@ -19,38 +19,46 @@ from dkde.typing import FloatArray
 
 # Rows whose mean is the reference: enough for it to lie within the data.
 _REFERENCE_ROWS = 256
-# Rows that are looked at, in so many places all over each side: distances between them say
-# how many pairs a bound on few axes would leave.
+# The sample: so many rows of each side, from so many places. Distances between them show how many
+# pairs a bound on few axes would leave.
 _QUERY_ROWS, _QUERY_PLACES = FEW_QUERY_ROWS, 4
 _TRAIN_ROWS, _TRAIN_PLACES = 1024, 8
-# ... and of the wider rows fewer, so that they take no more than this in float64.
+# Of wide rows there are fewer, so that they take no more than these bytes in float64.
 _TRAIN_BYTES = 16 * 2**20
-# With as few pairs they are done about as soon as the axes of wide rows are found.
+# So few pairs of rows with more features than this take about as long as finding their axes.
 _FEW_PAIRS, _WIDE = 2**22, 64
+# The numbers of axes that are tried.
 _N_AXES = (8, 16, 32, 64)
 # Nanoseconds of one thread: for a pair and feature of a product in float64 and in float32, for
-# a pair of a tile that is passed over, for a pair and bandwidth that is summed, and for a
-# pair, and each of its features, whose distance is taken directly. Ratios matter, and little.
+# a pair of a tile in the pass over its distances, for a pair and bandwidth that is summed, and
+# for a pair, and each of its features, whose distance is computed directly. Only the ratios
+# matter, and they need not be exact.
 _PRODUCT, _PRODUCT_32, _PASS, _SUM, _DIRECT, _DIRECT_FEATURE = 0.04, 0.022, 0.8, 0.4, 20.0, 0.15
-# Bounds have to promise a time as much shorter to be tried.
+# Bounds are used if they promise at most this share of the time of all distances.
 _WORTHWHILE = 0.8
 
 
 def make_survey(query: Side, train: Side, task: Task, cut: tuple[int, int]) -> Survey:
-    """Look at some rows of both sides, and choose how blocks are best done.
+    """Look at some rows of both sides, and choose the fastest method for the blocks.
 
     Parameters
     ----------
+    query, train : Side
+        Both sides.
+    task : Task
+        The computation of every pair.
     cut : tuple of int
         Query and training rows of a block.
     """
     reference = find_reference(train, task)
     if task.method == "dense" or task.metric.name != "euclidean" or _is_small(query, train):
         return Survey(reference)
-    # Squared distances in bandwidths, and cells, may be more than there are numbers for.
+    # Squared distances in bandwidths, and numbers of cells, may overflow.
     with np.errstate(over="ignore", invalid="ignore"), one_blas_thread():
         t, train_groups = _sample(train, task, reference, _TRAIN_ROWS, _TRAIN_PLACES)
         if _is_yet_to_be_computed(query):
+            # Every fourth training row stands in for a query row, and leaves the training sample:
+            # else each would be its own nearest row.
             chosen = np.arange(len(t)) % (_TRAIN_ROWS // _QUERY_ROWS) == 0
             (q, query_groups), (t, train_groups) = (
                 (t[some], None if train_groups is None else train_groups[some])
@@ -59,10 +67,11 @@ def make_survey(query: Side, train: Side, task: Task, cut: tuple[int, int]) -> S
         else:
             q, query_groups = _sample(query, task, reference, _QUERY_ROWS, _QUERY_PLACES)
         if not (len(q) and len(t) and np.isfinite(q.norms).all() and np.isfinite(t.norms).all()):
-            return Survey(reference)  # blocks say where
+            return Survey(reference)  # the block that reads such a row reports where it is
         time = _expansions_time(q, t, query, task, cut)
         if time < 1:
-            return Survey(_amid(t, reference, task, train), expands=True, time=time)
+            return Survey(_middle(t, reference, task, train), expands=True, time=time)
+        # Rounding may take a squared distance below zero.
         d2 = np.maximum(q.norms[:, None] + t.norms - 2 * (q.coordinates @ t.coordinates.T), 0)
         if query_groups is not None:
             d2[query_groups[:, None] == train_groups] = inf
@@ -73,16 +82,18 @@ def make_survey(query: Side, train: Side, task: Task, cut: tuple[int, int]) -> S
 def _is_yet_to_be_computed(query: Side) -> bool:
     """Return whether query rows are lazy, so that training rows stand in.
 
-    To compute them may take long, or fail, which is a block's own matter and not everyone's.
+    To compute them may take long, or fail: that must affect one block, and not the whole run.
     """
     return any(part.source.is_lazy for part in query.rows.parts)
 
 
-def _amid(t: Points, reference: FloatArray, task: Task, train: Side) -> FloatArray:
-    """Return a row in the middle of the sample: rounding of far rows harms expansions.
+def _middle(t: Points, reference: FloatArray, task: Task, train: Side) -> FloatArray:
+    """Return a row in the middle of the sample, as a reference for expansions.
 
-    The first rows, whose mean is the reference, may be far from all others.
+    Rows far from their reference are rounded more, which makes the bounds of expansions wider. The
+    first rows, whose mean is the other reference, may be far from all others.
     """
+    # The sample holds mapped rows, and the reference is a row before the map.
     if train.rows.linear is not None:
         return reference
     median: FloatArray = reference + np.median(t.coordinates, axis=0)
@@ -98,9 +109,10 @@ def _is_small(query: Side, train: Side) -> bool:
 
 
 def find_reference(train: Side, task: Task) -> FloatArray:
-    """Return the row that all blocks subtract from both sides: the first training rows' mean.
+    """Return the row that all blocks subtract from both sides: the mean of the first rows.
 
-    It has the features that are stored: it is taken away before any linear map.
+    These are training rows, and the median takes the place of the mean if there is a linear map.
+    The row has the stored features, as it is subtracted before the map.
     """
     rows = train.rows.unmapped
     start = first_there(train)
@@ -115,8 +127,8 @@ def find_reference(train: Side, task: Task) -> FloatArray:
     check_finite(values, norms, rows, start + there)
     if train.rows.linear is None:
         return reference_row(values, task.integer)
-    # What a map rounds cannot be recomputed: the reference must not be drawn away by a few
-    # far rows, and those that do not count may be anywhere.
+    # What a map rounds cannot be recomputed. So the reference must not depend on a few far rows,
+    # as a mean does, nor on rows of weight zero, which may lie anywhere.
     weights = read_weights(train, start, stop, missing)
     if weights is not None and (weights[there] > 0).any():
         values = values[weights[there] > 0]
@@ -125,11 +137,11 @@ def find_reference(train: Side, task: Task) -> FloatArray:
 
 
 def _expansions_time(q: Points, t: Points, query: Side, task: Task, cut: tuple[int, int]) -> float:
-    """Return the time by expansions over that of all pairs; infinite without any."""
+    """Return the time of expansions divided by that of all pairs; infinite if there are none."""
     if not task.may_expand(q.coordinates.shape[1], grouped=query.groups is not None):
         return inf
     both = np.concatenate([q.coordinates, t.coordinates])
-    # Of all but a few: cells out there are as few as the rows in them.
+    # Without the 0.5 % of rows at either end of a feature: they need no more cells than they are.
     extents = np.ptp(np.quantile(both, (0.005, 0.995), axis=0), axis=0)
     h = task.bandwidths / task.unit
     cost = expansion.Cost.of(*cut, extents, h, task.tol)
@@ -140,15 +152,17 @@ def _expansions_time(q: Points, t: Points, query: Side, task: Task, cut: tuple[i
 def _choose_axes(
     q: Points, t: Points, d2: FloatArray, task: Task, cut: tuple[int, int]
 ) -> tuple[Axes | None, float]:
-    """Return the axes on which blocks take least time, and its share of all distances' time.
+    """Return the axes that take the least time, and its share of the time of all distances.
 
-    There are none where all distances take least.
+    The axes are None, and the share 1, if to compute all distances is the fastest.
 
     Parameters
     ----------
     d2 : array (query rows, train rows)
         Squared distances of the sample; infinite where pairs do not count.
     """
+    # A pair is left where its bound is within the limit of its query row. Each number of axes is
+    # tried: more of them leave fewer pairs, and cost more for each.
     limits = _limits(d2, task)
     d, n_bandwidths = q.coordinates.shape[1], len(task.bandwidths)
     product = _PRODUCT if task.precision == "float64" else _PRODUCT_32
@@ -156,12 +170,12 @@ def _choose_axes(
     least, chosen = _WORTHWHILE * dense, None
 
     def spared(share: float) -> float:
-        """Return the share of time for pairs of which that share is left."""
+        """Return nanoseconds a pair, beside the bounds, if this share of the pairs is left."""
         direct = share * (_DIRECT + _DIRECT_FEATURE * d)
         return float(_PASS + direct + min(1.0, 64 * share) * _SUM * n_bandwidths)
 
     if spared(float((d2 <= limits[:, None]).mean())) >= least:
-        return None, 1.0  # not even by bounds that are the distances themselves
+        return None, 1.0  # no bounds are better than the distances themselves
     fewer = [n for n in _N_AXES if n < d]
     rows = np.asarray(t.coordinates, np.float64)
     every = leading_axes(rows, fewer[-1]) if fewer else None
@@ -178,7 +192,10 @@ def _choose_axes(
 
 
 def _limits(d2: FloatArray, task: Task) -> FloatArray:
-    """Return the squared distance within which pairs of each query row may matter."""
+    """Return the squared distance within which pairs of each query row may matter.
+
+    It is the largest over all bandwidths; 0 for query rows without any pair that counts.
+    """
     nearest = d2.min(axis=1)
     limits = np.zeros(len(d2))
     drop = log(task.n_train / left_out(task.tol))

@@ -1,4 +1,4 @@
-"""What all blocks share: the computation of every pair, and what a survey of the rows found."""
+"""The values that all blocks share: the computation of every pair, and the survey's findings."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ from dkde.numerics.summaries import Summaries
 from dkde.rows.side import Rows
 from dkde.typing import FloatArray
 
-# Of a step of integers, in units of the data, and of a bandwidth, in units of the step: integers
-# are decoded where they are smaller, or larger than one over it.
+# The least step of integers, in units of the data, and the least bandwidth, in units of the step.
+# Where one is smaller, or larger than the inverse, squares could overflow: integers are decoded.
 _LEAST_UNIT, _LEAST_BANDWIDTH = 1e-100, 1e-150
-# A smaller share of the query rows is not worth naming.
+# A smaller share of query rows left to direct sums is not named.
 _SOME = 0.01
 
 
@@ -31,18 +31,23 @@ class Task:
 
     Parameters
     ----------
+    kernel, metric : Kernel, Metric
+        The kernel, and the distance that it is a function of.
     bandwidths : array (n_bandwidths,)
+        In units of the data.
+    precision : {"float64", "float32"}
+        The precision of distances.
     tol : float
-        What errors of log-densities are to be below, relative to max(1, |log p|).
+        The tolerance: the largest error of a log-density, relative to max(1, |log p|).
     n_train : int
-        Training rows in all.
+        The number of training rows.
     unit : float
         Length of a stored step in units of the data, where both sides are integers in one
         encoding whose squares are numbers; else 1, and values are decoded.
     integer : bool
-        Whether they are.
+        True if both sides are such integers.
     method : {"auto", "dense"}
-        Whether pairs may be left out that cannot matter, or rows be expanded.
+        With "auto", pairs that cannot matter may be left out, and rows may be expanded.
     log_volume : float
         Log of the volume, in units of the data, of the unit cube in which distances are taken:
         half the log-determinant of C, where rows are mapped such that C is the identity.
@@ -81,11 +86,11 @@ class Task:
 
     @property
     def moved(self) -> FloatArray | None:
-        """Largest error of a distance, in bandwidths, as places become rounded unit vectors."""
+        """Return the largest error of a distance, in bandwidths, from rounding of unit vectors."""
         return 2 * ROUNDING / self.bandwidths if self.kernel.sphere else None
 
     def largest_term(self, n_features: int) -> float:
-        """Largest term in the sums of log-normalisers, in nats, for their rounding."""
+        """Return the largest term in the sums of log-normalisers, in nats, for their rounding."""
         of_bandwidth = n_features * (1 + float(np.abs(np.log(self.bandwidths)).max()))
         return of_bandwidth + 2 * lgamma(n_features + 1) + abs(self.log_volume)
 
@@ -97,17 +102,18 @@ class Survey:
     Parameters
     ----------
     reference : array (n_stored_features,)
-        The row that is taken away from both sides.
+        The row that is subtracted from both sides.
     axes : Axes, optional
-        On which distances are bounded, where that spares most of them.
+        The axes on which distances are bounded, if that spares most of them.
     expands : bool
-        Whether training rows are expanded, where that is less work than their pairs.
+        True if training rows are expanded, as that is less work than their pairs.
     summaries : Summaries, optional
-        Where training rows lie, if chunks may be left out.
+        The regions in which training rows lie, if chunks may be left out.
     time : float
-        Of what all pairs take, about, if all chunks are read and no row is left to direct sums.
+        The approximate share of the time of all pairs, if all chunks are read and no row is left
+        to direct sums.
     direct : float
-        What share of the query rows expansions leave to direct sums, where that was looked for.
+        The share of query rows that expansions leave to direct sums; 0 if it was not estimated.
     """
 
     reference: FloatArray
@@ -118,7 +124,7 @@ class Survey:
     direct: float = 0.0
 
     def __sizeof__(self) -> int:
-        # What is large is sent to workers once, and not with each block.
+        # Pools send large objects to workers once, and not with each block, by this size.
         known = 0 if self.summaries is None else self.summaries.__sizeof__()
         axes = 0 if self.axes is None else self.axes.directions.nbytes
         return object.__sizeof__(self) + self.reference.nbytes + axes + known

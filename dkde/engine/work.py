@@ -30,7 +30,17 @@ def _as_it_is(stamp: Any) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """The data of a block, except the survey and its two ranges."""
+    """All that a block needs, except the survey and its two ranges.
+
+    Parameters
+    ----------
+    query, train : Side
+        Both sides.
+    task : Task
+        The computation of every pair.
+    plan : Plan
+        The cut of the pairs into blocks.
+    """
 
     query: Side
     train: Side
@@ -53,15 +63,15 @@ class Work:
         Parameters
         ----------
         query_rows, panel_rows : int, optional
-            Override the plan's own.
+            The numbers of rows of a block, in place of the plan's own.
         looking : bool
-            Whether a few rows may be read now, to find out if any are to be expanded: else
-            blocks are as large as that takes, should they be.
+            True if a few rows may be read now, to find out if rows will be expanded. Otherwise
+            blocks are as large as expansions need, in case there are any.
         """
         query_size, train_size = _size(query.rows, task), _size(train.rows, task)
         if query.groups is None and train.weights is None and task.method != "dense":
             train_size = replace(train_size, index_bytes=index_bytes(train.rows))
-        if query is train:  # which is held once
+        if query is train:  # the rows are held in memory once
             query_size = replace(query_size, resident_bytes=0)
         many = train_size.rows >= FEW_TRAIN_ROWS and query_size.rows >= FEW_QUERY_ROWS
         grouped = query.groups is not None
@@ -88,12 +98,12 @@ class Work:
         return object.__sizeof__(self) + self.query.__sizeof__() + self.train.__sizeof__()
 
     def survey(self) -> Survey:
-        """Read some rows, for the survey that all blocks receive."""
+        """Return the survey that all blocks receive; some rows are read for it."""
         with saying():
             return self.knowing(make_survey(self.query, self.train, self.task, self.plan.cut))
 
     def knowing(self, survey: Survey) -> Survey:
-        """Return a survey that knows where the training rows lie."""
+        """Return a survey with the summaries of where the training rows lie."""
         return replace(survey, summaries=self.summaries)
 
     @cached_property
@@ -109,7 +119,7 @@ class Work:
         if not plain or task.method == "dense" or task.metric.name != "euclidean":
             return None
         if self.train.rows.n_rows < FEW_TRAIN_ROWS:
-            return None  # to ask what is known would take about as many requests as to read
+            return None  # to read summaries would take about as many requests as to read the rows
         return summaries(self.train.rows)
 
     @property
@@ -132,7 +142,7 @@ class Work:
         Parameters
         ----------
         query_block : int, optional
-            Which one, for messages.
+            The number of the query block, for messages.
 
         Raises
         ------
@@ -156,8 +166,8 @@ class Work:
         Parameters
         ----------
         seen : callable
-            Given what changes with the content of a source, and where it lies, returns what is
-            to be taken for it: the same as if it lay elsewhere.
+            Changes the stamp of a source before it is used: data that were moved can so get the
+            stamp of their former place.
         """
         return {
             name: {
@@ -188,6 +198,7 @@ class Work:
 
 
 def _size(rows: Rows, task: Task) -> SideSize:
+    """Return the sizes of one side, without its index."""
     sources = [part.source for part in rows.parts]
     decoded = not task.integer and rows.is_encoded
     worked_on = {np.dtype(np.float64) if decoded else source.dtype for source in sources}
@@ -208,7 +219,8 @@ def _size(rows: Rows, task: Task) -> SideSize:
 
 
 def _part_token(part: Part) -> object:
-    # A lazy array, or one in memory, may be anything that was made of a split's rows.
+    # A lazy array, or one in memory, may have been computed from a split's rows: the checksum of
+    # the split is not that of its values.
     source = part.source
     is_stored = not (source.is_lazy or source.resident_bytes)
     content = part.checksum if is_stored and part.checksum else source.content()
@@ -224,4 +236,5 @@ def _part_fingerprint(part: Part, seen: Callable[[Any], Any]) -> str:
 
 
 def _fingerprint(vector: RowSource | None, seen: Callable[[Any], Any]) -> str:
+    """Return the fingerprint of weights or groups; empty if there are none."""
     return "" if vector is None else str(tokenize(seen(vector.stamp())))
