@@ -47,7 +47,7 @@ class BandwidthMatrix:
     def in_given_unit(self, bandwidths: npt.ArrayLike | None = None) -> FloatArray:
         """Return bandwidths, its own by default, in the unit in which the user gave them."""
         own = np.asarray(self.bandwidths if bandwidths is None else bandwidths, np.float64)
-        return own if self.angles is None else self.angles.told(own)
+        return own if self.angles is None else self.angles.in_given_unit(own)
 
     def in_words(self, bandwidth: float) -> str:
         """Return a bandwidth as text, with its unit if it has one."""

@@ -1,1 +1,1 @@
-"""Pair tiles: kernels, metrics, bandwidths and the hot loop. Knows nothing of storage or Dask."""
+"""Mathematics on arrays: kernels, metrics, bandwidths, sums over pairs. No file, no Dask."""

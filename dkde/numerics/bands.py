@@ -1,4 +1,4 @@
-"""Weights that are far apart are summed apart."""
+"""Bands of weights: sums are kept separately for weights of very different size."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ import numpy as np
 from dkde.numerics.frame import Precision
 from dkde.typing import FloatArray
 
-# Weights further apart than so many powers of two are summed apart: kernels relative to the
-# nearest pair's underflow at exp(-708) and exp(-87), where a nearest row of next to no weight
-# would hide the heavy ones behind it. Ordinary weights are all in one band.
+# A band covers so many powers of two. Kernels relative to the nearest pair's underflow at
+# exp(-708) in float64 and exp(-87) in float32. In one band, a nearest row with next to no weight
+# would therefore hide heavier rows that are farther away. Ordinary weights are all in one band.
 _BITS = {"float64": 512, "float32": 80}
 
 
@@ -18,19 +18,20 @@ _BITS = {"float64": 512, "float32": 80}
 class Band:
     """Sums over the training rows whose weights are about ``2**shift``, in units of it.
 
-    ``falls`` counts how often a row found a nearer pair.
+    ``rescalings`` counts how often a tile had a nearer pair for a query row, relative to which
+    the row's sums were then taken.
     """
 
     shift: int
     nearest: FloatArray
     sums: FloatArray
     eligible: FloatArray
-    falls: FloatArray
+    rescalings: FloatArray
     n_tiles: int = 0
 
 
 class Bands:
-    """The bands that there are so far, of a block of query rows."""
+    """The bands of a block of query rows that have come up so far."""
 
     def __init__(self, precision: Precision, n_bandwidths: int, rows: int) -> None:
         self._bits, self._shape = _BITS[precision], (n_bandwidths, rows)
@@ -44,6 +45,7 @@ class Bands:
 
     def split(self, weights: FloatArray) -> Iterator[tuple[Band, FloatArray]]:
         """Yield each non-empty band's weights in its unit, with zeros for other rows."""
+        # A band's number is a multiple of its width, so it does not depend on other weights.
         _, exponents = np.frexp(weights)
         shifts = self._bits * np.rint(exponents / self._bits).astype(np.int64)
         rows = self._shape[1]

@@ -1,4 +1,4 @@
-"""Bandwidths: what users may write, checked, as an array."""
+"""Bandwidths as users write them, checked and returned as an array."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,20 +17,23 @@ _GRIDS: dict[str, Callable[..., FloatArray]] = {
 }
 EARTH_RADIUS_KM = 6371.0088
 KILOMETRES, RADIANS = "km", "radian"
-# Every query row has a sum for each: more is a mistake.
+# Every query row has a sum for each bandwidth. More than this is taken for a mistake.
 MAX_BANDWIDTHS = 10_000
-_HOW = "write 0.05,0.1,0.2 or logspace:-1:1:20 or geomspace:0.05:2:12, or a rule: scott, silverman"
+_SYNTAX = (
+    "write 0.05,0.1,0.2 or logspace:-1:1:20 or geomspace:0.05:2:12, or a rule: scott, silverman"
+)
 
 
 def parse_bandwidths(text: str) -> FloatArray | list[str]:
     """Return bandwidths from text: a list, or a grid given by its ends and its length.
 
-    Lengths on the Earth, in kilometres, stay texts: so the kernel ``"vonmises_fisher"`` takes them.
+    Lengths on the Earth, in kilometres, stay text: the kernel ``"vonmises_fisher"`` takes them
+    in this form.
 
     Raises
     ------
     InputError
-        When the text is neither, or a value is no bandwidth.
+        When the text is neither a list nor a grid, or a value is no bandwidth.
 
     Examples
     --------
@@ -49,16 +52,19 @@ def _numbers(text: str) -> FloatArray:
     try:
         if name in _GRIDS:
             start, stop, number = arguments
+            # Before the grid is made: it may be too large for memory.
             if int(number) > MAX_BANDWIDTHS:
-                raise InputError(f"bandwidths {text!r} are {number}, and {MAX_BANDWIDTHS} at most")
-            with np.errstate(over="ignore", invalid="ignore"):  # the check finds those
+                raise InputError(
+                    f"bandwidths {text!r}: {number} are too many; give {MAX_BANDWIDTHS} at most"
+                )
+            with np.errstate(over="ignore", invalid="ignore"):  # check_bandwidths refuses those
                 values = _GRIDS[name](float(start), float(stop), int(number))
         else:
             values = np.array([float(part) for part in text.split(",") if part.strip()])
     except InputError:
         raise
     except (ValueError, OverflowError):
-        raise InputError(f"bandwidths {text!r} cannot be read; {_HOW}") from None
+        raise InputError(f"bandwidths {text!r} cannot be read; {_SYNTAX}") from None
     return check_bandwidths(values)
 
 
@@ -70,7 +76,7 @@ def in_radians(length: str) -> float:
     Raises
     ------
     InputError
-        When the text is none.
+        When the text is not a length in kilometres.
 
     References
     ----------
@@ -90,7 +96,7 @@ def in_kilometres(length: str) -> float:
     Raises
     ------
     InputError
-        When the text is none.
+        When the text is not a length in kilometres.
     """
     number, unit, rest = length.strip().partition("km")
     try:
@@ -126,6 +132,7 @@ class Angles:
         """
         if isinstance(bandwidth, str):
             return cls((in_kilometres(bandwidth),))
+        # Arrays of text or of objects may hold lengths; arrays of numbers are radians.
         if isinstance(bandwidth, np.ndarray) and bandwidth.dtype.kind in "UO":
             bandwidth = bandwidth.tolist()
         if not isinstance(bandwidth, list | tuple):
@@ -149,18 +156,19 @@ class Angles:
             return given
         return [length / EARTH_RADIUS_KM for length in self.kilometres]
 
-    def told(self, radians: npt.ArrayLike) -> FloatArray:
-        """Return bandwidths in the user's unit; the given ones are returned unchanged.
+    def in_given_unit(self, radians: npt.ArrayLike) -> FloatArray:
+        """Return bandwidths in the user's unit; those that the user gave are unchanged.
 
         Examples
         --------
         >>> lengths = Angles.of(["500km", "20000km"])
-        >>> lengths.told(lengths.radians(None)).tolist()
+        >>> lengths.in_given_unit(lengths.radians(None)).tolist()
         [500.0, 20000.0]
         """
         angles = np.asarray(radians, np.float64)
         if self.kilometres is None:
             return angles
+        # Division and product do not undo each other to the last bit: hence a look-up.
         given = {length / EARTH_RADIUS_KM: length for length in self.kilometres}
         lengths = [given.get(h, h * EARTH_RADIUS_KM) for h in angles.ravel().tolist()]
         return np.array(lengths).reshape(angles.shape)
@@ -168,7 +176,7 @@ class Angles:
     def in_words(self, radians: float) -> str:
         """Return a bandwidth as text with its unit; an angle in kilometres as well."""
         if self.kilometres is not None:
-            return f"{float(self.told(radians)):g} km"
+            return f"{float(self.in_given_unit(radians)):g} km"
         return f"{radians:g} radians ({radians * EARTH_RADIUS_KM:g} km)"
 
 
@@ -180,16 +188,18 @@ def _mixed(length: str, other: str) -> str:
 
 
 def _lengths(text: str) -> list[str]:
-    """Lengths on the Earth; both ends of a grid have their unit."""
+    """Return lengths on the Earth as text; both ends of a grid have the unit."""
     name, *arguments = (part.strip() for part in text.split(":"))
     if name not in ("geomspace", "linspace"):
         lengths = [part.strip() for part in text.split(",") if part.strip()]
         if bare := [part for part in lengths if _is_number(part)]:
             raise InputError(_mixed(next(part for part in lengths if "km" in part), bare[0]))
+        # Called for its errors only: the text is what is returned.
         check_bandwidths([in_radians(length) for length in lengths])
         return lengths
     if len(arguments) != 3 or not all(end.endswith("km") for end in arguments[:2]):
         raise InputError(f"bandwidths {text!r} cannot be read; write {name}:50km:500km:8")
+    # A grid of lengths is a grid of plain numbers with the unit put back.
     ends = [end.removesuffix("km").strip() for end in arguments[:2]]
     return [f"{value}km" for value in _numbers(":".join([name, *ends, arguments[2]]))]
 
@@ -208,30 +218,32 @@ def check_bandwidths(bandwidths: float | Sequence[float] | npt.ArrayLike) -> Flo
     Raises
     ------
     InputError
-        When there is none, or one is zero, negative, not finite, or there twice.
+        When there is no bandwidth, or one is zero, negative, not finite, or repeated.
     """
     try:
-        given = np.ma.filled(np.ma.asarray(bandwidths, np.float64), np.nan)  # refused below
+        # A masked value becomes NaN, which is refused below; asarray would drop the mask.
+        given = np.ma.filled(np.ma.asarray(bandwidths, np.float64), np.nan)
         values = np.atleast_1d(given)
     except (TypeError, ValueError, OverflowError):
         raise InputError(f"bandwidth {bandwidths!r} is not a number or a list of them") from None
     if values.ndim != 1 or values.size == 0:
-        raise InputError(f"bandwidths must be at least one number in one dimension; {_HOW}")
+        raise InputError(f"bandwidths must be at least one number in one dimension; {_SYNTAX}")
     if values.size > MAX_BANDWIDTHS:
-        raise InputError(f"there are {values.size} bandwidths, and {MAX_BANDWIDTHS} at most")
+        raise InputError(f"{values.size} bandwidths are too many; give {MAX_BANDWIDTHS} at most")
     for value in values:
         if not (np.isfinite(value) and value > 0):
             raise InputError(f"bandwidth {value:g} must be a positive, finite number")
-        # Squares and their inverses have to be numbers too.
+        # The hot loop uses the inverse square, which must neither overflow nor vanish.
         if not 1e-150 < value < 1e150:
             raise InputError(f"bandwidth {value:g} is out of range; rescale the data")
     repeated = _first_repeated(values)
     if repeated is not None:
-        raise InputError(f"bandwidth {repeated:g} is there twice; name each once")
+        raise InputError(f"bandwidth {repeated:g} is given twice; give each one once")
     return values
 
 
 def _first_repeated(values: Iterable[float]) -> float | None:
+    """Return the first value that occurred before; None if each occurs once."""
     seen: set[float] = set()
     for value in values:
         if value in seen:

@@ -1,16 +1,17 @@
-"""Bounds on the errors of log-sums, proven from what the sums themselves say.
+"""Bounds on the errors of log-sums, proven from the sums themselves.
 
 A log-sum is ``log Z`` with ``Z = sum_j w_j exp(-D_j)``. If every exponent is wrong by at most
-``c D_j``, ``log Z`` is by the mean of that, weighted by ``p_j = w_j exp(-D_j) / Z``; and that
-mean of D_j is at most ``log(W / Z)``, W being the weight of all pairs, because
-``D_j = log(w_j / p_j) - log Z`` and, by Jensen's inequality, the mean of ``log(w_j / p_j)`` is
-at most ``log W``. Lower the temperature to ``1 - c`` and Z grows; so it holds for all errors
-between. Errors that are the same for all pairs cost what they are. So a bound takes nothing
-but the nearest distance, the sums and the weight, and the hot loop is as fast as without.
+``c D_j``, then ``log Z`` is wrong by at most the mean of ``c D_j``, weighted by
+``p_j = w_j exp(-D_j) / Z``. That mean of D_j is at most ``log(W / Z)``, where W is the weight of
+all pairs: ``D_j = log(w_j / p_j) - log Z`` and, by Jensen's inequality, the mean of
+``log(w_j / p_j)`` is at most ``log W``. With exponents ``(1 - c) D_j`` Z only grows, so this
+holds for all errors in between. An error that is the same for all pairs changes ``log Z`` by
+itself. A bound thus needs only the nearest distance, the sums and the weight, and the hot loop is
+as fast as without bounds.
 
-Kernels of compact support may be infinitely steep where they end. There the errors of scaled
-distances that are relative to them are taken for another bandwidth: bounds hold of a sum for a
-bandwidth within ``stretch`` of the one given.
+Kernels of compact support may be infinitely steep where they end. There, a relative error of a
+scaled distance is counted as a change of the bandwidth instead: the bound holds for the sum at a
+bandwidth within ``stretch`` of the given one.
 """
 
 from dataclasses import dataclass
@@ -26,16 +27,18 @@ from dkde.typing import FloatArray
 
 _EPSILON = float(np.finfo(np.float64).eps) / 2
 # Relative roundings of an exponent, in units of epsilon: the inverse squared bandwidth 3 and its
-# cast 1, its product with the distance 1, a root 1, less the nearest one's 1, within the
-# exponential 3; and of the nearest one's own, where it is taken away and where it is added
-# again, 3 and 3. The edge's own allowance is apart.
+# cast 1, its product with the distance 1, a root 1, the subtraction of the nearest pair's
+# exponent 1, within the exponential 3; and roundings of the nearest pair's exponent itself, where
+# it is subtracted and where it is added again, 3 and 3. The allowance for a support's edge is not
+# among them.
 _EXPONENT = 16
-# Of a weight: its unit, its cast, its product with the kernel, the chunk's sum in its unit;
-# of a profile of compact support: a polynomial of ten terms.
+# Roundings of a weight: its unit, its cast, its product with the kernel, the chunk's sum in its
+# unit. Roundings of a profile of compact support: a polynomial of ten terms.
 _FACTOR, _PROFILE = 6, 32
-# Columns of a chunk that is summed in the tile's precision; rows of a tile.
+# Columns of a chunk, which is summed in the tile's precision, and training rows of a tile: the
+# same numbers as in dkde.numerics.hotloop and dkde.numerics.near.
 CHUNK, TILE = 64, 512
-# Adding 512 numbers by pairs, in any of NumPy's ways; one by one.
+# Roundings of adding the 512 weights of a tile: pairwise in any of NumPy's ways, and one by one.
 _BY_PAIRS, _ONE_BY_ONE = 32, TILE
 
 
@@ -50,37 +53,37 @@ class Sums:
     sums : array (n_bandwidths, rows)
     eligible : array (rows,)
         The weight of the pairs that count.
-    falls : array (rows,)
-        How often a nearer pair was found, to which the sums were made relative.
-    doubt : array (rows,)
-        To within which squared distances are known that were not taken from differences.
+    rescalings : array (rows,)
+        How often a nearer pair was found, relative to which the sums were then taken.
+    distance_errors : array (rows,)
+        The largest error of a squared distance that was not taken from differences.
     n_tiles : int
-        That were added.
+        The number of tiles that were added.
     """
 
     inverse: FloatArray
     nearest: FloatArray
     sums: FloatArray
     eligible: FloatArray
-    falls: FloatArray
-    doubt: FloatArray
+    rescalings: FloatArray
+    distance_errors: FloatArray
     n_tiles: int
 
 
 @dataclass(frozen=True)
-class Manner:
+class Method:
     """The precision and method of distances and sums.
 
     Parameters
     ----------
     differences : bool
-        Whether some distances were taken from differences, and so are relatively exact.
+        Whether some distances were taken from differences. Their errors are relative to them.
     accuracy : Accuracy
-        As distances were recomputed by, with what bounds on them allow for.
+        The rules by which distances were recomputed, with the slack of worst-case bounds.
     weighted, grouped : bool
-        Whether weights are others than ones, and pairs of one group were left out.
+        Whether rows have weights, and whether pairs of one group were left out.
     left_out : float
-        Beside what the hot loop leaves out: all of it weighs at most so much of the sum.
+        Largest share of the sum in the pairs that were left out before the hot loop.
     """
 
     kernel: Kernel
@@ -93,108 +96,126 @@ class Manner:
 
 
 def stretch(frame: Frame) -> float:
-    """Within what part of the bandwidth kernels of compact support find their edge."""
-    edge = 16 + 8 + 1  # what is allowed for, what the scaled distance takes, and the cast
+    """Return the relative change of bandwidth that covers errors at the edge of a support."""
+    # 16 that tiles.py allows for, 8 roundings of the scaled distance, and its cast.
+    edge = 16 + 8 + 1
     return (edge * frame.epsilon + (frame.n_features + 4) * _EPSILON) / 2
 
 
-def log_sum_errors(found: Sums, manner: Manner) -> FloatArray:
-    """Bounds on the absolute errors of ``log sum``, (n_bandwidths, rows); 0 for no sum."""
+def log_sum_errors(found: Sums, method: Method) -> FloatArray:
+    """Return bounds on the absolute errors of ``log sum``, (n_bandwidths, rows); 0 if no sum."""
     there = found.sums > 0
     sums = np.where(there, found.sums, 1.0)
+    # Relative to the nearest pair no sum exceeds the weight, but for rounding.
     weight = np.maximum(found.eligible, sums)
+    # Infinities and NaN come from squares that overflow: they become infinite bounds below.
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        if manner.kernel.profile is None:
-            errors = _of_exponentials(found, manner, sums, weight)
+        if method.kernel.profile is None:
+            errors = _exponential_errors(found, method, sums, weight)
         else:
-            errors = _of_profiles(found, manner, sums, weight)
-        errors += _of_adding(found, manner)
-        # The log, in terms of whatever unit there is.
+            errors = _profile_errors(found, method, sums, weight)
+        errors += _adding_error(found, method)
+        # The rounding of the logarithm, whatever the unit of the sums is.
         errors += 4 * _EPSILON * (1 + np.abs(np.log(sums)))
-        if manner.weighted:
-            of_weight = (_ONE_BY_ONE if manner.grouped else _BY_PAIRS) + found.n_tiles
-            errors += 2 * of_weight * _EPSILON
+        if method.weighted:
+            # The sum of the weights is rounded too. Groups are summed one by one, in a loop.
+            roundings = (_ONE_BY_ONE if method.grouped else _BY_PAIRS) + found.n_tiles
+            errors += 2 * roundings * _EPSILON
     errors[np.isnan(errors)] = inf
     bounds: FloatArray = np.where(there, errors, 0.0)
     return bounds
 
 
 def rounding_of(log_sums: FloatArray, shift: int) -> FloatArray:
-    """Return the rounding of absolute logs, with the nearest pair and unit added; 0 if none.
+    """Return the rounding of log-sums as the nearest pair's exponent and the unit are added.
 
-    The largest of what is added is the shift or the rest: no more than both.
+    It is relative to the largest term, which is at most ``|log sum| + 2 |shift|``. 0 for no sum.
     """
     there = np.isfinite(log_sums)
     largest = np.abs(np.where(there, log_sums, 0.0)) + 2 * abs(shift)
     return np.where(there, 4 * _EPSILON * largest, 0.0)
 
 
-def _of_exponentials(
-    found: Sums, manner: Manner, sums: FloatArray, weight: FloatArray
+def _exponential_errors(
+    found: Sums, method: Method, sums: FloatArray, weight: FloatArray
 ) -> FloatArray:
-    frame, accuracy = manner.frame, manner.accuracy
+    """Return the error of sums of kernels that are exponentials, relative to the nearest pair."""
+    frame, accuracy = method.frame, method.accuracy
     epsilon = frame.epsilon
-    top = exponents(manner.kernel, found.nearest, found.inverse)  # of the nearest pair
+    top = exponents(method.kernel, found.nearest, found.inverse)  # of the nearest pair
     widest = np.maximum(np.log(weight / sums), 0.0) + top  # log(W / Z)
-    of_distance = (2 * frame.n_features + 6) * _EPSILON + epsilon if manner.differences else 0.0
-    relative = _EXPONENT * epsilon + 8 * found.falls * _EPSILON + of_distance
-    # Exponentials of less than the least argument may be anything up to it.
+    # A sum of n squared differences in float64, and its cast to the tile's precision.
+    of_distance = (2 * frame.n_features + 6) * _EPSILON + epsilon if method.differences else 0.0
+    relative = _EXPONENT * epsilon + 8 * found.rescalings * _EPSILON + of_distance
+    # Below the least argument, a computed exponential may be anything up to exp(least).
     least, near_zero = LEAST[frame.precision], NEAR_ZERO[frame.precision]
     left_out = (
-        -1.01 * log1p(-manner.left_out)
+        -1.01 * log1p(-method.left_out)
         + 4 * exp(-accuracy.negligible)
         + 2 * weight / sums * exp(least)
     )
+    # To all orders the factor is c / (1 - c), which is c (1 + c) to within c**3.
     errors: FloatArray = relative * (1 + relative) * widest
-    errors += near_zero + 4 * found.falls * _EPSILON + left_out
-    errors += _of_doubt(found, manner, widest)
-    return errors + _of_underflow(found, manner)
+    errors += near_zero + 4 * found.rescalings * _EPSILON + left_out
+    errors += _distance_errors(found, method, widest)
+    return errors + _underflow_errors(found, method)
 
 
-def _of_doubt(found: Sums, manner: Manner, widest: FloatArray) -> FloatArray:
+def _distance_errors(found: Sums, method: Method, widest: FloatArray) -> FloatArray:
     """Return the error from distances that were not recomputed."""
-    accuracy = manner.accuracy
-    doubt = found.doubt * found.inverse[:, None]
-    if not manner.kernel.root:
+    accuracy = method.accuracy
+    error = found.distance_errors * found.inverse[:, None]
+    if not method.kernel.root:
         allowed = accuracy.absolute / 2 + accuracy.relative / (1 - 2 * accuracy.relative) * widest
-        return np.minimum(doubt / 2, allowed)
-    # A root is steepest at the nearest distance, but not below what is in doubt.
+        # Whatever could change its kernel by more than allowed has been recomputed.
+        return np.minimum(error / 2, allowed)
+    # A root is steepest at the nearest distance, but the true distance is not below near - error.
     near = found.nearest * found.inverse[:, None]
-    rest = np.sqrt(np.maximum(near - doubt, 0.0))
-    change = np.where(doubt > 0, doubt / (np.sqrt(np.maximum(near, doubt)) + rest), 0.0)
+    lower = np.sqrt(np.maximum(near - error, 0.0))
+    # sqrt(a) - sqrt(a - e) = e / (sqrt(a) + sqrt(a - e)): this form does not cancel.
+    change = np.where(error > 0, error / (np.sqrt(np.maximum(near, error)) + lower), 0.0)
     change[np.isnan(change)] = inf  # where squares overflow
     allowed = accuracy.absolute + accuracy.relative / (1 - 2 * accuracy.relative) * widest
     return np.minimum(change, allowed)
 
 
-def _of_profiles(found: Sums, manner: Manner, sums: FloatArray, weight: FloatArray) -> FloatArray:
-    """Pairs may each be wrong by what is allowed of them, and by what is of their mean."""
-    # A pair's kernel at either end of what its distance may be is no further from its own.
-    share = np.where(found.doubt > 0, 2 * manner.accuracy.absolute, 0.0)
-    if manner.kernel.slope < inf:
-        steepest = manner.kernel.slope * found.doubt * found.inverse[:, None]
+def _profile_errors(
+    found: Sums, method: Method, sums: FloatArray, weight: FloatArray
+) -> FloatArray:
+    """Return the error of sums of kernels with compact support.
+
+    Each pair may be wrong by the allowed share of itself, and by that share of the mean.
+    """
+    # The true kernel lies between those at both ends of the distance's range, as the computed
+    # one does: they differ by no more than the two ends do.
+    share = np.where(found.distance_errors > 0, 2 * method.accuracy.absolute, 0.0)
+    if method.kernel.slope < inf:
+        steepest = method.kernel.slope * found.distance_errors * found.inverse[:, None]
         share = np.minimum(share, steepest * weight / sums)
     share = np.broadcast_to(share, sums.shape)
     errors: FloatArray = np.where(share < 1, share / (1 - share), inf)
-    return errors + _PROFILE * manner.frame.epsilon + _of_underflow(found, manner)
+    return errors + _PROFILE * method.frame.epsilon + _underflow_errors(found, method)
 
 
-def _of_underflow(found: Sums, manner: Manner) -> FloatArray:
+def _underflow_errors(found: Sums, method: Method) -> FloatArray:
     """Return the error (n_bandwidths, 1) from squares too small for the precision.
 
-    Each of a distance's terms may be off by the least number there is; kernels that go as the
-    root of the distance feel that near 0, by its root, in units of the smallest bandwidths.
+    Each term of a squared distance may be off by the least positive number of the precision.
+    Kernels that depend on the root of it change near 0 by the root of that, over the bandwidth.
     """
-    frame = manner.frame
-    if not manner.kernel.root:
+    frame = method.frame
+    if not method.kernel.root:
         return np.zeros((len(found.inverse), 1))
     least = float(np.finfo(frame.dtype).smallest_subnormal)
     change = 2 * np.sqrt((4 * frame.n_features + 16) * least * found.inverse[:, None])
-    # Below that it is within what is taken for the exponential's own error.
+    # A smaller change is within the allowance for the exponential's own error.
     return np.asarray(np.where(change > frame.epsilon**2, change, 0.0))
 
 
-def _of_adding(found: Sums, manner: Manner) -> float:
-    """Sums of positive numbers: of a chunk in the tile's precision, of chunks in float64."""
-    in_tile = (CHUNK + _FACTOR) * manner.frame.epsilon
+def _adding_error(found: Sums, method: Method) -> float:
+    """Return the error of adding: a chunk's terms in the tile's precision, chunks in float64.
+
+    All terms are positive, so it is relative to the sum.
+    """
+    in_tile = (CHUNK + _FACTOR) * method.frame.epsilon
     return in_tile + (TILE // CHUNK + 2 * found.n_tiles + 4) * _EPSILON

@@ -1,9 +1,9 @@
-"""Cells of a regular grid: which ones rows lie in, and which ones a separable sum goes through.
+"""Cells of a regular grid: those in which rows lie, and those that a separable sum passes.
 
 A cell is one integer, its key: the cell's index on each axis, the first on top, in fields of
-equally many bits. Only cells that hold rows are kept: data may have far outliers. Indices stay
-``MARGIN`` clear of a field's ends, so cells that are within MARGIN / 2 of one another on the
-last axis, and equal on the others, are those whose keys are within that of one another.
+equally many bits. Only cells that hold rows are kept, because data may have far outliers. Indices
+stay ``MARGIN`` clear of a field's ends. So two cells are equal on all axes but the last, and at
+most MARGIN / 2 apart on the last, exactly when their keys differ by at most MARGIN / 2.
 """
 
 import numpy as np
@@ -15,26 +15,27 @@ from dkde.typing import FloatArray
 Keys = npt.NDArray[np.int64]
 
 MARGIN = 128
-# With a side of so many bits, and indices of at most 32, the cells' centres are exact.
+# With a side of so many bits, and indices of at most 32 bits, the cells' centres are exact: a
+# product of 20 and 33 bits fits into the 53 of float64.
 SIDE_BITS = 20
 _compile = compiled()
 _EMPTY = -1
 
 
 def field_bits(n_axes: int) -> int:
-    """Bits of a key for each axis: all of them below the sign."""
+    """Return the bits of a key for each axis: all axes together stay below the sign bit."""
     return min(63 // n_axes, 32)
 
 
 class Cells:
-    """The cells seen so far, numbered in the order of appearance; a hash table.
+    """A hash table of the cells seen so far, numbered in the order of appearance.
 
     Parameters
     ----------
     side : float
-        Of ``SIDE_BITS`` bits.
+        Side of a cell, a number of ``SIDE_BITS`` bits.
     margin : int
-        Rows whose cell is less than so many cells from a field's end are in none.
+        A row whose cell would be less than so many cells from a field's end is in no cell.
     """
 
     def __init__(self, n_axes: int, side: float, margin: int) -> None:
@@ -56,6 +57,7 @@ class Cells:
         """Return the number of each row's cell, new cells included; -1 for a row in none."""
         keys = np.empty(len(values), np.int64)
         _locate(values, self._side, self.bits, self._limit, keys)
+        # The compiled loop stops where the table is half full; it goes on in one twice as large.
         done = 0
         while True:
             done, self._count = _number(keys, done, self._table, self._keys, self._count)
@@ -63,6 +65,8 @@ class Cells:
                 return keys
             self._keys = np.concatenate([self._keys, np.empty_like(self._keys)])
             self._table = np.full((2 * len(self._table), 2), _EMPTY)
+            # Put the known cells into the new table, with the same numbers. The copy is needed:
+            # the loop replaces its first argument.
             _number(self.keys.copy(), 0, self._table, self._keys, 0)
 
 
@@ -78,22 +82,22 @@ def grouped(numbers: Keys, n_cells: int) -> tuple[Keys, Keys]:
 
 
 def rotated(keys: Keys, bits: int, n_axes: int) -> Keys:
-    """Keys with the first axis made the last."""
+    """Return keys with the first axis made the last."""
     top = bits * (n_axes - 1)
     return ((keys & ((1 << top) - 1)) << bits) | (keys >> top)
 
 
 def rotated_back(keys: Keys, bits: int, n_axes: int) -> Keys:
-    """Keys with the last axis made the first."""
+    """Return keys with the last axis made the first."""
     return ((keys & ((1 << bits) - 1)) << (bits * (n_axes - 1))) | (keys >> bits)
 
 
 def between(source: Keys, target: Keys, bits: int, n_axes: int, reach: int) -> list[Keys]:
     """Return the cells that a translation from ``source`` to ``target`` passes, axis by axis.
 
-    The i-th set has cells whose first i indices are of target cells, and the others of source
-    cells: those that are within ``reach`` cells, on every axis, of a source cell that is equal
-    on the others, and of such a target cell. So there are no more than near pairs of cells.
+    The i-th set has cells whose first i indices are those of a target cell, and whose other
+    indices are those of a source cell. On the remaining axes, they are within ``reach`` cells of
+    that target cell and of that source cell. So there are at most as many as near pairs of cells.
 
     Parameters
     ----------
@@ -107,6 +111,8 @@ def between(source: Keys, target: Keys, bits: int, n_axes: int, reach: int) -> l
     """
     if n_axes == 1:
         return [source, target]
+    # The first axis is put last, where neighbours have neighbouring keys, and source cells are
+    # spread along it; then only indices that target cells have on that axis can matter.
     first = _dilated(np.sort(rotated(source, bits, n_axes)), reach)
     index = first & ((1 << bits) - 1)
     top = bits * (n_axes - 1)
@@ -114,7 +120,7 @@ def between(source: Keys, target: Keys, bits: int, n_axes: int, reach: int) -> l
     if n_axes == 2:
         first = np.sort(rotated(first, bits, n_axes))
         return [source, first[_near(first, target, reach)], target]
-    # With the second axis last, where the two middle sets meet.
+    # Three axes: the two middle sets differ on the second axis alone, so it is put last.
     first = np.sort(rotated(first, bits, n_axes))
     second = np.sort(rotated_back(_dilated(target, reach), bits, n_axes))
     middle = [first[_near(first, second, reach)], second[_near(second, first, reach)]]
@@ -122,23 +128,26 @@ def between(source: Keys, target: Keys, bits: int, n_axes: int, reach: int) -> l
 
 
 def _dilated(keys: Keys, reach: int) -> Keys:
-    """Cells within ``reach`` on the last axis; sorted, as ``keys`` are."""
+    """Return the cells within ``reach`` on the last axis; sorted, as ``keys`` are."""
     result = np.empty(len(keys) * (2 * reach + 1), np.int64)
     return result[: _dilate(keys, reach, result)].copy()
 
 
 @_compile
 def _locate(values, side, bits, limit, keys):  # type: ignore[no-untyped-def]
+    """Fill ``keys`` with the key of each row's cell; -1 for a row in no cell."""
     half = np.int64(1) << np.int64(bits - 1)
     for i in range(values.shape[0]):
         key = np.int64(0)
         for j in range(values.shape[1]):
             rough = np.floor(values[i, j] / side)
+            # Written with "not", so that NaN is in no cell.
             if not abs(rough) < limit:
                 key = np.int64(_EMPTY)
                 break
             cell = np.int64(rough)
-            # The quotient is rounded, but this difference is not by more than its last bit.
+            # The quotient is rounded, and may be in the wrong cell. The centre is exact, so this
+            # difference has one rounding only, and says which cell is the right one.
             beside = values[i, j] - (cell + 0.5) * side
             if beside < -0.5 * side:
                 cell -= 1
@@ -150,12 +159,16 @@ def _locate(values, side, bits, limit, keys):  # type: ignore[no-untyped-def]
 
 @_compile
 def _number(keys, done, table, known, count):  # type: ignore[no-untyped-def]
-    """Replace keys by numbers, until the table is half full; how far, and how many."""
+    """Replace keys by numbers until the table is half full; return the keys done, and cells.
+
+    The table has twice as many places as ``known``, so an empty place is always found.
+    """
     mask = np.uint64(len(table) - 1)
     for i in range(done, len(keys)):
         key = keys[i]
         if key < 0:
             continue
+        # Fibonacci hashing: keys of neighbouring cells differ in few bits, and have to be spread.
         mixed = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
         place = (mixed ^ (mixed >> np.uint64(32))) & mask
         while table[place, 0] != key:
@@ -174,6 +187,7 @@ def _number(keys, done, table, known, count):  # type: ignore[no-untyped-def]
 
 @_compile
 def _group(numbers, starts, rows):  # type: ignore[no-untyped-def]
+    """Sort row numbers by cell: a counting sort, which keeps the order within a cell."""
     for number in numbers:
         if number >= 0:
             starts[number + 1] += 1
@@ -189,9 +203,11 @@ def _group(numbers, starts, rows):  # type: ignore[no-untyped-def]
 
 @_compile
 def _dilate(keys, reach, out):  # type: ignore[no-untyped-def]
+    """Fill ``out`` with the keys within ``reach`` of sorted keys, each once; return how many."""
     count = 0
     following = np.int64(0)
     for key in keys:
+        # Ranges of neighbours overlap: start after the last one written.
         for near in range(max(following, key - reach), key + reach + 1):
             out[count] = near
             count += 1
@@ -202,6 +218,7 @@ def _dilate(keys, reach, out):  # type: ignore[no-untyped-def]
 @_compile
 def _near(keys, others, reach):  # type: ignore[no-untyped-def]
     """Return which keys are within ``reach`` of one of the others; both are sorted."""
+    # Both are sorted, so ``j`` never goes back.
     found = np.zeros(len(keys), np.bool_)
     j = 0
     for i in range(len(keys)):

@@ -11,17 +11,19 @@ from numba import config, njit
 def compiled(*fastmath: str) -> Callable[[Callable[..., Any]], Any]:
     """Return a decorator that compiles a function without the GIL, and caches it on disk.
 
-    Kept in the user's cache folder (or where ``NUMBA_CACHE_DIR`` says), and not beside the
-    source as numba would: files that pip does not know of outlive an uninstallation, and
-    Python takes the folder that is left for a package.
+    The compiled code is kept in the user's cache folder, or in ``NUMBA_CACHE_DIR``. numba would
+    keep it beside the source: but files that pip does not know remain after an uninstallation,
+    and Python takes the folder that they are in for a package.
 
     Parameters
     ----------
     *fastmath : str
-        What LLVM may do to floating point arithmetic.
+        The liberties that LLVM may take with floating-point arithmetic, as numba names them.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
+        # numba reads the folder as it decorates a function: the user's setting is put back, so
+        # that other packages' functions are cached where they would be without dkde.
         given = config.CACHE_DIR
         config.CACHE_DIR = given or _cache_folder()
         try:
@@ -35,8 +37,9 @@ def compiled(*fastmath: str) -> Callable[[Callable[..., Any]], Any]:
 
 
 def _cache_folder() -> str:
+    """Return the folder for compiled code; empty where the user has no home."""
     try:
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    except RuntimeError:  # no home: numba finds a place itself
+    except RuntimeError:  # no home folder: with an empty setting numba chooses a place
         return ""
     return str(Path(base) / "dkde")

@@ -1,4 +1,4 @@
-"""Integers too large for float64, in which distances are computed, to distinguish."""
+"""Integers beyond 2**53, which float64 cannot all represent; distances are computed in it."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from dkde.errors import InputError
 
+# Up to here float64 holds every integer; beyond it, two may become the same number.
 LARGEST = 2**53
 
 
@@ -20,6 +21,8 @@ def beyond(values: npt.NDArray[Any]) -> tuple[int, ...] | None:
     """
     if values.dtype.kind not in "iu" or values.dtype.itemsize < 8 or not values.size:
         return None
+    # Without a mask for all values: nearly always there is none. Unsigned integers have no lower
+    # end to compare, and NumPy would refuse -2**53 for them.
     if values.max() <= LARGEST and (values.dtype.kind == "u" or values.min() >= -LARGEST):
         return None
     found = (values > LARGEST) | (values < -LARGEST)
@@ -35,8 +38,8 @@ def rounded(where: str, value: Any) -> InputError:
         The source, the row and the column.
     """
     return InputError(
-        f"{where} is {value}, an integer beyond 2**53, and float64 cannot hold them all: "
-        "subtract an origin first, or leave that column out"
+        f"{where} is {value}, an integer beyond 2**53, where float64 cannot tell all integers "
+        "apart: subtract an origin first, or leave that column out"
     )
 
 

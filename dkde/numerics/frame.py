@@ -18,20 +18,20 @@ class Frame:
     """An origin, a unit of length and a precision, shared by both sides.
 
     Distances come from ``|q|^2 + |t|^2 - 2 q.t``, which loses digits when the rows are far
-    from the origin compared with each other. So a reference row is taken away first, in
-    float64: an offset of a million then costs nothing.
+    from the origin compared with each other. So a reference row is subtracted first, in
+    float64: an offset of a million then costs no accuracy.
 
     Parameters
     ----------
     reference : array (n_features,), float64
-        What is taken away, in this frame's unit; whole numbers where ``integer``.
+        The row that is subtracted, in this frame's unit; whole numbers where ``integer``.
     unit : float
         The length of this frame's unit in units of the data. Integer data with a scale
         keep their integers, whose distances are exact, and put the scale here.
     integer : bool
         Whether all values are whole numbers.
     precision : {"float64", "float32"}
-        What the coordinates are held and multiplied in.
+        The precision in which coordinates are stored and multiplied.
     """
 
     reference: FloatArray
@@ -51,12 +51,12 @@ class Frame:
 
     @cached_property
     def epsilon(self) -> float:
-        """Half the distance from 1 to the next number: the largest relative rounding."""
+        """Return the largest relative rounding: half the distance from 1 to the next number."""
         return float(np.finfo(self.dtype).eps) / 2
 
     @cached_property
     def exact_below(self) -> float:
-        """Whole numbers up to here are exact."""
+        """Return the number up to which all whole numbers are exact."""
         return 1 / self.epsilon
 
 
@@ -67,7 +67,7 @@ class Points:
     Parameters
     ----------
     values : array (rows, n_features)
-        As read, in the frame's unit: what distances are recomputed from.
+        As read, in the frame's unit. Distances are recomputed from them.
     coordinates : array (rows, n_features)
         ``values - reference`` in the frame's precision.
     norms : array (rows,), float64
@@ -86,11 +86,11 @@ class Points:
             out = np.empty(values.shape, frame.dtype)
         norms = np.empty(len(values))
         _centre(compilable(values), frame.reference, out, norms)
-        # A squared distance is up to 4 times the larger norm, and an overflow would look like
-        # a row that does not count.
+        # A squared distance is up to 4 times the larger norm. If it overflowed, the row would look
+        # like one that does not count; with an infinite norm it is refused.
         norms[norms > np.finfo(frame.dtype).max / 4] = np.inf
         if values.dtype.kind in "iu" and values.dtype.itemsize == 8:
-            # float64 tells whole numbers apart up to 2**53 only.
+            # Up to 2**53 only, float64 represents all whole numbers.
             norms[((values > 2**53) | (values < -(2**53))).any(axis=1)] = np.inf
         return cls(values, out, norms)
 
@@ -103,11 +103,12 @@ class Points:
 
 @compiled("contract", "reassoc")
 def _centre(values, reference, out, norms):  # type: ignore[no-untyped-def]
-    """Differences, taken in float64 whatever the dtypes are, and their squared lengths."""
+    """Fill in differences, taken in float64 whatever the dtypes, and their squared lengths."""
     number = out.dtype.type
     for i in range(values.shape[0]):
         total = 0.0
         for j in range(values.shape[1]):
+            # The norm is that of the rounded coordinate, with which products are taken.
             coordinate = number(values[i, j] - reference[j])
             out[i, j] = coordinate
             total += np.float64(coordinate) * np.float64(coordinate)
@@ -115,7 +116,11 @@ def _centre(values, reference, out, norms):  # type: ignore[no-untyped-def]
 
 
 def compilable(values: Array) -> Array:
-    """Return values as the one array type of each dtype that functions are compiled for."""
+    """Return values as the one array type of each dtype that functions are compiled for.
+
+    numba compiles a function again for each dtype, byte order, layout and writability.
+    """
+    # Booleans are read as bytes. numba does not compute with float16 on a CPU.
     if values.dtype.kind == "b":
         values = values.view(np.uint8)
     elif values.dtype.newbyteorder("=") == np.float16:  # of any byte order

@@ -1,4 +1,4 @@
-"""The hot loop: what is done with each squared distance, compiled for each kernel.
+"""The hot loop: the work on each squared distance, compiled for each kernel.
 
 Every function here is a loop over a tile (query rows, train rows) of squared distances in the
 frame's unit. ``inverse`` is ``(unit / h)**2`` for the bandwidths from the largest to the
@@ -6,8 +6,8 @@ smallest, so that ``d2 * inverse[k]`` is the squared scaled distance.
 
 A row's sums are kept relative to its nearest pair that counts: ``sums[k]`` is
 ``sum_j w_j exp(log_profile(d2_j) - log_profile(nearest))``, at least the weight of the nearest
-pair, so it neither overflows nor vanishes at any bandwidth. Kernels of compact support need
-none of that: theirs is ``sum_j w_j profile(d2_j)``, and 0 where no pair is inside.
+pair, so it neither overflows nor vanishes at any bandwidth. Kernels of compact support do not
+need this: their sum is ``sum_j w_j profile(d2_j)``, and 0 where no pair is inside.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from dkde.numerics.compiling import compiled
 from dkde.numerics.exponential import EXPONENTIALS
 from dkde.numerics.kernels import Kernel, Summing, same
 
-# Columns that are kept or left out together: a few vectors, and little to look through.
+# Columns that are summed or left out together: a few vectors, and few minima to compare.
 CHUNK = 64
 _compile = compiled("reassoc", "contract", "nsz", "arcp")
 
@@ -34,8 +34,8 @@ Compiled = Callable[..., Any]
 class HotLoop:
     """The compiled functions of one kernel at one precision.
 
-    ``recompute`` replaces distances that are too roughly known where that matters. A squared
-    distance is known to within ``query_bounds[i] + train_bounds[j]``.
+    ``recompute`` replaces distances whose errors are too large for their effect on the sums. The
+    error of a squared distance is at most ``query_bounds[i] + train_bounds[j]``.
     """
 
     accumulate: Compiled
@@ -46,8 +46,8 @@ class HotLoop:
 @cache
 def hot_loop(kernel: Kernel, precision: str) -> HotLoop:
     """Return the hot loop for a kernel; numba compiles it once and keeps it on disk."""
-    # Loops close over numbers and plain functions with a numba implementation. numba can find
-    # a cached closure again over such ones, but not over a compiled dispatcher.
+    # Loops close over numbers and plain functions that have a numba implementation. numba finds
+    # such closures again in its cache on disk, but not closures over a compiled dispatcher.
     summing = Summing.of(kernel)
     outer = EXPONENTIALS[precision] if summing.relative else same
     recompute = _recompute_smooth(summing) if kernel.smooth else _recompute(summing, kernel.convex)
@@ -58,6 +58,7 @@ def hot_loop(kernel: Kernel, precision: str) -> HotLoop:
 
 @register_jitable(fastmath={"reassoc", "contract"})
 def _direct(x, y):  # type: ignore[no-untyped-def]
+    """Return the squared distance of two rows from their differences, in float64."""
     total = 0.0
     for feature in range(len(x)):
         difference = x[feature] - y[feature]
@@ -65,14 +66,14 @@ def _direct(x, y):  # type: ignore[no-untyped-def]
     return total
 
 
-# As whole numbers, the bits of numbers from 0 to inf are in the same order: the compiler makes
-# vectors of a minimum of whole numbers, but not of others, which might be NaN.
+# The bits of floating-point numbers from 0 to inf, read as whole numbers, have the same order. The
+# compiler makes vector code for a minimum of whole numbers, but not of floats, which may be NaN.
 _BITS = {"float64": np.int64, "float32": np.int32}
 
 
 @register_jitable
 def chunk_minima(bits, minima):  # type: ignore[no-untyped-def]
-    """The least number of each chunk of a row, all as bits."""
+    """Fill in the least number of each chunk of a row, all as bits."""
     for chunk in range(len(minima)):
         a = chunk * CHUNK
         low = bits[a]
@@ -101,14 +102,19 @@ def add_eligible(query_groups, train_groups, weights, eligible):  # type: ignore
 
 
 def _accumulate(summing: Summing, outer: Compiled, bits: Any) -> Any:
+    """Return the loop that adds a tile of squared distances to the sums."""
     inner, level, enough_for = summing.inner, summing.level, summing.enough
-    own = 1.0 if summing.relative else 0.0  # what the nearest pair adds for sure
+    # The nearest pair's kernel, relative to itself. A compact kernel may be 0 even there.
+    own = 1.0 if summing.relative else 0.0
 
     @_compile
     def accumulate(  # type: ignore[no-untyped-def]
         d2, weights, unit, lightest, n_train, inverse, nearest, sums, first
     ):
-        """Add a tile's pairs to the sums of query rows first, first + 1, ..."""
+        """Add a tile's pairs to the sums of query rows first, first + 1, ...
+
+        ``weights`` are in units of the heaviest, ``unit``; ``lightest`` is the least positive one.
+        """
         number = d2.dtype.type
         minima = np.empty((d2.shape[1] + CHUNK - 1) // CHUNK, d2.dtype)
         for i in range(d2.shape[0]):
@@ -119,6 +125,7 @@ def _accumulate(summing: Summing, outer: Compiled, bits: Any) -> Any:
                 least = min(least, low)
             if least == inf:
                 continue
+            # Make the sums so far relative to the new nearest pair.
             nearer = least < nearest[row]
             if nearer:
                 for k in range(len(inverse)):
@@ -129,11 +136,12 @@ def _accumulate(summing: Summing, outer: Compiled, bits: Any) -> Any:
             for k in range(len(inverse)):
                 scale = number(inverse[k])
                 top = level(number(nearest[row]) * scale)
+                # The final sum is at least this, so pairs that are negligible beside it stay so.
                 kept = max(sums[k, row], lightest) if nearer else sums[k, row]
                 enough = enough_for(kept, unit, n_train)
                 total = 0.0
-                # Relative to a nearest pair whose square overflows there is nothing to add up:
-                # see dkde.numerics.exponential.
+                # If the nearest pair's scaled square overflows, there is nothing to add up: see
+                # dkde.numerics.exponential.
                 for chunk in range(len(minima) if top > -inf else 0):
                     # Written so that NaN, from -inf less -inf, leaves the chunk out.
                     if not (inner(minima[chunk] * scale) - top >= enough):
@@ -149,8 +157,9 @@ def _accumulate(summing: Summing, outer: Compiled, bits: Any) -> Any:
                         for j in range(a, d2.shape[1]):
                             part += weights[j] * outer(inner(d2[i, j] * scale) - top)
                     total += part
-                # The exponent of the nearest pair is 0 but for rounding, which at 1e19 (in
-                # float32 1e9) is thousands: it must not make that pair vanish.
+                # The nearest pair's relative exponent is 0 but for rounding. With exponents of 1e19
+                # (in float32 1e9) that rounding is in the thousands, and must not make the pair
+                # vanish.
                 if nearer and inner(nearest[row] * inverse[k]) > -inf:
                     total = max(total, own * lightest / unit)
                 sums[k, row] += total * unit
@@ -159,9 +168,11 @@ def _accumulate(summing: Summing, outer: Compiled, bits: Any) -> Any:
 
 
 def _to_log_sums(level: Compiled) -> Any:
+    """Return the loop that takes the logs of the sums."""
+
     @_compile
     def to_log_sums(inverse, nearest, sums, out):  # type: ignore[no-untyped-def]
-        """Logs of the sums, no longer relative to the nearest pair."""
+        """Fill in the logs of the sums, no longer relative to the nearest pair."""
         for k in range(len(inverse)):
             for row in range(len(nearest)):
                 if sums[k, row] > 0:
@@ -173,7 +184,11 @@ def _to_log_sums(level: Compiled) -> Any:
 
 
 def _recompute_smooth(summing: Summing) -> Any:
-    """Replacing distances by how much squared scaled ones, so the kernel at most, change."""
+    """Return the loop that recomputes distances for a smooth kernel.
+
+    The log-kernel changes by at most the change of the squared scaled distance, so this change
+    is what is compared with the tolerance.
+    """
     log_profile, enough_for = summing.inner, summing.enough
 
     @_compile
@@ -181,12 +196,14 @@ def _recompute_smooth(summing: Summing) -> Any:
         d2, weights, unit, lightest, n_train, inverse, nearest, sums, first,
         query, train, query_bounds, train_bounds, tolerance, relative,
     ):  # fmt: skip
-        """A pair matters if its kernel could weigh in at the largest bandwidth that feels
-        the error; smaller ones, which feel it more, look less far.
+        """Recompute the pairs that may matter at the largest bandwidth affected by their error.
+
+        Smaller bandwidths are affected more, but fewer pairs matter to them.
         """
         last = len(inverse) - 1
         for i in range(d2.shape[0]):
             row = first + i
+            # The least possible distance, a bound above the nearest one, and the widest error.
             least, upper, widest = inf, inf, 0.0
             for j in range(d2.shape[1]):
                 if d2[i, j] < inf:
@@ -194,10 +211,13 @@ def _recompute_smooth(summing: Summing) -> Any:
                     least = min(least, d2[i, j] - bound)
                     upper = min(upper, d2[i, j] + bound)
                     widest = max(widest, bound)
+            # The sum at the smallest bandwidth is the least of all: no pair that matters at
+            # another is left out beside it. A nearer pair may leave only the lightest weight.
             kept = sums[last, row]
             if least < nearest[row]:
                 kept = min(kept, lightest) if kept > 0 else lightest
             upper = min(upper, nearest[row])
+            # The largest bandwidth at which the widest error is above the tolerance.
             k = 0
             while k <= last and widest * inverse[k] <= tolerance:
                 k += 1
@@ -217,10 +237,11 @@ def _recompute_smooth(summing: Summing) -> Any:
 
 
 def _recompute(summing: Summing, convex: bool) -> Any:
-    """Replace distances by the kernel at both ends of their possible range.
+    """Return the loop that recomputes distances by the kernel at both ends of their range.
 
-    It never increases between them. Chunks are left out by the most that it can change in
-    them: a convex one changes most where it is nearest and the range widest.
+    A kernel never increases with distance, so within the range it is between those two values.
+    Chunks are skipped by the largest change that is possible in them: a convex kernel changes most
+    over the widest range that begins at the least distance.
     """
     inner, level, differ = summing.inner, summing.level, summing.differ
     least_for, relative_sums = summing.least, summing.relative
@@ -235,6 +256,7 @@ def _recompute(summing: Summing, convex: bool) -> Any:
         highest = np.empty(len(lowest))
         for i in range(d2.shape[0]):
             row = first + i
+            # First pass: the range of distances in each chunk, and a bound above the nearest.
             upper, widest = nearest[row], 2 * (query_bounds[i] + train_bounds.max())
             for chunk in range(len(lowest)):
                 low, high = inf, 0.0
@@ -246,6 +268,7 @@ def _recompute(summing: Summing, convex: bool) -> Any:
                 lowest[chunk], highest[chunk] = max(low, 0.0), high
             if upper == inf:
                 continue
+            # Second pass: at each bandwidth, the pairs whose kernel may change by too much.
             nearer = relative_sums and lowest.min() < nearest[row]
             for k in range(len(inverse)):
                 scale, kept = inverse[k], sums[k, row]
@@ -260,6 +283,7 @@ def _recompute(summing: Summing, convex: bool) -> Any:
                     if not differ(near - end, near, far, allowed, least):
                         continue
                     a, b = chunk * CHUNK, min((chunk + 1) * CHUNK, d2.shape[1])
+                    # Most chunks have no such pair: this loop, without a branch, finds out.
                     some = False
                     for j in range(a, b):
                         near = inner(max(d2[i, j] - bounds[j], 0.0) * scale)
@@ -270,9 +294,10 @@ def _recompute(summing: Summing, convex: bool) -> Any:
                     for j in range(a, b):
                         near = inner(max(d2[i, j] - bounds[j], 0.0) * scale)
                         far = inner((d2[i, j] + bounds[j]) * scale)
-                        # Pairs that do not count differ by NaN, as do some that overflow.
+                        # For pairs that do not count, and some that overflow, the change is NaN.
                         if d2[i, j] < inf and differ(near - far, near, far, allowed, least):
                             d2[i, j] = _direct(query[i], train[j])
+                            # No smaller bandwidth needs to recompute it again.
                             bounds[j] = 0.0
 
     return recompute

@@ -25,8 +25,8 @@ Profile = Callable[[float], float]
 LogNorm = Callable[[int, float], float]
 Radii = Callable[[radii.Generator, int, int], FloatArray]
 
-# Pairs are left out when all of them together weigh less than exp(-45), 3e-20, of what the
-# row has already: far below the last bit.
+# Pairs are left out if all of them together weigh less than exp(-45), 3e-20, of the row's sum so
+# far: far below the last bit.
 NEGLIGIBLE = 45.0
 
 
@@ -42,7 +42,7 @@ class Kernel:
     Parameters
     ----------
     name : str
-        As users write it.
+        The name, as users write it.
     log_profile : function, float -> float
         The unnormalised log-kernel; ``-inf`` outside the support.
     log_norm : callable
@@ -64,14 +64,14 @@ class Kernel:
         Whether ``log_profile`` changes by no more than its argument does. Errors of squared
         distances are then felt most at the smallest bandwidth, and nowhere out of proportion.
     convex : bool
-        Whether the profile that is summed is convex in ``u2``: steepest at 0.
+        Whether the profile that is summed is convex in ``u2``, and so steepest at 0.
     root : bool
-        Whether its logarithm goes as the root of ``u2`` near 0, infinitely steep.
+        Whether its logarithm behaves like the root of ``u2`` near 0, where it is infinitely steep.
     slope : float
-        The most by which ``profile`` changes for a change of ``u2``, relative to it.
+        The largest change of ``profile``, relative to the change of ``u2``.
     sphere : bool
-        Whether it is a density on the unit sphere of R^3, per steradian: rows are unit vectors,
-        distances those through the sphere.
+        Whether it is a density on the unit sphere of R^3, per steradian. Rows are then unit
+        vectors, and distances are measured along chords.
 
     References
     ----------
@@ -97,7 +97,7 @@ class Kernel:
         return self.log_profile is radii.gaussian_log_profile
 
     def __reduce__(self) -> tuple[Callable[[str], "Kernel"], tuple[str]]:
-        # By name: workers then share one compiled hot loop a kernel.
+        # By name, so that a worker has one object, and one compiled hot loop, for each kernel.
         return get_kernel, (self.name,)
 
 
@@ -108,14 +108,14 @@ class Summing:
     Parameters
     ----------
     relative : bool
-        Whether logs are summed relative to the nearest pair's, ``outer`` being exp; otherwise
-        values are summed as they are.
+        Whether log-kernels are taken relative to the nearest pair's, with exp for ``outer``;
+        otherwise kernels are summed as they are.
     enough : function (sum so far, heaviest weight, number of rows) -> float
-        What ``inner - level`` of a pair has to reach to matter.
-    least : function of the same
-        What it has to reach for errors of it to matter, or to be relative to.
+        The value that ``inner - level`` of a pair has to reach to matter.
+    least : function of the same arguments
+        The value that it has to reach for its errors to matter, or to which errors are relative.
     differ : function (change, near, far, allowed error, least) -> bool
-        Whether ``inner``, which may be anything from far to near, may change by too much.
+        Whether the range of ``inner``, from far to near, is too wide.
     """
 
     relative: bool
@@ -136,12 +136,13 @@ class Summing:
 
 @register_jitable
 def _negligible_below(kept, heaviest, rows):  # type: ignore[no-untyped-def]
+    # All rows, were each as heavy as the heaviest, would add exp(-NEGLIGIBLE) of the sum so far.
     return log(kept / (heaviest * rows)) - NEGLIGIBLE if kept > 0 else -inf
 
 
 @register_jitable
 def _inside(kept, heaviest, rows):  # type: ignore[no-untyped-def]
-    return 1e-300  # what is not zero
+    return 1e-300  # any pair inside the support, whose profile is above 0
 
 
 @register_jitable
@@ -151,13 +152,13 @@ def _mean(kept, heaviest, rows):  # type: ignore[no-untyped-def]
 
 @register_jitable
 def _differ_in_log(change, near, far, allowed, least):  # type: ignore[no-untyped-def]
-    # Where both ends of a distance overflow the change is NaN: anything.
+    # The change is NaN where both ends of the range overflow; it then counts as too wide.
     return not (change <= allowed) and near >= least
 
 
 @register_jitable
 def _differ_in_share(change, near, far, allowed, least):  # type: ignore[no-untyped-def]
-    # Errors of what is allowed of every pair, or of the mean, add up to so much of the sum.
+    # Errors of the allowed share of each pair, or of the mean, add up to such a share of the sum.
     return change > allowed * max(far, least)
 
 
@@ -173,6 +174,8 @@ def same(x):  # type: ignore[no-untyped-def]
 
 
 def _compact(name: str, profile: Profile, log_norm: LogNorm, draw: Radii, **shape: Any) -> Kernel:
+    """Return a kernel of compact support, whose log-profile follows from its profile."""
+
     @register_jitable
     def log_profile(u2):  # type: ignore[no-untyped-def]
         value = profile(u2)
@@ -209,8 +212,8 @@ LINEAR = _compact("linear", radii.linear_profile, radii.linear_log_norm, radii.l
 COSINE = _compact(
     "cosine", radii.cosine_profile, radii.cosine_log_norm, radii.cosine, slope=pi**2 / 8
 )
-# The one-dimensional density of the distance, whatever d is: no density of the rows for
-# d > 1, and its scores compare with no other kernel's.
+# The one-dimensional normal density of the distance, whatever d is. For d > 1 it is no density of
+# the rows, and its scores cannot be compared with those of other kernels.
 UNIVARIATE_GAUSSIAN = Kernel(
     "univariate_gaussian",
     radii.gaussian_log_profile,
@@ -243,14 +246,14 @@ SPHERICAL = {VONMISES_FISHER.name: VONMISES_FISHER}
 def get_kernel(kernel: str | Kernel) -> Kernel:
     """Return the kernel of that name.
 
-    ``univariate_gaussian`` is no density for d > 1: it scores distances by the normal
-    density on a line, and its scores compare with no other kernel's. ``vonmises_fisher`` is one
-    on the sphere, of unit vectors.
+    ``univariate_gaussian`` is no density for d > 1: it scores distances by the normal density on
+    a line, and its scores cannot be compared with those of other kernels. ``vonmises_fisher`` is
+    a density of unit vectors on the sphere.
 
     Raises
     ------
     InputError
-        When there is none.
+        When no kernel has that name.
 
     Examples
     --------
@@ -261,13 +264,14 @@ def get_kernel(kernel: str | Kernel) -> Kernel:
 
 
 def find(kind: str, known: Mapping[str, T], wanted: str | T) -> T:
-    """One of the ``known`` values, by its name or as itself.
+    """Return the one of the ``known`` values that is wanted, by its name or as itself.
 
     Raises
     ------
     InputError
-        When there is none, or another value has its name.
+        When no value has that name, or the one that has it is another object.
     """
+    # A wanted value without a name, of any type, is looked up as it is, and refused.
     name: Any = getattr(wanted, "name", wanted)
     try:
         found = known[name]
@@ -275,5 +279,8 @@ def find(kind: str, known: Mapping[str, T], wanted: str | T) -> T:
         names = ", ".join(sorted(known))
         raise InputError(f"{kind} {name!r} is not known; choose one of: {names}") from None
     if not isinstance(wanted, str) and wanted is not found:
-        raise InputError(f"the {kind} named {name!r} is another; only dkde's own can be used")
+        raise InputError(
+            f"{kind} {name!r} is not the one of dkde with that name; only dkde's own can be used: "
+            "give its name"
+        )
     return found

@@ -1,7 +1,7 @@
-"""Linear maps of rows: what a covariance or a projection makes of them as they are read.
+"""Linear maps of rows, by a covariance or a projection, as the rows are read.
 
-There is no constant term: densities depend on differences only, and what is taken away from
-the rows before is the reader's to say.
+There is no constant term: densities depend on differences only, and the reader determines the row
+that is subtracted before.
 """
 
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class LinearMap(Protocol):
         """Map rows."""
 
     def dense(self) -> FloatArray:
-        """Return the matrix (n_inputs, n_features) by which it multiplies."""
+        """Return the map as a matrix (n_inputs, n_features), by which rows are multiplied."""
         ...
 
 
@@ -49,9 +49,9 @@ class Product:
     ----------
     matrix : array (columns, n_features)
     columns : array (columns,) of intp, optional
-        Those that are multiplied, in ascending order; all by default.
+        The columns that are multiplied, in ascending order; all by default.
     width : int, optional
-        Columns in all, where ``columns`` are given.
+        The number of all columns, where ``columns`` are given.
     """
 
     matrix: FloatArray
@@ -81,7 +81,8 @@ class Product:
     def apply(self, values: FloatArray) -> FloatArray:
         """Map rows."""
         chosen = values if self.columns is None else values[:, self.columns]
-        with np.errstate(over="ignore", invalid="ignore"):  # of rows that are then refused
+        # Rows with infinite values, or values that overflow, are refused later.
+        with np.errstate(over="ignore", invalid="ignore"):
             return chosen @ self.matrix
 
     def dense(self) -> FloatArray:
@@ -126,9 +127,11 @@ class Scaling:
 
     def apply(self, values: FloatArray) -> FloatArray:
         """Map rows."""
+        # Columns are ascending: as many as there are means all, and no copy is needed.
         if self.n_features < self.n_inputs:
             values = values[:, self.columns]
-        with np.errstate(over="ignore", invalid="ignore"):  # of rows that are then refused
+        # Rows with infinite values, or values that overflow, are refused later.
+        with np.errstate(over="ignore", invalid="ignore"):
             scaled: FloatArray = values * self.factors
         return scaled
 
@@ -145,6 +148,7 @@ class Scaling:
 
 def chain(first: LinearMap | None, second: LinearMap) -> LinearMap:
     """Return one map that does the same as two, one after the other."""
+    # The rows of the first map's matrix are images of unit vectors: mapped, they are the product.
     return second if first is None else Product(second.apply(first.dense()))
 
 
@@ -156,8 +160,9 @@ def content(linear: LinearMap | None) -> Any:
 def missing_rows(values: Array) -> npt.NDArray[np.bool_] | None:
     """Return a mask of the rows (rows, n_features) with missing values; None if none has.
 
-    Rows with infinite values as well are not among them: these are refused.
+    A row that also has an infinite value is not among them: it is refused.
     """
+    # One pass without a mask, as nearly always there is none: a minimum is NaN if any value is.
     if values.dtype.kind != "f" or not np.isnan(values.min()):
         return None
     refused = np.isinf(values).any(axis=1)
@@ -166,10 +171,12 @@ def missing_rows(values: Array) -> npt.NDArray[np.bool_] | None:
 
 
 def mark_missing(mapped: FloatArray, values: Array) -> None:
-    """Set to NaN the mapped values of rows with missing values, and of no others.
+    """Set to NaN the mapped values of rows with missing values, and of no other rows.
 
-    Features that the map drops are missing too, and what overflows is not: that is infinite.
+    A missing value counts even if the map drops its feature. Values that overflow in the map are
+    not missing; they become infinite.
     """
+    # A product can turn infinities into NaN (inf - inf, 0 * inf), which would look like missing.
     mapped[np.isnan(mapped).any(axis=1)] = np.inf
     missing = missing_rows(values)
     if missing is not None:

@@ -2,10 +2,10 @@
 
 A partial result is an array (2 n_bandwidths + 4, rows), of which ``Partial`` names the rows:
 the log-sums ``log sum_j w_j exp(...)`` over the pairs that count so far; the log of the weight
-of those pairs, ``log sum_j w_j``, so that what is finally divided by is the weight that was
-eligible for that query; bounds on the errors of the log-sums; and the effort that it took: how
-many pairs were evaluated, how many training rows read, and how many of these left out as values
-of theirs are missing. For a query with missing values all are NaN.
+of those pairs, ``log sum_j w_j``, because a density is finally divided by the weight of the pairs
+that count for its query; bounds on the errors of the log-sums; and the effort: the numbers of
+pairs evaluated, of training rows read, and of those left out because of missing values. For a
+query with missing values all are NaN.
 Together with ``identity`` and ``combine`` the partial results form a monoid; nothing else
 crosses a task boundary.
 """
@@ -21,11 +21,11 @@ from dkde.typing import FloatArray
 
 # Half the distance from 1 to the next number.
 _EPSILON = float(np.finfo(np.float64).eps) / 2
-# Of a logaddexp: what it is given is exact, and both of its functions are known to within two
-# roundings or so. The first is relative to the result, the second is not.
+# Error of a logaddexp of exact arguments: both of its functions are accurate to about two
+# roundings. The error of the one is relative to the result, that of the other is absolute.
 _ADDING = 4 * _EPSILON
-# Of the final differences and the log-normaliser, whose largest terms are d log h, d times a
-# constant, and the log of a gamma function: relative to these.
+# Error of the final differences and of the log-normaliser, relative to the largest terms: d log h,
+# d times a constant, and the log of a gamma function.
 _NORMALISING = 16 * _EPSILON
 
 
@@ -36,16 +36,17 @@ class Partial(NamedTuple):
     ----------
     log_sums : array (n_bandwidths, rows)
     log_weight : array (rows,)
-        Of the pairs that count.
+        Log of the weight of the pairs that count.
     errors : array (n_bandwidths, rows)
-        Bounds on the absolute errors of the log-sums, in nats; 0 where those are ``-inf``, but
-        for sums that are not zero: infinite where their logarithm is below what float64 holds.
+        Bounds on the absolute errors of the log-sums, in nats. Where a log-sum is ``-inf``, the
+        bound is 0 if the sum is zero, and infinite if only its logarithm is below the range of
+        float64.
     pairs : array (rows,)
-        How many had their kernel, or their exact distance, evaluated.
+        The number of pairs whose kernel, or whose exact distance, was evaluated.
     read : array (rows,)
-        How many training rows were read; a row that is read twice counts twice.
+        The number of training rows that were read; a row that is read twice counts twice.
     missing : array (rows,)
-        How many training rows were left out, as values of theirs are missing.
+        The number of training rows that were left out because of missing values.
     """
 
     log_sums: FloatArray
@@ -62,11 +63,11 @@ class Effort(NamedTuple):
     Parameters
     ----------
     pairs : array (rows,)
-        Training rows whose kernel, or whose exact distance, was evaluated.
+        The number of training rows whose kernel, or whose exact distance, was evaluated.
     read : array (rows,)
-        Training rows that were read.
+        The number of training rows that were read.
     missing : array (rows,)
-        Training rows that were left out, as values of theirs are missing.
+        The number of training rows that were left out because of missing values.
     """
 
     pairs: FloatArray
@@ -97,7 +98,7 @@ class Densities(NamedTuple):
 
     @property
     def missing(self) -> npt.NDArray[np.bool_]:
-        """Mask (rows,) of the query rows with missing values."""
+        """Return a mask (rows,) of the query rows with missing values."""
         return np.isnan(self.effort.read)
 
     @property
@@ -126,6 +127,7 @@ def split(partial: FloatArray) -> Partial:
 def identity(n_bandwidths: int, rows: int) -> FloatArray:
     """Return the partial result over no pair at all."""
     nothing = np.zeros((n_partial_rows(n_bandwidths), rows))
+    # The logs of no sum and no weight; bounds and counts stay 0.
     nothing[: n_bandwidths + 1] = -np.inf
     return nothing
 
@@ -146,7 +148,7 @@ def combine(parts: Iterable[FloatArray]) -> FloatArray:
 def _combine(a: FloatArray, b: FloatArray) -> FloatArray:
     result = np.empty_like(a)
     first, second, both = split(a), split(b), split(result)
-    with np.errstate(invalid="ignore"):  # of rows with missing values
+    with np.errstate(invalid="ignore"):  # rows with missing values are NaN
         np.logaddexp(first.log_sums, second.log_sums, out=both.log_sums)
         np.logaddexp(first.log_weight, second.log_weight, out=both.log_weight)
     np.add(first.pairs, second.pairs, out=both.pairs)
@@ -154,8 +156,8 @@ def _combine(a: FloatArray, b: FloatArray) -> FloatArray:
     np.add(first.missing, second.missing, out=both.missing)
     nowhere = np.isneginf(both.log_sums)
     top = np.where(nowhere, 0.0, both.log_sums)
-    # Sums that are wrong by factors exp(+-error) add up to one that is wrong by their mean, each
-    # weighing what it adds; the lower end of which is nearer than the upper.
+    # Each sum is wrong by a factor within exp(+-error), and their total by the mean of these
+    # factors, weighted by the parts. Of that mean's ends the upper one is the farther, in logs.
     excess = np.zeros_like(top)
     with np.errstate(over="ignore", invalid="ignore"):
         for part in (first, second):
@@ -164,7 +166,8 @@ def _combine(a: FloatArray, b: FloatArray) -> FloatArray:
     here, there = ~np.isneginf(first.log_sums), ~np.isneginf(second.log_sums)
     alone = ~(here & there)
     widest = np.maximum(first.errors, second.errors)
-    # What is too small for its logarithm to be a number adds nothing to what is not.
+    # Where one part has no log-sum, the other's bound stands: a sum whose logarithm is below the
+    # range of float64 adds nothing to one within it.
     widest = np.where(here & ~there, first.errors, np.where(there & ~here, second.errors, widest))
     merged = np.minimum(np.log1p(excess), widest) + _ADDING * (1 + np.abs(top))
     both.errors[...] = np.where(alone, widest, merged)
@@ -188,10 +191,10 @@ def finalise(
     log_norms : sequence of n_bandwidths floats
         The kernel's log-normaliser at each bandwidth, in nats.
     terms : float
-        Of what the log-normalisers are sums and differences: the largest, in nats.
+        The largest of the terms that the log-normalisers are sums and differences of, in nats.
     moved : array (n_bandwidths,), optional
-        By how many bandwidths distances may be off as rows are, whose kernel is a Gaussian of
-        them, before anything was computed.
+        The largest error of distances, in bandwidths, because the rows themselves were rounded
+        before anything was computed; for kernels that are Gaussians of the distance.
     """
     log_sums, log_weight, errors, *effort = split(partial)
     norms = np.asarray(log_norms)[:, None]
@@ -203,7 +206,8 @@ def finalise(
         bounds = errors + _NORMALISING * (1 + largest)
         if moved is not None:
             bounds += _of_moved(moved[:, None], log_weight - log_sums + bounds)
-    # Of a density of zero, but for one that is too small for its logarithm to be a number.
+    # A density of zero is exact. An infinite bound marks one whose logarithm is below float64's
+    # range.
     bounds[np.isneginf(values) & ~np.isinf(errors)] = 0.0
     bounds[:, countless] = np.nan
     return Densities(values, bounds, Effort(*effort))
@@ -212,11 +216,11 @@ def finalise(
 def _of_moved(moved: FloatArray, widest: FloatArray) -> FloatArray:
     """Return the error of log-sums from moved rows, where ``widest`` = log(W / Z).
 
-    Where distances are off by up to m bandwidths, exponents ``D = d^2 / 2`` are by up to
-    ``m d + m^2 / 2``; log Z by no more than their mean, weighted as in
-    :mod:`dkde.numerics.bounds` by one of the two sets of rows, and by Jensen's inequality the
-    mean of ``d = sqrt(2 D)`` is at most ``sqrt(2 log(W / Z))`` of that set. It is the set of the
-    smaller log(W / Z) that says how much larger it may be in the other, and the other way round.
+    Where distances are off by up to m bandwidths, exponents ``D = d^2 / 2`` are off by up to
+    ``m d + m^2 / 2``, and log Z by no more than the mean of that, weighted as in
+    :mod:`dkde.numerics.bounds` with either set of rows, the true one or the moved one. By Jensen's
+    inequality the mean of ``d = sqrt(2 D)`` is at most ``sqrt(2 log(W / Z))`` of that set. The set
+    with the smaller log(W / Z) bounds how much larger it may be in the other, and vice versa.
     """
     mean = np.sqrt(2 * np.maximum(widest, 0.0))
     changed: FloatArray = (1 + 1e-9) * moved * (mean + moved / 2)

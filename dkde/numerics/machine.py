@@ -1,8 +1,8 @@
 """The machine properties that select compiled code and linear algebra, and so the last bit.
 
-OpenBLAS carries its matrix product several times, for kinds of processors, and chooses one as it
-is loaded. A processor that is newer than the library may get code that uses half of its vector
-units.
+OpenBLAS contains code of its matrix product for several kinds of processors, and chooses one when
+it is loaded. On a processor that is newer than the library it may choose code that uses half of
+the vector units.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-import numpy as np  # noqa: F401  what loads its library
+import numpy as np  # noqa: F401  loads its BLAS, which threadpool_info lists only then
 from threadpoolctl import threadpool_info
 
-# Vector instructions, oldest first; what of a processor's features they need, and the kinds of
-# processors whose code in OpenBLAS uses them at most.
+# Vector instructions, oldest first: their name, the features of a processor that they need, and the
+# kinds of processors whose code in OpenBLAS uses these instructions and no newer ones.
 _LEVELS: Mapping[str, tuple[tuple[str, frozenset[str], frozenset[str]], ...]] = {
     "x86": (
         (
@@ -58,7 +58,7 @@ _LEVELS: Mapping[str, tuple[tuple[str, frozenset[str], frozenset[str]], ...]] = 
 
 
 def processor() -> str:
-    """Return the processor type for compilation: this one's, unless numba's target is set."""
+    """Return the processor type for compilation: this machine's, unless numba's target is set."""
     from llvmlite.binding import get_host_cpu_name
     from numba.core import config
 
@@ -75,11 +75,12 @@ def target() -> dict[str, str]:
 
     asked = config.CPU_FEATURES
     features = chosen_features() if asked is None else asked
+    # A digest of the difference is enough to see that two machines compile for the same features.
     differ = set(features.split(",")) ^ set(get_host_cpu_features().flatten().split(","))
-    told = hashlib.sha256(",".join(sorted(differ)).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(",".join(sorted(differ)).encode()).hexdigest()[:12]
     return {
         "processor": processor(),
-        "features": f"others ({told})" if differ - {""} else "its own",
+        "features": f"others ({digest})" if differ - {""} else "its own",
         "optimisation": str(int(config.OPT)),
         "svml": str(bool(config.USING_SVML)),
     }
@@ -91,17 +92,19 @@ def altered_target() -> dict[str, str]:
 
     chosen = target()
     asked = {}
+    # numba itself leaves features out on some processors: only the user's settings count here.
     if config.CPU_FEATURES is not None or "NUMBA_ENABLE_AVX" in os.environ:
         asked["features"] = chosen["features"]
+    # numba's default level is 3.
     if chosen["optimisation"] != "3":
         asked["optimisation"] = chosen["optimisation"]
     return {key: value for key, value in asked.items() if value != "its own"}
 
 
 def blas() -> str:
-    """NumPy's library of linear algebra: its name, its version, what processors it works as."""
+    """Return the name, version and processor kind of NumPy's library of linear algebra."""
     found = [library for library in threadpool_info() if library["user_api"] == "blas"]
-    # Other packages may have brought their own.
+    # Other packages, such as SciPy, may have loaded a library of their own.
     own = [library for library in found if "numpy" in library["filepath"]] or found
     parts = ("internal_api", "version", "architecture")
     names = {" ".join(str(library[part]) for part in parts if library.get(part)) for library in own}
@@ -115,14 +118,14 @@ class BlasKernels:
     Parameters
     ----------
     package : str
-        Whose library it is: ``"numpy"``, ``"scipy"``, or the name of its file.
+        The package that brought the library: ``"numpy"``, ``"scipy"``, or the name of its file.
     library : str
-        Such as ``"openblas"``.
+        The library's name, such as ``"openblas"``.
     version : str
-        Empty where it does not say.
+        Empty where the library does not report it.
     architecture : str
-        The kind of processor whose code it runs, such as ``"SkylakeX"``; empty where it does not
-        say.
+        The kind of processor whose code it runs, such as ``"SkylakeX"``; empty where the library
+        does not report it.
     threads : int
     """
 
@@ -134,7 +137,7 @@ class BlasKernels:
 
 
 def chosen_kernels() -> list[BlasKernels]:
-    """Return what each library of linear algebra that is loaded runs."""
+    """Return the code that each loaded library of linear algebra runs."""
     return [
         BlasKernels(
             _package(library["filepath"]),
@@ -154,14 +157,14 @@ def older_kernels() -> str | None:
     Returns
     -------
     str or None
-        None where the code fits, and where it cannot be told: for other libraries, and for kinds
-        of processors that are not known here.
+        None where the code fits the processor, and where this is unknown: for other libraries,
+        and for kinds of processors that are not listed here.
     """
     from llvmlite.binding import get_host_cpu_features
 
     features = {name for name, has in get_host_cpu_features().items() if has}
     for kernels in chosen_kernels():
-        # SciPy's own library does none of the matrix products.
+        # dkde's matrix products are NumPy's: SciPy's own library does none of them.
         if kernels.library != "openblas" or kernels.package == "scipy":
             continue
         instructions = _unused(kernels.architecture, features)
@@ -176,6 +179,7 @@ def older_kernels() -> str | None:
 
 def _unused(architecture: str, features: set[str]) -> str | None:
     """Return the newest vector instructions of a processor, if the code uses older ones."""
+    # Kinds of x86 and ARM processors have different names: the code's kind says which it is.
     for levels in _LEVELS.values():
         used = [i for i, (_, _, kinds) in enumerate(levels) if architecture.lower() in kinds]
         if used:

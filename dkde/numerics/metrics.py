@@ -12,8 +12,8 @@ from dkde.numerics.frame import Frame, Points
 from dkde.numerics.kernels import Kernel, find
 from dkde.typing import Array, FloatArray
 
-# Rows of each side between which all distances are taken before the next: 784 features of
-# both fit into a core's own cache.
+# Training rows that are compared with all query rows before the next ones: with 784 features they
+# fit into a core's own cache.
 _BLOCK = 16
 
 
@@ -24,13 +24,13 @@ class Metric:
     Parameters
     ----------
     name : str
-        As users write it.
+        The name, as users write it.
     squared_distances : callable (query, train, out) -> None
         Fills ``out`` (query rows, train rows), in the frame's precision, with squared
         distances in the frame's unit. A train row whose norm is infinite is infinitely far.
     rounding : callable (frame, largest norm) -> float
         ``r`` such that each squared distance is within ``r (|q|^2 + |t|^2)`` of the exact
-        one for the values given; 0 where it is as exact as numbers of that precision are.
+        one for the given values; 0 where it is as exact as numbers of that precision can be.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Metric:
     rounding: Callable[[Frame, float], float]
 
     def __reduce__(self) -> tuple[Callable[[str], "Metric"], tuple[str]]:
+        # By name: functions of this module need not be pickled, and a worker has one object.
         return get_metric, (self.name,)
 
 
@@ -68,7 +69,7 @@ class Terms:
 
 
 def float64_values(points: Points) -> FloatArray:
-    """Return values as read, as the one array type that loops are compiled for."""
+    """Return values as read, in the one array type that loops are compiled for."""
     return np.require(points.values, np.float64, ["C", "A", "W"])
 
 
@@ -78,7 +79,7 @@ def _products_to_distances(products, query_norms, train_norms):  # type: ignore[
     for i in range(products.shape[0]):
         norm = query_norms[i]
         for j in range(products.shape[1]):
-            # In float64 whatever the products are in: then only they need be exact.
+            # In float64, whatever the precision of the products: then only they are rounded.
             distance = norm + train_norms[j] - 2.0 * products[i, j]
             products[i, j] = number(max(distance, 0.0))
 
@@ -93,11 +94,11 @@ def _euclidean_rounding(frame: Frame, largest_norm: float) -> float:
 
     In float64 the worst case: ``n eps`` for each of two norms and a product of n terms
     (Higham 2002, Accuracy and Stability of Numerical Algorithms, section 3.1), and a few
-    more for centring, adding and casting. In float32 that would condemn every pair; there
-    it is the square root of n, which rounding errors of random sign keep to (Higham and
-    Mary 2019, A new approach to probabilistic rounding error analysis).
+    more for centring, adding and casting. In float32 that would have every pair recomputed;
+    there it is the square root of n, within which rounding errors of random sign stay (Higham
+    and Mary 2019, A new approach to probabilistic rounding error analysis).
     """
-    # Of whole numbers no partial sum of a product exceeds the larger norm.
+    # No partial sum of a product of whole numbers exceeds the larger norm, so all are exact.
     if frame.integer and largest_norm <= min(frame.exact_below, 2.0**52):
         return 0.0
     n = frame.n_features
@@ -105,8 +106,8 @@ def _euclidean_rounding(frame: Frame, largest_norm: float) -> float:
     return terms * frame.epsilon
 
 
-# With "nnan" the compiler may make vectors of a maximum. Rows that are not finite are left
-# out or refused by their norms, whatever their distances are.
+# With "nnan" the compiler may make vector code for a maximum. Rows that are not finite are left out
+# or refused by their norms, whatever their distances are.
 @compiled("contract", "reassoc", "nsz", "nnan")
 def _sums_of_differences(query, train, far, out):  # type: ignore[no-untyped-def]
     number = out.dtype.type
@@ -132,11 +133,11 @@ def _largest_differences(query, train, far, out):  # type: ignore[no-untyped-def
 
 
 def _direct(fill: Callable[..., None], query: Points, train: Points, out: Array) -> None:
-    """Distances from the values as read, whose differences no offset makes rough."""
+    """Fill in distances from the values as read: an offset does not affect their differences."""
     far = ~np.isfinite(train.norms)
     fill(float64_values(query), float64_values(train), far, out)
-    # Norms leave room for Euclidean squares only, and an infinite distance would look like a
-    # row that does not count.
+    # Points.of makes sure that Euclidean squares do not overflow, but those of other metrics may.
+    # An infinite distance would look like a row that does not count, and is refused instead.
     overflows = np.count_nonzero(np.isinf(out)) > len(query) * np.count_nonzero(far)
     if overflows and np.isfinite(query.norms).all():
         remedy = "rescale the data" if out.dtype == np.float64 else "use float64"
@@ -152,10 +153,10 @@ def _chebyshev(query: Points, train: Points, out: Array) -> None:
 
 
 def worst_case(frame: Frame) -> float:
-    """Return the factor on a metric's rounding beyond which no error can lie.
+    """Return the factor by which a metric's worst-case rounding exceeds the assumed one.
 
-    In float64 that is what it is. In float32 norms are taken in float64, and the product's n
-    terms alone count: twice n of ``|q| |t|``, which is half of ``|q|^2 + |t|^2`` at most.
+    In float64 the worst case is assumed. In float32 norms are computed in float64, and only the
+    product's n terms count: twice ``n |q| |t|``, which is at most ``n (|q|^2 + |t|^2)``.
     """
     if frame.precision == "float64":
         return 1.0
@@ -163,6 +164,7 @@ def worst_case(frame: Frame) -> float:
 
 
 def _exact(frame: Frame, largest_norm: float) -> float:
+    """Return the rounding of distances that are taken from differences: none to allow for."""
     return 0.0
 
 
@@ -179,7 +181,7 @@ def get_metric(metric: str | Metric) -> Metric:
     Raises
     ------
     InputError
-        When there is none.
+        When no metric has that name.
     """
     return find("metric", METRICS, metric)
 

@@ -15,13 +15,13 @@ class Weight:
     Parameters
     ----------
     total, squares : float
-        For rows without weights both are how many there are.
+        Sum of the weights, and sum of their squares; the number of rows if these have no weights.
     pairs : float
-        Sum of the products of the weights of any two rows, ``total**2 - squares`` without the
-        digits that this loses where one weight is far above all others.
+        Sum of the products of the weights of any two rows. It equals ``total**2 - squares``, but
+        that difference would lose digits where one weight is far above all others.
     exponent : int
-        All is in units of so many powers of two, near the largest weight, lest squares overflow
-        or vanish.
+        Weights are in units of ``2**exponent``, near the largest weight, so that squares neither
+        overflow nor vanish.
     """
 
     total: float
@@ -36,6 +36,7 @@ class Weight:
             return cls(float(n_rows), float(n_rows), float(n_rows) * (n_rows - 1))
         exponent = _exponent(weights)
         weights = np.ldexp(weights, -exponent)
+        # Each weight times the sum of those before it counts every pair once.
         before = np.cumsum(weights)[:-1]
         pairs = 2 * float(weights[1:] @ before)
         return cls(float(weights.sum()), float(weights @ weights), pairs, exponent)
@@ -76,7 +77,7 @@ class Weight:
 
     @property
     def degrees(self) -> float:
-        """Divisor of a scatter for an unbiased variance: n - 1 without weights."""
+        """Return the divisor of a scatter for an unbiased variance: n - 1 without weights."""
         return self.pairs / self.total
 
 
@@ -84,8 +85,8 @@ class Weight:
 class Moments:
     """Mean, scatter and range of rows.
 
-    Rows of weight zero do not count. The mean of each piece is taken away from it before
-    anything is squared, so that a large offset costs no digit.
+    Rows of weight zero do not count. The mean of each piece is subtracted before anything is
+    squared, so that a large offset costs no accuracy.
 
     Parameters
     ----------
@@ -94,7 +95,7 @@ class Moments:
     scatter : array (n_features,) or (n_features, n_features)
         ``sum_j w_j (x_j - mean)**2``, or that of the outer products; in units of the weight.
     low, high : array (n_features,)
-        Least and greatest values: rounding does not hide that a feature is constant.
+        Least and greatest values. They show exactly whether a feature is constant.
 
     References
     ----------
@@ -108,11 +109,14 @@ class Moments:
     low: FloatArray
     high: FloatArray
 
-    # Squares may overflow: who uses the scatter has to look at it.
+    # Squares may overflow: the caller has to check the scatter.
     @classmethod
     @np.errstate(over="ignore", invalid="ignore")
     def of(cls, values: FloatArray, weights: FloatArray | None, *, full: bool) -> "Moments | None":
-        """Moments of rows (rows, n_features), None if none counts; ``full`` for outer products."""
+        """Return the moments of rows (rows, n_features); None if none counts.
+
+        With ``full`` the scatter is of outer products.
+        """
         if weights is not None:
             values, weights = values[weights > 0], weights[weights > 0]
         if not len(values):
@@ -121,7 +125,8 @@ class Moments:
         if weights is not None:
             weights = np.ldexp(weights, -weight.exponent)
         shares = None if weights is None else weights / weights.sum()
-        # A row amid the others first: the mean of the differences then is exact to a digit or so.
+        # The mean of differences from one of the rows: with a large offset, the mean of the values
+        # would be less exact.
         mean = values[0] + np.average(values - values[0], axis=0, weights=shares)
         centred = values - mean
         weighted = centred if weights is None else centred * weights[:, None]
@@ -138,10 +143,12 @@ class Moments:
         """Return the moments of two disjoint sets of rows; reuses the scatters of both."""
         weight = self.weight + other.weight
         mine, others = (each.weight.in_units(weight.exponent) for each in (self, other))
+        # Chan, Golub and LeVeque: scatters add up, plus that of the two means about the joint one.
         share = others.total / weight.total
         apart = other.mean - self.mean
         factor = share * mine.total
-        # In place: a scatter may be a large matrix, and neither is used again.
+        # In place: a scatter may be a large matrix, and neither operand is used again. First both
+        # are brought to the common unit of weights.
         for each in (self, other):
             if shift := each.weight.exponent - weight.exponent:
                 np.multiply(each.scatter, ldexp(1.0, shift), out=each.scatter)
@@ -164,11 +171,12 @@ class Moments:
 
     @property
     def covariance(self) -> FloatArray:
-        """Unbiased variances (n_features,) or covariance; zero for what is constant.
+        """Return unbiased variances (n_features,) or the covariance; zero for constant features.
 
-        With weights as ``numpy.cov(aweights=...)`` and SciPy's ``gaussian_kde``.
+        Weights count as in ``numpy.cov(aweights=...)`` and SciPy's ``gaussian_kde``.
         """
         result: FloatArray = self.scatter / self.weight.degrees
+        # Rounding leaves a tiny variance where a feature is constant, which would pass for a scale.
         constant = self.low == self.high
         result[constant] = 0.0
         if result.ndim == 2:

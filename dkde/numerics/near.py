@@ -1,10 +1,10 @@
 """The pairs of a tile that can matter, found by lower bounds of their distances.
 
-At the bandwidths that win, a log-density comes from a handful of near rows. A tile's
+At the bandwidths that score best, a log-density comes from a handful of near rows. A tile's
 distances are bounded from below in few dimensions and low precision (see
-:mod:`dkde.numerics.axes`); a pair whose kernel cannot reach a small share of what its query
-has already is left out, for certain; the distances of the others are taken directly, and go
-the way of any tile's.
+:mod:`dkde.numerics.axes`). A pair is left out if its kernel is certain to be less than a small
+share of its query's sum so far. The distances of the other pairs are taken directly, and added by
+the hot loop as in any tile.
 """
 
 from collections.abc import Callable
@@ -23,21 +23,22 @@ from dkde.numerics.hotloop import CHUNK, chunk_minima, exclude_groups, hot_loop
 from dkde.numerics.kernels import Kernel
 from dkde.typing import FloatArray
 
-# Rows of a tile, on either side, at most.
+# Largest number of rows of a tile on either side.
 TILE = 512
-# With a larger share of a tile's pairs to be taken one by one, their matrix product is faster.
+# If a larger share of a tile's pairs has to be taken one by one, the matrix product is faster.
 _FEW = 1 / 8
-# Squared differences of so many bytes fit into 32 bits.
+# A sum of so many squared differences of bytes fits into 32 bits: 2**15 * 255**2 < 2**31.
 _MOST_BYTES = 2**15
 
 _compile = compiled("contract", "reassoc", "nsz", "nnan")
 
 
+# Weights relative to the heaviest, the heaviest, the lightest, and a number of rows.
 Pairs = tuple[FloatArray, float, float, float]
 
 
 class Near:
-    """Query rows, and what is needed to leave out pairs of them.
+    """Query rows, with their projections and the limits by which pairs are left out.
 
     Parameters
     ----------
@@ -47,9 +48,9 @@ class Near:
     inverse : array (n_bandwidths,)
         ``(unit / h)**2``, from the largest bandwidth to the smallest.
     share : float
-        All that is left out weighs at most so much of what the query row has.
+        The pairs that are left out together weigh at most this share of the query row's sum.
     n_train : int
-        Training rows in all.
+        The number of training rows in all.
     """
 
     def __init__(
@@ -64,12 +65,12 @@ class Near:
         self.query, self.axes, self.inverse = query, axes, inverse
         self.kernel, self.loop = kernel, hot_loop(kernel, "float64")
         self.projected = Projected.of(query, axes)
-        # Products then are minus what they would be: bounds less the halves, as they are wanted.
+        # A bound is both halves minus the product: with the sign here, it is only added to them.
         np.negative(self.projected.coordinates, out=self.projected.coordinates)
-        # Sums lack what was left out of them already, which is at most that share.
+        # log1p(-share), because the sums so far lack the pairs left out before, up to that share.
         self.log_needed = log(n_train) - log(share) - log1p(-share)
-        # Flat buffers, so that every tile is contiguous; of distances all are infinite that are
-        # not being used.
+        # Flat buffers, so that every tile is contiguous. All distances are infinite, but for those
+        # that ``add`` is using.
         self.bounds = np.empty(TILE * TILE, np.float32)
         self.d2 = np.full(TILE * TILE, inf)
 
@@ -79,10 +80,10 @@ class Near:
         Parameters
         ----------
         train : Points
-            Whose norms are infinite where rows do not count.
+            Training rows; the norms of those that do not count are infinite.
         pairs : tuple
-            As the hot loop takes them: weights relative to the heaviest, the heaviest, the
-            lightest, and a number of rows.
+            As the hot loop takes them: weights relative to the heaviest, the heaviest weight, the
+            lightest one, and a number of rows.
         """
         return NearTile(self, train, pairs)
 
@@ -97,7 +98,7 @@ def limits(
     nearest, sums : array (rows,), (n_bandwidths, rows)
         As in the hot loop, in units of that weight.
     log_needed : float
-        Of the number of training rows, and of one over the share that may be left out.
+        Log of the number of training rows, over the share of a sum that may be left out.
     """
     found = np.full(len(nearest), inf)
     _reach_of(kernel)(inverse, nearest, sums, log_needed, found)
@@ -111,6 +112,7 @@ class NearTile:
         self._near, self._train, self._pairs = near, compilable(train.values), pairs
         projected = Projected.of(train, near.axes)
         self._coordinates = projected.coordinates
+        # A bound that is infinite is above every limit.
         self._halves = np.where(np.isinf(train.norms), inf, projected.halves).astype(np.float32)
         query = compilable(near.query.values)
         self._query = query
@@ -129,15 +131,15 @@ class NearTile:
         Parameters
         ----------
         apart : tuple of int arrays, optional
-            The groups of either side: pairs of one group do not count.
+            The groups of both sides: pairs of one group do not count.
         nearest, sums : array (all rows,), (n_bandwidths, all rows)
             As in the hot loop.
 
         Returns
         -------
         array (rows,) or None
-            How many pairs of each row can matter; None, and nothing is added, where they are so
-            many that all together are faster.
+            The number of pairs of each row that can matter. None, with nothing added, if they are
+            so many that the whole tile is faster.
         """
         near, (weights, heaviest, lightest, n_train) = self._near, self._pairs
         query, projected = self._query[rows], near.projected[rows]
@@ -162,33 +164,39 @@ class NearTile:
             near.loop.accumulate(
                 d2, weights, heaviest, lightest, n_train, near.inverse, nearest, sums, rows.start
             )
+            # The buffer has to be infinite again for the next tile, and few entries are not.
             _clear(bounds, least, limits, d2)
         return found
 
 
 def _are_bytes(values: npt.NDArray[Any]) -> bool:
+    """Return whether squared distances of the rows can be summed in 32 bits."""
     return values.dtype == np.uint8 and values.shape[1] <= _MOST_BYTES
 
 
 @cache
 def _loops(kernel: Kernel, of_bytes: bool) -> tuple[Callable[..., int], Callable[..., None]]:
+    """Return the loops that find near pairs and that fill in their distances."""
     direct = _direct_of_bytes if of_bytes else _direct
     return _find(kernel.reach, direct), _fill(direct)
 
 
 @cache
 def _reach_of(kernel: Kernel) -> Any:
+    """Return the loop that fills in the limits of a kernel."""
     reach, compact = kernel.reach, kernel.profile is not None
 
     @_compile
     def fill(inverse, nearest, sums, log_needed, found):  # type: ignore[no-untyped-def]
         for i in range(len(nearest)):
+            # Without a nearest pair every pair may matter: the limit stays infinite.
             if nearest[i] == inf and not compact:
                 continue
             limit = 0.0
             for k in range(len(inverse)):
                 drop = 0.0 if compact else log_needed - log(sums[k, i])
                 limit = max(limit, reach(nearest[i] * inverse[k], drop) / inverse[k])
+            # More than the rounding of all this.
             found[i] = limit * (1 + 1e-9)
 
     return fill
@@ -218,7 +226,10 @@ def _find(reach: Callable[..., Any], direct: Callable[..., Any]) -> Any:
         bounds, bits, least, train_halves, query_halves, query, train, nearest, sums, inverse,
         log_needed, lightest, squared_scale, limits, found,
     ):  # fmt: skip
-        """Half the squared distance up to which pairs of each row matter, and their number."""
+        """Fill in half the squared distance up to which a row's pairs matter, and their number.
+
+        Distances are in the unit of the projected coordinates.
+        """
         n_columns, n_chunks, last = bounds.shape[1], least.shape[1], len(inverse) - 1
         minima = least.view(np.int32)
         for i in range(bounds.shape[0]):
@@ -226,6 +237,7 @@ def _find(reach: Callable[..., Any], direct: Callable[..., Any]) -> Any:
             half = np.float32(query_halves[i])
             for j in range(n_columns):
                 bounds[i, j] = max(bounds[i, j] + (half + train_halves[j]), np.float32(0))
+            # The chunk with the least bound.
             chunk_minima(bits[i], minima[i])
             at = 0
             for chunk in range(1, n_chunks):
@@ -234,8 +246,8 @@ def _find(reach: Callable[..., Any], direct: Callable[..., Any]) -> Any:
             lowest = least[i, at]
             if lowest == np.float32(inf):
                 continue
-            # The likeliest nearest of the tile: a first distance, where none is known, makes
-            # all the difference.
+            # Take the distance of the pair with the least bound, likely the tile's nearest: without
+            # any known distance no pair could be left out, and a nearer one leaves out more.
             best, kept, kept_last = nearest[i], sums[0, i], sums[last, i]
             if 2 * np.float64(lowest) < best * squared_scale:
                 for j in range(at * CHUNK, min((at + 1) * CHUNK, n_columns)):
@@ -246,13 +258,14 @@ def _find(reach: Callable[..., Any], direct: Callable[..., Any]) -> Any:
                         break
             if best == inf:
                 continue
-            # What a pair may be below the nearest one and still matter grows as bandwidths
-            # and with them sums get smaller: the last one's is the most.
+            # A pair may be so many nats below the nearest one and still matter. That number grows
+            # as bandwidths, and with them sums, get smaller: the last bandwidth's is the largest.
             limit = reach(best * inverse[0], log_needed - log(kept)) / inverse[0]
             most = log_needed - log(min(kept, kept_last)) + 1e-6
             for k in range(1, last + 1):
                 limit = max(limit, reach(best * inverse[k], most) / inverse[k])
-            # Bounds are float32: two roundings more.
+            # Bounds are float32: allow for two roundings. A limit of 3e38 is finite, below the
+            # bounds of rows that do not count.
             limit = np.float32(min(limit * 0.5 * squared_scale * (1 + 2.0**-22) + 1e-30, 3e38))
             limits[i] = limit
             for chunk in range(n_chunks):
@@ -266,7 +279,7 @@ def _find(reach: Callable[..., Any], direct: Callable[..., Any]) -> Any:
 def _fill(direct: Callable[..., Any]) -> Any:
     @_compile
     def fill(bounds, least, limits, query, train, out):  # type: ignore[no-untyped-def]
-        """Squared distances where bounds are within the limits."""
+        """Fill in squared distances where bounds are within the limits."""
         for i in range(bounds.shape[0]):
             for chunk in range(least.shape[1]):
                 if least[i, chunk] <= limits[i]:
@@ -279,7 +292,7 @@ def _fill(direct: Callable[..., Any]) -> Any:
 
 @_compile
 def _clear(bounds, least, limits, out):  # type: ignore[no-untyped-def]
-    """Infinity again where ``fill`` put distances."""
+    """Put infinity back where ``fill`` put distances."""
     for i in range(bounds.shape[0]):
         for chunk in range(least.shape[1]):
             if least[i, chunk] <= limits[i]:

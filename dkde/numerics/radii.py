@@ -2,10 +2,9 @@
 
 Profiles are functions of the squared scaled distance ``u2``, compiled into the hot loop for
 numbers of its precision. Normalisers map (d, log h) to the log of the kernel's integral over
-R^d, in nats. A reach maps u2 of a near pair and a drop to the u2 beyond which the log-profile
-is more than that below the near pair's. Draws map (random generator, d, n) to n distances from
-the centre in bandwidths,
-whose density is ``r**(d - 1) K(r)`` up to a constant.
+R^d, in nats. A reach maps the u2 of a near pair, and a drop in nats, to the u2 beyond which the
+log-profile is more than the drop below that of the near pair. Draws map (random generator, d, n)
+to n distances from the centre in bandwidths, whose density is ``r**(d - 1) K(r)`` up to a constant.
 """
 
 from math import exp, expm1, lgamma, log, pi, sqrt
@@ -15,13 +14,14 @@ from numba.extending import register_jitable
 
 from dkde.typing import FloatArray
 
-# Only methods that both have are used.
+# Only methods that both types have are used.
 Generator = np.random.RandomState | np.random.Generator
 
 
 @register_jitable
 def gaussian_log_profile(u2):  # type: ignore[no-untyped-def]
     """Return the log-profile of the Gaussian kernel."""
+    # float32, so that a float32 argument stays one; -0.5 is exact in either.
     return u2 * np.float32(-0.5)
 
 
@@ -39,8 +39,8 @@ def exponential_log_profile(u2):  # type: ignore[no-untyped-def]
 
 @register_jitable
 def exponential_reach(u2, drop):  # type: ignore[no-untyped-def]
-    """Return the u2 at which the exponential is ``drop`` nats below that at ``u2``."""
-    # A little more, for the root's rounding.
+    """Return the u2 at which the exponential is ``drop`` nats below its value at ``u2``."""
+    # A little more, to cover the rounding of the root.
     return (sqrt(u2) * (1 + 1e-15) + drop) ** 2
 
 
@@ -53,6 +53,7 @@ def compact_reach(u2, drop):  # type: ignore[no-untyped-def]
 @register_jitable
 def tophat_profile(u2):  # type: ignore[no-untyped-def]
     """Return the profile of the tophat kernel."""
+    # A number of the argument's type, so that the hot loop stays in its precision.
     return type(u2)(1 if u2 < 1 else 0)
 
 
@@ -71,13 +72,15 @@ def linear_profile(u2):  # type: ignore[no-untyped-def]
 def _cosine_coefficients() -> list[float]:
     """Return the Taylor series of ``cos(pi u / 2) / (1 - u2)`` in u2, to the last bit of float64.
 
-    With the zero at the edge divided out, the product is as exact there as ``1 - u2`` is.
-    The cosine's own coefficients sum to zero, so that those of the quotient, which are its
-    partial sums, are their tails: alternating, and falling as fast.
+    The cosine is zero at the edge. With that zero divided out, the product of the series and
+    ``1 - u2`` is as exact there as ``1 - u2`` is. The quotient's coefficients are the partial sums
+    of the cosine's. These sum to zero, so a partial sum is minus the rest of the sum: the
+    coefficients alternate, and fall as fast as the cosine's.
     """
     cosine = [1.0]
     for n in range(1, 20):
         cosine.append(-cosine[-1] * (pi / 2) ** 2 / ((2 * n - 1) * (2 * n)))
+    # The smallest terms first, for the least rounding.
     return [-sum(reversed(cosine[n + 1 :])) for n in range(11)]
 
 
@@ -89,6 +92,7 @@ def cosine_profile(u2):  # type: ignore[no-untyped-def]
     """Return the profile of the cosine kernel."""
     number = type(u2)
     z = min(u2, number(1))
+    # Estrin's scheme, as in dkde.numerics.exponential.
     z2 = z * z
     z4 = z2 * z2
     low = (number(_C0) + number(_C1) * z) + (number(_C2) + number(_C3) * z) * z2
@@ -108,12 +112,12 @@ def gaussian_log_norm(d: int, log_h: float) -> float:
 
 
 def univariate_log_norm(d: int, log_h: float) -> float:
-    """Return the log-normaliser of a Gaussian of one dimension, whatever d, in nats."""
+    """Return the log-normaliser of the one-dimensional Gaussian, whatever d is, in nats."""
     return log_h + 0.5 * log(2 * pi)
 
 
 def vonmises_fisher_log_norm(d: int, log_h: float) -> float:
-    """Over the unit sphere of R^3: ``log(2 pi h**2 (1 - exp(-2 / h**2)))``.
+    """Return the log-normaliser on the unit sphere, ``log(2 pi h**2 (1 - exp(-2 / h**2)))``.
 
     References
     ----------
@@ -138,7 +142,9 @@ def linear_log_norm(d: int, log_h: float) -> float:
 
 
 def cosine_log_norm(d: int, log_h: float) -> float:
-    """Sum the series from the edge: from the centre, terms grow before they cancel.
+    """Return the log-normaliser of the cosine kernel, in nats.
+
+    The series is summed from the edge: from the centre, terms grow before they cancel.
 
     With v = 1 - u the integral of ``sin(pi v / 2) (1 - v)**(d - 1)`` is the sum over m of
     ``(-1)**m (pi / 2)**(2 m + 1) / (d (d + 1) ... (d + 2 m + 1))``. scikit-learn sums from the
@@ -177,15 +183,17 @@ def linear(rng: Generator, d: int, n: int) -> FloatArray:
 
 
 def cosine(rng: Generator, d: int, n: int) -> FloatArray:
-    """Draw by rejection from the linear kernel: ``cos(pi r / 2) <= (pi / 2) (1 - r)``.
+    """Draw radii of the cosine kernel, by rejection from the linear kernel.
 
-    In any dimension at least 2 / pi of the draws are accepted.
+    This works because ``cos(pi r / 2) <= (pi / 2) (1 - r)``. In any dimension at least 2 / pi of
+    the draws are accepted.
     """
     radii = np.empty(n)
     done = 0
     while done < n:
         drawn = linear(rng, d, n - done)
         ceiling = pi / 2 * (1 - drawn)
+        # sin(ceiling) is cos(pi r / 2).
         accepted = drawn[rng.uniform(size=len(drawn)) * ceiling < np.sin(ceiling)]
         radii[done : done + len(accepted)] = accepted
         done += len(accepted)

@@ -1,8 +1,8 @@
-"""Regions that enclose rows, and how far apart two are at the least.
+"""Regions that enclose rows, and bounds of the distances between two regions.
 
-A region is a ball and, around the same rows, boxes: along the features where these are few, and
+A region is a ball and, around the same rows, boxes: along the features if these are few, and
 along a few leading axes. Every number errs to the safe side: a row is in its region, and no two
-rows are nearer than their regions, whatever was rounded on the way.
+rows are nearer than their regions, however the numbers were rounded.
 """
 
 from collections.abc import Callable
@@ -17,20 +17,21 @@ from dkde.typing import Array, FloatArray
 
 # Half a unit in the last place.
 _U = 2.0**-53
-# So many features have bounds of their own.
+# Up to so many features, each has its own bounds.
 BOX_FEATURES = 16
+# Values that are decoded together: their float64 copies, 512 KiB, stay small.
 _BLOCK_VALUES = 2**16
 
 
 @dataclass(frozen=True, eq=False)
 class Regions:
-    """Some regions, by number.
+    """A number of regions.
 
     Parameters
     ----------
     centroids : array (n, n_features)
     radii : array (n,)
-        Of balls about the centroids that hold all rows; infinite where nothing is known.
+        Radii of balls about the centroids that hold all rows; infinite where nothing is known.
     low, high : array (n, n_features), or None
         Bounds of each feature.
     axes : Axes, or None
@@ -72,7 +73,8 @@ class Regions:
 
 
 def decoding_slack(values: Array, dtype: np.dtype[Any], scale: float, offset: float) -> float:
-    """Return the rounding error of decoding ``stored * scale + offset``."""
+    """Return a bound on the rounding error of decoding ``stored * scale + offset``."""
+    # Booleans, floats and integers up to 32 bits are exact in float64. 1e-300 covers underflow.
     exact = dtype.kind in "fb" or dtype.itemsize <= 4
     if exact and scale == 1 and offset == 0:
         return 0.0
@@ -89,7 +91,7 @@ def enclose(
 ) -> Regions:
     """Return the one region that encloses some rows.
 
-    Where a value is not finite, it is all of space.
+    If a value is not finite, the region is all of space.
 
     Parameters
     ----------
@@ -97,19 +99,21 @@ def enclose(
         At least one row; a value is ``stored * scale + offset``.
     axes : Axes, optional
     slack : float
-        How far stored values may themselves be from what they stand for.
+        The largest error of the stored values themselves.
     """
     n_rows, n_features = stored.shape
     decode = partial(_decoded, scale=scale, offset=offset)
     with np.errstate(all="ignore"):
-        # Any point will do as long as radii are taken from it, as it was rounded.
+        # The mean may be rounded: any point will do, as long as radii are taken from that point.
         centroid = decode(stored.mean(axis=0, dtype=np.float64))
         low, high = np.full(n_features, np.inf), np.full(n_features, -np.inf)
         ends = decode(np.array([stored.min(), stored.max()]))
+        # From here on, slack is the error of a decoded value: of the stored one, and of decoding.
         slack = slack * abs(scale) + decoding_slack(ends, stored.dtype, scale, offset)
         slack *= 1 + 8 * _U
         n_axes = 0 if axes is None else len(axes.directions)
         along_low, along_high = np.full(n_axes, np.inf), np.full(n_axes, -np.inf)
+        # np.minimum and np.maximum pass NaN on, so a value that is not finite shows in the end.
         radius = 0.0
         boxed = n_features <= BOX_FEATURES
         step = max(1, _BLOCK_VALUES // n_features)
@@ -124,16 +128,19 @@ def enclose(
                 along = away @ axes.directions.T
                 along_low = np.minimum(along_low, along.min(axis=0))
                 along_high = np.maximum(along_high, along.max(axis=0))
+        # The error of a row is up to sqrt(n) slack; the factor covers the rounding of the lengths.
         radius = (radius + np.sqrt(n_features) * slack) * (1 + 2 * (n_features + 16) * _U)
         wide = 0.0
         if axes is not None:
+            # Coordinates along the axes were taken from the centroid; move them to the axes'
+            # origin. A product of n terms is rounded relative to both lengths.
             shift = centroid - axes.origin
             reach = radius + float(np.linalg.norm(shift)) + float(np.sqrt(n_features) * slack)
             wide = 4 * (n_features + 16) * _U * reach * axes.longest
             wide += np.sqrt(n_features) * slack * axes.longest * (1 + 1e-6) + 1e-300
             middle = axes.directions @ shift
             along_low, along_high = along_low + middle - wide, along_high + middle + wide
-        # One more for the rounding of these sums themselves.
+        # One unit in the last place more, for the rounding of these sums themselves.
         low, high = (_down(low - slack), _up(high + slack)) if slack else (low, high)
         along_low, along_high = _down(along_low), _up(along_high)
     if not (np.isfinite(radius) and np.isfinite(wide) and np.isfinite(centroid).all()):
@@ -150,6 +157,7 @@ def enclose(
 
 
 def _decoded(stored: Array, scale: float, offset: float) -> FloatArray:
+    """Return stored values as float64 values, ``stored * scale + offset``."""
     if (scale, offset) == (1.0, 0.0):
         return np.asarray(stored, np.float64)
     values = stored * np.float64(scale)
@@ -158,7 +166,7 @@ def _decoded(stored: Array, scale: float, offset: float) -> FloatArray:
 
 
 def unbounded(n: int, n_features: int, axes: Axes | None = None) -> Regions:
-    """Regions that may be anywhere."""
+    """Return n regions of which nothing is known: each is all of space."""
     inf = np.full((n, n_features), np.inf)
     boxed = n_features <= BOX_FEATURES
     along = None if axes is None else np.full((n, len(axes.directions)), np.inf)
@@ -179,7 +187,7 @@ def points(values: FloatArray, axes: Axes | None = None, slack: float = 0.0) -> 
     Parameters
     ----------
     slack : float
-        How far a value may be from what it stands for.
+        The largest error of a value.
     """
     n_features = values.shape[1]
     boxed = n_features <= BOX_FEATURES
@@ -195,23 +203,25 @@ def points(values: FloatArray, axes: Axes | None = None, slack: float = 0.0) -> 
         if axes is not None:
             away = values - axes.origin
             along = away @ axes.directions.T
+            # As in ``enclose``: the rounding of the products, and the error of the row itself.
             reach = np.linalg.norm(away, axis=1)[:, None] + radii[:, None]
             wide = 4 * (n_features + 16) * _U * reach * axes.longest
             wide = wide + radii[:, None] * axes.longest * (1 + 1e-6) + 1e-300
             along_low = np.nan_to_num(_down(along - wide), nan=-np.inf, neginf=-np.inf)
             along_high = np.nan_to_num(_up(along + wide), nan=np.inf, posinf=np.inf)
+    # An infinite radius says that nothing is known; the centroid has to be a number all the same.
     known = np.isfinite(radii)
     centroids = values if known.all() else np.where(known[:, None], values, 0.0)
     return Regions(centroids, radii, low, high, axes, along_low, along_high)
 
 
 def squared_distances(queries: Regions, train: Regions) -> FloatArray:
-    """Lower bounds of the squared distance of any row of one to any row of the other.
+    """Return lower bounds of squared distances from rows of one region to rows of another.
 
     Parameters
     ----------
     queries, train : Regions
-        Along the same axes, if along any.
+        With the same axes, if both have any.
 
     Returns
     -------
@@ -225,6 +235,7 @@ def squared_distances(queries: Regions, train: Regions) -> FloatArray:
     >>> float(squared_distances(near, far)[0, 0]).__round__(9)
     9.0
     """
+    # The largest of all bounds holds. fmax ignores NaN, which says nothing.
     with np.errstate(all="ignore"):
         bounds = _between_balls(queries, train)
         if queries.low is not None and train.low is not None:
@@ -234,14 +245,15 @@ def squared_distances(queries: Regions, train: Regions) -> FloatArray:
             box = _between_boxes(
                 queries.along_low, queries.along_high, train.along_low, train.along_high
             )
+            # Directions are orthonormal only nearly: a projection may be longer than its vector.
             bounds = np.fmax(bounds, box / queries.axes.stretch * (1 - 4 * _U))
-    # Below that, products have lost digits.
+    # Products below that have lost digits to underflow.
     bounds[~(bounds > 1e-280)] = 0.0
     return np.minimum(bounds, np.finfo(np.float64).max)
 
 
 def farthest(queries: Regions, train: Regions) -> FloatArray:
-    """Upper bounds of the squared distance of any row of one to any row of the other.
+    """Return upper bounds of squared distances from rows of one region to rows of another.
 
     Returns
     -------
@@ -257,7 +269,7 @@ def farthest(queries: Regions, train: Regions) -> FloatArray:
     """
     with np.errstate(all="ignore"):
         span, error = _between_centres(queries, train)
-        # In place: these are many numbers, and memory that is new each time costs more than they.
+        # In place: there are many numbers, and new memory each time costs more than the arithmetic.
         span += error
         np.sqrt(np.fmax(span, 0.0, out=span), out=span)
         span += queries.radii[:, None]
@@ -266,10 +278,12 @@ def farthest(queries: Regions, train: Regions) -> FloatArray:
         span *= span
         span *= 1 + 8 * _U
     span[np.isnan(span)] = np.inf
+    # At least 1e-280: smaller products have lost digits to underflow.
     return np.maximum(span, 1e-280, out=span)
 
 
 def _between_balls(queries: Regions, train: Regions) -> FloatArray:
+    """Return lower bounds from the distances of the centres, minus both radii."""
     squared, error = _between_centres(queries, train)
     centres = np.sqrt(np.fmax(squared - error, 0.0))
     reach = queries.radii[:, None] + train.radii
@@ -280,10 +294,11 @@ def _between_balls(queries: Regions, train: Regions) -> FloatArray:
 def _between_centres(queries: Regions, train: Regions) -> tuple[FloatArray, FloatArray]:
     """Return squared distances of centres, and bounds on their errors."""
     n_features = queries.centroids.shape[1]
+    # Relative to the mean of the training centroids: a common offset costs no accuracy.
     middle, b, bb = train.centred
     a = queries.centroids - middle
     aa = np.einsum("ij,ij->i", a, a)
-    # The product form cancels: its rounding is relative to the square of both norms' sum.
+    # The product form cancels digits: its rounding is relative to the squared sum of both norms.
     error = np.sqrt(aa)[:, None] + np.sqrt(bb)
     error *= error
     error *= 4 * (n_features + 16) * _U
@@ -295,8 +310,10 @@ def _between_centres(queries: Regions, train: Regions) -> tuple[FloatArray, Floa
 
 
 def _between_boxes(low: Any, high: Any, train_low: Any, train_high: Any) -> FloatArray:
+    """Return lower bounds from the gaps between the boxes on each axis."""
     total = np.zeros((len(low), len(train_low)))
     for j in range(low.shape[1]):
+        # On an axis, one box may lie above or below the other; if they overlap the gap is 0.
         gap = np.fmax(train_low[:, j] - high[:, j, None], low[:, j, None] - train_high[:, j])
         np.fmax(gap, 0.0, out=gap)
         total += gap * gap
@@ -304,7 +321,7 @@ def _between_boxes(low: Any, high: Any, train_low: Any, train_high: Any) -> Floa
 
 
 def stack(regions: list[Regions]) -> Regions:
-    """Regions along the same axes, one after the other."""
+    """Return regions with the same axes in one object, one after the other."""
     first = regions[0]
 
     def join(of: Callable[[Regions], Any]) -> Any:
@@ -318,10 +335,12 @@ def stack(regions: list[Regions]) -> Regions:
 
 
 def _longest(away: FloatArray) -> float:
+    """Return the length of the longest row."""
     longest = float(np.sqrt(np.einsum("ij,ij->i", away, away).max()))
     if 1e-140 < longest < 1e150:
         return longest
-    largest = float(np.abs(away).max())  # squares lose digits there
+    # Squares overflow, or lose digits to underflow: scale first.
+    largest = float(np.abs(away).max())
     return largest * float(np.linalg.norm(away / largest, axis=1).max()) if largest else 0.0
 
 

@@ -7,17 +7,18 @@ import numpy as np
 from dkde.numerics.radii import Generator
 from dkde.typing import FloatArray
 
-# How far a unit vector is from that of the degrees, at most, in roundings. What is left of an
-# angle is exact, and no more than half a right one; as radians it has two roundings, which move
-# a place by 2 (pi / 4) along either axis, 2.3 in all. A cosine or a sine is good to two units in
-# the last place, 4; a coordinate has two of them and a product. The rest is for higher orders.
+# The largest distance of a computed unit vector from the true one, in roundings. The remainder of
+# an angle, modulo right angles, is exact and at most half a right angle. In radians it has two
+# roundings, which move a place by 2 (pi / 4) along either axis, 2.3 in all. A cosine or a sine is
+# accurate to two units in the last place, which is 4 roundings; a coordinate has two of them and a
+# product. 0.7 is for higher orders.
 ROUNDING = (2.3 + 4 + 4 + 1 + 0.7) * float(np.finfo(np.float64).eps) / 2
 
 
 def unit_vectors(latitudes: FloatArray, longitudes: FloatArray) -> FloatArray:
-    """Unit vectors (rows, 3) of places in degrees: z to the north pole, x to 0 N 0 E.
+    """Return unit vectors (rows, 3) of places in degrees: z to the north pole, x to 0 N 0 E.
 
-    Latitudes beyond a pole are taken for it.
+    A latitude beyond a pole is taken for the pole's.
 
     Examples
     --------
@@ -31,36 +32,39 @@ def unit_vectors(latitudes: FloatArray, longitudes: FloatArray) -> FloatArray:
 
 
 def _cos_sin(degrees: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Exact at right angles, and the same for angles that are full turns apart."""
+    """Return cosines and sines: exact at right angles, and equal for angles full turns apart."""
+    # fmod and the difference below are exact. The number of the quarter then selects a cosine or
+    # sine of the remainder, and its sign. NaN stays NaN.
     with np.errstate(invalid="ignore"):
         turned = np.fmod(degrees, 360.0)
         quarters = np.rint(turned / 90)
         angle = np.deg2rad(turned - 90 * quarters)
         cos, sin = np.cos(angle), np.sin(angle)
         quarter = np.nan_to_num(quarters).astype(np.int64) & 3
-    # Plus zero: there is no other.
+    # Adding 0.0 turns -0.0 into 0.0: places that are equal get vectors with equal bits.
     choices = [cos, -sin, -cos, sin]
     return np.choose(quarter, choices) + 0.0, np.choose(quarter - 1 & 3, choices) + 0.0
 
 
 def degrees(vectors: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Latitudes and longitudes (rows,), these from -180 to 180, of vectors (rows, 3)."""
+    """Return latitudes, and longitudes from -180 to 180, of vectors (rows, 3)."""
+    # arctan2 of the height and the distance from the axis: an arcsine loses digits at the poles.
     x, y, z = vectors.T
     return np.rad2deg(np.arctan2(z, np.hypot(x, y))), np.rad2deg(np.arctan2(y, x))
 
 
 def scatter(rng: Generator, places: FloatArray, h: float) -> FloatArray:
-    """Unit vectors (n, 3), each from the distribution about its own place.
+    """Draw unit vectors (n, 3), each from the von Mises-Fisher distribution about its own place.
 
-    The cosine of the distance has a closed form; its difference from 1 is what is drawn, so that
-    no digit is lost where h is small.
+    The cosine of the angle from the place has a closed form. Its difference from 1 is drawn, so
+    that no digit is lost where h is small.
 
     Parameters
     ----------
     places : array (n, 3)
         Unit vectors.
     h : float
-        In radians: the concentration is ``1 / h**2``. 0 gives the places themselves.
+        Bandwidth in radians: the concentration is ``1 / h**2``. 0 gives the places themselves.
 
     References
     ----------
@@ -72,13 +76,14 @@ def scatter(rng: Generator, places: FloatArray, h: float) -> FloatArray:
     uniform, turn = rng.uniform(size=n), 2 * np.pi * rng.uniform(size=n)
     away = np.zeros(n) if h == 0 else -h * h * np.log1p(uniform * expm1(-2 / (h * h)))
     away = np.clip(away, 0.0, 2.0)
-    aside = np.sqrt(away * (2 - away))
-    # Any two directions do that are at right angles to the place and each other; the axis that
-    # is furthest from it gives them without loss.
+    # sin = sqrt(1 - cos**2), with cos = 1 - away.
+    sine = np.sqrt(away * (2 - away))
+    # Two directions at right angles to the place and to each other; any two will do. The axis that
+    # is farthest from the place gives them without loss of digits.
     axes = np.eye(3)[np.abs(places).argmin(axis=1)]
     first = np.cross(places, axes)
     first /= np.linalg.norm(first, axis=1, keepdims=True)
     second = np.cross(places, first)
     across = np.cos(turn)[:, None] * first + np.sin(turn)[:, None] * second
-    moved: FloatArray = (1 - away)[:, None] * places + aside[:, None] * across
+    moved: FloatArray = (1 - away)[:, None] * places + sine[:, None] * across
     return moved

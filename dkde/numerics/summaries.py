@@ -1,4 +1,4 @@
-"""Bounds of distances to rows by the regions in which they lie, chunk by chunk."""
+"""Bounds of distances to the rows of each chunk, by the regions in which the rows lie."""
 
 import hashlib
 from collections.abc import Sequence
@@ -21,12 +21,12 @@ class Summaries:
     borders : array (n_chunks + 1,)
         Chunk i holds rows ``borders[i]`` up to ``borders[i + 1]``.
     regions : tuple of Regions
-        Of the chunks in order, in decoded values; one for each part of the rows, as parts have
-        axes of their own.
+        Regions of the chunks in order, in decoded values; one object for each part of the rows,
+        because each part has its own axes.
     some : array (n, n_features)
-        Some of the rows, from all over, decoded.
+        A sample of the rows, from all over the data, decoded.
     slack : float
-        How far these may be from what they stand for.
+        The largest error of the sample's values.
     """
 
     borders: npt.NDArray[np.int64]
@@ -38,13 +38,15 @@ class Summaries:
         return len(self.borders) - 1
 
     def __sizeof__(self) -> int:
+        # Dask measures objects by this; the default would not count the arrays.
         return (
             object.__sizeof__(self) + self.some.nbytes + sum(each.nbytes for each in self.regions)
         )
 
     @cached_property
     def stamp(self) -> str:
-        """Return a stamp of all content: the order in which rows are added depends on it."""
+        """Return a digest of the content, on which the order of adding rows depends."""
+        # The order of a sum decides its last bits.
         digest = hashlib.sha256(self.borders.tobytes() + self.some.tobytes())
         for each in self.regions:
             digest.update(each.centroids.tobytes() + each.radii.tobytes())
@@ -53,12 +55,13 @@ class Summaries:
         return digest.hexdigest()[:16]
 
     def chunks(self, start: int, stop: int) -> slice:
-        """Return the chunks that hold rows from start up to stop, or some of them."""
+        """Return the chunks that hold any of the rows from start up to stop."""
         first = int(np.searchsorted(self.borders, start, side="right")) - 1
         return slice(first, int(np.searchsorted(self.borders, stop, side="left")))
 
     def within(self, start: int, stop: int) -> "Summaries":
         """Return the summaries of only the chunks with rows from start up to stop."""
+        # Chunks are numbered through all parts; ``first`` is the number of a part's first chunk.
         chosen, regions, first = self.chunks(start, stop), [], 0
         for each in self.regions:
             low, high = (min(max(i - first, 0), len(each)) for i in (chosen.start, chosen.stop))
@@ -71,24 +74,24 @@ class Summaries:
     def squared_distances(
         self, queries: npt.NDArray[Any], *, slack: float = 0.0, together: bool = False
     ) -> npt.NDArray[np.float64]:
-        """Lower bounds of the squared distance from queries to all rows of each chunk.
+        """Return lower bounds of squared distances from queries to all rows of each chunk.
 
         Parameters
         ----------
         queries : array (n_queries, n_features)
-            Decoded.
+            Decoded values.
         slack : float
-            How far their values may be from what they stand for: see
-            :func:`dkde.numerics.regions.decoding_slack`.
+            The largest error of these values: see :func:`dkde.numerics.regions.decoding_slack`.
         together : bool
-            Bounds that hold for all queries at once, from one region around them: less work, and
-            lower bounds unless they lie close together.
+            Whether to return bounds that hold for all queries at once, from one region around
+            them. This is less work, but bounds are weaker unless the queries lie close together.
 
         Returns
         -------
-        array (n_queries, n_chunks), or (1, n_chunks) of all together
-            In the square of the unit of decoded values; 0 where nothing is known.
+        array (n_queries, n_chunks), or (1, n_chunks) with ``together``
+            Squares of the unit of decoded values; 0 where nothing is known.
         """
+        # Queries are bounded anew for each part, along the part's own axes.
         values = np.asarray(queries, np.float64)
         region = enclose if together else points
         return np.concatenate(
@@ -97,7 +100,7 @@ class Summaries:
         )
 
     def nearest(self, queries: npt.NDArray[Any], *, slack: float = 0.0) -> npt.NDArray[np.float64]:
-        """Upper bounds of the squared distance from each query to the nearest of all rows.
+        """Return upper bounds of the squared distance from each query to its nearest row.
 
         Parameters
         ----------
@@ -112,6 +115,7 @@ class Summaries:
         values = np.asarray(queries, np.float64)
         if not len(self.some):
             return np.full(len(values), np.inf)
+        # The nearest row of a sample is no nearer than the nearest row of all.
         bounds = farthest(points(values, slack=slack), self._places)
         nearest: npt.NDArray[np.float64] = bounds.min(axis=1)
         return nearest
@@ -123,10 +127,11 @@ class Summaries:
     def over(
         self, bounds: npt.NDArray[np.float64], ranges: Sequence[tuple[int, int]]
     ) -> npt.NDArray[np.float64]:
-        """Return bounds for ranges of rows, the least of their chunks' (..., n_chunks).
+        """Return bounds for ranges of rows: the least of the bounds of their chunks.
 
         Parameters
         ----------
+        bounds : array (..., n_chunks)
         ranges : sequence of (int, int)
             As ``Rows.ranges`` gives them, or any others.
         """

@@ -1,4 +1,4 @@
-"""Figures of the columns of rows that come a batch at a time: ranges, spread, what is missing."""
+"""Figures of columns, from batches of rows: range, spread, missing and infinite values."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import numpy as np
 
 from dkde.typing import Array
 
-# What is known of a column.
+# The figures of a column, by name.
 FIGURES = ("value_range", "mean", "standard_deviation", "missing", "infinite")
 
-# Up to so many columns NumPy is faster one by one.
+# Up to so many columns, NumPy reduces them faster one by one than along the first axis.
 _FEW = 16
 
 
 class Tally:
-    """The figures of each column so far; all but two count finite values only.
+    """The figures of each column so far. Ranges, means and deviations are of finite values only.
 
-    JSON has no infinity, and a range with one says little.
+    JSON has no infinity, and a range that includes one says little.
 
     Parameters
     ----------
     n_columns : int
     spread : bool
-        Whether means and standard deviations are wanted, which take longer than the rest.
+        Whether to compute means and standard deviations, which take longer than the others.
 
     References
     ----------
@@ -42,6 +42,8 @@ class Tally:
     def take(self, rows: Array) -> None:
         """Add rows (rows, n_columns), at least one."""
         low, high = _ends(rows)
+        # A minimum or maximum that is not finite shows NaN or infinities; most batches have none,
+        # and need no mask.
         finite = None
         if not (np.isfinite(low).all() and np.isfinite(high).all()):
             finite = np.isfinite(rows)
@@ -55,15 +57,18 @@ class Tally:
             missing = np.isnan(rows).sum(axis=0)
             self.missing += missing
             self.infinite += (~finite).sum(axis=0) - missing
+        # After ``_add``, which needs the counts before this batch; so do the counts above.
         self.n_rows += len(rows)
         self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
 
     def _add(self, column: int, values: Array) -> None:
+        """Merge finite values of a column into its mean and scatter, as Chan et al. do."""
         if not values.size:
             return
         before = int(self.n_rows - self.missing[column] - self.infinite[column])
         numbers = values.astype(np.float64)
-        # From one value amid the others: the mean is then exact to a digit or so.
+        # The mean of differences from one of the values: with a large offset, the mean of the
+        # values would be less exact.
         mean = numbers[0] + (numbers - numbers[0]).mean()
         share = numbers.size / (before + numbers.size)
         apart = mean - self._mean[column] if before else 0.0
@@ -80,6 +85,7 @@ class Tally:
             A value is ``stored * scale + offset``.
         """
         low, high = float(self.low.min()), float(self.high.max())
+        # A negative scale exchanges the ends.
         first, last = sorted((low * scale + offset, high * scale + offset))
         return (first, last) if low <= high and np.isfinite([first, last]).all() else None
 
@@ -110,11 +116,12 @@ class Tally:
         Returns
         -------
         dict
-            ``value_range``, ``mean`` and ``standard_deviation`` (without bias), None where there
-            are not values enough; and how many are ``missing`` and ``infinite``.
+            ``value_range``, ``mean`` and ``standard_deviation`` (unbiased), each None where there
+            are too few values; and the numbers of ``missing`` and ``infinite`` values.
         """
         n = int(self.n_rows - self.missing[column] - self.infinite[column])
         ends = (float(self.low[column]) * scale + offset, float(self.high[column]) * scale + offset)
+        # A deviation whose square overflowed is infinite, and becomes None: JSON has no infinity.
         mean, deviation = None, np.inf
         if n and self._spread:
             mean = float(self._mean[column]) * scale + offset
@@ -130,7 +137,7 @@ class Tally:
 
 
 def _ends(rows: Array) -> tuple[Array, Array]:
-    """The least and the greatest value of each column; NaN where there is one."""
+    """Return the least and the greatest value of each column; NaN for a column that has one."""
     if rows.shape[1] > _FEW:
         return rows.min(axis=0), rows.max(axis=0)
     columns = [rows[:, column] for column in range(rows.shape[1])]

@@ -1,9 +1,9 @@
 """Pair sums: query rows against training rows, a tile at a time, at all bandwidths.
 
-In float64 a log-density is within ``tol max(1, |log p|)`` of the exact one. Where that hangs
-on pairs at the edge of a compact support, the data's own last bits decide: there it is the one
-for a bandwidth within a part in 1e13 of that given. A pair whose distance is h is outside.
-What has become of it is proven afterwards, query by query: :mod:`dkde.numerics.bounds`.
+In float64 a log-density is within ``tol max(1, |log p|)`` of the exact one. Pairs at the edge of
+a compact support are an exception, because there the last bits of the data decide: the result is
+then that of a bandwidth within a part in 1e13 of the given one. A pair whose distance is h is
+outside. :mod:`dkde.numerics.bounds` proves afterwards, query by query, how large errors can be.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from dkde.numerics import logsum
 from dkde.numerics.axes import Axes
 from dkde.numerics.bands import Band, Bands
-from dkde.numerics.bounds import Manner, Sums, log_sum_errors, rounding_of
+from dkde.numerics.bounds import Method, Sums, log_sum_errors, rounding_of
 from dkde.numerics.exponential import exponents, overflown
 from dkde.numerics.frame import Points
 from dkde.numerics.hotloop import add_eligible, exclude_groups, hot_loop
@@ -28,9 +28,9 @@ from dkde.typing import Array, FloatArray
 
 Groups = npt.NDArray[np.int64]
 
-# A tile of distances (1280 x 512 float64: 5 MiB) stays in the outermost cache between the
-# product and the pass over it. BLAS copies both sides of each product into an order of its own,
-# which of 512 x 512 takes about 4 % of the time more.
+# A tile of distances (1280 x 512 float64: 5 MiB) stays in the outermost cache between the product
+# and the pass over it. BLAS copies both sides of each product into its own order; with tiles of
+# 512 x 512 this would take about 4 % more of the time.
 QUERY_TILE = 1280
 TRAIN_TILE = TILE
 
@@ -46,7 +46,8 @@ class PairSums:
     groups : array (rows,) of int64, optional
         Pairs whose groups are equal do not count.
     axes : Axes, optional
-        Of the frame: pairs are left out whose distance on them says that they cannot matter.
+        Axes of the frame. Pairs are left out whose distance along them shows that they cannot
+        matter.
     """
 
     def __init__(
@@ -63,12 +64,13 @@ class PairSums:
         self._frame, self._metric = frame, terms.metric
         tol = check_tol(terms.tol, frame.precision)
         accuracy = Accuracy.of(tol, frame.precision)
-        # Bounds on distances are the worst there can be, and as much more is let be.
+        # Bounds on distances are those of the worst case, and the allowed errors as much larger.
         self._worst_case = worst_case(frame)
         self._accuracy = accuracy.allowing(self._worst_case, kernel)
-        self._doubt = np.zeros(len(query))
+        self._distance_errors = np.zeros(len(query))
         self._n_pairs, self._is_weighted, self._is_rough = np.zeros(len(query)), False, False
-        # Fewer rows could do without as much more each; a mean, though, is one over them all.
+        # A weaker limit on negligible pairs acts like fewer rows. Compact kernels need the true
+        # number instead, for their mean.
         spared = exp(accuracy.negligible - NEGLIGIBLE) if kernel.profile is None else 1.0
         self._n_train = n_train * spared
         self._groups = groups
@@ -76,12 +78,12 @@ class PairSums:
         self._order = np.argsort(-bandwidths)
         self._inverse = (frame.unit / bandwidths[self._order]) ** 2
         if kernel.profile is not None:
-            # A pair at the edge, whose distance is h, is outside. Its scaled distance comes
-            # to 1 within 8 roundings: of unit and h, their quotient, its square, the last
-            # product, and of d2 itself.
+            # A pair at the edge, whose distance is h, is outside. Its scaled distance is 1 within 8
+            # roundings: of unit and h, their quotient, its square, the last product, and of d2
+            # itself.
             self._inverse *= 1 + 16 * frame.epsilon
         self._bands = Bands(frame.precision, len(bandwidths), len(query))
-        # Bounds in few dimensions take one pass after another: of fewer rows, in an inner cache.
+        # Bounds in few dimensions take several passes over a tile: it has to fit an inner cache.
         self._query_tile = min(QUERY_TILE if axes is None else TILE, len(query))
         self._tile = np.empty(self._query_tile * TRAIN_TILE, frame.dtype)
         self._coordinates = np.empty((TRAIN_TILE, frame.n_features), frame.dtype)
@@ -129,14 +131,14 @@ class PairSums:
         return norms
 
     def expect(self, squared: FloatArray) -> None:
-        """Expect a row of weight one to be added, to this or to another partial result.
+        """Use the fact that a row of weight one is added, to this or to another partial result.
 
-        What then is left out weighs little beside all of these results together.
+        Rows that are then left out weigh little beside the sum of all of these results.
 
         Parameters
         ----------
         squared : array (query rows,)
-            What its squared distance is at most; may be infinite.
+            Upper bounds of the row's squared distances; may be infinite.
         """
         self._leaves = True  # also where nothing is left out here: it may be elsewhere
         needed = log(self._rows_in_all) - log(self._share)
@@ -144,18 +146,21 @@ class PairSums:
         self._within = limits(self._kernel, self._inverse, squared, one, needed)
 
     def leaves_out(self, n_rows: int, squared: npt.NDArray[Any]) -> bool:
-        """Leave out rows of weight one, of no group, that cannot matter; whether that was so.
+        """Leave out rows of weight one if they cannot matter, and return whether they were.
+
+        The rows have no groups.
 
         Parameters
         ----------
         squared : array (query rows,)
-            What their squared distances are at least.
+            Lower bounds of their squared distances.
         """
         ((band, _),) = self._bands.split(np.ones(1))
         needed = log(self._rows_in_all) - log(self._share)
         within = limits(self._kernel, self._inverse, band.nearest, band.sums, needed)
         if not (squared > np.minimum(within, self._within)).all():
             return False
+        # Rows that are left out count all the same: their weight is in the divisor.
         band.eligible += n_rows
         self._leaves = True
         return True
@@ -163,7 +168,7 @@ class PairSums:
     def log_sums(self) -> FloatArray:
         """Return the partial result (2 n_bandwidths + 4, rows), as in :mod:`dkde.numerics.logsum`.
 
-        Of what was read it says nothing: that is for the one who reads.
+        The caller, who reads the rows, fills in how many were read.
         """
         nothing = logsum.identity(len(self._inverse), len(self._query))
         parts = map(self._band_log_sums, self._bands)
@@ -173,12 +178,14 @@ class PairSums:
 
     @np.errstate(over="ignore")
     def _band_log_sums(self, band: Band) -> FloatArray:
+        """Return the partial result of one band, with bandwidths in the given order."""
+        # Where the nearest pair's scaled square overflows, its log-kernel is taken without squares.
         lost = overflown(self._kernel, band.nearest, band.sums)
         sums = np.where(lost, band.eligible, band.sums) if lost.any() else band.sums
         sorted_sums = np.empty_like(band.sums)
         self._loop.to_log_sums(self._inverse, band.nearest, sums, sorted_sums)
         if lost.any():
-            with np.errstate(divide="ignore"):  # of rows for which no pair counts
+            with np.errstate(divide="ignore"):  # the logs of rows for which no pair counts
                 far = np.log(sums) - exponents(self._kernel, band.nearest, self._inverse)
             sorted_sums = np.where(lost, far, sorted_sums)
         result = logsum.identity(*band.sums.shape)
@@ -187,14 +194,14 @@ class PairSums:
         with np.errstate(divide="ignore"):
             rows.log_weight[:] = np.log(band.eligible) + band.shift * log(2)
         found = Sums(
-            self._inverse, band.nearest, sums, band.eligible, band.falls, self._doubt,
-            band.n_tiles,
+            self._inverse, band.nearest, sums, band.eligible, band.rescalings,
+            self._distance_errors, band.n_tiles,
         )  # fmt: skip
-        manner = Manner(
+        method = Method(
             self._kernel, self._frame, self._accuracy, self._is_rough, self._is_weighted,
             self._groups is not None, self._share if self._leaves else 0.0,
         )  # fmt: skip
-        errors = log_sum_errors(found, manner)
+        errors = log_sum_errors(found, method)
         rows.errors[self._order] = errors + rounding_of(rows.log_sums[self._order], band.shift)
         return result
 
@@ -211,7 +218,7 @@ class PairSums:
         rounding = self._metric.rounding(self._frame, largest_norm) * self._worst_case
         self._is_rough |= rounding > 0 or self._metric is not EUCLIDEAN or self._near is not None
         band.n_tiles += 1
-        # Rows of weight zero are put infinitely far: they must not be anyone's nearest.
+        # Rows of weight zero are put infinitely far: they must not be the nearest pair of a query.
         train = Points(train.values, train.coordinates, np.where(counts, train.norms, np.inf))
         pairs = (weights / heaviest, heaviest, weights[counts].min(), self._n_train)
         near = None if self._near is None else self._near.tile(train, pairs)
@@ -223,12 +230,13 @@ class PairSums:
                 band.eligible[rows] += total
             else:
                 add_eligible(*apart, weights, band.eligible[rows])
+            # Near pairs first; where too many are near, None says that all have to be added.
             before = band.nearest[rows].copy()
             found = None if near is None else near.add(rows, apart, band.nearest, band.sums)
             if found is None:
                 self._add_pairs(band, query, train, apart, pairs, rounding, first)
             self._n_pairs[rows] += len(train) if found is None else found
-            band.falls[rows] += band.nearest[rows] < before
+            band.rescalings[rows] += band.nearest[rows] < before
 
     def _apart(self, rows: slice, groups: Groups | None) -> tuple[Groups, Groups] | None:
         """Return the groups of both sides of a tile; None if all its pairs count."""
@@ -246,7 +254,7 @@ class PairSums:
         rounding: float,
         first: int,
     ) -> None:
-        """All pairs of a tile."""
+        """Add all pairs of a tile."""
         # A slice of a flat buffer, so that every tile is contiguous.
         d2 = self._tile[: len(query) * len(train)].reshape(len(query), len(train))
         self._metric.squared_distances(query, train, d2)
@@ -268,24 +276,27 @@ class PairSums:
         rounding: float,
         nearest: FloatArray,
     ) -> None:
+        """Replace the distances whose rounding could show in the result."""
         accuracy, first = self._accuracy, state[-1]
         query_bounds = rounding * query.norms
+        # Rows that do not count have infinite norms, which must not become the widest bound.
         train_bounds = rounding * np.where(np.isinf(train.norms), 0.0, train.norms)
         widest = query_bounds + train_bounds.max()
-        doubt = self._doubt[first : first + len(query)]
-        np.maximum(doubt, widest, out=doubt)
-        if self._out_of_doubt(d2, widest, nearest, accuracy):
-            return  # before the rows are cast to float64 for nothing
+        errors = self._distance_errors[first : first + len(query)]
+        np.maximum(errors, widest, out=errors)
+        if self._accurate_enough(d2, widest, nearest, accuracy):
+            return  # the rows need not be cast to float64
         self._loop.recompute(
             d2, *state, float64_values(query), float64_values(train),
             query_bounds, train_bounds, accuracy.absolute, accuracy.relative,
         )  # fmt: skip
 
-    def _out_of_doubt(
+    def _accurate_enough(
         self, d2: Array, widest: FloatArray, nearest: FloatArray, accuracy: Accuracy
     ) -> bool:
-        """Return whether a tile's distances, within ``widest``, are good enough."""
-        if self._kernel.profile is not None:  # because all are outside of the support
+        """Return whether no distance of a tile, with errors up to ``widest``, needs recomputing."""
+        # A compact kernel needs none if all pairs are outside of its largest support.
+        if self._kernel.profile is not None:
             return bool(((d2.min(axis=1) - widest) * self._inverse[0] >= 1).all())
         if not self._kernel.smooth:
             return False
@@ -297,8 +308,8 @@ class PairSums:
 
 
 def _disjoint(mine: Groups, others: Any) -> bool:
-    """Return whether group ranges show that two tiles have no pair in one group.
+    """Return whether the ranges of groups show that no pair of a tile is in one group.
 
-    In leave-one-out, and where folds are contiguous, they do for nearly every tile.
+    With leave-one-out, and with contiguous folds, they show it for nearly every tile.
     """
     return bool(mine.max() < others.min() or others.max() < mine.min())

@@ -1,4 +1,4 @@
-"""The tolerance of results, and what the hot loop may therefore leave out."""
+"""The tolerance of results, and the errors that it allows in the hot loop."""
 
 from dataclasses import dataclass
 from math import log
@@ -7,9 +7,10 @@ from dkde.errors import InputError
 from dkde.numerics.frame import Precision
 from dkde.numerics.kernels import NEGLIGIBLE, Kernel
 
-# Of a log-density, relative to max(1, |log p|); in float32 to max(1, exponent of the nearest).
+# Largest error of a log-density, relative to max(1, |log p|); in float32 relative to max(1, the
+# exponent of the nearest pair).
 DEFAULT_TOL = {"float64": 1e-9, "float32": 1e-4}
-# What sums and exponentials of that precision can keep, with some room.
+# Least tolerance that sums and exponentials of that precision can keep, with some room.
 LEAST_TOL = {"float64": 1e-12, "float32": 1e-5}
 
 
@@ -20,13 +21,13 @@ class Accuracy:
     Parameters
     ----------
     absolute : float
-        The error that is let be: of smooth kernels in squared scaled distance, of others in
-        the log of the kernel, or where they are summed as they are relative to it.
+        The error that is allowed without recomputing: for smooth kernels of the squared scaled
+        distance; for other kernels of the log-kernel, or relative to the kernel if it is summed
+        as it is.
     relative : float
-        The error that is let be, relative to the nearest pair's squared distance or
-        log-kernel.
+        The error that is allowed relative to the nearest pair's squared distance or log-kernel.
     negligible : float
-        Pairs are left out that all together weigh less than the exponential of minus this.
+        Pairs are left out that together weigh less than exp(-negligible) of the sum.
     """
 
     absolute: float
@@ -46,7 +47,8 @@ class Accuracy:
         >>> Accuracy.of(1e-9, "float64")
         Accuracy(absolute=5e-10, relative=0.0, negligible=45.0)
         """
-        # Where little is asked for, a hundredth of it; up to the default far below the last bit.
+        # With a tolerance above the default, pairs that weigh a hundredth of it may go. Up to the
+        # default, those that are far below the last bit.
         asked_less = tol > DEFAULT_TOL[precision]
         negligible = min(NEGLIGIBLE, log(100 / tol)) if asked_less else NEGLIGIBLE
         if precision == "float64":
@@ -54,9 +56,9 @@ class Accuracy:
         return cls(tol, tol, negligible)
 
     def allowing(self, slack: float, kernel: Kernel) -> "Accuracy":
-        """Return the accuracy for distances whose error bounds are so many times as wide.
+        """Return the accuracy for distances whose error bounds are ``slack`` times as wide.
 
-        Errors of kernels that go as the root of a squared distance are wider by its root.
+        Errors of kernels that depend on the root of a squared distance grow by the root of slack.
         """
         wider = slack**0.5 if kernel.root else slack
         return Accuracy(
@@ -75,7 +77,8 @@ def check_tol(tol: float | None, precision: Precision) -> float:
     Raises
     ------
     InputError
-        When it is no number between the precision's least and 1.
+        When the tolerance is not a number from the precision's least one up to, but not including,
+        1.
     """
     if tol is None:
         return DEFAULT_TOL[precision]
@@ -83,6 +86,7 @@ def check_tol(tol: float | None, precision: Precision) -> float:
         value = float(tol)
     except (TypeError, ValueError):
         raise InputError(f"tol is {tol!r}; it must be a number, such as 1e-9") from None
+    # Written with "not", so that NaN is refused.
     if not value > 0:
         raise InputError(f"tol is {value:g}; it must be positive")
     least = LEAST_TOL[precision]
@@ -91,7 +95,7 @@ def check_tol(tol: float | None, precision: Precision) -> float:
             ", or use float64" if precision == "float32" and value >= LEAST_TOL["float64"] else ""
         )
         raise InputError(
-            f"tol {value:g} is below what {precision} can keep; name {least:g} or more{remedy}"
+            f"tol {value:g} is below what {precision} can keep; give {least:g} or more{remedy}"
         )
     if value >= 1:
         raise InputError(f"tol is {value:g}; it must be below 1")

@@ -5,8 +5,9 @@ at r a and a target row at r b (a, b in [-1, 1]) are ``z = D + r (b - a)`` apart
 
     exp(-z^2 / 2) = sum_{k,l < p} C_D[k, l] T_k(b) T_l(a)  +  an error of at most e_D,
 
-T_k Chebyshev's polynomials. C_D is what interpolation in q > p nodes an axis gives, cut off.
-The error is at most the sum of what is cut off, |T_k| <= 1, and what those q nodes leave [1]:
+with T_k Chebyshev's polynomials. C_D comes from interpolation in q > p nodes on each axis, of which
+the first p coefficients are kept. The error is at most the sum of the absolute coefficients that
+are cut off, because |T_k| <= 1, plus the error of interpolation in q nodes [1]:
 
     |f - I_a f| <= max |f^(q)| r^q / (2^(q-1) q!),  and
     |f^(q)(z)| = |He_q(z)| exp(-z^2/2) <= 1.0865 sqrt(q!) exp(-z^2/4)
@@ -33,10 +34,12 @@ from numba.extending import register_jitable
 from dkde.numerics.compiling import compiled
 from dkde.typing import FloatArray
 
-UNIT = 2.0**-53  # what a sum or product is rounded by, relative to it
+UNIT = 2.0**-53  # the largest relative rounding of a sum or product
 _CRAMER = 1.0865
+# Nodes beyond the order, q - p: the interpolation error is then far below that of the cut.
 _MORE_NODES = 16
 BATCH = 256  # rows that are summed together; a multiple of _LANES
+# Columns are filled up to a multiple of this, so that inner loops are whole vectors.
 _LANES = 16
 _compile = compiled("reassoc", "contract", "nsz")
 _inlined = register_jitable(fastmath={"contract"})
@@ -44,19 +47,19 @@ _inlined = register_jitable(fastmath={"contract"})
 
 @dataclass(frozen=True, eq=False)
 class Translation:
-    """The moves by distances D = -reach, ..., reach cells; farther ones are left out.
+    """The translations by D = -reach, ..., reach cells; farther ones are left out.
 
     Parameters
     ----------
     coefficients : array (2 reach + 1, order, order)
         ``coefficients[D + reach]`` is C_D.
     kernel : array (2 reach + 1,)
-        No less than exp(-z^2 / 2) of any two rows in cells so far apart.
+        Upper bounds of exp(-z^2 / 2) for any two rows in cells so far apart.
     error : array (2 reach + 1,)
-        What one axis errs by for such rows, at most: by the cut, and by the rounding of
+        Bounds on the error of one axis for such rows: by the cut, and by the rounding of
         coefficients, polynomials and places in the cells.
     magnitude : array (2 reach + 1,)
-        The sums of the coefficients' absolute values.
+        Sums of the coefficients' absolute values.
     """
 
     coefficients: FloatArray
@@ -71,7 +74,8 @@ class Translation:
 
 
 def side_for(order: int, tol: float) -> float:
-    """The side of a cell, in bandwidths, at which ``order`` polynomials err by about ``tol``."""
+    """Return the side of a cell, in bandwidths, with errors of about ``tol``."""
+    # The bound above, with order for q, solved for the side 2 r.
     cramer = 4 * _CRAMER * sqrt(factorial(order))
     return float(4 * (tol / cramer * factorial(order)) ** (1 / order))
 
@@ -79,6 +83,7 @@ def side_for(order: int, tol: float) -> float:
 @lru_cache(maxsize=64)
 def translation(order: int, side: float, reach: int) -> Translation:
     """Return the table for cells of ``side`` bandwidths."""
+    # Wider than float64, so that the table's own rounding is small.
     number = np.longdouble
     q = order + _MORE_NODES
     radius = number(side) / 2
@@ -90,8 +95,8 @@ def translation(order: int, side: float, reach: int) -> Translation:
     between = radius * (nodes[:, None] - nodes[None, :])  # target, source
     lebesgue = 1 + 2 / pi * log(q + 1)
     left = 2 * _CRAMER * (float(side) / 4) ** q / sqrt(factorial(q)) * (1 + lebesgue)
-    # Errors of a polynomial by its recurrence: each of k steps is rounded by at most 4 units
-    # of its terms' size, and grows as the polynomials of the second kind do.
+    # Errors of a polynomial that is computed by its recurrence: each of k steps is rounded by at
+    # most 4 units of its terms' size, and that error grows as polynomials of the second kind do.
     steps = np.arange(order)
     rounding = 2.0 * steps * (steps + 1) + 2
     coefficients = np.empty((2 * reach + 1, order, order))
@@ -109,13 +114,15 @@ def translation(order: int, side: float, reach: int) -> Translation:
         error[row] = (
             float(cut.sum())
             + left * np.exp(-(nearest**2) / 4)
-            # The table itself: values to z^2 units, then sums of 2 q products of at most 2 / q.
+            # The table itself: values are accurate to z^2 units; then come sums of 2 q products of
+            # at most 2 / q.
             + 4 * q**2 * (2 * q + furthest**2 + 8) * float(np.finfo(number).eps) * kernel[row]
             # Places and the side are rounded by 4 units; |(exp(-z^2/2))'| = |z| exp(-z^2/2).
             + 8 * furthest**2 * UNIT * kernel[row]
             + UNIT * rounded
         ) * (1 + 1e-12)
         coefficients[row] = kept
+    # The cache hands the same table to all callers.
     for array in (coefficients, kernel, error, magnitude):
         array.flags.writeable = False
     return Translation(coefficients, kernel, error, magnitude)
@@ -123,9 +130,10 @@ def translation(order: int, side: float, reach: int) -> Translation:
 
 @_inlined
 def _fill(values, rows, key, bits, side, polynomials):  # type: ignore[no-untyped-def]
-    """Chebyshev's polynomials of rows' places in their cell; how many columns are filled.
+    """Fill in Chebyshev's polynomials of the rows' places in their cell; return the columns filled.
 
-    Columns are filled up to a multiple of a few vectors, with what is not too large.
+    Columns beyond the rows, up to a multiple of a few vectors, are filled for a place of 0, whose
+    polynomials are at most 1.
     """
     n_axes, order = values.shape[1], polynomials.shape[1]
     half = np.int64(1) << np.int64(bits - 1)
@@ -140,6 +148,7 @@ def _fill(values, rows, key, bits, side, polynomials):  # type: ignore[no-untype
         centre = (index - half + 0.5) * side
         for column in range(len(rows)):
             place = (values[rows[column], j] - centre) / (0.5 * side)
+            # Rounding may put a place outside of its cell, where polynomials grow.
             table[1, column] = min(max(place, -1.0), 1.0)
         for column in range(len(rows), width):
             table[1, column] = 0.0
@@ -164,6 +173,7 @@ def add_moments(  # type: ignore[no-untyped-def]
             batch = rows[start : min(start + BATCH, starts[cell + 1])]
             width = _fill(train, batch, keys[cell], bits, side, polynomials)
             total = 0.0
+            # Columns beyond the rows have weight 0, and add nothing.
             weighted[:width] = 0.0
             for column in range(len(batch)):
                 weighted[column] = weights[batch[column]]
@@ -185,9 +195,9 @@ def add_moments(  # type: ignore[no-untyped-def]
 
 @_compile
 def evaluate(  # type: ignore[no-untyped-def]
-    query, rows, starts, chosen, keys, bits, side, coefficients, wrong, sums, bounds
+    query, rows, starts, chosen, keys, bits, side, coefficients, cell_bounds, sums, bounds
 ):
-    """The sums at the rows of the chosen cells, and their bounds."""
+    """Fill in the sums at the rows of the chosen cells, and add to their bounds."""
     order = coefficients.shape[3]
     polynomials = np.empty((3, order, BATCH))
     line, total = np.empty(BATCH), np.empty(BATCH)
@@ -210,7 +220,7 @@ def evaluate(  # type: ignore[no-untyped-def]
                         )
             for column in range(len(batch)):
                 sums[batch[column]] = total[column]
-                bounds[batch[column]] += wrong[i]
+                bounds[batch[column]] += cell_bounds[i]
 
 
 @_compile
@@ -228,6 +238,7 @@ def translate(  # type: ignore[no-untyped-def]
     total = np.empty((order, others))
     first = 0
     for i in range(len(target)):
+        # Both lists are sorted: the first source cell in reach only moves on.
         while first < len(source) and source[first] < target[i] - reach:
             first += 1
         to = to_places[i]
@@ -236,10 +247,12 @@ def translate(  # type: ignore[no-untyped-def]
         while j < len(source) and source[j] <= target[i] + reach:
             place = from_places[j]
             step = target[i] - source[j] + reach
+            # Error, size and magnitude, as in dkde.numerics.expanded.
             new_fields[to, 0] += kernel[step] * fields[place, 0] + error[step] * fields[place, 1]
             new_fields[to, 1] += (kernel[step] + error[step]) * fields[place, 1]
             new_fields[to, 2] += magnitude[step] * fields[place, 2]
             for k in range(order):
+                # Four terms at a time: the result is loaded and stored a fourth as often.
                 for l in range(0, order, 4):  # noqa: E741
                     a, b = coefficients[step, k, l], coefficients[step, k, l + 1]
                     c, d = coefficients[step, k, l + 2], coefficients[step, k, l + 3]

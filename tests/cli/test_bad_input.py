@@ -129,7 +129,7 @@ class TestOptions:
             ("nan", "bandwidth nan must be"),
             ("inf", "bandwidth inf must be"),
             ("", "at least one number"),
-            ("1,2,1", "bandwidth 1 is there twice"),
+            ("1,2,1", "bandwidth 1 is given twice"),
             ("logspace:0:1", "cannot be read"),
             ("geomspace:-1:1:3", "must be a positive"),
             ("a,b", "cannot be read"),

@@ -26,7 +26,7 @@ COMMANDS = (
 def test_what_cannot_be_kept_is_refused(run, rows, command):
     name, *arguments = command
     result = run(name, rows, *arguments, "--tol", "1e-13", status=2)
-    assert "tol 1e-13 is below what float64 can keep; name 1e-12 or more" in result.stderr
+    assert "tol 1e-13 is below what float64 can keep; give 1e-12 or more" in result.stderr
 
 
 def test_it_reaches_the_result(run, rows):

@@ -283,7 +283,7 @@ class TestRefusals:
             ({"weights": np.ones(59)}, r"weights have shape \(59,\)"),
             ({"covariance": np.eye(2)}, r"covariance has shape \(2, 2\); for 3 features"),
             ({"covariance": np.eye(3), "pca": 2}, r"covariance has shape \(3, 3\); for 2 features"),
-            ({"bandwidths": [1.0, 1.0]}, "bandwidth 1 is there twice"),
+            ({"bandwidths": [1.0, 1.0]}, "bandwidth 1 is given twice"),
             ({"output": "/nowhere/r.zarr"}, "there is no folder /nowhere"),
         ],
     )

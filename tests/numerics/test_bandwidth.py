@@ -70,7 +70,7 @@ def test_a_number_is_a_list_of_one() -> None:
         (np.inf, "bandwidth inf must be"),
         ([], "at least one number"),
         ([[1.0, 2.0]], "in one dimension"),
-        ([0.1, 0.2, 0.1], "bandwidth 0.1 is there twice"),
+        ([0.1, 0.2, 0.1], "bandwidth 0.1 is given twice"),
         ("scott", "'scott' is not a number"),
         (None, "bandwidth"),
         ([1.0, "x"], "is not a number"),
