@@ -209,6 +209,8 @@ class Case:
         wanted = {table[name].kind for name in self.names if name in table.names}
         if found.is_imported and any(column.is_huge for column in table.columns):
             return "integers beyond 2**53 in a column that is imported"
+        if "masked" in found.name and any(column.is_huge for column in table.columns):
+            return "integers beyond 2**53 beside masked ones, for which they become float64"
         if self.asked.features is None:
             if found.needs_features:
                 return f"{found.name} needs the names of features"
