@@ -56,7 +56,11 @@ class Half:
         if self.container.is_named and not self.container.is_one_type:
             return True
         together = self.table.of(NUMBERS) if self.container.is_named else names
-        return with_nan(*matrix(self.table, together)).dtype.kind in "iu"
+        values, missing = matrix(self.table, together)
+        if "masked" in self.container.name:  # which has integers beside what is masked
+            there = values[~missing]
+            return there.dtype.kind in "iu" and bool((there.astype(object) > 2**53).any())
+        return with_nan(values, missing).dtype.kind in "iu"
 
     @property
     def numbers(self) -> tuple[str, ...]:
@@ -209,8 +213,6 @@ class Case:
         wanted = {table[name].kind for name in self.names if name in table.names}
         if found.is_imported and any(column.is_huge for column in table.columns):
             return "integers beyond 2**53 in a column that is imported"
-        if "masked" in found.name and any(column.is_huge for column in table.columns):
-            return "integers beyond 2**53 beside masked ones, for which they become float64"
         if self.asked.features is None:
             if found.needs_features:
                 return f"{found.name} needs the names of features"
