@@ -53,8 +53,9 @@ class Half:
         """Whether there are integers beyond 2**53 in columns, which are no floats already."""
         if not any(self.table[name].is_huge for name in names):
             return False
-        if self.container.is_named and not self.container.is_one_type:
-            return True
+        has_columns = self.container.is_named or self.container.name == "CSV without names"
+        if has_columns and not self.container.is_one_type:
+            return True  # each column has a type of its own, whatever others miss
         together = self.table.of(NUMBERS) if self.container.is_named else names
         values, missing = matrix(self.table, together)
         if "masked" in self.container.name:  # which has integers beside what is masked
