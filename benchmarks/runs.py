@@ -35,6 +35,7 @@ from dkde.density.bandwidth_matrix import BandwidthMatrix
 from dkde.density.covariance import Covariance
 from dkde.density.options import Options
 from dkde.engine import eager_run as run
+from dkde.engine.blocks import ShareOfBlock
 from dkde.engine.work import Work
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import operand, side
@@ -97,10 +98,11 @@ def workers(call: dict[str, Any], repeats: int) -> dict[str, float]:
 
 
 def nothing(
-    query: Any, train: Any, task: Any, reference: Any, rows: tuple[int, int], panel: Any
-) -> np.ndarray:
+    query: Any, train: Any, task: Any, survey: Any, rows: tuple[int, int], panel: Any, share: Any
+) -> ShareOfBlock:
     """In the place of a block: log-sums of no pair."""
-    return np.zeros((len(task.bandwidths) + 1, rows[1] - rows[0]))
+    n_rows = rows[1] - rows[0]
+    return ShareOfBlock(np.arange(n_rows), np.zeros((len(task.bandwidths) + 1, n_rows)))
 
 
 def small_blocks(folder: Path, n_blocks: int) -> Work:
@@ -144,7 +146,7 @@ def hand_out(folder: Path, n_blocks: int) -> dict[str, float]:
                 seen.append([process.memory_info().rss for process in watched.values()])
 
         start = time.perf_counter()
-        with mock.patch.object(run, "score_block", nothing):
+        with mock.patch.object(run, "score_share", nothing):
             run.compute(work, pool, receive)
         took = time.perf_counter() - start
     growth = (np.max(seen, axis=0) - seen[0]).tolist()

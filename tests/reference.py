@@ -19,6 +19,8 @@ Number = np.longdouble
 COMPACT: dict[str, Callable[[Any], Any]] = {
     "tophat": lambda u: 0 * u + 1,
     "epanechnikov": lambda u: 1 - u * u,
+    "biweight": lambda u: (1 - u * u) ** 2,
+    "triweight": lambda u: (1 - u * u) ** 3,
     "linear": lambda u: 1 - u,
     "cosine": lambda u: np.sin(_HALF_PI * (1 - u)),
 }

@@ -8,12 +8,18 @@ import numpy as np
 import numpy.typing as npt
 from strategies import Problem
 
+from dkde.engine.leaves import TrainRows, train_rows
+from dkde.engine.reading import Reading
 from dkde.numerics import logsum, near, tiles
 from dkde.numerics.axes import Axes, leading_axes
 from dkde.numerics.frame import Frame, Points, reference_row
 from dkde.numerics.kernels import get_kernel
+from dkde.numerics.leaf_sums import LeafSums
 from dkde.numerics.metrics import Metric, Terms, get_metric
 from dkde.numerics.tiles import PairSums
+from dkde.numerics.tree import make_query
+from dkde.rows.side import Part, Rows
+from dkde.rows.sources import ArraySource
 
 Array = npt.NDArray[Any]
 
@@ -96,3 +102,73 @@ def pair_sums(
             None if problem.train_groups is None else problem.train_groups[columns],
         )
     return sums.log_sums()
+
+
+def walked(
+    problem: Problem,
+    *,
+    precision: Any = "float64",
+    panels: int = 1,
+    tol: float | None = None,
+    n_shares: int = 1,
+    together: bool = False,
+) -> logsum.Densities:
+    """Log-densities and bounds from trees, cut as the problem is.
+
+    Parameters
+    ----------
+    panels : int
+        Partial results that are merged, each over one tree for each unit of weight.
+    n_shares : int
+        Parts that the leaves of query rows are dealt into.
+    together : bool
+        Whether all training ranges become trees of one partial result. Without weights only.
+    """
+    kernel, metric = get_kernel(problem.kernel), get_metric(problem.metric)
+    n_features = problem.train.shape[1]
+    frame = Frame(np.zeros(n_features), abs(problem.scale), problem.is_integer, precision)
+    terms = Terms(kernel, metric, frame, problem.bandwidths, len(problem.train), tol)
+    log_norms = [kernel.log_norm(n_features, float(np.log(h))) for h in problem.bandwidths]
+    largest = n_features * (1 + float(np.abs(np.log(problem.bandwidths)).max()))
+    largest += 2 * lgamma(n_features + 1)
+    blocks = []
+    for rows in problem.query_ranges:
+        leaves, groups = make_query(problem.query[rows]), None
+        if problem.query_groups is not None:
+            groups = problem.query_groups[rows]
+        block = np.empty((logsum.n_partial_rows(len(log_norms)), leaves.n_rows))
+        for number in range(n_shares):
+            share = leaves.share(number, n_shares)
+            if not share.n_rows:
+                continue
+            own = None if groups is None else groups[share.order]
+            partial = []
+            for panel in range(panels):
+                sums = LeafSums(share, terms)
+                for ranges in _trees(problem, panel, panels, together):
+                    ranges.add_to(sums, own, float(len(problem.train)) if together else None)
+                partial.append(sums.log_sums())
+            block[:, share.order] = logsum.combine(partial)
+        blocks.append(logsum.finalise(block, log_norms, largest))
+    return logsum.Densities.of(np.concatenate([block.stacked() for block in blocks], axis=1))
+
+
+def _trees(problem: Problem, panel: int, panels: int, together: bool) -> list[TrainRows]:
+    """Training rows of a panel in trees: all in one go, or a range each."""
+    ranges = [np.arange(r.start, r.stop) for r in problem.train_ranges[panel::panels]]
+    if not together:
+        ranges = [np.concatenate(ranges)]
+    frame = Frame(np.zeros(problem.train.shape[1]), 1.0, False, "float64")
+    return [
+        train_rows(
+            [Reading(
+                0,
+                problem.train[rows],
+                None if problem.weights is None else problem.weights[rows],
+                None if problem.train_groups is None else problem.train_groups[rows],
+            )],
+            Rows((Part(ArraySource(problem.train), 0, len(problem.train), "train"),)),
+            frame, len(rows),
+        )
+        for rows in ranges
+    ]  # fmt: skip

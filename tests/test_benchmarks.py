@@ -18,7 +18,9 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 
 # Those that are run, and not only imported by another.
-SCRIPTS = ("exactness", "peers", "roofline", "runs", "selection", "stores")
+SCRIPTS = (
+    "exactness", "leaves", "pair_loop", "peers", "roofline", "runs", "selection", "stores",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -62,6 +64,18 @@ def test_help(name, script, capsys):
     assert "--json [FILE]" in capsys.readouterr().out
 
 
+def test_pair_loop(script, tmp_path):
+    file = tmp_path / "loop.json"
+    arguments = ["--rows", "256", "--features", "3", "9", "--repeats", "1", "--json", str(file)]
+    figures = script("pair_loop")["main"](arguments)
+    assert [row["features"] for row in figures] == [3, 9]
+    assert [set(row) - {"features"} for row in figures] == [
+        {"two_passes", "product", "fused"}, {"two_passes", "product"}
+    ]  # fmt: skip
+    assert all(value > 0 for row in figures for value in row.values())
+    assert kept(file, "pair_loop") == figures
+
+
 def test_roofline(script, capsys, tmp_path):
     file = tmp_path / "roofline.json"
     arguments = ["--rows", "200", "--repeats", "1", "--json", str(file)]
@@ -75,6 +89,17 @@ def test_roofline(script, capsys, tmp_path):
 
 
 @pytest.mark.slow
+def test_leaves(script, capsys, tmp_path):
+    file = tmp_path / "leaves.json"
+    sizes = ["--rows", "9000", "--queries", "400", "--features", "3", "7", "--repeats", "1"]
+    script("leaves")["main"]([*sizes, "--no-mlpack", "--json", str(file)])
+    table = capsys.readouterr().out
+    assert table.count("\n| ") == 4  # heads, a rule, two rows
+    rows = kept(file, "leaves")
+    assert [row["features"] for row in rows] == [3, 7]
+    assert all(0 < row["error"] < 1e-5 and row["seconds"] > 0 for row in rows)
+
+
 def test_exactness_shows_who_is_right(script, capsys, tmp_path):
     file = tmp_path / "exactness.json"
     figures = script("exactness")["main"](["--json", str(file)])

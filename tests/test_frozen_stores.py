@@ -14,6 +14,7 @@ import zarr
 
 import dkde
 from dkde.density.protocols import PROTOCOLS, Take
+from dkde.engine import block_plan, task
 from dkde.errors import Remedy
 from dkde.results.rereading import read_back
 from dkde.results.scored import scored_rows
@@ -32,6 +33,15 @@ def frozen(request, tmp_path, monkeypatch):
         archive.extractall(folder, filter="data")
     monkeypatch.chdir(tmp_path)
     return folder
+
+
+@pytest.fixture(params=["now", "later"])
+def engine(request, monkeypatch):
+    """The engine of now, and one of a later revision, which cuts into other blocks by default."""
+    if request.param == "later":
+        monkeypatch.setattr(task, "REVISION", task.REVISION + 1)
+        monkeypatch.setattr(block_plan, "LEAVES_QUERY_ROWS", 7)
+    return request.param
 
 
 def assert_expected(found, frozen, name):
@@ -54,7 +64,7 @@ def test_there_are_stores_of_each_release():
 
 
 @pytest.mark.parametrize("name", COMPLETE)
-def test_a_result_opens_exports_and_verifies(frozen, name):
+def test_a_result_opens_exports_and_verifies(frozen, name, engine):
     store = frozen / "runs" / f"{name}.zarr"
     with xr.open_zarr(store) as result:
         assert_expected(result, frozen, name)
@@ -63,6 +73,7 @@ def test_a_result_opens_exports_and_verifies(frozen, name):
     found = dkde.verify(store, anywhere=True)
     assert found["blocks"] > 0
     assert found["reason"] is None
+    assert engine == "now" or "engine was" in found["elsewhere"]
     assert dkde.status(store)["complete"]
     dkde.report(store, frozen / "r.html")
     assert "highest" in (frozen / "r.html").read_text().lower()
@@ -101,7 +112,7 @@ def test_a_data_set_opens(frozen, name):
 
 
 @pytest.mark.parametrize("name", ["half", "sphere_half"])
-def test_a_run_goes_on(frozen, name):
+def test_a_run_goes_on(frozen, name, engine):
     store = frozen / "runs" / f"{name}.zarr"
     before = dkde.status(store)["stages"]["score"]
     assert before["done"] == 2
@@ -125,14 +136,14 @@ def same_call(frozen, store):
     )  # fmt: skip
 
 
-def test_a_run_on_the_sphere_goes_on_in_parts(frozen):
+def test_a_run_on_the_sphere_goes_on_in_parts(frozen, engine):
     store = frozen / "runs" / "sphere_half.zarr"
     for part in range(3):
         dkde.run_part(store, part, 3, anywhere=True)
     assert_expected(dkde.finish(store, anywhere=True), frozen, "sphere_half")
 
 
-def test_a_run_that_was_only_begun_is_done(frozen):
+def test_a_run_that_was_only_begun_is_done(frozen, engine):
     store = frozen / "runs" / "init.zarr"
     dkde.run_part(store, 0, 1, anywhere=True)
     assert_expected(dkde.finish(store, anywhere=True), frozen, "init")

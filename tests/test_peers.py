@@ -11,7 +11,10 @@ from sklearn.neighbors import KernelDensity as SklearnKernelDensity
 
 import dkde
 
-KERNELS = (*reference.COMPACT, "gaussian", "exponential")
+# Those that scikit-learn has.
+KERNELS = (
+    "tophat", "epanechnikov", "linear", "cosine", "gaussian", "exponential"
+)  # fmt: skip
 
 
 def two_sides(d, seed=51):
@@ -75,6 +78,25 @@ class TestStatsmodels:
         density = multivariate(train, var_type="c" * d, bw=bandwidths).pdf(query)
         actual = dkde.log_density(query, train, 1.0, covariance=bandwidths)
         np.testing.assert_allclose(actual, np.log(density), rtol=1e-9)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize(("kernel", "theirs"), [("biweight", "biw"), ("triweight", "triw")])
+    @pytest.mark.parametrize("weighted", [False, True])
+    def test_kernels_that_scikit_learn_has_not(self, kernel, theirs, weighted):
+        univariate = pytest.importorskip(
+            "statsmodels.nonparametric.kde",
+            reason="statsmodels is not installed; it is a peer and not needed",
+        ).KDEUnivariate
+        query, train = two_sides(1)
+        weights = some_weights(120) if weighted else None
+        density = univariate(train[:, 0])
+        density.fit(kernel=theirs, bw=0.7, fft=False, weights=weights)
+        # One point at a time: of several, rows near all of them count. NaN where there is no row.
+        values = [np.ravel(density.evaluate(point))[0] for point in query[:, 0]]
+        expected = np.nan_to_num(np.array(values))
+        actual = dkde.log_density(query, train, 0.7, kernel=kernel, weights=weights)
+        assert (expected > 0).sum() > 20
+        np.testing.assert_allclose(np.exp(actual), expected, rtol=1e-9)
 
 
 class TestScipy:

@@ -12,8 +12,8 @@ from dkde_cli.values import parse_cluster_options, parse_covariance, parse_names
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 KERNELS = (
-    "gaussian", "tophat", "epanechnikov", "exponential", "linear", "cosine", "univariate_gaussian",
-    "vonmises_fisher",
+    "gaussian", "tophat", "epanechnikov", "biweight", "triweight", "exponential", "linear",
+    "cosine", "univariate_gaussian", "vonmises_fisher",
 )  # fmt: skip
 METRICS = ("euclidean", "manhattan", "chebyshev")
 SINGULAR = ("raise", "drop")

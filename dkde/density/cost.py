@@ -8,7 +8,7 @@ import numpy.typing as npt
 from dkde.density.fitted import Fitted
 from dkde.density.options import Options
 from dkde.engine.block_plan import Plan
-from dkde.engine.estimate import estimate_seconds, with_direct_share
+from dkde.engine.estimate import Estimate, estimate, estimate_seconds
 from dkde.errors import InputError
 from dkde.inputs.checks import check_same_features
 from dkde.inputs.selectors import Catalog
@@ -118,22 +118,24 @@ def plan(
     work = Fitted.to(train_side, bandwidths, options, pool_for).work(query_side)
     cut = work.plan
     # A survey reads rows; those of lazy sides would have to be computed for it.
-    survey = None if work.is_lazy else with_direct_share(work, work.survey())
     n_threads = n_threads or _available_threads()
     at_rest = measure_baseline(precision) if baseline or limit is not None else None
     # Each thread of a worker computes one block; sides in memory are there once for all.
     blocks = cut.block_bytes * threads_per_worker + cut.resident_bytes
     if at_rest is not None and limit is not None:
         check_limit("a worker", blocks, at_rest, limit)
-    seconds = estimate_seconds(cut, n_threads, kernel, metric)
+    all_pairs = estimate_seconds(cut, n_threads, kernel, metric)
+    # A survey reads rows; those of lazy sides would have to be computed for it.
+    found = Estimate(all_pairs, _LATER)
+    if not work.is_lazy:
+        found = estimate(work, work.survey(), n_threads, all_pairs)
     return {
         **_sizes(cut, at_rest),
         "peak_bytes_per_worker": None if at_rest is None else at_rest + blocks,
-        "method": _LATER if survey is None else survey.method,
+        "method": found.method,
         "threads": n_threads,
-        # The survey says what share of the pairs is evaluated, by which method.
-        "seconds": seconds * (1.0 if survey is None else survey.time + survey.direct),
-        "seconds_all_pairs": seconds,
+        "seconds": found.seconds,
+        "seconds_all_pairs": all_pairs,
         "slow_blas": older_kernels(),
     }
 

@@ -266,11 +266,13 @@ class CrossValidationJob:
 
     def answer(self, compute: Compute, methods: Mapping[str, str]) -> xr.Dataset:
         """Score each row under those of the other folds."""
-        t, validation = self.train, self.validation
-        scored = validate(validation, compute, refine=self.refine)
+        t, validation, grid = self.train, self.validation, self.works["grid"]
+        scored = validate(
+            validation, lambda name, work: compute(name, work.cut_like(grid)), refine=self.refine
+        )
         notes = attributes(
             perf_counter() - self.start, self.asked, {"cross_validate": methods["grid"]},
-            cross_validate=validation.work,
+            cross_validate=grid,
         )  # fmt: skip
         return xr.Dataset(
             in_own_dims(scored.variables(), "sample", t),

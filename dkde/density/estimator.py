@@ -278,8 +278,8 @@ class KernelDensity(FittedDensity):
     bandwidth : float or str
         h of the bandwidth matrix H = h² C; or a rule, or a length on the Earth, as for
         :func:`dkde.log_density`.
-    kernel : {"gaussian", "tophat", "epanechnikov", "exponential", "linear", "cosine", \
-            "univariate_gaussian", "vonmises_fisher"}
+    kernel : {"gaussian", "tophat", "epanechnikov", "biweight", "triweight", "exponential", \
+            "linear", "cosine", "univariate_gaussian", "vonmises_fisher"}
         As for :func:`dkde.log_density`.
     metric : {"euclidean", "manhattan", "chebyshev"}
         As for :func:`dkde.log_density`.

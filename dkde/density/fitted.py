@@ -57,16 +57,16 @@ class Fitted:
         """Return the values of h (n_bandwidths,), on the sphere in radians."""
         return self.matrix.bandwidths
 
-    def work(self, query: Side, *, looking: bool = True) -> Work:
+    def work(self, query: Side, *, in_shares: bool = True) -> Work:
         """Return the work of scoring a prepared query.
 
         Parameters
         ----------
-        looking : bool
-            Whether a few rows may be read now, which may make a better plan.
+        in_shares : bool
+            Whether a block's query rows may be shared out among threads.
         """
         whitened = self.matrix.whiten(query)
-        return self.options.work(whitened, self.train, self.matrix, looking=looking)
+        return self.options.work(whitened, self.train, self.matrix, in_shares=in_shares)
 
     def work_among(self) -> Work:
         """Return the work of scoring the training rows under each other."""

@@ -66,8 +66,8 @@ def log_density(
         over the pairs serves all bandwidths of a sequence. Text is a rule, ``"scott"`` or
         ``"silverman"``, whose factor follows from the (effective) number of training rows and the
         dimension; or, for ``"vonmises_fisher"``, a length on the Earth, ``"250km"``.
-    kernel : {"gaussian", "tophat", "epanechnikov", "exponential", "linear", "cosine", \
-            "univariate_gaussian", "vonmises_fisher"}
+    kernel : {"gaussian", "tophat", "epanechnikov", "biweight", "triweight", "exponential", \
+            "linear", "cosine", "univariate_gaussian", "vonmises_fisher"}
         ``"univariate_gaussian"`` is the one-dimensional Gaussian of the distance, whatever the
         dimension. It is a density in one dimension only; its scores cannot be compared with those
         of other kernels.
@@ -159,8 +159,8 @@ def log_density(
     query_side = options.prepared(side(q, groups=groups, role="query"))
     train_side = options.prepared(side(t, weights, train_groups))
     fitted = Fitted.to(train_side, bandwidth, options, pool_for)
-    # A lazy call must not read rows: it only builds a graph.
-    work = fitted.work(query_side, looking=q.form == "numpy")
+    # The tasks of a lazy graph are whole blocks.
+    work = fitted.work(query_side, in_shares=q.form == "numpy")
     found = densities_of(q, work, fitted.matrix, scalar=np.ndim(bandwidth) == 0)
     return found if return_error else found[0]
 

@@ -193,14 +193,14 @@ class Options:
         return replace(found, angles=angles)
 
     def work(
-        self, query: Side, train: Side, matrix: BandwidthMatrix, *, looking: bool = True
+        self, query: Side, train: Side, matrix: BandwidthMatrix, *, in_shares: bool = True
     ) -> Work:
         """Return the work of scoring a whitened query under whitened training rows.
 
         Parameters
         ----------
-        looking : bool
-            Whether a few rows may be read now, which may make a better plan.
+        in_shares : bool
+            Whether a block's query rows may be shared out among threads.
 
         Raises
         ------
@@ -231,7 +231,7 @@ class Options:
                 raise InputError(f"{name} is {rows!r}; it must be a whole number, at least 1")
         return Work.of(
             query, train, task,
-            query_rows=self.block_rows, panel_rows=self.panel_rows, looking=looking,
+            query_rows=self.block_rows, panel_rows=self.panel_rows, in_shares=in_shares,
         )  # fmt: skip
 
 

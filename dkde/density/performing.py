@@ -27,7 +27,7 @@ def perform(job: Job, run: Run, progress: Progress | None = None) -> xr.Dataset:
     """
     # A share of no blocks takes no lock, so that parts can start at once.
     only_begin = is_init_only()
-    with run.begun(job, Share() if only_begin else None):
+    with run.begun(job, Share() if only_begin else None) as job:
         if run.finished is not None:
             return job.reread(run.finished, run.name)
         with pool_for(*job.works.values(), manner=run.workers) as pool:
@@ -41,7 +41,7 @@ def perform(job: Job, run: Run, progress: Progress | None = None) -> xr.Dataset:
 
 def perform_share(job: Job, run: Run, share: Share, progress: Progress | None = None) -> bool:
     """Compute a share of a job's first piece of work; return False if the result is complete."""
-    with run.begun(job, share):
+    with run.begun(job, share) as job:
         if run.finished is not None:
             return False
         with pool_for(*job.works.values(), manner=run.workers) as pool:

@@ -16,7 +16,7 @@ from dkde.errors import Call, DataSetError, DkdeError, InputError, some
 from dkde.inputs.moved import Whereabouts
 from dkde.inputs.selectors import Catalog, in_folder, is_source
 from dkde.runs.job import Job
-from dkde.runs.record import asked_where_it_was, differences
+from dkde.runs.record import asked_where_it_was, cut_as_recorded, differences
 from dkde.runs.run import OtherCallError
 from dkde.runs.store import State
 
@@ -210,15 +210,16 @@ def works_of(state: State) -> Again:
             continue
         then = attempt.plan["asked"]
         where = Whereabouts.of(attempt.plan, state.name)
-        unlike = next(differences(then, asked_where_it_was(job.works, then, where)), None)
+        works = cut_as_recorded(job.works, attempt.plan)
+        unlike = next(differences(then, asked_where_it_was(works, then, where)), None)
         if unlike is None:
-            return Again(job.works)
-        if job.former is not None and job.former.was_asked(then, where):
-            return Again(job.works, job.former.made)
+            return Again(works)
+        if job.former is not None and job.former.was_asked(attempt.plan, where):
+            return Again(works, job.former.made)
         if not attempt.moved:
             # The same files have changed, or only their times have: the comparison of blocks that
             # are computed again will show it.
-            as_named = Again(job.works)
+            as_named = Again(works)
         else:
             refused = refused or DataSetError(
                 f"{state.name}: found {some(attempt.moved, 3)}, which is not the data of the "

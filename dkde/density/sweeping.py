@@ -230,7 +230,7 @@ class SweepJob:
         # Now the test work gets its real bandwidth.
         if "test" in works:
             fitted = self.fitted.at([best])
-            works["test"] = fitted.work(self.sides["test"])
+            works["test"] = fitted.work(self.sides["test"]).cut_like(works["test"])
             found = self.weights["test"].applied(compute("test", works["test"]))
             scores = fitted.variables(found, self.scored["test"], "test_")
             variables |= {f"test_{name}": at_best(entry) for name, entry in scores.items()}

@@ -11,7 +11,7 @@ from dkde.engine.eager_run import compute
 from dkde.engine.work import Work
 from dkde.errors import DataSetError, Remedy
 from dkde.numerics.logsum import Densities
-from dkde.runs.record import circumstances, differences
+from dkde.runs.record import circumstances, elsewhere
 from dkde.runs.status import read_all
 from dkde.runs.store import MAIN, ResultStore
 from dkde.stores.store import Records
@@ -75,7 +75,7 @@ def verify(
             "feature, too; the same call has other features now"
         )
         return _verified(chunks, reason=reason)
-    others = list(differences(plan["machine"], circumstances(works)))
+    others = elsewhere(plan, circumstances(works))
     chosen = np.random.default_rng(seed).permutation(work.plan.n_query_blocks)[:blocks]
     exact = _compare_blocks(store.records, path, work, sorted(map(int, chosen)), others, anywhere)
     return _verified(chunks, len(chosen), "; ".join(others) or None, exact=exact)

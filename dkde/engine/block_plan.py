@@ -4,7 +4,7 @@ The cut depends on the sizes of the data and on constants, never on the cluster 
 same call must give the same numbers everywhere, to the last bit.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 # A block of query rows is held in memory while the training rows are read piece by piece. Large
@@ -27,14 +27,21 @@ _MAPPING_BYTES = 24
 _MAPPING_SHARE = 0.25
 # With fewer rows on either side all pairs are computed: looking at a sample first does not pay.
 FEW_QUERY_ROWS, FEW_TRAIN_ROWS = 256, 8192
-# Where rows may be expanded the work grows with rows, not with pairs, and so blocks are larger.
-# They still take minutes only if their pairs have to be computed after all.
-EXPANDED_QUERY_ROWS = 2**16
-EXPANDED_PANEL_ROWS = 2**21
-# The memory that expansions of the training rows may take, by the number of features.
-EXPANSION_BYTES = {1: 128 * 2**20, 2: 256 * 2**20, 3: 768 * 2**20}
-# The rows of a tile. This module imports the standard library alone, so a test compares them with
-# the constants of dkde.numerics.tiles.
+# Rows of more features are summed by matrix products, all pairs of them or those that bounds in
+# few dimensions leave: boxes around the rows of a leaf then say too little. Measured up to here.
+MOST_IN_LEAVES = 20
+# Work on rows in leaves grows with the rows and not with their pairs. The more query rows there
+# are in a block, the smaller their leaves' boxes; the larger a panel, the smaller its own.
+LEAVES_QUERY_ROWS = 2**16
+# A panel in memory and one that is read, in rows and in bytes of its tree.
+_RESIDENT_PANEL, _READ_PANEL = (2**24, 2**29), (2**21, 2**28)
+# A block of fewer pairs than this is done by one thread.
+_SHARED_PAIRS, _MOST_SHARES = 2**28, 32
+# What moments of cells of the training rows may take, with what is made of them, by features.
+MOMENT_BYTES = {1: 128 * 2**20, 2: 256 * 2**20, 3: 768 * 2**20}
+# Beside a row and its tree, what is sorted: a key and two numbers.
+_SORTING_BYTES = 24
+# Tiles: see dkde.numerics.tiles, whose constants a test compares with these.
 QUERY_TILE_ROWS, TRAIN_TILE_ROWS = 1280, 512
 
 
@@ -101,8 +108,8 @@ class Plan:
         Bytes of a value in the precision of the distances: 4 or 8.
     query_rows, panel_rows : int
         The number of query rows and of training rows of a block; the last ones may be shorter.
-    expandable : bool
-        True if rows may be expanded instead of paired.
+    has_cells : bool
+        Whether sums may be by moments of cells.
 
     Examples
     --------
@@ -123,12 +130,23 @@ class Plan:
     precision_bytes: int
     query_rows: int
     panel_rows: int
-    expandable: bool = False
+    in_leaves: bool = False
+    has_cells: bool = False
+    n_shares: int = 1
 
     @property
     def cut(self) -> tuple[int, int]:
         """Return the numbers of query and of training rows of a block."""
         return self.query_rows, self.panel_rows
+
+    def cut_into(self, query_rows: int, panel_rows: int) -> "Plan":
+        """Return the plan of the same work in blocks of other numbers of rows."""
+        return replace(
+            self,
+            query_rows=min(query_rows, self.query.rows),
+            panel_rows=min(panel_rows, self.train.rows),
+            n_shares=_shares(query_rows, panel_rows) if self.n_shares > 1 else 1,
+        )
 
     @property
     def n_query_blocks(self) -> int:
@@ -179,6 +197,8 @@ class Plan:
     @property
     def block_bytes(self) -> int:
         """Return the peak bytes that one block adds to a worker."""
+        if self.in_leaves:
+            return self._leaves_bytes
         d, size = self.n_features, self.precision_bytes
         # What is held as long as the block lasts: the query rows as they were read and in the
         # frame, and for each row the sums and the partial results.
@@ -193,19 +213,43 @@ class Plan:
         # compressed and decoded, or as chunks and joined. Only mapped rows are read in pieces.
         piece = rows if self.query.mapped_from is None else min(rows, self.query.read_rows)
         reading = stored + piece * self.query.reading_row_bytes(d, min(self.query.copies, 2))
-        expanded = EXPANSION_BYTES[d] if self.expandable else 0
-        # Where there is an index, a block holds a float32 bound of the distance for each query row
-        # and each range of the panel that is read.
-        reads = ceil(min(self.panel_rows, self.train.rows) / self.train.read_rows)
-        bounds = rows * reads * 4 if self.train.index_bytes else 0
-        work = held + tile + _read_bytes(self.train, self.panel_rows, d) + expanded + bounds
-        # The two do not overlap: the buffers of the first read are free before the work begins.
+        work = held + tile + _read_bytes(self.train, self.panel_rows, d) + self._bounds_bytes
         return max(reading, work)
 
     @property
+    def _leaves_bytes(self) -> int:
+        """Return the peak bytes that one block adds to a worker where rows are in leaves."""
+        d = self.n_features
+        rows = min(self.query_rows, self.query.rows)
+        query = rows * (query_row_bytes(d) + 8 * (8 + 5 * self.n_bandwidths))
+        if not self.query.is_view:
+            query += rows * d * self.query.decoded_itemsize
+        moments = MOMENT_BYTES[d] if self.has_cells else 0
+        panel = min(self.panel_rows, self.train.rows)
+        # The rows as they are read, until they are in leaves; and what sorting them takes.
+        making = panel * (0 if self.train.is_view else 8 * d) + panel * _SORTING_BYTES
+        tree = 0 if self.is_tree_resident else panel * tree_row_bytes(d)
+        reading = _read_bytes(self.train, self.panel_rows, d)
+        return query + max(making + reading, moments) + tree + self._bounds_bytes
+
+    @property
+    def _bounds_bytes(self) -> int:
+        """Return the bytes of lower bounds of distances to the reads of a panel, in float32."""
+        rows = min(self.query_rows, self.query.rows)
+        reads = ceil(min(self.panel_rows, self.train.rows) / self.train.read_rows)
+        return rows * reads * 4 if self.train.index_bytes else 0
+
+    @property
+    def is_tree_resident(self) -> bool:
+        """Return whether training rows, once they are in leaves, stay there for all blocks."""
+        return self.in_leaves and (self.n_panels == 1 or self.train.resident_bytes > 0)
+
+    @property
     def resident_bytes(self) -> int:
-        """Return the bytes that both sides hold in memory."""
-        return self.query.resident_bytes + self.train.resident_bytes + self.train.index_bytes
+        """Return the bytes that both sides hold in memory, and their leaves."""
+        held = self.query.resident_bytes + self.train.resident_bytes + self.train.index_bytes
+        leaves = self.train.rows * tree_row_bytes(self.n_features) if self.is_tree_resident else 0
+        return held + leaves
 
     @property
     def worker_bytes(self) -> int:
@@ -221,7 +265,9 @@ def make_plan(
     n_bandwidths: int,
     precision_bytes: int = 8,
     mapping_flops: int = 0,
-    expandable: bool = False,
+    in_leaves: bool = False,
+    has_cells: bool = False,
+    in_shares: bool = True,
     cut: tuple[int | None, int | None] = (None, None),
 ) -> Plan:
     """Cut the pairs into blocks.
@@ -235,15 +281,28 @@ def make_plan(
     precision_bytes : int
         Bytes of a value in the precision of the distances: 4 or 8.
     mapping_flops : int
-        The cost of the linear map of one training row; 0 without a map.
-    expandable : bool
-        True if rows may be expanded instead of paired.
-    cut : tuple of (int or None)
-        The number of query rows and of training rows of a block; None for a number to be chosen.
-        A chosen panel consists of whole reads of the train side, so that no two panels read the
-        same chunk.
+        What the linear map of one training row costs.
+    in_leaves : bool
+        Whether rows are put in leaves, whose pairs are summed where they are near.
+    has_cells : bool
+        Whether sums may be by moments of cells.
+    in_shares : bool
+        Whether a block's query rows may be shared out among threads; else blocks are as small.
+    cut : tuple of int, or None
+        Query and training rows of a block; None for those that are to be chosen. A chosen panel
+        is whole reads of the train side, so that no chunk is read by two of them.
     """
     query_rows, panel_rows = cut
+    n_shares = 1
+    if in_leaves:
+        if query_rows is None:
+            by_bytes = max(1, MAX_QUERY_BYTES // (8 * n_features))
+            query_rows = _even(query.rows, min(by_bytes, LEAVES_QUERY_ROWS))
+        if panel_rows is None:
+            panel_rows = _leaves_panel(train, n_features)
+        n_shares = _shares(query_rows, panel_rows)
+        if n_shares > 1 and not in_shares and cut[0] is None:
+            query_rows, n_shares = _even(query.rows, MIN_QUERY_ROWS), 1
     if query_rows is None:
         # Bytes in float64, whatever the precision of the distances.
         by_bytes = max(1, MAX_QUERY_BYTES // (8 * n_features))
@@ -252,24 +311,57 @@ def make_plan(
             mapping_flops / (_MAPPING_SHARE * _pair_flops(n_features, n_bandwidths))
         )
         wanted = max(MIN_QUERY_ROWS, ceil(query.rows / MIN_BLOCKS), worth_mapping)
-        if expandable:
-            # At most three features: the limit of bytes is far away.
-            largest = wanted = EXPANDED_QUERY_ROWS
         query_rows = _even(query.rows, min(largest, wanted))
     if panel_rows is None:
         n_query_blocks = ceil(query.rows / query_rows)
         row_flops = query_rows * _pair_flops(n_features, n_bandwidths)
         largest = max(1, MAX_BLOCK_FLOPS // row_flops)
         wanted = max(MIN_PANEL_ROWS, ceil(train.rows / ceil(MIN_BLOCKS / n_query_blocks)))
-        if expandable:
-            largest = wanted = EXPANDED_PANEL_ROWS
         panel_rows = _even(train.rows, min(largest, wanted))
         # Rounded up to whole reads: this exceeds the largest by less than one read.
         panel_rows = ceil(panel_rows / train.read_rows) * train.read_rows
     return Plan(
         query, train, n_features, n_bandwidths, precision_bytes,
-        min(query_rows, query.rows), min(panel_rows, train.rows), expandable,
+        min(query_rows, query.rows), min(panel_rows, train.rows), in_leaves, has_cells, n_shares,
     )  # fmt: skip
+
+
+def tree_row_bytes(n_features: int) -> int:
+    """Return the bytes of a training row in leaves, with its share of their boxes.
+
+    See :mod:`dkde.numerics.tree`, whose trees a test holds to it.
+    """
+    return 8 * _width(n_features) + 8 + 8 + 4 + _box_bytes(n_features) // 64
+
+
+def query_row_bytes(n_features: int) -> int:
+    """Return the bytes of a query row in leaves, with its share of the boxes of leaf and group."""
+    return 8 * _width(n_features) + 8 + _box_bytes(n_features) // 64 + _box_bytes(n_features) // 4
+
+
+def _width(n_features: int) -> int:
+    return n_features if n_features <= 4 else 8 * ceil(n_features / 8)
+
+
+def _box_bytes(n_features: int) -> int:
+    return 2 * 8 * min(n_features, 16)
+
+
+def _leaves_panel(train: SideSize, n_features: int) -> int:
+    """Return the training rows of a panel whose rows are put in leaves."""
+    rows, nbytes = _RESIDENT_PANEL if train.resident_bytes else _READ_PANEL
+    largest = max(1, min(rows, nbytes // tree_row_bytes(n_features)))
+    n_panels = ceil(train.rows / largest)
+    # As many as a few workers can share evenly: in rows of any order a panel's leaves are as
+    # wide as if the others were not there, so fewer would be less work.
+    n_panels = 1 << (n_panels - 1).bit_length()
+    return ceil(ceil(train.rows / n_panels) / train.read_rows) * train.read_rows
+
+
+def _shares(query_rows: int, panel_rows: int) -> int:
+    """Return the number of shares of a block whose rows are in leaves."""
+    many = query_rows * panel_rows >= _SHARED_PAIRS
+    return min(_MOST_SHARES, ceil(query_rows / MIN_QUERY_ROWS)) if many else 1
 
 
 def _pair_flops(n_features: int, n_bandwidths: int) -> int:

@@ -9,9 +9,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dkde.engine.blocks import score_block
+from dkde.engine.block_plan import Plan
+from dkde.engine.blocks import ShareOfBlock, join_shares, score_share
 from dkde.engine.pool import Pool
 from dkde.engine.reading import ALL_ZERO, NOTHING_COUNTS
+from dkde.engine.shelf import SHELF
 from dkde.engine.survey import make_survey
 from dkde.engine.task import Survey
 from dkde.engine.window import HOPELESS, Trials, completed, until_not_lost
@@ -210,21 +212,56 @@ def compute(
     if not n_waiting:
         return None
     survey = _survey(work, pool)
+    n_shares = plan.n_shares if survey.has_shares else 1
     calls = (
-        ((q, p), (work.query, work.train, task, survey, plan.query_block(q), plan.panel(p)))
+        (
+            (q, p, i),
+            (
+                work.query,
+                work.train,
+                task,
+                survey,
+                plan.query_block(q),
+                plan.panel(p),
+                (i, n_shares),
+            ),
+        )
         for q, p in waiting()
+        for i in range(n_shares)
     )
-    # With fewer blocks than HOPELESS, the failure of all of them must end the run, too.
+    joined = _Joined(plan)
     trials = Trials(pool, None if keep is None else keep.fail, min(HOPELESS, n_waiting))
-    # Closing cancels the calls that still run, also where ``receive`` raises.
-    with closing(completed(pool, score_block, calls, trials)) as parts:
-        for block, part in parts:
-            receive(block, part)
-            trials.succeeded = True
-            done_pairs += plan.block_pairs(block)
-            if progress is not None:
-                progress(done_pairs, plan.pairs)
+    try:
+        with closing(completed(pool, score_share, calls, trials)) as parts:
+            for (q, p, _), part in parts:
+                trials.succeeded = True
+                done_pairs += plan.block_pairs((q, p)) // n_shares
+                whole = joined.add((q, p), part, n_shares)
+                if whole is not None:
+                    receive((q, p), whole)
+                    done_pairs += plan.block_pairs((q, p)) % n_shares
+                if progress is not None:
+                    progress(done_pairs, plan.pairs)
+    finally:
+        SHELF.drop(survey.key)
     return survey
+
+
+class _Joined:
+    """Blocks of which some shares are done."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._parts: dict[Block, list[ShareOfBlock]] = {}
+
+    def add(self, block: Block, part: ShareOfBlock, n_shares: int) -> FloatArray | None:
+        """Add a share, and return the partial result of its block if that was the last one."""
+        parts = self._parts.setdefault(block, [])
+        parts.append(part)
+        if len(parts) < n_shares:
+            return None
+        start, stop = self._plan.query_block(block[0])
+        return join_shares(self._parts.pop(block), stop - start)
 
 
 def _survey(work: Work, pool: Pool) -> Survey:

@@ -1,22 +1,26 @@
 """Estimates of the time of work, measured here, and of the share of direct sums, from samples."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import numpy as np
 import numpy.typing as npt
 
 from dkde.engine.block_plan import Plan
-from dkde.engine.blocks import expansion_of
-from dkde.engine.reading import read_present
+from dkde.engine.cells import panel_moments
+from dkde.engine.reading import Reading, read_present
 from dkde.engine.task import Survey, Task
 from dkde.engine.threads import one_blas_thread
 from dkde.engine.work import Work
+from dkde.numerics import logsum
+from dkde.numerics.distances import width_of
 from dkde.numerics.frame import Frame, Points, Precision
 from dkde.numerics.kernels import get_kernel
+from dkde.numerics.leaf_sums import LeafSums
 from dkde.numerics.metrics import Terms, get_metric
 from dkde.numerics.tiles import PairSums
+from dkde.numerics.tree import QueryLeaves, make_query, make_tree
 from dkde.rows.side import Rows, Side
 from dkde.typing import FloatArray
 
@@ -26,9 +30,16 @@ _BANDWIDTHS = 64
 _REPEATS = 3
 # The time of a block by that of its pairs: blocks also read, decode and look for minima.
 _OVERHEAD = 1.3
+# Nanoseconds of one thread, measured on rows of 2 to 20 features: for a row in
+# leaves; for a pair of a near leaf, for each column of its rows, and for each bandwidth.
+_ROW, _PAIR, _COLUMN, _TERM = 300.0, 1.1, 0.07, 0.25
+# About how many of the pairs of near leaves lie in reach themselves.
+_IN_REACH = 0.5
 # Rows of a sample. Query rows beyond all training rows are left to direct sums. In a small sample
 # fewer training rows lie far out, and more of the query rows seem to be beyond them.
-_QUERY_ROWS, _TRAIN_ROWS = 512, 2**17
+_QUERY_ROWS, _TRAIN_ROWS = 2**14, 2**17
+# Leaves of query rows that are counted for.
+_QUERY_LEAVES = 8
 # The least number of places that a sample is taken from. There are more where whole chunks for all
 # of them are no more than so many bytes.
 _PLACES, _BYTES = 16, 2**28
@@ -68,47 +79,130 @@ def estimate_seconds(plan: Plan, n_threads: int, kernel: str, metric: str) -> fl
     """Return approximate seconds for all pairs of a plan, on threads as fast as this one."""
     precision: Precision = "float64" if plan.precision_bytes == 8 else "float32"
     pair = pair_seconds(plan.n_features, plan.n_bandwidths, precision, kernel, metric)
-    # A thread works on one block at a time, so more threads than blocks are of no use.
-    return plan.pairs * pair * _OVERHEAD / min(n_threads, plan.n_blocks)
+    return plan.pairs * pair * _OVERHEAD / _threads_at_work(plan, n_threads)
 
 
-def with_direct_share(work: Work, survey: Survey) -> Survey:
-    """Return a survey with the share of query rows that expansions leave to direct sums."""
-    if not survey.expands:
-        return survey
+def _threads_at_work(plan: Plan, n_threads: int) -> int:
+    # A thread works on one block, or share of it, at a time: more threads are of no use.
+    return min(n_threads, plan.n_blocks * plan.n_shares)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What work takes, from a sample of the rows.
+
+    Parameters
+    ----------
+    seconds : float
+    method : str
+        In words, with the shares.
+    """
+
+    seconds: float
+    method: str
+
+
+def estimate(work: Work, survey: Survey, n_threads: int, all_pairs: float) -> Estimate:
+    """Return what work takes by the method that a survey chose.
+
+    Parameters
+    ----------
+    work : Work
+    survey : Survey
+    n_threads : int
+    all_pairs : float
+        The seconds of all pairs, by matrix products.
+    """
+    if not survey.in_leaves:
+        return Estimate(all_pairs * survey.time, survey.method)
+    plan, n_bandwidths = work.plan, len(work.task.bandwidths)
     # Rows whose squares overflow are left out by their norms; blocks report them.
     with np.errstate(over="ignore", invalid="ignore"), one_blas_thread():
-        return replace(survey, direct=_direct_share(work, survey))
+        left, shares = _of_sample(work, survey)
+    survey = replace(survey, direct=left)
+    n_rows = plan.query.rows * plan.n_panels + plan.train.rows
+    nanoseconds = survey.time + _ROW * n_rows
+    by_pairs = [k for k in range(n_bandwidths) if k not in survey.by_cells]
+    rows = 1.0 if by_pairs else left
+    width = width_of(plan.n_features)
+    each = _PAIR + _COLUMN * width + _TERM * (len(by_pairs) or len(survey.by_cells))
+    nanoseconds += rows * shares * plan.pairs * each
+    method = survey.method
+    if rows * shares > 0:
+        method += f", about {rows * shares:.1%} of all pairs"
+    return Estimate(nanoseconds / 1e9 / _threads_at_work(plan, n_threads), method)
 
 
-def _direct_share(work: Work, survey: Survey) -> float:
-    """Return the share of sampled query rows whose bounds are too wide, between 0 and 1."""
+def _of_sample(work: Work, survey: Survey) -> tuple[float, float]:
+    """Return the share of query rows that moments of cells leave, and of pairs in near leaves."""
     train, task = work.train, work.task
     mapped = train.rows.linear is not None
     frame = task.frame(survey.reference, train.rows.n_features, mapped=mapped)
-    # As blocks do it: expansions are in float64, mapped rows are read less the reference row.
+    # As blocks do it: in float64, mapped rows are read less the reference row.
     frame = replace(frame, precision="float64")
     origin = survey.reference if mapped else None
-    chosen = _sample(work.query, task, frame, origin, _QUERY_ROWS)
-    query = np.concatenate([points.coordinates for points, _ in chosen])
-    if not len(query):
-        return 0.0
-    # Each panel is expanded by itself, so the sample stands for the rows of one panel.
+    n_query = min(_QUERY_ROWS, work.plan.query_rows)
+    query, _ = _sampled(work.query, task, frame, origin, n_query)
     n_rows = work.plan.panel_rows
-    sums = expansion_of(query, task, frame, whole=n_rows == train.rows.n_rows)
     n_chosen = min(_TRAIN_ROWS, n_rows)
-    for points, weights in _sample(train, task, frame, origin, n_chosen):
-        # Weights are scaled up, so that the sums are about those of all rows of the panel.
-        sums.add(points.coordinates, n_rows / n_chosen * weights)
-    # The second of the two is the mask of rows that need direct sums.
-    return float(sums.log_sums()[1].mean())
+    values, weights = _sampled(train, task, frame, origin, n_chosen)
+    if not len(query) or not (weights > 0).any():
+        return 0.0, 0.0
+    leaves = make_query(query)
+    some = leaves.share(0, max(1, leaves.n_leaves // _QUERY_LEAVES))
+    left = 0.0
+    failed = np.ones(some.n_rows, np.bool_)
+    if survey.by_cells:
+        moments = panel_moments(
+            [Reading(0, values, weights * (n_rows / n_chosen), None)], train.rows.unmapped, task,
+            replace(frame, reference=np.zeros(frame.n_features)), list(survey.by_cells),
+        )  # fmt: skip
+        at_origin = replace(frame, reference=np.zeros(frame.n_features))
+        whole = n_rows == train.rows.n_rows
+        _, failed = moments.log_sums(query[some.order], task, at_origin, whole=whole)
+        left = float(failed.mean()) if moments.kept else 1.0
+        if len(survey.by_cells) == len(task.bandwidths) and not failed.any():
+            return left, 0.0
+    there = weights > 0
+    shares = _near_share(some, values[there], weights[there], task, frame, n_rows)
+    chosen = failed if len(survey.by_cells) == len(task.bandwidths) else np.ones_like(failed)
+    return left, float(shares[chosen].mean())
+
+
+def _near_share(
+    leaves: QueryLeaves, train: FloatArray, weights: FloatArray, task: Task, frame: Frame,
+    n_rows: int,
+) -> FloatArray:  # fmt: skip
+    """Return the share of a panel's pairs (query rows,) that are in near leaves.
+
+    Leaves of a sample are wider than those of all rows. Of a leaf, the pairs that matter stay as
+    many; those beside them, as far as leaves reach out, become fewer as leaves become smaller.
+    """
+    sums = LeafSums(leaves, task.terms(replace(frame, reference=np.zeros(frame.n_features))))
+    sums.add(make_tree(train, weights / weights.max()))
+    share = logsum.split(sums.log_sums()).pairs / len(train)
+    power = 1 / frame.n_features
+    at_least = share * _IN_REACH
+    wider = share**power - at_least**power
+    smaller = (len(train) / max(n_rows, len(train))) ** power
+    found: FloatArray = (at_least**power + wider * smaller) ** frame.n_features
+    return found
+
+
+def _sampled(
+    side: Side, task: Task, frame: Frame, origin: FloatArray | None, n_rows: int
+) -> tuple[FloatArray, FloatArray]:
+    """Return rows and weights from all over a side, less the reference row."""
+    parts = list(_sample(side, task, frame, origin, n_rows))
+    values = np.concatenate([points.coordinates for points, _ in parts])
+    return values, np.concatenate([weights for _, weights in parts])
 
 
 def _sample(
     side: Side, task: Task, frame: Frame, origin: FloatArray | None, n_rows: int
 ) -> Iterator[tuple[Points, FloatArray]]:
     """Yield rows and weights from all over a side, without rows that miss values."""
-    # Groups are not read: work with groups is never expanded.
+    # Groups are not read: most often the rows of one group are few.
     alone = replace(side, groups=None)
     for start, stop in _places(side.rows, n_rows):
         read = read_present(alone, start, stop, not task.integer, origin)

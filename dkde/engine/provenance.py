@@ -7,6 +7,7 @@ from typing import Any
 
 from dask.tokenize import tokenize
 
+from dkde.engine.task import revision_noted
 from dkde.engine.work import Work
 from dkde.rows.columns import TableSource, columns_of
 from dkde.rows.row_source import innermost
@@ -36,6 +37,7 @@ def describe_work(work: Work) -> dict[str, Any]:
         "precision": work.task.precision,
         "tol": work.task.tol,
         "log_volume": work.task.log_volume,
+        **revision_noted(),
         # The fields, and the properties that a reader of the store would have to compute.
         "plan": {
             **asdict(plan),

@@ -1,6 +1,6 @@
 """Reading of rows, weights and groups, with the refusal of values that cannot be used."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import replace
@@ -338,7 +338,7 @@ def first_there(side: Side) -> int:
     raise InputError(NOTHING_COUNTS)
 
 
-def read_ahead(reads: Iterable[Callable[[], T]]) -> Iterator[T]:
+def read_ahead(reads: Iterable[Callable[[], T]]) -> Generator[T, None, None]:
     """Yield the calls' results in order; the next call is made while one result is worked on."""
     # Each call runs in a copy of the context: missing chunks are gathered in a context variable,
     # which threads do not inherit.

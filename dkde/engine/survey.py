@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from dkde.engine.block_plan import EXPANSION_BYTES, FEW_QUERY_ROWS, FEW_TRAIN_ROWS
+from dkde.engine.block_plan import FEW_QUERY_ROWS, FEW_TRAIN_ROWS, MOMENT_BYTES
 from dkde.engine.reading import check_finite, first_there, read_groups, read_missing, read_weights
 from dkde.engine.task import Survey, Task
 from dkde.engine.threads import one_blas_thread
-from dkde.numerics import expansion
 from dkde.numerics.axes import Axes, Projected, leading_axes
+from dkde.numerics.cell_cost import Cost
 from dkde.numerics.frame import Points, reference_row
 from dkde.numerics.tolerance import left_out
 from dkde.rows.side import Side
@@ -34,7 +34,9 @@ _N_AXES = (8, 16, 32, 64)
 # for a pair, and each of its features, whose distance is computed directly. Only the ratios
 # matter, and they need not be exact.
 _PRODUCT, _PRODUCT_32, _PASS, _SUM, _DIRECT, _DIRECT_FEATURE = 0.04, 0.022, 0.8, 0.4, 20.0, 0.15
-# Bounds are used if they promise at most this share of the time of all distances.
+# A training row of a leaf; nanoseconds that a row takes to get there, and that a pair takes there.
+_LEAF, _TREE, _PAIR = 128, 250.0, 1.4
+# Bounds have to promise a time as much shorter to be tried.
 _WORTHWHILE = 0.8
 
 
@@ -51,9 +53,23 @@ def make_survey(query: Side, train: Side, task: Task, cut: tuple[int, int]) -> S
         Query and training rows of a block.
     """
     reference = find_reference(train, task)
+    n_features = train.rows.n_features
+    if task.is_in_leaves(n_features):
+        has_cells = task.has_cells(n_features, grouped=query.groups is not None)
+        if has_cells and not _is_small(query, train):
+            return _chosen(query, train, task, reference, cut)
+        return Survey(reference, in_leaves=True, n_bandwidths=len(task.bandwidths))
     if task.method == "dense" or task.metric.name != "euclidean" or _is_small(query, train):
         return Survey(reference)
-    # Squared distances in bandwidths, and numbers of cells, may overflow.
+    return _chosen(query, train, task, reference, cut)
+
+
+def _chosen(
+    query: Side, train: Side, task: Task, reference: FloatArray, cut: tuple[int, int]
+) -> Survey:
+    """Return what a sample of the rows says is less work."""
+    in_leaves = task.is_in_leaves(train.rows.n_features)
+    # Squared distances in bandwidths, and cells, may be more than there are numbers for.
     with np.errstate(over="ignore", invalid="ignore"), one_blas_thread():
         t, train_groups = _sample(train, task, reference, _TRAIN_ROWS, _TRAIN_PLACES)
         if _is_yet_to_be_computed(query):
@@ -67,16 +83,58 @@ def make_survey(query: Side, train: Side, task: Task, cut: tuple[int, int]) -> S
         else:
             q, query_groups = _sample(query, task, reference, _QUERY_ROWS, _QUERY_PLACES)
         if not (len(q) and len(t) and np.isfinite(q.norms).all() and np.isfinite(t.norms).all()):
-            return Survey(reference)  # the block that reads such a row reports where it is
-        time = _expansions_time(q, t, query, task, cut)
-        if time < 1:
-            return Survey(_middle(t, reference, task, train), expands=True, time=time)
-        # Rounding may take a squared distance below zero.
+            return Survey(reference, in_leaves=in_leaves)  # blocks say where
         d2 = np.maximum(q.norms[:, None] + t.norms - 2 * (q.coordinates @ t.coordinates.T), 0)
         if query_groups is not None:
             d2[query_groups[:, None] == train_groups] = inf
+        if in_leaves:
+            return _of_leaves(q, t, d2, query, train, task, reference, cut)
         axes, time = _choose_axes(q, t, d2, task, cut)
         return Survey(reference, axes, time=time)
+
+
+def _of_leaves(
+    q: Points, t: Points, d2: FloatArray, query: Side, train: Side, task: Task,
+    reference: FloatArray, cut: tuple[int, int],
+) -> Survey:  # fmt: skip
+    """Return at which bandwidths moments of cells are less work than the pairs of near leaves."""
+    n_query, n_panel = query.rows.n_rows, cut[1]
+    n_features = q.coordinates.shape[1]
+    has_cells = task.has_cells(n_features, grouped=query.groups is not None)
+    chosen: list[int] = []
+    total, room = 0.0, MOMENT_BYTES.get(n_features, 0.0)
+    # From the widest on, as these take least memory.
+    for k in np.argsort(-task.bandwidths, kind="stable"):
+        one = replace(task, bandwidths=task.bandwidths[[k]])
+        near = float((d2 <= _limits(d2, one)[:, None]).mean())
+        time = _leaves_time(near, n_query, n_panel, n_features)
+        if has_cells:
+            h = float(task.bandwidths[k]) / task.unit
+            cost = Cost.of(n_query, n_panel, q.coordinates, t.coordinates, h, task.tol)
+            if cost.time < time and cost.nbytes < room:
+                room -= cost.nbytes
+                total += cost.time
+                chosen.append(int(k))
+    at = _middle(t, reference, task, train) if chosen else reference
+    return Survey(
+        at, in_leaves=True, by_cells=tuple(sorted(chosen)), n_bandwidths=len(task.bandwidths),
+        time=total,
+    )  # fmt: skip
+
+
+def _leaves_time(near: float, n_query: int, n_train: int, n_features: int) -> float:
+    """Return the nanoseconds of the pairs of near leaves at one bandwidth.
+
+    Parameters
+    ----------
+    near : float
+        The share of the pairs that matter. All pairs of a leaf are computed of which one does, so
+        it is the share at a distance that is longer by about the extent of a leaf.
+    n_query, n_train, n_features : int
+    """
+    extent = (_LEAF / max(n_train, _LEAF)) ** (1 / n_features)
+    share = min(1.0, (near ** (1 / n_features) + extent) ** n_features)
+    return float(n_query * n_train * share * _PAIR + (n_query + n_train) * _TREE)
 
 
 def _is_yet_to_be_computed(query: Side) -> bool:
@@ -134,19 +192,6 @@ def find_reference(train: Side, task: Task) -> FloatArray:
         values = values[weights[there] > 0]
     median: FloatArray = np.median(np.asarray(values, np.float64), axis=0)
     return median
-
-
-def _expansions_time(q: Points, t: Points, query: Side, task: Task, cut: tuple[int, int]) -> float:
-    """Return the time of expansions divided by that of all pairs; infinite if there are none."""
-    if not task.may_expand(q.coordinates.shape[1], grouped=query.groups is not None):
-        return inf
-    both = np.concatenate([q.coordinates, t.coordinates])
-    # Without the 0.5 % of rows at either end of a feature: they need no more cells than they are.
-    extents = np.ptp(np.quantile(both, (0.005, 0.995), axis=0), axis=0)
-    h = task.bandwidths / task.unit
-    cost = expansion.Cost.of(*cut, extents, h, task.tol)
-    fits = cost.nbytes <= EXPANSION_BYTES[len(extents)]
-    return cost.of_pairs(*cut, len(h)) if fits else inf
 
 
 def _choose_axes(

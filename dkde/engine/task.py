@@ -1,15 +1,17 @@
 """The values that all blocks share: the computation of every pair, and the survey's findings."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from math import lgamma
+from uuid import uuid4
 
 import numpy as np
 
+from dkde.engine.block_plan import MOST_IN_LEAVES
 from dkde.errors import InputError
-from dkde.numerics import expansion
 from dkde.numerics.axes import Axes
+from dkde.numerics.cell_sums import AVAILABLE
 from dkde.numerics.frame import Frame, Precision
 from dkde.numerics.kernels import Kernel
 from dkde.numerics.metrics import Metric, Terms
@@ -18,11 +20,19 @@ from dkde.numerics.summaries import Summaries
 from dkde.rows.side import Rows
 from dkde.typing import FloatArray
 
+# The revision of the engine: raised when the same work gives other last bits, or is cut into other
+# blocks by default. The first one is recorded by nothing, as older versions did not know of it.
+REVISION = 2
 # The least step of integers, in units of the data, and the least bandwidth, in units of the step.
 # Where one is smaller, or larger than the inverse, squares could overflow: integers are decoded.
 _LEAST_UNIT, _LEAST_BANDWIDTH = 1e-100, 1e-150
 # A smaller share of query rows left to direct sums is not named.
 _SOME = 0.01
+
+
+def revision_noted() -> dict[str, int]:
+    """Return the engine's revision for a record; empty for the first one."""
+    return {} if REVISION == 1 else {"engine": REVISION}
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,11 +78,15 @@ class Task:
         """Return what is summed over the pairs in a frame."""
         return Terms(self.kernel, self.metric, frame, self.bandwidths, self.n_train, self.tol)
 
-    def may_expand(self, n_features: int, *, grouped: bool) -> bool:
-        """Return whether the kernel has expansions, which may be less work."""
+    def has_cells(self, n_features: int, *, grouped: bool) -> bool:
+        """Return whether sums may be by moments of cells, which may be less work."""
         known = self.kernel.is_gaussian and self.metric.name == "euclidean"
-        known = known and expansion.AVAILABLE
+        known = known and AVAILABLE
         return self.method == "auto" and known and n_features <= 3 and not grouped
+
+    def is_in_leaves(self, n_features: int) -> bool:
+        """Return whether rows are put in leaves, whose pairs are summed where they are near."""
+        return self.method == "auto" and n_features <= MOST_IN_LEAVES
 
     def frame(self, reference: FloatArray, n_features: int, *, mapped: bool) -> Frame:
         """Return the frame of both sides; a linear map has subtracted the reference row already."""
@@ -104,24 +118,32 @@ class Survey:
     reference : array (n_stored_features,)
         The row that is subtracted from both sides.
     axes : Axes, optional
-        The axes on which distances are bounded, if that spares most of them.
-    expands : bool
-        True if training rows are expanded, as that is less work than their pairs.
+        On which distances are bounded, where that spares most of them.
+    in_leaves : bool
+        Whether rows are put in leaves, whose pairs are summed where they are near.
+    by_cells : tuple of int
+        The bandwidths at which sums are by moments of cells, as that is less work than pairs.
     summaries : Summaries, optional
         The regions in which training rows lie, if chunks may be left out.
+    n_bandwidths : int
     time : float
-        The approximate share of the time of all pairs, if all chunks are read and no row is left
-        to direct sums.
+        The approximate share of the time of all pairs, if all chunks are read; of rows in leaves
+        the nanoseconds of one thread for moments of cells and the sums by them.
     direct : float
-        The share of query rows that expansions leave to direct sums; 0 if it was not estimated.
+        What share of the query rows moments of cells leave to pairs, where that was looked for.
+    key : str
+        Of what blocks of this survey share in a process; no number depends on it.
     """
 
     reference: FloatArray
     axes: Axes | None = None
-    expands: bool = False
+    in_leaves: bool = False
+    by_cells: tuple[int, ...] = ()
+    n_bandwidths: int = 1
     summaries: Summaries | None = None
     time: float = 1.0
     direct: float = 0.0
+    key: str = field(default_factory=lambda: uuid4().hex)
 
     def __sizeof__(self) -> int:
         # Pools send large objects to workers once, and not with each block, by this size.
@@ -130,20 +152,34 @@ class Survey:
         return object.__sizeof__(self) + self.reference.nbytes + axes + known
 
     @property
+    def has_shares(self) -> bool:
+        """Return whether the query rows of a block may be shared out among threads.
+
+        With summaries, what is read depends on the query rows, so that shares have no rows in
+        common.
+        """
+        return self.in_leaves and self.summaries is None
+
+    @property
     def method(self) -> str:
         """Return the method, in words."""
-        if self.expands:
-            return "expansions" + _in_words(self.direct)
+        if self.by_cells:
+            n_others = self.n_bandwidths - len(self.by_cells)
+            at = f" at {len(self.by_cells)} of {self.n_bandwidths} bandwidths" if n_others else ""
+            rest = f", pairs of near leaves at the other {n_others}" if n_others else ""
+            return f"expansions{at}{rest}{self._left_over}"
+        if self.in_leaves:
+            return "pairs of near leaves"
         if self.axes is None:
             return "all pairs"
         return f"near pairs, by bounds in {self.axes.n_coordinates} dimensions"
 
-
-def _in_words(direct: float) -> str:
-    """Return the share not done by expansions, in words; empty where it is tiny."""
-    if direct < _SOME:
-        return ""
-    return f", and direct sums for about {direct:.0%} of the query rows, which lie far out"
+    @property
+    def _left_over(self) -> str:
+        """Return the share of rows that need pairs all the same, in words; empty where tiny."""
+        if self.direct < _SOME:
+            return ""
+        return f", and pairs for about {self.direct:.0%} of the query rows, which lie far out"
 
 
 def common_unit(

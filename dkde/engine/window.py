@@ -35,8 +35,8 @@ class Trials:
     pool : Pool
         The pool that makes the calls.
     fail : callable, optional
-        Records a failed block; called with its two numbers and the error. Without it, errors are
-        raised.
+        Sets a block aside: called with its two numbers, the first of a key, and the error.
+        Without it, errors are raised.
     hopeless : int
         The number of failed blocks at which the error is raised, if no block has succeeded.
     """
@@ -86,8 +86,7 @@ class Trials:
         self._failures[block] += 1
         if self._failures[block] < 2:
             return True
-        # A block that failed once may succeed on another worker, and does not count here.
-        failed = sum(count > 1 for count in self._failures.values())
+        failed = len({key[:2] for key, count in self._failures.items() if count > 1})
         if not self.succeeded and failed >= self._hopeless:
             raise error
         self._fail(block[0], block[1], error)

@@ -9,7 +9,7 @@ import numpy as np
 from dask.tokenize import tokenize
 
 from dkde.datasets.summaries import index_bytes, summaries
-from dkde.engine.block_plan import FEW_QUERY_ROWS, FEW_TRAIN_ROWS, Plan, SideSize, make_plan
+from dkde.engine.block_plan import FEW_TRAIN_ROWS, Plan, SideSize, make_plan
 from dkde.engine.blocks import score_block
 from dkde.engine.reading import check_representable
 from dkde.engine.survey import make_survey
@@ -40,12 +40,18 @@ class Work:
         The computation of every pair.
     plan : Plan
         The cut of the pairs into blocks.
+    asked_cut : tuple of int, or None
+        Query and training rows of a block that the call asked for; None where the plan chose.
+    is_recut : bool
+        Whether what the plan chose was replaced by the cut of a run's record.
     """
 
     query: Side
     train: Side
     task: Task
     plan: Plan
+    asked_cut: tuple[int | None, int | None] = (None, None)
+    is_recut: bool = False
 
     @classmethod
     def of(
@@ -56,43 +62,49 @@ class Work:
         *,
         query_rows: int | None = None,
         panel_rows: int | None = None,
-        looking: bool = False,
+        in_shares: bool = True,
     ) -> "Work":
         """Return work with a plan made for it.
 
         Parameters
         ----------
         query_rows, panel_rows : int, optional
-            The numbers of rows of a block, in place of the plan's own.
-        looking : bool
-            True if a few rows may be read now, to find out if rows will be expanded. Otherwise
-            blocks are as large as expansions need, in case there are any.
+            Override the plan's own.
+        in_shares : bool
+            Whether a block's query rows may be shared out among threads.
         """
         query_size, train_size = _size(query.rows, task), _size(train.rows, task)
         if query.groups is None and train.weights is None and task.method != "dense":
             train_size = replace(train_size, index_bytes=index_bytes(train.rows))
         if query is train:  # the rows are held in memory once
             query_size = replace(query_size, resident_bytes=0)
-        many = train_size.rows >= FEW_TRAIN_ROWS and query_size.rows >= FEW_QUERY_ROWS
-        grouped = query.groups is not None
+        n_features, linear = train.rows.n_features, train.rows.linear
+        plan = make_plan(
+            query_size,
+            train_size,
+            n_features=n_features,
+            n_bandwidths=len(task.bandwidths),
+            precision_bytes=np.dtype(task.precision).itemsize,
+            mapping_flops=0 if linear is None else linear.flops,
+            in_leaves=task.is_in_leaves(n_features),
+            has_cells=task.has_cells(n_features, grouped=query.groups is not None),
+            in_shares=in_shares,
+            cut=(query_rows, panel_rows),
+        )
+        return cls(query, train, task, plan, (query_rows, panel_rows))
 
-        def planned(expandable: bool) -> "Work":
-            plan = make_plan(
-                query_size,
-                train_size,
-                n_features=train.rows.n_features,
-                n_bandwidths=len(task.bandwidths),
-                precision_bytes=np.dtype(task.precision).itemsize,
-                mapping_flops=0 if train.rows.linear is None else train.rows.linear.flops,
-                expandable=expandable,
-                cut=(query_rows, panel_rows),
-            )
-            return cls(query, train, task, plan)
+    def recut(self, query_rows: int, panel_rows: int) -> "Work":
+        """Return the work in the blocks of a record; what the call asked for stays."""
+        asked_query_rows, asked_panel_rows = self.asked_cut
+        plan = self.plan.cut_into(
+            query_rows if asked_query_rows is None else asked_query_rows,
+            panel_rows if asked_panel_rows is None else asked_panel_rows,
+        )
+        return replace(self, plan=plan, is_recut=True)
 
-        work = planned(many and task.may_expand(train.rows.n_features, grouped=grouped))
-        if looking and work.plan.expandable and not work.is_lazy and not work.survey().expands:
-            return planned(False)
-        return work
+    def cut_like(self, other: "Work") -> "Work":
+        """Return the work in the blocks of another one, if these are of a record; else itself."""
+        return self.recut(*other.plan.cut) if other.is_recut else self
 
     def __sizeof__(self) -> int:
         return object.__sizeof__(self) + self.query.__sizeof__() + self.train.__sizeof__()

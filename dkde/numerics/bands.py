@@ -34,7 +34,7 @@ class Bands:
     """The bands of a block of query rows that have come up so far."""
 
     def __init__(self, precision: Precision, n_bandwidths: int, rows: int) -> None:
-        self._bits, self._shape = _BITS[precision], (n_bandwidths, rows)
+        self._precision, self._shape = precision, (n_bandwidths, rows)
         self._bands: dict[int, Band] = {}
 
     def __len__(self) -> int:
@@ -45,15 +45,20 @@ class Bands:
 
     def split(self, weights: FloatArray) -> Iterator[tuple[Band, FloatArray]]:
         """Yield each non-empty band's weights in its unit, with zeros for other rows."""
-        # A band's number is a multiple of its width, so it does not depend on other weights.
-        _, exponents = np.frexp(weights)
-        shifts = self._bits * np.rint(exponents / self._bits).astype(np.int64)
         rows = self._shape[1]
-        for shift in map(int, np.unique(shifts[weights > 0])):
+        for shift, mine in by_shift(weights, self._precision):
             if shift not in self._bands:
                 nothing = np.zeros(self._shape)
                 self._bands[shift] = Band(
                     shift, np.full(rows, np.inf), nothing, np.zeros(rows), np.zeros(rows)
                 )
-            mine = np.where(shifts == shift, weights, 0.0)
-            yield self._bands[shift], np.ldexp(mine, -shift)
+            yield self._bands[shift], mine
+
+
+def by_shift(weights: FloatArray, precision: Precision) -> Iterator[tuple[int, FloatArray]]:
+    """Yield each non-empty band's shift, and the weights in its unit, with zeros for other rows."""
+    bits = _BITS[precision]
+    _, exponents = np.frexp(weights)
+    shifts = bits * np.rint(exponents / bits).astype(np.int64)
+    for shift in map(int, np.unique(shifts[weights > 0])):
+        yield shift, np.ldexp(np.where(shifts == shift, weights, 0.0), -shift)

@@ -57,7 +57,7 @@ class Sums:
         How often a nearer pair was found, relative to which the sums were then taken.
     distance_errors : array (rows,)
         The largest error of a squared distance that was not taken from differences.
-    n_tiles : int
+    n_tiles : int or array (rows,)
         The number of tiles that were added.
     """
 
@@ -67,7 +67,7 @@ class Sums:
     eligible: FloatArray
     rescalings: FloatArray
     distance_errors: FloatArray
-    n_tiles: int
+    n_tiles: int | FloatArray
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,8 @@ class Method:
         Whether rows have weights, and whether pairs of one group were left out.
     left_out : float
         Largest share of the sum in the pairs that were left out before the hot loop.
+    n_terms : int
+        The number of terms that are added, one after the other at worst, to one sum of a tile.
     """
 
     kernel: Kernel
@@ -93,6 +95,7 @@ class Method:
     weighted: bool
     grouped: bool
     left_out: float = 0.0
+    n_terms: int = CHUNK
 
 
 def stretch(frame: Frame) -> float:
@@ -212,10 +215,10 @@ def _underflow_errors(found: Sums, method: Method) -> FloatArray:
     return np.asarray(np.where(change > frame.epsilon**2, change, 0.0))
 
 
-def _adding_error(found: Sums, method: Method) -> float:
+def _adding_error(found: Sums, method: Method) -> float | FloatArray:
     """Return the error of adding: a chunk's terms in the tile's precision, chunks in float64.
 
     All terms are positive, so it is relative to the sum.
     """
-    in_tile = (CHUNK + _FACTOR) * method.frame.epsilon
+    in_tile = (method.n_terms + _FACTOR) * method.frame.epsilon
     return in_tile + (TILE // CHUNK + 2 * found.n_tiles + 4) * _EPSILON

@@ -57,7 +57,10 @@ class Cells:
         """Return the number of each row's cell, new cells included; -1 for a row in none."""
         keys = np.empty(len(values), np.int64)
         _locate(values, self._side, self.bits, self._limit, keys)
-        # The compiled loop stops where the table is half full; it goes on in one twice as large.
+        return self.number_keys(keys)
+
+    def number_keys(self, keys: Keys) -> Keys:
+        """Return the numbers of the cells with these keys, new ones included, in their place."""
         done = 0
         while True:
             done, self._count = _number(keys, done, self._table, self._keys, self._count)
@@ -79,6 +82,13 @@ def grouped(numbers: Keys, n_cells: int) -> tuple[Keys, Keys]:
     rows = np.empty(len(numbers), np.int64)
     _group(numbers, starts, rows)
     return rows[: starts[-1]], starts
+
+
+def indices(keys: Keys, bits: int, n_axes: int) -> Keys:
+    """Return the cells' indices (cells, n_axes): a cell's centre is (index + 0.5) side."""
+    shifts = bits * np.arange(n_axes - 1, -1, -1)
+    result: Keys = ((keys[:, None] >> shifts) & ((1 << bits) - 1)) - (1 << (bits - 1))
+    return result
 
 
 def rotated(keys: Keys, bits: int, n_axes: int) -> Keys:

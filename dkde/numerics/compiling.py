@@ -8,7 +8,9 @@ from typing import Any
 from numba import config, njit
 
 
-def compiled(*fastmath: str) -> Callable[[Callable[..., Any]], Any]:
+def compiled(
+    *fastmath: str, counts_references: bool = True, inlined: bool = False
+) -> Callable[[Callable[..., Any]], Any]:
     """Return a decorator that compiles a function without the GIL, and caches it on disk.
 
     The compiled code is kept in the user's cache folder, or in ``NUMBA_CACHE_DIR``. numba would
@@ -19,6 +21,15 @@ def compiled(*fastmath: str) -> Callable[[Callable[..., Any]], Any]:
     ----------
     *fastmath : str
         The liberties that LLVM may take with floating-point arithmetic, as numba names them.
+    counts_references : bool
+        False for a short function that others call very often and that makes no array: as numba
+        enters and leaves a function it counts references to each of its arrays, and a dozen
+        atomic additions take longer than a hundred pairs.
+    inlined : bool
+        Whether LLVM writes the function into its callers. Of a function that is called, and whose
+        sums LLVM may take in another order, there would be two machine codes: its own, and that in
+        its caller's module. A process that compiles them uses the first, and one that loads the
+        caller from the cache the second, so that their last bits would differ.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
@@ -27,9 +38,11 @@ def compiled(*fastmath: str) -> Callable[[Callable[..., Any]], Any]:
         given = config.CACHE_DIR
         config.CACHE_DIR = given or _cache_folder()
         try:
-            return njit(nogil=True, cache=True, error_model="numpy", fastmath=set(fastmath))(
-                function
-            )
+            return njit(
+                nogil=True, cache=True, error_model="numpy", fastmath=set(fastmath),
+                **({} if counts_references else {"_nrt": False}),
+                **({"forceinline": True} if inlined else {}),
+            )(function)  # fmt: skip
         finally:
             config.CACHE_DIR = given
 

@@ -66,7 +66,7 @@ def _bitcast(source: Any, target: Any, llvm_type: ir.Type) -> Any:
     return intrinsic(implementation)
 
 
-_bits64 = _bitcast(types.float64, types.int64, ir.IntType(64))
+_bits64 = bits64 = _bitcast(types.float64, types.int64, ir.IntType(64))
 _float64 = _bitcast(types.int64, types.float64, ir.DoubleType())
 _bits32 = _bitcast(types.float32, types.int32, ir.IntType(32))
 _float32 = _bitcast(types.int32, types.float32, ir.FloatType())

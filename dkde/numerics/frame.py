@@ -86,12 +86,7 @@ class Points:
             out = np.empty(values.shape, frame.dtype)
         norms = np.empty(len(values))
         _centre(compilable(values), frame.reference, out, norms)
-        # A squared distance is up to 4 times the larger norm. If it overflowed, the row would look
-        # like one that does not count; with an infinite norm it is refused.
-        norms[norms > np.finfo(frame.dtype).max / 4] = np.inf
-        if values.dtype.kind in "iu" and values.dtype.itemsize == 8:
-            # Up to 2**53 only, float64 represents all whole numbers.
-            norms[((values > 2**53) | (values < -(2**53))).any(axis=1)] = np.inf
+        _refuse(values, norms, frame)
         return cls(values, out, norms)
 
     def __getitem__(self, rows: slice | npt.NDArray[np.bool_]) -> "Points":
@@ -99,6 +94,34 @@ class Points:
 
     def __len__(self) -> int:
         return len(self.norms)
+
+
+def squared_lengths(values: Array, frame: Frame) -> FloatArray:
+    """Return the squared lengths (rows,) that ``Points.of`` finds, without the coordinates."""
+    norms = np.empty(len(values))
+    _lengths(compilable(values), frame.reference, norms)
+    _refuse(values, norms, frame)
+    return norms
+
+
+def _refuse(values: Array, norms: FloatArray, frame: Frame) -> None:
+    """Make squared lengths infinite where distances would be wrong."""
+    # A squared distance is up to 4 times the larger norm, and an overflow would look like
+    # a row that does not count.
+    norms[norms > np.finfo(frame.dtype).max / 4] = np.inf
+    if values.dtype.kind in "iu" and values.dtype.itemsize == 8:
+        # float64 tells whole numbers apart up to 2**53 only.
+        norms[((values > 2**53) | (values < -(2**53))).any(axis=1)] = np.inf
+
+
+@compiled("contract", "reassoc")
+def _lengths(values, reference, norms):  # type: ignore[no-untyped-def]
+    for i in range(values.shape[0]):
+        total = 0.0
+        for j in range(values.shape[1]):
+            coordinate = values[i, j] - reference[j]
+            total += coordinate * coordinate
+        norms[i] = total
 
 
 @compiled("contract", "reassoc")

@@ -1,7 +1,8 @@
 """Radial kernels as values: a profile, its normaliser, and how to draw from it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from math import inf, log, pi
 from typing import Any, Protocol, TypeVar
 
@@ -72,10 +73,17 @@ class Kernel:
     sphere : bool
         Whether it is a density on the unit sphere of R^3, per steradian. Rows are then unit
         vectors, and distances are measured along chords.
+    code : int
+        The number of its profile, for compiled loops that serve all kernels. Kernels that differ
+        in their normaliser only share one.
+    power : int
+        m, where the profile is ``(1 - u2)**m`` inside the support: a polynomial of the rows. -1
+        for others.
 
     References
     ----------
-    Silverman (1986), Density Estimation for Statistics and Data Analysis, table 3.1.
+    Silverman (1986), Density Estimation for Statistics and Data Analysis, table 3.1; (4.5) and
+    (4.6) for the biweight and the triweight in the plane.
     """
 
     name: str
@@ -90,6 +98,8 @@ class Kernel:
     root: bool = False
     slope: float = inf
     sphere: bool = False
+    code: int = field(kw_only=True)
+    power: int = -1
 
     @property
     def is_gaussian(self) -> bool:
@@ -184,6 +194,13 @@ def _compact(name: str, profile: Profile, log_norm: LogNorm, draw: Radii, **shap
     return Kernel(name, log_profile, log_norm, radii.compact_reach, profile, radii=draw, **shape)
 
 
+def _of_power(name: str, power: int, profile: Profile) -> Kernel:
+    """Return the kernel ``(1 - u2)**power``, which is steepest at 0."""
+    log_norm, draw = partial(radii.power_log_norm, power), partial(radii.power, power)
+    shape = {"slope": float(power), "code": 2 + power, "power": power}
+    return _compact(name, profile, log_norm, draw, **shape)
+
+
 GAUSSIAN = Kernel(
     "gaussian",
     radii.gaussian_log_profile,
@@ -191,6 +208,7 @@ GAUSSIAN = Kernel(
     radii.gaussian_reach,
     radii=radii.gaussian,
     smooth=True,
+    code=0,
 )
 EXPONENTIAL = Kernel(
     "exponential",
@@ -199,18 +217,20 @@ EXPONENTIAL = Kernel(
     radii.exponential_reach,
     radii=radii.exponential,
     root=True,
+    code=1,
 )
-TOPHAT = _compact("tophat", radii.tophat_profile, radii.tophat_log_norm, radii.tophat, convex=False)
-EPANECHNIKOV = _compact(
-    "epanechnikov",
-    radii.epanechnikov_profile,
-    radii.epanechnikov_log_norm,
-    radii.epanechnikov,
-    slope=1.0,
+TOPHAT = _compact(
+    "tophat", radii.tophat_profile, radii.tophat_log_norm, radii.tophat,
+    convex=False, code=2, power=0,
+)  # fmt: skip
+EPANECHNIKOV = _of_power("epanechnikov", 1, radii.epanechnikov_profile)
+BIWEIGHT = _of_power("biweight", 2, radii.biweight_profile)
+TRIWEIGHT = _of_power("triweight", 3, radii.triweight_profile)
+LINEAR = _compact(
+    "linear", radii.linear_profile, radii.linear_log_norm, radii.linear, root=True, code=6
 )
-LINEAR = _compact("linear", radii.linear_profile, radii.linear_log_norm, radii.linear, root=True)
 COSINE = _compact(
-    "cosine", radii.cosine_profile, radii.cosine_log_norm, radii.cosine, slope=pi**2 / 8
+    "cosine", radii.cosine_profile, radii.cosine_log_norm, radii.cosine, slope=pi**2 / 8, code=7
 )
 # The one-dimensional normal density of the distance, whatever d is. For d > 1 it is no density of
 # the rows, and its scores cannot be compared with those of other kernels.
@@ -221,6 +241,7 @@ UNIVARIATE_GAUSSIAN = Kernel(
     radii.gaussian_reach,
     metrics=("euclidean", "manhattan", "chebyshev"),
     smooth=True,
+    code=0,
 )
 
 # The von Mises-Fisher density of concentration 1 / h**2: with unit vectors
@@ -232,12 +253,14 @@ VONMISES_FISHER = Kernel(
     radii.gaussian_reach,
     smooth=True,
     sphere=True,
+    code=0,
 )
 
 KERNELS = {
     kernel.name: kernel
     for kernel in (
-        GAUSSIAN, TOPHAT, EPANECHNIKOV, EXPONENTIAL, LINEAR, COSINE, UNIVARIATE_GAUSSIAN
+        GAUSSIAN, TOPHAT, EPANECHNIKOV, BIWEIGHT, TRIWEIGHT, EXPONENTIAL, LINEAR, COSINE,
+        UNIVARIATE_GAUSSIAN,
     )
 }  # fmt: skip
 SPHERICAL = {VONMISES_FISHER.name: VONMISES_FISHER}

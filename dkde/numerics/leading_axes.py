@@ -10,8 +10,6 @@ from dkde.typing import Array, FloatArray
 # Half a unit in the last place.
 _U = 2.0**-53
 MAX_AXES = 8
-# The iteration carries more directions than are wanted: the leading ones then converge sooner.
-_SUBSPACE = 2 * MAX_AXES
 _ITERATIONS = 3
 
 
@@ -41,8 +39,8 @@ class Axes:
         return float(np.linalg.norm(self.directions, axis=1).max())
 
 
-def leading_axes(sample: Array) -> Axes:
-    """Return the principal axes of a sample (rows, n_features) that vary most, at most eight.
+def leading_axes(sample: Array, n_axes: int = MAX_AXES) -> Axes:
+    """Return the principal axes of a sample (rows, n_features) that vary most, at most ``n_axes``.
 
     They are found by subspace iteration, which need not converge: bounds hold along any axes.
     """
@@ -59,13 +57,14 @@ def leading_axes(sample: Array) -> Axes:
     peak = float(np.abs(centred).max())
     if peak > 0:
         centred /= peak
-    # A fixed start: the same sample gives the same axes.
-    start = np.random.RandomState(0).standard_normal((n_features, min(_SUBSPACE, n_features)))
+    # A fixed start: the same sample gives the same axes. More directions than are wanted: the
+    # leading ones then converge sooner.
+    start = np.random.RandomState(0).standard_normal((n_features, min(2 * n_axes, n_features)))
     basis = np.linalg.qr(start)[0]
     for _ in range(_ITERATIONS):
         basis = np.linalg.qr(centred.T @ (centred @ basis))[0]
     seen = centred @ basis
     # eigh sorts in ascending order; the axis that varies most comes first.
     order = np.linalg.eigh(seen.T @ seen)[1][:, ::-1]
-    directions = (basis @ order[:, : min(MAX_AXES, n_features)]).T
+    directions = (basis @ order[:, : min(n_axes, n_features)]).T
     return Axes(mean * largest, np.ascontiguousarray(directions))

@@ -64,6 +64,20 @@ def epanechnikov_profile(u2):  # type: ignore[no-untyped-def]
 
 
 @register_jitable
+def biweight_profile(u2):  # type: ignore[no-untyped-def]
+    """Return the profile of the biweight kernel."""
+    rest = type(u2)(1) - min(u2, type(u2)(1))
+    return rest * rest
+
+
+@register_jitable
+def triweight_profile(u2):  # type: ignore[no-untyped-def]
+    """Return the profile of the triweight kernel."""
+    rest = type(u2)(1) - min(u2, type(u2)(1))
+    return rest * rest * rest
+
+
+@register_jitable
 def linear_profile(u2):  # type: ignore[no-untyped-def]
     """Return the profile of the linear kernel."""
     return type(u2)(1) - sqrt(min(u2, type(u2)(1)))
@@ -131,9 +145,16 @@ def exponential_log_norm(d: int, log_h: float) -> float:
     return tophat_log_norm(d, log_h) + lgamma(d + 1)
 
 
-def epanechnikov_log_norm(d: int, log_h: float) -> float:
-    """Return the log-normaliser of the Epanechnikov kernel, in nats."""
-    return tophat_log_norm(d, log_h) + log(2 / (d + 2))
+def power_log_norm(power: int, d: int, log_h: float) -> float:
+    """Return the log-normaliser of ``(1 - u**2)**power`` in the unit ball, in nats.
+
+    Its mean in the ball, ``d / 2 B(d / 2, power + 1)``, is a short product: differences of
+    log-gammas would lose digits in many dimensions.
+    """
+    mean = 1.0
+    for k in range(1, power + 1):
+        mean *= 2 * k / (d + 2 * k)
+    return tophat_log_norm(d, log_h) + log(mean)
 
 
 def linear_log_norm(d: int, log_h: float) -> float:
@@ -167,9 +188,9 @@ def tophat(rng: Generator, d: int, n: int) -> FloatArray:
     return rng.uniform(size=n) ** (1 / d)
 
 
-def epanechnikov(rng: Generator, d: int, n: int) -> FloatArray:
-    """Draw radii of the Epanechnikov kernel."""
-    return np.sqrt(rng.beta(d / 2, 2, n))
+def power(power: int, rng: Generator, d: int, n: int) -> FloatArray:
+    """Draw radii of the kernel ``(1 - u**2)**power`` in the unit ball."""
+    return np.sqrt(rng.beta(d / 2, power + 1, n))
 
 
 def exponential(rng: Generator, d: int, n: int) -> FloatArray:

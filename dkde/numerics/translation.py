@@ -195,14 +195,17 @@ def add_moments(  # type: ignore[no-untyped-def]
 
 @_compile
 def evaluate(  # type: ignore[no-untyped-def]
-    query, rows, starts, chosen, keys, bits, side, coefficients, cell_bounds, sums, bounds
+    query, rows, starts, chosen, keys, bits, side, places, coefficients, wrong, sums, bounds
 ):
-    """Fill in the sums at the rows of the chosen cells, and add to their bounds."""
+    """Fill in the sums at the rows of the chosen cells, and add to their bounds.
+
+    A chosen cell's coefficients, and what they err by, are at ``places``.
+    """
     order = coefficients.shape[3]
     polynomials = np.empty((3, order, BATCH))
     line, total = np.empty(BATCH), np.empty(BATCH)
     for i in range(len(chosen)):
-        cell = chosen[i]
+        cell, place = chosen[i], places[i]
         for start in range(starts[cell], starts[cell + 1], BATCH):
             batch = rows[start : min(start + BATCH, starts[cell + 1])]
             width = _fill(query, batch, keys[cell], bits, side, polynomials)
@@ -211,7 +214,7 @@ def evaluate(  # type: ignore[no-untyped-def]
                 for l in range(coefficients.shape[2]):  # noqa: E741
                     line[:width] = 0.0
                     for m in range(order):
-                        factor = coefficients[i, k, l, m]
+                        factor = coefficients[place, k, l, m]
                         for column in range(width):
                             line[column] += factor * polynomials[2, m, column]
                     for column in range(width):
@@ -220,7 +223,12 @@ def evaluate(  # type: ignore[no-untyped-def]
                         )
             for column in range(len(batch)):
                 sums[batch[column]] = total[column]
-                bounds[batch[column]] += cell_bounds[i]
+                bounds[batch[column]] += wrong[place]
+
+
+@_inlined
+def _four(factors, k, l):  # type: ignore[no-untyped-def]  # noqa: E741
+    return factors[k, l], factors[k, l + 1], factors[k, l + 2], factors[k, l + 3]
 
 
 @_compile
@@ -247,19 +255,27 @@ def translate(  # type: ignore[no-untyped-def]
         while j < len(source) and source[j] <= target[i] + reach:
             place = from_places[j]
             step = target[i] - source[j] + reach
-            # Error, size and magnitude, as in dkde.numerics.expanded.
+            # Error, size and magnitude, as in dkde.numerics.cell_coefficients.
             new_fields[to, 0] += kernel[step] * fields[place, 0] + error[step] * fields[place, 1]
             new_fields[to, 1] += (kernel[step] + error[step]) * fields[place, 1]
             new_fields[to, 2] += magnitude[step] * fields[place, 2]
-            for k in range(order):
-                # Four terms at a time: the result is loaded and stored a fourth as often.
+            factors, near = coefficients[step], values[place]
+            # Blocks of four by four: what is loaded is used four times. Sums are in the order
+            # of one row by four.
+            for k in range(0, order, 4):
+                t0, t1, t2, t3 = total[k], total[k + 1], total[k + 2], total[k + 3]
                 for l in range(0, order, 4):  # noqa: E741
-                    a, b = coefficients[step, k, l], coefficients[step, k, l + 1]
-                    c, d = coefficients[step, k, l + 2], coefficients[step, k, l + 3]
+                    a0, a1, a2, a3 = _four(factors, k, l)
+                    b0, b1, b2, b3 = _four(factors, k + 1, l)
+                    c0, c1, c2, c3 = _four(factors, k + 2, l)
+                    d0, d1, d2, d3 = _four(factors, k + 3, l)
+                    v0, v1, v2, v3 = near[l], near[l + 1], near[l + 2], near[l + 3]
                     for m in range(others):
-                        total[k, m] += (a * values[place, l, m] + b * values[place, l + 1, m]) + (
-                            c * values[place, l + 2, m] + d * values[place, l + 3, m]
-                        )
+                        w0, w1, w2, w3 = v0[m], v1[m], v2[m], v3[m]
+                        t0[m] += (a0 * w0 + a1 * w1) + (a2 * w2 + a3 * w3)
+                        t1[m] += (b0 * w0 + b1 * w1) + (b2 * w2 + b3 * w3)
+                        t2[m] += (c0 * w0 + c1 * w1) + (c2 * w2 + c3 * w3)
+                        t3[m] += (d0 * w0 + d1 * w1) + (d2 * w2 + d3 * w3)
             j += 1
         for k in range(order):
             for m in range(others):

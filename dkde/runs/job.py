@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import xarray as xr
 
@@ -21,8 +21,11 @@ class Job(Protocol):
     """A prepared call: its data are opened and checked, and no block is computed yet.
 
     A job may be run several times. The functions that run it whole, run a share of it or verify
-    its result all take the same job.
+    its result all take the same job. It is a dataclass, of which a run that another engine began
+    replaces the works.
     """
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def call(self) -> Mapping[str, Any] | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from dkde.engine import task
 from dkde.engine.provenance import NOTES, describe_work, versions
 from dkde.engine.work import Work
 from dkde.inputs.moved import Whereabouts, paths_in, renamed
@@ -24,16 +25,45 @@ _SIDES = (
 
 
 def circumstances(works: Mapping[str, Work]) -> dict[str, Any]:
-    """Return what decides the last bits of results beside the work: the machine, and indexes."""
+    """Return what decides the last bits of results beside the work: machine, engine, indexes."""
     # With an index far rows may be left out, and the sums then differ in their last bits.
     stamps = {}
     for name, work in works.items():
         known = work.summaries
         stamps[name] = "none" if known is None else known.stamp
-    machine = {"processor": processor(), "blas": blas(), **versions(), "index of train": stamps}
+    machine = {
+        "processor": processor(), "blas": blas(), **versions(), **task.revision_noted(),
+        "index of train": stamps,
+    }  # fmt: skip
     # The key is there only if a target was asked for: older runs do not have it, and a key with
     # None would be a difference from them.
     return machine | ({"compiled for": asked} if (asked := altered_target()) else {})
+
+
+def engine_of(begun: Mapping[str, Any]) -> int:
+    """Return the revision of the engine that began a run, from its plan."""
+    return int(begun["machine"].get("engine", 1))
+
+
+def cut_as_recorded(works: Mapping[str, Work], begun: Mapping[str, Any]) -> Mapping[str, Work]:
+    """Return works in the blocks that the plan of a run recorded.
+
+    Another revision of the engine may choose other blocks by default. Those of the record are
+    taken only then, so that any other difference is refused; and only where the call asks for
+    none itself.
+    """
+    if engine_of(begun) == task.REVISION:
+        return works
+    cuts = {
+        name: (asked["block_rows"], asked["panel_rows"]) for name, asked in begun["asked"].items()
+    }
+    return {name: work.recut(*cuts[name]) if name in cuts else work for name, work in works.items()}
+
+
+def elsewhere(begun: Mapping[str, Any], machine: Mapping[str, Any]) -> list[str]:
+    """Return in words how circumstances differ from those that began a run."""
+    first = {"engine": 1}
+    return list(differences({**first, **begun["machine"]}, {**first, **machine}))
 
 
 def given(**arguments: Any) -> dict[str, Any]:
@@ -81,6 +111,8 @@ def asked_of(work: Work) -> dict[str, Any]:
     """Return a description of the work; a resumed run must ask for the same as its first call."""
     described = describe_work(work)
     plan = described.pop("plan")
+    # No part of the work: a run of another engine may go on.
+    described.pop("engine", None)
     for side in ("query", "train"):
         for part in described[side]["parts"]:
             # The same file by another path is the same data: only its content is compared.
@@ -93,6 +125,12 @@ def asked_of(work: Work) -> dict[str, Any]:
         "block_rows": plan["query_rows"],
         "panel_rows": plan["panel_rows"],
     }
+
+
+def asked_now(works: Mapping[str, Work]) -> dict[str, Any]:
+    """Return descriptions of works as a store holds them: JSON has lists for tuples."""
+    asked: dict[str, Any] = json.loads(json.dumps({n: asked_of(w) for n, w in works.items()}))
+    return asked
 
 
 def asked_where_it_was(
@@ -188,6 +226,8 @@ class Former:
         """Return who made such a run, for messages."""
         return f"made by an older version of dkde, which {self.what}"
 
-    def was_asked(self, then: Mapping[str, Any], where: Whereabouts) -> bool:
-        """Return whether a run was begun with this work."""
-        return next(differences(then, asked_where_it_was(self.works(), then, where)), None) is None
+    def was_asked(self, begun: Mapping[str, Any], where: Whereabouts) -> bool:
+        """Return whether the run of a plan was begun with this work."""
+        works = cut_as_recorded(self.works(), begun)
+        asked = asked_where_it_was(works, begun["asked"], where)
+        return next(differences(begun["asked"], asked), None) is None

@@ -6,13 +6,14 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any, Self
+from typing import Any
 from uuid import uuid4
 
 import xarray as xr
 
+from dkde.engine import task
 from dkde.engine.eager_run import Progress, compute, computed
 from dkde.engine.pool import Pool
 from dkde.engine.same_code import ALLOW, REFUSE, WARN
@@ -21,7 +22,15 @@ from dkde.errors import Call, DataSetError, InputError, Message, Remedy
 from dkde.inputs.moved import Whereabouts
 from dkde.numerics.logsum import Densities, n_density_rows, n_partial_rows
 from dkde.runs.job import Job
-from dkde.runs.record import asked_of, asked_where_it_was, circumstances, differences
+from dkde.runs.record import (
+    asked_now,
+    asked_where_it_was,
+    circumstances,
+    cut_as_recorded,
+    differences,
+    elsewhere,
+    engine_of,
+)
 from dkde.runs.sessions import Ledger, total_seconds
 from dkde.runs.shares import Share
 from dkde.runs.stages import PLAN, Stage, StageShape, check_there
@@ -97,8 +106,10 @@ class Run:
         return ALLOW if self._manner.anywhere else REFUSE
 
     @contextmanager
-    def begun(self, job: Job, share: Share | None = None) -> Iterator[Self]:
+    def begun(self, job: Job, share: Share | None = None) -> Iterator[Job]:
         """Set up the store for a job, or resume the run that was begun for the same job.
+
+        Yields the job, in the blocks of the run's record where another engine began it.
 
         Parameters
         ----------
@@ -115,7 +126,7 @@ class Run:
         if self._store is None:
             if share is not None:
                 raise InputError("a run in parts needs an output, a store that keeps its blocks")
-            yield self
+            yield job
             return
         if share is not None and job.call is None:
             raise InputError(
@@ -123,8 +134,7 @@ class Run:
                 "hold; it cannot hold arrays or lazy data, so write them to a file or a store first"
             )
         try:
-            self._begin(job, share)
-            yield self
+            yield self._begin(job, share)
         except BaseException as error:
             # An interrupt too: the lock must go, and the user learns what is kept.
             self._ledger.end("stopped")
@@ -132,13 +142,18 @@ class Run:
             raise
         self._ledger.end("done")
 
-    def _begin(self, job: Job, share: Share | None) -> None:
-        """Write the plan into the store, or check it against the one there; begin a session."""
+    def _begin(self, job: Job, share: Share | None) -> Job:
+        """Write the plan into the store, or check it against the one there; begin a session.
+
+        Returns
+        -------
+        Job
+            The job, in the blocks that its works are cut into.
+        """
         assert self._store is not None
-        asked = {name: asked_of(work) for name, work in job.works.items()}
-        plan = {
+        plan: dict[str, Any] = {
             "id": uuid4().hex,
-            "asked": json.loads(json.dumps(asked)),
+            "asked": asked_now(job.works),
             "machine": circumstances(job.works),
             "call": job.call,
             **self._place(),
@@ -151,13 +166,17 @@ class Run:
             if not self._store.records.claim(PLAN, json.dumps(plan).encode()):
                 found = self._store.look().plan  # another process has just begun it
         if found is not None:
+            works = cut_as_recorded(job.works, found)
+            if works is not job.works:
+                job, plan = replace(job, works=works), plan | {"asked": asked_now(works)}
             self._check_same(found, plan, job)
             self._id = found.get("id")
             if self.finished is not None:
-                return
+                return job
         # With `restart` the session, and its lock, were begun before the old run was dropped.
         if self._ledger.mine is None:
             self._ledger.begin(None if share is None else share.name)
+        return job
 
     def stage(self, name: str, work: Work, progress: Progress | None = None) -> Stage:
         """Return the place in the store of a piece of work, which is there from now on."""
@@ -322,7 +341,7 @@ class Run:
         found : mapping
             The plan in the store.
         plan : mapping
-            The plan of this job.
+            The plan of this job, in the blocks of the other one where another engine made that.
 
         Raises
         ------
@@ -340,7 +359,7 @@ class Run:
             asked = asked_where_it_was(job.works, found["asked"], where)
             unlike = list(differences(found["asked"], asked))
             former = job.former
-            if unlike and former is not None and former.was_asked(found["asked"], where):
+            if unlike and former is not None and former.was_asked(found, where):
                 raise OtherCallError(
                     f"{name}: was {former.made}; give another name, or begin it anew ",
                     Remedy("restart"),
@@ -363,7 +382,16 @@ class Run:
         # Nothing more is computed for a finished result, so the machine does not matter.
         if self._manner.anywhere or self.finished is not None:
             return
-        others = list(differences(found["machine"], plan["machine"]))
+        if (engine := engine_of(found)) != task.REVISION:
+            raise DataSetError(
+                f"{name}: was begun by {'an earlier' if engine < task.REVISION else 'a later'} "
+                "engine of dkde; go on with this one, within the bounds on the errors, by allowing "
+                "it ",
+                Remedy("anywhere"),
+                ", or begin it anew ",
+                Remedy("restart"),
+            )
+        others = elsewhere(found, plan["machine"])
         if others:
             raise DataSetError(
                 f"{name}: was begun elsewhere: {'; '.join(others[:_NAMED])}; numbers may differ in "

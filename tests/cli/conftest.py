@@ -70,6 +70,7 @@ def npz(folder: Path) -> str:
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Work in many blocks, for all that it is small: 6 for the digits' 359 validation rows."""
     monkeypatch.setattr("dkde.engine.block_plan.MIN_QUERY_ROWS", 64)
+    monkeypatch.setattr("dkde.engine.block_plan.LEAVES_QUERY_ROWS", 64)
 
 
 @pytest.fixture
@@ -94,15 +95,15 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Let blocks fail whose query rows begin there, until that is undone by -1."""
     from dkde.engine import eager_run as engine
 
-    score_block = engine.score_block
+    score_share = engine.score_share
 
     def fail(start: int) -> None:
         def score(*arguments: Any) -> Any:
             if arguments[4][0] == start:
                 raise OSError("no such luck")
-            return score_block(*arguments)
+            return score_share(*arguments)
 
-        monkeypatch.setattr("dkde.engine.eager_run.score_block", score)
+        monkeypatch.setattr("dkde.engine.eager_run.score_share", score)
 
     return fail
 

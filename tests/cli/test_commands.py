@@ -167,7 +167,7 @@ class TestPlan:
         text = run("plan", npz, "--query", "test").stdout
         assert "pairs               600, at 16 bandwidths" in text
         assert "at rest           95.4 MiB" in text
-        assert "\nmethod              all pairs\n" in text
+        assert "\nmethod              pairs of near leaves, about 100.0% of all pairs\n" in text
         assert max(map(len, text.splitlines())) < 80
 
     def test_code_of_openblas_for_an_older_processor_is_a_line(self, run, npz, monkeypatch):

@@ -8,6 +8,7 @@ import pytest
 import xarray as xr
 
 import dkde
+from dkde.engine.task import REVISION
 
 pytestmark = pytest.mark.usefixtures("small_blocks")
 
@@ -55,7 +56,7 @@ class TestEach:
         arguments = (*COMMANDS[name], "--output", "s.zarr", "--csv", "s.csv", "--json")
         first, table = run(*arguments), Path("s.csv").read_text()
         Path("s.csv").unlink()
-        monkeypatch.setattr("dkde.engine.eager_run.score_block", lambda *_: pytest.fail("computed"))
+        monkeypatch.setattr("dkde.engine.eager_run.score_share", lambda *_: pytest.fail("computed"))
         again = run(*arguments)
         assert "s.zarr was complete already" in again.stderr
         before, now = json.loads(first.stdout), json.loads(again.stdout)
@@ -66,7 +67,7 @@ class TestEach:
 
     def test_set_up_only(self, run, name, monkeypatch):
         with monkeypatch.context() as patch:
-            patch.setattr("dkde.engine.eager_run.score_block", lambda *_: pytest.fail("computed"))
+            patch.setattr("dkde.engine.eager_run.score_share", lambda *_: pytest.fail("computed"))
             result = run(*COMMANDS[name], "--output", "my run.zarr", "--init-only")
         assert result.stdout == ""
         n_blocks = 17 if name == "cv" else 6
@@ -130,9 +131,12 @@ class TestRefused:
         stop_after(1)
         run(*command, status=130)
         stop_after(None)
-        monkeypatch.setattr("dkde.runs.run.circumstances", lambda _: {"processor": "Z80"})
+        monkeypatch.setattr(
+            "dkde.runs.run.circumstances", lambda _: {"processor": "Z80", "engine": REVISION}
+        )
         line = refused(*command)
-        assert 'was begun elsewhere: processor was "' in line
+        assert "was begun elsewhere: " in line
+        assert 'processor was "' in line
         assert "allow it with --anywhere" in line
         run(*command, "--anywhere")
 

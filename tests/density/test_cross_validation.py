@@ -231,7 +231,6 @@ class TestRefits:
         exact = dkde.cross_validate(rows, H, folds=4)
         rough = dkde.cross_validate(rows, H, folds=4, precision="float32")
         np.testing.assert_allclose(rough.log_density, exact.log_density, rtol=1e-3, atol=1e-3)
-        assert (rough.log_density != exact.log_density).any()
 
     @pytest.mark.parametrize("n_components", [1, 2])
     def test_in_principal_components(self, rows, n_components):
@@ -338,7 +337,9 @@ class TestRefine:
             result, refitted(rows, result.bandwidth.values, numbers), numbers, result.bandwidth
         )
 
-    @pytest.mark.parametrize("kernel", ["epanechnikov", "linear", "exponential", "cosine"])
+    @pytest.mark.parametrize(
+        "kernel", ["epanechnikov", "triweight", "linear", "exponential", "cosine"]
+    )
     def test_other_kernels_are_no_worse_than_a_fine_grid(self, rows, kernel):
         grid = np.geomspace(1.0, 40.0, 12)
         result = dkde.cross_validate(rows, grid, folds=4, kernel=kernel, refine=True)
@@ -441,7 +442,9 @@ class TestResult:
 
 class TestDefaultGrid:
     @pytest.mark.filterwarnings("ignore:the best bandwidth", "ignore:kernel 'univ")
-    @pytest.mark.parametrize("d", [1, 2, 10, 30, 64])
+    @pytest.mark.parametrize(
+        "d", [1, 2, 10, *(pytest.param(d, marks=pytest.mark.slow) for d in (30, 64))]
+    )
     @pytest.mark.parametrize("kernel", KERNELS)
     def test_has_bandwidths_that_give_every_row_a_density(self, kernel, d):
         rows = np.random.default_rng(0).normal(size=(300, d))

@@ -11,8 +11,7 @@ import pytest
 
 import dkde
 from dkde.datasets import writing
-from dkde.engine import blocks
-from dkde.numerics.expansion import Expansion
+from dkde.engine import reads
 from dkde.rows import row_source
 
 N_TRAIN = 9000
@@ -57,7 +56,7 @@ def test_all_pairs_are_all(panel_rows: int | None) -> None:
     result = dkde.score(flat(50, 5, 0), flat(1000, 5, 1), [0.5, 1.0], panel_rows=panel_rows)
     for count in effort(result):
         np.testing.assert_array_equal(count, 1000)
-    assert method(result) == "all pairs"
+    assert method(result) == "pairs of near leaves"
 
 
 def test_near_pairs_are_few_and_all_rows_are_read() -> None:
@@ -86,7 +85,7 @@ def test_expansions_evaluate_no_pair_but_for_far_rows() -> None:
 @pytest.mark.slow
 def test_an_expansion_that_is_given_up_was_read_for() -> None:
     query, train = flat(3000, 2, 0), flat(60_000, 2, 1)
-    with mock.patch.object(Expansion, "nbytes", 2**40):
+    with mock.patch("dkde.engine.cells.MOMENT_BYTES", {2: 2**25 + 2**10}):
         pairs, read = effort(dkde.score(query, train, 0.2))
     assert (pairs > 0).all()
     np.testing.assert_array_equal(read, 120_000)
@@ -102,9 +101,9 @@ def test_rows_read_are_those_that_were(sorted_store: Path, rows: int) -> None:
         read.append(arguments[2] - arguments[1])
         return read_present(*arguments)
 
-    read_present = blocks.read_present
+    read_present = reads.read_present
     with (
-        mock.patch.object(blocks, "read_present", counted),
+        mock.patch.object(reads, "read_present", counted),
         mock.patch.object(row_source, "READ_BYTES", 1),  # a chunk at a time
     ):
         found = effort(dkde.score(query, "train", 1.0, source=sorted_store, kernel="epanechnikov"))[
@@ -121,7 +120,7 @@ def test_of_a_sweep() -> None:
     for prefix, rows in (("", 30), ("test_", 40)):
         for count in effort(result, prefix):
             np.testing.assert_array_equal(count, np.full(rows, 900))
-    assert method(result, "valid") == method(result, "test") == "all pairs"
+    assert method(result, "valid") == method(result, "test") == "pairs of near leaves"
 
 
 @pytest.mark.parametrize("refine", [False, True])
@@ -129,7 +128,7 @@ def test_of_a_cross_validation(refine: bool) -> None:
     result = dkde.cross_validate(flat(300, 4, 0), [0.3, 0.6, 1.2], refine=refine)
     for count in effort(result):
         np.testing.assert_array_equal(count, 300)  # of the pass over the grid
-    assert method(result, "cross_validate") == "all pairs"
+    assert method(result, "cross_validate") == "pairs of near leaves"
 
 
 def test_a_run_that_goes_on_has_the_same(tmp_path: Path) -> None:
@@ -165,9 +164,9 @@ def test_a_run_whose_blocks_were_all_done_names_the_method(tmp_path: Path) -> No
     ):
         dkde.score(rows + 1, rows, 0.5, output=path)
     with mock.patch(
-        "dkde.engine.eager_run.score_block", side_effect=AssertionError
+        "dkde.engine.eager_run.score_share", side_effect=AssertionError
     ):  # no block again
-        assert method(dkde.score(rows + 1, rows, 0.5, output=path)) == "all pairs"
+        assert method(dkde.score(rows + 1, rows, 0.5, output=path)) == "pairs of near leaves"
 
 
 class TestPlans:
@@ -190,6 +189,14 @@ class TestPlans:
         cost = dkde.plan(query="valid", train="train", source="digits", baseline=False)
         assert cost["method"] == "all pairs"
         assert cost["seconds"] == cost["seconds_all_pairs"]
+
+    def test_of_leaves(self) -> None:
+        query, train = flat(600, 5, 0), flat(N_TRAIN, 5, 1)
+        cost = dkde.plan(query=query, train=train, bandwidths=0.2, baseline=False)
+        result = dkde.score(query, train, 0.2)
+        assert cost["method"].startswith(f"{method(result)}, about ")
+        share = float(cost["method"].split()[-4][:-1]) / 100
+        assert share == pytest.approx(effort(result)[0].mean() / N_TRAIN, rel=0.5)
 
     @pytest.mark.parametrize("lazy", ["query", "train"])
     def test_compute_nothing_of_what_is_lazy(self, lazy: str) -> None:

@@ -90,6 +90,7 @@ class TestDensity:
         found = log_density(query, train, 0.2, precision="float32")
         np.testing.assert_allclose(found, oracle(query, train, 0.2), atol=1e-3)
 
+    @pytest.mark.slow
     def test_expansions_give_the_same(self):
         query, train = places(5000), places(60_000, 1)
         found = dkde.score(query, train, 0.4, kernel=VMF)
@@ -151,6 +152,7 @@ class TestBounds:
         m, widest = 24 * 2**-53 / h, -found.min() + 40
         assert errors.max() < m * np.sqrt(2 * widest) + m**2 + 1e-12 * widest + 1e-9
 
+    @pytest.mark.slow
     def test_hold_of_panels_and_of_expansions(self):
         train = places(60_000, 1) / 20
         query = places(3000) / 20

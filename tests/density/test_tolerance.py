@@ -1,6 +1,7 @@
 """``tol`` and ``return_error``, wherever they can be asked for."""
 
 import json
+from contextlib import ExitStack
 from unittest import mock
 
 import dask.array as da
@@ -9,7 +10,7 @@ import pytest
 import xarray as xr
 
 import dkde
-from dkde.engine import survey
+from dkde.engine import survey, task
 from dkde.numerics import near, tolerance
 
 ROWS = np.random.default_rng(0).normal(size=(40, 3))
@@ -198,10 +199,15 @@ def assert_kept(query, train, h, tol, **options):
 
 def surveyed(method):
     """Choose that way, as if a sample had said that it pays."""
-    time = {"expansions": 0.0, "near pairs": np.inf}[method]
-    return mock.patch.multiple(
-        survey, _expansions_time=lambda *_: time, _WORTHWHILE=np.inf, _is_small=lambda *_: False
+    patches = ExitStack()
+    if method == "expansions":
+        patches.enter_context(mock.patch.object(survey, "_leaves_time", return_value=np.inf))
+    if method == "near pairs":
+        patches.enter_context(mock.patch.object(task, "MOST_IN_LEAVES", 0))
+    patches.enter_context(
+        mock.patch.multiple(survey, _WORTHWHILE=np.inf, _is_small=lambda *_: False)
     )
+    return patches
 
 
 @pytest.mark.filterwarnings("ignore:values of train go from")
@@ -222,6 +228,7 @@ class TestWhatIsLeftOut:
             query = np.full((1, d), 1e-3) * rng.normal(size=(300, 1))
             with surveyed("near pairs"), mock.patch.object(near, "_FEW", 1.0):
                 assert_kept(query, train, 1.0, tol)
+            assert_kept(query, train, 1.0, tol)  # in leaves
 
     @pytest.mark.parametrize("tol", [1e-9, 1e-6])
     def test_distances_that_are_known_too_roughly_are_taken_again(self, tol):

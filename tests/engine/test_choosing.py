@@ -11,7 +11,7 @@ import zarr
 
 import dkde
 from dkde.datasets import writing
-from dkde.engine import blocks
+from dkde.engine import reads
 from dkde.engine import work as engine_work
 from dkde.engine.reading import read_present
 from dkde.rows import row_source
@@ -43,7 +43,7 @@ def scored(store: Path, h: float, **options: Any) -> tuple[Any, Any, int]:
         return read_present(*arguments)
 
     with (
-        mock.patch.object(blocks, "read_present", counted),
+        mock.patch.object(reads, "read_present", counted),
         mock.patch.object(row_source, "READ_BYTES", 1),  # a chunk at a time
     ):
         values, errors = dkde.log_density(
@@ -54,7 +54,7 @@ def scored(store: Path, h: float, **options: Any) -> tuple[Any, Any, int]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("store", "h"), [(2, 1.0), (3, 1.0), (30, 0.8)], indirect=["store"])
-@pytest.mark.parametrize("kernel", ["gaussian", "epanechnikov"])
+@pytest.mark.parametrize("kernel", ["gaussian", "epanechnikov", "biweight"])
 def test_far_chunks_are_not_read(store: Path, h: float, kernel: str) -> None:
     values, errors, read = scored(store, h, kernel=kernel)
     assert 0 < read < 0.4 * ROWS
@@ -128,3 +128,13 @@ def test_a_run_does_not_go_on_with_another_index(store: Path, tmp_path: Path) ->
     with pytest.raises(dkde.DataSetError, match=r"index of train score was .* and is .none"):
         call()
     assert np.isfinite(call(anywhere=True).log_density).all()
+
+
+@pytest.mark.parametrize("store", [2], indirect=True)
+def test_small_blocks_of_an_index_have_bounds(store: Path) -> None:
+    """Of rows that another panel's are much nearer to, a panel may have none that is added."""
+    query = np.load(store.parent / "x.npy")[:330]
+    _, errors = dkde.log_density(
+        query, "train", 1.0, source=store, return_error=True, panel_rows=777, block_rows=100
+    )
+    assert (errors < 1e-8).all()

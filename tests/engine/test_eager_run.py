@@ -367,7 +367,7 @@ def test_a_block_that_takes_its_worker_away_is_set_aside_alone() -> None:
             if not handed:
                 return
             future, call, arguments = handed.pop(0)
-            if arguments[4:] != ((25, 30), (0, 20)):
+            if arguments[4:6] != ((25, 30), (0, 20)):
                 future.set_result(call(*arguments))
                 return
             lost, handed[:] = [future, *(other for other, *_ in handed)], []

@@ -31,8 +31,9 @@ def altered(tmp_path_factory):
     module = folder / "dkde" / "engine" / "blocks.py"
     with module.open("a") as file:
         file.write(
-            "\n_right = score_block\n\n\ndef score_block(*arguments):\n"
-            "    return _right(*arguments) + 1.0\n"
+            "\n_right = score_share\n\n\ndef score_share(*arguments):\n"
+            "    columns, partial = _right(*arguments)\n"
+            "    return ShareOfBlock(columns, partial + 1.0)\n"
         )
     return folder
 

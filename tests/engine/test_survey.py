@@ -97,8 +97,8 @@ def test_expansions(d: int, h: float) -> None:
 
 def test_expansions_are_for_one_to_three_dimensions() -> None:
     task = work(flat(10, 2, 0), flat(10, 2, 1)).task
-    assert [d for d in range(1, 6) if task.may_expand(d, grouped=False)] == [1, 2, 3]
-    assert not any(task.may_expand(d, grouped=True) for d in range(1, 6))
+    assert [d for d in range(1, 6) if task.has_cells(d, grouped=False)] == [1, 2, 3]
+    assert not any(task.has_cells(d, grouped=True) for d in range(1, 6))
 
 
 def test_expansions_over_panels() -> None:
@@ -111,7 +111,7 @@ def test_expansions_over_panels() -> None:
 @pytest.mark.parametrize(
     "sides",
     [
-        (flat(500, 2, 0), flat(500, 2, 1)),  # few
+        (flat(500, 30, 0), flat(500, 30, 1)),  # few
         (flat(500, 50, 0), flat(9000, 50, 1)),  # all of them far from each other
     ],
     ids=["few", "far"],

@@ -150,7 +150,9 @@ class TestSupport:
         ((7,) * 49, 49),
     )
 
-    @pytest.mark.parametrize("precision", ["float64", "float32"])
+    @pytest.mark.parametrize(
+        "precision", ["float64", pytest.param("float32", marks=pytest.mark.slow)]
+    )
     @pytest.mark.parametrize("dtype", ["uint8", "int16", "float64", "float32"])
     @pytest.mark.parametrize("kernel", COMPACT)
     def test_at_the_edge_is_outside(self, kernel: str, dtype: str, precision: Any) -> None:

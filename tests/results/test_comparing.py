@@ -67,8 +67,14 @@ class TestFigures:
 
     def test_the_bound_holds(self):
         """float32 and a loose tolerance: the difference to exact ones is within what is said."""
-        exact = scored(), scored(OTHER)
-        loose = scored(precision="float32"), scored(OTHER, tol=1e-3)
+        wide = [np.tile(side, 20) for side in (TRAIN, OTHER, QUERY)]  # summed in float32
+        train, other, query = wide
+        query = rows(query)
+        exact = scored(train, 2.0, query), scored(other, 2.0, query)
+        loose = (
+            scored(train, 2.0, query, precision="float32"),
+            scored(other, 2.0, query, tol=1e-3),
+        )
         found = dkde.compare(*loose)
         true = exact[0].log_density.values[0] - exact[1].log_density.values[0]
         off = np.abs(found.difference.values - true)

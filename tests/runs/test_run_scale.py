@@ -37,16 +37,16 @@ def note(what, *rest):
     os.write(file, (line + "\\n").encode())
     os.close(file)
 
-score_block = run.score_block
+score_share = run.score_share
 
-def noted(query, train, task, reference, rows, panel):
+def noted(query, train, task, reference, rows, panel, share):
     note("begin", rows[0], panel[0])
-    result = score_block(query, train, task, reference, rows, panel)
+    result = score_share(query, train, task, reference, rows, panel, share)
     note("end", rows[0], panel[0])
     return result
 
 if __name__ == "__main__":
-    run.score_block = noted
+    run.score_share = noted
     note("start")
     with dkde.connect(workers=workers) as client:
         dkde.score(**call, output=output, progress=lambda *pairs: note("kept"))

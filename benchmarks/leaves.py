@@ -1,0 +1,159 @@
+"""Rows in leaves: a mixture of Gaussians in 2 to 20 dimensions, beside all pairs and mlpack.
+
+python benchmarks/leaves.py
+python benchmarks/leaves.py --rows 1000000 --queries 100000 --no-pairs
+
+dkde's time is that of a public call on arrays in memory, trees included. Times are medians; the
+sides are timed in turn in one process. mlpack builds both of its trees in each call and uses one
+core; it gets copies, as it puts the rows of its arguments in another order. Errors are differences
+from sums in extended precision, over 16 queries, in nats.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import numpy as np
+from record import add_json_option, keep, new_record
+
+import dkde
+
+# About the optimum of the likelihood for 300,000 rows, by features; others are between.
+BANDWIDTHS = {
+    2: 0.03, 3: 0.0938, 4: 0.099, 5: 0.1434, 6: 0.206, 8: 0.2165, 10: 0.24, 12: 0.25, 15: 0.28,
+    20: 0.3,
+}  # fmt: skip
+FEATURES = (2, 3, 4, 5, 6, 8, 10, 12, 15, 20)
+
+
+def mixture(n_rows: int, d: int, rng: np.random.Generator) -> Any:
+    """Return rows of 20 Gaussians of different widths, which are the same for every n_rows."""
+    fixed = np.random.default_rng(7)
+    centres, scales = fixed.normal(0, 3, (20, d)), fixed.uniform(0.3, 1.2, (20, 1))
+    chosen = rng.integers(0, 20, n_rows)
+    noise = np.linspace(1, 0.3, d) * rng.normal(size=(n_rows, d))
+    return centres[chosen] + scales[chosen] * noise
+
+
+def bandwidth_for(d: int) -> float:
+    """Return a bandwidth near the optimum."""
+    known = sorted(BANDWIDTHS)
+    return float(np.interp(d, known, [BANDWIDTHS[each] for each in known]))
+
+
+def exact(query: Any, train: Any, h: float) -> Any:
+    """Return log-densities in extended precision."""
+    d = train.shape[1]
+    found = []
+    for row in query.astype(np.longdouble):
+        exponents = -((train - row) ** 2).sum(axis=1) / (2 * np.longdouble(h) ** 2)
+        top = exponents.max()
+        found.append(top + np.log(np.exp(exponents - top).sum()))
+    log_norm = np.log(np.longdouble(len(train))) + d * np.log(np.sqrt(2 * np.pi) * h)
+    return np.array(found) - log_norm
+
+
+def mlpack(query: Any, train: Any, h: float, tol: float) -> Any:
+    """Return log-densities by mlpack's dual tree."""
+    from mlpack import kde
+
+    found = kde(
+        reference=train.copy(), query=query.copy(), bandwidth=h, rel_error=tol, kernel="gaussian",
+        tree="kd-tree", algorithm="dual-tree",
+    )  # fmt: skip
+    return np.log(np.asarray(found["predictions"]).ravel())
+
+
+def timed(call: Callable[[], Any], repeats: int) -> tuple[float, Any]:
+    """Return the median seconds of a call, and what it returned."""
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        found = call()
+        seconds.append(time.perf_counter() - start)
+    return median(seconds), found
+
+
+def measure(d: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Return the figures of one number of features."""
+    rng = np.random.default_rng(d)
+    train, query = mixture(options.rows, d, rng), mixture(options.queries, d, rng)
+    h = options.factor * bandwidth_for(d)
+    some = slice(0, min(16, len(query)))
+    expected = exact(query[some], train, h)
+
+    def ours() -> Any:
+        return dkde.log_density(query, train, h, tol=options.tol)
+
+    ours()  # compiles
+    seconds, found = timed(ours, options.repeats)
+    figures: dict[str, Any] = {
+        "features": d,
+        "bandwidth": h,
+        "seconds": seconds,
+        "error": float(np.abs(found[some] - expected).max()),
+    }
+    if options.pairs:
+        # The first queries are enough for the time of all pairs.
+        first = query[: max(1, len(query) // 20)]
+        cost = dkde.plan(query=first, train=train, bandwidths=h, baseline=False, tol=options.tol)
+        figures["seconds_all_pairs"] = cost["seconds_all_pairs"] * len(query) / len(first)
+    if options.mlpack:
+        figures["seconds_mlpack"], theirs = timed(
+            lambda: mlpack(query, train, h, options.tol), options.peer_repeats
+        )
+        figures["error_mlpack"] = float(np.abs(theirs[some] - expected).max())
+    return figures
+
+
+def line(figures: dict[str, Any]) -> str:
+    """Return a row of the table."""
+    cells = [f"{figures['features']}", f"{figures['bandwidth']:.3f}", f"{figures['seconds']:.2f}"]
+    cells.append(f"{figures['error']:.1e}")
+    for name in ("seconds_all_pairs", "seconds_mlpack"):
+        if name in figures:
+            ratio = figures[name] / figures["seconds"]
+            cells.append(f"{figures[name]:.2f} ({ratio:.1f} ×)")
+    if "error_mlpack" in figures:
+        cells.append(f"{figures['error_mlpack']:.1e}")
+    return f"| {' | '.join(cells)} |"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--rows", type=int, default=300_000)
+    parser.add_argument("--queries", type=int, default=20_000)
+    parser.add_argument("--features", type=int, nargs="+", default=FEATURES)
+    parser.add_argument("--tol", type=float, default=1e-6)
+    parser.add_argument("--factor", type=float, default=1.0, help="times the bandwidth")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--peer-repeats", type=int, default=1)
+    parser.add_argument("--pairs", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--mlpack", action=argparse.BooleanOptionalAction, default=True)
+    add_json_option(parser)
+    options = parser.parse_args(arguments)
+    if options.mlpack:
+        try:
+            import mlpack as _  # noqa: F401
+        except ImportError:
+            options.mlpack = False
+            print("mlpack is not installed: left out")
+    print(
+        f"{options.queries:,} queries x {options.rows:,} rows of a mixture of 20 Gaussians, "
+        f"tol {options.tol:g}\n"
+    )
+    heads = ["features", "h", "seconds", "error"]
+    heads += ["all pairs, planned"] if options.pairs else []
+    heads += ["mlpack", "its error"] if options.mlpack else []
+    print(f"| {' | '.join(heads)} |\n|{' ---: |' * len(heads)}")
+    rows = []
+    for d in options.features:
+        rows.append(measure(d, options))
+        print(line(rows[-1]), flush=True)
+    keep(new_record("leaves", options, rows, ("mlpack",)), options.json)
+
+
+if __name__ == "__main__":
+    main()

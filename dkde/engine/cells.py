@@ -1,0 +1,149 @@
+"""Moments of a panel's rows in cells, and the sums of query rows by them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dkde.engine.block_plan import MOMENT_BYTES
+from dkde.engine.reading import Reading, check_finite
+from dkde.engine.task import Task
+from dkde.numerics.cell_coefficients import Coefficients
+from dkde.numerics.cell_moments import CellMoments
+from dkde.numerics.cell_sums import Marks, log_sums
+from dkde.numerics.frame import Frame, Points
+from dkde.numerics.moment_set import MomentSet, reach_for
+from dkde.rows.side import Rows
+from dkde.typing import FloatArray
+
+# Beside the moments there are their coefficients at the query rows' cells: half as much again as
+# the moments, a few megabytes, and copies while they are made.
+_BESIDE_BYTES, _TIMES = 2**25, 2.5
+
+
+@dataclass(frozen=True, eq=False)
+class PanelMoments:
+    """The moments of a panel's rows.
+
+    Parameters
+    ----------
+    kept : list of int
+        The bandwidths of the task that have moments.
+    coefficients : list of Coefficients
+        At these bandwidths.
+    n_read, n_missing : int
+        How many rows were read, and how many of these left out.
+    """
+
+    kept: list[int]
+    coefficients: list[Coefficients]
+    n_read: int
+    n_missing: int
+
+    def log_sums(
+        self, values: Any, task: Task, frame: Frame, *, whole: bool
+    ) -> tuple[FloatArray, Marks]:
+        """Return the partial result of query rows, and which of them need sums of pairs.
+
+        Parameters
+        ----------
+        values : array (rows, n_features)
+            The query rows as they were read.
+        task : Task
+            The computation of every pair.
+        frame : Frame
+            The frame of both sides.
+        whole : bool
+            True if the panel is all training rows. A bound relative to |log p| needs log p, which
+            the sums of a single panel do not give.
+
+        Returns
+        -------
+        array (2 n_kept + 4, rows), array (rows,) of bool
+        """
+        norms = np.array(task.log_norms(frame.n_features))[self.kept] if whole else None
+        result, failed = log_sums(
+            Points.of(values, frame).coordinates,
+            self.coefficients,
+            tol=task.tol,
+            log_norms=norms,
+            # Differences of integers are exact, and so are rows minus a reference row of zeros.
+            rounded=not task.integer and bool(frame.reference.any()),
+        )
+        return result, np.asarray(failed.any(axis=0))
+
+
+class Beyond:
+    """The training rows that are not read, as they lie beyond reach of every query row.
+
+    Parameters
+    ----------
+    task : Task
+    n_axes : int
+    """
+
+    def __init__(self, task: Task, n_axes: int) -> None:
+        widest = MomentSet(n_axes, float(task.bandwidths.max()) / task.unit, task.tol)
+        reach = widest.side * reach_for(widest.ratio, widest.tol, task.n_train)
+        self._squared = reach * reach
+        self.n_rows = 0
+
+    def leaves_out(self, n_rows: int, squared: npt.NDArray[Any]) -> bool:
+        """Leave out rows of weight one that cannot matter; return whether that was so."""
+        if not float(squared.min()) > self._squared:
+            return False
+        self.n_rows += n_rows
+        return True
+
+
+def panel_moments(
+    readings: Iterable[Reading],
+    rows: Rows,
+    task: Task,
+    frame: Frame,
+    chosen: list[int],
+    beyond: Beyond | None = None,
+) -> PanelMoments:
+    """Add up the moments of training rows as they are read.
+
+    Parameters
+    ----------
+    readings : iterable of Reading
+    rows : Rows
+        The training rows, for messages.
+    task : Task
+        The computation of every pair.
+    frame : Frame
+        The frame of both sides, in float64.
+    chosen : list of int
+        The bandwidths of the task at which moments are wanted. Of the narrowest there are none
+        where they take more memory than the plan gives: where the survey's sample missed rows far
+        out, each of which needs a cell of its own.
+    beyond : Beyond, optional
+        The rows that are not read.
+
+    Raises
+    ------
+    InputError
+        When a value is infinite, or NaN and to be refused.
+    """
+    moments = CellMoments(
+        rows.n_features,
+        task.bandwidths[chosen] / task.unit,
+        task.tol,
+        most_bytes=int((MOMENT_BYTES[rows.n_features] - _BESIDE_BYTES) / _TIMES),
+    )
+    n_read = n_missing = 0
+    for read in readings:
+        points = Points.of(read.values, frame)
+        check_finite(read.values, points.norms, rows, read.numbers)
+        moments.add(points.coordinates, read.weights)
+        n_read += len(read.values) + read.n_missing
+        n_missing += read.n_missing
+        del read  # frees memory before the next but one is read
+    if beyond is not None:
+        moments.count(beyond.n_rows)
+    coefficients = [Coefficients(each) for each in moments.others()]
+    return PanelMoments([chosen[k] for k in moments.kept], coefficients, n_read, n_missing)

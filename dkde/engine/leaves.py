@@ -1,0 +1,276 @@
+"""Rows in leaves: those of a query block, and those of a panel, as they are read."""
+
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from dkde.engine.reading import Reading, check_finite, read_groups
+from dkde.engine.task import Task
+from dkde.errors import InputError
+from dkde.numerics.bands import by_shift
+from dkde.numerics.frame import Frame, squared_lengths
+from dkde.numerics.groups import GroupTable
+from dkde.numerics.leaf_sums import Apart, LeafSums
+from dkde.numerics.tree import Numbers, QueryLeaves, Tree, TreeRows, make_query
+from dkde.rows.side import Rows, Side
+from dkde.typing import Array, FloatArray
+
+T = TypeVar("T", bound=np.generic)
+Groups = npt.NDArray[np.int64]
+# So many rows are worth threads, and so many threads at most: the rows' memory is what limits them.
+_MANY, _THREADS = 2**17, 8
+
+
+@dataclass(frozen=True, eq=False)
+class QueryRows:
+    """The query rows of a block, in leaves.
+
+    Parameters
+    ----------
+    values : array (rows, n_features)
+        As they were read, without those with missing values.
+    columns : array (rows,)
+        Their numbers within the block.
+    missing : array (n,)
+        The numbers within the block of rows with missing values.
+    leaves : QueryLeaves, optional
+        None where no row is left.
+    groups : array (rows,), optional
+    longest : float
+        The largest of the rows' squared lengths in the frame.
+    """
+
+    values: Array
+    columns: Numbers
+    missing: Numbers
+    leaves: QueryLeaves | None
+    groups: Groups | None
+    longest: float
+
+    def share(self, number: int, n_shares: int) -> "QueryRows":
+        """Return the rows of every ``n_shares``-th leaf; the first share has the missing ones."""
+        if n_shares == 1 or self.leaves is None:
+            return self
+        leaves = self.leaves.share(number, n_shares)
+        missing = self.missing if number == 0 else self.missing[:0]
+        chosen = self._chosen(leaves.order)
+        numbered = replace(leaves, order=np.arange(leaves.n_rows))
+        return replace(chosen, missing=missing, leaves=numbered)
+
+    def __getitem__(self, rows: npt.NDArray[np.bool_]) -> "QueryRows":
+        """Return some of the rows, in leaves of their own."""
+        chosen = self._chosen(np.flatnonzero(rows))
+        return replace(chosen, leaves=make_query(chosen.values))
+
+    def _chosen(self, rows: Numbers) -> "QueryRows":
+        groups = None if self.groups is None else self.groups[rows]
+        return replace(
+            self, values=self.values[rows], columns=self.columns[rows],
+            missing=self.missing[:0], leaves=None, groups=groups,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class GroupedTree:
+    """A tree, and what all query rows need of the groups of its rows.
+
+    Parameters
+    ----------
+    tree : Tree
+    table : GroupTable, optional
+        The groups of its rows as they were read.
+    others : array (n_groups,), optional
+        The weight of all rows but each group's.
+    places : array (n_groups,), optional
+        The place of each group's row, where each has only one.
+    """
+
+    tree: Tree
+    table: GroupTable | None = None
+    others: FloatArray | None = None
+    places: Numbers | None = None
+
+    @classmethod
+    def of(cls, tree: Tree, table: GroupTable | None, weights: FloatArray | None) -> "GroupedTree":
+        """Return a tree with the table of its rows' groups.
+
+        Parameters
+        ----------
+        weights : array (rows,), optional
+            In the tree's unit, of the rows as they were read.
+        """
+        if table is None:
+            return cls(tree)
+        places = None
+        if table.is_single:
+            places = np.empty(len(table.codes), np.int64)
+            places[table.codes] = tree.places
+        return cls(tree, table, table.others(weights), places)
+
+    def apart(self, groups: Groups | None) -> Apart:
+        """Return the pairs with query rows of these groups that do not count."""
+        if self.table is None or self.others is None or groups is None:
+            return Apart()
+        codes = self.table.codes_of(groups)
+        known = np.maximum(codes, 0)
+        eligible = np.where(codes < 0, self.tree.total, self.others[known])
+        if self.places is not None:
+            return Apart(own=np.where(codes < 0, -1, self.places[known]), eligible=eligible)
+        return Apart(codes=codes, eligible=eligible)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainRows:
+    """Training rows in trees, one for each unit of weight.
+
+    Parameters
+    ----------
+    trees : tuple of GroupedTree
+    n_read, n_missing : int
+        How many rows were read, and how many of these left out.
+    longest : float
+        The largest of the rows' squared lengths in the frame.
+    """
+
+    trees: tuple[GroupedTree, ...]
+    n_read: int
+    n_missing: int
+    longest: float
+
+    def add_to(self, sums: LeafSums, groups: Groups | None, total: float | None = None) -> None:
+        """Add the rows to sums of query rows.
+
+        Parameters
+        ----------
+        groups : array (query rows,), optional
+            In the order of their leaves.
+        total : float, optional
+            As for :meth:`LeafSums.add`.
+        """
+        for each in self.trees:
+            sums.add(each.tree, each.apart(groups), total)
+
+
+def query_rows(query: Side, task: Task, rows: tuple[int, int], frame: Frame,
+               origin: FloatArray | None) -> QueryRows:  # fmt: skip
+    """Read a range of query rows, and put them in leaves.
+
+    Raises
+    ------
+    InputError
+        When a value is infinite, or NaN and to be refused.
+    """
+    values = query.rows.read(*rows, decode=not task.integer, origin=origin)
+    groups = read_groups(query.groups, *rows)
+    columns, missing = np.arange(len(values)), query.rows.missing(values)
+    absent = np.empty(0, np.int64)
+    if missing is not None and missing.any():
+        columns, absent = np.flatnonzero(~missing), np.flatnonzero(missing)
+        values, groups = values[columns], None if groups is None else groups[columns]
+    lengths = squared_lengths(values, frame)
+    check_finite(values, lengths, query.rows, rows[0] + columns)
+    leaves = make_query(values) if len(values) else None
+    return QueryRows(values, columns, absent, leaves, groups, lengths.max(initial=0.0))
+
+
+def train_rows(readings: Iterable[Reading], rows: Rows, frame: Frame, n_expected: int) -> TrainRows:
+    """Put training rows in leaves as they are read.
+
+    Parameters
+    ----------
+    readings : iterable of Reading
+    rows : Rows
+        The training rows, for messages.
+    frame : Frame
+        The frame of both sides.
+    n_expected : int
+        How many rows there are, if none is left out.
+
+    Raises
+    ------
+    InputError
+        When a value is infinite, or NaN and to be refused.
+    """
+    gathered = TreeRows(rows.n_features, n_expected)
+    weights: list[FloatArray] = []
+    groups: list[Groups] = []
+    n_read, n_missing, longest = 0, 0, 0.0
+    for read in readings:
+        lengths = squared_lengths(read.values, frame)
+        check_finite(read.values, lengths, rows, read.numbers)
+        n_read += len(read.values) + read.n_missing
+        n_missing += read.n_missing
+        values, mine, theirs = read.values, read.weights, read.groups
+        if mine is not None and not (mine > 0).all():
+            there = mine > 0  # rows that do not count must not be anyone's nearest
+            values, mine, lengths = values[there], mine[there], lengths[there]
+            theirs = None if theirs is None else theirs[there]
+        longest = lengths.max(initial=longest)
+        gathered.add(values)
+        if mine is not None:
+            weights.append(mine)
+        if theirs is not None:
+            groups.append(theirs)
+        del read, values  # frees memory before the next but one is read
+    trees: tuple[GroupedTree, ...] = ()
+    if len(gathered):
+        with _threads(len(gathered)) as pool:
+            trees = tuple(_trees(gathered, _joined(weights), _joined(groups), pool))
+    return TrainRows(trees, n_read, n_missing, longest)
+
+
+@contextmanager
+def _threads(n_rows: int) -> Iterator[Executor | None]:
+    """Return threads of their own for many rows: those of blocks may all wait for these rows."""
+    if n_rows < _MANY:
+        yield None
+        return
+    n_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else _THREADS
+    with ThreadPoolExecutor(min(_THREADS, n_threads), "dkde-tree") as pool:
+        yield pool
+
+
+def _joined(pieces: list[npt.NDArray[T]]) -> npt.NDArray[T] | None:
+    if not pieces:
+        return None
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+
+def _trees(
+    gathered: TreeRows, weights: FloatArray | None, groups: Groups | None, pool: Executor | None
+) -> Iterator[GroupedTree]:
+    """Yield the trees of rows, one for each unit of weight."""
+    bands = [(0, None)] if weights is None else list(by_shift(weights, "float64"))
+    for shift, scaled in bands:
+        rows, mine, own_groups = gathered, scaled, groups
+        if scaled is not None and len(bands) > 1:
+            there = np.flatnonzero(scaled)
+            rows, mine = gathered.chosen(there), scaled[there]
+            own_groups = None if groups is None else groups[there]
+        table = None if own_groups is None else GroupTable.of(own_groups)
+        codes = None if table is None else table.codes
+        tree = rows.tree(mine, codes, shift=shift, pool=pool)
+        yield GroupedTree.of(tree, table, mine)
+
+
+def check_distances(query: QueryRows, train: TrainRows, task: Task, n_features: int) -> None:
+    """Refuse rows so far apart that squares of their distances might be more than float64 holds.
+
+    Euclidean ones are not, by the rows' lengths; distances added up along the axes may be.
+
+    Raises
+    ------
+    InputError
+    """
+    if task.metric.name != "manhattan":
+        return
+    with np.errstate(over="ignore"):
+        farthest = n_features * (np.sqrt(query.longest) + np.sqrt(train.longest)) ** 2
+    if not np.isfinite(farthest):
+        raise InputError("squared distances between rows overflow float64; rescale the data")

@@ -1,0 +1,122 @@
+"""What sums by moments of cells cost, from counts of rows and of occupied cells.
+
+The times are of one thread. They are for a choice and a plan, and no result depends on them
+but by that choice: the counts are of a fixed sample, and the constants are below.
+"""
+
+from dataclasses import dataclass
+from math import ceil, exp, log2, sqrt
+
+import numpy as np
+
+from dkde.numerics.cell_coefficients import BATCH_BYTES
+from dkde.numerics.cells import Cells, indices
+from dkde.numerics.moment_set import MomentSet, reach_for
+from dkde.typing import FloatArray
+
+# In ns, measured on 1,000,000 normal rows on each side in 1 to 3 dimensions, orders 8 to 16.
+_ADDED, _SUMMED = 15.0, 45.0  # a row
+_POLYNOMIAL = 0.4  # a row, an axis and an order
+_MOMENT, _TERM = 0.12, 0.2  # a row and a product of polynomials: added, and evaluated
+_CELL_MOMENT = 15.0  # a cell and a product of polynomials: its room
+_UNFILLED = 8  # rows by which the last batch of a cell falls short of whole vectors, on average
+_PART, _BLOCK = 2**18, 2**16  # rows that are worked on together on either side
+_MULTIPLY_ADD = {1: 1.0, 2: 0.22, 3: 0.065}  # of translations: long rows of vectors are faster
+# Cells that a translation passes, more than those of the side with most: measured.
+_PASSED = 1.5
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost of sums at one bandwidth.
+
+    Parameters
+    ----------
+    moments, translations, sums : float
+        Nanoseconds: once for the training rows, once for the cells, and for the query rows.
+    nbytes : float
+        Of the moments and the coefficients that are kept.
+    """
+
+    moments: float
+    translations: float
+    sums: float
+    nbytes: float
+
+    @property
+    def time(self) -> float:
+        """Return the nanoseconds of all."""
+        return self.moments + self.translations + self.sums
+
+    @classmethod
+    def of(
+        cls,
+        n_query: int,
+        n_train: int,
+        query: FloatArray,
+        train: FloatArray,
+        h: float,
+        tol: float,
+        n_groups: int = 1,
+    ) -> "Cost":
+        """Return the cost for all rows, from a sample of each side (rows, n_axes).
+
+        With several groups the moments of the others are translated for each of them.
+        """
+        empty = MomentSet(train.shape[1], h, tol)
+        n_axes, order, terms = empty.n_axes, empty.order, float(empty.order**empty.n_axes)
+        targets, _ = expected_cells(query, n_query, empty.side)
+        sources, widths = expected_cells(train, n_train, empty.side)
+        reach = reach_for(empty.ratio, empty.tol, n_train)
+        steps = np.minimum(2 * reach + 1, widths)
+        passed = (1.0 if n_axes == 1 else _PASSED) * max(targets, sources)
+        multiply_adds = passed * float(steps.sum()) * terms * order
+        n_sets = n_groups + (n_groups if n_groups > 1 else 0)  # of groups, and of others
+        polynomials = _POLYNOMIAL * n_axes * order
+        # Each part and each block has a last batch in each of its cells.
+        added = n_train + _UNFILLED * min(n_train, sources * ceil(n_train / _PART))
+        summed = n_query + _UNFILLED * min(n_query, targets * ceil(n_query / _BLOCK))
+        return cls(
+            n_train * (_ADDED + polynomials) + terms * (added * _MOMENT + sources * _CELL_MOMENT),
+            n_groups * multiply_adds * _MULTIPLY_ADD[n_axes],
+            n_query * (_SUMMED + polynomials) + terms * summed * _TERM,
+            8 * terms * (n_sets * 1.25 * sources + n_groups * 1.5 * targets) + 3 * BATCH_BYTES,
+        )
+
+
+def expected_cells(sample: FloatArray, n_rows: int, side: float) -> tuple[float, FloatArray]:
+    """Return the number of cells that rows occupy, and the sample's extent in cells.
+
+    The cells that only the other rows are in are estimated twice: from the cells with one row of
+    the sample and with two [1, equation 9 and its limit], which is too few where tails are long,
+    and by the power law that takes half the sample to the whole, which is too many. The result
+    is their geometric mean, and no more than the cells of the box around the sample.
+
+    Parameters
+    ----------
+    sample : array (rows, n_axes)
+        Of ``n_rows`` rows.
+    side : float
+
+    References
+    ----------
+    [1] A. Chao et al., Rarefaction and extrapolation with Hill numbers, Ecological Monographs
+    84 (2014).
+    """
+    n_axes, n_sample = sample.shape[1], len(sample)
+    cells = Cells(n_axes, side, 0)
+    numbers = cells.number(np.ascontiguousarray(sample, np.float64))
+    if not len(cells):
+        return float(n_rows), np.ones(n_axes)
+    beyond = int((numbers < 0).sum())
+    held, half = (np.bincount(each[each >= 0]) for each in (numbers, numbers[::2]))
+    extents = np.ptp(indices(cells.keys, cells.bits, n_axes), axis=0) + 1.0
+    once, twice = int((held == 1).sum()), int((held == 2).sum())
+    count = float(len(held))
+    if once and n_rows > n_sample > 1:
+        unseen = once * (once - 1) / 2 / (twice + 1) + 1
+        few = count + unseen * (1 - exp(-(n_rows - n_sample) / n_sample * once / unseen))
+        slope = log2(count / max(int((half > 0).sum()), 1))
+        many = count * (n_rows / n_sample) ** min(slope, 1.0)
+        count = max(count, min(sqrt(few * many), float(np.prod(extents + 1))))
+    return min(count + beyond, float(n_rows)), extents

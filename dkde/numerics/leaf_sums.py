@@ -1,0 +1,210 @@
+"""Leaf sums: log-sums of query rows in leaves over training rows in trees, with their bounds.
+
+What :class:`dkde.numerics.tiles.PairSums` is to all pairs, this is to those that can matter.
+Distances are taken from differences of the values as read, in float64, whatever the precision
+that was asked for: nothing is lost to an offset, and nothing has to be taken again. Bounds are
+those of :mod:`dkde.numerics.bounds` without any doubt about a distance.
+"""
+
+from dataclasses import dataclass, field, replace
+from math import inf, log
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from dkde.numerics import logsum
+from dkde.numerics.bounds import Method, Sums, log_sum_errors, rounding_of
+from dkde.numerics.distances import LEAF, METRICS, width_of
+from dkde.numerics.exponential import exponents
+from dkde.numerics.limits import fill_limits
+from dkde.numerics.metrics import Terms
+from dkde.numerics.tolerance import Accuracy, check_tol, left_out
+from dkde.numerics.tree import Codes, Numbers, QueryLeaves, Tree
+from dkde.numerics.walk import walk
+from dkde.typing import FloatArray
+
+T = TypeVar("T", bound=np.generic)
+
+# Sums are known to some roundings: so much more is wanted of log(W / s).
+_ROOM = 1e-6
+
+
+@dataclass(eq=False)
+class _State:
+    """Sums over the trees of one unit of weight, in it."""
+
+    shift: int
+    near: FloatArray
+    sums: FloatArray
+    limits: FloatArray
+    rescalings: FloatArray
+    n_tiles: FloatArray
+    eligible: FloatArray
+
+    @classmethod
+    def of(cls, shift: int, n_bandwidths: int, rows: int) -> "_State":
+        shape = n_bandwidths, rows
+        nothing = (np.zeros(rows) for _ in range(3))
+        return cls(shift, np.full(rows, inf), np.zeros(shape), np.full(shape, inf), *nothing)
+
+
+@dataclass(frozen=True, eq=False)
+class Apart:
+    """The pairs of query rows and a tree's rows that do not count, as they are of one group.
+
+    Parameters
+    ----------
+    own : array (query rows,), or empty
+        The place of the one row of the tree that is of a query row's group; -1 for none.
+    codes : array (query rows,), or empty
+        Groups by number, as the tree's rows have them; -1 for those that none of these is of.
+    eligible : array (query rows,), optional
+        The weight of the rows that count, in the tree's unit; by default all do.
+    """
+
+    own: Numbers = field(default_factory=lambda: np.empty(0, np.int64))
+    codes: Codes = field(default_factory=lambda: np.empty(0, np.int32))
+    eligible: FloatArray | None = None
+
+
+_NONE_APART = Apart()
+
+
+class LeafSums:
+    """Log-sums of query rows over the trees that are added.
+
+    Parameters
+    ----------
+    query : QueryLeaves
+        Values in the frame's unit.
+    terms : Terms
+    """
+
+    def __init__(self, query: QueryLeaves, terms: Terms) -> None:
+        self._query, self._kernel = query, terms.kernel
+        self._frame = replace(terms.frame, precision="float64")
+        self._code, self._metric = terms.kernel.code, METRICS[terms.metric.name]
+        self._n_train = terms.n_train
+        self._share = left_out(check_tol(terms.tol, terms.frame.precision))
+        self._order = np.argsort(-terms.bandwidths)
+        self._inverse = (terms.frame.unit / terms.bandwidths[self._order]) ** 2
+        if terms.kernel.profile is not None:
+            # A pair at the edge, whose distance is h, is outside: see dkde.numerics.tiles.
+            self._inverse *= 1 + 16 * self._frame.epsilon
+        rows = len(query.rows)
+        self._states: dict[int, _State] = {}
+        self._pairs, self._within = np.zeros(rows), np.full(rows, inf)
+        self._is_weighted = self._is_grouped = False
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def add(self, tree: Tree, apart: Apart = _NONE_APART, total: float | None = None) -> None:
+        """Add a tree's rows.
+
+        Parameters
+        ----------
+        tree : Tree
+        apart : Apart, optional
+            Pairs that do not count.
+        total : float, optional
+            The weight of all rows of all trees of that unit; by default those of this one.
+        """
+        state = self._state(tree.shift)
+        needed = log(tree.total if total is None else total) - log(self._share) + _ROOM
+        query = self._query
+        self._is_weighted |= tree.is_weighted
+        self._is_grouped |= apart.eligible is not None
+        eligible = apart.eligible
+        state.eligible += tree.total if eligible is None else self._filled(eligible)
+        walk(
+            self._code, self._metric, width_of(tree.n_features), self._inverse, needed,
+            (query.rows, query.low, query.high, query.group_low, query.group_high),
+            (tree.tiles, tree.weights, tree.codes, tree.n_rows, tree.first, tree.count,
+             tree.low, tree.high, tree.code_low, tree.code_high),
+            self._filled(apart.own), self._filled(apart.codes), self._within,
+            (state.near, state.sums, state.limits, state.rescalings, state.n_tiles, self._pairs),
+        )  # fmt: skip
+
+    def expect(self, squared: FloatArray) -> None:
+        """Expect a row of weight one to be added, to this or to another partial result.
+
+        What then is left out weighs little beside all of these results together.
+
+        Parameters
+        ----------
+        squared : array (query rows,)
+            What its squared distance is at most, in the order of the rows as given; may be
+            infinite.
+        """
+        within = self._limits(self._filled(squared[self._query.order]), None)
+        self._within = within.max(axis=0)
+
+    def leaves_out(self, n_rows: int, squared: npt.NDArray[np.floating]) -> bool:
+        """Leave out rows of weight one, of no group, that cannot matter; whether that was so.
+
+        Parameters
+        ----------
+        squared : array (query rows or 1,)
+            What their squared distances are at least, in the order of the rows as given.
+        """
+        state = self._state(0)
+        within = np.minimum(self._limits(state.near, state.sums).max(axis=0), self._within)
+        bounds = squared if len(squared) == 1 else self._filled(squared[self._query.order])
+        if not (bounds > within).all():
+            return False
+        state.eligible += n_rows
+        return True
+
+    def log_sums(self) -> FloatArray:
+        """Return the partial result (2 n_bandwidths + 4, rows), as in :mod:`dkde.numerics.logsum`.
+
+        Its rows are in the order of the leaves. Of what was read it says nothing.
+        """
+        n_rows = self._query.n_rows
+        parts = [self._of_state(state)[:, :n_rows] for state in self._states.values()]
+        result = logsum.combine(parts) if parts else logsum.identity(len(self._inverse), n_rows)
+        logsum.split(result).pairs[:] = self._pairs[:n_rows]
+        return result
+
+    def _state(self, shift: int) -> _State:
+        if shift not in self._states:
+            rows = len(self._query.rows)
+            self._states[shift] = _State.of(shift, len(self._inverse), rows)
+        return self._states[shift]
+
+    def _limits(self, near: FloatArray, sums: FloatArray | None) -> FloatArray:
+        found = np.empty((len(self._inverse), len(near)))
+        sums = np.ones_like(found) if sums is None else sums
+        needed = log(self._n_train) - log(self._share) + _ROOM
+        anywhere = np.full(len(near), inf)
+        fill_limits(self._code, self._inverse, near, sums, needed, anywhere, found)
+        return found
+
+    def _filled(self, values: npt.NDArray[T]) -> npt.NDArray[T]:
+        """Return values of rows, the last one again where a group is filled up; or none."""
+        missing = len(self._query.rows) - len(values)
+        if not len(values) or not missing:
+            return np.ascontiguousarray(values)
+        return np.concatenate([values, np.repeat(values[-1:], missing)])
+
+    @np.errstate(over="ignore", invalid="ignore", divide="ignore")
+    def _of_state(self, state: _State) -> FloatArray:
+        result = logsum.identity(*state.sums.shape)
+        rows = logsum.split(result)
+        unit = state.shift * log(2)
+        sorted_sums = np.log(state.sums)
+        if self._kernel.profile is None:  # others are not relative to the nearest row
+            sorted_sums -= exponents(self._kernel, state.near, self._inverse)
+        rows.log_sums[self._order] = sorted_sums + unit
+        rows.log_weight[:] = np.log(state.eligible) + unit
+        found = Sums(
+            self._inverse, state.near, state.sums, state.eligible, state.rescalings,
+            np.zeros(len(state.near)), state.n_tiles,
+        )  # fmt: skip
+        method = Method(
+            self._kernel, self._frame, Accuracy(0.0, 0.0, inf), True, self._is_weighted,
+            self._is_grouped, self._share, LEAF,
+        )  # fmt: skip
+        errors = log_sum_errors(found, method)
+        rows.errors[self._order] = errors + rounding_of(rows.log_sums[self._order], state.shift)
+        return result

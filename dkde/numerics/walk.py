@@ -1,0 +1,274 @@
+"""The walk: query leaves down a tree of training rows, nearest first, to the pairs that matter.
+
+A node, the box of a leaf beside a group of four query rows, or a chunk of a leaf is passed over
+where it lies beyond the limits of all query rows in question (:mod:`dkde.numerics.limits`). The
+nearest leaf comes first: what it adds sets the limits for all that follow. Nothing depends on
+other query leaves, so that these may be dealt out to threads in any way.
+"""
+
+from math import inf
+
+import numpy as np
+
+from dkde.numerics.compiling import compiled
+from dkde.numerics.distances import (
+    CHUNK,
+    GROUP,
+    LEAF,
+    mask_codes,
+    set_least,
+    squared_distances,
+)  # fmt: skip
+from dkde.numerics.kernel_sums import COMPACT, add_chunk, add_compact, rescaling
+from dkde.numerics.limits import limit
+from dkde.numerics.tree import QUERY_LEAF
+
+# Leaves between two looks at what limits have become: ever more, up to these, for the nearest
+# leaves change them most.
+_MOST_BETWEEN = 16
+_MIXED = np.int32(-1)
+# Nodes that can wait at a time: one for each level of a tree of any size.
+_DEPTH = 128
+_GROUPS = QUERY_LEAF // GROUP
+
+_compile = compiled("reassoc", "contract", "nsz", "arcp", counts_references=False)
+
+
+@_compile
+def gap(metric, low, high, i, box_low, box_high, k):  # type: ignore[no-untyped-def]
+    """Return the squared distance of two boxes, which no pair of their rows is nearer than."""
+    total = 0.0
+    for j in range(low.shape[1]):
+        apart = max(0.0, max(box_low[k, j] - high[i, j], low[i, j] - box_high[k, j]))
+        if metric == 0:
+            total += apart * apart
+        elif metric == 1:
+            total += apart
+        else:
+            total = max(total, apart)
+    return total if metric == 0 else total * total
+
+
+@compiled("reassoc", "contract", "nsz", "arcp")
+def walk(  # type: ignore[no-untyped-def]
+    code, metric, width, inverse, log_needed, query, tree, own, query_codes, within, state
+):
+    """Add the pairs of all query rows with a tree's rows that can matter.
+
+    Parameters
+    ----------
+    code, metric, width : int
+        The kernel, the metric and the columns of rows, by number.
+    inverse : array (n_bandwidths,)
+        From the widest bandwidth to the narrowest.
+    log_needed : float
+        log(W / s), with some room; infinite where nothing is to be left out.
+    query : tuple
+        Rows, and the boxes of leaves and of groups, as in ``QueryLeaves``.
+    tree : tuple
+        Tiles, weights, codes, numbers of rows, first and count, boxes and ranges of codes, as in
+        ``Tree``.
+    own : array (rows,), or empty
+        The place of the one row that does not count for a query row; -1 for none.
+    query_codes : array (rows,), or empty
+        Groups by number: pairs of equal ones do not count.
+    within : array (rows,)
+        What limits are at most.
+    state : tuple
+        Nearest distances, sums, limits, rescalings, tiles and pairs (rows,), of which sums and
+        limits are (n_bandwidths, rows), and the sums relative to the nearest row.
+    """
+    rows, low, high, group_low, group_high = query
+    _, _, _, _, first, count, box_low, box_high, code_low, code_high = tree
+    buffer, least = np.empty(GROUP * LEAF), np.empty(GROUP * LEAF // CHUNK)
+    waiting, distances = np.empty(_DEPTH, np.int64), np.empty(_DEPTH)
+    reach = np.empty(_GROUPS)
+    for leaf in range(len(low)):
+        start = leaf * QUERY_LEAF
+        stop = min(start + QUERY_LEAF, len(rows))
+        n_groups = (stop - start) // GROUP
+        mine = _one_code(query_codes, start, stop)
+        nearest = _nearest_leaf(
+            metric, low, high, leaf, count, box_low, box_high, code_low, code_high, mine
+        )
+        for g in range(n_groups):
+            _add_tile(
+                code, metric, width, inverse, inf, query, tree, own, query_codes, state,
+                start + g * GROUP, first[nearest], buffer, least,
+            )  # fmt: skip
+        furthest = _set_limits(code, inverse, log_needed, within, state, start, n_groups, reach)
+        n_waiting, n_leaves, next_look = 1, 0, 1
+        waiting[0], distances[0] = 0, 0.0
+        while n_waiting > 0:
+            n_waiting -= 1
+            node = waiting[n_waiting]
+            if distances[n_waiting] > furthest or node == nearest:
+                continue
+            if mine != _MIXED and _is_all_of(mine, code_low, code_high, node):
+                continue
+            if count[node] > 1:
+                left, right = node + 1, node + 2 * ((count[node] + 1) // 2)
+                to_left = gap(metric, low, high, leaf, box_low, box_high, left)
+                to_right = gap(metric, low, high, leaf, box_low, box_high, right)
+                # The nearer one is taken first.
+                if to_left <= to_right:
+                    left, right, to_left, to_right = right, left, to_right, to_left
+                waiting[n_waiting], distances[n_waiting] = left, to_left
+                waiting[n_waiting + 1], distances[n_waiting + 1] = right, to_right
+                n_waiting += 2
+                continue
+            for g in range(n_groups):
+                group = start // GROUP + g
+                if len(query_codes) and _is_all_of(
+                    _one_code(query_codes, group * GROUP, (group + 1) * GROUP),
+                    code_low, code_high, node,
+                ):  # fmt: skip
+                    continue
+                if gap(metric, group_low, group_high, group, box_low, box_high, node) <= reach[g]:
+                    _add_tile(
+                        code, metric, width, inverse, reach[g], query, tree, own, query_codes,
+                        state, group * GROUP, first[node], buffer, least,
+                    )  # fmt: skip
+            n_leaves += 1
+            if n_leaves == next_look and code < COMPACT:
+                n_leaves, next_look = 0, min(2 * next_look, _MOST_BETWEEN)
+                furthest = _set_limits(
+                    code, inverse, log_needed, within, state, start, n_groups, reach
+                )
+
+
+@_compile
+def _one_code(codes, start, stop):  # type: ignore[no-untyped-def]
+    """Return the one group of all query rows in a range; -1 where there are several, or none."""
+    if not len(codes):
+        return _MIXED
+    for i in range(start + 1, stop):
+        if codes[i] != codes[start]:
+            return _MIXED
+    return codes[start]
+
+
+@_compile
+def _is_all_of(code, code_low, code_high, node):  # type: ignore[no-untyped-def]
+    """Return whether all rows of a node are of a group, so that no pair with it counts."""
+    return code != _MIXED and code_low[node] == code and code_high[node] == code
+
+
+@_compile
+def _nearest_leaf(  # type: ignore[no-untyped-def]
+    metric, low, high, leaf, count, box_low, box_high, code_low, code_high, mine
+):
+    """Return the node of a leaf near a query leaf, going down by the distances of boxes.
+
+    Of boxes that are equally near, most often both at no distance, it is the one whose middle
+    is nearer. A node is not gone into where no pair with it counts, though the other one does.
+    """
+    node = 0
+    while count[node] > 1:
+        left, right = node + 1, node + 2 * ((count[node] + 1) // 2)
+        to_left = gap(metric, low, high, leaf, box_low, box_high, left)
+        to_right = gap(metric, low, high, leaf, box_low, box_high, right)
+        if mine != _MIXED and _is_all_of(mine, code_low, code_high, left):
+            to_left = inf
+        if mine != _MIXED and _is_all_of(mine, code_low, code_high, right):
+            to_right = inf
+        if to_left == to_right:
+            to_left = to_right = 0.0
+            for j in range(low.shape[1]):
+                # Halves first: a sum of the greatest numbers would not be one.
+                middle = low[leaf, j] / 2 + high[leaf, j] / 2
+                to_left += abs(middle - (box_low[left, j] / 2 + box_high[left, j] / 2))
+                to_right += abs(middle - (box_low[right, j] / 2 + box_high[right, j] / 2))
+        node = left if to_left <= to_right else right
+    return node
+
+
+@_compile
+def _set_limits(  # type: ignore[no-untyped-def]
+    code, inverse, log_needed, within, state, start, n_groups, reach
+):
+    """Set the limits of a query leaf's rows, and of its groups; return the furthest."""
+    near, sums, limits, _, _, _ = state
+    furthest = 0.0
+    for g in range(n_groups):
+        reach[g] = 0.0
+        for i in range(start + g * GROUP, start + (g + 1) * GROUP):
+            for k in range(len(inverse)):
+                found = limit(code, inverse[k], near[i], sums[k, i], log_needed)
+                limits[k, i] = min(found, within[i])
+                reach[g] = max(reach[g], limits[k, i])
+        furthest = max(furthest, reach[g])
+    return furthest
+
+
+@_compile
+def _add_tile(  # type: ignore[no-untyped-def]
+    code, metric, width, inverse, reach, query, tree, own, query_codes, state,
+    at, leaf, buffer, least,
+):  # fmt: skip
+    """Add the pairs of four query rows with a leaf's rows."""
+    tiles, weights, codes, n_rows, _, _, _, _, _, _ = tree
+    near, sums, limits, rescalings, n_tiles, pairs = state
+    bits, least_bits = buffer.view(np.int64), least.view(np.int64)
+    if not squared_distances(
+        metric,
+        width,
+        query[0],
+        at,
+        tiles,
+        np.uint64(leaf * width * LEAF),
+        reach,
+        buffer,
+        bits,
+        least_bits,
+    ):
+        return
+    there = min(LEAF, n_rows - leaf * LEAF)
+    for i in range(GROUP):
+        row = at + i
+        pairs[row] += there
+        if len(query_codes):
+            mask_codes(buffer, i, query_codes[row], codes, leaf * LEAF)
+            set_least(bits, i, least_bits)
+        elif len(own) and own[row] // LEAF == leaf:
+            buffer[i * LEAF + own[row] % LEAF] = inf
+            set_least(bits, i, least_bits)
+        c = i * 4
+        nearest = min(min(least[c], least[c + 1]), min(least[c + 2], least[c + 3]))
+        if nearest == inf:
+            continue
+        n_tiles[row] += 1
+        if code >= COMPACT:
+            for k in range(len(inverse)):
+                if nearest <= limits[k, row]:
+                    sums[k, row] += add_compact(
+                        code,
+                        buffer,
+                        np.uint64(i * LEAF),
+                        weights,
+                        np.uint64(leaf * LEAF),
+                        inverse[k],
+                    )
+            continue
+        farthest = 0.0
+        for k in range(len(inverse)):
+            farthest = max(farthest, limits[k, row])
+        if nearest > farthest:
+            continue  # or sums would become relative to a row that is not added
+        if nearest < near[row]:
+            rescalings[row] += 1
+            for k in range(len(inverse)):
+                if near[row] < inf:
+                    sums[k, row] *= rescaling(code, nearest, near[row], inverse[k])
+            near[row] = nearest  # limits stay what they were, and true
+        for k in range(len(inverse)):
+            if nearest > limits[k, row]:
+                continue
+            total = 0.0
+            for c in range(LEAF // CHUNK):
+                if least[i * 4 + c] <= limits[k, row]:
+                    total += add_chunk(
+                        code, buffer, np.uint64(i * LEAF + c * CHUNK), weights,
+                        np.uint64(leaf * LEAF + c * CHUNK), near[row], inverse[k],
+                    )  # fmt: skip
+            sums[k, row] += total

@@ -1,0 +1,171 @@
+"""The two passes over a tile: squared distances, and sums of kernels, against long doubles."""
+
+from math import inf
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from dkde.numerics.distances import CHUNK, GROUP, LEAF, METRICS, squared_distances, width_of
+from dkde.numerics.kernel_sums import COMPACT, add_chunk, add_compact, rescaling
+from dkde.numerics.kernels import KERNELS
+
+Array = npt.NDArray[Any]
+
+EPSILON = 2.0**-53
+WIDTHS = [*range(1, 18), 23, 24, 31, 32, 33, 63, 64, 65, 95, 96]
+
+
+def distances(
+    query: Array, train: Array, metric: str = "euclidean", limit: float = inf
+) -> tuple[bool, Array, Array]:
+    """Whether there are distances, and these, (4, 128), with the least of each chunk, (4, 4)."""
+    width = width_of(query.shape[1])
+    rows, columns = np.zeros((GROUP, width)), np.zeros((2, width, LEAF))
+    rows[:, : query.shape[1]] = query
+    columns[1, : query.shape[1], : len(train)] = train.T
+    columns[1, : query.shape[1], len(train) :] = inf
+    columns[0] = np.nan  # another leaf, which is not to be touched
+    out, least = np.full(GROUP * LEAF, np.nan), np.empty(GROUP * LEAF // CHUNK)
+    there = squared_distances(
+        METRICS[metric], width, rows, 0, columns.reshape(-1), np.uint64(width * LEAF), limit,
+        out, out.view(np.int64), least.view(np.int64),
+    )  # fmt: skip
+    return there, out.reshape(GROUP, LEAF), least.reshape(GROUP, -1)
+
+
+def exact(query: Array, train: Array, metric: str) -> Array:
+    apart = np.abs(query[:, None].astype(np.longdouble) - train.astype(np.longdouble))
+    if metric == "euclidean":
+        return np.asarray((apart**2).sum(axis=-1))
+    return np.asarray((apart.sum(axis=-1) if metric == "manhattan" else apart.max(axis=-1)) ** 2)
+
+
+class TestDistances:
+    @pytest.mark.parametrize("metric", sorted(METRICS))
+    @pytest.mark.parametrize("d", WIDTHS)
+    def test_are_exact_to_the_roundings_that_bounds_take(self, d: int, metric: str) -> None:
+        rng = np.random.default_rng(d)
+        for offset, scale in ((0.0, 1.0), (1e6, 1.0), (-3.0, 1e-150), (0.0, 1e150)):
+            train = offset + scale * rng.normal(size=(LEAF, d))
+            query = train[:GROUP] + scale * rng.choice([0.0, 1e-9, 1.0], size=(GROUP, 1))
+            there, found, least = distances(query, train, metric)
+            right = exact(query, train, metric)
+            assert there
+            assert (np.abs(found - right) <= (2 * d + 6) * EPSILON * right + 1e-307).all()
+            np.testing.assert_array_equal(least, found.reshape(GROUP, -1, CHUNK).min(axis=2))
+
+    @pytest.mark.parametrize("metric", sorted(METRICS))
+    @pytest.mark.parametrize("d", [1, 3, 5, 8, 20])
+    @pytest.mark.parametrize("n", [1, 31, 32, 100])
+    def test_places_that_are_not_filled_are_infinitely_far(
+        self, n: int, d: int, metric: str
+    ) -> None:
+        rng = np.random.default_rng(n)
+        query, train = rng.normal(size=(GROUP, d)), rng.normal(size=(n, d))
+        _, found, least = distances(query, train, metric)
+        assert np.isfinite(found[:, :n]).all()
+        assert np.isposinf(found[:, n:]).all()
+        np.testing.assert_array_equal(least, found.reshape(GROUP, -1, CHUNK).min(axis=2))
+
+    @pytest.mark.parametrize("d", [9, 17, 40, 96])
+    def test_stop_early_only_where_all_are_beyond_the_limit(self, d: int) -> None:
+        rng = np.random.default_rng(d)
+        query, train = rng.normal(size=(GROUP, d)), 10 + rng.normal(size=(LEAF, d))
+        least = exact(query, train, "euclidean").min()
+        assert distances(query, train, limit=float(least * (1 + 1e-9)))[0]
+        assert not distances(query, train, limit=float(least) * 4 / d)[0]
+        train[77] = query[2]
+        assert distances(query, train, limit=1e-300)[0]
+
+    def test_whole_numbers_are_exact(self) -> None:
+        rng = np.random.default_rng(0)
+        query, train = rng.integers(-30000, 30000, (4, 33)), rng.integers(-30000, 30000, (128, 33))
+        right = ((query[:, None] - train) ** 2).sum(axis=-1)
+        np.testing.assert_array_equal(distances(query, train)[1], right)
+
+
+def profile(name: str, u2: Array) -> Array:
+    """Kernels of long doubles, from their formulas."""
+    inside = u2 < 1
+    u2 = np.where(inside, u2, 1)
+    u = np.sqrt(u2)
+    shapes: dict[str, Any] = {
+        "tophat": 1 + 0 * u2, "epanechnikov": 1 - u2, "biweight": (1 - u2) ** 2,
+        "triweight": (1 - u2) ** 3, "linear": 1 - u,
+        "cosine": np.cos(np.longdouble("1.5707963267948966192313216916397514") * u),
+    }  # fmt: skip
+    return np.where(inside, shapes[name], 0)
+
+
+class TestSums:
+    @pytest.mark.parametrize("near", [0.0, 0.7, 1e19, 1e200])
+    @pytest.mark.parametrize("name", ["gaussian", "exponential"])
+    @pytest.mark.parametrize("inverse", [1e-3, 1.0, 37.0])
+    def test_relative_to_the_nearest(self, name: str, near: float, inverse: float) -> None:
+        rng = np.random.default_rng(0)
+        steps = np.sort(rng.exponential(3, CHUNK)) / inverse
+        root = np.sqrt(near) + steps
+        d2 = near + steps if name == "gaussian" else root**2
+        d2[0], d2[-1] = near, inf
+        weights = rng.uniform(0.1, 1, CHUNK)
+        padded = np.concatenate([np.full(5, np.nan), d2]), np.concatenate([[np.nan], weights])
+        found = add_chunk(
+            KERNELS[name].code, padded[0], np.uint64(5), padded[1], np.uint64(1), near, inverse
+        )
+        exact_d2 = d2.astype(np.longdouble)
+        if name == "gaussian":
+            exponents = (exact_d2 - near) * np.longdouble(inverse) / 2
+        else:
+            exponents = (np.sqrt(exact_d2) - np.sqrt(np.longdouble(near))) * np.sqrt(
+                np.longdouble(inverse)
+            )
+        right = (weights * np.exp(-exponents)).sum()
+        assert found >= weights[0]  # the nearest pair's exponent is 0, however far it is
+        # Exponents of the exponential are as exact as roots, which are relative to the distance.
+        of_root = 0.0
+        if name == "exponential":
+            of_root = 4 * EPSILON * float(np.sqrt(np.longdouble(near) * inverse))
+        if of_root < 1e-3:
+            assert abs(found - right) <= (5e-15 + of_root) * right
+
+    @pytest.mark.parametrize(
+        "name", [name for name, kernel in KERNELS.items() if kernel.code >= COMPACT]
+    )
+    def test_of_compact_support(self, name: str) -> None:
+        rng = np.random.default_rng(0)
+        for inverse in (1.0, 0.3, 1e-200, 1e200):
+            d2 = rng.uniform(0, 2, LEAF) / inverse
+            d2[:3] = 0.0, 1.001 / inverse, inf
+            weights = rng.uniform(0.1, 1, LEAF)
+            found = add_compact(
+                KERNELS[name].code, d2, np.uint64(0), weights, np.uint64(0), inverse
+            )
+            right = (weights * profile(name, d2.astype(np.longdouble) * inverse)).sum()
+            assert abs(found - right) <= 1e-14 * right
+
+    @pytest.mark.parametrize(
+        "name", [name for name, kernel in KERNELS.items() if kernel.code >= COMPACT]
+    )
+    def test_at_the_edge_is_outside(self, name: str) -> None:
+        d2 = np.full(LEAF, 1.0)
+        for outside in (1.0, 1.0 + 2**-52, inf):
+            d2[:] = outside
+            arguments = d2, np.uint64(0), np.ones(LEAF), np.uint64(0), 1.0
+            assert add_compact(KERNELS[name].code, *arguments) == 0
+        d2[7] = 1 - 2.0**-53
+        assert add_compact(KERNELS[name].code, *arguments) > 0
+
+    @pytest.mark.parametrize("name", ["gaussian", "exponential"])
+    def test_rescaling_to_a_nearer_pair(self, name: str) -> None:
+        for nearer, near in ((0.0, 1.0), (3.0, 3.5), (1.0, 1.0)):
+            wide = (
+                np.sqrt([nearer, near]) if name == "exponential" else np.array([nearer, near]) / 2
+            )
+            found = rescaling(KERNELS[name].code, nearer, near, 1.0)
+            np.testing.assert_allclose(found, np.exp(wide[0] - wide[1]), rtol=1e-15)
+
+    def test_every_kernel_has_a_number(self) -> None:
+        for kernel in KERNELS.values():
+            assert (kernel.code >= COMPACT) == (kernel.profile is not None)
