@@ -19,7 +19,7 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 # Those that are run, and not only imported by another.
 SCRIPTS = (
-    "exactness", "leaves", "pair_loop", "peers", "roofline", "runs", "selection", "stores",
+    "exactness", "leaves", "maps", "pair_loop", "peers", "roofline", "runs", "selection", "stores",
 )  # fmt: skip
 
 
@@ -86,6 +86,17 @@ def test_roofline(script, capsys, tmp_path):
     assert all(row["ratio"] > 0 for row in figures)
     assert "200 x 200 x 784" in capsys.readouterr().out
     assert kept(file, "roofline") == figures
+
+
+def test_maps(script, capsys, tmp_path):
+    file = tmp_path / "maps.json"
+    arguments = ["--rows", "3000", "--divide", "32", "--repeats", "1", "--checked", "2"]
+    figures = script("maps")["main"]([*arguments, "--json", str(file)])
+    assert {row["grid"] for row in figures} == {"40x30", "4x4x4"}
+    assert all(0 <= row["wide_share"] <= 1 for row in figures)
+    assert all(row["error_of_tol"] < 1 for row in figures if row["cells"] is not None)
+    assert "left to pairs" in capsys.readouterr().out
+    assert kept(file, "maps") == figures
 
 
 @pytest.mark.slow

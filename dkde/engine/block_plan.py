@@ -37,6 +37,9 @@ LEAVES_QUERY_ROWS = 2**16
 _RESIDENT_PANEL, _READ_PANEL = (2**24, 2**29), (2**21, 2**28)
 # A block of fewer pairs than this is done by one thread.
 _SHARED_PAIRS, _MOST_SHARES = 2**28, 32
+# The blocks of a grid, unless they get shorter than so many rows: products along its axes have
+# less to share then.
+_GRID_BLOCKS, _GRID_ROWS = 16, 2**13
 # What moments of cells of the training rows may take, with what is made of them, by features.
 MOMENT_BYTES = {1: 128 * 2**20, 2: 256 * 2**20, 3: 768 * 2**20}
 # Beside a row and its tree, what is sorted: a key and two numbers.
@@ -268,6 +271,7 @@ def make_plan(
     in_leaves: bool = False,
     has_cells: bool = False,
     in_shares: bool = True,
+    line_rows: int | None = None,
     cut: tuple[int | None, int | None] = (None, None),
 ) -> Plan:
     """Cut the pairs into blocks.
@@ -288,6 +292,8 @@ def make_plan(
         Whether sums may be by moments of cells.
     in_shares : bool
         Whether a block's query rows may be shared out among threads; else blocks are as small.
+    line_rows : int, optional
+        The query rows of an index of the first dim, where they are a tensor grid.
     cut : tuple of int, or None
         Query and training rows of a block; None for those that are to be chosen. A chosen panel
         is whole reads of the train side, so that no chunk is read by two of them.
@@ -297,12 +303,17 @@ def make_plan(
     if in_leaves:
         if query_rows is None:
             by_bytes = max(1, MAX_QUERY_BYTES // (8 * n_features))
-            query_rows = _even(query.rows, min(by_bytes, LEAVES_QUERY_ROWS))
+            most = min(by_bytes, LEAVES_QUERY_ROWS)
+            query_rows = _even(query.rows, most)
+            if line_rows is not None:
+                query_rows = _grid_rows(query.rows, line_rows, most)
         if panel_rows is None:
             panel_rows = _leaves_panel(train, n_features)
         n_shares = _shares(query_rows, panel_rows)
         if n_shares > 1 and not in_shares and cut[0] is None:
-            query_rows, n_shares = _even(query.rows, MIN_QUERY_ROWS), 1
+            n_shares = 1
+            if line_rows is None:
+                query_rows = _even(query.rows, MIN_QUERY_ROWS)
     if query_rows is None:
         # Bytes in float64, whatever the precision of the distances.
         by_bytes = max(1, MAX_QUERY_BYTES // (8 * n_features))
@@ -345,6 +356,18 @@ def _width(n_features: int) -> int:
 
 def _box_bytes(n_features: int) -> int:
     return 2 * 8 * min(n_features, 16)
+
+
+def _grid_rows(total: int, line_rows: int, most: int) -> int:
+    """Return the query rows of a block of a grid: whole lines, where these are short enough.
+
+    >>> _grid_rows(1280 * 960, 960, 2**16) / 960, _grid_rows(320 * 240, 240, 2**16) / 240
+    (68.0, 32.0)
+    """
+    if line_rows > most:
+        return _even(line_rows, most)
+    wanted = max(_GRID_ROWS, min(most, ceil(total / _GRID_BLOCKS)))
+    return _even(total // line_rows, max(1, wanted // line_rows)) * line_rows
 
 
 def _leaves_panel(train: SideSize, n_features: int) -> int:

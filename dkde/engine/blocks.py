@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from dkde.engine.grid_blocks import GridBlock
 from dkde.engine.leaf_blocks import LeafBlock
 from dkde.engine.reading import check_finite, read_groups
 from dkde.engine.reads import Reads
@@ -92,7 +93,8 @@ def score_share(
         if not survey.in_leaves:
             whole = _by_products(query, train, task, survey, rows, panel)
             return ShareOfBlock(np.arange(rows[1] - rows[0]), whole)
-        block = LeafBlock(query, train, task, survey, rows, panel)
+        kind = LeafBlock if survey.grid is None else GridBlock
+        block = kind(query, train, task, survey, rows, panel)
         return ShareOfBlock(*block.share(*share))
 
 

@@ -1,6 +1,7 @@
 """Moments of a panel's rows in cells, and the sums of query rows by them."""
 
 from collections.abc import Iterable
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,21 +130,46 @@ def panel_moments(
     InputError
         When a value is infinite, or NaN and to be refused.
     """
-    moments = CellMoments(
-        rows.n_features,
-        task.bandwidths[chosen] / task.unit,
-        task.tol,
-        most_bytes=int((MOMENT_BYTES[rows.n_features] - _BESIDE_BYTES) / _TIMES),
+    most_bytes = int((MOMENT_BYTES[rows.n_features] - _BESIDE_BYTES) / _TIMES)
+    moments, n_read, n_missing = gathered(
+        readings, rows, task, frame, chosen, beyond, most_bytes=most_bytes
     )
+    coefficients = [Coefficients(each) for each in moments.others()]
+    return PanelMoments([chosen[k] for k in moments.kept], coefficients, n_read, n_missing)
+
+
+def gathered(
+    readings: Iterable[Reading],
+    rows: Rows,
+    task: Task,
+    frame: Frame,
+    chosen: list[int],
+    beyond: Beyond | None,
+    *,
+    most_bytes: int,
+    pool: Executor | None = None,
+) -> tuple[CellMoments, int, int]:
+    """Return moments of training rows, and how many rows were read and how many left out.
+
+    Parameters
+    ----------
+    readings, rows, task, frame, chosen, beyond
+        As for :func:`panel_moments`.
+    most_bytes : int
+        That the moments may take.
+    pool : Executor, optional
+        Threads that share the work.
+    """
+    bandwidths = task.bandwidths[chosen] / task.unit
+    moments = CellMoments(rows.n_features, bandwidths, task.tol, most_bytes=most_bytes)
     n_read = n_missing = 0
     for read in readings:
         points = Points.of(read.values, frame)
         check_finite(read.values, points.norms, rows, read.numbers)
-        moments.add(points.coordinates, read.weights)
+        moments.add(points.coordinates, read.weights, pool=pool)
         n_read += len(read.values) + read.n_missing
         n_missing += read.n_missing
         del read  # frees memory before the next but one is read
     if beyond is not None:
         moments.count(beyond.n_rows)
-    coefficients = [Coefficients(each) for each in moments.others()]
-    return PanelMoments([chosen[k] for k in moments.kept], coefficients, n_read, n_missing)
+    return moments, n_read, n_missing

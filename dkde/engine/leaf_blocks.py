@@ -70,15 +70,15 @@ class LeafBlock:
         result = logsum.identity(n_bandwidths, len(query.values))
         whole = self._panel == (0, self._train.rows.n_rows)
         found, failed = moments.log_sums(query.values, self._task, frame, whole=whole)
-        _place(result, _counted(found, moments), moments.kept)
+        place(result, _counted(found, moments), moments.kept)
         others = [k for k in range(n_bandwidths) if k not in moments.kept]
         if others:
-            _place(result, self._near(query, others), others)
+            place(result, self._near(query, others), others)
         if failed.any() and moments.kept:
             # Rows with too wide a bound are computed again from pairs. What was read for the
             # moments was of no use to them, but it counts as read all the same.
             again = result[:, failed]
-            _place(again, self._near(query[failed], moments.kept), moments.kept)
+            place(again, self._near(query[failed], moments.kept), moments.kept)
             result[:, failed] = again
         return result
 
@@ -160,7 +160,7 @@ class LeafBlock:
             return train_rows(readings, self._train.rows, self._frame, n_rows)
 
 
-def _place(whole: FloatArray, part: FloatArray, bandwidths: Sequence[int]) -> None:
+def place(whole: FloatArray, part: FloatArray, bandwidths: Sequence[int]) -> None:
     """Write a partial result at some bandwidths into one at all of them; add up the effort."""
     mine, found = logsum.split(whole), logsum.split(part)
     mine.log_sums[bandwidths], mine.errors[bandwidths] = found.log_sums, found.errors

@@ -179,6 +179,22 @@ def query_rows(query: Side, task: Task, rows: tuple[int, int], frame: Frame,
     return QueryRows(values, columns, absent, leaves, groups, lengths.max(initial=0.0))
 
 
+def points_in_leaves(values: FloatArray, query: Side, numbers: Numbers, frame: Frame) -> QueryRows:
+    """Put query rows whose values are known in leaves; ``numbers`` are the rows' in their side.
+
+    Raises
+    ------
+    InputError
+        When a value is too large.
+    """
+    lengths = squared_lengths(values, frame)
+    check_finite(values, lengths, query.rows, numbers)
+    return QueryRows(
+        values, np.arange(len(values)), np.empty(0, np.int64), make_query(values), None,
+        lengths.max(initial=0.0),
+    )  # fmt: skip
+
+
 def train_rows(readings: Iterable[Reading], rows: Rows, frame: Frame, n_expected: int) -> TrainRows:
     """Put training rows in leaves as they are read.
 
@@ -220,13 +236,13 @@ def train_rows(readings: Iterable[Reading], rows: Rows, frame: Frame, n_expected
         del read, values  # frees memory before the next but one is read
     trees: tuple[GroupedTree, ...] = ()
     if len(gathered):
-        with _threads(len(gathered)) as pool:
+        with threads_for(len(gathered)) as pool:
             trees = tuple(_trees(gathered, _joined(weights), _joined(groups), pool))
     return TrainRows(trees, n_read, n_missing, longest)
 
 
 @contextmanager
-def _threads(n_rows: int) -> Iterator[Executor | None]:
+def threads_for(n_rows: int) -> Iterator[Executor | None]:
     """Return threads of their own for many rows: those of blocks may all wait for these rows."""
     if n_rows < _MANY:
         yield None

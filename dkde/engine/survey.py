@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from dkde.engine.block_plan import FEW_QUERY_ROWS, FEW_TRAIN_ROWS, MOMENT_BYTES
+from dkde.engine.grid_survey import choose_for_grid, grid_of
 from dkde.engine.reading import check_finite, first_there, read_groups, read_missing, read_weights
 from dkde.engine.task import Survey, Task
 from dkde.engine.threads import one_blas_thread
@@ -14,6 +15,7 @@ from dkde.numerics.axes import Axes, Projected, leading_axes
 from dkde.numerics.cell_cost import Cost
 from dkde.numerics.frame import Points, reference_row
 from dkde.numerics.tolerance import left_out
+from dkde.rows.grid import GridAxes
 from dkde.rows.side import Side
 from dkde.typing import FloatArray
 
@@ -72,6 +74,9 @@ def _chosen(
     # Squared distances in bandwidths, and cells, may be more than there are numbers for.
     with np.errstate(over="ignore", invalid="ignore"), one_blas_thread():
         t, train_groups = _sample(train, task, reference, _TRAIN_ROWS, _TRAIN_PLACES)
+        grid = grid_of(query, task, reference) if in_leaves else None
+        if grid is not None:
+            return _of_grid(grid, t, train, task, reference, cut)
         if _is_yet_to_be_computed(query):
             # Every fourth training row stands in for a query row, and leaves the training sample:
             # else each would be its own nearest row.
@@ -120,6 +125,21 @@ def _of_leaves(
         at, in_leaves=True, by_cells=tuple(sorted(chosen)), n_bandwidths=len(task.bandwidths),
         time=total,
     )  # fmt: skip
+
+
+def _of_grid(
+    grid: GridAxes, t: Points, train: Side, task: Task, reference: FloatArray, cut: tuple[int, int]
+) -> Survey:
+    """Return at which bandwidths sums along a grid's axes are less work than pairs."""
+    pairs = Survey(reference, in_leaves=True, n_bandwidths=len(task.bandwidths))
+    if not (len(t) and np.isfinite(t.norms).all()):
+        return pairs  # blocks say where
+    mapped = train.rows.linear is not None
+    chosen, time = choose_for_grid(grid, t, task, reference, cut[1], mapped=mapped)
+    if not chosen:
+        return pairs
+    at = _middle(t, reference, task, train)
+    return replace(pairs, reference=at, by_cells=chosen, grid=grid, time=time)
 
 
 def _leaves_time(near: float, n_query: int, n_train: int, n_features: int) -> float:

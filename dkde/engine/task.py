@@ -17,6 +17,7 @@ from dkde.numerics.kernels import Kernel
 from dkde.numerics.metrics import Metric, Terms
 from dkde.numerics.sphere import ROUNDING
 from dkde.numerics.summaries import Summaries
+from dkde.rows.grid import GridAxes
 from dkde.rows.side import Rows
 from dkde.typing import FloatArray
 
@@ -123,6 +124,8 @@ class Survey:
         Whether rows are put in leaves, whose pairs are summed where they are near.
     by_cells : tuple of int
         The bandwidths at which sums are by moments of cells, as that is less work than pairs.
+    grid : GridAxes, optional
+        The query's axes, where moments of cells are summed along these.
     summaries : Summaries, optional
         The regions in which training rows lie, if chunks may be left out.
     n_bandwidths : int
@@ -140,6 +143,7 @@ class Survey:
     in_leaves: bool = False
     by_cells: tuple[int, ...] = ()
     n_bandwidths: int = 1
+    grid: GridAxes | None = None
     summaries: Summaries | None = None
     time: float = 1.0
     direct: float = 0.0
@@ -149,7 +153,8 @@ class Survey:
         # Pools send large objects to workers once, and not with each block, by this size.
         known = 0 if self.summaries is None else self.summaries.__sizeof__()
         axes = 0 if self.axes is None else self.axes.directions.nbytes
-        return object.__sizeof__(self) + self.reference.nbytes + axes + known
+        grid = 0 if self.grid is None else self.grid.nbytes
+        return object.__sizeof__(self) + self.reference.nbytes + axes + grid + known
 
     @property
     def has_shares(self) -> bool:
@@ -167,7 +172,8 @@ class Survey:
             n_others = self.n_bandwidths - len(self.by_cells)
             at = f" at {len(self.by_cells)} of {self.n_bandwidths} bandwidths" if n_others else ""
             rest = f", pairs of near leaves at the other {n_others}" if n_others else ""
-            return f"expansions{at}{rest}{self._left_over}"
+            along = " along the grid's axes" if self.grid is not None else ""
+            return f"expansions{along}{at}{rest}{self._left_over}"
         if self.in_leaves:
             return "pairs of near leaves"
         if self.axes is None:

@@ -17,6 +17,7 @@ from dkde.engine.task import Survey, Task
 from dkde.numerics import logsum
 from dkde.numerics.linear import content
 from dkde.numerics.summaries import Summaries
+from dkde.rows.grid import rows_of_a_line
 from dkde.rows.row_source import RowSource
 from dkde.rows.side import Part, Rows, Side
 from dkde.rows.sources import ArraySource
@@ -79,6 +80,7 @@ class Work:
         if query is train:  # the rows are held in memory once
             query_size = replace(query_size, resident_bytes=0)
         n_features, linear = train.rows.n_features, train.rows.linear
+        has_cells = task.has_cells(n_features, grouped=query.groups is not None)
         plan = make_plan(
             query_size,
             train_size,
@@ -87,8 +89,9 @@ class Work:
             precision_bytes=np.dtype(task.precision).itemsize,
             mapping_flops=0 if linear is None else linear.flops,
             in_leaves=task.is_in_leaves(n_features),
-            has_cells=task.has_cells(n_features, grouped=query.groups is not None),
+            has_cells=has_cells,
             in_shares=in_shares,
+            line_rows=rows_of_a_line(query.rows) if has_cells else None,
             cut=(query_rows, panel_rows),
         )
         return cls(query, train, task, plan, (query_rows, panel_rows))

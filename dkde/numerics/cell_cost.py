@@ -73,15 +73,23 @@ class Cost:
         multiply_adds = passed * float(steps.sum()) * terms * order
         n_sets = n_groups + (n_groups if n_groups > 1 else 0)  # of groups, and of others
         polynomials = _POLYNOMIAL * n_axes * order
-        # Each part and each block has a last batch in each of its cells.
-        added = n_train + _UNFILLED * min(n_train, sources * ceil(n_train / _PART))
+        # Each block has a last batch in each of its cells.
         summed = n_query + _UNFILLED * min(n_query, targets * ceil(n_query / _BLOCK))
         return cls(
-            n_train * (_ADDED + polynomials) + terms * (added * _MOMENT + sources * _CELL_MOMENT),
+            moments_time(empty, n_train, sources),
             n_groups * multiply_adds * _MULTIPLY_ADD[n_axes],
             n_query * (_SUMMED + polynomials) + terms * summed * _TERM,
             8 * terms * (n_sets * 1.25 * sources + n_groups * 1.5 * targets) + 3 * BATCH_BYTES,
         )
+
+
+def moments_time(empty: MomentSet, n_train: int, cells: float) -> float:
+    """Return the nanoseconds of making the moments of rows, which occupy so many cells."""
+    terms = float(empty.order**empty.n_axes)
+    # Each part has a last batch in each of its cells.
+    added = n_train + _UNFILLED * min(n_train, cells * ceil(n_train / _PART))
+    polynomials = _POLYNOMIAL * empty.n_axes * empty.order
+    return n_train * (_ADDED + polynomials) + terms * (added * _MOMENT + cells * _CELL_MOMENT)
 
 
 def expected_cells(sample: FloatArray, n_rows: int, side: float) -> tuple[float, FloatArray]:
