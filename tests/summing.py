@@ -16,6 +16,7 @@ from dkde.numerics.frame import Frame, Points, reference_row
 from dkde.numerics.kernels import get_kernel
 from dkde.numerics.leaf_sums import LeafSums
 from dkde.numerics.metrics import Metric, Terms, get_metric
+from dkde.numerics.node_moments import has_moments
 from dkde.numerics.tiles import PairSums
 from dkde.numerics.tree import make_query
 from dkde.rows.side import Part, Rows
@@ -159,7 +160,7 @@ def _trees(problem: Problem, panel: int, panels: int, together: bool) -> list[Tr
     if not together:
         ranges = [np.concatenate(ranges)]
     frame = Frame(np.zeros(problem.train.shape[1]), 1.0, False, "float64")
-    return [
+    made = [
         train_rows(
             [Reading(
                 0,
@@ -172,3 +173,8 @@ def _trees(problem: Problem, panel: int, panels: int, together: bool) -> list[Tr
         )
         for rows in ranges
     ]  # fmt: skip
+    power = get_kernel(problem.kernel).power
+    if problem.metric != "euclidean" or not has_moments(power, problem.train.shape[1]):
+        return made
+    widest = float(problem.bandwidths.max()) / abs(problem.scale)
+    return [each.with_moments(power, widest) for each in made]

@@ -19,7 +19,8 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 # Those that are run, and not only imported by another.
 SCRIPTS = (
-    "exactness", "leaves", "maps", "pair_loop", "peers", "roofline", "runs", "selection", "stores",
+    "calls", "exactness", "leaves", "maps", "pair_loop", "peers", "roofline", "runs", "selection",
+    "stores",
 )  # fmt: skip
 
 
@@ -109,6 +110,14 @@ def test_leaves(script, capsys, tmp_path):
     rows = kept(file, "leaves")
     assert [row["features"] for row in rows] == [3, 7]
     assert all(0 < row["error"] < 1e-5 and row["seconds"] > 0 for row in rows)
+
+
+def test_calls(script, capsys, tmp_path):
+    file = tmp_path / "calls.json"
+    sizes = "--rows", "2000", "--repeats", "1"
+    script("calls")["main"]([*sizes, "--no-first", "--json", str(file)])
+    assert "equal to dkde.log_density, bit for bit: True" in capsys.readouterr().out
+    assert {"first", "dkde 1", "scikit-learn 100", "small"} <= set(kept(file, "calls"))
 
 
 def test_exactness_shows_who_is_right(script, capsys, tmp_path):

@@ -57,7 +57,13 @@ OWN_LIBRARIES: dict[str, set[str]] = {
 }
 CLI = {"click", "rich", "dkde_cli", "dkde.errors", *(f"dkde.{name}" for name in dkde.__all__)}
 # Modules of integers only, and what they may import at all.
-ALONE = {"dkde.engine.block_plan": {"dataclasses", "math"}}
+_INTEGERS = {"dataclasses", "math"}
+_SIZES, _LEAVES = "dkde.engine.side_size", "dkde.engine.leaf_plan"
+ALONE = {
+    _SIZES: _INTEGERS,
+    _LEAVES: _INTEGERS | {_SIZES},
+    "dkde.engine.block_plan": _INTEGERS | {_SIZES, _LEAVES},
+}
 
 
 def allowed(module: str) -> set[str]:

@@ -81,8 +81,10 @@ def plan(
         uncompressed, re-reads counted; ``blocks``, ``query_blocks`` times ``panels``, of
         ``block_rows`` times ``panel_rows`` rows; ``bandwidths``, how many; ``baseline_bytes``
         of a worker at rest, None unless asked for; ``block_bytes`` that one block adds;
-        ``resident_bytes`` that sides in memory take; ``peak_bytes_per_worker``, all of these
-        together, where there is a baseline; ``method``, how blocks would be done, in words, with
+        ``resident_bytes`` that sides in memory take, with what blocks share, such as rows in
+        leaves; ``peak_bytes_per_worker``, all of these together, where there is a baseline;
+        ``answer_bytes`` that the calling process takes for the answer, beside a worker's if it
+        is one itself; ``method``, how blocks would be done, in words, with
         the share of the query rows, found from samples, that expansions would leave to direct
         sums; ``threads``, and roughly the ``seconds`` on them by that method, those of all pairs
         where sides are lazy and not looked at; ``seconds_all_pairs``; and ``slow_blas``, a
@@ -117,21 +119,23 @@ def plan(
     query_side = options.prepared(side(q, role="query"))
     work = Fitted.to(train_side, bandwidths, options, pool_for).work(query_side)
     cut = work.plan
-    # A survey reads rows; those of lazy sides would have to be computed for it.
     n_threads = n_threads or _available_threads()
     at_rest = measure_baseline(precision) if baseline or limit is not None else None
-    # Each thread of a worker computes one block; sides in memory are there once for all.
-    blocks = cut.block_bytes * threads_per_worker + cut.resident_bytes
     if at_rest is not None and limit is not None:
-        check_limit("a worker", blocks, at_rest, limit)
+        check_limit("a worker", _added(cut, threads_per_worker), at_rest, limit)
     all_pairs = estimate_seconds(cut, n_threads, kernel, metric)
     # A survey reads rows; those of lazy sides would have to be computed for it.
     found = Estimate(all_pairs, _LATER)
     if not work.is_lazy:
-        found = estimate(work, work.survey(), n_threads, all_pairs)
+        survey = work.survey()
+        found = estimate(work, survey, n_threads, all_pairs)
+        # Before the survey room for moments of cells is kept, wherever there may be some.
+        cut = cut.knowing_cells(bool(survey.by_cells))
     return {
         **_sizes(cut, at_rest),
-        "peak_bytes_per_worker": None if at_rest is None else at_rest + blocks,
+        "peak_bytes_per_worker": None
+        if at_rest is None
+        else at_rest + _added(cut, threads_per_worker),
         "method": found.method,
         "threads": n_threads,
         "seconds": found.seconds,
@@ -155,7 +159,14 @@ def _sizes(cut: Plan, at_rest: int | None) -> dict[str, Any]:
         "baseline_bytes": at_rest,
         "block_bytes": cut.block_bytes,
         "resident_bytes": cut.resident_bytes,
+        "answer_bytes": cut.answer_bytes,
     }
+
+
+def _added(cut: Plan, n_threads: int) -> int:
+    """Return the bytes that work adds to a worker of some threads."""
+    # Each thread computes one block; sides in memory are there once, and so are leaves.
+    return cut.block_bytes * n_threads + cut.resident_bytes
 
 
 def _available_threads() -> int:

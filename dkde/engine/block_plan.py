@@ -7,6 +7,9 @@ same call must give the same numbers everywhere, to the last bit.
 from dataclasses import dataclass, replace
 from math import ceil
 
+from dkde.engine.leaf_plan import LeafBytes, leaves_panel, leaves_shares
+from dkde.engine.side_size import SideSize
+
 # A block of query rows is held in memory while the training rows are read piece by piece. Large
 # blocks mean that training rows are read fewer times; small blocks, that more workers get one.
 MAX_QUERY_BYTES = 64 * 2**20
@@ -19,82 +22,21 @@ MIN_PANEL_ROWS = 32768
 MAX_BLOCK_FLOPS = 2**40
 # The cost of one bandwidth for one pair, in flops. The product of d features costs 2 d flops.
 _FLOPS_PER_EXPONENTIAL = 30
-# Bytes of a stored value while it is mapped. It exists three times in float64: decoded, with the
-# origin subtracted, and chosen among the columns.
-_MAPPING_BYTES = 24
 # Training rows are mapped anew for each query block. Query blocks are so large that this costs at
 # most this share of what the pairs cost.
 _MAPPING_SHARE = 0.25
+# Partial results of a block beside those of its panels, while they become densities.
+_JOINED = 4
 # With fewer rows on either side all pairs are computed: looking at a sample first does not pay.
 FEW_QUERY_ROWS, FEW_TRAIN_ROWS = 256, 8192
-# Rows of more features are summed by matrix products, all pairs of them or those that bounds in
-# few dimensions leave: boxes around the rows of a leaf then say too little. Measured up to here.
-MOST_IN_LEAVES = 20
-# Work on rows in leaves grows with the rows and not with their pairs. The more query rows there
-# are in a block, the smaller their leaves' boxes; the larger a panel, the smaller its own.
+# Work on rows in leaves grows with the rows and not with their pairs: the more query rows there
+# are in a block, the smaller their leaves' boxes.
 LEAVES_QUERY_ROWS = 2**16
-# A panel in memory and one that is read, in rows and in bytes of its tree.
-_RESIDENT_PANEL, _READ_PANEL = (2**24, 2**29), (2**21, 2**28)
-# A block of fewer pairs than this is done by one thread.
-_SHARED_PAIRS, _MOST_SHARES = 2**28, 32
 # The blocks of a grid, unless they get shorter than so many rows: products along its axes have
 # less to share then.
 _GRID_BLOCKS, _GRID_ROWS = 16, 2**13
-# What moments of cells of the training rows may take, with what is made of them, by features.
-MOMENT_BYTES = {1: 128 * 2**20, 2: 256 * 2**20, 3: 768 * 2**20}
-# Beside a row and its tree, what is sorted: a key and two numbers.
-_SORTING_BYTES = 24
 # Tiles: see dkde.numerics.tiles, whose constants a test compares with these.
 QUERY_TILE_ROWS, TRAIN_TILE_ROWS = 1280, 512
-
-
-@dataclass(frozen=True)
-class SideSize:
-    """The sizes of one side that the plan needs.
-
-    Parameters
-    ----------
-    rows : int
-        The number of rows.
-    itemsize : int
-        Bytes of a value as stored.
-    read_rows : int
-        The largest number of rows that are read at a time.
-    decoded_itemsize : int
-        Bytes of a value as it is computed with; ``itemsize`` if nothing is decoded.
-    resident_bytes : int
-        Bytes that the side holds in memory as long as the work lasts.
-    copies : int
-        The number of extra copies of a batch that exist while it is read: the storage's buffers.
-    is_view : bool
-        True if reading takes no memory, as it returns views of an array in memory.
-    is_recast : bool
-        True if rows are copied to float64 where their distances are recomputed.
-    mapped_from : int, optional
-        The number of stored features, if a linear map is applied to them.
-    index_bytes : int
-        Bytes of an index of the rows in each worker; 0 if there is none.
-    """
-
-    rows: int
-    itemsize: int
-    read_rows: int
-    decoded_itemsize: int
-    resident_bytes: int = 0
-    copies: int = 1
-    is_view: bool = False
-    is_recast: bool = True
-    mapped_from: int | None = None
-    index_bytes: int = 0
-
-    def stored_row_bytes(self, n_features: int) -> int:
-        """Return the bytes of a row as stored; ``n_features`` is their number after a map."""
-        return self.itemsize * (self.mapped_from or n_features)
-
-    def reading_row_bytes(self, n_features: int, copies: int) -> int:
-        """Return the bytes of a row that exist only while it is read: copies, and values to map."""
-        mapping = 0 if self.mapped_from is None else _MAPPING_BYTES * self.mapped_from
-        return copies * self.stored_row_bytes(n_features) + mapping
 
 
 @dataclass(frozen=True)
@@ -113,6 +55,10 @@ class Plan:
         The number of query rows and of training rows of a block; the last ones may be shorter.
     has_cells : bool
         Whether sums may be by moments of cells.
+    n_shares : int
+        Parts into which the query rows of a block are dealt.
+    node_moments : int
+        How many moments a node of training rows in leaves has.
 
     Examples
     --------
@@ -136,6 +82,7 @@ class Plan:
     in_leaves: bool = False
     has_cells: bool = False
     n_shares: int = 1
+    node_moments: int = 0
 
     @property
     def cut(self) -> tuple[int, int]:
@@ -148,8 +95,14 @@ class Plan:
             self,
             query_rows=min(query_rows, self.query.rows),
             panel_rows=min(panel_rows, self.train.rows),
-            n_shares=_shares(query_rows, panel_rows) if self.n_shares > 1 else 1,
+            n_shares=leaves_shares(query_rows, panel_rows, MIN_QUERY_ROWS)
+            if self.n_shares > 1
+            else 1,
         )
+
+    def knowing_cells(self, has_cells: bool) -> "Plan":
+        """Return the plan where it is known whether sums are by moments of cells."""
+        return replace(self, has_cells=has_cells)
 
     @property
     def n_query_blocks(self) -> int:
@@ -201,7 +154,7 @@ class Plan:
     def block_bytes(self) -> int:
         """Return the peak bytes that one block adds to a worker."""
         if self.in_leaves:
-            return self._leaves_bytes
+            return self._leaves.of_block + self._bounds_bytes
         d, size = self.n_features, self.precision_bytes
         # What is held as long as the block lasts: the query rows as they were read and in the
         # frame, and for each row the sums and the partial results.
@@ -216,24 +169,8 @@ class Plan:
         # compressed and decoded, or as chunks and joined. Only mapped rows are read in pieces.
         piece = rows if self.query.mapped_from is None else min(rows, self.query.read_rows)
         reading = stored + piece * self.query.reading_row_bytes(d, min(self.query.copies, 2))
-        work = held + tile + _read_bytes(self.train, self.panel_rows, d) + self._bounds_bytes
+        work = held + tile + self.train.reading_bytes(self.panel_rows, d) + self._bounds_bytes
         return max(reading, work)
-
-    @property
-    def _leaves_bytes(self) -> int:
-        """Return the peak bytes that one block adds to a worker where rows are in leaves."""
-        d = self.n_features
-        rows = min(self.query_rows, self.query.rows)
-        query = rows * (query_row_bytes(d) + 8 * (8 + 5 * self.n_bandwidths))
-        if not self.query.is_view:
-            query += rows * d * self.query.decoded_itemsize
-        moments = MOMENT_BYTES[d] if self.has_cells else 0
-        panel = min(self.panel_rows, self.train.rows)
-        # The rows as they are read, until they are in leaves; and what sorting them takes.
-        making = panel * (0 if self.train.is_view else 8 * d) + panel * _SORTING_BYTES
-        tree = 0 if self.is_tree_resident else panel * tree_row_bytes(d)
-        reading = _read_bytes(self.train, self.panel_rows, d)
-        return query + max(making + reading, moments) + tree + self._bounds_bytes
 
     @property
     def _bounds_bytes(self) -> int:
@@ -243,16 +180,32 @@ class Plan:
         return rows * reads * 4 if self.train.index_bytes else 0
 
     @property
-    def is_tree_resident(self) -> bool:
-        """Return whether training rows, once they are in leaves, stay there for all blocks."""
-        return self.in_leaves and (self.n_panels == 1 or self.train.resident_bytes > 0)
+    def resident_bytes(self) -> int:
+        """Return the bytes that both sides hold in memory, and what blocks share."""
+        held = self.query.resident_bytes + self.train.resident_bytes
+        return held + self.shared_bytes
 
     @property
-    def resident_bytes(self) -> int:
-        """Return the bytes that both sides hold in memory, and their leaves."""
-        held = self.query.resident_bytes + self.train.resident_bytes + self.train.index_bytes
-        leaves = self.train.rows * tree_row_bytes(self.n_features) if self.is_tree_resident else 0
-        return held + leaves
+    def shared_bytes(self) -> int:
+        """Return the bytes of what the blocks of a worker share: an index, and rows in leaves."""
+        return self.train.index_bytes + (self._leaves.shared if self.in_leaves else 0)
+
+    @property
+    def answer_bytes(self) -> int:
+        """Return the bytes of the answer, and of the blocks that are put together to it.
+
+        They are in the process that makes the call.
+        """
+        blocks = self.n_panels + _JOINED
+        answer = self.query.rows * (2 * self.n_bandwidths + 3)
+        return 8 * (answer + blocks * self.query_rows * (2 * self.n_bandwidths + 4))
+
+    @property
+    def _leaves(self) -> LeafBytes:
+        return LeafBytes(
+            self.query, self.train, self.n_features, self.n_bandwidths, self.query_rows,
+            self.panel_rows, self.n_shares, self.has_cells, self.node_moments,
+        )  # fmt: skip
 
     @property
     def worker_bytes(self) -> int:
@@ -270,6 +223,7 @@ def make_plan(
     mapping_flops: int = 0,
     in_leaves: bool = False,
     has_cells: bool = False,
+    node_moments: int = 0,
     in_shares: bool = True,
     line_rows: int | None = None,
     cut: tuple[int | None, int | None] = (None, None),
@@ -290,6 +244,8 @@ def make_plan(
         Whether rows are put in leaves, whose pairs are summed where they are near.
     has_cells : bool
         Whether sums may be by moments of cells.
+    node_moments : int
+        How many moments a node of training rows in leaves has.
     in_shares : bool
         Whether a block's query rows may be shared out among threads; else blocks are as small.
     line_rows : int, optional
@@ -308,8 +264,8 @@ def make_plan(
             if line_rows is not None:
                 query_rows = _grid_rows(query.rows, line_rows, most)
         if panel_rows is None:
-            panel_rows = _leaves_panel(train, n_features)
-        n_shares = _shares(query_rows, panel_rows)
+            panel_rows = leaves_panel(train, n_features)
+        n_shares = leaves_shares(query_rows, panel_rows, MIN_QUERY_ROWS)
         if n_shares > 1 and not in_shares and cut[0] is None:
             n_shares = 1
             if line_rows is None:
@@ -334,28 +290,8 @@ def make_plan(
     return Plan(
         query, train, n_features, n_bandwidths, precision_bytes,
         min(query_rows, query.rows), min(panel_rows, train.rows), in_leaves, has_cells, n_shares,
+        node_moments,
     )  # fmt: skip
-
-
-def tree_row_bytes(n_features: int) -> int:
-    """Return the bytes of a training row in leaves, with its share of their boxes.
-
-    See :mod:`dkde.numerics.tree`, whose trees a test holds to it.
-    """
-    return 8 * _width(n_features) + 8 + 8 + 4 + _box_bytes(n_features) // 64
-
-
-def query_row_bytes(n_features: int) -> int:
-    """Return the bytes of a query row in leaves, with its share of the boxes of leaf and group."""
-    return 8 * _width(n_features) + 8 + _box_bytes(n_features) // 64 + _box_bytes(n_features) // 4
-
-
-def _width(n_features: int) -> int:
-    return n_features if n_features <= 4 else 8 * ceil(n_features / 8)
-
-
-def _box_bytes(n_features: int) -> int:
-    return 2 * 8 * min(n_features, 16)
 
 
 def _grid_rows(total: int, line_rows: int, most: int) -> int:
@@ -368,23 +304,6 @@ def _grid_rows(total: int, line_rows: int, most: int) -> int:
         return _even(line_rows, most)
     wanted = max(_GRID_ROWS, min(most, ceil(total / _GRID_BLOCKS)))
     return _even(total // line_rows, max(1, wanted // line_rows)) * line_rows
-
-
-def _leaves_panel(train: SideSize, n_features: int) -> int:
-    """Return the training rows of a panel whose rows are put in leaves."""
-    rows, nbytes = _RESIDENT_PANEL if train.resident_bytes else _READ_PANEL
-    largest = max(1, min(rows, nbytes // tree_row_bytes(n_features)))
-    n_panels = ceil(train.rows / largest)
-    # As many as a few workers can share evenly: in rows of any order a panel's leaves are as
-    # wide as if the others were not there, so fewer would be less work.
-    n_panels = 1 << (n_panels - 1).bit_length()
-    return ceil(ceil(train.rows / n_panels) / train.read_rows) * train.read_rows
-
-
-def _shares(query_rows: int, panel_rows: int) -> int:
-    """Return the number of shares of a block whose rows are in leaves."""
-    many = query_rows * panel_rows >= _SHARED_PAIRS
-    return min(_MOST_SHARES, ceil(query_rows / MIN_QUERY_ROWS)) if many else 1
 
 
 def _pair_flops(n_features: int, n_bandwidths: int) -> int:
@@ -404,14 +323,3 @@ def _even(total: int, largest: int) -> int:
 def _piece(index: int, rows: int, total: int) -> tuple[int, int]:
     """Return start and stop of the piece with this number; the last one ends at the total."""
     return index * rows, min((index + 1) * rows, total)
-
-
-def _read_bytes(side: SideSize, rows: int, n_features: int) -> int:
-    """Return the bytes of rows in work, rows read ahead, and the store's buffers."""
-    if side.is_view:
-        return 0
-    # Where a panel takes several reads, the next one is read while one is in work.
-    held = 1 if rows <= side.read_rows else 2
-    rows = min(rows, side.read_rows, side.rows)
-    worked_on = held * side.decoded_itemsize * n_features
-    return rows * (worked_on + side.reading_row_bytes(n_features, side.copies))

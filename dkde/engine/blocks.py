@@ -38,6 +38,8 @@ class ShareOfBlock(NamedTuple):
 
 def join_shares(parts: list[ShareOfBlock], n_rows: int) -> FloatArray:
     """Return the partial result (2 n_bandwidths + 4, n_rows) of a block from all its shares."""
+    if len(parts) == 1 and (np.diff(parts[0].columns) == 1).all():
+        return parts[0].partial
     whole = np.empty((len(parts[0].partial), n_rows))
     for part in parts:
         whole[:, part.columns] = part.partial

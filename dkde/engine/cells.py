@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dkde.engine.block_plan import MOMENT_BYTES
+from dkde.engine.leaf_plan import MOMENT_BYTES
 from dkde.engine.reading import Reading, check_finite
 from dkde.engine.task import Task
 from dkde.numerics.cell_coefficients import Coefficients
 from dkde.numerics.cell_moments import CellMoments
-from dkde.numerics.cell_sums import Marks, log_sums
+from dkde.numerics.cell_sums import Marks, Own, log_sums
 from dkde.numerics.frame import Frame, Points
 from dkde.numerics.moment_set import MomentSet, reach_for
 from dkde.rows.side import Rows
@@ -21,7 +21,7 @@ from dkde.typing import FloatArray
 
 # Beside the moments there are their coefficients at the query rows' cells: half as much again as
 # the moments, a few megabytes, and copies while they are made.
-_BESIDE_BYTES, _TIMES = 2**25, 2.5
+BESIDE_BYTES, TIMES = 2**25, 2.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ class PanelMoments:
     def log_sums(
         self, values: Any, task: Task, frame: Frame, *, whole: bool
     ) -> tuple[FloatArray, Marks]:
-        """Return the partial result of query rows, and which of them need sums of pairs.
+        """Return the partial result of query rows, and which of their sums have to be of pairs.
 
         Parameters
         ----------
@@ -62,18 +62,46 @@ class PanelMoments:
 
         Returns
         -------
-        array (2 n_kept + 4, rows), array (rows,) of bool
+        array (2 n_kept + 4, rows), array (n_kept, rows) of bool
         """
-        norms = np.array(task.log_norms(frame.n_features))[self.kept] if whole else None
-        result, failed = log_sums(
-            Points.of(values, frame).coordinates,
-            self.coefficients,
-            tol=task.tol,
-            log_norms=norms,
-            # Differences of integers are exact, and so are rows minus a reference row of zeros.
-            rounded=not task.integer and bool(frame.reference.any()),
-        )
-        return result, np.asarray(failed.any(axis=0))
+        coordinates = Points.of(values, frame).coordinates
+        return sums_at(coordinates, self.coefficients, self.kept, task, frame, whole=whole)
+
+
+def sums_at(
+    coordinates: FloatArray,
+    coefficients: list[Coefficients],
+    kept: list[int],
+    task: Task,
+    frame: Frame,
+    *,
+    whole: bool,
+    own: Own | None = None,
+) -> tuple[FloatArray, Marks]:
+    """Return the partial result of query rows, and which of their sums have to be of pairs.
+
+    Parameters
+    ----------
+    coordinates : array (rows, n_features)
+        Of the query rows in the frame.
+    coefficients : list of Coefficients
+    kept : list of int
+        The bandwidths of the task that these are at.
+    task, frame, whole
+        As for :meth:`PanelMoments.log_sums`.
+    own : Own, optional
+        Training rows that do not count.
+    """
+    norms = np.array(task.log_norms(frame.n_features))[kept] if whole else None
+    return log_sums(
+        coordinates,
+        coefficients,
+        tol=task.tol,
+        log_norms=norms,
+        # Differences of integers are exact, and so are rows minus a reference row of zeros.
+        rounded=not task.integer and bool(frame.reference.any()),
+        own=own,
+    )
 
 
 class Beyond:
@@ -130,12 +158,13 @@ def panel_moments(
     InputError
         When a value is infinite, or NaN and to be refused.
     """
-    most_bytes = int((MOMENT_BYTES[rows.n_features] - _BESIDE_BYTES) / _TIMES)
+    most_bytes = int((MOMENT_BYTES[rows.n_features] - BESIDE_BYTES) / TIMES)
     moments, n_read, n_missing = gathered(
         readings, rows, task, frame, chosen, beyond, most_bytes=most_bytes
     )
-    coefficients = [Coefficients(each) for each in moments.others()]
-    return PanelMoments([chosen[k] for k in moments.kept], coefficients, n_read, n_missing)
+    kept = [chosen[k] for k in moments.kept]
+    coefficients = [Coefficients(each, share=1 / len(kept)) for each in moments.others()]
+    return PanelMoments(kept, coefficients, n_read, n_missing)
 
 
 def gathered(

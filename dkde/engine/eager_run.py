@@ -212,7 +212,7 @@ def compute(
     if not n_waiting:
         return None
     survey = _survey(work, pool)
-    n_shares = plan.n_shares if survey.has_shares else 1
+    n_shares = survey.n_shares(plan.n_shares, plan.query_rows)
     calls = (
         (
             (q, p, i),

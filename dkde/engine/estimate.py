@@ -19,6 +19,7 @@ from dkde.numerics.frame import Frame, Points, Precision
 from dkde.numerics.kernels import get_kernel
 from dkde.numerics.leaf_sums import LeafSums
 from dkde.numerics.metrics import Terms, get_metric
+from dkde.numerics.node_moments import make_moments
 from dkde.numerics.tiles import PairSums
 from dkde.numerics.tree import QueryLeaves, make_query, make_tree
 from dkde.rows.side import Rows, Side
@@ -159,7 +160,8 @@ def _of_sample(work: Work, survey: Survey) -> tuple[float, float]:
         )  # fmt: skip
         at_origin = replace(frame, reference=np.zeros(frame.n_features))
         whole = n_rows == train.rows.n_rows
-        _, failed = moments.log_sums(query[some.order], task, at_origin, whole=whole)
+        _, wrong = moments.log_sums(query[some.order], task, at_origin, whole=whole)
+        failed = np.asarray(wrong.any(axis=0))
         left = float(failed.mean()) if moments.kept else 1.0
         if len(survey.by_cells) == len(task.bandwidths) and not failed.any():
             return left, 0.0
@@ -179,9 +181,16 @@ def _near_share(
     many; those beside them, as far as leaves reach out, become fewer as leaves become smaller.
     """
     sums = LeafSums(leaves, task.terms(replace(frame, reference=np.zeros(frame.n_features))))
-    sums.add(make_tree(train, weights / weights.max()))
+    tree, moments = make_tree(train, weights / weights.max()), None
+    if task.node_moments(frame.n_features):
+        widest = float(task.bandwidths.max()) / task.unit
+        moments = make_moments(tree, task.kernel.power, bandwidth=widest)
+    sums.add(tree, moments=moments)
     share = logsum.split(sums.log_sums()).pairs / len(train)
     power = 1 / frame.n_features
+    if moments is not None:
+        # Pairs are those of leaves at the edge of the support.
+        return np.asarray(share * (len(train) / max(n_rows, len(train))) ** power)
     at_least = share * _IN_REACH
     wider = share**power - at_least**power
     smaller = (len(train) / max(n_rows, len(train))) ** power

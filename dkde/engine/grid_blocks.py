@@ -12,9 +12,9 @@ from threading import Lock
 import numpy as np
 import numpy.typing as npt
 
-from dkde.engine.block_plan import MOMENT_BYTES
 from dkde.engine.cells import Beyond, gathered
 from dkde.engine.leaf_blocks import LeafBlock, place
+from dkde.engine.leaf_plan import MOMENT_BYTES
 from dkde.engine.leaves import QueryRows, points_in_leaves, threads_for
 from dkde.engine.reading import Reading
 from dkde.engine.reads import Reads
@@ -106,7 +106,7 @@ class GridBlock(LeafBlock):
         if start == stop:
             return result
         frame = replace(self._frame, precision="float64")
-        moments = self._grid_moments(start, stop, frame)
+        moments = self._grid_moments(frame)
         found, failed = self._by_axes(moments, start, stop, frame)
         place(result, found, moments.kept)
         others = [k for k in range(n_bandwidths) if k not in moments.kept]
@@ -181,22 +181,23 @@ class GridBlock(LeafBlock):
         )  # fmt: skip
         return axes.as_rows(sums.transpose(axes.dims)), axes.as_rows(bounds.transpose(axes.dims))
 
-    def _grid_moments(self, start: int, stop: int, frame: Frame) -> GridMoments:
-        """Return the moments of the panel's rows, or of those within reach of the query rows."""
+    def _grid_moments(self, frame: Frame) -> GridMoments:
+        """Return the moments of the panel's rows, or of those within reach of the grid."""
         rows, summaries = self._train.rows, self._survey.summaries
         task = replace(self._task, tol=tol_for_grid(rows.n_features, self._task.tol))
 
-        def made(reads: Reads, beyond: Beyond | None) -> GridMoments:
+        def make() -> GridMoments:
+            reads, beyond = self._every, None
+            if summaries is not None:
+                # Whatever holds the corners of the grid holds all its points.
+                corners = self._axes.lattice(2)
+                reads = Reads.of(rows, self._panel, task, summaries, corners, together=True)
+                beyond = _Beyond(self._task)
             with closing(reads.readings(self._train, task, self._origin, beyond)) as readings:
                 return self._made(readings, task, frame, beyond)
 
-        if summaries is not None:
-            points = self._axes.points(np.arange(start, stop))
-            reads = Reads.of(rows, self._panel, task, summaries, points, together=True)
-            return made(reads, _Beyond(self._task))
-        key = self._survey.key, "moments", self._panel
         # Of the last panel only: with those of all panels there is no saying how many bytes.
-        return SHELF.get(key, lambda: made(self._every, None), others=False)
+        return SHELF.get((self._survey.key, "moments", self._panel), make, others=False)
 
     def _made(
         self, readings: Iterable[Reading], task: Task, frame: Frame, beyond: Beyond | None

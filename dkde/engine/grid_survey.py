@@ -5,7 +5,7 @@ from math import log
 
 import numpy as np
 
-from dkde.engine.block_plan import MOMENT_BYTES
+from dkde.engine.leaf_plan import MOMENT_BYTES
 from dkde.engine.task import Task
 from dkde.numerics.frame import Points
 from dkde.numerics.grid_cost import GridCost

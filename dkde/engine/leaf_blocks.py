@@ -1,18 +1,21 @@
 """A block whose rows are in leaves: sums by moments of cells, and of the pairs of near leaves."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
 from dkde.engine.cells import Beyond, PanelMoments, panel_moments
+from dkde.engine.grouped_cells import Grouped, grouped_moments
 from dkde.engine.leaves import QueryRows, TrainRows, check_distances, query_rows, train_rows
 from dkde.engine.reads import Reads
-from dkde.engine.shelf import SHELF
+from dkde.engine.shelf import SHELF, shelf_of
 from dkde.engine.task import Survey, Task
 from dkde.numerics import logsum
+from dkde.numerics.cell_sums import Marks
 from dkde.numerics.frame import Frame
 from dkde.numerics.leaf_sums import LeafSums
 from dkde.numerics.tree import Numbers
@@ -20,6 +23,10 @@ from dkde.rows.side import Side
 from dkde.typing import FloatArray
 
 Range = tuple[int, int]
+T = TypeVar("T")
+# So many moments of a training row, of all nodes that it is in, take as long as they save a query
+# row.
+_MOMENTS = 2048
 
 
 class LeafBlock:
@@ -67,22 +74,49 @@ class LeafBlock:
         # Cells are in float64, whatever the precision of pairs.
         frame = replace(self._frame, precision="float64")
         moments = self._moments(query, frame)
+        if moments is None:
+            return self._near(query, range(n_bandwidths))
         result = logsum.identity(n_bandwidths, len(query.values))
         whole = self._panel == (0, self._train.rows.n_rows)
-        found, failed = moments.log_sums(query.values, self._task, frame, whole=whole)
+        if isinstance(moments, PanelMoments):
+            found, failed = moments.log_sums(query.values, self._task, frame, whole=whole)
+        else:
+            assert query.groups is not None
+            found, failed = moments.log_sums(
+                query.values, self._task, frame, query.groups, whole=whole
+            )
         place(result, _counted(found, moments), moments.kept)
         others = [k for k in range(n_bandwidths) if k not in moments.kept]
         if others:
             place(result, self._near(query, others), others)
-        if failed.any() and moments.kept:
-            # Rows with too wide a bound are computed again from pairs. What was read for the
-            # moments was of no use to them, but it counts as read all the same.
-            again = result[:, failed]
-            place(again, self._near(query[failed], moments.kept), moments.kept)
-            result[:, failed] = again
+        self._sum_again(result, query, moments.kept, failed)
         return result
 
-    def _moments(self, query: QueryRows, frame: Frame) -> PanelMoments:
+    def _sum_again(
+        self, result: FloatArray, query: QueryRows, kept: Sequence[int], failed: Marks
+    ) -> None:
+        """Compute what has too wide a bound again from pairs.
+
+        What was read for the moments was of no use to these rows, but it counts as read all the
+        same.
+
+        Parameters
+        ----------
+        kept : sequence of int
+            Bandwidths, the widest first.
+        failed : array (n_kept, rows) of bool
+        """
+        # Sums at narrower bandwidths are nearly free beside those at the widest that failed, and
+        # most often they failed as well.
+        widest = np.where(failed.any(axis=0), failed.argmax(axis=0), len(kept))
+        for first in np.unique(widest[widest < len(kept)]).tolist():
+            rows = widest == first
+            bandwidths = list(kept[first:])
+            again = result[:, rows]
+            place(again, self._near(query[rows], bandwidths), bandwidths)
+            result[:, rows] = again
+
+    def _moments(self, query: QueryRows, frame: Frame) -> PanelMoments | Grouped | None:
         """Return the moments of the panel's rows, or of those within reach of the query rows."""
         rows, task, summaries = self._train.rows, self._task, self._survey.summaries
         chosen = list(self._survey.by_cells)
@@ -92,12 +126,26 @@ class LeafBlock:
             with closing(reads.readings(self._train, task, self._origin, beyond)) as readings:
                 return panel_moments(readings, rows, task, frame, chosen, beyond)
 
-        def make() -> PanelMoments:
+        n_groups, n_rows = self._survey.n_groups, self._panel[1] - self._panel[0]
+
+        def make() -> Shelved:
             with closing(self._every.readings(self._train, task, self._origin, None)) as readings:
-                return panel_moments(readings, rows, task, frame, chosen)
+                if query.groups is None:
+                    return Shelved(panel_moments(readings, rows, task, frame, chosen))
+                found = grouped_moments(readings, rows, n_rows, task, frame, chosen, n_groups)
+                return Shelved(found)
 
         # Of the last panel only: with those of all panels there is no saying how many bytes.
-        return SHELF.get((self._survey.key, "moments", self._panel), make, others=False)
+        # They depend on the reference row, which the survey may choose anew for other query rows.
+        at = self._survey.reference.tobytes()
+        return self._shared("moments", make, self._survey.by_cells, at, others=False).moments
+
+    def _shared(self, kind: str, make: Callable[[], T], *more: Hashable, others: bool) -> T:
+        """Return what blocks share of the panel's rows, as it depends on what they are read as."""
+        survey, origin = self._survey, self._origin
+        read_as = self._task.integer, None if origin is None else origin.tobytes()
+        key = (survey.train_key or survey.key, kind, self._panel, *read_as, *more)
+        return shelf_of(survey.train_key).get(key, make, others=others)
 
     @property
     def _every(self) -> Reads:
@@ -139,10 +187,11 @@ class LeafBlock:
         rows, task, summaries = self._train.rows, self._task, self._survey.summaries
         if summaries is None:
             make = partial(self._in_trees, self._every)
-            yield (
-                SHELF.get((self._survey.key, "train", self._panel), make, others=self._stays),
-                None,
-            )
+            found = self._shared("train", make, others=self._stays)
+            if self._has_moments(self._query.rows.n_rows, found.n_read):
+                make = partial(self._with_moments, found)
+                found = self._shared("node moments", make, self._widest, others=self._stays)
+            yield found, None
             return
         reads = Reads.of(rows, self._panel, task, summaries, query.values)
         # The nearest row may lie in another panel: far rows of this one are left out all the same.
@@ -151,13 +200,34 @@ class LeafBlock:
         with closing(reads.readings(self._train, task, self._origin, sums)) as readings:
             for read in readings:
                 found = train_rows([read], rows, self._frame, len(read.values))
+                if self._has_moments(len(query.values), found.n_read):
+                    found = self._with_moments(found)
                 yield found, float(task.n_train)
                 del read
+
+    def _has_moments(self, n_query: int, n_train: int) -> bool:
+        """Return whether so many query rows are worth the moments of nodes."""
+        n_moments = self._task.node_moments(self._train.rows.n_features)
+        return 0 < n_moments * n_train <= _MOMENTS * n_query
+
+    @property
+    def _widest(self) -> float:
+        return float(self._task.bandwidths.max()) / self._task.unit
+
+    def _with_moments(self, train: TrainRows) -> TrainRows:
+        return train.with_moments(self._task.kernel.power, self._widest)
 
     def _in_trees(self, reads: Reads) -> TrainRows:
         with closing(reads.readings(self._train, self._task, self._origin, None)) as readings:
             n_rows = self._panel[1] - self._panel[0]
             return train_rows(readings, self._train.rows, self._frame, n_rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Shelved:
+    """What was made of moments: None if they are not to be used."""
+
+    moments: PanelMoments | Grouped | None
 
 
 def place(whole: FloatArray, part: FloatArray, bandwidths: Sequence[int]) -> None:
@@ -169,7 +239,7 @@ def place(whole: FloatArray, part: FloatArray, bandwidths: Sequence[int]) -> Non
     mine.read[:] += found.read
 
 
-def _counted(found: FloatArray, moments: PanelMoments) -> FloatArray:
+def _counted(found: FloatArray, moments: PanelMoments | Grouped) -> FloatArray:
     """Return a partial result with the numbers of training rows read and left out."""
     rows = logsum.split(found)
     rows.read[:], rows.missing[:] = moments.n_read, moments.n_missing

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -17,6 +18,7 @@ from dkde.numerics.bands import by_shift
 from dkde.numerics.frame import Frame, squared_lengths
 from dkde.numerics.groups import GroupTable
 from dkde.numerics.leaf_sums import Apart, LeafSums
+from dkde.numerics.node_moments import NodeMoments, make_moments
 from dkde.numerics.tree import Numbers, QueryLeaves, Tree, TreeRows, make_query
 from dkde.rows.side import Rows, Side
 from dkde.typing import Array, FloatArray
@@ -89,12 +91,15 @@ class GroupedTree:
         The weight of all rows but each group's.
     places : array (n_groups,), optional
         The place of each group's row, where each has only one.
+    moments : NodeMoments, optional
+        Of the tree's nodes.
     """
 
     tree: Tree
     table: GroupTable | None = None
     others: FloatArray | None = None
     places: Numbers | None = None
+    moments: NodeMoments | None = None
 
     @classmethod
     def of(cls, tree: Tree, table: GroupTable | None, weights: FloatArray | None) -> "GroupedTree":
@@ -154,7 +159,24 @@ class TrainRows:
             As for :meth:`LeafSums.add`.
         """
         for each in self.trees:
-            sums.add(each.tree, each.apart(groups), total)
+            sums.add(each.tree, each.apart(groups), total, each.moments)
+
+    def with_moments(self, power: int, bandwidth: float) -> "TrainRows":
+        """Return the rows with moments of their nodes, which sum kernels that are polynomials.
+
+        Parameters
+        ----------
+        power : int
+            Of ``1 - u**2``.
+        bandwidth : float
+            The widest one, in the unit of the rows' values.
+        """
+        if not self.trees:
+            return self
+        with threads_for(self.n_read) as pool:
+            make = partial(make_moments, power=power, bandwidth=bandwidth, pool=pool)
+            trees = tuple(replace(each, moments=make(each.tree)) for each in self.trees)
+        return replace(self, trees=trees)
 
 
 def query_rows(query: Side, task: Task, rows: tuple[int, int], frame: Frame,

@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from threading import Lock, Timer
 from time import monotonic
 from typing import Any, TypeVar
+from uuid import uuid4
 from weakref import WeakValueDictionary
 
 T = TypeVar("T")
@@ -23,11 +24,11 @@ class Shelf:
 
     Parameters
     ----------
-    idle : float
-        Seconds without a request after which everything is dropped.
+    idle : float, optional
+        Seconds without a request after which everything is dropped; None for never.
     """
 
-    def __init__(self, idle: float = _IDLE) -> None:
+    def __init__(self, idle: float | None = _IDLE) -> None:
         self._idle = idle
         self._lock = Lock()
         self._kept: OrderedDict[Hashable, Future[Any]] = OrderedDict()
@@ -105,7 +106,7 @@ class Shelf:
 
     def _watch(self) -> None:
         """Look once in a while whether anybody still asks."""
-        if self._timer is None:
+        if self._timer is None and self._idle is not None:
             self._timer = Timer(self._idle, self._look)
             self._timer.daemon = True
             self._timer.start()
@@ -113,7 +114,7 @@ class Shelf:
     def _look(self) -> None:
         with self._lock:
             self._timer = None
-            if monotonic() - self._asked >= self._idle:
+            if self._idle is None or monotonic() - self._asked >= self._idle:
                 self._kept.clear()
                 self._runs.clear()
             elif self._kept:
@@ -122,3 +123,22 @@ class Shelf:
 
 # Of this process.
 SHELF = Shelf()
+# Shelves of this process for what outlives a call, by the names of their owners.
+_LASTING: WeakValueDictionary[str, Shelf] = WeakValueDictionary()
+
+
+class Lasting:
+    """The owner of a shelf, on which things stay as long as the owner lives.
+
+    Blocks know its name only. In another process, such as a worker's, there is no shelf of that
+    name, and they use the one that all share.
+    """
+
+    def __init__(self) -> None:
+        self.name = uuid4().hex
+        self._shelf = _LASTING[self.name] = Shelf(idle=None)
+
+
+def shelf_of(name: str) -> Shelf:
+    """Return the shelf of an owner that lives in this process; else that of the process."""
+    return _LASTING.get(name, SHELF)

@@ -6,8 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from dkde.engine.block_plan import FEW_QUERY_ROWS, FEW_TRAIN_ROWS, MOMENT_BYTES
+from dkde.engine.block_plan import FEW_QUERY_ROWS, FEW_TRAIN_ROWS
+from dkde.engine.cells import BESIDE_BYTES
 from dkde.engine.grid_survey import choose_for_grid, grid_of
+from dkde.engine.grouped_cells import few_groups
+from dkde.engine.leaf_plan import MOMENT_BYTES
 from dkde.engine.reading import check_finite, first_there, read_groups, read_missing, read_weights
 from dkde.engine.task import Survey, Task
 from dkde.engine.threads import one_blas_thread
@@ -57,8 +60,7 @@ def make_survey(query: Side, train: Side, task: Task, cut: tuple[int, int]) -> S
     reference = find_reference(train, task)
     n_features = train.rows.n_features
     if task.is_in_leaves(n_features):
-        has_cells = task.has_cells(n_features, grouped=query.groups is not None)
-        if has_cells and not _is_small(query, train):
+        if task.has_cells(n_features) and not _is_small(query, train):
             return _chosen(query, train, task, reference, cut)
         return Survey(reference, in_leaves=True, n_bandwidths=len(task.bandwidths))
     if task.method == "dense" or task.metric.name != "euclidean" or _is_small(query, train):
@@ -93,21 +95,22 @@ def _chosen(
         if query_groups is not None:
             d2[query_groups[:, None] == train_groups] = inf
         if in_leaves:
-            return _of_leaves(q, t, d2, query, train, task, reference, cut)
+            n_groups = 1 if query.groups is None else few_groups(train_groups, train.rows.n_rows)
+            return _of_leaves(q, t, d2, query, train, task, reference, cut, n_groups)
         axes, time = _choose_axes(q, t, d2, task, cut)
         return Survey(reference, axes, time=time)
 
 
 def _of_leaves(
     q: Points, t: Points, d2: FloatArray, query: Side, train: Side, task: Task,
-    reference: FloatArray, cut: tuple[int, int],
+    reference: FloatArray, cut: tuple[int, int], n_groups: int,
 ) -> Survey:  # fmt: skip
     """Return at which bandwidths moments of cells are less work than the pairs of near leaves."""
     n_query, n_panel = query.rows.n_rows, cut[1]
     n_features = q.coordinates.shape[1]
-    has_cells = task.has_cells(n_features, grouped=query.groups is not None)
+    has_cells = task.has_cells(n_features) and n_groups > 0
     chosen: list[int] = []
-    total, room = 0.0, MOMENT_BYTES.get(n_features, 0.0)
+    total, room = 0.0, MOMENT_BYTES.get(n_features, 0.0) - BESIDE_BYTES
     # From the widest on, as these take least memory.
     for k in np.argsort(-task.bandwidths, kind="stable"):
         one = replace(task, bandwidths=task.bandwidths[[k]])
@@ -115,15 +118,15 @@ def _of_leaves(
         time = _leaves_time(near, n_query, n_panel, n_features)
         if has_cells:
             h = float(task.bandwidths[k]) / task.unit
-            cost = Cost.of(n_query, n_panel, q.coordinates, t.coordinates, h, task.tol)
+            cost = Cost.of(n_query, n_panel, q.coordinates, t.coordinates, h, task.tol, n_groups)
             if cost.time < time and cost.nbytes < room:
                 room -= cost.nbytes
                 total += cost.time
                 chosen.append(int(k))
     at = _middle(t, reference, task, train) if chosen else reference
     return Survey(
-        at, in_leaves=True, by_cells=tuple(sorted(chosen)), n_bandwidths=len(task.bandwidths),
-        time=total,
+        at, in_leaves=True, by_cells=tuple(sorted(chosen)), n_groups=n_groups,
+        n_bandwidths=len(task.bandwidths), time=total,
     )  # fmt: skip
 
 

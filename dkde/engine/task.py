@@ -3,18 +3,19 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from math import lgamma
+from math import ceil, lgamma
 from uuid import uuid4
 
 import numpy as np
 
-from dkde.engine.block_plan import MOST_IN_LEAVES
+from dkde.engine.leaf_plan import MOST_IN_LEAVES
 from dkde.errors import InputError
 from dkde.numerics.axes import Axes
 from dkde.numerics.cell_sums import AVAILABLE
 from dkde.numerics.frame import Frame, Precision
 from dkde.numerics.kernels import Kernel
 from dkde.numerics.metrics import Metric, Terms
+from dkde.numerics.node_moments import has_moments, n_moments
 from dkde.numerics.sphere import ROUNDING
 from dkde.numerics.summaries import Summaries
 from dkde.rows.grid import GridAxes
@@ -29,6 +30,8 @@ REVISION = 2
 _LEAST_UNIT, _LEAST_BANDWIDTH = 1e-100, 1e-150
 # A smaller share of query rows left to direct sums is not named.
 _SOME = 0.01
+# Query rows of a share at least, where all sums are by moments of cells.
+_ROWS_BY_CELLS = 2**14
 
 
 def revision_noted() -> dict[str, int]:
@@ -79,15 +82,21 @@ class Task:
         """Return what is summed over the pairs in a frame."""
         return Terms(self.kernel, self.metric, frame, self.bandwidths, self.n_train, self.tol)
 
-    def has_cells(self, n_features: int, *, grouped: bool) -> bool:
+    def has_cells(self, n_features: int) -> bool:
         """Return whether sums may be by moments of cells, which may be less work."""
         known = self.kernel.is_gaussian and self.metric.name == "euclidean"
         known = known and AVAILABLE
-        return self.method == "auto" and known and n_features <= 3 and not grouped
+        return self.method == "auto" and known and n_features <= 3
 
     def is_in_leaves(self, n_features: int) -> bool:
         """Return whether rows are put in leaves, whose pairs are summed where they are near."""
         return self.method == "auto" and n_features <= MOST_IN_LEAVES
+
+    def node_moments(self, n_features: int) -> int:
+        """Return how many moments a node of rows in leaves has; 0 where there are none."""
+        power = self.kernel.power
+        known = self.is_in_leaves(n_features) and self.metric.name == "euclidean"
+        return n_moments(power, n_features) if known and has_moments(power, n_features) else 0
 
     def frame(self, reference: FloatArray, n_features: int, *, mapped: bool) -> Frame:
         """Return the frame of both sides; a linear map has subtracted the reference row already."""
@@ -124,6 +133,8 @@ class Survey:
         Whether rows are put in leaves, whose pairs are summed where they are near.
     by_cells : tuple of int
         The bandwidths at which sums are by moments of cells, as that is less work than pairs.
+    n_groups : int
+        How many groups there are whose moments are kept apart; 1 where each group has few rows.
     grid : GridAxes, optional
         The query's axes, where moments of cells are summed along these.
     summaries : Summaries, optional
@@ -136,18 +147,23 @@ class Survey:
         What share of the query rows moments of cells leave to pairs, where that was looked for.
     key : str
         Of what blocks of this survey share in a process; no number depends on it.
+    train_key : str
+        Of what they share of the training rows, also with blocks of other surveys of the same
+        training rows, bandwidths and tolerance; empty if these share nothing.
     """
 
     reference: FloatArray
     axes: Axes | None = None
     in_leaves: bool = False
     by_cells: tuple[int, ...] = ()
+    n_groups: int = 1
     n_bandwidths: int = 1
     grid: GridAxes | None = None
     summaries: Summaries | None = None
     time: float = 1.0
     direct: float = 0.0
     key: str = field(default_factory=lambda: uuid4().hex)
+    train_key: str = ""
 
     def __sizeof__(self) -> int:
         # Pools send large objects to workers once, and not with each block, by this size.
@@ -156,14 +172,18 @@ class Survey:
         grid = 0 if self.grid is None else self.grid.nbytes
         return object.__sizeof__(self) + self.reference.nbytes + axes + grid + known
 
-    @property
-    def has_shares(self) -> bool:
-        """Return whether the query rows of a block may be shared out among threads.
+    def n_shares(self, n_planned: int, query_rows: int) -> int:
+        """Return the number of shares of a block's query rows, of so many that were planned.
 
         With summaries, what is read depends on the query rows, so that shares have no rows in
-        common.
+        common. Where sums are by moments of cells alone they take so little time a row that there
+        are fewer shares, each of which has rows in most cells.
         """
-        return self.in_leaves and self.summaries is None
+        if not self.in_leaves or self.summaries is not None:
+            return 1
+        if len(self.by_cells) < self.n_bandwidths:
+            return n_planned
+        return min(n_planned, ceil(query_rows / _ROWS_BY_CELLS))
 
     @property
     def method(self) -> str:

@@ -9,9 +9,10 @@ import numpy as np
 from dask.tokenize import tokenize
 
 from dkde.datasets.summaries import index_bytes, summaries
-from dkde.engine.block_plan import FEW_TRAIN_ROWS, Plan, SideSize, make_plan
+from dkde.engine.block_plan import FEW_TRAIN_ROWS, Plan, make_plan
 from dkde.engine.blocks import score_block
 from dkde.engine.reading import check_representable
+from dkde.engine.side_size import SideSize
 from dkde.engine.survey import make_survey
 from dkde.engine.task import Survey, Task
 from dkde.numerics import logsum
@@ -19,7 +20,7 @@ from dkde.numerics.linear import content
 from dkde.numerics.summaries import Summaries
 from dkde.rows.grid import rows_of_a_line
 from dkde.rows.row_source import RowSource
-from dkde.rows.side import Part, Rows, Side
+from dkde.rows.side import Part, Side
 from dkde.rows.sources import ArraySource
 from dkde.stores.absent import saying
 from dkde.typing import FloatArray
@@ -45,6 +46,8 @@ class Work:
         Query and training rows of a block that the call asked for; None where the plan chose.
     is_recut : bool
         Whether what the plan chose was replaced by the cut of a run's record.
+    train_key : str
+        As in :class:`Survey`.
     """
 
     query: Side
@@ -53,6 +56,7 @@ class Work:
     plan: Plan
     asked_cut: tuple[int | None, int | None] = (None, None)
     is_recut: bool = False
+    train_key: str = ""
 
     @classmethod
     def of(
@@ -74,13 +78,13 @@ class Work:
         in_shares : bool
             Whether a block's query rows may be shared out among threads.
         """
-        query_size, train_size = _size(query.rows, task), _size(train.rows, task)
+        query_size, train_size = _size(query, task), _size(train, task)
         if query.groups is None and train.weights is None and task.method != "dense":
             train_size = replace(train_size, index_bytes=index_bytes(train.rows))
         if query is train:  # the rows are held in memory once
             query_size = replace(query_size, resident_bytes=0)
         n_features, linear = train.rows.n_features, train.rows.linear
-        has_cells = task.has_cells(n_features, grouped=query.groups is not None)
+        has_cells = task.has_cells(n_features)
         plan = make_plan(
             query_size,
             train_size,
@@ -90,8 +94,9 @@ class Work:
             mapping_flops=0 if linear is None else linear.flops,
             in_leaves=task.is_in_leaves(n_features),
             has_cells=has_cells,
+            node_moments=task.node_moments(n_features),
             in_shares=in_shares,
-            line_rows=rows_of_a_line(query.rows) if has_cells else None,
+            line_rows=rows_of_a_line(query.rows) if has_cells and query.groups is None else None,
             cut=(query_rows, panel_rows),
         )
         return cls(query, train, task, plan, (query_rows, panel_rows))
@@ -104,6 +109,16 @@ class Work:
             panel_rows if asked_panel_rows is None else asked_panel_rows,
         )
         return replace(self, plan=plan, is_recut=True)
+
+    def sharing(self, train_key: str) -> "Work":
+        """Return the work that shares what is made of its training rows, if these are in memory.
+
+        Rows of a store or of a graph may be others when they are read again.
+        """
+        rows, others = self.train.rows, (self.train.weights, self.train.groups)
+        sources = [*(part.source for part in rows.parts), *filter(None, others)]
+        stay = rows.resident_bytes > 0 and not any(source.is_lazy for source in sources)
+        return replace(self, train_key=train_key if stay else "")
 
     def cut_like(self, other: "Work") -> "Work":
         """Return the work in the blocks of another one, if these are of a record; else itself."""
@@ -119,7 +134,7 @@ class Work:
 
     def knowing(self, survey: Survey) -> Survey:
         """Return a survey with the summaries of where the training rows lie."""
-        return replace(survey, summaries=self.summaries)
+        return replace(survey, summaries=self.summaries, train_key=self.train_key)
 
     @cached_property
     def summaries(self) -> Summaries | None:
@@ -212,8 +227,9 @@ class Work:
         )  # fmt: skip
 
 
-def _size(rows: Rows, task: Task) -> SideSize:
+def _size(side: Side, task: Task) -> SideSize:
     """Return the sizes of one side, without its index."""
+    rows = side.rows
     sources = [part.source for part in rows.parts]
     decoded = not task.integer and rows.is_encoded
     worked_on = {np.dtype(np.float64) if decoded else source.dtype for source in sources}
@@ -230,6 +246,8 @@ def _size(rows: Rows, task: Task) -> SideSize:
         is_view=len(sources) == 1 and isinstance(sources[0], ArraySource) and not decoded,
         is_recast=not exact and worked_on != {np.dtype(np.float64)},
         mapped_from=None if rows.linear is None else rows.n_stored_features,
+        is_weighted=side.weights is not None,
+        is_grouped=side.groups is not None,
     )
 
 

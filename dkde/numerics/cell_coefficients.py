@@ -73,12 +73,14 @@ class Coefficients:
     ----------
     moments : MomentSet
         Of all training rows; it does not change any more.
+    share : float
+        Of the bytes that all coefficients may take beside their moments.
     """
 
-    def __init__(self, moments: MomentSet) -> None:
+    def __init__(self, moments: MomentSet, *, share: float = 1.0) -> None:
+        self._share = share
         self.moments = moments
-        reach = reach_for(moments.ratio, moments.tol, moments.n_rows)
-        self.reach = min(reach, moments.farthest)
+        self.reach = reach_for(moments.ratio, moments.tol, moments.n_rows)
         self._table = translation(moments.order, moments.ratio, self.reach)
         self._weight = np.zeros((len(moments.mass), 3))
         self._weight[:, 1:] = moments.mass[:, None]
@@ -165,7 +167,7 @@ class Coefficients:
             new = np.flatnonzero(known.find(keys) < 0)
             count = len(known.keys)
             needed = (count + len(new)) * values[0].nbytes
-            if needed > _KEPT_BYTES + 1.5 * self.moments.nbytes:
+            if needed > self._share * _KEPT_BYTES + 1.5 * self.moments.nbytes:
                 return
             held, held_wrong = known.values, known.wrong
             if count + len(new) > len(held):

@@ -9,7 +9,6 @@ from math import ceil, exp, log2, sqrt
 
 import numpy as np
 
-from dkde.numerics.cell_coefficients import BATCH_BYTES
 from dkde.numerics.cells import Cells, indices
 from dkde.numerics.moment_set import MomentSet, reach_for
 from dkde.typing import FloatArray
@@ -79,7 +78,7 @@ class Cost:
             moments_time(empty, n_train, sources),
             n_groups * multiply_adds * _MULTIPLY_ADD[n_axes],
             n_query * (_SUMMED + polynomials) + terms * summed * _TERM,
-            8 * terms * (n_sets * 1.25 * sources + n_groups * 1.5 * targets) + 3 * BATCH_BYTES,
+            8 * terms * (n_sets * 1.25 * sources + n_groups * 1.5 * targets),
         )
 
 

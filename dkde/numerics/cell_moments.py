@@ -1,6 +1,6 @@
 """Moments of training rows of Gaussian kernels, at several bandwidths and group by group.
 
-They are made once a process, or chunk by chunk on a cluster and merged there.
+They are made once a process for all query rows.
 
 **Groups.** The moments of all rows but one group's are the sum of the other groups' moments.
 Nothing is subtracted, so nothing cancels.
@@ -13,7 +13,7 @@ from math import frexp, ldexp
 import numpy as np
 import numpy.typing as npt
 
-from dkde.numerics.moment_set import Box, MomentSet
+from dkde.numerics.moment_set import MomentSet
 from dkde.typing import FloatArray
 
 _PART = 2**18  # rows that are put in order together: their places stay in the caches
@@ -32,7 +32,7 @@ class CellMoments:
     bandwidths : sequence of float
     tol : float
         The tolerance of log-densities.
-    order, box
+    order
         As for :class:`MomentSet`.
     most_bytes : int, optional
         The narrowest bandwidths are given up where the moments would take more.
@@ -50,10 +50,9 @@ class CellMoments:
         tol: float,
         *,
         order: int | None = None,
-        box: Box | None = None,
         most_bytes: int | None = None,
     ) -> None:
-        self._empty = [MomentSet(n_axes, float(h), tol, order, box) for h in bandwidths]
+        self._empty = [MomentSet(n_axes, float(h), tol, order) for h in bandwidths]
         self._most_bytes = most_bytes
         self.kept = sorted(range(len(self._empty)), key=lambda k: (-self._empty[k].h, k))
         self._sets: dict[int, dict[int, MomentSet]] = {}  # by code, by bandwidth
@@ -139,26 +138,25 @@ class CellMoments:
             for each in self._of(code).values():
                 each.count(n_rows, ldexp(weight, -each.shift))
 
-    def merge(self, other: "CellMoments") -> None:
-        """Add the moments of other rows, which were made with the same parameters."""
-        # Both give up from the narrowest on, so the first that is missing there is the widest.
-        for k in [k for k in self.kept if k not in other.kept][:1]:
-            self._give_up(k)
-        if other._shift is None:
-            return
-        self._settle(other._shift)
-        for code, theirs in sorted(other._sets.items()):
-            mine = self._of(code)
-            for k in list(self.kept):
-                theirs_here = theirs[k]
-                if theirs_here.shift != self._shift:  # in a copy: the other is left as it is
-                    theirs_here = theirs_here.like()
-                    theirs_here.merge(theirs[k])
-                    theirs_here.rescale(self._shift or 0)
-                mine[k].merge(theirs_here)
-        if self._most_bytes is not None:
-            while self.kept and self.nbytes > self._most_bytes:
-                self._give_up(self.kept[-1])
+    def keep_within(self, nbytes: float, times: float) -> None:
+        """Give up the narrowest bandwidths whose moments would take more than so many bytes.
+
+        Parameters
+        ----------
+        nbytes : float
+        times : float
+            What the moments of all groups but one take with what is made of them, relative to
+            themselves. There are as many such sets as groups, and one more of all rows.
+        """
+        total = 0.0
+        for k in list(self.kept) if self._sets else []:
+            sets = [of_code[k] for of_code in self._sets.values()]
+            total += sum(each.nbytes for each in sets)
+            cells = np.unique(np.concatenate([each.cells.keys for each in sets]))
+            total += times * (len(sets) + 1) * len(cells) * self._empty[k].cell_bytes
+            if total > nbytes:
+                self._give_up(k)
+                return
 
     def others(self, code: int | None = None) -> list[MomentSet]:
         """Return the moments of all rows but one group's, bandwidth by bandwidth as ``kept``.

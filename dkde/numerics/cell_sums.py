@@ -68,8 +68,6 @@ class CellSums:
         self._moments = moments = coefficients.moments
         self._target = Cells(moments.n_axes, moments.side, 2 * grid.MARGIN)
         numbers = self._target.number(query)
-        if moments.box is not None:
-            numbers[((query < moments.box[0]) | (query > moments.box[1])).any(axis=1)] = -1
         self._rows, self._starts = grid.grouped(numbers, len(self._target))
         self._inside = numbers >= 0
 
@@ -106,7 +104,6 @@ def log_sums(
     log_norms: FloatArray | None = None,
     rounded: bool = False,
     own: Own | None = None,
-    log_weight: FloatArray | None = None,
 ) -> tuple[FloatArray, Marks]:
     """Return log-sums from moments, and which of them are not accurate enough.
 
@@ -125,10 +122,8 @@ def log_sums(
     rounded : bool
         Whether taking the row away has rounded the coordinates, to half a unit in the last place.
     own : Own, optional
-        Training rows that do not count.
-    log_weight : array (rows,), optional
-        Of the pairs that count. By default that of the training rows less the own; where these
-        are more than half of all weight, the row is then not accurate enough.
+        Training rows that do not count. Where they are more than half of all weight, the row is
+        not accurate enough.
 
     Returns
     -------
@@ -148,17 +143,15 @@ def log_sums(
     if own is not None:
         own = _scaled(own, coefficients[0].moments.shift)
     total, known_weight = _eligible(coefficients[0].moments, own, len(query))
-    found.log_weight[:] = np.log(total) + unit if log_weight is None else log_weight
+    found.log_weight[:] = np.log(total) + unit
     if own is not None:
-        found.pairs[:] = np.diff(own.starts) * len(coefficients)
+        found.pairs[:] = np.diff(own.starts)
     for k, each in enumerate(coefficients):
         at = CellSums(query, each)
         sums, bounds = at.sums()
         if own is not None:
             sums, bounds = _without(query, sums, bounds, own, each.moments.h)
-        known = (sums > _LEAST) & (bounds < sums)
-        if log_weight is None:
-            known &= known_weight
+        known = (sums > _LEAST) & (bounds < sums) & known_weight
         sums = np.where(known, sums, 1.0)
         logs = np.log(sums) + unit
         share = np.where(known, bounds, 0.0) / sums

@@ -29,12 +29,6 @@ class Moments(Protocol):
     side: float
     order: int
     total: float
-    box: tuple[FloatArray, FloatArray] | None
-
-    @property
-    def farthest(self) -> int:
-        """Return how many cells beyond the box rows were added still."""
-        ...
 
     @property
     def indices(self) -> Keys:
@@ -106,15 +100,10 @@ class GridCells:
             moments = moments.transpose(0, *(axis + 1 for axis in axes))
         place = np.lexsort(indices.T)
         edge = np.full(n_axes, (2.0 ** (field_bits(n_axes) - 1) - 2 * MARGIN) * found.side)
-        low, high = -edge, edge
-        if found.box is not None:  # rows a little beyond it were added, those farther were not
-            beyond = (found.farthest + 2) * found.side
-            low = np.maximum(low, (found.box[0] - beyond)[list(axes)])
-            high = np.minimum(high, (found.box[1] + beyond)[list(axes)])
         return cls(
             indices[place], moments.reshape(n_cells, found.order**n_axes), place,
             found.mass[place], float(found.additions.max(initial=0.0)) + BATCH + 4,
-            found.side, found.order, found.h, found.total, low, high,
+            found.side, found.order, found.h, found.total, -edge, edge,
         )  # fmt: skip
 
     def axis(

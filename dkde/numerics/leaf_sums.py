@@ -19,6 +19,8 @@ from dkde.numerics.distances import LEAF, METRICS, width_of
 from dkde.numerics.exponential import exponents
 from dkde.numerics.limits import fill_limits
 from dkde.numerics.metrics import Terms
+from dkde.numerics.node_moments import NodeMoments, log_errors
+from dkde.numerics.support_sums import Supported, supported_sums
 from dkde.numerics.tolerance import Accuracy, check_tol, left_out
 from dkde.numerics.tree import Codes, Numbers, QueryLeaves, Tree
 from dkde.numerics.walk import walk
@@ -41,12 +43,18 @@ class _State:
     rescalings: FloatArray
     n_tiles: FloatArray
     eligible: FloatArray
+    doubts: FloatArray | None = None
 
     @classmethod
     def of(cls, shift: int, n_bandwidths: int, rows: int) -> "_State":
         shape = n_bandwidths, rows
         nothing = (np.zeros(rows) for _ in range(3))
         return cls(shift, np.full(rows, inf), np.zeros(shape), np.full(shape, inf), *nothing)
+
+    def add(self, found: Supported) -> None:
+        self.sums += found.sums
+        self.n_tiles += found.n_added
+        self.doubts = found.doubts if self.doubts is None else self.doubts + found.doubts
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +106,10 @@ class LeafSums:
         self._is_weighted = self._is_grouped = False
 
     @np.errstate(over="ignore", invalid="ignore")
-    def add(self, tree: Tree, apart: Apart = _NONE_APART, total: float | None = None) -> None:
+    def add(
+        self, tree: Tree, apart: Apart = _NONE_APART, total: float | None = None,
+        moments: NodeMoments | None = None,
+    ) -> None:  # fmt: skip
         """Add a tree's rows.
 
         Parameters
@@ -108,6 +119,8 @@ class LeafSums:
             Pairs that do not count.
         total : float, optional
             The weight of all rows of all trees of that unit; by default those of this one.
+        moments : NodeMoments, optional
+            Of the tree's nodes, for a kernel that has such.
         """
         state = self._state(tree.shift)
         needed = log(tree.total if total is None else total) - log(self._share) + _ROOM
@@ -116,12 +129,21 @@ class LeafSums:
         self._is_grouped |= apart.eligible is not None
         eligible = apart.eligible
         state.eligible += tree.total if eligible is None else self._filled(eligible)
+        own, codes = self._filled(apart.own), self._filled(apart.codes)
+        if self._kernel.profile is not None:
+            found = supported_sums(
+                self._kernel, self._metric, self._inverse, query, tree, own, codes, moments,
+                self._share,
+            )  # fmt: skip
+            state.add(found)
+            self._pairs += found.pairs
+            return
         walk(
             self._code, self._metric, width_of(tree.n_features), self._inverse, needed,
             (query.rows, query.low, query.high, query.group_low, query.group_high),
             (tree.tiles, tree.weights, tree.codes, tree.n_rows, tree.first, tree.count,
              tree.low, tree.high, tree.code_low, tree.code_high),
-            self._filled(apart.own), self._filled(apart.codes), self._within,
+            own, codes, self._within,
             (state.near, state.sums, state.limits, state.rescalings, state.n_tiles, self._pairs),
         )  # fmt: skip
 
@@ -206,5 +228,7 @@ class LeafSums:
             self._is_grouped, self._share, LEAF,
         )  # fmt: skip
         errors = log_sum_errors(found, method)
+        if state.doubts is not None:
+            errors += log_errors(state.sums, state.doubts)
         rows.errors[self._order] = errors + rounding_of(rows.log_sums[self._order], state.shift)
         return result

@@ -12,7 +12,7 @@ either side had, so that it is the larger count that grows.
 
 from concurrent.futures import Executor
 from functools import cached_property
-from math import ceil, frexp, ldexp, log, sqrt
+from math import ceil, frexp, ldexp, log, prod, sqrt
 
 import numpy as np
 
@@ -28,12 +28,9 @@ ACCEPTED = 0.9  # of a tolerance is for the bounds of sums by moments; the rest 
 # Cells no smaller than so many bandwidths pay for the polynomials that they take: measured.
 _SMALLEST = {1: 1.0, 2: 1.0, 3: 1.8}
 _MIN_TOL = 1e-13
-_MOST_ROWS = 2**50  # in all: rows beyond a box are left out at their reach
 _TASKS = 16  # of a part, for a pool: runs of whole cells, so that no bit depends on threads
 _MERGED = 4096  # cells that are merged together
 _CELL_BYTES = 64  # beside its moments: its key, twice in a table half full, and three numbers
-
-Box = tuple[FloatArray, FloatArray]
 
 
 def order_for(n_axes: int, tol: float) -> int:
@@ -60,8 +57,6 @@ class MomentSet:
         Bounds should be within it, relative to the sums.
     order : int, optional
         Polynomials an axis, a multiple of 4; the cells' side follows.
-    box : (low, high), optional
-        Where query rows may be. Of rows beyond reach of it only the weight is added.
 
     Attributes
     ----------
@@ -72,15 +67,13 @@ class MomentSet:
         The weight of all rows, those in no cell included.
     """
 
-    def __init__(
-        self, n_axes: int, h: float, tol: float, order: int | None = None, box: Box | None = None
-    ) -> None:
+    def __init__(self, n_axes: int, h: float, tol: float, order: int | None = None) -> None:
         tol = max(ACCEPTED * tol, _MIN_TOL)
         order = order or order_for(n_axes, tol)
         mantissa, exponent = frexp(side_for(order, SHARE[n_axes] * tol) * h)
         side = ldexp(round(ldexp(mantissa, grid.SIDE_BITS)), exponent - grid.SIDE_BITS)
         self.n_axes, self.h, self.tol, self.order, self.side = n_axes, h, tol, order, side
-        self.box, self.shift, self.n_rows, self.total = box, 0, 0, 0.0
+        self.shift, self.n_rows, self.total = 0, 0, 0.0
         self.cells = Cells(n_axes, side, grid.MARGIN)
         self._moments = np.zeros((0, *self.shape))
         self._fields = np.zeros((2, 0))  # mass and additions
@@ -95,11 +88,6 @@ class MomentSet:
     def ratio(self) -> float:
         """Return the cells' side in bandwidths."""
         return self.side / self.h
-
-    @property
-    def farthest(self) -> int:
-        """Return the cells to which sums may reach, however many rows there will be."""
-        return reach_for(self.ratio, self.tol, _MOST_ROWS)
 
     @property
     def moments(self) -> FloatArray:
@@ -130,25 +118,22 @@ class MomentSet:
         return order, self.cells.keys[order]
 
     @property
+    def cell_bytes(self) -> int:
+        """Return the bytes of a cell and its moments."""
+        return 8 * prod(self.shape) + _CELL_BYTES
+
+    @property
     def nbytes(self) -> int:
         """Return the bytes that are kept, which grow with the number of occupied cells."""
         return self._moments.nbytes + len(self.cells) * _CELL_BYTES
 
     def located(self, values: FloatArray) -> Keys:
         """Return the number of each row's cell, new ones included; -1 for none."""
-        if self.box is None:
-            return self.cells.number(values)
-        beyond = (self.farthest + 2) * self.side
-        low, high = (np.asarray(end) for end in self.box)
-        near = ((values >= low - beyond) & (values <= high + beyond)).all(axis=1)
-        numbers = np.full(len(values), -1)
-        numbers[near] = self.cells.number(np.ascontiguousarray(values[near]))
-        return numbers
+        return self.cells.number(values)
 
     def needed(self) -> int:
         """Return the bytes with room for the cells that were located."""
-        terms: int = np.prod(self.shape, dtype=int).item()
-        return 8 * terms * self._size() + len(self.cells) * _CELL_BYTES
+        return 8 * prod(self.shape) * self._size() + len(self.cells) * _CELL_BYTES
 
     def add(
         self, values: FloatArray, weights: FloatArray, numbers: Keys, pool: Executor | None = None

@@ -260,6 +260,14 @@ def translate(  # type: ignore[no-untyped-def]
             new_fields[to, 1] += (kernel[step] + error[step]) * fields[place, 1]
             new_fields[to, 2] += magnitude[step] * fields[place, 2]
             factors, near = coefficients[step], values[place]
+            if others == 1:
+                for k in range(order):
+                    term = 0.0
+                    for l in range(order):  # noqa: E741
+                        term += factors[k, l] * near[l, 0]
+                    total[k, 0] += term
+                j += 1
+                continue
             # Blocks of four by four: what is loaded is used four times. Sums are in the order
             # of one row by four.
             for k in range(0, order, 4):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from dkde.numerics.distances import GROUP, LEAF, width_of
 from dkde.numerics.leaf_axes import LeafAxes
@@ -144,11 +145,14 @@ class QueryLeaves:
         """Return every ``n_shares``-th leaf, from ``number`` on."""
         if n_shares == 1:
             return self
-        in_share = [np.arange(n) // each % n_shares == number for n, each in (
-            (self.n_rows, QUERY_LEAF), (len(self.rows), QUERY_LEAF), (self.n_leaves, 1),
+        return self.chosen(np.arange(self.n_leaves) % n_shares == number)
+
+    def chosen(self, leaves: npt.NDArray[np.bool_]) -> "QueryLeaves":
+        """Return some of the leaves, by whether each is wanted."""
+        order, rows, groups = (np.repeat(leaves, each)[:n] for n, each in (
+            (self.n_rows, QUERY_LEAF), (len(self.rows), QUERY_LEAF),
             (len(self.group_low), QUERY_LEAF // GROUP),
-        )]  # fmt: skip
-        order, rows, leaves, groups = in_share
+        ))  # fmt: skip
         return QueryLeaves(
             self.order[order], self.rows[rows], self.low[leaves], self.high[leaves],
             self.group_low[groups], self.group_high[groups],

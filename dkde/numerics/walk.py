@@ -4,6 +4,9 @@ A node, the box of a leaf beside a group of four query rows, or a chunk of a lea
 where it lies beyond the limits of all query rows in question (:mod:`dkde.numerics.limits`). The
 nearest leaf comes first: what it adds sets the limits for all that follow. Nothing depends on
 other query leaves, so that these may be dealt out to threads in any way.
+
+It is for kernels that reach everywhere; those of compact support go another way
+(:mod:`dkde.numerics.support_walk`).
 """
 
 from math import inf
@@ -19,7 +22,7 @@ from dkde.numerics.distances import (
     set_least,
     squared_distances,
 )  # fmt: skip
-from dkde.numerics.kernel_sums import COMPACT, add_chunk, add_compact, rescaling
+from dkde.numerics.kernel_sums import add_chunk, rescaling
 from dkde.numerics.limits import limit
 from dkde.numerics.tree import QUERY_LEAF
 
@@ -130,7 +133,7 @@ def walk(  # type: ignore[no-untyped-def]
                         state, group * GROUP, first[node], buffer, least,
                     )  # fmt: skip
             n_leaves += 1
-            if n_leaves == next_look and code < COMPACT:
+            if n_leaves == next_look:
                 n_leaves, next_look = 0, min(2 * next_look, _MOST_BETWEEN)
                 furthest = _set_limits(
                     code, inverse, log_needed, within, state, start, n_groups, reach
@@ -238,18 +241,6 @@ def _add_tile(  # type: ignore[no-untyped-def]
         if nearest == inf:
             continue
         n_tiles[row] += 1
-        if code >= COMPACT:
-            for k in range(len(inverse)):
-                if nearest <= limits[k, row]:
-                    sums[k, row] += add_compact(
-                        code,
-                        buffer,
-                        np.uint64(i * LEAF),
-                        weights,
-                        np.uint64(leaf * LEAF),
-                        inverse[k],
-                    )
-            continue
         farthest = 0.0
         for k in range(len(inverse)):
             farthest = max(farthest, limits[k, row])

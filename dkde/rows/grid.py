@@ -11,7 +11,7 @@ from dkde.numerics.exact import beyond
 from dkde.numerics.linear import Scaling
 from dkde.rows.boxes import Box
 from dkde.rows.side import Part, Rows
-from dkde.rows.variables import VariablesSource, in_memory
+from dkde.rows.variables import VariablesSource
 from dkde.typing import Array, FloatArray
 
 
@@ -116,8 +116,9 @@ def axes_of(
 ) -> GridAxes | None:
     """Return the axes of rows that are a tensor grid of two or three features; None if not.
 
-    Each feature has to be a variable in memory, of finite numbers, along one dim of its own, or
-    of one value for all rows. Of linear maps, only one that scales each feature keeps the axes.
+    Each feature has to be a variable that is not lazy, of finite numbers, along one dim of its
+    own, or of one value for all rows. Of linear maps, only one that scales each feature keeps the
+    axes.
 
     Parameters
     ----------
@@ -169,7 +170,7 @@ def _layout(rows: Rows) -> tuple[tuple[int, ...], int] | None:
     variables = source.variables
     if not 2 <= len(variables) <= 3 or any(v.ndim > 1 for v in variables):
         return None
-    if not all(map(in_memory, variables)):
+    if any(v.chunks is not None for v in variables):  # lazy: to compute them may take long
         return None
     # A dim of length 1 that no feature lies along has no part in the order of rows; nor has the
     # dim that a feature of one value for all rows is given, after the others.

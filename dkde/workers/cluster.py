@@ -144,9 +144,11 @@ def check_workers(client: Client, *works: Work) -> None:
     baselines: dict[str, int] = _on_every_worker(client, warm_up, works[0].task.precision)
     for worker, info in _workers(client).items():
         if info["memory_limit"] and worker in baselines:
-            # Each thread works on one block at a time; sides in memory are there once.
-            largest = max(work.plan.block_bytes for work in works)
-            blocks = largest * info["nthreads"] + resident_bytes(works)
+            # Each thread works on one block at a time; sides in memory are there once, and so is
+            # what blocks share, which is dropped when a work is done.
+            plans = [work.plan for work in works]
+            largest = max(p.block_bytes * info["nthreads"] + p.shared_bytes for p in plans)
+            blocks = largest + resident_bytes(works)
             check_limit(f"worker {worker}", blocks, baselines[worker], info["memory_limit"])
 
 

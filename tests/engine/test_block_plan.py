@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dkde.engine import block_plan as plan_module
+from dkde.engine import leaf_plan, side_size
 from dkde.engine.block_plan import (
     MAX_BLOCK_FLOPS,
     MAX_QUERY_BYTES,
@@ -22,9 +23,9 @@ from dkde.engine.block_plan import (
     QUERY_TILE_ROWS,
     TRAIN_TILE_ROWS,
     Plan,
-    SideSize,
     make_plan,
 )
+from dkde.engine.side_size import SideSize
 from dkde.numerics import tiles
 
 row_counts = st.one_of(st.integers(1, 100), st.integers(1, 10**5), st.integers(1, 10**9))
@@ -150,10 +151,12 @@ def test_a_plan_follows_from_its_arguments_alone(plan: Plan) -> None:
 
 def test_a_plan_can_look_at_nothing_else() -> None:
     # No module that could tell it of processors, memory or clusters.
-    tree = ast.parse(Path(inspect.getfile(plan_module)).read_text())
-    imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert imported == {"dataclasses", "math"}
-    assert not [node for node in ast.walk(tree) if isinstance(node, ast.Import)]
+    imported = set()
+    for module in (plan_module, leaf_plan, side_size):
+        tree = ast.parse(Path(inspect.getfile(module)).read_text())
+        imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        assert not [node for node in ast.walk(tree) if isinstance(node, ast.Import)]
+    assert imported == {"dataclasses", "math", leaf_plan.__name__, side_size.__name__}
 
 
 @given(side_sizes(), st.integers(1, 1000), st.integers(1, 1000))

@@ -97,8 +97,7 @@ def test_expansions(d: int, h: float) -> None:
 
 def test_expansions_are_for_one_to_three_dimensions() -> None:
     task = work(flat(10, 2, 0), flat(10, 2, 1)).task
-    assert [d for d in range(1, 6) if task.has_cells(d, grouped=False)] == [1, 2, 3]
-    assert not any(task.has_cells(d, grouped=True) for d in range(1, 6))
+    assert [d for d in range(1, 6) if task.has_cells(d)] == [1, 2, 3]
 
 
 def test_expansions_over_panels() -> None:

@@ -13,7 +13,7 @@ from examples import few
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dkde.numerics import cell_coefficients, cell_moments, cell_sums, moment_set
+from dkde.numerics import cell_coefficients, cell_moments, cell_sums
 from dkde.numerics.cell_coefficients import Coefficients
 from dkde.numerics.cell_moments import CellMoments
 from dkde.numerics.cell_sums import Own
@@ -62,11 +62,9 @@ def summed(
     """By ranges that are added one after the other, or ``merged`` from moments of their own."""
     bandwidths = np.atleast_1d(np.asarray(bandwidths, np.float64))
     whole = CellMoments(train.shape[1], bandwidths, tol, order=order)
-    for start, stop in pairwise([0, *cuts, len(train)]):
-        part = CellMoments(train.shape[1], bandwidths, tol, order=order) if merged else whole
-        part.add(train[start:stop], None if weights is None else weights[start:stop])
-        if merged:
-            whole.merge(part)
+    for number, (start, stop) in enumerate(pairwise([0, *cuts, len(train)])):
+        codes = np.full(stop - start, number, np.int32) if merged else None
+        whole.add(train[start:stop], None if weights is None else weights[start:stop], codes)
     sets = whole.others()
     assert whole.kept == sorted(range(len(bandwidths)), key=lambda k: -bandwidths[k])
     result, failed = log_sums(query, [sets[i] for i in np.argsort(whole.kept)], tol=tol, **options)
@@ -407,24 +405,6 @@ def test_moments_can_be_sent() -> None:
     assert results[0].tobytes() == results[1].tobytes()
 
 
-def test_rows_beyond_reach_of_the_box_are_only_counted() -> None:
-    random = np.random.default_rng(0)
-    train, query = random.uniform(-50, 50, (5000, 2)), random.uniform(-1, 1, (200, 2))
-    moments = CellMoments(2, [0.5], 1e-6, box=(np.full(2, -1.0), np.full(2, 1.0)))
-    moments.add(train)
-    moments.count(1000)
-    whole = CellMoments(2, [0.5], 1e-6)
-    whole.add(train)
-    assert 20 * moments.nbytes < whole.nbytes
-    result, failed = log_sums(query, moments.others(), tol=1e-6)
-    assert split(result).log_weight == pytest.approx(np.full(200, np.log(6000)))
-    assert failed.mean() < 0.1
-    assert_bounded(result, query, train, [0.5])
-    # A query row that is not in the box has no bound.
-    _, failed = log_sums(np.array([[0.0, 0.0], [2.0, 0.0]]), moments.others(), tol=1e-6)
-    assert failed.tolist() == [[False, True]]
-
-
 def test_narrow_bandwidths_are_given_up_before_they_take_room() -> None:
     random = np.random.default_rng(0)
     train = random.standard_normal((20_000, 2))
@@ -436,10 +416,6 @@ def test_narrow_bandwidths_are_given_up_before_they_take_room() -> None:
     result, failed = log_sums(train[:40], moments.others(), tol=1e-6)
     assert failed.mean() < 0.1
     assert_bounded(result, train[:40], train, [0.5, 0.1])
-    other = CellMoments(2, hs, 1e-6)
-    other.add(random.standard_normal((10, 2)))
-    other.merge(moments)
-    assert other.kept == [1, 3]
     none = CellMoments(2, hs, 1e-6, most_bytes=0)
     none.add(train)
     assert none.kept == none.others() == []
@@ -480,7 +456,7 @@ def test_own_rows_are_subtracted_within_the_bound(d: int, kind: str) -> None:
         result, failed = summed(query, train, hs, tol, weights, own=own_of(own, train, weights))
         partial = split(result)
         assert (failed >= (partial.errors > ACCEPTED * tol)).all()
-        assert (partial.pairs == own.sum(axis=1) * len(hs)).all()
+        assert (partial.pairs == own.sum(axis=1)).all()
         assert_bounded(result, query, train, hs, weights, own)
         counted = np.isfinite(partial.errors).any(axis=0)
         eligible = (~own * (1.0 if weights is None else weights)).sum(axis=1)[counted]
@@ -539,10 +515,8 @@ def test_folds_are_complements(d: int, apart: bool) -> None:
     hs = [1.0, 0.4]
     parts = [slice(0, 700), slice(700, None)]
     moments = CellMoments(d, hs, 1e-8)
-    moments.add(train[parts[0]], weights[parts[0]], codes[parts[0]])
-    other = CellMoments(d, hs, 1e-8)
-    other.add(train[parts[1]], weights[parts[1]], codes[parts[1]])
-    moments.merge(other)
+    for part in parts:
+        moments.add(train[part], weights[part], codes[part])
     assert moments.codes == list(range(n_folds))
     for code in range(n_folds):
         query = train[codes == code][:60]
@@ -570,13 +544,25 @@ def test_one_group_has_no_others() -> None:
     assert not log_sums(train, moments.others(1), tol=1e-6)[1].all()
 
 
-def test_reach_of_a_box_holds_for_any_number_of_rows() -> None:
-    each = CellMoments(2, [0.5], 1e-6)
-    each.count(1, 1.0)
-    moments = each.others()[0]
-    for n in (1, 10**6, 2**50):
-        reach = moment_set.reach_for(moments.ratio, moments.tol, n)
-        assert reach <= moments.farthest
+def test_bandwidths_are_given_up_whose_other_groups_would_take_too_much_room() -> None:
+    random = np.random.default_rng(0)
+    train, codes = random.standard_normal((2000, 2)), random.integers(0, 4, 2000)
+    moments = CellMoments(2, [0.5, 0.05, 0.2], 1e-6)
+    moments.add(train, codes=codes.astype(np.int32))
+    own, times = moments.nbytes, 2.5
+    others = sum(each.nbytes for each in moments.others())
+    moments.keep_within(own + 5 * times * others, times)
+    assert moments.kept == [0, 2, 1]
+    moments.keep_within(0.5 * (own + 5 * times * others), times)
+    assert moments.kept == [0, 2]
+    result, failed = log_sums(train[:40], moments.others(), tol=1e-6)
+    assert failed.mean() < 0.1
+    assert_bounded(result, train[:40], train, [0.5, 0.2])
+    moments.keep_within(0, times)
+    assert moments.kept == moments.others() == []
+    none = CellMoments(2, [0.5], 1e-6)
+    none.keep_within(0, times)
+    assert none.kept == [0]
 
 
 @pytest.mark.slow

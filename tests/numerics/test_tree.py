@@ -1,5 +1,6 @@
 """Rows in leaves: each is there once, boxes hold them, and threads make no difference."""
 
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from unittest import mock
@@ -13,6 +14,7 @@ from strategies import borders
 from dkde.numerics import tree as trees
 from dkde.numerics.distances import GROUP, LEAF, width_of
 from dkde.numerics.leaf_axes import LeafAxes
+from dkde.numerics.leaf_order import PART
 from dkde.numerics.tree import QUERY_LEAF, TreeRows, make_query, make_tree
 
 N_FEATURES = (1, 2, 3, 4, 5, 8, 9, 16, 17, 40)
@@ -212,3 +214,25 @@ def test_leaves_of_rows_in_the_plane_are_small():
     query = make_query(values[: 64 * 1024])
     assert np.median((query.high - query.low).prod(axis=1)) < 1.1 / 1024
     assert np.median((query.group_high - query.group_low).prod(axis=1)) < 0.6 / (16 * 1024)
+
+
+@pytest.mark.parametrize("d", [3, 20])
+def test_rows_and_their_tree_are_in_memory_once(d):
+    n, step = 200_000, 10_000
+    make_tree(np.zeros((20_000, d)))  # compiled
+    pieces = (np.full((step, d), float(i)) for i in range(n // step))
+    rows = TreeRows(d, n)
+    tracemalloc.start()
+    try:
+        for piece in pieces:
+            rows.add(piece)
+        tree = rows.tree()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # Values are counted where TreeRows was made. Beside them: order and two rooms for keys, a
+    # part, what becomes weights and boxes.
+    assert tree.tiles.nbytes >= 8 * n * d
+    of_part = 3 * PART * 8 * width_of(d)
+    assert peak <= tree.nbytes - tree.tiles.nbytes + 16 * n + of_part + 2**20
+    assert tree.tiles.base is None

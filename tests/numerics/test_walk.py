@@ -258,25 +258,26 @@ class TestMutations:
     def test_is_found_out(self, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
         # Compiled code cannot be patched: what it is given is. Half a limit is a log(W / s) that
         # is halved; boxes that are narrower are farther apart.
-        from dkde.numerics import leaf_sums
+        from dkde.numerics import leaf_sums, support_sums
 
-        walk = leaf_sums.walk
+        walk, support_walk = leaf_sums.walk, support_sums.support_walk
 
-        def wrong(code, metric, width, inverse, needed, query, tree, *rest):  # type: ignore[no-untyped-def]
-            if what == "limits":
-                needed = needed / 2
-            else:
-                *some, low, high, code_low, code_high = tree
-                middle, half = (low + high) / 2, (high - low) / 2
-                tree = (*some, middle - 0.8 * half, middle + 0.8 * half, code_low, code_high)
-            walk(code, metric, width, inverse, needed, query, tree, *rest)
+        def wrong_limits(code, metric, width, inverse, needed, *rest):  # type: ignore[no-untyped-def]
+            walk(code, metric, width, inverse, needed / 2, *rest)
+
+        def wrong_boxes(code, power, metric, width, inverse, query, tree, *rest):  # type: ignore[no-untyped-def]
+            *some, low, high, code_low, code_high = tree
+            middle, half = (low + high) / 2, (high - low) / 2
+            tree = (*some, middle - 0.8 * half, middle + 0.8 * half, code_low, code_high)
+            support_walk(code, power, metric, width, inverse, query, tree, *rest)
 
         train, query = mixture(20_000, 3, 1), mixture(4000, 3, 2)
         # A Gaussian loses little where boxes seem farther; at an edge whatever is lost counts.
         kernel = "gaussian" if what == "limits" else "tophat"
         problem = Problem(query, train, np.array([0.3]), kernel=kernel)
         right = walked(problem, tol=1e-9)
-        monkeypatch.setattr(leaf_sums, "walk", wrong)
+        monkeypatch.setattr(leaf_sums, "walk", wrong_limits)
+        monkeypatch.setattr(support_sums, "support_walk", wrong_boxes)
         found = walked(problem, tol=1e-9)
         known = np.isfinite(right.values)
         off = np.abs(found.values[known] - right.values[known])

@@ -9,7 +9,7 @@ import xarray as xr
 import zarr
 
 import dkde
-from dkde.engine import block_plan, task
+from dkde.engine import block_plan, leaf_plan, task
 from dkde.errors import Remedy
 from dkde.rows.side import Rows
 from dkde.runs.stages import PLAN
@@ -38,8 +38,8 @@ def folder(tmp_path, monkeypatch):
 def cut_by_default(monkeypatch, query_rows, panel_rows):
     """Let plans choose so many rows."""
     monkeypatch.setattr(block_plan, "LEAVES_QUERY_ROWS", query_rows)
-    monkeypatch.setattr(block_plan, "_READ_PANEL", (panel_rows, 2**28))
-    monkeypatch.setattr(block_plan, "_RESIDENT_PANEL", (panel_rows, 2**28))
+    monkeypatch.setattr(leaf_plan, "READ_PANEL", (panel_rows, 2**28))
+    monkeypatch.setattr(leaf_plan, "RESIDENT_PANEL", (panel_rows, 2**28))
 
 
 @pytest.fixture

@@ -1,0 +1,268 @@
+"""Moments of a tree's nodes, which say what all rows of a node add to a polynomial kernel.
+
+Kernels of compact support that are powers of ``1 - u**2`` inside it are polynomials of a row's
+place. With ``z = (y - c) / r``, c being the middle of the node's box and r a power of two that is
+no less than the distance of any of its rows from there, and with ``a = x - c``,
+
+    1 - |x - y|**2 / h**2 = alpha + q,  q = b . z - g |z|**2,
+    alpha = 1 - |a|**2 / h**2,  b = 2 r a / h**2,  g = r**2 / h**2,
+
+so that sums of ``w q**k`` for k up to the power say all. These are made of moments of z: w, w z,
+w |z|**2; from power 2 on w z z, w |z|**2 z, w |z|**4; from 3 on w z z z, w |z|**2 z z,
+w |z|**4 z, w |z|**6. It is exact where all of a node's box is inside the support, but for rounding.
+
+Rounding. Let ``v = a / h`` and ``e_i = |y_i - c_i| / h``. As no corner of the box is farther than
+h, and the mirror image of a row in the middle is in the box too, ``sum (|v_i| + e_i)**2 <= 1``. The
+terms that are added for a row are, in absolute values, those of
+``(1 + sum (|v_i| + e_i)**2)**power``, at most ``2**power``; each is the product of numbers that
+went through at most ``power (d + 8) + 150`` roundings: 128 of them in a leaf's sum, 3 in the sum
+over leaves, which carries what is rounded off along. So a node's sum is off by at most that, times
+``2**power`` and the node's weight, times half a unit in the last place. Mirror images may be
+outside by as much as the middle is rounded: nodes have no moments unless that is small beside
+their sides, and ``_TERMS`` stands for 2.
+"""
+
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+import numpy as np
+
+from dkde.numerics.compiling import compiled
+from dkde.numerics.distances import width_of
+from dkde.numerics.tree import Tree
+from dkde.typing import FloatArray
+
+_U = 2.0**-53
+# Powers of 1 - u**2 that have moments in so many dimensions: beyond, there are too many.
+_MAX_POWER, _MAX_AXES = 3, 3
+# Nodes that one call of a pool sums.
+_NODES = 256
+# Of a box whose middle is off by less than a 1024th of its sides, with room for it.
+_OFF_MIDDLE, _TERMS = 2.0**-10, 2.01
+# Exponents of a node's unit, whose square is to be a number.
+_LEAST, _MOST = -480, 480
+
+# Sums over leaves carry what is rounded off: not to be taken apart by the compiler.
+_compile_exact = compiled()
+_compile = compiled("contract")
+_compile_sums = compiled("reassoc", "contract", "nsz")
+
+
+def has_moments(power: int, n_features: int) -> bool:
+    """Return whether a kernel ``(1 - u**2)**power`` has moments of nodes in so many dimensions.
+
+    Examples
+    --------
+    >>> has_moments(1, 50), has_moments(3, 3), has_moments(2, 4), has_moments(-1, 1)
+    (True, True, False, False)
+    """
+    return 0 <= power <= 1 or (2 <= power <= _MAX_POWER and n_features <= _MAX_AXES)
+
+
+def n_moments(power: int, n_features: int) -> int:
+    """Return how many moments a node has.
+
+    Examples
+    --------
+    >>> n_moments(0, 3), n_moments(1, 3), n_moments(2, 2), n_moments(3, 3)
+    (1, 5, 10, 35)
+    """
+    d = n_features
+    pairs, triples = d * (d + 1) // 2, d * (d + 1) * (d + 2) // 6
+    count = [1, d + 1, pairs + d + 1, triples + pairs + d + 1]
+    return sum(count[: power + 1])
+
+
+@dataclass(frozen=True, eq=False)
+class NodeMoments:
+    """Moments of the nodes of a tree.
+
+    Parameters
+    ----------
+    power : int
+    centres : array (n_nodes, n_features)
+    units : array (n_nodes,)
+        Powers of two; 0 for nodes without moments, which are too wide to be inside any support.
+    moments : array (n_nodes, n_moments)
+        In the order above; products of different coordinates are there once, times how often.
+    doubts : array (n_nodes,)
+        What a node's sum may be off by.
+    """
+
+    power: int
+    centres: FloatArray
+    units: FloatArray
+    moments: FloatArray
+    doubts: FloatArray
+
+    @property
+    def nbytes(self) -> int:
+        """Return the bytes of all arrays."""
+        return sum(each.nbytes for each in vars(self).values() if isinstance(each, np.ndarray))
+
+
+def make_moments(
+    tree: Tree, power: int, *, bandwidth: float, pool: Executor | None = None
+) -> NodeMoments:
+    """Return the moments of the nodes that can be inside a support.
+
+    Parameters
+    ----------
+    tree : Tree
+        Whose boxes are along the features.
+    power : int
+        Of ``1 - u**2``; see ``has_moments``.
+    bandwidth : float
+        The widest at which sums are wanted, in the unit of the tree's values.
+    pool : Executor, optional
+        Threads that share the work; not one of them may wait for it.
+    """
+    n_nodes, n_features = tree.low.shape
+    centres = tree.low / 2 + tree.high / 2
+    with np.errstate(over="ignore"):
+        above, below = tree.high - centres, centres - tree.low
+        sides = np.maximum(above, below)
+        radii = np.sqrt((sides * sides).sum(axis=1)) * (1 + (n_features + 8) * _U)
+    wanted = radii <= bandwidth
+    wanted &= (np.abs(above - below) <= _OFF_MIDDLE * sides).all(axis=1)
+    # Where all rows are equal any unit will do; the power of a large one might be no number.
+    _, exponents = np.frexp(np.where(wanted & (radii > 0), radii, 2.0**_LEAST))
+    exponents = np.clip(exponents, _LEAST, _MOST)
+    units = np.where(wanted, np.ldexp(1.0, exponents), 0.0)
+    moments = np.zeros((n_nodes, n_moments(power, n_features)))
+    numbers = np.flatnonzero(wanted)
+
+    def fill(start: int) -> None:
+        _fill(
+            power, tree.tiles, tree.weights, tree.n_rows, width_of(n_features), tree.first,
+            tree.count, numbers[start : start + _NODES], centres, units, moments,
+        )  # fmt: skip
+
+    list((map if pool is None else pool.map)(fill, range(0, len(numbers), _NODES)))
+    roundings = power * (n_features + 8) + 150
+    if power == 0 and not tree.is_weighted:
+        roundings = 0  # rows are counted
+    doubts = roundings * _U * _TERMS**power * moments[:, 0]
+    return NodeMoments(power, centres, units, moments, doubts)
+
+
+def log_errors(sums: FloatArray, doubts: FloatArray) -> FloatArray:
+    """Bounds on the errors of logs of sums that may be off by so much; inf where they may be 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.where(doubts > 0, doubts / sums * (1 + 4 * _U), 0.0)
+        errors = np.where(share < 1, -np.log1p(-share) * (1 + 8 * _U), np.inf)
+    return np.asarray(errors)
+
+
+@_compile_exact
+def _fill(  # type: ignore[no-untyped-def]
+    power, tiles, weights, n_rows, width, first, count, nodes, centres, units, moments
+):
+    """Fill in the moments of some nodes."""
+    d, size = centres.shape[1], moments.shape[1]
+    room = np.zeros((d + 3) * 128)
+    found, total, rest = np.empty(size), np.empty(size), np.empty(size)
+    for node in nodes:
+        total[:] = 0.0
+        rest[:] = 0.0
+        for leaf in range(first[node], first[node] + count[node]):
+            there = min(128, n_rows - leaf * 128)
+            _fill_coordinates(
+                tiles, leaf * width * 128, there, centres[node], 1.0 / units[node], room
+            )
+            _of_leaf(power, d, room, weights[leaf * 128 : (leaf + 1) * 128], found)
+            for m in range(size):
+                # Møller and Knuth's sum of two numbers and its rounding.
+                added = total[m] + found[m]
+                part = added - total[m]
+                rest[m] += (total[m] - (added - part)) + (found[m] - part)
+                total[m] = added
+        for m in range(size):
+            moments[node, m] = total[m] + rest[m]
+
+
+@_compile
+def _fill_coordinates(tiles, start, there, centre, scale, room):  # type: ignore[no-untyped-def]
+    """Fill in the coordinates z of a leaf's rows; 0 where it is not full."""
+    for j in range(len(centre)):
+        column, out = tiles[start + j * 128 : start + (j + 1) * 128], room[j * 128 : (j + 1) * 128]
+        middle = centre[j]
+        for p in range(128):
+            out[p] = (column[p] - middle) * scale
+        out[there:] = 0.0
+
+
+@_compile_sums
+def _sum_of(x, y):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for p in range(128):
+        total += x[p] * y[p]
+    return total
+
+
+@_compile_sums
+def _multiply(x, y, out):  # type: ignore[no-untyped-def]
+    for p in range(128):
+        out[p] = x[p] * y[p]
+
+
+@_compile_sums
+def _sum_all(x):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for p in range(128):
+        total += x[p]
+    return total
+
+
+@_compile_sums
+def _sum_of3(x, y, z):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for p in range(128):
+        total += x[p] * y[p] * z[p]
+    return total
+
+
+@_compile
+def _of_leaf(power, d, room, weights, found):  # type: ignore[no-untyped-def]
+    """Fill in the moments of a leaf's rows, of which room has the coordinates."""
+    found[0] = _sum_all(weights)
+    if power == 0:
+        return
+    squares, weighted, product = (
+        room[d * 128 : (d + 1) * 128],
+        room[(d + 1) * 128 : (d + 2) * 128],
+        room[(d + 2) * 128 : (d + 3) * 128],
+    )
+    squares[:] = 0.0
+    for j in range(d):
+        z = room[j * 128 : (j + 1) * 128]
+        for p in range(128):
+            squares[p] += z[p] * z[p]
+    weighted[:] = weights
+    at = 1
+    # The moments of 1, then of |z|**2 and of |z|**4, with one coordinate less each time.
+    for degree in range(1, power + 1):
+        for lower in range(degree, 0, -1):
+            # w |z|**(2 (degree - lower)) times products of so many coordinates.
+            for i in range(d):
+                zi = room[i * 128 : (i + 1) * 128]
+                if lower == 1:
+                    found[at] = _sum_of(weighted, zi)
+                    at += 1
+                    continue
+                for j in range(i, d):
+                    zj = room[j * 128 : (j + 1) * 128]
+                    _multiply(zi, zj, product)
+                    if lower == 2:
+                        found[at] = _sum_of(weighted, product) * (1.0 if i == j else 2.0)
+                        at += 1
+                        continue
+                    for k in range(j, d):
+                        zk = room[k * 128 : (k + 1) * 128]
+                        times = 1.0 if i == k else (3.0 if i == j or j == k else 6.0)
+                        found[at] = _sum_of3(weighted, product, zk) * times
+                        at += 1
+            _multiply(weighted, squares, weighted)
+        found[at] = _sum_all(weighted)
+        at += 1
+        weighted[:] = weights
