@@ -26,7 +26,7 @@ from dkde.numerics.tree import make_query, make_tree
 
 # As in the numerics: of either side no test of an index is wanted, nor an order of additions.
 _compile = numba.njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
-FEATURES = (1, 2, 3, 4, 5, 8, 12, 16, 24, 32, 48, 64, 96)
+FEATURES = (1, 2, 3, 4, 5, 8, 15, 20, 30, 54, 64, 96)
 # Up to here the compiler keeps the fused loop's distances in registers.
 MOST_FUSED = 8
 

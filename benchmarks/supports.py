@@ -96,13 +96,13 @@ def measure(work: tuple[int | None, int, int, str, float], options: Any) -> dict
         rows = {"source": source}
 
     def ours() -> Any:
-        return dkde.log_density(given, train, h, kernel=kernel, **rows)
+        return np.asarray(dkde.log_density(given, train, h, kernel=kernel, **rows))
 
     ours()  # compiles
     seconds, of_cores, found = timed(ours, options.repeats)
     some = rng.choice(len(query), min(64, len(query)), replace=False)
     with np.errstate(invalid="ignore"):
-        off = np.abs(np.asarray(found).ravel()[some] - exact(query[some], train, kernel, h))
+        off = np.abs(found.ravel()[some] - exact(query[some], train, kernel, h))
     figures = {
         "queries": len(query), "rows": len(train), "features": d, "kernel": kernel, "bandwidth": h,
         "is_map": n_query is None, "seconds": seconds, "seconds_cores": of_cores,

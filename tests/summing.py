@@ -14,6 +14,7 @@ from dkde.numerics import logsum, near, tiles
 from dkde.numerics.axes import Axes, leading_axes
 from dkde.numerics.frame import Frame, Points, reference_row
 from dkde.numerics.kernels import get_kernel
+from dkde.numerics.leaf_axes import LeafAxes
 from dkde.numerics.leaf_sums import LeafSums
 from dkde.numerics.metrics import Metric, Terms, get_metric
 from dkde.numerics.node_moments import has_moments
@@ -132,9 +133,12 @@ def walked(
     log_norms = [kernel.log_norm(n_features, float(np.log(h))) for h in problem.bandwidths]
     largest = n_features * (1 + float(np.abs(np.log(problem.bandwidths)).max()))
     largest += 2 * lgamma(n_features + 1)
+    # Of many features, boxes are along axes found from some of the rows.
+    euclidean = problem.metric == "euclidean"
+    axes = LeafAxes.of(problem.train[::3], euclidean=euclidean)
     blocks = []
     for rows in problem.query_ranges:
-        leaves, groups = make_query(problem.query[rows]), None
+        leaves, groups = make_query(problem.query[rows], axes=axes), None
         if problem.query_groups is not None:
             groups = problem.query_groups[rows]
         block = np.empty((logsum.n_partial_rows(len(log_norms)), leaves.n_rows))
@@ -146,7 +150,7 @@ def walked(
             partial = []
             for panel in range(panels):
                 sums = LeafSums(share, terms)
-                for ranges in _trees(problem, panel, panels, together):
+                for ranges in _trees(problem, panel, panels, together, axes):
                     ranges.add_to(sums, own, float(len(problem.train)) if together else None)
                 partial.append(sums.log_sums())
             block[:, share.order] = logsum.combine(partial)
@@ -154,7 +158,9 @@ def walked(
     return logsum.Densities.of(np.concatenate([block.stacked() for block in blocks], axis=1))
 
 
-def _trees(problem: Problem, panel: int, panels: int, together: bool) -> list[TrainRows]:
+def _trees(
+    problem: Problem, panel: int, panels: int, together: bool, axes: LeafAxes | None
+) -> list[TrainRows]:
     """Training rows of a panel in trees: all in one go, or a range each."""
     ranges = [np.arange(r.start, r.stop) for r in problem.train_ranges[panel::panels]]
     if not together:
@@ -169,7 +175,7 @@ def _trees(problem: Problem, panel: int, panels: int, together: bool) -> list[Tr
                 None if problem.train_groups is None else problem.train_groups[rows],
             )],
             Rows((Part(ArraySource(problem.train), 0, len(problem.train), "train"),)),
-            frame, len(rows),
+            frame, len(rows), axes,
         )
         for rows in ranges
     ]  # fmt: skip

@@ -19,8 +19,8 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 # Those that are run, and not only imported by another.
 SCRIPTS = (
-    "calls", "exactness", "leaves", "maps", "pair_loop", "peers", "roofline", "runs", "selection",
-    "stores",
+    "calls", "exactness", "groups", "leaves", "maps", "pair_loop", "peers", "plans", "roofline",
+    "runs", "selection", "stores", "supports",
 )  # fmt: skip
 
 
@@ -77,6 +77,19 @@ def test_pair_loop(script, tmp_path):
     assert kept(file, "pair_loop") == figures
 
 
+def test_plans(script, capsys, tmp_path, monkeypatch):
+    file = tmp_path / "plans.json"
+    monkeypatch.setattr("sys.argv", ["plans.py"])
+    defined = script("plans")
+    made = defined["of_mixture"](9000, 400, 3, "")
+    found = defined["measure"]("mixture", lambda _: made)
+    assert found["planned"] > 0
+    assert found["taken"] > 0
+    defined["main"](["--works", "none of these", "--json", str(file)])
+    assert capsys.readouterr().out.startswith("| work |")
+    assert kept(file, "plans") == []
+
+
 def test_roofline(script, capsys, tmp_path):
     file = tmp_path / "roofline.json"
     arguments = ["--rows", "200", "--repeats", "1", "--json", str(file)]
@@ -92,12 +105,22 @@ def test_roofline(script, capsys, tmp_path):
 def test_maps(script, capsys, tmp_path):
     file = tmp_path / "maps.json"
     arguments = ["--rows", "3000", "--divide", "32", "--repeats", "1", "--checked", "2"]
-    figures = script("maps")["main"]([*arguments, "--json", str(file)])
+    figures = script("maps")["main"]([*arguments, "--no-kdepy", "--json", str(file)])
     assert {row["grid"] for row in figures} == {"40x30", "4x4x4"}
-    assert all(0 <= row["wide_share"] <= 1 for row in figures)
-    assert all(row["error_of_tol"] < 1 for row in figures if row["cells"] is not None)
-    assert "left to pairs" in capsys.readouterr().out
+    assert all(row["error_of_tol"] < 1 and row["bound_of_tol"] <= 1 for row in figures)
+    assert "error, bound / tol" in capsys.readouterr().out
     assert kept(file, "maps") == figures
+
+
+@pytest.mark.slow
+def test_supports(script, capsys, tmp_path):
+    file = tmp_path / "supports.json"
+    arguments = ["--scale", "0.002", "--repeats", "1", "--json", str(file)]
+    script("supports")["main"](arguments)
+    assert "map of " in capsys.readouterr().out
+    rows = kept(file, "supports")
+    assert {row["kernel"] for row in rows} == {"epanechnikov", "biweight"}
+    assert all(row["error"] < 1e-11 and row["seconds"] > 0 for row in rows)
 
 
 @pytest.mark.slow
@@ -118,6 +141,14 @@ def test_calls(script, capsys, tmp_path):
     script("calls")["main"]([*sizes, "--no-first", "--json", str(file)])
     assert "equal to dkde.log_density, bit for bit: True" in capsys.readouterr().out
     assert {"first", "dkde 1", "scikit-learn 100", "small"} <= set(kept(file, "calls"))
+
+
+def test_groups(script, capsys, tmp_path):
+    file = tmp_path / "groups.json"
+    sizes = ["--rows", "600", "--features", "1", "2", "--repeats", "1", "--bandwidths", "2"]
+    script("groups")["main"]([*sizes, "--json", str(file)])
+    assert capsys.readouterr().out.count("\n| ") == 4  # heads, a rule, two rows
+    assert all(row["error"] < 1e-9 for row in kept(file, "groups"))
 
 
 def test_exactness_shows_who_is_right(script, capsys, tmp_path):

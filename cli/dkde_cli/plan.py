@@ -98,7 +98,7 @@ def _in_words(cost: Mapping[str, Any]) -> dict[str, str]:
         "memory of a worker": f"{size(cost['peak_bytes_per_worker'])}, of these",
         "  at rest": size(cost["baseline_bytes"]),
         "  a thread's block": size(cost["block_bytes"]),
-        "  shared by its blocks": size(cost["resident_bytes"]),
+        "  shared by blocks": size(cost["resident_bytes"]),
         "method": cost["method"],
         "time": f"about {duration(cost['seconds'])} on {cost['threads']} threads",
         **slow,

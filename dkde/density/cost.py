@@ -132,20 +132,19 @@ def plan(
         # Before the survey room for moments of cells is kept, wherever there may be some.
         cut = cut.knowing_cells(bool(survey.by_cells))
     return {
-        **_sizes(cut, at_rest),
-        "peak_bytes_per_worker": None
-        if at_rest is None
-        else at_rest + _added(cut, threads_per_worker),
+        **_sizes(cut, at_rest, threads_per_worker),
         "method": found.method,
         "threads": n_threads,
+        "shares": None if found.answers is None else found.answers.shares,
         "seconds": found.seconds,
         "seconds_all_pairs": all_pairs,
         "slow_blas": older_kernels(),
     }
 
 
-def _sizes(cut: Plan, at_rest: int | None) -> dict[str, Any]:
+def _sizes(cut: Plan, at_rest: int | None, threads_per_worker: int) -> dict[str, Any]:
     """Return the figures that follow from the cut of the pairs, and a worker's bytes at rest."""
+    peak = None if at_rest is None else at_rest + _added(cut, threads_per_worker)
     return {
         "pairs": cut.pairs,
         "flops": cut.flops,
@@ -157,6 +156,7 @@ def _sizes(cut: Plan, at_rest: int | None) -> dict[str, Any]:
         "block_rows": cut.query_rows,
         "panel_rows": cut.panel_rows,
         "baseline_bytes": at_rest,
+        "peak_bytes_per_worker": peak,
         "block_bytes": cut.block_bytes,
         "resident_bytes": cut.resident_bytes,
         "answer_bytes": cut.answer_bytes,

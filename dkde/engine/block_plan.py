@@ -35,6 +35,7 @@ LEAVES_QUERY_ROWS = 2**16
 # The blocks of a grid, unless they get shorter than so many rows: products along its axes have
 # less to share then.
 _GRID_BLOCKS, _GRID_ROWS = 16, 2**13
+_READ_GRID_BLOCKS, _READ_GRID_ROWS = 4, 2**19
 # Tiles: see dkde.numerics.tiles, whose constants a test compares with these.
 QUERY_TILE_ROWS, TRAIN_TILE_ROWS = 1280, 512
 
@@ -136,6 +137,11 @@ class Plan:
     def pairs(self) -> int:
         """Return the number of pairs."""
         return self.query.rows * self.train.rows
+
+    @property
+    def n_readings(self) -> int:
+        """Return how many times training rows are read, and put in leaves."""
+        return 1 if self.in_leaves and self._leaves.stays else self.n_query_blocks
 
     @property
     def flops(self) -> int:
@@ -256,23 +262,24 @@ def make_plan(
     """
     query_rows, panel_rows = cut
     n_shares = 1
+    # Bytes in float64, whatever the precision of the distances.
+    by_bytes = max(1, MAX_QUERY_BYTES // (8 * n_features))
     if in_leaves:
         if query_rows is None:
-            by_bytes = max(1, MAX_QUERY_BYTES // (8 * n_features))
-            most = min(by_bytes, LEAVES_QUERY_ROWS)
-            query_rows = _even(query.rows, most)
-            if line_rows is not None:
-                query_rows = _grid_rows(query.rows, line_rows, most)
+            query_rows = _even(query.rows, min(by_bytes, LEAVES_QUERY_ROWS))
         if panel_rows is None:
             panel_rows = leaves_panel(train, n_features)
-        n_shares = leaves_shares(query_rows, panel_rows, MIN_QUERY_ROWS)
+        if cut[0] is None and line_rows is not None:
+            # Each block reads all panels, unless they stay in memory: then there are fewer.
+            stays = train.is_held(n_features) or panel_rows >= train.rows
+            query_rows = _grid_rows(query.rows, line_rows, by_bytes, stays)
+        there = min(query_rows, query.rows), min(panel_rows, train.rows)
+        n_shares = leaves_shares(*there, MIN_QUERY_ROWS)
         if n_shares > 1 and not in_shares and cut[0] is None:
             n_shares = 1
             if line_rows is None:
                 query_rows = _even(query.rows, MIN_QUERY_ROWS)
     if query_rows is None:
-        # Bytes in float64, whatever the precision of the distances.
-        by_bytes = max(1, MAX_QUERY_BYTES // (8 * n_features))
         largest = min(by_bytes, MAX_QUERY_ROWS)
         worth_mapping = ceil(
             mapping_flops / (_MAPPING_SHARE * _pair_flops(n_features, n_bandwidths))
@@ -294,15 +301,17 @@ def make_plan(
     )  # fmt: skip
 
 
-def _grid_rows(total: int, line_rows: int, most: int) -> int:
+def _grid_rows(total: int, line_rows: int, by_bytes: int, stays: bool) -> int:
     """Return the query rows of a block of a grid: whole lines, where these are short enough.
 
-    >>> _grid_rows(1280 * 960, 960, 2**16) / 960, _grid_rows(320 * 240, 240, 2**16) / 240
-    (68.0, 32.0)
+    >>> _grid_rows(1280 * 960, 960, 2**22, True) / 960
+    68.0
     """
+    most = min(by_bytes, LEAVES_QUERY_ROWS if stays else _READ_GRID_ROWS)
     if line_rows > most:
         return _even(line_rows, most)
-    wanted = max(_GRID_ROWS, min(most, ceil(total / _GRID_BLOCKS)))
+    n_blocks = _GRID_BLOCKS if stays else _READ_GRID_BLOCKS
+    wanted = max(_GRID_ROWS, min(most, ceil(total / n_blocks)))
     return _even(total // line_rows, max(1, wanted // line_rows)) * line_rows
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from dkde.engine.block_plan import Plan
 from dkde.engine.blocks import ShareOfBlock, join_shares, score_share
-from dkde.engine.pool import Pool
+from dkde.engine.pool import Pool, worker_of
 from dkde.engine.reading import ALL_ZERO, NOTHING_COUNTS
 from dkde.engine.shelf import SHELF
 from dkde.engine.survey import make_survey
@@ -193,13 +193,11 @@ def compute(
     Survey or None
         The survey that the blocks received; None if no block was to be computed.
     """
-    plan, task = work.plan, work.task
+    plan = work.plan
     set_aside = set() if keep is None else set(keep.failed())
 
     def waiting() -> Iterator[Block]:
-        # Not as a list: there may be millions of blocks.
-        every = product(range(plan.n_query_blocks), range(plan.n_panels))
-        for number, block in enumerate(every):
+        for number, block in enumerate(_every_block(plan)):
             if block not in skip and block not in set_aside and (only is None or only(number)):
                 yield block
 
@@ -213,30 +211,30 @@ def compute(
         return None
     survey = _survey(work, pool)
     n_shares = survey.n_shares(plan.n_shares, plan.query_rows)
+    # Blocks that stay set aside: shares of them that have not begun are of no use.
+    given_up: set[Block] = set()
+
+    def fail(q: int, p: int, error: BaseException) -> None:
+        assert keep is not None
+        keep.fail(q, p, error)
+        if worker_of(error) is None:  # else it may succeed at another worker in the end
+            given_up.add((q, p))
+            joined.drop((q, p))
+
     calls = (
-        (
-            (q, p, i),
-            (
-                work.query,
-                work.train,
-                task,
-                survey,
-                plan.query_block(q),
-                plan.panel(p),
-                (i, n_shares),
-            ),
-        )
-        for q, p in waiting()
+        ((*block, i), _share_of(work, survey, block, (i, n_shares)))
+        for block in waiting()
         for i in range(n_shares)
+        if block not in given_up
     )
     joined = _Joined(plan)
-    trials = Trials(pool, None if keep is None else keep.fail, min(HOPELESS, n_waiting))
+    trials = Trials(pool, None if keep is None else fail, min(HOPELESS, n_waiting))
     try:
         with closing(completed(pool, score_share, calls, trials)) as parts:
             for (q, p, _), part in parts:
                 trials.succeeded = True
                 done_pairs += plan.block_pairs((q, p)) // n_shares
-                whole = joined.add((q, p), part, n_shares)
+                whole = None if (q, p) in given_up else joined.add((q, p), part, n_shares)
                 if whole is not None:
                     receive((q, p), whole)
                     done_pairs += plan.block_pairs((q, p)) % n_shares
@@ -247,12 +245,27 @@ def compute(
     return survey
 
 
+def _every_block(plan: Plan) -> Iterator[Block]:
+    """Yield the blocks in the plan's order; not as a list, as there may be millions."""
+    return product(range(plan.n_query_blocks), range(plan.n_panels))
+
+
+def _share_of(work: Work, survey: Survey, block: Block, share: tuple[int, int]) -> tuple[Any, ...]:
+    """Return the arguments for a share of a block: which one, and of how many."""
+    rows, panel = work.plan.query_block(block[0]), work.plan.panel(block[1])
+    return work.query, work.train, work.task, survey, rows, panel, share
+
+
 class _Joined:
     """Blocks of which some shares are done."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._parts: dict[Block, list[ShareOfBlock]] = {}
+
+    def drop(self, block: Block) -> None:
+        """Drop the shares of a block that will not be complete."""
+        self._parts.pop(block, None)
 
     def add(self, block: Block, part: ShareOfBlock, n_shares: int) -> FloatArray | None:
         """Add a share, and return the partial result of its block if that was the last one."""

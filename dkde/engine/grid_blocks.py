@@ -3,7 +3,7 @@
 The points whose error bound is too large, the tails, are left to pairs of near leaves.
 """
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from math import ceil, log
@@ -15,18 +15,30 @@ import numpy.typing as npt
 from dkde.engine.cells import Beyond, gathered
 from dkde.engine.leaf_blocks import LeafBlock, place
 from dkde.engine.leaf_plan import MOMENT_BYTES
-from dkde.engine.leaves import QueryRows, points_in_leaves, threads_for
+from dkde.engine.leaves import (
+    QueryRows,
+    TrainRows,
+    in_leaves,
+    known_rows,
+    threads_for,
+    train_rows,
+)  # fmt: skip
 from dkde.engine.reading import Reading
 from dkde.engine.reads import Reads
 from dkde.engine.shelf import SHELF
 from dkde.engine.task import Task
 from dkde.numerics import logsum
 from dkde.numerics.axis_matrix import AxisMatrix, reach_for_grid
-from dkde.numerics.frame import Frame
+from dkde.numerics.cell_sums import Marks
+from dkde.numerics.cells import Cells
+from dkde.numerics.frame import Frame, Points
 from dkde.numerics.grid_cells import GridCells, tol_for_grid
 from dkde.numerics.grid_logs import grid_log_sums
+from dkde.numerics.grid_near import needed_cells
 from dkde.numerics.grid_sums import grid_sums
-from dkde.numerics.tree import Numbers
+from dkde.numerics.leaf_sums import LeafSums
+from dkde.numerics.tolerance import left_out
+from dkde.numerics.tree import Numbers, QueryLeaves
 from dkde.rows.boxes import boxes
 from dkde.rows.grid import GridAxes
 from dkde.typing import FloatArray
@@ -35,6 +47,8 @@ from dkde.typing import FloatArray
 _BESIDE_BYTES, _TIMES = 2**26, 1.7
 # The points of a share of a block: fewer take about as long.
 _SHARED = 2**14
+# Leaves of query rows times cells, up to which those that are near are looked for.
+_MOST_BOXES = 2**26
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,19 +61,28 @@ class GridMoments:
         The bandwidths of the task that have moments.
     cells : list of GridCells
         At these bandwidths, their axes in the order of the grid's dims.
+    located : Cells
+        Which rows are in which of the first of these cells; empty where there are no moments.
     shift : int
         Weights are in units of 2**shift.
-    n_read, n_missing : int
-        How many rows were read, and how many of these left out.
+    n_read, n_missing, n_left : int
+        How many rows were read, how many of these left out, and how many not read.
     """
 
     kept: list[int]
     cells: list[GridCells]
+    located: Cells
     shift: int
     n_read: int
     n_missing: int
+    n_left: int
     _axes: dict[tuple[int, int], AxisMatrix] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
+
+    @property
+    def has_rows(self) -> bool:
+        """Return whether there are moments of any weight."""
+        return bool(self.kept) and self.cells[0].total > 0
 
     def axis(
         self, k: int, dim: int, lines: FloatArray, *, reach: float, rounded: bool
@@ -111,29 +134,29 @@ class GridBlock(LeafBlock):
         place(result, found, moments.kept)
         others = [k for k in range(n_bandwidths) if k not in moments.kept]
         if others:
-            every = np.arange(start, stop)
-            place(result, self._near(self._at(every), others), others)
-        if failed.any():
-            # What was read for the moments counts as read all the same.
-            again = result[:, failed]
-            near = self._near(self._at(start + np.flatnonzero(failed)), moments.kept)
-            place(again, near, moments.kept)
-            result[:, failed] = again
+            every = np.arange(stop - start)
+            place(result, self._near(in_leaves(self._at(start + every)), others), others)
+        some = failed.any(axis=0)
+        if some.any():
+            again = result[:, some]
+            points = self._at(start + np.flatnonzero(some))
+            self._sum_again(again, points, moments.kept, failed[:, some])
+            result[:, some] = again
         return result
 
     def _at(self, rows: Numbers) -> QueryRows:
-        """Return points, by their numbers, in leaves."""
-        return points_in_leaves(self._axes.points(rows), self._query, rows, self._frame)
+        """Return points, by their numbers."""
+        return known_rows(self._axes.points(rows), self._query, rows, self._frame)
 
     def _by_axes(
         self, moments: GridMoments, start: int, stop: int, frame: Frame
-    ) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
-        """Return the partial result of a range of rows, and which of them need pairs."""
+    ) -> tuple[FloatArray, Marks]:
+        """Return the partial result of a range of rows, and which of their sums need pairs."""
         result = logsum.identity(len(moments.kept), stop - start)
-        failed = np.zeros(stop - start, np.bool_)
+        failed = np.zeros((len(moments.kept), stop - start), np.bool_)
         found = logsum.split(result)
         found.read[:], found.missing[:] = moments.n_read, moments.n_missing
-        if not moments.kept or not moments.cells[0].total > 0:
+        if not moments.has_rows:
             return result, failed
         unit = moments.shift * log(2)
         log_weight = float(np.log(moments.cells[0].total)) + unit
@@ -153,7 +176,7 @@ class GridBlock(LeafBlock):
                     log_norm=None if norms is None else norms[k],
                 )  # fmt: skip
                 found.log_sums[number, here], found.errors[number, here] = logs, errors
-                failed[here] |= wide
+                failed[number, here] = wide
             at += axes.n_rows
         return result, failed
 
@@ -196,8 +219,58 @@ class GridBlock(LeafBlock):
             with closing(reads.readings(self._train, task, self._origin, beyond)) as readings:
                 return self._made(readings, task, frame, beyond)
 
-        # Of the last panel only: with those of all panels there is no saying how many bytes.
-        return SHELF.get((self._survey.key, "moments", self._panel), make, others=False)
+        key, keeps = (self._survey.key, "moments", self._panel), self._survey.keeps_moments
+        return SHELF.get(key, make, others=keeps)
+
+    def _trees(
+        self, query: QueryRows, sums: LeafSums
+    ) -> Generator[tuple[TrainRows, float | None], None, None]:
+        """Yield the panel in leaves; only the rows near the points, where rows are read anew.
+
+        The regions of chunks that an index has are of no use where the grid reaches over all rows:
+        to compare them with each point would take longer than the rows.
+        """
+        frame = replace(self._frame, precision="float64")
+        moments = self._grid_moments(frame)
+        if moments.n_left or not moments.has_rows or query.leaves is None:
+            yield from super()._trees(query, sums)
+            return
+        kept = self._stays or self._panel == (0, self._train.rows.n_rows)
+        n_boxes = query.leaves.n_leaves * len(moments.located)
+        if kept or self._train.weights is not None or n_boxes > _MOST_BOXES:
+            yield self._tree(), None
+            return
+        near = self._near_cells(moments, query.leaves, frame)
+        n_left = 0
+
+        def chosen() -> Generator[Reading, None, None]:
+            nonlocal n_left
+            with closing(self._every.readings(self._train, self._task, self._origin, None)) as all_:
+                for read in all_:
+                    numbers = moments.located.number(Points.of(read.values, frame).coordinates)
+                    there = np.flatnonzero((numbers < 0) | near[numbers])
+                    n_left += len(read.values) - len(there)
+                    rows = read.numbers
+                    rows = rows + there if isinstance(rows, int) else rows[there]
+                    yield read._replace(numbers=rows, values=read.values[there])
+
+        found = train_rows(chosen(), self._train.rows, self._frame, 0)
+        n_read = found.n_read + n_left
+        yield replace(found, n_read=n_read), float(n_read - found.n_missing)
+        # There is a nearest row now, and those left out are beyond its limits.
+        sums.leaves_out(n_left, np.full(1, np.inf))
+
+    def _near_cells(
+        self, moments: GridMoments, leaves: QueryLeaves, frame: Frame
+    ) -> npt.NDArray[np.bool_]:
+        """Return which of the cells have rows that may matter to the query rows, by number."""
+        cells, task = moments.cells[0], self._task
+        features = [self._axes.dims.index(dim) for dim in range(frame.n_features)]
+        low, high = ((side - frame.reference)[:, features] for side in (leaves.low, leaves.high))
+        widest = float(task.bandwidths.max()) / task.unit
+        near = np.zeros(len(cells.indices), np.bool_)
+        near[cells.place] = needed_cells(cells, low, high, widest, left_out(task.tol))
+        return near
 
     def _made(
         self, readings: Iterable[Reading], task: Task, frame: Frame, beyond: Beyond | None
@@ -213,7 +286,9 @@ class GridBlock(LeafBlock):
         return GridMoments(
             [chosen[k] for k in moments.kept],
             [GridCells.of(each, features) for each in sets],
+            sets[0].cells if sets else Cells(rows.n_features, 1.0, 0),
             sets[0].shift if sets else 0,
             n_read,
             n_missing,
+            0 if beyond is None else beyond.n_rows,
         )

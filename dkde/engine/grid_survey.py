@@ -28,8 +28,8 @@ def grid_of(query: Side, task: Task, reference: FloatArray) -> GridAxes | None:
 
 def choose_for_grid(
     grid: GridAxes, t: Points, task: Task, reference: FloatArray, n_panel: int, *, mapped: bool
-) -> tuple[tuple[int, ...], float]:
-    """Return the bandwidths at which sums along the axes are less work than pairs, and its time.
+) -> tuple[tuple[int, ...], float, float]:
+    """Return the bandwidths at which sums along the axes are less work than pairs, and its cost.
 
     Parameters
     ----------
@@ -45,13 +45,13 @@ def choose_for_grid(
 
     Returns
     -------
-    tuple of int, and nanoseconds of one thread
+    tuple of int, nanoseconds of one thread, and bytes of the moments of a panel
     """
     n_axes = len(grid.dims)
     frame = replace(task.frame(reference, n_axes, mapped=mapped), precision="float64")
     points = Points.of(grid.lattice(_LINES[n_axes]), frame)
     if not np.isfinite(points.norms).all():
-        return (), 0.0  # blocks say where
+        return (), 0.0, 0.0  # blocks say where
     features = [grid.dims.index(dim) for dim in range(n_axes)]
     room, total = float(MOMENT_BYTES[n_axes]), 0.0
     chosen: list[int] = []
@@ -70,4 +70,4 @@ def choose_for_grid(
             room -= cost.nbytes
             total += cost.axes
             chosen.append(int(k))
-    return tuple(sorted(chosen)), total
+    return tuple(sorted(chosen)), total, MOMENT_BYTES[n_axes] - room

@@ -69,12 +69,14 @@ class GroupsApart:
         coordinates = Points.of(values, frame).coordinates
         result = logsum.identity(len(self.kept), len(values))
         failed = np.zeros((len(self.kept), len(values)), np.bool_)
-        for group in np.unique(groups).tolist():
-            mine = groups == group
+        names, numbers = np.unique(groups, return_inverse=True)
+        codes = np.array([self.codes.get(name, -1) for name in names.tolist()])[numbers]
+        for code in np.unique(codes).tolist():
+            mine = codes == code
+            others = self._others(None if code < 0 else code)
             result[:, mine], failed[:, mine] = sums_at(
-                coordinates[mine], self._others(self.codes.get(group)), self.kept, task, frame,
-                whole=whole,
-            )  # fmt: skip
+                coordinates[mine], others, self.kept, task, frame, whole=whole
+            )
         return result, failed
 
     def _others(self, code: int | None) -> list[Coefficients]:

@@ -29,6 +29,11 @@ T = TypeVar("T")
 _MOMENTS = 2048
 
 
+def is_worth_moments(n_moments: int, n_query: int, n_train: int) -> bool:
+    """Return whether so many query rows are worth the moments of nodes, where there are any."""
+    return 0 < n_moments * n_train <= _MOMENTS * n_query
+
+
 class LeafBlock:
     """The data of one block.
 
@@ -54,7 +59,7 @@ class LeafBlock:
     def share(self, number: int, n_shares: int) -> tuple[Numbers, FloatArray]:
         """Return the numbers of some query rows within the block, and their partial result."""
         query = SHELF.get((self._survey.key, "query", self._rows), self._read_query, others=False)
-        mine = query.share(number, n_shares)
+        mine = query.share(number, n_shares, together=bool(self._survey.by_cells))
         shape = logsum.n_partial_rows(len(self._task.bandwidths)), len(mine.missing)
         missing = np.full(shape, np.nan)
         columns = np.concatenate([mine.columns, mine.missing])
@@ -63,7 +68,10 @@ class LeafBlock:
         return columns, np.concatenate([self._sums(mine), missing], axis=1)
 
     def _read_query(self) -> QueryRows:
-        return query_rows(self._query, self._task, self._rows, self._frame, self._origin)
+        return query_rows(
+            self._query, self._task, self._rows, self._frame, self._origin,
+            self._survey.leaf_axes,
+        )  # fmt: skip
 
     def _sums(self, query: QueryRows) -> FloatArray:
         """Return the partial result of query rows."""
@@ -106,6 +114,8 @@ class LeafBlock:
             Bandwidths, the widest first.
         failed : array (n_kept, rows) of bool
         """
+        if not failed.any():
+            return
         # Sums at narrower bandwidths are nearly free beside those at the widest that failed, and
         # most often they failed as well.
         widest = np.where(failed.any(axis=0), failed.argmax(axis=0), len(kept))
@@ -119,31 +129,37 @@ class LeafBlock:
     def _moments(self, query: QueryRows, frame: Frame) -> PanelMoments | Grouped | None:
         """Return the moments of the panel's rows, or of those within reach of the query rows."""
         rows, task, summaries = self._train.rows, self._task, self._survey.summaries
-        chosen = list(self._survey.by_cells)
+        chosen, made_for = list(self._survey.by_cells), self._survey.for_moments(task)
         if summaries is not None:
             reads = Reads.of(rows, self._panel, task, summaries, query.values, together=True)
-            beyond = Beyond(task, rows.n_features)
+            beyond = Beyond(made_for, rows.n_features)
             with closing(reads.readings(self._train, task, self._origin, beyond)) as readings:
-                return panel_moments(readings, rows, task, frame, chosen, beyond)
+                return panel_moments(readings, rows, made_for, frame, chosen, beyond)
 
         n_groups, n_rows = self._survey.n_groups, self._panel[1] - self._panel[0]
 
         def make() -> Shelved:
             with closing(self._every.readings(self._train, task, self._origin, None)) as readings:
                 if query.groups is None:
-                    return Shelved(panel_moments(readings, rows, task, frame, chosen))
-                found = grouped_moments(readings, rows, n_rows, task, frame, chosen, n_groups)
+                    return Shelved(panel_moments(readings, rows, made_for, frame, chosen))
+                found = grouped_moments(readings, rows, n_rows, made_for, frame, chosen, n_groups)
                 return Shelved(found)
 
         # Of the last panel only: with those of all panels there is no saying how many bytes.
         # They depend on the reference row, which the survey may choose anew for other query rows.
         at = self._survey.reference.tobytes()
-        return self._shared("moments", make, self._survey.by_cells, at, others=False).moments
+        survey = self._survey
+        made_as = survey.by_cells, survey.cell_tol, n_groups, query.groups is None, at
+        return self._shared("moments", make, *made_as, others=False).moments
 
     def _shared(self, kind: str, make: Callable[[], T], *more: Hashable, others: bool) -> T:
         """Return what blocks share of the panel's rows, as it depends on what they are read as."""
-        survey, origin = self._survey, self._origin
-        read_as = self._task.integer, None if origin is None else origin.tobytes()
+        survey, origin, axes = self._survey, self._origin, self._survey.leaf_axes
+        read_as = (
+            self._task.integer, None if origin is None else origin.tobytes(),
+            # Few query rows have leaves along the features, and many of them along leading axes.
+            None if axes is None else axes.key,
+        )  # fmt: skip
         key = (survey.train_key or survey.key, kind, self._panel, *read_as, *more)
         return shelf_of(survey.train_key).get(key, make, others=others)
 
@@ -154,7 +170,7 @@ class LeafBlock:
     @property
     def _stays(self) -> bool:
         """Return whether what is made of each panel is kept until the end, as the plan counts."""
-        return self._train.rows.resident_bytes > 0
+        return self._train.rows.is_held
 
     def _near(self, query: QueryRows, bandwidths: Sequence[int]) -> FloatArray:
         """Return the partial result of query rows from the pairs of near leaves."""
@@ -186,12 +202,7 @@ class LeafBlock:
         """
         rows, task, summaries = self._train.rows, self._task, self._survey.summaries
         if summaries is None:
-            make = partial(self._in_trees, self._every)
-            found = self._shared("train", make, others=self._stays)
-            if self._has_moments(self._query.rows.n_rows, found.n_read):
-                make = partial(self._with_moments, found)
-                found = self._shared("node moments", make, self._widest, others=self._stays)
-            yield found, None
+            yield self._tree(), None
             return
         reads = Reads.of(rows, self._panel, task, summaries, query.values)
         # The nearest row may lie in another panel: far rows of this one are left out all the same.
@@ -199,16 +210,26 @@ class LeafBlock:
             sums.expect(reads.nearest)
         with closing(reads.readings(self._train, task, self._origin, sums)) as readings:
             for read in readings:
-                found = train_rows([read], rows, self._frame, len(read.values))
+                n_rows, axes = len(read.values), self._survey.leaf_axes
+                found = train_rows([read], rows, self._frame, n_rows, axes)
                 if self._has_moments(len(query.values), found.n_read):
                     found = self._with_moments(found)
                 yield found, float(task.n_train)
                 del read
 
+    def _tree(self) -> TrainRows:
+        """Return all rows of the panel in leaves, which blocks share."""
+        make = partial(self._in_trees, self._every)
+        found = self._shared("train", make, others=self._stays)
+        if self._has_moments(self._query.rows.n_rows, found.n_read):
+            make, power = partial(self._with_moments, found), self._task.kernel.power
+            found = self._shared("node moments", make, power, self._widest, others=self._stays)
+        return found
+
     def _has_moments(self, n_query: int, n_train: int) -> bool:
         """Return whether so many query rows are worth the moments of nodes."""
         n_moments = self._task.node_moments(self._train.rows.n_features)
-        return 0 < n_moments * n_train <= _MOMENTS * n_query
+        return is_worth_moments(n_moments, n_query, n_train)
 
     @property
     def _widest(self) -> float:
@@ -220,7 +241,8 @@ class LeafBlock:
     def _in_trees(self, reads: Reads) -> TrainRows:
         with closing(reads.readings(self._train, self._task, self._origin, None)) as readings:
             n_rows = self._panel[1] - self._panel[0]
-            return train_rows(readings, self._train.rows, self._frame, n_rows)
+            axes = self._survey.leaf_axes
+            return train_rows(readings, self._train.rows, self._frame, n_rows, axes)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,11 +6,13 @@ from math import ceil
 from dkde.engine.side_size import SideSize
 
 # Rows of more features are summed by matrix products, all pairs of them or those that bounds in
-# few dimensions leave: boxes around the rows of a leaf then say too little. Measured up to here.
-MOST_IN_LEAVES = 20
+# few dimensions leave. Up to here a pair in leaves takes no longer than one of a product even
+# where none can be left out (benchmarks/pair_loop.py).
+MOST_IN_LEAVES = 96
 # A panel in memory and one that is read, in rows and in bytes of its tree. The larger it is, the
-# smaller its leaves' boxes.
-RESIDENT_PANEL, READ_PANEL = (2**24, 2**29), (2**21, 2**28)
+# smaller its leaves' boxes. These matter less where there are many features.
+RESIDENT_PANEL, READ_PANEL, WIDE_PANEL = (2**24, 2**29), (2**21, 2**28), (2**21, 2**25)
+_MANY_FEATURES = 16
 # A block of fewer pairs is done by one thread. A share is whole leaves of query rows, and has at
 # least so many pairs, unless it has as many rows as a block for one thread.
 _SHARED_PAIRS, _SHARE_PAIRS, _SHARE_ROWS, _MOST_SHARES = 2**26, 2**25, 64, 32
@@ -20,8 +22,9 @@ MOMENT_BYTES = {1: 128 * 2**20, 2: 256 * 2**20, 3: 768 * 2**20}
 # their place; of its weight: as read, joined and in its unit; of its group: as read, joined and
 # sorted; and of the table of groups, which stays, where each row has one of its own.
 _SORTING, _WEIGHING, _GROUPING, _TABLE = 8, 32, 32, 28
-# Threads that put parts of a tree in order at a time, and the rows of a part.
-_SORTERS, _PART_ROWS = 8, 2**14
+# Threads that put parts of a tree in order at a time where it has so many rows, and the rows of a
+# part.
+_SORTERS, _MANY_ROWS, _PART_ROWS = 8, 2**17, 2**14
 # Numbers of a query row in its sums: by bandwidth, with what log-sums are made from, and with what
 # moments of nodes add; and others.
 _SUMS, _NODE_SUMS, _OTHERS = 12, 3, 20
@@ -60,11 +63,12 @@ class LeafBytes:
         """Return the peak bytes of one thread: of its share, and of what it has for itself."""
         rows = ceil(self.query_rows / self.n_shares)
         sums = _SUMS + _NODE_SUMS * (self.node_moments > 0)
-        share = rows * (self._query_row + 8 * (_OTHERS + sums * self.n_bandwidths))
+        share = rows * 8 * (_OTHERS + sums * self.n_bandwidths)
         if not self._has_shares:
             # Each thread has a block of its own.
             share += self._query + self._moments * (self.train.index_bytes > 0 or not self._is_one)
             return share + (0 if self._is_one else self._making) + self._own_tree
+        share += rows * self._query_row
         # More threads than a block has shares work on several blocks.
         others = 0 if self.stays else self._tree
         return share + ceil((self._query + others) / self.n_shares)
@@ -91,7 +95,7 @@ class LeafBytes:
         """Return whether training rows, once they are in leaves, stay there for all blocks."""
         if self.train.index_bytes:
             return False  # what is read depends on the query rows
-        return self._is_one or self.train.resident_bytes > 0
+        return self._is_one or self.train.is_held(self.n_features)
 
     @property
     def _has_shares(self) -> bool:
@@ -133,9 +137,10 @@ class LeafBytes:
     def _making(self) -> int:
         """Return the bytes beside a tree while it is made."""
         row = _SORTING + _WEIGHING * self.train.is_weighted + _GROUPING * self.train.is_grouped
-        parts = min(self.panel_rows, _SORTERS * _PART_ROWS) * (16 * width(self.n_features) + 16)
+        sorters = _SORTERS if self.panel_rows >= _MANY_ROWS else 1
+        parts = min(self.panel_rows, sorters * _PART_ROWS) * 16 * (self.n_features + 1)
         reading = self.train.reading_bytes(self.panel_rows, self.n_features)
-        return self.panel_rows * row + parts + reading
+        return self.panel_rows * row + max(parts, reading)  # first it is read, then sorted
 
     @property
     def _moments(self) -> int:
@@ -147,22 +152,19 @@ def tree_row_bytes(n_features: int) -> int:
 
     See :mod:`dkde.numerics.tree`, whose trees a test holds to it.
     """
-    return 8 * width(n_features) + 8 + 8 + 4 + _box_bytes(n_features) // 64
+    return 8 * n_features + 8 + 8 + 4 + _box_bytes(n_features) // 64
 
 
 def query_row_bytes(n_features: int) -> int:
     """Return the bytes of a query row in leaves, with its share of the boxes of leaf and group."""
-    return 8 * width(n_features) + 8 + _box_bytes(n_features) // 64 + _box_bytes(n_features) // 4
-
-
-def width(n_features: int) -> int:
-    """Return the columns of a row in leaves."""
-    return n_features if n_features <= 4 else 8 * ceil(n_features / 8)
+    return 8 * n_features + 8 + _box_bytes(n_features) // 64 + _box_bytes(n_features) // 4
 
 
 def leaves_panel(train: SideSize, n_features: int) -> int:
     """Return the training rows of a panel whose rows are put in leaves."""
-    rows, nbytes = RESIDENT_PANEL if train.resident_bytes else READ_PANEL
+    rows, nbytes = READ_PANEL if n_features <= _MANY_FEATURES else WIDE_PANEL
+    if train.is_held(n_features):
+        rows, nbytes = RESIDENT_PANEL
     largest = max(1, min(rows, nbytes // tree_row_bytes(n_features)))
     n_panels = ceil(train.rows / largest)
     # As many as a few workers can share evenly: in rows of any order a panel's leaves are as

@@ -17,6 +17,7 @@ from dkde.errors import InputError
 from dkde.numerics.bands import by_shift
 from dkde.numerics.frame import Frame, squared_lengths
 from dkde.numerics.groups import GroupTable
+from dkde.numerics.leaf_axes import LeafAxes
 from dkde.numerics.leaf_sums import Apart, LeafSums
 from dkde.numerics.node_moments import NodeMoments, make_moments
 from dkde.numerics.tree import Numbers, QueryLeaves, Tree, TreeRows, make_query
@@ -46,6 +47,8 @@ class QueryRows:
     groups : array (rows,), optional
     longest : float
         The largest of the rows' squared lengths in the frame.
+    axes : LeafAxes, optional
+        Of the leaves.
     """
 
     values: Array
@@ -54,12 +57,18 @@ class QueryRows:
     leaves: QueryLeaves | None
     groups: Groups | None
     longest: float
+    axes: LeafAxes | None = None
 
-    def share(self, number: int, n_shares: int) -> "QueryRows":
-        """Return the rows of every ``n_shares``-th leaf; the first share has the missing ones."""
+    def share(self, number: int, n_shares: int, *, together: bool = False) -> "QueryRows":
+        """Return the rows of every ``n_shares``-th leaf; the first share has the missing ones.
+
+        Or those of leaves that are together: they have fewer cells of moments in common with
+        other shares, but what is far from all training rows may be all in one.
+        """
         if n_shares == 1 or self.leaves is None:
             return self
-        leaves = self.leaves.share(number, n_shares)
+        leaves = self.leaves
+        leaves = leaves.run(number, n_shares) if together else leaves.share(number, n_shares)
         missing = self.missing if number == 0 else self.missing[:0]
         chosen = self._chosen(leaves.order)
         numbered = replace(leaves, order=np.arange(leaves.n_rows))
@@ -68,7 +77,7 @@ class QueryRows:
     def __getitem__(self, rows: npt.NDArray[np.bool_]) -> "QueryRows":
         """Return some of the rows, in leaves of their own."""
         chosen = self._chosen(np.flatnonzero(rows))
-        return replace(chosen, leaves=make_query(chosen.values))
+        return replace(chosen, leaves=make_query(chosen.values, axes=self.axes))
 
     def _chosen(self, rows: Numbers) -> "QueryRows":
         groups = None if self.groups is None else self.groups[rows]
@@ -180,8 +189,20 @@ class TrainRows:
 
 
 def query_rows(query: Side, task: Task, rows: tuple[int, int], frame: Frame,
-               origin: FloatArray | None) -> QueryRows:  # fmt: skip
+               origin: FloatArray | None, axes: LeafAxes | None) -> QueryRows:  # fmt: skip
     """Read a range of query rows, and put them in leaves.
+
+    Parameters
+    ----------
+    query : Side
+    task : Task
+    rows : (int, int)
+    frame : Frame
+        The frame of both sides.
+    origin : array (n_stored_features,), optional
+        What is subtracted before a linear map.
+    axes : LeafAxes, optional
+        Those of both sides.
 
     Raises
     ------
@@ -197,12 +218,21 @@ def query_rows(query: Side, task: Task, rows: tuple[int, int], frame: Frame,
         values, groups = values[columns], None if groups is None else groups[columns]
     lengths = squared_lengths(values, frame)
     check_finite(values, lengths, query.rows, rows[0] + columns)
-    leaves = make_query(values) if len(values) else None
-    return QueryRows(values, columns, absent, leaves, groups, lengths.max(initial=0.0))
+    leaves = make_query(values, axes=axes) if len(values) else None
+    longest = lengths.max(initial=0.0)
+    return QueryRows(values, columns, absent, leaves, groups, longest, axes)
 
 
-def points_in_leaves(values: FloatArray, query: Side, numbers: Numbers, frame: Frame) -> QueryRows:
-    """Put query rows whose values are known in leaves; ``numbers`` are the rows' in their side.
+def known_rows(values: FloatArray, query: Side, numbers: Numbers, frame: Frame) -> QueryRows:
+    """Return query rows whose values are known, not in leaves yet.
+
+    Parameters
+    ----------
+    values : array (rows, n_features)
+    query : Side
+    numbers : array (rows,)
+        The rows' numbers in their side.
+    frame : Frame
 
     Raises
     ------
@@ -211,13 +241,19 @@ def points_in_leaves(values: FloatArray, query: Side, numbers: Numbers, frame: F
     """
     lengths = squared_lengths(values, frame)
     check_finite(values, lengths, query.rows, numbers)
-    return QueryRows(
-        values, np.arange(len(values)), np.empty(0, np.int64), make_query(values), None,
-        lengths.max(initial=0.0),
-    )  # fmt: skip
+    columns, missing = np.arange(len(values)), np.empty(0, np.int64)
+    return QueryRows(values, columns, missing, None, None, lengths.max(initial=0.0), None)
 
 
-def train_rows(readings: Iterable[Reading], rows: Rows, frame: Frame, n_expected: int) -> TrainRows:
+def in_leaves(rows: QueryRows) -> QueryRows:
+    """Return the rows in leaves."""
+    return replace(rows, leaves=make_query(rows.values, axes=rows.axes))
+
+
+def train_rows(
+    readings: Iterable[Reading], rows: Rows, frame: Frame, n_expected: int,
+    axes: LeafAxes | None = None,
+) -> TrainRows:  # fmt: skip
     """Put training rows in leaves as they are read.
 
     Parameters
@@ -229,13 +265,15 @@ def train_rows(readings: Iterable[Reading], rows: Rows, frame: Frame, n_expected
         The frame of both sides.
     n_expected : int
         How many rows there are, if none is left out.
+    axes : LeafAxes, optional
+        Those of both sides.
 
     Raises
     ------
     InputError
         When a value is infinite, or NaN and to be refused.
     """
-    gathered = TreeRows(rows.n_features, n_expected)
+    gathered = TreeRows(rows.n_features, n_expected, axes)
     weights: list[FloatArray] = []
     groups: list[Groups] = []
     n_read, n_missing, longest = 0, 0, 0.0

@@ -50,6 +50,10 @@ class SideSize:
     is_weighted: bool = False
     is_grouped: bool = False
 
+    def is_held(self, n_features: int) -> bool:
+        """Return whether all values are in memory, and not only some that others follow from."""
+        return self.resident_bytes >= self.rows * self.stored_row_bytes(n_features)
+
     def stored_row_bytes(self, n_features: int) -> int:
         """Return the bytes of a row as stored; ``n_features`` is their number after a map."""
         return self.itemsize * (self.mapped_from or n_features)

@@ -1,13 +1,13 @@
 """The survey: a sample of the rows, read before the blocks and shared by all of them."""
 
 from dataclasses import replace
-from math import inf, log
+from math import ceil, inf
 from typing import Any
 
 import numpy as np
 
 from dkde.engine.block_plan import FEW_QUERY_ROWS, FEW_TRAIN_ROWS
-from dkde.engine.cells import BESIDE_BYTES
+from dkde.engine.cell_survey import choose_for_cells, limits_of
 from dkde.engine.grid_survey import choose_for_grid, grid_of
 from dkde.engine.grouped_cells import few_groups
 from dkde.engine.leaf_plan import MOMENT_BYTES
@@ -15,9 +15,8 @@ from dkde.engine.reading import check_finite, first_there, read_groups, read_mis
 from dkde.engine.task import Survey, Task
 from dkde.engine.threads import one_blas_thread
 from dkde.numerics.axes import Axes, Projected, leading_axes
-from dkde.numerics.cell_cost import Cost
 from dkde.numerics.frame import Points, reference_row
-from dkde.numerics.tolerance import left_out
+from dkde.numerics.leaf_axes import MAX_BOX, LeafAxes
 from dkde.rows.grid import GridAxes
 from dkde.rows.side import Side
 from dkde.typing import FloatArray
@@ -39,8 +38,6 @@ _N_AXES = (8, 16, 32, 64)
 # for a pair, and each of its features, whose distance is computed directly. Only the ratios
 # matter, and they need not be exact.
 _PRODUCT, _PRODUCT_32, _PASS, _SUM, _DIRECT, _DIRECT_FEATURE = 0.04, 0.022, 0.8, 0.4, 20.0, 0.15
-# A training row of a leaf; nanoseconds that a row takes to get there, and that a pair takes there.
-_LEAF, _TREE, _PAIR = 128, 250.0, 1.4
 # Bounds have to promise a time as much shorter to be tried.
 _WORTHWHILE = 0.8
 
@@ -62,10 +59,22 @@ def make_survey(query: Side, train: Side, task: Task, cut: tuple[int, int]) -> S
     if task.is_in_leaves(n_features):
         if task.has_cells(n_features) and not _is_small(query, train):
             return _chosen(query, train, task, reference, cut)
-        return Survey(reference, in_leaves=True, n_bandwidths=len(task.bandwidths))
+        axes = _leaf_axes(query, train, task, reference)
+        n_bandwidths = len(task.bandwidths)
+        return Survey(reference, in_leaves=True, n_bandwidths=n_bandwidths, leaf_axes=axes)
     if task.method == "dense" or task.metric.name != "euclidean" or _is_small(query, train):
         return Survey(reference)
     return _chosen(query, train, task, reference, cut)
+
+
+def _leaf_axes(query: Side, train: Side, task: Task, reference: FloatArray) -> LeafAxes | None:
+    """Return how rows of many features lie in leaves; None for few features, and for few rows."""
+    if train.rows.n_features <= MAX_BOX or _is_small(query, train):
+        return None
+    # Numbers of which no squares can be taken are refused by the blocks.
+    with np.errstate(over="ignore", invalid="ignore"), one_blas_thread():
+        sample, _ = _sample(train, task, reference, _TRAIN_ROWS, _TRAIN_PLACES)
+        return LeafAxes.of(sample.values, euclidean=task.metric.name == "euclidean")
 
 
 def _chosen(
@@ -106,27 +115,15 @@ def _of_leaves(
     reference: FloatArray, cut: tuple[int, int], n_groups: int,
 ) -> Survey:  # fmt: skip
     """Return at which bandwidths moments of cells are less work than the pairs of near leaves."""
-    n_query, n_panel = query.rows.n_rows, cut[1]
     n_features = q.coordinates.shape[1]
-    has_cells = task.has_cells(n_features) and n_groups > 0
-    chosen: list[int] = []
-    total, room = 0.0, MOMENT_BYTES.get(n_features, 0.0) - BESIDE_BYTES
-    # From the widest on, as these take least memory.
-    for k in np.argsort(-task.bandwidths, kind="stable"):
-        one = replace(task, bandwidths=task.bandwidths[[k]])
-        near = float((d2 <= _limits(d2, one)[:, None]).mean())
-        time = _leaves_time(near, n_query, n_panel, n_features)
-        if has_cells:
-            h = float(task.bandwidths[k]) / task.unit
-            cost = Cost.of(n_query, n_panel, q.coordinates, t.coordinates, h, task.tol, n_groups)
-            if cost.time < time and cost.nbytes < room:
-                room -= cost.nbytes
-                total += cost.time
-                chosen.append(int(k))
-    at = _middle(t, reference, task, train) if chosen else reference
+    sizes = query.rows.n_rows, cut[1], n_groups
+    if not (task.has_cells(n_features) and n_groups > 0):
+        return Survey(reference, in_leaves=True, n_bandwidths=len(task.bandwidths))
+    best = choose_for_cells(q.coordinates, t.coordinates, d2, task, sizes)
+    at = _middle(t, reference, task, train) if best.bandwidths else reference
     return Survey(
-        at, in_leaves=True, by_cells=tuple(sorted(chosen)), n_groups=n_groups,
-        n_bandwidths=len(task.bandwidths), time=total,
+        at, in_leaves=True, by_cells=best.bandwidths, cell_tol=best.tol, n_groups=n_groups,
+        n_bandwidths=len(task.bandwidths), time=best.time,
     )  # fmt: skip
 
 
@@ -138,26 +135,14 @@ def _of_grid(
     if not (len(t) and np.isfinite(t.norms).all()):
         return pairs  # blocks say where
     mapped = train.rows.linear is not None
-    chosen, time = choose_for_grid(grid, t, task, reference, cut[1], mapped=mapped)
+    chosen, time, nbytes = choose_for_grid(grid, t, task, reference, cut[1], mapped=mapped)
     if not chosen:
         return pairs
     at = _middle(t, reference, task, train)
-    return replace(pairs, reference=at, by_cells=chosen, grid=grid, time=time)
-
-
-def _leaves_time(near: float, n_query: int, n_train: int, n_features: int) -> float:
-    """Return the nanoseconds of the pairs of near leaves at one bandwidth.
-
-    Parameters
-    ----------
-    near : float
-        The share of the pairs that matter. All pairs of a leaf are computed of which one does, so
-        it is the share at a distance that is longer by about the extent of a leaf.
-    n_query, n_train, n_features : int
-    """
-    extent = (_LEAF / max(n_train, _LEAF)) ** (1 / n_features)
-    share = min(1.0, (near ** (1 / n_features) + extent) ** n_features)
-    return float(n_query * n_train * share * _PAIR + (n_query + n_train) * _TREE)
+    few = nbytes * ceil(train.rows.n_rows / cut[1]) <= MOMENT_BYTES[len(grid.dims)] / 2
+    return replace(
+        pairs, reference=at, by_cells=chosen, grid=grid, time=time, keeps_moments=few
+    )  # fmt: skip
 
 
 def _is_yet_to_be_computed(query: Side) -> bool:
@@ -231,7 +216,7 @@ def _choose_axes(
     """
     # A pair is left where its bound is within the limit of its query row. Each number of axes is
     # tried: more of them leave fewer pairs, and cost more for each.
-    limits = _limits(d2, task)
+    limits = limits_of(d2, task)
     d, n_bandwidths = q.coordinates.shape[1], len(task.bandwidths)
     product = _PRODUCT if task.precision == "float64" else _PRODUCT_32
     dense = product * d + _PASS + _SUM * n_bandwidths
@@ -257,21 +242,6 @@ def _choose_axes(
         if cost < least:
             least, chosen = cost, axes
     return chosen, 1.0 if chosen is None else least / dense
-
-
-def _limits(d2: FloatArray, task: Task) -> FloatArray:
-    """Return the squared distance within which pairs of each query row may matter.
-
-    It is the largest over all bandwidths; 0 for query rows without any pair that counts.
-    """
-    nearest = d2.min(axis=1)
-    limits = np.zeros(len(d2))
-    drop = log(task.n_train / left_out(task.tol))
-    for h in task.bandwidths:
-        inverse = (task.unit / float(h)) ** 2
-        reached = [task.kernel.reach(u2, drop) / inverse for u2 in nearest * inverse]
-        limits = np.maximum(limits, np.where(np.isfinite(nearest), reached, 0.0))
-    return limits
 
 
 def _sample(

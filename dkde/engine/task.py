@@ -1,7 +1,7 @@
 """The values that all blocks share: the computation of every pair, and the survey's findings."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import ceil, lgamma
 from uuid import uuid4
@@ -14,6 +14,7 @@ from dkde.numerics.axes import Axes
 from dkde.numerics.cell_sums import AVAILABLE
 from dkde.numerics.frame import Frame, Precision
 from dkde.numerics.kernels import Kernel
+from dkde.numerics.leaf_axes import LeafAxes
 from dkde.numerics.metrics import Metric, Terms
 from dkde.numerics.node_moments import has_moments, n_moments
 from dkde.numerics.sphere import ROUNDING
@@ -133,18 +134,25 @@ class Survey:
         Whether rows are put in leaves, whose pairs are summed where they are near.
     by_cells : tuple of int
         The bandwidths at which sums are by moments of cells, as that is less work than pairs.
+    cell_tol : float, optional
+        The tolerance that moments are made for; by default that of the task. A smaller one leaves
+        fewer rows to pairs.
     n_groups : int
         How many groups there are whose moments are kept apart; 1 where each group has few rows.
     grid : GridAxes, optional
         The query's axes, where moments of cells are summed along these.
+    keeps_moments : bool
+        Whether the moments of all panels that a grid is summed with are kept, as they are small.
     summaries : Summaries, optional
         The regions in which training rows lie, if chunks may be left out.
     n_bandwidths : int
     time : float
         The approximate share of the time of all pairs, if all chunks are read; of rows in leaves
-        the nanoseconds of one thread for moments of cells and the sums by them.
+        the nanoseconds of one thread until moments of cells are there for sums.
     direct : float
         What share of the query rows moments of cells leave to pairs, where that was looked for.
+    leaf_axes : LeafAxes, optional
+        How rows of many features lie in leaves.
     key : str
         Of what blocks of this survey share in a process; no number depends on it.
     train_key : str
@@ -156,12 +164,15 @@ class Survey:
     axes: Axes | None = None
     in_leaves: bool = False
     by_cells: tuple[int, ...] = ()
+    cell_tol: float | None = None
     n_groups: int = 1
     n_bandwidths: int = 1
     grid: GridAxes | None = None
+    keeps_moments: bool = False
     summaries: Summaries | None = None
     time: float = 1.0
     direct: float = 0.0
+    leaf_axes: LeafAxes | None = None
     key: str = field(default_factory=lambda: uuid4().hex)
     train_key: str = ""
 
@@ -169,8 +180,13 @@ class Survey:
         # Pools send large objects to workers once, and not with each block, by this size.
         known = 0 if self.summaries is None else self.summaries.__sizeof__()
         axes = 0 if self.axes is None else self.axes.directions.nbytes
+        axes += 0 if self.leaf_axes is None else self.leaf_axes.directions.nbytes
         grid = 0 if self.grid is None else self.grid.nbytes
         return object.__sizeof__(self) + self.reference.nbytes + axes + grid + known
+
+    def for_moments(self, task: Task) -> Task:
+        """Return the task with the tolerance that moments are made for."""
+        return task if self.cell_tol is None else replace(task, tol=self.cell_tol)
 
     def n_shares(self, n_planned: int, query_rows: int) -> int:
         """Return the number of shares of a block's query rows, of so many that were planned.

@@ -84,7 +84,9 @@ class Work:
         if query is train:  # the rows are held in memory once
             query_size = replace(query_size, resident_bytes=0)
         n_features, linear = train.rows.n_features, train.rows.linear
-        has_cells = task.has_cells(n_features)
+        has_cells, node_moments = task.has_cells(n_features), task.node_moments(n_features)
+        # By moments of cells grids are one block's work where no pairs are left out by groups.
+        in_lines = (has_cells and query.groups is None) or node_moments > 0
         plan = make_plan(
             query_size,
             train_size,
@@ -94,9 +96,9 @@ class Work:
             mapping_flops=0 if linear is None else linear.flops,
             in_leaves=task.is_in_leaves(n_features),
             has_cells=has_cells,
-            node_moments=task.node_moments(n_features),
+            node_moments=node_moments,
             in_shares=in_shares,
-            line_rows=rows_of_a_line(query.rows) if has_cells and query.groups is None else None,
+            line_rows=rows_of_a_line(query.rows) if in_lines else None,
             cut=(query_rows, panel_rows),
         )
         return cls(query, train, task, plan, (query_rows, panel_rows))
@@ -117,7 +119,7 @@ class Work:
         """
         rows, others = self.train.rows, (self.train.weights, self.train.groups)
         sources = [*(part.source for part in rows.parts), *filter(None, others)]
-        stay = rows.resident_bytes > 0 and not any(source.is_lazy for source in sources)
+        stay = rows.is_held and not any(source.is_lazy for source in sources)
         return replace(self, train_key=train_key if stay else "")
 
     def cut_like(self, other: "Work") -> "Work":

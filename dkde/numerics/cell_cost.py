@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from math import ceil, exp, log2, sqrt
 
 import numpy as np
+import numpy.typing as npt
 
 from dkde.numerics.cells import Cells, indices
-from dkde.numerics.moment_set import MomentSet, reach_for
+from dkde.numerics.moment_set import MIN_TOL, MomentSet, reach_for
 from dkde.typing import FloatArray
 
 # In ns, measured on 1,000,000 normal rows on each side in 1 to 3 dimensions, orders 8 to 16.
@@ -21,6 +22,9 @@ _CELL_MOMENT = 15.0  # a cell and a product of polynomials: its room
 _UNFILLED = 8  # rows by which the last batch of a cell falls short of whole vectors, on average
 _PART, _BLOCK = 2**18, 2**16  # rows that are worked on together on either side
 _MULTIPLY_ADD = {1: 1.0, 2: 0.22, 3: 0.065}  # of translations: long rows of vectors are faster
+# Rows of a sample whose nearest rows are looked for; and a factor that was measured on normal rows
+# and on maps of the sphere.
+_SPACED, _AMID = 128, 4.0
 # Cells that a translation passes, more than those of the side with most: measured.
 _PASSED = 1.5
 
@@ -127,3 +131,39 @@ def expected_cells(sample: FloatArray, n_rows: int, side: float) -> tuple[float,
         many = count * (n_rows / n_sample) ** min(slope, 1.0)
         count = max(count, min(sqrt(few * many), float(np.prod(extents + 1))))
     return min(count + beyond, float(n_rows)), extents
+
+
+def moment_tolerances(tol: float) -> list[float]:
+    """Return the tolerances that moments may be made for, where sums are to be within ``tol``."""
+    return [tol, *(finer for finer in (1e-3 * tol, MIN_TOL) if MIN_TOL <= finer < tol)]
+
+
+def is_left(
+    d2: FloatArray, train: FloatArray, h: float, tol: float, moment_tol: float
+) -> npt.NDArray[np.bool_]:
+    """Return which query rows of a sample moments leave to pairs, about.
+
+    What moments err by is relative to the sums amid the nearest training rows, and so it is larger
+    relative to the sum of a row that is u bandwidths away from them, by about ``exp(u^2 / 2)``.
+
+    Parameters
+    ----------
+    d2 : array (query rows, training rows)
+        Squared distances; infinite where pairs do not count.
+    train : array (training rows, n_axes)
+    h : float
+    tol, moment_tol : float
+        Relative to ``max(1, |log p|)``, and that which moments are made for.
+    """
+    some = train[:: max(1, len(train) // _SPACED)]
+    apart = ((some[:, None] - train) ** 2).sum(axis=2)
+    # Of all rows the nearest is nearer than of a sample, by about the distance within the sample.
+    second = min(1, len(train) - 1)  # the first one is the row itself
+    nearest = np.partition(apart, second, axis=1)[:, second]
+    spacing = sqrt(float(np.quantile(nearest, 0.9)))
+    away = np.maximum(np.sqrt(d2.min(axis=1)) - spacing, 0.0) / h
+    exponent = np.minimum(away * away / 2, 700.0)
+    left: npt.NDArray[np.bool_] = np.exp(exponent) > _AMID * tol / moment_tol * np.maximum(
+        1.0, exponent
+    )
+    return left

@@ -2,10 +2,13 @@
 
 import os
 from collections.abc import Callable
+from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from numba import config, njit
+from numba.extending import register_jitable
 
 
 def compiled(
@@ -36,10 +39,11 @@ def compiled(
         # numba reads the folder as it decorates a function: the user's setting is put back, so
         # that other packages' functions are cached where they would be without dkde.
         given = config.CACHE_DIR
-        config.CACHE_DIR = given or _cache_folder()
+        config.CACHE_DIR = _cache_folder(given)
         try:
             return njit(
                 nogil=True, cache=True, error_model="numpy", fastmath=set(fastmath),
+                no_cfunc_wrapper=True,  # nothing calls it from C
                 **({} if counts_references else {"_nrt": False}),
                 **({"forceinline": True} if inlined else {}),
             )(function)  # fmt: skip
@@ -49,10 +53,44 @@ def compiled(
     return decorate
 
 
-def _cache_folder() -> str:
-    """Return the folder for compiled code; empty where the user has no home."""
+def compiled_within(
+    *fastmath: str, counts_references: bool = True, inlined: bool = False
+) -> Callable[[Any], Any]:
+    """Return a decorator for a function that only compiled ones call.
+
+    It takes less time to compile than another: there is no code for calls from Python, which run
+    the function as Python does, and no file of its own in the cache, as its callers' have it.
+
+    Parameters
+    ----------
+    *fastmath, counts_references, inlined
+        As for :func:`compiled`.
+    """
+    decorator: Callable[[Any], Any] = register_jitable(
+        error_model="numpy", fastmath=set(fastmath), no_cfunc_wrapper=True,
+        **({} if counts_references else {"_nrt": False}),
+        **({"forceinline": True} if inlined else {}),
+    )  # fmt: skip
+    return decorator
+
+
+def _cache_folder(given: str) -> str:
+    """Return the folder for compiled code, in a given one or the user's; empty if there is none.
+
+    numba looks at the age of a function's own file alone, though its code has that of functions
+    from other files in it. So there is a folder for each state of all sources.
+    """
     try:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        base = given or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     except RuntimeError:  # no home folder: with an empty setting numba chooses a place
         return ""
-    return str(Path(base) / "dkde")
+    return str(Path(base) / "dkde" / digest_of(Path(__file__).parent))
+
+
+@cache
+def digest_of(folder: Path) -> str:
+    """Return a name for the state of a folder's sources."""
+    found = sha256()
+    for path in sorted(folder.glob("*.py")):
+        found.update(path.name.encode() + b"\0" + path.read_bytes())
+    return found.hexdigest()[:16]

@@ -2,10 +2,8 @@
 
 The first pass over a tile: it knows the number of features and no kernel. Leaves are flat and
 feature-major, ``tiles[start + j * LEAF + p]`` being feature j of row p; so is the buffer that
-receives the distances, ``out[i * LEAF + p]``. What makes vector code of these loops: counts that
-are literal, query rows as tuples (an array would be read anew after each store), and offsets
-into flat arrays. The least distance of each chunk is found on the way: it says whether the
-chunk's kernels are needed at all, and what they are relative to.
+receives the distances, ``out[i * LEAF + p]``. The least distance of each chunk is found on the way:
+it says whether the chunk's kernels are needed at all, and what they are relative to.
 
 Differences are of the values as read, so nothing is lost to an offset of the data: a squared
 distance is exact to (2 d + 6) roundings, relative to itself.
@@ -17,120 +15,105 @@ from math import inf
 from typing import Any
 
 import numpy as np
-from numba.cpython.unsafe.tuple import tuple_setitem
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 
 from dkde.numerics.compiling import compiled
-from dkde.numerics.exponential import bits64
+from dkde.numerics.vectors import (
+    FUSED,
+    LANES,
+    VECTOR,
+    WORD,
+    constant,
+    data_of,
+    filled,
+    least_of,
+    load,
+    minimum,
+    n_columns_of,
+    store,
+    word,
+)
 
 # Training rows of a leaf; those of them whose kernels are taken or left out together; query rows
 # that share a pass over a leaf.
 LEAF, CHUNK, GROUP = 128, 32, 4
-# Features beyond the first eight are added by blocks of as many.
+# Features are added by blocks of as many: where all pairs are too far by then, no more of them are.
 BLOCK = 8
 # Distances to be found, by number.
 EUCLIDEAN, MANHATTAN, CHEBYSHEV = 0, 1, 2
 METRICS = {"euclidean": EUCLIDEAN, "manhattan": MANHATTAN, "chebyshev": CHEBYSHEV}
-_EIGHT = (0.0,) * BLOCK
 # As whole numbers the bits of numbers from 0 to inf are in the same order, and the compiler makes
 # vectors of a minimum of whole numbers but not of others, which might be NaN.
 _INFINITE = np.float64(inf).view(np.int64)
 
 _compile = compiled("reassoc", "contract", "nsz", "arcp", counts_references=False, inlined=True)
+# Features are added in the order that is written out.
+_compile_ordered = compiled("contract", "nsz", counts_references=False, inlined=True)
 # Without "nnan" the compiler makes no vectors of a maximum; all that are compared are numbers.
 _compile_largest = compiled(
     "reassoc", "contract", "nsz", "arcp", "nnan", counts_references=False, inlined=True
 )
 
 
-def width_of(n_features: int) -> int:
-    """Return the number of columns of rows that are padded with zeros for the loops.
+@intrinsic
+def _add_squares(  # type: ignore[no-untyped-def]
+    typing_context, rows, at, tiles, start, first, stop, out, least
+):
+    """Add the squared differences of the features from ``first`` up to ``stop``.
 
-    Examples
-    --------
-    >>> [width_of(d) for d in (1, 4, 5, 8, 9, 96)]
-    [1, 4, 8, 8, 16, 96]
+    For each vector of training rows the sums of four query rows stay in registers, however many
+    features there are. Sums begin anew where ``first`` is 0.
     """
-    return n_features if n_features <= 4 else -(-n_features // BLOCK) * BLOCK
+    signature = types.void(
+        rows, types.int64, tiles, types.uint64, types.int64, types.int64, out, least
+    )
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        each = signature.args
+        rows, tiles, out, least = (
+            data_of(context, builder, each[k], arguments[k]) for k in (0, 2, 6, 7)
+        )
+        _, at, _, start, first, stop, _, _ = arguments
+        width = n_columns_of(context, builder, each[0], arguments[0])
+        query = [builder.mul(builder.add(at, word(i)), width) for i in range(GROUP)]
+        sums = [cgutils.alloca_once(builder, VECTOR) for _ in range(GROUP)]
+        is_new = builder.icmp_signed("==", first, word(0))
+        with cgutils.for_range(builder, word(LEAF // CHUNK)) as chunk:
+            lows: list[Any] = [None] * GROUP
+            for step in range(0, CHUNK, LANES):
+                place = builder.add(builder.mul(chunk.index, word(CHUNK)), word(step))
+                _sum_vector(
+                    builder, rows, query, tiles, builder.add(start, place), first, stop, is_new,
+                    out, place, sums,
+                )  # fmt: skip
+                for i in range(GROUP):
+                    found = builder.load(sums[i])
+                    store(builder, found, out, builder.add(place, word(i * LEAF)))
+                    lows[i] = found if step == 0 else minimum(builder, lows[i], found)
+            for i in range(GROUP):
+                low = builder.bitcast(least_of(builder, lows[i]), WORD)
+                place = builder.add(chunk.index, word(i * LEAF // CHUNK))
+                builder.store(low, builder.gep(least, [place]))
+        return context.get_dummy_value()
+
+    return signature, generate
 
 
-def _first(width: int) -> Any:
-    """Return the loop over rows of so many columns, or over the first so many of them."""
-    nothing = (0.0,) * width
-
-    @_compile
-    def first(rows, at, tiles, start, out, least):  # type: ignore[no-untyped-def]
-        q0 = q1 = q2 = q3 = nothing
-        for j in range(width):
-            q0 = tuple_setitem(q0, j, rows[at, j])
-            q1 = tuple_setitem(q1, j, rows[at + 1, j])
-            q2 = tuple_setitem(q2, j, rows[at + 2, j])
-            q3 = tuple_setitem(q3, j, rows[at + 3, j])
-        for chunk in range(np.uint64(4)):
-            a = chunk * np.uint64(32)
-            low0 = low1 = low2 = low3 = _INFINITE
-            for p in range(np.uint64(32)):
-                d0 = d1 = d2 = d3 = 0.0
-                for j in range(width):
-                    t = tiles[start + np.uint64(j * 128) + a + p]
-                    d0 += (t - q0[j]) * (t - q0[j])
-                    d1 += (t - q1[j]) * (t - q1[j])
-                    d2 += (t - q2[j]) * (t - q2[j])
-                    d3 += (t - q3[j]) * (t - q3[j])
-                out[a + p] = d0
-                out[128 + a + p] = d1
-                out[256 + a + p] = d2
-                out[384 + a + p] = d3
-                low0 = min(low0, bits64(d0))
-                low1 = min(low1, bits64(d1))
-                low2 = min(low2, bits64(d2))
-                low3 = min(low3, bits64(d3))
-            least[chunk] = low0
-            least[4 + chunk] = low1
-            least[8 + chunk] = low2
-            least[12 + chunk] = low3
-
-    return first
-
-
-_one, _two, _three, _four, _eight = map(_first, (1, 2, 3, 4, 8))
-
-
-@_compile
-def _add_eight(rows, at, column, tiles, start, out, least):  # type: ignore[no-untyped-def]
-    """Add the squared differences of eight more features."""
-    q0 = q1 = q2 = q3 = _EIGHT
-    for j in range(8):
-        q0 = tuple_setitem(q0, j, rows[at, column + j])
-        q1 = tuple_setitem(q1, j, rows[at + 1, column + j])
-        q2 = tuple_setitem(q2, j, rows[at + 2, column + j])
-        q3 = tuple_setitem(q3, j, rows[at + 3, column + j])
-    start += np.uint64(column * 128)
-    for chunk in range(np.uint64(4)):
-        a = chunk * np.uint64(32)
-        low0 = low1 = low2 = low3 = _INFINITE
-        for p in range(np.uint64(32)):
-            d0 = out[a + p]
-            d1 = out[128 + a + p]
-            d2 = out[256 + a + p]
-            d3 = out[384 + a + p]
-            for j in range(8):
-                t = tiles[start + np.uint64(j * 128) + a + p]
-                d0 += (t - q0[j]) * (t - q0[j])
-                d1 += (t - q1[j]) * (t - q1[j])
-                d2 += (t - q2[j]) * (t - q2[j])
-                d3 += (t - q3[j]) * (t - q3[j])
-            out[a + p] = d0
-            out[128 + a + p] = d1
-            out[256 + a + p] = d2
-            out[384 + a + p] = d3
-            low0 = min(low0, bits64(d0))
-            low1 = min(low1, bits64(d1))
-            low2 = min(low2, bits64(d2))
-            low3 = min(low3, bits64(d3))
-        least[chunk] = low0
-        least[4 + chunk] = low1
-        least[8 + chunk] = low2
-        least[12 + chunk] = low3
+def _sum_vector(  # type: ignore[no-untyped-def]
+    builder, rows, query, tiles, start, first, stop, is_new, out, place, sums
+) -> None:
+    """Write the loop over features for a vector of training rows."""
+    for i in range(GROUP):
+        before = load(builder, out, builder.add(place, word(i * LEAF)))
+        builder.store(builder.select(is_new, constant(0.0), before), sums[i])
+    with cgutils.for_range_slice(builder, first, stop, word(1)) as (feature, _):
+        values = load(builder, tiles, builder.add(start, builder.mul(feature, word(LEAF))))
+        for i in range(GROUP):
+            number = builder.load(builder.gep(rows, [builder.add(query[i], feature)]))
+            apart = builder.fsub(values, filled(builder, number), flags=FUSED)
+            square = builder.fmul(apart, apart, flags=FUSED)
+            builder.store(builder.fadd(builder.load(sums[i]), square, flags=FUSED), sums[i])
 
 
 @_compile
@@ -181,7 +164,7 @@ def _largest_differences(width, rows, at, tiles, start, out):  # type: ignore[no
             here[p] *= here[p]
 
 
-@_compile
+@_compile_ordered
 def squared_distances(  # type: ignore[no-untyped-def]
     metric, width, rows, at, tiles, start, limit, out, out_bits, least
 ):
@@ -190,7 +173,7 @@ def squared_distances(  # type: ignore[no-untyped-def]
     Parameters
     ----------
     metric, width : int
-        A number of ``METRICS``; the number of columns, as ``width_of`` says.
+        A number of ``METRICS``; the number of features.
     rows : array (n, width)
     tiles : array, flat
         Of which a leaf's tile begins at ``start``.
@@ -213,20 +196,12 @@ def squared_distances(  # type: ignore[no-untyped-def]
             _largest_differences(width, rows, at, tiles, start, out)
         for i in range(4):
             set_least(out_bits, i, least)
-    elif width == 1:
-        _one(rows, at, tiles, start, out, least)
-    elif width == 2:
-        _two(rows, at, tiles, start, out, least)
-    elif width == 3:
-        _three(rows, at, tiles, start, out, least)
-    elif width == 4:
-        _four(rows, at, tiles, start, out, least)
     else:
-        _eight(rows, at, tiles, start, out, least)
-        for column in range(8, width, 8):
+        _add_squares(rows, at, tiles, start, 0, min(BLOCK, width), out, least)
+        for column in range(BLOCK, width, BLOCK):
             if _all_beyond(least, np.float64(limit).view(np.int64)):
                 return False
-            _add_eight(rows, at, column, tiles, start, out, least)
+            _add_squares(rows, at, tiles, start, column, min(column + BLOCK, width), out, least)
     return True
 
 

@@ -32,7 +32,7 @@ _FLAGS = {"contract", "nsz"}
 _LOG2E, _LN2 = 1 / log(2), log(2)
 # exp(r) = 1 + r + r^2 (c2 + c3 r + ...). Of all such polynomials, these have the least worst-case
 # relative error over |r| <= ln 2 / 2 (found by Remez's exchange): 2.9e-16, in float32 1.05e-7.
-_C2, _C3, _C4, _C5, _C6, _C7, _C8, _C9, _C10 = (
+_C2, _C3, _C4, _C5, _C6, _C7, _C8, _C9, _C10 = COEFFICIENTS = (
     0.49999999999998324, 0.16666666666611557, 0.04166666666813646, 0.008333333370869514,
     0.001388888851622898, 0.00019841185237022083, 2.4801931719447222e-05,
     2.7634990444926473e-06, 2.7476795483971803e-07,
@@ -66,7 +66,7 @@ def _bitcast(source: Any, target: Any, llvm_type: ir.Type) -> Any:
     return intrinsic(implementation)
 
 
-_bits64 = bits64 = _bitcast(types.float64, types.int64, ir.IntType(64))
+_bits64 = _bitcast(types.float64, types.int64, ir.IntType(64))
 _float64 = _bitcast(types.int64, types.float64, ir.DoubleType())
 _bits32 = _bitcast(types.float32, types.int32, ir.IntType(32))
 _float32 = _bitcast(types.int32, types.float32, ir.FloatType())

@@ -6,6 +6,7 @@ orthonormal ones, so that no difference is longer along them than it is.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import sqrt
 
 import numpy as np
@@ -39,6 +40,11 @@ class LeafAxes:
     origin: FloatArray
     directions: FloatArray
 
+    @cached_property
+    def key(self) -> bytes:
+        """Return what is equal for equal axes only."""
+        return b"".join(each.tobytes() for each in (self.columns, self.origin, self.directions))
+
     @classmethod
     def of(cls, sample: Array, *, euclidean: bool = True) -> "LeafAxes | None":
         """Return the axes for rows of which some are given (rows, n_features); None if few do.
@@ -57,11 +63,6 @@ class LeafAxes:
         # The longest that a vector can become; and the rounding of these quotients.
         longest = sqrt(found.stretch) * (1 + 64 * _U)
         return cls(columns, found.origin[columns], np.ascontiguousarray(directions / longest))
-
-    def padded(self, width: int) -> tuple[FloatArray, FloatArray]:
-        """Return origin and directions with zeros up to so many columns."""
-        more = width - len(self.origin)
-        return np.pad(self.origin, (0, more)), np.pad(self.directions, ((0, 0), (0, more)))
 
 
 def _by_variance(values: FloatArray) -> npt.NDArray[np.int64]:

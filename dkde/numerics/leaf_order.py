@@ -10,7 +10,7 @@ An axis is a column, or one of the ``directions`` (n_axes, n_columns) where ther
 
 import numpy as np
 
-from dkde.numerics.compiling import compiled
+from dkde.numerics.compiling import compiled, compiled_within
 from dkde.numerics.tree_nodes import Numbers
 from dkde.typing import FloatArray
 
@@ -24,7 +24,8 @@ _FEW = 24
 _DEPTH = 128
 
 _compile = compiled("contract")
-_compile_sums = compiled("reassoc", "contract", "nsz")
+_compile_within = compiled_within("contract")
+_compile_sums = compiled_within("reassoc", "contract", "nsz", inlined=True)
 
 
 def middle_of(a: int, b: int, unit: int) -> int:
@@ -121,7 +122,7 @@ def sorted_places(rows, directions, leaf, least):  # type: ignore[no-untyped-def
     return index
 
 
-@_compile
+@_compile_within
 def _widest(rows, numbers, directions, seen):  # type: ignore[no-untyped-def]
     """Return the axis on which some of the rows are widest apart."""
     step = max(1, len(numbers) // _LOOKED_AT)
@@ -152,7 +153,7 @@ def _coordinates(rows, numbers, step, axis, directions, out):  # type: ignore[no
         out[i] = total
 
 
-@_compile
+@_compile_within
 def _pivot(keys, middle, sample):  # type: ignore[no-untyped-def]
     """Return a key near the one that would be at ``middle``, of keys from all over."""
     for i in range(_PIVOTS):
@@ -186,7 +187,7 @@ def _key_at(keys, middle):  # type: ignore[no-untyped-def]
     return keys[middle]
 
 
-@_compile
+@_compile_within
 def _select(keys, order, middle):  # type: ignore[no-untyped-def]
     """Put the least keys before ``middle``, and the order along with them."""
     sample = np.empty(_PIVOTS)
@@ -217,7 +218,7 @@ def _select(keys, order, middle):  # type: ignore[no-untyped-def]
         keys[j], order[j] = key, number
 
 
-@_compile
+@_compile_within
 def _side(values, border, middle):  # type: ignore[no-untyped-def]
     """Return the values on that side of the border where ``middle`` is, and where it is there."""
     if middle < np.int64(border):
@@ -225,7 +226,7 @@ def _side(values, border, middle):  # type: ignore[no-untyped-def]
     return values[np.int64(border) :], middle - np.int64(border)
 
 
-@_compile
+@_compile_within
 def _insert(keys):  # type: ignore[no-untyped-def]
     for i in range(1, len(keys)):
         key = keys[i]

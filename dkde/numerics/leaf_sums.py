@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from dkde.numerics import logsum
 from dkde.numerics.bounds import Method, Sums, log_sum_errors, rounding_of
-from dkde.numerics.distances import LEAF, METRICS, width_of
+from dkde.numerics.distances import LEAF, METRICS
 from dkde.numerics.exponential import exponents
 from dkde.numerics.limits import fill_limits
 from dkde.numerics.metrics import Terms
@@ -139,7 +139,7 @@ class LeafSums:
             self._pairs += found.pairs
             return
         walk(
-            self._code, self._metric, width_of(tree.n_features), self._inverse, needed,
+            self._code, self._metric, tree.n_features, self._inverse, needed,
             (query.rows, query.low, query.high, query.group_low, query.group_high),
             (tree.tiles, tree.weights, tree.codes, tree.n_rows, tree.first, tree.count,
              tree.low, tree.high, tree.code_low, tree.code_high),

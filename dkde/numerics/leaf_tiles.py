@@ -12,14 +12,14 @@ _compile_sums = compiled("reassoc", "contract", "nsz")
 
 
 def fill_tiles(
-    rows: FloatArray, order: Numbers, n_features: int, origin: FloatArray,
-    directions: FloatArray, a: int, b: int, low: FloatArray, high: FloatArray,
+    rows: FloatArray, order: Numbers, origin: FloatArray, directions: FloatArray, a: int, b: int,
+    low: FloatArray, high: FloatArray,
 ) -> None:  # fmt: skip
     """Put the rows from a up to b, which begin a leaf, into tiles in their place.
 
     Parameters
     ----------
-    rows : array (n_leaves * LEAF, width)
+    rows : array (n_leaves * LEAF, n_features)
         Of which each leaf becomes a tile.
     low, high : array (n_leaves, n_features or n_axes)
         Receive the boxes.
@@ -28,10 +28,10 @@ def fill_tiles(
     order[a:b] = order[a:b][index]
     leaves = slice(a // LEAF, -(-b // LEAF))
     n_leaves = leaves.stop - leaves.start
-    placed = np.zeros((n_leaves * LEAF, rows.shape[1]))
+    placed = np.empty((n_leaves * LEAF, rows.shape[1]))
     # It would go by another buffer, lest a number is outside.
     np.take(rows[a:b], index, axis=0, out=placed[: b - a], mode="clip")
-    placed[b - a :, :n_features] = np.inf
+    placed[b - a :] = np.inf
     tiles = rows.reshape(-1, rows.shape[1], LEAF)[leaves]
     tiles[:] = placed.reshape(n_leaves, LEAF, -1).transpose(0, 2, 1)
     if len(directions):
@@ -40,10 +40,10 @@ def fill_tiles(
         low[leaves] = np.minimum.reduceat(along[0], starts)
         high[leaves] = np.maximum.reduceat(along[1], starts)
     else:
-        low[leaves] = tiles[:, :n_features].min(axis=2)
-        high[leaves] = tiles[:, :n_features].max(axis=2)
+        low[leaves] = tiles.min(axis=2)
+        high[leaves] = tiles.max(axis=2)
         # The last leaf may be filled up with infinities.
-        high[leaves.stop - 1] = placed[(n_leaves - 1) * LEAF : b - a, :n_features].max(axis=0)
+        high[leaves.stop - 1] = placed[(n_leaves - 1) * LEAF : b - a].max(axis=0)
 
 
 def fill_groups(

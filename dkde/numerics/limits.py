@@ -7,7 +7,7 @@ are left out, and by whichever test, they weigh at most s of the sum together.
 
 from math import inf, log, sqrt
 
-from dkde.numerics.compiling import compiled
+from dkde.numerics.compiling import compiled, compiled_within
 
 # Bounds of distances, and distances themselves, are known to some roundings each: of a gap, of
 # its square, and of up to 96 squares that are added. Limits are as much wider.
@@ -16,7 +16,7 @@ _WIDER = 1 + 2.0**-42
 _compile = compiled()
 
 
-@_compile
+@compiled_within()
 def limit(code, inverse, near, total, log_needed):  # type: ignore[no-untyped-def]
     """Return the squared distance beyond which pairs of one row no longer matter.
 

@@ -27,7 +27,7 @@ SHARE = {1: 0.1, 2: 0.05, 3: 0.025}
 ACCEPTED = 0.9  # of a tolerance is for the bounds of sums by moments; the rest is for what follows
 # Cells no smaller than so many bandwidths pay for the polynomials that they take: measured.
 _SMALLEST = {1: 1.0, 2: 1.0, 3: 1.8}
-_MIN_TOL = 1e-13
+MIN_TOL = 1e-13
 _TASKS = 16  # of a part, for a pool: runs of whole cells, so that no bit depends on threads
 _MERGED = 4096  # cells that are merged together
 _CELL_BYTES = 64  # beside its moments: its key, twice in a table half full, and three numbers
@@ -35,14 +35,14 @@ _CELL_BYTES = 64  # beside its moments: its key, twice in a table half full, and
 
 def order_for(n_axes: int, tol: float) -> int:
     """Return the number of polynomials per axis."""
-    tol = SHARE[n_axes] * max(tol, _MIN_TOL)
+    tol = SHARE[n_axes] * max(tol, MIN_TOL)
     enough = [order for order in ORDERS if side_for(order, tol) >= _SMALLEST[n_axes]]
     return min(enough, default=ORDERS[-1])
 
 
 def reach_for(side: float, tol: float, n_train: int) -> int:
     """Cells of ``side`` bandwidths to where all rows add less than a thousandth of ``tol``."""
-    return ceil(sqrt(2 * log(1e3 * max(n_train, 1) / max(tol, _MIN_TOL))) / side)
+    return ceil(sqrt(2 * log(1e3 * max(n_train, 1) / max(tol, MIN_TOL))) / side)
 
 
 class MomentSet:
@@ -68,7 +68,7 @@ class MomentSet:
     """
 
     def __init__(self, n_axes: int, h: float, tol: float, order: int | None = None) -> None:
-        tol = max(ACCEPTED * tol, _MIN_TOL)
+        tol = max(ACCEPTED * tol, MIN_TOL)
         order = order or order_for(n_axes, tol)
         mantissa, exponent = frexp(side_for(order, SHARE[n_axes] * tol) * h)
         side = ldexp(round(ldexp(mantissa, grid.SIDE_BITS)), exponent - grid.SIDE_BITS)

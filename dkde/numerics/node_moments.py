@@ -28,7 +28,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dkde.numerics.compiling import compiled
-from dkde.numerics.distances import width_of
+from dkde.numerics.leaf_axes import MAX_BOX
 from dkde.numerics.tree import Tree
 from dkde.typing import FloatArray
 
@@ -44,19 +44,23 @@ _LEAST, _MOST = -480, 480
 
 # Sums over leaves carry what is rounded off: not to be taken apart by the compiler.
 _compile_exact = compiled()
-_compile = compiled("contract")
-_compile_sums = compiled("reassoc", "contract", "nsz")
+# Written into their caller, or they would be two codes with bits of their own.
+_compile = compiled("contract", inlined=True)
+_compile_sums = compiled("reassoc", "contract", "nsz", inlined=True)
 
 
 def has_moments(power: int, n_features: int) -> bool:
     """Return whether a kernel ``(1 - u**2)**power`` has moments of nodes in so many dimensions.
 
+    Boxes along axes of their own, which rows of many features have, do not say what is inside.
+
     Examples
     --------
-    >>> has_moments(1, 50), has_moments(3, 3), has_moments(2, 4), has_moments(-1, 1)
-    (True, True, False, False)
+    >>> has_moments(1, 16), has_moments(1, 17), has_moments(3, 3), has_moments(2, 4)
+    (True, False, True, False)
     """
-    return 0 <= power <= 1 or (2 <= power <= _MAX_POWER and n_features <= _MAX_AXES)
+    most = MAX_BOX if power <= 1 else _MAX_AXES
+    return 0 <= power <= _MAX_POWER and n_features <= most
 
 
 def n_moments(power: int, n_features: int) -> int:
@@ -116,7 +120,14 @@ def make_moments(
         The widest at which sums are wanted, in the unit of the tree's values.
     pool : Executor, optional
         Threads that share the work; not one of them may wait for it.
+
+    Raises
+    ------
+    ValueError
+        When boxes are along other axes.
     """
+    if tree.axes is not None:
+        raise ValueError("nodes have moments where boxes are along the features")
     n_nodes, n_features = tree.low.shape
     centres = tree.low / 2 + tree.high / 2
     with np.errstate(over="ignore"):
@@ -134,7 +145,7 @@ def make_moments(
 
     def fill(start: int) -> None:
         _fill(
-            power, tree.tiles, tree.weights, tree.n_rows, width_of(n_features), tree.first,
+            power, tree.tiles, tree.weights, tree.n_rows, n_features, tree.first,
             tree.count, numbers[start : start + _NODES], centres, units, moments,
         )  # fmt: skip
 

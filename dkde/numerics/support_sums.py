@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dkde.numerics.distances import width_of
 from dkde.numerics.kernels import Kernel
 from dkde.numerics.node_moments import NodeMoments
 from dkde.numerics.support_walk import support_walk
@@ -80,7 +79,7 @@ def supported_sums(
     mine = doubtful[there]
     found.sums[:, rows], found.doubts[:, rows] = again.sums[:, mine], 0.0
     found.n_added[rows] = again.n_added[mine]
-    found.pairs[rows] += again.pairs[mine]
+    found.pairs[rows] = again.pairs[mine]  # those of the first time are among them
     return found
 
 
@@ -93,7 +92,7 @@ def _walked(
     if moments is not None:
         summary = (moments.centres, moments.units, moments.moments, moments.doubts)
     support_walk(
-        kernel.code, kernel.power, metric, width_of(tree.n_features), inverse,
+        kernel.code, kernel.power, metric, tree.n_features, inverse,
         (query.rows, query.low, query.high, query.group_low, query.group_high),
         (tree.tiles, tree.weights, tree.codes, tree.n_rows, tree.first, tree.count,
          tree.low, tree.high, tree.code_low, tree.code_high),

@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from dkde.numerics.distances import GROUP, LEAF, width_of
+from dkde.numerics.distances import GROUP, LEAF
 from dkde.numerics.leaf_axes import LeafAxes
 from dkde.numerics.leaf_order import PART, split_rows
 from dkde.numerics.leaf_tiles import bounds_along, fill_groups, fill_tiles
@@ -47,7 +47,7 @@ class Tree:
         Along which boxes are, and by which columns are in another order.
     tiles : array, flat
         Leaf by leaf, feature by feature, ``LEAF`` values; infinite where the last leaf is not
-        full, and 0 in columns that fill up to the width of the loops.
+        full.
     weights : array (n_leaves * LEAF,)
         In units of ``2**shift``; 0 where the last leaf is not full.
     codes : array (n_leaves * LEAF,), or empty
@@ -115,9 +115,9 @@ class QueryLeaves:
     ----------
     order : array (n,)
         The number of the row at each place.
-    rows : array (n filled up to fours, width)
-        In that order; the last one again where the last group is not full, and 0 in columns that
-        fill up to the width of the loops. Columns are in the order of the axes, if any.
+    rows : array (n filled up to fours, n_features)
+        In that order; the last one again where the last group is not full. Columns are in the
+        order of the axes, if any.
     low, high : array (n_leaves, n_features or n_axes)
         The boxes of leaves.
     group_low, group_high : array (n_groups, n_features or n_axes)
@@ -147,6 +147,12 @@ class QueryLeaves:
             return self
         return self.chosen(np.arange(self.n_leaves) % n_shares == number)
 
+    def run(self, number: int, n_runs: int) -> "QueryLeaves":
+        """Return one of so many runs of neighbouring leaves."""
+        if n_runs == 1:
+            return self
+        return self.chosen(np.arange(self.n_leaves) * n_runs // self.n_leaves == number)
+
     def chosen(self, leaves: npt.NDArray[np.bool_]) -> "QueryLeaves":
         """Return some of the leaves, by whether each is wanted."""
         order, rows, groups = (np.repeat(leaves, each)[:n] for n, each in (
@@ -175,9 +181,8 @@ class TreeRows:
 
     def __init__(self, n_features: int, room: int = 0, axes: LeafAxes | None = None) -> None:
         self._n_features, self._axes = n_features, axes
-        self._width = width_of(n_features)
         self._room = -(-max(room, 1) // LEAF) * LEAF
-        self._values = np.empty(self._room * self._width)
+        self._values = np.empty(self._room * self._n_features)
         self._count = 0
 
     def __len__(self) -> int:
@@ -188,22 +193,20 @@ class TreeRows:
         stop = self._count + len(values)
         if stop > self._room:
             self._resize(-(-max(stop, self._room * 3 // 2) // LEAF) * LEAF)
-        rows = self._values.reshape(-1, self._width)[self._count : stop]
-        rows[:, : self._n_features] = _in_order(values, self._axes)
-        rows[:, self._n_features :] = 0.0
+        _fill(self._values.reshape(-1, self._n_features)[self._count : stop], values, self._axes)
         self._count = stop
 
     def chosen(self, rows: Numbers) -> "TreeRows":
         """Return some of the rows, by their numbers, for a tree of their own."""
         found = TreeRows(self._n_features, len(rows), self._axes)
-        held = self._values.reshape(-1, self._width)
-        found._values.reshape(-1, self._width)[: len(rows)] = held[rows]
+        held = self._values.reshape(-1, self._n_features)
+        found._values.reshape(-1, self._n_features)[: len(rows)] = held[rows]
         found._count = len(rows)
         return found
 
     def _resize(self, room: int) -> None:
         self._room = room
-        self._values.resize(room * self._width, refcheck=False)
+        self._values.resize(room * self._n_features, refcheck=False)
 
     def tree(
         self, weights: FloatArray | None = None, codes: Codes | None = None, *, shift: int = 0,
@@ -221,13 +224,13 @@ class TreeRows:
         if n_leaves * LEAF < self._room:
             self._resize(n_leaves * LEAF)
         tiles, self._values, self._room = self._values, np.empty(0), 0
-        origin, directions = _axis_arrays(self._axes, self._width)
-        rows, order = tiles.reshape(-1, self._width), np.arange(n)
+        origin, directions = _axis_arrays(self._axes, self._n_features)
+        rows, order = tiles.reshape(-1, self._n_features), np.arange(n)
         n_box = len(directions) or self._n_features
         leaf_low, leaf_high = (np.empty((n_leaves, n_box)) for _ in range(2))
 
         def fill(a: int, b: int) -> None:
-            fill_tiles(rows, order, self._n_features, origin, directions, a, b, leaf_low, leaf_high)
+            fill_tiles(rows, order, origin, directions, a, b, leaf_low, leaf_high)
 
         _each_part(rows, order, directions, LEAF, pool, fill)
         first, count = nodes(n_leaves)
@@ -289,17 +292,17 @@ def make_query(
         Threads that share the work; not one of them may wait for it.
     """
     n, n_features = values.shape
-    padded = np.zeros((-(-n // GROUP) * GROUP, width_of(n_features)))
-    padded[:n, :n_features] = _in_order(values, axes)
+    padded = np.empty((-(-n // GROUP) * GROUP, n_features))
+    _fill(padded[:n], values, axes)
     order = np.arange(n)
-    origin, directions = _axis_arrays(axes, padded.shape[1])
+    origin, directions = _axis_arrays(axes, n_features)
 
     def fill(a: int, b: int) -> None:
         fill_groups(padded, order, directions, a, b, QUERY_LEAF)
 
     _each_part(padded, order, directions, QUERY_LEAF, pool, fill)
     padded[n:] = padded[n - 1]
-    low = high = padded[:n, :n_features]
+    low = high = padded[:n]
     if len(directions):
         low, high = bounds_along(padded[:n], origin, directions)
     groups, leaves = np.arange(0, n, GROUP), np.arange(0, n, QUERY_LEAF)
@@ -310,12 +313,19 @@ def make_query(
     )  # fmt: skip
 
 
-def _in_order(values: Array, axes: LeafAxes | None) -> Array:
-    return values if axes is None else values[:, axes.columns]
+def _fill(rows: FloatArray, values: Array, axes: LeafAxes | None) -> None:
+    """Copy values, their columns in the order of the axes; no more than a part at a time."""
+    if axes is None:
+        rows[:] = values
+        return
+    for a in range(0, len(rows), PART):
+        rows[a : a + PART] = values[a : a + PART][:, axes.columns]
 
 
-def _axis_arrays(axes: LeafAxes | None, width: int) -> tuple[FloatArray, FloatArray]:
-    return (np.zeros(width), np.empty((0, width))) if axes is None else axes.padded(width)
+def _axis_arrays(axes: LeafAxes | None, n_features: int) -> tuple[FloatArray, FloatArray]:
+    if axes is None:
+        return np.zeros(n_features), np.empty((0, n_features))
+    return axes.origin, axes.directions
 
 
 def _each_part(

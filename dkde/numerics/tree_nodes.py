@@ -4,64 +4,58 @@ Nodes are in preorder: the left child of node k is k + 1, and the right one k + 
 are left, the larger half.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
-from dkde.numerics.compiling import compiled
 from dkde.numerics.distances import LEAF
 from dkde.typing import FloatArray
 
 Numbers = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.int32]
 
-_compile = compiled()
-
 
 def nodes(n_leaves: int) -> tuple[Numbers, Numbers]:
     """Return the first leaf, and the number of leaves, of each node."""
     first, count = (np.empty(2 * n_leaves - 1, np.int64) for _ in range(2))
-    _number(n_leaves, first, count)
+    first[0], count[0] = 0, n_leaves
+    level = np.zeros(1, np.int64)
+    while len(level := level[count[level] > 1]):
+        halves = (count[level] + 1) // 2
+        left, right = level + 1, level + 2 * halves
+        first[left], count[left] = first[level], halves
+        first[right], count[right] = first[level] + halves, count[level] - halves
+        level = np.concatenate([left, right])
     return first, count
 
 
-@_compile
-def _number(n_leaves, first, count):  # type: ignore[no-untyped-def]
-    first[0], count[0] = 0, n_leaves
-    for k in range(len(first)):  # a parent comes before its children
-        if count[k] > 1:
-            left = (count[k] + 1) // 2
-            first[k + 1], count[k + 1] = first[k], left
-            first[k + 2 * left], count[k + 2 * left] = first[k] + left, count[k] - left
-
-
-@_compile
-def _fill_least(of_leaves, first, count, out):  # type: ignore[no-untyped-def]
-    for k in range(len(first) - 1, -1, -1):  # children come after their parent
-        right = k + 2 * ((count[k] + 1) // 2)
-        for j in range(out.shape[1]):
-            if count[k] == 1:
-                out[k, j] = of_leaves[first[k], j]
-            else:
-                out[k, j] = min(out[k + 1, j], out[right, j])
+def _from_below(count: Numbers) -> Iterator[tuple[Numbers, Numbers, Numbers]]:
+    """Yield nodes, and both of their children, such that all nodes come after their children."""
+    levels: list[tuple[Numbers, Numbers, Numbers]] = []
+    level = np.zeros(1, np.int64)
+    while len(level := level[count[level] > 1]):
+        right = level + 2 * ((count[level] + 1) // 2)
+        levels.append((level, level + 1, right))
+        level = np.concatenate([level + 1, right])
+    return reversed(levels)
 
 
 def least(of_leaves: FloatArray, first: Numbers, count: Numbers) -> FloatArray:
     """Return the least values of each node, from those of leaves."""
     out = np.empty((len(first), of_leaves.shape[1]))
-    _fill_least(of_leaves, first, count, out)
+    out[count == 1] = of_leaves  # in order: leaves are in preorder too
+    for node, left, right in _from_below(count):
+        out[node] = np.minimum(out[left], out[right])
     return out
 
 
-@_compile
-def _sum_up(of_leaves, first, count, out):  # type: ignore[no-untyped-def]
-    for k in range(len(first) - 1, -1, -1):
-        right = k + 2 * ((count[k] + 1) // 2)
-        out[k] = of_leaves[first[k]] if count[k] == 1 else out[k + 1] + out[right]
-
-
 def summed(of_leaves: FloatArray, first: Numbers, count: Numbers) -> FloatArray:
+    """Return the sums of each node, from the values of leaves."""
     out = np.empty(len(first))
-    _sum_up(of_leaves, first, count, out)
+    out[count == 1] = of_leaves
+    for node, left, right in _from_below(count):
+        out[node] = out[left] + out[right]
     return out
 
 

@@ -13,7 +13,7 @@ from math import inf
 
 import numpy as np
 
-from dkde.numerics.compiling import compiled
+from dkde.numerics.compiling import compiled, compiled_within
 from dkde.numerics.distances import (
     CHUNK,
     GROUP,
@@ -22,7 +22,7 @@ from dkde.numerics.distances import (
     set_least,
     squared_distances,
 )  # fmt: skip
-from dkde.numerics.kernel_sums import add_chunk, rescaling
+from dkde.numerics.kernel_sums import add_row, rescaling
 from dkde.numerics.limits import limit
 from dkde.numerics.tree import QUERY_LEAF
 
@@ -34,7 +34,10 @@ _MIXED = np.int32(-1)
 _DEPTH = 128
 _GROUPS = QUERY_LEAF // GROUP
 
-_compile = compiled("reassoc", "contract", "nsz", "arcp", counts_references=False)
+_compile = compiled_within("reassoc", "contract", "nsz", "arcp", counts_references=False)
+_compile_inlined = compiled(
+    "reassoc", "contract", "nsz", "arcp", counts_references=False, inlined=True
+)
 
 
 @_compile
@@ -94,18 +97,13 @@ def walk(  # type: ignore[no-untyped-def]
         nearest = _nearest_leaf(
             metric, low, high, leaf, count, box_low, box_high, code_low, code_high, mine
         )
-        for g in range(n_groups):
-            _add_tile(
-                code, metric, width, inverse, inf, query, tree, own, query_codes, state,
-                start + g * GROUP, first[nearest], buffer, least,
-            )  # fmt: skip
-        furthest = _set_limits(code, inverse, log_needed, within, state, start, n_groups, reach)
-        n_waiting, n_leaves, next_look = 1, 0, 1
-        waiting[0], distances[0] = 0, 0.0
+        reach[:], furthest = inf, inf
+        n_waiting, n_leaves, next_look, is_first = 2, 0, 1, True
+        waiting[0], waiting[1], distances[0], distances[1] = 0, nearest, 0.0, 0.0
         while n_waiting > 0:
             n_waiting -= 1
             node = waiting[n_waiting]
-            if distances[n_waiting] > furthest or node == nearest:
+            if distances[n_waiting] > furthest or (node == nearest and not is_first):
                 continue
             if mine != _MIXED and _is_all_of(mine, code_low, code_high, node):
                 continue
@@ -133,8 +131,9 @@ def walk(  # type: ignore[no-untyped-def]
                         state, group * GROUP, first[node], buffer, least,
                     )  # fmt: skip
             n_leaves += 1
-            if n_leaves == next_look:
-                n_leaves, next_look = 0, min(2 * next_look, _MOST_BETWEEN)
+            if is_first or n_leaves == next_look:
+                next_look = 1 if is_first else min(2 * next_look, _MOST_BETWEEN)
+                n_leaves, is_first = 0, False
                 furthest = _set_limits(
                     code, inverse, log_needed, within, state, start, n_groups, reach
                 )
@@ -204,7 +203,7 @@ def _set_limits(  # type: ignore[no-untyped-def]
     return furthest
 
 
-@_compile
+@_compile_inlined
 def _add_tile(  # type: ignore[no-untyped-def]
     code, metric, width, inverse, reach, query, tree, own, query_codes, state,
     at, leaf, buffer, least,
@@ -255,11 +254,7 @@ def _add_tile(  # type: ignore[no-untyped-def]
         for k in range(len(inverse)):
             if nearest > limits[k, row]:
                 continue
-            total = 0.0
-            for c in range(LEAF // CHUNK):
-                if least[i * 4 + c] <= limits[k, row]:
-                    total += add_chunk(
-                        code, buffer, np.uint64(i * LEAF + c * CHUNK), weights,
-                        np.uint64(leaf * LEAF + c * CHUNK), near[row], inverse[k],
-                    )  # fmt: skip
-            sums[k, row] += total
+            sums[k, row] += add_row(
+                code, buffer, np.uint64(i * LEAF), weights, np.uint64(leaf * LEAF), least_bits,
+                np.uint64(c), limits[k, row], near[row], inverse[k],
+            )  # fmt: skip

@@ -234,6 +234,11 @@ class Rows:
         """Return the bytes of values in memory that the rows take along to a worker."""
         return sum(part.source.resident_bytes for part in self.parts)
 
+    @property
+    def is_held(self) -> bool:
+        """Return whether all values are in memory, and not only some that others follow from."""
+        return self.resident_bytes >= self.n_rows * self.itemsize * self.n_stored_features
+
     def read(
         self, start: int, stop: int, *, decode: bool, origin: FloatArray | None = None
     ) -> Array:

@@ -186,7 +186,8 @@ class TestPlans:
         assert 0 < cost["seconds"] < cost["seconds_all_pairs"]
 
     def test_of_few_rows(self) -> None:
-        cost = dkde.plan(query="valid", train="train", source="digits", baseline=False)
+        query, train = flat(40, 100, 0), flat(200, 100, 1)
+        cost = dkde.plan(query=query, train=train, bandwidths=10.0, baseline=False)
         assert cost["method"] == "all pairs"
         assert cost["seconds"] == cost["seconds_all_pairs"]
 

@@ -89,6 +89,7 @@ def test_they_depend_on_what_rows_are_read_as(made: list[Any]) -> None:
         assert np.array_equal(weighted.score_samples(query), again.score_samples(query))
 
 
+@pytest.mark.slow
 def test_moments_are_kept_too(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Any] = []
     make: Callable[..., Any] = leaf_blocks.panel_moments
@@ -131,3 +132,15 @@ def test_another_process_has_no_such_shelf() -> None:
     name = owner.name
     del owner
     assert shelf_of(name) is SHELF
+
+
+def test_rows_of_many_features_whatever_the_number_of_queries() -> None:
+    """Leaves are along leading axes for many query rows, and along the features for few."""
+    rng = np.random.default_rng(0)
+    train, query = (rng.normal(size=(n, 17)) * np.arange(1, 18) for n in (8192, 300))
+    expected = dkde.log_density(query, train, 20.0)
+    first, then = (KernelDensity(bandwidth=20.0).fit(train) for _ in range(2))
+    np.testing.assert_allclose(first.score_samples(query[:1]), expected[:1], rtol=1e-12)
+    np.testing.assert_allclose(first.score_samples(query), expected, rtol=1e-12)
+    np.testing.assert_allclose(then.score_samples(query), expected, rtol=1e-12)
+    np.testing.assert_allclose(then.score_samples(query[:1]), expected[:1], rtol=1e-12)

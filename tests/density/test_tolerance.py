@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 import dkde
-from dkde.engine import survey, task
+from dkde.engine import cell_survey, survey, task
 from dkde.numerics import near, tolerance
 
 ROWS = np.random.default_rng(0).normal(size=(40, 3))
@@ -201,7 +201,7 @@ def surveyed(method):
     """Choose that way, as if a sample had said that it pays."""
     patches = ExitStack()
     if method == "expansions":
-        patches.enter_context(mock.patch.object(survey, "_leaves_time", return_value=np.inf))
+        patches.enter_context(mock.patch.object(cell_survey, "_leaves_time", return_value=np.inf))
     if method == "near pairs":
         patches.enter_context(mock.patch.object(task, "MOST_IN_LEAVES", 0))
     patches.enter_context(

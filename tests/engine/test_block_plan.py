@@ -8,6 +8,7 @@ from itertools import pairwise
 from math import ceil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +28,8 @@ from dkde.engine.block_plan import (
 )
 from dkde.engine.side_size import SideSize
 from dkde.numerics import tiles
+from dkde.numerics.leaf_axes import MAX_BOX, LeafAxes
+from dkde.numerics.tree import make_tree
 
 row_counts = st.one_of(st.integers(1, 100), st.integers(1, 10**5), st.integers(1, 10**9))
 
@@ -187,6 +190,23 @@ def test_small_work_is_one_block() -> None:
     assert plan.n_blocks == 1
 
 
+@pytest.mark.parametrize(
+    ("query_rows", "train_rows", "n_shares"),
+    [
+        (1000, 1000, 1), (64, 2**20, 1), (100, 10**6, 2), (1000, 10**6, 16),
+        (20_000, 300_000, 32), (10**6, 100, 1), (10**6, 10_000, 25),
+    ],
+)  # fmt: skip
+def test_few_query_rows_on_many_are_shared_out(
+    query_rows: int, train_rows: int, n_shares: int
+) -> None:
+    # What is read at a time may be more than there is.
+    train = size(train_rows, read_rows=2**18)
+    plan = make_plan(size(query_rows), train, n_features=3, n_bandwidths=1, in_leaves=True)
+    assert plan.n_shares == n_shares
+    assert plan.n_query_blocks == -(-query_rows // 2**16)
+
+
 @pytest.mark.parametrize("train_rows", [10**5, 10**7, 10**9])
 def test_memory_does_not_grow_with_the_rows(train_rows: int) -> None:
     small = make_plan(size(10**5), size(10**5), n_features=784, n_bandwidths=8)
@@ -202,3 +222,33 @@ def test_more_of_anything_does_not_take_less_memory(plan: Plan) -> None:
 
 def test_tiles_are_what_the_numerics_use() -> None:
     assert (QUERY_TILE_ROWS, TRAIN_TILE_ROWS) == (tiles.QUERY_TILE, tiles.TRAIN_TILE)
+
+
+@pytest.mark.parametrize("d", [1, 3, 8, 20, 40])
+def test_trees_take_what_is_planned(d: int) -> None:
+    rows = np.random.default_rng(0).standard_normal((20_000, d))
+    axes = LeafAxes.of(rows) if d > MAX_BOX else None
+    codes = np.zeros(len(rows), np.int32)
+    taken = make_tree(rows, codes=codes, axes=axes).nbytes / len(rows)
+    assert 0.9 * leaf_plan.tree_row_bytes(d) - 4 <= taken <= 1.1 * leaf_plan.tree_row_bytes(d)
+
+
+def test_what_blocks_share_is_there_once_for_all_threads() -> None:
+    memory = replace(size(10**6), resident_bytes=24 * 10**6, is_view=True)
+    plan = make_plan(size(50_000), memory, n_features=3, n_bandwidths=1, in_leaves=True)
+    assert plan.n_shares > 1
+    assert plan.shared_bytes > 10**6 * leaf_plan.tree_row_bytes(3)
+    assert plan.block_bytes < plan.shared_bytes / 10
+
+
+def test_weights_groups_and_bandwidths_are_counted() -> None:
+    def added(train: SideSize, n_bandwidths: int = 1) -> int:
+        plan = make_plan(
+            size(10**5), train, n_features=3, n_bandwidths=n_bandwidths, in_leaves=True
+        )
+        return 2 * plan.block_bytes + plan.shared_bytes
+
+    plain = size(10**6)
+    assert added(replace(plain, is_weighted=True)) > added(plain) + 8 * 10**6
+    assert added(replace(plain, is_grouped=True)) > added(plain) + 28 * 10**6
+    assert added(plain, 20) > added(plain)

@@ -130,6 +130,7 @@ def test_a_run_does_not_go_on_with_another_index(store: Path, tmp_path: Path) ->
     assert np.isfinite(call(anywhere=True).log_density).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("store", [2], indirect=True)
 def test_small_blocks_of_an_index_have_bounds(store: Path) -> None:
     """Of rows that another panel's are much nearer to, a panel may have none that is added."""

@@ -1,5 +1,6 @@
 """What work takes, and by which answers, as a sample of the rows says beforehand."""
 
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from dkde.density.bandwidth_matrix import BandwidthMatrix
 from dkde.density.covariance import Covariance
 from dkde.density.options import Options
 from dkde.engine.eager_run import run
-from dkde.engine.estimate import estimate
+from dkde.engine.estimate import estimate, estimate_seconds
 from dkde.engine.pool import thread_pool
 from dkde.engine.work import Work
 
@@ -44,12 +45,12 @@ def left(words: str) -> float:
     return float(words.split(" of the query rows")[0].split()[-1][:-1]) / 100
 
 
-@pytest.mark.parametrize("panel_rows", [None, 7000])
+@pytest.mark.parametrize("panel_rows", [None, 50_000])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_rows_that_moments_leave_are_those_of_the_run(
     weighted: bool, panel_rows: int | None
 ) -> None:
-    train = normals(20_000, 2)
+    train = normals(100_000, 2)
     weights = np.random.default_rng(1).uniform(0, 2, len(train)) if weighted else None
     planned = work(grid(5.5, 80), train, 0.2, weights, panel_rows=panel_rows)
     if not planned.survey().by_cells:
@@ -71,14 +72,26 @@ def test_the_share_of_pairs_is_that_of_the_run(d: int) -> None:
 def test_a_sample_of_the_training_rows_says_about_as_much(monkeypatch: Any) -> None:
     planned = work(normals(5000, 3, 1), normals(100_000, 3), 0.3, kernel="exponential")
     of_all = share(method(planned))
-    monkeypatch.setattr("dkde.engine.estimate._TRAIN_ROWS", 15_000)
+    monkeypatch.setattr("dkde.engine.leaf_estimate._TRAIN_ROWS", 15_000)
     assert of_all / 1.5 < share(method(planned)) < 1.5 * of_all
 
 
 def test_by_products_it_is_what_the_survey_says() -> None:
-    planned = work(normals(300, 30), normals(9000, 30), 5.0)
+    planned = work(normals(300, 100), normals(9000, 100), 10.0)
     survey = planned.survey()
     assert estimate(planned, survey, 1, 10.0).seconds == pytest.approx(10.0 * survey.time)
+
+
+def test_shares_of_answers_add_up() -> None:
+    planned = work(normals(5000, 2, 1), normals(20_000, 2), np.geomspace(0.01, 1, 8))
+    found = estimate(planned, planned.survey(), 1, 1.0).answers
+    assert found is not None
+    assert sum(found.shares.values()) == pytest.approx(1.0)
+    assert all(0 <= each <= 1 for each in found.shares.values())
+    # From counts: the same work gets the same shares.
+    again = estimate(planned, planned.survey(), 1, 1.0).answers
+    assert again is not None
+    assert again.shares == found.shares
 
 
 def test_rows_with_missing_values_are_not_looked_at() -> None:
@@ -91,14 +104,47 @@ def test_rows_with_missing_values_are_not_looked_at() -> None:
 
 
 def test_rows_whose_weight_is_missing_are_left_out_of_the_sample() -> None:
-    weights = np.random.default_rng(1).uniform(0, 2, 20_000)
+    weights = np.random.default_rng(1).uniform(0, 2, 100_000)
     weights[::7] = 0.0
     missing = np.where(weights == 0, np.nan, weights)
     both: list[Any] = [
         dkde.plan(
-            query=grid(5.5, 80), train=normals(20_000, 2), bandwidths=[0.2], weights=w, nan="drop",
+            query=grid(5.5, 80), train=normals(100_000, 2), bandwidths=[0.2], weights=w, nan="drop",
             baseline=False,
         )
         for w in (weights, missing)
     ]  # fmt: skip
     assert both[0]["method"] == both[1]["method"]
+
+
+def spread(steps: int) -> Any:
+    return np.geomspace(0.05, 1, steps)
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+@pytest.mark.parametrize(
+    "planned",
+    [
+        pytest.param(lambda: work(normals(20_000, 3, 1), normals(200_000, 3), 0.1), id="space"),
+        pytest.param(lambda: work(normals(20_000, 8, 1), normals(60_000, 8), 0.3), id="8-D"),
+        pytest.param(lambda: work(normals(20_000, 30, 1), normals(20_000, 30), 3.0), id="30-D"),
+        pytest.param(lambda: work(normals(400_000, 2, 1), normals(400_000, 2), 0.1), id="plane"),
+        pytest.param(lambda: work(grid(15, 200), normals(500_000, 2), 0.1), id="far grid"),
+        pytest.param(
+            lambda: work(normals(50_000, 2, 1), normals(50_000, 2), spread(20)), id="bandwidths"
+        ),
+    ],
+)
+def test_seconds_are_those_of_the_run_within_a_factor_of_two(planned: Any) -> None:
+    made = planned()
+    # Compiles what is used, or loads it.
+    with thread_pool(2) as pool:
+        run(made, pool)
+    survey = made.survey()
+    seconds = estimate(made, survey, 1, estimate_seconds(made.plan, 1, "gaussian", "euclidean"))
+    start = process_time()
+    with thread_pool(2) as pool:
+        run(made, pool)
+    taken = process_time() - start
+    assert taken / 2 < seconds.seconds < 2 * taken

@@ -13,11 +13,13 @@ import dkde
 from dkde.datasets import writing
 from dkde.density.fitted import Fitted
 from dkde.density.options import Options
+from dkde.engine import grid_blocks
 from dkde.engine import survey as survey_module
 from dkde.engine.grid_blocks import GridBlock
 from dkde.errors import InputError
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import operands, side
+from dkde.numerics.grid_near import needed_cells
 from dkde.rows import row_source
 from dkde.workers.cluster import pool_for
 
@@ -32,7 +34,7 @@ def along_axes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     sums = GridBlock._by_axes
 
     def chosen(grid: Any, t: Any, task: Any, *others: Any, **options: Any) -> Any:
-        return tuple(range(len(task.bandwidths))), 1.0
+        return tuple(range(len(task.bandwidths))), 1.0, 1.0
 
     def noted(self: Any, moments: Any, start: int, stop: int, frame: Any) -> Any:
         ranges.append((start, stop))
@@ -196,14 +198,31 @@ def test_values_too_large_are_refused(along_axes: list[Any]) -> None:
         dkde.log_density(query, table(normals(500)), 0.4).compute()
 
 
-def test_rows_of_a_store_with_an_index(
-    along_axes: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def near(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The shares of the cells whose rows are put in leaves, block by block."""
+    shares: list[float] = []
+
+    def noted(*arguments: Any) -> Any:
+        found = needed_cells(*arguments)
+        shares.append(float(found.mean()))
+        return found
+
+    monkeypatch.setattr(grid_blocks, "needed_cells", noted)
+    return shares
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("index", [True, False])
+def test_rows_of_a_store(
+    along_axes: list[Any], near: list[float], index: bool, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     """Rows beyond the reach of all of the grid are not read, and their weight is in the bound."""
     rows = np.concatenate([normals(4500), normals(4500) + np.array([60.0, 0.0])])
     monkeypatch.setattr(writing, "_CHUNK_BYTES", 4096)
     monkeypatch.setattr(row_source, "READ_BYTES", 1)
-    dkde.import_rows(rows, tmp_path / "x.zarr", feature_names=["x", "y"])
+    dkde.import_rows(rows, tmp_path / "x.zarr", feature_names=["x", "y"], index=index)
     lines = [evenly(10, -3, 5), evenly(12, -4, 4)]
     for h, panel_rows in ((0.5, None), (0.5, 5000), (9.0, None)):
         assert_right(
@@ -211,6 +230,22 @@ def test_rows_of_a_store_with_an_index(
             source=str(tmp_path / "x.zarr"), panel_rows=panel_rows,
         )  # fmt: skip
     assert along_axes
+    assert bool(near) != index
+
+
+@pytest.mark.parametrize("d", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_only_rows_near_the_tails_are_put_in_leaves(
+    along_axes: list[Any], near: list[float], d: int, tmp_path: Path
+) -> None:
+    rows = normals(2000, d)
+    dkde.import_rows(rows, tmp_path / "x.zarr", feature_names=NAMES[:d], index=False)
+    lines = [evenly(8 if d == 3 else 18, -9 + j, 6) for j in range(d)]
+    for bandwidths, block_rows in (([0.3 * d], None), ([0.1, 0.25 * d], 150)):
+        assert_right(
+            axes_of(lines, [*range(d)][::-1]), lines, rows, bandwidths, tol=1e-6, train="train",
+            source=str(tmp_path / "x.zarr"), panel_rows=1100, block_rows=block_rows,
+        )  # fmt: skip
+    assert 0 < min(near) < 0.9
 
 
 def test_the_bits_are_those_of_any_number_of_threads(along_axes: list[Any]) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import globe
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -17,9 +18,13 @@ from dkde.engine import grouped_cells
 from dkde.engine.eager_run import run
 from dkde.engine.grouped_cells import MOST_APART, MOST_OWN, few_groups
 from dkde.engine.pool import thread_pool
+from dkde.engine.task import Task
 from dkde.engine.work import Work
 from dkde.numerics.cell_moments import CellMoments
+from dkde.numerics.kernels import get_kernel
 from dkde.numerics.logsum import Densities
+from dkde.numerics.metrics import get_metric
+from dkde.numerics.sphere import unit_vectors
 
 Array = npt.NDArray[Any]
 TOL = 1e-8
@@ -145,6 +150,23 @@ def test_more_groups_than_were_seen_are_left_to_pairs() -> None:
     assert (found.effort.pairs > 0).all()
 
 
+def test_groups_of_no_training_row_are_summed_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    train, query = random.standard_normal((300, 2)), random.standard_normal((60, 2))
+    groups = np.arange(60) + 3, np.arange(300) % 5
+    calls: list[int] = []
+    sums_at = grouped_cells.sums_at
+
+    def counted(coordinates: Array, *arguments: Any, **options: Any) -> Any:
+        calls.append(len(coordinates))
+        return sums_at(coordinates, *arguments, **options)
+
+    monkeypatch.setattr(grouped_cells, "sums_at", counted)
+    found = by_cells(work(query, train, [0.8], groups), 5)
+    assert_right(found, query, train, [0.8], groups)
+    assert sorted(calls) == [1, 1, 58]  # of groups 3 and 4, and of those beyond
+
+
 def test_rows_that_take_too_much_memory_are_left_to_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     train, groups = np.random.default_rng(0).standard_normal((300, 2)), np.arange(300)
     monkeypatch.setattr(grouped_cells, "_OWN_SHARE", 1e-9)
@@ -220,3 +242,32 @@ def test_no_bit_depends_on_threads_and_moments_are_made_once(
             found.append(run(planned, pool).stacked().tobytes())
         assert len(made) == 1
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("cell_tol", [TOL, 1e-13])
+def test_places_at_the_poles_and_the_date_line(cell_tol: float) -> None:
+    """Sums on the sphere are sums of chords in space: by moments too, as far as these reach."""
+    random = np.random.default_rng(0)
+    train = np.concatenate(
+        [
+            random.normal([89, 0], [1, 120], (60, 2)),
+            random.normal([0, 180], 3, (60, 2)),
+            random.normal([-90, 50], [2, 90], (60, 2)),
+        ]
+    )
+    train[:, 0] = train[:, 0].clip(-90, 90)
+    query = np.array([[90.0, 0], [90, 77], [-90, 0], [1, 179.9], [1, -179.9], [0, 0], [45, 90]])
+    h = 0.08
+    kernel, metric = get_kernel("vonmises_fisher"), get_metric("euclidean")
+    task = Task(kernel, metric, np.array([h]), "float64", TOL, len(train), 1.0, False)
+    sides = (side_of(unit_vectors(*each.T)) for each in (query, train))
+    planned = Work.of(*sides, task)
+    survey = replace(planned.survey(), in_leaves=True, by_cells=(0,), cell_tol=cell_tol)
+    found = planned.densities([planned.block(survey, 0, 0)], 0)
+    exact = globe.oracle(query, train, [h])
+    error = np.abs(found.values - exact)
+    assert (error <= found.errors + 1e-14).all()
+    assert (found.errors <= TOL * np.maximum(1, np.abs(exact))).all()
+    assert (found.effort.pairs[:5] == 0).sum() >= 3
+    assert (found.effort.pairs[5:] > 0).all()
+    assert found.values[0, 0] == found.values[0, 1]

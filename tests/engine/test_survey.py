@@ -62,7 +62,10 @@ def assert_same(found: Densities, expected: Densities) -> None:
 H = {"gaussian": 1.5, "exponential": 0.1, "epanechnikov": 8.0}
 
 
-@pytest.mark.parametrize("kernel", H)
+@pytest.mark.parametrize(
+    "kernel",
+    ["gaussian", *(pytest.param(name, marks=pytest.mark.slow) for name in H if name != "gaussian")],
+)
 def test_near_pairs(kernel: str) -> None:
     rows = faces(11_000, 1)
     query = rows[:600] + 0.1 * flat(600, 100, 2)
@@ -110,13 +113,63 @@ def test_expansions_over_panels() -> None:
 @pytest.mark.parametrize(
     "sides",
     [
-        (flat(500, 30, 0), flat(500, 30, 1)),  # few
-        (flat(500, 50, 0), flat(9000, 50, 1)),  # all of them far from each other
+        (flat(500, 100, 0), flat(500, 100, 1)),  # few
+        (flat(500, 100, 0), flat(9000, 100, 1)),  # all of them far from each other
     ],
     ids=["few", "far"],
 )
 def test_all_pairs_where_nothing_is_won(sides: Any) -> None:
     assert work(*sides, h=3.0).survey().method == "all pairs"
+
+
+@pytest.mark.parametrize(
+    ("kernel", "metric", "h"),
+    [("gaussian", "euclidean", [0.3, 1.5]),
+     pytest.param("epanechnikov", "euclidean", [20.0], marks=pytest.mark.slow),
+     ("univariate_gaussian", "manhattan", [1.0])],
+)  # fmt: skip
+def test_rows_of_many_features_are_in_leaves_along_axes(
+    kernel: str, metric: str, h: list[float]
+) -> None:
+    rows = faces(9300, 1)[:, ::2].copy()
+    rows[:, 7] = 1e6  # of no use to anything
+    options = {"kernel": kernel, "metric": metric, "h": h}
+    found, expected, method = both(rows[:300], rows[300:], **options)
+    assert method == "pairs of near leaves"
+    axes = work(rows[:300], rows[300:], **options).survey().leaf_axes
+    assert axes is not None
+    assert axes.columns[-1] == 7
+    assert axes.directions.shape == ((16, 50) if metric == "euclidean" else (0, 50))
+    np.testing.assert_array_equal(np.isneginf(found.values), np.isneginf(expected.values))
+    known = np.isfinite(found.values)
+    assert known.any()
+    assert_same(*(known_only(each, known) for each in (found, expected)))
+
+
+def test_rows_along_axes_with_weights_and_groups_and_any_number_of_threads() -> None:
+    rows = faces(9000, 3)[:, :40]
+    options: dict[str, Any] = {
+        "weights": np.random.default_rng(0).choice([0, 1e-3, 1, 50], 9000),
+        "train_groups": np.arange(9000) // 2,
+        "query_groups": np.arange(700) // 2,
+        "h": 0.5,
+    }
+    found, expected, _ = both(rows[:700], rows, **options)
+    assert_same(found, expected)
+    assert found.effort.pairs.mean() < len(rows)
+    several = work(rows[:700], rows, block_rows=150, **options)
+    with thread_pool(5) as pool:
+        again = run(several, pool)
+    with thread_pool(1) as pool:
+        alone = run(several, pool)
+    np.testing.assert_array_equal(again.values, alone.values)
+    np.testing.assert_array_equal(again.errors, alone.errors)
+    assert_same(again, expected)
+
+
+def test_few_features_have_no_axes_and_few_rows_neither() -> None:
+    assert work(flat(500, 16, 0), flat(9000, 16, 1)).survey().leaf_axes is None
+    assert work(flat(500, 40, 0), flat(900, 40, 1)).survey().leaf_axes is None
 
 
 def test_other_metrics_take_all_pairs() -> None:

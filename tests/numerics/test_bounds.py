@@ -100,9 +100,8 @@ class TestCovered:
     def test_every_metric(self, precision: str, problem: Problem) -> None:
         assert_covered(problem, precision)
 
-    @pytest.mark.parametrize(
-        "precision", ["float64", pytest.param("float32", marks=pytest.mark.slow)]
-    )
+    @pytest.mark.slow
+    @pytest.mark.parametrize("precision", PRECISIONS)
     @settings(max_examples=few(50))
     @given(problem=problems(kernels=tuple(KERNELS), **SMALL), share=st.floats(0, 1))
     def test_every_tolerance(self, precision: str, problem: Problem, share: float) -> None:

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from dkde.numerics.compiling import digest_of
+from dkde.numerics.limits import limit
+
 SCRIPT = """
 import hashlib
 import numpy as np
@@ -34,3 +37,35 @@ def test_code_from_the_cache_gives_the_same_bits(tmp_path: Path) -> None:
         for _ in range(2)
     )
     assert compiled == loaded
+
+
+@pytest.mark.slow
+def test_processes_that_start_together_share_an_empty_cache(tmp_path: Path) -> None:
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    together = [
+        subprocess.Popen(
+            [sys.executable, "-c", SCRIPT], env=environment, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(3)
+    ]
+    found = {process.communicate()[0] for process in together}
+    assert [process.returncode for process in together] == [0, 0, 0]
+    later = subprocess.run(
+        [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, check=True, text=True
+    )
+    assert found == {later.stdout}
+
+
+def test_a_function_within_others_runs_in_python_too() -> None:
+    """A call from Python must not end in machine code that is not there."""
+    assert limit(2, 4.0, 0.0, 1.0, 1.0) == pytest.approx(0.25)
+
+
+def test_code_of_other_sources_is_in_another_folder(tmp_path: Path) -> None:
+    """Also where only a function's callee is another one, and files are as old as before."""
+    for folder, text in (("a", "1"), ("b", "2"), ("c", "1")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "loops.py").write_text(text)
+        os.utime(tmp_path / folder / "loops.py", (0, 0))
+    of_a, of_b, of_c = (digest_of(tmp_path / folder) for folder in "abc")
+    assert of_a == of_c != of_b

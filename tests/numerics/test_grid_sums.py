@@ -249,7 +249,7 @@ def test_no_rows_and_no_lines(d: int) -> None:
     assert sums.shape == bounds.shape == (0, *[3] * (d - 1))
 
 
-@pytest.mark.parametrize("d", [2, 3])
+@pytest.mark.parametrize("d", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_slabs_and_parts_of_a_grid_do_not_matter(d: int, monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(d)
     train = random.standard_normal((2000, d))

@@ -62,6 +62,7 @@ class TestNormalisers:
         """Silverman (1986), table 3.1 and equations (4.4) to (4.6)."""
         assert np.exp(-KERNELS[name].log_norm(d, 0.0)) == pytest.approx(height, rel=1e-14)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", DENSITIES)
     def test_densities_of_rows_integrate_to_one(self, name: str) -> None:
         step, reach = (0.02, 5.0) if name in COMPACT else (0.1, 25.0)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dkde.numerics import leaf_axes
-from dkde.numerics.distances import GROUP, LEAF, width_of
+from dkde.numerics.distances import GROUP, LEAF
 from dkde.numerics.leaf_axes import MAX_BOX, LeafAxes
 from dkde.numerics.tree import QUERY_LEAF, make_query, make_tree
 
@@ -87,7 +87,7 @@ def test_columns_are_in_the_order_of_the_axes(table):
     d = train.shape[1]
     assert sorted(axes.columns) == list(range(d))
     tree, query = make_tree(train, axes=axes), make_query(values, axes=axes)
-    width = width_of(d)
+    width = d
     placed = tree.tiles.reshape(-1, width, LEAF).transpose(0, 2, 1).reshape(-1, width)
     np.testing.assert_array_equal(placed[: len(train), :d], train[tree.order][:, axes.columns])
     assert np.isposinf(placed[len(train) :, :d]).all()

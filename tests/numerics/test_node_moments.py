@@ -12,7 +12,7 @@ from dkde.numerics.node_sums import add_node, farthest
 from dkde.numerics.tree import LEAF, make_query, make_tree
 
 Number = np.longdouble
-CASES = [(0, 1), (0, 3), (0, 20), (1, 1), (1, 2), (1, 3), (1, 5), (1, 16), (1, 40)]
+CASES = [(0, 1), (0, 3), (0, 16), (1, 1), (1, 2), (1, 3), (1, 5), (1, 16)]
 CASES += [(power, d) for power in (2, 3) for d in (1, 2, 3)]
 
 
@@ -192,7 +192,9 @@ def test_threads_make_no_difference():
 
 def test_which_kernels_have_moments():
     assert [has_moments(p, d) for p, d in CASES] == [True] * len(CASES)
-    assert not any(has_moments(p, d) for p, d in ((-1, 1), (2, 4), (3, 4), (4, 1)))
+    assert not any(
+        has_moments(p, d) for p, d in ((-1, 1), (0, 17), (1, 17), (2, 4), (3, 4), (4, 1))
+    )
     # As many as there are monomials of the terms of (b . z - g |z|^2)^k, k up to the power.
     assert [n_moments(3, d) for d in (1, 2, 3)] == [10, 20, 35]
 

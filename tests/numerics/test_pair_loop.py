@@ -7,8 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from dkde.numerics.distances import CHUNK, GROUP, LEAF, METRICS, squared_distances, width_of
-from dkde.numerics.kernel_sums import COMPACT, add_chunk, add_compact, rescaling
+from dkde.numerics.distances import CHUNK, GROUP, LEAF, METRICS, squared_distances
+from dkde.numerics.exponential import NEAR_ZERO, SLOPE
+from dkde.numerics.kernel_sums import COMPACT, add_compact, add_row, rescaling
 from dkde.numerics.kernels import KERNELS
 
 Array = npt.NDArray[Any]
@@ -21,7 +22,7 @@ def distances(
     query: Array, train: Array, metric: str = "euclidean", limit: float = inf
 ) -> tuple[bool, Array, Array]:
     """Whether there are distances, and these, (4, 128), with the least of each chunk, (4, 4)."""
-    width = width_of(query.shape[1])
+    width = query.shape[1]
     rows, columns = np.zeros((GROUP, width)), np.zeros((2, width, LEAF))
     rows[:, : query.shape[1]] = query
     columns[1, : query.shape[1], : len(train)] = train.T
@@ -105,15 +106,22 @@ class TestSums:
     @pytest.mark.parametrize("inverse", [1e-3, 1.0, 37.0])
     def test_relative_to_the_nearest(self, name: str, near: float, inverse: float) -> None:
         rng = np.random.default_rng(0)
-        steps = np.sort(rng.exponential(3, CHUNK)) / inverse
+        steps = np.sort(rng.exponential(3, LEAF)) / inverse
         root = np.sqrt(near) + steps
         d2 = near + steps if name == "gaussian" else root**2
         d2[0], d2[-1] = near, inf
-        weights = rng.uniform(0.1, 1, CHUNK)
+        d2[CHUNK : 2 * CHUNK] += steps[-1]  # a chunk beyond the limit
+        limit = d2[CHUNK : 2 * CHUNK].min() * (1 - 1e-12)
+        weights = rng.uniform(0.1, 1, LEAF)
         padded = np.concatenate([np.full(5, np.nan), d2]), np.concatenate([[np.nan], weights])
-        found = add_chunk(
-            KERNELS[name].code, padded[0], np.uint64(5), padded[1], np.uint64(1), near, inverse
-        )
+        least = np.concatenate([[np.nan], d2.reshape(-1, CHUNK).min(axis=1)])
+        if (least[1:] > limit).any():
+            limit = min(limit, least[1:][least[1:] > limit].min() * (1 - 1e-12))
+        found = add_row(
+            KERNELS[name].code, padded[0], np.uint64(5), padded[1], np.uint64(1),
+            least.view(np.int64), np.uint64(1), limit, near, inverse,
+        )  # fmt: skip
+        weights[np.repeat(least[1:] > limit, CHUNK)] = 0.0
         exact_d2 = d2.astype(np.longdouble)
         if name == "gaussian":
             exponents = (exact_d2 - near) * np.longdouble(inverse) / 2
@@ -129,6 +137,40 @@ class TestSums:
             of_root = 4 * EPSILON * float(np.sqrt(np.longdouble(near) * inverse))
         if of_root < 1e-3:
             assert abs(found - right) <= (5e-15 + of_root) * right
+
+    def test_exponentials_are_as_exact_as_bounds_take_them_to_be(self) -> None:
+        exponents = np.concatenate(
+            [
+                np.linspace(0, 1, 4000),
+                np.geomspace(1, 708, 4000),
+                np.arange(1, 1020) * np.log(2) / 2,
+            ]
+        )
+        d2, weights = np.full(LEAF, inf), np.ones(LEAF)
+        least = np.zeros(LEAF // CHUNK)
+        for at, exponent in enumerate(exponents):
+            d2[at % LEAF] = 2 * exponent
+            found = add_row(
+                0, d2, np.uint64(0), weights, np.uint64(0), least.view(np.int64), np.uint64(0),
+                inf, 0.0, 1.0,
+            )  # fmt: skip
+            d2[at % LEAF] = inf
+            right = np.exp(-np.longdouble(exponent))
+            # Beside the exponential's own error: the roundings of a constant and of a product.
+            off = NEAR_ZERO["float64"] + (SLOPE["float64"] + 2 * EPSILON) * exponent
+            assert abs(found - right) <= off * right
+
+    def test_exponents_too_low_for_a_number_are_0(self) -> None:
+        d2, weights = np.full(LEAF, inf), np.ones(LEAF)
+        least = np.zeros(LEAF // CHUNK)
+        for too_far in (1420.0, 1e6, 1e17, 1e300, inf):
+            d2[:2] = 0.0, too_far
+            for inverse in (1.0, 1e10, 1e308):
+                found = add_row(
+                    0, d2, np.uint64(0), weights, np.uint64(0), least.view(np.int64), np.uint64(0),
+                    inf, 0.0, inverse,
+                )  # fmt: skip
+                assert found == 1.0
 
     @pytest.mark.parametrize(
         "name", [name for name, kernel in KERNELS.items() if kernel.code >= COMPACT]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from strategies import borders
 
 from dkde.numerics import tree as trees
-from dkde.numerics.distances import GROUP, LEAF, width_of
+from dkde.numerics.distances import GROUP, LEAF
 from dkde.numerics.leaf_axes import LeafAxes
 from dkde.numerics.leaf_order import PART
 from dkde.numerics.tree import QUERY_LEAF, TreeRows, make_query, make_tree
@@ -51,7 +51,7 @@ def tables(draw):
 
 def placed_rows(tree):
     """The tree's rows (places, n_features), read back from its tiles."""
-    width = width_of(tree.n_features)
+    width = tree.n_features
     by_place = tree.tiles.reshape(-1, width, LEAF).transpose(0, 2, 1).reshape(-1, width)
     assert (by_place[:, tree.n_features :] == 0).all()
     return by_place[:, : tree.n_features]
@@ -115,7 +115,7 @@ def test_query_rows_are_in_leaves_and_groups(table):
     query = make_query(values)
     n, d = values.shape
     assert sorted(query.order) == list(range(n))
-    assert query.rows.shape == (-(-n // GROUP) * GROUP, width_of(d))
+    assert query.rows.shape == (-(-n // GROUP) * GROUP, d)
     np.testing.assert_array_equal(query.rows[:n, :d], values[query.order])
     np.testing.assert_array_equal(
         query.rows[n:, :d], values[query.order[-1:]].repeat(-n % GROUP, 0)
@@ -233,6 +233,6 @@ def test_rows_and_their_tree_are_in_memory_once(d):
     # Values are counted where TreeRows was made. Beside them: order and two rooms for keys, a
     # part, what becomes weights and boxes.
     assert tree.tiles.nbytes >= 8 * n * d
-    of_part = 3 * PART * 8 * width_of(d)
+    of_part = 3 * PART * 8 * d
     assert peak <= tree.nbytes - tree.tiles.nbytes + 16 * n + of_part + 2**20
     assert tree.tiles.base is None

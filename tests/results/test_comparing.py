@@ -67,7 +67,7 @@ class TestFigures:
 
     def test_the_bound_holds(self):
         """float32 and a loose tolerance: the difference to exact ones is within what is said."""
-        wide = [np.tile(side, 20) for side in (TRAIN, OTHER, QUERY)]  # summed in float32
+        wide = [np.tile(side, 60) for side in (TRAIN, OTHER, QUERY)]  # summed in float32
         train, other, query = wide
         query = rows(query)
         exact = scored(train, 2.0, query), scored(other, 2.0, query)

@@ -192,11 +192,11 @@ def command(slurm, data):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """A folder with ``a.npz``, whose validation rows make nine blocks."""
+    """A folder with ``a.npz``, whose validation rows make five blocks."""
     folder = tmp_path_factory.mktemp("data")
     rng = np.random.default_rng(3)
     sizes = {"train": 12_000, "valid": 12_000, "test": 500}
-    splits = {name: rng.normal(size=(n, 24)).astype("f4") for name, n in sizes.items()}
+    splits = {name: (0.6 * rng.normal(size=(n, 100))).astype("f4") for name, n in sizes.items()}
     np.savez(folder / "a.npz", **splits)
     return folder
 

@@ -1,0 +1,135 @@
+"""Blocks that are done in shares: what becomes of those of which a share fails."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from work import side_of, work_of
+from zarr.storage import MemoryStore
+
+from dkde.engine.blocks import score_share
+from dkde.engine.eager_run import run
+from dkde.engine.pool import Pool, thread_pool
+from dkde.engine.work import Work
+from dkde.errors import IncompleteError
+from dkde.runs.run import shape_of
+from dkde.runs.stages import PLAN, Stage
+from dkde.stores.store import Records
+
+SHARES = 4
+
+
+def stage_for(work: Work) -> Stage:
+    records = Records(MemoryStore(), "memory")
+    records.put(PLAN, b"{}")
+    return Stage(records, "score", shape_of(work))
+
+
+def in_shares() -> Work:
+    """Three blocks of 300 query rows, each in four shares."""
+    rng = np.random.default_rng(0)
+    query, train = rng.standard_normal((900, 3)), rng.standard_normal((500, 3))
+    work = work_of(side_of(query), side_of(train), [0.5], query_rows=300)
+    return replace(work, plan=replace(work.plan, n_shares=SHARES))
+
+
+@dataclass
+class Faulty:
+    """A pool at which some shares fail: by query block and share, with how often they do."""
+
+    failures: dict[tuple[int, int], int]
+    worker: str = ""
+    shares: list[tuple[int, int]] = field(default_factory=list)
+
+    def submit(self, call: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        if call is score_share:
+            key = arguments[4][0] // 300, arguments[6][0]
+            self.shares.append(key)
+            if self.failures.get(key, 0):
+                self.failures[key] -= 1
+                error = OSError("the disk is gone")
+                if self.worker:
+                    error.worker = self.worker  # type: ignore[attr-defined]
+                future.set_exception(error)
+                return future
+        future.set_result(call(*arguments))
+        return future
+
+    def pool(self) -> Pool:
+        def elsewhere(_: Any, call: Callable[..., Any], *arguments: Any) -> Future[Any]:
+            return self.submit(call, *arguments)
+
+        return Pool(self.submit, 1, elsewhere=elsewhere if self.worker else None)
+
+
+def expected() -> Any:
+    with thread_pool(2) as pool:
+        return run(in_shares(), pool).values
+
+
+def test_shares_make_the_blocks_that_whole_ones_are() -> None:
+    whole = in_shares()
+    with thread_pool(2) as pool:
+        found = run(replace(whole, plan=replace(whole.plan, n_shares=1)), pool).values
+    np.testing.assert_array_equal(found, expected())
+
+
+def test_a_share_that_fails_once_is_tried_again() -> None:
+    work = in_shares()
+    keep, faulty = stage_for(work), Faulty({(1, 2): 1})
+    np.testing.assert_array_equal(run(work, faulty.pool(), keep=keep).values, expected())
+    assert len(faulty.shares) == 3 * SHARES + 1
+
+
+@pytest.mark.parametrize("failing", [{(1, 2): 2}, {(1, 0): 2, (1, 3): 2}])
+def test_a_block_of_which_a_share_fails_twice_is_set_aside_whole(
+    failing: dict[tuple[int, int], int],
+) -> None:
+    work = in_shares()
+    keep, faulty = stage_for(work), Faulty(dict(failing))
+    with pytest.raises(
+        IncompleteError, match=r"1 of 3 blocks failed twice.*1-0, query rows 300 to 600: the disk"
+    ):
+        run(work, faulty.pool(), keep=keep)
+    assert set(keep.failed()) == {(1, 0)}
+    assert keep.done_rows() == {0, 2}
+    # Its other shares were of no use: the block is computed anew, and nothing of the others.
+    keep.retry()
+    again = Faulty({})
+    np.testing.assert_array_equal(run(work, again.pool(), keep=keep).values, expected())
+    assert again.shares == [(1, share) for share in range(SHARES)]
+
+
+def test_a_share_of_a_failed_block_is_not_begun() -> None:
+    work = in_shares()
+    work = replace(work, plan=replace(work.plan, n_shares=5))
+    keep, faulty = stage_for(work), Faulty({(1, 0): 2})
+    with pytest.raises(IncompleteError):
+        run(work, faulty.pool(), keep=keep)
+    begun = [share for block, share in faulty.shares if block == 1]
+    # As far as the window had gone when it failed.
+    assert begun.count(0) == 2
+    assert max(begun) < 4
+
+
+def test_a_share_that_fails_on_one_worker_is_done_on_another_at_the_end() -> None:
+    work = in_shares()
+    keep, faulty = stage_for(work), Faulty({(1, 2): 2}, worker="tcp://10.0.0.1:1")
+    np.testing.assert_array_equal(run(work, faulty.pool(), keep=keep).values, expected())
+    assert keep.failed() == {}
+
+
+def test_where_every_share_fails_the_first_one_says_so() -> None:
+    work = in_shares()
+    always = {(block, share): 9 for block in range(3) for share in range(SHARES)}
+    with pytest.raises(OSError, match="the disk is gone"):
+        run(work, Faulty(always).pool(), keep=stage_for(work))
+
+
+def test_an_error_of_a_share_ends_a_run_that_keeps_nothing() -> None:
+    with pytest.raises(OSError, match="the disk is gone"):
+        run(in_shares(), Faulty({(1, 2): 1}).pool())
