@@ -92,14 +92,9 @@ class Plan:
 
     def cut_into(self, query_rows: int, panel_rows: int) -> "Plan":
         """Return the plan of the same work in blocks of other numbers of rows."""
-        return replace(
-            self,
-            query_rows=min(query_rows, self.query.rows),
-            panel_rows=min(panel_rows, self.train.rows),
-            n_shares=leaves_shares(query_rows, panel_rows, MIN_QUERY_ROWS)
-            if self.n_shares > 1
-            else 1,
-        )
+        there = min(query_rows, self.query.rows), min(panel_rows, self.train.rows)
+        n_shares = leaves_shares(*there, MIN_QUERY_ROWS) if self.n_shares > 1 else 1
+        return replace(self, query_rows=there[0], panel_rows=there[1], n_shares=n_shares)
 
     def knowing_cells(self, has_cells: bool) -> "Plan":
         """Return the plan where it is known whether sums are by moments of cells."""

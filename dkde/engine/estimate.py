@@ -67,7 +67,7 @@ def _threads_at_work(plan: Plan, n_threads: int) -> int:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What work takes, from a sample of the rows.
+    """The time that work takes, from a sample of the rows.
 
     Parameters
     ----------

@@ -247,7 +247,7 @@ class LeafBlock:
 
 @dataclass(frozen=True, eq=False)
 class Shelved:
-    """What was made of moments: None if they are not to be used."""
+    """The moments of a panel on a shelf; None if they are not to be used."""
 
     moments: PanelMoments | Grouped | None
 

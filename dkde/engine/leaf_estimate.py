@@ -46,7 +46,7 @@ _RUNS, _SPREAD = 5, 2.0
 
 @dataclass(frozen=True)
 class Answers:
-    """How pairs are answered for, and what that takes.
+    """The shares of the ways in which pairs are answered for, and their time.
 
     Parameters
     ----------
@@ -276,5 +276,5 @@ def _bytes_read(work: Work) -> float:
     sides = (plan.query, 1), (plan.train, plan.n_readings)
     return float(sum(
         times * side.rows * side.stored_row_bytes(d) for side, times in sides
-        if not side.resident_bytes and not side.is_view
+        if not side.is_held(d) and not side.is_view
     ))  # fmt: skip

@@ -105,18 +105,21 @@ def _chosen(
             d2[query_groups[:, None] == train_groups] = inf
         if in_leaves:
             n_groups = 1 if query.groups is None else few_groups(train_groups, train.rows.n_rows)
-            return _of_leaves(q, t, d2, query, train, task, reference, cut, n_groups)
+            sizes = query.rows.n_rows, cut[1], n_groups
+            return _of_leaves(q, t, d2, train, task, reference, sizes)
         axes, time = _choose_axes(q, t, d2, task, cut)
         return Survey(reference, axes, time=time)
 
 
 def _of_leaves(
-    q: Points, t: Points, d2: FloatArray, query: Side, train: Side, task: Task,
-    reference: FloatArray, cut: tuple[int, int], n_groups: int,
+    q: Points, t: Points, d2: FloatArray, train: Side, task: Task, reference: FloatArray,
+    sizes: tuple[int, int, int],
 ) -> Survey:  # fmt: skip
-    """Return at which bandwidths moments of cells are less work than the pairs of near leaves."""
-    n_features = q.coordinates.shape[1]
-    sizes = query.rows.n_rows, cut[1], n_groups
+    """Return at which bandwidths moments of cells are less work than the pairs of near leaves.
+
+    The sizes are as for :func:`choose_for_cells`.
+    """
+    n_features, n_groups = q.coordinates.shape[1], sizes[2]
     if not (task.has_cells(n_features) and n_groups > 0):
         return Survey(reference, in_leaves=True, n_bandwidths=len(task.bandwidths))
     best = choose_for_cells(q.coordinates, t.coordinates, d2, task, sizes)

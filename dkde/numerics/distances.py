@@ -212,3 +212,29 @@ def mask_codes(out, i, code, codes, start):  # type: ignore[no-untyped-def]
     theirs = codes[start : start + 128]
     for p in range(np.uint64(128)):
         here[p] = inf if theirs[p] == code else here[p]
+
+
+@_compile
+def nearest_that_counts(out, i, row, own, query_codes, codes, leaf, least):  # type: ignore[no-untyped-def]
+    """Put what does not count for a query row infinitely far; return the least distance then.
+
+    Parameters
+    ----------
+    out, least : array
+        As :func:`squared_distances` fills them.
+    i, row : int
+        The query row, of four and of all.
+    own : array (rows,), or empty
+        The place of the one row that does not count for a query row; -1 for none.
+    query_codes, codes : array
+        Groups by number, of query rows and of places; empty for none. Equal ones do not count.
+    leaf : int
+    """
+    if len(query_codes):
+        mask_codes(out, i, query_codes[row], codes, leaf * LEAF)
+        set_least(out.view(np.int64), i, least.view(np.int64))
+    elif len(own) and own[row] // LEAF == leaf:
+        out[i * LEAF + own[row] % LEAF] = inf
+        set_least(out.view(np.int64), i, least.view(np.int64))
+    c = i * 4
+    return min(min(least[c], least[c + 1]), min(least[c + 2], least[c + 3]))

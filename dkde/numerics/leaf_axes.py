@@ -22,7 +22,7 @@ _U = 2.0**-53
 
 @dataclass(frozen=True, eq=False)
 class LeafAxes:
-    """How rows of many features lie in leaves.
+    """The axes along which rows of many features lie in leaves.
 
     The same for query and training rows, or their boxes have nothing to do with each other.
 

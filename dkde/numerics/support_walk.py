@@ -13,7 +13,7 @@ from math import inf
 import numpy as np
 
 from dkde.numerics.compiling import compiled
-from dkde.numerics.distances import GROUP, LEAF, mask_codes, set_least, squared_distances
+from dkde.numerics.distances import GROUP, LEAF, nearest_that_counts, squared_distances
 from dkde.numerics.kernel_sums import add_compact
 from dkde.numerics.limits import limit
 from dkde.numerics.node_sums import add_node, farthest
@@ -168,14 +168,7 @@ def _add_pairs(  # type: ignore[no-untyped-def]
     for i in range(GROUP):
         row = at + i
         pairs[row] += there
-        if len(query_codes):
-            mask_codes(buffer, i, query_codes[row], codes, leaf * LEAF)
-            set_least(bits, i, least_bits)
-        elif len(own) and own[row] // LEAF == leaf:
-            buffer[i * LEAF + own[row] % LEAF] = inf
-            set_least(bits, i, least_bits)
-        c = i * 4
-        nearest = min(min(least[c], least[c + 1]), min(least[c + 2], least[c + 3]))
+        nearest = nearest_that_counts(buffer, i, row, own, query_codes, codes, leaf, least)
         if nearest == inf:
             continue
         n_added[row] += 1

@@ -18,8 +18,7 @@ from dkde.numerics.distances import (
     CHUNK,
     GROUP,
     LEAF,
-    mask_codes,
-    set_least,
+    nearest_that_counts,
     squared_distances,
 )  # fmt: skip
 from dkde.numerics.kernel_sums import add_row, rescaling
@@ -229,14 +228,7 @@ def _add_tile(  # type: ignore[no-untyped-def]
     for i in range(GROUP):
         row = at + i
         pairs[row] += there
-        if len(query_codes):
-            mask_codes(buffer, i, query_codes[row], codes, leaf * LEAF)
-            set_least(bits, i, least_bits)
-        elif len(own) and own[row] // LEAF == leaf:
-            buffer[i * LEAF + own[row] % LEAF] = inf
-            set_least(bits, i, least_bits)
-        c = i * 4
-        nearest = min(min(least[c], least[c + 1]), min(least[c + 2], least[c + 3]))
+        nearest = nearest_that_counts(buffer, i, row, own, query_codes, codes, leaf, least)
         if nearest == inf:
             continue
         n_tiles[row] += 1
@@ -256,5 +248,5 @@ def _add_tile(  # type: ignore[no-untyped-def]
                 continue
             sums[k, row] += add_row(
                 code, buffer, np.uint64(i * LEAF), weights, np.uint64(leaf * LEAF), least_bits,
-                np.uint64(c), limits[k, row], near[row], inverse[k],
+                np.uint64(i * 4), limits[k, row], near[row], inverse[k],
             )  # fmt: skip

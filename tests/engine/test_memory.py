@@ -113,5 +113,4 @@ def test_rows_in_leaves_take_what_is_planned(tmp_path: Path, kind: str) -> None:
     plan = work.plan
     planned = 2 * plan.block_bytes + plan.shared_bytes + plan.answer_bytes
     ratio = allocated_by_run(work) / planned
-    # The plan has room for what the allocator does not give back, which is not counted here.
-    assert 0.4 <= ratio <= 1.0, f"{ratio:.2f} of the {planned} bytes planned"
+    assert 0.5 <= ratio <= 1.0, f"{ratio:.2f} of the {planned} bytes planned"
