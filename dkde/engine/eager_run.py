@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import closing
-from itertools import product
+from itertools import islice, product
 from typing import Any, Protocol
 
 import numpy as np
@@ -222,16 +222,16 @@ def compute(
             joined.drop((q, p))
 
     calls = (
-        ((*block, i), _share_of(work, survey, block, (i, n_shares)))
-        for block in waiting()
-        for i in range(n_shares)
+        ((*block, i, place), _share_of(work, survey, block, (i, n_shares)))
+        for block, i, place in _shares(waiting(), n_shares, pool.n_workers)
         if block not in given_up
     )
     joined = _Joined(plan)
     trials = Trials(pool, None if keep is None else fail, min(HOPELESS, n_waiting))
     try:
-        with closing(completed(pool, score_share, calls, trials)) as parts:
-            for (q, p, _), part in parts:
+        running = completed(pool, score_share, calls, trials, place_of=lambda key: key[3])
+        with closing(running) as parts:
+            for (q, p, *_), part in parts:
                 trials.succeeded = True
                 done_pairs += plan.block_pairs((q, p)) // n_shares
                 whole = None if (q, p) in given_up else joined.add((q, p), part, n_shares)
@@ -248,6 +248,25 @@ def compute(
 def _every_block(plan: Plan) -> Iterator[Block]:
     """Yield the blocks in the plan's order; not as a list, as there may be millions."""
     return product(range(plan.n_query_blocks), range(plan.n_panels))
+
+
+def _shares(
+    blocks: Iterator[Block], n_shares: int, n_workers: Callable[[], int]
+) -> Iterator[tuple[Block, int, int]]:
+    """Yield the shares of blocks, of as many blocks in turn as there are workers, with a place.
+
+    Shares of a block have one place, a worker's, which then puts the block's panel in leaves once;
+    where there are more workers than blocks, a few places.
+    """
+
+    def n_places() -> int:
+        return n_workers() if n_shares > 1 else 1
+
+    while beside := list(islice(blocks, wanted := n_places())):
+        places = max(1, wanted // len(beside))
+        for i in range(n_shares):
+            for number, block in enumerate(beside):
+                yield block, i, number + len(beside) * (i % places)
 
 
 def _share_of(work: Work, survey: Survey, block: Block, share: tuple[int, int]) -> tuple[Any, ...]:

@@ -24,6 +24,10 @@ _log = logging.getLogger(__name__)
 def _nothing() -> None: ...
 
 
+def _one() -> int:
+    return 1
+
+
 def _as_it_is(error: BaseException) -> BaseException:
     return error
 
@@ -72,6 +76,11 @@ class Pool:
         Returns the error that users see for one that a call raised.
     elsewhere : callable, optional
         Submits a call as ``submit``, after the addresses of workers to avoid if there are others.
+    near : callable, optional
+        Submits a call as ``submit``, after a number: where it can, to the worker that has the calls
+        of that number, and so what they share. Given where there are several workers.
+    n_workers : callable
+        Returns the present number of workers, which share nothing.
     look : callable
         Called while calls are waited for; raises ClusterError if none of them will end.
     refused : callable
@@ -90,6 +99,8 @@ class Pool:
     threads_now: Callable[[], int] | None = None
     as_shown: Callable[[BaseException], BaseException] = _as_it_is
     elsewhere: Callable[..., Future[Any]] | None = None
+    near: Callable[..., Future[Any]] | None = None
+    n_workers: Callable[[], int] = _one
     look: Callable[[], None] = _nothing
     refused: Callable[[BaseException], bool] = _refused
     absent: Absent = field(default_factory=dict)

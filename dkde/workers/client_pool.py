@@ -32,7 +32,7 @@ QUIET = 5.0
 AGAIN = 300.0
 # Sides up to this size travel with each task; larger ones are sent to every worker once.
 _SMALL_BYTES = 64 * 1024
-# Seconds between two requests for the number of threads, which grows as workers join.
+# Seconds between two requests for the workers, which may join and leave.
 _REQUEST_SECONDS = 1.0
 
 
@@ -96,7 +96,7 @@ def client_pool(client: Client, threads_to_come: int = 0, manner: str = WARN) ->
     try:
         yield Pool(
             pool.submit, pool.n_threads, (CancelledError,), pool.recover, pool.threads_now,
-            _as_cluster_error, pool.elsewhere, pool.look, pool.refused,
+            _as_cluster_error, pool.elsewhere, pool.near, pool.n_workers, pool.look, pool.refused,
         )  # fmt: skip
     finally:
         pool.close()
@@ -112,9 +112,9 @@ class _ClientPool:
         self._executor = client.get_executor(pure=False)
         patience = inf if threads_to_come else None
         self._absence = Absence(client, client.scheduler.address, patience)
-        self.n_threads = max(1, threads_to_come, sum(_taking_part(client).values()))
-        # The time of the last request for the number of threads, and the answer.
-        self._looked, self._found = monotonic(), self.n_threads
+        # The time of the last request for the workers, and the answer.
+        self._looked, self._found = monotonic(), _taking_part(client)
+        self.n_threads = self.threads_now()
         # Sides that were sent, by id. They are kept, so that Python cannot give their ids to other
         # objects.
         self._shared: dict[int, tuple[Side | Survey, Any]] = {}
@@ -135,7 +135,7 @@ class _ClientPool:
             )
             if self._shared:
                 self._require(handed, self._sent_to)
-            elif "workers" in where:
+            elif "workers" in where and "allow_other_workers" not in where:
                 self._require(handed, frozenset(where["workers"]))
             return handed
         except Exception as error:
@@ -159,6 +159,19 @@ class _ClientPool:
         future = self.submit(call, *arguments, workers=others)
         self._require(future, frozenset(others))
         return future
+
+    def near(self, number: int, call: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """Submit a call to the worker of that number; others may take it if they are idle."""
+        present = sorted(self._present())
+        # One that is left out would be another that may take it.
+        if self._left_out or not present:
+            return self.submit(call, *arguments)
+        mine = [present[number % len(present)]]
+        return self.submit(call, *arguments, workers=mine, allow_other_workers=True)
+
+    def n_workers(self) -> int:
+        """Return the number of present workers, at least 1."""
+        return max(1, len(self._present()))
 
     def recover(self) -> None:
         """Wait until there are workers again; sides will be sent anew."""
@@ -205,10 +218,13 @@ class _ClientPool:
 
     def threads_now(self) -> int:
         """Return the threads of workers that are present or on their way."""
+        return max(1, self._threads_to_come, sum(self._present().values()))
+
+    def _present(self) -> dict[str, int]:
+        """Return the numbers of threads of present workers by address, as of a second ago."""
         if monotonic() - self._looked > _REQUEST_SECONDS and self._client.status == "running":
             with suppress(OSError):  # the scheduler was lost at this moment
-                threads = sum(_taking_part(self._client, self._left_out).values())
-                self._found = max(1, self._threads_to_come, threads)
+                self._found = _taking_part(self._client, self._left_out)
             self._looked = monotonic()
         return self._found
 
