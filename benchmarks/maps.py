@@ -1,11 +1,13 @@
 """How long maps take: a Dataset of axes in, a DataArray out; beside KDEpy's FFT in the plane.
 
 Rows are standard normals (seed 5), or 200 clusters of 5 bandwidths in a box of 5,000 a side; grids
-reach over the bounding box of the rows. Times are of public calls on all cores, medians, KDEpy and
-dkde in turn in one process; beside each stands its seconds of processor, which other work on the
-machine changes less. Errors are of log-densities: dkde's largest one in units of the tolerance,
-against sums in extended precision at a sample of cells, half of them where moments meet pairs;
-and the share of the cells in which KDEpy's differs from dkde's by more than 0.01.
+reach over the bounding box of the rows. On the sphere they are places in the two belts of
+docs/xarray.md (seed 7), maps of the whole of it, and bandwidths in km. Times are of public calls on
+all cores, medians, KDEpy and dkde in turn in one process; beside each stands its seconds of
+processor, which other work on the machine changes less. Errors are of log-densities: dkde's largest
+one in units of the tolerance, against sums in extended precision at a sample of cells, half of them
+where moments meet pairs; and the share of the cells in which KDEpy's differs from dkde's by more
+than 0.01.
 
     python benchmarks/maps.py
 """
@@ -16,6 +18,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import dask
 import numpy as np
 import xarray as xr
 from record import add_json_option, keep, new_record
@@ -29,6 +32,8 @@ CASES: list[tuple[str, tuple[int, ...], float, float]] = [
     ("normal", PLANE, 0.01, 1e-9), ("normal", PLANE, 1.0, 1e-6), ("normal", PLANE, 0.002, 1e-6),
     ("clusters", PLANE, 1.0, 1e-6), ("normal", SPACE, 0.15, 1e-6), ("normal", SPACE, 0.15, 1e-9),
 ]  # fmt: skip
+# Cells of longitude and of latitude, and the bandwidths in km.
+SPHERE, SPHERE_BANDWIDTHS, SPHERE_TOL, EARTH = (1440, 720), (100.0, 500.0), 1e-6, 6371.0
 _FFT_FROM = 0.1  # the least bandwidth at which KDEpy's grid has several lines in one
 
 
@@ -112,12 +117,73 @@ def measure(
     return figures
 
 
+def belts(n: int) -> np.ndarray:
+    """Latitudes and longitudes of n places."""
+    rng = np.random.default_rng(7)
+    north_south = rng.uniform(size=n) < 0.4
+    along = rng.uniform(size=n)
+    lat = np.where(north_south, 60 * along - 45, 45 - 65 * along) + rng.normal(0, 2, n)
+    lon = np.where(north_south, 5 * np.cos(4 * along) - 75, 140 + 50 * along)
+    lon = (lon + rng.normal(0, 2, n) + 180) % 360 - 180
+    return np.column_stack([lat, lon])
+
+
+def unit_vectors(lat: np.ndarray, lon: np.ndarray) -> np.ndarray:
+    """Places in extended precision."""
+    radian = np.longdouble("3.14159265358979323846264338327950288") / 180
+    lat, lon = (each.astype(np.longdouble) * radian for each in (lat, lon))
+    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=-1)
+
+
+def measure_sphere(places: np.ndarray, km: float, options: Any) -> dict[str, Any]:
+    """A map of the sphere: the second of two calls, as the first one compiles."""
+    n_lon, n_lat = (max(2, n // options.divide) for n in SPHERE)
+    lines = {
+        name: (name, (np.arange(n) + 0.5) * full / n - full / 2, {"units": units})
+        for name, n, full, units in (
+            ("lat", n_lat, 180, "degrees_north"), ("lon", n_lon, 360, "degrees_east"),
+        )
+    }  # fmt: skip
+    grid = xr.Dataset(coords=lines)
+    train = xr.Dataset({
+        name: ("event", places[:, j], {"units": lines[name][2]["units"]})
+        for j, name in enumerate(("lat", "lon"))
+    })  # fmt: skip
+
+    def call() -> Any:
+        return dask.compute(*dkde.log_density(
+            grid, train, km / EARTH, kernel="vonmises_fisher", tol=SPHERE_TOL, return_error=True,
+        ))  # fmt: skip
+
+    call()
+    seconds, processor, (found, bounds) = timed(call)
+    h = np.longdouble(km / EARTH)
+    norm = np.log(np.longdouble(len(places)) * 2 * np.pi * h * h * -np.expm1(-2 / (h * h)))
+    vectors, worst = unit_vectors(*places.T), 0.0
+    random = np.random.default_rng(0)
+    for _ in range(options.checked):
+        i, j = random.integers(0, n_lat), random.integers(0, n_lon)
+        point = unit_vectors(grid.lat.values[i], grid.lon.values[j])
+        exponents = ((vectors - point) ** 2).sum(axis=1) / (-2 * h * h)
+        top = exponents.max()
+        true = top + np.log(np.exp(exponents - top).sum()) - norm
+        wrong = float(abs(np.longdouble(found.values[i, j]) - true))
+        worst = max(worst, wrong / max(1.0, abs(float(true))))
+    relative = float((bounds / np.maximum(1, abs(found))).max())
+    return {
+        "dkde_seconds": seconds, "dkde_processor": processor,
+        "error_of_tol": worst / SPHERE_TOL, "bound_of_tol": relative / SPHERE_TOL,
+    }  # fmt: skip
+
+
 def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--divide", type=int, default=1, help="divide the lines of each axis by it")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--checked", type=int, default=20, help="cells, twice as many in all")
+    parser.add_argument("--sphere-rows", type=int, default=8_000_000)
+    parser.add_argument("--only-sphere", action="store_true")
     parser.add_argument("--no-kdepy", action="store_true")
     add_json_option(parser)
     options = parser.parse_args(arguments)
@@ -127,7 +193,7 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
         "KDEpy's FFT     wrong by 0.01  dkde / KDEpy"
     )
     figures = []
-    for kind, full, h, tol in CASES:
+    for kind, full, h, tol in [] if options.only_sphere else CASES:
         shape = tuple(max(2, n // options.divide) for n in full)
         rows = rows_of(kind, options.rows, len(shape), h)
         low, high = rows.min(axis=0) - 0.01, rows.max(axis=0) + 0.01
@@ -135,6 +201,13 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"rows": kind, "grid": "x".join(map(str, shape)), "h": h, "tol": tol}
         peer = full == PLANE and kind == "normal" and h >= _FFT_FROM and not options.no_kdepy
         row |= measure(rows, lines, h, tol, peer=peer, options=options)
+        figures.append(row)
+        print(in_words(row), flush=True)
+    places = belts(options.sphere_rows)
+    for km in SPHERE_BANDWIDTHS:
+        shape = "x".join(str(max(2, n // options.divide)) for n in SPHERE)
+        row = {"rows": "belts", "grid": shape, "h": km, "tol": SPHERE_TOL}
+        row |= measure_sphere(places, km, options)
         figures.append(row)
         print(in_words(row), flush=True)
     keep(new_record("maps", options, figures, ["KDEpy"]), options.json)
@@ -149,7 +222,7 @@ def in_words(row: dict[str, Any]) -> str:
             f"{row['kdepy_share_wrong']:13.3f}  {row['dkde_seconds'] / row['kdepy_seconds']:.2f}"
         )
     return (
-        f"{row['rows']:8s}  {row['grid']:11s}  {row['h']:5.3f}  {row['tol']:5.0e}  "
+        f"{row['rows']:8s}  {row['grid']:11s}  {row['h']:<5.4g}  {row['tol']:5.0e}  "
         f"{row['dkde_seconds']:5.2f} ({row['dkde_processor']:5.2f})  "
         f"{row['error_of_tol']:9.1e}, {row['bound_of_tol']:9.1e}{peer}"
     )

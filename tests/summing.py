@@ -114,6 +114,7 @@ def walked(
     tol: float | None = None,
     n_shares: int = 1,
     together: bool = False,
+    in_groups: bool = False,
 ) -> logsum.Densities:
     """Log-densities and bounds from trees, cut as the problem is.
 
@@ -125,6 +126,8 @@ def walked(
         Parts that the leaves of query rows are dealt into.
     together : bool
         Whether all training ranges become trees of one partial result. Without weights only.
+    in_groups : bool
+        Whether leaves are summed in groups, at one bandwidth.
     """
     kernel, metric = get_kernel(problem.kernel), get_metric(problem.metric)
     n_features = problem.train.shape[1]
@@ -143,13 +146,14 @@ def walked(
             groups = problem.query_groups[rows]
         block = np.empty((logsum.n_partial_rows(len(log_norms)), leaves.n_rows))
         for number in range(n_shares):
-            share = leaves.share(number, n_shares)
+            deal = leaves.share_of_units if in_groups else leaves.share
+            share = deal(number, n_shares)
             if not share.n_rows:
                 continue
             own = None if groups is None else groups[share.order]
             partial = []
             for panel in range(panels):
-                sums = LeafSums(share, terms)
+                sums = LeafSums(share, terms, in_groups=in_groups)
                 for ranges in _trees(problem, panel, panels, together, axes):
                     ranges.add_to(sums, own, float(len(problem.train)) if together else None)
                 partial.append(sums.log_sums())

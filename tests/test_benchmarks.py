@@ -105,8 +105,9 @@ def test_roofline(script, capsys, tmp_path):
 def test_maps(script, capsys, tmp_path):
     file = tmp_path / "maps.json"
     arguments = ["--rows", "3000", "--divide", "32", "--repeats", "1", "--checked", "2"]
-    figures = script("maps")["main"]([*arguments, "--no-kdepy", "--json", str(file)])
-    assert {row["grid"] for row in figures} == {"40x30", "4x4x4"}
+    arguments += ["--sphere-rows", "3000", "--no-kdepy", "--json", str(file)]
+    figures = script("maps")["main"](arguments)
+    assert {row["grid"] for row in figures} == {"40x30", "4x4x4", "45x22"}
     assert all(row["error_of_tol"] < 1 and row["bound_of_tol"] <= 1 for row in figures)
     assert "error, bound / tol" in capsys.readouterr().out
     assert kept(file, "maps") == figures

@@ -36,6 +36,8 @@ LEAVES_QUERY_ROWS = 2**16
 # less to share then.
 _GRID_BLOCKS, _GRID_ROWS = 16, 2**13
 _READ_GRID_BLOCKS, _READ_GRID_ROWS = 4, 2**19
+# Pairs that may be worth groups of leaves, and the blocks that a lazy call then has at least.
+_GROUPED_PAIRS, _LAZY_BLOCKS = 2**40, 16
 # Tiles: see dkde.numerics.tiles, whose constants a test compares with these.
 QUERY_TILE_ROWS, TRAIN_TILE_ROWS = 1280, 512
 
@@ -273,7 +275,7 @@ def make_plan(
         if n_shares > 1 and not in_shares and cut[0] is None:
             n_shares = 1
             if line_rows is None:
-                query_rows = _even(query.rows, MIN_QUERY_ROWS)
+                query_rows = _even(query.rows, _lazy_rows(query.rows, there[1], has_cells))
     if query_rows is None:
         largest = min(by_bytes, MAX_QUERY_ROWS)
         worth_mapping = ceil(
@@ -308,6 +310,20 @@ def _grid_rows(total: int, line_rows: int, by_bytes: int, stays: bool) -> int:
     n_blocks = _GRID_BLOCKS if stays else _READ_GRID_BLOCKS
     wanted = max(_GRID_ROWS, min(most, ceil(total / n_blocks)))
     return _even(total // line_rows, max(1, wanted // line_rows)) * line_rows
+
+
+def _lazy_rows(query_rows: int, panel_rows: int, has_cells: bool) -> int:
+    """Return the query rows of a block that no threads share, at most.
+
+    Where there are very many pairs of a kernel that can be summed over groups of rows, blocks are
+    larger: the groups of a narrow strip of a map would have few rows.
+
+    >>> _lazy_rows(2**19, 2**20, True), _lazy_rows(2**20, 2**23, True)
+    (2560, 65536)
+    """
+    if not has_cells or query_rows * panel_rows < _GROUPED_PAIRS:
+        return MIN_QUERY_ROWS
+    return max(MIN_QUERY_ROWS, min(LEAVES_QUERY_ROWS, query_rows // _LAZY_BLOCKS))
 
 
 def _pair_flops(n_features: int, n_bandwidths: int) -> int:

@@ -1,7 +1,8 @@
 """The survey of moments of cells: at which bandwidths they are less work than pairs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import ceil, log
+from math import ceil, inf, log
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from dkde.typing import FloatArray
 
 # A training row of a leaf; nanoseconds that a row takes to get there, and that a pair takes there.
 _LEAF, _TREE, _PAIR = 128, 250.0, 1.4
+# Of sums over groups of leaves, what moments of cells may take: rows that they leave lie apart, and
+# groups of these are smaller.
+_BESIDE_GROUPS = 0.5
 
 
 @dataclass(frozen=True)
@@ -38,8 +42,9 @@ class CellChoice:
 
 
 def choose_for_cells(
-    query: FloatArray, train: FloatArray, d2: FloatArray, task: Task, sizes: tuple[int, int, int]
-) -> CellChoice:
+    query: FloatArray, train: FloatArray, d2: FloatArray, task: Task, sizes: tuple[int, int, int],
+    group_times: Sequence[float] = (),
+) -> CellChoice:  # fmt: skip
     """Return the bandwidths, and the tolerance of moments, that take the least time.
 
     Parameters
@@ -51,20 +56,24 @@ def choose_for_cells(
     task : Task
     sizes : (int, int, int)
         Query rows, training rows of a panel, and groups.
+    group_times : sequence of float, optional
+        Nanoseconds at each bandwidth of sums over groups of leaves, in place of their pairs.
     """
+    times = group_times or [inf] * len(task.bandwidths)
     within = [
         _within(d2, limits_of(d2, replace(task, bandwidths=task.bandwidths[[k]])))
         for k in range(len(task.bandwidths))
     ]
     choices = (
-        _cells_at(query, train, d2, within, task, tol, sizes) for tol in moment_tolerances(task.tol)
+        _cells_at(query, train, d2, within, task, tol, sizes, times)
+        for tol in moment_tolerances(task.tol)
     )
     return min(choices, key=lambda choice: choice.with_pairs)
 
 
 def _cells_at(
     query: FloatArray, train: FloatArray, d2: FloatArray, within: list[FloatArray], task: Task,
-    tol: float, sizes: tuple[int, int, int],
+    tol: float, sizes: tuple[int, int, int], group_times: Sequence[float],
 ) -> CellChoice:  # fmt: skip
     """Return at which bandwidths moments of a tolerance are less work than the pairs alone.
 
@@ -83,14 +92,17 @@ def _cells_at(
     # From the widest on, as these take least memory.
     for k in np.argsort(-task.bandwidths, kind="stable").tolist():
         h = float(task.bandwidths[k]) / task.unit
-        pairs = _leaves_time(float(within[k].mean()), n_query, n_train, n_features)
+        pairs = leaves_time(float(within[k].mean()), n_query, n_train, n_features)
+        pairs = min(pairs, group_times[k])
         cost = Cost.of(n_query, n_train, query, train, h, tol, n_groups)
         left = is_left(d2, train, h, task.tol, tol)
         again = 0.0
         if left.any():
             n_left = ceil(n_query * float(left.mean()))
-            again = _leaves_time(float(within[k][left].mean()), n_left, n_train, n_features)
-        if cost.time + again < pairs and cost.nbytes < room:
+            again = leaves_time(float(within[k][left].mean()), n_left, n_train, n_features)
+            again = min(again, group_times[k] * float(left.mean()))
+        worth = _BESIDE_GROUPS if group_times[k] < inf else 1.0
+        if cost.time + again < worth * pairs and cost.nbytes < room:
             room -= cost.nbytes
             time += cost.moments + cost.translations  # sums are timed where this is asked for
             with_pairs += cost.time + again
@@ -105,7 +117,7 @@ def _within(d2: FloatArray, limits: FloatArray) -> FloatArray:
     return within
 
 
-def _leaves_time(near: float, n_query: int, n_train: int, n_features: int) -> float:
+def leaves_time(near: float, n_query: int, n_train: int, n_features: int) -> float:
     """Return the nanoseconds of the pairs of near leaves at one bandwidth.
 
     Parameters

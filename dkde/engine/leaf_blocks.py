@@ -59,7 +59,8 @@ class LeafBlock:
     def share(self, number: int, n_shares: int) -> tuple[Numbers, FloatArray]:
         """Return the numbers of some query rows within the block, and their partial result."""
         query = SHELF.get((self._survey.key, "query", self._rows), self._read_query, others=False)
-        mine = query.share(number, n_shares, together=bool(self._survey.by_cells))
+        by_cells, by_groups = map(bool, (self._survey.by_cells, self._survey.by_groups))
+        mine = query.share(number, n_shares, together=by_cells, in_units=by_groups)
         shape = logsum.n_partial_rows(len(self._task.bandwidths)), len(mine.missing)
         missing = np.full(shape, np.nan)
         columns = np.concatenate([mine.columns, mine.missing])
@@ -173,10 +174,25 @@ class LeafBlock:
         return self._train.rows.is_held
 
     def _near(self, query: QueryRows, bandwidths: Sequence[int]) -> FloatArray:
-        """Return the partial result of query rows from the pairs of near leaves."""
+        """Return the partial result of query rows from near leaves, at some bandwidths."""
+        in_groups = [k for k in bandwidths if k in self._survey.by_groups]
+        if not in_groups or self._survey.summaries is not None:
+            return self._near_at(query, bandwidths, in_groups=False)
+        others = [k for k in bandwidths if k not in in_groups]
+        result = logsum.identity(len(bandwidths), len(query.values))
+        for some in [*([k] for k in in_groups), *([others] if others else [])]:
+            found = self._near_at(query, some, in_groups=some[0] in in_groups)
+            logsum.split(result).read[:] = 0  # they are the same rows
+            place(result, found, [list(bandwidths).index(k) for k in some])
+        return result
+
+    def _near_at(
+        self, query: QueryRows, bandwidths: Sequence[int], *, in_groups: bool
+    ) -> FloatArray:
+        """Return the partial result of query rows from the pairs, or groups, of near leaves."""
         assert query.leaves is not None
         task = replace(self._task, bandwidths=self._task.bandwidths[list(bandwidths)])
-        sums = LeafSums(query.leaves, task.terms(self._frame))
+        sums = LeafSums(query.leaves, task.terms(self._frame), in_groups=in_groups)
         groups = None if query.groups is None else query.groups[query.leaves.order]
         n_read = n_missing = 0
         with closing(self._trees(query, sums)) as trees:

@@ -220,9 +220,18 @@ def _answers(sample: _Sample) -> Answers:
         if sample.survey.grid is None:  # along the axes of a grid, sums are part of that time
             nanoseconds += row * n_rows
     left = sum(share for _, _, share in failed)
-    others = [k for k in range(n_bandwidths) if k not in kept]
+    by_groups = sample.survey.by_groups
+    others = [k for k in range(n_bandwidths) if k not in kept and k not in by_groups]
+    grouped = [k for k in by_groups if k not in kept]
+    again = [(k, share) for _, several, share in failed for k in several if k in by_groups]
+    for k, share in [*((k, 1.0) for k in grouped), *again]:
+        nanoseconds += share * by_groups[k].time * plan.n_panels
+    failed = [
+        (rows, rest, share) for rows, several, share in failed
+        if (rest := [k for k in several if k not in by_groups])
+    ]  # fmt: skip
     near = pairs = 0.0
-    if others or failed:
+    if others or failed or grouped or again:
         replace(sample, train=sample.train[:1], weights=np.ones(1)).tree()  # compiled by now
         start = thread_time()
         tree = sample.tree()
@@ -235,12 +244,14 @@ def _answers(sample: _Sample) -> Answers:
         pairs = near * len(others) / n_bandwidths
     # Where a bound is too wide, sums at narrower bandwidths are of pairs as well.
     by_moments = len(kept) / n_bandwidths
-    for rows, again, share in failed:
-        at_most, row = sample.near(make_query(rows, axes=axes), again, tree)
+    # What groups of leaves sum is in moments, too.
+    by_moments += sum(by_groups[k].within for k in grouped) / n_bandwidths
+    for rows, rest, share in failed:
+        at_most, row = sample.near(make_query(rows, axes=axes), rest, tree)
         nanoseconds += row * n_rows * share
         near = max(near, share * at_most)
-        pairs += share * at_most * len(again) / n_bandwidths
-        by_moments -= share * len(again) / n_bandwidths
+        pairs += share * at_most * len(rest) / n_bandwidths
+        by_moments -= share * len(rest) / n_bandwidths
     return Answers(1 - by_moments - pairs, by_moments, pairs, left, near, nanoseconds / 1e9)
 
 

@@ -59,18 +59,28 @@ class QueryRows:
     longest: float
     axes: LeafAxes | None = None
 
-    def share(self, number: int, n_shares: int, *, together: bool = False) -> "QueryRows":
+    def share(
+        self, number: int, n_shares: int, *, together: bool = False, in_units: bool = False
+    ) -> "QueryRows":
         """Return the rows of every ``n_shares``-th leaf; the first share has the missing ones.
 
         Or those of leaves that are together: they have fewer cells of moments in common with
-        other shares, but what is far from all training rows may be all in one.
+        other shares, but what is far from all training rows may be all in one. Or those of whole
+        units of leaves, if there are so many.
         """
         if n_shares == 1 or self.leaves is None:
             return self
         leaves = self.leaves
-        leaves = leaves.run(number, n_shares) if together else leaves.share(number, n_shares)
+        if together:
+            leaves = leaves.run(number, n_shares)
+        elif in_units:
+            leaves = leaves.share_of_units(number, n_shares)
+        else:
+            leaves = leaves.share(number, n_shares)
         missing = self.missing if number == 0 else self.missing[:0]
         chosen = self._chosen(leaves.order)
+        if not leaves.n_rows:
+            return replace(chosen, missing=missing)
         numbered = replace(leaves, order=np.arange(leaves.n_rows))
         return replace(chosen, missing=missing, leaves=numbered)
 

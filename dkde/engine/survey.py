@@ -9,10 +9,11 @@ import numpy as np
 from dkde.engine.block_plan import FEW_QUERY_ROWS, FEW_TRAIN_ROWS
 from dkde.engine.cell_survey import choose_for_cells, limits_of
 from dkde.engine.grid_survey import choose_for_grid, grid_of
+from dkde.engine.group_survey import LEAST_TIME, group_costs, in_groups
 from dkde.engine.grouped_cells import few_groups
 from dkde.engine.leaf_plan import MOMENT_BYTES
 from dkde.engine.reading import check_finite, first_there, read_groups, read_missing, read_weights
-from dkde.engine.task import Survey, Task
+from dkde.engine.task import GroupCost, Survey, Task
 from dkde.engine.threads import one_blas_thread
 from dkde.numerics.axes import Axes, Projected, leading_axes
 from dkde.numerics.frame import Points, reference_row
@@ -26,6 +27,8 @@ _REFERENCE_ROWS = 256
 # The sample: so many rows of each side, from so many places. Distances between them show how many
 # pairs a bound on few axes would leave.
 _QUERY_ROWS, _QUERY_PLACES = FEW_QUERY_ROWS, 4
+# From memory, where a place costs nothing, as many: of a map, four would say little.
+_PLACES_IN_MEMORY = 32
 _TRAIN_ROWS, _TRAIN_PLACES = 1024, 8
 # Of wide rows there are fewer, so that they take no more than these bytes in float64.
 _TRAIN_BYTES = 16 * 2**20
@@ -97,7 +100,8 @@ def _chosen(
                 for some in (chosen, ~chosen)
             )
         else:
-            q, query_groups = _sample(query, task, reference, _QUERY_ROWS, _QUERY_PLACES)
+            places = _PLACES_IN_MEMORY if query.rows.resident_bytes else _QUERY_PLACES
+            q, query_groups = _sample(query, task, reference, _QUERY_ROWS, places)
         if not (len(q) and len(t) and np.isfinite(q.norms).all() and np.isfinite(t.norms).all()):
             return Survey(reference, in_leaves=in_leaves)  # blocks say where
         d2 = np.maximum(q.norms[:, None] + t.norms - 2 * (q.coordinates @ t.coordinates.T), 0)
@@ -106,14 +110,14 @@ def _chosen(
         if in_leaves:
             n_groups = 1 if query.groups is None else few_groups(train_groups, train.rows.n_rows)
             sizes = query.rows.n_rows, cut[1], n_groups
-            return _of_leaves(q, t, d2, train, task, reference, sizes)
+            return _of_leaves(q, t, d2, query, train, task, reference, sizes)
         axes, time = _choose_axes(q, t, d2, task, cut)
         return Survey(reference, axes, time=time)
 
 
 def _of_leaves(
-    q: Points, t: Points, d2: FloatArray, train: Side, task: Task, reference: FloatArray,
-    sizes: tuple[int, int, int],
+    q: Points, t: Points, d2: FloatArray, query: Side, train: Side, task: Task,
+    reference: FloatArray, sizes: tuple[int, int, int],
 ) -> Survey:  # fmt: skip
     """Return at which bandwidths moments of cells are less work than the pairs of near leaves.
 
@@ -123,10 +127,16 @@ def _of_leaves(
     if not (task.has_cells(n_features) and n_groups > 0):
         return Survey(reference, in_leaves=True, n_bandwidths=len(task.bandwidths))
     best = choose_for_cells(q.coordinates, t.coordinates, d2, task, sizes)
+    costs: list[GroupCost | None] = []
+    if best.with_pairs > LEAST_TIME:
+        costs = in_groups(group_costs(query, train, task, reference, sizes[1]), sizes, n_features)
+        times = [inf if cost is None else cost.time for cost in costs]
+        best = choose_for_cells(q.coordinates, t.coordinates, d2, task, sizes, times)
     at = _middle(t, reference, task, train) if best.bandwidths else reference
     return Survey(
         at, in_leaves=True, by_cells=best.bandwidths, cell_tol=best.tol, n_groups=n_groups,
         n_bandwidths=len(task.bandwidths), time=best.time,
+        by_groups={k: cost for k, cost in enumerate(costs) if cost is not None},
     )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """The values that all blocks share: the computation of every pair, and the survey's findings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import ceil, lgamma
@@ -31,8 +31,25 @@ REVISION = 2
 _LEAST_UNIT, _LEAST_BANDWIDTH = 1e-100, 1e-150
 # A smaller share of query rows left to direct sums is not named.
 _SOME = 0.01
-# Query rows of a share at least, where all sums are by moments of cells.
-_ROWS_BY_CELLS = 2**14
+# Query rows of a share at least, where all sums are by moments of cells; and where some are over
+# groups of leaves, of which there are to be some.
+_ROWS_BY_CELLS, _ROWS_IN_GROUPS = 2**14, 2**13
+
+
+@dataclass(frozen=True)
+class GroupCost:
+    """The cost of sums over groups of leaves at a bandwidth.
+
+    Parameters
+    ----------
+    time : float
+        Nanoseconds of one thread, for all query rows and a panel.
+    within : float
+        The share of all pairs that matter.
+    """
+
+    time: float
+    within: float
 
 
 def revision_noted() -> dict[str, int]:
@@ -134,6 +151,9 @@ class Survey:
         Whether rows are put in leaves, whose pairs are summed where they are near.
     by_cells : tuple of int
         The bandwidths at which sums are by moments of cells, as that is less work than pairs.
+    by_groups : dict
+        The bandwidths at which pairs, where there are any, are summed over groups of leaves, and
+        what that takes.
     cell_tol : float, optional
         The tolerance that moments are made for; by default that of the task. A smaller one leaves
         fewer rows to pairs.
@@ -164,6 +184,7 @@ class Survey:
     axes: Axes | None = None
     in_leaves: bool = False
     by_cells: tuple[int, ...] = ()
+    by_groups: Mapping[int, GroupCost] = field(default_factory=dict)
     cell_tol: float | None = None
     n_groups: int = 1
     n_bandwidths: int = 1
@@ -198,7 +219,9 @@ class Survey:
         if not self.in_leaves or self.summaries is not None:
             return 1
         if len(self.by_cells) < self.n_bandwidths:
-            return n_planned
+            if not self.by_groups:
+                return n_planned
+            return min(n_planned, ceil(query_rows / _ROWS_IN_GROUPS))
         return min(n_planned, ceil(query_rows / _ROWS_BY_CELLS))
 
     @property
@@ -211,6 +234,10 @@ class Survey:
             along = " along the grid's axes" if self.grid is not None else ""
             return f"expansions{along}{at}{rest}{self._left_over}"
         if self.in_leaves:
+            if self.by_groups:
+                n_others = self.n_bandwidths - len(self.by_groups)
+                at = f" at {len(self.by_groups)} of {self.n_bandwidths} bandwidths"
+                return "groups of near leaves" + (at if n_others else "")
             return "pairs of near leaves"
         if self.axes is None:
             return "all pairs"

@@ -7,7 +7,7 @@ those of :mod:`dkde.numerics.bounds` without any doubt about a distance.
 """
 
 from dataclasses import dataclass, field, replace
-from math import inf, log
+from math import exp, inf, log, log1p
 from typing import TypeVar
 
 import numpy as np
@@ -17,6 +17,7 @@ from dkde.numerics import logsum
 from dkde.numerics.bounds import Method, Sums, log_sum_errors, rounding_of
 from dkde.numerics.distances import LEAF, METRICS
 from dkde.numerics.exponential import exponents
+from dkde.numerics.group_walk import group_walk
 from dkde.numerics.limits import fill_limits
 from dkde.numerics.metrics import Terms
 from dkde.numerics.node_moments import NodeMoments, log_errors
@@ -28,6 +29,9 @@ from dkde.typing import FloatArray
 
 T = TypeVar("T", bound=np.generic)
 
+# What sums of groups of leaves may be off by, as a share of what may be left out; and what of all
+# weight they may lose as numbers get too small.
+_OF_GROUPS, _LOST = 0.25, exp(-680)
 # Sums are known to some roundings: so much more is wanted of log(W / s).
 _ROOM = 1e-6
 
@@ -50,6 +54,10 @@ class _State:
         shape = n_bandwidths, rows
         nothing = (np.zeros(rows) for _ in range(3))
         return cls(shift, np.full(rows, inf), np.zeros(shape), np.full(shape, inf), *nothing)
+
+    def arrays(self, pairs: FloatArray) -> tuple[FloatArray, ...]:
+        """Return what a walk adds to."""
+        return self.near, self.sums, self.limits, self.rescalings, self.n_tiles, pairs
 
     def add(self, found: Supported) -> None:
         self.sums += found.sums
@@ -87,9 +95,14 @@ class LeafSums:
     query : QueryLeaves
         Values in the frame's unit.
     terms : Terms
+    in_groups : bool
+        Whether a Gaussian, at the one bandwidth that there is, is summed over groups of leaves.
     """
 
-    def __init__(self, query: QueryLeaves, terms: Terms) -> None:
+    def __init__(self, query: QueryLeaves, terms: Terms, *, in_groups: bool = False) -> None:
+        self._in_groups = in_groups
+        if in_groups:
+            query = query.in_units
         self._query, self._kernel = query, terms.kernel
         self._frame = replace(terms.frame, precision="float64")
         self._code, self._metric = terms.kernel.code, METRICS[terms.metric.name]
@@ -104,6 +117,7 @@ class LeafSums:
         self._states: dict[int, _State] = {}
         self._pairs, self._within = np.zeros(rows), np.full(rows, inf)
         self._is_weighted = self._is_grouped = False
+        self._used = np.zeros(rows if in_groups else 0)
 
     @np.errstate(over="ignore", invalid="ignore")
     def add(
@@ -138,13 +152,22 @@ class LeafSums:
             state.add(found)
             self._pairs += found.pairs
             return
+        rows = query.rows, query.low, query.high, query.group_low, query.group_high
+        nodes = (
+            tree.tiles, tree.weights, tree.codes, tree.n_rows, tree.first, tree.count,
+            tree.low, tree.high, tree.code_low, tree.code_high,
+        )  # fmt: skip
+        mine = state.arrays(self._pairs)
+        if self._in_groups:
+            seen = _State.of(0, 1, len(query.rows)).arrays(self._pairs)
+            group_walk(
+                self._inverse, needed, rows, query.units, nodes, own, codes, self._within,
+                _OF_GROUPS * self._share, self._used, mine, seen,
+            )  # fmt: skip
+            return
         walk(
-            self._code, self._metric, tree.n_features, self._inverse, needed,
-            (query.rows, query.low, query.high, query.group_low, query.group_high),
-            (tree.tiles, tree.weights, tree.codes, tree.n_rows, tree.first, tree.count,
-             tree.low, tree.high, tree.code_low, tree.code_high),
-            own, codes, self._within,
-            (state.near, state.sums, state.limits, state.rescalings, state.n_tiles, self._pairs),
+            self._code, self._metric, tree.n_features, self._inverse, needed, rows, nodes, own,
+            codes, self._within, mine,
         )  # fmt: skip
 
     def expect(self, squared: FloatArray) -> None:
@@ -228,6 +251,10 @@ class LeafSums:
             self._is_grouped, self._share, LEAF,
         )  # fmt: skip
         errors = log_sum_errors(found, method)
+        if self._in_groups:
+            lost = 2 * np.maximum(state.eligible, state.sums) / state.sums * _LOST
+            of_groups = lost - 1.01 * log1p(-_OF_GROUPS * self._share)
+            errors += np.where((self._used > 0) & (state.sums > 0), of_groups, 0.0)
         if state.doubts is not None:
             errors += log_errors(state.sums, state.doubts)
         rows.errors[self._order] = errors + rounding_of(rows.log_sums[self._order], state.shift)

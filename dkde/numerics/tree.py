@@ -10,7 +10,7 @@ as rounding may have done.
 
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -22,7 +22,7 @@ from dkde.numerics.leaf_order import PART, split_rows
 from dkde.numerics.leaf_tiles import bounds_along, fill_groups, fill_tiles
 from dkde.numerics.tree_nodes import Codes as Codes
 from dkde.numerics.tree_nodes import Numbers as Numbers
-from dkde.numerics.tree_nodes import code_ranges, least, nodes, summed
+from dkde.numerics.tree_nodes import code_ranges, least, nodes, summed, units
 from dkde.typing import Array, FloatArray
 
 T = TypeVar("T")
@@ -122,6 +122,8 @@ class QueryLeaves:
         The boxes of leaves.
     group_low, group_high : array (n_groups, n_features or n_axes)
         The boxes of groups.
+    units : array (n_units + 1,), optional
+        Where units of neighbouring leaves begin, and the end of the last one.
     """
 
     order: Numbers
@@ -130,6 +132,7 @@ class QueryLeaves:
     high: FloatArray
     group_low: FloatArray
     group_high: FloatArray
+    units: Numbers | None = None
 
     @property
     def n_rows(self) -> int:
@@ -140,6 +143,20 @@ class QueryLeaves:
     def n_leaves(self) -> int:
         """Return the number of leaves."""
         return len(self.low)
+
+    @property
+    def in_units(self) -> "QueryLeaves":
+        """Return the leaves with what lies together in units."""
+        return self if self.units is not None else replace(self, units=units(self.n_leaves))
+
+    def share_of_units(self, number: int, n_shares: int) -> "QueryLeaves":
+        """Return the leaves of every ``n_shares``-th unit, from ``number`` on; may be none."""
+        whole = self.in_units
+        assert whole.units is not None
+        counts = np.diff(whole.units)
+        mine = np.arange(len(counts)) % n_shares == number
+        chosen = whole.chosen(np.repeat(mine, counts))
+        return replace(chosen, units=np.cumsum([0, *counts[mine]]))
 
     def share(self, number: int, n_shares: int) -> "QueryLeaves":
         """Return every ``n_shares``-th leaf, from ``number`` on."""

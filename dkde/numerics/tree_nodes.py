@@ -15,6 +15,9 @@ from dkde.typing import FloatArray
 Numbers = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.int32]
 
+# Query leaves of a unit at most.
+UNIT_LEAVES = 64
+
 
 def nodes(n_leaves: int) -> tuple[Numbers, Numbers]:
     """Return the first leaf, and the number of leaves, of each node."""
@@ -28,6 +31,23 @@ def nodes(n_leaves: int) -> tuple[Numbers, Numbers]:
         first[right], count[right] = first[level] + halves, count[level] - halves
         level = np.concatenate([left, right])
     return first, count
+
+
+def units(n_leaves: int) -> Numbers:
+    """Return where units of neighbouring leaves begin, and the end of the last one.
+
+    They are the largest of the nodes that have few enough leaves: what lies together.
+
+    Examples
+    --------
+    >>> units(3).tolist(), units(150).tolist()
+    ([0, 3], [0, 38, 75, 113, 150])
+    """
+    counts = [n_leaves]
+    while max(counts) > UNIT_LEAVES:
+        halves = [((n + 1) // 2, n // 2) if n > UNIT_LEAVES else (n,) for n in counts]
+        counts = [n for several in halves for n in several]
+    return np.cumsum([0, *counts])
 
 
 def _from_below(count: Numbers) -> Iterator[tuple[Numbers, Numbers, Numbers]]:

@@ -92,8 +92,8 @@ def walk(  # type: ignore[no-untyped-def]
         start = leaf * QUERY_LEAF
         stop = min(start + QUERY_LEAF, len(rows))
         n_groups = (stop - start) // GROUP
-        mine = _one_code(query_codes, start, stop)
-        nearest = _nearest_leaf(
+        mine = one_code(query_codes, start, stop)
+        nearest = nearest_leaf(
             metric, low, high, leaf, count, box_low, box_high, code_low, code_high, mine
         )
         reach[:], furthest = inf, inf
@@ -104,7 +104,7 @@ def walk(  # type: ignore[no-untyped-def]
             node = waiting[n_waiting]
             if distances[n_waiting] > furthest or (node == nearest and not is_first):
                 continue
-            if mine != _MIXED and _is_all_of(mine, code_low, code_high, node):
+            if mine != _MIXED and is_all_of(mine, code_low, code_high, node):
                 continue
             if count[node] > 1:
                 left, right = node + 1, node + 2 * ((count[node] + 1) // 2)
@@ -119,13 +119,13 @@ def walk(  # type: ignore[no-untyped-def]
                 continue
             for g in range(n_groups):
                 group = start // GROUP + g
-                if len(query_codes) and _is_all_of(
-                    _one_code(query_codes, group * GROUP, (group + 1) * GROUP),
+                if len(query_codes) and is_all_of(
+                    one_code(query_codes, group * GROUP, (group + 1) * GROUP),
                     code_low, code_high, node,
                 ):  # fmt: skip
                     continue
                 if gap(metric, group_low, group_high, group, box_low, box_high, node) <= reach[g]:
-                    _add_tile(
+                    add_tile(
                         code, metric, width, inverse, reach[g], query, tree, own, query_codes,
                         state, group * GROUP, first[node], buffer, least,
                     )  # fmt: skip
@@ -133,13 +133,13 @@ def walk(  # type: ignore[no-untyped-def]
             if is_first or n_leaves == next_look:
                 next_look = 1 if is_first else min(2 * next_look, _MOST_BETWEEN)
                 n_leaves, is_first = 0, False
-                furthest = _set_limits(
+                furthest = set_limits(
                     code, inverse, log_needed, within, state, start, n_groups, reach
                 )
 
 
 @_compile
-def _one_code(codes, start, stop):  # type: ignore[no-untyped-def]
+def one_code(codes, start, stop):  # type: ignore[no-untyped-def]
     """Return the one group of all query rows in a range; -1 where there are several, or none."""
     if not len(codes):
         return _MIXED
@@ -150,13 +150,13 @@ def _one_code(codes, start, stop):  # type: ignore[no-untyped-def]
 
 
 @_compile
-def _is_all_of(code, code_low, code_high, node):  # type: ignore[no-untyped-def]
+def is_all_of(code, code_low, code_high, node):  # type: ignore[no-untyped-def]
     """Return whether all rows of a node are of a group, so that no pair with it counts."""
     return code != _MIXED and code_low[node] == code and code_high[node] == code
 
 
 @_compile
-def _nearest_leaf(  # type: ignore[no-untyped-def]
+def nearest_leaf(  # type: ignore[no-untyped-def]
     metric, low, high, leaf, count, box_low, box_high, code_low, code_high, mine
 ):
     """Return the node of a leaf near a query leaf, going down by the distances of boxes.
@@ -169,9 +169,9 @@ def _nearest_leaf(  # type: ignore[no-untyped-def]
         left, right = node + 1, node + 2 * ((count[node] + 1) // 2)
         to_left = gap(metric, low, high, leaf, box_low, box_high, left)
         to_right = gap(metric, low, high, leaf, box_low, box_high, right)
-        if mine != _MIXED and _is_all_of(mine, code_low, code_high, left):
+        if mine != _MIXED and is_all_of(mine, code_low, code_high, left):
             to_left = inf
-        if mine != _MIXED and _is_all_of(mine, code_low, code_high, right):
+        if mine != _MIXED and is_all_of(mine, code_low, code_high, right):
             to_right = inf
         if to_left == to_right:
             to_left = to_right = 0.0
@@ -185,7 +185,7 @@ def _nearest_leaf(  # type: ignore[no-untyped-def]
 
 
 @_compile
-def _set_limits(  # type: ignore[no-untyped-def]
+def set_limits(  # type: ignore[no-untyped-def]
     code, inverse, log_needed, within, state, start, n_groups, reach
 ):
     """Set the limits of a query leaf's rows, and of its groups; return the furthest."""
@@ -203,7 +203,7 @@ def _set_limits(  # type: ignore[no-untyped-def]
 
 
 @_compile_inlined
-def _add_tile(  # type: ignore[no-untyped-def]
+def add_tile(  # type: ignore[no-untyped-def]
     code, metric, width, inverse, reach, query, tree, own, query_codes, state,
     at, leaf, buffer, least,
 ):  # fmt: skip

@@ -201,7 +201,7 @@ def surveyed(method):
     """Choose that way, as if a sample had said that it pays."""
     patches = ExitStack()
     if method == "expansions":
-        patches.enter_context(mock.patch.object(cell_survey, "_leaves_time", return_value=np.inf))
+        patches.enter_context(mock.patch.object(cell_survey, "leaves_time", return_value=np.inf))
     if method == "near pairs":
         patches.enter_context(mock.patch.object(task, "MOST_IN_LEAVES", 0))
     patches.enter_context(
