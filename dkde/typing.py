@@ -1,6 +1,7 @@
 """Types that many modules name."""
 
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,3 +13,6 @@ FloatArray = npt.NDArray[np.float64]
 Array = npt.NDArray[Any]
 # The path of a folder or a file, or a URL.
 StrPath = str | os.PathLike[str]
+# Names of features or of dims, and one name or text: for all sides of a call, or by role.
+Names = str | Sequence[str] | Mapping[str, str | Sequence[str]]
+Text = str | Mapping[str, str]

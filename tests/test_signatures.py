@@ -30,18 +30,19 @@ TAKE_ROWS: dict[str, Callable[..., Any]] = {
 @pytest.mark.parametrize("name", TAKE_ROWS)
 def test_all_that_take_rows_say_alike_which_are_meant(name):
     parameters = inspect.signature(TAKE_ROWS[name]).parameters
-    for word in ("row_dim", "lat", "lon"):
+    for word in ("where", "row_dim", "lat", "lon"):
         assert parameters[word].kind is inspect.Parameter.KEYWORD_ONLY
         assert parameters[word].default is None
+    assert parameters["features"].default is None
 
 
 # In this order, with these defaults, wherever they are taken.
 OPTIONS = {
     "kernel": "gaussian", "metric": "euclidean", "covariance": "identity", "singular": "raise",
     "precision": "float64", "tol": None, "nan": "raise", "weights": None, "source": None,
-    "row_dim": None, "lat": None, "lon": None, "output": None, "restart": False,
-    "retry_failed": False, "anywhere": False, "progress": None, "block_rows": None,
-    "panel_rows": None,
+    "features": None, "where": None, "row_dim": None, "lat": None, "lon": None,
+    "output": None, "restart": False, "retry_failed": False, "anywhere": False,
+    "progress": None, "block_rows": None, "panel_rows": None,
 }  # fmt: skip
 TAKE_OPTIONS = ("log_density", "score", "sweep", "cross_validate", "sample", "plan",
                 "KernelDensity", "KernelDensityCV")  # fmt: skip

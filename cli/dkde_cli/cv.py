@@ -92,6 +92,7 @@ def cv(
         refine=refine,
         pca=pca,
         source=training.catalog,
+        **training.choice,
         weights=training.weights,
         **density,
     )

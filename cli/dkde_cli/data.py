@@ -58,6 +58,11 @@ from dkde_cli.values import parse_image_shape
     help="The column of a table that holds the label of each row: whole numbers, or names.",
 )
 @click.option(
+    "--decimal",
+    type=click.Choice([".", ","]),
+    help="Decimal mark of numbers in text; with a comma, semicolons or tabs separate columns.",
+)
+@click.option(
     "--shuffle-seed",
     type=int,
     metavar="N",

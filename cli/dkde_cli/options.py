@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from dkde_cli.values import parse_cluster_options, parse_covariance, parse_names
+from dkde_cli.values import parse_by_role, parse_cluster_options, parse_covariance, parse_names
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -166,34 +166,68 @@ names_option = partial(
     click.option, metavar="A,B,...", callback=lambda _, __, text: parse_names(text)
 )
 
+
+def _sides_option(
+    flag: str, name: str, metavar: str, help: str, parse: Callable[[str], Any] = str.strip
+) -> Decorator:
+    """Return an option that may be given for each side, as ``query:VALUE``."""
+    return click.option(
+        flag,
+        name,
+        metavar=metavar,
+        multiple=True,
+        callback=lambda _, __, texts: parse_by_role(texts, parse),
+        help=help,
+    )
+
+
 _ROWS: dict[str, Decorator] = {
-    "features": names_option(
+    "features": _sides_option(
         "--features",
-        help="The features of a row, by name and in this order: columns of a table or a data set, "
+        "features",
+        "A,B,...",
+        "The features of a row, by name and in this order: columns of a table or a data set, "
         "by default all; or variables of a Zarr store or NetCDF file that xarray opens, which is "
-        "read where it lies, and whose name alone stands for all its rows.",
+        "read where it lies, and whose name alone stands for all its rows. Of one side: "
+        "query:A,B; the option may be repeated.",
+        parse_names,
     ),
-    "row_dim": names_option(
+    # The command has another argument ``where``, the place of the work.
+    "condition": _sides_option(
+        "--where",
+        "condition",
+        "CONDITION",
+        "Take only the rows that meet this condition on their columns, such as "
+        "'year == 2020 and depth < 50'; of one side 'train: year < 2020'.",
+    ),
+    "row_dim": _sides_option(
         "--row-dim",
-        help="The dim, or dims, along which rows lie, where a variable has several. Other dims "
+        "row_dim",
+        "A,B,...",
+        "The dim, or dims, along which rows lie, where a variable has several. Other dims "
         "hold the features of a row; without other dims each number is a row.",
+        parse_names,
     ),
-    "lat": click.option(
+    "lat": _sides_option(
         "--lat",
-        metavar="COLUMN",
-        help="The feature that is the latitude, in degrees, whatever its name; needs --lon.",
+        "lat",
+        "COLUMN",
+        "The feature that is the latitude, in degrees, whatever its name; needs --lon.",
     ),
-    "lon": click.option(
+    "lon": _sides_option(
         "--lon",
-        metavar="COLUMN",
-        help="The feature that is the longitude, in degrees; needs --lat. Without --features "
+        "lon",
+        "COLUMN",
+        "The feature that is the longitude, in degrees; needs --lat. Without --features "
         "these two are the features.",
     ),
 }
 
 # The options that say which columns and dims make rows; the command gets as ``choice`` the keywords
 # of a :class:`dkde.Catalog`.
-choice_options = gathered("choice", dict, _ROWS)
+choice_options = gathered(
+    "choice", lambda condition, **others: {"where": condition, **others}, _ROWS
+)
 
 weights_option = click.option(
     "--weights",
@@ -243,7 +277,8 @@ _DENSITY: dict[str, Decorator] = {
         default="identity",
         metavar="C",
         help="C of the bandwidth matrix h² C: identity; diag, the variances of the training rows; "
-        "full, their covariance; or a .npy file of one scale for each feature, or of a matrix.",
+        "full, their covariance; a scale for each feature, depth=10,time=2; or a .npy file of "
+        "scales, or of a matrix.",
     ),
     "singular": click.option(
         "--singular",

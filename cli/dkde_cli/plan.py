@@ -72,6 +72,7 @@ def plan(
             bandwidths=grid,
             weights=weights,
             source=training.catalog,
+            **training.choice,
             n_threads=None if where.workers is None else where.workers * threads_per_worker,
             threads_per_worker=threads_per_worker,
             memory_limit=where.memory_limit,

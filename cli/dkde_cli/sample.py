@@ -28,7 +28,7 @@ from dkde_cli.values import parse_bandwidth
     required=True,
     metavar="H",
     help="In units of the data, or of those that --covariance makes; or by a rule: scott, "
-    "silverman.",
+    "silverman; or one for each feature, depth=10,time=2.",
 )
 @density_options("kernel", "covariance", "singular", "nan")
 @click.option(
@@ -113,6 +113,7 @@ def sample(
             label=label,
             pca=pca,
             source=catalog,
+            **training.choice,
             weights=training.weights,
             output=output,
             overwrite=overwrite,

@@ -81,9 +81,9 @@ class Training:
         """
         if selector is not None or "test" not in self.catalog.splits():
             return selector
-        test = self.catalog.rows("test")
+        test = self.catalog.everywhere.rows("test")
         for role, other in others.items():
-            used = self.catalog.rows(other).parts
+            used = self.catalog.everywhere.rows(other).parts
             if any(part.overlaps(mine) for part in used for mine in test.parts):
                 click.echo(
                     f"No test rows: the split test shares rows with --{role} {other}; name others "

@@ -109,6 +109,7 @@ def sweep(
         bandwidths=grid,
         protocol=protocol,
         source=training.catalog,
+        **training.choice,
         weights=training.weights,
         valid_weights=valid_weights,
         test_weights=test_weights,

@@ -2,11 +2,12 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 RULES = ("scott", "silverman")
+ROLES = ("train", "query", "valid", "test")
 COVARIANCES = ("identity", "diag", "full")
 
 
@@ -20,15 +21,49 @@ def parse_bandwidths(text: str | None, option: str = "--bandwidths") -> Any:
     """
     if text is None or text in RULES:
         return text
+    if "=" in text:
+        return parse_scales(text, option)
     import dkde
 
+    words = [word.strip() for word in text.split(",")]
+    if any(word in RULES for word in words):
+        return [word if word in RULES else parse_bandwidth(word, option) for word in words]
     try:
         return dkde.parse_bandwidths(text)
     except dkde.InputError as error:
         raise dkde.InputError(f"{option}: {error}") from error
 
 
-def parse_bandwidth(text: str) -> Any:
+def parse_scales(text: str, option: str) -> dict[str, float]:
+    """Return ``depth=10,time=2`` as numbers by name.
+
+    Raises
+    ------
+    InputError
+        When the text cannot be read; the message names the option.
+    """
+    from dkde import InputError
+
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        # The last =, as a name may hold one.
+        name, _, value = (piece.strip() for piece in part.rpartition("="))
+        try:
+            number = float(value)
+        except ValueError:
+            number = 0.0
+        if not name or not 0 < number < float("inf"):
+            raise InputError(
+                f"{option} {text!r}: {part.strip()!r} is not NAME=NUMBER; write depth=10,time=2, a "
+                "positive number for each feature"
+            )
+        if name in found:
+            raise InputError(f"{option} {text!r}: {name} is given twice")
+        found[name] = number
+    return found
+
+
+def parse_bandwidth(text: str, option: str = "--bandwidth") -> Any:
     """Return the one bandwidth of ``--bandwidth``, or the name of a rule.
 
     Raises
@@ -37,24 +72,26 @@ def parse_bandwidth(text: str) -> Any:
     """
     if text in RULES:
         return text
+    if "=" in text:
+        return parse_scales(text, option)
     import dkde
 
     # One length on the Earth, such as 250km.
     length = text.strip()
     if length.endswith("km") and "," not in length and ":" not in length:
-        return parse_bandwidths(length, "--bandwidth")[0]
+        return parse_bandwidths(length, option)[0]
     # A list or a grid is refused here; parse_bandwidths would take it.
     try:
         float(text)
     except ValueError:
         raise dkde.InputError(
-            f"--bandwidth {text!r} is not one number; write 0.2, or {' or '.join(RULES)}"
+            f"{option} {text!r} is not one number; write 0.2, or {' or '.join(RULES)}"
         ) from None
-    return float(parse_bandwidths(text, "--bandwidth")[0])
+    return float(parse_bandwidths(text, option)[0])
 
 
 def parse_covariance(text: str) -> Any:
-    """Return the value of ``--covariance``: a word, or the numbers in a file.
+    """Return the value of ``--covariance``: a word, scales by name, or the numbers in a file.
 
     Raises
     ------
@@ -65,9 +102,11 @@ def parse_covariance(text: str) -> Any:
     import dkde
 
     if not Path(text).exists():
+        if "=" in text:
+            return parse_scales(text, "--covariance")
         raise dkde.InputError(
-            f"--covariance {text}: there is no such file; give a .npy file, or one of "
-            f"{', '.join(COVARIANCES)}"
+            f"--covariance {text}: there is no such file; give a .npy file, scales by name as "
+            f"depth=10,time=2, or one of {', '.join(COVARIANCES)}"
         )
     return dkde.read_covariance(text)
 
@@ -89,6 +128,10 @@ def parse_image_shape(text: str | None) -> tuple[int, ...] | None:
         raise InputError(f"--image-shape {text!r} cannot be read; write 28x28 or 3x32x32") from None
 
 
+@overload
+def parse_names(text: str) -> list[str]: ...
+@overload
+def parse_names(text: None) -> None: ...
 def parse_names(text: str | None) -> list[str] | None:
     """Return ``a,b,c`` as names.
 
@@ -104,6 +147,44 @@ def parse_names(text: str | None) -> list[str] | None:
 
         raise dkde.InputError(f"{text!r} is not a list of names; write a,b,c")
     return names
+
+
+def parse_by_role(texts: Iterable[str], parse: Callable[[str], Any] = str.strip) -> Any:
+    """Return the value of an option, or those of sides by role; None where it is not given.
+
+    Parameters
+    ----------
+    texts : iterable of str
+        Values: for all sides ``x,y``, or for single ones ``query:x,y``. Lists of names for the same
+        sides are one list.
+    parse : callable
+        Makes the value of a text.
+
+    Raises
+    ------
+    InputError
+        When two texts are for the same side.
+
+    Examples
+    --------
+    >>> parse_by_role(["a,b"], parse_names), parse_by_role(["query: x", "valid:y"])
+    (['a', 'b'], {'query': 'x', 'valid': 'y'})
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        role, colon, rest = text.partition(":")
+        key, value = (role.strip(), rest) if colon and role.strip() in ROLES else ("", text)
+        parsed = parse(value)
+        is_more = key in found and isinstance(parsed, list)
+        if (key in found and not is_more) or (found and ("" in found) != (key == "")):
+            import dkde
+
+            raise dkde.InputError(
+                f"{text!r} is given beside {next(iter(found.values()))!r}; give one for all sides, "
+                "or one for each, such as query:..."
+            )
+        found[key] = [*found[key], *parsed] if is_more else parsed
+    return found.get("") if set(found) <= {""} else found
 
 
 def parse_cluster_options(texts: Iterable[str]) -> dict[str, Any] | None:

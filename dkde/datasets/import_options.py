@@ -35,6 +35,7 @@ class ImportOptions:
     columns: Sequence[str] | None = None
     label: str | None = None
     row_dim: Sequence[str] | None = None
+    decimal: str | None = None
 
 
 def check_path(role: str, path: object) -> None:
@@ -68,6 +69,8 @@ def check_options(options: ImportOptions) -> ImportOptions:
         raise InputError(
             f"layout is {options.layout!r}; it must be CHW (channels first) or HWC (channels last)"
         )
+    if options.decimal not in (None, ".", ","):
+        raise InputError(f"decimal is {options.decimal!r}; it must be a point or a comma")
     seed = options.shuffle_seed
     # numpy.random.RandomState takes seeds of 32 bits.
     if seed is not None and not (isinstance(seed, int | np.integer) and 0 <= seed < 2**32):
@@ -87,6 +90,7 @@ def check_options(options: ImportOptions) -> ImportOptions:
         shuffle_seed=None if seed is None else int(seed),
         order=True if options.order else None,
         columns=_columns(options.columns),
+        decimal=None if options.decimal == "." else options.decimal,
         label=None if options.label is None else _column(options.label),
     )
 

@@ -63,29 +63,39 @@ class BandwidthMatrix:
         return self.covariance.whiten(side)
 
 
-def is_rule(bandwidth: Any) -> bool:
-    """Return whether a bandwidth is the name of a rule.
+def rules_among(bandwidth: Any) -> dict[str, Any]:
+    """Return the rules that a call gives as bandwidths, for its record; empty without any."""
+    if isinstance(bandwidth, str):
+        return {"bandwidth_rule": bandwidth}
+    if isinstance(bandwidth, list | tuple) and any(isinstance(h, str) for h in bandwidth):
+        return {"bandwidth_rule": [h if isinstance(h, str) else float(h) for h in bandwidth]}
+    return {}
+
+
+def _rules(bandwidth: Any) -> list[Any] | None:
+    """Return bandwidths of which some are names of rules, as a list; None if all are numbers.
 
     Raises
     ------
     InputError
-        When it is text, but not the name of a rule.
+        When one is text, but not the name of a rule.
     """
-    # Lengths first: with another kernel "250km" would be refused as an unknown rule.
-    some = bandwidth if isinstance(bandwidth, list | tuple) else [bandwidth]
-    for h in some:
-        if isinstance(h, str) and h.strip().endswith("km"):
+    given = list(bandwidth) if isinstance(bandwidth, list | tuple) else [bandwidth]
+    if isinstance(bandwidth, np.ndarray) and bandwidth.dtype.kind in "UO":
+        given = bandwidth.ravel().tolist()
+    texts = [h for h in given if isinstance(h, str)]
+    for h in texts:
+        # Lengths first: with another kernel "250km" would be refused as an unknown rule.
+        if h.strip().endswith("km"):
             raise InputError(
                 f"bandwidth {h!r} is a length on the Earth, which only the kernel vonmises_fisher "
                 "takes; give a number, or choose that kernel"
             )
-    if not isinstance(bandwidth, str):
-        return False
-    if bandwidth not in RULES:
-        raise InputError(
-            f"bandwidth {bandwidth!r} is neither a number nor a rule; rules are: {', '.join(RULES)}"
-        )
-    return True
+        if h not in RULES:
+            raise InputError(
+                f"bandwidth {h!r} is neither a number nor a rule; rules are: {', '.join(RULES)}"
+            )
+    return given if texts else None
 
 
 def find_bandwidth_matrix(
@@ -99,7 +109,7 @@ def find_bandwidth_matrix(
 
     Parameters
     ----------
-    bandwidth : float, sequence of float, "scott" or "silverman"
+    bandwidth : float, "scott" or "silverman", or sequence of these
         h. The rules' factors are ``n**(-1/(d+4))`` and ``(n (d+2)/4)**(-1/(d+4))``, n the
         effective number of rows, d the dimensions in which they vary.
     pool_for, covariance, singular
@@ -114,19 +124,53 @@ def find_bandwidth_matrix(
     Scott (1992), Multivariate Density Estimation, section 6.3.2; Silverman (1986), Density
     Estimation for Statistics and Data Analysis, section 4.3.2.
     """
-    bandwidths = None if is_rule(bandwidth) else check_bandwidths(bandwidth)
+    given = _rules(bandwidth)
+    bandwidths = None if given is not None else _checked(bandwidth, train)
+    if given is not None:
+        check_bandwidths([h for h in given if not isinstance(h, str)] or 1.0)
     # Checked before the covariance, which may read all rows.
     found = find_covariance(train, covariance, singular, pool_for)
-    if bandwidths is None:
+    if given is not None:
         # The rank, and not the number of features: dropped features are no dimensions.
         n, d = found.n_effective, found.rank
         # A covariance from the rows has counted them; for any other only weights are summed.
         if n is None:
             with pool_for(sides=[train]) as pool:
                 n = gather_weight(train, pool).effective_size
-        base = n if bandwidth == "scott" else n * (d + 2) / 4
-        bandwidths = np.array([base ** (-1 / (d + 4))])
+        bases = {"scott": n, "silverman": n * (d + 2) / 4}
+        values = [bases[h] ** (-1 / (d + 4)) if isinstance(h, str) else float(h) for h in given]
+        if len(set(values)) < len(values):
+            twice = next(
+                h for h, value in zip(given, values, strict=True) if values.count(value) > 1
+            )
+            raise InputError(
+                f"bandwidth {twice!r} is that of another one in {d} dimensions; leave it out"
+            )
+        bandwidths = check_bandwidths(values)
+    assert bandwidths is not None
     return BandwidthMatrix(bandwidths, found)
+
+
+def _checked(bandwidth: Any, train: Side) -> FloatArray:
+    """Return bandwidths as an array; scales of features are answered with what to write.
+
+    Raises
+    ------
+    InputError
+    """
+    try:
+        return check_bandwidths(bandwidth)
+    except InputError as error:
+        values = np.asarray(bandwidth)
+        is_repeated = values.dtype.kind in "iuf" and len(set(values.ravel())) < values.size
+        if not (is_repeated and values.shape == (train.rows.n_features,)):
+            raise
+        scales = ", ".join(f"{value:g}" for value in values[:6]) + (", ..." * (len(values) > 6))
+        raise InputError(
+            error.message,
+            f"; if these are bandwidths of the {len(values)} features, write bandwidth=1 and "
+            f"covariance=[{scales}], or give them by name, as bandwidth={{'depth': 10, ...}}",
+        ) from None
 
 
 def bandwidth_coordinate(matrix: BandwidthMatrix, bandwidths: FloatArray | None = None) -> Any:

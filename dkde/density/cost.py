@@ -1,6 +1,6 @@
 """The cost of a piece of work, estimated without doing it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from dkde.inputs.checks import check_same_features
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import catalog_of, operands, side
 from dkde.numerics.machine import older_kernels
+from dkde.typing import Names, Text
 from dkde.workers.cluster import (
     active_client,
     check_limit,
@@ -34,16 +35,18 @@ def plan(
     bandwidths: npt.ArrayLike | None = None,
     kernel: str = "gaussian",
     metric: str = "euclidean",
-    covariance: str | npt.ArrayLike = "identity",
+    covariance: str | Mapping[str, float] | npt.ArrayLike = "identity",
     singular: str = "raise",
     precision: str = "float64",
     tol: float | None = None,
     nan: str = "raise",
     weights: Any = None,
     source: str | Catalog | None = None,
-    row_dim: str | Sequence[str] | None = None,
-    lat: str | None = None,
-    lon: str | None = None,
+    features: Names | None = None,
+    where: Text | None = None,
+    row_dim: Names | None = None,
+    lat: Text | None = None,
+    lon: Text | None = None,
     n_threads: int | None = None,
     threads_per_worker: int = 1,
     memory_limit: str | int | None = None,
@@ -56,7 +59,7 @@ def plan(
     Parameters
     ----------
     query, train, bandwidths, kernel, metric, covariance, singular, precision, tol, nan, weights, \
-            source, row_dim, lat, lon
+            source, features, where, row_dim, lat, lon
         As for :func:`dkde.score`. A covariance is found, which reads the training rows; a
         sample of both sides is read, unless they are lazy.
     block_rows, panel_rows
@@ -109,7 +112,16 @@ def plan(
             raise InputError(f"{name} is {count}; at least one is needed")
     # The same steps as in `score`, so that it would follow the plan that is shown.
     limit = parse_limit(memory_limit)
-    catalog = catalog_of(source, row_dim=row_dim, lat=lat, lon=lon, beside=(weights,))
+    catalog = catalog_of(
+        source,
+        ("train", "query"),
+        features=features,
+        where=where,
+        row_dim=row_dim,
+        lat=lat,
+        lon=lon,
+        beside=(weights,),
+    )
     t, q = operands(catalog, train=train, query=query)
     check_same_features(q, t, "query")
     options = Options(

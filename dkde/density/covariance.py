@@ -1,7 +1,9 @@
 """C of the bandwidth matrix H = h**2 C, and the linear map that makes it the identity."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,7 @@ import numpy.typing as npt
 
 from dkde.engine.moments import gather_moments
 from dkde.engine.pool import PoolFor
-from dkde.errors import Argument, InputError, warn
+from dkde.errors import Argument, InputError, some, warn
 from dkde.numerics.linear import Product, Scaling
 from dkde.rows.as_numbers import unmasked
 from dkde.rows.side import Side
@@ -99,9 +101,11 @@ def find_covariance(train: Side, covariance: Any, singular: str, pool_for: PoolF
 
     Parameters
     ----------
-    covariance : "identity", "diag", "full", array (n_features,) or (n_features, n_features)
+    covariance : "identity", "diag", "full", mapping, array (n_features,) or \
+            (n_features, n_features)
         The identity; the variances of the training rows; their covariance; the scales of the
-        features, which are the square roots of a diagonal C; or C itself.
+        features, by name or in their order, which are the square roots of a diagonal C; or C
+        itself.
     singular : {"raise", "drop"}
         What to do if the rows do not vary in all directions: refuse them, or take the C of the
         subspace in which they vary.
@@ -115,6 +119,8 @@ def find_covariance(train: Side, covariance: Any, singular: str, pool_for: PoolF
     if not isinstance(singular, str) or singular not in SINGULAR:
         raise InputError(f"singular is {singular!r}; choose one of: {', '.join(SINGULAR)}")
     d = train.rows.n_features
+    if isinstance(covariance, Mapping):
+        return _scales(_by_name(covariance, train))
     if isinstance(covariance, str):
         if covariance == "identity":
             return Covariance(d)
@@ -148,6 +154,47 @@ def find_covariance(train: Side, covariance: Any, singular: str, pool_for: PoolF
         f" has shape {matrix.shape}; for {d} features it must be ({d},), a vector of "
         f"scales, or ({d}, {d})",
     )
+
+
+def in_words(covariance: Any) -> str:
+    """Return C as a word, or as scales by name: ``depth=10, time=2``."""
+    if isinstance(covariance, Mapping):
+        return ", ".join(f"{name}={scale:g}" for name, scale in covariance.items())
+    return covariance if isinstance(covariance, str) else "given"
+
+
+def _by_name(scales: Mapping[str, Any], train: Side) -> FloatArray:
+    """Return scales that are given by name in the order of the features.
+
+    Raises
+    ------
+    InputError
+        When the features have no names, or other names, or a scale is no number.
+    """
+    names = train.rows.parts[0].column_names
+    if train.rows.linear is not None:
+        raise InputError(
+            "scales by name are those of features, and these rows are principal components; leave "
+            "out pca, or give a vector of scales"
+        )
+    if names is None:
+        raise InputError(
+            f"{train.rows.label}: its {train.rows.n_features} features have no names; name them "
+            "(features=), or give a vector of scales as ", Argument("covariance"),
+        )  # fmt: skip
+    missing, other = ([n for n in a if n not in b] for a, b in ((names, scales), (scales, names)))
+    if missing or other:
+        what = f"there is no feature {other[0]!r}" if other else f"{missing[0]!r} has no scale"
+        raise InputError(
+            f"{what}: scales by name are one for each feature of {train.rows.label}, which are "
+            f"{some(names)}"
+        )
+    for name in names:
+        if not isinstance(scales[name], Real) or not 0 < scales[name] < np.inf:
+            raise InputError(
+                f"the scale of {name} is {scales[name]!r}; it must be a positive, finite number"
+            )
+    return np.array([scales[name] for name in names], np.float64)
 
 
 def _as_array(covariance: Any) -> FloatArray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Integral
@@ -18,6 +18,7 @@ from dkde.density.bandwidth_matrix import bandwidth_coordinate, best_variable, i
 from dkde.density.doubts import warn_of_doubts
 from dkde.density.fitted import Fitted
 from dkde.density.folds import Counting, Folds, counting_rows, fold_numbers
+from dkde.density.foreign_arguments import answered
 from dkde.density.labelling import (
     attributes,
     check_names,
@@ -37,12 +38,13 @@ from dkde.errors import DataSetError, InputError, Remedy, warn
 from dkde.inputs.operands import Operand
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import catalog_of, operands, side
+from dkde.inputs.xarray_sides import vector_along
 from dkde.rows.side import Side
 from dkde.rows.sources import ArraySource
 from dkde.runs.job import Compute
 from dkde.runs.record import Former, recorded
 from dkde.runs.run import Manner, Run
-from dkde.typing import FloatArray
+from dkde.typing import FloatArray, Names, Text
 from dkde.workers.cluster import pool_for
 
 # Tolerance of the continuous optimum, in log h: half of the documented 1e-4.
@@ -53,6 +55,7 @@ _FORMERLY = (
 )
 
 
+@answered
 def cross_validate(
     train: Any,
     bandwidths: npt.ArrayLike | None = None,
@@ -64,16 +67,18 @@ def cross_validate(
     pca: int | None = None,
     kernel: str = "gaussian",
     metric: str = "euclidean",
-    covariance: str | npt.ArrayLike = "identity",
+    covariance: str | Mapping[str, float] | npt.ArrayLike = "identity",
     singular: str = "raise",
     precision: str = "float64",
     tol: float | None = None,
     nan: str = "raise",
     weights: Any = None,
     source: str | Catalog | None = None,
-    row_dim: str | Sequence[str] | None = None,
-    lat: str | None = None,
-    lon: str | None = None,
+    features: Names | None = None,
+    where: Text | None = None,
+    row_dim: Names | None = None,
+    lat: Text | None = None,
+    lon: Text | None = None,
     output: str | os.PathLike[str] | None = None,
     restart: bool = False,
     retry_failed: bool = False,
@@ -106,8 +111,8 @@ def cross_validate(
     pca : int, optional
         Replace the rows by this number of principal components, computed from all rows;
         covariances are then those of the components. The result holds the components.
-    kernel, metric, covariance, singular, precision, tol, nan, weights, source, row_dim, lat, \
-            lon, block_rows, panel_rows
+    kernel, metric, covariance, singular, precision, tol, nan, weights, source, features, \
+            where, row_dim, lat, lon, block_rows, panel_rows
         As for :func:`dkde.log_density`. The covariance, like the principal components, is
         computed once, from all rows. Weights count in the density and in the means over held-out
         rows alike; rows of weight zero do not count in either.
@@ -151,8 +156,11 @@ def cross_validate(
     options = Options(
         kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol, nan=nan
     )
+    catalog = catalog_of(
+        source, ("train",), features=features, where=where, row_dim=row_dim, lat=lat, lon=lon
+    )
     job = CrossValidationJob.of(
-        catalog_of(source, row_dim=row_dim, lat=lat, lon=lon), options,
+        catalog, options,
         train=train, bandwidths=bandwidths, pca=pca, weights=weights,
         scheme=Scheme(folds, shuffle, random_state, refine), stored=output is not None,
     )  # fmt: skip
@@ -175,6 +183,19 @@ class Scheme:
     def is_repeatable(self) -> bool:
         """Return whether the same folds come out again: of a generator, numbers come but once."""
         return not self.shuffle or isinstance(self.random_state, Integral)
+
+    def among(self, rows: Operand) -> Scheme:
+        """Return the scheme for the rows that a filter keeps; folds given one by one are filtered.
+
+        Raises
+        ------
+        InputError
+            When given folds are not one for each row before the filter.
+        """
+        if rows.kept is None or isinstance(self.folds, Integral | str):
+            return self
+        found = vector_along(self.folds, "folds", rows, may_miss=False)
+        return replace(self, folds=found.read(0, rows.rows.n_rows))
 
     def numbers(self, n_rows: int, counting: Counting | None = None) -> Folds:
         """Return the fold of each row."""
@@ -244,6 +265,7 @@ class CrossValidationJob:
         options.check(pca=pca)
         prepared = options.prepared(side(t, weights))
         counting = counting_rows(prepared, pool_for) if isinstance(scheme.folds, Integral) else None
+        scheme = scheme.among(t)
         numbers = scheme.numbers(t.rows.n_rows, counting)
         validation = Validation.of(prepared, numbers, bandwidths, options, pca)
         options.warn_if_no_density(validation.fitted.matrix)
@@ -330,6 +352,7 @@ class Validation:
         pca: int | None = None,
     ) -> Validation:
         """Prepare a cross-validation."""
+        options.refuse_scales(bandwidths)
         axes = None if pca is None else fit_pca(train, pca, pool_for)
         projected = train if axes is None else axes.project(train)
         fitted = Fitted.to(projected, bandwidths, options, pool_for)

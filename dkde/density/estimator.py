@@ -1,7 +1,7 @@
 """Kernel density estimation with scikit-learn's interface, for data of any size."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,8 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from dkde.density.bandwidth_matrix import BandwidthMatrix
-from dkde.density.log_density import check_dims, densities_of
+from dkde.density.foreign_arguments import answered
+from dkde.density.log_density import check_dims, densities_of, in_frames
 from dkde.density.options import Options
 from dkde.density.sampling import draw
 from dkde.engine.eager_run import computed
@@ -23,16 +24,21 @@ from dkde.engine.shelf import Lasting
 from dkde.engine.work import Work
 from dkde.errors import InputError
 from dkde.inputs.arrays import numbers_of
+from dkde.inputs.as_frames import check_frame
+from dkde.inputs.dask_frames import is_dask_frame
+from dkde.inputs.filtering import meeting
 from dkde.inputs.frames import column_named, numbers_alone
+from dkde.inputs.named_features import as_numbers
 from dkde.inputs.operands import Operand
 from dkde.inputs.selectors import Catalog
-from dkde.inputs.sides import framed, operand, refuse_unmet, side
+from dkde.inputs.sides import catalog_of, framed, operand, refuse_unmet, side
 from dkde.numerics.kernels import get_kernel
 from dkde.rows.as_numbers import first_masked, marked_lists, unmasked
 from dkde.rows.columns import Columns
 from dkde.rows.side import Side
+from dkde.rows.side_choices import check_roles
 from dkde.stores.door import check_opened
-from dkde.typing import FloatArray
+from dkde.typing import FloatArray, Names, Text
 from dkde.workers.cluster import pool_for
 
 # Containers whose rows are read block by block. They bypass scikit-learn's checks, which would
@@ -50,9 +56,11 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
     precision: str
     tol: float | None
     nan: str
-    row_dim: str | Sequence[str] | None
-    lat: str | None
-    lon: str | None
+    features: Names | None
+    where: Text | None
+    row_dim: Names | None
+    lat: Text | None
+    lon: Text | None
 
     bandwidth_: float
     n_features_in_: int
@@ -64,13 +72,15 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
     # Variables beside the features: weights that `fit` was given by name.
     _beside: tuple[str, ...] = ()
 
-    def score_samples(self, X: Any) -> Any:
+    def score_samples(self, X: Any, *, as_frame: bool = False) -> Any:
         """Return the log-density of each row.
 
         Parameters
         ----------
         X : array (n_samples, n_features)
             A side, as for :func:`dkde.log_density`, or anything that NumPy can convert.
+        as_frame : bool
+            As for :func:`dkde.log_density`.
 
         Returns
         -------
@@ -83,9 +93,12 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         InputError
             For rows of another width, or values that are not finite.
         """
+        if as_frame:
+            check_frame(X)
         query = self._query(X)
         check_dims(query)
-        return densities_of(query, self._work(query), self._matrix, scalar=True)[0]
+        found = densities_of(query, self._work(query), self._matrix, scalar=True)
+        return (in_frames(X, query, found, self._matrix) if as_frame else found)[0]
 
     def score(self, X: Any, y: Any = None) -> float:
         """Return the total log-likelihood, in nats, of rows without missing values.
@@ -169,41 +182,49 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self.__dict__.pop("_matrix", None)
         self._kept = Lasting()  # and nothing is kept of the rows of the last fit
         self._beside = (sample_weight,) if isinstance(sample_weight, str) else ()
+        catalog = self._catalog("train")
         given = X
-        if not isinstance(X, _LAZY):
+        if not _is_lazy(X):
             # The column is looked up before scikit-learn makes X a bare array.
             if isinstance(sample_weight, str):
                 sample_weight = column_named(X, "X", sample_weight, "train weights")
-            X = numbers_alone(framed(self._unmasked(X), self._catalog(), "X"), "X")
-            X = validate_data(
-                self, X, dtype="numeric",
-                ensure_min_samples=min_rows,
-                ensure_all_finite=self._finite,
-            )  # fmt: skip
+            # So are the columns of a condition, which need not be features.
+            if catalog.choice.where is not None:
+                X, sample_weight = meeting(X, catalog.choice.where, "X", sample_weight)
+                catalog = catalog.everywhere
+            X = as_numbers(self._unmasked(X), catalog, "X")
+            X = numbers_alone(framed(X, catalog, "X"), "X")
+            X = self._validated(X, ensure_min_samples=min_rows)
             if sample_weight is not None and not isinstance(sample_weight, _LAZY):
                 sample_weight = _weights(sample_weight, X)
             # `validate_data` has set this, if X is a data frame with names for all columns.
             names = getattr(self, "feature_names_in_", None)
-            train = operand(X, "X", self._catalog(), Columns(None if names is None else (*names,)))
+            known = Columns(None if names is None else (*names,), width=X.shape[1])
+            train = operand(X, "X", catalog, known)
             if names is not None:
-                places = frozenset(self._catalog().choice.places)
+                places = frozenset(catalog.choice.places)
                 train = replace(train, met=places.intersection(names))
         else:
-            train = operand(X, "X", self._catalog())
+            train = operand(X, "X", catalog)
             self.n_features_in_ = train.rows.n_features
             if train.features is not None:
                 self.feature_names_in_ = np.asarray(train.features, object)
             # scikit-learn does this only for what it validates: names of an earlier fit must go.
             elif hasattr(self, "feature_names_in_"):
                 del self.feature_names_in_
-        refuse_unmet(self._catalog(), (train,), given, "X")
+        refuse_unmet(catalog, {"X": train}, {"X": given})
         self._columns = train.columns
         return train, self._options().prepared(side(train, sample_weight))
 
-    def _catalog(self) -> Catalog:
-        """Return a catalog with the estimator's choice of dims and features."""
-        catalog = Catalog(row_dim=self.row_dim, lat=self.lat, lon=self.lon)
-        return catalog.for_a_call(self._beside)
+    def _catalog(self, role: str) -> Catalog:
+        """Return a catalog with the estimator's choice of rows and features for fit or scoring."""
+        # Scores are one for each row, as scikit-learn has it: conditions are for rows to fit.
+        check_roles({"where": self.where}, ("train",))
+        catalog = catalog_of(
+            None, ("train", "query"), features=self.features, where=self.where,
+            row_dim=self.row_dim, lat=self.lat, lon=self.lon, beside=self._beside,
+        ).for_role(role)  # fmt: skip
+        return catalog if role == "train" else catalog.everywhere
 
     def _unmasked(self, X: Any) -> Any:
         """Return X with NaN in place of masked values; scikit-learn would ignore the mask."""
@@ -220,6 +241,28 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
             )
         return unmasked(X)
 
+    def _validated(self, X: Any, **options: Any) -> Any:
+        """Return X as an array that scikit-learn has checked.
+
+        Raises
+        ------
+        ValueError
+            As scikit-learn raises it.
+        InputError
+            When values are missing; scikit-learn would not say how to leave their rows out.
+        """
+        try:
+            return validate_data(
+                self, X, dtype="numeric", ensure_all_finite=self._finite, **options
+            )
+        except ValueError as error:
+            if "contains NaN" not in str(error):
+                raise
+        raise InputError(
+            f"X: {_first_missing(X)} is NaN; densities need finite values: leave such rows out "
+            '(nan="drop") or fill them'
+        )
+
     @property
     def _finite(self) -> bool | str:
         """Return the option ``ensure_all_finite`` of scikit-learn's checks."""
@@ -233,13 +276,15 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def _query(self, X: Any) -> Operand:
         """Return rows to score, with the features that the estimator was fitted with."""
         check_is_fitted(self)
-        if not isinstance(X, _LAZY):
+        catalog = self._catalog("query")
+        if not _is_lazy(X):
             # Columns are taken by name, in the order of the fit: `validate_data` would refuse any
             # other order.
-            X = framed(self._unmasked(X), self._catalog(), "X", self._columns)
+            X = as_numbers(self._unmasked(X), catalog, "X", self._columns)
+            X = framed(X, catalog, "X", self._columns)
             X = numbers_alone(X, "X", self._columns.names)
-            X = validate_data(self, X, dtype="numeric", reset=False, ensure_all_finite=self._finite)
-        query, names = operand(X, "X", self._catalog(), self._columns), self._columns.names
+            X = self._validated(X, reset=False)
+        query, names = operand(X, "X", catalog, self._columns), self._columns.names
         if names is not None and query.features is not None and names != query.features:
             raise InputError(
                 f"X has the features {', '.join(query.features[:8])}, and "
@@ -269,6 +314,19 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self._kept = Lasting()
 
 
+def _first_missing(X: Any) -> str:
+    """Return the row and the column of the first missing value, for a message."""
+    values = X.isna() if hasattr(X, "isna") else np.isnan(np.asarray(X, np.float64))
+    row, column = np.argwhere(np.asarray(values))[0]
+    names = getattr(X, "columns", None)
+    return f"row {row}, column {column}" if names is None else f"row {row}, {names[column]}"
+
+
+def _is_lazy(X: Any) -> bool:
+    """Return whether rows are read block by block."""
+    return isinstance(X, _LAZY) or is_dask_frame(X)
+
+
 def _weights(sample_weight: Any, X: Any) -> Any:
     """Return the weights of the rows X, checked by scikit-learn unless some are missing.
 
@@ -288,22 +346,24 @@ class KernelDensity(FittedDensity):
 
     Parameters
     ----------
-    bandwidth : float or str
-        h of the bandwidth matrix H = h² C; or a rule, or a length on the Earth, as for
-        :func:`dkde.log_density`.
+    bandwidth : float, str or mapping of str to float
+        h of the bandwidth matrix H = h² C; or a rule, a length on the Earth, or a bandwidth for
+        each feature, as for :func:`dkde.log_density`.
     kernel : {"gaussian", "tophat", "epanechnikov", "biweight", "triweight", "exponential", \
             "linear", "cosine", "univariate_gaussian", "vonmises_fisher"}
         As for :func:`dkde.log_density`.
     metric : {"euclidean", "manhattan", "chebyshev"}
         As for :func:`dkde.log_density`.
-    covariance : {"identity", "diag", "full"}, array (n_features,) or (n_features, n_features)
+    covariance : {"identity", "diag", "full"}, mapping, array (n_features,) or \
+            (n_features, n_features)
         C: the identity, as in scikit-learn; the variances of the rows; their covariance, as in
-        SciPy; the scales of the features; or C itself.
+        SciPy; the scales of the features, also by name; or C itself.
     singular : {"raise", "drop"}
         What to do, for ``"diag"`` and ``"full"``, if the rows do not vary in all directions:
         refuse them, or estimate the density on the subspace in which they vary.
-    precision, tol, nan, row_dim, lat, lon
-        As for :func:`dkde.log_density`.
+    precision, tol, nan, features, where, row_dim, lat, lon
+        As for :func:`dkde.log_density`; options by role are for ``"train"``, the rows of ``fit``,
+        and ``"query"``. ``where`` chooses rows to fit: each row of a query has a score.
 
     Attributes
     ----------
@@ -328,20 +388,23 @@ class KernelDensity(FittedDensity):
     array([-1.5433, -1.5366, -2.0062])
     """
 
+    @answered
     def __init__(
         self,
         *,
-        bandwidth: float | str = 1.0,
+        bandwidth: float | str | Mapping[str, float] = 1.0,
         kernel: str = "gaussian",
         metric: str = "euclidean",
-        covariance: str | npt.ArrayLike = "identity",
+        covariance: str | Mapping[str, float] | npt.ArrayLike = "identity",
         singular: str = "raise",
         precision: str = "float64",
         tol: float | None = None,
         nan: str = "raise",
-        row_dim: str | Sequence[str] | None = None,
-        lat: str | None = None,
-        lon: str | None = None,
+        features: Names | None = None,
+        where: Text | None = None,
+        row_dim: Names | None = None,
+        lat: Text | None = None,
+        lon: Text | None = None,
     ) -> None:
         self.bandwidth = bandwidth
         self.kernel = kernel
@@ -351,6 +414,8 @@ class KernelDensity(FittedDensity):
         self.precision = precision
         self.tol = tol
         self.nan = nan
+        self.features = features
+        self.where = where
         self.row_dim = row_dim
         self.lat = lat
         self.lon = lon

@@ -1,6 +1,6 @@
 """An estimator with scikit-learn's interface that chooses its bandwidth."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,12 @@ from sklearn.model_selection import (
 from dkde.density.cross_validation import Scored, Validation, validate
 from dkde.density.estimator import FittedDensity
 from dkde.density.folds import Folds, counting_rows, fold_numbers, folds_of_splits
+from dkde.density.foreign_arguments import answered
 from dkde.engine.eager_run import run
 from dkde.errors import InputError
 from dkde.rows.side import Side
 from dkde.stores.door import check_opened
+from dkde.typing import Names, Text
 from dkde.workers.cluster import pool_for
 
 # With more folds than this, cv_results_ has no array for each of them.
@@ -48,7 +50,8 @@ class KernelDensityCV(FittedDensity):
     refine : bool
         Continue from the best bandwidth of the grid to the continuous optimum near it, to 1e-4
         relative.
-    kernel, metric, covariance, singular, precision, tol, nan, row_dim, lat, lon
+    kernel, metric, covariance, singular, precision, tol, nan, features, where, row_dim, \
+            lat, lon
         As for :class:`KernelDensity`. A covariance is computed once, from all rows.
 
     Attributes
@@ -76,6 +79,7 @@ class KernelDensityCV(FittedDensity):
     0.4
     """
 
+    @answered
     def __init__(
         self,
         *,
@@ -84,14 +88,16 @@ class KernelDensityCV(FittedDensity):
         refine: bool = False,
         kernel: str = "gaussian",
         metric: str = "euclidean",
-        covariance: str | npt.ArrayLike = "identity",
+        covariance: str | Mapping[str, float] | npt.ArrayLike = "identity",
         singular: str = "raise",
         precision: str = "float64",
         tol: float | None = None,
         nan: str = "raise",
-        row_dim: str | Sequence[str] | None = None,
-        lat: str | None = None,
-        lon: str | None = None,
+        features: Names | None = None,
+        where: Text | None = None,
+        row_dim: Names | None = None,
+        lat: Text | None = None,
+        lon: Text | None = None,
     ) -> None:
         self.bandwidths = bandwidths
         self.cv = cv
@@ -103,6 +109,8 @@ class KernelDensityCV(FittedDensity):
         self.precision = precision
         self.tol = tol
         self.nan = nan
+        self.features = features
+        self.where = where
         self.row_dim = row_dim
         self.lat = lat
         self.lon = lon

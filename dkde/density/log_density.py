@@ -1,6 +1,6 @@
 """Log-densities of rows, in the container in which the rows come."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import xarray as xr
 
 from dkde.density.bandwidth_matrix import BandwidthMatrix, bandwidth_coordinate
 from dkde.density.fitted import Fitted
+from dkde.density.foreign_arguments import answered
 from dkde.density.labelling import LOG_DENSITY, LOG_DENSITY_ERROR
 from dkde.density.options import Options
 from dkde.engine.eager_run import computed
@@ -16,33 +17,39 @@ from dkde.engine.graph import lazy_densities
 from dkde.engine.same_code import check_alike
 from dkde.engine.work import Work
 from dkde.errors import InputError
+from dkde.inputs.as_frames import check_frame, framed_like
 from dkde.inputs.checks import check_same_features
 from dkde.inputs.operands import Operand
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import catalog_of, operands, side
+from dkde.typing import Names, Text
 from dkde.workers.cluster import active_client, check_workers, pool_for
 
 
+@answered
 def log_density(
     query: Any,
     train: Any,
-    bandwidth: float | str | npt.ArrayLike,
+    bandwidth: float | str | Mapping[str, float] | npt.ArrayLike,
     *,
     kernel: str = "gaussian",
     metric: str = "euclidean",
-    covariance: str | npt.ArrayLike = "identity",
+    covariance: str | Mapping[str, float] | npt.ArrayLike = "identity",
     singular: str = "raise",
     precision: str = "float64",
     tol: float | None = None,
     nan: str = "raise",
     return_error: bool = False,
+    as_frame: bool = False,
     weights: Any = None,
     groups: Any = None,
     train_groups: Any = None,
     source: str | Catalog | None = None,
-    row_dim: str | Sequence[str] | None = None,
-    lat: str | None = None,
-    lon: str | None = None,
+    features: Names | None = None,
+    where: Text | None = None,
+    row_dim: Names | None = None,
+    lat: Text | None = None,
+    lon: Text | None = None,
     block_rows: int | None = None,
     panel_rows: int | None = None,
 ) -> Any:
@@ -61,11 +68,13 @@ def log_density(
         before the last of them. The query uses the variables, or the columns of tables and data
         frames, that have the names of the training rows' features. A DataArray of more than two
         dims has one called ``feature``.
-    bandwidth : float, str, or sequence of float or str
+    bandwidth : float, str, sequence of float or str, or mapping of str to float
         h of the bandwidth matrix H = h² C; with the identity as C in units of the data. One pass
         over the pairs serves all bandwidths of a sequence. Text is a rule, ``"scott"`` or
         ``"silverman"``, whose factor follows from the (effective) number of training rows and the
-        dimension; or, for ``"vonmises_fisher"``, a length on the Earth, ``"250km"``.
+        dimension; or, for ``"vonmises_fisher"``, a length on the Earth, ``"250km"``. A mapping
+        has a bandwidth for each feature, ``{"depth": 10, "time": 2}``: h is 1, with these as
+        scales of C.
     kernel : {"gaussian", "tophat", "epanechnikov", "biweight", "triweight", "exponential", \
             "linear", "cosine", "univariate_gaussian", "vonmises_fisher"}
         ``"univariate_gaussian"`` is the one-dimensional Gaussian of the distance, whatever the
@@ -79,10 +88,11 @@ def log_density(
     metric : {"euclidean", "manhattan", "chebyshev"}
         The latter two are for ``"univariate_gaussian"`` only: with them other kernels would not
         integrate to one.
-    covariance : {"identity", "diag", "full"}, array (features,) or (features, features)
+    covariance : {"identity", "diag", "full"}, mapping of str to float, array (features,) or \
+            (features, features)
         C: the identity; the variances, or the covariance, of the training rows; the scales of the
-        features, which are the square roots of a diagonal C; or C itself, symmetric and positive
-        definite.
+        features, by name or in their order, which are the square roots of a diagonal C; or C
+        itself, symmetric and positive definite.
     singular : {"raise", "drop"}
         What to do, for ``"diag"`` and ``"full"``, if the training rows do not vary in all
         directions: refuse them, or estimate the density on the subspace in which they vary.
@@ -100,6 +110,10 @@ def log_density(
     return_error : bool
         Whether bounds on the absolute errors are returned too, in nats. They are proven for each
         query and bandwidth from its own sums.
+    as_frame : bool
+        Return a Series of the query's package, ``log_density``, with the index of the query, which
+        must be a data frame or a table. For several bandwidths it is a data frame, with a column
+        for each: ``log_density_0.5``. Of pyarrow it is a table.
     weights : array (train rows,) or str, optional
         Non-negative, on any scale. Rows of weight zero do not count. Text is the name of a
         variable beside the training rows' features. The dims of a DataArray are matched by name
@@ -111,6 +125,18 @@ def log_density(
         The data set that selectors without one refer to; a :class:`dkde.Catalog` is opened
         once for several calls, and its ``features`` name what makes a row: variables of Datasets,
         Zarr stores and NetCDF files, columns of tables and of data sets.
+    features : sequence of str, optional
+        The names of the features, in this order, on all sides: variables of Datasets, Zarr stores
+        and NetCDF files, columns of tables, data frames and data sets. Other columns may hold
+        anything. A mapping by role, ``{"train": [...], "query": [...]}``, has names of each side,
+        which go together by their place where the names differ; a side that is not in it is
+        matched by name. ``where``, ``row_dim``, ``lat`` and ``lon`` may be mappings, too.
+    where : str, optional
+        A condition on columns, such as ``"year == 2020 and depth < 50"``: rows that do not meet
+        it are left out, before anything else is done. Any columns or variables of the rows may be
+        compared (``==``, ``<``, ``in [...]``, ``is None``) with numbers, text, times as in ISO 8601
+        or each other, and conditions joined by ``and``, ``or`` and ``not``; comparisons with
+        missing values hold for no row. Weights and groups are given for all rows.
     row_dim : str or sequence of str, optional
         The dim, or dims, of the rows, on either side. Other dims of a variable hold the features
         of a row, as with ``row_dim="cell"``. Without other dims each number is a row, as with
@@ -131,7 +157,7 @@ def log_density(
         its rows. On the sphere, its coordinate ``bandwidth`` has the attribute
         ``units``: ``"km"`` where lengths were given, else ``"radian"``.
         NaN for a query for which no pair counts, or with missing features. With
-        ``return_error`` two such arrays.
+        ``return_error`` two such arrays. With ``as_frame`` a Series or data frame.
 
     Raises
     ------
@@ -147,7 +173,18 @@ def log_density(
     >>> dkde.log_density(rows, rows, 1.0).round(4)
     array([-1.5433, -1.5366, -2.0062])
     """
-    catalog = catalog_of(source, row_dim=row_dim, lat=lat, lon=lon, beside=(weights,))
+    if as_frame:
+        check_frame(query)
+    catalog = catalog_of(
+        source,
+        ("train", "query"),
+        features=features,
+        where=where,
+        row_dim=row_dim,
+        lat=lat,
+        lon=lon,
+        beside=(weights,),
+    )
     t, q = operands(catalog, train=train, query=query)
     check_same_features(q, t, "query")
     check_dims(q)
@@ -161,8 +198,34 @@ def log_density(
     fitted = Fitted.to(train_side, bandwidth, options, pool_for)
     # The tasks of a lazy graph are whole blocks.
     work = fitted.work(query_side, in_shares=q.form == "numpy")
-    found = densities_of(q, work, fitted.matrix, scalar=np.ndim(bandwidth) == 0)
+    found = densities_of(
+        q, work, fitted.matrix, scalar=isinstance(bandwidth, Mapping) or np.ndim(bandwidth) == 0
+    )
+    if as_frame:
+        found = in_frames(query, q, found, fitted.matrix)
     return found if return_error else found[0]
+
+
+def in_frames(
+    query: Any, q: Operand, found: tuple[Any, Any], matrix: BandwidthMatrix
+) -> tuple[Any, Any]:
+    """Return log-densities and bounds on their errors like the query's data frame.
+
+    Parameters
+    ----------
+    query : data frame
+    q : Operand
+        The query as it was scored.
+    found : two arrays (rows,), or (bandwidth, rows)
+    matrix : BandwidthMatrix
+        The bandwidth matrix, which names columns by their bandwidths.
+    """
+    labels = [f"{float(h)!r}" for h in matrix.in_given_unit()]
+    values, errors = (
+        framed_like(query, q, array, name if array.ndim == 1 else [f"{name}_{h}" for h in labels])
+        for array, name in zip(found, ("log_density", "log_density_error"), strict=True)
+    )
+    return values, errors
 
 
 def check_dims(q: Operand) -> None:

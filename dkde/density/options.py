@@ -2,12 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import ceil
 from math import nan as not_a_number
 from numbers import Integral
 from typing import Any
 
-from dkde.density.bandwidth_matrix import RULES, BandwidthMatrix, find_bandwidth_matrix
-from dkde.density.covariance import find_covariance
+from dkde.density.bandwidth_matrix import (
+    RULES,
+    BandwidthMatrix,
+    find_bandwidth_matrix,
+    rules_among,
+)
+from dkde.density.covariance import find_covariance, in_words
+from dkde.density.foreign_arguments import refuse_foreign_metric
 from dkde.density.statistics import count_missing, default_bandwidths
 from dkde.engine.pool import PoolFor
 from dkde.engine.reading import check_weights
@@ -21,6 +28,7 @@ from dkde.numerics.kernels import Kernel, get_kernel
 from dkde.numerics.logsum import Densities
 from dkde.numerics.metrics import check_pair, get_metric
 from dkde.numerics.tolerance import check_tol
+from dkde.rows.row_source import innermost
 from dkde.rows.side import Side
 from dkde.rows.sphere import as_stored, is_in_degrees, on_sphere, warn_if_radians
 from dkde.stores.door import check_opened
@@ -72,6 +80,7 @@ class Options:
 
     def check(self, *, pca: int | None = None) -> None:
         """Refuse options that no data could satisfy, before anything is read."""
+        refuse_foreign_metric(self.metric)
         check_pair(self._kernel, get_metric(self.metric))
         check_tol(self.tol, _check_precision(self.precision))
         if not isinstance(self.nan, str) or self.nan not in NAN:
@@ -120,9 +129,10 @@ class Options:
     def describe(self, bandwidth: Any) -> dict[str, Any]:
         """Return the options, ready for JSON."""
         # Only what differs from the defaults is added, so that older results read the same.
-        covariance = self.covariance if isinstance(self.covariance, str) else "given"
-        is_rule = isinstance(bandwidth, str) and not self.on_sphere
-        rule = {"bandwidth_rule": bandwidth} if is_rule else {}
+        # Scales by name are given as the bandwidth too: then h is 1.
+        scales = bandwidth if isinstance(bandwidth, Mapping) else self.covariance
+        covariance = in_words(scales)
+        rule = {} if self.on_sphere else rules_among(bandwidth)
         dropped = {"nan": self.nan} if self.nan != "raise" else {}
         unit = (
             {"bandwidth_unit": _angles(bandwidth).unit, "earth_radius_km": EARTH_RADIUS_KM}
@@ -163,11 +173,14 @@ class Options:
 
         Parameters
         ----------
-        bandwidth : float, sequence of float, str or None
-            The values of h, or a rule for h; None for a grid around the scale of the data.
+        bandwidth : float, str, sequence of these, mapping of str to float, or None
+            The values of h, or rules for h; a bandwidth for each feature, by name, which are the
+            scales of C at h = 1; None for a grid around the scale of the data.
         pool_for : callable
             Opens the pool of workers that reads the rows for a covariance or a rule.
         """
+        if isinstance(bandwidth, Mapping):
+            return self._scaled(bandwidth).bandwidth_matrix(train, 1.0, pool_for)
         self.check()
         check_opened(bandwidth)
         angles = None
@@ -191,6 +204,43 @@ class Options:
             return BandwidthMatrix(grid, covariance, angles)
         found = find_bandwidth_matrix(train, bandwidth, pool_for, self.covariance, self.singular)
         return replace(found, angles=angles)
+
+    @staticmethod
+    def refuse_scales(bandwidths: Any) -> None:
+        """Refuse a bandwidth for each feature where one h is chosen among several.
+
+        Raises
+        ------
+        InputError
+        """
+        if isinstance(bandwidths, Mapping):
+            raise InputError(
+                "bandwidths are values of h, among which one is chosen; give a scale for each "
+                "feature by name as ",
+                Argument("covariance"),
+                ", beside a grid of h",
+            )
+
+    def _scaled(self, scales: Mapping[str, Any]) -> "Options":
+        """Return the options with bandwidths of features, by name, as scales of C at h = 1.
+
+        Raises
+        ------
+        InputError
+            When C is given too, or has no meaning.
+        """
+        if self.on_sphere:
+            raise InputError(
+                f"kernel {self.kernel!r} is the same in all directions on the sphere; its "
+                "bandwidth is one angle or length, and not one for each feature"
+            )
+        if not (isinstance(self.covariance, str) and self.covariance == "identity"):
+            raise InputError(
+                "a bandwidth for each feature makes C from these; leave out ",
+                Argument("covariance"),
+                ", or give h as a number beside it",
+            )
+        return replace(self, covariance=scales)
 
     def work(
         self, query: Side, train: Side, matrix: BandwidthMatrix, *, in_shares: bool = True
@@ -229,10 +279,25 @@ class Options:
         for name, rows in (("block_rows", self.block_rows), ("panel_rows", self.panel_rows)):
             if rows is not None and not (isinstance(rows, Integral) and rows >= 1):
                 raise InputError(f"{name} is {rows!r}; it must be a whole number, at least 1")
-        return Work.of(
+        work = Work.of(
             query, train, task,
             query_rows=self.block_rows, panel_rows=self.panel_rows, in_shares=in_shares,
         )  # fmt: skip
+        return work if self.panel_rows is not None else _in_small_panels(work)
+
+
+def _in_small_panels(work: Work) -> Work:
+    """Return the work in panels as small as the training rows' sources ask for."""
+    rows = work.train.rows
+    asked = [innermost(part.source).panel_bytes for part in rows.parts]
+    known = [each for each in asked if each is not None]
+    most = max(1, min(known) // (8 * rows.n_features)) if known else work.plan.panel_rows
+    if work.plan.panel_rows <= most:
+        return work
+    # A power of two, as a plan's own panels; and whole reads, so that no chunk is read twice.
+    n_panels = 1 << (ceil(rows.n_rows / most) - 1).bit_length()
+    panel_rows = ceil(ceil(rows.n_rows / n_panels) / rows.read_rows) * rows.read_rows
+    return replace(work, plan=work.plan.cut_into(work.plan.query_rows, panel_rows))
 
 
 def _angles(bandwidth: Any) -> Angles:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from dkde.datasets.dataset import open_root
-from dkde.errors import DataSetError, InputError, Remedy, warn
+from dkde.errors import Argument, DataSetError, InputError, Remedy, warn
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import catalog_of, operand
 from dkde.numerics.bandwidth import parse_bandwidths
 from dkde.stores.door import check_opened
+from dkde.typing import Names, Text
 
 _SIDES = ("train", "valid", "test")
 # The settings of a protocol, in the order in which a sweep takes them over.
@@ -101,9 +102,11 @@ def follow_protocol(
     test: Any = None,
     bandwidths: Any = None,
     source: str | Catalog | None = None,
-    row_dim: str | Sequence[str] | None = None,
-    lat: str | None = None,
-    lon: str | None = None,
+    features: Names | None = None,
+    where: Text | None = None,
+    row_dim: Names | None = None,
+    lat: Text | None = None,
+    lon: Text | None = None,
     **density: Any,
 ) -> dict[str, Any]:
     """Return the settings of a sweep by a protocol; settings that are given replace its own.
@@ -150,8 +153,21 @@ def follow_protocol(
     if name not in PROTOCOLS:
         raise InputError(f"protocol {name!r} is not known; choose one of: {', '.join(PROTOCOLS)}")
     protocol = PROTOCOLS[name]
-    catalog = catalog_of(source, row_dim=row_dim, lat=lat, lon=lon)
+    catalog = catalog_of(
+        source,
+        ("train", "valid", "test"),
+        features=features,
+        where=where,
+        row_dim=row_dim,
+        lat=lat,
+        lon=lon,
+    )
     catalog = catalog.for_a_call((density.get("weights"),))
+    if any(catalog.for_role(role).choice.where is not None for role in _SIDES):
+        raise InputError(
+            f"protocol {name} says which rows it takes; leave out ", Argument("where"),
+            ", or the protocol"
+        )  # fmt: skip
     given = {"train": train, "valid": valid, "test": test}
     # By role: the settings to use, and the protocol's own in words; then all differences.
     taken: dict[str, Any] = {}

@@ -1,7 +1,7 @@
 """Draw new rows from a density."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
 from numbers import Integral, Real
@@ -14,6 +14,8 @@ from sklearn.utils import check_random_state
 from dkde.datasets.placing import SeenUrl, check_target
 from dkde.datasets.streaming import write_samples
 from dkde.density.bandwidth_matrix import BandwidthMatrix
+from dkde.density.covariance import in_words
+from dkde.density.foreign_arguments import answered
 from dkde.density.options import Options
 from dkde.density.pca import PrincipalAxes, fit_pca
 from dkde.density.picking import pick, sources_of
@@ -27,7 +29,7 @@ from dkde.numerics.sphere import degrees, scatter, unit_vectors
 from dkde.rows.side import Side
 from dkde.rows.sphere import as_stored
 from dkde.stores.targets import Seen
-from dkde.typing import FloatArray
+from dkde.typing import FloatArray, Names, Text
 from dkde.workers.cluster import pool_for
 
 
@@ -49,6 +51,7 @@ class Samples:
     sources: FloatArray
 
 
+@answered
 def sample(
     train: Any,
     bandwidth: float | str,
@@ -60,14 +63,16 @@ def sample(
     label: int | None = None,
     pca: int | None = None,
     kernel: str = "gaussian",
-    covariance: str | npt.ArrayLike = "identity",
+    covariance: str | Mapping[str, float] | npt.ArrayLike = "identity",
     singular: str = "raise",
     nan: str = "raise",
     weights: Any = None,
     source: str | Catalog | None = None,
-    row_dim: str | Sequence[str] | None = None,
-    lat: str | None = None,
-    lon: str | None = None,
+    features: Names | None = None,
+    where: Text | None = None,
+    row_dim: Names | None = None,
+    lat: Text | None = None,
+    lon: Text | None = None,
     output: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
 ) -> Any:
@@ -98,7 +103,7 @@ def sample(
     kernel : str
         As for :func:`dkde.log_density`. ``"univariate_gaussian"`` can be drawn from in one
         dimension only, as it is no density in more.
-    covariance, singular, nan, weights, source, row_dim, lat, lon
+    covariance, singular, nan, weights, source, features, where, row_dim, lat, lon
         As for :func:`dkde.log_density`. Features that were dropped keep the values of the training
         row. To leave out rows with missing features, all rows are read once.
     output : path, optional
@@ -129,7 +134,16 @@ def sample(
     # Checked now, before the work, and noted: what is there when the samples are written must be
     # what was there at the start.
     seen = None if output is None else check_target(output, overwrite=overwrite)
-    catalog = catalog_of(source, row_dim=row_dim, lat=lat, lon=lon, beside=(weights,))
+    catalog = catalog_of(
+        source,
+        ("train",),
+        features=features,
+        where=where,
+        row_dim=row_dim,
+        lat=lat,
+        lon=lon,
+        beside=(weights,),
+    )
     (t,) = operands(catalog, train=train)
     if output is not None:
         # Again, now that the training rows are known: their own data set must not be replaced.
@@ -156,7 +170,7 @@ def sample(
             "kernel": kernel,
             "bandwidth": float(matrix.in_given_unit()[0]),
             "bandwidth_unit": matrix.notes.get("units"),
-            "covariance": covariance if isinstance(covariance, str) else "given",
+            "covariance": in_words(bandwidth if isinstance(bandwidth, Mapping) else covariance),
             "covariance_scale": float(covariance_scale),
             "label": None if label is None else int(label),
             "pca": None if pca is None else int(pca),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -13,6 +13,7 @@ import xarray as xr
 
 from dkde.density.bandwidth_matrix import bandwidth_coordinate, in_unit_of_call
 from dkde.density.fitted import Fitted
+from dkde.density.foreign_arguments import answered
 from dkde.density.labelling import attributes, check_names, coordinates_along
 from dkde.density.options import Options
 from dkde.density.performing import perform
@@ -26,17 +27,19 @@ from dkde.inputs.sides import catalog_of, operands, side
 from dkde.runs.job import Compute
 from dkde.runs.record import given, recorded
 from dkde.runs.run import Manner, Run
+from dkde.typing import Names, Text
 from dkde.workers.cluster import pool_for
 
 
+@answered
 def score(
     query: Any,
     train: Any,
-    bandwidth: float | str | npt.ArrayLike,
+    bandwidth: float | str | Mapping[str, float] | npt.ArrayLike,
     *,
     kernel: str = "gaussian",
     metric: str = "euclidean",
-    covariance: str | npt.ArrayLike = "identity",
+    covariance: str | Mapping[str, float] | npt.ArrayLike = "identity",
     singular: str = "raise",
     precision: str = "float64",
     tol: float | None = None,
@@ -44,9 +47,11 @@ def score(
     weights: Any = None,
     query_weights: Any = None,
     source: str | Catalog | None = None,
-    row_dim: str | Sequence[str] | None = None,
-    lat: str | None = None,
-    lon: str | None = None,
+    features: Names | None = None,
+    where: Text | None = None,
+    row_dim: Names | None = None,
+    lat: Text | None = None,
+    lon: Text | None = None,
     output: str | os.PathLike[str] | None = None,
     restart: bool = False,
     retry_failed: bool = False,
@@ -59,7 +64,7 @@ def score(
 
     Parameters
     ----------
-    query, train, bandwidth, weights, source, row_dim, lat, lon
+    query, train, bandwidth, weights, source, features, where, row_dim, lat, lon
         As for :func:`dkde.log_density`. An array of weights is for the training rows. A name of
         weights applies to the query too, if it has such a variable, with a warning.
     query_weights : array (query rows,) or str, optional
@@ -103,8 +108,17 @@ def score(
     options = Options(
         kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol, nan=nan
     )
+    catalog = catalog_of(
+        source,
+        ("train", "query"),
+        features=features,
+        where=where,
+        row_dim=row_dim,
+        lat=lat,
+        lon=lon,
+    )
     job = ScoreJob.of(
-        catalog_of(source, row_dim=row_dim, lat=lat, lon=lon), options,
+        catalog, options,
         query=query, train=train, bandwidth=bandwidth, weights=weights,
         query_weights=query_weights, stored=output is not None,
     )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -15,6 +15,7 @@ import xarray as xr
 from dkde.density.bandwidth_matrix import bandwidth_coordinate, best_variable, in_unit_of_call
 from dkde.density.doubts import warn_of_doubts
 from dkde.density.fitted import Fitted
+from dkde.density.foreign_arguments import answered
 from dkde.density.labelling import at_best, attributes, check_names, coordinates_along
 from dkde.density.options import Options
 from dkde.density.performing import perform
@@ -32,9 +33,11 @@ from dkde.rows.side import Side
 from dkde.runs.job import Compute
 from dkde.runs.record import given, recorded
 from dkde.runs.run import Manner, Run
+from dkde.typing import Names, Text
 from dkde.workers.cluster import pool_for
 
 
+@answered
 def sweep(
     *,
     train: Any = None,
@@ -44,7 +47,7 @@ def sweep(
     protocol: str | None = None,
     kernel: str = "gaussian",
     metric: str = "euclidean",
-    covariance: str | npt.ArrayLike = "identity",
+    covariance: str | Mapping[str, float] | npt.ArrayLike = "identity",
     singular: str = "raise",
     precision: str = "float64",
     tol: float | None = None,
@@ -53,9 +56,11 @@ def sweep(
     valid_weights: Any = None,
     test_weights: Any = None,
     source: str | Catalog | None = None,
-    row_dim: str | Sequence[str] | None = None,
-    lat: str | None = None,
-    lon: str | None = None,
+    features: Names | None = None,
+    where: Text | None = None,
+    row_dim: Names | None = None,
+    lat: Text | None = None,
+    lon: Text | None = None,
     output: str | os.PathLike[str] | None = None,
     restart: bool = False,
     retry_failed: bool = False,
@@ -77,8 +82,8 @@ def sweep(
         As for :func:`dkde.log_density`. By default a grid around the scale of the data: the
         distance of nearest neighbours over the square root of the number of features, times 1/4
         to 4.
-    kernel, metric, covariance, singular, precision, tol, nan, weights, source, row_dim, lat, \
-            lon, block_rows, panel_rows
+    kernel, metric, covariance, singular, precision, tol, nan, weights, source, features, \
+            where, row_dim, lat, lon, block_rows, panel_rows
         As for :func:`score`.
     valid_weights, test_weights : arrays or str, optional
         As ``query_weights`` of :func:`score`, for these rows. The best bandwidth is that of the
@@ -119,8 +124,17 @@ def sweep(
     options = Options(
         kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol, nan=nan
     )
+    catalog = catalog_of(
+        source,
+        ("train", "valid", "test"),
+        features=features,
+        where=where,
+        row_dim=row_dim,
+        lat=lat,
+        lon=lon,
+    )
     job = SweepJob.of(
-        catalog_of(source, row_dim=row_dim, lat=lat, lon=lon), options,
+        catalog, options,
         rows={"train": train, "valid": valid, "test": test},
         weights={"train": weights, "valid": valid_weights, "test": test_weights},
         bandwidths=bandwidths, protocol=protocol, stored=output is not None,
@@ -183,6 +197,7 @@ class SweepJob:
             Whether the result is kept in a store.
         """
         start = perf_counter()
+        options.refuse_scales(bandwidths)
         # Recorded as the user gave them; `given` omits what older versions did not have.
         call = recorded(
             "sweep", catalog,

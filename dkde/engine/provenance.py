@@ -10,7 +10,8 @@ from dask.tokenize import tokenize
 from dkde.engine.task import revision_noted
 from dkde.engine.work import Work
 from dkde.rows.columns import TableSource, columns_of
-from dkde.rows.row_source import innermost
+from dkde.rows.filtered import KeptArray
+from dkde.rows.row_source import foundation, innermost
 from dkde.rows.side import Part, Side
 
 # The keys that are recorded for a part of rows, to identify it and to read it again.
@@ -75,14 +76,14 @@ def describe_side(side: Side, *, compared: bool = False) -> dict[str, Any]:
 
 def _part(part: Part, compared: bool) -> dict[str, Any]:
     """Return what is recorded of one part; its keys are part of the stored format."""
-    source = innermost(part.source)
+    source, kept = foundation(part.source), innermost(part.source).kept
     # A checksum already identifies the content, and a fingerprint may take a pass over an array.
     has_fingerprint = compared and part.checksum is None
     columns = columns_of(part.source)
     return {
         "name": part.name,
-        "start": part.start,
-        "stop": part.stop,
+        "start": part.start if kept is None else kept.start,
+        "stop": part.stop if kept is None else kept.stop,
         "dtype": str(part.source.dtype),
         "scale": part.encoding.scale,
         "offset": part.encoding.offset,
@@ -98,13 +99,15 @@ def _part(part: Part, compared: bool) -> dict[str, Any]:
         "names": _names(part),
         "left_out": dict(part.left_out),
         "converted": dict(part.converted),
+        # Only with a filter, before which the range is: older stores have no such key.
+        **({} if kept is None else {"where": kept.described}),
     }
 
 
 def _kind(part: Part) -> str:
     """Return the kind of a source; a data frame in memory counts as an array."""
-    source = innermost(part.source)
-    is_frame = isinstance(source, TableSource) and part.identity is None
+    source = foundation(part.source)
+    is_frame = isinstance(source, TableSource | KeptArray) and part.identity is None
     return "ArraySource" if is_frame else type(source).__name__
 
 

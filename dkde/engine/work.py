@@ -192,7 +192,9 @@ class Work:
         check_representable(found.values, found.errors, task.bandwidths, self.query.rows, first)
         return found
 
-    def fingerprint(self, seen: Callable[[Any], Any] = _as_it_is) -> dict[str, Any]:
+    def fingerprint(
+        self, seen: Callable[[Any], Any] = _as_it_is, *, former: bool = False
+    ) -> dict[str, Any]:
         """Return what identifies the content of the sides, as JSON.
 
         Parameters
@@ -200,13 +202,15 @@ class Work:
         seen : callable
             Changes the stamp of a source before it is used: data that were moved can so get the
             stamp of their former place.
+        former : bool
+            True for what older versions recorded; files that they loaded are read for it.
         """
         return {
             name: {
-                "parts": [_part_fingerprint(part, seen) for part in side.rows.parts],
+                "parts": [_part_fingerprint(part, seen, former) for part in side.rows.parts],
                 "linear": None if side.rows.linear is None else tokenize(content(side.rows.linear)),
-                "weights": _fingerprint(side.weights, seen),
-                "groups": _fingerprint(side.groups, seen),
+                "weights": _fingerprint(side.weights, seen, former),
+                "groups": _fingerprint(side.groups, seen, former),
             }
             for name, side in (("query", self.query), ("train", self.train))
         }
@@ -263,13 +267,18 @@ def _part_token(part: Part) -> object:
     return (content, part.start, part.stop, *decoding)
 
 
-def _part_fingerprint(part: Part, seen: Callable[[Any], Any]) -> str:
-    if part.checksum is None:
+def _part_fingerprint(part: Part, seen: Callable[[Any], Any], former: bool) -> str:
+    checksum = part.checksum
+    if checksum is None and former and part.full_checksum is not None:
+        checksum = part.full_checksum()
+    if checksum is None:
         return str(tokenize(seen(part.source.stamp())))
     made = f" {tokenize(part.source.changes)}" if part.source.changes else ""
-    return part.checksum + made
+    return checksum + made
 
 
-def _fingerprint(vector: RowSource | None, seen: Callable[[Any], Any]) -> str:
+def _fingerprint(vector: RowSource | None, seen: Callable[[Any], Any], former: bool) -> str:
     """Return the fingerprint of weights or groups; empty if there are none."""
-    return "" if vector is None else str(tokenize(seen(vector.stamp())))
+    if vector is None:
+        return ""
+    return str(tokenize(seen(vector.former_stamp() if former else vector.stamp())))

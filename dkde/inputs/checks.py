@@ -6,6 +6,7 @@ import numpy as np
 
 from dkde.errors import InputError, warn
 from dkde.inputs.operands import Operand
+from dkde.rows.kept import Kept
 from dkde.rows.place_names import role_of, same_unit
 from dkde.rows.row_source import innermost
 from dkde.rows.side import Part, Rows
@@ -100,10 +101,41 @@ def warn_if_shared(train: Operand, other: Operand, role: str) -> None:
 
 def _shared(train: Operand, other: Operand) -> Iterator[tuple[Part, Part]]:
     """Yield pairs of parts, one of each side, that have rows in common."""
-    for part in train.rows.parts:
-        for other_part in other.rows.parts:
-            if any(test(part, other_part) for test in (Part.overlaps, _same_rows, _share_memory)):
+    # A filter makes new arrays of rows, and numbers them anew: the rows before it tell more.
+    tests = (Part.overlaps, _same_rows, _share_memory)
+    for part, kept in _before_filters(train):
+        for other_part, other_kept in _before_filters(other):
+            if any(test(part, other_part) for test in tests) and (
+                (kept is None and other_kept is None)
+                or _keep_some_alike(part, kept, other_part, other_kept)
+            ):
                 yield part, other_part
+
+
+def _before_filters(operand: Operand) -> Iterator[tuple[Part, Kept | None]]:
+    """Yield the parts of a side before a filter, with the rows that the filter kept of each."""
+    if operand.before is None or operand.kept is None:
+        yield from ((part, None) for part in operand.rows.parts)
+        return
+    start = 0
+    for part in operand.before.rows.parts:
+        masks = operand.kept.masks_of(start, start + len(part))
+        yield part, Kept.of(operand.kept.text, part.start, part.stop, masks)
+        start += len(part)
+
+
+def _keep_some_alike(a: Part, kept: Kept | None, b: Part, other: Kept | None) -> bool:
+    """Return whether filters keep a row of both parts, which share some rows of one source.
+
+    Parts of unlike sources with equal content, such as a selection of a Dataset, share none that
+    this could tell.
+    """
+    if a.source.shape[0] != b.source.shape[0]:
+        return False
+    start, stop = max(a.start, b.start), min(a.stop, b.stop)
+    found = [each for each in (kept, other) if each is not None]
+    masks = zip(*(each.masks_of(start, stop) for each in found), strict=True)
+    return any(np.logical_and.reduce(mask).any() for mask in masks)
 
 
 def _same_rows(a: Part, b: Part) -> bool:

@@ -12,15 +12,17 @@ import zarr
 
 from dkde.datasets.dataset import Split, is_dataset, open_root, open_splits
 from dkde.datasets.formats import SourceSplit, is_table, read_source
+from dkde.datasets.formats.parquet import is_parquet_url
 from dkde.datasets.formats.source import checked_batches
 from dkde.datasets.index import index_state
-from dkde.errors import InputError, some
+from dkde.errors import Argument, InputError, some
 from dkde.inputs.describing_variables import Progress, describe_variables
 from dkde.inputs.foreign import listing, parted, path_of, place_of
 from dkde.numerics.tally import Tally
 from dkde.rows.columns import positions
 from dkde.rows.feature_choice import FeatureChoice
 from dkde.rows.row_dims import unknown_dims
+from dkde.rows.side_choices import check_roles
 from dkde.rows.sources import ZarrSource
 from dkde.stores.publishing import say_what_is_left
 from dkde.stores.store import is_remote
@@ -40,6 +42,7 @@ def describe(
     store: str | os.PathLike[str],
     features: Sequence[str] | None = None,
     *,
+    where: str | None = None,
     row_dim: str | Sequence[str] | None = None,
     lat: str | None = None,
     lon: str | None = None,
@@ -57,7 +60,7 @@ def describe(
     features : sequence of str, optional
         The features to describe: columns of a table or a data set, or variables of a foreign store
         or file, by default all with the dims of the widest one.
-    row_dim, lat, lon
+    where, row_dim, lat, lon
         As for :func:`dkde.log_density`.
     values : bool
         False to leave the values of a data set unread, and its single features without figures.
@@ -111,7 +114,13 @@ def describe(
     359
     """
     name = os.fspath(store)
-    choice = FeatureChoice.of(features or None, row_dim, lat, lon)
+    said = {"features": features, "where": where, "row_dim": row_dim, "lat": lat, "lon": lon}
+    check_roles(said, ())
+    choice = FeatureChoice.of(features or None, row_dim, lat, lon, where)
+    if choice.where is not None:
+        raise InputError(
+            f"{name}: what is described are all rows of a source; leave out ", Argument("where")
+        )
     wanted = choice.literal.features
     if not is_remote(parted(name)[0]):
         say_what_is_left(path_of(parted(name)[0]), remove=False)
@@ -211,11 +220,15 @@ def _describe_own(source: str, split: str, inspection: _Inspection) -> dict[str,
     path = Path(source)
     splits: dict[str, Any]
     # A Zarr folder that is no data set also goes this way: opening it raises the right error.
-    if is_remote(source) or is_dataset(path) or (path / "zarr.json").exists():
+    is_url, is_stored = is_remote(source), is_dataset(path) or (path / "zarr.json").exists()
+    if is_stored or (is_url and not is_parquet_url(source)):
         kind, known, splits = "data set", open_root(source).attrs.asdict(), open_splits(source)
     else:
-        columns = inspection.features if inspection.features and is_table(path) else None
-        found = read_source(path, columns=columns)
+        named = inspection.features and (is_url or is_table(path))
+        found = read_source(
+            source if is_url else path, columns=inspection.features if named else None
+        )
+        columns = inspection.features if named else None
         if columns is not None:  # a column of lists becomes several features, with new names
             inspection = replace(inspection, features=found.splits[0].features)
         kind, splits = found.format, {each.name: each for each in found.splits}

@@ -114,7 +114,7 @@ def _warn_of_coordinates(role: str, group: Group, chosen: list[str], meant: list
     if left:
         are = "as coordinates, are not" if len(left) > 1 else "as a coordinate, is not"
         notes.append(f"{', '.join(left)}, {are}")
-    warn(f"{role}: {'; '.join(notes)} (say which are with source=dkde.Catalog(features=[...]))")
+    warn(f"{role}: {'; '.join(notes)} (say which are with features=[...])")
 
 
 def _may_be_meant(group: Group, name: str) -> bool:

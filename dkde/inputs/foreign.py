@@ -208,7 +208,7 @@ def _features_unnamed(group: Group) -> InputError:
     way = f"--features {numbers[0]}" if len(numbers) == 1 else "--features"
     return InputError(
         f"{group.name}: is no data set of dkde; say which of its variables are the features "
-        f"({way}, or Catalog(features=...)): {listing(group.name)}"
+        f"({way}, or features=[...]): {listing(group.name)}"
     )
 
 

@@ -14,9 +14,11 @@ from dkde.datasets.formats.tables import check_lists, no_numbers
 from dkde.errors import InputError, NoVariableError, some, warn
 from dkde.inputs.arrays import check_listed, checked, whole
 from dkde.inputs.frame_columns import FLOAT, is_plain, kind_of_column, numbers_of
+from dkde.inputs.frame_values import values_as_they_are
 from dkde.numerics.exact import check_exact
 from dkde.rows.columns import TableSource
 from dkde.rows.feature_choice import NO_SUCH, left_out_line, of_a_list
+from dkde.rows.row_filter import no_such
 from dkde.rows.side import Part
 from dkde.rows.sources import ArraySource
 from dkde.typing import Array
@@ -95,7 +97,11 @@ def part_of_frame(
     chosen = {str(frame.columns[i]): held[i] for i in places}
     array = checked(_array(frame, role, places, held), role)
     # ``beside`` of the source finds weights in columns that are no features.
-    source = TableSource(array, lambda name, what: _column(frame, role, name, what))
+    source = TableSource(
+        array,
+        lambda name, what: _column(frame, role, name, what),
+        lambda name: column_as_it_is(frame, role, name),
+    )
     (part,) = whole(source, role).parts
     taken = [names[i] for i in places]
     # A column of lists makes several features, emb_0, emb_1, ...
@@ -190,6 +196,14 @@ def column_named(data: Any, role: str, name: str, what: str) -> Array:
         raise InputError(f"{role}: has no names, so none of its columns is {name!r}, {what}")
     source = _column(frame, role, name, what)
     return source.read(0, source.shape[0])
+
+
+def column_as_it_is(frame: pd.DataFrame, role: str, name: str) -> ArraySource:
+    """Return a column of any name and kind, for a row filter."""
+    known = list(map(str, frame.columns))
+    if known.count(name) != 1:
+        raise no_such(role, name, known)
+    return ArraySource(values_as_they_are(frame.iloc[:, known.index(name)]))
 
 
 def _column(frame: pd.DataFrame, role: str, name: str, what: str) -> ArraySource:

@@ -148,6 +148,7 @@ class Group(Decoded):
         source = VariablesSource(
             variables, dims, shape, names, self.place,
             beside=lambda name, what: self._vector(name, what, dims, shape),
+            named=lambda name: self._any(name, dims, shape),
         )  # fmt: skip
         if self.place is not None:
             self.place.warn_of_lost_files(tuple(names))
@@ -183,7 +184,34 @@ class Group(Decoded):
         self, name: str, what: str, dims: tuple[str, ...], sizes: tuple[int, ...]
     ) -> VariablesSource:
         """Return another variable for the same rows, one value each; ``what`` is its purpose."""
-        variable = self.variable(name, what)
+        return self._along(self.variable(name, what), name, what, dims, sizes)
+
+    def _any(self, name: str, dims: tuple[str, ...], sizes: tuple[int, ...]) -> VariablesSource:
+        """Return any variable for the same rows as it is, text and times too.
+
+        Raises
+        ------
+        NoVariableError
+            When there is no such variable.
+        InputError
+            When it cannot be decoded, or has other dims than the rows.
+        """
+        found = self.variables.get(name)
+        if found is None or self.fault(name) is not None:
+            found = self.variable(name, "the columns of a row filter")  # raises the right error
+        if not isinstance(found.dtype, np.dtype):  # of pandas, as for categories
+            found = xr.Variable(found.dims, np.asarray(found.values, object), found.attrs)
+        return self._along(found, name, "the filter's", dims, sizes)
+
+    def _along(
+        self,
+        variable: xr.Variable,
+        name: str,
+        what: str,
+        dims: tuple[str, ...],
+        sizes: tuple[int, ...],
+    ) -> VariablesSource:
+        """Return a variable for rows along some dims; refuse one that has other dims."""
         if not set(variable.dims) <= set(dims):
             raise InputError(
                 f"{self.name}: {what} {name} ({', '.join(map(str, variable.dims))}) and the rows "

@@ -50,6 +50,7 @@ def import_dataset(
     columns: Sequence[str] | None = None,
     label: str | None = None,
     row_dim: str | Sequence[str] | None = None,
+    decimal: str | None = None,
     order: bool = False,
     index: bool = True,
     overwrite: bool = False,
@@ -63,9 +64,9 @@ def import_dataset(
 
     Parameters
     ----------
-    source : str or path
+    source : str, path or URL
         A file or a folder; a pattern of tables, ``"points/*.csv"``; or ``"digits"``, scikit-learn's
-        data set.
+        data set. In a bucket: Parquet, as a file, a pattern or a folder.
     store : str, path or URL
         A folder that does not exist yet, or is empty; or an unused place in a bucket, ``s3://``,
         ``gs://`` or ``az://``.
@@ -95,6 +96,9 @@ def import_dataset(
         in their order.
     row_dim : str or sequence of str, optional
         The dims of rows of such variables, as for :func:`dkde.log_density`.
+    decimal : {".", ","}, optional
+        The decimal mark of numbers in text; with ``","`` a semicolon, a tab or blanks separate
+        columns.
     order : bool
         True to sort the rows of every split, so that rows of one chunk are near each other and far
         chunks need not be read. ``source_row`` has the original number of each row. A range of a
@@ -119,20 +123,21 @@ def import_dataset(
     """
     check_path("source", source)
     check_path("store", store)
-    if is_remote(os.fspath(source)):
-        raise InputError(f"{source}: files are imported from folders; copy it into one first")
     dims = FeatureChoice.of(row_dim=row_dim).row_dim
     options = check_options(
         ImportOptions(
             format, split, scale, offset, image_shape, layout, shuffle_seed, order, columns, label,
-            None if dims is None else list(dims),
+            None if dims is None else list(dims), decimal,
         )
     )  # fmt: skip
     # The target is checked before the source is read, which may take long.
-    files = files_of(Path(source)) if is_pattern(source) else [source]
+    plain = not is_remote(source)
+    files = files_of(Path(source)) if plain and is_pattern(source) else [source] if plain else []
     seen = check_target(store, overwrite=overwrite, sources=files)
     found = _read(source, options)
     found = replace(found, splits=_check_splits(found, options))
+    if found.checksum is None and found.full_checksum is not None:
+        found = replace(found, checksum=found.full_checksum())  # all bytes are read in any case
     if found.left_out:
         taken = found.splits[0].features
         way = "name the features to take others (--columns, or columns=)"
@@ -150,7 +155,8 @@ def import_dataset(
 
 def _read(source: str | os.PathLike[str], options: ImportOptions) -> Source:
     """Open the source of an import: a file of a known format, or foreign variables."""
-    if options.format is None and (place := place_of(os.fspath(source))) is not None:
+    is_local = not is_remote(source)
+    if options.format is None and is_local and (place := place_of(os.fspath(source))) is not None:
         return _read_others(os.fspath(source), place, options)
     if options.row_dim is not None:
         raise InputError(f"{source}: row_dim is for variables with several dims; leave it out")
@@ -161,6 +167,7 @@ def _read(source: str | os.PathLike[str], options: ImportOptions) -> Source:
         layout=options.layout,
         columns=options.columns,
         label=options.label,
+        decimal=options.decimal,
     )
 
 

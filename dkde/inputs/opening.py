@@ -1,23 +1,29 @@
 """The opening of sources by name, with their splits as parts of rows."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dkde.datasets.dataset import Split, is_dataset, open_splits
-from dkde.datasets.formats import Source, SourceSplit, is_table, load_split, read_source
-from dkde.datasets.formats.files import is_pattern
+from dkde.datasets.formats import Source, SourceSplit, csv, is_table, load_split, read_source
+from dkde.datasets.formats.files import files_of, is_pattern, reading
+from dkde.datasets.formats.parquet import is_parquet_url
 from dkde.errors import DkdeError, InputError
 from dkde.inputs.foreign import Groups, listing, path_of, place_of
+from dkde.inputs.frame_values import values_of_arrow
 from dkde.rows.columns import TableSource
+from dkde.rows.parquet_files import SUFFIXES
+from dkde.rows.parquet_source import ParquetSource
 from dkde.rows.place_names import as_called, role_asked
 from dkde.rows.row_source import RowSource
 from dkde.rows.side import Part
 from dkde.rows.sources import ArraySource, NpySource, ZarrSource
+from dkde.stores.listed_files import Url, has_wildcards
 from dkde.stores.store import is_remote
 
 # The number of rows that give the range of values of a file that is no data set.
@@ -65,8 +71,7 @@ def open_source(
 
 def _open_own(name: str, features: tuple[str, ...] | None, label: str) -> Mapping[str, Part]:
     if is_remote(name):
-        url = name.rstrip("/")
-        return {key: _stored(label, url, split) for key, split in open_splits(url).items()}
+        return _open_url(name.rstrip("/"), features, label)
     path = path_of(name)
     # A Zarr folder that is no data set also goes this way: opening it raises the right error.
     if is_dataset(path) or (path / "zarr.json").exists():
@@ -75,16 +80,48 @@ def _open_own(name: str, features: tuple[str, ...] | None, label: str) -> Mappin
     # Splits are read later, perhaps from another working directory.
     path = path.absolute() if path.exists() or is_pattern(path) else path
     if is_table(path):
-        source, features = _read_table(path, features)
-        if features is not None:  # then it is these that tell the rows, and not the file alone
-            told = hashlib.sha256(f"{source.checksum} {features}".encode()).hexdigest()
-            source = replace(source, checksum=told)
-        return _Imported(label, path, source, features)
+        return _opened_table(label, path, features)
     return _Imported(label, path, read_source(path))
 
 
+def _open_url(url: str, features: tuple[str, ...] | None, label: str) -> Mapping[str, Part]:
+    """Return the splits of a data set in a bucket, or of a table of Parquet there."""
+    if has_wildcards(url) or url.lower().endswith(SUFFIXES):
+        return _opened_table(label, Url(url), features)
+    try:
+        return {key: _stored(label, url, split) for key, split in open_splits(url).items()}
+    except DkdeError:
+        # Only then: the listing of a large data set would take long.
+        if not is_parquet_url(url):
+            raise
+        return _opened_table(label, Url(url), features)
+
+
+def _opened_table(
+    label: str, path: Path | Url, features: tuple[str, ...] | None
+) -> Mapping[str, Part]:
+    source, features = _read_table(path, features)
+    if features is not None:  # then it is these that tell the rows, and not the file alone
+        told, full = source.checksum, source.full_checksum
+        source = replace(
+            source,
+            checksum=told and _with(told, features),
+            full_checksum=full and partial(_full_with, full, features),
+        )
+    return _Imported(label, path, source, features)
+
+
+def _with(checksum: str, features: tuple[str, ...]) -> str:
+    """Return the checksum of some columns of a table."""
+    return hashlib.sha256(f"{checksum} {features}".encode()).hexdigest()
+
+
+def _full_with(full: Callable[[], str], features: tuple[str, ...]) -> str:
+    return _with(full(), features)
+
+
 def _read_table(
-    path: Path, features: tuple[str, ...] | None
+    path: Path | Url, features: tuple[str, ...] | None
 ) -> tuple[Source, tuple[str, ...] | None]:
     """Read a table with some of its columns, and return it with their names in the table.
 
@@ -134,6 +171,10 @@ def _stored(name: str, place: str, opened: Split) -> Part:
     )
 
 
+def _resolved(path: Path | Url) -> str:
+    return str(path if isinstance(path, Url) else path.resolve())
+
+
 class _Imported(Mapping[str, Part]):
     """The splits of a file that is no data set; each is loaded on first use.
 
@@ -141,7 +182,7 @@ class _Imported(Mapping[str, Part]):
     ----------
     name : str
         The name that the user gave, for messages.
-    path : Path
+    path : Path or Url
         The file or folder.
     source : Source
         The file as its format reads it.
@@ -150,10 +191,11 @@ class _Imported(Mapping[str, Part]):
     """
 
     def __init__(
-        self, name: str, path: Path, source: Source, features: tuple[str, ...] | None = None
+        self, name: str, path: Path | Url, source: Source, features: tuple[str, ...] | None = None
     ) -> None:
         self._name, self._path, self._features = name, path, features
         self._format, self._checksum = source.format, source.checksum
+        self._full_checksum = source.full_checksum
         self._left_out, self._converted = source.left_out, source.converted
         self._names = [split.name for split in source.splits]
         self._waiting = {split.name: split for split in source.splits}
@@ -176,11 +218,14 @@ class _Imported(Mapping[str, Part]):
         return self._loaded[split]
 
     def _source(self, split: SourceSplit) -> RowSource:
-        """Return the rows of a split; only an .npy file is not loaded, as tasks can map it."""
+        """Return the rows of a split; those of .npy files and of Parquet are left to tasks."""
         if self._format == "npy":
-            return NpySource.open(self._path)
+            return NpySource.open(Path(self._path))
+        if isinstance(split.rows, ParquetSource):
+            return split.rows.with_beside(self._column)
         if is_table(self._path):
-            return TableSource(load_split(split), self._column)
+            named = self._as_it_is if self._format == csv.NAME else None
+            return TableSource(load_split(split), self._column, named)
         return ArraySource(load_split(split))
 
     def _column(self, name: str, what: str) -> RowSource:
@@ -191,7 +236,17 @@ class _Imported(Mapping[str, Part]):
                 f"{self._name}: column {name!r} holds lists of {split.n_features} numbers; "
                 f"{what} are one number for each row"
             )
+        if isinstance(split.rows, ParquetSource):
+            return split.rows.vector()
         return ArraySource(load_split(split)[:, 0])
+
+    def _as_it_is(self, name: str) -> RowSource:
+        """Read another column of the text, of any kind."""
+        arrays: list[Any] = []
+        for file in files_of(Path(self._path)):
+            with reading(file, "CSV"):
+                arrays += csv.column_as_it_is(file, name)
+        return ArraySource(values_of_arrow(arrays))
 
     def _load(self, split: SourceSplit) -> Part:
         """Return the loaded rows of a split, with the range of its first values."""
@@ -202,8 +257,9 @@ class _Imported(Mapping[str, Part]):
             opened,
             split,
             name=self._name if len(self) == 1 else f"{self._name}::{split.name}",
-            identity=f"{self._path.resolve()}::{split.name}",
+            identity=f"{_resolved(self._path)}::{split.name}",
             checksum=self._checksum,
+            full_checksum=self._full_checksum,
             value_range=(float(finite.min()), float(finite.max())) if finite.size else None,
             coordinates={key: ArraySource(label) for key, label in split.labels.items()},
             left_out=self._left_out,

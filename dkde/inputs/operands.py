@@ -11,6 +11,7 @@ from dkde.errors import InputError, NoVariableError, some
 from dkde.rows.columns import (
     Columns,
     alike,
+    called_like,
     chosen,
     chosen_by_name,
     column_of,
@@ -19,6 +20,8 @@ from dkde.rows.columns import (
     placed,
 )
 from dkde.rows.feature_choice import NO_SUCH, FeatureChoice, only_weights
+from dkde.rows.filtered import kept_of
+from dkde.rows.kept import Kept
 from dkde.rows.row_source import RowSource, innermost
 from dkde.rows.side import Part, Rows
 from dkde.rows.sources import Joined
@@ -48,6 +51,8 @@ class Operand:
         columns have no names.
     known_dims : tuple of str
         The dims that the user can name as those of rows.
+    before, kept : Operand and Kept, optional
+        The side before a filter, and which of its rows the filter kept.
     """
 
     rows: Rows
@@ -57,6 +62,8 @@ class Operand:
     labelled: xr.Dataset = field(default_factory=xr.Dataset)
     met: frozenset[str] | None = None
     known_dims: tuple[str, ...] = ()
+    before: "Operand | None" = None
+    kept: Kept | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -130,6 +137,8 @@ class Operand:
         InputError
             When it holds no numbers, or has other dims than the rows.
         """
+        if self.before is not None and self.kept is not None:
+            return kept_of(self.before.variable(name, what), self.kept)
         # In this order: a coordinate or label, a column of the same array, and at last what the
         # source can open beside its features.
         found: list[RowSource] = []
@@ -203,6 +212,8 @@ def aligned(
     met = {name for features in named for name in features}.intersection(choice.places)
     if choice.places:
         parts = [placed(part, choice) for part in parts]
+    if like is not None and choice.own:
+        parts = [called_like(part, like) for part in parts]
     if like is not None:
         parts = [_alike(part, like, note=choice.features is None) for part in parts]
     return replace(operand.with_parts(parts), met=frozenset(met) if named else None)

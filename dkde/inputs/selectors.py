@@ -16,13 +16,16 @@ from typing import Any
 
 from dkde.datasets.formats.files import is_pattern
 from dkde.errors import InputError
+from dkde.inputs.filtering import filtered
 from dkde.inputs.foreign import Groups, divisions, is_known
 from dkde.inputs.grammar import Term, parse
 from dkde.inputs.opening import open_source
-from dkde.inputs.operands import aligned_parts
+from dkde.inputs.operands import aligned_parts, selected
 from dkde.rows.feature_choice import FeatureChoice
 from dkde.rows.side import Part, Rows
+from dkde.rows.side_choices import SideChoices
 from dkde.stores.store import refuse_credentials
+from dkde.typing import Names, Text
 
 # A URL within a selector: it cannot contain +, :: or brackets, which belong to the grammar.
 _URL = re.compile(r"[a-z][a-z0-9]*://(?:(?!::)[^+\[\]\s])+")
@@ -35,15 +38,19 @@ class Catalog:
     ----------
     default : str, optional
         The source of selectors that name none.
-    features : sequence of str, optional
-        The names of the features of a row. In foreign Zarr stores and NetCDF files these are
+    features : sequence of str, or mapping of str to sequence of str, optional
+        The names of the features of a row; a mapping has those of each side by its role, as
+        ``{"train": [...], "query": [...]}``. In foreign Zarr stores and NetCDF files these are
         variables, which are read where they lie. In Datasets they are variables, by default the
         data variables. In tables they are columns, by default those of numbers; booleans and times
         are features only if they are named. In data sets they are columns, by default all.
-    row_dim : str or sequence of str, optional
+    where : str or mapping of str to str, optional
+        The condition that rows meet, such as ``"year == 2020"``; others are left out. It may be
+        given by role, like each option below.
+    row_dim : str, sequence of str or mapping, optional
         The dim, or dims, along which rows lie, where a variable has several. Other dims hold the
         features of a row; without other dims, each number is a row.
-    lat, lon : str, optional
+    lat, lon : str or mapping, optional
         The names of the features that are a latitude and a longitude in degrees. Without
         ``features``, these two are the features.
 
@@ -56,15 +63,19 @@ class Catalog:
     def __init__(
         self,
         default: str | os.PathLike[str] | None = None,
-        features: Sequence[str] | None = None,
+        features: Names | None = None,
         *,
-        row_dim: str | Sequence[str] | None = None,
-        lat: str | None = None,
-        lon: str | None = None,
+        where: Text | None = None,
+        row_dim: Names | None = None,
+        lat: Text | None = None,
+        lon: Text | None = None,
     ) -> None:
         self._default = os.fspath(default) if isinstance(default, os.PathLike) else default
-        self.choice = FeatureChoice.of(features, row_dim, lat, lon)
-        self._opened: dict[str, Mapping[str, Part]] = {}
+        self.choices = SideChoices.of(
+            features=features, row_dim=row_dim, lat=lat, lon=lon, where=where
+        )
+        # By the name, and by the options with which it was opened.
+        self._opened: dict[tuple[Any, ...], Mapping[str, Part]] = {}
         # For one call: the warnings about columns so far, and the names of weights. None outside of
         # a call.
         self.said: set[str] | None = None
@@ -72,6 +83,11 @@ class Catalog:
         # Maps a name to the present place of the source; a resumed run whose data moved sets it.
         self._located: Callable[[str], str] = str
         self._folder: str | None = None  # where names begin, if not in the working directory
+
+    @property
+    def choice(self) -> FeatureChoice:
+        """Return the choice for all sides, or for the one of :meth:`for_role`."""
+        return self.choices.common
 
     @property
     def features(self) -> tuple[str, ...] | None:
@@ -83,21 +99,37 @@ class Catalog:
 
         Parameters
         ----------
-        said : str, sequence of str or None
-            ``features``, ``row_dim``, ``lat`` and ``lon``; None keeps the catalog's own option.
+        said : str, sequence of str, mapping or None
+            ``features``, ``where``, ``row_dim``, ``lat`` and ``lon``; None keeps the catalog's own
+            option, and an option by role the own one of other roles.
         """
-        choice = self.choice.updated(**said)
-        return self if choice == self.choice else self._with(choice)
+        choices = self.choices.updated(**said)
+        return self if choices == self.choices else self._with(choices)
+
+    def for_role(self, role: str) -> "Catalog":
+        """Return the catalog with the options for the side of a role, and the same sources."""
+        if not self.choices.by_role:
+            return self
+        other = copy(self)
+        other.choices = self.choices.alone(role)
+        return other
+
+    @property
+    def everywhere(self) -> "Catalog":
+        """Return the catalog of one side without its condition: all rows, from the same sources."""
+        other = copy(self)
+        other.choices = replace(self.choices, common=replace(self.choice, where=None))
+        return other
 
     @property
     def literal(self) -> "Catalog":
         """Return a catalog that matches latitude and longitude by their exact names only."""
-        return self._with(self.choice.literal)
+        return self._with(self.choices.literal)
 
-    def _with(self, choice: FeatureChoice) -> "Catalog":
+    def _with(self, choices: SideChoices) -> "Catalog":
         # Sources were opened for other columns, so they are opened again.
         other = copy(self)
-        other.choice, other._opened = choice, {}
+        other.choices, other._opened = choices, {}
         return other
 
     def for_a_call(self, beside: Sequence[Any] = ()) -> "Catalog":
@@ -160,16 +192,19 @@ class Catalog:
         name = os.fspath(source) if source is not None else self._default
         if name is None:
             return {}
-        if name not in self._opened:
+        # A PlaceName equals its text, and may be found where that text is not.
+        roles = [getattr(feature, "role", None) for feature in self.features or ()]
+        key = (name, self.features, *roles, self.choice.row_dim)
+        if key not in self._opened:
             place = _placed(name, self._located)
             called = name if place == in_folder(self._folder, name) else place
-            self._opened[name] = open_source(
+            self._opened[key] = open_source(
                 place, self.features, self.choice.row_dim, called=called
             )
-        return self._opened[name]
+        return self._opened[key]
 
     def rows(self, selector: str) -> Rows:
-        """Return the rows that a selector names.
+        """Return the rows that a selector names; of these, those that ``where`` keeps.
 
         For a data set, only metadata are read. Any other file is read once for its checksum.
         Unless it is an .npy, a split of it is loaded into memory when it is first selected, and
@@ -186,14 +221,21 @@ class Catalog:
         refuse_credentials(selector)
         terms = parse(selector, exists=self._exists, is_file=self._is_file)
         parts = [part for term in terms for part in self._resolve(term)]
-        return Rows(aligned_parts(parts, selector, self.features))
+        rows = Rows(aligned_parts(parts, selector, self.features))
+        return filtered(selected(rows), self.choice.where, selector).rows
 
     def _exists(self, name: str) -> bool:
         return name == self._default or is_source(self._located(name))
 
     def _is_file(self, name: str) -> bool:
         # A split of the default source has precedence over a file of the same name.
-        return name not in self.splits() and self._exists(name)
+        return name not in self._split_names() and self._exists(name)
+
+    def _split_names(self) -> Mapping[str, Part]:
+        """Return the splits of the default source, opened with the columns of any side."""
+        # It may lack the columns of this side, which is then not of this source.
+        opened = (found for (name, *_), found in self._opened.items() if name == self._default)
+        return next(opened, None) or self.splits()
 
     def _resolve(self, term: Term) -> list[Part]:
         """Return the parts that a term names, or refuse it."""

@@ -14,25 +14,33 @@ from zarr.storage import LocalStore
 
 from dkde.errors import InputError, some
 from dkde.inputs.arrays import checked, rows_of, whole
+from dkde.inputs.dask_frames import is_dask_frame, part_of_dask_frame
 from dkde.inputs.decoding import decoded, encoding_of, source_of
+from dkde.inputs.filtering import filtered
 from dkde.inputs.frames import frame_of, part_of_frame
 from dkde.inputs.operands import Operand, aligned, selected
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.xarray_sides import from_dataarray, from_dataset, vector_along
-from dkde.rows.columns import Columns, NamelessError
+from dkde.rows.columns import Columns, NamelessError, differ
 from dkde.rows.feature_choice import FeatureChoice, warn_of_columns
 from dkde.rows.place_names import as_called
 from dkde.rows.row_dims import unknown_dims
+from dkde.rows.row_filter import RowFilter
 from dkde.rows.side import Rows, Side
+from dkde.rows.side_choices import check_roles
 from dkde.stores.door import absolute
+from dkde.typing import Names, Text
 
 
 def catalog_of(
     source: str | os.PathLike[str] | Catalog | None,
+    roles: Sequence[str] = (),
     *,
-    row_dim: str | Sequence[str] | None = None,
-    lat: str | None = None,
-    lon: str | None = None,
+    features: Names | None = None,
+    where: Text | None = None,
+    row_dim: Names | None = None,
+    lat: Text | None = None,
+    lon: Text | None = None,
     beside: Sequence[Any] = (),
 ) -> Catalog:
     """Return the catalog for one call, with its options for rows.
@@ -41,15 +49,24 @@ def catalog_of(
     ----------
     source : str, path or Catalog, optional
         The default source of the call's selectors.
-    row_dim, lat, lon
+    roles : sequence of str
+        The sides of the call, which may have options of their own.
+    features, where, row_dim, lat, lon
         As for :func:`dkde.log_density`.
     beside : sequence
         The weights of the call. Columns that they name are features only if named as features.
+
+    Raises
+    ------
+    InputError
+        When an option cannot be, or is given for a side that the call does not have.
     """
     if source is not None and not isinstance(source, str | os.PathLike | Catalog):
         raise InputError(f"source is {source!r}; it must be the path of a data set, or a Catalog")
+    said = {"features": features, "where": where, "row_dim": row_dim, "lat": lat, "lon": lon}
+    check_roles(said, roles)
     catalog = source if isinstance(source, Catalog) else Catalog(source)
-    return catalog.choosing(row_dim=row_dim, lat=lat, lon=lon).for_a_call(beside)
+    return catalog.choosing(**said).for_a_call(beside)
 
 
 def operands(catalog: Catalog, **given: Any) -> tuple[Operand, ...]:
@@ -71,7 +88,7 @@ def operands(catalog: Catalog, **given: Any) -> tuple[Operand, ...]:
     sides = {first: _leading(catalog, given)}
     for role in others:
         sides[role] = operand(given[role], role, catalog, like=sides[first].columns)
-    refuse_unmet(catalog, tuple(sides.values()), given[first], first)
+    refuse_unmet(catalog, sides, given)
     return tuple(sides.values())
 
 
@@ -90,33 +107,43 @@ def _leading(catalog: Catalog, given: Mapping[str, Any]) -> Operand:
         raise
 
 
-def refuse_unmet(catalog: Catalog, sides: Sequence[Operand], data: Any, role: str) -> None:
+def refuse_unmet(catalog: Catalog, sides: Mapping[str, Operand], given: Mapping[str, Any]) -> None:
     """Refuse a named column or dim that no side has.
 
     Parameters
     ----------
     catalog : Catalog
         The catalog of the call, with the names.
-    sides : sequence of Operand
-        The sides.
-    data, role : data, str
-        The first side as the user gave it, whose columns the message names.
+    sides : mapping of str to Operand
+        The sides, by role.
+    given : mapping
+        The sides as the user gave them. A message names the columns of the first.
 
     Raises
     ------
     InputError
-        When no side has one of the names.
+        When no side has one of the names that are for all sides, or a side lacks one of its own.
     """
-    _refuse_unmet_dims(catalog.choice, sides)
-    unmet = _unmet_columns(catalog.choice, sides)
+    for roles in catalog.choices.together("row_dim", tuple(sides)):
+        choice = catalog.for_role(roles[0]).choice
+        _refuse_unmet_dims(choice, [sides[role] for role in roles])
+    for roles in catalog.choices.together("lat", tuple(sides)):
+        _refuse_unmet_columns(catalog, {role: sides[role] for role in roles}, given)
+
+
+def _refuse_unmet_columns(
+    catalog: Catalog, sides: Mapping[str, Operand], given: Mapping[str, Any]
+) -> None:
+    role, first = next(iter(sides.items()))
+    unmet = _unmet_columns(catalog.for_role(role).choice, tuple(sides.values()))
     if unmet is None:
         return
     try:  # the error of opening the side by exact names lists the columns that exist
-        operand(data, role, catalog.literal)
+        operand(given[role], role, catalog.literal)
     except InputError as error:
         raise InputError(f"{unmet}; ", error.message) from None
     raise InputError(
-        f"{unmet}: the {sides[0].rows.n_features} columns of {sides[0].rows.label} have no names; "
+        f"{unmet}: the {first.rows.n_features} columns of {first.rows.label} have no names; "
         "give rows whose columns have names, as a data frame or a file with a header"
     )
 
@@ -181,13 +208,17 @@ def operand(data: Any, role: str, catalog: Catalog, like: Columns | None = None)
     """
     if isinstance(data, Operand):
         return data
+    catalog = catalog.for_role(role)
     found = _operand(data, role, catalog, None if like is None else like.wanted)
     found = replace(found, known_dims=_dims_of(data, found))
     found = aligned(found, catalog.choice, catalog.beside, like)
     said = set() if catalog.said is None else catalog.said
+    # That a column with this use is no feature is no news.
+    if catalog.choice.where is not None:
+        said.update(RowFilter.parsed(catalog.choice.where).names)
     for part in found.rows.parts:
         warn_of_columns(part, said)
-    return found
+    return filtered(found, catalog.choice.where, role)
 
 
 def _dims_of(data: Any, operand: Operand) -> tuple[str, ...]:
@@ -201,7 +232,7 @@ def _dims_of(data: Any, operand: Operand) -> tuple[str, ...]:
 def _operand(data: Any, role: str, catalog: Catalog, features: tuple[str, ...] | None) -> Operand:
     """Return the rows of data by their type; no choice of columns is made yet but a table's."""
     if isinstance(data, str | os.PathLike):
-        return selected(catalog.rows(os.fspath(data)))
+        return selected(catalog.everywhere.rows(os.fspath(data)))
     if isinstance(data, xr.DataTree | xr.Dataset):
         return from_dataset(
             data, role, catalog.features, features, catalog.choice.row_dim, catalog.beside
@@ -212,7 +243,14 @@ def _operand(data: Any, role: str, catalog: Catalog, features: tuple[str, ...] |
         return Operand(_zarr_rows(checked(absolute(data), role), role), "dask")
     if isinstance(data, da.Array):
         return Operand(rows_of(data, role), "dask")
-    # After the arrays: a data frame of Dask, and any table with an Arrow stream, come here.
+    if is_dask_frame(data):
+        names = tuple(map(str, data.columns))
+        chosen, others = (
+            None if wanted is None else as_called(wanted, names, None, role)
+            for wanted in (catalog.features, features)
+        )
+        return Operand(Rows((part_of_dask_frame(data, role, chosen, others),)), "dask")
+    # After the arrays: any table with an Arrow stream comes here.
     if (frame := frame_of(data, role)) is not None:
         names = tuple(map(str, frame.columns))
         chosen, others = (
@@ -249,8 +287,11 @@ def framed(data: Any, catalog: Catalog, role: str, like: Columns | None = None) 
         names = tuple(name for name in names if name not in catalog.beside)
         data = data[list(names)]
     wanted = () if like is None else like.wanted or ()
-    renamed = dict(zip(as_called(wanted, names, None, role), map(str, wanted), strict=True))
+    called = as_called(wanted, names, None, role)
+    renamed = dict(zip(called, map(str, wanted), strict=True))
     renamed = {here: name for here, name in renamed.items() if here in names and here != name}
+    if catalog.choice.own and differ(role, [renamed.get(n, n) for n in names], wanted):
+        renamed = dict(zip(names, map(str, wanted), strict=True))
     if not renamed:
         return data
     # pandas renames columns by a keyword; polars takes the mapping alone.

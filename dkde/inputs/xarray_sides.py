@@ -9,14 +9,14 @@ import numpy as np
 import xarray as xr
 
 from dkde.datasets.metadata import features_of
-from dkde.errors import InputError
+from dkde.errors import Argument, InputError
 from dkde.inputs.arrays import checked, rows_of, vector
 from dkde.inputs.feature_variables import feature_names, is_split, why_not
 from dkde.inputs.groups import Group, text_of
 from dkde.inputs.operands import Operand
 from dkde.rows.columns import Columns
-from dkde.rows.dask_source import refuse_held
 from dkde.rows.feature_choice import NO_SUCH
+from dkde.rows.filtered import kept_of
 from dkde.rows.row_dims import by_rule
 from dkde.rows.row_source import RowSource
 from dkde.rows.side import Rows
@@ -107,9 +107,6 @@ def _from_variables(
     if features is None and others is not None:
         rest = [str(name) for name in dataset.data_vars if name not in source.names]
         left_out = {name: NO_SUCH for name in rest if why_not(group, name) is None}
-    # Variables that a cluster holds cannot be read within a task.
-    for variable in (variable for variable in source.variables if variable.chunks is not None):
-        refuse_held(variable.data)
     # Coordinates along dims of features have no value for a row.
     foreign = [name for name, v in dataset.coords.items() if not set(v.dims) <= set(source.dims)]
     labelled = dataset.drop_vars([*dataset.data_vars, *foreign])
@@ -139,6 +136,11 @@ def vector_along(values: Any, what: str, operand: Operand, *, may_miss: bool = T
     InputError
         When their number is not that of the rows, or their dims or coordinates are not the rows'.
     """
+    if operand.before is not None and operand.kept is not None:
+        if isinstance(values, RowSource) and values.shape == (operand.rows.n_rows,):
+            return values  # of a variable of these rows, without the ones that are left out
+        _check_before_filter(values, what, operand)
+        return kept_of(vector_along(values, what, operand.before, may_miss=may_miss), operand.kept)
     if not isinstance(values, xr.DataArray) or not operand.is_labelled:
         return vector(values, what, operand.rows.n_rows, may_miss=may_miss)
     sizes = dict(zip(operand.dims, operand.shape, strict=True))
@@ -160,11 +162,26 @@ def vector_along(values: Any, what: str, operand: Operand, *, may_miss: bool = T
         return vector(ordered.reshape(-1), what, operand.rows.n_rows, may_miss=may_miss)
     if not isinstance(values.dtype, np.dtype):
         raise InputError(f"{what} must be real numbers, not {values.dtype}")
-    if values.chunks is not None:
-        refuse_held(values.data)
     return VariablesSource(
         [values.variable], operand.dims, operand.shape, [what], is_vector=True
     )  # fmt: skip
+
+
+def _check_before_filter(values: Any, what: str, operand: Operand) -> None:
+    """Refuse values for the rows that a filter keeps: they belong to the rows before it.
+
+    Raises
+    ------
+    InputError
+    """
+    assert operand.before is not None
+    n_rows, all_rows = operand.rows.n_rows, operand.before.rows.n_rows
+    if n_rows != all_rows and np.shape(values) == (n_rows,):
+        raise InputError(
+            f"{what} are {n_rows}, one for each row that ",
+            Argument("where"),
+            f" keeps; give one for each of the {all_rows} rows before it, which are filtered alike",
+        )
 
 
 def _sized(sizes: Mapping[Any, int]) -> str:

@@ -11,10 +11,13 @@ from typing import Any
 from dask.tokenize import tokenize
 
 from dkde.errors import DkdeError, InputError
+from dkde.inputs.filtering import kept_only
 from dkde.inputs.moved import Whereabouts, paths_in, renamed
+from dkde.inputs.operands import Operand
 from dkde.inputs.selectors import Catalog
 from dkde.results.scored import ScoredRows
 from dkde.rows.columns import chosen, picked
+from dkde.rows.row_filter import RowFilter
 from dkde.rows.row_source import innermost
 from dkde.rows.side import Part, Rows
 
@@ -44,7 +47,8 @@ def read_back(side: ScoredRows) -> tuple[Rows | None, str]:
 
 def _is_lost(part: Mapping[str, Any]) -> bool:
     """Return whether a part's rows were in no file or store that could be opened again."""
-    return not part.get("stored") or (part["checksum"] is None and part.get("opened") is None)
+    known = part["checksum"] or part.get("opened") or part.get("source") == "ParquetSource"
+    return not (part.get("stored") and known)
 
 
 def _part(recorded: Mapping[str, Any], where: Whereabouts) -> Part:
@@ -90,7 +94,9 @@ def _part_at(
     part = known[split] if split is not None and split in known else next(iter(known.values()))
     # A data set of dkde holds its checksum. Other files are identified by a stamp that depends on
     # their path, so that the stamps they would have had at former places are tried, too.
-    if part.checksum is None:
+    if part.checksum is None and recorded["checksum"] and part.full_checksum is not None:
+        same = part.full_checksum() == recorded["checksum"]
+    elif part.checksum is None:
         stamp = innermost(part.source).stamp()
         stamps = [stamp, *(renamed(stamp, then) for then in where.renamings(paths_in(stamp)))]
         same = recorded.get("fingerprint") in [str(tokenize(each)) for each in stamps]
@@ -106,7 +112,28 @@ def _part_at(
     names = recorded.get("names")
     if isinstance(names, list):
         part = replace(part, features=tuple(names))
-    return replace(part, start=recorded["start"], stop=recorded["stop"])
+    part = replace(part, start=recorded["start"], stop=recorded["stop"])
+    return part if recorded.get("where") is None else _kept_again(part, recorded)
+
+
+def _kept_again(part: Part, recorded: Mapping[str, Any]) -> Part:
+    """Return the rows that the recorded filter keeps, if they are those that were scored.
+
+    Raises
+    ------
+    InputError
+        When the filter keeps other rows by now.
+    """
+    where = recorded["where"]
+    found = kept_only(Operand(Rows((part,)), "selector"), RowFilter.parsed(where["text"]))
+    (part,) = found.rows.parts
+    kept = innermost(part.source).kept
+    if kept.described["kept"] != where["kept"]:
+        raise InputError(
+            f"{recorded['name']} was changed since its rows were scored: other rows are those "
+            f"where {where['text']}"
+        )
+    return part
 
 
 def first_difference(a: Rows, b: Rows) -> int | None:

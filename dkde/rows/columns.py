@@ -51,7 +51,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class Picking(Step):
-    """The choice of some columns; the rows below are read whole.
+    """The choice of some columns; most sources are read whole for it.
 
     Parameters
     ----------
@@ -83,6 +83,10 @@ class Picking(Step):
         """Return the chosen columns of rows."""
         return np.ascontiguousarray(rows[:, self.columns])
 
+    def read(self, start: int, stop: int, source: RowSource) -> Array:
+        """Read the chosen columns; a source stored by columns reads no others."""
+        return source.read_columns(start, stop, self.columns)
+
 
 @dataclass(frozen=True)
 class OneColumn(Step):
@@ -108,6 +112,10 @@ class OneColumn(Step):
         """Return the decoded values of the column."""
         return self.encoding.decode(rows[:, self.column])
 
+    def read(self, start: int, stop: int, source: RowSource) -> Array:
+        """Read the column, decoded; a source stored by columns reads no others."""
+        return self.encoding.decode(source.read_columns(start, stop, (self.column,))[:, 0])
+
 
 @dataclass(frozen=True, eq=False)
 class TableSource(ArraySource):
@@ -119,9 +127,13 @@ class TableSource(ArraySource):
     beside : callable, optional
         A function of the name and the purpose of another column, which returns its values. It is
         not pickled: only the process that made the source can call it.
+    named : callable, optional
+        A function of the name of any column, which returns its values as they are. It is not
+        pickled either.
     """
 
     beside: Callable[[str, str], RowSource] | None = None
+    named: Callable[[str], RowSource] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A worker needs the values alone. ``beside`` holds the whole table, or the file's reader.
@@ -131,7 +143,8 @@ class TableSource(ArraySource):
 def columns_of(source: RowSource) -> tuple[int, ...] | None:
     """Return the columns that a choice takes from its source; None if there is no choice."""
     if not isinstance(source, Derived):
-        return None
+        below = None if source.kept is None else getattr(source, "wrapped", None)
+        return None if below is None else columns_of(below)
     return source.step.columns if isinstance(source.step, Picking) else columns_of(source.wrapped)
 
 
@@ -206,12 +219,14 @@ def positions(
             f"{some(names)}; give rows whose columns have names"
         )
     names = as_called(names, known, units, what)
-    unknown = next((name for name in names if name not in known), None)
+    # The first of each name; in a dict, as there may be many thousands.
+    places = {name: i for i, name in reversed(list(enumerate(known)))}
+    unknown = next((name for name in names if name not in places), None)
     if unknown is not None:
         raise InputError(
             f"{what}: has no feature {unknown!r}; it has {some(known)}{of_a_list(unknown, known)}"
         )
-    return tuple(map(known.index, names))
+    return tuple(places[name] for name in names)
 
 
 def picked(part: Part, columns: Sequence[int]) -> Part:
@@ -250,8 +265,8 @@ def lacking(part: Part, less: Part) -> tuple[str, ...]:
         return ()
     before, after = (columns_of(each.source) for each in (part, less))
     before = tuple(range(part.source.shape[1])) if before is None else before
-    pairs = zip(part.features, before, strict=True)
-    return tuple(name for name, column in pairs if column not in (after or before))
+    pairs, kept = zip(part.features, before, strict=True), set(after or before)
+    return tuple(name for name, column in pairs if column not in kept)
 
 
 def alike(part: Part, columns: Columns) -> Part:
@@ -274,6 +289,55 @@ def alike(part: Part, columns: Columns) -> Part:
     if part.features == names and not any(part.units or ()):
         part = replace(part, units=columns.units)
     return part
+
+
+def called_like(part: Part, columns: Columns) -> Part:
+    """Return a part, whose features have names of their own, with those of another side by place.
+
+    Raises
+    ------
+    InputError
+        When a name stands at another place on the other side.
+    """
+    names = columns.names
+    if names is None or part.features is None:
+        return part
+    part = _places_alike(part, columns)  # a latitude is one in any place
+    is_other = differ(part.name, part.features or (), names)
+    return replace(part, features=names) if is_other else part
+
+
+def differ(what: str, names: Sequence[str], others: Sequence[str]) -> bool:
+    """Return whether features of two sides have names of their own, and go together by place.
+
+    Parameters
+    ----------
+    what : str
+        The owner of the names, for messages.
+    names, others : sequences
+        The names of both sides.
+
+    Raises
+    ------
+    InputError
+        When the names differ and one stands at another place on the other side.
+
+    Examples
+    --------
+    >>> differ("query", ["x", "y"], ["lon", "lat"]), differ("query", ["a", "b"], ["b", "a"])
+    (True, False)
+    """
+    # The same names go together by name, as they do where nobody names them.
+    if len(names) != len(others) or set(names) == set(others):
+        return False
+    for place, name in enumerate(names):
+        if name in others and list(others).index(name) != place:
+            raise InputError(
+                f"{what}: {name!r} is feature {place + 1} of {', '.join(names[:8])} and feature "
+                f"{list(others).index(name) + 1} of {', '.join(others[:8])} on the other side; "
+                "name the features of both sides in one order"
+            )
+    return True
 
 
 def _places_alike(part: Part, columns: Columns) -> Part:

@@ -1,17 +1,18 @@
 """Rows of a lazy Dask array: a task runs the part of the graph that its range needs."""
 
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
 import dask.array as da
 import numpy as np
 
-from dkde.errors import ClusterError, InputError
+from dkde.errors import InputError
 from dkde.numerics.exact import check_exact
 from dkde.rows.as_numbers import first_masked, holding_missing, is_lazily_masked, unmasked
 from dkde.rows.boxes import Borders, begins
+from dkde.rows.on_cluster import computed_here, graph_values, is_future
+from dkde.rows.row_source import RowSource
 from dkde.rows.sources import OfArray
 from dkde.typing import Array
 
@@ -27,27 +28,50 @@ class DaskSource(OfArray):
     This is no dataclass: Dask searches dataclasses for collections, and would turn this array
     into nodes of its graph.
 
-    Raises
-    ------
-    ClusterError
-        When chunks of the array are results on a cluster (``persist()``): a task that waits for
-        them may wait for a thread that it occupies itself.
+    Parameters
+    ----------
+    array : dask.array.Array
+        The rows.
+    copies : int
+        The number of extra copies of a batch that exist while it is computed: by default the inputs
+        and outputs of the graph's last steps.
+    beside : callable, optional
+        A function of the name and the purpose of another column, which returns its values. It is
+        not pickled: only the process that made the source can call it.
+    named : callable, optional
+        A function of the name of any column, which returns its values as they are. It is not
+        pickled either.
+    panel_bytes : int, optional
+        As of any source; only the process that plans the work needs it.
     """
 
-    copies = 4  # the inputs and outputs of the graph's last steps too
     is_lazy = True
 
-    def __init__(self, array: da.Array) -> None:
+    def __init__(
+        self,
+        array: da.Array,
+        copies: int = 4,
+        beside: Callable[[str, str], RowSource] | None = None,
+        named: Callable[[str], RowSource] | None = None,
+        panel_bytes: int | None = None,
+    ) -> None:
         # A chunk must hold whole rows: with several chunks of columns each row would need them all.
         self.array = array if array.ndim == 1 else array.rechunk({1: -1})
         self.masks = is_lazily_masked(array)
-        refuse_held(self.array)
-        # Arrays in memory that da.from_array put into the graph travel with every task.
-        values = _values(self.array)
-        self._held = sum(v.nbytes for v in values if isinstance(v, np.ndarray))
+        self.beside, self.named = beside, named
+        self._copies, self.panel_bytes = copies, panel_bytes
+        values = list(graph_values(self.array))
+        self._on_cluster = any(map(is_future, values))
+        # Arrays and tables in memory that the graph holds travel with every task.
+        self._held = sum(map(_nbytes, values))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return DaskSource, (self.array,)
+        return DaskSource, (self.array, self._copies)
+
+    @property
+    def copies(self) -> int:
+        """Return the number of extra copies of a batch that exist while it is read."""
+        return self._copies
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -80,7 +104,7 @@ class DaskSource(OfArray):
 
     def read(self, start: int, stop: int) -> Array:
         """Read the rows from start up to stop."""
-        values = self.array[start:stop].compute(scheduler="synchronous")
+        values = computed_here(self.array[start:stop], on_cluster=self._on_cluster)
         # Integers of an array that did not announce a mask cannot become NaN: the dtype is fixed.
         if self.dtype.kind != "f":
             refuse_masked(values, start)
@@ -91,33 +115,13 @@ class DaskSource(OfArray):
         return found.astype(self.dtype, copy=False) if self.masks else found
 
 
-def refuse_held(array: da.Array) -> None:
-    """Refuse an array whose chunks a cluster holds.
-
-    Raises
-    ------
-    ClusterError
-        When the graph has futures among its values.
-    """
-    if any(map(_is_future, _values(array))):
-        raise ClusterError(
-            f"the Dask array of shape {array.shape} has chunks that a cluster holds "
-            "(persist(), scatter()), which tasks cannot read; pass the array from before, "
-            "or write it to Zarr"
-        )
-
-
-def _values(array: da.Array) -> Iterator[Any]:
-    """Yield the values in the graph's materialized layers; lazy layers stay lazy."""
-    for layer in array.__dask_graph__().layers.values():
-        if layer.is_materialized():
-            # Newer versions of Dask wrap data in nodes, which have it as their attribute value.
-            yield from (getattr(value, "value", value) for value in layer.values())
-
-
-def _is_future(value: Any) -> bool:
-    # distributed takes long to import. If nobody has imported it, there are no futures.
-    return "distributed" in sys.modules and isinstance(value, sys.modules["distributed"].Future)
+def _nbytes(value: Any) -> int:
+    """Return the bytes of an array or a table in memory; 0 for anything else."""
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    if hasattr(value, "memory_usage") and hasattr(value, "columns"):
+        return int(value.memory_usage(deep=True).sum())
+    return 0
 
 
 def refuse_masked(values: Any, start: int = 0) -> None:

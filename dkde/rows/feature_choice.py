@@ -10,6 +10,7 @@ from typing import Any
 
 from dkde.errors import InputError, some, warn
 from dkde.rows.place_names import LATITUDE, LONGITUDE, PlaceName
+from dkde.rows.row_filter import RowFilter
 from dkde.rows.side import Part
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.IGNORECASE)
@@ -38,6 +39,10 @@ class FeatureChoice:
         The features that are a latitude and a longitude, in degrees.
     implied : bool
         True if the user named only the latitude and the longitude, and these two are the features.
+    where : str, optional
+        The condition that rows meet; others are left out.
+    own : bool
+        True if the features were named for one side alone, and others may call them otherwise.
     """
 
     features: tuple[str, ...] | None = None
@@ -45,6 +50,8 @@ class FeatureChoice:
     lat: str | None = None
     lon: str | None = None
     implied: bool = False
+    where: str | None = None
+    own: bool = False
 
     @classmethod
     def of(
@@ -53,6 +60,7 @@ class FeatureChoice:
         row_dim: str | Sequence[str] | None = None,
         lat: str | None = None,
         lon: str | None = None,
+        where: str | None = None,
     ) -> "FeatureChoice":
         """Return the checked choice of a user.
 
@@ -84,17 +92,9 @@ class FeatureChoice:
         if chosen is not None and lat is not None and lon is not None:
             roles = {lat: LATITUDE, lon: LONGITUDE}
             chosen = tuple(PlaceName(n, roles[n]) if n in roles else n for n in chosen)
-        return cls(chosen, dims, lat, lon, implied)
-
-    def updated(self, **said: Any) -> "FeatureChoice":
-        """Return this choice with the given options in place of its own; None keeps an option."""
-        given = {name: value for name, value in said.items() if value is not None}
-        if not given:
-            return self
-        own = self.given
-        if self.implied:
-            del own["features"]  # implied features follow the new latitude and longitude
-        return self.of(**{**own, **given})
+        if where is not None:
+            RowFilter.parsed(where)  # refuses anything but a filter
+        return cls(chosen, dims, lat, lon, implied, where)
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -110,7 +110,7 @@ class FeatureChoice:
     @property
     def given(self) -> dict[str, Any]:
         """Return the given options, by name, ready for JSON."""
-        names = [field.name for field in fields(self) if field.name != "implied"]
+        names = [field.name for field in fields(self) if field.name not in ("implied", "own")]
         values = {name: getattr(self, name) for name in names}
         return {
             name: list(map(str, value)) if isinstance(value, tuple) else value
@@ -195,7 +195,10 @@ def why_text(cells: Sequence[tuple[int, str]]) -> str:
     # An example helps if the column is nearly one of numbers. In a column of words it does not.
     example = f"for instance {text[:40]!r} in row {row}"
     if re.fullmatch(r"[+-]?\d+,\d+", text):
-        return f"text, {example}; if it has a decimal comma, write a point"
+        return (
+            f"text, {example}; if it has a decimal comma, write a point, or import the file with "
+            "--decimal , (decimal=)"
+        )
     has_numbers = any(NUMBER.fullmatch(each) for _, each in cells) or re.match(r"\W*\d", text)
     return f"text, {example}" if has_numbers else "text"
 

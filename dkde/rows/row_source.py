@@ -10,7 +10,7 @@ that runs a user's own graph (`dkde.rows.dask_source`) raises the errors of the 
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -45,16 +45,31 @@ class RowSource:
         def dtype(self) -> np.dtype[Any]:
             """Return the dtype of the values."""
 
+    # The bytes of rows, in float64, that a panel of training rows should not exceed, where reading
+    # them takes a worker much memory beside; None where a plan may choose.
+    panel_bytes: int | None = None
     # True if some values may be masked, and the index of the first masked value where it is known.
     masks: bool = False
     masked: tuple[int, ...] | None = None
     # A function of the name and the purpose of another variable, which returns its values for the
     # same rows. None where a source has no other variables.
     beside: "Callable[[str, str], RowSource] | None" = None
+    # A function of the name of any other variable, of text or times too, as it is stored. Where
+    # there is no such variable it raises NoVariableError.
+    named: "Callable[[str], RowSource] | None" = None
+    # The number of rows from which passing over them is cheaper than reading them; None where
+    # pieces are read whole.
+    worth_passing_over: int | None = None
+    # The rows that a filter keeps, where the source has only these (`dkde.rows.filtered`).
+    kept: "Any" = None
 
     def read(self, start: int, stop: int) -> Array:
         """Return the rows from start up to stop, as they are stored."""
         raise NotImplementedError
+
+    def read_columns(self, start: int, stop: int, columns: Sequence[int]) -> Array:
+        """Return some columns of the rows from start up to stop."""
+        return np.ascontiguousarray(self.read(start, stop)[:, columns])
 
     @property
     def chunk_rows(self) -> int:
@@ -126,6 +141,10 @@ class RowSource:
         """Return a stamp that changes with the values, without reading a file or a store."""
         return self.content()
 
+    def former_stamp(self) -> Any:
+        """Return the stamp that older versions recorded, where they loaded what is read now."""
+        return self.stamp()
+
     def row_name(self, row: int) -> str:
         """Return the name of a row in messages: ``row 220``."""
         return f"row {row}"
@@ -181,6 +200,10 @@ class Step:
         """
         raise NotImplementedError
 
+    def read(self, start: int, stop: int, source: RowSource) -> Array:
+        """Read rows of a source, and return them after the step."""
+        return self.apply(source.read(start, stop), start, source)
+
 
 @dataclass(frozen=True, eq=False)
 class Derived(RowSource):
@@ -205,13 +228,18 @@ class Derived(RowSource):
         return self.step.copies(self.wrapped.copies, prod(self.wrapped.shape[1:]))
 
     @property
+    def worth_passing_over(self) -> int | None:  # type: ignore[override]
+        """Return the number of rows from which passing over them is cheaper than reading them."""
+        return self.wrapped.worth_passing_over
+
+    @property
     def changes(self) -> tuple[Any, ...]:
         """Return a key of the changes made to the stored values."""
         return (*self.wrapped.changes, *self.step.changes)
 
     def read(self, start: int, stop: int) -> Array:
         """Return the rows from start up to stop, as the step makes them."""
-        return self.step.apply(self.wrapped.read(start, stop), start, self.wrapped)
+        return self.step.read(start, stop, self.wrapped)
 
     # A step keeps the number and the order of rows: cuts, chunks and names are those below.
     @property
@@ -241,6 +269,10 @@ class Derived(RowSource):
         """Return a stamp that changes with the values."""
         return self.wrapped.stamp(), self.changes
 
+    def former_stamp(self) -> Any:
+        """Return the stamp that older versions recorded."""
+        return self.wrapped.former_stamp(), self.changes
+
     def row_name(self, row: int) -> str:
         """Return the name of a row in messages."""
         return self.wrapped.row_name(row)
@@ -254,6 +286,13 @@ class Derived(RowSource):
 def innermost(source: RowSource) -> RowSource:
     """Return the source below all steps, which reads the stored values."""
     return innermost(source.wrapped) if isinstance(source, Derived) else source
+
+
+def foundation(source: RowSource) -> RowSource:
+    """Return the source below all steps and filters, which has the place of the values."""
+    found = innermost(source)
+    below = None if found.kept is None else getattr(found, "wrapped", None)
+    return found if below is None else foundation(below)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ source: an opened Zarr array, a file, or an array in memory. A task receives the
 is small, and a range of rows. Nothing is read before.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate, pairwise
@@ -97,6 +97,9 @@ class Part:
         All dims of the variables that are features, if the dims have names.
     notes : tuple of str
         The guesses and conversions that made rows of the data, a line for each.
+    full_checksum : callable, optional
+        Returns a checksum that older versions recorded, where ``checksum`` is None because reading
+        all bytes may take long.
     """
 
     source: RowSource
@@ -119,6 +122,7 @@ class Part:
     row_dims: tuple[str, ...] | None = None
     dims: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    full_checksum: Callable[[], str] | None = None
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -365,7 +369,7 @@ def _check_exact(part: Part, stored: Array, start: int) -> None:
         return
     row, column = found
     name = column_name(part.features, column)
-    raise rounded(f"{part.name}: row {start + row}, {name}", stored[found])
+    raise rounded(f"{part.name}: {part.source.row_name(start + row)}, {name}", stored[found])
 
 
 def column_name(features: tuple[str, ...] | None, column: int) -> str:

@@ -281,6 +281,10 @@ class Joined(RowSource):
         """Return a stamp that changes with the values."""
         return [(part.source.stamp(), part.start, part.stop) for part in self._rows.parts]
 
+    def former_stamp(self) -> Any:
+        """Return the stamp that older versions recorded."""
+        return [(part.source.former_stamp(), part.start, part.stop) for part in self._rows.parts]
+
 
 def fingerprint(x: zarr.Array[Any], coding: Encoding) -> str:
     """Return a fingerprint of the content, from the last bytes (checksum) of each chunk.

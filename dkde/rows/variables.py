@@ -30,6 +30,7 @@ from dkde.rows.as_numbers import (
     unmasked,
 )
 from dkde.rows.boxes import Borders, Box, begins, boxes, longest
+from dkde.rows.on_cluster import computed_here, holds_futures
 from dkde.rows.places import Place
 from dkde.rows.row_source import RowSource, reading_rows
 from dkde.stores.absent import noticing
@@ -63,6 +64,9 @@ class VariablesSource(RowSource):
     beside : callable, optional
         A function of the name and the purpose of another variable, which returns its values for
         the same rows. It is not pickled: only the process that made the source can call it.
+    named : callable, optional
+        A function of the name of any variable, which returns its values for the same rows as they
+        are, text and times too. It is not pickled either.
     """
 
     shape: tuple[int, ...]
@@ -79,12 +83,13 @@ class VariablesSource(RowSource):
         *,
         is_vector: bool = False,
         beside: Callable[[str, str], RowSource] | None = None,
+        named: Callable[[str], RowSource] | None = None,
     ) -> None:
         # An index variable is turned into a plain one: a pandas index may hold much more than the
         # values.
         self.variables = tuple(_by_text(variable.to_base_variable()) for variable in variables)
         self.dims, self.sizes, self.names = dims, sizes, tuple(names)
-        self.place, self.is_vector, self.beside = place, is_vector, beside
+        self.place, self.is_vector, self.beside, self.named = place, is_vector, beside, named
         self.masks = any(map(_is_lazily_masked, self.variables))
         # Features are numbers, so times become days. Vectors, such as coordinates, keep times.
         self._is_days = tuple(is_time(v) and not is_vector for v in self.variables)
@@ -245,18 +250,21 @@ class VariablesSource(RowSource):
         """
         within = dict(zip(self.dims, box, strict=True))
         piece = variable[tuple(within.get(str(dim), slice(None)) for dim in variable.dims)]
-        if piece.chunks is not None:
+        if piece.chunks is None:
+            data = np.asarray(piece.values)
+        else:
             # On this thread: the task occupies one already, and plans memory for one only.
-            piece = piece.compute(scheduler="synchronous")
-            if self.dtype.kind != "f" and first_masked(piece.data) is not None:
+            data = computed_here(piece.data, on_cluster=holds_futures(variable.data))
+            if self.dtype.kind != "f" and first_masked(data) is not None:
                 raise InputError(
                     "some values are masked; densities need all of them: fill them with NaN"
                 )
-        order = [dim for dim in self.dims if dim in piece.dims]
-        ordered = piece.transpose(*order, ...)
-        is_lazy = variable.chunks is not None
-        values = unmasked(ordered.data) if is_lazy else np.asarray(ordered.values)
-        return values.reshape([*(piece.sizes.get(dim, 1) for dim in self.dims), -1])
+            data = unmasked(data)
+        dims = [*map(str, piece.dims)]
+        order = [dim for dim in self.dims if dim in dims]
+        order += [dim for dim in dims if dim not in order]
+        ordered = data.transpose([dims.index(dim) for dim in order])
+        return ordered.reshape([*(piece.sizes.get(dim, 1) for dim in self.dims), -1])
 
 
 def is_time(variable: xr.Variable) -> bool:

@@ -88,8 +88,8 @@ def recorded(function: str, source: Catalog, **arguments: Any) -> dict[str, Any]
         "function": function,
         "arguments": plain,
         "source": source.location,
-        "features": source.features,
-        **{key: value for key, value in source.choice.given.items() if key != "features"},
+        "features": None,
+        **source.choices.given,
         "folder": os.getcwd(),  # selectors may name files by paths from here
     }
     # Through JSON and back, so that tuples and NumPy numbers compare equal to what a store holds.
@@ -164,8 +164,22 @@ def asked_where_it_was(
             for renaming in where.renamings(list(dict.fromkeys(paths)))
         ]
         asked[name]["content"] = _likest(known, [content, *others])
+        if asked[name]["content"] != known:
+            # Older versions loaded some files whose values are read by tasks now.
+            former = work.fingerprint(former=True)
+            asked[name]["content"] = _likest(known, [content, *others, former])
+            _take_checksums(asked[name], work, then.get(name, {}))
     copied: dict[str, Any] = json.loads(json.dumps(asked))
     return copied
+
+
+def _take_checksums(asked: dict[str, Any], work: Work, then: Mapping[str, Any]) -> None:
+    """Write checksums that older versions recorded into a description, if the files have them."""
+    for name, side in (("query", work.query), ("train", work.train)):
+        before = then.get(name, {}).get("parts", [])
+        for part, now, recorded in zip(side.rows.parts, asked[name]["parts"], before, strict=False):
+            if now["checksum"] is None and recorded.get("checksum") and part.full_checksum:
+                now["checksum"] = part.full_checksum()
 
 
 def _likest(known: Any, variants: list[Any]) -> Any:

@@ -1,10 +1,12 @@
 """Buckets: stores behind a URL, read and written by obstore. Each fault is reported in a line."""
 
 import atexit
+import os
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import lru_cache
 from time import sleep
 from typing import Any, Self
 
@@ -24,6 +26,7 @@ _RETRIES = {"max_retries": 10, "retry_timeout": timedelta(seconds=20)}
 # Work of hours requests chunks and a run's records, and must not end with a short outage. By then
 # the store has been opened, so that the endpoint and the credentials are known to be right.
 _PATIENCE = {"max_retries": 60, "retry_timeout": timedelta(minutes=5)}
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT")
 _PATIENT = re.compile(r"(^|/)c(/\d+)*$|^run(/|$)")
 
 # Patterns in the text of errors, and their meanings; the first match counts. The errors' own text
@@ -187,14 +190,87 @@ class BucketStore(ObjectStore[Any]):
     @contextmanager
     def _reaching(self, key: str) -> Iterator[None]:
         """Report a fault in one line, without the content of the request."""
-        try:
+        with _told(f"{self.url}/{key}".rstrip("/")):
             yield
-        except (DkdeError, MemoryError):
-            raise
-        except Exception as error:
-            where = f"{self.url}/{key}".rstrip("/")
-            # Without the cause: obstore's text is a page, and holds the whole request.
-            raise DataSetError(f"{where}: {_meaning(error)}") from None
+
+
+@contextmanager
+def _told(where: str) -> Iterator[None]:
+    """Report a fault in one line, without the content of the request."""
+    try:
+        yield
+    except (DkdeError, MemoryError):
+        raise
+    except Exception as error:
+        # Without the cause: obstore's text is a page, and holds the whole request.
+        raise DataSetError(f"{where}: {_meaning(error)}") from None
+
+
+class BucketFiles:
+    """Files below a URL that other programs wrote: listings, and ranges of their bytes.
+
+    Parameters
+    ----------
+    url : str
+        The URL, without credentials in it.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        with _told(self.url):
+            self._hasty = from_url(self.url, retry_config=_RETRIES)
+            self._patient = from_url(self.url, retry_config=_PATIENCE)
+
+    def entries(self) -> list[tuple[str, int, str]]:
+        """Return key, size, and ETag (else time) of all files below, in order of key."""
+        with _told(self.url):
+            return sorted(map(_entry, obstore.list(self._hasty).collect()))
+
+    def entry(self, key: str) -> tuple[str, int, str] | None:
+        """Return the same of one file; None if it does not exist."""
+        with _told(f"{self.url}/{key}"):
+            try:
+                return _entry(obstore.head(self._hasty, key))
+            except FileNotFoundError:
+                return None
+
+    def read(self, key: str, start: int, stop: int, tag: str) -> bytes:
+        """Return a range of a file's bytes, if it still has this tag.
+
+        Raises
+        ------
+        DataSetError
+            When it was removed or changed, or cannot be read.
+        """
+        where = f"{self.url}/{key}"
+        # A tag that is a time cannot be asked for.
+        options: Any = {"range": (start, stop)} | ({} if _TIME.match(tag) else {"if_match": tag})
+        with _told(where):
+            try:
+                return bytes(obstore.get(self._patient, key, options=options).bytes())
+            except FileNotFoundError:
+                raise DataSetError(
+                    f"{where}: was removed after it was opened; put it back"
+                ) from None
+            except PreconditionError:
+                raise DataSetError(
+                    f"{where}: was changed after it was opened; open it again"
+                ) from None
+
+
+def files_in(url: str) -> BucketFiles:
+    """Return the files below a URL, with one client for all calls of this process."""
+    return _files_in(url, os.environ.get("AWS_ENDPOINT_URL"))
+
+
+@lru_cache(maxsize=16)
+def _files_in(url: str, endpoint: str | None) -> BucketFiles:
+    # A client keeps the endpoint that it found when it was made.
+    return BucketFiles(url)
+
+
+def _entry(found: Any) -> tuple[str, int, str]:
+    return found["path"], found["size"], found["e_tag"] or found["last_modified"].isoformat()
 
 
 async def entries(store: ObjectStore[Any], prefix: str) -> list[tuple[str, int, str]]:
@@ -203,10 +279,7 @@ async def entries(store: ObjectStore[Any], prefix: str) -> list[tuple[str, int, 
     It takes a request for each thousand keys.
     """
     found = await obstore.list(store.store, prefix or None).collect_async()
-    return sorted(
-        (entry["path"], entry["size"], entry["e_tag"] or entry["last_modified"].isoformat())
-        for entry in found
-    )
+    return sorted(map(_entry, found))
 
 
 def _meaning(error: Exception) -> str:

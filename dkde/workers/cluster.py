@@ -25,7 +25,7 @@ from dkde.numerics.kernels import get_kernel
 from dkde.numerics.metrics import get_metric
 from dkde.numerics.tolerance import check_tol
 from dkde.rows.places import ZARR_MARKS
-from dkde.rows.row_source import RowSource, innermost
+from dkde.rows.row_source import RowSource, foundation
 from dkde.rows.side import Part, Rows, Side
 from dkde.rows.sources import ArraySource, Joined, NpySource, ZarrSource
 from dkde.rows.variables import VariablesSource
@@ -297,13 +297,15 @@ def _unreadable_url(urls: list[str]) -> str | None:
 
 
 def _sources(side: Side) -> Iterator[RowSource]:
-    # Rows may be read through wrappers (of columns, of scales): the innermost source has the place.
-    yield from (innermost(part.source) for part in side.rows.parts)
+    # Rows may be read through wrappers (of columns, of scales, of filters): the source below all
+    # of them has the place.
+    yield from (foundation(part.source) for part in side.rows.parts)
     for source in (side.weights, side.groups):
-        if isinstance(source, Joined):
-            yield from source.sources
-        elif source is not None:
-            yield source
+        below = None if source is None else foundation(source)
+        if isinstance(below, Joined):
+            yield from map(foundation, below.sources)
+        elif below is not None:
+            yield below
 
 
 def _zarr_store(source: RowSource) -> Any:

@@ -231,3 +231,38 @@ class TestData:
     def test_image_shapes_that_are_none(self, refused, text):
         np.save("x.npy", np.zeros((2, 12)))
         assert "image" in refused("import", "x.npy", "x.zarr", "--image-shape", text)
+
+
+class TestOptionsByRole:
+    @pytest.fixture
+    def tables(self, folder):
+        rows = np.random.default_rng(3).normal(size=(20, 2))
+        np.savetxt("train.csv", rows, delimiter=",", header="a,b", comments="")
+        np.savetxt("query.csv", rows[:5, ::-1] + 0.1, delimiter=",", header="y,x", comments="")
+        return "train.csv", "--train", "train.csv", "--query", "query.csv", "--bandwidth", "0.5"
+
+    def test_features_of_each_side(self, run, tables):
+        words = ["score", *tables, "--features", "train:a,b", "--features", "query:x,y"]
+        printed = json.loads(run(*words, "--json", "--output", "out.zarr").stdout)
+        rows = np.loadtxt("train.csv", delimiter=",", skiprows=1)
+        expected = dkde.log_density(rows[:5] + 0.1, rows, 0.5).mean()
+        assert printed["mean_log_likelihood"] == pytest.approx(expected, rel=1e-9)
+        # The record has them, so that the same call finds its result, and another is refused.
+        again = json.loads(run(*words, "--json", "--output", "out.zarr").stdout)
+        assert again["mean_log_likelihood"] == printed["mean_log_likelihood"]
+        assert "the same to the last bit" in run("verify", "out.zarr").stdout
+        call = json.loads(xr.open_zarr("out.zarr").attrs["provenance"])
+        assert call["score"]["query"]["parts"][0]["names"] == ["a", "b"]
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (["--features", "valid:a"], "features is given for the side 'valid', and the sides "
+             "are: train, query"),
+            (["--features", "a", "--features", "query:x"], "give one for all sides, or one for "),
+            (["--lat", "a", "--lat", "b"], "'b' is given beside 'a'"),
+        ],
+    )  # fmt: skip
+    def test_those_that_cannot_be(self, run, tables, words, message):
+        found = run("score", *tables, *words, status=2)
+        assert message in found.stderr

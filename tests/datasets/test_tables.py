@@ -7,6 +7,8 @@ import hashlib
 import io
 import json
 import re
+import tarfile
+import time
 import tracemalloc
 import warnings
 from pathlib import Path
@@ -22,7 +24,7 @@ from hypothesis import strategies as st
 
 import dkde
 from dkde.datasets.formats import Source, load_split, read_source
-from dkde.datasets.formats.csv_text import Text, squeezed
+from dkde.datasets.formats.csv_text import Text, Uncommented, squeezed
 from dkde.datasets.formats.files import checksum_files
 from dkde.errors import DataSetError, InputError
 
@@ -246,7 +248,6 @@ BAD = {
     "an open quote in a long file": ('a,b\n1,"x\n' + "2,y\n" * 2_500_000, "in line 2 is not"),
     "an open quote among names": ('a,"b\n1,2\n', "in line 1 is not closed"),
     "names alone": ("a,b", "holds no rows"),
-    "a comment": ("# it\n1 2 3\n", r"row 1 has 3 .* first line has 2 \(it is read as names, "),
     "another separator": ("a b\n1,2\n", "first line has 1 .*separated by ','"),
     "hexadecimal": ("a\n1\n0x1F\n", "'0x1F' is no number"),
     "underscores": ("a\n1\n1_000\n", "'1_000' is no number"),
@@ -724,3 +725,89 @@ def test_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(InputError, match=r'pip install "dkde\[tables\]"'):
         read_source(path)
+
+
+@pytest.mark.parametrize(
+    ("header", "names"),
+    [
+        ("by hand, on Tuesday\nx y", ("x", "y")),
+        ("x y", ("x", "y")),
+        ("station of five words here", None),
+        ("it", None),
+    ],
+)
+def test_comments_before_the_rows_are_left_out(tmp_path: Path, header: str, names: Any) -> None:
+    np.savetxt(tmp_path / "x.txt", ROWS[:, :2], header=header)
+    split = only(read_source(tmp_path / "x.txt"))
+    assert split.features == names
+    np.testing.assert_array_equal(load_split(split), ROWS[:, :2])
+
+
+def test_comments_before_a_line_of_names(tmp_path: Path) -> None:
+    path = text(tmp_path / "x.csv", "# station 5\n#\n# in metres\nx,y\n1,2\n3,4\n")
+    split = only(read_source(path))
+    assert split.features == ("x", "y")
+    np.testing.assert_array_equal(load_split(split), [[1, 2], [3, 4]])
+    with pytest.raises(DataSetError, match=r"column 'y', row 2: 'q' is no number"):
+        load_split(only(read_source(text(path, "# note\nx,y\n1,2\n3,q\n"))))
+
+
+def test_comments_among_the_rows_are_told(tmp_path: Path) -> None:
+    path = text(tmp_path / "x.csv", "# x y\n1 2\n# a break\n  # and more\n3 4\n# end")
+    with pytest.warns(
+        UserWarning, match="3 lines after the first row begin with # and are left out"
+    ):
+        rows = load_split(only(read_source(path)))
+    np.testing.assert_array_equal(rows, [[1, 2], [3, 4]])
+    # Without comments in front such lines may be rows.
+    path = text(tmp_path / "y.csv", "#id,x\n#1,2\n#2,3\n")
+    assert only(read_source(path)).features == ("x",)
+
+
+@given(st.lists(st.sampled_from(["#", "\n", "1", " ", "\r\n", "# c\n"])), st.integers(1, 9))
+@settings(max_examples=few(100))
+def test_comments_are_left_out_wherever_the_text_is_cut(pieces: list[str], size: int) -> None:
+    content = "".join(pieces)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        file = Uncommented(io.BytesIO(content.encode()), Path("x"))
+        found = b"".join(iter(lambda: file.read(size), b""))
+    lines = re.split(r"\r\n|\n", content)
+    expected = [line for line in lines if not line.lstrip(" ").startswith("#") and line.strip()]
+    assert [line for line in found.decode().splitlines() if line.strip()] == expected
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_decimal_commas(tmp_path: Path, separator: str) -> None:
+    lines = [("x", "y", "w"), ("1,5", "2", "a"), ("-0,25", "NA", "b"), ("1e3", ",5", "c")]
+    path = text(tmp_path / "x.csv", "\n".join(map(separator.join, lines)) + "\n")
+    split = only(read_source(path, decimal=","))
+    assert split.features == ("x", "y")
+    np.testing.assert_array_equal(load_split(split), [[1.5, 2], [-0.25, np.nan], [1000, 0.5]])
+    without = text(tmp_path / "y.csv", f"1,5{separator}2,5\n3,5{separator}4\n")
+    split = only(read_source(without, decimal=","))
+    np.testing.assert_array_equal(load_split(split), [[1.5, 2.5], [3.5, 4]])
+    with pytest.warns(UserWarning, match="left out: w"):
+        dkde.import_dataset(path, tmp_path / "z", decimal=",")
+    assert dkde.describe(tmp_path / "z")["import_options"]["decimal"] == ","
+    with pytest.raises(InputError, match="decimal is 'x'; it must be a point or a comma"):
+        dkde.import_dataset(path, tmp_path / "z2", decimal="x")
+    with pytest.raises(InputError, match="a decimal mark is for text only"):
+        read_source(write_parquet(tmp_path / "x.parquet", {"a": [1.0]}), decimal=",")
+
+
+def test_archives_of_pictures_are_told_what_to_do(tmp_path: Path) -> None:
+    text(tmp_path / "a.jpg", "no picture")
+    with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "a.jpg", "train/cat/a.jpg")
+    with pytest.raises(DataSetError, match="unpack an archive of pictures"):
+        read_source(tmp_path / "x.tar.gz")
+
+
+def test_thousands_of_columns_take_linear_time(tmp_path: Path) -> None:
+    names = [f"g{i}" for i in range(20_000)]
+    path = text(tmp_path / "x.csv", ",".join(names) + "\n" + ",".join(["1"] * len(names)) + "\n")
+    begun = time.process_time()
+    split = only(read_source(path))
+    assert split.features == tuple(names)
+    assert time.process_time() - begun < 5  # with a pass over all names a column: over 20

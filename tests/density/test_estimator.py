@@ -607,3 +607,18 @@ def test_a_query_has_the_columns_that_were_fitted_whatever_their_type(dtype):
     model = dkde.KernelDensity(bandwidth=1.0).fit(rows)
     same = rows.assign(f=rows.f.astype(dtype))
     np.testing.assert_array_equal(model.score_samples(same), model.score_samples(rows))
+
+
+@pytest.mark.parametrize("make", [np.asarray, lambda rows: pd.DataFrame(rows, columns=["a", "b"])])
+@pytest.mark.parametrize("estimator", [KernelDensity(), KernelDensityCV()])
+def test_a_missing_value_is_answered_with_what_to_write(estimator, make):
+    rows = np.random.default_rng(0).normal(size=(30, 2))
+    holes = rows.copy()
+    holes[[3, 5], 1] = np.nan
+    words = r'^X: row 3, (b|column 1) is NaN; .* \(nan="drop"\) or fill them$'
+    with pytest.raises(dkde.InputError, match=words):
+        clone(estimator).fit(make(holes))
+    with pytest.raises(dkde.InputError, match=words):
+        clone(estimator).fit(make(rows)).score_samples(make(holes))
+    dropping = clone(estimator).set_params(nan="drop").fit(make(holes))
+    assert np.isnan(dropping.score_samples(make(holes))[3])

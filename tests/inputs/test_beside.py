@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from dkde_cli.main import cli
 
 import dkde
-from dkde.rows.feature_choice import FeatureChoice
+from dkde.rows.side_choices import SideChoices
 
 H, N = 0.8, 25
 NO_SUCH = "train has no such feature"
@@ -245,7 +245,7 @@ class TestImpliedFeatures:
         assert catalog.choice.given == {"features": ["y", "x"], "lat": "y", "lon": "x"}
 
     def test_those_that_were_named_stay(self):
-        named = FeatureChoice.of(["y", "x"], lat="y", lon="x")
+        named = SideChoices.of(features=["y", "x"], lat="y", lon="x")
         with pytest.raises(dkde.InputError, match="'b' is not among the features y, x"):
             named.updated(lat="b", lon="a")
 

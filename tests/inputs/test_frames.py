@@ -30,7 +30,7 @@ TEXT = pd.Series(["x", "y"] * 20)
 def density(data, features=None, **options):
     """Densities of rows under themselves."""
     source = dkde.Catalog(features=features)
-    return dkde.log_density(data, data, 0.7, source=source, **options)
+    return np.asarray(dkde.log_density(data, data, 0.7, source=source, **options))
 
 
 def wanted(rows):

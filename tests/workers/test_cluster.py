@@ -10,6 +10,7 @@ from pathlib import Path
 
 import dask.array as da
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 import xarray as xr
@@ -171,17 +172,70 @@ def test_a_new_cluster_listens_to_this_machine_alone_and_its_files_are_private()
         assert top.stat().st_mode & 0o777 == 0o700
 
 
+class TestRowsThatTheClusterHolds:
+    @pytest.fixture
+    def held(self, client, arrays):
+        return client.persist(da.from_array(arrays[1], chunks=(1000, 6)) + 1)
+
+    @pytest.mark.parametrize("form", ["array", "computed on", "features apart", "DataArray",
+                                      "Dataset"])  # fmt: skip
+    def test_they_are_read_by_tasks(self, client, arrays, held, form):
+        query, train = arrays[0], arrays[1] + 1
+        names = list("abcdef")
+        side = {
+            "array": lambda: held,
+            "computed on": lambda: held[:2500] * 2,
+            "features apart": lambda: held.rechunk((500, 2)),
+            "DataArray": lambda: xr.DataArray(held, dims=("row", "feature")),
+            "Dataset": lambda: xr.Dataset({n: ("row", held[:, i]) for i, n in enumerate(names)}),
+        }[form]()
+        if form == "computed on":
+            train = train[:2500] * 2
+        if form == "Dataset":
+            query = xr.Dataset({n: ("row", query[:, i]) for i, n in enumerate(names)})
+        found = dkde.log_density(query, side, H, panel_rows=700)
+        expected = dkde.log_density(arrays[0], train, H, panel_rows=700)
+        np.testing.assert_allclose(np.asarray(found), expected, rtol=1e-9)
+
+    def test_as_query_and_as_weights(self, client, arrays, held):
+        weights = client.persist(da.arange(4000, chunks=900) * 1.0)
+        lazy = dkde.log_density(held, arrays[1], H, weights=weights)
+        expected = dkde.log_density(arrays[1] + 1, arrays[1], H, weights=np.arange(4000.0))
+        np.testing.assert_allclose(lazy.compute(), expected, rtol=1e-9)
+        # On threads of this process, which fetch what the workers hold.
+        np.testing.assert_allclose(lazy.compute(scheduler="threads"), expected, rtol=1e-9)
+
+    @pytest.mark.parametrize("is_held", [False, True])
+    def test_data_frames(self, client, arrays, is_held):
+        dd = pytest.importorskip("dask.dataframe")
+        frame = pd.DataFrame(arrays[1], columns=list("abcdef")).assign(note="text")
+        lazy = dd.from_pandas(frame, npartitions=5)
+        lazy = client.persist(lazy) if is_held else lazy
+        said = {"features": list("abcdef")}
+        found = dkde.log_density(frame[:50], lazy, H, panel_rows=700, **said)
+        expected = dkde.log_density(arrays[1][:50], arrays[1], H, panel_rows=700)
+        np.testing.assert_allclose(found, expected, rtol=1e-9)
+        scored = dkde.score(lazy, frame[:50], H, **said)
+        expected = dkde.log_density(arrays[1], arrays[1][:50], H)
+        np.testing.assert_allclose(scored.log_density, expected, rtol=1e-9)
+
+    def test_an_estimator_keeps_them(self, client, arrays, held):
+        found = dkde.KernelDensity(bandwidth=0.7).fit(held).score_samples(arrays[0])
+        expected = dkde.log_density(arrays[0], arrays[1] + 1, 0.7)
+        np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+    def test_those_that_are_gone_are_told(self, arrays):
+        with dkde.connect(workers=1) as client:
+            held = client.persist(da.from_array(arrays[1], chunks=(1000, 6)) + 1)
+        with pytest.raises(dkde.ClusterError, match=r"holds no longer; keep its client open"):
+            dkde.log_density(arrays[0], held, 1.0)
+
+
 class TestWordsForWhatCannotWork:
     def test_a_store_in_this_process(self, client):
         array = zarr.create_array(MemoryStore(), data=np.zeros((5, 2)))
         with pytest.raises(dkde.ClusterError, match="MemoryStore lives in this process"):
             dkde.log_density(array, array, 1.0)
-
-    def test_arrays_that_the_cluster_holds(self, client, arrays):
-        held = client.persist(da.from_array(arrays[1], chunks=1000) + 1)
-        for array in (held, held[:50] * 2):
-            with pytest.raises(dkde.ClusterError, match=r"persist\(\).*pass the array from before"):
-                dkde.log_density(arrays[0], array, 1.0)
 
     def test_a_path_that_workers_do_not_see(self, client, tmp_path):
         np.save(tmp_path / "a.npy", np.zeros((5, 2)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from dkde.datasets.formats import (
     cifar,
@@ -21,7 +21,10 @@ from dkde.datasets.formats import (
 from dkde.datasets.formats.files import files_of, is_pattern, reading, sniff
 from dkde.datasets.formats.source import ReadOptions, Source, SourceSplit, load_split
 from dkde.errors import DataSetError, InputError
+from dkde.rows.parquet_files import SUFFIXES
 from dkde.rows.places import kind_of
+from dkde.stores.listed_files import Url, list_files
+from dkde.stores.store import is_remote
 
 __all__ = [
     "FORMATS",
@@ -68,7 +71,7 @@ _FOREIGN = (
     (b"\x89PNG", "a PNG picture"),
     (b"\xff\xd8\xff", "a JPEG picture"),
     (b"ARROW1", "an Arrow file"),
-    (b"PK", "a ZIP archive that is no .npz"),
+    (b"PK", "a ZIP archive that is no .npz (unpack it, unzip FILE, and name the folder)"),
     (b"BZh", "a bzip2 file"),
     (b"\xfd7zXZ", "an xz file"),
     (b"%PDF", "a PDF document"),
@@ -97,6 +100,7 @@ def read_source(
     layout: str | None = None,
     columns: Sequence[str] | None = None,
     label: str | None = None,
+    decimal: str | None = None,
 ) -> Source:
     """Open a file, or a folder, with the importer that its content asks for.
 
@@ -105,7 +109,7 @@ def read_source(
     path : str or path
         ``"digits"`` means scikit-learn's digits, unless a file or folder of that name exists. For
         tables it may be a pattern, such as ``"points/*.csv"``; the matching files are read in
-        order of name.
+        order of name. For Parquet also a folder, or a URL of a file, a pattern or a folder.
     format : str, optional
         The name of a format in `FORMATS`; by default the format is detected from the content.
     split : str
@@ -116,6 +120,9 @@ def read_source(
         The columns of a table that are features; by default all columns of numbers.
     label : str, optional
         The column of a table that holds the class of each row.
+
+    decimal : {".", ","}, optional
+        The decimal mark of numbers in text; a point by default.
 
     Returns
     -------
@@ -128,11 +135,24 @@ def read_source(
     DataSetError
         If the path is missing, of no known format, truncated or damaged.
     """
-    path = Path(path)
     chosen = None if columns is None else tuple(columns)
-    options = ReadOptions(split=split, layout=layout, columns=chosen, label=label)
+    options = ReadOptions(split=split, layout=layout, columns=chosen, label=label, decimal=decimal)
+    if is_remote(path):
+        if format not in (None, parquet.NAME) or not parquet.is_parquet_url(os.fspath(path)):
+            if not PurePosixPath(os.fspath(path)).suffix:
+                list_files(os.fspath(path), SUFFIXES)  # that there is nothing is said first
+            raise InputError(
+                f"{path}: is no Parquet, and other files are imported from folders; copy it into "
+                "one first"
+            )
+        return parquet.read(Url(os.fspath(path)), options)
+    path = Path(path)
     with reading(path, "data"):
         found = _format_of(path, format)
+        if decimal not in (None, ".") and found.name != csv.NAME:
+            raise InputError(
+                f"{path}: a decimal mark is for text only, and this is {found.name}; leave it out"
+            )
         if found.name not in _TABLES:
             if chosen is not None or label is not None:
                 raise InputError(

@@ -67,7 +67,8 @@ def read(path: Path, options: ReadOptions) -> Source:
         if not layout:
             raise DataSetError(
                 f"{path}: is neither CIFAR-10 (data_batch_1 to 5, test_batch) nor CIFAR-100 "
-                "(train, test); fetch the Python version of one"
+                "(train, test); fetch the Python version of one, or unpack an archive of "
+                "pictures (tar -xf) and name its folder"
             )
         # The sizes that the archive states, before anything of it is read into memory.
         if sum(members[name].size for names in layout.values() for name in names) > MAX_BYTES:

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -17,16 +17,20 @@ from dkde.datasets.formats.csv_text import (
     NO_UTF8,
     Layout,
     Text,
+    Uncommented,
     bare,
     layout_of,
+    parted,
+    pointed,
     split_lines,
-    uncommented,
 )
-from dkde.datasets.formats.files import open_binary, sniff
-from dkde.datasets.formats.tables import TableFile, check_names, read_table
+from dkde.datasets.formats.files import checksum_files, files_of, open_binary, reading, sniff
+from dkde.datasets.formats.source import ReadOptions, Source
+from dkde.datasets.formats.tables import Table, TableFile, check_names, read_table
 from dkde.errors import DataSetError
 from dkde.numerics.exact import LARGEST, rounded
 from dkde.rows.feature_choice import LOOKED_AT, NUMBER, TIME, why_text
+from dkde.rows.row_filter import no_such
 
 NAME = "csv"
 # pyarrow's messages for a cell that cannot be converted and for a row of another width. pyarrow
@@ -55,16 +59,19 @@ def matches(path: Path) -> bool:
         return False
     # Without such a name, the first two lines must have the same number of cells, and the second
     # a number: prose rarely has both.
-    head_line = uncommented(*lines[:2])
-    first, second = split_lines(head_line, lines[1])
+    comments, rest = parted("\n".join(lines))
+    lines = rest.splitlines()
+    if comments and len(lines) < 2:
+        lines = [comments[-1], *lines]
+    first, second = split_lines(*lines[:2])
     return len(first) == len(second) and any(NUMBER.fullmatch(bare(cell)) for cell in second)
 
 
-def _open(path: Path, label: str | None) -> TableFile:
+def _open(path: Path, label: str | None, decimal: str) -> TableFile:
     """Open a file, and judge the kind of each column by its first values."""
     import pyarrow as pa
 
-    layout = layout_of(path)
+    layout = layout_of(path, decimal)
     names = layout.names
     check_names(path, names)
     columns = dict.fromkeys(names, Column(np.dtype(np.float64), "numbers"))
@@ -73,16 +80,34 @@ def _open(path: Path, label: str | None) -> TableFile:
         head = next(batches, None)
     if head is not None:
         for name in names:
-            columns[name] = _column(head.column(name))
+            columns[name] = _column(head.column(name), decimal)
     return TableFile(path, columns, layout.named, stream=partial(_stream, layout, columns, label))
 
 
-def _column(head: Any) -> Column:
+def column_as_it_is(path: Path, name: str) -> list[Any]:
+    """Return a column of a file as arrays of Arrow: of numbers, truths, times or text.
+
+    Raises
+    ------
+    NoVariableError
+        When there is no such column.
+    DataSetError
+        When a cell is not of its column's kind.
+    """
+    table = _open(path, None, ".")
+    if name not in table.columns:
+        raise no_such(str(path), name, list(table.columns))
+    if table.columns[name].dtype is None:  # text is read as the label of rows is
+        table = _open(path, name, ".")
+    return [batch.column(name) for batch in table.stream([name])]
+
+
+def _column(head: Any, decimal: str) -> Column:
     """Return the kind of a column, judged by its first values."""
     number = np.dtype(np.float64)
     # latin1 decodes any byte; the texts are only compared with patterns of ASCII.
     first = next((cell for cell in head.to_pylist() if cell), b"").decode("latin1").strip()
-    if not first or NUMBER.fullmatch(first):
+    if not first or NUMBER.fullmatch(pointed(first, decimal)):
         return Column(number, "numbers")
     # The first value is no number. If all that are looked at are times, or truths, the column
     # can be converted; otherwise `why_text` quotes the cell that makes it text.
@@ -104,18 +129,22 @@ def _read(layout: Layout, wanted: Sequence[str], types: Any) -> Generator[Any, N
     import pyarrow as pa
     from pyarrow import csv as arrow
 
-    with open_binary(layout.path) as file:
+    with open_binary(layout.path) as opened:
+        file = (
+            cast("IO[bytes]", Uncommented(opened, layout.path)) if layout.has_comments else opened
+        )
         try:
             with arrow.open_csv(
                 Text(file, layout.path, layout.separator),
                 # Only without threads pyarrow's errors name the row.
                 arrow.ReadOptions(
                     use_threads=False, block_size=BLOCK_BYTES, column_names=list(layout.names),
-                    skip_rows_after_names=int(layout.named),
+                    skip_rows_after_names=layout.n_header_lines,
                 ),
                 arrow.ParseOptions(delimiter=layout.separator, newlines_in_values=True),
                 arrow.ConvertOptions(
-                    column_types=types, include_columns=list(wanted), strings_can_be_null=True
+                    column_types=types, include_columns=list(wanted), strings_can_be_null=True,
+                    decimal_point=layout.decimal,
                 ),
             ) as batches:  # fmt: skip
                 yield from batches
@@ -184,7 +213,7 @@ def _readable(layout: Layout, error: Exception) -> DataSetError:
     """Return an error for users from pyarrow's, with rows counted from 1 after the header."""
     path, names = layout.path, layout.names
     if cell := _BAD_CELL.search(str(error)):
-        column, row = int(cell[1]), int(cell[2]) - layout.named
+        column, row = int(cell[1]), int(cell[2]) - layout.n_header_lines
         where = f"{path}: column {names[column] if column < len(names) else column!r}, row {row}"
         if cell[3] is None:
             return DataSetError(f"{where}: the file {NO_UTF8}")
@@ -197,13 +226,24 @@ def _readable(layout: Layout, error: Exception) -> DataSetError:
         )
     if width := _BAD_ROW.search(str(error)):
         first = "names" if layout.named else "a row"
+        row = int(width[1]) - layout.n_header_lines
         return DataSetError(
-            f"{path}: row {int(width[1]) - layout.named} has {width[3]} columns, and the first "
-            f"line has {width[2]} (it is read as {first}, separated by {layout.separator!r})"
+            f"{path}: row {row} has {width[3]} columns, and the first line "
+            f"has {width[2]} (it is read as {first}, separated by {layout.separator!r})"
         )
     # Any other message, in one line: it may quote bytes of the file.
     message = re.sub(r"[^ -~]", "?", " ".join(str(error).split()))[:100]
     return DataSetError(f"{path}: not readable as CSV ({message})")
 
 
-read = partial(read_table, name=NAME, what="CSV", open_file=_open)
+def read(path: Path, options: ReadOptions) -> Source:
+    """Open a file, or those of a pattern; rows are streamed later, or loaded."""
+
+    def open_files() -> Table:
+        files, tables = files_of(path), []
+        for file in files:
+            with reading(file, "CSV"):
+                tables.append(_open(file, options.label, options.decimal or "."))
+        return Table(tables, checksum_files(files))
+
+    return read_table(path, options, name=NAME, what="CSV", open_files=open_files)

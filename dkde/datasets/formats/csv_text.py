@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -19,6 +20,10 @@ BLOCK_BYTES = 4 * 2**20
 # Rarest first: a comma or a blank may also stand within a name.
 _SEPARATORS = "\t;, "
 _YEAR = re.compile(r"1[89]\d\d|20\d\d")
+# A comment in front of the rows, and one anywhere.
+_COMMENT = re.compile(r"[ \t]*#([^\r\n]*)(?:\r\n?|\n|$)")
+_COMMENT_LINE = re.compile(rb"(?<=[\r\n])[ \t]*#[^\r\n]*(?:\r\n?|\n)?")
+_END = re.compile(rb"\r\n?|\n")
 _LINE_END = re.compile(r"\r\n?|\n")
 NO_UTF8 = "is no UTF-8; convert it (iconv -f latin1 -t utf-8, with its own encoding for latin1)"
 
@@ -36,12 +41,25 @@ class Layout:
         Whether the first line holds names; otherwise it is a row.
     names : tuple of str
         The names of the columns, f0, f1, ... if there are none.
+    has_comments : bool
+        Whether the file begins with lines of comments, which begin with ``#``; the names may stand
+        in the last of them. Then all such lines are left out.
+    decimal : str
+        The decimal mark of its numbers.
     """
 
     path: Path
     separator: str
     named: bool
     names: tuple[str, ...]
+    has_comments: bool = False
+    decimal: str = "."
+    named_in_comment: bool = False
+
+    @property
+    def n_header_lines(self) -> int:
+        """Return the number of lines of names before the first row, comments not counted."""
+        return int(self.named and not self.named_in_comment)
 
 
 def split_lines(*lines: str) -> list[list[str]]:
@@ -50,31 +68,61 @@ def split_lines(*lines: str) -> list[list[str]]:
     return [line.split() if separator == " " else line.split(separator) for line in lines]
 
 
-def uncommented(first: str, second: str) -> str:
-    """Return a first line without its leading "#", if it has as many names as the second has cells.
+def parted(text: str) -> tuple[list[str], str]:
+    """Return the comments at the beginning of a text, without their ``#``, and the rest.
 
-    numpy.savetxt writes its header with this mark of a comment.
+    numpy.savetxt writes its header so. A text of comments alone has none: its lines may be rows.
 
     Examples
     --------
-    >>> uncommented("# x y", "1.0 2.0"), uncommented("# by hand", "1.0 2.0 3.0")
-    ('x y', '# by hand')
+    >>> parted("# by hand\\n# x y\\n1.0 2.0\\n")
+    (['by hand', 'x y'], '1.0 2.0\\n')
     """
-    if not first.lstrip().startswith("#"):
-        return first
-    names = first.lstrip()[1:].lstrip(" \t")
-    separator = None if (mark := separator_of([second])) == " " else mark
-    return names if len(names.split(separator)) == len(second.split(separator)) else first
+    comments, start = [], 0
+    while found := _COMMENT.match(text, start):
+        comments.append(found[1].strip())
+        start = found.end()
+    return (comments, text[start:]) if text[start:].strip() else ([], text)
 
 
-def separator_of(lines: Sequence[str]) -> str:
+def names_in(comments: Sequence[str], lines: Sequence[str], decimal: str) -> str | None:
+    """Return the line of names that is the last of the comments; None if it is none.
+
+    It has as many names as the first line has cells, and that line is not one of names itself.
+
+    Examples
+    --------
+    >>> names_in(["x y"], ["1.0 2.0"], "."), names_in(["by hand"], ["x y", "1.0 2.0"], ".")
+    ('x y', None)
+    """
+    if not comments:
+        return None
+    first, second = lines[0], lines[-1]
+    separator = None if (mark := separator_of([first], decimal)) == " " else mark
+    if len(comments[-1].split(separator)) != len(first.split(separator)):
+        return None
+    has_number = [
+        any(NUMBER.fullmatch(pointed(bare(cell), decimal)) for cell in line.split(separator))
+        for line in (first, second)
+    ]
+    return None if has_number == [False, True] else comments[-1]
+
+
+def pointed(cell: str, decimal: str) -> str:
+    """Return a cell with a point for the decimal mark."""
+    return cell if decimal == "." else cell.replace(decimal, ".")
+
+
+def separator_of(lines: Sequence[str], decimal: str = ".") -> str:
     """Return the separator of lines: the first of tab, semicolon, comma and blank in all of them.
 
-    Without any of these it is a comma: there is one column.
+    Without any of these it is a comma, or a semicolon beside decimal commas: there is one column.
     """
     # Text between quotes may hold any separator.
     bare = [re.sub(r'"[^"]*"', "", line.strip(" \r\n")) for line in lines if line.strip()]
-    return next((mark for mark in _SEPARATORS if all(mark in line for line in bare)), ",")
+    marks = _SEPARATORS.replace(decimal, "")
+    rest = ";" if decimal == "," else ","
+    return next((mark for mark in marks if all(mark in line for line in bare)), rest)
 
 
 def bare(cell: str) -> str:
@@ -82,8 +130,8 @@ def bare(cell: str) -> str:
     return cell.strip().strip('"').strip()
 
 
-def layout_of(path: Path) -> Layout:
-    """Return the layout of a file by its first line.
+def layout_of(path: Path, decimal: str = ".") -> Layout:
+    """Return the layout of a file by its first lines.
 
     Raises
     ------
@@ -99,12 +147,18 @@ def layout_of(path: Path) -> Layout:
     # The block may end within a character, and other columns may be in another encoding: bytes
     # that are no UTF-8 become surrogates, and are refused below if a name has them.
     text = head.decode("utf-8-sig", "surrogateescape")
-    lines = _LINE_END.split(text, maxsplit=2)[:2]
-    if not lines[0].strip():
+    comments, text = parted(text)
+    lines = [line for line in _LINE_END.split(text, maxsplit=2)[:2] if line.strip()]
+    if not text.strip() or not _LINE_END.split(text, maxsplit=1)[0].strip():
         raise DataSetError(f"{path}: it is empty, or its first line is; write a line of names")
-    first = uncommented(lines[0], lines[-1])
-    text = first + text[len(lines[0]) :]
-    separator = separator_of([first, *lines[1:]])
+    noted = names_in(comments, lines, decimal)
+    if noted is not None:
+        lines, text = [noted, lines[0]], f"{noted}\n{text}"
+    layout = partial(
+        Layout, path, has_comments=bool(comments), decimal=decimal,
+        named_in_comment=noted is not None,
+    )  # fmt: skip
+    separator = separator_of(lines, decimal)
     if separator == " ":
         text = squeezed(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
     # csv.reader joins a name that has a line end within its quotes.
@@ -113,10 +167,12 @@ def layout_of(path: Path) -> Layout:
         raise DataSetError(f"{path}: its first line {NO_UTF8}")
     # A first line of numbers and missing values only is a row. Missing values are pyarrow's.
     missing = set(ConvertOptions().null_values)
-    named = not all(NUMBER.fullmatch(cell) or cell in missing for cell in cells)
+    named = noted is not None or not all(
+        NUMBER.fullmatch(pointed(cell, decimal)) or cell in missing for cell in cells
+    )
     if not named:
         _warn_of_positions(path, cells)
-        return Layout(path, separator, named, tuple(f"f{i}" for i in range(len(cells))))
+        return layout(separator, named, tuple(f"f{i}" for i in range(len(cells))))
     _check_first_line(path, cells)
     for i, cell in enumerate(cells):
         if not cell:
@@ -125,7 +181,7 @@ def layout_of(path: Path) -> Layout:
             while name in cells:
                 name += ".1"
             cells[i] = name
-    return Layout(path, separator, named, tuple(cells))
+    return layout(separator, named, tuple(cells))
 
 
 def _warn_of_positions(path: Path, cells: Sequence[str]) -> None:
@@ -186,6 +242,77 @@ def squeezed(text: bytes) -> bytes:
     for end in (b"\n", b"\r"):
         text = text.replace(b" " + end, end).replace(end + b" ", end)
     return text.strip(b" ")
+
+
+class Uncommented(io.RawIOBase):
+    """A file without its lines that begin with ``#``; those among the rows are told.
+
+    Parameters
+    ----------
+    file : binary file
+    path : pathlib.Path
+        The path of the file, for messages.
+    """
+
+    def __init__(self, file: IO[bytes], path: Path) -> None:
+        self._file, self._path = file, path
+        self._waiting = b""
+        self._before = b"\n"  # the byte before the next text
+        self._blanks = b""
+        self._is_comment = False  # whether the text before ended within a comment
+        self._has_rows = False
+        self._n_among, self._is_ended = 0, False
+
+    def read(self, n: int = -1) -> bytes:
+        """Read n bytes, fewer only at the end of the file."""
+        while len(self._waiting) < n and not self._is_ended:
+            text = self._file.read(n)
+            if not text:
+                self._is_ended = True
+                self._waiting += self._kept(b"")
+                self._tell()
+            else:
+                self._waiting += self._kept(text)
+        found, self._waiting = self._waiting[:n], self._waiting[n:]
+        return found
+
+    def _kept(self, text: bytes) -> bytes:
+        """Return a text without comments."""
+        text, self._blanks = self._blanks + text, b""
+        if self._is_comment:
+            end = _END.search(text)
+            text = b"" if end is None else text[end.end() :]
+            self._is_comment = end is None
+            self._before = b"\n"
+        kept, start = [], 0
+        whole = self._before + text
+        if not self._is_ended and not self._is_comment:
+            # Blanks that begin a line wait: the next byte says whether they begin a comment.
+            waiting = len(whole) - len(whole.rstrip(b" \t"))
+            if waiting and whole[-waiting - 1 :][:1] in (b"\r", b"\n"):
+                whole, self._blanks = whole[:-waiting], whole[-waiting:]
+        last = whole[-1:]
+        for found in _COMMENT_LINE.finditer(whole):
+            kept.append(whole[start : found.start()])
+            self._has_rows |= bool(kept[-1].strip())
+            self._n_among += self._has_rows
+            start = found.end()
+            self._is_comment = start == len(whole) and found[0][-1:] not in b"\r\n"
+        kept.append(whole[start:])
+        self._before = last
+        # The byte before the text was given away already.
+        found_text = b"".join(kept)[1:]
+        self._has_rows |= bool(found_text.strip())
+        return found_text
+
+    def _tell(self) -> None:
+        if self._n_among:
+            n = self._n_among
+            warn(
+                f"{self._path}: {n} line{'s' if n > 1 else ''} after the first row "
+                f"begin{'' if n > 1 else 's'} with # and {'are' if n > 1 else 'is'} left out as "
+                f"{'comments' if n > 1 else 'a comment'}"
+            )
 
 
 class Text(io.RawIOBase):

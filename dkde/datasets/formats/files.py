@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from dkde.errors import DataSetError, DkdeError, one_line
+from dkde.stores.listed_files import Url
 
 # DEFLATE compresses by at most 1032 : 1. A file that promises more content is damaged or hostile,
 # and is refused before memory of the promised size is allocated.
@@ -49,7 +50,7 @@ def files_of(path: Path) -> list[Path]:
 
 
 @contextmanager
-def reading(path: Path, what: str) -> Iterator[None]:
+def reading(path: Path | Url, what: str) -> Iterator[None]:
     """Turn any exception that is raised while `path` is read as `what` into one DataSetError.
 
     Hostile or damaged bytes reach gzip, tarfile, zipfile, pickle and NumPy's header parser.

@@ -1,108 +1,142 @@
-"""Parquet: a table that is stored by columns, in one file or in several under a pattern."""
+"""Parquet: a table that is stored by columns, in one file or several, on disk or in a bucket."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dkde.datasets.formats.arrow_values import Column, column_of_type, first_length
-from dkde.datasets.formats.files import sniff
-from dkde.datasets.formats.source import batch_rows
-from dkde.datasets.formats.tables import TableFile, check_names, read_table
+from dkde.datasets.formats.files import checksum_files, is_pattern, reading, sniff
+from dkde.datasets.formats.source import ReadOptions, Source
+from dkde.datasets.formats.tables import Table, TableFile, read_table
+from dkde.errors import DataSetError
+from dkde.rows.parquet_files import SUFFIXES, FileColumns, footers
+from dkde.rows.parquet_source import ParquetSource
+from dkde.stores.listed_files import Listed, Url, list_files
+from dkde.stores.store import is_remote
 
 NAME = "parquet"
-_BUFFER_BYTES = 2**20
-# Rows that are read at a time where one column is searched for missing values or a first list.
-_FIRST_ROWS = 2**16
+# Files up to this size together are identified by a checksum of all bytes, which stays the same
+# where they are copied. Larger ones are identified by sizes, times and footers.
+_CHECKED_BYTES = 2**28
+# The entries of a folder that are looked at for a file of Parquet.
+_LOOKED_AT = 10_000
+# The ends of URLs that are surely of other formats, and are refused without a request.
+_OTHERS = (
+    ".zarr", ".nc", ".npz", ".npy", ".csv", ".tsv", ".txt", ".gz", ".zip", ".tar", ".pkl", ".h5",
+)  # fmt: skip
+# Folders of tables in which not every Parquet file holds rows that count, and their names.
+_MANAGED = {
+    "_delta_log": "a Delta table",
+    ".hoodie": "a Hudi table",
+    "metadata": "an Iceberg table",
+}
 
 
 def matches(path: Path) -> bool:
-    """Return whether the content is a Parquet file."""
+    """Return whether the content is a Parquet file, or a folder of them."""
+    if path.is_dir():
+        return _holds_files(path)
     return path.is_file() and sniff(path)[:4] == b"PAR1"
 
 
-def _open(path: Path, label: str | None) -> TableFile:
-    """Open a file, and read the kind of each column from its schema."""
-    with _file(path) as file:
-        fields = list(file.schema_arrow)
-        check_names(path, [field.name for field in fields])
-        columns = {field.name: _column(file, field) for field in fields}
-        return TableFile(
-            path,
-            columns=columns,
+def _holds_files(folder: Path) -> bool:
+    """Return whether a folder has a Parquet file, in it or below."""
+    names = (name for _, _, names in os.walk(folder) for name in names)
+    found = islice(names, _LOOKED_AT)
+    return any(n.lower().endswith(SUFFIXES) and not n.startswith(("_", ".")) for n in found)
+
+
+def is_parquet_url(url: str) -> bool:
+    """Return whether a URL is one of Parquet: by its name, or by the files that are there."""
+    name = url.rstrip("/")
+    if name.lower().endswith(SUFFIXES):
+        return True
+    if name.lower().endswith(_OTHERS):
+        return False
+    try:
+        files = list_files(url, SUFFIXES)
+    except DataSetError:
+        return False
+    return files.names[0].lower().endswith(SUFFIXES)
+
+
+def read(path: Path | Url, options: ReadOptions) -> Source:
+    """Read the footers of files; rows are read later, by tasks or batch by batch."""
+    return read_table(
+        path, options, name=NAME, what="Parquet", open_files=partial(_open, os.fspath(path))
+    )
+
+
+def _open(name: str) -> Table:
+    _refuse_managed(name)
+    with reading(Path(name), "Parquet"):
+        files = list_files(name, SUFFIXES)
+    known = footers(files)
+    tables = [
+        TableFile(
+            _path(files, i),
+            columns=FileColumns(files, i),
             named=True,
-            stream=partial(_stream, path, columns),
-            n_rows=file.metadata.num_rows,
+            stream=partial(_stream, files, i),
+            n_rows=footer.n_rows,
         )
+        for i, footer in enumerate(known)
+    ]
+
+    def rows(names: Sequence[str], dtype: np.dtype[Any]) -> ParquetSource:
+        columns = [(each, tables[0].columns[each].width) for each in names]
+        return ParquetSource(files, [each.n_rows for each in known], columns, dtype)
+
+    if files.is_remote:
+        return Table(tables, None, rows=rows)
+    full = partial(_checksum, files, isinstance(name, str) and os.path.isdir(name))
+    return Table(tables, full() if files.n_bytes <= _CHECKED_BYTES else None, full, rows)
 
 
-def _column(file: Any, field: Any) -> Column:
-    """Return the kind of a column; its integers are floats if some values are missing."""
-    from pyarrow import types
-
-    # A schema fixes the length of lists only for some; for the others the first list does.
-    found = column_of_type(field.type, may_miss=False)
-    if types.is_list(field.type) or types.is_large_list(field.type):
-        found = column_of_type(field.type, may_miss=False, length=_length(file, field.name))
-    # Most files declare every column as nullable, whether values are missing or not, so whole
-    # numbers are searched for missing values. Floats have NaN and need no search.
-    whole = found.dtype is not None and found.dtype.kind in "iu"
-    if not whole or not (field.nullable or found.width) or not _is_missing(file, field):
-        return found
-    return column_of_type(field.type, may_miss=True, length=found.width)
+def _path(files: Listed, i: int) -> Path | Url:
+    return Url(files.path(i)) if files.is_remote else Path(files.path(i))
 
 
-def _length(file: Any, name: str) -> int | None:
-    """Return the length of the first list of a column, None if there is no list."""
-    for batch in file.iter_batches(_FIRST_ROWS, columns=[name]):
-        if (length := first_length(batch.column(name))) is not None:
-            return length
-    return None
+def _checksum(files: Listed, is_folder: bool) -> str:
+    """Return the checksum of all bytes; of a folder, the names in it are a part of it."""
+    paths = [Path(files.path(i)) for i in range(len(files))]
+    return checksum_files(paths, Path(files.root) if is_folder else None)
 
 
-def _is_missing(file: Any, field: Any) -> bool:
-    """Return whether a column or its lists have missing values.
+def _stream(files: Listed, i: int, wanted: Sequence[str]) -> Iterator[Any]:
+    """Yield the wanted columns of every row of a file, in batches."""
+    n_rows = footers(files)[i].n_rows
+    # Of any kind, labels too: the dtype and the widths are not used.
+    source = ParquetSource(
+        files, [each.n_rows for each in footers(files)], [(name, None) for name in wanted],
+        np.dtype(np.float64),
+    )  # fmt: skip
+    first = int(source.starts[i])
+    yield from source.arrow(first, first + n_rows, wanted)
 
-    The file's statistics decide if all row groups have them; otherwise the column is read.
+
+def _refuse_managed(name: str) -> None:
+    """Refuse a table of which only a log says which files count.
+
+    Raises
+    ------
+    DataSetError
     """
-    groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
-    counts = []
-    for group in groups:
-        chunks = (group.column(i) for i in range(group.num_columns))
-        # The numbers of a list are a column below it; writers call it "element" or "item".
-        is_part = (field.name, f"{field.name}.list.element", f"{field.name}.list.item")
-        chunk = next((chunk for chunk in chunks if chunk.path_in_schema in is_part), None)
-        known = None if chunk is None else chunk.statistics
-        counts.append(known.null_count if known is not None and known.has_null_count else None)
-    if None not in counts:
-        return any(counts)
-    for batch in file.iter_batches(_FIRST_ROWS, columns=[field.name]):
-        column = batch.column(field.name)
-        if column.null_count or (hasattr(column, "flatten") and column.flatten().null_count):
-            return True
-    return False
-
-
-def _stream(path: Path, columns: dict[str, Column], wanted: Sequence[str]) -> Iterator[Any]:
-    """Yield the wanted columns of every row, in batches."""
-    # The rows of a batch fit 8 MiB as float64, the widest dtype of a feature.
-    n_numbers = sum(columns[name].n_features for name in wanted)
-    with _file(path) as file:
-        yield from file.iter_batches(
-            batch_rows(n_numbers, np.dtype(np.float64)), columns=list(wanted)
-        )
-
-
-def _file(path: Path) -> Any:
-    """Open a Parquet file for reading in bounded memory."""
-    from pyarrow import parquet
-
-    # Through a buffer, and not one row group at a time: some files have a single row group.
-    return parquet.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False)
-
-
-read = partial(read_table, name=NAME, what="Parquet", open_file=_open)
+    if is_remote(name) or is_pattern(name) or not os.path.isdir(name):
+        return
+    for folder, what in _MANAGED.items():
+        within = os.path.join(name, folder)
+        if not os.path.isdir(within):
+            continue
+        is_iceberg = any(each.endswith(".metadata.json") for each in os.listdir(within))
+        if folder != "metadata" or is_iceberg:
+            raise DataSetError(
+                f"{name}: is {what}, whose log says which of its files hold rows; read it with its "
+                "own library, and give the Arrow table or write the rows as Parquet"
+            )

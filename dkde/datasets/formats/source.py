@@ -14,6 +14,8 @@ import numpy as np
 
 from dkde.datasets.metadata import Meta
 from dkde.errors import DataSetError
+from dkde.rows.row_source import RowSource
+from dkde.stores.listed_files import Url
 from dkde.typing import Array
 
 # The size of a batch of rows: importers hold about one batch in memory, whatever the file's size.
@@ -150,12 +152,15 @@ class ReadOptions:
         numbers.
     label : str, optional
         The column of a table that holds the class of each row.
+    decimal : str, optional
+        The decimal mark of numbers in text, if it is not a point.
     """
 
     split: str = "train"
     layout: str | None = None
     columns: tuple[str, ...] | None = None
     label: str | None = None
+    decimal: str | None = None
 
 
 @dataclass(frozen=True)
@@ -181,6 +186,8 @@ class SourceSplit(Meta):
         columns, where even one batch needs the whole array.
     late_labels : callable, optional
         Returns the labels of a stream; it is called after the last batch.
+    rows : RowSource, optional
+        The raw rows as a source that a task reads, where they need not be loaded.
     """
 
     name: str
@@ -191,6 +198,7 @@ class SourceSplit(Meta):
     labels: Mapping[str, Array] = field(default_factory=dict)
     whole: Callable[[], Array] | None = None
     late_labels: Callable[[], Mapping[str, Array]] | None = None
+    rows: RowSource | None = None
 
 
 def split_of_arrays(name: str, *arrays: Array, **fields: Any) -> SourceSplit:
@@ -225,25 +233,28 @@ class Source:
 
     Parameters
     ----------
-    path : pathlib.Path
+    path : pathlib.Path or Url
     format : str
         The name of the importer.
-    checksum : str
+    checksum : str, optional
         ``"sha256:..."`` of the bytes of the file; for several files, of their names and lengths
-        too.
+        too. None where the rows are read where they lie, and reading all would take too long.
     splits : tuple of SourceSplit
     left_out : mapping of str to str
         The columns of a table that were left out by default, each with the reason.
     converted : mapping of str to str
         The columns that are features but hold no numbers, each with what they were converted to.
+    full_checksum : callable, optional
+        Returns the checksum that `checksum` leaves out.
     """
 
-    path: Path
+    path: Path | Url
     format: str
-    checksum: str
+    checksum: str | None
     splits: tuple[SourceSplit, ...]
     left_out: Mapping[str, str] = field(default_factory=dict)
     converted: Mapping[str, str] = field(default_factory=dict)
+    full_checksum: Callable[[], str] | None = None
 
 
 def load_split(split: SourceSplit) -> Array:

@@ -9,16 +9,19 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dkde.datasets.formats.arrow_values import Column, label_texts, numbered, values_of
-from dkde.datasets.formats.files import checksum_files, files_of, reading
+from dkde.datasets.formats.files import reading
 from dkde.datasets.formats.source import ReadOptions, Source, SourceSplit
 from dkde.errors import DataSetError, InputError, NoVariableError, some
 from dkde.rows.feature_choice import of_a_list
+from dkde.rows.row_source import RowSource
+from dkde.stores.listed_files import Url
 from dkde.typing import Array
 
 # The names that pandas gives to columns without a name: in text that it read, and for the row
@@ -33,7 +36,7 @@ class TableFile:
 
     Parameters
     ----------
-    path : pathlib.Path
+    path : pathlib.Path or Url
     columns : mapping of str to Column
         Every column of the file, in order.
     named : bool
@@ -45,14 +48,35 @@ class TableFile:
         Number of rows, if the file states it.
     """
 
-    path: Path
+    path: Path | Url
     columns: Mapping[str, Column]
     named: bool
     stream: Callable[[Sequence[str]], Iterator[Any]]
     n_rows: int | None = None
 
 
-def need_pyarrow(path: Path) -> None:
+@dataclass(frozen=True)
+class Table:
+    """The files of a table, in the order of their rows.
+
+    Parameters
+    ----------
+    files : sequence of TableFile
+    checksum : str, optional
+        The checksum of the files' bytes; None where it would take too long.
+    full_checksum : callable, optional
+        Returns that checksum, however long it takes.
+    rows : callable, optional, (names of columns, dtype) -> RowSource
+        Returns these columns as a source that a task reads, for a format that allows it.
+    """
+
+    files: Sequence[TableFile]
+    checksum: str | None
+    full_checksum: Callable[[], str] | None = None
+    rows: Callable[[Sequence[str], np.dtype[Any]], RowSource] | None = None
+
+
+def need_pyarrow(path: Path | Url) -> None:
     """Refuse a table if pyarrow, an optional dependency, is not installed.
 
     Raises
@@ -67,7 +91,7 @@ def need_pyarrow(path: Path) -> None:
         ) from None
 
 
-def check_names(path: Path, names: Sequence[str]) -> None:
+def check_names(path: Path | Url, names: Sequence[str]) -> None:
     """Refuse two columns of the same name.
 
     Raises
@@ -82,23 +106,23 @@ def check_names(path: Path, names: Sequence[str]) -> None:
 
 
 def read_table(
-    path: Path,
+    path: Path | Url,
     options: ReadOptions,
     *,
     name: str,
     what: str,
-    open_file: Callable[[Path, str | None], TableFile],
+    open_files: Callable[[], Table],
 ) -> Source:
     """Read the columns, the number of rows and the labels of files; rows are streamed later.
 
     Parameters
     ----------
-    path : pathlib.Path
-        A file, or a pattern of several.
+    path : pathlib.Path or Url
+        A file, or a pattern or a folder of several.
     options : ReadOptions
     name, what : str
         The name of the format, as users write it, and in words for messages.
-    open_file : callable, (Path, label column or None) -> TableFile
+    open_files : callable, () -> Table
 
     Raises
     ------
@@ -109,10 +133,8 @@ def read_table(
         If the files are damaged, empty, or differ in their columns.
     """
     need_pyarrow(path)
-    tables: list[TableFile] = []
-    for file in files_of(path):
-        with reading(file, what):
-            tables.append(open_file(file, options.label))
+    table_of_all = open_files()
+    tables = table_of_all.files
     chosen = _choose(tables, options)
     # The first file decides. Without chosen columns all files must have the same ones: a column
     # that only some files have would otherwise be left out in silence.
@@ -125,27 +147,32 @@ def read_table(
     if not n_rows:
         raise DataSetError(f"{path}: holds no rows")
     held = {column: first.columns[column] for column in chosen}
+    rows = table_of_all.rows and table_of_all.rows(chosen, dtype)
+    batches = partial(_batches, tables, chosen, dtype, what)
     units = tuple(column.units for column in held.values() for _ in range(column.n_features))
     split = SourceSplit(
         options.split,
         n_rows=n_rows,
         n_features=sum(column.n_features for column in held.values()),
         dtype=dtype,
-        batches=partial(_batches, tables, chosen, dtype, what),
+        batches=batches if rows is None else partial(_pieces, rows),
         labels=labels,
         # Names made from positions say nothing, unless the user chose columns by them.
         features=_names(first, held) if first.named or options.columns else None,
         classes=classes,
         units=units if any(units) else None,
+        rows=rows,
     )
+    taken = {*chosen, options.label}  # of tables with many thousands of columns
     left_out = {
         column: _NO_NAME if _NUMBERING.fullmatch(column) else each.kind
         for column, each in first.columns.items()
-        if options.columns is None and column not in chosen and column != options.label
+        if options.columns is None and column not in taken
     }
     converted = {name: column.converted for name, column in held.items() if column.converted}
-    checksum = checksum_files([table.path for table in tables])
-    return Source(path, name, checksum, (split,), left_out, converted)
+    return Source(
+        path, name, table_of_all.checksum, (split,), left_out, converted, table_of_all.full_checksum
+    )
 
 
 def _names(first: TableFile, held: Mapping[str, Column]) -> tuple[str, ...]:
@@ -282,6 +309,12 @@ def _rows_and_labels(
     # Numbered over all files at once, so that a class has the same number in each.
     labels, classes = numbered(texts, tables[0].path, label)
     return n_rows, {"label": labels}, {} if classes is None else {"label": classes}
+
+
+def _pieces(rows: RowSource) -> Iterator[Array]:
+    """Yield the rows of a source, a few at a time."""
+    for start, stop in pairwise(rows.cuts(0, rows.shape[0])):
+        yield rows.read(start, stop)
 
 
 def _batches(

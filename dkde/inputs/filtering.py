@@ -1,0 +1,271 @@
+"""Sides without the rows that a filter rules out.
+
+One pass over the columns that the filter names finds the rows that are kept, block by block. These
+columns need not be features: they may be any columns, variables, coordinates or labels beside the
+rows, of numbers, truths, text or times.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import dask
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from dkde.errors import Argument, InputError
+from dkde.inputs.arrays import numbers_of
+from dkde.inputs.frame_values import rows_where
+from dkde.inputs.frames import column_as_it_is, frame_of
+from dkde.inputs.operands import Operand
+from dkde.rows.columns import column_of
+from dkde.rows.filtered import kept_of
+from dkde.rows.kept import Kept, Masking
+from dkde.rows.parquet_source import ParquetSource
+from dkde.rows.row_filter import RowFilter, no_such
+from dkde.rows.row_source import RowSource, innermost
+from dkde.rows.side import Part
+from dkde.rows.sources import Numbers
+from dkde.rows.variables import VariablesSource
+
+# The blocks whose masks are in memory at a time, before they are packed into bits.
+_AT_ONCE = 64
+_LOG = logging.getLogger(__name__)
+_Mask = npt.NDArray[np.bool_]
+
+
+def filtered(operand: Operand, where: str | None, role: str) -> Operand:
+    """Return the side with only the rows that meet a condition; all rows if there is none.
+
+    Parameters
+    ----------
+    operand : Operand
+        The side, whose columns are its features already.
+    where : str, optional
+        The condition, as the user wrote it.
+    role : str
+        The name of the side, for messages.
+
+    Raises
+    ------
+    InputError
+        When the condition cannot be applied to these rows.
+    """
+    if where is None:
+        return operand
+    found = kept_only(operand, RowFilter.parsed(where))
+    assert found.kept is not None
+    n_rows, all_rows = found.kept.n_rows, operand.rows.n_rows
+    _LOG.info("%s: %d of %d rows are those where %s", role, n_rows, all_rows, where)
+    return found
+
+
+def meeting(table: Any, where: str, role: str, weights: Any = None) -> tuple[Any, Any]:
+    """Return the rows of a table in memory that meet a condition, and their weights.
+
+    Parameters
+    ----------
+    table : data frame, or another table
+        The rows, with all of their columns.
+    where, role
+        As for :func:`filtered`.
+    weights : array, optional
+        One number for each row.
+
+    Raises
+    ------
+    InputError
+        As :func:`filtered`.
+    """
+    frame, chosen = frame_of(table, role), RowFilter.parsed(where)
+    if frame is None:
+        raise no_such(role, chosen.names[0], ())
+    mask = chosen.mask({name: column_as_it_is(frame, role, name).array for name in chosen.names})
+    n_rows, all_rows = int(mask.sum()), len(mask)
+    if not n_rows:
+        raise none_kept(role, all_rows, chosen)
+    _LOG.info("%s: %d of %d rows are those where %s", role, n_rows, all_rows, where)
+    if weights is not None and not isinstance(weights, str):
+        numbers = numbers_of(weights, f"{role} weights")
+        if len(numbers) != all_rows:
+            raise InputError(
+                f"sample_weight has {len(numbers)} values; give one for each of the {all_rows} "
+                "rows before ", Argument("where"), ", which are filtered alike"
+            )  # fmt: skip
+        weights = numbers[mask]
+    return rows_where(table, mask), weights
+
+
+def kept_only(operand: Operand, chosen: RowFilter) -> Operand:
+    """Return a side with the rows that a filter keeps.
+
+    Rows of one dim keep it. Rows of a grid are points along one new dim, ``sample``, with the
+    grid's coordinates and their numbers in the grid, ``source_row``.
+
+    Parameters
+    ----------
+    operand : Operand
+        The side.
+    chosen : RowFilter
+        The filter.
+
+    Raises
+    ------
+    InputError
+        When the side lacks a column of the filter, a column is compared with another kind of value,
+        or no row is kept.
+    """
+    parts = operand.rows.parts
+    kept = [
+        Kept.of(chosen.text, part.start, part.stop, _masks(operand, part, chosen)) for part in parts
+    ]
+    n_rows = sum(each.n_rows for each in kept)
+    if not n_rows:
+        raise none_kept(operand.rows.label, operand.rows.n_rows, chosen)
+    masks = (mask for each in kept for mask in each.masks())
+    among_all = Kept.of(chosen.text, 0, operand.rows.n_rows, masks)
+    new = [_kept_part(part, each) for part, each in zip(parts, kept, strict=True) if each.n_rows]
+    dims = operand.dims if len(operand.dims) == 1 else ("sample",)
+    return replace(
+        operand.with_parts(new),
+        dims=dims,
+        sizes=None,
+        labelled=_labelled(operand, among_all),
+        before=operand,
+        kept=among_all,
+    )
+
+
+def none_kept(where: str, n_rows: int, chosen: RowFilter) -> InputError:
+    """Return the error for rows of which a filter keeps none."""
+    return InputError(
+        f"{where}: none of its {n_rows} rows is one where {chosen}; a comparison with a missing "
+        "value keeps no row"
+    )
+
+
+def _kept_part(part: Part, kept: Kept) -> Part:
+    """Return the kept rows of a part, with what lies beside them."""
+    # A range of the part's source becomes the whole of another source.
+    beside = {"source_row": Numbers(part.source.shape[0]), **part.coordinates}
+    return replace(
+        part,
+        source=kept_of(part.source, kept),
+        start=0,
+        stop=kept.n_rows,
+        coordinates={name: kept_of(source, kept) for name, source in beside.items()},
+    )
+
+
+def _labelled(operand: Operand, kept: Kept) -> xr.Dataset:
+    """Return the coordinates of the kept rows of an xarray object."""
+    labelled, numbers = operand.labelled, kept.numbers(0, kept.n_rows)
+    if len(operand.dims) == 1:
+        (dim,) = operand.dims
+        return labelled.isel({dim: numbers}) if dim in labelled.dims else labelled
+    if operand.form != "xarray":
+        return labelled
+    # Each coordinate by the indices of the rows along its own dims.
+    places = dict(zip(operand.dims, np.unravel_index(numbers, operand.shape), strict=True))
+    found = {
+        name: ("sample", np.asarray(coordinate.values)[tuple(places[d] for d in coordinate.dims)])
+        if coordinate.dims
+        else coordinate.variable
+        for name, coordinate in labelled.coords.items()
+    }
+    return xr.Dataset(coords={"source_row": ("sample", numbers)} | found)
+
+
+def _masks(operand: Operand, part: Part, chosen: RowFilter) -> Iterator[_Mask]:
+    """Yield whether the filter holds, block by block, for the rows of a part."""
+    how = _masking(operand, part, chosen)
+    pieces = list(pairwise(how.cuts(part.start, part.stop)))
+    if not how.in_tasks:
+        yield from (how.mask(*piece) for piece in pieces)
+        return
+    # Columns in stores and graphs are read in tasks: by the threads of this process, or by the
+    # workers of an active client.
+    task = dask.delayed(how.mask, pure=False, traverse=False)
+    for first in range(0, len(pieces), _AT_ONCE):
+        yield from dask.compute(*(task(*piece) for piece in pieces[first : first + _AT_ONCE]))
+
+
+def _masking(operand: Operand, part: Part, chosen: RowFilter) -> Masking:
+    """Return how the rows of a part that a filter keeps are found."""
+    source = innermost(part.source)
+    if isinstance(source, ParquetSource):
+        from dkde.rows.parquet_filter import masking
+
+        return masking(source, chosen, part.name)
+    columns = {name: _column(operand, part, name) for name in chosen.names}
+    classes = {
+        name: np.array(words, object)
+        for name in chosen.texts
+        if (words := _classes(operand, part, name))
+    }
+    # The column with the longest chunks decides, so that each of its chunks is read once.
+    longest = max(columns.values(), key=lambda source: source.read_rows)
+    is_held = any(source.resident_bytes for source in columns.values())
+    return Masking(partial(_mask, chosen, columns, classes), longest.cuts, not is_held)
+
+
+def _classes(operand: Operand, part: Part, name: str) -> Sequence[str]:
+    """Return the names of classes, of which labels are the numbers; empty where there are none."""
+    if name in part.classes:
+        return part.classes[name]
+    if name not in operand.labelled.coords:
+        return ()
+    notes = operand.labelled.coords[name].attrs
+    words = str(notes.get("flag_meanings", "")).split()
+    is_numbered = np.array_equal(notes.get("flag_values", ()), np.arange(len(words)))
+    return words if is_numbered else ()
+
+
+def _mask(
+    chosen: RowFilter,
+    columns: dict[str, RowSource],
+    classes: dict[str, Any],
+    start: int,
+    stop: int,
+) -> _Mask:
+    """Return whether the filter holds for a range of rows."""
+    values = {name: source.read(start, stop) for name, source in columns.items()}
+    for name, words in classes.items():  # labels are numbers of classes
+        values[name] = words[values[name]]
+    return chosen.mask(values)
+
+
+def _column(operand: Operand, part: Part, name: str) -> RowSource:
+    """Return any column of a part's source, as it is there: text and times too.
+
+    Raises
+    ------
+    NoVariableError
+        When there is no such column.
+    """
+    source = innermost(part.source)
+    # Variables are read one by one; a column of an array is read with all others, or from memory.
+    # A feature that was converted to numbers is looked for as it was before.
+    if source.named is not None and isinstance(source, VariablesSource):
+        return source.named(name)
+    if (found := part.coordinates.get(name)) is not None:
+        return found
+    converted = name in part.converted
+    if not converted and (found := column_of(part, name)) is not None:
+        return found
+    if name in operand.labelled.coords:
+        variable = operand.labelled.coords[name].variable
+        if set(variable.dims) <= set(operand.dims):
+            return VariablesSource([variable], operand.dims, operand.shape, [name], is_vector=True)
+    if source.named is not None:
+        return source.named(name)
+    known: Sequence[str] = [
+        *part.coordinates, *(part.column_names or ()), *map(str, operand.labelled.coords)
+    ]  # fmt: skip
+    raise no_such(part.name, name, known)
