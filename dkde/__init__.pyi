@@ -27,15 +27,21 @@ from .inputs.selectors import Catalog
 from .numerics.bandwidth import parse_bandwidths
 from .results.comparing import compare
 from .results.exporting import check_export, export
+from .results.maps import plot_map
 from .results.pictures import check_picture, plot_pictures, plot_samples
 from .results.report import check_report, report
+from .results.summarising import summary
 from .results.sweep_curve import plot_sweep
+from .runs.densities import density
+from .runs.recalling import recorded_call
 from .runs.shares import init_only
 from .runs.status import status
 from .stores.publishing import write_whole
 from .stores.targets import check_place
 from .workers.cluster import measure_baseline
 from .workers.connecting import configured_scheduler, connect
+
+__version__: str
 
 __all__ = [
     "Catalog",
@@ -55,6 +61,7 @@ __all__ = [
     "configured_scheduler",
     "connect",
     "cross_validate",
+    "density",
     "describe",
     "export",
     "finish",
@@ -68,15 +75,18 @@ __all__ = [
     "open_dataset",
     "parse_bandwidths",
     "plan",
+    "plot_map",
     "plot_pictures",
     "plot_samples",
     "plot_sweep",
     "read_covariance",
+    "recorded_call",
     "report",
     "run_part",
     "sample",
     "score",
     "status",
+    "summary",
     "sweep",
     "verify",
     "write_whole",

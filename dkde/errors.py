@@ -3,6 +3,7 @@
 Every message is one line: what was wrong, where, and what to do about it.
 """
 
+import logging
 import re
 import sys
 import warnings
@@ -10,6 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+
+# A library writes to no log of its own accord: programs add handlers.
+logging.getLogger("dkde").addHandler(logging.NullHandler())
 
 _PACKAGE = str(Path(__file__).parent)
 _USER = re.compile(r"://[^\s/?#\"'<>]*@")
@@ -87,7 +91,23 @@ class Call(StrEnum):
     MAKE_SAME = "make the same call"
 
 
-MessagePart = str | Argument | Remedy | Call
+@dataclass(frozen=True)
+class Command:
+    """A call that a message advises to make, in Python and on the command line.
+
+    Parameters
+    ----------
+    python, shell : str
+    """
+
+    python: str
+    shell: str
+
+    def __str__(self) -> str:
+        return self.python
+
+
+MessagePart = str | Argument | Remedy | Call | Command
 
 
 # Line breaks, as str.splitlines has them, with the blanks around them.

@@ -1,4 +1,4 @@
-"""Types that many modules name."""
+"""Types that many modules name, and what arguments of public functions may be."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -7,6 +7,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+# Arguments of public functions: tooltips show these names, and docstrings say what they take.
+# Rows of a side: an array, a data frame, a Dataset, a split, or a selector.
+RowsLike = Any
+# A number for each row, or the name of a variable beside the features.
+WeightsLike = Any
+# A result of dkde, or the path of one; and several of them, by name or in a list.
+ResultLike = Any
+ResultsLike = Any
+# Axes of matplotlib.
+Axes = Any
 # Numbers of 64 bits, of any shape.
 FloatArray = npt.NDArray[np.float64]
 # Values of any type, as they are stored.

@@ -1,15 +1,16 @@
 """The site of these pages: ``python -m sphinx -W --keep-going docs build/site``."""
 
 import sys
-from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
+
+import dkde
 
 sys.path.insert(0, str(Path(__file__).parent / "extensions"))
 
 project = "dkde"
 author = "The dkde developers"
-version = release = version_of("dkde")
+version = release = dkde.__version__
 
 extensions = [
     "myst_parser",
@@ -18,6 +19,7 @@ extensions = [
     "numpydoc",
     "command_reference",
     "contents",
+    "shared_parameters",
 ]
 exclude_patterns = ["build"]
 templates_path = ["templates"]

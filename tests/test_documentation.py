@@ -1,7 +1,9 @@
 """The pages' code runs, and prints what they show; their commands parse, their links lead on."""
 
 import ast
+import json
 import re
+import shlex
 import tomllib
 from functools import partial
 from pathlib import Path
@@ -11,6 +13,8 @@ import pages
 import pytest
 import xarray as xr
 import yaml
+from dkde_cli.config import steps_of
+from dkde_cli.main import cli
 from matplotlib import pyplot
 from matplotlib.image import imread, imsave
 from pages import PAGES, ROOT, Block, Session
@@ -25,12 +29,14 @@ NOT_RUN = {
     'Client("tcp://scheduler:8786")': "needs a scheduler; tests/workers/test_cluster.py has one",
     "from dask_kubernetes": "needs Kubernetes",
     "from dask_gateway": "needs a Gateway, and Coiled's account",
+    "from airflow": "needs Airflow",
 }
 # `dkde` lines that are parsed and no more.
 ONLY_PARSED = {
     r"(s3|gs|az)://": "needs a bucket; tests/runs/test_remote.py has one",
     r"--cluster ": "needs a batch queue; tests/workers/test_slurm.py has one",
     r"--scheduler|…": "needs a scheduler; tests/workers/test_cluster.py has one",
+    r"--source ": "needs data that were moved; tests/inputs/test_moved.py has some",
     r"sweep cifar\.zarr": "needs CIFAR-100 itself, of which tests have a stand-in",
 }
 # What else stands in a shell's blocks, and is left alone.
@@ -41,6 +47,7 @@ OTHERS = {
     r"python -m (venv|pytest|sphinx)|\. \.venv|ruff|mypy|\.ci/run": ".ci/run does these",
     r"\.ci/oldest": "a workflow runs it",
     r"JOB=|sbatch|qsub": "needs a batch queue; tests/workers/test_slurm.py has one",
+    r"docker |conda ": "needs Docker, or conda",
     r"dask (scheduler|worker)": "tests/workers/test_cluster.py starts them",
 }
 # Output that stands below no command, by its first line.
@@ -51,6 +58,7 @@ NOT_COMPARED = {
     "digits, 1797 x 15, 20 bandwidths, 5 folds": "times, of benchmarks/selection.py",
     "sweep, 10000 x 10000 x 784, 8 bandwidths": "times, of benchmarks/runs.py",
 }
+DOCKER = {"FROM", "RUN", "COPY", "USER", "WORKDIR", "ENTRYPOINT"}
 FIGURES = sorted((ROOT / "docs/figures").glob("*.png"))
 EXAMPLES = "docs/examples/"  # whose output tests/test_examples.py compares
 
@@ -89,11 +97,27 @@ def test_other_blocks_are_known(block):
         ast.parse(block.text)
     elif block.language == "yaml":
         assert yaml.safe_load(block.text)
+    elif block.language == "toml":
+        assert steps_of(block.text, str(block), cli.commands)
+    elif block.language == "dockerfile":
+        assert {line.split()[0] for line in instructions(block)} <= DOCKER
+    elif block.language in ("bash", "none"):
+        found = [line for line in block.text.splitlines() if re.search(r"\bdkde [a-z]", line)]
+        assert found
+        for line in found:
+            words = re.search(r"\bdkde [^\"&]*", re.sub(r"[{}]", "", line))[0]
+            pages.parse(shlex.split(words.replace("&", "")))
+    elif block.language == "json":
+        assert json.loads(block.text)
     elif block.language == "text":
         first = block.text.splitlines()[0]
         assert first in NOT_COMPARED or block.page.startswith(EXAMPLES), first
     else:
         assert block.language == "{eval-rst}"
+
+
+def instructions(block: Block) -> list[str]:
+    return [line for line in block.text.splitlines() if line and not line.startswith(" ")]
 
 
 def test_what_is_excused_is_there():
@@ -164,6 +188,9 @@ def prepare(page: str, session: Session) -> None:
     name = Path(page).name
     if name in ("runs.md", "clusters.md"):
         begun(name)
+    if name == "runs.md":
+        (toml,) = [block for block in pages.blocks(page) if block.language == "toml"]
+        Path("sweep.toml").write_text(toml.text)
     elif name == "README.md":
         points()
     elif name == "data-sets.md":
@@ -203,7 +230,7 @@ def run(page: str, session: Session, wanted) -> None:
         if block.language not in ("sh", "python") or excused or not wanted(block):
             continue
         session.run(block, [words for words in block.commands if is_run(words)])
-    for figure in re.findall(r"!\[.*?\]\(figures/(.*?)\)", (ROOT / page).read_text()):
+    for figure in re.findall(r"!\[.*?\]\((?:\.\./)?figures/(.*?)\)", (ROOT / page).read_text()):
         pages.assert_alike(Path(figure), ROOT / "docs/figures" / figure)
 
 

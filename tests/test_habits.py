@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import dkde
+
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -23,7 +25,7 @@ def test_every_requirement_has_an_oldest_version():
 
 def test_the_citation_is_of_this_version():
     text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
-    assert f"\nversion: {PROJECT['version']}\n" in text
+    assert f"\nversion: {dkde.__version__}\n" in text
     assert f"\nlicense: {PROJECT['license']}\n" in text
     assert PROJECT["urls"]["Source"] in text
 

@@ -1,11 +1,15 @@
 """The documents' site is built without a warning, holds everything, and loads nothing."""
 
 import doctest
+import inspect
+import json
+import os
 import re
 import runpy
 import shutil
 import subprocess
 import sys
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
@@ -124,6 +128,77 @@ def test_commands_have_a_section(site, built, name):
     for parameter in cli.commands[name].params:
         for option in parameter.opts:
             assert option in text
+
+
+# Opens pages one after the other, as wide as a phone, and writes down what does not fit.
+PHONE = """<!DOCTYPE html><title>phone</title><pre id="found"></pre><script>
+const pages = PAGES, found = {};
+const frame = document.createElement("iframe");
+frame.style = "width: 390px; height: 800px; border: 0";
+document.body.append(frame);
+function next() {
+  if (!pages.length) {
+    document.getElementById("found").textContent = JSON.stringify(found);
+    return;
+  }
+  const page = pages.pop();
+  frame.onload = () => {
+    const inside = frame.contentDocument, wide = inside.documentElement.scrollWidth;
+    const broken = [...inside.images].filter(image => !image.naturalWidth).map(x => x.src);
+    found[page] = { wide, broken, heading: inside.querySelector("h1")?.textContent ?? "" };
+    next();
+  };
+  frame.src = page;
+}
+next();
+</script>"""
+
+
+@pytest.fixture(scope="module")
+def browsed(site, built, tmp_path_factory):
+    """What a browser finds of each page on a phone, and what it writes on its console."""
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+    if browser is None:
+        pytest.skip("no chromium here")
+    folder = tmp_path_factory.mktemp("browser")
+    pages = json.dumps([path.as_uri() for path in sorted(built)])
+    (folder / "phone.html").write_text(PHONE.replace("PAGES", pages))
+    done = subprocess.run(
+        [
+            browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run",
+            "--disable-dev-shm-usage", "--disable-background-networking",
+            f"--user-data-dir={folder / 'profile'}", "--allow-file-access-from-files",
+            "--enable-logging=stderr", "--virtual-time-budget=120000", "--dump-dom",
+            (folder / "phone.html").as_uri(),
+        ],
+        capture_output=True, text=True, timeout=300, env=os.environ | {"HOME": str(folder)},
+    )  # fmt: skip
+    found = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)
+    assert found, done.stderr[-2000:]
+    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    return json.loads(unescape(found[1])), console
+
+
+@pytest.mark.slow
+def test_a_phone_shows_every_page(built, browsed):
+    found, console = browsed
+    assert len(found) == len(built)
+    assert [place for place, page in found.items() if page["wide"] > 390] == []
+    assert [page["broken"] for page in found.values() if page["broken"]] == []
+    assert all(page["heading"] for place, page in found.items() if "search" not in place)
+    assert console == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["score", "sweep", "cross_validate", "sample", "KernelDensity", "KernelDensityCV"]
+)
+def test_a_page_has_the_parameters_themselves(site, name):
+    """Also those that the docstring leaves to another function."""
+    text = (site / "generated" / f"dkde.{name}.html").read_text()
+    heads = re.findall(r"<dt><strong>(.*?)</strong>", text)
+    named = {name.strip() for head in heads for name in head.split(",")}
+    assert set(inspect.signature(getattr(dkde, name)).parameters) <= named
 
 
 @pytest.mark.parametrize("path", EXTENSIONS, ids=lambda path: path.stem)

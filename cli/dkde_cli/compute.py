@@ -5,9 +5,9 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
-import click
-
+from dkde_cli.logs import say
 from dkde_cli.options import Where
 
 _LOGGERS = ("distributed", "distributed.client", "distributed.gc", "tornado", "tornado.application")
@@ -56,11 +56,22 @@ def _connected(where: Where) -> Iterator[None]:
     options = dict(vars(where))
     with dkde.connect(options.pop("scheduler"), **options) as client:
         threads = client.nthreads().values()
-        click.echo(
-            f"Workers: {len(threads)}, threads: {sum(threads)}, dashboard: {client.dashboard_link}",
-            err=True,
-        )
+        where_to_look = ", dashboard: " + client.dashboard_link if _has_dashboard(client) else ""
+        say(f"Workers: {len(threads)}, threads: {sum(threads)}{where_to_look}")
         yield
+
+
+def _has_dashboard(client: Any) -> bool:
+    """Return whether the scheduler shows a dashboard, for which it needs bokeh.
+
+    Without bokeh it has the address all the same, where a page says what is missing.
+    """
+    from importlib.metadata import version
+
+    try:
+        return bool(client.dashboard_link) and bool(client.run_on_scheduler(version, "bokeh"))
+    except Exception:  # bokeh is not there, or the scheduler runs nothing for clients
+        return False
 
 
 def _check_scheduler_file(path: str | None) -> None:

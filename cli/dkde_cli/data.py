@@ -6,6 +6,7 @@ import click
 
 from dkde_cli.group import Command
 from dkde_cli.info import shortened
+from dkde_cli.logs import say
 from dkde_cli.options import SELECTOR_HELP, data_argument, names_option
 from dkde_cli.progress import progress
 from dkde_cli.values import parse_image_shape
@@ -17,8 +18,8 @@ from dkde_cli.values import parse_image_shape
 @click.option(
     "--format",
     metavar="NAME",
-    help="Format of SOURCE: mnist-pickle, idx, cifar, npy, npz, parquet, pictures, csv or digits; "
-    "by default its content decides.",
+    help="Format of SOURCE: mnist-pickle, idx, cifar, npy, npz, safetensors, parquet, pictures, "
+    "csv or digits; by default its content decides.",
 )
 @click.option(
     "--split",
@@ -87,10 +88,10 @@ def import_(source: str, store: str, **options: Any) -> None:
     """Import a file or a folder into a data set.
 
     SOURCE is an MNIST pickle, an IDX file or folder of them, a CIFAR-10 or CIFAR-100 python
-    archive or its folder, a .npy or .npz file, a table (CSV or Parquet, or several by a quoted
-    pattern, 'points/*.csv'), a folder of PNG or JPEG pictures, or the word digits; or a Zarr store
-    or NetCDF file, with its variables in --columns, or FILE::ARRAY. STORE is the folder to make,
-    or a URL, s3://, gs:// or az://; it is written whole or not at all.
+    archive or its folder, a .npy, .npz or .safetensors file, a table (CSV or Parquet, or
+    several by a quoted pattern, 'points/*.csv'), a folder of PNG or JPEG pictures, or the word
+    digits; or a Zarr store or NetCDF file, with its variables in --columns, or FILE::ARRAY. STORE
+    is the folder to make, or a URL, s3://, gs:// or az://; it is written whole or not at all.
     """
     import dkde
 
@@ -99,11 +100,11 @@ def import_(source: str, store: str, **options: Any) -> None:
     described = dkde.describe(store, values=False)
     for name, split in described["splits"].items():
         names = f" ({shortened(split['feature_names'])})" if split["feature_names"] else ""
-        click.echo(f"{store}::{name}: {split['rows']} rows of {split['features']}{names}", err=True)
+        say(f"{store}::{name}: {split['rows']} rows of {split['features']}{names}")
         if split["missing"]:
-            click.echo(f"missing values, which are NaN: {split['missing']}", err=True)
+            say(f"missing values, which are NaN: {split['missing']}")
         if split["infinite"]:
-            click.echo(f"infinite values, which no density takes: {split['infinite']}", err=True)
+            say(f"infinite values, which no density takes: {split['infinite']}")
 
 
 @click.command(cls=Command)
@@ -127,9 +128,9 @@ def index(store: str, split: tuple[str, ...]) -> None:
     for name, described in dkde.describe(store, values=False)["splits"].items():
         if name in done:
             n_chunks = -(-described["rows"] // described["chunk_rows"])
-            click.echo(f"{store}::{name}: index of {n_chunks} chunks", err=True)
+            say(f"{store}::{name}: index of {n_chunks} chunks")
         elif not split or name in split:
-            click.echo(f"{store}::{name}: no index, too few rows in a chunk", err=True)
+            say(f"{store}::{name}: no index, too few rows in a chunk")
 
 
 @click.command(cls=Command, epilog=SELECTOR_HELP)
@@ -145,4 +146,4 @@ def show(data: str, split: str | None, rows: int, columns: int, output: str) -> 
     import dkde
 
     n_shown = dkde.plot_pictures(split, output, rows=rows, columns=columns, source=data)
-    click.echo(f"{n_shown} pictures in {output}", err=True)
+    say(f"{n_shown} pictures in {output}")

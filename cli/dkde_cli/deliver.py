@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from dkde_cli.logs import say
 from dkde_cli.tables import duration, print_json, print_table
 
 FIGURES = ("mean_log_likelihood", "standard_error", "bits_per_dimension", "n_zero_density")
@@ -157,11 +158,26 @@ def print_result(result: Any, *, as_json: bool) -> None:
         )
 
 
-def print_end(result: Any) -> None:
-    """Print on standard error what was left out and how long it took."""
+def print_end(result: Any, seconds: float, *, was_complete: bool = False) -> None:
+    """Print on standard error what was left out and how long it took.
+
+    Parameters
+    ----------
+    seconds : float
+        The time that this call took.
+    was_complete : bool
+        Whether it found the result complete.
+    """
     for line in filter(None, (missing_in_words(result), effort(result))):
-        click.echo(line, err=True)
-    click.echo(f"Done in {duration(float(result.attrs['seconds']))}", err=True)
+        say(line)
+    in_all = float(result.attrs["seconds"])
+    if was_complete:
+        return
+    # Sessions before this one, or parts elsewhere, took the rest.
+    if in_all > seconds + 1:
+        say(f"Done in {duration(seconds)}; all sessions together took {duration(in_all)}")
+    else:
+        say(f"Done in {duration(in_all)}")
 
 
 def write_csv(path: str, splits: Mapping[str, Iterable[Row]]) -> None:

@@ -13,12 +13,15 @@ from typing import IO, Any, NoReturn
 import click
 
 from dkde_cli.compute import quieten_dask
+from dkde_cli.logs import log_options, logging_to, warn
 
 INTERRUPTED = 130
 INCOMPLETE = 3
 PIPE_CLOSED = 141  # as shells report SIGPIPE
 
 _DEBUG = "dkde_cli.debug"
+# The options of arguments that have another name in Python.
+_OPTIONS = {"sources": "source"}
 # The key of the store that a command works on, which the hint below an error names.
 _STORE = "dkde_cli.store"
 
@@ -62,7 +65,7 @@ class Command(click.Command):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.params.append(debug_option())
+        self.params.extend([*log_options(), debug_option()])
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -70,7 +73,8 @@ class Command(click.Command):
             quieten_dask()
         # Runs and commands that read a result have a store, dkde sample has an output.
         ctx.meta[_STORE] = ctx.params.get("store") or ctx.params.get("output")
-        return super().invoke(ctx)
+        with logging_to(ctx):
+            return super().invoke(ctx)
 
 
 class Group(click.Group):
@@ -162,7 +166,7 @@ def _spelled(message: str) -> str:
 
     Examples
     --------
-    >>> from dkde.errors import Argument, Call, Message, Remedy
+    >>> from dkde.errors import Argument, Call, Command, Message, Remedy
     >>> _spelled(Message("use ", Argument("singular", "drop"), " to leave them out"))
     'use --singular drop to leave them out'
     >>> _spelled(Message(Argument("covariance_scale"), " is inf; it must be finite"))
@@ -171,15 +175,19 @@ def _spelled(message: str) -> str:
     'give another name, or begin it anew with --restart'
     >>> _spelled(Message(Call.MAKE_SAME, " again"))
     'give the same command again'
+    >>> _spelled(Message("run: ", Command("run_part('r.zarr', 0, 2)", "dkde run-part r.zarr")))
+    'run: dkde run-part r.zarr'
     """
-    from dkde.errors import Argument, Call, Message, Remedy
+    from dkde.errors import Argument, Call, Command, Message, Remedy
 
-    def spell(part: str | Argument | Remedy | Call) -> str:
+    def spell(part: str | Argument | Remedy | Call | Command) -> str:
+        if isinstance(part, Command):
+            return part.shell
         if isinstance(part, Call):
             return {Call.SAME: "the same command", Call.MAKE_SAME: "give the same command"}[part]
         if isinstance(part, str):
             return part
-        option = f"--{part.name.replace('_', '-')}"
+        option = f"--{_OPTIONS.get(part.name, part.name).replace('_', '-')}"
         if isinstance(part, Remedy):
             return f"with {option}"
         return option if part.value is None else f"{option} {part.value}"
@@ -228,7 +236,7 @@ def _warnings_in_a_line() -> Iterator[None]:
         # Several steps of a command may look at the same rows, and warn of the same thing.
         if text not in seen:
             seen.add(text)
-            click.echo(f"Warning: {text}", err=True)
+            warn(f"Warning: {text}")
 
     with warnings.catch_warnings():
         if not os.environ.get("PYTHONWARNINGS"):

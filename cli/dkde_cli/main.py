@@ -8,10 +8,12 @@ from typing import NoReturn
 import click
 
 # These modules import dkde only in the bodies of their commands, so that --help starts at once.
+from dkde_cli.config import run
 from dkde_cli.cv import cv
 from dkde_cli.data import import_, index, show
 from dkde_cli.group import INTERRUPTED, Group, debug_option
 from dkde_cli.info import info
+from dkde_cli.logs import log_options
 from dkde_cli.parts import finish, run_part, script
 from dkde_cli.plan import plan
 from dkde_cli.results import compare, export, report
@@ -28,9 +30,16 @@ FLUSH_FAILED = 120  # as Python ends when it cannot write its last output
     cls=Group,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
-    params=[debug_option()],
+    params=[*log_options(), debug_option()],
 )
-@click.version_option(package_name="dkde", message="%(package)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=lambda ctx, _, value: _print_version(ctx) if value else None,
+    help="Show the version and exit.",
+)
 @click.pass_context
 def cli(ctx: click.Context) -> None:
     """Exact kernel density estimation for data that does not fit in memory.
@@ -42,10 +51,17 @@ def cli(ctx: click.Context) -> None:
 
 
 for command in (
-    import_, info, index, show, plan, sweep, cv, score, sample, compare, report, export, status,
-    verify, run_part, finish, script,
+    import_, info, index, show, plan, sweep, cv, score, sample, compare, report, export, run,
+    status, verify, run_part, finish, script,
 ):  # fmt: skip
     cli.add_command(command)  # dkde --help lists them in this order
+
+
+def _print_version(ctx: click.Context) -> None:
+    import dkde
+
+    click.echo(f"dkde {dkde.__version__}")
+    ctx.exit()
 
 
 def main() -> None:

@@ -7,7 +7,13 @@ from typing import Any
 
 import click
 
-from dkde_cli.values import parse_by_role, parse_cluster_options, parse_covariance, parse_names
+from dkde_cli.values import (
+    parse_by_role,
+    parse_cluster_options,
+    parse_covariance,
+    parse_names,
+    parse_sources,
+)
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -161,6 +167,17 @@ where_options = gathered("where", Where, _WHERE)
 store_argument = click.argument("store", metavar="STORE")
 data_argument = click.argument("data", metavar="DATA")
 
+sources_option = click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    metavar="OLD=NEW",
+    callback=lambda _, __, texts: parse_sources(texts),
+    help="Where data lie now that were moved apart from the result: OLD is the path that the "
+    "result names (dkde status shows it), or a folder above it. The data must be the same. May be "
+    "repeated.",
+)
+
 # An option whose value is several names.
 names_option = partial(
     click.option, metavar="A,B,...", callback=lambda _, __, text: parse_names(text)
@@ -277,8 +294,8 @@ _DENSITY: dict[str, Decorator] = {
         default="identity",
         metavar="C",
         help="C of the bandwidth matrix h² C: identity; diag, the variances of the training rows; "
-        "full, their covariance; a scale for each feature, depth=10,time=2; or a .npy file of "
-        "scales, or of a matrix.",
+        "full, their covariance; a scale for each feature, depth=10,time=2 or 10,2; the rows of a "
+        "matrix, '1,0.5;0.5,2'; or a .npy file of scales, or of a matrix.",
     ),
     "singular": click.option(
         "--singular",

@@ -4,15 +4,18 @@ import os
 import re
 from collections.abc import Mapping
 from shlex import quote
+from time import monotonic
 
 import click
 
 from dkde_cli.compute import compute
 from dkde_cli.deliver import print_end, print_result
 from dkde_cli.group import Command
-from dkde_cli.options import Where, json_option, store_argument, where_options
+from dkde_cli.logs import say
+from dkde_cli.options import Where, json_option, sources_option, store_argument, where_options
 from dkde_cli.progress import progress, stages
 from dkde_cli.runs import anywhere_option, check_apart, check_place, retry_failed_option
+from dkde_cli.tables import duration
 
 # The submission scripts that ``dkde script`` writes.
 _SLURM = """\
@@ -71,6 +74,7 @@ _IN_ARRAY = {
 )
 @retry_failed_option
 @anywhere_option
+@sources_option
 @where_options
 def run_part(
     store: str,
@@ -78,6 +82,7 @@ def run_part(
     parts: int | None,
     retry_failed: bool,
     anywhere: bool,
+    sources: dict[str, str],
     where: Where,
 ) -> None:
     """Do one of N parts of a run.
@@ -95,11 +100,17 @@ def run_part(
     with compute(where), progress("pairs") as update:
         report = stages(update, f"part {part} of {parts}")
         dkde.run_part(
-            store, part, parts, retry_failed=retry_failed, anywhere=anywhere, progress=report
+            store,
+            part,
+            parts,
+            retry_failed=retry_failed,
+            anywhere=anywhere,
+            sources=sources,
+            progress=report,
         )
     found = dkde.status(store)
     if found["complete"]:
-        click.echo(f"{store} is complete", err=True)
+        say(f"{store} is complete")
         return
     done, blocks = (
         sum(stage[name] for stage in found["stages"].values()) for name in ("done", "blocks")
@@ -107,16 +118,24 @@ def run_part(
     line = f"Part {part} of {parts} is done; {done} of {blocks} blocks are there"
     if done == blocks:
         line += f": run dkde finish {quote(store)}"
-    click.echo(line, err=True)
+    say(line)
 
 
 @click.command(cls=Command)
 @store_argument
 @retry_failed_option
 @anywhere_option
+@sources_option
 @json_option
 @where_options
-def finish(store: str, retry_failed: bool, anywhere: bool, as_json: bool, where: Where) -> None:
+def finish(
+    store: str,
+    retry_failed: bool,
+    anywhere: bool,
+    sources: dict[str, str],
+    as_json: bool,
+    where: Where,
+) -> None:
     """Make the result of a run whose parts are done.
 
     It is printed in the form of the command that began the run. The test rows of a sweep and
@@ -125,15 +144,19 @@ def finish(store: str, retry_failed: bool, anywhere: bool, as_json: bool, where:
     """
     import dkde
 
+    was_complete, start = dkde.status(store, sources=sources)["complete"], monotonic()
     with compute(where), progress("pairs") as update:
         result = dkde.finish(
             store,
             retry_failed=retry_failed,
             anywhere=anywhere,
+            sources=sources,
             progress=stages(update, "finishing"),
         )
     print_result(result, as_json=as_json)
-    print_end(result)
+    if was_complete:
+        say(f"{store} was complete already; it took {duration(float(result.attrs['seconds']))}")
+    print_end(result, monotonic() - start, was_complete=was_complete)
 
 
 @click.command(cls=Command)
@@ -185,7 +208,7 @@ def script(scheduler: str, store: str, parts: int, file: str | None) -> None:
         return
     dkde.write_whole(file, text.encode())
     submit = "sbatch" if scheduler == "slurm" else "qsub"
-    click.echo(f"{submit} {quote(file)} submits {parts} jobs", err=True)
+    say(f"{submit} {quote(file)} submits {parts} jobs")
 
 
 def _job_name(path: str) -> str:

@@ -6,8 +6,7 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Any
 
-import click
-
+from dkde_cli.logs import is_quiet, say
 from dkde_cli.tables import duration, si
 
 # Seconds between two lines where standard error is no terminal.
@@ -31,7 +30,9 @@ def progress(unit: str) -> Iterator[Update]:
         Takes (stage, done, total). A new stage gets a bar of its own; the bar of a stage that
         begins anew starts again.
     """
-    if sys.stderr.isatty():
+    if is_quiet():
+        yield lambda stage, done, total: None
+    elif sys.stderr.isatty():
         with _bars(unit) as update:
             yield update
     else:
@@ -120,7 +121,7 @@ class Lines:
         if done > before:
             rate = (done - before) / max(now - start, 1e-9)
             line += f", {si(rate)} {self._unit}/s, {duration((total - done) / rate)} left"
-        click.echo(line, err=True)
+        say(line)
 
 
 def stages(update: Update, *names: str) -> Callable[[int, int], None]:

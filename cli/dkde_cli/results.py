@@ -1,54 +1,75 @@
 """``dkde compare``, ``report`` and ``export``: commands that read stored results."""
 
+import math
 from typing import Any
 
 import click
 
 from dkde_cli.group import Command
-from dkde_cli.options import json_option, store_argument
+from dkde_cli.logs import say
+from dkde_cli.options import json_option, sources_option, store_argument
 from dkde_cli.tables import print_json, print_pairs, print_table
 
-_NUMBERS = ("mean_difference", "standard_error", "mean_difference_error")
+_NUMBERS = (
+    "mean_difference", "standard_error", "z", "interval_low", "interval_high",
+    "mean_difference_error",
+)  # fmt: skip
 _SHARES = ("share_a", "share_b", "share_tied")
 _FIGURES = ("n", *_NUMBERS, *_SHARES)
 
 
 @click.command(cls=Command)
-@click.argument("a", metavar="A")
-@click.argument("b", metavar="B")
+@click.argument("stores", metavar="A B...", nargs=-1, required=True)
 @click.option(
     "--bandwidth",
     metavar="H",
-    help="Compare at this bandwidth (500km on the sphere), or at A's and B's own, 0.2,0.17; by "
-    "default at the best one of each.",
+    help="Compare at this bandwidth (500km on the sphere), or at one for each result, 0.2,0.17; "
+    "by default at the best one of each.",
 )
 @click.option(
     "--by",
     metavar="NAME",
     help="Compare the values of this coordinate one by one as well; by default those of label.",
 )
+@sources_option
 @json_option
-def compare(a: str, b: str, bandwidth: str | None, by: str | None, as_json: bool) -> None:
-    """Compare two results on the same rows, row by row.
+def compare(
+    stores: tuple[str, ...],
+    bandwidth: str | None,
+    by: str | None,
+    sources: dict[str, str],
+    as_json: bool,
+) -> None:
+    """Compare two results or more on the same rows, row by row.
 
-    A and B are outputs of dkde score, sweep or cv that scored the same rows: their test rows,
-    where both have some, else the others. The differences are log-densities of A minus those
-    of B, in nats. A row is tied if the difference is no larger than the proven bound on its
-    error, or both densities are zero.
+    A, B and so on are outputs of dkde score, sweep or cv that scored the same rows: their test
+    rows, where both of a pair have some, else the others. The differences are log-densities of A
+    minus those of B, in nats. A row is tied if the difference is no larger than the proven bound
+    on its error, or both densities are zero. z is the mean difference over its standard error,
+    and the interval is that of 95 %, 1.96 standard errors to either side. Of more than two
+    results each pair is compared, and the interval is of that pair alone.
 
     \b
     The JSON is
-      {"a": side, "b": side, "n", "mean_difference", "standard_error",
-       "mean_difference_error", "share_a", "share_b", "share_tied",
+      {"a": side, "b": side, "n", "mean_difference", "standard_error", "z", "interval_low",
+       "interval_high", "mean_difference_error", "share_a", "share_b", "share_tied",
        "by": NAME or null, "classes": [{"class", "name" if it has one, "n", ...}, ...]}
     where a side is
       {"store", "split", "bandwidth", "mean_log_likelihood", "n_zero_density"}
     with null for numbers that are not finite; on the sphere with "bandwidth_unit", "km" or
-    "radian".
+    "radian". Of more than two results it is
+      {"results": [side, ...], "pairs": [{"a": STORE, "b": STORE, "n", ..., "classes"}, ...],
+       "by": NAME or null}
     """
     import dkde
 
-    found = dkde.compare(a, b, bandwidth=_parse_pair(bandwidth), by=by)
+    if len(stores) < 2:
+        raise click.UsageError("name two results or more to compare")
+    found = dkde.compare(*stores, bandwidth=_parse_pair(bandwidth), by=by, sources=sources)
+    if len(stores) > 2:
+        _print_many(found, stores, as_json=as_json)
+        return
+    a, b = stores
     sides = {name: _side(found, name, store) for name, store in (("a", a), ("b", b))}
     every = {name: found[name].item() for name in _FIGURES}
     classes = _classes(found)
@@ -64,26 +85,93 @@ def compare(a: str, b: str, bandwidth: str | None, by: str | None, as_json: bool
     ]
     heads = ["rows", "mean difference", "standard error", "A higher", "B higher", "tied"]
     print_table([found.attrs["by"] if classes else "", *heads], body, left=1)
-    click.echo(f"\nthe mean difference's own error is at most {every[_NUMBERS[2]]:.1e} nats")
+    z = "" if math.isnan(every["z"]) else f", z = {every['z']:.2f}"
+    if math.isfinite(every["interval_low"]):
+        low, high = every["interval_low"], every["interval_high"]
+        click.echo(f"\n95 % interval of the mean difference: {low:.4f} to {high:.4f}{z}", nl=False)
+    click.echo(f"\nthe mean difference's own error is at most {every[_NUMBERS[-1]]:.1e} nats")
+
+
+def _print_many(found: Any, stores: tuple[str, ...], *, as_json: bool) -> None:
+    """Print the comparison of more than two results."""
+    sides = [_side_of_many(found, i, store) for i, store in enumerate(stores)]
+    by_name = dict(zip(found["result"].values.tolist(), stores, strict=True))
+    pairs = [found.isel(pair=i) for i in range(found.sizes["pair"])]
+    classes = [_classes(pair) for pair in pairs]
+    figures = [{name: pair[name].item() for name in _FIGURES} for pair in pairs]
+    ends = [(str(pair["a"].item()), str(pair["b"].item())) for pair in pairs]
+    by = found.attrs["by"] if classes[0] else None
+    if as_json:
+        print_json(
+            {
+                "results": sides,
+                "pairs": [
+                    {"a": by_name[a], "b": by_name[b], **every, "classes": of_class}
+                    for (a, b), every, of_class in zip(ends, figures, classes, strict=True)
+                ],
+                "by": by,
+            }
+        )
+        return
+    print_pairs({name: _in_words(side) for name, side in zip(by_name, sides, strict=True)})
+    click.echo("\nthe first minus the second, in nats a row\n")
+    body = []
+    for (a, b), every in zip(ends, figures, strict=True):
+        interval = f"{every['interval_low']:.4f} to {every['interval_high']:.4f}"
+        name, n, mean, error, *shares = _cells(f"{a} - {b}", every)
+        body.append([name, n, mean, error, f"{every['z']:.2f}", interval, *shares])
+    print_table(
+        ["", "rows", "mean difference", "standard error", "z", "95 % interval", "first higher",
+         "second higher", "tied"],
+        body, left=1,
+    )  # fmt: skip
+    if by is None:
+        return
+    click.echo("\nmean difference ± standard error\n")
+    heads = [by, "rows", *(f"{a} - {b}" for a, b in ends)]
+    rows = [
+        [
+            str(of_class.get("name", of_class["class"])),
+            str(of_class["n"]),
+            *(
+                f"{each[k]['mean_difference']:.4f} ± {each[k]['standard_error']:.4f}"
+                for each in classes
+            ),
+        ]
+        for k, of_class in enumerate(classes[0])
+    ]
+    print_table(heads, rows, left=1)
 
 
 @click.command(cls=Command)
-@store_argument
+@click.argument("stores", metavar="STORE...", nargs=-1, required=True)
 @click.option(
     "-o", "--output", "page", required=True, metavar="FILE", help="The .html file to write."
 )
-def report(store: str, page: str) -> None:
-    """Write a result as one page for a browser.
+@click.option(
+    "--by",
+    metavar="NAME",
+    help="Of several results: compare the values of this coordinate one by one as well; by "
+    "default those of label.",
+)
+@sources_option
+def report(stores: tuple[str, ...], page: str, by: str | None, sources: dict[str, str]) -> None:
+    """Write a result, or several, as one page for a browser.
 
     STORE is the output of a score, a sweep or a cross-validation. The page holds the figures,
-    the curve, the rows of highest and lowest density, and what the numbers come from; it loads
-    nothing from elsewhere. The rows are read again from the data that was scored.
+    the curve, a map where rows lie on a grid, the rows of highest and lowest density, and what
+    the numbers come from; it loads nothing from elsewhere. The rows are read again from the data
+    that was scored. Of several results it holds one table, one figure of curves, and the
+    differences of each pair, as dkde compare prints them.
     """
     import dkde
 
     dkde.check_report(page)
-    dkde.report(store, page)
-    click.echo(f"The report of {store} is in {page}", err=True)
+    if by is not None and len(stores) == 1:
+        raise click.UsageError("--by is for several results; one has no differences")
+    given = stores[0] if len(stores) == 1 else list(stores)
+    dkde.report(given, page, by=by, sources=sources)
+    say(f"The report of {', '.join(stores)} is in {page}")
 
 
 @click.command(cls=Command)
@@ -94,7 +182,8 @@ def export(store: str, path: str, overwrite: bool) -> None:
     """Write a result as CSV, Parquet or NetCDF.
 
     STORE is the output of a score, a sweep or a cross-validation. FILE ends in .csv, .parquet
-    (needs dkde[tables]) or .nc (needs dkde[netcdf]).
+    (needs dkde[tables]) or .nc (needs dkde[netcdf]). Samples, where STORE is the output of dkde
+    sample, are written as .npy, .csv or .parquet.
 
     A table has a line for each row and bandwidth. Its columns are split (query, train, or valid
     and test), sample or another number of the row, label, source_row and other coordinates if
@@ -103,9 +192,8 @@ def export(store: str, path: str, overwrite: bool) -> None:
     """
     import dkde
 
-    dkde.check_export(path, overwrite=overwrite)
     dkde.export(store, path, overwrite=overwrite)
-    click.echo(f"{store} is in {path}", err=True)
+    say(f"{store} is in {path}")
 
 
 def _parse_pair(text: str | None) -> list[float | str] | None:
@@ -133,6 +221,19 @@ def _side(found: Any, name: str, store: str) -> dict[str, Any]:
         **({"bandwidth_unit": unit} if unit is not None else {}),
         "mean_log_likelihood": found.attrs[f"mean_{name}"],
         "n_zero_density": found.attrs[f"n_zero_density_{name}"],
+    }
+
+
+def _side_of_many(found: Any, i: int, store: str) -> dict[str, Any]:
+    at = found.isel(result=i)
+    unit = found["bandwidth"].attrs.get("units")
+    return {
+        "store": store,
+        "split": at["split"].item(),
+        "bandwidth": at["bandwidth"].item(),
+        **({"bandwidth_unit": unit} if unit is not None else {}),
+        "mean_log_likelihood": at["mean_log_likelihood"].item(),
+        "n_zero_density": at["n_zero_density"].item(),
     }
 
 

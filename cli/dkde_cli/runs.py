@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from shlex import quote
+from time import monotonic
 from typing import Any, Self
 
 import click
@@ -13,8 +14,10 @@ import click
 from dkde_cli.compute import compute
 from dkde_cli.deliver import figures, print_end, print_result, test_figures, write_csv
 from dkde_cli.group import Refusal
+from dkde_cli.logs import say, warn
 from dkde_cli.options import Decorator, Where, gathered, json_option
 from dkde_cli.progress import progress, stages
+from dkde_cli.tables import duration
 
 
 def check_place(path: str | None, what: str, *, is_store: bool = False) -> None:
@@ -37,6 +40,10 @@ def check_place(path: str | None, what: str, *, is_store: bool = False) -> None:
         return
     import dkde
 
+    if is_store and Path(path).suffix.lower() in (".csv", ".parquet", ".nc"):
+        if not os.path.isdir(path):  # else a store of such a name, of an earlier version
+            dkde.check_export(path, overwrite=True)
+        return
     dkde.check_place(path, what, is_store=is_store)
 
 
@@ -146,17 +153,21 @@ class Output:
             dkde.check_picture(default)
         except dkde.DkdeError as error:
             # The user did not ask for the picture, so its lack does not stop the work.
-            click.echo(f"No picture of the curve: {error}", err=True)
+            warn(f"No picture of the curve: {error}")
             return None
         return default
 
-    def deliver(self, result: Any, split: str) -> None:
+    def deliver(
+        self, result: Any, split: str, seconds: float, *, was_complete: bool = False
+    ) -> None:
         """Write and print a result.
 
         Parameters
         ----------
         split : str
             Name, in the CSV, of the rows that were scored at all bandwidths.
+        seconds, was_complete
+            As for :func:`dkde_cli.deliver.print_end`.
         """
         import dkde
 
@@ -167,8 +178,8 @@ class Output:
         print_result(result, as_json=self.as_json)
         if self.plot is not None:
             dkde.plot_sweep(result, self.plot)
-            click.echo(f"The curve is in {self.plot}", err=True)
-        print_end(result)
+            say(f"The curve is in {self.plot}")
+        print_end(result, seconds, was_complete=was_complete)
 
 
 retry_failed_option = click.option(
@@ -188,10 +199,15 @@ _OUTPUT: dict[str, Decorator] = {
         "store",
         metavar="STORE",
         help="Keep the result, each row's log-density included, in this Zarr store, block by "
-        "block. If the command is stopped, the same command again continues there.",
+        "block. If the command is stopped, the same command again continues there. A name in .nc, "
+        "of a score also in .csv or .parquet, becomes that file once the run is complete; until "
+        "then the run is beside it, in OUTPUT.run.",
     ),
     "restart": click.option(
-        "--restart", is_flag=True, help="Begin anew and replace the result that is in the output."
+        "--restart",
+        is_flag=True,
+        help="Begin anew and replace the result that is in the output; a file is replaced once the "
+        "new one is complete.",
     ),
     "retry_failed": retry_failed_option,
     "init_only": click.option(
@@ -249,6 +265,7 @@ def carry_out(
         retry_failed=output.retry_failed,
         anywhere=output.anywhere,
     )
+    start = monotonic()
     with compute(where), progress("pairs") as update:
         if output.init_only:
             with dkde.init_only():
@@ -256,12 +273,13 @@ def carry_out(
         else:
             result = call(progress=stages(update, *names))
     if was_complete:
-        click.echo(f"{output.store} was complete already", err=True)
+        made = "" if output.init_only else f"; it took {duration(float(result.attrs['seconds']))}"
+        say(f"{output.store} was complete already{made}")
     elif output.init_only:
         assert output.store is not None
         _say_what_is_next(output.store)
     if not output.init_only:
-        output.deliver(result, split)
+        output.deliver(result, split, monotonic() - start, was_complete=was_complete)
 
 
 def _is_complete(store: str | None) -> bool:
@@ -277,8 +295,7 @@ def _say_what_is_next(store: str) -> None:
     import dkde
 
     n_blocks = sum(stage["blocks"] for stage in dkde.status(store)["stages"].values())
-    click.echo(
+    say(
         f"{n_blocks} blocks; run dkde run-part {quote(store)} --part I --parts N, then "
-        f"dkde finish {quote(store)}",
-        err=True,
+        f"dkde finish {quote(store)}"
     )

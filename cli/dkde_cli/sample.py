@@ -1,11 +1,13 @@
 """``dkde sample``: new rows from a density."""
 
+import os
 from itertools import compress, islice
 from typing import Any
 
 import click
 
 from dkde_cli.group import Command
+from dkde_cli.logs import say
 from dkde_cli.options import SELECTOR_HELP, density_options, pca_option, seed_option
 from dkde_cli.progress import progress
 from dkde_cli.runs import check_apart, check_place
@@ -46,11 +48,12 @@ from dkde_cli.values import parse_bandwidth
 @click.option(
     "-o",
     "--output",
-    metavar="STORE",
+    metavar="STORE|FILE",
     help="Write the samples to this data set, as its split samples; its split sources holds the "
-    "training rows that they came from.",
+    "training rows that they came from. A name in .npy, .csv or .parquet becomes a file of the "
+    "samples alone.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace the data set that is there already.")
+@click.option("--overwrite", is_flag=True, help="Replace the data set or file that is there.")
 @click.option(
     "--plot",
     metavar="FILE",
@@ -94,7 +97,7 @@ def sample(
 
     if output is None and plot is None:
         raise click.UsageError("the samples go nowhere; say --output STORE, --plot FILE, or both")
-    check_place(output, "store", is_store=True)
+    check_place(output, "file" if _is_file(output) else "store", is_store=not _is_file(output))
     check_apart(training.data, {"--output": output, "--plot": plot})
     h = parse_bandwidth(bandwidth)
     catalog, train = training.catalog, training.selector
@@ -120,13 +123,20 @@ def sample(
             **density,
         )
     if output is not None:
-        click.echo(f"{n_samples} samples in {output}::samples", err=True)
+        place = output if _is_file(output) else f"{output}::samples"
+        say(f"{n_samples} samples in {place}")
     if plot is not None:
         rows = catalog.rows(train)
         real = _first(rows, n_samples, label) if above == "first" else sources
         n_shown = dkde.plot_samples(real, samples, plot, columns=columns, like=rows)
         shown = "samples" if n_shown == n_samples else f"of {n_samples} samples"
-        click.echo(f"{plot}: real rows above, {n_shown} {shown} below", err=True)
+        say(f"{plot}: real rows above, {n_shown} {shown} below")
+
+
+def _is_file(output: str | None) -> bool:
+    """Return whether the samples become a file, and no data set."""
+    suffixes = (".npy", ".csv", ".parquet")
+    return output is not None and output.lower().endswith(suffixes) and not os.path.isdir(output)
 
 
 def _first(rows: Any, n_rows: int, label: int | None) -> Any:

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import click
-
+from dkde_cli.logs import warn
 from dkde_cli.options import choice_options, data_argument, gathered, train_option, weights_option
 
 
@@ -85,10 +84,9 @@ class Training:
         for role, other in others.items():
             used = self.catalog.everywhere.rows(other).parts
             if any(part.overlaps(mine) for part in used for mine in test.parts):
-                click.echo(
+                warn(
                     f"No test rows: the split test shares rows with --{role} {other}; name others "
-                    "with --test, or say --no-test",
-                    err=True,
+                    "with --test, or say --no-test"
                 )
                 return None
         return "test"

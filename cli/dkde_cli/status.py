@@ -1,12 +1,15 @@
 """``dkde status`` and ``dkde verify``: the progress of a run, and the check of its store."""
 
+import os
 from collections.abc import Iterable, Mapping
+from shlex import quote
 from typing import Any
 
 import click
 
 from dkde_cli.group import Command
-from dkde_cli.options import json_option, store_argument
+from dkde_cli.options import json_option, sources_option, store_argument
+from dkde_cli.recalling import config_of
 from dkde_cli.tables import duration, print_json, print_pairs, print_table, si
 
 # How many running processes, and how many failed blocks, are named; the others are counted.
@@ -16,21 +19,38 @@ _ROWS = 20
 
 @click.command(cls=Command)
 @store_argument
+@sources_option
 @json_option
-def status(store: str, as_json: bool) -> None:
+@click.option(
+    "--config",
+    is_flag=True,
+    help="Print the file with which dkde run makes the result again, and nothing else.",
+)
+@click.pass_context
+def status(
+    ctx: click.Context, store: str, sources: dict[str, str], as_json: bool, config: bool
+) -> None:
     """Show the progress of a run.
 
     \b
     The JSON is
       {"complete", "stages": {NAME: {"blocks", "done", "failed": [block, ...]}},
-       "running": [who, ...], "blocks_per_second", "seconds_left", "seconds"}
+       "running": [who, ...], "blocks_per_second", "seconds_left", "seconds",
+       "sources": {PATH: where it is now, or null}}
     where a block that was set aside is
       {"block": [query block, panel], "rows": [start, stop], "error"}
     with null for what is not known.
     """
     import dkde
 
-    found = dkde.status(store)
+    if config:
+        if as_json:
+            raise click.UsageError("--config and --json exclude each other")
+        group = ctx.parent.command if ctx.parent is not None else None
+        assert isinstance(group, click.Group)
+        click.echo(config_of(store, group.commands))
+        return
+    found = dkde.status(store, sources=sources)
     if as_json:
         print_json(found)
         return
@@ -43,6 +63,7 @@ def status(store: str, as_json: bool) -> None:
         pairs["time left"] = f"about {duration(found['seconds_left'])}"
     pairs["time spent"] = duration(found["seconds"])
     print_pairs(pairs)
+    _print_sources(found["sources"])
     failed = [(name, block) for name, stage in stages.items() for block in stage["failed"]]
     if failed:
         click.echo("\nset aside")
@@ -64,6 +85,18 @@ def _stage(stage: Mapping[str, Any]) -> str:
     # Rounded down, so that 100% means all blocks.
     text = f"{done} of {blocks} blocks, {100 * done // blocks}%"
     return f"{text}; {n_failed} set aside" if n_failed else text
+
+
+def _print_sources(sources: Mapping[str, str | None]) -> None:
+    """Print where the data lie that the run names."""
+    if not sources:
+        return
+    click.echo("\ndata")
+    for name, place in sources.items():
+        if place is None:
+            click.echo(f"{name}: not there; say where it is with --source {quote(name)}=PATH")
+        else:
+            click.echo(name if os.path.abspath(name) == place else f"{name}: at {place}")
 
 
 def _speed(rate: float) -> str:
@@ -110,7 +143,8 @@ def _print_failed(failed: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
     help="Accept blocks that agree within the bounds on their errors, and not to the last bit: for "
     "a run with blocks of another processor or other libraries.",
 )
-def verify(store: str, blocks: int, anywhere: bool) -> None:
+@sources_option
+def verify(store: str, blocks: int, anywhere: bool, sources: dict[str, str]) -> None:
     """Check a finished result: all chunks, and a few blocks.
 
     All chunks are read, and their checksums checked. A few blocks are computed again from the
@@ -120,7 +154,7 @@ def verify(store: str, blocks: int, anywhere: bool) -> None:
     """
     import dkde
 
-    found = dkde.verify(store, blocks=blocks, anywhere=anywhere)
+    found = dkde.verify(store, blocks=blocks, anywhere=anywhere, sources=sources)
     read = f"{store}: {_counted(found['chunks'], 'chunk')} read"
     if found["reason"] is not None:
         click.echo(f"{read}; no block computed again: {found['reason']}")

@@ -1,8 +1,10 @@
 """Parsers of the options' values."""
 
 import json
+import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, overload
 
@@ -91,7 +93,7 @@ def parse_bandwidth(text: str, option: str = "--bandwidth") -> Any:
 
 
 def parse_covariance(text: str) -> Any:
-    """Return the value of ``--covariance``: a word, scales by name, or the numbers in a file.
+    """Return the value of ``--covariance``: a word, scales by name, numbers, or those in a file.
 
     Raises
     ------
@@ -104,9 +106,12 @@ def parse_covariance(text: str) -> Any:
     if not Path(text).exists():
         if "=" in text:
             return parse_scales(text, "--covariance")
+        with suppress(ValueError):
+            rows = [[float(number) for number in row.split(",")] for row in text.split(";")]
+            return rows if ";" in text else rows[0]
         raise dkde.InputError(
-            f"--covariance {text}: there is no such file; give a .npy file, scales by name as "
-            f"depth=10,time=2, or one of {', '.join(COVARIANCES)}"
+            f"--covariance {text}: there is no such file; give a .npy file, scales such as 1,10,10 "
+            f"or by name as depth=10,time=2, or one of {', '.join(COVARIANCES)}"
         )
     return dkde.read_covariance(text)
 
@@ -222,3 +227,32 @@ def _cluster_option(text: str) -> tuple[str, Any]:
             f"--cluster-option {key!r}: the value begins like JSON and cannot be read as JSON; "
             'write a list as ["a", "b"]'
         ) from None
+
+
+def parse_sources(texts: Sequence[str]) -> dict[str, str]:
+    """Return present paths by former ones, from texts OLD=NEW.
+
+    Paths may hold ``=`` themselves, as folders by year do: the text is split where the second half
+    is there, else at the first one.
+
+    Raises
+    ------
+    InputError
+        When a text has no ``=`` or nothing on one side of it.
+    """
+    found = {}
+    for text in texts:
+        places = [number for number, mark in enumerate(text) if mark == "="]
+        pairs = [(text[:place], text[place + 1 :]) for place in places]
+        pairs = [(old, new) for old, new in pairs if old and new]
+        if not pairs:
+            from dkde import InputError
+
+            raise InputError(
+                f"--source {text!r} cannot be read; write OLD=NEW, the path that the result names "
+                "and where it is now"
+            )
+        there = [pair for pair in pairs if "://" in pair[1] or os.path.exists(pair[1])]
+        old, new = (there or pairs)[0]
+        found[old] = new
+    return found

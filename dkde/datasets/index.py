@@ -32,6 +32,7 @@ from dkde.datasets.summaries import (
 from dkde.errors import DataSetError, one_line
 from dkde.numerics.leading_axes import leading_axes
 from dkde.numerics.regions import enclose, stack
+from dkde.progress import StageProgressLike, by_stages, shows_stages
 from dkde.rows.side import Encoding
 from dkde.rows.sources import ZarrSource, fingerprint
 from dkde.stores.publishing import publish, say_what_is_left
@@ -53,11 +54,12 @@ _SAMPLE_ROWS = 2048
 _SAMPLE_BYTES = 32 * 2**20
 
 
+@shows_stages("rows")
 def index_dataset(
     store: StorePath,
     split: str | Sequence[str] | None = None,
     *,
-    progress: IndexProgress | None = None,
+    progress: StageProgressLike = None,
 ) -> list[str]:
     """Write the index of a data set; an index that is there already is replaced.
 
@@ -68,7 +70,7 @@ def index_dataset(
     store : str, path or zarr store
     split : str or sequence of str, optional
         The names of the splits to index; by default all splits.
-    progress : callable, optional
+    progress : bool or callable, optional
         Called with (split, rows read, rows in all) after every chunk.
 
     Returns
@@ -87,7 +89,7 @@ def index_dataset(
         names = [split] if isinstance(split, str) else split
         opened = [open_split(store, name) for name in names]
     writable = store if isinstance(store, Store) else open_store(store)
-    return [each.name for each in opened if _write(writable, store, each, progress)]
+    return [each.name for each in opened if _write(writable, store, each, by_stages(progress))]
 
 
 def index_state(split: Split) -> str | None:

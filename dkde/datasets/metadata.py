@@ -39,6 +39,8 @@ class Meta:
         For each label, the names of its values 0, 1, ...; words without blanks.
     units : tuple of (str or None), optional
         The unit of each feature, None where it is not known.
+    crs : str, optional
+        The coordinate reference system of features that are coordinates of points.
     """
 
     scale_factor: float = 1.0
@@ -49,6 +51,7 @@ class Meta:
     features: tuple[str, ...] | None = None
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     units: tuple[str | None, ...] | None = None
+    crs: str | None = None
 
     @property
     def encoding(self) -> Encoding:
@@ -88,7 +91,15 @@ def checked_fields(
         "display_range": range_of(attributes.get("display_range")),
         "features": features_of(attributes.get("feature_names"), n_features),
         "units": features_of(attributes.get("feature_units"), n_features, "units"),
+        "crs": text_of(attributes.get("crs")),
     }
+
+
+def text_of(value: Any) -> str | None:
+    """Return a text, or None where there is none; refuse anything else."""
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{value!r} is no text")
+    return value
 
 
 def features_of(texts: Any, n_features: int, what: str = "names") -> tuple[Any, ...] | None:

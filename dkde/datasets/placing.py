@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -31,8 +30,9 @@ from dkde.errors import DataSetError
 from dkde.stores.publishing import complete, publish, say_what_is_left
 from dkde.stores.staging import staged
 from dkde.stores.store import Records, is_remote, open_store
-from dkde.stores.targets import ROOT, Seen, check_folder, check_url, lasting, look
+from dkde.stores.targets import ROOT, Seen, check_folder, check_store_name, check_url, lasting, look
 from dkde.typing import Array
+from dkde.version import __version__
 
 _FOREIGN = "exists and is no data set of dkde; it is never overwritten, choose another path"
 _EXISTS = "exists already; choose another path, or overwrite it (--overwrite)"
@@ -146,6 +146,7 @@ def check_target(
     ------
     InputError, DataSetError
     """
+    check_store_name(store, "data set")
     if is_remote(store):
         return _check_url(os.fspath(store).rstrip("/"), overwrite, sources)
     # A replacement that was killed between its two renames is finished before anything is judged.
@@ -198,16 +199,12 @@ def origin(
     checksum : str, optional
         The checksum of the source.
     """
-    try:
-        dkde_version = version("dkde")
-    except PackageNotFoundError:  # run from a checkout
-        dkde_version = "unknown"
     return {
         "source": source,
         "source_format": source_format,
         "source_checksum": checksum,
         "import_options": {key: value for key, value in options.items() if value is not None},
-        "dkde_version": dkde_version,
+        "dkde_version": __version__,
     }
 
 

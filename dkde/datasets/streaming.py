@@ -24,11 +24,12 @@ from dkde.datasets.import_options import (
     with_options,
 )
 from dkde.datasets.placing import SeenUrl, check_target, origin, place_dataset
-from dkde.datasets.writing import ImportProgress
 from dkde.errors import DataSetError, InputError
 from dkde.numerics.exact import check_exact
+from dkde.progress import StageProgressLike, by_stages, shows_stages
 from dkde.rows.as_numbers import marked_lists
 from dkde.rows.side import Rows
+from dkde.rows.tensors import dense
 from dkde.stores.door import check_opened
 from dkde.stores.targets import Seen
 from dkde.typing import Array
@@ -36,6 +37,11 @@ from dkde.typing import Array
 Batches = Iterable[Any] | Callable[[], Iterable[Any]]
 
 
+# The split of a data set of samples that holds them.
+SAMPLES = "samples"
+
+
+@shows_stages("rows")
 def import_rows(
     batches: Batches | Mapping[str, Batches],
     store: str | os.PathLike[str],
@@ -50,7 +56,7 @@ def import_rows(
     source: str = "rows",
     index: bool = True,
     overwrite: bool = False,
-    progress: ImportProgress | None = None,
+    progress: StageProgressLike = None,
 ) -> None:
     """Write rows into a data set as they arrive, with only about one batch in memory.
 
@@ -125,7 +131,7 @@ def import_rows(
             # The splits are in the data set itself, so the name is not recorded as an option.
             attributes=origin(source, "rows", {**vars(options), "split": None}),
             index=index,
-            progress=progress,
+            progress=by_stages(progress),
         )
     # The user gets their own exception; `from None` hides its wrapper.
     except _BatchesError as failed:
@@ -140,6 +146,7 @@ def write_samples(
     labels: Mapping[str, Array],
     options: Mapping[str, Any],
     extras: Mapping[str, Mapping[str, Array]],
+    call: Mapping[str, Any] | None = None,
 ) -> None:
     """Write arrays (n_samples, n_features) as the splits of a data set.
 
@@ -156,6 +163,8 @@ def write_samples(
         The options with which the samples were made, as JSON values.
     extras : mapping of group to mapping of name to array
         Further arrays of the data set, in groups beside its splits.
+    call : mapping, optional
+        The record of the call that made the samples.
 
     Raises
     ------
@@ -177,7 +186,7 @@ def write_samples(
     place_dataset(
         seen,
         [split_of_arrays(name, values, **described) for name, values in splits.items()],
-        attributes=origin(like.label, "samples", options),
+        attributes=origin(like.label, "samples", options) | ({"call": call} if call else {}),
         extras=extras,
     )
 
@@ -282,7 +291,7 @@ def _pairs(name: str, batches: Batches) -> Iterator[tuple[Array, Array | None]]:
         # np.asarray drops masks in silence, so they are looked for before it.
         if np.ma.is_masked(marked_lists(given)):
             raise InputError(f"{where}: holds masked values; fill them, or leave such rows out")
-        rows = np.asarray(given)
+        rows = np.asarray(dense(given, where))
         if hasattr(given, "iloc") and rows.dtype.kind == "f":
             _check_frame(given, where)
         if rows.ndim < 2 or 0 in rows.shape[1:]:
@@ -292,7 +301,7 @@ def _pairs(name: str, batches: Batches) -> Iterator[tuple[Array, Array | None]]:
         if label is not None:
             if np.ma.is_masked(marked_lists(label)):
                 raise InputError(f"{where}: holds masked labels; leave such rows out")
-            label = np.asarray(label)
+            label = np.asarray(dense(label, where))
             if label.shape != (len(rows),) or label.dtype.kind not in "iu":
                 raise InputError(
                     f"{where}: its labels are {label.dtype} of shape {label.shape}; "

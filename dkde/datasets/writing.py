@@ -219,6 +219,7 @@ def _describe(
         "display_range": split.display_range and list(split.display_range),
         "feature_names": split.features and list(split.features),
         "feature_units": split.units and list(split.units),
+        "crs": split.crs,
     }
     group.attrs.update({name: value for name, value in described.items() if value is not None})
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from dkde.density.bandwidth_matrix import bandwidth_coordinate, best_variable, in_unit_of_call
+from dkde.density.density_units import NATS
 from dkde.density.doubts import warn_of_doubts
 from dkde.density.fitted import Fitted
 from dkde.density.folds import Counting, Folds, counting_rows, fold_numbers
@@ -30,20 +31,21 @@ from dkde.density.optimum import NoMaximumError, maximise
 from dkde.density.options import Options
 from dkde.density.pca import PrincipalAxes, fit_pca
 from dkde.density.performing import perform
-from dkde.density.row_weights import ROW_WEIGHT, RowWeights, Weighted
+from dkde.density.row_weights import RowWeights, Weighted
 from dkde.density.statistics import NOTHING_LEFT, best_index, mean, warn_of_edge
-from dkde.engine.eager_run import Progress
 from dkde.engine.work import Work
 from dkde.errors import DataSetError, InputError, Remedy, warn
 from dkde.inputs.operands import Operand
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import catalog_of, operands, side
 from dkde.inputs.xarray_sides import vector_along
+from dkde.progress import ProgressLike
 from dkde.rows.side import Side
 from dkde.rows.sources import ArraySource
 from dkde.runs.job import Compute
 from dkde.runs.record import Former, recorded
 from dkde.runs.run import Manner, Run
+from dkde.runs.store import ROW_WEIGHT
 from dkde.typing import FloatArray, Names, Text
 from dkde.workers.cluster import pool_for
 
@@ -83,7 +85,7 @@ def cross_validate(
     restart: bool = False,
     retry_failed: bool = False,
     anywhere: bool = False,
-    progress: Progress | None = None,
+    progress: ProgressLike = None,
     block_rows: int | None = None,
     panel_rows: int | None = None,
 ) -> xr.Dataset:
@@ -117,7 +119,7 @@ def cross_validate(
         computed once, from all rows. Weights count in the density and in the means over held-out
         rows alike; rows of weight zero do not count in either.
     output, restart, retry_failed, anywhere, progress
-        As for :func:`dkde.score`; progress begins anew for each pass.
+        As for :func:`dkde.score`, without tables; progress begins anew for each pass.
 
     Returns
     -------
@@ -152,7 +154,7 @@ def cross_validate(
     >>> float(result.best_bandwidth)
     4.0
     """
-    run = Run(output, Manner(restart, retry_failed, anywhere))
+    run = Run(output, Manner(restart, retry_failed, anywhere), tables=False)
     options = Options(
         kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol, nan=nan
     )
@@ -431,14 +433,15 @@ class Scored:
 
     def variables(self) -> dict[str, Any]:
         """Return the variables of a result."""
-        totals, nats = self.fold_log_likelihood, {"units": "nats"}
+        totals, nats = self.fold_log_likelihood, NATS
         validation, axes = self.validation, self.validation.axes
-        dimensions = validation.fitted.options.dimensions(validation.fitted.matrix)
+        fitted = validation.fitted
+        dimensions = fitted.options.dimensions(fitted.matrix)
         return {
             "fold_log_likelihood": (("fold", "bandwidth"), totals, nats),
             # The mean over the folds that have a total.
             "mean_fold_log_likelihood": ("bandwidth", np.nanmean(totals, axis=0), nats),
-            **score_variables(self.found, dimensions, "sample"),
+            **score_variables(self.found, dimensions, "sample", fitted.density_units),
             **validation.fitted.options.missing_variables(self.found.densities),
             "best_bandwidth": best_variable(validation.fitted.matrix, self.best_bandwidth),
             **({} if axes is None else axes.variables()),

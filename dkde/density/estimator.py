@@ -19,6 +19,8 @@ from dkde.density.foreign_arguments import answered
 from dkde.density.log_density import check_dims, densities_of, in_frames
 from dkde.density.options import Options
 from dkde.density.sampling import draw
+from dkde.density.showing import ShownInNotebooks, fitted_summary
+from dkde.drawing.summary import Summary
 from dkde.engine.eager_run import computed
 from dkde.engine.shelf import Lasting
 from dkde.engine.work import Work
@@ -27,26 +29,29 @@ from dkde.inputs.arrays import numbers_of
 from dkde.inputs.as_frames import check_frame
 from dkde.inputs.dask_frames import is_dask_frame
 from dkde.inputs.filtering import meeting
-from dkde.inputs.frames import column_named, numbers_alone
+from dkde.inputs.frame import Frame
+from dkde.inputs.frames import column_named, numbers_alone, opened
 from dkde.inputs.named_features import as_numbers
 from dkde.inputs.operands import Operand
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import catalog_of, framed, operand, refuse_unmet, side
 from dkde.numerics.kernels import get_kernel
+from dkde.progress import shown
 from dkde.rows.as_numbers import first_masked, marked_lists, unmasked
 from dkde.rows.columns import Columns
 from dkde.rows.side import Side
 from dkde.rows.side_choices import check_roles
+from dkde.rows.tensors import dense
 from dkde.stores.door import check_opened
 from dkde.typing import FloatArray, Names, Text
 from dkde.workers.cluster import pool_for
 
-# Containers whose rows are read block by block. They bypass scikit-learn's checks, which would
-# load all of them as a NumPy array.
-_LAZY = (da.Array, xr.DataArray, xr.Dataset, xr.DataTree, zarr.Array, str, os.PathLike)
+# Containers whose rows are read block by block, or of which only some columns are. They bypass
+# scikit-learn's checks, which would load all of them as a NumPy array.
+_LAZY = (da.Array, xr.DataArray, xr.Dataset, xr.DataTree, zarr.Array, str, os.PathLike, Frame)
 
 
-class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
+class FittedDensity(ShownInNotebooks, DensityMixin, BaseEstimator):  # type: ignore[misc]
     """The methods that fitted densities share."""
 
     kernel: str
@@ -110,8 +115,8 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         y : ignored
         """
         work = self._work(self._query(X))
-        with pool_for(work) as pool:
-            return float(computed(work, pool).scored.sum())
+        with shown(None) as progress, pool_for(work) as pool:
+            return float(computed(work, pool, progress).scored.sum())
 
     def sample(
         self,
@@ -162,6 +167,16 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
             return np.eye(self.n_features_in_)
         return self._matrix.covariance.matrix
 
+    def _curve(self) -> xr.Dataset | None:
+        """Return the curve over bandwidths; None where none was chosen."""
+        check_is_fitted(self)
+        return None
+
+    def _summary(self) -> Summary:
+        """Return a summary of what was fitted, for :func:`dkde.summary` and for notebooks."""
+        check_is_fitted(self)
+        return fitted_summary(self, self._train.rows.n_rows, self._curve())
+
     def __sklearn_is_fitted__(self) -> bool:
         # `_training_side` removes it first, so that a fit that failed leaves none.
         return hasattr(self, "_matrix")
@@ -183,7 +198,7 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self._kept = Lasting()  # and nothing is kept of the rows of the last fit
         self._beside = (sample_weight,) if isinstance(sample_weight, str) else ()
         catalog = self._catalog("train")
-        given = X
+        given = X = X if _is_lazy(X) else opened(X, "X")
         if not _is_lazy(X):
             # The column is looked up before scikit-learn makes X a bare array.
             if isinstance(sample_weight, str):
@@ -206,6 +221,8 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
                 train = replace(train, met=places.intersection(names))
         else:
             train = operand(X, "X", catalog)
+            if isinstance(X, Frame):
+                self._check_values(train, min_rows)
             self.n_features_in_ = train.rows.n_features
             if train.features is not None:
                 self.feature_names_in_ = np.asarray(train.features, object)
@@ -215,6 +232,11 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         refuse_unmet(catalog, {"X": train}, {"X": given})
         self._columns = train.columns
         return train, self._options().prepared(side(train, sample_weight))
+
+    def _check_values(self, train: Operand, min_rows: int) -> None:
+        """Let scikit-learn check the values of a table, as it checks those of an array."""
+        values = train.rows.parts[0].source.read(0, train.rows.n_rows)
+        self._validated(values, ensure_min_samples=min_rows)
 
     def _catalog(self, role: str) -> Catalog:
         """Return a catalog with the estimator's choice of rows and features for fit or scoring."""
@@ -229,7 +251,7 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def _unmasked(self, X: Any) -> Any:
         """Return X with NaN in place of masked values; scikit-learn would ignore the mask."""
         check_opened(X)
-        X = marked_lists(X)
+        X = marked_lists(dense(X, "X"))
         place = first_masked(X)
         if place is None:
             return X
@@ -277,6 +299,7 @@ class FittedDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """Return rows to score, with the features that the estimator was fitted with."""
         check_is_fitted(self)
         catalog = self._catalog("query")
+        X = X if _is_lazy(X) else opened(X, "X")
         if not _is_lazy(X):
             # Columns are taken by name, in the order of the fit: `validate_data` would refuse any
             # other order.

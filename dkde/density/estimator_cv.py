@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import xarray as xr
 from sklearn.model_selection import (
     KFold,
     LeaveOneOut,
@@ -14,13 +15,16 @@ from sklearn.model_selection import (
     TimeSeriesSplit,
     check_cv,
 )
+from sklearn.utils.validation import check_is_fitted
 
 from dkde.density.cross_validation import Scored, Validation, validate
 from dkde.density.estimator import FittedDensity
 from dkde.density.folds import Folds, counting_rows, fold_numbers, folds_of_splits
 from dkde.density.foreign_arguments import answered
+from dkde.density.showing import curve_of
 from dkde.engine.eager_run import run
 from dkde.errors import InputError
+from dkde.progress import shown
 from dkde.rows.side import Side
 from dkde.stores.door import check_opened
 from dkde.typing import Names, Text
@@ -131,14 +135,21 @@ class KernelDensityCV(FittedDensity):
         train, plain = self._training_side(X, sample_weight, min_rows=2)
         numbers = self._folds(train.rows.n_rows, plain)
         validation = Validation.of(plain, numbers, self.bandwidths, options)
-        with pool_for(validation.work) as pool:
-            scored = validate(validation, lambda _, work: run(work, pool), refine=bool(self.refine))
+        with shown(None) as report, pool_for(validation.work) as pool:
+            scored = validate(
+                validation, lambda _, work: run(work, pool, report), refine=bool(self.refine)
+            )
         self._fitted, self._train = options, plain
         self.bandwidth_ = scored.best_bandwidth
         self._matrix = validation.fitted.at([scored.best_bandwidth]).matrix
         self.cv_results_ = _cv_results(scored)
         self.best_score_ = float(np.nanmax(self.cv_results_["mean_test_score"]))
         return self
+
+    def _curve(self) -> xr.Dataset:
+        """Return the mean log-likelihood over bandwidths: what :func:`dkde.plot_sweep` draws."""
+        check_is_fitted(self)
+        return curve_of(self.cv_results_, self._matrix, self.bandwidth_, self.cv)
 
     def _folds(self, n_rows: int, train: Side) -> Folds:
         """Return the fold of each row that ``cv`` means."""

@@ -9,12 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from dkde.density.bandwidth_matrix import BandwidthMatrix
+from dkde.density.density_units import density_units
 from dkde.density.labelling import in_own_dims, score_variables
 from dkde.density.options import Options
 from dkde.density.row_weights import Weighted
 from dkde.engine.pool import PoolFor
 from dkde.engine.work import Work
 from dkde.inputs.operands import Operand
+from dkde.numerics.kernels import get_kernel
 from dkde.rows.side import Side
 from dkde.typing import FloatArray
 
@@ -57,6 +59,12 @@ class Fitted:
         """Return the values of h (n_bandwidths,), on the sphere in radians."""
         return self.matrix.bandwidths
 
+    @property
+    def density_units(self) -> str | None:
+        """Return the unit of the density; None where those of the features are not known."""
+        kernel = get_kernel(self.options.kernel)
+        return density_units(self.train.rows, kernel, self.matrix.rank)
+
     def work(self, query: Side, *, in_shares: bool = True) -> Work:
         """Return the work of scoring a prepared query.
 
@@ -85,6 +93,7 @@ class Fitted:
         prefix : str
             A prefix for the names of the rows' dims.
         """
-        scores = score_variables(found, self.options.dimensions(self.matrix), "sample")
+        dimensions = self.options.dimensions(self.matrix)
+        scores = score_variables(found, dimensions, "sample", self.density_units)
         missing = self.options.missing_variables(found.densities)
         return in_own_dims(scores, "sample", q, prefix) | missing

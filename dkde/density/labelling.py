@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from dkde.density.row_weights import ROW_WEIGHT, Weighted
+from dkde.density.density_units import LOG_DENSITY_ERROR, log_density_notes
+from dkde.density.row_weights import Weighted
 from dkde.density.statistics import summarise
 from dkde.engine.provenance import describe_work, versions
 from dkde.engine.work import Work
@@ -17,11 +18,9 @@ from dkde.inputs.operands import Operand
 from dkde.numerics.machine import target
 from dkde.runs.origin import counted
 from dkde.runs.stages import RUN
-from dkde.runs.store import RESULT_FORMAT
+from dkde.runs.store import RESULT_FORMAT, ROW_WEIGHT
 
 # Attributes of the variables of a result.
-LOG_DENSITY = {"units": "nats", "long_name": "log-density"}
-LOG_DENSITY_ERROR = {"units": "nats", "long_name": "bound on the error of the log-density"}
 PAIRS_EVALUATED = {
     "units": "1",
     "long_name": "training rows whose kernel or exact distance was evaluated",
@@ -29,7 +28,9 @@ PAIRS_EVALUATED = {
 ROWS_READ = {"units": "1", "long_name": "training rows that were read"}
 
 
-def score_variables(found: Weighted, n_features: float, dim: str) -> dict[str, Any]:
+def score_variables(
+    found: Weighted, n_features: float, dim: str, units: str | None = None
+) -> dict[str, Any]:
     """Return Dataset variables from log-densities (bandwidth, rows).
 
     Parameters
@@ -39,10 +40,12 @@ def score_variables(found: Weighted, n_features: float, dim: str) -> dict[str, A
         The dimensions by which bits are divided; NaN where bits make no sense.
     dim : str
         The dim of the rows.
+    units : str, optional
+        The unit of the density, where it is known.
     """
     values, errors, effort = found.densities
     return {
-        "log_density": (("bandwidth", dim), values, LOG_DENSITY),
+        "log_density": (("bandwidth", dim), values, log_density_notes(units)),
         "log_density_error": (("bandwidth", dim), errors, LOG_DENSITY_ERROR),
         # The effort is float64 and NaN for rows with missing values: these cost nothing.
         "pairs_evaluated": (dim, np.nan_to_num(effort.pairs).astype(np.int64), PAIRS_EVALUATED),
@@ -231,11 +234,14 @@ def attributes(
     }
     # All works of a result score in the same features.
     first = next(iter(works))
+    parts = works[first].train.rows.parts
+    crs = next((part.crs for part in parts if part.crs), None)
     return {
         **RESULT_FORMAT,
         "Conventions": "CF-1.11",
         "title": "Kernel density estimate",
         "seconds": seconds,
         "n_features": provenance[first]["plan"]["n_features"],
+        **({} if crs is None else {"crs": crs}),
         "provenance": json.dumps(provenance),
     }

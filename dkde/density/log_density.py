@@ -8,9 +8,9 @@ import numpy.typing as npt
 import xarray as xr
 
 from dkde.density.bandwidth_matrix import BandwidthMatrix, bandwidth_coordinate
+from dkde.density.density_units import LOG_DENSITY_ERROR, density_units, log_density_notes
 from dkde.density.fitted import Fitted
 from dkde.density.foreign_arguments import answered
-from dkde.density.labelling import LOG_DENSITY, LOG_DENSITY_ERROR
 from dkde.density.options import Options
 from dkde.engine.eager_run import computed
 from dkde.engine.graph import lazy_densities
@@ -22,6 +22,7 @@ from dkde.inputs.checks import check_same_features
 from dkde.inputs.operands import Operand
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import catalog_of, operands, side
+from dkde.progress import shown
 from dkde.typing import Names, Text
 from dkde.workers.cluster import active_client, check_workers, pool_for
 
@@ -198,9 +199,8 @@ def log_density(
     fitted = Fitted.to(train_side, bandwidth, options, pool_for)
     # The tasks of a lazy graph are whole blocks.
     work = fitted.work(query_side, in_shares=q.form == "numpy")
-    found = densities_of(
-        q, work, fitted.matrix, scalar=isinstance(bandwidth, Mapping) or np.ndim(bandwidth) == 0
-    )
+    scalar = isinstance(bandwidth, Mapping) or np.ndim(bandwidth) == 0
+    found = densities_of(q, work, fitted.matrix, scalar=scalar)
     if as_frame:
         found = in_frames(query, q, found, fitted.matrix)
     return found if return_error else found[0]
@@ -260,8 +260,8 @@ def densities_of(
         Whether there is one bandwidth, and no dimension for it.
     """
     if q.form == "numpy":
-        with pool_for(work) as pool:
-            found = computed(work, pool)
+        with shown(None) as progress, pool_for(work) as pool:
+            found = computed(work, pool, progress)
         return (found.values[0], found.errors[0]) if scalar else found[:2]
     # The graph is computed later, without a look at the workers: unfit ones are found now.
     client = active_client()
@@ -272,7 +272,8 @@ def densities_of(
     lazy = lazy_densities(work)
     if q.form == "dask":
         return (lazy[0][0], lazy[1][0]) if scalar else lazy
-    names = (("log_density", LOG_DENSITY), ("log_density_error", LOG_DENSITY_ERROR))
+    notes = log_density_notes(density_units(work.train.rows, work.task.kernel, matrix.rank))
+    names = (("log_density", notes), ("log_density_error", LOG_DENSITY_ERROR))
     values, errors = (
         _labelled(array, q, matrix, scalar).rename(name).assign_attrs(notes)
         for array, (name, notes) in zip(lazy, names, strict=True)

@@ -14,6 +14,7 @@ from dkde.density.bandwidth_matrix import (
     rules_among,
 )
 from dkde.density.covariance import find_covariance, in_words
+from dkde.density.density_units import ROWS
 from dkde.density.foreign_arguments import refuse_foreign_metric
 from dkde.density.statistics import count_missing, default_bandwidths
 from dkde.engine.pool import PoolFor
@@ -152,7 +153,7 @@ class Options:
             return {}
         names = ("n_missing", "n_missing_train")
         counts = zip(names, count_missing(found), strict=True)
-        return {name: ((), count, {"units": "rows"}) for name, count in counts}
+        return {name: ((), count, ROWS) for name, count in counts}
 
     def warn_if_no_density(self, matrix: BandwidthMatrix) -> None:
         """Warn that scores cannot be compared with others."""

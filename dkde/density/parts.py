@@ -1,11 +1,16 @@
 """A run in parts: compute one part; make the result when all parts are done."""
 
+from collections import Counter
+from collections.abc import Mapping
+from shlex import quote
+
 import xarray as xr
 
 from dkde.density.performing import perform, perform_share
 from dkde.density.resuming import take_up
-from dkde.engine.eager_run import Progress, incomplete
-from dkde.errors import Argument, Call, IncompleteError, InputError
+from dkde.engine.eager_run import incomplete
+from dkde.errors import Argument, Call, Command, IncompleteError, InputError, some
+from dkde.progress import ProgressLike
 from dkde.runs.job import Job
 from dkde.runs.run import Manner, Run
 from dkde.runs.sessions import Ledger
@@ -14,8 +19,8 @@ from dkde.runs.stages import Stage
 from dkde.runs.store import ResultStore, State
 from dkde.typing import StrPath
 
-# At most so many parts are named by a message.
-_NAMED = 12
+# The shares of at most so many parts are named by a message; the command has all of them.
+_NAMED = 6
 
 
 def run_part(
@@ -25,7 +30,8 @@ def run_part(
     *,
     retry_failed: bool = False,
     anywhere: bool = False,
-    progress: Progress | None = None,
+    sources: Mapping[str, str] | None = None,
+    progress: ProgressLike = None,
 ) -> None:
     """Compute one of ``parts`` parts of a run's blocks.
 
@@ -41,6 +47,8 @@ def run_part(
         Try again the blocks of this part that failed and were set aside.
     anywhere, progress
         As for :func:`dkde.score`.
+    sources : mapping of str to path, optional
+        As for :func:`dkde.verify`.
 
     Raises
     ------
@@ -55,10 +63,10 @@ def run_part(
 
     # Called once, or again with data found at another place: see `take_up`.
     def do(job: Job) -> bool:
-        run = Run(path, Manner(retry_failed=retry_failed, anywhere=anywhere))
+        run = Run(path, Manner(retry_failed=retry_failed, anywhere=anywhere, sources=sources))
         return perform_share(job, run, share, progress)
 
-    if not take_up(state, do):
+    if not take_up(state, do, sources):
         return
     # Failed blocks are looked up in the store: also those that an earlier process set aside.
     stage = _first(store, state)
@@ -75,7 +83,8 @@ def finish(
     *,
     retry_failed: bool = False,
     anywhere: bool = False,
-    progress: Progress | None = None,
+    sources: Mapping[str, str] | None = None,
+    progress: ProgressLike = None,
 ) -> xr.Dataset:
     """Make the result of a run whose parts are done.
 
@@ -88,6 +97,8 @@ def finish(
         Try again, here, the blocks that failed and were set aside.
     anywhere, progress
         As for :func:`dkde.score`.
+    sources : mapping of str to path, optional
+        As for :func:`dkde.verify`.
 
     Raises
     ------
@@ -101,10 +112,10 @@ def finish(
         _check_parts(store, state, retry_failed=retry_failed)
 
     def do(job: Job) -> xr.Dataset:
-        run = Run(path, Manner(retry_failed=retry_failed, anywhere=anywhere))
+        run = Run(path, Manner(retry_failed=retry_failed, anywhere=anywhere, sources=sources))
         return perform(job, run, progress)
 
-    return take_up(state, do)
+    return take_up(state, do, sources)
 
 
 def _first(store: ResultStore, state: State) -> Stage:
@@ -147,9 +158,32 @@ def _check_parts(store: ResultStore, state: State, *, retry_failed: bool) -> Non
             " again",
         )
     count = int(counts[-1])
-    parts = sorted({number % count for number in missing})
-    named = ",".join(map(str, parts[:_NAMED])) + (",..." if len(parts) > _NAMED else "")
+    of_part = Counter(number % count for number in missing)
+    in_part = Counter(number % count for number in range(first.shape.n_blocks))
+    named = [
+        f"{'all' if n == in_part[part] else n} of part {part}"
+        for part, n in sorted(of_part.items())
+    ]
     raise IncompleteError(
-        f"{store.name}: {len(missing)} of {first.shape.n_blocks} blocks are missing; run again the "
-        f"parts {named} of {count}"
+        f"{store.name}: {len(missing)} of {first.shape.n_blocks} blocks are missing, "
+        f"{some(named, _NAMED)}; run: ",
+        _part_command(store.name, sorted(of_part), count),
+    )
+
+
+def _part_command(store: str, parts: list[int], count: int) -> Command:
+    """Return the call that computes parts of a run again."""
+    if len(parts) == 1:
+        return Command(
+            f"dkde.run_part({store!r}, {parts[0]}, {count})",
+            f"dkde run-part {quote(store)} --part {parts[0]} --parts {count}",
+        )
+    first, last = parts[0], parts[-1]
+    if len(parts) == last - first + 1:
+        listed, python = f"$(seq {first} {last})", f"range({first}, {last + 1})"
+    else:
+        listed, python = " ".join(map(str, parts)), str(parts)
+    return Command(
+        f"for part in {python}: dkde.run_part({store!r}, part, {count})",
+        f"for PART in {listed}; do dkde run-part {quote(store)} --part $PART --parts {count}; done",
     )

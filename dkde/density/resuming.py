@@ -12,8 +12,8 @@ from dkde.density.options import RECORDED, Options
 from dkde.density.scoring import ScoreJob
 from dkde.density.sweeping import SweepJob
 from dkde.engine.work import Work
-from dkde.errors import Call, DataSetError, DkdeError, InputError, some
-from dkde.inputs.moved import Whereabouts
+from dkde.errors import Call, DataSetError, DkdeError, InputError, Remedy, some
+from dkde.inputs.moved import Whereabouts, told_of
 from dkde.inputs.selectors import Catalog, in_folder, is_source
 from dkde.runs.job import Job
 from dkde.runs.record import asked_where_it_was, cut_as_recorded, differences
@@ -21,6 +21,7 @@ from dkde.runs.run import OtherCallError
 from dkde.runs.store import State
 
 T = TypeVar("T")
+_SOURCES = Remedy("sources")
 # The names of weights in a record, by the roles of a sweep.
 _WEIGHTS = {"train": "weights", "valid": "valid_weights", "test": "test_weights"}
 _SCHEME = ("folds", "shuffle", "random_state", "refine")
@@ -76,7 +77,7 @@ class _Attempt:
 
     def __init__(self, plan: Mapping[str, Any], where: Whereabouts, *, beside_first: bool) -> None:
         self.plan = plan
-        self._where, self._beside_first = where, beside_first
+        self.where, self._beside_first = where, beside_first
         self._found: dict[str, str] = {}
         folder = plan["call"]["folder"]
         # Relative names begin in the folder where the run began. None where that is gone, or is
@@ -119,18 +120,20 @@ class _Attempt:
             begun = self._as_begun(name)
             # What only the working directory has is no part of the run.
             is_there = is_source(in_folder(self._folder, name)) or name == "digits"
-            as_named = not self._beside_first and is_there
-            self._found[name] = begun if as_named else next(self._where.elsewhere(name), begun)
+            as_named = not self._beside_first and is_there and self.where.told_place(name) is None
+            self._found[name] = begun if as_named else next(self.where.elsewhere(name), begun)
         return self._found[name]
 
 
-def _attempts(state: State) -> Iterator[_Attempt]:
+def _attempts(state: State, sources: Mapping[str, str] | None) -> Iterator[_Attempt]:
     """Yield the attempts at the call, each with other places of its data.
 
     Raises
     ------
     DataSetError
         When the store does not hold the call.
+    InputError
+        When the sources are none of the call's, or are not there.
     """
     plan = state.plan
     if plan is None or plan["call"] is None:
@@ -140,6 +143,7 @@ def _attempts(state: State) -> Iterator[_Attempt]:
             " again",
         )
     where = Whereabouts.of(plan, state.name)
+    where = where.telling(told_of(sources, [where]))
     # If the store was moved, data that lay beside it were probably moved with it.
     first = _Attempt(plan, where, beside_first=where.has_moved)
     yield first
@@ -148,7 +152,7 @@ def _attempts(state: State) -> Iterator[_Attempt]:
         yield second
 
 
-def take_up(state: State, do: Callable[[Job], T]) -> T:
+def take_up(state: State, do: Callable[[Job], T], sources: Mapping[str, str] | None = None) -> T:
     """Prepare the call that began a run, pass it to a function, and return the outcome.
 
     Parameters
@@ -158,6 +162,8 @@ def take_up(state: State, do: Callable[[Job], T]) -> T:
     do : callable
         Takes the job. It refuses a job that is not the run's, which is then tried with data at
         other places.
+    sources : mapping of str to path, optional
+        Present paths of the call's data, by former ones.
 
     Raises
     ------
@@ -165,9 +171,16 @@ def take_up(state: State, do: Callable[[Job], T]) -> T:
         When the store does not hold the call, or its data have changed.
     """
     refused: DkdeError | None = None
-    for attempt in _attempts(state):
+    for attempt in _attempts(state, sources):
         try:
-            return do(attempt.job())
+            job = attempt.job()
+        except InputError as error:
+            refused = refused or error
+            continue
+        except DataSetError as error:
+            raise _with_advice(error, state, sources) from error
+        try:
+            return do(job)
         except (OtherCallError, InputError) as error:
             # The first refusal is the likeliest: its data were the first to be looked for.
             if refused is None:
@@ -175,7 +188,15 @@ def take_up(state: State, do: Callable[[Job], T]) -> T:
                 if isinstance(error, OtherCallError) and attempt.moved:
                     refused = OtherCallError(error.message, f" (found {some(attempt.moved, 3)})")
     assert refused is not None
-    raise refused
+    raise _with_advice(refused, state, sources)
+
+
+def _with_advice(refused: DkdeError, state: State, sources: Mapping[str, str] | None) -> DkdeError:
+    """Return the refusal, with what to do where data of the call are at none of the places."""
+    where = Whereabouts.of(state.plan, state.name)
+    if sources or all(where.present(name) is not None for name in where.sources):
+        return refused
+    return type(refused)(refused.message, "; if it was moved, say where it is now ", _SOURCES)
 
 
 @dataclass(frozen=True)
@@ -193,8 +214,13 @@ class Again:
     otherwise: str | None = None
 
 
-def works_of(state: State) -> Again:
+def works_of(state: State, sources: Mapping[str, str] | None = None) -> Again:
     """Return the pieces of work of the call that made a result, on the same data.
+
+    Parameters
+    ----------
+    sources : mapping of str to path, optional
+        As for :func:`take_up`.
 
     Raises
     ------
@@ -203,14 +229,14 @@ def works_of(state: State) -> Again:
     """
     as_named: Again | None = None
     refused: DkdeError | None = None
-    for attempt in _attempts(state):
+    for attempt in _attempts(state, sources):
         try:
             job = attempt.job()
         except DkdeError as error:
             refused = refused or error  # the data may be at the other places
             continue
         then = attempt.plan["asked"]
-        where = Whereabouts.of(attempt.plan, state.name)
+        where = attempt.where
         works = cut_as_recorded(job.works, attempt.plan)
         unlike = next(differences(then, asked_where_it_was(works, then, where)), None)
         if unlike is None:
@@ -222,11 +248,13 @@ def works_of(state: State) -> Again:
             # are computed again will show it.
             as_named = Again(works)
         else:
+            how = "its content differs, or the sizes and times of its files"
             refused = refused or DataSetError(
                 f"{state.name}: found {some(attempt.moved, 3)}, which is not the data of the "
-                f"result: {unlike}; put the data back where they were"
+                f"result: {how if ' content ' in unlike else unlike}",
+                *(() if sources else ("; put the data back, or say where they are ", _SOURCES)),
             )
     if as_named is not None:
         return as_named
     assert refused is not None
-    raise refused
+    raise _with_advice(refused, state, sources)

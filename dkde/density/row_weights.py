@@ -10,9 +10,9 @@ from dkde.errors import InputError, NoVariableError, warn
 from dkde.inputs.operands import Operand
 from dkde.numerics.logsum import Densities, Effort
 from dkde.rows.side import Side
+from dkde.runs.store import ROW_WEIGHT
 from dkde.typing import FloatArray
 
-ROW_WEIGHT = "row_weight"
 _NOTHING_COUNTS = "no row is left to score: all have weight zero or missing values"
 
 

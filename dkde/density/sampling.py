@@ -1,7 +1,7 @@
 """Draw new rows from a density."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from numbers import Integral, Real
@@ -12,7 +12,8 @@ import numpy.typing as npt
 from sklearn.utils import check_random_state
 
 from dkde.datasets.placing import SeenUrl, check_target
-from dkde.datasets.streaming import write_samples
+from dkde.datasets.sample_files import check_sample_file, is_sample_file, write_sample_file
+from dkde.datasets.streaming import SAMPLES, write_samples
 from dkde.density.bandwidth_matrix import BandwidthMatrix
 from dkde.density.covariance import in_words
 from dkde.density.foreign_arguments import answered
@@ -28,6 +29,8 @@ from dkde.numerics.kernels import Kernel, get_kernel
 from dkde.numerics.sphere import degrees, scatter, unit_vectors
 from dkde.rows.side import Side
 from dkde.rows.sphere import as_stored
+from dkde.runs.record import recorded
+from dkde.stores.objects import SeenObject
 from dkde.stores.targets import Seen
 from dkde.typing import FloatArray, Names, Text
 from dkde.workers.cluster import pool_for
@@ -106,12 +109,13 @@ def sample(
     covariance, singular, nan, weights, source, features, where, row_dim, lat, lon
         As for :func:`dkde.log_density`. Features that were dropped keep the values of the training
         row. To leave out rows with missing features, all rows are read once.
-    output : path, optional
-        A data set to write: the split ``samples``; the split ``sources``, the training rows and
-        their labels; the group ``picked``, their row numbers; and, with ``pca``, the group
+    output : path or URL, optional
+        A file for the samples alone, ``.npy``, ``.csv`` or ``.parquet``, whose columns are the
+        features. Or a data set: the split ``samples``; the split ``sources``, the training rows
+        and their labels; the group ``picked``, their row numbers; and, with ``pca``, the group
         ``pca``, the principal components.
     overwrite : bool
-        Replace an existing data set.
+        Replace an existing data set or file.
 
     Returns
     -------
@@ -133,7 +137,7 @@ def sample(
     """
     # Checked now, before the work, and noted: what is there when the samples are written must be
     # what was there at the start.
-    seen = None if output is None else check_target(output, overwrite=overwrite)
+    seen = None if output is None else _check_output(output, overwrite)
     catalog = catalog_of(
         source,
         ("train",),
@@ -148,9 +152,10 @@ def sample(
     if output is not None:
         # Again, now that the training rows are known: their own data set must not be replaced.
         places = [part.identity.partition("::")[0] for part in t.rows.parts if part.identity]
-        check_target(output, overwrite=overwrite, sources=places)
+        _check_output(output, overwrite, places)
     options = Options(kernel=kernel, covariance=covariance, singular=singular, nan=nan)
     options.check(pca=pca)
+    given_weights = weights
     if isinstance(weights, str):
         weights = t.variable(weights, "train weights")
     plain = options.prepared(side(t, _label_weights(t, label, weights)))
@@ -164,7 +169,9 @@ def sample(
         plain, matrix, get_kernel(kernel), n_samples,
         axes=axes, random_state=random_state, covariance_scale=covariance_scale,
     )  # fmt: skip
-    if seen is not None:
+    if output is not None and isinstance(seen, SeenObject | Seen) and is_sample_file(output):
+        write_sample_file(seen, output, found.values, t.rows.parts[0].features)
+    elif seen is not None and not isinstance(seen, SeenObject):
         # These become attributes of the data set, so all are plain Python.
         chosen = {
             "kernel": kernel,
@@ -175,7 +182,13 @@ def sample(
             "label": None if label is None else int(label),
             "pca": None if pca is None else int(pca),
         }
-        _write(found, t, axes, chosen, seen)
+        call = recorded(
+            "sample", catalog, train=train, bandwidth=bandwidth, n_samples=n_samples,
+            random_state=random_state, covariance_scale=covariance_scale, label=label, pca=pca,
+            kernel=kernel, covariance=covariance, singular=singular, nan=nan,
+            weights=given_weights,
+        )  # fmt: skip
+        _write(found, t, axes, chosen, seen, call)
     return (found.values, found.sources) if return_sources else found.values
 
 
@@ -259,6 +272,15 @@ def _generator(random_state: Any) -> Any:
         raise InputError(f"random_state {random_state!r} is no seed and no generator") from error
 
 
+def _check_output(
+    output: str | os.PathLike[str], overwrite: bool, sources: Sequence[str] = ()
+) -> Seen | SeenUrl | SeenObject:
+    """Refuse a place that samples may not be written to; return what is there."""
+    if is_sample_file(output):
+        return check_sample_file(output, overwrite=overwrite, sources=sources)
+    return check_target(output, overwrite=overwrite, sources=sources)
+
+
 def _label_weights(t: Operand, label: int | None, weights: Any) -> Any:
     """Return the weights, with zero for rows of other labels.
 
@@ -293,6 +315,7 @@ def _write(
     axes: PrincipalAxes | None,
     options: dict[str, Any],
     seen: Seen | SeenUrl,
+    call: dict[str, Any] | None,
 ) -> None:
     """Write samples, their training rows and labels as a data set."""
     coordinates = t.rows.coordinates()
@@ -301,7 +324,7 @@ def _write(
         pca = {"mean": axes.mean, "components": axes.components, "variance": axes.variances}
     write_samples(
         seen,
-        {"samples": found.values, "sources": found.sources},
+        {SAMPLES: found.values, "sources": found.sources},
         like=t.rows,
         # Only class labels, which a data set has room for; other coordinates stay behind.
         labels={
@@ -311,4 +334,5 @@ def _write(
         },
         options={name: value for name, value in options.items() if value is not None},
         extras={"picked": {"row": found.picked}} | ({"pca": pca} if pca else {}),
+        call=call,
     )

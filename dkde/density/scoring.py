@@ -18,12 +18,12 @@ from dkde.density.labelling import attributes, check_names, coordinates_along
 from dkde.density.options import Options
 from dkde.density.performing import perform
 from dkde.density.row_weights import RowWeights, weights_for
-from dkde.engine.eager_run import Progress
 from dkde.engine.work import Work
 from dkde.inputs.checks import check_same_features, warn_if_shared
 from dkde.inputs.operands import Operand
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import catalog_of, operands, side
+from dkde.progress import ProgressLike
 from dkde.runs.job import Compute
 from dkde.runs.record import given, recorded
 from dkde.runs.run import Manner, Run
@@ -56,7 +56,7 @@ def score(
     restart: bool = False,
     retry_failed: bool = False,
     anywhere: bool = False,
-    progress: Progress | None = None,
+    progress: ProgressLike = None,
     block_rows: int | None = None,
     panel_rows: int | None = None,
 ) -> xr.Dataset:
@@ -74,16 +74,21 @@ def score(
         As for :func:`dkde.log_density`.
     output : path or URL, optional
         A Zarr store that keeps the result, block by block. The same call resumes a run that was
-        interrupted, and returns a result that is complete. Another call is refused.
+        interrupted, and returns a result that is complete. Another call is refused. Or a file,
+        ``.csv``, ``.parquet`` or ``.nc``, as of :func:`dkde.export`: the run is kept beside it, in
+        ``NAME.run``, until it is complete.
     restart : bool
-        Begin anew, whatever result is there.
+        Begin anew, whatever result is there; a file is replaced when the new one is complete.
     retry_failed : bool
         Try again the blocks that failed twice and were set aside.
     anywhere : bool
         Resume even if the processor or a library has changed since the beginning; numbers may
         then differ in the last bit.
-    progress : callable, optional
-        Called with (pairs done, pairs in all), after each block.
+    progress : bool or callable, optional
+        A function is called with (pairs done, pairs in all), after each block. By default a bar
+        shows in a notebook, and at an interactive prompt on a terminal, once the work takes more
+        than a second; in scripts only with True. False shows none. ``DKDE_PROGRESS=0`` in the
+        environment turns bars off, and ``1`` shows them in scripts too.
 
     Returns
     -------

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from dkde.density.density_units import BITS, NATS, ROWS
 from dkde.errors import InputError, warn
 from dkde.numerics.bandwidth import check_bandwidths
 from dkde.numerics.kernels import Kernel, get_kernel
@@ -139,10 +140,10 @@ def summarise(
     some = zero == 0
     error[some] = standard_error(log_density[some], weights)
     return {
-        "mean_log_likelihood": (means, {"units": "nats"}),
-        "standard_error": (error, {"units": "nats"}),
-        "bits_per_dimension": (-means / (n_features * np.log(2)), {"units": "bits"}),
-        "n_zero_density": (zero, {"units": "rows"}),
+        "mean_log_likelihood": (means, NATS),
+        "standard_error": (error, NATS),
+        "bits_per_dimension": (-means / (n_features * np.log(2)), BITS),
+        "n_zero_density": (zero, ROWS),
     }
 
 

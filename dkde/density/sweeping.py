@@ -22,13 +22,13 @@ from dkde.density.performing import perform
 from dkde.density.protocols import SETTINGS, follow_protocol
 from dkde.density.row_weights import RowWeights, Weighted, weights_for
 from dkde.density.statistics import best_index, warn_of_edge
-from dkde.engine.eager_run import Progress
 from dkde.engine.work import Work
 from dkde.errors import InputError, Remedy
 from dkde.inputs.checks import check_apart, check_same_features
 from dkde.inputs.operands import Operand
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import catalog_of, operands, side
+from dkde.progress import ProgressLike
 from dkde.rows.side import Side
 from dkde.runs.job import Compute
 from dkde.runs.record import given, recorded
@@ -65,7 +65,7 @@ def sweep(
     restart: bool = False,
     retry_failed: bool = False,
     anywhere: bool = False,
-    progress: Progress | None = None,
+    progress: ProgressLike = None,
     block_rows: int | None = None,
     panel_rows: int | None = None,
 ) -> xr.Dataset:
@@ -89,7 +89,7 @@ def sweep(
         As ``query_weights`` of :func:`score`, for these rows. The best bandwidth is that of the
         highest weighted mean.
     output, restart, retry_failed, anywhere, progress
-        As for :func:`score`; progress begins anew for the test rows.
+        As for :func:`score`, without tables; progress begins anew for the test rows.
 
     Returns
     -------
@@ -120,7 +120,7 @@ def sweep(
     >>> float(result.best_bandwidth)
     2.0
     """
-    run = Run(output, Manner(restart, retry_failed, anywhere))
+    run = Run(output, Manner(restart, retry_failed, anywhere), tables=False)
     options = Options(
         kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol, nan=nan
     )

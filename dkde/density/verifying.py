@@ -20,7 +20,12 @@ from dkde.workers.cluster import pool_for
 
 
 def verify(
-    path: StrPath, *, blocks: int = 4, seed: int = 0, anywhere: bool = False
+    path: StrPath,
+    *,
+    blocks: int = 4,
+    seed: int = 0,
+    anywhere: bool = False,
+    sources: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Check a complete result: every checksum, and a sample of blocks recomputed.
 
@@ -36,6 +41,10 @@ def verify(
         Accept blocks that agree within the bounds on their errors, and not to the last bit, even
         where the processor and the libraries are those of the beginning of the run: some of its
         blocks may have been computed with others.
+    sources : mapping of str to path, optional
+        Where data lie that were moved apart from the result: present paths by those that the call
+        named, ``{"/old/rows.nc": "/new/rows.nc"}``. A folder stands for all that is in it. The data
+        must be the same: their checksums, or sizes and times, decide.
 
     Returns
     -------
@@ -48,6 +57,8 @@ def verify(
 
     Raises
     ------
+    InputError
+        When ``sources`` names what the result does not name, or what is not there.
     DataSetError
         When something is damaged or not the same; the message names it.
     """
@@ -63,7 +74,7 @@ def verify(
     if _shuffles_at_random(plan["call"]):
         reason = "its folds were shuffled without a random_state; the same call makes other folds"
         return _verified(chunks, reason=reason)
-    again = works_of(state)
+    again = works_of(state, sources)
     if again.otherwise is not None:
         return _verified(chunks, reason=f"it was {again.otherwise}")
     # Only the first piece of work: later ones depend on its outcome.

@@ -1,6 +1,8 @@
 """One block: query rows against those training rows of a panel that may matter."""
 
+import sys
 from contextlib import closing
+from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
@@ -30,10 +32,16 @@ class ShareOfBlock(NamedTuple):
         Their numbers within the block.
     partial : array (2 n_bandwidths + 4, rows)
         As in :mod:`dkde.numerics.logsum`.
+    seconds : float
+        The time that it took.
+    worker : str or None
+        The address of the Dask worker that computed it; None in the caller's own process.
     """
 
     columns: Numbers
     partial: FloatArray
+    seconds: float = 0.0
+    worker: str | None = None
 
 
 def join_shares(parts: list[ShareOfBlock], n_rows: int) -> FloatArray:
@@ -91,13 +99,29 @@ def score_share(
         When a value in either range is infinite, or NaN and to be refused, or a weight is no
         weight.
     """
+    start = perf_counter()
     with one_blas_thread():
         if not survey.in_leaves:
             whole = _by_products(query, train, task, survey, rows, panel)
-            return ShareOfBlock(np.arange(rows[1] - rows[0]), whole)
+            part = np.arange(rows[1] - rows[0]), whole
+            return ShareOfBlock(*part, perf_counter() - start, _worker_here())
         kind = LeafBlock if survey.grid is None else GridBlock
         block = kind(query, train, task, survey, rows, panel)
-        return ShareOfBlock(*block.share(*share))
+        part = block.share(*share)
+        return ShareOfBlock(*part, perf_counter() - start, _worker_here())
+
+
+def _worker_here() -> str | None:
+    """Return the address of the Dask worker that calls; None in a process that is none."""
+    if "distributed" not in sys.modules:
+        return None
+    from distributed import get_worker
+
+    try:
+        address: str = get_worker().address
+    except ValueError:
+        return None
+    return address
 
 
 def _by_products(

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from dkde.engine.block_log import BlockLog
 from dkde.engine.block_plan import Plan
 from dkde.engine.blocks import ShareOfBlock, join_shares, score_share
 from dkde.engine.pool import Pool, worker_of
@@ -62,6 +63,7 @@ def run(
     progress: Progress | None = None,
     keep: Keep | None = None,
     chosen: Callable[[str], None] | None = None,
+    name: str = "",
 ) -> Densities:
     """Compute every block, and merge them.
 
@@ -78,6 +80,8 @@ def run(
         records blocks that failed twice, while the others go on.
     chosen : callable, optional
         Called with the name of the method by which blocks are computed.
+    name : str
+        The name of the piece of work, for the log.
 
     Returns
     -------
@@ -125,7 +129,7 @@ def run(
     for q, p in sorted(done):
         if q not in whole:
             merge(q, p, None)
-    survey = compute(work, pool, receive, progress, keep, skip=done)
+    survey = compute(work, pool, receive, progress, keep, skip=done, name=name)
     # Failed blocks of this session, and of earlier ones that were not tried again.
     if keep is not None and (failed := keep.failed()):
         raise incomplete(failed, plan.n_blocks)
@@ -141,12 +145,13 @@ def computed(
     progress: Progress | None = None,
     keep: Keep | None = None,
     chosen: Callable[[str], None] | None = None,
+    name: str = "",
 ) -> Densities:
     """Compute log-densities, bounds on their errors, and the effort.
 
     Parameters
     ----------
-    work, pool, progress, keep, chosen
+    work, pool, progress, keep, chosen, name
         As for :func:`run`.
 
     Raises
@@ -154,7 +159,7 @@ def computed(
     InputError
         When all weights are zero, or no training row counts.
     """
-    found = run(work, pool, progress, keep, chosen)
+    found = run(work, pool, progress, keep, chosen, name)
     if work.query.groups is None and np.isnan(found.scored).any():
         # Weights in memory were checked before the run. That lazy ones are all zero shows only now,
         # as NaN for rows without missing values. With groups NaN is no error: all training rows may
@@ -174,6 +179,7 @@ def compute(
     *,
     skip: Container[Block] = frozenset(),
     only: Callable[[int], bool] | None = None,
+    name: str = "",
 ) -> Survey | None:
     """Compute blocks, and hand over the partial result of each when it is finished.
 
@@ -187,6 +193,8 @@ def compute(
         Blocks that are not computed.
     only : callable, optional
         Returns whether to compute the block with a number in the plan's order; by default all.
+    name : str
+        The name of the piece of work, for the log.
 
     Returns
     -------
@@ -226,7 +234,7 @@ def compute(
         for block, i, place in _shares(waiting(), n_shares, pool.n_workers)
         if block not in given_up
     )
-    joined = _Joined(plan)
+    joined, log = _Joined(plan), BlockLog(work, name)
     trials = Trials(pool, None if keep is None else fail, min(HOPELESS, n_waiting))
     try:
         running = completed(pool, score_share, calls, trials, place_of=lambda key: key[3])
@@ -234,9 +242,11 @@ def compute(
             for (q, p, *_), part in parts:
                 trials.succeeded = True
                 done_pairs += plan.block_pairs((q, p)) // n_shares
+                log.share((q, p), part)
                 whole = None if (q, p) in given_up else joined.add((q, p), part, n_shares)
                 if whole is not None:
                     receive((q, p), whole)
+                    log.done((q, p), part)
                     done_pairs += plan.block_pairs((q, p)) % n_shares
                 if progress is not None:
                     progress(done_pairs, plan.pairs)

@@ -140,8 +140,8 @@ def thread_pool(n_threads: int) -> Iterator[Pool]:
     try:
         yield Pool(submit, n_threads)
     except KeyboardInterrupt:
-        # Without this line the wait below looks like a hang. Where logging is not set up, Python
-        # writes a warning to standard error.
+        # Without this line the wait below looks like a hang. The command line shows it, and so do
+        # programs that show the log.
         _log.warning("Finishing the blocks at hand; interrupt again to stop now")
         raise
     finally:

@@ -8,11 +8,13 @@ from typing import Any
 from dask.tokenize import tokenize
 
 from dkde.engine.task import revision_noted
+from dkde.engine.tokens import stable_token
 from dkde.engine.work import Work
 from dkde.rows.columns import TableSource, columns_of
 from dkde.rows.filtered import KeptArray
 from dkde.rows.row_source import foundation, innermost
 from dkde.rows.side import Part, Side
+from dkde.version import __version__
 
 # The keys that are recorded for a part of rows, to identify it and to read it again.
 NOTES = (
@@ -21,12 +23,16 @@ NOTES = (
 )  # fmt: skip
 # With more columns, a digest of their names is recorded instead of a list.
 _MOST_NAMES = 1000
-_PACKAGES = ("dkde", "numpy", "numba", "dask", "zarr", "xarray")
+_PACKAGES = ("numpy", "numba", "dask", "zarr", "xarray")
 
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that the numbers depend on."""
-    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+    return {
+        "python": platform.python_version(),
+        "dkde": __version__,
+        **{name: version(name) for name in _PACKAGES},
+    }
 
 
 def describe_work(work: Work) -> dict[str, Any]:
@@ -88,7 +94,7 @@ def _part(part: Part, compared: bool) -> dict[str, Any]:
         "scale": part.encoding.scale,
         "offset": part.encoding.offset,
         "checksum": part.checksum,
-        "fingerprint": str(tokenize(source.stamp())) if has_fingerprint else None,
+        "fingerprint": stable_token(source.stamp()) if has_fingerprint else None,
         "source": _kind(part),
         "stored": part.identity is not None and not source.is_lazy,
         # What is needed to read the rows again: the columns requested of the source, the dims along

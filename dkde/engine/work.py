@@ -15,6 +15,7 @@ from dkde.engine.reading import check_representable
 from dkde.engine.side_size import SideSize
 from dkde.engine.survey import make_survey
 from dkde.engine.task import Survey, Task
+from dkde.engine.tokens import stable_token
 from dkde.numerics import logsum
 from dkde.numerics.linear import content
 from dkde.numerics.summaries import Summaries
@@ -193,7 +194,11 @@ class Work:
         return found
 
     def fingerprint(
-        self, seen: Callable[[Any], Any] = _as_it_is, *, former: bool = False
+        self,
+        seen: Callable[[Any], Any] = _as_it_is,
+        token: Callable[[Any], str] = stable_token,
+        *,
+        former: bool = False,
     ) -> dict[str, Any]:
         """Return what identifies the content of the sides, as JSON.
 
@@ -202,15 +207,21 @@ class Work:
         seen : callable
             Changes the stamp of a source before it is used: data that were moved can so get the
             stamp of their former place.
+        token : callable
+            Makes a text of a stamp; earlier versions made another one.
         former : bool
             True for what older versions recorded; files that they loaded are read for it.
         """
+
+        def of(vector: RowSource | None) -> str:
+            return _fingerprint(vector, seen, token, former)
+
         return {
             name: {
-                "parts": [_part_fingerprint(part, seen, former) for part in side.rows.parts],
-                "linear": None if side.rows.linear is None else tokenize(content(side.rows.linear)),
-                "weights": _fingerprint(side.weights, seen, former),
-                "groups": _fingerprint(side.groups, seen, former),
+                "parts": [_part_fingerprint(part, seen, token, former) for part in side.rows.parts],
+                "linear": None if side.rows.linear is None else token(content(side.rows.linear)),
+                "weights": of(side.weights),
+                "groups": of(side.groups),
             }
             for name, side in (("query", self.query), ("train", self.train))
         }
@@ -267,18 +278,22 @@ def _part_token(part: Part) -> object:
     return (content, part.start, part.stop, *decoding)
 
 
-def _part_fingerprint(part: Part, seen: Callable[[Any], Any], former: bool) -> str:
+def _part_fingerprint(
+    part: Part, seen: Callable[[Any], Any], token: Callable[[Any], str], former: bool
+) -> str:
     checksum = part.checksum
     if checksum is None and former and part.full_checksum is not None:
         checksum = part.full_checksum()
     if checksum is None:
-        return str(tokenize(seen(part.source.stamp())))
-    made = f" {tokenize(part.source.changes)}" if part.source.changes else ""
+        return token(seen(part.source.stamp()))
+    made = f" {token(part.source.changes)}" if part.source.changes else ""
     return checksum + made
 
 
-def _fingerprint(vector: RowSource | None, seen: Callable[[Any], Any], former: bool) -> str:
+def _fingerprint(
+    vector: RowSource | None, seen: Callable[[Any], Any], token: Callable[[Any], str], former: bool
+) -> str:
     """Return the fingerprint of weights or groups; empty if there are none."""
     if vector is None:
         return ""
-    return str(tokenize(seen(vector.former_stamp() if former else vector.stamp())))
+    return token(seen(vector.former_stamp() if former else vector.stamp()))

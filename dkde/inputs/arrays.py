@@ -21,11 +21,13 @@ from dkde.rows.dask_source import DaskSource
 from dkde.rows.row_source import RowSource, innermost
 from dkde.rows.side import Encoding, Part, Rows
 from dkde.rows.sources import ArraySource
+from dkde.rows.tensors import dense, refuse_sparse
 from dkde.stores.door import absolute, check_opened
 
 
 def rows_of(values: Any, role: str) -> Rows:
     """Return the rows of an array of real numbers; masked values become NaN."""
+    values = dense(values, role)
     if isinstance(values, da.Array):
         return whole(DaskSource(checked(values, role)), role, identity=values.name)
     marked = marked_lists(values)
@@ -134,6 +136,7 @@ def vector(values: Any, what: str, n_rows: int, *, may_miss: bool = True) -> Row
     if isinstance(values, xr.DataArray):
         values = values.data
     source: RowSource
+    refuse_sparse(values, what)
     if isinstance(values, RowSource):
         source = values
     elif isinstance(values, da.Array):
@@ -180,7 +183,7 @@ def numbers_of(values: Any, what: str, *, may_miss: bool = True) -> Any:
         When a number is missing and none may be.
     """
     check_opened(values)
-    values = marked_lists(values)
+    values = marked_lists(dense(values, what))
     dtype: Any = getattr(values, "dtype", None)
     if hasattr(dtype, "numpy_dtype"):  # a dtype of pandas: nullable, or of Arrow
         missing = np.asarray(values.isna())

@@ -19,6 +19,7 @@ from dkde.errors import Argument, InputError, some
 from dkde.inputs.describing_variables import Progress, describe_variables
 from dkde.inputs.foreign import listing, parted, path_of, place_of
 from dkde.numerics.tally import Tally
+from dkde.progress import StageProgressLike, by_stages, shows_stages
 from dkde.rows.columns import positions
 from dkde.rows.feature_choice import FeatureChoice
 from dkde.rows.row_dims import unknown_dims
@@ -38,6 +39,7 @@ _MUCH = 5.0
 _RECORDED = ("source", "source_format", "source_checksum", "import_options", "dkde_version")
 
 
+@shows_stages("rows")
 def describe(
     store: str | os.PathLike[str],
     features: Sequence[str] | None = None,
@@ -47,7 +49,7 @@ def describe(
     lat: str | None = None,
     lon: str | None = None,
     values: bool = True,
-    progress: Progress | None = None,
+    progress: StageProgressLike = None,
 ) -> dict[str, Any]:
     """Describe a data set, any file that can be imported, or variables that may be features.
 
@@ -130,13 +132,13 @@ def describe(
         # Without such a request, an empty folder or a result goes on to the code for data sets,
         # whose error is more helpful.
         if is_asked or listing(name) is not None:
-            described = describe_variables(place, name, wanted, choice.row_dim, progress)
+            described = describe_variables(place, name, wanted, choice.row_dim, by_stages(progress))
             chosen = {key: described["variables"][key] for key in described["features"]}
             return described | _scales({k: each for k, each in chosen.items() if each["numeric"]})
     if choice.row_dim is not None:
         raise InputError(unknown_dims(choice.row_dim, f"{name} has no dims with names"))
     source, split = parted(name)
-    described = _describe_own(source, split, _Inspection(wanted, values, progress))
+    described = _describe_own(source, split, _Inspection(wanted, values, by_stages(progress)))
     return {"name": name, **described}
 
 

@@ -21,7 +21,6 @@ import xarray as xr
 
 from dkde.errors import Argument, InputError
 from dkde.inputs.arrays import numbers_of
-from dkde.inputs.frame_values import rows_where
 from dkde.inputs.frames import column_as_it_is, frame_of
 from dkde.inputs.operands import Operand
 from dkde.rows.columns import column_of
@@ -71,7 +70,7 @@ def meeting(table: Any, where: str, role: str, weights: Any = None) -> tuple[Any
 
     Parameters
     ----------
-    table : data frame, or another table
+    table : DataFrame of pandas
         The rows, with all of their columns.
     where, role
         As for :func:`filtered`.
@@ -99,7 +98,7 @@ def meeting(table: Any, where: str, role: str, weights: Any = None) -> tuple[Any
                 "rows before ", Argument("where"), ", which are filtered alike"
             )  # fmt: skip
         weights = numbers[mask]
-    return rows_where(table, mask), weights
+    return table.loc[mask], weights
 
 
 def kept_only(operand: Operand, chosen: RowFilter) -> Operand:

@@ -11,11 +11,18 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import infer_dtype, is_scalar
 
-from dkde.datasets.formats.arrow_values import Column, column_of_type, first_length, values_of
+from dkde.datasets.formats.arrow_values import (
+    Column,
+    column_of_points,
+    column_of_type,
+    first_length,
+    values_of,
+)
 from dkde.errors import InputError
 from dkde.numerics.exact import LARGEST, check_exact, rounded
 from dkde.rows.as_numbers import as_days, day_units
 from dkde.rows.feature_choice import LOOKED_AT, why_text
+from dkde.rows.points import Points, coordinates_of, first_shape
 from dkde.typing import Array
 
 FLOAT = np.dtype(np.float64)
@@ -38,9 +45,12 @@ def kind_of_column(values: pd.Series[Any]) -> Column:
     if isinstance(dtype, pd.ArrowDtype):
         return _kind_of_arrow(values)
     if isinstance(dtype, pd.CategoricalDtype):
-        # Categories may be numbers; they are features only if the user names them.
-        number = kind_of_column(pd.Series(dtype.categories)).dtype
-        return Column(None if number is None else FLOAT, "categories", False)
+        return Column(None, "categories")  # no features, though categories may be numbers
+    if str(dtype) == "geometry":  # of GeoPandas
+        shape = first_shape(np.asarray(values.array))
+        is_point = shape in ("Point", None)
+        points = Points.of(values.array.crs) if is_point else None
+        return Column(None, f"{shape}s") if points is None else column_of_points(points)
     if isinstance(dtype, pd.SparseDtype):
         # An empty Series of the dtype below is enough: the values need not be made dense.
         return replace(kind_of_column(pd.Series([], dtype=dtype.subtype)), kind=str(dtype))
@@ -64,7 +74,7 @@ def _kind_of_arrow(values: pd.Series[Any]) -> Column:
 
     # pandas gives its Arrow column back without a copy.
     column = values.array.__arrow_array__()
-    if types.is_string(column.type) or types.is_large_string(column.type):
+    if _is_text(column.type):
         return _kind_of_objects(values)
     is_list = hasattr(column.type, "value_type") and not types.is_dictionary(column.type)
     missing = bool(column.null_count)
@@ -73,6 +83,12 @@ def _kind_of_arrow(values: pd.Series[Any]) -> Column:
     # Also the numbers within the lists may be missing.
     missing = missing or bool(column.combine_chunks().flatten().null_count)
     return column_of_type(column.type, may_miss=missing, length=first_length(column))
+
+
+def _is_text(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
 def _kind_of_objects(values: pd.Series[Any]) -> Column:
@@ -131,6 +147,11 @@ def numbers_of(values: pd.Series[Any], held: Column, dtype: np.dtype[Any], where
     if isinstance(kind, pd.ArrowDtype):
         column = values.array.__arrow_array__()
         return values_of(column, held, dtype, where, 0)
+    if isinstance(kind, pd.SparseDtype):
+        raise InputError(f"{where} is sparse, and only dense columns are read; make it dense "
+                         "(sparse.to_dense())")  # fmt: skip
+    if held.points is not None:
+        return coordinates_of(np.asarray(values.array), where)
     if held.width is not None:
         return _lists(values, held.width, dtype, where)
     if held.units is not None:
@@ -138,12 +159,6 @@ def numbers_of(values: pd.Series[Any], held: Column, dtype: np.dtype[Any], where
             is_time = held.kind == "timestamps"
             values = pd.to_datetime(values, utc=True) if is_time else pd.to_timedelta(values)
         return as_days(values)[0]
-    if isinstance(kind, pd.CategoricalDtype):
-        known = pd.Series(kind.categories)
-        numbers = numbers_of(known, kind_of_column(known), FLOAT, where)
-        # Categories are converted once, and looked up by code; code -1 means missing.
-        codes = np.asarray(values.cat.codes)
-        return np.where(codes < 0, np.nan, numbers[codes])
     if _is_object(kind):
         return _of_objects(values, where).astype(dtype)
     stored = getattr(kind, "numpy_dtype", kind)  # the dtype below a nullable one

@@ -46,14 +46,3 @@ def values_of_arrow(arrays: Sequence[Any]) -> Array:
     import pyarrow as pa
 
     return values_as_they_are(pa.chunked_array(arrays).to_pandas(types_mapper=pd.ArrowDtype))
-
-
-def rows_where(table: Any, mask: Array) -> pd.DataFrame:
-    """Return the rows of a table for which a mask is true, as a data frame of pandas."""
-    if isinstance(table, pd.DataFrame):
-        return table.loc[mask]
-    import pyarrow as pa
-
-    rows = pa.table(table).filter(pa.array(mask))
-    found: pd.DataFrame = rows.to_pandas(types_mapper=pd.ArrowDtype)
-    return found

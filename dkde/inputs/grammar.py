@@ -22,6 +22,8 @@ _SOURCE = r"\s*(?!\s)((?:(?!::)[^+])+?)\s*"
 _AFTER_SOURCE = re.compile(rf"\s*::{_SPLIT}{_RANGE}")
 _AFTER_FILE = re.compile(rf"\s*{_RANGE}")
 _TERM = re.compile(rf"(?:{_SOURCE}::)?{_SPLIT}{_RANGE}")
+# A text with one of these names a file or a folder rather than a split.
+_FILE = re.compile(r"[./\\]")
 # A name may end before any of these, or at the end of the text.
 _BORDER = re.compile(r"\s*(?:\+|::|\[|$)")
 
@@ -125,6 +127,22 @@ def names_in(selector: str) -> list[str]:
         if stop > start
     )
     return [name for name in dict.fromkeys(found) if name]
+
+
+def sources_in(selector: str) -> list[str]:
+    """Return the names of sources and files in a selector, none of which need exist.
+
+    Examples
+    --------
+    >>> sources_in("data/a.npy[:10]+b.zarr::train+test")
+    ['data/a.npy', 'b.zarr']
+    """
+    try:
+        terms = parse(selector, exists=lambda _: False, is_file=lambda _: False)
+    except InputError:  # other texts among a call's arguments
+        return []
+    named = [term.source or term.split for term in terms if term.source or _FILE.search(term.split)]
+    return list(dict.fromkeys(named))
 
 
 def _borders(text: str, start: int) -> Iterator[int]:

@@ -23,9 +23,10 @@ from dkde.datasets.import_options import (
 )
 from dkde.datasets.ordering import compact_order
 from dkde.datasets.placing import check_target, origin, place_dataset
-from dkde.datasets.writing import ImportProgress, chunk_rows
+from dkde.datasets.writing import chunk_rows
 from dkde.errors import DataSetError, InputError, warn
 from dkde.inputs.foreign import Groups, place_of
+from dkde.progress import StageProgressLike, by_stages, shows_stages
 from dkde.rows.feature_choice import FeatureChoice, left_out_line, warn_of_conversions
 from dkde.rows.places import Place
 from dkde.rows.row_source import RowSource
@@ -36,6 +37,7 @@ from dkde.typing import Array
 _SPLIT, _VARIABLES = "train", "variables"
 
 
+@shows_stages("rows")
 def import_dataset(
     source: str | os.PathLike[str],
     store: str | os.PathLike[str],
@@ -54,7 +56,7 @@ def import_dataset(
     order: bool = False,
     index: bool = True,
     overwrite: bool = False,
-    progress: ImportProgress | None = None,
+    progress: StageProgressLike = None,
 ) -> None:
     """Import a file, or a folder, into a data set at `store`.
 
@@ -111,7 +113,7 @@ def import_dataset(
         True to replace a data set that `store` holds already. Nothing else is ever replaced, nor a
         data set that was written or changed since the call began. A folder is replaced when the
         new data set is complete; in a bucket the old data set is deleted first.
-    progress : callable, optional
+    progress : bool or callable, optional
         Called with (split, rows written, rows in all) after every chunk.
 
     Raises
@@ -149,7 +151,7 @@ def import_dataset(
         attributes=_recorded(found, options),
         orders=_orders(found.splits, options),
         index=index,
-        progress=progress,
+        progress=by_stages(progress),
     )
 
 

@@ -1,8 +1,9 @@
 """The places of results and data that were moved together: at the beginning of a run and now.
 
 A run names its data by the paths at its beginning. If these lead nowhere, or to other content, the
-data are looked for at the same place relative to the store. They are accepted if their stamp, which
-is a checksum, or sizes and times, equals the one that the run noted.
+data are looked for at the same place relative to the store. A user may also say where they are now.
+They are accepted if their stamp, which is a checksum, or sizes and times, equals the one that the
+run noted.
 """
 
 from __future__ import annotations
@@ -10,14 +11,19 @@ from __future__ import annotations
 import glob
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dkde.datasets.formats.files import is_pattern
-from dkde.inputs.grammar import names_in
+from dkde.errors import Argument, InputError, some
+from dkde.inputs.grammar import names_in, sources_in
+from dkde.inputs.noted_files import Noted, read_noted, with_noted_times
 
+# The arguments of a recorded call that are selectors.
+_SIDES = ("query", "train", "valid", "test")
 # A function from a present path to a former one; it returns other paths unchanged.
 Renaming = Callable[[str], str]
 
@@ -35,13 +41,23 @@ class Whereabouts:
     folder : str or None
         The working directory when the run began, from which relative names start.
     names : tuple of str
-        The files and stores that the call named.
+        The files and stores that the call named, and other parts of its texts that might be such.
+    sources : tuple of str
+        The files and stores that the call named, as it named them.
+    told : mapping of str to str
+        The present paths that a user gave, by former path or URL: of files and stores, or of
+        folders above them.
+    files : mapping
+        The files that the run noted with checksums, by former path.
     """
 
     store: str | None = None
     place: str | None = None
     folder: str | None = None
     names: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    told: Mapping[str, str] = field(default_factory=dict)
+    files: Noted = field(default_factory=dict)
 
     @classmethod
     def of(cls, plan: Any, store: str | os.PathLike[str] | None) -> Whereabouts:
@@ -51,14 +67,21 @@ class Whereabouts:
         call = plan.get("call")
         call = call if isinstance(call, Mapping) else {}
         arguments = call.get("arguments")
-        values = [*(arguments.values() if isinstance(arguments, Mapping) else ())]
-        texts = [text for text in (call.get("source"), *values) if isinstance(text, str)]
+        arguments = arguments if isinstance(arguments, Mapping) else {}
+        given = (call.get("source"), *arguments.values())
+        texts = [text for text in given if isinstance(text, str)]
+        selectors = [text for side in _SIDES if isinstance(text := arguments.get(side), str)]
+        default = (_text(call.get("source")) or "").partition("::")[0]
+        own = [default] if default not in ("", "digits") else []
+        named = [*own, *(name for text in selectors for name in sources_in(text))]
         local = store is not None and "://" not in os.fspath(store)
         return cls(
             os.path.realpath(store) if local and store is not None else None,
             _text(plan.get("place")),
             _text(call.get("folder")),
             tuple(dict.fromkeys(name for text in texts for name in names_in(text))),
+            _without_repeats(named, _text(call.get("folder"))),
+            files=read_noted(plan.get("files")),
         )
 
     @classmethod
@@ -75,14 +98,55 @@ class Whereabouts:
         """Return whether the store has moved since the run began."""
         return None not in (self.store, self.place) and self.store != self.place
 
+    def telling(self, sources: Mapping[str, str] | None) -> Whereabouts:
+        """Return the same places, with those that a user gave for some of the data.
+
+        Parameters
+        ----------
+        sources : mapping of str to path, optional
+            Present paths by former ones, or by names as the call named them; see :func:`told_of`.
+        """
+        if not sources:
+            return self
+        now = {self.recorded(old): _absolute(new) for old, new in sources.items()}
+        return replace(self, told=now)
+
+    def told_place(self, name: str) -> str | None:
+        """Return the place that a user gave for a name; None if there is none."""
+        return _below(self.recorded(name), self.told) if self.told else None
+
+    def is_named(self, name: str) -> bool:
+        """Return whether the call named a file or a store, or one in a folder of that name."""
+        path = self.recorded(name)
+        known = (self.recorded(each) for each in (*self.sources, *self.names))
+        return any(_below(each, {path: ""}) is not None for each in known)
+
     def recorded(self, name: str) -> str:
         """Return the absolute path that a name meant when the run began."""
         name = os.path.expanduser(name)
+        if "://" in name:
+            return name.rstrip("/")
         return name if self.folder is None else os.path.normpath(os.path.join(self.folder, name))
+
+    def present(self, name: str) -> str | None:
+        """Return the likeliest present path of a file or store; None if nothing is at any.
+
+        A URL is taken to lead somewhere: to ask would cost a request.
+        """
+        path = self.recorded(name)
+        if self.told_place(name) is None and "://" in path:
+            return path
+        others = self.elsewhere(name)
+        if self.has_moved or self.told:  # what lay beside the store was probably moved with it
+            return next(others, path if _is_there(path) else None)
+        return path if _is_there(path) else next(others, None)
 
     def elsewhere(self, name: str) -> Iterator[str]:
         """Yield other present paths for a name, the likeliest first."""
         path = self.recorded(name)
+        if (told := self.told_place(name)) is not None:
+            yield told
+            return
         if self.store is None or "://" in name or not os.path.isabs(path):
             return
         beside = None if self.place is None else self._beside(path, self.place, self.store)
@@ -111,7 +175,7 @@ class Whereabouts:
             All present paths of the stamps to compare. They are needed for runs that did not note
             the path of their store.
         """
-        found: list[Renaming] = []
+        found: list[Renaming] = [_renamed_folder(new, old) for old, new in self.told.items()]
         if self.store is None:
             return found
         if self.place is not None and self.has_moved:
@@ -129,6 +193,22 @@ class Whereabouts:
         found.extend(_renamed_folder(now, then) for now, then in pairs if now != then)
         return found
 
+    def formers(self, paths: list[str]) -> list[Callable[[Any], Any]]:
+        """Return functions that may turn present stamps into those that the run noted.
+
+        Parameters
+        ----------
+        paths : list of str
+            As for :meth:`renamings`.
+        """
+        renamings = self.renamings(paths)
+        # Without the noted times, a stamp at its own place is what it is.
+        here = [_as_it_is] if self.files else []
+        return [partial(self._former, renaming=each) for each in (*here, *renamings)]
+
+    def _former(self, stamp: Any, renaming: Renaming) -> Any:
+        return renamed(with_noted_times(stamp, self.files, renaming), renaming)
+
     def _as_placed(self, path: str) -> str:
         """Return the former path of a present one that moved together with the store."""
         return self._beside(path, str(self.store), str(self.place)) or path
@@ -141,6 +221,81 @@ class Whereabouts:
         if os.path.commonpath([folder, path]) == os.path.abspath(os.sep):
             return None
         return os.path.normpath(os.path.join(other, os.path.relpath(path, store)))
+
+
+def paired_sources(then: Any, now: Any) -> dict[str, str]:
+    """Return the present paths of data by former ones, where two records name as many.
+
+    The same call with its data at other paths names them in the same places.
+    """
+    former, present = (Whereabouts.of({"call": call}, None) for call in (then, now))
+    if len(former.sources) != len(present.sources):
+        return {}
+    found = {}
+    for old, new in zip(former.sources, present.sources, strict=True):
+        if (path := present.recorded(new)) != former.recorded(old):
+            found[old] = path
+    return found
+
+
+def _without_repeats(names: list[str], folder: str | None) -> tuple[str, ...]:
+    """Return names without those that mean the same path as one before them."""
+    meant = Whereabouts(folder=folder)
+    return tuple({meant.recorded(name): name for name in reversed(names)}.values())[::-1]
+
+
+def told_of(sources: Mapping[str, str] | None, runs: Iterable[Whereabouts]) -> dict[str, str]:
+    """Return the places that a user gave as absolute paths, once they are checked.
+
+    Parameters
+    ----------
+    sources : mapping of str to path, optional
+        Present paths or URLs by former ones. A former path is one that the call of a run named, or
+        that of a folder above it.
+    runs : iterable of Whereabouts
+        The runs whose data they may be.
+
+    Raises
+    ------
+    InputError
+        When a former path is named by none of the runs, or nothing is at a present one.
+    """
+    runs, found = list(runs), {}
+    for old, new in (sources or {}).items():
+        old = os.fspath(old)
+        if not any(run.is_named(old) for run in runs):
+            known = list(dict.fromkeys(name for run in runs for name in run.sources))
+            has = f"it names {some(known)}" if known else "it names no file and no store"
+            raise InputError(Argument("sources"), f": {old} is not named in the result; {has}")
+        place = found[old] = _absolute(new)
+        if "://" not in place and not _is_there(place):
+            raise InputError(Argument("sources"), f": {place}, given for {old}, is not there")
+    return found
+
+
+def _absolute(place: str | os.PathLike[str]) -> str:
+    place = os.fspath(place)
+    return place.rstrip("/") if "://" in place else os.path.abspath(os.path.expanduser(place))
+
+
+def _below(path: str, places: Mapping[str, str]) -> str | None:
+    """Return a path in the place of one of several paths, or of a folder of these; None if in none.
+
+    Examples
+    --------
+    >>> _below("/old/data/x.npy", {"/old": "/new"}), _below("/older/x.npy", {"/old": "/new"})
+    ('/new/data/x.npy', None)
+    """
+    # The longest path is the most precise.
+    for old in sorted(places, key=len, reverse=True):
+        whole = old.rstrip("/")
+        if path == old or path.startswith((f"{whole}/", f"{whole}{os.sep}", f"{whole}::")):
+            return places[old] + path[len(whole) :]
+    return None
+
+
+def _as_it_is(path: str) -> str:
+    return path
 
 
 def _text(value: Any) -> str | None:
@@ -169,7 +324,7 @@ def _renamed_folder(now: str, then: str) -> Renaming:
     """Return a function that replaces the folder ``now`` by ``then`` in paths below it."""
 
     def renamed(path: str) -> str:
-        return then + path[len(now) :] if path.startswith(now.rstrip(os.sep) + os.sep) else path
+        return found if (found := _below(path, {now: then})) is not None else path
 
     return renamed
 

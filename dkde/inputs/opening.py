@@ -23,6 +23,7 @@ from dkde.rows.place_names import as_called, role_asked
 from dkde.rows.row_source import RowSource
 from dkde.rows.side import Part
 from dkde.rows.sources import ArraySource, NpySource, ZarrSource
+from dkde.rows.tensor_file import TensorSource
 from dkde.stores.listed_files import Url, has_wildcards
 from dkde.stores.store import is_remote
 
@@ -152,6 +153,7 @@ def _part(source: RowSource, split: Split | SourceSplit, **more: Any) -> Part:
         layout=split.layout,
         features=split.features,
         units=split.units,
+        crs=split.crs,
         classes=split.classes,
         **more,
     )
@@ -218,9 +220,11 @@ class _Imported(Mapping[str, Part]):
         return self._loaded[split]
 
     def _source(self, split: SourceSplit) -> RowSource:
-        """Return the rows of a split; those of .npy files and of Parquet are left to tasks."""
+        """Return the rows of a split; files of which tasks read ranges are not loaded."""
         if self._format == "npy":
             return NpySource.open(Path(self._path))
+        if self._format == "safetensors":
+            return TensorSource.open(Path(self._path), split.name)
         if isinstance(split.rows, ParquetSource):
             return split.rows.with_beside(self._column)
         if is_table(self._path):

@@ -88,7 +88,7 @@ class Operand:
     def columns(self) -> Columns:
         """Return the names, units and number of the columns."""
         part = self.rows.parts[0]
-        return Columns(self.features, part.units, part.source.shape[1])
+        return Columns(self.features, part.units, part.source.shape[1], part.crs)
 
     def with_parts(self, parts: Iterable[Part]) -> "Operand":
         """Return the same side made of other parts."""

@@ -20,6 +20,7 @@ from dkde.rows.filtered import kept_of
 from dkde.rows.row_dims import by_rule
 from dkde.rows.row_source import RowSource
 from dkde.rows.side import Rows
+from dkde.rows.tensors import refuse_sparse
 from dkde.rows.variables import VariablesSource, in_memory
 
 # The size of the chunks in which a variable of an unread file is read.
@@ -52,6 +53,7 @@ def from_dataset(
         Variables that are weights; they are features only if ``features`` names them.
     """
     dataset = data.to_dataset() if isinstance(data, xr.DataTree) else data
+    _refuse_sparse(dataset.variables, role)
     if others is not None and not set(others) <= set(dataset.variables):
         # The other side's names may be those of the columns of one variable here.
         others = None if any(v.ndim > 1 for v in dataset.data_vars.values()) else others
@@ -198,6 +200,7 @@ def from_dataarray(
     InputError
         When there are no rows and features, or nothing says along which dims rows lie.
     """
+    _refuse_sparse({None: array.variable}, role)
     dims = list(map(str, array.dims))
     notes: tuple[str, ...] = ()
     along = [dim for dim in dims if dim in (row_dim or ())]
@@ -236,6 +239,13 @@ def _refuse_map(array: xr.DataArray, role: str) -> None:
     """Refuse two dims with coordinates of numbers or times: the array may be a map."""
     dataset, name = _alone(array)
     Group.of(dataset, role).candidates((name,)).refuse_grid()
+
+
+def _refuse_sparse(variables: Mapping[Any, xr.Variable], role: str) -> None:
+    for name, variable in variables.items():
+        # .data would load a variable of a file.
+        values = getattr(variable, "_data", None)
+        refuse_sparse(values, f"{role}: {name}" if name else role, "as_numpy")
 
 
 def _alone(array: xr.DataArray) -> tuple[xr.Dataset, str]:

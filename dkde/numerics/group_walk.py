@@ -120,7 +120,7 @@ def _refresh(  # type: ignore[no-untyped-def]
 
 @_compile
 def _add_node(  # type: ignore[no-untyped-def]
-    inverse, query, tree, node, here, geometry, furthest, used, state, degrees, n_terms,
+    inverse, query, tree, node, here, geometry, sizes, furthest, used, state, degrees, n_terms,
     room,
 ):  # fmt: skip
     """Add all rows of a node to the sums of a range of query leaves."""
@@ -311,7 +311,7 @@ def group_walk(  # type: ignore[no-untyped-def]
                         continue
                     if answer == WHOLE:
                         _add_node(
-                            inverse, query, tree, node, here, geometry, furthest, used,
+                            inverse, query, tree, node, here, geometry, sizes, furthest, used,
                             state, degrees, n_terms, room,
                         )  # fmt: skip
                     else:

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from dkde.drawing.tables import Table, number_text
 from dkde.errors import DkdeError, InputError
-from dkde.results.pictures import picture_pixels, png
+from dkde.results.pixels import picture_pixels, png
 from dkde.results.rereading import read_back
 from dkde.results.scored import ScoredRows
 from dkde.rows.side import Rows
@@ -24,25 +25,6 @@ _SHOWN = 12
 _MOST_FEATURES = 8
 
 Numbers = npt.NDArray[np.intp]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of text.
-
-    Parameters
-    ----------
-    heads : list of str
-        The heads of the columns.
-    rows : list of list of str
-        The cells of each row.
-    marked : int, optional
-        The number of the row that is highlighted.
-    """
-
-    heads: list[str]
-    rows: list[list[str]]
-    marked: int | None = None
 
 
 @dataclass(frozen=True)
@@ -235,22 +217,6 @@ def _pixels(rows: Rows, numbers: Numbers) -> npt.NDArray[np.uint8] | None:
         return picture_pixels(rows, rows.take(numbers))
     except InputError:  # pictures of several shapes
         return None
-
-
-def number_text(value: float) -> str:
-    """Return a figure as the text of a table cell.
-
-    >>> [number_text(value) for value in (-143.21234, float("-inf"), float("nan"), 3)]
-    ['−143.2123', '−∞', '–', '3']
-    """
-    if isinstance(value, int):
-        return str(value)
-    if np.isnan(value):
-        return "–"
-    if np.isinf(value):
-        return "−∞" if value < 0 else "∞"
-    # A real minus sign, as wide as the plus sign in a column of figures.
-    return (f"{value:.4f}" if abs(value) < 1e7 else f"{value:.6g}").replace("-", "−")
 
 
 def _plain(name: str) -> str:

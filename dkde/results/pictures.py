@@ -1,32 +1,34 @@
 """Rows and samples of a data set drawn as pictures, pixel for pixel."""
 
+from __future__ import annotations
+
 import os
-from io import BytesIO
+from collections.abc import Mapping
+from dataclasses import replace
 from math import ceil
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
+import xarray as xr
 
+from dkde.datasets.metadata import checked_fields
 from dkde.errors import InputError
 from dkde.inputs.foreign import listing
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import catalog_of, operand
+from dkde.results.pixels import GAP, as_pixels, picture_shape, png, tile, value_range_of
 from dkde.rows.side import Rows
 from dkde.stores.publishing import write_whole
 from dkde.stores.targets import check_place
+from dkde.typing import Axes, RowsLike, StrPath
 
 FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
 PICTURE_SUFFIXES = (".png",)
 
-# Small pictures are enlarged by a whole number, so that the tiling is about so many pixels wide.
-_WIDTH_PIXELS = 1000
-# The grey between pictures, which differs from both black and white backgrounds.
-_GAP = 112
-
 
 def check_picture(
-    path: str | os.PathLike[str],
+    path: StrPath,
     suffixes: tuple[str, ...] = FIGURE_SUFFIXES,
     *,
     pictures: Rows | None = None,
@@ -51,36 +53,65 @@ def check_picture(
     """
     check_place(path, "picture", suffixes=suffixes)
     if pictures is not None:
-        _picture_shape(pictures)
+        picture_shape(pictures)
 
 
+@overload
 def plot_pictures(
-    pictures: Any,
-    path: str | os.PathLike[str],
+    pictures: RowsLike | None,
+    path: StrPath,
+    *,
+    rows: int = ...,
+    columns: int = ...,
+    source: str | Catalog | None = ...,
+    ax: None = ...,
+) -> int: ...
+@overload
+def plot_pictures(
+    pictures: RowsLike | None,
+    path: None = ...,
+    *,
+    rows: int = ...,
+    columns: int = ...,
+    source: str | Catalog | None = ...,
+    ax: Axes | None = ...,
+    **style: Any,
+) -> Any: ...
+def plot_pictures(
+    pictures: RowsLike | None,
+    path: StrPath | None = None,
     *,
     rows: int = 20,
     columns: int = 20,
     source: str | Catalog | None = None,
-) -> int:
+    ax: Axes | None = None,
+    **style: Any,
+) -> Any:
     """Tile the first rows of a data set as pictures, pixel for pixel.
 
     Parameters
     ----------
-    pictures : str, Rows or None
-        A selector of rows that have an image shape, grey or colour. None stands for the split
-        ``train`` of the source, or else its first split.
-    path : path
-        The file, which ends in .png and is replaced. The smallest value of the data set is black,
-        the largest is white.
+    pictures : str, xarray.Dataset, Rows or None
+        A selector of rows that have an image shape, grey or colour; or a split of
+        :func:`dkde.open_dataset`, or rows of one: ``data["test"].isel(sample=[3, 1])``. None
+        stands for the split ``train`` of the source, or else its first split.
+    path : path, optional
+        The file, which ends in .png and is replaced. Without it nothing is written, and the
+        pictures are drawn on axes. The smallest value of the data set is black, the largest is
+        white.
     rows, columns : int
         The numbers of rows and of columns of the tiling; fewer if there are not so many pictures.
     source : str or Catalog, optional
         The data set that a selector without one refers to.
+    ax : matplotlib.axes.Axes, optional
+        The axes to draw on; by default those of a new figure.
+    **style
+        What ``matplotlib.axes.Axes.imshow`` takes.
 
     Returns
     -------
-    int
-        The number of pictures that are shown.
+    int or matplotlib.axes.Axes
+        With a path the number of pictures that are shown; otherwise the axes.
 
     Raises
     ------
@@ -90,27 +121,54 @@ def plot_pictures(
     DataSetError
         When the source cannot be opened, or the file cannot be written.
     """
-    _check_tiling(path, rows, columns)
+    path, ax = _check_tiling(path, rows, columns, ax, style)
     catalog = catalog_of(source)
     chosen = _default_split(catalog) if pictures is None else pictures
     selected = _selected(chosen, "show", catalog)
     n_shown = min(rows * columns, selected.n_rows)
     values = selected.read(0, n_shown, decode=True)
-    pixels = _as_pixels(selected, values, _value_range(selected, values))
-    _write_tiled(path, pixels, min(columns, n_shown))
-    return n_shown
+    pixels = as_pixels(selected, values, value_range_of(selected, values))
+    tiled = _tiled(pixels, min(columns, n_shown))
+    return _show(tiled, ax, style) if path is None else _write(path, tiled, n_shown)
 
 
+@overload
 def plot_samples(
-    real: Any,
-    samples: Any,
-    path: str | os.PathLike[str],
+    real: RowsLike,
+    samples: RowsLike,
+    path: StrPath,
+    *,
+    rows: int = ...,
+    columns: int = ...,
+    like: RowsLike | None = ...,
+    source: str | Catalog | None = ...,
+    ax: None = ...,
+) -> int: ...
+@overload
+def plot_samples(
+    real: RowsLike,
+    samples: RowsLike,
+    path: None = ...,
+    *,
+    rows: int = ...,
+    columns: int = ...,
+    like: RowsLike | None = ...,
+    source: str | Catalog | None = ...,
+    ax: Axes | None = ...,
+    **style: Any,
+) -> Any: ...
+def plot_samples(
+    real: RowsLike,
+    samples: RowsLike,
+    path: StrPath | None = None,
     *,
     rows: int = 20,
     columns: int = 11,
-    like: Any = None,
+    like: RowsLike | None = None,
     source: str | Catalog | None = None,
-) -> int:
+    ax: Axes | None = None,
+    **style: Any,
+) -> Any:
     """Tile real rows as pictures and, below a blank row, samples of their density.
 
     Parameters
@@ -118,8 +176,9 @@ def plot_samples(
     real, samples : array (rows, features), str or Rows
         The rows, as for :func:`dkde.log_density`. The smallest value of the real rows' data set is
         black, the largest is white; the samples' values are clipped to this range.
-    path : path
-        The file, which ends in .png and is replaced.
+    path : path, optional
+        The file, which ends in .png and is replaced. Without it nothing is written, and the
+        pictures are drawn on axes.
     rows, columns : int
         The numbers of rows and of columns of each of both tilings; fewer if there are not so many
         pictures.
@@ -128,11 +187,13 @@ def plot_samples(
         range of values; needed if the real rows are an array without these.
     source : str or Catalog, optional
         The data set that selectors without one refer to.
+    ax, **style
+        As for :func:`plot_pictures`.
 
     Returns
     -------
-    int
-        The number of samples that are shown.
+    int or matplotlib.axes.Axes
+        With a path the number of samples that are shown; otherwise the axes.
 
     Raises
     ------
@@ -151,7 +212,7 @@ def plot_samples(
     ...     dkde.plot_samples("train[:44]", samples, path, source="digits")
     44
     """
-    _check_tiling(path, rows, columns)
+    path, ax = _check_tiling(path, rows, columns, ax, style)
     catalog = catalog_of(source)
     above, below = _selected(real, "real", catalog), _selected(samples, "samples", catalog)
     model = above if like is None else _selected(like, "like", catalog)
@@ -162,21 +223,29 @@ def plot_samples(
             f"they are like {widths[2]}; all must be of one data set"
         )
     shown = [side.read(0, min(rows * columns, side.n_rows), decode=True) for side in (above, below)]
-    value_range = _value_range(model, shown[0])
-    pixels = [_as_pixels(model, values, value_range) for values in shown]
+    value_range = value_range_of(model, shown[0])
+    pixels = [as_pixels(model, values, value_range) for values in shown]
     width = min(columns, max(map(len, pixels)))
     # Blank pictures fill the last row of real ones, and one row more.
     n_blank = -len(pixels[0]) % width + width
-    blank = np.full((n_blank, *pixels[0].shape[1:]), _GAP, np.uint8)
-    _write_tiled(path, np.concatenate([pixels[0], blank, pixels[1]]), width)
-    return len(pixels[1])
+    blank = np.full((n_blank, *pixels[0].shape[1:]), GAP, np.uint8)
+    tiled = _tiled(np.concatenate([pixels[0], blank, pixels[1]]), width)
+    return _show(tiled, ax, style) if path is None else _write(path, tiled, len(pixels[1]))
 
 
-def _check_tiling(path: str | os.PathLike[str], rows: int, columns: int) -> None:
-    """Refuse a picture of pictures that cannot be written, or would be of nothing."""
-    check_picture(path, PICTURE_SUFFIXES)
+def _check_tiling(
+    path: Any, rows: int, columns: int, ax: Any, style: Mapping[str, Any]
+) -> tuple[str | os.PathLike[str] | None, Any]:
+    """Return the path and the axes; refuse what cannot be drawn, or would be of nothing."""
+    if hasattr(path, "get_figure"):  # axes in the place of the path
+        path, ax = None, path
+    if path is not None:
+        check_picture(path, PICTURE_SUFFIXES)
+        if ax is not None or style:
+            raise InputError("a file is written pixel for pixel, without axes; leave out the path")
     if rows < 1 or columns < 1:
         raise InputError(f"rows and columns are {rows} and {columns}; both are at least 1")
+    return path, ax
 
 
 def _default_split(catalog: Catalog) -> str:
@@ -193,99 +262,47 @@ def _default_split(catalog: Catalog) -> str:
 
 
 def _selected(pictures: Any, role: str, catalog: Catalog) -> Rows:
-    return pictures if isinstance(pictures, Rows) else operand(pictures, role, catalog).rows
+    if isinstance(pictures, Rows):
+        return pictures
+    rows = operand(pictures, role, catalog).rows
+    return _as_split(rows, pictures) if isinstance(pictures, xr.Dataset | xr.DataTree) else rows
 
 
-def _picture_shape(selected: Rows) -> tuple[tuple[int, ...], str | None]:
-    """Return the shape that all rows have as pictures, and their layout ("HWC", "CHW" or None).
-
-    Raises
-    ------
-    InputError
-        When the rows are not pictures, or pictures of several shapes.
-    """
-    shapes = {(part.image_shape, part.layout) for part in selected.parts}
-    shape, layout = next(iter(shapes))
-    if shape is None:
+def _as_split(rows: Rows, split: xr.Dataset | xr.DataTree) -> Rows:
+    """Return rows of an opened split with the shape and range that its attributes note."""
+    notes, coding = dict(split.attrs), dict(split["x"].attrs) if "x" in split else {}
+    if "image_shape" not in notes:
+        return rows
+    try:
+        known = checked_fields(notes, coding, rows.n_stored_features)
+    except (ValueError, TypeError) as error:
         raise InputError(
-            f"{selected.label}: the rows are not known to be pictures; "
-            "import them with --image-shape, such as 28x28"
-        )
-    if len(shapes) > 1:
-        raise InputError(f"{selected.label}: pictures of several shapes; show one at a time")
-    return shape, layout
+            f"the attributes of the split are not those of pictures: {error}"
+        ) from None
+    value_range = known["display_range"] or known["actual_range"]
+    notes = {"image_shape": known["image_shape"], "layout": known["layout"]}
+    return replace(
+        rows, parts=tuple(replace(part, value_range=value_range, **notes) for part in rows.parts)
+    )
 
 
-def picture_pixels(selected: Rows, values: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
-    """Return rows as pictures (n, height, width, 3).
-
-    Parameters
-    ----------
-    selected : Rows
-        The rows, which give the pictures' shape and the range of values.
-    values : array (n, features)
-        Values of some of the rows, decoded.
-
-    Raises
-    ------
-    InputError
-        When the rows are not pictures.
-    """
-    return _as_pixels(selected, values, _value_range(selected, values))
+def _tiled(pixels: npt.NDArray[np.uint8], columns: int) -> npt.NDArray[np.uint8]:
+    return tile(pixels, ceil(len(pixels) / columns), columns)
 
 
-def _as_pixels(
-    like: Rows, values: npt.NDArray[Any], value_range: tuple[float, float]
-) -> npt.NDArray[np.uint8]:
-    """Return rows as pictures (n, height, width, 3), in the shape of other rows."""
-    shape, layout = _picture_shape(like)
-    pictures = values.reshape(len(values), *shape).astype(np.float64)
-    if len(shape) == 2:
-        pictures = pictures[..., None]
-    elif layout == "CHW":
-        pictures = np.moveaxis(pictures, 1, -1)
-    # Missing values are black; samples may lie outside of the range, and are clipped.
-    low, high = value_range
-    pictures = np.nan_to_num((pictures - low) / (high - low), nan=0.0)
-    pixels = np.rint(255 * np.clip(pictures, 0, 1)).astype(np.uint8)
-    # Transparency is left out: of two channels (grey with it) and of four (colours with it).
-    channels = [0, 0, 0] if pixels.shape[-1] < 3 else [0, 1, 2]
-    return pixels[..., channels]
+def _write(path: StrPath, tiled: npt.NDArray[np.uint8], n_shown: int) -> int:
+    write_whole(path, png(tiled))
+    return n_shown
 
 
-def _value_range(selected: Rows, values: npt.NDArray[Any]) -> tuple[float, float]:
-    """Return the values of black and of white: of the data sets if known, else of the rows."""
-    ranges = [part.value_range for part in selected.parts if part.value_range is not None]
-    finite = values[np.isfinite(values)]
-    if len(ranges) == len(selected.parts):
-        low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
-    elif finite.size:
-        low, high = float(finite.min()), float(finite.max())
-    else:
-        low, high = 0.0, 1.0
-    # Constant pictures are black: a range of length zero would divide by zero.
-    return (low, high) if high > low else (low, low + 1.0)
+def _show(tiled: npt.NDArray[np.uint8], ax: Any, style: Mapping[str, Any]) -> Any:
+    """Draw a tiling on axes, and return them."""
+    height, width = tiled.shape[:2]
+    if ax is None:
+        from matplotlib import pyplot  # a notebook shows pyplot's figures by itself
 
-
-def _tile(pixels: npt.NDArray[np.uint8], rows: int, columns: int) -> npt.NDArray[np.uint8]:
-    """Return one picture of all, with gaps of one pixel; each pixel becomes a square."""
-    height, width = pixels.shape[1] + 1, pixels.shape[2] + 1
-    tiled = np.full((rows * height + 1, columns * width + 1, 3), _GAP, np.uint8)
-    for i, picture in enumerate(pixels):
-        y, x = i // columns * height + 1, i % columns * width + 1
-        tiled[y : y + height - 1, x : x + width - 1] = picture
-    scale = max(1, round(_WIDTH_PIXELS / tiled.shape[1]))
-    return tiled.repeat(scale, axis=0).repeat(scale, axis=1)
-
-
-def _write_tiled(path: str | os.PathLike[str], pixels: npt.NDArray[np.uint8], columns: int) -> None:
-    write_whole(path, png(_tile(pixels, ceil(len(pixels) / columns), columns)))
-
-
-def png(pixels: npt.NDArray[np.uint8]) -> bytes:
-    """Return the bytes of a PNG file of a picture (height, width, 3)."""
-    from matplotlib.image import imsave  # slow to import
-
-    file = BytesIO()
-    imsave(file, pixels, format="png")
-    return file.getvalue()
+        size = (6.4, max(0.6, 6.4 * height / width))
+        _, ax = pyplot.subplots(figsize=size, layout="constrained")
+    ax.imshow(tiled, **{"interpolation": "nearest", **style})
+    ax.set_axis_off()
+    return ax

@@ -1,78 +1,97 @@
-"""The report of a result as a page: its contents and their order."""
+"""The report of a result, or of several, as a page."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Mapping
-from importlib.metadata import version
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from dkde.density.statistics import best_index
+from dkde.drawing.curves import inline_curves
+from dkde.drawing.pages import rendered
 from dkde.errors import InputError
-from dkde.results.extremes import Table, extremes, number_text
-from dkde.results.scored import ScoredRows, named_damage, opened_result, scored_rows
-from dkde.results.sweep_curve import inline_curve
-from dkde.runs.origin import bandwidth_unit, provenance_of, with_unit
+from dkde.results.contents import (
+    TITLES,
+    WORDS,
+    figure_tables,
+    main_figures,
+    origin_lines,
+    result_map,
+    shown_bandwidth,
+    subtitle,
+    with_figures,
+)
+from dkde.results.extremes import extremes
+from dkde.results.many import several
+from dkde.results.named import named_results, place_of
+from dkde.results.scored import named_damage, opened_results, scored_rows
+from dkde.runs.origin import provenance_of, with_unit
 from dkde.stores.publishing import write_whole
 from dkde.stores.targets import check_place
+from dkde.typing import ResultsLike, StrPath
+from dkde.version import __version__
 
 SUFFIXES = (".html", ".htm")
-# The figures of a result, and their heads in tables, in order.
-_FIGURES = {
-    "mean_log_likelihood": "mean log-likelihood",
-    "standard_error": "standard error",
-    "bits_per_dimension": "bits/dimension",
-    "mean_fold_log_likelihood": "fold total",
-    "n_zero_density": "zero density",
-}
-# By split: the page's title, and the name of the rows in sentences.
-_TITLES = {
-    "query": "Score", "valid": "Bandwidth sweep", "train": "Cross-validation", "test": "Test rows",
-}  # fmt: skip
-_WORDS = {
-    "query": "query rows", "valid": "validation rows", "train": "held-out rows",
-    "test": "test rows",
-}  # fmt: skip
 
 
-def report(result: Any, path: str | os.PathLike[str]) -> None:
-    """Write a result as one page for a browser, which needs no other file and loads nothing.
+def report(
+    result: ResultsLike,
+    path: StrPath,
+    *,
+    by: str | None = None,
+    sources: Mapping[str, str] | None = None,
+) -> None:
+    """Write a result, or several, as one page for a browser, which loads nothing.
 
-    The page holds the figures, the curve over bandwidths with its standard errors, the rows of
-    highest and of lowest density (as pictures if they are pictures), and the origin of the numbers.
-    Those rows are read again from the stores or files that were scored, if these are still there
-    and unchanged; else the page says why not.
+    The page holds the figures, the curve over bandwidths with its standard errors, a map where
+    rows lie on a grid, the rows of highest and of lowest density (as pictures if they are
+    pictures), and the origin of the numbers. Those rows are read again from the stores or files
+    that were scored, if these are still there and unchanged; else the page says why not.
+
+    Of several results the page holds one table and one figure of all, and the differences of each
+    pair, row by row, with their standard errors and intervals, as :func:`dkde.compare` has them.
+    Where results scored other rows, the page says so in place of their differences.
 
     Parameters
     ----------
-    result : xarray.Dataset, path or URL
-        A result of :func:`dkde.score`, :func:`dkde.sweep` or :func:`dkde.cross_validate`, or the
-        path of their output.
+    result : xarray.Dataset, path or URL, or several as a dict or list
+        Results of :func:`dkde.score`, :func:`dkde.sweep` or :func:`dkde.cross_validate`, or the
+        paths of their output. A dict has the names that the page shows.
     path : path
         The file, which ends in .html and is replaced.
+    by : str, optional
+        Of several results: a coordinate of the rows whose values are compared one by one, as for
+        :func:`dkde.compare`.
+    sources : mapping of str to path, optional
+        Where data lie that were moved apart from the results, as for :func:`dkde.verify`.
 
     Raises
     ------
     InputError
-        When the suffix is another, or the argument is not a result.
+        When the suffix is another, or an argument is not a result.
     DataSetError
-        When the result is damaged or not complete, or the file cannot be written.
+        When a result is damaged or not complete, or the file cannot be written.
     """
     check_report(path)
-    opened = opened_result(result)
-    if "mean_log_likelihood" not in opened:
-        raise InputError("log-densities alone have no report; pass a result of dkde.score")
-    name = os.fspath(result) if isinstance(result, str | os.PathLike) else ""
-    with named_damage(result):
-        page = _page(opened, name)
+    if not isinstance(result, xr.Dataset) and isinstance(result, dict | list | tuple):
+        named = named_results(result)
+    else:
+        named = {"": result}
+    found = opened_results([*named.values()], sources)
+    opened = {name: _reported(each) for name, each in zip(named, found, strict=True)}
+    if len(named) > 1:
+        with named_damage(*named.values()):
+            page = rendered("several.html", version=__version__, **several(opened, by))
+    else:
+        ((name, only),) = named.items()
+        with named_damage(only):
+            page = _page(opened[name], name or (place_of(only) or ""))
     write_whole(path, page.encode())
 
 
-def check_report(path: str | os.PathLike[str]) -> None:
+def check_report(path: StrPath) -> None:
     """Refuse a report's path early, before hours of work.
 
     Raises
@@ -83,165 +102,32 @@ def check_report(path: str | os.PathLike[str]) -> None:
     check_place(path, "report", suffixes=SUFFIXES)
 
 
+def _reported(result: xr.Dataset) -> xr.Dataset:
+    if "mean_log_likelihood" not in result:
+        raise InputError("log-densities alone have no report; pass a result of dkde.score")
+    return result
+
+
 def _page(result: xr.Dataset, name: str) -> str:
     """Return the page as HTML; name is that of the result, empty if it is in memory."""
-    from jinja2 import Environment, PackageLoader  # slow to import
-
-    # Load the figures once; the log-densities of all rows stay where they are.
-    small = [name for name, found in result.data_vars.items() if set(found.dims) <= {"bandwidth"}]
-    result = result.assign({name: result[name].load() for name in small})
+    result = with_figures(result)
     sides = scored_rows(result)
-    shown, title = sides[-1], _TITLES[sides[0].split]
-    bandwidth, words = _bandwidth(result)
+    shown, title = sides[-1], TITLES[sides[0].split]
+    bandwidth, words = shown_bandwidth(result)
     values = shown.at(bandwidth)
     is_curve = result.sizes["bandwidth"] > 1 and np.isfinite(result["mean_log_likelihood"]).any()
-    # Names and values come from users' files: all that is not of the template is escaped.
-    templates = Environment(
-        loader=PackageLoader("dkde.results", "templates"),
-        autoescape=True, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    return templates.get_template("page.html").render(
+    return rendered(
+        "page.html",
         name=os.path.basename(name.rstrip("/")) or title,
-        subtitle=_subtitle(title, sides),
-        key=_main_figures(result, shown, bandwidth, words),
-        curve=inline_curve(result) if is_curve else None,
-        figures=_figures(result, sides, bandwidth),
-        rows=_WORDS[shown.split],
+        subtitle=subtitle(title, sides),
+        key=main_figures(result, shown, bandwidth, words),
+        curve=inline_curves({name: result}) if is_curve else None,
+        map=result_map(values),
+        figures=figure_tables(result, sides, bandwidth),
+        rows=WORDS[shown.split],
         bandwidth=with_unit(float(values["bandwidth"]), shown.unit),
         extremes=extremes(shown, values),
-        origin=_origin(result, sides[0]),
+        origin=origin_lines(result, sides[0]),
         provenance=json.dumps(provenance_of(result), indent=1, ensure_ascii=False),
-        version=version("dkde"),
+        version=__version__,
     )
-
-
-def _subtitle(title: str, sides: list[ScoredRows]) -> str:
-    """Return the line below the title: the kind of result, and its numbers of rows."""
-    counts = ", ".join(f"{_grouped(side.n_rows)} {_WORDS[side.split]}" for side in sides)
-    train = sides[0].described.get("train", {}).get("rows")
-    under = "" if train is None else f" under {_grouped(train)} training rows"
-    return f"{title}: {counts}{under}"
-
-
-def _bandwidth(result: xr.Dataset) -> tuple[float, str]:
-    """Return the bandwidth at which rows are shown, and words that say how it was chosen."""
-    if "best_bandwidth" in result:
-        return float(result["best_bandwidth"]), "best bandwidth"
-    known = np.asarray(result["bandwidth"].values, np.float64)
-    means = np.asarray(result["mean_log_likelihood"].values, np.float64)
-    if len(known) == 1:
-        return float(known[0]), "bandwidth"
-    if not np.isfinite(means).any():
-        return float(known[0]), "first bandwidth, as no mean is finite"
-    return float(known[best_index(known, means)]), "bandwidth of the highest mean"
-
-
-def _main_figures(
-    result: xr.Dataset, shown: ScoredRows, bandwidth: float, words: str
-) -> dict[str, str]:
-    """Return the main figures as text, by their names: those that readers look for first."""
-    row = _figures_at(result, shown, bandwidth)
-    return {
-        words: with_unit(bandwidth, bandwidth_unit(result)),
-        f"mean log-likelihood of the {_WORDS[shown.split]}, nats": (
-            f"{number_text(row['mean_log_likelihood'])} ± {number_text(row['standard_error'])}"
-        ),
-        "bits per dimension": number_text(row["bits_per_dimension"]),
-    }
-
-
-def _figures_at(result: xr.Dataset, side: ScoredRows, bandwidth: float) -> dict[str, Any]:
-    """Return the figures of a side at one bandwidth."""
-    # A sweep scores its test rows at the best bandwidth only, and stores their figures by name.
-    if side.split == "test":
-        return {n: result[f"test_{n}"].item() for n in _FIGURES if f"test_{n}" in result}
-    at = result.sel(bandwidth=bandwidth)
-    return {name: at[name].item() for name in _FIGURES if name in result}
-
-
-def _figures(result: xr.Dataset, sides: list[ScoredRows], bandwidth: float) -> list[Table]:
-    """Return the table of figures at all bandwidths, and that of the test rows if there are any."""
-    bandwidths = result["bandwidth"].values.tolist()
-    rows = [_figures_at(result, sides[0], h) for h in bandwidths]
-    heads = {n: words for n, words in _FIGURES.items() if n in rows[0]}
-    # A column of zeros would only take room.
-    if not any(row.get("n_zero_density") for row in rows):
-        heads.pop("n_zero_density", None)
-    unit = bandwidth_unit(result)
-    first = "bandwidth" if unit is None else f"bandwidth ({unit})"
-
-    def table(at: list[float], rows: list[dict[str, Any]], marked: int | None = None) -> Table:
-        names = [n for n in heads if n in rows[0]]
-        cells = [
-            [f"{h:.6g}", *(number_text(row[n]) for n in names)]
-            for h, row in zip(at, rows, strict=True)
-        ]
-        return Table([first, *(heads[n] for n in names)], cells, marked)
-
-    # Highlight a bandwidth only if it was chosen among several.
-    finite = np.isfinite(result["mean_log_likelihood"].values).any()
-    marked = bandwidths.index(bandwidth) if len(bandwidths) > 1 and finite else None
-    tests = [table([bandwidth], [_figures_at(result, side, bandwidth)]) for side in sides[1:]]
-    return [table(bandwidths, rows, marked), *tests]
-
-
-def _origin(result: xr.Dataset, main: ScoredRows) -> dict[str, Any]:
-    """Return the lines that describe the result's origin, by their names."""
-    provenance = provenance_of(result)
-    if not main.described:
-        return {}
-    # A line is left out if the result has no such entry.
-    options, described = provenance.get("options", {}), main.described
-    known: dict[str, Any] = {
-        "kernel": described["kernel"],
-        "metric": described["metric"],
-        "bandwidth matrix": f"h² C, C: {options.get('covariance', 'identity')}",
-    }
-    if protocol := options.get("protocol"):
-        known["protocol"] = f"{protocol['name']}: {protocol['reference']}"
-        known["otherwise than in it"] = "; ".join(protocol["otherwise"]) or "nothing"
-    if options.get("pca"):
-        known["principal components"] = options["pca"]
-    if "folds" in result.attrs:
-        known["folds"] = result.attrs["folds"]
-    known |= {
-        "precision": f"{described['precision']}, errors below {described['tol']:g} max(1, |log p|)",
-        "training rows": _side(described["train"]),
-    }
-    for role in ("score", "valid", "test"):
-        if role in provenance:
-            name = "query" if role == "score" else role
-            known[f"{name} rows"] = _side(provenance[role]["query"])
-    plan = described["plan"]
-    known |= {
-        "method": described.get("method", "unknown"),
-        "plan": f"{_counted(plan['n_blocks'], 'block')} of {_grouped(plan['query_rows'])} × "
-        f"{_grouped(plan['panel_rows'])} rows; {_grouped(plan['pairs'])} pairs of "
-        f"{_counted(plan['n_features'], 'feature')} at "
-        f"{_counted(plan['n_bandwidths'], 'bandwidth')}",
-        "time": f"{float(result.attrs.get('seconds', np.nan)):.3g} s",
-        "versions": ", ".join(f"{n} {v}" for n, v in provenance.get("versions", {}).items()),
-    }
-    return known
-
-
-def _side(side: Mapping[str, Any]) -> str:
-    """Return the rows of a side as text: their number and the first four of their parts."""
-    parts = [
-        f"{part['name']}[{part['start']}:{part['stop']}]"
-        + (f" ({part['checksum'][:19]}…)" if part["checksum"] else "")
-        for part in side["parts"]
-    ]
-    more = f" and {len(parts) - 4} more" if len(parts) > 4 else ""
-    weighted = ", weighted" if side["weighted"] else ""
-    return f"{_grouped(side['rows'])}{weighted}: {' + '.join(parts[:4])}{more}"
-
-
-def _grouped(number: int) -> str:
-    """Return a number with its digits in groups of three."""
-    return f"{number:,}".replace(",", " ")
-
-
-def _counted(number: int, thing: str) -> str:
-    """Return a number with its noun: "1 block", "2 blocks"."""
-    return f"{_grouped(number)} {thing}{'s' * (number != 1)}"

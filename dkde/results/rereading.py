@@ -8,11 +8,10 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
-from dask.tokenize import tokenize
-
+from dkde.engine.tokens import dask_token, stable_token
 from dkde.errors import DkdeError, InputError
 from dkde.inputs.filtering import kept_only
-from dkde.inputs.moved import Whereabouts, paths_in, renamed
+from dkde.inputs.moved import Whereabouts, paths_in
 from dkde.inputs.operands import Operand
 from dkde.inputs.selectors import Catalog
 from dkde.results.scored import ScoredRows
@@ -63,6 +62,8 @@ def _part(recorded: Mapping[str, Any], where: Whereabouts) -> Part:
     source, separator, split = recorded["name"].rpartition("::")
     source = source if separator else recorded["name"]
     first = source
+    if (told := where.told_place(source)) is not None:
+        return _part_at(told, split if separator else None, recorded, where)
     # A relative path is one from the folder in which the run was begun, if the file is there.
     if where.folder is not None and "://" not in source and not os.path.exists(source):
         begun = os.path.join(where.folder, source)
@@ -98,8 +99,10 @@ def _part_at(
         same = part.full_checksum() == recorded["checksum"]
     elif part.checksum is None:
         stamp = innermost(part.source).stamp()
-        stamps = [stamp, *(renamed(stamp, then) for then in where.renamings(paths_in(stamp)))]
-        same = recorded.get("fingerprint") in [str(tokenize(each)) for each in stamps]
+        stamps = [stamp, *(former(stamp) for former in where.formers(paths_in(stamp)))]
+        same = recorded.get("fingerprint") in [
+            token(each) for each in stamps for token in (stable_token, dask_token)
+        ]
     else:
         same = part.checksum == recorded["checksum"]
     if not same:

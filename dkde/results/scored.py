@@ -1,152 +1,21 @@
-"""Results that are opened again, and the rows that they scored, by role."""
+"""Results that are opened again, and damage in their stores."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from math import prod
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
-from dkde.density.row_weights import ROW_WEIGHT
-from dkde.errors import Call, DataSetError, DkdeError, InputError
-from dkde.inputs.moved import Whereabouts
-from dkde.runs.origin import as_now, bandwidth_unit, counted, provenance_of
+from dkde.errors import DataSetError, DkdeError
+from dkde.runs.opened import opened_result, opened_results
+from dkde.runs.scored_rows import ScoredRows, scored_rows
 from dkde.runs.status import read_all
-from dkde.runs.store import MAIN, ResultStore
+from dkde.runs.store import ResultStore
 
-# The roles of scored rows in the provenance, and the names of their splits in tables. The first of
-# these roles that a provenance has is the main one.
-_SPLITS = {"score": "query", "valid": "valid", "cross_validate": "train", "test": "test"}
-_TEST = "test_"  # the prefix of a sweep's variables of test rows
-# The variables that have a value for each row. Only the first two have one for each bandwidth.
-_OF_ROWS = (MAIN, f"{MAIN}_error", "pairs_evaluated", "rows_read", ROW_WEIGHT)
-
-
-@dataclass(frozen=True, eq=False)
-class ScoredRows:
-    """The rows that a result scored in one role.
-
-    Parameters
-    ----------
-    split : {"query", "valid", "train", "test"}
-        The name of the rows in tables: ``query`` of a score, ``valid`` and ``test`` of a sweep,
-        ``train`` of a cross-validation.
-    values : xarray.Dataset
-        ``log_density`` and the other variables of each row, along ``bandwidth`` and the rows' own
-        dims, with the rows' coordinates.
-    described : mapping
-        The provenance's description of the work; empty if there is none.
-    where : Whereabouts
-        The places at which the run was begun, and at which its store and its data lie now.
-    """
-
-    split: str
-    values: xr.Dataset
-    described: Mapping[str, Any]
-    where: Whereabouts = field(default_factory=Whereabouts)
-
-    @property
-    def dims(self) -> tuple[str, ...]:
-        """Return the dims along which rows lie."""
-        return tuple(str(dim) for dim in self.values[MAIN].dims if dim != "bandwidth")
-
-    @property
-    def unit(self) -> str | None:
-        """Return the unit of the bandwidths; None if they are not angles."""
-        unit = self.values["bandwidth"].attrs.get("units")
-        return unit if isinstance(unit, str) else None
-
-    @property
-    def n_rows(self) -> int:
-        """Return the number of rows."""
-        return prod(self.values.sizes[dim] for dim in self.dims)
-
-    @property
-    def coordinates(self) -> list[str]:
-        """Return the names of the rows' coordinates, without their dims and the bandwidth."""
-        others = (*self.dims, "bandwidth")
-        return sorted(str(name) for name in self.values.coords if name not in others)
-
-    def names(self, coordinate: str) -> dict[Any, str]:
-        """Return the names that a coordinate's codes stand for (CF flags), if it has them."""
-        notes = self.values[coordinate].attrs
-        words, values = notes.get("flag_meanings"), notes.get("flag_values", ())
-        if not isinstance(words, str):
-            return {}
-        return dict(zip(np.atleast_1d(values).tolist(), words.split(), strict=False))
-
-    def at(self, bandwidth: float) -> xr.Dataset:
-        """Return the values at one bandwidth, which may be given in fewer digits.
-
-        Raises
-        ------
-        InputError
-            When it is not among the result's bandwidths.
-        """
-        known = np.asarray(self.values["bandwidth"].values, np.float64)
-        nearest = int(np.abs(known - bandwidth).argmin())
-        if not np.isclose(known[nearest], bandwidth, rtol=1e-6, atol=0):
-            # The message names the first dozen, as there may be hundreds.
-            names = ", ".join(f"{h:.6g}" for h in known[:12]) + ", ..." * (len(known) > 12)
-            unit = "" if self.unit is None else f" (in {self.unit})"
-            raise InputError(
-                f"the {self.split} rows were not scored at bandwidth {bandwidth:g}; they were "
-                f"scored at {names}{unit}"
-            )
-        return self.values.isel(bandwidth=nearest)
-
-
-def opened_result(result: Any) -> xr.Dataset:
-    """Return a result, opened lazily where it lies in a store.
-
-    Parameters
-    ----------
-    result : xarray.Dataset, xarray.DataArray, path or URL
-        A result of :func:`dkde.score`, :func:`dkde.sweep` or :func:`dkde.cross_validate`; labelled
-        log-densities of :func:`dkde.log_density`; or the path of an output.
-
-    Raises
-    ------
-    InputError
-        When it is not a result.
-    DataSetError
-        When there is no store of a result at the path, or it is not complete.
-    """
-    if isinstance(result, xr.DataArray):
-        result = result.to_dataset(name=MAIN)
-        if "bandwidth" not in result.coords:
-            raise InputError(
-                "the log-densities have no coordinate bandwidth; pass them as dkde.log_density "
-                "returned them"
-            )
-        # A single bandwidth is a scalar coordinate there, and a dim of length one in results.
-        if "bandwidth" not in result.dims:
-            result = result.expand_dims("bandwidth")
-    if isinstance(result, str | os.PathLike):
-        store, state = ResultStore.found(result)
-        if not state.is_complete:
-            raise DataSetError(
-                f"{result}: is not complete; dkde status says how far it is, and ",
-                Call.SAME,
-                " again goes on",
-            )
-        opened = as_now(store.open())
-        opened.encoding["source"] = os.fspath(result)  # where xarray, too, records the path
-        return opened
-    if (
-        not isinstance(result, xr.Dataset)
-        or "bandwidth" not in result.get(MAIN, xr.DataArray()).dims
-    ):
-        raise InputError(
-            f"a {type(result).__name__} without log_density along bandwidth is no result of dkde; "
-            "pass what score, sweep or cross_validate returned, or the path of its output"
-        )
-    return as_now(result)
+__all__ = ["ScoredRows", "named_damage", "opened_result", "opened_results", "scored_rows"]
 
 
 @contextmanager
@@ -178,68 +47,3 @@ def named_damage(*results: Any) -> Iterator[None]:
                 except DataSetError as damage:
                     raise damage from error
         raise
-
-
-def scored_rows(result: xr.Dataset) -> list[ScoredRows]:
-    """Return the rows that a result scored, an item for each role; a sweep's test rows are last."""
-    provenance = provenance_of(result)
-    role = next((name for name in _SPLITS if name in provenance), "score")
-    found = [_scored(result, role, "", provenance)]
-    if f"{_TEST}{MAIN}" in result:
-        found.append(_scored(result, "test", _TEST, provenance))
-    return found
-
-
-def _scored(
-    result: xr.Dataset, role: str, prefix: str, provenance: Mapping[str, Any]
-) -> ScoredRows:
-    """Return the rows of one role, whose variables' names begin with a prefix."""
-    names = [f"{prefix}{name}" for name in _OF_ROWS if f"{prefix}{name}" in result]
-    dims = set(result[names[0]].dims) - {"bandwidth"}
-    # Coordinates of the rows alone: not those of the bandwidths, of components or of features.
-    along = [
-        name
-        for name, coordinate in result.coords.items()
-        if coordinate.dims and dims.issuperset(coordinate.dims)
-    ]
-    kept = {"bandwidth"} & set(result[names[0]].dims)
-    values = (
-        result[names]
-        .reset_coords(drop=True)
-        .assign_coords({name: result[name].variable for name in [*along, *kept]})
-    )
-    # Test rows were scored at the best bandwidth alone. Here they get the names and the dims of the
-    # other rows, so that both fit in one table.
-    if prefix:
-        renamed = {
-            name: str(name).removeprefix(prefix)
-            for name in {*values.variables, *values.dims}
-            if str(name).startswith(prefix)
-        }
-        values = values.rename(renamed)
-        best = float(result["best_bandwidth"])
-        of_each = [name for name in _OF_ROWS[:2] if name in values]
-        expanded = values[of_each].expand_dims(bandwidth=[best])
-        values = values.drop_vars(of_each).merge(expanded, join="exact", compat="no_conflicts")
-    if (unit := bandwidth_unit(result)) is not None:
-        along_it = values["bandwidth"].values
-        values = values.assign_coords(bandwidth=("bandwidth", along_it, {"units": unit}))
-    described = provenance.get(role, {})
-    # An incomplete description is taken as none: the values can be used without it.
-    known = counted(described) if _is_whole(described) else {}
-    return ScoredRows(
-        _SPLITS[role],
-        values,
-        known,
-        Whereabouts.of_result(result.attrs, result.encoding.get("source")),
-    )
-
-
-def _is_whole(described: Any) -> bool:
-    """Return whether a description has all that is needed; another program may have made it."""
-    try:
-        parts = described["query"]["parts"]
-        keys = ("name", "start", "stop", "checksum", "dtype", "scale", "offset")
-        return bool(parts) and all(key in part for part in parts for key in keys)
-    except (KeyError, TypeError):
-        return False

@@ -10,6 +10,7 @@ import numpy as np
 from dkde.errors import InputError
 from dkde.numerics.exact import LARGEST, check_exact, rounded
 from dkde.rows.as_numbers import as_days
+from dkde.rows.points import Points, coordinates_of_arrow
 from dkde.typing import Array
 
 # What truths are converted to, in the words of a warning.
@@ -33,6 +34,8 @@ class Column:
         The length of its lists, for a column of lists of numbers.
     units : str, optional
         The unit of numbers that are made of times.
+    points : Points, optional
+        The coordinates, for a column of points.
     """
 
     dtype: np.dtype[Any] | None
@@ -40,6 +43,7 @@ class Column:
     is_quantity: bool = True
     width: int | None = None
     units: str | None = None
+    points: Points | None = None
 
     @property
     def n_features(self) -> int:
@@ -59,7 +63,19 @@ class Column:
         >>> Column(np.dtype("f4"), "lists of 2 numbers", width=2).names("emb")
         ('emb_0', 'emb_1')
         """
+        if self.points is not None:
+            return self.points.names
         return (name,) if self.width is None else tuple(f"{name}_{i}" for i in range(self.width))
+
+    @property
+    def feature_units(self) -> tuple[str | None, ...]:
+        """Return the unit of each of its features."""
+        return (self.units,) * self.n_features if self.points is None else self.points.units
+
+
+def column_of_points(points: Points) -> Column:
+    """Return the kind of a column of points, which is two features: x and y."""
+    return Column(np.dtype(np.float64), "points", width=2, points=points)
 
 
 def column_of_type(kind: Any, *, may_miss: bool, length: int | None = None) -> Column:
@@ -149,6 +165,8 @@ def values_of(column: Any, held: Column, dtype: np.dtype[Any], where: str, start
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    if held.points is not None:
+        return coordinates_of_arrow(column, where, start)
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     if held.width is not None:

@@ -31,11 +31,14 @@ class Columns:
         The unit of each column.
     width : int, optional
         The number of columns.
+    crs : str, optional
+        The coordinate reference system of coordinates of points.
     """
 
     names: tuple[str, ...] | None = None
     units: tuple[str | None, ...] | None = None
     width: int | None = None
+    crs: str | None = None
 
     @property
     def wanted(self) -> tuple[str, ...] | None:
@@ -274,7 +277,17 @@ def alike(part: Part, columns: Columns) -> Part:
 
     Columns with other names are left as they are. A latitude and a longitude get the names of the
     other side. A part without units takes the units of the other side.
+
+    Raises
+    ------
+    InputError
+        When the coordinates of points are in another CRS than those of the other side.
     """
+    if part.crs and columns.crs and part.crs != columns.crs:
+        raise InputError(
+            f"{part.name}: its points are in {part.crs}, and those of the other side in "
+            f"{columns.crs}; give both the same CRS (to_crs)"
+        )
     names = columns.names
     # A name that stands for two columns identifies neither: then nothing is matched.
     if names is None or len(set(names)) < len(names):

@@ -12,8 +12,9 @@ from functools import lru_cache
 from typing import Any
 
 from dkde.errors import DataSetError, DkdeError, one_line
-from dkde.rows.arrow_values import Column, column_of_type, first_length
+from dkde.rows.arrow_values import Column, column_of_points, column_of_type, first_length
 from dkde.rows.partitions import KIND, partitions_of
+from dkde.rows.points import points_of_field
 from dkde.stores.listed_files import Listed
 
 SUFFIXES = (".parquet", ".parq", ".pq")
@@ -43,12 +44,15 @@ class Footer:
         For columns of whole numbers: whether some are missing; None if only the values say so.
     digest : str
         A digest of the footer's bytes.
+    column_bytes : int
+        The bytes of a column in the largest row group, on average, as they are decoded.
     """
 
     n_rows: int
     schema: Any
     missing: Mapping[str, bool | None]
     digest: str
+    column_bytes: int
 
 
 @lru_cache(maxsize=4)
@@ -67,8 +71,7 @@ def footers(files: Listed) -> tuple[Footer, ...]:
     # Most files of a table have one schema: it is held once.
     schemas: dict[Any, Any] = {}
     return tuple(
-        Footer(each.n_rows, schemas.setdefault(each.schema, each.schema), each.missing, each.digest)
-        for each in found
+        replace(each, schema=schemas.setdefault(each.schema, each.schema)) for each in found
     )
 
 
@@ -132,7 +135,10 @@ def _parsed(path: str, tail: bytes, footer: bytes) -> Footer:
     digest = hashlib.sha256(footer).hexdigest()[:16]
     # pandas notes the numbers of a file's rows in its schema: without them most schemas are equal.
     kept = {key: value for key, value in (schema.metadata or {}).items() if key == b"geo"}
-    return Footer(metadata.num_rows, schema.with_metadata(kept or None), missing, digest)
+    sizes = (metadata.row_group(k).total_byte_size for k in range(metadata.num_row_groups))
+    column_bytes = max(sizes, default=0) // max(1, metadata.num_columns)
+    schema = schema.with_metadata(kept or None)
+    return Footer(metadata.num_rows, schema, missing, digest, column_bytes)
 
 
 def _is_missing(metadata: Any, number: int) -> bool | None:
@@ -191,7 +197,10 @@ class FileColumns(Mapping[str, Column]):
         """Return the kind of a column; its integers are floats if some values are missing."""
         from pyarrow import types
 
-        kind = self._footer.schema.field(name).type
+        field = self._footer.schema.field(name)
+        if (points := points_of_field(field, self._footer.schema.metadata)) is not None:
+            return column_of_points(points)
+        kind = field.type
         # A type fixes the length of lists only for some; for the others the first list does.
         length = None
         if types.is_list(kind) or types.is_large_list(kind):
@@ -263,10 +272,11 @@ def buffer_bytes(files: Listed, n_columns: int) -> int:
 
 def state_bytes(files: Listed, n_columns: int) -> int:
     """Return the bytes that an opened file holds while its rows are read: buffers and pages."""
-    # Of each column a page as it is stored and decoded, and a dictionary. A thread that reads ahead
-    # has a reader of its own.
-    pages = buffer_bytes(files, n_columns) + 3 * _PAGE_BYTES
-    return min(2 * n_columns * pages, 4 * files.n_bytes)
+    # Of each column a page as it is stored and decoded, and a dictionary: at most about the whole
+    # column of a row group, and half of it as it is stored.
+    column = max((footer.column_bytes for footer in footers(files)), default=0)
+    pages = min(3 * _PAGE_BYTES, column + column // 2)
+    return n_columns * (min(buffer_bytes(files, n_columns), column) + pages)
 
 
 def identity_of(files: Listed, wanted: Sequence[Any] = ()) -> Any:

@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 
 from dkde.errors import DataSetError
-from dkde.rows.arrow_values import Column, column_of_type, values_of
+from dkde.rows.arrow_values import Column, column_of_points, column_of_type, values_of
 from dkde.rows.parquet_files import identity_of, opened, partitions, state_bytes, tail_of
+from dkde.rows.points import Points
 from dkde.rows.row_source import READ_BYTES, RowSource, reading_rows
 from dkde.stores.listed_files import Listed
 from dkde.typing import Array
@@ -74,6 +75,7 @@ class ParquetSource(RowSource):
         self._ends = np.array([0, *accumulate(width or 1 for _, width in columns)], np.int64)
         n_rows = int(self.starts[-1])
         self.shape = (n_rows,) if is_vector else (n_rows, int(self._ends[-1]))
+        self._state_bytes = state_bytes(files, len(self.columns))
         # Values of a partition travel along: they are one for each file.
         self._partitions = {
             name: values for name, values in partitions(files).items() if name in dict(self.columns)
@@ -81,7 +83,7 @@ class ParquetSource(RowSource):
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = (self.files, np.diff(self.starts), self.columns, self.dtype)
-        return _unpickled, (*state, self.is_vector, self._partitions)
+        return _unpickled, (*state, self.is_vector, self._partitions, self._state_bytes)
 
     def vector(self, number: int = 0) -> ParquetSource:
         """Return one of the columns as a source of single values."""
@@ -99,7 +101,7 @@ class ParquetSource(RowSource):
     def copies(self) -> int:
         """Return the number of extra copies of a batch that exist while it is read."""
         piece = min(READ_BYTES, max(1, self.shape[0] * self.row_bytes))
-        return 1 + -(-state_bytes(self.files, len(self.columns)) // piece)
+        return 1 + -(-self._state_bytes // piece)
 
     @property
     def variable_name(self) -> str | None:
@@ -253,12 +255,13 @@ class ParquetSource(RowSource):
 
 
 def _unpickled(
-    files: Listed, lengths: Any, columns: Any, dtype: Any, is_vector: bool, held: Any
+    files: Listed, lengths: Any, columns: Any, dtype: Any, is_vector: bool, held: Any, state: int
 ) -> ParquetSource:
     """Return a source in a worker, which needs no footers to read."""
     source = ParquetSource.__new__(ParquetSource)
     source.files, source.columns, source.dtype = files, columns, dtype
     source.is_vector, source.beside, source._partitions = is_vector, None, held
+    source._state_bytes = state
     source.starts = np.array([0, *accumulate(map(int, lengths))], np.int64)
     source._ends = np.array([0, *accumulate(width or 1 for _, width in columns)], np.int64)
     n_rows = int(source.starts[-1])
@@ -268,6 +271,13 @@ def _unpickled(
 
 def _kind(kind: Any, width: int | None) -> Column:
     """Return the kind of a column as it is read; lists that are missing throughout have a width."""
+    from pyarrow import types
+
+    # Columns of these types are features only if they hold points.
+    if width == 2 and (
+        types.is_struct(kind) or types.is_binary(kind) or types.is_large_binary(kind)
+    ):
+        return column_of_points(Points())
     found = column_of_type(kind, may_miss=True, length=width)
     return found if width is None else replace(found, width=width)
 

@@ -100,6 +100,8 @@ class Part:
     full_checksum : callable, optional
         Returns a checksum that older versions recorded, where ``checksum`` is None because reading
         all bytes may take long.
+    crs : str or None
+        The coordinate reference system of features that are coordinates of points.
     """
 
     source: RowSource
@@ -123,6 +125,7 @@ class Part:
     dims: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     full_checksum: Callable[[], str] | None = None
+    crs: str | None = None
 
     def __len__(self) -> int:
         return self.stop - self.start

@@ -6,15 +6,15 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from dkde.engine import task
 from dkde.engine.provenance import NOTES, describe_work, versions
+from dkde.engine.tokens import dask_token
 from dkde.engine.work import Work
-from dkde.inputs.moved import Whereabouts, paths_in, renamed
+from dkde.inputs.moved import Whereabouts, paths_in
 from dkde.inputs.selectors import Catalog
 from dkde.numerics.machine import altered_target, blas, processor
 
@@ -22,6 +22,10 @@ from dkde.numerics.machine import altered_target, blas, processor
 _SIDES = (
     "query", "train", "valid", "test", "weights", "query_weights", "valid_weights", "test_weights",
 )  # fmt: skip
+
+
+def _as_it_is(stamp: Any) -> Any:
+    return stamp
 
 
 def circumstances(works: Mapping[str, Work]) -> dict[str, Any]:
@@ -107,8 +111,14 @@ def _as_plain(value: Any) -> Any:
     raise TypeError
 
 
-def asked_of(work: Work) -> dict[str, Any]:
-    """Return a description of the work; a resumed run must ask for the same as its first call."""
+def asked_of(work: Work, seen: Callable[[Any], Any] = _as_it_is) -> dict[str, Any]:
+    """Return a description of the work; a resumed run must ask for the same as its first call.
+
+    Parameters
+    ----------
+    seen : callable
+        As for :meth:`dkde.engine.work.Work.fingerprint`.
+    """
     described = describe_work(work)
     plan = described.pop("plan")
     # No part of the work: a run of another engine may go on.
@@ -121,15 +131,15 @@ def asked_of(work: Work) -> dict[str, Any]:
     return {
         "bandwidths": [float(h) for h in work.task.bandwidths],
         **described,
-        "content": work.fingerprint(),
+        "content": work.fingerprint(seen),
         "block_rows": plan["query_rows"],
         "panel_rows": plan["panel_rows"],
     }
 
 
-def asked_now(works: Mapping[str, Work]) -> dict[str, Any]:
+def asked_now(works: Mapping[str, Work], seen: Callable[[Any], Any] = _as_it_is) -> dict[str, Any]:
     """Return descriptions of works as a store holds them: JSON has lists for tuples."""
-    asked: dict[str, Any] = json.loads(json.dumps({n: asked_of(w) for n, w in works.items()}))
+    asked: dict[str, Any] = json.loads(json.dumps({n: asked_of(w, seen) for n, w in works.items()}))
     return asked
 
 
@@ -159,10 +169,10 @@ def asked_where_it_was(
         # if the data lay at their former places.
         paths: list[str] = []
         work.fingerprint(lambda stamp: paths.extend(paths_in(stamp)))  # noqa: B023
-        others = [
-            work.fingerprint(partial(renamed, renaming=renaming))
-            for renaming in where.renamings(list(dict.fromkeys(paths)))
-        ]
+        formers = where.formers(list(dict.fromkeys(paths)))
+        others = [work.fingerprint(former) for former in formers]
+        # Of earlier versions, whose tokens depended on what else was installed.
+        others += [work.fingerprint(former, dask_token) for former in (_as_it_is, *formers)]
         asked[name]["content"] = _likest(known, [content, *others])
         if asked[name]["content"] != known:
             # Older versions loaded some files whose values are read by tasks now.

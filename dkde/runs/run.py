@@ -19,9 +19,13 @@ from dkde.engine.pool import Pool
 from dkde.engine.same_code import ALLOW, REFUSE, WARN
 from dkde.engine.work import Work
 from dkde.errors import Call, DataSetError, InputError, Message, Remedy
-from dkde.inputs.moved import Whereabouts
+from dkde.inputs.moved import Whereabouts, paired_sources
+from dkde.inputs.noted_files import noted_files
 from dkde.numerics.logsum import Densities, n_density_rows, n_partial_rows
 from dkde.runs.job import Job
+from dkde.runs.opened import netcdf_result, recorded_run
+from dkde.runs.output_file import OutputFile
+from dkde.runs.output_names import file_of, run_of
 from dkde.runs.record import (
     asked_now,
     asked_where_it_was,
@@ -34,7 +38,7 @@ from dkde.runs.record import (
 from dkde.runs.sessions import Ledger, total_seconds
 from dkde.runs.shares import Share
 from dkde.runs.stages import PLAN, Stage, StageShape, check_there
-from dkde.runs.store import ResultStore
+from dkde.runs.store import RESULT_FORMAT, ResultStore
 from dkde.stores.store import is_remote
 from dkde.stores.targets import check_place
 
@@ -58,11 +62,14 @@ class Manner:
         Try the failed blocks again.
     anywhere : bool
         Go on even where the processor or the libraries are not those of the beginning.
+    sources : mapping of str to path, optional
+        Present paths of the call's data, by former ones.
     """
 
     restart: bool = False
     retry_failed: bool = False
     anywhere: bool = False
+    sources: Mapping[str, str] | None = None
 
 
 class Run:
@@ -71,7 +78,10 @@ class Run:
     Parameters
     ----------
     output : path, URL or None
+        A store; or a file, beside which the run is kept until it is complete.
     manner : Manner
+    tables : bool
+        Whether one table can hold the result, so that the output may be one.
 
     Raises
     ------
@@ -79,17 +89,29 @@ class Run:
         When no result can be written there.
     """
 
-    def __init__(self, output: str | os.PathLike[str] | None, manner: Manner) -> None:
+    def __init__(
+        self,
+        output: str | os.PathLike[str] | None,
+        manner: Manner,
+        *,
+        tables: bool = True,
+    ) -> None:
         self._manner = manner
         self.finished: xr.Dataset | None = None
         self.methods: dict[str, str] = {}  # of each piece of work, by its name
         self._store: ResultStore | None = None
         self._stages: list[Stage] = []
         self._id: str | None = None
+        self._file: OutputFile | None = None
         if output is not None:
             # Checked before anything is read, so that a mistyped path fails at once.
-            check_place(output, "result", is_store=True)
-            self._store = ResultStore.at(output)
+            file, place = file_of(output), run_of(output)
+            check_place(place, "result", is_store=True)
+            self._store = store = ResultStore.at(place)
+            if file is not None:
+                self._file = OutputFile.checked(
+                    file, tables=tables, replaces=lambda: manner.restart or store.look().is_result
+                )
             self._ledger = Ledger(self._store.records)
 
     @property
@@ -151,9 +173,15 @@ class Run:
             The job, in the blocks that its works are cut into.
         """
         assert self._store is not None
+        stamps: list[Any] = []
+
+        def seen(stamp: Any) -> Any:
+            stamps.append(stamp)
+            return stamp
+
         plan: dict[str, Any] = {
             "id": uuid4().hex,
-            "asked": asked_now(job.works),
+            "asked": asked_now(job.works, seen),
             "machine": circumstances(job.works),
             "call": job.call,
             **self._place(),
@@ -163,6 +191,8 @@ class Run:
         if found is None:
             self._store.start()
             self._id = plan["id"]
+            if job.call is not None and (files := noted_files(stamps)):
+                plan["files"] = files
             if not self._store.records.claim(PLAN, json.dumps(plan).encode()):
                 found = self._store.look().plan  # another process has just begun it
         if found is not None:
@@ -195,11 +225,11 @@ class Run:
         """Compute one piece of work, keep its blocks, and return its log-densities."""
         chosen = partial(self.methods.__setitem__, name)
         if self._store is None:
-            return computed(work, pool, progress, chosen=chosen)
+            return computed(work, pool, progress, chosen=chosen, name=name)
         stage = self.stage(name, work, progress)
         if self._manner.retry_failed:
             stage.retry()
-        return computed(work, pool, self._counted(progress), stage, chosen)
+        return computed(work, pool, self._counted(progress), stage, chosen, name)
 
     def set_up(self, job: Job) -> None:
         """Create the stage whose blocks the parts share out, and compute none of them."""
@@ -219,7 +249,7 @@ class Run:
         # Kept as partial results: another part may have the other panels of the same rows.
         compute(
             work, pool, lambda block, part: stage.write(*block, part), self._counted(progress),
-            stage, skip=stage.done(), only=share.has,
+            stage, skip=stage.done(), only=share.has, name=name,
         )  # fmt: skip
 
     def finish(self, result: xr.Dataset) -> xr.Dataset:
@@ -237,6 +267,13 @@ class Run:
             seconds=total_seconds(sessions),
             run=json.dumps(plan | {"sessions": [asdict(session) for session in sessions]}),
         )
+        if self._file is not None:
+            result = result.assign_attrs({**RESULT_FORMAT, "complete": 1})
+            self._file.deliver(result, self.name)
+            # A heartbeat after the run is dropped would create it again.
+            self._ledger.stop_heartbeat()
+            self._file.drop(self.name)
+            return result
         self._store.write(result)
         # A heartbeat after the folder of the run is dropped would create it again.
         self._ledger.stop_heartbeat()
@@ -278,8 +315,11 @@ class Run:
         DataSetError
             When something else is there, or the run is damaged or at work.
         """
-        store = self._store
+        store, file = self._store, self._file
         assert store is not None
+        if file is not None and file.is_complete:
+            self.finished = netcdf_result(file.path)
+            return recorded_run(self.finished, file.path)
         records = store.records
         state = store.look()
         if not state.is_result:
@@ -355,7 +395,10 @@ class Run:
         # The plain comparison first: to look for moved data takes a fingerprint for each place.
         unlike = list(differences(found["asked"], plan["asked"]))
         if unlike:
-            where = Whereabouts.of(found, name)
+            # The call may name the data by the paths that they have now.
+            places = paired_sources(found.get("call"), plan.get("call"))
+            given = {**places, **(self._manner.sources or {})}
+            where = Whereabouts.of(found, name).telling(given)
             asked = asked_where_it_was(job.works, found["asked"], where)
             unlike = list(differences(found["asked"], asked))
             former = job.former

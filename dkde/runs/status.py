@@ -1,5 +1,6 @@
 """The state of a run's store: its progress, and a check that all its chunks can be read."""
 
+import os
 from collections.abc import Mapping
 from functools import partial
 from itertools import product
@@ -8,6 +9,9 @@ from typing import Any
 import zarr
 
 from dkde.errors import DataSetError, Remedy, one_line
+from dkde.inputs.moved import Whereabouts, told_of
+from dkde.runs.opened import is_netcdf, netcdf_result, recorded_run
+from dkde.runs.output_names import run_of
 from dkde.runs.sessions import Ledger, Session, total_seconds
 from dkde.runs.stages import Stage
 from dkde.runs.store import ResultStore
@@ -15,13 +19,15 @@ from dkde.stores.store import Records
 from dkde.typing import StrPath
 
 
-def status(path: StrPath) -> dict[str, Any]:
+def status(path: StrPath, *, sources: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return the progress of a run.
 
     Parameters
     ----------
     path : path or URL
         Of a result, complete or not.
+    sources : mapping of str to path, optional
+        Where data lie that were moved apart from the result, as for :func:`dkde.verify`.
 
     Returns
     -------
@@ -30,23 +36,30 @@ def status(path: StrPath) -> dict[str, Any]:
         ``failed``, the blocks that were set aside, with their query rows and errors; ``running``,
         the processes at work; ``blocks_per_second`` of these, or of the last session, None if
         unknown; ``seconds_left`` for the stages that have begun; ``seconds``, the time spent by
-        all sessions.
+        all sessions; ``sources``, where the files and stores lie that the call named: their
+        present paths by the names in the call, None if nothing is there. Whether they are still the
+        same is checked only when they are read.
 
     Raises
     ------
+    InputError
+        When ``sources`` names what the run does not name, or what is not there.
     DataSetError
         When there is no result of dkde.
     """
-    store, state = ResultStore.found(path)
-    records, plan = store.records, state.plan
-    if plan is None:
-        raise DataSetError(f"{path}: holds no record of a run, and so no progress")
+    plan, records = _record(path)
+    where = Whereabouts.of(plan, path)
+    where = where.telling(told_of(sources, [where]))
     # A finished result keeps its sessions in the plan; those of an unfinished one are files.
     complete = "sessions" in plan
-    ledger = Ledger(records)
-    sessions = [Session.of(s) for s in plan["sessions"]] if complete else ledger.sessions()
-    names = [] if complete else sorted(Stage.names(records), key=partial(_turn, plan["asked"]))
-    stages = {name: _stage(records, name) for name in names}
+    stages: dict[str, Any] = {}
+    if complete or records is None:
+        sessions = [Session.of(session) for session in plan["sessions"]]
+    else:
+        ledger = Ledger(records)
+        sessions = ledger.sessions()
+        names = sorted(Stage.names(records), key=partial(_turn, plan["asked"]))
+        stages = {name: _stage(records, name) for name in names}
     running = [] if complete else [s for s in sessions if ledger.goes_on(s)]
     at_work = running or sessions[-1:]
     # Sessions at work at once add up: their blocks, over the mean of their times.
@@ -61,7 +74,26 @@ def status(path: StrPath) -> dict[str, Any]:
         "blocks_per_second": rate or None,
         "seconds_left": left / rate if rate and running else None,
         "seconds": total_seconds(sessions),
+        "sources": {name: where.present(name) for name in where.sources},
     }
+
+
+def _record(path: StrPath) -> tuple[dict[str, Any], Records | None]:
+    """Return the record of a run, and where its stages are; None for those of a finished file.
+
+    Raises
+    ------
+    DataSetError
+        When there is no result of dkde, or it has no such record.
+    """
+    # A run that replaces the file lies beside it.
+    if is_netcdf(path) and not ResultStore.at(run_of(path)).look().is_result:
+        with netcdf_result(path) as result:
+            return recorded_run(result, os.fspath(path)), None
+    store, state = ResultStore.found(path)
+    if state.plan is None:
+        raise DataSetError(f"{path}: holds no record of a run, and so no progress")
+    return state.plan, store.records
 
 
 def read_all(store: ResultStore) -> int:

@@ -20,15 +20,18 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.errors import UnstableSpecificationWarning
 
 from dkde.errors import Call, DataSetError, DkdeError, Message, Remedy, one_line
+from dkde.runs.output_names import file_of, run_of
 from dkde.runs.stages import PLAN, RUN, parsed
 from dkde.stores.chunks import Strict
-from dkde.stores.store import Records, open_store
+from dkde.stores.store import Records, is_remote, open_store
 from dkde.typing import StrPath
 
 # A root attribute of every result. Nothing but a store that carries it is ever replaced.
 RESULT_FORMAT = {"dkde_format": "result/1"}
 # The variable that every result has.
 MAIN = "log_density"
+# The variable of the weights that rows have in means, in results that have some.
+ROW_WEIGHT = "row_weight"
 
 
 @dataclass(frozen=True)
@@ -107,9 +110,11 @@ class ResultStore:
         DataSetError
             When there is no result of dkde.
         """
-        store = cls.at(path)
+        store = cls.at(run_of(path))
         state = store.look()
         if not state.is_result:
+            if file_of(path) is not None and not is_remote(path) and os.path.isfile(path):
+                raise DataSetError(f"{path}: is complete, and its run is no longer kept")
             raise DataSetError(f"{path}: is no result of dkde")
         return store, state
 

@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import lru_cache
+from pathlib import Path
 from time import sleep
 from typing import Any, Self
 
 import obstore
-from obstore.exceptions import PreconditionError
+from obstore.exceptions import AlreadyExistsError, PreconditionError
 from obstore.store import from_url
 from zarr.abc.store import ByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
@@ -28,6 +29,9 @@ _RETRIES = {"max_retries": 10, "retry_timeout": timedelta(seconds=20)}
 _PATIENCE = {"max_retries": 60, "retry_timeout": timedelta(minutes=5)}
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT")
 _PATIENT = re.compile(r"(^|/)c(/\d+)*$|^run(/|$)")
+
+# Files of up to so many bytes are written in one request.
+_ONE_REQUEST = 2**27
 
 # Patterns in the text of errors, and their meanings; the first match counts. The errors' own text
 # is a page each. The order matters: a specific code comes before a general one.
@@ -150,6 +154,47 @@ class BucketStore(ObjectStore[Any]):
                 pass  # or the first attempt succeeded, its answer was lost, and the second failed
             found = await obstore.get_async(store, key)
             return bytes(await found.bytes_async()) == new
+
+    async def tag(self, key: str) -> str | None:
+        """Return the identity of a key's content: an ETag or a time; None if there is none."""
+        with self._reaching(key):
+            try:
+                found = await obstore.head_async(self._for(key).store, key)
+            except FileNotFoundError:
+                return None
+            tag: str = found["e_tag"] or found["last_modified"].isoformat()
+            return tag
+
+    async def upload(
+        self, key: str, path: Path, *, replaces: str | None = None, careful: bool = False
+    ) -> bool:
+        """Write a file at a key, whole or not at all.
+
+        Parameters
+        ----------
+        replaces : str or None
+            The identity of the content that may be replaced; None if the key must be free.
+        careful : bool
+            Whether other content stays, and False is returned.
+        """
+        there = await self.tag(key) if careful else None
+        if careful and there != replaces:
+            return False
+        store = self._patient.store
+        with self._reaching(key):
+            # The service itself refuses a conditional write where the content has changed since,
+            # but takes none in several requests, in which large files are sent.
+            if careful and path.stat().st_size <= _ONE_REQUEST:
+                mode: Any = "create" if replaces is None else {"e_tag": replaces}
+                try:
+                    await obstore.put_async(store, key, path, mode=mode)
+                    return True
+                except (AlreadyExistsError, PreconditionError):
+                    return False
+                except NotImplementedError:  # a service without conditional writes
+                    pass
+            await obstore.put_async(store, key, path)
+        return True
 
     async def delete(self, key: str) -> None:
         """Delete a key."""

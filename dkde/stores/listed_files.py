@@ -10,7 +10,7 @@ import glob
 import io
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
 from functools import cached_property
@@ -79,12 +79,15 @@ class Listed:
         Their sizes in bytes.
     tags : tuple of int or str
         The times of their last change in nanoseconds; ETags in a bucket.
+    left_out : tuple of str
+        Other files of a folder, which are of other kinds; notes of writers are not among them.
     """
 
     root: str
     names: tuple[str, ...]
     sizes: tuple[int, ...]
     tags: tuple[Any, ...]
+    left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -211,7 +214,7 @@ def list_files(name: str, suffixes: Sequence[str]) -> Listed:
 
     Files of a pattern are in order of name. In a folder, and in the folders within it, numbers in
     names count as numbers, so that ``part.10`` follows ``part.9``; names that begin with ``_`` or
-    a point are left out, and so are names without one of the suffixes, if any has one.
+    a point are left out, and so are names without one of the suffixes.
 
     Parameters
     ----------
@@ -236,9 +239,10 @@ def has_wildcards(name: str) -> bool:
 
 
 def _local(name: str, suffixes: Sequence[str]) -> Listed:
+    left_out: list[str] = []
     if os.path.isdir(name):
         root = os.path.abspath(name)
-        names = _of_a_folder(_below(root), suffixes)
+        names, left_out = _of_a_folder(_below(root), suffixes)
     elif not os.path.exists(name) and has_wildcards(name):
         paths = [os.path.abspath(p) for p in sorted(glob.glob(name, recursive=True))]
         paths = [path for path in paths if os.path.isfile(path)]
@@ -255,8 +259,9 @@ def _local(name: str, suffixes: Sequence[str]) -> Listed:
     except FileNotFoundError as error:
         raise DataSetError(f"{error.filename}: no such file or folder") from None
     return Listed(
-        root, tuple(names), tuple(s.st_size for s in found), tuple(s.st_mtime_ns for s in found)
-    )
+        root, tuple(names), tuple(s.st_size for s in found), tuple(s.st_mtime_ns for s in found),
+        tuple(left_out),
+    )  # fmt: skip
 
 
 def _below(root: str) -> Iterator[str]:
@@ -269,11 +274,11 @@ def _below(root: str) -> Iterator[str]:
                 yield each if within == "." else f"{within}/{each}"
 
 
-def _of_a_folder(names: Iterator[str] | Sequence[str], suffixes: Sequence[str]) -> list[str]:
-    """Return those of the names in a folder that hold rows, in the order of their rows."""
-    known = list(names)
+def _of_a_folder(names: Iterable[str], suffixes: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the names in a folder that hold rows, in the order of their rows, and the others."""
+    known = sorted(names, key=_by_numbers)
     ended = [each for each in known if each.lower().endswith(tuple(suffixes))]
-    return sorted(ended or known, key=_by_numbers)
+    return ended, [each for each in known if not each.lower().endswith(tuple(suffixes))]
 
 
 def _by_numbers(name: str) -> list[tuple[bool, int, str]]:
@@ -285,7 +290,7 @@ def _by_numbers(name: str) -> list[tuple[bool, int, str]]:
 def _remote(name: str, suffixes: Sequence[str]) -> Listed:
     from dkde.stores.buckets import files_in
 
-    url = name.rstrip("/")
+    url, left_out = name.rstrip("/"), list[str]()
     fixed = re.split(r"[*?\[]", url, maxsplit=1)[0]
     if fixed != url:
         root, pattern = fixed.rpartition("/")[0], url[len(fixed.rpartition("/")[0]) + 1 :]
@@ -307,10 +312,12 @@ def _remote(name: str, suffixes: Sequence[str]) -> Listed:
                 for each in files_in(root).entries()
                 if not any(part.startswith(_NOTES) for part in each[0].split("/"))
             }
-            entries = [below[each] for each in _of_a_folder(list(below), suffixes)]
+            names, left_out = _of_a_folder(below, suffixes)
+            entries = [below[each] for each in names]
             if not entries:
                 raise DataSetError(f"{name}: there is no such file, or no file below it")
-    return Listed(root, *(tuple(each) for each in zip(*entries, strict=True)))
+    keys, sizes, tags = (tuple(each) for each in zip(*entries, strict=True))
+    return Listed(root, keys, sizes, tags, tuple(left_out))
 
 
 def _translated(pattern: str) -> str:

@@ -15,8 +15,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dkde.errors import DataSetError, warn
+from dkde.stores.objects import SeenObject, drafted_object
 from dkde.stores.renaming import exchange, move
 from dkde.stores.staging import Stage, staged, stages_of, what_it_holds
+from dkde.stores.store import is_remote
 from dkde.stores.targets import Seen, check_place, is_stream, known_by, number_of
 
 
@@ -181,7 +183,7 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
 
     Parameters
     ----------
-    path : path
+    path : path or URL
         The file, which is replaced.
     content : bytes
         The file's new content.
@@ -192,7 +194,7 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
         When it cannot be written.
     """
     check_place(path, "file")
-    if is_stream(path):
+    if not is_remote(path) and is_stream(path):
         try:
             # Not the real path: /dev/stdout may lead to a pipe, which has no path of its own.
             Path(path).write_bytes(content)
@@ -204,14 +206,16 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
 
 
 @contextmanager
-def drafted(path: str | os.PathLike[str], seen: Seen | None = None) -> Iterator[Path]:
+def drafted(path: str | os.PathLike[str], seen: Seen | SeenObject | None = None) -> Iterator[Path]:
     """Yield a path beside a file where it is written piece by piece, and move it there at the end.
+
+    A file in a bucket is written on this machine, and uploaded at the end.
 
     Parameters
     ----------
-    path : path
+    path : path or URL
         The file, which is replaced.
-    seen : Seen, optional
+    seen : Seen or SeenObject, optional
         What was there before the work: then nothing else is replaced.
 
     Raises
@@ -219,6 +223,10 @@ def drafted(path: str | os.PathLike[str], seen: Seen | None = None) -> Iterator[
     DataSetError
         When the file cannot be written, or its place is not as it was seen.
     """
+    if isinstance(seen, SeenObject) or is_remote(path):
+        with drafted_object(path, seen if isinstance(seen, SeenObject) else None) as draft:
+            yield draft
+        return
     target = Path(os.path.realpath(path))
     say_what_is_left(path, remove=True)
     try:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dkde.errors import DataSetError, InputError, Remedy, one_line
+from dkde.stores.objects import check_object
 from dkde.stores.store import Records, is_remote, open_store
 from dkde.typing import StrPath
 
@@ -22,6 +23,15 @@ from dkde.typing import StrPath
 _ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray")
 # The metadata of a folder of a Zarr store of version 3.
 ROOT = "zarr.json"
+# A folder with such a name would be taken for a file.
+_FILE_SUFFIXES = frozenset({
+    ".csv", ".tsv", ".txt", ".dat", ".json", ".jsonl", ".toml", ".yaml", ".yml", ".xml", ".xlsx",
+    ".xls", ".ods", ".parquet", ".pq", ".feather", ".arrow", ".orc", ".avro", ".nc", ".nc4", ".cdf",
+    ".h5", ".hdf5", ".hdf", ".he5", ".grib", ".grb", ".npy", ".npz", ".mat", ".pkl", ".pickle",
+    ".safetensors", ".pt", ".pth", ".db", ".sqlite", ".duckdb", ".gz", ".bz2", ".xz", ".zst",
+    ".zip", ".tar", ".tgz", ".html", ".htm", ".md", ".pdf", ".svg", ".png", ".jpg", ".jpeg", ".gif",
+    ".tif", ".tiff", ".geojson", ".gpkg", ".shp",
+})  # fmt: skip
 # The index belongs to a data set and can be made anew from it at any time.
 _DERIVED = frozenset({"_index"})
 
@@ -52,17 +62,22 @@ def check_place(
     Raises
     ------
     InputError
-        When a URL is of an unknown kind, or a whole bucket, or the suffix is not allowed.
+        When a URL is of an unknown kind, or a whole bucket, or the suffix is not allowed, or a
+        store is named like a file.
     DataSetError
         When a file's place is a folder, when a store's place is a file or lies in another store,
         when something is there that may not be replaced, or when the folder above is missing or
         may not be written to.
     """
-    if is_store and is_remote(path):
-        check_url(os.fspath(path))
-        return
     if suffixes and Path(path).suffix.lower() not in suffixes:
         raise InputError(f"{path}: {what}s are written as {' or '.join(suffixes)} files")
+    if is_store:
+        check_store_name(path, what)
+    if is_remote(path):
+        check_url(os.fspath(path))
+        if not is_store:
+            check_object(path, what, overwrite=overwrite)
+        return
     if is_store:
         _check_apart_from_stores(path)
     elif os.path.isdir(path):
@@ -78,6 +93,21 @@ def check_place(
     if os.path.exists(path) and not overwrite:
         raise DataSetError(
             f"{path}: is there already; give another name, or replace it ", Remedy("overwrite")
+        )
+
+
+def check_store_name(path: StrPath, what: str) -> None:
+    """Refuse the name of a file for a store, which is a folder; what is there keeps its name.
+
+    Raises
+    ------
+    InputError
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix in _FILE_SUFFIXES and not os.path.isdir(path):
+        name = os.fspath(path).rstrip("/")[: -len(suffix)]
+        raise InputError(
+            f"{path}: is the name of a {suffix} file, and a {what} is a folder; name it {name}.zarr"
         )
 
 

@@ -28,6 +28,7 @@ from dkde.rows.places import ZARR_MARKS
 from dkde.rows.row_source import RowSource, foundation
 from dkde.rows.side import Part, Rows, Side
 from dkde.rows.sources import ArraySource, Joined, NpySource, ZarrSource
+from dkde.rows.tensor_file import TensorSource
 from dkde.rows.variables import VariablesSource
 from dkde.stores.absent import say_absent
 from dkde.stores.store import Records, is_remote, open_store
@@ -314,7 +315,7 @@ def _zarr_store(source: RowSource) -> Any:
 
 def _place(source: RowSource) -> str | None:
     """Return the path or the URL that a source is read from; None if it is in memory."""
-    if isinstance(source, NpySource):
+    if isinstance(source, NpySource | TensorSource):
         return str(source.path)
     if isinstance(source, VariablesSource):
         return None if source.place is None else source.place.path

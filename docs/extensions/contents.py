@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 # Pages whose lists name others, and whether their headings are captions.
-PAGES = {"index": True, "examples/README": False}
+PAGES = {"index": True, "examples/README": False, "gallery/README": False}
 _LINK = re.compile(r"\]\(([\w/-]+)\.md\)")
 
 
@@ -22,7 +22,9 @@ def with_contents(docname: str, text: str) -> str:
     ```
     """
     lists = []
-    for section in re.split(r"^## ", text, flags=re.MULTILINE):
+    introduction, *sections = re.split(r"^## ", text, flags=re.MULTILINE)
+    # The introduction has no caption; what it names stands in a section as well.
+    for section in sections if PAGES[docname] else [introduction, *sections]:
         pages = list(dict.fromkeys(_LINK.findall(section)))
         if pages:
             caption = [f":caption: {section.splitlines()[0]}"] if PAGES[docname] else []

@@ -11,6 +11,7 @@ FLOORS = (
     (("cli/dkde_cli", "the command: thin, one module a family"),),
     (("results", "results read again: compare, export, plot, report"),),
     (("density", "what users call: score, sweep, select, sample, estimators"),),
+    (("drawing", "what is shown: curves, maps, tables, summaries"),),
     (
         ("workers", "clients, clusters, batch queues"),
         ("runs", "calls with an output, taken up again"),
@@ -21,7 +22,7 @@ FLOORS = (
     (("rows", "what a task reads: arrays, variables, columns, places"),),
     (("stores", "bytes: folders, buckets, chunks, whole files"),),
     (("numerics", "kernels, metrics, tiles, bounds, expansions, moments"),),
-    (("errors, typing", "the tree of errors, names of types"),),
+    (("errors, typing, progress, version", "the tree of errors, names of types, bars"),),
 )
 WIDTH, HEIGHT, GAP = 760, 40, 6
 

@@ -1,6 +1,8 @@
 """Where the work runs."""
 
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import ClassVar
 
 import pytest
 from dkde_cli.compute import attach, compute
@@ -11,9 +13,16 @@ NOWHERE = Where(None, None, None, None, None)
 
 class Client:
     dashboard_link = "http://there:8787/status"
+    packages: ClassVar = {"bokeh": "3.6"}
 
     def nthreads(self):
         return {"a": 1, "b": 1}
+
+    def run_on_scheduler(self, function, name):
+        assert function is version
+        if name not in self.packages:
+            raise PackageNotFoundError(name)
+        return self.packages[name]
 
 
 @pytest.fixture
@@ -60,6 +69,13 @@ def test_what_is_said_is_done(connected, capsys):
     with compute(Where(None, None, 3, 2, "1GB")):
         options = ("workers", "threads_per_worker", "memory_limit")
         assert [connected[1][name] for name in options] == [3, 2, "1GB"]
+
+
+def test_a_dashboard_is_named_only_where_there_is_one(connected, capsys, monkeypatch):
+    """Without bokeh the scheduler serves a page that says so."""
+    monkeypatch.setattr(Client, "packages", {})
+    with compute(Where("tcp://there:8786", None, None, None, None)):
+        assert capsys.readouterr().err == "Workers: 2, threads: 2\n"
 
 
 def test_the_configuration_comes_next(connected, monkeypatch):

@@ -49,5 +49,5 @@ def test_commands_are_in_the_order_of_a_workflow(run):
     names = [line.split()[0] for line in text.splitlines() if line.strip()]
     assert names == [
         "import", "info", "index", "show", "plan", "sweep", "cv", "score", "sample", "compare",
-        "report", "export", "status", "verify", "run-part", "finish", "script",
+        "report", "export", "run", "status", "verify", "run-part", "finish", "script",
     ]  # fmt: skip

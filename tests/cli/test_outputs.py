@@ -108,3 +108,57 @@ class TestEstimate:
         line = refused("sweep", npz, "--valid", "wide.npy", *H)
         assert "valid (wide.npy) has 7" in line
         assert "query" not in line
+
+
+class TestFiles:
+    """Outputs that are files, as the command line makes them."""
+
+    def test_parts_become_a_file(self, run, npz):
+        score = ("score", npz, "--query", "test", "--bandwidth", "0.5")
+        whole = run(*score, "--output", "whole.csv").stdout
+        said = run(*score, "--output", "parts.csv", "--init-only").stderr
+        assert "run dkde run-part parts.csv --part I --parts N, then dkde finish parts.csv" in said
+        assert run("status", "parts.csv").stdout.startswith("state       stopped")
+        assert "dkde run-part" in run("script", "slurm", "parts.csv", "--parts", 1).stdout
+        run("run-part", "parts.csv", "--part", 0, "--parts", 1)
+        assert run("finish", "parts.csv").stdout == whole
+        assert Path("parts.csv").read_text() == Path("whole.csv").read_text()
+        assert sorted(os.listdir()) == ["a.npz", "parts.csv", "whole.csv"]
+
+    def test_refused(self, run, refused, npz):
+        score = ("score", npz, "--query", "test", "--bandwidth", "0.5")
+        run(*score, "--output", "r.csv")
+        assert "begin it anew with --restart" in refused(*score, "--output", "r.csv")
+        run(*score, "--output", "r.csv", "--restart")
+        assert "r.xls: is the name of a .xls file" in refused(*score, "--output", "r.xls")
+        line = refused("sweep", npz, "--bandwidths", "0.1,0.5,9", "--output", "s.csv")
+        assert "--csv writes the figures" in line
+        assert "name it o.zarr" in refused("import", npz, "o.csv")
+        assert "there is no folder" in refused(*score, "--output", "nowhere/r.csv")
+        sample = ("sample", npz, "--train", "train", "--bandwidth", "0.5", "-n", 3)
+        run(*sample, "-o", "s.npy")
+        assert "replace it with --overwrite" in refused(*sample, "-o", "s.npy")
+        assert "3 samples in s.npy" in run(*sample, "-o", "s.npy", "--overwrite").stderr
+
+    @pytest.mark.slow
+    def test_a_complete_file_is_found_complete(self, run, npz):
+        arguments = ("sweep", npz, "--bandwidths", "0.1,0.5,9", "--output", "s.nc", "--json")
+        first, again = run(*arguments), run(*arguments)
+        assert again.stdout == first.stdout
+        assert "s.nc was complete already; it took" in again.stderr
+        assert run("status", "s.nc").stdout.startswith("state       complete")
+
+    def test_data_that_were_moved(self, run, refused, npz):
+        score = ("score", npz, "--query", "test", "--bandwidth", "0.5", "--train", "train")
+        run(*score, "--output", "r.zarr")
+        os.rename("a.npz", "b=c.npz")
+        assert "it was moved, say where it is now with --source" in refused("verify", "r.zarr")
+        assert "a.npz: not there; say where" in run("status", "r.zarr").stdout
+        moved = ("--source", "a.npz=b=c.npz")
+        assert "computed again and the same" in run("verify", "r.zarr", *moved).stdout
+        assert "b=c.npz" in run("status", "r.zarr", *moved).stdout
+        for command in (("report", "r.zarr", "-o", "r.html"), ("compare", "r.zarr", "r.zarr")):
+            run(*command, *moved)
+        os.remove("r.html")
+        assert "--source: x is not named" in refused("verify", "r.zarr", "--source", "x=b=c.npz")
+        assert "write OLD=NEW" in refused("verify", "r.zarr", "--source", "a.npz")

@@ -118,7 +118,7 @@ class TestRunPart:
     def test_interrupted(self, run, begun, stop_after):
         stop_after(2)
         result = run("run-part", begun, "--part", 0, "--parts", 1, status=130)
-        line, kept = result.stderr.splitlines()
+        _, line, kept = result.stderr.splitlines()
         assert line == "Interrupted"
         assert kept.startswith("2 of 6 blocks are done and kept in ")
         stop_after(None)
@@ -141,7 +141,15 @@ class TestFinish:
         assert result.stderr.splitlines()[-1] == "dkde status r.zarr says how far it is"
         run("run-part", begun, "--part", 1, "--parts", 3)
         result = run("finish", begun, status=3)
-        assert "4 of 6 blocks are missing; run again the parts 0,2 of 3" in (result.stderr)
+        assert (
+            "4 of 6 blocks are missing, all of part 0, all of part 2; run: for PART in 0 2; do "
+            "dkde run-part r.zarr --part $PART --parts 3; done"
+        ) in result.stderr
+        run("run-part", begun, "--part", 0, "--parts", 3)
+        result = run("finish", begun, status=3)
+        assert (
+            "2 of 6 blocks are missing, all of part 2; run: dkde run-part r.zarr --part 2 --parts 3"
+        ) in result.stderr
         assert result.stdout == ""
         # The command that began it goes on as well.
         assert "best bandwidth 2" in run(*COMMANDS["sweep"], "--output", begun).stdout
@@ -193,8 +201,9 @@ class TestStatus:
             "blocks_per_second": 0.01,
             "seconds_left": 900.0,
             "seconds": 7200.0,
+            "sources": {},
         }
-        monkeypatch.setattr("dkde.status", lambda _: found)
+        monkeypatch.setattr("dkde.status", lambda _, sources: found)
         lines = run("status", "r.zarr").stdout.splitlines()
         assert lines[:6] == [
             "state       running: process 0 on there; process 1 on there; process 2 on there, "

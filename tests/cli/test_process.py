@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ def processor_seconds(code: str) -> float:
 
 def test_help_is_quick():
     help = "from dkde_cli.main import cli; cli(['--help'], standalone_mode=False)"
-    assert processor_seconds(help) < 0.4
+    assert processor_seconds(help) < 0.3
 
 
 def test_help_imports_click_only():
@@ -179,7 +180,8 @@ def test_a_cluster_says_where_its_dashboard_is_and_no_more(npz):
     there = json.loads(done.stdout)
     assert there["valid"] == here["valid"]
     workers, end = done.stderr.splitlines()
-    assert re.fullmatch(r"Workers: 2, threads: 2, dashboard: http://.*", workers)
+    dashboard = ", dashboard: http://.*" if find_spec("bokeh") else ""
+    assert re.fullmatch(f"Workers: 2, threads: 2{dashboard}", workers)
     assert end.startswith("Done in ")
 
 

@@ -47,7 +47,9 @@ class TestCompare:
         printed = json.loads(run("compare", "a.zarr", "b.zarr", "--json").stdout)
         found = dkde.compare("a.zarr", "b.zarr")
         assert set(printed) == {
-            "a", "b", "n", "mean_difference", "standard_error", "mean_difference_error",
+            "a", "b", "n", "mean_difference", "standard_error", "z", "interval_low",
+            "interval_high",
+            "mean_difference_error",
             "share_a", "share_b", "share_tied", "by", "classes",
         }  # fmt: skip
         assert printed["mean_difference"] == float(found.mean_difference)

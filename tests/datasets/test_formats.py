@@ -503,7 +503,7 @@ def test_permission_is_a_data_set_error(tmp_path: Path, monkeypatch: pytest.Monk
 def test_format_by_name(tmp_path: Path) -> None:
     path = write_npy(tmp_path / "x", ROWS)
     assert read_source(path, format="npy").format == "npy"
-    with pytest.raises(InputError, match="npy, npz, parquet"):
+    with pytest.raises(InputError, match="npy, npz, safetensors, parquet"):
         read_source(path, format="xls")
     for name in FORMATS:
         if name not in ("npy", "digits"):

@@ -1,7 +1,11 @@
 """New rows from a density: their law, where they come from, and what is read for them."""
 
+import io
+import os
+
 import dask.array as da
 import numpy as np
+import pandas as pd
 import pytest
 import reference
 import zarr
@@ -9,6 +13,7 @@ from scipy.stats import chisquare, kstest
 from sklearn.decomposition import PCA
 
 import dkde
+from dkde.stores.store import Records, open_store
 
 KERNELS = (*reference.COMPACT, "gaussian", "exponential")
 DIMENSIONS = (1, 2, 3, 15)
@@ -408,3 +413,65 @@ def test_numpy_numbers_are_numbers(tmp_path):
     )  # fmt: skip
     with pytest.raises(dkde.InputError, match=r"pca is 2\.5"):
         dkde.sample("train", 1.0, 5, source="digits", pca=2.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [
+        ("samples.npy", False),
+        ("samples.csv", True),
+        *(
+            pytest.param(name, named, marks=pytest.mark.slow)
+            for name, named in [
+                ("samples.csv", False), ("samples.parquet", False), ("samples.parquet", True),
+            ]
+        ),
+    ],
+)  # fmt: skip
+def test_samples_as_a_file_serve_as_rows(tmp_path, monkeypatch, name, named):
+    monkeypatch.chdir(tmp_path)
+    rows = np.random.default_rng(0).normal(size=(30, 2))
+    train = pd.DataFrame(rows, columns=["a", "b"]) if named else rows
+    drawn = dkde.sample(train, 0.5, 7, random_state=1, output=name)
+    assert os.listdir() == [name]
+    expected = dkde.log_density(drawn, rows, 1.0)
+    found = dkde.log_density(name, train, 1.0)
+    np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
+    with pytest.raises(dkde.DataSetError, match=r"is there already; .* replace it \(overwrite\)"):
+        dkde.sample(train, 0.5, 7, output=name)
+    again = dkde.sample(train, 0.5, 3, random_state=2, output=name, overwrite=True)
+    assert dkde.Catalog().rows(name).n_rows == len(again)
+    assert os.listdir() == [name]
+    with pytest.raises(dkde.DataSetError, match="is the source of the samples"):
+        dkde.sample(name, 0.5, 7, output=name, overwrite=True)
+
+
+def test_samples_have_no_other_file(tmp_path):
+    with pytest.raises(dkde.InputError, match=r"is the name of a .json file"):
+        dkde.sample(np.ones((3, 1)), 0.5, output=tmp_path / "samples.json")
+
+
+@pytest.mark.slow
+def test_samples_in_a_bucket(bucket):
+    drawn = dkde.sample(np.ones((3, 1)), 0.5, 4, random_state=0, output=f"{bucket}/samples.npy")
+    kept = Records(open_store(bucket), bucket).get("samples.npy")
+    np.testing.assert_array_equal(np.load(io.BytesIO(kept)), drawn)
+
+
+def test_samples_are_exported(tmp_path):
+    train = pd.DataFrame(np.random.default_rng(0).normal(size=(9, 2)), columns=["a", "b"])
+    store = tmp_path / "samples.zarr"
+    drawn = dkde.sample(train, 0.5, 4, random_state=0, output=store)
+    dkde.export(store, tmp_path / "s.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "s.npy"), drawn)
+    dkde.export(store, tmp_path / "s.csv")
+    assert (tmp_path / "s.csv").read_text().startswith("a,b\n")
+    found = np.loadtxt(tmp_path / "s.csv", delimiter=",", skiprows=1)
+    np.testing.assert_array_equal(found, drawn)
+    with pytest.raises(dkde.DataSetError, match="is there already"):
+        dkde.export(store, tmp_path / "s.csv")
+    with pytest.raises(dkde.InputError, match=r"samples are exported as \.npy, \.csv, \.parquet"):
+        dkde.export(store, tmp_path / "s.nc")
+    dkde.import_dataset(str(tmp_path / "s.npy"), tmp_path / "d.zarr")
+    with pytest.raises(dkde.InputError, match=r"d\.zarr: is a data set without samples"):
+        dkde.export(tmp_path / "d.zarr", tmp_path / "d.csv")

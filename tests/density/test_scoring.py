@@ -324,7 +324,7 @@ class TestSweep:
         np.testing.assert_array_equal(result.test_log_density, test)
         assert float(result.test_mean_log_likelihood) == pytest.approx(float(test.mean()))
         assert result.test_label.dims == ("test_sample",)
-        assert result.log_density.attrs["units"] == "nats"
+        assert result.log_density.attrs["units"] == "1"
         provenance = json.loads(result.attrs["provenance"])
         assert provenance["versions"]["dkde"]
         assert provenance["test"]["plan"]["pairs"] == 360 * 1078

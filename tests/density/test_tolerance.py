@@ -93,7 +93,7 @@ class TestErrors:
         assert (values.name, errors.name) == ("log_density", "log_density_error")
         assert errors.dims == values.dims
         assert set(errors.coords) == set(values.coords) == {"case", "bandwidth"}
-        assert errors.attrs["units"] == "nats"
+        assert errors.attrs["units"] == "1"
         assert (errors.compute() < 1e-9).all()
 
 

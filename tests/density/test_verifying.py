@@ -137,7 +137,8 @@ class TestParts:
             dkde.run_part(output, part, 5)
         with pytest.raises(
             dkde.IncompleteError,
-            match=r"7 of 12 blocks are missing; run again the parts 1,2,4 of 5",
+            match=r"7 of 12 blocks are missing, all of part 1, all of part 2, all of part 4; "
+            r"run: for part in \[1, 2, 4\]: dkde.run_part\('.*', part, 5\)$",
         ):
             dkde.finish(output)
         for part in (1, 2, 4):
@@ -354,6 +355,7 @@ class TestStatus:
             "blocks_per_second": None,
             "seconds_left": None,
             "seconds": pytest.approx(0, abs=5),
+            "sources": {digits: digits},
         }
         seen = []
 

@@ -32,7 +32,7 @@ def altered(tmp_path_factory):
     with module.open("a") as file:
         file.write(
             "\n_right = score_share\n\n\ndef score_share(*arguments):\n"
-            "    columns, partial = _right(*arguments)\n"
+            "    columns, partial, *_ = _right(*arguments)\n"
             "    return ShareOfBlock(columns, partial + 1.0)\n"
         )
     return folder

@@ -1,5 +1,6 @@
 """Any form of the same rows: the density that is right, or a refusal of one line."""
 
+import json
 import os
 import secrets
 from pathlib import Path
@@ -12,11 +13,11 @@ import pytest
 import reference
 import xarray as xr
 from pyarrow import parquet
-from reading.asking import Outcome, in_a_process
-from reading.container import CONTAINERS
+from reading.asking import Outcome, in_a_process, in_order, in_this_process
+from reading.container import CONTAINERS, Place
 from reading.drawing import draw
 from reading.outcomes import faults_of, random_of, run
-from reading.truth import gaussian
+from reading.truth import LIST, LISTS, NUMBERS, Schema, draw_table, gaussian
 
 import dkde
 
@@ -52,6 +53,109 @@ def test_the_command_itself_does_the_same(name, tmp_path):
     assert not report.faults, str(report)
 
 
+# What a call gives, of rows to fit and rows to score, with its keywords.
+FUNCTIONS = {
+    "log_density": lambda t, q, **k: dkde.log_density(q, t, [0.5, 1.5], **k),
+    "score": lambda t, q, **k: dkde.score(q, t, [0.5, 1.5], **k).mean_log_likelihood,
+    "sweep": lambda t, q, **k: (
+        dkde.sweep(train=t, valid=q, bandwidths=[0.3, 0.9, 2.7], **k).mean_log_likelihood
+    ),
+    "cross_validate": lambda t, q, **k: (
+        dkde.cross_validate(t, bandwidths=[0.3, 0.9, 2.7], folds=2, **k).mean_fold_log_likelihood
+    ),
+    "sample": lambda t, q, **k: dkde.sample(t, 0.9, 5, random_state=1, **k),
+    "plan": lambda t, q, **k: dkde.plan(query=q, train=t, bandwidths=0.9, **k)["pairs"],
+    "KernelDensity": lambda t, q, **k: dkde.KernelDensity(bandwidth=0.9).fit(t).score_samples(q),
+    "KernelDensityCV": lambda t, q, **k: (
+        dkde.KernelDensityCV(bandwidths=[0.3, 0.9, 2.7], cv=2).fit(t).score_samples(q)
+    ),
+}
+QUICK = ("log_density", "KernelDensity")
+# Those whose answer does not depend on the order of the rows.
+OF_ANY_ORDER = ("log_density", "score", "sweep", "plan")
+# Forms in which numbers are no features.
+NO_NUMBERS = ("pandas, categories", "structured array")
+
+
+@pytest.mark.filterwarnings("ignore:.*(share rows|the features are|rows lie|flat|a better one)")
+@pytest.mark.parametrize(
+    "function",
+    [f if f in QUICK else pytest.param(f, marks=pytest.mark.slow) for f in FUNCTIONS],
+)
+@pytest.mark.parametrize("name", [name for name in CONTAINERS if name not in NO_NUMBERS])
+def test_every_form_gives_the_same_in_every_function(name, function, tmp_path):
+    found = CONTAINERS[name]
+    if found.needs_features and function.startswith("Kernel"):
+        pytest.skip("an estimator takes no names")
+    if found.is_grid and function not in OF_ANY_ORDER:
+        pytest.skip("dims of a grid come in any order, and so do its rows")
+    names, sides, rows, table = both_sides(name, tmp_path)
+    keywords = {"source": dkde.Catalog(features=names)} if found.is_named else {}
+    got = in_order(FUNCTIONS[function](*sides, **keywords), table)
+    right = np.asarray(FUNCTIONS[function](*rows)).reshape(-1)
+    np.testing.assert_allclose(got, right, rtol=1e-9, atol=1e-9)
+
+
+def both_sides(name, folder):
+    """The names of features, both sides in a form, their rows, and the table of the query."""
+    found = CONTAINERS[name]
+    names = (LIST,) if found.only_lists else ("x", "depth")
+    schema = Schema(dict.fromkeys(names, LISTS if found.only_lists else NUMBERS))
+    rng = np.random.default_rng(7)
+    sides, rows, table = [], [], None
+    for role in ("train", "query"):
+        table = draw_table(
+            rng, schema, dict.fromkeys(names, "f4"), share=0, grid=found.is_grid, least=9
+        )
+        table = table if found.is_grid else table.taking(names)
+        (folder / role).mkdir()
+        place = Place(folder / role, rng, components="feature")
+        sides.append(found.make(table, names, place).data)
+        rows.append(table.rows(names))
+    return names, sides, rows, table
+
+
+# The options of a command for rows to fit and rows to score, and the answer as numbers.
+COMMANDS = {
+    "score": (["--query", "{q}", "--bandwidth", "0.9", "--json"], "mean_log_likelihood"),
+    "sweep": (["--valid", "{q}", "--bandwidths", "0.3,0.9,2.7", "--json"], "valid"),
+    "cv": (["--bandwidths", "0.3,0.9,2.7", "--folds", "2", "--json"], "rows"),
+    "plan": (["--query", "{q}", "--bandwidths", "0.9", "--json"], "pairs"),
+    "sample": (["-n", "5", "--bandwidth", "0.9", "--seed", "1", "-o", "{out}"], None),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    "name", [name for name, each in CONTAINERS.items() if each.is_path and not each.is_grid]
+)
+def test_every_file_gives_the_same_in_every_command(name, command, tmp_path):
+    names, sides, rows, _ = both_sides(name, tmp_path)
+    for role, values in zip(("train", "query"), rows, strict=True):
+        np.save(tmp_path / f"{role}.npy", values)
+    arrays = [str(tmp_path / f"{role}.npy") for role in ("train", "query")]
+    named = ["--features", ",".join(names)] if CONTAINERS[name].is_named else []
+    got, right = (
+        answer_of(command, *files, tmp_path / f"{number}.zarr", more)
+        for number, (files, more) in enumerate([(sides, named), (arrays, [])])
+    )
+    np.testing.assert_allclose(got, right, rtol=1e-9, atol=1e-9)
+
+
+def answer_of(command, train, query, output, more):
+    words, key = COMMANDS[command]
+    words = [word.format(q=query, out=output) for word in words]
+    done = in_this_process(
+        [command, train.removesuffix("::train"), "--train", train, *words, *more]
+    )
+    assert done.status == 0, done.err
+    if key is None:
+        return np.asarray(dkde.open_dataset(output)["samples"]["x"])
+    found = json.loads(done.out)[key]
+    return [list(row.values()) for row in found] if isinstance(found, list) else found
+
+
 @pytest.mark.parametrize(
     "rows",
     [
@@ -59,7 +163,7 @@ def test_the_command_itself_does_the_same(name, tmp_path):
         np.array([["a", "b"]]), np.ones((2, 2), complex), np.array([[1, None]], object),
         np.ones((2, 2), np.longdouble), np.array([["2020-01-01"]], "M8[D]"), [[1, 2], [3]], None,
         {"x": [1, 2]}, object(), "nothing.csv", b"rows", xr.Dataset(), xr.DataArray(1.0),
-        pd.DataFrame(), pd.DataFrame({"x": ["a"]}), pd.Series([1.0, 2.0]), da.zeros(4),
+        pd.DataFrame, pd.DataFrame(), pd.DataFrame({"x": ["a"]}), pd.Series([1.0, 2.0]), da.zeros(4),
         da.from_array(np.ones((2, 2)))[da.from_array(np.array([True, False]))],
     ],
     ids=lambda rows: f"{type(rows).__name__}-{getattr(rows, 'shape', '')}",
@@ -134,7 +238,7 @@ class TestFramesOfEstimators:
         rows = {"a": [0.5, 1.0, 4.0, 6.0], "b": [1, 5, 2, 0]}
         table = _table(container, rows | {"extra": NO_FEATURES[kind]})
         model = model.set_params(**({"cv": 2} if "cv" in model.get_params() else {}))
-        message = rf"^X: the features are a, b; left out: extra \({kind}\); make numbers of those"
+        message = rf"^X: the features are a, b; left out: extra \({kind}\); "
         with pytest.warns(UserWarning, match=message):
             model.fit(table)
         assert list(model.feature_names_in_) == ["a", "b"]

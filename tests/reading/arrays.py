@@ -16,6 +16,7 @@ from reading.container import (
     Side,
     as_text,
     container,
+    is_installed,
     matrix,
     with_nan,
 )
@@ -135,3 +136,45 @@ def _plain_csv(table: Table, names: Sequence[str], place: Place) -> Side:
     ]
     path.write_text("\n".join(lines) + "\n")
     return Side(str(path))
+
+
+if is_installed("jax"):
+    # JAX has 32 bits at most, unless it is told otherwise.
+    @container("JAX", is_named=False, dtypes=("f4", "f2", "i4", "i2", "i1", "u1", "u2", "u4"))
+    def _jax(table: Table, names: Sequence[str], place: Place) -> Side:
+        import jax
+
+        values = with_nan(*matrix(table, names))
+        is_wide = values.dtype.itemsize > 4
+        made = values if is_wide else jax.numpy.asarray(values)
+        return Side(made, str(made.dtype))
+
+
+class Tensor:
+    """A tensor with DLPack and nothing else."""
+
+    def __init__(self, values: Array) -> None:
+        self.values = values
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self.values.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.values.__dlpack_device__()
+
+
+@container("DLPack", is_named=False)
+def _tensor(table: Table, names: Sequence[str], place: Place) -> Side:
+    values = with_nan(*matrix(table, names))
+    return Side(Tensor(values), str(values.dtype))
+
+
+if is_installed("safetensors"):
+
+    @container("safetensors", is_path=True, is_named=False, dtypes=(*ANY, "b1"))
+    def _safetensors(table: Table, names: Sequence[str], place: Place) -> Side:
+        from safetensors.numpy import save_file
+
+        values = np.ascontiguousarray(with_nan(*matrix(table, names)))
+        save_file({"rows": values}, place.folder / "rows.safetensors")
+        return Side(str(place.folder / "rows.safetensors"), str(values.dtype))

@@ -4,6 +4,7 @@ A container is a function of a table and the names of the columns that are wante
 without names has these columns alone, in that order.
 """
 
+import importlib.util
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ Array = npt.NDArray[Any]
 FLOATS = ("f8", "f8", "f4", "f2")
 INTEGERS = ("i8", "i4", "i2", "i1", "u1", "u2", "u4", "u8")
 ANY = FLOATS + INTEGERS
+NO_HALVES = ("f8", "f4", *INTEGERS)
 GARBAGE = 99  # what stands where a mask says that nothing does
 
 
@@ -126,6 +128,11 @@ def container(name: str, *, holds: Sequence[str] = (), **about: Any) -> Callable
         return make
 
     return register
+
+
+def is_installed(package: str) -> bool:
+    """Whether there is an optional package, whose forms are left out where there is none."""
+    return importlib.util.find_spec(package) is not None
 
 
 def matrix(table: Table, names: Sequence[str]) -> tuple[Array, npt.NDArray[np.bool_]]:

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from reading.container import Place, Side, container, with_nan
+import pyarrow.dataset
+from reading.container import NO_HALVES, Place, Side, container, is_installed, with_nan
 from reading.truth import (
     LENGTHS,
     LIST,
@@ -131,5 +133,50 @@ def _structured(table: Table, names: Sequence[str], place: Place) -> Side:
 
 @container("Arrow table", holds=_FRAME)
 def _arrow_table(table: Table, names: Sequence[str], place: Place) -> Side:
-    made = pa.table({column.name: arrow_array(column) for column in table.columns})
-    return Side(made, may_refuse="an Arrow table")
+    return Side(arrow_table(table), may_refuse="an Arrow table")
+
+
+def arrow_table(table: Table) -> Any:
+    return pa.table({column.name: arrow_array(column) for column in table.columns})
+
+
+@container("Dask frame", holds=(TRUTHS, TIMES, LENGTHS, TEXT))
+def _dask_frame(table: Table, names: Sequence[str], place: Place) -> Side:
+    made = frame(table, nullable_series)
+    return Side(dd.from_pandas(made, npartitions=int(place.pick(1, 3))), str(dict(made.dtypes)))
+
+
+@container("Arrow data set", holds=_FRAME)
+def _arrow_data_set(table: Table, names: Sequence[str], place: Place) -> Side:
+    made = pyarrow.dataset.dataset(arrow_table(table))
+    return Side(made, may_refuse="lists in a frame" if LIST in table.names else "")
+
+
+if is_installed("polars"):
+
+    @container("Polars", holds=_FRAME, dtypes=NO_HALVES)
+    def _polars(table: Table, names: Sequence[str], place: Place) -> Side:
+        import polars
+
+        made = polars.from_arrow(arrow_table(table))
+        return Side(place.pick(made, made.lazy()), may_refuse=lists_in(table, names))
+
+
+if is_installed("duckdb"):
+    # Lengths of time become intervals of months, days and nanoseconds there.
+    @container("DuckDB", holds=(TRUTHS, TIMES, TEXT, LISTS), dtypes=NO_HALVES)
+    def _duckdb(table: Table, names: Sequence[str], place: Place) -> Side:
+        import duckdb
+
+        made = duckdb.connect().from_arrow(arrow_table(table))
+        return Side(made, may_refuse=lists_in(table, names))
+
+
+if is_installed("datasets"):
+
+    @container("Hugging Face", holds=(TRUTHS, TIMES, LENGTHS, TEXT, LISTS))
+    def _hugging_face(table: Table, names: Sequence[str], place: Place) -> Side:
+        import datasets
+
+        made = datasets.Dataset(arrow_table(table))
+        return Side(made, str(made.features), may_refuse=lists_in(table, names))

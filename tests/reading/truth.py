@@ -218,6 +218,7 @@ def draw_table(
     *,
     share: float,
     grid: bool,
+    least: int = 4,
     most: int = 12,
 ) -> Table:
     """A table with the columns of a schema in any order; of a grid the axes come first.
@@ -231,7 +232,7 @@ def draw_table(
     grid : bool
         Whether rows are the points of a grid, whose axes are the first two columns of numbers.
     """
-    n = int(rng.integers(4, most))
+    n = int(rng.integers(least, most))
     axes: tuple[Column, ...] = ()
     sizes = None
     names = list(schema.kinds)

@@ -11,7 +11,7 @@ import xarray as xr
 from packaging.version import Version
 
 import dkde
-from dkde.results import exporting
+from dkde.runs import result_files
 
 
 @pytest.fixture
@@ -73,8 +73,8 @@ class TestTable:
 
     @pytest.mark.parametrize("values", [4, 7, 10**6])
     def test_pieces_do_not_show(self, tmp_path, monkeypatch, suffix, values):
-        monkeypatch.setattr(exporting, "_READ_VALUES", 2 * values)
-        monkeypatch.setattr(exporting, "_TABLE_VALUES", values)
+        monkeypatch.setattr(result_files, "_READ_VALUES", 2 * values)
+        monkeypatch.setattr(result_files, "_TABLE_VALUES", values)
         result, path = gridded(), tmp_path / f"o.{suffix}"
         dkde.export(result.chunk(lat=2, x=3), path)
         table = read(path)
@@ -159,7 +159,7 @@ class TestRefused:
     )
     def test_missing_packages(self, swept, tmp_path, monkeypatch, suffix, package, extra):
         monkeypatch.setattr(
-            exporting, "find_spec", lambda name: None if name == package else object()
+            result_files, "find_spec", lambda name: None if name == package else object()
         )
         with pytest.raises(dkde.InputError, match=rf'needs {package}; .*"dkde\[{extra}\]"'):
             dkde.export(swept, tmp_path / f"o.{suffix}")

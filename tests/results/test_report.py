@@ -305,3 +305,38 @@ def test_in_a_browser(swept, tmp_path, browse):
     blue = (np.abs(light[..., :3] - np.array([0, 0x72, 0xB2]) / 255) < 0.02).all(axis=-1)
     assert blue.sum() > 300
     assert (light[..., :3].max(axis=-1) < 0.02).sum() > 5000
+
+
+@pytest.mark.slow
+def test_several_and_maps_on_a_phone(tmp_path, browse):
+    """Nothing is asked of the network, and nothing is wider than a narrow window."""
+    places = np.random.default_rng(0).normal(size=(60, 2)) * [12, 15] + [20, 10]
+    grid = xr.Dataset(
+        coords={
+            "lat": ("lat", np.linspace(-40, 60, 21), {"units": "degrees_north"}),
+            "lon": ("lon", np.linspace(-30, 60, 31), {"units": "degrees_east"}),
+        }
+    )
+    a, b = (
+        dkde.score(grid[["lat", "lon"]], places, lengths, kernel="vonmises_fisher")
+        for lengths in (["500km", "900km"], ["700km", "1500km"])
+    )
+    long = "a very long name " * 12
+    for name, result in (("one", a), ("several", {long: a, "b": b, "c": a})):
+        doubted = pytest.warns(UserWarning, match="it is not known whether")
+        with doubted if name == "several" else nullcontext():
+            dkde.report(result, tmp_path / f"{name}.html")
+        page = Page(tmp_path / f"{name}.html")
+        n_maps = sum("Map of the log-densities" in svg["aria-label"] for svg in page.of("svg"))
+        assert n_maps == (1 if name == "one" else 3)
+        for image in page.of("image"):
+            assert image["xlink:href"].startswith("data:")
+        for width in (1000, 390):
+            shown, asked = browse(tmp_path / f"{name}.html", f"--window-size={width},2400")
+            assert asked == []
+            assert shown.shape[1] == width
+            assert (shown[:, -10:, :3] == shown[5, 5, :3]).all()
+            # Maps are there: the colours of viridis's ends.
+            assert (
+                np.abs(shown[..., :3] - np.array([253, 231, 37]) / 255).max(axis=-1) < 0.03
+            ).any()

@@ -9,7 +9,7 @@ import xarray as xr
 from matplotlib.image import imread
 
 import dkde
-from dkde.results.sweep_curve import _value
+from dkde.drawing.curves import _value
 
 GAP = 112
 

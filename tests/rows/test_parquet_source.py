@@ -342,6 +342,18 @@ def test_a_bucket_is_as_a_folder(bucket: str, tmp_path: Path) -> None:
         source_of(f"{bucket}/none.parquet")
 
 
+def test_what_lies_beside_files_is_left_out_with_a_word(tmp_path: Path) -> None:
+    pq.write_table(TABLE.drop_columns("t"), tmp_path / "x.parquet")
+    (tmp_path / "notes.md").write_text("notes")
+    pq.write_metadata(TABLE.schema, tmp_path / "_common_metadata")
+    with pytest.warns(
+        UserWarning, match=r"notes.md is no Parquet by its name \(.parquet\), and left"
+    ):
+        assert source_of(tmp_path).shape == (N, 3)
+    with pytest.raises(DataSetError, match="holds notes about the files beside it"):
+        source_of(tmp_path / "_common_metadata")
+
+
 def test_open_files_are_few(folder: Path) -> None:
     source = source_of(folder)
     source.read(0, N)

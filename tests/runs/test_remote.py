@@ -96,7 +96,7 @@ def test_a_run_in_parts(data, source, bucket, sweep):
         sweep(output=url)
     dkde.run_part(url, 1, 2)
     assert dkde.status(url)["stages"]["valid"]["done"] == 4
-    with pytest.raises(dkde.IncompleteError, match="run again the parts 0 of 2"):
+    with pytest.raises(dkde.IncompleteError, match=r"all of part 0; run: dkde.run_part"):
         dkde.finish(url)
     dkde.run_part(url, 0, 2)
     same(dkde.finish(url), sweep(source))

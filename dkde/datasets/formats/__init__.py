@@ -17,6 +17,7 @@ from dkde.datasets.formats import (
     npz,
     parquet,
     pictures,
+    safetensors,
 )
 from dkde.datasets.formats.files import files_of, is_pattern, reading, sniff
 from dkde.datasets.formats.source import ReadOptions, Source, SourceSplit, load_split
@@ -60,7 +61,7 @@ class Format:
 # In order of detection; no two formats match the same file.
 FORMATS: dict[str, Format] = {
     module.NAME: Format(module.NAME, module.matches, module.read)
-    for module in (mnist_pickle, idx, cifar, npy, npz, parquet, pictures, csv, digits)
+    for module in (mnist_pickle, idx, cifar, npy, npz, safetensors, parquet, pictures, csv, digits)
 }
 
 # The formats that have columns, and of which several files can be read together.

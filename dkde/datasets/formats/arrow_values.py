@@ -11,13 +11,21 @@ import numpy as np
 
 from dkde.datasets.metadata import class_words
 from dkde.errors import DataSetError
-from dkde.rows.arrow_values import TRUTHS, Column, column_of_type, first_length, values_of
+from dkde.rows.arrow_values import (
+    TRUTHS,
+    Column,
+    column_of_points,
+    column_of_type,
+    first_length,
+    values_of,
+)
 from dkde.stores.listed_files import Url
 from dkde.typing import Array
 
 __all__ = [
     "TRUTHS",
     "Column",
+    "column_of_points",
     "column_of_type",
     "first_length",
     "label_texts",

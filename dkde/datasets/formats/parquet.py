@@ -14,9 +14,10 @@ import numpy as np
 from dkde.datasets.formats.files import checksum_files, is_pattern, reading, sniff
 from dkde.datasets.formats.source import ReadOptions, Source
 from dkde.datasets.formats.tables import Table, TableFile, read_table
-from dkde.errors import DataSetError
+from dkde.errors import DataSetError, some, warn
 from dkde.rows.parquet_files import SUFFIXES, FileColumns, footers
 from dkde.rows.parquet_source import ParquetSource
+from dkde.rows.points import main_geometry
 from dkde.stores.listed_files import Listed, Url, list_files
 from dkde.stores.store import is_remote
 
@@ -31,6 +32,7 @@ _OTHERS = (
     ".zarr", ".nc", ".npz", ".npy", ".csv", ".tsv", ".txt", ".gz", ".zip", ".tar", ".pkl", ".h5",
 )  # fmt: skip
 # Folders of tables in which not every Parquet file holds rows that count, and their names.
+_NOTES = ("_metadata", "_common_metadata")
 _MANAGED = {
     "_delta_log": "a Delta table",
     ".hoodie": "a Hudi table",
@@ -77,6 +79,16 @@ def _open(name: str) -> Table:
     _refuse_managed(name)
     with reading(Path(name), "Parquet"):
         files = list_files(name, SUFFIXES)
+    if files.left_out:
+        n = len(files.left_out)
+        warn(
+            f"{name}: {some(files.left_out, 3)} {'are' if n > 1 else 'is'} no Parquet by "
+            f"{'their names' if n > 1 else 'its name'} (.parquet), and left out"
+        )
+    if os.path.basename(files.names[0]) in _NOTES:
+        raise DataSetError(
+            f"{name}: holds notes about the files beside it, and no rows; name the folder"
+        )
     known = footers(files)
     tables = [
         TableFile(
@@ -85,6 +97,7 @@ def _open(name: str) -> Table:
             named=True,
             stream=partial(_stream, files, i),
             n_rows=footer.n_rows,
+            main=main_geometry(footer.schema),
         )
         for i, footer in enumerate(known)
     ]

@@ -24,9 +24,9 @@ from dkde.rows.row_source import RowSource
 from dkde.stores.listed_files import Url
 from dkde.typing import Array
 
-# The names that pandas gives to columns without a name: in text that it read, and for the row
-# numbers in Parquet. Such a column counts rows, and would be a wrong feature.
-_NUMBERING = re.compile(r"Unnamed: \d+(\.\d+)*|__index_level_\d+__")
+# The names that pandas and Dask give to columns without a name: in text that they read, and for the
+# row numbers in Parquet. Such a column counts rows, and would be a wrong feature.
+_NUMBERING = re.compile(r"Unnamed: \d+(\.\d+)*|__index_level_\d+__|__null_dask_index__")
 _NO_NAME = "without a name, as a count of rows is"
 
 
@@ -46,6 +46,8 @@ class TableFile:
         text. Raises DataSetError for a cell that is not of its column's kind.
     n_rows : int, optional
         Number of rows, if the file states it.
+    main : str, optional
+        The geometry that gives the features, where the file names one.
     """
 
     path: Path | Url
@@ -53,6 +55,7 @@ class TableFile:
     named: bool
     stream: Callable[[Sequence[str]], Iterator[Any]]
     n_rows: int | None = None
+    main: str | None = None
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,7 @@ def read_table(
     held = {column: first.columns[column] for column in chosen}
     rows = table_of_all.rows and table_of_all.rows(chosen, dtype)
     batches = partial(_batches, tables, chosen, dtype, what)
-    units = tuple(column.units for column in held.values() for _ in range(column.n_features))
+    units = tuple(unit for column in held.values() for unit in column.feature_units)
     split = SourceSplit(
         options.split,
         n_rows=n_rows,
@@ -162,10 +165,11 @@ def read_table(
         classes=classes,
         units=units if any(units) else None,
         rows=rows,
+        crs=crs_of(list(held.values())),
     )
     taken = {*chosen, options.label}  # of tables with many thousands of columns
     left_out = {
-        column: _NO_NAME if _NUMBERING.fullmatch(column) else each.kind
+        column: _NO_NAME if _NUMBERING.fullmatch(column) else why_no_feature(each)
         for column, each in first.columns.items()
         if options.columns is None and column not in taken
     }
@@ -203,18 +207,45 @@ def _choose(tables: Sequence[TableFile], options: ReadOptions) -> list[str]:
     if options.columns is not None:
         return list(options.columns)
     # By default: columns of quantities. Truths, times, the label and row numbers are none.
-    chosen = [
-        name
-        for name, column in first.columns.items()
-        if column.dtype is not None
-        and column.is_quantity
-        and name != options.label
-        and not _NUMBERING.fullmatch(name)
-    ]
+    chosen = by_default(
+        {
+            name: column
+            for name, column in first.columns.items()
+            if name != options.label and not _NUMBERING.fullmatch(name)
+        },
+        first.main,
+    )
     if not chosen:
         raise DataSetError(no_numbers(str(first.path), first.columns))
     check_lists(str(first.path), {name: first.columns[name] for name in chosen})
     return chosen
+
+
+def by_default(columns: Mapping[Any, Column], main: Any) -> list[Any]:
+    """Return the columns that are features where nobody names any: of quantities, or of points.
+
+    Parameters
+    ----------
+    columns : mapping
+        The columns.
+    main : str, optional
+        The geometry that gives the features, where there are several.
+    """
+    found = [key for key, each in columns.items() if each.dtype is not None and each.is_quantity]
+    points = [key for key in found if columns[key].points is not None]
+    # A geometry says where a row is: the numbers beside it say what is there.
+    return ([main] if main in points else points[:1]) or found
+
+
+def why_no_feature(column: Column) -> str:
+    """Return the reason why a column is left out where the features are chosen by default."""
+    return "beside the geometry" if column.dtype is not None and column.is_quantity else column.kind
+
+
+def crs_of(columns: Sequence[Column]) -> str | None:
+    """Return the coordinate reference system of columns, if they hold points."""
+    known = (column.points.crs for column in columns if column.points is not None)
+    return next(known, None)
 
 
 def no_numbers(name: str, columns: Mapping[str, Column]) -> str:

@@ -1,0 +1,99 @@
+"""``dkde status --config``: the call that made a result, as a file for ``dkde run``."""
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from dkde_cli.config import as_toml, keys_of
+
+# The commands of recorded functions.
+_COMMANDS = {"score": "score", "sweep": "sweep", "cross_validate": "cv", "sample": "sample"}
+# Options whose names are not those of the arguments.
+_SPELLED = {"random_state": "seed", "n_samples": "n"}
+# What begins a selector: its source, with the ``::`` before the split.
+_SOURCE = re.compile(r"([^+\[]+?)(?:::.*|\[.*)?")
+
+
+def config_of(store: str, commands: Mapping[str, click.Command]) -> str:
+    """Return the file that makes a result again.
+
+    What has no option on the command line is left out, with a line on stderr.
+
+    Raises
+    ------
+    DataSetError
+        When the store holds no call that could be written down.
+    """
+    import dkde
+
+    call = dkde.recorded_call(store)
+    if call["function"] not in _COMMANDS:
+        raise dkde.DataSetError(
+            f"{store}: was made by a call of {call['function']}, which this version does not know"
+        )
+    command = commands[_COMMANDS[call["function"]]]
+    keys, folder = keys_of(command), call["folder"]
+    arguments = _as_options(call)
+    given: dict[str, Any] = {"data": _data(call)}
+    for argument, value in arguments.items():
+        key = argument.replace("_", "-")
+        # A choice of rows for each side, by its role, can be made in Python alone.
+        is_by_role = argument in call and isinstance(value, Mapping)
+        if key not in keys or is_by_role:
+            click.echo(f"{argument} = {value} has no option, and is left out", err=True)
+        elif value != _default(keys[key]):
+            given[key] = value
+    given["output"] = _below(store if "://" in store else os.path.abspath(store), folder)
+    versions = ", ".join(f"{name} {text}" for name, text in call["versions"].items())
+    lines = [_comment(f"Made with {versions}.")] if versions else []
+    lines += [_comment(f"Paths begin in {folder}"), "", as_toml(str(command.name), given)]
+    return "\n".join(lines)
+
+
+def _comment(text: str) -> str:
+    """Return a comment of one line, whatever a store holds."""
+    return "# " + "".join(character if character.isprintable() else " " for character in text)
+
+
+def _as_options(call: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the recorded arguments that were given, by the names of options."""
+    given = {_SPELLED.get(name, name): value for name, value in call["arguments"].items()}
+    if call["function"] == "sweep":
+        # Without test rows the command would take the split of that name.
+        given["no_test"] = given.get("test") is None and given.get("protocol") is None
+    rest = {"function", "arguments", "source", "folder", "versions"}
+    given |= {name: value for name, value in call.items() if name not in rest}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _default(parameter: click.Parameter) -> Any:
+    """Return the value of an option that is not given, as the record of a call has it."""
+    if isinstance(parameter, click.Option) and parameter.is_flag:
+        return False
+    value = parameter.to_info_dict().get("default")
+    # The number of folds is a text on the command line, as it may be a word.
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
+def _data(call: Mapping[str, Any]) -> str:
+    """Return DATA: the source of the call, or that of its training rows."""
+    if call["source"] is not None:
+        return _below(call["source"], call["folder"])
+    train = call["arguments"].get("train") or ""
+    found = _SOURCE.match(train)
+    return found[1] if found else train
+
+
+def _below(path: str, folder: str) -> str:
+    """Return the path below the folder where names begin, if it lies there.
+
+    Examples
+    --------
+    >>> _below("/home/me/study/data/a.zarr", "/home/me/study"), _below("/b.npy", "/home/me")
+    ('data/a.zarr', '/b.npy')
+    """
+    inside = os.path.relpath(path, folder) if os.path.isabs(path) else path
+    return path if inside.startswith("..") else inside

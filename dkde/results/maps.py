@@ -1,0 +1,85 @@
+"""The map of a result whose rows lie on a grid, drawn on a user's axes or into a file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from dkde.drawing.maps import draw_map, grid_of
+from dkde.errors import InputError
+from dkde.results.canvas import Canvas
+from dkde.results.contents import map_label, shown_bandwidth
+from dkde.results.scored import ScoredRows, named_damage, opened_result, scored_rows
+from dkde.runs.store import MAIN
+from dkde.typing import Axes, ResultLike, StrPath
+
+
+def plot_map(
+    result: ResultLike,
+    ax: Axes | None = None,
+    *,
+    path: StrPath | None = None,
+    bandwidth: float | None = None,
+    **style: Any,
+) -> Axes:
+    """Draw the log-densities of a grid of rows as a map, in colours.
+
+    Latitude and longitude are drawn where rows lie along such dims, and else the last two dims; of
+    further dims it is the first place: select another one before. The colours end 15 nats below
+    the highest log-density, unless ``vmin`` says otherwise. Nothing is written unless ``path``
+    says where.
+
+    Parameters
+    ----------
+    result : xarray.Dataset, xarray.DataArray, path or URL
+        A result, or labelled log-densities of :func:`dkde.log_density`, whose rows have two dims
+        or more; or the path of an output.
+    ax : matplotlib.axes.Axes, optional
+        The axes to draw on; by default those of a new figure.
+    path : path, optional
+        A file to write, which ends in .png, .svg or .pdf and is replaced.
+    bandwidth : float, optional
+        By default the best one of the result, or the only one.
+    **style
+        What ``matplotlib.axes.Axes.pcolormesh`` takes: ``cmap``, ``vmin``, ``norm``, ...
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    InputError
+        When the rows lie on no grid, or were not scored at that bandwidth.
+    DataSetError
+        When the result is damaged or not complete, or the file cannot be written.
+    """
+    canvas = Canvas.of(ax, path)
+    opened = opened_result(result)
+    with named_damage(result):
+        side = scored_rows(opened)[-1]
+        values = side.at(_bandwidth(opened, side, bandwidth))
+        grid = grid_of(values[MAIN])
+        if grid is None:
+            raise InputError(
+                f"the rows lie along {', '.join(side.dims)}; a map is of two dims or more: score "
+                "a Dataset whose query has them, such as lat and lon"
+            )
+        axes = canvas.axes(6.4, grid.height(6.4))
+        draw_map(axes, grid, map_label(values[MAIN]), **style)
+    canvas.write()
+    return axes
+
+
+def _bandwidth(opened: xr.Dataset, side: ScoredRows, wanted: float | None) -> float:
+    """Return the bandwidth of a map: the one that is asked for, the best, or the only one."""
+    if wanted is not None:
+        return wanted
+    known = np.asarray(side.values["bandwidth"].values, np.float64)
+    if len(known) == 1:
+        return float(known[0])
+    if "mean_log_likelihood" in opened:
+        return shown_bandwidth(opened)[0]
+    raise InputError(f"there are {len(known)} bandwidths; name one of them with bandwidth")

@@ -1,0 +1,91 @@
+"""Densities of a result, of which it holds the logarithms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from dkde.errors import InputError, warn
+from dkde.runs.opened import opened_result
+from dkde.runs.store import MAIN
+from dkde.typing import FloatArray, ResultLike
+
+# The attribute of a log-density that holds the unit of the density itself.
+DENSITY_UNITS = "density_units"
+# Attributes of the log-densities that say nothing of the densities.
+_OF_LOGARITHM = ("units", "long_name", "comment", DENSITY_UNITS)
+
+
+def density(result: ResultLike, *, relative: bool = False) -> xr.DataArray:
+    """Return the densities of a result: what calling :mod:`dkde.density` does.
+
+    Parameters
+    ----------
+    result, relative
+        As for :mod:`dkde.density`.
+
+    Raises
+    ------
+    InputError, DataSetError
+    """
+    source = _log_densities(result)
+    logarithms = source
+    if relative:
+        dims = [dim for dim in source.dims if dim != "bandwidth"]
+        logarithms = source - source.where(np.isfinite(source)).max(dims)
+    found: xr.DataArray = xr.apply_ufunc(
+        _exponential, logarithms, dask="parallelized", output_dtypes=[float]
+    )
+    if found.chunks is None:
+        _warn_of_range(logarithms.values, found.values)
+    notes: dict[str, Any] = {"long_name": "probability density"}
+    if relative:
+        notes = {"units": "1", "long_name": "density relative to the largest one"}
+    elif DENSITY_UNITS in source.attrs:
+        notes["units"] = source.attrs[DENSITY_UNITS]
+    found = found.rename("density")
+    found.attrs = {n: note for n, note in source.attrs.items() if n not in _OF_LOGARITHM} | notes
+    return found
+
+
+def _log_densities(result: Any) -> xr.DataArray:
+    """Return the log-densities of a result; refuse scores of a kernel that is no density."""
+    if isinstance(result, xr.DataArray):
+        # It keeps its dims: with one bandwidth it has no dim for it.
+        if result.name not in (MAIN, f"test_{MAIN}"):
+            raise InputError(
+                f"the DataArray is called {result.name!r} and not {MAIN!r}; pass log-densities as "
+                "dkde returned them"
+            )
+        return result
+    opened = opened_result(result)
+    if "bits_per_dimension" in opened and "mean_log_likelihood" in opened:
+        # Where a kernel is no density there are means, and no bits.
+        undefined = np.isnan(opened["bits_per_dimension"].values)
+        if (undefined & ~np.isnan(opened["mean_log_likelihood"].values)).any():
+            raise InputError(
+                "the result holds scores of a kernel that is no density of so many features; "
+                "they have no densities"
+            )
+    return opened[MAIN]
+
+
+def _exponential(values: FloatArray) -> FloatArray:
+    with np.errstate(over="ignore", under="ignore"):
+        found: FloatArray = np.exp(values)
+    return found
+
+
+def _warn_of_range(logarithms: FloatArray, densities: FloatArray) -> None:
+    """Warn of densities that float64 does not hold."""
+    too_large = int((np.isinf(densities) & np.isfinite(logarithms)).sum())
+    too_small = int(((densities == 0) & np.isfinite(logarithms)).sum())
+    found = [
+        f"{n} densities are too {words} for float64 and are {value}"
+        for n, words, value in ((too_large, "large", "inf"), (too_small, "small", "0"))
+        if n
+    ]
+    if found:
+        warn(f"{'; '.join(found)}: use the log-densities, or relative=True")

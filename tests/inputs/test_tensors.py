@@ -1,0 +1,157 @@
+"""Tensors of other packages by DLPack, and sparse arrays, which are refused."""
+
+import dask.array as da
+import numpy as np
+import pandas as pd
+import pytest
+import reference
+import scipy.sparse
+import xarray as xr
+
+import dkde
+from dkde.rows.tensors import dense
+
+RNG = np.random.default_rng(5)
+ROWS = RNG.normal(size=(30, 2))
+RIGHT = reference.log_density(ROWS, ROWS, [0.7])[0]
+
+
+class Tensor:
+    """An array with DLPack and nothing else, on a device by its number."""
+
+    def __init__(self, array, device=1, error=None, **attributes):
+        self.array, self.device, self.error = array, device, error
+        self.__dict__.update(attributes)
+
+    def __dlpack__(self, **options):
+        if self.error is not None:
+            raise self.error
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return (self.device, 0)
+
+
+class TorchTensor(Tensor):
+    """A tensor that can be an array of NumPy, if it is on the CPU and outside of a gradient."""
+
+    def __array__(self, dtype=None, copy=None):
+        if self.error is not None:
+            raise self.error
+        return np.asarray(self.array)
+
+
+def densities(rows, **options):
+    model = dkde.KernelDensity(bandwidth=0.7).fit(rows)
+    result = dkde.score(ROWS + 0.0, rows, 0.7)
+    return [
+        np.asarray(dkde.log_density(rows, rows, 0.7)),
+        np.asarray(result.log_density[0]),
+        np.asarray(model.score_samples(rows)),
+    ]
+
+
+@pytest.mark.parametrize("kind", [Tensor, TorchTensor])
+def test_tensors_are_rows(kind):
+    for found in densities(kind(ROWS)):
+        np.testing.assert_allclose(found, RIGHT, rtol=1e-9)
+
+
+def test_tensors_are_weights_and_groups_too():
+    weights, groups = RNG.uniform(1, 2, 30), np.arange(30) % 3
+    right = reference.log_density(ROWS, ROWS, [0.7], weights=weights)[0]
+    found = dkde.log_density(ROWS, Tensor(ROWS), 0.7, weights=Tensor(weights))
+    np.testing.assert_allclose(found, right, rtol=1e-9)
+    options = {"bandwidths": [0.1, 0.5, 2.0]}
+    found = dkde.cross_validate(Tensor(ROWS), folds=Tensor(groups), **options)
+    right = dkde.cross_validate(ROWS, folds=groups, **options)
+    assert float(found.best_bandwidth) == float(right.best_bandwidth)
+
+
+def test_tensors_are_batches_of_an_import(tmp_path):
+    path = tmp_path / "t.zarr"
+    dkde.import_rows([(Tensor(ROWS[:10]), Tensor(np.arange(10))), (ROWS[10:], np.arange(20))], path)
+    found = np.asarray(dkde.log_density(ROWS, f"{path}::train", 0.7))
+    np.testing.assert_allclose(found, RIGHT, rtol=1e-9)
+    with pytest.raises(dkde.InputError, match=r"batch 1 is sparse .* its toarray\(\)"):
+        dkde.import_rows([scipy.sparse.csr_matrix(ROWS)], tmp_path / "u.zarr")
+
+
+def test_arrays_of_jax_are_rows():
+    jax = pytest.importorskip("jax")
+    single = ROWS.astype(np.float32)
+    right = reference.log_density(single, single, [0.7])[0]
+    for found in densities(jax.numpy.asarray(single))[::2]:
+        np.testing.assert_allclose(found, right, rtol=1e-9)
+
+
+def test_bfloat16_is_exact_in_float32():
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    small = ROWS.astype(ml_dtypes.bfloat16)
+    taken = dense(small, "train")
+    assert taken.dtype == np.float32
+    np.testing.assert_array_equal(taken, small.astype(float))
+    right = reference.log_density(small.astype(float), small.astype(float), [0.7])[0]
+    for found in densities(small)[::2]:
+        np.testing.assert_allclose(found, right, rtol=1e-9)
+
+
+REFUSED = {
+    "a gradient": (TorchTensor(ROWS, requires_grad=True), r"requires a gradient; .* detach\(\)"),
+    "a GPU": (Tensor(ROWS, 2, BufferError("cannot")), r"on another device; copy it to the CPU"),
+    "a GPU of torch": (TorchTensor(ROWS, 2, TypeError("no")), r"another device; .* \(cpu\(\)"),
+    "bfloat16": (TorchTensor(ROWS, error=TypeError("no"), dtype="torch.bfloat16"), r"float\(\)"),
+    "another fault": (Tensor(ROWS, error=RuntimeError("no\nmore")), "cannot be read: no$"),
+    "scipy, a matrix": (scipy.sparse.csr_matrix(ROWS), r"sparse \(csr_matrix\).* its toarray\(\)"),
+    "scipy, an array": (scipy.sparse.coo_array(ROWS), r"sparse \(coo_array\).* its toarray\(\)"),
+    "torch, sparse": (
+        Tensor(ROWS, is_sparse=True, to_dense=lambda: ROWS), r"sparse \(Tensor\).* its to_dense\(\)"
+    ),
+    "Dask of scipy": (
+        da.from_array(ROWS, chunks=10).map_blocks(scipy.sparse.csr_matrix),
+        r"sparse \(csr_\w+\).*; make its chunks dense \(map_blocks\(lambda x: x.toarray\(\)\)\)",
+    ),
+    "pandas": (
+        pd.DataFrame(ROWS, columns=["a", "b"]).astype(pd.SparseDtype(float, 0)),
+        r"column 'a' is sparse, .*; make it dense \(sparse.to_dense\(\)\)",
+    ),
+}  # fmt: skip
+WAYS = {
+    "log_density": lambda rows: dkde.log_density(ROWS, rows, 0.7),
+    "score": lambda rows: dkde.score(rows, ROWS, 0.7),
+    "sweep": lambda rows: dkde.sweep(train=rows, valid=ROWS[:9], bandwidths=[0.5, 0.7]),
+    "cross_validate": lambda rows: dkde.cross_validate(rows, bandwidths=[0.5, 0.7]),
+    "sample": lambda rows: dkde.sample(rows, 3, 0.7),
+    "fit": lambda rows: dkde.KernelDensity().fit(rows),
+    "fit, choosing": lambda rows: dkde.KernelDensityCV(bandwidths=[0.5, 0.7]).fit(rows),
+    "score_samples": lambda rows: dkde.KernelDensity().fit(ROWS).score_samples(rows),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+@pytest.mark.parametrize("way", WAYS)
+def test_others_are_refused_in_a_line(kind, way):
+    rows, message = REFUSED[kind]
+    with pytest.raises(dkde.InputError, match=message) as refusal:
+        WAYS[way](rows)
+    assert len(str(refusal.value).splitlines()) == 1
+
+
+def test_sparse_weights_are_refused():
+    for weights in (scipy.sparse.csr_matrix(ROWS[:, :1]), scipy.sparse.coo_array(ROWS[:, 0])):
+        with pytest.raises(dkde.InputError, match=r"weights is sparse .* its toarray\(\)"):
+            dkde.log_density(ROWS, ROWS, 0.7, weights=weights)
+
+
+def test_arrays_of_sparse_are_refused():
+    sparse = pytest.importorskip("sparse")
+    array = sparse.COO.from_numpy(ROWS)
+    for rows in (array, da.from_array(ROWS).map_blocks(sparse.COO.from_numpy)):
+        with pytest.raises(dkde.InputError, match=r"sparse \(COO\), .*todense\(\)"):
+            dkde.log_density(ROWS, rows, 0.7)
+    wrapped = xr.DataArray(array, dims=("row", "feature"))
+    columns = xr.Dataset({"a": ("row", array[:, 0]), "b": ("row", ROWS[:, 1])})
+    for held in (wrapped, columns):
+        for fit in (lambda data: dkde.log_density(ROWS, data, 0.7), dkde.KernelDensity().fit):
+            with pytest.raises(dkde.InputError, match=r"sparse \(COO\), .*as_numpy\(\)"):
+                fit(held)

@@ -1,0 +1,64 @@
+"""The package as it is installed: its version, what it imports, and what it needs."""
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import dkde
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def output(*arguments: str) -> str:
+    return subprocess.check_output([sys.executable, *arguments], text=True)
+
+
+def test_the_version_is_said_in_one_place():
+    assert "version" not in PROJECT["project"]
+    place = PROJECT["tool"]["setuptools"]["dynamic"]["version"]["attr"]
+    module, _, name = place.rpartition(".")
+    assert getattr(sys.modules[module], name) == dkde.__version__
+    released = re.findall(r"^## \[([\d.]+)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert released[:1] in ([], [dkde.__version__])
+
+
+def test_python_m_dkde_is_the_command():
+    assert output("-m", "dkde", "--version") == f"dkde {dkde.__version__}\n"
+    assert output("-m", "dkde").startswith("Usage: dkde [OPTIONS]")
+
+
+def loaded(code: str) -> set[str]:
+    """Names of the modules that code imports, without the standard library's."""
+    program = (
+        "import json, sys\nbefore = set(sys.modules)\n"
+        f"{code}\n"
+        "print(json.dumps(sorted(set(sys.modules) - before)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    names = json.loads(done.stderr)
+    return {name for name in names if name.partition(".")[0] not in sys.stdlib_module_names}
+
+
+def test_import_dkde_imports_next_to_nothing():
+    """All that is slow to import waits until a public name is used."""
+    assert loaded("import dkde") == {"dkde", "dkde.version", "lazy_loader"}
+    assert loaded("import dkde; dkde.InputError") == {
+        "dkde", "dkde.version", "lazy_loader", "dkde.errors",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["sweep", "--help"], ["--version"]])
+def test_help_imports_no_more_than_the_command_line(arguments):
+    names = loaded(
+        f"from dkde_cli.main import cli; cli({arguments}, 'dkde', standalone_mode=False)"
+    )
+    others = {name for name in names if name.partition(".")[0] not in ("click", "dkde_cli")}
+    light = {"dkde", "dkde.version", "lazy_loader"}
+    assert others == (light if arguments == ["--version"] else set())
