@@ -25,13 +25,13 @@ import zarr
 from leaves import bandwidth_for, mixture
 from record import add_json_option, keep, new_record
 
-from dkde.density.bandwidth_matrix import BandwidthMatrix
-from dkde.density.covariance import Covariance
-from dkde.density.options import Options
 from dkde.engine.eager_run import computed
 from dkde.engine.estimate import estimate, estimate_seconds
 from dkde.engine.pool import thread_pool
 from dkde.engine.work import Work
+from dkde.estimation.bandwidth_matrix import BandwidthMatrix
+from dkde.estimation.covariance import Covariance
+from dkde.estimation.options import Options
 from dkde.rows.row_source import RowSource
 from dkde.rows.side import Encoding, Part, Rows, Side
 from dkde.rows.sources import ArraySource, ZarrSource

@@ -19,12 +19,12 @@ import numpy as np
 from record import add_json_option, keep, new_record
 from threadpoolctl import threadpool_limits
 
-from dkde.density.bandwidth_matrix import BandwidthMatrix
-from dkde.density.covariance import Covariance
-from dkde.density.options import Options
 from dkde.engine.eager_run import run
 from dkde.engine.pool import thread_pool
 from dkde.engine.work import Work
+from dkde.estimation.bandwidth_matrix import BandwidthMatrix
+from dkde.estimation.covariance import Covariance
+from dkde.estimation.options import Options
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import operand, side
 from dkde.workers.cluster import n_processors

@@ -31,12 +31,12 @@ from roofline import BANDWIDTHS, pictures
 from selection import medians
 
 import dkde
-from dkde.density.bandwidth_matrix import BandwidthMatrix
-from dkde.density.covariance import Covariance
-from dkde.density.options import Options
 from dkde.engine import eager_run as run
 from dkde.engine.blocks import ShareOfBlock
 from dkde.engine.work import Work
+from dkde.estimation.bandwidth_matrix import BandwidthMatrix
+from dkde.estimation.covariance import Covariance
+from dkde.estimation.options import Options
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import operand, side
 from dkde.workers.client_pool import client_pool

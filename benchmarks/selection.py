@@ -29,13 +29,13 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KernelDensity
 
 import dkde
-from dkde.density.bandwidth_matrix import BandwidthMatrix
-from dkde.density.covariance import Covariance
-from dkde.density.options import Options
 from dkde.engine.blocks import score_block
 from dkde.engine.pool import thread_pool
 from dkde.engine.window import completed
 from dkde.engine.work import Work
+from dkde.estimation.bandwidth_matrix import BandwidthMatrix
+from dkde.estimation.covariance import Covariance
+from dkde.estimation.options import Options
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import operand, side
 from dkde.rows.sources import ArraySource

@@ -9,7 +9,3 @@ import lazy_loader
 from dkde.version import __version__ as __version__
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
-
-# A folder and a function have this name. What has it here is both: the module,
-# which can be called.
-import dkde.density as density  # noqa: E402, F401

@@ -1,18 +1,6 @@
 from .datasets.dataset import open_dataset
 from .datasets.index import index_dataset
 from .datasets.streaming import import_rows
-from .density.cost import plan
-from .density.covariance import read_covariance
-from .density.cross_validation import cross_validate
-from .density.estimator import KernelDensity
-from .density.estimator_cv import KernelDensityCV
-from .density.log_density import log_density
-from .density.parts import finish, run_part
-from .density.protocols import follow_protocol
-from .density.sampling import sample
-from .density.scoring import score
-from .density.sweeping import sweep
-from .density.verifying import verify
 from .errors import (
     ClusterError,
     DataSetError,
@@ -21,6 +9,18 @@ from .errors import (
     InputError,
     MemoryLimitError,
 )
+from .estimation.cost import plan
+from .estimation.covariance import read_covariance
+from .estimation.cross_validation import cross_validate
+from .estimation.estimator import KernelDensity
+from .estimation.estimator_cv import KernelDensityCV
+from .estimation.log_density import log_density
+from .estimation.parts import finish, run_part
+from .estimation.protocols import follow_protocol
+from .estimation.sampling import sample
+from .estimation.scoring import score
+from .estimation.sweeping import sweep
+from .estimation.verifying import verify
 from .inputs.describing import describe
 from .inputs.importing import import_dataset
 from .inputs.selectors import Catalog

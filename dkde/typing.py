@@ -12,6 +12,12 @@ import numpy.typing as npt
 RowsLike = Any
 # A number for each row, or the name of a variable beside the features.
 WeightsLike = Any
+# h, several of it, a rule, or a length on the Earth; or a number for each feature by name.
+BandwidthLike = float | str | Mapping[str, float] | npt.ArrayLike
+# Several values of h, or a rule.
+BandwidthsLike = npt.ArrayLike
+# The matrix C of H = h² C: a rule, scales of the features, or the matrix.
+CovarianceLike = str | Mapping[str, float] | npt.ArrayLike
 # A result of dkde, or the path of one; and several of them, by name or in a list.
 ResultLike = Any
 ResultsLike = Any

@@ -13,9 +13,9 @@ import xarray as xr
 import zarr
 
 import dkde
-from dkde.density.protocols import PROTOCOLS, Take
 from dkde.engine import block_plan, task
 from dkde.errors import Remedy
+from dkde.estimation.protocols import PROTOCOLS, Take
 from dkde.results.rereading import read_back
 from dkde.results.scored import scored_rows
 

@@ -16,7 +16,7 @@ STANDARD = frozenset(sys.stdlib_module_names)
 # Wings from the ground up: each imports those before it, and itself.
 WINGS = (
     "errors", "typing", "progress", "version", "numerics", "stores", "rows", "datasets", "inputs",
-    "engine", "workers", "runs", "drawing", "density", "results",
+    "engine", "workers", "runs", "drawing", "estimation", "results",
 )  # fmt: skip
 # Wings that do not know each other, though one comes before the other.
 STRANGERS = {("runs", "workers")}
@@ -35,7 +35,7 @@ LIBRARIES: dict[str, set[str]] = {
     "workers": {"numpy", "dask", "distributed", "psutil"},
     "runs": {"numpy", "zarr", "xarray", "psutil"},
     "drawing": {"numpy", "xarray", "matplotlib"},
-    "density": {"numpy", "zarr", "xarray", "dask", "sklearn"},
+    "estimation": {"numpy", "zarr", "xarray", "dask", "sklearn"},
     "results": {"numpy", "xarray", "dask", "matplotlib"},
 }
 # Of single modules, beside what their wing may: a format's own library, or an optional one.
@@ -96,7 +96,7 @@ def allowed(module: str) -> set[str]:
     if is_under(module, ["dkde_cli"]):
         return CLI | STANDARD
     if module == "dkde":
-        return {"lazy_loader", "dkde.density", "dkde.version"}
+        return {"lazy_loader", "dkde.version"}
     if module == "dkde.__main__":
         return {"dkde_cli.main"}
     wing = module.split(".")[1]
@@ -244,13 +244,17 @@ def test_the_modules_are_found() -> None:
         ("dkde.rows.x", "from sklearn import datasets", ["sklearn.datasets"]),
         ("dkde.datasets.formats.npz", "import sklearn", ["sklearn"]),
         ("dkde.engine.x", "from dkde import log_density", ["dkde.log_density"]),
-        ("dkde.engine.x", "from dkde.density.scoring import sweep", ["dkde.density.scoring.sweep"]),
+        (
+            "dkde.engine.x",
+            "from dkde.estimation.scoring import sweep",
+            ["dkde.estimation.scoring.sweep"],
+        ),
         ("dkde.engine.x", "import xarray as xr", ["xarray"]),
         ("dkde.engine.x", "import zarr", ["zarr"]),
         ("dkde.engine.block_plan", "import os", ["os"]),
         ("dkde.engine.block_plan", "import numpy as np", ["numpy"]),
         ("dkde.errors", "import numpy", ["numpy"]),
-        ("dkde.density.scoring", "import pandas", ["pandas"]),
+        ("dkde.estimation.scoring", "import pandas", ["pandas"]),
         ("dkde_cli.x", "from dkde.engine.eager_run import run", ["dkde.engine.eager_run.run"]), 
         ("dkde_cli.x", "from dkde import no_such_name", ["dkde.no_such_name"]),
         ("dkde_cli.x", "import numpy as np", ["numpy"]),
@@ -267,7 +271,7 @@ def test_a_break_of_the_table_is_seen(module: str, text: str, wrong: list[str]) 
         ("dkde.numerics.x", "from __future__ import annotations\nfrom . import frame"),
         ("dkde.datasets.formats.digits", "from sklearn.datasets import load_digits"),
         ("dkde.engine.block_plan", "from dataclasses import dataclass\nfrom math import ceil"),
-        ("dkde.density.scoring", "import xarray\nfrom dkde.engine.block_plan import Plan"),
+        ("dkde.estimation.scoring", "import xarray\nfrom dkde.engine.block_plan import Plan"),
         ("dkde_cli.x", "import dkde\nimport click\nfrom dkde.errors import DkdeError"),
     ],
 )

@@ -1,6 +1,7 @@
 """The words that functions share: what says which rows are meant is the same everywhere."""
 
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
@@ -8,8 +9,8 @@ from typing import Any
 import pytest
 
 import dkde
-from dkde.density.options import RECORDED, Options
 from dkde.errors import InputError
+from dkde.estimation.options import RECORDED, Options
 from dkde.rows.feature_choice import FeatureChoice
 
 TAKE_ROWS: dict[str, Callable[..., Any]] = {
@@ -86,3 +87,12 @@ def test_what_a_call_says_takes_the_place_of_what_its_catalog_says():
     chosen = catalog.choosing(row_dim=["time", "station"])
     assert chosen.choice == FeatureChoice(("a", "b"), ("time", "station"))
     assert catalog.choice == FeatureChoice(("a", "b"), ("cell",))
+
+
+@pytest.mark.parametrize("name", TAKE_ROWS)
+def test_signatures_read_well_in_a_tooltip(name):
+    """Types are written as names: no union of NumPy's protocols, and no bare Any for rows."""
+    text = str(inspect.signature(TAKE_ROWS[name]))
+    assert "_array_like" not in text
+    for side in ("query", "train", "valid", "test"):
+        assert not re.search(rf"\b{side}: '?(typing\.)?Any\b", text)

@@ -1,5 +1,7 @@
 """Descriptions of data sets, and of files that can be imported."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +29,7 @@ from dkde.rows.side_choices import check_roles
 from dkde.rows.sources import ZarrSource
 from dkde.stores.publishing import say_what_is_left
 from dkde.stores.store import is_remote
-from dkde.typing import Array
+from dkde.typing import Array, StrPath
 
 # The bytes of a file to import that are read for the range of its values.
 _RANGE_BYTES = 256 * 2**20
@@ -41,7 +43,7 @@ _RECORDED = ("source", "source_format", "source_checksum", "import_options", "dk
 
 @shows_stages("rows")
 def describe(
-    store: str | os.PathLike[str],
+    store: StrPath,
     features: Sequence[str] | None = None,
     *,
     where: str | None = None,

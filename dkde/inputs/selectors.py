@@ -6,6 +6,8 @@ of a data set, or any file that can be imported. The name of a file alone means 
 groups are the splits, and its name alone means the root.
 """
 
+from __future__ import annotations
+
 import glob
 import os
 import re
@@ -94,7 +96,7 @@ class Catalog:
         """Return the names of the features, if the user gives them."""
         return self.choice.features
 
-    def choosing(self, **said: Any) -> "Catalog":
+    def choosing(self, **said: Any) -> Catalog:
         """Return a catalog with the same default source, and other options for its rows.
 
         Parameters
@@ -106,7 +108,7 @@ class Catalog:
         choices = self.choices.updated(**said)
         return self if choices == self.choices else self._with(choices)
 
-    def for_role(self, role: str) -> "Catalog":
+    def for_role(self, role: str) -> Catalog:
         """Return the catalog with the options for the side of a role, and the same sources."""
         if not self.choices.by_role:
             return self
@@ -115,24 +117,24 @@ class Catalog:
         return other
 
     @property
-    def everywhere(self) -> "Catalog":
+    def everywhere(self) -> Catalog:
         """Return the catalog of one side without its condition: all rows, from the same sources."""
         other = copy(self)
         other.choices = replace(self.choices, common=replace(self.choice, where=None))
         return other
 
     @property
-    def literal(self) -> "Catalog":
+    def literal(self) -> Catalog:
         """Return a catalog that matches latitude and longitude by their exact names only."""
         return self._with(self.choices.literal)
 
-    def _with(self, choices: SideChoices) -> "Catalog":
+    def _with(self, choices: SideChoices) -> Catalog:
         # Sources were opened for other columns, so they are opened again.
         other = copy(self)
         other.choices, other._opened = choices, {}
         return other
 
-    def for_a_call(self, beside: Sequence[Any] = ()) -> "Catalog":
+    def for_a_call(self, beside: Sequence[Any] = ()) -> Catalog:
         """Return the same catalog, with the same opened sources, for one call of a function.
 
         A function that passes its catalog to another shares the set of warnings with it, so that
@@ -150,7 +152,7 @@ class Catalog:
         other.beside = tuple(dict.fromkeys([*self.beside, *names]))
         return other
 
-    def located(self, place: Callable[[str], str], folder: str | None = None) -> "Catalog":
+    def located(self, place: Callable[[str], str], folder: str | None = None) -> Catalog:
         """Return a catalog of the same names, with sources at other places.
 
         Parameters

@@ -1,5 +1,7 @@
 """Bandwidths as users write them, checked and returned as an array."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -122,7 +124,7 @@ class Angles:
     kilometres: tuple[float, ...] | None = None
 
     @classmethod
-    def of(cls, bandwidth: Any) -> "Angles":
+    def of(cls, bandwidth: Any) -> Angles:
         """Return the angles of bandwidths that a user gives.
 
         Raises

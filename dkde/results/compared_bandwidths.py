@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from dkde.density.statistics import best_index, mean
 from dkde.errors import InputError, Remedy
+from dkde.estimation.statistics import best_index, mean
 from dkde.numerics.bandwidth import KILOMETRES, in_kilometres
 from dkde.results.scored import ScoredRows
 from dkde.runs.origin import bandwidth_unit, in_unit, with_unit

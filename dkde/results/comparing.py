@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from dkde.density.density_units import NATS, ROWS
-from dkde.density.statistics import mean
 from dkde.errors import InputError, warn
+from dkde.estimation.density_units import NATS, ROWS
+from dkde.estimation.statistics import mean
 from dkde.results.compared_bandwidths import bandwidths_of_both, compared_bandwidth
 from dkde.results.differences import FIGURES, Pairs
 from dkde.results.named import named_results

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from dkde.density.statistics import best_index
 from dkde.drawing.maps import grid_of, inline_map
 from dkde.drawing.tables import Table, number_text
+from dkde.estimation.statistics import best_index
 from dkde.results.scored import ScoredRows
 from dkde.runs.densities import DENSITY_UNITS
 from dkde.runs.origin import bandwidth_unit, provenance_of, with_unit

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from dkde.density.density_units import NATS, ROWS
-from dkde.density.statistics import mean, standard_error
 from dkde.errors import InputError, warn
+from dkde.estimation.density_units import NATS, ROWS
+from dkde.estimation.statistics import mean, standard_error
 from dkde.runs.store import MAIN, ROW_WEIGHT
 from dkde.typing import FloatArray
 

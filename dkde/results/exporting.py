@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import xarray as xr
 
@@ -25,9 +24,10 @@ from dkde.runs.result_files import write_file, writer_of
 from dkde.stores.objects import look_at_object
 from dkde.stores.store import is_remote, open_store
 from dkde.stores.targets import check_place, look
+from dkde.typing import ResultLike, StrPath
 
 
-def export(result: Any, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+def export(result: ResultLike, path: StrPath, *, overwrite: bool = False) -> None:
     """Write a result as a table, or as NetCDF.
 
     A table, ``.csv`` or ``.parquet``, has a line for each row and bandwidth. Its

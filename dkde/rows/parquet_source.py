@@ -23,7 +23,7 @@ import numpy as np
 from dkde.errors import DataSetError
 from dkde.rows.arrow_values import Column, column_of_points, column_of_type, values_of
 from dkde.rows.parquet_files import identity_of, opened, partitions, state_bytes, tail_of
-from dkde.rows.points import Points
+from dkde.rows.points import Points, holds_points
 from dkde.rows.row_source import READ_BYTES, RowSource, reading_rows
 from dkde.stores.listed_files import Listed
 from dkde.typing import Array
@@ -271,12 +271,7 @@ def _unpickled(
 
 def _kind(kind: Any, width: int | None) -> Column:
     """Return the kind of a column as it is read; lists that are missing throughout have a width."""
-    from pyarrow import types
-
-    # Columns of these types are features only if they hold points.
-    if width == 2 and (
-        types.is_struct(kind) or types.is_binary(kind) or types.is_large_binary(kind)
-    ):
+    if width == len(Points.names) and holds_points(kind):
         return column_of_points(Points())
     found = column_of_type(kind, may_miss=True, length=width)
     return found if width is None else replace(found, width=width)

@@ -146,6 +146,15 @@ def first_shape(column: Any) -> str | None:
     return first_shape(_geometries(first)) if _is_binary(column.type) else "Point"
 
 
+def holds_points(kind: Any) -> bool:
+    """Return whether two features of a column of an Arrow type are coordinates, and no list."""
+    from pyarrow import types
+
+    if types.is_fixed_size_list(kind):
+        return bool(kind.list_size > len(Points.names))
+    return not (types.is_list(kind) or types.is_large_list(kind))
+
+
 def _is_binary(kind: Any) -> bool:
     from pyarrow import types
 

@@ -1,5 +1,7 @@
 """The state of a run's store: its progress, and a check that all its chunks can be read."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Mapping
 from functools import partial

@@ -10,7 +10,7 @@ from pathlib import Path
 FLOORS = (
     (("cli/dkde_cli", "the command: thin, one module a family"),),
     (("results", "results read again: compare, export, plot, report"),),
-    (("density", "what users call: score, sweep, select, sample, estimators"),),
+    (("estimation", "what users call: score, sweep, select, sample, estimators"),),
     (("drawing", "what is shown: curves, maps, tables, summaries"),),
     (
         ("workers", "clients, clusters, batch queues"),

@@ -154,7 +154,7 @@ class TestEffort:
 
 class TestPlan:
     def test_json(self, run, npz, monkeypatch):
-        monkeypatch.setattr("dkde.density.cost.measure_baseline", lambda precision: 10**8)
+        monkeypatch.setattr("dkde.estimation.cost.measure_baseline", lambda precision: 10**8)
         arguments = ["--bandwidths", "1,2", "--json", "--workers", "3", "--threads-per-worker", "2"]
         cost = json.loads(run("plan", npz, *arguments).stdout)
         assert cost["pairs"] == 60 * 20
@@ -163,7 +163,7 @@ class TestPlan:
         assert cost["peak_bytes_per_worker"] == 10**8 + added
 
     def test_in_words(self, run, npz, monkeypatch):
-        monkeypatch.setattr("dkde.density.cost.measure_baseline", lambda precision: 10**8)
+        monkeypatch.setattr("dkde.estimation.cost.measure_baseline", lambda precision: 10**8)
         text = run("plan", npz, "--query", "test").stdout
         assert "pairs               600, at 16 bandwidths" in text
         assert "at rest           95.4 MiB" in text
@@ -171,15 +171,15 @@ class TestPlan:
         assert max(map(len, text.splitlines())) < 80
 
     def test_code_of_openblas_for_an_older_processor_is_a_line(self, run, npz, monkeypatch):
-        monkeypatch.setattr("dkde.density.cost.measure_baseline", lambda precision: 10**8)
-        monkeypatch.setattr("dkde.density.cost.older_kernels", lambda: None)
+        monkeypatch.setattr("dkde.estimation.cost.measure_baseline", lambda precision: 10**8)
+        monkeypatch.setattr("dkde.estimation.cost.older_kernels", lambda: None)
         assert "linear algebra" not in run("plan", npz, "--query", "test").stdout
-        monkeypatch.setattr("dkde.density.cost.older_kernels", lambda: "code for Nehalem")
+        monkeypatch.setattr("dkde.estimation.cost.older_kernels", lambda: "code for Nehalem")
         text = run("plan", npz, "--query", "test").stdout
         assert text.endswith("\nlinear algebra      code for Nehalem\n")
 
     def test_over_the_limit(self, refused, npz, monkeypatch):
-        monkeypatch.setattr("dkde.density.cost.measure_baseline", lambda precision: 10**8)
+        monkeypatch.setattr("dkde.estimation.cost.measure_baseline", lambda precision: 10**8)
         assert "pauses at 80%" in refused("plan", npz, "--memory-limit", "100MB")
 
 

@@ -9,7 +9,7 @@ from dkde_cli.options import KERNELS, METRICS, SINGULAR
 from dkde_cli.values import COVARIANCES, RULES
 
 import dkde
-from dkde.density import bandwidth_matrix, covariance
+from dkde.estimation import bandwidth_matrix, covariance
 from dkde.numerics import kernels, metrics
 
 H = ("--bandwidths", "0.5,1,2")

@@ -10,7 +10,7 @@ import xarray as xr
 from dkde_cli.sweep import _PROTOCOLS
 
 import dkde
-from dkde.density.protocols import PROTOCOLS
+from dkde.estimation.protocols import PROTOCOLS
 
 
 @pytest.fixture

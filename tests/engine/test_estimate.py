@@ -8,13 +8,13 @@ import pytest
 from work import side_of
 
 import dkde
-from dkde.density.bandwidth_matrix import BandwidthMatrix
-from dkde.density.covariance import Covariance
-from dkde.density.options import Options
 from dkde.engine.eager_run import run
 from dkde.engine.estimate import estimate, estimate_seconds
 from dkde.engine.pool import thread_pool
 from dkde.engine.work import Work
+from dkde.estimation.bandwidth_matrix import BandwidthMatrix
+from dkde.estimation.covariance import Covariance
+from dkde.estimation.options import Options
 
 
 def normals(rows: int, d: int, seed: int = 0) -> Any:

@@ -11,12 +11,12 @@ import xarray as xr
 
 import dkde
 from dkde.datasets import writing
-from dkde.density.fitted import Fitted
-from dkde.density.options import Options
 from dkde.engine import grid_blocks
 from dkde.engine import survey as survey_module
 from dkde.engine.grid_blocks import GridBlock
 from dkde.errors import InputError
+from dkde.estimation.fitted import Fitted
+from dkde.estimation.options import Options
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import operands, side
 from dkde.numerics.grid_near import needed_cells

@@ -11,15 +11,15 @@ import reference
 from work import side_of
 
 import dkde
-from dkde.density.bandwidth_matrix import BandwidthMatrix
-from dkde.density.covariance import Covariance
-from dkde.density.options import Options
 from dkde.engine import grouped_cells
 from dkde.engine.eager_run import run
 from dkde.engine.grouped_cells import MOST_APART, MOST_OWN, few_groups
 from dkde.engine.pool import thread_pool
 from dkde.engine.task import Task
 from dkde.engine.work import Work
+from dkde.estimation.bandwidth_matrix import BandwidthMatrix
+from dkde.estimation.covariance import Covariance
+from dkde.estimation.options import Options
 from dkde.numerics.cell_moments import CellMoments
 from dkde.numerics.kernels import get_kernel
 from dkde.numerics.logsum import Densities

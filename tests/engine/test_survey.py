@@ -8,15 +8,15 @@ import pytest
 import xarray as xr
 from work import side_of
 
-from dkde.density.bandwidth_matrix import BandwidthMatrix
-from dkde.density.covariance import Covariance
-from dkde.density.options import Options
 from dkde.engine.eager_run import run
 from dkde.engine.graph import lazy_densities
 from dkde.engine.pool import thread_pool
 from dkde.engine.survey import make_survey
 from dkde.engine.work import Work
 from dkde.errors import InputError
+from dkde.estimation.bandwidth_matrix import BandwidthMatrix
+from dkde.estimation.covariance import Covariance
+from dkde.estimation.options import Options
 from dkde.numerics.logsum import Densities
 from dkde.rows.dask_source import DaskSource
 from dkde.rows.row_source import RowSource

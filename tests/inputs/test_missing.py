@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from strategies import Problem, problems
 
 import dkde
-from dkde.density.options import Options
 from dkde.engine.graph import lazy_densities
+from dkde.estimation.options import Options
 from dkde.inputs.sides import catalog_of, operand, side
 from dkde.workers.cluster import pool_for
 

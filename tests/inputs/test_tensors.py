@@ -128,8 +128,13 @@ WAYS = {
 }
 
 
+QUICK = ("log_density", "fit")
+
+
 @pytest.mark.parametrize("kind", REFUSED)
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way", [way if way in QUICK else pytest.param(way, marks=pytest.mark.slow) for way in WAYS]
+)
 def test_others_are_refused_in_a_line(kind, way):
     rows, message = REFUSED[kind]
     with pytest.raises(dkde.InputError, match=message) as refusal:
@@ -143,6 +148,7 @@ def test_sparse_weights_are_refused():
             dkde.log_density(ROWS, ROWS, 0.7, weights=weights)
 
 
+@pytest.mark.slow  # the package compiles for seconds as it is imported
 def test_arrays_of_sparse_are_refused():
     sparse = pytest.importorskip("sparse")
     array = sparse.COO.from_numpy(ROWS)

@@ -5,8 +5,8 @@ import pytest
 import xarray as xr
 
 import dkde
-from dkde.density.density_units import inverse_product
 from dkde.errors import InputError
+from dkde.estimation.density_units import inverse_product
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_units_that_udunits_parses(units, inverse):
 
 
 def test_the_folder_of_that_name_is_still_a_module():
-    import dkde.density.scoring as scoring
+    import dkde.estimation.scoring as scoring
 
     assert scoring.score is dkde.score
-    assert dkde.density.scoring is scoring
+    assert dkde.estimation.scoring is scoring

@@ -665,7 +665,7 @@ class TestWithoutAFlag:
 
 
 def test_samples_replace_nothing_that_came_meanwhile(tmp_path, monkeypatch):
-    from dkde.density import sampling
+    from dkde.estimation import sampling
 
     store, kept = tmp_path / "s.zarr", sampling.draw
 

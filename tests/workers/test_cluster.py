@@ -19,12 +19,12 @@ from distributed import Client, Future
 from zarr.storage import MemoryStore
 
 import dkde
-from dkde.density.bandwidth_matrix import BandwidthMatrix
-from dkde.density.covariance import Covariance
-from dkde.density.options import Options
 from dkde.engine.eager_run import run
 from dkde.engine.graph import lazy_densities
 from dkde.engine.pool import thread_pool
+from dkde.estimation.bandwidth_matrix import BandwidthMatrix
+from dkde.estimation.covariance import Covariance
+from dkde.estimation.options import Options
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import operand, side
 from dkde.workers.cluster import active_client, check_workers

@@ -1,0 +1,1 @@
+"""What users call: scores, sweeps, cross-validation, samples and estimators."""

@@ -1,0 +1,203 @@
+"""Doubts about the bandwidth of highest likelihood: equal rows, and rows far away."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from dkde.errors import warn
+from dkde.estimation.row_weights import Weighted
+from dkde.estimation.statistics import mean, shares, standard_error
+from dkde.typing import FloatArray
+
+# Users are warned from this share of rows on whose density comes from an equal row alone.
+_SHARE = 0.25
+# A row's sum of kernels is that of equal rows if it hardly grows with the bandwidth: by less than
+# this share of the growth of the kernel's volume.
+_CONSTANT = 0.1
+# A sum above this share of all kernels is that of all rows, and cannot grow either.
+_ALL = 0.9
+# The bandwidths that are compared for this differ by a factor of at least 2.
+_APART = np.log(2.0)
+# Rows that decide alone are at most two, and at most one in a hundred. Without them the best
+# bandwidth differs by a factor of at least 4, by at least five standard errors.
+_FEW, _ONE_IN, _FACTOR, _ERRORS = 2, 100, np.log(4.0), 5.0
+# At a grid's end three are enough: the bandwidths that would show more lie beyond it.
+_ERRORS_AT_END = 3.0
+# With fewer rows than this no warning is given, as any of them decides.
+_FEWEST = 50
+
+
+@dataclass(frozen=True)
+class Deciding:
+    """A few rows that alone decide which bandwidth is chosen.
+
+    Parameters
+    ----------
+    rows : tuple of int
+        Row numbers.
+    bandwidth : float
+        The bandwidth that the other rows prefer.
+    """
+
+    rows: tuple[int, ...]
+    bandwidth: float
+
+
+def warn_of_doubts(
+    bandwidths: FloatArray,
+    log_norms: FloatArray,
+    scored: Weighted,
+    best: int,
+    in_words: Callable[[float], str] = "{:g}".format,
+    *,
+    held_out: bool = True,
+) -> bool:
+    """Warn of rows that alone decide the best bandwidth; return whether there are any.
+
+    Parameters
+    ----------
+    bandwidths, log_norms, scored, best
+        As for :func:`doubt`.
+    in_words : callable
+        Turns a bandwidth into text with its unit.
+    held_out : bool
+        Whether the rows are scored under other rows of the same side (cross-validation).
+    """
+    found = doubt(bandwidths, log_norms, scored, best, held_out=held_out)
+    if found is not None:
+        h = in_words(float(bandwidths[best]))
+        warn(f"the best bandwidth, {h}, says little: {found}")
+    return found is not None
+
+
+def doubt(
+    bandwidths: FloatArray,
+    log_norms: FloatArray,
+    scored: Weighted,
+    best: int,
+    *,
+    held_out: bool = True,
+) -> str | None:
+    """Return why the best bandwidth is doubtful, and what to do; None where it is not.
+
+    Parameters
+    ----------
+    bandwidths, log_norms : array (n_bandwidths,)
+        The bandwidths, and the kernel's log-normaliser at each.
+    scored : Weighted
+    best : int
+        The number of the best bandwidth.
+    held_out : bool
+        Whether the rows are scored under other rows of the same side (cross-validation).
+    """
+    if len(bandwidths) < 2 or scored.values.shape[1] < _FEWEST:
+        return None
+    share = share_of_equal_rows(bandwidths, log_norms, scored, best)
+    if share >= _SHARE:
+        return _of_equal_rows(share, held_out)
+    found = deciding_rows(bandwidths, scored, best)
+    if found is None:
+        return None
+    names = ", ".join(map(str, found.rows))
+    rows = f"row {names}" if len(found.rows) == 1 else f"rows {names}"
+    if found.bandwidth < bandwidths[best]:
+        # Without these rows the optimum may be low only because of equal rows: say that instead.
+        without = int(np.flatnonzero(bandwidths == found.bandwidth)[0])
+        share = share_of_equal_rows(bandwidths, log_norms, scored, without)
+        if share >= _SHARE:
+            return _of_equal_rows(share, held_out, f" at {found.bandwidth:.3g}")
+    decide = "decides" if len(found.rows) == 1 else "decide"
+    return (
+        f"{rows} alone {decide}, far from the others: without, the best bandwidth would be about "
+        f"{found.bandwidth:.3g}; look whether such rows belong to the data"
+    )
+
+
+def _of_equal_rows(share: float, held_out: bool, where: str = "") -> str:
+    remedy = ", or hold equal ones out together (folds)" if held_out else " of one of the sides"
+    return (
+        f"equal rows decide: {share:.0%} of the rows owe their density{where} to rows that are "
+        "equal to them, for which it rises without end as the bandwidth goes to 0; leave repeated "
+        f"rows out{remedy}"
+    )
+
+
+def share_of_equal_rows(
+    bandwidths: FloatArray, log_norms: FloatArray, scored: Weighted, best: int
+) -> float:
+    """Return the share of rows whose density comes only from rows equal to them.
+
+    Where distances are zero, the sum of kernels is the same at another bandwidth. It is the same,
+    too, where both bandwidths reach all rows; the sum is then nearly all kernels.
+    """
+    logs = np.log(bandwidths)
+    lower = np.flatnonzero(logs <= logs[best] - _APART)
+    upper = np.flatnonzero(logs > logs[best])
+    if len(lower):
+        other = int(lower[logs[lower].argmax()])
+    elif len(upper):
+        other = int(upper[logs[upper].argmin()])
+    else:
+        return 0.0
+    values = scored.values
+    with np.errstate(invalid="ignore"):
+        sums = values[[best, other]] + log_norms[[best, other], None]
+        change = np.abs(sums[1] - sums[0])
+    few = sums[0] < np.log(_ALL)
+    growth = abs(log_norms[best] - log_norms[other])
+    ratio = np.exp(min(0.0, logs[best] - logs[other]))
+    if ratio < 1:
+        # At large bandwidths the sum of rows at any distance stops growing, so less is asked for.
+        growth *= (1 - ratio**2) / (-2 * np.log(ratio))
+    # The change is NaN where both densities are zero; the comparison is then False, as wanted.
+    equal = few & (change < _CONSTANT * growth)
+    return float(mean(equal.astype(np.float64), scored.positive))
+
+
+def deciding_rows(bandwidths: FloatArray, scored: Weighted, best: int) -> Deciding | None:
+    """Return the few rows that decide against all others, if there are any.
+
+    For each other bandwidth, the function looks for the few rows that lose most by it. If all
+    other rows clearly prefer this bandwidth, these few have decided against it. If the best
+    bandwidth is at an end of the grid, all others are compared with it, as the true optimum may
+    lie far beyond the grid; elsewhere only those that differ by a factor.
+    """
+    values, weights = scored.values, scored.positive
+    n = values.shape[1]
+    most = min(_FEW, max(1, n // _ONE_IN))
+    logs = np.log(bandwidths)
+    found: dict[int, list[tuple[float, Deciding]]] = {}
+    numbers = np.flatnonzero(scored.counting)
+    is_edge = logs[best] in (logs.min(), logs.max())
+    errors = _ERRORS_AT_END if is_edge else _ERRORS
+    apart = np.abs(logs - logs[best])
+    for other in np.flatnonzero(apart > 0 if is_edge else apart >= _FACTOR):
+        gains = values[other] - values[best]
+        weighted = gains if weights is None else gains * shares(weights)
+        against = np.argpartition(weighted, most)[:most]
+        against = against[np.argsort(weighted[against])]
+        for count in range(1, most + 1):
+            gain = _clear_gain(gains, weights, against[:count], errors)
+            if gain > 0:
+                rows = tuple(int(row) for row in numbers[against[:count]])
+                deciding = Deciding(rows, float(bandwidths[other]))
+                found.setdefault(count, []).append((gain, deciding))
+                break
+    if not found:
+        return None
+    return max(found[min(found)], key=lambda each: each[0])[1]
+
+
+def _clear_gain(
+    gains: FloatArray, weights: FloatArray | None, left_out: npt.NDArray[np.intp], errors: float
+) -> float:
+    """Return the mean gain of the rows kept, if it is clear of its error; else 0."""
+    rest = np.delete(gains, left_out)
+    kept = None if weights is None else np.delete(weights, left_out)
+    if not np.isfinite(rest).all():
+        return 0.0
+    centre = float(mean(rest[None], kept)[0])
+    error = float(standard_error(rest[None], kept)[0])
+    return centre if centre > errors * error else 0.0

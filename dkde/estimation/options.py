@@ -1,0 +1,320 @@
+"""Options of the computation: checked, and made into sides, bandwidths and work."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import ceil
+from math import nan as not_a_number
+from numbers import Integral
+from typing import Any
+
+from dkde.engine.pool import PoolFor
+from dkde.engine.reading import check_weights
+from dkde.engine.task import Task, common_unit
+from dkde.engine.work import Work
+from dkde.errors import Argument, InputError, warn
+from dkde.estimation.bandwidth_matrix import (
+    RULES,
+    BandwidthMatrix,
+    find_bandwidth_matrix,
+    rules_among,
+)
+from dkde.estimation.covariance import find_covariance, in_words
+from dkde.estimation.density_units import ROWS
+from dkde.estimation.foreign_arguments import refuse_foreign_metric
+from dkde.estimation.statistics import count_missing, default_bandwidths
+from dkde.inputs.arrays import refuse_masked_rows
+from dkde.numerics.bandwidth import EARTH_RADIUS_KM, Angles
+from dkde.numerics.frame import Precision
+from dkde.numerics.kernels import Kernel, get_kernel
+from dkde.numerics.logsum import Densities
+from dkde.numerics.metrics import check_pair, get_metric
+from dkde.numerics.tolerance import check_tol
+from dkde.rows.row_source import innermost
+from dkde.rows.side import Side
+from dkde.rows.sphere import as_stored, is_in_degrees, on_sphere, warn_if_radians
+from dkde.stores.door import check_opened
+
+NAN = ("raise", "drop")
+# The options that the record of a call holds. Stores keep these names: none may be renamed.
+RECORDED = (
+    "kernel", "metric", "covariance", "singular", "precision", "tol", "nan", "block_rows",
+    "panel_rows",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options for the computation of each pair, and for the cut of the pairs into blocks.
+
+    Parameters
+    ----------
+    covariance, singular
+        As for :func:`dkde.estimation.bandwidth_matrix.find_bandwidth_matrix`.
+    block_rows, panel_rows : int, optional
+        Query and training rows of a block, instead of the plan's own.
+    tol : float, optional
+        As for :func:`dkde.log_density`.
+    nan : {"raise", "drop"}
+        What to do with rows that have missing values: refuse them, or leave them out.
+    """
+
+    kernel: str = "gaussian"
+    metric: str = "euclidean"
+    precision: str = "float64"
+    covariance: Any = "identity"
+    singular: str = "raise"
+    block_rows: int | None = None
+    panel_rows: int | None = None
+    tol: float | None = None
+    method: str = "auto"
+    nan: str = "raise"
+
+    @classmethod
+    def of_record(cls, arguments: Mapping[str, Any]) -> "Options":
+        """Return the options among the arguments of a recorded call."""
+        return cls(**{name: arguments[name] for name in RECORDED if name in arguments})
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Return the options by name, for the record of a call."""
+        return {name: getattr(self, name) for name in RECORDED}
+
+    def check(self, *, pca: int | None = None) -> None:
+        """Refuse options that no data could satisfy, before anything is read."""
+        refuse_foreign_metric(self.metric)
+        check_pair(self._kernel, get_metric(self.metric))
+        check_tol(self.tol, _check_precision(self.precision))
+        if not isinstance(self.nan, str) or self.nan not in NAN:
+            raise InputError(f"nan is {self.nan!r}; choose one of: {', '.join(NAN)}")
+        # On the sphere h is an angle, and no matrix changes the distances.
+        if not self.on_sphere:
+            return
+        if not (isinstance(self.covariance, str) and self.covariance == "identity"):
+            raise InputError(
+                f"kernel {self.kernel!r} is the same in all directions on the sphere; its "
+                'covariance must be "identity"'
+            )
+        if pca is not None:
+            raise InputError(
+                f"kernel {self.kernel!r} is for places on the sphere, which have no principal "
+                "axes; leave out pca"
+            )
+
+    @property
+    def _kernel(self) -> Kernel:
+        """Return the kernel of that name."""
+        return get_kernel(self.kernel)
+
+    @property
+    def on_sphere(self) -> bool:
+        """Return whether rows are places on the sphere."""
+        return self._kernel.sphere
+
+    def prepared(self, side: Side) -> Side:
+        """Return a side ready for work: places as unit vectors, missing values handled.
+
+        Raises
+        ------
+        InputError
+            When the kernel needs places and the rows are none; when values in memory are masked,
+            or weights are not valid.
+        """
+        # Masks of rows in memory are known now; those of stores show only as rows are read.
+        if self.nan == "raise":
+            refuse_masked_rows(side.rows)
+        rows = on_sphere(side.rows) if self.on_sphere else side.rows
+        found = replace(side, rows=replace(rows, drops_missing=self.nan == "drop"))
+        check_weights(found)
+        return found
+
+    def describe(self, bandwidth: Any) -> dict[str, Any]:
+        """Return the options, ready for JSON."""
+        # Only what differs from the defaults is added, so that older results read the same.
+        # Scales by name are given as the bandwidth too: then h is 1.
+        scales = bandwidth if isinstance(bandwidth, Mapping) else self.covariance
+        covariance = in_words(scales)
+        rule = {} if self.on_sphere else rules_among(bandwidth)
+        dropped = {"nan": self.nan} if self.nan != "raise" else {}
+        unit = (
+            {"bandwidth_unit": _angles(bandwidth).unit, "earth_radius_km": EARTH_RADIUS_KM}
+            if self.on_sphere else {}
+        )  # fmt: skip
+        return {"covariance": covariance, "singular": self.singular, **rule, **dropped, **unit}
+
+    def dimensions(self, matrix: BandwidthMatrix) -> float:
+        """Return the number of dimensions for bits per dimension; NaN where there is no density."""
+        if self.on_sphere:
+            return 2
+        return matrix.rank if self._is_density(matrix) else not_a_number
+
+    def missing_variables(self, found: Densities) -> dict[str, Any]:
+        """Return the variables that count the rows left out; none where they are refused."""
+        if self.nan == "raise":
+            return {}
+        names = ("n_missing", "n_missing_train")
+        counts = zip(names, count_missing(found), strict=True)
+        return {name: ((), count, ROWS) for name, count in counts}
+
+    def warn_if_no_density(self, matrix: BandwidthMatrix) -> None:
+        """Warn that scores cannot be compared with others."""
+        if not self._is_density(matrix):
+            warn(
+                f"kernel {self.kernel!r} is no density of {matrix.rank} features: its scores rank "
+                "rows, but cannot be compared with those of another kernel, metric or bandwidth "
+                "matrix"
+            )
+
+    def _is_density(self, matrix: BandwidthMatrix) -> bool:
+        """Return whether the kernel integrates to one in the dimensions of the matrix."""
+        kernel = self._kernel
+        return kernel.radii is not None or kernel.sphere or matrix.rank == 1
+
+    def bandwidth_matrix(self, train: Side, bandwidth: Any, pool_for: PoolFor) -> BandwidthMatrix:
+        """Return H for a prepared training side.
+
+        Parameters
+        ----------
+        bandwidth : float, str, sequence of these, mapping of str to float, or None
+            The values of h, or rules for h; a bandwidth for each feature, by name, which are the
+            scales of C at h = 1; None for a grid around the scale of the data.
+        pool_for : callable
+            Opens the pool of workers that reads the rows for a covariance or a rule.
+        """
+        if isinstance(bandwidth, Mapping):
+            return self._scaled(bandwidth).bandwidth_matrix(train, 1.0, pool_for)
+        self.check()
+        check_opened(bandwidth)
+        angles = None
+        if self.on_sphere:
+            angles = _angles(bandwidth)
+            bandwidth = angles.radians(bandwidth)
+            # Looked for in latitudes and longitudes: the rows hold unit vectors by now.
+            warn_if_radians(*as_stored(train.rows))
+        elif is_in_degrees(train.rows):
+            warn(
+                "distances are computed between latitudes and longitudes in degrees, as if the "
+                "Earth were flat: but degrees of longitude get shorter towards the poles, and "
+                "neighbours on either side of the date line count as far apart; "
+                'use kernel="vonmises_fisher" for a density on the sphere'
+            )
+            warn_if_radians(train.rows)
+        if bandwidth is None:
+            # The grid is for whitened rows, so the covariance comes first.
+            covariance = find_covariance(train, self.covariance, self.singular, pool_for)
+            grid = default_bandwidths(covariance.whiten(train), self.kernel)
+            return BandwidthMatrix(grid, covariance, angles)
+        found = find_bandwidth_matrix(train, bandwidth, pool_for, self.covariance, self.singular)
+        return replace(found, angles=angles)
+
+    @staticmethod
+    def refuse_scales(bandwidths: Any) -> None:
+        """Refuse a bandwidth for each feature where one h is chosen among several.
+
+        Raises
+        ------
+        InputError
+        """
+        if isinstance(bandwidths, Mapping):
+            raise InputError(
+                "bandwidths are values of h, among which one is chosen; give a scale for each "
+                "feature by name as ",
+                Argument("covariance"),
+                ", beside a grid of h",
+            )
+
+    def _scaled(self, scales: Mapping[str, Any]) -> "Options":
+        """Return the options with bandwidths of features, by name, as scales of C at h = 1.
+
+        Raises
+        ------
+        InputError
+            When C is given too, or has no meaning.
+        """
+        if self.on_sphere:
+            raise InputError(
+                f"kernel {self.kernel!r} is the same in all directions on the sphere; its "
+                "bandwidth is one angle or length, and not one for each feature"
+            )
+        if not (isinstance(self.covariance, str) and self.covariance == "identity"):
+            raise InputError(
+                "a bandwidth for each feature makes C from these; leave out ",
+                Argument("covariance"),
+                ", or give h as a number beside it",
+            )
+        return replace(self, covariance=scales)
+
+    def work(
+        self, query: Side, train: Side, matrix: BandwidthMatrix, *, in_shares: bool = True
+    ) -> Work:
+        """Return the work of scoring a whitened query under whitened training rows.
+
+        Parameters
+        ----------
+        in_shares : bool
+            Whether a block's query rows may be shared out among threads.
+
+        Raises
+        ------
+        InputError
+            When the options do not go with each other, or with the covariance.
+        """
+        self.check()
+        # Whitened axes may be turned in any way: Euclidean distances stay the same, others do not.
+        if self.metric != "euclidean" and matrix.covariance.root is not None:
+            raise InputError(
+                f"metric {self.metric!r} depends on the axes, and a covariance that is not "
+                "diagonal does not determine them; use ",
+                Argument("covariance", "diag"),
+                ", scales, or ",
+                Argument("metric", "euclidean"),
+            )
+        precision = _check_precision(self.precision)
+        # Stored integers need no decoding where both sides have the same encoding: h is then taken
+        # in units of their scale.
+        unit, integer = common_unit(query.rows, train.rows, matrix.bandwidths, precision)
+        task = Task(
+            self._kernel, get_metric(self.metric), matrix.bandwidths, precision,
+            check_tol(self.tol, precision), train.rows.n_rows, unit, integer,
+            matrix.covariance.log_volume, self.method,
+        )  # fmt: skip
+        for name, rows in (("block_rows", self.block_rows), ("panel_rows", self.panel_rows)):
+            if rows is not None and not (isinstance(rows, Integral) and rows >= 1):
+                raise InputError(f"{name} is {rows!r}; it must be a whole number, at least 1")
+        work = Work.of(
+            query, train, task,
+            query_rows=self.block_rows, panel_rows=self.panel_rows, in_shares=in_shares,
+        )  # fmt: skip
+        return work if self.panel_rows is not None else _in_small_panels(work)
+
+
+def _in_small_panels(work: Work) -> Work:
+    """Return the work in panels as small as the training rows' sources ask for."""
+    rows = work.train.rows
+    asked = [innermost(part.source).panel_bytes for part in rows.parts]
+    known = [each for each in asked if each is not None]
+    most = max(1, min(known) // (8 * rows.n_features)) if known else work.plan.panel_rows
+    if work.plan.panel_rows <= most:
+        return work
+    # A power of two, as a plan's own panels; and whole reads, so that no chunk is read twice.
+    n_panels = 1 << (ceil(rows.n_rows / most) - 1).bit_length()
+    panel_rows = ceil(ceil(rows.n_rows / n_panels) / rows.read_rows) * rows.read_rows
+    return replace(work, plan=work.plan.cut_into(work.plan.query_rows, panel_rows))
+
+
+def _angles(bandwidth: Any) -> Angles:
+    """Return bandwidths on the sphere: angles, or lengths on the Earth such as "250km"."""
+    if isinstance(bandwidth, str) and bandwidth in RULES:
+        raise InputError(
+            f"bandwidth {bandwidth!r} is a rule for distances in space, and not on the sphere; "
+            "give a number of radians or a length in kilometres, or choose by cross-validation"
+        )
+    return Angles.of(bandwidth)
+
+
+def _check_precision(precision: str) -> Precision:
+    """Return a precision that is known; refuse any other."""
+    if precision == "float64":
+        return "float64"
+    if precision == "float32":
+        return "float32"
+    raise InputError(f"precision {precision!r} is not known; choose float64 or float32")

@@ -1,0 +1,191 @@
+"""A run in parts: compute one part; make the result when all parts are done."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from shlex import quote
+
+import xarray as xr
+
+from dkde.engine.eager_run import incomplete
+from dkde.errors import Argument, Call, Command, IncompleteError, InputError, some
+from dkde.estimation.performing import perform, perform_share
+from dkde.estimation.resuming import take_up
+from dkde.progress import ProgressLike
+from dkde.runs.job import Job
+from dkde.runs.run import Manner, Run
+from dkde.runs.sessions import Ledger
+from dkde.runs.shares import Share
+from dkde.runs.stages import Stage
+from dkde.runs.store import ResultStore, State
+from dkde.typing import StrPath
+
+# The shares of at most so many parts are named by a message; the command has all of them.
+_NAMED = 6
+
+
+def run_part(
+    path: StrPath,
+    part: int,
+    parts: int,
+    *,
+    retry_failed: bool = False,
+    anywhere: bool = False,
+    sources: Mapping[str, str] | None = None,
+    progress: ProgressLike = None,
+) -> None:
+    """Compute one of ``parts`` parts of a run's blocks.
+
+    It may be repeated, or be computed by two processes at once.
+
+    Parameters
+    ----------
+    path : path or URL
+        The result, begun by :func:`dkde.init_only`, or interrupted.
+    part : int
+        The number of the part, from 0 to ``parts`` - 1.
+    retry_failed : bool
+        Try again the blocks of this part that failed and were set aside.
+    anywhere, progress
+        As for :func:`dkde.score`.
+    sources : mapping of str to path, optional
+        As for :func:`dkde.verify`.
+
+    Raises
+    ------
+    InputError, DataSetError
+    IncompleteError
+        When blocks of this part failed and were set aside.
+    """
+    if not 0 <= part < parts:
+        raise InputError(Argument("part"), f" is {part} of {parts}; parts are numbered from 0")
+    store, state = ResultStore.found(path)
+    share = Share(part, parts)
+
+    # Called once, or again with data found at another place: see `take_up`.
+    def do(job: Job) -> bool:
+        run = Run(path, Manner(retry_failed=retry_failed, anywhere=anywhere, sources=sources))
+        return perform_share(job, run, share, progress)
+
+    if not take_up(state, do, sources):
+        return
+    # Failed blocks are looked up in the store: also those that an earlier process set aside.
+    stage = _first(store, state)
+    n_panels = stage.shape.n_panels
+    failed = {
+        (q, p): record for (q, p), record in stage.failed().items() if share.has(q * n_panels + p)
+    }
+    if failed:
+        raise incomplete(failed, sum(map(share.has, range(stage.shape.n_blocks))))
+
+
+def finish(
+    path: StrPath,
+    *,
+    retry_failed: bool = False,
+    anywhere: bool = False,
+    sources: Mapping[str, str] | None = None,
+    progress: ProgressLike = None,
+) -> xr.Dataset:
+    """Make the result of a run whose parts are done.
+
+    The later stages are computed here: the test rows of a sweep, and the passes that refine a
+    cross-validation.
+
+    Parameters
+    ----------
+    retry_failed : bool
+        Try again, here, the blocks that failed and were set aside.
+    anywhere, progress
+        As for :func:`dkde.score`.
+    sources : mapping of str to path, optional
+        As for :func:`dkde.verify`.
+
+    Raises
+    ------
+    IncompleteError
+        When blocks are missing or were set aside; the message names their parts.
+    DataSetError, ClusterError, MemoryLimitError
+    """
+    store, state = ResultStore.found(path)
+    # Without this check the blocks of a part that was forgotten would be computed here.
+    if not state.is_complete:
+        _check_parts(store, state, retry_failed=retry_failed)
+
+    def do(job: Job) -> xr.Dataset:
+        run = Run(path, Manner(retry_failed=retry_failed, anywhere=anywhere, sources=sources))
+        return perform(job, run, progress)
+
+    return take_up(state, do, sources)
+
+
+def _first(store: ResultStore, state: State) -> Stage:
+    """Return the stage whose blocks are divided among the parts."""
+    assert state.plan is not None
+    return Stage.found(store.records, next(iter(state.plan["asked"])))
+
+
+def _check_parts(store: ResultStore, state: State, *, retry_failed: bool) -> None:
+    """Refuse to finish a run some of whose blocks are missing or were set aside.
+
+    Raises
+    ------
+    IncompleteError
+    """
+    records = store.records
+    if not Stage.names(records):
+        raise IncompleteError(f"{store.name}: no part is done; run the parts first")
+    first = _first(store, state)
+    done, n_panels = first.done(), first.shape.n_panels
+    failed = first.failed()
+    missing = [
+        number
+        for number in range(first.shape.n_blocks)
+        if (block := divmod(number, n_panels)) not in done and block not in failed
+    ]
+    if not missing:
+        if failed and not retry_failed:
+            raise incomplete(failed, first.shape.n_blocks)
+        return
+    # The sessions say into how many parts the run was divided; the last of them is right where
+    # that was changed.
+    ledger = Ledger(records)
+    counts = [s.part.partition(" of ")[2] for s in ledger.sessions() if s.part and " of " in s.part]
+    if not counts:
+        raise IncompleteError(
+            f"{store.name}: {len(missing)} of {first.shape.n_blocks} blocks are missing; run the "
+            "parts, or ",
+            Call.MAKE_SAME,
+            " again",
+        )
+    count = int(counts[-1])
+    of_part = Counter(number % count for number in missing)
+    in_part = Counter(number % count for number in range(first.shape.n_blocks))
+    named = [
+        f"{'all' if n == in_part[part] else n} of part {part}"
+        for part, n in sorted(of_part.items())
+    ]
+    raise IncompleteError(
+        f"{store.name}: {len(missing)} of {first.shape.n_blocks} blocks are missing, "
+        f"{some(named, _NAMED)}; run: ",
+        _part_command(store.name, sorted(of_part), count),
+    )
+
+
+def _part_command(store: str, parts: list[int], count: int) -> Command:
+    """Return the call that computes parts of a run again."""
+    if len(parts) == 1:
+        return Command(
+            f"dkde.run_part({store!r}, {parts[0]}, {count})",
+            f"dkde run-part {quote(store)} --part {parts[0]} --parts {count}",
+        )
+    first, last = parts[0], parts[-1]
+    if len(parts) == last - first + 1:
+        listed, python = f"$(seq {first} {last})", f"range({first}, {last + 1})"
+    else:
+        listed, python = " ".join(map(str, parts)), str(parts)
+    return Command(
+        f"for part in {python}: dkde.run_part({store!r}, part, {count})",
+        f"for PART in {listed}; do dkde run-part {quote(store)} --part $PART --parts {count}; done",
+    )

@@ -1,0 +1,214 @@
+"""Scores: log-densities of rows, their means, and the errors of the means."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import xarray as xr
+
+from dkde.engine.work import Work
+from dkde.estimation.bandwidth_matrix import bandwidth_coordinate, in_unit_of_call
+from dkde.estimation.fitted import Fitted
+from dkde.estimation.foreign_arguments import answered
+from dkde.estimation.labelling import attributes, check_names, coordinates_along
+from dkde.estimation.options import Options
+from dkde.estimation.performing import perform
+from dkde.estimation.row_weights import RowWeights, weights_for
+from dkde.inputs.checks import check_same_features, warn_if_shared
+from dkde.inputs.operands import Operand
+from dkde.inputs.selectors import Catalog
+from dkde.inputs.sides import catalog_of, operands, side
+from dkde.progress import ProgressLike
+from dkde.runs.job import Compute
+from dkde.runs.record import given, recorded
+from dkde.runs.run import Manner, Run
+from dkde.typing import BandwidthLike, CovarianceLike, Names, RowsLike, Text, WeightsLike
+from dkde.workers.cluster import pool_for
+
+
+@answered
+def score(
+    query: RowsLike,
+    train: RowsLike,
+    bandwidth: BandwidthLike,
+    *,
+    kernel: str = "gaussian",
+    metric: str = "euclidean",
+    covariance: CovarianceLike = "identity",
+    singular: str = "raise",
+    precision: str = "float64",
+    tol: float | None = None,
+    nan: str = "raise",
+    weights: WeightsLike = None,
+    query_weights: WeightsLike = None,
+    source: str | Catalog | None = None,
+    features: Names | None = None,
+    where: Text | None = None,
+    row_dim: Names | None = None,
+    lat: Text | None = None,
+    lon: Text | None = None,
+    output: str | os.PathLike[str] | None = None,
+    restart: bool = False,
+    retry_failed: bool = False,
+    anywhere: bool = False,
+    progress: ProgressLike = None,
+    block_rows: int | None = None,
+    panel_rows: int | None = None,
+) -> xr.Dataset:
+    """Score the query rows now; return log-densities, their mean and its standard error.
+
+    Parameters
+    ----------
+    query, train, bandwidth, weights, source, features, where, row_dim, lat, lon
+        As for :func:`dkde.log_density`. An array of weights is for the training rows. A name of
+        weights applies to the query too, if it has such a variable, with a warning.
+    query_weights : array (query rows,) or str, optional
+        The weight of each query row in the means: non-negative, on any scale; rows of weight
+        zero do not count. Text is the name of a variable, and replaces that in ``weights``.
+    kernel, metric, covariance, singular, precision, tol, nan, block_rows, panel_rows
+        As for :func:`dkde.log_density`.
+    output : path or URL, optional
+        A Zarr store that keeps the result, block by block. The same call resumes a run that was
+        interrupted, and returns a result that is complete. Another call is refused. Or a file,
+        ``.csv``, ``.parquet`` or ``.nc``, as of :func:`dkde.export`: the run is kept beside it, in
+        ``NAME.run``, until it is complete.
+    restart : bool
+        Begin anew, whatever result is there; a file is replaced when the new one is complete.
+    retry_failed : bool
+        Try again the blocks that failed twice and were set aside.
+    anywhere : bool
+        Resume even if the processor or a library has changed since the beginning; numbers may
+        then differ in the last bit.
+    progress : bool or callable, optional
+        A function is called with (pairs done, pairs in all), after each block. By default a bar
+        shows in a notebook, and at an interactive prompt on a terminal, once the work takes more
+        than a second; in scripts only with True. False shows none. ``DKDE_PROGRESS=0`` in the
+        environment turns bars off, and ``1`` shows them in scripts too.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``log_density (bandwidth, sample)`` in nats, and ``log_density_error``, a proven bound
+        on the error of each; ``pairs_evaluated (sample)``, the number of training rows whose
+        kernel or exact distance was evaluated, and ``rows_read (sample)``, the number that were
+        read; ``mean_log_likelihood``,
+        ``standard_error``, ``bits_per_dimension`` and ``n_zero_density`` ``(bandwidth)``; the
+        query's coordinates and dims, which may be others than ``sample``, and several; with
+        weights of the query rows ``row_weight (sample)``, 0 for rows that do not count; with
+        ``nan="drop"``, ``n_missing`` and ``n_missing_train``, the number of rows of the query
+        and of train with missing features or a missing weight: the means and standard errors
+        are those of the other rows;
+        versions, plan, method and inputs as JSON in ``attrs["provenance"]``.
+
+    Raises
+    ------
+    InputError, DataSetError, MemoryLimitError, ClusterError
+    """
+    run = Run(output, Manner(restart, retry_failed, anywhere))
+    options = Options(
+        kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol, nan=nan
+    )
+    catalog = catalog_of(
+        source,
+        ("train", "query"),
+        features=features,
+        where=where,
+        row_dim=row_dim,
+        lat=lat,
+        lon=lon,
+    )
+    job = ScoreJob.of(
+        catalog, options,
+        query=query, train=train, bandwidth=bandwidth, weights=weights,
+        query_weights=query_weights, stored=output is not None,
+    )  # fmt: skip
+    return perform(job, run, progress)
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreJob:
+    """A prepared call of :func:`score`: see :class:`dkde.runs.job.Job`.
+
+    Parameters
+    ----------
+    fitted : Fitted
+    query : Operand
+    weights : RowWeights
+        Of the query.
+    coords : dict
+        The coordinates of the result.
+    asked : dict
+        The options, for the result's attributes.
+    start : float
+        When the call began.
+    """
+
+    call: Mapping[str, Any] | None
+    fitted: Fitted
+    query: Operand
+    works: Mapping[str, Work]
+    weights: RowWeights
+    coords: dict[Any, Any]
+    asked: dict[str, Any]
+    start: float
+    former: None = None
+
+    @classmethod
+    def of(
+        cls,
+        catalog: Catalog,
+        options: Options,
+        *,
+        query: Any,
+        train: Any,
+        bandwidth: Any,
+        weights: Any = None,
+        query_weights: Any = None,
+        stored: bool = True,
+    ) -> ScoreJob:
+        """Prepare a call; its arguments are as for :func:`score`.
+
+        Parameters
+        ----------
+        stored : bool
+            Whether the result is kept in a store.
+        """
+        start = perf_counter()
+        # Recorded as the user gave them; `given` omits what older versions did not have.
+        call = recorded(
+            "score", catalog,
+            query=query, train=train, bandwidth=bandwidth, weights=weights, **options.record,
+            **given(query_weights=query_weights),
+        )  # fmt: skip
+        t, q = operands(catalog.for_a_call((weights, query_weights)), train=train, query=query)
+        check_same_features(q, t, "query")
+        warn_if_shared(t, q, "query")
+        of_query = weights_for("query", query_weights, weights, q)
+        check_names(q, "query", stored=stored, weighted=of_query is not None)
+        train_side = options.prepared(side(t, weights))
+        query_side = options.prepared(side(q, of_query, role="query"))
+        fitted = Fitted.to(train_side, bandwidth, options, pool_for)
+        options.warn_if_no_density(fitted.matrix)
+        work = fitted.work(query_side)
+        asked = options.describe(bandwidth)
+        # Read now, so that bad weights fail before the work.
+        counting = RowWeights.of(work.query)
+        coords = {"bandwidth": bandwidth_coordinate(fitted.matrix), **coordinates_along(q)}
+        return cls(call, fitted, q, {"score": work}, counting, coords, asked, start)
+
+    def answer(self, compute: Compute, methods: Mapping[str, str]) -> xr.Dataset:
+        """Score the query, and return the result."""
+        found = self.weights.applied(compute("score", self.works["score"]))
+        variables = self.fitted.variables(found, self.query)
+        seconds = perf_counter() - self.start
+        return xr.Dataset(
+            variables, self.coords, attributes(seconds, self.asked, methods, **self.works)
+        )
+
+    def reread(self, finished: xr.Dataset, name: str) -> xr.Dataset:
+        """Return a stored result with its bandwidths in the unit of this call."""
+        return in_unit_of_call(finished, self.fitted.matrix)
