@@ -3,7 +3,6 @@
 Every message is one line: what was wrong, where, and what to do about it.
 """
 
-import logging
 import re
 import sys
 import warnings
@@ -11,9 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-
-# A library writes to no log of its own accord: programs add handlers.
-logging.getLogger("dkde").addHandler(logging.NullHandler())
 
 _PACKAGE = str(Path(__file__).parent)
 _USER = re.compile(r"://[^\s/?#\"'<>]*@")

@@ -4,6 +4,7 @@ import argparse
 import importlib
 import json
 import runpy
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +20,8 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 # Those that are run, and not only imported by another.
 SCRIPTS = (
-    "calls", "exactness", "groups", "leaves", "maps", "pair_loop", "peers", "plans", "roofline",
-    "runs", "selection", "stores", "supports",
+    "calls", "exactness", "groups", "leaves", "maps", "pair_loop", "parquet", "peers", "plans",
+    "roofline", "runs", "selection", "stores", "supports",
 )  # fmt: skip
 
 
@@ -75,6 +76,19 @@ def test_pair_loop(script, tmp_path):
     ]  # fmt: skip
     assert all(value > 0 for row in figures for value in row.values())
     assert kept(file, "pair_loop") == figures
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
+def test_parquet(script, capsys, tmp_path):
+    file = tmp_path / "parquet.json"
+    sizes = ["--rows", "9000", "--queries", "400", "--files", "2", "7", "--repeats", "1"]
+    figures = script("parquet")["main"]([*sizes, "--json", str(file)])
+    assert "of Zarr's" in capsys.readouterr().out
+    assert kept(file, "parquet") == figures
+    assert [row["form"] for row in figures] == ["Zarr", "Parquet, 2 files", "Parquet, 7 files"]
+    assert len({row["sum"] for row in figures}) == 1
+    assert all(row["seconds"] > 0 and row["taken"] > 0 for row in figures)
 
 
 def test_plans(script, capsys, tmp_path, monkeypatch):

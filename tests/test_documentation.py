@@ -166,6 +166,11 @@ def tables() -> None:
     Path("points").mkdir()
     for path in ("points/1.parquet", "points/2.parquet", "x.parquet"):
         parquet.write_table(pa.table(values), path)
+    seen = {name: rng.uniform(size=30) for name in ("x", "y", "w")}
+    for year in (2019, 2020):
+        Path(f"obs/year={year}").mkdir(parents=True)
+        parquet.write_table(pa.table(seen), f"obs/year={year}/0.parquet")
+    parquet.write_table(pa.table(seen), "new.parquet")
 
 
 def points() -> None:
@@ -230,6 +235,8 @@ def run(page: str, session: Session, wanted) -> None:
         if block.language not in ("sh", "python") or excused or not wanted(block):
             continue
         session.run(block, [words for words in block.commands if is_run(words)])
+    if page == "docs/index.md":  # which shows a picture of the gallery
+        return
     for figure in re.findall(r"!\[.*?\]\((?:\.\./)?figures/(.*?)\)", (ROOT / page).read_text()):
         pages.assert_alike(Path(figure), ROOT / "docs/figures" / figure)
 

@@ -8,10 +8,13 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 import dkde
 
 ROOT = Path(__file__).resolve().parents[1]
+# In the order of Keep a Changelog.
+KINDS = ["Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
@@ -24,8 +27,28 @@ def test_the_version_is_said_in_one_place():
     place = PROJECT["tool"]["setuptools"]["dynamic"]["version"]["attr"]
     module, _, name = place.rpartition(".")
     assert getattr(sys.modules[module], name) == dkde.__version__
-    released = re.findall(r"^## \[([\d.]+)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
-    assert released[:1] in ([], [dkde.__version__])
+    released = re.search(
+        r"^## \[([\d.]+)\] - (\d{4}-\d\d-\d\d)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE
+    )
+    assert released
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert released[1] == dkde.__version__ == cited["version"]
+    assert released[2] == str(cited["date-released"])
+
+
+def test_each_release_lists_its_changes_in_order():
+    """Each kind of change once, each entry once, in one or two lines."""
+    text = (ROOT / "CHANGELOG.md").read_text()
+    first, *releases = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
+    assert first.startswith("[Unreleased]\n")
+    assert releases
+    for release in [first, *releases]:
+        kinds = re.findall(r"^### (.*)$", release, re.MULTILINE)
+        assert kinds == [kind for kind in KINDS if kind in kinds]
+    entries = re.findall(r"^- (?:.+\n)(?:  .+\n)*", "".join(releases), re.MULTILINE)
+    assert len(set(entries)) == len(entries)
+    assert [entry for entry in entries if entry.count("\n") > 2] == []
+    assert max(map(len, text.splitlines())) <= 110
 
 
 def test_python_m_dkde_is_the_command():

@@ -15,6 +15,8 @@ FIGURES = ("mean_log_likelihood", "standard_error", "bits_per_dimension", "n_zer
 CSV_COLUMNS = ("split", "bandwidth", "n", *FIGURES)
 # Cross-validations alone have it: totals in nats, as scikit-learn's scores are.
 FOLD_TOTAL = "mean_fold_log_likelihood"
+# Scores with an absolute tolerance alone have it: the rows that are done by it.
+AT_ATOL = "n_rows_at_atol"
 # The key of the unit of bandwidths: in JSON if they are angles, and in each row if it is km.
 UNIT = "bandwidth_unit"
 # The prefix of the variables that count what was evaluated and read, and the role in the
@@ -26,7 +28,7 @@ Row = dict[str, Any]
 
 def figures(result: Any) -> list[Row]:
     """Return a row of figures for each bandwidth of a result."""
-    names = [*FIGURES, *([FOLD_TOTAL] if FOLD_TOTAL in result else [])]
+    names = [*FIGURES, *(name for name in (FOLD_TOTAL, AT_ATOL) if name in result)]
     columns = {name: result[name].values.tolist() for name in ("bandwidth", *names)}
     n_rows = _n_counting(result)
     said = _unit_of_row(result)
@@ -191,7 +193,7 @@ def write_csv(path: str, splits: Mapping[str, Iterable[Row]]) -> None:
     from dkde import write_whole
 
     rows = [{"split": split, **row} for split, found in splits.items() for row in found]
-    columns = [*CSV_COLUMNS, *(name for name in (FOLD_TOTAL, UNIT) if name in rows[0])]
+    columns = [*CSV_COLUMNS, *(name for name in (FOLD_TOTAL, AT_ATOL, UNIT) if name in rows[0])]
     text = io.StringIO()
     # Every digit of a float is kept.
     writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
@@ -219,6 +221,8 @@ def print_figures(
         heads[FOLD_TOTAL] = "fold total"
     if any(row["n_zero_density"] for row in rows):
         heads["n_zero_density"] = "zero density"
+    if AT_ATOL in rows[0]:
+        heads[AT_ATOL] = "within atol"
     values = [row["bandwidth"] for row in rows]
     name = "bandwidth (km)" if rows[0].get(UNIT) == "km" else "bandwidth"
     sizes = {name: _aligned(values)}

@@ -317,6 +317,14 @@ _DENSITY: dict[str, Decorator] = {
         help="Largest error of a log-density, relative to max(1, |log p|): by default 1e-9, with "
         "float32 1e-4. A larger tolerance, such as 1e-6, can take less time.",
     ),
+    "atol": click.option(
+        "--atol",
+        type=float,
+        default=0.0,
+        metavar="P",
+        help="Absolute tolerance of a density, in its units: a row is also done once its density "
+        "is within it. Rows far from all others then take little time, and their bounds are wide.",
+    ),
     "nan": click.option(
         "--nan",
         type=click.Choice(NAN),
@@ -326,15 +334,18 @@ _DENSITY: dict[str, Decorator] = {
 }
 
 
-def density_options(*names: str) -> Decorator:
+def density_options(*names: str, of_scores: bool = False) -> Decorator:
     """Add the options that say what density it is; the command gets them as ``density``.
 
     Parameters
     ----------
     names : str
-        Names of the options; all of them by default.
+        Names of the options; all of them by default, but those for scores alone.
+    of_scores : bool
+        Whether the command chooses no bandwidth, so that rows may be done by ``--atol``.
     """
-    return gathered("density", _density, {name: _DENSITY[name] for name in names or _DENSITY})
+    chosen = names or [name for name in _DENSITY if of_scores or name != "atol"]
+    return gathered("density", _density, {name: _DENSITY[name] for name in chosen})
 
 
 def _density(covariance: str, **others: Any) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from dkde_cli.values import parse_bandwidths
     help="The rows to be scored; by default DATA's split valid.",
 )
 @bandwidths_option
-@density_options()
+@density_options(of_scores=True)
 @weights_option
 @json_option
 @where_options

@@ -40,9 +40,9 @@ def config_of(store: str, commands: Mapping[str, click.Command]) -> str:
     given: dict[str, Any] = {"data": _data(call)}
     for argument, value in arguments.items():
         key = argument.replace("_", "-")
-        # A choice of rows for each side, by its role, can be made in Python alone.
-        is_by_role = argument in call and isinstance(value, Mapping)
-        if key not in keys or is_by_role:
+        if argument in call and isinstance(value, Mapping):
+            value = _by_role(value)
+        if key not in keys:
             click.echo(f"{argument} = {value} has no option, and is left out", err=True)
         elif value != _default(keys[key]):
             given[key] = value
@@ -67,6 +67,18 @@ def _as_options(call: Mapping[str, Any]) -> dict[str, Any]:
     rest = {"function", "arguments", "source", "folder", "versions"}
     given |= {name: value for name, value in call.items() if name not in rest}
     return {name: value for name, value in given.items() if value is not None}
+
+
+def _by_role(choices: Mapping[str, Any]) -> list[str]:
+    """Return choices of rows for single sides as the values of an option.
+
+    Examples
+    --------
+    >>> _by_role({"train": "year < 2020", "query": ["x", "y"]})
+    ['train:year < 2020', 'query:x,y']
+    """
+    texts = {role: one if isinstance(one, str) else ",".join(one) for role, one in choices.items()}
+    return [f"{role}:{text}" for role, text in texts.items()]
 
 
 def _default(parameter: click.Parameter) -> Any:

@@ -47,7 +47,8 @@ def compare(
     minus those of B, in nats. A row is tied if the difference is no larger than the proven bound
     on its error, or both densities are zero. z is the mean difference over its standard error,
     and the interval is that of 95 %, 1.96 standard errors to either side. Of more than two
-    results each pair is compared, and the interval is of that pair alone.
+    results each pair is compared, and the interval is of that pair alone. In a file for dkde run,
+    A, B and so on are the list stores.
 
     \b
     The JSON is
@@ -162,7 +163,8 @@ def report(stores: tuple[str, ...], page: str, by: str | None, sources: dict[str
     the curve, a map where rows lie on a grid, the rows of highest and lowest density, and what
     the numbers come from; it loads nothing from elsewhere. The rows are read again from the data
     that was scored. Of several results it holds one table, one figure of curves, and the
-    differences of each pair, as dkde compare prints them.
+    differences of each pair, as dkde compare prints them. In a file for dkde run, they are the
+    list stores.
     """
     import dkde
 

@@ -30,7 +30,7 @@ from dkde_cli.values import parse_bandwidths
     "for each feature, depth=10,time=2. It is in units of the data, or of those that --covariance "
     "makes; with the kernel vonmises_fisher in radians, or as 250km.",
 )
-@density_options()
+@density_options(of_scores=True)
 @output_options()
 @where_options
 def score(
@@ -52,8 +52,8 @@ def score(
        "bits_per_dimension", "n_zero_density", "seconds"}
     and for several
       {"seconds": s, "rows": [row, ...]}
-    with null for numbers that are not finite; on the sphere with "bandwidth_unit", "km" or
-    "radian". In the CSV, split is the query's selector.
+    with null for numbers that are not finite, with --atol "n_rows_at_atol", and on the sphere
+    "bandwidth_unit", "km" or "radian". In the CSV, split is the query's selector.
     """
     import dkde
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from dkde.engine.freeing import giving_memory_back
 from dkde.engine.grid_blocks import GridBlock
 from dkde.engine.leaf_blocks import LeafBlock
 from dkde.engine.reading import check_finite, read_groups
@@ -107,7 +108,8 @@ def score_share(
             return ShareOfBlock(*part, perf_counter() - start, _worker_here())
         kind = LeafBlock if survey.grid is None else GridBlock
         block = kind(query, train, task, survey, rows, panel)
-        part = block.share(*share)
+        with giving_memory_back():
+            part = block.share(*share)
         return ShareOfBlock(*part, perf_counter() - start, _worker_here())
 
 

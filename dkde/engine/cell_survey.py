@@ -15,6 +15,9 @@ from dkde.typing import FloatArray
 
 # A training row of a leaf; nanoseconds that a row takes to get there, and that a pair takes there.
 _LEAF, _TREE, _PAIR = 128, 250.0, 1.4
+# Of sums over groups of leaves, what moments of cells may take: rows that they leave lie apart, and
+# groups of these are smaller.
+_BESIDE_GROUPS = 0.5
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,8 @@ def _cells_at(
             n_left = ceil(n_query * float(left.mean()))
             again = leaves_time(float(within[k][left].mean()), n_left, n_train, n_features)
             again = min(again, group_times[k] * float(left.mean()))
-        if cost.time + again < pairs and cost.nbytes < room:
+        worth = _BESIDE_GROUPS if group_times[k] < inf else 1.0
+        if cost.time + again < worth * pairs and cost.nbytes < room:
             room -= cost.nbytes
             time += cost.moments + cost.translations  # sums are timed where this is asked for
             with_pairs += cost.time + again

@@ -93,10 +93,12 @@ def sums_at(
         Training rows that do not count.
     """
     norms = np.array(task.log_norms(frame.n_features))[kept] if whole else None
+    log_cut = task.log_cut(frame.n_features)
     return log_sums(
         coordinates,
         coefficients,
         tol=task.tol,
+        log_cut=None if log_cut is None else log_cut[kept],
         log_norms=norms,
         # Differences of integers are exact, and so are rows minus a reference row of zeros.
         rounded=not task.integer and bool(frame.reference.any()),

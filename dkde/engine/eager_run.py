@@ -50,6 +50,9 @@ class Keep(Protocol):
     def read_rows(self, q: int) -> FloatArray:
         """Read a finished query block."""
 
+    def count(self) -> None:
+        """Count a block that was computed now, however many shares it had."""
+
     def fail(self, q: int, p: int, error: BaseException) -> None:
         """Record a failed block."""
 
@@ -246,6 +249,8 @@ def compute(
                 whole = None if (q, p) in given_up else joined.add((q, p), part, n_shares)
                 if whole is not None:
                     receive((q, p), whole)
+                    if keep is not None:
+                        keep.count()
                     log.done((q, p), part)
                     done_pairs += plan.block_pairs((q, p)) % n_shares
                 if progress is not None:
@@ -262,17 +267,17 @@ def _every_block(plan: Plan) -> Iterator[Block]:
 
 def _shares(
     blocks: Iterator[Block], n_shares: int, n_workers: Callable[[], int]
-) -> Iterator[tuple[Block, int, int]]:
+) -> Iterator[tuple[Block, int, int | None]]:
     """Yield the shares of blocks, of as many blocks in turn as there are workers, with a place.
 
     Shares of a block have one place, a worker's, which then puts the block's panel in leaves once;
-    where there are more workers than blocks, a few places.
+    where there are more workers than blocks, a few places. A block that is one share has none, as
+    nothing is made for others.
     """
-
-    def n_places() -> int:
-        return n_workers() if n_shares > 1 else 1
-
-    while beside := list(islice(blocks, wanted := n_places())):
+    if n_shares == 1:
+        yield from ((block, 0, None) for block in blocks)
+        return
+    while beside := list(islice(blocks, wanted := n_workers())):
         places = max(1, wanted // len(beside))
         for i in range(n_shares):
             for number, block in enumerate(beside):

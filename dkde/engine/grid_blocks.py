@@ -165,6 +165,7 @@ class GridBlock(LeafBlock):
         # give.
         whole = self._panel == (0, self._train.rows.n_rows)
         norms = self._task.log_norms(frame.n_features) if whole else None
+        cut = self._task.log_cut(frame.n_features)
         at = 0
         for box in boxes(start, stop, self._axes.sizes):
             axes = self._axes.box(box)
@@ -174,6 +175,7 @@ class GridBlock(LeafBlock):
                 logs, errors, wide = grid_log_sums(
                     sums, bounds, unit=unit, tol=self._task.tol, log_weight=log_weight,
                     log_norm=None if norms is None else norms[k],
+                    log_cut=None if cut is None else float(cut[k]),
                 )  # fmt: skip
                 found.log_sums[number, here], found.errors[number, here] = logs, errors
                 failed[number, here] = wide

@@ -43,6 +43,7 @@ def describe_work(work: Work) -> dict[str, Any]:
         "metric": work.task.metric.name,
         "precision": work.task.precision,
         "tol": work.task.tol,
+        **({"atol": work.task.atol} if work.task.atol else {}),
         "log_volume": work.task.log_volume,
         **revision_noted(),
         # The fields, and the properties that a reader of the store would have to compute.

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from math import ceil, lgamma
+from math import ceil, lgamma, log
 from uuid import uuid4
 
 import numpy as np
@@ -19,6 +19,7 @@ from dkde.numerics.metrics import Metric, Terms
 from dkde.numerics.node_moments import has_moments, n_moments
 from dkde.numerics.sphere import ROUNDING
 from dkde.numerics.summaries import Summaries
+from dkde.numerics.tolerance import OF_ATOL
 from dkde.rows.grid import GridAxes
 from dkde.rows.side import Rows
 from dkde.typing import FloatArray
@@ -83,6 +84,8 @@ class Task:
     log_volume : float
         Log of the volume, in units of the data, of the unit cube in which distances are taken:
         half the log-determinant of C, where rows are mapped such that C is the identity.
+    atol : float
+        The absolute tolerance of a density: a row is also done once its density is within it.
     """
 
     kernel: Kernel
@@ -95,10 +98,25 @@ class Task:
     integer: bool
     log_volume: float = 0.0
     method: str = "auto"
+    atol: float = 0.0
 
     def terms(self, frame: Frame) -> Terms:
         """Return what is summed over the pairs in a frame."""
-        return Terms(self.kernel, self.metric, frame, self.bandwidths, self.n_train, self.tol)
+        return Terms(
+            self.kernel, self.metric, frame, self.bandwidths, self.n_train, self.tol,
+            self.log_cut(frame.n_features),
+        )  # fmt: skip
+
+    def log_cut(self, n_features: int) -> FloatArray | None:
+        """Return the log of what sums may be too small by, relative to the weight of all pairs.
+
+        It is of each bandwidth, and follows from the absolute tolerance; None where nothing is
+        left out by it, as kernels have a support, or rows are not in leaves.
+        """
+        reaches = self.kernel.profile is None and self.is_in_leaves(n_features)
+        if not (self.atol and reaches):
+            return None
+        return np.array(self.log_norms(n_features)) + log(self.atol) + log(OF_ATOL)
 
     def has_cells(self, n_features: int) -> bool:
         """Return whether sums may be by moments of cells, which may be less work."""

@@ -131,7 +131,7 @@ def completed(
     call: Callable[..., T],
     calls: Iterable[tuple[K, tuple[Any, ...]]],
     trials: Trials | None = None,
-    place_of: Callable[[K], int] | None = None,
+    place_of: Callable[[K], int | None] | None = None,
 ) -> Generator[tuple[K, T], None, None]:
     """Yield the results of calls as they finish, with their keys.
 
@@ -148,7 +148,8 @@ def completed(
     trials : Trials, optional
         Decides what happens to calls that raise; by default the error is raised.
     place_of : callable, optional
-        Returns a number for a call's key. Calls of one number go to one worker, as far as they can.
+        Returns a number for a call's key. Calls of one number go to one worker, as far as they can;
+        those without one go to any.
     """
     trials = Trials(pool) if trials is None else trials
     waiting = iter(calls)

@@ -11,6 +11,7 @@ from dask.tokenize import tokenize
 from dkde.datasets.summaries import index_bytes, summaries
 from dkde.engine.block_plan import FEW_TRAIN_ROWS, Plan, make_plan
 from dkde.engine.blocks import score_block
+from dkde.engine.freeing import giving_memory_back
 from dkde.engine.reading import check_representable
 from dkde.engine.side_size import SideSize
 from dkde.engine.survey import make_survey
@@ -132,7 +133,7 @@ class Work:
 
     def survey(self) -> Survey:
         """Return the survey that all blocks receive; some rows are read for it."""
-        with saying():
+        with saying(), giving_memory_back():
             return self.knowing(make_survey(self.query, self.train, self.task, self.plan.cut))
 
     def knowing(self, survey: Survey) -> Survey:
@@ -183,12 +184,16 @@ class Work:
             When a log-density is below what float64 holds.
         """
         n_features, task = self.train.rows.n_features, self.task
+        log_cut = task.log_cut(n_features)
         found = logsum.finalise(
             logsum.combine(panels),
             task.log_norms(n_features),
             task.largest_term(n_features),
             task.moved,
+            log_cut,
         )
+        if log_cut is not None:  # densities that float64 cannot hold are within the tolerance
+            return found
         first = None if query_block is None else self.plan.query_block(query_block)[0]
         check_representable(found.values, found.errors, task.bandwidths, self.query.rows, first)
         return found
@@ -240,6 +245,7 @@ class Work:
             tokenize(
                 sides, task.kernel.name, task.metric.name, task.bandwidths, task.precision,
                 task.tol, task.method, task.log_volume, self.plan.query_rows, self.plan.panel_rows,
+                *([task.atol] if task.atol else []),
             )
         )  # fmt: skip
 

@@ -38,6 +38,7 @@ def plan(
     singular: str = "raise",
     precision: str = "float64",
     tol: float | None = None,
+    atol: float = 0.0,
     nan: str = "raise",
     weights: WeightsLike = None,
     source: str | Catalog | None = None,
@@ -57,13 +58,14 @@ def plan(
 
     Parameters
     ----------
-    query, train, bandwidths, kernel, metric, covariance, singular, precision, tol, nan, weights, \
+    query, train, bandwidths, kernel, metric, covariance, singular, precision, tol, atol, nan, \
+            weights, \
             source, features, where, row_dim, lat, lon
         As for :func:`dkde.score`. A covariance is found, which reads the training rows; a
         sample of both sides is read, unless they are lazy.
     block_rows, panel_rows
-        As for :func:`dkde.score`, which would follow the same plan. The default bandwidths are
-        those of :func:`dkde.sweep`.
+        As for :func:`dkde.score`. The plan is the one that this function would follow. The default
+        bandwidths are those of :func:`dkde.sweep`.
     n_threads : int, optional
         The threads for ``seconds``; by default those of the active Dask client's workers, else
         one for each processor.
@@ -124,8 +126,9 @@ def plan(
     t, q = operands(catalog, train=train, query=query)
     check_same_features(q, t, "query")
     options = Options(
-        kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol, nan=nan
-    )
+        kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol,
+        nan=nan, atol=atol,
+    )  # fmt: skip
     train_side = options.prepared(side(t, weights))
     query_side = options.prepared(side(q, role="query"))
     work = Fitted.to(train_side, bandwidths, options, pool_for).work(query_side)

@@ -127,7 +127,8 @@ def cross_validate(
         computed once, from all rows. Weights count in the density and in the means over held-out
         rows alike; rows of weight zero do not count in either.
     output, restart, retry_failed, anywhere, progress
-        As for :func:`dkde.score`, without tables; progress begins anew for each pass.
+        As for :func:`dkde.score`. Tables, ``.csv`` and ``.parquet``, cannot be the output. The
+        progress begins anew for each pass.
 
     Returns
     -------

@@ -61,6 +61,7 @@ class FittedDensity(ShownInNotebooks, DensityMixin, BaseEstimator):  # type: ign
     singular: str
     precision: str
     tol: float | None
+    atol: float = 0.0
     nan: str
     features: Names | None
     where: Text | None
@@ -186,7 +187,7 @@ class FittedDensity(ShownInNotebooks, DensityMixin, BaseEstimator):  # type: ign
         """Return the parameters as they are now; refuse those that cannot be combined."""
         options = Options(
             self.kernel, self.metric, self.precision, self.covariance, self.singular,
-            tol=self.tol, nan=self.nan,
+            tol=self.tol, nan=self.nan, atol=self.atol,
         )  # fmt: skip
         options.check()
         return options
@@ -385,7 +386,7 @@ class KernelDensity(FittedDensity):
     singular : {"raise", "drop"}
         What to do, for ``"diag"`` and ``"full"``, if the rows do not vary in all directions:
         refuse them, or estimate the density on the subspace in which they vary.
-    precision, tol, nan, features, where, row_dim, lat, lon
+    precision, tol, atol, nan, features, where, row_dim, lat, lon
         As for :func:`dkde.log_density`; options by role are for ``"train"``, the rows of ``fit``,
         and ``"query"``. ``where`` chooses rows to fit: each row of a query has a score.
 
@@ -423,6 +424,7 @@ class KernelDensity(FittedDensity):
         singular: str = "raise",
         precision: str = "float64",
         tol: float | None = None,
+        atol: float = 0.0,
         nan: str = "raise",
         features: Names | None = None,
         where: Text | None = None,
@@ -437,6 +439,7 @@ class KernelDensity(FittedDensity):
         self.singular = singular
         self.precision = precision
         self.tol = tol
+        self.atol = atol
         self.nan = nan
         self.features = features
         self.where = where

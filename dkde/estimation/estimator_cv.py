@@ -56,7 +56,8 @@ class KernelDensityCV(FittedDensity):
         relative.
     kernel, metric, covariance, singular, precision, tol, nan, features, where, row_dim, \
             lat, lon
-        As for :class:`KernelDensity`. A covariance is computed once, from all rows.
+        As for :class:`KernelDensity`, which has ``atol`` too. A covariance is computed once, from
+        all rows.
 
     Attributes
     ----------

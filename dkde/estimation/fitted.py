@@ -96,4 +96,5 @@ class Fitted:
         dimensions = self.options.dimensions(self.matrix)
         scores = score_variables(found, dimensions, "sample", self.density_units)
         missing = self.options.missing_variables(found.densities)
+        missing |= self.options.atol_variables(found.densities)
         return in_own_dims(scores, "sample", q, prefix) | missing

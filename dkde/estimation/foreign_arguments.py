@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import wraps
+from inspect import signature
 from typing import Any, TypeVar, cast
 
 from dkde.errors import Argument, InputError
@@ -16,7 +17,7 @@ _ARGUMENTS: Mapping[str, tuple[Any, str]] = {
     "breadth_first": (True, _NO_SUCH),
     "leaf_size": (40, _NO_SUCH),
     "rtol": (0, "write tol, the largest error of a log-density relative to max(1, |log p|)"),
-    "atol": (0, "write tol, the largest error of a log-density relative to max(1, |log p|)"),
+    "atol": (0, "give tol alone"),
     "metric_params": (
         None, "write covariance: the scales of the features, or the matrix C of the distances"
     ),
@@ -43,9 +44,11 @@ _METRICS: Mapping[str, tuple[Any, ...]] = {
 def answered(function: Function) -> Function:
     """Return a function that answers arguments of scikit-learn with what stands for them."""
 
+    absent = [name for name in _ARGUMENTS if name not in signature(function).parameters]
+
     @wraps(function)
     def checked(*arguments: Any, **named: Any) -> Any:
-        foreign = {name: named.pop(name) for name in _ARGUMENTS if name in named}
+        foreign = {name: named.pop(name) for name in absent if name in named}
         _refuse_foreign(foreign)
         return function(*arguments, **named)
 
@@ -63,6 +66,11 @@ def _refuse_foreign(foreign: Mapping[str, Any]) -> None:
         default, way = _ARGUMENTS[name]
         # An array is no default, and its comparison no truth.
         if not (value is default or (isinstance(value, int | float | str) and value == default)):
+            if name == "atol":
+                raise InputError(
+                    "atol is for scores, and no bandwidth is chosen by rows that are only within "
+                    f"it; {way}"
+                )
             raise InputError(f"{name} is an argument of scikit-learn, and not of dkde; {way}")
 
 

@@ -80,6 +80,7 @@ _RESERVED = frozenset(
         "standard_error",
         "bits_per_dimension",
         "n_zero_density",
+        "n_rows_at_atol",
         "n_missing",
         "n_missing_train",
         "best_bandwidth",

@@ -40,6 +40,7 @@ def log_density(
     singular: str = "raise",
     precision: str = "float64",
     tol: float | None = None,
+    atol: float = 0.0,
     nan: str = "raise",
     return_error: bool = False,
     as_frame: bool = False,
@@ -105,6 +106,11 @@ def log_density(
     tol : float, optional
         The tolerance in place of 1e-9 (with float32, of 1e-4): from 1e-12 (1e-5) to below 1. With
         a larger one, less is computed twice and more is left out.
+    atol : float
+        An absolute tolerance, in units of the density: a row is also done once its density is
+        within it, so that rows far from all others take little time. Its bound says what that
+        means in nats, and is infinite where the density may be zero; the log-density is then a
+        low one, or ``-inf``. 0, the default, is for none.
     nan : {"raise", "drop"}
         What to do with rows that have missing features (NaN): refuse them, or leave them out. Left
         out, training rows do not count, and the density of query rows is NaN. Infinite values are
@@ -193,8 +199,9 @@ def log_density(
     if (groups is None) != (train_groups is None):
         raise InputError("groups and train_groups are needed together; one of them is missing")
     options = Options(
-        kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol, nan=nan
-    )
+        kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol,
+        nan=nan, atol=atol,
+    )  # fmt: skip
     query_side = options.prepared(side(q, groups=groups, role="query"))
     train_side = options.prepared(side(t, weights, train_groups))
     fitted = Fitted.to(train_side, bandwidth, options, pool_for)

@@ -7,6 +7,8 @@ from math import nan as not_a_number
 from numbers import Integral
 from typing import Any
 
+import numpy as np
+
 from dkde.engine.pool import PoolFor
 from dkde.engine.reading import check_weights
 from dkde.engine.task import Task, common_unit
@@ -28,16 +30,17 @@ from dkde.numerics.frame import Precision
 from dkde.numerics.kernels import Kernel, get_kernel
 from dkde.numerics.logsum import Densities
 from dkde.numerics.metrics import check_pair, get_metric
-from dkde.numerics.tolerance import check_tol
+from dkde.numerics.tolerance import check_atol, check_tol
 from dkde.rows.row_source import innermost
 from dkde.rows.side import Side
 from dkde.rows.sphere import as_stored, is_in_degrees, on_sphere, warn_if_radians
 from dkde.stores.door import check_opened
 
 NAN = ("raise", "drop")
+AT_ATOL = {"units": "1", "long_name": "rows whose density is within atol, but not within tol"}
 # The options that the record of a call holds. Stores keep these names: none may be renamed.
 RECORDED = (
-    "kernel", "metric", "covariance", "singular", "precision", "tol", "nan", "block_rows",
+    "kernel", "metric", "covariance", "singular", "precision", "tol", "atol", "nan", "block_rows",
     "panel_rows",
 )  # fmt: skip
 
@@ -52,7 +55,7 @@ class Options:
         As for :func:`dkde.estimation.bandwidth_matrix.find_bandwidth_matrix`.
     block_rows, panel_rows : int, optional
         Query and training rows of a block, instead of the plan's own.
-    tol : float, optional
+    tol, atol : float, optional
         As for :func:`dkde.log_density`.
     nan : {"raise", "drop"}
         What to do with rows that have missing values: refuse them, or leave them out.
@@ -68,6 +71,7 @@ class Options:
     tol: float | None = None
     method: str = "auto"
     nan: str = "raise"
+    atol: float = 0.0
 
     @classmethod
     def of_record(cls, arguments: Mapping[str, Any]) -> "Options":
@@ -77,13 +81,15 @@ class Options:
     @property
     def record(self) -> dict[str, Any]:
         """Return the options by name, for the record of a call."""
-        return {name: getattr(self, name) for name in RECORDED}
+        # Calls of older versions did not have ``atol``.
+        return {name: getattr(self, name) for name in RECORDED if name != "atol" or self.atol}
 
     def check(self, *, pca: int | None = None) -> None:
         """Refuse options that no data could satisfy, before anything is read."""
         refuse_foreign_metric(self.metric)
         check_pair(self._kernel, get_metric(self.metric))
         check_tol(self.tol, _check_precision(self.precision))
+        check_atol(self.atol)
         if not isinstance(self.nan, str) or self.nan not in NAN:
             raise InputError(f"nan is {self.nan!r}; choose one of: {', '.join(NAN)}")
         # On the sphere h is an angle, and no matrix changes the distances.
@@ -154,6 +160,15 @@ class Options:
         names = ("n_missing", "n_missing_train")
         counts = zip(names, count_missing(found), strict=True)
         return {name: ((), count, ROWS) for name, count in counts}
+
+    def atol_variables(self, found: Densities) -> dict[str, Any]:
+        """Return the variable that counts the rows done by ``atol`` alone; none without it."""
+        if not self.atol:
+            return {}
+        tol = check_tol(self.tol, _check_precision(self.precision))
+        by_tol = tol * np.maximum(1.0, np.abs(found.values))
+        alone = np.isinf(found.errors) | (found.errors > by_tol)
+        return {"n_rows_at_atol": ("bandwidth", alone.sum(axis=1), AT_ATOL)}
 
     def warn_if_no_density(self, matrix: BandwidthMatrix) -> None:
         """Warn that scores cannot be compared with others."""
@@ -275,7 +290,7 @@ class Options:
         task = Task(
             self._kernel, get_metric(self.metric), matrix.bandwidths, precision,
             check_tol(self.tol, precision), train.rows.n_rows, unit, integer,
-            matrix.covariance.log_volume, self.method,
+            matrix.covariance.log_volume, self.method, check_atol(self.atol),
         )  # fmt: skip
         for name, rows in (("block_rows", self.block_rows), ("panel_rows", self.panel_rows)):
             if rows is not None and not (isinstance(rows, Integral) and rows >= 1):

@@ -42,6 +42,7 @@ def score(
     singular: str = "raise",
     precision: str = "float64",
     tol: float | None = None,
+    atol: float = 0.0,
     nan: str = "raise",
     weights: WeightsLike = None,
     query_weights: WeightsLike = None,
@@ -69,7 +70,7 @@ def score(
     query_weights : array (query rows,) or str, optional
         The weight of each query row in the means: non-negative, on any scale; rows of weight
         zero do not count. Text is the name of a variable, and replaces that in ``weights``.
-    kernel, metric, covariance, singular, precision, tol, nan, block_rows, panel_rows
+    kernel, metric, covariance, singular, precision, tol, atol, nan, block_rows, panel_rows
         As for :func:`dkde.log_density`.
     output : path or URL, optional
         A Zarr store that keeps the result, block by block. The same call resumes a run that was
@@ -96,7 +97,9 @@ def score(
         on the error of each; ``pairs_evaluated (sample)``, the number of training rows whose
         kernel or exact distance was evaluated, and ``rows_read (sample)``, the number that were
         read; ``mean_log_likelihood``,
-        ``standard_error``, ``bits_per_dimension`` and ``n_zero_density`` ``(bandwidth)``; the
+        ``standard_error``, ``bits_per_dimension`` and ``n_zero_density`` ``(bandwidth)``; with
+        ``atol`` ``n_rows_at_atol (bandwidth)``, how many rows are within ``atol`` and not within
+        ``tol``, which ``n_zero_density`` counts too where their density may be zero; the
         query's coordinates and dims, which may be others than ``sample``, and several; with
         weights of the query rows ``row_weight (sample)``, 0 for rows that do not count; with
         ``nan="drop"``, ``n_missing`` and ``n_missing_train``, the number of rows of the query
@@ -110,8 +113,9 @@ def score(
     """
     run = Run(output, Manner(restart, retry_failed, anywhere))
     options = Options(
-        kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol, nan=nan
-    )
+        kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol,
+        nan=nan, atol=atol,
+    )  # fmt: skip
     catalog = catalog_of(
         source,
         ("train", "query"),

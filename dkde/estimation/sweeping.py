@@ -88,7 +88,8 @@ def sweep(
         As ``query_weights`` of :func:`score`, for these rows. The best bandwidth is that of the
         highest weighted mean.
     output, restart, retry_failed, anywhere, progress
-        As for :func:`score`, without tables; progress begins anew for the test rows.
+        As for :func:`score`. Tables, ``.csv`` and ``.parquet``, cannot be the output. The progress
+        begins anew for the test rows.
 
     Returns
     -------

@@ -13,10 +13,10 @@ from typing import Any
 
 import pandas as pd
 
-from dkde.datasets.formats.arrow_values import Column, column_of_points, column_of_type
 from dkde.errors import InputError, some
 from dkde.inputs.frame import Frame
 from dkde.inputs.frame_columns import kind_of_column
+from dkde.rows.arrow_values import Column, column_of_points, column_of_type
 from dkde.rows.feature_choice import LOOKED_AT
 from dkde.rows.points import first_shape, main_geometry, points_of_field
 
@@ -147,7 +147,11 @@ def _in_one_order(read: _Read) -> _Read:
 
 def _digest(column: Any) -> str:
     """Return a digest of a column's numbers."""
+    from pyarrow import types
+
     values = column.combine_chunks()
+    if types.is_dictionary(values.type):  # of which Arrow does not decode all kinds
+        return hashlib.sha256(repr(values.to_pylist()).encode()).hexdigest()
     while hasattr(values, "flatten") and hasattr(values.type, "value_type"):
         values = values.flatten()
     numbers = values.to_numpy(zero_copy_only=False)

@@ -16,9 +16,9 @@ from dask.highlevelgraph import HighLevelGraph
 
 from dkde.errors import InputError, NoVariableError, some
 from dkde.inputs.frame_columns import is_plain
-from dkde.inputs.frame_values import values_as_they_are
 from dkde.inputs.frames import frame_of, part_of_frame
 from dkde.rows.dask_source import DaskSource
+from dkde.rows.frame_values import values_as_they_are
 from dkde.rows.row_filter import no_such
 from dkde.rows.side import Part
 from dkde.typing import Array
@@ -115,7 +115,8 @@ def _values(partition: pd.DataFrame, dtype: np.dtype[Any]) -> Array:
     """Return the one column of a partition as it is; this is a task."""
     values: Any = values_as_they_are(partition.iloc[:, 0])
     if isinstance(values, np.ma.MaskedArray):
-        values = np.ma.filled(values.astype(object), None)
+        missing, values = np.ma.getmaskarray(values), values.data.astype(object)
+        values[missing] = None
     found: Array = values.astype(dtype, copy=False)
     return found
 

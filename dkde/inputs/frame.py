@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from dkde.datasets.formats.arrow_values import Column
 from dkde.inputs.frame_columns import is_plain, kind_of_column
+from dkde.rows.arrow_values import Column
 
 
 @dataclass(frozen=True, eq=False)

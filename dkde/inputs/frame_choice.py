@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from dkde.datasets.formats.arrow_values import Column
 from dkde.datasets.formats.tables import by_default, no_numbers, why_no_feature
 from dkde.errors import InputError, some
 from dkde.inputs.frame import Frame
+from dkde.rows.arrow_values import Column
 from dkde.rows.feature_choice import NO_SUCH, of_a_list
 
 

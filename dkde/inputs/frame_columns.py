@@ -11,15 +11,15 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import infer_dtype, is_scalar
 
-from dkde.datasets.formats.arrow_values import (
+from dkde.errors import InputError
+from dkde.numerics.exact import LARGEST, check_exact, rounded
+from dkde.rows.arrow_values import (
     Column,
     column_of_points,
     column_of_type,
     first_length,
     values_of,
 )
-from dkde.errors import InputError
-from dkde.numerics.exact import LARGEST, check_exact, rounded
 from dkde.rows.as_numbers import as_days, day_units
 from dkde.rows.feature_choice import LOOKED_AT, why_text
 from dkde.rows.points import Points, coordinates_of, first_shape

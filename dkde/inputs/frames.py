@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dkde.datasets.formats.arrow_values import Column
 from dkde.datasets.formats.tables import (
     check_lists,
     crs_of,
@@ -27,10 +26,11 @@ from dkde.inputs.frame_choice import (
     wanted_columns,
 )
 from dkde.inputs.frame_columns import FLOAT, is_plain, numbers_of
-from dkde.inputs.frame_values import values_as_they_are
 from dkde.numerics.exact import check_exact
+from dkde.rows.arrow_values import Column
 from dkde.rows.columns import TableSource
 from dkde.rows.feature_choice import left_out_line
+from dkde.rows.frame_values import values_as_they_are
 from dkde.rows.row_filter import no_such
 from dkde.rows.side import Part
 from dkde.rows.sources import ArraySource
@@ -53,8 +53,6 @@ def frame_of(data: Any, role: str) -> Frame | None:
         return frame_of_pandas(data)
     if isinstance(data, pd.Series) and str(data.dtype) == "geometry":  # a GeoSeries is one column
         return frame_of_pandas(data.to_frame("geometry"))
-    if hasattr(data, "compute") and hasattr(data, "columns") and hasattr(data, "dtypes"):
-        return frame_of(data.compute(), role)  # a data frame of Dask
     return frame_through_arrow(data, role)
 
 

@@ -15,8 +15,8 @@ from dkde.datasets.formats.files import files_of, is_pattern, reading
 from dkde.datasets.formats.parquet import is_parquet_url
 from dkde.errors import DkdeError, InputError
 from dkde.inputs.foreign import Groups, listing, path_of, place_of
-from dkde.inputs.frame_values import values_of_arrow
 from dkde.rows.columns import TableSource
+from dkde.rows.frame_values import values_of_arrow
 from dkde.rows.parquet_files import SUFFIXES
 from dkde.rows.parquet_source import ParquetSource
 from dkde.rows.place_names import as_called, role_asked

@@ -102,6 +102,7 @@ def log_sums(
     *,
     tol: float,
     log_norms: FloatArray | None = None,
+    log_cut: FloatArray | None = None,
     rounded: bool = False,
     own: Own | None = None,
 ) -> tuple[FloatArray, Marks]:
@@ -119,6 +120,10 @@ def log_sums(
         The kernels' log-normalisers: ``log p = log-sum - log weight - log_norm``. Without,
         bounds above 0.9 ``tol`` are too large; which holds too for sums over a part of the
         training rows, whatever the other parts add.
+    log_cut : array (n_bandwidths,), optional
+        Log of what sums may be too small by, relative to the weight of the pairs that count. Sums
+        whose bounds are no more are accurate enough: the least that they may be is returned, with
+        the error of that alone.
     rounded : bool
         Whether taking the row away has rounded the coordinates, to half a unit in the last place.
     own : Own, optional
@@ -151,6 +156,7 @@ def log_sums(
         sums, bounds = at.sums()
         if own is not None:
             sums, bounds = _without(query, sums, bounds, own, each.moments.h)
+        least, wrong = sums - bounds, bounds
         known = (sums > _LEAST) & (bounds < sums) & known_weight
         sums = np.where(known, sums, 1.0)
         logs = np.log(sums) + unit
@@ -166,7 +172,32 @@ def log_sums(
         found.log_sums[k] = np.where(known, logs, -np.inf)
         found.errors[k] = np.where(known, bound, np.inf)
         failed[k] = ~(known & (bound <= limit))
+        if log_cut is not None and failed[k].any():
+            low = failed[k] & known_weight & is_within(wrong, np.exp(log_cut[k]) * total)
+            logs, bound = least_logs(least[low], unit)
+            if rounded:
+                bound += np.where(np.isneginf(logs), 0.0, 2 * at.shift()[low])
+            good = bound <= ACCEPTED * tol
+            low[low] = good
+            found.log_sums[k, low], found.errors[k, low] = logs[good], bound[good]
+            failed[k, low] = False
     return result, failed
+
+
+def is_within(bounds: FloatArray, room: FloatArray | float) -> Marks:
+    """Return where sums less their bounds are too small by no more than some room.
+
+    There is room left for coordinates that were rounded, and for terms lost to underflow.
+    """
+    found: Marks = 8 * bounds + 4 * _LEAST <= room
+    return found
+
+
+def least_logs(sums: FloatArray, unit: float) -> tuple[FloatArray, FloatArray]:
+    """Return logs of the least that sums may be, -inf for none, and the errors of the logs."""
+    some = sums > _LEAST
+    logs = np.where(some, np.log(np.where(some, sums, 1.0)) + unit, -np.inf)
+    return logs, np.where(some, 4 * UNIT * (np.abs(logs) + abs(unit) + 1), 0.0)
 
 
 def _eligible(moments: MomentSet, own: Own | None, n_rows: int) -> tuple[FloatArray, Marks]:

@@ -81,8 +81,9 @@ def principal_axes(rows, start, stop, axes, spread, mean):  # type: ignore[no-un
                 for m in range(3):
                     a, b = axes[j, m], axes[k, m]
                     axes[j, m], axes[k, m] = cosine * a - sine * b, sine * a + cosine * b
+    # An axis that is not there stays last: a thin one's spread may be rounded to less than nothing.
     for _ in range(2):
-        for j in range(2):
+        for j in range(width - 1):
             if spread[j, j] < spread[j + 1, j + 1]:
                 spread[j, j], spread[j + 1, j + 1] = spread[j + 1, j + 1], spread[j, j]
                 for m in range(3):

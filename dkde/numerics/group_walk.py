@@ -69,7 +69,7 @@ def _add_pairs(  # type: ignore[no-untyped-def]
 
 @_compile
 def _seed(  # type: ignore[no-untyped-def]
-    inverse, log_needed, query, tree, own, query_codes, within, state, seen, leaf, at_most,
+    inverse, log_needed, query, tree, own, query_codes, within, cut, state, seen, leaf, at_most,
     pair_room,
 ):  # fmt: skip
     """Take the nearest training leaf of a query leaf for limits, and for what sums are relative to.
@@ -93,7 +93,7 @@ def _seed(  # type: ignore[no-untyped-def]
     near_seen, sums_seen, _, _, _, _ = seen
     for i in range(start, stop):
         found = limit(0, inverse[0], near_seen[i], sums_seen[0, i], log_needed)
-        at_most[i] = min(found, within[i])
+        at_most[i] = min(found, within[i], cut[0])
         if near_seen[i] < near[i]:
             if near[i] < inf:
                 sums[0, i] *= rescaling(0, near_seen[i], near[i], inverse[0])
@@ -103,7 +103,7 @@ def _seed(  # type: ignore[no-untyped-def]
 
 @_compile
 def _refresh(  # type: ignore[no-untyped-def]
-    inverse, log_needed, at_most, state, n_rows, here, reach, furthest
+    inverse, log_needed, at_most, cut, state, n_rows, here, reach, furthest
 ):
     """Set the limits of the rows of some query leaves; return the furthest."""
     found, first_leaf = 0.0, here[4]
@@ -112,7 +112,7 @@ def _refresh(  # type: ignore[no-untyped-def]
         n_groups = (min(start + QUERY_LEAF, n_rows) - start) // GROUP
         at = (leaf - first_leaf) * _GROUPS
         furthest[leaf - first_leaf] = set_limits(
-            0, inverse, log_needed, at_most, state, start, n_groups, reach[at : at + _GROUPS]
+            0, inverse, log_needed, at_most, cut, state, start, n_groups, reach[at : at + _GROUPS]
         )
         found = max(found, furthest[leaf - first_leaf])
     return found
@@ -120,7 +120,7 @@ def _refresh(  # type: ignore[no-untyped-def]
 
 @_compile
 def _add_node(  # type: ignore[no-untyped-def]
-    inverse, query, tree, node, here, geometry, sizes, furthest, used, state, degrees, n_terms,
+    inverse, query, tree, node, here, geometry, furthest, used, state, degrees, n_terms,
     room,
 ):  # fmt: skip
     """Add all rows of a node to the sums of a range of query leaves."""
@@ -219,7 +219,7 @@ def _add_near_pairs(  # type: ignore[no-untyped-def]
 @compiled("contract", "nsz")
 def group_walk(  # type: ignore[no-untyped-def]
     inverse, log_needed, query, starts, tree, own, query_codes, within, allowed, used, state,
-    seen,
+    seen, cut,
 ):  # fmt: skip
     """Add the pairs of all query rows with a tree's rows that can matter, in whole groups.
 
@@ -238,6 +238,8 @@ def group_walk(  # type: ignore[no-untyped-def]
         Receives 1 for the rows where they were.
     seen : tuple
         As ``state``, new: for the nearest leaves' sums.
+    cut : array (1,)
+        What limits are at most.
     """
     low, count, box_low, box_high = query[1], tree[5], tree[6], tree[7]
     pair_room = np.empty(GROUP * LEAF), np.empty(GROUP * LEAF // CHUNK)
@@ -264,8 +266,8 @@ def group_walk(  # type: ignore[no-untyped-def]
         here[4] = starts[unit]
         for leaf in range(starts[unit], starts[unit + 1]):
             _seed(
-                inverse, log_needed, query, tree, own, query_codes, within, state, seen, leaf,
-                at_most, pair_room,
+                inverse, log_needed, query, tree, own, query_codes, within, cut, state, seen,
+                leaf, at_most, pair_room,
             )  # fmt: skip
         principal_axes(
             query[0], starts[unit] * QUERY_LEAF,
@@ -284,7 +286,7 @@ def group_walk(  # type: ignore[no-untyped-def]
                 here[m] = ranges[n_ranges, m]
             begin(query, here, inverse, geometry, sizes, range_low, range_high)
             furthest_now = _refresh(
-                inverse, log_needed, at_most, state, len(query[0]), here, reach, furthest
+                inverse, log_needed, at_most, cut, state, len(query[0]), here, reach, furthest
             )
             n_since, next_look, n_left = 0, 1, here[3]
             for number in range(here[3] - 1, here[2] - 1, -1):
@@ -311,7 +313,7 @@ def group_walk(  # type: ignore[no-untyped-def]
                         continue
                     if answer == WHOLE:
                         _add_node(
-                            inverse, query, tree, node, here, geometry, sizes, furthest, used,
+                            inverse, query, tree, node, here, geometry, furthest, used,
                             state, degrees, n_terms, room,
                         )  # fmt: skip
                     else:
@@ -323,8 +325,8 @@ def group_walk(  # type: ignore[no-untyped-def]
                     if n_since >= next_look:
                         n_since, next_look = 0, min(2 * next_look, _MOST_BETWEEN)
                         furthest_now = _refresh(
-                            inverse, log_needed, at_most, state, len(query[0]), here, reach,
-                            furthest,
+                            inverse, log_needed, at_most, cut, state, len(query[0]), here,
+                            reach, furthest,
                         )  # fmt: skip
             if n_left > here[3]:
                 # As units are made: the left half has the odd leaf.

@@ -18,7 +18,7 @@ from dkde.numerics.bounds import Method, Sums, log_sum_errors, rounding_of
 from dkde.numerics.distances import LEAF, METRICS
 from dkde.numerics.exponential import exponents
 from dkde.numerics.group_walk import group_walk
-from dkde.numerics.limits import fill_limits
+from dkde.numerics.limits import cuts, fill_limits
 from dkde.numerics.metrics import Terms
 from dkde.numerics.node_moments import NodeMoments, log_errors
 from dkde.numerics.support_sums import Supported, supported_sums
@@ -113,6 +113,8 @@ class LeafSums:
         if terms.kernel.profile is not None:
             # A pair at the edge, whose distance is h, is outside: see dkde.numerics.tiles.
             self._inverse *= 1 + 16 * self._frame.epsilon
+        log_cut = None if terms.log_cut is None else terms.log_cut[self._order]
+        self._cut = cuts(self._code, self._inverse, log_cut)
         rows = len(query.rows)
         self._states: dict[int, _State] = {}
         self._pairs, self._within = np.zeros(rows), np.full(rows, inf)
@@ -162,12 +164,12 @@ class LeafSums:
             seen = _State.of(0, 1, len(query.rows)).arrays(self._pairs)
             group_walk(
                 self._inverse, needed, rows, query.units, nodes, own, codes, self._within,
-                _OF_GROUPS * self._share, self._used, mine, seen,
+                _OF_GROUPS * self._share, self._used, mine, seen, self._cut,
             )  # fmt: skip
             return
         walk(
             self._code, self._metric, tree.n_features, self._inverse, needed, rows, nodes, own,
-            codes, self._within, mine,
+            codes, self._within, mine, self._cut,
         )  # fmt: skip
 
     def expect(self, squared: FloatArray) -> None:
@@ -222,7 +224,7 @@ class LeafSums:
         sums = np.ones_like(found) if sums is None else sums
         needed = log(self._n_train) - log(self._share) + _ROOM
         anywhere = np.full(len(near), inf)
-        fill_limits(self._code, self._inverse, near, sums, needed, anywhere, found)
+        fill_limits(self._code, self._inverse, near, sums, needed, anywhere, self._cut, found)
         return found
 
     def _filled(self, values: npt.NDArray[T]) -> npt.NDArray[T]:

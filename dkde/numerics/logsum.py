@@ -179,6 +179,7 @@ def finalise(
     log_norms: Sequence[float],
     terms: float = 0.0,
     moved: FloatArray | None = None,
+    log_cut: FloatArray | None = None,
 ) -> Densities:
     """Return log-densities in nats from a complete partial result, with errors and effort.
 
@@ -195,6 +196,9 @@ def finalise(
     moved : array (n_bandwidths,), optional
         The largest error of distances, in bandwidths, because the rows themselves were rounded
         before anything was computed; for kernels that are Gaussians of the distance.
+    log_cut : array (n_bandwidths,), optional
+        Log of what log-sums may be too small by, relative to the weight of the pairs that count.
+        A density that may be zero then has an infinite error.
     """
     log_sums, log_weight, errors, *effort = split(partial)
     norms = np.asarray(log_norms)[:, None]
@@ -209,6 +213,9 @@ def finalise(
     # A density of zero is exact. An infinite bound marks one whose logarithm is below float64's
     # range.
     bounds[np.isneginf(values) & ~np.isinf(errors)] = 0.0
+    if log_cut is not None:
+        with np.errstate(invalid="ignore"):
+            bounds += np.logaddexp(0.0, log_cut[:, None] + 1e-9 + log_weight - log_sums)
     bounds[:, countless] = np.nan
     return Densities(values, bounds, Effort(*effort))
 

@@ -58,6 +58,8 @@ class Terms:
         The number of all training rows: a pair is negligible relative to the sum over all.
     tol : float, optional
         The bound that errors must keep, relative to max(1, |log p|).
+    log_cut : array (n_bandwidths,), optional
+        Log of the kernel at which pairs may be left out, whatever the sum.
     """
 
     kernel: Kernel
@@ -66,6 +68,7 @@ class Terms:
     bandwidths: FloatArray
     n_train: int
     tol: float | None = None
+    log_cut: FloatArray | None = None
 
 
 def float64_values(points: Points) -> FloatArray:

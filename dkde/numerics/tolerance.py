@@ -1,7 +1,7 @@
 """The tolerance of results, and the errors that it allows in the hot loop."""
 
 from dataclasses import dataclass
-from math import log
+from math import isfinite, log
 
 from dkde.errors import InputError
 from dkde.numerics.frame import Precision
@@ -12,6 +12,11 @@ from dkde.numerics.kernels import NEGLIGIBLE, Kernel
 DEFAULT_TOL = {"float64": 1e-9, "float32": 1e-4}
 # Least tolerance that sums and exponentials of that precision can keep, with some room.
 LEAST_TOL = {"float64": 1e-12, "float32": 1e-5}
+
+
+# The share of an absolute tolerance by which sums may be too small: moments take up to nine tenths
+# of the relative one, and both together are no more than the larger one.
+OF_ATOL = 1 / 16
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,23 @@ class Accuracy:
 def left_out(tol: float) -> float:
     """Return the share of a sum that may be left out because it lies too far away."""
     return tol / 4
+
+
+def check_atol(atol: float) -> float:
+    """Return an absolute tolerance; 0 for none.
+
+    Raises
+    ------
+    InputError
+        When it is no finite number, or negative.
+    """
+    try:
+        value = float(atol)
+    except (TypeError, ValueError):
+        raise InputError(f"atol is {atol!r}; it must be a density, such as 1e-12, or 0") from None
+    if not (value >= 0 and isfinite(value)):
+        raise InputError(f"atol is {value:g}; it must be a finite density, or 0 for none")
+    return value
 
 
 def check_tol(tol: float | None, precision: Precision) -> float:

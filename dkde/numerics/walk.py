@@ -56,7 +56,7 @@ def gap(metric, low, high, i, box_low, box_high, k):  # type: ignore[no-untyped-
 
 @compiled("reassoc", "contract", "nsz", "arcp")
 def walk(  # type: ignore[no-untyped-def]
-    code, metric, width, inverse, log_needed, query, tree, own, query_codes, within, state
+    code, metric, width, inverse, log_needed, query, tree, own, query_codes, within, state, cut
 ):
     """Add the pairs of all query rows with a tree's rows that can matter.
 
@@ -82,6 +82,8 @@ def walk(  # type: ignore[no-untyped-def]
     state : tuple
         Nearest distances, sums, limits, rescalings, tiles and pairs (rows,), of which sums and
         limits are (n_bandwidths, rows), and the sums relative to the nearest row.
+    cut : array (n_bandwidths,)
+        What limits are at most at a bandwidth.
     """
     rows, low, high, group_low, group_high = query
     _, _, _, _, first, count, box_low, box_high, code_low, code_high = tree
@@ -134,7 +136,7 @@ def walk(  # type: ignore[no-untyped-def]
                 next_look = 1 if is_first else min(2 * next_look, _MOST_BETWEEN)
                 n_leaves, is_first = 0, False
                 furthest = set_limits(
-                    code, inverse, log_needed, within, state, start, n_groups, reach
+                    code, inverse, log_needed, within, cut, state, start, n_groups, reach
                 )
 
 
@@ -186,7 +188,7 @@ def nearest_leaf(  # type: ignore[no-untyped-def]
 
 @_compile
 def set_limits(  # type: ignore[no-untyped-def]
-    code, inverse, log_needed, within, state, start, n_groups, reach
+    code, inverse, log_needed, within, cut, state, start, n_groups, reach
 ):
     """Set the limits of a query leaf's rows, and of its groups; return the furthest."""
     near, sums, limits, _, _, _ = state
@@ -196,7 +198,7 @@ def set_limits(  # type: ignore[no-untyped-def]
         for i in range(start + g * GROUP, start + (g + 1) * GROUP):
             for k in range(len(inverse)):
                 found = limit(code, inverse[k], near[i], sums[k, i], log_needed)
-                limits[k, i] = min(found, within[i])
+                limits[k, i] = min(found, within[i], cut[k])
                 reach[g] = max(reach[g], limits[k, i])
         furthest = max(furthest, reach[g])
     return furthest

@@ -147,9 +147,11 @@ def compared_pairs(results: Mapping[str, Any], bandwidth: Any, by: str | None) -
         with named_damage(results[a], results[b]), catch_warnings(record=True) as caught:
             simplefilter("always")
             try:
-                found[a, b] = compared((opened[a], opened[b]), wanted, by)
+                pair = compared((opened[a], opened[b]), wanted, by)
             except InputError as error:
                 raise InputError(f"{a} (a) and {b} (b): ", error.message) from error
+        # The differences of rows would take the memory of all pairs at once.
+        found[a, b] = pair.drop_vars(["difference", "difference_error"])
         said |= dict.fromkeys(f"{a} (a) and {b} (b): {each.message}" for each in caught)
     for message in said:
         warn(message)

@@ -23,6 +23,7 @@ _FIGURES = {
     "bits_per_dimension": "bits/dimension",
     "mean_fold_log_likelihood": "fold total",
     "n_zero_density": "zero density",
+    "n_rows_at_atol": "within atol",
 }
 # By split: the page's title, and the name of the rows in sentences.
 TITLES = {
@@ -148,7 +149,8 @@ def origin_lines(result: xr.Dataset, main: ScoredRows) -> dict[str, Any]:
     if "folds" in result.attrs:
         known["folds"] = result.attrs["folds"]
     known |= {
-        "precision": f"{described['precision']}, errors below {described['tol']:g} max(1, |log p|)",
+        "precision": f"{described['precision']}, errors below {described['tol']:g} max(1, |log p|)"
+        + (f", or densities within {described['atol']:g}" if "atol" in described else ""),
         "training rows": _side(described["train"]),
     }
     for role in ("score", "valid", "test"):

@@ -9,6 +9,7 @@ from dkde.rows.filter_values import Literal
 
 # Longer or deeper text is no filter that a person wrote; a parser would need much memory for it.
 _MOST_CHARACTERS, _MOST_LEVELS = 10_000, 50
+_MOST_BITS = 1023
 _ALLOWED = (
     "a filter compares columns with numbers, text, True or False (==, !=, <, <=, >, >=, in [...], "
     "not in [...], is None, is not None), joined by and, or, not and parentheses"
@@ -90,6 +91,8 @@ class Parser:
         before, rest = self._plain[max(at - 1, 0) : at], self._plain[at:]
         if rest.startswith("=") and before not in ("=", "<", ">", "!"):
             return "a single =", "write =="
+        if rest.startswith(":"):  # the option of one side, as it is written on the command line
+            return "a colon", "the sides of which one can be given are train, query, valid and test"
         words = {word.strip("(),") for word in self._plain.split()}
         if words & {"AND", "OR", "NOT", "IN", "IS", "NULL", "&&", "||"}:
             return "it is not Python's spelling", "write and, or, not, in and is None"
@@ -159,10 +162,12 @@ class Parser:
 
     def _literal(self, node: ast.expr) -> Literal:
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
-            value = node.operand.value if isinstance(node.operand, ast.Constant) else None
+            value = self._literal(node.operand) if isinstance(node.operand, ast.Constant) else None
             if type(value) in (int, float):
                 return -value if isinstance(node.op, ast.USub) else value  # type: ignore[operator, return-value]
         if isinstance(node, ast.Constant):
+            if type(node.value) is int and node.value.bit_length() > _MOST_BITS:
+                raise self._refused(node, "a number beyond those of float64")
             if type(node.value) in (bool, int, float, str):
                 return node.value  # type: ignore[return-value]
             if node.value is None:

@@ -95,7 +95,7 @@ def _of_objects(values: Array, name: str, present: Mask) -> tuple[Kind, Array, M
     if all(issubclass(each, bool | np.bool_) for each in types):
         return "truth", _filled(np.array(held, bool), present), present
     try:
-        if any(issubclass(each, str | bytes | date) for each in types):
+        if any(issubclass(each, str | bytes | date) or hasattr(each, "__len__") for each in types):
             raise TypeError
         numbers = np.array(held)
         # Decimals and fractions are objects for NumPy, and are compared as float64.
@@ -108,7 +108,10 @@ def _of_objects(values: Array, name: str, present: Mask) -> tuple[Kind, Array, M
 
 def _is_missing(value: Any) -> bool:
     # By the name of its type: NA of pandas has no truth, so that it cannot be compared.
-    return value is None or type(value).__name__ == "NAType" or bool(value != value)
+    if value is None or type(value).__name__ == "NAType":
+        return True
+    # Of an array or a list this is no truth, or one for each element: it is no missing value.
+    return not hasattr(value, "__len__") and bool(value != value)
 
 
 def _times(held: list[Any]) -> Array:
@@ -147,10 +150,11 @@ def compared(array: Array, sign: str, value: Any, present: Mask) -> Mask:
         Which values are not missing, on either side.
     """
     apply = OPERATORS[sign]
-    if present.all():
-        return np.asarray(apply(array, value), bool)
-    found = np.zeros(array.shape, bool)
-    found[present] = apply(array[present], value[present] if np.ndim(value) else value)
+    with np.errstate(over="ignore"):  # a literal beyond the range of a short float is infinite
+        if present.all():
+            return np.asarray(apply(array, value), bool)
+        found = np.zeros(array.shape, bool)
+        found[present] = apply(array[present], value[present] if np.ndim(value) else value)
     return found
 
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from dkde.errors import Argument, DataSetError, InputError
+from dkde.rows.frame_values import values_of_arrow
 from dkde.rows.kept import Masking
 from dkde.rows.parquet_files import footers, partitions
-from dkde.rows.parquet_source import ParquetSource
+from dkde.rows.parquet_source import ParquetSource, with_partitions
 from dkde.rows.row_filter import RowFilter
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _Mask = npt.NDArray[np.bool_]
 
@@ -34,40 +39,63 @@ def masking(source: ParquetSource, chosen: RowFilter, where: str) -> Masking:
     InputError
         When a column does not exist, or is compared with another kind of value.
     """
-    import pyarrow as pa
+    known = partitions(source.files)
+    all_footers = footers(source.files)
+    first = with_partitions(all_footers[0].schema, known)
+    chosen.check_names(first.names, where)
+    checked = {id(all_footers[0].schema)}
+    for i, footer in enumerate(all_footers):
+        if id(footer.schema) not in checked:
+            checked.add(id(footer.schema))
+            _check_alike(chosen, with_partitions(footer.schema, known), source.files.path(i), first)
+    return Masking(partial(_mask, source, chosen, source.matching(chosen.arrow)), source.cuts, True)
 
-    schema = footers(source.files)[0].schema
-    for name, values in partitions(source.files).items():
-        schema = schema.append(pa.field(name, values.type))
-    chosen.check_names(schema.names, where)
-    expression = chosen.arrow(schema)
-    ranges = source.matching(expression)
-    return Masking(partial(_mask, source, chosen.names, expression, ranges), source.cuts, True)
+
+def _check_alike(chosen: RowFilter, schema: pa.Schema, path: str, first: pa.Schema) -> None:
+    """Refuse a file to which a filter cannot be applied as it can to the first file."""
+    for name in chosen.names:
+        if name not in schema.names:
+            raise DataSetError(
+                f"{path}: has no column {name!r} for ", Argument("where"),
+                ", unlike the first file; files that are read together must have the same columns"
+            )  # fmt: skip
+    chosen.arrow(first)  # what no file can be compared with is no fault of this one
+    try:
+        chosen.arrow(schema)
+    except InputError as error:
+        raise InputError(f"{path}: ", error.message) from None
 
 
 def _mask(
     source: ParquetSource,
-    names: Sequence[str],
-    expression: Any,
+    chosen: RowFilter,
     ranges: Sequence[tuple[int, int]],
     start: int,
     stop: int,
 ) -> _Mask:
     """Return whether a filter holds for each row; row groups without a match are not read."""
-    import pyarrow as pa
-
     found = np.zeros(stop - start, bool)
-    number = "row"
-    while number in names:
-        number += "_"
     for first, end in _within(ranges, start, stop):
         at = first - start
-        for batch in source.arrow(first, end, names):
-            table = pa.Table.from_batches([batch])
-            rows = pa.array(np.arange(at, at + len(batch)))
-            kept = table.append_column(number, rows).filter(expression)
-            found[kept[number].to_numpy()] = True
+        for batch in source.arrow(first, end, chosen.names):
+            found[at : at + len(batch)] = _holds(chosen, batch)
             at += len(batch)
+    return found
+
+
+def _holds(chosen: RowFilter, batch: pa.RecordBatch) -> _Mask:
+    """Return whether a filter holds for each row of a batch with its columns."""
+    import pyarrow as pa
+
+    if not chosen.is_arrows(batch.schema):
+        columns = {name: values_of_arrow([batch.column(name)]) for name in chosen.names}
+        return chosen.mask(columns)
+    number = "row"
+    while number in chosen.names:
+        number += "_"
+    table = pa.Table.from_batches([batch]).append_column(number, pa.array(np.arange(len(batch))))
+    found = np.zeros(len(batch), bool)
+    found[table.filter(chosen.arrow(batch.schema))[number].to_numpy()] = True
     return found
 
 

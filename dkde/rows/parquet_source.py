@@ -11,12 +11,12 @@ from __future__ import annotations
 import atexit
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from threading import Lock, Thread, current_thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +27,9 @@ from dkde.rows.points import Points, holds_points
 from dkde.rows.row_source import READ_BYTES, RowSource, reading_rows
 from dkde.stores.listed_files import Listed
 from dkde.typing import Array
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # The bytes of rows that Arrow decodes at a time.
 _BATCH_BYTES = 2**20
@@ -221,16 +224,19 @@ class ParquetSource(RowSource):
         row_bytes = max(1, widths // max(1, len(self.columns))) * max(1, n_columns) * 8
         return max(1, min(2**16, _BATCH_BYTES // row_bytes))
 
-    def matching(self, expression: Any, start: int = 0, stop: int | None = None) -> list[Any]:
-        """Return the ranges of rows that may satisfy an expression, by statistics and partitions.
+    def matching(
+        self, condition: Callable[[pa.Schema], Any], start: int = 0, stop: int | None = None
+    ) -> list[Any]:
+        """Return the ranges of rows that may satisfy a condition, by statistics and partitions.
 
         Only footers are read. Ranges are in order, none touches the next, and each is of whole
         row groups within start and stop.
 
         Parameters
         ----------
-        expression : pyarrow.compute.Expression
-            A condition on columns and partitions.
+        condition : callable
+            Makes the expression of ``pyarrow.compute`` for the schema of a file with its
+            partitions; files may have columns of unlike types.
 
         Returns
         -------
@@ -244,7 +250,7 @@ class ParquetSource(RowSource):
         found: list[Any] = []
         for i, a, b in self._files(start, stop):
             first = int(self.starts[i])
-            for x, y in _groups(kinds, self.files, i, known, expression):
+            for x, y in _groups(kinds, self.files, i, known, condition):
                 x, y = first + max(x, a), first + min(y, b)
                 if x >= y:
                     continue
@@ -278,9 +284,9 @@ def _kind(kind: Any, width: int | None) -> Column:
 
 
 def _groups(
-    kinds: Any, files: Listed, i: int, known: Any, expression: Any
+    kinds: Any, files: Listed, i: int, known: Any, condition: Callable[[pa.Schema], Any]
 ) -> list[tuple[int, int]]:
-    """Return the row groups of a file that may satisfy an expression, as ranges of its rows."""
+    """Return the row groups of a file that may satisfy a condition, as ranges of its rows."""
     import pyarrow as pa
     from pyarrow import compute as pc
     from pyarrow import parquet
@@ -296,12 +302,18 @@ def _groups(
     starts = _group_starts(parquet.read_metadata(pa.BufferReader(tail)))
     # The end of the file is enough, as only its footer is read.
     fragment = kinds.make_fragment(pa.BufferReader(tail), partition_expression=guarantee)
-    schema = fragment.physical_schema
-    for name, values in known.items():
-        schema = schema.append(pa.field(name, values.type))
-    pieces = fragment.split_by_row_group(expression, schema=schema)
+    schema = with_partitions(fragment.physical_schema, known)
+    pieces = fragment.split_by_row_group(condition(schema), schema=schema)
     numbers = [group.id for piece in pieces for group in piece.row_groups]
     return [(starts[k], starts[k + 1]) for k in sorted(numbers)]
+
+
+def with_partitions(schema: pa.Schema, known: Mapping[str, Any]) -> pa.Schema:
+    """Return the schema of a file with its partitions, which replace columns of their names."""
+    import pyarrow as pa
+
+    fields = [field for field in schema if field.name not in known]
+    return pa.schema([*fields, *(pa.field(name, values.type) for name, values in known.items())])
 
 
 def _group_starts(metadata: Any) -> list[int]:

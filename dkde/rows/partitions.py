@@ -17,7 +17,8 @@ def partitions_of(root: str, names: Sequence[str]) -> dict[str, Any]:
     """Return the partitions that all files have, by name, as Arrow arrays with a value a file.
 
     The folders directly above a file count as far as they are ``name=value``, those of the root
-    included. Values that are all whole numbers, numbers or dates become these; others stay text.
+    included. Values that are all whole numbers, numbers, dates, or True and False become these;
+    others stay text.
 
     Parameters
     ----------
@@ -60,6 +61,8 @@ def _values(texts: Sequence[str]) -> Any:
     held = [None if text == _MISSING else text for text in texts]
     there = [text for text in held if text is not None]
     plain = pa.array(held, pa.string())
+    if there and {text.lower() for text in there} <= {"true", "false"}:
+        return plain.cast(pa.bool_())
     if not there or not all(map(NUMBER.fullmatch, there)):
         dated = bool(there) and all(map(TIME.fullmatch, there))
         return plain.cast(pa.timestamp("us")) if dated else plain

@@ -67,7 +67,8 @@ class RowFilter:
         """
         if not isinstance(text, str):
             raise InputError(
-                Argument("where"), f" is {text!r}; it is text, such as 'year == 2020 and depth < 5'"
+                Argument("where"),
+                f" is {_shown(text)}; it is text, such as 'year == 2020 and depth < 5'",
             )
         return cls(text.strip(), Parser(text.strip()).condition())
 
@@ -119,7 +120,9 @@ class RowFilter:
         return holds(self.condition, found)
 
     def arrow(self, schema: pa.Schema) -> Any:
-        """Return the condition as an expression of ``pyarrow.compute``.
+        """Return an expression of ``pyarrow.compute`` that holds for all rows that are kept.
+
+        Where :meth:`is_arrows` is true, it holds for no other row.
 
         Parameters
         ----------
@@ -135,6 +138,17 @@ class RowFilter:
 
         self.check_names(schema.names, "the table")
         return expression(self.condition, schema)
+
+    def is_arrows(self, schema: pa.Schema) -> bool:
+        """Return whether Arrow alone can tell the rows of a table that are kept."""
+        from dkde.rows.filter_arrow import is_exact
+
+        return is_exact(self.condition, schema)
+
+
+def _shown(value: Any) -> str:
+    """Return a value that is no text; of arrays and columns only what they are."""
+    return f"a {type(value).__name__}" if hasattr(value, "__len__") else repr(value)
 
 
 def _compared_with_text(condition: Condition) -> Iterator[str]:

@@ -55,8 +55,8 @@ def density(result: ResultLike, *, relative: bool = False) -> xr.DataArray:
     >>> import dkde, numpy as np
     >>> rows = np.array([[0.0], [1.0], [4.0]])
     >>> found = dkde.density(dkde.score(np.array([[0.5], [2.0]]), rows, 1.0))
-    >>> found.name, found.values.round(4)
-    ('density', array([[0.235 , 0.1166]]))
+    >>> found.name, found.values.round(3)
+    ('density', array([[0.235, 0.117]]))
     """
     source = _log_densities(result)
     logarithms = source

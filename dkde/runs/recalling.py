@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dkde.errors import DataSetError
-from dkde.runs.store import ResultStore
+from dkde.runs.store import ResultStore, no_result
 from dkde.typing import StrPath
 
 
@@ -36,7 +36,7 @@ def recorded_call(path: StrPath) -> dict[str, Any]:
     if not state.attributes:
         if os.path.isfile(path):
             raise DataSetError(f"{path}: is a file; only stores hold the call that made them")
-        raise DataSetError(f"{path}: is no result of dkde")
+        raise no_result(path)
     if "call" not in plan:
         raise DataSetError(
             f"{path}: holds no record of a call; a result that was written by --output or output= "

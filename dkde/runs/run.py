@@ -212,7 +212,7 @@ class Run:
         """Return the place in the store of a piece of work, which is there from now on."""
         assert self._store is not None
         check_there(self._store.records, self._id)
-        stage = Stage(self._store.records, name, shape_of(work), self._id)
+        stage = Stage(self._store.records, name, shape_of(work), self._id, self._ledger.count)
         self._stages.append(stage)
         if progress is not None and len(stage.done_rows()) == stage.shape.n_query_blocks:
             # Without this the next stage's progress would count as this one's.
@@ -229,7 +229,7 @@ class Run:
         stage = self.stage(name, work, progress)
         if self._manner.retry_failed:
             stage.retry()
-        return computed(work, pool, self._counted(progress), stage, chosen, name)
+        return computed(work, pool, progress, stage, chosen, name)
 
     def set_up(self, job: Job) -> None:
         """Create the stage whose blocks the parts share out, and compute none of them."""
@@ -248,7 +248,7 @@ class Run:
             stage.retry(share.has)
         # Kept as partial results: another part may have the other panels of the same rows.
         compute(
-            work, pool, lambda block, part: stage.write(*block, part), self._counted(progress),
+            work, pool, lambda block, part: stage.write(*block, part), progress,
             stage, skip=stage.done(), only=share.has, name=name,
         )  # fmt: skip
 
@@ -294,16 +294,6 @@ class Run:
                     f"{self.name}; "
                 )
                 error.add_note(Message(kept, Call.SAME, " goes on from there"))
-
-    def _counted(self, progress: Progress | None) -> Progress:
-        """Return a progress function that also counts the blocks of this session."""
-
-        def count(done: int, total: int) -> None:
-            self._ledger.count()
-            if progress is not None:
-                progress(done, total)
-
-        return count
 
     def _found(self) -> dict[str, Any] | None:
         """Return the plan of the run in the store, finished or not; None if there is none.

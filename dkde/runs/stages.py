@@ -123,12 +123,19 @@ class Stage:
     ----------
     run : str or None
         The ``id`` of the run. Nothing is written once another run has taken its place.
+    count : callable, optional
+        Called for each block that is computed.
     """
 
     def __init__(
-        self, records: Records, name: str, shape: StageShape, run: str | None = None
+        self,
+        records: Records,
+        name: str,
+        shape: StageShape,
+        run: str | None = None,
+        count: Callable[[], None] = lambda: None,
     ) -> None:
-        self.name, self.shape = name, shape
+        self.name, self.shape, self.count = name, shape, count
         self._records, self._path, self._run = records, f"{RUN}/{name}", run
         # One chunk is one block, so that processes which write different blocks never touch the
         # same chunk and need no lock.

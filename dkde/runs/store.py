@@ -115,7 +115,7 @@ class ResultStore:
         if not state.is_result:
             if file_of(path) is not None and not is_remote(path) and os.path.isfile(path):
                 raise DataSetError(f"{path}: is complete, and its run is no longer kept")
-            raise DataSetError(f"{path}: is no result of dkde")
+            raise no_result(path)
         return store, state
 
     def look(self) -> State:
@@ -311,6 +311,13 @@ class ResultStore:
                 Remedy("restart"),
             )
         return result
+
+
+def no_result(path: StrPath) -> DataSetError:
+    """Return the error of a path at which there is no result, or nothing at all."""
+    if is_remote(path) or os.path.lexists(path):
+        return DataSetError(f"{path}: is no result of dkde")
+    return DataSetError(f"{path}: is no result of dkde; there is no file or folder of this name")
 
 
 @contextmanager

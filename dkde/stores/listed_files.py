@@ -267,11 +267,26 @@ def _local(name: str, suffixes: Sequence[str]) -> Listed:
 def _below(root: str) -> Iterator[str]:
     """Yield the files below a folder by their paths in it, without notes."""
     for folder, folders, names in os.walk(root, followlinks=True):
-        folders[:] = [each for each in folders if not each.startswith(_NOTES)]
+        folders[:] = [
+            each for each in folders
+            if not each.startswith(_NOTES) and not _leads_back(os.path.join(folder, each), root)
+        ]  # fmt: skip
         within = os.path.relpath(folder, root).replace(os.sep, "/")
         for each in names:
             if not each.startswith(_NOTES):
                 yield each if within == "." else f"{within}/{each}"
+
+
+def _leads_back(path: str, root: str) -> bool:
+    """Return whether a folder is a link to one in which it lies, whose files would come again."""
+    if not os.path.islink(path):
+        return False
+    target, above = os.path.realpath(path), path
+    while above != root:
+        above = os.path.dirname(above)
+        if os.path.realpath(above) == target:
+            return True
+    return False
 
 
 def _of_a_folder(names: Iterable[str], suffixes: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -135,13 +135,17 @@ class _ClientPool:
             )
             if self._shared:
                 self._require(handed, self._sent_to)
-            elif "workers" in where and "allow_other_workers" not in where:
+            elif "workers" in where:
+                # Also where others may take it: Dask would not give them a call that has waited
+                # since all workers were lost.
                 self._require(handed, frozenset(where["workers"]))
             return handed
         except Exception as error:
             # The scheduler is away, or a worker was lost while it was sent a side: so is the task.
             if self._client.status == "running" and not isinstance(error, OSError):
-                raise
+                with suppress(OSError):
+                    if self._client.nthreads():
+                        raise
             future: Future[Any] = Future()
             future.set_exception(CancelledError(str(error)))
             return future

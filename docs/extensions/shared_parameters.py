@@ -81,6 +81,16 @@ def expanded(lines: list[str], docstring_of: Any) -> list[str]:
         Text.
     <BLANKLINE>
         Here c is not empty.
+
+    >>> first = [*head, "**style", "    Colours and the like."]
+    >>> second = [*head, "**style", "    As for :func:`first`. Not ``label``."]
+    >>> print(*expanded(second, lambda name: first), sep="\n")
+    Parameters
+    ----------
+    **style
+        Colours and the like.
+    <BLANKLINE>
+        Not ``label``.
     """
     start, end = section(lines)
     made: list[str] = []
@@ -126,7 +136,8 @@ def _named(asked: Entry, known: dict[str, Entry], more: str) -> Iterator[str]:
     groups: dict[Entry, list[str]] = {}
     for name in asked.names:
         groups.setdefault(known[name], []).append(name)
-    meant = next((n for n in asked.names if re.search(rf"\b{n}\b", more)), asked.names[0])
+    words = set(re.findall(r"\w+", more))  # of ``**options`` the name is options
+    meant = next((n for n in asked.names if n.lstrip("*") in words), asked.names[0])
     for entry, own in groups.items():
         body = (*entry.body, "", more) if more and meant in own else entry.body
         # A list of choices says more than the type of a choice.

@@ -48,7 +48,7 @@ def test_several_commands_are_done_in_order(run, npz):
         f'[import]\nsource = "{npz}"\nstore = "d.zarr"\n'
         '[[score]]\ndata = "d.zarr"\nquery = "valid"\nbandwidth = 1\noutput = "a.zarr"\n'
         '[[score]]\ndata = "d.zarr"\nquery = "valid"\nbandwidth = 2.0\noutput = "b.zarr"\n'
-        '[compare]\na = "a.zarr"\nb = "b.zarr"\n'
+        '[compare]\nstores = ["a.zarr", "b.zarr"]\n'
     )
     done = run("run", file)
     assert "20 rows, A minus B" in done.stdout
@@ -197,7 +197,8 @@ def test_rows_in_arrays_cannot_be_written_down(refused, folder):
     rng = np.random.default_rng(0)
     dkde.sample("train", 1.0, 5, source="digits", random_state=rng, output="s.zarr")
     assert "holds no record of a call" in refused("status", "s.zarr", "--config")
-    assert "is no result of dkde" in refused("status", "nothing.zarr", "--config")
+    line = refused("status", "nothing.zarr", "--config")
+    assert line.endswith("is no result of dkde; there is no file or folder of this name")
     Path("r.nc").write_bytes(b"CDF")
     assert "r.nc: is a file; only stores" in refused("status", "r.nc", "--config")
 
@@ -224,3 +225,32 @@ def test_what_has_no_option_is_said(run, folder):
     done = run("status", "r.zarr", "--config")
     assert done.stderr == "block_rows = 3 has no option, and is left out\n"
     assert "block" not in done.stdout
+
+
+def test_choices_of_rows_by_role_stand_in_the_file_that_makes_a_result_again(run, folder):
+    rows = "x,y,year\n" + "".join(f"{i % 7},{i % 5}.5,{2019 + i % 2}\n" for i in range(40))
+    Path("t.csv").write_text(rows)
+    given = ("--where", "train: year < 2020", "--where", "query:year == 2020 and x < 5")
+    named = ("--features", "train:x,y", "--features", "query:y,x", "--bandwidth", "x=0.5,y=2")
+    run(
+        "score",
+        "t.csv",
+        "--train",
+        "t.csv",
+        "--query",
+        "t.csv",
+        *given,
+        *named,
+        "--output",
+        "r.zarr",
+    )
+    done = run("status", "r.zarr", "--config")
+    assert not done.stderr
+    Path("again.toml").write_text(done.stdout.replace("r.zarr", "again.zarr"))
+    run("run", "again.toml")
+    first, again = (dkde.recorded_call(store)["arguments"] for store in ("r.zarr", "again.zarr"))
+    assert first == again
+    assert dkde.recorded_call("r.zarr")["where"] == dkde.recorded_call("again.zarr")["where"]
+    scores = [xr.open_zarr(store).log_density.values for store in ("r.zarr", "again.zarr")]
+    np.testing.assert_array_equal(*scores)
+    assert scores[0].size < 20

@@ -134,7 +134,7 @@ class TestCovarianceFiles:
             return refused("sweep", npz, *H, "--covariance", covariance)
 
         assert "--covariance none.npy: there is no such file" in line("none.npy")
-        assert "give a .npy file, or one of identity, diag, full" in line("diagonal")
+        assert "or by name as depth=10,time=2, or one of identity, diag, full" in line("diagonal")
         assert ".: cannot be read as a .npy file" in line(".")
         np.save("wide.npy", np.ones(7))
         assert "for 3 features it must be (3,)" in line("wide.npy")

@@ -224,7 +224,7 @@ class TestStatus:
 
     def test_of_none(self, run, refused, npz):
         assert "is no result of dkde" in refused("status", npz)
-        assert "is no result of dkde" in refused("status", "nowhere.zarr")
+        assert refused("status", "nowhere.zarr").endswith("there is no file or folder of this name")
 
 
 class TestVerify:

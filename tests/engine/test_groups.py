@@ -18,6 +18,9 @@ from dkde.engine.work import Work
 from dkde.numerics.kernels import get_kernel
 from dkde.numerics.sphere import unit_vectors
 
+# Compiling this walk takes long, and only very large calls use it.
+pytestmark = pytest.mark.slow
+
 Array = npt.NDArray[Any]
 
 

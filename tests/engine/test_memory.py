@@ -1,6 +1,10 @@
 """What one block allocates, against what its plan says."""
 
 import gc
+import json
+import os
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -12,7 +16,9 @@ import zarr
 from work import side_of, work_of
 from zarr.storage import LocalStore
 
+import dkde
 from dkde.engine.eager_run import computed
+from dkde.engine.freeing import giving_memory_back
 from dkde.engine.leaf_plan import tree_row_bytes
 from dkde.engine.pool import thread_pool
 from dkde.engine.work import Work
@@ -122,3 +128,52 @@ def test_rows_in_leaves_take_what_is_planned(tmp_path: Path, kind: str) -> None:
         ratios.append(allocated_by_run(work) / planned)
     assert max(ratios) >= 0.5, f"{ratios} of the {planned} bytes planned"
     assert max(ratios) <= 1.0, f"{ratios} of the {planned} bytes planned"
+
+
+# What a process takes, of which tracemalloc sees nothing that the allocator keeps.
+PROCESS = """
+import json, re, sys
+from pathlib import Path
+import dkde
+from dkde.workers.cluster import warm_up
+
+train, query = sys.argv[1:]
+dkde.score(query, query, 0.3)
+warm_up()
+status = Path("/proc/self/status")
+before = int(re.search(r"VmRSS:\\s*(\\d+) kB", status.read_text())[1]) * 1024
+Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+dkde.score(query, train, 0.05)
+taken = int(re.search(r"VmHWM:\\s*(\\d+) kB", status.read_text())[1]) * 1024 - before
+cost = dkde.plan(query=query, train=train, bandwidths=[0.05], baseline=False)
+planned = cost["block_bytes"] * cost["threads"] + cost["resident_bytes"] + cost["answer_bytes"]
+print(json.dumps({"planned": planned, "taken": taken}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
+def test_freed_memory_is_not_kept_beside_what_is_planned(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    # In random order, with the regions of chunks: each thread reads all rows, piece by piece.
+    batches = (rng.standard_normal((2**20, 8), dtype=np.float32) for _ in range(10))
+    dkde.import_rows(batches, tmp_path / "train.zarr")
+    np.save(tmp_path / "query.npy", rng.standard_normal((2000, 8), dtype=np.float32))
+    call = [sys.executable, "-c", PROCESS, tmp_path / "train.zarr", tmp_path / "query.npy"]
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    found = subprocess.run(call, env=environment, check=True, capture_output=True, text=True)
+    told = json.loads(found.stdout)
+    assert 0 < told["taken"] <= told["planned"], told
+
+
+def test_large_arrays_are_given_back_as_long_as_any_block_works(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes: list[tuple[int, int]] = []
+    monkeypatch.setattr("dkde.engine.freeing._set", sizes.append)
+    with giving_memory_back():
+        with giving_memory_back():
+            pass
+        assert len(sizes) == 1
+    assert len(sizes) == 2
+    assert sizes[0] < sizes[1]

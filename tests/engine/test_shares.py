@@ -72,6 +72,14 @@ def expected() -> Any:
         return run(in_shares(), pool).values
 
 
+def test_a_block_counts_once_however_many_shares_it_has():
+    work, counted = in_shares(), []
+    stage = stage_for(work)
+    stage.count = lambda: counted.append(len(stage.done()))
+    run(work, Faulty({}).pool(), keep=stage)
+    assert counted == [1, 2, 3]
+
+
 def test_shares_make_the_blocks_that_whole_ones_are() -> None:
     whole = in_shares()
     with thread_pool(2) as pool:

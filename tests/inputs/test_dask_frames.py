@@ -170,3 +170,9 @@ def test_a_graph_is_built_of_lengths_and_a_sample_alone():
     assert sorted(read) == [0, *range(5)]
     found.compute()
     assert sorted(read) == sorted([0, *range(5), *range(5)])
+
+
+@pytest.mark.parametrize("where", ["whole < 20", "whole is None", "not whole in [1, 2.0]"])
+def test_missing_numbers_of_nullable_columns_are_missing_in_a_filter(where):
+    choice = {"features": ["a", "n"], "where": {"train": where}}
+    np.testing.assert_array_equal(density(QUERY, LAZY, **choice), density(QUERY, FRAME, **choice))

@@ -169,7 +169,7 @@ def answer_of(command, train, query, output, more):
         pd.DataFrame, pd.DataFrame(), pd.DataFrame({"x": ["a"]}), pd.Series([1.0, 2.0]),
         da.zeros(4), da.from_array(np.ones((2, 2)))[da.from_array(np.array([True, False]))],
     ],
-    ids=lambda rows: f"{type(rows).__name__}-{getattr(rows, 'shape', '')}",
+    ids=lambda rows: type(rows).__name__,
 )  # fmt: skip
 @pytest.mark.parametrize("role", ["train", "query"])
 def test_what_is_no_rows_is_refused_in_a_line(rows, role):

@@ -3,11 +3,15 @@
 import dask.array as da
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import reference
 import xarray as xr
 
 import dkde
 from dkde.errors import InputError, NoVariableError
+from dkde.rows.row_filter import RowFilter
 from dkde.stores.listed_files import TRAFFIC
 
 RNG = np.random.default_rng(5)
@@ -221,6 +225,29 @@ def test_hive_folders_read_only_the_row_groups_that_can_match(tmp_path):
     assert counted < (TRAFFIC.n_bytes - before) / 2
 
 
+@pytest.mark.parametrize("row_group_size", [1, 2, 100])
+@pytest.mark.parametrize(
+    "where",
+    ["depth is None", "not depth is not None", "depth is not None", "depth != 3.0", "zero == 0",
+     f"zero in {[0, *range(5, 30)]}", "count == depth", "count >= depth", "count > 0.5"],
+)  # fmt: skip
+def test_statistics_of_row_groups_change_no_choice(where, row_group_size, tmp_path):
+    held = {
+        "x": np.arange(6.0),
+        "depth": np.array([np.nan, 3.0, 3.0, np.nan, np.nan, 5.0]),
+        "zero": np.array([0.0, -0.0, 0.0, 1.0, 5.0, np.nan]),
+        "count": np.array([3, 3, 3, 2**53 + 1, 2**63 - 1, -(2**63)]),
+    }
+    table = pa.table({name: pa.array(values) for name, values in held.items()})
+    pq.write_table(table, tmp_path / "t.parquet", row_group_size=row_group_size)
+    kept = np.arange(6.0)[RowFilter.parsed(where).mask(held)]
+    found = dkde.log_density(
+        np.array([[0.0]]), str(tmp_path / "t.parquet"), 1.0, features=["x"], where={"train": where}
+    )
+    expected = reference.log_density(np.array([[0.0]]), kept[:, None], [1.0])
+    np.testing.assert_allclose(found, expected[0], rtol=1e-12)
+
+
 def test_folds_and_groups_are_those_of_the_rows_before_the_filter():
     folds = np.arange(N) % 3
     call = {"bandwidths": [0.2, 0.8, 3.0], "features": XY}
@@ -268,3 +295,26 @@ def test_data_frames_get_the_index_of_the_rows_kept():
     np.testing.assert_allclose(found, expected, rtol=1e-12)
     with pytest.raises(InputError, match="of a Dask DataFrame is not known"):
         dkde.log_density(_dask_frame(None), QUERY, 0.5, **call)
+
+
+def test_a_column_of_lists_is_refused_in_a_line():
+    pa = pytest.importorskip("pyarrow")
+    table = pa.table({"x": [1.0, 2.0], "held": [[1.0, 2.0], [3.0, 4.0]]})
+    for held in (table, table.to_pandas()):
+        for condition in ("held is None", "x == 1 or held > 3"):
+            with pytest.raises(
+                InputError, match=r"'held' holds objects of .*, which a filter does"
+            ):
+                dkde.log_density(
+                    [[0.0]], held, 1.0, features={"train": ["x"]}, where={"train": condition}
+                )
+
+
+def test_categories_of_a_lazy_frame_are_compared():
+    polars = pytest.importorskip("polars")
+    frame = polars.DataFrame({"x": [1.0, 2.0, 3.0], "kind": ["a", "b", "a"]})
+    lazy = frame.with_columns(polars.col("kind").cast(polars.Categorical)).lazy()
+    found = dkde.log_density(
+        [[0.0]], lazy, 1.0, features={"train": ["x"]}, where={"train": "kind == 'a'"}
+    )
+    assert found == pytest.approx(dkde.log_density([[0.0]], [[1.0], [3.0]], 1.0), rel=1e-12)

@@ -12,6 +12,9 @@ from dkde.numerics import leaf_sums
 from dkde.numerics.tree import make_query
 from dkde.numerics.tree_nodes import UNIT_LEAVES, units
 
+# Compiling this walk takes long, and only very large calls use it.
+pytestmark = pytest.mark.slow
+
 Array = npt.NDArray[Any]
 
 
@@ -96,6 +99,16 @@ class TestSums:
         train, query = np.full((1000, 3), 2.5), np.full((70, 3), 2.0)
         for h in (0.3, 1.0):
             assert_right(Problem(query, train, np.array([h])), 1e-9)
+
+    @pytest.mark.parametrize("seed", [0, 1, 5, 7])
+    def test_rows_on_a_line_and_a_billionth_beside_it(self, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        angle = rng.uniform(0, np.pi / 2)
+        turned = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+        query = rng.uniform(-1, 1, (2, 2000)).T * [1, 1e-9]
+        beside = np.where(rng.uniform(size=3000) < 0.7, -1.0, 1.0)
+        train = np.stack([rng.uniform(-0.1, 0.1, 3000), beside], axis=1)
+        assert_right(Problem(query @ turned, train @ turned, np.array([1.0])), 1e-10, 50)
 
     @pytest.mark.parametrize("n_groups", [4, 10_000])
     def test_own_rows_do_not_count(self, n_groups: int) -> None:

@@ -11,7 +11,6 @@ from typing import IO, Any, cast
 
 import numpy as np
 
-from dkde.datasets.formats.arrow_values import Column
 from dkde.datasets.formats.csv_text import (
     BLOCK_BYTES,
     NO_UTF8,
@@ -29,6 +28,7 @@ from dkde.datasets.formats.source import ReadOptions, Source
 from dkde.datasets.formats.tables import Table, TableFile, check_names, read_table
 from dkde.errors import DataSetError
 from dkde.numerics.exact import LARGEST, rounded
+from dkde.rows.arrow_values import Column
 from dkde.rows.feature_choice import LOOKED_AT, NUMBER, TIME, why_text
 from dkde.rows.row_filter import no_such
 

@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from dkde.datasets.formats.arrow_values import Column, label_texts, numbered, values_of
+from dkde.datasets.formats.arrow_labels import label_texts, numbered
 from dkde.datasets.formats.files import reading
 from dkde.datasets.formats.source import ReadOptions, Source, SourceSplit
 from dkde.errors import DataSetError, InputError, NoVariableError, some
+from dkde.rows.arrow_values import Column, values_of
 from dkde.rows.feature_choice import of_a_list
 from dkde.rows.row_source import RowSource
 from dkde.stores.listed_files import Url

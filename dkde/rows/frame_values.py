@@ -35,6 +35,8 @@ def values_as_they_are(column: "pd.Series[Any]") -> Array:
     if isinstance(numbers, np.dtype) and numbers.kind == "M":
         stamps = pd.to_datetime(column.astype(object), utc=True)
         return np.asarray(stamps.dt.tz_convert(None))
+    if isinstance(numbers, np.dtype) and numbers.kind == "m":  # objects would lose nanoseconds
+        return np.asarray(column.to_numpy(numbers, na_value=np.timedelta64("NaT")))
     if isinstance(dtype, pd.ArrowDtype) and str(dtype.pyarrow_dtype) == "string_view":
         arrow: Any = column.array
         return np.asarray(arrow.__arrow_array__().cast("string").to_pandas(), object)

@@ -1,4 +1,4 @@
-"""Labels from Arrow's columns, and the values of its other columns, which tasks read too."""
+"""Labels from Arrow's columns."""
 
 from __future__ import annotations
 
@@ -11,27 +11,8 @@ import numpy as np
 
 from dkde.datasets.metadata import class_words
 from dkde.errors import DataSetError
-from dkde.rows.arrow_values import (
-    TRUTHS,
-    Column,
-    column_of_points,
-    column_of_type,
-    first_length,
-    values_of,
-)
 from dkde.stores.listed_files import Url
 from dkde.typing import Array
-
-__all__ = [
-    "TRUTHS",
-    "Column",
-    "column_of_points",
-    "column_of_type",
-    "first_length",
-    "label_texts",
-    "numbered",
-    "values_of",
-]
 
 _INTEGER = re.compile(r"\s*[+-]?\d+\s*")
 # A column with more different texts than this is hardly a label: it may hold names or ids.
