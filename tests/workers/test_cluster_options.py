@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -398,7 +399,7 @@ class TestSchedulers:
             with started(tmp_path, "worker", address, *WORKER, **configured):
                 there = swept(DASK_SCHEDULER_ADDRESS=address, **configured)
                 assert there.returncode == 0, there.stderr
-                assert there.stderr.startswith("Workers: 1, threads: 1, ")
+                assert re.match(r"Workers: 1, threads: 1(, dashboard: .*)?\n", there.stderr)
                 # Without the certificate nobody is let in.
                 refused = swept(DASK_SCHEDULER_ADDRESS=address)
                 assert refused.returncode == 2
