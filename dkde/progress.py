@@ -29,7 +29,7 @@ VARIABLE = "DKDE_PROGRESS"
 
 
 class _Display(Protocol):
-    """Where a bar is shown: a line of text, and the share that is done."""
+    """A place that shows a bar: a line of text, and the share that is done."""
 
     def show(self, share: float, text: str) -> None: ...
 

@@ -17,7 +17,7 @@ from dkde.engine import block_plan, task
 from dkde.errors import Remedy
 from dkde.estimation.protocols import PROTOCOLS, Take
 from dkde.results.rereading import read_back
-from dkde.results.scored import scored_rows
+from dkde.runs.scored_rows import scored_rows
 
 FROZEN = Path(__file__).parent / "frozen"
 RELEASES = sorted(path.name.removesuffix(".tar.xz") for path in FROZEN.glob("*.tar.xz"))

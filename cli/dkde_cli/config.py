@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from dkde_cli.group import Command, Refusal
+from dkde_cli.logs import is_quiet, say
 
 _NAME = "run"
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
@@ -239,8 +240,8 @@ def run(ctx: click.Context, file: str, more: tuple[str, ...]) -> None:
     # All are parsed before the first is done: a mistake in the last costs no hours.
     contexts = [_context(ctx, step, more, group.commands[step.name]) for step in steps]
     for step, made in zip(steps, contexts, strict=True):
-        if len(steps) > 1:
-            click.echo(f"{step.place}", err=True)
+        if len(steps) > 1 and not is_quiet():
+            say(step.place)
         with made:
             made.command.invoke(made)
 

@@ -210,10 +210,10 @@ class Plan:
             self.panel_rows, self.n_shares, self.has_cells, self.node_moments,
         )  # fmt: skip
 
-    @property
-    def worker_bytes(self) -> int:
-        """Return the peak bytes that the work adds to a worker of one thread."""
-        return self.block_bytes + self.resident_bytes
+    def worker_bytes(self, n_threads: int = 1) -> int:
+        """Return the peak bytes that the work adds to a worker of some threads."""
+        # Each thread computes one block; sides in memory are there once, and so are leaves.
+        return self.block_bytes * n_threads + self.resident_bytes
 
 
 def make_plan(

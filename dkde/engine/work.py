@@ -28,7 +28,8 @@ from dkde.stores.absent import saying
 from dkde.typing import FloatArray
 
 
-def _as_it_is(stamp: Any) -> Any:
+def as_it_is(stamp: Any) -> Any:
+    """Return the stamp of data that are where they were."""
     return stamp
 
 
@@ -200,7 +201,7 @@ class Work:
 
     def fingerprint(
         self,
-        seen: Callable[[Any], Any] = _as_it_is,
+        seen: Callable[[Any], Any] = as_it_is,
         token: Callable[[Any], str] = stable_token,
         *,
         former: bool = False,

@@ -88,11 +88,12 @@ def plan(
         ``resident_bytes`` that sides in memory take, with what blocks share, such as rows in
         leaves; ``peak_bytes_per_worker``, all of these together, where there is a baseline;
         ``answer_bytes`` that the calling process takes for the answer, beside a worker's if it
-        is one itself; ``method``, how blocks would be done, in words, with
-        the share of the query rows, found from samples, that expansions would leave to direct
-        sums; ``threads``, and roughly the ``seconds`` on them by that method, those of all pairs
-        where sides are lazy and not looked at; ``seconds_all_pairs``; and ``slow_blas``, a
-        line where NumPy's OpenBLAS runs code for an older processor than this one, else None.
+        is one itself; ``method``, how blocks would be done, in words, with the share of the query
+        rows, found from samples, that expansions would leave to the pairs of near leaves;
+        ``shares`` of all pairs, by how they are answered for, or None where that is not known;
+        ``threads``, and roughly the ``seconds`` on them by that method, those of all pairs where
+        sides are lazy and not looked at; ``seconds_all_pairs``; and ``slow_blas``, a line where
+        NumPy's OpenBLAS runs code for an older processor than this one, else None.
 
     Raises
     ------
@@ -136,7 +137,7 @@ def plan(
     n_threads = n_threads or _available_threads()
     at_rest = measure_baseline(precision) if baseline or limit is not None else None
     if at_rest is not None and limit is not None:
-        check_limit("a worker", _added(cut, threads_per_worker), at_rest, limit)
+        check_limit("a worker", cut.worker_bytes(threads_per_worker), at_rest, limit)
     all_pairs = estimate_seconds(cut, n_threads, kernel, metric)
     # A survey reads rows; those of lazy sides would have to be computed for it.
     found = Estimate(all_pairs, _LATER)
@@ -158,7 +159,7 @@ def plan(
 
 def _sizes(cut: Plan, at_rest: int | None, threads_per_worker: int) -> dict[str, Any]:
     """Return the figures that follow from the cut of the pairs, and a worker's bytes at rest."""
-    peak = None if at_rest is None else at_rest + _added(cut, threads_per_worker)
+    peak = None if at_rest is None else at_rest + cut.worker_bytes(threads_per_worker)
     return {
         "pairs": cut.pairs,
         "flops": cut.flops,
@@ -175,12 +176,6 @@ def _sizes(cut: Plan, at_rest: int | None, threads_per_worker: int) -> dict[str,
         "resident_bytes": cut.resident_bytes,
         "answer_bytes": cut.answer_bytes,
     }
-
-
-def _added(cut: Plan, n_threads: int) -> int:
-    """Return the bytes that work adds to a worker of some threads."""
-    # Each thread computes one block; sides in memory are there once, and so are leaves.
-    return cut.block_bytes * n_threads + cut.resident_bytes
 
 
 def _available_threads() -> int:

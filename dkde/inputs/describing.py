@@ -64,7 +64,9 @@ def describe(
     features : sequence of str, optional
         The features to describe: columns of a table or a data set, or variables of a foreign store
         or file, by default all with the dims of the widest one.
-    where, row_dim, lat, lon
+    where : str, optional
+        Refused, with the reason: all rows of a source are described.
+    row_dim, lat, lon
         As for :func:`dkde.log_density`.
     values : bool
         False to leave the values of a data set unread, and its single features without figures.
@@ -107,7 +109,7 @@ def describe(
     Raises
     ------
     InputError
-        When there is no such split, group or feature.
+        When there is no such split, group or feature, or ``where`` is given.
     DataSetError
         When the source is of no known kind, or damaged.
 

@@ -11,8 +11,8 @@ import xarray as xr
 from dkde.errors import InputError, Remedy
 from dkde.estimation.statistics import best_index, mean
 from dkde.numerics.bandwidth import KILOMETRES, in_kilometres
-from dkde.results.scored import ScoredRows
 from dkde.runs.origin import bandwidth_unit, in_unit, with_unit
+from dkde.runs.scored_rows import ScoredRows
 from dkde.runs.store import MAIN, ROW_WEIGHT
 
 

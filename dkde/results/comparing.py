@@ -15,10 +15,12 @@ from dkde.errors import InputError, warn
 from dkde.estimation.density_units import NATS, ROWS
 from dkde.estimation.statistics import mean
 from dkde.results.compared_bandwidths import bandwidths_of_both, compared_bandwidth
+from dkde.results.damage import named_damage
 from dkde.results.differences import FIGURES, Pairs
 from dkde.results.named import named_results
 from dkde.results.pairing import check_units, paired_rows
-from dkde.results.scored import named_damage, opened_result, opened_results, scored_rows
+from dkde.runs.opened import opened_result, opened_results
+from dkde.runs.scored_rows import scored_rows
 from dkde.runs.store import MAIN
 from dkde.typing import ResultLike
 

@@ -11,9 +11,9 @@ import xarray as xr
 from dkde.drawing.maps import grid_of, inline_map
 from dkde.drawing.tables import Table, number_text
 from dkde.estimation.statistics import best_index
-from dkde.results.scored import ScoredRows
 from dkde.runs.densities import DENSITY_UNITS
 from dkde.runs.origin import bandwidth_unit, provenance_of, with_unit
+from dkde.runs.scored_rows import ScoredRows
 from dkde.runs.store import MAIN
 
 # The figures of a result, and their heads in tables, in order.

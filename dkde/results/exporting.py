@@ -18,8 +18,9 @@ from dkde.datasets.sample_files import (
 from dkde.datasets.streaming import SAMPLES
 from dkde.errors import DataSetError, InputError
 from dkde.inputs.selectors import Catalog
-from dkde.results.scored import named_damage, opened_result
+from dkde.results.damage import named_damage
 from dkde.rows.side import Rows
+from dkde.runs.opened import opened_result
 from dkde.runs.result_files import write_file, writer_of
 from dkde.stores.objects import look_at_object
 from dkde.stores.store import is_remote, open_store

@@ -15,8 +15,8 @@ from dkde.drawing.tables import Table, number_text
 from dkde.errors import DkdeError, InputError
 from dkde.results.pixels import picture_pixels, png
 from dkde.results.rereading import read_back
-from dkde.results.scored import ScoredRows
 from dkde.rows.side import Rows
+from dkde.runs.scored_rows import ScoredRows
 from dkde.runs.store import MAIN
 
 # The number of rows at each end.

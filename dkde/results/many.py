@@ -21,8 +21,8 @@ from dkde.results.contents import (
     shown_bandwidth,
     with_figures,
 )
-from dkde.results.scored import scored_rows
 from dkde.runs.origin import bandwidth_unit, provenance_of, with_unit
+from dkde.runs.scored_rows import scored_rows
 
 # More maps than this make a page that nobody scrolls through.
 _MOST_MAPS = 6

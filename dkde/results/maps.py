@@ -11,7 +11,9 @@ from dkde.drawing.maps import draw_map, grid_of
 from dkde.errors import InputError
 from dkde.results.canvas import Canvas
 from dkde.results.contents import map_label, shown_bandwidth
-from dkde.results.scored import ScoredRows, named_damage, opened_result, scored_rows
+from dkde.results.damage import named_damage
+from dkde.runs.opened import opened_result
+from dkde.runs.scored_rows import ScoredRows, scored_rows
 from dkde.runs.store import MAIN
 from dkde.typing import Axes, ResultLike, StrPath
 

@@ -12,8 +12,8 @@ import xarray as xr
 from dkde.errors import InputError, some, warn
 from dkde.numerics.kernels import get_kernel
 from dkde.results.rereading import first_difference, read_back
-from dkde.results.scored import ScoredRows
 from dkde.runs.origin import provenance_of
+from dkde.runs.scored_rows import ScoredRows
 
 _SOURCE_ROW = "source_row"
 

@@ -23,11 +23,13 @@ from dkde.results.contents import (
     subtitle,
     with_figures,
 )
+from dkde.results.damage import named_damage
 from dkde.results.extremes import extremes
 from dkde.results.many import several
 from dkde.results.named import named_results, place_of
-from dkde.results.scored import named_damage, opened_results, scored_rows
+from dkde.runs.opened import opened_results
 from dkde.runs.origin import provenance_of, with_unit
+from dkde.runs.scored_rows import scored_rows
 from dkde.stores.publishing import write_whole
 from dkde.stores.targets import check_place
 from dkde.typing import ResultsLike, StrPath

@@ -14,11 +14,11 @@ from dkde.inputs.filtering import kept_only
 from dkde.inputs.moved import Whereabouts, paths_in
 from dkde.inputs.operands import Operand
 from dkde.inputs.selectors import Catalog
-from dkde.results.scored import ScoredRows
 from dkde.rows.columns import chosen, picked
 from dkde.rows.row_filter import RowFilter
 from dkde.rows.row_source import innermost
 from dkde.rows.side import Part, Rows
+from dkde.runs.scored_rows import ScoredRows
 
 
 def read_back(side: ScoredRows) -> tuple[Rows | None, str]:

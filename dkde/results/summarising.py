@@ -23,11 +23,13 @@ from dkde.results.contents import (
     subtitle,
     with_figures,
 )
+from dkde.results.damage import named_damage
 from dkde.results.many import as_shown, classes_table, curves_of, pairs_table, results_table
 from dkde.results.named import named_results, place_of
 from dkde.results.planned import is_plan, is_status, plan_summary, status_summary
-from dkde.results.scored import named_damage, opened_result, scored_rows
+from dkde.runs.opened import opened_result
 from dkde.runs.origin import provenance_of
+from dkde.runs.scored_rows import scored_rows
 from dkde.typing import ResultsLike
 
 

@@ -39,43 +39,37 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Membership:
-    """A column whose value is one of some literals, or none of them."""
+class _OfOneColumn:
+    """A condition on one column."""
 
     name: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the columns."""
+        return (self.name,)
+
+
+@dataclass(frozen=True)
+class Membership(_OfOneColumn):
+    """A column whose value is one of some literals, or none of them."""
+
     values: tuple[Literal, ...]
     is_in: bool
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Return the columns."""
-        return (self.name,)
-
 
 @dataclass(frozen=True)
-class Truth:
+class Truth(_OfOneColumn):
     """A column of booleans that is true, or false."""
 
-    name: str
     wanted: bool
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Return the columns."""
-        return (self.name,)
 
 
 @dataclass(frozen=True)
-class Missing:
+class Missing(_OfOneColumn):
     """A column whose value is missing, or is not."""
 
-    name: str
     wanted: bool
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Return the columns."""
-        return (self.name,)
 
 
 @dataclass(frozen=True)

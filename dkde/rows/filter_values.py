@@ -231,6 +231,7 @@ def within(time: np.datetime64, unit: str) -> np.datetime64:
 
 
 def unlike(name: str, what: str) -> InputError:
+    """Return the error for a column of a kind that no filter compares."""
     return InputError(
         Argument("where"),
         f": column {name!r} holds {what}, which a filter does not compare; it compares numbers, "

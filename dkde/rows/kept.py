@@ -131,7 +131,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Masking:
-    """How the rows that a filter keeps are found, a range at a time.
+    """A way to find the rows that a filter keeps, a range at a time.
 
     Parameters
     ----------

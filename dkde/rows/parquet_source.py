@@ -346,6 +346,7 @@ class _Reader:
         self._file = opened(files, i, len(names))
         self._starts = _group_starts(self._file.metadata)
         if self._starts[-1] != n_rows:
+            self._file.close(force=True)
             raise DataSetError(
                 f"{self._path}: had {n_rows} rows and has {self._starts[-1]}; it changed since it "
                 "was opened, open it again"

@@ -13,7 +13,7 @@ ROLES = ("train", "query", "valid", "test")
 
 @dataclass(frozen=True)
 class SideChoices:
-    """What the user says about the rows of each side.
+    """The options that the user gives for the rows of each side.
 
     Parameters
     ----------

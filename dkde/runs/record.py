@@ -13,7 +13,7 @@ import numpy as np
 from dkde.engine import task
 from dkde.engine.provenance import NOTES, describe_work, versions
 from dkde.engine.tokens import dask_token
-from dkde.engine.work import Work
+from dkde.engine.work import Work, as_it_is
 from dkde.inputs.moved import Whereabouts, paths_in
 from dkde.inputs.selectors import Catalog
 from dkde.numerics.machine import altered_target, blas, processor
@@ -22,10 +22,6 @@ from dkde.numerics.machine import altered_target, blas, processor
 _SIDES = (
     "query", "train", "valid", "test", "weights", "query_weights", "valid_weights", "test_weights",
 )  # fmt: skip
-
-
-def _as_it_is(stamp: Any) -> Any:
-    return stamp
 
 
 def circumstances(works: Mapping[str, Work]) -> dict[str, Any]:
@@ -111,7 +107,7 @@ def _as_plain(value: Any) -> Any:
     raise TypeError
 
 
-def asked_of(work: Work, seen: Callable[[Any], Any] = _as_it_is) -> dict[str, Any]:
+def asked_of(work: Work, seen: Callable[[Any], Any] = as_it_is) -> dict[str, Any]:
     """Return a description of the work; a resumed run must ask for the same as its first call.
 
     Parameters
@@ -137,7 +133,7 @@ def asked_of(work: Work, seen: Callable[[Any], Any] = _as_it_is) -> dict[str, An
     }
 
 
-def asked_now(works: Mapping[str, Work], seen: Callable[[Any], Any] = _as_it_is) -> dict[str, Any]:
+def asked_now(works: Mapping[str, Work], seen: Callable[[Any], Any] = as_it_is) -> dict[str, Any]:
     """Return descriptions of works as a store holds them: JSON has lists for tuples."""
     asked: dict[str, Any] = json.loads(json.dumps({n: asked_of(w, seen) for n, w in works.items()}))
     return asked
@@ -172,7 +168,7 @@ def asked_where_it_was(
         formers = where.formers(list(dict.fromkeys(paths)))
         others = [work.fingerprint(former) for former in formers]
         # Of earlier versions, whose tokens depended on what else was installed.
-        others += [work.fingerprint(former, dask_token) for former in (_as_it_is, *formers)]
+        others += [work.fingerprint(former, dask_token) for former in (as_it_is, *formers)]
         asked[name]["content"] = _likest(known, [content, *others])
         if asked[name]["content"] != known:
             # Older versions loaded some files whose values are read by tasks now.

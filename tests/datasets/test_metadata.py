@@ -17,7 +17,7 @@ import xarray as xr
 import zarr
 
 import dkde
-from dkde.results.scored import opened_result
+from dkde.runs.opened import opened_result
 
 X = np.random.default_rng(0).normal(size=(20, 3))
 QUERY = 0.9 * X

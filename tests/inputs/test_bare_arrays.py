@@ -11,7 +11,7 @@ from dkde_cli.main import cli
 
 import dkde
 from dkde.results.rereading import read_back
-from dkde.results.scored import scored_rows
+from dkde.runs.scored_rows import scored_rows
 
 h5py = pytest.importorskip("h5py")
 

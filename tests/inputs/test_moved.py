@@ -13,7 +13,8 @@ import dkde
 from dkde.inputs import noted_files
 from dkde.inputs.moved import Whereabouts, paths_in, renamed
 from dkde.results.rereading import read_back
-from dkde.results.scored import opened_results, scored_rows
+from dkde.runs.opened import opened_results
+from dkde.runs.scored_rows import scored_rows
 from dkde.stores.store import Records, open_store
 
 

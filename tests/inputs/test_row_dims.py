@@ -13,7 +13,7 @@ from dkde_cli.main import cli
 import dkde
 from dkde.inputs.sides import operand
 from dkde.results.rereading import read_back
-from dkde.results.scored import scored_rows
+from dkde.runs.scored_rows import scored_rows
 
 H, N = 0.8, 30
 

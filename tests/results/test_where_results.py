@@ -12,7 +12,7 @@ from dkde_cli.main import cli
 import dkde
 from dkde.errors import InputError
 from dkde.results.rereading import read_back
-from dkde.results.scored import scored_rows
+from dkde.runs.scored_rows import scored_rows
 
 N = 50
 RNG = np.random.default_rng(8)

@@ -16,8 +16,8 @@ from globe import oracle, places
 
 import dkde
 from dkde.numerics.bandwidth import EARTH_RADIUS_KM
-from dkde.results.scored import opened_result
 from dkde.rows.place_names import have_places, role_of, role_of_name
+from dkde.runs.opened import opened_result
 
 VMF = "vonmises_fisher"
 QUERY, TRAIN = places(12), places(80, 1)

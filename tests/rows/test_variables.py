@@ -528,7 +528,7 @@ class TestMemory:
             SHELF.drop(survey.key)  # as for the first block
             return work.block(survey, 0, 0)
 
-        planned = work.plan.worker_bytes
+        planned = work.plan.worker_bytes()
         ratio = allocated(block) / planned
         assert 0.6 <= ratio <= 1.25, f"{ratio:.2f} of the {planned} bytes planned"
 

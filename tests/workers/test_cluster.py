@@ -364,6 +364,6 @@ def test_memory_is_as_planned(large_store, small_store, form):
         assert set(client.scheduler_info(n_workers=-1)["workers"]) == names, "a worker restarted"
     # Pausing, spilling and restarting are all warned of.
     assert not [text for level, text in logs if level not in ("DEBUG", "INFO")]
-    ratios = [(peaks[name] - baseline[name]) / work.plan.worker_bytes for name in names]
+    ratios = [(peaks[name] - baseline[name]) / work.plan.worker_bytes() for name in names]
     # The plan is the most that a worker takes: the other may have had the lighter blocks.
-    assert 0.6 <= max(ratios) <= 1.25, f"{ratios} of the {work.plan.worker_bytes} bytes planned"
+    assert 0.6 <= max(ratios) <= 1.25, f"{ratios} of the {work.plan.worker_bytes()} bytes planned"

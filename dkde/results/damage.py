@@ -1,4 +1,4 @@
-"""Results that are opened again, and damage in their stores."""
+"""Damage in the stores of results, found where reading them fails."""
 
 from __future__ import annotations
 
@@ -10,12 +10,8 @@ from typing import Any
 import xarray as xr
 
 from dkde.errors import DataSetError, DkdeError
-from dkde.runs.opened import opened_result, opened_results
-from dkde.runs.scored_rows import ScoredRows, scored_rows
 from dkde.runs.status import read_all
 from dkde.runs.store import ResultStore
-
-__all__ = ["ScoredRows", "named_damage", "opened_result", "opened_results", "scored_rows"]
 
 
 @contextmanager
