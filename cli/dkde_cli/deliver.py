@@ -15,8 +15,11 @@ FIGURES = ("mean_log_likelihood", "standard_error", "bits_per_dimension", "n_zer
 CSV_COLUMNS = ("split", "bandwidth", "n", *FIGURES)
 # Cross-validations alone have it: totals in nats, as scikit-learn's scores are.
 FOLD_TOTAL = "mean_fold_log_likelihood"
+# Those whose bandwidth is chosen by least squares have that criterion.
+LEAST_SQUARES = "least_squares"
 # Scores with an absolute tolerance alone have it: the rows that are done by it.
 AT_ATOL = "n_rows_at_atol"
+_ADDED = (FOLD_TOTAL, LEAST_SQUARES, AT_ATOL)
 # The key of the unit of bandwidths: in JSON if they are angles, and in each row if it is km.
 UNIT = "bandwidth_unit"
 # The prefix of the variables that count what was evaluated and read, and the role in the
@@ -28,7 +31,7 @@ Row = dict[str, Any]
 
 def figures(result: Any) -> list[Row]:
     """Return a row of figures for each bandwidth of a result."""
-    names = [*FIGURES, *(name for name in (FOLD_TOTAL, AT_ATOL) if name in result)]
+    names = [*FIGURES, *(name for name in _ADDED if name in result)]
     columns = {name: result[name].values.tolist() for name in ("bandwidth", *names)}
     n_rows = _n_counting(result)
     said = _unit_of_row(result)
@@ -193,7 +196,7 @@ def write_csv(path: str, splits: Mapping[str, Iterable[Row]]) -> None:
     from dkde import write_whole
 
     rows = [{"split": split, **row} for split, found in splits.items() for row in found]
-    columns = [*CSV_COLUMNS, *(name for name in (FOLD_TOTAL, AT_ATOL, UNIT) if name in rows[0])]
+    columns = [*CSV_COLUMNS, *(name for name in (*_ADDED, UNIT) if name in rows[0])]
     text = io.StringIO()
     # Every digit of a float is kept.
     writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
@@ -219,6 +222,8 @@ def print_figures(
     }
     if rows[0].get(FOLD_TOTAL, rows[0]["mean_log_likelihood"]) != rows[0]["mean_log_likelihood"]:
         heads[FOLD_TOTAL] = "fold total"
+    if LEAST_SQUARES in rows[0]:
+        heads[LEAST_SQUARES] = "least squares"
     if any(row["n_zero_density"] for row in rows):
         heads["n_zero_density"] = "zero density"
     if AT_ATOL in rows[0]:
@@ -228,8 +233,14 @@ def print_figures(
     sizes = {name: _aligned(values)}
     if km is not None:
         sizes["km"] = _aligned([value * km for value in values])
+    # Least squares are in the unit of a density, and may be far from 1.
+    shown = {name: "{:.6g}".format if name == LEAST_SQUARES else _figure for name in heads}
     body = [
-        [*cells, *(_figure(row[name]) for name in heads), "*" if row["bandwidth"] == best else ""]
+        [
+            *cells,
+            *(show(row[name]) for name, show in shown.items()),
+            "*" if row["bandwidth"] == best else "",
+        ]
         for row, *cells in zip(rows, *sizes.values(), strict=True)
     ]
     print_table([*sizes, *heads.values(), ""], body)

@@ -1,4 +1,4 @@
-"""Curves of mean log-likelihoods over bandwidths: of sweeps, cross-validations and scores."""
+"""Curves over bandwidths: mean log-likelihoods, or another criterion of a cross-validation."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from dkde.drawing.palette import BLUE, GREY, ORANGE, PALETTE, inline_svg, new_fi
 from dkde.errors import InputError
 from dkde.runs.origin import bandwidth_unit, with_unit
 
+_LEAST_SQUARES = "least_squares"
 # A legend shows names of at most so many letters.
 _MOST_LETTERS = 36
 _NO_DENSITY = "−∞: some rows have no density"
@@ -23,6 +24,8 @@ _ORDER = ("validation", "cross-validation", "leave one out", "best", "test", "�
 
 def draw_curves(axes: Any, results: Mapping[str, xr.Dataset], **style: Any) -> None:
     """Draw means with their standard errors over bandwidths, with the best ones marked.
+
+    Of a single result that was chosen by least squares, that criterion is drawn instead.
 
     Parameters
     ----------
@@ -46,6 +49,10 @@ def draw_curves(axes: Any, results: Mapping[str, xr.Dataset], **style: Any) -> N
     every = np.concatenate([np.asarray(r["bandwidth"].values, float) for r in results.values()])
     if every.min() == every.max():  # matplotlib warns of an axis of length zero
         axes.set_xlim(every[0] / 2, every[0] * 2)
+    label = "mean log-likelihood (nats per row)"
+    if _is_by_least_squares(results):
+        label = "least-squares criterion"
+        results = {name: _with_criterion(result) for name, result in results.items()}
     if len(results) == 1:
         (result,) = results.values()
         _draw_curve(axes, result, {"label": _curve_label(result), **style})
@@ -60,10 +67,22 @@ def draw_curves(axes: Any, results: Mapping[str, xr.Dataset], **style: Any) -> N
     # a covariance is given.
     unit = units.pop()
     axes.set_xlabel("bandwidth" if unit is None else f"bandwidth ({unit})")
-    axes.set_ylabel("mean log-likelihood (nats per row)")
+    axes.set_ylabel(label)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
+
+
+def _is_by_least_squares(results: Mapping[str, xr.Dataset]) -> bool:
+    """Return whether there is one result, whose bandwidth was chosen by least squares."""
+    # Several results are compared by what all of them have.
+    return len(results) == 1 and all(_LEAST_SQUARES in result for result in results.values())
+
+
+def _with_criterion(result: xr.Dataset) -> xr.Dataset:
+    """Return a result with the least-squares criterion where means are drawn; it has no error."""
+    criterion = result[_LEAST_SQUARES]
+    return result.assign(mean_log_likelihood=criterion, standard_error=criterion * np.nan)
 
 
 def _short(name: str) -> str:
@@ -96,7 +115,13 @@ def inline_curves(results: Mapping[str, xr.Dataset]) -> str:
     """Return the curves of results as inline SVG."""
     figure, axes = new_figure(5.2, curve_height(len(results)) - 0.8)
     draw_curves(axes, results)
-    return inline_svg(figure, "Mean log-likelihood over bandwidths")
+    return inline_svg(figure, curve_title(results))
+
+
+def curve_title(results: Mapping[str, xr.Dataset]) -> str:
+    """Return the title of the curves of results."""
+    is_other = _is_by_least_squares(results)
+    return f"{'Least-squares criterion' if is_other else 'Mean log-likelihood'} over bandwidths"
 
 
 def _in_full(style: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,10 +196,11 @@ def _draw_best(axes: Any, result: xr.Dataset, colour: str) -> None:
     at_best = result.sel(bandwidth=best)
     mean = float(at_best["mean_log_likelihood"])
     error = float(at_best["standard_error"])
+    unit = "" if _LEAST_SQUARES in result else " nats"
     axes.axvline(best, color=GREY, linewidth=0.8, linestyle=":", zorder=0)
     axes.plot(
         best, mean, "o", markersize=10, markerfacecolor="none", markeredgecolor=colour,
-        label=f"best at {with_unit(best, bandwidth_unit(result))}: {_value(mean, error)} nats",
+        label=f"best at {with_unit(best, bandwidth_unit(result))}: {_value(mean, error)}{unit}",
     )  # fmt: skip
     if "test_mean_log_likelihood" in result:
         mean = float(result["test_mean_log_likelihood"])

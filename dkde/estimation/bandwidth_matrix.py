@@ -178,9 +178,11 @@ def bandwidth_coordinate(matrix: BandwidthMatrix, bandwidths: FloatArray | None 
     return ("bandwidth", matrix.in_given_unit(bandwidths), matrix.notes)
 
 
-def best_variable(matrix: BandwidthMatrix, best: float) -> Any:
+def best_variable(
+    matrix: BandwidthMatrix, best: float, words: str = "bandwidth of the highest mean"
+) -> Any:
     """Return the variable of the best bandwidth, in the unit in which the user gave it."""
-    notes = {"long_name": "bandwidth of the highest mean", **matrix.notes}
+    notes = {"long_name": words, **matrix.notes}
     return ((), float(matrix.in_given_unit(best)), notes)
 
 

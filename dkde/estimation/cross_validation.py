@@ -1,11 +1,10 @@
-"""Bandwidth selection by cross-validation: all folds and all bandwidths in one pass."""
+"""Bandwidth selection by cross-validation, as users call it."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from numbers import Integral
 from time import perf_counter
 from typing import Any
@@ -15,11 +14,9 @@ import numpy.typing as npt
 import xarray as xr
 
 from dkde.engine.work import Work
-from dkde.errors import DataSetError, InputError, Remedy, warn
-from dkde.estimation.bandwidth_matrix import bandwidth_coordinate, best_variable, in_unit_of_call
-from dkde.estimation.density_units import NATS
-from dkde.estimation.doubts import warn_of_doubts
-from dkde.estimation.fitted import Fitted
+from dkde.errors import DataSetError, Remedy
+from dkde.estimation.bandwidth_matrix import bandwidth_coordinate, in_unit_of_call
+from dkde.estimation.criteria import LIKELIHOOD, check_criterion
 from dkde.estimation.folds import Counting, Folds, counting_rows, fold_numbers
 from dkde.estimation.foreign_arguments import answered
 from dkde.estimation.labelling import (
@@ -27,21 +24,15 @@ from dkde.estimation.labelling import (
     check_names,
     coordinates_along,
     in_own_dims,
-    score_variables,
 )
-from dkde.estimation.optimum import NoMaximumError, maximise
 from dkde.estimation.options import Options
-from dkde.estimation.pca import PrincipalAxes, fit_pca
 from dkde.estimation.performing import perform
-from dkde.estimation.row_weights import RowWeights, Weighted
-from dkde.estimation.statistics import NOTHING_LEFT, best_index, mean, warn_of_edge
+from dkde.estimation.validation import GRID, Validation, validate
 from dkde.inputs.operands import Operand
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import catalog_of, operands, side
 from dkde.inputs.xarray_sides import vector_along
 from dkde.progress import ProgressLike
-from dkde.rows.side import Side
-from dkde.rows.sources import ArraySource
 from dkde.runs.job import Compute
 from dkde.runs.record import Former, recorded
 from dkde.runs.run import Manner, Run
@@ -49,7 +40,6 @@ from dkde.runs.store import ROW_WEIGHT
 from dkde.typing import (
     BandwidthsLike,
     CovarianceLike,
-    FloatArray,
     Names,
     RowsLike,
     Text,
@@ -57,8 +47,6 @@ from dkde.typing import (
 )
 from dkde.workers.cluster import pool_for
 
-# Tolerance of the continuous optimum, in log h: half of the documented 1e-4.
-_TOLERANCE = 5e-5
 # What older versions did, for the message of `Former`.
 _FORMERLY = (
     "divided all rows into folds, and not only those that count: the same call has other folds now"
@@ -74,6 +62,7 @@ def cross_validate(
     shuffle: bool = False,
     random_state: Any = None,
     refine: bool = False,
+    criterion: str = "likelihood",
     pca: int | None = None,
     kernel: str = "gaussian",
     metric: str = "euclidean",
@@ -115,9 +104,14 @@ def cross_validate(
     shuffle, random_state
         As for ``KFold``: rows are put into folds at random.
     refine : bool
-        Continue from the best bandwidth of the grid to the continuous optimum of the mean
-        log-likelihood near it, to 1e-4 relative (with float32, as far as rounding allows), by a
-        few more passes. The optimum is the last of the result's bandwidths.
+        Continue from the best bandwidth of the grid to the continuous optimum of the criterion near
+        it, to 1e-4 relative (with float32, as far as rounding allows), by a few more passes. The
+        optimum is the last of the result's bandwidths.
+    criterion : {"likelihood", "least_squares"}
+        What the best bandwidth has the most, or the least, of: the mean log-likelihood of held-out
+        rows; or the estimated integrated squared error of the density, ∫ p̂² − 2 mean(p̂ of held-out
+        rows) [1]_ [2]_. The second is for Gaussian kernels. A few rows far from all others hardly
+        change it. It takes a second pass, over all pairs at √2 times the bandwidths.
     pca : int, optional
         Replace the rows by this number of principal components, computed from all rows;
         covariances are then those of the components. The result holds the components.
@@ -142,7 +136,10 @@ def cross_validate(
         of the pass over the grid; ``best_bandwidth``; the number of each sample's fold as
         ``held_out_in (sample)``, and the rows' coordinates. With weights ``row_weight (sample)``,
         as from :func:`dkde.score`. With ``pca``: ``pca_mean``,
-        ``pca_components`` and ``pca_variance``. With ``nan="drop"``, as from :func:`dkde.score`:
+        ``pca_components`` and ``pca_variance``. By least squares: ``least_squares (bandwidth)``,
+        the criterion, in the unit of a density, and the logarithms of its two terms,
+        ``log_integrated_square`` and ``log_mean_density (bandwidth)``. With ``nan="drop"``, as
+        from :func:`dkde.score`:
         ``n_missing`` and ``n_missing_train``; totals of folds that are given are over the other
         rows; they are NaN where none is left, and then do not count in the mean.
 
@@ -155,6 +152,13 @@ def cross_validate(
     Raises
     ------
     InputError, DataSetError, MemoryLimitError, ClusterError
+
+    References
+    ----------
+    .. [1] M. Rudemo, *Empirical choice of histograms and kernel density estimators*, Scandinavian
+       Journal of Statistics 9 (1982).
+    .. [2] A. W. Bowman, *An alternative method of cross-validation for the smoothing of density
+       estimates*, Biometrika 71 (1984).
 
     Examples
     --------
@@ -173,7 +177,8 @@ def cross_validate(
     job = CrossValidationJob.of(
         catalog, options,
         train=train, bandwidths=bandwidths, pca=pca, weights=weights,
-        scheme=Scheme(folds, shuffle, random_state, refine), stored=output is not None,
+        scheme=Scheme(folds, shuffle, random_state, refine), criterion=criterion,
+        stored=output is not None,
     )  # fmt: skip
     return perform(job, run, progress)
 
@@ -253,6 +258,7 @@ class CrossValidationJob:
         train: Any,
         bandwidths: Any = None,
         scheme: Scheme,
+        criterion: str = LIKELIHOOD,
         pca: int | None = None,
         weights: Any = None,
         stored: bool = True,
@@ -266,31 +272,34 @@ class CrossValidationJob:
         """
         start = perf_counter()
         # Recorded as the user gave them, before names are looked up and rows are opened.
+        # Calls of older versions had no criterion.
+        chosen_by = {} if criterion == LIKELIHOOD else {"criterion": criterion}
         call = recorded(
             "cross_validate", catalog,
-            train=train, bandwidths=bandwidths, **vars(scheme), pca=pca,
+            train=train, bandwidths=bandwidths, **vars(scheme), **chosen_by, pca=pca,
             weights=weights, **options.record,
         )  # fmt: skip
         (t,) = operands(catalog.for_a_call((weights,)), train=train)
         check_names(t, "train", stored=stored, weighted=weights is not None)
         options.check(pca=pca)
+        check_criterion(criterion, options)
         prepared = options.prepared(side(t, weights))
         counting = counting_rows(prepared, pool_for) if isinstance(scheme.folds, Integral) else None
         scheme = scheme.among(t)
         numbers = scheme.numbers(t.rows.n_rows, counting)
-        validation = Validation.of(prepared, numbers, bandwidths, options, pca)
+        validation = Validation.of(prepared, numbers, bandwidths, options, pca, criterion)
         options.warn_if_no_density(validation.fitted.matrix)
 
         # A run that an older version began with these arguments has other folds. Its blocks cannot
         # be used; the message then names the reason.
         def over_all_rows() -> dict[str, Work]:
-            return {"grid": validation.with_folds(scheme.numbers(t.rows.n_rows)).work}
+            return validation.with_folds(scheme.numbers(t.rows.n_rows)).works
 
         is_known = counting is not None and scheme.is_repeatable
         former = Former(over_all_rows, _FORMERLY) if is_known else None
-        works = {"grid": validation.work}
+        works = validation.works
         asked = options.describe(bandwidths)
-        asked |= {"pca": pca, "shuffle": scheme.shuffle, "refine": scheme.refine}
+        asked |= {"pca": pca, "shuffle": scheme.shuffle, "refine": scheme.refine, **chosen_by}
         is_named = isinstance(scheme.folds, str)
         noted = {"folds": scheme.folds if is_named else len(np.unique(numbers))}
         held_out = in_own_dims({"held_out_in": ("sample", numbers)}, "sample", t)
@@ -299,12 +308,12 @@ class CrossValidationJob:
 
     def answer(self, compute: Compute, methods: Mapping[str, str]) -> xr.Dataset:
         """Score each row under those of the other folds."""
-        t, validation, grid = self.train, self.validation, self.works["grid"]
+        t, validation, grid = self.train, self.validation, self.works[GRID]
         scored = validate(
             validation, lambda name, work: compute(name, work.cut_like(grid)), refine=self.refine
         )
         notes = attributes(
-            perf_counter() - self.start, self.asked, {"cross_validate": methods["grid"]},
+            perf_counter() - self.start, self.asked, {"cross_validate": methods[GRID]},
             cross_validate=grid,
         )  # fmt: skip
         return xr.Dataset(
@@ -332,223 +341,3 @@ class CrossValidationJob:
                 Remedy("restart"),
             )
         return in_unit_of_call(finished, self.validation.fitted.matrix)
-
-
-@dataclass(frozen=True, eq=False)
-class Validation:
-    """A cross-validation as one piece of work: train under train, with the folds as groups.
-
-    Pairs of equal groups do not count, so that each row is scored under the other folds alone.
-
-    Parameters
-    ----------
-    fitted : Fitted
-    numbers : array (rows,) of int
-        The fold of each row.
-    axes : PrincipalAxes, optional
-        The axes on which the rows were projected.
-    """
-
-    fitted: Fitted
-    numbers: Folds
-    axes: PrincipalAxes | None
-
-    @classmethod
-    def of(
-        cls,
-        train: Side,
-        numbers: Folds,
-        bandwidths: npt.ArrayLike | None,
-        options: Options,
-        pca: int | None = None,
-    ) -> Validation:
-        """Prepare a cross-validation."""
-        options.refuse_scales(bandwidths)
-        axes = None if pca is None else fit_pca(train, pca, pool_for)
-        projected = train if axes is None else axes.project(train)
-        fitted = Fitted.to(projected, bandwidths, options, pool_for)
-        # The bandwidth matrix is that of all rows: folds do not change it.
-        return cls(fitted, numbers, axes).with_folds(numbers)
-
-    def with_folds(self, numbers: Folds) -> Validation:
-        """Return the same cross-validation with other folds."""
-        grouped = replace(self.fitted.train, groups=ArraySource(numbers))
-        return replace(self, fitted=replace(self.fitted, train=grouped), numbers=numbers)
-
-    @cached_property
-    def weights(self) -> RowWeights:
-        """Return the weights of the held-out rows."""
-        return RowWeights.of(self.fitted.train)
-
-    @property
-    def work(self) -> Work:
-        """Return the work at all bandwidths."""
-        return self.work_at(self.fitted.bandwidths)
-
-    def work_at(self, bandwidths: FloatArray) -> Work:
-        """Return the work at the given bandwidths."""
-        return self.fitted.at(bandwidths).work_among()
-
-
-@dataclass(frozen=True, eq=False)
-class Scored:
-    """The scores of a finished cross-validation.
-
-    Parameters
-    ----------
-    validation : Validation
-    bandwidths : array (n_bandwidths,)
-        The bandwidths of the grid; then, with ``refine``, the continuous optimum. On the sphere
-        in radians, whatever unit they are shown in.
-    found : Weighted
-        The log-densities of all rows at these bandwidths.
-    best_bandwidth : float
-        The bandwidth of the highest mean.
-    """
-
-    validation: Validation
-    bandwidths: FloatArray
-    found: Weighted
-    best_bandwidth: float
-
-    @property
-    def fold_log_likelihood(self) -> FloatArray:
-        """Return totals in nats (n_folds, n_bandwidths); NaN for empty folds.
-
-        Raises
-        ------
-        InputError
-            When float64 does not hold them.
-        """
-        # Fold numbers need not be consecutive; `members` are their positions among those in use.
-        folds, members = np.unique(self.validation.numbers, return_inverse=True)
-        there, weights = self.found.counting, self.found.positive
-        with np.errstate(over="ignore"):
-            totals = np.array([
-                np.bincount(members[there], row if weights is None else row * weights, len(folds))
-                for row in self.found.values
-            ])  # fmt: skip
-            # Zero densities make totals of -inf, which are right: only sums of finite terms can
-            # overflow.
-            overflows = ~np.isfinite(np.abs(totals).sum(axis=1))
-        if (overflows & np.isfinite(self.found.values).all(axis=1)).any():
-            raise InputError(
-                "the folds' totals of weighted log-densities exceed 1.8e308, the largest number "
-                "that float64 holds; divide the weights by the largest of them: their scale is free"
-            )
-        # A fold of which no row counts has no total, rather than one of 0.
-        counts = np.bincount(members[there], minlength=len(folds))
-        return np.where(counts > 0, totals, np.nan).T
-
-    def variables(self) -> dict[str, Any]:
-        """Return the variables of a result."""
-        totals, nats = self.fold_log_likelihood, NATS
-        validation, axes = self.validation, self.validation.axes
-        fitted = validation.fitted
-        dimensions = fitted.options.dimensions(fitted.matrix)
-        return {
-            "fold_log_likelihood": (("fold", "bandwidth"), totals, nats),
-            # The mean over the folds that have a total.
-            "mean_fold_log_likelihood": ("bandwidth", np.nanmean(totals, axis=0), nats),
-            **score_variables(self.found, dimensions, "sample", fitted.density_units),
-            **validation.fitted.options.missing_variables(self.found.densities),
-            "best_bandwidth": best_variable(validation.fitted.matrix, self.best_bandwidth),
-            **({} if axes is None else axes.variables()),
-        }
-
-
-def validate(validation: Validation, compute: Compute, *, refine: bool = False) -> Scored:
-    """Do a cross-validation; with ``refine``, continue to the continuous optimum.
-
-    Parameters
-    ----------
-    compute : callable
-        Returns the log-densities of a pass, from its name and its work.
-
-    Raises
-    ------
-    InputError
-        When a row has no training rows outside of its fold, or no row counts.
-    """
-    grid, weights = validation.fitted.bandwidths, validation.weights
-    found = compute("grid", validation.work)
-    # NaN means that no pair counted; where values are missing that is as it should be.
-    alone = np.isnan(found.values).any(axis=0) & ~found.missing
-    if alone.any():
-        row = int(alone.argmax())
-        raise InputError(
-            f"row {row}: no row outside of its fold has a positive weight, so that it cannot be "
-            "scored; change the folds or the weights"
-        )
-    weighted = weights.applied(found)
-    means = _means(weighted)
-    index = best_index(grid, means)
-    scored = Scored(validation, grid, weighted, float(grid[index]))
-    if refine:
-        return _refined(validation, compute, scored)
-    # Rows that decide alone may be why the best is at an end of the grid: one warning is enough.
-    if not _warn_of_doubts(scored):
-        warn_of_edge(grid, index, validation.fitted.matrix.in_words)
-    return scored
-
-
-def _refined(validation: Validation, compute: Compute, scored: Scored) -> Scored:
-    """Return the scores with the continuous optimum as the last bandwidth.
-
-    Where there is no optimum the scores are returned as they are, with a warning.
-    """
-    grid, weighted = scored.bandwidths, scored.found
-    means = _means(weighted)
-    n_passes = 0
-    best_mean, best_found, best = means[best_index(grid, means)], weighted, scored.best_bandwidth
-
-    # The log-densities of the best bandwidth so far are kept, so that the optimum needs no pass
-    # of its own.
-    def evaluate(points: FloatArray) -> FloatArray:
-        nonlocal best_mean, best_found, best, n_passes
-        bandwidths = np.exp(points)
-        n_passes += 1
-        # Each pass is a stage of the run. A resumed run repeats the same passes, and reads them.
-        found = compute(f"refine-{n_passes}", validation.work_at(bandwidths))
-        new = validation.weights.applied(found)
-        new_means = _means(new)
-        highest = int(np.where(np.isfinite(new_means), new_means, -np.inf).argmax())
-        if new_means[highest] > best_mean:
-            best_mean = new_means[highest]
-            best_found, best = new.at([highest]), float(bandwidths[highest])
-        return new_means
-
-    try:
-        maximise(evaluate, np.log(grid), means, _TOLERANCE)
-    except NoMaximumError:
-        # Below the grid the mean rises without end only if rows are equal to others.
-        hint = "are some rows equal to others?" if best < grid.min() else "try larger ones"
-        in_words = validation.fitted.matrix.in_words(float(f"{best:.3g}"))
-        warn(
-            f"there is no optimum to refine: the mean log-likelihood still rises at bandwidth "
-            f"{in_words}, far beyond the grid ({hint})"
-        )
-        return scored
-    # Where no pass found a higher mean, the best of the grid is the optimum already.
-    if best not in grid:
-        both = weighted.joined(best_found)
-        scored = Scored(validation, np.append(grid, best), both, best)
-    _warn_of_doubts(scored)
-    return scored
-
-
-def _means(found: Weighted) -> FloatArray:
-    """Return the mean log-densities (n_bandwidths,) of the rows that count."""
-    if not found.counting.any():
-        raise InputError(NOTHING_LEFT)
-    return mean(found.values, found.positive)
-
-
-def _warn_of_doubts(scored: Scored) -> bool:
-    """Warn of rows that alone decide a bandwidth; return whether there are any."""
-    bandwidths, validation = scored.bandwidths, scored.validation
-    # The work is made for its normalisers alone; nothing of it is computed.
-    work = validation.work_at(bandwidths)
-    norms = np.asarray(work.task.log_norms(validation.fitted.train.rows.n_features))
-    best = int(np.flatnonzero(bandwidths == scored.best_bandwidth)[0])
-    return warn_of_doubts(bandwidths, norms, scored.found, best, validation.fitted.matrix.in_words)

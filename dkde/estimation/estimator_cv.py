@@ -19,15 +19,23 @@ from sklearn.utils.validation import check_is_fitted
 
 from dkde.engine.eager_run import run
 from dkde.errors import InputError
-from dkde.estimation.cross_validation import Scored, Validation, validate
 from dkde.estimation.estimator import FittedDensity
 from dkde.estimation.folds import Folds, counting_rows, fold_numbers, folds_of_splits
 from dkde.estimation.foreign_arguments import answered
 from dkde.estimation.showing import curve_of
+from dkde.estimation.validation import Scored, Validation, validate
 from dkde.progress import shown
 from dkde.rows.side import Side
 from dkde.stores.door import check_opened
-from dkde.typing import BandwidthsLike, CovarianceLike, Names, RowsLike, Text, WeightsLike
+from dkde.typing import (
+    BandwidthsLike,
+    CovarianceLike,
+    FloatArray,
+    Names,
+    RowsLike,
+    Text,
+    WeightsLike,
+)
 from dkde.workers.cluster import pool_for
 
 # With more folds than this, cv_results_ has no array for each of them.
@@ -54,6 +62,8 @@ class KernelDensityCV(FittedDensity):
     refine : bool
         Continue from the best bandwidth of the grid to the continuous optimum near it, to 1e-4
         relative.
+    criterion : {"likelihood", "least_squares"}
+        As for :func:`dkde.cross_validate`.
     kernel, metric, covariance, singular, precision, tol, nan, features, where, row_dim, \
             lat, lon
         As for :class:`KernelDensity`, which has ``atol`` too. A covariance is computed once, from
@@ -62,16 +72,17 @@ class KernelDensityCV(FittedDensity):
     Attributes
     ----------
     bandwidth_ : float
-        The bandwidth of the highest mean log-likelihood; on the sphere in radians, as for
+        The best bandwidth by the criterion; on the sphere in radians, as for
         :class:`KernelDensity`. The same holds in ``cv_results_``.
     best_score_ : float
         The mean over folds of the held-out rows' total log-likelihood at this bandwidth, in
-        nats.
+        nats; by least squares, minus the criterion.
     cv_results_ : dict of str to array (n_bandwidths,)
         ``param_bandwidth``, ``mean_test_score``, ``std_test_score``, ``rank_test_score`` and,
         for at most 100 folds, ``split0_test_score``, ...: totals of folds, as ``GridSearchCV``
         has them; ``mean_log_likelihood`` and ``standard_error`` of a row, in nats. With
-        ``refine`` the last entry is the optimum's.
+        ``refine`` the last entry is the optimum's. By least squares ``mean_test_score`` is minus
+        ``least_squares``, the criterion, and there are no scores of single folds.
     covariance_, n_features_in_, feature_names_in_
         As for :class:`KernelDensity`.
 
@@ -91,6 +102,7 @@ class KernelDensityCV(FittedDensity):
         bandwidths: BandwidthsLike | None = None,
         cv: Any = 5,
         refine: bool = False,
+        criterion: str = "likelihood",
         kernel: str = "gaussian",
         metric: str = "euclidean",
         covariance: CovarianceLike = "identity",
@@ -107,6 +119,7 @@ class KernelDensityCV(FittedDensity):
         self.bandwidths = bandwidths
         self.cv = cv
         self.refine = refine
+        self.criterion = criterion
         self.kernel = kernel
         self.metric = metric
         self.covariance = covariance
@@ -135,8 +148,10 @@ class KernelDensityCV(FittedDensity):
         options = self._options()
         train, plain = self._training_side(X, sample_weight, min_rows=2)
         numbers = self._folds(train.rows.n_rows, plain)
-        validation = Validation.of(plain, numbers, self.bandwidths, options)
-        with shown(None) as report, pool_for(validation.work) as pool:
+        validation = Validation.of(
+            plain, numbers, self.bandwidths, options, criterion=self.criterion
+        )
+        with shown(None) as report, pool_for(*validation.works.values()) as pool:
             scored = validate(
                 validation, lambda _, work: run(work, pool, report), refine=bool(self.refine)
             )
@@ -185,23 +200,29 @@ class KernelDensityCV(FittedDensity):
 
 def _cv_results(scored: Scored) -> dict[str, Any]:
     """Return ``cv_results_`` in the form of GridSearchCV."""
-    totals = scored.fold_log_likelihood
-    figures = scored.variables()
-    with np.errstate(invalid="ignore"):  # folds of zero density
-        means, deviations = np.nanmean(totals, axis=0), np.nanstd(totals, axis=0)
-    # Equal ones share a rank, as in GridSearchCV.
-    ranks = 1 + (means[:, None] > means).sum(axis=0, dtype=np.int32)
+    figures, squares = scored.variables(), scored.passed.squares
+    if squares is None:
+        tested = _totals(scored.fold_log_likelihood)
+    else:
+        tested = {"mean_test_score": -squares.scores, "least_squares": squares.scores}
+    means = tested["mean_test_score"]
+    return {
+        "params": [{"bandwidth": float(h)} for h in scored.bandwidths],
+        "param_bandwidth": scored.bandwidths,
+        **tested,
+        # Equal ones share a rank, as in GridSearchCV.
+        "rank_test_score": 1 + (means[:, None] > means).sum(axis=0, dtype=np.int32),
+        "mean_log_likelihood": figures["mean_log_likelihood"][1],
+        "standard_error": figures["standard_error"][1],
+    }
+
+
+def _totals(totals: FloatArray) -> dict[str, Any]:
+    """Return the totals of folds (n_folds, n_bandwidths), their means and deviations."""
     splits = {
         f"split{i}_test_score": total
         for i, total in enumerate(totals if len(totals) <= _MAX_SPLITS else [])
     }
-    return {
-        "params": [{"bandwidth": float(h)} for h in scored.bandwidths],
-        "param_bandwidth": scored.bandwidths,
-        **splits,
-        "mean_test_score": means,
-        "std_test_score": deviations,
-        "rank_test_score": ranks,
-        "mean_log_likelihood": figures["mean_log_likelihood"][1],
-        "standard_error": figures["standard_error"][1],
-    }
+    with np.errstate(invalid="ignore"):  # folds of zero density
+        means, deviations = np.nanmean(totals, axis=0), np.nanstd(totals, axis=0)
+    return {**splits, "mean_test_score": means, "std_test_score": deviations}

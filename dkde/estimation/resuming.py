@@ -29,7 +29,7 @@ _SCHEME = ("folds", "shuffle", "random_state", "refine")
 _ARGUMENTS = {
     "score": {"query", "train", "bandwidth", "weights", "query_weights"},
     "sweep": {*_WEIGHTS, *_WEIGHTS.values(), "bandwidths", "protocol"},
-    "cross_validate": {"train", "bandwidths", *_SCHEME, "pca", "weights"},
+    "cross_validate": {"train", "bandwidths", *_SCHEME, "criterion", "pca", "weights"},
 }
 
 

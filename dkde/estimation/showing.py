@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from sklearn.utils import estimator_html_repr
 
-from dkde.drawing.curves import inline_curves
+from dkde.drawing.curves import curve_title, inline_curves
 from dkde.drawing.summary import Summary
 from dkde.drawing.tables import Table, number_text
 from dkde.estimation.bandwidth_matrix import BandwidthMatrix
@@ -69,7 +69,7 @@ def fitted_summary(estimator: Any, n_rows: int, curve: xr.Dataset | None) -> Sum
         text = " ± ".join(number_text(float(figure)) for figure in figures)
         key["mean log-likelihood of held-out rows, nats"] = text
         if curve.sizes["bandwidth"] > 1 and np.isfinite(curve["mean_log_likelihood"]).any():
-            pictures["Mean log-likelihood over bandwidths"] = inline_curves({"": curve})
+            pictures[curve_title({"": curve})] = inline_curves({"": curve})
         tables["Bandwidths"] = _bandwidths(curve)
     named = getattr(estimator, "feature_names_in_", None)
     if named is not None and n_features <= _MOST_FEATURES and not estimator._fitted.on_sphere:
@@ -97,11 +97,15 @@ def curve_of(
     """
     known = np.asarray(results["param_bandwidth"], np.float64)
     given = np.asarray(matrix.in_given_unit(known), np.float64)
+    chosen_by = {
+        name: ("bandwidth", results[name]) for name in ("least_squares",) if name in results
+    }
     said = folds if isinstance(folds, int | str) else type(folds).__name__
     return xr.Dataset(
         {
             "mean_log_likelihood": ("bandwidth", results["mean_log_likelihood"], NATS),
             "standard_error": ("bandwidth", results["standard_error"], NATS),
+            **chosen_by,
             "best_bandwidth": ((), float(given[known == best][0]), matrix.notes),
         },
         {"bandwidth": ("bandwidth", given, matrix.notes)},
@@ -111,7 +115,10 @@ def curve_of(
 
 def _bandwidths(curve: xr.Dataset) -> Table:
     """Return the table of the bandwidths that were tried."""
-    columns = [curve[n].values.tolist() for n in ("mean_log_likelihood", "standard_error")]
+    heads = {"mean_log_likelihood": "mean log-likelihood", "standard_error": "standard error"}
+    if "least_squares" in curve:
+        heads["least_squares"] = "least squares"
+    columns = [curve[name].values.tolist() for name in heads]
     known = curve["bandwidth"].values.tolist()
     rows = [
         [f"{h:.6g}", *map(number_text, figures)]
@@ -120,4 +127,4 @@ def _bandwidths(curve: xr.Dataset) -> Table:
     unit = bandwidth_unit(curve)
     first = "bandwidth" if unit is None else f"bandwidth ({unit})"
     marked = known.index(float(curve["best_bandwidth"]))
-    return Table([first, "mean log-likelihood", "standard error"], rows, marked)
+    return Table([first, *heads.values()], rows, marked)

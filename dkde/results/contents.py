@@ -22,6 +22,7 @@ _FIGURES = {
     "standard_error": "standard error",
     "bits_per_dimension": "bits/dimension",
     "mean_fold_log_likelihood": "fold total",
+    "least_squares": "least squares",
     "n_zero_density": "zero density",
     "n_rows_at_atol": "within atol",
 }

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
-from dkde.drawing.curves import inline_curves
+from dkde.drawing.curves import curve_title, inline_curves
 from dkde.drawing.pages import rendered
 from dkde.errors import InputError
 from dkde.results.contents import (
@@ -124,6 +124,7 @@ def _page(result: xr.Dataset, name: str) -> str:
         subtitle=subtitle(title, sides),
         key=main_figures(result, shown, bandwidth, words),
         curve=inline_curves({name: result}) if is_curve else None,
+        curve_title=curve_title({name: result}),
         map=result_map(values),
         figures=figure_tables(result, sides, bandwidth),
         rows=WORDS[shown.split],

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from dkde.drawing.curves import inline_curves
+from dkde.drawing.curves import curve_title, inline_curves
 from dkde.drawing.summary import Summary
 from dkde.drawing.tables import Table, interval_text, number_text
 from dkde.errors import InputError
@@ -96,7 +96,7 @@ def _of_result(result: xr.Dataset, place: str | None) -> Summary:
     bandwidth, words = shown_bandwidth(result)
     pictures = {}
     if result.sizes["bandwidth"] > 1 and np.isfinite(result["mean_log_likelihood"]).any():
-        pictures["Mean log-likelihood over bandwidths"] = inline_curves({"": result})
+        pictures[curve_title({"": result})] = inline_curves({"": result})
     if (drawn := result_map(shown.at(bandwidth))) is not None:
         pictures["Log-densities"] = drawn
     tables = dict(
