@@ -48,6 +48,7 @@ OWN_LIBRARIES: dict[str, set[str]] = {
     "dkde.rows.parquet_filter": {"pyarrow"},
     "dkde.rows.row_filter": {"pyarrow"},
     "dkde.rows.parquet_files": {"pyarrow"},
+    "dkde.rows.parquet_reader": {"pyarrow"},
     "dkde.rows.parquet_source": {"pyarrow"},
     "dkde.rows.partitions": {"pyarrow"},
     "dkde.rows.on_cluster": {"dask", "distributed"},

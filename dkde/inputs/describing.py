@@ -13,8 +13,7 @@ import numpy as np
 import zarr
 
 from dkde.datasets.dataset import Split, is_dataset, open_root, open_splits
-from dkde.datasets.formats import SourceSplit, is_table, read_source
-from dkde.datasets.formats.parquet import is_parquet_url
+from dkde.datasets.formats import SourceSplit, is_table, is_table_url, read_source
 from dkde.datasets.formats.source import checked_batches
 from dkde.datasets.index import index_state
 from dkde.errors import Argument, InputError, some
@@ -227,7 +226,7 @@ def _describe_own(source: str, split: str, inspection: _Inspection) -> dict[str,
     splits: dict[str, Any]
     # A Zarr folder that is no data set also goes this way: opening it raises the right error.
     is_url, is_stored = is_remote(source), is_dataset(path) or (path / "zarr.json").exists()
-    if is_stored or (is_url and not is_parquet_url(source)):
+    if is_stored or (is_url and not is_table_url(source)):
         kind, known, splits = "data set", open_root(source).attrs.asdict(), open_splits(source)
     else:
         named = inspection.features and (is_url or is_table(path))

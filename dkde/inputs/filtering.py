@@ -24,6 +24,7 @@ from dkde.inputs.arrays import numbers_of
 from dkde.inputs.frames import column_as_it_is, frame_of
 from dkde.inputs.operands import Operand
 from dkde.rows.columns import column_of
+from dkde.rows.csv_source import CsvSource
 from dkde.rows.filtered import kept_of
 from dkde.rows.kept import Kept, Masking
 from dkde.rows.parquet_source import ParquetSource
@@ -202,6 +203,10 @@ def _masking(operand: Operand, part: Part, chosen: RowFilter) -> Masking:
         from dkde.rows.parquet_filter import masking
 
         return masking(source, chosen, part.name)
+    if isinstance(source, CsvSource):
+        from dkde.rows import csv_filter
+
+        return csv_filter.masking(source, chosen)
     columns = {name: _column(operand, part, name) for name in chosen.names}
     classes = {
         name: np.array(words, object)

@@ -10,19 +10,26 @@ from typing import Any
 import numpy as np
 
 from dkde.datasets.dataset import Split, is_dataset, open_splits
-from dkde.datasets.formats import Source, SourceSplit, csv, is_table, load_split, read_source
-from dkde.datasets.formats.files import files_of, is_pattern, reading
-from dkde.datasets.formats.parquet import is_parquet_url
+from dkde.datasets.formats import (
+    TABLE_SUFFIXES,
+    Source,
+    SourceSplit,
+    csv,
+    is_table,
+    is_table_url,
+    load_split,
+    read_source,
+)
+from dkde.datasets.formats.files import is_pattern
 from dkde.errors import DkdeError, InputError
 from dkde.inputs.foreign import Groups, listing, path_of, place_of
 from dkde.rows.columns import TableSource
 from dkde.rows.frame_values import values_of_arrow
-from dkde.rows.parquet_files import SUFFIXES
-from dkde.rows.parquet_source import ParquetSource
 from dkde.rows.place_names import as_called, role_asked
 from dkde.rows.row_source import RowSource
 from dkde.rows.side import Part
 from dkde.rows.sources import ArraySource, NpySource, ZarrSource
+from dkde.rows.table_files import TableFiles
 from dkde.rows.tensor_file import TensorSource
 from dkde.stores.listed_files import Url, has_wildcards
 from dkde.stores.store import is_remote
@@ -86,14 +93,14 @@ def _open_own(name: str, features: tuple[str, ...] | None, label: str) -> Mappin
 
 
 def _open_url(url: str, features: tuple[str, ...] | None, label: str) -> Mapping[str, Part]:
-    """Return the splits of a data set in a bucket, or of a table of Parquet there."""
-    if has_wildcards(url) or url.lower().endswith(SUFFIXES):
+    """Return the splits of a data set in a bucket, or of a table there."""
+    if has_wildcards(url) or url.lower().endswith(TABLE_SUFFIXES):
         return _opened_table(label, Url(url), features)
     try:
         return {key: _stored(label, url, split) for key, split in open_splits(url).items()}
     except DkdeError:
         # Only then: the listing of a large data set would take long.
-        if not is_parquet_url(url):
+        if not is_table_url(url):
             raise
         return _opened_table(label, Url(url), features)
 
@@ -225,7 +232,7 @@ class _Imported(Mapping[str, Part]):
             return NpySource.open(Path(self._path))
         if self._format == "safetensors":
             return TensorSource.open(Path(self._path), split.name)
-        if isinstance(split.rows, ParquetSource):
+        if isinstance(split.rows, TableFiles):
             return split.rows.with_beside(self._column)
         if is_table(self._path):
             named = self._as_it_is if self._format == csv.NAME else None
@@ -240,17 +247,13 @@ class _Imported(Mapping[str, Part]):
                 f"{self._name}: column {name!r} holds lists of {split.n_features} numbers; "
                 f"{what} are one number for each row"
             )
-        if isinstance(split.rows, ParquetSource):
+        if isinstance(split.rows, TableFiles):
             return split.rows.vector()
         return ArraySource(load_split(split)[:, 0])
 
     def _as_it_is(self, name: str) -> RowSource:
         """Read another column of the text, of any kind."""
-        arrays: list[Any] = []
-        for file in files_of(Path(self._path)):
-            with reading(file, "CSV"):
-                arrays += csv.column_as_it_is(file, name)
-        return ArraySource(values_of_arrow(arrays))
+        return ArraySource(values_of_arrow(csv.column_as_it_is(Path(self._path), name)))
 
     def _load(self, split: SourceSplit) -> Part:
         """Return the loaded rows of a split, with the range of its first values."""

@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 
 import dkde
 from dkde.datasets.formats import Source, load_split, read_source
-from dkde.datasets.formats.csv_text import Text, Uncommented, squeezed
 from dkde.datasets.formats.files import checksum_files
 from dkde.errors import DataSetError, InputError
+from dkde.rows.csv_text import Text, Uncommented, squeezed
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")

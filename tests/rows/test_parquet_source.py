@@ -20,7 +20,7 @@ from obstore.store import from_url
 import dkde
 from dkde.errors import DataSetError, InputError
 from dkde.inputs.selectors import Catalog
-from dkde.rows import parquet_source
+from dkde.rows import kept_readers
 from dkde.rows.parquet_source import ParquetSource
 from dkde.rows.partitions import partitions_of
 from dkde.stores.listed_files import TRAFFIC
@@ -95,18 +95,18 @@ def test_a_source_is_small_and_reads_in_another_process(folder: Path) -> None:
 
 def test_readers_that_wait_are_few(folder: Path) -> None:
     source = source_of(folder)
-    parquet_source.close_readers()
+    kept_readers.close_readers()
     for row in range(0, N, 100):
         source.read(row, row + 1)
-        assert len(parquet_source._waiting) <= 1
-    parquet_source.close_readers()
+        assert len(kept_readers._waiting) <= 1
+    kept_readers.close_readers()
 
 
 def test_columns_that_are_no_features_are_not_read(tmp_path: Path) -> None:
     wide = pa.table({"x": rng.normal(size=N), "y": rng.normal(size=N), "w": rng.normal(size=N)})
     pq.write_table(wide, tmp_path / "x.parquet", use_dictionary=False, compression=None)
     source = source_of(tmp_path / "x.parquet")
-    parquet_source.close_readers()
+    kept_readers.close_readers()
     before = TRAFFIC.n_bytes
     source.read_columns(0, N, (1,))
     assert TRAFFIC.n_bytes - before < 1.1 * 8 * N + 2**16

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from dkde.datasets.formats import (
     cifar,
@@ -29,11 +30,13 @@ from dkde.stores.store import is_remote
 
 __all__ = [
     "FORMATS",
+    "TABLE_SUFFIXES",
     "Format",
     "ReadOptions",
     "Source",
     "SourceSplit",
     "is_table",
+    "is_table_url",
     "load_split",
     "read_source",
 ]
@@ -55,7 +58,7 @@ class Format:
 
     name: str
     matches: Callable[[Path], bool]
-    read: Callable[[Path, ReadOptions], Source]
+    read: Callable[[Any, ReadOptions], Source]
 
 
 # In order of detection; no two formats match the same file.
@@ -66,6 +69,10 @@ FORMATS: dict[str, Format] = {
 
 # The formats that have columns, and of which several files can be read together.
 _TABLES = ("csv", "parquet")
+TABLE_SUFFIXES = (*SUFFIXES, *csv.SUFFIXES)
+
+# The ends of URLs that are surely of other formats, and are refused without a request.
+_OTHERS = (".zarr", ".nc", ".npz", ".npy", ".txt", ".gz", ".zip", ".tar", ".pkl", ".h5")
 
 # First bytes of common files that cannot be imported, and their names for the error message.
 _FOREIGN = (
@@ -110,7 +117,7 @@ def read_source(
     path : str or path
         ``"digits"`` means scikit-learn's digits, unless a file or folder of that name exists. For
         tables it may be a pattern, such as ``"points/*.csv"``; the matching files are read in
-        order of name. For Parquet also a folder, or a URL of a file, a pattern or a folder.
+        order of name. It may also be a folder of tables, or a URL of a file, a pattern or a folder.
     format : str, optional
         The name of a format in `FORMATS`; by default the format is detected from the content.
     split : str
@@ -139,14 +146,7 @@ def read_source(
     chosen = None if columns is None else tuple(columns)
     options = ReadOptions(split=split, layout=layout, columns=chosen, label=label, decimal=decimal)
     if is_remote(path):
-        if format not in (None, parquet.NAME) or not parquet.is_parquet_url(os.fspath(path)):
-            if not PurePosixPath(os.fspath(path)).suffix:
-                list_files(os.fspath(path), SUFFIXES)  # that there is nothing is said first
-            raise InputError(
-                f"{path}: is no Parquet, and other files are imported from folders; copy it into "
-                "one first"
-            )
-        return parquet.read(Url(os.fspath(path)), options)
+        return _table_at(Url(os.fspath(path)), format, options)
     path = Path(path)
     with reading(path, "data"):
         found = _format_of(path, format)
@@ -166,6 +166,51 @@ def read_source(
                     "one file"
                 )
         return found.read(path, options)
+
+
+def is_table_url(url: str) -> bool:
+    """Return whether a URL is one of a table: by its name, or by the files that are there."""
+    return _table_format(url) is not None
+
+
+def _table_format(url: str) -> str | None:
+    """Return the name of the format of a table at a URL; None if there is no table."""
+    name = url.rstrip("/").lower()
+    for format_name, suffixes in ((parquet.NAME, SUFFIXES), (csv.NAME, csv.SUFFIXES)):
+        if name.endswith(suffixes):
+            return format_name
+    if name.endswith(_OTHERS):
+        return None
+    try:
+        first = list_files(url, TABLE_SUFFIXES).names[0].lower()
+    except DataSetError:
+        return None
+    if first.endswith(SUFFIXES):
+        return parquet.NAME
+    return csv.NAME if first.endswith(csv.SUFFIXES) else None
+
+
+def _table_at(url: Url, format: str | None, options: ReadOptions) -> Source:
+    """Open a table in a bucket.
+
+    Raises
+    ------
+    InputError
+        When it is none.
+    """
+    found = _table_format(str(url))
+    if found is None or format not in (None, found):
+        if not PurePosixPath(str(url)).suffix:
+            list_files(str(url), TABLE_SUFFIXES)  # that there is nothing is said first
+        raise InputError(
+            f"{url}: is no Parquet or CSV, and other files are imported from folders; copy it into "
+            "one first"
+        )
+    if options.decimal not in (None, ".") and found != csv.NAME:
+        raise InputError(
+            f"{url}: a decimal mark is for text only, and this is {found}; leave it out"
+        )
+    return FORMATS[found].read(url, options)
 
 
 def _format_of(path: Path, name: str | None) -> Format:

@@ -1,56 +1,59 @@
-"""CSV: text in columns, gzipped or not, one file or several under a pattern."""
+"""CSV: text in columns, gzipped or not, one file or several under a pattern or in a folder."""
 
 from __future__ import annotations
 
-import re
+import os
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
+from gzip import GzipFile
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, cast
 
 import numpy as np
 
-from dkde.datasets.formats.csv_text import (
-    BLOCK_BYTES,
-    NO_UTF8,
-    Layout,
-    Text,
-    Uncommented,
-    bare,
-    layout_of,
-    parted,
-    pointed,
-    split_lines,
-)
 from dkde.datasets.formats.files import checksum_files, files_of, open_binary, reading, sniff
 from dkde.datasets.formats.source import ReadOptions, Source
 from dkde.datasets.formats.tables import Table, TableFile, check_names, read_table
-from dkde.errors import DataSetError
-from dkde.numerics.exact import LARGEST, rounded
+from dkde.errors import some, warn
 from dkde.rows.arrow_values import Column
+from dkde.rows.csv_files import content_of
+from dkde.rows.csv_layout import Layout, bare, layout_of, parted, pointed, split_lines
+from dkde.rows.csv_reading import (
+    TextPlace,
+    arrow_type,
+    batches_of,
+    check_integers,
+    large_columns,
+)
+from dkde.rows.csv_survey import TextTable, kept_table
+from dkde.rows.csv_text import BLOCK_BYTES, Text, Uncommented
 from dkde.rows.feature_choice import LOOKED_AT, NUMBER, TIME, why_text
 from dkde.rows.row_filter import no_such
+from dkde.stores.listed_files import Listed, Url, list_files
 
 NAME = "csv"
-# pyarrow's messages for a cell that cannot be converted and for a row of another width. pyarrow
-# has no attributes for these places, and its rows count the header.
-_BAD_CELL = re.compile(
-    r"In CSV column #(\d+): Row #(\d+): CSV conversion error.*?(?:'(.*)'|UTF8)", re.DOTALL
-)
-_BAD_ROW = re.compile(r"CSV parse error: Row #(\d+): Expected (\d+) columns, got (\d+)")
-_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+# Files up to this size together are loaded; larger ones are read block by block. A gzipped file
+# counts as several times its size.
+_LOADED_BYTES, _RATIO = 2**27, 4
+# The entries of a folder that are looked at for a file of text.
+_LOOKED_AT = 10_000
 
 
 def matches(path: Path) -> bool:
     """Return whether the content is text in columns, or text in a file named as CSV or TSV."""
+    if path.is_dir():
+        return _holds_files(path)
     if not path.is_file():
         return False
     head = sniff(path)
     # Control characters below the tab do not occur in text.
     if not head or b"\0" in head or any(byte < 9 for byte in head):
         return False
-    if path.name.lower().endswith(_SUFFIXES):
+    if path.name.lower().endswith(SUFFIXES):
         return True
     lines = head.decode("utf-8", "replace").splitlines()
     if len(lines) > 2:
@@ -67,25 +70,75 @@ def matches(path: Path) -> bool:
     return len(first) == len(second) and any(NUMBER.fullmatch(bare(cell)) for cell in second)
 
 
-def _open(path: Path, label: str | None, decimal: str) -> TableFile:
-    """Open a file, and judge the kind of each column by its first values."""
+def _holds_files(folder: Path) -> bool:
+    """Return whether a folder has files of text in columns by their names, in it or below."""
+    names = (name for _, _, names in os.walk(folder) for name in names)
+    found = islice(names, _LOOKED_AT)
+    return any(n.lower().endswith(SUFFIXES) and not n.startswith(("_", ".")) for n in found)
+
+
+def _judged(path: Path | Url, opened: IO[bytes], decimal: str) -> tuple[Layout, dict[str, Column]]:
+    """Return the layout of a file, and the kind of each column by its first values."""
     import pyarrow as pa
 
-    layout = layout_of(path, decimal)
-    names = layout.names
-    check_names(path, names)
-    columns = dict.fromkeys(names, Column(np.dtype(np.float64), "numbers"))
-    # Read as bytes, so that columns in another encoding do no harm unless they are chosen.
-    with closing(_read(layout, names, dict.fromkeys(names, pa.binary()))) as batches:
-        head = next(batches, None)
-    if head is not None:
-        for name in names:
-            columns[name] = _column(head.column(name), decimal)
-    return TableFile(path, columns, layout.named, stream=partial(_stream, layout, columns, label))
+    with opened as file:
+        layout = layout_of(path, file.read(BLOCK_BYTES), decimal)
+        check_names(path, layout.names)
+        columns = dict.fromkeys(layout.names, Column(np.dtype(np.float64), "numbers"))
+        # Read as bytes, so that columns in another encoding do no harm unless they are chosen.
+        types = dict.fromkeys(layout.names, pa.binary())
+        file.seek(0)
+        with closing(_batches(path, file, layout, types)) as batches:
+            head = next(batches, None)
+        if head is not None:
+            for name in layout.names:
+                columns[name] = _column(head.column(name), decimal)
+    return layout, columns
+
+
+def _batches(
+    path: Path | Url, file: IO[bytes], layout: Layout, types: Mapping[str, Any]
+) -> Generator[Any, None, None]:
+    """Yield the batches of an opened file from its first row, with columns in these types."""
+    if layout.has_comments:
+        file = cast("IO[bytes]", Uncommented(file, path))
+    text = Text(file, path, layout.separator)
+    yield from batches_of(text, TextPlace(path, layout), types, BLOCK_BYTES)
+
+
+def _open(path: Path, label: str | None, decimal: str) -> TableFile:
+    """Open a file that is loaded later."""
+    layout, columns = _judged(path, open_binary(path), decimal)
+    stream = partial(_stream, path, layout, columns, label)
+    return TableFile(path, columns, layout.named, stream=stream)
+
+
+def _stream(
+    path: Path,
+    layout: Layout,
+    columns: Mapping[str, Column],
+    label: str | None,
+    wanted: Sequence[str],
+) -> Iterator[Any]:
+    """Yield the wanted columns of every row; refuse integers that float64 would round."""
+    import pyarrow as pa
+
+    types = {name: pa.string() if name == label else arrow_type(columns[name]) for name in wanted}
+    # Columns in which no large value was seen yet. A column that was checked once needs no second
+    # check, as the check reads the whole file.
+    unseen = {name for name, kind in types.items() if pa.types.is_floating(kind)}
+    with open_binary(path) as file:
+        for batch in _batches(path, file, layout, types):
+            if large := large_columns(batch, unseen):
+                with open_binary(path) as again:
+                    raw = _batches(path, again, layout, dict.fromkeys(large, pa.binary()))
+                    check_integers(raw, large, TextPlace(path, layout))
+                unseen -= set(large)
+            yield batch
 
 
 def column_as_it_is(path: Path, name: str) -> list[Any]:
-    """Return a column of a file as arrays of Arrow: of numbers, truths, times or text.
+    """Return a column of files as arrays of Arrow: of numbers, truths, times or text.
 
     Raises
     ------
@@ -94,12 +147,14 @@ def column_as_it_is(path: Path, name: str) -> list[Any]:
     DataSetError
         When a cell is not of its column's kind.
     """
-    table = _open(path, None, ".")
-    if name not in table.columns:
-        raise no_such(str(path), name, list(table.columns))
-    if table.columns[name].dtype is None:  # text is read as the label of rows is
-        table = _open(path, name, ".")
-    return [batch.column(name) for batch in table.stream([name])]
+    found: list[Any] = []
+    for file in _paths(path, _listed(path)):
+        with reading(file, "CSV"):
+            table = _open(file, None, ".")
+            if name not in table.columns:
+                raise no_such(str(file), name, list(table.columns))
+            found += [batch.column(name) for batch in table.stream([name])]
+    return found
 
 
 def _column(head: Any, decimal: str) -> Column:
@@ -124,126 +179,74 @@ def _column(head: Any, decimal: str) -> Column:
     return Column(None, why_text(cells))
 
 
-def _read(layout: Layout, wanted: Sequence[str], types: Any) -> Generator[Any, None, None]:
-    """Yield the batches of a file from its first row, with columns in the given Arrow types."""
-    import pyarrow as pa
-    from pyarrow import csv as arrow
-
-    with open_binary(layout.path) as opened:
-        file = (
-            cast("IO[bytes]", Uncommented(opened, layout.path)) if layout.has_comments else opened
+def _listed(path: Path | Url) -> Listed:
+    """Return the files of a path, a pattern, a folder or a URL."""
+    with reading(path, "CSV"):
+        files = list_files(os.fspath(path), SUFFIXES)
+    if files.left_out:
+        n = len(files.left_out)
+        warn(
+            f"{path}: {some(files.left_out, 3)} {'are' if n > 1 else 'is'} no CSV by "
+            f"{'their names' if n > 1 else 'its name'} (.csv, .tsv), and left out"
         )
-        try:
-            with arrow.open_csv(
-                Text(file, layout.path, layout.separator),
-                # Only without threads pyarrow's errors name the row.
-                arrow.ReadOptions(
-                    use_threads=False, block_size=BLOCK_BYTES, column_names=list(layout.names),
-                    skip_rows_after_names=layout.n_header_lines,
-                ),
-                arrow.ParseOptions(delimiter=layout.separator, newlines_in_values=True),
-                arrow.ConvertOptions(
-                    column_types=types, include_columns=list(wanted), strings_can_be_null=True,
-                    decimal_point=layout.decimal,
-                ),
-            ) as batches:  # fmt: skip
-                yield from batches
-        except pa.ArrowInvalid as error:
-            raise _readable(layout, error) from error
+    return files
 
 
-def _stream(
-    layout: Layout, columns: Mapping[str, Column], label: str | None, wanted: Sequence[str]
-) -> Iterator[Any]:
-    """Yield the wanted columns of every row; refuse integers that float64 would round."""
-    import pyarrow as pa
-
-    types = {name: pa.string() if name == label else _type(columns[name]) for name in wanted}
-    # Columns in which no large value was seen yet. A column that was checked once needs no second
-    # check, as the check reads the whole file.
-    unseen = {name for name, kind in types.items() if pa.types.is_floating(kind)}
-    for batch in _read(layout, wanted, types):
-        large = {name for name in unseen if _is_large(batch.column(name))}
-        if large:
-            _check_integers(layout, sorted(large))
-            unseen -= large
-        yield batch
+def _paths(path: Path, files: Listed) -> list[Path]:
+    """Return the paths of files, with the names that the user gave."""
+    if path.is_dir():
+        return [Path(files.path(i)) for i in range(len(files))]
+    return files_of(path)
 
 
-def _type(column: Column) -> Any:
-    """Return the Arrow type as which a column is read."""
-    import pyarrow as pa
-
-    if column.units is not None:
-        return pa.timestamp("ns")
-    return pa.bool_() if column.kind == "bool" else pa.float64()
-
-
-def _is_large(column: Any) -> bool:
-    """Return whether some numbers may be integers beyond 2**53 that were rounded."""
-    # Only the text of a cell, in `_check_integers`, tells such an integer from a float.
-    values = np.abs(column.to_numpy(zero_copy_only=False))
-    return bool(((values >= LARGEST) & (values < np.inf)).any())
+def _is_loaded(files: Listed) -> bool:
+    """Return whether files are small enough to be loaded."""
+    n_bytes = sum(
+        size * (_RATIO if name.lower().endswith(".gz") else 1)
+        for name, size in zip(files.names, files.sizes, strict=True)
+    )
+    return n_bytes <= _LOADED_BYTES and not files.is_remote
 
 
-def _check_integers(layout: Layout, names: Sequence[str]) -> None:
-    """Refuse columns with integers beyond 2**53; the file is read once more, as text.
-
-    Raises
-    ------
-    InputError
-    """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    row = 1
-    for batch in _read(layout, names, dict.fromkeys(names, pa.binary())):
-        for name in names:
-            cells = batch.column(name)
-            # 2**53 has 16 digits; shorter integers are exact.
-            found = pc.match_substring_regex(cells, r"^\s*[+-]?[0-9]{16,}\s*$").fill_null(False)
-            for i in np.flatnonzero(found.to_numpy(zero_copy_only=False)):
-                value = int(cells[int(i)].as_py())
-                if abs(value) > LARGEST:
-                    raise rounded(f"{layout.path}: column {name!r}, row {row + int(i)},", value)
-        row += len(batch)
+def read(path: Path | Url, options: ReadOptions) -> Source:
+    """Open a file, or those of a pattern or a folder; rows are streamed later, or loaded."""
+    opened = partial(_opened, path, options.label, options.decimal or ".")
+    return read_table(path, options, name=NAME, what="CSV", open_files=opened)
 
 
-def _readable(layout: Layout, error: Exception) -> DataSetError:
-    """Return an error for users from pyarrow's, with rows counted from 1 after the header."""
-    path, names = layout.path, layout.names
-    if cell := _BAD_CELL.search(str(error)):
-        column, row = int(cell[1]), int(cell[2]) - layout.n_header_lines
-        where = f"{path}: column {names[column] if column < len(names) else column!r}, row {row}"
-        if cell[3] is None:
-            return DataSetError(f"{where}: the file {NO_UTF8}")
-        text = " ".join(cell[3].split())[:40]
-        wanted = "timestamp without a zone" if "to timestamp" in str(error) else "number"
-        wanted = "truth (true or false)" if "to bool" in str(error) else wanted
-        return DataSetError(
-            f"{where}: {text!r} is no {wanted}; correct it, or name the wanted columns without "
-            "this one (--features, or --columns of an import)"
+def _opened(path: Path | Url, label: str | None, decimal: str) -> Table:
+    listed = _listed(path)
+    is_folder = isinstance(path, Path) and path.is_dir()
+    if not _is_loaded(listed):
+        return _large(listed, label, decimal, is_named=is_folder or len(listed) > 1)
+    files, tables = _paths(Path(path), listed), list[TableFile]()
+    for file in files:
+        with reading(file, "CSV"):
+            tables.append(_open(file, label, decimal))
+    root = Path(listed.root) if is_folder else None
+    return Table(tables, partial(checksum_files, files, root))
+
+
+def _large(files: Listed, label: str | None, decimal: str, *, is_named: bool) -> Table:
+    """Return the files of a table whose rows are read by tasks."""
+    found: list[tuple[Path | Url, Layout, dict[str, Column]]] = []
+    for i in range(len(files)):
+        path = Url(files.path(i)) if files.is_remote else Path(files.path(i))
+        with reading(path, "CSV"):
+            content = content_of(files, i)
+            is_gzipped = isinstance(content, GzipFile)
+            layout, columns = _judged(path, content, decimal)
+        found.append((path, replace(layout, is_gzipped=is_gzipped), columns))
+    _, layouts, columns_of_all = zip(*found, strict=True)
+    table = kept_table(TextTable(files, layouts, columns_of_all, is_named=is_named))
+    tables = [
+        TableFile(
+            path,
+            columns,
+            layout.named,
+            stream=partial(table.stream, i, label=label),
+            count=partial(table.count, i),
         )
-    if width := _BAD_ROW.search(str(error)):
-        first = "names" if layout.named else "a row"
-        row = int(width[1]) - layout.n_header_lines
-        return DataSetError(
-            f"{path}: row {row} has {width[3]} columns, and the first line "
-            f"has {width[2]} (it is read as {first}, separated by {layout.separator!r})"
-        )
-    # Any other message, in one line: it may quote bytes of the file.
-    message = re.sub(r"[^ -~]", "?", " ".join(str(error).split()))[:100]
-    return DataSetError(f"{path}: not readable as CSV ({message})")
-
-
-def read(path: Path, options: ReadOptions) -> Source:
-    """Open a file, or those of a pattern; rows are streamed later, or loaded."""
-
-    def open_files() -> Table:
-        files, tables = files_of(path), []
-        for file in files:
-            with reading(file, "CSV"):
-                tables.append(_open(file, options.label, options.decimal or "."))
-        return Table(tables, checksum_files(files))
-
-    return read_table(path, options, name=NAME, what="CSV", open_files=open_files)
+        for i, (path, layout, columns) in enumerate(found)
+    ]
+    return Table(tables, table.checksum, rows=table.rows)

@@ -27,10 +27,6 @@ NAME = "parquet"
 _CHECKED_BYTES = 2**28
 # The entries of a folder that are looked at for a file of Parquet.
 _LOOKED_AT = 10_000
-# The ends of URLs that are surely of other formats, and are refused without a request.
-_OTHERS = (
-    ".zarr", ".nc", ".npz", ".npy", ".csv", ".tsv", ".txt", ".gz", ".zip", ".tar", ".pkl", ".h5",
-)  # fmt: skip
 # Folders of tables in which not every Parquet file holds rows that count, and their names.
 _NOTES = ("_metadata", "_common_metadata")
 _MANAGED = {
@@ -52,20 +48,6 @@ def _holds_files(folder: Path) -> bool:
     names = (name for _, _, names in os.walk(folder) for name in names)
     found = islice(names, _LOOKED_AT)
     return any(n.lower().endswith(SUFFIXES) and not n.startswith(("_", ".")) for n in found)
-
-
-def is_parquet_url(url: str) -> bool:
-    """Return whether a URL is one of Parquet: by its name, or by the files that are there."""
-    name = url.rstrip("/")
-    if name.lower().endswith(SUFFIXES):
-        return True
-    if name.lower().endswith(_OTHERS):
-        return False
-    try:
-        files = list_files(url, SUFFIXES)
-    except DataSetError:
-        return False
-    return files.names[0].lower().endswith(SUFFIXES)
 
 
 def read(path: Path | Url, options: ReadOptions) -> Source:
@@ -109,7 +91,7 @@ def _open(name: str) -> Table:
     if files.is_remote:
         return Table(tables, None, rows=rows)
     full = partial(_checksum, files, isinstance(name, str) and os.path.isdir(name))
-    return Table(tables, full() if files.n_bytes <= _CHECKED_BYTES else None, full, rows)
+    return Table(tables, full if files.n_bytes <= _CHECKED_BYTES else None, full, rows)
 
 
 def _path(files: Listed, i: int) -> Path | Url:

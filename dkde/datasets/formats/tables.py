@@ -47,6 +47,9 @@ class TableFile:
         text. Raises DataSetError for a cell that is not of its column's kind.
     n_rows : int, optional
         Number of rows, if the file states it.
+    count : callable, optional, (names) -> int
+        Returns the number of rows after these columns were checked, if that is known without a
+        stream.
     main : str, optional
         The geometry that gives the features, where the file names one.
     """
@@ -56,6 +59,7 @@ class TableFile:
     named: bool
     stream: Callable[[Sequence[str]], Iterator[Any]]
     n_rows: int | None = None
+    count: Callable[[Sequence[str]], int] | None = None
     main: str | None = None
 
 
@@ -66,8 +70,9 @@ class Table:
     Parameters
     ----------
     files : sequence of TableFile
-    checksum : str, optional
-        The checksum of the files' bytes; None where it would take too long.
+    checksum : callable, optional
+        Returns the checksum of the files' bytes; None where it would take too long. It is called
+        after the rows were counted.
     full_checksum : callable, optional
         Returns that checksum, however long it takes.
     rows : callable, optional, (names of columns, dtype) -> RowSource
@@ -75,7 +80,7 @@ class Table:
     """
 
     files: Sequence[TableFile]
-    checksum: str | None
+    checksum: Callable[[], str] | None
     full_checksum: Callable[[], str] | None = None
     rows: Callable[[Sequence[str], np.dtype[Any]], RowSource] | None = None
 
@@ -175,9 +180,8 @@ def read_table(
         if options.columns is None and column not in taken
     }
     converted = {name: column.converted for name, column in held.items() if column.converted}
-    return Source(
-        path, name, table_of_all.checksum, (split,), left_out, converted, table_of_all.full_checksum
-    )
+    checksum = table_of_all.checksum and table_of_all.checksum()
+    return Source(path, name, checksum, (split,), left_out, converted, table_of_all.full_checksum)
 
 
 def _names(first: TableFile, held: Mapping[str, Column]) -> tuple[str, ...]:
@@ -330,6 +334,9 @@ def _rows_and_labels(
         # cells that are no numbers now, and not when half of the data set is written.
         wanted = chosen if table.n_rows is None else []
         with reading(table.path, what):
+            if label is None and table.count is not None:
+                n_rows += table.count(wanted)
+                continue
             start = 0
             for batch in table.stream([*wanted, *([label] if label is not None else [])]):
                 if label is not None:
