@@ -28,6 +28,8 @@ _FIRST_ROWS, _LIST_ROWS = 2**16, 2**10
 _BUFFER_BYTES, _REMOTE_BYTES = 2**18, 2**22
 # The largest page that writers make by default, and the one that memory is planned for.
 _PAGE_BYTES = 2**20
+# Columns up to this number are planned alike for any row groups.
+_FEW = 10
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Footer:
         A digest of the footer's bytes.
     column_bytes : int
         The bytes of a column in the largest row group, on average, as they are decoded.
+    all_column_bytes : int
+        The same of all row groups together.
     """
 
     n_rows: int
@@ -53,6 +57,7 @@ class Footer:
     missing: Mapping[str, bool | None]
     digest: str
     column_bytes: int
+    all_column_bytes: int
 
 
 @lru_cache(maxsize=4)
@@ -135,10 +140,12 @@ def _parsed(path: str, tail: bytes, footer: bytes) -> Footer:
     digest = hashlib.sha256(footer).hexdigest()[:16]
     # pandas notes the numbers of a file's rows in its schema: without them most schemas are equal.
     kept = {key: value for key, value in (schema.metadata or {}).items() if key == b"geo"}
-    sizes = (metadata.row_group(k).total_byte_size for k in range(metadata.num_row_groups))
-    column_bytes = max(sizes, default=0) // max(1, metadata.num_columns)
+    sizes = [metadata.row_group(k).total_byte_size for k in range(metadata.num_row_groups)]
+    largest, whole = (
+        n // max(1, metadata.num_columns) for n in (max(sizes, default=0), sum(sizes))
+    )
     schema = schema.with_metadata(kept or None)
-    return Footer(metadata.num_rows, schema, missing, digest, column_bytes)
+    return Footer(metadata.num_rows, schema, missing, digest, largest, whole)
 
 
 def _is_missing(metadata: Any, number: int) -> bool | None:
@@ -272,11 +279,22 @@ def buffer_bytes(files: Listed, n_columns: int) -> int:
 
 def state_bytes(files: Listed, n_columns: int) -> int:
     """Return the bytes that an opened file holds while its rows are read: buffers and pages."""
-    # Of each column a page as it is stored and decoded, and a dictionary: at most about the whole
-    # column of a row group, and half of it as it is stored.
-    column = max((footer.column_bytes for footer in footers(files)), default=0)
-    pages = min(3 * _PAGE_BYTES, column + column // 2)
-    return n_columns * (min(buffer_bytes(files, n_columns), column) + pages)
+    known = footers(files)
+    largest = max((footer.column_bytes for footer in known), default=0)
+    whole = sum(footer.all_column_bytes for footer in known)
+    size = buffer_bytes(files, n_columns)
+    # Small row groups need less. Few columns are planned as in one row group nevertheless, so that
+    # a plan does not depend on the number of files.
+    return max(
+        n_columns * _column_state(largest, size), min(n_columns, _FEW) * _column_state(whole, size)
+    )
+
+
+def _column_state(column: int, size: int) -> int:
+    """Return the bytes that are held of a column with so many bytes, read with such a buffer."""
+    # A page as it is stored and decoded, and a dictionary: at most about the whole column of a row
+    # group, and half of it as it is stored.
+    return min(size, column) + min(3 * _PAGE_BYTES, column + column // 2)
 
 
 def identity_of(files: Listed, wanted: Sequence[Any] = ()) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
 import pickle
 import warnings
 from itertools import pairwise
@@ -127,3 +126,244 @@ def test_answers_and_checksums_are_those_of_loaded_files(
     np.testing.assert_array_equal(read[1], loaded[1])
     np.testing.assert_array_equal(read[2], loaded[2])
     assert read[3]["rows"] == loaded[3]["rows"] == N
+
+
+# ---- nothing is misread ----
+
+ODD = {
+    "a mark": b"\xef\xbb\xbfa,b\n1,2\n3,4\n",
+    "a mark before comments": b"\xef\xbb\xbf# c\na,b\n1,2\n3,4\n",
+    "a mark among the rows": b"a,b\n1,2\n\xef\xbb\xbf3,4\n",
+    "line ends of Windows": b"a,b\r\n1,2\r\n3,4\r\n",
+    "line ends of old": b"a,b\r1,2\r3,4\r",
+    "no last line end": b"a,b\n1,2\n3,4",
+    "nothing": b"",
+    "blank lines alone": b"\n\n\n",
+    "a header alone": b"a,b\n",
+    "a header without line end": b"a,b",
+    "a header and comments": b"# c\na,b\n# d\n",
+    "two columns of a name": b"a,a\n1,2\n",
+    "no header": b"1,2\n3,4\n",
+    "a header of two lines": b'"a\nb",c\n1,2\n',
+    "a second header": b"a,b\n1,2\na,b\n3,4\n",
+    "thousands": b'a,b\n"1,000",2\n"2,000",3\n',
+    "thousands later": b'a,b\n1,2\n"2,000",3\n',
+    "infinities": b"a,b\ninf,-inf\n1,2\n+inf,Infinity\nINF,4\n",
+    "missing": b"a,b\nnan,NaN\nNA,N/A\nnull,\n1,NULL\n-nan,#N/A\n",
+    "a word": b"a,b\n1,None\n2,-\n",
+    "numbers as they are written": b"a,b\n+1,.5\n1.,1e5\n1e400,1e-400\n 1, 2\n3 ,4 \n",
+    "cells missing": b"a,b\n1,2\n3\n",
+    "cells too many": b"a,b\n1,2\n3,4\n5,6,7\n",
+    "a separator at the end": b"a,b,\n1,2,\n3,4,\n",
+    "blank lines": b"a,b\n\n1,2\n\n\n3,4\n\n",
+    "blank lines of one column": b"a\n1\n\n2\n",
+    "text later": b"a,b\n1,2\n3,x\n",
+    "a byte 0": b"a,b\n1,2\n3,\x004\n",
+    "semicolons": b"a;b\n1;2\n3;4\n",
+    "decimal commas": b"a;b\n1.5;2\n1,5;2\n",
+    "blanks": b" a  b \n 1   2\n3 4  \n",
+    "quoted": b'"a","b"\n"1","2"\n"3","4"\n',
+    "an open quote": b'a,b\n1,2\n3,"4\n5,6\n',
+    "a quote that swallows": b'a,b\n1,"x\n2,y\n3,"z"\n',
+    "quotes within cells": b'a,b,w\n1,2,5" pipe\n3,4,"x"\n5,6,"7"" 8"\n',
+    "lines within cells": b'a,w\n1,"x\ny"\n2,"z\r\n\r\nq"\n',
+    "a large integer": b"a,b\n1,2\n9007199254740993,3\n",
+    "a large integer below 0": b"a,b\n1,2\n3,-9007199254740993\n",
+    "latin1 as text": "a,w\n1,é\n2,ü\n".encode("latin1"),
+    "latin1 as a number": "a,w\n1,1\n2,ü\n".encode("latin1"),
+    "comments among rows": b"# x y\n1 2\n# a break\n  # and more\n3 4\n# end",
+    "quotes in comments": b'# say "hi\na,b\n1,2\n# "oops\n3,4\n',
+    "times": b"t,a\n2020-01-01,1\n2020-01-02,2\n",
+    "truths": b"t,a\ntrue,1\nfalse,2\n,3\n",
+    "a truth that is none": b"t,a\n" + b"true,1\n" * 100 + b"maybe,2\n",
+}
+
+
+def outcome(path: Path) -> Any:
+    """Return the rows of a file and what is said of them, or the error."""
+    chosen = ["t"] if path.read_bytes().startswith(b"t") else None
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            source = read_source(path, columns=chosen)
+            (split,) = source.splits
+            found: Any = load_split(split).tolist(), split.features, source.checksum
+            found = (repr(found), source.left_out, source.converted)
+        except DkdeError as error:
+            found = type(error), str(error)
+    return found, {str(each.message) for each in said}
+
+
+@pytest.mark.parametrize("content", ODD.values(), ids=ODD.keys())
+def test_odd_text_is_read_or_refused_as_loaded_text_is(
+    tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.csv"
+    path.write_bytes(content)
+    loaded = outcome(path)
+    monkeypatch.setattr(csv, "_LOADED_BYTES", -1)
+    for size in (1, 5, 2**20):
+        monkeypatch.setattr(csv_blocks, "_LEAST_BYTES", size)
+        monkeypatch.setattr(csv_survey, "_kept", {})
+        assert outcome(path) == loaded
+
+
+def test_odd_text_is_what_it_is(tmp_path: Path, small_blocks: None) -> None:
+    def rows(name: str) -> Any:
+        (tmp_path / "x.csv").write_bytes(ODD[name])
+        return load_split(read_source(tmp_path / "x.csv").splits[0])
+
+    inf, nan = np.inf, np.nan
+    np.testing.assert_array_equal(rows("infinities"), [[inf, -inf], [1, 2], [inf, inf], [inf, 4]])
+    np.testing.assert_array_equal(rows("missing"), [*[[nan, nan]] * 3, [1, nan], [nan, nan]])
+    for name in ("a mark", "a mark before comments", "line ends of Windows", "line ends of old",
+                 "no last line end", "blank lines", "quoted"):  # fmt: skip
+        np.testing.assert_array_equal(rows(name), [[1, 2], [3, 4]])
+    for name in ("a mark among the rows", "text later", "thousands later", "cells missing"):
+        with pytest.raises(DataSetError, match=r"x\.csv: (column '.', )?row 2"):
+            rows(name)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(alphabet='",\nx#1', max_size=40), st.sampled_from([",", ";"]), st.booleans())
+def test_rows_end_where_no_quote_is_open(text: str, separator: str, has_comments: bool) -> None:
+    end, _ = rows_end(text.encode(), separator, has_comments=has_comments)
+    assert end == 0 or text[end - 1] == "\n"
+    if '"' not in text:
+        assert end == text.rfind("\n") + 1
+    elif not has_comments:
+        # Each cell that begins with a quote before the end is closed before it.
+        cells = text[:end].replace('""', "")
+        opened = sum(
+            cells[i] == '"' and cells[i - 1 : i] in ("", "\n", separator) for i in range(len(cells))
+        )
+        assert opened == 0 or '"' in cells
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("1,2,x,oops\n", r"column 'c', row 801: 'oops' is no number"),
+        ("1,2,x\n", r"row 801 has 3 columns, and the first line has 4"),
+        ("1,2,x,9007199254740993\n", r"column 'c', row 801, is 9007199254740993"),
+        ('1,2,"x,3\n', r"quote that opens a cell in line \d+ is not closed"),
+    ],
+)
+def test_what_is_wrong_far_below_is_told_with_its_row(
+    path: Path, line: str, message: str, small_blocks: None
+) -> None:
+    path.write_text("a,b,word,c\n" + lines(0, 800) + line + lines(800))
+    with pytest.raises(DkdeError, match=message) as caught:
+        source_of(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_columns_that_no_pass_checked_are_checked(path: Path, small_blocks: None) -> None:
+    path.write_text("a,b,c\n1,2,3\n4,5,6\n7,x,8\n")
+    assert source_of(path, features=["a", "c"]).shape == (3, 2)
+    with pytest.raises(DataSetError, match="column 'b', row 3: 'x' is no number"):
+        source_of(path, features=["b"])
+    with pytest.raises(DataSetError, match="column 'b', row 3: 'x' is no number"):
+        source_of(path, features=["a", "c"]).beside("b", "weights")
+    with pytest.raises(InputError, match="has no column 'q'"):
+        dkde.log_density(str(path), str(path), 1.0, features=["a"], where="q > 1")
+
+
+# ---- runs ----
+
+
+def test_a_file_that_changed_or_vanished_is_one_line(path: Path, small_blocks: None) -> None:
+    source = source_of(path)
+    source.read(0, 9)
+    path.write_text("a,b,word,c\n" + lines(1))
+    with pytest.raises(DataSetError, match="was changed after it was opened"):
+        source.read(9, 20)
+    path.unlink()
+    with pytest.raises(DataSetError, match="was removed after it was opened"):
+        source.read(0, 9)
+
+
+@pytest.mark.parametrize("was_loaded", [True, False])
+def test_runs_go_on_and_are_verified(
+    path: Path, tmp_path: Path, was_loaded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = path.read_text().replace(",-", ",").replace("word", "w")
+    path.write_text(text)
+
+    def score() -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return dkde.score(
+                f"{path}[:40]", f"{path}[40:]", 0.3, features=["a", "c"], weights="b",
+                output=tmp_path / "r.zarr",
+            )  # fmt: skip
+
+    sizes = (10**9, -1) if was_loaded else (-1, -1)
+    monkeypatch.setattr(csv_blocks, "_LEAST_BYTES", 2**10)
+    monkeypatch.setattr(csv, "_LOADED_BYTES", sizes[0])
+    with dkde.init_only():
+        score()
+    monkeypatch.setattr(csv, "_LOADED_BYTES", sizes[1])
+    done = score()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert dkde.verify(tmp_path / "r.zarr")
+        monkeypatch.setattr(csv, "_LOADED_BYTES", 10**9)
+        expected = dkde.score(
+            f"{path}[:40]", f"{path}[40:]", 0.3, features=["a", "c"], weights="b"
+        )  # fmt: skip
+    np.testing.assert_array_equal(done.log_density, expected.log_density)
+    monkeypatch.setattr(csv, "_LOADED_BYTES", -1)
+    path.write_text(text.replace("1", "2"))
+    with pytest.raises(DkdeError, match="was begun otherwise"):
+        score()
+
+
+def test_an_import_is_that_of_a_loaded_file(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def imported(name: str) -> Any:
+        with pytest.warns(UserWarning, match="left out: word"):
+            dkde.import_dataset(path, tmp_path / name)
+        dkde.import_dataset(path, tmp_path / f"l{name}", columns=["a", "c"], label="word")
+        return [dkde.describe(tmp_path / each) for each in (name, f"l{name}")]
+
+    loaded = imported("a.zarr")
+    monkeypatch.setattr(csv, "_LOADED_BYTES", -1)
+    monkeypatch.setattr(csv_blocks, "_LEAST_BYTES", 2**10)
+    read = imported("b.zarr")
+    for one, other in zip(loaded, read, strict=True):
+        assert one["source_checksum"] == other["source_checksum"] is not None
+        a, b = one["splits"]["train"], other["splits"]["train"]
+        assert (a["checksum"], a["labels"]) == (b["checksum"], b["labels"])
+
+
+def test_a_bucket_is_as_a_folder(bucket: str, tmp_path: Path) -> None:
+    store = from_url(bucket)
+    for k in range(3):
+        text = "a,b,word,c\n" + lines(300 * k, 300 * k + 300)
+        obstore.put(store, f"t/part.{k}.csv", text.encode())
+        obstore.put(store, f"z/part.{k}.csv.gz", gzip.compress(text.encode()))
+    obstore.put(store, "t/_SUCCESS", b"")
+    for name in ("t", "t/*.csv", "z", "z/part.*.gz"):
+        source = source_of(f"{bucket}/{name}")
+        np.testing.assert_array_equal(source.read(290, 310), X[290:310])
+        np.testing.assert_array_equal(pickle.loads(pickle.dumps(source)).read(5, 6), X[5:6])
+    source = source_of(f"{bucket}/t/part.1.csv")
+    np.testing.assert_array_equal(source.read(0, 300), X[300:600])
+    with pytest.warns(UserWarning, match="left out"):
+        dkde.import_dataset(f"{bucket}/t", tmp_path / "z")
+    assert dkde.describe(f"{bucket}/t")["splits"]["train"]["rows"] == N
+    kept_readers.close_readers()
+    obstore.put(store, "t/part.1.csv", ("a,b,word,c\n" + lines(301, 601)).encode())
+    with pytest.raises(DataSetError, match="was changed after it was opened"):
+        source.read(0, 9)
+    with pytest.raises(DataSetError, match="there is no such file"):
+        source_of(f"{bucket}/none.csv")
+
+
+def test_a_folder_of_other_files_too_is_told(path: Path, small_blocks: None) -> None:
+    folder = put_as(path, "folder")
+    (folder / "notes.txt").write_text("as they are")
+    with pytest.warns(UserWarning, match=r"notes\.txt is no CSV by its name"):
+        assert source_of(folder).shape == (N, 3)

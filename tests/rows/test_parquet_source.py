@@ -378,3 +378,15 @@ def test_links_between_folders_give_no_file_twice(tmp_path: Path) -> None:
     (tmp_path / "t" / "a" / "whole").symlink_to(tmp_path / "t")
     (tmp_path / "elsewhere" / "itself").symlink_to(tmp_path / "elsewhere")
     assert source_of(tmp_path / "t").shape == (3 * N, 3)
+
+
+def test_a_plan_does_not_depend_on_the_number_of_files(tmp_path: Path) -> None:
+    n = 60_000
+    table = pa.table({name: rng.normal(size=n) for name in "abcd"})
+    pq.write_table(table, tmp_path / "x.parquet")
+    (tmp_path / "many").mkdir()
+    for k in range(60):
+        pq.write_table(table.slice(1000 * k, 1000), tmp_path / "many" / f"{k}.parquet")
+    one, many = source_of(tmp_path / "x.parquet"), source_of(tmp_path / "many")
+    assert one.copies == many.copies > 2
+    np.testing.assert_array_equal(one.read(900, 2100), many.read(900, 2100))

@@ -25,7 +25,7 @@ from dkde.datasets.formats.source import ReadOptions, Source, SourceSplit, load_
 from dkde.errors import DataSetError, InputError
 from dkde.rows.parquet_files import SUFFIXES
 from dkde.rows.places import kind_of
-from dkde.stores.listed_files import Url, list_files
+from dkde.stores.listed_files import Url, has_wildcards, list_files
 from dkde.stores.store import is_remote
 
 __all__ = [
@@ -179,7 +179,7 @@ def _table_format(url: str) -> str | None:
     for format_name, suffixes in ((parquet.NAME, SUFFIXES), (csv.NAME, csv.SUFFIXES)):
         if name.endswith(suffixes):
             return format_name
-    if name.endswith(_OTHERS):
+    if name.endswith(_OTHERS) and not has_wildcards(name):
         return None
     try:
         first = list_files(url, TABLE_SUFFIXES).names[0].lower()

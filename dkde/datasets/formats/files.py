@@ -58,8 +58,8 @@ def reading(path: Path | Url, what: str) -> Iterator[None]:
     """
     try:
         yield
-    # dkde's own errors are messages for users already.
-    except DkdeError:
+    # dkde's own errors are messages for users already, and warnings may be made errors.
+    except (DkdeError, Warning):
         raise
     except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
         raise DataSetError(
