@@ -68,7 +68,7 @@ def import_dataset(
     ----------
     source : str, path or URL
         A file or a folder; a pattern of tables, ``"points/*.csv"``; or ``"digits"``, scikit-learn's
-        data set. In a bucket: Parquet, as a file, a pattern or a folder.
+        data set. In a bucket: Parquet or CSV, as a file, a pattern or a folder.
     store : str, path or URL
         A folder that does not exist yet, or is empty; or an unused place in a bucket, ``s3://``,
         ``gs://`` or ``az://``.

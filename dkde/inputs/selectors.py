@@ -209,9 +209,9 @@ class Catalog:
         """Return the rows that a selector names; of these, those that ``where`` keeps.
 
         For a data set, only metadata are read, and for large Parquet only footers. Any other file
-        is read once for its checksum. Unless it is Parquet or an .npy, a split of it is loaded into
-        memory when it is first selected, and kept; the other pictures of an MNIST pickle stay in
-        memory too.
+        is read once for its checksum. Unless it is Parquet, large CSV or an .npy, a split of it is
+        loaded into memory when it is first selected, and kept; the other pictures of an MNIST
+        pickle stay in memory too.
 
         Raises
         ------

@@ -31,6 +31,7 @@ from dkde.rows.csv_reading import (
 from dkde.rows.csv_survey import TextTable, kept_table
 from dkde.rows.csv_text import BLOCK_BYTES, Text, Uncommented
 from dkde.rows.feature_choice import LOOKED_AT, NUMBER, TIME, why_text
+from dkde.rows.partitions import partitions_of
 from dkde.rows.row_filter import no_such
 from dkde.stores.listed_files import Listed, Url, list_files
 
@@ -188,6 +189,11 @@ def _listed(path: Path | Url) -> Listed:
         warn(
             f"{path}: {some(files.left_out, 3)} {'are' if n > 1 else 'is'} no CSV by "
             f"{'their names' if n > 1 else 'its name'} (.csv, .tsv), and left out"
+        )
+    if found := partitions_of(files.root, files.names):
+        warn(
+            f"{path}: its folders are named by {some(found)}, which are columns of Parquet only; "
+            "write the values into the files, or write Parquet"
         )
     return files
 
