@@ -80,15 +80,26 @@ def places_of(
         if names.count(name) == 1:
             places[names.index(name)] = None
             continue
-        kinds = [frame.kind(i) for i in range(len(names))]
-        points = [i for i, k in enumerate(kinds) if k.points and name in k.points.names]
-        if name in names or not points:
+        place = None if name in names else place_of_points(frame, name)
+        if place is None:
             what = "two columns" if name in names else "no feature"
             way = of_a_list(name, known)
             raise InputError(f"{role}: has {what} {name!r}; it has {some(known)}{way}")
-        places[next((i for i in points if frame.columns[i] == frame.main), points[0])] = None
+        places[place] = None
     check_numbers(role, [known[i] for i in places], [frame.kind(i) for i in places])
     return list(places)
+
+
+def place_of_points(frame: Frame, name: str) -> int | None:
+    """Return the position of the points that have a coordinate of a name; the main ones first."""
+    kinds = [frame.kind(i) for i in range(len(frame.columns))]
+    points = [i for i, k in enumerate(kinds) if k.points and name in k.points.names]
+    return next((i for i in points if frame.columns[i] == frame.main), next(iter(points), None))
+
+
+def names_of(frame: Frame) -> tuple[str, ...]:
+    """Return the names of a table's columns, and of the coordinates of its main points."""
+    return tuple(dict.fromkeys([*map(str, frame.columns), *sorted(_main_points(frame))]))
 
 
 def check_numbers(role: str, names: Sequence[str], held: Sequence[Column]) -> None:

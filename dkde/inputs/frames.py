@@ -21,6 +21,7 @@ from dkde.inputs.frame import Frame, frame_of_pandas
 from dkde.inputs.frame_choice import (
     check_numbers,
     left_out_columns,
+    place_of_points,
     places_of,
     read_columns,
     wanted_columns,
@@ -210,6 +211,8 @@ def column_as_it_is(frame: Frame, role: str, name: str) -> ArraySource:
     """Return a column of any name and kind, for a row filter."""
     known = list(map(str, frame.columns))
     if known.count(name) != 1:
+        if name not in known and (made := _coordinate(frame, role, name)) is not None:
+            return ArraySource(made)
         raise no_such(role, name, known)
     values, _ = frame.read([known.index(name)])
     return ArraySource(values_as_they_are(values.iloc[:, 0]))
@@ -222,12 +225,25 @@ def _column(frame: Frame, role: str, name: str, what: str) -> ArraySource:
         known = some([str(each) for each in labels])
         if name in labels:
             raise InputError(f"{role}: has two columns {name!r} to be {what}; it has {known}")
+        if (made := _coordinate(frame, role, name)) is not None:
+            return ArraySource(made)
         raise NoVariableError(f"{role}: has no variable {name!r} to be {what}; it has {known}")
     taken, held = frame.read(places_of(frame, role, labels, [name]))
     check_numbers(role, [name], held)
     if held[0].width is not None:
         raise InputError(f"{role}: column {name!r} holds lists; {what} are one number for each row")
     return ArraySource(_array(taken, role, held)[:, 0])
+
+
+def _coordinate(frame: Frame, role: str, name: str) -> Array | None:
+    """Return a coordinate of the table's points by its name; None if no points have it."""
+    place = place_of_points(frame, name)
+    if place is None:
+        return None
+    taken, held = frame.read([place])
+    points = held[0].points
+    assert points is not None
+    return _array(taken, role, held)[:, points.names.index(name)]
 
 
 def _array(frame: pd.DataFrame, role: str, held: Sequence[Column]) -> Array:

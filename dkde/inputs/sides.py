@@ -17,6 +17,7 @@ from dkde.inputs.arrays import checked, rows_of, whole
 from dkde.inputs.dask_frames import is_dask_frame, part_of_dask_frame
 from dkde.inputs.decoding import decoded, encoding_of, source_of
 from dkde.inputs.filtering import filtered
+from dkde.inputs.frame_choice import names_of
 from dkde.inputs.frames import frame_of, part_of_frame
 from dkde.inputs.operands import Operand, aligned, selected
 from dkde.inputs.selectors import Catalog
@@ -252,7 +253,7 @@ def _operand(data: Any, role: str, catalog: Catalog, features: tuple[str, ...] |
         return Operand(Rows((part_of_dask_frame(data, role, chosen, others),)), "dask")
     # After the arrays: any table with an Arrow stream comes here.
     if (frame := frame_of(data, role)) is not None:
-        names = tuple(map(str, frame.columns))
+        names = names_of(frame)
         chosen, others = (
             None if wanted is None else as_called(wanted, names, None, role)
             for wanted in (catalog.features, features)

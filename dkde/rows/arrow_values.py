@@ -78,6 +78,12 @@ def column_of_points(points: Points) -> Column:
     return Column(np.dtype(np.float64), "points", width=2, points=points)
 
 
+def column_of_coordinate(points: Points, axis: int) -> Column:
+    """Return the kind of one coordinate of a column of points, as a column of its own."""
+    alone = Points(points.crs, points.names[axis : axis + 1], points.units[axis : axis + 1])
+    return Column(np.dtype(np.float64), "coordinates of points", points=alone)
+
+
 def column_of_type(kind: Any, *, may_miss: bool, length: int | None = None) -> Column:
     """Return the kind of a column of an Arrow type.
 

@@ -5,6 +5,7 @@ which this may happen, or which it does not know, are left to NumPy: those of co
 types, of decimals and of half floats. In an expression they hold for every row.
 """
 
+import json
 import math
 from collections.abc import Sequence
 from functools import reduce
@@ -26,6 +27,7 @@ from dkde.rows.filter_conditions import (
     check_truth,
 )
 from dkde.rows.filter_values import OPERATORS, Kind, literal_for, unlike, within
+from dkde.rows.point_columns import PATH
 
 # Lists of more values than this are looked up at once, and not compared one by one.
 _FEW = 20
@@ -37,6 +39,8 @@ def is_exact(condition: Condition, schema: pa.Schema) -> bool:
     """Return whether the expression of a condition holds for no row but those that meet it."""
     if isinstance(condition, Joined):
         return all(is_exact(part, schema) for part in condition.parts)
+    if any(_path(schema, name) == [] for name in condition.names):
+        return False
     kinds = [_decoded(schema.field(name).type) for name in condition.names]
     if isinstance(condition, Missing) or any(map(types.is_null, kinds)):
         # By its statistics, a row group without nulls counts as one without NaN for Arrow.
@@ -51,7 +55,7 @@ def expression(condition: Condition, schema: pa.Schema) -> Any:
     if isinstance(condition, Joined):
         join = and_ if condition.needs_all else or_
         return reduce(join, (expression(part, schema) for part in condition.parts))
-    field, dtype = pc.field(condition.name), schema.field(condition.name).type
+    field, dtype = _field(schema, condition.name), schema.field(condition.name).type
     kind = _kind(dtype, condition.name)
     present = ~field.is_null(nan_is_null=True)
     if isinstance(condition, Missing):
@@ -73,7 +77,7 @@ def expression(condition: Condition, schema: pa.Schema) -> Any:
         check_alike(kind, _kind(schema.field(condition.other).type, condition.other), condition)
         if not is_exact(condition, schema):
             return pc.scalar(True)
-        other = pc.field(condition.other)
+        other = _field(schema, condition.other)
         found = OPERATORS[condition.operator](field, other)
         return found & present & ~other.is_null(nan_is_null=True)
     assert condition.value is not None
@@ -86,6 +90,16 @@ def expression(condition: Condition, schema: pa.Schema) -> Any:
     found = OPERATORS[sign](field, scalar)
     # NaN differs from every number, but is a missing value here.
     return present & found if sign == "!=" else found
+
+
+def _path(schema: pa.Schema, name: str) -> list[str] | None:
+    """Return where the values of a coordinate are; empty if nowhere, None for other columns."""
+    noted = (schema.field(name).metadata or {}).get(PATH)
+    return None if noted is None else json.loads(noted)
+
+
+def _field(schema: pa.Schema, name: str) -> Any:
+    return pc.field(*(_path(schema, name) or [name]))
 
 
 def _compared(sign: str, literal: Any, dtype: pa.DataType, kind: Kind) -> tuple[str, Any]:

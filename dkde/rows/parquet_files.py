@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -12,8 +12,15 @@ from functools import lru_cache
 from typing import Any
 
 from dkde.errors import DataSetError, DkdeError, one_line
-from dkde.rows.arrow_values import Column, column_of_points, column_of_type, first_length
+from dkde.rows.arrow_values import (
+    Column,
+    column_of_coordinate,
+    column_of_points,
+    column_of_type,
+    first_length,
+)
 from dkde.rows.partitions import KIND, partitions_of
+from dkde.rows.point_columns import Coordinate, coordinates_in
 from dkde.rows.points import points_of_field
 from dkde.stores.listed_files import Listed
 
@@ -168,6 +175,8 @@ def _is_list(kind: Any) -> bool:
 class FileColumns(Mapping[str, Column]):
     """The columns of one file and its partitions, each judged when it is first asked for.
 
+    The coordinates of points can be asked for by their names, too, and are not counted.
+
     Parameters
     ----------
     files : Listed
@@ -190,15 +199,22 @@ class FileColumns(Mapping[str, Column]):
         return iter(self._names)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._footer.schema.names or name in partitions(self._files)
+        plain = name in self._footer.schema.names or name in partitions(self._files)
+        return plain or bool(coordinates_of(self._files, [str(name)]))
 
     def __getitem__(self, name: str) -> Column:
         if name not in self._known:
             if name not in self:
                 raise KeyError(name)
-            own = name in self._footer.schema.names
-            self._known[name] = self._column(name) if own else self._partition(name)
+            self._known[name] = self._judged(name)
         return self._known[name]
+
+    def _judged(self, name: str) -> Column:
+        if name in self._footer.schema.names:
+            return self._column(name)
+        if made := coordinates_of(self._files, [name]):
+            return column_of_coordinate(made[name].points, made[name].axis)
+        return self._partition(name)
 
     def _column(self, name: str) -> Column:
         """Return the kind of a column; its integers are floats if some values are missing."""
@@ -256,6 +272,21 @@ def partitions(files: Listed) -> dict[str, Any]:
     names = footers(files)[0].schema.names
     found = partitions_of(files.root, files.names)
     return {name: values for name, values in found.items() if name not in names}
+
+
+def coordinates_of(files: Listed, names: Iterable[str]) -> dict[str, Coordinate]:
+    """Return those of some names that are coordinates of points, and no columns of the files."""
+    schema = footers(files)[0].schema
+    plain = {*schema.names, *partitions(files)}
+    lacking = [name for name in names if name not in plain]
+    # Without such names the CRS, for which pyproj is needed, is not looked at.
+    known = _coordinates(files) if lacking else {}
+    return {name: known[name] for name in lacking if name in known}
+
+
+@lru_cache(maxsize=4)
+def _coordinates(files: Listed) -> dict[str, Coordinate]:
+    return coordinates_in(footers(files)[0].schema)
 
 
 def opened(files: Listed, i: int, n_columns: int) -> Any:

@@ -14,6 +14,8 @@ from dkde.rows.frame_values import values_of_arrow
 from dkde.rows.kept import Masking
 from dkde.rows.parquet_files import footers, partitions
 from dkde.rows.parquet_source import ParquetSource, with_partitions
+from dkde.rows.point_columns import with_coordinates
+from dkde.rows.points import points_of_field
 from dkde.rows.row_filter import RowFilter
 
 if TYPE_CHECKING:
@@ -41,14 +43,28 @@ def masking(source: ParquetSource, chosen: RowFilter, where: str) -> Masking:
     """
     known = partitions(source.files)
     all_footers = footers(source.files)
-    first = with_partitions(all_footers[0].schema, known)
+    first = with_coordinates(with_partitions(all_footers[0].schema, known), chosen.names)
     chosen.check_names(first.names, where)
+    _refuse_points(chosen, first, where)
     checked = {id(all_footers[0].schema)}
     for i, footer in enumerate(all_footers):
         if id(footer.schema) not in checked:
             checked.add(id(footer.schema))
-            _check_alike(chosen, with_partitions(footer.schema, known), source.files.path(i), first)
-    return Masking(partial(_mask, source, chosen, source.matching(chosen.arrow)), source.cuts, True)
+            schema = with_coordinates(with_partitions(footer.schema, known), chosen.names)
+            _check_alike(chosen, schema, source.files.path(i), first)
+    ranges = source.matching(lambda schema: chosen.arrow(with_coordinates(schema, chosen.names)))
+    return Masking(partial(_mask, source, chosen, ranges), source.cuts, True)
+
+
+def _refuse_points(chosen: RowFilter, schema: pa.Schema, where: str) -> None:
+    """Refuse to compare points as a whole; whether they are missing can be asked."""
+    for name in chosen.compared:
+        points = points_of_field(schema.field(name), schema.metadata)
+        if points is not None:
+            raise InputError(
+                f"{where}: column {name!r} holds points, which are not compared; name a "
+                f"coordinate in ", Argument("where"), f": {' or '.join(points.names)}"
+            )  # fmt: skip
 
 
 def _check_alike(chosen: RowFilter, schema: pa.Schema, path: str, first: pa.Schema) -> None:

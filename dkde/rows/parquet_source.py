@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dkde.rows.arrow_values import Column, column_of_points, column_of_type
-from dkde.rows.parquet_files import identity_of, partitions, state_bytes, tail_of
+from dkde.rows.parquet_files import coordinates_of, identity_of, partitions, state_bytes, tail_of
 from dkde.rows.parquet_reader import group_starts, stored_rows
+from dkde.rows.point_columns import Coordinate, column_of_batch, stored_names
 from dkde.rows.points import Points, holds_points
 from dkde.rows.row_source import RowSource
 from dkde.rows.table_files import TableFiles, batch_rows
@@ -30,8 +31,9 @@ class ParquetSource(TableFiles):
     beside : callable, optional
         A function of the name and the purpose of another column, which returns its values. It is
         not pickled: only the process that made the source can call it.
-    known : (mapping, int), optional
-        The partitions of the columns and the bytes of state, where no footers are to be read.
+    known : (mapping, mapping, int), optional
+        The partitions of the columns, the points of those that are coordinates, and the bytes of
+        state, where no footers are to be read.
     """
 
     # Row groups between rows that a filter keeps are not decoded.
@@ -46,19 +48,20 @@ class ParquetSource(TableFiles):
         *,
         is_vector: bool = False,
         beside: Callable[[str, str], RowSource] | None = None,
-        known: tuple[Mapping[str, Any], int] | None = None,
+        known: tuple[Mapping[str, Any], Mapping[str, Coordinate], int] | None = None,
     ) -> None:
         if known is None:
-            # Values of a partition travel along: they are one for each file.
+            # Values of a partition travel along: they are one for each file. So do the columns of
+            # points of which a coordinate is read.
             own = dict(columns)
             found = {name: each for name, each in partitions(files).items() if name in own}
-            known = found, state_bytes(files, len(columns))
-        super().__init__(files, lengths, columns, dtype, known[1], is_vector)
-        self.beside, self._partitions = beside, known[0]
+            known = found, coordinates_of(files, own), state_bytes(files, len(columns))
+        super().__init__(files, lengths, columns, dtype, known[2], is_vector)
+        self.beside, self._partitions, self._coordinates = beside, *known[:2]
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = (self.files, self.lengths, self.columns, self.dtype, self.is_vector)
-        return _unpickled, (*state, (self._partitions, self._state_bytes))
+        return _unpickled, (*state, (self._partitions, self._coordinates, self._state_bytes))
 
     def vector(self) -> ParquetSource:
         """Return the first column as a source of single values."""
@@ -86,9 +89,10 @@ class ParquetSource(TableFiles):
         import pyarrow as pa
 
         # A worker knows the partitions of the source's own columns; others need the footers.
-        own = dict(self.columns)
-        known = self._partitions if all(n in own for n in names) else partitions(self.files)
-        stored = tuple(name for name in names if name not in known)
+        own, known, made = dict(self.columns), self._partitions, self._coordinates
+        if not all(name in own for name in names):
+            known, made = partitions(self.files), coordinates_of(self.files, names)
+        stored = stored_names((name for name in names if name not in known), made)
         size = batch_rows(self.columns, len(stored))
         # Without a column of the file there is nothing to open: the partitions' values are known.
         rows = _plain(start, stop, size)
@@ -96,8 +100,13 @@ class ParquetSource(TableFiles):
             n_rows = int(self.starts[i + 1] - self.starts[i])
             rows = stored_rows(self.files, i, n_rows, (stored, size), start, stop)
         for row, n, batch in rows:
+            decoded: dict[str, Any] = {}
             columns = [
-                batch.column(name) if name in stored else pa.repeat(known[name][i], n)
+                pa.repeat(known[name][i], n)
+                if name in known
+                else column_of_batch(batch, made[name], decoded, self.files.path(i), row + 1)
+                if name in made
+                else batch.column(name)
                 for name in names
             ]
             yield row, pa.RecordBatch.from_arrays(columns, list(names))
@@ -175,7 +184,8 @@ def with_partitions(schema: pa.Schema, known: Mapping[str, Any]) -> pa.Schema:
     import pyarrow as pa
 
     fields = [field for field in schema if field.name not in known]
-    return pa.schema([*fields, *(pa.field(name, values.type) for name, values in known.items())])
+    more = [pa.field(name, values.type) for name, values in known.items()]
+    return pa.schema([*fields, *more], metadata=schema.metadata)  # which tell of points
 
 
 def _plain(start: int, stop: int, size: int) -> Iterator[tuple[int, int, Any]]:

@@ -30,14 +30,15 @@ class Points:
     crs : str, optional
         The coordinate reference system, as a code or a text of PROJ; None if it is not known.
     names : tuple of str
-        The names of the two coordinates: x (or the longitude) comes first in any CRS.
+        The names of the two coordinates: x (or the longitude) comes first in any CRS. One name
+        where one coordinate is taken alone.
     units : tuple of (str or None)
         The unit of each.
     """
 
     crs: str | None = None
-    names: tuple[str, str] = ("x", "y")
-    units: tuple[str | None, str | None] = (None, None)
+    names: tuple[str, ...] = ("x", "y")
+    units: tuple[str | None, ...] = (None, None)
 
     @classmethod
     def of(cls, crs: Any) -> Points:

@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dkde.errors import Argument, InputError, NoVariableError, some
-from dkde.rows.filter_conditions import Comparison, Condition, Joined, Membership, holds
+from dkde.rows.filter_conditions import (
+    Comparison,
+    Condition,
+    Joined,
+    Membership,
+    Missing,
+    holds,
+)
 from dkde.rows.filter_text import Parser
 from dkde.rows.filter_values import Mask, as_values
 
@@ -85,6 +92,11 @@ class RowFilter:
         """Return the columns that are compared with text."""
         return frozenset(_compared_with_text(self.condition))
 
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """Return the columns of which more is asked than whether values are missing."""
+        return tuple(dict.fromkeys(_compared(self.condition)))
+
     def check_names(self, known: Sequence[str], where: str) -> None:
         """Refuse a column that does not exist.
 
@@ -149,6 +161,14 @@ class RowFilter:
 def _shown(value: Any) -> str:
     """Return a value that is no text; of arrays and columns only what they are."""
     return f"a {type(value).__name__}" if hasattr(value, "__len__") else repr(value)
+
+
+def _compared(condition: Condition) -> Iterator[str]:
+    if isinstance(condition, Joined):
+        for part in condition.parts:
+            yield from _compared(part)
+    elif not isinstance(condition, Missing):
+        yield from condition.names
 
 
 def _compared_with_text(condition: Condition) -> Iterator[str]:

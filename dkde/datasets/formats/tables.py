@@ -199,10 +199,10 @@ def _names(first: TableFile, held: Mapping[str, Column]) -> tuple[str, ...]:
 def _choose(tables: Sequence[TableFile], options: ReadOptions) -> list[str]:
     """Return the names of the columns that are features: the user's choice, or all numbers."""
     first = tables[0]
-    known = list(first.columns)
     wanted = [*(options.columns or ()), *([options.label] if options.label is not None else [])]
     for column in wanted:
-        if column not in known:
+        if column not in first.columns:  # which also knows the coordinates of points
+            known = list(first.columns)
             raise NoVariableError(
                 f"{first.path}: has no column {column!r}; it has {some(known)}"
                 f"{of_a_list(column, known)}"
