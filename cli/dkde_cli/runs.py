@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from shlex import quote
 from time import monotonic
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import click
 
@@ -20,8 +20,19 @@ from dkde_cli.progress import progress, stages
 from dkde_cli.tables import duration
 
 
-def check_place(path: str | None, what: str, *, is_store: bool = False) -> None:
+def check_place(
+    path: str | None,
+    what: str,
+    *,
+    is_store: bool = False,
+    written: Literal["result", "samples"] = "result",
+) -> bool:
     """Refuse the path of a file or a store early, before hours of work.
+
+    Returns
+    -------
+    bool
+        Whether it is the path of a store. Stores of what is ``written`` may be files by name.
 
     Raises
     ------
@@ -30,21 +41,16 @@ def check_place(path: str | None, what: str, *, is_store: bool = False) -> None:
         store would lie in another Zarr store. ``dkde`` itself checks what a store holds.
     """
     if path is None:
-        return
+        return False
     if path == "-":
         way = "it is a folder" if is_store else "for figures on standard output there is --json"
         raise Refusal(f"-: the {what} needs a name; {way}")
-    # A URL is checked later, when it is opened. A file may be the data: check_apart refuses that
-    # with a better reason.
-    if is_store and ("://" in path or os.path.isfile(path)):
-        return
+    # A file may be the data: check_apart refuses that with a better reason.
+    if is_store and os.path.isfile(path):
+        return False
     import dkde
 
-    if is_store and Path(path).suffix.lower() in (".csv", ".parquet", ".nc"):
-        if not os.path.isdir(path):  # else a store of such a name, of an earlier version
-            dkde.check_export(path, overwrite=True)
-        return
-    dkde.check_place(path, what, is_store=is_store)
+    return dkde.check_place(path, what, is_store=is_store, written=written if is_store else None)
 
 
 def check_apart(data: str, outputs: Mapping[str, str | None]) -> None:

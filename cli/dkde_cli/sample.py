@@ -1,6 +1,5 @@
 """``dkde sample``: new rows from a density."""
 
-import os
 from itertools import compress, islice
 from typing import Any
 
@@ -97,7 +96,7 @@ def sample(
 
     if output is None and plot is None:
         raise click.UsageError("the samples go nowhere; say --output STORE, --plot FILE, or both")
-    check_place(output, "file" if _is_file(output) else "store", is_store=not _is_file(output))
+    is_store = check_place(output, "store", is_store=True, written="samples")
     check_apart(training.data, {"--output": output, "--plot": plot})
     h = parse_bandwidth(bandwidth)
     catalog, train = training.catalog, training.selector
@@ -123,20 +122,13 @@ def sample(
             **density,
         )
     if output is not None:
-        place = output if _is_file(output) else f"{output}::samples"
-        say(f"{n_samples} samples in {place}")
+        say(f"{n_samples} samples in {output}{'::samples' * is_store}")
     if plot is not None:
         rows = catalog.rows(train)
         real = _first(rows, n_samples, label) if above == "first" else sources
         n_shown = dkde.plot_samples(real, samples, plot, columns=columns, like=rows)
         shown = "samples" if n_shown == n_samples else f"of {n_samples} samples"
         say(f"{plot}: real rows above, {n_shown} {shown} below")
-
-
-def _is_file(output: str | None) -> bool:
-    """Return whether the samples become a file, and no data set."""
-    suffixes = (".npy", ".csv", ".parquet")
-    return output is not None and output.lower().endswith(suffixes) and not os.path.isdir(output)
 
 
 def _first(rows: Any, n_rows: int, label: int | None) -> Any:

@@ -19,11 +19,6 @@ from dkde.stores.targets import Seen, check_place, look
 from dkde.typing import FloatArray, StrPath
 
 
-def is_sample_file(path: StrPath) -> bool:
-    """Return whether samples that are written to a path become a file, and no data set."""
-    return Path(path).suffix.lower() in _WRITERS and not os.path.isdir(path)
-
-
 def check_sample_file(
     path: StrPath, *, overwrite: bool = False, sources: Iterable[str] = ()
 ) -> Seen | SeenObject:
@@ -104,4 +99,3 @@ _WRITERS: dict[str, Callable[[Path, FloatArray, Sequence[str] | None], None]] = 
     ".csv": _write_csv,
     ".parquet": _write_parquet,
 }
-SAMPLE_SUFFIXES = tuple(_WRITERS)

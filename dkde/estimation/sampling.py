@@ -14,7 +14,7 @@ import numpy.typing as npt
 from sklearn.utils import check_random_state
 
 from dkde.datasets.placing import SeenUrl, check_target
-from dkde.datasets.sample_files import check_sample_file, is_sample_file, write_sample_file
+from dkde.datasets.sample_files import check_sample_file, write_sample_file
 from dkde.datasets.streaming import SAMPLES, write_samples
 from dkde.errors import Argument, InputError
 from dkde.estimation.bandwidth_matrix import BandwidthMatrix
@@ -32,6 +32,7 @@ from dkde.numerics.sphere import degrees, scatter, unit_vectors
 from dkde.rows.side import Side
 from dkde.rows.sphere import as_stored
 from dkde.runs.record import recorded
+from dkde.stores.file_kinds import is_file_name
 from dkde.stores.objects import SeenObject
 from dkde.stores.targets import Seen
 from dkde.typing import CovarianceLike, FloatArray, Names, RowsLike, Text, WeightsLike
@@ -171,7 +172,11 @@ def sample(
         plain, matrix, get_kernel(kernel), n_samples,
         axes=axes, random_state=random_state, covariance_scale=covariance_scale,
     )  # fmt: skip
-    if output is not None and isinstance(seen, SeenObject | Seen) and is_sample_file(output):
+    if (
+        output is not None
+        and isinstance(seen, SeenObject | Seen)
+        and is_file_name(output, "samples")
+    ):
         write_sample_file(seen, output, found.values, t.rows.parts[0].features)
     elif seen is not None and not isinstance(seen, SeenObject):
         # These become attributes of the data set, so all are plain Python.
@@ -278,7 +283,7 @@ def _check_output(
     output: str | os.PathLike[str], overwrite: bool, sources: Sequence[str] = ()
 ) -> Seen | SeenUrl | SeenObject:
     """Refuse a place that samples may not be written to; return what is there."""
-    if is_sample_file(output):
+    if is_file_name(output, "samples"):
         return check_sample_file(output, overwrite=overwrite, sources=sources)
     return check_target(output, overwrite=overwrite, sources=sources)
 

@@ -10,9 +10,7 @@ import xarray as xr
 
 from dkde.datasets.dataset import is_dataset
 from dkde.datasets.sample_files import (
-    SAMPLE_SUFFIXES,
     check_sample_file,
-    is_sample_file,
     write_sample_file,
 )
 from dkde.datasets.streaming import SAMPLES
@@ -22,6 +20,7 @@ from dkde.results.damage import named_damage
 from dkde.rows.side import Rows
 from dkde.runs.opened import opened_result
 from dkde.runs.result_files import write_file, writer_of
+from dkde.stores.file_kinds import SUFFIXES, is_file_name
 from dkde.stores.objects import look_at_object
 from dkde.stores.store import is_remote, open_store
 from dkde.stores.targets import check_place, look
@@ -114,8 +113,8 @@ def _export_samples(
     InputError, DataSetError
         As :func:`export`; or when the data set holds no samples.
     """
-    if not is_sample_file(path):
-        raise InputError(f"{path}: samples are exported as {', '.join(SAMPLE_SUFFIXES)} files")
+    if not is_file_name(path, "samples"):
+        raise InputError(f"{path}: samples are exported as {', '.join(SUFFIXES['samples'])} files")
     seen = check_sample_file(path, overwrite=overwrite, sources=[os.fspath(source)])
     splits = Catalog().splits(os.fspath(source))
     if SAMPLES not in splits:

@@ -13,8 +13,8 @@ import xarray as xr
 from dkde.errors import Call, DataSetError, InputError, Remedy, one_line
 from dkde.inputs.moved import Whereabouts, told_of
 from dkde.runs.origin import as_now
-from dkde.runs.output_names import WHOLE
 from dkde.runs.store import MAIN, ResultStore
+from dkde.stores.file_kinds import WHOLE
 
 # A key of a result's encoding: the present paths of its data, by former ones.
 _SOURCES = "dkde_sources"

@@ -11,8 +11,9 @@ from pathlib import Path
 import xarray as xr
 
 from dkde.errors import DataSetError, InputError, Remedy
-from dkde.runs.output_names import TABLES, WHOLE, run_of
+from dkde.runs.output_names import run_of
 from dkde.runs.result_files import Writer, is_written_by_dkde, write_file, writer_of
+from dkde.stores.file_kinds import TABLES, WHOLE
 from dkde.stores.objects import SeenObject, look_at_object
 from dkde.stores.publishing import say_what_is_left
 from dkde.stores.staging import staged

@@ -8,11 +8,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from dkde.stores.file_kinds import SUFFIXES
 from dkde.stores.store import Records, is_remote, open_store
 from dkde.typing import StrPath
 
-# Files that hold a table of rows, and files that hold a whole result.
-TABLES, WHOLE = (".csv", ".parquet"), (".nc",)
 _RUN = ".run"
 
 
@@ -25,7 +24,7 @@ def file_of(output: StrPath) -> str | None:
     ('scores.csv', 'scores.csv', None)
     """
     file = os.fspath(output).rstrip("/").removesuffix(_RUN)
-    if Path(file).suffix.lower() not in TABLES + WHOLE:
+    if Path(file).suffix.lower() not in SUFFIXES["result"]:
         return None
     # Earlier versions made stores of such names.
     if is_remote(file):

@@ -12,8 +12,9 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from fnmatch import translate
+from fnmatch import fnmatchcase
 from functools import cached_property
+from itertools import takewhile
 from pathlib import PurePosixPath
 from threading import Lock
 from typing import Any
@@ -309,8 +310,7 @@ def _remote(name: str, suffixes: Sequence[str]) -> Listed:
     fixed = re.split(r"[*?\[]", url, maxsplit=1)[0]
     if fixed != url:
         root, pattern = fixed.rpartition("/")[0], url[len(fixed.rpartition("/")[0]) + 1 :]
-        matched = re.compile(_translated(pattern)).fullmatch
-        entries = [each for each in files_in(root).entries() if matched(each[0])]
+        entries = [e for e in files_in(root).entries() if matches_pattern(e[0], pattern)]
         if not entries:
             raise DataSetError(f"{name}: matches no file; check the pattern")
     else:
@@ -335,14 +335,29 @@ def _remote(name: str, suffixes: Sequence[str]) -> Listed:
     return Listed(root, keys, sizes, tags, tuple(left_out))
 
 
-def _translated(pattern: str) -> str:
-    """Return a pattern of paths as a regular expression, as glob reads it: ``**`` is any depth."""
-    parts = []
-    for part in pattern.split("/"):
-        if part == "**":
-            parts.append("(?:[^/]+/)*")
-        else:
-            # fnmatch's star matches slashes as well.
-            expression = translate(part).replace(".*", "[^/]*").removeprefix("(?s:")
-            parts.append(expression.removesuffix(r")\Z").removesuffix(r")\z") + "/")
-    return "".join(parts).removesuffix("/")
+def matches_pattern(path: str, pattern: str) -> bool:
+    """Return whether a path matches a pattern as it does on a disk, for :func:`glob.glob`.
+
+    Wildcards stand for no slash, and for no point at the beginning of a name. ``**`` alone between
+    slashes is any number of folders; at the end it is all files below.
+
+    Examples
+    --------
+    >>> [matches_pattern("a/b.csv", each) for each in ("a/*", "*", "a?b.csv", "**/*.csv", "**")]
+    [True, False, False, True, True]
+    """
+    return _matches(path.split("/"), [part for part in pattern.split("/") if part])
+
+
+def _matches(names: Sequence[str], pattern: Sequence[str]) -> bool:
+    if not pattern:
+        return not names
+    first, rest = pattern[0], pattern[1:]
+    if first != "**":
+        hidden = names and names[0].startswith(".") and not first.startswith(".")
+        is_like = bool(names) and not hidden and fnmatchcase(names[0], first)
+        return is_like and _matches(names[1:], rest)
+    seen = list(takewhile(lambda name: not name.startswith("."), names))
+    if not rest:
+        return bool(names) and len(seen) == len(names)
+    return any(_matches(names[i:], rest) for i in range(len(seen) + 1))

@@ -17,8 +17,9 @@ from dkde.errors import DataSetError, InputError, one_line
 from dkde.stores.door import Folder
 
 REMOTE = ("s3", "gs", "az")
-# A name or a password before the bucket's name, or parameters, which may sign a request.
-_CREDENTIALS = re.compile(r"://[^/]*@|://.*[?#]")
+# A name or a password before the bucket's name, or parameters, which may sign a request. A question
+# mark without "=" after it in the same part of the path is a wildcard.
+_CREDENTIALS = re.compile(r"://[^/]*@|://.*#|://[^/]*[?]|://.*[?][^/?*\[]*=")
 
 
 def refuse_credentials(text: str) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dkde.errors import DataSetError, InputError, Remedy, one_line
+from dkde.stores.file_kinds import Written, is_file_name
 from dkde.stores.objects import check_object
 from dkde.stores.store import Records, is_remote, open_store
 from dkde.typing import StrPath
@@ -43,7 +44,8 @@ def check_place(
     is_store: bool = False,
     suffixes: tuple[str, ...] = (),
     overwrite: bool = True,
-) -> None:
+    written: Written | None = None,
+) -> bool:
     """Refuse a place early, before hours of work.
 
     Parameters
@@ -58,6 +60,13 @@ def check_place(
         A file's name must end in one of these; empty allows any name.
     overwrite : bool
         Whether what is there may be replaced.
+    written : {"result", "samples"}, optional
+        What is written, if a store of it becomes a file where the name ends in ``.csv``, say.
+
+    Returns
+    -------
+    bool
+        Whether the place is that of a store.
 
     Raises
     ------
@@ -71,13 +80,15 @@ def check_place(
     """
     if suffixes and Path(path).suffix.lower() not in suffixes:
         raise InputError(f"{path}: {what}s are written as {' or '.join(suffixes)} files")
+    if written is not None and is_file_name(path, written):
+        is_store, what = False, f"{Path(path).suffix.lower()} file"
     if is_store:
         check_store_name(path, what)
     if is_remote(path):
         check_url(os.fspath(path))
         if not is_store:
             check_object(path, what, overwrite=overwrite)
-        return
+        return is_store
     if is_store:
         _check_apart_from_stores(path)
     elif os.path.isdir(path):
@@ -86,7 +97,7 @@ def check_place(
         # A device or a pipe is written into and never replaced: its folder does not matter.
         if not os.access(path, os.W_OK):
             raise DataSetError(f"{path}: may not be written to")
-        return
+        return False
     check_folder(path)
     if is_store and os.path.exists(path) and not os.path.isdir(path):
         raise DataSetError(f"{path}: is a file; give another name")
@@ -94,6 +105,7 @@ def check_place(
         raise DataSetError(
             f"{path}: is there already; give another name, or replace it ", Remedy("overwrite")
         )
+    return is_store
 
 
 def check_store_name(path: StrPath, what: str) -> None:

@@ -1,5 +1,6 @@
 """Groups of leaves against extended precision: sums, their bounds, and when they are used."""
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -164,10 +165,22 @@ def test_shares_of_units_have_all_leaves_once() -> None:
 
 def test_a_bound_of_another_truncation_would_be_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = Problem(normal(640, 3), normal(20_000, 3, seed=1), np.array([2.0]))
-    right = walked(problem, tol=1e-9)
-    walk, factor = leaf_sums.group_walk, 10**6
-    monkeypatch.setattr(
-        leaf_sums, "group_walk", lambda *args: walk(*args[:8], args[8] * factor, *args[9:])
-    )
-    found = walked(problem, tol=1e-9, in_groups=True)
-    assert (np.abs(found.values - right.values) > found.errors + right.errors).any()
+    rows = np.arange(0, 640, 16)
+    expected, walk = exact(problem, rows), leaf_sums.group_walk
+    place = list(inspect.signature(walk.py_func).parameters).index("allowed")
+
+    def beyond(factor: float) -> Array:
+        """Walk with a truncation for another share of the sums; return the rows out of bounds."""
+
+        def other(*args: Any) -> None:
+            walk(*args[:place], factor * args[place], *args[place + 1 :])
+
+        monkeypatch.setattr(leaf_sums, "group_walk", other)
+        found = walked(problem, tol=1e-9, in_groups=True)
+        assert found.effort.pairs.mean() < 0.5 * len(problem.train)  # groups were of use
+        # The bound is that of the tolerance, whatever the walk does.
+        assert (found.errors[0, rows] <= 1e-9 * np.maximum(1, np.abs(expected))).all()
+        return np.abs(found.values[0, rows] - expected) > found.errors[0, rows]
+
+    assert not beyond(1.0).any()
+    assert beyond(1e9).mean() > 0.5

@@ -327,6 +327,7 @@ def test_a_bucket_is_as_a_folder(bucket: str, tmp_path: Path) -> None:
         f"{bucket}/t/",
         f"{bucket}/t/*/*.parquet",
         f"{bucket}/t/**/part*.parquet",
+        f"{bucket}/t/kind=?/part.[!9].parquet",
     ):
         np.testing.assert_array_equal(source_of(name).read(900, 1100), X[900:1100])
     source = source_of(f"{bucket}/t", features=["a", "kind"])
@@ -340,6 +341,8 @@ def test_a_bucket_is_as_a_folder(bucket: str, tmp_path: Path) -> None:
         source.read(0, 9)
     with pytest.raises(DataSetError, match="there is no such file"):
         source_of(f"{bucket}/none.parquet")
+    with pytest.raises(DataSetError, match="matches no file"):  # a wildcard is no slash
+        source_of(f"{bucket}/t?kind=0[!a]part.0.parquet")
 
 
 def test_what_lies_beside_files_is_left_out_with_a_word(tmp_path: Path) -> None:

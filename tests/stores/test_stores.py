@@ -104,6 +104,8 @@ def test_urls(tmp_path):
         "s3://me:password@b/r.zarr",
         "s3://password@b/r",
         "s3://b/r?sign=password",
+        "s3://b/t/*.parquet?sign=password",
+        "s3://b?password",
         "ftp://password@h/r",
     ],
 )
@@ -118,6 +120,7 @@ def test_credentials_in_urls_are_refused_and_not_repeated(url):
             call(url)
         assert "password" not in str(caught.value).replace("a name, a password", "")
     refuse_credentials("s3://b/r.zarr::train+mail@home.npy")
+    refuse_credentials("s3://b/year=202?/month=0?/part.[!9].parquet")  # wildcards
 
 
 def test_what_a_bucket_needs_is_named(monkeypatch):
