@@ -68,6 +68,7 @@ OWN_LIBRARIES: dict[str, set[str]] = {
     "dkde.rows.frame_values": {"pandas", "pyarrow"},
     "dkde.inputs.named_features": {"pandas"},
     "dkde.rows.points": {"pyarrow"},
+    "dkde.rows.point_columns": {"pyarrow"},
     "dkde.inputs.arrow_tables": {"pandas", "pyarrow"},
     "dkde.inputs.frame": {"pandas"},
     "dkde.inputs.frame_choice": {"pandas"},

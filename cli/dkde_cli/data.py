@@ -64,6 +64,12 @@ from dkde_cli.values import parse_image_shape
     help="Decimal mark of numbers in text; with a comma, semicolons or tabs separate columns.",
 )
 @click.option(
+    "--where",
+    metavar="CONDITION",
+    help="Import only the rows that meet this condition on their columns or labels, such as "
+    "'year == 2020 and depth < 50'.",
+)
+@click.option(
     "--shuffle-seed",
     type=int,
     metavar="N",

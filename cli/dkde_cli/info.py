@@ -19,7 +19,7 @@ _USUAL = {
     "chunk rows": "-", "index": "-",
 }  # fmt: skip
 # Keys of a description that hold for the data set as a whole, printed as they are.
-_KNOWN = ("name", "kind", "source", "source_format", "dkde_version")
+_KNOWN = ("name", "where", "kind", "source", "source_format", "dkde_version")
 # How many names of features, classes and columns are printed.
 _SHOWN = 20
 _WIDTH = 80
@@ -34,7 +34,8 @@ def info(store: str, choice: dict[str, Any], as_json: bool) -> None:
 
     STORE is the path or URL of a data set, or what dkde import takes as its SOURCE; or a Zarr
     store or NetCDF file that xarray opens. Of these all values are read, or those of --features.
-    STORE::NAME is one of its splits or groups.
+    STORE::NAME is one of its splits or groups. With --where, only the rows are described that
+    meet the condition.
     """
     import dkde
 
@@ -80,7 +81,7 @@ def _print_splits(described: dict[str, Any]) -> None:
 
 def _known(described: dict[str, Any]) -> dict[str, str]:
     """Return what is known of a data set as a whole."""
-    known = {name.replace("_", " "): str(described[name]) for name in _KNOWN if described[name]}
+    known = {name.replace("_", " "): str(described[name]) for name in _KNOWN if described.get(name)}
     reasons, options = described["left_out"], described["import_options"]
     names = {
         "columns left out": [
@@ -101,6 +102,12 @@ def _known(described: dict[str, Any]) -> dict[str, str]:
     return known
 
 
+def _rows(described: Mapping[str, Any]) -> str:
+    """Return the number of rows, and of how many a condition chose them."""
+    known = str(described["rows"])
+    return f"{known} of {described['rows_in_all']}" if "rows_in_all" in described else known
+
+
 def _split_cells(split: dict[str, Any]) -> dict[str, str]:
     """Return the table cells of a split, by column."""
     values = "unknown"
@@ -109,7 +116,7 @@ def _split_cells(split: dict[str, Any]) -> dict[str, str]:
         values = _span(split["value_range"]) + partly
     shape = "x".join(map(str, split["image_shape"] or ["-"]))
     return {
-        "rows": str(split["rows"]),
+        "rows": _rows(split),
         "features": str(split["features"]),
         "dtype": split["dtype"],
         "scale": f"{split['scale']:.6g}",
@@ -146,12 +153,12 @@ def _print_columns(splits: Mapping[str, Any]) -> None:
 def _print_variables(described: dict[str, Any]) -> None:
     """Print a table of the variables, and what their scales mean."""
     features, groups = described["features"], described["groups"]
-    known = {"name": described["name"], "kind": described["kind"]}
+    known = {name: str(described[name]) for name in _KNOWN if described.get(name)}
     if groups:
         known["groups"] = ", ".join(groups)
     if features:
         known["features"] = ", ".join(features)
-        known["rows"] = "not known" if described["rows"] is None else str(described["rows"])
+        known["rows"] = "not known" if described["rows"] is None else _rows(described)
         dims = described["row_dims"]
         if dims and described["columns"] != len(features):
             known["rows"] += f" of {described['columns']}, along {', '.join(dims)}"

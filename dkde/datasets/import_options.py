@@ -14,6 +14,7 @@ import numpy as np
 
 from dkde.datasets.formats.source import SourceSplit, image_dims
 from dkde.errors import InputError
+from dkde.rows.row_filter import RowFilter
 
 # No slash and no dot in front: the name is a folder in the store. No "_" in front either, because
 # the index of a data set lies in `_index` beside the splits.
@@ -36,6 +37,7 @@ class ImportOptions:
     label: str | None = None
     row_dim: Sequence[str] | None = None
     decimal: str | None = None
+    where: str | None = None
 
 
 def check_path(role: str, path: object) -> None:
@@ -92,6 +94,7 @@ def check_options(options: ImportOptions) -> ImportOptions:
         columns=_columns(options.columns),
         decimal=None if options.decimal == "." else options.decimal,
         label=None if options.label is None else _column(options.label),
+        where=None if options.where is None else RowFilter.parsed(options.where).text,
     )
 
 

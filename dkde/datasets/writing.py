@@ -239,9 +239,16 @@ def _write_row_arrays(group: zarr.Group, split: SourceSplit, order: Array | None
     stored = create_array(group, "source_row", (split.n_rows,), int64)
     # Chunk by chunk: the row numbers of all rows at once could take gigabytes.
     step = chunk_rows(int64.itemsize)
+    # An order needs as much memory as all numbers before it.
+    kept, numbers = split.kept, np.zeros(0, np.int64)
+    if kept is not None and order is not None:
+        numbers = kept.numbers(0, split.n_rows)
     for start in range(0, split.n_rows, step):
         stop = min(start + step, split.n_rows)
-        stored[start:stop] = np.arange(start, stop) if order is None else order[start:stop]
+        rows = np.arange(start, stop) if order is None else order[start:stop]
+        if kept is not None:
+            rows = kept.numbers(start, stop) if order is None else numbers[rows]
+        stored[start:stop] = rows
 
 
 def _regroup(batches: Iterator[Array], size: int) -> Iterator[Array]:

@@ -9,7 +9,7 @@ import numpy as np
 from dkde.engine.cells import BESIDE_BYTES
 from dkde.engine.leaf_plan import MOMENT_BYTES
 from dkde.engine.task import Task
-from dkde.numerics.cell_cost import Cost, is_left, moment_tolerances
+from dkde.numerics.cell_cost import Cost, is_left, is_within_cut, moment_tolerances
 from dkde.numerics.tolerance import left_out
 from dkde.typing import FloatArray
 
@@ -61,7 +61,7 @@ def choose_for_cells(
     """
     times = group_times or [inf] * len(task.bandwidths)
     within = [
-        _within(d2, limits_of(d2, replace(task, bandwidths=task.bandwidths[[k]])))
+        _within(d2, limits_of(d2, replace(task, bandwidths=task.bandwidths[[k]]), query.shape[1]))
         for k in range(len(task.bandwidths))
     ]
     choices = (
@@ -86,6 +86,7 @@ def _cells_at(
     """
     n_query, n_train, n_groups = sizes
     n_features = query.shape[1]
+    log_cut = task.log_cut(n_features)
     chosen: list[int] = []
     time, with_pairs = 0.0, 0.0
     room = float(MOMENT_BYTES[n_features] - BESIDE_BYTES)
@@ -96,6 +97,8 @@ def _cells_at(
         pairs = min(pairs, group_times[k])
         cost = Cost.of(n_query, n_train, query, train, h, tol, n_groups)
         left = is_left(d2, train, h, task.tol, tol)
+        if log_cut is not None and left.any():
+            left[left] = ~is_within_cut(d2[left], train, h, float(log_cut[k]), tol)
         again = 0.0
         if left.any():
             n_left = ceil(n_query * float(left.mean()))
@@ -132,16 +135,21 @@ def leaves_time(near: float, n_query: int, n_train: int, n_features: int) -> flo
     return float(n_query * n_train * share * _PAIR + (n_query + n_train) * _TREE)
 
 
-def limits_of(d2: FloatArray, task: Task) -> FloatArray:
+def limits_of(d2: FloatArray, task: Task, n_features: int) -> FloatArray:
     """Return the squared distance within which pairs of each query row may matter.
 
-    It is the largest over all bandwidths; 0 for query rows without any pair that counts.
+    It is the largest over all bandwidths; 0 for query rows without any pair that counts. With an
+    absolute tolerance, it is no more than the distance beyond which kernels are too small for it.
     """
     nearest = d2.min(axis=1)
     limits = np.zeros(len(d2))
     drop = log(task.n_train / left_out(task.tol))
-    for h in task.bandwidths:
+    log_cut = task.log_cut(n_features)
+    for k, h in enumerate(task.bandwidths):
         inverse = (task.unit / float(h)) ** 2
         reached = [task.kernel.reach(u2, drop) / inverse for u2 in nearest * inverse]
+        if log_cut is not None:
+            cut = task.kernel.reach(0.0, max(-float(log_cut[k]), 0.0)) / inverse
+            reached = np.minimum(reached, cut)
         limits = np.maximum(limits, np.where(np.isfinite(nearest), reached, 0.0))
     return limits

@@ -54,6 +54,7 @@ def choose_for_grid(
         return (), 0.0, 0.0  # blocks say where
     features = [grid.dims.index(dim) for dim in range(n_axes)]
     room, total = float(MOMENT_BYTES[n_axes]), 0.0
+    log_cut = task.log_cut(n_axes)
     chosen: list[int] = []
     # From the widest on, as these take least memory.
     for k in np.argsort(-task.bandwidths, kind="stable"):
@@ -65,6 +66,7 @@ def choose_for_grid(
             float(task.bandwidths[k]) / task.unit,
             task.tol,
             log(max(task.n_train, 1) / left_out(task.tol)),
+            None if log_cut is None else float(log_cut[k]),
         )
         if cost.axes < cost.pairs and cost.nbytes < room:
             room -= cost.nbytes

@@ -95,7 +95,7 @@ def _cost(
     h = float(task.bandwidths[0]) / task.unit
     if not float(d2.max()) / (h * h) * _ROUNDED <= task.tol / 32:
         return None
-    limits = np.sqrt(limits_of(d2, task)) + h / 2
+    limits = np.sqrt(limits_of(d2, task, frame.n_features)) + h / 2
     within = float((d2 <= (limits * limits)[:, None]).mean())
     row = _TERM * (_ROW + _n_terms(task, frame.n_features)) * _MEASURED
     time = min(

@@ -229,7 +229,7 @@ def _choose_axes(
     """
     # A pair is left where its bound is within the limit of its query row. Each number of axes is
     # tried: more of them leave fewer pairs, and cost more for each.
-    limits = limits_of(d2, task)
+    limits = limits_of(d2, task, q.coordinates.shape[1])
     d, n_bandwidths = q.coordinates.shape[1], len(task.bandwidths)
     product = _PRODUCT if task.precision == "float64" else _PRODUCT_32
     dense = product * d + _PASS + _SUM * n_bandwidths

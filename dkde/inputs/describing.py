@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -16,14 +16,17 @@ from dkde.datasets.dataset import Split, is_dataset, open_root, open_splits
 from dkde.datasets.formats import SourceSplit, is_table, is_table_url, read_source
 from dkde.datasets.formats.source import checked_batches
 from dkde.datasets.index import index_state
-from dkde.errors import Argument, InputError, some
+from dkde.errors import InputError, some
 from dkde.inputs.describing_variables import Progress, describe_variables
 from dkde.inputs.foreign import listing, parted, path_of, place_of
+from dkde.inputs.kept_splits import kept_source, kept_stored
+from dkde.inputs.opening import open_source
 from dkde.numerics.tally import Tally
 from dkde.progress import StageProgressLike, by_stages, shows_stages
 from dkde.rows.columns import positions
 from dkde.rows.feature_choice import FeatureChoice
 from dkde.rows.row_dims import unknown_dims
+from dkde.rows.row_filter import RowFilter
 from dkde.rows.side_choices import check_roles
 from dkde.rows.sources import ZarrSource
 from dkde.stores.publishing import say_what_is_left
@@ -64,7 +67,8 @@ def describe(
         The features to describe: columns of a table or a data set, or variables of a foreign store
         or file, by default all with the dims of the widest one.
     where : str, optional
-        Refused, with the reason: all rows of a source are described.
+        The condition that rows meet; only these are described, of every split. Of variables, only
+        the features have figures then.
     row_dim, lat, lon
         As for :func:`dkde.log_density`.
     values : bool
@@ -95,7 +99,9 @@ def describe(
         follow ``feature_names`` or None, ``chunk_rows``, ``bytes_raw``, ``bytes_stored`` (None for
         files), ``image_shape``, ``layout``; ``labels``, the number of classes of each label;
         ``classes``, the names of the classes, by label; ``checksum``; and ``index``: "yes", "of
-        other rows", "damaged", or None.
+        other rows", "damaged", or None. With ``where``, which the description repeats, each split
+        has ``rows_in_all`` beside the number of rows that meet it; what holds for a split as a
+        whole is None.
 
         A foreign Zarr store or NetCDF file has other entries: ``name``, ``kind`` and ``features``;
         the number of ``rows`` that these make, the ``row_dims`` along which rows lie, and the
@@ -103,12 +109,13 @@ def describe(
         None; the ``groups`` below; ``variables``, by name; ``ratio_of_standard_deviations`` and
         ``advice``. Each variable has ``dims`` with their sizes, ``dtype``, ``stored_dtype``,
         ``chunks``, ``units``, ``coordinate``, ``numeric``, and the figures of a column; or
-        ``undecodable``, the reason. All values are read, or only those of named features.
+        ``undecodable``, the reason. All values are read, or only those of named features. With
+        ``where`` there is ``rows_in_all``, too.
 
     Raises
     ------
     InputError
-        When there is no such split, group or feature, or ``where`` is given.
+        When there is no such split, group, feature or column, or no row meets ``where``.
     DataSetError
         When the source is of no known kind, or damaged.
 
@@ -122,10 +129,7 @@ def describe(
     said = {"features": features, "where": where, "row_dim": row_dim, "lat": lat, "lon": lon}
     check_roles(said, ())
     choice = FeatureChoice.of(features or None, row_dim, lat, lon, where)
-    if choice.where is not None:
-        raise InputError(
-            f"{name}: what is described are all rows of a source; leave out ", Argument("where")
-        )
+    kept = None if choice.where is None else RowFilter.parsed(choice.where)
     wanted = choice.literal.features
     if not is_remote(parted(name)[0]):
         say_what_is_left(path_of(parted(name)[0]), remove=False)
@@ -135,14 +139,17 @@ def describe(
         # Without such a request, an empty folder or a result goes on to the code for data sets,
         # whose error is more helpful.
         if is_asked or listing(name) is not None:
-            described = describe_variables(place, name, wanted, choice.row_dim, by_stages(progress))
+            described = describe_variables(
+                place, name, wanted, choice.row_dim, kept, by_stages(progress)
+            )
             chosen = {key: described["variables"][key] for key in described["features"]}
             return described | _scales({k: each for k, each in chosen.items() if each["numeric"]})
     if choice.row_dim is not None:
         raise InputError(unknown_dims(choice.row_dim, f"{name} has no dims with names"))
     source, split = parted(name)
-    described = _describe_own(source, split, _Inspection(wanted, values, by_stages(progress)))
-    return {"name": name, **described}
+    inspection = _Inspection(wanted, values, kept, by_stages(progress))
+    described = _describe_own(source, split, inspection)
+    return {"name": name, **({"where": kept.text} if kept else {}), **described}
 
 
 @dataclass(frozen=True)
@@ -155,13 +162,19 @@ class _Inspection:
         The features that the user named; None for all.
     values : bool
         True to read the values of a data set.
+    kept : RowFilter, optional
+        The condition that rows meet which are described.
     progress : callable, optional
         As for :func:`describe`.
+    is_whole : bool
+        True to read all rows of a split that is no data set's.
     """
 
     features: tuple[str, ...] | None
     values: bool
+    kept: RowFilter | None
     progress: Progress | None
+    is_whole: bool = False
 
     def columns(self, split: Split | SourceSplit, what: str) -> dict[str, int]:
         """Return the features to inspect one by one, and their positions."""
@@ -185,7 +198,7 @@ class _Inspection:
             found, n_rows, ends = split, split.n_rows, split.actual_range
         else:
             found = Tally(len(columns) or split.n_features, spread=bool(columns))
-            for batch in _batches(split):
+            for batch in _batches(split, whole=self.is_whole):
                 found.take(batch[:, list(columns.values())] if columns else batch)
                 if self.progress is not None:
                     self.progress(what, found.n_rows, split.n_rows)
@@ -205,8 +218,11 @@ class _Inspection:
         }
 
 
-def _batches(split: Split | SourceSplit) -> Iterator[Array]:
-    """Yield the stored rows: all rows of a data set, the first ones of a file."""
+def _batches(split: Split | SourceSplit, *, whole: bool) -> Iterator[Array]:
+    """Yield the stored rows: all rows of a data set, or of any split if ``whole``; else the first.
+
+    Those of a file are read up to a number of bytes.
+    """
     if isinstance(split, Split):
         source = ZarrSource(split.x, complete=True)
         for start, stop in pairwise(source.cuts(0, split.n_rows)):
@@ -216,7 +232,7 @@ def _batches(split: Split | SourceSplit) -> Iterator[Array]:
     for batch in checked_batches(split):
         yield batch
         n_bytes += batch.nbytes
-        if n_bytes >= _RANGE_BYTES:
+        if n_bytes >= _RANGE_BYTES and not whole:
             return
 
 
@@ -228,6 +244,15 @@ def _describe_own(source: str, split: str, inspection: _Inspection) -> dict[str,
     is_url, is_stored = is_remote(source), is_dataset(path) or (path / "zarr.json").exists()
     if is_stored or (is_url and not is_table_url(source)):
         kind, known, splits = "data set", open_root(source).attrs.asdict(), open_splits(source)
+        if inspection.kept is not None:
+            _check_split(source, split, splits)
+            chosen = {split: splits[split]} if split else splits
+            parts = open_source(source, None, None)
+            splits = {
+                name: kept_stored(parts[name], each, inspection.kept)
+                for name, each in chosen.items()
+            }
+            inspection = replace(inspection, is_whole=True)
     else:
         named = inspection.features and (is_url or is_table(path))
         found = read_source(
@@ -236,6 +261,12 @@ def _describe_own(source: str, split: str, inspection: _Inspection) -> dict[str,
         columns = inspection.features if named else None
         if columns is not None:  # a column of lists becomes several features, with new names
             inspection = replace(inspection, features=found.splits[0].features)
+        if inspection.kept is not None:
+            _check_split(source, split, [each.name for each in found.splits])
+            if split:
+                own = tuple(each for each in found.splits if each.name == split)
+                found = replace(found, splits=own)
+            found = kept_source(found, inspection.kept)
         kind, splits = found.format, {each.name: each for each in found.splits}
         known = {
             "source": path.name,
@@ -245,8 +276,7 @@ def _describe_own(source: str, split: str, inspection: _Inspection) -> dict[str,
             "left_out": dict(found.left_out),
             "converted": dict(found.converted),
         }
-    if split and split not in splits:
-        raise InputError(f"{source}: has no split {split!r}; it has {', '.join(splits)}")
+    _check_split(source, split, splits)
     return {
         "kind": kind,
         **{name: known.get(name) for name in _RECORDED},
@@ -261,6 +291,11 @@ def _describe_own(source: str, split: str, inspection: _Inspection) -> dict[str,
     }
 
 
+def _check_split(source: str, split: str, known: Collection[str]) -> None:
+    if split and split not in known:
+        raise InputError(f"{source}: has no split {split!r}; it has {', '.join(known)}")
+
+
 def _describe_split(
     split: Split | SourceSplit, what: str, inspection: _Inspection
 ) -> dict[str, Any]:
@@ -269,8 +304,10 @@ def _describe_split(
     dtype = split.x.dtype if isinstance(split, Split) else split.dtype
     wanted, shape = inspection.features, split.image_shape
     known = wanted or split.features
+    kept = None if isinstance(split, Split) else split.kept
     return {
         "rows": split.n_rows,
+        **({"rows_in_all": kept.stop - kept.start} if kept is not None else {}),
         "features": len(wanted) if wanted else split.n_features,
         "scale": split.scale_factor,
         "offset": split.add_offset,

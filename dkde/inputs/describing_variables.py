@@ -1,7 +1,7 @@
 """A description of a foreign Zarr store or NetCDF file, variable by variable."""
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -9,11 +9,16 @@ import xarray as xr
 
 from dkde.errors import InputError, some
 from dkde.inputs.feature_variables import along_the_widest
+from dkde.inputs.filtering import kept_only
 from dkde.inputs.foreign import rows_of
 from dkde.inputs.groups import Group
+from dkde.inputs.operands import selected
 from dkde.numerics.tally import FIGURES, Tally
 from dkde.rows.places import Place, groups_of
 from dkde.rows.row_dims import unknown_dims
+from dkde.rows.row_filter import RowFilter
+from dkde.rows.row_source import innermost
+from dkde.rows.side import Rows
 from dkde.rows.variables import VariablesSource
 from dkde.stores.absent import saying
 
@@ -28,6 +33,7 @@ def describe_variables(
     name: str,
     features: Sequence[str] | None = None,
     row_dim: tuple[str, ...] | None = None,
+    where: RowFilter | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Describe a store or a file whose variables may be features.
@@ -43,6 +49,8 @@ def describe_variables(
         along the dims of the widest one are features, and all values are read.
     row_dim : tuple of str, optional
         The dims along which rows lie, where variables have other dims too.
+    where : RowFilter, optional
+        The condition that rows meet which are described.
     progress : callable, optional
         Called with (variable, values read, values in all).
 
@@ -75,15 +83,21 @@ def describe_variables(
     for feature in features or ():
         group.feature(feature)
     described = {
-        key: _variable(group, key, features is None or key in features, progress)
+        key: _variable(
+            group, key, where is None and (features is None or key in features), progress
+        )
         for key in {**group.variables, **group.undecodable}
     }
     chosen = [*features] if features else along_the_widest(group)
+    layout = _layout(group, chosen, row_dim)
+    if where is not None:
+        layout |= _kept_figures(group, chosen, row_dim, where, described)
     return {
         "name": name,
+        **({} if where is None else {"where": where.text}),
         "kind": _KINDS[place.kind],
         "features": chosen,
-        **_layout(group, chosen, row_dim),
+        **layout,
         "variables": described,
         "groups": groups,
     }
@@ -105,6 +119,30 @@ def _layout(
     except InputError as error:
         return found | {"undecided": str(error)}
     return found | {"rows": n_rows, "row_dims": list(dims), "columns": n_columns}
+
+
+def _kept_figures(
+    group: Group,
+    features: Sequence[str],
+    row_dim: tuple[str, ...] | None,
+    where: RowFilter,
+    described: dict[str, Any],
+) -> dict[str, Any]:
+    """Add figures of the rows that a filter keeps to the features; return the numbers of rows."""
+    part = rows_of(group, tuple(features), row_dim)
+    found = kept_only(selected(Rows((part,))), where)
+    ((kept,), source) = found.rows.parts, innermost(part.source)
+    assert isinstance(source, VariablesSource)
+    tallies = {name: Tally(1, spread=True) for name in source.names}
+    borders = [0, *accumulate(source.widths)]  # of columns: a variable may have several
+    with saying():
+        for start, stop in pairwise(kept.source.cuts(0, len(kept))):
+            rows = kept.source.read(start, stop)
+            for tally, (a, b) in zip(tallies.values(), pairwise(borders), strict=True):
+                tally.take(rows[:, a:b].reshape(-1, 1))
+    for name in set(tallies) & set(described):  # a table of AnnData is described as a whole
+        described[name] |= tallies[name].figures(0)
+    return {"rows": len(kept), "rows_in_all": len(part)}
 
 
 def _variable(group: Group, name: str, is_read: bool, progress: Progress | None) -> dict[str, Any]:

@@ -142,6 +142,21 @@ def kept_only(operand: Operand, chosen: RowFilter) -> Operand:
     )
 
 
+def kept_rows(operand: Operand, chosen: RowFilter) -> Kept:
+    """Return which rows of a side of one part a filter keeps.
+
+    Raises
+    ------
+    InputError
+        As :func:`kept_only`.
+    """
+    (part,) = operand.rows.parts
+    kept = Kept.of(chosen.text, part.start, part.stop, _masks(operand, part, chosen))
+    if not kept.n_rows:
+        raise none_kept(operand.rows.label, operand.rows.n_rows, chosen)
+    return kept
+
+
 def none_kept(where: str, n_rows: int, chosen: RowFilter) -> InputError:
     """Return the error for rows of which a filter keeps none."""
     return InputError(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from dkde.datasets.formats import Source, SourceSplit, read_source
 from dkde.datasets.formats.files import checksum_files, files_of, is_pattern, reading
-from dkde.datasets.formats.source import array_batches, stored_dtype
+from dkde.datasets.formats.source import stored_dtype
 from dkde.datasets.import_options import (
     ImportOptions,
     check_options,
@@ -25,16 +26,21 @@ from dkde.datasets.ordering import compact_order
 from dkde.datasets.placing import check_target, origin, place_dataset
 from dkde.datasets.writing import chunk_rows
 from dkde.errors import DataSetError, InputError, warn
+from dkde.inputs.filtering import kept_only
 from dkde.inputs.foreign import Groups, place_of
+from dkde.inputs.kept_splits import batches_of, kept_source
+from dkde.inputs.operands import selected
 from dkde.progress import StageProgressLike, by_stages, shows_stages
 from dkde.rows.feature_choice import FeatureChoice, left_out_line, warn_of_conversions
 from dkde.rows.places import Place
-from dkde.rows.row_source import RowSource
+from dkde.rows.row_filter import RowFilter
+from dkde.rows.side import Rows
 from dkde.stores.store import is_remote
 from dkde.typing import Array
 
 # The name of a split that has none in its source, and the format recorded for foreign variables.
 _SPLIT, _VARIABLES = "train", "variables"
+_LOG = logging.getLogger(__name__)
 
 
 @shows_stages("rows")
@@ -53,6 +59,7 @@ def import_dataset(
     label: str | None = None,
     row_dim: str | Sequence[str] | None = None,
     decimal: str | None = None,
+    where: str | None = None,
     order: bool = False,
     index: bool = True,
     overwrite: bool = False,
@@ -101,6 +108,10 @@ def import_dataset(
     decimal : {".", ","}, optional
         The decimal mark of numbers in text; with ``","`` a semicolon, a tab or blanks separate
         columns.
+    where : str, optional
+        The condition that rows meet, such as ``"year == 2020 and depth < 50"``; others are left
+        out of every split. It names columns of a table, features or not, variables, or labels. The
+        data set records it, and ``source_row`` has the number of each row in the source.
     order : bool
         True to sort the rows of every split, so that rows of one chunk are near each other and far
         chunks need not be read. ``source_row`` has the original number of each row. A range of a
@@ -129,7 +140,7 @@ def import_dataset(
     options = check_options(
         ImportOptions(
             format, split, scale, offset, image_shape, layout, shuffle_seed, order, columns, label,
-            None if dims is None else list(dims), decimal,
+            None if dims is None else list(dims), decimal, where,
         )
     )  # fmt: skip
     # The target is checked before the source is read, which may take long.
@@ -137,6 +148,14 @@ def import_dataset(
     files = files_of(Path(source)) if plain and is_pattern(source) else [source] if plain else []
     seen = check_target(store, overwrite=overwrite, sources=files)
     found = _read(source, options)
+    if options.where is not None:
+        for each in found.splits:
+            assert each.kept is not None
+            n_rows = each.kept.stop - each.kept.start
+            _LOG.info(
+                "%s: %d of %d rows are those where %s",
+                each.name, each.n_rows, n_rows, options.where,
+            )  # fmt: skip
     found = replace(found, splits=_check_splits(found, options))
     if found.checksum is None and found.full_checksum is not None:
         found = replace(found, checksum=found.full_checksum())  # all bytes are read in any case
@@ -162,7 +181,7 @@ def _read(source: str | os.PathLike[str], options: ImportOptions) -> Source:
         return _read_others(os.fspath(source), place, options)
     if options.row_dim is not None:
         raise InputError(f"{source}: row_dim is for variables with several dims; leave it out")
-    return read_source(
+    found = read_source(
         source,
         format=options.format,
         split=options.split or _SPLIT,
@@ -171,6 +190,9 @@ def _read(source: str | os.PathLike[str], options: ImportOptions) -> Source:
         label=options.label,
         decimal=options.decimal,
     )
+    if options.where is None:
+        return found
+    return kept_source(found, RowFilter.parsed(options.where), options.decimal)
 
 
 def _read_others(source: str, place: Place, options: ImportOptions) -> Source:
@@ -201,26 +223,25 @@ def _read_others(source: str, place: Place, options: ImportOptions) -> Source:
     part = groups[""]
     for note in part.notes:
         warn(f"{source}: {note}")
+    kept = None
+    if options.where is not None:
+        operand = kept_only(selected(Rows((part,))), RowFilter.parsed(options.where))
+        (part,), kept = operand.rows.parts, operand.kept
     split = SourceSplit(
         options.split or _SPLIT,
         n_rows=len(part),
         n_features=part.source.shape[1],
         dtype=stored_dtype(part.source.dtype, source),
-        batches=lambda: _batches(part.source),
+        batches=partial(batches_of, part.source),
         scale_factor=part.encoding.scale,
         add_offset=part.encoding.offset,
         features=part.features,
+        kept=kept,
     )
     # The checksum is of the stored bytes, as for any file; values are read later, batch by batch.
     with reading(Path(place.path), "data"):
         checksum = checksum_files(_files(place))
     return Source(Path(source), _VARIABLES, checksum, (split,))
-
-
-def _batches(source: RowSource) -> Iterator[Array]:
-    """Yield the rows of a source in batches, each of whole chunks where possible."""
-    for start, stop in pairwise(source.cuts(0, source.shape[0])):
-        yield from array_batches(source.read(start, stop))
 
 
 def _files(place: Place) -> list[Path]:

@@ -29,8 +29,9 @@ from dkde.rows.side_choices import SideChoices
 from dkde.stores.store import refuse_credentials
 from dkde.typing import Names, Text
 
-# A URL within a selector: it cannot contain +, :: or brackets, which belong to the grammar.
-_URL = re.compile(r"[a-z][a-z0-9]*://(?:(?!::)[^+\[\]\s])+")
+# A URL within a selector: it cannot contain + or ::, which belong to the grammar, nor brackets but
+# those of a pattern, which are no range of rows.
+_URL = re.compile(r"[a-z][a-z0-9]*://(?:(?!::)(?:[^+\[\]\s]|\[[^\[\]:+\s]+\]))+")
 
 
 class Catalog:

@@ -167,3 +167,26 @@ def is_left(
         1.0, exponent
     )
     return left
+
+
+def is_within_cut(
+    d2: FloatArray, train: FloatArray, h: float, log_cut: float, moment_tol: float
+) -> npt.NDArray[np.bool_]:
+    """Return of which query rows moments err by no more than an absolute tolerance, about.
+
+    Parameters
+    ----------
+    d2 : array (query rows, training rows)
+        Squared distances; infinite where pairs do not count.
+    train : array (training rows, n_axes)
+    h : float
+    log_cut : float
+        Log of what sums may be too small by, relative to the weight of all pairs.
+    moment_tol : float
+        That moments are made for, relative to the sums amid the nearest training rows.
+    """
+    near = train[d2.argmin(axis=1)]
+    apart = ((near[:, None] - train) ** 2).sum(axis=2)
+    amid = np.exp(-apart / (2 * h * h)).mean(axis=1)
+    within: npt.NDArray[np.bool_] = moment_tol / _AMID * amid <= exp(min(log_cut, 0.0))
+    return within

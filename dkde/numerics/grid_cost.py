@@ -5,7 +5,7 @@ As in :mod:`dkde.numerics.cell_cost`, the times are of one thread, from counts a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
+from math import exp, prod, sqrt
 
 import numpy as np
 
@@ -55,6 +55,7 @@ class GridCost:
         h: float,
         tol: float,
         drop: float,
+        log_cut: float | None = None,
     ) -> "GridCost":
         """Return the cost, from a sample of the points and of the training rows.
 
@@ -68,6 +69,8 @@ class GridCost:
         h, tol : float
         drop : float
             The logarithm of how far below its nearest pair a pair has to be to be left out.
+        log_cut : float, optional
+            Log of what sums may be too small by, relative to the weight of all pairs.
         """
         n_axes, n_points = len(sizes), prod(sizes)
         apart = _nearest(points, train)
@@ -76,6 +79,8 @@ class GridCost:
         # denser, and far out hardly.
         near = apart[:, 0] * spread
         reach = np.sqrt(near**2 + 2 * drop * h * h)
+        if log_cut is not None:
+            reach = np.minimum(reach, sqrt(2 * max(-log_cut, 0.0)) * h)
         last = np.maximum(apart[:, -1], np.finfo(float).tiny)
         rows = np.minimum(apart.shape[1] * n_train / len(train) * (reach / last) ** n_axes, n_train)
         power = 1 / n_axes
@@ -84,6 +89,8 @@ class GridCost:
         empty = MomentSet(n_axes, h, tol_for_grid(n_axes, tol))
         cells, widths = expected_cells(train, n_train, empty.side)
         far = apart[:, 0] * np.sqrt(spread) > _FAR[n_axes] * h
+        if log_cut is not None and empty.tol <= exp(min(log_cut, 0.0)):
+            far &= False  # moments err by no more than the absolute tolerance
         by_axes = (
             moments_time(empty, n_train, cells)
             + _MULTIPLY_ADD * _products(sizes, empty, cells, widths, n_train)

@@ -1,5 +1,6 @@
 """What is chosen from a sample, and that the choice does not show in the numbers."""
 
+from dataclasses import replace
 from typing import Any
 
 import dask.array as da
@@ -8,6 +9,7 @@ import pytest
 import xarray as xr
 from work import side_of
 
+from dkde.engine.cell_survey import limits_of
 from dkde.engine.eager_run import run
 from dkde.engine.graph import lazy_densities
 from dkde.engine.pool import thread_pool
@@ -243,3 +245,30 @@ def test_query_rows_that_are_yet_to_be_computed_are_left_to_the_blocks(kind: Any
     found = make_survey(query, chosen.train, chosen.task, (600, 9000))
     assert chosen.survey().method.startswith("near pairs")
     assert found.method.startswith("near pairs")
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_moments_are_made_for_what_an_absolute_tolerance_asks(d: int) -> None:
+    rng = np.random.default_rng(d)
+    # Most query rows lie far out, where densities are within the absolute tolerance.
+    train, query = rng.normal(size=(20_000, d)), rng.uniform(-9, 9, size=(20_000, d))
+    h = np.array([0.02, 0.2, 0.5, 1.0])
+    plain, loose = work(query, train, h), work(query, train, h, atol=1e-6)
+    more, fewer = loose.survey(), plain.survey()
+    assert set(more.by_cells) >= set(fewer.by_cells)
+    assert (len(more.by_cells), more.cell_tol) > (len(fewer.by_cells), fewer.cell_tol)
+    with thread_pool(2) as pool:
+        found, expected = (np.exp(run(each, pool).values) for each in (loose, plain))
+    assert (np.abs(found - expected) <= np.maximum(1e-6, 2e-9 * expected)).all()
+
+
+def test_pairs_matter_as_far_as_an_absolute_tolerance_asks() -> None:
+    near, far = np.array([[0.0, 1.0]]), np.array([[2500.0, 3600.0]])
+    task = work(np.zeros((9, 2)), np.zeros((9, 2)), 1.0).task
+    loose = replace(task, atol=1e-6)
+    plain, cut = limits_of(near, task, 2), limits_of(near, loose, 2)
+    assert (cut < plain).all()
+    # The kernel at the cut, with its normaliser, is the sixteenth of the tolerance.
+    np.testing.assert_allclose(np.exp(-cut / 2) / (2 * np.pi), 1e-6 / 16, rtol=1e-6)
+    assert (limits_of(far, loose, 2) == cut[0]).all()
+    assert (limits_of(far, task, 2) > far.min()).all()

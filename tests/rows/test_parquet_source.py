@@ -342,7 +342,7 @@ def test_a_bucket_is_as_a_folder(bucket: str, tmp_path: Path) -> None:
     with pytest.raises(DataSetError, match="there is no such file"):
         source_of(f"{bucket}/none.parquet")
     with pytest.raises(DataSetError, match="matches no file"):  # a wildcard is no slash
-        source_of(f"{bucket}/t?kind=0[!a]part.0.parquet")
+        source_of(f"{bucket}/t?kind?0[!a]part.0.parquet")
 
 
 def test_what_lies_beside_files_is_left_out_with_a_word(tmp_path: Path) -> None:

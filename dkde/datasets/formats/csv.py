@@ -138,7 +138,7 @@ def _stream(
             yield batch
 
 
-def column_as_it_is(path: Path, name: str) -> list[Any]:
+def column_as_it_is(path: Path, name: str, decimal: str = ".") -> list[Any]:
     """Return a column of files as arrays of Arrow: of numbers, truths, times or text.
 
     Raises
@@ -151,9 +151,11 @@ def column_as_it_is(path: Path, name: str) -> list[Any]:
     found: list[Any] = []
     for file in _paths(path, _listed(path)):
         with reading(file, "CSV"):
-            table = _open(file, None, ".")
+            table = _open(file, None, decimal)
             if name not in table.columns:
                 raise no_such(str(file), name, list(table.columns))
+            if table.columns[name].dtype is None:  # text is read as the label of rows is
+                table = _open(file, name, decimal)
             found += [batch.column(name) for batch in table.stream([name])]
     return found
 

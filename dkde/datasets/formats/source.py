@@ -14,6 +14,7 @@ import numpy as np
 
 from dkde.datasets.metadata import Meta
 from dkde.errors import DataSetError
+from dkde.rows.kept import Kept
 from dkde.rows.row_source import RowSource
 from dkde.stores.listed_files import Url
 from dkde.typing import Array
@@ -188,6 +189,8 @@ class SourceSplit(Meta):
         Returns the labels of a stream; it is called after the last batch.
     rows : RowSource, optional
         The raw rows as a source that a task reads, where they need not be loaded.
+    kept : Kept, optional
+        Which rows of the source these are, where a filter left out others.
     """
 
     name: str
@@ -199,6 +202,7 @@ class SourceSplit(Meta):
     whole: Callable[[], Array] | None = None
     late_labels: Callable[[], Mapping[str, Array]] | None = None
     rows: RowSource | None = None
+    kept: Kept | None = None
 
 
 def split_of_arrays(name: str, *arrays: Array, **fields: Any) -> SourceSplit:
