@@ -128,6 +128,8 @@ def _client_of(futures: Sequence[Any]) -> Any:
         # this worker waits for them.
         for future in unbound:
             future.bind_client(client)
+        # No public call says so without a task of its own, which would wait for this thread:
+        # distributed's own client sends this message when it connects to a scheduler again.
         keys = [future.key for future in unbound]
         client._send_to_scheduler({"op": "client-desires-keys", "keys": keys, "client": client.id})
         return client
