@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -16,11 +16,12 @@ from dkde.datasets.dataset import Split, is_dataset, open_root, open_splits
 from dkde.datasets.formats import SourceSplit, is_table, is_table_url, read_source
 from dkde.datasets.formats.source import checked_batches
 from dkde.datasets.index import index_state
-from dkde.errors import InputError, some
+from dkde.errors import InputError
 from dkde.inputs.describing_variables import Progress, describe_variables
 from dkde.inputs.foreign import listing, parted, path_of, place_of
 from dkde.inputs.kept_splits import kept_source, kept_stored
 from dkde.inputs.opening import open_source
+from dkde.inputs.scales import scales
 from dkde.numerics.tally import Tally
 from dkde.progress import StageProgressLike, by_stages, shows_stages
 from dkde.rows.columns import positions
@@ -37,8 +38,6 @@ from dkde.typing import Array, StrPath
 _RANGE_BYTES = 256 * 2**20
 # The largest number of features that are described one by one.
 _MOST_FEATURES = 16
-# The largest ratio of two features' standard deviations without advice: one bandwidth suits both.
-_MUCH = 5.0
 # The attributes that a data set has from its import.
 _RECORDED = ("source", "source_format", "source_checksum", "import_options", "dkde_version")
 
@@ -143,7 +142,7 @@ def describe(
                 place, name, wanted, choice.row_dim, kept, by_stages(progress)
             )
             chosen = {key: described["variables"][key] for key in described["features"]}
-            return described | _scales({k: each for k, each in chosen.items() if each["numeric"]})
+            return described | scales({k: each for k, each in chosen.items() if each["numeric"]})
     if choice.row_dim is not None:
         raise InputError(unknown_dims(choice.row_dim, f"{name} has no dims with names"))
     source, split = parted(name)
@@ -214,7 +213,7 @@ class _Inspection:
             "infinite": found.n_infinite,
             "constant_features": n_constant,
             "columns": figures or None,
-            **_scales(figures, n_constant, split.n_features),
+            **scales(figures, n_constant, split.n_features),
         }
 
 
@@ -330,40 +329,3 @@ def _n_classes(labels: Any) -> int:
     if isinstance(labels, zarr.Array):
         labels = ZarrSource(labels, complete=True).read(0, labels.shape[0])
     return len(np.unique(np.asarray(labels)))
-
-
-def _scales(
-    figures: Mapping[str, Mapping[str, Any]], n_constant: int | None = None, n_features: int = 0
-) -> dict[str, Any]:
-    """Return the ratio of the features' standard deviations, and advice where scales differ much.
-
-    Parameters
-    ----------
-    figures : mapping of str to mapping
-        The figures of the features, by name, as :meth:`dkde.numerics.tally.Tally.figures` returns
-        them. Constant features have no part in the ratio. Empty if there are too many features
-        to inspect one by one.
-    n_constant, n_features : int
-        The numbers of constant features and of all features, for when ``figures`` is empty.
-    """
-    deviations = {name: each["standard_deviation"] for name, each in figures.items()}
-    constant = [name for name, deviation in deviations.items() if deviation == 0]
-    names, n = some(constant), len(constant)
-    if not figures:
-        names, n = f"{n_constant} of {n_features} features", n_constant or 0
-    varying: dict[str, float] = {name: each for name, each in deviations.items() if each}
-    ratio, said = None, []
-    if len(varying) > 1:
-        wide = max(varying, key=lambda name: varying[name])
-        narrow = min(varying, key=lambda name: varying[name])
-        ratio = varying[wide] / varying[narrow]
-        if ratio > _MUCH:
-            said.append(
-                f"{wide} spreads {ratio:.3g} times as wide as {narrow}: with one bandwidth for all,"
-                f" {wide} decides nearly alone; --covariance diag gives each feature its own scale,"
-                " full also accounts for how they vary together"
-            )
-    if n:
-        verb = "does" if n == 1 else "do"
-        said.append(f"{names} {verb} not vary: --covariance diag and full need --singular drop")
-    return {"ratio_of_standard_deviations": ratio, "advice": ". ".join(said) or None}

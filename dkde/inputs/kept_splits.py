@@ -27,7 +27,6 @@ from dkde.inputs.operands import selected
 from dkde.rows.filtered import kept_of
 from dkde.rows.frame_values import values_of_arrow
 from dkde.rows.kept import Kept
-from dkde.rows.parquet_source import ParquetSource
 from dkde.rows.row_filter import RowFilter
 from dkde.rows.row_source import RowSource
 from dkde.rows.side import Part, Rows
@@ -88,7 +87,7 @@ def _part(source: Source, split: SourceSplit, chosen: RowFilter, decimal: str | 
     }
     rows: RowSource = Numbers(split.n_rows)
     features = None
-    if isinstance(split.rows, ParquetSource):
+    if split.rows is not None:  # tables of which tasks read any column
         rows = split.rows
     elif source.format == csv.NAME:
         for name in chosen.names:

@@ -12,14 +12,13 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import cached_property
-from itertools import takewhile
 from pathlib import PurePosixPath
 from threading import Lock
 from typing import Any
 
 from dkde.errors import DataSetError, InputError
+from dkde.stores.patterns import matches_pattern
 from dkde.stores.store import is_remote
 
 # Writers of tables keep notes beside the files of rows, under names that begin with these.
@@ -333,31 +332,3 @@ def _remote(name: str, suffixes: Sequence[str]) -> Listed:
                 raise DataSetError(f"{name}: there is no such file, or no file below it")
     keys, sizes, tags = (tuple(each) for each in zip(*entries, strict=True))
     return Listed(root, keys, sizes, tags, tuple(left_out))
-
-
-def matches_pattern(path: str, pattern: str) -> bool:
-    """Return whether a path matches a pattern as it does on a disk, for :func:`glob.glob`.
-
-    Wildcards stand for no slash, and for no point at the beginning of a name. ``**`` alone between
-    slashes is any number of folders; at the end it is all files below.
-
-    Examples
-    --------
-    >>> [matches_pattern("a/b.csv", each) for each in ("a/*", "*", "a?b.csv", "**/*.csv", "**")]
-    [True, False, False, True, True]
-    """
-    return _matches(path.split("/"), [part for part in pattern.split("/") if part])
-
-
-def _matches(names: Sequence[str], pattern: Sequence[str]) -> bool:
-    if not pattern:
-        return not names
-    first, rest = pattern[0], pattern[1:]
-    if first != "**":
-        hidden = names and names[0].startswith(".") and not first.startswith(".")
-        is_like = bool(names) and not hidden and fnmatchcase(names[0], first)
-        return is_like and _matches(names[1:], rest)
-    seen = list(takewhile(lambda name: not name.startswith("."), names))
-    if not rest:
-        return bool(names) and len(seen) == len(names)
-    return any(_matches(names[i:], rest) for i in range(len(seen) + 1))

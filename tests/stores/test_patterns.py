@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from dkde.stores.listed_files import matches_pattern
+from dkde.stores.patterns import matches_pattern
 
 FILES = (
     "a.csv", "ab.csv", "b.csv", ".h.csv", "[x].csv", "a/b.csv", "a/bc.csv", "a/.h.csv", "a/c/d.csv",
