@@ -154,8 +154,6 @@ def column_as_it_is(path: Path, name: str, decimal: str = ".") -> list[Any]:
             table = _open(file, None, decimal)
             if name not in table.columns:
                 raise no_such(str(file), name, list(table.columns))
-            if table.columns[name].dtype is None:  # text is read as the label of rows is
-                table = _open(file, name, decimal)
             found += [batch.column(name) for batch in table.stream([name])]
     return found
 
