@@ -194,12 +194,12 @@ def survey(
     def collected() -> Any:
         nonlocal row, line, n_comments
         text, where, future = waiting.popleft()
-        try:
-            batch = future.result()
-        except DkdeError:
+        if isinstance(future.exception(), DkdeError):
             # Once more, as only now the numbers of its rows and lines are known.
             where = TextPlace(where.path, where.layout, row, where.has_header)
             batch = _checked(text, where, types, line)
+        else:
+            batch = future.result()
         n_rows = 0 if batch is None else len(batch)
         found(len(text), n_rows)
         row, line = row + n_rows, line + text.count(b"\n")

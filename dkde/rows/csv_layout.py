@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ _SEPARATORS = "\t;, "
 _YEAR = re.compile(r"1[89]\d\d|20\d\d")
 # A comment in front of the rows.
 _COMMENT = re.compile(r"[ \t]*#([^\r\n]*)(?:\r\n?|\n|$)")
+_LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n|$)")
 _LINE_END = re.compile(r"\r\n?|\n")
 NO_UTF8 = "is no UTF-8; convert it (iconv -f latin1 -t utf-8, with its own encoding for latin1)"
 
@@ -163,7 +163,8 @@ def layout_of(path: Path | Url, head: bytes, decimal: str = ".") -> Layout:
     if separator == " ":
         text = squeezed(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
     # csv.reader joins a name that has a line end within its quotes.
-    cells = [bare(cell) for cell in next(csv.reader(io.StringIO(text, ""), delimiter=separator))]
+    lines_of_text = (found[0] for found in _LINE.finditer(text))
+    cells = [bare(cell) for cell in next(csv.reader(lines_of_text, delimiter=separator))]
     if any("\udc80" <= letter <= "\udcff" for cell in cells for letter in cell):
         raise DataSetError(f"{path}: its first line {NO_UTF8}")
     # A first line of numbers and missing values only is a row. Missing values are pyarrow's.

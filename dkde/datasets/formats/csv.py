@@ -162,7 +162,8 @@ def _column(head: Any, decimal: str) -> Column:
     """Return the kind of a column, judged by its first values."""
     number = np.dtype(np.float64)
     # latin1 decodes any byte; the texts are only compared with patterns of ASCII.
-    first = next((cell for cell in head.to_pylist() if cell), b"").decode("latin1").strip()
+    cells_there = (cell for each in head if (cell := each.as_py()))
+    first = next(cells_there, b"").decode("latin1").strip()
     if not first or NUMBER.fullmatch(pointed(first, decimal)):
         return Column(number, "numbers")
     # The first value is no number. If all that are looked at are times, or truths, the column
@@ -192,8 +193,8 @@ def _listed(path: Path | Url) -> Listed:
         )
     if found := partitions_of(files.root, files.names):
         warn(
-            f"{path}: its folders are named by {some(found)}, which are columns of Parquet only; "
-            "write the values into the files, or write Parquet"
+            f"{path}: its folders are named by {some(list(found))}, which are columns of Parquet "
+            "only; write the values into the files, or write Parquet"
         )
     return files
 
