@@ -12,6 +12,7 @@ from .errors import (
 from .estimation.cost import plan
 from .estimation.covariance import read_covariance
 from .estimation.cross_validation import cross_validate
+from .estimation.density_map import density_map
 from .estimation.estimator import KernelDensity
 from .estimation.estimator_cv import KernelDensityCV
 from .estimation.log_density import log_density
@@ -62,6 +63,7 @@ __all__ = [
     "connect",
     "cross_validate",
     "density",
+    "density_map",
     "describe",
     "export",
     "finish",

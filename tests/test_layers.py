@@ -76,6 +76,8 @@ OWN_LIBRARIES: dict[str, set[str]] = {
     "dkde.inputs.frames": {"pandas"},
     # Whether workers can see a store is a question about kinds of stores.
     "dkde.workers.cluster": {"zarr"},
+    # Whether a map fits in memory, and a template that is a GeoTIFF.
+    "dkde.estimation.map_axes": {"psutil", "rioxarray"},
     "dkde.workers.batch_queues": {"dask_jobqueue"},
     "dkde.runs.result_files": {"pyarrow"},
     "dkde.results.exporting": {"pyarrow"},

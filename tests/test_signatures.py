@@ -19,6 +19,7 @@ TAKE_ROWS: dict[str, Callable[..., Any]] = {
     "sweep": dkde.sweep,
     "cross_validate": dkde.cross_validate,
     "sample": dkde.sample,
+    "density_map": dkde.density_map,
     "plan": dkde.plan,
     "describe": dkde.describe,
     "follow_protocol": dkde.follow_protocol,

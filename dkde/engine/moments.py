@@ -46,7 +46,7 @@ def gather_weight(side: Side, pool: Pool) -> Weight:
     """
     # Which rows miss values is known only when they are read: that is work for the pool.
     if side.rows.drops_missing:
-        return _gathered(side, pool, _weight, ())
+        return gathered(side, pool, _weight, ())
     if side.weights is None:
         return Weight.of(side.rows.n_rows, None)
     # Weights alone are one number a row: this process reads them itself.
@@ -69,7 +69,7 @@ def gather_moments(side: Side, pool: Pool, *, full: bool) -> Moments:
     # All pieces subtract one row of the data: means of values with a large common offset would
     # otherwise lose digits.
     origin = until_not_lost(pool, _first_row, side)
-    return _gathered(side, pool, _moments, (full, origin)).shifted(origin)
+    return gathered(side, pool, _moments, (full, origin)).shifted(origin)
 
 
 def gather_missing(side: Side, pool: Pool) -> npt.NDArray[np.bool_]:
@@ -94,7 +94,7 @@ class _Summed(Protocol):
 S = TypeVar("S", bound=_Summed)
 
 
-def _gathered(side: Side, pool: Pool, of: Callable[..., S | None], arguments: tuple[Any, ...]) -> S:
+def gathered(side: Side, pool: Pool, of: Callable[..., S | None], arguments: tuple[Any, ...]) -> S:
     """Return the results of all ranges of rows, merged in the order of the rows."""
     n_rows, step = side.rows.n_rows, _step(side.rows)
     ranges = ((a, (side, a, min(a + step, n_rows), *arguments)) for a in range(0, n_rows, step))
@@ -137,7 +137,7 @@ def _moments(side: Side, start: int, stop: int, full: bool, origin: FloatArray) 
     """Return the moments of a range of rows less the origin; None if no row is left."""
     total: Moments | None = None
     with one_blas_thread():
-        for read in _present(side, _pieces(side.rows, start, stop, full)):
+        for read in present(side, _pieces(side.rows, start, stop, full)):
             values = np.asarray(read.values, np.float64)
             # Before the origin is subtracted: a message names the value as it is in the data.
             check_finite(values, np.einsum("ij,ij->i", values, values), side.rows, read.numbers)
@@ -148,7 +148,7 @@ def _moments(side: Side, start: int, stop: int, full: bool, origin: FloatArray) 
 def _weight(side: Side, start: int, stop: int) -> Weight | None:
     """Return the weight of a range of rows without those left out; None if no row counts."""
     total: Weight | None = None
-    for read in _present(side, side.rows.ranges(start, stop)):
+    for read in present(side, side.rows.ranges(start, stop)):
         total = _merged(total, _weight_of(len(read.values), read.weights))
     return total
 
@@ -168,7 +168,7 @@ def _missing(side: Side, start: int, stop: int) -> npt.NDArray[np.uint8]:
     return np.packbits(found)
 
 
-def _present(side: Side, ranges: Iterable[tuple[int, int]]) -> Iterator[Reading]:
+def present(side: Side, ranges: Iterable[tuple[int, int]]) -> Iterator[Reading]:
     """Yield rows and weights, range by range, without those left out."""
     alone = replace(side, groups=None)  # moments need no groups: they are not read
     for a, b in ranges:

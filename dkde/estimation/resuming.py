@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from dkde.engine.work import Work
 from dkde.errors import Call, DataSetError, DkdeError, InputError, Remedy, some
 from dkde.estimation.cross_validation import CrossValidationJob, Scheme
+from dkde.estimation.density_map import map_job
 from dkde.estimation.options import RECORDED, Options
 from dkde.estimation.scoring import ScoreJob
 from dkde.estimation.sweeping import SweepJob
@@ -29,8 +30,12 @@ _SCHEME = ("folds", "shuffle", "random_state", "refine")
 _ARGUMENTS = {
     "score": {"query", "train", "bandwidth", "weights", "query_weights"},
     "sweep": {*_WEIGHTS, *_WEIGHTS.values(), "bandwidths", "protocol"},
+    "density_map": {
+        "train", "bandwidth", "weights", "box", "margin", "cell", "cells", "like", "expected",
+        "levels", "levels_from",
+    },
     "cross_validate": {"train", "bandwidths", *_SCHEME, "criterion", "pca", "weights"},
-}
+}  # fmt: skip
 
 
 def job_of(call: Mapping[str, Any], catalog: Catalog) -> Job:
@@ -54,6 +59,8 @@ def job_of(call: Mapping[str, Any], catalog: Catalog) -> Job:
     # By cases, and not by looking up names from a store: those could be anything.
     if function == "score":
         return ScoreJob.of(catalog, options, **given)
+    if function == "density_map":
+        return map_job(catalog, options, **given)
     if function == "sweep":
         weights = {role: given.pop(name, None) for role, name in _WEIGHTS.items()}
         rows = {role: given.pop(role, None) for role in _WEIGHTS}
