@@ -28,6 +28,7 @@ from .inputs.selectors import Catalog
 from .numerics.bandwidth import parse_bandwidths
 from .results.comparing import compare
 from .results.exporting import check_export, export
+from .results.level_regions import level_regions
 from .results.maps import plot_map
 from .results.pictures import check_picture, plot_pictures, plot_samples
 from .results.report import check_report, report
@@ -72,6 +73,7 @@ __all__ = [
     "import_rows",
     "index_dataset",
     "init_only",
+    "level_regions",
     "log_density",
     "measure_baseline",
     "open_dataset",

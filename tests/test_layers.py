@@ -79,8 +79,10 @@ OWN_LIBRARIES: dict[str, set[str]] = {
     # Whether a map fits in memory, and a template that is a GeoTIFF.
     "dkde.estimation.map_axes": {"psutil", "rioxarray"},
     "dkde.workers.batch_queues": {"dask_jobqueue"},
-    "dkde.runs.result_files": {"pyarrow"},
+    "dkde.runs.geotiff": {"rioxarray"},
+    "dkde.runs.result_files": {"pyarrow", "rasterio"},
     "dkde.results.exporting": {"pyarrow"},
+    "dkde.drawing.contours": {"contourpy"},
     "dkde.drawing.pages": {"jinja2"},
 }
 CLI = {"click", "rich", "dkde_cli", "dkde.errors", "dkde.progress", "dkde.__version__"}

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from dkde_cli.logs import say
+from dkde_cli.map_figures import is_map, print_map
 from dkde_cli.tables import duration, print_json, print_table
 
 FIGURES = ("mean_log_likelihood", "standard_error", "bits_per_dimension", "n_zero_density")
@@ -134,6 +135,9 @@ def _options(result: Any) -> Row:
 
 def print_result(result: Any, *, as_json: bool) -> None:
     """Print a result as the command that made it prints it."""
+    if is_map(result):
+        print_map(result, as_json=as_json)
+        return
     # A score has no best bandwidth; of the other two, a cross-validation has fold totals.
     rows, test_row = figures(result), test_figures(result)
     best = float(result["best_bandwidth"]) if "best_bandwidth" in result else None

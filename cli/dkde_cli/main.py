@@ -14,6 +14,7 @@ from dkde_cli.data import import_, index, show
 from dkde_cli.group import INTERRUPTED, Group, debug_option
 from dkde_cli.info import info
 from dkde_cli.logs import log_options
+from dkde_cli.map import map_
 from dkde_cli.parts import finish, run_part, script
 from dkde_cli.plan import plan
 from dkde_cli.results import compare, export, report
@@ -51,7 +52,7 @@ def cli(ctx: click.Context) -> None:
 
 
 for command in (
-    import_, info, index, show, plan, sweep, cv, score, sample, compare, report, export, run,
+    import_, info, index, show, plan, sweep, cv, score, map_, sample, compare, report, export, run,
     status, verify, run_part, finish, script,
 ):  # fmt: skip
     cli.add_command(command)  # dkde --help lists them in this order

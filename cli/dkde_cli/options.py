@@ -348,8 +348,9 @@ def density_options(*names: str, of_scores: bool = False) -> Decorator:
     return gathered("density", _density, {name: _DENSITY[name] for name in chosen})
 
 
-def _density(covariance: str, **others: Any) -> dict[str, Any]:
-    return {**others, "covariance": parse_covariance(covariance)}
+def _density(covariance: str | None = None, **others: Any) -> dict[str, Any]:
+    # A map has a default of its own.
+    return others if covariance is None else {**others, "covariance": parse_covariance(covariance)}
 
 
 pca_option = click.option(

@@ -199,7 +199,7 @@ anywhere_option = click.option(
     help="Continue the run even with another processor or other libraries than those that began "
     "it; numbers may differ in the last bit.",
 )
-_OUTPUT: dict[str, Decorator] = {
+OUTPUT: dict[str, Decorator] = {
     "store": click.option(
         "--output",
         "store",
@@ -239,7 +239,7 @@ def output_options(**pictures: Decorator) -> Decorator:
     pictures : decorators
         ``plot`` and ``no_plot``, of commands that draw.
     """
-    return gathered("output", Output, {**_OUTPUT, **pictures, "as_json": json_option})
+    return gathered("output", Output, {**OUTPUT, **pictures, "as_json": json_option})
 
 
 def carry_out(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -111,6 +112,8 @@ def draw_map(axes: Any, grid: Grid, label: str, **style: Any) -> None:
     finite = values[np.isfinite(values)]
     high = float(finite.max()) if finite.size else 1.0
     low = max(float(finite.min()), high - _RANGE_NATS) if finite.size else 0.0
+    if isinstance(style.get("vmin"), float):
+        low = style["vmin"]
     # -inf is below all colours and gets that of the lowest; only missing values are left blank.
     shown = np.ma.masked_invalid(np.where(np.isneginf(values), low, values))
     own = {"vmin": low, "vmax": high, "cmap": "viridis", "shading": "nearest", "rasterized": True}
@@ -132,11 +135,43 @@ def draw_map(axes: Any, grid: Grid, label: str, **style: Any) -> None:
         axes.set_aspect(grid.aspect)
 
 
-def inline_map(grid: Grid, label: str) -> str:
-    """Return a map as inline SVG."""
+def draw_levels(axes: Any, grid: Grid, levels: Mapping[float, float]) -> None:
+    """Draw lines around regions on a map, with their levels in percent.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    grid : Grid
+        Densities.
+    levels : mapping of float to float
+        From levels in percent to the densities at their edges.
+    """
+    values = np.asarray(grid.values.values, np.float64)
+    down, right = map(str, grid.values.dims)
+    named = {value: f"{level:g} %" for level, value in levels.items() if np.isfinite(value)}
+    # Regions of two levels may have one edge where few cells hold much.
+    at = sorted(value for value in named if np.nanmin(values) < value < np.nanmax(values))
+    if at and min(values.shape) > 1:
+        places = (_places(grid.values, right), _places(grid.values, down))
+        lines = axes.contour(*places, values, levels=at, colors="white", linewidths=1.2)
+        axes.clabel(lines, fmt={value: named[value] for value in at}, fontsize="small")
+
+
+def inline_map(
+    grid: Grid, label: str, words: str = "Map of the log-densities", **style: Any
+) -> str:
+    """Return a map as inline SVG.
+
+    Parameters
+    ----------
+    words : str
+        What it shows, for readers who do not see it.
+    **style
+        As for :func:`draw_map`.
+    """
     figure, axes = new_figure(5.2, grid.height(5.2))
-    draw_map(axes, grid, label)
-    return inline_svg(figure, "Map of the log-densities")
+    draw_map(axes, grid, label, **style)
+    return inline_svg(figure, words)
 
 
 def _role(values: xr.DataArray, dim: str) -> str | None:

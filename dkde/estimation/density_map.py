@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from dkde.engine.moments import gather_weight
-from dkde.errors import InputError, Remedy, warn
+from dkde.errors import InputError, Remedy, some, warn
 from dkde.estimation.bandwidth_matrix import RULES
 from dkde.estimation.fitted import Fitted
 from dkde.estimation.foreign_arguments import answered
@@ -128,8 +128,9 @@ def density_map(
         C of H = h² C, as for :func:`dkde.log_density`: by default ``"diag"`` for a rule, and the
         identity for a number.
     output, restart, retry_failed, anywhere, progress
-        As for :func:`dkde.score`. A name in ``.nc`` becomes that file;
-        :func:`dkde.export` writes GeoTIFF, and the regions of the levels as GeoJSON.
+        As for :func:`dkde.score`. A name in ``.nc`` or, as GeoTIFF of the expected counts or
+        else of the density, in ``.tif`` becomes that file. :func:`dkde.export` writes these from
+        a map, and the regions of its levels as ``.geojson``.
 
     Returns
     -------
@@ -163,7 +164,7 @@ def density_map(
     >>> found.density.dims, found.level_area.values.round(1)
     (('y', 'x'), array([ 4.4, 18.8]))
     """
-    run = Run(output, Manner(restart, retry_failed, anywhere), tables=False)
+    run = Run(output, Manner(restart, retry_failed, anywhere), maps=True)
     if covariance is None:
         covariance = "diag" if _is_rule(bandwidth) and kernel != "vonmises_fisher" else "identity"
     options = Options(
@@ -185,6 +186,7 @@ def density_map(
         train=train, bandwidth=bandwidth, weights=weights, cell=cell, cells=cells, like=like,
         box=box, margin=margin, expected=expected, levels=levels, levels_from=levels_from,
     )  # fmt: skip
+    _check_raster(output, job.layout)
     return perform(job, run, progress)
 
 
@@ -236,6 +238,25 @@ def map_job(
     total = _total(train_side) if expected else None
     asked = options.describe(resolved)
     return MapJob(call, fitted, found, works, layout, wanted_levels, total, reach, asked, start)
+
+
+def _check_raster(output: Any, layout: MapLayout) -> None:
+    """Refuse a map that a GeoTIFF cannot hold, before it is computed.
+
+    Raises
+    ------
+    InputError
+    """
+    if output is None or not os.fspath(output).lower().endswith(".tif"):
+        return
+    drawn = [axis for axis in layout.axes if axis.name in layout.dims[-2:]]
+    if len(drawn) < 2:
+        raise InputError(f"{output}: a GeoTIFF has two axes, and the map has one; write it as .nc")
+    if uneven := [axis.name for axis in drawn if not axis.is_regular]:
+        raise InputError(
+            f"{output}: cells along {some(uneven)} differ in width, and those of a GeoTIFF are all "
+            "alike; give cells of one width, or write it as .nc"
+        )
 
 
 def _recorded(

@@ -60,6 +60,13 @@ def map_label(log_densities: xr.DataArray) -> str:
     return "log-density (nats)" if unit is None else f"log-density (nats, density in {unit})"
 
 
+def densities_label(values: xr.DataArray) -> str:
+    """Return the words beside the colours of densities or counts: what they are, and their unit."""
+    unit = values.attrs.get("units")
+    name = str(values.attrs.get("long_name", values.name)).partition(" (")[0]
+    return name if unit in (None, "1") else f"{name} ({unit})"
+
+
 def subtitle(title: str, sides: list[ScoredRows]) -> str:
     """Return the line below the title: the kind of result, and its numbers of rows."""
     counts = ", ".join(f"{_grouped(side.n_rows)} {WORDS[side.split]}" for side in sides)

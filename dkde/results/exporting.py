@@ -17,6 +17,7 @@ from dkde.datasets.streaming import SAMPLES
 from dkde.errors import DataSetError, InputError
 from dkde.inputs.selectors import Catalog
 from dkde.results.damage import named_damage
+from dkde.results.level_regions import write_geojson
 from dkde.rows.side import Rows
 from dkde.runs.opened import opened_result
 from dkde.runs.result_files import write_file, writer_of
@@ -40,7 +41,10 @@ def export(result: ResultLike, path: StrPath, *, overwrite: bool = False) -> Non
     together, and so repeat. A column that only one split has is empty for the other. Numbers have
     all their digits. The file is written piece by piece, whatever the size of the result.
 
-    NetCDF, ``.nc``, holds the whole result as it is, with its attributes.
+    NetCDF, ``.nc``, holds the whole result as it is, with its attributes. Of a map of
+    :func:`dkde.density_map`, ``.tif`` is a GeoTIFF of its expected counts or else its density,
+    with a band for each place along a third axis, and ``.geojson`` has the regions of its levels,
+    as :func:`dkde.level_regions`.
 
     A data set of samples, the output of :func:`dkde.sample`, is written as ``.npy``, ``.csv`` or
     ``.parquet``: the samples alone, whose columns are the features.
@@ -148,7 +152,8 @@ def check_export(
     InputError, DataSetError
         As :func:`export`.
     """
-    write = writer_of(path)
+    is_geojson = Path(path).suffix.lower() in (".geojson", ".json")
+    write = write_geojson if is_geojson else writer_of(path)
     check_place(path, f"{Path(path).suffix.lower()} file", overwrite=overwrite)
     if not is_remote(path) and Path(path).exists() and not Path(path).is_file():
         raise DataSetError(f"{path}: is no file; give another name")

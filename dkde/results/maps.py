@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from dkde.drawing.maps import draw_map, grid_of
+from dkde.drawing.maps import draw_levels, draw_map, grid_of
 from dkde.errors import InputError
 from dkde.results.canvas import Canvas
-from dkde.results.contents import map_label, shown_bandwidth
+from dkde.results.contents import densities_label, map_label, shown_bandwidth
 from dkde.results.damage import named_damage
 from dkde.runs.opened import opened_result
 from dkde.runs.scored_rows import ScoredRows, scored_rows
@@ -26,11 +26,13 @@ def plot_map(
     bandwidth: float | None = None,
     **style: Any,
 ) -> Axes:
-    """Draw the log-densities of a grid of rows as a map, in colours.
+    """Draw the log-densities of a grid of rows as a map, in colours; of a map, its densities.
 
     Latitude and longitude are drawn where rows lie along such dims, and else the last two dims; of
     further dims it is the first place: select another one before. The colours end 15 nats below
-    the highest log-density, unless ``vmin`` says otherwise. Nothing is written unless ``path``
+    the highest log-density, unless ``vmin`` says otherwise. Of a result of
+    :func:`dkde.density_map` the expected counts are drawn where it has some, else the densities,
+    from zero on, and lines around the regions of its levels. Nothing is written unless ``path``
     says where.
 
     Parameters
@@ -60,6 +62,11 @@ def plot_map(
     """
     canvas = Canvas.of(ax, path)
     opened = opened_result(result)
+    if "density" in opened:
+        with named_damage(result):
+            axes = _draw_densities(opened, canvas, style)
+        canvas.write()
+        return axes
     with named_damage(result):
         side = scored_rows(opened)[-1]
         values = side.at(_bandwidth(opened, side, bandwidth))
@@ -72,6 +79,36 @@ def plot_map(
         axes = canvas.axes(6.4, grid.height(6.4))
         draw_map(axes, grid, map_label(values[MAIN]), **style)
     canvas.write()
+    return axes
+
+
+def _draw_densities(opened: xr.Dataset, canvas: Canvas, style: dict[str, Any]) -> Axes:
+    """Draw the densities of a map, or its expected counts, with the edges of its levels.
+
+    Raises
+    ------
+    InputError
+        When it has no two axes.
+    """
+    name = "expected_count" if "expected_count" in opened else "density"
+    grid = grid_of(opened[name])
+    if grid is None:
+        raise InputError(
+            "the map has one axis; a picture needs two: draw it with result.density.plot()"
+        )
+    axes = canvas.axes(6.4, grid.height(6.4))
+    draw_map(axes, grid, densities_label(opened[name]), **{"vmin": 0.0, **style})
+    if "level_density" in opened:
+        of_density = grid_of(opened["density"])
+        assert of_density is not None
+        levels = dict(
+            zip(
+                opened["level"].values.tolist(),
+                opened["level_density"].values.tolist(),
+                strict=True,
+            )
+        )
+        draw_levels(axes, of_density, levels)
     return axes
 
 

@@ -13,7 +13,7 @@ import xarray as xr
 from dkde.errors import DataSetError, InputError, Remedy
 from dkde.runs.output_names import run_of
 from dkde.runs.result_files import Writer, is_written_by_dkde, write_file, writer_of
-from dkde.stores.file_kinds import TABLES, WHOLE
+from dkde.stores.file_kinds import RASTERS, TABLES, WHOLE
 from dkde.stores.objects import SeenObject, look_at_object
 from dkde.stores.publishing import say_what_is_left
 from dkde.stores.staging import staged
@@ -41,13 +41,17 @@ class OutputFile:
     is_complete: bool = False
 
     @classmethod
-    def checked(cls, path: str, *, tables: bool, replaces: Callable[[], bool]) -> OutputFile:
+    def checked(
+        cls, path: str, *, tables: bool, maps: bool, replaces: Callable[[], bool]
+    ) -> OutputFile:
         """Return the file of a run, once it is certain that it may be written.
 
         Parameters
         ----------
         tables : bool
             Whether one table can hold the result.
+        maps : bool
+            Whether it is a map, which a raster can hold.
         replaces : callable
             Returns whether a result that is there may be replaced.
 
@@ -57,12 +61,21 @@ class OutputFile:
             When it may not be written, or the result cannot be of its kind.
         """
         write, suffix = writer_of(path), Path(path).suffix.lower()
+        if suffix in TABLES and maps:
+            raise InputError(
+                f"{path}: a map is no table; write it as .nc, .zarr or .tif, and export the cells "
+                "as a table from there"
+            )
         if suffix in TABLES and not tables:
             name = path[: -len(suffix)]
             raise InputError(
                 f"{path}: a table could hold the figures of each bandwidth, or the log-densities "
                 f"of each row; write the result to {name}.nc or {name}.zarr, and export the rows "
                 "from there (on the command line, --csv writes the figures)"
+            )
+        if suffix in RASTERS and not maps:
+            raise InputError(
+                f"{path}: a GeoTIFF holds a map, and this result is none; write it as .nc or .zarr"
             )
         check_place(path, f"{suffix} file")
         if not is_remote(path):

@@ -1,4 +1,4 @@
-"""Results as files of other programs: CSV and Parquet tables, NetCDF."""
+"""Results as files of other programs: CSV and Parquet tables, NetCDF, GeoTIFF of maps."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import xarray as xr
 from dkde.errors import DataSetError, DkdeError, InputError, one_line
 from dkde.numerics.bandwidth import KILOMETRES
 from dkde.rows.boxes import Box, Grain, boxes
+from dkde.runs.geotiff import write_geotiff
 from dkde.runs.scored_rows import ScoredRows, scored_rows
 from dkde.stores.objects import SeenObject
 from dkde.stores.publishing import drafted
@@ -44,7 +45,9 @@ def writer_of(path: str | os.PathLike[str]) -> Writer:
     """
     suffix = Path(path).suffix.lower()
     if suffix not in _WRITERS:
-        raise InputError(f"{path}: results are exported as {', '.join(_WRITERS)} files")
+        raise InputError(
+            f"{path}: results are exported as .csv, .parquet, .nc files, maps also as .tif"
+        )
     needs, extra, write = _WRITERS[suffix]
     if missing := [name for name in needs if find_spec(name) is None]:
         raise InputError(f'{path}: needs {missing[0]}; pip install "dkde[{extra}]"')
@@ -89,6 +92,11 @@ def is_written_by_dkde(path: str | os.PathLike[str]) -> bool:
             from pyarrow.parquet import read_schema
 
             return b"dkde_provenance" in (read_schema(path).metadata or {})
+        if suffix == ".tif":
+            import rasterio
+
+            with rasterio.open(path) as raster:
+                return "dkde_provenance" in raster.tags()
         with xr.open_dataset(path, engine="h5netcdf") as found:
             return "log_density" in found and "provenance" in found.attrs
     except Exception:  # a damaged file, or one of another kind: each format raises its own errors
@@ -136,6 +144,7 @@ _WRITERS: dict[str, tuple[tuple[str, ...], str, Writer]] = {
     ".csv": ((), "", _write_csv),
     ".parquet": (("pyarrow",), "tables", _write_parquet),
     ".nc": (("h5netcdf", "h5py"), "netcdf", _write_netcdf),
+    ".tif": (("rioxarray",), "geo", write_geotiff),
 }
 
 

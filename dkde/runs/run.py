@@ -82,6 +82,8 @@ class Run:
     manner : Manner
     tables : bool
         Whether one table can hold the result, so that the output may be one.
+    maps : bool
+        Whether the result is a map, so that the output may be a GeoTIFF.
 
     Raises
     ------
@@ -95,6 +97,7 @@ class Run:
         manner: Manner,
         *,
         tables: bool = True,
+        maps: bool = False,
     ) -> None:
         self._manner = manner
         self.finished: xr.Dataset | None = None
@@ -110,7 +113,10 @@ class Run:
             self._store = store = ResultStore.at(place)
             if file is not None:
                 self._file = OutputFile.checked(
-                    file, tables=tables, replaces=lambda: manner.restart or store.look().is_result
+                    file,
+                    tables=tables,
+                    maps=maps,
+                    replaces=lambda: manner.restart or store.look().is_result,
                 )
             self._ledger = Ledger(self._store.records)
 

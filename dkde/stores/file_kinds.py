@@ -10,10 +10,10 @@ from dkde.typing import StrPath
 
 Written = Literal["result", "samples"]
 
-# Results that are tables of rows, and results with all that a store has.
-TABLES, WHOLE = (".csv", ".parquet"), (".nc",)
+# Results that are tables of rows, those with all that a store has, and rasters of maps.
+TABLES, WHOLE, RASTERS = (".csv", ".parquet"), (".nc",), (".tif",)
 SUFFIXES: dict[Written, tuple[str, ...]] = {
-    "result": TABLES + WHOLE,
+    "result": TABLES + WHOLE + RASTERS,
     "samples": (".npy", *TABLES),
 }
 

@@ -31,7 +31,7 @@ def test_every_format_is_named(run):
     assert all(name in text for name in FORMATS)
 
 
-@pytest.mark.parametrize("name", ["show", "plan", "sweep", "cv", "score", "sample"])
+@pytest.mark.parametrize("name", ["show", "plan", "sweep", "cv", "score", "map", "sample"])
 def test_what_data_may_be_is_said_once(run, name):
     text = " ".join(run(name, "--help").stdout.split())
     (said,) = re.findall(r"DATA is (.*?)\.", text)
@@ -48,6 +48,6 @@ def test_commands_are_in_the_order_of_a_workflow(run):
     text = run("--help").stdout.split("Commands:\n")[1]
     names = [line.split()[0] for line in text.splitlines() if line.strip()]
     assert names == [
-        "import", "info", "index", "show", "plan", "sweep", "cv", "score", "sample", "compare",
-        "report", "export", "run", "status", "verify", "run-part", "finish", "script",
+        "import", "info", "index", "show", "plan", "sweep", "cv", "score", "map", "sample",
+        "compare", "report", "export", "run", "status", "verify", "run-part", "finish", "script",
     ]  # fmt: skip
