@@ -34,6 +34,7 @@ from .results.pictures import check_picture, plot_pictures, plot_samples
 from .results.report import check_report, report
 from .results.summarising import summary
 from .results.sweep_curve import plot_sweep
+from .rows.support import Periodic
 from .runs.densities import density
 from .runs.recalling import recorded_call
 from .runs.shares import init_only
@@ -55,6 +56,7 @@ __all__ = [
     "KernelDensity",
     "KernelDensityCV",
     "MemoryLimitError",
+    "Periodic",
     "check_export",
     "check_picture",
     "check_place",

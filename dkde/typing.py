@@ -18,6 +18,8 @@ BandwidthLike = float | str | Mapping[str, float] | npt.ArrayLike
 BandwidthsLike = npt.ArrayLike
 # The matrix C of H = h² C: a rule, scales of the features, or the matrix.
 CovarianceLike = str | Mapping[str, float] | npt.ArrayLike
+# Bounds and periods of features, by name or in their order.
+SupportLike = Mapping[str, Any] | Sequence[Any] | None
 # A result of dkde, or the path of one; and several of them, by name or in a list.
 ResultLike = Any
 ResultsLike = Any

@@ -41,8 +41,8 @@ def test_all_that_take_rows_say_alike_which_are_meant(name):
 # In this order, with these defaults, wherever they are taken.
 OPTIONS = {
     "kernel": "gaussian", "metric": "euclidean", "covariance": "identity", "singular": "raise",
-    "precision": "float64", "tol": None, "atol": 0.0, "nan": "raise", "weights": None,
-    "source": None,
+    "precision": "float64", "tol": None, "atol": 0.0, "nan": "raise",
+    "support": None, "outside": "raise", "weights": None, "source": None,
     "features": None, "where": None, "row_dim": None, "lat": None, "lon": None,
     "output": None, "restart": False, "retry_failed": False, "anywhere": False,
     "progress": None, "block_rows": None, "panel_rows": None,

@@ -13,6 +13,7 @@ from dkde_cli.values import (
     parse_covariance,
     parse_names,
     parse_sources,
+    parse_support,
 )
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -24,6 +25,7 @@ KERNELS = (
 METRICS = ("euclidean", "manhattan", "chebyshev")
 SINGULAR = ("raise", "drop")
 NAN = ("raise", "drop")
+OUTSIDE = ("raise", "drop")
 
 # The largest seed that numpy.random.RandomState takes.
 _MAX_SEED = 2**32 - 1
@@ -331,6 +333,20 @@ _DENSITY: dict[str, Decorator] = {
         default="raise",
         help="If rows have missing features (NaN): refuse them, or drop such rows.",
     ),
+    "support": click.option(
+        "--support",
+        multiple=True,
+        metavar="NAME=LOW:HIGH",
+        help="The bounds of a feature, depth=0: or fraction=0:1, or its period, hour=periodic:24, "
+        "from another start than 0 periodic:360:-180; repeated for several features. The density "
+        "integrates to one over them: training rows count with their images, too.",
+    ),
+    "outside": click.option(
+        "--outside",
+        type=click.Choice(OUTSIDE),
+        default="raise",
+        help="If rows are outside of a support: refuse them, or drop such rows.",
+    ),
 }
 
 
@@ -348,9 +364,15 @@ def density_options(*names: str, of_scores: bool = False) -> Decorator:
     return gathered("density", _density, {name: _DENSITY[name] for name in chosen})
 
 
-def _density(covariance: str | None = None, **others: Any) -> dict[str, Any]:
-    # A map has a default of its own.
-    return others if covariance is None else {**others, "covariance": parse_covariance(covariance)}
+def _density(
+    covariance: str | None = None, support: tuple[str, ...] | None = None, **others: Any
+) -> dict[str, Any]:
+    # Not all commands have these: a map has a default covariance of its own.
+    if covariance is not None:
+        others["covariance"] = parse_covariance(covariance)
+    if support is not None:
+        others["support"] = parse_support(support)
+    return others
 
 
 pca_option = click.option(

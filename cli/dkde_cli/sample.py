@@ -31,7 +31,7 @@ from dkde_cli.values import parse_bandwidth
     help="In units of the data, or of those that --covariance makes; or by a rule: scott, "
     "silverman; or one for each feature, depth=10,time=2.",
 )
-@density_options("kernel", "covariance", "singular", "nan")
+@density_options("kernel", "covariance", "singular", "nan", "support", "outside")
 @click.option(
     "--covariance-scale",
     type=click.FloatRange(min=0),

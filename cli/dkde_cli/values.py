@@ -65,6 +65,39 @@ def parse_scales(text: str, option: str) -> dict[str, float]:
     return found
 
 
+def parse_support(texts: Sequence[str]) -> dict[str, Any] | None:
+    """Return ``depth=0:`` and ``hour=periodic:24`` as bounds and periods by name; None without any.
+
+    Raises
+    ------
+    InputError
+        When a text cannot be read.
+    """
+    from dkde import InputError, Periodic
+
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, _, value = (piece.strip() for piece in text.rpartition("="))
+        kind, *numbers = value.split(":")
+        try:
+            if kind.strip() == "periodic" and 1 <= len(numbers) <= 2:
+                one: Any = Periodic(*map(float, numbers))
+            else:
+                low, high = (float(bound) if bound.strip() else None for bound in value.split(":"))
+                one = (low, high)
+        except ValueError:
+            name = ""
+        if not name:
+            raise InputError(
+                f"--support {text!r} is not NAME=LOW:HIGH; write depth=0:, fraction=0:1 or "
+                "hour=periodic:24"
+            )
+        if name in found:
+            raise InputError(f"--support {text!r}: {name} is given twice")
+        found[name] = one
+    return found or None
+
+
 def parse_bandwidth(text: str, option: str = "--bandwidth") -> Any:
     """Return the one bandwidth of ``--bandwidth``, or the name of a rule.
 

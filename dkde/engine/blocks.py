@@ -105,12 +105,29 @@ def score_share(
         if not survey.in_leaves:
             whole = _by_products(query, train, task, survey, rows, panel)
             part = np.arange(rows[1] - rows[0]), whole
-            return ShareOfBlock(*part, perf_counter() - start, _worker_here())
-        kind = LeafBlock if survey.grid is None else GridBlock
-        block = kind(query, train, task, survey, rows, panel)
-        with giving_memory_back():
-            part = block.share(*share)
+        else:
+            kind = LeafBlock if survey.grid is None else GridBlock
+            block = kind(query, train, task, survey, rows, panel)
+            with giving_memory_back():
+                part = block.share(*share)
+        if task.images is not None:
+            origin = survey.reference if train.rows.linear is not None else None
+            _allow_for_images(part[1], task, task.images.rounding(origin))
         return ShareOfBlock(*part, perf_counter() - start, _worker_here())
+
+
+def _allow_for_images(partial: FloatArray, task: Task, rounding: float) -> None:
+    """Add to bounds what follows from the rounding of images, of kernels that reach everywhere."""
+    if task.kernel.profile is not None or rounding == 0.0:
+        return
+    rows = logsum.split(partial)
+    moved = (rounding / task.bandwidths)[:, None]
+    with np.errstate(invalid="ignore"):
+        rows.errors[:] += logsum.error_of_moved(
+            moved, rows.log_weight - rows.log_sums + rows.errors
+        )
+        if not task.kernel.is_gaussian:
+            rows.errors[:] += moved
 
 
 def _worker_here() -> str | None:
@@ -144,22 +161,27 @@ def _by_products(
     if not there.all():
         values, numbers = values[there], numbers[there]
         groups = None if groups is None else groups[there]
-    sums = PairSums(values, task.terms(frame), groups=groups, axes=survey.axes)
-    check_finite(values, sums.query_norms, query.rows, numbers)
-    reads = Reads.of(train.rows, panel, task, survey.summaries, values)
-    # The nearest row may lie in another panel: far rows of this one are left out all the same.
-    if reads.nearest is not None:
-        sums.expect(reads.nearest)
-    n_read = n_missing = 0
-    with closing(reads.readings(train, task, origin, sums)) as readings:
-        for read in readings:
-            norms = sums.add(read.values, read.weights, read.groups)
-            check_finite(read.values, norms, train.rows, read.numbers)
-            n_read += len(read.values) + read.n_missing
-            n_missing += read.n_missing
-            del read  # frees memory before the next but one is read
-    found = sums.log_sums()
+    parts = []
+    # The sums at each image of the query rows are a partial result of their own.
+    for image in (None, *task.images_beside(origin)):
+        here = values if image is None else image.of(values)
+        sums = PairSums(here, task.terms(frame), groups=groups, axes=survey.axes)
+        check_finite(here, sums.query_norms, query.rows, numbers)
+        reads = Reads.of(train.rows, panel, task, survey.summaries, here)
+        # The nearest row may lie in another panel: far rows of this one are left out all the same.
+        if reads.nearest is not None:
+            sums.expect(reads.nearest)
+        n_read = n_missing = 0
+        with closing(reads.readings(train, task, origin, sums)) as readings:
+            for read in readings:
+                norms = sums.add(read.values, read.weights, read.groups)
+                check_finite(read.values, norms, train.rows, read.numbers)
+                n_read += len(read.values) + read.n_missing
+                n_missing += read.n_missing
+                del read  # frees memory before the next but one is read
+        parts.append(sums.log_sums())
+    found = logsum.combine(parts)
     effort = logsum.split(found)
-    effort.read[:], effort.missing[:] = n_read, n_missing
+    effort.read[:], effort.missing[:] = n_read * len(parts), n_missing
     result[:, there] = found
     return result

@@ -1,8 +1,9 @@
 """Moments of a panel's rows in cells, and the sums of query rows by them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from dkde.numerics.cell_coefficients import Coefficients
 from dkde.numerics.cell_moments import CellMoments
 from dkde.numerics.cell_sums import Marks, Own, log_sums
 from dkde.numerics.frame import Frame, Points
+from dkde.numerics.images import Images, Near
 from dkde.numerics.moment_set import MomentSet, reach_for
 from dkde.rows.side import Rows
 from dkde.typing import FloatArray
@@ -44,8 +46,9 @@ class PanelMoments:
     n_missing: int
 
     def log_sums(
-        self, values: Any, task: Task, frame: Frame, *, whole: bool
-    ) -> tuple[FloatArray, Marks]:
+        self, values: Any, task: Task, frame: Frame, *, whole: bool,
+        origin: FloatArray | None = None,
+    ) -> tuple[FloatArray, Marks]:  # fmt: skip
         """Return the partial result of query rows, and which of their sums have to be of pairs.
 
         Parameters
@@ -59,35 +62,39 @@ class PanelMoments:
         whole : bool
             True if the panel is all training rows. A bound relative to |log p| needs log p, which
             the sums of a single panel do not give.
+        origin : array (n_stored_features,), optional
+            What was subtracted from rows before they were mapped.
 
         Returns
         -------
         array (2 n_kept + 4, rows), array (n_kept, rows) of bool
         """
-        coordinates = Points.of(values, frame).coordinates
-        return sums_at(coordinates, self.coefficients, self.kept, task, frame, whole=whole)
+        return sums_at(
+            values, self.coefficients, self.kept, task, frame, whole=whole, origin=origin
+        )
 
 
 def sums_at(
-    coordinates: FloatArray,
+    values: Any,
     coefficients: list[Coefficients],
     kept: list[int],
     task: Task,
     frame: Frame,
     *,
     whole: bool,
+    origin: FloatArray | None = None,
     own: Own | None = None,
 ) -> tuple[FloatArray, Marks]:
     """Return the partial result of query rows, and which of their sums have to be of pairs.
 
     Parameters
     ----------
-    coordinates : array (rows, n_features)
-        Of the query rows in the frame.
+    values : array (rows, n_features)
+        The query rows as they were read.
     coefficients : list of Coefficients
     kept : list of int
         The bandwidths of the task that these are at.
-    task, frame, whole
+    task, frame, whole, origin
         As for :meth:`PanelMoments.log_sums`.
     own : Own, optional
         Training rows that do not count.
@@ -95,7 +102,7 @@ def sums_at(
     norms = np.array(task.log_norms(frame.n_features))[kept] if whole else None
     log_cut = task.log_cut(frame.n_features)
     return log_sums(
-        coordinates,
+        Points.of(values, frame).coordinates,
         coefficients,
         tol=task.tol,
         log_cut=None if log_cut is None else log_cut[kept],
@@ -103,7 +110,17 @@ def sums_at(
         # Differences of integers are exact, and so are rows minus a reference row of zeros.
         rounded=not task.integer and bool(frame.reference.any()),
         own=own,
+        images=None if task.images is None else partial(_near, task.images, values, frame, origin),
+        n_copies=task.n_copies,
     )
+
+
+def _near(
+    images: Images, values: Any, frame: Frame, origin: FloatArray | None, reach: float
+) -> Iterator[Near]:
+    """Yield the images of query rows in the frame that are within reach of the support."""
+    for near in images.near(values, origin, reach):
+        yield replace(near, rows=Points.of(near.rows, frame).coordinates)
 
 
 class Beyond:

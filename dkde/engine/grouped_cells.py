@@ -63,10 +63,10 @@ class GroupsApart:
         return [self.of_all[k] for k in self.moments.kept]
 
     def log_sums(
-        self, values: Any, task: Task, frame: Frame, groups: Groups, *, whole: bool
-    ) -> tuple[FloatArray, Marks]:
+        self, values: Any, task: Task, frame: Frame, groups: Groups, *, whole: bool,
+        origin: FloatArray | None = None,
+    ) -> tuple[FloatArray, Marks]:  # fmt: skip
         """Return the partial result of query rows of these groups, as :class:`PanelMoments`."""
-        coordinates = Points.of(values, frame).coordinates
         result = logsum.identity(len(self.kept), len(values))
         failed = np.zeros((len(self.kept), len(values)), np.bool_)
         names, numbers = np.unique(groups, return_inverse=True)
@@ -75,7 +75,7 @@ class GroupsApart:
             mine = codes == code
             others = self._others(None if code < 0 else code)
             result[:, mine], failed[:, mine] = sums_at(
-                coordinates[mine], others, self.kept, task, frame, whole=whole
+                values[mine], others, self.kept, task, frame, whole=whole, origin=origin
             )
         return result, failed
 
@@ -127,13 +127,14 @@ class OwnApart:
         return self.moments.n_missing
 
     def log_sums(
-        self, values: Any, task: Task, frame: Frame, groups: Groups, *, whole: bool
-    ) -> tuple[FloatArray, Marks]:
+        self, values: Any, task: Task, frame: Frame, groups: Groups, *, whole: bool,
+        origin: FloatArray | None = None,
+    ) -> tuple[FloatArray, Marks]:  # fmt: skip
         """Return the partial result of query rows of these groups, as :class:`PanelMoments`."""
         own, too_many = self._own(groups)
         result, failed = sums_at(
-            Points.of(values, frame).coordinates, self.moments.coefficients, self.kept, task, frame,
-            whole=whole, own=own,
+            values, self.moments.coefficients, self.kept, task, frame, whole=whole, origin=origin,
+            own=own,
         )  # fmt: skip
         failed[:, too_many] = True
         return result, failed

@@ -88,11 +88,13 @@ class LeafBlock:
         result = logsum.identity(n_bandwidths, len(query.values))
         whole = self._panel == (0, self._train.rows.n_rows)
         if isinstance(moments, PanelMoments):
-            found, failed = moments.log_sums(query.values, self._task, frame, whole=whole)
+            found, failed = moments.log_sums(
+                query.values, self._task, frame, whole=whole, origin=self._origin
+            )
         else:
             assert query.groups is not None
             found, failed = moments.log_sums(
-                query.values, self._task, frame, query.groups, whole=whole
+                query.values, self._task, frame, query.groups, whole=whole, origin=self._origin
             )
         place(result, _counted(found, moments), moments.kept)
         others = [k for k in range(n_bandwidths) if k not in moments.kept]
@@ -192,7 +194,10 @@ class LeafBlock:
         """Return the partial result of query rows from the pairs, or groups, of near leaves."""
         assert query.leaves is not None
         task = replace(self._task, bandwidths=self._task.bandwidths[list(bandwidths)])
-        sums = LeafSums(query.leaves, task.terms(self._frame), in_groups=in_groups)
+        images, axes = task.images_beside(self._origin), query.axes
+        sums = LeafSums(
+            query.leaves, task.terms(self._frame), in_groups=in_groups, images=images, axes=axes
+        )
         groups = None if query.groups is None else query.groups[query.leaves.order]
         n_read = n_missing = 0
         with closing(self._trees(query, sums)) as trees:

@@ -13,6 +13,7 @@ from dkde.errors import InputError
 from dkde.numerics.axes import Axes
 from dkde.numerics.cell_sums import AVAILABLE
 from dkde.numerics.frame import Frame, Precision
+from dkde.numerics.images import Image, Images
 from dkde.numerics.kernels import Kernel
 from dkde.numerics.leaf_axes import LeafAxes
 from dkde.numerics.metrics import Metric, Terms
@@ -86,6 +87,9 @@ class Task:
         half the log-determinant of C, where rows are mapped such that C is the identity.
     atol : float
         The absolute tolerance of a density: a row is also done once its density is within it.
+    images : Images, optional
+        The images of rows, where axes have bounds or periods. Each image counts as one more copy of
+        all training rows, and the kernel's normaliser as many times as much.
     """
 
     kernel: Kernel
@@ -99,6 +103,22 @@ class Task:
     log_volume: float = 0.0
     method: str = "auto"
     atol: float = 0.0
+    images: Images | None = None
+
+    @property
+    def n_copies(self) -> int:
+        """Return how often each training row counts, as it has images."""
+        return 1 if self.images is None else self.images.count
+
+    def images_beside(self, origin: FloatArray | None) -> list[Image]:
+        """Return the images of rows, as they are read, beside themselves.
+
+        Parameters
+        ----------
+        origin : array (n_stored_features,), optional
+            What is subtracted from rows before they are mapped.
+        """
+        return [] if self.images is None else self.images.beside(origin)
 
     def terms(self, frame: Frame) -> Terms:
         """Return what is summed over the pairs in a frame."""
@@ -142,7 +162,8 @@ class Task:
     @property
     def log_norms(self) -> Callable[[int], list[float]]:
         """Return the log-normaliser at each bandwidth, in nats, for a number of features."""
-        return partial(_log_norms, self.kernel, self.bandwidths, self.log_volume)
+        volume = self.log_volume - (log(self.n_copies) if self.images is not None else 0.0)
+        return partial(_log_norms, self.kernel, self.bandwidths, volume)
 
     @property
     def moved(self) -> FloatArray | None:

@@ -82,14 +82,16 @@ class Work:
             Whether a block's query rows may be shared out among threads.
         """
         query_size, train_size = _size(query, task), _size(train, task)
-        if query.groups is None and train.weights is None and task.method != "dense":
+        plain = query.groups is None and train.weights is None and task.images is None
+        if plain and task.method != "dense":
             train_size = replace(train_size, index_bytes=index_bytes(train.rows))
         if query is train:  # the rows are held in memory once
             query_size = replace(query_size, resident_bytes=0)
         n_features, linear = train.rows.n_features, train.rows.linear
         has_cells, node_moments = task.has_cells(n_features), task.node_moments(n_features)
         # By moments of cells grids are one block's work where no pairs are left out by groups.
-        in_lines = (has_cells and query.groups is None) or node_moments > 0
+        by_axes = has_cells and query.groups is None and task.images is None
+        in_lines = by_axes or node_moments > 0
         plan = make_plan(
             query_size,
             train_size,
@@ -151,6 +153,8 @@ class Work:
             When an index is damaged, or belongs to other rows.
         """
         task, plain = self.task, self.train.weights is None and self.query.groups is None
+        # Of images it is not known where they lie.
+        plain = plain and task.images is None
         if not plain or task.method == "dense" or task.metric.name != "euclidean":
             return None
         if self.train.rows.n_rows < FEW_TRAIN_ROWS:
@@ -247,6 +251,7 @@ class Work:
                 sides, task.kernel.name, task.metric.name, task.bandwidths, task.precision,
                 task.tol, task.method, task.log_volume, self.plan.query_rows, self.plan.panel_rows,
                 *([task.atol] if task.atol else []),
+                *([] if task.images is None else [task.images.content()]),
             )
         )  # fmt: skip
 

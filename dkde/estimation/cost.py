@@ -13,7 +13,15 @@ from dkde.inputs.checks import check_same_features
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import catalog_of, operands, side
 from dkde.numerics.machine import older_kernels
-from dkde.typing import BandwidthsLike, CovarianceLike, Names, RowsLike, Text, WeightsLike
+from dkde.typing import (
+    BandwidthsLike,
+    CovarianceLike,
+    Names,
+    RowsLike,
+    SupportLike,
+    Text,
+    WeightsLike,
+)
 from dkde.workers.cluster import (
     active_client,
     check_limit,
@@ -40,6 +48,8 @@ def plan(
     tol: float | None = None,
     atol: float = 0.0,
     nan: str = "raise",
+    support: SupportLike = None,
+    outside: str = "raise",
     weights: WeightsLike = None,
     source: str | Catalog | None = None,
     features: Names | None = None,
@@ -59,8 +69,7 @@ def plan(
     Parameters
     ----------
     query, train, bandwidths, kernel, metric, covariance, singular, precision, tol, atol, nan, \
-            weights, \
-            source, features, where, row_dim, lat, lon
+            support, outside, weights, source, features, where, row_dim, lat, lon
         As for :func:`dkde.score`. A covariance is found, which reads the training rows; a
         sample of both sides is read, unless they are lazy.
     block_rows, panel_rows
@@ -128,7 +137,7 @@ def plan(
     check_same_features(q, t, "query")
     options = Options(
         kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol,
-        nan=nan, atol=atol,
+        nan=nan, atol=atol, support=support, outside=outside,
     )  # fmt: skip
     train_side = options.prepared(side(t, weights))
     query_side = options.prepared(side(q, role="query"))

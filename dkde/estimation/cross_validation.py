@@ -42,6 +42,7 @@ from dkde.typing import (
     CovarianceLike,
     Names,
     RowsLike,
+    SupportLike,
     Text,
     WeightsLike,
 )
@@ -71,6 +72,8 @@ def cross_validate(
     precision: str = "float64",
     tol: float | None = None,
     nan: str = "raise",
+    support: SupportLike = None,
+    outside: str = "raise",
     weights: WeightsLike = None,
     source: str | Catalog | None = None,
     features: Names | None = None,
@@ -115,8 +118,8 @@ def cross_validate(
     pca : int, optional
         Replace the rows by this number of principal components, computed from all rows;
         covariances are then those of the components. The result holds the components.
-    kernel, metric, covariance, singular, precision, tol, nan, weights, source, features, \
-            where, row_dim, lat, lon, block_rows, panel_rows
+    kernel, metric, covariance, singular, precision, tol, nan, support, outside, \
+            weights, source, features, where, row_dim, lat, lon, block_rows, panel_rows
         As for :func:`dkde.log_density`. The covariance, like the principal components, is
         computed once, from all rows. Weights count in the density and in the means over held-out
         rows alike; rows of weight zero do not count in either.
@@ -169,8 +172,9 @@ def cross_validate(
     """
     run = Run(output, Manner(restart, retry_failed, anywhere), tables=False)
     options = Options(
-        kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol, nan=nan
-    )
+        kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol, nan=nan,
+        support=support, outside=outside,
+    )  # fmt: skip
     catalog = catalog_of(
         source, ("train",), features=features, where=where, row_dim=row_dim, lat=lat, lon=lon
     )

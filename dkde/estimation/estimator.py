@@ -44,7 +44,7 @@ from dkde.rows.side import Side
 from dkde.rows.side_choices import check_roles
 from dkde.rows.tensors import dense
 from dkde.stores.door import check_opened
-from dkde.typing import CovarianceLike, FloatArray, Names, RowsLike, Text, WeightsLike
+from dkde.typing import CovarianceLike, FloatArray, Names, RowsLike, SupportLike, Text, WeightsLike
 from dkde.workers.cluster import pool_for
 
 # Containers whose rows are read block by block, or of which only some columns are. They bypass
@@ -63,6 +63,8 @@ class FittedDensity(ShownInNotebooks, DensityMixin, BaseEstimator):  # type: ign
     tol: float | None
     atol: float = 0.0
     nan: str
+    support: SupportLike = None
+    outside: str = "raise"
     features: Names | None
     where: Text | None
     row_dim: Names | None
@@ -157,6 +159,7 @@ class FittedDensity(ShownInNotebooks, DensityMixin, BaseEstimator):  # type: ign
             n_samples,
             random_state=random_state,
             covariance_scale=covariance_scale,
+            support=self._fitted.bounds,
         )
         return (found.values, found.sources) if return_sources else found.values
 
@@ -187,7 +190,8 @@ class FittedDensity(ShownInNotebooks, DensityMixin, BaseEstimator):  # type: ign
         """Return the parameters as they are now; refuse those that cannot be combined."""
         options = Options(
             self.kernel, self.metric, self.precision, self.covariance, self.singular,
-            tol=self.tol, nan=self.nan, atol=self.atol,
+            tol=self.tol, nan=self.nan, atol=self.atol, support=self.support,
+            outside=self.outside,
         )  # fmt: skip
         options.check()
         return options
@@ -386,7 +390,7 @@ class KernelDensity(FittedDensity):
     singular : {"raise", "drop"}
         What to do, for ``"diag"`` and ``"full"``, if the rows do not vary in all directions:
         refuse them, or estimate the density on the subspace in which they vary.
-    precision, tol, atol, nan, features, where, row_dim, lat, lon
+    precision, tol, atol, nan, support, outside, features, where, row_dim, lat, lon
         As for :func:`dkde.log_density`; options by role are for ``"train"``, the rows of ``fit``,
         and ``"query"``. ``where`` chooses rows to fit: each row of a query has a score.
 
@@ -426,6 +430,8 @@ class KernelDensity(FittedDensity):
         tol: float | None = None,
         atol: float = 0.0,
         nan: str = "raise",
+        support: SupportLike = None,
+        outside: str = "raise",
         features: Names | None = None,
         where: Text | None = None,
         row_dim: Names | None = None,
@@ -441,6 +447,8 @@ class KernelDensity(FittedDensity):
         self.tol = tol
         self.atol = atol
         self.nan = nan
+        self.support = support
+        self.outside = outside
         self.features = features
         self.where = where
         self.row_dim = row_dim

@@ -33,6 +33,7 @@ from dkde.typing import (
     FloatArray,
     Names,
     RowsLike,
+    SupportLike,
     Text,
     WeightsLike,
 )
@@ -64,8 +65,8 @@ class KernelDensityCV(FittedDensity):
         relative.
     criterion : {"likelihood", "least_squares"}
         As for :func:`dkde.cross_validate`.
-    kernel, metric, covariance, singular, precision, tol, nan, features, where, row_dim, \
-            lat, lon
+    kernel, metric, covariance, singular, precision, tol, nan, support, outside, \
+            features, where, row_dim, lat, lon
         As for :class:`KernelDensity`, which has ``atol`` too. A covariance is computed once, from
         all rows.
 
@@ -110,6 +111,8 @@ class KernelDensityCV(FittedDensity):
         precision: str = "float64",
         tol: float | None = None,
         nan: str = "raise",
+        support: SupportLike = None,
+        outside: str = "raise",
         features: Names | None = None,
         where: Text | None = None,
         row_dim: Names | None = None,
@@ -127,6 +130,8 @@ class KernelDensityCV(FittedDensity):
         self.precision = precision
         self.tol = tol
         self.nan = nan
+        self.support = support
+        self.outside = outside
         self.features = features
         self.where = where
         self.row_dim = row_dim

@@ -24,7 +24,15 @@ from dkde.inputs.operands import Operand
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import catalog_of, operands, side
 from dkde.progress import shown
-from dkde.typing import BandwidthLike, CovarianceLike, Names, RowsLike, Text, WeightsLike
+from dkde.typing import (
+    BandwidthLike,
+    CovarianceLike,
+    Names,
+    RowsLike,
+    SupportLike,
+    Text,
+    WeightsLike,
+)
 from dkde.workers.cluster import active_client, check_workers, pool_for
 
 
@@ -42,6 +50,8 @@ def log_density(
     tol: float | None = None,
     atol: float = 0.0,
     nan: str = "raise",
+    support: SupportLike = None,
+    outside: str = "raise",
     return_error: bool = False,
     as_frame: bool = False,
     weights: WeightsLike = None,
@@ -115,6 +125,15 @@ def log_density(
         What to do with rows that have missing features (NaN): refuse them, or leave them out. Left
         out, training rows do not count, and the density of query rows is NaN. Infinite values are
         always refused.
+    support : mapping of str, or sequence, optional
+        Bounds and periods of features: ``{"depth": (0, None), "fraction": (0, 1), "hour":
+        dkde.Periodic(24)}``, or one for each feature in order, None for none. The density
+        integrates to one over the support: each training row also counts with its images, reflected
+        at the bounds and shifted by the periods, those of several features together. Needs a
+        diagonal C and a Euclidean metric. Rows of both sides have to be inside.
+    outside : {"raise", "drop"}
+        What to do with rows outside of the support: refuse them, or leave them out, as rows with
+        missing values are with ``nan="drop"``.
     return_error : bool
         Whether bounds on the absolute errors are returned too, in nats. They are proven for each
         query and bandwidth from its own sums.
@@ -200,7 +219,7 @@ def log_density(
         raise InputError("groups and train_groups are needed together; one of them is missing")
     options = Options(
         kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol,
-        nan=nan, atol=atol,
+        nan=nan, atol=atol, support=support, outside=outside,
     )  # fmt: skip
     query_side = options.prepared(side(q, groups=groups, role="query"))
     train_side = options.prepared(side(t, weights, train_groups))

@@ -24,6 +24,7 @@ from dkde.estimation.covariance import find_covariance, in_words
 from dkde.estimation.density_units import ROWS
 from dkde.estimation.foreign_arguments import refuse_foreign_metric
 from dkde.estimation.statistics import count_missing, default_bandwidths
+from dkde.estimation.support_images import check_support, images_for
 from dkde.inputs.arrays import refuse_masked_rows
 from dkde.numerics.bandwidth import EARTH_RADIUS_KM, Angles
 from dkde.numerics.frame import Precision
@@ -34,15 +35,18 @@ from dkde.numerics.tolerance import check_atol, check_tol
 from dkde.rows.row_source import innermost
 from dkde.rows.side import Side
 from dkde.rows.sphere import as_stored, is_in_degrees, on_sphere, warn_if_radians
+from dkde.rows.support import Support, check_outside
 from dkde.stores.door import check_opened
 
 NAN = ("raise", "drop")
 AT_ATOL = {"units": "1", "long_name": "rows whose density is within atol, but not within tol"}
 # The options that the record of a call holds. Stores keep these names: none may be renamed.
 RECORDED = (
-    "kernel", "metric", "covariance", "singular", "precision", "tol", "atol", "nan", "block_rows",
-    "panel_rows",
+    "kernel", "metric", "covariance", "singular", "precision", "tol", "atol", "nan", "support",
+    "outside", "block_rows", "panel_rows",
 )  # fmt: skip
+# Those that calls of older versions did not have: recorded only where they are not the default.
+_LATER = {"atol": 0.0, "support": None, "outside": "raise"}
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,8 @@ class Options:
         As for :func:`dkde.log_density`.
     nan : {"raise", "drop"}
         What to do with rows that have missing values: refuse them, or leave them out.
+    support, outside
+        As for :func:`dkde.log_density`.
     """
 
     kernel: str = "gaussian"
@@ -72,6 +78,8 @@ class Options:
     method: str = "auto"
     nan: str = "raise"
     atol: float = 0.0
+    support: Any = None
+    outside: str = "raise"
 
     @classmethod
     def of_record(cls, arguments: Mapping[str, Any]) -> "Options":
@@ -81,8 +89,28 @@ class Options:
     @property
     def record(self) -> dict[str, Any]:
         """Return the options by name, for the record of a call."""
-        # Calls of older versions did not have ``atol``.
-        return {name: getattr(self, name) for name in RECORDED if name != "atol" or self.atol}
+        values = {name: getattr(self, name) for name in RECORDED}
+        values["support"] = None if self.bounds is None else self.bounds.record
+        return {
+            name: value
+            for name, value in values.items()
+            if name not in _LATER or value != _LATER[name]
+        }
+
+    @property
+    def record_of_support(self) -> dict[str, Any]:
+        """Return what the record of a call holds of the support; empty without one."""
+        return {name: self.record[name] for name in ("support", "outside") if name in self.record}
+
+    @property
+    def bounds(self) -> Support | None:
+        """Return the support of features.
+
+        Raises
+        ------
+        InputError
+        """
+        return Support.of(self.support)
 
     def check(self, *, pca: int | None = None) -> None:
         """Refuse options that no data could satisfy, before anything is read."""
@@ -92,6 +120,9 @@ class Options:
         check_atol(self.atol)
         if not isinstance(self.nan, str) or self.nan not in NAN:
             raise InputError(f"nan is {self.nan!r}; choose one of: {', '.join(NAN)}")
+        check_outside(self.outside, has_support=self.bounds is not None)
+        if self.bounds is not None:
+            check_support(self._kernel, self.metric, pca=pca)
         # On the sphere h is an angle, and no matrix changes the distances.
         if not self.on_sphere:
             return
@@ -128,8 +159,14 @@ class Options:
         # Masks of rows in memory are known now; those of stores show only as rows are read.
         if self.nan == "raise":
             refuse_masked_rows(side.rows)
-        rows = on_sphere(side.rows) if self.on_sphere else side.rows
-        found = replace(side, rows=replace(rows, drops_missing=self.nan == "drop"))
+        bounds, drops = self.bounds, self.nan == "drop"
+        check_outside(self.outside, has_support=bounds is not None)
+        if bounds is not None:
+            check_support(self._kernel, self.metric)
+            found = bounds.checked(side, outside=self.outside, drops_missing=drops)
+        else:
+            rows = on_sphere(side.rows) if self.on_sphere else side.rows
+            found = replace(side, rows=replace(rows, drops_missing=drops))
         check_weights(found)
         return found
 
@@ -145,7 +182,12 @@ class Options:
             {"bandwidth_unit": _angles(bandwidth).unit, "earth_radius_km": EARTH_RADIUS_KM}
             if self.on_sphere else {}
         )  # fmt: skip
-        return {"covariance": covariance, "singular": self.singular, **rule, **dropped, **unit}
+        support = {} if self.bounds is None else {"support": self.bounds.record}
+        outside = {"outside": self.outside} if self.outside != "raise" else {}
+        return {
+            "covariance": covariance, "singular": self.singular, **rule, **dropped, **unit,
+            **support, **outside,
+        }  # fmt: skip
 
     def dimensions(self, matrix: BandwidthMatrix) -> float:
         """Return the number of dimensions for bits per dimension; NaN where there is no density."""
@@ -155,9 +197,11 @@ class Options:
 
     def missing_variables(self, found: Densities) -> dict[str, Any]:
         """Return the variables that count the rows left out; none where they are refused."""
-        if self.nan == "raise":
+        if self.nan == "raise" and self.outside == "raise":
             return {}
         names = ("n_missing", "n_missing_train")
+        if self.nan == "raise":
+            names = ("n_outside", "n_outside_train")
         counts = zip(names, count_missing(found), strict=True)
         return {name: ((), count, ROWS) for name, count in counts}
 
@@ -291,6 +335,8 @@ class Options:
             self._kernel, get_metric(self.metric), matrix.bandwidths, precision,
             check_tol(self.tol, precision), train.rows.n_rows, unit, integer,
             matrix.covariance.log_volume, self.method, check_atol(self.atol),
+            None if (bounds := self.bounds) is None
+            else images_for(bounds, train.rows, matrix, self._kernel),
         )  # fmt: skip
         for name, rows in (("block_rows", self.block_rows), ("panel_rows", self.panel_rows)):
             if rows is not None and not (isinstance(rows, Integral) and rows >= 1):

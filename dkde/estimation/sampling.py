@@ -31,11 +31,12 @@ from dkde.numerics.kernels import Kernel, get_kernel
 from dkde.numerics.sphere import degrees, scatter, unit_vectors
 from dkde.rows.side import Side
 from dkde.rows.sphere import as_stored
+from dkde.rows.support import Support, folded
 from dkde.runs.record import recorded
 from dkde.stores.file_kinds import is_file_name
 from dkde.stores.objects import SeenObject
 from dkde.stores.targets import Seen
-from dkde.typing import CovarianceLike, FloatArray, Names, RowsLike, Text, WeightsLike
+from dkde.typing import CovarianceLike, FloatArray, Names, RowsLike, SupportLike, Text, WeightsLike
 from dkde.workers.cluster import pool_for
 
 
@@ -72,6 +73,8 @@ def sample(
     covariance: CovarianceLike = "identity",
     singular: str = "raise",
     nan: str = "raise",
+    support: SupportLike = None,
+    outside: str = "raise",
     weights: WeightsLike = None,
     source: str | Catalog | None = None,
     features: Names | None = None,
@@ -109,9 +112,10 @@ def sample(
     kernel : str
         As for :func:`dkde.log_density`. ``"univariate_gaussian"`` can be drawn from in one
         dimension only, as it is no density in more.
-    covariance, singular, nan, weights, source, features, where, row_dim, lat, lon
+    covariance, singular, nan, support, outside, weights, source, features, where, row_dim, lat, lon
         As for :func:`dkde.log_density`. Features that were dropped keep the values of the training
-        row. To leave out rows with missing features, all rows are read once.
+        row. Samples outside of a support are reflected at its bounds, or brought back by periods.
+        To leave out rows with missing features, all rows are read once.
     output : path or URL, optional
         A file for the samples alone, ``.npy``, ``.csv`` or ``.parquet``, whose columns are the
         features. Or a data set: the split ``samples``; the split ``sources``, the training rows
@@ -156,7 +160,10 @@ def sample(
         # Again, now that the training rows are known: their own data set must not be replaced.
         places = [part.identity.partition("::")[0] for part in t.rows.parts if part.identity]
         _check_output(output, overwrite, places)
-    options = Options(kernel=kernel, covariance=covariance, singular=singular, nan=nan)
+    options = Options(
+        kernel=kernel, covariance=covariance, singular=singular, nan=nan, support=support,
+        outside=outside,
+    )  # fmt: skip
     options.check(pca=pca)
     given_weights = weights
     if isinstance(weights, str):
@@ -171,6 +178,7 @@ def sample(
     found = draw(
         plain, matrix, get_kernel(kernel), n_samples,
         axes=axes, random_state=random_state, covariance_scale=covariance_scale,
+        support=options.bounds,
     )  # fmt: skip
     if (
         output is not None
@@ -194,6 +202,7 @@ def sample(
             random_state=random_state, covariance_scale=covariance_scale, label=label, pca=pca,
             kernel=kernel, covariance=covariance, singular=singular, nan=nan,
             weights=given_weights,
+            **options.record_of_support,
         )  # fmt: skip
         _write(found, t, axes, chosen, seen, call)
     return (found.values, found.sources) if return_sources else found.values
@@ -208,8 +217,12 @@ def draw(
     axes: PrincipalAxes | None = None,
     random_state: Any = None,
     covariance_scale: float = 1.0,
+    support: Support | None = None,
 ) -> Samples:
     """Draw rows from a density, given its training rows as they are before whitening.
+
+    Rows that noise takes out of the support are brought back as the images of rows are: reflected,
+    or from the next periods.
 
     Raises
     ------
@@ -250,7 +263,11 @@ def draw(
     noise = matrix.covariance.spread(directions * lengths[:, None])
     sources = sources_of(train.rows, picked)
     if axes is None:
-        return Samples(sources + noise, picked, sources)
+        drawn = sources + noise
+        named = [] if support is None else support.axes(train.rows.parts[0])
+        for column, one in named:
+            drawn[:, column] = folded(drawn[:, column], one)
+        return Samples(drawn, picked, sources)
     return Samples(axes.inverse_transform(axes.transform(sources) + noise), picked, sources)
 
 

@@ -26,7 +26,15 @@ from dkde.progress import ProgressLike
 from dkde.runs.job import Compute
 from dkde.runs.record import given, recorded
 from dkde.runs.run import Manner, Run
-from dkde.typing import BandwidthLike, CovarianceLike, Names, RowsLike, Text, WeightsLike
+from dkde.typing import (
+    BandwidthLike,
+    CovarianceLike,
+    Names,
+    RowsLike,
+    SupportLike,
+    Text,
+    WeightsLike,
+)
 from dkde.workers.cluster import pool_for
 
 
@@ -44,6 +52,8 @@ def score(
     tol: float | None = None,
     atol: float = 0.0,
     nan: str = "raise",
+    support: SupportLike = None,
+    outside: str = "raise",
     weights: WeightsLike = None,
     query_weights: WeightsLike = None,
     source: str | Catalog | None = None,
@@ -70,7 +80,8 @@ def score(
     query_weights : array (query rows,) or str, optional
         The weight of each query row in the means: non-negative, on any scale; rows of weight
         zero do not count. Text is the name of a variable, and replaces that in ``weights``.
-    kernel, metric, covariance, singular, precision, tol, atol, nan, block_rows, panel_rows
+    kernel, metric, covariance, singular, precision, tol, atol, nan, support, outside, \
+            block_rows, panel_rows
         As for :func:`dkde.log_density`.
     output : path or URL, optional
         A Zarr store that keeps the result, block by block. The same call resumes a run that was
@@ -104,7 +115,8 @@ def score(
         weights of the query rows ``row_weight (sample)``, 0 for rows that do not count; with
         ``nan="drop"``, ``n_missing`` and ``n_missing_train``, the number of rows of the query
         and of train with missing features or a missing weight: the means and standard errors
-        are those of the other rows;
+        are those of the other rows; with ``outside="drop"``, ``n_outside`` and
+        ``n_outside_train``, or with both options the first two, which count both;
         versions, plan, method and inputs as JSON in ``attrs["provenance"]``.
 
     Raises
@@ -114,7 +126,7 @@ def score(
     run = Run(output, Manner(restart, retry_failed, anywhere))
     options = Options(
         kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol,
-        nan=nan, atol=atol,
+        nan=nan, atol=atol, support=support, outside=outside,
     )  # fmt: skip
     catalog = catalog_of(
         source,

@@ -32,7 +32,15 @@ from dkde.rows.side import Side
 from dkde.runs.job import Compute
 from dkde.runs.record import given, recorded
 from dkde.runs.run import Manner, Run
-from dkde.typing import BandwidthsLike, CovarianceLike, Names, RowsLike, Text, WeightsLike
+from dkde.typing import (
+    BandwidthsLike,
+    CovarianceLike,
+    Names,
+    RowsLike,
+    SupportLike,
+    Text,
+    WeightsLike,
+)
 from dkde.workers.cluster import pool_for
 
 
@@ -51,6 +59,8 @@ def sweep(
     precision: str = "float64",
     tol: float | None = None,
     nan: str = "raise",
+    support: SupportLike = None,
+    outside: str = "raise",
     weights: WeightsLike = None,
     valid_weights: WeightsLike = None,
     test_weights: WeightsLike = None,
@@ -81,8 +91,8 @@ def sweep(
         As for :func:`dkde.log_density`. By default a grid around the scale of the data: the
         distance of nearest neighbours over the square root of the number of features, times 1/4
         to 4.
-    kernel, metric, covariance, singular, precision, tol, nan, weights, source, features, \
-            where, row_dim, lat, lon, block_rows, panel_rows
+    kernel, metric, covariance, singular, precision, tol, nan, support, outside, \
+            weights, source, features, where, row_dim, lat, lon, block_rows, panel_rows
         As for :func:`score`.
     valid_weights, test_weights : arrays or str, optional
         As ``query_weights`` of :func:`score`, for these rows. The best bandwidth is that of the
@@ -122,8 +132,9 @@ def sweep(
     """
     run = Run(output, Manner(restart, retry_failed, anywhere), tables=False)
     options = Options(
-        kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol, nan=nan
-    )
+        kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol, nan=nan,
+        support=support, outside=outside,
+    )  # fmt: skip
     catalog = catalog_of(
         source,
         ("train", "valid", "test"),

@@ -10,7 +10,7 @@ sum of these, and the row is accepted only if E' is small beside Z': what cancel
 Both are of the same rounded coordinates, so ``shift`` is relative to Z' as it is to Z.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import exp, log, sqrt
 
@@ -22,6 +22,7 @@ from dkde.numerics import logsum
 from dkde.numerics.cell_coefficients import Coefficients
 from dkde.numerics.cells import Cells, Keys
 from dkde.numerics.compiling import compiled
+from dkde.numerics.images import Near
 from dkde.numerics.moment_set import ACCEPTED, MomentSet
 from dkde.numerics.translation import UNIT, evaluate
 from dkde.typing import FloatArray
@@ -51,6 +52,14 @@ class Own:
     starts: Keys
     values: FloatArray
     weights: FloatArray | None = None
+
+    def of(self, rows: Keys) -> "Own":
+        """Return those of some of the query rows, by their numbers."""
+        first, counts = self.starts[rows], np.diff(self.starts)[rows]
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        chosen = np.repeat(first - starts[:-1], counts) + np.arange(starts[-1])
+        weights = None if self.weights is None else self.weights[chosen]
+        return Own(starts, self.values[chosen], weights)
 
 
 class CellSums:
@@ -105,6 +114,8 @@ def log_sums(
     log_cut: FloatArray | None = None,
     rounded: bool = False,
     own: Own | None = None,
+    images: Callable[[float], Iterable[Near]] | None = None,
+    n_copies: int = 1,
 ) -> tuple[FloatArray, Marks]:
     """Return log-sums from moments, and which of them are not accurate enough.
 
@@ -129,6 +140,11 @@ def log_sums(
     own : Own, optional
         Training rows that do not count. Where they are more than half of all weight, the row is
         not accurate enough.
+    images : callable, optional
+        Takes a distance, and returns the images of query rows, beside themselves, that are within
+        it of the training rows. What the others add is in the bounds.
+    n_copies : int
+        The number of a row's images, itself among them: training rows count as often.
 
     Returns
     -------
@@ -148,6 +164,7 @@ def log_sums(
     if own is not None:
         own = _scaled(own, coefficients[0].moments.shift)
     total, known_weight = _eligible(coefficients[0].moments, own, len(query))
+    total *= n_copies
     found.log_weight[:] = np.log(total) + unit
     if own is not None:
         found.pairs[:] = np.diff(own.starts)
@@ -156,14 +173,18 @@ def log_sums(
         sums, bounds = at.sums()
         if own is not None:
             sums, bounds = _without(query, sums, bounds, own, each.moments.h)
+        shift = at.shift() if rounded else None
+        if images is not None:
+            near = images((each.reach + 1) * each.moments.side)
+            _add_images(near, each, own, sums, bounds, shift)
+            bounds += (n_copies - 1) * each.left_out * (1 + 1e-9)
         least, wrong = sums - bounds, bounds
         known = (sums > _LEAST) & (bounds < sums) & known_weight
         sums = np.where(known, sums, 1.0)
         logs = np.log(sums) + unit
         share = np.where(known, bounds, 0.0) / sums
         bound = -np.log1p(-share) + 4 * UNIT * (np.abs(logs) + abs(unit) + 1)
-        if rounded:
-            shift = at.shift()
+        if shift is not None:
             bound = np.where(shift < 0.25, bound * (1 + 3 * shift) + 2 * shift, np.inf)
         limit = ACCEPTED * tol
         if log_norms is not None:
@@ -175,13 +196,34 @@ def log_sums(
         if log_cut is not None and failed[k].any():
             low = failed[k] & known_weight & is_within(wrong, np.exp(log_cut[k]) * total)
             logs, bound = least_logs(least[low], unit)
-            if rounded:
-                bound += np.where(np.isneginf(logs), 0.0, 2 * at.shift()[low])
+            if shift is not None:
+                bound += np.where(np.isneginf(logs), 0.0, 2 * shift[low])
             good = bound <= ACCEPTED * tol
             low[low] = good
             found.log_sums[k, low], found.errors[k, low] = logs[good], bound[good]
             failed[k, low] = False
     return result, failed
+
+
+def _add_images(
+    images: Iterable[Near], coefficients: Coefficients, own: Own | None, sums: FloatArray,
+    bounds: FloatArray, shift: FloatArray | None,
+) -> None:  # fmt: skip
+    """Add the sums at images of query rows, and their bounds; widen the changes of exponents.
+
+    The sums over rows beyond reach are in none of these bounds.
+    """
+    for near in images:
+        at = CellSums(near.rows, coefficients)
+        more, wrong = at.sums()
+        if own is not None:
+            mine = own.of(near.numbers)
+            more, wrong = _without(near.rows, more, wrong, mine, coefficients.moments.h)
+        sums[near.numbers] += more
+        # Some room for the rounding of as many additions.
+        bounds[near.numbers] += wrong + 4 * UNIT * np.abs(sums[near.numbers])
+        if shift is not None:
+            shift[near.numbers] = np.maximum(shift[near.numbers], at.shift())
 
 
 def is_within(bounds: FloatArray, room: FloatArray | float) -> Marks:

@@ -6,6 +6,7 @@ that was asked for: nothing is lost to an offset, and nothing has to be taken ag
 those of :mod:`dkde.numerics.bounds` without any doubt about a distance.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import exp, inf, log, log1p
 from typing import TypeVar
@@ -18,8 +19,11 @@ from dkde.numerics.bounds import Method, Sums, log_sum_errors, rounding_of
 from dkde.numerics.distances import LEAF, METRICS
 from dkde.numerics.exponential import exponents
 from dkde.numerics.group_walk import group_walk
+from dkde.numerics.images import Image
+from dkde.numerics.leaf_axes import LeafAxes
 from dkde.numerics.limits import cuts, fill_limits
 from dkde.numerics.metrics import Terms
+from dkde.numerics.moved_leaves import near_images
 from dkde.numerics.node_moments import NodeMoments, log_errors
 from dkde.numerics.support_sums import Supported, supported_sums
 from dkde.numerics.tolerance import Accuracy, check_tol, left_out
@@ -28,6 +32,8 @@ from dkde.numerics.walk import walk
 from dkde.typing import FloatArray
 
 T = TypeVar("T", bound=np.generic)
+Rows = npt.NDArray[np.bool_] | slice
+_ALL = slice(None)
 
 # What sums of groups of leaves may be off by, as a share of what may be left out; and what of all
 # weight they may lose as numbers get too small.
@@ -59,10 +65,13 @@ class _State:
         """Return what a walk adds to."""
         return self.near, self.sums, self.limits, self.rescalings, self.n_tiles, pairs
 
-    def add(self, found: Supported) -> None:
-        self.sums += found.sums
-        self.n_tiles += found.n_added
-        self.doubts = found.doubts if self.doubts is None else self.doubts + found.doubts
+    def add(self, found: Supported, rows: Rows = _ALL) -> None:
+        """Add sums of some of the rows."""
+        self.sums[:, rows] += found.sums
+        self.n_tiles[rows] += found.n_added
+        if self.doubts is None:
+            self.doubts = np.zeros_like(self.sums)
+        self.doubts[:, rows] += found.doubts
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,10 +106,17 @@ class LeafSums:
     terms : Terms
     in_groups : bool
         Whether a Gaussian, at the one bandwidth that there is, is summed over groups of leaves.
+    images : sequence of Image
+        Of the query rows, beside themselves: each counts as one more copy of all training rows.
+    axes : LeafAxes, optional
+        Of the leaves.
     """
 
-    def __init__(self, query: QueryLeaves, terms: Terms, *, in_groups: bool = False) -> None:
-        self._in_groups = in_groups
+    def __init__(
+        self, query: QueryLeaves, terms: Terms, *, in_groups: bool = False,
+        images: Sequence[Image] = (), axes: LeafAxes | None = None,
+    ) -> None:  # fmt: skip
+        self._in_groups, self._images, self._axes = in_groups, images, axes
         if in_groups:
             query = query.in_units
         self._query, self._kernel = query, terms.kernel
@@ -139,38 +155,73 @@ class LeafSums:
             Of the tree's nodes, for a kernel that has such.
         """
         state = self._state(tree.shift)
-        needed = log(tree.total if total is None else total) - log(self._share) + _ROOM
-        query = self._query
+        n_copies = 1 + len(self._images)
+        every = n_copies * (tree.total if total is None else total)
+        needed = log(every) - log(self._share) + _ROOM
         self._is_weighted |= tree.is_weighted
         self._is_grouped |= apart.eligible is not None
-        eligible = apart.eligible
-        state.eligible += tree.total if eligible is None else self._filled(eligible)
+        eligible = tree.total if apart.eligible is None else self._filled(apart.eligible)
+        state.eligible += n_copies * eligible
         own, codes = self._filled(apart.own), self._filled(apart.codes)
+        self._add_from(self._query, _ALL, state, tree, needed, own, codes, moments)
+        if not self._images:
+            return
+        limits = self._limits_of(state, needed)
+        for query, rows in near_images(self._query, tree, self._images, self._axes, limits):
+            mine, code = (own[rows] if len(own) else own), (codes[rows] if len(codes) else codes)
+            self._add_from(query, rows, state, tree, needed, mine, code, moments)
+
+    def _add_from(
+        self, query: QueryLeaves, chosen: Rows, state: _State, tree: Tree, needed: float,
+        own: Numbers, codes: Codes, moments: NodeMoments | None,
+    ) -> None:  # fmt: skip
+        """Add a tree's rows as some of the query rows, or their images, see them."""
         if self._kernel.profile is not None:
             found = supported_sums(
                 self._kernel, self._metric, self._inverse, query, tree, own, codes, moments,
                 self._share,
             )  # fmt: skip
-            state.add(found)
-            self._pairs += found.pairs
+            state.add(found, chosen)
+            self._pairs[chosen] += found.pairs
             return
         rows = query.rows, query.low, query.high, query.group_low, query.group_high
         nodes = (
             tree.tiles, tree.weights, tree.codes, tree.n_rows, tree.first, tree.count,
             tree.low, tree.high, tree.code_low, tree.code_high,
         )  # fmt: skip
-        mine = state.arrays(self._pairs)
+        every, within, used = state.arrays(self._pairs), self._within, self._used
+        mine = every
+        if not isinstance(chosen, slice):
+            mine = tuple(np.ascontiguousarray(each[..., chosen]) for each in every)
+            within, used = within[chosen], used[chosen] if len(used) else used
         if self._in_groups:
-            seen = _State.of(0, 1, len(query.rows)).arrays(self._pairs)
+            seen = _State.of(0, 1, len(query.rows)).arrays(mine[-1])
             group_walk(
-                self._inverse, needed, rows, query.units, nodes, own, codes, self._within,
-                _OF_GROUPS * self._share, self._used, mine, seen, self._cut,
+                self._inverse, needed, rows, query.in_units.units, nodes, own, codes, within,
+                _OF_GROUPS * self._share, used, mine, seen, self._cut,
             )  # fmt: skip
+        else:
+            walk(
+                self._code, self._metric, tree.n_features, self._inverse, needed, rows, nodes, own,
+                codes, within, mine, self._cut,
+            )  # fmt: skip
+        if mine is every:
             return
-        walk(
-            self._code, self._metric, tree.n_features, self._inverse, needed, rows, nodes, own,
-            codes, self._within, mine, self._cut,
+        for each, of_mine in zip(every, mine, strict=True):
+            each[..., chosen] = of_mine
+        if len(used):
+            self._used[chosen] = used
+
+    def _limits_of(self, state: _State, needed: float) -> FloatArray:
+        """Return the squared distances beyond which pairs of each row do not matter."""
+        if self._kernel.profile is not None:
+            return np.full(len(state.near), (1 + 1e-9) / self._inverse.min())
+        found = np.empty_like(state.sums)
+        fill_limits(
+            self._code, self._inverse, state.near, state.sums, needed, self._within, self._cut,
+            found,
         )  # fmt: skip
+        return np.asarray(found.max(axis=0))
 
     def expect(self, squared: FloatArray) -> None:
         """Expect a row of weight one to be added, to this or to another partial result.

@@ -209,7 +209,7 @@ def finalise(
         largest = np.abs(log_sums) + np.abs(log_weight) + np.abs(norms) + terms
         bounds = errors + _NORMALISING * (1 + largest)
         if moved is not None:
-            bounds += _of_moved(moved[:, None], log_weight - log_sums + bounds)
+            bounds += error_of_moved(moved[:, None], log_weight - log_sums + bounds)
     # A density of zero is exact. An infinite bound marks one whose logarithm is below float64's
     # range.
     bounds[np.isneginf(values) & ~np.isinf(errors)] = 0.0
@@ -220,7 +220,7 @@ def finalise(
     return Densities(values, bounds, Effort(*effort))
 
 
-def _of_moved(moved: FloatArray, widest: FloatArray) -> FloatArray:
+def error_of_moved(moved: FloatArray, widest: FloatArray) -> FloatArray:
     """Return the error of log-sums from moved rows, where ``widest`` = log(W / Z).
 
     Where distances are off by up to m bandwidths, exponents ``D = d^2 / 2`` are off by up to

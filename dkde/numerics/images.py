@@ -1,0 +1,270 @@
+"""Images of rows: reflections at bounds of axes, and shifts by periods.
+
+A density on a bounded or periodic axis is the sum of the kernels of a row and of all its images.
+A training row's image is as far from a query row as the query row's image is from the training
+row, as the images are those of a group: so it is query rows that are moved, a few at a time, and
+training rows stay as they are.
+
+**What is left out.** A period has infinitely many images, and so has an interval with two bounds.
+Let D be the distance of a query row x from the nearest image of y along the axis, at most half a
+period P. An image that is k periods further is at least ``k P - D`` away, so that its squared
+distance is larger by ``k P (k P - 2 D) >= k (k - 1) P^2``, whatever the other axes are. With
+Gaussian kernels it is left out where ``k (k - 1) P^2 > 2 h^2 47``: all of these weigh less than
+exp(-45) of the sum. Two bounds that are L apart are a period of 2 L. A kernel with a support ends
+at its edge.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from math import floor, inf, isinf, sqrt
+
+import numpy as np
+import numpy.typing as npt
+
+from dkde.typing import FloatArray
+
+# In nats: images that are left out weigh less than exp(-45) of a sum, with some room.
+_NEGLIGIBLE = 47.0
+# Half the distance from 1 to the next number.
+_UNIT = 2.0**-53
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis that has bounds, or a period.
+
+    Parameters
+    ----------
+    low, high : float
+        The bounds, infinite where there is none; or the beginning and the end of a period.
+    is_periodic : bool
+    """
+
+    low: float = -inf
+    high: float = inf
+    is_periodic: bool = False
+
+    @property
+    def is_finite(self) -> bool:
+        """Return whether there are infinitely many images."""
+        return self.high - self.low < inf
+
+    @property
+    def period(self) -> float:
+        """Return the distance at which images repeat; infinite where they do not."""
+        return (self.high - self.low) * (1 if self.is_periodic else 2)
+
+    def images(self, reach: float, *, squares: bool) -> list[tuple[int, float]]:
+        """Return the signs and shifts of the images that matter, that of the row itself first.
+
+        Parameters
+        ----------
+        reach : float
+            What further images are left out at: those whose distance, or the root of whose
+            squared distance's difference from the nearest image's, is larger.
+        squares : bool
+            Whether it is squared distances whose difference counts.
+
+        Examples
+        --------
+        >>> Axis(low=2.0).images(1.0, squares=True)
+        [(1, 0.0), (-1, 4.0)]
+        >>> Axis(0.0, 24.0, is_periodic=True).images(9.0, squares=True)
+        [(1, 0.0), (1, 24.0), (1, -24.0)]
+        """
+        if not self.is_finite:
+            bound = self.low if isinf(self.high) else self.high
+            return [(1, 0.0), (-1, 2 * bound)]
+        n = reach / self.period
+        # The largest k that is not left out, by k (k - 1) P^2 or by (k - 1) P.
+        most = floor(0.5 + sqrt(0.25 + n * n)) if squares else floor(n) + 1
+        shifts = [k * self.period for k in range(1, most + 1)]
+        found = [(1, 0.0), *((1, sign * shift) for shift in shifts for sign in (1, -1))]
+        if self.is_periodic:
+            return found
+        # Reflections at the two bounds, and those of these that are k periods further.
+        further = [k * self.period for k in range(1, floor(n) + 1)]
+        lower = [(-1, 2 * self.low - shift) for shift in (0.0, *further)]
+        return found + lower + [(-1, 2 * self.high + shift) for shift in (0.0, *further)]
+
+
+def reach_of(bandwidth: float, *, has_support: bool, is_gaussian: bool) -> float:
+    """Return the distance, as of :meth:`Axis.images`, beyond which images are left out."""
+    if has_support:
+        return bandwidth
+    return bandwidth * (sqrt(2 * _NEGLIGIBLE) if is_gaussian else _NEGLIGIBLE)
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image: each column times a sign, plus a shift.
+
+    Parameters
+    ----------
+    signs, shifts : tuple of (n_features,)
+    """
+
+    signs: tuple[float, ...]
+    shifts: tuple[float, ...]
+
+    def of(self, rows: FloatArray) -> FloatArray:
+        """Return the images of rows (rows, n_features)."""
+        moved: FloatArray = np.multiply(rows, np.array(self.signs), dtype=np.float64)
+        moved += np.array(self.shifts)
+        return moved
+
+    def of_boxes(self, low: FloatArray, high: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return the boxes of the images of the rows in boxes; rounding keeps their order."""
+        a, b = self.of(low), self.of(high)
+        return np.minimum(a, b), np.maximum(a, b)
+
+    def in_order(self, columns: npt.NDArray[np.integer]) -> "Image":
+        """Return the image of rows whose columns are in another order."""
+        signs = tuple(self.signs[i] for i in columns)
+        return Image(signs, tuple(self.shifts[i] for i in columns))
+
+
+@dataclass(frozen=True)
+class AxisImages:
+    """The images along one column of rows as they are read.
+
+    Parameters
+    ----------
+    column : int
+        Of mapped rows.
+    stored : int
+        Of rows before the map.
+    factor : float
+        What the map multiplies the column by.
+    images : tuple of (int, float)
+        Signs and shifts, before the map, that of the row itself first.
+    low, high : float
+        The bounds, before the map.
+    """
+
+    column: int
+    stored: int
+    factor: float
+    images: tuple[tuple[int, float], ...]
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of rows, those along several axes together.
+
+    Parameters
+    ----------
+    axes : tuple of AxisImages
+    n_features : int
+        Of mapped rows.
+    """
+
+    axes: tuple[AxisImages, ...]
+    n_features: int
+
+    @property
+    def count(self) -> int:
+        """Return the number of images, each row's own among them."""
+        return int(np.prod([len(axis.images) for axis in self.axes]))
+
+    def beside(self, origin: FloatArray | None) -> list[Image]:
+        """Return all images but the row itself, of rows less an origin and mapped.
+
+        Parameters
+        ----------
+        origin : array (n_stored_features,), optional
+            What is subtracted from rows before the map; by default nothing.
+        """
+        found = []
+        for chosen in product(*(axis.images for axis in self.axes)):
+            signs, shifts = np.ones(self.n_features), np.zeros(self.n_features)
+            for axis, (sign, shift) in zip(self.axes, chosen, strict=True):
+                at = 0.0 if origin is None else float(origin[axis.stored])
+                # Of rows less r it is ``s (x + r) + t - r``.
+                signs[axis.column] = sign
+                moved = shift if sign > 0 else shift - 2 * at
+                shifts[axis.column] = moved * axis.factor
+            found.append(Image(tuple(signs.tolist()), tuple(shifts.tolist())))
+        return found[1:]
+
+    def rounding(self, origin: FloatArray | None) -> float:
+        """Return what a distance may be off by, as moved coordinates are rounded.
+
+        Parameters
+        ----------
+        origin : array (n_stored_features,), optional
+            As for :meth:`beside`.
+        """
+        total = 0.0
+        for axis in self.axes:
+            at = 0.0 if origin is None else abs(float(origin[axis.stored]))
+            furthest = max(abs(shift) for _, shift in axis.images) + 2 * at
+            total += axis.factor * 4 * _UNIT * furthest
+        return total
+
+    def within(self, origin: FloatArray | None, reach: float) -> "Region":
+        """Return the region that is at most so far from the support, of rows as they are read."""
+        low, high = np.full(self.n_features, -inf), np.full(self.n_features, inf)
+        for axis in self.axes:
+            at = 0.0 if origin is None else float(origin[axis.stored])
+            low[axis.column] = (axis.low - at) * axis.factor - reach
+            high[axis.column] = (axis.high - at) * axis.factor + reach
+        return Region(low, high)
+
+    def content(self) -> tuple[object, ...]:
+        """Return what identifies the images, for a token."""
+        return tuple((axis.column, axis.factor, axis.images) for axis in self.axes)
+
+    def near(self, rows: FloatArray, origin: FloatArray | None, reach: float) -> Iterator["Near"]:
+        """Yield the images of query rows that are within reach of the support.
+
+        Parameters
+        ----------
+        rows : array (rows, n_features)
+            As they were read.
+        origin : array (n_stored_features,), optional
+            As for :meth:`beside`.
+        reach : float
+            Along an axis, with some room for rounding.
+        """
+        region = self.within(origin, reach)
+        for image in self.beside(origin):
+            moved = image.of(rows)
+            there = np.flatnonzero(region.holds(moved))
+            if len(there):
+                yield Near(there, moved[there])
+
+
+@dataclass(frozen=True, eq=False)
+class Near:
+    """The images of some rows.
+
+    Parameters
+    ----------
+    numbers : array (n,)
+        Of the rows.
+    rows : array (n, n_features)
+    """
+
+    numbers: npt.NDArray[np.int64]
+    rows: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """A box; infinite where an axis has no bounds.
+
+    Parameters
+    ----------
+    low, high : array (n_features,)
+    """
+
+    low: FloatArray
+    high: FloatArray
+
+    def holds(self, rows: FloatArray) -> npt.NDArray[np.bool_]:
+        """Return which of the rows lie in it."""
+        return np.asarray(((rows >= self.low) & (rows <= self.high)).all(axis=1))
