@@ -79,22 +79,22 @@ def parse_support(texts: Sequence[str]) -> dict[str, Any] | None:
     for text in texts:
         name, _, value = (piece.strip() for piece in text.rpartition("="))
         kind, *numbers = value.split(":")
+        is_periodic = kind.strip() == "periodic"
         try:
-            if kind.strip() == "periodic" and 1 <= len(numbers) <= 2:
-                one: Any = Periodic(*map(float, numbers))
-            else:
-                low, high = (float(bound) if bound.strip() else None for bound in value.split(":"))
-                one = (low, high)
+            bounds: list[Any] = [float(bound) if bound.strip() else None for bound in numbers]
+            if not is_periodic:
+                bounds.insert(0, float(kind) if kind.strip() else None)
         except ValueError:
-            name = ""
-        if not name:
+            bounds = []
+        right = (1, 2) if is_periodic else (2,)
+        if not name or len(bounds) not in right or (is_periodic and None in bounds):
             raise InputError(
                 f"--support {text!r} is not NAME=LOW:HIGH; write depth=0:, fraction=0:1 or "
                 "hour=periodic:24"
             )
         if name in found:
             raise InputError(f"--support {text!r}: {name} is given twice")
-        found[name] = one
+        found[name] = Periodic(*bounds) if is_periodic else tuple(bounds)
     return found or None
 
 

@@ -12,8 +12,9 @@ from dkde.engine.tokens import stable_token
 from dkde.engine.work import Work
 from dkde.rows.columns import TableSource, columns_of
 from dkde.rows.filtered import KeptArray
-from dkde.rows.row_source import foundation, innermost
+from dkde.rows.row_source import Derived, foundation, innermost
 from dkde.rows.side import Part, Side
+from dkde.rows.support import Checked
 from dkde.version import __version__
 
 # The keys that are recorded for a part of rows, to identify it and to read it again.
@@ -44,6 +45,7 @@ def describe_work(work: Work) -> dict[str, Any]:
         "precision": work.task.precision,
         "tol": work.task.tol,
         **({"atol": work.task.atol} if work.task.atol else {}),
+        **_support(work.train),
         "log_volume": work.task.log_volume,
         **revision_noted(),
         # The fields, and the properties that a reader of the store would have to compute.
@@ -57,6 +59,13 @@ def describe_work(work: Work) -> dict[str, Any]:
         "query": describe_side(work.query, compared=True),
         "train": describe_side(work.train),
     }
+
+
+def _support(side: Side) -> dict[str, str]:
+    """Return the support of a side's rows as text; empty without one."""
+    source = side.rows.parts[0].source
+    step = source.step if isinstance(source, Derived) else None
+    return {"support": step.in_words} if isinstance(step, Checked) else {}
 
 
 def describe_side(side: Side, *, compared: bool = False) -> dict[str, Any]:

@@ -83,6 +83,8 @@ _RESERVED = frozenset(
         "n_rows_at_atol",
         "n_missing",
         "n_missing_train",
+        "n_outside",
+        "n_outside_train",
         "best_bandwidth",
         "fold",
         "held_out_in",

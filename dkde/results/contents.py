@@ -11,6 +11,7 @@ import xarray as xr
 from dkde.drawing.maps import grid_of, inline_map
 from dkde.drawing.tables import Table, number_text
 from dkde.estimation.statistics import best_index
+from dkde.rows.support import in_words
 from dkde.runs.densities import DENSITY_UNITS
 from dkde.runs.origin import bandwidth_unit, provenance_of, with_unit
 from dkde.runs.scored_rows import ScoredRows
@@ -149,6 +150,8 @@ def origin_lines(result: xr.Dataset, main: ScoredRows) -> dict[str, Any]:
         "metric": described["metric"],
         "bandwidth matrix": f"h² C, C: {options.get('covariance', 'identity')}",
     }
+    if support := options.get("support"):
+        known["support"] = in_words(support)
     if protocol := options.get("protocol"):
         known["protocol"] = f"{protocol['name']}: {protocol['reference']}"
         known["otherwise than in it"] = "; ".join(protocol["otherwise"]) or "nothing"

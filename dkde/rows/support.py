@@ -123,7 +123,8 @@ class Support:
     @property
     def in_words(self) -> str:
         """Return the support as text, as the command line takes it: ``depth=0:``."""
-        return ", ".join(f"{name}={_in_words(one)}" for name, one in self.named)
+        named = ((f"feature {n}" if isinstance(n, int) else n, one) for n, one in self.named)
+        return ", ".join(f"{name}={_in_words(one)}" for name, one in named)
 
     def axes(self, part: Part) -> list[tuple[int, Axis | Periodic]]:
         """Return the columns of a part that have a support, and their supports.
@@ -152,7 +153,9 @@ class Support:
                     f"support is given for {name!r}, and {part.name} has no such feature; it has "
                     f"{some(names)}"
                 )
-        return [(names.index(str(name)), one) for name, one in self.named]
+        # In the order of the columns: the same support is the same work.
+        found = ((names.index(str(name)), one) for name, one in self.named)
+        return sorted(found, key=lambda each: each[0])
 
     def checked(self, side: Side, *, outside: str, drops_missing: bool) -> Side:
         """Return a side whose rows are checked, and brought into their periods, as they are read.
@@ -214,6 +217,12 @@ class Checked(Step):
     names: tuple[str, ...] | None
     outside: str
     drops_missing: bool
+
+    @property
+    def in_words(self) -> str:
+        """Return the support as text."""
+        places = ((column_name(self.names, column), one) for column, one in self.axes)
+        return ", ".join(f"{name}={_in_words(one)}" for name, one in places)
 
     @property
     def changes(self) -> tuple[Any, ...]:
@@ -334,6 +343,12 @@ def folded(values: npt.NDArray[np.float64], one: Axis | Periodic) -> FloatArray:
     along = np.mod(values - one.low, 2 * length)
     along = np.where(along > length, 2 * length - along, along)
     return np.clip(one.low + along, one.low, one.high)
+
+
+def in_words(record: Any) -> str:
+    """Return a recorded support as text: ``depth=0:, hour=periodic:24``."""
+    found = Support.of(record)
+    return "" if found is None else found.in_words
 
 
 def check_outside(outside: Any, *, has_support: bool) -> None:
