@@ -20,8 +20,8 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 # Those that are run, and not only imported by another.
 SCRIPTS = (
-    "calls", "exactness", "groups", "leaves", "maps", "pair_loop", "parquet", "peers", "plans",
-    "roofline", "runs", "selection", "stores", "supports",
+    "bounded", "calls", "exactness", "groups", "leaves", "maps", "pair_loop", "parquet", "peers",
+    "plans", "roofline", "runs", "selection", "stores", "supports",
 )  # fmt: skip
 
 
@@ -136,6 +136,16 @@ def test_supports(script, capsys, tmp_path):
     rows = kept(file, "supports")
     assert {row["kernel"] for row in rows} == {"epanechnikov", "biweight"}
     assert all(row["error"] < 1e-11 and row["seconds"] > 0 for row in rows)
+
+
+@pytest.mark.slow
+def test_bounded(script, capsys, tmp_path):
+    file = tmp_path / "bounded.json"
+    script("bounded")["main"](
+        ["--rows", "800", "--features", "1", "3", "--repeats", "1", "--json", str(file)]
+    )
+    assert "one period" in capsys.readouterr().out
+    assert all(row["ratio_bound"] > 0 and row["ratio_period"] > 0 for row in kept(file, "bounded"))
 
 
 @pytest.mark.slow

@@ -250,6 +250,7 @@ def test_what_mixes_axes_or_has_too_many_images_is_refused():
         dkde.Periodic(0)
 
 
+@pytest.mark.filterwarnings("ignore:the best bandwidth")
 def test_estimators_score_and_sample_within_the_support():
     support = [(0, None), dkde.Periodic(24), (0, 1)]
     train = rows_in(support, 400)
