@@ -1,5 +1,6 @@
 """The figures of a map: its cells, and the areas of its levels."""
 
+import json
 from typing import Any
 
 import click
@@ -22,7 +23,7 @@ def print_map(result: Any, *, as_json: bool) -> None:
     scale = {"km": " km", "radian": " radians"}.get(str(unit), "")
     sizes = found["cells"]
     pairs = {
-        "bandwidth": f"{found['bandwidth']:.6g}{scale}",
+        "bandwidth": f"{found['bandwidth']:.6g}{scale}{_of(result)}",
         "cells": " × ".join(f"{n} along {name}" for name, n in sizes.items()),
         "mass within": f"{100 * found['mass']:.6g} %",
     }
@@ -40,6 +41,13 @@ def print_map(result: Any, *, as_json: bool) -> None:
         for at in found["levels"]
     ]
     print_table(["level", "density at its edge", f"{size}{units}"], body)
+
+
+def _of(result: Any) -> str:
+    """Return the C of the bandwidth matrix, in words, where it is not the identity."""
+    options = json.loads(result.attrs.get("provenance", "{}")).get("options", {})
+    covariance = options.get("covariance", "identity")
+    return "" if covariance == "identity" else f" (h of h² C, C: {covariance})"
 
 
 _AREAS = ("level_length", "level_area", "level_volume")

@@ -390,8 +390,6 @@ def _layout(
         sphere = {names[latitude]: LATITUDE, names[1 - latitude]: LONGITUDE}
     if template is not None:
         axes = axes_like(template, names, times)
-        dims = tuple(name for name in map(str, template.dims) if name in names)
-        dims = dims if len(dims) == len(names) else ordered(names, [*units.values()], times)
         extra = {n: v for n, v in template.coords.items() if n == "spatial_ref"}
     else:
         fixed = wanted.boxed(names, times)
@@ -407,7 +405,8 @@ def _layout(
             of_rows = ends_of_rows(replace(rows, rows=drops), names, beyond, sphere, pool_for)
             ends = [own or other for own, other in zip(ends, of_rows, strict=True)]
         axes = planned_axes(wanted, names, ends, fixed, sphere)
-        dims, extra = ordered(names, [*units.values()], times), {}
+        extra = {}
+    dims = ordered(names, [*units.values()], times)
     noted = []
     for axis in axes:
         own = {} if units[axis.name] is None else {"units": units[axis.name]}

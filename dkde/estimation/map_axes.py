@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from math import ceil, floor
 from numbers import Real
 from typing import Any
+from warnings import catch_warnings
 
 import numpy as np
 import xarray as xr
@@ -264,19 +265,26 @@ def opened_template(like: Any) -> xr.Dataset:
         )  # fmt: skip
     path = os.fspath(like)
     try:
-        if path.lower().rstrip("/").endswith((".tif", ".tiff")):
-            import rioxarray
-
-            opened: Any = rioxarray.open_rasterio(path)
-            with opened:
-                bands: xr.Dataset = opened.coords.to_dataset().drop_vars("band", errors="ignore")
-                return bands.load()
+        if path.lower().endswith((".tif", ".tiff")):
+            return _raster_template(path)
         with xr.open_dataset(path, engine="zarr" if os.path.isdir(path) else None) as found:
             return found.coords.to_dataset().load()
     except ImportError as error:
         raise InputError(f'{path}: needs rioxarray; pip install "dkde[geo]"') from error
     except Exception as error:  # each format raises errors of its own
         raise InputError(f"{path}: cannot be opened as a template ({one_line(error)})") from error
+
+
+def _raster_template(path: str) -> xr.Dataset:
+    """Return the axes and the reference system of a GeoTIFF."""
+    import rioxarray
+
+    # Of what rasterio asks of its own dependencies, nothing is for the user to do.
+    with catch_warnings(action="ignore", category=PendingDeprecationWarning):
+        opened: Any = rioxarray.open_rasterio(path)
+        with opened:
+            found: xr.Dataset = opened.coords.to_dataset().drop_vars("band", errors="ignore")
+            return found.load()
 
 
 def axes_like(template: xr.Dataset, names: Sequence[str], times: Mapping[str, str]) -> list[Axis]:

@@ -18,6 +18,9 @@ from dkde.rows.place_names import LATITUDE, LONGITUDE, role_of
 # The names of a cell's size, by the number of axes.
 _SIZES = {1: "cell_length", 2: "cell_area", 3: "cell_volume"}
 
+# Usual names of axes in the plane, down and to the right on a map.
+_PLANE = {"y": "down", "northing": "down", "x": "right", "easting": "right"}
+
 
 @dataclass(frozen=True, eq=False)
 class MapLayout:
@@ -157,11 +160,15 @@ def ordered(
     --------
     >>> ordered(["x", "y"], [None, None], {}), ordered(["lat", "lon", "day"], [None] * 3, {})
     (('y', 'x'), ('day', 'lat', 'lon'))
+    >>> ordered(["y", "x"], [None, None], {})
+    ('y', 'x')
     """
     roles = {role_of(name, unit): name for name, unit in zip(names, units, strict=True)}
+    plain = {_PLANE.get(name.lower()): name for name in names}
     last: list[str] = []
-    if {LATITUDE, LONGITUDE} <= roles.keys():
-        last = [roles[LATITUDE], roles[LONGITUDE]]
+    for known, pair in ((roles, (LATITUDE, LONGITUDE)), (plain, ("down", "right"))):
+        if not last and set(pair) <= known.keys():
+            last = [known[each] for each in pair]
     rest = [name for name in reversed(names) if name not in last]
     return (
         *(name for name in rest if name in times),

@@ -26,6 +26,7 @@ from dkde.results.contents import (
 from dkde.results.damage import named_damage
 from dkde.results.extremes import extremes
 from dkde.results.many import several
+from dkde.results.map_summaries import is_map, map_summary
 from dkde.results.named import named_results, place_of
 from dkde.runs.opened import opened_results
 from dkde.runs.origin import provenance_of, with_unit
@@ -82,7 +83,10 @@ def report(
     else:
         named = {"": result}
     found = opened_results([*named.values()], sources)
-    opened = {name: _reported(each) for name, each in zip(named, found, strict=True)}
+    opened = {
+        name: _reported(each, alone=len(named) == 1)
+        for name, each in zip(named, found, strict=True)
+    }
     if len(named) > 1:
         with named_damage(*named.values()):
             page = rendered("several.html", version=__version__, **several(opened, by))
@@ -104,7 +108,9 @@ def check_report(path: StrPath) -> None:
     check_place(path, "report", suffixes=SUFFIXES)
 
 
-def _reported(result: xr.Dataset) -> xr.Dataset:
+def _reported(result: xr.Dataset, *, alone: bool) -> xr.Dataset:
+    if is_map(result) and alone:
+        return result
     if "mean_log_likelihood" not in result:
         raise InputError("log-densities alone have no report; pass a result of dkde.score")
     return result
@@ -112,24 +118,30 @@ def _reported(result: xr.Dataset) -> xr.Dataset:
 
 def _page(result: xr.Dataset, name: str) -> str:
     """Return the page as HTML; name is that of the result, empty if it is in memory."""
+    if is_map(result):
+        shown = map_summary(result, name or None)
+        title = os.path.basename(name.rstrip("/")) or shown.title
+        return rendered(
+            "map.html", name=title, subtitle=shown.subtitle, shown=shown, version=__version__
+        )
     result = with_figures(result)
     sides = scored_rows(result)
-    shown, title = sides[-1], TITLES[sides[0].split]
+    scored, title = sides[-1], TITLES[sides[0].split]
     bandwidth, words = shown_bandwidth(result)
-    values = shown.at(bandwidth)
+    values = scored.at(bandwidth)
     is_curve = result.sizes["bandwidth"] > 1 and np.isfinite(result["mean_log_likelihood"]).any()
     return rendered(
         "page.html",
         name=os.path.basename(name.rstrip("/")) or title,
         subtitle=subtitle(title, sides),
-        key=main_figures(result, shown, bandwidth, words),
+        key=main_figures(result, scored, bandwidth, words),
         curve=inline_curves({name: result}) if is_curve else None,
         curve_title=curve_title({name: result}),
         map=result_map(values),
         figures=figure_tables(result, sides, bandwidth),
-        rows=WORDS[shown.split],
-        bandwidth=with_unit(float(values["bandwidth"]), shown.unit),
-        extremes=extremes(shown, values),
+        rows=WORDS[scored.split],
+        bandwidth=with_unit(float(values["bandwidth"]), scored.unit),
+        extremes=extremes(scored, values),
         origin=origin_lines(result, sides[0]),
         provenance=json.dumps(provenance_of(result), indent=1, ensure_ascii=False),
         version=__version__,

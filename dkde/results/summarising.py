@@ -25,6 +25,7 @@ from dkde.results.contents import (
 )
 from dkde.results.damage import named_damage
 from dkde.results.many import as_shown, classes_table, curves_of, pairs_table, results_table
+from dkde.results.map_summaries import is_map, map_summary
 from dkde.results.named import named_results, place_of
 from dkde.results.planned import is_plan, is_status, plan_summary, status_summary
 from dkde.runs.opened import opened_result
@@ -43,10 +44,10 @@ def summary(result: ResultsLike) -> Summary:
     Parameters
     ----------
     result : xarray.Dataset, xarray.DataArray, path, URL or estimator; or several
-        A result of :func:`dkde.score`, :func:`dkde.sweep`, :func:`dkde.cross_validate` or
-        :func:`dkde.compare`; the path of an output; a fitted :class:`dkde.KernelDensity`; or what
-        :func:`dkde.plan` or :func:`dkde.status` returned. A dict or list of results is summarised
-        with the differences of each pair.
+        A result of :func:`dkde.score`, :func:`dkde.sweep`, :func:`dkde.cross_validate`,
+        :func:`dkde.density_map` or :func:`dkde.compare`; the path of an output; a fitted
+        :class:`dkde.KernelDensity`; or what :func:`dkde.plan` or :func:`dkde.status` returned. A
+        dict or list of results is summarised with the differences of each pair.
 
     Returns
     -------
@@ -80,6 +81,9 @@ def summary(result: ResultsLike) -> Summary:
     elif isinstance(result, Mapping | list | tuple):
         return _of_several(named_results(result))
     opened = opened_result(result)
+    if is_map(opened):
+        with named_damage(result):
+            return map_summary(opened, place_of(result))
     if "mean_log_likelihood" not in opened:
         raise InputError(
             "log-densities alone have no summary; pass a result of dkde.score, or draw them with "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from warnings import catch_warnings
 
 import numpy as np
 import xarray as xr
@@ -22,12 +23,10 @@ def write_geotiff(result: xr.Dataset, path: Path) -> None:
         When the result is no map of two or three axes, or its cells differ in size.
     """
     raster = raster_of(result)
-    raster.rio.to_raster(
-        path,
-        driver="GTiff",
-        compress="deflate",
-        tags={"dkde_provenance": result.attrs.get("provenance", "{}")},
-    )
+    tags = {"dkde_provenance": result.attrs.get("provenance", "{}")}
+    # Of what rasterio asks of its own dependencies, nothing is for the user to do.
+    with catch_warnings(action="ignore", category=PendingDeprecationWarning):
+        raster.rio.to_raster(path, driver="GTiff", compress="deflate", tags=tags)
 
 
 def raster_of(result: xr.Dataset) -> xr.DataArray:

@@ -1,0 +1,155 @@
+"""Maps as files and pictures: GeoTIFF, GeoJSON, reports; the regions of levels."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import dkde
+from dkde.drawing.contours import regions_above
+from dkde.errors import InputError
+
+
+def area_of(ring):
+    """The area inside of a ring, negative where it is clockwise."""
+    x, y = np.asarray(ring).T
+    return float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]) / 2)
+
+
+def normal(**asked):
+    return dkde.density_map(np.zeros((1, 2)), 1.0, **{"cell": 0.1, "margin": 4, **asked})
+
+
+class TestRegions:
+    def test_their_areas_are_those_of_a_normal(self):
+        regions = dkde.level_regions(normal(levels=[50, 95]))
+        assert json.loads(json.dumps(regions, allow_nan=False)) == regions
+        assert "crs" not in regions
+        for feature, share in zip(regions["features"], (0.5, 0.95), strict=True):
+            ((outer,),) = feature["geometry"]["coordinates"]
+            assert area_of(outer) == pytest.approx(-2 * np.pi * np.log1p(-share), rel=0.01)
+            assert feature["properties"]["area"] == pytest.approx(area_of(outer), rel=0.02)
+            assert feature["properties"]["levels_from"] == "grid"
+
+    @pytest.mark.parametrize("turned", [slice(None), slice(None, None, -1)])
+    def test_a_ring_has_a_hole_and_turns_to_the_left(self, turned):
+        x = np.linspace(-2, 2, 81)[turned]
+        values = -np.abs(np.hypot(x, x[:, None]) - 1)
+        ((outer, hole),) = regions_above(x, x, values, -0.5)
+        assert area_of(outer) == pytest.approx(np.pi * 1.5**2, rel=0.01)
+        assert area_of(hole) == pytest.approx(-np.pi * 0.5**2, rel=0.01)
+
+    def test_a_level_without_a_region_has_no_polygon(self):
+        with pytest.warns(UserWarning, match="cells hold") as said:
+            found = normal(box={"x": (0, 4), "y": (-4, 4)}, margin=None, levels=[30, 95])
+        assert len(said) == 2
+        small, none = dkde.level_regions(found)["features"]
+        assert small["geometry"]["coordinates"]
+        assert none["geometry"]["coordinates"] == []
+        assert none["properties"]["density"] is None
+
+    def test_what_has_none(self):
+        with pytest.raises(InputError, match="the result has no levels; make a map"):
+            dkde.level_regions(normal())
+        stack = dkde.density_map(np.zeros((1, 3)), 1.0, cells=8, levels=50)
+        with pytest.raises(InputError, match="the map has 3 axes"):
+            dkde.level_regions(stack)
+
+    def test_export(self, tmp_path):
+        path = tmp_path / "regions.geojson"
+        found = normal(levels=50)
+        dkde.export(found, path)
+        assert json.loads(path.read_text()) == dkde.level_regions(found)
+
+
+# Of rasterio itself, with the newest affine.
+@pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
+class TestGeoTiff:
+    @pytest.fixture(autouse=True)
+    def _rasters(self):
+        pytest.importorskip("rioxarray", reason='needs rioxarray: pip install "dkde[geo]"')
+
+    def read(self, path):
+        import rioxarray
+
+        with rioxarray.open_rasterio(path) as raster:
+            return raster.load()
+
+    def test_north_is_up_and_the_template_has_the_reference_system(self, tmp_path):
+        like = xr.DataArray(
+            np.zeros((30, 20)), {"y": np.arange(30.0) - 15, "x": np.arange(20.0) - 10}, ("y", "x")
+        ).rio.write_crs("EPSG:32633")
+        train = np.array([[3.0, 5.0]])
+        found = dkde.density_map(train, 2.0, like=like)
+        path = tmp_path / "map.tif"
+        dkde.density_map(train, 2.0, like=like, output=path)
+        raster = self.read(path)
+        assert raster.rio.crs.to_epsg() == 32633
+        assert raster.rio.transform()[4] < 0
+        by_place = raster[0].sel(x=found.x, y=found.y).drop_vars(["band", "spatial_ref"])
+        np.testing.assert_array_equal(by_place, found.density)
+        assert not (tmp_path / "map.tif.run").exists()
+        # The raster is a template in turn.
+        again = dkde.density_map(train, 2.0, like=path)
+        np.testing.assert_array_equal(again.density.sel(y=found.y), found.density)
+        assert again.spatial_ref.attrs["crs_wkt"] == found.spatial_ref.attrs["crs_wkt"]
+
+    def test_degrees_and_counts(self, tmp_path):
+        path = tmp_path / "map.tif"
+        places = xr.Dataset({"lat": ("row", [50.0, 51.0]), "lon": ("row", [7.0, 9.0])})
+        found = dkde.density_map(places, "50km", kernel="vonmises_fisher", cell=0.25, expected=True)
+        dkde.export(found, path)
+        raster = self.read(path)
+        assert raster.rio.crs.to_epsg() == 4326
+        assert float(raster.sum()) == pytest.approx(2, rel=1e-6)
+
+    def test_a_stack_has_a_band_for_each_place(self, tmp_path):
+        path = tmp_path / "map.tif"
+        found = dkde.density_map(np.zeros((1, 3)), 1.0, cells=(4, 5, 6))
+        dkde.export(found, path)
+        assert self.read(path).shape == (6, 5, 4)
+
+    def test_what_it_cannot_hold_is_refused_before_the_work(self, tmp_path):
+        path = tmp_path / "map.tif"
+        uneven = xr.Dataset(coords={"x": [0.0, 1, 3], "y": [0.0, 1]})
+        with pytest.raises(InputError, match="cells along x differ in width"):
+            dkde.density_map(np.zeros((1, 2)), 1.0, like=uneven, output=path)
+        with pytest.raises(InputError, match="a GeoTIFF has two axes"):
+            dkde.density_map(np.zeros((1, 1)), 1.0, cells=9, output=path)
+        with pytest.raises(InputError, match="a GeoTIFF holds a map, and this result is none"):
+            dkde.score(np.zeros((1, 1)), np.ones((1, 1)), 1.0, output=path)
+        with pytest.raises(InputError, match="a map is no table"):
+            normal(output=tmp_path / "map.csv")
+        assert list(tmp_path.iterdir()) == []
+
+
+class TestPictures:
+    def test_densities_are_drawn_from_zero_with_their_levels(self, tmp_path):
+        found = normal(levels=[50, 95])
+        axes = dkde.plot_map(found, path=tmp_path / "map.png")
+        mesh, *_ = axes.collections
+        assert mesh.get_clim() == (0, pytest.approx(float(found.density.max())))
+        assert sorted(text.get_text() for text in axes.texts) == ["50 %", "95 %"]
+        np.testing.assert_allclose(axes.collections[1].levels, sorted(found.level_density.values))
+
+    def test_expected_counts_are_drawn_where_there_are_some(self):
+        found = normal(margin=6, cell=0.5, expected=True)
+        axes = dkde.plot_map(found)
+        assert axes.collections[0].get_clim()[1] == pytest.approx(float(found.expected_count.max()))
+
+    def test_one_axis_has_no_picture(self):
+        with pytest.raises(InputError, match="the map has one axis"):
+            dkde.plot_map(dkde.density_map(np.zeros((1, 1)), 1.0, cells=9))
+
+    def test_summary_and_report_show_the_map(self, tmp_path):
+        found = normal(levels=[50], output=tmp_path / "map.zarr")
+        text = str(dkde.summary(tmp_path / "map.zarr"))
+        assert text.startswith("Density map: ")
+        assert re.search(r"50 %\s+0\.0\d+\s+4\.\d+", text)
+        assert "<svg" in dkde.summary(found)._repr_html_()
+        dkde.report(tmp_path / "map.zarr", tmp_path / "map.html")
+        page = (tmp_path / "map.html").read_text()
+        assert "<svg" in page
+        assert "Levels, from the grid" in page
