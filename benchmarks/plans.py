@@ -191,7 +191,9 @@ def peak(name: str, folder: str, threads: int) -> dict[str, Any]:
     with thread_pool(threads) as pool:
         computed(made, pool)
     taken = status_bytes("VmHWM") - before
-    plan = made.plan.knowing_cells(bool(made.survey().by_cells))
+    survey = made.survey()
+    plan = made.plan.knowing_cells(bool(survey.by_cells))
+    plan = plan.knowing_regions(survey.summaries is not None)
     held = made.query.rows.resident_bytes + (
         0 if made.query is made.train else made.train.rows.resident_bytes
     )

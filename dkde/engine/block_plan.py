@@ -62,6 +62,8 @@ class Plan:
         Parts into which the query rows of a block are dealt.
     node_moments : int
         How many moments a node of training rows in leaves has.
+    uses_regions : bool, optional
+        Whether reads are by the regions of an index. None if that is for the survey to find.
 
     Examples
     --------
@@ -86,6 +88,7 @@ class Plan:
     has_cells: bool = False
     n_shares: int = 1
     node_moments: int = 0
+    uses_regions: bool | None = None
 
     @property
     def cut(self) -> tuple[int, int]:
@@ -101,6 +104,18 @@ class Plan:
     def knowing_cells(self, has_cells: bool) -> "Plan":
         """Return the plan where it is known whether sums are by moments of cells."""
         return replace(self, has_cells=has_cells)
+
+    def knowing_regions(self, uses_regions: bool) -> "Plan":
+        """Return the plan where it is known whether reads are by the regions of an index."""
+        train = self.train if uses_regions else replace(self.train, index_bytes=0)
+        return replace(self, train=train, uses_regions=uses_regions)
+
+    @property
+    def _either(self) -> "tuple[Plan, ...]":
+        """Return the plans of what the survey may find; empty where that is known."""
+        if self.uses_regions is not None or not (self.in_leaves and self.train.index_bytes):
+            return ()
+        return self.knowing_regions(True), self.knowing_regions(False)
 
     @property
     def n_query_blocks(self) -> int:
@@ -156,6 +171,8 @@ class Plan:
     @property
     def block_bytes(self) -> int:
         """Return the peak bytes that one block adds to a worker."""
+        if self._either:
+            return max(each.block_bytes for each in self._either)
         if self.in_leaves:
             return self._leaves.of_block + self._bounds_bytes
         d, size = self.n_features, self.precision_bytes
@@ -178,9 +195,11 @@ class Plan:
     @property
     def _bounds_bytes(self) -> int:
         """Return the bytes of lower bounds of distances to the reads of a panel, in float32."""
+        if not self.train.index_bytes:
+            return 0
         rows = min(self.query_rows, self.query.rows)
         reads = ceil(min(self.panel_rows, self.train.rows) / self.train.read_rows)
-        return rows * reads * 4 if self.train.index_bytes else 0
+        return rows * reads * 4
 
     @property
     def resident_bytes(self) -> int:
@@ -191,6 +210,8 @@ class Plan:
     @property
     def shared_bytes(self) -> int:
         """Return the bytes of what the blocks of a worker share: an index, and rows in leaves."""
+        if self._either:
+            return max(each.shared_bytes for each in self._either)
         return self.train.index_bytes + (self._leaves.shared if self.in_leaves else 0)
 
     @property
@@ -212,8 +233,14 @@ class Plan:
 
     def worker_bytes(self, n_threads: int = 1) -> int:
         """Return the peak bytes that the work adds to a worker of some threads."""
+        if self._either:
+            return max(each.worker_bytes(n_threads) for each in self._either)
         # Each thread computes one block; sides in memory are there once, and so are leaves.
-        return self.block_bytes * n_threads + self.resident_bytes
+        nbytes = self.block_bytes * n_threads + self.resident_bytes
+        if n_threads > 1 or self.n_shares == 1:
+            return nbytes
+        # Workers of one thread are given whole blocks, too.
+        return max(nbytes, replace(self, n_shares=1).worker_bytes())
 
 
 def make_plan(

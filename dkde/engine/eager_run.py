@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import closing
-from itertools import islice, product
+from dataclasses import replace
+from itertools import product
+from math import gcd
 from typing import Any, Protocol
 
 import numpy as np
@@ -233,26 +235,27 @@ def compute(
             joined.drop((q, p))
 
     calls = (
-        ((*block, i, place), _share_of(work, survey, block, (i, n_shares)))
-        for block, i, place in _shares(waiting(), n_shares, pool.n_workers)
+        ((*block, i, n), _share_of(work, survey, block, (i, n)))
+        for number, block in enumerate(waiting())
+        for n in [_n_shares(number, n_waiting, n_shares, pool.apart())]
+        for i in range(n)
         if block not in given_up
     )
     joined, log = _Joined(plan), BlockLog(work, name)
     trials = Trials(pool, None if keep is None else fail, min(HOPELESS, n_waiting))
     try:
-        running = completed(pool, score_share, calls, trials, place_of=lambda key: key[3])
-        with closing(running) as parts:
-            for (q, p, *_), part in parts:
+        with closing(completed(pool, score_share, calls, trials)) as parts:
+            for (q, p, _, n), part in parts:
                 trials.succeeded = True
-                done_pairs += plan.block_pairs((q, p)) // n_shares
+                done_pairs += plan.block_pairs((q, p)) // n
                 log.share((q, p), part)
-                whole = None if (q, p) in given_up else joined.add((q, p), part, n_shares)
+                whole = None if (q, p) in given_up else joined.add((q, p), part, n)
                 if whole is not None:
                     receive((q, p), whole)
                     if keep is not None:
                         keep.count()
                     log.done((q, p), part)
-                    done_pairs += plan.block_pairs((q, p)) % n_shares
+                    done_pairs += plan.block_pairs((q, p)) % n
                 if progress is not None:
                     progress(done_pairs, plan.pairs)
     finally:
@@ -265,23 +268,33 @@ def _every_block(plan: Plan) -> Iterator[Block]:
     return product(range(plan.n_query_blocks), range(plan.n_panels))
 
 
-def _shares(
-    blocks: Iterator[Block], n_shares: int, n_workers: Callable[[], int]
-) -> Iterator[tuple[Block, int, int | None]]:
-    """Yield the shares of blocks, of as many blocks in turn as there are workers, with a place.
+def _n_shares(number: int, n_blocks: int, n_planned: int, n_apart: int) -> int:
+    """Return the number of shares of a block, of so many that were planned.
 
-    Shares of a block have one place, a worker's, which then puts the block's panel in leaves once;
-    where there are more workers than blocks, a few places. A block that is one share has none, as
-    nothing is made for others.
+    Workers that share nothing would each put the panel of a block in leaves for its shares. So
+    they get whole blocks, as many each, and shares of those that are left over. No number depends
+    on it.
+
+    Parameters
+    ----------
+    number, n_blocks : int
+        Which block, in the order in which they are handed out, and of how many.
+    n_apart : int
+        The number of workers that share nothing.
+
+    Examples
+    --------
+    >>> [_n_shares(number, 5, 32, 2) for number in range(5)]
+    [1, 1, 1, 1, 32]
+    >>> [_n_shares(number, 4, 32, 16) for number in range(4)]
+    [4, 4, 4, 4]
     """
-    if n_shares == 1:
-        yield from ((block, 0, None) for block in blocks)
-        return
-    while beside := list(islice(blocks, wanted := n_workers())):
-        places = max(1, wanted // len(beside))
-        for i in range(n_shares):
-            for number, block in enumerate(beside):
-                yield block, i, number + len(beside) * (i % places)
+    left_over = n_blocks % n_apart
+    if n_apart > 1 and number < n_blocks - left_over:
+        return 1
+    if left_over < 2:  # all workers are at the same block
+        return n_planned
+    return min(n_planned, n_apart // gcd(left_over, n_apart))
 
 
 def _share_of(work: Work, survey: Survey, block: Block, share: tuple[int, int]) -> tuple[Any, ...]:
@@ -312,9 +325,9 @@ class _Joined:
 
 
 def _survey(work: Work, pool: Pool) -> Survey:
-    """Return the survey, made in the pool, with the summaries of the training rows."""
-    asked = (work.query, work.train, work.task, work.plan.cut)
-    return work.knowing(until_not_lost(pool, make_survey, *asked))
+    """Return the survey, made in the pool."""
+    survey = until_not_lost(pool, make_survey, *work.surveyed)
+    return replace(survey, train_key=work.train_key)
 
 
 def _kept(keep: Keep | None, q: int, p: int) -> FloatArray:

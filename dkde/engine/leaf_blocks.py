@@ -225,7 +225,8 @@ class LeafBlock:
         if summaries is None:
             yield self._tree(), None
             return
-        reads = Reads.of(rows, self._panel, task, summaries, query.values)
+        order = None if query.leaves is None else query.leaves.order
+        reads = Reads.of(rows, self._panel, task, summaries, query.values, leaves=order)
         # The nearest row may lie in another panel: far rows of this one are left out all the same.
         if reads.nearest is not None:
             sums.expect(reads.nearest)

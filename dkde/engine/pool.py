@@ -76,11 +76,8 @@ class Pool:
         Returns the error that users see for one that a call raised.
     elsewhere : callable, optional
         Submits a call as ``submit``, after the addresses of workers to avoid if there are others.
-    near : callable, optional
-        Submits a call as ``submit``, after a number: where it can, to the worker that has the calls
-        of that number, and so what they share. Given where there are several workers.
-    n_workers : callable
-        Returns the present number of workers, which share nothing.
+    apart : callable
+        Returns the present number of workers that share nothing, as each has one thread; else 1.
     look : callable
         Called while calls are waited for; raises ClusterError if none of them will end.
     refused : callable
@@ -99,8 +96,7 @@ class Pool:
     threads_now: Callable[[], int] | None = None
     as_shown: Callable[[BaseException], BaseException] = _as_it_is
     elsewhere: Callable[..., Future[Any]] | None = None
-    near: Callable[..., Future[Any]] | None = None
-    n_workers: Callable[[], int] = _one
+    apart: Callable[[], int] = _one
     look: Callable[[], None] = _nothing
     refused: Callable[[BaseException], bool] = _refused
     absent: Absent = field(default_factory=dict)

@@ -5,6 +5,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from math import ceil
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,12 +15,15 @@ from dkde.engine.reading import Reading, read_ahead, read_present
 from dkde.engine.task import Task
 from dkde.numerics.regions import decoding_slack
 from dkde.numerics.summaries import Summaries
+from dkde.numerics.tree import QUERY_LEAF
 from dkde.rows.side import Rows, Side
 from dkde.typing import Array, FloatArray
 
 Range = tuple[int, int]
-# The number of query rows times regions whose distances are computed at a time, which needs several
-# float64 arrays of this size.
+# So many query rows have bounds for each leaf of them, and not for each row.
+_MANY_ROWS = 64 * QUERY_LEAF
+# The number of query rows, or leaves, times regions whose distances are computed at a time, which
+# needs several float64 arrays of this size.
 _AT_ONCE = 2**16
 # Where some chunks may be left out, chunks of so many bytes on average are read one by one. Smaller
 # ones are read together, so that the cost of a call is small beside that of the bytes.
@@ -44,16 +48,19 @@ class Reads:
     ----------
     ranges : list of (int, int)
         Start and stop of each range.
-    bounds : array (query rows or 1, ranges), optional
+    bounds : array (query rows, leaves or 1, ranges), optional
         Lower bounds of the squared distances to the rows of a range, in the square of the frame's
         unit and in float32. A single row holds for all query rows. None if nothing is known.
     nearest : array (query rows,), optional
         Upper bounds of the squared distance to the nearest training row of all panels.
+    run_of : array (query rows,), optional
+        Which of the bounds is that of each query row, where there is one for each leaf.
     """
 
     ranges: list[Range]
     bounds: npt.NDArray[np.float32] | None = None
     nearest: FloatArray | None = None
+    run_of: npt.NDArray[np.int64] | None = None
 
     @classmethod
     def of(
@@ -65,6 +72,7 @@ class Reads:
         query: Array,
         *,
         together: bool = False,
+        leaves: npt.NDArray[np.int64] | None = None,
     ) -> "Reads":
         """Return the ranges of a panel, the nearest first if summaries say where they lie.
 
@@ -83,6 +91,9 @@ class Reads:
         together : bool
             True for one row of bounds that holds for all query rows. It costs less, and is as good
             if the query rows lie close together.
+        leaves : array (rows,), optional
+            The numbers of the query rows, in the order of their leaves. Many of them get a row of
+            bounds for each leaf.
         """
         ranges = list(train.ranges(*panel))
         if summaries is None:
@@ -97,30 +108,42 @@ class Reads:
         # have the same encoding.
         encoding = train.encoding
         scale, offset = (1.0, 0.0) if encoding is None else (encoding.scale, encoding.offset)
-        # Each query row is compared with the regions, and with the sample for ``nearest``.
-        others = len(here) + len(summaries.some)
-        step = len(query) if together else max(1, _AT_ONCE // others)
-        bounds = np.empty((1 if together else len(query), len(ranges)), np.float32)
-        nearest = None if together else np.empty(len(query))
-        for start in range(0, len(query), step):
-            rows = slice(start, start + step)
-            values = np.asarray(query[rows], np.float64)
+        width, order = 1, None
+        if together:
+            width = len(query)
+        elif leaves is not None and len(query) >= _MANY_ROWS:
+            width, order = QUERY_LEAF, leaves
+        n_runs = ceil(len(query) / width)
+        bounds = np.empty((n_runs, len(ranges)), np.float32)
+        nearest = None if together else np.empty(n_runs)
+        # Each run of query rows is compared with the regions, and with the sample for ``nearest``.
+        step = max(1, _AT_ONCE // (len(here) + len(summaries.some)))
+        for start in range(0, n_runs, step):
+            some = slice(start * width, (start + step) * width)
+            values = np.asarray(query[some if order is None else order[some]], np.float64)
             if task.integer:
                 values = values * scale + offset
             slack = decoding_slack(values, np.dtype(np.float64), scale, offset)
-            found = here.squared_distances(values, slack=slack, together=together)
+            runs = None if width == 1 else np.arange(0, len(values), width)
+            found = here.squared_distances(values, slack=slack, runs=runs)
             # Lowered by more than float32 may round up. Where float32 has too few digits left for
             # that, the bound is 0, which says nothing. 3e38 is just below its largest number.
             least = np.clip(here.over(found, ranges) * (_LESS / task.unit**2), 0.0, 3e38)
-            bounds[rows] = np.where(least > 1e-30, least, 0.0)
+            mine = slice(start, start + step)
+            bounds[mine] = np.where(least > 1e-30, least, 0.0)
             if nearest is not None:
                 # Upper bounds stay in float64, so the factor for float64 is enough.
-                most = summaries.nearest(values, slack=slack)
-                nearest[rows] = most * (_MORE / task.unit**2)
+                most = summaries.nearest(values, slack=slack, runs=runs)
+                nearest[mine] = most * (_MORE / task.unit**2)
         # Near rows first: after them, more of the others can be left out. The sort is stable, so
         # that ranges with equal bounds keep their order, and the sums their last bits.
-        order = np.argsort(bounds.mean(axis=0), kind="stable")
-        return cls([ranges[i] for i in order], bounds[:, order], nearest)
+        nearer = np.argsort(bounds.mean(axis=0), kind="stable")
+        ranges, bounds = [ranges[i] for i in nearer], bounds[:, nearer]
+        if order is None or nearest is None:
+            return cls(ranges, bounds, nearest)
+        run_of = np.empty(len(query), np.int64)
+        run_of[order] = np.arange(len(query)) // width
+        return cls(ranges, bounds, nearest[run_of], run_of)
 
     def readings(
         self, train: Side, task: Task, origin: FloatArray | None, sums: Sums | None
@@ -147,8 +170,10 @@ class Reads:
         def wanted() -> Iterator[Callable[[], Reading]]:
             for i, (start, stop) in enumerate(self.ranges):
                 far = None if self.bounds is None else self.bounds[:, i]
-                if sums is not None and far is not None and sums.leaves_out(stop - start, far):
-                    continue
+                if sums is not None and far is not None:
+                    each = far if self.run_of is None else far[self.run_of]
+                    if sums.leaves_out(stop - start, each):
+                        continue
                 yield partial(read_present, train, start, stop, not task.integer, origin)
 
         with closing(read_ahead(wanted())) as readings:

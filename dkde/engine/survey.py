@@ -13,11 +13,13 @@ from dkde.engine.group_survey import LEAST_TIME, group_costs, in_groups
 from dkde.engine.grouped_cells import few_groups
 from dkde.engine.leaf_plan import MOMENT_BYTES
 from dkde.engine.reading import check_finite, first_there, read_groups, read_missing, read_weights
+from dkde.engine.region_survey import telling
 from dkde.engine.task import GroupCost, Survey, Task
 from dkde.engine.threads import one_blas_thread
 from dkde.numerics.axes import Axes, Projected, leading_axes
 from dkde.numerics.frame import Points, reference_row
 from dkde.numerics.leaf_axes import MAX_BOX, LeafAxes
+from dkde.numerics.summaries import Summaries
 from dkde.rows.grid import GridAxes
 from dkde.rows.side import Side
 from dkde.typing import FloatArray
@@ -45,7 +47,13 @@ _PRODUCT, _PRODUCT_32, _PASS, _SUM, _DIRECT, _DIRECT_FEATURE = 0.04, 0.022, 0.8,
 _WORTHWHILE = 0.8
 
 
-def make_survey(query: Side, train: Side, task: Task, cut: tuple[int, int]) -> Survey:
+def make_survey(
+    query: Side,
+    train: Side,
+    task: Task,
+    cut: tuple[int, int],
+    summaries: Summaries | None = None,
+) -> Survey:
     """Look at some rows of both sides, and choose the fastest method for the blocks.
 
     Parameters
@@ -56,7 +64,16 @@ def make_survey(query: Side, train: Side, task: Task, cut: tuple[int, int]) -> S
         The computation of every pair.
     cut : tuple of int
         Query and training rows of a block.
+    summaries : Summaries, optional
+        Of where the training rows lie. Leaves use them only where they save work.
     """
+    found = _method(query, train, task, cut)
+    known = telling(query, task, summaries) if found.in_leaves else summaries
+    return replace(found, summaries=known)
+
+
+def _method(query: Side, train: Side, task: Task, cut: tuple[int, int]) -> Survey:
+    """Return the survey without regions."""
     reference = find_reference(train, task)
     n_features = train.rows.n_features
     if task.is_in_leaves(n_features):

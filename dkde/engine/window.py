@@ -96,10 +96,6 @@ class Trials:
         """Return whether to run a block alone, because workers seem to end under it."""
         return block in self._deadly or self._lost[block] > _SUSPECT
 
-    def has_failed(self, block: Any) -> bool:
-        """Return whether a block has failed, or was lost with its worker."""
-        return bool(self._failures[block] or self._lost[block])
-
     def away_from(self, block: Any) -> Collection[str]:
         """Return the addresses of the workers at which a block failed."""
         return self._failed_at.get(block, ())
@@ -131,7 +127,6 @@ def completed(
     call: Callable[..., T],
     calls: Iterable[tuple[K, tuple[Any, ...]]],
     trials: Trials | None = None,
-    place_of: Callable[[K], int | None] | None = None,
 ) -> Generator[tuple[K, T], None, None]:
     """Yield the results of calls as they finish, with their keys.
 
@@ -147,9 +142,6 @@ def completed(
         The arguments of each call.
     trials : Trials, optional
         Decides what happens to calls that raise; by default the error is raised.
-    place_of : callable, optional
-        Returns a number for a call's key. Calls of one number go to one worker, as far as they can;
-        those without one go to any.
     """
     trials = Trials(pool) if trials is None else trials
     waiting = iter(calls)
@@ -173,8 +165,7 @@ def completed(
                     return
                 ready = [alone.pop(0)]
             for key, arguments in ready:
-                place = None if place_of is None else place_of(key)
-                running[_submit(pool, trials, key, place, call, arguments)] = key, arguments
+                running[_submit(pool, trials, key, call, arguments)] = key, arguments
             for future in _first(pool, running):
                 key, arguments = running.pop(future)
                 try:
@@ -192,20 +183,12 @@ def completed(
 
 
 def _submit(
-    pool: Pool,
-    trials: Trials,
-    key: Any,
-    place: int | None,
-    call: Callable[..., T],
-    arguments: tuple[Any, ...],
+    pool: Pool, trials: Trials, key: Any, call: Callable[..., T], arguments: tuple[Any, ...]
 ) -> Future[T]:
     """Submit a call, to other workers than those at which it failed if the pool has others."""
-    if trials.has_failed(key):
-        away_from = trials.away_from(key)
-        if away_from and pool.elsewhere is not None:
-            return pool.elsewhere(away_from, call, *arguments)
-    elif place is not None and pool.near is not None:
-        return pool.near(place, call, *arguments)
+    away_from = trials.away_from(key)
+    if away_from and pool.elsewhere is not None:
+        return pool.elsewhere(away_from, call, *arguments)
     return pool.submit(call, *arguments)
 
 

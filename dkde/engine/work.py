@@ -137,11 +137,12 @@ class Work:
     def survey(self) -> Survey:
         """Return the survey that all blocks receive; some rows are read for it."""
         with saying(), giving_memory_back():
-            return self.knowing(make_survey(self.query, self.train, self.task, self.plan.cut))
+            return replace(make_survey(*self.surveyed), train_key=self.train_key)
 
-    def knowing(self, survey: Survey) -> Survey:
-        """Return a survey with the summaries of where the training rows lie."""
-        return replace(survey, summaries=self.summaries, train_key=self.train_key)
+    @property
+    def surveyed(self) -> tuple[Any, ...]:
+        """Return what a survey is made from."""
+        return self.query, self.train, self.task, self.plan.cut, self.summaries
 
     @cached_property
     def summaries(self) -> Summaries | None:

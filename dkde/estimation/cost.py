@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from dkde.engine.block_plan import Plan
@@ -152,9 +153,11 @@ def plan(
     found = Estimate(all_pairs, _LATER)
     if not work.is_lazy:
         survey = work.survey()
-        found = estimate(work, survey, n_threads, all_pairs)
-        # Before the survey room for moments of cells is kept, wherever there may be some.
+        # Before the survey room for moments of cells is kept, wherever there may be some, and for
+        # rows with and without regions.
         cut = cut.knowing_cells(bool(survey.by_cells))
+        cut = cut.knowing_regions(survey.summaries is not None)
+        found = estimate(replace(work, plan=cut), survey, n_threads, all_pairs)
     return {
         **_sizes(cut, at_rest, threads_per_worker),
         "method": found.method,

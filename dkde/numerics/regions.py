@@ -11,6 +11,7 @@ from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from dkde.numerics.leading_axes import Axes
 from dkde.typing import Array, FloatArray
@@ -213,6 +214,45 @@ def points(values: FloatArray, axes: Axes | None = None, slack: float = 0.0) -> 
     known = np.isfinite(radii)
     centroids = values if known.all() else np.where(known[:, None], values, 0.0)
     return Regions(centroids, radii, low, high, axes, along_low, along_high)
+
+
+def joined(regions: Regions, starts: npt.NDArray[np.int64]) -> Regions:
+    """Return the region that encloses each run of regions.
+
+    Parameters
+    ----------
+    regions : Regions
+    starts : array (n,)
+        Where each run begins; none is empty.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> found = joined(points(np.array([[0.0], [2.0], [9.0]])), np.array([0, 2]))
+    >>> found.low.tolist(), found.high.tolist()
+    ([[0.0], [9.0]], [[2.0], [9.0]])
+    """
+    counts = np.diff(np.append(starts, len(regions)))
+    n_features = regions.centroids.shape[1]
+
+    def least(bounds: FloatArray | None) -> FloatArray | None:
+        return None if bounds is None else np.minimum.reduceat(bounds, starts)
+
+    def greatest(bounds: FloatArray | None) -> FloatArray | None:
+        return None if bounds is None else np.maximum.reduceat(bounds, starts)
+
+    with np.errstate(all="ignore"):
+        centroids = np.add.reduceat(regions.centroids, starts) / counts[:, None]
+        away = regions.centroids - np.repeat(centroids, counts, axis=0)
+        # Squares of less than 1e-150 lose digits to underflow, and too large ones are infinite.
+        reach = np.sqrt(np.einsum("ij,ij->i", away, away)) + 1e-150 + regions.radii
+        radii = np.maximum.reduceat(reach, starts) * (1 + 2 * (n_features + 16) * _U)
+    known = np.isfinite(radii)
+    return Regions(
+        np.where(known[:, None], centroids, 0.0), np.where(known, radii, np.inf),
+        least(regions.low), greatest(regions.high), regions.axes,
+        least(regions.along_low), greatest(regions.along_high),
+    )  # fmt: skip
 
 
 def squared_distances(queries: Regions, train: Regions) -> FloatArray:

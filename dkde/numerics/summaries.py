@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dkde.numerics.regions import Regions, enclose, farthest, points, squared_distances
+from dkde.numerics.leading_axes import Axes
+from dkde.numerics.regions import Regions, farthest, joined, points, squared_distances
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +73,11 @@ class Summaries:
         return Summaries(borders, tuple(regions), self.some, self.slack)
 
     def squared_distances(
-        self, queries: npt.NDArray[Any], *, slack: float = 0.0, together: bool = False
+        self,
+        queries: npt.NDArray[Any],
+        *,
+        slack: float = 0.0,
+        runs: npt.NDArray[np.int64] | None = None,
     ) -> npt.NDArray[np.float64]:
         """Return lower bounds of squared distances from queries to all rows of each chunk.
 
@@ -82,42 +87,46 @@ class Summaries:
             Decoded values.
         slack : float
             The largest error of these values: see :func:`dkde.numerics.regions.decoding_slack`.
-        together : bool
-            Whether to return bounds that hold for all queries at once, from one region around
-            them. This is less work, but bounds are weaker unless the queries lie close together.
+        runs : array (n_runs,), optional
+            Where runs of queries begin. A bound then holds for all queries of a run, from one
+            region around them. This is less work, but bounds are weaker unless the queries of a
+            run lie close together.
 
         Returns
         -------
-        array (n_queries, n_chunks), or (1, n_chunks) with ``together``
+        array (n_queries or n_runs, n_chunks)
             Squares of the unit of decoded values; 0 where nothing is known.
         """
         # Queries are bounded anew for each part, along the part's own axes.
-        values = np.asarray(queries, np.float64)
-        region = enclose if together else points
         return np.concatenate(
-            [squared_distances(region(values, r.axes, slack=slack), r) for r in self.regions],
+            [squared_distances(_around(queries, runs, slack, r.axes), r) for r in self.regions],
             axis=1,
         )
 
-    def nearest(self, queries: npt.NDArray[Any], *, slack: float = 0.0) -> npt.NDArray[np.float64]:
+    def nearest(
+        self,
+        queries: npt.NDArray[Any],
+        *,
+        slack: float = 0.0,
+        runs: npt.NDArray[np.int64] | None = None,
+    ) -> npt.NDArray[np.float64]:
         """Return upper bounds of the squared distance from each query to its nearest row.
 
         Parameters
         ----------
-        queries, slack
+        queries, slack, runs
             As for :meth:`squared_distances`.
 
         Returns
         -------
-        array (n_queries,)
+        array (n_queries or n_runs,)
             Infinite where nothing is known.
         """
-        values = np.asarray(queries, np.float64)
+        around = _around(queries, runs, slack)
         if not len(self.some):
-            return np.full(len(values), np.inf)
+            return np.full(len(around), np.inf)
         # The nearest row of a sample is no nearer than the nearest row of all.
-        bounds = farthest(points(values, slack=slack), self._places)
-        nearest: npt.NDArray[np.float64] = bounds.min(axis=1)
+        nearest: npt.NDArray[np.float64] = farthest(around, self._places).min(axis=1)
         return nearest
 
     @cached_property
@@ -137,3 +146,14 @@ class Summaries:
         """
         each = [bounds[..., self.chunks(*rows)].min(axis=-1) for rows in ranges]
         return np.stack(each, axis=-1)
+
+
+def _around(
+    queries: npt.NDArray[Any],
+    runs: npt.NDArray[np.int64] | None,
+    slack: float,
+    axes: Axes | None = None,
+) -> Regions:
+    """Return the region of each query, or of each run of queries."""
+    each = points(np.asarray(queries, np.float64), axes, slack=slack)
+    return each if runs is None else joined(each, runs)

@@ -18,6 +18,7 @@ from dkde.engine.pool import DIED, Outcome, Pool, noted
 from dkde.engine.same_code import WARN, Likeness, UnlikeWorkerError, kind, say_left_out
 from dkde.engine.task import Survey
 from dkde.errors import ClusterError
+from dkde.numerics.summaries import Summaries
 from dkde.rows.side import Side
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def client_pool(client: Client, threads_to_come: int = 0, manner: str = WARN) ->
     try:
         yield Pool(
             pool.submit, pool.n_threads, (CancelledError,), pool.recover, pool.threads_now,
-            _as_cluster_error, pool.elsewhere, pool.near, pool.n_workers, pool.look, pool.refused,
+            _as_cluster_error, pool.elsewhere, pool.apart, pool.look, pool.refused,
         )  # fmt: skip
     finally:
         pool.close()
@@ -117,7 +118,7 @@ class _ClientPool:
         self.n_threads = self.threads_now()
         # Sides that were sent, by id. They are kept, so that Python cannot give their ids to other
         # objects.
-        self._shared: dict[int, tuple[Side | Survey, Any]] = {}
+        self._shared: dict[int, tuple[Side | Survey | Summaries, Any]] = {}
         self._sent_to: frozenset[str] = frozenset()  # the workers that were there at that time
         # Calls that need one of some workers, as only these may make them or have what was sent.
         self._required: dict[Future[Any], frozenset[str]] = {}
@@ -136,8 +137,6 @@ class _ClientPool:
             if self._shared:
                 self._require(handed, self._sent_to)
             elif "workers" in where:
-                # Also where others may take it: Dask would not give them a call that has waited
-                # since all workers were lost.
                 self._require(handed, frozenset(where["workers"]))
             return handed
         except Exception as error:
@@ -164,18 +163,10 @@ class _ClientPool:
         self._require(future, frozenset(others))
         return future
 
-    def near(self, number: int, call: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        """Submit a call to the worker of that number; others may take it if they are idle."""
-        present = sorted(self._present())
-        # One that is left out would be another that may take it.
-        if self._left_out or not present:
-            return self.submit(call, *arguments)
-        mine = [present[number % len(present)]]
-        return self.submit(call, *arguments, workers=mine, allow_other_workers=True)
-
-    def n_workers(self) -> int:
-        """Return the number of present workers, at least 1."""
-        return max(1, len(self._present()))
+    def apart(self) -> int:
+        """Return the number of present workers if each has one thread; else 1."""
+        threads = self._present().values()
+        return len(threads) if threads and max(threads) == 1 else 1
 
     def recover(self) -> None:
         """Wait until there are workers again; sides will be sent anew."""
@@ -239,7 +230,7 @@ class _ClientPool:
 
     def _share(self, value: Any) -> Any:
         """Send a large side to every worker once; return its reference for calls."""
-        if not isinstance(value, Side | Survey) or value.__sizeof__() <= _SMALL_BYTES:
+        if not isinstance(value, Side | Survey | Summaries) or value.__sizeof__() <= _SMALL_BYTES:
             return value
         if id(value) not in self._shared:
             # Without a hash, as the keys need none and it would take a pass over the whole side.

@@ -1,6 +1,5 @@
 """Blocks that are done in shares: what becomes of those of which a share fails."""
 
-import itertools
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -146,49 +145,42 @@ def test_an_error_of_a_share_ends_a_run_that_keeps_nothing() -> None:
 
 @dataclass
 class Workers:
-    """A pool of several workers, with what each was asked for: query block, panel and share."""
+    """A pool of workers that share nothing, with the blocks and shares it was asked for."""
 
     n_workers: int
-    asked: dict[int, list[tuple[int, int, int]]] = field(default_factory=dict)
-
-    def near(self, number: int, call: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        rows, panel, share = arguments[4:7]
-        key = rows[0] // 300, panel[0] // 100, share[0]
-        self.asked.setdefault(number % self.n_workers, []).append(key)
-        return self.submit(call, *arguments)
+    asked: list[tuple[int, int, int]] = field(default_factory=list)
 
     def submit(self, call: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        if call is score_share:
+            rows, panel, (number, n_shares) = arguments[4:7]
+            self.asked.append((rows[0] // 300 * 10 + panel[0] // 100, number, n_shares))
         future: Future[Any] = Future()
         future.set_result(call(*arguments))
         return future
 
     def pool(self) -> Pool:
-        return Pool(self.submit, 1, near=self.near, n_workers=lambda: self.n_workers)
+        return Pool(self.submit, 1, apart=lambda: self.n_workers)
 
 
-@pytest.mark.parametrize(("n_workers", "panel_rows"), [(2, 250), (3, 100), (4, 250), (7, 500)])
-def test_each_of_several_workers_has_blocks_of_its_own(n_workers: int, panel_rows: int) -> None:
+@pytest.mark.parametrize(
+    ("n_workers", "panel_rows", "shares"),
+    [
+        (2, 250, [1] * 6),  # as many whole blocks each
+        (2, 500, [1, 1, SHARES]),  # and shares of the last one
+        (5, 250, [1] * 5 + [SHARES]),
+        (4, 250, [1, 1, 1, 1, 2, 2]),  # half a block each
+        (6, 500, [2, 2, 2]),
+        (100, 500, [SHARES] * 3),
+    ],
+)
+def test_workers_that_share_nothing_have_whole_blocks(
+    n_workers: int, panel_rows: int, shares: list[int]
+) -> None:
     work = in_shares()
     work = replace(work, plan=replace(work.plan, panel_rows=panel_rows))
     workers = Workers(n_workers)
     found = run(work, workers.pool()).values
     with thread_pool(2) as pool:
         np.testing.assert_array_equal(found, run(work, pool).values)
-    asked = [block for each in workers.asked.values() for block in each]
-    n_blocks = 3 * -(-500 // panel_rows)
-    assert len(asked) == len(set(asked)) == n_blocks * SHARES
-    for each in workers.asked.values():
-        # What a worker has of a block, before the next block: its panel is put in leaves once.
-        blocks = [(q, p) for q, p, _ in each]
-        assert len([*itertools.groupby(blocks)]) == len(set(blocks))
-    if n_blocks % n_workers == 0:
-        assert {len(each) for each in workers.asked.values()} == {n_blocks // n_workers * SHARES}
-
-
-def test_more_workers_than_blocks_have_shares_of_one() -> None:
-    work = in_shares()
-    workers = Workers(6)
-    run(work, workers.pool())
-    assert {number: len(each) for number, each in workers.asked.items()} == dict.fromkeys(
-        range(6), 3 * SHARES // 6
-    )
+    assert [n for _, number, n in workers.asked if number == 0] == shares
+    assert len({(block, number) for block, number, _ in workers.asked}) == sum(shares)
