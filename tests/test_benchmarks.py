@@ -21,7 +21,7 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 # Those that are run, and not only imported by another.
 SCRIPTS = (
     "bounded", "calls", "exactness", "groups", "leaves", "maps", "pair_loop", "parquet", "peers",
-    "plans", "roofline", "runs", "selection", "stores", "supports",
+    "plans", "random_order", "roofline", "runs", "selection", "stores", "supports",
 )  # fmt: skip
 
 
@@ -102,6 +102,18 @@ def test_plans(script, capsys, tmp_path, monkeypatch):
     defined["main"](["--works", "none of these", "--json", str(file)])
     assert capsys.readouterr().out.startswith("| work |")
     assert kept(file, "plans") == []
+
+
+@pytest.mark.slow
+def test_random_order(script, capsys, tmp_path):
+    file = tmp_path / "random.json"
+    sizes = ["--rows", "20000", "--queries", "400", "--workers", "--repeats", "1"]
+    figures = script("random_order")["main"]([*sizes, "--json", str(file)])
+    assert capsys.readouterr().out.count("\n| ") == 4  # heads, three rows
+    assert kept(file, "random_order") == figures
+    assert [row["rows"] for row in figures] == ["memory", "indexed", "unindexed"]
+    assert all(row["worked"] > 0 and row["planned_bytes"] > 0 for row in figures)
+    assert figures[1]["sum"] == figures[2]["sum"]
 
 
 def test_roofline(script, capsys, tmp_path):

@@ -280,7 +280,7 @@ def _n_shares(number: int, n_blocks: int, n_planned: int, n_apart: int) -> int:
     number, n_blocks : int
         Which block, in the order in which they are handed out, and of how many.
     n_apart : int
-        The number of workers that share nothing.
+        The number of workers that share nothing; 0 where threads share what they make.
 
     Examples
     --------
@@ -289,10 +289,12 @@ def _n_shares(number: int, n_blocks: int, n_planned: int, n_apart: int) -> int:
     >>> [_n_shares(number, 4, 32, 16) for number in range(4)]
     [4, 4, 4, 4]
     """
+    if not n_apart:
+        return n_planned
     left_over = n_blocks % n_apart
-    if n_apart > 1 and number < n_blocks - left_over:
+    if number < n_blocks - left_over:
         return 1
-    if left_over < 2:  # all workers are at the same block
+    if left_over == 1:  # all workers are at the same block
         return n_planned
     return min(n_planned, n_apart // gcd(left_over, n_apart))
 

@@ -24,8 +24,8 @@ _log = logging.getLogger(__name__)
 def _nothing() -> None: ...
 
 
-def _one() -> int:
-    return 1
+def _none() -> int:
+    return 0
 
 
 def _as_it_is(error: BaseException) -> BaseException:
@@ -77,7 +77,7 @@ class Pool:
     elsewhere : callable, optional
         Submits a call as ``submit``, after the addresses of workers to avoid if there are others.
     apart : callable
-        Returns the present number of workers that share nothing, as each has one thread; else 1.
+        Returns the present number of workers that share nothing, as each has one thread; else 0.
     look : callable
         Called while calls are waited for; raises ClusterError if none of them will end.
     refused : callable
@@ -96,7 +96,7 @@ class Pool:
     threads_now: Callable[[], int] | None = None
     as_shown: Callable[[BaseException], BaseException] = _as_it_is
     elsewhere: Callable[..., Future[Any]] | None = None
-    apart: Callable[[], int] = _one
+    apart: Callable[[], int] = _none
     look: Callable[[], None] = _nothing
     refused: Callable[[BaseException], bool] = _refused
     absent: Absent = field(default_factory=dict)

@@ -165,6 +165,8 @@ class Workers:
 @pytest.mark.parametrize(
     ("n_workers", "panel_rows", "shares"),
     [
+        (0, 250, [SHARES] * 6),  # threads share panels
+        (1, 250, [1] * 6),
         (2, 250, [1] * 6),  # as many whole blocks each
         (2, 500, [1, 1, SHARES]),  # and shares of the last one
         (5, 250, [1] * 5 + [SHARES]),
