@@ -77,7 +77,7 @@ class Pool:
     elsewhere : callable, optional
         Submits a call as ``submit``, after the addresses of workers to avoid if there are others.
     apart : callable
-        Returns the present number of workers that share nothing, as each has one thread; else 0.
+        Returns the number of workers that share nothing, as each has one thread; else 0.
     look : callable
         Called while calls are waited for; raises ClusterError if none of them will end.
     refused : callable

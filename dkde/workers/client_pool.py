@@ -164,9 +164,9 @@ class _ClientPool:
         return future
 
     def apart(self) -> int:
-        """Return the number of present workers if each has one thread; else 0."""
+        """Return the number of workers, present or on their way, if each has one thread; else 0."""
         threads = self._present().values()
-        return len(threads) if max(threads, default=0) == 1 else 0
+        return max(len(threads), self._threads_to_come) if max(threads, default=0) == 1 else 0
 
     def recover(self) -> None:
         """Wait until there are workers again; sides will be sent anew."""
