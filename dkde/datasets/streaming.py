@@ -29,7 +29,7 @@ from dkde.numerics.exact import check_exact
 from dkde.progress import StageProgressLike, by_stages, shows_stages
 from dkde.rows.as_numbers import marked_lists
 from dkde.rows.side import Rows
-from dkde.rows.tensors import dense
+from dkde.rows.tensors import dense, is_tensor
 from dkde.stores.door import check_opened
 from dkde.stores.targets import Seen
 from dkde.typing import Array
@@ -278,7 +278,8 @@ def _pairs(name: str, batches: Batches) -> Iterator[tuple[Array, Array | None]]:
                 made: Any = batches() if callable(batches) else batches
                 check_opened(made)
                 # Iterating over an array would yield its rows: one array is one batch.
-                iterator = iter([made] if isinstance(made, np.ndarray) else made)
+                is_one = isinstance(made, np.ndarray) or is_tensor(made)
+                iterator = iter([made] if is_one else made)
             batch = next(iterator)
         except StopIteration:
             return
@@ -286,12 +287,16 @@ def _pairs(name: str, batches: Batches) -> Iterator[tuple[Array, Array | None]]:
             raise _BatchesError(error) from error
         number += 1
         where = f"split {name}, batch {number}"
-        given, label = batch if isinstance(batch, tuple) and len(batch) == 2 else (batch, None)
+        given, label = _rows_and_labels(batch, where)
         check_opened(batch)
         # np.asarray drops masks in silence, so they are looked for before it.
         if np.ma.is_masked(marked_lists(given)):
             raise InputError(f"{where}: holds masked values; fill them, or leave such rows out")
-        rows = np.asarray(dense(given, where))
+        given = dense(given, where)
+        try:
+            rows = np.asarray(given)
+        except ValueError:  # NumPy refuses ragged lists
+            raise InputError(f"{where}: its rows differ in their number of values") from None
         if hasattr(given, "iloc") and rows.dtype.kind == "f":
             _check_frame(given, where)
         if rows.ndim < 2 or 0 in rows.shape[1:]:
@@ -313,6 +318,30 @@ def _pairs(name: str, batches: Batches) -> Iterator[tuple[Array, Array | None]]:
         # An empty batch says nothing about labels or dtype, so it cannot set the layout.
         if len(rows):
             yield rows, label
+
+
+def _rows_and_labels(batch: Any, where: str) -> tuple[Any, Any]:
+    """Return the rows of a batch, and its labels or None.
+
+    Loaders of PyTorch give a list of tensors, one for each thing that they know of a row. NumPy
+    would make one more dimension of that list.
+    """
+    if isinstance(batch, tuple) and len(batch) == 2:
+        return batch
+    if isinstance(batch, list) and batch and getattr(batch[0], "ndim", 0) >= 2:
+        if len(batch) == 2 and getattr(batch[1], "shape", ()) == batch[0].shape[:1]:
+            return batch[0], batch[1]
+        if is_tensor(batch[0]):
+            raise InputError(
+                f"{where} is a list of {len(batch)} tensors; yield one tensor of rows, or a pair "
+                "of rows and labels"
+            )
+    if isinstance(batch, Mapping):
+        raise InputError(
+            f"{where} is a mapping ({', '.join(map(str, batch))}); yield one array of rows, or a "
+            "pair of rows and labels"
+        )
+    return batch, None
 
 
 def _check_frame(frame: Any, where: str) -> None:

@@ -15,6 +15,7 @@ from dkde.errors import InputError
 from dkde.estimation.covariance import Covariance, find_covariance
 from dkde.numerics.bandwidth import EARTH_RADIUS_KM, KILOMETRES, Angles, check_bandwidths
 from dkde.rows.side import Side
+from dkde.rows.tensors import dense
 from dkde.runs.origin import as_now, bandwidth_unit, provenance_of
 from dkde.typing import FloatArray
 
@@ -124,6 +125,7 @@ def find_bandwidth_matrix(
     Scott (1992), Multivariate Density Estimation, section 6.3.2; Silverman (1986), Density
     Estimation for Statistics and Data Analysis, section 4.3.2.
     """
+    bandwidth = dense(bandwidth, "bandwidth")
     given = _rules(bandwidth)
     bandwidths = None if given is not None else _checked(bandwidth, train)
     if given is not None:

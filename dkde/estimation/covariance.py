@@ -17,6 +17,7 @@ from dkde.errors import Argument, InputError, some, warn
 from dkde.numerics.linear import Product, Scaling
 from dkde.rows.as_numbers import unmasked
 from dkde.rows.side import Side
+from dkde.rows.tensors import dense
 from dkde.typing import FloatArray
 
 COVARIANCES = ("identity", "diag", "full")
@@ -201,6 +202,7 @@ def _by_name(scales: Mapping[str, Any], train: Side) -> FloatArray:
 
 def _as_array(covariance: Any) -> FloatArray:
     """Return a given covariance as float64, if it is an array of finite real numbers."""
+    covariance = dense(covariance, "covariance")
     try:
         given = unmasked(covariance)  # masked values become NaN, which is refused below
         if given.dtype.kind not in "iufb":

@@ -36,6 +36,7 @@ from dkde.rows.row_source import innermost
 from dkde.rows.side import Side
 from dkde.rows.sphere import as_stored, is_in_degrees, on_sphere, warn_if_radians
 from dkde.rows.support import Support, check_outside
+from dkde.rows.tensors import dense
 from dkde.stores.door import check_opened
 
 NAN = ("raise", "drop")
@@ -369,7 +370,7 @@ def _angles(bandwidth: Any) -> Angles:
             f"bandwidth {bandwidth!r} is a rule for distances in space, and not on the sphere; "
             "give a number of radians or a length in kilometres, or choose by cross-validation"
         )
-    return Angles.of(bandwidth)
+    return Angles.of(dense(bandwidth, "bandwidth"))
 
 
 def _check_precision(precision: str) -> Precision:

@@ -57,7 +57,9 @@ def check_listed(data: Any, role: str) -> None:
         return
     data, _ = filled_lists(data)
     values = np.asarray(data)
-    if values.dtype.kind != "f" or not (np.abs(values) >= LARGEST).any():
+    # Smaller floats are made of integers that they hold, and cannot be compared with 2**53.
+    is_double = values.dtype.kind == "f" and values.dtype.itemsize >= 8
+    if not is_double or not (np.abs(values) >= LARGEST).any():
         return
     # An array of objects keeps the integers as they were given; the floats show where to look.
     given = np.asarray(data, object)

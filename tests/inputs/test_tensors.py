@@ -19,8 +19,8 @@ RIGHT = reference.log_density(ROWS, ROWS, [0.7])[0]
 class Tensor:
     """An array with DLPack and nothing else, on a device by its number."""
 
-    def __init__(self, array, device=1, error=None, **attributes):
-        self.array, self.device, self.error = array, device, error
+    def __init__(self, array, number=1, error=None, **attributes):
+        self.array, self.number, self.error = array, number, error
         self.__dict__.update(attributes)
 
     def __dlpack__(self, **options):
@@ -29,7 +29,7 @@ class Tensor:
         return self.array.__dlpack__(**options)
 
     def __dlpack_device__(self):
-        return (self.device, 0)
+        return (self.number, 0)
 
 
 class TorchTensor(Tensor):
@@ -101,6 +101,17 @@ REFUSED = {
     "a GPU": (Tensor(ROWS, 2, BufferError("cannot")), r"on another device; copy it to the CPU"),
     "a GPU of torch": (TorchTensor(ROWS, 2, TypeError("no")), r"another device; .* \(cpu\(\)"),
     "bfloat16": (TorchTensor(ROWS, error=TypeError("no"), dtype="torch.bfloat16"), r"float\(\)"),
+    "the device meta": (
+        TorchTensor(ROWS, error=TypeError("no"), device="meta"), "the device meta, .* no values"
+    ),
+    "nested": (TorchTensor(ROWS, is_nested=True), "is a nested TorchTensor; .* equally long rows"),
+    "a list with gradients": (
+        [TorchTensor(row, requires_grad=True) for row in ROWS], r"item 0 is .* detach\(\)"
+    ),
+    "torch, compressed": (
+        Tensor(ROWS, is_sparse=False, layout="torch.sparse_csr", to_dense=lambda: ROWS),
+        r"sparse \(Tensor\).* its to_dense\(\)",
+    ),
     "another fault": (Tensor(ROWS, error=RuntimeError("no\nmore")), "cannot be read: no$"),
     "scipy, a matrix": (scipy.sparse.csr_matrix(ROWS), r"sparse \(csr_matrix\).* its toarray\(\)"),
     "scipy, an array": (scipy.sparse.coo_array(ROWS), r"sparse \(coo_array\).* its toarray\(\)"),
@@ -161,3 +172,115 @@ def test_arrays_of_sparse_are_refused():
         for fit in (lambda data: dkde.log_density(ROWS, data, 0.7), dkde.KernelDensity().fit):
             with pytest.raises(dkde.InputError, match=r"sparse \(COO\), .*as_numpy\(\)"):
                 fit(held)
+
+
+def test_arguments_may_be_tensors():
+    class Half(Tensor):
+        """A type that NumPy does not have, which its own method makes of single precision."""
+
+        dtype = "torch.bfloat16"
+
+        def float(self):
+            return self.array.astype(np.float32)
+
+    eye = np.diag([1.0, 4.0])
+    right = reference.log_density(ROWS, ROWS, [0.5])[0]
+    for h in (Tensor(np.array(0.5)), Half(np.array(0.5))):
+        np.testing.assert_allclose(dkde.log_density(ROWS, ROWS, h), right, rtol=1e-9)
+    right = dkde.log_density(ROWS, ROWS, 0.5, covariance=eye)
+    for matrix in (Tensor(eye), Half(eye)):
+        found = dkde.log_density(ROWS, ROWS, 0.5, covariance=matrix)
+        np.testing.assert_array_equal(found, right)
+    grown = TorchTensor(np.array(0.5), requires_grad=True)
+    for h, options in ((0.5, {"covariance": grown}), (grown, {})):
+        named = "covariance" if options else "bandwidth"
+        with pytest.raises(dkde.InputError, match=rf"^{named} is a TorchTensor that requires"):
+            dkde.log_density(ROWS, ROWS, h, **options)
+    places = np.degrees(ROWS) / 4
+    with pytest.raises(dkde.InputError, match=r"^bandwidth is a TorchTensor that requires"):
+        dkde.log_density(places, places, grown, kernel="vonmises_fisher")
+
+
+def test_batches_of_loaders_are_rows_and_labels(tmp_path):
+    rows, labels = Tensor(ROWS), Tensor(np.arange(30))
+    rows.ndim, rows.shape, labels.shape = 2, (30, 2), (30,)
+    dkde.import_rows([[rows, labels]], tmp_path / "t.zarr")
+    found = dkde.score(ROWS, f"{tmp_path / 't.zarr'}::train", 0.7)
+    np.testing.assert_allclose(found.log_density[0], RIGHT, rtol=1e-9)
+    for batch, message in (
+        ([rows], "batch 1 is a list of 1 tensors; yield one tensor of rows"),
+        ({"x": rows, "y": labels}, r"batch 1 is a mapping \(x, y\); yield one array"),
+        ([ROWS, ROWS[:3]], "batch 1: its rows differ in their number of values"),
+    ):
+        with pytest.raises(dkde.InputError, match=message):
+            dkde.import_rows([batch], tmp_path / "u.zarr")
+
+
+def test_a_tensor_is_one_batch(tmp_path):
+    pictures = Tensor(ROWS.reshape(10, 3, 2))
+    dkde.import_rows(pictures, tmp_path / "t.zarr")
+    assert dkde.describe(tmp_path / "t.zarr")["splits"]["train"]["rows"] == 10
+
+
+@pytest.fixture
+def torch():
+    return pytest.importorskip("torch")
+
+
+class TestPyTorch:
+    """Tensors of PyTorch itself, if it is there."""
+
+    def test_rows(self, torch):
+        tensor = torch.tensor(ROWS)
+        shown_twice = torch.tensor(np.repeat(ROWS, 2, axis=0))[::2]
+        turned = torch.tensor(np.ascontiguousarray(ROWS.T)).T
+        negative = torch._neg_view(-tensor)
+        for rows in (tensor, shown_twice, turned, negative, list(tensor), negative * 1):
+            for found in densities(rows):
+                np.testing.assert_allclose(found, RIGHT, rtol=1e-9)
+
+    @pytest.mark.parametrize("kind", ["float32", "float16", "bfloat16", "float8_e4m3fn", "int8"])
+    def test_smaller_types(self, torch, kind):
+        tensor = (torch.tensor(ROWS) * 3).to(getattr(torch, kind))
+        exact = tensor.double().numpy()
+        right = reference.log_density(exact, exact, [0.7])[0]
+        found = dkde.log_density(tensor, tensor, 0.7)
+        np.testing.assert_allclose(found, right, rtol=1e-9)
+        found = dkde.log_density(tensor, list(tensor), 0.7)
+        np.testing.assert_allclose(found, right, rtol=1e-9)
+
+    def test_weights(self, torch):
+        weights = torch.tensor(RNG.uniform(1, 2, 30)).bfloat16()
+        mask = torch.arange(30) % 3 == 0
+        for each in (weights, mask):
+            exact = each.double().numpy()
+            right = reference.log_density(ROWS, ROWS, [0.7], weights=exact)[0]
+            found = dkde.log_density(ROWS, ROWS, 0.7, weights=each)
+            np.testing.assert_allclose(found, right, rtol=1e-9)
+            model = dkde.KernelDensity(bandwidth=torch.tensor(0.7))
+            model.fit(torch.tensor(ROWS), sample_weight=each)
+            np.testing.assert_allclose(model.score_samples(ROWS), right, rtol=1e-7)
+
+    @pytest.mark.parametrize("way", QUICK)
+    def test_refusals(self, torch, way):
+        tensor = torch.tensor(ROWS)
+        for rows, message in (
+            (torch.nn.Parameter(tensor), r"is a Parameter that requires a gradient; .* detach"),
+            (tensor.clone().requires_grad_() * 2, r"requires a gradient; .* detach"),
+            (tensor.to("meta"), "on the device meta, which holds no values$"),
+            (tensor.to_sparse(), r"sparse \(Tensor\).* its to_dense\(\)$"),
+        ):
+            with pytest.raises(dkde.InputError, match=message) as refusal:
+                WAYS[way](rows)
+            assert len(str(refusal.value).splitlines()) == 1
+
+    def test_loaders_are_batches(self, torch, tmp_path):
+        data = torch.utils.data
+        pairs = data.TensorDataset(torch.tensor(ROWS), torch.arange(30))
+        dkde.import_rows(data.DataLoader(pairs, batch_size=8), tmp_path / "t.zarr")
+        found = np.asarray(dkde.log_density(ROWS, f"{tmp_path / 't.zarr'}::train", 0.7))
+        np.testing.assert_allclose(found, RIGHT, rtol=1e-9)
+        rows = data.DataLoader(data.TensorDataset(torch.tensor(ROWS)), batch_size=8)
+        with pytest.raises(dkde.InputError, match="batch 1 is a list of 1 tensors"):
+            dkde.import_rows(rows, tmp_path / "u.zarr")
+        dkde.import_rows((batch for (batch,) in rows), tmp_path / "u.zarr")
