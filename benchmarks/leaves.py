@@ -10,7 +10,9 @@ sides are timed in turn in one process. mlpack builds both of its trees in each 
 core; it gets copies, as it puts the rows of its arguments in another order. ``--numpy`` takes all
 pairs of the first queries by matrix products and NumPy's exponentials, on all cores, and scales the
 time up. Processor seconds are those of all threads: they say more than seconds where the machine
-has other work. Errors are differences from sums in extended precision, over 16 queries, in nats.
+has other work. There are two ratios: that of seconds, and that of processor seconds divided by
+the cores that each side uses. Errors are differences from sums in extended precision, over 16
+queries, in nats.
 """
 
 import argparse
@@ -20,7 +22,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from record import add_json_option, keep, new_record
+from record import add_json_option, keep, n_processors, new_record
 
 import dkde
 
@@ -29,6 +31,7 @@ BANDWIDTHS = {
     2: 0.03, 3: 0.0938, 4: 0.099, 5: 0.1434, 6: 0.206, 8: 0.2165, 10: 0.24, 12: 0.25, 15: 0.28,
     20: 0.3,
 }  # fmt: skip
+CORES = n_processors()
 FEATURES = (2, 3, 4, 5, 6, 8, 10, 12, 15, 20)
 
 
@@ -105,14 +108,15 @@ def mlpack(query: Any, train: Any, h: float, tol: float) -> Any:
     return np.log(np.asarray(found["predictions"]).ravel())
 
 
-def timed(call: Callable[[], Any], repeats: int) -> tuple[float, Any]:
-    """Return the median seconds of a call, and what it returned."""
-    seconds = []
+def timed(call: Callable[[], Any], repeats: int) -> tuple[float, float, Any]:
+    """Return the median seconds of a call, those of the processor, and what it returned."""
+    seconds, processor = [], []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start, worked = time.perf_counter(), time.process_time()
         found = call()
+        processor.append(time.process_time() - worked)
         seconds.append(time.perf_counter() - start)
-    return median(seconds), found
+    return median(seconds), median(processor), found
 
 
 def measure(d: int, options: argparse.Namespace) -> dict[str, Any]:
@@ -128,9 +132,7 @@ def measure(d: int, options: argparse.Namespace) -> dict[str, Any]:
         return dkde.log_density(query, train, h, tol=options.tol)
 
     dkde.log_density(query[:300], train[:9000], h, tol=options.tol)  # compiles
-    before = time.process_time()
-    seconds, found = timed(ours, options.repeats)
-    processor = (time.process_time() - before) / options.repeats
+    seconds, processor, found = timed(ours, options.repeats)
     figures: dict[str, Any] = {
         "features": d,
         "bandwidth": h,
@@ -145,11 +147,12 @@ def measure(d: int, options: argparse.Namespace) -> dict[str, Any]:
         figures["seconds_all_pairs"] = cost["seconds_all_pairs"] * len(query) / len(first)
     if options.numpy:
         first = query[: options.numpy]
-        taken, theirs = timed(lambda: dense(first, train, h), options.peer_repeats)
+        taken, worked, theirs = timed(lambda: dense(first, train, h), options.peer_repeats)
         figures["seconds_numpy"] = taken * len(query) / len(first)
+        figures["processor_numpy"] = worked * len(query) / len(first) / CORES
         figures["error_numpy"] = float(np.abs(theirs[some] - expected).max())
     if options.mlpack:
-        figures["seconds_mlpack"], theirs = timed(
+        figures["seconds_mlpack"], figures["processor_mlpack"], theirs = timed(
             lambda: mlpack(query, train, h, options.tol), options.peer_repeats
         )
         figures["error_mlpack"] = float(np.abs(theirs[some] - expected).max())
@@ -165,6 +168,10 @@ def line(figures: dict[str, Any]) -> str:
         if name in figures:
             ratio = figures[name] / figures["seconds"]
             cells.append(f"{figures[name]:.2f} ({ratio:.1f} ×)")
+            worked = name.replace("seconds", "processor")
+            if worked in figures:
+                ratio = figures[worked] / (figures["processor_seconds"] / CORES)
+                cells.append(f"{ratio:.1f} ×")
             error = name.replace("seconds", "error")
             if error in figures:
                 cells.append(f"{figures[error]:.1e}")
@@ -199,8 +206,8 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"{options.queries:,} queries x {options.rows:,} rows of {what}, tol {options.tol:g}\n")
     heads = ["features", "h", "seconds", "processor seconds", "error"]
     heads += ["all pairs, planned"] if options.pairs else []
-    heads += ["NumPy, scaled", "its error"] if options.numpy else []
-    heads += ["mlpack", "its error"] if options.mlpack else []
+    heads += ["NumPy, scaled", "by processor", "its error"] if options.numpy else []
+    heads += ["mlpack", "by processor", "its error"] if options.mlpack else []
     print(f"| {' | '.join(heads)} |\n|{' ---: |' * len(heads)}")
     rows = []
     for d in options.features:

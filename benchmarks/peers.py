@@ -5,7 +5,9 @@ themselves: the median of as many repeats as are short enough, after one call th
 What takes long is timed on two samples of the queries, and scaled by what the larger takes more;
 the tables say so. What is done once for all queries, such as building a tree, is added. "Cores"
 is processor time over time. Errors are the largest
-distance, over 16 queries, from the definition's sum in extended precision, in nats.
+distance, over 16 queries, from the definition's sum in extended precision, in nats. On a machine
+that has other work, ``--processor`` compares what the processor worked: the ratio to a way that
+uses one of two cores is then half of that in seconds.
 
     python benchmarks/peers.py --data mnist.zarr             # takes an hour or more
     python benchmarks/peers.py --works 5,6 --markdown        # the rows for the README
@@ -112,6 +114,9 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--data", help="an imported MNIST with train, valid and test")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--patience", type=float, default=1.0, help="times as large samples")
+    parser.add_argument(
+        "--processor", action="store_true", help="seconds of the processor, of all threads"
+    )
     parser.add_argument("--markdown", action="store_true", help="print tables for a README")
     add_json_option(parser)
     options = parser.parse_args(arguments)
@@ -123,12 +128,12 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
             for build in WORKS.get(number, ()):
                 work = build(data)
                 print_title(f"{number}. {work.title}", options.markdown)
-                rows = measure(work, options.repeats, options.patience)
+                rows = measure(work, options.repeats, options.patience, options.processor)
                 print_table(_HEAD, cells(work, rows), options.markdown)
                 works.append(_record(work, rows))
                 _write_so_far(options.json, report)
             for d in (2, 64) if number == 7 else ():
-                found = growth(data, d, options.repeats, options.patience)
+                found = growth(data, d, options.repeats, options.patience, options.processor)
                 print_title(f"7. {found.title}", options.markdown)
                 print_table(_GROWTH_HEAD, growth_cells(found), options.markdown)
                 print(("\n" if options.markdown else "") + growth_text(found))

@@ -38,7 +38,7 @@ def _slope(sizes: list[int], seconds: list[float]) -> float:
     return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
 
 
-def growth(data: Data, d: int, repeats: int, patience: float) -> Growth:
+def growth(data: Data, d: int, repeats: int, patience: float, by_processor: bool = False) -> Growth:
     """10,000 queries in two dimensions, 2,000 in 64, on up to a million rows."""
     sizes = sorted({data.size(n) for n in _SIZES})
     if d == 2:
@@ -54,7 +54,7 @@ def growth(data: Data, d: int, repeats: int, patience: float) -> Growth:
         print(f"  {n:,} rows", file=sys.stderr)
         ways: tuple[Way, ...] = (ours(train, h),)
         work = Work(7, title, query, exact_log_density(train, h), ways, None)
-        rows += measure(work, repeats, patience)
+        rows += measure(work, repeats, patience, by_processor)
     return Growth(
         f"{title}, {len(query):,} queries", sizes, [row.seconds for row in rows],
         [row.error for row in rows], [row.timed for row in rows], target,

@@ -105,7 +105,9 @@ def exact_log_density(train: Array, bandwidths: float | Sequence[float]) -> Scor
     return score
 
 
-def measure(work: Work, repeats: int, patience: float = 1.0) -> list[Measured]:
+def measure(
+    work: Work, repeats: int, patience: float = 1.0, by_processor: bool = False
+) -> list[Measured]:
     """Times every way of a work, in turn, after untimed calls of each.
 
     Parameters
@@ -114,13 +116,15 @@ def measure(work: Work, repeats: int, patience: float = 1.0) -> list[Measured]:
         Of ways that take up to 20 seconds; the others get 100 seconds, or one repeat.
     patience : float
         Times as much patience as the ways ask for.
+    by_processor : bool
+        Whether seconds are those of the processor, of all threads.
     """
     checked = work.queries[:_CHECKED]
     exact = work.exact(checked)
     runners = []
     for way in work.ways:
         print(f"  {way.name}", file=sys.stderr, flush=True)
-        runner = _Runner(way, work.queries, patience)
+        runner = _Runner(way, work.queries, patience, by_processor)
         with contextlib.redirect_stdout(sys.stderr):  # some say that they compile
             runner.begin(exact if way.exact is None else way.exact(checked), repeats)
         runners.append(runner)
@@ -134,8 +138,8 @@ def measure(work: Work, repeats: int, patience: float = 1.0) -> list[Measured]:
 class _Runner:
     """One way, its sample, and what was measured of it."""
 
-    def __init__(self, way: Way, queries: Array, patience: float) -> None:
-        self.way, self.queries = way, queries
+    def __init__(self, way: Way, queries: Array, patience: float, by_processor: bool) -> None:
+        self.way, self.queries, self.by_processor = way, queries, by_processor
         self.enough = way.patience * patience
         self.row = Measured(way.name, len(queries), note=way.note)
         self.smaller = 0  # queries of the sample before the last
@@ -144,9 +148,9 @@ class _Runner:
 
     def begin(self, exact: Array | None, repeats: int) -> None:
         try:
-            start = time.perf_counter()
+            start = self._now()
             self.score = self.way.prepare()
-            self.row.prepare_seconds = time.perf_counter() - start
+            self.row.prepare_seconds = self._now() - start
             seconds, values = self._sample()
         except Exception as failure:
             if not self.way.may_fail:
@@ -185,9 +189,9 @@ class _Runner:
     def turn(self) -> None:
         if self.smaller:
             self.fewer.append(self._timed(self.smaller)[0])
-        seconds, processor, _ = self._timed(self.row.timed)
+        seconds, cores, _ = self._timed(self.row.timed)
         self.row.times.append(seconds)
-        self.cores.append(processor / seconds)
+        self.cores.append(cores)
 
     def finish(self) -> Measured:
         row = self.row
@@ -200,11 +204,15 @@ class _Runner:
             row.cores = statistics.median(self.cores)
         return row
 
+    def _now(self) -> float:
+        return time.process_time() if self.by_processor else time.perf_counter()
+
     def _timed(self, rows: int) -> tuple[float, float, Array | None]:
-        """Seconds, processor seconds of this process, and values of the first queries."""
+        """Seconds, cores that this process used, and values of the first queries."""
         start, processor = time.perf_counter(), time.process_time()
         values = self.score(self.queries[:rows])
-        return time.perf_counter() - start, time.process_time() - processor, values
+        worked, passed = time.process_time() - processor, time.perf_counter() - start
+        return worked if self.by_processor else passed, worked / passed, values
 
 
 def _error(values: Array | None, exact: Any) -> float | None:

@@ -144,12 +144,12 @@ def statsmodels_kde(train: Array, bandwidth: float, tolerance: float) -> Score:
 
 
 def mlpack_kde(train: Array, bandwidth: float, tolerance: float) -> Score:
-    """Both of its trees are built at each call, the training rows' too."""
+    """Both of its trees are built at each call, of copies, as it puts rows in another order."""
     from mlpack import kde
 
     def score(queries: Array) -> Array:
         found = kde(
-            reference=train, query=queries, bandwidth=bandwidth, rel_error=tolerance,
+            reference=train.copy(), query=queries.copy(), bandwidth=bandwidth, rel_error=tolerance,
             kernel="gaussian", tree="kd-tree", algorithm="dual-tree",
         )  # fmt: skip
         return _log(np.asarray(found["predictions"]).ravel())

@@ -237,7 +237,7 @@ def digits(data: Data) -> Work:
         query,
         exact_log_density(train, h),
         (ours(train, h), *found["ways"]),
-        (">=", 100.0),
+        (">=", 150.0),
         found["missing"],
     )
 

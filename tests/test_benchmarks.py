@@ -20,8 +20,9 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 # Those that are run, and not only imported by another.
 SCRIPTS = (
-    "bounded", "calls", "exactness", "groups", "leaves", "maps", "pair_loop", "parquet", "peers",
-    "plans", "random_order", "roofline", "runs", "selection", "stores", "supports",
+    "bounded", "calls", "exactness", "groups", "leaves", "maps", "one_gaussian", "pair_loop",
+    "parquet", "peers", "plans", "random_order", "roofline", "runs", "selection", "stores",
+    "supports",
 )  # fmt: skip
 
 
@@ -170,6 +171,19 @@ def test_leaves(script, capsys, tmp_path):
     rows = kept(file, "leaves")
     assert [row["features"] for row in rows] == [3, 7]
     assert all(0 < row["error"] < 1e-5 and row["seconds"] > 0 for row in rows)
+
+
+@pytest.mark.slow
+def test_one_gaussian(script, capsys, tmp_path):
+    file = tmp_path / "one.json"
+    sizes = ["--rows", "9000", "--queries", "400", "--features", "3", "--repeats", "1"]
+    figures = script("one_gaussian")["main"]([*sizes, "--json", str(file)])
+    out = capsys.readouterr().out
+    assert out.count("\n| ") == 2 + len(figures)  # heads, a rule
+    missing = out.count("is not installed: left out")
+    assert len(figures) == 1 + 2 * (2 - missing)
+    assert figures[0]["error"] < 1e-9
+    assert kept(file, "one_gaussian") == figures
 
 
 def test_calls(script, capsys, tmp_path):
