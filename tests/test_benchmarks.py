@@ -202,6 +202,16 @@ def test_groups(script, capsys, tmp_path):
     assert all(row["error"] < 1e-9 for row in kept(file, "groups"))
 
 
+def test_bandwidths(script, capsys, tmp_path):
+    file = tmp_path / "bandwidths.json"
+    sizes = ["--rows", "600", "--features", "2", "--repeats", "1", "--bandwidths", "2"]
+    (row,) = script("bandwidths")["main"]([*sizes, "--json", str(file)])
+    assert row["ratio"] == row["together"] / row["apart"] > 0
+    assert "600 x 600, 2 bandwidths" in capsys.readouterr().out
+    (kept_row,) = kept(file, "bandwidths")
+    assert kept_row["each"].keys() == {"0.02", "2.0"}
+
+
 def test_exactness_shows_who_is_right(script, capsys, tmp_path):
     file = tmp_path / "exactness.json"
     figures = script("exactness")["main"](["--json", str(file)])

@@ -9,7 +9,7 @@ import numpy as np
 from dkde.engine.cells import BESIDE_BYTES
 from dkde.engine.leaf_plan import MOMENT_BYTES
 from dkde.engine.task import Task
-from dkde.numerics.cell_cost import Cost, is_left, is_within_cut, moment_tolerances
+from dkde.numerics.cell_cost import Cost, is_left, is_within_cut, moment_tolerances, spacing_of
 from dkde.numerics.tolerance import left_out
 from dkde.typing import FloatArray
 
@@ -60,25 +60,29 @@ def choose_for_cells(
         Nanoseconds at each bandwidth of sums over groups of leaves, in place of their pairs.
     """
     times = group_times or [inf] * len(task.bandwidths)
+    spacing = spacing_of(train)
     within = [
         _within(d2, limits_of(d2, replace(task, bandwidths=task.bandwidths[[k]]), query.shape[1]))
         for k in range(len(task.bandwidths))
     ]
     choices = (
-        _cells_at(query, train, d2, within, task, tol, sizes, times)
+        _cells_at(query, train, d2, spacing, within, task, tol, sizes, times)
         for tol in moment_tolerances(task.tol)
     )
     return min(choices, key=lambda choice: choice.with_pairs)
 
 
 def _cells_at(
-    query: FloatArray, train: FloatArray, d2: FloatArray, within: list[FloatArray], task: Task,
-    tol: float, sizes: tuple[int, int, int], group_times: Sequence[float],
+    query: FloatArray, train: FloatArray, d2: FloatArray, spacing: float,
+    within: list[FloatArray], task: Task, tol: float, sizes: tuple[int, int, int],
+    group_times: Sequence[float],
 ) -> CellChoice:  # fmt: skip
     """Return at which bandwidths moments of a tolerance are less work than the pairs alone.
 
     Parameters
     ----------
+    spacing : float
+        Of the training rows.
     within : list of array (query rows,)
         At each bandwidth, the share of the training rows that matter.
     sizes : (int, int, int)
@@ -96,7 +100,7 @@ def _cells_at(
         pairs = leaves_time(float(within[k].mean()), n_query, n_train, n_features)
         pairs = min(pairs, group_times[k])
         cost = Cost.of(n_query, n_train, query, train, h, tol, n_groups)
-        left = is_left(d2, train, h, task.tol, tol)
+        left = is_left(d2, spacing, h, task.tol, tol)
         if log_cut is not None and left.any():
             left[left] = ~is_within_cut(d2[left], train, h, float(log_cut[k]), tol)
         again = 0.0

@@ -1,9 +1,10 @@
 """Moments of a panel's rows in cells, and the sums of query rows by them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from dkde.engine.reading import Reading, check_finite
 from dkde.engine.task import Task
 from dkde.numerics.cell_coefficients import Coefficients
 from dkde.numerics.cell_moments import CellMoments
-from dkde.numerics.cell_sums import Marks, Own, log_sums
+from dkde.numerics.cell_sums import Marks, Own, cells_of, log_sums
 from dkde.numerics.frame import Frame, Points
 from dkde.numerics.images import Images, Near
 from dkde.numerics.moment_set import MomentSet, reach_for
@@ -44,6 +45,27 @@ class PanelMoments:
     coefficients: list[Coefficients]
     n_read: int
     n_missing: int
+    _expected: set[Hashable] = field(default_factory=set)
+    _lock: Any = field(default_factory=Lock)
+
+    def expect(self, name: Hashable, values: Any, frame: Frame) -> None:
+        """Expect query rows, of which the sums will be asked for a few at a time.
+
+        Parameters
+        ----------
+        name : hashable
+            Of these rows, which are looked at once.
+        values : array (rows, n_features)
+            As they were read.
+        frame : Frame
+        """
+        with self._lock:
+            if name in self._expected:
+                return
+            coordinates = Points.of(values, frame).coordinates
+            for each in self.coefficients:
+                each.expect(cells_of(coordinates, each))
+            self._expected.add(name)
 
     def log_sums(
         self, values: Any, task: Task, frame: Frame, *, whole: bool,

@@ -5,7 +5,7 @@ groups. Of groups with few rows each, as in leave-one-out, one set of moments ha
 the query row's own are taken away, which the row's own bound has to allow.
 """
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
@@ -125,6 +125,10 @@ class OwnApart:
     def n_missing(self) -> int:
         """Return how many of the rows were left out."""
         return self.moments.n_missing
+
+    def expect(self, name: Hashable, values: Any, frame: Frame) -> None:
+        """Expect query rows, as :meth:`PanelMoments.expect`."""
+        self.moments.expect(name, values, frame)
 
     def log_sums(
         self, values: Any, task: Task, frame: Frame, groups: Groups, *, whole: bool,

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from dkde.engine.cells import Beyond, PanelMoments, panel_moments
-from dkde.engine.grouped_cells import Grouped, grouped_moments
+from dkde.engine.grouped_cells import Grouped, GroupsApart, grouped_moments
 from dkde.engine.leaves import QueryRows, TrainRows, check_distances, query_rows, train_rows
 from dkde.engine.reads import Reads
 from dkde.engine.shelf import SHELF, shelf_of
@@ -58,7 +58,7 @@ class LeafBlock:
 
     def share(self, number: int, n_shares: int) -> tuple[Numbers, FloatArray]:
         """Return the numbers of some query rows within the block, and their partial result."""
-        query = SHELF.get((self._survey.key, "query", self._rows), self._read_query, others=False)
+        query = self._query_rows()
         by_cells, by_groups = map(bool, (self._survey.by_cells, self._survey.by_groups))
         mine = query.share(number, n_shares, together=by_cells, in_units=by_groups)
         shape = logsum.n_partial_rows(len(self._task.bandwidths)), len(mine.missing)
@@ -66,7 +66,13 @@ class LeafBlock:
         columns = np.concatenate([mine.columns, mine.missing])
         if mine.leaves is None:
             return columns, missing
-        return columns, np.concatenate([self._sums(mine), missing], axis=1)
+        # Of one share nothing is to be expected: all is asked for at once.
+        expected = query if n_shares > 1 else None
+        return columns, np.concatenate([self._sums(mine, expected), missing], axis=1)
+
+    def _query_rows(self) -> QueryRows:
+        key = self._survey.key, "query", self._rows
+        return SHELF.get(key, self._read_query, others=False)
 
     def _read_query(self) -> QueryRows:
         return query_rows(
@@ -74,8 +80,8 @@ class LeafBlock:
             self._survey.leaf_axes,
         )  # fmt: skip
 
-    def _sums(self, query: QueryRows) -> FloatArray:
-        """Return the partial result of query rows."""
+    def _sums(self, query: QueryRows, expected: QueryRows | None) -> FloatArray:
+        """Return the partial result of query rows; others are expected of the same moments."""
         n_bandwidths = len(self._task.bandwidths)
         by_cells = self._survey.by_cells
         if not by_cells:
@@ -87,6 +93,8 @@ class LeafBlock:
             return self._near(query, range(n_bandwidths))
         result = logsum.identity(n_bandwidths, len(query.values))
         whole = self._panel == (0, self._train.rows.n_rows)
+        if expected is not None and not isinstance(moments, GroupsApart):
+            moments.expect(self._rows, expected.values, frame)
         if isinstance(moments, PanelMoments):
             found, failed = moments.log_sums(
                 query.values, self._task, frame, whole=whole, origin=self._origin

@@ -33,7 +33,7 @@ References
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
-from threading import Lock
+from threading import Condition
 
 import numpy as np
 
@@ -86,8 +86,10 @@ class Coefficients:
         self._weight[:, 1:] = moments.mass[:, None]
         none = np.empty(0, np.int64)
         self._known = _Known(none, none, np.zeros((0, *moments.shape)), np.zeros(0))
-        self._lock = Lock()
+        self._lock = Condition()
         self._asked = 0
+        self._expected = none
+        self._planes: set[int] = set()  # of which a thread makes coefficients now
 
     @property
     def left_out(self) -> float:
@@ -123,18 +125,74 @@ class Coefficients:
         there = np.flatnonzero(places >= 0)
         if len(there):
             yield there, places[there], known.values, known.wrong
-        missing = np.flatnonzero(places < 0)
-        # Outside of the lock: a thread that would wait can as well make others of its cells.
-        for batch in self._batches(keys, missing):
-            known = self._known  # other threads have gone on meanwhile
-            places = known.find(keys[batch])
-            if (places >= 0).all():
-                yield batch, places, known.values, known.wrong
+        missing = keys[places < 0]
+        # What other threads make now is taken from them, after all that is left to make.
+        later = []
+        for batch in self._batches(self._with_expected(missing, known)):
+            if not self._claimed(batch, wait=False):
+                later.append(batch)
                 continue
-            wanted = self._extended(keys[batch], known)
-            values, wrong = self._translated(wanted)
-            self._keep(wanted, values, wrong)
-            yield batch, np.searchsorted(wanted, keys[batch]), values, wrong
+            yield from self._made(keys, batch, missing)
+        for batch in later:
+            self._claimed(batch, wait=True)
+            yield from self._made(keys, batch, missing)
+
+    def expect(self, keys: Keys) -> None:
+        """Expect that coefficients of cells will be asked for, a few at a time.
+
+        All of a plane of cells are made at the first time, where there is room to keep them: but
+        for the last sweep, that is as much work as some of them.
+        """
+        with self._lock:
+            new = keys[self._known.find(keys) < 0]
+            self._expected = np.union1d(self._expected, new)
+
+    def _with_expected(self, missing: Keys, known: _Known) -> Keys:
+        """Return cells, and those that are expected in the same planes, if they can be kept."""
+        if not len(missing) or not len(self._expected):
+            return missing
+        expected = self._expected
+        if len(known.keys) + len(expected) > self._most_kept:
+            return missing
+        top = self.moments.cells.bits * (self.moments.n_axes - 1)
+        planes = np.unique(missing >> top)
+        return np.union1d(missing, expected[np.isin(expected >> top, planes)])
+
+    def _planes_of(self, batch: Keys) -> set[int]:
+        top = self.moments.cells.bits * (self.moments.n_axes - 1)
+        return set(np.unique(batch >> top).tolist())
+
+    def _claimed(self, batch: Keys, *, wait: bool) -> bool:
+        """Claim the planes of a batch, unless another thread has one of them."""
+        planes = self._planes_of(batch)
+        with self._lock:
+            while self._planes & planes:
+                if not wait:
+                    return False
+                self._lock.wait()
+            self._planes |= planes
+        return True
+
+    def _made(
+        self, keys: Keys, batch: Keys, missing: Keys
+    ) -> Iterator[tuple[Keys, Keys, FloatArray, FloatArray]]:
+        """Yield the coefficients of the wanted cells of a batch, whose planes are claimed."""
+        try:
+            asked = np.intersect1d(batch, missing, assume_unique=True)
+            known = self._known  # other threads have gone on meanwhile
+            places = known.find(asked)
+            values, wrong = known.values, known.wrong
+            if not (places >= 0).all():
+                wanted = self._extended(batch, known)
+                values, wrong = self._translated(wanted)
+                self._keep(wanted, values, wrong)
+                places = np.searchsorted(wanted, asked)
+        finally:
+            with self._lock:
+                self._planes -= self._planes_of(batch)
+                self._lock.notify_all()
+        if len(asked):
+            yield np.searchsorted(keys, asked), places, values, wrong
 
     def _extended(self, batch: Keys, known: _Known) -> Keys:
         """Return a batch with the cells of training rows amid it, where these are not too many.
@@ -146,32 +204,37 @@ class Coefficients:
         amid = amid[known.find(amid) < 0]
         return batch if len(amid) > _AMID * len(batch) else np.union1d(batch, amid)
 
-    def _batches(self, keys: Keys, missing: Keys) -> list[Keys]:
+    def _batches(self, wanted: Keys) -> list[Keys]:
         """Cut cells into whole planes of one first index; every other time from the end.
 
         So two threads that start together on the same cells meet in the middle.
         """
         per_batch = max(1, BATCH_BYTES // (8 * prod(self.moments.shape)))
-        wanted, cuts = keys[missing], [0]
+        cuts = [0]
         top = self.moments.cells.bits * (self.moments.n_axes - 1)
         while cuts[-1] < len(wanted):
             cuts.append(_end_of_plane(wanted, cuts[-1], per_batch, top))
-        batches = np.split(missing, cuts[1:-1]) if len(missing) else []
+        batches = np.split(wanted, cuts[1:-1]) if len(wanted) else []
         with self._lock:
             self._asked += 1
             return batches if self._asked % 2 else batches[::-1]
+
+    @property
+    def _most_kept(self) -> int:
+        """Return of how many cells coefficients are kept."""
+        cell = 8 * prod(self.moments.shape)
+        return int((self._share * _KEPT_BYTES + 1.5 * self.moments.nbytes) // cell)
 
     def _keep(self, keys: Keys, values: FloatArray, wrong: FloatArray) -> None:
         with self._lock:
             known = self._known
             new = np.flatnonzero(known.find(keys) < 0)
             count = len(known.keys)
-            needed = (count + len(new)) * values[0].nbytes
-            if needed > self._share * _KEPT_BYTES + 1.5 * self.moments.nbytes:
+            if count + len(new) > self._most_kept:
                 return
             held, held_wrong = known.values, known.wrong
             if count + len(new) > len(held):
-                size = max(count + len(new), count + count // 2)
+                size = count + max(len(new), count // 2, len(self._expected))
                 held, held_wrong = np.zeros((size, *self.moments.shape)), np.zeros(size)
                 held[:count], held_wrong[:count] = known.values[:count], known.wrong[:count]
             # Readers of what was known do not look beyond it.
@@ -182,6 +245,7 @@ class Coefficients:
             order = np.argsort(both)
             # One assignment: a reader has all of the old or all of the new.
             self._known = _Known(both[order], places[order], held, held_wrong)
+            self._expected = np.setdiff1d(self._expected, keys, assume_unique=True)
 
     def _translated(self, batch: Keys) -> tuple[FloatArray, FloatArray]:
         """Return the coefficients of sorted cells, and what they err by."""

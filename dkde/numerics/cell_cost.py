@@ -138,8 +138,18 @@ def moment_tolerances(tol: float) -> list[float]:
     return [tol, *(finer for finer in (1e-3 * tol, MIN_TOL) if MIN_TOL <= finer < tol)]
 
 
+def spacing_of(train: FloatArray) -> float:
+    """Return about how far the rows of a sample (rows, n_axes) are from the others."""
+    some = train[:: max(1, len(train) // _SPACED)]
+    apart = ((some[:, None] - train) ** 2).sum(axis=2)
+    # Of all rows the nearest is nearer than of a sample, by about the distance within the sample.
+    second = min(1, len(train) - 1)  # the first one is the row itself
+    nearest = np.partition(apart, second, axis=1)[:, second]
+    return sqrt(float(np.quantile(nearest, 0.9)))
+
+
 def is_left(
-    d2: FloatArray, train: FloatArray, h: float, tol: float, moment_tol: float
+    d2: FloatArray, spacing: float, h: float, tol: float, moment_tol: float
 ) -> npt.NDArray[np.bool_]:
     """Return which query rows of a sample moments leave to pairs, about.
 
@@ -150,17 +160,12 @@ def is_left(
     ----------
     d2 : array (query rows, training rows)
         Squared distances; infinite where pairs do not count.
-    train : array (training rows, n_axes)
+    spacing : float
+        From :func:`spacing_of` the sample of the training rows.
     h : float
     tol, moment_tol : float
         Relative to ``max(1, |log p|)``, and that which moments are made for.
     """
-    some = train[:: max(1, len(train) // _SPACED)]
-    apart = ((some[:, None] - train) ** 2).sum(axis=2)
-    # Of all rows the nearest is nearer than of a sample, by about the distance within the sample.
-    second = min(1, len(train) - 1)  # the first one is the row itself
-    nearest = np.partition(apart, second, axis=1)[:, second]
-    spacing = sqrt(float(np.quantile(nearest, 0.9)))
     away = np.maximum(np.sqrt(d2.min(axis=1)) - spacing, 0.0) / h
     exponent = np.minimum(away * away / 2, 700.0)
     left: npt.NDArray[np.bool_] = np.exp(exponent) > _AMID * tol / moment_tol * np.maximum(

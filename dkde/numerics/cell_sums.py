@@ -105,6 +105,14 @@ class CellSums:
         return sums, bounds * (1 + 1e-9)
 
 
+def cells_of(query: FloatArray, coefficients: Coefficients) -> Keys:
+    """Return the keys, in order, of the cells that query rows (rows, n_axes) are in."""
+    moments = coefficients.moments
+    cells = Cells(moments.n_axes, moments.side, 2 * grid.MARGIN)
+    cells.number(np.ascontiguousarray(query, np.float64))
+    return np.sort(cells.keys)
+
+
 def log_sums(
     query: FloatArray,
     coefficients: Sequence[Coefficients],

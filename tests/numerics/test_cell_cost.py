@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dkde.numerics.cell_cost import Cost, expected_cells, is_left, moment_tolerances
+from dkde.numerics.cell_cost import Cost, expected_cells, is_left, moment_tolerances, spacing_of
 from dkde.numerics.cells import Cells
 
 
@@ -56,9 +56,13 @@ def test_moments_for_a_smaller_tolerance_leave_fewer_rows() -> None:
     tolerances = moment_tolerances(1e-6)
     assert tolerances == [1e-6, pytest.approx(1e-9), 1e-13]
     assert moment_tolerances(1e-13) == [1e-13]
-    assert not is_left(d2, train, 3.0, 1e-6, 1e-6).any()  # all within the spacing of the sample
-    shares = [is_left(d2 + 20 * 0.1**2, train, 0.1, 1e-6, tol).mean() for tol in tolerances]
+    assert not is_left(
+        d2, spacing_of(train), 3.0, 1e-6, 1e-6
+    ).any()  # all within the spacing of the sample
+    shares = [
+        is_left(d2 + 20 * 0.1**2, spacing_of(train), 0.1, 1e-6, tol).mean() for tol in tolerances
+    ]
     assert shares[0] > 0.5 > shares[2]
-    apart = is_left(np.full((2, 1000), np.inf), train, 0.1, 1e-6, 1e-13)
+    apart = is_left(np.full((2, 1000), np.inf), spacing_of(train), 0.1, 1e-6, 1e-13)
     assert apart.all()  # nothing counts for these
-    assert not is_left(np.zeros((1, 1)), train[:1], 0.1, 1e-6, 1e-6).any()
+    assert not is_left(np.zeros((1, 1)), spacing_of(train[:1]), 0.1, 1e-6, 1e-6).any()

@@ -576,3 +576,37 @@ def test_a_million_rows_in_the_plane() -> None:
         result, failed = log_sums(query, moments.others(), tol=tol)
         assert failed.mean() < 0.1
         assert_bounded(result, query, train, [h])
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_coefficients_that_are_expected_are_made_once(
+    d: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cell_coefficients, "BATCH_BYTES", 2**12)
+    random = np.random.default_rng(d)
+    train, query = random.standard_normal((2000, d)), random.standard_normal((600, d))
+    # Shares are rows that are together, and each has some cells of most planes.
+    query = query[np.argsort(query[:, -1])]
+    moments = CellMoments(d, [0.4], 1e-9)
+    moments.add(train)
+    apart = [log_sums(query[i : i + 100], moments.others(), tol=1e-9) for i in range(0, 600, 100)]
+    coefficients = Coefficients(moments.others()[0])
+    made: list[int] = []
+    translated = coefficients._translated
+
+    def counting(batch: Array) -> Any:
+        made.extend(batch.tolist())
+        return translated(batch)
+
+    monkeypatch.setattr(coefficients, "_translated", counting)
+    expected = cell_sums.cells_of(query, coefficients)
+    coefficients.expect(expected)
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(
+            lambda i: cell_sums.log_sums(query[i : i + 100], [coefficients], tol=1e-9),
+            range(0, 600, 100),
+        ))  # fmt: skip
+    for (one, _), (other, _) in zip(apart, together, strict=True):
+        assert one.tobytes() == other.tobytes()
+    assert set(expected) <= set(made)
+    assert len(made) == len(set(made))
