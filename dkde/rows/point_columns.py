@@ -114,7 +114,8 @@ def column_of_batch(
     if coordinate.column not in decoded:
         label = f"{where}: column {coordinate.column!r}"
         points = batch.column(coordinate.column)
-        decoded[coordinate.column] = coordinates_of_arrow(points, label, row)
+        # Who names a coordinate knows that another one is left out.
+        decoded[coordinate.column] = coordinates_of_arrow(points, label, row, tells=False)
     return pa.array(decoded[coordinate.column][:, coordinate.axis])
 
 

@@ -169,7 +169,7 @@ def _geometries(column: Any) -> Any:
     return _needed("shapely").from_wkb(values)
 
 
-def coordinates_of(geometries: Any, where: str, start: int = 0) -> Array:
+def coordinates_of(geometries: Any, where: str, start: int = 0, *, tells: bool = True) -> Array:
     """Return the coordinates (rows, 2) of points; missing and empty ones are rows of NaN.
 
     Parameters
@@ -180,6 +180,8 @@ def coordinates_of(geometries: Any, where: str, start: int = 0) -> Array:
         The source and the column, for messages.
     start : int
         The number of the first row, for messages.
+    tells : bool
+        Whether there is a warning if heights are left out.
 
     Raises
     ------
@@ -197,7 +199,7 @@ def coordinates_of(geometries: Any, where: str, start: int = 0) -> Array:
             f"{where}: row {start + int(wrong[0])} is a {kind}, and features are points; make "
             f"points of them ({way})"
         )
-    if shapely.has_z(geometries).any():
+    if tells and shapely.has_z(geometries).any():
         _warn_of_height(where)
     # GEOS has no coordinates of an empty point, and raises for one.
     there = np.where(shapely.is_empty(geometries), None, geometries)
@@ -208,8 +210,11 @@ def _warn_of_height(where: str) -> None:
     warn(f"{where}: x and y of the points are features; left out: z")
 
 
-def coordinates_of_arrow(column: Any, where: str, start: int = 0) -> Array:
-    """Return the coordinates (rows, 2) of an Arrow array of points, in any encoding of GeoArrow."""
+def coordinates_of_arrow(column: Any, where: str, start: int = 0, *, tells: bool = True) -> Array:
+    """Return the coordinates (rows, 2) of an Arrow array of points, in any encoding of GeoArrow.
+
+    The arguments are those of :func:`coordinates_of`.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
     from pyarrow import types
@@ -217,18 +222,18 @@ def coordinates_of_arrow(column: Any, where: str, start: int = 0) -> Array:
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     if _is_binary(column.type):
-        return coordinates_of(_geometries(column), where, start)
+        return coordinates_of(_geometries(column), where, start, tells=tells)
     found = np.full((len(column), 2), np.nan)
     there = column.is_valid().to_numpy(zero_copy_only=False)
     if types.is_struct(column.type):
-        if column.type.get_field_index("z") >= 0:
+        if tells and column.type.get_field_index("z") >= 0:
             _warn_of_height(where)
         for i, name in enumerate("xy"):
             values = pc.struct_field(column, name).to_numpy(zero_copy_only=False)
             found[there, i] = values[there]
         return found
     width = column.type.list_size
-    if width > 2:
+    if tells and width > 2:
         _warn_of_height(where)
     flat = column.flatten().to_numpy(zero_copy_only=False)  # without missing lists
     found[there] = flat.reshape(-1, width)[:, :2]

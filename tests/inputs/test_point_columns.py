@@ -138,6 +138,23 @@ def test_points_as_a_whole_are_not_compared(tmp_path):
         dkde.log_density(data, data, 1.0, features=["x"], where="geometry > 3")
 
 
+def test_points_and_one_of_their_coordinates_are_not_both_features(tmp_path):
+    data = FORMS["GeoParquet"](frame(), tmp_path)
+    with pytest.raises(dkde.InputError, match="'x' is a coordinate of points that are named, too"):
+        dkde.log_density(data, data, 1.0, features=["geometry", "x"])
+
+
+@pytest.mark.parametrize("encoding", ["WKB", "geoarrow"])
+def test_heights_and_missing_points_beside_a_filter(encoding, tmp_path):
+    points = geopandas.points_from_xy([1.0, 2.0, 3.0], [0.0, 0.0, 0.0], [5.0, 6.0, 7.0])
+    rows = geopandas.GeoDataFrame({"a": [1.0, 2.0, 3.0]}, geometry=points, crs="EPSG:3857")
+    rows.loc[2, "geometry"] = None
+    rows.to_parquet(tmp_path / "t.parquet", geometry_encoding=encoding)
+    for where, n_rows in (("x > 0", 2), ("x is None", 1), ("not x == 1", 1)):
+        found = dkde.describe(tmp_path / "t.parquet", ["a"], where=where)["splits"]["train"]
+        assert (found["rows"], found["rows_in_all"]) == (n_rows, 3)
+
+
 def test_a_result_of_coordinates_is_verified_and_keeps_the_crs(tmp_path):
     data = FORMS["GeoParquet"](frame(), tmp_path)
     store = str(tmp_path / "R.zarr")

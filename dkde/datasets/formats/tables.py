@@ -189,6 +189,13 @@ def _names(first: TableFile, held: Mapping[str, Column]) -> tuple[str, ...]:
     names = [each for name, column in held.items() for each in column.names(name)]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
+        if any(
+            column.points is not None and twice in column.points.names for column in held.values()
+        ):
+            raise InputError(
+                f"{first.path}: {twice!r} is a coordinate of points that are named, too; leave one "
+                "of them out"
+            )
         raise InputError(
             f"{first.path}: {twice!r} is the name of a column, and of a position in a column of "
             "lists too; rename the column"
