@@ -205,7 +205,10 @@ def _first(
         if last == first + 1:  # one column: its cells as they are
             here, held = cells.indices[part[some], 0], taken
         else:
-            here, at = np.unique(cells.indices[part[some], 0], return_inverse=True)
+            # Those of some columns are among those of all, and need not be sorted again.
+            among = np.zeros(len(present), np.bool_)
+            among[place[some]] = True
+            here, at = present[among], (among.cumsum() - 1)[place[some]]
             held = np.zeros((len(here), order, last - first, rest))
             held[at, :, column[some] - first] = taken
         out = values[first:last].reshape(-1, n_lines)

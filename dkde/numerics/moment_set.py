@@ -204,6 +204,11 @@ class MomentSet:
     def _make_room(self) -> None:
         size, held = self._size(), len(self._moments)
         if size > held:
-            moments, fields = np.zeros((size, *self.shape)), np.zeros((2, size))
-            moments[:held], fields[:, :held] = self._moments, self._fields
-            self._moments, self._fields = moments, fields
+            fields = np.zeros((2, size))
+            fields[:, :held] = self._fields
+            self._fields = fields
+            # In its place: the system moves pages and copies nothing. No view of it is in use while
+            # rows are added.
+            if not self._moments.flags.owndata:
+                self._moments = self._moments.copy()
+            self._moments.resize((size, *self.shape), refcheck=False)
