@@ -85,12 +85,15 @@ def peak(process: psutil.Process, *, anew: bool = False) -> int:
     return next(int(each.split()[1]) * 1024 for each in lines if each.startswith("VmHWM"))
 
 
-def measure(folder: Path, name: str, n_workers: int, repeats: int) -> dict[str, Any]:
+def measure(
+    folder: Path, name: str, n_workers: int, repeats: int, first: int = FIRST
+) -> dict[str, Any]:
     """Return the figures of the least of some calls."""
     rows, found = sides(folder, name), []
+    few = sides(folder, name, first)
     plan = dkde.plan(**rows, bandwidths=BANDWIDTH, tol=TOL, n_threads=1)
     with workers(n_workers) as processes:
-        dkde.score(**sides(folder, name, FIRST), bandwidth=BANDWIDTH, tol=TOL)
+        dkde.score(**few, bandwidth=BANDWIDTH, tol=TOL)
         mine = processes or [psutil.Process()]
         before = [peak(each, anew=True) for each in mine]
         for _ in range(repeats):
@@ -124,10 +127,11 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     figures: list[dict[str, Any]] = []
     cases = [(name, 0) for name in ("memory", "indexed", "unindexed")]
     cases += [(name, n) for name in ("indexed", "unindexed") for n in options.workers]
+    first = min(FIRST, options.rows, options.queries)
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder), options.rows, options.queries)
         for name, n_workers in cases:
-            row = measure(Path(folder), name, n_workers, options.repeats)
+            row = measure(Path(folder), name, n_workers, options.repeats, first)
             figures.append(row)
             print(
                 f"| {name} | {n_workers or 'threads'} | {row['worked']:.2f} | "
