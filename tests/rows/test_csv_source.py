@@ -367,3 +367,15 @@ def test_a_folder_of_other_files_too_is_told(path: Path, small_blocks: None) -> 
     (folder / "notes.txt").write_text("as they are")
     with pytest.warns(UserWarning, match=r"notes\.txt is no CSV by its name"):
         assert source_of(folder).shape == (N, 3)
+    (folder / "store.zarr").mkdir()
+    (folder / "store.zarr" / "zarr.json").write_text("{}")
+    with pytest.raises(DataSetError, match="a folder of Zarr stores; name one"):
+        source_of(folder)
+
+
+def test_partitions_are_told_not_to_be_columns(path: Path, small_blocks: None) -> None:
+    folder = path.parent / "h" / "year=2020"
+    folder.mkdir(parents=True)
+    path.rename(folder / "x.csv")
+    with pytest.warns(UserWarning, match="folders are named by year, which are columns of Parquet"):
+        assert source_of(folder.parent).shape == (N, 3)

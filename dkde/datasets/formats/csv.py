@@ -32,6 +32,7 @@ from dkde.rows.csv_survey import TextTable, kept_table
 from dkde.rows.csv_text import BLOCK_BYTES, Text, Uncommented
 from dkde.rows.feature_choice import LOOKED_AT, NUMBER, TIME, why_text
 from dkde.rows.partitions import partitions_of
+from dkde.rows.places import kind_of
 from dkde.rows.row_filter import no_such
 from dkde.stores.listed_files import Listed, Url, list_files
 
@@ -73,6 +74,8 @@ def matches(path: Path) -> bool:
 
 def _holds_files(folder: Path) -> bool:
     """Return whether a folder has files of text in columns by their names, in it or below."""
+    if any(kind_of(each) == "zarr" for each in islice(folder.iterdir(), _LOOKED_AT)):
+        return False  # text beside stores is hardly what is meant
     names = (name for _, _, names in os.walk(folder) for name in names)
     found = islice(names, _LOOKED_AT)
     return any(n.lower().endswith(SUFFIXES) and not n.startswith(("_", ".")) for n in found)
