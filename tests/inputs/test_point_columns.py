@@ -65,7 +65,13 @@ def plane(*columns, bandwidth=0.7, weights=None):
     return reference.log_density(rows, rows, [bandwidth], weights=weights)[0]
 
 
-@pytest.mark.parametrize("form", FORMS)
+# Others differ in how they are stored only.
+QUICK = ("GeoPandas", "plain GeoParquet", "two files")
+
+
+@pytest.mark.parametrize(
+    "form", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in FORMS]
+)
 class TestNamed:
     @pytest.mark.parametrize(
         ("features", "columns"),
@@ -119,7 +125,7 @@ def test_row_groups_whose_coordinates_cannot_match_are_passed_over(form, n_group
 
 
 @pytest.mark.parametrize("where", ["x > 100", "x < 1", "x is None", "not y is not None"])
-@pytest.mark.parametrize("form", list(FORMS)[2:])
+@pytest.mark.parametrize("form", ["GeoParquet of GeoArrow", "two files"])
 def test_filters_that_keep_no_point_of_a_file(form, where, tmp_path):
     data = FORMS[form](frame(), tmp_path)
     with pytest.raises(dkde.InputError, match="none of its 60 rows is one where"):
