@@ -42,6 +42,11 @@ from dkde.workers.cluster import pool_for
 
 # Names of features that have none, by place.
 _NAMES = ("x", "y", "z")
+# Names of a map's own variables, which no axis may have.
+_TAKEN = frozenset({
+    "density", "expected_count", "mass", "level", "level_density", "level_mass", "level_length",
+    "level_area", "level_volume", "cell_length", "cell_area", "cell_volume", "bandwidth",
+})  # fmt: skip
 _PLACES = {
     LATITUDE: {"units": "degrees_north", "standard_name": "latitude"},
     LONGITUDE: {"units": "degrees_east", "standard_name": "longitude"},
@@ -221,6 +226,10 @@ def map_job(
     )  # fmt: skip
     (t,) = operands(catalog.for_a_call((weights,)), train=train)
     t, names = _named(t, options)
+    if taken := sorted(_TAKEN.intersection(names)):
+        raise InputError(
+            f"train has a feature {taken[0]!r}, a name that the map needs for itself; rename it"
+        )
     train_side = options.prepared(side(t, weights))
     resolved = _resolved(bandwidth, train_side, options)
     fitted = Fitted.to(train_side, resolved, options, pool_for)

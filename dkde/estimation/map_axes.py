@@ -96,7 +96,7 @@ class Wanted:
                 Argument(other), " has no meaning beside ", Argument("like"), ", whose axes are "
                 "the map's",
             )  # fmt: skip
-        if self.margin is not None and not (_is_number(self.margin) and self.margin >= 0):
+        if self.margin is not None and not (_is_number(self.margin) and 0 <= self.margin < np.inf):
             raise InputError(
                 Argument("margin"), f" is {self.margin!r}; it is a number of bandwidths, 0 or more"
             )

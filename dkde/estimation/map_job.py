@@ -12,7 +12,7 @@ import xarray as xr
 
 from dkde.engine.reading import checked_weights, weights_as_read
 from dkde.engine.work import Work
-from dkde.errors import warn
+from dkde.errors import DataSetError, Remedy, warn
 from dkde.estimation.bandwidth_matrix import bandwidth_coordinate, in_unit_of_call
 from dkde.estimation.density_units import LOG_DENSITY_ERROR, log_density_notes
 from dkde.estimation.fitted import Fitted
@@ -103,8 +103,14 @@ class MapJob:
         known = found.get("level_density")
         thresholds = None
         if self.levels.from_sample and known is not None:
-            stored = known.sel(level=list(self.levels.percents)).values
-            thresholds = np.asarray(stored, np.float64)
+            stored = dict(zip(known["level"].values.tolist(), known.values.tolist(), strict=True))
+            if not set(self.levels.percents) <= stored.keys():
+                raise DataSetError(
+                    f"{name}: has the levels {', '.join(f'{p:g} %' for p in stored)} from the "
+                    "sample, and others need its densities again; begin it anew ",
+                    Remedy("restart"),
+                )
+            thresholds = np.array([stored[percent] for percent in self.levels.percents])
         own = {"density", "expected_count", "mass", self.layout.size_name}
         own |= {str(v) for v in found.variables if str(v).split("_")[0] == "level"}
         bare = found.drop_vars([name for name in own if name in found.variables])
@@ -176,6 +182,9 @@ class MapJob:
             why += "" if mass > 1 else ", or the box leaves the rest out"
         elif mass > 1 and self.layout.sphere:
             why = "around a pole they need cells up to half a bandwidth wide"
+        elif self.fitted.options.kernel != "gaussian" and not self.layout.sphere:
+            # These kernels have edges or tips, between which and the cells nothing is exact.
+            why = "cells are too wide for this kernel" + ("" if mass > 1 else f", or {why}")
         if self.total is not None and abs(mass - 1) > _EXACT:
             off = f"{100 * abs(1 - mass):.2g} % {'less' if mass < 1 else 'more'} than"
             warn(
@@ -183,7 +192,7 @@ class MapJob:
                 f"{self.total:.6g}: {why}"
             )
         elif self.levels.percents and abs(mass - 1) > _NEAR:
-            warn(f"the cells hold {100 * mass:.3g} % of the density: {why}")
+            warn(f"the cells hold {100 * mass:.4g} % of the density: {why}")
         if thresholds is not None and np.isnan(thresholds).any():
             beyond = ", ".join(
                 f"{p:g} %"

@@ -65,7 +65,8 @@ def run_part(
 
     # Called once, or again with data found at another place: see `take_up`.
     def do(job: Job) -> bool:
-        run = Run(path, Manner(retry_failed=retry_failed, anywhere=anywhere, sources=sources))
+        manner = Manner(retry_failed=retry_failed, anywhere=anywhere, sources=sources)
+        run = Run(path, manner, maps=None)
         return perform_share(job, run, share, progress)
 
     if not take_up(state, do, sources):
@@ -114,7 +115,8 @@ def finish(
         _check_parts(store, state, retry_failed=retry_failed)
 
     def do(job: Job) -> xr.Dataset:
-        run = Run(path, Manner(retry_failed=retry_failed, anywhere=anywhere, sources=sources))
+        manner = Manner(retry_failed=retry_failed, anywhere=anywhere, sources=sources)
+        run = Run(path, manner, maps=None)
         return perform(job, run, progress)
 
     return take_up(state, do, sources)

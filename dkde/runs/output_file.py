@@ -42,7 +42,7 @@ class OutputFile:
 
     @classmethod
     def checked(
-        cls, path: str, *, tables: bool, maps: bool, replaces: Callable[[], bool]
+        cls, path: str, *, tables: bool, maps: bool | None, replaces: Callable[[], bool]
     ) -> OutputFile:
         """Return the file of a run, once it is certain that it may be written.
 
@@ -51,7 +51,7 @@ class OutputFile:
         tables : bool
             Whether one table can hold the result.
         maps : bool
-            Whether it is a map, which a raster can hold.
+            Whether it is a map, which a raster can hold and a table cannot; None if unknown.
         replaces : callable
             Returns whether a result that is there may be replaced.
 
@@ -73,7 +73,7 @@ class OutputFile:
                 f"of each row; write the result to {name}.nc or {name}.zarr, and export the rows "
                 "from there (on the command line, --csv writes the figures)"
             )
-        if suffix in RASTERS and not maps:
+        if suffix in RASTERS and maps is False:
             raise InputError(
                 f"{path}: a GeoTIFF holds a map, and this result is none; write it as .nc or .zarr"
             )

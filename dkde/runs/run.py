@@ -83,7 +83,8 @@ class Run:
     tables : bool
         Whether one table can hold the result, so that the output may be one.
     maps : bool
-        Whether the result is a map, so that the output may be a GeoTIFF.
+        Whether the result is a map, so that the output may be a GeoTIFF and no table; None for a
+        run that was begun, of which that was asked.
 
     Raises
     ------
@@ -97,7 +98,7 @@ class Run:
         manner: Manner,
         *,
         tables: bool = True,
-        maps: bool = False,
+        maps: bool | None = False,
     ) -> None:
         self._manner = manner
         self.finished: xr.Dataset | None = None

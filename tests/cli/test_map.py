@@ -55,6 +55,15 @@ def test_a_map_is_set_up_and_done_in_parts(run, points):
     assert "1 block computed again and the same" in run("verify", "m.zarr").stdout
 
 
+def test_a_geotiff_is_made_of_parts(run, points):
+    pytest.importorskip("rioxarray", reason='needs rioxarray: pip install "dkde[geo]"')
+    run(*points, "--bandwidth", "0.5", "--cells", "20", "-o", "m.tif", "--init-only")
+    run("run-part", "m.tif", "--part", 0, "--parts", 1)
+    assert "mass within" in run("finish", "m.tif").stdout
+    with open("m.tif", "rb") as file:
+        assert file.read(2) == b"II"
+
+
 def test_like_a_template(run, points):
     xr.Dataset(coords={"y": [38.0, 39, 40, 41], "x": [4.0, 5, 6]}).to_netcdf("like.nc")
     run(*points, "--bandwidth", "0.5", "--like", "like.nc", "-o", "m.zarr")

@@ -265,6 +265,14 @@ class TestRuns:
         again = dkde.density_map(str(data), 0.5, **ask, levels=[50], margin=None)
         assert again.level_area.sizes == {"level": 1}
 
+    def test_levels_from_the_sample_are_kept_as_they_are(self, tmp_path):
+        ask = {"cell": 0.5, "output": tmp_path / "map.zarr", "levels_from": "sample"}
+        found = dkde.density_map(table(), 0.5, **ask, levels=[50, 95])
+        again = dkde.density_map(table(), 0.5, **ask, levels=95)
+        assert again.level_density.item() == found.level_density[1].item()
+        with pytest.raises(dkde.DataSetError, match="has the levels 50 %, 95 % from the sample"):
+            dkde.density_map(table(), 0.5, **ask, levels=80)
+
     def test_a_map_becomes_netcdf(self, tmp_path):
         path = tmp_path / "map.nc"
         dkde.density_map(table(), 0.5, cell=0.5, output=path, levels=[50, 95])
@@ -287,6 +295,7 @@ class TestRuns:
         ({"cells": 2.5}, "a whole number of cells"),
         ({"cells": {"x": 3}}, "'y' is missing"),
         ({"cell": 1e-7}, r"cells \(\d+ along x × \d+ along y\), which take .* GB are free"),
+        ({"margin": np.inf}, "a number of bandwidths, 0 or more"),
         ({"margin": -1}, "a number of bandwidths, 0 or more"),
         ({"box": {"z": (0, 1)}}, "box names z; the features are x, y"),
         ({"box": {"x": (1, 0)}}, "the lower one first"),
@@ -307,6 +316,11 @@ def test_what_cannot_be_is_refused_in_a_line(said, words):
     with pytest.raises(InputError, match=words) as refused:
         dkde.density_map(table(), bandwidth, **said)
     assert "\n" not in str(refused.value)
+
+
+def test_a_feature_has_no_name_of_the_map():
+    with pytest.raises(InputError, match="a feature 'density', a name that the map needs"):
+        dkde.density_map(table().rename(columns={"x": "density"}), 0.5)
 
 
 def test_four_features_have_no_map():
