@@ -6,7 +6,7 @@ The points whose error bound is too large, the tails, are left to pairs of near 
 from collections.abc import Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from math import ceil, log
+from math import ceil, exp, log
 from threading import Lock
 
 import numpy as np
@@ -36,8 +36,10 @@ from dkde.numerics.grid_cells import GridCells, tol_for_grid
 from dkde.numerics.grid_logs import grid_log_sums
 from dkde.numerics.grid_near import needed_cells
 from dkde.numerics.grid_sums import grid_sums
+from dkde.numerics.images import Image
 from dkde.numerics.leaf_sums import LeafSums
 from dkde.numerics.tolerance import left_out
+from dkde.numerics.translation import UNIT
 from dkde.numerics.tree import Numbers, QueryLeaves
 from dkde.rows.boxes import boxes
 from dkde.rows.grid import GridAxes
@@ -159,7 +161,7 @@ class GridBlock(LeafBlock):
         if not moments.has_rows:
             return result, failed
         unit = moments.shift * log(2)
-        log_weight = float(np.log(moments.cells[0].total)) + unit
+        log_weight = float(np.log(moments.cells[0].total * self._task.n_copies)) + unit
         found.log_weight[:] = log_weight
         # A bound relative to |log p| needs log p, which the sums of one of several panels do not
         # give.
@@ -204,7 +206,39 @@ class GridBlock(LeafBlock):
             moments.cells[number], lines, tol=task.tol, n_train=task.n_train,
             rounded=rounded, axes=known,
         )  # fmt: skip
+        for image in task.images_beside(self._origin):
+            self._add_image(image, moments.cells[number], axes, frame, sums, bounds)
         return axes.as_rows(sums.transpose(axes.dims)), axes.as_rows(bounds.transpose(axes.dims))
+
+    def _add_image(
+        self, image: Image, cells: GridCells, axes: GridAxes, frame: Frame, sums: FloatArray,
+        bounds: FloatArray,
+    ) -> None:  # fmt: skip
+        """Add the sums at an image of the points, and their bounds, along the grid's dims."""
+        task = self._task
+        assert task.images is not None
+        reach = reach_for_grid(task.tol, task.n_train)
+        region = task.images.within(self._origin, reach * cells.h * (1 + 1e-6))
+        lines, places = [], []
+        for dim in range(len(axes.dims)):
+            feature = axes.dims.index(dim)
+            along = axes.lines[feature] * image.signs[feature] + image.shifts[feature]
+            near = (along >= region.low[feature]) & (along <= region.high[feature])
+            there = np.flatnonzero(near)[:: int(image.signs[feature])]  # lines are sorted
+            lines.append(along[there] - frame.reference[feature])
+            places.append(there)
+        # What rows beyond reach add, at points that are left out here.
+        bounds += cells.total * exp(-(reach**2) / 2) * (1 + 1e-9)
+        if not all(len(there) for there in places):
+            return
+        rounded = bool(frame.reference.any())
+        more, wrong = grid_sums(
+            cells, lines, tol=task.tol, n_train=task.n_train, rounded=rounded, are_images=True
+        )
+        where = np.ix_(*places)
+        sums[where] += more
+        # With room for the rounding of as many additions.
+        bounds[where] += wrong + 4 * UNIT * sums[where]
 
     def _grid_moments(self, frame: Frame) -> GridMoments:
         """Return the moments of the panel's rows, or of those within reach of the grid."""
@@ -237,7 +271,11 @@ class GridBlock(LeafBlock):
         if moments.n_left or not moments.has_rows or query.leaves is None:
             yield from super()._trees(query, sums)
             return
-        kept = self._stays or self._panel == (0, self._train.rows.n_rows)
+        kept = (
+            self._task.images is not None
+            or self._stays
+            or self._panel == (0, self._train.rows.n_rows)
+        )
         n_boxes = query.leaves.n_leaves * len(moments.located)
         if kept or self._train.weights is not None or n_boxes > _MOST_BOXES:
             yield self._tree(), None

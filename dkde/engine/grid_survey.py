@@ -20,7 +20,7 @@ _LINES = {2: 16, 3: 7}
 
 def grid_of(query: Side, task: Task, reference: FloatArray) -> GridAxes | None:
     """Return the axes of a query whose Gaussians may be summed along them; None for others."""
-    if query.groups is not None or task.images is not None:
+    if query.groups is not None:
         return None
     origin = None if query.rows.linear is None else reference
     return axes_of(query.rows, origin, decode=not task.integer)

@@ -90,8 +90,7 @@ class Work:
         n_features, linear = train.rows.n_features, train.rows.linear
         has_cells, node_moments = task.has_cells(n_features), task.node_moments(n_features)
         # By moments of cells grids are one block's work where no pairs are left out by groups.
-        by_axes = has_cells and query.groups is None and task.images is None
-        in_lines = by_axes or node_moments > 0
+        in_lines = (has_cells and query.groups is None) or node_moments > 0
         plan = make_plan(
             query_size,
             train_size,

@@ -45,6 +45,7 @@ _TOGETHER = 512  # as many numbers beside the first axis fill BLAS's blocks
 def grid_sums(
     cells: GridCells, lines: Sequence[FloatArray], *, tol: float, n_train: int,
     rounded: bool = False, axes: Sequence[AxisMatrix | None] | None = None,
+    are_images: bool = False,
 ) -> tuple[FloatArray, FloatArray]:  # fmt: skip
     """Return sums of kernels at all points of a grid, and bounds on their errors.
 
@@ -62,6 +63,8 @@ def grid_sums(
     axes : sequence of (AxisMatrix or None), optional
         Matrices of some axes that are there already (``cells.axis``), as for the slabs of a grid
         along its first axis.
+    are_images : bool
+        True for images of points, whose sums are added to others: tiny ones have finite bounds.
 
     Returns
     -------
@@ -87,7 +90,8 @@ def grid_sums(
             _bound(last, present, fields, units, bounds)
     bounds += cells.total * max(axis.left for axis in found)
     bounds *= 1 + 1e-9
-    bounds[~(sums > LEAST)] = np.inf
+    tiny = ~(sums > LEAST)
+    bounds[tiny] = bounds[tiny] + LEAST if are_images else np.inf
     sums, bounds = sums.reshape(shape), bounds.reshape(shape)
     _close(cells, lines, reach, bounds)
     return sums, bounds

@@ -10,7 +10,9 @@ import xarray as xr
 from dkde.numerics.exact import beyond
 from dkde.numerics.linear import Scaling
 from dkde.rows.boxes import Box
+from dkde.rows.row_source import Derived, RowSource
 from dkde.rows.side import Part, Rows
+from dkde.rows.support import Checked
 from dkde.rows.variables import VariablesSource
 from dkde.typing import Array, FloatArray
 
@@ -132,8 +134,8 @@ def axes_of(
         return None
     dims, inner = known
     (part,) = rows.parts
-    source = part.source
-    assert isinstance(source, VariablesSource)
+    source, _ = _variables(part)
+    assert source is not None
     lines, orders = [], []
     for number in range(len(dims)):
         values = _axis(rows, part, source, number, origin, decode)
@@ -164,8 +166,8 @@ def _layout(rows: Rows) -> tuple[tuple[int, ...], int] | None:
     if len(rows.parts) != 1 or not _keeps_axes(rows):
         return None
     (part,) = rows.parts
-    source = part.source
-    if not isinstance(source, VariablesSource) or source.dtype.kind not in "iuf":
+    source, _ = _variables(part)
+    if source is None or source.dtype.kind not in "iuf":
         return None
     variables = source.variables
     if not 2 <= len(variables) <= 3 or any(v.ndim > 1 for v in variables):
@@ -182,6 +184,15 @@ def _layout(rows: Rows) -> tuple[tuple[int, ...], int] | None:
         return None
     first = variables[own.index(dims[0])].size
     return tuple(map(dims.index, own)), source.shape[0] // max(first, 1)
+
+
+def _variables(part: Part) -> tuple[VariablesSource | None, Checked | None]:
+    """Return the variables of rows, and the check of their support; None for other rows."""
+    source: RowSource = part.source
+    check: Checked | None = None
+    if isinstance(part.source, Derived) and isinstance(part.source.step, Checked):
+        source, check = part.source.wrapped, part.source.step
+    return (source, check) if isinstance(source, VariablesSource) else (None, None)
 
 
 def _keeps_axes(rows: Rows) -> bool:
@@ -204,7 +215,14 @@ def _axis(
     if beyond(stored) is not None:  # reading the rows refuses it, and says where
         return None
     values = stored.astype(source.dtype)
-    values = (part.encoding.decode(values) if decode else values).astype(np.float64)
+    check = _variables(part)[1]
+    if check is not None:
+        found = check.along(values, number)
+        if found is None:
+            return None
+        values = found
+    else:
+        values = (part.encoding.decode(values) if decode else values).astype(np.float64)
     if isinstance(rows.linear, Scaling):
         centred = values - (0.0 if origin is None else origin[number])
         values = centred * rows.linear.factors[number]

@@ -263,6 +263,19 @@ class Checked(Step):
                 values[:, column] = wrapped(here, one.axis)
         return values
 
+    def along(self, stored: Array, column: int) -> FloatArray | None:
+        """Return the values of one column as rows have them; None if some are outside."""
+        values = np.array(self.encoding.decode(stored), np.float64)
+        for checked, one in self.axes:
+            if checked != column:
+                continue
+            low, high = one.allowed if isinstance(one, Periodic) else (one.low, one.high)
+            if ((values < low) | (values > high)).any():
+                return None
+            if isinstance(one, Periodic):
+                values = wrapped(values, one.axis)
+        return values
+
     def _refuse_missing(self, values: FloatArray, start: int, source: RowSource) -> None:
         missing = np.isnan(values)
         if not missing.any():

@@ -5,6 +5,7 @@ from math import inf
 
 import numpy as np
 import pytest
+import xarray as xr
 from numpy.testing import assert_allclose
 from scipy.stats import norm
 
@@ -90,6 +91,43 @@ def test_rows_summed_by_moments_see_images(support):
     assert "expansions" in method
     for found, h in zip(result.log_density.values, (0.05, 0.4), strict=True):
         assert_allclose(found[some], naive(train[some], train, h, support), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:values of train go")
+@pytest.mark.parametrize(
+    "covariance", ["identity", pytest.param([0.5, 1.5], marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize(
+    "support", [[(0, None), None], [dkde.Periodic(6), (0, None)], [(None, 0), (0, 1)]], ids=str
+)
+def test_maps_summed_along_their_axes_see_images(support, covariance):
+    train, corner = rows_in(support, 20_000), rows_in(support, 500)
+    lines = [
+        np.linspace(side.min(), side.max(), n) for side, n in zip(corner.T, (150, 160), strict=True)
+    ]
+    for line, one in zip(lines, support, strict=True):  # the bounds are points of the grid
+        if isinstance(one, tuple):
+            line[-1 if one[0] is None else 0] = 0
+    grid = xr.Dataset(coords={"a": lines[0], "b": lines[1]}).reset_coords()
+    given = {"support": support, "covariance": covariance}
+    result = dkde.score(grid, train, [0.1, 0.4], features=["a", "b"], **given)
+    assert "along the grid's axes" in json.loads(result.attrs["provenance"])["score"]["method"]
+    points = np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1).reshape(-1, 2)
+    some = np.unique(np.r_[0:160:16, len(points) - 160 : len(points) : 16, 0 : len(points) : 1499])
+    found, errors = (
+        result[name].values.reshape(2, -1)[:, some] for name in ("log_density", "log_density_error")
+    )
+    scales = np.ones(2) if covariance == "identity" else np.array(covariance)
+    for k, h in enumerate((0.1, 0.4)):
+        terms = np.ones((len(some), len(train)))
+        for j, one in enumerate(support):
+            terms *= along(points[some, j], train[:, j], h * scales[j], one)
+        with np.errstate(divide="ignore"):
+            wanted = np.log(terms.mean(axis=1))
+        there = wanted > -500
+        assert there.mean() > 0.9
+        assert_allclose(found[k, there], wanted[there], rtol=1e-9, atol=1e-9)
+        assert (np.abs(found[k] - wanted) <= errors[k] + 1e-11)[there].all()
 
 
 @pytest.mark.filterwarnings("ignore:the best bandwidth")
