@@ -11,6 +11,7 @@ distance is exact to (2 d + 6) roundings, relative to itself.
 Rows that fill up the last leaf are infinite and come out infinitely far.
 """
 
+from collections.abc import Callable
 from math import inf
 from typing import Any
 
@@ -20,15 +21,18 @@ from numba.extending import intrinsic
 
 from dkde.numerics.compiling import compiled
 from dkde.numerics.vectors import (
+    CODES,
     FUSED,
     LANES,
     VECTOR,
     WORD,
+    absolute,
     constant,
     data_of,
     filled,
     least_of,
     load,
+    maximum,
     minimum,
     n_columns_of,
     store,
@@ -43,65 +47,70 @@ BLOCK = 8
 # Distances to be found, by number.
 EUCLIDEAN, MANHATTAN, CHEBYSHEV = 0, 1, 2
 METRICS = {"euclidean": EUCLIDEAN, "manhattan": MANHATTAN, "chebyshev": CHEBYSHEV}
-# As whole numbers the bits of numbers from 0 to inf are in the same order, and the compiler makes
-# vectors of a minimum of whole numbers but not of others, which might be NaN.
-_INFINITE = np.float64(inf).view(np.int64)
-
 _compile = compiled("reassoc", "contract", "nsz", "arcp", counts_references=False, inlined=True)
 # Features are added in the order that is written out.
 _compile_ordered = compiled("contract", "nsz", counts_references=False, inlined=True)
-# Without "nnan" the compiler makes no vectors of a maximum; all that are compared are numbers.
-_compile_largest = compiled(
-    "reassoc", "contract", "nsz", "arcp", "nnan", counts_references=False, inlined=True
-)
 
 
-@intrinsic
-def _add_squares(  # type: ignore[no-untyped-def]
-    typing_context, rows, at, tiles, start, first, stop, out, least
-):
-    """Add the squared differences of the features from ``first`` up to ``stop``.
+def _differences_sum(add: Callable[[Any, Any, Any], Any], *, squared: bool) -> Any:
+    """Return a function that adds differences of features from ``first`` up to ``stop``.
 
     For each vector of training rows the sums of four query rows stay in registers, however many
     features there are. Sums begin anew where ``first`` is 0.
+
+    Parameters
+    ----------
+    add : callable
+        Of a builder, returns the vector of sums with a vector of differences.
+    squared : bool
+        Whether sums are squared at last.
     """
-    signature = types.void(
-        rows, types.int64, tiles, types.uint64, types.int64, types.int64, out, least
-    )
 
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        each = signature.args
-        rows, tiles, out, least = (
-            data_of(context, builder, each[k], arguments[k]) for k in (0, 2, 6, 7)
+    @intrinsic
+    def add_differences(  # type: ignore[no-untyped-def]
+        typing_context, rows, at, tiles, start, first, stop, out, least
+    ):
+        signature = types.void(
+            rows, types.int64, tiles, types.uint64, types.int64, types.int64, out, least
         )
-        _, at, _, start, first, stop, _, _ = arguments
-        width = n_columns_of(context, builder, each[0], arguments[0])
-        query = [builder.mul(builder.add(at, word(i)), width) for i in range(GROUP)]
-        sums = [cgutils.alloca_once(builder, VECTOR) for _ in range(GROUP)]
-        is_new = builder.icmp_signed("==", first, word(0))
-        with cgutils.for_range(builder, word(LEAF // CHUNK)) as chunk:
-            lows: list[Any] = [None] * GROUP
-            for step in range(0, CHUNK, LANES):
-                place = builder.add(builder.mul(chunk.index, word(CHUNK)), word(step))
-                _sum_vector(
-                    builder, rows, query, tiles, builder.add(start, place), first, stop, is_new,
-                    out, place, sums,
-                )  # fmt: skip
-                for i in range(GROUP):
-                    found = builder.load(sums[i])
-                    store(builder, found, out, builder.add(place, word(i * LEAF)))
-                    lows[i] = found if step == 0 else minimum(builder, lows[i], found)
-            for i in range(GROUP):
-                low = builder.bitcast(least_of(builder, lows[i]), WORD)
-                place = builder.add(chunk.index, word(i * LEAF // CHUNK))
-                builder.store(low, builder.gep(least, [place]))
-        return context.get_dummy_value()
 
-    return signature, generate
+        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+            each = signature.args
+            rows, tiles, out, least = (
+                data_of(context, builder, each[k], arguments[k]) for k in (0, 2, 6, 7)
+            )
+            _, at, _, start, first, stop, _, _ = arguments
+            width = n_columns_of(context, builder, each[0], arguments[0])
+            query = [builder.mul(builder.add(at, word(i)), width) for i in range(GROUP)]
+            sums = [cgutils.alloca_once(builder, VECTOR) for _ in range(GROUP)]
+            is_new = builder.icmp_signed("==", first, word(0))
+            with cgutils.for_range(builder, word(LEAF // CHUNK)) as chunk:
+                lows: list[Any] = [None] * GROUP
+                for step in range(0, CHUNK, LANES):
+                    place = builder.add(builder.mul(chunk.index, word(CHUNK)), word(step))
+                    _sum_vector(
+                        builder, rows, query, tiles, builder.add(start, place), first, stop,
+                        is_new, out, place, sums, add,
+                    )  # fmt: skip
+                    for i in range(GROUP):
+                        found = builder.load(sums[i])
+                        if squared:
+                            found = builder.fmul(found, found, flags=FUSED)
+                        store(builder, found, out, builder.add(place, word(i * LEAF)))
+                        lows[i] = found if step == 0 else minimum(builder, lows[i], found)
+                for i in range(GROUP):
+                    _store_least(builder, lows[i], least, builder.add(
+                        chunk.index, word(i * LEAF // CHUNK)
+                    ))  # fmt: skip
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return add_differences
 
 
 def _sum_vector(  # type: ignore[no-untyped-def]
-    builder, rows, query, tiles, start, first, stop, is_new, out, place, sums
+    builder, rows, query, tiles, start, first, stop, is_new, out, place, sums, add
 ) -> None:
     """Write the loop over features for a vector of training rows."""
     for i in range(GROUP):
@@ -112,19 +121,84 @@ def _sum_vector(  # type: ignore[no-untyped-def]
         for i in range(GROUP):
             number = builder.load(builder.gep(rows, [builder.add(query[i], feature)]))
             apart = builder.fsub(values, filled(builder, number), flags=FUSED)
-            square = builder.fmul(apart, apart, flags=FUSED)
-            builder.store(builder.fadd(builder.load(sums[i]), square, flags=FUSED), sums[i])
+            builder.store(add(builder, builder.load(sums[i]), apart), sums[i])
 
 
-@_compile
-def set_least(bits, i, least):  # type: ignore[no-untyped-def]
-    """Set the least distances of query row i's four chunks anew, all as bits."""
-    for chunk in range(np.uint64(4)):
-        a = np.uint64(i * 128) + chunk * np.uint64(32)
-        low = _INFINITE
-        for p in range(np.uint64(32)):
-            low = min(low, bits[a + p])
-        least[np.uint64(i * 4) + chunk] = low
+def _store_least(builder: Any, vector: Any, least: Any, place: Any) -> None:
+    """Write the least number of a vector as bits."""
+    low = builder.bitcast(least_of(builder, vector), WORD)
+    builder.store(low, builder.gep(least, [place]))
+
+
+def _add_square(builder: Any, total: Any, apart: Any) -> Any:
+    return builder.fadd(total, builder.fmul(apart, apart, flags=FUSED), flags=FUSED)
+
+
+def _add_absolute(builder: Any, total: Any, apart: Any) -> Any:
+    return builder.fadd(total, absolute(builder, apart), flags=FUSED)
+
+
+def _take_larger(builder: Any, total: Any, apart: Any) -> Any:
+    return maximum(builder, total, absolute(builder, apart))
+
+
+_add_squares = _differences_sum(_add_square, squared=False)
+_square_sums = _differences_sum(_add_absolute, squared=True)
+_square_largest = _differences_sum(_take_larger, squared=True)
+
+
+@intrinsic
+def set_least(typing_context, out, i, least):  # type: ignore[no-untyped-def]
+    """Set the least distances of query row i's four chunks anew."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        out, least = (data_of(context, builder, signature.args[k], arguments[k]) for k in (0, 2))
+        _set_least(builder, out, arguments[1], least, lambda found, place: found)
+        return context.get_dummy_value()
+
+    return types.void(out, types.int64, least), generate
+
+
+@intrinsic
+def mask_codes(  # type: ignore[no-untyped-def]
+    typing_context, out, i, least, code, codes, start
+):
+    """Put rows of a leaf infinitely far from query row i where codes are equal; set its least."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        out, least, codes = (
+            data_of(context, builder, signature.args[k], arguments[k]) for k in (0, 2, 4)
+        )
+        _, i, _, code, _, start = arguments
+        mine = filled(builder, code, CODES)
+
+        def mask(found: Any, place: Any) -> Any:
+            theirs = load(builder, codes, builder.add(start, place), CODES)
+            same = builder.icmp_signed("==", theirs, mine)
+            found = builder.select(same, constant(inf), found)
+            store(builder, found, out, builder.add(builder.mul(i, word(LEAF)), place))
+            return found
+
+        _set_least(builder, out, i, least, mask)
+        return context.get_dummy_value()
+
+    signature = types.void(out, types.int64, least, types.int32, codes, types.int64)
+    return signature, generate
+
+
+def _set_least(
+    builder: Any, out: Any, i: Any, least: Any, changed: Callable[[Any, Any], Any]
+) -> None:
+    """Write the least distances of a query row's chunks, of vectors as they are changed."""
+    with cgutils.for_range(builder, word(LEAF // CHUNK)) as chunk:
+        low: Any = None
+        for step in range(0, CHUNK, LANES):
+            place = builder.add(builder.mul(chunk.index, word(CHUNK)), word(step))
+            at = builder.add(builder.mul(i, word(LEAF)), place)
+            found = changed(load(builder, out, at), place)
+            low = found if low is None else minimum(builder, low, found)
+        place = builder.add(builder.mul(i, word(LEAF // CHUNK)), chunk.index)
+        builder.store(least_of(builder, low), builder.gep(least, [place]))
 
 
 @_compile
@@ -134,34 +208,6 @@ def _all_beyond(least, limit_bits):  # type: ignore[no-untyped-def]
     for chunk in range(16):
         low = min(low, least[chunk])
     return low > limit_bits
-
-
-@_compile
-def _sums_of_differences(width, rows, at, tiles, start, out):  # type: ignore[no-untyped-def]
-    for i in range(4):
-        here = out[i * 128 : (i + 1) * 128]
-        here[:] = 0.0
-        for j in range(width):
-            value = rows[at + i, j]
-            column = tiles[start + j * 128 : start + (j + 1) * 128]
-            for p in range(np.uint64(128)):
-                here[p] += abs(column[p] - value)
-        for p in range(np.uint64(128)):
-            here[p] *= here[p]
-
-
-@_compile_largest
-def _largest_differences(width, rows, at, tiles, start, out):  # type: ignore[no-untyped-def]
-    for i in range(4):
-        here = out[i * 128 : (i + 1) * 128]
-        here[:] = 0.0
-        for j in range(width):
-            value = rows[at + i, j]
-            column = tiles[start + j * 128 : start + (j + 1) * 128]
-            for p in range(np.uint64(128)):
-                here[p] = max(here[p], abs(column[p] - value))
-        for p in range(np.uint64(128)):
-            here[p] *= here[p]
 
 
 @_compile_ordered
@@ -189,13 +235,10 @@ def squared_distances(  # type: ignore[no-untyped-def]
     bool
         Whether ``out`` holds distances; where all are beyond the limit it may hold less.
     """
-    if metric == 1 or metric == 2:
-        if metric == 1:
-            _sums_of_differences(width, rows, at, tiles, start, out)
-        else:
-            _largest_differences(width, rows, at, tiles, start, out)
-        for i in range(4):
-            set_least(out_bits, i, least)
+    if metric == 1:
+        _square_sums(rows, at, tiles, start, 0, width, out, least)
+    elif metric == 2:
+        _square_largest(rows, at, tiles, start, 0, width, out, least)
     else:
         _add_squares(rows, at, tiles, start, 0, min(BLOCK, width), out, least)
         for column in range(BLOCK, width, BLOCK):
@@ -203,15 +246,6 @@ def squared_distances(  # type: ignore[no-untyped-def]
                 return False
             _add_squares(rows, at, tiles, start, column, min(column + BLOCK, width), out, least)
     return True
-
-
-@_compile
-def mask_codes(out, i, code, codes, start):  # type: ignore[no-untyped-def]
-    """Put rows of a leaf infinitely far from query row i of four where codes are equal."""
-    here = out[i * 128 : (i + 1) * 128]
-    theirs = codes[start : start + 128]
-    for p in range(np.uint64(128)):
-        here[p] = inf if theirs[p] == code else here[p]
 
 
 @_compile
@@ -231,10 +265,9 @@ def nearest_that_counts(out, i, row, own, query_codes, codes, leaf, least):  # t
     leaf : int
     """
     if len(query_codes):
-        mask_codes(out, i, query_codes[row], codes, leaf * LEAF)
-        set_least(out.view(np.int64), i, least.view(np.int64))
+        mask_codes(out, i, least, query_codes[row], codes, leaf * LEAF)
     elif len(own) and own[row] // LEAF == leaf:
         out[i * LEAF + own[row] % LEAF] = inf
-        set_least(out.view(np.int64), i, least.view(np.int64))
+        set_least(out, i, least)
     c = i * 4
     return min(min(least[c], least[c + 1]), min(least[c + 2], least[c + 3]))

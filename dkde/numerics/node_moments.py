@@ -27,7 +27,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dkde.numerics.compiling import compiled
+from dkde.numerics.compiling import compiled, compiled_within
 from dkde.numerics.leaf_axes import MAX_BOX
 from dkde.numerics.tree import Tree
 from dkde.typing import FloatArray
@@ -45,8 +45,8 @@ _LEAST, _MOST = -480, 480
 # Sums over leaves carry what is rounded off: not to be taken apart by the compiler.
 _compile_exact = compiled()
 # Written into their caller, or they would be two codes with bits of their own.
-_compile = compiled("contract", inlined=True)
-_compile_sums = compiled("reassoc", "contract", "nsz", inlined=True)
+_compile = compiled_within("contract", counts_references=False, inlined=True)
+_compile_sums = compiled_within("reassoc", "contract", "nsz", counts_references=False, inlined=True)
 
 
 def has_moments(power: int, n_features: int) -> bool:
@@ -211,6 +211,13 @@ def _sum_of(x, y):  # type: ignore[no-untyped-def]
     return total
 
 
+# An assignment to a slice compiles a message for arrays of other lengths: seconds.
+@_compile
+def _copy(x, out):  # type: ignore[no-untyped-def]
+    for p in range(128):
+        out[p] = x[p]
+
+
 @_compile_sums
 def _multiply(x, y, out):  # type: ignore[no-untyped-def]
     for p in range(128):
@@ -249,7 +256,7 @@ def _of_leaf(power, d, room, weights, found):  # type: ignore[no-untyped-def]
         z = room[j * 128 : (j + 1) * 128]
         for p in range(128):
             squares[p] += z[p] * z[p]
-    weighted[:] = weights
+    _copy(weights, weighted)
     at = 1
     # The moments of 1, then of |z|**2 and of |z|**4, with one coordinate less each time.
     for degree in range(1, power + 1):
@@ -276,4 +283,4 @@ def _of_leaf(power, d, room, weights, found):  # type: ignore[no-untyped-def]
             _multiply(weighted, squares, weighted)
         found[at] = _sum_all(weighted)
         at += 1
-        weighted[:] = weights
+        _copy(weights, weighted)

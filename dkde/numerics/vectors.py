@@ -16,7 +16,7 @@ from dkde.numerics.exponential import COEFFICIENTS
 
 LANES = 8
 DOUBLE, WORD = ir.DoubleType(), ir.IntType(64)
-VECTOR = ir.VectorType(DOUBLE, LANES)
+VECTOR, CODES = ir.VectorType(DOUBLE, LANES), ir.VectorType(ir.IntType(32), LANES)
 # A product may be added without being rounded first.
 FUSED = ("contract", "nsz")
 # Of numbers that are compared none is NaN.
@@ -46,11 +46,11 @@ def n_columns_of(context: Any, builder: Any, array_type: Any, array: Any) -> Any
     return cgutils.unpack_tuple(builder, shape)[1]
 
 
-def load(builder: Any, base: Any, offset: Any) -> Any:
+def load(builder: Any, base: Any, offset: Any, kind: Any = VECTOR) -> Any:
     """Return the vector at an offset of numbers from an address."""
-    at = builder.bitcast(builder.gep(base, [offset]), VECTOR.as_pointer())
+    at = builder.bitcast(builder.gep(base, [offset]), kind.as_pointer())
     found = builder.load(at)
-    found.align = 8
+    found.align = 8 if kind is VECTOR else 4
     return found
 
 
@@ -60,9 +60,9 @@ def store(builder: Any, vector: Any, base: Any, offset: Any) -> None:
     builder.store(vector, at).align = 8
 
 
-def filled(builder: Any, number: Any) -> Any:
+def filled(builder: Any, number: Any, kind: Any = VECTOR) -> Any:
     """Return a vector that holds one number in all places."""
-    nothing = ir.Constant(VECTOR, ir.Undefined)
+    nothing = ir.Constant(kind, ir.Undefined)
     first = builder.insert_element(nothing, number, ir.Constant(_INDEX, 0))
     return builder.shuffle_vector(first, nothing, ir.Constant(_INDICES, [0] * LANES))
 
@@ -70,6 +70,16 @@ def filled(builder: Any, number: Any) -> Any:
 def minimum(builder: Any, a: Any, b: Any) -> Any:
     """Return the lesser one of two vectors, place by place."""
     return builder.select(builder.fcmp_ordered("<", a, b, flags=_COMPARED), a, b)
+
+
+def maximum(builder: Any, a: Any, b: Any) -> Any:
+    """Return the larger one of two vectors, place by place."""
+    return builder.select(builder.fcmp_ordered(">", a, b, flags=_COMPARED), a, b)
+
+
+def absolute(builder: Any, vector: Any) -> Any:
+    """Return a vector's numbers without their signs."""
+    return _called(builder, "fabs", vector)
 
 
 def least_of(builder: Any, vector: Any) -> Any:
@@ -93,8 +103,12 @@ def _folded(builder: Any, vector: Any, combine: Any) -> Any:
 
 def square_root(builder: Any, vector: Any) -> Any:
     """Return the square roots of a vector's numbers."""
+    return _called(builder, "sqrt", vector)
+
+
+def _called(builder: Any, name: str, vector: Any) -> Any:
     kind = ir.FunctionType(VECTOR, [VECTOR])
-    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.sqrt.v{LANES}f64")
+    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v{LANES}f64")
     return builder.call(function, [vector])
 
 
