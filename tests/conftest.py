@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
@@ -30,11 +31,42 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("buckets"))
 
 
-def pytest_sessionstart() -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a process of several whether to compile its share first: of all tests, the first time.
+
+    pytest-xdist calls this in the process that starts the others.
+    """
+    config = node.config
+    if not hasattr(config, "shares_compilation"):
+        from warming import is_anything_compiled
+
+        all_tests = config.args_source is config.ArgsSource.TESTPATHS
+        config.shares_compilation = all_tests and not is_anything_compiled()
+    node.workerinput["shares_compilation"] = config.shares_compilation
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
     """Let Ctrl-C work in the processes that tests start: jobs in a shell's background ignore it."""
     ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     if ignored and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    given = getattr(session.config, "workerinput", None)
+    if given is not None and given["shares_compilation"]:
+        from warming import warm
+
+        warm(int(given["workerid"].removeprefix("gw")), given["workercount"])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Keep the collector of garbage away from modules and tests: they stay to the end."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session")
