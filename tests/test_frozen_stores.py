@@ -35,7 +35,7 @@ def frozen(request, tmp_path, monkeypatch):
     return folder
 
 
-@pytest.fixture(params=["now", "later"])
+@pytest.fixture(params=["now", pytest.param("later", marks=pytest.mark.slow)])
 def engine(request, monkeypatch):
     """The engine of now, and one of a later revision, which cuts into other blocks by default."""
     if request.param == "later":

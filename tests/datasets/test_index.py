@@ -57,13 +57,21 @@ def big(n_features=100, n_rows=30_000, n_clusters=12, seed=7):
     return x.astype(np.float32)
 
 
-@pytest.fixture
-def store(tmp_path, monkeypatch):
-    """A data set of several chunks, and the working directory that it is in."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory):
+    """A folder with a data set of several chunks, and the file that it is from."""
+    folder = tmp_path_factory.mktemp("imported")
     x = big()
-    np.savez("x.npz", train=x, train_label=np.arange(len(x)), test=x[:100])
-    import_dataset("x.npz", "d.zarr", scale=0.5, offset=3.0)
+    np.savez(folder / "x.npz", train=x, train_label=np.arange(len(x)), test=x[:100])
+    import_dataset(folder / "x.npz", folder / "d.zarr", scale=0.5, offset=3.0)
+    return folder
+
+
+@pytest.fixture
+def store(imported, tmp_path, monkeypatch):
+    """A copy of the data set of its own; the working directory is where it is."""
+    shutil.copytree(imported, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     return Path("d.zarr")
 
 
