@@ -198,8 +198,17 @@ class TestSupport:
         assert np.isneginf(actual[:, 1]).all()
         assert_within(actual, problem.expected())
 
-    @pytest.mark.parametrize("kernel", COMPACT)
-    @pytest.mark.parametrize("precision", ["float64", "float32"])
+    @pytest.mark.parametrize(
+        ("precision", "kernel"),
+        [("float64", kernel) for kernel in COMPACT]
+        + [("float32", kernel) for kernel in ("cosine", "epanechnikov")]
+        + [
+            # Compiled for this test alone, seconds each.
+            pytest.param("float32", kernel, marks=pytest.mark.slow)
+            for kernel in COMPACT
+            if kernel not in ("cosine", "epanechnikov")
+        ],
+    )
     def test_only_a_light_row_is_inside(self, kernel: str, precision: Any) -> None:
         problem = Problem(
             np.zeros((1, 2)), np.array([[0.5, 0], [5, 0], [6, 0]]), np.array([1.0]),
