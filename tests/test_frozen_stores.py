@@ -163,7 +163,7 @@ def test_places_of_other_times_are_refused_where_no_checksum_was_noted(frozen, r
     for path in globe.rglob("*"):
         os.utime(path, (1, 1))
     if request.node.callspec.params["frozen"] not in ("0.1.0", "unreleased"):
-        dkde.run_part(frozen / "runs" / "sphere_half.zarr", 0, 2, anywhere=True)  # of an earlier engine
+        dkde.run_part(frozen / "runs" / "sphere_half.zarr", 0, 2, anywhere=True)
         (globe / "lat" / "c" / "0").write_bytes((globe / "lon" / "c" / "0").read_bytes())
     with pytest.raises(dkde.DataSetError, match=r"begun otherwise: .*content.*found .*globe\.zarr"):
         dkde.run_part(frozen / "runs" / "sphere_half.zarr", 0, 1)
