@@ -55,6 +55,7 @@ def test_a_map_is_set_up_and_done_in_parts(run, points):
     assert "1 block computed again and the same" in run("verify", "m.zarr").stdout
 
 
+@pytest.mark.slow
 def test_a_geotiff_is_made_of_parts(run, points):
     pytest.importorskip("rioxarray", reason='needs rioxarray: pip install "dkde[geo]"')
     run(*points, "--bandwidth", "0.5", "--cells", "20", "-o", "m.tif", "--init-only")
@@ -64,6 +65,7 @@ def test_a_geotiff_is_made_of_parts(run, points):
         assert file.read(2) == b"II"
 
 
+@pytest.mark.slow
 def test_like_a_template(run, points):
     xr.Dataset(coords={"y": [38.0, 39, 40, 41], "x": [4.0, 5, 6]}).to_netcdf("like.nc")
     run(*points, "--bandwidth", "0.5", "--like", "like.nc", "-o", "m.zarr")

@@ -186,6 +186,7 @@ class TestLevels:
         np.testing.assert_array_equal(found.level, [50, 95])
         assert found.level_density.attrs["levels_from"] == "grid"
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("levels_from", ["grid", "sample"])
     def test_of_a_sample_of_a_normal(self, levels_from):
         train, h = 3.0 * rows(4000), 0.8
