@@ -20,6 +20,7 @@ from dkde_cli.sides import Training, training_options
 from dkde_cli.values import parse_bandwidths
 
 _LEAVE_ONE_OUT = "loo"
+_BY = "by:"
 
 
 @click.command(cls=Command, epilog=SELECTOR_HELP)
@@ -29,7 +30,7 @@ _LEAVE_ONE_OUT = "loo"
     default="5",
     metavar="N",
     help="Number of folds. A fold is a range of rows that are scored under the rows of all other "
-    "folds; loo leaves out one row at a time.",
+    "folds; loo leaves out one row at a time, and by:NAME all rows with one value of a column.",
 )
 @click.option("--shuffle", is_flag=True, help="Put rows into folds at random.")
 @seed_option("Shuffle the same way each time.")
@@ -111,7 +112,7 @@ def cv(
 
 
 def _parse_folds(text: str, shuffle: bool, seed: int | None) -> int | str:
-    """Return the number of folds, or the word for leaving one row out."""
+    """Return the number of folds, the word for leaving one row out, or the name of a column."""
     if seed is not None and not shuffle:
         raise click.UsageError("--seed needs --shuffle")
     if text == _LEAVE_ONE_OUT:
@@ -119,6 +120,15 @@ def _parse_folds(text: str, shuffle: bool, seed: int | None) -> int | str:
         if shuffle:
             raise click.UsageError("--shuffle changes nothing where --folds is loo; leave it out")
         return text
+    if text.startswith(_BY):
+        if shuffle:
+            raise click.UsageError("--shuffle is for a number of folds; leave it out")
+        # A column named "loo" would be taken for the word.
+        if text in (_BY, _BY + _LEAVE_ONE_OUT):
+            raise click.UsageError(f"--folds is {text!r}; name a column, such as by:animal")
+        return text.removeprefix(_BY)
     if not text.isdecimal() or int(text) < 2:
-        raise click.UsageError(f"--folds is {text!r}; it must be a number of at least 2, or loo")
+        raise click.UsageError(
+            f"--folds is {text!r}; it must be a number of at least 2, loo, or by:NAME"
+        )
     return int(text)

@@ -64,6 +64,8 @@ def _as_options(call: Mapping[str, Any]) -> dict[str, Any]:
     if call["function"] == "sweep":
         # Without test rows the command would take the split of that name.
         given["no_test"] = given.get("test") is None and given.get("protocol") is None
+    if isinstance(folds := given.get("folds"), str) and folds != "loo":
+        given["folds"] = f"by:{folds}"
     rest = {"function", "arguments", "source", "folder", "versions"}
     given |= {name: value for name, value in call.items() if name not in rest}
     return {name: value for name, value in given.items() if value is not None}

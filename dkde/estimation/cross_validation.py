@@ -17,7 +17,13 @@ from dkde.engine.work import Work
 from dkde.errors import DataSetError, Remedy
 from dkde.estimation.bandwidth_matrix import bandwidth_coordinate, in_unit_of_call
 from dkde.estimation.criteria import LIKELIHOOD, check_criterion
-from dkde.estimation.folds import Counting, Folds, counting_rows, fold_numbers
+from dkde.estimation.folds import (
+    LEAVE_ONE_OUT,
+    Counting,
+    Folds,
+    counting_rows,
+    fold_numbers,
+)
 from dkde.estimation.foreign_arguments import answered
 from dkde.estimation.labelling import (
     attributes,
@@ -28,6 +34,7 @@ from dkde.estimation.labelling import (
 from dkde.estimation.options import Options
 from dkde.estimation.performing import perform
 from dkde.estimation.validation import GRID, Validation, validate
+from dkde.inputs.column_values import numbered_values
 from dkde.inputs.operands import Operand
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import catalog_of, operands, side
@@ -99,11 +106,12 @@ def cross_validate(
     train : a side, as for :func:`dkde.log_density`
     bandwidths : sequence of float or str, optional
         As for :func:`dkde.sweep`.
-    folds : int, "loo" or array (rows,) of int
+    folds : int, "loo", str or array (rows,) of int
         The number of folds of consecutive rows, as for scikit-learn's ``KFold``; leave one out;
-        or the fold of each row. For a number of folds, the rows that count are divided into
-        folds of equal size. A row that does not count, because its weight is zero or values are
-        missing, goes with the row before it.
+        the name of a column, variable or label beside the rows, of which each value is a fold, as
+        groups are for ``LeaveOneGroupOut``; or the fold of each row. For a number of folds, the
+        rows that count are divided into folds of equal size. A row that does not count, because
+        its weight is zero or values are missing, goes with the row before it.
     shuffle, random_state
         As for ``KFold``: rows are put into folds at random.
     refine : bool
@@ -204,6 +212,11 @@ class Scheme:
         """Return whether the same folds come out again: of a generator, numbers come but once."""
         return not self.shuffle or isinstance(self.random_state, Integral)
 
+    @property
+    def column(self) -> str | None:
+        """Return the name of the column whose values are the folds, if they are given so."""
+        return self.folds if isinstance(self.folds, str) and self.folds != LEAVE_ONE_OUT else None
+
     def among(self, rows: Operand) -> Scheme:
         """Return the scheme for the rows that a filter keeps; folds given one by one are filtered.
 
@@ -289,7 +302,12 @@ class CrossValidationJob:
         check_criterion(criterion, options)
         prepared = options.prepared(side(t, weights))
         counting = counting_rows(prepared, pool_for) if isinstance(scheme.folds, Integral) else None
-        scheme = scheme.among(t)
+        column, values = scheme.column, None
+        if column is None:
+            scheme = scheme.among(t)
+        else:
+            values, of_rows = numbered_values(t, column, "folds")
+            scheme = replace(scheme, folds=of_rows)
         numbers = scheme.numbers(t.rows.n_rows, counting)
         validation = Validation.of(prepared, numbers, bandwidths, options, pca, criterion)
         options.warn_if_no_density(validation.fitted.matrix)
@@ -305,9 +323,12 @@ class CrossValidationJob:
         asked = options.describe(bandwidths)
         asked |= {"pca": pca, "shuffle": scheme.shuffle, "refine": scheme.refine, **chosen_by}
         is_named = isinstance(scheme.folds, str)
-        noted = {"folds": scheme.folds if is_named else len(np.unique(numbers))}
+        noted: dict[str, Any] = {"folds": scheme.folds if is_named else len(np.unique(numbers))}
         held_out = in_own_dims({"held_out_in": ("sample", numbers)}, "sample", t)
         coords = coordinates_along(t) | held_out
+        if values is not None:
+            noted |= {"folds_by": column}
+            coords["fold_value"] = ("fold", values, {"long_name": f"{column} of the fold"})
         return cls(call, validation, t, works, former, scheme.refine, coords, asked, noted, start)
 
     def answer(self, compute: Compute, methods: Mapping[str, str]) -> xr.Dataset:

@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from dkde.engine.eager_run import run
 from dkde.errors import InputError
 from dkde.estimation.estimator import FittedDensity
-from dkde.estimation.folds import Folds, counting_rows, fold_numbers, folds_of_splits
+from dkde.estimation.folds import LEAVE_ONE_OUT, Folds, counting_rows, fold_numbers, folds_of_splits
 from dkde.estimation.foreign_arguments import answered
 from dkde.estimation.showing import curve_of
 from dkde.estimation.validation import Scored, Validation, validate
@@ -177,6 +177,11 @@ class KernelDensityCV(FittedDensity):
         # The splits of LeaveOneOut hold n times n row numbers; one number a row says the same.
         if isinstance(self.cv, LeaveOneOut):
             return fold_numbers("loo", n_rows)
+        if isinstance(self.cv, str) and self.cv != LEAVE_ONE_OUT:
+            raise InputError(
+                f'cv is {self.cv!r}; give "{LEAVE_ONE_OUT}", a number of folds, or the fold of '
+                f"each row: of a frame's column, cv=pandas.factorize(X[{self.cv!r}])[0]"
+            )
         if isinstance(self.cv, str | np.ndarray):
             return fold_numbers(self.cv, n_rows)
         if isinstance(self.cv, list) and all(isinstance(fold, int) for fold in self.cv):

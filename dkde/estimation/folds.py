@@ -21,6 +21,7 @@ from dkde.rows.side import Side
 from dkde.stores.absent import add_absent, gathering
 from dkde.stores.door import check_opened
 
+LEAVE_ONE_OUT = "loo"
 # The fold of each row, and a mask of the rows that count.
 Folds = npt.NDArray[np.int64]
 Counting = npt.NDArray[np.bool_]
@@ -51,7 +52,7 @@ def fold_numbers(
     InputError
     """
     if isinstance(folds, str):
-        if folds != "loo":
+        if folds != LEAVE_ONE_OUT:
             raise InputError(
                 f'folds is {folds!r}; give a number of folds, "loo", or the fold of each row'
             )

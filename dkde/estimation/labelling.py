@@ -87,6 +87,7 @@ _RESERVED = frozenset(
         "n_outside_train",
         "best_bandwidth",
         "fold",
+        "fold_value",
         "held_out_in",
         "fold_log_likelihood",
         "mean_fold_log_likelihood",

@@ -222,7 +222,7 @@ def _masking(operand: Operand, part: Part, chosen: RowFilter) -> Masking:
         from dkde.rows import csv_filter
 
         return csv_filter.masking(source, chosen)
-    columns = {name: _column(operand, part, name) for name in chosen.names}
+    columns = {name: column_of_rows(operand, part, name) for name in chosen.names}
     classes = {
         name: np.array(words, object)
         for name in chosen.texts
@@ -260,7 +260,7 @@ def _mask(
     return chosen.mask(values)
 
 
-def _column(operand: Operand, part: Part, name: str) -> RowSource:
+def column_of_rows(operand: Operand, part: Part, name: str) -> RowSource:
     """Return any column of a part's source, as it is there: text and times too.
 
     Raises
