@@ -32,8 +32,8 @@ _MAX_SEED = 2**32 - 1
 
 BANDWIDTHS_HELP = (
     "A list, 0.05,0.1,0.2, or a grid: logspace:-1:1:20, geomspace:0.05:2:12, linspace:1:5:9; "
-    "or one bandwidth by a rule: scott, silverman. With the kernel vonmises_fisher in radians, or "
-    "100km,200km, geomspace:50km:500km:8."
+    "or one bandwidth by a rule: scott, silverman, isj. With the kernel vonmises_fisher in "
+    "radians, or 100km,200km, geomspace:50km:500km:8."
 )
 DATA_HELP = (
     "DATA is a data set made by dkde import, any file or folder that it reads, the word digits, or "

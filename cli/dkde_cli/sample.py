@@ -29,7 +29,7 @@ from dkde_cli.values import parse_bandwidth
     required=True,
     metavar="H",
     help="In units of the data, or of those that --covariance makes; or by a rule: scott, "
-    "silverman; or one for each feature, depth=10,time=2.",
+    "silverman, isj; or one for each feature, depth=10,time=2.",
 )
 @density_options("kernel", "covariance", "singular", "nan", "support", "outside")
 @click.option(

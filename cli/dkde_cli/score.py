@@ -26,9 +26,9 @@ from dkde_cli.values import parse_bandwidths
     "--bandwidth",
     required=True,
     metavar="H",
-    help="One bandwidth; several, 0.1,0.2, which take one pass; rules: scott, silverman; or one "
-    "for each feature, depth=10,time=2. It is in units of the data, or of those that --covariance "
-    "makes; with the kernel vonmises_fisher in radians, or as 250km.",
+    help="One bandwidth; several, 0.1,0.2, which take one pass; rules: scott, silverman, isj; or "
+    "one for each feature, depth=10,time=2. It is in units of the data, or of those that "
+    "--covariance makes; with the kernel vonmises_fisher in radians, or as 250km.",
 )
 @density_options(of_scores=True)
 @output_options()

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, overload
 
-RULES = ("scott", "silverman")
+RULES = ("scott", "silverman", "isj")
 ROLES = ("train", "query", "valid", "test")
 COVARIANCES = ("identity", "diag", "full")
 

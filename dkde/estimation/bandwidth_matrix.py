@@ -9,17 +9,20 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from dkde.engine.histograms import Range, gather_counts, gather_range
 from dkde.engine.moments import gather_weight
 from dkde.engine.pool import PoolFor
 from dkde.errors import InputError
 from dkde.estimation.covariance import Covariance, find_covariance
 from dkde.numerics.bandwidth import EARTH_RADIUS_KM, KILOMETRES, Angles, check_bandwidths
-from dkde.rows.side import Side
+from dkde.numerics.plug_in import MARGIN, N_BINS, plug_in
+from dkde.rows.side import Side, column_name
 from dkde.rows.tensors import dense
 from dkde.runs.origin import as_now, bandwidth_unit, provenance_of
 from dkde.typing import FloatArray
 
-RULES = ("scott", "silverman")
+PLUG_IN = "isj"
+RULES = ("scott", "silverman", PLUG_IN)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,9 +113,10 @@ def find_bandwidth_matrix(
 
     Parameters
     ----------
-    bandwidth : float, "scott" or "silverman", or sequence of these
-        h. The rules' factors are ``n**(-1/(d+4))`` and ``(n (d+2)/4)**(-1/(d+4))``, n the
-        effective number of rows, d the dimensions in which they vary.
+    bandwidth : float, "scott", "silverman" or "isj", or sequence of these
+        h. The first rules' factors are ``n**(-1/(d+4))`` and ``(n (d+2)/4)**(-1/(d+4))``, n the
+        effective number of rows, d the dimensions in which they vary. "isj" is a plug-in: of one
+        feature h, of several a bandwidth for each, which are the scales of C at h = 1.
     pool_for, covariance, singular
         As for :func:`dkde.estimation.covariance.find_covariance`.
 
@@ -123,10 +127,13 @@ def find_bandwidth_matrix(
     References
     ----------
     Scott (1992), Multivariate Density Estimation, section 6.3.2; Silverman (1986), Density
-    Estimation for Statistics and Data Analysis, section 4.3.2.
+    Estimation for Statistics and Data Analysis, section 4.3.2; for the plug-in
+    :func:`dkde.numerics.plug_in.plug_in`.
     """
     bandwidth = dense(bandwidth, "bandwidth")
     given = _rules(bandwidth)
+    if given is not None and PLUG_IN in given and train.rows.n_features > 1:
+        return _plugged_in(train, given, covariance, singular, pool_for)
     bandwidths = None if given is not None else _checked(bandwidth, train)
     if given is not None:
         check_bandwidths([h for h in given if not isinstance(h, str)] or 1.0)
@@ -140,7 +147,11 @@ def find_bandwidth_matrix(
             with pool_for(sides=[train]) as pool:
                 n = gather_weight(train, pool).effective_size
         bases = {"scott": n, "silverman": n * (d + 2) / 4}
-        values = [bases[h] ** (-1 / (d + 4)) if isinstance(h, str) else float(h) for h in given]
+        values = [bases[h] ** (-1 / (d + 4)) if h in bases else h for h in given]
+        if PLUG_IN in given:
+            (plugged,) = _plug_ins(found.whiten(train), pool_for)
+            values = [plugged if h == PLUG_IN else h for h in values]
+        values = [float(h) for h in values]
         if len(set(values)) < len(values):
             twice = next(
                 h for h, value in zip(given, values, strict=True) if values.count(value) > 1
@@ -151,6 +162,41 @@ def find_bandwidth_matrix(
         bandwidths = check_bandwidths(values)
     assert bandwidths is not None
     return BandwidthMatrix(bandwidths, found)
+
+
+def _plugged_in(
+    train: Side, given: list[Any], covariance: Any, singular: str, pool_for: PoolFor
+) -> BandwidthMatrix:
+    """Return H with a bandwidth by the plug-in along each of several features."""
+    if len(given) > 1:
+        raise InputError(
+            f"bandwidth {PLUG_IN!r} gives one for each of the {train.rows.n_features} features; it "
+            "stands alone, with no other bandwidths"
+        )
+    if not (isinstance(covariance, str) and covariance in ("identity", "diag")):
+        raise InputError(
+            f"bandwidth {PLUG_IN!r} gives one for each of the {train.rows.n_features} features, "
+            "which is a covariance of its own; leave covariance out"
+        )
+    scales = _plug_ins(train, pool_for)
+    return BandwidthMatrix(
+        check_bandwidths(1.0), find_covariance(train, scales, singular, pool_for)
+    )
+
+
+def _plug_ins(train: Side, pool_for: PoolFor) -> FloatArray:
+    """Return the plug-in bandwidth of each feature."""
+    with pool_for(sides=[train]) as pool:
+        n = gather_weight(train, pool).effective_size
+        rows = gather_range(train, pool)
+        reach = rows.high - rows.low
+        if not reach.all():
+            constant = column_name(train.rows.parts[0].column_names, int((reach == 0).argmax()))
+            raise InputError(f"bandwidth {PLUG_IN!r}: {constant} does not vary; leave it out")
+        around = Range(rows.low - MARGIN * reach, rows.high + MARGIN * reach)
+        counts = gather_counts(train, pool, around, N_BINS).values
+    widths = (around.high - around.low) / N_BINS
+    return np.array([plug_in(c, n, float(w)) for c, w in zip(counts, widths, strict=True)])
 
 
 def _checked(bandwidth: Any, train: Side) -> FloatArray:

@@ -85,9 +85,9 @@ def log_density(
         h of the bandwidth matrix H = h² C; with the identity as C in units of the data. One pass
         over the pairs serves all bandwidths of a sequence. Text is a rule, ``"scott"`` or
         ``"silverman"``, whose factor follows from the (effective) number of training rows and the
-        dimension; or, for ``"vonmises_fisher"``, a length on the Earth, ``"250km"``. A mapping
-        has a bandwidth for each feature, ``{"depth": 10, "time": 2}``: h is 1, with these as
-        scales of C.
+        dimension; or the plug-in ``"isj"``, which gives each of several features its own bandwidth;
+        or, for ``"vonmises_fisher"``, a length on the Earth, ``"250km"``. A mapping has a bandwidth
+        for each feature, ``{"depth": 10, "time": 2}``: h is 1, with these as scales of C.
     kernel : {"gaussian", "tophat", "epanechnikov", "biweight", "triweight", "exponential", \
             "linear", "cosine", "univariate_gaussian", "vonmises_fisher"}
         ``"univariate_gaussian"`` is the one-dimensional Gaussian of the distance, whatever the

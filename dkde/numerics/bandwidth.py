@@ -22,7 +22,8 @@ KILOMETRES, RADIANS = "km", "radian"
 # Every query row has a sum for each bandwidth. More than this is taken for a mistake.
 MAX_BANDWIDTHS = 10_000
 _SYNTAX = (
-    "write 0.05,0.1,0.2 or logspace:-1:1:20 or geomspace:0.05:2:12, or a rule: scott, silverman"
+    "write 0.05,0.1,0.2 or logspace:-1:1:20 or geomspace:0.05:2:12, or a rule: scott, silverman, "
+    "isj"
 )
 
 
