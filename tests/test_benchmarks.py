@@ -20,8 +20,8 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 # Those that are run, and not only imported by another.
 SCRIPTS = (
-    "bounded", "calls", "exactness", "groups", "leaves", "maps", "one_gaussian", "pair_loop",
-    "parquet", "peers", "plans", "random_order", "roofline", "runs", "selection", "stores",
+    "bandwidths", "bounded", "calls", "exactness", "groups", "leaves", "maps", "one_gaussian",
+    "pair_loop", "parquet", "peers", "plans", "random_order", "roofline", "runs", "selection", "stores",
     "supports",
 )  # fmt: skip
 

@@ -36,7 +36,7 @@ def areas_on_sphere(latitudes: FloatArray, longitudes: FloatArray) -> FloatArray
     Examples
     --------
     >>> whole = areas_on_sphere(np.array([-90.0, 0.0, 90.0]), np.array([0.0, 360.0]))
-    >>> bool(np.isclose(whole.sum(), 4 * pi * KM2_OF_STERADIAN))
+    >>> bool(np.isclose(whole.sum(), 4 * np.pi * KM2_OF_STERADIAN))
     True
     """
     # The difference of two sines as a product: near a pole it would lose digits.

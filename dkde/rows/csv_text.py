@@ -96,8 +96,8 @@ def uncommented(text: bytes, *, has_rows: bool) -> tuple[bytes, int]:
 
     Examples
     --------
-    >>> uncommented(b"# c\n1\n# d\n2\n", has_rows=False)
-    (b'1\n2\n', 1)
+    >>> uncommented(b"# c\\n1\\n# d\\n2\\n", has_rows=False)
+    (b'1\\n2\\n', 1)
     """
     if not has_rows:
         text = text.removeprefix(_MARK)
