@@ -18,8 +18,15 @@ from dkde.stores.door import Folder
 
 REMOTE = ("s3", "gs", "az")
 # A name or a password before the bucket's name, or parameters, which may sign a request. A question
-# mark without "=" after it in the same part of the path is a wildcard.
-_CREDENTIALS = re.compile(r"://[^/]*@|://.*#|://[^/]*[?]|://.*[?][^/?*\[]*=")
+# mark is a wildcard only where it cannot begin parameters: these stand behind a whole name, have
+# marks of their own, or are long and do not end as a file's name does.
+_CREDENTIALS = re.compile(
+    r"://[^/]*@|://.*\#|://[^/]*[?]"
+    r"|://.*\.(?:csv|tsv|gz|parquet|nc|npy|zarr|zip)/?[?]"
+    r"|://.*[?][^/]*[=&%]"
+    r"|://.*[?](?![^/?*:\[]*\.\w{1,8}(?:$|::|[+\[]))[^/?*:\[]{12}",
+    re.IGNORECASE,
+)
 
 
 def refuse_credentials(text: str) -> None:
@@ -38,6 +45,7 @@ def refuse_credentials(text: str) -> None:
         raise InputError(
             f"{scheme}://...: the URL holds a name, a password or parameters, which would be "
             "written down; leave them out, and give credentials in the environment"
+            f"{' (in a pattern, write * instead of ?)' if '?' in text else ''}"
         )
 
 

@@ -106,6 +106,15 @@ def test_urls(tmp_path):
         "s3://b/r?sign=password",
         "s3://b/t/*.parquet?sign=password",
         "s3://b?password",
+        "s3://b/r.csv?password",
+        "s3://b/r.zarr/?password",
+        "a.zarr::train+s3://b/R.PARQUET?password",
+        "s3://b/r?p&password",
+        "s3://b/r?sign%3Dpassword",
+        "s3://b/r?sign*=password",
+        "s3://b/r?[sign=password",
+        "s3://b/r?the-long-password",
+        "s3://b/r?password.of.three-parts-and-more",
         "ftp://password@h/r",
     ],
 )
@@ -120,7 +129,10 @@ def test_credentials_in_urls_are_refused_and_not_repeated(url):
             call(url)
         assert "password" not in str(caught.value).replace("a name, a password", "")
     refuse_credentials("s3://b/r.zarr::train+mail@home.npy")
-    refuse_credentials("s3://b/year=202?/month=0?/part.[!9].parquet")  # wildcards
+    for pattern in ("year=202?/month=0?/part.[!9].parquet", "p-0000?-0af3c5d7e9.snappy.parquet",
+                    "x.part?.csv", "t/?/x.csv", "t?", "p-??-of-00010", "p?.of.many-parts.csv[:9]",
+                    "p?.of.many-parts.csv::train+b.zarr"):  # fmt: skip
+        refuse_credentials(f"s3://b/{pattern}")
 
 
 def test_what_a_bucket_needs_is_named(monkeypatch):
