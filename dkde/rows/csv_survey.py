@@ -51,6 +51,7 @@ class TextTable:
         self._shared = known
         self._blocks: dict[int, list[tuple[int, int]]] = {}
         self._digest, self._n_digested = hashlib.sha256(), 0
+        self._lock = Lock()
         self._checked: list[set[str]] = [set() for _ in layouts]
 
     def stream(self, i: int, wanted: Sequence[str], label: str | None = None) -> Iterator[Any]:
@@ -80,17 +81,19 @@ class TextTable:
         }
         layout, blocks = self._layouts[i], list[tuple[int, int]]()
         seen = None
-        if i == self._n_digested:  # files are digested in order, in the first pass
-            digest, seen = self._digest.copy(), None
-            digest.update(self._heading(i))
-            seen = digest.update
+        with self._lock:
+            if i == self._n_digested:  # files are digested in order, in the first pass
+                digest = self._digest.copy()
+                digest.update(self._heading(i))
+                seen = digest.update
         size = block_bytes(self.files.n_bytes)
         place = TextPlace(Url(self.files.path(i)), layout)
         with content_of(self.files, i, layout.is_gzipped, seen) as file:
             yield from survey(file, place, types, size, lambda *found: blocks.append(found))
+        self.files.check(i)  # it may have been written over since it was opened
         self._blocks[i] = blocks
         if seen is not None:
-            self._digest, self._n_digested = digest, i + 1
+            self._digested(i, digest)
         self._checked[i] |= set(wanted) - {label}
 
     def count(self, i: int, wanted: Sequence[str]) -> int:
@@ -108,13 +111,22 @@ class TextTable:
 
     def checksum(self) -> str:
         """Return the checksum of all bytes, as `dkde.datasets.formats.files` makes it."""
-        for i in range(self._n_digested, len(self.files)):
-            self._digest.update(self._heading(i))
+        while (i := self._n_digested) < len(self.files):
+            with self._lock:
+                digest = self._digest.copy()
+            digest.update(self._heading(i))
             with self.files.open(i) as file:
                 while piece := file.read(2**20):
-                    self._digest.update(piece)
-            self._n_digested = i + 1
+                    digest.update(piece)
+            self.files.check(i)
+            self._digested(i, digest)
         return f"sha256:{self._digest.hexdigest()}"
+
+    def _digested(self, i: int, digest: Any) -> None:
+        """Note the digest of all files up to one; the table may be read by several threads."""
+        with self._lock:
+            if i == self._n_digested:
+                self._digest, self._n_digested = digest, i + 1
 
     def rows(self, names: Sequence[str], dtype: Any = None) -> CsvSource:
         """Return columns of numbers as a source that a task reads, after all files were read."""

@@ -290,6 +290,56 @@ def test_a_file_that_changed_or_vanished_is_one_line(path: Path, small_blocks: N
         source.read(0, 9)
 
 
+def test_a_file_that_changes_while_it_is_first_read_is_refused(
+    path: Path, small_blocks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(*args: Any) -> Any:
+        for k, batch in enumerate(csv_blocks.survey(*args)):
+            if k == 3:
+                path.write_text("a,b,word,c\n" + lines(1))
+            yield batch
+
+    monkeypatch.setattr(csv_survey, "survey", slow)
+    with pytest.raises(DataSetError, match="was changed after it was opened"):
+        read_source(path)
+
+
+def test_a_checksum_that_was_interrupted_is_made_again(
+    path: Path, small_blocks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = read_source(path).checksum
+    table = csv_survey.TextTable(*_table_of(path), is_named=False)
+    with monkeypatch.context() as broken:
+        broken.setattr(type(table.files), "open", lambda *_: _Broken(path.open("rb")))
+        with pytest.raises(OSError, match="no more"):
+            table.checksum()
+    assert table.checksum() == expected
+
+
+class _Broken:
+    """A file that can be read once."""
+
+    def __init__(self, file: Any) -> None:
+        self._file, self._n = file, 0
+
+    def __enter__(self) -> _Broken:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def read(self, n: int) -> Any:
+        self._n += 1
+        if self._n > 1:
+            raise OSError("no more")
+        return self._file.read(n)
+
+
+def _table_of(path: Path) -> tuple[Any, ...]:
+    (table,) = (each for each in csv_survey._kept.values() if path.name in each.files.names)
+    return table.files, table._layouts, table._columns
+
+
 def test_a_run_begun_when_the_file_was_loaded_goes_on_and_is_verified(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
