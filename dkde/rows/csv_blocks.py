@@ -86,7 +86,9 @@ def pieces(file: IO[bytes], place: TextPlace, size: int) -> Iterator[bytes]:
     layout, rest, is_first = place.layout, b"", True
     while more := file.read(size):
         text = rest + more
-        end, is_open = rows_end(text, layout.separator, has_comments=layout.has_comments)
+        mark = len(_MARK) if is_first and text.startswith(_MARK) else 0
+        end, is_open = rows_end(text[mark:], layout.separator, has_comments=layout.has_comments)
+        end += mark if end else 0
         if end and is_first:
             told = uncommented(text[:end], has_rows=False)[0] if layout.has_comments else text[:end]
             end = end if told.strip() else 0

@@ -222,7 +222,7 @@ class Text(io.RawIOBase):
         self._squeezes = separator == " "
         self._quoted, self._plain = _patterns(separator)
         self._waiting = b""  # a blank at the end of a block: the next byte decides if it stays
-        self._ended = False
+        self._is_start, self._ended = True, False
         self._last = b"\n"
         self._open = b""  # the text of a cell that is not closed yet, from its quote on
         self._line = line  # the line in which the next text to check begins
@@ -255,6 +255,8 @@ class Text(io.RawIOBase):
             size = max(1, n - len(self._waiting) - 1)  # with room for a last line end
             more = self._file.read(size)
             self._ended = len(more) < size
+            if self._is_start:  # a quote or a blank behind the mark begins its line, too
+                more, self._is_start = more.removeprefix(_MARK), False
             text, self._waiting = self._waiting + more, b""
             if self._ended and (text or self._last)[-1:] not in b"\r\n":
                 text += b"\n"

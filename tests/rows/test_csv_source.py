@@ -135,6 +135,9 @@ ODD = {
     "a mark": b"\xef\xbb\xbfa,b\n1,2\n3,4\n",
     "a mark before comments": b"\xef\xbb\xbf# c\na,b\n1,2\n3,4\n",
     "a mark among the rows": b"a,b\n1,2\n\xef\xbb\xbf3,4\n",
+    "a mark before a name of two lines": b'\xef\xbb\xbf"a\nb",c\n1,2\n3,4\n',
+    "a mark before an open quote": b'\xef\xbb\xbf"a,b\n1,2\n3,4\n"x\ny"z,1\n',
+    "a mark before blanks": b"\xef\xbb\xbf  1  2\n3 4\n",
     "line ends of Windows": b"a,b\r\n1,2\r\n3,4\r\n",
     "line ends of old": b"a,b\r1,2\r3,4\r",
     "no last line end": b"a,b\n1,2\n3,4",
@@ -217,7 +220,8 @@ def test_odd_text_is_what_it_is(tmp_path: Path, small_blocks: None) -> None:
     inf, nan = np.inf, np.nan
     np.testing.assert_array_equal(rows("infinities"), [[inf, -inf], [1, 2], [inf, inf], [inf, 4]])
     np.testing.assert_array_equal(rows("missing"), [*[[nan, nan]] * 3, [1, nan], [nan, nan]])
-    for name in ("a mark", "a mark before comments", "line ends of Windows", "line ends of old",
+    for name in ("a mark", "a mark before comments", "a mark before a name of two lines",
+                 "a mark before blanks", "line ends of Windows", "line ends of old",
                  "no last line end", "blank lines", "quoted"):  # fmt: skip
         np.testing.assert_array_equal(rows(name), [[1, 2], [3, 4]])
     for name in ("a mark among the rows", "text later", "thousands later", "cells missing"):
