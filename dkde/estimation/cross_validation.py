@@ -121,8 +121,8 @@ def cross_validate(
     criterion : {"likelihood", "least_squares"}
         What the best bandwidth has the most, or the least, of: the mean log-likelihood of held-out
         rows; or the estimated integrated squared error of the density, ∫ p̂² − 2 mean(p̂ of held-out
-        rows) [1]_ [2]_. The second is for Gaussian kernels. A few rows far from all others hardly
-        change it. It takes a second pass, over all pairs at √2 times the bandwidths.
+        rows). The second is for Gaussian kernels. A few rows far from all others hardly change it.
+        It takes a second pass, over all pairs at √2 times the bandwidths.
     pca : int, optional
         Replace the rows by this number of principal components, computed from all rows;
         covariances are then those of the components. The result holds the components.
@@ -166,10 +166,9 @@ def cross_validate(
 
     References
     ----------
-    .. [1] M. Rudemo, *Empirical choice of histograms and kernel density estimators*, Scandinavian
-       Journal of Statistics 9 (1982).
-    .. [2] A. W. Bowman, *An alternative method of cross-validation for the smoothing of density
-       estimates*, Biometrika 71 (1984).
+    Rudemo (1982), Empirical choice of histograms and kernel density estimators, Scandinavian
+    Journal of Statistics 9; Bowman (1984), An alternative method of cross-validation for the
+    smoothing of density estimates, Biometrika 71.
 
     Examples
     --------
