@@ -151,7 +151,7 @@ def _output(**values: Any) -> MapOutput:
     "standard deviations of the features as scales.",
 )
 @gathered("cells", dict, _CELLS)
-@density_options("kernel", "singular", "precision", "tol", "atol", "nan")
+@density_options("kernel", "singular", "precision", "tol", "atol", "nan", "support", "outside")
 @click.option(
     "--covariance",
     metavar="C",
@@ -183,7 +183,8 @@ def map_(
       {"bandwidth", "cells": {FEATURE: n, ...}, "mass", "seconds",
        "expected_count": sum or null, "area_units": UNIT or null, "levels_from",
        "levels": [{"level", "density", "area", "mass"}, ...]}
-    with null for numbers that are not finite, and on the sphere "bandwidth_unit".
+    with null for numbers that are not finite, on the sphere "bandwidth_unit", and with
+    --nan drop or --outside drop "n_missing_train" or "n_outside_train".
     """
     import dkde
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from dkde_cli.left_out import missing
 from dkde_cli.tables import print_json, print_pairs, print_table
 
 
@@ -17,7 +18,7 @@ def print_map(result: Any, *, as_json: bool) -> None:
     """Print the figures of a map: as JSON, or as text."""
     found = _figures(result)
     if as_json:
-        print_json(found)
+        print_json(found | missing(result))
         return
     unit = found.get("bandwidth_unit")
     scale = {"km": " km", "radian": " radians"}.get(str(unit), "")

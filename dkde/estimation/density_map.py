@@ -23,6 +23,7 @@ from dkde.estimation.map_box import ends_of_rows, margin_for, rule_on_sphere
 from dkde.estimation.map_job import MapJob
 from dkde.estimation.map_layout import MapLayout, ordered
 from dkde.estimation.map_levels import GRID, Levels
+from dkde.estimation.map_support import check_box, ends_within
 from dkde.estimation.options import Options
 from dkde.estimation.performing import perform
 from dkde.inputs.checks import check_same_features
@@ -37,7 +38,15 @@ from dkde.rows.sphere import as_stored
 from dkde.runs.record import given, recorded
 from dkde.runs.run import Manner, Run
 from dkde.stores.store import is_remote
-from dkde.typing import BandwidthLike, CovarianceLike, Names, RowsLike, Text, WeightsLike
+from dkde.typing import (
+    BandwidthLike,
+    CovarianceLike,
+    Names,
+    RowsLike,
+    SupportLike,
+    Text,
+    WeightsLike,
+)
 from dkde.workers.cluster import pool_for
 
 # Names of features that have none, by place.
@@ -73,6 +82,8 @@ def density_map(
     tol: float | None = None,
     atol: float = 0.0,
     nan: str = "raise",
+    support: SupportLike = None,
+    outside: str = "raise",
     weights: WeightsLike = None,
     source: str | Catalog | None = None,
     features: Names | None = None,
@@ -112,7 +123,8 @@ def density_map(
         mapping (``spatial_ref``) is that of the map. Paths are those of NetCDF, Zarr or GeoTIFF.
     box : mapping of str to pair, optional
         The ends of the map along features: ``{"lon": (-10, 5), "lat": (40, 60)}``. Times may be
-        text, as in ISO 8601. Along other features the ends are those of the data, with a margin.
+        text, as in ISO 8601. Along other features the ends are those of the data, with a margin
+        that does not go beyond bounds, or once around a period.
     margin : float, optional
         Bandwidths beyond the outermost rows: by default 3, and 6 where counts are to add up; of
         compact kernels 1.
@@ -127,7 +139,7 @@ def density_map(
         What the thresholds follow from: the cells of highest density that together hold the
         share, as home-range packages have it; or the quantile of the density at the training
         rows, for which these are scored too.
-    kernel, singular, precision, tol, atol, nan, block_rows, panel_rows
+    kernel, singular, precision, tol, atol, nan, support, outside, block_rows, panel_rows
         As for :func:`dkde.log_density`.
     covariance : {"identity", "diag", "full"}, mapping or array, optional
         C of H = h² C, as for :func:`dkde.log_density`: by default ``"diag"`` for a rule, and the
@@ -174,7 +186,7 @@ def density_map(
         covariance = "diag" if _is_rule(bandwidth) and kernel != "vonmises_fisher" else "identity"
     options = Options(
         kernel, "euclidean", precision, covariance, singular, block_rows, panel_rows, tol,
-        nan=nan, atol=atol,
+        nan=nan, atol=atol, support=support, outside=outside,
     )  # fmt: skip
     catalog = catalog_of(
         source,
@@ -397,11 +409,14 @@ def _layout(
     if fitted.options.on_sphere:
         _, latitude = as_stored(fitted.train.rows)
         sphere = {names[latitude]: LATITUDE, names[1 - latitude]: LONGITUDE}
+    bounds = fitted.options.bounds
+    supports = {} if bounds is None else {names[i]: one for i, one in bounds.axes(part)}
     if template is not None:
-        axes = axes_like(template, names, times)
+        axes = axes_like(template, names, times, supports)
         extra = {n: v for n, v in template.coords.items() if n == "spatial_ref"}
     else:
         fixed = wanted.boxed(names, times)
+        check_box(fixed, supports)
         ends: list[Any] = [fixed.get(name) for name in names]
         if len(fixed) < len(names):
             options = fitted.options
@@ -412,8 +427,11 @@ def _layout(
             drops = replace(rows.rows, drops_missing=options.nan == "drop")
             beyond = {name: margin * h for name, h in reach.items()}
             of_rows = ends_of_rows(replace(rows, rows=drops), names, beyond, sphere, pool_for)
-            ends = [own or other for own, other in zip(ends, of_rows, strict=True)]
-        axes = planned_axes(wanted, names, ends, fixed, sphere)
+            ends = [
+                own or ends_within(name, other, supports)
+                for name, own, other in zip(names, ends, of_rows, strict=True)
+            ]
+        axes = planned_axes(wanted, names, ends, fixed, sphere, supports)
         extra = {}
     dims = ordered(names, [*units.values()], times)
     noted = []

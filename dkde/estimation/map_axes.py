@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import ceil, floor
+from math import ceil
 from numbers import Real
 from typing import Any
 from warnings import catch_warnings
@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from dkde.errors import Argument, InputError, one_line, some
+from dkde.estimation.map_support import Supports, clipped, edges_of_template, whole_cells
 from dkde.numerics.map_cells import edges_between
 from dkde.rows.place_names import as_called
 from dkde.typing import FloatArray
@@ -179,6 +180,7 @@ def planned_axes(
     ends: Sequence[tuple[float, float]],
     fixed: Mapping[str, Any],
     sphere: Mapping[str, str],
+    supports: Supports,
 ) -> list[Axis]:
     """Return the axes of a map over a box.
 
@@ -193,6 +195,8 @@ def planned_axes(
         The features whose ends the user gave; the others may be rounded to whole cells.
     sphere : mapping
         ``"latitude"`` or ``"longitude"`` for features that are; empty in the plane.
+    supports : mapping
+        The supports of features that have one: edges do not go beyond them.
     """
     each_cell, each_number = wanted.of_each("cell", names), wanted.of_each("cells", names)
     counts = []
@@ -203,7 +207,7 @@ def planned_axes(
         else:
             width = each_cell[i]
             if name not in fixed and not _is_whole_circle(sphere.get(name), low, high):
-                low, high = (floor(low / width + 1e-9) * width, ceil(high / width - 1e-9) * width)
+                low, high = whole_cells(low, high, width, supports.get(name))
             n = max(1, ceil((high - low) / width - 1e-9))
             high = low + n * width
         counts.append(n)
@@ -212,6 +216,8 @@ def planned_axes(
     found = []
     for name, (low, high, n) in zip(names, edges, strict=True):
         along = np.linspace(low, high, n + 1)
+        if name in supports:
+            along = np.unique(clipped(along, supports[name]))
         if sphere.get(name) == "latitude":
             along = np.unique(np.clip(along, -90, 90))
         elif sphere.get(name) == "longitude":
@@ -287,13 +293,15 @@ def _raster_template(path: str) -> xr.Dataset:
             return found.load()
 
 
-def axes_like(template: xr.Dataset, names: Sequence[str], times: Mapping[str, str]) -> list[Axis]:
+def axes_like(
+    template: xr.Dataset, names: Sequence[str], times: Mapping[str, str], supports: Supports
+) -> list[Axis]:
     """Return the axes of a template that are the features, by name.
 
     Raises
     ------
     InputError
-        When it has no such axes, or their centres are not monotonic.
+        When it has no such axes, their centres are not monotonic, or lie beyond a support.
     """
     own = [str(dim) for dim in template.dims if dim in template.coords]
     units = [template[dim].attrs.get("units") for dim in own]
@@ -320,7 +328,8 @@ def axes_like(template: xr.Dataset, names: Sequence[str], times: Mapping[str, st
         centres = np.asarray(centres, np.float64)
         shown = coordinate.variable if kind == "M" else None
         attrs = {} if kind == "M" else dict(coordinate.attrs)
-        found.append(Axis(name, edges_between(centres), centres, attrs, shown))
+        edges = edges_of_template(name, centres, edges_between(centres), supports)
+        found.append(Axis(name, edges, centres, attrs, shown))
     return found
 
 

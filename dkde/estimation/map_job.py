@@ -12,7 +12,7 @@ import xarray as xr
 
 from dkde.engine.reading import checked_weights, weights_as_read
 from dkde.engine.work import Work
-from dkde.errors import DataSetError, Remedy, warn
+from dkde.errors import DataSetError, Remedy, some, warn
 from dkde.estimation.bandwidth_matrix import bandwidth_coordinate, in_unit_of_call
 from dkde.estimation.density_units import LOG_DENSITY_ERROR, log_density_notes
 from dkde.estimation.fitted import Fitted
@@ -179,6 +179,10 @@ class MapJob:
         why = "the box leaves the rest out"
         if width > 1 + 1e-9:
             why = f"cells are up to {width:.3g} bandwidths wide (along {name})"
+            why += "" if mass > 1 else ", or the box leaves the rest out"
+        elif not self.layout.sphere and (uneven := self.layout.uneven):
+            # Midpoints are exact for smooth densities only where all cells are alike.
+            why = f"cells differ in width (along {some(uneven)})"
             why += "" if mass > 1 else ", or the box leaves the rest out"
         elif mass > 1 and self.layout.sphere:
             why = "around a pole they need cells up to half a bandwidth wide"

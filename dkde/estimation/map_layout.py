@@ -129,6 +129,11 @@ class MapLayout:
         return name, found[name]
 
     @property
+    def uneven(self) -> list[str]:
+        """Return the features along which cells differ in width."""
+        return [axis.name for axis in self.axes if not axis.is_regular]
+
+    @property
     def n_cells(self) -> int:
         """Return the number of cells."""
         return prod(len(axis.centres) for axis in self.axes)

@@ -124,7 +124,7 @@ class Support:
     def in_words(self) -> str:
         """Return the support as text, as the command line takes it: ``depth=0:``."""
         named = ((f"feature {n}" if isinstance(n, int) else n, one) for n, one in self.named)
-        return ", ".join(f"{name}={_in_words(one)}" for name, one in named)
+        return ", ".join(f"{name}={in_words_of(one)}" for name, one in named)
 
     def axes(self, part: Part) -> list[tuple[int, Axis | Periodic]]:
         """Return the columns of a part that have a support, and their supports.
@@ -222,7 +222,7 @@ class Checked(Step):
     def in_words(self) -> str:
         """Return the support as text."""
         places = ((column_name(self.names, column), one) for column, one in self.axes)
-        return ", ".join(f"{name}={_in_words(one)}" for name, one in places)
+        return ", ".join(f"{name}={in_words_of(one)}" for name, one in places)
 
     @property
     def changes(self) -> tuple[Any, ...]:
@@ -446,7 +446,8 @@ def _as_json(one: Axis | Periodic) -> Any:
     return [float(bound) if isfinite(bound) else None for bound in (one.low, one.high)]
 
 
-def _in_words(one: Axis | Periodic) -> str:
+def in_words_of(one: Axis | Periodic) -> str:
+    """Return one support as text, as the command line takes it: ``0:``."""
     if isinstance(one, Periodic):
         start = "" if one.start is None else f":{one.start:g}"
         return f"periodic:{one.period:g}{start}"

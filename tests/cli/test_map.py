@@ -99,3 +99,15 @@ def test_what_cannot_be_is_one_line(run, points, options, words):
     assert words in done.stderr
     (_line,) = [line for line in done.stderr.splitlines() if line.startswith("Error")]
     assert done.stdout == ""
+
+
+def test_bounds_and_periods(run, points):
+    done = run(
+        *points, "--bandwidth", "0.5", "--cell", "0.25", "--expected", "--support", "x=-20:",
+        "--support", "y=periodic:100:0",
+    )  # fmt: skip
+    assert "expected counts" in done.stdout
+    bounded = [*points, "--bandwidth", "0.5", "--cell", "1", "--support", "x=5:"]
+    assert json.loads(run(*bounded, "--outside", "drop", "--json").stdout)["n_outside_train"] > 9
+    done = run(*bounded, status=2)
+    assert "(--outside drop)" in done.stderr
