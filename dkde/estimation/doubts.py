@@ -1,4 +1,4 @@
-"""Doubts about the bandwidth of highest likelihood: equal rows, and rows far away."""
+"""Doubts about the best bandwidth: equal rows, and rows far away."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,19 +53,18 @@ def warn_of_doubts(
     in_words: Callable[[float], str] = "{:g}".format,
     *,
     held_out: bool = True,
+    far_rows: bool = True,
 ) -> bool:
     """Warn of rows that alone decide the best bandwidth; return whether there are any.
 
     Parameters
     ----------
-    bandwidths, log_norms, scored, best
+    bandwidths, log_norms, scored, best, held_out, far_rows
         As for :func:`doubt`.
     in_words : callable
         Turns a bandwidth into text with its unit.
-    held_out : bool
-        Whether the rows are scored under other rows of the same side (cross-validation).
     """
-    found = doubt(bandwidths, log_norms, scored, best, held_out=held_out)
+    found = doubt(bandwidths, log_norms, scored, best, held_out=held_out, far_rows=far_rows)
     if found is not None:
         h = in_words(float(bandwidths[best]))
         warn(f"the best bandwidth, {h}, says little: {found}")
@@ -79,6 +78,7 @@ def doubt(
     best: int,
     *,
     held_out: bool = True,
+    far_rows: bool = True,
 ) -> str | None:
     """Return why the best bandwidth is doubtful, and what to do; None where it is not.
 
@@ -91,13 +91,16 @@ def doubt(
         The number of the best bandwidth.
     held_out : bool
         Whether the rows are scored under other rows of the same side (cross-validation).
+    far_rows : bool
+        Whether rows far from all others can decide: not where densities, and not their logarithms,
+        are averaged.
     """
     if len(bandwidths) < 2 or scored.values.shape[1] < _FEWEST:
         return None
     share = share_of_equal_rows(bandwidths, log_norms, scored, best)
     if share >= _SHARE:
         return _of_equal_rows(share, held_out)
-    found = deciding_rows(bandwidths, scored, best)
+    found = deciding_rows(bandwidths, scored, best) if far_rows else None
     if found is None:
         return None
     names = ", ".join(map(str, found.rows))
@@ -120,7 +123,7 @@ def _of_equal_rows(share: float, held_out: bool, where: str = "") -> str:
     return (
         f"equal rows decide: {share:.0%} of the rows owe their density{where} to rows that are "
         "equal to them, for which it rises without end as the bandwidth goes to 0; leave repeated "
-        f"rows out{remedy}"
+        f"rows out{remedy}; where values are rounded, begin the grid at the step of their rounding"
     )
 
 

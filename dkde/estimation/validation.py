@@ -329,12 +329,13 @@ def _refined(validation: Validation, compute: Compute, scored: Scored) -> Scored
 
 def _warn_of_doubts(scored: Scored) -> bool:
     """Warn of rows that alone decide a bandwidth; return whether there are any."""
-    # The mean of densities is no mean of logarithms: far rows hardly count in it.
-    if scored.passed.squares is not None:
-        return False
     bandwidths, validation = scored.bandwidths, scored.validation
     # The work is made for its normalisers alone; nothing of it is computed.
     work = validation.work_at(bandwidths)
     norms = np.asarray(work.task.log_norms(validation.fitted.train.rows.n_features))
     best = int(np.flatnonzero(bandwidths == scored.best_bandwidth)[0])
-    return warn_of_doubts(bandwidths, norms, scored.found, best, validation.fitted.matrix.in_words)
+    return warn_of_doubts(
+        bandwidths, norms, scored.found, best, validation.fitted.matrix.in_words,
+        # The mean of densities is no mean of logarithms: far rows hardly count in it.
+        far_rows=scored.passed.squares is None,
+    )  # fmt: skip

@@ -120,6 +120,18 @@ def test_a_far_row_hardly_changes_it():
     assert float(by_squares.best_bandwidth) < 0.6
 
 
+def test_rounded_rows_decide_it():
+    rows = np.random.default_rng(6).normal(size=(400, 1)).round(1)
+    grid = np.geomspace(0.005, 2, 40)
+    message = "equal rows decide: .*; where values are rounded, begin the grid at the step"
+    for criterion in ("likelihood", "least_squares"):
+        with pytest.warns(UserWarning, match=message):
+            dkde.cross_validate(rows, grid, folds="loo", criterion=criterion)
+        # From the step of the rounding on, equal rows decide no more.
+        found = dkde.cross_validate(rows, grid[grid >= 0.1], folds="loo", criterion=criterion)
+        assert 0.2 < float(found.best_bandwidth) < 0.5
+
+
 def test_densities_that_float64_does_not_hold():
     """In 300 dimensions the criterion is infinite, and its minimum is found all the same."""
     rows = 1e-3 * np.random.default_rng(0).normal(size=(40, 300))
