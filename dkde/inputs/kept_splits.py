@@ -21,7 +21,6 @@ from dkde.datasets.formats.source import (
     load_split,
 )
 from dkde.datasets.metadata import Meta
-from dkde.errors import NoVariableError
 from dkde.inputs.filtering import kept_rows
 from dkde.inputs.operands import selected
 from dkde.rows.filtered import kept_of
@@ -44,7 +43,7 @@ def kept_source(source: Source, chosen: RowFilter, decimal: str | None = None) -
     source : Source
         The file, or folder of files.
     chosen : RowFilter
-        The filter. It may name labels, and any column of a table.
+        The filter. It may name any column of a table, and the labels of other files.
     decimal : str, optional
         The decimal mark of numbers in text.
 
@@ -86,16 +85,13 @@ def _part(source: Source, split: SourceSplit, chosen: RowFilter, decimal: str | 
         name: ArraySource(np.asarray(values)) for name, values in split.labels.items()
     }
     rows: RowSource = Numbers(split.n_rows)
-    features = None
+    features, classes = None, split.classes
     if split.rows is not None:  # tables of which tasks read any column
         rows = split.rows
     elif source.format == csv.NAME:
-        for name in chosen.names:
-            try:
-                beside[name] = _text_column(Path(source.path), name, decimal or ".")
-            except NoVariableError:
-                if name not in beside:
-                    raise
+        # As in any table, the names are those of its columns: the label is one of these, as text.
+        path, classes = Path(source.path), {}
+        beside = {name: _text_column(path, name, decimal or ".") for name in chosen.names}
     elif set(chosen.names) & {*(split.features or ())} - {*beside}:
         rows, features = ArraySource(load_split(split)), split.features
     return Part(
@@ -106,7 +102,7 @@ def _part(source: Source, split: SourceSplit, chosen: RowFilter, decimal: str | 
         encoding=split.encoding,
         coordinates=beside,
         features=features,
-        classes=split.classes,
+        classes=classes,
     )
 
 

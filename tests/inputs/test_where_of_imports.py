@@ -7,6 +7,7 @@ import xarray as xr
 from PIL import Image
 
 import dkde
+from dkde.errors import InputError
 from dkde.inputs.selectors import Catalog
 
 RNG = np.random.default_rng(6)
@@ -70,6 +71,26 @@ def test_tables(form, tmp_path):
     np.testing.assert_array_equal(names, TABLE["kind"][KEPT])
     np.testing.assert_array_equal(part.coordinates["source_row"].read(0, len(KEPT)), KEPT)
     assert dkde.describe(store)["import_options"]["where"] == WHERE
+
+
+@pytest.mark.parametrize("label", ["label", "x"])
+@pytest.mark.parametrize("form", ["CSV", "several CSV", "Parquet"])
+def test_a_column_of_the_name_label_is_that_column(form, label, tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "TABLE", TABLE.rename(columns={"kind": "label"}).round(0))
+    source, _ = FORMS[form](tmp_path)
+    dkde.import_dataset(
+        source, tmp_path / "d.zarr", columns=["y"], label=label, where="label == 'oak'"
+    )
+    part, _ = stored(tmp_path / "d.zarr")
+    numbers = part.coordinates["source_row"].read(0, len(part))
+    np.testing.assert_array_equal(numbers, np.flatnonzero(TABLE["label"] == "oak"))
+
+
+@pytest.mark.parametrize("form", ["CSV", "Parquet"])
+def test_a_column_that_is_made_the_label_keeps_its_name(form, tmp_path):
+    source, _ = FORMS[form](tmp_path)
+    with pytest.raises(InputError, match=r"has no column 'label' for where; it has .*kind"):
+        dkde.import_dataset(source, tmp_path / "d", label="kind", where="label == 'oak'")
 
 
 @pytest.mark.parametrize("form", [name for name in FORMS if name != "decimal commas"])
