@@ -37,9 +37,9 @@ toarray()
     """
     if isinstance(values, list | tuple):
         # NumPy reads the tensors in a list by itself, except those that have to be converted.
-        if not any(map(is_tensor, values[:1])):
+        if not _begins_with_tensor(values):
             return values
-        return type(values)(dense(each, f"{what}: item {i}") for i, each in enumerate(values))
+        return [dense(each, f"{what}: item {i}") for i, each in enumerate(values)]
     if isinstance(values, str):
         return values
     refuse_sparse(values, what)
@@ -88,6 +88,13 @@ def refuse_sparse(values: Any, what: str, remedy: str | None = None) -> None:
 def is_tensor(values: Any) -> bool:
     """Return whether values are an array of another package that can be taken by DLPack."""
     return hasattr(values, "__dlpack__") and not isinstance(values, np.ndarray | np.generic)
+
+
+def _begins_with_tensor(values: Any) -> bool:
+    """Return whether the first item of a list, or of lists in it, is a tensor."""
+    while isinstance(values, list | tuple) and len(values):
+        values = values[0]
+    return is_tensor(values)
 
 
 def _array_of(values: Any, what: str) -> Any:

@@ -1,5 +1,7 @@
 """Tensors of other packages by DLPack, and sparse arrays, which are refused."""
 
+from collections import namedtuple
+
 import dask.array as da
 import numpy as np
 import pandas as pd
@@ -172,6 +174,30 @@ def test_arrays_of_sparse_are_refused():
         for fit in (lambda data: dkde.log_density(ROWS, data, 0.7), dkde.KernelDensity().fit):
             with pytest.raises(dkde.InputError, match=r"sparse \(COO\), .*as_numpy\(\)"):
                 fit(held)
+
+
+def test_tensors_may_lie_in_lists_of_lists_and_named_tuples():
+    class Half(Tensor):
+        """A number that NumPy does not have, which its own method makes of single precision."""
+
+        dtype = "torch.bfloat16"
+
+        def float(self):
+            return self.array.astype(np.float32)
+
+        def __array__(self, *args, **options):
+            raise TypeError("Got unsupported ScalarType BFloat16")
+
+    right = dkde.log_density(ROWS.astype(np.float32), ROWS, 0.7)
+    pair = namedtuple("pair", "x y")
+    for rows in (
+        [[Half(np.array(x)) for x in row] for row in ROWS],
+        [pair(*(Half(np.array(x)) for x in row)) for row in ROWS],
+    ):
+        np.testing.assert_array_equal(dkde.log_density(rows, ROWS, 0.7), right)
+    two = dkde.log_density(ROWS[:2], ROWS[:2], 0.7)
+    found = dkde.log_density(pair(Tensor(ROWS[0]), Tensor(ROWS[1])), ROWS[:2], 0.7)
+    np.testing.assert_array_equal(found, two)
 
 
 def test_arguments_may_be_tensors():
