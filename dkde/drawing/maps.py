@@ -68,16 +68,17 @@ class Grid:
         return self.shape < _WIDE
 
 
-def grid_of(values: xr.DataArray) -> Grid | None:
+def grid_of(values: xr.DataArray, *, fullest: bool = False) -> Grid | None:
     """Return the grid on which values lie; None if they have no two dims of more than one place.
 
-    Latitude and longitude are drawn where there are such dims, and else the last two. Of further
-    dims it is the first place.
+    Latitude and longitude are drawn where there are such dims, and else the last two.
 
     Parameters
     ----------
     values : xarray.DataArray
         Values along the dims of the rows.
+    fullest : bool
+        Whether it is the place of the highest sum that is drawn of further dims; else the first.
     """
     dims = [str(dim) for dim in values.dims if values.sizes[dim] > 1]
     if len(dims) < 2:
@@ -86,13 +87,54 @@ def grid_of(values: xr.DataArray) -> Grid | None:
     is_earth = len(roles) == 2
     down, right = (roles["latitude"], roles["longitude"]) if is_earth else dims[-2:]
     others = [str(dim) for dim in values.dims if dim not in (down, right)]
+    at = dict.fromkeys(others, 0)
+    if fullest and others:
+        sums = values.sum([down, right]).values
+        at = dict(zip(others, map(int, np.unravel_index(sums.argmax(), sums.shape)), strict=True))
     places = [
-        f"{dim} = {_place(values[dim].values[0]) if dim in values.coords else 0}"
+        f"{dim} = {_place(values[dim].values[at[dim]]) if dim in values.coords else at[dim]}"
         for dim in others if values.sizes[dim] > 1
     ]  # fmt: skip
     steps = {dim: slice(None, None, ceil(values.sizes[dim] / _MOST_CELLS)) for dim in (down, right)}
-    flat = values.isel(dict.fromkeys(others, 0) | steps, drop=True).transpose(down, right)
+    flat = values.isel(at | steps, drop=True).transpose(down, right)
     return Grid(flat, ", ".join(places), is_earth)
+
+
+def draw_line(
+    axes: Any, values: xr.DataArray, label: str, inside: Mapping[float, xr.DataArray], **style: Any
+) -> None:
+    """Draw values along one axis as a line, and what lies below it in regions as areas.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    values : xarray.DataArray
+        Of at most one dim of more than one place.
+    label : str
+        What the values are, with their unit.
+    inside : mapping of float to xarray.DataArray
+        By level in percent, which cells are in its region.
+    **style
+        For ``axes.plot``, in place of dkde's own.
+    """
+    from matplotlib.colors import to_rgb
+
+    along = next((str(dim) for dim in values.dims if values.sizes[dim] > 1), str(values.dims[-1]))
+    flat = values.isel({dim: 0 for dim in values.dims if dim != along}, drop=True)
+    places, heights = _places(flat, along), np.asarray(flat.values, np.float64)
+    (line,) = axes.plot(places, heights, **style)
+    # The widest first, and narrower ones darker on it.
+    colour = np.array(to_rgb(line.get_color()))
+    for i, level in enumerate(sorted(inside, reverse=True), 1):
+        axes.fill_between(
+            places, 0.0, heights, where=inside[level].values.ravel(), linewidth=0,
+            color=1 - (1 - colour) * 0.6 * i / len(inside), label=f"{level:g} %",
+        )  # fmt: skip
+    if inside:
+        axes.legend(frameon=False)
+    axes.set_ylim(bottom=0.0)
+    axes.set_xlabel(_named(flat, along))
+    axes.set_ylabel(label)
 
 
 def draw_map(axes: Any, grid: Grid, label: str, **style: Any) -> None:
@@ -171,6 +213,15 @@ def inline_map(
     """
     figure, axes = new_figure(5.2, grid.height(5.2))
     draw_map(axes, grid, label, **style)
+    return inline_svg(figure, words)
+
+
+def inline_line(
+    values: xr.DataArray, label: str, inside: Mapping[float, xr.DataArray], words: str
+) -> str:
+    """Return values along one axis as inline SVG; the arguments are as for :func:`draw_line`."""
+    figure, axes = new_figure(5.2, 3.2)
+    draw_line(axes, values, label, inside)
     return inline_svg(figure, words)
 
 

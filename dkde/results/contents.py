@@ -68,6 +68,19 @@ def densities_label(values: xr.DataArray) -> str:
     return name if unit in (None, "1") else f"{name} ({unit})"
 
 
+def level_densities(result: xr.Dataset) -> dict[float, float]:
+    """Return the densities at the edges of a map's levels, by level; empty without levels."""
+    if "level_density" not in result:
+        return {}
+    levels, densities = (result[name].values.tolist() for name in ("level", "level_density"))
+    return dict(zip(levels, densities, strict=True))
+
+
+def regions_along(result: xr.Dataset) -> dict[float, xr.DataArray]:
+    """Return which cells are in the regions of a map's levels, by level."""
+    return {level: result["density"] >= least for level, least in level_densities(result).items()}
+
+
 def subtitle(title: str, sides: list[ScoredRows]) -> str:
     """Return the line below the title: the kind of result, and its numbers of rows."""
     counts = ", ".join(f"{_grouped(side.n_rows)} {WORDS[side.split]}" for side in sides)

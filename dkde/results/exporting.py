@@ -38,7 +38,8 @@ def export(result: ResultLike, path: StrPath, *, overwrite: bool = False) -> Non
     ``source_row``, ``bandwidth`` (and ``bandwidth_unit``, where these are kilometres),
     ``log_density``, ``log_density_error``, ``pairs_evaluated`` and ``rows_read``, and
     ``row_weight`` where rows have weights; the last three belong to all bandwidths of a row
-    together, and so repeat. A column that only one split has is empty for the other. Numbers have
+    together, and so repeat. The rows of a map are its cells, with ``density`` and
+    ``expected_count``. A column that only one split has is empty for the other. Numbers have
     all their digits. The file is written piece by piece, whatever the size of the result.
 
     NetCDF, ``.nc``, holds the whole result as it is, with its attributes. Of a map of

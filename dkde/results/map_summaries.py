@@ -6,10 +6,10 @@ import json
 
 import xarray as xr
 
-from dkde.drawing.maps import grid_of, inline_map
+from dkde.drawing.maps import grid_of, inline_line, inline_map
 from dkde.drawing.summary import Summary
 from dkde.drawing.tables import Table, number_text
-from dkde.results.contents import densities_label, origin_lines
+from dkde.results.contents import densities_label, origin_lines, regions_along
 from dkde.runs.origin import bandwidth_unit, provenance_of, with_unit
 from dkde.runs.scored_rows import scored_rows
 
@@ -52,13 +52,13 @@ def map_summary(result: xr.Dataset, place: str | None) -> Summary:
 
 
 def map_picture(result: xr.Dataset) -> dict[str, str]:
-    """Return the map as inline SVG, by its heading; nothing where it has one axis."""
+    """Return the map as inline SVG, by its heading; along one axis as a line."""
     values = result["expected_count" if "expected_count" in result else "density"]
-    grid = grid_of(values)
+    label, words = densities_label(values), "Map of the density"
+    grid = grid_of(values, fullest=True)
     if grid is None:
-        return {}
-    label = densities_label(values)
-    return {label.capitalize(): inline_map(grid, label, "Map of the density", vmin=0.0)}
+        return {label.capitalize(): inline_line(values, label, regions_along(result), words)}
+    return {label.capitalize(): inline_map(grid, label, words, vmin=0.0)}
 
 
 def levels_table(result: xr.Dataset) -> dict[str, Table]:

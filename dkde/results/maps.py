@@ -7,10 +7,16 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from dkde.drawing.maps import draw_levels, draw_map, grid_of
+from dkde.drawing.maps import draw_levels, draw_line, draw_map, grid_of
 from dkde.errors import InputError
 from dkde.results.canvas import Canvas
-from dkde.results.contents import densities_label, map_label, shown_bandwidth
+from dkde.results.contents import (
+    densities_label,
+    level_densities,
+    map_label,
+    regions_along,
+    shown_bandwidth,
+)
 from dkde.results.damage import named_damage
 from dkde.runs.opened import opened_result
 from dkde.runs.scored_rows import ScoredRows, scored_rows
@@ -32,8 +38,9 @@ def plot_map(
     further dims it is the first place: select another one before. The colours end 15 nats below
     the highest log-density, unless ``vmin`` says otherwise. Of a result of
     :func:`dkde.density_map` the expected counts are drawn where it has some, else the densities,
-    from zero on, and lines around the regions of its levels. Nothing is written unless ``path``
-    says where.
+    from zero on, and lines around the regions of its levels; of three features at the place along
+    the first dim where most of it lies, and of one feature as a line. Nothing is written unless
+    ``path`` says where.
 
     Parameters
     ----------
@@ -47,7 +54,8 @@ def plot_map(
     bandwidth : float, optional
         By default the best one of the result, or the only one.
     **style
-        What ``matplotlib.axes.Axes.pcolormesh`` takes: ``cmap``, ``vmin``, ``norm``, ...
+        What ``matplotlib.axes.Axes.pcolormesh`` takes: ``cmap``, ``vmin``, ``norm``, ...; for a
+        line, ``matplotlib.axes.Axes.plot``.
 
     Returns
     -------
@@ -83,32 +91,20 @@ def plot_map(
 
 
 def _draw_densities(opened: xr.Dataset, canvas: Canvas, style: dict[str, Any]) -> Axes:
-    """Draw the densities of a map, or its expected counts, with the edges of its levels.
-
-    Raises
-    ------
-    InputError
-        When it has no two axes.
-    """
-    name = "expected_count" if "expected_count" in opened else "density"
-    grid = grid_of(opened[name])
+    """Draw the densities of a map, or its expected counts, with its levels."""
+    values = opened["expected_count" if "expected_count" in opened else "density"]
+    label = densities_label(values)
+    grid = grid_of(values, fullest=True)
     if grid is None:
-        raise InputError(
-            "the map has one axis; a picture needs two: draw it with result.density.plot()"
-        )
+        axes = canvas.axes(6.4, 4.2)
+        draw_line(axes, values, label, regions_along(opened), **style)
+        return axes
     axes = canvas.axes(6.4, grid.height(6.4))
-    draw_map(axes, grid, densities_label(opened[name]), **{"vmin": 0.0, **style})
+    draw_map(axes, grid, label, **{"vmin": 0.0, **style})
     if "level_density" in opened:
-        of_density = grid_of(opened["density"])
+        of_density = grid_of(opened["density"], fullest=True)
         assert of_density is not None
-        levels = dict(
-            zip(
-                opened["level"].values.tolist(),
-                opened["level_density"].values.tolist(),
-                strict=True,
-            )
-        )
-        draw_levels(axes, of_density, levels)
+        draw_levels(axes, of_density, level_densities(opened))
     return axes
 
 

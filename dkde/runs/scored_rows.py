@@ -20,8 +20,11 @@ from dkde.runs.store import MAIN, ROW_WEIGHT
 # these roles that a provenance has is the main one.
 _SPLITS = {"score": "query", "valid": "valid", "cross_validate": "train", "test": "test"}
 _TEST = "test_"  # the prefix of a sweep's variables of test rows
-# The variables that have a value for each row. Only the first two have one for each bandwidth.
-_OF_ROWS = (MAIN, f"{MAIN}_error", "pairs_evaluated", "rows_read", ROW_WEIGHT)
+# The variables that have a value for each row. Only the first two have one for each bandwidth, and
+# the last two are those of maps.
+_OF_ROWS = (
+    MAIN, f"{MAIN}_error", "pairs_evaluated", "rows_read", ROW_WEIGHT, "density", "expected_count",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +115,7 @@ def _scored(
     result: xr.Dataset, role: str, prefix: str, provenance: Mapping[str, Any]
 ) -> ScoredRows:
     """Return the rows of one role, whose variables' names begin with a prefix."""
-    names = [f"{prefix}{name}" for name in _OF_ROWS if f"{prefix}{name}" in result]
+    names = [f"{prefix}{name}" for name in _OF_ROWS if f"{prefix}{name}" in result.data_vars]
     dims = set(result[names[0]].dims) - {"bandwidth"}
     # Coordinates of the rows alone: not those of the bandwidths, of components or of features.
     along = [

@@ -4,6 +4,7 @@ import json
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -62,6 +63,17 @@ class TestRegions:
         found = normal(levels=50)
         dkde.export(found, path)
         assert json.loads(path.read_text()) == dkde.level_regions(found)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_table_has_a_row_for_each_cell(tmp_path, suffix):
+    found = normal(margin=6, cell=0.5, expected=True)
+    path = tmp_path / f"cells.{suffix}"
+    dkde.export(found, path)
+    table = pd.read_csv(path) if suffix == "csv" else pd.read_parquet(path)
+    for name in ("density", "expected_count"):
+        np.testing.assert_array_equal(table[name], found[name].values.ravel())
+    np.testing.assert_array_equal(table.y.unique(), found.y)
 
 
 # Of rasterio itself, with the newest affine.
@@ -139,9 +151,24 @@ class TestPictures:
         axes = dkde.plot_map(found)
         assert axes.collections[0].get_clim()[1] == pytest.approx(float(found.expected_count.max()))
 
-    def test_one_axis_has_no_picture(self):
-        with pytest.raises(InputError, match="the map has one axis"):
-            dkde.plot_map(dkde.density_map(np.zeros((1, 1)), 1.0, cells=9))
+    def test_one_axis_is_a_line_with_areas_below(self):
+        found = dkde.density_map(np.zeros((1, 1)), 1.0, cell=0.1, levels=[50, 95])
+        axes = dkde.plot_map(found)
+        np.testing.assert_array_equal(axes.lines[0].get_ydata(), found.density)
+        widest, inner = axes.collections
+        assert (widest.get_label(), inner.get_label()) == ("95 %", "50 %")
+        assert np.abs(inner.get_paths()[0].vertices[:, 0]).max() == pytest.approx(0.674, abs=0.1)
+        assert "<svg" in dkde.summary(found)._repr_html_()
+        one = dkde.density_map(np.zeros((1, 2)), 1.0, cells=1)
+        assert len(dkde.plot_map(one).lines[0].get_xdata()) == 1
+
+    def test_a_stack_is_drawn_where_most_of_it_lies(self):
+        train = np.random.default_rng(0).normal(size=(50, 3))
+        found = dkde.density_map(train, 0.5, cells=9)
+        z = found.z[int(found.density.sum(["y", "x"]).values.argmax())]
+        axes = dkde.plot_map(found)
+        assert axes.get_title() == f"z = {float(z):.6g}"
+        assert axes.collections[0].get_array().max() == found.density.sel(z=z).max()
 
     def test_summary_and_report_show_the_map(self, tmp_path):
         found = normal(levels=[50], output=tmp_path / "map.zarr")
