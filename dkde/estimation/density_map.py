@@ -273,7 +273,7 @@ def _check_raster(output: Any, layout: MapLayout) -> None:
     drawn = [axis for axis in layout.axes if axis.name in layout.dims[-2:]]
     if len(drawn) < 2:
         raise InputError(f"{output}: a GeoTIFF has two axes, and the map has one; write it as .nc")
-    if uneven := [axis.name for axis in drawn if not axis.is_regular]:
+    if uneven := [axis.name for axis in drawn if not axis.is_even]:
         raise InputError(
             f"{output}: cells along {some(uneven)} differ in width, and those of a GeoTIFF are all "
             "alike; give cells of one width, or write it as .nc"
@@ -412,7 +412,7 @@ def _layout(
     bounds = fitted.options.bounds
     supports = {} if bounds is None else {names[i]: one for i, one in bounds.axes(part)}
     if template is not None:
-        axes = axes_like(template, names, times, supports)
+        axes = axes_like(template, names, times, sphere, supports)
         extra = {n: v for n, v in template.coords.items() if n == "spatial_ref"}
     else:
         fixed = wanted.boxed(names, times)

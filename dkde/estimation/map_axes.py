@@ -14,7 +14,13 @@ import numpy as np
 import xarray as xr
 
 from dkde.errors import Argument, InputError, one_line, some
-from dkde.estimation.map_support import Supports, clipped, edges_of_template, whole_cells
+from dkde.estimation.map_support import (
+    Supports,
+    clipped,
+    edges_of_template,
+    once_around,
+    whole_cells,
+)
 from dkde.numerics.map_cells import edges_between
 from dkde.rows.place_names import as_called
 from dkde.typing import FloatArray
@@ -59,6 +65,12 @@ class Axis:
     def is_regular(self) -> bool:
         """Return whether all cells are equally wide."""
         return bool(np.allclose(self.widths, self.widths[0], rtol=1e-9))
+
+    @property
+    def is_even(self) -> bool:
+        """Return whether centres are equally far apart, as those of a raster."""
+        steps = np.diff(self.centres)
+        return not steps.size or bool(np.allclose(steps, steps[0], rtol=1e-6))
 
 
 @dataclass(frozen=True)
@@ -294,7 +306,11 @@ def _raster_template(path: str) -> xr.Dataset:
 
 
 def axes_like(
-    template: xr.Dataset, names: Sequence[str], times: Mapping[str, str], supports: Supports
+    template: xr.Dataset,
+    names: Sequence[str],
+    times: Mapping[str, str],
+    sphere: Mapping[str, str],
+    supports: Supports,
 ) -> list[Axis]:
     """Return the axes of a template that are the features, by name.
 
@@ -329,6 +345,8 @@ def axes_like(
         shown = coordinate.variable if kind == "M" else None
         attrs = {} if kind == "M" else dict(coordinate.attrs)
         edges = edges_of_template(name, centres, edges_between(centres), supports)
+        if sphere.get(name) == "longitude":
+            edges = once_around(name, edges, 360.0)
         found.append(Axis(name, edges, centres, attrs, shown))
     return found
 

@@ -74,7 +74,12 @@ def check_box(box: Mapping[str, tuple[float, float]], supports: Supports) -> Non
                 Argument("box"), f": {name} is from {low:g} to {high:g}, beyond its support, whose "
                 f"values are from {least:g} to {most:g}",
             )  # fmt: skip
-        _check_once_around(Argument("box"), name, high - low, supports[name])
+        one = supports[name]
+        if isinstance(one, Periodic) and high - low > one.axis.period * (1 + 1e-9):
+            raise InputError(
+                Argument("box"), f": {name} spans {high - low:g}, more than its period of "
+                f"{one.axis.period:g}, so that cells would count twice",
+            )  # fmt: skip
 
 
 def edges_of_template(
@@ -97,8 +102,40 @@ def edges_of_template(
             Argument("like"), f": {name} is from {low:g} to {high:g}, beyond its support, whose "
             f"values are from {least:g} to {most:g}; select the cells within it",
         )  # fmt: skip
-    found = np.clip(edges, least, most)
-    _check_once_around(Argument("like"), name, float(np.ptp(found)), one)
+    if isinstance(one, Periodic):
+        return once_around(name, edges, one.axis.period)
+    found: FloatArray = np.clip(edges, least, most)
+    return found
+
+
+def once_around(name: str, edges: FloatArray, period: float) -> FloatArray:
+    """Return the edges of a template's cells that go once around a period.
+
+    Templates often have one place at both ends, such as -180 and 180 degrees: each of these cells
+    is then half as wide, so that together they count once.
+
+    Raises
+    ------
+    InputError
+        When more than one cell is there twice.
+
+    Examples
+    --------
+    >>> once_around("lon", np.array([-270.0, -90.0, 90.0, 270.0]), 360.0)
+    array([-180.,  -90.,   90.,  180.])
+    """
+    beyond = abs(float(edges[-1] - edges[0])) - period
+    if beyond <= 1e-9 * period:
+        return edges
+    widths = np.abs(np.diff(edges))
+    if beyond > min(widths[0], widths[-1]) * (1 + 1e-6):
+        raise InputError(
+            Argument("like"), f": cells along {name} span {beyond + period:g}, more than once "
+            f"around {period:g}, so that some would count twice; leave these out",
+        )  # fmt: skip
+    found = edges.copy()
+    step = np.sign(edges[-1] - edges[0]) * beyond / 2
+    found[0], found[-1] = edges[0] + step, edges[-1] - step
     return found
 
 
@@ -140,11 +177,3 @@ def clipped(edges: FloatArray, one: Axis | Periodic) -> FloatArray:
         most = min(most, float(max(edges[0], least)) + one.axis.period)
     found: FloatArray = np.unique(np.clip(edges, least, most))
     return found
-
-
-def _check_once_around(what: Argument, name: str, span: float, one: Axis | Periodic) -> None:
-    if isinstance(one, Periodic) and span > one.axis.period * (1 + 1e-9):
-        raise InputError(
-            what, f": {name} spans {span:g}, more than its period of {one.axis.period:g}, so that "
-            "cells would count twice; leave some out",
-        )  # fmt: skip

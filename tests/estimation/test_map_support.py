@@ -90,6 +90,29 @@ def test_a_template_ends_at_the_bounds():
     assert float(found.mass) == pytest.approx(1, abs=1e-3)
 
 
+def test_a_place_at_both_ends_of_a_template_counts_once():
+    hour, depth = np.arange(0, 24.5, 0.5), np.arange(0.125, 20, 0.25)
+    like = xr.Dataset(coords={"hour": hour, "depth": depth})
+    found = dkde.density_map(table(), 1, like=like, support=SUPPORT, expected=True)
+    assert float(found.expected_count.sum()) == pytest.approx(200, abs=1e-3)
+    assert found.cell_area.sel(hour=[0, 12, 24]).values.tolist() == [0.0625, 0.125, 0.0625]
+
+
+@pytest.mark.parametrize("turned", [1, -1])
+def test_the_date_line_of_a_template_counts_once(turned):
+    train = pd.DataFrame({"lat": [10.0, 12], "lon": [179.0, -178]})
+    lat, lon = np.arange(-89, 90, 2.0), np.arange(-180, 181, 2.0)[::turned]
+    like = xr.Dataset(coords={"lat": lat, "lon": lon})
+    ask = {"kernel": "vonmises_fisher", "expected": True, "levels": 95}
+    found = dkde.density_map(train, "400km", like=like, **ask)
+    assert float(found.expected_count.sum()) == pytest.approx(2, rel=1e-6)
+    expected = dkde.density_map(train, "400km", cell=2, **ask)
+    np.testing.assert_allclose(found.level_area, expected.level_area, rtol=0.03)
+    twice = xr.Dataset(coords={"lat": lat, "lon": np.arange(-184, 185, 2.0)})
+    with pytest.raises(InputError, match="cells along lon span 370, more than once around 360"):
+        dkde.density_map(train, "400km", like=twice, kernel="vonmises_fisher")
+
+
 @pytest.mark.parametrize(
     ("said", "words"),
     [
@@ -100,8 +123,8 @@ def test_a_template_ends_at_the_bounds():
             "like: depth is from -1 to 1, beyond its support, .* select the cells within it",
         ),
         (
-            {"like": xr.Dataset(coords={"hour": np.arange(-1, 24), "depth": [1, 2]})},
-            "like: hour spans 25, more than its period of 24",
+            {"like": xr.Dataset(coords={"hour": np.arange(-2, 24), "depth": [1, 2]})},
+            "like: cells along hour span 26, more than once around 24",
         ),
         ({"covariance": "full"}, "not diagonal mixes features"),
         ({"support": {"time": (0, 1)}}, "support is given for 'time'"),
