@@ -17,8 +17,9 @@ from dkde.typing import Array, FloatArray
 # The largest ratio of the ranges of the two sides' values without a warning. A factor of 255,
 # between bytes and values scaled to 1, is far above it.
 _MUCH = 4.0
-# The number of rows of an array in memory that give its range of values.
-_SAMPLE_ROWS = 1024
+# The number of rows of an array in memory that give its range of values, and of the places from
+# which they are taken: the first rows alone are a short end of an axis, or of rows in order.
+_SAMPLE_ROWS, _N_PLACES = 1024, 16
 # The bound on NumPy's search for shared memory: the exact answer can take exponential time.
 _MAX_WORK = 10**6
 
@@ -194,8 +195,12 @@ def _part_range(part: Part) -> tuple[float, float] | None:
     """Return the range that a part notes, or that of a sample if the part is in memory."""
     if part.value_range is not None or not isinstance(part.source, ArraySource):
         return part.value_range
-    stop = min(part.stop, part.start + _SAMPLE_ROWS)
-    sample: FloatArray = part.encoding.decode(part.source.read(part.start, stop))
+    size, starts = len(part), [part.start]
+    if size > _SAMPLE_ROWS:
+        size = _SAMPLE_ROWS // _N_PLACES
+        starts = [int(at) for at in np.linspace(part.start, part.stop - size, _N_PLACES)]
+    pieces = [part.source.read(start, start + size) for start in starts]
+    sample: FloatArray = part.encoding.decode(np.concatenate(pieces))
     # Values that are not finite are refused later, with their row and column.
     finite = sample[np.isfinite(sample)]
     return (float(finite.min()), float(finite.max())) if finite.size else None

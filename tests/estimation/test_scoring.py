@@ -393,6 +393,14 @@ class TestSweep:
                 train=tree["train"].x.values / 255, valid="valid", source=digits, bandwidths=[1]
             )
 
+    def test_a_fine_axis_is_on_the_scale_of_the_rows(self):
+        rows = np.random.default_rng(0).normal(size=(300, 1))
+        axis = np.linspace(-4, 4, 20_001)[:, None]
+        dkde.log_density(axis, rows, 1.0)  # its first thousand rows are a twentieth of it
+        message = r"train go from -\d.*, those of query from -400 to 400; are both on one scale"
+        with pytest.warns(UserWarning, match=message):
+            dkde.log_density(100 * axis, rows, 1.0)
+
     def test_an_output_that_is_no_result_is_refused_before_any_work(
         self, digits, tmp_path, monkeypatch
     ):
