@@ -111,10 +111,10 @@ def doubt(
         share = share_of_equal_rows(bandwidths, log_norms, scored, without)
         if share >= _SHARE:
             return _of_equal_rows(share, held_out, f" at {found.bandwidth:.3g}")
-    decide = "decides" if len(found.rows) == 1 else "decide"
+    decide, them = ("decides", "it") if len(found.rows) == 1 else ("decide", "them")
     return (
-        f"{rows} alone {decide}, far from the others: without, the best bandwidth would be about "
-        f"{found.bandwidth:.3g}; look whether such rows belong to the data"
+        f"{rows} alone {decide}, far from the others: without {them}, the best bandwidth "
+        f"would be about {found.bandwidth:.3g}; look whether such rows belong to the data"
     )
 
 

@@ -28,7 +28,7 @@ class TestRowsThatDecideAlone:
     def test_one_row_far_from_all_others(self):
         message = (
             r"^the best bandwidth, 22\.\d+, says little: row 2000 alone decides, far from the "
-            r"others: without, the best bandwidth would be about 0\.\d+; look whether"
+            r"others: without it, the best bandwidth would be about 0\.\d+; look whether"
         )
         with pytest.warns(UserWarning, match=message):
             dkde.cross_validate(self.FAR, folds="loo", refine=True)
