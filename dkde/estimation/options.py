@@ -20,11 +20,11 @@ from dkde.estimation.bandwidth_matrix import (
     find_bandwidth_matrix,
     rules_among,
 )
-from dkde.estimation.covariance import find_covariance, in_words
+from dkde.estimation.covariance import Covariance, find_covariance, in_words
 from dkde.estimation.density_units import ROWS
 from dkde.estimation.foreign_arguments import refuse_foreign_metric
 from dkde.estimation.statistics import count_missing, default_bandwidths
-from dkde.estimation.support_images import check_support, images_for
+from dkde.estimation.support_images import check_axes, check_support, images_for
 from dkde.inputs.arrays import refuse_masked_rows
 from dkde.numerics.bandwidth import EARTH_RADIUS_KM, Angles
 from dkde.numerics.frame import Precision
@@ -261,10 +261,16 @@ class Options:
         if bandwidth is None:
             # The grid is for whitened rows, so the covariance comes first.
             covariance = find_covariance(train, self.covariance, self.singular, pool_for)
+            self._check_axes(covariance)
             grid = default_bandwidths(covariance.whiten(train), self.kernel)
             return BandwidthMatrix(grid, covariance, angles)
         found = find_bandwidth_matrix(train, bandwidth, pool_for, self.covariance, self.singular)
+        self._check_axes(found.covariance)
         return replace(found, angles=angles)
+
+    def _check_axes(self, covariance: Covariance) -> None:
+        if (bounds := self.bounds) is not None:
+            check_axes(bounds, covariance.linear)
 
     @staticmethod
     def refuse_scales(bandwidths: Any) -> None:

@@ -4,7 +4,7 @@ from dkde.errors import Argument, InputError
 from dkde.estimation.bandwidth_matrix import BandwidthMatrix
 from dkde.numerics.images import AxisImages, Images, reach_of
 from dkde.numerics.kernels import Kernel
-from dkde.numerics.linear import Scaling
+from dkde.numerics.linear import LinearMap, Scaling
 from dkde.rows.side import Rows
 from dkde.rows.support import Periodic, Support
 
@@ -38,6 +38,22 @@ def check_support(kernel: Kernel, metric: str, *, pca: int | None = None) -> Non
         )
 
 
+def check_axes(support: Support, linear: LinearMap | None) -> Scaling | None:
+    """Return the map of rows, or of a covariance; refuse one that mixes features.
+
+    Raises
+    ------
+    InputError
+    """
+    if linear is None or isinstance(linear, Scaling):
+        return linear
+    raise InputError(
+        "a covariance that is not diagonal mixes features, so that a kernel that is reflected "
+        f"at a bound would be another one ({support.in_words}); use ",
+        Argument("covariance", "diag"), ", or scales of the features",
+    )  # fmt: skip
+
+
 def images_for(support: Support, rows: Rows, matrix: BandwidthMatrix, kernel: Kernel) -> Images:
     """Return the images of rows at the widest bandwidth.
 
@@ -54,15 +70,8 @@ def images_for(support: Support, rows: Rows, matrix: BandwidthMatrix, kernel: Ke
     InputError
         When C mixes a feature with others, or there are too many images.
     """
-    covariance = matrix.covariance
-    linear = covariance.linear
+    linear = check_axes(support, rows.linear)
     named = support.axes(rows.parts[0])
-    if rows.linear is not linear or not (linear is None or isinstance(linear, Scaling)):
-        raise InputError(
-            "a covariance that is not diagonal mixes features, so that a kernel that is reflected "
-            f"at a bound would be another one ({support.in_words}); use ",
-            Argument("covariance", "diag"), ", or scales of the features",
-        )  # fmt: skip
     if kernel.radii is None and matrix.rank > 1:
         raise InputError(
             f"kernel {kernel.name!r} is no density of {matrix.rank} features, and ",

@@ -280,6 +280,11 @@ def test_what_mixes_axes_or_has_too_many_images_is_refused():
     rows = rows_in([(0, None), (0, 1)], 30)
     with pytest.raises(InputError, match="not diagonal mixes features"):
         dkde.log_density(rows, rows, 1.0, covariance="full", support=[(0, None), None])
+    # Before anything is drawn, as noise of such a kernel is none of the density's.
+    with pytest.raises(InputError, match="not diagonal mixes features"):
+        dkde.sample(rows, 1.0, covariance="full", support=[(0, None), None])
+    with pytest.raises(InputError, match="not diagonal mixes features"):
+        dkde.KernelDensity(covariance="full", support=[(0, None), None]).fit(rows)
     with pytest.raises(InputError, match="no number of images"):
         dkde.log_density(rows, rows, 1.0, kernel="exponential", support=[None, (0, 1)])
     with pytest.raises(InputError, match="more than 1024 images"):
