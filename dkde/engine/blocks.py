@@ -16,6 +16,7 @@ from dkde.engine.reads import Reads
 from dkde.engine.task import Survey, Task
 from dkde.engine.threads import one_blas_thread
 from dkde.numerics import logsum
+from dkde.numerics.images import RELATIVE
 from dkde.numerics.tiles import PairSums
 from dkde.rows.side import Side
 from dkde.typing import FloatArray
@@ -118,16 +119,16 @@ def score_share(
 
 def _allow_for_images(partial: FloatArray, task: Task, rounding: float) -> None:
     """Add to bounds what follows from the rounding of images, of kernels that reach everywhere."""
-    if task.kernel.profile is not None or rounding == 0.0:
+    if task.kernel.profile is not None:
         return
     rows = logsum.split(partial)
     moved = (rounding / task.bandwidths)[:, None]
     with np.errstate(invalid="ignore"):
-        rows.errors[:] += logsum.error_of_moved(
-            moved, rows.log_weight - rows.log_sums + rows.errors
-        )
-        if not task.kernel.is_gaussian:
-            rows.errors[:] += moved
+        widest = np.maximum(rows.log_weight - rows.log_sums + rows.errors, 0.0)
+    # The mean exponent is at most ``widest``. Other kernels have exponents that are distances.
+    gaussian = task.kernel.is_gaussian
+    more = logsum.error_of_moved(moved, widest) if gaussian else moved
+    rows.errors[:] += np.where(np.isneginf(rows.log_sums), 0.0, more + 2 * RELATIVE * widest)
 
 
 def _worker_here() -> str | None:

@@ -17,7 +17,7 @@ at its edge.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
-from math import floor, inf, isinf, sqrt
+from math import floor, inf, isfinite, isinf, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,8 @@ from dkde.typing import FloatArray
 _NEGLIGIBLE = 47.0
 # Half the distance from 1 to the next number.
 _UNIT = 2.0**-53
+# What a distance to an image is off by at most, relative to itself, beside Images.rounding.
+RELATIVE = 16 * _UNIT
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,14 @@ class Axis:
     low, high : float
         The bounds, infinite where there is none; or the beginning and the end of a period.
     is_periodic : bool
+    length : float, optional
+        The period; by default ``high - low``, which is rounded where these are large.
     """
 
     low: float = -inf
     high: float = inf
     is_periodic: bool = False
+    length: float | None = None
 
     @property
     def is_finite(self) -> bool:
@@ -53,7 +58,8 @@ class Axis:
     @property
     def period(self) -> float:
         """Return the distance at which images repeat; infinite where they do not."""
-        return (self.high - self.low) * (1 if self.is_periodic else 2)
+        length = self.high - self.low if self.length is None else self.length
+        return length * (1 if self.is_periodic else 2)
 
     def images(self, reach: float, *, squares: bool) -> list[tuple[int, float]]:
         """Return the signs and shifts of the images that matter, that of the row itself first.
@@ -150,6 +156,29 @@ class AxisImages:
     low: float
     high: float
 
+    def rounding(self, origin: float | None) -> float:
+        """Return what a coordinate of an image may be off by, beside ``RELATIVE``, before the map.
+
+        Rows that are shifted by periods are rounded by their own size, and an image may be as near
+        as any row. At a bound B, ``2 B - x`` is exact up to ``|x - B| = |B| / 2``, and from there
+        on it is rounded by less than three units of the distance, which is at least ``|x - B|``:
+        nothing is to be added, however far away a bound is. Images between two bounds that are
+        further than a reflection are at least as far away as the bounds are apart.
+
+        Parameters
+        ----------
+        origin : float or None
+            What was subtracted from the coordinate.
+        """
+        ends = [end for end in (self.low, self.high) if isfinite(end)]
+        if all(sign > 0 for sign, _ in self.images):  # a period
+            size = 2 * (self.high - self.low)
+            return 4 * _UNIT * (size + (max(map(abs, ends)) if origin is None else 0.0))
+        size = 0.0 if len(ends) < 2 else max(self.low, -self.high, 0.0)
+        if origin is not None:
+            size += 2 * max(abs(end - origin) for end in ends)
+        return 4 * _UNIT * size
+
 
 @dataclass(frozen=True)
 class Images:
@@ -191,19 +220,17 @@ class Images:
         return found[1:]
 
     def rounding(self, origin: FloatArray | None) -> float:
-        """Return what a distance may be off by, as moved coordinates are rounded.
+        """Return what a distance may be off by, beside ``RELATIVE``, as images are rounded.
 
         Parameters
         ----------
         origin : array (n_stored_features,), optional
             As for :meth:`beside`.
         """
-        total = 0.0
-        for axis in self.axes:
-            at = 0.0 if origin is None else abs(float(origin[axis.stored]))
-            furthest = max(abs(shift) for _, shift in axis.images) + 2 * at
-            total += axis.factor * 4 * _UNIT * furthest
-        return total
+        return sum(
+            axis.factor * axis.rounding(None if origin is None else float(origin[axis.stored]))
+            for axis in self.axes
+        )
 
     def within(self, origin: FloatArray | None, reach: float) -> "Region":
         """Return the region that is at most so far from the support, of rows as they are read."""

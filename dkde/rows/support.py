@@ -58,8 +58,8 @@ class Periodic:
     @property
     def axis(self) -> Axis:
         """Return the axis, from its start."""
-        start = 0.0 if self.start is None else float(self.start)
-        return Axis(start, start + float(self.period), is_periodic=True)
+        start, period = 0.0 if self.start is None else float(self.start), float(self.period)
+        return Axis(start, start + period, is_periodic=True, length=period)
 
     @property
     def allowed(self) -> tuple[float, float]:

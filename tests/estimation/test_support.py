@@ -170,6 +170,50 @@ def test_products_of_matrices_see_images():
     assert_allclose(found, naive(query, train, 3.0, support), rtol=1e-9)
 
 
+@pytest.mark.parametrize("kernel", ["gaussian", "exponential"])
+@pytest.mark.parametrize("start", [0.0, 1e6, -1e9])
+@pytest.mark.parametrize("scale", ["identity", [3.0]], ids=str)
+def test_bounds_know_that_shifted_rows_are_rounded_by_their_size(kernel, start, scale):
+    train, query = (start + 1.3 * RNG.random((n, 1)) for n in (300, 50))
+    h, u, wide = np.longdouble(0.02), 1.0 if scale == "identity" else scale[0], np.longdouble
+    apart = np.abs(query.astype(wide) - train.astype(wide).T)
+    terms = np.zeros((50, 300), wide)
+    for k in range(-4, 5):
+        away = np.abs(apart + k * wide(1.3)) / h
+        terms += np.exp(-away * away / 2 if kernel == "gaussian" else -away)
+    norm_of = np.sqrt(2 * wide(np.pi)) if kernel == "gaussian" else wide(2)
+    wanted = np.log(terms.mean(axis=1) / (h * norm_of)).astype(float)
+    found, errors = dkde.log_density(
+        query, train, 0.02 / u, kernel=kernel, covariance=scale, return_error=True,
+        support=[dkde.Periodic(1.3, start=start)],
+    )  # fmt: skip
+    assert (np.abs(found - wanted) <= errors + 1e-14).all()
+
+
+@pytest.mark.parametrize("bounds", [(-1e12, None), (None, 1e15), (0, 1e9), (-1e300, 1e300)])
+def test_bounds_are_no_wider_for_ends_of_a_support_that_are_far_away(bounds):
+    rows = RNG.random((200, 2))
+    found, errors = dkde.log_density(rows, rows, 0.1, return_error=True)
+    far, more = dkde.log_density(rows, rows, 0.1, support=[bounds, None], return_error=True)
+    if bounds[0] != 0:
+        assert (np.abs(far - found) <= errors + more).all()
+    assert (more <= errors.max() + 1e-12).all()
+
+
+@pytest.mark.parametrize("low", [1000.0, -1e6, 123456.7])
+def test_a_reflection_at_a_far_bound_is_as_accurate_as_asked(low):
+    train, query = (low + RNG.exponential(size=(n, 1)) for n in (100, 40))
+    found, errors = dkde.log_density(
+        query, train, 0.02, support=[(low, None)], tol=1e-12, return_error=True
+    )
+    x, y = query.astype(np.longdouble), train.astype(np.longdouble).T
+    terms = sum(np.exp(-(((s * x + t - y) / 0.02) ** 2) / 2) for s, t in ((1, 0), (-1, 2 * low)))
+    wanted = np.log(terms.mean(axis=1) / (np.longdouble(0.02) * np.sqrt(2 * np.longdouble(np.pi))))
+    wanted = wanted.astype(float)
+    assert (np.abs(found - wanted) <= errors + 1e-14).all()
+    assert (errors <= 1e-12 * np.maximum(1, np.abs(wanted))).all()
+
+
 KERNELS = ["gaussian", "tophat", "epanechnikov", "triweight", "linear", "cosine", "exponential"]
 
 
