@@ -309,7 +309,11 @@ def _remote(name: str, suffixes: Sequence[str]) -> Listed:
     fixed = re.split(r"[*?\[]", url, maxsplit=1)[0]
     if fixed != url:
         root, pattern = fixed.rpartition("/")[0], url[len(fixed.rpartition("/")[0]) + 1 :]
-        entries = [e for e in files_in(root).entries() if matches_pattern(e[0], pattern)]
+        files = files_in(root)
+        if (alone := files.entry(pattern)) is not None:  # as on a disk, its name is no pattern
+            entries = [alone]
+        else:
+            entries = [each for each in files.entries() if matches_pattern(each[0], pattern)]
         if not entries:
             raise DataSetError(f"{name}: matches no file; check the pattern")
     else:

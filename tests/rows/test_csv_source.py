@@ -408,6 +408,9 @@ def test_a_bucket_is_as_a_folder(bucket: str, tmp_path: Path) -> None:
         source = source_of(f"{bucket}/{name}")
         np.testing.assert_array_equal(source.read(290, 310), X[290:310])
         np.testing.assert_array_equal(pickle.loads(pickle.dumps(source)).read(5, 6), X[5:6])
+    obstore.put(store, "t[1]/x[2].csv", b"a,b\n1,2\n")  # a name that is there is no pattern
+    for name in ("t[1]/x[2].csv", "t[[]1]/*", "t?1?/x*.csv"):
+        assert dkde.describe(f"{bucket}/{name}")["splits"]["train"]["rows"] == 1
     source = source_of(f"{bucket}/t/part.1.csv")
     np.testing.assert_array_equal(source.read(0, 300), X[300:600])
     with pytest.warns(UserWarning, match="left out"):
