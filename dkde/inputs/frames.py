@@ -21,6 +21,7 @@ from dkde.inputs.frame import Frame, frame_of_pandas
 from dkde.inputs.frame_choice import (
     check_numbers,
     left_out_columns,
+    names_of,
     place_of_points,
     places_of,
     read_columns,
@@ -213,7 +214,7 @@ def column_as_it_is(frame: Frame, role: str, name: str) -> ArraySource:
     if known.count(name) != 1:
         if name not in known and (made := _coordinate(frame, role, name)) is not None:
             return ArraySource(made)
-        raise no_such(role, name, known)
+        raise no_such(role, name, names_of(frame))
     values, _ = frame.read([known.index(name)])
     return ArraySource(values_as_they_are(values.iloc[:, 0]))
 

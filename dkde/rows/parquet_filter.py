@@ -14,7 +14,7 @@ from dkde.rows.frame_values import values_of_arrow
 from dkde.rows.kept import Masking
 from dkde.rows.parquet_files import footers, partitions
 from dkde.rows.parquet_source import ParquetSource, with_partitions
-from dkde.rows.point_columns import with_coordinates
+from dkde.rows.point_columns import coordinates_in, with_coordinates
 from dkde.rows.points import points_of_field
 from dkde.rows.row_filter import RowFilter
 
@@ -44,7 +44,8 @@ def masking(source: ParquetSource, chosen: RowFilter, where: str) -> Masking:
     known = partitions(source.files)
     all_footers = footers(source.files)
     first = with_coordinates(with_partitions(all_footers[0].schema, known), chosen.names)
-    chosen.check_names(first.names, where)
+    if not {*chosen.names} <= {*first.names}:  # only then: it looks at the CRS
+        chosen.check_names(list(dict.fromkeys([*first.names, *coordinates_in(first)])), where)
     _refuse_points(chosen, first, where)
     checked = {id(all_footers[0].schema)}
     for i, footer in enumerate(all_footers):

@@ -93,6 +93,11 @@ class TestNamed:
         right = plane(*(known[name][kept] for name in features))
         np.testing.assert_allclose(found, right, rtol=1e-9)
 
+    def test_a_name_that_is_none_is_told_those_of_the_coordinates(self, form, tmp_path):
+        data = FORMS[form](frame(), tmp_path)
+        with pytest.raises(dkde.InputError, match=r"no column 'lon' for where; it has .*\bx, y"):
+            dkde.log_density(data, data, 0.7, features=["depth"], where="lon > 4")
+
     def test_weights(self, form, tmp_path):
         data = FORMS[form](frame(), tmp_path)
         found = dkde.log_density(data, data, 0.7, features=["depth"], weights="x")
