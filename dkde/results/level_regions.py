@@ -20,8 +20,9 @@ def level_regions(result: ResultLike) -> dict[str, Any]:
     """Return the regions of a map's levels as GeoJSON, a feature for each level.
 
     Each feature is a MultiPolygon with the level, its threshold (``density``), its area in the
-    unit ``area_units``, and the share of the mass that its cells hold. Longitudes that go on
-    across the date line stay as they are on the map, beyond 180 degrees.
+    unit ``area_units``, and the share of the mass that its cells hold. One place of a stack,
+    ``result.isel(time=0)``, has the regions of the stack there, without area and mass. Longitudes
+    that go on across the date line stay as they are on the map, beyond 180 degrees.
 
     Parameters
     ----------
@@ -68,10 +69,14 @@ def level_regions(result: ResultLike) -> dict[str, Any]:
             "level": level,
             "levels_from": at["level_density"].attrs.get("levels_from"),
             "density": _number(threshold),
-            "area": _number(float(at["level_area"])),
-            "area_units": at["level_area"].attrs.get("units"),
-            "mass": _number(float(at["level_mass"])),
         }
+        # Of one place of a stack, these are those of the stack.
+        if "level_area" in at:
+            properties |= {
+                "area": _number(float(at["level_area"])),
+                "area_units": at["level_area"].attrs.get("units"),
+                "mass": _number(float(at["level_mass"])),
+            }
         geometry = {"type": "MultiPolygon", "coordinates": polygons}
         features.append({"type": "Feature", "properties": properties, "geometry": geometry})
     found: dict[str, Any] = {"type": "FeatureCollection", "features": features}

@@ -21,6 +21,7 @@ from dkde.results.contents import (
     shown_bandwidth,
     with_figures,
 )
+from dkde.results.map_summaries import is_map
 from dkde.runs.origin import bandwidth_unit, provenance_of, with_unit
 from dkde.runs.scored_rows import scored_rows
 
@@ -94,12 +95,31 @@ def curves_of(results: Mapping[str, xr.Dataset]) -> str | None:
     return inline_curves(curves)
 
 
+def check_has_figures(result: xr.Dataset, name: str) -> None:
+    """Refuse a result without figures that can be put beside those of others.
+
+    Raises
+    ------
+    InputError
+    """
+    if "mean_log_likelihood" not in result:
+        what = "a map has" if is_map(result) else "log-densities alone have"
+        raise InputError(f"{name}: {what} no figures to put beside others; show it alone")
+
+
 def results_table(results: Mapping[str, xr.Dataset]) -> tuple[Table, list[str]]:
-    """Return the table of results, each at its best or only bandwidth, and notes on it."""
+    """Return the table of results, each at its best or only bandwidth, and notes on it.
+
+    Raises
+    ------
+    InputError
+        When one has no figures.
+    """
     heads = ["result", "rows", "kernel", "bandwidth", "mean log-likelihood", "standard error",
              "bits/dimension", "zero density"]  # fmt: skip
     rows, words = [], set()
     for name, result in results.items():
+        check_has_figures(result, name)
         shown = scored_rows(result)[-1]
         bandwidth, chosen = shown_bandwidth(result)
         figures = figures_at(result, shown, bandwidth)

@@ -25,7 +25,7 @@ from dkde.results.contents import (
 )
 from dkde.results.damage import named_damage
 from dkde.results.extremes import extremes
-from dkde.results.many import several
+from dkde.results.many import check_has_figures, several
 from dkde.results.map_summaries import is_map, map_summary
 from dkde.results.named import named_results, place_of
 from dkde.runs.opened import opened_results
@@ -84,7 +84,7 @@ def report(
         named = {"": result}
     found = opened_results([*named.values()], sources)
     opened = {
-        name: _reported(each, alone=len(named) == 1)
+        name: _reported(each, None if len(named) == 1 else name)
         for name, each in zip(named, found, strict=True)
     }
     if len(named) > 1:
@@ -108,8 +108,11 @@ def check_report(path: StrPath) -> None:
     check_place(path, "report", suffixes=SUFFIXES)
 
 
-def _reported(result: xr.Dataset, *, alone: bool) -> xr.Dataset:
-    if is_map(result) and alone:
+def _reported(result: xr.Dataset, name: str | None) -> xr.Dataset:
+    """Return a result that has a report; with a name, in one page with others."""
+    if is_map(result):
+        if name is not None:
+            check_has_figures(result, name)
         return result
     if "mean_log_likelihood" not in result:
         raise InputError("log-densities alone have no report; pass a result of dkde.score")

@@ -57,6 +57,9 @@ class TestRegions:
         stack = dkde.density_map(np.zeros((1, 3)), 1.0, cells=8, levels=50)
         with pytest.raises(InputError, match="the map has 3 axes"):
             dkde.level_regions(stack)
+        (only,) = dkde.level_regions(stack.isel(z=4))["features"]
+        assert only["geometry"]["coordinates"]
+        assert "area" not in only["properties"]
 
     def test_export(self, tmp_path):
         path = tmp_path / "regions.geojson"
@@ -169,6 +172,12 @@ class TestPictures:
         axes = dkde.plot_map(found)
         assert axes.get_title() == f"z = {float(z):.6g}"
         assert axes.collections[0].get_array().max() == found.density.sel(z=z).max()
+
+    def test_maps_have_no_figures_to_put_beside_others(self, tmp_path):
+        two = {"a": normal(), "b": normal()}
+        for show in (dkde.summary, lambda found: dkde.report(found, tmp_path / "two.html")):
+            with pytest.raises(InputError, match=r"a: a map has no figures .* show it alone"):
+                show(two)
 
     def test_summary_and_report_show_the_map(self, tmp_path):
         found = normal(levels=[50], output=tmp_path / "map.zarr")
