@@ -204,6 +204,9 @@ def density_map(
         box=box, margin=margin, expected=expected, levels=levels, levels_from=levels_from,
     )  # fmt: skip
     _check_raster(output, job.layout)
+    # Here, and not where the job is prepared: who resumes or verifies a run has read it.
+    if bandwidth is None:
+        _say_rule(job.fitted, job.reach)
     return perform(job, run, progress)
 
 
@@ -247,8 +250,6 @@ def map_job(
     fitted = Fitted.to(train_side, resolved, options, pool_for)
     _check_density(fitted)
     reach = _reach(fitted, names)
-    if bandwidth is None:
-        _say_rule(fitted, reach)
     layout = _layout(wanted, template, t, weights, fitted, names, reach, expected=expected)
     found = operand(layout.query, "query", Catalog().choosing(features=names), like=t.columns)
     check_same_features(found, t, "query")

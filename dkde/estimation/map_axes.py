@@ -319,7 +319,10 @@ def axes_like(
     InputError
         When it has no such axes, their centres are not monotonic, or lie beyond a support.
     """
-    own = [str(dim) for dim in template.dims if dim in template.coords]
+    # The last two are dims of maps that are templates themselves.
+    own = [
+        str(d) for d in template.dims if d in template.coords and d not in ("bandwidth", "level")
+    ]
     units = [template[dim].attrs.get("units") for dim in own]
     called = as_called(names, own, units, "like")
     if lacking := [name for name, axis in zip(names, called, strict=True) if axis not in own]:

@@ -239,6 +239,15 @@ class TestBandwidth:
         expected = dkde.density_map(rows(), "silverman", covariance="diag", cells=9)
         np.testing.assert_array_equal(found.density, expected.density)
 
+    def test_the_rule_is_said_once(self, tmp_path):
+        path, output = tmp_path / "points.parquet", tmp_path / "map.zarr"
+        table().to_parquet(path)
+        with dkde.init_only(), pytest.warns(UserWarning, match="Silverman's rule makes it"):
+            dkde.density_map(str(path), cells=9, output=output)
+        dkde.run_part(output, 0, 1)  # warnings are errors
+        dkde.finish(output)
+        dkde.verify(output)
+
     def test_the_rule_on_the_sphere_is_that_of_a_plane(self):
         near = rows(2000) * [0.1, 0.1] + [0, 40]
         with pytest.warns(UserWarning, match="Silverman's rule makes it .* km"):
@@ -304,6 +313,10 @@ class TestRuns:
         (
             {"like": xr.Dataset(coords={"x": [1, 2], "lat": [1, 2]})},
             "has the axes x, lat.* lacks y",
+        ),
+        (
+            {"like": xr.Dataset(coords={"lat": [1, 2], "bandwidth": [1], "level": [50]})},
+            "has the axes lat, and",
         ),
         ({"like": xr.Dataset(coords={"x": [1, 3, 2], "y": [1, 2]})}, "x is no axis"),
         ({"like": "nowhere.nc"}, "nowhere.nc: cannot be opened as a template"),
