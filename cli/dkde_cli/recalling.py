@@ -10,7 +10,10 @@ import click
 from dkde_cli.config import as_toml, keys_of
 
 # The commands of recorded functions.
-_COMMANDS = {"score": "score", "sweep": "sweep", "cross_validate": "cv", "sample": "sample"}
+_COMMANDS = {
+    "score": "score", "sweep": "sweep", "cross_validate": "cv", "sample": "sample",
+    "density_map": "map",
+}  # fmt: skip
 # Options whose names are not those of the arguments.
 _SPELLED = {"random_state": "seed", "n_samples": "n"}
 # What begins a selector: its source, with the ``::`` before the split.
@@ -66,9 +69,56 @@ def _as_options(call: Mapping[str, Any]) -> dict[str, Any]:
         given["no_test"] = given.get("test") is None and given.get("protocol") is None
     if isinstance(folds := given.get("folds"), str) and folds != "loo":
         given["folds"] = f"by:{folds}"
+    if call["function"] == "density_map":
+        given.pop("metric", None)  # which a map has no choice of
+    for name, in_words in (("support", _supports), ("box", _box), ("cells", _cells)):
+        if given.get(name) is not None:
+            given[name] = in_words(given[name])
     rest = {"function", "arguments", "source", "folder", "versions"}
     given |= {name: value for name, value in call.items() if name not in rest}
     return {name: value for name, value in given.items() if value is not None}
+
+
+def _supports(record: Any) -> Any:
+    """Return a recorded support as the values of an option; as it is where it has no names.
+
+    Examples
+    --------
+    >>> _supports({"depth": [0.0, None], "lon": {"period": 360.0, "start": -180.0}})
+    ['depth=0.0:', 'lon=periodic:360.0:-180.0']
+    """
+    if not isinstance(record, Mapping):
+        return record
+    texts = []
+    for name, one in record.items():
+        if isinstance(one, Mapping):
+            numbers = ["periodic", one["period"], *([one["start"]] if "start" in one else [])]
+        else:
+            numbers = ["" if bound is None else bound for bound in one]
+        texts.append(f"{name}=" + ":".join(map(str, numbers)))
+    return texts
+
+
+def _box(record: Mapping[str, Any]) -> str:
+    """Return the box of a map as the value of an option.
+
+    Examples
+    --------
+    >>> _box({"x": [0, 10.5], "day": ["2020-01-01", "2020-02-01"]})
+    'x=0:10.5,day=2020-01-01:2020-02-01'
+    """
+    return ",".join(f"{name}={low}:{high}" for name, (low, high) in record.items())
+
+
+def _cells(record: Any) -> Any:
+    """Return numbers of cells as the value of an option.
+
+    Examples
+    --------
+    >>> _cells([1280, 960]), _cells(100)
+    ('1280x960', 100)
+    """
+    return "x".join(map(str, record)) if isinstance(record, list) else record
 
 
 def _by_role(choices: Mapping[str, Any]) -> list[str]:

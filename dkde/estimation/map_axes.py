@@ -319,7 +319,7 @@ def axes_like(
     InputError
         When it has no such axes, their centres are not monotonic, or lie beyond a support.
     """
-    # The last two are dims of maps that are templates themselves.
+    # Bandwidth and level are dims of maps that serve as templates.
     own = [
         str(d) for d in template.dims if d in template.coords and d not in ("bandwidth", "level")
     ]

@@ -130,6 +130,20 @@ ROUND = {
         "score", "t.csv", "--features", "x,y", "--query", "t.csv[40:]", "--train", "t.csv",
         "--bandwidth", "scott", "--nan", "drop", "--covariance", "1,0.5;0.5,2",
     ),
+    "score with a support": (
+        "score", "t.csv", "--features", "x,y", "--query", "t.csv[40:]", "--train", "t.csv[:40]",
+        "--bandwidth", "0.5", "--nan", "drop", "--support", "x=-99.5:99", "--support",
+        "y=periodic:1000:-500.25", "--outside", "drop",
+    ),
+    "map": (
+        "map", "t.csv", "--features", "x,y", "--train", "t.csv[:40]", "--bandwidth", "0.5",
+        "--nan", "drop", "--cells", "8x9", "--box", "x=-3:2.5", "--levels", "50,95",
+        "--levels-from", "sample", "--margin", "2", "--support", "y=-999:",
+    ),
+    "map of counts": (
+        "map", "t.csv", "--features", "x,y", "--train", "t.csv", "--nan", "drop", "--expected",
+        "--cell", "x=0.5,y=0.25", "--weights", "w",
+    ),
     "sweep": (
         "sweep", "digits", "--train", "train[:300]", "--valid", "valid[:50]", "--test", "test[:9]",
         "--bandwidths", "geomspace:1:4:3", "--kernel", "exponential", "--covariance", "diag",
