@@ -20,7 +20,9 @@ from dkde.typing import Array, FloatArray
 
 T = TypeVar("T")
 ALL_ZERO = "all weights are zero; at least one row must count"
-NOTHING_COUNTS = "no training row counts: all have missing values, or the weight zero"
+NOTHING_COUNTS = (
+    "no training row counts: all have missing values or weight zero, or are outside of a support"
+)
 
 
 class Reading(NamedTuple):

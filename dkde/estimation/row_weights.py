@@ -13,7 +13,9 @@ from dkde.rows.side import Side
 from dkde.runs.store import ROW_WEIGHT
 from dkde.typing import FloatArray
 
-_NOTHING_COUNTS = "no row is left to score: all have weight zero or missing values"
+_NOTHING_COUNTS = (
+    "no row is left to score: all have weight zero or missing values, or are outside of a support"
+)
 
 
 @dataclass(frozen=True, eq=False)

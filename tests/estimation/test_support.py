@@ -294,6 +294,19 @@ def test_rows_outside_are_refused_by_number_or_left_out():
         dkde.score(inside, train, 1.0, weights=weights, support=[(0, None)], outside="drop")
 
 
+def test_rows_that_are_all_outside_are_said_to_be_so():
+    inside, outside = rows_in([(0, None)], 10), np.full((10, 1), -1.0)
+    given = {"support": [(0, None)], "outside": "drop"}
+    assert np.isnan(dkde.log_density(outside, inside, 1.0, **given)).all()
+    for call in (
+        lambda: dkde.log_density(inside, outside, 1.0, **given),
+        lambda: dkde.sample(outside, 1.0, **given),
+        lambda: dkde.cross_validate(outside, [1.0], folds="loo", **given),
+    ):
+        with pytest.raises(InputError, match="outside of a support"):
+            call()
+
+
 REFUSED = [
     ({"support": [dkde.Periodic(1)]}, r"is 1\.5, beyond a period of 1, .* from -0\.5 to 1; "),
     ({"support": [(1, 0)]}, "lower bound must be the smaller"),
