@@ -121,7 +121,10 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            (("--folds", "1"), "--folds is '1'; it must be a number of at least 2, or loo"),
+            (
+                ("--folds", "1"),
+                "--folds is '1'; it must be a number of at least 2, loo, or by:NAME",
+            ),
             (("--folds", "none"), "--folds is 'none'"),
             (("--folds", "61"), "there are 60 rows and 61 folds"),
             (("--seed", "1"), "--seed needs --shuffle"),

@@ -518,7 +518,7 @@ class TestCrossValidated:
             (TimeSeriesSplit(3), "use scikit-learn's GridSearchCV for such splits"),
             (1, "folds is 1; at least two are needed"),
             (63, "there are 62 rows and 63 folds"),
-            ("some", "folds is 'some'"),
+            ("some", "cv is 'some'"),
             (2.5, "Expected `?cv`? as an integer"),
             (np.zeros(62, int), "folds puts all rows into one fold"),
         ],
