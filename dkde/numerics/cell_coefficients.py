@@ -177,22 +177,27 @@ class Coefficients:
         self, keys: Keys, batch: Keys, missing: Keys
     ) -> Iterator[tuple[Keys, Keys, FloatArray, FloatArray]]:
         """Yield the coefficients of the wanted cells of a batch, whose planes are claimed."""
+        found = []
         try:
             asked = np.intersect1d(batch, missing, assume_unique=True)
             known = self._known  # other threads have gone on meanwhile
             places = known.find(asked)
-            values, wrong = known.values, known.wrong
-            if not (places >= 0).all():
+            there = places >= 0
+            if there.any():
+                found.append((asked[there], places[there], known.values, known.wrong))
+            if not there.all():
                 wanted = self._extended(batch, known)
+                wanted = wanted[known.find(wanted) < 0]
                 values, wrong = self._translated(wanted)
                 self._keep(wanted, values, wrong)
-                places = np.searchsorted(wanted, asked)
+                rest = asked[~there]
+                found.append((rest, np.searchsorted(wanted, rest), values, wrong))
         finally:
             with self._lock:
                 self._planes -= self._planes_of(batch)
                 self._lock.notify_all()
-        if len(asked):
-            yield np.searchsorted(keys, asked), places, values, wrong
+        for cells, places, values, wrong in found:
+            yield np.searchsorted(keys, cells), places, values, wrong
 
     def _extended(self, batch: Keys, known: _Known) -> Keys:
         """Return a batch with the cells of training rows amid it, where these are not too many.
