@@ -7,7 +7,7 @@ import click
 from dkde_cli.group import Command
 from dkde_cli.info import shortened
 from dkde_cli.logs import say
-from dkde_cli.options import SELECTOR_HELP, data_argument, names_option
+from dkde_cli.options import SELECTOR_HELP, data_argument, decimal_option, names_option
 from dkde_cli.progress import progress
 from dkde_cli.values import parse_image_shape
 
@@ -58,11 +58,7 @@ from dkde_cli.values import parse_image_shape
     metavar="COLUMN",
     help="The column of a table that holds the label of each row: whole numbers, or names.",
 )
-@click.option(
-    "--decimal",
-    type=click.Choice([".", ","]),
-    help="Decimal mark of numbers in text; with a comma, semicolons or tabs separate columns.",
-)
+@decimal_option
 @click.option(
     "--where",
     metavar="CONDITION",

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from dkde_cli.group import Command
-from dkde_cli.options import choice_options, json_option
+from dkde_cli.options import choice_options, decimal_option, json_option
 from dkde_cli.progress import Lines
 from dkde_cli.tables import print_json, print_pairs, print_table, size
 
@@ -28,8 +28,9 @@ _WIDTH = 80
 @click.command(cls=Command)
 @click.argument("store")
 @choice_options
+@decimal_option
 @json_option
-def info(store: str, choice: dict[str, Any], as_json: bool) -> None:
+def info(store: str, choice: dict[str, Any], decimal: str | None, as_json: bool) -> None:
     """Describe a data set, a file to import, or its variables.
 
     STORE is the path or URL of a data set, or what dkde import takes as its SOURCE; or a Zarr
@@ -39,7 +40,7 @@ def info(store: str, choice: dict[str, Any], as_json: bool) -> None:
     """
     import dkde
 
-    described = dkde.describe(store, **choice, progress=Lines("rows"))
+    described = dkde.describe(store, **choice, decimal=decimal, progress=Lines("rows"))
     if as_json:
         print_json(described)
     elif "variables" in described:

@@ -248,6 +248,11 @@ choice_options = gathered(
     "choice", lambda condition, **others: {"where": condition, **others}, _ROWS
 )
 
+decimal_option = click.option(
+    "--decimal",
+    type=click.Choice([".", ","]),
+    help="Decimal mark of numbers in text; with a comma, semicolons or tabs separate columns.",
+)
 weights_option = click.option(
     "--weights",
     metavar="VARIABLE",

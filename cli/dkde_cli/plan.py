@@ -13,6 +13,7 @@ from dkde_cli.options import (
     bandwidths_option,
     choice_options,
     data_argument,
+    decimal_option,
     density_options,
     json_option,
     train_option,
@@ -38,6 +39,7 @@ from dkde_cli.values import parse_bandwidths
 @bandwidths_option
 @density_options(of_scores=True)
 @weights_option
+@decimal_option
 @json_option
 @where_options
 def plan(
@@ -47,6 +49,7 @@ def plan(
     query: str | None,
     bandwidths: str | None,
     weights: str | None,
+    decimal: str | None,
     density: dict[str, Any],
     as_json: bool,
     where: Where,
@@ -62,7 +65,7 @@ def plan(
     import dkde
 
     grid = parse_bandwidths(bandwidths)
-    training = Training(data, choice, train, weights)
+    training = Training(data, choice, train, weights, decimal)
     train, query = training.selector, training.split("valid", query)
     threads_per_worker = 1 if where.threads_per_worker is None else where.threads_per_worker
     with attach(where):

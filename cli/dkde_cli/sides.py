@@ -6,7 +6,14 @@ from functools import cached_property
 from typing import Any
 
 from dkde_cli.logs import warn
-from dkde_cli.options import choice_options, data_argument, gathered, train_option, weights_option
+from dkde_cli.options import (
+    choice_options,
+    data_argument,
+    decimal_option,
+    gathered,
+    train_option,
+    weights_option,
+)
 
 
 @dataclass(frozen=True)
@@ -19,7 +26,7 @@ class Training:
         Path or name of the data.
     choice : mapping
         Which columns and dims make rows: keywords of a :class:`dkde.Catalog`.
-    train, weights : str or None
+    train, weights, decimal : str or None
         Values of the options of these names.
     """
 
@@ -27,13 +34,14 @@ class Training:
     choice: Mapping[str, Any]
     train: str | None
     weights: str | None
+    decimal: str | None = None
 
     @cached_property
     def catalog(self) -> Any:
         """Return the data, opened."""
         import dkde
 
-        return dkde.Catalog(self.data, **self.choice)
+        return dkde.Catalog(self.data, decimal=self.decimal, **self.choice)
 
     @cached_property
     def selector(self) -> str:
@@ -101,5 +109,6 @@ training_options = gathered(
         "choice": choice_options,
         "train": train_option,
         "weights": weights_option,
+        "decimal": decimal_option,
     },
 )

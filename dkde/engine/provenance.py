@@ -110,6 +110,7 @@ def _part(part: Part, compared: bool) -> dict[str, Any]:
         # What is needed to read the rows again: the columns requested of the source, the dims along
         # which rows lie, the columns chosen among those, and their names.
         "opened": None if part.opened is None else list(part.opened),
+        **({} if part.decimal is None else {"decimal": part.decimal}),
         "row_dims": None if part.row_dims is None else list(part.row_dims),
         "columns": None if columns is None else list(columns),
         "names": _names(part),

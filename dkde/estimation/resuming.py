@@ -108,7 +108,7 @@ class _Attempt:
     def job(self) -> Job:
         """Prepare the call, with its data at the places of this attempt."""
         call = self.plan["call"]
-        words = ("features", "where", "row_dim", "lat", "lon")
+        words = ("features", "where", "row_dim", "lat", "lon", "decimal")
         choice = {name: call.get(name) for name in words}
         catalog = Catalog(call["source"], **choice).located(self._place, self._folder)
         return job_of(call, catalog)

@@ -51,6 +51,7 @@ def describe(
     row_dim: str | Sequence[str] | None = None,
     lat: str | None = None,
     lon: str | None = None,
+    decimal: str | None = None,
     values: bool = True,
     progress: StageProgressLike = None,
 ) -> dict[str, Any]:
@@ -70,6 +71,8 @@ def describe(
         the features have figures then.
     row_dim, lat, lon
         As for :func:`dkde.log_density`.
+    decimal : {".", ","}, optional
+        The decimal mark of numbers in text, as for :func:`dkde.import_dataset`.
     values : bool
         False to leave the values of a data set unread, and its single features without figures.
     progress : callable, optional
@@ -146,7 +149,7 @@ def describe(
     if choice.row_dim is not None:
         raise InputError(unknown_dims(choice.row_dim, f"{name} has no dims with names"))
     source, split = parted(name)
-    inspection = _Inspection(wanted, values, kept, by_stages(progress))
+    inspection = _Inspection(wanted, values, kept, by_stages(progress), decimal)
     described = _describe_own(source, split, inspection)
     return {"name": name, **({"where": kept.text} if kept else {}), **described}
 
@@ -163,7 +166,7 @@ class _Inspection:
         True to read the values of a data set.
     kept : RowFilter, optional
         The condition that rows meet which are described.
-    progress : callable, optional
+    progress, decimal
         As for :func:`describe`.
     is_whole : bool
         True to read all rows of a split that is no data set's.
@@ -173,6 +176,7 @@ class _Inspection:
     values: bool
     kept: RowFilter | None
     progress: Progress | None
+    decimal: str | None = None
     is_whole: bool = False
 
     def columns(self, split: Split | SourceSplit, what: str) -> dict[str, int]:
@@ -255,7 +259,9 @@ def _describe_own(source: str, split: str, inspection: _Inspection) -> dict[str,
     else:
         named = inspection.features and (is_url or is_table(path))
         found = read_source(
-            source if is_url else path, columns=inspection.features if named else None
+            source if is_url else path,
+            columns=inspection.features if named else None,
+            decimal=inspection.decimal,
         )
         columns = inspection.features if named else None
         if columns is not None:  # a column of lists becomes several features, with new names
@@ -265,7 +271,7 @@ def _describe_own(source: str, split: str, inspection: _Inspection) -> dict[str,
             if split:
                 own = tuple(each for each in found.splits if each.name == split)
                 found = replace(found, splits=own)
-            found = kept_source(found, inspection.kept)
+            found = kept_source(found, inspection.kept, inspection.decimal)
         kind, splits = found.format, {each.name: each for each in found.splits}
         known = {
             "source": path.name,

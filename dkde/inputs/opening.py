@@ -1,7 +1,7 @@
 """The opening of sources by name, with their splits as parts of rows."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from dkde.datasets.formats import (
     csv,
     is_table,
     is_table_url,
+    is_text,
     load_split,
     read_source,
 )
@@ -44,6 +45,7 @@ def open_source(
     row_dim: tuple[str, ...] | None = None,
     *,
     called: str | None = None,
+    decimal: str | None = None,
 ) -> Mapping[str, Part]:
     """Return the splits of a source, by name and in order, as parts with all rows.
 
@@ -57,6 +59,8 @@ def open_source(
         The dims along which rows lie, where variables have others, too.
     called : str, optional
         The name of the source in messages and results, if that is another.
+    decimal : str, optional
+        The decimal mark of numbers in text, if it is not a point; other sources have none.
 
     Raises
     ------
@@ -69,7 +73,7 @@ def open_source(
     if features is not None and (place := place_of(name)) is not None:
         return Groups(label, place, features, row_dim)
     try:
-        return _open_own(name, features, label)
+        return _open_own(name, features, label, decimal)
     except DkdeError:
         place = None if listing(name) is None else place_of(name)
         if place is None:
@@ -77,9 +81,11 @@ def open_source(
         return Groups(label, place, None, row_dim)
 
 
-def _open_own(name: str, features: tuple[str, ...] | None, label: str) -> Mapping[str, Part]:
+def _open_own(
+    name: str, features: tuple[str, ...] | None, label: str, decimal: str | None
+) -> Mapping[str, Part]:
     if is_remote(name):
-        return _open_url(name.rstrip("/"), features, label)
+        return _open_url(name.rstrip("/"), features, label, decimal)
     path = path_of(name)
     # A Zarr folder that is no data set also goes this way: opening it raises the right error.
     if is_dataset(path) or (path / "zarr.json").exists():
@@ -88,65 +94,71 @@ def _open_own(name: str, features: tuple[str, ...] | None, label: str) -> Mappin
     # Splits are read later, perhaps from another working directory.
     path = path.absolute() if path.exists() or is_pattern(path) else path
     if is_table(path):
-        return _opened_table(label, path, features)
+        return _opened_table(label, path, features, decimal)
     return _Imported(label, path, read_source(path))
 
 
-def _open_url(url: str, features: tuple[str, ...] | None, label: str) -> Mapping[str, Part]:
+def _open_url(
+    url: str, features: tuple[str, ...] | None, label: str, decimal: str | None
+) -> Mapping[str, Part]:
     """Return the splits of a data set in a bucket, or of a table there."""
     if has_wildcards(url) or url.lower().endswith(TABLE_SUFFIXES):
-        return _opened_table(label, Url(url), features)
+        return _opened_table(label, Url(url), features, decimal)
     try:
         return {key: _stored(label, url, split) for key, split in open_splits(url).items()}
     except DkdeError:
         # Only then: the listing of a large data set would take long.
         if not is_table_url(url):
             raise
-        return _opened_table(label, Url(url), features)
+        return _opened_table(label, Url(url), features, decimal)
 
 
 def _opened_table(
-    label: str, path: Path | Url, features: tuple[str, ...] | None
+    label: str, path: Path | Url, features: tuple[str, ...] | None, decimal: str | None
 ) -> Mapping[str, Part]:
-    source, features = _read_table(path, features)
-    if features is not None:  # then it is these that tell the rows, and not the file alone
+    decimal = decimal if decimal is not None and is_text(path) else None
+    source, features = _read_table(path, features, decimal)
+    # Then it is these that tell the rows, and not the file alone.
+    told_by = [each for each in (features, decimal) if each is not None]
+    if told_by:
         told, full = source.checksum, source.full_checksum
         source = replace(
             source,
-            checksum=told and _with(told, features),
-            full_checksum=full and partial(_full_with, full, features),
+            checksum=told and _with(told, told_by),
+            full_checksum=full and partial(_full_with, full, told_by),
         )
-    return _Imported(label, path, source, features)
+    return _Imported(label, path, source, features, decimal)
 
 
-def _with(checksum: str, features: tuple[str, ...]) -> str:
-    """Return the checksum of some columns of a table."""
-    return hashlib.sha256(f"{checksum} {features}".encode()).hexdigest()
+def _with(checksum: str, told_by: Sequence[Any]) -> str:
+    """Return the checksum of a table that is read in some way: columns, a decimal mark."""
+    text = " ".join(map(str, (checksum, *told_by)))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _full_with(full: Callable[[], str], features: tuple[str, ...]) -> str:
-    return _with(full(), features)
+def _full_with(full: Callable[[], str], told_by: Sequence[Any]) -> str:
+    return _with(full(), told_by)
 
 
 def _read_table(
-    path: Path | Url, features: tuple[str, ...] | None
+    path: Path | Url, features: tuple[str, ...] | None, decimal: str | None
 ) -> tuple[Source, tuple[str, ...] | None]:
     """Read a table with some of its columns, and return it with their names in the table.
 
     A latitude and a longitude may have other names in the table than the user gives.
     """
     try:
-        return read_source(path, columns=features), features
+        return read_source(path, columns=features, decimal=decimal), features
     except InputError:
         if features is None or not any(map(role_asked, features)):
             raise
         # Read it without a choice to learn the names of all columns.
-        plain = read_source(path)
+        plain = read_source(path, decimal=decimal)
         known = [*(plain.splits[0].features or ()), *plain.left_out]
         called = as_called(features, known, None, str(path))
         if called == features:
             raise
-    return read_source(path, columns=called), called
+    return read_source(path, columns=called, decimal=decimal), called
 
 
 def _part(source: RowSource, split: Split | SourceSplit, **more: Any) -> Part:
@@ -197,12 +209,20 @@ class _Imported(Mapping[str, Part]):
         The file as its format reads it.
     features : tuple of str, optional
         The columns that were chosen, as the table names them.
+    decimal : str, optional
+        The decimal mark of numbers in text, if it is not a point.
     """
 
     def __init__(
-        self, name: str, path: Path | Url, source: Source, features: tuple[str, ...] | None = None
+        self,
+        name: str,
+        path: Path | Url,
+        source: Source,
+        features: tuple[str, ...] | None = None,
+        decimal: str | None = None,
     ) -> None:
         self._name, self._path, self._features = name, path, features
+        self._decimal = decimal
         self._format, self._checksum = source.format, source.checksum
         self._full_checksum = source.full_checksum
         self._left_out, self._converted = source.left_out, source.converted
@@ -241,7 +261,7 @@ class _Imported(Mapping[str, Part]):
 
     def _column(self, name: str, what: str) -> RowSource:
         """Read another column of the table, one number for each row; ``what`` is its purpose."""
-        (split,) = read_source(self._path, columns=[name]).splits
+        (split,) = read_source(self._path, columns=[name], decimal=self._decimal).splits
         if split.n_features > 1:
             raise InputError(
                 f"{self._name}: column {name!r} holds lists of {split.n_features} numbers; "
@@ -253,7 +273,8 @@ class _Imported(Mapping[str, Part]):
 
     def _as_it_is(self, name: str) -> RowSource:
         """Read another column of the text, of any kind."""
-        return ArraySource(values_of_arrow(csv.column_as_it_is(Path(self._path), name)))
+        arrays = csv.column_as_it_is(Path(self._path), name, self._decimal or ".")
+        return ArraySource(values_of_arrow(arrays))
 
     def _load(self, split: SourceSplit) -> Part:
         """Return the loaded rows of a split, with the range of its first values."""
@@ -272,4 +293,5 @@ class _Imported(Mapping[str, Part]):
             left_out=self._left_out,
             converted=self._converted,
             opened=self._features,
+            decimal=self._decimal,
         )

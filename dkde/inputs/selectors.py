@@ -56,11 +56,13 @@ class Catalog:
     lat, lon : str or mapping, optional
         The names of the features that are a latitude and a longitude in degrees. Without
         ``features``, these two are the features.
+    decimal : {".", ","}, optional
+        The decimal mark of numbers in CSV; with a comma, semicolons or tabs separate columns.
 
     Raises
     ------
     InputError
-        When features or dims are no names, or a name occurs twice.
+        When features or dims are no names, a name occurs twice, or the decimal mark is another.
     """
 
     def __init__(
@@ -72,7 +74,11 @@ class Catalog:
         row_dim: Names | None = None,
         lat: Text | None = None,
         lon: Text | None = None,
+        decimal: str | None = None,
     ) -> None:
+        if decimal not in (None, ".", ","):
+            raise InputError(f"decimal is {decimal!r}; it must be a point or a comma")
+        self.decimal = None if decimal == "." else decimal
         self._default = os.fspath(default) if isinstance(default, os.PathLike) else default
         self.choices = SideChoices.of(
             features=features, row_dim=row_dim, lat=lat, lon=lon, where=where
@@ -202,7 +208,7 @@ class Catalog:
             place = _placed(name, self._located)
             called = name if place == in_folder(self._folder, name) else place
             self._opened[key] = open_source(
-                place, self.features, self.choice.row_dim, called=called
+                place, self.features, self.choice.row_dim, called=called, decimal=self.decimal
             )
         return self._opened[key]
 

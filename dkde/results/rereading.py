@@ -90,7 +90,9 @@ def _part_at(
         When the data have changed, or have fewer rows by now.
     """
     known = Catalog(
-        features=recorded.get("opened") or None, row_dim=recorded.get("row_dims") or None
+        features=recorded.get("opened") or None,
+        row_dim=recorded.get("row_dims") or None,
+        decimal=recorded.get("decimal"),
     ).splits(source)
     part = known[split] if split is not None and split in known else next(iter(known.values()))
     # A data set of dkde holds its checksum. Other files are identified by a stamp that depends on

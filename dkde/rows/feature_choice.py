@@ -196,8 +196,8 @@ def why_text(cells: Sequence[tuple[int, str]]) -> str:
     example = f"for instance {text[:40]!r} in row {row}"
     if re.fullmatch(r"[+-]?\d+,\d+", text):
         return (
-            f"text, {example}; if it has a decimal comma, write a point, or import the file with "
-            "--decimal , (decimal=)"
+            f"text, {example}; if it has a decimal comma, write a point, or read the file with "
+            "--decimal , (source=dkde.Catalog(path, decimal=','))"
         )
     has_numbers = any(NUMBER.fullmatch(each) for _, each in cells) or re.match(r"\W*\d", text)
     return f"text, {example}" if has_numbers else "text"

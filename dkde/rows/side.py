@@ -102,6 +102,8 @@ class Part:
         all bytes may take long.
     crs : str or None
         The coordinate reference system of features that are coordinates of points.
+    decimal : str or None
+        The decimal mark of numbers in text with which the source was opened, if not a point.
     """
 
     source: RowSource
@@ -126,6 +128,7 @@ class Part:
     notes: tuple[str, ...] = ()
     full_checksum: Callable[[], str] | None = None
     crs: str | None = None
+    decimal: str | None = None
 
     def __len__(self) -> int:
         return self.stop - self.start

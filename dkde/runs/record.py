@@ -90,6 +90,7 @@ def recorded(function: str, source: Catalog, **arguments: Any) -> dict[str, Any]
         "source": source.location,
         "features": None,
         **source.choices.given,
+        **given(decimal=source.decimal),
         "folder": os.getcwd(),  # selectors may name files by paths from here
     }
     # Through JSON and back, so that tuples and NumPy numbers compare equal to what a store holds.

@@ -168,6 +168,19 @@ def read_source(
         return found.read(path, options)
 
 
+def is_text(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path or URL, or the first file of a pattern, is a table in text.
+
+    Raises
+    ------
+    DataSetError
+        If there is no such file.
+    """
+    if is_remote(path):
+        return _table_format(os.fspath(path)) == csv.NAME
+    return _format_of(Path(path), None).name == csv.NAME
+
+
 def is_table_url(url: str) -> bool:
     """Return whether a URL is one of a table: by its name, or by the files that are there."""
     return _table_format(url) is not None
