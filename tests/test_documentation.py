@@ -171,6 +171,10 @@ def tables() -> None:
         Path(f"obs/year={year}").mkdir(parents=True)
         parquet.write_table(pa.table(seen), f"obs/year={year}/0.parquet")
     parquet.write_table(pa.table(seen), "new.parquet")
+    events = [f"{x},{y},{k}" for x, y, k in zip(*rng.normal(size=(2, 30)), kind, strict=True)]
+    Path("events").mkdir()
+    for path, rows in (("events.csv", events), ("events/1.csv", events), ("new.csv", events[::-1])):
+        Path(path).write_text("\n".join(["x,y,kind", *rows]) + "\n")
 
 
 def points() -> None:
