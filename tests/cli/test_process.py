@@ -135,26 +135,28 @@ def test_the_first_look_takes_15_seconds(folder: Path):
     assert (folder / "digits-sweep.png").exists()
 
 
-def wait_for_block(n_done: int, seconds: float) -> None:
+def wait_for_block(process: subprocess.Popen, n_done: int, seconds: float) -> None:
     """Wait until ``s.zarr`` has more blocks than that."""
     chunks = Path("s.zarr/run/valid/log_density/c/0")
     end = time.monotonic() + seconds
     while not chunks.is_dir() or sum(path.name.isdigit() for path in chunks.iterdir()) <= n_done:
+        assert process.poll() is None, "it ended before it could be interrupted"
         assert time.monotonic() < end
         time.sleep(0.1)
 
 
 @pytest.mark.slow
 def test_interrupted(folder: Path):
-    arguments = ["sweep", "big.npy", "--train", "train[:50000]", "--valid", "train[50000:]"]
-    make = "import numpy as np; np.save('big.npy', np.random.rand(150_000, 64))"
+    # Ten blocks of about a second on two threads: some are left after two interruptions.
+    arguments = ["sweep", "big.npy", "--train", "train[:10000]", "--valid", "train[10000:]"]
+    make = "import numpy as np; np.save('big.npy', np.random.rand(650_000, 20))"
     subprocess.run([sys.executable, "-c", make], check=True)
     arguments += ["--bandwidths", "0.1,0.2,1", "--output", "s.zarr", "--csv", "s.csv"]
     n_blocks = [0]
     for _ in range(2):
         pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE}
         with running([*DKDE, *arguments], **pipes, env=ENVIRONMENT) as process:
-            wait_for_block(n_blocks[-1], 120)
+            wait_for_block(process, n_blocks[-1], 120)
             process.send_signal(signal.SIGINT)
             _, stderr = process.communicate(timeout=60)
         assert process.returncode == 130
