@@ -227,6 +227,44 @@ class TestLevels:
         assert np.isnan(found.level_area.values).tolist() == [False, True]
 
 
+class TestHomeRange:
+    """30 positions of the wild boar Brock (Maillard 1996), of the R package adehabitatMA.
+
+    The areas are those of adehabitatHR 0.4.22 (``kernel.area(kernelUD(h="href", grid=500,
+    extent=1.5))``), and of ks 1.14.0 (``contourLevels``, ``contourSizes`` with ``approx=FALSE``
+    at the same bandwidth on 800 x 800 cells). Distances are in metres.
+    """
+
+    BOAR = np.reshape(
+        """
+        699889 3161559 700046 3161541 698840 3161033 699809 3161496 698627 3160941
+        698719 3160989 698991 3161015 698626 3160768 698879 3160964 699756 3161449
+        699006 3160993 700387 3161442 698705 3160822 698974 3160885 698937 3160973
+        698987 3160997 699888 3161507 698797 3160937 698791 3160988 699535 3161246
+        699406 3161333 699461 3161173 699529 3161234 698992 3161044 698905 3160907
+        699474 3161193 699367 3161104 698689 3160854 699341 3161106 699207 3161099
+        """.split(),
+        (30, 2),
+    ).astype(float)
+    HREF = 211.651055
+
+    def home(self, **options):
+        href = np.sqrt(self.BOAR.var(axis=0, ddof=1).mean()) * len(self.BOAR) ** (-1 / 6)
+        assert href == pytest.approx(self.HREF, abs=1e-6)
+        return dkde.density_map(
+            self.BOAR, href, cells=(500, 500), margin=6, levels=[50, 95], **options
+        )
+
+    def test_areas_of_adehabitat(self):
+        hectares = self.home().level_area.values / 1e4
+        np.testing.assert_allclose(hectares, [52.18829, 209.82922], rtol=1e-3)
+
+    def test_thresholds_and_areas_of_ks(self):
+        found = self.home(levels_from="sample")
+        np.testing.assert_allclose(found.level_density, [1.000893e-6, 4.878822e-7], rtol=5e-7)
+        np.testing.assert_allclose(found.level_area / 1e4, [18.53728, 77.96711], rtol=1e-3)
+
+
 def test_areas_of_cells_on_the_sphere():
     cap = areas_on_sphere(np.array([60.0, 90]), np.array([0.0, 360]))
     assert cap.item() == pytest.approx(2 * np.pi * (1 - np.sin(np.deg2rad(60))) * KM2_OF_STERADIAN)
