@@ -14,7 +14,7 @@ from dkde.rows.columns import TableSource, columns_of
 from dkde.rows.filtered import KeptArray
 from dkde.rows.row_source import Derived, foundation, innermost
 from dkde.rows.side import Part, Side
-from dkde.rows.support import Checked
+from dkde.rows.within_support import Checked
 from dkde.version import __version__
 
 # The keys that are recorded for a part of rows, to identify it and to read it again.

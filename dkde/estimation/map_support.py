@@ -16,11 +16,6 @@ from dkde.typing import FloatArray
 Supports = Mapping[str, Axis | Periodic]
 
 
-def limits_of(one: Axis | Periodic) -> tuple[float, float]:
-    """Return the lowest and the highest value that cells may have."""
-    return one.allowed if isinstance(one, Periodic) else (one.low, one.high)
-
-
 def ends_within(name: str, ends: tuple[float, float], supports: Supports) -> tuple[float, float]:
     """Return the ends of a box around the rows, with what lies beyond the support left out.
 
@@ -41,7 +36,7 @@ def ends_within(name: str, ends: tuple[float, float], supports: Supports) -> tup
     if name not in supports:
         return ends
     one = supports[name]
-    (low, high), (least, most) = ends, limits_of(one)
+    (low, high), (least, most) = ends, one.allowed
     if isinstance(one, Periodic):
         period = one.axis.period
         if least <= low and high <= most and high - low < period:
@@ -68,7 +63,7 @@ def check_box(box: Mapping[str, tuple[float, float]], supports: Supports) -> Non
     for name, (low, high) in box.items():
         if name not in supports:
             continue
-        least, most = limits_of(supports[name])
+        least, most = supports[name].allowed
         if not (least <= low and high <= most):
             raise InputError(
                 Argument("box"), f": {name} is from {low:g} to {high:g}, beyond its support, whose "
@@ -95,7 +90,7 @@ def edges_of_template(
     if name not in supports:
         return edges
     one = supports[name]
-    least, most = limits_of(one)
+    least, most = one.allowed
     low, high = float(centres.min()), float(centres.max())
     if not (least <= low and high <= most):
         raise InputError(
@@ -154,7 +149,7 @@ def whole_cells(
     rounded = floor(low / width + 1e-9) * width, ceil(high / width - 1e-9) * width
     if one is None:
         return rounded
-    least, most = limits_of(one)
+    least, most = one.allowed
     is_around = isinstance(one, Periodic) and high - low >= one.axis.period
     if is_around or (low <= least and high >= most):
         return low, high
@@ -172,7 +167,7 @@ def clipped(edges: FloatArray, one: Axis | Periodic) -> FloatArray:
     >>> clipped(np.array([0.0, 10.0, 20.0, 30.0]), Periodic(24))
     array([ 0., 10., 20., 24.])
     """
-    least, most = limits_of(one)
+    least, most = one.allowed
     if isinstance(one, Periodic):
         most = min(most, float(max(edges[0], least)) + one.axis.period)
     found: FloatArray = np.unique(np.clip(edges, least, most))

@@ -35,8 +35,9 @@ from dkde.numerics.tolerance import check_atol, check_tol
 from dkde.rows.row_source import innermost
 from dkde.rows.side import Side
 from dkde.rows.sphere import as_stored, is_in_degrees, on_sphere, warn_if_radians
-from dkde.rows.support import Support, check_outside
+from dkde.rows.support import Support
 from dkde.rows.tensors import dense
+from dkde.rows.within_support import check_outside, checked
 from dkde.stores.door import check_opened
 
 NAN = ("raise", "drop")
@@ -164,7 +165,7 @@ class Options:
         check_outside(self.outside, has_support=bounds is not None)
         if bounds is not None:
             check_support(self._kernel, self.metric)
-            found = bounds.checked(side, outside=self.outside, drops_missing=drops)
+            found = checked(bounds, side, outside=self.outside, drops_missing=drops)
         else:
             rows = on_sphere(side.rows) if self.on_sphere else side.rows
             found = replace(side, rows=replace(rows, drops_missing=drops))

@@ -31,7 +31,8 @@ from dkde.numerics.kernels import Kernel, get_kernel
 from dkde.numerics.sphere import degrees, scatter, unit_vectors
 from dkde.rows.side import Side
 from dkde.rows.sphere import as_stored
-from dkde.rows.support import Support, folded
+from dkde.rows.support import Support
+from dkde.rows.within_support import folded
 from dkde.runs.record import recorded
 from dkde.stores.file_kinds import is_file_name
 from dkde.stores.objects import SeenObject

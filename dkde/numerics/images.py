@@ -61,6 +61,11 @@ class Axis:
         length = self.high - self.low if self.length is None else self.length
         return length * (1 if self.is_periodic else 2)
 
+    @property
+    def allowed(self) -> tuple[float, float]:
+        """Return the least and the greatest value that rows may have."""
+        return self.low, self.high
+
     def images(self, reach: float, *, squares: bool) -> list[tuple[int, float]]:
         """Return the signs and shifts of the images that matter, that of the row itself first.
 

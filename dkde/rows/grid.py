@@ -12,8 +12,8 @@ from dkde.numerics.linear import Scaling
 from dkde.rows.boxes import Box
 from dkde.rows.row_source import Derived, RowSource
 from dkde.rows.side import Part, Rows
-from dkde.rows.support import Checked
 from dkde.rows.variables import VariablesSource
+from dkde.rows.within_support import Checked
 from dkde.typing import Array, FloatArray
 
 
