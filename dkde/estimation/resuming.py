@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from dkde.engine.work import Work
 from dkde.errors import Call, DataSetError, DkdeError, InputError, Remedy, some
 from dkde.estimation.cross_validation import CrossValidationJob, Scheme
-from dkde.estimation.density_map import map_job
+from dkde.estimation.map_preparing import map_job
 from dkde.estimation.options import RECORDED, Options
 from dkde.estimation.scoring import ScoreJob
 from dkde.estimation.sweeping import SweepJob

@@ -1,0 +1,262 @@
+"""What a call of :func:`dkde.density_map` says, made into a job."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import degrees, ldexp
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from dkde.engine.moments import gather_weight
+from dkde.errors import InputError, Remedy
+from dkde.estimation.bandwidth_matrix import RULES
+from dkde.estimation.fitted import Fitted
+from dkde.estimation.labelling import check_names
+from dkde.estimation.map_axes import Wanted, axes_like, opened_template, planned_axes
+from dkde.estimation.map_box import ends_of_rows, margin_for, rule_on_sphere
+from dkde.estimation.map_job import MapJob
+from dkde.estimation.map_layout import MapLayout, ordered
+from dkde.estimation.map_levels import GRID, Levels
+from dkde.estimation.map_support import check_box, ends_within
+from dkde.estimation.options import Options
+from dkde.inputs.checks import check_same_features
+from dkde.inputs.operands import Operand
+from dkde.inputs.selectors import Catalog
+from dkde.inputs.sides import operand, operands, side
+from dkde.rows.columns import Columns
+from dkde.rows.place_names import LATITUDE, LONGITUDE
+from dkde.rows.side import Side
+from dkde.rows.sphere import as_stored
+from dkde.runs.record import given, recorded
+from dkde.stores.store import is_remote
+from dkde.workers.cluster import pool_for
+
+# Names of features that have none, by place.
+_NAMES = ("x", "y", "z")
+# Names of a map's own variables, which no axis may have.
+_TAKEN = frozenset({
+    "density", "expected_count", "mass", "level", "level_density", "level_mass", "level_length",
+    "level_area", "level_volume", "cell_length", "cell_area", "cell_volume", "bandwidth",
+})  # fmt: skip
+_PLACES = {
+    LATITUDE: {"units": "degrees_north", "standard_name": "latitude"},
+    LONGITUDE: {"units": "degrees_east", "standard_name": "longitude"},
+}
+
+
+def map_job(
+    catalog: Catalog,
+    options: Options,
+    *,
+    train: Any,
+    bandwidth: Any = None,
+    weights: Any = None,
+    like: Any = None,
+    expected: bool = False,
+    levels: Any = None,
+    levels_from: str = GRID,
+    **cells: Any,
+) -> MapJob:
+    """Prepare a call of :func:`dkde.density_map`, whose arguments these are.
+
+    Raises
+    ------
+    InputError
+    """
+    start = perf_counter()
+    wanted, wanted_levels = Wanted(**cells), Levels.of(levels, levels_from)
+    wanted.check(like)
+    template = None if like is None else opened_template(like)
+    call = _recorded(
+        catalog, options, like, train=train, bandwidth=bandwidth, weights=weights,
+        **given(**cells, levels_from=None if levels_from == GRID else levels_from),
+        **({"levels": list(wanted_levels.percents)} if wanted_levels.percents else {}),
+        **({"expected": True} if expected else {}),
+    )  # fmt: skip
+    (t,) = operands(catalog.for_a_call((weights,)), train=train)
+    t, names = _named(t, options)
+    if taken := sorted(_TAKEN.intersection(names)):
+        raise InputError(
+            f"train has a feature {taken[0]!r}, a name that the map needs for itself; rename it"
+        )
+    train_side = options.prepared(side(t, weights))
+    resolved = _resolved(bandwidth, train_side, options)
+    fitted = Fitted.to(train_side, resolved, options, pool_for)
+    _check_density(fitted)
+    reach = _reach(fitted, names)
+    layout = _layout(wanted, template, t, weights, fitted, names, reach, expected=expected)
+    found = operand(layout.query, "query", Catalog().choosing(features=names), like=t.columns)
+    check_same_features(found, t, "query")
+    check_names(found, "map", stored=True)
+    works = {"score": fitted.work(options.prepared(side(found, role="query")))}
+    if wanted_levels.from_sample:
+        works["sample"] = fitted.work_among()
+    total = _total(train_side) if expected else None
+    asked = options.describe(resolved)
+    return MapJob(call, fitted, found, works, layout, wanted_levels, total, reach, asked, start)
+
+
+def _recorded(
+    catalog: Catalog, options: Options, like: Any, **arguments: Any
+) -> dict[str, Any] | None:
+    """Return the record of a call; None where it had a template in memory, or rows."""
+    if like is not None and not isinstance(like, str | os.PathLike):
+        return None
+    if like is not None:
+        path = os.fspath(like)
+        arguments["like"] = path if is_remote(path) else os.path.abspath(path)
+    return recorded("density_map", catalog, **arguments, **options.record)
+
+
+def is_rule(bandwidth: Any) -> bool:
+    """Return whether a bandwidth is to be found by a rule, as it is where none is given."""
+    return bandwidth is None or (isinstance(bandwidth, str) and bandwidth in RULES)
+
+
+def _resolved(bandwidth: Any, train: Side, options: Options) -> Any:
+    """Return one bandwidth as :class:`Options` takes it; rules on the sphere are lengths.
+
+    Raises
+    ------
+    InputError
+        When there are several.
+    """
+    if not isinstance(bandwidth, str | Mapping) and np.size(bandwidth) != 1:
+        raise InputError(
+            f"a map is of one bandwidth, and {np.size(bandwidth)} are given; make a map of each"
+        )
+    if not is_rule(bandwidth):
+        is_alone = np.ndim(bandwidth) == 1 and not isinstance(bandwidth, str | Mapping)
+        return bandwidth[0] if is_alone else bandwidth
+    # In two dimensions Scott's rule and Silverman's are the same.
+    if options.on_sphere:
+        return rule_on_sphere(train, pool_for)
+    return bandwidth or "silverman"
+
+
+def _check_density(fitted: Fitted) -> None:
+    """Refuse a kernel that is no density, and a subspace, which has no cells.
+
+    Raises
+    ------
+    InputError
+    """
+    d = fitted.matrix.covariance.n_features
+    if np.isnan(fitted.options.dimensions(fitted.matrix)):
+        raise InputError(
+            f"kernel {fitted.options.kernel!r} is no density of {d} features; choose another "
+            "kernel for a map, such as gaussian"
+        )
+    if fitted.matrix.rank < d:
+        raise InputError(
+            f"the training rows vary in {fitted.matrix.rank} of {d} directions only, and a map "
+            "needs a density in all of them; leave out a feature, or give a bandwidth for each"
+        )
+
+
+def _named(t: Operand, options: Options) -> tuple[Operand, tuple[str, ...]]:
+    """Return the training rows with names of their features.
+
+    Raises
+    ------
+    InputError
+        When there are more than three features.
+    """
+    n = t.rows.n_features
+    if n > len(_NAMES):
+        raise InputError(
+            f"a map has one to three axes, and the rows have {n} features; choose some of them ",
+            Remedy("features"),
+        )
+    if t.features is None:
+        names = ("lat", "lon") if options.on_sphere else _NAMES[:n]
+        t = t.like(Columns(names, t.columns.units, n))
+    assert t.features is not None
+    return t, t.features
+
+
+def _reach(fitted: Fitted, names: Sequence[str]) -> dict[str, float]:
+    """Return the bandwidth along each feature, in its unit: on the sphere in degrees."""
+    (h,) = fitted.bandwidths.tolist()
+    if fitted.options.on_sphere:
+        return dict.fromkeys(names, degrees(h))
+    scales = np.sqrt(np.diag(fitted.matrix.covariance.matrix))
+    return {name: float(h * scale) for name, scale in zip(names, scales, strict=True)}
+
+
+def _layout(
+    wanted: Wanted,
+    template: xr.Dataset | None,
+    t: Operand,
+    weights: Any,
+    fitted: Fitted,
+    names: tuple[str, ...],
+    reach: Mapping[str, float],
+    *,
+    expected: bool,
+) -> MapLayout:
+    """Return the cells of a map.
+
+    Parameters
+    ----------
+    template : xarray.Dataset, optional
+        The template of the call.
+    t : Operand
+        The training rows.
+    weights : array, str or None
+        Of the training rows.
+    reach : mapping of str to float
+        The bandwidth along each feature, in its unit.
+    expected : bool
+        Whether counts are to add up.
+    """
+    part = t.rows.parts[0]
+    units = dict(zip(names, part.units or [None] * len(names), strict=True))
+    times = {name: part.converted[name] for name in names if name in part.converted}
+    sphere = {}
+    if fitted.options.on_sphere:
+        _, latitude = as_stored(fitted.train.rows)
+        sphere = {names[latitude]: LATITUDE, names[1 - latitude]: LONGITUDE}
+    bounds = fitted.options.bounds
+    supports = {} if bounds is None else {names[i]: one for i, one in bounds.axes(part)}
+    if template is not None:
+        axes = axes_like(template, names, times, sphere, supports)
+        extra = {n: v for n, v in template.coords.items() if n == "spatial_ref"}
+    else:
+        fixed = wanted.boxed(names, times)
+        check_box(fixed, supports)
+        ends: list[Any] = [fixed.get(name) for name in names]
+        if len(fixed) < len(names):
+            options = fitted.options
+            margin = wanted.margin
+            if margin is None:
+                margin = margin_for(options.kernel, expected=expected)
+            rows = side(t, weights)
+            drops = replace(rows.rows, drops_missing=options.nan == "drop")
+            beyond = {name: margin * h for name, h in reach.items()}
+            of_rows = ends_of_rows(replace(rows, rows=drops), names, beyond, sphere, pool_for)
+            ends = [
+                own or ends_within(name, other, supports)
+                for name, own, other in zip(names, ends, of_rows, strict=True)
+            ]
+        axes = planned_axes(wanted, names, ends, fixed, sphere, supports)
+        extra = {}
+    dims = ordered(names, [*units.values()], times)
+    noted = []
+    for axis in axes:
+        own = {} if units[axis.name] is None else {"units": units[axis.name]}
+        place = _PLACES.get(sphere.get(axis.name, ""), {})
+        noted.append(replace(axis, attrs={**own, **axis.attrs, **place}))
+    return MapLayout(tuple(noted), dims, times, fitted.options.on_sphere, extra)
+
+
+def _total(train: Side) -> float:
+    """Return the weight of all training rows."""
+    with pool_for(sides=[train]) as pool:
+        weight = gather_weight(train, pool)
+    return ldexp(weight.total, weight.exponent)
