@@ -10,7 +10,7 @@ from dkde.errors import InputError
 from dkde.estimation.density_units import NATS
 from dkde.estimation.options import Options
 from dkde.estimation.row_weights import Weighted
-from dkde.estimation.statistics import shares
+from dkde.estimation.statistics import mean
 from dkde.typing import FloatArray
 
 LIKELIHOOD, LEAST_SQUARES = CRITERIA = ("likelihood", "least_squares")
@@ -141,16 +141,9 @@ def _log_mean(found: Weighted) -> FloatArray:
     """Return the logarithm of the mean density of the rows that count, at each bandwidth."""
     values, weights = found.values, found.positive
     highest = values.max(axis=1)
-    # Row by row, so that there is no second array as large as all values.
     relative = np.where(np.isfinite(highest), highest, 0.0)
-    if weights is None:
-        means = [np.exp(row - top).mean() for row, top in zip(values, relative, strict=True)]
-    else:
-        w = shares(weights)
-        means = [
-            (np.exp(row - top) * w).sum() / w.sum()
-            for row, top in zip(values, relative, strict=True)
-        ]
+    # Row by row, so that there is no second array as large as all values.
+    means = [mean(np.exp(row - top), weights) for row, top in zip(values, relative, strict=True)]
     with np.errstate(divide="ignore"):
         logs: FloatArray = relative + np.log(means)
     return logs
