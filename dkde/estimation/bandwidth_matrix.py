@@ -144,12 +144,11 @@ def find_bandwidth_matrix(
         n, d = found.n_effective, found.rank
         # A covariance from the rows has counted them; for any other only weights are summed.
         if n is None:
-            with pool_for(sides=[train]) as pool:
-                n = gather_weight(train, pool).effective_size
+            n = _effective_size(train, pool_for)
         bases = {"scott": n, "silverman": n * (d + 2) / 4}
         values = [bases[h] ** (-1 / (d + 4)) if h in bases else h for h in given]
         if PLUG_IN in given:
-            (plugged,) = _plug_ins(found.whiten(train), pool_for)
+            (plugged,) = _plug_ins(found.whiten(train), n, pool_for)
             values = [plugged if h == PLUG_IN else h for h in values]
         values = [float(h) for h in values]
         if len(set(values)) < len(values):
@@ -178,16 +177,27 @@ def _plugged_in(
             f"bandwidth {PLUG_IN!r} gives one for each of the {train.rows.n_features} features, "
             "which is a covariance of its own; leave covariance out"
         )
-    scales = _plug_ins(train, pool_for)
+    scales = _plug_ins(train, _effective_size(train, pool_for), pool_for)
     return BandwidthMatrix(
         check_bandwidths(1.0), find_covariance(train, scales, singular, pool_for)
     )
 
 
-def _plug_ins(train: Side, pool_for: PoolFor) -> FloatArray:
-    """Return the plug-in bandwidth of each feature."""
+def _effective_size(train: Side, pool_for: PoolFor) -> float:
+    """Return the effective number of rows, from their weights alone."""
     with pool_for(sides=[train]) as pool:
-        n = gather_weight(train, pool).effective_size
+        return gather_weight(train, pool).effective_size
+
+
+def _plug_ins(train: Side, n: float, pool_for: PoolFor) -> FloatArray:
+    """Return the plug-in bandwidth of each feature.
+
+    Parameters
+    ----------
+    n : float
+        The effective number of rows.
+    """
+    with pool_for(sides=[train]) as pool:
         rows = gather_range(train, pool)
         reach = rows.high - rows.low
         if not reach.all():

@@ -109,6 +109,26 @@ def test_rows_that_do_not_count():
     assert found.bandwidth_ == dkde.KernelDensity(bandwidth="isj").fit(x[:, None]).bandwidth_
 
 
+def test_weights_are_read_once_beside_the_rows():
+    """For their effective number, the range and the histogram: each reads them once."""
+    reads = []
+
+    def read(values):
+        reads.append(len(values))
+        return values
+
+    rows = some_rows()[:, None]
+    weights = da.from_array(np.ones(len(rows)), chunks=-1).map_blocks(
+        read, dtype=float, meta=np.empty(0)
+    )
+    counted = {}
+    for bandwidth in (1.0, "isj"):
+        reads.clear()
+        dkde.log_density(rows[:5], rows, bandwidth, weights=weights)
+        counted[bandwidth] = len(reads)
+    assert counted["isj"] - counted[1.0] == 3
+
+
 @pytest.mark.parametrize(
     ("rows", "options", "message"),
     [
