@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil, inf, log
+from typing import NamedTuple
 
 import numpy as np
 
@@ -41,6 +42,27 @@ class CellChoice:
     with_pairs: float
 
 
+class _Sample(NamedTuple):
+    """Rows of both sides, and what the survey knows of their pairs.
+
+    Parameters
+    ----------
+    query, train : array (rows, n_features)
+    d2 : array (query rows, train rows)
+        Squared distances; infinite where pairs do not count.
+    spacing : float
+        Of the training rows.
+    within : list of array (query rows,)
+        At each bandwidth, the share of the training rows that matter.
+    """
+
+    query: FloatArray
+    train: FloatArray
+    d2: FloatArray
+    spacing: float
+    within: list[FloatArray]
+
+
 def choose_for_cells(
     query: FloatArray, train: FloatArray, d2: FloatArray, task: Task, sizes: tuple[int, int, int],
     group_times: Sequence[float] = (),
@@ -60,34 +82,27 @@ def choose_for_cells(
         Nanoseconds at each bandwidth of sums over groups of leaves, in place of their pairs.
     """
     times = group_times or [inf] * len(task.bandwidths)
-    spacing = spacing_of(train)
     within = [
         _within(d2, limits_of(d2, replace(task, bandwidths=task.bandwidths[[k]]), query.shape[1]))
         for k in range(len(task.bandwidths))
     ]
-    choices = (
-        _cells_at(query, train, d2, spacing, within, task, tol, sizes, times)
-        for tol in moment_tolerances(task.tol)
-    )
+    sample = _Sample(query, train, d2, spacing_of(train), within)
+    choices = (_cells_at(sample, task, tol, sizes, times) for tol in moment_tolerances(task.tol))
     return min(choices, key=lambda choice: choice.with_pairs)
 
 
 def _cells_at(
-    query: FloatArray, train: FloatArray, d2: FloatArray, spacing: float,
-    within: list[FloatArray], task: Task, tol: float, sizes: tuple[int, int, int],
+    sample: _Sample, task: Task, tol: float, sizes: tuple[int, int, int],
     group_times: Sequence[float],
 ) -> CellChoice:  # fmt: skip
     """Return at which bandwidths moments of a tolerance are less work than the pairs alone.
 
     Parameters
     ----------
-    spacing : float
-        Of the training rows.
-    within : list of array (query rows,)
-        At each bandwidth, the share of the training rows that matter.
     sizes : (int, int, int)
         Query rows, training rows of a panel, and groups.
     """
+    query, train, d2, spacing, within = sample
     n_query, n_train, n_groups = sizes
     n_features = query.shape[1]
     log_cut = task.log_cut(n_features)

@@ -92,6 +92,11 @@ class Apart:
     codes: Codes = field(default_factory=lambda: np.empty(0, np.int32))
     eligible: FloatArray | None = None
 
+    def of(self, rows: Rows) -> "Apart":
+        """Return what is known of some of the query rows."""
+        own, codes = (each[rows] if len(each) else each for each in (self.own, self.codes))
+        return Apart(own, codes)
+
 
 _NONE_APART = Apart()
 
@@ -162,24 +167,23 @@ class LeafSums:
         self._is_grouped |= apart.eligible is not None
         eligible = tree.total if apart.eligible is None else self._filled(apart.eligible)
         state.eligible += n_copies * eligible
-        own, codes = self._filled(apart.own), self._filled(apart.codes)
-        self._add_from(self._query, _ALL, state, tree, needed, own, codes, moments)
+        apart = Apart(self._filled(apart.own), self._filled(apart.codes))
+        self._add_from(self._query, _ALL, state, tree, needed, apart, moments)
         if not self._images:
             return
         limits = self._limits_of(state, needed)
         for query, rows in near_images(self._query, tree, self._images, self._axes, limits):
-            mine, code = (own[rows] if len(own) else own), (codes[rows] if len(codes) else codes)
-            self._add_from(query, rows, state, tree, needed, mine, code, moments)
+            self._add_from(query, rows, state, tree, needed, apart.of(rows), moments)
 
     def _add_from(
         self, query: QueryLeaves, chosen: Rows, state: _State, tree: Tree, needed: float,
-        own: Numbers, codes: Codes, moments: NodeMoments | None,
+        apart: Apart, moments: NodeMoments | None,
     ) -> None:  # fmt: skip
         """Add a tree's rows as some of the query rows, or their images, see them."""
         if self._kernel.profile is not None:
             found = supported_sums(
-                self._kernel, self._metric, self._inverse, query, tree, own, codes, moments,
-                self._share,
+                self._kernel, self._metric, self._inverse, query, tree, apart.own, apart.codes,
+                moments, self._share,
             )  # fmt: skip
             state.add(found, chosen)
             self._pairs[chosen] += found.pairs
@@ -197,13 +201,13 @@ class LeafSums:
         if self._in_groups:
             seen = _State.of(0, 1, len(query.rows)).arrays(mine[-1])
             group_walk(
-                self._inverse, needed, rows, query.in_units.units, nodes, own, codes, within,
-                _OF_GROUPS * self._share, used, mine, seen, self._cut,
+                self._inverse, needed, rows, query.in_units.units, nodes, apart.own,
+                apart.codes, within, _OF_GROUPS * self._share, used, mine, seen, self._cut,
             )  # fmt: skip
         else:
             walk(
-                self._code, self._metric, tree.n_features, self._inverse, needed, rows, nodes, own,
-                codes, within, mine, self._cut,
+                self._code, self._metric, tree.n_features, self._inverse, needed, rows, nodes,
+                apart.own, apart.codes, within, mine, self._cut,
             )  # fmt: skip
         if mine is every:
             return
