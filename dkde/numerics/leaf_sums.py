@@ -94,7 +94,8 @@ class Apart:
 
     def of(self, rows: Rows) -> "Apart":
         """Return what is known of some of the query rows."""
-        own, codes = (each[rows] if len(each) else each for each in (self.own, self.codes))
+        own = self.own[rows] if len(self.own) else self.own
+        codes = self.codes[rows] if len(self.codes) else self.codes
         return Apart(own, codes)
 
 
