@@ -10,7 +10,8 @@ from dask.tokenize import tokenize
 from dkde.engine.task import revision_noted
 from dkde.engine.tokens import stable_token
 from dkde.engine.work import Work
-from dkde.rows.columns import TableSource, columns_of
+from dkde.rows.column_steps import TableSource
+from dkde.rows.columns import columns_of
 from dkde.rows.filtered import KeptArray
 from dkde.rows.row_source import Derived, foundation, innermost
 from dkde.rows.side import Part, Side

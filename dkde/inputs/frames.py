@@ -30,7 +30,7 @@ from dkde.inputs.frame_choice import (
 from dkde.inputs.frame_columns import FLOAT, is_plain, numbers_of
 from dkde.numerics.exact import check_exact
 from dkde.rows.arrow_values import Column
-from dkde.rows.columns import TableSource
+from dkde.rows.column_steps import TableSource
 from dkde.rows.feature_choice import left_out_line
 from dkde.rows.frame_values import values_as_they_are
 from dkde.rows.row_filter import no_such

@@ -24,7 +24,7 @@ from dkde.datasets.formats import (
 from dkde.datasets.formats.files import is_pattern
 from dkde.errors import DkdeError, InputError
 from dkde.inputs.foreign import Groups, listing, path_of, place_of
-from dkde.rows.columns import TableSource
+from dkde.rows.column_steps import TableSource
 from dkde.rows.frame_values import values_of_arrow
 from dkde.rows.place_names import as_called, role_asked
 from dkde.rows.row_source import RowSource

@@ -10,7 +10,7 @@ import xarray as xr
 from reference import log_density
 
 import dkde
-from dkde.rows.columns import Picking
+from dkde.rows.column_steps import Picking
 from dkde.rows.row_source import Derived
 from dkde.rows.sources import ArraySource
 
