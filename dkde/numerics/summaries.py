@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dkde.numerics.leading_axes import Axes
-from dkde.numerics.regions import Regions, farthest, joined, points, squared_distances
+from dkde.numerics.region_distances import farthest, squared_distances
+from dkde.numerics.regions import Regions, joined, points
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,12 +29,11 @@ from dkde.inputs.importing import import_dataset
 from dkde.inputs.selectors import Catalog
 from dkde.numerics.leading_axes import Axes, leading_axes
 from dkde.numerics.linear import Product
+from dkde.numerics.region_distances import farthest, squared_distances
 from dkde.numerics.regions import (
     decoding_slack,
     enclose,
-    farthest,
     points,
-    squared_distances,
     stack,
     unbounded,
 )
