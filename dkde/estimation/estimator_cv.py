@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from dkde.engine.eager_run import run
 from dkde.errors import InputError
-from dkde.estimation.estimator import FittedDensity
+from dkde.estimation.fitted_density import FittedDensity
 from dkde.estimation.folds import LEAVE_ONE_OUT, Folds, counting_rows, fold_numbers, folds_of_splits
 from dkde.estimation.foreign_arguments import answered
 from dkde.estimation.showing import curve_of
