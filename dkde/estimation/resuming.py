@@ -18,7 +18,7 @@ from dkde.inputs.moved import Whereabouts, told_of
 from dkde.inputs.selectors import Catalog, in_folder, is_source
 from dkde.runs.job import Job
 from dkde.runs.record import asked_where_it_was, cut_as_recorded, differences
-from dkde.runs.run import OtherCallError
+from dkde.runs.same_call import OtherCallError
 from dkde.runs.store import State
 
 T = TypeVar("T")

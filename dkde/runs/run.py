@@ -13,13 +13,11 @@ from uuid import uuid4
 
 import xarray as xr
 
-from dkde.engine import task
 from dkde.engine.eager_run import Progress, compute, computed
 from dkde.engine.pool import Pool
 from dkde.engine.same_code import ALLOW, REFUSE, WARN
 from dkde.engine.work import Work
 from dkde.errors import Call, DataSetError, InputError, Message, Remedy
-from dkde.inputs.moved import Whereabouts, paired_sources
 from dkde.inputs.noted_files import noted_files
 from dkde.numerics.logsum import Densities, n_density_rows, n_partial_rows
 from dkde.runs.job import Job
@@ -28,26 +26,16 @@ from dkde.runs.output_file import OutputFile
 from dkde.runs.output_names import file_of, run_of
 from dkde.runs.record import (
     asked_now,
-    asked_where_it_was,
     circumstances,
     cut_as_recorded,
-    differences,
-    elsewhere,
-    engine_of,
 )
+from dkde.runs.same_call import check_same_call, check_same_machine
 from dkde.runs.sessions import Ledger, total_seconds
 from dkde.runs.shares import Share
 from dkde.runs.stages import PLAN, Stage, StageShape, check_there
 from dkde.runs.store import RESULT_FORMAT, ResultStore
 from dkde.stores.store import is_remote
 from dkde.stores.targets import check_place
-
-# At most so many differences are named by a refusal.
-_NAMED = 3
-
-
-class OtherCallError(DataSetError):
-    """The error for a run that was begun by another call, or with other data."""
 
 
 @dataclass(frozen=True)
@@ -206,10 +194,14 @@ class Run:
             works = cut_as_recorded(job.works, found)
             if works is not job.works:
                 job, plan = replace(job, works=works), plan | {"asked": asked_now(works)}
-            self._check_same(found, plan, job)
+            sources = self._manner.sources or {}
+            check_same_call(self._store.name, found, plan, job, sources)
             self._id = found.get("id")
+            # Nothing more is computed for a finished result, so the machine does not matter.
             if self.finished is not None:
                 return job
+            if not self._manner.anywhere:
+                check_same_machine(self._store.name, found, plan["machine"])
         # With `restart` the session, and its lock, were begun before the old run was dropped.
         if self._ledger.mine is None:
             self._ledger.begin(None if share is None else share.name)
@@ -364,80 +356,6 @@ class Run:
         assert self._store is not None
         name = self._store.name
         return {} if is_remote(name) else {"place": os.path.realpath(name)}
-
-    def _check_same(
-        self,
-        found: Mapping[str, Any],
-        plan: Mapping[str, Any],
-        job: Job,
-    ) -> None:
-        """Refuse a job that is not the one that the run was begun with.
-
-        Parameters
-        ----------
-        found : mapping
-            The plan in the store.
-        plan : mapping
-            The plan of this job, in the blocks of the other one where another engine made that.
-
-        Raises
-        ------
-        OtherCallError
-            When the call or its data are others.
-        DataSetError
-            When the processor or the libraries are others.
-        """
-        assert self._store is not None
-        name = self._store.name
-        # The plain comparison first: to look for moved data takes a fingerprint for each place.
-        unlike = list(differences(found["asked"], plan["asked"]))
-        if unlike:
-            # The call may name the data by the paths that they have now.
-            places = paired_sources(found.get("call"), plan.get("call"))
-            given = {**places, **(self._manner.sources or {})}
-            where = Whereabouts.of(found, name).telling(given)
-            asked = asked_where_it_was(job.works, found["asked"], where)
-            unlike = list(differences(found["asked"], asked))
-            former = job.former
-            if unlike and former is not None and former.was_asked(found, where):
-                raise OtherCallError(
-                    f"{name}: was {former.made}; give another name, or begin it anew ",
-                    Remedy("restart"),
-                )
-        if unlike:
-            more = f", and {len(unlike) - _NAMED} more" if len(unlike) > _NAMED else ""
-            arguments = (found.get("call") or {}).get("arguments", {})
-            # Folds are groups, and they differ for other reasons than weights.
-            only_groups = all(each.partition(" was ")[0].endswith(" groups") for each in unlike)
-            if isinstance(arguments.get("weights"), str) and not only_groups:
-                more += (
-                    " (older versions of dkde did not apply weights given by name to the rows that "
-                    "are scored, and used their variable as a feature, too)"
-                )
-            raise OtherCallError(
-                f"{name}: was begun otherwise: {'; '.join(unlike[:_NAMED])}{more}; give another "
-                "name, or begin it anew ",
-                Remedy("restart"),
-            )
-        # Nothing more is computed for a finished result, so the machine does not matter.
-        if self._manner.anywhere or self.finished is not None:
-            return
-        if (engine := engine_of(found)) != task.REVISION:
-            raise DataSetError(
-                f"{name}: was begun by {'an earlier' if engine < task.REVISION else 'a later'} "
-                "engine of dkde; go on with this one, within the bounds on the errors, by allowing "
-                "it ",
-                Remedy("anywhere"),
-                ", or begin it anew ",
-                Remedy("restart"),
-            )
-        others = elsewhere(found, plan["machine"])
-        if others:
-            raise DataSetError(
-                f"{name}: was begun elsewhere: {'; '.join(others[:_NAMED])}; numbers may differ in "
-                "the last bits; continue it where it was begun, or allow it ",
-                Remedy("anywhere"),
-            )
 
 
 def shape_of(work: Work) -> StageShape:

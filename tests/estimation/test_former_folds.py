@@ -6,7 +6,7 @@ import xarray as xr
 
 import dkde
 from dkde.estimation import cross_validation
-from dkde.runs.run import OtherCallError
+from dkde.runs.same_call import OtherCallError
 
 OLDER = "by an older version of dkde, which divided all rows into folds"
 CALLS = {

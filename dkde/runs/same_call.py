@@ -1,0 +1,110 @@
+"""Whether a run goes on with the call that began it, and where its numbers are the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dkde.engine import task
+from dkde.errors import DataSetError, Remedy
+from dkde.inputs.moved import Whereabouts, paired_sources
+from dkde.runs.job import Job
+from dkde.runs.record import asked_where_it_was, differences, elsewhere, engine_of
+
+# At most so many differences are named by a refusal.
+_NAMED = 3
+
+
+class OtherCallError(DataSetError):
+    """The error for a run that was begun by another call, or with other data."""
+
+
+def check_same_call(
+    name: str,
+    found: Mapping[str, Any],
+    plan: Mapping[str, Any],
+    job: Job,
+    sources: Mapping[str, str],
+) -> None:
+    """Refuse a job that is not the one that the run was begun with.
+
+    Parameters
+    ----------
+    name : str
+        The name of the store, for messages.
+    found : mapping
+        The plan in the store.
+    plan : mapping
+        The plan of this job, in the blocks of the other one where another engine made that.
+    job : Job
+    sources : mapping of str to path
+        Present paths of the call's data, by former ones, as the user says.
+
+    Raises
+    ------
+    OtherCallError
+    """
+    # The plain comparison first: to look for moved data takes a fingerprint for each place.
+    unlike = list(differences(found["asked"], plan["asked"]))
+    if unlike:
+        # The call may name the data by the paths that they have now.
+        places = paired_sources(found.get("call"), plan.get("call"))
+        where = Whereabouts.of(found, name).telling({**places, **sources})
+        asked = asked_where_it_was(job.works, found["asked"], where)
+        unlike = list(differences(found["asked"], asked))
+        former = job.former
+        if unlike and former is not None and former.was_asked(found, where):
+            raise OtherCallError(
+                f"{name}: was {former.made}; give another name, or begin it anew ",
+                Remedy("restart"),
+            )
+    if unlike:
+        more = f", and {len(unlike) - _NAMED} more" if len(unlike) > _NAMED else ""
+        arguments = (found.get("call") or {}).get("arguments", {})
+        # Folds are groups, and they differ for other reasons than weights.
+        only_groups = all(each.partition(" was ")[0].endswith(" groups") for each in unlike)
+        if isinstance(arguments.get("weights"), str) and not only_groups:
+            more += (
+                " (older versions of dkde did not apply weights given by name to the rows that "
+                "are scored, and used their variable as a feature, too)"
+            )
+        raise OtherCallError(
+            f"{name}: was begun otherwise: {'; '.join(unlike[:_NAMED])}{more}; give another "
+            "name, or begin it anew ",
+            Remedy("restart"),
+        )
+
+
+def check_same_machine(name: str, found: Mapping[str, Any], machine: Mapping[str, Any]) -> None:
+    """Refuse to go on where numbers may differ in the last bits from those of a run's beginning.
+
+    Parameters
+    ----------
+    name : str
+        The name of the store, for messages.
+    found : mapping
+        The plan in the store.
+    machine : mapping
+        The circumstances of this process.
+
+    Raises
+    ------
+    DataSetError
+        When the engine, the processor or the libraries are others.
+    """
+    if (engine := engine_of(found)) != task.REVISION:
+        raise DataSetError(
+            f"{name}: was begun by {'an earlier' if engine < task.REVISION else 'a later'} "
+            "engine of dkde; go on with this one, within the bounds on the errors, by allowing "
+            "it ",
+            Remedy("anywhere"),
+            ", or begin it anew ",
+            Remedy("restart"),
+        )
+    others = elsewhere(found, machine)
+    if others:
+        raise DataSetError(
+            f"{name}: was begun elsewhere: {'; '.join(others[:_NAMED])}; numbers may differ in "
+            "the last bits; continue it where it was begun, or allow it ",
+            Remedy("anywhere"),
+        )
