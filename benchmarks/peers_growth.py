@@ -1,10 +1,9 @@
 """How dkde's time grows with the training rows, all else being the same."""
 
-import math
 import sys
 from dataclasses import dataclass
 
-import numpy as np
+from growth import slope
 from peers_measure import Way, Work, exact_log_density, measure
 from peers_works import Data, ours, scott
 
@@ -24,18 +23,12 @@ class Growth:
 
     @property
     def exponent(self) -> float:
-        return _slope(self.sizes, self.seconds)
+        return slope(self.sizes, self.seconds)
 
     @property
     def last_exponent(self) -> float:
         """That of the two largest sizes, where what does not grow weighs least."""
-        return _slope(self.sizes[-2:], self.seconds[-2:])
-
-
-def _slope(sizes: list[int], seconds: list[float]) -> float:
-    if len(sizes) < 2:
-        return math.nan
-    return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
+        return slope(self.sizes[-2:], self.seconds[-2:])
 
 
 def growth(data: Data, d: int, repeats: int, patience: float, by_processor: bool = False) -> Growth:

@@ -20,8 +20,8 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 # Those that are run, and not only imported by another.
 SCRIPTS = (
-    "bandwidths", "bounded", "calls", "exactness", "groups", "leaves", "maps", "one_gaussian",
-    "pair_loop", "parquet", "peers", "plans", "random_order", "roofline", "runs", "selection",
+    "bandwidths", "bounded", "calls", "exactness", "groups", "growth", "leaves", "maps",
+    "one_gaussian", "pair_loop", "parquet", "peers", "plans", "random_order", "roofline", "runs", "selection",
     "stores", "supports",
 )  # fmt: skip
 
@@ -210,6 +210,25 @@ def test_bandwidths(script, capsys, tmp_path):
     assert "600 x 600, 2 bandwidths" in capsys.readouterr().out
     (kept_row,) = kept(file, "bandwidths")
     assert kept_row["each"].keys() == {"0.02", "2.0"}
+
+
+def test_growth(script, capsys, tmp_path):
+    file = tmp_path / "growth.json"
+    sizes = ["--rows", "3000", "1000", "--queries", "200", "--features", "3", "--repeats", "1"]
+    (figures,) = script("growth")["main"]([*sizes, "--json", str(file)])
+    assert [row["rows"] for row in figures["sizes"]] == [1000, 3000]
+    widths = [row["bandwidth"] for row in figures["sizes"]]
+    assert widths[0] / widths[1] == pytest.approx(3 ** (1 / 7))
+    assert all(row["whole"] > 0 and row["sums"] > 0 for row in figures["sizes"])
+    assert all(row["difference"] < 1e-5 for row in figures["sizes"])
+    assert capsys.readouterr().out.count("| exponent of ") == 2
+    assert kept(file, "growth") == [figures]
+
+
+def test_the_exponent_is_that_of_a_power_law(script):
+    slope = script("growth")["slope"]
+    assert slope([10, 100, 1000], [2 * n**0.3 for n in (10, 100, 1000)]) == pytest.approx(0.3)
+    assert np.isnan(slope([10], [1.0]))
 
 
 def test_exactness_shows_who_is_right(script, capsys, tmp_path):
