@@ -11,9 +11,7 @@ from numba import config, njit
 from numba.extending import register_jitable
 
 
-def compiled(
-    *fastmath: str, counts_references: bool = True, inlined: bool = False
-) -> Callable[[Callable[..., Any]], Any]:
+def compiled(*fastmath: str) -> Callable[[Callable[..., Any]], Any]:
     """Return a decorator that compiles a function without the GIL, and caches it on disk.
 
     The compiled code is kept in the user's cache folder, or in ``NUMBA_CACHE_DIR``. numba would
@@ -24,15 +22,6 @@ def compiled(
     ----------
     *fastmath : str
         The liberties that LLVM may take with floating-point arithmetic, as numba names them.
-    counts_references : bool
-        False for a short function that others call very often and that makes no array: as numba
-        enters and leaves a function it counts references to each of its arrays, and a dozen
-        atomic additions take longer than a hundred pairs.
-    inlined : bool
-        Whether LLVM writes the function into its callers. Of a function that is called, and whose
-        sums LLVM may take in another order, there would be two machine codes: its own, and that in
-        its caller's module. A process that compiles them uses the first, and one that loads the
-        caller from the cache the second, so that their last bits would differ.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
@@ -44,8 +33,6 @@ def compiled(
             return njit(
                 nogil=True, cache=True, error_model="numpy", fastmath=set(fastmath),
                 no_cfunc_wrapper=True,  # nothing calls it from C
-                **({} if counts_references else {"_nrt": False}),
-                **({"forceinline": True} if inlined else {}),
             )(function)  # fmt: skip
         finally:
             config.CACHE_DIR = given
@@ -63,8 +50,17 @@ def compiled_within(
 
     Parameters
     ----------
-    *fastmath, counts_references, inlined
+    *fastmath : str
         As for :func:`compiled`.
+    counts_references : bool
+        False for a short function that others call very often and that makes no array: as numba
+        enters and leaves a function it counts references to each of its arrays, and a dozen
+        atomic additions take longer than a hundred pairs.
+    inlined : bool
+        Whether LLVM writes the function into its callers. Of a function that is called, and whose
+        sums LLVM may take in another order, there would be two machine codes: its own, and that in
+        its caller's module. A process that compiles them uses the first, and one that loads the
+        caller from the cache the second, so that their last bits would differ.
     """
     decorator: Callable[[Any], Any] = register_jitable(
         error_model="numpy", fastmath=set(fastmath), no_cfunc_wrapper=True,

@@ -19,7 +19,7 @@ import numpy as np
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from dkde.numerics.compiling import compiled
+from dkde.numerics.compiling import compiled_within
 from dkde.numerics.vectors import (
     CODES,
     FUSED,
@@ -47,9 +47,11 @@ BLOCK = 8
 # Distances to be found, by number.
 EUCLIDEAN, MANHATTAN, CHEBYSHEV = 0, 1, 2
 METRICS = {"euclidean": EUCLIDEAN, "manhattan": MANHATTAN, "chebyshev": CHEBYSHEV}
-_compile = compiled("reassoc", "contract", "nsz", "arcp", counts_references=False, inlined=True)
+_compile = compiled_within(
+    "reassoc", "contract", "nsz", "arcp", counts_references=False, inlined=True
+)
 # Features are added in the order that is written out.
-_compile_ordered = compiled("contract", "nsz", counts_references=False, inlined=True)
+_compile_ordered = compiled_within("contract", "nsz", counts_references=False, inlined=True)
 
 
 def _differences_sum(add: Callable[[Any, Any, Any], Any], *, squared: bool) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from dkde.numerics.compiling import compiled
+from dkde.numerics.compiling import compiled_within
 from dkde.numerics.distances import CHUNK, LEAF
 from dkde.numerics.radii import cosine_profile
 from dkde.numerics.vectors import (
@@ -36,9 +36,11 @@ COMPACT = 2
 # Exponents are to base 2.
 _LOG2E, _HALF_LOG2E = 1 / log(2), 0.5 / log(2)
 
-_compile = compiled("reassoc", "contract", "nsz", "arcp", counts_references=False, inlined=True)
+_compile = compiled_within(
+    "reassoc", "contract", "nsz", "arcp", counts_references=False, inlined=True
+)
 # The flags of a function are also those of what is written out in it: exponentials have to round.
-_compile_exact = compiled("contract", "nsz", counts_references=False, inlined=True)
+_compile_exact = compiled_within("contract", "nsz", counts_references=False, inlined=True)
 
 
 def _row_sum(exponents: Callable[[Any, Any, Any], Any]) -> Any:

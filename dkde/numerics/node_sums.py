@@ -1,8 +1,8 @@
 """Sums over all rows of a node, from its moments: see :mod:`dkde.numerics.node_moments`."""
 
-from dkde.numerics.compiling import compiled
+from dkde.numerics.compiling import compiled_within
 
-_compile = compiled("contract", counts_references=False, inlined=True)
+_compile = compiled_within("contract", counts_references=False, inlined=True)
 
 
 @_compile

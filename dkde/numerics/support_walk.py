@@ -12,7 +12,7 @@ from math import inf
 
 import numpy as np
 
-from dkde.numerics.compiling import compiled
+from dkde.numerics.compiling import compiled, compiled_within
 from dkde.numerics.distances import GROUP, LEAF, nearest_that_counts, squared_distances
 from dkde.numerics.kernel_sums import add_compact
 from dkde.numerics.limits import limit
@@ -24,7 +24,9 @@ from dkde.numerics.walk import gap
 _DEPTH = 128
 _WHOLE = -1
 
-_compile = compiled("reassoc", "contract", "nsz", "arcp", counts_references=False, inlined=True)
+_compile = compiled_within(
+    "reassoc", "contract", "nsz", "arcp", counts_references=False, inlined=True
+)
 
 
 @compiled("reassoc", "contract", "nsz", "arcp")

@@ -34,7 +34,7 @@ _DEPTH = 128
 _GROUPS = QUERY_LEAF // GROUP
 
 _compile = compiled_within("reassoc", "contract", "nsz", "arcp", counts_references=False)
-_compile_inlined = compiled(
+_compile_inlined = compiled_within(
     "reassoc", "contract", "nsz", "arcp", counts_references=False, inlined=True
 )
 

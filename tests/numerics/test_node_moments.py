@@ -7,6 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from dkde.numerics.compiling import compiled
 from dkde.numerics.node_moments import has_moments, log_errors, make_moments, n_moments
 from dkde.numerics.node_sums import add_node, farthest
 from dkde.numerics.tree import LEAF, make_query, make_tree
@@ -14,6 +15,17 @@ from dkde.numerics.tree import LEAF, make_query, make_tree
 Number = np.longdouble
 CASES = [(0, 1), (0, 3), (0, 16), (1, 1), (1, 2), (1, 3), (1, 5), (1, 16)]
 CASES += [(power, d) for power in (2, 3) for d in (1, 2, 3)]
+
+
+# What is tested is for compiled callers.
+@compiled()
+def call_add_node(*arguments):
+    add_node(*arguments)
+
+
+@compiled()
+def call_farthest(*arguments):
+    return farthest(*arguments)
 
 
 def rows_of(tree, k):
@@ -43,10 +55,10 @@ def shares_of_doubts(power, values, weights, query, bandwidths):
     shares = []
     for k in np.flatnonzero(moments.units):
         for i in range(leaves.n_rows):
-            k_to = int((farthest(own, own, i, tree.low, tree.high, k) * inverse < 1).sum())
+            k_to = int((call_farthest(own, own, i, tree.low, tree.high, k) * inverse < 1).sum())
             sums, doubts = np.zeros((2, len(inverse), len(own)))
             added = summary(moments), np.empty(values.shape[1]), sums, doubts, np.zeros(len(own))
-            add_node(power, leaves.rows, i, i + 1, inverse, 0, k_to, k, *added)
+            call_add_node(power, leaves.rows, i, i + 1, inverse, 0, k_to, k, *added)
             assert (sums[k_to:] == 0).all()
             assert (np.delete(sums, i, axis=1) == 0).all()
             mine = rows_of(tree, k)
@@ -114,14 +126,14 @@ def test_rows_at_the_edge_add_next_to_nothing_and_never_less(power):
     query = np.array([[-1.0, 0.0], [-1.0 + 1e-6, 5e-4], [-1 + 1e-12, 1e-9]])
     tree = make_tree(values)
     moments = make_moments(tree, power, bandwidth=2.0)
-    corner = np.sqrt(farthest(query, query, 0, tree.low, tree.high, 0))
+    corner = np.sqrt(call_farthest(query, query, 0, tree.low, tree.high, 0))
     for bandwidth in corner * (1 + np.array([1e-15, 1e-12, 1e-6, 1e-3])):
         inverse = np.array([1 / bandwidth**2])
         for i in range(len(query)):
-            if farthest(query, query, i, tree.low, tree.high, 0) * inverse[0] < 1:
+            if call_farthest(query, query, i, tree.low, tree.high, 0) * inverse[0] < 1:
                 sums, doubts = np.zeros((2, 1, len(query)))
                 added = summary(moments), np.empty(2), sums, doubts, np.zeros(len(query))
-                add_node(power, query, i, i + 1, inverse, 0, 1, 0, *added)
+                call_add_node(power, query, i, i + 1, inverse, 0, 1, 0, *added)
                 true = true_sum(power, query[i], values, np.ones(300, Number), inverse[0])
                 assert sums[0, i] >= 0
                 assert abs(Number(sums[0, i]) - true) <= doubts[0, i]
@@ -175,7 +187,7 @@ def test_no_pair_of_rows_is_farther_than_their_boxes(case):
     assume(np.isfinite(values).all())
     tree, leaves = make_tree(values), make_query(query)
     for k in range(len(tree.first)):
-        bound = farthest(leaves.low, leaves.high, 0, tree.low, tree.high, k)
+        bound = call_farthest(leaves.low, leaves.high, 0, tree.low, tree.high, k)
         away = query.astype(Number)[:, None] - values[rows_of(tree, k)].astype(Number)
         assert (away**2).sum(axis=2).max() <= bound
 

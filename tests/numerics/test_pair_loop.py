@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from dkde.numerics.compiling import compiled
 from dkde.numerics.distances import CHUNK, GROUP, LEAF, METRICS, squared_distances
 from dkde.numerics.exponential import NEAR_ZERO, SLOPE
 from dkde.numerics.kernel_sums import COMPACT, add_compact, add_row, rescaling
@@ -15,6 +16,24 @@ from dkde.numerics.kernels import KERNELS
 Array = npt.NDArray[Any]
 
 EPSILON = 2.0**-53
+
+
+# What is tested is for compiled callers.
+@compiled()
+def call_squared_distances(*arguments):  # type: ignore[no-untyped-def]
+    return squared_distances(*arguments)
+
+
+@compiled()
+def call_add_row(*arguments):  # type: ignore[no-untyped-def]
+    return add_row(*arguments)
+
+
+@compiled()
+def call_add_compact(*arguments):  # type: ignore[no-untyped-def]
+    return add_compact(*arguments)
+
+
 WIDTHS = [*range(1, 18), 23, 24, 31, 32, 33, 63, 64, 65, 95, 96]
 
 
@@ -29,7 +48,7 @@ def distances(
     columns[1, : query.shape[1], len(train) :] = inf
     columns[0] = np.nan  # another leaf, which is not to be touched
     out, least = np.full(GROUP * LEAF, np.nan), np.empty(GROUP * LEAF // CHUNK)
-    there = squared_distances(
+    there = call_squared_distances(
         METRICS[metric], width, rows, 0, columns.reshape(-1), np.uint64(width * LEAF), limit,
         out, out.view(np.int64), least.view(np.int64),
     )  # fmt: skip
@@ -117,7 +136,7 @@ class TestSums:
         least = np.concatenate([[np.nan], d2.reshape(-1, CHUNK).min(axis=1)])
         if (least[1:] > limit).any():
             limit = min(limit, least[1:][least[1:] > limit].min() * (1 - 1e-12))
-        found = add_row(
+        found = call_add_row(
             KERNELS[name].code, padded[0], np.uint64(5), padded[1], np.uint64(1),
             least.view(np.int64), np.uint64(1), limit, near, inverse,
         )  # fmt: skip
@@ -150,7 +169,7 @@ class TestSums:
         least = np.zeros(LEAF // CHUNK)
         for at, exponent in enumerate(exponents):
             d2[at % LEAF] = 2 * exponent
-            found = add_row(
+            found = call_add_row(
                 0, d2, np.uint64(0), weights, np.uint64(0), least.view(np.int64), np.uint64(0),
                 inf, 0.0, 1.0,
             )  # fmt: skip
@@ -166,7 +185,7 @@ class TestSums:
         for too_far in (1420.0, 1e6, 1e17, 1e300, inf):
             d2[:2] = 0.0, too_far
             for inverse in (1.0, 1e10, 1e308):
-                found = add_row(
+                found = call_add_row(
                     0, d2, np.uint64(0), weights, np.uint64(0), least.view(np.int64), np.uint64(0),
                     inf, 0.0, inverse,
                 )  # fmt: skip
@@ -181,7 +200,7 @@ class TestSums:
             d2 = rng.uniform(0, 2, LEAF) / inverse
             d2[:3] = 0.0, 1.001 / inverse, inf
             weights = rng.uniform(0.1, 1, LEAF)
-            found = add_compact(
+            found = call_add_compact(
                 KERNELS[name].code, d2, np.uint64(0), weights, np.uint64(0), inverse
             )
             right = (weights * profile(name, d2.astype(np.longdouble) * inverse)).sum()
@@ -195,9 +214,9 @@ class TestSums:
         for outside in (1.0, 1.0 + 2**-52, inf):
             d2[:] = outside
             arguments = d2, np.uint64(0), np.ones(LEAF), np.uint64(0), 1.0
-            assert add_compact(KERNELS[name].code, *arguments) == 0
+            assert call_add_compact(KERNELS[name].code, *arguments) == 0
         d2[7] = 1 - 2.0**-53
-        assert add_compact(KERNELS[name].code, *arguments) > 0
+        assert call_add_compact(KERNELS[name].code, *arguments) > 0
 
     @pytest.mark.parametrize("name", ["gaussian", "exponential"])
     def test_rescaling_to_a_nearer_pair(self, name: str) -> None:
