@@ -4,8 +4,8 @@ python benchmarks/growth.py
 python benchmarks/growth.py --features 3 --rows 100000 1000000 --repeats 3
 
 Rows are the mixture of leaves.py. The bandwidth is near the optimum of the likelihood, and shrinks
-as that does, h ∝ n^(-1/(d+4)). Seconds are those of the processor, of all threads, and medians: of a
-whole call on arrays in memory, and of the sums alone, in a further call of an estimator that has
+as that does, h ∝ n^(-1/(d+4)). Seconds are those of the processor, of all threads, and medians: of
+a whole call on arrays in memory, and of the sums alone, in a further call of an estimator that has
 made the leaves of its rows before. Exponents are those of power laws through all sizes, and through
 the two largest, where what does not grow weighs least.
 """

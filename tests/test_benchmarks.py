@@ -21,8 +21,8 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 # Those that are run, and not only imported by another.
 SCRIPTS = (
     "bandwidths", "bounded", "calls", "exactness", "groups", "growth", "leaves", "maps",
-    "one_gaussian", "pair_loop", "parquet", "peers", "plans", "random_order", "roofline", "runs", "selection",
-    "stores", "supports",
+    "one_gaussian", "pair_loop", "parquet", "peers", "plans", "random_order", "roofline", "runs",
+    "selection", "stores", "supports",
 )  # fmt: skip
 
 
