@@ -79,7 +79,7 @@ OWN_LIBRARIES: dict[str, set[str]] = {
     # Whether a map fits in memory, and a template that is a GeoTIFF.
     "dkde.estimation.map_axes": {"psutil", "rioxarray"},
     "dkde.workers.batch_queues": {"dask_jobqueue"},
-    "dkde.runs.geotiff": {"rioxarray"},
+    "dkde.runs.geotiff": {"rioxarray", "rasterio"},
     "dkde.runs.result_files": {"pyarrow", "rasterio"},
     "dkde.results.exporting": {"pyarrow"},
     "dkde.drawing.contours": {"contourpy"},

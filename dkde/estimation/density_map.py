@@ -115,8 +115,10 @@ def density_map(
         identity for a number.
     output, restart, retry_failed, anywhere, progress
         As for :func:`dkde.score`. A name in ``.nc`` or, as GeoTIFF of the expected counts or
-        else of the density, in ``.tif`` becomes that file. :func:`dkde.export` writes these from
-        a map, and the regions of its levels as ``.geojson``.
+        else of the density, in ``.tif`` becomes that file. The same call opens a complete one
+        again; of a GeoTIFF, the log-densities are then made of its densities or counts, and have
+        no errors. :func:`dkde.export` writes these from a map, and the regions of its levels as
+        ``.geojson``.
 
     Returns
     -------

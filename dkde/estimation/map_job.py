@@ -25,6 +25,7 @@ from dkde.estimation.labelling import (
 )
 from dkde.estimation.map_layout import MapLayout
 from dkde.estimation.map_levels import Levels
+from dkde.estimation.map_raster import map_of_raster
 from dkde.inputs.operands import Operand
 from dkde.numerics.logsum import Densities
 from dkde.numerics.map_cells import KM2_OF_STERADIAN
@@ -35,6 +36,7 @@ from dkde.typing import FloatArray
 TITLE = "Density map"
 # A mass that is off by less is not told: of counts that are to add up, and of levels.
 _EXACT, _NEAR = 1e-6, 1e-2
+_COUNT_NOTES = {"units": "1", "long_name": "expected count (weight within the cell)"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +102,8 @@ class MapJob:
     def reread(self, finished: xr.Dataset, name: str) -> xr.Dataset:
         """Return a stored map with the levels and counts of this call."""
         found = in_unit_of_call(finished, self.fitted.matrix)
+        if MAIN not in found:
+            return self._of_raster(found, name)
         known = found.get("level_density")
         thresholds = None
         if self.levels.from_sample and known is not None:
@@ -115,6 +119,17 @@ class MapJob:
         own |= {str(v) for v in found.variables if str(v).split("_")[0] == "level"}
         bare = found.drop_vars([name for name in own if name in found.variables])
         return self._mapped(bare, thresholds)
+
+    def _of_raster(self, finished: xr.Dataset, name: str) -> xr.Dataset:
+        """Return a map from the GeoTIFF that its run became."""
+        found = map_of_raster(finished, name, self.layout, self.levels, self.total)
+        found[MAIN].attrs = log_density_notes(self.fitted.density_units)
+        found["density"].attrs = self._density_notes
+        if self.total is not None:
+            found["expected_count"].attrs = _COUNT_NOTES
+        thresholds = found["level_density"].values if self.levels.percents else None
+        self._say_what_is_missing(float(found["mass"]), thresholds)
+        return self.layout.labelled(found.assign_coords(coordinates_along(self.query)))
 
     def _mapped(self, result: xr.Dataset, thresholds: FloatArray | None) -> xr.Dataset:
         """Return a result with densities, counts and levels, which follow from its log-densities.
@@ -137,7 +152,7 @@ class MapJob:
         }  # fmt: skip
         if self.total is not None:
             counts = masses * self.total
-            counts.attrs = {"units": "1", "long_name": "expected count (weight within the cell)"}
+            counts.attrs = _COUNT_NOTES
             found["expected_count"] = counts
         if self.levels.percents:
             if thresholds is None:
@@ -152,13 +167,16 @@ class MapJob:
         log_density = result[MAIN].isel(bandwidth=0, drop=True).load()
         with np.errstate(under="ignore", over="ignore"):
             values: xr.DataArray = xr.apply_ufunc(np.exp, log_density)
-        units = self.fitted.density_units
         if self.layout.sphere:
-            values, units = values / KM2_OF_STERADIAN, "km-2"
-        notes = {"long_name": "probability density"} | ({} if units is None else {"units": units})
+            values = values / KM2_OF_STERADIAN
         found: xr.DataArray = values.rename("density")
-        found.attrs = notes
+        found.attrs = self._density_notes
         return found
+
+    @property
+    def _density_notes(self) -> dict[str, str]:
+        units = "km-2" if self.layout.sphere else self.fitted.density_units
+        return {"long_name": "probability density"} | ({} if units is None else {"units": units})
 
     def _by_sample(self, found: Densities) -> FloatArray:
         """Return the thresholds of levels from the log-densities of the training rows."""

@@ -14,6 +14,7 @@ from dkde.estimation.density_units import inverse_product
 from dkde.estimation.map_axes import Axis, from_days
 from dkde.numerics.map_cells import KM2_OF_STERADIAN, areas_on_sphere, weights_of_latitudes
 from dkde.rows.place_names import LATITUDE, LONGITUDE, role_of
+from dkde.typing import FloatArray
 
 # The names of a cell's size, by the number of axes.
 _SIZES = {1: "cell_length", 2: "cell_area", 3: "cell_volume"}
@@ -73,6 +74,20 @@ class MapLayout:
                 named = xr.Variable(axis.name, shown.values, shown.attrs)
                 result = result.assign_coords({axis.name: named})
         return result.assign_coords(self.extra)
+
+    def placed(self, raster: FloatArray) -> xr.DataArray:
+        """Return the cells of a raster (bands, down, right), north up, along the dims of the map.
+
+        Raises
+        ------
+        ValueError
+            When it has other cells.
+        """
+        along = {axis.name: axis.centres for axis in self.axes}
+        values = raster.reshape([len(along[dim]) for dim in self.dims])
+        down, right = (np.argsort(np.argsort(along[dim])) for dim in self.dims[-2:])
+        values = values.take(len(down) - 1 - down, axis=-2).take(right, axis=-1)
+        return xr.DataArray(values, dims=self.dims)
 
     @property
     def size_name(self) -> str:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
+from typing import Any
 from warnings import catch_warnings
 
 import numpy as np
 import xarray as xr
 
-from dkde.errors import InputError
+from dkde.errors import DataSetError, InputError, one_line
 from dkde.rows.place_names import LATITUDE, LONGITUDE, role_of
 
 _WGS84 = "EPSG:4326"
+# The tag of all that a result has beside its cells, as JSON.
+_BESIDE = "dkde_result"
 
 
 def write_geotiff(result: xr.Dataset, path: Path) -> None:
@@ -24,9 +29,55 @@ def write_geotiff(result: xr.Dataset, path: Path) -> None:
     """
     raster = raster_of(result)
     tags = {"dkde_provenance": result.attrs.get("provenance", "{}")}
+    if "run" in result.attrs:
+        tags[_BESIDE] = json.dumps(_beside(result))
     # Of what rasterio asks of its own dependencies, nothing is for the user to do.
     with catch_warnings(action="ignore", category=PendingDeprecationWarning):
         raster.rio.to_raster(path, driver="GTiff", compress="deflate", tags=tags)
+
+
+def has_result(path: str | os.PathLike[str]) -> bool:
+    """Return whether a GeoTIFF says of which run it is the result."""
+    import rasterio
+
+    try:
+        with rasterio.open(path) as raster:
+            return _BESIDE in raster.tags()
+    except Exception:  # a damaged file, or one of another kind
+        return False
+
+
+def raster_result(path: str | os.PathLike[str]) -> xr.Dataset:
+    """Return what a GeoTIFF holds of the result of a run: its cells, and all that has no cells.
+
+    The cells are a variable ``density`` or ``expected_count`` along ``band``, ``down`` and
+    ``right``, north up.
+
+    Raises
+    ------
+    DataSetError
+        When it cannot be read, or is no result of a run.
+    """
+    import rasterio
+
+    try:
+        with rasterio.open(path) as raster:
+            kept, cells = json.loads(raster.tags()[_BESIDE]), raster.read()
+        found: xr.Dataset = xr.Dataset.from_dict(kept["beside"])
+        return found.assign({kept["cells"]: (("band", "down", "right"), cells)})
+    except Exception as error:  # rasterio, JSON and xarray raise many kinds
+        raise DataSetError(f"{path}: could not be opened ({one_line(error)})") from error
+
+
+def _beside(result: xr.Dataset) -> dict[str, Any]:
+    """Return the name of the variable that a raster has, and all that has no cells, for JSON."""
+    cells = _cells(result)
+    beside = result.drop_dims(cells.dims).drop_vars("spatial_ref", errors="ignore")
+    return {"cells": cells.name, "beside": beside.to_dict()}
+
+
+def _cells(result: xr.Dataset) -> xr.DataArray:
+    return result["expected_count" if "expected_count" in result else "density"]
 
 
 def raster_of(result: xr.Dataset) -> xr.DataArray:
@@ -41,7 +92,7 @@ def raster_of(result: xr.Dataset) -> xr.DataArray:
 
     if "density" not in result:
         raise InputError("a GeoTIFF holds a map; make one with dkde.density_map, or write .nc")
-    values = result["expected_count" if "expected_count" in result else "density"]
+    values = _cells(result)
     if values.ndim not in (2, 3):
         raise InputError(f"a GeoTIFF has two axes, and the map has {values.ndim}; write .nc")
     down, right = (str(dim) for dim in values.dims[-2:])

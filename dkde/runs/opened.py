@@ -12,9 +12,10 @@ import xarray as xr
 
 from dkde.errors import Call, DataSetError, InputError, Remedy, one_line
 from dkde.inputs.moved import Whereabouts, told_of
+from dkde.runs.geotiff import has_result, raster_result
 from dkde.runs.origin import as_now
 from dkde.runs.store import MAIN, ResultStore
-from dkde.stores.file_kinds import WHOLE
+from dkde.stores.file_kinds import RASTERS, WHOLE
 
 # A key of a result's encoding: the present paths of its data, by former ones.
 _SOURCES = "dkde_sources"
@@ -99,6 +100,24 @@ def opened_result(result: Any) -> xr.Dataset:
 def is_netcdf(path: str | os.PathLike[str]) -> bool:
     """Return whether a path is that of a result that was written as NetCDF."""
     return Path(path).suffix.lower() in WHOLE and os.path.isfile(path)
+
+
+def is_finished(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path is that of a file that a run became, and that says of which one."""
+    is_raster = Path(path).suffix.lower() in RASTERS and os.path.isfile(path)
+    return is_netcdf(path) or (is_raster and has_result(path))
+
+
+def finished_result(path: str | os.PathLike[str]) -> xr.Dataset:
+    """Return the result in a file that a run became: of a GeoTIFF what that holds.
+
+    Raises
+    ------
+    DataSetError
+        When it cannot be read, or is no result.
+    """
+    is_raster = Path(path).suffix.lower() in RASTERS
+    return as_now(raster_result(path)) if is_raster else netcdf_result(path)
 
 
 def netcdf_result(path: str | os.PathLike[str]) -> xr.Dataset:

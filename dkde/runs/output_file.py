@@ -11,9 +11,10 @@ from pathlib import Path
 import xarray as xr
 
 from dkde.errors import DataSetError, InputError, Remedy
+from dkde.runs.opened import is_finished
 from dkde.runs.output_names import run_of
 from dkde.runs.result_files import Writer, is_written_by_dkde, write_file, writer_of
-from dkde.stores.file_kinds import RASTERS, TABLES, WHOLE
+from dkde.stores.file_kinds import RASTERS, TABLES
 from dkde.stores.objects import SeenObject, look_at_object
 from dkde.stores.publishing import say_what_is_left
 from dkde.stores.staging import staged
@@ -88,7 +89,7 @@ class OutputFile:
                 "name, or remove it"
             )
         if is_there and not replaces():
-            if suffix in WHOLE and is_written_by_dkde(path):
+            if is_written_by_dkde(path) and is_finished(path):
                 return cls(path, seen, write, is_complete=True)
             raise DataSetError(
                 f"{path}: is there already; give another name, or begin it anew ",

@@ -21,7 +21,7 @@ from dkde.errors import Call, DataSetError, InputError, Message, Remedy
 from dkde.inputs.noted_files import noted_files
 from dkde.numerics.logsum import Densities, n_density_rows, n_partial_rows
 from dkde.runs.job import Job
-from dkde.runs.opened import netcdf_result, recorded_run
+from dkde.runs.opened import finished_result, recorded_run
 from dkde.runs.output_file import OutputFile
 from dkde.runs.output_names import file_of, run_of
 from dkde.runs.record import (
@@ -111,7 +111,9 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Return the name of the store, for messages."""
+        """Return the name of the store, or of the complete file, for messages."""
+        if self._file is not None and self._file.is_complete:
+            return self._file.path
         return "" if self._store is None else self._store.name
 
     @property
@@ -307,7 +309,7 @@ class Run:
         store, file = self._store, self._file
         assert store is not None
         if file is not None and file.is_complete:
-            self.finished = netcdf_result(file.path)
+            self.finished = finished_result(file.path)
             return recorded_run(self.finished, file.path)
         records = store.records
         state = store.look()

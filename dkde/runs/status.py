@@ -12,7 +12,7 @@ import zarr
 
 from dkde.errors import DataSetError, Remedy, one_line
 from dkde.inputs.moved import Whereabouts, told_of
-from dkde.runs.opened import is_netcdf, netcdf_result, recorded_run
+from dkde.runs.opened import finished_result, is_finished, recorded_run
 from dkde.runs.output_names import run_of
 from dkde.runs.sessions import Ledger, Session, total_seconds
 from dkde.runs.stages import Stage
@@ -89,8 +89,8 @@ def _record(path: StrPath) -> tuple[dict[str, Any], Records | None]:
         When there is no result of dkde, or it has no such record.
     """
     # A run that replaces the file lies beside it.
-    if is_netcdf(path) and not ResultStore.at(run_of(path)).look().is_result:
-        with netcdf_result(path) as result:
+    if is_finished(path) and not ResultStore.at(run_of(path)).look().is_result:
+        with finished_result(path) as result:
             return recorded_run(result, os.fspath(path)), None
     store, state = ResultStore.found(path)
     if state.plan is None:

@@ -60,7 +60,11 @@ def test_a_geotiff_is_made_of_parts(run, points):
     pytest.importorskip("rioxarray", reason='needs rioxarray: pip install "dkde[geo]"')
     run(*points, "--bandwidth", "0.5", "--cells", "20", "-o", "m.tif", "--init-only")
     run("run-part", "m.tif", "--part", 0, "--parts", 1)
-    assert "mass within" in run("finish", "m.tif").stdout
+    done = run("finish", "m.tif")
+    assert "mass within" in done.stdout
+    again = run(*points, "--bandwidth", "0.5", "--cells", "20", "-o", "m.tif", "--plot", "m.png")
+    assert again.stdout == done.stdout
+    assert "m.tif was complete already" in again.stderr
     with open("m.tif", "rb") as file:
         assert file.read(2) == b"II"
 

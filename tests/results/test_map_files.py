@@ -10,7 +10,7 @@ import xarray as xr
 
 import dkde
 from dkde.drawing.contours import regions_above
-from dkde.errors import InputError
+from dkde.errors import DataSetError, InputError
 
 
 def area_of(ring):
@@ -125,6 +125,74 @@ class TestGeoTiff:
         found = dkde.density_map(np.zeros((1, 3)), 1.0, cells=(4, 5, 6))
         dkde.export(found, path)
         assert self.read(path).shape == (6, 5, 4)
+
+    @pytest.mark.parametrize(
+        "asked",
+        [
+            {"cells": (7, 5)},
+            {"cells": (7, 5), "expected": True, "margin": 8, "levels": [50, 95]},
+            {"cells": (7, 5), "levels": [50], "levels_from": "sample"},
+            {"cells": (5, 4), "kernel": "vonmises_fisher"},
+            {"cells": (5, 4), "kernel": "vonmises_fisher", "expected": True},
+            {"cells": (5, 4, 3), "features": ["x", "y", "z"], "levels": 50},
+            {"like": "like.nc", "margin": None},
+        ],
+    )
+    @pytest.mark.filterwarnings("ignore:(expected counts|the cells)")
+    def test_the_same_call_opens_one_that_is_complete(self, tmp_path, monkeypatch, asked):
+        monkeypatch.chdir(tmp_path)
+        rng = np.random.default_rng(3)
+        names = ["lat", "lon"] if "kernel" in asked else ["x", "y"]
+        names = asked.get("features", names)
+        places = pd.DataFrame(rng.normal(size=(30, len(names))), columns=names)
+        places.to_parquet("places.parquet")
+        falling = np.array([3.0, 1, -1, -3])
+        xr.Dataset(coords={"y": falling, "x": [-4.0, -1, 2]}).to_netcdf("like.nc")
+        asked = {"features": names, **asked}
+        call = {"source": "places.parquet", "output": "map.tif", **asked}
+        first = dkde.density_map("train", 0.5, **call)
+        before = (tmp_path / "map.tif").read_bytes()
+        assert dkde.status("map.tif")["complete"]
+        again = dkde.density_map("train", 0.5, **call)
+        assert (tmp_path / "map.tif").read_bytes() == before
+        assert again.attrs == first.attrs
+        lost = {"log_density_error", "pairs_evaluated", "rows_read"}
+        assert set(first.variables) - set(again.variables) == lost
+        assert set(again.variables) <= set(first.variables)
+        for name in again.variables:
+            assert again[name].dims == first[name].dims
+            assert again[name].attrs == first[name].attrs
+            tolerance = 1e-14 if name in ("log_density", "density") else 0
+            np.testing.assert_allclose(again[name], first[name], rtol=tolerance, atol=tolerance)
+
+    def test_another_call_is_refused(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        pd.DataFrame({"x": [0.0, 1], "y": [0.0, 1]}).to_parquet("places.parquet")
+        call = {"source": "places.parquet", "output": "map.tif", "cells": 9, "margin": 3}
+        dkde.density_map("train", 1.0, **call, levels=50)
+        with pytest.raises(DataSetError, match=r"map\.tif: holds densities, and this call asks"):
+            dkde.density_map("train", 1.0, **call, levels=50, expected=True)
+        with pytest.raises(DataSetError, match="with the levels 50 % from the grid, and a GeoTIFF"):
+            dkde.density_map("train", 1.0, **call, levels=[50, 95])
+        with pytest.raises(DataSetError, match="was begun otherwise"):
+            dkde.density_map("train", 2.0, **call, levels=50)
+        dkde.density_map("train", 2.0, **call, levels=95, restart=True)
+        # One that another program wrote, or an earlier version, says nothing of its run.
+        dkde.export(normal(), "map.tif", overwrite=True)
+        with pytest.raises(DataSetError, match="is there already"):
+            dkde.density_map("train", 2.0, **call)
+
+    def test_log_densities_that_are_too_small_for_it(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        pd.DataFrame({"x": [0.0, 1], "y": [0.0, 1]}).to_parquet("places.parquet")
+        call = {"source": "places.parquet", "output": "map.tif", "cells": 9, "margin": 60}
+        first = dkde.density_map("train", 1.0, **call)
+        with pytest.warns(UserWarning, match="log-densities; those of .* cells are too small"):
+            again = dkde.density_map("train", 1.0, **call)
+        lost = np.isnan(again.log_density)
+        assert 0 < int(lost.sum()) < lost.size
+        assert first.log_density.where(lost).max() < -700
+        np.testing.assert_array_equal(again.density, first.density)
 
     def test_what_it_cannot_hold_is_refused_before_the_work(self, tmp_path):
         path = tmp_path / "map.tif"
