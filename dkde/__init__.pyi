@@ -1,6 +1,7 @@
 from .datasets.dataset import open_dataset
 from .datasets.index import index_dataset
 from .datasets.streaming import import_rows
+from .drawing.level_regions import level_regions
 from .errors import (
     ClusterError,
     DataSetError,
@@ -28,7 +29,6 @@ from .inputs.selectors import Catalog
 from .numerics.bandwidth import parse_bandwidths
 from .results.comparing import compare
 from .results.exporting import check_export, export
-from .results.level_regions import level_regions
 from .results.maps import plot_map
 from .results.pictures import check_picture, plot_pictures, plot_samples
 from .results.report import check_report, report

@@ -92,12 +92,6 @@ class MapOutput(Output):
     def checked(self, data: str, picture: str | None = None) -> Self:
         """Refuse options that do not go together, and places that cannot be written to."""
         found = super().checked(data)
-        if self.contours is not None:
-            import dkde
-
-            if not self.contours.lower().endswith((".geojson", ".json")):
-                raise click.UsageError(f"--contours {self.contours} is no .geojson file")
-            dkde.check_export(self.contours, overwrite=True)
         places = {"--contours": self.contours, "--output": self.store, "--plot": self.plot}
         check_apart(data, places)
         return found
@@ -110,7 +104,6 @@ class MapOutput(Output):
 
         print_map(result, as_json=self.as_json)
         if self.contours is not None:
-            dkde.export(result, self.contours, overwrite=True)
             say(f"The regions are in {self.contours}")
         if self.plot is not None:
             dkde.plot_map(result, path=self.plot)
@@ -189,8 +182,6 @@ def map_(
     import dkde
 
     output = output.checked(training.data)
-    if output.contours is not None and cells["levels"] is None:
-        raise click.UsageError("--contours needs --levels")
     if output.store is None and output.plot is None and output.contours is None:
         say("The map goes nowhere but to these figures; say --output FILE, or --plot FILE")
     chosen = {} if covariance is None else {"covariance": parse_covariance(covariance)}
@@ -202,6 +193,7 @@ def map_(
         **training.choice,
         weights=training.weights,
         **cells,
+        contours=output.contours,
         **density,
         **chosen,
     )

@@ -8,10 +8,10 @@ from typing import Any
 
 import xarray as xr
 
-from dkde.errors import InputError, some, warn
+from dkde.errors import warn
 from dkde.estimation.fitted import Fitted
 from dkde.estimation.foreign_arguments import answered
-from dkde.estimation.map_layout import MapLayout
+from dkde.estimation.map_files import RegionsFile, check_raster
 from dkde.estimation.map_levels import GRID
 from dkde.estimation.map_preparing import is_rule, map_job
 from dkde.estimation.options import Options
@@ -44,6 +44,7 @@ def density_map(
     expected: bool = False,
     levels: Any = None,
     levels_from: str = GRID,
+    contours: str | os.PathLike[str] | None = None,
     kernel: str = "gaussian",
     covariance: CovarianceLike | None = None,
     singular: str = "raise",
@@ -108,6 +109,9 @@ def density_map(
         What the thresholds follow from: the cells of highest density that together hold the
         share, as home-range packages have it; or the quantile of the density at the training
         rows, for which these are scored too.
+    contours : path, optional
+        A ``.geojson`` file for the regions of the levels, of a map of two features: what
+        :func:`dkde.level_regions` returns. A file that is there is replaced.
     kernel, singular, precision, tol, atol, nan, support, outside, block_rows, panel_rows
         As for :func:`dkde.log_density`.
     covariance : {"identity", "diag", "full"}, mapping or array, optional
@@ -152,6 +156,7 @@ def density_map(
     >>> found.density.dims, found.level_area.values.round(1)
     (('y', 'x'), array([ 4.4, 18.8]))
     """
+    regions = None if contours is None else RegionsFile.checked(contours, levels)
     run = Run(output, Manner(restart, retry_failed, anywhere), maps=True)
     if covariance is None:
         covariance = "diag" if is_rule(bandwidth) and kernel != "vonmises_fisher" else "identity"
@@ -174,30 +179,16 @@ def density_map(
         train=train, bandwidth=bandwidth, weights=weights, cell=cell, cells=cells, like=like,
         box=box, margin=margin, expected=expected, levels=levels, levels_from=levels_from,
     )  # fmt: skip
-    _check_raster(output, job.layout)
+    check_raster(output, job.layout)
+    if regions is not None:
+        regions.check(job.layout)
     # Here, and not where the job is prepared: who resumes or verifies a run has read it.
     if bandwidth is None:
         _say_rule(job.fitted, job.reach)
-    return perform(job, run, progress)
-
-
-def _check_raster(output: Any, layout: MapLayout) -> None:
-    """Refuse a map that a GeoTIFF cannot hold, before it is computed.
-
-    Raises
-    ------
-    InputError
-    """
-    if output is None or not os.fspath(output).lower().endswith(".tif"):
-        return
-    drawn = [axis for axis in layout.axes if axis.name in layout.dims[-2:]]
-    if len(drawn) < 2:
-        raise InputError(f"{output}: a GeoTIFF has two axes, and the map has one; write it as .nc")
-    if uneven := [axis.name for axis in drawn if not axis.is_even]:
-        raise InputError(
-            f"{output}: cells along {some(uneven)} differ in width, and those of a GeoTIFF are all "
-            "alike; give cells of one width, or write it as .nc"
-        )
+    found = perform(job, run, progress)
+    if regions is not None:
+        regions.write(found)
+    return found
 
 
 def _say_rule(fitted: Fitted, reach: Mapping[str, float]) -> None:

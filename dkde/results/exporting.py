@@ -14,10 +14,10 @@ from dkde.datasets.sample_files import (
     write_sample_file,
 )
 from dkde.datasets.streaming import SAMPLES
+from dkde.drawing.level_regions import write_geojson
 from dkde.errors import DataSetError, InputError
 from dkde.inputs.selectors import Catalog
 from dkde.results.damage import named_damage
-from dkde.results.level_regions import write_geojson
 from dkde.rows.side import Rows
 from dkde.runs.opened import opened_result
 from dkde.runs.result_files import write_file, writer_of

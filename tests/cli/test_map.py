@@ -91,6 +91,11 @@ def test_like_a_template(run, points):
         (["--like", "no.nc"], "no.nc: cannot be opened as a template"),
         (["--contours", "a.geojson"], "--contours needs --levels"),
         (["--contours", "a.txt", "--levels", "50"], "a.txt is no .geojson file"),
+        (["--contours", "no/a.geojson", "--levels", "50"], "no/a.geojson: there is no folder"),
+        (
+            ["--contours", "a.geojson", "--levels", "50", "-o", "a.zarr", "--init-only"],
+            "--contours: a run that is only set up has none",
+        ),
         (["-o", "a.csv"], "a map is no table"),
         (["--cell", "1e-9"], "GB are free: make cells larger, or the box smaller"),
         (["--bandwidth", "1,2"], "--bandwidth '1,2' is not one number"),

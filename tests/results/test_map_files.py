@@ -19,6 +19,9 @@ def area_of(ring):
     return float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]) / 2)
 
 
+DAYS = np.array(["2026-01-01", "2026-01-03"], "datetime64[ns]")
+
+
 def normal(**asked):
     return dkde.density_map(np.zeros((1, 2)), 1.0, **{"cell": 0.1, "margin": 4, **asked})
 
@@ -60,6 +63,30 @@ class TestRegions:
         (only,) = dkde.level_regions(stack.isel(z=4))["features"]
         assert only["geometry"]["coordinates"]
         assert "area" not in only["properties"]
+
+    @pytest.mark.parametrize(
+        ("rows", "message"),
+        [
+            (np.zeros((2, 3)), "the map has 3 axes"),
+            (np.zeros((2, 1)), "the map has 1 axes"),
+            (pd.DataFrame({"t": DAYS, "x": [0.0, 1]}), "two numbers"),
+        ],
+    )
+    @pytest.mark.filterwarnings("ignore:.*is taken as days")
+    def test_what_has_none_is_refused_before_the_sums(self, tmp_path, monkeypatch, rows, message):
+        monkeypatch.setattr("dkde.estimation.density_map.perform", None)
+        with pytest.raises(InputError, match=message):
+            dkde.density_map(
+                rows, 1.0, cells=8, levels=50, contours=tmp_path / "a.geojson",
+                features=["t", "x"] if isinstance(rows, pd.DataFrame) else None,
+            )  # fmt: skip
+        assert list(tmp_path.iterdir()) == []
+
+    def test_they_are_written_with_the_map(self, tmp_path):
+        path = tmp_path / "regions.geojson"
+        path.write_text("that of a former call")
+        found = normal(levels=50, contours=path)
+        assert json.loads(path.read_text()) == dkde.level_regions(found)
 
     def test_export(self, tmp_path):
         path = tmp_path / "regions.geojson"

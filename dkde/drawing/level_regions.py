@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
 from dkde.drawing.contours import regions_above
@@ -102,14 +104,24 @@ def _checked(opened: xr.Dataset) -> xr.DataArray:
             "the result has no levels; make a map with them: dkde.density_map(..., levels=[50, 95])"
         )
     density = opened["density"]
-    if density.ndim != 2:
+    check_axes([density[dim].values for dim in density.dims])
+    return density
+
+
+def check_axes(axes: Sequence[npt.NDArray[Any]]) -> None:
+    """Refuse a map that has no polygons, by the places of its cells along each axis.
+
+    Raises
+    ------
+    InputError
+    """
+    if len(axes) != 2:
         raise InputError(
-            f"regions are polygons of two features, and the map has {density.ndim} axes; select a "
+            f"regions are polygons of two features, and the map has {len(axes)} axes; select a "
             "place along the others, or make a map of two"
         )
-    if any(density[dim].dtype.kind not in "iuf" or density.sizes[dim] < 2 for dim in density.dims):
+    if any(places.dtype.kind not in "iuf" or len(places) < 2 for places in axes):
         raise InputError("regions are polygons, for which both axes need two numbers or more")
-    return density
 
 
 def _number(value: float) -> float | None:
