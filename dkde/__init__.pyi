@@ -17,6 +17,7 @@ from .estimation.density_map import density_map
 from .estimation.estimator import KernelDensity
 from .estimation.estimator_cv import KernelDensityCV
 from .estimation.log_density import log_density
+from .estimation.map_cost import plan_map
 from .estimation.parts import finish, run_part
 from .estimation.protocols import follow_protocol
 from .estimation.sampling import sample
@@ -81,6 +82,7 @@ __all__ = [
     "open_dataset",
     "parse_bandwidths",
     "plan",
+    "plan_map",
     "plot_map",
     "plot_pictures",
     "plot_samples",

@@ -21,6 +21,7 @@ TAKE_ROWS: dict[str, Callable[..., Any]] = {
     "sample": dkde.sample,
     "density_map": dkde.density_map,
     "plan": dkde.plan,
+    "plan_map": dkde.plan_map,
     "describe": dkde.describe,
     "follow_protocol": dkde.follow_protocol,
     "Catalog": dkde.Catalog,

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import click
 
+from dkde_cli.compute import attach
 from dkde_cli.deliver import print_end
 from dkde_cli.group import Command
 from dkde_cli.logs import say
@@ -19,8 +20,10 @@ from dkde_cli.options import (
     json_option,
     where_options,
 )
+from dkde_cli.plan import in_words, workers_of
 from dkde_cli.runs import OUTPUT, Output, carry_out, check_apart
 from dkde_cli.sides import Training, training_options
+from dkde_cli.tables import duration, print_json, print_pairs, size
 from dkde_cli.values import parse_bandwidth, parse_covariance
 
 _CELLS = {
@@ -156,6 +159,13 @@ def _output(**values: Any) -> MapOutput:
     _output,
     {"store": _STORE, **_OUTPUT, "contours": _CONTOURS, "plot": _PLOT, "as_json": json_option},
 )
+@click.option(
+    "--plan",
+    "is_plan",
+    is_flag=True,
+    help="Only show the cells, time and memory; nothing is summed or written, whatever outputs are "
+    "named.",
+)
 @where_options
 def map_(
     training: Training,
@@ -164,6 +174,7 @@ def map_(
     density: dict[str, Any],
     covariance: str | None,
     output: MapOutput,
+    is_plan: bool,
     where: Where,
 ) -> None:
     """Map a density on a grid of one to three features.
@@ -177,24 +188,49 @@ def map_(
        "expected_count": sum or null, "area_units": UNIT or null, "levels_from",
        "levels": [{"level", "density", "area", "mass"}, ...]}
     with null for numbers that are not finite, on the sphere "bandwidth_unit", and with
-    --nan drop or --outside drop "n_missing_train" or "n_outside_train".
+    --nan drop or --outside drop "n_missing_train" or "n_outside_train". With --plan it is what
+    dkde.plan_map returns.
     """
     import dkde
 
+    chosen = {} if covariance is None else {"covariance": parse_covariance(covariance)}
+    asked: dict[str, Any] = {
+        "bandwidth": None if bandwidth is None else parse_bandwidth(bandwidth),
+        "source": training.catalog, **training.choice, "weights": training.weights, **cells,
+        **density, **chosen,
+    }  # fmt: skip
+    if is_plan:
+        with attach(where):
+            cost = dkde.plan_map(training.selector, **asked, **workers_of(where))
+        _print_plan(cost, as_json=output.as_json)
+        return
     output = output.checked(training.data)
     if output.store is None and output.plot is None and output.contours is None:
         say("The map goes nowhere but to these figures; say --output FILE, or --plot FILE")
-    chosen = {} if covariance is None else {"covariance": parse_covariance(covariance)}
-    call = partial(
-        dkde.density_map,
-        training.selector,
-        None if bandwidth is None else parse_bandwidth(bandwidth),
-        source=training.catalog,
-        **training.choice,
-        weights=training.weights,
-        **cells,
-        contours=output.contours,
-        **density,
-        **chosen,
-    )
+    call = partial(dkde.density_map, training.selector, contours=output.contours, **asked)
     carry_out(call, output, where, "map", "score")
+
+
+def _print_plan(cost: dict[str, Any], *, as_json: bool) -> None:
+    """Print the cells and the cost of a map."""
+    if as_json:
+        print_json(cost)
+        return
+    along = (f"{n} along {name}" for name, n in cost["cells"].items())
+    wide = (
+        f"{width:.4g} along {name} ({width / cost['bandwidth_along'][name]:.2g} bandwidths)"
+        for name, width in cost["cell_widths"].items()
+    )
+    words = in_words(cost)
+    if cost["seconds_of_sample"]:
+        words["time"] += (
+            f", {duration(cost['seconds_of_sample'])} of these for --levels-from sample"
+        )
+    print_pairs(
+        {
+            "cells": f"{' × '.join(along)}, {cost['n_cells']:,} in all",
+            "width of a cell": ", ".join(wide),
+            **words,
+            "memory of the map": f"{size(cost['map_bytes'])} in this process",
+        }
+    )

@@ -56,6 +56,8 @@ def plan(
 ) -> None:
     """Show the cost of a sweep or a score.
 
+    That of a map is shown by dkde map --plan.
+
     No pair is computed, and no worker is started. Operations, blocks, bytes read and memory of
     a worker are those of all pairs, and follow from the sizes of the data. Method and time follow
     from a sample of the rows and the speed of this machine. With --scheduler or --scheduler-file
@@ -67,7 +69,6 @@ def plan(
     grid = parse_bandwidths(bandwidths)
     training = Training(data, choice, train, weights, decimal)
     train, query = training.selector, training.split("valid", query)
-    threads_per_worker = 1 if where.threads_per_worker is None else where.threads_per_worker
     with attach(where):
         cost = dkde.plan(
             query=query,
@@ -76,18 +77,27 @@ def plan(
             weights=weights,
             source=training.catalog,
             **training.choice,
-            n_threads=None if where.workers is None else where.workers * threads_per_worker,
-            threads_per_worker=threads_per_worker,
-            memory_limit=where.memory_limit,
+            **workers_of(where),
             **density,
         )
     if as_json:
         print_json(cost)
     else:
-        print_pairs(_in_words(cost))
+        print_pairs(in_words(cost))
 
 
-def _in_words(cost: Mapping[str, Any]) -> dict[str, str]:
+def workers_of(where: Where) -> dict[str, Any]:
+    """Return the workers for which a cost is asked, as ``dkde.plan`` takes them."""
+    each = 1 if where.threads_per_worker is None else where.threads_per_worker
+    return {
+        "n_threads": None if where.workers is None else where.workers * each,
+        "threads_per_worker": each,
+        "memory_limit": where.memory_limit,
+    }
+
+
+def in_words(cost: Mapping[str, Any]) -> dict[str, str]:
+    """Return a cost as names and their texts."""
     several = cost["bandwidths"] != 1
     slow = {} if cost["slow_blas"] is None else {"linear algebra": cost["slow_blas"]}
     return {

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dkde.engine.block_plan import Plan
 from dkde.engine.estimate import Estimate, estimate, estimate_seconds
+from dkde.engine.work import Work
 from dkde.errors import InputError
 from dkde.estimation.fitted import Fitted
 from dkde.estimation.options import Options
@@ -119,11 +120,8 @@ def plan(
     >>> cost["pairs"], cost["blocks"]
     (387002, 1)
     """
-    for name, count in (("n_threads", n_threads), ("threads_per_worker", threads_per_worker)):
-        if count is not None and count < 1:
-            raise InputError(f"{name} is {count}; at least one is needed")
+    workers = Workers.of(n_threads, threads_per_worker, memory_limit, baseline=baseline)
     # The same steps as in `score`, so that it would follow the plan that is shown.
-    limit = parse_limit(memory_limit)
     catalog = catalog_of(
         source,
         ("train", "query"),
@@ -143,12 +141,65 @@ def plan(
     train_side = options.prepared(side(t, weights))
     query_side = options.prepared(side(q, role="query"))
     work = Fitted.to(train_side, bandwidths, options, pool_for).work(query_side)
+    return cost_of(work, options, workers)
+
+
+@dataclass(frozen=True)
+class Workers:
+    """The workers for which a cost is estimated.
+
+    Parameters
+    ----------
+    n_threads : int, optional
+        All their threads; by default those that there are.
+    threads_per_worker : int
+    limit : int, optional
+        The memory of a worker, in bytes.
+    baseline : bool
+        Whether the memory of a worker at rest is asked for.
+    """
+
+    n_threads: int | None
+    threads_per_worker: int
+    limit: int | None
+    baseline: bool
+
+    @classmethod
+    def of(
+        cls,
+        n_threads: int | None,
+        threads_per_worker: int,
+        memory_limit: str | int | None,
+        *,
+        baseline: bool,
+    ) -> Workers:
+        """Return the workers that a user asks for.
+
+        Raises
+        ------
+        InputError
+        """
+        for name, count in (("n_threads", n_threads), ("threads_per_worker", threads_per_worker)):
+            if count is not None and count < 1:
+                raise InputError(f"{name} is {count}; at least one is needed")
+        return cls(n_threads, threads_per_worker, parse_limit(memory_limit), baseline)
+
+
+def cost_of(work: Work, options: Options, workers: Workers) -> dict[str, Any]:
+    """Return the cost of a piece of work, as :func:`plan` returns it.
+
+    Raises
+    ------
+    MemoryLimitError
+        When the plan does not fit into a worker.
+    """
     cut = work.plan
-    n_threads = n_threads or _available_threads()
-    at_rest = measure_baseline(precision) if baseline or limit is not None else None
+    n_threads, limit = workers.n_threads or _available_threads(), workers.limit
+    is_asked = workers.baseline or limit is not None
+    at_rest = measure_baseline(options.precision) if is_asked else None
     if at_rest is not None and limit is not None:
-        check_limit("a worker", cut.worker_bytes(threads_per_worker), at_rest, limit)
-    all_pairs = estimate_seconds(cut, n_threads, kernel, metric)
+        check_limit("a worker", cut.worker_bytes(workers.threads_per_worker), at_rest, limit)
+    all_pairs = estimate_seconds(cut, n_threads, options.kernel, options.metric)
     # A survey reads rows; those of lazy sides would have to be computed for it.
     found = Estimate(all_pairs, _LATER)
     if not work.is_lazy:
@@ -159,7 +210,7 @@ def plan(
         cut = cut.knowing_regions(survey.summaries is not None)
         found = estimate(replace(work, plan=cut), survey, n_threads, all_pairs)
     return {
-        **_sizes(cut, at_rest, threads_per_worker),
+        **_sizes(cut, at_rest, workers.threads_per_worker),
         "method": found.method,
         "threads": n_threads,
         "shares": None if found.answers is None else found.answers.shares,

@@ -8,12 +8,10 @@ from typing import Any
 
 import xarray as xr
 
-from dkde.errors import warn
-from dkde.estimation.fitted import Fitted
 from dkde.estimation.foreign_arguments import answered
 from dkde.estimation.map_files import RegionsFile, check_raster
 from dkde.estimation.map_levels import GRID
-from dkde.estimation.map_preparing import is_rule, map_job
+from dkde.estimation.map_preparing import covariance_for, map_job, say_rule
 from dkde.estimation.options import Options
 from dkde.estimation.performing import perform
 from dkde.inputs.selectors import Catalog
@@ -158,8 +156,7 @@ def density_map(
     """
     regions = None if contours is None else RegionsFile.checked(contours, levels)
     run = Run(output, Manner(restart, retry_failed, anywhere), maps=True)
-    if covariance is None:
-        covariance = "diag" if is_rule(bandwidth) and kernel != "vonmises_fisher" else "identity"
+    covariance = covariance_for(bandwidth, kernel, covariance)
     options = Options(
         kernel, "euclidean", precision, covariance, singular, block_rows, panel_rows, tol,
         nan=nan, atol=atol, support=support, outside=outside,
@@ -184,17 +181,8 @@ def density_map(
         regions.check(job.layout)
     # Here, and not where the job is prepared: who resumes or verifies a run has read it.
     if bandwidth is None:
-        _say_rule(job.fitted, job.reach)
+        say_rule(job)
     found = perform(job, run, progress)
     if regions is not None:
         regions.write(found)
     return found
-
-
-def _say_rule(fitted: Fitted, reach: Mapping[str, float]) -> None:
-    """Say which bandwidth was taken where none was given."""
-    if fitted.options.on_sphere:
-        lengths = f"{fitted.matrix.in_given_unit()[0]:.4g} km"
-    else:
-        lengths = ", ".join(f"{h:.4g} along {name}" for name, h in reach.items())
-    warn(f"no bandwidth is given; Silverman's rule makes it {lengths}")

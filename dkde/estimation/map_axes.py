@@ -28,7 +28,7 @@ from dkde.typing import FloatArray
 # Cells along each axis where the user names no size, by the number of axes.
 _CELLS = {1: 512, 2: 256, 3: 64}
 # What a cell needs in memory: its log-density, bound, density, and what these are made of.
-_CELL_BYTES = 96
+CELL_BYTES = 96
 _NS_OF_DAY = 86_400e9
 
 
@@ -254,7 +254,7 @@ def check_size(sizes: Mapping[str, int]) -> None:
     n_cells = 1
     for size in sizes.values():
         n_cells *= size
-    needed, free = n_cells * _CELL_BYTES, psutil.virtual_memory().available
+    needed, free = n_cells * CELL_BYTES, psutil.virtual_memory().available
     if needed > free:
         along = " × ".join(f"{size} along {name}" for name, size in sizes.items())
         raise InputError(

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from dkde.engine.moments import gather_weight
-from dkde.errors import InputError, Remedy
+from dkde.errors import InputError, Remedy, warn
 from dkde.estimation.bandwidth_matrix import RULES
 from dkde.estimation.fitted import Fitted
 from dkde.estimation.labelling import check_names
@@ -113,7 +113,23 @@ def _recorded(
     return recorded("density_map", catalog, **arguments, **options.record)
 
 
-def is_rule(bandwidth: Any) -> bool:
+def covariance_for(bandwidth: Any, kernel: str, covariance: Any) -> Any:
+    """Return the covariance of a map: of a rule that of the rows' deviations, if none is given."""
+    if covariance is not None:
+        return covariance
+    return "diag" if _is_rule(bandwidth) and kernel != "vonmises_fisher" else "identity"
+
+
+def say_rule(job: MapJob) -> None:
+    """Say which bandwidth was taken where none was given."""
+    if job.fitted.options.on_sphere:
+        lengths = f"{job.fitted.matrix.in_given_unit()[0]:.4g} km"
+    else:
+        lengths = ", ".join(f"{h:.4g} along {name}" for name, h in job.reach.items())
+    warn(f"no bandwidth is given; Silverman's rule makes it {lengths}")
+
+
+def _is_rule(bandwidth: Any) -> bool:
     """Return whether a bandwidth is to be found by a rule, as it is where none is given."""
     return bandwidth is None or (isinstance(bandwidth, str) and bandwidth in RULES)
 
@@ -130,7 +146,7 @@ def _resolved(bandwidth: Any, train: Side, options: Options) -> Any:
         raise InputError(
             f"a map is of one bandwidth, and {np.size(bandwidth)} are given; make a map of each"
         )
-    if not is_rule(bandwidth):
+    if not _is_rule(bandwidth):
         is_alone = np.ndim(bandwidth) == 1 and not isinstance(bandwidth, str | Mapping)
         return bandwidth[0] if is_alone else bandwidth
     # In two dimensions Scott's rule and Silverman's are the same.

@@ -29,7 +29,10 @@ def plan_summary(cost: Mapping[str, Any]) -> Summary:
         "memory of a worker": "unknown" if peak is None else size(peak),
         "read": size(cost["bytes_read"]),
     }
+    cells = cost.get("cells", {})
+    sizes = " × ".join(f"{n} along {name}" for name, n in cells.items())
     rows = [
+        *([["cells", sizes]] if cells else []),
         ["method", str(cost["method"])],
         ["bandwidths", str(cost["bandwidths"])],
         ["blocks", f"{cost['blocks']} of {cost['block_rows']} × {cost['panel_rows']} rows"],

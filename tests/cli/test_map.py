@@ -1,6 +1,7 @@
 """``dkde map``."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -120,3 +121,22 @@ def test_bounds_and_periods(run, points):
     assert json.loads(run(*bounded, "--outside", "drop", "--json").stdout)["n_outside_train"] > 9
     done = run(*bounded, status=2)
     assert "(--outside drop)" in done.stderr
+
+
+def test_a_plan_says_cells_and_cost_and_writes_nothing(run, points, tmp_path):
+    asked = [*points, "--bandwidth", "0.5", "--cells", "40x30", "--levels", "50"]
+    there = sorted(tmp_path.iterdir())
+    done = run(
+        *asked, "--levels-from", "sample", "--plan", "-o", "m.nc", "--plot", "m.png",
+        "--contours", "m.geojson",
+    )  # fmt: skip
+    assert sorted(tmp_path.iterdir()) == there
+    lines = dict(re.split(" {2,}", line.strip(), maxsplit=1) for line in done.stdout.splitlines())
+    assert lines["cells"] == "30 along y × 40 along x, 1,200 in all"
+    assert "bandwidths)" in lines["width of a cell"]
+    assert lines["time"].endswith("for --levels-from sample")
+    assert "memory of a worker" in lines
+    cost = json.loads(run(*asked, "--plan", "--json", "--workers", "3").stdout)
+    assert cost["cells"] == {"y": 30, "x": 40}
+    assert cost["threads"] == 3
+    assert cost["pairs"] == 1200 * 80

@@ -168,3 +168,52 @@ def test_the_baseline_is_what_a_worker_takes(tmp_path):
     del held
     assert alone == pytest.approx(taken, rel=0.15)
     assert beside_data == pytest.approx(taken, rel=0.15)
+
+
+class TestMaps:
+    def plan(self, **asked):
+        rows = np.random.default_rng(0).normal(size=(300, 2)) * [4, 1]
+        return rows, dkde.plan_map(rows, 0.5, **{"baseline": False, **asked})
+
+    def test_it_is_the_plan_of_the_map(self):
+        asked = {"cell": (0.5, 0.25), "block_rows": 200, "panel_rows": 100}
+        rows, cost = self.plan(**asked)
+        found = dkde.density_map(rows, 0.5, **asked)
+        assert cost["cells"] == dict(found.density.sizes)
+        assert list(cost["cells"]) == ["y", "x"]
+        assert cost["n_cells"] == found.density.size
+        assert cost["cell_widths"] == pytest.approx({"x": 0.5, "y": 0.25})
+        assert cost["bandwidth_along"] == {"x": 0.5, "y": 0.5}
+        made = json.loads(found.attrs["provenance"])["score"]["plan"]
+        assert (made["query_rows"], made["panel_rows"]) == (cost["block_rows"], cost["panel_rows"])
+        assert (cost["pairs"], cost["bytes_read"]) == (made["pairs"], made["bytes_read"])
+        assert cost["map_bytes"] >= found.density.nbytes + found.log_density.nbytes
+        assert json.loads(json.dumps(cost)) == cost
+
+    def test_nothing_is_summed(self, monkeypatch):
+        for name in ("map_job.MapJob.answer", "performing.perform"):
+            monkeypatch.setattr(f"dkde.estimation.{name}", None)
+        _, cost = self.plan(cells=9, expected=True, levels=50)
+        assert cost["seconds"] > 0
+
+    def test_levels_from_the_sample_are_more_work(self, monkeypatch):
+        monkeypatch.setattr("dkde.estimation.cost.measure_baseline", lambda precision: 123)
+        _, plain = self.plan(cells=3, levels=50)
+        _, cost = self.plan(cells=3, levels=50, levels_from="sample", baseline=True)
+        assert plain["seconds_of_sample"] == 0
+        assert 0 < cost["seconds_of_sample"] < cost["seconds"]
+        assert cost["block_bytes"] > plain["block_bytes"]
+        peak = 123 + cost["block_bytes"] + cost["resident_bytes"]
+        assert cost["peak_bytes_per_worker"] == peak
+
+    def test_what_is_refused(self):
+        with pytest.raises(dkde.errors.MemoryLimitError):
+            self.plan(memory_limit="1MB")
+        with pytest.raises(dkde.InputError, match="n_threads is 0"):
+            self.plan(n_threads=0)
+        with pytest.warns(UserWarning, match="Silverman's rule makes it"):
+            dkde.plan_map(np.random.default_rng(0).normal(size=(9, 2)), cells=5, baseline=False)
+
+    def test_it_has_a_summary(self):
+        _, cost = self.plan(cells=(7, 5))
+        assert "5 along y × 7 along x" in str(dkde.summary(cost))
