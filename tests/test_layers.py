@@ -77,7 +77,8 @@ OWN_LIBRARIES: dict[str, set[str]] = {
     # Whether workers can see a store is a question about kinds of stores.
     "dkde.workers.cluster": {"zarr"},
     # Whether a map fits in memory, and a template that is a GeoTIFF.
-    "dkde.estimation.map_axes": {"psutil", "rioxarray"},
+    "dkde.estimation.map_axes": {"psutil"},
+    "dkde.estimation.map_template": {"rioxarray"},
     "dkde.workers.batch_queues": {"dask_jobqueue"},
     "dkde.runs.geotiff": {"rioxarray", "rasterio"},
     "dkde.runs.result_files": {"pyarrow", "rasterio"},

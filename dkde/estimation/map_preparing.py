@@ -17,12 +17,13 @@ from dkde.errors import InputError, Remedy, warn
 from dkde.estimation.bandwidth_matrix import RULES
 from dkde.estimation.fitted import Fitted
 from dkde.estimation.labelling import check_names
-from dkde.estimation.map_axes import Wanted, axes_like, opened_template, planned_axes
+from dkde.estimation.map_axes import Wanted, planned_axes
 from dkde.estimation.map_box import ends_of_rows, margin_for, rule_on_sphere
 from dkde.estimation.map_job import MapJob
 from dkde.estimation.map_layout import MapLayout, ordered
 from dkde.estimation.map_levels import GRID, Levels
 from dkde.estimation.map_support import check_box, ends_within
+from dkde.estimation.map_template import axes_like, opened_template
 from dkde.estimation.options import Options
 from dkde.inputs.checks import check_same_features
 from dkde.inputs.operands import Operand
