@@ -67,18 +67,9 @@ def _exponents(found: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     }
 
 
-def lines(found: list[dict[str, Any]], exponents: dict[str, dict[str, float]]) -> list[str]:
-    """Return the rows of the table of one number of features."""
-    d = found[0]["features"]
-    sizes = [
-        f"| {d} | {row['rows']:,} | {row['bandwidth']:.4f} "
-        f"| {row['whole']:.2f} | {row['sums']:.2f} |"
-        for row in found
-    ]
-    return sizes + [
-        f"| {d} | exponent of {name} | | {each['whole']:.2f} | {each['sums']:.2f} |"
-        for name, each in exponents.items()
-    ]
+def line(d: int, what: str, h: str, whole: float, sums: float) -> str:
+    """Return a row of the table."""
+    return f"| {d} | {what} | {h} | {whole:.2f} | {sums:.2f} |"
 
 
 def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
@@ -99,10 +90,16 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
         rng = np.random.default_rng(d)
         query, every = mixture(options.queries, d, rng), mixture(sizes[-1], d, rng)
         measure(every[:9000], query[:300], options)  # compiles
-        found = [measure(every[:n], query, options) for n in sizes]
+        found = []
+        for n in sizes:
+            row = measure(every[:n], query, options)
+            found.append(row)
+            print(
+                line(d, f"{n:,}", f"{row['bandwidth']:.4f}", row["whole"], row["sums"]), flush=True
+            )
         exponents = _exponents(found)
-        for line in lines(found, exponents):
-            print(line, flush=True)
+        for name, each in exponents.items():
+            print(line(d, f"exponent of {name}", "", each["whole"], each["sums"]), flush=True)
         figures.append({"features": d, "sizes": found, "exponents": exponents})
     keep(new_record("growth", options, figures), options.json)
     return figures
