@@ -99,7 +99,7 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
             )
         exponents = _exponents(found)
         for name, each in exponents.items():
-            print(line(d, f"exponent of {name}", "", each["whole"], each["sums"]), flush=True)
+            print(line(d, f"exponent over {name}", "", each["whole"], each["sums"]), flush=True)
         figures.append({"features": d, "sizes": found, "exponents": exponents})
     keep(new_record("growth", options, figures), options.json)
     return figures

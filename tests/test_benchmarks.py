@@ -221,7 +221,7 @@ def test_growth(script, capsys, tmp_path):
     assert widths[0] / widths[1] == pytest.approx(3 ** (1 / 7))
     assert all(row["whole"] > 0 and row["sums"] > 0 for row in figures["sizes"])
     assert all(row["difference"] < 1e-5 for row in figures["sizes"])
-    assert capsys.readouterr().out.count("| exponent of ") == 2
+    assert capsys.readouterr().out.count("| exponent over ") == 2
     assert kept(file, "growth") == [figures]
 
 
