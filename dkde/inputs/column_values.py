@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from dkde.errors import InputError, NoVariableError
+from dkde.inputs.calendar import CALENDAR, calendar_values
 from dkde.inputs.filtering import column_of_rows
 from dkde.inputs.operands import Operand
 from dkde.rows.csv_source import CsvSource
@@ -37,7 +38,7 @@ def numbered_values(operand: Operand, name: str, what: str) -> tuple[Array, Arra
     InputError
         When values are missing, or of no kind that can be told apart.
     """
-    values, present = _values(operand, name, what)
+    values, present = column_values(operand, name, what)
     if not present.all():
         row = int((~present).argmax())
         raise InputError(
@@ -48,12 +49,41 @@ def numbered_values(operand: Operand, name: str, what: str) -> tuple[Array, Arra
     return known, numbers
 
 
-def _values(operand: Operand, name: str, what: str) -> tuple[Array, Mask]:
-    """Return the values of a column, and which of them are present."""
+def column_values(operand: Operand, name: str, what: str) -> tuple[Array, Mask]:
+    """Return the values of a column, and which of them are present.
+
+    Parameters
+    ----------
+    operand, what
+        As for :func:`numbered_values`.
+    name : str
+        Any column, variable, coordinate or label beside the rows; or a part of the times of one,
+        ``"time.month"``.
+
+    Raises
+    ------
+    NoVariableError
+        When there is no such column.
+    InputError
+        When values are of no kind that can be told apart.
+    """
     if operand.before is not None and operand.kept is not None:
-        values, present = _values(operand.before, name, what)
+        values, present = column_values(operand.before, name, what)
         numbers = operand.kept.numbers(0, operand.kept.n_rows)
         return values[numbers], present[numbers]
+    column, _, calendar = name.rpartition(".")
+    if not column or calendar not in CALENDAR:
+        return _values(operand, name, what)
+    try:
+        return _values(operand, name, what)
+    except NoVariableError:
+        times, present = _values(operand, column, what)
+    if times.dtype.kind != "M":
+        raise InputError(f"{what}: column {column!r} holds no times, which {name!r} needs")
+    return calendar_values(times, calendar), present
+
+
+def _values(operand: Operand, name: str, what: str) -> tuple[Array, Mask]:
     parts = []
     for part in operand.rows.parts:
         try:

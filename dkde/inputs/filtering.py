@@ -121,15 +121,30 @@ def kept_only(operand: Operand, chosen: RowFilter) -> Operand:
         When the side lacks a column of the filter, a column is compared with another kind of value,
         or no row is kept.
     """
-    parts = operand.rows.parts
     kept = [
-        Kept.of(chosen.text, part.start, part.stop, _masks(operand, part, chosen)) for part in parts
+        Kept.of(chosen.text, part.start, part.stop, _masks(operand, part, chosen))
+        for part in operand.rows.parts
     ]
-    n_rows = sum(each.n_rows for each in kept)
-    if not n_rows:
+    if not any(each.n_rows for each in kept):
         raise none_kept(operand.rows.label, operand.rows.n_rows, chosen)
+    return keeping(operand, kept)
+
+
+def keeping(operand: Operand, kept: Sequence[Kept]) -> Operand:
+    """Return a side with the rows of each part that are kept, at least one of all.
+
+    Dims are as those of :func:`kept_only`.
+
+    Parameters
+    ----------
+    operand : Operand
+        The side.
+    kept : sequence of Kept
+        Of each of its parts.
+    """
+    parts = operand.rows.parts
     masks = (mask for each in kept for mask in each.masks())
-    among_all = Kept.of(chosen.text, 0, operand.rows.n_rows, masks)
+    among_all = Kept.of(kept[0].text, 0, operand.rows.n_rows, masks)
     new = [_kept_part(part, each) for part, each in zip(parts, kept, strict=True) if each.n_rows]
     dims = operand.dims if len(operand.dims) == 1 else ("sample",)
     return replace(

@@ -6,6 +6,7 @@ import operator
 import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from keyword import iskeyword
 from typing import Any
 from typing import Literal as OneOf
 
@@ -217,6 +218,26 @@ def time_of(value: Literal, name: str) -> np.datetime64:
         f": column {name!r} holds times, and is compared with {value!r}; write a date or a time as "
         "'2020-01-31' or '2020-01-31T12:00'",
     )
+
+
+def equality(name: str, value: Any) -> str:
+    """Return the text of the filter that keeps the rows of one value of a column.
+
+    Parameters
+    ----------
+    name : str
+        The column.
+    value : number, bool, str or datetime64
+
+    Examples
+    --------
+    >>> equality("label", np.int64(7)), equality("kind of cell", "T")
+    ('label == 7', "`kind of cell` == 'T'")
+    """
+    column = name if name.isidentifier() and not iskeyword(name) else f"`{name}`"
+    if isinstance(value, np.datetime64):
+        value = str(value)
+    return f"{column} == {value.item() if isinstance(value, np.generic) else value!r}"
 
 
 def within(time: np.datetime64, unit: str) -> np.datetime64:

@@ -1,0 +1,164 @@
+"""Rows divided by the values of a variable: one side for each value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from dkde.errors import InputError, some, warn
+from dkde.inputs.column_values import column_values
+from dkde.inputs.filtering import keeping
+from dkde.inputs.operands import Operand
+from dkde.rows.filter_values import Mask, as_values, equality
+from dkde.rows.kept import Kept
+from dkde.typing import Array
+
+# More groups than these are hardly meant: floats are measurements, and others row numbers.
+_MOST_FLOATS, _MOST = 100, 1000
+_Codes = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Division:
+    """Rows divided by the values of a variable.
+
+    Parameters
+    ----------
+    name : str
+        The variable.
+    values : array (n_groups,)
+        Its values, in order.
+    groups : tuple of Operand
+        The rows of each value.
+    whole : Operand
+        The rows that have a value.
+    """
+
+    name: str
+    values: Array
+    groups: tuple[Operand, ...]
+    whole: Operand
+
+    def words(self, i: int) -> str:
+        """Return a group as messages name it: ``label = 7``."""
+        return f"{self.name} = {self.values[i]}"
+
+    def naming(self, which: Sequence[int]) -> str:
+        """Return several groups as messages name them: ``label = 7, 9``."""
+        return f"{self.name} = {some([str(self.values[i]) for i in which])}"
+
+
+def divided(operand: Operand, by: Any, role: str = "train") -> Division:
+    """Return rows divided by the values of a variable.
+
+    Rows whose value is missing are in no group. How many these are is said in a warning.
+
+    Parameters
+    ----------
+    operand : Operand
+        The rows.
+    by : str or array (rows,)
+        The name of any column, variable, coordinate or label beside the rows, or of a part of its
+        times (``"time.month"``); or a value for each row, before a filter. Of a DataArray the name
+        is that of the groups.
+    role : str
+        The name of the side, for messages.
+
+    Raises
+    ------
+    NoVariableError
+        When there is no such variable.
+    InputError
+        When values are of no kind that can be told apart, all missing, or too many.
+    """
+    name, values, present = _values_of(operand, by, role)
+    known, numbers = np.unique(values[present], return_inverse=True)
+    _check_values(operand, name, known)
+    codes = np.full(len(values), -1, np.int64)
+    codes[present] = numbers
+    if n_missing := int((~present).sum()):
+        warn(
+            f"by: {n_missing} of the {len(values)} rows of {role} have no value of {name!r}, and "
+            "are left out"
+        )
+    groups = tuple(_group(operand, codes, i, equality(name, known[i])) for i in range(len(known)))
+    whole = _group(operand, codes, None, f"{name} is not None") if n_missing else operand
+    names = _names_of_classes(operand, name)
+    if names is not None and known.dtype.kind in "iu" and 0 <= known[0] <= known[-1] < len(names):
+        known = np.array(names, object)[known]
+    return Division(name, known, groups, whole)
+
+
+def _values_of(operand: Operand, by: Any, role: str) -> tuple[str, Array, Mask]:
+    """Return the name of a variable, its values, and which of them are present."""
+    if isinstance(by, str):
+        return by, *column_values(operand, by, "by")
+    name = str(getattr(by, "name", None) or "by")
+    if isinstance(by, xr.DataArray) and set(by.dims) == set(operand.dims):
+        by = by.transpose(*operand.dims)
+    values = np.asarray(by)
+    given = values.reshape(-1)
+    n_rows = operand.rows.n_rows if operand.before is None else operand.before.rows.n_rows
+    if len(given) != n_rows or values.ndim > max(1, len(operand.dims)):
+        raise InputError(
+            f"by has the shape {values.shape}; give the name of a variable, or a value for each of "
+            f"the {n_rows} rows of {role}"
+        )
+    try:
+        _, given, present = as_values(given, name)
+    except InputError:
+        raise InputError("by holds no numbers, text, True and False, or times") from None
+    if operand.kept is not None:
+        numbers = operand.kept.numbers(0, operand.kept.n_rows)
+        given, present = given[numbers], present[numbers]
+    return name, given, present
+
+
+def _check_values(operand: Operand, name: str, known: Array) -> None:
+    """Refuse values that make no groups."""
+    if not len(known):
+        raise InputError(f"by: {operand.rows.label}: no row has a value of {name!r}")
+    is_float = known.dtype.kind == "f"
+    if len(known) > (_MOST_FLOATS if is_float else _MOST):
+        advice = (
+            "round or bin them first"
+            if is_float or known.dtype.kind == "M"
+            else "name a variable of fewer values"
+        )
+        few = some([str(value) for value in known[:3]])
+        raise InputError(
+            f"by: {name!r} has {len(known)} different values ({few}, ...), and each would be a "
+            f"group; {advice}"
+        )
+
+
+def _group(operand: Operand, codes: _Codes, group: int | None, text: str) -> Operand:
+    """Return the rows of a group; for None those of any group."""
+    base = operand
+    if operand.before is not None and operand.kept is not None:
+        # Of the rows before the filter, so that messages number rows as the user does.
+        base, among = operand.before, codes
+        codes = np.full(base.rows.n_rows, -1, np.int64)
+        codes[operand.kept.numbers(0, operand.kept.n_rows)] = among
+        text = f"({operand.kept.text}) and {text}"
+    mask = codes >= 0 if group is None else codes == group
+    return keeping(base, list(_kept(base, mask, text)))
+
+
+def _kept(operand: Operand, mask: Mask, text: str) -> Iterator[Kept]:
+    start = 0
+    for part in operand.rows.parts:
+        stop = start + len(part)
+        yield Kept.of(text, part.start, part.stop, [mask[start:stop]])
+        start = stop
+
+
+def _names_of_classes(operand: Operand, name: str) -> tuple[str, ...] | None:
+    """Return the names of the classes whose numbers a label has; None if they have no names."""
+    found = operand.rows.classes().get(name)
+    return tuple(found) if found else None
