@@ -12,6 +12,8 @@ import numpy.typing as npt
 RowsLike = Any
 # A number for each row, or the name of a variable beside the features.
 WeightsLike = Any
+# The name of a variable whose values are groups of rows, or a value for each row.
+ByLike = Any
 # h, several of it, a rule, or a length on the Earth; or a number for each feature by name.
 BandwidthLike = float | str | Mapping[str, float] | npt.ArrayLike
 # Several values of h, or a rule.

@@ -9,6 +9,7 @@ from typing import Any
 import xarray as xr
 
 from dkde.estimation.foreign_arguments import answered
+from dkde.estimation.grouped_job import GroupedJob
 from dkde.estimation.map_files import RegionsFile, check_raster
 from dkde.estimation.map_levels import GRID
 from dkde.estimation.map_preparing import covariance_for, map_job, say_rule
@@ -20,6 +21,7 @@ from dkde.progress import ProgressLike
 from dkde.runs.run import Manner, Run
 from dkde.typing import (
     BandwidthLike,
+    ByLike,
     CovarianceLike,
     Names,
     RowsLike,
@@ -53,6 +55,8 @@ def density_map(
     support: SupportLike = None,
     outside: str = "raise",
     weights: WeightsLike = None,
+    by: ByLike = None,
+    common_bandwidth: bool = False,
     source: str | Catalog | None = None,
     features: Names | None = None,
     where: Text | None = None,
@@ -110,6 +114,8 @@ def density_map(
     contours : path, optional
         A ``.geojson`` file for the regions of the levels, of a map of two features: what
         :func:`dkde.level_regions` returns. A file that is there is replaced.
+    by, common_bandwidth
+        As for :func:`dkde.log_density`: one map for each value, on the same cells.
     kernel, singular, precision, tol, atol, nan, support, outside, block_rows, panel_rows
         As for :func:`dkde.log_density`.
     covariance : {"identity", "diag", "full"}, mapping or array, optional
@@ -132,7 +138,8 @@ def density_map(
         in km², along the dims along which it differs; ``mass``, the share of the density within
         the cells; with ``expected`` ``expected_count``; with ``levels`` along ``level``
         ``level_density``, the threshold, ``level_area`` and ``level_mass``, the share that the
-        region's cells hold. :func:`dkde.plot_map` draws it.
+        region's cells hold. :func:`dkde.plot_map` draws it. With ``by`` all of these but the
+        sizes of cells are along a further dim, first, as from :func:`dkde.score`.
 
     Raises
     ------
@@ -169,19 +176,21 @@ def density_map(
         row_dim=row_dim,
         lat=lat,
         lon=lon,
-        beside=(weights,),
+        beside=(weights, by),
     )
     job = map_job(
         catalog, options,
         train=train, bandwidth=bandwidth, weights=weights, cell=cell, cells=cells, like=like,
         box=box, margin=margin, expected=expected, levels=levels, levels_from=levels_from,
+        by=by, common_bandwidth=common_bandwidth,
     )  # fmt: skip
-    check_raster(output, job.layout)
+    maps = job.jobs if isinstance(job, GroupedJob) else (job,)
+    check_raster(output, maps[0].layout)
     if regions is not None:
-        regions.check(job.layout)
+        regions.check(maps[0].layout)
     # Here, and not where the job is prepared: who resumes or verifies a run has read it.
     if bandwidth is None:
-        say_rule(job)
+        say_rule(maps)
     found = perform(job, run, progress)
     if regions is not None:
         regions.write(found)

@@ -20,8 +20,9 @@ from dkde.engine.shelf import Lasting
 from dkde.engine.work import Work
 from dkde.errors import InputError
 from dkde.estimation.bandwidth_matrix import BandwidthMatrix
-from dkde.estimation.log_density import check_dims, densities_of, in_frames
+from dkde.estimation.log_density import check_dims
 from dkde.estimation.options import Options
+from dkde.estimation.query_forms import densities_of, in_frames
 from dkde.estimation.sampling import draw
 from dkde.estimation.showing import ShownInNotebooks, fitted_summary
 from dkde.inputs.arrays import numbers_of

@@ -69,7 +69,7 @@ def at_best(entry: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
 
 
 # Names of variables and dims of results: coordinates of the query must not have them.
-_RESERVED = frozenset(
+RESERVED = frozenset(
     {
         "bandwidth",
         "log_density",
@@ -119,7 +119,7 @@ def check_names(q: Operand, role: str, *, stored: bool, weighted: bool = False) 
     """
     # Checked before the work, since xarray would find the clash only after hours of it.
     labels = {str(name) for name in q.labels()}
-    taken = _RESERVED | {ROW_WEIGHT} if weighted else _RESERVED
+    taken = RESERVED | {ROW_WEIGHT} if weighted else RESERVED
     if clash := sorted((labels | set(q.dims)) & taken):
         raise InputError(
             f"{role} has a dim or coordinate {clash[0]!r}, a name that the result needs for "

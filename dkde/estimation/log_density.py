@@ -6,26 +6,28 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import xarray as xr
 
-from dkde.engine.eager_run import computed
-from dkde.engine.graph import lazy_densities
-from dkde.engine.same_code import check_alike
-from dkde.engine.work import Work
 from dkde.errors import InputError
-from dkde.estimation.bandwidth_matrix import BandwidthMatrix, bandwidth_coordinate
-from dkde.estimation.density_units import LOG_DENSITY_ERROR, density_units, log_density_notes
+from dkde.estimation.by_value import (
+    FittedGroups,
+    check_common,
+    check_dim,
+    densities_by,
+    groups_in_frames,
+)
 from dkde.estimation.fitted import Fitted
 from dkde.estimation.foreign_arguments import answered
 from dkde.estimation.options import Options
-from dkde.inputs.as_frames import check_frame, framed_like
+from dkde.estimation.query_forms import densities_of, in_frames
+from dkde.inputs.as_frames import check_frame
 from dkde.inputs.checks import check_same_features
+from dkde.inputs.dividing import divided
 from dkde.inputs.operands import Operand
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import catalog_of, operands, side
-from dkde.progress import shown
 from dkde.typing import (
     BandwidthLike,
+    ByLike,
     CovarianceLike,
     Names,
     RowsLike,
@@ -33,7 +35,7 @@ from dkde.typing import (
     Text,
     WeightsLike,
 )
-from dkde.workers.cluster import active_client, check_workers, pool_for
+from dkde.workers.cluster import pool_for
 
 
 @answered
@@ -57,6 +59,8 @@ def log_density(
     weights: WeightsLike = None,
     groups: WeightsLike = None,
     train_groups: WeightsLike = None,
+    by: ByLike = None,
+    common_bandwidth: bool = False,
     source: str | Catalog | None = None,
     features: Names | None = None,
     where: Text | None = None,
@@ -148,6 +152,14 @@ def log_density(
     groups, train_groups : arrays of int, (query rows,) and (train rows,), optional
         Pairs whose groups are equal do not count: with row numbers on both sides, this is
         leave-one-out. The dims of DataArrays are matched by name, as for ``weights``.
+    by : str or array (train rows,), optional
+        One density for each value of a variable: its own training rows, with their weights. The
+        name is that of any column, variable, coordinate or label beside the training rows, or of
+        a part of its times, ``"time.month"`` (year, quarter, season, month, day, dayofyear,
+        dayofweek, hour). Rows without a value are left out, with a warning.
+    common_bandwidth : bool
+        With ``by``, apply a rule and a covariance of the rows to all training rows together, and
+        take the result for each group. By default each group has its own.
     source : str or Catalog, optional
         The data set that selectors without one refer to; a :class:`dkde.Catalog` is opened
         once for several calls, and its ``features`` name what makes a row: variables of Datasets,
@@ -184,7 +196,10 @@ def log_density(
         its rows. On the sphere, its coordinate ``bandwidth`` has the attribute
         ``units``: ``"km"`` where lengths were given, else ``"radian"``.
         NaN for a query for which no pair counts, or with missing features. With
-        ``return_error`` two such arrays. With ``as_frame`` a Series or data frame.
+        ``return_error`` two such arrays. With ``as_frame`` a Series or data frame. With ``by`` an
+        xarray.DataArray of either kind, along a further dim, first, which has the name of the
+        variable and its values; ``group_bandwidth`` has the bandwidths of each group. As a data
+        frame it has a column for each value, ``log_density_cat``.
 
     Raises
     ------
@@ -210,7 +225,7 @@ def log_density(
         row_dim=row_dim,
         lat=lat,
         lon=lon,
-        beside=(weights,),
+        beside=(weights, by),
     )
     t, q = operands(catalog, train=train, query=query)
     check_same_features(q, t, "query")
@@ -221,38 +236,28 @@ def log_density(
         kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol,
         nan=nan, atol=atol, support=support, outside=outside,
     )  # fmt: skip
+    check_common(by, common=common_bandwidth)
     query_side = options.prepared(side(q, groups=groups, role="query"))
     train_side = options.prepared(side(t, weights, train_groups))
+    scalar = isinstance(bandwidth, Mapping) or np.ndim(bandwidth) == 0
+    if by is not None:
+        division = divided(t, by)
+        check_dim(division.dim, q, "query")
+        of_groups = FittedGroups.to(
+            division, bandwidth, options, pool_for,
+            weights=weights, train_groups=train_groups, common=common_bandwidth,
+        )  # fmt: skip
+        by_group = densities_by(q, query_side, of_groups, scalar=scalar)
+        if as_frame:
+            by_group = groups_in_frames(query, q, by_group)
+        return by_group if return_error else by_group[0]
     fitted = Fitted.to(train_side, bandwidth, options, pool_for)
     # The tasks of a lazy graph are whole blocks.
     work = fitted.work(query_side, in_shares=q.form == "numpy")
-    scalar = isinstance(bandwidth, Mapping) or np.ndim(bandwidth) == 0
     found = densities_of(q, work, fitted.matrix, scalar=scalar)
     if as_frame:
         found = in_frames(query, q, found, fitted.matrix)
     return found if return_error else found[0]
-
-
-def in_frames(
-    query: Any, q: Operand, found: tuple[Any, Any], matrix: BandwidthMatrix
-) -> tuple[Any, Any]:
-    """Return log-densities and bounds on their errors like the query's data frame.
-
-    Parameters
-    ----------
-    query : data frame
-    q : Operand
-        The query as it was scored.
-    found : two arrays (rows,), or (bandwidth, rows)
-    matrix : BandwidthMatrix
-        The bandwidth matrix, which names columns by their bandwidths.
-    """
-    labels = [f"{float(h)!r}" for h in matrix.in_given_unit()]
-    values, errors = (
-        framed_like(query, q, array, name if array.ndim == 1 else [f"{name}_{h}" for h in labels])
-        for array, name in zip(found, ("log_density", "log_density_error"), strict=True)
-    )
-    return values, errors
 
 
 def check_dims(q: Operand) -> None:
@@ -267,49 +272,3 @@ def check_dims(q: Operand) -> None:
             "query has a dim or coordinate 'bandwidth', a name that the result needs for itself; "
             "rename it"
         )
-
-
-def densities_of(
-    q: Operand, work: Work, matrix: BandwidthMatrix, *, scalar: bool
-) -> tuple[Any, Any]:
-    """Return log-densities and bounds on their errors, in the query's own container.
-
-    For NumPy they are computed now; for any other container they are lazy.
-
-    Parameters
-    ----------
-    q : Operand
-        The query.
-    work : Work
-    matrix : BandwidthMatrix
-        The bandwidth matrix of the work.
-    scalar : bool
-        Whether there is one bandwidth, and no dimension for it.
-    """
-    if q.form == "numpy":
-        with shown(None) as progress, pool_for(work) as pool:
-            found = computed(work, pool, progress)
-        return (found.values[0], found.errors[0]) if scalar else found[:2]
-    # The graph is computed later, without a look at the workers: unfit ones are found now.
-    client = active_client()
-    if client is not None:
-        check_alike(client)
-        check_workers(client, work)
-    # Two arrays, log-densities and bounds, of shape (n_bandwidths, rows).
-    lazy = lazy_densities(work)
-    if q.form == "dask":
-        return (lazy[0][0], lazy[1][0]) if scalar else lazy
-    notes = log_density_notes(density_units(work.train.rows, work.task.kernel, matrix.rank))
-    names = (("log_density", notes), ("log_density_error", LOG_DENSITY_ERROR))
-    values, errors = (
-        _labelled(array, q, matrix, scalar).rename(name).assign_attrs(notes)
-        for array, (name, notes) in zip(lazy, names, strict=True)
-    )
-    return values, errors
-
-
-def _labelled(lazy: Any, q: Operand, matrix: BandwidthMatrix, scalar: bool) -> xr.DataArray:
-    """Return an array (n_bandwidths, rows) in the dims of the rows, with their coordinates."""
-    array = xr.DataArray(lazy.reshape(-1, *q.shape), dims=("bandwidth", *q.dims))
-    array = array.assign_coords(q.labels()).assign_coords(bandwidth=bandwidth_coordinate(matrix))
-    return array.isel(bandwidth=0) if scalar else array

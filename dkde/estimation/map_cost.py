@@ -8,6 +8,7 @@ from typing import Any
 from dkde.estimation.cost import Workers, cost_of
 from dkde.estimation.foreign_arguments import answered
 from dkde.estimation.map_axes import CELL_BYTES
+from dkde.estimation.map_job import MapJob
 from dkde.estimation.map_levels import GRID
 from dkde.estimation.map_preparing import covariance_for, map_job, say_rule
 from dkde.estimation.options import Options
@@ -115,8 +116,9 @@ def plan_map(
         train=train, bandwidth=bandwidth, weights=weights, cell=cell, cells=cells, like=like,
         box=box, margin=margin, expected=expected, levels=levels, levels_from=levels_from,
     )  # fmt: skip
+    assert isinstance(job, MapJob)  # of one density, as there is no `by`
     if bandwidth is None:
-        say_rule(job)
+        say_rule((job,))
     widths = {axis.name: float(axis.widths.max()) for axis in job.layout.axes}
     sizes = {axis.name: len(axis.centres) for axis in job.layout.axes}
     costs = {name: cost_of(work, options, workers) for name, work in job.works.items()}

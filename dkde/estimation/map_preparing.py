@@ -15,7 +15,9 @@ import xarray as xr
 from dkde.engine.moments import gather_weight
 from dkde.errors import InputError, Remedy, warn
 from dkde.estimation.bandwidth_matrix import RULES
+from dkde.estimation.by_value import FittedGroups, bandwidths_asked, check_common, check_dim
 from dkde.estimation.fitted import Fitted
+from dkde.estimation.grouped_job import GroupedJob
 from dkde.estimation.labelling import check_names
 from dkde.estimation.map_axes import Wanted, planned_axes
 from dkde.estimation.map_box import ends_of_rows, margin_for, rule_on_sphere
@@ -26,6 +28,7 @@ from dkde.estimation.map_support import check_box, ends_within
 from dkde.estimation.map_template import axes_like, opened_template
 from dkde.estimation.options import Options
 from dkde.inputs.checks import check_same_features
+from dkde.inputs.dividing import Division, divided
 from dkde.inputs.operands import Operand
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import operand, operands, side
@@ -61,8 +64,10 @@ def map_job(
     expected: bool = False,
     levels: Any = None,
     levels_from: str = GRID,
+    by: Any = None,
+    common_bandwidth: bool = False,
     **cells: Any,
-) -> MapJob:
+) -> MapJob | GroupedJob[MapJob]:
     """Prepare a call of :func:`dkde.density_map`, whose arguments these are.
 
     Raises
@@ -70,36 +75,71 @@ def map_job(
     InputError
     """
     start = perf_counter()
+    check_common(by, common=common_bandwidth)
     wanted, wanted_levels = Wanted(**cells), Levels.of(levels, levels_from)
     wanted.check(like)
     template = None if like is None else opened_template(like)
     call = _recorded(
         catalog, options, like, train=train, bandwidth=bandwidth, weights=weights,
         **given(**cells, levels_from=None if levels_from == GRID else levels_from),
+        **given(by=by, common_bandwidth=common_bandwidth or None),
         **({"levels": list(wanted_levels.percents)} if wanted_levels.percents else {}),
         **({"expected": True} if expected else {}),
     )  # fmt: skip
-    (t,) = operands(catalog.for_a_call((weights,)), train=train)
+    (t,) = operands(catalog.for_a_call((weights, by)), train=train)
     t, names = _named(t, options)
     if taken := sorted(_TAKEN.intersection(names)):
         raise InputError(
             f"train has a feature {taken[0]!r}, a name that the map needs for itself; rename it"
         )
-    train_side = options.prepared(side(t, weights))
-    resolved = _resolved(bandwidth, train_side, options)
-    fitted = Fitted.to(train_side, resolved, options, pool_for)
-    _check_density(fitted)
-    reach = _reach(fitted, names)
-    layout = _layout(wanted, template, t, weights, fitted, names, reach, expected=expected)
+    fits, division, resolved = _fits(t, bandwidth, weights, options, by, common=common_bandwidth)
+    reaches = [_reach(fitted, names) for fitted in fits]
+    # All groups have the same cells: those that the widest bandwidths ask for.
+    widest = {name: max(reach[name] for reach in reaches) for name in names}
+    layout = _layout(wanted, template, t, weights, fits[0], names, widest, expected=expected)
     found = operand(layout.query, "query", Catalog().choosing(features=names), like=t.columns)
     check_same_features(found, t, "query")
     check_names(found, "map", stored=True)
-    works = {"score": fitted.work(options.prepared(side(found, role="query")))}
-    if wanted_levels.from_sample:
-        works["sample"] = fitted.work_among()
-    total = _total(train_side) if expected else None
+    query_side = options.prepared(side(found, role="query"))
     asked = options.describe(resolved)
-    return MapJob(call, fitted, found, works, layout, wanted_levels, total, reach, asked, start)
+
+    def job_of(fitted: Fitted, reach: Mapping[str, float], call: Any) -> MapJob:
+        works = {"score": fitted.work(query_side)}
+        if wanted_levels.from_sample:
+            works["sample"] = fitted.work_among()
+        total = _total(fitted.train) if expected else None
+        return MapJob(call, fitted, found, works, layout, wanted_levels, total, reach, asked, start)
+
+    if division is None:
+        return job_of(fits[0], reaches[0], call)
+    check_dim(division.dim, found, "the map")
+    jobs = [job_of(fitted, reach, None) for fitted, reach in zip(fits, reaches, strict=True)]
+    return GroupedJob.of(call, division, jobs, bandwidths_asked(bandwidth))
+
+
+def _fits(
+    t: Operand, bandwidth: Any, weights: Any, options: Options, by: Any, *, common: bool
+) -> tuple[tuple[Fitted, ...], Division | None, Any]:
+    """Return the density of a map, or that of each group; how rows are divided; the bandwidth."""
+    known: list[Any] = []
+
+    def resolved(train: Side) -> Any:
+        known.append(_resolved(bandwidth, train, options))
+        return known[-1]
+
+    if by is None:
+        train = options.prepared(side(t, weights))
+        fits: tuple[Fitted, ...] = (Fitted.to(train, resolved(train), options, pool_for),)
+        division = None
+    else:
+        division = divided(t, by)
+        fits = FittedGroups.to(
+            division, bandwidth or "silverman", options, pool_for,
+            weights=weights, common=common, resolved=resolved,
+        ).groups  # fmt: skip
+    for fitted in fits:
+        _check_density(fitted)
+    return fits, division, known[0]
 
 
 def _recorded(
@@ -121,12 +161,19 @@ def covariance_for(bandwidth: Any, kernel: str, covariance: Any) -> Any:
     return "diag" if _is_rule(bandwidth) and kernel != "vonmises_fisher" else "identity"
 
 
-def say_rule(job: MapJob) -> None:
-    """Say which bandwidth was taken where none was given."""
-    if job.fitted.options.on_sphere:
-        lengths = f"{job.fitted.matrix.in_given_unit()[0]:.4g} km"
+def say_rule(maps: Sequence[MapJob]) -> None:
+    """Say which bandwidth was taken where none was given: of groups, the least and the widest."""
+
+    def words(values: Sequence[float]) -> str:
+        ends = dict.fromkeys(f"{h:.4g}" for h in (min(values), max(values)))
+        return " to ".join(ends)
+
+    if maps[0].fitted.options.on_sphere:
+        lengths = words([float(each.fitted.matrix.in_given_unit()[0]) for each in maps]) + " km"
     else:
-        lengths = ", ".join(f"{h:.4g} along {name}" for name, h in job.reach.items())
+        lengths = ", ".join(
+            f"{words([each.reach[name] for each in maps])} along {name}" for name in maps[0].reach
+        )
     warn(f"no bandwidth is given; Silverman's rule makes it {lengths}")
 
 

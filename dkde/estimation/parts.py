@@ -13,6 +13,7 @@ from dkde.errors import Argument, Call, Command, IncompleteError, InputError, so
 from dkde.estimation.performing import perform, perform_share
 from dkde.estimation.resuming import take_up
 from dkde.progress import ProgressLike
+from dkde.runs.grouped import of_each_group
 from dkde.runs.job import Job
 from dkde.runs.run import Manner, Run
 from dkde.runs.sessions import Ledger
@@ -72,13 +73,15 @@ def run_part(
     if not take_up(state, do, sources):
         return
     # Failed blocks are looked up in the store: also those that an earlier process set aside.
-    stage = _first(store, state)
-    n_panels = stage.shape.n_panels
-    failed = {
-        (q, p): record for (q, p), record in stage.failed().items() if share.has(q * n_panels + p)
-    }
-    if failed:
-        raise incomplete(failed, sum(map(share.has, range(stage.shape.n_blocks))))
+    for stage in _shared(store, state):
+        n_panels = stage.shape.n_panels
+        failed = {
+            (q, p): record
+            for (q, p), record in stage.failed().items()
+            if share.has(q * n_panels + p)
+        }
+        if failed:
+            raise incomplete(failed, sum(map(share.has, range(stage.shape.n_blocks))))
 
 
 def finish(
@@ -122,10 +125,10 @@ def finish(
     return take_up(state, do, sources)
 
 
-def _first(store: ResultStore, state: State) -> Stage:
-    """Return the stage whose blocks are divided among the parts."""
+def _shared(store: ResultStore, state: State) -> list[Stage]:
+    """Return the stages whose blocks are divided among the parts: the first, or one a group."""
     assert state.plan is not None
-    return Stage.found(store.records, next(iter(state.plan["asked"])))
+    return [Stage.found(store.records, name) for name in of_each_group(state.plan["asked"])]
 
 
 def _check_parts(store: ResultStore, state: State, *, retry_failed: bool) -> None:
@@ -138,41 +141,46 @@ def _check_parts(store: ResultStore, state: State, *, retry_failed: bool) -> Non
     records = store.records
     if not Stage.names(records):
         raise IncompleteError(f"{store.name}: no part is done; run the parts first")
-    first = _first(store, state)
-    done, n_panels = first.done(), first.shape.n_panels
-    failed = first.failed()
-    missing = [
-        number
-        for number in range(first.shape.n_blocks)
-        if (block := divmod(number, n_panels)) not in done and block not in failed
-    ]
+    stages = _shared(store, state)
+    missing = [number for stage in stages for number in _missing(stage)]
     if not missing:
-        if failed and not retry_failed:
-            raise incomplete(failed, first.shape.n_blocks)
+        failing = [stage for stage in stages if stage.failed()]
+        if failing and not retry_failed:
+            raise incomplete(failing[0].failed(), failing[0].shape.n_blocks)
         return
+    n_blocks = sum(stage.shape.n_blocks for stage in stages)
     # The sessions say into how many parts the run was divided; the last of them is right where
     # that was changed.
     ledger = Ledger(records)
     counts = [s.part.partition(" of ")[2] for s in ledger.sessions() if s.part and " of " in s.part]
     if not counts:
         raise IncompleteError(
-            f"{store.name}: {len(missing)} of {first.shape.n_blocks} blocks are missing; run the "
-            "parts, or ",
+            f"{store.name}: {len(missing)} of {n_blocks} blocks are missing; run the parts, or ",
             Call.MAKE_SAME,
             " again",
         )
     count = int(counts[-1])
     of_part = Counter(number % count for number in missing)
-    in_part = Counter(number % count for number in range(first.shape.n_blocks))
+    in_part = Counter(n % count for stage in stages for n in range(stage.shape.n_blocks))
     named = [
         f"{'all' if n == in_part[part] else n} of part {part}"
         for part, n in sorted(of_part.items())
     ]
     raise IncompleteError(
-        f"{store.name}: {len(missing)} of {first.shape.n_blocks} blocks are missing, "
+        f"{store.name}: {len(missing)} of {n_blocks} blocks are missing, "
         f"{some(named, _NAMED)}; run: ",
         _part_command(store.name, sorted(of_part), count),
     )
+
+
+def _missing(stage: Stage) -> list[int]:
+    """Return the numbers of the blocks of a stage that are neither done nor set aside."""
+    done, failed, n_panels = stage.done(), stage.failed(), stage.shape.n_panels
+    return [
+        number
+        for number in range(stage.shape.n_blocks)
+        if (block := divmod(number, n_panels)) not in done and block not in failed
+    ]
 
 
 def _part_command(store: str, parts: list[int], count: int) -> Command:

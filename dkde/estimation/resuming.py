@@ -12,7 +12,7 @@ from dkde.errors import Call, DataSetError, DkdeError, InputError, Remedy, some
 from dkde.estimation.cross_validation import CrossValidationJob, Scheme
 from dkde.estimation.map_preparing import map_job
 from dkde.estimation.options import RECORDED, Options
-from dkde.estimation.scoring import ScoreJob
+from dkde.estimation.scoring import score_job
 from dkde.estimation.sweeping import SweepJob
 from dkde.inputs.moved import Whereabouts, told_of
 from dkde.inputs.selectors import Catalog, in_folder, is_source
@@ -28,11 +28,13 @@ _WEIGHTS = {"train": "weights", "valid": "valid_weights", "test": "test_weights"
 _SCHEME = ("folds", "shuffle", "random_state", "refine")
 # What the calls of records are of, beside the options.
 _ARGUMENTS = {
-    "score": {"query", "train", "bandwidth", "weights", "query_weights"},
+    "score": {
+        "query", "train", "bandwidth", "weights", "query_weights", "by", "common_bandwidth",
+    },
     "sweep": {*_WEIGHTS, *_WEIGHTS.values(), "bandwidths", "protocol"},
     "density_map": {
         "train", "bandwidth", "weights", "box", "margin", "cell", "cells", "like", "expected",
-        "levels", "levels_from",
+        "levels", "levels_from", "by", "common_bandwidth",
     },
     "cross_validate": {"train", "bandwidths", *_SCHEME, "criterion", "pca", "weights"},
 }  # fmt: skip
@@ -58,7 +60,7 @@ def job_of(call: Mapping[str, Any], catalog: Catalog) -> Job:
     options = Options.of_record(call["arguments"])
     # By cases, and not by looking up names from a store: those could be anything.
     if function == "score":
-        return ScoreJob.of(catalog, options, **given)
+        return score_job(catalog, options, **given)
     if function == "density_map":
         return map_job(catalog, options, **given)
     if function == "sweep":

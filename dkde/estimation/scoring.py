@@ -12,13 +12,16 @@ import xarray as xr
 
 from dkde.engine.work import Work
 from dkde.estimation.bandwidth_matrix import bandwidth_coordinate, in_unit_of_call
+from dkde.estimation.by_value import FittedGroups, bandwidths_asked, check_common, check_dim
 from dkde.estimation.fitted import Fitted
 from dkde.estimation.foreign_arguments import answered
+from dkde.estimation.grouped_job import GroupedJob
 from dkde.estimation.labelling import attributes, check_names, coordinates_along
 from dkde.estimation.options import Options
 from dkde.estimation.performing import perform
 from dkde.estimation.row_weights import RowWeights, weights_for
 from dkde.inputs.checks import check_same_features, warn_if_shared
+from dkde.inputs.dividing import divided
 from dkde.inputs.operands import Operand
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import catalog_of, operands, side
@@ -28,6 +31,7 @@ from dkde.runs.record import given, recorded
 from dkde.runs.run import Manner, Run
 from dkde.typing import (
     BandwidthLike,
+    ByLike,
     CovarianceLike,
     Names,
     RowsLike,
@@ -56,6 +60,8 @@ def score(
     outside: str = "raise",
     weights: WeightsLike = None,
     query_weights: WeightsLike = None,
+    by: ByLike = None,
+    common_bandwidth: bool = False,
     source: str | Catalog | None = None,
     features: Names | None = None,
     where: Text | None = None,
@@ -80,8 +86,8 @@ def score(
     query_weights : array (query rows,) or str, optional
         The weight of each query row in the means: non-negative, on any scale; rows of weight
         zero do not count. Text is the name of a variable, and replaces that in ``weights``.
-    kernel, metric, covariance, singular, precision, tol, atol, nan, support, outside, \
-            block_rows, panel_rows
+    kernel, metric, covariance, singular, precision, tol, atol, nan, support, outside, by, \
+            common_bandwidth, block_rows, panel_rows
         As for :func:`dkde.log_density`.
     output : path or URL, optional
         A Zarr store that keeps the result, block by block. The same call resumes a run that was
@@ -117,7 +123,11 @@ def score(
         and of train with missing features or a missing weight: the means and standard errors
         are those of the other rows; with ``outside="drop"``, ``n_outside`` and
         ``n_outside_train``, or with both options the first two, which count both;
-        versions, plan, method and inputs as JSON in ``attrs["provenance"]``.
+        versions, plan, method and inputs as JSON in ``attrs["provenance"]``. With ``by`` all of
+        these but the weights are along a further dim, first, named after the variable, with its
+        values as coordinate; ``group_bandwidth`` has the bandwidths of each group. Where these
+        differ, the coordinate ``bandwidth`` has them as they were asked for, ``"scott"``. A
+        coordinate of the query with the name of that dim is called ``query_NAME``.
 
     Raises
     ------
@@ -137,10 +147,11 @@ def score(
         lat=lat,
         lon=lon,
     )
-    job = ScoreJob.of(
+    job = score_job(
         catalog, options,
         query=query, train=train, bandwidth=bandwidth, weights=weights,
-        query_weights=query_weights, stored=output is not None,
+        query_weights=query_weights, by=by, common_bandwidth=common_bandwidth,
+        stored=output is not None,
     )  # fmt: skip
     return perform(job, run, progress)
 
@@ -173,49 +184,6 @@ class ScoreJob:
     start: float
     former: None = None
 
-    @classmethod
-    def of(
-        cls,
-        catalog: Catalog,
-        options: Options,
-        *,
-        query: Any,
-        train: Any,
-        bandwidth: Any,
-        weights: Any = None,
-        query_weights: Any = None,
-        stored: bool = True,
-    ) -> ScoreJob:
-        """Prepare a call; its arguments are as for :func:`score`.
-
-        Parameters
-        ----------
-        stored : bool
-            Whether the result is kept in a store.
-        """
-        start = perf_counter()
-        # Recorded as the user gave them; `given` omits what older versions did not have.
-        call = recorded(
-            "score", catalog,
-            query=query, train=train, bandwidth=bandwidth, weights=weights, **options.record,
-            **given(query_weights=query_weights),
-        )  # fmt: skip
-        t, q = operands(catalog.for_a_call((weights, query_weights)), train=train, query=query)
-        check_same_features(q, t, "query")
-        warn_if_shared(t, q, "query")
-        of_query = weights_for("query", query_weights, weights, q)
-        check_names(q, "query", stored=stored, weighted=of_query is not None)
-        train_side = options.prepared(side(t, weights))
-        query_side = options.prepared(side(q, of_query, role="query"))
-        fitted = Fitted.to(train_side, bandwidth, options, pool_for)
-        options.warn_if_no_density(fitted.matrix)
-        work = fitted.work(query_side)
-        asked = options.describe(bandwidth)
-        # Read now, so that bad weights fail before the work.
-        counting = RowWeights.of(work.query)
-        coords = {"bandwidth": bandwidth_coordinate(fitted.matrix), **coordinates_along(q)}
-        return cls(call, fitted, q, {"score": work}, counting, coords, asked, start)
-
     def answer(self, compute: Compute, methods: Mapping[str, str]) -> xr.Dataset:
         """Score the query, and return the result."""
         found = self.weights.applied(compute("score", self.works["score"]))
@@ -228,3 +196,64 @@ class ScoreJob:
     def reread(self, finished: xr.Dataset, name: str) -> xr.Dataset:
         """Return a stored result with its bandwidths in the unit of this call."""
         return in_unit_of_call(finished, self.fitted.matrix)
+
+
+def score_job(
+    catalog: Catalog,
+    options: Options,
+    *,
+    query: Any,
+    train: Any,
+    bandwidth: Any,
+    weights: Any = None,
+    query_weights: Any = None,
+    by: Any = None,
+    common_bandwidth: bool = False,
+    stored: bool = True,
+) -> ScoreJob | GroupedJob[ScoreJob]:
+    """Prepare a call of :func:`score`, whose arguments these are.
+
+    Parameters
+    ----------
+    stored : bool
+        Whether the result is kept in a store.
+
+    Raises
+    ------
+    InputError
+    """
+    start = perf_counter()
+    check_common(by, common=common_bandwidth)
+    # Recorded as the user gave them; `given` omits what older versions did not have.
+    call = recorded(
+        "score", catalog,
+        query=query, train=train, bandwidth=bandwidth, weights=weights, **options.record,
+        **given(query_weights=query_weights, by=by, common_bandwidth=common_bandwidth or None),
+    )  # fmt: skip
+    beside = (weights, query_weights, by)
+    t, q = operands(catalog.for_a_call(beside), train=train, query=query)
+    check_same_features(q, t, "query")
+    warn_if_shared(t, q, "query")
+    of_query = weights_for("query", query_weights, weights, q)
+    check_names(q, "query", stored=stored, weighted=of_query is not None)
+    train_side = options.prepared(side(t, weights))
+    query_side = options.prepared(side(q, of_query, role="query"))
+    # Read now, so that bad weights fail before the work.
+    counting = RowWeights.of(query_side)
+    asked, coords = options.describe(bandwidth), coordinates_along(q)
+
+    def job_of(fitted: Fitted, call: Mapping[str, Any] | None) -> ScoreJob:
+        options.warn_if_no_density(fitted.matrix)
+        works = {"score": fitted.work(query_side)}
+        along = {"bandwidth": bandwidth_coordinate(fitted.matrix), **coords}
+        return ScoreJob(call, fitted, q, works, counting, along, asked, start)
+
+    if by is None:
+        return job_of(Fitted.to(train_side, bandwidth, options, pool_for), call)
+    division = divided(t, by)
+    check_dim(division.dim, q, "query")
+    groups = FittedGroups.to(
+        division, bandwidth, options, pool_for, weights=weights, common=common_bandwidth
+    )
+    jobs = [job_of(fitted, None) for fitted in groups.groups]
+    return GroupedJob.of(call, division, jobs, bandwidths_asked(bandwidth))

@@ -13,6 +13,7 @@ from dkde.engine.work import Work
 from dkde.errors import DataSetError, Remedy
 from dkde.estimation.resuming import works_of
 from dkde.numerics.logsum import Densities
+from dkde.runs.grouped import of_each_group
 from dkde.runs.record import circumstances, elsewhere
 from dkde.runs.status import read_all
 from dkde.runs.store import MAIN, ResultStore
@@ -79,9 +80,10 @@ def verify(
     again = works_of(state, sources)
     if again.otherwise is not None:
         return _verified(chunks, reason=f"it was {again.otherwise}")
-    # Only the first piece of work: later ones depend on its outcome.
+    # Only the first piece of work, of groups that of each: later ones depend on its outcome.
     works = again.works
-    name, work = next(iter(works.items()))
+    first = of_each_group(works)
+    name, work = next(iter(first.items()))
     if _counts_features_otherwise(plan, name, work):
         reason = (
             "it was made by an older version of dkde, which used the variable of its weights as a "
@@ -89,9 +91,21 @@ def verify(
         )
         return _verified(chunks, reason=reason)
     others = elsewhere(plan, circumstances(works))
-    chosen = np.random.default_rng(seed).permutation(work.plan.n_query_blocks)[:blocks]
-    exact = _compare_blocks(store.records, path, work, sorted(map(int, chosen)), others, anywhere)
-    return _verified(chunks, len(chosen), "; ".join(others) or None, exact=exact)
+    # The query blocks of all groups, by the numbers of both.
+    every = [
+        (i, q) for i, each in enumerate(first.values()) for q in range(each.plan.n_query_blocks)
+    ]
+    chosen = np.random.default_rng(seed).permutation(len(every))[:blocks]
+    numbers: dict[int, list[int]] = {}
+    for i, q in (every[k] for k in sorted(map(int, chosen))):
+        numbers.setdefault(i, []).append(q)
+    values, errors = _stored(store.records, len(first))
+    exact = [
+        _compare_blocks((values[i], errors[i]), path, each, numbers[i], others, anywhere)
+        for i, each in enumerate(first.values())
+        if i in numbers
+    ]
+    return _verified(chunks, len(chosen), "; ".join(others) or None, exact=all(exact))
 
 
 def _verified(
@@ -109,8 +123,19 @@ def _verified(
     }  # fmt: skip
 
 
+def _stored(records: Records, n_groups: int) -> tuple[FloatArray, FloatArray]:
+    """Return log-densities and bounds on their errors, (n_groups, n_bandwidths, rows)."""
+    found = (
+        np.asarray(zarr.open_array(records.store, path=name, mode="r")[...])
+        for name in (MAIN, f"{MAIN}_error")
+    )
+    # Rows in the order of the blocks, whatever dims they have.
+    values, errors = (each.reshape(n_groups, each.shape[n_groups > 1], -1) for each in found)
+    return values, errors
+
+
 def _compare_blocks(
-    records: Records,
+    kept: tuple[FloatArray, FloatArray],
     path: StrPath,
     work: Work,
     chosen: list[int],
@@ -125,12 +150,7 @@ def _compare_blocks(
         When a block differs by more than the bounds on the errors; or only in its last bits, on
         the same machine and without ``anywhere``.
     """
-    stored, errors = (
-        np.asarray(zarr.open_array(records.store, path=name, mode="r")[...])
-        for name in (MAIN, f"{MAIN}_error")
-    )
-    # Rows in the order of the blocks, whatever dims they have.
-    stored, errors = (each.reshape(len(each), -1) for each in (stored, errors))
+    stored, errors = kept
     all_exact = True
     for q in chosen:
         rows = slice(*work.plan.query_block(q))

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from dkde.errors import InputError, some, warn
+from dkde.inputs.calendar import CALENDAR
 from dkde.inputs.column_values import column_values
 from dkde.inputs.filtering import keeping
 from dkde.inputs.operands import Operand
@@ -43,6 +44,12 @@ class Division:
     values: Array
     groups: tuple[Operand, ...]
     whole: Operand
+
+    @property
+    def dim(self) -> str:
+        """Return the name of a dim of the groups: of a part of times, that of the part."""
+        column, _, part = self.name.rpartition(".")
+        return part if column and part in CALENDAR else self.name
 
     def words(self, i: int) -> str:
         """Return a group as messages name it: ``label = 7``."""

@@ -18,9 +18,10 @@ from dkde.inputs.moved import Whereabouts, paths_in
 from dkde.inputs.selectors import Catalog
 from dkde.numerics.machine import altered_target, blas, processor
 
-# The arguments of a call that are rows or weights: only selectors of them can be recorded.
+# The arguments of a call that are rows, or have a value for each: only text of them is recorded.
 _SIDES = (
     "query", "train", "valid", "test", "weights", "query_weights", "valid_weights", "test_weights",
+    "by",
 )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from dkde.engine.work import Work
 from dkde.errors import Call, DataSetError, InputError, Message, Remedy
 from dkde.inputs.noted_files import noted_files
 from dkde.numerics.logsum import Densities, n_density_rows, n_partial_rows
+from dkde.runs.grouped import of_each_group
 from dkde.runs.job import Job
 from dkde.runs.opened import finished_result, recorded_run
 from dkde.runs.output_file import OutputFile
@@ -36,6 +37,7 @@ from dkde.runs.stages import PLAN, Stage, StageShape, check_there
 from dkde.runs.store import RESULT_FORMAT, ResultStore
 from dkde.stores.store import is_remote
 from dkde.stores.targets import check_place
+from dkde.typing import FloatArray
 
 
 @dataclass(frozen=True)
@@ -234,24 +236,28 @@ class Run:
 
     def set_up(self, job: Job) -> None:
         """Create the stage whose blocks the parts share out, and compute none of them."""
-        stage = self.stage(*next(iter(job.works.items())))
-        if self._manner.retry_failed:
-            stage.retry()
+        for name, work in of_each_group(job.works).items():
+            stage = self.stage(name, work)
+            if self._manner.retry_failed:
+                stage.retry()
 
     def do_share(
         self, job: Job, share: Share, pool: Pool, progress: Progress | None = None
     ) -> None:
-        """Compute a share of the blocks of a job's first piece of work."""
-        name, work = next(iter(job.works.items()))
-        stage = self.stage(name, work, progress)
-        if self._manner.retry_failed:
-            # Other parts report, and retry, their own failed blocks.
-            stage.retry(share.has)
-        # Kept as partial results: another part may have the other panels of the same rows.
-        compute(
-            work, pool, lambda block, part: stage.write(*block, part), progress,
-            stage, skip=stage.done(), only=share.has, name=name,
-        )  # fmt: skip
+        """Compute a share of the blocks of a job's first piece of work, of groups that of each."""
+        works = of_each_group(job.works)
+        for name, work in works.items():
+            self.stage(name, work)  # all are there from the start, so that missing blocks count
+        for name, work in works.items():
+            stage = self.stage(name, work, progress)
+            if self._manner.retry_failed:
+                # Other parts report, and retry, their own failed blocks.
+                stage.retry(share.has)
+            # Kept as partial results: another part may have the other panels of the same rows.
+            compute(
+                work, pool, partial(_keep_block, stage), progress,
+                stage, skip=stage.done(), only=share.has, name=name,
+            )  # fmt: skip
 
     def finish(self, result: xr.Dataset) -> xr.Dataset:
         """Write the result, mark it as complete, and drop the blocks.
@@ -358,6 +364,10 @@ class Run:
         assert self._store is not None
         name = self._store.name
         return {} if is_remote(name) else {"place": os.path.realpath(name)}
+
+
+def _keep_block(stage: Stage, block: tuple[int, int], part: FloatArray) -> None:
+    stage.write(*block, part)
 
 
 def shape_of(work: Work) -> StageShape:

@@ -1,0 +1,82 @@
+"""A job of groups: the same call for each value of a variable, and one result of all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
+
+import xarray as xr
+
+from dkde.engine.work import Work
+from dkde.inputs.dividing import Division
+from dkde.numerics.logsum import Densities
+from dkde.runs.grouped import combined, groups_of
+from dkde.runs.job import Compute, Job
+
+J = TypeVar("J", bound=Job)
+
+
+@dataclass(frozen=True, eq=False)
+class GroupedJob(Generic[J]):
+    """A prepared call with groups: see :class:`dkde.runs.job.Job`.
+
+    Parameters
+    ----------
+    dim : str
+        The dim of the groups in the result.
+    values : array (n_groups,)
+        Its coordinate.
+    jobs : tuple of Job
+        That of each group alone.
+    asked : tuple of str
+        The bandwidths as the call gave them.
+    works : mapping
+        The works of all groups, by their names and the numbers of their groups: ``score_0``.
+    """
+
+    call: Mapping[str, Any] | None
+    dim: str
+    values: Any
+    jobs: tuple[J, ...]
+    asked: tuple[str, ...]
+    works: Mapping[str, Work]
+    former: None = None
+
+    @classmethod
+    def of(
+        cls,
+        call: Mapping[str, Any] | None,
+        division: Division,
+        jobs: Sequence[J],
+        asked: Sequence[str],
+    ) -> GroupedJob[J]:
+        """Return the job of all groups, from those of each."""
+        works = {
+            f"{name}_{i}": work for i, job in enumerate(jobs) for name, work in job.works.items()
+        }
+        return cls(call, division.dim, division.values, tuple(jobs), tuple(asked), works)
+
+    def answer(self, compute: Compute, methods: Mapping[str, str]) -> xr.Dataset:
+        """Compute the works of one group after the other, and return the result of all."""
+        found = [self._answer(i, compute, methods) for i in range(len(self.jobs))]
+        seconds = max(each.attrs["seconds"] for each in found)  # each counts from the call's start
+        return combined(self.dim, self.values, found, self.asked).assign_attrs(seconds=seconds)
+
+    def _answer(self, i: int, compute: Compute, methods: Mapping[str, str]) -> xr.Dataset:
+        job, own = self.jobs[i], {}
+
+        def compute_own(name: str, work: Work) -> Densities:
+            found = compute(f"{name}_{i}", work)
+            own[name] = methods[f"{name}_{i}"]
+            return found
+
+        # Of the works of all groups, which may be cut as a record has them.
+        works = {name: self.works[f"{name}_{i}"] for name in job.works}
+        return replace(job, works=works).answer(compute_own, own)
+
+    def reread(self, finished: xr.Dataset, name: str) -> xr.Dataset:
+        """Return a stored result with each group in the form that this call asks for."""
+        groups = groups_of(finished).values()
+        found = [job.reread(each, name) for job, each in zip(self.jobs, groups, strict=True)]
+        return combined(self.dim, finished[self.dim].values, found, self.asked)

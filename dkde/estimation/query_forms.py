@@ -1,0 +1,86 @@
+"""Log-densities in the container in which the query came."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import xarray as xr
+
+from dkde.engine.eager_run import computed
+from dkde.engine.graph import lazy_densities
+from dkde.engine.same_code import check_alike
+from dkde.engine.work import Work
+from dkde.estimation.bandwidth_matrix import BandwidthMatrix, bandwidth_coordinate
+from dkde.estimation.density_units import LOG_DENSITY_ERROR, density_units, log_density_notes
+from dkde.inputs.as_frames import framed_like
+from dkde.inputs.operands import Operand
+from dkde.progress import shown
+from dkde.workers.cluster import active_client, check_workers, pool_for
+
+
+def in_frames(
+    query: Any, q: Operand, found: tuple[Any, Any], matrix: BandwidthMatrix
+) -> tuple[Any, Any]:
+    """Return log-densities and bounds on their errors like the query's data frame.
+
+    Parameters
+    ----------
+    query : data frame
+    q : Operand
+        The query as it was scored.
+    found : two arrays (rows,), or (bandwidth, rows)
+    matrix : BandwidthMatrix
+        The bandwidth matrix, which names columns by their bandwidths.
+    """
+    labels = [f"{float(h)!r}" for h in matrix.in_given_unit()]
+    values, errors = (
+        framed_like(query, q, array, name if array.ndim == 1 else [f"{name}_{h}" for h in labels])
+        for array, name in zip(found, ("log_density", "log_density_error"), strict=True)
+    )
+    return values, errors
+
+
+def densities_of(
+    q: Operand, work: Work, matrix: BandwidthMatrix, *, scalar: bool
+) -> tuple[Any, Any]:
+    """Return log-densities and bounds on their errors, in the query's own container.
+
+    For NumPy they are computed now; for any other container they are lazy.
+
+    Parameters
+    ----------
+    q : Operand
+        The query.
+    work : Work
+    matrix : BandwidthMatrix
+        The bandwidth matrix of the work.
+    scalar : bool
+        Whether there is one bandwidth, and no dimension for it.
+    """
+    if q.form == "numpy":
+        with shown(None) as progress, pool_for(work) as pool:
+            found = computed(work, pool, progress)
+        return (found.values[0], found.errors[0]) if scalar else found[:2]
+    # The graph is computed later, without a look at the workers: unfit ones are found now.
+    client = active_client()
+    if client is not None:
+        check_alike(client)
+        check_workers(client, work)
+    # Two arrays, log-densities and bounds, of shape (n_bandwidths, rows).
+    lazy = lazy_densities(work)
+    if q.form == "dask":
+        return (lazy[0][0], lazy[1][0]) if scalar else lazy
+    notes = log_density_notes(density_units(work.train.rows, work.task.kernel, matrix.rank))
+    names = (("log_density", notes), ("log_density_error", LOG_DENSITY_ERROR))
+    values, errors = (
+        _labelled(array, q, matrix, scalar).rename(name).assign_attrs(notes)
+        for array, (name, notes) in zip(lazy, names, strict=True)
+    )
+    return values, errors
+
+
+def _labelled(lazy: Any, q: Operand, matrix: BandwidthMatrix, scalar: bool) -> xr.DataArray:
+    """Return an array (n_bandwidths, rows) in the dims of the rows, with their coordinates."""
+    array = xr.DataArray(lazy.reshape(-1, *q.shape), dims=("bandwidth", *q.dims))
+    array = array.assign_coords(q.labels()).assign_coords(bandwidth=bandwidth_coordinate(matrix))
+    return array.isel(bandwidth=0) if scalar else array
