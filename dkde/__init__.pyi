@@ -37,6 +37,7 @@ from .results.summarising import summary
 from .results.sweep_curve import plot_sweep
 from .rows.support import Periodic
 from .runs.densities import density
+from .runs.opened import groups_of
 from .runs.recalling import recorded_call
 from .runs.shares import init_only
 from .runs.status import status
@@ -72,6 +73,7 @@ __all__ = [
     "export",
     "finish",
     "follow_protocol",
+    "groups_of",
     "import_dataset",
     "import_rows",
     "index_dataset",

@@ -13,7 +13,9 @@ import xarray as xr
 
 from dkde.drawing.contours import regions_above
 from dkde.errors import InputError
+from dkde.rows.filter_values import value_words
 from dkde.rows.place_names import LATITUDE, LONGITUDE, role_of
+from dkde.runs.grouped import grouped_dim, results_of_groups
 from dkde.runs.opened import opened_result
 from dkde.typing import ResultLike
 
@@ -24,7 +26,8 @@ def level_regions(result: ResultLike) -> dict[str, Any]:
     Each feature is a MultiPolygon with the level, its threshold (``density``), its area in the
     unit ``area_units``, and the share of the mass that its cells hold. One place of a stack,
     ``result.isel(time=0)``, has the regions of the stack there, without area and mass. Longitudes
-    that go on across the date line stay as they are on the map, beyond 180 degrees.
+    that go on across the date line stay as they are on the map, beyond 180 degrees. Of a map
+    of groups (``by``) each value has such features, with the value as a property.
 
     Parameters
     ----------
@@ -54,7 +57,14 @@ def level_regions(result: ResultLike) -> dict[str, Any]:
     >>> [each["properties"]["level"] for each in regions["features"]]
     [50.0, 95.0]
     """
-    opened = opened_result(result)
+    opened = opened_result(result, groups=True)
+    if (dim := grouped_dim(opened)) is not None:
+        words = value_words(opened[dim].values)
+        every = [*map(level_regions, results_of_groups(opened).values())]
+        for word, each in zip(words, every, strict=True):
+            for feature in each["features"]:
+                feature["properties"] = {dim: word, **feature["properties"]}
+        return {**every[0], "features": [f for each in every for f in each["features"]]}
     density = _checked(opened)
     down, right = (str(dim) for dim in density.dims)
     x, y = (np.asarray(density[dim].values, np.float64) for dim in (right, down))

@@ -24,8 +24,9 @@ from dkde.inputs.dividing import Division, divided
 from dkde.inputs.operands import Operand
 from dkde.inputs.sides import catalog_of, operands, side
 from dkde.progress import ProgressLike, shown
+from dkde.rows.filter_values import value_words
 from dkde.rows.side import Side
-from dkde.runs.grouped import GROUP_BANDWIDTH, group_words
+from dkde.runs.grouped import GROUP_BANDWIDTH
 from dkde.workers.cluster import pool_for
 
 
@@ -227,7 +228,7 @@ def groups_in_frames(query: Any, q: Operand, found: tuple[Any, Any]) -> tuple[An
     """
     first = found[0]
     dim = str(first.dims[0])
-    names = group_words(first[dim].values)
+    names = value_words(first[dim].values)
     if first.ndim > 2:
         names = [f"{n}_{float(h)!r}" for n, of in zip(names, first[GROUP_BANDWIDTH].values,
                  strict=True) for h in of]  # fmt: skip

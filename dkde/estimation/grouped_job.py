@@ -11,7 +11,7 @@ import xarray as xr
 from dkde.engine.work import Work
 from dkde.inputs.dividing import Division
 from dkde.numerics.logsum import Densities
-from dkde.runs.grouped import combined, groups_of
+from dkde.runs.grouped import combined, results_of_groups
 from dkde.runs.job import Compute, Job
 
 J = TypeVar("J", bound=Job)
@@ -77,6 +77,6 @@ class GroupedJob(Generic[J]):
 
     def reread(self, finished: xr.Dataset, name: str) -> xr.Dataset:
         """Return a stored result with each group in the form that this call asks for."""
-        groups = groups_of(finished).values()
+        groups = results_of_groups(finished).values()
         found = [job.reread(each, name) for job, each in zip(self.jobs, groups, strict=True)]
         return combined(self.dim, finished[self.dim].values, found, self.asked)

@@ -13,6 +13,7 @@ from dkde.inputs.operands import Operand
 from dkde.rows.csv_source import CsvSource
 from dkde.rows.filter_values import Mask, as_values
 from dkde.rows.frame_values import values_of_arrow
+from dkde.rows.parquet_source import ParquetSource
 from dkde.rows.row_source import innermost
 from dkde.rows.side import Part
 from dkde.rows.table_files import TableFiles
@@ -115,6 +116,8 @@ def _of_part(operand: Operand, part: Part, name: str) -> Array:
         if isinstance(source, CsvSource):
             assert source.others is not None
             source = source.others([name])
+        elif isinstance(source, ParquetSource):
+            source.check_column(name)
         batches = source.arrow(part.start, part.stop, [name])
         return values_of_arrow([batch.column(name) for batch in batches])
     column = column_of_rows(operand, part, name)

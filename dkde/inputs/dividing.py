@@ -1,8 +1,9 @@
-"""Rows divided by the values of a variable: one side for each value."""
+"""Rows divided by the values of a variable: one side for each value, or the rows of one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from dkde.errors import InputError, some, warn
+from dkde.errors import InputError, NoVariableError, some, warn
 from dkde.inputs.calendar import CALENDAR
 from dkde.inputs.column_values import column_values
-from dkde.inputs.filtering import keeping
-from dkde.inputs.operands import Operand
-from dkde.rows.filter_values import Mask, as_values, equality
+from dkde.inputs.filtering import keeping, kept_rows
+from dkde.inputs.operands import Operand, selected
+from dkde.rows.filter_values import Mask, as_values, equality, value_words
 from dkde.rows.kept import Kept
+from dkde.rows.row_filter import RowFilter
+from dkde.rows.side import Part, Rows
 from dkde.typing import Array
 
 # More groups than these are hardly meant: floats are measurements, and others row numbers.
@@ -169,3 +172,53 @@ def _names_of_classes(operand: Operand, name: str) -> tuple[str, ...] | None:
     """Return the names of the classes whose numbers a label has; None if they have no names."""
     found = operand.rows.classes().get(name)
     return tuple(found) if found else None
+
+
+def of_value(part: Part, name: str, text: str) -> Kept:
+    """Return which rows of a part have one value of a column.
+
+    Parameters
+    ----------
+    part : Part
+    name : str
+        As ``by`` of :func:`divided`.
+    text : str
+        The value as it is written in a selector: a number, text, or a time as in ISO 8601; of
+        labels the name of a class, or its number.
+
+    Raises
+    ------
+    NoVariableError
+        When there is no such column.
+    InputError
+        When no row has the value; the message names those that there are.
+    """
+    operand = selected(Rows((part,)))
+    for value in _literals(text):
+        try:
+            return kept_rows(operand, RowFilter.parsed(equality(name, value)))
+        except NoVariableError:
+            break  # it may be a part of times; else the message of reading it names what there is
+        except InputError:
+            continue  # of another kind, or no row's
+    values, present = column_values(operand, name, "the rows of a value")
+    words = value_words(values)
+    mask = present & (np.array(words, object) == text)
+    if not mask.any():
+        classes = _names_of_classes(operand, name)
+        known = classes or value_words(np.unique(values[present]))
+        raise InputError(
+            f"{part.name}[{name}={text}]: no row has this value; there are {some(known)}"
+        )
+    return next(_kept(operand, mask, equality(name, text)))
+
+
+def _literals(text: str) -> Iterator[bool | int | float | str]:
+    """Yield what a value in a selector may mean, the likeliest first."""
+    if text in ("True", "False"):
+        yield text == "True"
+    for number in (int, float):
+        with suppress(ValueError):
+            yield number(text)
+            break
+    yield text

@@ -58,12 +58,22 @@ def filtered(operand: Operand, where: str | None, role: str) -> Operand:
         When the condition cannot be applied to these rows.
     """
     if where is None:
-        return operand
+        return _of_values(operand)
     found = kept_only(operand, RowFilter.parsed(where))
     assert found.kept is not None
     n_rows, all_rows = found.kept.n_rows, operand.rows.n_rows
     _LOG.info("%s: %d of %d rows are those where %s", role, n_rows, all_rows, where)
     return found
+
+
+def _of_values(operand: Operand) -> Operand:
+    """Return a side with the rows that its selector names by values."""
+    if not any(operand.of_values):
+        return operand
+    whole = (Kept.of("True", p.start, p.stop, [np.ones(len(p), bool)]) for p in operand.rows.parts)
+    return keeping(
+        operand, [own or all_ for own, all_ in zip(operand.of_values, whole, strict=True)]
+    )
 
 
 def meeting(table: Any, where: str, role: str, weights: Any = None) -> tuple[Any, Any]:
@@ -125,6 +135,8 @@ def kept_only(operand: Operand, chosen: RowFilter) -> Operand:
         Kept.of(chosen.text, part.start, part.stop, _masks(operand, part, chosen))
         for part in operand.rows.parts
     ]
+    if operand.of_values:
+        kept = [each.among(own) for each, own in zip(kept, operand.of_values, strict=True)]
     if not any(each.n_rows for each in kept):
         raise none_kept(operand.rows.label, operand.rows.n_rows, chosen)
     return keeping(operand, kept)
@@ -152,8 +164,9 @@ def keeping(operand: Operand, kept: Sequence[Kept]) -> Operand:
         dims=dims,
         sizes=None,
         labelled=_labelled(operand, among_all),
-        before=operand,
+        before=replace(operand, of_values=()),
         kept=among_all,
+        of_values=(),
     )
 
 

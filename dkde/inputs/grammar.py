@@ -1,4 +1,4 @@
-"""The grammar of selectors: ``[SOURCE::]SPLIT[a:b]``, joined by ``+``.
+"""The grammar of selectors: ``[SOURCE::]SPLIT[a:b]`` or ``SPLIT[label=7]``, joined by ``+``.
 
 File names may contain ``+``, ``::`` or brackets. So at the start of every term, the longest name
 that exists is taken as it is, and the grammar reads only the text after it.
@@ -10,18 +10,21 @@ from dataclasses import dataclass
 
 from dkde.errors import InputError
 
-_GRAMMAR = "write [SOURCE::]SPLIT[a:b], several joined by +"
+_GRAMMAR = "write [SOURCE::]SPLIT[a:b] or SPLIT[label=7], several joined by +"
 # No more digits than a row number can have: int() refuses thousands of them.
-_ROW = r"\s*((?:-?[0-9]{1,18})?)\s*"
-_RANGE = rf"(?:\[{_ROW}:{_ROW}\])?\s*(?:\+|$)"
+_ROW = r"\s*(?:-?[0-9]{1,18})?\s*"
+_RANGE, _VALUE = rf"\[{_ROW}:{_ROW}\]", r"\[[^\[\]=+]+=[^\[\]+]+\]"
+# A range, the rows of a value, or both in either order: the second is of what the first leaves.
+_CHOICES = rf"((?:{_RANGE}(?:{_VALUE})?|{_VALUE}(?:{_RANGE})?)?)\s*(?:\+|$)"
+_CHOICE = re.compile(r"\[([^\[\]]*)\]")
 # A split's name holds none of the grammar's marks; a source may hold brackets. Both begin with a
 # character that is no blank, and are as short as the rest allows.
 _SPLIT = r"\s*(?!\s)((?:(?!::)[^\[\]+])+?)\s*"
 _SOURCE = r"\s*(?!\s)((?:(?!::)[^+])+?)\s*"
 # What may follow the name of an existing source, and that of an existing file.
-_AFTER_SOURCE = re.compile(rf"\s*::{_SPLIT}{_RANGE}")
-_AFTER_FILE = re.compile(rf"\s*{_RANGE}")
-_TERM = re.compile(rf"(?:{_SOURCE}::)?{_SPLIT}{_RANGE}")
+_AFTER_SOURCE = re.compile(rf"\s*::{_SPLIT}{_CHOICES}")
+_AFTER_FILE = re.compile(rf"\s*{_CHOICES}")
+_TERM = re.compile(rf"(?:{_SOURCE}::)?{_SPLIT}{_CHOICES}")
 # A text with one of these names a file or a folder rather than a split.
 _FILE = re.compile(r"[./\\]")
 # A name may end before any of these, or at the end of the text.
@@ -38,19 +41,29 @@ class Term:
         The name of the source; None if the term has none.
     split : str
         The name of a split, or without a source that of a file with one split.
-    start, stop : str
-        Integers as text, or empty where none was given.
+    chosen : str
+        What follows the split, in brackets: a range, the rows of a value, or both; often empty.
     """
 
     source: str | None
     split: str
-    start: str
-    stop: str
+    chosen: str = ""
 
     @property
-    def range(self) -> str:
-        """Return the range as it was written; empty if there is none."""
-        return f"[{self.start}:{self.stop}]" if self.start or self.stop else ""
+    def choices(self) -> list[tuple[str, str, str]]:
+        """Return what is in brackets, in order: ("a", ":", "b"), or ("label", "=", "7").
+
+        Examples
+        --------
+        >>> Term(None, "train", "[label=7][:100]").choices
+        [('label', '=', '7'), ('', ':', '100')]
+        """
+        found = []
+        for text in _CHOICE.findall(self.chosen):
+            mark = "=" if "=" in text else ":"
+            first, _, second = text.partition(mark)
+            found.append((first.strip(), mark, second.strip()))
+        return found
 
 
 def parse(
@@ -75,7 +88,7 @@ def parse(
     Examples
     --------
     >>> there = {"a+b.npy"}.__contains__
-    >>> [(t.split, t.range) for t in parse("a+b.npy[:10]+train", exists=there, is_file=there)]
+    >>> [(t.split, t.chosen) for t in parse("a+b.npy[:10]+train", exists=there, is_file=there)]
     [('a+b.npy', '[:10]'), ('train', '')]
     """
     terms = []

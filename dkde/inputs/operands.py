@@ -53,6 +53,8 @@ class Operand:
         The dims that the user can name as those of rows.
     before, kept : Operand and Kept, optional
         The side before a filter, and which of its rows the filter kept.
+    of_values : tuple of Kept, optional
+        Of each part the rows that a selector names by a value; they are still to be chosen.
     """
 
     rows: Rows
@@ -64,6 +66,7 @@ class Operand:
     known_dims: tuple[str, ...] = ()
     before: "Operand | None" = None
     kept: Kept | None = None
+    of_values: tuple[Kept | None, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
 """Selectors: text that names rows of a source.
 
-A selector is one or more terms ``[SOURCE::]SPLIT[a:b]``, joined by ``+``. SOURCE is the path or URL
+A selector is one or more terms ``[SOURCE::]SPLIT[a:b]``, joined by ``+``, or ``SPLIT[label=7]`` for
+the rows of one value of a label, or of any other column. SOURCE is the path or URL
 of a data set, or any file that can be imported. The name of a file alone means its only split;
 ``all`` means every split in order. SOURCE can also be a foreign Zarr store or NetCDF file: its
 groups are the splits, and its name alone means the root.
@@ -18,12 +19,14 @@ from typing import Any
 
 from dkde.datasets.formats.files import is_pattern
 from dkde.errors import InputError
+from dkde.inputs.dividing import of_value
 from dkde.inputs.filtering import filtered
 from dkde.inputs.foreign import Groups, divisions, is_known
 from dkde.inputs.grammar import Term, parse
 from dkde.inputs.opening import open_source
-from dkde.inputs.operands import aligned_parts, selected
+from dkde.inputs.operands import Operand, aligned_parts, selected
 from dkde.rows.feature_choice import FeatureChoice
+from dkde.rows.kept import Kept
 from dkde.rows.side import Part, Rows
 from dkde.rows.side_choices import SideChoices
 from dkde.stores.store import refuse_credentials
@@ -31,7 +34,7 @@ from dkde.typing import Names, Text
 
 # A URL within a selector: it cannot contain + or ::, which belong to the grammar, nor brackets but
 # those of a pattern, which are no range of rows.
-_URL = re.compile(r"[a-z][a-z0-9]*://(?:(?!::)(?:[^+\[\]\s]|\[[^\[\]:+\s]+\]))+")
+_URL = re.compile(r"[a-z][a-z0-9]*://(?:(?!::)(?:[^+\[\]\s]|\[[^\[\]:+=\s]+\]))+")
 
 
 class Catalog:
@@ -228,11 +231,21 @@ class Catalog:
         DataSetError
             When a source cannot be opened.
         """
+        return filtered(self.selected(selector), self.choice.where, selector).rows
+
+    def selected(self, selector: str) -> Operand:
+        """Return the rows that a selector names as a side, before its filters are applied.
+
+        Raises
+        ------
+        InputError, DataSetError
+            As :meth:`rows`.
+        """
         refuse_credentials(selector)
         terms = parse(selector, exists=self._exists, is_file=self._is_file)
-        parts = [part for term in terms for part in self._resolve(term)]
-        rows = Rows(aligned_parts(parts, selector, self.features))
-        return filtered(selected(rows), self.choice.where, selector).rows
+        chosen = [each for term in terms for each in self._resolve(term)]
+        parts = aligned_parts([part for part, _ in chosen], selector, self.features)
+        return replace(selected(Rows(parts)), of_values=tuple(kept for _, kept in chosen))
 
     def _exists(self, name: str) -> bool:
         return name == self._default or is_source(self._located(name))
@@ -247,8 +260,8 @@ class Catalog:
         opened = (found for (name, *_), found in self._opened.items() if name == self._default)
         return next(opened, None) or self.splits()
 
-    def _resolve(self, term: Term) -> list[Part]:
-        """Return the parts that a term names, or refuse it."""
+    def _resolve(self, term: Term) -> list[tuple[Part, Kept | None]]:
+        """Return the parts that a term names, and of which rows if not all; or refuse it."""
         if term.source is None and self._is_file(term.split):
             known, source = self.splits(term.split), term.split
             if len(known) > 1:
@@ -256,15 +269,15 @@ class Catalog:
                 raise InputError(
                     f"{source}: has several splits ({names}); write {source}::{next(iter(known))}"
                 )
-            return [_slice(part, term) for part in known.values()]
+            return [_chosen(part, term) for part in known.values()]
         known, source = self.splits(term.source), term.source or self._default or ""
         if not known:
             raise InputError(f"{term.split}: no such file, and no data set to look for it in")
         # A split named "all" takes precedence over the word for all splits.
         if term.split == "all" and "all" not in known:
-            if term.range:
+            if any(mark == ":" for _, mark, _ in term.choices):
                 raise InputError(f"{source}: all takes no range; give one to each split")
-            return list(known.values())
+            return [_chosen(part, term) for part in known.values()]
         if term.split not in known:
             # For a foreign store, the missing features are the likelier mistake; say that first.
             if isinstance(known, Groups):
@@ -273,7 +286,7 @@ class Catalog:
                 f"{source}: has no split {term.split!r}, nor is there such a file; "
                 f"it has {', '.join(filter(None, known)) or 'none but its root'}"
             )
-        return [_slice(known[term.split], term)]
+        return [_chosen(known[term.split], term)]
 
 
 def _placed(name: str, located: Callable[[str], str]) -> str:
@@ -294,17 +307,32 @@ def in_folder(folder: str | None, name: str) -> str:
     return path if is_file else os.path.join(glob.escape(folder), name)
 
 
-def _slice(part: Part, term: Term) -> Part:
-    """Return the range of a part that a term names; negative numbers count from the end."""
-    n = len(part)
-    start = int(term.start) if term.start else 0
-    stop = int(term.stop) if term.stop else n
+def _chosen(part: Part, term: Term) -> tuple[Part, Kept | None]:
+    """Return the range of a part that a term names, and which of its rows have the value."""
+    kept: Kept | None = None
+    for first, mark, second in term.choices:
+        if mark == "=":
+            kept = of_value(part, first, second)
+        elif kept is None:
+            start, stop = _range(part.name, len(part), first, second)
+            part = replace(part, start=part.start + start, stop=part.start + stop)
+        else:
+            name = f"{part.name}{term.chosen.partition(']')[0]}]"
+            kept = kept.only(*_range(name, kept.n_rows, first, second))
+    return part, kept
+
+
+def _range(name: str, n: int, first: str, last: str) -> tuple[int, int]:
+    """Return a range of ``n`` rows as a term has it; negative numbers count from the end."""
+    written = f"[{first}:{last}]"
+    start = int(first) if first else 0
+    stop = int(last) if last else n
     start, stop = (row + n if row < 0 else row for row in (start, stop))
     if start >= stop:
-        raise InputError(f"{part.name}{term.range} holds no rows")
+        raise InputError(f"{name}{written} holds no rows")
     if start < 0 or stop > n:
-        raise InputError(f"{part.name}{term.range} is out of range: it has {n} rows")
-    return replace(part, start=start, stop=stop)
+        raise InputError(f"{name}{written} is out of range: it has {n} rows")
+    return start, stop
 
 
 def is_source(name: str) -> bool:

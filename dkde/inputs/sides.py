@@ -19,7 +19,7 @@ from dkde.inputs.decoding import decoded, encoding_of, source_of
 from dkde.inputs.filtering import filtered
 from dkde.inputs.frame_choice import names_of
 from dkde.inputs.frames import frame_of, part_of_frame
-from dkde.inputs.operands import Operand, aligned, selected
+from dkde.inputs.operands import Operand, aligned
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.xarray_sides import from_dataarray, from_dataset, vector_along
 from dkde.rows.columns import Columns, NamelessError, differ
@@ -233,7 +233,7 @@ def _dims_of(data: Any, operand: Operand) -> tuple[str, ...]:
 def _operand(data: Any, role: str, catalog: Catalog, features: tuple[str, ...] | None) -> Operand:
     """Return the rows of data by their type; no choice of columns is made yet but a table's."""
     if isinstance(data, str | os.PathLike):
-        return selected(catalog.everywhere.rows(os.fspath(data)))
+        return catalog.selected(os.fspath(data))
     if isinstance(data, xr.DataTree | xr.Dataset):
         return from_dataset(
             data, role, catalog.features, features, catalog.choice.row_dim, catalog.beside

@@ -14,6 +14,17 @@ from dkde.results.pictures import check_picture
 from dkde.stores.publishing import write_whole
 
 
+@dataclass(frozen=True)
+class Panel:
+    """One of several axes of a figure, where a plot asks for axes."""
+
+    drawn: Any
+
+    def axes(self, width: float = 6.4, height: float = 4.2) -> Any:
+        """Return the axes, whatever size is asked for."""
+        return self.drawn
+
+
 @dataclass
 class Canvas:
     """Axes to draw on, and the file that they are written to, if there is one.
@@ -70,6 +81,23 @@ class Canvas:
 
             _, self._drawn = pyplot.subplots(figsize=(width, height), layout="constrained")
         return self._drawn
+
+    def panels(self, n: int, columns: int) -> Any:
+        """Return an array of axes, on a new figure of rows of so many."""
+        rows = -(-n // columns)
+        size = 3.4 * columns, 2.9 * rows
+        if self.path is None:
+            from matplotlib import pyplot
+
+            figure = pyplot.figure(figsize=size, layout="constrained")
+        else:
+            figure, axes = new_figure(*size)
+            axes.remove()
+        every = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes in every[n:]:
+            axes.remove()
+        self._drawn = every[0]
+        return every[:n]
 
     def write(self) -> None:
         """Write the figure to the path, if there is one: whole, or not at all."""

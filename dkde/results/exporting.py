@@ -40,7 +40,9 @@ def export(result: ResultLike, path: StrPath, *, overwrite: bool = False) -> Non
     ``row_weight`` where rows have weights; the last three belong to all bandwidths of a row
     together, and so repeat. The rows of a map are its cells, with ``density`` and
     ``expected_count``. A column that only one split has is empty for the other. Numbers have
-    all their digits. The file is written piece by piece, whatever the size of the result.
+    all their digits. Of groups (``by``) the rows of each follow those of the one before, with the
+    value in a column of the variable's name. The file is written piece by piece, whatever the size
+    of the result.
 
     NetCDF, ``.nc``, holds the whole result as it is, with its attributes. Of a map of
     :func:`dkde.density_map`, ``.tif`` is a GeoTIFF of its expected counts or else its density,
@@ -93,7 +95,7 @@ def export(result: ResultLike, path: StrPath, *, overwrite: bool = False) -> Non
     # Look first: a file that appears while the result is opened must not be replaced.
     seen = look_at_object(path) if is_remote(path) else look(path)
     write = check_export(path, overwrite=overwrite)
-    opened = opened_result(result)
+    opened = opened_result(result, groups=True)
 
     def write_named(opened: xr.Dataset, draft: Path) -> None:
         with named_damage(result):

@@ -26,7 +26,7 @@ from dkde.runs.origin import bandwidth_unit, provenance_of, with_unit
 from dkde.runs.scored_rows import scored_rows
 
 # More maps than this make a page that nobody scrolls through.
-_MOST_MAPS = 6
+MOST_MAPS = 6
 
 
 def several(results: Mapping[str, xr.Dataset], by: str | None) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def several(results: Mapping[str, xr.Dataset], by: str | None) -> dict[str, Any]
     for name, result in results.items():
         sides = scored_rows(result)
         drawn = result_map(sides[-1].at(shown_bandwidth(result)[0]))
-        if drawn is not None and len(maps) < _MOST_MAPS:
+        if drawn is not None and len(maps) < MOST_MAPS:
             maps[name] = drawn
         provenance = json.dumps(provenance_of(result), indent=1, ensure_ascii=False)
         origins[name] = {"lines": origin_lines(result, sides[0]), "provenance": provenance}

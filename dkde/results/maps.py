@@ -9,7 +9,7 @@ import xarray as xr
 
 from dkde.drawing.maps import draw_levels, draw_line, draw_map, grid_of
 from dkde.errors import InputError
-from dkde.results.canvas import Canvas
+from dkde.results.canvas import Canvas, Panel
 from dkde.results.contents import (
     densities_label,
     level_densities,
@@ -18,10 +18,14 @@ from dkde.results.contents import (
     shown_bandwidth,
 )
 from dkde.results.damage import named_damage
+from dkde.runs.grouped import grouped_dim, results_of_groups
 from dkde.runs.opened import opened_result
 from dkde.runs.scored_rows import ScoredRows, scored_rows
 from dkde.runs.store import MAIN
 from dkde.typing import Axes, ResultLike, StrPath
+
+# Maps of more groups are too small to be read.
+_MOST_GROUPS = 24
 
 
 def plot_map(
@@ -60,6 +64,7 @@ def plot_map(
     Returns
     -------
     matplotlib.axes.Axes
+        Of groups (``by``) an array of axes, one for each map; maps of densities are on one scale.
 
     Raises
     ------
@@ -69,28 +74,65 @@ def plot_map(
         When the result is damaged or not complete, or the file cannot be written.
     """
     canvas = Canvas.of(ax, path)
-    opened = opened_result(result)
+    opened = opened_result(result, groups=True)
+    if (dim := grouped_dim(opened)) is not None:
+        with named_damage(result):
+            axes = _draw_groups(opened, dim, canvas, bandwidth, style)
+        canvas.write()
+        return axes
     if "density" in opened:
         with named_damage(result):
             axes = _draw_densities(opened, canvas, style)
         canvas.write()
         return axes
     with named_damage(result):
-        side = scored_rows(opened)[-1]
-        values = side.at(_bandwidth(opened, side, bandwidth))
-        grid = grid_of(values[MAIN])
-        if grid is None:
-            raise InputError(
-                f"the rows lie along {', '.join(side.dims)}; a map is of two dims or more: score "
-                "a Dataset whose query has them, such as lat and lon"
-            )
-        axes = canvas.axes(6.4, grid.height(6.4))
-        draw_map(axes, grid, map_label(values[MAIN]), **style)
+        axes = _draw_log_densities(opened, canvas, bandwidth, style)
     canvas.write()
     return axes
 
 
-def _draw_densities(opened: xr.Dataset, canvas: Canvas, style: dict[str, Any]) -> Axes:
+def _draw_log_densities(
+    opened: xr.Dataset, canvas: Canvas | Panel, bandwidth: float | None, style: dict[str, Any]
+) -> Axes:
+    """Draw the log-densities of rows that lie on a grid."""
+    side = scored_rows(opened)[-1]
+    values = side.at(_bandwidth(opened, side, bandwidth))
+    grid = grid_of(values[MAIN])
+    if grid is None:
+        raise InputError(
+            f"the rows lie along {', '.join(side.dims)}; a map is of two dims or more: score "
+            "a Dataset whose query has them, such as lat and lon"
+        )
+    axes = canvas.axes(6.4, grid.height(6.4))
+    draw_map(axes, grid, map_label(values[MAIN]), **style)
+    return axes
+
+
+def _draw_groups(
+    opened: xr.Dataset, dim: str, canvas: Canvas, bandwidth: float | None, style: dict[str, Any]
+) -> Axes:
+    """Draw the map of each group on axes of its own, in rows of up to four."""
+    groups = results_of_groups(opened)
+    if canvas.given is not None or len(groups) > _MOST_GROUPS:
+        raise InputError(
+            f"the result is of {len(groups)} groups, each a map of its own (up to {_MOST_GROUPS}, "
+            f"without ax); select one: result.sel({dim}=...)"
+        )
+    every = canvas.panels(len(groups), min(4, len(groups)))
+    name = "expected_count" if "expected_count" in opened else "density"
+    if name in opened and "norm" not in style:
+        style = {"vmax": float(opened[name].max()), **style}
+    for axes, (words, one) in zip(every, groups.items(), strict=True):
+        panel = Panel(axes)
+        if name in one:
+            _draw_densities(one, panel, style)
+        else:
+            _draw_log_densities(one, panel, bandwidth, style)
+        axes.set_title(words)
+    return every
+
+
+def _draw_densities(opened: xr.Dataset, canvas: Canvas | Panel, style: dict[str, Any]) -> Axes:
     """Draw the densities of a map, or its expected counts, with its levels."""
     values = opened["expected_count" if "expected_count" in opened else "density"]
     label = densities_label(values)

@@ -9,6 +9,7 @@ from typing import Any
 import xarray as xr
 
 from dkde.errors import InputError
+from dkde.runs.grouped import alone
 from dkde.runs.opened import opened_result
 from dkde.typing import StrPath
 
@@ -60,7 +61,7 @@ def _opened(result: Any) -> xr.Dataset:
             )
         return found
     # A curve needs the figures alone: what was selected of a result may have no rows.
-    return result if isinstance(result, xr.Dataset) else opened_result(result)
+    return alone(result) if isinstance(result, xr.Dataset) else opened_result(result)
 
 
 def _names(places: list[StrPath | None]) -> list[str]:

@@ -25,9 +25,11 @@ from dkde.results.contents import (
 )
 from dkde.results.damage import named_damage
 from dkde.results.extremes import extremes
+from dkde.results.group_summaries import groups_summary
 from dkde.results.many import check_has_figures, several
 from dkde.results.map_summaries import is_map, map_summary
 from dkde.results.named import named_results, place_of
+from dkde.runs.grouped import grouped_dim
 from dkde.runs.opened import opened_results
 from dkde.runs.origin import provenance_of, with_unit
 from dkde.runs.scored_rows import scored_rows
@@ -55,7 +57,8 @@ def report(
 
     Of several results the page holds one table and one figure of all, and the differences of each
     pair, row by row, with their standard errors and intervals, as :func:`dkde.compare` has them.
-    Where results scored other rows, the page says so in place of their differences.
+    Where results scored other rows, the page says so in place of their differences. Of a result of
+    groups (``by``) it holds a table with a line for each, and their curves or maps.
 
     Parameters
     ----------
@@ -82,7 +85,7 @@ def report(
         named = named_results(result)
     else:
         named = {"": result}
-    found = opened_results([*named.values()], sources)
+    found = opened_results([*named.values()], sources, groups=len(named) == 1)
     opened = {
         name: _reported(each, None if len(named) == 1 else name)
         for name, each in zip(named, found, strict=True)
@@ -121,8 +124,9 @@ def _reported(result: xr.Dataset, name: str | None) -> xr.Dataset:
 
 def _page(result: xr.Dataset, name: str) -> str:
     """Return the page as HTML; name is that of the result, empty if it is in memory."""
-    if is_map(result):
-        shown = map_summary(result, name or None)
+    if is_map(result) or grouped_dim(result) is not None:
+        summarised = map_summary if grouped_dim(result) is None else groups_summary
+        shown = summarised(result, name or None)
         title = os.path.basename(name.rstrip("/")) or shown.title
         return rendered(
             "map.html", name=title, subtitle=shown.subtitle, shown=shown, version=__version__

@@ -24,10 +24,12 @@ from dkde.results.contents import (
     with_figures,
 )
 from dkde.results.damage import named_damage
+from dkde.results.group_summaries import groups_summary
 from dkde.results.many import as_shown, classes_table, curves_of, pairs_table, results_table
 from dkde.results.map_summaries import is_map, map_summary
 from dkde.results.named import named_results, place_of
 from dkde.results.planned import is_plan, is_status, plan_summary, status_summary
+from dkde.runs.grouped import grouped_dim
 from dkde.runs.opened import opened_result
 from dkde.runs.origin import provenance_of
 from dkde.runs.scored_rows import scored_rows
@@ -81,7 +83,10 @@ def summary(result: ResultsLike) -> Summary:
             return _of_comparison(result)
     elif isinstance(result, Mapping | list | tuple):
         return _of_several(named_results(result))
-    opened = opened_result(result)
+    opened = opened_result(result, groups=True)
+    if grouped_dim(opened) is not None:
+        with named_damage(result):
+            return groups_summary(opened, place_of(result))
     if is_map(opened):
         with named_damage(result):
             return map_summary(opened, place_of(result))

@@ -240,6 +240,20 @@ def equality(name: str, value: Any) -> str:
     return f"{column} == {value.item() if isinstance(value, np.generic) else value!r}"
 
 
+def value_words(values: Array) -> list[str]:
+    """Return values as text; times without a time of day are dates.
+
+    Examples
+    --------
+    >>> value_words(np.array([7, 8])), value_words(np.array(["2020-01-01"], "M8[ns]"))
+    (['7', '8'], ['2020-01-01'])
+    """
+    if values.dtype.kind == "M":
+        days = values.astype("M8[D]")
+        values = days if (days == values).all() else values.astype("M8[s]")
+    return [str(value) for value in values]
+
+
 def within(time: np.datetime64, unit: str) -> np.datetime64:
     """Return a time in a unit if that holds it; in its own, finer unit otherwise.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -84,6 +84,19 @@ class Kept:
     def key(self) -> tuple[Any, ...]:
         """Return a key of which rows are kept, whatever the text that chose them."""
         return ("where", self.start, self.stop, hashlib.sha256(self.bits.tobytes()).hexdigest())
+
+    def only(self, start: int, stop: int) -> Kept:
+        """Return the kept rows from start up to stop, counted among the kept ones."""
+        mask = np.zeros(self.stop - self.start, bool)
+        mask[self.numbers(start, stop) - self.start] = True
+        return Kept.of(self.text, self.start, self.stop, [mask])
+
+    def among(self, other: Kept | None) -> Kept:
+        """Return the rows that another filter of the same range keeps too; all without one."""
+        if other is None:
+            return self
+        text = f"({other.text}) and ({self.text})"
+        return replace(self, text=text, bits=self.bits & other.bits)
 
     def masks(self) -> Iterator[npt.NDArray[np.bool_]]:
         """Yield whether each row of the range is kept, a group of rows at a time."""

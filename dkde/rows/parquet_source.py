@@ -8,10 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dkde.errors import NoVariableError
 from dkde.rows.arrow_values import Column, column_of_points, column_of_type
-from dkde.rows.parquet_files import coordinates_of, identity_of, partitions, state_bytes, tail_of
+from dkde.rows.parquet_files import (
+    coordinates_of,
+    footers,
+    identity_of,
+    partitions,
+    state_bytes,
+    tail_of,
+)
 from dkde.rows.parquet_reader import group_starts, stored_rows
-from dkde.rows.point_columns import Coordinate, column_of_batch, stored_names
+from dkde.rows.point_columns import Coordinate, column_of_batch, coordinates_in, stored_names
 from dkde.rows.points import Points, holds_points
 from dkde.rows.row_source import RowSource
 from dkde.rows.table_files import TableFiles, batch_rows
@@ -81,6 +89,17 @@ class ParquetSource(TableFiles):
             return column_of_points(Points())
         found = column_of_type(kind, may_miss=True, length=width)
         return found if width is None else replace(found, width=width)
+
+    def check_column(self, name: str) -> None:
+        """Refuse the name of a column that the files do not have, by their footers.
+
+        Raises
+        ------
+        NoVariableError
+        """
+        schema = with_partitions(footers(self.files)[0].schema, partitions(self.files))
+        if name not in schema.names and name not in coordinates_in(schema):
+            raise NoVariableError(f"{self.files.path(0)}: has no column {name!r}")
 
     def _batches(
         self, i: int, start: int, stop: int, names: tuple[str, ...]

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from dkde.numerics.exact import beyond, rounded
 from dkde.numerics.linear import LinearMap, chain, mark_missing, missing_rows
-from dkde.rows.row_source import Derived, RowSource, Step
+from dkde.rows.row_source import Derived, RowSource, Step, innermost
 from dkde.typing import Array, FloatArray
 
 
@@ -148,11 +148,18 @@ class Part:
 
     def overlaps(self, other: "Part") -> bool:
         """Return whether two parts have rows in common."""
-        return (
-            self.identity is not None
-            and self.identity == other.identity
-            and max(self.start, other.start) < min(self.stop, other.stop)
-        )
+        if self.identity is None or self.identity != other.identity:
+            return False
+        if innermost(self.source).kept is None and innermost(other.source).kept is None:
+            return max(self.start, other.start) < min(self.stop, other.stop)
+        return bool(np.isin(self._numbers, other._numbers).any())
+
+    @property
+    def _numbers(self) -> Array:
+        """The numbers of the rows in the source below a filter."""
+        kept = innermost(self.source).kept
+        rows = np.arange(self.start, self.stop)
+        return rows if kept is None else kept.numbers(self.start, self.stop)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from dkde.errors import InputError, warn
+from dkde.runs.grouped import GROUPED_BY, grouped_dim
 from dkde.runs.opened import opened_result
 from dkde.runs.store import MAIN
 from dkde.typing import FloatArray, ResultLike
@@ -33,7 +34,8 @@ def density(result: ResultLike, *, relative: bool = False) -> xr.DataArray:
         A result of :func:`dkde.score`, :func:`dkde.sweep` or :func:`dkde.cross_validate`, or the
         path of their output; or labelled log-densities of :func:`dkde.log_density`.
     relative : bool
-        Whether densities are divided by the largest one at each bandwidth, which is 1 then. None
+        Whether densities are divided by the largest one at each bandwidth (and of each group of
+        ``by``), which is 1 then. None
         of these is too large.
 
     Returns
@@ -61,7 +63,8 @@ def density(result: ResultLike, *, relative: bool = False) -> xr.DataArray:
     source = _log_densities(result)
     logarithms = source
     if relative:
-        dims = [dim for dim in source.dims if dim != "bandwidth"]
+        apart = ("bandwidth", source.attrs.get(GROUPED_BY))
+        dims = [dim for dim in source.dims if dim not in apart]
         logarithms = source - source.where(np.isfinite(source)).max(dims)
     found: xr.DataArray = xr.apply_ufunc(
         _exponential, logarithms, dask="parallelized", output_dtypes=[float]
@@ -74,7 +77,8 @@ def density(result: ResultLike, *, relative: bool = False) -> xr.DataArray:
     elif DENSITY_UNITS in source.attrs:
         notes["units"] = source.attrs[DENSITY_UNITS]
     found = found.rename("density")
-    found.attrs = {n: note for n, note in source.attrs.items() if n not in _OF_LOGARITHM} | notes
+    left_out = (*_OF_LOGARITHM, GROUPED_BY)
+    found.attrs = {n: note for n, note in source.attrs.items() if n not in left_out} | notes
     return found
 
 
@@ -88,7 +92,7 @@ def _log_densities(result: Any) -> xr.DataArray:
                 "dkde returned them"
             )
         return result
-    opened = opened_result(result)
+    opened = opened_result(result, groups=True)
     if "bits_per_dimension" in opened and "mean_log_likelihood" in opened:
         # Where a kernel is no density there are means, and no bits.
         undefined = np.isnan(opened["bits_per_dimension"].values)
@@ -97,7 +101,9 @@ def _log_densities(result: Any) -> xr.DataArray:
                 "the result holds scores of a kernel that is no density of so many features; "
                 "they have no densities"
             )
-    return opened[MAIN]
+    found = opened[MAIN]
+    dim = grouped_dim(opened)
+    return found if dim is None else found.assign_attrs({GROUPED_BY: dim})
 
 
 def _exponential(values: FloatArray) -> FloatArray:

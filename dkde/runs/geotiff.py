@@ -12,7 +12,9 @@ import numpy as np
 import xarray as xr
 
 from dkde.errors import DataSetError, InputError, one_line
+from dkde.rows.filter_values import value_words
 from dkde.rows.place_names import LATITUDE, LONGITUDE, role_of
+from dkde.runs.grouped import grouped_dim
 
 _WGS84 = "EPSG:4326"
 # The tag of all that a result has beside its cells, as JSON.
@@ -29,7 +31,7 @@ def write_geotiff(result: xr.Dataset, path: Path) -> None:
     """
     raster = raster_of(result)
     tags = {"dkde_provenance": result.attrs.get("provenance", "{}")}
-    if "run" in result.attrs:
+    if "run" in result.attrs and grouped_dim(result) is None:
         tags[_BESIDE] = json.dumps(_beside(result))
     # Of what rasterio asks of its own dependencies, nothing is for the user to do.
     with catch_warnings(action="ignore", category=PendingDeprecationWarning):
@@ -93,6 +95,8 @@ def raster_of(result: xr.Dataset) -> xr.DataArray:
     if "density" not in result:
         raise InputError("a GeoTIFF holds a map; make one with dkde.density_map, or write .nc")
     values = _cells(result)
+    group = grouped_dim(result)
+    names = [] if group is None else value_words(result[group].values)
     if values.ndim not in (2, 3):
         raise InputError(f"a GeoTIFF has two axes, and the map has {values.ndim}; write .nc")
     down, right = (str(dim) for dim in values.dims[-2:])
@@ -107,8 +111,14 @@ def raster_of(result: xr.Dataset) -> xr.DataArray:
     values = values.isel(dict.fromkeys(values.dims[:-2], slice(None)))
     # North up, and to the right: what every reader of rasters expects.
     values = values.sortby(down, ascending=False).sortby(right)
-    values = values.reset_coords(drop=True).rename({down: "y", right: "x"})
+    values = (
+        values.drop_vars(group or (), errors="ignore")
+        .reset_coords(drop=True)
+        .rename({down: "y", right: "x"})
+    )
     values = values.astype(np.float64)
+    if group is not None:  # a band for each group, with its value as description
+        values = values.assign_attrs(long_name=tuple(names))
     # As NaN marks cells without a density.
     raster: xr.DataArray = values.rio.write_nodata(np.nan)
     crs = _crs(result, down, right)

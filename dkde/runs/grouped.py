@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 import xarray as xr
 
+from dkde.rows.filter_values import value_words
 from dkde.runs.origin import provenance_of
 
 T = TypeVar("T")
@@ -30,7 +31,7 @@ def grouped_dim(result: xr.Dataset) -> str | None:
     return dim if isinstance(dim, str) and dim in result.dims else None
 
 
-def groups_of(result: xr.Dataset) -> dict[str, xr.Dataset]:
+def results_of_groups(result: xr.Dataset) -> dict[str, xr.Dataset]:
     """Return the results of the groups by their names, ``label=7``, each as if it were alone.
 
     Parameters
@@ -40,21 +41,30 @@ def groups_of(result: xr.Dataset) -> dict[str, xr.Dataset]:
     """
     dim = grouped_dim(result)
     assert dim is not None
-    of_groups = provenance_of(result).get(_OF_GROUPS, [])
-    names = [f"{dim}={word}" for word in group_words(result[dim].values)]
-    found = {}
-    for i, name in enumerate(names):
-        one = result.isel({dim: i}, drop=True)
-        if GROUP_BANDWIDTH in one:
-            bandwidths = one[GROUP_BANDWIDTH]
-            one = one.assign_coords(bandwidth=("bandwidth", bandwidths.values, bandwidths.attrs))
-            one = one.drop_vars(GROUP_BANDWIDTH)
-        attrs = {key: value for key, value in result.attrs.items() if key != GROUPED_BY}
-        provenance = {k: v for k, v in provenance_of(result).items() if k != _OF_GROUPS}
-        provenance |= of_groups[i] if i < len(of_groups) else {}
-        one.attrs = attrs | {"provenance": json.dumps(provenance)}
-        one.encoding = dict(result.encoding)
-        found[name] = one
+    words = value_words(result[dim].values)
+    return {f"{dim}={word}": alone(result.isel({dim: i})) for i, word in enumerate(words)}
+
+
+def alone(result: xr.Dataset) -> xr.Dataset:
+    """Return the result of a group that was selected as if it had been made alone.
+
+    Any other result is returned as it is.
+    """
+    dim = result.attrs.get(GROUPED_BY)
+    if not isinstance(dim, str) or dim in result.dims or dim not in result.coords:
+        return result
+    provenance = provenance_of(result)
+    (word,) = value_words(np.atleast_1d(result[dim].values))
+    own: dict[str, Any] = next(
+        (each for each in provenance.pop(_OF_GROUPS, []) if each.get("value") == word), {}
+    )
+    found = result.drop_vars([name for name in (dim, GROUP_BANDWIDTH) if name in result.variables])
+    if GROUP_BANDWIDTH in result and "bandwidth" in result.dims:
+        bandwidths = result[GROUP_BANDWIDTH]
+        found = found.assign_coords(bandwidth=("bandwidth", bandwidths.values, bandwidths.attrs))
+    found.attrs = {key: value for key, value in result.attrs.items() if key != GROUPED_BY}
+    found.attrs["provenance"] = json.dumps(provenance | own)
+    found.encoding = dict(result.encoding)
     return found
 
 
@@ -73,21 +83,6 @@ def of_each_group(works: Mapping[str, T]) -> dict[str, T]:
     if not number.isdigit():
         return {first: works[first]}
     return {name: work for name, work in works.items() if name.rpartition("_")[0] == stem}
-
-
-def group_words(values: Any) -> list[str]:
-    """Return the values of groups as text; times without a time of day are dates.
-
-    Examples
-    --------
-    >>> group_words(np.array([7, 8])), group_words(np.array(["2020-01-01"], "M8[ns]"))
-    (['7', '8'], ['2020-01-01'])
-    """
-    found = np.asarray(values)
-    if found.dtype.kind == "M":
-        days = found.astype("M8[D]")
-        found = days if (days == found).all() else found.astype("M8[s]")
-    return [str(value) for value in found]
 
 
 def combined(
@@ -125,10 +120,11 @@ def combined(
     if dim in coords:
         coords[f"query_{dim}"] = coords.pop(dim)
     coords[dim] = (dim, np.asarray(values), {"long_name": "value of the training rows"})
-    return xr.Dataset(variables, coords, _attributes(dim, results))
+    words = value_words(np.asarray(values))
+    return xr.Dataset(variables, coords, _attributes(dim, words, results))
 
 
-def _attributes(dim: str, results: Sequence[xr.Dataset]) -> dict[str, Any]:
+def _attributes(dim: str, words: Sequence[str], results: Sequence[xr.Dataset]) -> dict[str, Any]:
     """Return the attributes of a result of groups, with the provenance of each."""
     every = [provenance_of(each) for each in results]
     common = {
@@ -137,7 +133,8 @@ def _attributes(dim: str, results: Sequence[xr.Dataset]) -> dict[str, Any]:
         if all(other.get(key) == value for other in every)
     }
     own: list[Mapping[str, Any]] = [
-        {key: value for key, value in each.items() if key not in common} for each in every
+        {"value": word, **{key: value for key, value in each.items() if key not in common}}
+        for word, each in zip(words, every, strict=True)
     ]
     provenance = {**common, _OF_GROUPS: own}
     return {**results[0].attrs, "provenance": json.dumps(provenance), GROUPED_BY: dim}

@@ -13,16 +13,18 @@ import xarray as xr
 from dkde.errors import Call, DataSetError, InputError, Remedy, one_line
 from dkde.inputs.moved import Whereabouts, told_of
 from dkde.runs.geotiff import has_result, raster_result
+from dkde.runs.grouped import alone, grouped_dim, results_of_groups
 from dkde.runs.origin import as_now
 from dkde.runs.store import MAIN, ResultStore
 from dkde.stores.file_kinds import RASTERS, WHOLE
+from dkde.typing import ResultLike
 
 # A key of a result's encoding: the present paths of its data, by former ones.
 _SOURCES = "dkde_sources"
 
 
 def opened_results(
-    results: Sequence[Any], sources: Mapping[str, str] | None = None
+    results: Sequence[Any], sources: Mapping[str, str] | None = None, *, groups: bool = False
 ) -> list[xr.Dataset]:
     """Return results, opened lazily, which know where their data lie now.
 
@@ -30,13 +32,15 @@ def opened_results(
     ----------
     sources : mapping of str to path, optional
         Present paths of their data, as for :func:`dkde.verify`. Each must be named by one of them.
+    groups : bool
+        As for :func:`opened_result`.
 
     Raises
     ------
     InputError, DataSetError
         As :func:`opened_result`; or when sources are named by no result, or are not there.
     """
-    found = [opened_result(result) for result in results]
+    found = [opened_result(result, groups=groups) for result in results]
     if not sources:
         return found
     told = told_of(sources, map(whereabouts_of, found))
@@ -47,11 +51,50 @@ def opened_results(
     return opened
 
 
-def opened_result(result: Any) -> xr.Dataset:
+def groups_of(result: ResultLike) -> dict[Any, xr.Dataset]:
+    """Return the results of the groups of a result, each as if it had been made alone.
+
+    Parameters
+    ----------
+    result : xarray.Dataset, path or URL
+        A result of :func:`dkde.score` or :func:`dkde.density_map` with ``by``; or the path of one.
+
+    Returns
+    -------
+    dict
+        By the values of the variable. Each has its own bandwidths as coordinate, and can be passed
+        to any function that takes a result, as can ``result.sel(label=7)``.
+
+    Raises
+    ------
+    InputError
+        When the result has no groups.
+    DataSetError
+        When it is damaged or not complete.
+
+    Examples
+    --------
+    >>> import dkde
+    >>> found = dkde.score("test", "train", "scott", by="label", source="digits")
+    >>> [value for value, one in dkde.groups_of(found).items() if one.bandwidth > 0.9337]
+    [2, 7]
+    """
+    opened = opened_result(result, groups=True)
+    dim = grouped_dim(opened)
+    if dim is None:
+        raise InputError("the result has no groups; score or map with by=")
+    values = opened[dim].values
+    keys = values if values.dtype.kind in "mM" else values.tolist()
+    return dict(zip(keys, results_of_groups(opened).values(), strict=True))
+
+
+def opened_result(result: Any, *, groups: bool = False) -> xr.Dataset:
     """Return a result, opened lazily where it lies in a store.
 
     Parameters
     ----------
+    groups : bool
+        Whether it may be of groups (``by``), along a dim of theirs.
     result : xarray.Dataset, xarray.DataArray, path or URL
         A result of :func:`dkde.score`, :func:`dkde.sweep` or :func:`dkde.cross_validate`; labelled
         log-densities of :func:`dkde.log_density`; or the path of an output.
@@ -63,6 +106,17 @@ def opened_result(result: Any) -> xr.Dataset:
     DataSetError
         When there is no store of a result at the path, or it is not complete.
     """
+    found = _opened(result)
+    if (dim := grouped_dim(found)) is not None and not groups:
+        raise InputError(
+            f"the result is of {found.sizes[dim]} groups, by {dim}; select one (result.sel({dim}="
+            "...)), or take them one by one with dkde.groups_of"
+        )
+    return alone(found)
+
+
+def _opened(result: Any) -> xr.Dataset:
+    """Return a result as it lies in its store."""
     if isinstance(result, xr.DataArray):
         result = result.to_dataset(name=MAIN)
         if "bandwidth" not in result.coords:

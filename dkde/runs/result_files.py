@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from itertools import pairwise
 from math import prod
@@ -17,6 +18,7 @@ from dkde.errors import DataSetError, DkdeError, InputError, one_line
 from dkde.numerics.bandwidth import KILOMETRES
 from dkde.rows.boxes import Box, Grain, boxes
 from dkde.runs.geotiff import write_geotiff
+from dkde.runs.grouped import grouped_dim, results_of_groups
 from dkde.runs.scored_rows import ScoredRows, scored_rows
 from dkde.stores.objects import SeenObject
 from dkde.stores.publishing import drafted
@@ -105,7 +107,7 @@ def is_written_by_dkde(path: str | os.PathLike[str]) -> bool:
 
 def _write_csv(result: xr.Dataset, path: Path) -> None:
     """Write the table as CSV, with one line of heads."""
-    sides = scored_rows(result)
+    sides = _sides(result)
     with path.open("w", encoding="utf-8", newline="") as file:
         for number, frame in enumerate(_frames(sides, _columns(sides))):
             # The shortest digits that read back as the same number.
@@ -117,7 +119,7 @@ def _write_parquet(result: xr.Dataset, path: Path) -> None:
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
 
-    sides = scored_rows(result)
+    sides = _sides(result)
     columns = _columns(sides)
     # Parquet needs its schema before the first row, and the sides differ in columns: the schema is
     # made from the first row of each.
@@ -146,6 +148,18 @@ _WRITERS: dict[str, tuple[tuple[str, ...], str, Writer]] = {
     ".nc": (("h5netcdf", "h5py"), "netcdf", _write_netcdf),
     ".tif": (("rioxarray",), "geo", write_geotiff),
 }
+
+
+def _sides(result: xr.Dataset) -> list[ScoredRows]:
+    """Return the rows of a result by role; of groups one after the other, with their values."""
+    if (dim := grouped_dim(result)) is None:
+        return scored_rows(result)
+    groups = zip(result[dim].values, results_of_groups(result).values(), strict=True)
+    return [
+        replace(side, values=side.values.assign_coords({dim: value}))
+        for value, group in groups
+        for side in scored_rows(group)
+    ]
 
 
 def _columns(sides: Sequence[ScoredRows]) -> list[str]:

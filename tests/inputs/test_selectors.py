@@ -96,7 +96,7 @@ def test_a_file_of_several_splits_wants_one_named():
         (" ", "cannot be read"),
         ("digits::", "cannot be read"),
         ("digits:: ", "cannot be read"),
-        ("::train", r"write \[SOURCE::\]SPLIT\[a:b\], several joined by \+"),
+        ("::train", r"write \[SOURCE::\]SPLIT\[a:b\] or SPLIT\[label=7\], several joined by \+"),
         (" ::train", "cannot be read"),
         ("train+ +test", "cannot be read"),
         ("+train", "cannot be read"),
