@@ -95,8 +95,7 @@ def raster_of(result: xr.Dataset) -> xr.DataArray:
     if "density" not in result:
         raise InputError("a GeoTIFF holds a map; make one with dkde.density_map, or write .nc")
     values = _cells(result)
-    group = grouped_dim(result)
-    names = [] if group is None else value_words(result[group].values)
+    of_groups = grouped_dim(result)
     if values.ndim not in (2, 3):
         raise InputError(f"a GeoTIFF has two axes, and the map has {values.ndim}; write .nc")
     down, right = (str(dim) for dim in values.dims[-2:])
@@ -111,14 +110,11 @@ def raster_of(result: xr.Dataset) -> xr.DataArray:
     values = values.isel(dict.fromkeys(values.dims[:-2], slice(None)))
     # North up, and to the right: what every reader of rasters expects.
     values = values.sortby(down, ascending=False).sortby(right)
-    values = (
-        values.drop_vars(group or (), errors="ignore")
-        .reset_coords(drop=True)
-        .rename({down: "y", right: "x"})
-    )
+    values = values.reset_coords(drop=True).rename({down: "y", right: "x"})
     values = values.astype(np.float64)
-    if group is not None:  # a band for each group, with its value as description
-        values = values.assign_attrs(long_name=tuple(names))
+    if of_groups is not None:  # a band for each group, with its value as description
+        words = tuple(value_words(result[of_groups].values))
+        values = values.drop_vars(of_groups).assign_attrs(long_name=words)
     # As NaN marks cells without a density.
     raster: xr.DataArray = values.rio.write_nodata(np.nan)
     crs = _crs(result, down, right)
