@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from dkde_cli.grouped import grouped_by, groups
 from dkde_cli.left_out import missing, missing_in_words
 from dkde_cli.logs import say
 from dkde_cli.map_figures import is_map, print_map
@@ -32,7 +33,9 @@ Row = dict[str, Any]
 
 
 def figures(result: Any) -> list[Row]:
-    """Return a row of figures for each bandwidth of a result."""
+    """Return a row of figures for each bandwidth of a result, and for each of its groups."""
+    if (group := grouped_by(result)) is not None:
+        return [{group: value, **row} for value, one in groups(result) for row in figures(one)]
     names = [*FIGURES, *(name for name in _ADDED if name in result)]
     columns = {name: result[name].values.tolist() for name in ("bandwidth", *names)}
     n_rows = _n_counting(result)
@@ -72,18 +75,26 @@ def _n_counting(result: Any, prefix: str = "") -> int:
 
 def effort(result: Any) -> str:
     """Return the shares of pairs evaluated and of rows read, where they are less than all."""
-    inputs = json.loads(result.attrs.get("provenance", "{}"))
+    parts = [result] if grouped_by(result) is None else [one for _, one in groups(result)]
     shares = []
     for name, words in (("pairs_evaluated", "pairs evaluated"), ("rows_read", "rows read")):
-        done = possible = 0
-        for prefix, role in _EFFORTS:
-            if role in inputs and f"{prefix}{name}" in result:
-                found = result[f"{prefix}{name}"]
-                done += int(found.sum())
-                possible += found.size * inputs[role]["train"]["rows"]
+        counts = [_effort_of(part, name) for part in parts]
+        done, possible = (sum(each) for each in zip(*counts, strict=True))
         if done < possible:
             shares.append(f"{words} {_percent(done / possible)}")
     return ", ".join(shares)
+
+
+def _effort_of(result: Any, name: str) -> tuple[int, int]:
+    """Return how many pairs, or rows, were done for a result, and how many there are."""
+    inputs = json.loads(result.attrs.get("provenance", "{}"))
+    done = possible = 0
+    for prefix, role in _EFFORTS:
+        if role in inputs and f"{prefix}{name}" in result:
+            found = result[f"{prefix}{name}"]
+            done += int(found.sum())
+            possible += found.size * inputs[role]["train"]["rows"]
+    return done, possible
 
 
 def _percent(share: float) -> str:
@@ -122,6 +133,9 @@ def print_result(result: Any, *, as_json: bool) -> None:
     if is_map(result):
         print_map(result, as_json=as_json)
         return
+    if (name := grouped_by(result)) is not None:
+        _print_groups(result, name, as_json=as_json)
+        return
     # A score has no best bandwidth; of the other two, a cross-validation has fold totals.
     rows, test_row = figures(result), test_figures(result)
     best = float(result["best_bandwidth"]) if "best_bandwidth" in result else None
@@ -149,6 +163,17 @@ def print_result(result: Any, *, as_json: bool) -> None:
             f"± {test_row['standard_error']:.4f} nats, "
             f"{test_row['bits_per_dimension']:.4f} bits/dimension"
         )
+
+
+def _print_groups(result: Any, name: str, *, as_json: bool) -> None:
+    """Print the figures of a score of groups: a row for each, and for each of its bandwidths."""
+    rows = figures(result)
+    if as_json:
+        found = {"by": name, "seconds": float(result.attrs["seconds"]), "rows": rows}
+        print_json(found | unit(result) | missing(result))
+        return
+    first = next(one for _, one in groups(result))
+    print_figures(rows, km=kilometres(first), group=name)
 
 
 def print_end(result: Any, seconds: float, *, was_complete: bool = False) -> None:
@@ -184,7 +209,8 @@ def write_csv(path: str, splits: Mapping[str, Iterable[Row]]) -> None:
     from dkde import write_whole
 
     rows = [{"split": split, **row} for split, found in splits.items() for row in found]
-    columns = [*CSV_COLUMNS, *(name for name in (*_ADDED, UNIT) if name in rows[0])]
+    own = [name for name in rows[0] if name not in (*CSV_COLUMNS, *_ADDED, UNIT)]  # of groups
+    columns = [*own, *CSV_COLUMNS, *(name for name in (*_ADDED, UNIT) if name in rows[0])]
     text = io.StringIO()
     # Every digit of a float is kept.
     writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
@@ -194,7 +220,11 @@ def write_csv(path: str, splits: Mapping[str, Iterable[Row]]) -> None:
 
 
 def print_figures(
-    rows: Sequence[Row], *, best: float | None = None, km: float | None = None
+    rows: Sequence[Row],
+    *,
+    best: float | None = None,
+    km: float | None = None,
+    group: str | None = None,
 ) -> None:
     """Print rows of figures as a table, the best bandwidth marked.
 
@@ -202,6 +232,8 @@ def print_figures(
     ----------
     km : float, optional
         Kilometres of one unit of the bandwidths; adds a column of bandwidths in kilometres.
+    group : str, optional
+        The name of the groups' variable, which has the first column.
     """
     heads = {
         "mean_log_likelihood": "mean log-likelihood",
@@ -218,7 +250,8 @@ def print_figures(
         heads[AT_ATOL] = "within atol"
     values = [row["bandwidth"] for row in rows]
     name = "bandwidth (km)" if rows[0].get(UNIT) == "km" else "bandwidth"
-    sizes = {name: _aligned(values)}
+    sizes = {} if group is None else {group: [str(row[group]) for row in rows]}
+    sizes[name] = _aligned(values)
     if km is not None:
         sizes["km"] = _aligned([value * km for value in values])
     # Least squares are in the unit of a density, and may be far from 1.

@@ -10,7 +10,7 @@ def missing(result: Any) -> dict[str, int]:
     every = [
         name.format(*each) for name in names for each in (("", ""), ("test_", ""), ("", "_train"))
     ]
-    return {name: int(result[name]) for name in every if name in result}
+    return {name: int(result[name].sum()) for name in every if name in result}
 
 
 def missing_in_words(result: Any) -> str:

@@ -17,6 +17,7 @@ from dkde_cli.options import (
     Where,
     density_options,
     gathered,
+    groups_options,
     json_option,
     where_options,
 )
@@ -146,6 +147,7 @@ def _output(**values: Any) -> MapOutput:
     help="One bandwidth, or a rule, as for dkde score; by default Silverman's rule, with the "
     "standard deviations of the features as scales.",
 )
+@groups_options
 @gathered("cells", dict, _CELLS)
 @density_options("kernel", "singular", "precision", "tol", "atol", "nan", "support", "outside")
 @click.option(
@@ -170,6 +172,7 @@ def _output(**values: Any) -> MapOutput:
 def map_(
     training: Training,
     bandwidth: str | None,
+    groups: dict[str, Any],
     cells: dict[str, Any],
     density: dict[str, Any],
     covariance: str | None,
@@ -188,8 +191,10 @@ def map_(
        "expected_count": sum or null, "area_units": UNIT or null, "levels_from",
        "levels": [{"level", "density", "area", "mass"}, ...]}
     with null for numbers that are not finite, on the sphere "bandwidth_unit", and with
-    --nan drop or --outside drop "n_missing_train" or "n_outside_train". With --plan it is what
-    dkde.plan_map returns.
+    --nan drop or --outside drop "n_missing_train" or "n_outside_train". With --by it is
+      {"by": NAME, "seconds", "groups": [{NAME: value, ...}, ...]}
+    with the figures of each map.
+    With --plan it is what dkde.plan_map returns.
     """
     import dkde
 
@@ -200,6 +205,8 @@ def map_(
         **density, **chosen,
     }  # fmt: skip
     if is_plan:
+        if groups["by"] is not None:
+            raise click.UsageError("--plan is of one map; leave out --by")
         with attach(where):
             cost = dkde.plan_map(training.selector, **asked, **workers_of(where))
         _print_plan(cost, as_json=output.as_json)
@@ -207,7 +214,7 @@ def map_(
     output = output.checked(training.data)
     if output.store is None and output.plot is None and output.contours is None:
         say("The map goes nowhere but to these figures; say --output FILE, or --plot FILE")
-    call = partial(dkde.density_map, training.selector, contours=output.contours, **asked)
+    call = partial(dkde.density_map, training.selector, contours=output.contours, **groups, **asked)
     carry_out(call, output, where, "map", "score")
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from dkde_cli.grouped import grouped_by, groups
 from dkde_cli.left_out import missing
 from dkde_cli.tables import print_json, print_pairs, print_table
 
@@ -16,10 +17,29 @@ def is_map(result: Any) -> bool:
 
 def print_map(result: Any, *, as_json: bool) -> None:
     """Print the figures of a map: as JSON, or as text."""
-    found = _figures(result)
-    if as_json:
-        print_json(found | missing(result))
+    if (name := grouped_by(result)) is not None:
+        _print_maps(result, name, as_json=as_json)
         return
+    if as_json:
+        print_json(_figures(result) | missing(result))
+        return
+    _print_one(result)
+
+
+def _print_maps(result: Any, name: str, *, as_json: bool) -> None:
+    """Print the figures of the maps of groups."""
+    if as_json:
+        rows = [{name: value, **_figures(one)} for value, one in groups(result)]
+        seconds = float(result.attrs["seconds"])
+        print_json({"by": name, "seconds": seconds, "groups": rows} | missing(result))
+        return
+    for number, (value, one) in enumerate(groups(result)):
+        click.echo(("\n" if number else "") + f"{name} {value}")
+        _print_one(one)
+
+
+def _print_one(result: Any) -> None:
+    found = _figures(result)
     unit = found.get("bandwidth_unit")
     scale = {"km": " km", "radian": " radians"}.get(str(unit), "")
     sizes = found["cells"]

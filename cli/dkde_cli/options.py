@@ -41,10 +41,10 @@ DATA_HELP = (
 )
 SELECTOR_HELP = (
     f"{DATA_HELP}\n\n"
-    "Rows are chosen by selectors, [SOURCE::]SPLIT[a:b], several joined by +. SOURCE has the forms "
-    "of DATA, and is DATA by default. A file name alone stands for its only split, and the word "
-    "all for every split. A Zarr store or NetCDF file that xarray opens needs --features, and its "
-    "groups are its splits. Quote brackets: 'train[:10000]'."
+    "Rows are chosen by selectors, [SOURCE::]SPLIT[a:b] or SPLIT[label=7], several joined by +. "
+    "SOURCE has the forms of DATA, and is DATA by default. A file name alone stands for its only "
+    "split, and the word all for every split. A Zarr store or NetCDF file that xarray opens needs "
+    "--features, and its groups are its splits. Quote brackets: 'train[:10000]'."
 )
 
 
@@ -258,6 +258,26 @@ weights_option = click.option(
     metavar="VARIABLE",
     help="Weight of each training row: a variable beside the features, or a label. If the rows "
     "that are scored have a variable of that name, it weights their means.",
+)
+
+
+groups_options = gathered(
+    "groups",
+    dict,
+    {
+        "by": click.option(
+            "--by",
+            metavar="VARIABLE",
+            help="One density for each value of this column, variable, coordinate or label of the "
+            "training rows, from its own rows; or of a part of its times, time.month.",
+        ),
+        "common_bandwidth": click.option(
+            "--common-bandwidth",
+            is_flag=True,
+            help="With --by, find the bandwidth of a rule, and --covariance, from all training "
+            "rows together; by default each group has its own.",
+        ),
+    },
 )
 
 

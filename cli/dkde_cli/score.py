@@ -10,6 +10,7 @@ from dkde_cli.options import (
     SELECTOR_HELP,
     Where,
     density_options,
+    groups_options,
     scored_weights_option,
     where_options,
 )
@@ -30,6 +31,7 @@ from dkde_cli.values import parse_bandwidths
     "one for each feature, depth=10,time=2. It is in units of the data, or of those that "
     "--covariance makes; with the kernel vonmises_fisher in radians, or as 250km.",
 )
+@groups_options
 @density_options(of_scores=True)
 @output_options()
 @where_options
@@ -38,6 +40,7 @@ def score(
     query: str,
     query_weights: str | None,
     bandwidth: str,
+    groups: dict[str, Any],
     density: dict[str, Any],
     output: Output,
     where: Where,
@@ -53,7 +56,10 @@ def score(
     and for several
       {"seconds": s, "rows": [row, ...]}
     with null for numbers that are not finite, with --atol "n_rows_at_atol", and on the sphere
-    "bandwidth_unit", "km" or "radian". In the CSV, split is the query's selector.
+    "bandwidth_unit", "km" or "radian". With --by it is
+      {"by": NAME, "seconds": s, "rows": [row, ...]}
+    and each row, there and in the CSV, has the value under that name. In the CSV, split is the
+    query's selector.
     """
     import dkde
 
@@ -69,6 +75,7 @@ def score(
         **training.choice,
         weights=training.weights,
         query_weights=query_weights,
+        **groups,
         **density,
     )
     carry_out(call, output, where, query, "score")

@@ -12,7 +12,7 @@ import xarray as xr
 from dkde.engine.eager_run import computed
 from dkde.engine.pool import PoolFor
 from dkde.engine.work import Work
-from dkde.errors import Argument, InputError, warn
+from dkde.errors import Argument, InputError, Remedy, warn
 from dkde.estimation.bandwidth_matrix import bandwidth_coordinate, rules_among
 from dkde.estimation.fitted import Fitted
 from dkde.estimation.labelling import RESERVED
@@ -119,7 +119,8 @@ def _refuse_single(division: Division, sides: Sequence[Side], bandwidth: Any) ->
     if single := [i for i, each in enumerate(sides) if each.rows.n_rows == 1]:
         raise InputError(
             f"{division.naming(single)}: one row, from which no rule finds a bandwidth; leave it "
-            "out, give the bandwidth as a number, or take that of all rows (common_bandwidth)"
+            "out, give the bandwidth as a number, or take that of all rows ",
+            Remedy("common_bandwidth"),
         )
 
 
@@ -154,8 +155,8 @@ def check_common(by: Any, *, common: bool) -> None:
     """
     if common and by is None:
         raise InputError(
-            "common_bandwidth is for the groups of ", Argument("by"), "; name a variable, or leave "
-            "it out"
+            Argument("common_bandwidth"), " is for the groups of ", Argument("by"),
+            "; name a variable, or leave it out"
         )  # fmt: skip
 
 
