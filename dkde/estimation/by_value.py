@@ -27,6 +27,7 @@ from dkde.progress import ProgressLike, shown
 from dkde.rows.filter_values import value_words
 from dkde.rows.side import Side
 from dkde.runs.grouped import GROUP_BANDWIDTH
+from dkde.typing import FloatArray
 from dkde.workers.cluster import pool_for
 
 
@@ -146,6 +147,20 @@ def bandwidths_asked(bandwidth: Any) -> list[str]:
     return [h if isinstance(h, str) else f"{h:g}" for h in np.ravel(np.asarray(bandwidth, object))]
 
 
+def scales_of(groups: Sequence[Fitted]) -> FloatArray | None:
+    """Return the scales of the features in the C of each group; None where C is the same in all.
+
+    Returns
+    -------
+    array (n_groups, n_features), optional
+        The square roots of the diagonal of C; 0 for features that were dropped.
+    """
+    if len({id(group.matrix.covariance.linear) for group in groups}) == 1:
+        return None
+    found = np.array([np.sqrt(np.diag(group.matrix.covariance.matrix)) for group in groups])
+    return None if (found == found[0]).all() else found
+
+
 def check_common(by: Any, *, common: bool) -> None:
     """Refuse ``common_bandwidth`` without groups.
 
@@ -155,9 +170,11 @@ def check_common(by: Any, *, common: bool) -> None:
     """
     if common and by is None:
         raise InputError(
-            Argument("common_bandwidth"), " is for the groups of ", Argument("by"),
-            "; name a variable, or leave it out"
-        )  # fmt: skip
+            Argument("common_bandwidth"),
+            " is for the groups of ",
+            Argument("by"),
+            "; name a variable, or leave it out",
+        )
 
 
 def check_dim(dim: str, q: Operand, role: str) -> None:

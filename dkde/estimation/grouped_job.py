@@ -13,6 +13,7 @@ from dkde.inputs.dividing import Division
 from dkde.numerics.logsum import Densities
 from dkde.runs.grouped import combined, results_of_groups
 from dkde.runs.job import Compute, Job
+from dkde.typing import FloatArray
 
 J = TypeVar("J", bound=Job)
 
@@ -33,6 +34,8 @@ class GroupedJob(Generic[J]):
         The bandwidths as the call gave them.
     works : mapping
         The works of all groups, by their names and the numbers of their groups: ``score_0``.
+    scales : array (n_groups, n_features), optional
+        Of the features in the C of each group, where these differ.
     """
 
     call: Mapping[str, Any] | None
@@ -41,6 +44,7 @@ class GroupedJob(Generic[J]):
     jobs: tuple[J, ...]
     asked: tuple[str, ...]
     works: Mapping[str, Work]
+    scales: FloatArray | None = None
     former: None = None
 
     @classmethod
@@ -50,18 +54,22 @@ class GroupedJob(Generic[J]):
         division: Division,
         jobs: Sequence[J],
         asked: Sequence[str],
+        scales: FloatArray | None = None,
     ) -> GroupedJob[J]:
         """Return the job of all groups, from those of each."""
         works = {
             f"{name}_{i}": work for i, job in enumerate(jobs) for name, work in job.works.items()
         }
-        return cls(call, division.dim, division.values, tuple(jobs), tuple(asked), works)
+        return cls(call, division.dim, division.values, tuple(jobs), tuple(asked), works, scales)
 
     def answer(self, compute: Compute, methods: Mapping[str, str]) -> xr.Dataset:
         """Compute the works of one group after the other, and return the result of all."""
         found = [self._answer(i, compute, methods) for i in range(len(self.jobs))]
         seconds = max(each.attrs["seconds"] for each in found)  # each counts from the call's start
-        return combined(self.dim, self.values, found, self.asked).assign_attrs(seconds=seconds)
+        return self._combined(found).assign_attrs(seconds=seconds)
+
+    def _combined(self, found: Sequence[xr.Dataset]) -> xr.Dataset:
+        return combined(self.dim, self.values, found, self.asked, self.scales)
 
     def _answer(self, i: int, compute: Compute, methods: Mapping[str, str]) -> xr.Dataset:
         job, own = self.jobs[i], {}
@@ -79,4 +87,4 @@ class GroupedJob(Generic[J]):
         """Return a stored result with each group in the form that this call asks for."""
         groups = results_of_groups(finished).values()
         found = [job.reread(each, name) for job, each in zip(self.jobs, groups, strict=True)]
-        return combined(self.dim, finished[self.dim].values, found, self.asked)
+        return self._combined(found)

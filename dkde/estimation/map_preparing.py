@@ -15,7 +15,13 @@ import xarray as xr
 from dkde.engine.moments import gather_weight
 from dkde.errors import InputError, Remedy, warn
 from dkde.estimation.bandwidth_matrix import RULES
-from dkde.estimation.by_value import FittedGroups, bandwidths_asked, check_common, check_dim
+from dkde.estimation.by_value import (
+    FittedGroups,
+    bandwidths_asked,
+    check_common,
+    check_dim,
+    scales_of,
+)
 from dkde.estimation.fitted import Fitted
 from dkde.estimation.grouped_job import GroupedJob
 from dkde.estimation.labelling import check_names
@@ -114,7 +120,7 @@ def map_job(
         return job_of(fits[0], reaches[0], call)
     check_dim(division.dim, found, "the map")
     jobs = [job_of(fitted, reach, None) for fitted, reach in zip(fits, reaches, strict=True)]
-    return GroupedJob.of(call, division, jobs, bandwidths_asked(bandwidth))
+    return GroupedJob.of(call, division, jobs, bandwidths_asked(bandwidth), scales_of(fits))
 
 
 def _fits(

@@ -12,7 +12,13 @@ import xarray as xr
 
 from dkde.engine.work import Work
 from dkde.estimation.bandwidth_matrix import bandwidth_coordinate, in_unit_of_call
-from dkde.estimation.by_value import FittedGroups, bandwidths_asked, check_common, check_dim
+from dkde.estimation.by_value import (
+    FittedGroups,
+    bandwidths_asked,
+    check_common,
+    check_dim,
+    scales_of,
+)
 from dkde.estimation.fitted import Fitted
 from dkde.estimation.foreign_arguments import answered
 from dkde.estimation.grouped_job import GroupedJob
@@ -125,9 +131,10 @@ def score(
         ``n_outside_train``, or with both options the first two, which count both;
         versions, plan, method and inputs as JSON in ``attrs["provenance"]``. With ``by`` all of
         these but the weights are along a further dim, first, named after the variable, with its
-        values as coordinate; ``group_bandwidth`` has the bandwidths of each group. Where these
-        differ, the coordinate ``bandwidth`` has them as they were asked for, ``"scott"``. A
-        coordinate of the query with the name of that dim is called ``query_NAME``.
+        values as coordinate; ``group_bandwidth`` has the bandwidths of each group, and
+        ``group_scale`` the scales of the features in C, where groups differ in these. Where
+        bandwidths differ, the coordinate ``bandwidth`` has them as they were asked for,
+        ``"scott"``. A coordinate of the query with the name of that dim is called ``query_NAME``.
 
     Raises
     ------
@@ -256,4 +263,6 @@ def score_job(
         division, bandwidth, options, pool_for, weights=weights, common=common_bandwidth
     )
     jobs = [job_of(fitted, None) for fitted in groups.groups]
-    return GroupedJob.of(call, division, jobs, bandwidths_asked(bandwidth))
+    return GroupedJob.of(
+        call, division, jobs, bandwidths_asked(bandwidth), scales_of(groups.groups)
+    )

@@ -46,10 +46,11 @@ def plug_in(counts: FloatArray, n: float, width: float) -> float:
     squares = dct(counts / counts.sum())[1:] ** 2 / 4
     frequencies = np.arange(1, n_bins, dtype=np.float64) ** 2
 
-    def roughness(order: int, t: float) -> float:
+    def roughness(order: int, t: float) -> np.float64:
         """Return the squared norm of a derivative of the density smoothed by sqrt(t)."""
         terms = frequencies**order * squares * np.exp(-frequencies * pi**2 * t)
-        return 2 * pi ** (2 * order) * float(terms.sum())
+        # As NumPy's number, whose inverse is infinite where nothing is left of the derivative.
+        return np.float64(2 * pi ** (2 * order) * terms.sum())
 
     def excess(t: float) -> float:
         """Return t less the best squared bandwidth if the last derivative is smoothed by t."""

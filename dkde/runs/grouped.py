@@ -11,12 +11,14 @@ import xarray as xr
 
 from dkde.rows.filter_values import value_words
 from dkde.runs.origin import provenance_of
+from dkde.typing import FloatArray
 
 T = TypeVar("T")
 # The attribute of a result that names the dim of its groups.
 GROUPED_BY = "grouped_by"
 # The bandwidths of each group.
 GROUP_BANDWIDTH = "group_bandwidth"
+_GROUP_SCALE = "group_scale"
 # The key of the provenance with what is said of each group alone.
 _OF_GROUPS = "groups"
 # Variables that are the same for all groups, as they are of the rows or of the cells.
@@ -86,7 +88,11 @@ def of_each_group(works: Mapping[str, T]) -> dict[str, T]:
 
 
 def combined(
-    dim: str, values: Any, results: Sequence[xr.Dataset], asked: Sequence[str]
+    dim: str,
+    values: Any,
+    results: Sequence[xr.Dataset],
+    asked: Sequence[str],
+    scales: FloatArray | None = None,
 ) -> xr.Dataset:
     """Return one result of the results of groups, along a new dim.
 
@@ -102,12 +108,16 @@ def combined(
         The result of each group; all have the same variables.
     asked : sequence of str
         The bandwidths as the call gave them: the coordinate where groups differ in theirs.
+    scales : array (n_groups, n_features), optional
+        Of the features in the C of each group, where these differ.
     """
     first = results[0]
     bandwidths = np.array([each["bandwidth"].values for each in results])
     notes = first["bandwidth"].attrs
     variables: dict[Any, Any] = {}
     for name, variable in first.data_vars.items():
+        if name == _GROUP_SCALE:
+            continue
         if name in _OF_ALL:
             variables[name] = variable.variable
             continue
@@ -117,6 +127,9 @@ def combined(
     if (bandwidths != bandwidths[0]).any():
         coords["bandwidth"] = ("bandwidth", np.array(asked, object), {"long_name": "as asked for"})
     variables[GROUP_BANDWIDTH] = ((dim, "bandwidth"), bandwidths, notes)
+    if scales is not None:
+        notes = {"long_name": "scale of each feature: square root of the diagonal of C"}
+        variables[_GROUP_SCALE] = ((dim, "group_feature"), scales, notes)
     if dim in coords:
         coords[f"query_{dim}"] = coords.pop(dim)
     coords[dim] = (dim, np.asarray(values), {"long_name": "value of the training rows"})
