@@ -16,7 +16,7 @@ from dkde.inputs.calendar import CALENDAR
 from dkde.inputs.column_values import column_values
 from dkde.inputs.filtering import keeping, kept_rows
 from dkde.inputs.operands import Operand, selected
-from dkde.rows.filter_values import Mask, as_values, equality, value_words
+from dkde.rows.filter_values import Mask, as_values, equality, value_words, whole_numbers
 from dkde.rows.kept import Kept
 from dkde.rows.row_filter import RowFilter
 from dkde.rows.side import Part, Rows
@@ -101,7 +101,7 @@ def divided(operand: Operand, by: Any, role: str = "train") -> Division:
     names = _names_of_classes(operand, name)
     if names is not None and known.dtype.kind in "iu" and 0 <= known[0] <= known[-1] < len(names):
         known = np.array(names, object)[known]
-    return Division(name, known, groups, whole)
+    return Division(name, whole_numbers(known), groups, whole)
 
 
 def _values_of(operand: Operand, by: Any, role: str) -> tuple[str, Array, Mask]:

@@ -240,6 +240,20 @@ def equality(name: str, value: Any) -> str:
     return f"{column} == {value.item() if isinstance(value, np.generic) else value!r}"
 
 
+def whole_numbers(values: Array) -> Array:
+    """Return floats that are all whole as integers, as of codes beside missing ones; others as is.
+
+    Examples
+    --------
+    >>> whole_numbers(np.array([1.0, 3.0])), whole_numbers(np.array([0.5, 1.0]))
+    (array([1, 3]), array([0.5, 1. ]))
+    """
+    if values.dtype.kind != "f" or not (np.abs(values) < 2**53).all():
+        return values
+    whole = values.astype(np.int64)
+    return whole if (whole == values).all() else values
+
+
 def value_words(values: Array) -> list[str]:
     """Return values as text; times without a time of day are dates.
 
@@ -251,7 +265,7 @@ def value_words(values: Array) -> list[str]:
     if values.dtype.kind == "M":
         days = values.astype("M8[D]")
         values = days if (days == values).all() else values.astype("M8[s]")
-    return [str(value) for value in values]
+    return [str(value) for value in whole_numbers(values)]
 
 
 def within(time: np.datetime64, unit: str) -> np.datetime64:
