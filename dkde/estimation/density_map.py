@@ -161,7 +161,7 @@ def density_map(
     >>> found.density.dims, found.level_area.values.round(1)
     (('y', 'x'), array([ 4.4, 18.8]))
     """
-    regions = None if contours is None else RegionsFile.checked(contours, levels)
+    regions = None if contours is None else RegionsFile.checked(contours)
     run = Run(output, Manner(restart, retry_failed, anywhere), maps=True)
     covariance = covariance_for(bandwidth, kernel, covariance)
     options = Options(
@@ -187,7 +187,7 @@ def density_map(
     maps = job.jobs if isinstance(job, GroupedJob) else (job,)
     check_raster(output, maps[0].layout)
     if regions is not None:
-        regions.check(maps[0].layout)
+        regions.check(maps[0].layout, maps[0].levels)
     # Here, and not where the job is prepared: who resumes or verifies a run has read it.
     if bandwidth is None:
         say_rule(maps)

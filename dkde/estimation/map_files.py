@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import xarray as xr
 
@@ -13,6 +12,7 @@ from dkde.drawing.level_regions import check_axes, write_geojson
 from dkde.errors import Argument, InputError, some
 from dkde.estimation.map_axes import from_days
 from dkde.estimation.map_layout import MapLayout
+from dkde.estimation.map_levels import Levels
 from dkde.runs.result_files import write_file
 from dkde.runs.shares import is_init_only
 from dkde.stores.objects import SeenObject, look_at_object
@@ -22,7 +22,7 @@ from dkde.stores.targets import Seen, check_place, look
 _GEOJSON = (".geojson", ".json")
 
 
-def check_raster(output: Any, layout: MapLayout) -> None:
+def check_raster(output: str | os.PathLike[str] | None, layout: MapLayout) -> None:
     """Refuse a map that a GeoTIFF cannot hold, before it is computed.
 
     Raises
@@ -55,17 +55,14 @@ class RegionsFile:
     seen: Seen | SeenObject
 
     @classmethod
-    def checked(cls, path: str | os.PathLike[str], levels: Any) -> RegionsFile:
+    def checked(cls, path: str | os.PathLike[str]) -> RegionsFile:
         """Return the file, once it is certain that it may be written.
 
         Raises
         ------
         InputError, DataSetError
-            When it may not, or the call makes no levels.
         """
         path = os.fspath(path)
-        if levels is None:
-            raise InputError(Argument("contours"), " needs ", Argument("levels"))
         if Path(path).suffix.lower() not in _GEOJSON:
             raise InputError(Argument("contours"), f": {path} is no .geojson file")
         if is_init_only():
@@ -76,13 +73,15 @@ class RegionsFile:
         check_place(path, f"{Path(path).suffix.lower()} file", overwrite=True)
         return cls(path, look_at_object(path) if is_remote(path) else look(path))
 
-    def check(self, layout: MapLayout) -> None:
-        """Refuse a map whose levels have no polygons.
+    def check(self, layout: MapLayout, levels: Levels) -> None:
+        """Refuse a map without levels, or whose levels have no polygons.
 
         Raises
         ------
         InputError
         """
+        if not levels.percents:
+            raise InputError(Argument("contours"), " needs ", Argument("levels"))
         check_axes(
             [
                 from_days(axis.centres) if axis.name in layout.times else axis.centres

@@ -82,6 +82,12 @@ class TestRegions:
             )  # fmt: skip
         assert list(tmp_path.iterdir()) == []
 
+    @pytest.mark.parametrize("levels", [None, []])
+    def test_they_need_levels(self, tmp_path, monkeypatch, levels):
+        monkeypatch.setattr("dkde.estimation.density_map.perform", None)
+        with pytest.raises(InputError, match="contours needs levels"):
+            normal(levels=levels, contours=tmp_path / "a.geojson")
+
     def test_they_are_written_with_the_map(self, tmp_path):
         path = tmp_path / "regions.geojson"
         path.write_text("that of a former call")
