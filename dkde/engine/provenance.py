@@ -2,6 +2,7 @@
 
 import platform
 from dataclasses import asdict
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -33,8 +34,14 @@ def versions() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "dkde": __version__,
-        **{name: version(name) for name in _PACKAGES},
+        **{name: _version(name) for name in _PACKAGES},
     }
+
+
+@cache
+def _version(package: str) -> str:
+    """Return the version of a package as it was when first asked for; each reads a file."""
+    return version(package)
 
 
 def describe_work(work: Work) -> dict[str, Any]:
