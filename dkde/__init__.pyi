@@ -16,6 +16,7 @@ from .estimation.cross_validation import cross_validate
 from .estimation.density_map import density_map
 from .estimation.estimator import KernelDensity
 from .estimation.estimator_cv import KernelDensityCV
+from .estimation.estimator_outlier import KernelDensityOutlier
 from .estimation.log_density import log_density
 from .estimation.map_cost import plan_map
 from .estimation.parts import finish, run_part
@@ -57,6 +58,7 @@ __all__ = [
     "InputError",
     "KernelDensity",
     "KernelDensityCV",
+    "KernelDensityOutlier",
     "MemoryLimitError",
     "Periodic",
     "check_export",

@@ -22,7 +22,9 @@ FOLD_TOTAL = "mean_fold_log_likelihood"
 LEAST_SQUARES = "least_squares"
 # Scores with an absolute tolerance alone have it: the rows that are done by it.
 AT_ATOL = "n_rows_at_atol"
-_ADDED = (FOLD_TOTAL, LEAST_SQUARES, AT_ATOL)
+# Scores with --flag alone have them: the threshold of unusual rows, and how many are below it.
+UNUSUAL = ("unusual_below", "n_unusual")
+_ADDED = (FOLD_TOTAL, LEAST_SQUARES, AT_ATOL, *UNUSUAL)
 # The key of the unit of bandwidths: in JSON if they are angles, and in each row if it is km.
 UNIT = "bandwidth_unit"
 # The prefix of the variables that count what was evaluated and read, and the role in the
@@ -71,6 +73,21 @@ def _n_counting(result: Any, prefix: str = "") -> int:
     n_rows = int(result[f"{prefix}pairs_evaluated"].size)
     counts = missing(result)
     return n_rows - counts.get(f"{prefix}n_missing", 0) - counts.get(f"{prefix}n_outside", 0)
+
+
+def unusual(result: Any) -> str:
+    """Return how many rows are unusual, and what that means, of a score that has found them."""
+    if UNUSUAL[0] not in result:
+        return ""
+    counts, limits = (result[name].values.tolist() for name in reversed(UNUSUAL))
+    share = _options(result).get("contamination", 0)
+    found = ", ".join(
+        f"{count} below {limit:.6g}" for count, limit in zip(counts, limits, strict=True)
+    )
+    return (
+        f"Unusual rows: {found} (nats), where {100 * share:.6g} % of the training rows are, each "
+        "under all others"
+    )
 
 
 def effort(result: Any) -> str:
@@ -186,7 +203,7 @@ def print_end(result: Any, seconds: float, *, was_complete: bool = False) -> Non
     was_complete : bool
         Whether it found the result complete.
     """
-    for line in filter(None, (missing_in_words(result), effort(result))):
+    for line in filter(None, (missing_in_words(result), unusual(result), effort(result))):
         say(line)
     in_all = float(result.attrs["seconds"])
     if was_complete:
@@ -248,6 +265,8 @@ def print_figures(
         heads["n_zero_density"] = "zero density"
     if AT_ATOL in rows[0]:
         heads[AT_ATOL] = "within atol"
+    if UNUSUAL[0] in rows[0]:
+        heads |= dict(zip(UNUSUAL, ("unusual below", "unusual"), strict=True))
     values = [row["bandwidth"] for row in rows]
     name = "bandwidth (km)" if rows[0].get(UNIT) == "km" else "bandwidth"
     sizes = {} if group is None else {group: [str(row[group]) for row in rows]}

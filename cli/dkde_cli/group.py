@@ -21,7 +21,7 @@ PIPE_CLOSED = 141  # as shells report SIGPIPE
 
 _DEBUG = "dkde_cli.debug"
 # The options of arguments that have another name in Python.
-_OPTIONS = {"sources": "source"}
+_OPTIONS = {"sources": "source", "contamination": "flag"}
 # The key of the store that a command works on, which the hint below an error names.
 _STORE = "dkde_cli.store"
 

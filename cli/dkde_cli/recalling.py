@@ -15,7 +15,7 @@ _COMMANDS = {
     "density_map": "map",
 }  # fmt: skip
 # Options whose names are not those of the arguments.
-_SPELLED = {"random_state": "seed", "n_samples": "n"}
+_SPELLED = {"random_state": "seed", "n_samples": "n", "contamination": "flag"}
 # What begins a selector: its source, with the ``::`` before the split.
 _SOURCE = re.compile(r"([^+\[]+?)(?:::.*|\[.*)?")
 

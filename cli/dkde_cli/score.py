@@ -16,7 +16,7 @@ from dkde_cli.options import (
 )
 from dkde_cli.runs import Output, carry_out, output_options
 from dkde_cli.sides import Training, training_options
-from dkde_cli.values import parse_bandwidths
+from dkde_cli.values import parse_bandwidths, parse_share
 
 
 @click.command(cls=Command, epilog=SELECTOR_HELP)
@@ -32,6 +32,14 @@ from dkde_cli.values import parse_bandwidths
     "--covariance makes; with the kernel vonmises_fisher in radians, or as 250km.",
 )
 @groups_options
+@click.option(
+    "--flag",
+    "contamination",
+    metavar="SHARE",
+    callback=lambda _, __, text: parse_share(text, "--flag"),
+    help="Flag unusual rows: those of a lower density than this share of the training rows has, "
+    "each under all others, 1% or 0.01. The training rows are scored too.",
+)
 @density_options(of_scores=True)
 @output_options()
 @where_options
@@ -41,6 +49,7 @@ def score(
     query_weights: str | None,
     bandwidth: str,
     groups: dict[str, Any],
+    contamination: float | None,
     density: dict[str, Any],
     output: Output,
     where: Where,
@@ -55,8 +64,9 @@ def score(
        "bits_per_dimension", "n_zero_density", "seconds"}
     and for several
       {"seconds": s, "rows": [row, ...]}
-    with null for numbers that are not finite, with --atol "n_rows_at_atol", and on the sphere
-    "bandwidth_unit", "km" or "radian". With --by it is
+    with null for numbers that are not finite, with --atol "n_rows_at_atol", with --flag
+    "unusual_below" and "n_unusual", and on the sphere "bandwidth_unit", "km" or "radian". With
+    --by it is
       {"by": NAME, "seconds": s, "rows": [row, ...]}
     and each row, there and in the CSV, has the value under that name. In the CSV, split is the
     query's selector.
@@ -76,6 +86,7 @@ def score(
         weights=training.weights,
         query_weights=query_weights,
         **groups,
+        contamination=contamination,
         **density,
     )
-    carry_out(call, output, where, query, "score")
+    carry_out(call, output, where, query, "score", "training rows")

@@ -65,6 +65,30 @@ def parse_scales(text: str, option: str) -> dict[str, float]:
     return found
 
 
+def parse_share(text: str | None, option: str) -> float | None:
+    """Return ``1%`` or ``0.01`` as a share; None without a text.
+
+    Raises
+    ------
+    InputError
+        When the text is no number.
+
+    Examples
+    --------
+    >>> parse_share("1%", "--flag"), parse_share("0.01", "--flag")
+    (0.01, 0.01)
+    """
+    from dkde import InputError
+
+    if text is None:
+        return None
+    number = text.strip()
+    try:
+        return float(number.removesuffix("%")) / (100 if number.endswith("%") else 1)
+    except ValueError:
+        raise InputError(f"{option} is {text!r}; write a share such as 1% or 0.01") from None
+
+
 def parse_support(texts: Sequence[str]) -> dict[str, Any] | None:
     """Return ``depth=0:`` and ``hour=periodic:24`` as bounds and periods by name; None without any.
 

@@ -119,7 +119,7 @@ class KernelDensity(FittedDensity):
         InputError
         """
         options = self._options()
-        _, train = self._training_side(X, sample_weight)
+        _, train = self._training_side(X, sample_weight, min_rows=self._least_rows)
         matrix = options.bandwidth_matrix(train, self.bandwidth, pool_for)
         if len(matrix.bandwidths) != 1:
             raise InputError(

@@ -69,7 +69,7 @@ def _refuse_foreign(foreign: Mapping[str, Any]) -> None:
             if name == "atol":
                 raise InputError(
                     "atol is for scores, and no bandwidth is chosen by rows that are only within "
-                    f"it; {way}"
+                    f"it, nor a threshold; {way}"
                 )
             raise InputError(f"{name} is an argument of scikit-learn, and not of dkde; {way}")
 

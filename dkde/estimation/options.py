@@ -114,6 +114,19 @@ class Options:
         """
         return Support.of(self.support)
 
+    def refuse_atol(self, name: str) -> None:
+        """Refuse an absolute tolerance beside an argument that compares log-densities.
+
+        Raises
+        ------
+        InputError
+        """
+        if self.atol:
+            raise InputError(
+                Argument(name), " compares log-densities, of which those within ", Argument("atol"),
+                " are not known; leave one of the two out",
+            )  # fmt: skip
+
     def check(self, *, pca: int | None = None) -> None:
         """Refuse options that no data could satisfy, before anything is read."""
         refuse_foreign_metric(self.metric)

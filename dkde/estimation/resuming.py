@@ -30,6 +30,7 @@ _SCHEME = ("folds", "shuffle", "random_state", "refine")
 _ARGUMENTS = {
     "score": {
         "query", "train", "bandwidth", "weights", "query_weights", "by", "common_bandwidth",
+        "contamination",
     },
     "sweep": {*_WEIGHTS, *_WEIGHTS.values(), "bandwidths", "protocol"},
     "density_map": {

@@ -11,6 +11,7 @@ from typing import Any
 import xarray as xr
 
 from dkde.engine.work import Work
+from dkde.errors import Argument, DataSetError, InputError, Remedy
 from dkde.estimation.bandwidth_matrix import bandwidth_coordinate, in_unit_of_call
 from dkde.estimation.by_value import (
     FittedGroups,
@@ -22,10 +23,21 @@ from dkde.estimation.by_value import (
 from dkde.estimation.fitted import Fitted
 from dkde.estimation.foreign_arguments import answered
 from dkde.estimation.grouped_job import GroupedJob
-from dkde.estimation.labelling import attributes, check_names, coordinates_along
+from dkde.estimation.labelling import (
+    attributes,
+    check_names,
+    coordinates_along,
+    in_own_dims,
+)
 from dkde.estimation.options import Options
 from dkde.estimation.performing import perform
 from dkde.estimation.row_weights import RowWeights, weights_for
+from dkde.estimation.unusual import (
+    check_contamination,
+    leaving_one_out,
+    thresholds,
+    unusual_variables,
+)
 from dkde.inputs.checks import check_same_features, warn_if_shared
 from dkde.inputs.dividing import divided
 from dkde.inputs.operands import Operand
@@ -33,6 +45,7 @@ from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import catalog_of, operands, side
 from dkde.progress import ProgressLike
 from dkde.runs.job import Compute
+from dkde.runs.origin import provenance_of
 from dkde.runs.record import given, recorded
 from dkde.runs.run import Manner, Run
 from dkde.typing import (
@@ -68,6 +81,7 @@ def score(
     query_weights: WeightsLike = None,
     by: ByLike = None,
     common_bandwidth: bool = False,
+    contamination: float | None = None,
     source: str | Catalog | None = None,
     features: Names | None = None,
     where: Text | None = None,
@@ -92,6 +106,10 @@ def score(
     query_weights : array (query rows,) or str, optional
         The weight of each query row in the means: non-negative, on any scale; rows of weight
         zero do not count. Text is the name of a variable, and replaces that in ``weights``.
+    contamination : float, optional
+        Find unusual rows: those of a log-density below that of this share of the training rows,
+        each of them under all others (leave-one-out). From above 0 to 0.5. The training rows are
+        scored too, which takes the time of as many query rows.
     kernel, metric, covariance, singular, precision, tol, atol, nan, support, outside, by, \
             common_bandwidth, block_rows, panel_rows
         As for :func:`dkde.log_density`.
@@ -124,6 +142,9 @@ def score(
         ``atol`` ``n_rows_at_atol (bandwidth)``, how many rows are within ``atol`` and not within
         ``tol``, which ``n_zero_density`` counts too where their density may be zero; the
         query's coordinates and dims, which may be others than ``sample``, and several; with
+        ``contamination`` ``unusual (bandwidth, sample)``, whether the log-density of a row is
+        below ``unusual_below (bandwidth)``, the threshold, and ``n_unusual (bandwidth)``, how
+        many rows that count are; with
         weights of the query rows ``row_weight (sample)``, 0 for rows that do not count; with
         ``nan="drop"``, ``n_missing`` and ``n_missing_train``, the number of rows of the query
         and of train with missing features or a missing weight: the means and standard errors
@@ -158,7 +179,7 @@ def score(
         catalog, options,
         query=query, train=train, bandwidth=bandwidth, weights=weights,
         query_weights=query_weights, by=by, common_bandwidth=common_bandwidth,
-        stored=output is not None,
+        contamination=contamination, stored=output is not None,
     )  # fmt: skip
     return perform(job, run, progress)
 
@@ -173,6 +194,10 @@ class ScoreJob:
     query : Operand
     weights : RowWeights
         Of the query.
+    contamination : float, optional
+        The share of the training rows that are unusual.
+    training : RowWeights, optional
+        Of the training rows, where unusual rows are to be found.
     coords : dict
         The coordinates of the result.
     asked : dict
@@ -189,19 +214,40 @@ class ScoreJob:
     coords: dict[Any, Any]
     asked: dict[str, Any]
     start: float
+    contamination: float | None = None
+    training: RowWeights | None = None
     former: None = None
 
     def answer(self, compute: Compute, methods: Mapping[str, str]) -> xr.Dataset:
         """Score the query, and return the result."""
         found = self.weights.applied(compute("score", self.works["score"]))
         variables = self.fitted.variables(found, self.query)
+        if self.contamination is not None and self.training is not None:
+            under_others = self.training.applied(compute("training", self.works["training"]))
+            limits = thresholds(under_others, self.contamination)
+            of_rows = unusual_variables(found, limits, "sample")
+            variables |= in_own_dims(of_rows, "sample", self.query)
         seconds = perf_counter() - self.start
         return xr.Dataset(
             variables, self.coords, attributes(seconds, self.asked, methods, **self.works)
         )
 
     def reread(self, finished: xr.Dataset, name: str) -> xr.Dataset:
-        """Return a stored result with its bandwidths in the unit of this call."""
+        """Return a stored result with its bandwidths in the unit of this call.
+
+        Raises
+        ------
+        DataSetError
+            When it has the unusual rows of another share.
+        """
+        # Another share needs the same work, so that the works do not tell.
+        before = provenance_of(finished).get("options", {}).get("contamination")
+        if before != self.contamination:
+            raise DataSetError(
+                f"{name}: has the unusual rows of a contamination of {before}, and not of "
+                f"{self.contamination}; give another output, or begin it anew ",
+                Remedy("restart"),
+            )
         return in_unit_of_call(finished, self.fitted.matrix)
 
 
@@ -216,6 +262,7 @@ def score_job(
     query_weights: Any = None,
     by: Any = None,
     common_bandwidth: bool = False,
+    contamination: float | None = None,
     stored: bool = True,
 ) -> ScoreJob | GroupedJob[ScoreJob]:
     """Prepare a call of :func:`score`, whose arguments these are.
@@ -236,7 +283,16 @@ def score_job(
         "score", catalog,
         query=query, train=train, bandwidth=bandwidth, weights=weights, **options.record,
         **given(query_weights=query_weights, by=by, common_bandwidth=common_bandwidth or None),
+        **given(contamination=contamination),
     )  # fmt: skip
+    if contamination is not None:
+        contamination = check_contamination(contamination)
+        options.refuse_atol("contamination")
+        if by is not None:
+            raise InputError(
+                Argument("contamination"), " is for one density; leave out ", Argument("by"),
+                ", or call once for each of its values",
+            )  # fmt: skip
     beside = (weights, query_weights, by)
     t, q = operands(catalog.for_a_call(beside), train=train, query=query)
     check_same_features(q, t, "query")
@@ -247,13 +303,19 @@ def score_job(
     query_side = options.prepared(side(q, of_query, role="query"))
     # Read now, so that bad weights fail before the work.
     counting = RowWeights.of(query_side)
-    asked, coords = options.describe(bandwidth), coordinates_along(q)
+    asked = options.describe(bandwidth) | given(contamination=contamination)
+    coords = coordinates_along(q)
 
     def job_of(fitted: Fitted, call: Mapping[str, Any] | None) -> ScoreJob:
         options.warn_if_no_density(fitted.matrix)
-        works = {"score": fitted.work(query_side)}
+        works, training = {"score": fitted.work(query_side)}, None
+        if contamination is not None:
+            works["training"] = leaving_one_out(fitted).work_among()
+            training = RowWeights.of(fitted.train)
         along = {"bandwidth": bandwidth_coordinate(fitted.matrix), **coords}
-        return ScoreJob(call, fitted, q, works, counting, along, asked, start)
+        return ScoreJob(
+            call, fitted, q, works, counting, along, asked, start, contamination, training
+        )
 
     if by is None:
         return job_of(Fitted.to(train_side, bandwidth, options, pool_for), call)

@@ -26,6 +26,8 @@ _FIGURES = {
     "least_squares": "least squares",
     "n_zero_density": "zero density",
     "n_rows_at_atol": "within atol",
+    "unusual_below": "unusual below",
+    "n_unusual": "unusual",
 }
 # By split: the page's title, and the name of the rows in sentences.
 TITLES = {
