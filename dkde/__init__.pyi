@@ -10,6 +10,7 @@ from .errors import (
     InputError,
     MemoryLimitError,
 )
+from .estimation.classifier import KernelDensityClassifier
 from .estimation.cost import plan
 from .estimation.covariance import read_covariance
 from .estimation.cross_validation import cross_validate
@@ -58,6 +59,7 @@ __all__ = [
     "InputError",
     "KernelDensity",
     "KernelDensityCV",
+    "KernelDensityClassifier",
     "KernelDensityOutlier",
     "MemoryLimitError",
     "Periodic",

@@ -27,6 +27,8 @@ TAKE_ROWS: dict[str, Callable[..., Any]] = {
     "Catalog": dkde.Catalog,
     "KernelDensity": dkde.KernelDensity,
     "KernelDensityCV": dkde.KernelDensityCV,
+    "KernelDensityClassifier": dkde.KernelDensityClassifier,
+    "KernelDensityOutlier": dkde.KernelDensityOutlier,
 }
 
 
@@ -49,7 +51,8 @@ OPTIONS = {
     "progress": None, "block_rows": None, "panel_rows": None,
 }  # fmt: skip
 TAKE_OPTIONS = ("log_density", "score", "sweep", "cross_validate", "sample", "plan",
-                "KernelDensity", "KernelDensityCV")  # fmt: skip
+                "KernelDensity", "KernelDensityCV", "KernelDensityClassifier",
+                "KernelDensityOutlier")  # fmt: skip
 
 
 @pytest.mark.parametrize("name", TAKE_OPTIONS)

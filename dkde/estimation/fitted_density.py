@@ -2,83 +2,43 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import replace
 from typing import Any
 
-import dask.array as da
 import numpy as np
 import xarray as xr
-import zarr
-from sklearn.base import BaseEstimator, DensityMixin
-from sklearn.utils import Tags
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.base import DensityMixin
+from sklearn.utils.validation import check_is_fitted
 
 from dkde.drawing.summary import Summary
 from dkde.engine.eager_run import computed
-from dkde.engine.shelf import Lasting
 from dkde.engine.work import Work
-from dkde.errors import InputError
 from dkde.estimation.bandwidth_matrix import BandwidthMatrix
+from dkde.estimation.fitted import Fitted
+from dkde.estimation.fitted_rows import FittedRows
 from dkde.estimation.log_density import check_dims
 from dkde.estimation.options import Options
 from dkde.estimation.query_forms import densities_of, in_frames
+from dkde.estimation.row_weights import Weighted
 from dkde.estimation.sampling import draw
-from dkde.estimation.showing import ShownInNotebooks, fitted_summary
-from dkde.inputs.arrays import numbers_of
+from dkde.estimation.showing import fitted_summary
+from dkde.estimation.unusual import check_contamination, thresholds, training_densities
 from dkde.inputs.as_frames import check_frame
-from dkde.inputs.dask_frames import is_dask_frame
-from dkde.inputs.filtering import meeting
-from dkde.inputs.frame import Frame
-from dkde.inputs.frames import column_named, numbers_alone, opened
-from dkde.inputs.named_features import as_numbers
 from dkde.inputs.operands import Operand
-from dkde.inputs.selectors import Catalog
-from dkde.inputs.sides import catalog_of, framed, operand, refuse_unmet, side
+from dkde.inputs.sides import side
 from dkde.numerics.kernels import get_kernel
 from dkde.progress import shown
-from dkde.rows.as_numbers import first_masked, marked_lists, unmasked
-from dkde.rows.columns import Columns
 from dkde.rows.side import Side
-from dkde.rows.side_choices import check_roles
-from dkde.rows.tensors import dense
-from dkde.stores.door import check_opened
-from dkde.typing import FloatArray, Names, RowsLike, SupportLike, Text
+from dkde.typing import FloatArray, RowsLike
 from dkde.workers.cluster import pool_for
 
-# Containers whose rows are read block by block, or of which only some columns are. They bypass
-# scikit-learn's checks, which would load all of them as a NumPy array.
-_LAZY = (da.Array, xr.DataArray, xr.Dataset, xr.DataTree, zarr.Array, str, os.PathLike, Frame)
 
-
-class FittedDensity(ShownInNotebooks, DensityMixin, BaseEstimator):  # type: ignore[misc]
+class FittedDensity(DensityMixin, FittedRows):  # type: ignore[misc]
     """The methods that fitted densities share."""
 
-    kernel: str
-    metric: str
-    covariance: Any
-    singular: str
-    precision: str
-    tol: float | None
-    atol: float = 0.0
-    nan: str
-    support: SupportLike = None
-    outside: str = "raise"
-    features: Names | None
-    where: Text | None
-    row_dim: Names | None
-    lat: Text | None
-    lon: Text | None
-
     bandwidth_: float
-    n_features_in_: int
     _fitted: Options
     _train: Side
     _matrix: BandwidthMatrix
-    # What is made of training rows in memory, for all calls until the next fit; never pickled.
-    _kept: Lasting
-    # Variables beside the features: weights that `fit` was given by name.
-    _beside: tuple[str, ...] = ()
 
     def score_samples(self, X: RowsLike, *, as_frame: bool = False) -> Any:
         """Return the log-density of each row.
@@ -120,6 +80,47 @@ class FittedDensity(ShownInNotebooks, DensityMixin, BaseEstimator):  # type: ign
         work = self._work(self._query(X))
         with shown(None) as progress, pool_for(work) as pool:
             return float(computed(work, pool, progress).scored.sum())
+
+    def threshold(self, contamination: float, *, leave_one_out: bool = True) -> float:
+        """Return the log-density below which a share of the training rows lies.
+
+        Parameters
+        ----------
+        contamination : float
+            The share of the rows, or with weights of the weight, above 0 and up to 0.5.
+        leave_one_out : bool
+            Whether each training row is scored under all others. This is the threshold for new
+            rows, which do not count in the density either. With False a row counts in its own
+            density too, as :meth:`score_samples` of the training rows has it.
+
+        Returns
+        -------
+        float
+            In nats: the log-density of a training row. Rows strictly below it are unusual.
+
+        Raises
+        ------
+        InputError
+            When only one row counts, or a larger share has a density of 0 under the others.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dkde import KernelDensity
+        >>> rows = np.random.default_rng(0).normal(size=(200, 1))
+        >>> model = KernelDensity(bandwidth=0.4).fit(rows)
+        >>> model.score_samples([[0.5], [4.0]]) < model.threshold(0.05)
+        array([False,  True])
+        """
+        check_is_fitted(self)
+        share = check_contamination(contamination)
+        found = self._training_densities(leave_one_out=leave_one_out)
+        return float(thresholds(found, share)[0])
+
+    def _training_densities(self, *, leave_one_out: bool = True) -> Weighted:
+        """Return the log-densities of the training rows, by default each under all others."""
+        fitted = Fitted(self._fitted, self._matrix, self._matrix.whiten(self._train))
+        return training_densities(fitted, leave_one_out=leave_one_out)
 
     def sample(
         self,
@@ -185,183 +186,9 @@ class FittedDensity(ShownInNotebooks, DensityMixin, BaseEstimator):  # type: ign
         # `_training_side` removes it first, so that a fit that failed leaves none.
         return hasattr(self, "_matrix")
 
-    def _options(self) -> Options:
-        """Return the parameters as they are now; refuse those that cannot be combined."""
-        options = Options(
-            self.kernel, self.metric, self.precision, self.covariance, self.singular,
-            tol=self.tol, nan=self.nan, atol=self.atol, support=self.support,
-            outside=self.outside,
-        )  # fmt: skip
-        options.check()
-        return options
-
-    def _training_side(self, X: Any, sample_weight: Any, min_rows: int = 1) -> tuple[Operand, Side]:
-        """Return the rows to fit, and the side made of them and their weights."""
-        # A fit that fails leaves the estimator unfitted, and not with the matrix of the last fit
-        # and the features of this one.
-        self.__dict__.pop("_matrix", None)
-        self._kept = Lasting()  # and nothing is kept of the rows of the last fit
-        self._beside = (sample_weight,) if isinstance(sample_weight, str) else ()
-        catalog = self._catalog("train")
-        given = X = X if _is_lazy(X) else opened(X, "X")
-        if not _is_lazy(X):
-            # The column is looked up before scikit-learn makes X a bare array.
-            if isinstance(sample_weight, str):
-                sample_weight = column_named(X, "X", sample_weight, "train weights")
-            # So are the columns of a condition, which need not be features.
-            if catalog.choice.where is not None:
-                X, sample_weight = meeting(X, catalog.choice.where, "X", sample_weight)
-                catalog = catalog.everywhere
-            X = as_numbers(self._unmasked(X), catalog, "X")
-            X = numbers_alone(framed(X, catalog, "X"), "X")
-            X = self._validated(X, ensure_min_samples=min_rows)
-            if sample_weight is not None and not isinstance(sample_weight, _LAZY):
-                sample_weight = _weights(sample_weight, X)
-            # `validate_data` has set this, if X is a data frame with names for all columns.
-            names = getattr(self, "feature_names_in_", None)
-            known = Columns(None if names is None else (*names,), width=X.shape[1])
-            train = operand(X, "X", catalog, known)
-            if names is not None:
-                places = frozenset(catalog.choice.places)
-                train = replace(train, met=places.intersection(names))
-        else:
-            train = operand(X, "X", catalog)
-            if isinstance(X, Frame):
-                self._check_values(train, min_rows)
-            self.n_features_in_ = train.rows.n_features
-            if train.features is not None:
-                self.feature_names_in_ = np.asarray(train.features, object)
-            # scikit-learn does this only for what it validates: names of an earlier fit must go.
-            elif hasattr(self, "feature_names_in_"):
-                del self.feature_names_in_
-        refuse_unmet(catalog, {"X": train}, {"X": given})
-        self._columns = train.columns
-        return train, self._options().prepared(side(train, sample_weight))
-
-    def _check_values(self, train: Operand, min_rows: int) -> None:
-        """Let scikit-learn check the values of a table, as it checks those of an array."""
-        values = train.rows.parts[0].source.read(0, train.rows.n_rows)
-        self._validated(values, ensure_min_samples=min_rows)
-
-    def _catalog(self, role: str) -> Catalog:
-        """Return a catalog with the estimator's choice of rows and features for fit or scoring."""
-        # Scores are one for each row, as scikit-learn has it: conditions are for rows to fit.
-        check_roles({"where": self.where}, ("train",))
-        catalog = catalog_of(
-            None, ("train", "query"), features=self.features, where=self.where,
-            row_dim=self.row_dim, lat=self.lat, lon=self.lon, beside=self._beside,
-        ).for_role(role)  # fmt: skip
-        return catalog if role == "train" else catalog.everywhere
-
-    def _unmasked(self, X: Any) -> Any:
-        """Return X with NaN in place of masked values; scikit-learn would ignore the mask."""
-        check_opened(X)
-        X = marked_lists(dense(X, "X"))
-        place = first_masked(X)
-        if place is None:
-            return X
-        if self.nan != "drop":
-            named = zip(("row", "column"), place, strict=False)
-            raise InputError(
-                f"X: {', '.join(f'{name} {i}' for name, i in named)} is masked; "
-                'densities need all values: leave such rows out (nan="drop") or fill them'
-            )
-        return unmasked(X)
-
-    def _validated(self, X: Any, **options: Any) -> Any:
-        """Return X as an array that scikit-learn has checked.
-
-        Raises
-        ------
-        ValueError
-            As scikit-learn raises it.
-        InputError
-            When values are missing; scikit-learn would not say how to leave their rows out.
-        """
-        try:
-            return validate_data(
-                self, X, dtype="numeric", ensure_all_finite=self._finite, **options
-            )
-        except ValueError as error:
-            if "contains NaN" not in str(error):
-                raise
-        raise InputError(
-            f"X: {_first_missing(X)} is NaN; densities need finite values: leave such rows out "
-            '(nan="drop") or fill them'
-        )
-
-    @property
-    def _finite(self) -> bool | str:
-        """Return the option ``ensure_all_finite`` of scikit-learn's checks."""
-        return "allow-nan" if self.nan == "drop" else True
-
-    def __sklearn_tags__(self) -> Tags:
-        tags: Tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = self.nan == "drop"
-        return tags
-
-    def _query(self, X: Any) -> Operand:
-        """Return rows to score, with the features that the estimator was fitted with."""
-        check_is_fitted(self)
-        catalog = self._catalog("query")
-        X = X if _is_lazy(X) else opened(X, "X")
-        if not _is_lazy(X):
-            # Columns are taken by name, in the order of the fit: `validate_data` would refuse any
-            # other order.
-            X = as_numbers(self._unmasked(X), catalog, "X", self._columns)
-            X = framed(X, catalog, "X", self._columns)
-            X = numbers_alone(X, "X", self._columns.names)
-            X = self._validated(X, reset=False)
-        query, names = operand(X, "X", catalog, self._columns), self._columns.names
-        if names is not None and query.features is not None and names != query.features:
-            raise InputError(
-                f"X has the features {', '.join(query.features[:8])}, and "
-                f"{type(self).__name__} was fitted with {', '.join(names[:8])}, in that order"
-            )
-        if query.rows.n_features != self.n_features_in_:
-            raise InputError(
-                f"X has {query.rows.n_features} features, but {type(self).__name__} is expecting "
-                f"{self.n_features_in_} features as input"
-            )
-        return query
-
     def _work(self, query: Operand) -> Work:
         """Return the work of scoring a query."""
         matrix = self._matrix
         query_side = self._fitted.prepared(side(query, role="query"))
         sides = (matrix.whiten(query_side), matrix.whiten(self._train))
         return self._fitted.work(*sides, matrix).sharing(self._kept.name)
-
-    def __getstate__(self) -> Any:
-        state = dict(super().__getstate__())
-        state.pop("_kept", None)
-        return state
-
-    def __setstate__(self, state: Any) -> None:
-        super().__setstate__(state)
-        self._kept = Lasting()
-
-
-def _first_missing(X: Any) -> str:
-    """Return the row and the column of the first missing value, for a message."""
-    values = X.isna() if hasattr(X, "isna") else np.isnan(np.asarray(X, np.float64))
-    row, column = np.argwhere(np.asarray(values))[0]
-    names = getattr(X, "columns", None)
-    return f"row {row}, column {column}" if names is None else f"row {row}, {names[column]}"
-
-
-def _is_lazy(X: Any) -> bool:
-    """Return whether rows are read block by block."""
-    return isinstance(X, _LAZY) or is_dask_frame(X)
-
-
-def _weights(sample_weight: Any, X: Any) -> Any:
-    """Return the weights of the rows X, checked by scikit-learn unless some are missing.
-
-    Missing ones are NaN. The side refuses them, or leaves their rows out.
-    """
-    given = numbers_of(sample_weight, "sample_weight")
-    numbers = unmasked(given)
-    if numbers.dtype.kind == "f" and np.isnan(numbers).any():
-        return given
-    return _check_sample_weight(numbers, X, dtype=np.float64)

@@ -18,6 +18,8 @@ from dkde.runs.origin import bandwidth_unit
 
 # Scales of so many features are shown.
 _MOST_FEATURES = 12
+# So many classes are shown.
+_MOST_CLASSES = 40
 
 
 class ShownInNotebooks:
@@ -77,6 +79,30 @@ def fitted_summary(estimator: Any, n_rows: int, curve: xr.Dataset | None) -> Sum
         rows = [[str(n), f"{s:.6g}"] for n, s in zip(named, scales, strict=True)]
         tables["Bandwidth along each feature"] = Table(["feature", "bandwidth"], rows, named=True)
     return Summary(f"{type(estimator).__name__}, fitted", "", key, pictures, tables)
+
+
+def classes_summary(estimator: Any, n_rows: list[int]) -> Summary:
+    """Return the summary of a fitted classifier.
+
+    Parameters
+    ----------
+    estimator : KernelDensityClassifier
+    n_rows : list of int
+        The training rows of each class.
+    """
+    key = {
+        "kernel": estimator.kernel,
+        "training rows": f"{sum(n_rows):,}".replace(",", " "),
+        "features": str(estimator.n_features_in_),
+        "classes": str(len(n_rows)),
+    }
+    columns = (n_rows, np.exp(estimator.class_log_prior_), estimator.bandwidth_)
+    rows = [
+        [str(name), str(n), number_text(prior), f"{h:.6g}"]
+        for name, n, prior, h in zip(estimator.classes_, *columns, strict=True)
+    ]
+    table = Table(["class", "rows", "prior", "bandwidth"], rows[:_MOST_CLASSES], named=True)
+    return Summary(f"{type(estimator).__name__}, fitted", "", key, {}, {"Classes": table})
 
 
 def curve_of(
