@@ -11,6 +11,7 @@ from .errors import (
     MemoryLimitError,
 )
 from .estimation.classifier import KernelDensityClassifier
+from .estimation.classifying import classify
 from .estimation.cost import plan
 from .estimation.covariance import read_covariance
 from .estimation.cross_validation import cross_validate
@@ -30,6 +31,7 @@ from .inputs.describing import describe
 from .inputs.importing import import_dataset
 from .inputs.selectors import Catalog
 from .numerics.bandwidth import parse_bandwidths
+from .results.class_plots import plot_classes
 from .results.comparing import compare
 from .results.exporting import check_export, export
 from .results.maps import plot_map
@@ -67,6 +69,7 @@ __all__ = [
     "check_picture",
     "check_place",
     "check_report",
+    "classify",
     "compare",
     "configured_scheduler",
     "connect",
@@ -89,6 +92,7 @@ __all__ = [
     "parse_bandwidths",
     "plan",
     "plan_map",
+    "plot_classes",
     "plot_map",
     "plot_pictures",
     "plot_samples",

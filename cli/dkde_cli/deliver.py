@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from dkde_cli.class_figures import FIGURES as CLASS_FIGURES
+from dkde_cli.class_figures import is_classification, print_classes
 from dkde_cli.grouped import grouped_by, groups
 from dkde_cli.left_out import missing, missing_in_words
 from dkde_cli.logs import say
@@ -24,7 +26,7 @@ LEAST_SQUARES = "least_squares"
 AT_ATOL = "n_rows_at_atol"
 # Scores with --flag alone have them: the threshold of unusual rows, and how many are below it.
 UNUSUAL = ("unusual_below", "n_unusual")
-_ADDED = (FOLD_TOTAL, LEAST_SQUARES, AT_ATOL, *UNUSUAL)
+_ADDED = (FOLD_TOTAL, LEAST_SQUARES, AT_ATOL, *UNUSUAL, *CLASS_FIGURES)
 # The key of the unit of bandwidths: in JSON if they are angles, and in each row if it is km.
 UNIT = "bandwidth_unit"
 # The prefix of the variables that count what was evaluated and read, and the role in the
@@ -149,6 +151,9 @@ def print_result(result: Any, *, as_json: bool) -> None:
     """Print a result as the command that made it prints it."""
     if is_map(result):
         print_map(result, as_json=as_json)
+        return
+    if is_classification(result):
+        print_classes(result, as_json=as_json)
         return
     if (name := grouped_by(result)) is not None:
         _print_groups(result, name, as_json=as_json)

@@ -8,6 +8,7 @@ from typing import NoReturn
 import click
 
 # These modules import dkde only in the bodies of their commands, so that --help starts at once.
+from dkde_cli.classify import classify
 from dkde_cli.config import run
 from dkde_cli.cv import cv
 from dkde_cli.data import import_, index, show
@@ -52,8 +53,8 @@ def cli(ctx: click.Context) -> None:
 
 
 for command in (
-    import_, info, index, show, plan, sweep, cv, score, map_, sample, compare, report, export, run,
-    status, verify, run_part, finish, script,
+    import_, info, index, show, plan, sweep, cv, score, classify, map_, sample, compare, report,
+    export, run, status, verify, run_part, finish, script,
 ):  # fmt: skip
     cli.add_command(command)  # dkde --help lists them in this order
 

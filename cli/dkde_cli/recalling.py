@@ -12,7 +12,7 @@ from dkde_cli.config import as_toml, keys_of
 # The commands of recorded functions.
 _COMMANDS = {
     "score": "score", "sweep": "sweep", "cross_validate": "cv", "sample": "sample",
-    "density_map": "map",
+    "density_map": "map", "classify": "classify",
 }  # fmt: skip
 # Options whose names are not those of the arguments.
 _SPELLED = {"random_state": "seed", "n_samples": "n", "contamination": "flag"}
@@ -69,6 +69,8 @@ def _as_options(call: Mapping[str, Any]) -> dict[str, Any]:
         given["no_test"] = given.get("test") is None and given.get("protocol") is None
     if isinstance(folds := given.get("folds"), str) and folds != "loo":
         given["folds"] = f"by:{folds}"
+    if isinstance(priors := given.get("priors"), Mapping):
+        given["priors"] = ",".join(f"{name}={prior!r}" for name, prior in priors.items())
     if call["function"] == "density_map":
         given.pop("metric", None)  # which a map has no choice of
     for name, in_words in (("support", _supports), ("box", _box), ("cells", _cells)):

@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 
 import click
 
+from dkde_cli.class_figures import is_classification
 from dkde_cli.compute import compute
 from dkde_cli.deliver import figures, print_end, print_result, test_figures, write_csv
 from dkde_cli.group import Refusal
@@ -183,8 +184,9 @@ class Output:
             write_csv(self.csv, {split: figures(result), **tested})
         print_result(result, as_json=self.as_json)
         if self.plot is not None:
-            dkde.plot_sweep(result, self.plot)
-            say(f"The curve is in {self.plot}")
+            is_classes = is_classification(result)
+            (dkde.plot_classes if is_classes else dkde.plot_sweep)(result, path=self.plot)
+            say(f"The {'picture' if is_classes else 'curve'} is in {self.plot}")
         print_end(result, seconds, was_complete=was_complete)
 
 

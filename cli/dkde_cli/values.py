@@ -89,6 +89,37 @@ def parse_share(text: str | None, option: str) -> float | None:
         raise InputError(f"{option} is {text!r}; write a share such as 1% or 0.01") from None
 
 
+def parse_priors(text: str | None) -> dict[str, float] | None:
+    """Return ``T=0.7,B=0.3`` as probabilities by class; None without a text.
+
+    Raises
+    ------
+    InputError
+        When the text cannot be read.
+
+    Examples
+    --------
+    >>> parse_priors("T=0.7,B=0")
+    {'T': 0.7, 'B': 0.0}
+    """
+    from dkde import InputError
+
+    if text is None:
+        return None
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, value = (piece.strip() for piece in part.rpartition("="))
+        try:
+            found[name] = float(value)
+        except ValueError:
+            name = ""
+        if not name:
+            raise InputError(
+                f"--priors {text!r}: {part.strip()!r} is not CLASS=NUMBER; write T=0.7,B=0.3"
+            )
+    return found
+
+
 def parse_support(texts: Sequence[str]) -> dict[str, Any] | None:
     """Return ``depth=0:`` and ``hour=periodic:24`` as bounds and periods by name; None without any.
 

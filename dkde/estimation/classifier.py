@@ -19,9 +19,9 @@ from dkde.estimation.class_densities import ClassDensities
 from dkde.estimation.class_labels import checked_labels, label_column, meeting_with_labels
 from dkde.estimation.fitted_rows import FittedRows, is_lazy
 from dkde.estimation.foreign_arguments import answered
-from dkde.estimation.log_density import densities_of
 from dkde.estimation.options import Options
 from dkde.estimation.posterior import log_posterior, log_total
+from dkde.estimation.query_forms import densities_of
 from dkde.estimation.showing import classes_summary
 from dkde.inputs.dividing import divided
 from dkde.inputs.frames import opened

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from dkde.engine.work import Work
 from dkde.errors import Call, DataSetError, DkdeError, InputError, Remedy, some
+from dkde.estimation.classifying import ClassifyJob
 from dkde.estimation.cross_validation import CrossValidationJob, Scheme
 from dkde.estimation.map_preparing import map_job
 from dkde.estimation.options import RECORDED, Options
@@ -37,6 +38,10 @@ _ARGUMENTS = {
         "train", "bandwidth", "weights", "box", "margin", "cell", "cells", "like", "expected",
         "levels", "levels_from", "by", "common_bandwidth",
     },
+    "classify": {
+        "query", "train", "valid", "bandwidth", "by", "query_by", "priors", "common_bandwidth",
+        "weights",
+    },
     "cross_validate": {"train", "bandwidths", *_SCHEME, "criterion", "pca", "weights"},
 }  # fmt: skip
 
@@ -62,6 +67,8 @@ def job_of(call: Mapping[str, Any], catalog: Catalog) -> Job:
     # By cases, and not by looking up names from a store: those could be anything.
     if function == "score":
         return score_job(catalog, options, **given)
+    if function == "classify":
+        return ClassifyJob.of(catalog, options, **given)
     if function == "density_map":
         return map_job(catalog, options, **given)
     if function == "sweep":

@@ -86,6 +86,24 @@ def divided(operand: Operand, by: Any, role: str = "train") -> Division:
     InputError
         When values are of no kind that can be told apart, all missing, or too many.
     """
+    name, known, codes = _coded(operand, by, role)
+    n_missing = int((codes < 0).sum())
+    groups = tuple(_group(operand, codes, i, equality(name, known[i])) for i in range(len(known)))
+    whole = _group(operand, codes, None, f"{name} is not None") if n_missing else operand
+    return Division(name, _by_name(operand, name, known), groups, whole)
+
+
+def numbered(operand: Operand, by: Any, role: str = "train") -> tuple[Array, _Codes]:
+    """Return the values of a variable, in order, and the number of each row's value.
+
+    The number is -1 where the value is missing. Parameters and errors are those of :func:`divided`.
+    """
+    name, known, codes = _coded(operand, by, role)
+    return _by_name(operand, name, known), codes
+
+
+def _coded(operand: Operand, by: Any, role: str) -> tuple[str, Array, _Codes]:
+    """Return the name of a variable, its values as they are, and the number of each row's value."""
     name, values, present = _values_of(operand, by, role)
     known, numbers = np.unique(values[present], return_inverse=True)
     _check_values(operand, name, known)
@@ -96,12 +114,15 @@ def divided(operand: Operand, by: Any, role: str = "train") -> Division:
             f"by: {n_missing} of the {len(values)} rows of {role} have no value of {name!r}, and "
             "are left out"
         )
-    groups = tuple(_group(operand, codes, i, equality(name, known[i])) for i in range(len(known)))
-    whole = _group(operand, codes, None, f"{name} is not None") if n_missing else operand
+    return name, known, codes
+
+
+def _by_name(operand: Operand, name: str, known: Array) -> Array:
+    """Return values of a variable, or the names of the classes that they number."""
     names = _names_of_classes(operand, name)
     if names is not None and known.dtype.kind in "iu" and 0 <= known[0] <= known[-1] < len(names):
-        known = np.array(names, object)[known]
-    return Division(name, whole_numbers(known), groups, whole)
+        return np.array(names, object)[known]
+    return whole_numbers(known)
 
 
 def _values_of(operand: Operand, by: Any, role: str) -> tuple[str, Array, Mask]:

@@ -26,6 +26,9 @@ _FIGURES = {
     "least_squares": "least squares",
     "n_zero_density": "zero density",
     "n_rows_at_atol": "within atol",
+    "accuracy": "accuracy",
+    "log_loss": "log-loss",
+    "brier": "Brier score",
     "unusual_below": "unusual below",
     "n_unusual": "unusual",
 }
@@ -43,6 +46,13 @@ def with_figures(result: xr.Dataset) -> xr.Dataset:
     """Return a result whose figures are in memory; log-densities of rows stay where they are."""
     small = [name for name, found in result.data_vars.items() if set(found.dims) <= {"bandwidth"}]
     return result.assign({name: result[name].load() for name in small})
+
+
+def has_curve(result: xr.Dataset) -> bool:
+    """Return whether the means over bandwidths make a curve that says how one was chosen."""
+    # Of classes the bandwidth is chosen by another criterion.
+    is_finite = bool(np.isfinite(result["mean_log_likelihood"]).any())
+    return result.sizes["bandwidth"] > 1 and is_finite and "log_posterior" not in result
 
 
 def result_map(values: xr.Dataset) -> str | None:

@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Mapping
 
-import numpy as np
 import xarray as xr
 
 from dkde.drawing.curves import curve_title, inline_curves
@@ -16,6 +15,7 @@ from dkde.results.contents import (
     TITLES,
     WORDS,
     figure_tables,
+    has_curve,
     main_figures,
     origin_lines,
     result_map,
@@ -136,13 +136,12 @@ def _page(result: xr.Dataset, name: str) -> str:
     scored, title = sides[-1], TITLES[sides[0].split]
     bandwidth, words = shown_bandwidth(result)
     values = scored.at(bandwidth)
-    is_curve = result.sizes["bandwidth"] > 1 and np.isfinite(result["mean_log_likelihood"]).any()
     return rendered(
         "page.html",
         name=os.path.basename(name.rstrip("/")) or title,
         subtitle=subtitle(title, sides),
         key=main_figures(result, scored, bandwidth, words),
-        curve=inline_curves({name: result}) if is_curve else None,
+        curve=inline_curves({name: result}) if has_curve(result) else None,
         curve_title=curve_title({name: result}),
         map=result_map(values),
         figures=figure_tables(result, sides, bandwidth),

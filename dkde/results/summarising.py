@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from dkde.drawing.curves import curve_title, inline_curves
@@ -16,6 +15,7 @@ from dkde.errors import InputError
 from dkde.results.contents import (
     TITLES,
     figure_tables,
+    has_curve,
     main_figures,
     origin_lines,
     result_map,
@@ -105,7 +105,7 @@ def _of_result(result: xr.Dataset, place: str | None) -> Summary:
     shown, title = sides[-1], TITLES[sides[0].split]
     bandwidth, words = shown_bandwidth(result)
     pictures = {}
-    if result.sizes["bandwidth"] > 1 and np.isfinite(result["mean_log_likelihood"]).any():
+    if has_curve(result):
         pictures[curve_title({"": result})] = inline_curves({"": result})
     if (drawn := result_map(shown.at(bandwidth))) is not None:
         pictures["Log-densities"] = drawn

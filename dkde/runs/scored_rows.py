@@ -23,8 +23,8 @@ _TEST = "test_"  # the prefix of a sweep's variables of test rows
 # The variables that have a value for each row. Only the first three have one for each bandwidth,
 # and the last two are those of maps.
 _OF_ROWS = (
-    MAIN, f"{MAIN}_error", "unusual", "pairs_evaluated", "rows_read", ROW_WEIGHT, "density",
-    "expected_count",
+    MAIN, f"{MAIN}_error", "unusual", "predicted", "true_class", "pairs_evaluated", "rows_read",
+    ROW_WEIGHT, "density", "expected_count",
 )  # fmt: skip
 
 
@@ -124,11 +124,13 @@ def _scored(
         for name, coordinate in result.coords.items()
         if coordinate.dims and dims.issuperset(coordinate.dims)
     ]
+    posteriors = _posteriors(result)
     kept = {"bandwidth"} & set(result[names[0]].dims)
     values = (
         result[names]
         .reset_coords(drop=True)
         .assign_coords({name: result[name].variable for name in [*along, *kept]})
+        .assign(posteriors)
     )
     # Test rows were scored at the best bandwidth alone. Here they get the names and the dims of the
     # other rows, so that both fit in one table.
@@ -155,6 +157,14 @@ def _scored(
         known,
         whereabouts_of(result),
     )
+
+
+def _posteriors(result: xr.Dataset) -> dict[str, xr.Variable]:
+    """Return the log-posterior of each class as a variable of its own; none without classes."""
+    if "log_posterior" not in result:
+        return {}
+    found, classes = result["log_posterior"], result["class"].values.tolist()
+    return {f"log_posterior_{k}": found.variable.isel({"class": i}) for i, k in enumerate(classes)}
 
 
 def _is_whole(described: Any) -> bool:

@@ -48,6 +48,7 @@ def test_commands_are_in_the_order_of_a_workflow(run):
     text = run("--help").stdout.split("Commands:\n")[1]
     names = [line.split()[0] for line in text.splitlines() if line.strip()]
     assert names == [
-        "import", "info", "index", "show", "plan", "sweep", "cv", "score", "map", "sample",
-        "compare", "report", "export", "run", "status", "verify", "run-part", "finish", "script",
+        "import", "info", "index", "show", "plan", "sweep", "cv", "score", "classify", "map",
+        "sample", "compare", "report", "export", "run", "status", "verify", "run-part", "finish",
+        "script",
     ]  # fmt: skip
