@@ -18,6 +18,7 @@ TAKE_ROWS: dict[str, Callable[..., Any]] = {
     "score": dkde.score,
     "sweep": dkde.sweep,
     "cross_validate": dkde.cross_validate,
+    "classify": dkde.classify,
     "sample": dkde.sample,
     "density_map": dkde.density_map,
     "plan": dkde.plan,
@@ -50,7 +51,7 @@ OPTIONS = {
     "output": None, "restart": False, "retry_failed": False, "anywhere": False,
     "progress": None, "block_rows": None, "panel_rows": None,
 }  # fmt: skip
-TAKE_OPTIONS = ("log_density", "score", "sweep", "cross_validate", "sample", "plan",
+TAKE_OPTIONS = ("log_density", "score", "sweep", "cross_validate", "classify", "sample", "plan",
                 "KernelDensity", "KernelDensityCV", "KernelDensityClassifier",
                 "KernelDensityOutlier")  # fmt: skip
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from dkde.engine.reading import read_weights
 from dkde.engine.work import Work
-from dkde.errors import InputError
+from dkde.errors import InputError, Remedy
 from dkde.estimation.by_value import FittedGroups
 from dkde.estimation.fitted import Fitted
 from dkde.estimation.folds import counting_rows
@@ -70,6 +70,15 @@ class ClassDensities:
         groups = FittedGroups.to(
             division, bandwidth, options, pool_for, weights=weights, common=common
         ).groups
+        ranks = [each.matrix.rank for each in groups]
+        n_features = division.whole.rows.n_features
+        if not common and not options.on_sphere and min(ranks) < n_features:
+            raise InputError(
+                f"{division.words(int(np.argmin(ranks)))}: its rows vary in {min(ranks)} of "
+                f"{n_features} directions only, and its density on these cannot be compared with "
+                "those of other classes; take one covariance for all ",
+                Remedy("common_bandwidth"),
+            )
         totals = np.array([_total_weight(each.train) for each in groups])
         if (empty := np.flatnonzero(totals == 0)).size:
             raise InputError(

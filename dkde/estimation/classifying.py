@@ -238,6 +238,7 @@ class ClassifyJob:
         densities = ClassDensities.to(
             division, bandwidth, options, weights=weights, priors=priors, common=common_bandwidth
         )
+        options.warn_if_no_density(densities.fitted[0].matrix)
         if valid is not None and densities.n_bandwidths == 1:
             raise InputError(
                 Argument("valid"), " chooses among several bandwidths, and one is given; leave "
@@ -316,11 +317,21 @@ class ClassifyJob:
         Raises
         ------
         DataSetError
-            When it was made with other priors: these need no other work.
+            When it was made with other priors, or other true classes of the query: these need no
+            other work.
         """
         if not np.allclose(finished["log_prior"].values, self.densities.log_priors):
             raise DataSetError(
                 f"{name}: was made with other priors; give another output, or begin it anew ",
+                Remedy("restart"),
+            )
+        before = finished["true_class"].values if "true_class" in finished else np.empty(0)
+        now = np.empty(0) if self.truth is None else _classes_at(self.densities.classes, self.truth)
+        # Compared as text: NaN is one value there.
+        if list(map(str, before.ravel())) != list(map(str, now)):
+            raise DataSetError(
+                f"{name}: was made with other true classes of the query; give another output, or "
+                "begin it anew ",
                 Remedy("restart"),
             )
         return in_unit_of_call(finished, self.densities.fitted[0].matrix)

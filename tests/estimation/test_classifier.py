@@ -151,6 +151,16 @@ class TestBayesRule:
         common = clone(own).set_params(common_bandwidth=True).fit(train, kinds)
         np.testing.assert_allclose(common.bandwidth_, 90 ** (-1 / 7))
 
+    @pytest.mark.filterwarnings("ignore:the density is one on the 2 of 3:UserWarning")
+    def test_densities_on_subspaces_are_not_compared(self, train, kinds, query):
+        flat = train.copy()
+        flat[kinds == "B", 2] = 1.0
+        model = KernelDensityClassifier(covariance="diag", singular="drop")
+        with pytest.raises(InputError, match="class = B: its rows vary in 2 of 3 directions"):
+            model.fit(flat, kinds)
+        found = model.set_params(common_bandwidth=True).fit(flat, kinds).predict_proba(query)
+        assert np.isfinite(found).all()
+
 
 class TestManners:
     def test_clones_pickles_and_searches(self, train, kinds, query):

@@ -10,6 +10,7 @@ import reference
 import xarray as xr
 from scipy.special import logsumexp
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
+from sklearn.neighbors import KNeighborsClassifier
 
 import dkde
 from dkde import InputError
@@ -242,6 +243,13 @@ class TestKept:
         with pytest.raises(dkde.DataSetError, match="was made with other priors"):
             dkde.classify(*sides, 0.8, by="kind", priors=[0.3, 0.2, 0.5], output=store)
 
+    def test_other_true_classes_are_another_call(self, sides, cells, tmp_path):
+        store = tmp_path / "r.zarr"
+        dkde.classify(*sides, 0.8, by="kind", output=store)
+        others = np.roll(cells["query"][1], 1)
+        with pytest.raises(dkde.DataSetError, match="was made with other true classes"):
+            dkde.classify(*sides, 0.8, by="kind", query_by=others, output=store)
+
     def test_other_validation_rows_are_another_call(self, sides, tmp_path):
         store = tmp_path / "r.zarr"
         dkde.classify(*sides, H, by="kind", output=store)
@@ -254,6 +262,21 @@ class TestKept:
         found = dkde.classify(query, train, 0.8, by=kinds)
         with pytest.raises(InputError, match="has no confusion of classes"):
             dkde.plot_classes(found, tmp_path / "c.png")
+
+
+@pytest.mark.slow
+def test_mnist_beside_the_nearest_neighbour(mnist_store):
+    found = dkde.classify("test[:2000]", "train", 1.0, by="label", source=str(mnist_store))
+    at = found.isel(bandwidth=0)
+    catalog = dkde.Catalog(str(mnist_store))
+    train, test = catalog.rows("train"), catalog.rows("test[:2000]")
+    neighbour = KNeighborsClassifier(1, algorithm="brute").fit(
+        train.read(0, train.n_rows, decode=True), train.coordinates()["label"]
+    )
+    right = neighbour.predict(test.read(0, 2000, decode=True)) == test.coordinates()["label"]
+    assert float(at.accuracy) >= right.mean() - 0.005
+    assert float(at.log_loss) < 0.2
+    assert float(at.calibration_error) < 0.02
 
 
 class TestCommand:
