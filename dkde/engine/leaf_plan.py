@@ -119,7 +119,11 @@ class LeafBytes:
     @property
     def _tree_row(self) -> int:
         d = self.n_features
-        moments = ceil(8 * (d + 2 + self.node_moments) / 64) if self.node_moments else 0
+        moments = 0
+        if self.node_moments:
+            moments = ceil(8 * (d + 2 + self.node_moments) / 64)
+            # In two and three dimensions those of pieces of 16 rows, and their boxes.
+            moments += (2 * d + self.node_moments) // 2 + 1 if d in (2, 3) else 0
         return tree_row_bytes(d) + moments + _TABLE * self.train.is_grouped
 
     @property

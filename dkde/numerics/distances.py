@@ -42,6 +42,8 @@ from dkde.numerics.vectors import (
 # Training rows of a leaf; those of them whose kernels are taken or left out together; query rows
 # that share a pass over a leaf.
 LEAF, CHUNK, GROUP = 128, 32, 4
+# The rows of a leaf are in the order of so many pieces of neighbours, of as many rows each.
+PIECES, PIECE = 8, LEAF // 8
 # Features are added by blocks of as many: where all pairs are too far by then, no more of them are.
 BLOCK = 8
 # Distances to be found, by number.

@@ -3,7 +3,7 @@
 import numpy as np
 
 from dkde.numerics.compiling import compiled
-from dkde.numerics.distances import GROUP, LEAF
+from dkde.numerics.distances import GROUP, LEAF, PIECE
 from dkde.numerics.leaf_order import sorted_places
 from dkde.numerics.tree_nodes import Numbers
 from dkde.typing import FloatArray
@@ -24,7 +24,7 @@ def fill_tiles(
     low, high : array (n_leaves, n_features or n_axes)
         Receive the boxes.
     """
-    index = sorted_places(rows[a:b], directions, LEAF, LEAF)
+    index = sorted_places(rows[a:b], directions, LEAF, LEAF if len(directions) else PIECE)
     order[a:b] = order[a:b][index]
     leaves = slice(a // LEAF, -(-b // LEAF))
     n_leaves = leaves.stop - leaves.start

@@ -19,7 +19,8 @@ went through at most ``power (d + 8) + 150`` roundings: 128 of them in a leaf's 
 over leaves, which carries what is rounded off along. So a node's sum is off by at most that, times
 ``2**power`` and the node's weight, times half a unit in the last place. Mirror images may be
 outside by as much as the middle is rounded: nodes have no moments unless that is small beside
-their sides, and ``_TERMS`` stands for 2.
+their sides, and ``_TERMS`` stands for 2. Where a corner is outside, but no farther than the root of
+3 h, as for pieces of a leaf at the edge, terms are at most ``4**power``.
 """
 
 from concurrent.futures import Executor
@@ -28,13 +29,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from dkde.numerics.compiling import compiled, compiled_within
+from dkde.numerics.distances import LEAF, PIECES
 from dkde.numerics.leaf_axes import MAX_BOX
 from dkde.numerics.tree import Tree
 from dkde.typing import FloatArray
 
 _U = 2.0**-53
 # Powers of 1 - u**2 that have moments in so many dimensions: beyond, there are too many.
-_MAX_POWER, _MAX_AXES = 3, 3
+MAX_POWER, _MAX_AXES = 3, 3
 # Nodes that one call of a pool sums.
 _NODES = 256
 # Of a box whose middle is off by less than a 1024th of its sides, with room for it.
@@ -60,7 +62,15 @@ def has_moments(power: int, n_features: int) -> bool:
     (True, False, True, False)
     """
     most = MAX_BOX if power <= 1 else _MAX_AXES
-    return 0 <= power <= _MAX_POWER and n_features <= most
+    return 0 <= power <= MAX_POWER and n_features <= most
+
+
+def has_pieces(n_features: int) -> bool:
+    """Return whether leaves with moments have pieces: see :mod:`dkde.numerics.leaf_pieces`.
+
+    In one dimension a support has two edges, and few pairs.
+    """
+    return 2 <= n_features <= _MAX_AXES
 
 
 def n_moments(power: int, n_features: int) -> int:
@@ -91,6 +101,10 @@ class NodeMoments:
         In the order above; products of different coordinates are there once, times how often.
     doubts : array (n_nodes,)
         What a node's sum may be off by.
+    piece_low, piece_high : array (n_leaves, n_features, PIECES), or empty
+        The boxes of the leaves' pieces; of one without rows it is inside out.
+    piece_moments : array (n_leaves, n_moments, PIECES), or empty
+        Of the pieces' rows, about the middle of their leaf and in its unit.
     """
 
     power: int
@@ -98,6 +112,17 @@ class NodeMoments:
     units: FloatArray
     moments: FloatArray
     doubts: FloatArray
+    piece_low: FloatArray
+    piece_high: FloatArray
+    piece_moments: FloatArray
+
+    @property
+    def arrays(self) -> tuple[FloatArray, ...]:
+        """Return all arrays, in the order above."""
+        return (
+            self.centres, self.units, self.moments, self.doubts, self.piece_low, self.piece_high,
+            self.piece_moments,
+        )  # fmt: skip
 
     @property
     def nbytes(self) -> int:
@@ -142,19 +167,34 @@ def make_moments(
     units = np.where(wanted, np.ldexp(1.0, exponents), 0.0)
     moments = np.zeros((n_nodes, n_moments(power, n_features)))
     numbers = np.flatnonzero(wanted)
+    n_leaves = tree.n_leaves if has_pieces(n_features) else 0
+    piece_low, piece_high = np.full((2, n_leaves, n_features, PIECES), np.inf)
+    piece_high *= -1
+    of_pieces = np.zeros((n_leaves, moments.shape[1], PIECES))
 
     def fill(start: int) -> None:
         _fill(
             power, tree.tiles, tree.weights, tree.n_rows, n_features, tree.first,
-            tree.count, numbers[start : start + _NODES], centres, units, moments,
+            tree.count, numbers[start : start + _NODES], centres, units, moments, of_pieces,
         )  # fmt: skip
 
-    list((map if pool is None else pool.map)(fill, range(0, len(numbers), _NODES)))
+    def bound(start: int) -> None:
+        some = slice(start, start + _NODES)
+        _bound_pieces(
+            tree.tiles[start * n_features * LEAF :], tree.n_rows - start * LEAF,
+            piece_low[some], piece_high[some],
+        )  # fmt: skip
+
+    each = map if pool is None else pool.map
+    list(each(fill, range(0, len(numbers), _NODES)))
+    list(each(bound, range(0, n_leaves, _NODES)))
     roundings = power * (n_features + 8) + 150
     if power == 0 and not tree.is_weighted:
         roundings = 0  # rows are counted
     doubts = roundings * _U * _TERMS**power * moments[:, 0]
-    return NodeMoments(power, centres, units, moments, doubts)
+    return NodeMoments(
+        power, centres, units, moments, doubts, piece_low, piece_high, of_pieces
+    )  # fmt: skip
 
 
 def log_errors(sums: FloatArray, doubts: FloatArray) -> FloatArray:
@@ -167,22 +207,28 @@ def log_errors(sums: FloatArray, doubts: FloatArray) -> FloatArray:
 
 @_compile_exact
 def _fill(  # type: ignore[no-untyped-def]
-    power, tiles, weights, n_rows, width, first, count, nodes, centres, units, moments
+    power, tiles, weights, n_rows, width, first, count, nodes, centres, units, moments, of_pieces
 ):
-    """Fill in the moments of some nodes."""
+    """Fill in the moments of some nodes, and of the pieces of those that are leaves."""
     d, size = centres.shape[1], moments.shape[1]
     room = np.zeros((d + 3) * 128)
     found, total, rest = np.empty(size), np.empty(size), np.empty(size)
     for node in nodes:
         total[:] = 0.0
         rest[:] = 0.0
-        for leaf in range(first[node], first[node] + count[node]):
-            there = min(128, n_rows - leaf * 128)
+        in_pieces = count[node] == 1 and len(of_pieces) > 0
+        step = 16 if in_pieces else 128
+        end = (first[node] + count[node]) * 128
+        for start in range(first[node] * 128, end, step):
+            leaf, p = start // 128, start % 128
+            there = max(0, min(step, n_rows - start))
             _fill_coordinates(
-                tiles, leaf * width * 128, there, centres[node], 1.0 / units[node], room
+                tiles, leaf * width * 128 + p, there, step, centres[node], 1.0 / units[node], room
             )
-            _of_leaf(power, d, room, weights[leaf * 128 : (leaf + 1) * 128], found)
+            _of_leaf(power, d, step, room, weights[start : start + step], found)
             for m in range(size):
+                if in_pieces:
+                    of_pieces[leaf, m, p // 16] = found[m]
                 # Møller and Knuth's sum of two numbers and its rounding.
                 added = total[m] + found[m]
                 part = added - total[m]
@@ -192,13 +238,28 @@ def _fill(  # type: ignore[no-untyped-def]
             moments[node, m] = total[m] + rest[m]
 
 
+@_compile_exact
+def _bound_pieces(tiles, n_rows, low, high):  # type: ignore[no-untyped-def]
+    """Fill in the boxes of the pieces of some leaves."""
+    width = low.shape[1]
+    for leaf in range(len(low)):
+        for j in range(width):
+            column = tiles[(leaf * width + j) * 128 : (leaf * width + j + 1) * 128]
+            for p in range(min(128, n_rows - leaf * 128)):
+                low[leaf, j, p // 16] = min(low[leaf, j, p // 16], column[p])
+                high[leaf, j, p // 16] = max(high[leaf, j, p // 16], column[p])
+
+
 @_compile
-def _fill_coordinates(tiles, start, there, centre, scale, room):  # type: ignore[no-untyped-def]
-    """Fill in the coordinates z of a leaf's rows; 0 where it is not full."""
+def _fill_coordinates(  # type: ignore[no-untyped-def]
+    tiles, start, there, step, centre, scale, room
+):
+    """Fill in the coordinates z of some of a leaf's rows; 0 where it is not full."""
     for j in range(len(centre)):
-        column, out = tiles[start + j * 128 : start + (j + 1) * 128], room[j * 128 : (j + 1) * 128]
+        begin = start + j * 128
+        column, out = tiles[begin : begin + step], room[j * 128 : j * 128 + step]
         middle = centre[j]
-        for p in range(128):
+        for p in range(step):
             out[p] = (column[p] - middle) * scale
         out[there:] = 0.0
 
@@ -206,7 +267,7 @@ def _fill_coordinates(tiles, start, there, centre, scale, room):  # type: ignore
 @_compile_sums
 def _sum_of(x, y):  # type: ignore[no-untyped-def]
     total = 0.0
-    for p in range(128):
+    for p in range(len(x)):
         total += x[p] * y[p]
     return total
 
@@ -214,20 +275,20 @@ def _sum_of(x, y):  # type: ignore[no-untyped-def]
 # An assignment to a slice compiles a message for arrays of other lengths: seconds.
 @_compile
 def _copy(x, out):  # type: ignore[no-untyped-def]
-    for p in range(128):
+    for p in range(len(x)):
         out[p] = x[p]
 
 
 @_compile_sums
 def _multiply(x, y, out):  # type: ignore[no-untyped-def]
-    for p in range(128):
+    for p in range(len(x)):
         out[p] = x[p] * y[p]
 
 
 @_compile_sums
 def _sum_all(x):  # type: ignore[no-untyped-def]
     total = 0.0
-    for p in range(128):
+    for p in range(len(x)):
         total += x[p]
     return total
 
@@ -235,26 +296,26 @@ def _sum_all(x):  # type: ignore[no-untyped-def]
 @_compile_sums
 def _sum_of3(x, y, z):  # type: ignore[no-untyped-def]
     total = 0.0
-    for p in range(128):
+    for p in range(len(x)):
         total += x[p] * y[p] * z[p]
     return total
 
 
 @_compile
-def _of_leaf(power, d, room, weights, found):  # type: ignore[no-untyped-def]
+def _of_leaf(power, d, n, room, weights, found):  # type: ignore[no-untyped-def]
     """Fill in the moments of a leaf's rows, of which room has the coordinates."""
     found[0] = _sum_all(weights)
     if power == 0:
         return
     squares, weighted, product = (
-        room[d * 128 : (d + 1) * 128],
-        room[(d + 1) * 128 : (d + 2) * 128],
-        room[(d + 2) * 128 : (d + 3) * 128],
+        room[d * 128 : d * 128 + n],
+        room[(d + 1) * 128 : (d + 1) * 128 + n],
+        room[(d + 2) * 128 : (d + 2) * 128 + n],
     )
     squares[:] = 0.0
     for j in range(d):
-        z = room[j * 128 : (j + 1) * 128]
-        for p in range(128):
+        z = room[j * 128 : j * 128 + n]
+        for p in range(n):
             squares[p] += z[p] * z[p]
     _copy(weights, weighted)
     at = 1
@@ -263,20 +324,20 @@ def _of_leaf(power, d, room, weights, found):  # type: ignore[no-untyped-def]
         for lower in range(degree, 0, -1):
             # w |z|**(2 (degree - lower)) times products of so many coordinates.
             for i in range(d):
-                zi = room[i * 128 : (i + 1) * 128]
+                zi = room[i * 128 : i * 128 + n]
                 if lower == 1:
                     found[at] = _sum_of(weighted, zi)
                     at += 1
                     continue
                 for j in range(i, d):
-                    zj = room[j * 128 : (j + 1) * 128]
+                    zj = room[j * 128 : j * 128 + n]
                     _multiply(zi, zj, product)
                     if lower == 2:
                         found[at] = _sum_of(weighted, product) * (1.0 if i == j else 2.0)
                         at += 1
                         continue
                     for k in range(j, d):
-                        zk = room[k * 128 : (k + 1) * 128]
+                        zk = room[k * 128 : k * 128 + n]
                         times = 1.0 if i == k else (3.0 if i == j or j == k else 6.0)
                         found[at] = _sum_of3(weighted, product, zk) * times
                         at += 1

@@ -39,7 +39,7 @@ def add_node(  # type: ignore[no-untyped-def]
     n_added : array (n,)
         Counts the additions to a row's sums.
     """
-    centres, units, moments, doubts = summary
+    centres, units, moments, doubts = summary[0], summary[1], summary[2], summary[3]
     centre, found, unit, may_be_off = centres[node], moments[node], units[node], doubts[node]
     n_features = len(centre)
     # Of degree 1; there is none where the rows' weight alone is asked for.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dkde.numerics.distances import PIECES
 from dkde.numerics.kernels import Kernel
 from dkde.numerics.node_moments import NodeMoments
 from dkde.numerics.support_walk import support_walk
@@ -88,9 +89,10 @@ def _walked(
     own: Numbers, codes: Codes, moments: NodeMoments | None,
 ) -> Supported:  # fmt: skip
     found = Supported.of(len(inverse), len(query.rows))
-    summary = (np.empty((0, 1)), np.empty(0), np.empty((0, 1)), np.empty(0))
+    none, no_pieces = np.empty((0, 1)), np.empty((0, 1, PIECES))
+    summary: tuple[FloatArray, ...] = (none, np.empty(0), none, np.empty(0), *(no_pieces,) * 3)
     if moments is not None:
-        summary = (moments.centres, moments.units, moments.moments, moments.doubts)
+        summary = moments.arrays
     support_walk(
         kernel.code, kernel.power, metric, tree.n_features, inverse,
         (query.rows, query.low, query.high, query.group_low, query.group_high),

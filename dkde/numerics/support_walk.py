@@ -4,8 +4,10 @@ Query leaves go down the tree of training rows as in :mod:`dkde.numerics.walk`. 
 be found first: the limit of every pair is the edge of the support. A node that no query row of a
 leaf can reach is passed over. One that is wholly inside the support of all of them is summed from
 its moments (:mod:`dkde.numerics.node_moments`), where it has any. Others are gone down into, and in
-the end the pairs of a leaf's rows are summed. All this is done bandwidth by bandwidth: at a node
-the wider ones may be done with, and narrower ones be out of reach.
+the end the pairs of a leaf's rows are summed: in two and three dimensions only those of its pieces
+that are at the edge (:mod:`dkde.numerics.leaf_pieces`), for eight query rows at a time. All this is
+done bandwidth by bandwidth: at a node the wider ones may be done with, and narrower ones be out of
+reach.
 """
 
 from math import inf
@@ -13,16 +15,32 @@ from math import inf
 import numpy as np
 
 from dkde.numerics.compiling import compiled, compiled_within
-from dkde.numerics.distances import GROUP, LEAF, nearest_that_counts, squared_distances
+from dkde.numerics.distances import (
+    GROUP,
+    LEAF,
+    PIECE,
+    PIECES,
+    nearest_that_counts,
+    squared_distances,
+)  # fmt: skip
 from dkde.numerics.kernel_sums import add_compact
+from dkde.numerics.leaf_pieces import OCTET, add_pieces, n_bits, near_pieces
 from dkde.numerics.limits import limit
 from dkde.numerics.node_sums import add_node, farthest
+from dkde.numerics.piece_moments import add_moments, add_up_pieces
 from dkde.numerics.tree import QUERY_LEAF
 from dkde.numerics.walk import gap
 
 # Nodes that can wait at a time: one for each level of a tree of any size.
 _DEPTH = 128
 _WHOLE = -1
+# Where boxes of octets follow those of a query leaf and its groups.
+_OCTETS = 1 + QUERY_LEAF // GROUP
+# What is counted for an octet: additions, pairs, and what its sums may be off by.
+_ADDED, _PAIRS, _DOUBTS = 0, 1, 2
+# A squared distance in bandwidths up to which pieces of a leaf are summed by their moments: a row's
+# terms are then at most 2**power times as large as those of a node inside the support.
+_FARTHEST = 3.0
 
 _compile = compiled_within(
     "reassoc", "contract", "nsz", "arcp", counts_references=False, inlined=True
@@ -31,7 +49,7 @@ _compile = compiled_within(
 
 @compiled("reassoc", "contract", "nsz", "arcp")
 def support_walk(  # type: ignore[no-untyped-def]
-    code, power, metric, width, inverse, query, tree, own, query_codes, summary, state
+    code, power, metric, width, inverse, boxes, tree, own, query_codes, summary, state
 ):
     """Add all rows of a tree that are inside the support of each query row.
 
@@ -41,61 +59,70 @@ def support_walk(  # type: ignore[no-untyped-def]
         The kernel, the power of ``1 - u**2`` that it is, the metric and the columns of rows.
     inverse : array (n_bandwidths,)
         From the widest bandwidth to the narrowest.
-    query, tree, own, query_codes
-        As for :func:`dkde.numerics.walk.walk`.
+    boxes, tree, own, query_codes
+        As ``query`` and the others of :func:`dkde.numerics.walk.walk`.
     summary : tuple
-        Centres, units, moments and doubts, as in ``NodeMoments``; empty for none.
+        Arrays, as in ``NodeMoments``; empty for none.
     state : tuple
         Sums and what these may be off by (n_bandwidths, rows), additions to a sum and pairs
         (rows,).
     """
-    rows, low, high, group_low, group_high = query
-    _, _, _, _, first, count, box_low, box_high, code_low, code_high = tree
-    units = summary[1]
-    sums, doubt, n_added, _ = state
+    rows, low, _, _, _ = boxes
+    tiles, weights, _, n_rows, first, count, box_low, box_high, code_low, code_high = tree
+    centres, units, moments, _, piece_low, _, _ = summary
+    sums, doubt, n_added, pairs = state
+    size, n_bandwidths = moments.shape[1], len(inverse)
+    # The boxes of a query leaf, of its groups and of its octets.
+    box, room = np.empty((2, _OCTETS + QUERY_LEAF // OCTET, low.shape[1])), np.empty(size)
+    lower, upper, query = box[0], box[1], np.empty(width * QUERY_LEAF)
+    counts = np.empty((_DOUBTS + n_bandwidths, QUERY_LEAF // OCTET))
     buffer, least = np.empty(GROUP * LEAF), np.empty(GROUP * LEAF // 32)
     waiting, wanted = np.empty(_DEPTH, np.int64), np.empty((_DEPTH, 2), np.int64)
-    away, edges = np.empty(box_low.shape[1]), np.empty(len(inverse))
-    for k in range(len(inverse)):
+    away, edges = np.empty(box_low.shape[1]), np.empty(n_bandwidths)
+    for k in range(n_bandwidths):
         edges[k] = limit(code, inverse[k], inf, 0.0, 0.0)
     for leaf in range(len(low)):
         start = leaf * QUERY_LEAF
         stop = min(start + QUERY_LEAF, len(rows))
+        n_octets = (stop - start) // OCTET if len(piece_low) else 0
+        _fill_leaf(boxes, leaf, start, (stop - start) // GROUP, n_octets, lower, upper, query)
+        counts[:] = 0.0
         n_waiting = 1
-        waiting[0], wanted[0, 0], wanted[0, 1] = 0, 0, len(inverse)
+        waiting[0], wanted[0, 0], wanted[0, 1] = 0, 0, n_bandwidths
         while n_waiting > 0:
             n_waiting -= 1
             node, k_first, k_last = waiting[n_waiting], wanted[n_waiting, 0], wanted[n_waiting, 1]
             # The query leaf as a whole, and at a leaf of training rows its groups of four.
             for part in range(_WHOLE, (stop - start) // GROUP):
-                if part == _WHOLE:
-                    a, b = start, stop
-                    apart = gap(metric, low, high, leaf, box_low, box_high, node)
-                else:
+                octet = part // 2
+                if 0 <= octet < n_octets:
+                    a = start + octet * OCTET
+                    if not _holds_own(
+                        own, query_codes, a, a + OCTET, first[node] * LEAF,
+                        (first[node] + 1) * LEAF, code_low, code_high, node,
+                    ):  # fmt: skip
+                        if part % 2 == 0:
+                            _add_octet(
+                                power, inverse, edges, k_first, k_last, node, first[node], tiles,
+                                weights, n_rows, box_low, box_high, summary, lower, upper, query,
+                                octet, a, sums, counts, room,
+                            )  # fmt: skip
+                        continue
+                a, b = start, stop
+                if part > _WHOLE:
                     a = start + part * GROUP
                     b = a + GROUP
-                    apart = gap(
-                        metric, group_low, group_high, a // GROUP, box_low, box_high, node
-                    )  # fmt: skip
+                apart = gap(metric, lower, upper, part + 1, box_low, box_high, node)
                 k_out = k_last
                 while k_out > k_first and apart > edges[k_out - 1]:
                     k_out -= 1
-                if k_out == k_first:
-                    if part == _WHOLE:
-                        break
-                    continue
-                if _are_all_of(query_codes, a, b, code_low, code_high, node):
+                if k_out == k_first or _are_all_of(query_codes, a, b, code_low, code_high, node):
                     if part == _WHOLE:
                         break
                     continue
                 k_in = k_first
                 if len(units) and units[node] > 0:
-                    if part == _WHOLE:
-                        far = farthest(low, high, leaf, box_low, box_high, node)
-                    else:
-                        far = farthest(
-                            group_low, group_high, a // GROUP, box_low, box_high, node
-                        )  # fmt: skip
+                    far = farthest(lower, upper, part + 1, box_low, box_high, node)
                     while k_in < k_out and far * inverse[k_in] < 1.0:
                         k_in += 1
                     if k_in > k_first and _holds_own(
@@ -104,9 +131,19 @@ def support_walk(  # type: ignore[no-untyped-def]
                     ):  # fmt: skip
                         k_in = k_first
                     if k_in > k_first:
+                        some = n_octets if part == _WHOLE else 0
+                        for o in range(some):
+                            for k in range(k_first, k_in):
+                                add_moments(
+                                    power, query, o * OCTET, width, centres, node * width,
+                                    moments, node * size, units[node], inverse[k], sums,
+                                    k * sums.shape[1] + a + o * OCTET,
+                                )  # fmt: skip
+                                counts[_DOUBTS + k, o] += summary[3][node]
+                            counts[_ADDED, o] += 1
                         add_node(
-                            power, rows, a, b, inverse, k_first, k_in, node, summary, away,
-                            sums, doubt, n_added,
+                            power, rows, a + some * OCTET, b, inverse, k_first, k_in, node,
+                            summary, away, sums, doubt, n_added,
                         )  # fmt: skip
                 if part == _WHOLE:
                     k_first, k_last = k_in, k_out
@@ -123,6 +160,71 @@ def support_walk(  # type: ignore[no-untyped-def]
                         code, metric, width, inverse, edges, k_in, k_out, rows, tree, own,
                         query_codes, state, a, first[node], buffer, least,
                     )  # fmt: skip
+        for i in range(n_octets * OCTET):
+            n_added[start + i] += counts[_ADDED, i // OCTET]
+            pairs[start + i] += counts[_PAIRS, i // OCTET]
+            for k in range(n_bandwidths):
+                doubt[k, start + i] += counts[_DOUBTS + k, i // OCTET]
+
+
+@_compile
+def _fill_leaf(  # type: ignore[no-untyped-def]
+    boxes, leaf, start, n_groups, n_octets, lower, upper, query
+):
+    """Fill in the boxes of a query leaf and its parts, and by feature the rows of its octets."""
+    rows, low, high, group_low, group_high = boxes
+    for j in range(low.shape[1]):
+        lower[0, j], upper[0, j] = low[leaf, j], high[leaf, j]
+        for i in range(n_groups):
+            group = start // GROUP + i
+            lower[1 + i, j], upper[1 + i, j] = group_low[group, j], group_high[group, j]
+        for i in range(n_octets):
+            one, other = 1 + 2 * i, 2 + 2 * i
+            lower[_OCTETS + i, j] = min(lower[one, j], lower[other, j])
+            upper[_OCTETS + i, j] = max(upper[one, j], upper[other, j])
+        for i in range(n_octets * OCTET):
+            query[j * QUERY_LEAF + i] = rows[start + i, j]
+
+
+@_compile
+def _add_octet(  # type: ignore[no-untyped-def]
+    power, inverse, edges, k_from, k_to, node, leaf, tiles, weights, n_rows, box_low, box_high,
+    summary, lower, upper, query, octet, a, sums, counts, room,
+):  # fmt: skip
+    """Add a leaf's rows to the sums of eight query rows: by moments, and the pairs at the edge."""
+    centres, units, _, doubts, piece_low, piece_high, of_pieces = summary
+    width, size, seen, box = centres.shape[1], len(room), 0, _OCTETS + octet
+    for k in range(k_from, k_to):
+        bits = near_pieces(
+            lower, upper, box * width, width, piece_low, piece_high, leaf * width * PIECES,
+            edges[k], inverse[k],
+        )  # fmt: skip
+        inside, at_edge = bits & (2**PIECES - 1), bits >> PIECES
+        place = k * sums.shape[1] + a
+        if (
+            units[node] > 0 and n_bits(inside) * PIECE >= size
+            and farthest(lower, upper, box, box_low, box_high, node) * inverse[k] < _FARTHEST
+        ):  # fmt: skip
+            add_up_pieces(of_pieces, leaf * size * PIECES, size, inside, room)
+            add_moments(
+                power, query, octet * OCTET, width, centres, node * width, room, 0, units[node],
+                inverse[k], sums, place,
+            )  # fmt: skip
+            counts[_DOUBTS + k, octet] += 2**power * doubts[node]
+            counts[_ADDED, octet] += 1
+        else:
+            at_edge |= inside
+        if at_edge:
+            add_pieces(
+                power, query, octet * OCTET, width, tiles, leaf * width * LEAF, weights,
+                leaf * LEAF, at_edge, LEAF // piece_low.shape[2], inverse[k], sums, place,
+            )  # fmt: skip
+            seen |= at_edge
+            counts[_ADDED, octet] += 1
+    n_pairs, there = n_bits(seen) * PIECE, min(LEAF, n_rows - leaf * LEAF)
+    if (seen >> there // PIECE) & 1:
+        n_pairs -= PIECE - there % PIECE
+    counts[_PAIRS, octet] += n_pairs
 
 
 @_compile

@@ -42,7 +42,7 @@ def true_sum(power, row, values, weights, inverse):
 
 
 def summary(moments):
-    return moments.centres, moments.units, moments.moments, moments.doubts
+    return moments.arrays
 
 
 def shares_of_doubts(power, values, weights, query, bandwidths):

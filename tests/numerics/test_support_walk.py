@@ -138,10 +138,10 @@ class TestNodes:
         rows = np.random.default_rng(0).normal(size=(5000, 2))
         problem = Problem(rows[:200], rows, np.array([1.0, 20.0, 0.1]), kernel=kernel)
         pairs = [
-            walked(Problem(rows[:200], rows, np.array([h]), kernel=kernel)).effort.pairs.mean()
+            walked(Problem(rows[:200], rows, np.array([h]), kernel=kernel)).effort.pairs.sum()
             for h in (1.0, 20.0, 0.1)
         ]
-        assert walked(problem).effort.pairs.mean() <= sum(pairs) < 3000
+        assert walked(problem).effort.pairs.sum() <= sum(pairs) < 200 * 2500
         assert_right(problem)
 
     def test_beside_the_own_row_the_others_are_from_moments(self) -> None:
@@ -183,3 +183,20 @@ class TestNodes:
         problem = Problem(query, train, np.array([0.3, 2.0]), kernel=kernel)
         one, eight = walked(problem), walked(problem, n_shares=8)
         np.testing.assert_array_equal(one.stacked(), eight.stacked())
+
+    @pytest.mark.parametrize("kernel", KERNELS)
+    @pytest.mark.parametrize("d", [2, 3])
+    def test_of_leaves_at_the_edge_pairs_are_those_of_a_few_pieces(
+        self, kernel: str, d: int
+    ) -> None:
+        rng = np.random.default_rng(0)
+        train = rng.uniform(size=(1100, d))  # the last piece is not full, nor are all eight there
+        query = 0.4 + 1e-3 * rng.uniform(size=(68, d))
+        for h in (0.3, 0.5, 0.9):
+            problem = Problem(query, train, np.array([h]), kernel=kernel)
+            pairs = np.sort(walked(problem).effort.pairs)
+            at_edge = np.abs(np.sqrt(((query[0] - train) ** 2).sum(axis=1)) - h) < 1e-2
+            assert at_edge.sum() <= pairs[0]
+            # The last four rows, which are no eight, have those of whole leaves.
+            assert pairs[63] <= (0.6 if d == 2 else 0.85) * pairs[64]
+            assert_right(problem, LEAST)
