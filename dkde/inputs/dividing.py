@@ -17,6 +17,7 @@ from dkde.inputs.column_values import column_values
 from dkde.inputs.filtering import keeping, kept_rows
 from dkde.inputs.operands import Operand, selected
 from dkde.rows.filter_values import Mask, as_values, equality, value_words, whole_numbers
+from dkde.rows.filtered import Pieces
 from dkde.rows.kept import Kept
 from dkde.rows.row_filter import RowFilter
 from dkde.rows.side import Part, Rows
@@ -88,8 +89,15 @@ def divided(operand: Operand, by: Any, role: str = "train") -> Division:
     """
     name, known, codes = _coded(operand, by, role)
     n_missing = int((codes < 0).sum())
-    groups = tuple(_group(operand, codes, i, equality(name, known[i])) for i in range(len(known)))
-    whole = _group(operand, codes, None, f"{name} is not None") if n_missing else operand
+    # The groups are read one after the other: what is read for one is there for the next.
+    base = operand if operand.before is None else operand.before
+    shared = [Pieces() for _ in base.rows.parts]
+    groups = tuple(
+        _group(operand, codes, i, equality(name, value), shared) for i, value in enumerate(known)
+    )
+    whole = operand
+    if n_missing:
+        whole = _group(operand, codes, None, f"{name} is not None", shared)
     return Division(name, _by_name(operand, name, known), groups, whole)
 
 
@@ -168,7 +176,9 @@ def _check_values(operand: Operand, name: str, known: Array) -> None:
         )
 
 
-def _group(operand: Operand, codes: _Codes, group: int | None, text: str) -> Operand:
+def _group(
+    operand: Operand, codes: _Codes, group: int | None, text: str, shared: Sequence[Pieces]
+) -> Operand:
     """Return the rows of a group; for None those of any group."""
     base = operand
     if operand.before is not None and operand.kept is not None:
@@ -178,7 +188,7 @@ def _group(operand: Operand, codes: _Codes, group: int | None, text: str) -> Ope
         codes[operand.kept.numbers(0, operand.kept.n_rows)] = among
         text = f"({operand.kept.text}) and {text}"
     mask = codes >= 0 if group is None else codes == group
-    return keeping(base, list(_kept(base, mask, text)))
+    return keeping(base, list(_kept(base, mask, text)), shared)
 
 
 def _kept(operand: Operand, mask: Mask, text: str) -> Iterator[Kept]:

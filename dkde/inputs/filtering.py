@@ -25,7 +25,7 @@ from dkde.inputs.frames import column_as_it_is, frame_of
 from dkde.inputs.operands import Operand
 from dkde.rows.columns import column_of
 from dkde.rows.csv_source import CsvSource
-from dkde.rows.filtered import kept_of
+from dkde.rows.filtered import Pieces, kept_of
 from dkde.rows.kept import Kept, Masking
 from dkde.rows.parquet_source import ParquetSource
 from dkde.rows.row_filter import RowFilter, no_such
@@ -142,7 +142,9 @@ def kept_only(operand: Operand, chosen: RowFilter) -> Operand:
     return keeping(operand, kept)
 
 
-def keeping(operand: Operand, kept: Sequence[Kept]) -> Operand:
+def keeping(
+    operand: Operand, kept: Sequence[Kept], shared: Sequence[Pieces] | None = None
+) -> Operand:
     """Return a side with the rows of each part that are kept, at least one of all.
 
     Dims are as those of :func:`kept_only`.
@@ -153,11 +155,18 @@ def keeping(operand: Operand, kept: Sequence[Kept]) -> Operand:
         The side.
     kept : sequence of Kept
         Of each of its parts.
+    shared : sequence of Pieces, optional
+        Of each part, what other filters have read.
     """
     parts = operand.rows.parts
     masks = (mask for each in kept for mask in each.masks())
     among_all = Kept.of(kept[0].text, 0, operand.rows.n_rows, masks)
-    new = [_kept_part(part, each) for part, each in zip(parts, kept, strict=True) if each.n_rows]
+    pieces = [None] * len(parts) if shared is None else shared
+    new = [
+        _kept_part(part, each, read)
+        for part, each, read in zip(parts, kept, pieces, strict=True)
+        if each.n_rows
+    ]
     dims = operand.dims if len(operand.dims) == 1 else ("sample",)
     return replace(
         operand.with_parts(new),
@@ -193,13 +202,13 @@ def none_kept(where: str, n_rows: int, chosen: RowFilter) -> InputError:
     )
 
 
-def _kept_part(part: Part, kept: Kept) -> Part:
+def _kept_part(part: Part, kept: Kept, pieces: Pieces | None) -> Part:
     """Return the kept rows of a part, with what lies beside them."""
     # A range of the part's source becomes the whole of another source.
     beside = {"source_row": Numbers(part.source.shape[0]), **part.coordinates}
     return replace(
         part,
-        source=kept_of(part.source, kept),
+        source=kept_of(part.source, kept, pieces),
         start=0,
         stop=kept.n_rows,
         coordinates={name: kept_of(source, kept) for name, source in beside.items()},

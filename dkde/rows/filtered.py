@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from dkde.rows.sources import ArraySource
 from dkde.typing import Array
 
 
-def kept_of(source: RowSource, kept: Kept) -> RowSource:
+def kept_of(source: RowSource, kept: Kept, pieces: Pieces | None = None) -> RowSource:
     """Return the rows of a source that a filter keeps.
 
     Parameters
@@ -32,6 +33,8 @@ def kept_of(source: RowSource, kept: Kept) -> RowSource:
         The rows, or what lies beside them: one value or row for each row of the filter's source.
     kept : Kept
         Which rows are kept.
+    pieces : Pieces, optional
+        What was read for other filters of the same source.
     """
     if isinstance(source, ArraySource):
         numbers, masked = kept.numbers(0, kept.n_rows), source.masked
@@ -40,7 +43,7 @@ def kept_of(source: RowSource, kept: Kept) -> RowSource:
             is_there = at < len(numbers) and numbers[at] == masked[0]
             masked = (at, *masked[1:]) if is_there else None
         return KeptArray(source.array[numbers], kept, masked=masked)
-    return Filtered(source, kept)
+    return Filtered(source, kept, pieces)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +70,34 @@ class KeptArray(ArraySource):
         return f"row {self.kept.number(row)}"
 
 
+class Pieces:
+    """Pieces of a source that several filters read one after the other, each read once.
+
+    The first ones are held, until they are so many bytes; others are read again. Those who read
+    elsewhere, as workers do, hold none.
+    """
+
+    _MOST = 2**26
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[int, int], Array] = {}
+        self._room, self._lock = self._MOST, Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Pieces, ()
+
+    def read(self, source: RowSource, start: int, stop: int) -> Array:
+        """Return a piece of the source, always the same one of the same source."""
+        found = self._held.get((start, stop))
+        if found is None:
+            found = source.read(start, stop)
+            with self._lock:
+                if found.nbytes <= self._room and (start, stop) not in self._held:
+                    self._room -= found.nbytes
+                    self._held[start, stop] = found
+        return found
+
+
 class Filtered(RowSource):
     """The rows of another source that a filter keeps.
 
@@ -78,14 +109,16 @@ class Filtered(RowSource):
         The source.
     kept : Kept
         Its rows that are kept.
+    pieces : Pieces, optional
+        What other filters of the source have read.
     """
 
-    def __init__(self, wrapped: RowSource, kept: Kept) -> None:
-        self.wrapped, self.kept = wrapped, kept
+    def __init__(self, wrapped: RowSource, kept: Kept, pieces: Pieces | None = None) -> None:
+        self.wrapped, self.kept, self._shared = wrapped, kept, pieces
         self.masks, self.panel_bytes = wrapped.masks, innermost(wrapped).panel_bytes
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Filtered, (self.wrapped, self.kept)
+        return Filtered, (self.wrapped, self.kept, self._shared)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -151,12 +184,22 @@ class Filtered(RowSource):
         numbers = self.kept.numbers(start, stop)
         for a, b in self._pieces(numbers):
             first, last = int(numbers[a]), int(numbers[b - 1]) + 1
-            found[a:b] = self.wrapped.read(first, last)[numbers[a:b] - first]
+            if self._shared is None:
+                found[a:b] = self.wrapped.read(first, last)[numbers[a:b] - first]
+            else:  # the whole piece, as other filters need other rows of it
+                at = int(np.searchsorted(self._cuts, first, side="right")) - 1
+                start, stop = int(self._cuts[at]), int(self._cuts[at + 1])
+                piece = self._shared.read(self.wrapped, start, stop)
+                found[a:b] = piece[numbers[a:b] - start]
         return found
 
     def _pieces(self, numbers: Numbers) -> Iterator[tuple[int, int]]:
         """Yield ranges of kept rows that lie in one piece of the source below."""
         if not len(numbers):
+            return
+        if self._shared is not None:
+            inside = np.searchsorted(numbers, self._cuts)
+            yield from pairwise(map(int, np.unique(inside)))
             return
         cuts = self.wrapped.cuts(int(numbers[0]), int(numbers[-1]) + 1)
         places = [np.searchsorted(numbers, cuts)]
