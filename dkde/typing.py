@@ -14,12 +14,14 @@ RowsLike = Any
 WeightsLike = Any
 # The name of a variable whose values are groups of rows, or a value for each row.
 ByLike = Any
-# h, several of it, a rule, or a length on the Earth; or a number for each feature by name.
-BandwidthLike = float | str | Mapping[str, float] | npt.ArrayLike
+# h, several of it, a rule, or a length on the Earth; or one for each feature by name.
+BandwidthLike = float | str | Mapping[Any, float | str] | npt.ArrayLike
 # Several values of h, or a rule.
 BandwidthsLike = npt.ArrayLike
+# The name of a kernel, or of one for each feature, or for several features, by their names.
+KernelLike = str | Mapping[str | tuple[str, ...], str]
 # The matrix C of H = h² C: a rule, scales of the features, or the matrix.
-CovarianceLike = str | Mapping[str, float] | npt.ArrayLike
+CovarianceLike = str | Mapping[Any, float | str] | npt.ArrayLike
 # Bounds and periods of features, by name or in their order.
 SupportLike = Mapping[str, Any] | Sequence[Any] | None
 # A result of dkde, or the path of one; and several of them, by name or in a list.

@@ -72,8 +72,11 @@ def describe_work(work: Work) -> dict[str, Any]:
 def _support(side: Side) -> dict[str, str]:
     """Return the support of a side's rows as text; empty without one."""
     source = side.rows.parts[0].source
-    step = source.step if isinstance(source, Derived) else None
-    return {"support": step.in_words} if isinstance(step, Checked) else {}
+    while isinstance(source, Derived):
+        if isinstance(source.step, Checked):
+            return {"support": source.step.in_words}
+        source = source.wrapped
+    return {}
 
 
 def describe_side(side: Side, *, compared: bool = False) -> dict[str, Any]:

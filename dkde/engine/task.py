@@ -18,7 +18,7 @@ from dkde.numerics.kernels import Kernel
 from dkde.numerics.leaf_axes import LeafAxes
 from dkde.numerics.metrics import Metric, Terms
 from dkde.numerics.node_moments import has_moments, n_moments
-from dkde.numerics.sphere import ROUNDING
+from dkde.numerics.sphere import EPSILON, ROUNDING
 from dkde.numerics.summaries import Summaries
 from dkde.numerics.tolerance import OF_ATOL
 from dkde.rows.grid import GridAxes
@@ -168,12 +168,18 @@ class Task:
     @property
     def moved(self) -> FloatArray | None:
         """Return the largest error of a distance, in bandwidths, from rounding of unit vectors."""
-        return 2 * ROUNDING / self.bandwidths if self.kernel.sphere else None
+        if not self.kernel.sphere:
+            return None
+        if self.kernel.angle is None:
+            return 2 * ROUNDING / self.bandwidths
+        # Unit vectors less an origin are divided by the angle: two roundings of at most 2 more.
+        return 2 * (ROUNDING + 2 * EPSILON) / (self.bandwidths * self.kernel.angle)
 
     def largest_term(self, n_features: int) -> float:
         """Return the largest term in the sums of log-normalisers, in nats, for their rounding."""
         of_bandwidth = n_features * (1 + float(np.abs(np.log(self.bandwidths)).max()))
-        return of_bandwidth + 2 * lgamma(n_features + 1) + abs(self.log_volume)
+        of_angle = 0.0 if self.kernel.angle is None else 2 * abs(log(self.kernel.angle))
+        return of_bandwidth + of_angle + 2 * lgamma(n_features + 1) + abs(self.log_volume)
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,11 +37,14 @@ class BandwidthMatrix:
         C.
     angles : Angles, optional
         The unit of the bandwidths, where h is an angle.
+    angle : float, optional
+        The bandwidth on the sphere at h = 1, in radians, of a product with other kernels.
     """
 
     bandwidths: FloatArray
     covariance: Covariance
     angles: Angles | None = None
+    angle: float | None = None
 
     @property
     def rank(self) -> int:

@@ -18,6 +18,7 @@ from dkde.numerics.machine import older_kernels
 from dkde.typing import (
     BandwidthsLike,
     CovarianceLike,
+    KernelLike,
     Names,
     RowsLike,
     SupportLike,
@@ -42,7 +43,7 @@ def plan(
     query: RowsLike,
     train: RowsLike,
     bandwidths: BandwidthsLike | None = None,
-    kernel: str = "gaussian",
+    kernel: KernelLike = "gaussian",
     metric: str = "euclidean",
     covariance: CovarianceLike = "identity",
     singular: str = "raise",
@@ -199,7 +200,7 @@ def cost_of(work: Work, options: Options, workers: Workers) -> dict[str, Any]:
     at_rest = measure_baseline(options.precision) if is_asked else None
     if at_rest is not None and limit is not None:
         check_limit("a worker", cut.worker_bytes(workers.threads_per_worker), at_rest, limit)
-    all_pairs = estimate_seconds(cut, n_threads, options.kernel, options.metric)
+    all_pairs = estimate_seconds(cut, n_threads, options.radial.name, options.metric)
     # A survey reads rows; those of lazy sides would have to be computed for it.
     found = Estimate(all_pairs, _LATER)
     if not work.is_lazy:

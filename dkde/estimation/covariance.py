@@ -162,7 +162,11 @@ def find_covariance(train: Side, covariance: Any, singular: str, pool_for: PoolF
 def in_words(covariance: Any) -> str:
     """Return C as a word, or as scales by name: ``depth=10, time=2``."""
     if isinstance(covariance, Mapping):
-        return ", ".join(f"{name}={scale:g}" for name, scale in covariance.items())
+        return ", ".join(
+            f"{name if isinstance(name, str) else ','.join(name)}="
+            + (scale if isinstance(scale, str) else f"{scale:g}")
+            for name, scale in covariance.items()
+        )
     return covariance if isinstance(covariance, str) else "given"
 
 

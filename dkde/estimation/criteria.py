@@ -30,12 +30,12 @@ def check_criterion(criterion: str, options: Options) -> None:
     """
     if criterion not in CRITERIA:
         raise InputError(f"criterion is {criterion!r}; it must be {' or '.join(CRITERIA)}")
-    is_plain = (options.kernel, options.metric) == ("gaussian", "euclidean")
+    is_plain = (options.radial.name, options.metric) == ("gaussian", "euclidean")
     if criterion == LEAST_SQUARES and not is_plain:
         raise InputError(
             "criterion 'least_squares' is for the kernel gaussian and the metric euclidean, whose "
-            f"squared density has an integral that is a sum over pairs; not for {options.kernel} "
-            f"and {options.metric}"
+            "squared density has an integral that is a sum over pairs; not for "
+            f"{options.radial.name} and {options.metric}"
         )
 
 

@@ -47,6 +47,7 @@ from dkde.runs.store import ROW_WEIGHT
 from dkde.typing import (
     BandwidthsLike,
     CovarianceLike,
+    KernelLike,
     Names,
     RowsLike,
     SupportLike,
@@ -72,7 +73,7 @@ def cross_validate(
     refine: bool = False,
     criterion: str = "likelihood",
     pca: int | None = None,
-    kernel: str = "gaussian",
+    kernel: KernelLike = "gaussian",
     metric: str = "euclidean",
     covariance: CovarianceLike = "identity",
     singular: str = "raise",

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from dkde.numerics.kernels import Kernel
-from dkde.rows.side import Rows
+from dkde.rows.side import Part, Rows
+from dkde.rows.sphere import as_stored
 from dkde.runs.densities import DENSITY_UNITS
 
 # Attributes of quantities that are logarithms: numbers without a unit, in nats.
@@ -83,18 +84,27 @@ def density_units(train: Rows, kernel: Kernel, rank: int) -> str | None:
     rank : int
         The dimensions of the density.
     """
-    if kernel.sphere:
+    if kernel.sphere and kernel.angle is None:
         return "sr-1"
+    if kernel.angle is not None:
+        stored, step = as_stored(train)
+        units = _units(stored.parts[0])
+        return inverse_product(["sr", *(units[i] for i in step.others)])
     if kernel.radii is None and rank != 1:  # no density in so many dimensions
         return None
-    part = train.parts[0]
-    units = list(part.units or [None] * train.n_stored_features)
-    for i, name in enumerate(part.features or ()):
-        units[i] = part.converted.get(name, units[i])
+    units = _units(train.parts[0])
     if rank == len(units):
         return inverse_product(units)
     # Axes of a subspace, or principal ones, mix features: they have a unit if all have the same.
     return inverse_product([units[0]] * rank) if len(set(units)) == 1 else None
+
+
+def _units(part: Part) -> list[str | None]:
+    """Return the unit of each column; None where it is not known."""
+    units = list(part.units or [None] * part.source.shape[1])
+    for i, name in enumerate(part.features or ()):
+        units[i] = part.converted.get(name, units[i])
+    return units
 
 
 def log_density_notes(units: str | None) -> dict[str, Any]:

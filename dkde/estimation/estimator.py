@@ -8,7 +8,7 @@ from typing import Any
 from dkde.errors import InputError
 from dkde.estimation.fitted_density import FittedDensity
 from dkde.estimation.foreign_arguments import answered
-from dkde.typing import CovarianceLike, Names, RowsLike, SupportLike, Text, WeightsLike
+from dkde.typing import CovarianceLike, KernelLike, Names, RowsLike, SupportLike, Text, WeightsLike
 from dkde.workers.cluster import pool_for
 
 
@@ -23,7 +23,7 @@ class KernelDensity(FittedDensity):
         h of the bandwidth matrix H = h² C; or a rule, a length on the Earth, or a bandwidth for
         each feature, as for :func:`dkde.log_density`.
     kernel : {"gaussian", "tophat", "epanechnikov", "biweight", "triweight", "exponential", \
-            "linear", "cosine", "univariate_gaussian", "vonmises_fisher"}
+            "linear", "cosine", "univariate_gaussian", "vonmises_fisher"}, or mapping
         As for :func:`dkde.log_density`.
     metric : {"euclidean", "manhattan", "chebyshev"}
         As for :func:`dkde.log_density`.
@@ -41,9 +41,10 @@ class KernelDensity(FittedDensity):
     Attributes
     ----------
     bandwidth_ : float
-        h as a number; on the sphere in radians, also where a length was given.
+        h as a number; on the sphere in radians, also where a length was given. Of a product of
+        kernels, the number by which the bandwidths of its factors are multiplied.
     covariance_ : array (n_features, n_features)
-        The matrix C.
+        The matrix C; of a product of kernels in radian² for a latitude and a longitude.
     n_features_in_ : int
     feature_names_in_ : array (n_features,) of str
         The names of the features, if X had a name for each of them.
@@ -65,8 +66,8 @@ class KernelDensity(FittedDensity):
     def __init__(
         self,
         *,
-        bandwidth: float | str | Mapping[str, float] = 1.0,
-        kernel: str = "gaussian",
+        bandwidth: float | str | Mapping[Any, float | str] = 1.0,
+        kernel: KernelLike = "gaussian",
         metric: str = "euclidean",
         covariance: CovarianceLike = "identity",
         singular: str = "raise",

@@ -16,7 +16,6 @@ from dkde.estimation.labelling import in_own_dims, score_variables
 from dkde.estimation.options import Options
 from dkde.estimation.row_weights import Weighted
 from dkde.inputs.operands import Operand
-from dkde.numerics.kernels import get_kernel
 from dkde.rows.side import Side
 from dkde.typing import FloatArray
 
@@ -62,8 +61,7 @@ class Fitted:
     @property
     def density_units(self) -> str | None:
         """Return the unit of the density; None where those of the features are not known."""
-        kernel = get_kernel(self.options.kernel)
-        return density_units(self.train.rows, kernel, self.matrix.rank)
+        return density_units(self.train.rows, self.options.radial, self.matrix.rank)
 
     def work(self, query: Side, *, in_shares: bool = True) -> Work:
         """Return the work of scoring a prepared query.

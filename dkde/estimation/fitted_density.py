@@ -25,9 +25,9 @@ from dkde.estimation.unusual import check_contamination, thresholds, training_de
 from dkde.inputs.as_frames import check_frame
 from dkde.inputs.operands import Operand
 from dkde.inputs.sides import side
-from dkde.numerics.kernels import get_kernel
 from dkde.progress import shown
 from dkde.rows.side import Side
+from dkde.rows.sphere import as_stored
 from dkde.typing import FloatArray, RowsLike
 from dkde.workers.cluster import pool_for
 
@@ -155,7 +155,7 @@ class FittedDensity(DensityMixin, FittedRows):  # type: ignore[misc]
         found = draw(
             self._train,
             self._matrix,
-            get_kernel(self._fitted.kernel),
+            self._fitted.radial,
             n_samples,
             random_state=random_state,
             covariance_scale=covariance_scale,
@@ -167,10 +167,11 @@ class FittedDensity(DensityMixin, FittedRows):  # type: ignore[misc]
     def covariance_(self) -> FloatArray:
         """Return the matrix C of H = h² C, (n_features, n_features)."""
         check_is_fitted(self)
-        # The identity of latitude and longitude, and not of the three-dimensional unit vectors.
+        matrix = self._matrix.covariance.matrix
+        # Of latitude and longitude, and not of the three-dimensional unit vectors.
         if self._fitted.on_sphere:
-            return np.eye(self.n_features_in_)
-        return self._matrix.covariance.matrix
+            return np.diag(np.diag(matrix)[as_stored(self._train.rows)[1].places])
+        return matrix
 
     def _curve(self) -> xr.Dataset | None:
         """Return the curve over bandwidths; None where none was chosen."""

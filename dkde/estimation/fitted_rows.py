@@ -33,7 +33,7 @@ from dkde.rows.side import Side
 from dkde.rows.side_choices import check_roles
 from dkde.rows.tensors import dense
 from dkde.stores.door import check_opened
-from dkde.typing import Names, SupportLike, Text
+from dkde.typing import KernelLike, Names, SupportLike, Text
 
 # Containers whose rows are read block by block, or of which only some columns are. They bypass
 # scikit-learn's checks, which would load all of them as a NumPy array.
@@ -43,7 +43,7 @@ _LAZY = (da.Array, xr.DataArray, xr.Dataset, xr.DataTree, zarr.Array, str, os.Pa
 class FittedRows(ShownInNotebooks, BaseEstimator):  # type: ignore[misc]
     """The parameters of a density, and the rows that it is fitted to and scores."""
 
-    kernel: str
+    kernel: KernelLike
     metric: str
     covariance: Any
     singular: str

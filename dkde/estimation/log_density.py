@@ -29,6 +29,7 @@ from dkde.typing import (
     BandwidthLike,
     ByLike,
     CovarianceLike,
+    KernelLike,
     Names,
     RowsLike,
     SupportLike,
@@ -44,7 +45,7 @@ def log_density(
     train: RowsLike,
     bandwidth: BandwidthLike,
     *,
-    kernel: str = "gaussian",
+    kernel: KernelLike = "gaussian",
     metric: str = "euclidean",
     covariance: CovarianceLike = "identity",
     singular: str = "raise",
@@ -93,7 +94,7 @@ def log_density(
         or, for ``"vonmises_fisher"``, a length on the Earth, ``"250km"``. A mapping has a bandwidth
         for each feature, ``{"depth": 10, "time": 2}``: h is 1, with these as scales of C.
     kernel : {"gaussian", "tophat", "epanechnikov", "biweight", "triweight", "exponential", \
-            "linear", "cosine", "univariate_gaussian", "vonmises_fisher"}
+            "linear", "cosine", "univariate_gaussian", "vonmises_fisher"}, or mapping
         ``"univariate_gaussian"`` is the one-dimensional Gaussian of the distance, whatever the
         dimension. It is a density in one dimension only; its scores cannot be compared with those
         of other kernels.
@@ -102,6 +103,11 @@ def log_density(
         These two columns are found by their units (``degrees_north``, ``degrees_east``), usual
         names (with the word lat or latitude; lon, long, lng or longitude) or ``lat`` and ``lon``;
         where there are none of these, latitudes come first.
+        A mapping is a product of kernels: ``{("lat", "lon"): "vonmises_fisher", "depth":
+        "gaussian"}`` is a density per steradian and unit of depth. It needs a bandwidth for each
+        factor, ``bandwidth={("lat", "lon"): "100km", "depth": 20}``; or these as ``covariance``,
+        and as ``bandwidth`` numbers by which all are multiplied. Only Gaussian kernels are combined
+        with each other, and with one place on the sphere.
     metric : {"euclidean", "manhattan", "chebyshev"}
         The latter two are for ``"univariate_gaussian"`` only: with them other kernels would not
         integrate to one.

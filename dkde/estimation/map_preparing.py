@@ -81,6 +81,11 @@ def map_job(
     InputError
     """
     start = perf_counter()
+    if options.factors is not None:
+        raise InputError(
+            "a map is of one kernel, and a product of kernels is evaluated on a grid of one's own: "
+            "pass a Dataset of its axes to dkde.score as the query"
+        )
     check_common(by, common=common_bandwidth)
     wanted, wanted_levels = Wanted(**cells), Levels.of(levels, levels_from)
     wanted.check(like)
@@ -290,7 +295,7 @@ def _layout(
     times = {name: part.converted[name] for name in names if name in part.converted}
     sphere = {}
     if fitted.options.on_sphere:
-        _, latitude = as_stored(fitted.train.rows)
+        latitude = as_stored(fitted.train.rows)[1].latitude
         sphere = {names[latitude]: LATITUDE, names[1 - latitude]: LONGITUDE}
     bounds = fitted.options.bounds
     supports = {} if bounds is None else {names[i]: one for i, one in bounds.axes(part)}

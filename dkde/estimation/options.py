@@ -22,13 +22,14 @@ from dkde.estimation.bandwidth_matrix import (
 )
 from dkde.estimation.covariance import Covariance, find_covariance, in_words
 from dkde.estimation.density_units import ROWS
+from dkde.estimation.factors import Factors
 from dkde.estimation.foreign_arguments import refuse_foreign_metric
 from dkde.estimation.statistics import count_missing, default_bandwidths
 from dkde.estimation.support_images import check_axes, check_support, images_for
 from dkde.inputs.arrays import refuse_masked_rows
 from dkde.numerics.bandwidth import EARTH_RADIUS_KM, Angles
 from dkde.numerics.frame import Precision
-from dkde.numerics.kernels import Kernel, get_kernel
+from dkde.numerics.kernels import Kernel, get_kernel, sphere_product
 from dkde.numerics.logsum import Densities
 from dkde.numerics.metrics import check_pair, get_metric
 from dkde.numerics.tolerance import check_atol, check_tol
@@ -57,6 +58,8 @@ class Options:
 
     Parameters
     ----------
+    kernel : str or mapping
+        The name of a kernel, or those of a product.
     covariance, singular
         As for :func:`dkde.estimation.bandwidth_matrix.find_bandwidth_matrix`.
     block_rows, panel_rows : int, optional
@@ -69,7 +72,7 @@ class Options:
         As for :func:`dkde.log_density`.
     """
 
-    kernel: str = "gaussian"
+    kernel: Any = "gaussian"
     metric: str = "euclidean"
     precision: str = "float64"
     covariance: Any = "identity"
@@ -93,6 +96,8 @@ class Options:
         """Return the options by name, for the record of a call."""
         values = {name: getattr(self, name) for name in RECORDED}
         values["support"] = None if self.bounds is None else self.bounds.record
+        if self.factors is not None:
+            values["kernel"] = self.factors.record
         return {
             name: value
             for name, value in values.items()
@@ -114,6 +119,16 @@ class Options:
         """
         return Support.of(self.support)
 
+    @property
+    def factors(self) -> Factors | None:
+        """Return the factors of a product of kernels; None for one kernel.
+
+        Raises
+        ------
+        InputError
+        """
+        return Factors.of(self.kernel)
+
     def refuse_atol(self, name: str) -> None:
         """Refuse an absolute tolerance beside an argument that compares log-densities.
 
@@ -130,14 +145,17 @@ class Options:
     def check(self, *, pca: int | None = None) -> None:
         """Refuse options that no data could satisfy, before anything is read."""
         refuse_foreign_metric(self.metric)
-        check_pair(self._kernel, get_metric(self.metric))
+        check_pair(self.radial, get_metric(self.metric))
         check_tol(self.tol, _check_precision(self.precision))
         check_atol(self.atol)
         if not isinstance(self.nan, str) or self.nan not in NAN:
             raise InputError(f"nan is {self.nan!r}; choose one of: {', '.join(NAN)}")
         check_outside(self.outside, has_support=self.bounds is not None)
         if self.bounds is not None:
-            check_support(self._kernel, self.metric, pca=pca)
+            check_support(self.radial, self.metric, pca=pca)
+        if (factors := self.factors) is not None:
+            factors.check_options(self.bounds, pca)
+            return
         # On the sphere h is an angle, and no matrix changes the distances.
         if not self.on_sphere:
             return
@@ -153,14 +171,23 @@ class Options:
             )
 
     @property
-    def _kernel(self) -> Kernel:
-        """Return the kernel of that name."""
-        return get_kernel(self.kernel)
+    def radial(self) -> Kernel:
+        """Return the kernel of that name, or of that product with all bandwidths 1."""
+        factors = self.factors
+        if factors is not None:
+            return factors.kernel
+        found = get_kernel(self.kernel)
+        if found.angle is not None:
+            raise InputError(
+                f"kernel {found.name!r} is a product; give its factors by the names of features: "
+                "{('lat', 'lon'): 'vonmises_fisher', 'depth': 'gaussian'}"
+            )
+        return found
 
     @property
     def on_sphere(self) -> bool:
-        """Return whether rows are places on the sphere."""
-        return self._kernel.sphere
+        """Return whether rows are, or have, places on the sphere."""
+        return self.radial.sphere
 
     def prepared(self, side: Side) -> Side:
         """Return a side ready for work: places as unit vectors, missing values handled.
@@ -174,14 +201,19 @@ class Options:
         # Masks of rows in memory are known now; those of stores show only as rows are read.
         if self.nan == "raise":
             refuse_masked_rows(side.rows)
-        bounds, drops = self.bounds, self.nan == "drop"
+        bounds, drops, factors = self.bounds, self.nan == "drop", self.factors
+        if factors is not None:
+            for part in side.rows.parts:
+                factors.check(part)
         check_outside(self.outside, has_support=bounds is not None)
         if bounds is not None:
-            check_support(self._kernel, self.metric)
+            check_support(self.radial, self.metric)
             found = checked(bounds, side, outside=self.outside, drops_missing=drops)
         else:
-            rows = on_sphere(side.rows) if self.on_sphere else side.rows
-            found = replace(side, rows=replace(rows, drops_missing=drops))
+            found = replace(side, rows=replace(side.rows, drops_missing=drops))
+        if self.on_sphere:
+            beside = None if factors is None else factors.beside
+            found = replace(found, rows=on_sphere(found.rows, beside))
         check_weights(found)
         return found
 
@@ -191,23 +223,25 @@ class Options:
         # Scales by name are given as the bandwidth too: then h is 1.
         scales = bandwidth if isinstance(bandwidth, Mapping) else self.covariance
         covariance = in_words(scales)
+        factors = self.factors
         rule = {} if self.on_sphere else rules_among(bandwidth)
         dropped = {"nan": self.nan} if self.nan != "raise" else {}
         unit = (
             {"bandwidth_unit": _angles(bandwidth).unit, "earth_radius_km": EARTH_RADIUS_KM}
-            if self.on_sphere else {}
+            if self.on_sphere and factors is None else {}
         )  # fmt: skip
+        kernels = {} if factors is None else {"kernels": factors.record}
         support = {} if self.bounds is None else {"support": self.bounds.record}
         outside = {"outside": self.outside} if self.outside != "raise" else {}
         return {
             "covariance": covariance, "singular": self.singular, **rule, **dropped, **unit,
-            **support, **outside,
+            **support, **outside, **kernels,
         }  # fmt: skip
 
     def dimensions(self, matrix: BandwidthMatrix) -> float:
         """Return the number of dimensions for bits per dimension; NaN where there is no density."""
         if self.on_sphere:
-            return 2
+            return matrix.rank - 1  # a unit vector has three coordinates
         return matrix.rank if self._is_density(matrix) else not_a_number
 
     def missing_variables(self, found: Densities) -> dict[str, Any]:
@@ -240,7 +274,7 @@ class Options:
 
     def _is_density(self, matrix: BandwidthMatrix) -> bool:
         """Return whether the kernel integrates to one in the dimensions of the matrix."""
-        kernel = self._kernel
+        kernel = self.radial
         return kernel.radii is not None or kernel.sphere or matrix.rank == 1
 
     def bandwidth_matrix(self, train: Side, bandwidth: Any, pool_for: PoolFor) -> BandwidthMatrix:
@@ -258,10 +292,8 @@ class Options:
             return self._scaled(bandwidth).bandwidth_matrix(train, 1.0, pool_for)
         self.check()
         check_opened(bandwidth)
-        angles = None
+        angles, factors = None, self.factors
         if self.on_sphere:
-            angles = _angles(bandwidth)
-            bandwidth = angles.radians(bandwidth)
             # Looked for in latitudes and longitudes: the rows hold unit vectors by now.
             warn_if_radians(*as_stored(train.rows))
         elif is_in_degrees(train.rows):
@@ -272,6 +304,13 @@ class Options:
                 'use kernel="vonmises_fisher" for a density on the sphere'
             )
             warn_if_radians(train.rows)
+        if factors is not None:
+            found = factors.matrix_of(self.covariance, bandwidth, train)
+            self._check_axes(found.covariance)
+            return found
+        if self.on_sphere:
+            angles = _angles(bandwidth)
+            bandwidth = angles.radians(bandwidth)
         if bandwidth is None:
             # The grid is for whitened rows, so the covariance comes first.
             covariance = find_covariance(train, self.covariance, self.singular, pool_for)
@@ -310,7 +349,7 @@ class Options:
         InputError
             When C is given too, or has no meaning.
         """
-        if self.on_sphere:
+        if self.on_sphere and self.factors is None:
             raise InputError(
                 f"kernel {self.kernel!r} is the same in all directions on the sphere; its "
                 "bandwidth is one angle or length, and not one for each feature"
@@ -352,12 +391,13 @@ class Options:
         # Stored integers need no decoding where both sides have the same encoding: h is then taken
         # in units of their scale.
         unit, integer = common_unit(query.rows, train.rows, matrix.bandwidths, precision)
+        kernel = self.radial if matrix.angle is None else sphere_product(matrix.angle)
         task = Task(
-            self._kernel, get_metric(self.metric), matrix.bandwidths, precision,
+            kernel, get_metric(self.metric), matrix.bandwidths, precision,
             check_tol(self.tol, precision), train.rows.n_rows, unit, integer,
             matrix.covariance.log_volume, self.method, check_atol(self.atol),
             None if (bounds := self.bounds) is None
-            else images_for(bounds, train.rows, matrix, self._kernel),
+            else images_for(bounds, train.rows, matrix, kernel),
         )  # fmt: skip
         for name, rows in (("block_rows", self.block_rows), ("panel_rows", self.panel_rows)):
             if rows is not None and not (isinstance(rows, Integral) and rows >= 1):

@@ -19,6 +19,7 @@ from dkde.datasets.streaming import SAMPLES, write_samples
 from dkde.errors import Argument, InputError
 from dkde.estimation.bandwidth_matrix import BandwidthMatrix
 from dkde.estimation.covariance import in_words
+from dkde.estimation.factors import kernel_in_words
 from dkde.estimation.foreign_arguments import answered
 from dkde.estimation.options import Options
 from dkde.estimation.pca import PrincipalAxes, fit_pca
@@ -37,7 +38,16 @@ from dkde.runs.record import recorded
 from dkde.stores.file_kinds import is_file_name
 from dkde.stores.objects import SeenObject
 from dkde.stores.targets import Seen
-from dkde.typing import CovarianceLike, FloatArray, Names, RowsLike, SupportLike, Text, WeightsLike
+from dkde.typing import (
+    CovarianceLike,
+    FloatArray,
+    KernelLike,
+    Names,
+    RowsLike,
+    SupportLike,
+    Text,
+    WeightsLike,
+)
 from dkde.workers.cluster import pool_for
 
 
@@ -70,7 +80,7 @@ def sample(
     return_sources: bool = False,
     label: int | None = None,
     pca: int | None = None,
-    kernel: str = "gaussian",
+    kernel: KernelLike = "gaussian",
     covariance: CovarianceLike = "identity",
     singular: str = "raise",
     nan: str = "raise",
@@ -177,7 +187,7 @@ def sample(
     # The matrix is that of the projected rows. The rows themselves are read as the data hold them,
     # and `draw` projects those that were picked.
     found = draw(
-        plain, matrix, get_kernel(kernel), n_samples,
+        plain, matrix, options.radial, n_samples,
         axes=axes, random_state=random_state, covariance_scale=covariance_scale,
         support=options.bounds,
     )  # fmt: skip
@@ -190,7 +200,7 @@ def sample(
     elif seen is not None and not isinstance(seen, SeenObject):
         # These become attributes of the data set, so all are plain Python.
         chosen = {
-            "kernel": kernel,
+            "kernel": kernel_in_words(kernel),
             "bandwidth": float(matrix.in_given_unit()[0]),
             "bandwidth_unit": matrix.notes.get("units"),
             "covariance": in_words(bandwidth if isinstance(bandwidth, Mapping) else covariance),
@@ -201,7 +211,7 @@ def sample(
         call = recorded(
             "sample", catalog, train=train, bandwidth=bandwidth, n_samples=n_samples,
             random_state=random_state, covariance_scale=covariance_scale, label=label, pca=pca,
-            kernel=kernel, covariance=covariance, singular=singular, nan=nan,
+            kernel=options.record["kernel"], covariance=covariance, singular=singular, nan=nan,
             weights=given_weights,
             **options.record_of_support,
         )  # fmt: skip
@@ -253,7 +263,7 @@ def draw(
     # Without radii only the sphere is left.
     if radii is None:
         h = float(matrix.bandwidths[0]) * sqrt(covariance_scale)
-        return _draw_places(train, picked, h, rng)
+        return _draw_places(train, picked, h, matrix, rng, support)
     # Noise of a radial kernel: a direction that is uniform on the unit sphere, times a radius.
     # Gaussian vectors have no preferred direction. The order of the draws is part of what a seed
     # gives: the picked rows, the directions, the radii.
@@ -272,18 +282,33 @@ def draw(
     return Samples(axes.inverse_transform(axes.transform(sources) + noise), picked, sources)
 
 
-def _draw_places(train: Side, picked: npt.NDArray[np.int64], h: float, rng: Any) -> Samples:
-    """Draw latitudes and longitudes, in the order and range of the training rows."""
-    rows, latitude = as_stored(train.rows)
+def _draw_places(
+    train: Side,
+    picked: npt.NDArray[np.int64],
+    h: float,
+    matrix: BandwidthMatrix,
+    rng: Any,
+    support: Support | None,
+) -> Samples:
+    """Draw latitudes and longitudes, and other features, in the order and range of the rows."""
+    rows, step = as_stored(train.rows)
     sources = sources_of(rows, picked)
-    latitudes, longitudes = sources[:, latitude], sources[:, 1 - latitude]
+    latitudes, longitudes = sources[:, step.latitude], sources[:, step.longitude]
     # Read as unit vectors, which refuses what is no latitude, with its row in the message.
     train.rows.take(picked[np.abs(latitudes) > 90])
-    vectors = scatter(rng, unit_vectors(latitudes, longitudes), h)
-    values = np.empty_like(sources)
-    values[:, latitude], east = degrees(vectors)
+    angle = 1.0 if matrix.angle is None else matrix.angle
+    vectors = scatter(rng, unit_vectors(latitudes, longitudes), angle * h)
+    values = sources.copy()
+    values[:, step.latitude], east = degrees(vectors)
     # Longitudes are either from -180 to 180 or from 0 to 360: samples keep the data's range.
-    values[:, 1 - latitude] = east % 360 if (longitudes > 180).any() else east
+    values[:, step.longitude] = east % 360 if (longitudes > 180).any() else east
+    if step.others:
+        # Beside the sphere the kernels are Gaussian, each along its own feature.
+        noise = rng.standard_normal((len(picked), matrix.rank))
+        noise[:, :3] = 0.0
+        values[:, step.others] += h * matrix.covariance.spread(noise)[:, 3:]
+    for column, one in [] if support is None else support.axes(rows.parts[0]):
+        values[:, column] = folded(values[:, column], one)
     return Samples(values, picked, sources)
 
 

@@ -14,6 +14,7 @@ from dkde.drawing.summary import Summary
 from dkde.drawing.tables import Table, number_text
 from dkde.estimation.bandwidth_matrix import BandwidthMatrix
 from dkde.estimation.density_units import NATS
+from dkde.estimation.factors import kernel_in_words
 from dkde.runs.origin import bandwidth_unit
 
 # Scales of so many features are shown.
@@ -60,7 +61,7 @@ def fitted_summary(estimator: Any, n_rows: int, curve: xr.Dataset | None) -> Sum
     n_features = estimator.n_features_in_
     key = {
         "bandwidth": estimator._matrix.in_words(estimator.bandwidth_),
-        "kernel": estimator.kernel,
+        "kernel": kernel_in_words(estimator.kernel),
         "training rows": f"{n_rows:,}".replace(",", " "),
         "features": str(n_features),
     }

@@ -2,10 +2,12 @@
 
 from dkde.errors import Argument, InputError
 from dkde.estimation.bandwidth_matrix import BandwidthMatrix
-from dkde.numerics.images import AxisImages, Images, reach_of
+from dkde.numerics.images import Axis, AxisImages, Images, reach_of
 from dkde.numerics.kernels import Kernel
 from dkde.numerics.linear import LinearMap, Scaling
+from dkde.rows.row_source import Derived
 from dkde.rows.side import Rows
+from dkde.rows.sphere import UnitVectors, as_stored
 from dkde.rows.support import Periodic, Support
 
 # A row has no more images. At so many a density along a period of its own is uniform, to all
@@ -20,7 +22,7 @@ def check_support(kernel: Kernel, metric: str, *, pca: int | None = None) -> Non
     ------
     InputError
     """
-    if kernel.sphere:
+    if kernel.sphere and kernel.angle is None:
         raise InputError(
             f"kernel {kernel.name!r} is for places on the sphere, which has no bounds; leave out ",
             Argument("support"),
@@ -54,6 +56,21 @@ def check_axes(support: Support, linear: LinearMap | None) -> Scaling | None:
     )  # fmt: skip
 
 
+def axes_of(support: Support, rows: Rows) -> list[tuple[int, Axis | Periodic]]:
+    """Return the columns of prepared rows that have a support, before the map, and their supports.
+
+    Raises
+    ------
+    InputError
+        When there is no such column.
+    """
+    source = rows.parts[0].source
+    if not isinstance(source, Derived) or not isinstance(source.step, UnitVectors):
+        return support.axes(rows.parts[0])
+    before, step = as_stored(rows)
+    return [(step.place_of(column), one) for column, one in support.axes(before.parts[0])]
+
+
 def images_for(support: Support, rows: Rows, matrix: BandwidthMatrix, kernel: Kernel) -> Images:
     """Return the images of rows at the widest bandwidth.
 
@@ -71,8 +88,8 @@ def images_for(support: Support, rows: Rows, matrix: BandwidthMatrix, kernel: Ke
         When C mixes a feature with others, or there are too many images.
     """
     linear = check_axes(support, rows.linear)
-    named = support.axes(rows.parts[0])
-    if kernel.radii is None and matrix.rank > 1:
+    named = axes_of(support, rows)
+    if kernel.radii is None and not kernel.sphere and matrix.rank > 1:
         raise InputError(
             f"kernel {kernel.name!r} is no density of {matrix.rank} features, and ",
             Argument("support"), " is for densities",

@@ -35,6 +35,7 @@ from dkde.runs.run import Manner, Run
 from dkde.typing import (
     BandwidthsLike,
     CovarianceLike,
+    KernelLike,
     Names,
     RowsLike,
     SupportLike,
@@ -52,7 +53,7 @@ def sweep(
     bandwidths: BandwidthsLike | None = None,
     test: RowsLike = None,
     protocol: str | None = None,
-    kernel: str = "gaussian",
+    kernel: KernelLike = "gaussian",
     metric: str = "euclidean",
     covariance: CovarianceLike = "identity",
     singular: str = "raise",

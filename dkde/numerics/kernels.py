@@ -1,7 +1,7 @@
 """Radial kernels as values: a profile, its normaliser, and how to draw from it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import inf, log, pi
 from typing import Any, Protocol, TypeVar
@@ -73,6 +73,10 @@ class Kernel:
     sphere : bool
         Whether it is a density on the unit sphere of R^3, per steradian. Rows are then unit
         vectors, and distances are measured along chords.
+    angle : float, optional
+        Of a product of a kernel on the sphere and of Gaussian ones for further features: the
+        bandwidth on the sphere at h = 1, in radians, by which unit vectors are divided. None for
+        all other kernels.
     code : int
         The number of its profile, for compiled loops that serve all kernels. Kernels that differ
         in their normaliser only share one.
@@ -88,7 +92,8 @@ class Kernel:
 
     name: str
     log_profile: Profile
-    log_norm: LogNorm
+    # Neither it nor the angle distinguishes kernels: products of all angles share compiled loops.
+    log_norm: LogNorm = field(compare=False)
     reach: Callable[..., Any]
     profile: Profile | None = None
     metrics: tuple[str, ...] = ("euclidean",)
@@ -98,6 +103,7 @@ class Kernel:
     root: bool = False
     slope: float = inf
     sphere: bool = False
+    angle: float | None = field(default=None, compare=False)
     code: int = field(kw_only=True)
     power: int = -1
 
@@ -106,8 +112,10 @@ class Kernel:
         """Return whether it decays like a Gaussian of distance, up to its normaliser."""
         return self.log_profile is radii.gaussian_log_profile
 
-    def __reduce__(self) -> tuple[Callable[[str], "Kernel"], tuple[str]]:
+    def __reduce__(self) -> tuple[Callable[..., "Kernel"], tuple[str | float]]:
         # By name, so that a worker has one object, and one compiled hot loop, for each kernel.
+        if self.angle is not None:
+            return sphere_product, (self.angle,)
         return get_kernel, (self.name,)
 
 
@@ -256,6 +264,11 @@ VONMISES_FISHER = Kernel(
     code=0,
 )
 
+# With u a unit vector over the angle a, and v further features over their bandwidths, the product
+# of both kernels' profiles is the Gaussian profile of the distance of (u, v): only the normaliser
+# is the product of two.
+_PRODUCT = "vonmises_fisher_gaussian"
+
 KERNELS = {
     kernel.name: kernel
     for kernel in (
@@ -264,6 +277,22 @@ KERNELS = {
     )
 }  # fmt: skip
 SPHERICAL = {VONMISES_FISHER.name: VONMISES_FISHER}
+
+
+def sphere_product(angle: float = 1.0) -> Kernel:
+    """Return the product of a von Mises-Fisher kernel and of Gaussian ones.
+
+    Parameters
+    ----------
+    angle : float
+        The bandwidth on the sphere at h = 1, in radians.
+    """
+    return replace(
+        VONMISES_FISHER,
+        name=_PRODUCT,
+        log_norm=partial(radii.product_log_norm, angle),
+        angle=angle,
+    )
 
 
 def get_kernel(kernel: str | Kernel) -> Kernel:
@@ -283,6 +312,9 @@ def get_kernel(kernel: str | Kernel) -> Kernel:
     >>> round(get_kernel("gaussian").log_norm(2, 0.0), 6)  # log(2 pi)
     1.837877
     """
+    # Of a record: users give a product by its factors.
+    if isinstance(kernel, str) and kernel == _PRODUCT:
+        return sphere_product()
     return find("kernel", KERNELS | SPHERICAL, kernel)
 
 

@@ -140,6 +140,21 @@ def vonmises_fisher_log_norm(d: int, log_h: float) -> float:
     return log(2 * pi) + 2 * log_h + log(-expm1(-2 * exp(-2 * log_h)))
 
 
+def product_log_norm(angle: float, d: int, log_h: float) -> float:
+    """Return the log-normaliser of a von Mises-Fisher kernel times Gaussian ones.
+
+    Parameters
+    ----------
+    angle : float
+        The bandwidth on the sphere at h = 1, in radians.
+    d : int
+        The coordinates: three of the unit vector, and one for each Gaussian kernel.
+    log_h : float
+        Of the common factor of all bandwidths.
+    """
+    return vonmises_fisher_log_norm(3, log_h + log(angle)) + gaussian_log_norm(d - 3, log_h)
+
+
 def exponential_log_norm(d: int, log_h: float) -> float:
     """Return the log-normaliser of the exponential kernel, in nats."""
     return tophat_log_norm(d, log_h) + lgamma(d + 1)

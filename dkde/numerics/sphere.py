@@ -12,7 +12,8 @@ from dkde.typing import FloatArray
 # roundings, which move a place by 2 (pi / 4) along either axis, 2.3 in all. A cosine or a sine is
 # accurate to two units in the last place, which is 4 roundings; a coordinate has two of them and a
 # product. 0.7 is for higher orders.
-ROUNDING = (2.3 + 4 + 4 + 1 + 0.7) * float(np.finfo(np.float64).eps) / 2
+EPSILON = float(np.finfo(np.float64).eps)
+ROUNDING = (2.3 + 4 + 4 + 1 + 0.7) * EPSILON / 2
 
 
 def unit_vectors(latitudes: FloatArray, longitudes: FloatArray) -> FloatArray:

@@ -10,6 +10,7 @@ import xarray as xr
 
 from dkde.drawing.maps import grid_of, inline_map
 from dkde.drawing.tables import Table, number_text
+from dkde.estimation.factors import kernel_in_words
 from dkde.estimation.statistics import best_index
 from dkde.rows.support import in_words
 from dkde.runs.densities import DENSITY_UNITS
@@ -171,7 +172,7 @@ def origin_lines(result: xr.Dataset, main: ScoredRows) -> dict[str, Any]:
     # A line is left out if the result has no such entry.
     options, described = provenance.get("options", {}), main.described
     known: dict[str, Any] = {
-        "kernel": described["kernel"],
+        "kernel": kernel_in_words(options.get("kernels", described["kernel"])),
         "metric": described["metric"],
         "bandwidth matrix": f"h² C, C: {options.get('covariance', 'identity')}",
     }

@@ -14,15 +14,16 @@ def counted(described: Mapping[str, Any]) -> dict[str, Any]:
     """Return a description of work that counts the user's features.
 
     A place on the sphere has two, latitude and longitude. The work itself is done with unit
-    vectors, which have three.
+    vectors, which have three: one more, also where there are further features.
     """
     # Copied level by level: the caller keeps the description that it passed.
     found = dict(described)
     if not get_kernel(found["kernel"]).sphere:
         return found
     for name in ("query", "train"):
-        found[name] = {**found[name], "features": 2, "stored_features": 2}
-    found["plan"] = {**found["plan"], "n_features": 2}
+        counts = {word: found[name][word] - 1 for word in ("features", "stored_features")}
+        found[name] = {**found[name], **counts}
+    found["plan"] = {**found["plan"], "n_features": found["plan"]["n_features"] - 1}
     return found
 
 

@@ -81,7 +81,7 @@ def recorded(function: str, source: Catalog, **arguments: Any) -> dict[str, Any]
     if not all(isinstance(side, str | os.PathLike) for side in sides):
         return None
     plain = {
-        name: os.fspath(value) if isinstance(value, os.PathLike) else value
+        name: os.fspath(value) if isinstance(value, os.PathLike) else _with_text_keys(value)
         for name, value in arguments.items()
     }
     # Stores keep this dict, and later versions read it: keys may be added, and none renamed.
@@ -100,6 +100,13 @@ def recorded(function: str, source: Catalog, **arguments: Any) -> dict[str, Any]
     except TypeError:
         return None
     return copied
+
+
+def _with_text_keys(value: Any) -> Any:
+    """Return a mapping with text for each tuple of names, as ``lat,lon``; all else as it is."""
+    if not isinstance(value, Mapping):
+        return value
+    return {",".join(key) if isinstance(key, tuple) else key: one for key, one in value.items()}
 
 
 def _as_plain(value: Any) -> Any:
