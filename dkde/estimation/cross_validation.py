@@ -17,6 +17,7 @@ from dkde.engine.work import Work
 from dkde.errors import DataSetError, Remedy
 from dkde.estimation.bandwidth_matrix import bandwidth_coordinate, in_unit_of_call
 from dkde.estimation.criteria import LIKELIHOOD, check_criterion
+from dkde.estimation.feature_search import FeatureSearch, options_for_search
 from dkde.estimation.folds import (
     LEAVE_ONE_OUT,
     Counting,
@@ -33,12 +34,13 @@ from dkde.estimation.labelling import (
 )
 from dkde.estimation.options import Options
 from dkde.estimation.performing import perform
-from dkde.estimation.validation import GRID, Validation, validate
+from dkde.estimation.validation import GRID, Validation, on_grid, validate
 from dkde.inputs.column_values import numbered_values
 from dkde.inputs.operands import Operand
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import catalog_of, operands, side
 from dkde.inputs.xarray_sides import vector_along
+from dkde.numerics.logsum import Densities
 from dkde.progress import ProgressLike
 from dkde.runs.job import Compute
 from dkde.runs.record import Former, recorded
@@ -71,6 +73,7 @@ def cross_validate(
     shuffle: bool = False,
     random_state: Any = None,
     refine: bool = False,
+    per_feature: bool = False,
     criterion: str = "likelihood",
     pca: int | None = None,
     kernel: KernelLike = "gaussian",
@@ -118,7 +121,14 @@ def cross_validate(
     refine : bool
         Continue from the best bandwidth of the grid to the continuous optimum of the criterion near
         it, to 1e-4 relative (with float32, as far as rounding allows), by a few more passes. The
-        optimum is the last of the result's bandwidths.
+        optimum is the last of the result's bandwidths. With ``per_feature`` bandwidths are found to
+        about 1 % along each feature instead.
+    per_feature : bool
+        Find a bandwidth for each feature, too: of factors of a product of kernels, one for each
+        factor. The search begins at the best common factor of the features' standard deviations, or
+        of the scales given as ``covariance``, which is what ``bandwidths`` are then. Each feature
+        in turn goes along this grid as long as the criterion gains, until none does, which may be
+        another optimum than the highest. Each evaluation is a pass over the pairs.
     criterion : {"likelihood", "least_squares"}
         What the best bandwidth has the most, or the least, of: the mean log-likelihood of held-out
         rows; or the estimated integrated squared error of the density, ∫ p̂² − 2 mean(p̂ of held-out
@@ -150,10 +160,14 @@ def cross_validate(
         as from :func:`dkde.score`. With ``pca``: ``pca_mean``,
         ``pca_components`` and ``pca_variance``. By least squares: ``least_squares (bandwidth)``,
         the criterion, in the unit of a density, and the logarithms of its two terms,
-        ``log_integrated_square`` and ``log_mean_density (bandwidth)``. With ``nan="drop"``, as
-        from :func:`dkde.score`:
-        ``n_missing`` and ``n_missing_train``; totals of folds that are given are over the other
-        rows; they are NaN where none is left, and then do not count in the mean.
+        ``log_integrated_square`` and ``log_mean_density (bandwidth)``. With ``per_feature``:
+        ``feature_bandwidth (feature)``, which ``bandwidth`` of other functions takes as a mapping,
+        ``feature_mean_log_likelihood`` and ``feature_standard_error`` there; and
+        ``tried_bandwidth (evaluation, feature)`` and ``tried_mean_log_likelihood (evaluation)``,
+        all that was evaluated, in this order; other figures are those of common factors. With
+        ``nan="drop"``, as from :func:`dkde.score`: ``n_missing`` and ``n_missing_train``; totals of
+        folds that are given are over the other rows; they are NaN where none is left, and then do
+        not count in the mean.
 
     Warns
     -----
@@ -189,7 +203,7 @@ def cross_validate(
     job = CrossValidationJob.of(
         catalog, options,
         train=train, bandwidths=bandwidths, pca=pca, weights=weights,
-        scheme=Scheme(folds, shuffle, random_state, refine), criterion=criterion,
+        scheme=Scheme(folds, shuffle, random_state, refine, per_feature), criterion=criterion,
         stored=output is not None,
     )  # fmt: skip
     return perform(job, run, progress)
@@ -197,7 +211,7 @@ def cross_validate(
 
 @dataclass(frozen=True, eq=False)
 class Scheme:
-    """The folds of a cross-validation, and whether its best bandwidth is refined.
+    """The folds of a cross-validation, and how its best bandwidths are found.
 
     The fields are as for :func:`cross_validate`.
     """
@@ -206,6 +220,15 @@ class Scheme:
     shuffle: bool = False
     random_state: Any = None
     refine: bool = False
+    per_feature: bool = False
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Return the fields, for the record of a call; older ones had no search of features."""
+        found = dict(vars(self))
+        if not self.per_feature:
+            del found["per_feature"]
+        return found
 
     @property
     def is_repeatable(self) -> bool:
@@ -246,6 +269,8 @@ class CrossValidationJob:
     ----------
     validation : Validation
     train : Operand
+    search : FeatureSearch or None
+        For a bandwidth of each feature.
     refine : bool
     coords : dict
         The coordinates of the result, along its rows.
@@ -260,6 +285,7 @@ class CrossValidationJob:
     train: Operand
     works: Mapping[str, Work]
     former: Former | None
+    search: FeatureSearch | None
     refine: bool
     coords: dict[Any, Any]
     asked: dict[str, Any]
@@ -293,13 +319,16 @@ class CrossValidationJob:
         chosen_by = {} if criterion == LIKELIHOOD else {"criterion": criterion}
         call = recorded(
             "cross_validate", catalog,
-            train=train, bandwidths=bandwidths, **vars(scheme), **chosen_by, pca=pca,
+            train=train, bandwidths=bandwidths, **scheme.record, **chosen_by, pca=pca,
             weights=weights, **options.record,
         )  # fmt: skip
         (t,) = operands(catalog.for_a_call((weights,)), train=train)
         check_names(t, "train", stored=stored, weighted=weights is not None)
         options.check(pca=pca)
         check_criterion(criterion, options)
+        if scheme.per_feature:
+            n_bandwidths = None if bandwidths is None else np.size(bandwidths)
+            options = options_for_search(options, pca=pca, n_bandwidths=n_bandwidths)
         prepared = options.prepared(side(t, weights))
         counting = counting_rows(prepared, pool_for) if isinstance(scheme.folds, Integral) else None
         column, values = scheme.column, None
@@ -311,6 +340,7 @@ class CrossValidationJob:
         numbers = scheme.numbers(t.rows.n_rows, counting)
         validation = Validation.of(prepared, numbers, bandwidths, options, pca, criterion)
         options.warn_if_no_density(validation.fitted.matrix)
+        search = FeatureSearch.of(validation, prepared) if scheme.per_feature else None
 
         # A run that an older version began with these arguments has other folds. Its blocks cannot
         # be used; the message then names the reason.
@@ -329,23 +359,35 @@ class CrossValidationJob:
         if values is not None:
             noted |= {"folds_by": column}
             coords["fold_value"] = ("fold", values, {"long_name": f"{column} of the fold"})
-        return cls(call, validation, t, works, former, scheme.refine, coords, asked, noted, start)
+        return cls(
+            call, validation, t, works, former, search, scheme.refine, coords, asked, noted, start
+        )
 
     def answer(self, compute: Compute, methods: Mapping[str, str]) -> xr.Dataset:
         """Score each row under those of the other folds."""
         t, validation, grid = self.train, self.validation, self.works[GRID]
-        scored = validate(
-            validation, lambda name, work: compute(name, work.cut_like(grid)), refine=self.refine
-        )
+
+        def like_the_grid(name: str, work: Work) -> Densities:
+            return compute(name, work.cut_like(grid))
+
+        found: dict[str, Any] = {}
+        names: dict[str, Any] = {}
+        if self.search is None:
+            scored = validate(validation, like_the_grid, refine=self.refine)
+        else:
+            scored = on_grid(validation, like_the_grid)
+            outcome = self.search.run(like_the_grid, scored, refine=self.refine)
+            found, names = outcome.variables(), {"feature": list(self.search.names)}
         notes = attributes(
             perf_counter() - self.start, self.asked, {"cross_validate": methods[GRID]},
             cross_validate=grid,
         )  # fmt: skip
         return xr.Dataset(
-            in_own_dims(scored.variables(), "sample", t),
+            in_own_dims(scored.variables(), "sample", t) | found,
             {
                 "bandwidth": bandwidth_coordinate(validation.fitted.matrix, scored.bandwidths),
                 "fold": np.unique(validation.numbers),
+                **names,
                 **self.coords,
             },
             notes | self.noted,

@@ -18,12 +18,15 @@ from sklearn.model_selection import (
 from sklearn.utils.validation import check_is_fitted
 
 from dkde.engine.eager_run import run
+from dkde.engine.work import Work
 from dkde.errors import InputError
+from dkde.estimation.feature_search import FeatureSearch, options_for_search
 from dkde.estimation.fitted_density import FittedDensity
 from dkde.estimation.folds import LEAVE_ONE_OUT, Folds, counting_rows, fold_numbers, folds_of_splits
 from dkde.estimation.foreign_arguments import answered
 from dkde.estimation.showing import curve_of
-from dkde.estimation.validation import Scored, Validation, validate
+from dkde.estimation.validation import Scored, Validation, on_grid, validate
+from dkde.numerics.logsum import Densities
 from dkde.progress import shown
 from dkde.rows.side import Side
 from dkde.stores.door import check_opened
@@ -64,6 +67,8 @@ class KernelDensityCV(FittedDensity):
     refine : bool
         Continue from the best bandwidth of the grid to the continuous optimum near it, to 1e-4
         relative.
+    per_feature : bool
+        As for :func:`dkde.cross_validate`: find a bandwidth for each feature.
     criterion : {"likelihood", "least_squares"}
         As for :func:`dkde.cross_validate`.
     kernel, metric, covariance, singular, precision, tol, nan, support, outside, \
@@ -85,6 +90,13 @@ class KernelDensityCV(FittedDensity):
         has them; ``mean_log_likelihood`` and ``standard_error`` of a row, in nats. With
         ``refine`` the last entry is the optimum's. By least squares ``mean_test_score`` is minus
         ``least_squares``, the criterion, and there are no scores of single folds.
+    feature_bandwidths_ : dict of str to float
+        With ``per_feature``, the best bandwidth of each feature, which ``bandwidth`` of
+        :class:`KernelDensity` takes; features without names have their numbers. ``bandwidth_`` is
+        then 1, with the squares as ``covariance_``, and ``cv_results_`` is of the common factors.
+    tried_ : dict of str to array
+        With ``per_feature``, ``bandwidths (n_evaluations, n_features)`` and
+        ``mean_log_likelihood (n_evaluations,)`` of all that was evaluated.
     covariance_, n_features_in_, feature_names_in_
         As for :class:`KernelDensity`.
 
@@ -104,6 +116,7 @@ class KernelDensityCV(FittedDensity):
         bandwidths: BandwidthsLike | None = None,
         cv: Any = 5,
         refine: bool = False,
+        per_feature: bool = False,
         criterion: str = "likelihood",
         kernel: KernelLike = "gaussian",
         metric: str = "euclidean",
@@ -123,6 +136,7 @@ class KernelDensityCV(FittedDensity):
         self.bandwidths = bandwidths
         self.cv = cv
         self.refine = refine
+        self.per_feature = per_feature
         self.criterion = criterion
         self.kernel = kernel
         self.metric = metric
@@ -152,26 +166,45 @@ class KernelDensityCV(FittedDensity):
         InputError
         """
         options = self._options()
+        if self.per_feature:
+            n_bandwidths = None if self.bandwidths is None else np.size(self.bandwidths)
+            options = options_for_search(options, pca=None, n_bandwidths=n_bandwidths)
         train, plain = self._training_side(X, sample_weight, min_rows=2)
         numbers = self._folds(train.rows.n_rows, plain)
         validation = Validation.of(
             plain, numbers, self.bandwidths, options, criterion=self.criterion
         )
+        search = FeatureSearch.of(validation, plain) if self.per_feature else None
+        # Of an earlier fit, which may have been with another choice.
+        self.__dict__.pop("feature_bandwidths_", None)
+        self.__dict__.pop("tried_", None)
+        outcome, refine = None, bool(self.refine)
         with shown(None) as report, pool_for(*validation.works.values()) as pool:
-            scored = validate(
-                validation, lambda _, work: run(work, pool, report), refine=bool(self.refine)
-            )
+
+            def compute(_: str, work: Work) -> Densities:
+                return run(work, pool, report)
+
+            if search is None:
+                scored = validate(validation, compute, refine=refine)
+            else:
+                scored = on_grid(validation, compute)
+                outcome = search.run(compute, scored, refine=refine)
         self._fitted, self._train = options, plain
-        self.bandwidth_ = scored.best_bandwidth
-        self._matrix = validation.fitted.at([scored.best_bandwidth]).matrix
         self.cv_results_ = _cv_results(scored)
-        self.best_score_ = float(np.nanmax(self.cv_results_["mean_test_score"]))
+        self._best_of_curve = scored.best_bandwidth
+        best = scored if outcome is None else outcome.scored
+        self.bandwidth_ = best.best_bandwidth
+        self._matrix = best.validation.fitted.at([self.bandwidth_]).matrix
+        results = self.cv_results_ if outcome is None else _cv_results(best)
+        self.best_score_ = float(np.nanmax(results["mean_test_score"]))
+        if outcome is not None:
+            self.feature_bandwidths_, self.tried_ = outcome.by_name, outcome.evaluated
         return self
 
     def _curve(self) -> xr.Dataset:
         """Return the mean log-likelihood over bandwidths: what :func:`dkde.plot_sweep` draws."""
         check_is_fitted(self)
-        return curve_of(self.cv_results_, self._matrix, self.bandwidth_, self.cv)
+        return curve_of(self.cv_results_, self._matrix, self._best_of_curve, self.cv)
 
     def _folds(self, n_rows: int, train: Side) -> Folds:
         """Return the fold of each row that ``cv`` means."""

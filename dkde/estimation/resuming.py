@@ -26,7 +26,7 @@ T = TypeVar("T")
 _SOURCES = Remedy("sources")
 # The names of weights in a record, by the roles of a sweep.
 _WEIGHTS = {"train": "weights", "valid": "valid_weights", "test": "test_weights"}
-_SCHEME = ("folds", "shuffle", "random_state", "refine")
+_SCHEME = ("folds", "shuffle", "random_state", "refine", "per_feature")
 # What the calls of records are of, beside the options.
 _ARGUMENTS = {
     "score": {

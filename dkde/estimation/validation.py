@@ -253,8 +253,26 @@ def validate(validation: Validation, compute: Compute, *, refine: bool = False) 
     InputError
         When a row has no training rows outside of its fold, or no row counts.
     """
+    scored = on_grid(validation, compute)
+    if refine:
+        return _refined(validation, compute, scored)
+    # Rows that decide alone may be why the best is at an end of the grid: one warning is enough.
+    if not warn_of_scored(scored):
+        index = int(np.flatnonzero(scored.bandwidths == scored.best_bandwidth)[0])
+        warn_of_edge(scored.bandwidths, index, validation.fitted.matrix.in_words)
+    return scored
+
+
+def on_grid(validation: Validation, compute: Compute) -> Scored:
+    """Do the pass over the grid of bandwidths, and warn of nothing.
+
+    Raises
+    ------
+    InputError
+        As :func:`validate`.
+    """
     grid = validation.fitted.bandwidths
-    passed = _passed(validation, compute, "grid", grid)
+    passed = passed_at(validation, compute, "grid", grid)
     # NaN means that no pair counted; where values are missing that is as it should be.
     densities = passed.found.densities
     alone = np.isnan(densities.values).any(axis=0) & ~densities.missing
@@ -264,17 +282,10 @@ def validate(validation: Validation, compute: Compute, *, refine: bool = False) 
             f"row {row}: no row outside of its fold has a positive weight, so that it cannot be "
             "scored; change the folds or the weights"
         )
-    index = passed.best(grid)
-    scored = Scored(validation, grid, passed, float(grid[index]))
-    if refine:
-        return _refined(validation, compute, scored)
-    # Rows that decide alone may be why the best is at an end of the grid: one warning is enough.
-    if not _warn_of_doubts(scored):
-        warn_of_edge(grid, index, validation.fitted.matrix.in_words)
-    return scored
+    return Scored(validation, grid, passed, float(grid[passed.best(grid)]))
 
 
-def _passed(validation: Validation, compute: Compute, name: str, bandwidths: FloatArray) -> Pass:
+def passed_at(validation: Validation, compute: Compute, name: str, bandwidths: FloatArray) -> Pass:
     """Do a pass at some bandwidths."""
     first, *others = [
         validation.weights.applied(compute(stage, work))
@@ -300,7 +311,7 @@ def _refined(validation: Validation, compute: Compute, scored: Scored) -> Scored
         bandwidths = np.exp(points)
         n_passes += 1
         # Each pass is a stage of the run. A resumed run repeats the same passes, and reads them.
-        new = _passed(validation, compute, f"refine-{n_passes}", bandwidths)
+        new = passed_at(validation, compute, f"refine-{n_passes}", bandwidths)
         new_gains = new.gains(scale)
         highest = int(np.where(np.isfinite(new_gains), new_gains, -np.inf).argmax())
         if new_gains[highest] > best_gain:
@@ -323,11 +334,11 @@ def _refined(validation: Validation, compute: Compute, scored: Scored) -> Scored
     if best not in grid:
         both = passed.joined(best_pass)
         scored = Scored(validation, np.append(grid, best), both, best)
-    _warn_of_doubts(scored)
+    warn_of_scored(scored)
     return scored
 
 
-def _warn_of_doubts(scored: Scored) -> bool:
+def warn_of_scored(scored: Scored) -> bool:
     """Warn of rows that alone decide a bandwidth; return whether there are any."""
     bandwidths, validation = scored.bandwidths, scored.validation
     # The work is made for its normalisers alone; nothing of it is computed.
