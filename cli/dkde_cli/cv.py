@@ -41,6 +41,13 @@ _BY = "by:"
     "a few more passes.",
 )
 @click.option(
+    "--per-feature",
+    is_flag=True,
+    help="Find a bandwidth for each feature, too, along one after the other: from the best common "
+    "factor of their standard deviations, or of --covariance, on the grid of --bandwidths. Each "
+    "step is a pass over the pairs.",
+)
+@click.option(
     "--criterion",
     type=click.Choice(["likelihood", "least_squares"]),
     default="likelihood",
@@ -64,6 +71,7 @@ def cv(
     shuffle: bool,
     seed: int | None,
     refine: bool,
+    per_feature: bool,
     criterion: str,
     bandwidths: str | None,
     pca: int | None,
@@ -84,8 +92,10 @@ def cv(
       {"bandwidth", "n", "mean_log_likelihood", "standard_error",
        "bits_per_dimension", "n_zero_density", "mean_fold_log_likelihood"}
     with null for numbers that are not finite; on the sphere with "bandwidth_unit", "km" or
-    "radian". With --refine the last row is the optimum, unless the grid has it. In the CSV,
-    split is the selector of --train.
+    "radian". With --refine the last row is the optimum, unless the grid has it. With
+    --per-feature also "features", the bandwidths by name, on the sphere in the unit of
+    --covariance, and "features_mean", the mean log-likelihood there. In the CSV, split is the
+    selector of --train.
     """
     import dkde
 
@@ -101,6 +111,7 @@ def cv(
         shuffle=shuffle,
         random_state=seed,
         refine=refine,
+        per_feature=per_feature,
         criterion=criterion,
         pca=pca,
         source=training.catalog,

@@ -22,6 +22,7 @@ CSV_COLUMNS = ("split", "bandwidth", "n", *FIGURES)
 FOLD_TOTAL = "mean_fold_log_likelihood"
 # Those whose bandwidth is chosen by least squares have that criterion.
 LEAST_SQUARES = "least_squares"
+FEATURES = "feature_bandwidth"
 # Scores with an absolute tolerance alone have it: the rows that are done by it.
 AT_ATOL = "n_rows_at_atol"
 # Scores with --flag alone have them: the threshold of unusual rows, and how many are below it.
@@ -168,6 +169,7 @@ def print_result(result: Any, *, as_json: bool) -> None:
         elif FOLD_TOTAL in result:
             folds = result.attrs["folds"]
             found = {"best_bandwidth": best, **found, "folds": folds, "rows": rows}
+            found |= _of_features(result)
         else:
             found = {"best_bandwidth": best, **found, "valid": rows, "test": test_row}
         print_json(found | unit(result) | missing(result))
@@ -179,6 +181,12 @@ def print_result(result: Any, *, as_json: bool) -> None:
     is_in_km = UNIT in rows[0]
     length = " km" if is_in_km else "" if km is None else f" ({best * km:.6g} km)"
     click.echo(f"\nbest bandwidth {best:.12g}{length}")
+    if FEATURES in result:
+        click.echo(
+            f"best for each feature: {result[FEATURES].attrs['in_words']}; mean log-likelihood "
+            f"{float(result['feature_mean_log_likelihood']):.4f} "
+            f"± {float(result['feature_standard_error']):.4f} nats"
+        )
     if test_row is not None:
         click.echo(
             f"test at {best:.6g}{' km' * is_in_km}: {test_row['mean_log_likelihood']:.4f} "
@@ -196,6 +204,16 @@ def _print_groups(result: Any, name: str, *, as_json: bool) -> None:
         return
     first = next(one for _, one in groups(result))
     print_figures(rows, km=kilometres(first), group=name)
+
+
+def _of_features(result: Any) -> Row:
+    """Return the bandwidths of features, ready for JSON; nothing where none were looked for."""
+    if FEATURES not in result:
+        return {}
+    names = result["feature"].values.tolist()
+    values = result[FEATURES].values.tolist()
+    mean = float(result["feature_mean_log_likelihood"])
+    return {"features": dict(zip(names, values, strict=True)), "features_mean": mean}
 
 
 def print_end(result: Any, seconds: float, *, was_complete: bool = False) -> None:

@@ -11,6 +11,7 @@ from dkde_cli.values import (
     parse_by_role,
     parse_cluster_options,
     parse_covariance,
+    parse_kernels,
     parse_names,
     parse_sources,
     parse_support,
@@ -301,14 +302,27 @@ bandwidths_option = click.option(
     help=BANDWIDTHS_HELP + " By default 16 around the scale of the data.",
 )
 
+
+class _Kernel(click.Choice[str]):
+    """The name of a kernel, or those of a product by the names of features."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the name, or a mapping."""
+        if isinstance(value, str) and "=" in value:
+            return parse_kernels(value)
+        return super().convert(value, param, ctx)
+
+
 _DENSITY: dict[str, Decorator] = {
     "kernel": click.option(
         "--kernel",
-        type=click.Choice(KERNELS),
+        type=_Kernel(KERNELS),
         default="gaussian",
         help="Shape of the density around each training row. univariate_gaussian is a density in "
         "one dimension only, and its scores cannot be compared with another kernel's; "
-        "vonmises_fisher is a density on the sphere, for latitude and longitude in degrees.",
+        "vonmises_fisher is a density on the sphere, for latitude and longitude in degrees. Of a "
+        "product lat,lon=vonmises_fisher,depth=gaussian, which takes bandwidths in this form: "
+        "lat,lon=100km,depth=20.",
     ),
     "metric": click.option(
         "--metric",

@@ -36,32 +36,76 @@ def parse_bandwidths(text: str | None, option: str = "--bandwidths") -> Any:
         raise dkde.InputError(f"{option}: {error}") from error
 
 
-def parse_scales(text: str, option: str) -> dict[str, float]:
-    """Return ``depth=10,time=2`` as numbers by name.
+def parse_scales(text: str, option: str) -> dict[str, float | str]:
+    """Return ``depth=10,time=2`` as numbers by name; lengths on the Earth, 100km, stay text.
 
     Raises
     ------
     InputError
         When the text cannot be read; the message names the option.
+
+    Examples
+    --------
+    >>> parse_scales("lat,lon=100km,depth=20", "--bandwidth")
+    {'lat,lon': '100km', 'depth': 20.0}
     """
     from dkde import InputError
 
-    found: dict[str, float] = {}
-    for part in text.split(","):
-        # The last =, as a name may hold one.
-        name, _, value = (piece.strip() for piece in part.rpartition("="))
+    found: dict[str, float | str] = {}
+    for part, name, value in _by_names(text, option):
+        length = value.removesuffix("km")
         try:
-            number = float(value)
+            number = float(length)
         except ValueError:
             number = 0.0
         if not name or not 0 < number < float("inf"):
             raise InputError(
-                f"{option} {text!r}: {part.strip()!r} is not NAME=NUMBER; write depth=10,time=2, a "
+                f"{option} {text!r}: {part!r} is not NAME=NUMBER; write depth=10,time=2, a "
                 "positive number for each feature"
             )
-        if name in found:
+        found[name] = number if length == value else value
+    return found
+
+
+def parse_kernels(text: str) -> dict[str, str]:
+    """Return ``lat,lon=vonmises_fisher,depth=gaussian`` as kernels by the names of features.
+
+    Raises
+    ------
+    InputError
+        When the text cannot be read.
+    """
+    from dkde import InputError
+
+    found: dict[str, str] = {}
+    for part, name, kernel in _by_names(text, "--kernel"):
+        if not name or not kernel:
+            raise InputError(
+                f"--kernel {text!r}: {part!r} is not NAME=KERNEL; write "
+                "lat,lon=vonmises_fisher,depth=gaussian, a kernel for each feature"
+            )
+        found[name] = kernel
+    return found
+
+
+def _by_names(text: str, option: str) -> list[tuple[str, str, str]]:
+    """Return the parts of ``a=1,b,c=2``, their names and values; ``b,c`` is the name of one."""
+    from dkde import InputError
+
+    found: list[tuple[str, str, str]] = []
+    names: list[str] = []
+    pieces = [piece.strip() for piece in text.split(",")]
+    for i, piece in enumerate(pieces):
+        if piece and "=" not in piece and i + 1 < len(pieces):
+            names.append(piece)
+            continue
+        # The last =, as a name may hold one.
+        name, _, value = (each.strip() for each in piece.rpartition("="))
+        name = ",".join([*names, name] if name else [])
+        if any(name == other for _, other, _ in found):
             raise InputError(f"{option} {text!r}: {name} is given twice")
-        found[name] = number
+        found.append((",".join([*names, piece]), name, value))
+        names = []
     return found
 
 

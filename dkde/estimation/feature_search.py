@@ -199,7 +199,7 @@ class FeatureSearch:
         """Warn of bandwidths at the ends of the search."""
         shown = self.shown(np.exp(point))
         at_ends = [
-            f"along {name} {h:.6g}"
+            f"along {name} {h:.6g}{' km' * (self.units.get(name) == KILOMETRES)}"
             for name, h, x, a, b in zip(self.names, shown, point, low, high, strict=True)
             if x <= a + 1e-9 or x >= b - 1e-9
         ]
@@ -330,7 +330,10 @@ class FeatureBandwidths:
         search, figures = self.search, self.scored.variables()
         sphere = ", ".join(f"{name} in {unit}" for name, unit in search.units.items())
         notes = {"comment": sphere} if sphere else {}
-        best = {"long_name": "best bandwidth of each feature", **notes}
+        texts = (f"{name}={h:.6g}" if isinstance(h, float) else f"{name}={float(h[:-2]):.6g}km"
+                 for name, h in self.by_name.items())  # fmt: skip
+        in_words = {"in_words": ", ".join(texts)}
+        best = {"long_name": "best bandwidth of each feature", **in_words, **notes}
         tried = {"long_name": "bandwidths that were tried", **notes}
         evaluated = self.evaluated
         return {

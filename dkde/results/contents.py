@@ -176,6 +176,8 @@ def origin_lines(result: xr.Dataset, main: ScoredRows) -> dict[str, Any]:
         "metric": described["metric"],
         "bandwidth matrix": f"h² C, C: {options.get('covariance', 'identity')}",
     }
+    if "feature_bandwidth" in result:
+        known["best bandwidth of each feature"] = result["feature_bandwidth"].attrs["in_words"]
     if support := options.get("support"):
         known["support"] = in_words(support)
     if protocol := options.get("protocol"):

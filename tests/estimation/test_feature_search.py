@@ -141,6 +141,7 @@ def test_a_run_that_was_stopped_goes_on_and_is_verified(tmp_path, found):
     np.testing.assert_array_equal(again.tried_bandwidth, found.tried_bandwidth)
     np.testing.assert_array_equal(again.feature_bandwidth, found.feature_bandwidth)
     assert dkde.verify(output)["exact"]
+    assert again.feature_bandwidth.attrs["in_words"] in dkde.summary(output)._repr_html_()
 
 
 def test_the_estimator(found):
