@@ -224,7 +224,8 @@ def _latitude(part: Part) -> int:
     if n_columns != 2:
         raise InputError(
             f"{part.name}: has {n_columns} columns{named}, and kernel 'vonmises_fisher' is for "
-            f"latitude and longitude alone; choose those two: {HOW_TO_NAME}"
+            f"latitude and longitude alone; choose those two: {HOW_TO_NAME}; or give the others "
+            "kernels of their own: {('lat', 'lon'): 'vonmises_fisher', 'depth': 'gaussian'}"
         )
     if part.features is None and not any(part.units or ()):
         return 0  # columns without names and units are in the order latitude, longitude
