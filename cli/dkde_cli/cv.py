@@ -119,7 +119,7 @@ def cv(
         weights=training.weights,
         **density,
     )
-    carry_out(call, output, where, train, "grid", "refining")
+    carry_out(call, output, where, train, "grid", "features" if per_feature else "refining")
 
 
 def _parse_folds(text: str, shuffle: bool, seed: int | None) -> int | str:

@@ -17,7 +17,7 @@ from sklearn.neighbors import KernelDensity
 from dkde.errors import InputError
 from dkde.numerics import logsum
 from dkde.numerics.frame import Frame, reference_row
-from dkde.numerics.kernels import KERNELS, SPHERICAL, Kernel, get_kernel
+from dkde.numerics.kernels import KERNELS, SPHERICAL, Kernel, get_kernel, sphere_product
 from dkde.numerics.metrics import EUCLIDEAN, Terms
 from dkde.numerics.tiles import PairSums
 
@@ -237,6 +237,17 @@ class TestNames:
         assert kernel.name == name
         assert get_kernel(kernel) is kernel
         assert pickle.loads(pickle.dumps(kernel)) is kernel
+
+    @pytest.mark.parametrize("angle", [1e-6, 0.3, 20.0])
+    def test_a_product_by_its_angle(self, angle: float) -> None:
+        kernel = pickle.loads(pickle.dumps(sphere_product(angle)))
+        assert kernel.angle == angle
+        sphere, gaussian = SPHERICAL["vonmises_fisher"], KERNELS["gaussian"]
+        expected = sphere.log_norm(3, np.log(0.7 * angle)) + gaussian.log_norm(2, np.log(0.7))
+        assert kernel.log_norm(5, np.log(0.7)) == pytest.approx(expected, rel=1e-14)
+        # One compiled loop serves all angles.
+        assert kernel == sphere_product(1.0)
+        assert hash(kernel) == hash(sphere_product(1.0))
 
     def test_an_unknown_one_is_told_the_others(self) -> None:
         with pytest.raises(InputError, match=r"'quartic' is not known; choose one of: biweight, "):
