@@ -143,7 +143,8 @@ class Factors:
         if missing := [name for name in known if name not in names]:
             raise InputError(
                 f"kernel is given for {missing[0]!r}, and {part.name} has no such feature; it has "
-                f"{some(names)}"
+                f"{some(names)}; name others with ",
+                Argument("features"),
             )
         if other := [name for name in names if name not in known]:
             raise InputError(
