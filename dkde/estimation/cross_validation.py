@@ -17,7 +17,7 @@ from dkde.engine.work import Work
 from dkde.errors import DataSetError, Remedy
 from dkde.estimation.bandwidth_matrix import bandwidth_coordinate, in_unit_of_call
 from dkde.estimation.criteria import LIKELIHOOD, check_criterion
-from dkde.estimation.feature_search import FeatureSearch, options_for_search
+from dkde.estimation.feature_search import NAMES, FeatureSearch, options_for_search
 from dkde.estimation.folds import (
     LEAVE_ONE_OUT,
     Counting,
@@ -323,7 +323,8 @@ class CrossValidationJob:
             weights=weights, **options.record,
         )  # fmt: skip
         (t,) = operands(catalog.for_a_call((weights,)), train=train)
-        check_names(t, "train", stored=stored, weighted=weights is not None)
+        others = NAMES if scheme.per_feature else frozenset[str]()
+        check_names(t, "train", stored=stored, weighted=weights is not None, others=others)
         options.check(pca=pca)
         check_criterion(criterion, options)
         if scheme.per_feature:

@@ -29,6 +29,18 @@ _FINEST = 0.01
 _REACH = np.log(16.0)
 # Rounds over all features at most, of each length of a step.
 _MOST_ROUNDS = 30
+# The dims and variables that a result has of a search.
+NAMES = frozenset(
+    {
+        "feature",
+        "evaluation",
+        "feature_bandwidth",
+        "feature_mean_log_likelihood",
+        "feature_standard_error",
+        "tried_bandwidth",
+        "tried_mean_log_likelihood",
+    }
+)
 # Returns the next point along a feature, by its number, the present point and +1 or -1.
 _Step = Callable[[int, float, int], float | None]
 

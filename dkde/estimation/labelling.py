@@ -105,7 +105,14 @@ RESERVED = frozenset(
 )
 
 
-def check_names(q: Operand, role: str, *, stored: bool, weighted: bool = False) -> None:
+def check_names(
+    q: Operand,
+    role: str,
+    *,
+    stored: bool,
+    weighted: bool = False,
+    others: frozenset[str] = frozenset(),
+) -> None:
     """Refuse coordinates whose names a result uses itself.
 
     Parameters
@@ -114,6 +121,8 @@ def check_names(q: Operand, role: str, *, stored: bool, weighted: bool = False) 
         Whether the result is written to a store.
     weighted : bool
         Whether the result holds the weights of the rows.
+    others : frozenset of str
+        Names of what this result has and most have not.
 
     Raises
     ------
@@ -123,7 +132,7 @@ def check_names(q: Operand, role: str, *, stored: bool, weighted: bool = False) 
     # Checked before the work, since xarray would find the clash only after hours of it.
     labels = {str(name) for name in q.labels()}
     taken = RESERVED | {ROW_WEIGHT} if weighted else RESERVED
-    if clash := sorted((labels | set(q.dims)) & taken):
+    if clash := sorted((labels | set(q.dims)) & (taken | others)):
         raise InputError(
             f"{role} has a dim or coordinate {clash[0]!r}, a name that the result needs for "
             "itself; rename it"

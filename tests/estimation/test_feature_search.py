@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import reference
+import xarray as xr
 
 import dkde
 
@@ -179,6 +180,12 @@ def test_an_end_of_the_grid_is_named():
 def test_what_has_no_bandwidth_for_each_feature(options, words):
     with pytest.raises(dkde.InputError, match=words):
         dkde.cross_validate(rows(20), **({"bandwidths": GRID, "per_feature": True} | options))
+
+
+def test_a_dim_with_a_name_that_the_result_needs():
+    data = xr.Dataset.from_dataframe(rows(20).rename_axis("feature"))
+    with pytest.raises(dkde.InputError, match="'feature', a name that the result needs"):
+        dkde.cross_validate(data, GRID, per_feature=True)
 
 
 def test_a_feature_that_does_not_vary():
