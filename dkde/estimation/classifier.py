@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import dask.array as da
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from dkde.drawing.summary import Summary
-from dkde.engine.eager_run import computed
 from dkde.errors import InputError
 from dkde.estimation.class_densities import ClassDensities
+from dkde.estimation.class_forms import CLASS, along_classes, class_log_densities
 from dkde.estimation.class_labels import checked_labels, label_column, meeting_with_labels
 from dkde.estimation.fitted_rows import FittedRows, is_lazy
 from dkde.estimation.foreign_arguments import answered
 from dkde.estimation.options import Options
 from dkde.estimation.posterior import log_posterior, log_total
-from dkde.estimation.query_forms import densities_of
 from dkde.estimation.showing import classes_summary
 from dkde.inputs.dividing import divided
 from dkde.inputs.frames import opened
 from dkde.inputs.operands import Operand
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import side
-from dkde.progress import shown
-from dkde.rows.side import Side
 from dkde.typing import (
     Array,
     CovarianceLike,
@@ -40,9 +35,6 @@ from dkde.typing import (
     Text,
     WeightsLike,
 )
-from dkde.workers.cluster import pool_for
-
-_CLASS = "class"  # the dim of classes in labelled answers
 
 
 class KernelDensityClassifier(ClassifierMixin, FittedRows):  # type: ignore[misc]
@@ -213,7 +205,7 @@ class KernelDensityClassifier(ClassifierMixin, FittedRows):  # type: ignore[misc
             found: Array = classes[self._posterior(joined).argmax(axis=-1)]
             return found
 
-        return _along_classes(self._joint(X), most_probable, classes.dtype, keeps=False)
+        return along_classes(self._joint(X), most_probable, classes.dtype, keeps=False)
 
     def predict_log_proba(self, X: RowsLike) -> Any:
         """Return the log-posterior of each class, log P(k | x), in nats.
@@ -230,7 +222,7 @@ class KernelDensityClassifier(ClassifierMixin, FittedRows):  # type: ignore[misc
             lazy array of its kind. NaN for rows with missing values that are left out. Errors are
             at most twice the largest of those of the log-densities of the row.
         """
-        return _along_classes(self._joint(X), self._posterior, np.float64)
+        return along_classes(self._joint(X), self._posterior, np.float64)
 
     def predict_proba(self, X: RowsLike) -> Any:
         """Return the probability of each class, P(k | x).
@@ -277,7 +269,7 @@ class KernelDensityClassifier(ClassifierMixin, FittedRows):  # type: ignore[misc
         array (n_samples,)
             As from :meth:`predict`.
         """
-        return _along_classes(self._joint(X), log_total, np.float64, keeps=False)
+        return along_classes(self._joint(X), log_total, np.float64, keeps=False)
 
     def _known_classes(self) -> Array:
         check_is_fitted(self)
@@ -292,11 +284,8 @@ class KernelDensityClassifier(ClassifierMixin, FittedRows):  # type: ignore[misc
         query, densities = self._query(X), self._densities
         prepared = self._fitted.prepared(side(query, role="query"))
         logs = densities.log_priors
-        if query.form == "numpy":
-            found = np.stack(_computed(densities, prepared), axis=-1)
-        else:
-            found = _stacked(query, densities, prepared, self.classes_)
-        return _along_classes(found, lambda each: each + logs, np.float64)
+        found = class_log_densities(query, densities, prepared, self.classes_)
+        return along_classes(found, lambda each: each + logs, np.float64)
 
     def _with_labels(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
         """Return the rows to fit, their classes and their weights.
@@ -331,56 +320,4 @@ def _named(labels: Array, train: Operand) -> Any:
     """Return classes of rows under a name, for messages."""
     if len(train.dims) > 1 or len(labels) != train.rows.n_rows:
         return labels  # a grid's, in C order; or refused, in words that count the rows
-    return xr.DataArray(labels, dims=train.dims, name=_CLASS)
-
-
-def _computed(densities: ClassDensities, query: Side) -> list[FloatArray]:
-    """Return the log-densities (n_rows,) under each class, computed now."""
-    works = densities.works(query)
-    with shown(None) as progress, pool_for(*works) as pool:
-        return [computed(work, pool, progress).values[0] for work in works]
-
-
-def _stacked(query: Operand, densities: ClassDensities, prepared: Side, classes: Array) -> Any:
-    """Return lazy log-densities under each class, with the classes along the last axis."""
-    works = densities.works(prepared, in_shares=False)
-    found = [
-        densities_of(query, work, each.matrix, scalar=True)[0]
-        for work, each in zip(works, densities.fitted, strict=True)
-    ]
-    if not isinstance(found[0], xr.DataArray):
-        return da.stack(found, axis=-1).rechunk({-1: -1})
-    if _CLASS in {*query.dims, *found[0].coords}:
-        raise InputError(
-            f"X has a dim or coordinate {_CLASS!r}, a name that the answer needs for itself; "
-            "rename it"
-        )
-    along = xr.DataArray(classes, dims=[_CLASS], name=_CLASS)
-    bare = [each.drop_vars("bandwidth", errors="ignore") for each in found]
-    stacked = xr.concat(bare, along, coords="minimal", compat="override")
-    return stacked.transpose(..., _CLASS).chunk({_CLASS: -1}).drop_attrs()
-
-
-def _along_classes(
-    found: Any, function: Callable[[Any], Any], dtype: npt.DTypeLike, *, keeps: bool = True
-) -> Any:
-    """Return a function of values along classes, the last axis, of any container.
-
-    Parameters
-    ----------
-    keeps : bool
-        Whether the function keeps that axis.
-    """
-    if isinstance(found, xr.DataArray):
-        return xr.apply_ufunc(
-            function,
-            found,
-            input_core_dims=[[_CLASS]],
-            output_core_dims=[[_CLASS] if keeps else []],
-            dask="parallelized",
-            output_dtypes=[dtype],
-        )
-    if isinstance(found, da.Array):
-        dropped = None if keeps else found.ndim - 1
-        return found.map_blocks(function, dtype=dtype, drop_axis=dropped)
-    return function(found)
+    return xr.DataArray(labels, dims=train.dims, name=CLASS)

@@ -15,6 +15,7 @@ from dkde.engine.work import Work
 from dkde.errors import Argument, DataSetError, InputError, Remedy
 from dkde.estimation.bandwidth_matrix import in_unit_of_call
 from dkde.estimation.class_densities import ClassDensities
+from dkde.estimation.class_labelling import class_coordinates, classes_at, storable
 from dkde.estimation.class_rows import Chooser, ClassPosteriors, true_classes
 from dkde.estimation.class_scores import Codes, bin_edges, score_figures
 from dkde.estimation.density_units import NATS
@@ -33,7 +34,6 @@ from dkde.runs.job import Compute
 from dkde.runs.record import given, recorded
 from dkde.runs.run import Manner, Run
 from dkde.typing import (
-    Array,
     BandwidthsLike,
     CovarianceLike,
     Names,
@@ -260,7 +260,7 @@ class ClassifyJob:
             works |= _named("choice", chooser.works)
         named = query_by if query_by is not None else by if isinstance(by, str) else None
         truth = true_classes(q, named, densities.classes, "query", needed=query_by is not None)
-        coords = {**_bandwidth_coordinates(densities), **coordinates_along(q)}
+        coords = {**class_coordinates(densities), **coordinates_along(q)}
         asked = options.describe(bandwidth) | {"by": division.name}
         return cls(call, densities, q, truth, chooser, works, coords, asked, start)
 
@@ -275,7 +275,7 @@ class ClassifyJob:
             "predicted": (("bandwidth", "sample"), self._predicted(found), _PREDICTED),
         }
         if self.truth is not None:
-            of_rows["true_class"] = ("sample", _classes_at(densities.classes, self.truth), _TRUE)
+            of_rows["true_class"] = ("sample", classes_at(densities.classes, self.truth), _TRUE)
         variables |= in_own_dims(of_rows, "sample", self.query)
         variables["log_prior"] = ("class", densities.log_priors, NATS)
         if self.chooser is not None:
@@ -291,7 +291,7 @@ class ClassifyJob:
                 log_posteriors = found.log_posteriors[:, :, known]
                 variables |= score_figures(log_posteriors, self.truth[known])
                 coords = coords | {
-                    "predicted_class": ("predicted_class", _storable(densities.classes)),
+                    "predicted_class": ("predicted_class", storable(densities.classes)),
                     "confidence_bin": bin_edges(),
                 }
         seconds = perf_counter() - self.start
@@ -309,7 +309,7 @@ class ClassifyJob:
     def _predicted(self, found: ClassPosteriors) -> Any:
         """Return the most probable class of each row (n_bandwidths, n_rows)."""
         numbers = np.where(found.total.missing, -1, found.log_posteriors.argmax(axis=1))
-        return _classes_at(self.densities.classes, numbers)
+        return classes_at(self.densities.classes, numbers)
 
     def reread(self, finished: xr.Dataset, name: str) -> xr.Dataset:
         """Return a stored result with its bandwidths in the unit of this call.
@@ -326,7 +326,7 @@ class ClassifyJob:
                 Remedy("restart"),
             )
         before = finished["true_class"].values if "true_class" in finished else np.empty(0)
-        now = np.empty(0) if self.truth is None else _classes_at(self.densities.classes, self.truth)
+        now = np.empty(0) if self.truth is None else classes_at(self.densities.classes, self.truth)
         # Compared as text: NaN is one value there.
         if list(map(str, before.ravel())) != list(map(str, now)):
             raise DataSetError(
@@ -355,45 +355,3 @@ def _check_names(q: Operand, *, stored: bool) -> None:
             f"query has a dim or coordinate {clash[0]!r}, a name that the result needs for itself; "
             "rename it"
         )
-
-
-def _bandwidth_coordinates(densities: ClassDensities) -> dict[str, Any]:
-    """Return the coordinates of bandwidths and classes."""
-    matrix = densities.fitted[0].matrix
-    of_classes = np.array([each.matrix.in_given_unit() for each in densities.fitted]).T
-    values, notes = of_classes[:, 0], dict(matrix.notes)
-    if (of_classes != values[:, None]).any():
-        # A rule of each class: no one of them is the bandwidth of all.
-        values = np.exp(np.log(of_classes).mean(axis=1))
-        notes["long_name"] = "geometric mean of the classes' bandwidths, class_bandwidth"
-    return {
-        "bandwidth": ("bandwidth", values, notes),
-        "class": ("class", _storable(densities.classes)),
-        "class_bandwidth": (("bandwidth", "class"), of_classes, matrix.notes),
-    }
-
-
-def _storable(classes: Array) -> Array:
-    """Return classes in a form that stores hold: text as objects."""
-    return classes.astype(object) if classes.dtype.kind in "UT" else classes
-
-
-def _classes_at(classes: Array, numbers: Any) -> Array:
-    """Return the classes with these numbers; NaN, or empty text, for -1.
-
-    Examples
-    --------
-    >>> _classes_at(np.array(["T", "B"]), np.array([1, -1])).tolist()
-    ['B', '']
-    >>> _classes_at(np.array([3, 5]), np.array([1, -1])).tolist()
-    [5.0, nan]
-    """
-    found: Array = _storable(classes)[numbers]
-    if (numbers >= 0).all():
-        return found
-    if found.dtype == object:
-        found[numbers < 0] = ""
-        return found
-    absent: Any = np.datetime64("NaT") if found.dtype.kind == "M" else np.nan
-    left_out: Array = np.where(numbers < 0, absent, found)
-    return left_out
