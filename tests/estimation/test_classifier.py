@@ -69,7 +69,7 @@ class TestBayesRule:
         model = KernelDensityClassifier(bandwidth=0.8, kernel=kernel)
         found = model.fit(train, kinds, given).predict_log_proba(query)
         expected = by_hand(query, train, kinds, 0.8, given, kernel=kernel)
-        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-8)
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
         np.testing.assert_allclose(np.exp(expected).sum(axis=1), 1)
         np.testing.assert_array_equal(model.predict_proba(query), np.exp(found))
         assert model.classes_.tolist() == ["B", "NK", "T"]
@@ -85,7 +85,7 @@ class TestBayesRule:
     def test_priors_that_are_given(self, train, kinds, query, weights, priors):
         model = KernelDensityClassifier(priors=priors).fit(train, kinds, weights)
         expected = by_hand(query, train, kinds, 1.0, weights, np.array([0.2, 0.5, 0.3]))
-        np.testing.assert_allclose(model.predict_log_proba(query), expected, rtol=1e-9, atol=1e-8)
+        np.testing.assert_allclose(model.predict_log_proba(query), expected, rtol=1e-9, atol=1e-9)
 
     def test_a_prior_of_zero(self, train, kinds, query):
         model = KernelDensityClassifier(priors=[0.5, 0.0, 0.5]).fit(train, kinds)
@@ -135,7 +135,7 @@ class TestBayesRule:
             for k, share in ((False, 89 / 90), (True, 1 / 90))
         ]
         expected = np.transpose(joint - logsumexp(joint, axis=0))
-        np.testing.assert_allclose(model.predict_log_proba(query), expected, rtol=1e-9, atol=1e-8)
+        np.testing.assert_allclose(model.predict_log_proba(query), expected, rtol=1e-9, atol=1e-9)
 
     def test_a_class_without_weight_is_refused(self, train, kinds):
         counting = (kinds != "NK").astype(float)
@@ -147,7 +147,7 @@ class TestBayesRule:
         factors = [(kinds == k).sum() ** (-1 / 7) for k in own.classes_]
         np.testing.assert_allclose(own.bandwidth_, factors)
         expected = by_hand(query, train, kinds, factors)
-        np.testing.assert_allclose(own.predict_log_proba(query), expected, rtol=1e-9, atol=1e-8)
+        np.testing.assert_allclose(own.predict_log_proba(query), expected, rtol=1e-9, atol=1e-9)
         common = clone(own).set_params(common_bandwidth=True).fit(train, kinds)
         np.testing.assert_allclose(common.bandwidth_, 90 ** (-1 / 7))
 
@@ -233,7 +233,7 @@ class TestForms:
         assert model.feature_names_in_.tolist() == ["a", "b", "c"]
         asked = pd.DataFrame(query, columns=list("abc")).assign(kind="T")
         expected = by_hand(query, train, kinds, 1.0, weights)
-        np.testing.assert_allclose(model.predict_log_proba(asked), expected, rtol=1e-9, atol=1e-8)
+        np.testing.assert_allclose(model.predict_log_proba(asked), expected, rtol=1e-9, atol=1e-9)
         assert (model.predict(asked) == model.classes_[expected.argmax(axis=1)]).all()
 
     @pytest.mark.parametrize("label", ["kind", "array"])
@@ -244,7 +244,7 @@ class TestForms:
         kept = train[:, 0] < 1
         expected = by_hand(query, train[kept], kinds[kept], 1.0, weights[kept])
         asked = pd.DataFrame(query[:, ::-1], columns=list("cba"))
-        np.testing.assert_allclose(model.predict_log_proba(asked), expected, rtol=1e-9, atol=1e-8)
+        np.testing.assert_allclose(model.predict_log_proba(asked), expected, rtol=1e-9, atol=1e-9)
 
     def test_files_and_stores(self, train, kinds, query, expected, tmp_path):
         path = tmp_path / "cells.parquet"
@@ -265,7 +265,7 @@ class TestForms:
             KernelDensityClassifier().fit(given, labels)
         model = KernelDensityClassifier(nan="drop").fit(given, labels)
         expected = by_hand(query, train, kinds, 1.0)
-        np.testing.assert_allclose(model.predict_log_proba(query), expected, rtol=1e-9, atol=1e-8)
+        np.testing.assert_allclose(model.predict_log_proba(query), expected, rtol=1e-9, atol=1e-9)
         asked = np.vstack([query, [[np.nan, 0, 0]]])
         assert np.isnan(model.predict_proba(asked)[-1]).all()
         with pytest.raises(InputError, match="row 40 has missing values"):

@@ -73,7 +73,7 @@ class TestPosteriors:
             at = found.sel(bandwidth=h)
             expected = joint(query, train, kinds, h, weights, shares(kinds, given))
             logs = expected - logsumexp(expected, axis=0)
-            np.testing.assert_allclose(at.log_posterior, logs, rtol=1e-9, atol=1e-8)
+            np.testing.assert_allclose(at.log_posterior, logs, rtol=1e-9, atol=1e-9)
             assert (np.abs(at.log_posterior - logs) <= at.log_posterior_error + 1e-14).all()
             total = logsumexp(expected, axis=0)
             assert (np.abs(at.log_density - total) <= at.log_density_error + 1e-14).all()

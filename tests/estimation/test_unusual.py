@@ -186,6 +186,10 @@ class TestScore:
         with pytest.raises(dkde.DataSetError, match="rows of a contamination of"):
             dkde.score(*sides, 0.8, contamination=0.2, output=store)
 
+    def test_not_of_several_densities(self, rows, query):
+        with pytest.raises(InputError, match="contamination is for one density; leave out by"):
+            dkde.score(query, rows, 0.8, contamination=0.1, by=np.arange(61) % 2)
+
     def test_not_within_atol(self, rows, query):
         with pytest.raises(InputError, match="contamination compares log-densities"):
             dkde.score(query, rows, 0.8, contamination=0.1, atol=1e-3)
