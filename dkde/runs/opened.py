@@ -76,8 +76,9 @@ def groups_of(result: ResultLike) -> dict[Any, xr.Dataset]:
     --------
     >>> import dkde
     >>> found = dkde.score("test", "train", "scott", by="label", source="digits")
-    >>> [value for value, one in dkde.groups_of(found).items() if one.bandwidth > 0.9337]
-    [2, 7]
+    >>> groups = dkde.groups_of(found)
+    >>> {label: round(float(groups[label].bandwidth[0]), 4) for label in (0, 1)}
+    {0: 0.9336, 1: 0.9333}
     """
     opened = opened_result(result, groups=True)
     dim = grouped_dim(opened)

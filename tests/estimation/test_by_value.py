@@ -392,6 +392,7 @@ def test_the_function_for_classes():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.* share rows")
 def test_on_dask_workers(frame, tmp_path, monkeypatch):
     from distributed import Client, LocalCluster
 
@@ -410,12 +411,12 @@ def test_on_dask_workers(frame, tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.alone
 def test_ten_groups_take_as_long_as_all_rows(mnist_store):
-    """The pairs are the same: summed apart, they take at most a fifth more."""
+    """All pairs count, and are the same: summed apart, they take at most a fifth more."""
     from resource import RUSAGE_SELF, getrusage
 
     def seconds(**given):
         before = getrusage(RUSAGE_SELF)
-        dkde.score(f"{mnist_store}::test[:500]", f"{mnist_store}::train", 0.17, **given)
+        dkde.score(f"{mnist_store}::test[:500]", f"{mnist_store}::train", 5.0, **given)
         after = getrusage(RUSAGE_SELF)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
