@@ -90,8 +90,7 @@ def divided(operand: Operand, by: Any, role: str = "train") -> Division:
     name, known, codes = _coded(operand, by, role)
     n_missing = int((codes < 0).sum())
     # The groups are read one after the other: what is read for one is there for the next.
-    base = operand if operand.before is None else operand.before
-    shared = [Pieces() for _ in base.rows.parts]
+    shared = Pieces()
     groups = tuple(
         _group(operand, codes, i, equality(name, value), shared) for i, value in enumerate(known)
     )
@@ -177,7 +176,7 @@ def _check_values(operand: Operand, name: str, known: Array) -> None:
 
 
 def _group(
-    operand: Operand, codes: _Codes, group: int | None, text: str, shared: Sequence[Pieces]
+    operand: Operand, codes: _Codes, group: int | None, text: str, shared: Pieces
 ) -> Operand:
     """Return the rows of a group; for None those of any group."""
     base = operand

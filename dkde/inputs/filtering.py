@@ -142,9 +142,7 @@ def kept_only(operand: Operand, chosen: RowFilter) -> Operand:
     return keeping(operand, kept)
 
 
-def keeping(
-    operand: Operand, kept: Sequence[Kept], shared: Sequence[Pieces] | None = None
-) -> Operand:
+def keeping(operand: Operand, kept: Sequence[Kept], shared: Pieces | None = None) -> Operand:
     """Return a side with the rows of each part that are kept, at least one of all.
 
     Dims are as those of :func:`kept_only`.
@@ -155,16 +153,15 @@ def keeping(
         The side.
     kept : sequence of Kept
         Of each of its parts.
-    shared : sequence of Pieces, optional
-        Of each part, what other filters have read.
+    shared : Pieces, optional
+        What other filters of the same side have read.
     """
     parts = operand.rows.parts
     masks = (mask for each in kept for mask in each.masks())
     among_all = Kept.of(kept[0].text, 0, operand.rows.n_rows, masks)
-    pieces = [None] * len(parts) if shared is None else shared
     new = [
-        _kept_part(part, each, read)
-        for part, each, read in zip(parts, kept, pieces, strict=True)
+        _kept_part(part, each, shared)
+        for part, each in zip(parts, kept, strict=True)
         if each.n_rows
     ]
     dims = operand.dims if len(operand.dims) == 1 else ("sample",)

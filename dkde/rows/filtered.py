@@ -34,7 +34,7 @@ def kept_of(source: RowSource, kept: Kept, pieces: Pieces | None = None) -> RowS
     kept : Kept
         Which rows are kept.
     pieces : Pieces, optional
-        What was read for other filters of the same source.
+        What was read for other filters of the same sources.
     """
     if isinstance(source, ArraySource):
         numbers, masked = kept.numbers(0, kept.n_rows), source.masked
@@ -71,7 +71,7 @@ class KeptArray(ArraySource):
 
 
 class Pieces:
-    """Pieces of a source that several filters read one after the other, each read once.
+    """Pieces of sources that several filters read one after the other, each read once.
 
     The first ones are held, until they are so many bytes; others are read again. Those who read
     elsewhere, as workers do, hold none.
@@ -80,21 +80,22 @@ class Pieces:
     _MOST = 2**26
 
     def __init__(self) -> None:
-        self._held: dict[tuple[int, int], Array] = {}
+        self._held: dict[tuple[int, int, int], Array] = {}
         self._room, self._lock = self._MOST, Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Pieces, ()
 
     def read(self, source: RowSource, start: int, stop: int) -> Array:
-        """Return a piece of the source, always the same one of the same source."""
-        found = self._held.get((start, stop))
+        """Return a piece of a source, which is one object for all that read it."""
+        key = id(source), start, stop
+        found = self._held.get(key)
         if found is None:
             found = source.read(start, stop)
             with self._lock:
-                if found.nbytes <= self._room and (start, stop) not in self._held:
+                if found.nbytes <= self._room and key not in self._held:
                     self._room -= found.nbytes
-                    self._held[start, stop] = found
+                    self._held[key] = found
         return found
 
 
