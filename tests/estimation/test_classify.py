@@ -77,6 +77,8 @@ class TestPosteriors:
             assert (np.abs(at.log_posterior - logs) <= at.log_posterior_error + 1e-14).all()
             total = logsumexp(expected, axis=0)
             assert (np.abs(at.log_density - total) <= at.log_density_error + 1e-14).all()
+            np.testing.assert_allclose(at.log_density, total, rtol=1e-9)
+            assert float(at.log_density_error.max()) < 1e-6
             named = np.array(["B", "NK", "T"])[logs.argmax(axis=0)]
             assert at.predicted.values.tolist() == named.tolist()
             assert float(at.accuracy) == accuracy_score(truth, named)
