@@ -111,6 +111,10 @@ def _of_query(data: Any, package: str) -> Frame:
 
     held, others = {}, {}
     for name, kind in data.collect_schema().items():
+        # Older versions of Polars abort the process where they are asked for such a column.
+        if str(kind) == "Object":
+            others[name] = "Object"
+            continue
         try:
             held[name] = _collected(some_rows.select(name)).column(0)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
