@@ -17,6 +17,7 @@ from dkde.errors import InputError
 from dkde.numerics.bands import by_shift
 from dkde.numerics.frame import Frame, squared_lengths
 from dkde.numerics.groups import GroupTable
+from dkde.numerics.lattice_leaves import lattice_query
 from dkde.numerics.leaf_axes import LeafAxes
 from dkde.numerics.leaf_sums import Apart, LeafSums
 from dkde.numerics.node_moments import NodeMoments, make_moments
@@ -228,7 +229,12 @@ def query_rows(query: Side, task: Task, rows: tuple[int, int], frame: Frame,
         values, groups = values[columns], None if groups is None else groups[columns]
     lengths = squared_lengths(values, frame)
     check_finite(values, lengths, query.rows, rows[0] + columns)
-    leaves = make_query(values, axes=axes) if len(values) else None
+    leaves = None
+    if len(values):
+        # Kernels that reach everywhere take leaves in units, which are together in order.
+        if task.kernel.profile is not None and axes is None:
+            leaves = lattice_query(values)
+        leaves = make_query(values, axes=axes) if leaves is None else leaves
     longest = lengths.max(initial=0.0)
     return QueryRows(values, columns, absent, leaves, groups, longest, axes)
 
