@@ -71,6 +71,7 @@ def log_density(
     unit: float = 1.0,
     kernel: str = "gaussian",
     metric: str = "euclidean",
+    scales: Sequence[float] | Array | None = None,
     dtype: type[np.floating[Any]] = np.float64,
 ) -> Array:
     """Log-densities (n_bandwidths, query rows), in nats.
@@ -89,6 +90,8 @@ def log_density(
         The length of 1 in the arrays, in units of the bandwidths.
     kernel, metric : str
         By the names that dkde knows them by.
+    scales : sequence of float, optional
+        Of each training row's bandwidth.
     dtype : type
         Of what is returned: ``numpy.longdouble`` for values that float64 does not hold.
     """
@@ -96,10 +99,14 @@ def log_density(
     result = np.empty((len(bandwidths), len(query)), dtype)
     for i in range(len(query)):
         pairs = _pairs_that_count(i, query, train, weights, query_groups, train_groups, metric)
+        own = _scales_that_count(i, train, weights, query_groups, train_groups, scales)
         log_weight = _log_sum_exp([np.log(w) for _, w in pairs])
         for k, bandwidth in enumerate(bandwidths):
             h = Number(bandwidth) / Number(abs(unit))
-            log_kernels = [np.log(w) + log_kernel(kernel, np.sqrt(d2) / h) for d2, w in pairs]
+            log_kernels = [
+                np.log(w) + log_kernel(kernel, np.sqrt(d2) / (h * s)) - dimensions * np.log(s)
+                for (d2, w), s in zip(pairs, own, strict=True)
+            ]
             log_volume = log_norm(kernel, train.shape[1]) + dimensions * np.log(Number(bandwidth))
             result[k, i] = _log_sum_exp(log_kernels) - log_volume - log_weight
     return result
@@ -146,6 +153,29 @@ def _pairs_that_count(
         if weight > 0 and not same:
             pairs.append((squared_distance(query[i], train[j], metric), weight))
     return pairs
+
+
+def _scales_that_count(
+    i: int,
+    train: Array,
+    weights: Sequence[float] | Array | None,
+    query_groups: Sequence[int] | Array | None,
+    train_groups: Sequence[int] | Array | None,
+    scales: Sequence[float] | Array | None,
+) -> list[Number]:
+    """Those of the same pairs."""
+    if scales is None:
+        scales = np.ones(len(train))
+    return [
+        Number(scales[j])
+        for j in range(len(train))
+        if (weights is None or weights[j] > 0)
+        and not (
+            query_groups is not None
+            and train_groups is not None
+            and query_groups[i] == train_groups[j]
+        )
+    ]
 
 
 def squared_distance(x: Array, y: Array, metric: str = "euclidean") -> Number:

@@ -46,7 +46,8 @@ def test_all_that_take_rows_say_alike_which_are_meant(name):
 OPTIONS = {
     "kernel": "gaussian", "metric": "euclidean", "covariance": "identity", "singular": "raise",
     "precision": "float64", "tol": None, "atol": 0.0, "nan": "raise",
-    "support": None, "outside": "raise", "weights": None, "source": None,
+    "support": None, "outside": "raise", "adaptive": None, "weights": None,
+    "bandwidth_scale": None, "source": None,
     "features": None, "where": None, "row_dim": None, "lat": None, "lon": None,
     "output": None, "restart": False, "retry_failed": False, "anywhere": False,
     "progress": None, "block_rows": None, "panel_rows": None,

@@ -117,6 +117,7 @@ def cv(
         source=training.catalog,
         **training.choice,
         weights=training.weights,
+        bandwidth_scale=training.bandwidth_scale,
         **density,
     )
     carry_out(call, output, where, train, "grid", "features" if per_feature else "refining")

@@ -149,7 +149,9 @@ def _output(**values: Any) -> MapOutput:
 )
 @groups_options
 @gathered("cells", dict, _CELLS)
-@density_options("kernel", "singular", "precision", "tol", "atol", "nan", "support", "outside")
+@density_options(
+    "kernel", "singular", "precision", "tol", "atol", "nan", "support", "outside", "adaptive"
+)
 @click.option(
     "--covariance",
     metavar="C",
@@ -201,12 +203,14 @@ def map_(
     chosen = {} if covariance is None else {"covariance": parse_covariance(covariance)}
     asked: dict[str, Any] = {
         "bandwidth": None if bandwidth is None else parse_bandwidth(bandwidth),
-        "source": training.catalog, **training.choice, "weights": training.weights, **cells,
-        **density, **chosen,
+        "source": training.catalog, **training.choice, "weights": training.weights,
+        "bandwidth_scale": training.bandwidth_scale, **cells, **density, **chosen,
     }  # fmt: skip
     if is_plan:
         if groups["by"] is not None:
             raise click.UsageError("--plan is of one map; leave out --by")
+        if asked.pop("adaptive") is not None:
+            raise click.UsageError("--plan does not count a pilot density; leave out --adaptive")
         with attach(where):
             cost = dkde.plan_map(training.selector, **asked, **workers_of(where))
         _print_plan(cost, as_json=output.as_json)

@@ -282,6 +282,13 @@ groups_options = gathered(
 )
 
 
+bandwidth_scale_option = click.option(
+    "--bandwidth-scale",
+    metavar="VARIABLE",
+    help="Positive factor on the bandwidth of each training row: a variable beside the features.",
+)
+
+
 def scored_weights_option(role: str) -> Decorator:
     """Add ``--query-weights``, or that of another role of rows that are scored."""
     return click.option(
@@ -386,20 +393,31 @@ _DENSITY: dict[str, Decorator] = {
         default="raise",
         help="If rows are outside of a support: refuse them, or drop such rows.",
     ),
+    "adaptive": click.option(
+        "--adaptive",
+        type=float,
+        metavar="ALPHA",
+        help="Give each training row a bandwidth of its own, narrow where rows are dense: h times "
+        "a pilot density to the power -ALPHA, such as 0.5. The pilot is one more run, of all "
+        "training rows under each other.",
+    ),
 }
 
 
-def density_options(*names: str, of_scores: bool = False) -> Decorator:
+def density_options(*names: str, of_scores: bool = False, adapts: bool = False) -> Decorator:
     """Add the options that say what density it is; the command gets them as ``density``.
 
     Parameters
     ----------
     names : str
-        Names of the options; all of them by default, but those for scores alone.
+        Names of the options; all of them by default, but those for some commands alone.
     of_scores : bool
         Whether the command chooses no bandwidth, so that rows may be done by ``--atol``.
+    adapts : bool
+        Whether the command computes pilot densities.
     """
-    chosen = names or [name for name in _DENSITY if of_scores or name != "atol"]
+    left_out = {name for name, has in (("atol", of_scores), ("adaptive", adapts)) if not has}
+    chosen = names or [name for name in _DENSITY if name not in left_out]
     return gathered("density", _density, {name: _DENSITY[name] for name in chosen})
 
 

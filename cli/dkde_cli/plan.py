@@ -10,6 +10,7 @@ from dkde_cli.group import Command
 from dkde_cli.options import (
     SELECTOR_HELP,
     Where,
+    bandwidth_scale_option,
     bandwidths_option,
     choice_options,
     data_argument,
@@ -39,6 +40,7 @@ from dkde_cli.values import parse_bandwidths
 @bandwidths_option
 @density_options(of_scores=True)
 @weights_option
+@bandwidth_scale_option
 @decimal_option
 @json_option
 @where_options
@@ -49,6 +51,7 @@ def plan(
     query: str | None,
     bandwidths: str | None,
     weights: str | None,
+    bandwidth_scale: str | None,
     decimal: str | None,
     density: dict[str, Any],
     as_json: bool,
@@ -75,6 +78,7 @@ def plan(
             train=train,
             bandwidths=grid,
             weights=weights,
+            bandwidth_scale=bandwidth_scale,
             source=training.catalog,
             **training.choice,
             **workers_of(where),

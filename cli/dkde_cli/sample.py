@@ -31,7 +31,7 @@ from dkde_cli.values import parse_bandwidth
     help="In units of the data, or of those that --covariance makes; or by a rule: scott, "
     "silverman, isj; or one for each feature, depth=10,time=2.",
 )
-@density_options("kernel", "covariance", "singular", "nan", "support", "outside")
+@density_options("kernel", "covariance", "singular", "nan", "support", "outside", "adaptive")
 @click.option(
     "--covariance-scale",
     type=click.FloatRange(min=0),
@@ -117,6 +117,7 @@ def sample(
             source=catalog,
             **training.choice,
             weights=training.weights,
+            bandwidth_scale=training.bandwidth_scale,
             output=output,
             overwrite=overwrite,
             **density,

@@ -40,7 +40,7 @@ from dkde_cli.values import parse_bandwidths, parse_share
     help="Flag unusual rows: those of a lower density than this share of the training rows has, "
     "each under all others, 1% or 0.01. The training rows are scored too.",
 )
-@density_options(of_scores=True)
+@density_options(of_scores=True, adapts=True)
 @output_options()
 @where_options
 def score(
@@ -84,6 +84,7 @@ def score(
         source=training.catalog,
         **training.choice,
         weights=training.weights,
+        bandwidth_scale=training.bandwidth_scale,
         query_weights=query_weights,
         **groups,
         contamination=contamination,

@@ -7,6 +7,7 @@ from typing import Any
 
 from dkde_cli.logs import warn
 from dkde_cli.options import (
+    bandwidth_scale_option,
     choice_options,
     data_argument,
     decimal_option,
@@ -26,7 +27,7 @@ class Training:
         Path or name of the data.
     choice : mapping
         Which columns and dims make rows: keywords of a :class:`dkde.Catalog`.
-    train, weights, decimal : str or None
+    train, weights, decimal, bandwidth_scale : str or None
         Values of the options of these names.
     """
 
@@ -35,6 +36,7 @@ class Training:
     train: str | None
     weights: str | None
     decimal: str | None = None
+    bandwidth_scale: str | None = None
 
     @cached_property
     def catalog(self) -> Any:
@@ -110,5 +112,6 @@ training_options = gathered(
         "train": train_option,
         "weights": weights_option,
         "decimal": decimal_option,
+        "bandwidth_scale": bandwidth_scale_option,
     },
 )

@@ -50,7 +50,7 @@ _PROTOCOLS = ("gan2014", "scratch2019")
     "warning.",
 )
 @bandwidths_option
-@density_options()
+@density_options(adapts=True)
 @output_options(
     plot=click.option(
         "--plot",
@@ -111,6 +111,7 @@ def sweep(
         source=training.catalog,
         **training.choice,
         weights=training.weights,
+        bandwidth_scale=training.bandwidth_scale,
         valid_weights=valid_weights,
         test_weights=test_weights,
         **density,

@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import closing
+from math import log
 from time import perf_counter
 from typing import NamedTuple
 
@@ -113,18 +114,22 @@ def score_share(
                 part = block.share(*share)
         if task.images is not None:
             origin = survey.reference if train.rows.linear is not None else None
-            _allow_for_images(part[1], task, task.images.rounding(origin))
+            _allow_for_images(part[1], task, task.images.rounding(origin), train.rows.n_features)
         return ShareOfBlock(*part, perf_counter() - start, _worker_here())
 
 
-def _allow_for_images(partial: FloatArray, task: Task, rounding: float) -> None:
+def _allow_for_images(
+    partial: FloatArray, task: Task, rounding: float, n_features: int
+) -> None:  # fmt: skip
     """Add to bounds what follows from the rounding of images, of kernels that reach everywhere."""
     if task.kernel.profile is not None:
         return
     rows = logsum.split(partial)
-    moved = (rounding / task.bandwidths)[:, None]
+    moved = (rounding / (task.bandwidths * task.least_scale))[:, None]
+    # Weights over scales are larger than weights by no more than this.
+    heavier = -task.scale_power(n_features) * log(task.least_scale)
     with np.errstate(invalid="ignore"):
-        widest = np.maximum(rows.log_weight - rows.log_sums + rows.errors, 0.0)
+        widest = np.maximum(rows.log_weight + heavier - rows.log_sums + rows.errors, 0.0)
     # The mean exponent is at most ``widest``. Other kernels have exponents that are distances.
     gaussian = task.kernel.is_gaussian
     more = logsum.error_of_moved(moved, widest) if gaussian else moved

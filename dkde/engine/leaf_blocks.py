@@ -272,7 +272,8 @@ class LeafBlock:
         with closing(reads.readings(self._train, self._task, self._origin, None)) as readings:
             n_rows = self._panel[1] - self._panel[0]
             axes = self._survey.leaf_axes
-            return train_rows(readings, self._train.rows, self._frame, n_rows, axes)
+            rows, power = self._train.rows, self._task.scale_power(self._train.rows.n_features)
+            return train_rows(readings, rows, self._frame, n_rows, axes, power=power)
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,16 @@ from dkde.numerics import logsum
 from dkde.numerics.frame import Frame
 from dkde.numerics.leaf_sums import LeafSums
 from dkde.numerics.node_moments import NodeMoments, make_moments
-from dkde.numerics.tree import QUERY_LEAF, Numbers, QueryLeaves, Tree, make_query, make_tree
+from dkde.numerics.row_scales import scaled_bands
+from dkde.numerics.tree import (
+    QUERY_LEAF,
+    Numbers,
+    QueryLeaves,
+    Tree,
+    TreeRows,
+    make_query,
+    make_tree,
+)  # fmt: skip
 from dkde.typing import FloatArray
 
 # Nanoseconds of one thread, measured: a row and a column of it, where twice as many rows are put
@@ -94,7 +103,7 @@ class _Sample:
         Whose reference is the origin.
     query : array (rows, n_features)
         As many as are in a block.
-    train, weights : array (rows, n_features), array (rows,)
+    train, weights, scales : array (rows, n_features), array (rows,), array (rows,)
         Of weight 0 are rows that do not count.
     scale : float
         Of how many rows of a panel each stands.
@@ -106,6 +115,7 @@ class _Sample:
     query: FloatArray
     train: FloatArray
     weights: FloatArray
+    scales: FloatArray
     scale: float
 
     @classmethod
@@ -118,16 +128,24 @@ class _Sample:
         origin = survey.reference if mapped else None
         most = _VALUES // frame.n_features  # more of a side would take longer to read than to plan
         n_chosen = min(_TRAIN_ROWS, most, work.plan.panel_rows)
-        query, _ = sampled(work.query, task, frame, origin, min(most, work.plan.query_rows))
-        values, weights = sampled(train, task, frame, origin, n_chosen)
+        query, _, _ = sampled(work.query, task, frame, origin, min(most, work.plan.query_rows))
+        values, weights, scales = sampled(train, task, frame, origin, n_chosen)
         frame = replace(frame, reference=np.zeros(frame.n_features))
         scale = work.plan.panel_rows / n_chosen
-        return cls(work, survey, frame, query, values, weights, scale)
+        return cls(work, survey, frame, query, values, weights, scales, scale)
 
     def tree(self) -> Tree:
         there = self.weights > 0
-        axes = self.survey.leaf_axes
-        return make_tree(self.train[there], self.weights[there] / self.weights.max(), axes=axes)
+        values, axes = self.train[there], self.survey.leaf_axes
+        weights = self.weights[there] / self.weights.max()
+        if not self.work.task.has_scales:
+            return make_tree(values, weights, axes=axes)
+        power = self.work.task.scale_power(self.frame.n_features)
+        # Of rows whose weights differ by more than a band's, the largest one stands for all.
+        band = max(scaled_bands(weights, self.scales[there], power), key=lambda b: len(b.rows))
+        rows = TreeRows(values.shape[1], len(values), axes)
+        rows.add(values[band.rows])
+        return rows.tree(band.weights, shift=band.shift, scaled=band)
 
     def near(self, leaves: QueryLeaves, bandwidths: list[int], tree: Tree) -> tuple[float, float]:
         """Return the share of a panel's pairs that are in near leaves, and nanoseconds of a row.
@@ -232,7 +250,8 @@ def _answers(sample: _Sample) -> Answers:
     ]  # fmt: skip
     near = pairs = 0.0
     if others or failed or grouped or again:
-        replace(sample, train=sample.train[:1], weights=np.ones(1)).tree()  # compiled by now
+        ones = np.ones(1)
+        replace(sample, train=sample.train[:1], weights=ones, scales=ones).tree()  # compiled by now
         start = thread_time()
         tree = sample.tree()
         row = 1e9 * (thread_time() - start) / len(sample.train)

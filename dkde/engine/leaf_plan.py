@@ -20,8 +20,10 @@ _SHARED_PAIRS, _SHARE_PAIRS, _SHARE_ROWS, _MOST_SHARES = 2**26, 2**25, 64, 32
 MOMENT_BYTES = {1: 128 * 2**20, 2: 256 * 2**20, 3: 768 * 2**20}
 # Bytes of a training row while it is sorted, beside its tree: two keys, less the weight that takes
 # their place; of its weight: as read, joined and in its unit; of its group: as read, joined and
-# sorted; and of the table of groups, which stays, where each row has one of its own.
+# sorted; and of the table of groups, which stays, where each row has one of its own. Of its scale:
+# as read, joined, and what weights are made with; and its factor, which stays.
 _SORTING, _WEIGHING, _GROUPING, _TABLE = 8, 32, 32, 28
+_SCALING, _FACTOR = 128, 9
 # Threads that put parts of a tree in order at a time where it has so many rows, and the rows of a
 # part.
 _SORTERS, _MANY_ROWS, _PART_ROWS = 8, 2**17, 2**14
@@ -124,7 +126,8 @@ class LeafBytes:
             moments = ceil(8 * (d + 2 + self.node_moments) / 64)
             # In two and three dimensions those of pieces of 16 rows, and their boxes.
             moments += (2 * d + self.node_moments) // 2 + 1 if d in (2, 3) else 0
-        return tree_row_bytes(d) + moments + _TABLE * self.train.is_grouped
+        own = _TABLE * self.train.is_grouped + _FACTOR * self.train.is_scaled
+        return tree_row_bytes(d) + moments + own
 
     @property
     def _tree(self) -> int:
@@ -141,6 +144,7 @@ class LeafBytes:
     def _making(self) -> int:
         """Return the bytes beside a tree while it is made."""
         row = _SORTING + _WEIGHING * self.train.is_weighted + _GROUPING * self.train.is_grouped
+        row += _SCALING * self.train.is_scaled
         sorters = _SORTERS if self.panel_rows >= _MANY_ROWS else 1
         parts = min(self.panel_rows, sorters * _PART_ROWS) * 16 * (self.n_features + 1)
         reading = self.train.reading_bytes(self.panel_rows, self.n_features)

@@ -21,6 +21,7 @@ from dkde.numerics.lattice_leaves import lattice_query
 from dkde.numerics.leaf_axes import LeafAxes
 from dkde.numerics.leaf_sums import Apart, LeafSums
 from dkde.numerics.node_moments import NodeMoments, make_moments
+from dkde.numerics.row_scales import scaled_bands
 from dkde.numerics.tree import Numbers, QueryLeaves, Tree, TreeRows, make_query
 from dkde.rows.side import Rows, Side
 from dkde.typing import Array, FloatArray
@@ -109,6 +110,8 @@ class GroupedTree:
         The groups of its rows as they were read.
     others : array (n_groups,), optional
         The weight of all rows but each group's.
+    counted : array (n_groups,), optional
+        The same without the rows' scales, where these have any.
     places : array (n_groups,), optional
         The place of each group's row, where each has only one.
     moments : NodeMoments, optional
@@ -119,16 +122,22 @@ class GroupedTree:
     table: GroupTable | None = None
     others: FloatArray | None = None
     places: Numbers | None = None
+    counted: FloatArray | None = None
     moments: NodeMoments | None = None
 
     @classmethod
-    def of(cls, tree: Tree, table: GroupTable | None, weights: FloatArray | None) -> "GroupedTree":
+    def of(
+        cls, tree: Tree, table: GroupTable | None, weights: FloatArray | None,
+        counted: FloatArray | None = None,
+    ) -> "GroupedTree":  # fmt: skip
         """Return a tree with the table of its rows' groups.
 
         Parameters
         ----------
         weights : array (rows,), optional
             In the tree's unit, of the rows as they were read.
+        counted : array (rows,), optional
+            The same without the rows' scales, where these have any.
         """
         if table is None:
             return cls(tree)
@@ -136,7 +145,8 @@ class GroupedTree:
         if table.is_single:
             places = np.empty(len(table.codes), np.int64)
             places[table.codes] = tree.places
-        return cls(tree, table, table.others(weights), places)
+        without = None if counted is None else table.others(counted)
+        return cls(tree, table, table.others(weights), places, without)
 
     def apart(self, groups: Groups | None) -> Apart:
         """Return the pairs with query rows of these groups that do not count."""
@@ -145,9 +155,13 @@ class GroupedTree:
         codes = self.table.codes_of(groups)
         known = np.maximum(codes, 0)
         eligible = np.where(codes < 0, self.tree.total, self.others[known])
+        counted = None
+        if self.counted is not None and self.tree.scales is not None:
+            counted = np.where(codes < 0, self.tree.scales.counted, self.counted[known])
         if self.places is not None:
-            return Apart(own=np.where(codes < 0, -1, self.places[known]), eligible=eligible)
-        return Apart(codes=codes, eligible=eligible)
+            own = np.where(codes < 0, -1, self.places[known])
+            return Apart(own=own, eligible=eligible, counted=counted)
+        return Apart(codes=codes, eligible=eligible, counted=counted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -268,7 +282,7 @@ def in_leaves(rows: QueryRows) -> QueryRows:
 
 def train_rows(
     readings: Iterable[Reading], rows: Rows, frame: Frame, n_expected: int,
-    axes: LeafAxes | None = None,
+    axes: LeafAxes | None = None, *, power: int = 0,
 ) -> TrainRows:  # fmt: skip
     """Put training rows in leaves as they are read.
 
@@ -283,6 +297,8 @@ def train_rows(
         How many rows there are, if none is left out.
     axes : LeafAxes, optional
         Those of both sides.
+    power : int
+        The d of ``s_j**d``, where rows have scales of their own.
 
     Raises
     ------
@@ -291,6 +307,7 @@ def train_rows(
     """
     gathered = TreeRows(rows.n_features, n_expected, axes)
     weights: list[FloatArray] = []
+    scales: list[FloatArray] = []
     groups: list[Groups] = []
     n_read, n_missing, longest = 0, 0, 0.0
     for read in readings:
@@ -298,22 +315,29 @@ def train_rows(
         check_finite(read.values, lengths, rows, read.numbers)
         n_read += len(read.values) + read.n_missing
         n_missing += read.n_missing
-        values, mine, theirs = read.values, read.weights, read.groups
+        values, mine, theirs, own = read.values, read.weights, read.groups, read.scales
         if mine is not None and not (mine > 0).all():
             there = mine > 0  # rows that do not count must not be anyone's nearest
             values, mine, lengths = values[there], mine[there], lengths[there]
             theirs = None if theirs is None else theirs[there]
+            own = None if own is None else own[there]
         longest = lengths.max(initial=longest)
         gathered.add(values)
         if mine is not None:
             weights.append(mine)
         if theirs is not None:
             groups.append(theirs)
+        if own is not None:
+            scales.append(own)
         del read, values  # frees memory before the next but one is read
     trees: tuple[GroupedTree, ...] = ()
     if len(gathered):
         with threads_for(len(gathered)) as pool:
-            trees = tuple(_trees(gathered, _joined(weights), _joined(groups), pool))
+            known = _joined(weights), _joined(groups)
+            if (of_rows := _joined(scales)) is None:
+                trees = tuple(_trees(gathered, *known, pool))
+            else:
+                trees = tuple(_scaled_trees(gathered, *known, of_rows, power, pool))
     return TrainRows(trees, n_read, n_missing, longest)
 
 
@@ -349,6 +373,20 @@ def _trees(
         codes = None if table is None else table.codes
         tree = rows.tree(mine, codes, shift=shift, pool=pool)
         yield GroupedTree.of(tree, table, mine)
+
+
+def _scaled_trees(
+    gathered: TreeRows, weights: FloatArray | None, groups: Groups | None, scales: FloatArray,
+    power: int, pool: Executor | None,
+) -> Iterator[GroupedTree]:  # fmt: skip
+    """Yield the trees of rows with scales of their own, one for each unit of weight."""
+    bands = list(scaled_bands(weights, scales, power))
+    for band in bands:
+        rows = gathered if len(bands) == 1 else gathered.chosen(band.rows)
+        table = None if groups is None else GroupTable.of(groups[band.rows])
+        codes = None if table is None else table.codes
+        tree = rows.tree(band.weights, codes, shift=band.shift, pool=pool, scaled=band)
+        yield GroupedTree.of(tree, table, band.weights, band.counted)
 
 
 def check_distances(query: QueryRows, train: TrainRows, task: Task, n_features: int) -> None:

@@ -95,6 +95,7 @@ def describe_side(side: Side, *, compared: bool = False) -> dict[str, Any]:
         "stored_features": side.rows.n_stored_features,
         "weighted": side.weights is not None,
         "grouped": side.groups is not None,
+        **({"scaled": True} if side.scales is not None else {}),
         "parts": [_part(part, compared) for part in side.rows.parts],
         # Only where it is not the default: stores of older versions have no such key.
         **({"nan": "drop"} if side.rows.drops_missing else {}),

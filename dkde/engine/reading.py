@@ -10,11 +10,12 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from dkde.engine.scale_reading import read_scales
 from dkde.errors import Argument, InputError, Message
 from dkde.numerics.exact import check_exact
 from dkde.rows.row_source import RowSource, innermost
 from dkde.rows.side import Rows, Side, column_name
-from dkde.rows.sources import Joined
+from dkde.rows.sources import in_memory
 from dkde.rows.variables import VariablesSource
 from dkde.typing import Array, FloatArray
 
@@ -40,6 +41,8 @@ class Reading(NamedTuple):
         Their groups, if the side has any.
     n_missing : int
         The number of rows that are left out.
+    scales : array (rows,), optional
+        The scales of their bandwidths, if the side has any.
     """
 
     numbers: npt.NDArray[np.int64] | int
@@ -47,6 +50,7 @@ class Reading(NamedTuple):
     weights: FloatArray | None
     groups: Any
     n_missing: int = 0
+    scales: FloatArray | None = None
 
 
 def read_present(
@@ -56,13 +60,15 @@ def read_present(
     values = side.rows.read(start, stop, decode=decode, origin=origin)
     missing, weights = read_missing(side, values, start, stop)
     groups = read_groups(side.groups, start, stop)
+    scales = read_scales(side, start, stop, missing)
     if missing is None:
-        return Reading(start, values, weights, groups)
+        return Reading(start, values, weights, groups, scales=scales)
     there = np.flatnonzero(~missing)
-    return Reading(
-        start + there, values[there], None if weights is None else weights[there],
-        None if groups is None else groups[there], len(values) - len(there),
-    )  # fmt: skip
+    weights, groups, scales = (
+        None if each is None else each[there] for each in (weights, groups, scales)
+    )
+    n_missing = len(values) - len(there)
+    return Reading(start + there, values[there], weights, groups, n_missing, scales)
 
 
 def read_missing(
@@ -70,7 +76,8 @@ def read_missing(
 ) -> tuple[npt.NDArray[np.bool_] | None, FloatArray | None]:
     """Return a mask of the rows of a range that are left out, and the weights of all its rows.
 
-    Where missing values are dropped, a row is left out if a feature or its weight is missing.
+    Where missing values are dropped, a row is left out if a feature, its weight or its scale is
+    missing.
 
     Parameters
     ----------
@@ -89,6 +96,9 @@ def read_missing(
         When a weight is negative or not finite.
     """
     missing = side.rows.missing(values)
+    if side.scales is not None and side.rows.drops_missing:
+        without = np.isnan(np.asarray(side.scales.read(start, stop), np.float64))
+        missing = without if missing is None else missing | without
     if side.weights is None:
         return missing, None
     weights = weights_as_read(side, start, stop)
@@ -187,7 +197,7 @@ def check_weights(side: Side) -> None:
         When a weight is negative or not finite, or all are zero.
     """
     source, drops = side.weights, side.rows.drops_missing
-    if source is None or not _in_memory(source):
+    if source is None or not in_memory(source):
         return
     counts = False
     for weights in _values(source):
@@ -206,13 +216,6 @@ def _values(source: RowSource) -> Iterator[FloatArray]:
         return
     for start, stop in pairwise(source.cuts(0, source.shape[0])):
         yield np.asarray(source.read(start, stop), np.float64)
-
-
-def _in_memory(source: RowSource) -> bool:
-    """Return whether all values are in memory, so that looking at them reads nothing."""
-    if isinstance(source, Joined):
-        return all(map(_in_memory, source.sources))
-    return source.resident_bytes > 0 and not source.is_lazy
 
 
 def read_groups(source: RowSource | None, start: int, stop: int) -> Any:

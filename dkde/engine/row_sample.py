@@ -1,4 +1,4 @@
-"""Rows and weights of a sample of a side, from places all over it."""
+"""Rows, weights and scales of a sample of a side, from places all over it."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,26 +19,27 @@ _PLACES, _BYTES = 16, 2**26
 
 def sampled(
     side: Side, task: Task, frame: Frame, origin: FloatArray | None, n_rows: int
-) -> tuple[FloatArray, FloatArray]:
-    """Return rows and weights from all over a side, less the reference row."""
-    parts = list(_sample(side, task, frame, origin, n_rows))
-    values = np.concatenate([points.coordinates for points, _ in parts])
-    return values, np.concatenate([weights for _, weights in parts])
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return rows, weights and scales from all over a side, less the reference row."""
+    points, weights, scales = zip(*_sample(side, task, frame, origin, n_rows), strict=True)
+    values = np.concatenate([each.coordinates for each in points])
+    return values, np.concatenate(weights), np.concatenate(scales)
 
 
 def _sample(
     side: Side, task: Task, frame: Frame, origin: FloatArray | None, n_rows: int
-) -> Iterator[tuple[Points, FloatArray]]:
-    """Yield rows and weights from all over a side, without rows that miss values."""
+) -> Iterator[tuple[Points, FloatArray, FloatArray]]:
+    """Yield rows, weights and scales from all over a side, without rows that miss values."""
     # Groups are not read: most often the rows of one group are few.
     alone = replace(side, groups=None)
     for start, stop in _places(side.rows, n_rows):
         read = read_present(alone, start, stop, not task.integer, origin)
-        weights = np.ones(len(read.values)) if read.weights is None else read.weights
+        ones = np.ones(len(read.values))
+        weights, scales = (ones if each is None else each for each in (read.weights, read.scales))
         points = Points.of(read.values, frame)
         # Rows with infinite values, or too large ones, are refused by the block that reads them.
         finite = np.isfinite(points.norms)
-        yield points[finite], weights[finite]
+        yield points[finite], weights[finite], scales[finite]
 
 
 def _places(rows: Rows, n_rows: int) -> list[tuple[int, int]]:

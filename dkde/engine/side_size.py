@@ -35,6 +35,8 @@ class SideSize:
         Bytes of an index of the rows in each worker; 0 if there is none.
     is_weighted, is_grouped : bool
         Whether rows have weights, and groups.
+    is_scaled : bool
+        Whether rows have scales of their own.
     """
 
     rows: int
@@ -49,6 +51,7 @@ class SideSize:
     index_bytes: int = 0
     is_weighted: bool = False
     is_grouped: bool = False
+    is_scaled: bool = False
 
     def is_held(self, n_features: int) -> bool:
         """Return whether all values are in memory, and not only some that others follow from."""

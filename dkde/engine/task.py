@@ -90,6 +90,11 @@ class Task:
     images : Images, optional
         The images of rows, where axes have bounds or periods. Each image counts as one more copy of
         all training rows, and the kernel's normaliser as many times as much.
+    has_scales : bool
+        Whether training rows have scales of their own, which multiply the bandwidths. Their sums
+        are of pairs alone.
+    least_scale : float
+        The least of these, where rows have images.
     """
 
     kernel: Kernel
@@ -104,6 +109,8 @@ class Task:
     method: str = "auto"
     atol: float = 0.0
     images: Images | None = None
+    has_scales: bool = False
+    least_scale: float = 1.0
 
     @property
     def n_copies(self) -> int:
@@ -141,7 +148,7 @@ class Task:
     def has_cells(self, n_features: int) -> bool:
         """Return whether sums may be by moments of cells, which may be less work."""
         known = self.kernel.is_gaussian and self.metric.name == "euclidean"
-        known = known and AVAILABLE
+        known = known and AVAILABLE and not self.has_scales
         return self.method == "auto" and known and n_features <= 3
 
     def is_in_leaves(self, n_features: int) -> bool:
@@ -152,7 +159,12 @@ class Task:
         """Return how many moments a node of rows in leaves has; 0 where there are none."""
         power = self.kernel.power
         known = self.is_in_leaves(n_features) and self.metric.name == "euclidean"
+        known = known and not self.has_scales
         return n_moments(power, n_features) if known and has_moments(power, n_features) else 0
+
+    def scale_power(self, n_features: int) -> int:
+        """Return the power of a row's scale that its kernel is divided by."""
+        return round(self.kernel.log_norm(n_features, 1.0) - self.kernel.log_norm(n_features, 0.0))
 
     def frame(self, reference: FloatArray, n_features: int, *, mapped: bool) -> Frame:
         """Return the frame of both sides; a linear map has subtracted the reference row already."""

@@ -83,6 +83,7 @@ class Work:
         """
         query_size, train_size = _size(query, task), _size(train, task)
         plain = query.groups is None and train.weights is None and task.images is None
+        plain = plain and train.scales is None
         if plain and task.method != "dense":
             train_size = replace(train_size, index_bytes=index_bytes(train.rows))
         if query is train:  # the rows are held in memory once
@@ -121,7 +122,8 @@ class Work:
 
         Rows of a store or of a graph may be others when they are read again.
         """
-        rows, others = self.train.rows, (self.train.weights, self.train.groups)
+        side = self.train
+        rows, others = side.rows, (side.weights, side.groups, side.scales)
         sources = [*(part.source for part in rows.parts), *filter(None, others)]
         stay = rows.is_held and not any(source.is_lazy for source in sources)
         return replace(self, train_key=train_key if stay else "")
@@ -154,7 +156,7 @@ class Work:
         """
         task, plain = self.task, self.train.weights is None and self.query.groups is None
         # Of images it is not known where they lie.
-        plain = plain and task.images is None
+        plain = plain and task.images is None and self.train.scales is None
         if not plain or task.method == "dense" or task.metric.name != "euclidean":
             return None
         if self.train.rows.n_rows < FEW_TRAIN_ROWS:
@@ -165,7 +167,8 @@ class Work:
     def is_lazy(self) -> bool:
         """Return whether rows are yet to be computed, so that a sample needs computing."""
         parts = [*self.query.rows.parts, *self.train.rows.parts]
-        others = (self.query.weights, self.query.groups, self.train.weights, self.train.groups)
+        sides = self.query, self.train
+        others = [each for side in sides for each in (side.weights, side.groups, side.scales)]
         return any(s is not None and s.is_lazy for s in (*(part.source for part in parts), *others))
 
     def block(self, survey: Survey, query_block: int, panel: int) -> FloatArray:
@@ -232,6 +235,7 @@ class Work:
                 "linear": None if side.rows.linear is None else token(content(side.rows.linear)),
                 "weights": of(side.weights),
                 "groups": of(side.groups),
+                **({} if side.scales is None else {"scales": of(side.scales)}),
             }
             for name, side in (("query", self.query), ("train", self.train))
         }
@@ -243,6 +247,7 @@ class Work:
             [_part_token(part) for part in side.rows.parts]
             + [content(side.rows.linear), side.rows.drops_missing]
             + [source and source.content() for source in (side.weights, side.groups)]
+            + ([] if side.scales is None else [side.scales.content()])
             for side in (self.query, self.train)
         ]
         task = self.task
@@ -276,6 +281,7 @@ def _size(side: Side, task: Task) -> SideSize:
         is_recast=not exact and worked_on != {np.dtype(np.float64)},
         mapped_from=None if rows.linear is None else rows.n_stored_features,
         is_weighted=side.weights is not None,
+        is_scaled=side.scales is not None,
         is_grouped=side.groups is not None,
     )
 

@@ -212,7 +212,7 @@ def densities_by(
     """
     dim, values = fitted.division.dim, fitted.division.values
     pairs = [
-        densities_of(q, work, group.matrix, scalar=scalar)
+        densities_of(q, [work], group.matrix, scalar=scalar)
         for group, work in zip(
             fitted.groups, fitted.works(query, in_shares=q.form == "numpy"), strict=True
         )

@@ -50,7 +50,7 @@ def class_log_densities(
             return np.stack([computed(w, pool, progress).values[0] for w in works], axis=-1)
     works = densities.works(prepared, in_shares=False)
     found = [
-        densities_of(query, work, each.matrix, scalar=True)[0]
+        densities_of(query, [work], each.matrix, scalar=True)[0]
         for work, each in zip(works, densities.fitted, strict=True)
     ]
     if not isinstance(found[0], xr.DataArray):

@@ -63,7 +63,8 @@ def meeting_with_labels(table: Any, where: str, labels: Array, weights: Any) -> 
     """
     if len(labels) != len(table):
         raise InputError(f"y has {len(labels)} values; give one for each of the {len(table)} rows")
-    kept, rows = meeting(table, where, "X", np.arange(len(labels)))
+    kept, beside = meeting(table, where, "X", {"y": np.arange(len(labels))})
+    rows = beside["y"]
     if weights is not None and not isinstance(weights, str):
         weights = numbers_of(weights, "sample_weight")[rows]
     return kept, labels[rows], weights

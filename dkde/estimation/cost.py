@@ -54,6 +54,7 @@ def plan(
     support: SupportLike = None,
     outside: str = "raise",
     weights: WeightsLike = None,
+    bandwidth_scale: WeightsLike = None,
     source: str | Catalog | None = None,
     features: Names | None = None,
     where: Text | None = None,
@@ -72,7 +73,7 @@ def plan(
     Parameters
     ----------
     query, train, bandwidths, kernel, metric, covariance, singular, precision, tol, atol, nan, \
-            support, outside, weights, source, features, where, row_dim, lat, lon
+            support, outside, weights, bandwidth_scale, source, features, where, row_dim, lat, lon
         As for :func:`dkde.score`. A covariance is found, which reads the training rows; a
         sample of both sides is read, unless they are lazy.
     block_rows, panel_rows
@@ -131,7 +132,7 @@ def plan(
         row_dim=row_dim,
         lat=lat,
         lon=lon,
-        beside=(weights,),
+        beside=(weights, bandwidth_scale),
     )
     t, q = operands(catalog, train=train, query=query)
     check_same_features(q, t, "query")
@@ -139,7 +140,7 @@ def plan(
         kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol,
         nan=nan, atol=atol, support=support, outside=outside,
     )  # fmt: skip
-    train_side = options.prepared(side(t, weights))
+    train_side = options.prepared(side(t, weights, scales=bandwidth_scale))
     query_side = options.prepared(side(q, role="query"))
     work = Fitted.to(train_side, bandwidths, options, pool_for).work(query_side)
     return cost_of(work, options, workers)

@@ -43,7 +43,7 @@ from dkde.inputs.xarray_sides import vector_along
 from dkde.numerics.logsum import Densities
 from dkde.progress import ProgressLike
 from dkde.runs.job import Compute
-from dkde.runs.record import Former, recorded
+from dkde.runs.record import Former, given, recorded
 from dkde.runs.run import Manner, Run
 from dkde.runs.store import ROW_WEIGHT
 from dkde.typing import (
@@ -86,6 +86,7 @@ def cross_validate(
     support: SupportLike = None,
     outside: str = "raise",
     weights: WeightsLike = None,
+    bandwidth_scale: WeightsLike = None,
     source: str | Catalog | None = None,
     features: Names | None = None,
     where: Text | None = None,
@@ -138,7 +139,8 @@ def cross_validate(
         Replace the rows by this number of principal components, computed from all rows;
         covariances are then those of the components. The result holds the components.
     kernel, metric, covariance, singular, precision, tol, nan, support, outside, \
-            weights, source, features, where, row_dim, lat, lon, block_rows, panel_rows
+            weights, bandwidth_scale, source, features, where, row_dim, lat, lon, block_rows, \
+            panel_rows
         As for :func:`dkde.log_density`. The covariance, like the principal components, is
         computed once, from all rows. Weights count in the density and in the means over held-out
         rows alike; rows of weight zero do not count in either.
@@ -203,6 +205,7 @@ def cross_validate(
     job = CrossValidationJob.of(
         catalog, options,
         train=train, bandwidths=bandwidths, pca=pca, weights=weights,
+        bandwidth_scale=bandwidth_scale,
         scheme=Scheme(folds, shuffle, random_state, refine, per_feature), criterion=criterion,
         stored=output is not None,
     )  # fmt: skip
@@ -304,6 +307,7 @@ class CrossValidationJob:
         criterion: str = LIKELIHOOD,
         pca: int | None = None,
         weights: Any = None,
+        bandwidth_scale: Any = None,
         stored: bool = True,
     ) -> CrossValidationJob:
         """Prepare a call; its arguments are as for :func:`cross_validate`.
@@ -320,9 +324,9 @@ class CrossValidationJob:
         call = recorded(
             "cross_validate", catalog,
             train=train, bandwidths=bandwidths, **scheme.record, **chosen_by, pca=pca,
-            weights=weights, **options.record,
+            weights=weights, **options.record, **given(bandwidth_scale=bandwidth_scale),
         )  # fmt: skip
-        (t,) = operands(catalog.for_a_call((weights,)), train=train)
+        (t,) = operands(catalog.for_a_call((weights, bandwidth_scale)), train=train)
         others = NAMES if scheme.per_feature else frozenset[str]()
         check_names(t, "train", stored=stored, weighted=weights is not None, others=others)
         options.check(pca=pca)
@@ -330,7 +334,7 @@ class CrossValidationJob:
         if scheme.per_feature:
             n_bandwidths = None if bandwidths is None else np.size(bandwidths)
             options = options_for_search(options, pca=pca, n_bandwidths=n_bandwidths)
-        prepared = options.prepared(side(t, weights))
+        prepared = options.prepared(side(t, weights, scales=bandwidth_scale))
         counting = counting_rows(prepared, pool_for) if isinstance(scheme.folds, Integral) else None
         column, values = scheme.column, None
         if column is None:

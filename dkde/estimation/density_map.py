@@ -54,7 +54,9 @@ def density_map(
     nan: str = "raise",
     support: SupportLike = None,
     outside: str = "raise",
+    adaptive: float | None = None,
     weights: WeightsLike = None,
+    bandwidth_scale: WeightsLike = None,
     by: ByLike = None,
     common_bandwidth: bool = False,
     source: str | Catalog | None = None,
@@ -75,7 +77,7 @@ def density_map(
 
     Parameters
     ----------
-    train, weights, source, features, where, row_dim, lat, lon
+    train, weights, bandwidth_scale, source, features, where, row_dim, lat, lon
         As for :func:`dkde.log_density`. Times are axes too.
     bandwidth : float, str or mapping, optional
         One bandwidth, as for :func:`dkde.log_density`. By default it is Silverman's rule, with
@@ -116,8 +118,10 @@ def density_map(
         :func:`dkde.level_regions` returns. A file that is there is replaced.
     by, common_bandwidth
         As for :func:`dkde.log_density`: one map for each value, on the same cells.
-    kernel, singular, precision, tol, atol, nan, support, outside, block_rows, panel_rows
-        As for :func:`dkde.log_density`.
+    kernel, singular, precision, tol, atol, nan, support, outside, adaptive, block_rows, \
+            panel_rows
+        As for :func:`dkde.log_density`. A box is made before the factors of ``adaptive`` are known:
+        they are above 1 at far rows, so that more of the density than usual may lie beyond it.
     covariance : {"identity", "diag", "full"}, mapping or array, optional
         C of H = h² C, as for :func:`dkde.log_density`: by default ``"diag"`` for a rule, and the
         identity for a number.
@@ -166,7 +170,7 @@ def density_map(
     covariance = covariance_for(bandwidth, kernel, covariance)
     options = Options(
         kernel, "euclidean", precision, covariance, singular, block_rows, panel_rows, tol,
-        nan=nan, atol=atol, support=support, outside=outside,
+        nan=nan, atol=atol, support=support, outside=outside, adaptive=adaptive,
     )  # fmt: skip
     catalog = catalog_of(
         source,
@@ -176,11 +180,12 @@ def density_map(
         row_dim=row_dim,
         lat=lat,
         lon=lon,
-        beside=(weights, by),
+        beside=(weights, by, bandwidth_scale),
     )
     job = map_job(
         catalog, options,
-        train=train, bandwidth=bandwidth, weights=weights, cell=cell, cells=cells, like=like,
+        train=train, bandwidth=bandwidth, weights=weights, bandwidth_scale=bandwidth_scale,
+        cell=cell, cells=cells, like=like,
         box=box, margin=margin, expected=expected, levels=levels, levels_from=levels_from,
         by=by, common_bandwidth=common_bandwidth,
     )  # fmt: skip

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from dkde.errors import InputError
+from dkde.estimation.adaptive import RowBandwidths
+from dkde.estimation.fitted import Fitted
 from dkde.estimation.fitted_density import FittedDensity
 from dkde.estimation.foreign_arguments import answered
+from dkde.estimation.query_forms import computed_now
 from dkde.typing import CovarianceLike, KernelLike, Names, RowsLike, SupportLike, Text, WeightsLike
 from dkde.workers.cluster import pool_for
 
@@ -34,9 +38,10 @@ class KernelDensity(FittedDensity):
     singular : {"raise", "drop"}
         What to do, for ``"diag"`` and ``"full"``, if the rows do not vary in all directions:
         refuse them, or estimate the density on the subspace in which they vary.
-    precision, tol, atol, nan, support, outside, features, where, row_dim, lat, lon
-        As for :func:`dkde.log_density`; options by role are for ``"train"``, the rows of ``fit``,
-        and ``"query"``. ``where`` chooses rows to fit: each row of a query has a score.
+    precision, tol, atol, nan, support, outside, adaptive, features, where, row_dim, lat, lon
+        As for :func:`dkde.log_density`; the pilot of ``adaptive`` is computed by ``fit``. Options
+        by role are for ``"train"``, the rows of ``fit``, and ``"query"``. ``where`` chooses rows
+        to fit: each row of a query has a score.
 
     Attributes
     ----------
@@ -45,6 +50,8 @@ class KernelDensity(FittedDensity):
         kernels, the number by which the bandwidths of its factors are multiplied.
     covariance_ : array (n_features, n_features)
         The matrix C; of a product of kernels in radian² for a latitude and a longitude.
+    bandwidth_scale_ : array (n_samples,)
+        With ``adaptive`` the factor on the bandwidth of each row; NaN for rows that do not count.
     n_features_in_ : int
     feature_names_in_ : array (n_features,) of str
         The names of the features, if X had a name for each of them.
@@ -77,6 +84,7 @@ class KernelDensity(FittedDensity):
         nan: str = "raise",
         support: SupportLike = None,
         outside: str = "raise",
+        adaptive: float | None = None,
         features: Names | None = None,
         where: Text | None = None,
         row_dim: Names | None = None,
@@ -94,13 +102,17 @@ class KernelDensity(FittedDensity):
         self.nan = nan
         self.support = support
         self.outside = outside
+        self.adaptive = adaptive
         self.features = features
         self.where = where
         self.row_dim = row_dim
         self.lat = lat
         self.lon = lon
 
-    def fit(self, X: RowsLike, y: Any = None, sample_weight: WeightsLike = None) -> KernelDensity:
+    def fit(
+        self, X: RowsLike, y: Any = None, sample_weight: WeightsLike = None,
+        bandwidth_scale: WeightsLike = None,
+    ) -> KernelDensity:  # fmt: skip
         """Fit the density; rows are read only as far as a bandwidth rule or a covariance needs.
 
         Parameters
@@ -114,19 +126,26 @@ class KernelDensity(FittedDensity):
         y : ignored
         sample_weight : array (n_samples,), optional
             Non-negative, on any scale, NumPy or Dask. Rows of weight zero do not count.
+        bandwidth_scale : array (n_samples,) or str, optional
+            As for :func:`dkde.log_density`.
 
         Raises
         ------
         InputError
         """
         options = self._options()
-        _, train = self._training_side(X, sample_weight, min_rows=self._least_rows)
+        _, train = self._training_side(X, sample_weight, bandwidth_scale, self._least_rows)
         matrix = options.bandwidth_matrix(train, self.bandwidth, pool_for)
         if len(matrix.bandwidths) != 1:
             raise InputError(
                 f"bandwidth is {len(matrix.bandwidths)} numbers; KernelDensity takes one, and "
                 "KernelDensityCV chooses among several"
             )
+        self.__dict__.pop("bandwidth_scale_", None)
+        density = RowBandwidths.of(Fitted(options, matrix, matrix.whiten(train)), computed_now)
+        if density.factors is not None:
+            train = replace(train, scales=density.scales[0])
+            self.bandwidth_scale_ = density.factors[0]
         # Only now, when nothing can fail any more: these make the estimator a fitted one.
         self._fitted, self._train, self._matrix = options, train, matrix
         self.bandwidth_ = float(matrix.bandwidths[0])

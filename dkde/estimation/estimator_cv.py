@@ -153,12 +153,15 @@ class KernelDensityCV(FittedDensity):
         self.lat = lat
         self.lon = lon
 
-    def fit(self, X: RowsLike, y: Any = None, sample_weight: WeightsLike = None) -> KernelDensityCV:
+    def fit(
+        self, X: RowsLike, y: Any = None, sample_weight: WeightsLike = None,
+        bandwidth_scale: WeightsLike = None,
+    ) -> KernelDensityCV:  # fmt: skip
         """Choose the bandwidth.
 
         Parameters
         ----------
-        X, y, sample_weight
+        X, y, sample_weight, bandwidth_scale
             As for :meth:`KernelDensity.fit`.
 
         Raises
@@ -169,7 +172,7 @@ class KernelDensityCV(FittedDensity):
         if self.per_feature:
             n_bandwidths = None if self.bandwidths is None else np.size(self.bandwidths)
             options = options_for_search(options, pca=None, n_bandwidths=n_bandwidths)
-        train, plain = self._training_side(X, sample_weight, min_rows=2)
+        train, plain = self._training_side(X, sample_weight, bandwidth_scale, min_rows=2)
         numbers = self._folds(train.rows.n_rows, plain)
         validation = Validation.of(
             plain, numbers, self.bandwidths, options, criterion=self.criterion

@@ -108,13 +108,14 @@ class KernelDensityOutlier(OutlierMixin, KernelDensity):  # type: ignore[misc]
         self.novelty = novelty
 
     def fit(
-        self, X: RowsLike, y: Any = None, sample_weight: WeightsLike = None
-    ) -> KernelDensityOutlier:
+        self, X: RowsLike, y: Any = None, sample_weight: WeightsLike = None,
+        bandwidth_scale: WeightsLike = None,
+    ) -> KernelDensityOutlier:  # fmt: skip
         """Fit the density, and score the training rows for the threshold.
 
         Parameters
         ----------
-        X, y, sample_weight
+        X, y, sample_weight, bandwidth_scale
             As for :meth:`KernelDensity.fit`. Rows of weight zero do not count for the threshold.
 
         Raises
@@ -123,7 +124,7 @@ class KernelDensityOutlier(OutlierMixin, KernelDensity):  # type: ignore[misc]
         """
         self.__dict__.pop("offset_", None)
         share = check_contamination(self.contamination)
-        super().fit(X, sample_weight=sample_weight)
+        super().fit(X, sample_weight=sample_weight, bandwidth_scale=bandwidth_scale)
         found = self._training_densities()
         offset = float(thresholds(found, share)[0])
         self.training_log_density_: FloatArray = found.densities.values[0]

@@ -65,7 +65,7 @@ class FittedDensity(DensityMixin, FittedRows):  # type: ignore[misc]
             check_frame(X)
         query = self._query(X)
         check_dims(query)
-        found = densities_of(query, self._work(query), self._matrix, scalar=True)
+        found = densities_of(query, [self._work(query)], self._matrix, scalar=True)
         return (in_frames(X, query, found, self._matrix) if as_frame else found)[0]
 
     def score(self, X: RowsLike, y: Any = None) -> float:

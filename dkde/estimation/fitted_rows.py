@@ -38,6 +38,7 @@ from dkde.typing import KernelLike, Names, SupportLike, Text
 # Containers whose rows are read block by block, or of which only some columns are. They bypass
 # scikit-learn's checks, which would load all of them as a NumPy array.
 _LAZY = (da.Array, xr.DataArray, xr.Dataset, xr.DataTree, zarr.Array, str, os.PathLike, Frame)
+_SCALE = "bandwidth_scale"
 
 
 class FittedRows(ShownInNotebooks, BaseEstimator):  # type: ignore[misc]
@@ -53,6 +54,7 @@ class FittedRows(ShownInNotebooks, BaseEstimator):  # type: ignore[misc]
     nan: str
     support: SupportLike = None
     outside: str = "raise"
+    adaptive: float | None = None
     features: Names | None
     where: Text | None
     row_dim: Names | None
@@ -64,7 +66,7 @@ class FittedRows(ShownInNotebooks, BaseEstimator):  # type: ignore[misc]
     _kept: Lasting
     # The fewest rows to fit.
     _least_rows = 1
-    # Variables beside the features: weights that `fit` was given by name.
+    # Variables beside the features: weights and scales that `fit` was given by name.
     _beside: tuple[str, ...] = ()
 
     def _options(self) -> Options:
@@ -72,33 +74,38 @@ class FittedRows(ShownInNotebooks, BaseEstimator):  # type: ignore[misc]
         options = Options(
             self.kernel, self.metric, self.precision, self.covariance, self.singular,
             tol=self.tol, nan=self.nan, atol=self.atol, support=self.support,
-            outside=self.outside,
+            outside=self.outside, adaptive=self.adaptive,
         )  # fmt: skip
         options.check()
         return options
 
-    def _training_side(self, X: Any, sample_weight: Any, min_rows: int = 1) -> tuple[Operand, Side]:
-        """Return the rows to fit, and the side made of them and their weights."""
+    def _training_side(
+        self, X: Any, sample_weight: Any, bandwidth_scale: Any = None, min_rows: int = 1
+    ) -> tuple[Operand, Side]:
+        """Return the rows to fit, and the side made of them, their weights and scales."""
         # A fit that fails leaves the estimator unfitted, and not with the matrix of the last fit
         # and the features of this one.
         self.__dict__.pop("_matrix", None)
         self._kept = Lasting()  # and nothing is kept of the rows of the last fit
-        self._beside = (sample_weight,) if isinstance(sample_weight, str) else ()
+        beside = {"sample_weight": sample_weight, _SCALE: bandwidth_scale}
+        self._beside = tuple(each for each in beside.values() if isinstance(each, str))
         catalog = self._catalog("train")
         given = X = X if is_lazy(X) else opened(X, "X")
         if not is_lazy(X):
             # The column is looked up before scikit-learn makes X a bare array.
-            if isinstance(sample_weight, str):
-                sample_weight = column_named(X, "X", sample_weight, "train weights")
+            for name, what in (("sample_weight", "train weights"), (_SCALE, "bandwidth scales")):
+                if isinstance(beside[name], str):
+                    beside[name] = column_named(X, "X", beside[name], what)
             # So are the columns of a condition, which need not be features.
             if catalog.choice.where is not None:
-                X, sample_weight = meeting(X, catalog.choice.where, "X", sample_weight)
+                X, beside = meeting(X, catalog.choice.where, "X", beside)
                 catalog = catalog.everywhere
             X = as_numbers(self._unmasked(X), catalog, "X")
             X = numbers_alone(framed(X, catalog, "X"), "X")
             X = self._validated(X, ensure_min_samples=min_rows)
-            if sample_weight is not None and not isinstance(sample_weight, _LAZY):
-                sample_weight = _weights(sample_weight, X)
+            weights = beside["sample_weight"]
+            if weights is not None and not isinstance(weights, _LAZY):
+                beside["sample_weight"] = _weights(weights, X)
             # `validate_data` has set this, if X is a data frame with names for all columns.
             names = getattr(self, "feature_names_in_", None)
             known = Columns(None if names is None else (*names,), width=X.shape[1])
@@ -118,7 +125,9 @@ class FittedRows(ShownInNotebooks, BaseEstimator):  # type: ignore[misc]
                 del self.feature_names_in_
         refuse_unmet(catalog, {"X": train}, {"X": given})
         self._columns = train.columns
-        return train, self._options().prepared(side(train, sample_weight))
+        return train, self._options().prepared(
+            side(train, beside["sample_weight"], scales=beside[_SCALE])
+        )
 
     def _check_values(self, train: Operand, min_rows: int) -> None:
         """Let scikit-learn check the values of a table, as it checks those of an array."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dkde.errors import InputError
+from dkde.estimation.adaptive import RowBandwidths
 from dkde.estimation.by_value import (
     FittedGroups,
     check_common,
@@ -18,7 +19,8 @@ from dkde.estimation.by_value import (
 from dkde.estimation.fitted import Fitted
 from dkde.estimation.foreign_arguments import answered
 from dkde.estimation.options import Options
-from dkde.estimation.query_forms import densities_of, in_frames
+from dkde.estimation.query_forms import computed_now, densities_of, in_frames
+from dkde.estimation.row_bandwidths import check_one_density
 from dkde.inputs.as_frames import check_frame
 from dkde.inputs.checks import check_same_features
 from dkde.inputs.dividing import divided
@@ -55,9 +57,11 @@ def log_density(
     nan: str = "raise",
     support: SupportLike = None,
     outside: str = "raise",
+    adaptive: float | None = None,
     return_error: bool = False,
     as_frame: bool = False,
     weights: WeightsLike = None,
+    bandwidth_scale: WeightsLike = None,
     groups: WeightsLike = None,
     train_groups: WeightsLike = None,
     by: ByLike = None,
@@ -144,6 +148,13 @@ def log_density(
     outside : {"raise", "drop"}
         What to do with rows outside of the support: refuse them, or leave them out, as rows with
         missing values are with ``nan="drop"``.
+    adaptive : float, optional
+        The power, above 0 and at most 1, of adaptive bandwidths: that of each training row is h
+        times ``(f / g) ** -adaptive``, where f is a pilot density at the row and g the geometric
+        mean of f over the rows, with their weights. The pilot has the same kernel and bandwidth,
+        and each row counts itself in it. It scores all training rows under each other, now, also
+        where the query is lazy. Each of several bandwidths has a pilot, and a pass, of its own.
+        0.5 is Abramson's square root law.
     return_error : bool
         Whether bounds on the absolute errors are returned too, in nats. They are proven for each
         query and bandwidth from its own sums.
@@ -155,6 +166,10 @@ def log_density(
         Non-negative, on any scale. Rows of weight zero do not count. Text is the name of a
         variable beside the training rows' features. The dims of a DataArray are matched by name
         with those of the rows, in any order; it is broadcast along dims that it lacks.
+    bandwidth_scale : array (train rows,) or str, optional
+        A positive factor on the bandwidth of each training row, given as weights are. The density
+        is ``Σ w_j K((x - y_j) / (h s_j)) / (h s_j)**d / Σ w_j``. Sums are then of pairs alone,
+        without moments and without regions of chunks, for up to 96 features and not on the sphere.
     groups, train_groups : arrays of int, (query rows,) and (train rows,), optional
         Pairs whose groups are equal do not count: with row numbers on both sides, this is
         leave-one-out. The dims of DataArrays are matched by name, as for ``weights``.
@@ -231,7 +246,7 @@ def log_density(
         row_dim=row_dim,
         lat=lat,
         lon=lon,
-        beside=(weights, by),
+        beside=(weights, by, bandwidth_scale),
     )
     t, q = operands(catalog, train=train, query=query)
     check_same_features(q, t, "query")
@@ -240,11 +255,12 @@ def log_density(
         raise InputError("groups and train_groups are needed together; one of them is missing")
     options = Options(
         kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol,
-        nan=nan, atol=atol, support=support, outside=outside,
+        nan=nan, atol=atol, support=support, outside=outside, adaptive=adaptive,
     )  # fmt: skip
     check_common(by, common=common_bandwidth)
+    check_one_density(by, adaptive, bandwidth_scale)
     query_side = options.prepared(side(q, groups=groups, role="query"))
-    train_side = options.prepared(side(t, weights, train_groups))
+    train_side = options.prepared(side(t, weights, train_groups, scales=bandwidth_scale))
     scalar = isinstance(bandwidth, Mapping) or np.ndim(bandwidth) == 0
     if by is not None:
         division = divided(t, by)
@@ -260,7 +276,8 @@ def log_density(
     fitted = Fitted.to(train_side, bandwidth, options, pool_for)
     # The tasks of a lazy graph are whole blocks.
     work = fitted.work(query_side, in_shares=q.form == "numpy")
-    found = densities_of(q, work, fitted.matrix, scalar=scalar)
+    density = RowBandwidths.of(fitted, computed_now)
+    found = densities_of(q, density.works(work), fitted.matrix, density.bounded, scalar=scalar)
     if as_frame:
         found = in_frames(query, q, found, fitted.matrix)
     return found if return_error else found[0]

@@ -48,6 +48,7 @@ def plan_map(
     support: SupportLike = None,
     outside: str = "raise",
     weights: WeightsLike = None,
+    bandwidth_scale: WeightsLike = None,
     source: str | Catalog | None = None,
     features: Names | None = None,
     where: Text | None = None,
@@ -66,7 +67,8 @@ def plan_map(
     Parameters
     ----------
     train, bandwidth, cell, cells, like, box, margin, expected, levels, levels_from, kernel, \
-            covariance, singular, precision, tol, atol, nan, support, outside, weights, source, \
+            covariance, singular, precision, tol, atol, nan, support, outside, weights, \
+            bandwidth_scale, source, \
             features, where, row_dim, lat, lon, block_rows, panel_rows
         As for :func:`dkde.density_map`. The training rows are read for their range, unless the box
         or the template says where cells are, and for a bandwidth by a rule; and a sample of them.
@@ -109,11 +111,12 @@ def plan_map(
         row_dim=row_dim,
         lat=lat,
         lon=lon,
-        beside=(weights,),
+        beside=(weights, bandwidth_scale),
     )
     job = map_job(
         catalog, options,
-        train=train, bandwidth=bandwidth, weights=weights, cell=cell, cells=cells, like=like,
+        train=train, bandwidth=bandwidth, weights=weights, bandwidth_scale=bandwidth_scale,
+        cell=cell, cells=cells, like=like,
         box=box, margin=margin, expected=expected, levels=levels, levels_from=levels_from,
     )  # fmt: skip
     assert isinstance(job, MapJob)  # of one density, as there is no `by`

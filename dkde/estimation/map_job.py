@@ -13,6 +13,7 @@ import xarray as xr
 from dkde.engine.reading import checked_weights, weights_as_read
 from dkde.engine.work import Work
 from dkde.errors import DataSetError, Remedy, some, warn
+from dkde.estimation.adaptive import PILOT, RowBandwidths
 from dkde.estimation.bandwidth_matrix import bandwidth_coordinate, in_unit_of_call
 from dkde.estimation.density_units import LOG_DENSITY_ERROR, log_density_notes
 from dkde.estimation.fitted import Fitted
@@ -74,7 +75,8 @@ class MapJob:
 
     def answer(self, compute: Compute, methods: Mapping[str, str]) -> xr.Dataset:
         """Score the cells, and return the map."""
-        found = compute("score", self.works["score"])
+        density = RowBandwidths.of(self.fitted, compute, self.works.get(PILOT))
+        found = density.score("score", self.works["score"], compute)
         matrix = self.fitted.matrix
         effort = found.effort
         dims = ("bandwidth", "sample")
@@ -87,12 +89,13 @@ class MapJob:
         }
         variables = in_own_dims(variables, "sample", self.query)
         variables |= self.fitted.options.missing_variables(found)
-        variables |= self.fitted.options.atol_variables(found)
+        variables |= self.fitted.options.atol_variables(found) | density.variables()
         coords = {"bandwidth": bandwidth_coordinate(matrix), **coordinates_along(self.query)}
         result = xr.Dataset(variables, coords)
         thresholds = None
         if self.levels.from_sample:
-            thresholds = self._by_sample(compute("sample", self.works["sample"]))
+            of_rows = density.score("sample", self.works["sample"], compute)
+            thresholds = self._by_sample(of_rows)
         result = self._mapped(result, thresholds)
         seconds = perf_counter() - self.start
         return result.assign_attrs(

@@ -13,7 +13,9 @@ import numpy as np
 import xarray as xr
 
 from dkde.engine.moments import gather_weight
+from dkde.engine.scale_reading import range_of_scales
 from dkde.errors import InputError, Remedy, warn
+from dkde.estimation.adaptive import works_for
 from dkde.estimation.bandwidth_matrix import RULES
 from dkde.estimation.by_value import (
     FittedGroups,
@@ -33,6 +35,7 @@ from dkde.estimation.map_levels import GRID, Levels
 from dkde.estimation.map_support import check_box, ends_within
 from dkde.estimation.map_template import axes_like, opened_template
 from dkde.estimation.options import Options
+from dkde.estimation.row_bandwidths import check_one_density
 from dkde.inputs.checks import check_same_features
 from dkde.inputs.dividing import Division, divided
 from dkde.inputs.operands import Operand
@@ -66,6 +69,7 @@ def map_job(
     train: Any,
     bandwidth: Any = None,
     weights: Any = None,
+    bandwidth_scale: Any = None,
     like: Any = None,
     expected: bool = False,
     levels: Any = None,
@@ -87,23 +91,26 @@ def map_job(
             "pass a Dataset of its axes to dkde.score as the query"
         )
     check_common(by, common=common_bandwidth)
+    check_one_density(by, options.adaptive, bandwidth_scale)
     wanted, wanted_levels = Wanted(**cells), Levels.of(levels, levels_from)
     wanted.check(like)
     template = None if like is None else opened_template(like)
     call = _recorded(
         catalog, options, like, train=train, bandwidth=bandwidth, weights=weights,
         **given(**cells, levels_from=None if levels_from == GRID else levels_from),
-        **given(by=by, common_bandwidth=common_bandwidth or None),
+        **given(by=by, common_bandwidth=common_bandwidth or None, bandwidth_scale=bandwidth_scale),
         **({"levels": list(wanted_levels.percents)} if wanted_levels.percents else {}),
         **({"expected": True} if expected else {}),
     )  # fmt: skip
-    (t,) = operands(catalog.for_a_call((weights, by)), train=train)
+    (t,) = operands(catalog.for_a_call((weights, by, bandwidth_scale)), train=train)
     t, names = _named(t, options)
     if taken := sorted(_TAKEN.intersection(names)):
         raise InputError(
             f"train has a feature {taken[0]!r}, a name that the map needs for itself; rename it"
         )
-    fits, division, resolved = _fits(t, bandwidth, weights, options, by, common=common_bandwidth)
+    fits, division, resolved = _fits(
+        t, bandwidth, weights, bandwidth_scale, options, by, common=common_bandwidth
+    )
     reaches = [_reach(fitted, names) for fitted in fits]
     # All groups have the same cells: those that the widest bandwidths ask for.
     widest = {name: max(reach[name] for reach in reaches) for name in names}
@@ -115,9 +122,9 @@ def map_job(
     asked = options.describe(resolved)
 
     def job_of(fitted: Fitted, reach: Mapping[str, float], call: Any) -> MapJob:
-        works = {"score": fitted.work(query_side)}
+        works = works_for("score", fitted, fitted.work(query_side))
         if wanted_levels.from_sample:
-            works["sample"] = fitted.work_among()
+            works["sample"] = works_for("sample", fitted, fitted.work_among())["sample"]
         total = _total(fitted.train) if expected else None
         return MapJob(call, fitted, found, works, layout, wanted_levels, total, reach, asked, start)
 
@@ -129,7 +136,14 @@ def map_job(
 
 
 def _fits(
-    t: Operand, bandwidth: Any, weights: Any, options: Options, by: Any, *, common: bool
+    t: Operand,
+    bandwidth: Any,
+    weights: Any,
+    scales: Any,
+    options: Options,
+    by: Any,
+    *,
+    common: bool,
 ) -> tuple[tuple[Fitted, ...], Division | None, Any]:
     """Return the density of a map, or that of each group; how rows are divided; the bandwidth."""
     known: list[Any] = []
@@ -139,7 +153,7 @@ def _fits(
         return known[-1]
 
     if by is None:
-        train = options.prepared(side(t, weights))
+        train = options.prepared(side(t, weights, scales=scales))
         fits: tuple[Fitted, ...] = (Fitted.to(train, resolved(train), options, pool_for),)
         division = None
     else:
@@ -313,7 +327,8 @@ def _layout(
                 margin = margin_for(options.kernel, expected=expected)
             rows = side(t, weights)
             drops = replace(rows.rows, drops_missing=options.nan == "drop")
-            beyond = {name: margin * h for name, h in reach.items()}
+            widest = range_of_scales(fitted.train)[1]
+            beyond = {name: margin * widest * h for name, h in reach.items()}
             of_rows = ends_of_rows(replace(rows, rows=drops), names, beyond, sphere, pool_for)
             ends = [
                 own or ends_within(name, other, supports)

@@ -11,6 +11,7 @@ import numpy as np
 
 from dkde.engine.pool import PoolFor
 from dkde.engine.reading import check_weights
+from dkde.engine.scale_reading import check_scales, range_of_scales
 from dkde.engine.task import Task, common_unit
 from dkde.engine.work import Work
 from dkde.errors import Argument, InputError, warn
@@ -24,6 +25,7 @@ from dkde.estimation.covariance import Covariance, find_covariance, in_words
 from dkde.estimation.density_units import ROWS
 from dkde.estimation.factors import Factors
 from dkde.estimation.foreign_arguments import refuse_foreign_metric
+from dkde.estimation.row_bandwidths import check_adaptive, check_scaled
 from dkde.estimation.statistics import count_missing, default_bandwidths
 from dkde.estimation.support_images import check_axes, check_support, images_for
 from dkde.inputs.arrays import refuse_masked_rows
@@ -46,10 +48,10 @@ AT_ATOL = {"units": "1", "long_name": "rows whose density is within atol, but no
 # The options that the record of a call holds. Stores keep these names: none may be renamed.
 RECORDED = (
     "kernel", "metric", "covariance", "singular", "precision", "tol", "atol", "nan", "support",
-    "outside", "block_rows", "panel_rows",
+    "outside", "adaptive", "block_rows", "panel_rows",
 )  # fmt: skip
 # Those that calls of older versions did not have: recorded only where they are not the default.
-_LATER = {"atol": 0.0, "support": None, "outside": "raise"}
+_LATER = {"atol": 0.0, "support": None, "outside": "raise", "adaptive": None}
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Options:
         As for :func:`dkde.log_density`.
     nan : {"raise", "drop"}
         What to do with rows that have missing values: refuse them, or leave them out.
-    support, outside
+    support, outside, adaptive
         As for :func:`dkde.log_density`.
     """
 
@@ -85,6 +87,7 @@ class Options:
     atol: float = 0.0
     support: Any = None
     outside: str = "raise"
+    adaptive: float | None = None
 
     @classmethod
     def of_record(cls, arguments: Mapping[str, Any]) -> "Options":
@@ -142,12 +145,26 @@ class Options:
                 " are not known; leave one of the two out",
             )  # fmt: skip
 
+    def refuse_adaptive(self, name: str) -> None:
+        """Refuse adaptive bandwidths beside an argument that scores training rows.
+
+        Raises
+        ------
+        InputError
+        """
+        if self.adaptive is not None:
+            raise InputError(
+                Argument(name), " scores training rows under each other, which is not done with ",
+                Argument("adaptive"), "; leave one of the two out",
+            )  # fmt: skip
+
     def check(self, *, pca: int | None = None) -> None:
         """Refuse options that no data could satisfy, before anything is read."""
         refuse_foreign_metric(self.metric)
         check_pair(self.radial, get_metric(self.metric))
         check_tol(self.tol, _check_precision(self.precision))
         check_atol(self.atol)
+        check_adaptive(self.adaptive)
         if not isinstance(self.nan, str) or self.nan not in NAN:
             raise InputError(f"nan is {self.nan!r}; choose one of: {', '.join(NAN)}")
         check_outside(self.outside, has_support=self.bounds is not None)
@@ -215,6 +232,12 @@ class Options:
             beside = None if factors is None else factors.beside
             found = replace(found, rows=on_sphere(found.rows, beside))
         check_weights(found)
+        check_scales(found)
+        if found.scales is not None and self.adaptive is not None:
+            raise InputError(
+                Argument("bandwidth_scale"), " and ", Argument("adaptive"),
+                " both say the bandwidths of the rows; leave out one of them",
+            )  # fmt: skip
         return found
 
     def describe(self, bandwidth: Any) -> dict[str, Any]:
@@ -233,9 +256,10 @@ class Options:
         kernels = {} if factors is None else {"kernels": factors.record}
         support = {} if self.bounds is None else {"support": self.bounds.record}
         outside = {"outside": self.outside} if self.outside != "raise" else {}
+        adaptive = {} if self.adaptive is None else {"adaptive": float(self.adaptive)}
         return {
             "covariance": covariance, "singular": self.singular, **rule, **dropped, **unit,
-            **support, **outside, **kernels,
+            **support, **outside, **kernels, **adaptive,
         }  # fmt: skip
 
     def dimensions(self, matrix: BandwidthMatrix) -> float:
@@ -387,17 +411,22 @@ class Options:
                 ", scales, or ",
                 Argument("metric", "euclidean"),
             )
+        if train.scales is not None or self.adaptive is not None:
+            check_scaled(self.radial, train.rows)
         precision = _check_precision(self.precision)
         # Stored integers need no decoding where both sides have the same encoding: h is then taken
         # in units of their scale.
         unit, integer = common_unit(query.rows, train.rows, matrix.bandwidths, precision)
         kernel = self.radial if matrix.angle is None else sphere_product(matrix.angle)
+        # Images are those that the widest rows need, and are rounded as the narrowest rows see it.
+        least, largest = (1.0, 1.0) if self.bounds is None else range_of_scales(train)
         task = Task(
             kernel, get_metric(self.metric), matrix.bandwidths, precision,
             check_tol(self.tol, precision), train.rows.n_rows, unit, integer,
             matrix.covariance.log_volume, self.method, check_atol(self.atol),
             None if (bounds := self.bounds) is None
-            else images_for(bounds, train.rows, matrix, kernel),
+            else images_for(bounds, train.rows, matrix, kernel, largest),
+            has_scales=train.scales is not None, least_scale=least,
         )  # fmt: skip
         for name, rows in (("block_rows", self.block_rows), ("panel_rows", self.panel_rows)):
             if rows is not None and not (isinstance(rows, Integral) and rows >= 1):

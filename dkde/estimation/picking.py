@@ -1,5 +1,6 @@
 """The random choice of training rows, with probabilities in proportion to their weights."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy.typing as npt
 from dkde.engine.moments import gather_missing
 from dkde.engine.pool import PoolFor
 from dkde.engine.reading import ALL_ZERO, NOTHING_COUNTS, read_weights
+from dkde.engine.scale_reading import read_scales
 from dkde.errors import Argument, InputError
 from dkde.rows.side import Rows, Side
 from dkde.typing import FloatArray
@@ -51,6 +53,30 @@ def pick(train: Side, n_samples: int, rng: Any, pool_for: PoolFor) -> npt.NDArra
     found = np.searchsorted(shares, at * shares[-1], side="right")
     picked = counting[np.minimum(found, len(counting) - 1)]
     return picked
+
+
+def scales_of(train: Side, picked: npt.NDArray[np.int64]) -> FloatArray:
+    """Return the scales (n,) of these rows' bandwidths.
+
+    Raises
+    ------
+    InputError
+        When one of them, or of a row that is read with them, cannot be used.
+    """
+    assert train.scales is not None
+    found = np.empty(len(picked))
+    # In the order of the rows, so that each range is read once.
+    order = np.argsort(picked, kind="stable")
+    for start, stop in pairwise(train.scales.cuts(0, train.rows.n_rows)):
+        a, b = np.searchsorted(picked[order], (start, stop))
+        if a == b:
+            continue
+        missing = np.ones(stop - start, np.bool_)
+        missing[picked[order[a:b]] - start] = False
+        scales = read_scales(train, start, stop, missing)
+        assert scales is not None
+        found[order[a:b]] = scales[picked[order[a:b]] - start]
+    return found
 
 
 def sources_of(rows: Rows, picked: npt.NDArray[np.int64]) -> FloatArray:

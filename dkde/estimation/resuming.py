@@ -31,18 +31,17 @@ _SCHEME = ("folds", "shuffle", "random_state", "refine", "per_feature")
 _ARGUMENTS = {
     "score": {
         "query", "train", "bandwidth", "weights", "query_weights", "by", "common_bandwidth",
-        "contamination",
+        "contamination", "bandwidth_scale",
     },
-    "sweep": {*_WEIGHTS, *_WEIGHTS.values(), "bandwidths", "protocol"},
+    "sweep": {*_WEIGHTS, *_WEIGHTS.values(), "bandwidths", "bandwidth_scale", "protocol"},
     "density_map": {
         "train", "bandwidth", "weights", "box", "margin", "cell", "cells", "like", "expected",
-        "levels", "levels_from", "by", "common_bandwidth",
+        "levels", "levels_from", "by", "common_bandwidth", "bandwidth_scale",
     },
     "classify": {
         "query", "train", "valid", "bandwidth", "by", "query_by", "priors", "common_bandwidth",
         "weights",
     },
-    "cross_validate": {"train", "bandwidths", *_SCHEME, "criterion", "pca", "weights"},
 }  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 from numbers import Integral, Real
 from typing import Any
@@ -17,13 +17,17 @@ from dkde.datasets.placing import SeenUrl, check_target
 from dkde.datasets.sample_files import check_sample_file, write_sample_file
 from dkde.datasets.streaming import SAMPLES, write_samples
 from dkde.errors import Argument, InputError
+from dkde.estimation.adaptive import RowBandwidths
 from dkde.estimation.bandwidth_matrix import BandwidthMatrix
 from dkde.estimation.covariance import in_words
 from dkde.estimation.factors import kernel_in_words
+from dkde.estimation.fitted import Fitted
 from dkde.estimation.foreign_arguments import answered
 from dkde.estimation.options import Options
 from dkde.estimation.pca import PrincipalAxes, fit_pca
-from dkde.estimation.picking import pick, sources_of
+from dkde.estimation.picking import pick, scales_of, sources_of
+from dkde.estimation.query_forms import computed_now
+from dkde.estimation.row_bandwidths import check_scaled
 from dkde.inputs.operands import Operand
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import catalog_of, operands, side
@@ -34,7 +38,7 @@ from dkde.rows.side import Side
 from dkde.rows.sphere import as_stored
 from dkde.rows.support import Support
 from dkde.rows.within_support import folded
-from dkde.runs.record import recorded
+from dkde.runs.record import given, recorded
 from dkde.stores.file_kinds import is_file_name
 from dkde.stores.objects import SeenObject
 from dkde.stores.targets import Seen
@@ -86,7 +90,9 @@ def sample(
     nan: str = "raise",
     support: SupportLike = None,
     outside: str = "raise",
+    adaptive: float | None = None,
     weights: WeightsLike = None,
+    bandwidth_scale: WeightsLike = None,
     source: str | Catalog | None = None,
     features: Names | None = None,
     where: Text | None = None,
@@ -123,7 +129,8 @@ def sample(
     kernel : str
         As for :func:`dkde.log_density`. ``"univariate_gaussian"`` can be drawn from in one
         dimension only, as it is no density in more.
-    covariance, singular, nan, support, outside, weights, source, features, where, row_dim, lat, lon
+    covariance, singular, nan, support, outside, adaptive, weights, bandwidth_scale, source, \
+            features, where, row_dim, lat, lon
         As for :func:`dkde.log_density`. Features that were dropped keep the values of the training
         row. Samples outside of a support are reflected at its bounds, or brought back by periods.
         To leave out rows with missing features, all rows are read once.
@@ -164,7 +171,7 @@ def sample(
         row_dim=row_dim,
         lat=lat,
         lon=lon,
-        beside=(weights,),
+        beside=(weights, bandwidth_scale),
     )
     (t,) = operands(catalog, train=train)
     if output is not None:
@@ -173,17 +180,20 @@ def sample(
         _check_output(output, overwrite, places)
     options = Options(
         kernel=kernel, covariance=covariance, singular=singular, nan=nan, support=support,
-        outside=outside,
+        outside=outside, adaptive=adaptive,
     )  # fmt: skip
     options.check(pca=pca)
     given_weights = weights
     if isinstance(weights, str):
         weights = t.variable(weights, "train weights")
-    plain = options.prepared(side(t, _label_weights(t, label, weights)))
+    plain = options.prepared(side(t, _label_weights(t, label, weights), scales=bandwidth_scale))
     # A label is a weight of 0 for all other rows. The axes ignore weights, so they are of all rows.
     axes = None if pca is None else fit_pca(plain, pca, pool_for)
     projected = plain if axes is None else axes.project(plain)
     matrix = options.bandwidth_matrix(projected, bandwidth, pool_for)
+    density = RowBandwidths.of(Fitted(options, matrix, matrix.whiten(projected)), computed_now)
+    if density.factors is not None:
+        plain = replace(plain, scales=density.scales[0])
     # The matrix is that of the projected rows. The rows themselves are read as the data hold them,
     # and `draw` projects those that were picked.
     found = draw(
@@ -214,6 +224,7 @@ def sample(
             kernel=options.record["kernel"], covariance=covariance, singular=singular, nan=nan,
             weights=given_weights,
             **options.record_of_support,
+            **given(bandwidth_scale=bandwidth_scale, adaptive=adaptive),
         )  # fmt: skip
         _write(found, t, axes, chosen, seen, call)
     return (found.values, found.sources) if return_sources else found.values
@@ -260,6 +271,8 @@ def draw(
         )
     rng = _generator(random_state)
     picked = pick(train, int(n_samples), rng, pool_for)
+    if train.scales is not None:
+        check_scaled(kernel, train.rows if axes is None else axes.project(train).rows)
     # Without radii only the sphere is left.
     if radii is None:
         h = float(matrix.bandwidths[0]) * sqrt(covariance_scale)
@@ -270,6 +283,8 @@ def draw(
     directions = rng.standard_normal((len(picked), matrix.rank))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     lengths = matrix.bandwidths[0] * sqrt(covariance_scale) * radii(rng, matrix.rank, len(picked))
+    if train.scales is not None:
+        lengths *= scales_of(train, picked)
     # From coordinates in which C is the identity to those of the features.
     noise = matrix.covariance.spread(directions * lengths[:, None])
     sources = sources_of(train.rows, picked)

@@ -12,6 +12,7 @@ import xarray as xr
 
 from dkde.engine.work import Work
 from dkde.errors import Argument, DataSetError, InputError, Remedy
+from dkde.estimation.adaptive import PILOT, RowBandwidths, works_for
 from dkde.estimation.bandwidth_matrix import bandwidth_coordinate, in_unit_of_call
 from dkde.estimation.by_value import (
     FittedGroups,
@@ -31,6 +32,7 @@ from dkde.estimation.labelling import (
 )
 from dkde.estimation.options import Options
 from dkde.estimation.performing import perform
+from dkde.estimation.row_bandwidths import check_one_density
 from dkde.estimation.row_weights import RowWeights, weights_for
 from dkde.estimation.unusual import (
     check_contamination,
@@ -78,7 +80,9 @@ def score(
     nan: str = "raise",
     support: SupportLike = None,
     outside: str = "raise",
+    adaptive: float | None = None,
     weights: WeightsLike = None,
+    bandwidth_scale: WeightsLike = None,
     query_weights: WeightsLike = None,
     by: ByLike = None,
     common_bandwidth: bool = False,
@@ -101,7 +105,7 @@ def score(
 
     Parameters
     ----------
-    query, train, bandwidth, weights, source, features, where, row_dim, lat, lon
+    query, train, bandwidth, weights, bandwidth_scale, source, features, where, row_dim, lat, lon
         As for :func:`dkde.log_density`. An array of weights is for the training rows. A name of
         weights applies to the query too, if it has such a variable, with a warning.
     query_weights : array (query rows,) or str, optional
@@ -111,8 +115,8 @@ def score(
         Find unusual rows: those of a log-density below that of this share of the training rows,
         each of them under all others (leave-one-out). From above 0 to 0.5. The training rows are
         scored too, which takes the time of as many query rows.
-    kernel, metric, covariance, singular, precision, tol, atol, nan, support, outside, by, \
-            common_bandwidth, block_rows, panel_rows
+    kernel, metric, covariance, singular, precision, tol, atol, nan, support, outside, adaptive, \
+            by, common_bandwidth, block_rows, panel_rows
         As for :func:`dkde.log_density`.
     output : path or URL, optional
         A Zarr store that keeps the result, block by block. The same call resumes a run that was
@@ -151,6 +155,8 @@ def score(
         and of train with missing features or a missing weight: the means and standard errors
         are those of the other rows; with ``outside="drop"``, ``n_outside`` and
         ``n_outside_train``, or with both options the first two, which count both;
+        with ``adaptive`` ``bandwidth_scale (train_sample)``, the factor on the bandwidth of each
+        training row, of several bandwidths ``(bandwidth, train_sample)``;
         versions, plan, method and inputs as JSON in ``attrs["provenance"]``. With ``by`` all of
         these but the weights are along a further dim, first, named after the variable, with its
         values as coordinate; ``group_bandwidth`` has the bandwidths of each group, and
@@ -166,6 +172,7 @@ def score(
     options = Options(
         kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol,
         nan=nan, atol=atol, support=support, outside=outside,
+        adaptive=adaptive,
     )  # fmt: skip
     catalog = catalog_of(
         source,
@@ -180,7 +187,7 @@ def score(
         catalog, options,
         query=query, train=train, bandwidth=bandwidth, weights=weights,
         query_weights=query_weights, by=by, common_bandwidth=common_bandwidth,
-        contamination=contamination, stored=output is not None,
+        contamination=contamination, bandwidth_scale=bandwidth_scale, stored=output is not None,
     )  # fmt: skip
     return perform(job, run, progress)
 
@@ -221,8 +228,9 @@ class ScoreJob:
 
     def answer(self, compute: Compute, methods: Mapping[str, str]) -> xr.Dataset:
         """Score the query, and return the result."""
-        found = self.weights.applied(compute("score", self.works["score"]))
-        variables = self.fitted.variables(found, self.query)
+        density = RowBandwidths.of(self.fitted, compute, self.works.get(PILOT))
+        found = self.weights.applied(density.score("score", self.works["score"], compute))
+        variables = self.fitted.variables(found, self.query) | density.variables()
         if self.contamination is not None and self.training is not None:
             under_others = self.training.applied(compute("training", self.works["training"]))
             limits = thresholds(under_others, self.contamination)
@@ -261,6 +269,7 @@ def score_job(
     bandwidth: Any,
     weights: Any = None,
     query_weights: Any = None,
+    bandwidth_scale: Any = None,
     by: Any = None,
     common_bandwidth: bool = False,
     contamination: float | None = None,
@@ -279,28 +288,30 @@ def score_job(
     """
     start = perf_counter()
     check_common(by, common=common_bandwidth)
+    check_one_density(by, options.adaptive, bandwidth_scale)
     # Recorded as the user gave them; `given` omits what older versions did not have.
     call = recorded(
         "score", catalog,
         query=query, train=train, bandwidth=bandwidth, weights=weights, **options.record,
         **given(query_weights=query_weights, by=by, common_bandwidth=common_bandwidth or None),
-        **given(contamination=contamination),
+        **given(contamination=contamination, bandwidth_scale=bandwidth_scale),
     )  # fmt: skip
     if contamination is not None:
         contamination = check_contamination(contamination)
         options.refuse_atol("contamination")
+        options.refuse_adaptive("contamination")
         if by is not None:
             raise InputError(
                 Argument("contamination"), " is for one density; leave out ", Argument("by"),
                 ", or call once for each of its values",
             )  # fmt: skip
-    beside = (weights, query_weights, by)
+    beside = (weights, query_weights, by, bandwidth_scale)
     t, q = operands(catalog.for_a_call(beside), train=train, query=query)
     check_same_features(q, t, "query")
     warn_if_shared(t, q, "query")
     of_query = weights_for("query", query_weights, weights, q)
     check_names(q, "query", stored=stored, weighted=of_query is not None)
-    train_side = options.prepared(side(t, weights))
+    train_side = options.prepared(side(t, weights, scales=bandwidth_scale))
     query_side = options.prepared(side(q, of_query, role="query"))
     # Read now, so that bad weights fail before the work.
     counting = RowWeights.of(query_side)
@@ -309,7 +320,7 @@ def score_job(
 
     def job_of(fitted: Fitted, call: Mapping[str, Any] | None) -> ScoreJob:
         options.warn_if_no_density(fitted.matrix)
-        works, training = {"score": fitted.work(query_side)}, None
+        works, training = works_for("score", fitted, fitted.work(query_side)), None
         if contamination is not None:
             works["training"] = leaving_one_out(fitted).work_among()
             training = RowWeights.of(fitted.train)

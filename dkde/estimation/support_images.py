@@ -71,7 +71,9 @@ def axes_of(support: Support, rows: Rows) -> list[tuple[int, Axis | Periodic]]:
     return [(step.place_of(column), one) for column, one in support.axes(before.parts[0])]
 
 
-def images_for(support: Support, rows: Rows, matrix: BandwidthMatrix, kernel: Kernel) -> Images:
+def images_for(
+    support: Support, rows: Rows, matrix: BandwidthMatrix, kernel: Kernel, largest_scale: float
+) -> Images:
     """Return the images of rows at the widest bandwidth.
 
     Parameters
@@ -81,6 +83,8 @@ def images_for(support: Support, rows: Rows, matrix: BandwidthMatrix, kernel: Ke
         The training rows, whitened.
     matrix : BandwidthMatrix
     kernel : Kernel
+    largest_scale : float
+        Of the training rows.
 
     Raises
     ------
@@ -94,7 +98,7 @@ def images_for(support: Support, rows: Rows, matrix: BandwidthMatrix, kernel: Ke
             f"kernel {kernel.name!r} is no density of {matrix.rank} features, and ",
             Argument("support"), " is for densities",
         )  # fmt: skip
-    widest = float(matrix.bandwidths.max())
+    widest = float(matrix.bandwidths.max()) * largest_scale
     # The features that are left, their factors, and where they are.
     kept = range(rows.n_stored_features) if linear is None else linear.columns.tolist()
     factors = [1.0] * len(kept) if linear is None else linear.factors.tolist()

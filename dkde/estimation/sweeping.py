@@ -13,6 +13,7 @@ import xarray as xr
 
 from dkde.engine.work import Work
 from dkde.errors import InputError, Remedy
+from dkde.estimation.adaptive import PILOT, RowBandwidths, works_for
 from dkde.estimation.bandwidth_matrix import bandwidth_coordinate, best_variable, in_unit_of_call
 from dkde.estimation.doubts import warn_of_doubts
 from dkde.estimation.fitted import Fitted
@@ -62,7 +63,9 @@ def sweep(
     nan: str = "raise",
     support: SupportLike = None,
     outside: str = "raise",
+    adaptive: float | None = None,
     weights: WeightsLike = None,
+    bandwidth_scale: WeightsLike = None,
     valid_weights: WeightsLike = None,
     test_weights: WeightsLike = None,
     source: str | Catalog | None = None,
@@ -93,7 +96,8 @@ def sweep(
         distance of nearest neighbours over the square root of the number of features, times 1/4
         to 4.
     kernel, metric, covariance, singular, precision, tol, nan, support, outside, \
-            weights, source, features, where, row_dim, lat, lon, block_rows, panel_rows
+            adaptive, weights, bandwidth_scale, source, features, where, row_dim, lat, lon, \
+            block_rows, panel_rows
         As for :func:`score`.
     valid_weights, test_weights : arrays or str, optional
         As ``query_weights`` of :func:`score`, for these rows. The best bandwidth is that of the
@@ -111,7 +115,8 @@ def sweep(
         ``test_pairs_evaluated``, ``test_rows_read``, ``test_row_weight``,
         ``test_mean_log_likelihood``,
         ``test_standard_error``, ``test_bits_per_dimension`` and
-        ``test_n_zero_density`` at the best bandwidth.
+        ``test_n_zero_density`` at the best bandwidth. With ``adaptive`` ``bandwidth_scale``, as
+        from :func:`score`.
 
     Warns
     -----
@@ -134,7 +139,7 @@ def sweep(
     run = Run(output, Manner(restart, retry_failed, anywhere), tables=False)
     options = Options(
         kernel, metric, precision, covariance, singular, block_rows, panel_rows, tol, nan=nan,
-        support=support, outside=outside,
+        support=support, outside=outside, adaptive=adaptive,
     )  # fmt: skip
     catalog = catalog_of(
         source,
@@ -149,7 +154,8 @@ def sweep(
         catalog, options,
         rows={"train": train, "valid": valid, "test": test},
         weights={"train": weights, "valid": valid_weights, "test": test_weights},
-        bandwidths=bandwidths, protocol=protocol, stored=output is not None,
+        bandwidths=bandwidths, bandwidth_scale=bandwidth_scale, protocol=protocol,
+        stored=output is not None,
     )  # fmt: skip
     return perform(job, run, progress)
 
@@ -194,6 +200,7 @@ class SweepJob:
         rows: Mapping[str, Any],
         weights: Mapping[str, Any],
         bandwidths: Any = None,
+        bandwidth_scale: Any = None,
         protocol: str | None = None,
         stored: bool = True,
     ) -> SweepJob:
@@ -203,7 +210,7 @@ class SweepJob:
         ----------
         rows, weights : mappings
             By role, ``train``, ``valid`` and ``test``; None where there are none.
-        bandwidths, protocol
+        bandwidths, bandwidth_scale, protocol
             As for :func:`sweep`.
         stored : bool
             Whether the result is kept in a store.
@@ -216,8 +223,9 @@ class SweepJob:
             protocol=protocol, **rows, bandwidths=bandwidths, weights=weights["train"],
             **options.record,
             **given(valid_weights=weights["valid"], test_weights=weights["test"]),
+            **given(bandwidth_scale=bandwidth_scale),
         )  # fmt: skip
-        catalog = catalog.for_a_call(tuple(weights.values()))
+        catalog = catalog.for_a_call((*weights.values(), bandwidth_scale))
         # What the protocol adds to the options in the provenance.
         followed: dict[str, Any] = {}
         if protocol is not None:
@@ -228,15 +236,16 @@ class SweepJob:
             # In the order of SETTINGS: train, valid, test, and last the bandwidths.
             *found, bandwidths = (followed.pop(name) for name in SETTINGS)
             rows = dict(zip(rows, found, strict=True))
-        scored, train, sides = _read(catalog, options, rows, weights, stored)
+        scored, train, sides = _read(catalog, options, rows, weights, bandwidth_scale, stored)
         fitted = Fitted.to(train, bandwidths, options, pool_for)
         options.warn_if_no_density(fitted.matrix)
-        works = {"valid": fitted.work(sides["valid"])}
+        works = works_for("valid", fitted, fitted.work(sides["valid"]))
         if "test" in sides:
             # The best bandwidth is not known yet. For the record of the run any one will do: what
             # is compared is the data and the cut, at one bandwidth.
-            works["test"] = fitted.at(fitted.bandwidths[:1]).work(sides["test"])
-        counting = {role: RowWeights.of(work.query) for role, work in works.items()}
+            one = fitted.at(fitted.bandwidths[:1])
+            works["test"] = works_for("test", one, one.work(sides["test"]))["test"]
+        counting = {role: RowWeights.of(works[role].query) for role in sides}
         # What can be refused is refused before the first block: the test set's turn comes late.
         coords = {
             "bandwidth": bandwidth_coordinate(fitted.matrix),
@@ -250,15 +259,18 @@ class SweepJob:
     def answer(self, compute: Compute, methods: Mapping[str, str]) -> xr.Dataset:
         """Score the validation rows, and the test rows at the best bandwidth; return the result."""
         matrix, works = self.fitted.matrix, dict(self.works)
-        found = self.weights["valid"].applied(compute("valid", works["valid"]))
-        variables = self.fitted.variables(found, self.scored["valid"])
+        density = RowBandwidths.of(self.fitted, compute, works.get(PILOT))
+        found = self.weights["valid"].applied(density.score("valid", works["valid"], compute))
+        variables = self.fitted.variables(found, self.scored["valid"]) | density.variables()
         best = self._best(found, variables["mean_log_likelihood"][1])
         variables["best_bandwidth"] = best_variable(matrix, best)
         # Now the test work gets its real bandwidth.
         if "test" in works:
-            fitted = self.fitted.at([best])
-            works["test"] = fitted.work(self.sides["test"]).cut_like(works["test"])
-            found = self.weights["test"].applied(compute("test", works["test"]))
+            density = density.at(int(np.flatnonzero(self.fitted.bandwidths == best)[0]))
+            fitted = density.fitted
+            (work,) = density.works(fitted.work(self.sides["test"]))
+            works["test"] = work.cut_like(works["test"])
+            found = self.weights["test"].applied(density.score("test", works["test"], compute))
             scores = fitted.variables(found, self.scored["test"], "test_")
             variables |= {f"test_{name}": at_best(entry) for name, entry in scores.items()}
         seconds = perf_counter() - self.start
@@ -285,6 +297,7 @@ def _read(
     options: Options,
     rows: Mapping[str, Any],
     weights: Mapping[str, Any],
+    bandwidth_scale: Any,
     stored: bool,
 ) -> tuple[dict[str, Operand], Side, dict[str, Side]]:
     """Return the rows that are scored, the prepared training side, and the sides of the rows.
@@ -309,6 +322,6 @@ def _read(
         check_same_features(q, t, role)
         check_apart(t, q, role)
         check_names(q, role, stored=stored, weighted=own[role] is not None)
-    train = options.prepared(side(t, weights["train"]))
+    train = options.prepared(side(t, weights["train"], scales=bandwidth_scale))
     sides = {role: options.prepared(side(q, own[role], role=role)) for role, q in scored.items()}
     return scored, train, sides

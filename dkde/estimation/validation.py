@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dkde.engine.work import Work
-from dkde.errors import InputError, warn
+from dkde.errors import Argument, InputError, warn
 from dkde.estimation.bandwidth_matrix import best_variable
 from dkde.estimation.criteria import (
     CHOSEN_AS,
@@ -80,6 +80,11 @@ class Validation:
         """Prepare a cross-validation."""
         options.refuse_scales(bandwidths)
         check_criterion(criterion, options)
+        if train.scales is not None and criterion == LEAST_SQUARES:
+            raise InputError(
+                "least squares are of one bandwidth for all rows; leave out ",
+                Argument("bandwidth_scale"), ", or choose by the likelihood",
+            )  # fmt: skip
         axes = None if pca is None else fit_pca(train, pca, pool_for)
         projected = train if axes is None else axes.project(train)
         fitted = Fitted.to(projected, bandwidths, options, pool_for)

@@ -80,6 +80,9 @@ def verify(
     if plan["call"]["function"] == "classify":
         reason = "its log-densities are those of all classes together, which no block has"
         return _verified(chunks, reason=reason)
+    if plan["call"]["arguments"].get("adaptive") is not None:
+        reason = "the bandwidths of its rows follow from a pilot density, which is not kept"
+        return _verified(chunks, reason=reason)
     again = works_of(state, sources)
     if again.otherwise is not None:
         return _verified(chunks, reason=f"it was {again.otherwise}")

@@ -8,7 +8,7 @@ rows, of numbers, truths, text or times.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -76,8 +76,10 @@ def _of_values(operand: Operand) -> Operand:
     )
 
 
-def meeting(table: Any, where: str, role: str, weights: Any = None) -> tuple[Any, Any]:
-    """Return the rows of a table in memory that meet a condition, and their weights.
+def meeting(
+    table: Any, where: str, role: str, beside: Mapping[str, Any]
+) -> tuple[Any, dict[str, Any]]:
+    """Return the rows of a table in memory that meet a condition, and what is beside them.
 
     Parameters
     ----------
@@ -85,8 +87,8 @@ def meeting(table: Any, where: str, role: str, weights: Any = None) -> tuple[Any
         The rows, with all of their columns.
     where, role
         As for :func:`filtered`.
-    weights : array, optional
-        One number for each row.
+    beside : mapping of str to array, text or None
+        By the names of arguments, one number for each row; text and None are returned as they are.
 
     Raises
     ------
@@ -101,15 +103,18 @@ def meeting(table: Any, where: str, role: str, weights: Any = None) -> tuple[Any
     if not n_rows:
         raise none_kept(role, all_rows, chosen)
     _LOG.info("%s: %d of %d rows are those where %s", role, n_rows, all_rows, where)
-    if weights is not None and not isinstance(weights, str):
-        numbers = numbers_of(weights, f"{role} weights")
+    found = dict(beside)
+    for name, given in beside.items():
+        if given is None or isinstance(given, str):
+            continue
+        numbers = numbers_of(given, name)
         if len(numbers) != all_rows:
             raise InputError(
-                f"sample_weight has {len(numbers)} values; give one for each of the {all_rows} "
-                "rows before ", Argument("where"), ", which are filtered alike"
+                f"{name} has {len(numbers)} values; give one for each of the {all_rows} rows "
+                "before ", Argument("where"), ", which are filtered alike"
             )  # fmt: skip
-        weights = numbers[mask]
-    return table.loc[mask], weights
+        found[name] = numbers[mask]
+    return table.loc[mask], found
 
 
 def kept_only(operand: Operand, chosen: RowFilter) -> Operand:

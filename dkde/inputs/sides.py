@@ -27,6 +27,7 @@ from dkde.rows.feature_choice import FeatureChoice, warn_of_columns
 from dkde.rows.place_names import as_called
 from dkde.rows.row_dims import unknown_dims
 from dkde.rows.row_filter import RowFilter
+from dkde.rows.row_source import RowSource
 from dkde.rows.side import Rows, Side
 from dkde.rows.side_choices import check_roles
 from dkde.stores.door import absolute
@@ -307,27 +308,43 @@ def _column_names(data: Any) -> tuple[str, ...] | None:
     return tuple(names)
 
 
-def side(operand: Operand, weights: Any = None, groups: Any = None, *, role: str = "train") -> Side:
-    """Return the side for the engine: rows with their weights and groups.
+def side(
+    operand: Operand, weights: Any = None, groups: Any = None, *, role: str = "train",
+    scales: Any = None,
+) -> Side:  # fmt: skip
+    """Return the side for the engine: rows with their weights, groups and bandwidth scales.
 
     Raises
     ------
     InputError
         When their number is not that of the rows, or they are no numbers.
     """
-    if isinstance(weights, str):
-        weights = operand.variable(weights, f"{role} weights")
-    weight_source = None if weights is None else vector_along(weights, f"{role} weights", operand)
+    weight_source = _numbers(weights, f"{role} weights", operand)
+    scale_source = _numbers(scales, "bandwidth scales", operand)
     # A group that is missing would be one group with all other missing ones, so it is refused.
     group_source = None
     if groups is not None:
         group_source = vector_along(groups, f"{role} groups", operand, may_miss=False)
-    if weight_source is not None and weight_source.dtype.kind not in "iufb":
-        raise InputError(f"{role} weights must be real numbers, not {weight_source.dtype}")
     # uint64 holds numbers that int64 does not, and would make two groups one.
     if group_source is not None and not np.can_cast(group_source.dtype, np.int64):
         raise InputError(f"{role} groups must be integers of 64 bits, not {group_source.dtype}")
-    return Side(operand.rows, weight_source, group_source)
+    return Side(operand.rows, weight_source, group_source, scale_source)
+
+
+def _numbers(given: Any, what: str, operand: Operand) -> RowSource | None:
+    """Return one real number for each row, from any input or the name of a variable.
+
+    Raises
+    ------
+    InputError
+    """
+    if given is None:
+        return None
+    values = operand.variable(given, what) if isinstance(given, str) else given
+    source = vector_along(values, what, operand)
+    if source.dtype.kind not in "iufb":
+        raise InputError(f"{what} must be real numbers, not {source.dtype}")
+    return source
 
 
 def _zarr_rows(array: "zarr.Array[Any]", role: str) -> Rows:

@@ -32,6 +32,9 @@ _EPSILON = float(np.finfo(np.float64).eps) / 2
 # it is subtracted and where it is added again, 3 and 3. The allowance for a support's edge is not
 # among them.
 _EXPONENT = 16
+# Roundings of a distance over the scale of its row: a square, an inverse, and a product; and of a
+# weight over a power of it: a power, and two products.
+_SCALED, _SCALED_WEIGHT = 4, 12
 # Roundings of a weight: its unit, its cast, its product with the kernel, the chunk's sum in its
 # unit. Roundings of a profile of compact support: a polynomial of ten terms.
 _FACTOR, _PROFILE = 6, 32
@@ -86,6 +89,8 @@ class Method:
         Largest share of the sum in the pairs that were left out before the hot loop.
     n_terms : int
         The number of terms that are added, one after the other at worst, to one sum of a tile.
+    scaled : bool
+        Whether rows have scales of their own.
     """
 
     kernel: Kernel
@@ -96,12 +101,19 @@ class Method:
     grouped: bool
     left_out: float = 0.0
     n_terms: int = CHUNK
+    scaled: bool = False
 
 
-def stretch(frame: Frame) -> float:
-    """Return the relative change of bandwidth that covers errors at the edge of a support."""
+def stretch(frame: Frame, *, scaled: bool = False) -> float:
+    """Return the relative change of bandwidth that covers errors at the edge of a support.
+
+    Parameters
+    ----------
+    scaled : bool
+        Whether rows have scales of their own.
+    """
     # 16 that tiles.py allows for, 8 roundings of the scaled distance, and its cast.
-    edge = 16 + 8 + 1
+    edge = 16 + 8 + 1 + _SCALED * scaled
     return (edge * frame.epsilon + (frame.n_features + 4) * _EPSILON) / 2
 
 
@@ -120,6 +132,7 @@ def log_sum_errors(found: Sums, method: Method) -> FloatArray:
         errors += _adding_error(found, method)
         # The rounding of the logarithm, whatever the unit of the sums is.
         errors += 4 * _EPSILON * (1 + np.abs(np.log(sums)))
+        errors += _SCALED_WEIGHT * _EPSILON * method.scaled
         if method.weighted:
             # The sum of the weights is rounded too. Groups are summed one by one, in a loop.
             roundings = (_ONE_BY_ONE if method.grouped else _BY_PAIRS) + found.n_tiles
@@ -149,6 +162,7 @@ def _exponential_errors(
     widest = np.maximum(np.log(weight / sums), 0.0) + top  # log(W / Z)
     # A sum of n squared differences in float64, and its cast to the tile's precision.
     of_distance = (2 * frame.n_features + 6) * _EPSILON + epsilon if method.differences else 0.0
+    of_distance += _SCALED * _EPSILON * method.scaled
     relative = _EXPONENT * epsilon + 8 * found.rescalings * _EPSILON + of_distance
     # Below the least argument, a computed exponential may be anything up to exp(least).
     least, near_zero = LEAST[frame.precision], NEAR_ZERO[frame.precision]

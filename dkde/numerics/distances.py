@@ -56,7 +56,9 @@ _compile = compiled_within(
 _compile_ordered = compiled_within("contract", "nsz", counts_references=False, inlined=True)
 
 
-def _differences_sum(add: Callable[[Any, Any, Any], Any], *, squared: bool) -> Any:
+def _differences_sum(
+    add: Callable[[Any, Any, Any], Any], *, squared: bool, scaled: bool = False
+) -> Any:
     """Return a function that adds differences of features from ``first`` up to ``stop``.
 
     For each vector of training rows the sums of four query rows stay in registers, however many
@@ -68,22 +70,33 @@ def _differences_sum(add: Callable[[Any, Any, Any], Any], *, squared: bool) -> A
         Of a builder, returns the vector of sums with a vector of differences.
     squared : bool
         Whether sums are squared at last.
+    scaled : bool
+        Whether they are then multiplied by a factor of each training row, which begin at ``place``.
     """
 
     @intrinsic
     def add_differences(  # type: ignore[no-untyped-def]
-        typing_context, rows, at, tiles, start, first, stop, out, least
+        typing_context, rows, at, tiles, start, first, stop, factors, begin, out, least
     ):
         signature = types.void(
-            rows, types.int64, tiles, types.uint64, types.int64, types.int64, out, least
+            rows,
+            types.int64,
+            tiles,
+            types.uint64,
+            types.int64,
+            types.int64,
+            factors,
+            types.int64,
+            out,
+            least,
         )
 
         def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
             each = signature.args
-            rows, tiles, out, least = (
-                data_of(context, builder, each[k], arguments[k]) for k in (0, 2, 6, 7)
+            rows, tiles, factors, out, least = (
+                data_of(context, builder, each[k], arguments[k]) for k in (0, 2, 6, 8, 9)
             )
-            _, at, _, start, first, stop, _, _ = arguments
+            _, at, _, start, first, stop, _, begin, _, _ = arguments
             width = n_columns_of(context, builder, each[0], arguments[0])
             query = [builder.mul(builder.add(at, word(i)), width) for i in range(GROUP)]
             sums = [cgutils.alloca_once(builder, VECTOR) for _ in range(GROUP)]
@@ -96,10 +109,13 @@ def _differences_sum(add: Callable[[Any, Any, Any], Any], *, squared: bool) -> A
                         builder, rows, query, tiles, builder.add(start, place), first, stop,
                         is_new, out, place, sums, add,
                     )  # fmt: skip
+                    factor = load(builder, factors, builder.add(begin, place)) if scaled else None
                     for i in range(GROUP):
                         found = builder.load(sums[i])
                         if squared:
                             found = builder.fmul(found, found, flags=FUSED)
+                        if scaled:
+                            found = builder.fmul(found, factor, flags=FUSED)
                         store(builder, found, out, builder.add(place, word(i * LEAF)))
                         lows[i] = found if step == 0 else minimum(builder, lows[i], found)
                 for i in range(GROUP):
@@ -149,6 +165,9 @@ def _take_larger(builder: Any, total: Any, apart: Any) -> Any:
 _add_squares = _differences_sum(_add_square, squared=False)
 _square_sums = _differences_sum(_add_absolute, squared=True)
 _square_largest = _differences_sum(_take_larger, squared=True)
+_add_scaled_squares = _differences_sum(_add_square, squared=False, scaled=True)
+_scaled_square_sums = _differences_sum(_add_absolute, squared=True, scaled=True)
+_scaled_square_largest = _differences_sum(_take_larger, squared=True, scaled=True)
 
 
 @intrinsic
@@ -240,15 +259,46 @@ def squared_distances(  # type: ignore[no-untyped-def]
         Whether ``out`` holds distances; where all are beyond the limit it may hold less.
     """
     if metric == 1:
-        _square_sums(rows, at, tiles, start, 0, width, out, least)
+        _square_sums(rows, at, tiles, start, 0, width, tiles, 0, out, least)
     elif metric == 2:
-        _square_largest(rows, at, tiles, start, 0, width, out, least)
+        _square_largest(rows, at, tiles, start, 0, width, tiles, 0, out, least)
     else:
-        _add_squares(rows, at, tiles, start, 0, min(BLOCK, width), out, least)
+        stop = min(BLOCK, width)
+        _add_squares(rows, at, tiles, start, 0, stop, tiles, 0, out, least)
         for column in range(BLOCK, width, BLOCK):
             if _all_beyond(least, np.float64(limit).view(np.int64)):
                 return False
-            _add_squares(rows, at, tiles, start, column, min(column + BLOCK, width), out, least)
+            stop = min(column + BLOCK, width)
+            _add_squares(rows, at, tiles, start, column, stop, tiles, 0, out, least)
+    return True
+
+
+@_compile_ordered
+def scaled_distances(  # type: ignore[no-untyped-def]
+    metric, width, rows, at, tiles, start, limit, factors, begin, out, least
+):
+    """Fill ``out`` as :func:`squared_distances` does, with squared distances times factors.
+
+    Parameters
+    ----------
+    limit : float
+        Beyond which no distance is asked for, before any factor.
+    factors : array
+        Of training rows; those of the leaf begin at ``begin``.
+    """
+    if metric == 1:
+        _scaled_square_sums(rows, at, tiles, start, 0, width, factors, begin, out, least)
+        return True
+    if metric == 2:
+        _scaled_square_largest(rows, at, tiles, start, 0, width, factors, begin, out, least)
+        return True
+    last = (width - 1) // BLOCK * BLOCK
+    for column in range(0, last, BLOCK):
+        stop = column + BLOCK
+        _add_squares(rows, at, tiles, start, column, stop, factors, begin, out, least)
+        if _all_beyond(least, np.float64(limit).view(np.int64)):
+            return False
+    _add_scaled_squares(rows, at, tiles, start, last, width, factors, begin, out, least)
     return True
 
 

@@ -62,8 +62,9 @@ def _add_pairs(  # type: ignore[no-untyped-def]
     buffer, least = pair_room
     _, low, _, _, _ = query
     add_tile(
-        0, 0, low.shape[1], inverse, bound, query, tree, own, query_codes, state, at,
-        tree[4][node], buffer, least,
+        # No row has a scale of its own.
+        0, 0, low.shape[1], inverse, bound, query, tree, None, 1.0, own, query_codes,
+        state, at, tree[4][node], buffer, least,
     )  # fmt: skip
 
 

@@ -44,22 +44,28 @@ _ROOM = 1e-6
 
 @dataclass(eq=False)
 class _State:
-    """Sums over the trees of one unit of weight, in it."""
+    """Sums over the trees of one unit of weight, in it.
+
+    ``eligible`` is the weight of the pairs that count as sums have it, over scales of their rows,
+    and ``counted``, in a unit of its own, as densities are divided by it.
+    """
 
     shift: int
+    counted_shift: int
     near: FloatArray
     sums: FloatArray
     limits: FloatArray
     rescalings: FloatArray
     n_tiles: FloatArray
     eligible: FloatArray
+    counted: FloatArray
     doubts: FloatArray | None = None
 
     @classmethod
-    def of(cls, shift: int, n_bandwidths: int, rows: int) -> "_State":
+    def of(cls, shifts: tuple[int, int], n_bandwidths: int, rows: int) -> "_State":
         shape = n_bandwidths, rows
-        nothing = (np.zeros(rows) for _ in range(3))
-        return cls(shift, np.full(rows, inf), np.zeros(shape), np.full(shape, inf), *nothing)
+        nothing = (np.zeros(rows) for _ in range(4))
+        return cls(*shifts, np.full(rows, inf), np.zeros(shape), np.full(shape, inf), *nothing)
 
     def arrays(self, pairs: FloatArray) -> tuple[FloatArray, ...]:
         """Return what a walk adds to."""
@@ -86,11 +92,14 @@ class Apart:
         Groups by number, as the tree's rows have them; -1 for those that none of these is of.
     eligible : array (query rows,), optional
         The weight of the rows that count, in the tree's unit; by default all do.
+    counted : array (query rows,), optional
+        The same without the rows' scales, where these have any.
     """
 
     own: Numbers = field(default_factory=lambda: np.empty(0, np.int64))
     codes: Codes = field(default_factory=lambda: np.empty(0, np.int32))
     eligible: FloatArray | None = None
+    counted: FloatArray | None = None
 
     def of(self, rows: Rows) -> "Apart":
         """Return what is known of some of the query rows."""
@@ -135,12 +144,12 @@ class LeafSums:
         if terms.kernel.profile is not None:
             # A pair at the edge, whose distance is h, is outside: see dkde.numerics.tiles.
             self._inverse *= 1 + 16 * self._frame.epsilon
-        log_cut = None if terms.log_cut is None else terms.log_cut[self._order]
-        self._cut = cuts(self._code, self._inverse, log_cut)
+        self._log_cut = None if terms.log_cut is None else terms.log_cut[self._order]
+        self._cut = cuts(self._code, self._inverse, self._log_cut)
         rows = len(query.rows)
-        self._states: dict[int, _State] = {}
+        self._states: dict[tuple[int, int], _State] = {}
         self._pairs, self._within = np.zeros(rows), np.full(rows, inf)
-        self._is_weighted = self._is_grouped = False
+        self._is_weighted = self._is_grouped = self._is_scaled = False
         self._used = np.zeros(rows if in_groups else 0)
 
     @np.errstate(over="ignore", invalid="ignore")
@@ -160,19 +169,28 @@ class LeafSums:
         moments : NodeMoments, optional
             Of the tree's nodes, for a kernel that has such.
         """
-        state = self._state(tree.shift)
+        scales = tree.scales
+        state = self._state(tree.shift, tree.shift if scales is None else scales.shift)
         n_copies = 1 + len(self._images)
         every = n_copies * (tree.total if total is None else total)
         needed = log(every) - log(self._share) + _ROOM
         self._is_weighted |= tree.is_weighted
+        self._is_scaled |= scales is not None
         self._is_grouped |= apart.eligible is not None
         eligible = tree.total if apart.eligible is None else self._filled(apart.eligible)
         state.eligible += n_copies * eligible
+        counted = tree.total if scales is None else scales.counted
+        every_counted = (
+            counted
+            if apart.eligible is None
+            else self._filled(apart.eligible if apart.counted is None else apart.counted)
+        )
+        state.counted += n_copies * every_counted
         apart = Apart(self._filled(apart.own), self._filled(apart.codes))
         self._add_from(self._query, _ALL, state, tree, needed, apart, moments)
         if not self._images:
             return
-        limits = self._limits_of(state, needed)
+        limits = self._limits_of(state, tree, needed)
         for query, rows in near_images(self._query, tree, self._images, self._axes, limits):
             self._add_from(query, rows, state, tree, needed, apart.of(rows), moments)
 
@@ -200,7 +218,7 @@ class LeafSums:
             mine = tuple(np.ascontiguousarray(each[..., chosen]) for each in every)
             within, used = within[chosen], used[chosen] if len(used) else used
         if self._in_groups:
-            seen = _State.of(0, 1, len(query.rows)).arrays(mine[-1])
+            seen = _State.of((0, 0), 1, len(query.rows)).arrays(mine[-1])
             group_walk(
                 self._inverse, needed, rows, query.in_units.units, nodes, apart.own,
                 apart.codes, within, _OF_GROUPS * self._share, used, mine, seen, self._cut,
@@ -208,7 +226,7 @@ class LeafSums:
         else:
             walk(
                 self._code, self._metric, tree.n_features, self._inverse, needed, rows, nodes,
-                apart.own, apart.codes, within, mine, self._cut,
+                tree.scale_arrays, apart.own, apart.codes, within, mine, self._cut_of(tree),
             )  # fmt: skip
         if mine is every:
             return
@@ -217,16 +235,26 @@ class LeafSums:
         if len(used):
             self._used[chosen] = used
 
-    def _limits_of(self, state: _State, needed: float) -> FloatArray:
+    def _limits_of(self, state: _State, tree: Tree, needed: float) -> FloatArray:
         """Return the squared distances beyond which pairs of each row do not matter."""
+        wider = 1.0 if tree.scales is None else 1 / tree.scales.of_nodes[0]
         if self._kernel.profile is not None:
-            return np.full(len(state.near), (1 + 1e-9) / self._inverse.min())
+            return np.full(len(state.near), (1 + 1e-9) / self._inverse.min() * wider)
         found = np.empty_like(state.sums)
         fill_limits(
-            self._code, self._inverse, state.near, state.sums, needed, self._within, self._cut,
-            found,
+            self._code, self._inverse, state.near, state.sums, needed, self._within,
+            self._cut_of(tree), found,
         )  # fmt: skip
-        return np.asarray(found.max(axis=0))
+        return np.asarray(found.max(axis=0) * ((1 + 1e-9) * wider if wider != 1.0 else 1.0))
+
+    def _cut_of(self, tree: Tree) -> FloatArray:
+        """Return what limits are at most at a bandwidth, relative to the scales of a tree's rows.
+
+        Rows that are left out weigh no more than their weights, which the tolerance is for.
+        """
+        if tree.scales is None or self._log_cut is None:
+            return self._cut
+        return cuts(self._code, self._inverse, self._log_cut - tree.scales.log_heaviest)
 
     def expect(self, squared: FloatArray) -> None:
         """Expect a row of weight one to be added, to this or to another partial result.
@@ -250,12 +278,13 @@ class LeafSums:
         squared : array (query rows or 1,)
             What their squared distances are at least, in the order of the rows as given.
         """
-        state = self._state(0)
+        state = self._state(0, 0)
         within = np.minimum(self._limits(state.near, state.sums).max(axis=0), self._within)
         bounds = squared if len(squared) == 1 else self._filled(squared[self._query.order])
         if not (bounds > within).all():
             return False
         state.eligible += n_rows
+        state.counted += n_rows
         return True
 
     def log_sums(self) -> FloatArray:
@@ -269,11 +298,11 @@ class LeafSums:
         logsum.split(result).pairs[:] = self._pairs[:n_rows]
         return result
 
-    def _state(self, shift: int) -> _State:
-        if shift not in self._states:
-            rows = len(self._query.rows)
-            self._states[shift] = _State.of(shift, len(self._inverse), rows)
-        return self._states[shift]
+    def _state(self, shift: int, counted_shift: int) -> _State:
+        key = shift, counted_shift
+        if key not in self._states:
+            self._states[key] = _State.of(key, len(self._inverse), len(self._query.rows))
+        return self._states[key]
 
     def _limits(self, near: FloatArray, sums: FloatArray | None) -> FloatArray:
         found = np.empty((len(self._inverse), len(near)))
@@ -299,14 +328,14 @@ class LeafSums:
         if self._kernel.profile is None:  # others are not relative to the nearest row
             sorted_sums -= exponents(self._kernel, state.near, self._inverse)
         rows.log_sums[self._order] = sorted_sums + unit
-        rows.log_weight[:] = np.log(state.eligible) + unit
+        rows.log_weight[:] = np.log(state.counted) + state.counted_shift * log(2)
         found = Sums(
             self._inverse, state.near, state.sums, state.eligible, state.rescalings,
             np.zeros(len(state.near)), state.n_tiles,
         )  # fmt: skip
         method = Method(
             self._kernel, self._frame, Accuracy(0.0, 0.0, inf), True, self._is_weighted,
-            self._is_grouped, self._share, LEAF,
+            self._is_grouped, self._share, LEAF, self._is_scaled,
         )  # fmt: skip
         errors = log_sum_errors(found, method)
         if self._in_groups:
@@ -315,5 +344,8 @@ class LeafSums:
             errors += np.where((self._used > 0) & (state.sums > 0), of_groups, 0.0)
         if state.doubts is not None:
             errors += log_errors(state.sums, state.doubts)
+        if self._is_scaled and self._kernel.profile is None and self._log_cut is None:
+            # Over a small scale, a distance may be more than there are numbers for.
+            errors[:, np.isinf(state.near) & (state.eligible > 0)] = inf
         rows.errors[self._order] = errors + rounding_of(rows.log_sums[self._order], state.shift)
         return result

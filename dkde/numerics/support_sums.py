@@ -98,6 +98,7 @@ def _walked(
         (query.rows, query.low, query.high, query.group_low, query.group_high),
         (tree.tiles, tree.weights, tree.codes, tree.n_rows, tree.first, tree.count,
          tree.low, tree.high, tree.code_low, tree.code_high),
-        own, codes, summary, (found.sums, found.doubts, found.n_added, found.pairs),
+        tree.scale_arrays, own, codes, summary,
+        (found.sums, found.doubts, found.n_added, found.pairs),
     )  # fmt: skip
     return found

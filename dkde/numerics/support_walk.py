@@ -21,6 +21,7 @@ from dkde.numerics.distances import (
     PIECE,
     PIECES,
     nearest_that_counts,
+    scaled_distances,
     squared_distances,
 )  # fmt: skip
 from dkde.numerics.kernel_sums import add_compact
@@ -29,8 +30,10 @@ from dkde.numerics.limits import limit
 from dkde.numerics.node_sums import add_node, farthest
 from dkde.numerics.piece_moments import add_moments, add_up_pieces
 from dkde.numerics.tree import QUERY_LEAF
-from dkde.numerics.walk import gap
+from dkde.numerics.walk import least_factor, scaled_gap
 
+# As in dkde.numerics.walk.
+_WIDER = 1 + 2.0**-50
 # Nodes that can wait at a time: one for each level of a tree of any size.
 _DEPTH = 128
 _WHOLE = -1
@@ -49,7 +52,7 @@ _compile = compiled_within(
 
 @compiled("reassoc", "contract", "nsz", "arcp")
 def support_walk(  # type: ignore[no-untyped-def]
-    code, power, metric, width, inverse, boxes, tree, own, query_codes, summary, state
+    code, power, metric, width, inverse, boxes, tree, scales, own, query_codes, summary, state
 ):
     """Add all rows of a tree that are inside the support of each query row.
 
@@ -59,7 +62,7 @@ def support_walk(  # type: ignore[no-untyped-def]
         The kernel, the power of ``1 - u**2`` that it is, the metric and the columns of rows.
     inverse : array (n_bandwidths,)
         From the widest bandwidth to the narrowest.
-    boxes, tree, own, query_codes
+    boxes, tree, scales, own, query_codes
         As ``query`` and the others of :func:`dkde.numerics.walk.walk`.
     summary : tuple
         Arrays, as in ``NodeMoments``; empty for none.
@@ -112,7 +115,7 @@ def support_walk(  # type: ignore[no-untyped-def]
                 if part > _WHOLE:
                     a = start + part * GROUP
                     b = a + GROUP
-                apart = gap(metric, lower, upper, part + 1, box_low, box_high, node)
+                apart = scaled_gap(metric, lower, upper, part + 1, box_low, box_high, node, scales)
                 k_out = k_last
                 while k_out > k_first and apart > edges[k_out - 1]:
                     k_out -= 1
@@ -156,9 +159,12 @@ def support_walk(  # type: ignore[no-untyped-def]
                             n_waiting += 1
                         break
                 elif k_in < k_out:
+                    edge = edges[k_in]
+                    if scales is not None:
+                        edge = _WIDER * edge / least_factor(scales, node)
                     _add_pairs(
-                        code, metric, width, inverse, edges, k_in, k_out, rows, tree, own,
-                        query_codes, state, a, first[node], buffer, least,
+                        code, metric, width, inverse, edges, edge, k_in, k_out, rows, tree,
+                        scales, own, query_codes, state, a, first[node], buffer, least,
                     )  # fmt: skip
         for i in range(n_octets * OCTET):
             n_added[start + i] += counts[_ADDED, i // OCTET]
@@ -256,17 +262,23 @@ def _holds_own(  # type: ignore[no-untyped-def]
 
 @_compile
 def _add_pairs(  # type: ignore[no-untyped-def]
-    code, metric, width, inverse, edges, k_from, k_to, rows, tree, own, query_codes, state,
-    at, leaf, buffer, least,
+    code, metric, width, inverse, edges, edge, k_from, k_to, rows, tree, scales, own,
+    query_codes, state, at, leaf, buffer, least,
 ):  # fmt: skip
     """Add the pairs of four query rows with a leaf's rows."""
     tiles, weights, codes, n_rows, _, _, _, _, _, _ = tree
     sums, _, n_added, pairs = state
     bits, least_bits = buffer.view(np.int64), least.view(np.int64)
-    if not squared_distances(
-        metric, width, rows, at, tiles, np.uint64(leaf * width * LEAF), edges[k_from], buffer,
-        bits, least_bits,
-    ):  # fmt: skip
+    start = np.uint64(leaf * width * LEAF)
+    if scales is None:
+        found = squared_distances(
+            metric, width, rows, at, tiles, start, edge, buffer, bits, least_bits
+        )
+    else:
+        found = scaled_distances(
+            metric, width, rows, at, tiles, start, edge, scales[0], leaf * LEAF, buffer, least_bits
+        )
+    if not found:
         return
     there = min(LEAF, n_rows - leaf * LEAF)
     for i in range(GROUP):

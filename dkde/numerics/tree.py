@@ -20,6 +20,7 @@ from dkde.numerics.distances import GROUP, LEAF
 from dkde.numerics.leaf_axes import LeafAxes
 from dkde.numerics.leaf_order import PART, split_rows
 from dkde.numerics.leaf_tiles import bounds_along, fill_groups, fill_tiles
+from dkde.numerics.row_scales import RowScales, ScaledBand
 from dkde.numerics.tree_nodes import Codes as Codes
 from dkde.numerics.tree_nodes import Numbers as Numbers
 from dkde.numerics.tree_nodes import code_ranges, least, nodes, summed, units
@@ -65,6 +66,8 @@ class Tree:
     shift : int
     is_weighted : bool
         Whether weights are others than ones.
+    scales : RowScales, optional
+        Where rows have scales of their own; weights are then those over ``s**d``.
     """
 
     order: Numbers
@@ -83,6 +86,12 @@ class Tree:
     total: float
     shift: int
     is_weighted: bool
+    scales: RowScales | None = None
+
+    @property
+    def scale_arrays(self) -> tuple[FloatArray, FloatArray] | None:
+        """Return the rows' scales as walks take them; None where there are none."""
+        return None if self.scales is None else (self.scales.factors, self.scales.of_nodes)
 
     @property
     def n_rows(self) -> int:
@@ -97,7 +106,8 @@ class Tree:
     @property
     def nbytes(self) -> int:
         """Return the bytes of all arrays."""
-        return sum(each.nbytes for each in vars(self).values() if isinstance(each, np.ndarray))
+        arrays = (each for each in vars(self).values() if isinstance(each, np.ndarray | RowScales))
+        return sum(each.nbytes for each in arrays)
 
     @property
     def places(self) -> Numbers:
@@ -227,7 +237,7 @@ class TreeRows:
 
     def tree(
         self, weights: FloatArray | None = None, codes: Codes | None = None, *, shift: int = 0,
-        pool: Executor | None = None,
+        pool: Executor | None = None, scaled: ScaledBand | None = None,
     ) -> Tree:  # fmt: skip
         """Make the tree of all rows; there are none left here then.
 
@@ -235,6 +245,8 @@ class TreeRows:
         ----------
         weights, codes, shift, pool
             As for :func:`make_tree`.
+        scaled : ScaledBand, optional
+            Where rows have scales of their own; the weights are its own.
         """
         n, self._count = self._count, 0
         n_leaves = -(-n // LEAF)
@@ -264,6 +276,7 @@ class TreeRows:
         return Tree(
             order, self._n_features, self._axes, tiles, filled, placed, first, count, low, high,
             mass, code_low, code_high, total, shift, weights is not None,
+            None if scaled is None else scaled.placed(order, first, count),
         )  # fmt: skip
 
 

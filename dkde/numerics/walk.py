@@ -19,6 +19,7 @@ from dkde.numerics.distances import (
     GROUP,
     LEAF,
     nearest_that_counts,
+    scaled_distances,
     squared_distances,
 )  # fmt: skip
 from dkde.numerics.kernel_sums import add_row, rescaling
@@ -29,6 +30,8 @@ from dkde.numerics.tree import QUERY_LEAF
 # leaves change them most.
 _MOST_BETWEEN = 16
 _MIXED = np.int32(-1)
+# A distance over a scale is off by some roundings, whichever way it is taken.
+_WIDER = 1 + 2.0**-50
 # Nodes that can wait at a time: one for each level of a tree of any size.
 _DEPTH = 128
 _GROUPS = QUERY_LEAF // GROUP
@@ -54,10 +57,24 @@ def gap(metric, low, high, i, box_low, box_high, k):  # type: ignore[no-untyped-
     return total if metric == 0 else total * total
 
 
+@_compile
+def scaled_gap(metric, low, high, i, box_low, box_high, k, scales):  # type: ignore[no-untyped-def]
+    """Return the same over the largest scale of a node's rows, where these have any."""
+    found = gap(metric, low, high, i, box_low, box_high, k)
+    return found if scales is None else found * scales[1][k]
+
+
+@_compile
+def least_factor(scales, node):  # type: ignore[no-untyped-def]
+    """Return the least of the factors of a node's rows; 1 where there are none."""
+    return 1.0 if scales is None else scales[1][node]
+
+
 @compiled("reassoc", "contract", "nsz", "arcp")
 def walk(  # type: ignore[no-untyped-def]
-    code, metric, width, inverse, log_needed, query, tree, own, query_codes, within, state, cut
-):
+    code, metric, width, inverse, log_needed, query, tree, scales, own, query_codes, within,
+    state, cut,
+):  # fmt: skip
     """Add the pairs of all query rows with a tree's rows that can matter.
 
     Parameters
@@ -73,6 +90,10 @@ def walk(  # type: ignore[no-untyped-def]
     tree : tuple
         Tiles, weights, codes, numbers of rows, first and count, boxes and ranges of codes, as in
         ``Tree``.
+    scales : tuple, or None
+        The inverse squares of the rows' scales, and the least of each node, as in ``RowScales``.
+        Code for them is compiled only where there are any. All squared distances, and limits, are
+        then relative to scales.
     own : array (rows,), or empty
         The place of the one row that does not count for a query row; -1 for none.
     query_codes : array (rows,), or empty
@@ -96,7 +117,7 @@ def walk(  # type: ignore[no-untyped-def]
         n_groups = (stop - start) // GROUP
         mine = one_code(query_codes, start, stop)
         nearest = nearest_leaf(
-            metric, low, high, leaf, count, box_low, box_high, code_low, code_high, mine
+            metric, low, high, leaf, count, box_low, box_high, code_low, code_high, mine, scales
         )
         reach[:], furthest = inf, inf
         n_waiting, n_leaves, next_look, is_first = 2, 0, 1, True
@@ -110,8 +131,8 @@ def walk(  # type: ignore[no-untyped-def]
                 continue
             if count[node] > 1:
                 left, right = node + 1, node + 2 * ((count[node] + 1) // 2)
-                to_left = gap(metric, low, high, leaf, box_low, box_high, left)
-                to_right = gap(metric, low, high, leaf, box_low, box_high, right)
+                to_left = scaled_gap(metric, low, high, leaf, box_low, box_high, left, scales)
+                to_right = scaled_gap(metric, low, high, leaf, box_low, box_high, right, scales)
                 # The nearer one is taken first.
                 if to_left <= to_right:
                     left, right, to_left, to_right = right, left, to_right, to_left
@@ -126,10 +147,16 @@ def walk(  # type: ignore[no-untyped-def]
                     code_low, code_high, node,
                 ):  # fmt: skip
                     continue
-                if gap(metric, group_low, group_high, group, box_low, box_high, node) <= reach[g]:
+                if (
+                    scaled_gap(
+                        metric, group_low, group_high, group, box_low, box_high, node, scales
+                    )
+                    <= reach[g]
+                ):
+                    factor = least_factor(scales, node)
                     add_tile(
-                        code, metric, width, inverse, reach[g], query, tree, own, query_codes,
-                        state, group * GROUP, first[node], buffer, least,
+                        code, metric, width, inverse, reach[g], query, tree, scales, factor,
+                        own, query_codes, state, group * GROUP, first[node], buffer, least,
                     )  # fmt: skip
             n_leaves += 1
             if is_first or n_leaves == next_look:
@@ -159,7 +186,7 @@ def is_all_of(code, code_low, code_high, node):  # type: ignore[no-untyped-def]
 
 @_compile
 def nearest_leaf(  # type: ignore[no-untyped-def]
-    metric, low, high, leaf, count, box_low, box_high, code_low, code_high, mine
+    metric, low, high, leaf, count, box_low, box_high, code_low, code_high, mine, scales
 ):
     """Return the node of a leaf near a query leaf, going down by the distances of boxes.
 
@@ -169,8 +196,8 @@ def nearest_leaf(  # type: ignore[no-untyped-def]
     node = 0
     while count[node] > 1:
         left, right = node + 1, node + 2 * ((count[node] + 1) // 2)
-        to_left = gap(metric, low, high, leaf, box_low, box_high, left)
-        to_right = gap(metric, low, high, leaf, box_low, box_high, right)
+        to_left = scaled_gap(metric, low, high, leaf, box_low, box_high, left, scales)
+        to_right = scaled_gap(metric, low, high, leaf, box_low, box_high, right, scales)
         if mine != _MIXED and is_all_of(mine, code_low, code_high, left):
             to_left = inf
         if mine != _MIXED and is_all_of(mine, code_low, code_high, right):
@@ -206,25 +233,27 @@ def set_limits(  # type: ignore[no-untyped-def]
 
 @_compile_inlined
 def add_tile(  # type: ignore[no-untyped-def]
-    code, metric, width, inverse, reach, query, tree, own, query_codes, state,
+    code, metric, width, inverse, reach, query, tree, scales, factor, own, query_codes, state,
     at, leaf, buffer, least,
 ):  # fmt: skip
-    """Add the pairs of four query rows with a leaf's rows."""
+    """Add the pairs of four query rows with a leaf's rows.
+
+    The factors of its rows are none of them below ``factor``; without any this is 1.
+    """
     tiles, weights, codes, n_rows, _, _, _, _, _, _ = tree
     near, sums, limits, rescalings, n_tiles, pairs = state
     bits, least_bits = buffer.view(np.int64), least.view(np.int64)
-    if not squared_distances(
-        metric,
-        width,
-        query[0],
-        at,
-        tiles,
-        np.uint64(leaf * width * LEAF),
-        reach,
-        buffer,
-        bits,
-        least_bits,
-    ):
+    start = np.uint64(leaf * width * LEAF)
+    if scales is None:
+        found = squared_distances(
+            metric, width, query[0], at, tiles, start, reach, buffer, bits, least_bits
+        )
+    else:
+        found = scaled_distances(
+            metric, width, query[0], at, tiles, start, _WIDER * reach / factor, scales[0],
+            leaf * LEAF, buffer, least_bits,
+        )  # fmt: skip
+    if not found:
         return
     there = min(LEAF, n_rows - leaf * LEAF)
     for i in range(GROUP):

@@ -402,14 +402,18 @@ class Side:
         One non-negative number for each row; only for the train side.
     groups : RowSource, optional
         One integer for each row; pairs with equal groups are left out of the sums.
+    scales : RowSource, optional
+        One positive number for each row, which multiplies its bandwidth; only for the train side.
     """
 
     rows: Rows
     weights: RowSource | None = None
     groups: RowSource | None = None
+    scales: RowSource | None = None
 
     def __sizeof__(self) -> int:
         # Dask counts a worker's managed memory by this. The default would miss the arrays.
-        vectors = [s.resident_bytes for s in (self.weights, self.groups) if s is not None]
+        others = (self.weights, self.groups, self.scales)
+        vectors = [s.resident_bytes for s in others if s is not None]
         linear = 0 if self.rows.linear is None else self.rows.linear.nbytes
         return object.__sizeof__(self) + self.rows.resident_bytes + sum(vectors) + linear

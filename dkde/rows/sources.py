@@ -321,3 +321,10 @@ async def _checksums(x: zarr.Array[Any], numbers: range) -> bytes:
                 f"{location(x)}: chunk {key} is missing; the store is damaged, import it again"
             )
     return b"".join(value.to_bytes() for value in found if value is not None)
+
+
+def in_memory(source: RowSource) -> bool:
+    """Return whether all values are in memory, so that looking at them reads nothing."""
+    if isinstance(source, Joined):
+        return all(map(in_memory, source.sources))
+    return source.resident_bytes > 0 and not source.is_lazy

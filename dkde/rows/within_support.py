@@ -51,9 +51,13 @@ def checked(support: Support, side: Side, *, outside: str, drops_missing: bool) 
     )  # fmt: skip
     drops = drops_missing or outside == "drop"
     rows, weights = replace(side.rows, parts=parts, drops_missing=drops), side.weights
-    if drops and not drops_missing and weights is not None:
-        weights = Derived(weights, Present(side.rows.label))
-    return replace(side, rows=rows, weights=weights)
+    scales = side.scales
+    if drops and not drops_missing:
+        if weights is not None:
+            weights = Derived(weights, Present(side.rows.label))
+        if scales is not None:
+            scales = Derived(scales, Present(side.rows.label, "bandwidth scale"))
+    return replace(side, rows=rows, weights=weights, scales=scales)
 
 
 @dataclass(frozen=True)
@@ -157,18 +161,21 @@ class Checked(Step):
 
 @dataclass(frozen=True)
 class Present(Step):
-    """Weights none of which is missing: else a row without one would count as one outside.
+    """Weights, or scales, none of which is missing: else its row would count as one outside.
 
     Parameters
     ----------
     name : str
         The name of the rows, for messages.
+    what : str
+        What the numbers are.
     """
 
     name: str
+    what: str = "weight"
 
     def apply(self, rows: Array, start: int, source: RowSource) -> Array:
-        """Return the weights.
+        """Return the numbers.
 
         Raises
         ------
@@ -179,7 +186,8 @@ class Present(Step):
         if missing.any():
             row = source.row_name(start + int(missing.argmax()))
             raise InputError(
-                f"{self.name}: the weight of {row} is missing; leave rows without a weight out (",
+                f"{self.name}: the {self.what} of {row} is missing; leave rows without a "
+                f"{self.what} out (",
                 Argument("nan", "drop"),
                 "), or give those that are not to count the weight 0",
             )

@@ -21,7 +21,7 @@ from dkde.numerics.machine import altered_target, blas, processor
 # The arguments of a call that are rows, or have a value for each: only text of them is recorded.
 _SIDES = (
     "query", "train", "valid", "test", "weights", "query_weights", "valid_weights", "test_weights",
-    "by", "query_by",
+    "by", "query_by", "bandwidth_scale",
 )  # fmt: skip
 
 

@@ -168,3 +168,31 @@ class TestRefused:
     def test_no_rule(self, refused, npz):
         line = refused("sweep", npz, "--bandwidths", "scot")
         assert line.startswith("Error: --bandwidths: ")
+
+
+class TestBandwidthsOfRowsOwn:
+    @pytest.fixture(autouse=True)
+    def rows(self):
+        rng = np.random.default_rng(0)
+        columns = np.column_stack([rng.normal(size=(60, 2)), np.exp(rng.normal(size=60))])
+        np.savetxt("rows.csv", columns, delimiter=",", header="x,y,s", comments="")
+
+    @pytest.mark.filterwarnings("ignore:.*share rows")
+    def test_are_those_of_the_library(self, run):
+        for option, given in ((("--bandwidth-scale", "s"), {"bandwidth_scale": "s"}),
+                              (("--adaptive", "0.5"), {"adaptive": 0.5})):  # fmt: skip
+            on = ("rows.csv", "--features", "x,y", "--train", "rows.csv", "--query", "rows.csv")
+            found = json.loads(run("score", *on, "--bandwidth", "0.5", *option, "--json").stdout)
+            known = dkde.score("rows.csv", "rows.csv", 0.5, features=["x", "y"], **given)
+            assert found["mean_log_likelihood"] == float(known.mean_log_likelihood[0])
+
+    def test_both_are_refused(self, refused):
+        on = ("rows.csv", "--features", "x,y", "--train", "rows.csv", "--query", "rows.csv")
+        both = ("--bandwidth-scale", "s", "--adaptive", "0.5")
+        line = refused("score", *on, "--bandwidth", "0.5", *both)
+        assert "--bandwidth-scale and --adaptive both say" in line
+
+    @pytest.mark.parametrize("name", ["score", "sweep", "map", "sample"])
+    def test_are_options_of_all_that_adapt(self, name):
+        options = {option for param in cli.commands[name].params for option in param.opts}
+        assert options >= {"--bandwidth-scale", "--adaptive"}

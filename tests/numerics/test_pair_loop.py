@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 
 from dkde.numerics.compiling import compiled
-from dkde.numerics.distances import CHUNK, GROUP, LEAF, METRICS, squared_distances
+from dkde.numerics.distances import CHUNK, GROUP, LEAF, METRICS, scaled_distances, squared_distances
 from dkde.numerics.exponential import NEAR_ZERO, SLOPE
 from dkde.numerics.kernel_sums import COMPACT, add_compact, add_row, rescaling
 from dkde.numerics.kernels import KERNELS
@@ -25,6 +25,11 @@ def call_squared_distances(*arguments):  # type: ignore[no-untyped-def]
 
 
 @compiled()
+def call_scaled_distances(*arguments):  # type: ignore[no-untyped-def]
+    return scaled_distances(*arguments)
+
+
+@compiled()
 def call_add_row(*arguments):  # type: ignore[no-untyped-def]
     return add_row(*arguments)
 
@@ -38,7 +43,11 @@ WIDTHS = [*range(1, 18), 23, 24, 31, 32, 33, 63, 64, 65, 95, 96]
 
 
 def distances(
-    query: Array, train: Array, metric: str = "euclidean", limit: float = inf
+    query: Array,
+    train: Array,
+    metric: str = "euclidean",
+    limit: float = inf,
+    factors: Array | None = None,
 ) -> tuple[bool, Array, Array]:
     """Whether there are distances, and these, (4, 128), with the least of each chunk, (4, 4)."""
     width = query.shape[1]
@@ -48,10 +57,11 @@ def distances(
     columns[1, : query.shape[1], len(train) :] = inf
     columns[0] = np.nan  # another leaf, which is not to be touched
     out, least = np.full(GROUP * LEAF, np.nan), np.empty(GROUP * LEAF // CHUNK)
-    there = call_squared_distances(
-        METRICS[metric], width, rows, 0, columns.reshape(-1), np.uint64(width * LEAF), limit,
-        out, out.view(np.int64), least.view(np.int64),
-    )  # fmt: skip
+    given = METRICS[metric], width, rows, 0, columns.reshape(-1), np.uint64(width * LEAF), limit
+    if factors is None:
+        there = call_squared_distances(*given, out, out.view(np.int64), least.view(np.int64))
+    else:
+        there = call_scaled_distances(*given, factors, LEAF, out, least.view(np.int64))
     return there, out.reshape(GROUP, LEAF), least.reshape(GROUP, -1)
 
 
@@ -63,6 +73,18 @@ def exact(query: Array, train: Array, metric: str) -> Array:
 
 
 class TestDistances:
+    @pytest.mark.parametrize("metric", sorted(METRICS))
+    @pytest.mark.parametrize("d", WIDTHS)
+    def test_are_multiplied_by_the_factors_of_the_rows(self, d: int, metric: str) -> None:
+        rng = np.random.default_rng(d)
+        train, query = rng.normal(size=(LEAF, d)), rng.normal(size=(GROUP, d))
+        factors = np.exp(rng.normal(size=2 * LEAF))
+        there, found, least = distances(query, train, metric, factors=factors)
+        assert there
+        right = exact(query, train, metric) * factors[LEAF:]
+        assert (np.abs(found - right) <= (2 * d + 7) * EPSILON * right).all()
+        np.testing.assert_array_equal(least, found.reshape(GROUP, -1, CHUNK).min(axis=2))
+
     @pytest.mark.parametrize("metric", sorted(METRICS))
     @pytest.mark.parametrize("d", WIDTHS)
     def test_are_exact_to_the_roundings_that_bounds_take(self, d: int, metric: str) -> None:
