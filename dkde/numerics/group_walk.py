@@ -87,7 +87,9 @@ def _seed(  # type: ignore[no-untyped-def]
     start = leaf * QUERY_LEAF
     stop = min(start + QUERY_LEAF, len(rows))
     mine = one_code(query_codes, start, stop)
-    nearest = nearest_leaf(0, low, high, leaf, count, box_low, box_high, code_low, code_high, mine)
+    nearest = nearest_leaf(
+        0, low, high, leaf, count, box_low, box_high, code_low, code_high, mine, None
+    )
     for at in range(start, stop, GROUP):
         _add_pairs(inverse, inf, query, tree, own, query_codes, seen, at, nearest, pair_room)
     near, sums, _, rescalings, _, _ = state
