@@ -11,6 +11,7 @@ import pytest
 import dkde
 from dkde.errors import InputError
 from dkde.estimation.options import RECORDED, Options
+from dkde.estimation.resuming import _ARGUMENTS
 from dkde.rows.feature_choice import FeatureChoice
 
 TAKE_ROWS: dict[str, Callable[..., Any]] = {
@@ -70,6 +71,19 @@ def test_options_are_the_same_words_in_the_same_order(name):
 def test_options_of_a_call_are_those_of_its_record():
     assert [word for word in OPTIONS if word in RECORDED] == list(RECORDED)
     assert {field.name for field in fields(Options)} == {*RECORDED, "method"}
+
+
+# What the record of a call holds apart from its arguments, or not at all.
+BESIDE = {
+    "source", "features", "where", "row_dim", "lat", "lon", "output", "restart", "retry_failed",
+    "anywhere", "progress", "contours",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["score", "sweep", "cross_validate", "classify", "density_map"])
+def test_calls_whose_results_are_kept_are_known_from_their_records(name):
+    parameters = inspect.signature(TAKE_ROWS[name]).parameters.keys() - {*RECORDED}
+    assert parameters - BESIDE == _ARGUMENTS[name]
 
 
 @pytest.mark.parametrize(

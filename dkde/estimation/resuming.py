@@ -42,6 +42,9 @@ _ARGUMENTS = {
         "query", "train", "valid", "bandwidth", "by", "query_by", "priors", "common_bandwidth",
         "weights",
     },
+    "cross_validate": {
+        "train", "bandwidths", *_SCHEME, "criterion", "pca", "weights", "bandwidth_scale",
+    },
 }  # fmt: skip
 
 
