@@ -122,4 +122,8 @@ def _of_part(operand: Operand, part: Part, name: str) -> Array:
         return values_of_arrow([batch.column(name) for batch in batches])
     column = column_of_rows(operand, part, name)
     pieces = pairwise(column.cuts(part.start, part.stop))
-    return np.concatenate([column.read(*piece) for piece in pieces])
+    read = [column.read(*piece) for piece in pieces]
+    if any(isinstance(each, np.ma.MaskedArray) for each in read):
+        masked: Array = np.ma.concatenate(read)  # of NumPy's own, missing values would be there
+        return masked
+    return np.concatenate(read)

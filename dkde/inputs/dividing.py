@@ -139,7 +139,7 @@ def _values_of(operand: Operand, by: Any, role: str) -> tuple[str, Array, Mask]:
     name = str(getattr(by, "name", None) or "by")
     if isinstance(by, xr.DataArray) and set(by.dims) == set(operand.dims):
         by = by.transpose(*operand.dims)
-    values = np.asarray(by)
+    values = by if isinstance(by, np.ma.MaskedArray) else np.asarray(by)
     given = values.reshape(-1)
     n_rows = operand.rows.n_rows if operand.before is None else operand.before.rows.n_rows
     if len(given) != n_rows or values.ndim > max(1, len(operand.dims)):

@@ -185,6 +185,28 @@ class TestValues:
         near(found.sel(kind="cat"), dkde.log_density(Q, X[there & (KIND == "cat")], h))
 
     @pytest.mark.filterwarnings("ignore:.* share rows")
+    @pytest.mark.parametrize("form", ["masked", "nullable", "polars", "arrow", "csv", "parquet"])
+    def test_numbers_that_are_missing_are_no_zeros(self, form, frame, tmp_path):
+        numbers = np.arange(N) % 3
+        missing = np.arange(N) % 7 == 0
+        frame = frame.assign(by=pd.arrays.IntegerArray(numbers, missing))
+        rows, by = frame, "by"
+        if form == "masked":
+            rows, by = X, np.ma.masked_array(numbers, missing)
+        elif form == "polars":
+            rows = pytest.importorskip("polars").from_pandas(frame)
+        elif form == "arrow":
+            rows = pytest.importorskip("pyarrow").Table.from_pandas(frame)
+        elif form != "nullable":
+            rows = f"{tmp_path}/rows.{form}"
+            getattr(frame, f"to_{form}")(rows, index=False)
+        query = Q if form == "masked" else pd.DataFrame(Q, columns=NAMES)
+        features = None if form == "masked" else NAMES
+        with pytest.warns(UserWarning, match=f"{missing.sum()} of the {N} rows of train have no"):
+            found = dkde.log_density(query, rows, 0.5, by=by, features=features)
+        for k in range(3):
+            near(found.sel(by=k), dkde.log_density(Q, X[(numbers == k) & ~missing], 0.5))
+
     def test_after_a_filter(self, frame):
         found = dkde.score(
             frame[NAMES], frame, 0.5, by="kind", weights="w", where={"train": "y > 0"},
