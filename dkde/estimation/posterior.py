@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from dkde.errors import InputError, some
+from dkde.rows.filter_values import value_words
 from dkde.typing import Array, FloatArray
 
 # By how much priors may miss a sum of one.
@@ -55,8 +57,9 @@ def log_priors(priors: Any, classes: Array, weights: FloatArray) -> FloatArray:
 
 def _matched(priors: Mapping[Any, Any], classes: Array) -> list[Any]:
     """Return the keys of the priors in the order of the classes."""
-    known = {str(key): key for key in priors}
-    names = [str(each) for each in classes.tolist()]
+    is_number = classes.dtype.kind in "iuf"
+    known = {_word(str(key), is_number): key for key in priors}
+    names = [_word(word, is_number) for word in value_words(classes)]
     if set(known) != set(names):
         missing = [name for name in names if name not in known]
         others = [name for name in known if name not in names]
@@ -64,6 +67,14 @@ def _matched(priors: Mapping[Any, Any], classes: Array) -> list[Any]:
         more = f"name {some(others)}, which are no classes" if others else ""
         raise InputError(f"priors {' and '.join(filter(None, (lack, more)))}")
     return [known[name] for name in names]
+
+
+def _word(text: str, is_number: bool) -> str:
+    """Return a class as text, whole numbers without a point: classes of floats may be these."""
+    with suppress(ValueError):
+        if is_number and float(text).is_integer():
+            return str(int(float(text))) if "." in text or "e" in text else text
+    return text
 
 
 def _number(value: Any) -> float:

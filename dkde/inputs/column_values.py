@@ -124,6 +124,7 @@ def _of_part(operand: Operand, part: Part, name: str) -> Array:
     pieces = pairwise(column.cuts(part.start, part.stop))
     read = [column.read(*piece) for piece in pieces]
     if any(isinstance(each, np.ma.MaskedArray) for each in read):
-        masked: Array = np.ma.concatenate(read)  # of NumPy's own, missing values would be there
+        # NumPy's own would take what is masked for values.
+        masked: Array = np.ma.concatenate(read)  # type: ignore[no-untyped-call]
         return masked
     return np.concatenate(read)

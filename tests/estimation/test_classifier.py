@@ -87,6 +87,22 @@ class TestBayesRule:
         expected = by_hand(query, train, kinds, 1.0, weights, np.array([0.2, 0.5, 0.3]))
         np.testing.assert_allclose(model.predict_log_proba(query), expected, rtol=1e-9, atol=1e-9)
 
+    @pytest.mark.parametrize(
+        ("values", "priors"),
+        [
+            ([0.0, 1.0, 2.0], {0.0: 0.2, 1.0: 0.5, 2.0: 0.3}),
+            ([0.0, 1.0, 2.0], {"0.0": 0.2, "1": 0.5, "2e0": 0.3}),
+            ([0, 1, 2], {0.0: 0.2, 1: 0.5, np.float32(2): 0.3}),
+            (np.array(["2020-01", "2021", "2022"], "M8[ns]"), {"2020-01-01": 0.2,
+             np.datetime64("2021-01-01"): 0.5, "2022-01-01": 0.3}),
+        ],
+    )  # fmt: skip
+    def test_priors_by_number_or_day(self, train, kinds, query, values, priors):
+        classes = np.array(values)[np.unique(kinds, return_inverse=True)[1]]
+        found = KernelDensityClassifier(priors=priors).fit(train, classes).predict_log_proba(query)
+        expected = KernelDensityClassifier(priors=[0.2, 0.5, 0.3]).fit(train, kinds)
+        np.testing.assert_array_equal(found, expected.predict_log_proba(query))
+
     def test_a_prior_of_zero(self, train, kinds, query):
         model = KernelDensityClassifier(priors=[0.5, 0.0, 0.5]).fit(train, kinds)
         assert np.isneginf(model.predict_log_proba(query)[:, 1]).all()
