@@ -121,6 +121,21 @@ class Chooser:
         left_out = None if counting is None else ~counting
         return cls(works, truth, read_weights(whole, 0, len(codes), left_out))
 
+    def check(self, densities: ClassDensities) -> None:
+        """Refuse rows of a class whose prior is 0: at each bandwidth their loss is infinite.
+
+        Raises
+        ------
+        InputError
+        """
+        never = np.flatnonzero(np.isneginf(densities.log_priors))
+        if lost := np.intersect1d(never, self.codes).tolist():
+            names = some([str(densities.classes[k]) for k in lost])
+            raise InputError(
+                f"the prior of {names} is 0, and its rows are to choose a bandwidth: none gives "
+                "them a probability; leave the class out (where=), or give one bandwidth"
+            )
+
     def best(self, posteriors: ClassPosteriors, matrix: BandwidthMatrix) -> tuple[int, FloatArray]:
         """Return the number of the best bandwidth, and the mean log-loss at each.
 

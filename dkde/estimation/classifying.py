@@ -257,6 +257,7 @@ class ClassifyJob:
                 division, densities, codes[codes >= 0], options, weights
             )
         if chooser is not None:
+            chooser.check(densities)
             works |= _named("choice", chooser.works)
         named = query_by if query_by is not None else by if isinstance(by, str) else None
         truth = true_classes(q, named, densities.classes, "query", needed=query_by is not None)

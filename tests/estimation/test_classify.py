@@ -177,6 +177,16 @@ class TestChoice:
         ]
         np.testing.assert_allclose(found.choice_log_loss, expected, rtol=1e-8)
 
+    @pytest.mark.parametrize("valid", [None, "valid"])
+    def test_a_class_of_prior_0_cannot_choose(self, frames, valid):
+        rows = None if valid is None else frames[valid]
+        with pytest.raises(InputError, match="the prior of NK is 0, and its rows are to choose"):
+            dkde.classify(
+                frames["query"], frames["train"], H, by="kind", priors=[0.5, 0, 0.5], valid=rows
+            )
+        one = dkde.classify(frames["query"], frames["train"], 1, by="kind", priors=[0.5, 0, 0.5])
+        assert np.isneginf(one.log_posterior.sel({"class": "NK"})).all()
+
     def test_a_class_of_one_row_does_not_choose(self, frames):
         alone = pd.concat([frames["train"], pd.DataFrame({"a": [9.0], "b": [9.0], "kind": ["x"]})])
         with pytest.warns(UserWarning, match="fewer than"):
