@@ -207,6 +207,28 @@ class TestValues:
         for k in range(3):
             near(found.sel(by=k), dkde.log_density(Q, X[(numbers == k) & ~missing], 0.5))
 
+    @pytest.mark.parametrize("form", ["csv", "parquet", "pandas"])
+    @pytest.mark.parametrize("column", ["kind", "number", "whole", "day"])
+    def test_rows_without_a_value_in_every_container(self, frame, form, column, tmp_path):
+        there = np.arange(N) % 9 > 0
+        table = frame[NAMES].assign(
+            kind=frame.kind, number=np.arange(N) % 2 + 1.0, whole=np.arange(N) % 2 + 1,
+            day=np.datetime64("2020-01-01") + np.arange(N) % 2 * np.timedelta64(1, "D"),
+        ).astype({"whole": "Int64"})  # fmt: skip
+        table[column] = table[column].where(there)
+        rows = table
+        if form != "pandas":
+            rows = str(tmp_path / f"rows.{form}")
+            write = table.to_parquet if form == "parquet" else table.to_csv
+            write(rows, index=False)
+        with pytest.warns(UserWarning, match="10 of the 90 rows of train have no value of"):
+            found = dkde.score(rows, rows, 0.5, by=column, features=NAMES)
+        values = table[column].dropna()
+        assert found.sizes[column] == values.nunique()
+        least = (table[column] == values.min()).fillna(value=False).to_numpy(bool)
+        near(found.log_density[0, 0], dkde.log_density(X, X[least], 0.5))
+
+    @pytest.mark.filterwarnings("ignore:.* share rows")
     def test_after_a_filter(self, frame):
         found = dkde.score(
             frame[NAMES], frame, 0.5, by="kind", weights="w", where={"train": "y > 0"},
