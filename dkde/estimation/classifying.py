@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -296,8 +297,8 @@ class ClassifyJob:
                     "confidence_bin": bin_edges(),
                 }
         seconds = perf_counter() - self.start
-        works = {"score": self.works["score_0"]}
-        notes = attributes(seconds, self.asked, {"score": methods["score_0"]}, **works)
+        works = {name: self.works[name] for name in self.works if name.startswith("score_")}
+        notes = _of_all_classes(attributes(seconds, self.asked, methods, **works))
         return xr.Dataset(variables, coords, notes | {"title": "Classes by kernel densities"})
 
     def _posteriors(self, stage: str, compute: Compute) -> ClassPosteriors:
@@ -341,6 +342,23 @@ class ClassifyJob:
 def _named(stage: str, works: Any) -> dict[str, Work]:
     """Return the works of the classes by names of their own."""
     return {f"{stage}_{k}": work for k, work in enumerate(works)}
+
+
+def _of_all_classes(notes: dict[str, Any]) -> dict[str, Any]:
+    """Return a result's attributes with one entry for the works of all classes."""
+    provenance = json.loads(notes["provenance"])
+    works = [provenance.pop(name) for name in list(provenance) if name.startswith("score_")]
+    found, sides, plans = works[0], [each["train"] for each in works], [e["plan"] for e in works]
+    found["train"] |= {
+        "rows": sum(side["rows"] for side in sides),
+        "parts": [part for side in sides for part in side["parts"]],
+    }
+    found["plan"]["train"]["rows"] = found["train"]["rows"]
+    found["plan"]["panel_rows"] = max(plan["panel_rows"] for plan in plans)
+    for name in ("n_blocks", "pairs", "bytes_read"):
+        found["plan"][name] = sum(plan[name] for plan in plans)
+    found["method"] = "; ".join(dict.fromkeys(each["method"] for each in works))
+    return notes | {"provenance": json.dumps(provenance | {"score": found})}
 
 
 def _check_names(q: Operand, *, stored: bool) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dkde.errors import InputError, some
+from dkde.errors import Argument, InputError, some
 from dkde.rows.filter_values import value_words
 from dkde.typing import Array, FloatArray
 
@@ -42,13 +42,15 @@ def log_priors(priors: Any, classes: Array, weights: FloatArray) -> FloatArray:
         found = np.array([_number(each) for each in np.ravel(np.asarray(priors, object))])
     if found.shape != classes.shape:
         raise InputError(
-            f"priors are {len(found)} numbers; give one for each of the {len(classes)} classes "
-            f"{some([str(each) for each in classes])}"
+            Argument("priors"),
+            f" are {len(found)} numbers; give one for each of the {len(classes)} classes "
+            f"{some([str(each) for each in classes])}",
         )
     if not (found >= 0).all() or abs(found.sum() - 1) > _SUM:
         raise InputError(
-            f"priors are {some([f'{each:g}' for each in found])}; they must be probabilities that "
-            f"sum to 1, and sum to {found.sum():.6g}"
+            Argument("priors"),
+            f" are {some([f'{each:g}' for each in found])}; they must be probabilities that "
+            f"sum to 1, and sum to {found.sum():.6g}",
         )
     with np.errstate(divide="ignore"):
         logs: FloatArray = np.log(found / found.sum())
@@ -65,7 +67,7 @@ def _matched(priors: Mapping[Any, Any], classes: Array) -> list[Any]:
         others = [name for name in known if name not in names]
         lack = f"lack the classes {some(missing)}" if missing else ""
         more = f"name {some(others)}, which are no classes" if others else ""
-        raise InputError(f"priors {' and '.join(filter(None, (lack, more)))}")
+        raise InputError(Argument("priors"), f" {' and '.join(filter(None, (lack, more)))}")
     return [known[name] for name in names]
 
 
@@ -79,7 +81,7 @@ def _word(text: str, is_number: bool) -> str:
 
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, Real | np.generic):
-        raise InputError(f"priors hold {value!r}; give a number for each class")
+        raise InputError(Argument("priors"), f" hold {value!r}; give a number for each class")
     return float(value)
 
 

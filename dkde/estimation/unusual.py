@@ -35,12 +35,15 @@ def check_contamination(contamination: Any) -> float:
         When it is no number above 0 and up to 0.5.
     """
     if isinstance(contamination, bool) or not isinstance(contamination, Real):
-        raise InputError(f"contamination is {contamination!r}; give a share of the training rows")
+        raise InputError(
+            Argument("contamination"), f" is {contamination!r}; give a share of the training rows"
+        )
     share = float(contamination)
     if not 0 < share <= _MOST:
         raise InputError(
-            f"contamination is {contamination}; it must be a share of the training rows above 0 "
-            f"and up to {_MOST}"
+            Argument("contamination"),
+            f" is {contamination}; it must be a share of the training rows above 0 and up to "
+            f"{_MOST}",
         )
     return share
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from dkde.errors import InputError, NoVariableError, some, warn
+from dkde.errors import Argument, InputError, NoVariableError, some, warn
 from dkde.inputs.calendar import CALENDAR
 from dkde.inputs.column_values import column_values
 from dkde.inputs.filtering import keeping, kept_rows
@@ -160,7 +160,7 @@ def _values_of(operand: Operand, by: Any, role: str) -> tuple[str, Array, Mask]:
 def _check_values(operand: Operand, name: str, known: Array) -> None:
     """Refuse values that make no groups."""
     if not len(known):
-        raise InputError(f"by: {operand.rows.label}: no row has a value of {name!r}")
+        raise InputError(Argument("by"), f": {operand.rows.label}: no row has a value of {name!r}")
     is_float = known.dtype.kind == "f"
     if len(known) > (_MOST_FLOATS if is_float else _MOST):
         advice = (
@@ -170,8 +170,9 @@ def _check_values(operand: Operand, name: str, known: Array) -> None:
         )
         few = some([str(value) for value in known[:3]])
         raise InputError(
-            f"by: {name!r} has {len(known)} different values ({few}, ...), and each would be a "
-            f"group; {advice}"
+            Argument("by"),
+            f": {name!r} has {len(known)} different values ({few}, ...), and each would be a "
+            f"group; {advice}",
         )
 
 

@@ -94,6 +94,11 @@ def regions_along(result: xr.Dataset) -> dict[float, xr.DataArray]:
     return {level: result["density"] >= least for level, least in level_densities(result).items()}
 
 
+def title_of(result: xr.Dataset, sides: list[ScoredRows]) -> str:
+    """Return what a result is, in a word or two."""
+    return "Classes" if "log_posterior" in result else TITLES[sides[0].split]
+
+
 def subtitle(title: str, sides: list[ScoredRows]) -> str:
     """Return the line below the title: the kind of result, and its numbers of rows."""
     counts = ", ".join(f"{_grouped(side.n_rows)} {WORDS[side.split]}" for side in sides)
@@ -120,8 +125,16 @@ def main_figures(
 ) -> dict[str, str]:
     """Return the main figures as text, by their names: those that readers look for first."""
     row = figures_at(result, shown, bandwidth)
+    own = {}
+    if "feature_bandwidth" in result:
+        own["best bandwidth of each feature"] = str(result["feature_bandwidth"].attrs["in_words"])
+    if "accuracy" in row:
+        own |= {
+            f"{_FIGURES[n]} of the classes": number_text(row[n]) for n in ("accuracy", "log_loss")
+        }
     return {
         words: with_unit(bandwidth, bandwidth_unit(result)),
+        **own,
         f"mean log-likelihood of the {WORDS[shown.split]}, nats": (
             f"{number_text(row['mean_log_likelihood'])} ± {number_text(row['standard_error'])}"
         ),
@@ -176,8 +189,6 @@ def origin_lines(result: xr.Dataset, main: ScoredRows) -> dict[str, Any]:
         "metric": described["metric"],
         "bandwidth matrix": f"h² C, C: {options.get('covariance', 'identity')}",
     }
-    if "feature_bandwidth" in result:
-        known["best bandwidth of each feature"] = result["feature_bandwidth"].attrs["in_words"]
     if support := options.get("support"):
         known["support"] = in_words(support)
     if protocol := options.get("protocol"):

@@ -12,7 +12,6 @@ from dkde.drawing.curves import curve_title, inline_curves
 from dkde.drawing.pages import rendered
 from dkde.errors import InputError
 from dkde.results.contents import (
-    TITLES,
     WORDS,
     figure_tables,
     has_curve,
@@ -21,6 +20,7 @@ from dkde.results.contents import (
     result_map,
     shown_bandwidth,
     subtitle,
+    title_of,
     with_figures,
 )
 from dkde.results.damage import named_damage
@@ -133,7 +133,7 @@ def _page(result: xr.Dataset, name: str) -> str:
         )
     result = with_figures(result)
     sides = scored_rows(result)
-    scored, title = sides[-1], TITLES[sides[0].split]
+    scored, title = sides[-1], title_of(result, sides)
     bandwidth, words = shown_bandwidth(result)
     values = scored.at(bandwidth)
     return rendered(

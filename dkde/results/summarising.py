@@ -13,7 +13,6 @@ from dkde.drawing.summary import Summary
 from dkde.drawing.tables import Table, interval_text, number_text
 from dkde.errors import InputError
 from dkde.results.contents import (
-    TITLES,
     figure_tables,
     has_curve,
     main_figures,
@@ -21,6 +20,7 @@ from dkde.results.contents import (
     result_map,
     shown_bandwidth,
     subtitle,
+    title_of,
     with_figures,
 )
 from dkde.results.damage import named_damage
@@ -102,7 +102,7 @@ def summary(result: ResultsLike) -> Summary:
 def _of_result(result: xr.Dataset, place: str | None) -> Summary:
     """Return the summary of one result."""
     sides = scored_rows(result)
-    shown, title = sides[-1], TITLES[sides[0].split]
+    shown, title = sides[-1], title_of(result, sides)
     bandwidth, words = shown_bandwidth(result)
     pictures = {}
     if has_curve(result):

@@ -1,5 +1,7 @@
 """Results of groups: opened, summarised, drawn, written, and refused where one is meant."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -115,3 +117,13 @@ def test_regions_of_levels(maps):
 def test_densities_relative_to_the_largest_of_each(scores):
     found = dkde.density(scores, relative=True)
     np.testing.assert_array_equal(found.max("sample"), np.ones((3, 2)))
+
+
+def test_the_summary_of_classes_counts_the_rows_of_all():
+    found = dkde.classify("test", "train", [4.0, 6.0, 8.0], by="label", source="digits")
+    title, rows, *lines = str(dkde.summary(found)).splitlines()
+    assert (title, rows) == ("Classes", "360 query rows under 1 078 training rows")
+    assert any(line.split() == ["accuracy", "0.9556"] for line in lines)
+    of_scores = json.loads(found.attrs["provenance"])["score"]
+    assert of_scores["plan"]["pairs"] == 360 * 1078
+    assert sum(part["where"]["rows"] for part in of_scores["train"]["parts"]) == 1078
