@@ -62,7 +62,7 @@ def options_for_search(options: Options, *, pca: int | None, n_bandwidths: int |
     if pca is not None:
         raise InputError(
             Argument("per_feature"), " is for features, and principal components mix these; leave "
-            "out pca",
+            "out ", Argument("pca"),
         )  # fmt: skip
     if n_bandwidths == 1:
         raise InputError(

@@ -129,9 +129,7 @@ def main_figures(
     if "feature_bandwidth" in result:
         own["best bandwidth of each feature"] = str(result["feature_bandwidth"].attrs["in_words"])
     if "accuracy" in row:
-        own |= {
-            f"{_FIGURES[n]} of the classes": number_text(row[n]) for n in ("accuracy", "log_loss")
-        }
+        own |= {_FIGURES[name]: number_text(row[name]) for name in ("accuracy", "log_loss")}
     return {
         words: with_unit(bandwidth, bandwidth_unit(result)),
         **own,

@@ -31,7 +31,7 @@ def write_geotiff(result: xr.Dataset, path: Path) -> None:
     """
     raster = raster_of(result)
     tags = {"dkde_provenance": result.attrs.get("provenance", "{}")}
-    if "run" in result.attrs and grouped_dim(result) is None:
+    if "run" in result.attrs:
         tags[_BESIDE] = json.dumps(_beside(result))
     # Of what rasterio asks of its own dependencies, nothing is for the user to do.
     with catch_warnings(action="ignore", category=PendingDeprecationWarning):
@@ -53,7 +53,7 @@ def raster_result(path: str | os.PathLike[str]) -> xr.Dataset:
     """Return what a GeoTIFF holds of the result of a run: its cells, and all that has no cells.
 
     The cells are a variable ``density`` or ``expected_count`` along ``band``, ``down`` and
-    ``right``, north up.
+    ``right``, north up; of groups the bands are along the groups' dim, whose values are text.
 
     Raises
     ------
@@ -66,15 +66,19 @@ def raster_result(path: str | os.PathLike[str]) -> xr.Dataset:
         with rasterio.open(path) as raster:
             kept, cells = json.loads(raster.tags()[_BESIDE]), raster.read()
         found: xr.Dataset = xr.Dataset.from_dict(kept["beside"])
-        return found.assign({kept["cells"]: (("band", "down", "right"), cells)})
+        bands = grouped_dim(found) or "band"
+        return found.assign({kept["cells"]: ((bands, "down", "right"), cells)})
     except Exception as error:  # rasterio, JSON and xarray raise many kinds
         raise DataSetError(f"{path}: could not be opened ({one_line(error)})") from error
 
 
 def _beside(result: xr.Dataset) -> dict[str, Any]:
     """Return the name of the variable that a raster has, and all that has no cells, for JSON."""
-    cells = _cells(result)
-    beside = result.drop_dims(cells.dims).drop_vars("spatial_ref", errors="ignore")
+    cells, of_groups = _cells(result), grouped_dim(result)
+    beside = result.drop_dims([dim for dim in cells.dims if dim != of_groups])
+    if of_groups is not None:  # as JSON has no times
+        beside = beside.assign_coords({of_groups: value_words(result[of_groups].values)})
+    beside = beside.drop_vars("spatial_ref", errors="ignore")
     return {"cells": cells.name, "beside": beside.to_dict()}
 
 
