@@ -15,6 +15,8 @@ import dkde
 ROOT = Path(__file__).resolve().parents[1]
 # In the order of Keep a Changelog.
 KINDS = ["Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"]
+# Entries that begin with the same characters, so many, say the same.
+_BEGINNING = 30
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
@@ -49,6 +51,9 @@ def test_each_release_lists_its_changes_in_order():
     assert len(set(entries)) == len(entries)
     assert [entry for entry in entries if entry.count("\n") > 2] == []
     assert max(map(len, text.splitlines())) <= 110
+    # Two branches that say the same in other words are merged into two entries.
+    begins = [entry[:_BEGINNING] for entry in re.findall(r"^- (.+)$", first, re.MULTILINE)]
+    assert [start for start in set(begins) if begins.count(start) > 1] == []
 
 
 def test_python_m_dkde_is_the_command():
