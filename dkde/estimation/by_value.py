@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from dkde.engine.eager_run import computed
 from dkde.engine.pool import PoolFor
 from dkde.engine.work import Work
 from dkde.errors import Argument, InputError, Remedy, warn
@@ -19,16 +18,13 @@ from dkde.estimation.labelling import RESERVED
 from dkde.estimation.options import Options
 from dkde.estimation.query_forms import densities_of
 from dkde.inputs.as_frames import framed_like
-from dkde.inputs.checks import check_same_features
-from dkde.inputs.dividing import Division, divided
+from dkde.inputs.dividing import Division
 from dkde.inputs.operands import Operand
-from dkde.inputs.sides import catalog_of, operands, side
-from dkde.progress import ProgressLike, shown
+from dkde.inputs.sides import side
 from dkde.rows.filter_values import value_words
 from dkde.rows.side import Side
-from dkde.runs.grouped import GROUP_BANDWIDTH
+from dkde.runs.grouped import GROUP_BANDWIDTH, OF_GROUPS
 from dkde.typing import FloatArray
-from dkde.workers.cluster import pool_for
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,13 +174,20 @@ def check_common(by: Any, *, common: bool) -> None:
 
 
 def check_dim(dim: str, q: Operand, role: str) -> None:
-    """Refuse a dim of groups whose name the result needs for something else.
+    """Refuse a dim of groups, and coordinates, whose names the result needs for something else.
 
     Raises
     ------
     InputError
     """
-    if dim in RESERVED or dim in q.dims:
+    labels = {*map(str, q.labels()), *q.dims}
+    moved = {f"query_{dim}"} if dim in labels else set()
+    if clash := sorted(labels & (OF_GROUPS | moved)):
+        raise InputError(
+            f"{role} has a dim or coordinate {clash[0]!r}, a name that the result of groups needs "
+            "for itself; rename it"
+        )
+    if dim in RESERVED | OF_GROUPS or dim in q.dims:
         raise InputError(
             Argument("by"), f": {dim!r} would be the name of the groups' dim, and is one that the "
             f"result needs {f'for a dim of {role}' if dim in q.dims else 'for itself'}; rename it"
@@ -265,67 +268,3 @@ def _labelled(found: Any, q: Operand, along: tuple[str, ...], dim: str) -> xr.Da
         return xr.DataArray(found, dims=(*along, *q.dims), name="log_density")
     bare = found.drop_vars("bandwidth", errors="ignore")
     return bare.rename({dim: f"query_{dim}"}) if dim in bare.coords else bare
-
-
-def log_densities_by(
-    train: Any,
-    query: Any,
-    by: Any,
-    *,
-    bandwidth: Any,
-    options: Options | None = None,
-    weights: Any = None,
-    common_bandwidth: bool = False,
-    source: Any = None,
-    progress: ProgressLike = False,
-    **choice: Any,
-) -> xr.DataArray:
-    """Return the log-density of each query row under the rows of each value of a variable.
-
-    Parameters
-    ----------
-    train, query : sides, as for :func:`dkde.log_density`
-    by : str or array (train rows,)
-        As for :func:`dkde.inputs.dividing.divided`.
-    bandwidth : float, str, mapping, or sequence of float or str
-        As for :func:`dkde.log_density`.
-    options : Options, optional
-        The kernel, the covariance and all else; the defaults by default.
-    weights : array (train rows,) or str, optional
-        As for :func:`dkde.log_density`.
-    common_bandwidth : bool
-        As ``common`` of :meth:`FittedGroups.to`.
-    source, progress
-        As for :func:`dkde.score`.
-    **choice
-        ``features``, ``where``, ``row_dim``, ``lat`` and ``lon``, as for :func:`dkde.log_density`.
-
-    Returns
-    -------
-    xarray.DataArray (group, bandwidth, sample)
-        In nats, computed now. The coordinate ``group`` has the values, in order, and
-        ``group_bandwidth (group, bandwidth)`` the bandwidths.
-
-    Raises
-    ------
-    InputError, DataSetError, MemoryLimitError, ClusterError
-    """
-    options = Options() if options is None else options
-    catalog = catalog_of(source, ("train", "query"), **choice, beside=(weights, by))
-    t, q = operands(catalog, train=train, query=query)
-    check_same_features(q, t, "query")
-    fitted = FittedGroups.to(
-        divided(t, by), bandwidth, options, pool_for, weights=weights, common=common_bandwidth
-    )
-    works = fitted.works(options.prepared(side(q, role="query")))
-    with shown(progress) as report, pool_for(*works) as pool:
-        found = [computed(work, pool, report).values for work in works]
-    return xr.DataArray(
-        np.stack(found),
-        dims=("group", "bandwidth", "sample"),
-        coords={
-            "group": ("group", fitted.division.values, {"long_name": fitted.division.name}),
-            GROUP_BANDWIDTH: (("group", "bandwidth"), fitted.bandwidths()),
-        },
-        name="log_density",
-    )

@@ -15,6 +15,12 @@ from dkde.typing import FloatArray
 _BINS = 10
 Codes = npt.NDArray[np.int64]
 
+# The dims and variables that a result has where true classes are known.
+COMPARED = frozenset({
+    "predicted_class", "confidence_bin", "accuracy", "accuracy_standard_error", "log_loss",
+    "log_loss_standard_error", "brier", "brier_standard_error", "confusion", "calibration_rows",
+    "calibration_confidence", "calibration_accuracy", "calibration_error",
+})  # fmt: skip
 _ONE = {"units": "1"}
 NOTES = {
     "accuracy": _ONE | {"long_name": "share of rows whose most probable class is the true one"},

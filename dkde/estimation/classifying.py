@@ -18,7 +18,7 @@ from dkde.estimation.bandwidth_matrix import in_unit_of_call
 from dkde.estimation.class_densities import ClassDensities
 from dkde.estimation.class_labelling import class_coordinates, classes_at, storable
 from dkde.estimation.class_rows import Chooser, ClassPosteriors, true_classes
-from dkde.estimation.class_scores import Codes, bin_edges, score_figures
+from dkde.estimation.class_scores import COMPARED, Codes, bin_edges, score_figures
 from dkde.estimation.density_units import NATS
 from dkde.estimation.foreign_arguments import answered
 from dkde.estimation.labelling import attributes, check_names, coordinates_along, in_own_dims
@@ -46,7 +46,10 @@ from dkde.typing import (
 from dkde.workers.cluster import pool_for
 
 # Names that the result has beside those of all results.
-_OWN = ("class", "predicted_class", "confidence_bin", "log_posterior", "predicted", "true_class")
+_OWN = COMPARED | {
+    "class", "class_bandwidth", "log_prior", "log_posterior", "log_posterior_error", "predicted",
+    "true_class", "choice_log_loss",
+}  # fmt: skip
 _POSTERIOR = NATS | {"long_name": "log-probability of the class"}
 _PREDICTED = {"long_name": "most probable class"}
 _TRUE = {"long_name": "class of the row, as far as it is known"}
@@ -231,7 +234,7 @@ class ClassifyJob:
         for role, each in zip(("query", "valid"), (q, *others), strict=False):
             check_same_features(each, t, role)
             warn_if_shared(t, each, role)
-        _check_names(q, stored=stored)
+        check_names(q, "query", stored=stored, others=_OWN)
         division = divided(t, by)
         if bandwidth is None:
             whole = options.prepared(side(division.whole, weights))
@@ -359,18 +362,3 @@ def _of_all_classes(notes: dict[str, Any]) -> dict[str, Any]:
         found["plan"][name] = sum(plan[name] for plan in plans)
     found["method"] = "; ".join(dict.fromkeys(each["method"] for each in works))
     return notes | {"provenance": json.dumps(provenance | {"score": found})}
-
-
-def _check_names(q: Operand, *, stored: bool) -> None:
-    """Refuse coordinates of the query whose names the result needs.
-
-    Raises
-    ------
-    InputError
-    """
-    check_names(q, "query", stored=stored)
-    if clash := sorted({*map(str, q.labels()), *q.dims}.intersection(_OWN)):
-        raise InputError(
-            f"query has a dim or coordinate {clash[0]!r}, a name that the result needs for itself; "
-            "rename it"
-        )

@@ -241,7 +241,6 @@ class _Walk:
         self._scale = 0.0 if squares is None else squares.log_scale
         self.points: list[FloatArray] = []
         self.means: list[float] = []
-        self.gains: list[float] = []
         self._seen: dict[tuple[float, ...], float] = {}
         gains = grid.passed.gains(self._scale)
         for h, gain, mean in zip(grid.bandwidths, gains, grid.passed.means, strict=True):
@@ -294,7 +293,6 @@ class _Walk:
         self._seen[_key(point)] = gain
         self.points.append(point)
         self.means.append(mean)
-        self.gains.append(gain)
 
 
 def _key(point: FloatArray) -> tuple[float, ...]:

@@ -18,7 +18,9 @@ T = TypeVar("T")
 GROUPED_BY = "grouped_by"
 # The bandwidths of each group.
 GROUP_BANDWIDTH = "group_bandwidth"
-_GROUP_SCALE = "group_scale"
+_GROUP_SCALE, _GROUP_FEATURE = "group_scale", "group_feature"
+# The names that results of groups have beside those of others.
+OF_GROUPS = frozenset({GROUP_BANDWIDTH, _GROUP_SCALE, _GROUP_FEATURE})
 # The key of the provenance with what is said of each group alone.
 _OF_GROUPS = "groups"
 # Variables that are the same for all groups, as they are of the rows or of the cells.
@@ -129,7 +131,7 @@ def combined(
     variables[GROUP_BANDWIDTH] = ((dim, "bandwidth"), bandwidths, notes)
     if scales is not None:
         notes = {"long_name": "scale of each feature: square root of the diagonal of C"}
-        variables[_GROUP_SCALE] = ((dim, "group_feature"), scales, notes)
+        variables[_GROUP_SCALE] = ((dim, _GROUP_FEATURE), scales, notes)
     if dim in coords:
         coords[f"query_{dim}"] = coords.pop(dim)
     coords[dim] = (dim, np.asarray(values), {"long_name": "value of the training rows"})

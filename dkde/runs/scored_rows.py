@@ -20,7 +20,7 @@ from dkde.runs.store import MAIN, ROW_WEIGHT
 # these roles that a provenance has is the main one.
 _SPLITS = {"score": "query", "valid": "valid", "cross_validate": "train", "test": "test"}
 _TEST = "test_"  # the prefix of a sweep's variables of test rows
-# The variables that have a value for each row. Only the first three have one for each bandwidth,
+# The variables that have a value for each row. Only the first four have one for each bandwidth,
 # and the last two are those of maps.
 _OF_ROWS = (
     MAIN, f"{MAIN}_error", "unusual", "predicted", "true_class", "pairs_evaluated", "rows_read",
@@ -142,7 +142,7 @@ def _scored(
         }
         values = values.rename(renamed)
         best = float(result["best_bandwidth"])
-        of_each = [name for name in _OF_ROWS[:3] if name in values]
+        of_each = [name for name in _OF_ROWS[:4] if name in values]
         expanded = values[of_each].expand_dims(bandwidth=[best])
         values = values.drop_vars(of_each).merge(expanded, join="exact", compat="no_conflicts")
     if (unit := bandwidth_unit(result)) is not None:

@@ -11,7 +11,6 @@ from reference import log_density as reference
 
 import dkde
 from dkde.errors import InputError
-from dkde.estimation.by_value import log_densities_by
 
 N, NAMES = 90, ["x", "y"]
 RNG = np.random.default_rng(8)
@@ -429,10 +428,15 @@ class TestMaps:
             dkde.density_map(rows, 0.5, features=NAMES, by="x")
 
 
-def test_the_function_for_classes():
-    found = log_densities_by(X, Q, KIND, bandwidth=[0.5, 1.0], weights=W)
-    assert found.dims == ("group", "bandwidth", "sample")
-    near(found, dkde.log_density(Q, X, [0.5, 1.0], by=KIND, weights=W))
+@pytest.mark.parametrize("name", ["group_bandwidth", "group_scale", "group_feature", "query_kind"])
+def test_a_coordinate_with_a_name_of_the_result_is_refused(name):
+    query = xr.Dataset(
+        {"x": ("sample", Q[:, 0])},
+        {"kind": ("sample", range(len(Q))), name: ("sample", range(len(Q)))},
+    )
+    train = xr.Dataset({"x": ("row", X[:, 0])}, {"kind": ("row", KIND)})
+    with pytest.raises(InputError, match=f"query has a dim or coordinate '{name}'"):
+        dkde.score(query, train, 0.5, by="kind", features="x")
 
 
 @pytest.mark.slow

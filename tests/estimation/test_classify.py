@@ -210,6 +210,21 @@ class TestChoice:
         assert "class_bandwidth" in found.bandwidth.attrs["long_name"]
 
 
+def test_a_coordinate_with_a_name_of_the_result_is_refused(frames):
+    train, query = (
+        xr.Dataset.from_dataframe(frames[role].rename_axis("sample")).set_coords("kind")
+        for role in ("train", "query")
+    )
+    given = {"by": "kind", "features": ["a", "b"]}
+    found = dkde.classify(query, train, H, **given)
+    own = {*found.variables, *found.dims} - {*query.coords, *query.dims}
+    assert len(own) > 25
+    for name in sorted(own):
+        named = query.assign_coords({name: ("sample", range(50))})
+        with pytest.raises(InputError, match=f"query has a dim or coordinate '{name}'"):
+            dkde.classify(named, train, H, **given)
+
+
 class TestKept:
     @pytest.fixture
     def sides(self, frames, tmp_path):
