@@ -14,15 +14,14 @@ from dkde.engine.work import Work
 from dkde.errors import InputError, NoVariableError, some, warn
 from dkde.estimation.bandwidth_matrix import BandwidthMatrix
 from dkde.estimation.class_densities import ClassDensities
-from dkde.estimation.class_scores import Codes, losses
+from dkde.estimation.class_scores import losses
 from dkde.estimation.folds import counting_rows
-from dkde.estimation.options import Options
 from dkde.estimation.posterior import log_posterior, log_total
 from dkde.estimation.statistics import best_index, mean, warn_of_edge
-from dkde.inputs.dividing import Division, numbered
+from dkde.inputs.dividing import Codes, Division, numbered
 from dkde.inputs.operands import Operand
-from dkde.inputs.sides import side
 from dkde.numerics.logsum import Densities, Effort
+from dkde.rows.side import Side
 from dkde.rows.sources import ArraySource
 from dkde.typing import Array, FloatArray
 from dkde.workers.cluster import pool_for
@@ -89,23 +88,18 @@ class Chooser:
     weights: FloatArray | None = None
 
     @classmethod
-    def leaving_one_out(
-        cls, division: Division, densities: ClassDensities, codes: Codes, options: Options,
-        weights: Any,
-    ) -> Chooser:  # fmt: skip
+    def leaving_one_out(cls, division: Division, densities: ClassDensities, whole: Side) -> Chooser:
         """Return training rows, each scored without itself.
 
         A row that is the only one of its class does not count.
 
         Parameters
         ----------
-        codes : array (n_rows,)
-            The number of the class of each row of ``division.whole``.
-        weights : array (rows,), str or None
-            Of the training rows.
+        whole : Side
+            The prepared rows of ``division.whole``.
         """
+        codes = division.codes
         numbers = np.arange(len(codes), dtype=np.int64)
-        whole = options.prepared(side(division.whole, weights))
         counting = counting_rows(whole, pool_for)
         truth = codes if counting is None else np.where(counting, codes, -1)
         # A row that is the only one of its class has no density without itself.
@@ -178,6 +172,11 @@ def true_classes(q: Operand, by: Any, classes: Array, role: str, *, needed: bool
         if needed:
             raise
         return None
+    if n_missing := int((codes < 0).sum()):
+        warn(
+            f"{role}: {n_missing} of the {len(codes)} rows have no class, and do not count in "
+            "accuracy and losses"
+        )
     places = {value: i for i, value in enumerate(classes.tolist())}
     known = np.array([places.get(value, -1) for value in values.tolist()], np.int64)
     if (known < 0).any():

@@ -9,11 +9,11 @@ import numpy.typing as npt
 
 from dkde.estimation.density_units import NATS, ROWS
 from dkde.estimation.statistics import mean, standard_error
+from dkde.inputs.dividing import Codes
 from dkde.typing import FloatArray
 
 # The bins of confidence, of equal width from 0 to 1.
 _BINS = 10
-Codes = npt.NDArray[np.int64]
 
 # The dims and variables that a result has where true classes are known.
 COMPARED = frozenset({

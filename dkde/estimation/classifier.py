@@ -29,6 +29,7 @@ from dkde.typing import (
     Array,
     CovarianceLike,
     FloatArray,
+    KernelLike,
     Names,
     RowsLike,
     SupportLike,
@@ -49,7 +50,7 @@ class KernelDensityClassifier(ClassifierMixin, FittedRows):  # type: ignore[misc
     priors : array (n_classes,), mapping of class to float, or None
         The prior probabilities, in the order of ``classes_`` or by class, which sum to one. By
         default the shares of the training rows, or with weights of their weight.
-    bandwidth : float, str or mapping of str to float
+    bandwidth : float, str or mapping
         As for :class:`KernelDensity`.
     common_bandwidth : bool
         Whether a rule, and a covariance of the rows, is that of all training rows together.
@@ -85,7 +86,7 @@ class KernelDensityClassifier(ClassifierMixin, FittedRows):  # type: ignore[misc
     array([[0.53, 0.47]])
     """
 
-    bandwidth: float | str | Mapping[str, float]
+    bandwidth: float | str | Mapping[Any, float | str]
 
     _fitted: Options
     _densities: ClassDensities
@@ -97,9 +98,9 @@ class KernelDensityClassifier(ClassifierMixin, FittedRows):  # type: ignore[misc
         self,
         *,
         priors: Any = None,
-        bandwidth: float | str | Mapping[str, float] = 1.0,
+        bandwidth: float | str | Mapping[Any, float | str] = 1.0,
         common_bandwidth: bool = False,
-        kernel: str = "gaussian",
+        kernel: KernelLike = "gaussian",
         metric: str = "euclidean",
         covariance: CovarianceLike = "identity",
         singular: str = "raise",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
@@ -18,7 +17,7 @@ from dkde.estimation.bandwidth_matrix import in_unit_of_call
 from dkde.estimation.class_densities import ClassDensities
 from dkde.estimation.class_labelling import class_coordinates, classes_at, storable
 from dkde.estimation.class_rows import Chooser, ClassPosteriors, true_classes
-from dkde.estimation.class_scores import COMPARED, Codes, bin_edges, score_figures
+from dkde.estimation.class_scores import COMPARED, bin_edges, score_figures
 from dkde.estimation.density_units import NATS
 from dkde.estimation.foreign_arguments import answered
 from dkde.estimation.labelling import attributes, check_names, coordinates_along, in_own_dims
@@ -26,7 +25,7 @@ from dkde.estimation.options import Options
 from dkde.estimation.performing import perform
 from dkde.estimation.row_weights import Weighted
 from dkde.inputs.checks import check_same_features, warn_if_shared
-from dkde.inputs.dividing import divided, numbered
+from dkde.inputs.dividing import Codes, divided
 from dkde.inputs.operands import Operand
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import catalog_of, operands, side
@@ -35,8 +34,10 @@ from dkde.runs.job import Compute
 from dkde.runs.record import given, recorded
 from dkde.runs.run import Manner, Run
 from dkde.typing import (
-    BandwidthsLike,
+    BandwidthLike,
+    ByLike,
     CovarianceLike,
+    KernelLike,
     Names,
     RowsLike,
     SupportLike,
@@ -59,14 +60,14 @@ _TRUE = {"long_name": "class of the row, as far as it is known"}
 def classify(
     query: RowsLike,
     train: RowsLike,
-    bandwidth: BandwidthsLike | None = None,
+    bandwidth: BandwidthLike | None = None,
     *,
-    by: Any,
-    query_by: Any = None,
+    by: ByLike,
+    query_by: ByLike = None,
     valid: RowsLike | None = None,
     priors: Any = None,
     common_bandwidth: bool = False,
-    kernel: str = "gaussian",
+    kernel: KernelLike = "gaussian",
     metric: str = "euclidean",
     covariance: CovarianceLike = "identity",
     singular: str = "raise",
@@ -178,6 +179,8 @@ class ClassifyJob:
         The numbers of the query rows' classes, where they are known.
     chooser : Chooser, optional
         The rows that choose a bandwidth, where there are several.
+    described : Work
+        The query under the training rows of all classes, for the result's provenance.
     coords : dict
         The coordinates of the result.
     asked : dict
@@ -192,6 +195,7 @@ class ClassifyJob:
     truth: Codes | None
     chooser: Chooser | None
     works: Mapping[str, Work]
+    described: Work
     coords: dict[Any, Any]
     asked: dict[str, Any]
     start: float
@@ -236,19 +240,21 @@ class ClassifyJob:
             warn_if_shared(t, each, role)
         check_names(q, "query", stored=stored, others=_OWN)
         division = divided(t, by)
+        whole = options.prepared(side(division.whole, weights))
         if bandwidth is None:
-            whole = options.prepared(side(division.whole, weights))
             bandwidth = options.bandwidth_matrix(whole, None, pool_for).bandwidths
         densities = ClassDensities.to(
             division, bandwidth, options, weights=weights, priors=priors, common=common_bandwidth
         )
-        options.warn_if_no_density(densities.fitted[0].matrix)
+        first = densities.fitted[0]
+        options.warn_if_no_density(first.matrix)
         if valid is not None and densities.n_bandwidths == 1:
             raise InputError(
                 Argument("valid"), " chooses among several bandwidths, and one is given; leave "
                 "it out, or give several"
             )  # fmt: skip
-        works = dict(_named("score", densities.works(options.prepared(side(q, role="query")))))
+        query_side = options.prepared(side(q, role="query"))
+        works = _named("score", densities.works(query_side))
         chooser = None
         if others:
             codes = true_classes(others[0], by, densities.classes, "valid", needed=True)
@@ -256,10 +262,7 @@ class ClassifyJob:
             scored = options.prepared(side(others[0], role="valid"))
             chooser = Chooser(tuple(densities.works(scored)), codes)
         elif densities.n_bandwidths > 1:
-            codes = numbered(t, by)[1]
-            chooser = Chooser.leaving_one_out(
-                division, densities, codes[codes >= 0], options, weights
-            )
+            chooser = Chooser.leaving_one_out(division, densities, whole)
         if chooser is not None:
             chooser.check(densities)
             works |= _named("choice", chooser.works)
@@ -267,7 +270,8 @@ class ClassifyJob:
         truth = true_classes(q, named, densities.classes, "query", needed=query_by is not None)
         coords = {**class_coordinates(densities), **coordinates_along(q)}
         asked = options.describe(bandwidth) | {"by": division.name}
-        return cls(call, densities, q, truth, chooser, works, coords, asked, start)
+        described = replace(first, train=first.matrix.whiten(whole)).work(query_side)
+        return cls(call, densities, q, truth, chooser, works, described, coords, asked, start)
 
     def answer(self, compute: Compute, methods: Mapping[str, str]) -> xr.Dataset:
         """Score the query under each class, and the rows that choose; return the result."""
@@ -300,8 +304,7 @@ class ClassifyJob:
                     "confidence_bin": bin_edges(),
                 }
         seconds = perf_counter() - self.start
-        works = {name: self.works[name] for name in self.works if name.startswith("score_")}
-        notes = _of_all_classes(attributes(seconds, self.asked, methods, **works))
+        notes = attributes(seconds, self.asked, {"score": methods["score_0"]}, score=self.described)
         return xr.Dataset(variables, coords, notes | {"title": "Classes by kernel densities"})
 
     def _posteriors(self, stage: str, compute: Compute) -> ClassPosteriors:
@@ -345,20 +348,3 @@ class ClassifyJob:
 def _named(stage: str, works: Any) -> dict[str, Work]:
     """Return the works of the classes by names of their own."""
     return {f"{stage}_{k}": work for k, work in enumerate(works)}
-
-
-def _of_all_classes(notes: dict[str, Any]) -> dict[str, Any]:
-    """Return a result's attributes with one entry for the works of all classes."""
-    provenance = json.loads(notes["provenance"])
-    works = [provenance.pop(name) for name in list(provenance) if name.startswith("score_")]
-    found, sides, plans = works[0], [each["train"] for each in works], [e["plan"] for e in works]
-    found["train"] |= {
-        "rows": sum(side["rows"] for side in sides),
-        "parts": [part for side in sides for part in side["parts"]],
-    }
-    found["plan"]["train"]["rows"] = found["train"]["rows"]
-    found["plan"]["panel_rows"] = max(plan["panel_rows"] for plan in plans)
-    for name in ("n_blocks", "pairs", "bytes_read"):
-        found["plan"][name] = sum(plan[name] for plan in plans)
-    found["method"] = "; ".join(dict.fromkeys(each["method"] for each in works))
-    return notes | {"provenance": json.dumps(provenance | {"score": found})}

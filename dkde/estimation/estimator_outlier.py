@@ -13,7 +13,16 @@ from sklearn.utils.metaestimators import available_if
 from dkde.estimation.estimator import KernelDensity
 from dkde.estimation.foreign_arguments import answered
 from dkde.estimation.unusual import check_contamination, thresholds
-from dkde.typing import CovarianceLike, FloatArray, Names, RowsLike, SupportLike, Text, WeightsLike
+from dkde.typing import (
+    CovarianceLike,
+    FloatArray,
+    KernelLike,
+    Names,
+    RowsLike,
+    SupportLike,
+    Text,
+    WeightsLike,
+)
 
 
 def _is_of_new_rows(estimator: Any) -> bool:
@@ -81,8 +90,8 @@ class KernelDensityOutlier(OutlierMixin, KernelDensity):  # type: ignore[misc]
         *,
         contamination: float = 0.1,
         novelty: bool = False,
-        bandwidth: float | str | Mapping[str, float] = 1.0,
-        kernel: str = "gaussian",
+        bandwidth: float | str | Mapping[Any, float | str] = 1.0,
+        kernel: KernelLike = "gaussian",
         metric: str = "euclidean",
         covariance: CovarianceLike = "identity",
         singular: str = "raise",

@@ -25,7 +25,7 @@ from dkde.typing import Array
 
 # More groups than these are hardly meant: floats are measurements, and others row numbers.
 _MOST_FLOATS, _MOST = 100, 1000
-_Codes = npt.NDArray[np.int64]
+Codes = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +42,15 @@ class Division:
         The rows of each value.
     whole : Operand
         The rows that have a value.
+    codes : array (rows of whole,)
+        The number of each row's value.
     """
 
     name: str
     values: Array
     groups: tuple[Operand, ...]
     whole: Operand
+    codes: Codes
 
     @property
     def dim(self) -> str:
@@ -88,7 +91,11 @@ def divided(operand: Operand, by: Any, role: str = "train") -> Division:
         When values are of no kind that can be told apart, all missing, or too many.
     """
     name, known, codes = _coded(operand, by, role)
-    n_missing = int((codes < 0).sum())
+    if n_missing := int((codes < 0).sum()):
+        warn(
+            f"by: {n_missing} of the {len(codes)} rows of {role} have no value of {name!r}, and "
+            "are left out"
+        )
     # The groups are read one after the other: what is read for one is there for the next.
     shared = Pieces()
     groups = tuple(
@@ -97,10 +104,10 @@ def divided(operand: Operand, by: Any, role: str = "train") -> Division:
     whole = operand
     if n_missing:
         whole = _group(operand, codes, None, f"{name} is not None", shared)
-    return Division(name, _by_name(operand, name, known), groups, whole)
+    return Division(name, _by_name(operand, name, known), groups, whole, codes[codes >= 0])
 
 
-def numbered(operand: Operand, by: Any, role: str = "train") -> tuple[Array, _Codes]:
+def numbered(operand: Operand, by: Any, role: str) -> tuple[Array, Codes]:
     """Return the values of a variable, in order, and the number of each row's value.
 
     The number is -1 where the value is missing. Parameters and errors are those of :func:`divided`.
@@ -109,18 +116,13 @@ def numbered(operand: Operand, by: Any, role: str = "train") -> tuple[Array, _Co
     return _by_name(operand, name, known), codes
 
 
-def _coded(operand: Operand, by: Any, role: str) -> tuple[str, Array, _Codes]:
+def _coded(operand: Operand, by: Any, role: str) -> tuple[str, Array, Codes]:
     """Return the name of a variable, its values as they are, and the number of each row's value."""
     name, values, present = _values_of(operand, by, role)
     known, numbers = np.unique(values[present], return_inverse=True)
     _check_values(operand, name, known)
     codes = np.full(len(values), -1, np.int64)
     codes[present] = numbers
-    if n_missing := int((~present).sum()):
-        warn(
-            f"by: {n_missing} of the {len(values)} rows of {role} have no value of {name!r}, and "
-            "are left out"
-        )
     return name, known, codes
 
 
@@ -176,9 +178,7 @@ def _check_values(operand: Operand, name: str, known: Array) -> None:
         )
 
 
-def _group(
-    operand: Operand, codes: _Codes, group: int | None, text: str, shared: Pieces
-) -> Operand:
+def _group(operand: Operand, codes: Codes, group: int | None, text: str, shared: Pieces) -> Operand:
     """Return the rows of a group; for None those of any group."""
     base = operand
     if operand.before is not None and operand.kept is not None:

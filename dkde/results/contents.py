@@ -34,7 +34,7 @@ _FIGURES = {
     "n_unusual": "unusual",
 }
 # By split: the page's title, and the name of the rows in sentences.
-TITLES = {
+_TITLES = {
     "query": "Score", "valid": "Bandwidth sweep", "train": "Cross-validation", "test": "Test rows",
 }  # fmt: skip
 WORDS = {
@@ -96,7 +96,7 @@ def regions_along(result: xr.Dataset) -> dict[float, xr.DataArray]:
 
 def title_of(result: xr.Dataset, sides: list[ScoredRows]) -> str:
     """Return what a result is, in a word or two."""
-    return "Classes" if "log_posterior" in result else TITLES[sides[0].split]
+    return "Classes" if "log_posterior" in result else _TITLES[sides[0].split]
 
 
 def subtitle(title: str, sides: list[ScoredRows]) -> str:

@@ -134,10 +134,11 @@ class TestPosteriors:
         given.loc[3, "a"] = np.nan
         given.loc[4, "kind"] = None
         given.loc[5, "kind"] = "monocyte"
-        with pytest.warns(UserWarning, match="are left out|do not count") as said:
+        with pytest.warns(UserWarning, match="do not count") as said:
             found = dkde.classify(given, frames["train"], 0.8, by="kind", nan="drop")
         words = " ".join(str(each.message) for each in said)
-        assert "1 of the 50 rows of query have no value of 'kind'" in words
+        assert "query: 1 of the 50 rows have no class, and do not count" in words
+        assert "left out" not in words  # it is classified
         assert "rows of monocyte are of no class of train" in words
         at = found.isel(bandwidth=0)
         assert int(at.confusion.sum()) == 47
@@ -146,6 +147,23 @@ class TestPosteriors:
         kept = frames["query"].drop(index=[3, 4, 5])
         again = dkde.classify(kept, frames["train"], 0.8, by="kind").isel(bandwidth=0)
         assert float(at.log_loss) == pytest.approx(float(again.log_loss))
+
+    def test_training_rows_without_a_class_are_said_once(self, frames):
+        given = frames["train"].copy()
+        given.loc[4, "kind"] = None
+        with pytest.warns(UserWarning, match="have no value") as said:
+            found = dkde.classify(frames["query"], given, H, by="kind")
+        (words,) = (str(each.message) for each in said)
+        assert words == ("by: 1 of the 80 rows of train have no value of 'kind', and are left out")
+        expected = dkde.classify(frames["query"], frames["train"].drop(index=4), H, by="kind")
+        np.testing.assert_allclose(found.choice_log_loss, expected.choice_log_loss, rtol=1e-9)
+
+    def test_the_provenance_has_the_rows_of_all_classes(self, frames):
+        found = dkde.classify(frames["query"], frames["train"], 0.8, by="kind")
+        work = json.loads(found.attrs["provenance"])["score"]
+        assert (work["train"]["rows"], work["plan"]["pairs"]) == (80, 50 * 80)
+        title, rows = str(dkde.summary(found)).splitlines()[:2]
+        assert (title, rows) == ("Classification", "50 query rows under 80 training rows")
 
 
 class TestChoice:
