@@ -92,7 +92,7 @@ def classes_summary(estimator: Any, n_rows: list[int]) -> Summary:
         The training rows of each class.
     """
     key = {
-        "kernel": estimator.kernel,
+        "kernel": kernel_in_words(estimator.kernel),
         "training rows": f"{sum(n_rows):,}".replace(",", " "),
         "features": str(estimator.n_features_in_),
         "classes": str(len(n_rows)),

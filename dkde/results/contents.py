@@ -175,6 +175,12 @@ def figure_tables(result: xr.Dataset, sides: list[ScoredRows], bandwidth: float)
     return [table(bandwidths, rows, marked), *tests]
 
 
+def kernel_words(result: xr.Dataset, described: Mapping[str, Any]) -> str:
+    """Return the kernel of a result as text: of a product, the kernels of its factors."""
+    options = provenance_of(result).get("options", {})
+    return kernel_in_words(options.get("kernels", described.get("kernel", "–")))
+
+
 def origin_lines(result: xr.Dataset, main: ScoredRows) -> dict[str, Any]:
     """Return the lines that describe the result's origin, by their names."""
     provenance = provenance_of(result)
@@ -183,7 +189,7 @@ def origin_lines(result: xr.Dataset, main: ScoredRows) -> dict[str, Any]:
     # A line is left out if the result has no such entry.
     options, described = provenance.get("options", {}), main.described
     known: dict[str, Any] = {
-        "kernel": kernel_in_words(options.get("kernels", described["kernel"])),
+        "kernel": kernel_words(result, described),
         "metric": described["metric"],
         "bandwidth matrix": f"h² C, C: {options.get('covariance', 'identity')}",
     }

@@ -16,6 +16,7 @@ from dkde.results.comparing import compared_pairs
 from dkde.results.contents import (
     WORDS,
     figures_at,
+    kernel_words,
     origin_lines,
     result_map,
     shown_bandwidth,
@@ -128,7 +129,7 @@ def results_table(results: Mapping[str, xr.Dataset]) -> tuple[Table, list[str]]:
             [
                 name,
                 f"{shown.n_rows} {WORDS[shown.split]}",
-                str(shown.described.get("kernel", "–")),
+                kernel_words(result, shown.described),
                 with_unit(bandwidth, bandwidth_unit(result)),
                 *(
                     number_text(figures.get(figure, np.nan))

@@ -7,7 +7,7 @@ from typing import Any
 import xarray as xr
 
 from dkde.numerics.bandwidth import EARTH_RADIUS_KM, KILOMETRES, RADIANS
-from dkde.numerics.kernels import get_kernel
+from dkde.numerics.kernels import VONMISES_FISHER, get_kernel
 
 
 def counted(described: Mapping[str, Any]) -> dict[str, Any]:
@@ -25,6 +25,17 @@ def counted(described: Mapping[str, Any]) -> dict[str, Any]:
         found[name] = {**found[name], **counts}
     found["plan"] = {**found["plan"], "n_features": found["plan"]["n_features"] - 1}
     return found
+
+
+def recounted(described: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a stored description of work that counts the user's features.
+
+    Older versions stored the number of features of unit vectors.
+    """
+    is_of_unit_vectors = (
+        described["kernel"] == VONMISES_FISHER.name and described["query"]["features"] == 3
+    )
+    return counted(described) if is_of_unit_vectors else dict(described)
 
 
 def provenance_of(result: xr.Dataset) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import xarray as xr
 from dkde.errors import InputError
 from dkde.inputs.moved import Whereabouts
 from dkde.runs.opened import whereabouts_of
-from dkde.runs.origin import bandwidth_unit, counted, provenance_of
+from dkde.runs.origin import bandwidth_unit, provenance_of, recounted
 from dkde.runs.store import MAIN, ROW_WEIGHT
 
 # The roles of scored rows in the provenance, and the names of their splits in tables. The first of
@@ -150,7 +150,7 @@ def _scored(
         values = values.assign_coords(bandwidth=("bandwidth", along_it, {"units": unit}))
     described = provenance.get(role, {})
     # An incomplete description is taken as none: the values can be used without it.
-    known = counted(described) if _is_whole(described) else {}
+    known = recounted(described) if _is_whole(described) else {}
     return ScoredRows(
         _SPLITS[role],
         values,

@@ -199,6 +199,10 @@ class TestManners:
         assert "NK" in text
         assert "90" in text
         assert "Classes" in model._repr_html_()
+        table = pd.DataFrame(train, columns=["a", "b"])
+        kernels = {"a": "gaussian", "b": "gaussian"}
+        model = KernelDensityClassifier(kernel=kernels, bandwidth={"a": 1.0, "b": 2.0})
+        assert "a=gaussian, b=gaussian" in str(dkde.summary(model.fit(table, kinds)))
 
     def test_what_fails_leaves_it_unfitted(self, train, kinds, query):
         model = KernelDensityClassifier().fit(train, kinds)

@@ -180,3 +180,34 @@ def test_the_commands_take_several(tmp_path):
     assert (
         CliRunner().invoke(cli, ["report", stores[0], "-o", str(page), "--by", "x"]).exit_code == 2
     )
+
+
+@pytest.mark.parametrize(
+    ("features", "kernel", "bandwidth", "words"),
+    [
+        (["lat", "lon"], "vonmises_fisher", "900km", "vonmises_fisher"),
+        (
+            ["lat", "lon", "depth"],
+            {("lat", "lon"): "vonmises_fisher", "depth": "gaussian"},
+            {"lat,lon": "900km", "depth": 2.0},
+            "lat,lon=vonmises_fisher, depth=gaussian",
+        ),
+    ],
+)
+def test_kernels_and_features_on_the_sphere_are_the_user_s(features, kernel, bandwidth, words):
+    values = 10 * np.random.default_rng(0).normal(size=(12, 3))
+    rows = xr.Dataset({name: ("row", values[:, i]) for i, name in enumerate(features)})
+    found = dkde.score(rows, rows.isel(row=slice(6)).copy(deep=True), bandwidth, kernel=kernel)
+    origin = dkde.summary(found).origin
+    assert origin["kernel"] == words
+    assert f"72 pairs of {len(features)} features at" in origin["plan"]
+    # Older versions stored the number of features of unit vectors.
+    if kernel == "vonmises_fisher":
+        work = json.loads(found.attrs["provenance"])
+        for side in ("query", "train"):
+            work["score"][side] |= {"features": 3, "stored_features": 3}
+        work["score"]["plan"]["n_features"] = 3
+        older = found.assign_attrs(provenance=json.dumps(work))
+        assert dkde.summary(older).origin == origin
+    both = dkde.summary({"a": found, "b": found.copy()})
+    assert words in [cell for row in both.tables["Results"].rows for cell in row]
