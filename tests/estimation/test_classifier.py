@@ -199,7 +199,7 @@ class TestManners:
         assert "NK" in text
         assert "90" in text
         assert "Classes" in model._repr_html_()
-        table = pd.DataFrame(train, columns=["a", "b"])
+        table = pd.DataFrame(train[:, :2], columns=["a", "b"])
         kernels = {"a": "gaussian", "b": "gaussian"}
         model = KernelDensityClassifier(kernel=kernels, bandwidth={"a": 1.0, "b": 2.0})
         assert "a=gaussian, b=gaussian" in str(dkde.summary(model.fit(table, kinds)))
