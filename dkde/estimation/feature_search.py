@@ -127,16 +127,12 @@ class FeatureSearch:
         options = validation.fitted.options
         grouped = replace(train, groups=ArraySource(validation.numbers))
         if (factors := options.factors) is not None:
-            given = {
-                frozenset(key.split(",") if isinstance(key, str) else key): value
-                for key, value in options.covariance.items()
-            }
             found = factors.scales(options.covariance)
             names = tuple(map(",".join, found))
             pair = factors.pair
             units = {}
             if pair is not None:
-                is_length = any(isinstance(value, str) for value in given.values())
+                is_length = any(isinstance(value, str) for value in options.covariance.values())
                 units = {",".join(pair): KILOMETRES if is_length else RADIANS}
             return cls(validation, grouped, names, np.array(list(found.values())), units)
         linear = validation.fitted.matrix.covariance.linear
@@ -241,10 +237,10 @@ class _Walk:
         self._scale = 0.0 if squares is None else squares.log_scale
         self.points: list[FloatArray] = []
         self.means: list[float] = []
-        self._seen: dict[tuple[float, ...], float] = {}
+        self._seen: set[tuple[float, ...]] = set()
         gains = grid.passed.gains(self._scale)
-        for h, gain, mean in zip(grid.bandwidths, gains, grid.passed.means, strict=True):
-            self._note(np.log(search.scales) + np.log(h), float(gain), float(mean))
+        for h, mean in zip(grid.bandwidths, grid.passed.means, strict=True):
+            self._note(np.log(search.scales) + np.log(h), float(mean))
         # The criterion's own choice: of means some may be infinite.
         best = int(np.flatnonzero(grid.bandwidths == grid.best_bandwidth)[0])
         self.best_pass, self._best_gain = grid.passed.at(best), float(gains[best])
@@ -283,14 +279,14 @@ class _Walk:
         validation = self._search.at(np.exp(point))
         passed = passed_at(validation, self._compute, name, np.ones(1))
         gain = float(passed.gains(self._scale)[0])
-        self._note(point, gain, float(passed.means[0]))
+        self._note(point, float(passed.means[0]))
         if not gain > self._best_gain:
             return False
         self.best_pass, self._best_gain = passed, gain
         return True
 
-    def _note(self, point: FloatArray, gain: float, mean: float) -> None:
-        self._seen[_key(point)] = gain
+    def _note(self, point: FloatArray, mean: float) -> None:
+        self._seen.add(_key(point))
         self.points.append(point)
         self.means.append(mean)
 

@@ -119,8 +119,7 @@ class FittedDensity(DensityMixin, FittedRows):  # type: ignore[misc]
 
     def _training_densities(self, *, leave_one_out: bool = True) -> Weighted:
         """Return the log-densities of the training rows, by default each under all others."""
-        fitted = Fitted(self._fitted, self._matrix, self._matrix.whiten(self._train))
-        return training_densities(fitted, leave_one_out=leave_one_out)
+        return training_densities(self._density, leave_one_out=leave_one_out)
 
     def sample(
         self,
@@ -189,7 +188,10 @@ class FittedDensity(DensityMixin, FittedRows):  # type: ignore[misc]
 
     def _work(self, query: Operand) -> Work:
         """Return the work of scoring a query."""
-        matrix = self._matrix
-        query_side = self._fitted.prepared(side(query, role="query"))
-        sides = (matrix.whiten(query_side), matrix.whiten(self._train))
-        return self._fitted.work(*sides, matrix).sharing(self._kept.name)
+        prepared = self._fitted.prepared(side(query, role="query"))
+        return self._density.work(prepared).sharing(self._kept.name)
+
+    @property
+    def _density(self) -> Fitted:
+        """Return the density, ready to score rows."""
+        return Fitted(self._fitted, self._matrix, self._matrix.whiten(self._train))
