@@ -151,16 +151,13 @@ def parse_priors(text: str | None) -> dict[str, float] | None:
     if text is None:
         return None
     found: dict[str, float] = {}
-    for part in text.split(","):
-        name, _, value = (piece.strip() for piece in part.rpartition("="))
+    for part, name, value in _by_names(text, "--priors"):
         try:
             found[name] = float(value)
         except ValueError:
             name = ""
         if not name:
-            raise InputError(
-                f"--priors {text!r}: {part.strip()!r} is not CLASS=NUMBER; write T=0.7,B=0.3"
-            )
+            raise InputError(f"--priors {text!r}: {part!r} is not CLASS=NUMBER; write T=0.7,B=0.3")
     return found
 
 
