@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import zarr
 from dkde.engine.eager_run import compute
 from dkde.engine.work import Work
 from dkde.errors import DataSetError, Remedy
+from dkde.estimation.class_rows import ClassPosteriors
 from dkde.estimation.resuming import works_of
 from dkde.numerics.logsum import Densities
 from dkde.runs.grouped import of_each_group
@@ -18,7 +20,7 @@ from dkde.runs.record import circumstances, elsewhere
 from dkde.runs.status import read_all
 from dkde.runs.store import MAIN, ResultStore
 from dkde.stores.store import Records
-from dkde.typing import FloatArray, StrPath
+from dkde.typing import Array, FloatArray, StrPath
 from dkde.workers.cluster import pool_for
 
 
@@ -77,9 +79,6 @@ def verify(
     if _shuffles_at_random(plan["call"]):
         reason = "its folds were shuffled without a random_state; the same call makes other folds"
         return _verified(chunks, reason=reason)
-    if plan["call"]["function"] == "classify":
-        reason = "its log-densities are those of all classes together, which no block has"
-        return _verified(chunks, reason=reason)
     if plan["call"]["arguments"].get("adaptive") is not None:
         reason = "the bandwidths of its rows follow from a pilot density, which is not kept"
         return _verified(chunks, reason=reason)
@@ -97,17 +96,26 @@ def verify(
         )
         return _verified(chunks, reason=reason)
     others = elsewhere(plan, circumstances(works))
+    judge = _Judge(path, others, anywhere)
+    if plan["call"]["function"] == "classify":
+        # A posterior takes the blocks of all classes: the query rows are chosen by the first's.
+        chosen = _chosen(work.plan.n_query_blocks, blocks, seed)
+        rows = [slice(*work.plan.query_block(q)) for q in chosen]
+        exact = [
+            _compare_classes(store.records, list(first.values()), each, judge) for each in rows
+        ]
+        return _verified(chunks, len(chosen), "; ".join(others) or None, exact=all(exact))
     # The query blocks of all groups, by the numbers of both.
     every = [
         (i, q) for i, each in enumerate(first.values()) for q in range(each.plan.n_query_blocks)
     ]
-    chosen = np.random.default_rng(seed).permutation(len(every))[:blocks]
+    chosen = _chosen(len(every), blocks, seed)
     numbers: dict[int, list[int]] = {}
-    for i, q in (every[k] for k in sorted(map(int, chosen))):
+    for i, q in (every[k] for k in chosen):
         numbers.setdefault(i, []).append(q)
-    values, errors = _stored(store.records, len(first))
+    values, errors = _stored(store.records, first)
     exact = [
-        _compare_blocks((values[i], errors[i]), path, each, numbers[i], others, anywhere)
+        _compare_blocks((values[i], errors[i]), each, numbers[i], judge)
         for i, each in enumerate(first.values())
         if i in numbers
     ]
@@ -129,33 +137,79 @@ def _verified(
     }  # fmt: skip
 
 
-def _stored(records: Records, n_groups: int) -> tuple[FloatArray, FloatArray]:
+def _chosen(n: int, blocks: int, seed: int) -> list[int]:
+    """Return the numbers of the blocks to recompute, of so many, in order."""
+    return sorted(map(int, np.random.default_rng(seed).permutation(n)[:blocks]))
+
+
+def _stored(records: Records, works: Mapping[str, Work]) -> tuple[FloatArray, FloatArray]:
     """Return log-densities and bounds on their errors, (n_groups, n_bandwidths, rows)."""
-    found = (
-        np.asarray(zarr.open_array(records.store, path=name, mode="r")[...])
-        for name in (MAIN, f"{MAIN}_error")
-    )
+    # The works of groups have numbers, even where there is one group.
+    along = int(next(iter(works)).rpartition("_")[2].isdigit())
+    found = _arrays(records, MAIN, f"{MAIN}_error")
     # Rows in the order of the blocks, whatever dims they have.
-    values, errors = (each.reshape(n_groups, each.shape[n_groups > 1], -1) for each in found)
+    values, errors = (each.reshape(len(works), each.shape[along], -1) for each in found)
     return values, errors
 
 
-def _compare_blocks(
-    kept: tuple[FloatArray, FloatArray],
-    path: StrPath,
-    work: Work,
-    chosen: list[int],
-    others: list[str],
-    anywhere: bool,
-) -> bool:
-    """Recompute some query blocks; return whether all are the same to the last bit.
+def _arrays(records: Records, *names: str) -> list[Array]:
+    """Return variables of a result, whole."""
+    return [np.asarray(zarr.open_array(records.store, path=name, mode="r")[...]) for name in names]
 
-    Raises
-    ------
-    DataSetError
-        When a block differs by more than the bounds on the errors; or only in its last bits, on
-        the same machine and without ``anywhere``.
+
+@dataclass(frozen=True)
+class _Judge:
+    """The comparison of what is stored with what is computed again.
+
+    Parameters
+    ----------
+    path : path or URL
+        The result, for messages.
+    others : list of str
+        What has changed since the run began.
+    anywhere : bool
+        As for :func:`verify`.
     """
+
+    path: StrPath
+    others: list[str]
+    anywhere: bool
+
+    def is_exact(
+        self, rows: slice, again: tuple[FloatArray, FloatArray], kept: tuple[FloatArray, FloatArray]
+    ) -> bool:
+        """Return whether values, and bounds on their errors, of rows are the same to the last bit.
+
+        Raises
+        ------
+        DataSetError
+            When they differ by more than the bounds; or only in the last bits, on the same
+            machine and without ``anywhere``.
+        """
+        (found, errors), (stored, bounds) = again, kept
+        exact = _is_same(found, stored, 0.0) and np.array_equal(errors, bounds, equal_nan=True)
+        # Two values that are both within their bounds of the exact one differ by at most the sum.
+        within = exact or _is_same(found, stored, bounds + errors)
+        if exact or (within and (self.anywhere or self.others)):
+            return exact
+        which = f"{self.path}: query rows {rows.start} to {rows.stop} come out different"
+        if within:
+            raise DataSetError(
+                f"{which} when they are recomputed, but within the bounds on their errors, which "
+                "happens if another processor or other libraries computed them; allow it ",
+                Remedy("anywhere"),
+            )
+        beyond = f", beyond the bounds ({'; '.join(self.others)})" if self.others else ""
+        raise DataSetError(
+            f"{which} when they are recomputed{beyond}; the result is damaged, or the inputs have "
+            "changed"
+        )
+
+
+def _compare_blocks(
+    kept: tuple[FloatArray, FloatArray], work: Work, chosen: list[int], judge: _Judge
+) -> bool:
+    """Recompute some query blocks; return whether all are the same to the last bit."""
     stored, errors = kept
     all_exact = True
     for q in chosen:
@@ -163,27 +217,37 @@ def _compare_blocks(
         # A refined cross-validation has one bandwidth more than this work: it comes last.
         there = (slice(work.plan.n_bandwidths), rows)
         again = _computed_again(work, q)
-        exact = _is_same(again.values, stored[there], 0.0) and np.array_equal(
-            again.errors, errors[there], equal_nan=True
-        )
-        all_exact = all_exact and exact
-        # Two values that are both within their bounds of the exact one differ by at most the sum.
-        within = exact or _is_same(again.values, stored[there], errors[there] + again.errors)
-        if exact or (within and (anywhere or others)):
-            continue
-        which = f"{path}: query rows {rows.start} to {rows.stop} come out different"
-        if within:
-            raise DataSetError(
-                f"{which} when they are recomputed, but within the bounds on their errors, which "
-                "happens if another processor or other libraries computed them; allow it ",
-                Remedy("anywhere"),
-            )
-        beyond = f", beyond the bounds ({'; '.join(others)})" if others else ""
-        raise DataSetError(
-            f"{which} when they are recomputed{beyond}; the result is damaged, or the inputs have "
-            "changed"
-        )
+        found = again.values, again.errors
+        all_exact &= judge.is_exact(rows, found, (stored[there], errors[there]))
     return all_exact
+
+
+def _compare_classes(records: Records, works: list[Work], rows: slice, judge: _Judge) -> bool:
+    """Recompute some query rows under each class; return whether all are the same to the last bit.
+
+    Posteriors, and densities whatever the class, are compared.
+    """
+    names = ("log_posterior", "log_posterior_error", MAIN, f"{MAIN}_error", "log_prior")
+    *kept, log_priors = _arrays(records, *names)
+    found = ClassPosteriors.of([_rows_again(work, rows) for work in works], log_priors)
+    again = (found.log_posteriors, found.errors), (found.total.values, found.total.errors)
+    exact = []
+    for pair, stored in zip(again, (kept[:2], kept[2:]), strict=True):
+        # Rows in the order of the blocks, whatever dims they have.
+        first, second = (
+            x.reshape(*y.shape[:-1], -1)[..., rows] for x, y in zip(stored, pair, strict=True)
+        )
+        exact.append(judge.is_exact(rows, pair, (first, second)))
+    return all(exact)
+
+
+def _rows_again(work: Work, rows: slice) -> Densities:
+    """Return the log-densities of a range of query rows, recomputed, block by block."""
+    size = work.plan.query_rows
+    first, last = rows.start // size, (rows.stop - 1) // size
+    found = [_computed_again(work, q).stacked() for q in range(first, last + 1)]
+    before = first * size
+    return Densities.of(np.concatenate(found, axis=1)[:, rows.start - before : rows.stop - before])
 
 
 def _is_same(found: FloatArray, stored: FloatArray, allowed: FloatArray | float) -> bool:

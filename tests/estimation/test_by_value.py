@@ -337,6 +337,12 @@ class TestRuns:
         with pytest.raises(dkde.DataSetError, match="was begun otherwise"):
             self.score(output="r.zarr", common_bandwidth=True)
 
+    def test_a_result_of_one_group_is_verified(self):
+        self.score(output="r.zarr", where="kind == 'bee'")
+        found = dkde.verify("r.zarr", blocks=100)
+        assert found["exact"]
+        assert found["blocks"] > 0
+
     def test_damage_of_a_later_group_is_found(self):
         import zarr
 

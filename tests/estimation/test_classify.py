@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import reference
 import xarray as xr
+import zarr
 from scipy.special import logsumexp
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 from sklearn.neighbors import KNeighborsClassifier
@@ -258,7 +259,7 @@ class TestKept:
         assert kept["class"].values.tolist() == ["B", "NK", "T"]
         again = dkde.classify(*sides, H, by="kind", output=store)
         np.testing.assert_array_equal(again.log_posterior, found.log_posterior)
-        assert "all classes together" in dkde.verify(store)["reason"]
+        assert dkde.verify(store)["blocks"] == 1
         assert "accuracy" in str(dkde.summary(store))
         dkde.plot_classes(store, path=tmp_path / "c.png")
         assert (tmp_path / "c.png").stat().st_size > 1000
@@ -269,6 +270,21 @@ class TestKept:
         np.testing.assert_allclose(first.log_posterior_NK, found.log_posterior[0, 1], rtol=1e-15)
         assert first.predicted.tolist() == found.predicted[0].values.tolist()
         dkde.report(store, tmp_path / "r.html")
+
+    @pytest.mark.parametrize(
+        "name",
+        ["log_posterior", "log_posterior_error", "log_density", "log_density_error", "log_prior"],
+    )
+    def test_damage_is_found(self, sides, tmp_path, name):
+        store = tmp_path / "r.zarr"
+        dkde.classify(*sides, H, by="kind", block_rows=7, panel_rows=30, output=store)
+        found = dkde.verify(store, blocks=100)
+        assert found["exact"]
+        assert found["blocks"] > 3
+        array = zarr.open_array(store / name, mode="r+")
+        array[(-1,) * array.ndim] += 1e-3
+        with pytest.raises(dkde.DataSetError, match="come out different"):
+            dkde.verify(store, blocks=100)
 
     def test_it_goes_on_in_parts(self, sides, tmp_path):
         store = tmp_path / "r.zarr"
