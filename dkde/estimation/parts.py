@@ -82,6 +82,7 @@ def run_part(
         }
         if failed:
             raise incomplete(failed, sum(map(share.has, range(stage.shape.n_blocks))))
+        share = share.after(stage.shape.n_blocks)
 
 
 def finish(
@@ -142,13 +143,15 @@ def _check_parts(store: ResultStore, state: State, *, retry_failed: bool) -> Non
     if not Stage.names(records):
         raise IncompleteError(f"{store.name}: no part is done; run the parts first")
     stages = _shared(store, state)
-    missing = [number for stage in stages for number in _missing(stage)]
+    missing, n_blocks = [], 0
+    for stage in stages:  # blocks are numbered through all of them, as shares are
+        missing += [n_blocks + number for number in _missing(stage)]
+        n_blocks += stage.shape.n_blocks
     if not missing:
         failing = [stage for stage in stages if stage.failed()]
         if failing and not retry_failed:
             raise incomplete(failing[0].failed(), failing[0].shape.n_blocks)
         return
-    n_blocks = sum(stage.shape.n_blocks for stage in stages)
     # The sessions say into how many parts the run was divided; the last of them is right where
     # that was changed.
     ledger = Ledger(records)
@@ -161,7 +164,7 @@ def _check_parts(store: ResultStore, state: State, *, retry_failed: bool) -> Non
         )
     count = int(counts[-1])
     of_part = Counter(number % count for number in missing)
-    in_part = Counter(n % count for stage in stages for n in range(stage.shape.n_blocks))
+    in_part = Counter(number % count for number in range(n_blocks))
     named = [
         f"{'all' if n == in_part[part] else n} of part {part}"
         for part, n in sorted(of_part.items())

@@ -258,6 +258,8 @@ class Run:
                 work, pool, partial(_keep_block, stage), progress,
                 stage, skip=stage.done(), only=share.has, name=name,
             )  # fmt: skip
+            # Numbered through, so that many groups of one block each are not all in one part.
+            share = share.after(stage.shape.n_blocks)
 
     def finish(self, result: xr.Dataset) -> xr.Dataset:
         """Write the result, mark it as complete, and drop the blocks.

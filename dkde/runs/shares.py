@@ -33,6 +33,17 @@ class Share:
         # Shares interleave: a number alone says whose a block is, however many blocks there are.
         return self.count > 0 and number % self.count == self.index
 
+    def after(self, n_blocks: int) -> Share:
+        """Return the share among further blocks, whose numbers begin anew after so many.
+
+        Examples
+        --------
+        >>> share = Share(1, 3)
+        >>> [share.has(n) for n in range(4)], [share.after(4).has(n) for n in range(3)]
+        ([False, True, False, False], [True, False, False])
+        """
+        return Share((self.index - n_blocks) % self.count, self.count) if self.count else self
+
 
 # A context variable, so that other threads and tasks go on computing.
 _INIT_ONLY: ContextVar[bool] = ContextVar("init_only", default=False)

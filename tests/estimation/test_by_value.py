@@ -376,12 +376,23 @@ class TestRuns:
         with dkde.init_only():
             self.score(output="r.zarr")
         dkde.run_part("r.zarr", 0, 2)
-        with pytest.raises(dkde.IncompleteError, match="3 of 9 blocks are missing, all of part 1"):
+        with pytest.raises(dkde.IncompleteError, match="4 of 9 blocks are missing, all of part 1"):
             dkde.finish("r.zarr")
         dkde.run_part("r.zarr", 1, 2)
         xr.testing.assert_identical(
             dkde.finish("r.zarr").load().drop_attrs(), self.score().drop_attrs()
         )
+
+    def test_groups_of_one_block_each_are_not_all_in_one_part(self):
+        given = {"by": "kind", "block_rows": N, "panel_rows": N, "features": NAMES}
+        with dkde.init_only():
+            dkde.score("rows.parquet", "rows.parquet", 1.0, output="r.zarr", **given)
+        for part in (2, 0):
+            dkde.run_part("r.zarr", part, 3)
+        stages = dkde.status("r.zarr")["stages"]
+        assert [stage["done"] for stage in stages.values()] == [1, 0, 1]
+        with pytest.raises(dkde.IncompleteError, match="1 of 3 blocks are missing, all of part 1"):
+            dkde.finish("r.zarr")
 
     def test_a_table_as_output(self):
         self.score(output="r.csv")
