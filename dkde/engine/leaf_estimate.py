@@ -155,9 +155,8 @@ class _Sample:
         smaller.
         """
         task = replace(self.work.task, bandwidths=self.work.task.bandwidths[bandwidths])
-        moments = None
+        moments, widest = None, float(task.bandwidths.max()) / task.unit
         if self._has_moments:
-            widest = float(task.bandwidths.max()) / task.unit
             moments = make_moments(tree, task.kernel.power, bandwidth=widest)
 
         def timed(n_leaves: int) -> tuple[float, float]:
@@ -169,12 +168,30 @@ class _Sample:
         more = int(_ENOUGH / (QUERY_LEAF * each))
         if more > _FIRST:
             share, row = timed(min(more, _MOST))
+        if moments is not None:
+            found = share * self._edge(tree, widest)
+            return found, row * self.scale * found / max(share, 1e-300)
         power = 1 / self.frame.n_features
-        # With moments of nodes, pairs are those of leaves at the edge of the support.
-        at_least = 0.0 if moments is not None else share * _IN_REACH
+        at_least = share * _IN_REACH
         wider = share**power - at_least**power
         found = (at_least**power + wider * self.scale**-power) ** self.frame.n_features
         return found, row * self.scale * found / max(share, 1e-300)
+
+    def _edge(self, tree: Tree, bandwidth: float) -> float:
+        """Return the volume of leaves at the edge of the support, beside that in the sample.
+
+        With moments of nodes, pairs are those of such leaves. All lie between two balls, which are
+        wider and narrower than the support by about a leaf.
+        """
+        d, is_leaf = self.frame.n_features, tree.count == 1
+        width = float(np.median((tree.high[is_leaf] - tree.low[is_leaf]).mean(axis=1))) / bandwidth
+        width *= 0.5 if d in (2, 3) else 1.0  # of the pieces that such a leaf is cut into
+
+        def volume(width: float) -> float:
+            return float((1 + width) ** d - max(1 - width, 0.0) ** d)
+
+        smaller = self.scale ** (-1 / d)
+        return volume(width * smaller) / volume(width) if width > 0 else smaller
 
     @property
     def _has_moments(self) -> bool:

@@ -10,6 +10,7 @@ from work import side_of
 import dkde
 from dkde.engine.eager_run import run
 from dkde.engine.estimate import estimate, estimate_seconds
+from dkde.engine.leaf_estimate import answers
 from dkde.engine.pool import thread_pool
 from dkde.engine.work import Work
 from dkde.estimation.bandwidth_matrix import BandwidthMatrix
@@ -148,3 +149,14 @@ def test_seconds_are_those_of_the_run_within_a_factor_of_two(planned: Any) -> No
         run(made, pool)
     taken = process_time() - start
     assert taken / 2 < seconds.seconds < 2 * taken
+
+
+@pytest.mark.parametrize(("d", "h"), [(1, 0.3), (2, 0.3), (2, 0.8), (3, 0.5)])
+def test_a_small_sample_knows_how_many_leaves_are_at_the_edge(
+    d: int, h: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = work(normals(2000, d, 1), normals(2**16, d), h, kernel="epanechnikov")
+    survey = planned.survey()
+    whole = answers(planned, survey).near
+    monkeypatch.setattr("dkde.engine.leaf_estimate._TRAIN_ROWS", 2**13)
+    assert 0.4 < answers(planned, survey).near / whole < 2
