@@ -120,7 +120,8 @@ def _draw_groups(
         )
     every = canvas.panels(len(groups), min(4, len(groups)))
     name = "expected_count" if "expected_count" in opened else "density"
-    if name in opened and "norm" not in style:
+    of_lines = name in opened and grid_of(opened[name].isel({dim: 0}), fullest=True) is None
+    if name in opened and not of_lines and "norm" not in style:
         style = {"vmax": float(opened[name].max()), **style}
     for axes, (words, one) in zip(every, groups.items(), strict=True):
         panel = Panel(axes)
@@ -128,7 +129,10 @@ def _draw_groups(
             _draw_densities(one, panel, style)
         else:
             _draw_log_densities(one, panel, bandwidth, style)
-        axes.set_title(words)
+        if of_lines:
+            axes.set_ylim(0, 1.05 * float(opened[name].max()))
+        place = axes.get_title()  # along a third axis
+        axes.set_title(f"{words}\n{place}" if place else words)
     return every
 
 

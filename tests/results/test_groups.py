@@ -127,3 +127,15 @@ def test_the_summary_of_classes_counts_the_rows_of_all():
     of_scores = json.loads(found.attrs["provenance"])["score"]
     assert of_scores["plan"]["pairs"] == 360 * 1078
     assert sum(part["where"]["rows"] for part in of_scores["train"]["parts"]) == 1078
+
+
+def test_lines_of_groups_are_on_one_scale_and_sections_say_where():
+    asked = BY | {"features": ["x"], "cells": 20, "levels": 50}
+    lines = dkde.density_map(FRAME, 0.5, **asked)
+    limits = [axes.get_ylim() for axes in dkde.plot_map(lines)]
+    np.testing.assert_allclose(limits, [(0, 1.05 * float(lines.density.max()))] * 3)
+    deep = FRAME.assign(z=FRAME.x + FRAME.y)
+    maps = dkde.density_map(deep, 0.5, cells=6, **BY | {"features": ["x", "y", "z"]})
+    names, places = zip(*(a.get_title().split("\n") for a in dkde.plot_map(maps)), strict=True)
+    assert names == ("kind=ant", "kind=bee", "kind=cat")
+    assert all("z" in place or "x" in place for place in places)
