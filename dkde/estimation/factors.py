@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dkde.errors import Argument, InputError, some
+from dkde.errors import Argument, InputError, Remedy, some
 from dkde.estimation.bandwidth_matrix import BandwidthMatrix
 from dkde.estimation.covariance import Covariance, find_covariance
 from dkde.numerics.bandwidth import check_bandwidths, in_radians
@@ -138,18 +138,21 @@ class Factors:
         if names is None:
             raise InputError(
                 f"{part.name}: its {part.source.shape[1]} features have no names, and a kernel for "
-                "each feature goes by names; name them (features=)"
+                "each feature goes by names; name them ",
+                Remedy("features"),
             )
         if missing := [name for name in known if name not in names]:
             raise InputError(
-                f"kernel is given for {missing[0]!r}, and {part.name} has no such feature; it has "
+                Argument("kernel"),
+                f" is given for {missing[0]!r}, and {part.name} has no such feature; it has "
                 f"{some(names)}; name others with ",
                 Argument("features"),
             )
         if other := [name for name in names if name not in known]:
             raise InputError(
                 f"{part.name}: the feature {other[0]!r} is in no factor of the kernel "
-                f"({self.in_words}); give it one, or leave it out (features=)"
+                f"({self.in_words}); give it one, or leave it out ",
+                Remedy("features"),
             )
 
     def scales(self, given: Mapping[Any, Any]) -> dict[tuple[str, ...], float]:
@@ -218,11 +221,11 @@ class Factors:
 
     def _checked(self, covariance: Any) -> dict[tuple[str, ...], float]:
         if not isinstance(covariance, Mapping):
-            example = ", ".join(f"'{names}': ..." for names in self.record)
             raise InputError(
-                "a product of kernels needs a bandwidth for each factor: "
-                f"bandwidth={{{example}}}, or these as ",
-                Argument("covariance"), " beside numbers by which all are multiplied",
+                "a product of kernels needs a bandwidth for each factor "
+                f"({', '.join(self.record)}): give these by name as ",
+                Argument("bandwidth"), ", or as ", Argument("covariance"),
+                " beside numbers by which all are multiplied",
             )  # fmt: skip
         return self.scales(covariance)
 

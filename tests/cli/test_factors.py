@@ -64,10 +64,11 @@ def test_a_bandwidth_for_each_feature(run, quakes):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--kernel", "lat,lon=vonmises_fisher"), "'depth' is in no factor of the kernel"),
+        (("--kernel", "lat,lon=vonmises_fisher"), "leave it out with --features"),
         (("--kernel", "lat,lon=vonmises_fisher,depth"), "'depth' is not NAME=KERNEL"),
         (("--kernel", "lat,lon=vonmises_fisher,depth=tophat"), "cannot be in a product"),
         (("--bandwidth", "lat,lon=800km,depth"), "'depth' is not NAME=NUMBER"),
+        (("--bandwidth", "2"), "give these by name as --bandwidth, or as --covariance"),
         (("--bandwidth", "lat,lon=800km"), "the bandwidth of depth is missing"),
         (("--bandwidth", "lat,lon=8miles,depth=1"), "'lat,lon=8miles' is not NAME=NUMBER"),
         (("--bandwidth", "depth=2,depth=1"), "depth is given twice"),
