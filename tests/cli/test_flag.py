@@ -53,7 +53,7 @@ def test_without_it_nothing_is_said_of_it(run, arguments):
     ("more", "words"),
     [
         (["--flag", "few"], "--flag is 'few'; write a share such as 1% or 0.01"),
-        (["--flag", "70%"], "above 0 and up to 0.5"),
+        (["--flag", "70%"], "--flag is 0.7; it must be a share of the training rows above 0"),
         (["--flag", "1%", "--atol", "1e-3"], "--flag compares log-densities"),
     ],
 )
