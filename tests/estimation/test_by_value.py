@@ -183,7 +183,6 @@ class TestValues:
         near(found.group_bandwidth, [h] * 3)
         near(found.sel(kind="cat"), dkde.log_density(Q, X[there & (KIND == "cat")], h))
 
-    @pytest.mark.filterwarnings("ignore:.* share rows")
     @pytest.mark.parametrize("form", ["masked", "nullable", "polars", "arrow", "csv", "parquet"])
     def test_numbers_that_are_missing_are_no_zeros(self, form, frame, tmp_path):
         numbers = np.arange(N) % 3
