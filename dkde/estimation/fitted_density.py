@@ -101,7 +101,8 @@ class FittedDensity(DensityMixin, FittedRows):  # type: ignore[misc]
         Raises
         ------
         InputError
-            When only one row counts, or a larger share has a density of 0 under the others.
+            When only one row counts, or a larger share has a density of 0 under the others; when
+            rows are to be left out, and their bandwidths follow from a pilot of all.
 
         Examples
         --------
@@ -114,6 +115,8 @@ class FittedDensity(DensityMixin, FittedRows):  # type: ignore[misc]
         """
         check_is_fitted(self)
         share = check_contamination(contamination)
+        if leave_one_out:
+            self._fitted.refuse_adaptive("leave_one_out")
         found = self._training_densities(leave_one_out=leave_one_out)
         return float(thresholds(found, share)[0])
 

@@ -270,6 +270,13 @@ class TestAdaptive:
         density.set_params(adaptive=None).fit(ROWS)
         assert not hasattr(density, "bandwidth_scale_")
 
+    def test_thresholds_are_of_rows_that_count_in_the_pilot(self) -> None:
+        density = dkde.KernelDensity(bandwidth=0.5, adaptive=0.5).fit(ROWS)
+        logs = density.score_samples(ROWS)
+        assert density.threshold(0.1, leave_one_out=False) == np.sort(logs)[15]
+        with pytest.raises(InputError, match="not done with adaptive"):
+            density.threshold(0.1)
+
     def test_a_sweep_scores_the_test_rows_with_the_factors_of_the_best(self) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
