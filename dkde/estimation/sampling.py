@@ -126,7 +126,7 @@ def sample(
     pca : int, optional
         Draw in this number of principal components, computed from all training rows, and map the
         samples back.
-    kernel : str
+    kernel : str or mapping
         As for :func:`dkde.log_density`. ``"univariate_gaussian"`` can be drawn from in one
         dimension only, as it is no density in more.
     covariance, singular, nan, support, outside, adaptive, weights, bandwidth_scale, source, \

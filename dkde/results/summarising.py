@@ -47,8 +47,8 @@ def summary(result: ResultsLike) -> Summary:
     ----------
     result : xarray.Dataset, xarray.DataArray, path, URL or estimator; or several
         A result of :func:`dkde.score`, :func:`dkde.sweep`, :func:`dkde.cross_validate`,
-        :func:`dkde.density_map` or :func:`dkde.compare`; the path of an output; a fitted
-        :class:`dkde.KernelDensity`; or what :func:`dkde.plan`, :func:`dkde.plan_map` or
+        :func:`dkde.classify`, :func:`dkde.density_map` or :func:`dkde.compare`; the path of an
+        output; a fitted estimator; or what :func:`dkde.plan`, :func:`dkde.plan_map` or
         :func:`dkde.status` returned. A dict or list of results is summarised with the differences
         of each pair.
 
