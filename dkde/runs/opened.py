@@ -94,11 +94,11 @@ def opened_result(result: Any, *, groups: bool = False) -> xr.Dataset:
 
     Parameters
     ----------
+    result : xarray.Dataset, xarray.DataArray, path or URL
+        A result of :func:`dkde.score` or any other call that makes one; labelled log-densities of
+        :func:`dkde.log_density`; or the path of an output.
     groups : bool
         Whether it may be of groups (``by``), along a dim of theirs.
-    result : xarray.Dataset, xarray.DataArray, path or URL
-        A result of :func:`dkde.score`, :func:`dkde.sweep` or :func:`dkde.cross_validate`; labelled
-        log-densities of :func:`dkde.log_density`; or the path of an output.
 
     Raises
     ------
