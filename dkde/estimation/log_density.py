@@ -261,7 +261,6 @@ def log_density(
     check_one_density(by, adaptive, bandwidth_scale)
     query_side = options.prepared(side(q, groups=groups, role="query"))
     train_side = options.prepared(side(t, weights, train_groups, scales=bandwidth_scale))
-    scalar = isinstance(bandwidth, Mapping) or np.ndim(bandwidth) == 0
     if by is not None:
         division = divided(t, by)
         check_dim(division.dim, q, "query")
@@ -269,7 +268,7 @@ def log_density(
             division, bandwidth, options, pool_for,
             weights=weights, train_groups=train_groups, common=common_bandwidth,
         )  # fmt: skip
-        by_group = densities_by(q, query_side, of_groups, scalar=scalar)
+        by_group = densities_by(q, query_side, of_groups, scalar=_is_scalar(bandwidth))
         if as_frame:
             by_group = groups_in_frames(query, q, by_group)
         return by_group if return_error else by_group[0]
@@ -277,10 +276,17 @@ def log_density(
     # The tasks of a lazy graph are whole blocks.
     work = fitted.work(query_side, in_shares=q.form == "numpy")
     density = RowBandwidths.of(fitted, computed_now)
-    found = densities_of(q, density.works(work), fitted.matrix, density.bounded, scalar=scalar)
+    found = densities_of(
+        q, density.works(work), fitted.matrix, density.bounded, scalar=_is_scalar(bandwidth)
+    )
     if as_frame:
         found = in_frames(query, q, found, fitted.matrix)
     return found if return_error else found[0]
+
+
+def _is_scalar(bandwidth: BandwidthLike) -> bool:
+    """Return whether a bandwidth that has been checked is one, and no sequence."""
+    return isinstance(bandwidth, Mapping) or np.ndim(bandwidth) == 0
 
 
 def check_dims(q: Operand) -> None:

@@ -96,7 +96,7 @@ def regions_along(result: xr.Dataset) -> dict[float, xr.DataArray]:
 
 def title_of(result: xr.Dataset, sides: list[ScoredRows]) -> str:
     """Return what a result is, in a word or two."""
-    return "Classes" if "log_posterior" in result else _TITLES[sides[0].split]
+    return "Classification" if "log_posterior" in result else _TITLES[sides[0].split]
 
 
 def subtitle(title: str, sides: list[ScoredRows]) -> str:

@@ -205,6 +205,7 @@ class TestValues:
         for k in range(3):
             near(found.sel(by=k), dkde.log_density(Q, X[(numbers == k) & ~missing], 0.5))
 
+    @pytest.mark.filterwarnings("ignore:.* share rows")
     @pytest.mark.parametrize("form", ["csv", "parquet", "pandas"])
     @pytest.mark.parametrize("column", ["kind", "number", "whole", "day"])
     def test_rows_without_a_value_in_every_container(self, frame, form, column, tmp_path):

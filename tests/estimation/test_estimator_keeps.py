@@ -26,8 +26,8 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list["weakref.ref[Any]"]:
     found: list[weakref.ref[Any]] = []
     make: Callable[..., Any] = leaf_blocks.train_rows
 
-    def noted(*arguments: Any) -> Any:
-        rows = make(*arguments)
+    def noted(*arguments: Any, **options: Any) -> Any:
+        rows = make(*arguments, **options)
         found.append(weakref.ref(rows))
         return rows
 

