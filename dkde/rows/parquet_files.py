@@ -80,11 +80,16 @@ def footers(files: Listed) -> tuple[Footer, ...]:
         return (_footer(files, 0),)
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="dkde-footers") as pool:
         found = list(pool.map(lambda i: _footer(files, i), range(len(files))))
-    # Most files of a table have one schema: it is held once.
+    # Most files of a table have one schema: it is held once. Older versions of pyarrow have no hash
+    # of one with notes.
     schemas: dict[Any, Any] = {}
     return tuple(
-        replace(each, schema=schemas.setdefault(each.schema, each.schema)) for each in found
+        replace(each, schema=schemas.setdefault(_key(each.schema), each.schema)) for each in found
     )
+
+
+def _key(schema: Any) -> tuple[Any, ...]:
+    return (schema.remove_metadata(), *sorted((schema.metadata or {}).items()))
 
 
 def _footer(files: Listed, i: int) -> Footer:

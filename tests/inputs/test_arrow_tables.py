@@ -32,7 +32,7 @@ def polars(lazy=False):
 
 
 def duckdb():
-    relation = pytest.importorskip("duckdb").connect().from_arrow(TABLE)
+    relation = pytest.importorskip("duckdb").from_arrow(TABLE)
     return relation.project("*, ['u'] AS l, {\"u\": 1} AS s, INTERVAL 1 DAY AS i")
 
 

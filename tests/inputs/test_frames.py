@@ -58,7 +58,7 @@ def polars(frame):
 
 def relation(frame):
     """A relation of DuckDB that is a query."""
-    return pytest.importorskip("duckdb").connect().from_arrow(arrow(frame)).filter("true")
+    return pytest.importorskip("duckdb").from_arrow(arrow(frame)).filter("true")
 
 
 def hugging_face(frame):

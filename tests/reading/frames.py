@@ -168,7 +168,7 @@ if is_installed("duckdb"):
     def _duckdb(table: Table, names: Sequence[str], place: Place) -> Side:
         import duckdb
 
-        made = duckdb.connect().from_arrow(arrow_table(table))
+        made = duckdb.from_arrow(arrow_table(table))
         return Side(made, may_refuse=lists_in(table, names))
 
 
