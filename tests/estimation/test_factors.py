@@ -69,6 +69,7 @@ def oracle(query, train, h=1.0, weights=None, counts=None, **options):
 class TestDensity:
     query, train = rows(30, 1), rows(300)
 
+    @pytest.mark.filterwarnings("ignore:.*both on one scale")  # a few rows may be apart
     @given(
         n=st.integers(1, 60),
         h=st.sampled_from([1e-4, 0.05, 0.7, 3.0, 40.0]),
