@@ -68,7 +68,7 @@ class KernelDensityCV(FittedDensity):
         Continue from the best bandwidth of the grid to the continuous optimum near it, to 1e-4
         relative.
     per_feature : bool
-        As for :func:`dkde.cross_validate`: find a bandwidth for each feature.
+        As for :func:`dkde.cross_validate`.
     criterion : {"likelihood", "least_squares"}
         As for :func:`dkde.cross_validate`.
     kernel, metric, covariance, singular, precision, tol, nan, support, outside, \
