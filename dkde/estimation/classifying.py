@@ -162,7 +162,6 @@ def classify(
         catalog, options,
         query=query, train=train, valid=valid, bandwidth=bandwidth, by=by, query_by=query_by,
         priors=priors, common_bandwidth=common_bandwidth, weights=weights,
-        stored=output is not None,
     )  # fmt: skip
     return perform(job, run, progress)
 
@@ -216,14 +215,11 @@ class ClassifyJob:
         priors: Any = None,
         common_bandwidth: bool = False,
         weights: Any = None,
-        stored: bool = True,
     ) -> ClassifyJob:
         """Prepare a call; its arguments are as for :func:`classify`.
 
         Parameters
         ----------
-        stored : bool
-            Whether the result is kept in a store.
         """
         start = perf_counter()
         how = {"priors": priors, "common_bandwidth": common_bandwidth or None}
@@ -238,7 +234,7 @@ class ClassifyJob:
         for role, each in zip(("query", "valid"), (q, *others), strict=False):
             check_same_features(each, t, role)
             warn_if_shared(t, each, role)
-        check_names(q, "query", stored=stored, others=_OWN)
+        check_names(q, "query", others=_OWN)
         division = divided(t, by)
         whole = options.prepared(side(division.whole, weights))
         if bandwidth is None:

@@ -207,7 +207,6 @@ def cross_validate(
         train=train, bandwidths=bandwidths, pca=pca, weights=weights,
         bandwidth_scale=bandwidth_scale,
         scheme=Scheme(folds, shuffle, random_state, refine, per_feature), criterion=criterion,
-        stored=output is not None,
     )  # fmt: skip
     return perform(job, run, progress)
 
@@ -308,14 +307,11 @@ class CrossValidationJob:
         pca: int | None = None,
         weights: Any = None,
         bandwidth_scale: Any = None,
-        stored: bool = True,
     ) -> CrossValidationJob:
         """Prepare a call; its arguments are as for :func:`cross_validate`.
 
         Parameters
         ----------
-        stored : bool
-            Whether the result is kept in a store.
         """
         start = perf_counter()
         # Recorded as the user gave them, before names are looked up and rows are opened.
@@ -328,7 +324,7 @@ class CrossValidationJob:
         )  # fmt: skip
         (t,) = operands(catalog.for_a_call((weights, bandwidth_scale)), train=train)
         others = NAMES if scheme.per_feature else frozenset[str]()
-        check_names(t, "train", stored=stored, weighted=weights is not None, others=others)
+        check_names(t, "train", weighted=weights is not None, others=others)
         options.check(pca=pca)
         check_criterion(criterion, options)
         if scheme.per_feature:

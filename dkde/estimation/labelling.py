@@ -17,7 +17,6 @@ from dkde.estimation.statistics import summarise
 from dkde.inputs.operands import Operand
 from dkde.numerics.machine import target
 from dkde.runs.origin import counted
-from dkde.runs.stages import RUN
 from dkde.runs.store import RESULT_FORMAT, ROW_WEIGHT
 
 # Attributes of the variables of a result.
@@ -109,7 +108,6 @@ def check_names(
     q: Operand,
     role: str,
     *,
-    stored: bool,
     weighted: bool = False,
     others: frozenset[str] = frozenset(),
 ) -> None:
@@ -117,8 +115,6 @@ def check_names(
 
     Parameters
     ----------
-    stored : bool
-        Whether the result is written to a store.
     weighted : bool
         Whether the result holds the weights of the rows.
     others : frozenset of str
@@ -136,11 +132,6 @@ def check_names(
         raise InputError(
             f"{role} has a dim or coordinate {clash[0]!r}, a name that the result needs for "
             "itself; rename it"
-        )
-    if stored and RUN in labels:
-        raise InputError(
-            f"{role} has a coordinate {RUN!r}, a name that the output's store needs for itself; "
-            "rename the coordinate"
         )
 
 

@@ -117,7 +117,7 @@ def map_job(
     layout = _layout(wanted, template, t, weights, fits[0], names, widest, expected=expected)
     found = operand(layout.query, "query", Catalog().choosing(features=names), like=t.columns)
     check_same_features(found, t, "query")
-    check_names(found, "map", stored=True)
+    check_names(found, "map")
     query_side = options.prepared(side(found, role="query"))
     asked = options.describe(resolved)
 

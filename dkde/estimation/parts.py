@@ -129,7 +129,8 @@ def finish(
 def _shared(store: ResultStore, state: State) -> list[Stage]:
     """Return the stages whose blocks are divided among the parts: the first, or one a group."""
     assert state.plan is not None
-    return [Stage.found(store.records, name) for name in of_each_group(state.plan["asked"])]
+    records = store.run.records(state.plan["id"])
+    return [Stage.found(records, name) for name in of_each_group(state.plan["asked"])]
 
 
 def _check_parts(store: ResultStore, state: State, *, retry_failed: bool) -> None:
@@ -139,7 +140,8 @@ def _check_parts(store: ResultStore, state: State, *, retry_failed: bool) -> Non
     ------
     IncompleteError
     """
-    records = store.records
+    assert state.plan is not None
+    records = store.run.records(state.plan["id"])
     if not Stage.names(records):
         raise IncompleteError(f"{store.name}: no part is done; run the parts first")
     stages = _shared(store, state)

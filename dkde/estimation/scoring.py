@@ -187,7 +187,7 @@ def score(
         catalog, options,
         query=query, train=train, bandwidth=bandwidth, weights=weights,
         query_weights=query_weights, by=by, common_bandwidth=common_bandwidth,
-        contamination=contamination, bandwidth_scale=bandwidth_scale, stored=output is not None,
+        contamination=contamination, bandwidth_scale=bandwidth_scale,
     )  # fmt: skip
     return perform(job, run, progress)
 
@@ -273,14 +273,11 @@ def score_job(
     by: Any = None,
     common_bandwidth: bool = False,
     contamination: float | None = None,
-    stored: bool = True,
 ) -> ScoreJob | GroupedJob[ScoreJob]:
     """Prepare a call of :func:`score`, whose arguments these are.
 
     Parameters
     ----------
-    stored : bool
-        Whether the result is kept in a store.
 
     Raises
     ------
@@ -310,7 +307,7 @@ def score_job(
     check_same_features(q, t, "query")
     warn_if_shared(t, q, "query")
     of_query = weights_for("query", query_weights, weights, q)
-    check_names(q, "query", stored=stored, weighted=of_query is not None)
+    check_names(q, "query", weighted=of_query is not None)
     train_side = options.prepared(side(t, weights, scales=bandwidth_scale))
     query_side = options.prepared(side(q, of_query, role="query"))
     # Read now, so that bad weights fail before the work.

@@ -155,7 +155,6 @@ def sweep(
         rows={"train": train, "valid": valid, "test": test},
         weights={"train": weights, "valid": valid_weights, "test": test_weights},
         bandwidths=bandwidths, bandwidth_scale=bandwidth_scale, protocol=protocol,
-        stored=output is not None,
     )  # fmt: skip
     return perform(job, run, progress)
 
@@ -202,7 +201,6 @@ class SweepJob:
         bandwidths: Any = None,
         bandwidth_scale: Any = None,
         protocol: str | None = None,
-        stored: bool = True,
     ) -> SweepJob:
         """Prepare a call.
 
@@ -212,8 +210,6 @@ class SweepJob:
             By role, ``train``, ``valid`` and ``test``; None where there are none.
         bandwidths, bandwidth_scale, protocol
             As for :func:`sweep`.
-        stored : bool
-            Whether the result is kept in a store.
         """
         start = perf_counter()
         options.refuse_scales(bandwidths)
@@ -236,7 +232,7 @@ class SweepJob:
             # In the order of SETTINGS: train, valid, test, and last the bandwidths.
             *found, bandwidths = (followed.pop(name) for name in SETTINGS)
             rows = dict(zip(rows, found, strict=True))
-        scored, train, sides = _read(catalog, options, rows, weights, bandwidth_scale, stored)
+        scored, train, sides = _read(catalog, options, rows, weights, bandwidth_scale)
         fitted = Fitted.to(train, bandwidths, options, pool_for)
         options.warn_if_no_density(fitted.matrix)
         works = works_for("valid", fitted, fitted.work(sides["valid"]))
@@ -298,7 +294,6 @@ def _read(
     rows: Mapping[str, Any],
     weights: Mapping[str, Any],
     bandwidth_scale: Any,
-    stored: bool,
 ) -> tuple[dict[str, Operand], Side, dict[str, Side]]:
     """Return the rows that are scored, the prepared training side, and the sides of the rows.
 
@@ -321,7 +316,7 @@ def _read(
         own[role] = weights_for(role, weights[role], weights["train"], q)
         check_same_features(q, t, role)
         check_apart(t, q, role)
-        check_names(q, role, stored=stored, weighted=own[role] is not None)
+        check_names(q, role, weighted=own[role] is not None)
     train = options.prepared(side(t, weights["train"], scales=bandwidth_scale))
     sides = {role: options.prepared(side(q, own[role], role=role)) for role, q in scored.items()}
     return scored, train, sides

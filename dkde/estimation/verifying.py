@@ -67,7 +67,7 @@ def verify(
     DataSetError
         When something is damaged or not the same; the message names it.
     """
-    store, state = ResultStore.found(path)
+    store, state = ResultStore.finished(path)
     plan = state.plan
     if plan is None or not state.is_complete:
         raise DataSetError(f"{path}: is not complete; start the same run again to finish it")

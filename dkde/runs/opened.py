@@ -10,7 +10,7 @@ from typing import Any
 
 import xarray as xr
 
-from dkde.errors import Call, DataSetError, InputError, Remedy, one_line
+from dkde.errors import DataSetError, InputError, Remedy, one_line
 from dkde.inputs.moved import Whereabouts, told_of
 from dkde.runs.geotiff import has_result, raster_result
 from dkde.runs.grouped import alone, grouped_dim, results_of_groups
@@ -131,13 +131,7 @@ def _opened(result: Any) -> xr.Dataset:
     if isinstance(result, str | os.PathLike) and is_netcdf(result):
         return netcdf_result(result)
     if isinstance(result, str | os.PathLike):
-        store, state = ResultStore.found(result)
-        if not state.is_complete:
-            raise DataSetError(
-                f"{result}: is not complete; dkde status says how far it is, and ",
-                Call.SAME,
-                " again goes on",
-            )
+        store, _ = ResultStore.finished(result)
         opened = as_now(store.open())
         opened.encoding["source"] = os.fspath(result)  # where xarray, too, records the path
         return opened

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +11,13 @@ import xarray as xr
 
 from dkde.errors import DataSetError, InputError, Remedy
 from dkde.runs.opened import is_finished
-from dkde.runs.output_names import run_of
-from dkde.runs.result_files import Writer, is_written_by_dkde, write_file, writer_of
+from dkde.runs.place import RunPlace
+from dkde.runs.publication import appear, drafted
+from dkde.runs.result_files import Writer, is_written_by_dkde, write_file, writer_of, writing_file
 from dkde.stores.file_kinds import RASTERS, TABLES
 from dkde.stores.objects import SeenObject, look_at_object
-from dkde.stores.publishing import say_what_is_left
-from dkde.stores.staging import staged
-from dkde.stores.store import Records, is_remote, open_store
-from dkde.stores.targets import Seen, check_place, look
+from dkde.stores.store import is_remote
+from dkde.stores.targets import check_place
 
 
 @dataclass(frozen=True)
@@ -29,17 +27,21 @@ class OutputFile:
     Parameters
     ----------
     path : path or URL
-    seen : Seen or SeenObject
+    seen : SeenObject, optional
+        What was there, in a bucket.
     write : callable
         Writes a result into a file.
     is_complete : bool
         Whether the file is there, and holds a whole result with the record of its run.
+    replaces : bool
+        Whether a result is there that is replaced.
     """
 
     path: str
-    seen: Seen | SeenObject
     write: Writer
+    seen: SeenObject | None = None
     is_complete: bool = False
+    replaces: bool = False
 
     @classmethod
     def checked(
@@ -79,30 +81,33 @@ class OutputFile:
                 f"{path}: a GeoTIFF holds a map, and this result is none; write it as .nc or .zarr"
             )
         check_place(path, f"{suffix} file")
-        if not is_remote(path):
-            say_what_is_left(run_of(path), remove=True)  # of a run that was being dropped
-        seen = look_at_object(path) if is_remote(path) else look(path)
-        is_there = (seen.tag if isinstance(seen, SeenObject) else seen.what) is not None
-        if is_there and isinstance(seen, SeenObject):
+        seen = look_at_object(path) if is_remote(path) else None
+        is_there = os.path.lexists(path) if seen is None else seen.tag is not None
+        if is_there and seen is not None:
             raise DataSetError(
                 f"{path}: is there already, and a result in a bucket is not replaced; give another "
                 "name, or remove it"
             )
         if is_there and not replaces():
             if is_written_by_dkde(path) and is_finished(path):
-                return cls(path, seen, write, is_complete=True)
+                return cls(path, write, is_complete=True)
             raise DataSetError(
                 f"{path}: is there already; give another name, or begin it anew ",
                 Remedy("restart"),
             )
-        if is_there and not is_written_by_dkde(path):
-            raise DataSetError(
-                f"{path}: is there already, and is no result of dkde; give another name"
-            )
-        return cls(path, seen, write)
+        if is_there:
+            _check_written_by_dkde(path, path)
+        return cls(path, write, seen, replaces=is_there)
 
-    def deliver(self, result: xr.Dataset, run: str) -> None:
-        """Write the file.
+    def deliver(self, result: xr.Dataset, place: RunPlace, run: str) -> None:
+        """Write the file, and let it appear at its place in one step.
+
+        Parameters
+        ----------
+        place : RunPlace
+            The place of the run.
+        run : str
+            The id of the run.
 
         Raises
         ------
@@ -110,32 +115,35 @@ class OutputFile:
             When it cannot be written; the run is kept then.
         """
         try:
-            write_file(result, self.path, self.seen, self.write)
+            if self.seen is not None:
+                # A bucket has no step that names both the run and the file.
+                place.check_present(run)
+                write_file(result, self.path, self.seen, self.write)
+                return
+            suffix = Path(self.path).suffix
+            with drafted(place, run, f"result{suffix}") as draft:
+                with writing_file(self.path):
+                    self.write(result, draft)
+                target = Path(os.path.realpath(self.path))
+                appear(draft, target, place, run, self._check)
         except DataSetError as error:
             store = f"{self.path[: -len(Path(self.path).suffix)]}.zarr"
             raise DataSetError(
                 error.message,
-                f"; the run is kept in {run}, which becomes a store if it is renamed to {store} "
-                "and finished there",
+                f"; the run is kept in {place.path}, which becomes a store if it is renamed to "
+                f"{store}.run and finished as {store}",
             ) from error
 
-    def drop(self, run: str) -> None:
-        """Drop the run that is kept beside the file.
-
-        Raises
-        ------
-        DataSetError
-            When it cannot be removed.
-        """
-        if is_remote(run):
-            Records(open_store(run), run).delete_all("")
-            return
-        # Renamed first: if the process is killed meanwhile, the next command drops the rest.
-        try:
-            with staged(Path(os.path.realpath(run))) as stage:
-                os.rename(run, stage.new)
-                shutil.rmtree(stage.new)
-        except OSError as error:
+    def _check(self, path: Path) -> None:
+        """Refuse to replace what is at a path, if it was put there meanwhile."""
+        if not self.replaces:
             raise DataSetError(
-                f"{run}: could not be removed ({error}); {self.path} is complete, remove it"
-            ) from error
+                f"{self.path}: something was put there by another process while the result was "
+                "made, and stays as it is; look at it, and start the same run again"
+            )
+        _check_written_by_dkde(path, self.path)
+
+
+def _check_written_by_dkde(path: str | os.PathLike[str], name: str) -> None:
+    if not is_written_by_dkde(path):
+        raise DataSetError(f"{name}: is there already, and is no result of dkde; give another name")

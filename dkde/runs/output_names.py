@@ -1,6 +1,7 @@
-"""Names of outputs: stores, and files that a run becomes when it is complete.
+"""Names of outputs, of the files that some become, and of the folders of their runs.
 
-The run of ``scores.csv`` lies beside it, in the store ``scores.csv.run``, until it is complete.
+The run of ``r.zarr`` lies beside it, in ``r.zarr.run``, until the result is complete; so does that
+of ``scores.csv``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,23 @@ from dkde.typing import StrPath
 _RUN = ".run"
 
 
+def output_of(path: StrPath) -> str:
+    """Return the output that a path names: the path itself, or that of a run's folder.
+
+    Examples
+    --------
+    >>> output_of("scores.csv"), output_of("scores.csv.run/")
+    ('scores.csv', 'scores.csv')
+    """
+    path = os.fspath(path)
+    if "://" in path:
+        is_remote(path)  # refuses credentials before anything repeats them
+    output = path.rstrip("/").removesuffix(_RUN)
+    if not output or output.endswith("/") or output == path.rstrip("/"):
+        return path
+    return path if _is_store(path) else output
+
+
 def file_of(output: StrPath) -> str | None:
     """Return the file that an output becomes, which may be named by its run; None for a store.
 
@@ -27,20 +45,25 @@ def file_of(output: StrPath) -> str | None:
     if Path(file).suffix.lower() not in SUFFIXES["result"]:
         return None
     # Earlier versions made stores of such names.
-    if is_remote(file):
-        is_store = Records(open_store(file, read_only=True), file).has("zarr.json")
-    else:
-        is_store = os.path.isdir(file)
-    return None if is_store else file
+    return None if _is_store(file) or (not is_remote(file) and os.path.isdir(file)) else file
 
 
-def run_of(output: StrPath) -> StrPath:
-    """Return the store of an output's run: beside the file that it becomes, or the output itself.
+def run_of(output: StrPath) -> str:
+    """Return the folder of an output's run: beside the output or, of a link, beside its target.
 
     Examples
     --------
-    >>> run_of("scores.csv"), run_of("scores.zarr")
-    ('scores.csv.run', 'scores.zarr')
+    >>> run_of("scores.csv"), run_of("scores.zarr/")
+    ('scores.csv.run', 'scores.zarr.run')
     """
-    file = file_of(output)
-    return output if file is None else f"{file}{_RUN}"
+    place = output_of(output).rstrip("/")
+    if not is_remote(place) and os.path.islink(place):
+        # A rename ends at a file system's border: the run lies where the result will.
+        place = os.path.realpath(place)
+    return f"{place}{_RUN}"
+
+
+def _is_store(path: str) -> bool:
+    if is_remote(path):
+        return Records(open_store(path, read_only=True), path).has("zarr.json")
+    return os.path.isfile(os.path.join(path, "zarr.json"))

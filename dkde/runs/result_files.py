@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from itertools import pairwise
@@ -71,9 +72,15 @@ def write_file(
     DataSetError
         When it cannot be written.
     """
+    with writing_file(path), drafted(path, seen) as draft:
+        write(result, draft)
+
+
+@contextmanager
+def writing_file(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Raise what goes wrong while a file is written as one DataSetError of one line."""
     try:
-        with drafted(path, seen) as draft:
-            write(result, draft)
+        yield
     except (DkdeError, MemoryError):
         raise
     except Exception as error:  # pandas, pyarrow and h5py raise many kinds

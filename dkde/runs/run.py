@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeGuard
 from uuid import uuid4
 
 import xarray as xr
@@ -24,20 +25,21 @@ from dkde.runs.grouped import of_each_group
 from dkde.runs.job import Job
 from dkde.runs.opened import finished_result, recorded_run
 from dkde.runs.output_file import OutputFile
-from dkde.runs.output_names import file_of, run_of
-from dkde.runs.record import (
-    asked_now,
-    circumstances,
-    cut_as_recorded,
-)
+from dkde.runs.output_names import file_of, output_of
+from dkde.runs.publication import check_replaced, is_taken, publish_store, touch_root
+from dkde.runs.record import asked_now, circumstances, cut_as_recorded
 from dkde.runs.same_call import check_same_call, check_same_machine
-from dkde.runs.sessions import Ledger, total_seconds
+from dkde.runs.segments import Commits
+from dkde.runs.sessions import Ledger, being_written, total_seconds
 from dkde.runs.shares import Share
-from dkde.runs.stages import PLAN, Stage, StageShape, check_there
+from dkde.runs.stages import Stage, StageShape
 from dkde.runs.store import RESULT_FORMAT, ResultStore
-from dkde.stores.store import is_remote
+from dkde.stores.store import Records, is_remote
 from dkde.stores.targets import check_place
 from dkde.typing import FloatArray
+
+# What a plan says of the run alone, and not of the result.
+_OF_RUN = ("number", "replaces")
 
 
 @dataclass(frozen=True)
@@ -94,28 +96,27 @@ class Run:
         self.finished: xr.Dataset | None = None
         self.methods: dict[str, str] = {}  # of each piece of work, by its name
         self._store: ResultStore | None = None
-        self._stages: list[Stage] = []
-        self._id: str | None = None
+        self._stages: dict[str, Stage] = {}
+        self._kept: _Kept | None = None
         self._file: OutputFile | None = None
         if output is not None:
             # Checked before anything is read, so that a mistyped path fails at once.
-            file, place = file_of(output), run_of(output)
-            check_place(place, "result", is_store=True)
-            self._store = store = ResultStore.at(place)
+            output = output_of(output)
+            file = file_of(output)
+            if file is None:
+                check_place(output, "result", is_store=True)
+            self._store = store = ResultStore.at(output)
             if file is not None:
                 self._file = OutputFile.checked(
                     file,
                     tables=tables,
                     maps=maps,
-                    replaces=lambda: manner.restart or store.look().is_result,
+                    replaces=lambda: manner.restart or store.run.look() is not None,
                 )
-            self._ledger = Ledger(self._store.records)
 
     @property
     def name(self) -> str:
-        """Return the name of the store, or of the complete file, for messages."""
-        if self._file is not None and self._file.is_complete:
-            return self._file.path
+        """Return the name of the output, for messages."""
         return "" if self._store is None else self._store.name
 
     @property
@@ -157,14 +158,19 @@ class Run:
         try:
             yield self._begin(job, share)
         except BaseException as error:
-            # An interrupt too: the lock must go, and the user learns what is kept.
-            self._ledger.end("stopped")
-            self._note_what_is_kept(error)
+            # An interrupt too: what is done is committed, and the user learns what is kept.
+            if self._kept is not None:
+                with suppress(DataSetError):  # it is this error, or hidden by it
+                    self._kept.commits.close()
+                self._kept.ledger.end("stopped")
+                self._note_what_is_kept(self._kept, error)
             raise
-        self._ledger.end("done")
+        if self._kept is not None:
+            self._kept.commits.close()
+            self._kept.ledger.end("done")
 
     def _begin(self, job: Job, share: Share | None) -> Job:
-        """Write the plan into the store, or check it against the one there; begin a session.
+        """Begin the run, or check the job against the one there; begin a session.
 
         Returns
         -------
@@ -185,38 +191,49 @@ class Run:
             "call": job.call,
             **self._place(),
         }
-        found = self._found()
-        # Parts may begin at once. Only one of them can claim the plan; the others compare theirs.
+        found, number = self._found()
         if found is None:
-            self._store.start()
-            self._id = plan["id"]
             if job.call is not None and (files := noted_files(stamps)):
                 plan["files"] = files
-            if not self._store.records.claim(PLAN, json.dumps(plan).encode()):
-                found = self._store.look().plan  # another process has just begun it
+            if self._manner.restart:
+                plan["replaces"] = True
+            # Parts may begin at once. Only one of them begins the run; the others compare theirs.
+            if self._store.run.begin(plan, number):
+                if number and not self._store.run.is_local:
+                    touch_root(self._store, plan["id"])
+            elif self._manner.restart:
+                raise DataSetError(
+                    f"{self._store.name}: another process is beginning it anew at the same time; "
+                    "look at it (dkde status)"
+                )
+            else:
+                found = self._store.look().plan
+        run = plan["id"]
         if found is not None:
             works = cut_as_recorded(job.works, found)
             if works is not job.works:
                 job, plan = replace(job, works=works), plan | {"asked": asked_now(works)}
             sources = self._manner.sources or {}
             check_same_call(self._store.name, found, plan, job, sources)
-            self._id = found.get("id")
             # Nothing more is computed for a finished result, so the machine does not matter.
             if self.finished is not None:
                 return job
             if not self._manner.anywhere:
                 check_same_machine(self._store.name, found, plan["machine"])
-        # With `restart` the session, and its lock, were begun before the old run was dropped.
-        if self._ledger.mine is None:
-            self._ledger.begin(None if share is None else share.name)
+            run = found["id"]
+            self._store.run.set_up(run)
+        self._kept = _Kept.of(self._store, run, bool((found or plan).get("replaces")), share)
         return job
 
     def stage(self, name: str, work: Work, progress: Progress | None = None) -> Stage:
         """Return the place in the store of a piece of work, which is there from now on."""
-        assert self._store is not None
-        check_there(self._store.records, self._id)
-        stage = Stage(self._store.records, name, shape_of(work), self._id, self._ledger.count)
-        self._stages.append(stage)
+        assert self._kept is not None
+        kept = self._kept
+        if name not in self._stages:
+            self._stages[name] = Stage.begun(
+                kept.records, name, shape_of(work), kept.commits, kept.ledger.count
+            )
+        stage = self._stages[name]
         if progress is not None and len(stage.done_rows()) == stage.shape.n_query_blocks:
             # Without this the next stage's progress would count as this one's.
             progress(work.plan.pairs, work.plan.pairs)
@@ -262,52 +279,55 @@ class Run:
             share = share.after(stage.shape.n_blocks)
 
     def finish(self, result: xr.Dataset) -> xr.Dataset:
-        """Write the result, mark it as complete, and drop the blocks.
+        """Write the result, let it appear at its place in one step, and drop the run.
 
-        At every moment the store holds either all blocks or the whole result.
+        Until it appears, the blocks and an older result stay as they are.
         """
-        if self._store is None:
+        store, kept = self._store, self._kept
+        if store is None:
             return result
-        check_there(self._store.records, self._id)
+        assert kept is not None
+        kept.commits.flush()
+        present = store.run.look()
+        known = present.content if present is not None else None
+        plan = {k: v for k, v in known.items() if k not in _OF_RUN} if _is_plan(known) else {}
         # The plan moves into the attributes of the result: `verify` needs it, and its file goes.
-        plan = self._store.look().plan or {}
-        sessions = self._ledger.closing()
+        sessions = kept.ledger.closing()
         result = result.assign_attrs(
+            **RESULT_FORMAT,
+            complete=1,
             seconds=total_seconds(sessions),
             run=json.dumps(plan | {"sessions": [asdict(session) for session in sessions]}),
         )
         if self._file is not None:
-            result = result.assign_attrs({**RESULT_FORMAT, "complete": 1})
-            self._file.deliver(result, self.name)
-            # A heartbeat after the run is dropped would create it again.
-            self._ledger.stop_heartbeat()
-            self._file.drop(self.name)
-            return result
-        self._store.write(result)
-        # A heartbeat after the folder of the run is dropped would create it again.
-        self._ledger.stop_heartbeat()
-        check_there(self._store.records, self._id)
-        self._store.mark_complete()
-        return result.assign_attrs(complete=1)
+            self._file.deliver(result, store.run, kept.run)
+        else:
+            publish_store(result, store, kept.run, replaces=kept.replaces)
+        # A heartbeat after the run is dropped would create it again.
+        kept.ledger.stop_heartbeat()
+        store.run.finish(kept.run)
+        return result
 
-    def _note_what_is_kept(self, error: BaseException) -> None:
+    def _note_what_is_kept(self, kept: _Kept, error: BaseException) -> None:
         """Add to an error how many blocks are done and kept."""
         if not self._stages:
             return
-        stage = self._stages[-1]
-        with suppress(DataSetError):  # the error may be that the store was removed
-            # Without a plan nothing can be resumed: the result was finished, or dropped.
-            if self._store is not None and self._store.records.has(PLAN):
-                kept = (
-                    f"{len(stage.done())} of {stage.shape.n_blocks} blocks are done and kept in "
-                    f"{self.name}; "
+        assert self._store is not None
+        with suppress(DataSetError):  # the error may be that the run was removed
+            present = self._store.run.look()
+            if present is not None and present.id == kept.run:
+                stages = [Stage.found(kept.records, name) for name in Stage.names(kept.records)]
+                done = sum(len(stage.done()) for stage in stages)
+                said = (
+                    f"{done} of {sum(stage.shape.n_blocks for stage in stages)} blocks are done "
+                    f"and kept in {self._store.run.path}; "
                 )
-                error.add_note(Message(kept, Call.SAME, " goes on from there"))
+                error.add_note(Message(said, Call.SAME, " goes on from there"))
 
-    def _found(self) -> dict[str, Any] | None:
-        """Return the plan of the run in the store, finished or not; None if there is none.
+    def _found(self) -> tuple[dict[str, Any] | None, int]:
+        """Return the plan of the run that is there, finished or not, and its number.
 
-        With ``restart`` an existing run is dropped first. A finished result is opened.
+        There is none with ``restart``. A finished result is opened.
 
         Raises
         ------
@@ -318,54 +338,71 @@ class Run:
         assert store is not None
         if file is not None and file.is_complete:
             self.finished = finished_result(file.path)
-            return recorded_run(self.finished, file.path)
-        records = store.records
+            return recorded_run(self.finished, file.path), 0
         state = store.look()
-        if not state.is_result:
-            if not records.keys(""):
-                return None
-            state = store.look()  # again: another process may have begun it just now
-        if not state.is_result:
-            raise DataSetError(
-                f"{store.name}: is there already, and is no result of dkde; give another name"
-            )
-        if self._manner.restart:
-            at_work = [s for s in self._ledger.sessions() if self._ledger.goes_on(s)]
-            if at_work:
+        number = 0 if state.present is None else state.present.number
+        if file is None and not state.holds_result and is_taken(store):
+            state = store.look()  # again: another process may have finished it just now
+            if not state.holds_result:
                 raise DataSetError(
-                    f"{store.name}: is being written by {at_work[0].who}; stop it first"
+                    f"{store.name}: is there already, and is no result of dkde; give another name"
                 )
-            # Of two processes that restart at once, one gets the lock and the other is refused.
-            self._ledger.begin()
-            store.drop_run(self._ledger.own_keys())
-            return None
-        if not state.is_complete:
-            # A store without plan and blocks is of a process that was killed as it began: it is
-            # taken for a new one. Blocks without a plan are damage, as the plan comes first.
-            if state.plan is None and Stage.names(records):
-                state = store.look()  # again: another process may have begun it just now
-                if state.plan is None:
-                    raise DataSetError(
-                        f"{store.name}: holds blocks, but not the record of their call; begin it "
-                        "anew ",
-                        Remedy("restart"),
-                    )
-            return state.plan
+        if self._manner.restart:
+            if file is None and state.holds_result and store.run.is_local:
+                check_replaced(Path(os.path.realpath(store.name)), store.name, replaces=True)
+            if state.present is not None and (run := state.present.id) is not None:
+                at_work = Ledger(store.run.records(run)).at_work()
+                if at_work:
+                    raise being_written(store.name, at_work[0])
+            return None, number
+        if not state.is_result or not state.is_complete:
+            return state.plan, number
         if state.content is None:
             raise DataSetError(
                 f"{store.name}: does not say how it was made; give another name, or begin it anew ",
                 Remedy("restart"),
             )
-        if not store.is_tidy():  # its process was killed while it dropped the blocks
-            store.mark_complete()
+        if state.present is not None:  # its process was killed while it dropped the run
+            store.run.finish(state.content["id"])
         self.finished = store.open()
-        return state.plan
+        return state.plan, number
 
     def _place(self) -> dict[str, str]:
         """Return the path of a store in a folder, so that data beside it are found after a move."""
         assert self._store is not None
         name = self._store.name
         return {} if is_remote(name) else {"place": os.path.realpath(name)}
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What keeps the blocks of a session: the run's records, its ledger and its commits."""
+
+    run: str
+    replaces: bool
+    records: Records
+    ledger: Ledger
+    commits: Commits
+
+    @classmethod
+    def of(cls, store: ResultStore, run: str, replaces: bool, share: Share | None) -> _Kept:
+        """Begin a session of a run.
+
+        Raises
+        ------
+        DataSetError
+            When another session is at work on it.
+        """
+        records = store.run.records(run)
+        ledger = Ledger(records)
+        ledger.begin(None if share is None else share.name)
+        assert ledger.mine is not None
+        commits = Commits(records, ledger.mine.id, lambda: store.run.check_present(run))
+        return cls(run, replaces, records, ledger, commits)
+
+
+def _is_plan(content: Any) -> TypeGuard[dict[str, Any]]:
+    return isinstance(content, dict)
 
 
 def _keep_block(stage: Stage, block: tuple[int, int], part: FloatArray) -> None:

@@ -1,4 +1,8 @@
-"""Sessions of a run: a lock, and a record of who did which work and when."""
+"""Sessions of a run: who is at work on it, and who did which work and when.
+
+A session keeps two processes from doing the same work. No number depends on it: blocks are the
+same whoever computes them, and a process whose run was begun anew is heard by nobody.
+"""
 
 import json
 import os
@@ -16,20 +20,16 @@ from uuid import uuid4
 import psutil
 
 from dkde.errors import DataSetError
-from dkde.runs.stages import RUN, parsed
+from dkde.runs.parsing import parsed
 from dkde.stores.staging import boot_id
 from dkde.stores.store import Records
 
-_LOCKS = f"{RUN}/locks"
-_SESSIONS = f"{RUN}/sessions"
-_LOCK = re.compile(rf"{_LOCKS}/(\d+)\.json")
-_SESSION = re.compile(rf"{_SESSIONS}/\w+\.json")
-# Seconds between heartbeats, and seconds without one after which a session counts as dead.
+SESSIONS = "sessions"
+_SESSION = re.compile(rf"{SESSIONS}/\w+\.json")
+# Seconds between heartbeats, and seconds without one after which a session counts as dead. A
+# network's file system shows changes up to 30 s late.
 BEAT = 5.0
 STALE = 60.0
-# Before a lock of another machine is taken over, its owner is watched for a heartbeat for so many
-# seconds: the clocks of two machines differ. A network's file system shows changes up to 30 s late.
-WATCH = 40.0
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,8 @@ class Session:
         The share of the blocks that it does, if not all.
     place : str or None
         The scope of the process number: the machine's boot, and the container on it.
+    holds : bool
+        Whether it does the whole run, and has found nobody else who does.
     """
 
     id: str
@@ -59,6 +61,7 @@ class Session:
     ended: str | None = None
     part: str | None = None
     place: str | None = None
+    holds: bool = False
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> "Session":
@@ -95,83 +98,76 @@ class Ledger:
 
     Parameters
     ----------
-    now : callable
-        Returns the time, in seconds since the epoch.
+    records : Records
+        Those of the run.
     is_alive : callable (pid, started) -> bool
         Returns whether this machine has a process of that number that began at that time.
     """
 
-    # The clock and the look at processes are arguments, so that tests can replace them.
+    # The look at processes is an argument, so that tests can replace it.
     def __init__(
-        self,
-        records: Records,
-        *,
-        now: Callable[[], float] = time.time,
-        is_alive: Callable[[int, float], bool] = is_alive,
+        self, records: Records, *, is_alive: Callable[[int, float], bool] = is_alive
     ) -> None:
-        self._records, self._now, self._is_alive = records, now, is_alive
+        self._records, self._is_alive = records, is_alive
         self._stop = Event()
         self._thread: Thread | None = None
         self.mine: Session | None = None
 
     def sessions(self) -> list[Session]:
         """Return all sessions, the oldest first."""
-        found = []
-        for key in self._records.keys(_SESSIONS):
-            record = parsed(self._records, key) if _SESSION.fullmatch(key) else None
-            if record is None:
-                continue
-            try:
-                found.append(Session.of(record))
-            except TypeError as error:
-                raise DataSetError(
-                    f"{self._records.name}: {key} is no session of a run; remove it, and go on"
-                ) from error
-        return sorted(found, key=lambda session: session.started)
+        keys = [key for key in self._records.keys(SESSIONS) if _SESSION.fullmatch(key)]
+        found = (self._read(key) for key in keys)
+        return sorted((each for each in found if each), key=lambda session: session.started)
 
-    def goes_on(self, session: Session) -> bool:
-        """Return whether a session is at work, as far as can be seen."""
-        if session.ended is not None:
-            return False
-        # On the same boot and in the same container the process itself can be looked for.
-        # Elsewhere only its heartbeats are seen.
-        if (session.host, session.place) == (socket.gethostname(), _place()):
-            return self._is_alive(session.pid, session.started)
-        return self._now() - session.seen < STALE
+    def at_work(self, *, exact: bool = True) -> list[Session]:
+        """Return the sessions that go on, as far as can be seen, without this one.
 
-    def holder(self) -> Session | None:
-        """Return the session that has the lock and goes on; None if there is none."""
-        owner = self._last_lock()[1]
-        return owner if owner is not None and self.goes_on(owner) else None
+        On the same boot and in the same container the process itself is looked for. Elsewhere
+        only heartbeats are seen.
+
+        Parameters
+        ----------
+        exact : bool
+            Whether the age of heartbeats is by the store's own clock, for which a file is written;
+            else this machine's clock is taken to be right.
+        """
+        mine = None if self.mine is None else self.mine.id
+        asked = [s for s in self.sessions() if s.ended is None and s.id != mine]
+        here = (socket.gethostname(), _place())
+        near = [s for s in asked if (s.host, s.place) == here and here[1] is not None]
+        far = [s for s in asked if s not in near]
+        now = (self._now() if exact else time.time()) if far else 0.0
+        going = [s for s in near if self._is_alive(s.pid, s.started)]
+        going += [s for s in far if self._beats(s, now, waits=exact)]
+        return sorted(going, key=lambda session: session.started)
 
     def begin(self, part: str | None = None) -> None:
-        """Begin a session. A session that does a part of a run takes no lock.
+        """Begin a session. Sessions that do parts of a run may go on at the same time.
 
         Raises
         ------
         DataSetError
-            When another session has the lock.
+            When another session is at work on the whole run.
         """
-        now = self._now()
+        now = time.time()
         mine = Session(
             uuid4().hex, socket.gethostname(), os.getpid(), now, now, part=part, place=_place()
         )
-        # The session is written before its lock: whoever finds the lock can see who has it.
+        self._records.make(SESSIONS)
         self._write(mine)
-        if part is None:
-            self._lock(mine)
         self.mine = mine
+        if part is None:
+            # The session was written first: of two that begin at once, at least one sees the other,
+            # and the one of the lower id goes on.
+            others = [s for s in self.at_work() if s.part is None and (s.holds or s.id < mine.id)]
+            if others:
+                self.mine = None
+                self._records.delete(f"{SESSIONS}/{mine.id}.json")
+                raise being_written(self._records.name, others[0])
+            self.mine = mine = replace(mine, holds=True)
+            self._write(mine)
         self._thread = Thread(target=self._beat, name="dkde-ledger", daemon=True)
         self._thread.start()
-
-    def own_keys(self) -> set[str]:
-        """Return the keys of the session that was begun, and of its lock if it has one."""
-        if self.mine is None:
-            return set()
-        number, owner = self._last_lock()
-        holder = owner if owner and self.goes_on(owner) else None
-        locks = {f"{_LOCKS}/{number}.json"} if holder and holder.id == self.mine.id else set()
-        return {f"{_SESSIONS}/{self.mine.id}.json"} | locks
 
     def count(self) -> None:
         """Count one more finished block."""
@@ -183,7 +179,7 @@ class Ledger:
         mine = self.mine
         assert mine is not None
         others = [session for session in self.sessions() if session.id != mine.id]
-        return [*others, replace(mine, seen=self._now(), ended="done")]
+        return [*others, replace(mine, seen=time.time(), ended="done")]
 
     def stop_heartbeat(self) -> None:
         """Stop the heartbeat."""
@@ -197,67 +193,72 @@ class Ledger:
             return
         self.stop_heartbeat()
         mine, self.mine = self.mine, None
-        key = f"{_SESSIONS}/{mine.id}.json"
+        key = f"{SESSIONS}/{mine.id}.json"
         try:
             # The store may be gone, or finished; writing would create its folders again.
             if self._records.has(key):
-                self._write(replace(mine, seen=self._now(), ended=how))
+                self._write(replace(mine, seen=time.time(), ended=how))
         except DataSetError:
             # The disk is full. The run must not stay locked for that.
             with suppress(DataSetError):
                 self._records.delete(key)
 
-    def _last_lock(self) -> tuple[int, Session | None]:
-        """Return the number of the newest lock, and the session that took it, if that is known."""
-        locks = (_LOCK.fullmatch(key) for key in self._records.keys(_LOCKS))
-        number = max((int(lock[1]) for lock in locks if lock), default=0)
-        record = parsed(self._records, f"{_LOCKS}/{number}.json") or {}
-        return number, next((s for s in self.sessions() if s.id == record.get("id")), None)
+    def unlock(self) -> list[Session]:
+        """Mark sessions whose processes have ended as stopped, and return them."""
+        going = {session.id for session in self.at_work()}
+        dead = [s for s in self.sessions() if s.ended is None and s.id not in going]
+        for session in dead:
+            self._write(replace(session, ended="stopped"))
+        return dead
 
-    def _lock(self, mine: Session) -> None:
-        # Locks are numbered and never removed: the next one takes over. Where two sessions find the
-        # owner dead at once, only one of them can create the next lock.
-        number, holder = self._last_lock()
-        if holder is None or not (self.goes_on(holder) or self._has_heartbeat(holder)):
-            content = json.dumps({"id": mine.id}).encode()
-            if self._records.claim(f"{_LOCKS}/{number + 1}.json", content):
-                return
-            _, holder = self._last_lock()
-        self._records.delete(f"{_SESSIONS}/{mine.id}.json")
-        raise DataSetError(
-            f"{self._records.name}: is being written by {holder.who if holder else 'another run'}; "
-            "wait for it, or stop it first"
-        )
-
-    def _has_heartbeat(self, session: Session) -> bool:
-        """Wait for a heartbeat of a session on another machine; return whether there is one.
-
-        By this machine's clock the session is silent. The clocks may differ, so only its own times
-        are compared with each other.
-        """
-        if session.ended is not None or session.host == socket.gethostname():
-            return False
-        key, end = f"{_SESSIONS}/{session.id}.json", time.monotonic() + WATCH
-        while time.monotonic() < end:
-            time.sleep(min(1.0, WATCH / 10))
+    def _read(self, key: str) -> Session | None:
+        """Return a session; None for a record that is damaged, which no run depends on."""
+        with suppress(DataSetError, TypeError, ValueError):
             record = parsed(self._records, key)
-            if record is None:
-                return False
-            if (now := Session.of(record)).seen != session.seen:
-                return now.ended is None
-        return False
+            return None if record is None else Session.of(record)
+        return None
+
+    def _now(self) -> float:
+        """Return the time by the store's clock; by this machine's where nothing can be written."""
+        key = f"{SESSIONS}/{uuid4().hex}.clock"
+        try:
+            self._records.put(key, b"")
+            stamp = self._records.stamp(key)
+        except DataSetError:
+            stamp = None
+        with suppress(DataSetError):
+            self._records.delete(key)
+        return time.time() if stamp is None else stamp
+
+    def _beats(self, session: Session, now: float, *, waits: bool) -> bool:
+        """Return whether a session has had a heartbeat of late."""
+        key = f"{SESSIONS}/{session.id}.json"
+        stamp = self._records.stamp(key)
+        if stamp is not None and waits and stamp > now + BEAT:
+            # The store's clock was put back since: only another heartbeat shows anything.
+            time.sleep(2 * BEAT)
+            return self._records.stamp(key) not in (None, stamp)
+        return stamp is not None and abs(now - stamp) < STALE
 
     def _beat(self) -> None:
         """Write the time of this session again and again, until it is stopped."""
         while not self._stop.wait(BEAT):
             mine = self.mine
             with suppress(DataSetError):  # the block writer reports a full disk
-                if mine is None or not self._records.has(f"{_SESSIONS}/{mine.id}.json"):
-                    return  # the store was removed, and writing would create it again
-                self._write(replace(mine, seen=self._now()))
+                if mine is None or not self._records.has(f"{SESSIONS}/{mine.id}.json"):
+                    return  # the run was removed, and in a bucket writing would create it again
+                self._write(replace(mine, seen=time.time()))
 
     def _write(self, session: Session) -> None:
-        self._records.put(f"{_SESSIONS}/{session.id}.json", json.dumps(asdict(session)).encode())
+        self._records.put(f"{SESSIONS}/{session.id}.json", json.dumps(asdict(session)).encode())
+
+
+def being_written(name: str, session: Session) -> DataSetError:
+    """Return the refusal of a run on which another process is at work."""
+    return DataSetError(
+        f"{name}: is being written by {session.who}; wait for it, or stop it first (if it has "
+        "ended: dkde unlock)"
+    )
 
 
 def _place() -> str | None:

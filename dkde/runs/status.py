@@ -13,7 +13,6 @@ import zarr
 from dkde.errors import DataSetError, Remedy, one_line
 from dkde.inputs.moved import Whereabouts, told_of
 from dkde.runs.opened import finished_result, is_finished, recorded_run
-from dkde.runs.output_names import run_of
 from dkde.runs.sessions import Ledger, Session, total_seconds
 from dkde.runs.stages import Stage
 from dkde.runs.store import ResultStore
@@ -62,7 +61,7 @@ def status(path: StrPath, *, sources: Mapping[str, str] | None = None) -> dict[s
         sessions = ledger.sessions()
         names = sorted(Stage.names(records), key=partial(_turn, plan["asked"]))
         stages = {name: _stage(records, name) for name in names}
-    running = [] if complete else [s for s in sessions if ledger.goes_on(s)]
+    running = [] if complete else ledger.at_work(exact=False)
     at_work = running or sessions[-1:]
     # Sessions at work at once add up: their blocks, over the mean of their times.
     seconds = sum(max(s.seconds, 1e-9) for s in at_work) / max(len(at_work), 1)
@@ -89,13 +88,14 @@ def _record(path: StrPath) -> tuple[dict[str, Any], Records | None]:
         When there is no result of dkde, or it has no such record.
     """
     # A run that replaces the file lies beside it.
-    if is_finished(path) and not ResultStore.at(run_of(path)).look().is_result:
+    if is_finished(path) and ResultStore.at(path).run.look() is None:
         with finished_result(path) as result:
             return recorded_run(result, os.fspath(path)), None
     store, state = ResultStore.found(path)
-    if state.plan is None:
+    plan = state.plan
+    if plan is None:
         raise DataSetError(f"{path}: holds no record of a run, and so no progress")
-    return state.plan, store.records
+    return plan, None if state.is_complete else store.run.records(plan["id"])
 
 
 def read_all(store: ResultStore) -> int:

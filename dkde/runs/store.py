@@ -1,7 +1,7 @@
-"""Result stores: one xarray Dataset, marked as complete when it is.
+"""Result stores: one xarray Dataset, which appears whole, and the run beside it.
 
-A store is made before the first block, and says that it is not complete. The variables are
-written at the end, then the mark, in one piece of metadata; only then do the blocks go.
+A finished result is a plain Zarr store, and says that it is complete. Until it appears, all that is
+known of it is its run, see :mod:`dkde.runs.place`.
 """
 
 from __future__ import annotations
@@ -9,19 +9,18 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Self
 
 import xarray as xr
 import zarr
-from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.errors import UnstableSpecificationWarning
 
 from dkde.errors import Call, DataSetError, DkdeError, Message, Remedy, one_line
-from dkde.runs.output_names import file_of, run_of
-from dkde.runs.stages import PLAN, RUN, parsed
+from dkde.runs.output_names import file_of, output_of
+from dkde.runs.place import Present, RunPlace
 from dkde.stores.chunks import Strict
 from dkde.stores.store import Records, is_remote, open_store
 from dkde.typing import StrPath
@@ -30,38 +29,55 @@ from dkde.typing import StrPath
 RESULT_FORMAT = {"dkde_format": "result/1"}
 # The variable that every result has.
 MAIN = "log_density"
+# The root attribute, in a bucket, of a result that is being written: the id of its run.
+PUBLISHING = "publishing"
 # The variable of the weights that rows have in means, in results that have some.
 ROW_WEIGHT = "row_weight"
 
 
 @dataclass(frozen=True)
 class State:
-    """The content of a result's store at one moment.
+    """The content of a result's store, and of its run, at one moment.
 
     Parameters
     ----------
     name : str
-        The name of the store, for messages.
+        The name of the output, for messages.
     attributes : dict
         The attributes of its root group; empty where there is no group.
     content : object, optional
         The record of how its run began, as it was read; None where there is none. A damaged
         record is kept as its error, which is raised only by those who need the plan.
+    present : Present, optional
+        The run beside it.
     """
 
     name: str
     attributes: Mapping[str, Any]
     content: Any = None
+    present: Present | None = None
 
     @property
-    def is_result(self) -> bool:
-        """Return whether the store was a result of dkde, complete or not."""
+    def holds_result(self) -> bool:
+        """Return whether a result of dkde is at the place itself, complete or not."""
         return str(self.attributes.get("dkde_format", "")).startswith("result/")
 
     @property
+    def is_result(self) -> bool:
+        """Return whether there is a result of dkde, or a run of one."""
+        return self.holds_result or self.present is not None
+
+    @property
     def is_complete(self) -> bool:
-        """Return whether the result was marked as complete."""
-        return bool(self.attributes.get("complete"))
+        """Return whether the result is complete, and no other run has been begun since."""
+        return self.holds_result and bool(self.attributes.get("complete")) and self._is_own
+
+    @property
+    def _is_own(self) -> bool:
+        if self.present is None:
+            return True
+        known = self.content.get("id") if isinstance(self.content, dict) else None
+        return known is not None and known == self.present.id and "sessions" in self.content
 
     @property
     def plan(self) -> dict[str, Any] | None:
@@ -86,31 +102,34 @@ class State:
 
 
 class ResultStore:
-    """The store of a result: begun with its plan, complete, or not there.
+    """The store of a result, and the run beside it.
 
     Parameters
     ----------
-    records : Records
+    path : path or URL
+        The output, or the folder of its run.
     """
 
-    def __init__(self, records: Records) -> None:
-        self.records, self.name = records, records.name
+    def __init__(self, path: StrPath) -> None:
+        self.name = output_of(path)
+        self.records = Records(open_store(self.name), self.name)
+        self.run = RunPlace(self.name)
 
     @classmethod
     def at(cls, path: StrPath) -> Self:
         """Return the store at a path or URL, whatever is there."""
-        return cls(Records(open_store(path), os.fspath(path)))
+        return cls(path)
 
     @classmethod
     def found(cls, path: StrPath) -> tuple[Self, State]:
-        """Return the store of a result that is there, and what it holds.
+        """Return the store of a result that is there, or has a run, and what it holds.
 
         Raises
         ------
         DataSetError
             When there is no result of dkde.
         """
-        store = cls.at(run_of(path))
+        store = cls(path)
         state = store.look()
         if not state.is_result:
             if file_of(path) is not None and not is_remote(path) and os.path.isfile(path):
@@ -118,27 +137,37 @@ class ResultStore:
             raise no_result(path)
         return store, state
 
+    @classmethod
+    def finished(cls, path: StrPath) -> tuple[Self, State]:
+        """Return the store of a complete result, even where another run goes on beside it.
+
+        Raises
+        ------
+        DataSetError
+            When there is none, or it is not complete.
+        """
+        store, state = cls.found(path)
+        if not (state.holds_result and state.attributes.get("complete")):
+            raise DataSetError(
+                f"{path}: is not complete; dkde status says how far it is, and ",
+                Call.SAME,
+                " again goes on",
+            )
+        return store, State(state.name, state.attributes, _recorded(state.attributes))
+
     def look(self) -> State:
-        """Return what the store holds now."""
+        """Return what the store, and its run, hold now."""
+        # The run first: a result appears before its run goes.
+        present = self.run.look()
         attributes = self._attributes()
-        state = State(self.name, attributes)
-        if not state.is_result:
-            return state
-        if not state.is_complete:
-            try:
-                plan = parsed(self.records, PLAN)
-            except DataSetError as error:
-                return replace(state, content=error)
-            if plan is not None:
-                return replace(state, content=plan)
-            # The attributes are read again: another process may have finished the run in between,
-            # and the plan, with the sessions, is then among them.
-            attributes = self._attributes()
-        if "run" not in attributes:
-            return State(self.name, attributes)
-        with suppress(ValueError, TypeError):
-            return State(self.name, attributes, json.loads(attributes["run"]) or {})
-        return State(self.name, attributes, {})
+        own = State(self.name, attributes, _recorded(attributes), present)
+        if own.is_complete or (present is None and not own.holds_result):
+            return own
+        if present is not None:
+            return State(self.name, attributes, present.content, present)
+        if attributes.get("complete"):
+            return own
+        return State(self.name, attributes, _unfinished(self.name, attributes))
 
     def _attributes(self) -> dict[str, Any]:
         """Return the attributes of the root group; empty where there is none to read."""
@@ -146,108 +175,6 @@ class ResultStore:
             return dict(zarr.open_group(self.records.store, mode="r", zarr_format=3).attrs)
         except (OSError, ValueError, KeyError, TypeError):
             return {}
-
-    def start(self) -> None:
-        """Create a store that is marked as not complete, unless one is there.
-
-        Raises
-        ------
-        DataSetError
-            When it cannot be written, or something else was put there meanwhile.
-        """
-        # Written as one record, and not by Zarr: of two processes at once only one can claim it.
-        attributes = {**RESULT_FORMAT, "complete": 0}
-        root = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-        with writing(self.records):
-            if not self.records.claim("zarr.json", json.dumps(root).encode()):
-                self._check()
-
-    def _check(self) -> None:
-        """Refuse to go on where the store is not a result of dkde."""
-        if not self.look().is_result:
-            raise DataSetError(
-                f"{self.name}: another process meanwhile put something there that is no result of "
-                "dkde; it stays as it is, give another name"
-            )
-
-    def drop_run(self, spare: Collection[str] = ()) -> None:
-        """Mark the store as not complete, and drop its run.
-
-        Its variables stay until others are written. Whenever this is interrupted, no block is
-        left without the plan that it belongs to.
-
-        Parameters
-        ----------
-        spare : collection of str
-            Keys that stay: the session that calls this, and its lock.
-        """
-        with writing(self.records):
-            self._check()  # again: the store may have been replaced since it was looked at
-            root = zarr.open_group(self.records.store, mode="r+", use_consolidated=False)
-            root.attrs.put({**RESULT_FORMAT, "complete": 0})
-            # The order matters: first the stages, then the plan, then what else is there.
-            stays = {key.split("/")[1] for key in (PLAN, *spare)}
-            self._drop({key.split("/")[1] for key in self.records.keys(RUN)} - stays, f"{RUN}/")
-            self.records.delete(PLAN)
-            for key in set(self.records.keys(RUN)).difference(spare):
-                self.records.delete(key)
-            if not spare:
-                self.records.delete_all(RUN)
-
-    def write(self, result: xr.Dataset) -> None:
-        """Write all variables into a store that was started; it may be repeated.
-
-        Raises
-        ------
-        DataSetError
-            When they cannot be written: the disk is full, or Zarr cannot store what they hold.
-        """
-        # Every chunk carries its checksum.
-        codecs = {"compressors": [ZstdCodec(level=1), Crc32cCodec()]}
-        encoding = {name: dict(codecs) for name in result.variables}
-        with writing(self.records):
-            # Variables of an earlier result, or of an interrupted write, go first: they may have
-            # other shapes. Other stores that lie below this one are left alone.
-            there = self.records.keys("")
-            mine = self._arrays(there) | {str(name) for name in result.variables}
-            self._drop(mine & {key.split("/")[0] for key in there})
-            result.assign_attrs({**RESULT_FORMAT, "complete": 0}).drop_encoding().to_zarr(
-                self.records.store,
-                mode="a",
-                zarr_format=3,
-                consolidated=False,
-                encoding=encoding,
-                write_empty_chunks=True,  # so that a missing chunk is damage
-            )
-
-    def _arrays(self, keys: Iterable[str]) -> set[str]:
-        """Return the names of a store's own arrays; other stores may lie below it."""
-        found = set()
-        for key in keys:
-            name, _, rest = key.partition("/")
-            if rest != "zarr.json":
-                continue
-            with suppress(ValueError):
-                if json.loads(self.records.get(key) or b"null").get("node_type") == "array":
-                    found.add(name)
-        return found
-
-    def _drop(self, names: set[str], prefix: str = "") -> None:
-        """Delete files and folders directly below a prefix, by name."""
-        for name in names:
-            if self.records.has(f"{prefix}{name}"):
-                self.records.delete(f"{prefix}{name}")
-            else:
-                self.records.delete_all(f"{prefix}{name}")
-
-    def mark_complete(self) -> None:
-        """Mark a store as complete, and drop the run's own records; it may be repeated."""
-        with writing(self.records):
-            # In this order: blocks go only from a store that says that it is complete. The list of
-            # variables comes last, so that `is_tidy` sees whether all of this was done.
-            zarr.open_group(self.records.store, mode="r+").attrs["complete"] = 1
-            self.records.delete_all(RUN)
-            zarr.consolidate_metadata(self.records.store, zarr_format=3)
 
     def listed_arrays(self) -> dict[str, dict[str, Any]]:
         """Return the metadata of a complete result's arrays, by name, from the consolidated list.
@@ -276,14 +203,6 @@ class ResultStore:
             )
         return found
 
-    def is_tidy(self) -> bool:
-        """Return whether nothing is left to do after a result was marked as complete."""
-        try:
-            listed = json.loads(self.records.get("zarr.json") or b"").get("consolidated_metadata")
-        except (ValueError, AttributeError):
-            return False
-        return bool(listed) and not self.records.keys(RUN)
-
     def open(self) -> xr.Dataset:
         """Open a complete result lazily; reading a missing chunk will be refused.
 
@@ -311,6 +230,29 @@ class ResultStore:
                 Remedy("restart"),
             )
         return result
+
+
+def _recorded(attributes: Mapping[str, Any]) -> Any:
+    """Return the record of the run of a finished result from its attributes."""
+    if "run" not in attributes:
+        return None
+    with suppress(ValueError, TypeError):
+        return json.loads(attributes["run"]) or {}
+    return {}
+
+
+def _unfinished(name: str, attributes: Mapping[str, Any]) -> DataSetError:
+    """Return the error of a store that is not complete, and has no run beside it."""
+    if PUBLISHING in attributes:
+        return DataSetError(
+            f"{name}: its result was being written, and the run beside it is gone; begin it anew ",
+            Remedy("restart"),
+        )
+    return DataSetError(
+        f"{name}: was begun by an earlier version of dkde, which kept its blocks in another way; "
+        "finish it with that version, or begin it anew ",
+        Remedy("restart"),
+    )
 
 
 def no_result(path: StrPath) -> DataSetError:

@@ -25,10 +25,10 @@ from dkde.stores.door import passed
 # an absent endpoint is reported within half a minute. obstore's own limit is three minutes.
 _RETRIES = {"max_retries": 10, "retry_timeout": timedelta(seconds=20)}
 # Work of hours requests chunks and a run's records, and must not end with a short outage. By then
-# the store has been opened, so that the endpoint and the credentials are known to be right.
+# a store has been opened, so that the endpoint and the credentials are known to be right.
 _PATIENCE = {"max_retries": 60, "retry_timeout": timedelta(minutes=5)}
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT")
-_PATIENT = re.compile(r"(^|/)c(/\d+)*$|^run(/|$)")
+_PATIENT = re.compile(r"(^|/)c(/\d+)*$")
 
 # Files of up to so many bytes are written in one request.
 _ONE_REQUEST = 2**27
@@ -82,10 +82,12 @@ class BucketStore(ObjectStore[Any]):
         The URL, without credentials in it.
     read_only : bool
         Whether writing is refused.
+    patient : bool
+        Whether requests of all keys outlast a short outage, and not those of chunks alone.
     """
 
-    def __init__(self, url: str, *, read_only: bool = False) -> None:
-        self.url = url.rstrip("/")
+    def __init__(self, url: str, *, read_only: bool = False, patient: bool = False) -> None:
+        self.url, self._is_patient = url.rstrip("/"), patient
         with self._reaching(""):
             store = from_url(self.url, retry_config=_RETRIES)
             patient = from_url(self.url, retry_config=_PATIENCE)
@@ -95,11 +97,15 @@ class BucketStore(ObjectStore[Any]):
 
     def _for(self, key: str) -> ObjectStore[Any]:
         """Return the client for requests of a key, whose retries depend on the key."""
-        return self._patient if _PATIENT.search(key) else self._hasty
+        return self._patient if self._is_patient or _PATIENT.search(key) else self._hasty
 
     def with_read_only(self, read_only: bool = False) -> Self:
         """Return the same store, read-only or not."""
-        return type(self)(self.url, read_only=read_only)
+        return type(self)(self.url, read_only=read_only, patient=self._is_patient)
+
+    def below(self, prefix: str) -> Self:
+        """Return the store of the keys below a prefix, whose requests outlast a short outage."""
+        return type(self)(f"{self.url}/{prefix}", patient=True)
 
     def __str__(self) -> str:
         return self.url
@@ -164,6 +170,49 @@ class BucketStore(ObjectStore[Any]):
                 return None
             tag: str = found["e_tag"] or found["last_modified"].isoformat()
             return tag
+
+    async def written_at(self, key: str) -> float | None:
+        """Return when a key was written, in seconds since the epoch, by the service's clock."""
+        with self._reaching(key):
+            try:
+                found = await obstore.head_async(self._for(key).store, key)
+            except FileNotFoundError:
+                return None
+            written: float = found["last_modified"].timestamp()
+            return written
+
+    async def replace(self, key: str, content: bytes, tag: str | None) -> str | None:
+        """Write bytes where a key has the content of a tag, or is free; return the new tag.
+
+        Parameters
+        ----------
+        tag : str or None
+            The identity of the content that is replaced, see :meth:`tag`; None where the key must
+            be free.
+
+        Returns
+        -------
+        str or None
+            None where the key holds other content, which stays. A service without conditional
+            writes is asked before the write.
+        """
+        with self._reaching(key):
+            store = self._for(key).store
+            mode: Any = "create" if tag is None else {"e_tag": tag}
+            try:
+                return _tag_of(await obstore.put_async(store, key, content, mode=mode))
+            except (AlreadyExistsError, PreconditionError, FileNotFoundError):
+                pass
+            except NotImplementedError:
+                if await self.tag(key) != tag:
+                    return None
+                return _tag_of(await obstore.put_async(store, key, content))
+            # The first attempt may have succeeded, its answer was lost, and the second failed.
+            try:
+                found = await obstore.get_async(store, key)
+            except FileNotFoundError:
+                return None
+            return _tag_of(found.meta) if bytes(await found.bytes_async()) == content else None
 
     async def upload(
         self, key: str, path: Path, *, replaces: str | None = None, careful: bool = False
@@ -312,6 +361,11 @@ def files_in(url: str) -> BucketFiles:
 def _files_in(url: str, endpoint: str | None) -> BucketFiles:
     # A client keeps the endpoint that it found when it was made.
     return BucketFiles(url)
+
+
+def _tag_of(found: Any) -> str:
+    tag: str = found["e_tag"] or ""
+    return tag
 
 
 def _entry(found: Any) -> tuple[str, int, str]:

@@ -3,8 +3,8 @@
 import hashlib
 import os
 import re
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,10 @@ from zarr.storage import LocalStore, ObjectStore
 
 from dkde.errors import DataSetError, InputError, one_line
 from dkde.stores.door import Folder
+from dkde.stores.durable import create_synced, sync_folder, write_synced
 
+# The end of the names of files that are being written.
+PARTIAL = ".partial"
 REMOTE = ("s3", "gs", "az")
 # A name or a password before the bucket's name, or parameters, which may sign a request. A question
 # mark is a wildcard only where it cannot begin parameters: these stand behind a whole name, have
@@ -121,7 +124,7 @@ async def _digests(store: Store, keys: list[str]) -> list[tuple[Any, ...]]:
 
 
 class Records:
-    """Bytes in a store, by key.
+    """Bytes in a store, by key: in a folder, what was written is on the disk when a call returns.
 
     Parameters
     ----------
@@ -133,6 +136,7 @@ class Records:
 
     def __init__(self, store: Store, name: str) -> None:
         self.store, self.name = store, name
+        self.folder = store.root if isinstance(store, LocalStore) else None
 
     def get(self, key: str) -> bytes | None:
         """Return the record at a key; None if there is none."""
@@ -140,21 +144,27 @@ class Records:
         return None if value is None else value.to_bytes()
 
     def put(self, key: str, content: bytes) -> None:
-        """Write a record atomically: readers see the old content or the new, never a part."""
-        self._do(self.store.set(key, _buffer(content)), key)
+        """Write a record atomically: readers see the old content or the new, never a part.
+
+        In a folder the folder of the key must be there, see :meth:`make`.
+        """
+        if self.folder is None:
+            self._do(self.store.set(key, _buffer(content)), key)
+            return
+        with self._naming(key):
+            write_synced(self.folder / key, content)
 
     def claim(self, key: str, content: bytes) -> bool:
-        """Write a record, flushed to disk, if the key holds none; return whether it was written.
+        """Write a record if the key holds none; return whether it was written.
 
         Content that another process has written alike counts as written.
         """
-        self._do(self.store.set_if_not_exists(key, _buffer(content)), key)
-        if isinstance(self.store, LocalStore):
-            path = self.store.root / key
-            for what in (path, path.parent):
-                # A new file survives a crash only if its folder is flushed, too.
-                with suppress(OSError):  # not every system can, and the file may be gone again
-                    _to_disk(what)
+        if self.folder is None:
+            self._do(self.store.set_if_not_exists(key, _buffer(content)), key)
+        else:
+            with self._naming(key):
+                if create_synced(self.folder / key, content):
+                    return True
         return self.get(key) == content
 
     def swap(self, key: str, old: bytes | None, content: bytes) -> bool:
@@ -177,6 +187,40 @@ class Records:
         """Return whether there is a record at a key."""
         return bool(self._do(self.store.exists(key), key))
 
+    def stamp(self, key: str) -> float | None:
+        """Return when a record was written, by the store's own clock; None if there is none.
+
+        Seconds since the epoch. The clocks of the machines that write do not matter, except in
+        stores that have none of their own.
+        """
+        if self.folder is not None:
+            try:
+                return (self.folder / key).stat().st_mtime
+            except FileNotFoundError:
+                return None
+            except OSError as error:
+                raise self._failed(key, error) from error
+        if hasattr(self.store, "written_at"):
+            found: float | None = self._do(self.store.written_at(key), key)
+            return found
+        return 0.0 if self.has(key) else None
+
+    def below(self, prefix: str) -> "Records":
+        """Return the records below a prefix, of work that may take hours."""
+        if self.folder is not None:
+            return Records(Folder(self.folder / prefix), self.name)
+        return Records(self.store.below(prefix), self.name)  # type: ignore[attr-defined]
+
+    def make(self, prefix: str) -> None:
+        """Make the folder of a prefix, and those above it, on the disk; a bucket needs none."""
+        if self.folder is None:
+            return
+        with self._naming(prefix):
+            for path in reversed((self.folder / prefix, *(self.folder / prefix).parents)):
+                if not path.is_dir():
+                    path.mkdir(exist_ok=True)
+                    sync_folder(path.parent)
+
     def delete(self, key: str) -> None:
         """Delete the record at a key."""
         self._do(self.store.delete(key), key)
@@ -190,25 +234,32 @@ class Records:
         found: list[str] = self._do(
             _collect(self.store.list_prefix(f"{prefix}/" if prefix else "")), prefix
         )
-        # Zarr writes a file under another name first. Such names belong to files that are being
+        # Files are written under another name first. Such names belong to files that are being
         # written, or were when their process was killed.
-        return [key for key in found if not key.endswith(".partial")]
+        return [key for key in found if not key.endswith(PARTIAL)]
+
+    def names(self, prefix: str) -> list[str]:
+        """Return the names directly below a prefix, of records and of further prefixes.
+
+        Those of records that are being written are among them, and end in ``PARTIAL``.
+        """
+        return sorted(self._do(_collect(self.store.list_dir(prefix)), prefix))
 
     def _do(self, coroutine: Any, key: str) -> Any:
         try:
             return sync(coroutine)
         except OSError as error:
-            raise DataSetError(
-                f"{self.name}: {key} could not be read or written ({one_line(error)})"
-            ) from error
+            raise self._failed(key, error) from error
 
+    @contextmanager
+    def _naming(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise self._failed(key, error) from error
 
-def _to_disk(path: Path) -> None:
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
+    def _failed(self, key: str, error: OSError) -> DataSetError:
+        return DataSetError(f"{self.name}: {key} could not be read or written ({one_line(error)})")
 
 
 async def _collect(keys: AsyncIterator[str]) -> list[str]:

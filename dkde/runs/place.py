@@ -1,0 +1,271 @@
+"""The place of a run: a folder beside its output, which says which run is the present one.
+
+Each run lies in a folder under its own id. The file ``dkde-run-N.json`` with the highest number is
+the plan of the present run, and names its id. It is made by one exclusive step, so that of several
+processes that begin a run at once only one does. A run that is begun anew has the next number, and
+the folder of the one before is renamed: a process that still works on that one writes nothing
+that anybody reads, whatever its clock says and however long it was paused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from dkde.errors import Call, DataSetError, Remedy
+from dkde.runs.output_names import output_of, run_of
+from dkde.stores.store import PARTIAL, Records, open_store
+from dkde.typing import StrPath
+
+# The name alone says that a folder is of a run, whatever the file holds.
+_MARK = re.compile(r"dkde-run-(\d+)\.json")
+_OF_RUNS = re.compile(r"\.?dkde-run-\d+\.json(\..*)?")
+PLAN = "plan.json"
+# The folders of runs, by their ids; and of those that were given up.
+_ID = re.compile(r"[0-9a-f]{32}")
+_DEAD = re.compile(r"dead-[0-9a-f]{32}-\w+")
+# A process that finds a mark may find it gone as it reads it: the run was finished meanwhile.
+_LOOKS = 5
+
+
+@dataclass(frozen=True)
+class Present:
+    """The present run of an output.
+
+    Parameters
+    ----------
+    number : int
+        How often a run was begun at this place.
+    content : dict or DataSetError
+        Its plan; where that is damaged, the error, which is raised by those who need it.
+    """
+
+    number: int
+    content: dict[str, Any] | DataSetError
+
+    @property
+    def id(self) -> str | None:
+        """Return the id of the run, which is also the name of its folder; None if unknown."""
+        found = self.content.get("id") if isinstance(self.content, dict) else None
+        return found if isinstance(found, str) and _ID.fullmatch(found) else None
+
+
+class RunPlace:
+    """The folder of the runs of an output, or the same below a URL.
+
+    Parameters
+    ----------
+    output : path or URL
+    """
+
+    def __init__(self, output: StrPath) -> None:
+        # Of messages: users know the output by this name.
+        self.name = output_of(output)
+        self.path = run_of(output)
+        self._records = Records(open_store(self.path), self.path)
+
+    @property
+    def is_local(self) -> bool:
+        """Return whether the runs lie in a folder, where names can be changed in one step."""
+        return self._records.folder is not None
+
+    def look(self) -> Present | None:
+        """Return the present run; None where there is none."""
+        for _ in range(_LOOKS):
+            numbers = self._numbers()
+            if not numbers:
+                return None
+            content = self._records.get(_mark(numbers[-1]))
+            if content is not None:
+                return Present(numbers[-1], self._plan(numbers[-1], content))
+        return None
+
+    def records(self, run: str) -> Records:
+        """Return the records of a run."""
+        found = self._records.below(run)
+        return Records(found.store, self.name)
+
+    def begin(self, plan: dict[str, Any], after: int) -> bool:
+        """Begin a run; return False if another process has just begun one.
+
+        Parameters
+        ----------
+        plan : dict
+            Its plan, with its ``id``.
+        after : int
+            The number of the run before it; 0 where there is none.
+
+        Raises
+        ------
+        DataSetError
+            When it cannot be written.
+        """
+        self.check_free()
+        number = after + 1
+        content = json.dumps(plan | {"number": number}).encode()
+        self._records.make("")
+        if not self._records.claim(_mark(number), content):
+            return False
+        self.set_up(plan["id"], content)
+        return True
+
+    def set_up(self, run: str, content: bytes | None = None) -> None:
+        """Make the folder of a run, with a copy of its plan, and give up all other runs.
+
+        Whoever goes on with a run calls this first: the process that began it may have been killed
+        before it was done.
+        """
+        records = self.records(run)
+        if not records.has(PLAN):
+            records.make("")
+            if content is None and (present := self.look()) is not None and present.id == run:
+                content = json.dumps(present.content).encode()
+            if content is not None:
+                records.put(PLAN, content)
+        self._give_up_all_but(run)
+
+    def check_present(self, run: str) -> None:
+        """Refuse to go on if the run was removed, or begun anew by another process.
+
+        Raises
+        ------
+        DataSetError
+        """
+        present = self.look()
+        if present is None or (present.id == run and not self.records(run).has(PLAN)):
+            raise DataSetError(
+                f"{self.name}: its run ({self.path}) was removed while it was written; start the "
+                "run again"
+            )
+        if present.id != run:
+            raise DataSetError(
+                f"{self.name}: was begun anew by another process while it was written; look at it "
+                "(dkde status), and ",
+                Call.MAKE_SAME,
+                " again",
+            )
+
+    def finish(self, run: str) -> None:
+        """Remove what is left of a run whose result has appeared; it may be repeated.
+
+        A run that was begun meanwhile stays.
+        """
+        present = self.look()
+        with suppress(DataSetError):  # only leftovers stay, and the next command finds them
+            self._give_up(run)
+        if present is None or present.id != run:
+            return
+        for number in self._numbers():
+            if number <= present.number:
+                self._records.delete(_mark(number))
+        self._remove_leftovers()
+
+    def leftovers(self) -> list[str]:
+        """Return the names of what runs that were given up have left in the folder."""
+        present = self.look()
+        return [
+            name for name in self._records.names("")
+            if _DEAD.fullmatch(name)
+            or (_ID.fullmatch(name) and (present is None or name != present.id))
+            or (_OF_RUNS.fullmatch(name) and name.endswith(PARTIAL))
+        ]  # fmt: skip
+
+    def remove_leftovers(self) -> list[str]:
+        """Remove what runs that were given up have left, and return the names."""
+        found = self.leftovers()
+        self._remove_leftovers()
+        return found
+
+    def _remove_leftovers(self) -> None:
+        for name in self.leftovers():
+            if name.endswith(PARTIAL):
+                self._records.delete(name)
+            else:
+                self._remove(name)
+        if self._records.folder is not None:
+            with suppress(OSError):  # something is in it: another run, or a user's file
+                os.rmdir(self.path)
+
+    def check_free(self) -> None:
+        """Refuse a folder that is of something else.
+
+        Raises
+        ------
+        DataSetError
+        """
+        names = self._records.names("")
+        if names and not any(_OF_RUNS.fullmatch(n) or _DEAD.fullmatch(n) for n in names):
+            raise DataSetError(
+                f"{self.path}: is there already, and is no run of dkde; move it away, or give "
+                "another name for the output"
+            )
+
+    def _numbers(self) -> list[int]:
+        """Return the numbers of the marks, the lowest first."""
+        marks = (_MARK.fullmatch(name) for name in self._records.names(""))
+        return sorted(int(mark[1]) for mark in marks if mark)
+
+    def _plan(self, number: int, content: bytes) -> dict[str, Any] | DataSetError:
+        """Return the plan of a mark; where it is damaged, the copy beside the run's records."""
+        if (plan := _parsed(content)) is not None:
+            return plan
+        for name in self._records.names(""):
+            if _ID.fullmatch(name):
+                plan = _parsed(self._records.get(f"{name}/{PLAN}") or b"")
+                if plan is not None and (plan.get("number"), plan.get("id")) == (number, name):
+                    return plan
+        return DataSetError(
+            f"{self.name}: the record of how its run was begun ({self.path}/{_mark(number)}) is "
+            "damaged; begin it anew ",
+            Remedy("restart"),
+        )
+
+    def _give_up_all_but(self, run: str) -> None:
+        present = self.look()
+        for name in self._records.names(""):
+            if _ID.fullmatch(name) and name != run:
+                self._give_up(name)
+        for number in self._numbers():
+            if present is not None and number < present.number:
+                self._records.delete(_mark(number))
+
+    def _give_up(self, run: str) -> None:
+        """Rename the folder of a run, so that nothing is published from it; then remove it."""
+        if self._records.folder is None:
+            self._records.delete_all(run)
+            return
+        dead = f"dead-{run}-{uuid4().hex[:8]}"
+        try:
+            os.rename(self._records.folder / run, self._records.folder / dead)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise DataSetError(
+                f"{self.name}: its former run ({self.path}/{run}) could not be given up ({error})"
+            ) from error
+        self._remove(dead)
+
+    def _remove(self, name: str) -> None:
+        if self._records.folder is None:
+            self._records.delete_all(name)
+        else:
+            # A process that was deposed may still write there: the rest is found by the next one.
+            shutil.rmtree(self._records.folder / name, ignore_errors=True)
+
+
+def _mark(number: int) -> str:
+    return f"dkde-run-{number}.json"
+
+
+def _parsed(content: bytes) -> dict[str, Any] | None:
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
