@@ -43,6 +43,7 @@ from .rows.support import Periodic
 from .runs.densities import density
 from .runs.opened import groups_of
 from .runs.recalling import recorded_call
+from .runs.repairing import clean, repair, unlock
 from .runs.shares import init_only
 from .runs.status import status
 from .stores.publishing import write_whole
@@ -70,6 +71,7 @@ __all__ = [
     "check_place",
     "check_report",
     "classify",
+    "clean",
     "compare",
     "configured_scheduler",
     "connect",
@@ -99,6 +101,7 @@ __all__ = [
     "plot_sweep",
     "read_covariance",
     "recorded_call",
+    "repair",
     "report",
     "run_part",
     "sample",
@@ -106,6 +109,7 @@ __all__ = [
     "status",
     "summary",
     "sweep",
+    "unlock",
     "verify",
     "write_whole",
 ]

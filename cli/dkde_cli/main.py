@@ -18,6 +18,7 @@ from dkde_cli.logs import log_options
 from dkde_cli.map import map_
 from dkde_cli.parts import finish, run_part, script
 from dkde_cli.plan import plan
+from dkde_cli.repair import clean, repair, unlock
 from dkde_cli.results import compare, export, report
 from dkde_cli.sample import sample
 from dkde_cli.score import score
@@ -54,7 +55,7 @@ def cli(ctx: click.Context) -> None:
 
 for command in (
     import_, info, index, show, plan, sweep, cv, score, classify, map_, sample, compare, report,
-    export, run, status, verify, run_part, finish, script,
+    export, run, status, verify, run_part, finish, script, repair, unlock, clean,
 ):  # fmt: skip
     cli.add_command(command)  # dkde --help lists them in this order
 

@@ -151,6 +151,14 @@ class RunPlace:
                 " again",
             )
 
+    def restore(self, present: Present) -> bool:
+        """Write the mark of a run again where it is damaged; return whether it was."""
+        key = _mark(present.number)
+        if _parsed(self._records.get(key) or b"") is not None:
+            return False
+        self._records.put(key, json.dumps(present.content).encode())
+        return True
+
     def finish(self, run: str) -> None:
         """Remove what is left of a run whose result has appeared; it may be repeated.
 

@@ -91,6 +91,11 @@ def listed(name: str) -> list[Key] | None:
     return found
 
 
+def is_segment(name: str) -> bool:
+    """Return whether a name is that of a segment."""
+    return _SEGMENT.fullmatch(name) is not None
+
+
 class Segments:
     """The committed blocks of a stage.
 

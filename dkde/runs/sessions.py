@@ -211,6 +211,14 @@ class Ledger:
             self._write(replace(session, ended="stopped"))
         return dead
 
+    def drop_damaged(self) -> list[str]:
+        """Remove the records of sessions that cannot be read, and return their names."""
+        keys = [key for key in self._records.keys(SESSIONS) if _SESSION.fullmatch(key)]
+        damaged = [key for key in keys if self._read(key) is None]
+        for key in damaged:
+            self._records.delete(key)
+        return damaged
+
     def _read(self, key: str) -> Session | None:
         """Return a session; None for a record that is damaged, which no run depends on."""
         with suppress(DataSetError, TypeError, ValueError):

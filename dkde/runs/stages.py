@@ -19,7 +19,8 @@ from typing import Any
 
 from dkde.errors import DataSetError, Remedy, scrubbed, warn
 from dkde.runs.parsing import parsed
-from dkde.runs.segments import Commits, Key, Segments
+from dkde.runs.segments import Commits, Key, Segments, is_segment
+from dkde.runs.sessions import SESSIONS
 from dkde.stores.store import Records
 from dkde.typing import FloatArray
 
@@ -137,6 +138,38 @@ class Stage:
                 f"{records.name}: its stage {name} is damaged or missing; start the same run again"
             )
         return cls(records, name, shape)
+
+    @classmethod
+    def is_one(cls, records: Records, name: str) -> bool:
+        """Return whether a name in a run's folder is that of a stage, whole or damaged."""
+        return name != SESSIONS and any(
+            each == _SHAPE or is_segment(each) for each in records.names(name)
+        )
+
+    @classmethod
+    def repaired(cls, records: Records, name: str) -> tuple[int, int, list[str]]:
+        """Remove what is damaged in a stage.
+
+        Returns
+        -------
+        kept, lost : int
+            The blocks that are whole, and those that were damaged.
+        repaired : list of str
+            What else was done, in words.
+        """
+        words = []
+        if _shape(records, name) is None:
+            words.append(f"{name}/{_SHAPE} is damaged; the same call makes it anew")
+        segments = Segments(records, name)
+        segments.look()
+        lost = segments.drop_damaged()
+        for key in (f"{name}/{each}" for each in records.names(name) if _FAILED.fullmatch(each)):
+            try:
+                parsed(records, key)
+            except DataSetError:
+                records.delete(key)
+                words.append(f"{key} was damaged, and is removed")
+        return len(segments.blocks()), len(lost), words
 
     def done(self) -> set[tuple[int, int]]:
         """Return the blocks (query block, panel) that are done, and committed."""
