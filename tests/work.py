@@ -18,6 +18,10 @@ from dkde.rows.dask_source import DaskSource
 from dkde.rows.row_source import RowSource
 from dkde.rows.side import Encoding, Part, Rows, Side
 from dkde.rows.sources import ArraySource, ZarrSource
+from dkde.runs.run import shape_of
+from dkde.runs.segments import Commits
+from dkde.runs.stages import Stage
+from dkde.stores.store import Records
 
 Array = npt.NDArray[Any]
 
@@ -95,3 +99,19 @@ def work_for(problem: Problem, kind: str = "array", chunk_rows: int = 10, **opti
         groups=problem.train_groups,
     )
     return work_of(query, train, problem.bandwidths, **options)
+
+
+_OPEN: list[Commits] = []
+
+
+def stage_for(work: Work) -> Stage:
+    """A stage whose blocks are kept in memory, until `close_stages`."""
+    records = Records(MemoryStore(), "memory")
+    _OPEN.append(Commits(records, "0123456789ab", lambda: None))
+    return Stage.begun(records, "score", shape_of(work), _OPEN[-1])
+
+
+def close_stages() -> None:
+    """End the threads of all stages that were made."""
+    while _OPEN:
+        _OPEN.pop().close()

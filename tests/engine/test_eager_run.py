@@ -15,8 +15,7 @@ from contract import assert_within
 from examples import few
 from hypothesis import given, settings
 from strategies import Problem, problems
-from work import side_of, work_for, work_of
-from zarr.storage import MemoryStore
+from work import side_of, stage_for, work_for, work_of
 
 from dkde.engine.eager_run import compute
 from dkde.engine.eager_run import run as run_all
@@ -27,9 +26,6 @@ from dkde.engine.work import Work
 from dkde.errors import ClusterError, DataSetError, IncompleteError, InputError
 from dkde.rows.row_source import RowSource
 from dkde.rows.side import Side
-from dkde.runs.run import shape_of
-from dkde.runs.stages import PLAN, Stage
-from dkde.stores.store import Records
 from dkde.workers.client_pool import Absence
 
 Array = npt.NDArray[Any]
@@ -239,12 +235,6 @@ def test_panels_that_finish_out_of_order_are_merged_in_order() -> None:
 
 
 # ---- blocks that are kept, that fail, whose worker goes away ----
-
-
-def stage_for(work: Work) -> Stage:
-    records = Records(MemoryStore(), "memory")
-    records.put(PLAN, b"{}")
-    return Stage(records, "score", shape_of(work))
 
 
 @dataclass

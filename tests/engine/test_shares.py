@@ -7,25 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from work import side_of, work_of
-from zarr.storage import MemoryStore
+from work import side_of, stage_for, work_of
 
 from dkde.engine.blocks import score_share
 from dkde.engine.eager_run import run
 from dkde.engine.pool import Pool, thread_pool
 from dkde.engine.work import Work
 from dkde.errors import IncompleteError
-from dkde.runs.run import shape_of
-from dkde.runs.stages import PLAN, Stage
-from dkde.stores.store import Records
 
 SHARES = 4
-
-
-def stage_for(work: Work) -> Stage:
-    records = Records(MemoryStore(), "memory")
-    records.put(PLAN, b"{}")
-    return Stage(records, "score", shape_of(work))
 
 
 def in_shares() -> Work:
