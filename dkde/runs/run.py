@@ -160,7 +160,7 @@ class Run:
         except BaseException as error:
             # An interrupt too: what is done is committed, and the user learns what is kept.
             if self._kept is not None:
-                with suppress(DataSetError):  # it is this error, or hidden by it
+                with suppress(Exception):  # it is this error, or hidden by it
                     self._kept.commits.close()
                 self._kept.ledger.end("stopped")
                 self._note_what_is_kept(self._kept, error)

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import io
 import re
-import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from threading import Condition, Thread
+from threading import Condition, RLock, Thread
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -109,37 +108,46 @@ class Segments:
 
     def __init__(self, records: Records, stage: str) -> None:
         self._records, self._stage = records, stage
+        # Segments are taken up by the thread that commits, too.
+        self._lock = RLock()
         self._held: dict[str, list[Key]] = {}
         self._of_panels: set[str] = set()  # those of partial results
-        self._where: dict[Key, str] = {}
+        self._where: dict[Key, list[str]] = {}
         self._opened: OrderedDict[str, Any] = OrderedDict()
 
     def look(self) -> None:
         """Take up segments that were written, and forget those that are gone."""
+        before = set(self._held)  # one that is committed after the list is not gone
         names = {name for name in self._records.names(self._stage) if _SEGMENT.fullmatch(name)}
-        for name in set(self._held) - names:
+        for name in before - names:
             self._forget(name)
-        for name in sorted(names - set(self._held)):
+        for name in sorted(names - before):
             keys = listed(name)
             if keys is None:
                 try:
                     with self._file(name) as file:
                         keys = list(map(_key, file.files))
-                except (OSError, ValueError, zipfile.BadZipFile):
-                    keys = []  # damaged: none of its blocks is there
+                except DataSetError:
+                    raise
+                except Exception:  # damaged: none of its blocks is there
+                    keys = []
             self.add(name, keys)
 
     def add(self, name: str, keys: Iterable[Key]) -> None:
         """Take up a segment that was written by this process."""
-        self._held[name] = held = list(keys)
-        if held and held[0].p is not None:
-            self._of_panels.add(name)
-        for key in held:
-            self._where.setdefault(key, name)
+        with self._lock:
+            if name in self._held:
+                return
+            self._held[name] = held = list(keys)
+            if held and held[0].p is not None:
+                self._of_panels.add(name)
+            for key in held:
+                self._where.setdefault(key, []).append(name)
 
     def blocks(self) -> list[Key]:
         """Return the blocks that are there."""
-        return list(self._where)
+        with self._lock:
+            return list(self._where)
 
     def has(self, key: Key) -> bool:
         """Return whether a block is there."""
@@ -153,7 +161,7 @@ class Segments:
         DataSetError
             When it is missing or damaged.
         """
-        name = self._where.get(key)
+        name = next(iter(self._where.get(key, [])), None)
         try:
             if name is None:
                 raise OSError("it is missing")
@@ -179,7 +187,9 @@ class Segments:
                 with self._file(name) as file:
                     whole = set(file.files) >= {key.entry for key in keys}
                     whole = whole and file.zip.testzip() is None
-            except (OSError, ValueError, zipfile.BadZipFile):
+            except DataSetError:
+                raise
+            except Exception:  # damaged files raise many kinds
                 whole = False
             if not whole or not keys:
                 lost += keys
@@ -197,24 +207,44 @@ class Segments:
     def _forget(self, name: str) -> None:
         if (file := self._opened.pop(name, None)) is not None:
             file.close()
-        self._of_panels.discard(name)
-        gone = self._held.pop(name, [])
-        for key in gone:
-            if self._where.get(key) == name:
-                del self._where[key]
-                other = next((n for n, keys in self._held.items() if key in keys), None)
-                if other is not None:
-                    self._where[key] = other
+        with self._lock:
+            self._of_panels.discard(name)
+            for key in self._held.pop(name, []):
+                self._where[key].remove(name)
+                if not self._where[key]:
+                    del self._where[key]
 
     def _file(self, name: str) -> Any:
-        """Open a segment: in a folder by its path, in a bucket whole in memory."""
+        """Open a segment: in a folder by its path, in a bucket whole in memory.
+
+        Raises
+        ------
+        DataSetError
+            When it cannot be opened, which does not say that it is damaged.
+        Exception
+            When it is missing or damaged.
+        """
         key = f"{self._stage}/{name}"
+        file: BinaryIO
         if self._records.folder is not None:
-            return np.load(self._records.folder / key, allow_pickle=False)
-        content = self._records.get(key)
-        if content is None:
-            raise OSError("it is missing")
-        return np.load(io.BytesIO(content), allow_pickle=False)
+            try:
+                file = (self._records.folder / key).open("rb")
+            except FileNotFoundError:
+                raise OSError("it is missing") from None
+            except OSError as error:
+                raise DataSetError(
+                    f"{self._records.name}: {key} could not be read ({one_line(error)})"
+                ) from error
+        else:
+            content = self._records.get(key)
+            if content is None:
+                raise OSError("it is missing")
+            file = io.BytesIO(content)
+        try:
+            return np.lib.npyio.NpzFile(file, own_fid=True, allow_pickle=False)
+        except BaseException:
+            file.close()
+            raise
 
 
 def _key(entry: str) -> Key:
@@ -243,7 +273,7 @@ class Commits:
         self._since = 0.0
         self._count = 0
         self._known: dict[str, Segments] = {}
-        self._error: BaseException | None = None
+        self._error: Exception | None = None
         self._is_closed = False
         self._is_busy = False
         self._thread: Thread | None = None
@@ -264,6 +294,8 @@ class Commits:
             if not self._waiting:
                 self._since = monotonic()
             self._known[stage] = segments
+            if (before := self._waiting.get((stage, key))) is not None:
+                self._bytes -= before.nbytes
             self._waiting[stage, key] = values
             self._bytes += values.nbytes
             self._changed.notify_all()
@@ -301,16 +333,18 @@ class Commits:
                 return
             self._is_busy = True
             taken = dict(self._waiting)
+        is_written = False
         try:
             self._write(taken)
-        except BaseException as error:
+            is_written = True
+        except Exception as error:  # after an interrupt the same blocks can be committed again
             with self._changed:
                 self._error = error
             raise
         finally:
             with self._changed:
                 for at, values in taken.items():
-                    if self._error is None and self._waiting.get(at) is values:
+                    if is_written and self._waiting.get(at) is values:
                         self._bytes -= self._waiting.pop(at).nbytes
                 self._since = monotonic()
                 self._is_busy = False
@@ -360,7 +394,7 @@ class Commits:
                     return
             try:
                 self.flush()
-            except BaseException:  # kept, and raised by the next call
+            except Exception:  # kept, and raised by the next call
                 return
 
     def _seconds_left(self) -> float:
