@@ -158,6 +158,7 @@ class Run:
         try:
             yield self._begin(job, share)
         except BaseException as error:
+            self._close_stages()
             # An interrupt too: what is done is committed, and the user learns what is kept.
             if self._kept is not None:
                 with suppress(Exception):  # it is this error, or hidden by it
@@ -165,9 +166,14 @@ class Run:
                 self._kept.ledger.end("stopped")
                 self._note_what_is_kept(self._kept, error)
             raise
+        self._close_stages()
         if self._kept is not None:
             self._kept.commits.close()
             self._kept.ledger.end("done")
+
+    def _close_stages(self) -> None:
+        for stage in self._stages.values():
+            stage.close()
 
     def _begin(self, job: Job, share: Share | None) -> Job:
         """Begin the run, or check the job against the one there; begin a session.
@@ -303,8 +309,10 @@ class Run:
             self._file.deliver(result, store.run, kept.run)
         else:
             publish_store(result, store, kept.run, replaces=kept.replaces)
-        # A heartbeat after the run is dropped would create it again.
+        # A heartbeat after the run is dropped would create it again; and some file systems keep the
+        # folders of files that are open.
         kept.ledger.stop_heartbeat()
+        self._close_stages()
         store.run.finish(kept.run)
         return result
 

@@ -179,6 +179,11 @@ class Segments:
                 f"({one_line(error)}); the same run makes it anew"
             ) from error
 
+    def close(self) -> None:
+        """Close the files that are open; a block that is read later opens its file again."""
+        while self._opened:
+            self._opened.popitem()[1].close()
+
     def drop_damaged(self) -> list[Key]:
         """Read all segments, remove those that are damaged, and return their blocks."""
         lost: list[Key] = []

@@ -189,6 +189,10 @@ class Stage:
         if self._commits is not None:
             self._commits.flush()
 
+    def close(self) -> None:
+        """Close the files of blocks that were read."""
+        self._segments.close()
+
     def write(self, q: int, p: int, log_sums: FloatArray) -> None:
         """Keep one block's partial result (n_partial_rows, rows)."""
         self._keep(Key(q, p), log_sums)

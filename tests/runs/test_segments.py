@@ -156,12 +156,17 @@ class TestDamage:
         for at in range(0, len(content), 7):
             flip(file, at)
             found = again(records)
-            try:
-                for key in (Key(0), Key(1)):
-                    np.testing.assert_array_equal(found.read(key), block(key.q * 100))
-            except DataSetError as error:
-                assert "is damaged" in str(error)
-                assert "\n" not in str(error)
+            said = ""
+            for key in (Key(0), Key(1)):
+                try:
+                    values = found.read(key)
+                except DataSetError as error:
+                    said = str(error)
+                else:
+                    np.testing.assert_array_equal(values, block(key.q * 100))
+            assert said == "" or "is damaged" in said
+            assert "\n" not in said
+            found.close()
             file.write_bytes(content)
 
     def test_a_damaged_block_is_named(self, records, tmp_path):
@@ -176,10 +181,9 @@ class TestDamage:
         with pytest.raises(DataSetError, match=message):
             found.read(Key(4, 1))
         file.unlink()
+        found.close()
         with pytest.raises(DataSetError, match=message):
-            again_found = Segments(records, "score")
-            again_found.add(file.name, [Key(4, 1)])
-            again_found.read(Key(4, 1))
+            found.read(Key(4, 1))
         with pytest.raises(DataSetError, match="it is missing"):
             found.read(Key(5))
 
