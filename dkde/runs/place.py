@@ -27,6 +27,8 @@ from dkde.typing import StrPath
 _MARK = re.compile(r"dkde-run-(\d+)\.json")
 _OF_RUNS = re.compile(r"\.?dkde-run-\d+\.json(\..*)?")
 PLAN = "plan.json"
+# What a run's folder holds before its first stage.
+_FIRST = {PLAN, "sessions"}
 # The folders of runs, by their ids; and of those that were given up.
 _ID = re.compile(r"[0-9a-f]{32}")
 _DEAD = re.compile(r"dead-[0-9a-f]{32}-\w+")
@@ -176,9 +178,11 @@ class RunPlace:
 
     def leftovers(self) -> list[str]:
         """Return the names of what runs that were given up have left in the folder."""
+        # The names first: a run that is begun after this has a mark by then.
+        names = self._records.names("")
         present = self.look()
         return [
-            name for name in self._records.names("")
+            name for name in names
             if _DEAD.fullmatch(name)
             or (_ID.fullmatch(name) and (present is None or name != present.id))
             or (_OF_RUNS.fullmatch(name) and name.endswith(PARTIAL))
@@ -208,11 +212,25 @@ class RunPlace:
         DataSetError
         """
         names = self._records.names("")
-        if names and not any(_OF_RUNS.fullmatch(n) or _DEAD.fullmatch(n) for n in names):
+        if names and not any(map(self._is_own, names)):
             raise DataSetError(
                 f"{self.path}: is there already, and is no run of dkde; move it away, or give "
                 "another name for the output"
             )
+
+    def _is_own(self, name: str) -> bool:
+        """Return whether a name in the folder shows that it is of runs."""
+        if _OF_RUNS.fullmatch(name) or _DEAD.fullmatch(name):
+            return True
+        # Of a process that was deposed before it had made all of its run.
+        return _ID.fullmatch(name) is not None and set(self._records.names(name)) <= _FIRST
+
+    def forget(self, run: str) -> None:
+        """Remove what a process has written into a run, if another one was begun since."""
+        present = self.look()
+        if present is not None and present.id != run:
+            self._give_up(run)
+            self._remove_leftovers()
 
     def _numbers(self) -> list[int]:
         """Return the numbers of the marks, the lowest first."""
@@ -235,12 +253,17 @@ class RunPlace:
         )
 
     def _give_up_all_but(self, run: str) -> None:
+        # The names first: none of them is of a run that is begun after this one was seen to be the
+        # present one.
+        names = self._records.names("")
         present = self.look()
-        for name in self._records.names(""):
+        if present is None or present.id != run:
+            return
+        for name in names:
             if _ID.fullmatch(name) and name != run:
                 self._give_up(name)
         for number in self._numbers():
-            if present is not None and number < present.number:
+            if number < present.number:
                 self._records.delete(_mark(number))
 
     def _give_up(self, run: str) -> None:

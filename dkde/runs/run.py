@@ -165,6 +165,9 @@ class Run:
                     self._kept.commits.close()
                 self._kept.ledger.end("stopped")
                 self._note_what_is_kept(self._kept, error)
+                assert self._store is not None
+                with suppress(DataSetError):  # only a leftover stays
+                    self._store.run.forget(self._kept.run)
             raise
         self._close_stages()
         if self._kept is not None:
