@@ -52,6 +52,9 @@ class Keep(Protocol):
     def read_rows(self, q: int) -> FloatArray:
         """Read a finished query block."""
 
+    def room(self, shape: tuple[int, int]) -> FloatArray:
+        """Return an array for all densities, on the disk where they may be too many for memory."""
+
     def count(self) -> None:
         """Count a block that was computed now, however many shares it had."""
 
@@ -99,7 +102,8 @@ def run(
         When blocks were set aside.
     """
     plan = work.plan
-    result = np.empty((n_density_rows(plan.n_bandwidths), plan.query.rows))
+    shape = n_density_rows(plan.n_bandwidths), plan.query.rows
+    result = np.empty(shape) if keep is None else keep.room(shape)
     # Query blocks that an earlier session merged: their panels need not be read again.
     whole = set() if keep is None else keep.done_rows()
     for q in whole:

@@ -12,12 +12,17 @@ In the folder of a stage lie
 from __future__ import annotations
 
 import json
+import os
 import re
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from math import prod
 from typing import Any
 
-from dkde.errors import DataSetError, Remedy, scrubbed, warn
+import numpy as np
+
+from dkde.errors import DataSetError, Remedy, one_line, scrubbed, warn
 from dkde.runs.parsing import parsed
 from dkde.runs.segments import Commits, Key, Segments, is_segment
 from dkde.runs.sessions import SESSIONS
@@ -25,6 +30,8 @@ from dkde.stores.store import Records
 from dkde.typing import FloatArray
 
 _SHAPE = "stage.json"
+# Densities of up to so many bytes are held in memory, and others on the disk.
+_IN_MEMORY = 2**28
 _FAILED = re.compile(r"failed-(\d+)-(\d+)\.json")
 
 
@@ -219,6 +226,33 @@ class Stage:
     def read_rows(self, q: int) -> FloatArray:
         """Return the result of a finished query block."""
         return self._read(Key(q))
+
+    def room(self, shape: tuple[int, int]) -> FloatArray:
+        """Return an array for all densities of the stage, on the disk if they are many.
+
+        Raises
+        ------
+        DataSetError
+            When the disk has no room for it.
+        """
+        n_bytes = prod(shape) * 8
+        if n_bytes <= _IN_MEMORY:
+            return np.empty(shape)
+        # It has no name any more once it is open, so that nothing is left of a killed process.
+        folder = None if self._records.folder is None else self._records.folder / self.name
+        try:
+            with tempfile.TemporaryFile(dir=folder) as file:
+                # Else a full disk would end the process as the array is filled.
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(file.fileno(), 0, n_bytes)
+                else:
+                    file.truncate(n_bytes)
+                return np.memmap(file, np.float64, "r+", shape=shape)
+        except OSError as error:
+            raise DataSetError(
+                f"{self._records.name}: {n_bytes / 2**30:.1f} GiB for its densities could not be "
+                f"set aside on the disk ({one_line(error)}); make room and start the same run again"
+            ) from error
 
     def fail(self, q: int, p: int, error: BaseException) -> None:
         """Record that a block failed."""
