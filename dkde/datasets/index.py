@@ -17,7 +17,6 @@ import numpy.typing as npt
 import zarr
 from zarr.abc.store import Store
 from zarr.codecs import Crc32cCodec, ZstdCodec
-from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
 from dkde.datasets.dataset import Split, open_split, open_splits
@@ -35,10 +34,12 @@ from dkde.numerics.regions import enclose, stack
 from dkde.progress import StageProgressLike, by_stages, shows_stages
 from dkde.rows.side import Encoding
 from dkde.rows.sources import ZarrSource, fingerprint
+from dkde.stores.door import Folder
+from dkde.stores.durable import sync_file, sync_folder
 from dkde.stores.publishing import publish, say_what_is_left
 from dkde.stores.staging import staged
-from dkde.stores.store import open_store
-from dkde.stores.targets import look
+from dkde.stores.store import Records, open_store
+from dkde.stores.targets import ROOT, look
 
 if TYPE_CHECKING:
     StorePath = str | os.PathLike[str] | Store
@@ -147,16 +148,19 @@ def _write(store: Store, name: StorePath, split: Split, progress: IndexProgress 
 def _store(store: Store, path: str, arrays: dict[str, npt.NDArray[Any]], stamp: str) -> None:
     """Put the arrays of an index in their place; in a folder by one rename."""
     top = path.rpartition("/")[0]
-    if not sync(store.exists(f"{top}/zarr.json")):
+    # Anew where a power cut has emptied it.
+    if not Records(store, str(store)).get(f"{top}/zarr.json"):
         zarr.create_group(store, path=top, zarr_format=3)
     if not isinstance(store, LocalStore):
         _fill(store, path, arrays, stamp)
         return
     target = store.root / path
+    sync_file(target.with_name(ROOT))
+    sync_folder(store.root)
     say_what_is_left(target, remove=True)
     seen = look(target)
     with staged(seen.path) as stage:
-        _fill(LocalStore(stage.new), "", arrays, stamp)
+        _fill(Folder(stage.new), "", arrays, stamp)
         publish(stage, seen)
 
 

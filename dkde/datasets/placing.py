@@ -20,13 +20,14 @@ from uuid import uuid4
 
 from zarr.abc.store import Store
 from zarr.core.buffer import Buffer, default_buffer_prototype
-from zarr.storage import LocalStore, WrapperStore
+from zarr.storage import WrapperStore
 
 from dkde.datasets.dataset import FORMAT, is_dataset
 from dkde.datasets.formats.source import SourceSplit
 from dkde.datasets.index import index_dataset
 from dkde.datasets.writing import ImportProgress, write_dataset
 from dkde.errors import DataSetError
+from dkde.stores.door import Folder
 from dkde.stores.publishing import complete, publish, say_what_is_left
 from dkde.stores.staging import staged
 from dkde.stores.store import Records, is_remote, open_store
@@ -116,7 +117,7 @@ def place_dataset(
         with staged(seen.path) as stage:
             # mkdtemp makes a private folder; the folder within it has the usual permissions.
             # Temporary files go into the private folder too, and are removed with it.
-            write(LocalStore(stage.new), scratch=stage.folder)
+            write(Folder(stage.new), scratch=stage.folder)
             if index:
                 index_dataset(stage.new)
             publish(stage, seen)

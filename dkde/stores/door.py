@@ -6,9 +6,11 @@ check needs no request of its own, and the bytes that are checked are the bytes 
 Arrays that users opened themselves are checked before any of their chunks is decoded.
 """
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -18,7 +20,9 @@ from zarr.abc.store import ByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.storage import LocalStore
 
-from dkde.errors import DataSetError, scrubbed
+from dkde.errors import DataSetError, one_line, scrubbed
+from dkde.stores.durable import create_synced
+from dkde.stores.renaming import LACKING_CALLS
 
 # Each of these codecs turns bytes into numbers or text and does nothing else. Any other codec is
 # refused, whether it is known to be dangerous (pickle) or is not known at all.
@@ -55,7 +59,7 @@ class CodecError(DataSetError):
 
 
 class Folder(LocalStore):
-    """A folder whose metadata are checked as they are read."""
+    """A folder whose metadata are checked as they are read; what cannot be read is an error."""
 
     async def get(
         self,
@@ -65,11 +69,33 @@ class Folder(LocalStore):
     ) -> Buffer | None:
         """Return the bytes at a key."""
         prototype = default_buffer_prototype() if prototype is None else prototype
-        return passed(str(self.root), key, await super().get(key, prototype, byte_range))
+        with self._reading(key):
+            found = await super().get(key, prototype, byte_range)
+        return passed(str(self.root), key, found)
 
     def get_sync(self, key: str, **options: Any) -> Buffer | None:
         """Return the bytes at a key, synchronously."""
-        return passed(str(self.root), key, super().get_sync(key, **options))
+        with self._reading(key):
+            found = super().get_sync(key, **options)
+        return passed(str(self.root), key, found)
+
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        """Write bytes at a key unless it exists; on file systems without hard links, too."""
+        try:
+            await super().set_if_not_exists(key, value)
+        except OSError as error:
+            if error.errno not in LACKING_CALLS:
+                raise
+            await asyncio.to_thread(create_synced, self.root / key, value.to_bytes())
+
+    @contextmanager
+    def _reading(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:  # a file that is absent raises none
+            raise DataSetError(
+                f"{self.root / key}: could not be read ({one_line(error)})"
+            ) from error
 
 
 def passed(where: str, key: str, value: Buffer | None) -> Buffer | None:

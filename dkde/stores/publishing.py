@@ -5,6 +5,9 @@ exchanged in one step; then the old content is looked at again, and put back if 
 that was seen. Where the system cannot exchange, the old content is moved away first and the new one
 moved in second. A process that is killed between these two steps leaves a mark, by which the next
 command at that place does the second step.
+
+The new content is flushed to the disk before it is moved, and its name after that: what is reported
+as written is there after a power cut.
 """
 
 from __future__ import annotations
@@ -14,12 +17,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from dkde.errors import DataSetError, warn
+from dkde.errors import DataSetError, one_line, warn
+from dkde.stores.durable import create_synced, sync_folder, sync_tree
 from dkde.stores.objects import SeenObject, drafted_object
 from dkde.stores.renaming import exchange, move
 from dkde.stores.staging import Stage, staged, stages_of, what_it_holds
 from dkde.stores.store import is_remote
 from dkde.stores.targets import Seen, check_place, is_stream, known_by, number_of
+from dkde.typing import StrPath
 
 
 def publish(stage: Stage, seen: Seen) -> None:
@@ -35,10 +40,19 @@ def publish(stage: Stage, seen: Seen) -> None:
     Raises
     ------
     DataSetError
-        When the place is not as it was seen: what is there stays as it is.
+        When the place is not as it was seen: what is there stays as it is. Or when the content is
+        there, and its name could not be flushed to the disk.
     OSError
         When the place may not be written to.
     """
+    sync_tree(stage.new)
+    _place(stage, seen)
+    # Before the old content is removed: the rename may be undone by a power cut until then.
+    _sync_name(seen.path, seen.name)
+
+
+def _place(stage: Stage, seen: Seen) -> None:
+    """Move the new content of a hidden folder to its place, as `publish`."""
     target = seen.path
     # The hidden folder lies beside the link's former target, maybe on another file system.
     if Path(os.path.realpath(seen.given)) != target:
@@ -233,7 +247,9 @@ def drafted(path: str | os.PathLike[str], seen: Seen | SeenObject | None = None)
         with staged(target) as stage:
             yield stage.new
             if seen is None:
+                sync_tree(stage.new)
                 os.replace(stage.new, target)
+                _sync_name(target, path)
             else:
                 publish(stage, seen)
     except OSError as error:
@@ -251,11 +267,8 @@ def _replace_in_two_steps(stage: Stage, seen: Seen) -> None:
     """
     target, mark = seen.path, _mark(seen.path)
     # The mark is made first, and names the hidden folder: `complete` finds both steps by it.
-    try:
-        with mark.open("x", encoding="utf-8") as file:
-            file.write(stage.folder.name)
-    except FileExistsError:
-        raise _being_replaced(seen) from None
+    if not create_synced(mark, stage.folder.name.encode()):
+        raise _being_replaced(seen)
     number = number_of(stage.new.lstat())
     try:
         target.rename(stage.old)
@@ -304,6 +317,17 @@ def _move_or_find(new: Path, target: Path, number: list[int]) -> None:
         there = known_by(target)
         if there is None or there["number"] != number:
             raise
+
+
+def _sync_name(target: Path, name: StrPath) -> None:
+    """Flush the name of a place to the disk."""
+    try:
+        sync_folder(target.parent)
+    except OSError as error:
+        raise DataSetError(
+            f"{name}: is written, but a power cut may undo this, as the folder above could not be "
+            f"flushed to the disk ({one_line(error)})"
+        ) from error
 
 
 def _mark(target: Path) -> Path:

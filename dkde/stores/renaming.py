@@ -14,7 +14,7 @@ from pathlib import Path
 # directory (AT_FDCWD); and its flags: the first replaces nothing, the second exchanges.
 _CALLS = {"linux": ("renameat2", -100, (1, 2)), "darwin": ("renameatx_np", -2, (4, 2))}
 # The error numbers of systems and file systems that lack the call or a flag.
-_LACKING = {
+LACKING_CALLS = {
     errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP,
     getattr(errno, "ENOTSUP", errno.EOPNOTSUPP),
 }  # fmt: skip
@@ -42,7 +42,10 @@ def move(source: Path, target: Path) -> None:
         try:
             os.link(source, target)
         except FileExistsError:
-            raise
+            # A network file system repeats a request whose answer was lost.
+            if not os.path.samefile(source, target):
+                raise
+            source.unlink()
         except OSError:  # a file system without hard links
             with target.open("xb"):
                 pass
@@ -93,7 +96,7 @@ def _flagged(source: Path, target: Path, *, exchange: bool) -> bool:
     if call is None:
         return False
     code = call(os.fsencode(source), os.fsencode(target), exchange)
-    if code in _LACKING:
+    if code in LACKING_CALLS:
         # EPERM can also mean a folder that may not be written: the plain rename then raises it.
         return False
     if code:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from dkde.errors import warn
+from dkde.stores.durable import sync_file, sync_folder
 from dkde.stores.targets import Seen, known_by, number_of
 
 try:
@@ -59,21 +60,26 @@ class Stage:
 
     def owner(self) -> dict[str, Any]:
         """Return the record of the process and of the content to be replaced; {} if unreadable."""
-        try:
-            found = json.loads((self.folder / _OWNER).read_bytes())
-        except (OSError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
+        found: dict[str, Any] = {}
+        # A line is added for what becomes known later. A process that is killed may leave half of
+        # the last one, which then counts as not written.
+        with suppress(OSError, ValueError):
+            for line in (self.folder / _OWNER).read_bytes().splitlines():
+                found |= dict(json.loads(line))
+        return found
 
     def will_replace(self, seen: Seen) -> None:
         """Record what is about to be replaced, and by what, in case the process is killed then."""
         self._write_down(seen=seen.what, new=number_of(self.new.lstat()))
+        # `complete` needs the record after a power cut too.
+        sync_file(self.folder / _OWNER)
+        sync_folder(self.folder)
 
     def _write_down(self, **more: Any) -> None:
-        content = json.dumps(self.owner() | more).encode()
-        # In place, as the file is locked; it only gets longer.
-        with (self.folder / _OWNER).open("r+b") as file:
-            file.write(content)
+        # In place, as the file is locked. Not "ab", which would make a file that is gone.
+        with (self.folder / _OWNER).open("r+b", buffering=0) as file:
+            file.seek(0, os.SEEK_END)
+            file.write(b"\n" + json.dumps(more).encode())
 
     def is_spare(self) -> bool:
         """Return whether the folder may be removed: nothing in it is anybody else's content.
@@ -105,7 +111,8 @@ class Stage:
         if not owner:
             with suppress(FileNotFoundError):
                 is_young = time.time() - self.folder.stat().st_mtime < _YOUNG
-                return False if is_young and self._is_bare() else None
+                # Nothing is lost with a bare folder: should its process live after all, that fails.
+                return not is_young if self._is_bare() else None
             return False
         if owner.get("locked") is not True or fcntl is None:
             return None
