@@ -16,6 +16,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any
@@ -267,9 +268,10 @@ class Stage:
         """Return the records of failed blocks that were not done since, by block."""
         found = {}
         for block, key in self._set_aside().items():
-            record = parsed(self._records, key)
-            if record is not None:
-                found[block] = record
+            with suppress(DataSetError):  # a record that is damaged: the block is tried again
+                record = parsed(self._records, key)
+                if record is not None and {"block", "rows", "error"} <= set(record):
+                    found[block] = record
         # Mostly there is no failed block, and then the segments need not be listed.
         done = self.done() if found else set()
         return {block: record for block, record in found.items() if block not in done}
