@@ -10,6 +10,7 @@ import itertools
 import os
 import random
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -151,8 +152,10 @@ def is_finished_csv(case: Case) -> bool:
 
 def done(case: Case) -> int:
     with suppress(dkde.DkdeError):
-        stages = dkde.status(case.folder / "r.zarr")["stages"]
-        return sum(stage["done"] for stage in stages.values())
+        found = dkde.status(case.folder / "r.zarr")
+        if found["complete"]:
+            return sys.maxsize
+        return sum(stage["done"] for stage in found["stages"].values())
     return 0
 
 
