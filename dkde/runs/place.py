@@ -122,15 +122,31 @@ class RunPlace:
 
         Whoever goes on with a run calls this first: the process that began it may have been killed
         before it was done.
+
+        Raises
+        ------
+        DataSetError
+            When the run is no longer the present one.
         """
+        # Listed before the look: a run that is begun after it is not among these names.
+        names = self._records.names("")
+        present = self.look()
+        if present is None or present.id != run:
+            raise self._not_present(present)
         records = self.records(run)
         if not records.has(PLAN):
-            records.make("")
-            if content is None and (present := self.look()) is not None and present.id == run:
-                content = json.dumps(present.content).encode()
-            if content is not None:
-                records.put(PLAN, content)
-        self._give_up_all_but(run)
+            try:
+                records.make("")
+                records.put(PLAN, content or json.dumps(present.content).encode())
+            except DataSetError:
+                if (now := self.look()) is None or now.id != run:
+                    raise self._not_present(now) from None
+                raise
+        for name in names:
+            if _ID.fullmatch(name) and name != run:
+                self._give_up(name)
+            elif (mark := _MARK.fullmatch(name)) and int(mark[1]) < present.number:
+                self._records.delete(name)
 
     def check_present(self, run: str) -> None:
         """Refuse to go on if the run was removed, or begun anew by another process.
@@ -140,18 +156,23 @@ class RunPlace:
         DataSetError
         """
         present = self.look()
-        if present is None or (present.id == run and not self.records(run).has(PLAN)):
-            raise DataSetError(
+        if present is not None and present.id == run and not self.records(run).has(PLAN):
+            present = None
+        if present is None or present.id != run:
+            raise self._not_present(present)
+
+    def _not_present(self, present: Present | None) -> DataSetError:
+        if present is None:
+            return DataSetError(
                 f"{self.name}: its run ({self.path}) was removed while it was written; start the "
                 "run again"
             )
-        if present.id != run:
-            raise DataSetError(
-                f"{self.name}: was begun anew by another process while it was written; look at it "
-                "(dkde status), and ",
-                Call.MAKE_SAME,
-                " again",
-            )
+        return DataSetError(
+            f"{self.name}: was begun anew by another process while it was written; look at it "
+            "(dkde status), and ",
+            Call.MAKE_SAME,
+            " again",
+        )
 
     def restore(self, present: Present) -> bool:
         """Write the mark of a run again where it is damaged; return whether it was."""
@@ -178,8 +199,7 @@ class RunPlace:
 
     def leftovers(self) -> list[str]:
         """Return the names of what runs that were given up have left in the folder."""
-        # The names first: a run that is begun after this has a mark by then.
-        names = self._records.names("")
+        names = self._records.names("")  # before the look, as above
         present = self.look()
         return [
             name for name in names
@@ -251,20 +271,6 @@ class RunPlace:
             "damaged; begin it anew ",
             Remedy("restart"),
         )
-
-    def _give_up_all_but(self, run: str) -> None:
-        # The names first: none of them is of a run that is begun after this one was seen to be the
-        # present one.
-        names = self._records.names("")
-        present = self.look()
-        if present is None or present.id != run:
-            return
-        for name in names:
-            if _ID.fullmatch(name) and name != run:
-                self._give_up(name)
-        for number in self._numbers():
-            if number < present.number:
-                self._records.delete(_mark(number))
 
     def _give_up(self, run: str) -> None:
         """Rename the folder of a run, so that nothing is published from it; then remove it."""
