@@ -157,6 +157,8 @@ class Run:
             )
         try:
             yield self._begin(job, share)
+            if self._kept is not None:
+                self._kept.commits.flush()
         except BaseException as error:
             self._close_stages()
             # An interrupt too: what is done is committed, and the user learns what is kept.
