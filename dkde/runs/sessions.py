@@ -30,6 +30,8 @@ _SESSION = re.compile(rf"{SESSIONS}/\w+\.json")
 # network's file system shows changes up to 30 s late.
 BEAT = 5.0
 STALE = 60.0
+# Seconds between looks at a session that begins at the same time.
+_TURN = 0.02
 
 
 @dataclass(frozen=True)
@@ -157,13 +159,15 @@ class Ledger:
         self._write(mine)
         self.mine = mine
         if part is None:
-            # The session was written first: of two that begin at once, at least one sees the other,
-            # and the one of the lower id goes on.
-            others = [s for s in self.at_work() if s.part is None and (s.holds or s.id < mine.id)]
-            if others:
-                self.mine = None
-                self._records.delete(f"{SESSIONS}/{mine.id}.json")
-                raise being_written(self._records.name, others[0])
+            # The session was written first: of two that begin at once, at least one sees the other.
+            # The one of the lower id goes on, once the other has seen it too, or holds the run.
+            while others := [s for s in self.at_work() if s.part is None]:
+                first = next((s for s in others if s.holds or s.id < mine.id), None)
+                if first is not None:
+                    self.mine = None
+                    self._records.delete(f"{SESSIONS}/{mine.id}.json")
+                    raise being_written(self._records.name, first)
+                time.sleep(_TURN)
             self.mine = mine = replace(mine, holds=True)
             self._write(mine)
         self._thread = Thread(target=self._beat, name="dkde-ledger", daemon=True)
