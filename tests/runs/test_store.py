@@ -1,6 +1,9 @@
 """A result says whether it is complete, and opens with plain xarray."""
 
+import json
+import os
 import warnings
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -9,9 +12,8 @@ import zarr
 
 from dkde.errors import DataSetError
 from dkde.inputs.importing import import_dataset
-from dkde.runs.stages import PLAN, Stage, StageShape
+from dkde.runs.publication import publish_store
 from dkde.runs.store import RESULT_FORMAT, ResultStore
-from dkde.stores.store import Records, open_store
 
 
 @pytest.fixture
@@ -27,165 +29,101 @@ def result():
 
 
 @pytest.fixture
-def records(tmp_path):
-    return Records(open_store(tmp_path / "r.zarr"), "r.zarr")
+def store(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return ResultStore.at("r.zarr")
 
 
-def begin(records):
-    ResultStore(records).start()
-    records.put(PLAN, b"{}")
-    Stage(records, "score", StageShape(4, 5, 10, 5, 2)).write(0, 1, np.zeros((5, 5)))
+def begin(store, after=0):
+    """Begin a run, and return its id."""
+    plan = {"id": uuid4().hex, "asked": {}, "machine": {}, "call": None}
+    assert store.run.begin(plan, after)
+    return plan["id"]
 
 
-def complete(result, records):
-    begin(records)
-    ResultStore(records).write(result)
-    ResultStore(records).mark_complete()
+def complete(result, store, replaces=False, **attributes):
+    present = store.run.look()
+    run = begin(store, 0 if present is None else present.number)
+    publish_store(result.assign_attrs(complete=1, **attributes), store, run, replaces=replaces)
+    store.run.finish(run)
+    return run
 
 
-def test_it_is_not_complete_until_it_is(records, result):
-    assert not ResultStore(records).look().is_result
-    begin(records)
-    assert ResultStore(records).look().is_result
-    assert ResultStore(records).look().attributes["complete"] == 0
-    ResultStore(records).write(result)
-    assert ResultStore(records).look().attributes["complete"] == 0
-    assert ResultStore(records).look().attributes["seconds"] == 1.0
-    ResultStore(records).mark_complete()
-    assert ResultStore(records).look().attributes["complete"] == 1
-    assert records.keys("run") == []
+def ran(run):
+    """The record of a finished run, as its result keeps it."""
+    return json.dumps({"id": run, "asked": {}, "machine": {}, "call": None, "sessions": []})
 
 
-def test_opens_with_plain_xarray_without_a_warning(tmp_path, records, result):
-    complete(result, records)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        expected = result.assign_attrs(complete=1)
-        for opened in (
-            xr.open_zarr(tmp_path / "r.zarr"),
-            xr.open_datatree(tmp_path / "r.zarr", engine="zarr").to_dataset(),
-            ResultStore(records).open(),
+class TestStates:
+    def test_nothing_then_a_run_then_a_result(self, tmp_path, store, result):
+        assert not store.look().is_result
+        with pytest.raises(DataSetError, match=r"r\.zarr: is no result of dkde; there is no file"):
+            ResultStore.found("r.zarr")
+        run = begin(store)
+        state = store.look()
+        assert (state.is_result, state.holds_result, state.is_complete) == (True, False, False)
+        assert state.plan["id"] == state.present.id == run
+        assert not (tmp_path / "r.zarr").exists()
+        with pytest.raises(DataSetError, match=r"r\.zarr: is not complete; dkde status says how"):
+            ResultStore.finished("r.zarr")
+        publish_store(result.assign_attrs(complete=1, run=ran(run)), store, run, replaces=False)
+        # It appears before its run goes.
+        state = store.look()
+        assert state.is_complete
+        assert state.plan["sessions"] == []
+        store.run.finish(run)
+        assert store.look().is_complete
+        assert os.listdir(tmp_path) == ["r.zarr"]
+
+    @pytest.mark.parametrize("path", ["r.zarr", "r.zarr.run", "r.zarr.run/"])
+    def test_a_run_is_found_by_its_own_name_too(self, store, path):
+        run = begin(store)
+        found, state = ResultStore.found(path)
+        assert state.plan["id"] == run
+        assert found.name == "r.zarr"
+
+    def test_a_result_that_is_made_anew_is_not_complete_but_finished(self, store, result):
+        first = complete(result, store, run=ran("0" * 32))
+        second = begin(store)
+        assert first != second
+        state = store.look()
+        assert (state.holds_result, state.is_complete) == (True, False)
+        assert state.plan["id"] == second
+        _, state = ResultStore.finished("r.zarr")
+        assert state.plan["id"] == "0" * 32
+
+    def test_an_unfinished_run_of_an_earlier_version_is_refused_in_one_line(self, tmp_path, store):
+        zarr.create_group(tmp_path / "r.zarr", attributes={**RESULT_FORMAT, "complete": 0})
+        (tmp_path / "r.zarr/run").mkdir()
+        (tmp_path / "r.zarr/run/plan.json").write_text('{"asked": {}, "machine": {}, "call": null}')
+        state = store.look()
+        assert state.is_result
+        with pytest.raises(
+            DataSetError,
+            match=r"^r\.zarr: was begun by an earlier version of dkde, .*it anew \(restart\)$",
         ):
-            xr.testing.assert_identical(opened.load(), expected)
-        assert list(xr.open_datatree(tmp_path / "r.zarr", engine="zarr").children) == []
+            state.plan  # noqa: B018
 
+    @pytest.mark.parametrize("plan", [b"", b"{}", b'{"asked": {}}', b"[]"])
+    def test_a_damaged_plan_is_raised_by_those_who_need_it(self, tmp_path, store, plan):
+        run = begin(store)
+        for path in ("dkde-run-1.json", f"{run}/plan.json"):
+            (tmp_path / "r.zarr.run" / path).write_bytes(plan)
+        state = store.look()
+        assert state.is_result
+        assert not state.is_complete
+        with pytest.raises(DataSetError, match=r"was begun.* is damaged; begin it anew"):
+            state.plan  # noqa: B018
 
-def test_every_chunk_is_there_and_has_its_checksum(tmp_path, records, result):
-    complete(result, records)
-    for _, array in zarr.open_group(tmp_path / "r.zarr", mode="r").arrays():
-        assert array.nchunks_initialized == array.nchunks
-        assert "Crc32cCodec" in [type(codec).__name__ for codec in array.metadata.codecs]
+    def test_a_record_that_is_damaged_in_a_result_is_none(self, store, result):
+        complete(result, store, run="{")
+        state = store.look()
+        assert state.is_complete
+        with pytest.raises(DataSetError, match="is damaged; begin it anew"):
+            state.plan  # noqa: B018
 
-
-def test_writing_is_done_again_after_it_was_interrupted(tmp_path, records, result):
-    begin(records)
-    ResultStore(records).write(result.isel(sample=slice(2)).assign(more=("x", np.ones(4))))
-    ResultStore(records).write(result)
-    ResultStore(records).mark_complete()
-    ResultStore(records).mark_complete()
-    xr.testing.assert_identical(
-        xr.open_zarr(tmp_path / "r.zarr").load(), result.assign_attrs(complete=1)
-    )
-
-
-def test_the_run_and_the_mark_are_dropped(records, result):
-    complete(result, records)
-    records.put("run/score/partial/c/0/0/0", b"")
-    records.put(PLAN, b"{}")
-    ResultStore(records).drop_run()
-    assert ResultStore(records).look().attributes == {**RESULT_FORMAT, "complete": 0}
-    assert records.keys("run") == []
-    complete(result.isel(sample=slice(2)), records)
-    assert ResultStore(records).open().sizes["sample"] == 2
-
-
-@pytest.mark.parametrize("step", range(4))
-def test_no_block_is_left_without_its_plan(records, monkeypatch, step):
-    """Whenever dropping a run is interrupted."""
-    begin(records)
-    Stage(records, "refine-1", StageShape(4, 5, 10, 5, 2)).write(0, 1, np.zeros((5, 5)))
-    steps = []
-
-    def interrupted(method):
-        def call(self, key):
-            steps.append(key)
-            if len(steps) > step:
-                raise KeyboardInterrupt
-            method(self, key)
-
-        return call
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Records, "delete", interrupted(Records.delete))
-        patch.setattr(Records, "delete_all", interrupted(Records.delete_all))
-        with pytest.raises(KeyboardInterrupt):
-            ResultStore(records).drop_run()
-    assert len(steps) == step + 1
-    assert ResultStore(records).look().attributes["complete"] == 0
-    blocks = [key for key in records.keys("run") if "/c/" in key]
-    assert records.has(PLAN) or not blocks
-    ResultStore(records).drop_run()
-    assert records.keys("run") == []
-
-
-def test_one_that_is_there_is_not_started_again(records):
-    begin(records)
-    keys = sorted(records.keys(""))
-    ResultStore(records).start()
-    assert sorted(records.keys("")) == keys
-
-
-@pytest.mark.parametrize("change", [ResultStore.start, ResultStore.drop_run])
-def test_what_came_meanwhile_and_is_no_result_stays(records, change):
-    group = zarr.create_group(records.store, zarr_format=3, attributes={"dkde_format": "dataset/1"})
-    group.create_array("x", data=np.arange(3))
-    before = {key: records.get(key) for key in records.keys("")}
-    with pytest.raises(DataSetError, match="another process meanwhile put something there"):
-        change(ResultStore(records))
-    assert {key: records.get(key) for key in records.keys("")} == before
-
-
-def test_what_cannot_be_written_is_a_data_set_error(tmp_path, records, result, monkeypatch):
-    begin(records)
-    odd = result.assign_attrs(model=object())
-    with pytest.raises(DataSetError, match=r"r\.zarr: could not be written \(") as caught:
-        ResultStore(records).write(odd)
-    assert "\n" not in str(caught.value)
-
-    def full(*arguments, **keywords):
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("zarr.storage._local._put", full)
-        with pytest.raises(DataSetError, match="No space left"):
-            ResultStore(records).write(result)
-    assert ResultStore(records).look().attributes["complete"] == 0
-    assert records.has("run/score/partial/c/1/0/0")  # what is done is kept
-    ResultStore(records).write(result)
-    ResultStore(records).mark_complete()
-    assert ResultStore(records).open().sizes["sample"] == 3
-
-
-def test_text_coordinates_are_written_without_a_warning(tmp_path, records, result):
-    named = result.assign_coords(sample=np.array(["a", "bb", "c"]))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        complete(named, records)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of reading it
-        assert list(xr.open_zarr(tmp_path / "r.zarr").sample.values) == ["a", "bb", "c"]
-
-
-def test_the_callers_result_is_not_touched(records):
-    mine = xr.Dataset({"log_density": ("sample", np.arange(3.0))})
-    complete(mine, records)
-    assert mine.attrs == {}
-    assert ResultStore(records).open().attrs == {**RESULT_FORMAT, "complete": 1}
-
-
-class TestPlaces:
     @pytest.mark.parametrize("kind", ["data set", "array", "group", "nothing", "broken"])
-    def test_other_stores_are_no_results(self, tmp_path, records, kind):
+    def test_other_stores_are_no_results(self, tmp_path, store, kind):
         target = tmp_path / "r.zarr"
         if kind == "data set":
             import_dataset("digits", target)
@@ -196,41 +134,89 @@ class TestPlaces:
         elif kind == "broken":
             target.mkdir()
             (target / "zarr.json").write_text("{")
-        assert not ResultStore(records).look().is_result
+        assert not store.look().is_result
+
+
+def test_opens_with_plain_xarray_without_a_warning(tmp_path, store, result):
+    complete(result, store)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        expected = result.assign_attrs(complete=1)
+        for opened in (
+            xr.open_zarr(tmp_path / "r.zarr"),
+            xr.open_datatree(tmp_path / "r.zarr", engine="zarr").to_dataset(),
+            store.open(),
+        ):
+            xr.testing.assert_identical(opened.load(), expected)
+        assert list(xr.open_datatree(tmp_path / "r.zarr", engine="zarr").children) == []
+
+
+def test_every_chunk_is_there_and_has_its_checksum(tmp_path, store, result):
+    complete(result, store)
+    for _, array in zarr.open_group(tmp_path / "r.zarr", mode="r").arrays():
+        assert array.nchunks_initialized == array.nchunks
+        assert "Crc32cCodec" in [type(codec).__name__ for codec in array.metadata.codecs]
+
+
+def test_what_cannot_be_written_is_a_data_set_error(tmp_path, store, result, monkeypatch):
+    run = begin(store)
+    odd = result.assign_attrs(model=object())
+    with pytest.raises(DataSetError, match=r"r\.zarr: could not be written \(") as caught:
+        publish_store(odd, store, run, replaces=False)
+    assert "\n" not in str(caught.value)
+
+    def full(*arguments, **keywords):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("zarr.storage._local._put", full)
+        with pytest.raises(DataSetError, match="No space left"):
+            publish_store(result, store, run, replaces=False)
+    with monkeypatch.context() as patch:
+        patch.setattr("dkde.runs.publication.sync_tree", full)
+        with pytest.raises(DataSetError, match=r"No space left.*make room and start the same run"):
+            publish_store(result, store, run, replaces=False)
+    assert not (tmp_path / "r.zarr").exists()
+    assert os.listdir(tmp_path / "r.zarr.run" / run) == ["plan.json"]  # no half is left
+    publish_store(result, store, run, replaces=False)
+    assert store.open().sizes["sample"] == 3
+
+
+def test_text_coordinates_are_written_without_a_warning(tmp_path, store, result):
+    named = result.assign_coords(sample=np.array(["a", "bb", "c"]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        complete(named, store)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of reading it
+        assert list(xr.open_zarr(tmp_path / "r.zarr").sample.values) == ["a", "bb", "c"]
+
+
+def test_the_callers_result_is_not_touched(store):
+    mine = xr.Dataset({"log_density": ("sample", np.arange(3.0))})
+    complete(mine.assign_attrs(**RESULT_FORMAT), store)
+    assert mine.attrs == {}
+    assert store.open().attrs == {**RESULT_FORMAT, "complete": 1}
 
 
 @pytest.mark.parametrize("key", ["log_density/c/0", "best_bandwidth/c", "n_zero_density/c/0"])
-def test_a_missing_chunk_is_refused_and_not_read_as_fill_values(records, result, key):
-    complete(result, records)
-    records.delete(key)
+def test_a_missing_chunk_is_refused_and_not_read_as_fill_values(store, result, key):
+    complete(result, store)
+    store.records.delete(key)
     name, _, chunk = key.partition("/")
     message = rf"/{name}: chunk {chunk} is missing; the store is damaged, make the result again"
     with pytest.raises(DataSetError, match=message):
-        ResultStore(records).open()[name].values  # noqa: B018
+        store.open()[name].values  # noqa: B018
 
 
-def test_a_result_without_its_variables_is_refused(records, result):
-    complete(result.drop_vars("log_density"), records)
+def test_a_result_without_its_variables_is_refused(store, result):
+    complete(result.drop_vars("log_density"), store)
     with pytest.raises(DataSetError, match=r"r\.zarr: its list of variables is missing or damaged"):
-        ResultStore(records).open()
+        store.open()
 
 
-def test_a_variable_that_is_gone_is_refused(records, result):
-    complete(result, records)
-    records.delete_all("log_density")
+def test_a_variable_that_is_gone_is_refused(store, result):
+    complete(result, store)
+    store.records.delete_all("log_density")
     with pytest.raises(DataSetError, match="log_density: chunk c/0 is missing"):
-        ResultStore(records).open().load()
-
-
-def test_stores_below_are_left(tmp_path, records, result):
-    begin(records)
-    ResultStore(records).write(result.assign(old=("x", np.ones(3))))
-    import_dataset("digits", tmp_path / "d.zarr")
-    (tmp_path / "d.zarr").rename(tmp_path / "r.zarr/d.zarr")
-    records.put("notes.txt", b"precious")
-    ResultStore(records).write(result)
-    ResultStore(records).mark_complete()
-    assert records.get("notes.txt") == b"precious"
-    assert xr.open_zarr(tmp_path / "r.zarr/d.zarr", group="train").sizes["sample"] > 100
-    assert records.keys("old") == []
-    assert set(ResultStore(records).open().data_vars) == set(result.data_vars)
+        store.open().load()
