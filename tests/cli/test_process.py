@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from processes import running
 
+import dkde as library
+
 DKDE = [sys.executable, "-c", "from dkde_cli.main import main; main()"]
 DASK = Path(sys.executable).with_name("dask")
 # What a user's terminal would not have: pytest's own settings for Python's warnings.
@@ -135,11 +137,18 @@ def test_the_first_look_takes_15_seconds(folder: Path):
     assert (folder / "digits-sweep.png").exists()
 
 
+def blocks_done(store: str) -> int:
+    try:
+        stages = library.status(store)["stages"]
+    except library.DkdeError:  # not yet begun
+        return 0
+    return sum(stage["done"] for stage in stages.values())
+
+
 def wait_for_block(process: subprocess.Popen, n_done: int, seconds: float) -> None:
     """Wait until ``s.zarr`` has more blocks than that."""
-    chunks = Path("s.zarr/run/valid/log_density/c/0")
     end = time.monotonic() + seconds
-    while not chunks.is_dir() or sum(path.name.isdigit() for path in chunks.iterdir()) <= n_done:
+    while blocks_done("s.zarr") <= n_done:
         assert process.poll() is None, "it ended before it could be interrupted"
         assert time.monotonic() < end
         time.sleep(0.1)
@@ -163,7 +172,8 @@ def test_interrupted(folder: Path):
         interrupted, kept = stderr.splitlines()[-2:]
         assert interrupted == "Interrupted"
         found = re.fullmatch(
-            r"(\d+) of \d+ blocks are done and kept in s.zarr; the same command goes on from there",
+            r"(\d+) of \d+ blocks are done and kept in s.zarr.run; the same command goes on "
+            "from there",
             kept,
         )
         assert found
@@ -172,7 +182,7 @@ def test_interrupted(folder: Path):
         assert (status["complete"], status["running"]) == (False, [])
         assert status["stages"]["valid"]["done"] == n_blocks[-1]
     assert n_blocks[0] < n_blocks[1] < n_blocks[2]
-    assert sorted(path.name for path in folder.iterdir()) == ["big.npy", "s.zarr"]
+    assert sorted(path.name for path in folder.iterdir()) == ["big.npy", "s.zarr.run"]
 
 
 @pytest.mark.slow

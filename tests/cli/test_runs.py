@@ -40,8 +40,8 @@ class TestEach:
         assert line == "Interrupted"
         n_blocks = 17 if name == "cv" else 6
         assert kept == (
-            f"2 of {n_blocks} blocks are done and kept in s.zarr; the same command goes on from "
-            "there"
+            f"2 of {n_blocks} blocks are done and kept in s.zarr.run; the same command goes on "
+            "from there"
         )
         found = json.loads(run("status", "s.zarr", "--json").stdout)
         stage = found["stages"][FIRST_STAGE[name]]
@@ -138,7 +138,6 @@ class TestRefused:
         assert "was begun elsewhere: " in line
         assert 'processor was "' in line
         assert "allow it with --anywhere" in line
-        run(*command, "--anywhere")
 
     def test_what_is_no_result(self, run, refused):
         run("import", "digits", "d.zarr")
@@ -147,15 +146,27 @@ class TestRefused:
             assert "d.zarr: is there already, and is no result of dkde" in line
 
 
+def test_another_machine_is_allowed(run, stop_after, monkeypatch):
+    command = (*COMMANDS["score"], "--output", "s.zarr")
+    stop_after(1)
+    run(*command, status=130)
+    stop_after(None)
+    monkeypatch.setattr(
+        "dkde.runs.run.circumstances", lambda _: {"processor": "Z80", "engine": REVISION}
+    )
+    run(*command, "--anywhere")
+    assert dkde.status("s.zarr")["complete"]
+
+
 def test_a_defect_says_what_is_kept(run, monkeypatch):
     def fail(*_):
         raise ValueError("oh")
 
-    monkeypatch.setattr("dkde.runs.store.ResultStore.write", fail)
+    monkeypatch.setattr("dkde.runs.run.publish_store", fail)
     result = run(*COMMANDS["score"], "--output", "s.zarr", status=1)
     error, kept = result.stderr.splitlines()[-2:]
     assert error.startswith("Error: ValueError: oh (a defect of dkde")
-    assert kept.startswith("6 of 6 blocks are done and kept in s.zarr; the same command")
+    assert kept.startswith("6 of 6 blocks are done and kept in s.zarr.run; the same command")
 
 
 def test_scales_of_a_file_are_kept_in_the_store(run):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ from numpy.testing import assert_array_equal
 from zarr.codecs import Crc32cCodec
 
 import dkde
-from dkde.runs.stages import PLAN
+from dkde.runs.place import RunPlace
 
 H = [0.5, 1.0, 2.0]
 
@@ -42,6 +43,16 @@ def digits(tmp_path_factory):
 @pytest.fixture
 def output(tmp_path):
     return tmp_path / "r.zarr"
+
+
+def run_folder(output):
+    """The folder of the present run."""
+    place = RunPlace(output)
+    return Path(place.path) / place.look().id
+
+
+def marks(output):
+    return sorted(Path(f"{output}.run").glob("dkde-run-*.json"))
 
 
 def stop_after(count):
@@ -112,7 +123,8 @@ class TestGoingOn:
         expected = call()
         for count in counts:
             stopped(call, count, output=output)
-            assert zarr.open_group(output, mode="r").attrs["complete"] == 0
+            assert not output.exists()
+            assert dkde.status(output)["complete"] is False
         result = call(output=output)
         assert_same(result, expected)
         with xr.open_zarr(output) as stored:
@@ -217,25 +229,36 @@ class TestGoingOn:
         assert_same(result, expected)
 
     @pytest.mark.slow
-    @pytest.mark.parametrize("where", ["before the plan", "before the tidying", "in the tidying"])
+    @pytest.mark.parametrize(
+        "where",
+        [
+            "store.store.create_synced",  # before the plan
+            "runs.place.RunPlace.set_up",  # before its folder
+            "runs.run.publish_store",
+            "runs.publication.appear",  # after it was written
+            "runs.publication.sync_folder",  # after it has appeared
+            "runs.place.RunPlace.finish",
+            "runs.place.RunPlace._give_up",
+            "runs.place.RunPlace._remove",
+            "runs.place.RunPlace._remove_leftovers",
+        ],
+    )
     def test_killed_at_an_awkward_moment(self, call, output, where, monkeypatch):
         def killed(*arguments, **keywords):
             raise Stopped
 
         expected = call()
+        where = where.replace("store.store", "stores.store")
         with monkeypatch.context() as patch:
-            if where == "before the plan":
-                patch.setattr("dkde.stores.store.Records.claim", killed)
-            elif where == "before the tidying":
-                patch.setattr("dkde.runs.store.ResultStore.mark_complete", killed)
-            else:
-                patch.setattr("dkde.runs.store.zarr.consolidate_metadata", killed)
-                patch.setattr("dkde.runs.store.Records.delete_all", lambda *a: None)
+            patch.setattr(f"dkde.{where}", killed)
             with pytest.raises(Stopped):
                 call(output=output)
         result = call(output=output)
         assert_same(result, expected)
-        assert not (output / "run").exists()
+        # What is left of a run that was finished goes with the next command that finds it.
+        assert not marks(output)
+        if where != "runs.place.RunPlace._remove_leftovers":
+            assert os.listdir(output.parent) == ["r.zarr"]
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert_same(xr.open_zarr(output), expected)
@@ -269,15 +292,27 @@ class TestStore:
 
     def test_no_block_is_left(self, call, output):
         call(output=output)
-        assert not (output / "run").exists()
+        assert os.listdir(output.parent) == ["r.zarr"]
 
-    def test_a_run_that_goes_on_keeps_its_blocks_checksummed(self, digits, output):
+    def test_a_run_that_goes_on_lies_beside_it(self, digits, output):
         stopped(lambda **k: CALLS["score"](source=digits, **k), 9, output=output)
-        plan = json.loads((output / PLAN).read_text())
+        assert os.listdir(output.parent) == ["r.zarr.run"]
+        (mark,) = marks(output)
+        plan = json.loads(mark.read_text())
         assert plan["call"]["function"] == "score"
-        for name in ("log_density", "partial"):
-            array = zarr.open_array(output / "run/score" / name, mode="r")
-            assert "Crc32cCodec" in [type(codec).__name__ for codec in array.metadata.codecs]
+        assert json.loads((run_folder(output) / "plan.json").read_text()) == plan
+        assert sorted(os.listdir(run_folder(output))) == ["plan.json", "score", "sessions"]
+        assert any((run_folder(output) / "score").glob("*.npz"))
+
+    def test_blocks_are_committed_many_to_a_file(self, digits, output):
+        stopped(lambda **k: CALLS["score"](source=digits, **k), 12, output=output)
+        assert len(list((run_folder(output) / "score").glob("*.npz"))) < 12
+
+    def test_every_chunk_has_its_checksum(self, call, output):
+        call(output=output)
+        for _, array in zarr.open_group(output, mode="r").arrays():
+            assert array.nchunks_initialized == array.nchunks
+            assert Crc32cCodec in [type(codec) for codec in array.metadata.codecs]
 
     def test_it_may_lie_in_a_folder_by_a_relative_path(self, digits, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
@@ -317,12 +352,12 @@ class TestRefusals:
             dkde.score(**asked)
         else:
             stopped(lambda **k: dkde.score(**asked, **k), 3)
-        before = sorted((p, p.stat().st_mtime_ns) for p in output.rglob("*"))
+        before = sorted((p, p.stat().st_mtime_ns) for p in output.parent.rglob("*"))
         with pytest.raises(
             dkde.DataSetError, match=rf"r\.zarr: was begun otherwise: .*{message}.*\(restart\)"
         ):
             dkde.score(**asked | change)
-        assert sorted((p, p.stat().st_mtime_ns) for p in output.rglob("*")) == before
+        assert sorted((p, p.stat().st_mtime_ns) for p in output.parent.rglob("*")) == before
 
     @pytest.mark.parametrize("form", ["npy", "data set", "array", "zarr"])
     def test_changed_inputs(self, tmp_path, output, form, arrays):
@@ -356,9 +391,10 @@ class TestRefusals:
             return CALLS["score"](source=digits, output=output, **keywords)
 
         stopped(call, 3)
-        plan = json.loads((output / PLAN).read_text())
+        (mark,) = marks(output)
+        plan = json.loads(mark.read_text())
         plan["machine"]["numpy"] = "1.0"
-        (output / PLAN).write_text(json.dumps(plan))
+        mark.write_text(json.dumps(plan))
         with pytest.raises(
             dkde.DataSetError, match=r'begun elsewhere: numpy was "1\.0" and is .*\(anywhere\)'
         ):
@@ -429,8 +465,6 @@ class TestRefusals:
 
     def test_two_that_restart_at_once(self, digits, output):
         """One wins: at no moment are two at work."""
-        from dkde.runs import run as runs
-
         expected, barrier = CALLS["score"](source=digits), threading.Barrier(2)
         stopped(lambda **k: CALLS["score"](source=digits, **k), 3, output=output)
         lock, results, at_work, most = threading.Lock(), [], [], []
@@ -444,9 +478,9 @@ class TestRefusals:
                 at_work.append(threading.get_ident())
                 most.append(len(set(at_work)))
 
-        begin = runs.Ledger.begin
+        begin = RunPlace.begin
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(runs.Ledger, "begin", wait)
+            patch.setattr(RunPlace, "begin", wait)
             threads = [
                 threading.Thread(
                     target=begin_at_once,
@@ -461,7 +495,7 @@ class TestRefusals:
                 thread.join()
         whole = [result for result in results if isinstance(result, xr.Dataset)]
         (refused,) = (result for result in results if not isinstance(result, xr.Dataset))
-        assert "is being written by" in str(refused)
+        assert "is beginning it anew at the same time" in str(refused)
         assert_same(*whole, expected)
         assert max(most) == 1
         (session,) = json.loads(whole[0].attrs["run"])["sessions"]
@@ -473,7 +507,7 @@ class TestRefusals:
 
         stopped(call, 3)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("dkde.runs.store.ResultStore.drop_run", stop_after(1))
+            patch.setattr("dkde.runs.place.RunPlace.begin", lambda *_: stop_after(1)(0, 0))
             with pytest.raises(Stopped):
                 call(restart=True)
         assert dkde.status(output)["running"] == []
@@ -481,34 +515,20 @@ class TestRefusals:
 
 
 class TestDamage:
-    def test_a_flipped_byte_in_a_kept_chunk(self, digits, output):
+    @pytest.mark.parametrize("name", ["score", "score, one panel"])
+    def test_a_flipped_byte_in_kept_blocks(self, digits, output, name):
         def call(**keywords):
-            return CALLS["score"](source=digits, output=output, **keywords)
+            return CALLS[name](source=digits, output=output, **keywords)
 
         stopped(call, 8)
-        chunk = next(p for p in sorted((output / "run/score/partial/c").rglob("*")) if p.is_file())
-        content = bytearray(chunk.read_bytes())
-        content[3] ^= 16
-        chunk.write_bytes(content)
-        name = chunk.relative_to(output)
-        with pytest.raises(dkde.DataSetError, match=f"chunk {name} is damaged.*remove it"):
-            call()
-        chunk.unlink()
-        assert_same(call(), CALLS["score"](source=digits))
-
-    def test_a_flipped_byte_in_kept_rows(self, digits, output):
-        def call(**keywords):
-            return CALLS["score, one panel"](source=digits, output=output, **keywords)
-
-        stopped(call, 3)
-        (*_, chunk) = (p for p in (output / "run/score/log_density/c").rglob("*") if p.is_file())
-        content = bytearray(chunk.read_bytes())
-        content[3] ^= 16
-        chunk.write_bytes(content)
-        with pytest.raises(dkde.DataSetError, match=f"{chunk.relative_to(output)} is damaged"):
-            call()
-        chunk.unlink()
-        assert_same(call(), CALLS["score, one panel"](source=digits))
+        segment = next((run_folder(output) / "score").glob("*.npz"))
+        content = bytearray(segment.read_bytes())
+        content[len(content) // 2] ^= 16
+        segment.write_bytes(content)
+        # They are computed again, and the user is told.
+        with pytest.warns(UserWarning, match=r"blocks of the stage score are damaged, and"):
+            result = call()
+        assert_same(result, CALLS[name](source=digits))
 
     def test_a_block_that_always_fails(self, tmp_path, output, arrays):
         query, train = arrays
@@ -542,22 +562,21 @@ class TestDamage:
             dkde.score(query, train, H, block_rows=10, panel_rows=40).log_density,
         )
 
-    def test_a_store_that_is_deleted_under_the_run(self, digits, output):
-        import shutil
-
+    def test_a_run_that_is_deleted_under_the_call(self, digits, output):
         def progress(done, total):
-            if output.exists():
-                shutil.rmtree(output)
+            if os.path.exists(f"{output}.run"):
+                shutil.rmtree(f"{output}.run")
 
         with pytest.raises(dkde.DataSetError, match="was removed while it was written") as caught:
             CALLS["score"](source=digits, output=output, progress=progress)
-        assert not output.exists()
+        assert os.listdir(output.parent) == []
         assert not hasattr(caught.value, "__notes__")  # nothing is kept
 
     @pytest.mark.slow
-    def test_one_that_is_taken_for_dead_writes_nothing_into_another(self, digits, output):
+    @pytest.mark.parametrize("after", [1, 17])
+    def test_one_that_is_taken_for_dead_writes_nothing_into_another(self, digits, output, after):
         """As one that was suspended while another began the run anew."""
-        begun = []
+        begun, calls = [], []
 
         def other(**keywords):
             return dkde.score(
@@ -566,10 +585,11 @@ class TestDamage:
             )  # fmt: skip
 
         def progress(done, total):
-            if not begun:
+            calls.append(done)
+            if len(calls) == after and not begun:
                 begun.append(1)
                 with pytest.MonkeyPatch.context() as patch:
-                    patch.setattr("dkde.runs.run.Ledger.goes_on", lambda self, session: False)
+                    patch.setattr("dkde.runs.run.Ledger.at_work", lambda self, **_: [])
                     stopped(other, 2, restart=True)
 
         with pytest.raises(dkde.DataSetError, match="was begun anew by another process"):
@@ -582,23 +602,40 @@ class TestDamage:
         )
         assert_same(result, expected)
 
-    @pytest.mark.slow
-    @pytest.mark.parametrize("content", [None, b"", b'{"asked": {', b"{}"])
-    def test_blocks_without_their_plan_are_not_gone_on_with(self, digits, output, content):
+    def test_one_whose_run_was_finished_by_another_meanwhile(self, digits, output):
+        """It says so, and the result of the other stays."""
+        done = []
+
+        def progress(*_):
+            if not done:
+                done.append(1)
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr("dkde.runs.run.Ledger.at_work", lambda self, **_: [])
+                    done.append(CALLS["score"](source=digits, output=output))
+
+        with pytest.raises(dkde.DataSetError, match="was removed while it was written"):
+            CALLS["score"](source=digits, output=output, progress=progress)
+        assert os.listdir(output.parent) == ["r.zarr"]
+        with xr.open_zarr(output) as stored:
+            assert_same(stored, done[1])
+
+    @pytest.mark.parametrize("content", [b"", b'{"asked": {', b"{}"])
+    def test_a_damaged_plan_is_read_from_its_copy(self, digits, output, content):
         def call(**keywords):
             return CALLS["score"](source=digits, output=output, **keywords)
 
         stopped(call, 5)
-        if content is None:
-            (output / PLAN).unlink()
-        else:
-            (output / PLAN).write_bytes(content)
-        with pytest.raises(dkde.DataSetError, match=r"damaged|holds blocks, but not the record"):
-            call()
-        if content is not None:
+        (mark,) = marks(output)
+        if content != b"{}":  # that is a plan, and says nothing
+            mark.write_bytes(content)
+            assert dkde.status(output)["stages"]["score"]["done"] == 5
+        for path in (mark, run_folder(output) / "plan.json"):
+            path.write_bytes(content)
+        for again in (call, lambda: dkde.status(output)):
             with pytest.raises(dkde.DataSetError, match="damaged"):
-                dkde.status(output)
+                again()
         assert_same(call(restart=True), CALLS["score"](source=digits))
+        assert os.listdir(output.parent) == ["r.zarr"]
 
     def test_a_missing_chunk_of_a_complete_result(self, call, output):
         call(output=output)
@@ -614,22 +651,24 @@ class TestDamage:
             with pytest.raises(dkde.DataSetError, match=f"begun elsewhere: {name} was .another"):
                 call(output=output)
 
-    def test_a_full_disk(self, digits, output, monkeypatch):
+    @pytest.mark.parametrize("writes", [0, 1, 2, 3, 5])
+    def test_a_full_disk(self, digits, output, monkeypatch, writes):
         """As the file system says it; `test_run_faults` has a real one."""
-        from zarr.storage import _local
+        from dkde.stores import durable
 
-        put, writes = _local._put, []
+        draft, done = durable._draft, []
 
-        def full(path, *arguments, **keywords):
-            writes.append(path)
-            if len(writes) > 25:
+        def full(path, content):
+            done.append(path)
+            if len(done) > writes:
                 raise OSError(28, "No space left on device")
-            return put(path, *arguments, **keywords)
+            return draft(path, content)
 
         with monkeypatch.context() as patch:
-            patch.setattr(_local, "_put", full)
-            with pytest.raises(dkde.DataSetError, match=r"No space left.*make room"):
+            patch.setattr(durable, "_draft", full)
+            with pytest.raises(dkde.DataSetError, match=r"No space left"):
                 CALLS["score"](source=digits, output=output)
+        assert not output.exists()
         # Nothing holds it: the same process can go on.
         assert_same(CALLS["score"](source=digits, output=output), CALLS["score"](source=digits))
 
