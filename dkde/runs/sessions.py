@@ -156,22 +156,31 @@ class Ledger:
             uuid4().hex, socket.gethostname(), os.getpid(), now, now, part=part, place=_place()
         )
         self._records.make(SESSIONS)
-        self._write(mine)
         self.mine = mine
-        if part is None:
-            # The session was written first: of two that begin at once, at least one sees the other.
-            # The one of the lower id goes on, once the other has seen it too, or holds the run.
-            while others := [s for s in self.at_work() if s.part is None]:
-                first = next((s for s in others if s.holds or s.id < mine.id), None)
-                if first is not None:
-                    self.mine = None
-                    self._records.delete(f"{SESSIONS}/{mine.id}.json")
-                    raise being_written(self._records.name, first)
-                time.sleep(_TURN)
-            self.mine = mine = replace(mine, holds=True)
+        try:
             self._write(mine)
+            if part is None:
+                self._hold(mine)
+        except BaseException:
+            self.mine = None
+            with suppress(DataSetError):
+                self._records.delete(f"{SESSIONS}/{mine.id}.json")
+            raise
         self._thread = Thread(target=self._beat, name="dkde-ledger", daemon=True)
         self._thread.start()
+
+    def _hold(self, mine: Session) -> None:
+        """Note that a session does the whole run, if no other one does."""
+        # The session was written first: of two that begin at once, at least one sees the other. The
+        # one of the lower id goes on, once the other has seen it too; or the one that holds the run.
+        end = time.monotonic() + STALE
+        while others := [s for s in self.at_work() if s.part is None]:
+            first = next((s for s in others if s.holds or s.id < mine.id), None)
+            if first is not None or time.monotonic() > end:
+                raise being_written(self._records.name, first or others[0])
+            time.sleep(_TURN)
+        self.mine = replace(mine, holds=True)
+        self._write(self.mine)
 
     def count(self) -> None:
         """Count one more finished block."""

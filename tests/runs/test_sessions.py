@@ -329,6 +329,39 @@ def test_where_there_is_no_room_the_session_ends_all_the_same(ledger, monkeypatc
     ledger(2).begin()
 
 
+@pytest.mark.parametrize("writes", [0, 1])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_one_that_could_not_begin_holds_nothing(records, monkeypatch, writes, error):
+    write, done = module.Records.put, []
+
+    def full(self, key, content):
+        done.append(key)
+        if len(done) > writes:
+            raise DataSetError(str(error)) if isinstance(error, OSError) else error
+        write(self, key, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Records, "put", full)
+        mine = Ledger(records)
+        with pytest.raises((DataSetError, KeyboardInterrupt)):
+            mine.begin()
+    assert mine.mine is None
+    assert mine.sessions() == []
+    again = Ledger(records)
+    again.begin()
+    again.end("done")
+
+
+def test_one_that_never_decides_is_not_waited_for(records, monkeypatch):
+    monkeypatch.setattr(module, "STALE", 0.1)
+    suspended, mine = Ledger(records), Ledger(records)
+    records.make(SESSIONS)
+    here = (os.getpid(), time.time(), time.time())
+    suspended._write(Session("g" * 32, module.socket.gethostname(), *here, place=module._place()))
+    with pytest.raises(DataSetError, match="is being written by"):
+        mine.begin()
+
+
 def test_what_is_to_be_remembered_is_known_before_the_end(ledger):
     first, second = ledger(1), ledger(1)
     first.begin()
