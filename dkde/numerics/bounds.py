@@ -204,13 +204,13 @@ def _profile_errors(
     Each pair may be wrong by the allowed share of itself, and by that share of the mean.
     """
     # The true kernel lies between those at both ends of the distance's range, as the computed
-    # one does: they differ by no more than the two ends do.
+    # one does: they differ by no more than the two ends do. The share is one of the computed sum.
     share = np.where(found.distance_errors > 0, 2 * method.accuracy.absolute, 0.0)
     if method.kernel.slope < inf:
         steepest = method.kernel.slope * found.distance_errors * found.inverse[:, None]
         share = np.minimum(share, steepest * weight / sums)
     share = np.broadcast_to(share, sums.shape)
-    errors: FloatArray = np.where(share < 1, share / (1 - share), inf)
+    errors: FloatArray = -np.log1p(-np.minimum(share, 1.0))
     return errors + _PROFILE * method.frame.epsilon + _underflow_errors(found, method)
 
 

@@ -63,7 +63,7 @@ class PairSums:
         self._query = Points.of(query, frame)
         self._frame, self._metric = frame, terms.metric
         tol = check_tol(terms.tol, frame.precision)
-        accuracy = Accuracy.of(tol, frame.precision)
+        accuracy = Accuracy.of(tol, frame.precision, kernel)
         # Bounds on distances are those of the worst case, and the allowed errors as much larger.
         self._worst_case = worst_case(frame)
         self._accuracy = accuracy.allowing(self._worst_case, kernel)

@@ -40,24 +40,28 @@ class Accuracy:
     negligible: float = NEGLIGIBLE
 
     @classmethod
-    def of(cls, tol: float, precision: Precision) -> "Accuracy":
+    def of(cls, tol: float, precision: Precision, kernel: Kernel) -> "Accuracy":
         """Return the rules that keep a tolerance.
 
         Half of ``tol`` in the exponent d2 / (2 h^2) would be ``tol`` in the squared scaled
-        distance; half of that is left to the exponentials and sums. float32 cannot do better
-        than relative to the distance.
+        distance; half of that is left to the exponentials and sums. Sums of kernels of compact
+        support may be off by twice the allowed share, so that it is half as large. float32 cannot
+        do better than relative to the distance.
 
         Examples
         --------
-        >>> Accuracy.of(1e-9, "float64")
+        >>> from dkde.numerics.kernels import EPANECHNIKOV, GAUSSIAN
+        >>> Accuracy.of(1e-9, "float64", GAUSSIAN)
         Accuracy(absolute=5e-10, relative=0.0, negligible=45.0)
+        >>> Accuracy.of(1e-9, "float64", EPANECHNIKOV).absolute
+        2.5e-10
         """
         # With a tolerance above the default, pairs that weigh a hundredth of it may go. Up to the
         # default, those that are far below the last bit.
         asked_less = tol > DEFAULT_TOL[precision]
         negligible = min(NEGLIGIBLE, log(100 / tol)) if asked_less else NEGLIGIBLE
         if precision == "float64":
-            return cls(tol / 2, 0.0, negligible)
+            return cls(tol / (2 if kernel.profile is None else 4), 0.0, negligible)
         return cls(tol, tol, negligible)
 
     def allowing(self, slack: float, kernel: Kernel) -> "Accuracy":

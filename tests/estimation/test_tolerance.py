@@ -12,6 +12,7 @@ import xarray as xr
 import dkde
 from dkde.engine import cell_survey, survey, task
 from dkde.numerics import near, tolerance
+from dkde.numerics.kernels import GAUSSIAN
 
 ROWS = np.random.default_rng(0).normal(size=(40, 3))
 H = [0.1, 0.7, 5.0]
@@ -61,7 +62,7 @@ def test_the_default_is_as_if_it_were_named(precision):
 def test_what_is_left_out_follows_it():
     for precision, least in tolerance.LEAST_TOL.items():
         strict, usual, loose = (
-            tolerance.Accuracy.of(tol, precision)
+            tolerance.Accuracy.of(tol, precision, GAUSSIAN)
             for tol in (least, tolerance.DEFAULT_TOL[precision], 1e-2)
         )
         assert strict.negligible == usual.negligible > loose.negligible > 0

@@ -153,6 +153,23 @@ class TestUse:
         largest = np.maximum(1, np.maximum(np.abs(values), problem.exponents()))[known]
         assert (errors[known] <= DEFAULT_TOL["float64"] * largest).all()
 
+    @pytest.mark.parametrize("kernel", [name for name, k in KERNELS.items() if k.profile])
+    @pytest.mark.parametrize("tol", [1e-9, 1e-3, 0.28, 0.99])
+    def test_of_compact_kernels_is_within_the_contract(self, kernel: str, tol: float) -> None:
+        # Clusters far apart, so that some distances are as doubtful as is allowed; in a unit in
+        # which densities are about one.
+        rng = np.random.default_rng(0)
+        far = np.repeat(np.geomspace(1e1, 1e8, 15), 8)[:, None]
+        train = np.concatenate([rng.normal(size=(120, 3)), far + rng.normal(size=(120, 3))])
+        problem = Problem(train[::7] + 0.1, train, np.array([4.0]), kernel=kernel)
+        typical = np.median(densities(problem, tol=tol).values)
+        unit = np.exp(typical / 3)
+        there = Problem(problem.query * unit, train * unit, 4.0 * unit * np.ones(1), kernel=kernel)
+        values, errors, _ = densities(there, tol=tol)
+        assert (np.abs(values) < 1).any()
+        assert (errors <= tol * np.maximum(1, np.abs(values))).all()
+        assert_covered(there, "float64", tol=tol)
+
     @pytest.mark.parametrize(
         ("precision", "smallest", "largest"), [("float64", 1e-15, 1e-12), ("float32", 1e-7, 1e-4)]
     )
