@@ -5,6 +5,7 @@ Every message is one line: what was wrong, where, and what to do about it.
 
 import re
 import sys
+import unicodedata
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,35 @@ def warn(message: str) -> None:
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame, level = frame.f_back, level + 1
-    warnings.warn(_BREAKS.sub(" ", message), UserWarning, stacklevel=level)
+    warnings.warn(printable(_BREAKS.sub(" ", message)), UserWarning, stacklevel=level)
+
+
+# What a terminal may obey, show in another order or not show: controls, invisible marks of format
+# (those that turn the direction of writing are among them), line ends, halves of characters.
+_ESCAPED = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+# Joiners belong to the spelling of words, and to the shape of emoji.
+_JOINERS = "\u200c\u200d"
+
+
+def printable(text: str) -> str:
+    r"""Text with escapes for what a terminal would not show as it is.
+
+    Names and messages come from files, and may hold commands to the terminal, or marks that show
+    them in another order.
+
+    Examples
+    --------
+    >>> print(printable("a\x1b[2Jb\nc\u202ed é"))
+    a\x1b[2Jb\nc\u202ed é
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        letter.encode("unicode_escape").decode()
+        if unicodedata.category(letter) in _ESCAPED and letter not in _JOINERS
+        else letter
+        for letter in text
+    )
 
 
 def scrubbed(text: str) -> str:
@@ -37,7 +66,7 @@ def scrubbed(text: str) -> str:
 
 def one_line(error: BaseException) -> str:
     """Return another package's error as one line, shortened if it is long."""
-    return (" ".join(scrubbed(str(error)).split()) or type(error).__name__)[:200]
+    return printable(" ".join(scrubbed(str(error)).split()) or type(error).__name__)[:200]
 
 
 def some(names: Sequence[str], most: int = 12) -> str:
@@ -111,8 +140,8 @@ _BREAKS = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+\s*")
 
 
 def _in_a_line(part: MessagePart) -> MessagePart:
-    # What files hold, their names included, may have line breaks.
-    return _BREAKS.sub(" ", part) if type(part) is str else part
+    # What files hold, their names included, may have line breaks and commands to a terminal.
+    return printable(_BREAKS.sub(" ", part)) if type(part) is str else part
 
 
 class Message(str):
@@ -140,7 +169,7 @@ class Message(str):
             for part in parts
             for inner in (part.parts if isinstance(part, Message) else (_in_a_line(part),))
         )
-        message = super().__new__(cls, "".join(map(str, found)))
+        message = super().__new__(cls, printable("".join(map(str, found))))
         message.parts = found
         return message
 
@@ -149,7 +178,7 @@ class Message(str):
 
     def spelled(self, spell: Callable[[MessagePart], str]) -> str:
         """Return the message with each of its parts spelled by a function."""
-        return "".join(map(spell, self.parts))
+        return printable("".join(map(spell, self.parts)))
 
 
 class DkdeError(Exception):

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-import click
-
+from dkde_cli.lines import echo
 from dkde_cli.tables import print_json, print_table
 
 FIGURES = {
@@ -55,7 +54,8 @@ def print_classes(result: Any, *, as_json: bool) -> None:
     ]
     print_table(["bandwidth", *heads.values(), ""], body)
     if best is not None:
-        click.echo(f"\nbest bandwidth {best:.12g}")
+        echo()
+        echo(f"best bandwidth {best:.12g}")
     if "confusion" in result:
         _print_confusion(at)
         _print_calibration(at)
@@ -91,10 +91,13 @@ def _calibration(at: Any) -> list[dict[str, Any]]:
 def _print_confusion(at: Any) -> None:
     names = [str(each) for each in at["class"].values]
     if len(names) > _MOST_CLASSES:
-        click.echo(f"\n{len(names)} classes; --plot draws their table, and --json has it")
+        echo()
+        echo(f"{len(names)} classes; --plot draws their table, and --json has it")
         return
     counts = at["confusion"].values.tolist()
-    click.echo("\ntrue classes down, predicted classes across\n")
+    echo()
+    echo("true classes down, predicted classes across")
+    echo()
     body = [
         [name, *(str(count) if count else "." for count in row)]
         for name, row in zip(names, counts, strict=True)
@@ -103,7 +106,9 @@ def _print_confusion(at: Any) -> None:
 
 
 def _print_calibration(at: Any) -> None:
-    click.echo("\ncalibration: rows by the probability of their most probable class\n")
+    echo()
+    echo("calibration: rows by the probability of their most probable class")
+    echo()
     body = [
         [str(each["rows"]), f"{each['confidence']:.4f}", f"{each['accuracy']:.4f}"]
         for each in _calibration(at)

@@ -6,12 +6,11 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import click
-
 from dkde_cli.class_figures import FIGURES as CLASS_FIGURES
 from dkde_cli.class_figures import is_classification, print_classes
 from dkde_cli.grouped import grouped_by, groups
 from dkde_cli.left_out import missing, missing_in_words
+from dkde_cli.lines import echo
 from dkde_cli.logs import say
 from dkde_cli.map_figures import is_map, print_map
 from dkde_cli.tables import duration, print_json, print_table
@@ -180,15 +179,16 @@ def print_result(result: Any, *, as_json: bool) -> None:
         return
     is_in_km = UNIT in rows[0]
     length = " km" if is_in_km else "" if km is None else f" ({best * km:.6g} km)"
-    click.echo(f"\nbest bandwidth {best:.12g}{length}")
+    echo()
+    echo(f"best bandwidth {best:.12g}{length}")
     if FEATURES in result:
-        click.echo(
+        echo(
             f"best for each feature: {result[FEATURES].attrs['in_words']}; mean log-likelihood "
             f"{float(result['feature_mean_log_likelihood']):.4f} "
             f"± {float(result['feature_standard_error']):.4f} nats"
         )
     if test_row is not None:
-        click.echo(
+        echo(
             f"test at {best:.6g}{' km' * is_in_km}: {test_row['mean_log_likelihood']:.4f} "
             f"± {test_row['standard_error']:.4f} nats, "
             f"{test_row['bits_per_dimension']:.4f} bits/dimension"

@@ -12,7 +12,9 @@ from typing import IO, Any, NoReturn
 
 import click
 
+from dkde.errors import printable
 from dkde_cli.compute import quieten_dask
+from dkde_cli.lines import echo, echo_text
 from dkde_cli.logs import log_options, logging_to, warn
 
 INTERRUPTED = 130
@@ -38,14 +40,14 @@ class Refusal(click.ClickException):
     exit_code = 2
 
     def __init__(self, message: str, *more: str) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(printable(" ".join(message.split())))
         self._more = more
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Print the error."""
         super().show(file)
         for line in self._more:
-            click.echo(line, file=file, err=file is None)
+            echo(line, file=file, err=file is None)
 
 
 class Failure(Refusal):
@@ -102,14 +104,15 @@ class Group(click.Group):
             except (click.ClickException, click.exceptions.Exit, click.Abort):
                 raise
             except KeyboardInterrupt as error:
-                click.echo("Interrupted", err=True)
+                echo("Interrupted", err=True)
                 for line in _notes(error):
-                    click.echo(line, err=True)
+                    echo(line, err=True)
                 ctx.exit(INTERRUPTED)
             except Exception as error:
                 # A closed pipe is no error: the reader wanted no more.
                 if _debug(ctx) and not _is_closed_pipe(error):
-                    traceback.print_exception(error)
+                    for part in traceback.format_exception(error):
+                        echo_text(part, err=True)
                 _fail(error, ctx)
 
 

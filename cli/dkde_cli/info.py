@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from dkde_cli.group import Command
+from dkde_cli.lines import echo, echo_text
 from dkde_cli.options import choice_options, decimal_option, json_option
 from dkde_cli.progress import Lines
 from dkde_cli.tables import print_json, print_pairs, print_table, size
@@ -67,7 +68,7 @@ def _print_splits(described: dict[str, Any]) -> None:
         _known(described)
         | {column: text for column, text in shared.items() if text != _USUAL[column]}
     )
-    click.echo()
+    echo()
     columns = [column for column in cells[0] if column not in shared]
     print_table(columns, [[each[column] for column in columns] for each in cells], left=1)
     _print_columns(splits)
@@ -76,7 +77,8 @@ def _print_splits(described: dict[str, Any]) -> None:
     checksums |= {name: split["checksum"] for name, split in splits.items()}
     checksums = {name: checksum for name, checksum in checksums.items() if checksum}
     if checksums:
-        click.echo("\nchecksums")
+        echo()
+        echo("checksums")
         print_pairs(checksums)
 
 
@@ -139,10 +141,10 @@ def _print_columns(splits: Mapping[str, Any]) -> None:
     looked = [(name, split) for name, split in splits.items() if split["columns"]]
     if not looked:
         return
-    click.echo()
+    echo()
     counts = [s["value_range_rows"] for _, s in looked if s["value_range_rows"] < s["rows"]]
     if counts:
-        click.echo(f"of the first {max(counts)} rows")
+        echo(f"of the first {max(counts)} rows")
     first = 0 if len(splits) > 1 else 1
     _print_figures(
         ("split", "feature")[first:],
@@ -166,7 +168,7 @@ def _print_variables(described: dict[str, Any]) -> None:
         elif dims and len(dims) > 1:
             known["rows"] += f", along {', '.join(dims)}"
     print_pairs(known)
-    click.echo()
+    echo()
     variables = described["variables"]
     decoded = {name: each for name, each in variables.items() if "undecodable" not in each}
     if decoded:
@@ -178,10 +180,10 @@ def _print_variables(described: dict[str, Any]) -> None:
     elif not variables:
         name = described["name"]
         mark = "/" if "::" in name else "::"
-        click.echo("no variables here" + (f"; dkde info {name}{mark}{groups[0]}" * bool(groups)))
+        echo("no variables here" + (f"; dkde info {name}{mark}{groups[0]}" * bool(groups)))
     for name, each in variables.items():
         if name not in decoded:
-            click.echo(f"{name} cannot be decoded: {each['undecodable']}")
+            echo(f"{name} cannot be decoded: {each['undecodable']}")
     _print_advice(described["advice"])
     _print_advice(described["undecided"])
 
@@ -218,7 +220,8 @@ def _print_figures(
 def _print_advice(advice: str | None) -> None:
     """Print what scales mean as a paragraph, if they mean anything."""
     if advice is not None:
-        click.echo(f"\n{fill(advice, _WIDTH, break_on_hyphens=False)}")
+        echo()
+        echo_text(fill(advice, _WIDTH, break_on_hyphens=False))
 
 
 def _span(ends: Sequence[float]) -> str:

@@ -14,6 +14,8 @@ from typing import Any
 
 import click
 
+from dkde_cli.lines import echo
+
 _LOG = logging.getLogger("dkde")
 _OWN = logging.getLogger("dkde.cli")
 _LEVEL, _FILE = "dkde_cli.level", "dkde_cli.log_file"
@@ -37,7 +39,7 @@ def _tell(level: int, line: str) -> None:
     if any(isinstance(handler, _Terminal) for handler in _LOG.handlers):
         _OWN.log(level, line)
     else:  # while options are read, and it is not known yet how much is wanted
-        click.echo(line, err=True)
+        echo(line, err=True)
 
 
 def is_quiet() -> bool:
@@ -119,7 +121,7 @@ class _Terminal(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         # Standard error as it is now: a bar of progress may stand in front of it.
-        click.echo(record.getMessage(), err=True)
+        echo(record.getMessage(), err=True)
 
 
 def _is_log(path: str) -> bool:

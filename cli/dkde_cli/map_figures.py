@@ -3,10 +3,9 @@
 import json
 from typing import Any
 
-import click
-
 from dkde_cli.grouped import grouped_by, groups
 from dkde_cli.left_out import missing
+from dkde_cli.lines import echo
 from dkde_cli.tables import print_json, print_pairs, print_table
 
 
@@ -34,7 +33,9 @@ def _print_maps(result: Any, name: str, *, as_json: bool) -> None:
         print_json({"by": name, "seconds": seconds, "groups": rows} | missing(result))
         return
     for number, (value, one) in enumerate(groups(result)):
-        click.echo(("\n" if number else "") + f"{name} {value}")
+        if number:
+            echo()
+        echo(f"{name} {value}")
         _print_one(one)
 
 
@@ -56,7 +57,9 @@ def _print_one(result: Any) -> None:
     name = next(str(v) for v in result if str(v) in _AREAS)
     size = name.removeprefix("level_")
     units = f" ({found['area_units']})" if found["area_units"] not in (None, "1") else ""
-    click.echo(f"\nlevels from the {found['levels_from']}\n")
+    echo()
+    echo(f"levels from the {found['levels_from']}")
+    echo()
     body = [
         [f"{at['level']:g} %", *(f"{at[each]:.6g}" for each in ("density", "area"))]
         for at in found["levels"]

@@ -11,6 +11,7 @@ import click
 from dkde_cli.compute import compute
 from dkde_cli.deliver import print_end, print_result
 from dkde_cli.group import Command
+from dkde_cli.lines import echo_text
 from dkde_cli.logs import say
 from dkde_cli.options import Where, json_option, sources_option, store_argument, where_options
 from dkde_cli.progress import progress, stages
@@ -204,7 +205,7 @@ def script(scheduler: str, store: str, parts: int, file: str | None) -> None:
         part='"$PBS_ARRAY_INDEX"' if parts > 1 else "0",
     )
     if file is None:
-        click.echo(text, nl=False)
+        echo_text(text)
         return
     dkde.write_whole(file, text.encode())
     submit = "sbatch" if scheduler == "slurm" else "qsub"

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Any
 
+from dkde.errors import printable
 from dkde_cli.logs import is_quiet, say
 from dkde_cli.tables import duration, si
 
@@ -60,7 +61,7 @@ def _bars(unit: str) -> Iterator[Update]:
             return Text("" if speed is None else f"{si(speed)} {unit}/s")
 
     bars = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),  # a name may have brackets
         BarColumn(),
         TaskProgressColumn(),
         Speed(),
@@ -77,7 +78,7 @@ def _bars(unit: str) -> Iterator[Update]:
     def update(stage: str, done: int, total: int) -> None:
         bars.update(preparing, visible=False)
         if stage not in tasks:
-            tasks[stage] = bars.add_task(stage, total=total)
+            tasks[stage] = bars.add_task(printable(stage), total=total)
         elif done <= bars.tasks[tasks[stage]].completed:  # the count restarted
             bars.reset(tasks[stage], total=total)
         bars.update(tasks[stage], completed=done)

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from dkde_cli.config import as_toml, keys_of
+from dkde_cli.lines import echo
 
 # The commands of recorded functions.
 _COMMANDS = {
@@ -46,7 +47,7 @@ def config_of(store: str, commands: Mapping[str, click.Command]) -> str:
         if argument in call and isinstance(value, Mapping):
             value = _by_role(value)
         if key not in keys:
-            click.echo(f"{argument} = {value} has no option, and is left out", err=True)
+            echo(f"{argument} = {value} has no option, and is left out", err=True)
         elif value != _default(keys[key]):
             given[key] = value
     given["output"] = _below(store if "://" in store else os.path.abspath(store), folder)

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from dkde_cli.group import Command
+from dkde_cli.lines import echo
 from dkde_cli.logs import say
 from dkde_cli.options import json_option, sources_option, store_argument
 from dkde_cli.tables import print_json, print_pairs, print_table
@@ -79,7 +80,9 @@ def compare(
         print_json({**sides, **every, **known})
         return
     print_pairs({name.upper(): _in_words(side) for name, side in sides.items()})
-    click.echo(f"\n{every['n']} rows, A minus B in nats a row\n")
+    echo()
+    echo(f"{every['n']} rows, A minus B in nats a row")
+    echo()
     body = [
         _cells("all", every),
         *(_cells(str(row.get("name", row["class"])), row) for row in classes),
@@ -87,10 +90,11 @@ def compare(
     heads = ["rows", "mean difference", "standard error", "A higher", "B higher", "tied"]
     print_table([found.attrs["by"] if classes else "", *heads], body, left=1)
     z = "" if math.isnan(every["z"]) else f", z = {every['z']:.2f}"
+    echo()
     if math.isfinite(every["interval_low"]):
         low, high = every["interval_low"], every["interval_high"]
-        click.echo(f"\n95 % interval of the mean difference: {low:.4f} to {high:.4f}{z}", nl=False)
-    click.echo(f"\nthe mean difference's own error is at most {every[_NUMBERS[-1]]:.1e} nats")
+        echo(f"95 % interval of the mean difference: {low:.4f} to {high:.4f}{z}")
+    echo(f"the mean difference's own error is at most {every[_NUMBERS[-1]]:.1e} nats")
 
 
 def _print_many(found: Any, stores: tuple[str, ...], *, as_json: bool) -> None:
@@ -115,7 +119,9 @@ def _print_many(found: Any, stores: tuple[str, ...], *, as_json: bool) -> None:
         )
         return
     print_pairs({name: _in_words(side) for name, side in zip(by_name, sides, strict=True)})
-    click.echo("\nthe first minus the second, in nats a row\n")
+    echo()
+    echo("the first minus the second, in nats a row")
+    echo()
     body = []
     for (a, b), every in zip(ends, figures, strict=True):
         interval = f"{every['interval_low']:.4f} to {every['interval_high']:.4f}"
@@ -128,7 +134,9 @@ def _print_many(found: Any, stores: tuple[str, ...], *, as_json: bool) -> None:
     )  # fmt: skip
     if by is None:
         return
-    click.echo("\nmean difference ± standard error\n")
+    echo()
+    echo("mean difference ± standard error")
+    echo()
     heads = [by, "rows", *(f"{a} - {b}" for a, b in ends)]
     rows = [
         [

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from dkde_cli.group import Command
+from dkde_cli.lines import echo, echo_text
 from dkde_cli.options import json_option, sources_option, store_argument
 from dkde_cli.recalling import config_of
 from dkde_cli.tables import duration, print_json, print_pairs, print_table, si
@@ -48,7 +49,7 @@ def status(
             raise click.UsageError("--config and --json exclude each other")
         group = ctx.parent.command if ctx.parent is not None else None
         assert isinstance(group, click.Group)
-        click.echo(config_of(store, group.commands))
+        echo_text(config_of(store, group.commands))
         return
     found = dkde.status(store, sources=sources)
     if as_json:
@@ -66,7 +67,8 @@ def status(
     _print_sources(found["sources"])
     failed = [(name, block) for name, stage in stages.items() for block in stage["failed"]]
     if failed:
-        click.echo("\nset aside")
+        echo()
+        echo("set aside")
         _print_failed(failed)
 
 
@@ -91,12 +93,13 @@ def _print_sources(sources: Mapping[str, str | None]) -> None:
     """Print where the data lie that the run names."""
     if not sources:
         return
-    click.echo("\ndata")
+    echo()
+    echo("data")
     for name, place in sources.items():
         if place is None:
-            click.echo(f"{name}: not there; say where it is with --source {quote(name)}=PATH")
+            echo(f"{name}: not there; say where it is with --source {quote(name)}=PATH")
         else:
-            click.echo(name if os.path.abspath(name) == place else f"{name}: at {place}")
+            echo(name if os.path.abspath(name) == place else f"{name}: at {place}")
 
 
 def _speed(rate: float) -> str:
@@ -125,7 +128,7 @@ def _print_failed(failed: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
     ]
     print_table(["stage", "block", "query rows", "error"], rows[:_ROWS], left=4)
     if len(rows) > _ROWS:
-        click.echo(f"and {len(rows) - _ROWS} more, which --json names")
+        echo(f"and {len(rows) - _ROWS} more, which --json names")
 
 
 @click.command(cls=Command)
@@ -157,9 +160,9 @@ def verify(store: str, blocks: int, anywhere: bool, sources: dict[str, str]) -> 
     found = dkde.verify(store, blocks=blocks, anywhere=anywhere, sources=sources)
     read = f"{store}: {_counted(found['chunks'], 'chunk')} read"
     if found["reason"] is not None:
-        click.echo(f"{read}; no block computed again: {found['reason']}")
+        echo(f"{read}; no block computed again: {found['reason']}")
     elif not blocks:
-        click.echo(read)
+        echo(read)
     else:
         again = _counted(found["blocks"], "block")
         same = "the same to the last bit"
@@ -167,7 +170,7 @@ def verify(store: str, blocks: int, anywhere: bool, sources: dict[str, str]) -> 
             same = f"within the bounds on their errors, as {found['elsewhere']}"
         elif not found["exact"]:
             same = "within the bounds on their errors"
-        click.echo(f"{read}, {again} computed again and {same}")
+        echo(f"{read}, {again} computed again and {same}")
 
 
 def _counted(number: int, noun: str) -> str:

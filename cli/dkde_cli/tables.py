@@ -5,16 +5,16 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import click
-
+from dkde.errors import printable
 from dkde.progress import duration, si, size
+from dkde_cli.lines import echo
 
 __all__ = ["duration", "print_json", "print_pairs", "print_table", "si", "size"]
 
 
 def print_json(value: Any) -> None:
     """Print a value as JSON: floats with all their digits, those that are not finite as null."""
-    click.echo(json.dumps(_finite(value), allow_nan=False))
+    echo(json.dumps(_finite(value), allow_nan=False))
 
 
 def _finite(value: Any) -> Any:
@@ -28,18 +28,19 @@ def _finite(value: Any) -> Any:
 
 def print_table(heads: Sequence[str], body: Iterable[Sequence[str]], *, left: int = 0) -> None:
     """Print a table: numbers to the right, the first ``left`` columns to the left."""
-    cells = [list(heads), *(list(row) for row in body)]
+    cells = [list(map(printable, row)) for row in (heads, *body)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(heads))]
     for row in cells:
         aligned = [
             cell.ljust(width) if i < left else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
-        click.echo("  ".join(aligned).rstrip())
+        echo("  ".join(aligned).rstrip())
 
 
 def print_pairs(pairs: Mapping[str, str]) -> None:
     """Print names and their texts in two columns."""
-    width = max(len(name) for name in pairs)
-    for name, text in pairs.items():
-        click.echo(f"{name.ljust(width)}  {text}")
+    names = list(map(printable, pairs))
+    width = max(map(len, names))
+    for name, text in zip(names, pairs.values(), strict=True):
+        echo(f"{name.ljust(width)}  {text}")

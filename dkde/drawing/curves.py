@@ -10,7 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from dkde.drawing.palette import BLUE, GREY, ORANGE, PALETTE, inline_svg, new_figure
+from dkde.drawing.palette import (
+    BLUE,
+    GREY,
+    ORANGE,
+    PALETTE,
+    inline_svg,
+    name_in_picture,
+    new_figure,
+)
 from dkde.errors import InputError
 from dkde.runs.origin import bandwidth_unit, with_unit
 
@@ -137,7 +145,7 @@ def _draw_one_of_many(axes: Any, name: str, result: xr.Dataset, style: dict[str,
     """Draw one of several curves, its best bandwidth, and the mean of its test rows."""
     style = {"marker": "o", "markersize": 3.5, **style}
     # Names are no formulas, and matplotlib leaves names that begin with _ out of the legend.
-    label, colour = _short(name).replace("$", r"\$"), style["color"]
+    label, colour = name_in_picture(_short(name)), style["color"]
     label = f" {label}" if label.startswith("_") else label
     if "best_bandwidth" in result:
         best = float(result["best_bandwidth"])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from dkde.drawing.palette import inline_svg, new_figure
+from dkde.drawing.palette import inline_svg, name_in_picture, new_figure
 from dkde.rows.place_names import role_of, unit_of
 
 # Cells along a side of a map: more would not be seen.
@@ -134,7 +134,7 @@ def draw_line(
         axes.legend(frameon=False)
     axes.set_ylim(bottom=0.0)
     axes.set_xlabel(_named(flat, along))
-    axes.set_ylabel(label)
+    axes.set_ylabel(name_in_picture(label))
 
 
 def draw_map(axes: Any, grid: Grid, label: str, **style: Any) -> None:
@@ -167,12 +167,12 @@ def draw_map(axes: Any, grid: Grid, label: str, **style: Any) -> None:
     is_cut = bool(np.isneginf(values).any()) or (finite.size > 0 and float(finite.min()) < low)
     place = {"location": "bottom", "aspect": 40} if grid.is_wide else {"location": "right"}
     bar = axes.get_figure().colorbar(mesh, ax=axes, extend="min" if is_cut else "neither", **place)
-    bar.set_label(label)
+    bar.set_label(name_in_picture(label))
     bar.outline.set_visible(False)
     axes.set_xlabel(_named(grid.values, right))
     axes.set_ylabel(_named(grid.values, down))
     if grid.place:
-        axes.set_title(grid.place, fontsize="medium")
+        axes.set_title(name_in_picture(grid.place), fontsize="medium")
     if grid.aspect is not None:
         axes.set_aspect(grid.aspect)
 
@@ -255,4 +255,4 @@ def _named(values: xr.DataArray, dim: str) -> str:
     unit = values[dim].attrs.get("units") if dim in values.coords else None
     name = str(values[dim].attrs.get("long_name", dim)) if dim in values.coords else dim
     text = f"{name} ({unit})" if isinstance(unit, str) and unit not in ("", "1") else name
-    return text.replace("$", r"\$")
+    return name_in_picture(text)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from dkde.errors import printable
+
 
 @cache
 def _templates() -> Any:
@@ -13,8 +15,16 @@ def _templates() -> Any:
     # Names and values come from users' files: all that is not of the template is escaped.
     return Environment(
         loader=PackageLoader("dkde.drawing", "templates"),
-        autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        autoescape=True, finalize=_plain, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
+
+
+def _plain(value: Any) -> Any:
+    """Return text without what a browser would show in another order, or not at all."""
+    # What is marked as HTML already is of a template, or a picture.
+    if not isinstance(value, str) or hasattr(value, "__html__"):
+        return value
+    return "\n".join(map(printable, value.split("\n")))
 
 
 def rendered(template: str, **parts: Any) -> str:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from html import escape
 from io import StringIO
 from typing import Any
+
+from dkde.errors import printable
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 BLUE, ORANGE = "#0072B2", "#D55E00"
@@ -37,6 +40,11 @@ def new_figure(width: float = 6.4, height: float = 4.2) -> tuple[Any, Any]:
     return figure, figure.add_subplot()
 
 
+def name_in_picture(name: str) -> str:
+    """Return a name as matplotlib's text: dollars make no formula, and controls are escaped."""
+    return printable(name).replace("$", r"\$")
+
+
 def inline_svg(figure: Any, label: str) -> str:
     """Return a figure as inline SVG in the colours of the page.
 
@@ -44,7 +52,7 @@ def inline_svg(figure: Any, label: str) -> str:
     ----------
     figure : matplotlib.figure.Figure
     label : str
-        What the picture shows, for readers who do not see it. It is not escaped.
+        What the picture shows, for readers who do not see it.
     """
     from matplotlib import rc_context  # slow to import
 
@@ -62,4 +70,5 @@ def inline_svg(figure: Any, label: str) -> str:
     drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn, flags=re.DOTALL)
     coloured = _COLOUR.sub(lambda found: _COLOURS.get(found[0].lower(), found[0]), drawn)
     # matplotlib writes no colour for black text: it takes that of the whole picture.
-    return coloured.replace("<svg ", f'<svg role="img" aria-label="{label}" fill="var(--ink)" ', 1)
+    attributes = f'role="img" aria-label="{escape(printable(label))}" fill="var(--ink)"'
+    return coloured.replace("<svg ", f"<svg {attributes} ", 1)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from dkde.drawing.pages import rendered
 from dkde.drawing.tables import Table, table_text
+from dkde.errors import printable
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -43,6 +44,7 @@ class Summary:
         width = max(map(len, self.key), default=0)
         lines = [self.title, *filter(None, [self.subtitle]), *([""] if self.key else [])]
         lines += [f"{name.ljust(width)}  {value}" for name, value in self.key.items()]
+        lines = list(map(printable, lines))
         for heading, table in self.tables.items():
-            lines += ["", heading, table_text(table)]
+            lines += ["", printable(heading), table_text(table)]
         return "\n".join(lines)

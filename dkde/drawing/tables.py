@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dkde.errors import printable
+
 
 @dataclass(frozen=True)
 class Table:
@@ -65,7 +67,7 @@ def table_text(table: Table) -> str:
     """
     # Without any head there is no line of heads.
     heads = [table.heads] if any(table.heads) else []
-    lines: list[Sequence[str]] = [*heads, *table.rows]
+    lines: list[Sequence[str]] = [list(map(printable, line)) for line in (*heads, *table.rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(table.heads))]
     found = []
     for number, line in enumerate(lines):

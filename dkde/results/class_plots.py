@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from dkde.drawing.palette import BLUE, GREY, ORANGE
+from dkde.drawing.palette import BLUE, GREY, ORANGE, name_in_picture
 from dkde.errors import InputError
 from dkde.results.named import place_of
 from dkde.results.pictures import check_picture
@@ -67,7 +67,7 @@ def _draw_confusion(axes: Any, at: xr.Dataset) -> None:
     counts = at["confusion"].values
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    names = [str(each) for each in at["class"].values]
+    names = [name_in_picture(str(each)) for each in at["class"].values]
     if len(names) <= _MOST_NUMBERED:
         for (row, column), count in np.ndenumerate(counts):
             if count:

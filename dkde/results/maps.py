@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from dkde.drawing.maps import draw_levels, draw_line, draw_map, grid_of
+from dkde.drawing.palette import name_in_picture
 from dkde.errors import InputError
 from dkde.results.canvas import Canvas, Panel
 from dkde.results.contents import (
@@ -131,6 +132,7 @@ def _draw_groups(
             _draw_log_densities(one, panel, bandwidth, style)
         if of_lines:
             axes.set_ylim(0, 1.05 * float(opened[name].max()))
+        words = name_in_picture(str(words))
         place = axes.get_title()  # along a third axis
         axes.set_title(f"{words}\n{place}" if place else words)
     return every
