@@ -39,6 +39,7 @@ from .results.pictures import check_picture, plot_pictures, plot_samples
 from .results.report import check_report, report
 from .results.summarising import summary
 from .results.sweep_curve import plot_sweep
+from .rows.csv_cells import csv_as_is, csv_text
 from .rows.support import Periodic
 from .runs.densities import density
 from .runs.opened import groups_of
@@ -76,6 +77,8 @@ __all__ = [
     "configured_scheduler",
     "connect",
     "cross_validate",
+    "csv_as_is",
+    "csv_text",
     "density",
     "density_map",
     "describe",

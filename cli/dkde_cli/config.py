@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from dkde.errors import DataSetError, printable
 from dkde_cli.group import Command, Refusal
 from dkde_cli.logs import is_quiet, say
 
@@ -194,9 +195,23 @@ def _value(value: Any) -> str:
 
 
 def _escaped(character: str) -> str:
+    """Return a character of a text in TOML, which a terminal shows as it is.
+
+    Raises
+    ------
+    DataSetError
+        When it is half of a character, as of a path that is no UTF-8.
+    """
     if character in '"\\':
         return f"\\{character}"
-    return f"\\u{ord(character):04x}" if ord(character) < 32 or ord(character) == 127 else character
+    if printable(character) == character:
+        return character
+    code = ord(character)
+    if 0xD800 <= code < 0xE000:
+        raise DataSetError(
+            "a path or name is no UTF-8, which a file of TOML cannot have; rename it"
+        )
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 class _Run(Command):

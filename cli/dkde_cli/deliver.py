@@ -1,7 +1,5 @@
 """The results of runs, printed as tables or JSON and written as CSV."""
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -246,17 +244,13 @@ def write_csv(path: str, splits: Mapping[str, Iterable[Row]]) -> None:
     DataSetError
         When the file cannot be written.
     """
-    from dkde import write_whole
+    from dkde import csv_text, write_whole
 
     rows = [{"split": split, **row} for split, found in splits.items() for row in found]
     own = [name for name in rows[0] if name not in (*CSV_COLUMNS, *_ADDED, UNIT)]  # of groups
     columns = [*own, *CSV_COLUMNS, *(name for name in (*_ADDED, UNIT) if name in rows[0])]
-    text = io.StringIO()
-    # Every digit of a float is kept.
-    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_whole(path, text.getvalue().encode())
+    text = csv_text(columns, [[row.get(name, "") for name in columns] for row in rows])
+    write_whole(path, text.encode())
 
 
 def print_figures(

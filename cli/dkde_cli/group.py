@@ -6,7 +6,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from shlex import quote
 from typing import IO, Any, NoReturn
 
@@ -75,7 +75,9 @@ class Command(click.Command):
             quieten_dask()
         # Runs and commands that read a result have a store, dkde sample has an output.
         ctx.meta[_STORE] = ctx.params.get("store") or ctx.params.get("output")
-        with logging_to(ctx):
+        # Of this command alone: those of a file of dkde run share the rest of their contexts.
+        as_is = ctx.params.pop("csv_as_is", False)
+        with logging_to(ctx), _csv_as_is() if as_is else nullcontext():
             return super().invoke(ctx)
 
 
@@ -114,6 +116,12 @@ class Group(click.Group):
                     for part in traceback.format_exception(error):
                         echo_text(part, err=True)
                 _fail(error, ctx)
+
+
+def _csv_as_is() -> AbstractContextManager[None]:
+    import dkde
+
+    return dkde.csv_as_is()
 
 
 def debug_option() -> click.Option:

@@ -442,6 +442,14 @@ pca_option = click.option(
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON on standard output and no table."
 )
+# The command itself never gets it: see dkde_cli.group.Command.
+csv_option = click.option(
+    "--csv-as-is",
+    is_flag=True,
+    help="Write text in CSV as it is. By default names and text that spreadsheets would take for "
+    "formulas, as they begin with =, +, -, @ or a tab, get an apostrophe in front, unless they are "
+    "numbers; dkde reads them without it.",
+)
 
 
 def seed_option(help: str) -> Decorator:

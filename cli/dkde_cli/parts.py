@@ -13,7 +13,14 @@ from dkde_cli.deliver import print_end, print_result
 from dkde_cli.group import Command
 from dkde_cli.lines import echo_text
 from dkde_cli.logs import say
-from dkde_cli.options import Where, json_option, sources_option, store_argument, where_options
+from dkde_cli.options import (
+    Where,
+    csv_option,
+    json_option,
+    sources_option,
+    store_argument,
+    where_options,
+)
 from dkde_cli.progress import progress, stages
 from dkde_cli.runs import anywhere_option, check_apart, check_place, retry_failed_option
 from dkde_cli.tables import duration
@@ -128,6 +135,7 @@ def run_part(
 @anywhere_option
 @sources_option
 @json_option
+@csv_option
 @where_options
 def finish(
     store: str,

@@ -8,7 +8,7 @@ import click
 from dkde_cli.group import Command
 from dkde_cli.lines import echo
 from dkde_cli.logs import say
-from dkde_cli.options import json_option, sources_option, store_argument
+from dkde_cli.options import csv_option, json_option, sources_option, store_argument
 from dkde_cli.tables import print_json, print_pairs, print_table
 
 _NUMBERS = (
@@ -188,6 +188,7 @@ def report(stores: tuple[str, ...], page: str, by: str | None, sources: dict[str
 @store_argument
 @click.argument("path", metavar="FILE")
 @click.option("--overwrite", is_flag=True, help="Replace the file that is there.")
+@csv_option
 def export(store: str, path: str, overwrite: bool) -> None:
     """Write a result as CSV, Parquet or NetCDF.
 

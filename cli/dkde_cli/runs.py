@@ -16,7 +16,7 @@ from dkde_cli.compute import compute
 from dkde_cli.deliver import figures, print_end, print_result, test_figures, write_csv
 from dkde_cli.group import Refusal
 from dkde_cli.logs import say, warn
-from dkde_cli.options import Decorator, Where, gathered, json_option
+from dkde_cli.options import Decorator, Where, csv_option, gathered, json_option
 from dkde_cli.progress import progress, stages
 from dkde_cli.tables import duration
 
@@ -241,7 +241,8 @@ def output_options(**pictures: Decorator) -> Decorator:
     pictures : decorators
         ``plot`` and ``no_plot``, of commands that draw.
     """
-    return gathered("output", Output, {**OUTPUT, **pictures, "as_json": json_option})
+    options = gathered("output", Output, {**OUTPUT, **pictures, "as_json": json_option})
+    return lambda command: options(csv_option(command))
 
 
 def carry_out(

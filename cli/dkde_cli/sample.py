@@ -7,7 +7,7 @@ import click
 
 from dkde_cli.group import Command
 from dkde_cli.logs import say
-from dkde_cli.options import SELECTOR_HELP, density_options, pca_option, seed_option
+from dkde_cli.options import SELECTOR_HELP, csv_option, density_options, pca_option, seed_option
 from dkde_cli.progress import progress
 from dkde_cli.runs import check_apart, check_place
 from dkde_cli.sides import Training, training_options
@@ -53,6 +53,7 @@ from dkde_cli.values import parse_bandwidth
     "samples alone.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the data set or file that is there.")
+@csv_option
 @click.option(
     "--plot",
     metavar="FILE",

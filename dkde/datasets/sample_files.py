@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from dkde.errors import DataSetError, InputError, one_line
+from dkde.rows.csv_cells import write_rows
 from dkde.stores.objects import SeenObject, look_at_object
 from dkde.stores.publishing import drafted
 from dkde.stores.store import is_remote
@@ -79,10 +79,8 @@ def _write_npy(path: Path, values: FloatArray, _: Sequence[str] | None) -> None:
 
 def _write_csv(path: Path, values: FloatArray, names: Sequence[str] | None) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        if names is not None:
-            writer.writerow(names)
-        writer.writerows(row.tolist() for row in values)  # floats with all their digits
+        write_rows(file, [] if names is None else [names])
+        write_rows(file, (row.tolist() for row in values))
 
 
 def _write_parquet(path: Path, values: FloatArray, names: Sequence[str] | None) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dkde.errors import DataSetError, some, warn
+from dkde.rows.csv_cells import unmarked
 from dkde.rows.csv_text import squeezed
 from dkde.rows.feature_choice import NUMBER
 from dkde.stores.listed_files import Url
@@ -177,6 +178,7 @@ def layout_of(path: Path | Url, head: bytes, decimal: str = ".") -> Layout:
         _warn_of_positions(path, cells)
         return replace(layout, names=tuple(f"f{i}" for i in range(len(cells))))
     _check_first_line(path, cells)
+    cells = list(map(unmarked, cells))
     for i, cell in enumerate(cells):
         if not cell:
             # The name that pandas gives to such a column, so that both name it alike.

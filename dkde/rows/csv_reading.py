@@ -13,6 +13,7 @@ import numpy as np
 from dkde.errors import DataSetError
 from dkde.numerics.exact import LARGEST, rounded
 from dkde.rows.arrow_values import Column
+from dkde.rows.csv_cells import unmarked_column
 from dkde.rows.csv_layout import NO_UTF8, Layout
 from dkde.rows.csv_text import Text
 from dkde.stores.listed_files import Url
@@ -102,9 +103,20 @@ def batches_of(
                 decimal_point=layout.decimal,
             ),
         ) as batches:  # fmt: skip
-            yield from batches
+            for batch in batches:
+                yield _unmarked(batch)
     except pa.ArrowInvalid as error:
         raise _readable(place, error) from error
+
+
+def _unmarked(batch: Any) -> Any:
+    """Return a batch whose text is as it was before it was written as CSV."""
+    from pyarrow import RecordBatch
+
+    columns = [unmarked_column(column) for column in batch.columns]
+    if all(new is old for new, old in zip(columns, batch.columns, strict=True)):
+        return batch
+    return RecordBatch.from_arrays(columns, schema=batch.schema)
 
 
 def large_columns(batch: Any, names: Iterable[str]) -> list[str]:

@@ -18,6 +18,7 @@ import xarray as xr
 from dkde.errors import DataSetError, DkdeError, InputError, one_line
 from dkde.numerics.bandwidth import KILOMETRES
 from dkde.rows.boxes import Box, Grain, boxes
+from dkde.rows.csv_cells import Lines, marked
 from dkde.runs.geotiff import write_geotiff
 from dkde.runs.grouped import grouped_dim, results_of_groups
 from dkde.runs.scored_rows import ScoredRows, scored_rows
@@ -116,9 +117,14 @@ def _write_csv(result: xr.Dataset, path: Path) -> None:
     """Write the table as CSV, with one line of heads."""
     sides = _sides(result)
     with path.open("w", encoding="utf-8", newline="") as file:
-        for number, frame in enumerate(_frames(sides, _columns(sides))):
+        columns = _columns(sides)
+        for number, frame in enumerate(_frames(sides, columns)):
+            for name in columns:
+                if frame[name].dtype.kind == "O" and name != "split":  # text, of any type of it
+                    frame[name] = frame[name].map(marked)
+            frame.columns = list(map(marked, frame.columns))
             # The shortest digits that read back as the same number.
-            frame.to_csv(file, index=False, header=number == 0, lineterminator="\n")
+            frame.to_csv(Lines(file), index=False, header=number == 0, lineterminator=Lines.end)
 
 
 def _write_parquet(result: xr.Dataset, path: Path) -> None:
