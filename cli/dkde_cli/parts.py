@@ -8,6 +8,7 @@ from time import monotonic
 
 import click
 
+from dkde.errors import printable
 from dkde_cli.compute import compute
 from dkde_cli.deliver import print_end, print_result
 from dkde_cli.group import Command
@@ -203,6 +204,12 @@ def script(scheduler: str, store: str, parts: int, file: str | None) -> None:
         raise dkde.InputError(f"--parts is {parts}; {store} has {blocks} blocks to share out")
     # Jobs may start in another folder.
     path = store if "://" in store else os.path.abspath(store)
+    if printable(path) != path:
+        # Quotes keep a line end together in a command, but not in the comment that says how to end.
+        raise dkde.InputError(
+            f"{path}: has a line end or another character that cannot be seen, and a job script "
+            "would name it; rename it"
+        )
     text = (_SLURM if scheduler == "slurm" else _PBS).format(
         name=_job_name(path),
         store=quote(path),

@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -20,7 +21,7 @@ from weakref import WeakKeyDictionary
 
 import dask
 
-from dkde.errors import ClusterError, InputError, one_line
+from dkde.errors import ClusterError, InputError, one_line, printable
 from dkde.workers.client_pool import AGAIN, QUIET
 
 if TYPE_CHECKING:
@@ -91,11 +92,13 @@ def queue_client(
 
     kind = _cluster_class(queue)
     config, n_cores = _config_and_cores(queue, options, kind.job_cls)
+    _check_paths(queue, options, config)
     submitted = _Submitted(queue)
     with tempfile.TemporaryDirectory(prefix=".dkde-", dir=_shared_folder(options, config)) as keys:
         # The user's own options win, then the configuration. The dashboard listens on this machine
         # alone, at any free port, so that several clusters can run at once.
         given = {
+            **_quoted_python(config),
             **options,
             "security": _security(options.get("security", True), Path(keys)),
             "scheduler_options": {
@@ -210,6 +213,31 @@ def _config_and_cores(queue: str, options: Mapping[str, Any], job: Any) -> tuple
     return config, int(sizes["cores"])
 
 
+def _check_paths(queue: str, options: Mapping[str, Any], config: str) -> None:
+    """Refuse folders whose names would be more than one line of a job's script.
+
+    Raises
+    ------
+    InputError
+    """
+    # Nothing else is refused: $TMPDIR is meant for the job's shell.
+    for name in ("local_directory", "log_directory", "shared_temp_directory"):
+        known = dask.config.get(f"jobqueue.{config}.{name.replace('_', '-')}", None)
+        path = str(options.get(name) or known or "")
+        if printable(path) != path:
+            raise InputError(
+                f"{queue}: the cluster option {name} is {path!r}, with a line end or another "
+                "character that cannot be seen; give another folder"
+            )
+
+
+def _quoted_python(config: str) -> dict[str, str]:
+    """Return the option for this Python, quoted: dask-jobqueue writes it into scripts as it is."""
+    if dask.config.get(f"jobqueue.{config}.python", None) is not None:
+        return {}
+    return {"python": shlex.quote(sys.executable)}
+
+
 def _shared_folder(options: Mapping[str, Any], config: str) -> str:
     """Return a folder for files that jobs read: as named, else the working directory."""
     given = options.get("shared_temp_directory") or dask.config.get(
@@ -240,6 +268,12 @@ def _security(wanted: Any, folder: Path) -> Security | None:
         return found
     if dask.config.get("distributed.comm.tls.scheduler.cert", None):
         return Security(require_encryption=True)
+    if shlex.quote(str(folder)) != str(folder):
+        raise ClusterError(
+            f"{folder.parent}: jobs read their certificates there, and their scripts have its name "
+            "without quotes, so that it may have letters, digits and _@%+=:,./- alone; name "
+            "another folder that they see as the cluster option shared_temp_directory"
+        )
     try:
         made = Security.temporary().get_tls_config_for_role("worker")
     except ImportError as error:

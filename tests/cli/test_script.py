@@ -48,6 +48,11 @@ class TestScript:
         store = str(folder / "a 'b'.zarr")
         assert said.splitlines() == ["run-part", store, "--part", "1", "--parts", "2"]
 
+    def test_a_name_of_two_lines_is_refused(self, run, folder, refused):
+        run(*SWEEP, "--output", "a\ntouch b.zarr", "--init-only")
+        line = refused("script", "slurm", "a\ntouch b.zarr", "--parts", 2)
+        assert "touch b.zarr: has a line end" in line
+
     def test_refused(self, run, refused, begun):
         line = refused("script", "slurm", begun, "--parts", 7)
         assert "--parts is 7; r.zarr has 6 blocks to share out" in line

@@ -145,6 +145,19 @@ class TestRefused:
         with pytest.raises(dkde.ClusterError, match="/nowhere: may not be written to"):
             connect(cluster="slurm", jobs=1, cluster_options=options)
 
+    def test_folders_that_scripts_would_take_apart(self, queue, tmp_path):
+        for name, error, words in (
+            ("two words", dkde.ClusterError, "two words: .*name another folder"),
+            ("x\nrm y", dkde.InputError, r"shared_temp_directory is '.*x\\nrm y', with a line end"),
+        ):
+            (tmp_path / name).mkdir()
+            options = {**JOB, "shared_temp_directory": str(tmp_path / name)}
+            with pytest.raises(error, match=words):
+                connect(cluster="slurm", jobs=1, cluster_options=options)
+        options = {**JOB, "local_directory": "a\nb"}
+        with pytest.raises(dkde.InputError, match="option local_directory"):
+            connect(cluster="slurm", jobs=1, cluster_options=options)
+
     @pytest.mark.slow
     def test_jobs_that_the_queue_refuses(self, queue):
         (queue / "refuse").touch()
