@@ -15,14 +15,15 @@ from work import side_of, work_of
 import dkde
 from dkde.engine.blocks import score_block
 from dkde.engine.group_survey import GroupCost
-from dkde.numerics.compiling import _cache_folder
+from dkde.numerics.compiling import cache_folder
 
 _RNG = np.random.default_rng(0)
 
 
 def is_anything_compiled() -> bool:
     """Return whether the cache has compiled code of these sources."""
-    return any(Path(_cache_folder(config.CACHE_DIR)).rglob("*.nbc"))
+    folder = cache_folder(config.CACHE_DIR)
+    return folder != "" and any(Path(folder).rglob("*.nbc"))
 
 
 def _leaves() -> None:

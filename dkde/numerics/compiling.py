@@ -10,11 +10,15 @@ from typing import Any
 from numba import config, njit
 from numba.extending import register_jitable
 
+from dkde.errors import warn
+from dkde.numerics.cache_folder import make_private, user_cache
+
 
 def compiled(*fastmath: str) -> Callable[[Callable[..., Any]], Any]:
     """Return a decorator that compiles a function without the GIL, and caches it on disk.
 
-    The compiled code is kept in the user's cache folder, or in ``NUMBA_CACHE_DIR``. numba would
+    The compiled code is kept in the user's cache folder, or in ``NUMBA_CACHE_DIR``; nowhere if
+    another user may write there. numba would
     keep it beside the source: but files that pip does not know remain after an uninstallation,
     and Python takes the folder that they are in for a package.
 
@@ -28,10 +32,11 @@ def compiled(*fastmath: str) -> Callable[[Callable[..., Any]], Any]:
         # numba reads the folder as it decorates a function: the user's setting is put back, so
         # that other packages' functions are cached where they would be without dkde.
         given = config.CACHE_DIR
-        config.CACHE_DIR = _cache_folder(given)
+        folder = cache_folder(given)
+        config.CACHE_DIR = folder
         try:
             return njit(
-                nogil=True, cache=True, error_model="numpy", fastmath=set(fastmath),
+                nogil=True, cache=bool(folder), error_model="numpy", fastmath=set(fastmath),
                 no_cfunc_wrapper=True,  # nothing calls it from C
             )(function)  # fmt: skip
         finally:
@@ -70,17 +75,27 @@ def compiled_within(
     return decorator
 
 
-def _cache_folder(given: str) -> str:
+@cache
+def cache_folder(given: str) -> str:
     """Return the folder for compiled code, in a given one or the user's; empty if there is none.
 
     numba looks at the age of a function's own file alone, though its code has that of functions
-    from other files in it. So there is a folder for each state of all sources.
+    from other files in it. So there is a folder for each state of all sources. One that another
+    user may write to is not used, as code in it is run; a warning says so.
     """
-    try:
-        base = given or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    except RuntimeError:  # no home folder: with an empty setting numba chooses a place
-        return ""
-    return str(Path(base) / "dkde" / digest_of(Path(__file__).parent))
+    base = Path(given) if given else user_cache()
+    if base is None:
+        reason = "there is no home folder"
+    else:
+        folder = base / "dkde" / digest_of(Path(__file__).parent)
+        reason = make_private(folder)
+        if not reason:
+            return os.path.abspath(folder)
+    warn(
+        f"compiled code is not kept, so that each process compiles anew: {reason}; set "
+        "NUMBA_CACHE_DIR to a folder that is yours alone"
+    )
+    return ""
 
 
 @cache

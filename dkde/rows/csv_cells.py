@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol
 
-# What spreadsheets take for a formula or a command, behind any number of apostrophes.
+# What spreadsheets take for a formula or a command, behind any number of apostrophes; and how text
+# begins that has got one in front. Arrow has such expressions, too.
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
-_MARKED = re.compile(r"'+[=+\-@\t\r\n]")
+MARKED = r"^'('*[=+\-@\t\r\n])"
+_MARKED = re.compile(MARKED)
 _as_it_is: ContextVar[bool] = ContextVar("as_it_is", default=False)
 
 
@@ -68,17 +70,6 @@ def unmarked(text: str) -> str:
     ('=a', "'=a", "'a'")
     """
     return text[1:] if _MARKED.match(text) else text
-
-
-def unmarked_column(cells: Any) -> Any:
-    """Return a column of Arrow, as :func:`unmarked`; other than text it is as it was."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if not pa.types.is_string(cells.type):
-        return cells
-    has_any = pc.any(pc.starts_with(cells, "'")).as_py()
-    return pc.replace_substring_regex(cells, r"^'('*[=+\-@\t\r\n])", r"\1") if has_any else cells
 
 
 def _is_number(text: str) -> bool:

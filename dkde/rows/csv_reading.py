@@ -13,7 +13,7 @@ import numpy as np
 from dkde.errors import DataSetError
 from dkde.numerics.exact import LARGEST, rounded
 from dkde.rows.arrow_values import Column
-from dkde.rows.csv_cells import unmarked_column
+from dkde.rows.csv_cells import MARKED
 from dkde.rows.csv_layout import NO_UTF8, Layout
 from dkde.rows.csv_text import Text
 from dkde.stores.listed_files import Url
@@ -111,12 +111,14 @@ def batches_of(
 
 def _unmarked(batch: Any) -> Any:
     """Return a batch whose text is as it was before it was written as CSV."""
-    from pyarrow import RecordBatch
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
-    columns = [unmarked_column(column) for column in batch.columns]
-    if all(new is old for new, old in zip(columns, batch.columns, strict=True)):
-        return batch
-    return RecordBatch.from_arrays(columns, schema=batch.schema)
+    for i, column in enumerate(batch.columns):
+        if pa.types.is_string(column.type) and pc.any(pc.starts_with(column, "'")).as_py():
+            text = pc.replace_substring_regex(column, MARKED, r"\1")
+            batch = batch.set_column(i, batch.schema.field(i), text)
+    return batch
 
 
 def large_columns(batch: Any, names: Iterable[str]) -> list[str]:

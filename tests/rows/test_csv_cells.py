@@ -5,13 +5,15 @@ import io
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import xarray as xr
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 import dkde
-from dkde.rows.csv_cells import marked, unmarked, unmarked_column
+from dkde.rows.csv_cells import marked, unmarked
+from dkde.rows.csv_reading import _unmarked
 
 FORMULAS = ['=cmd|" /C calc"!A0', "+a", "-a", "@SUM(1)", "\ta", "\ra", "'=a", "''+", "-1+1"]
 HARMLESS = ["a", "-1", "+1.5e3", "", "'a", "a=b", "-inf"]
@@ -21,8 +23,8 @@ HARMLESS = ["a", "-1", "+1.5e3", "", "'a", "a=b", "-inf"]
 @example("'-1")
 def test_what_is_written_is_read(text):
     assert unmarked(marked(text)) == text
-    pa = pytest.importorskip("pyarrow")
-    assert unmarked_column(pa.array([marked(text), None])).to_pylist() == [text, None]
+    batch = pa.record_batch({"t": [marked(text), None], "n": [-1.0, 2.0]})
+    assert _unmarked(batch).to_pydict() == {"t": [text, None], "n": [-1.0, 2.0]}
 
 
 @pytest.mark.parametrize("text", FORMULAS)
