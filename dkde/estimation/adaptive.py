@@ -121,11 +121,6 @@ class RowBandwidths:
             return replace(self, fitted=fitted)
         return RowBandwidths(fitted, self.factors[[number]], self.off[[number]])
 
-    @property
-    def is_plain(self) -> bool:
-        """Return whether there are no factors."""
-        return self.factors is None
-
     @cached_property
     def scales(self) -> list[ArraySource]:
         """Return the factors at each bandwidth as a source of scales; ones for rows left out."""

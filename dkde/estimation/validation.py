@@ -124,7 +124,7 @@ class Validation:
 
 @dataclass(frozen=True, eq=False)
 class Pass:
-    """What a pass gives at its bandwidths.
+    """The log-densities that one pass over the rows gives, at each of its bandwidths.
 
     Parameters
     ----------
