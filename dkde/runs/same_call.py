@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dkde.engine import task
-from dkde.errors import DataSetError, Remedy
+from dkde.errors import Argument, DataSetError, Remedy
 from dkde.inputs.moved import Whereabouts, paired_sources
 from dkde.runs.job import Job
 from dkde.runs.record import asked_where_it_was, differences, elsewhere, engine_of
 
 # At most so many differences are named by a refusal.
 _NAMED = 3
+# How the names of works of groups end.
+_OF_GROUP = re.compile(r"_\d+$")
 
 
 class OtherCallError(DataSetError):
@@ -45,13 +48,14 @@ def check_same_call(
     OtherCallError
     """
     # The plain comparison first: to look for moved data takes a fingerprint for each place.
-    unlike = list(differences(found["asked"], plan["asked"]))
+    unlike = list(_differences(found["asked"], plan["asked"]))
     if unlike:
+        _check_groups(name, found, plan)
         # The call may name the data by the paths that they have now.
         places = paired_sources(found.get("call"), plan.get("call"))
         where = Whereabouts.of(found, name).telling({**places, **sources})
         asked = asked_where_it_was(job.works, found["asked"], where)
-        unlike = list(differences(found["asked"], asked))
+        unlike = list(_differences(found["asked"], asked))
         former = job.former
         if unlike and former is not None and former.was_asked(found, where):
             raise OtherCallError(
@@ -73,6 +77,45 @@ def check_same_call(
             "name, or begin it anew ",
             Remedy("restart"),
         )
+
+
+def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the differences between the works of a run and those of a call, in words."""
+    for work in [*then, *(work for work in now if work not in then)]:
+        if then.get(work) is None or now.get(work) is None:
+            if then.get(work) != now.get(work):
+                yield f"it had {'no' if then.get(work) is None else 'a'} stage {work}"
+        else:
+            yield from differences(then[work], now[work], work)
+
+
+def _check_groups(name: str, found: Mapping[str, Any], plan: Mapping[str, Any]) -> None:
+    """Refuse a job of other groups than the one that the run was begun with.
+
+    Raises
+    ------
+    OtherCallError
+    """
+    by_then, by_now = _by(found), _by(plan)
+    n_then, n_now = len(found["asked"]), len(plan["asked"])
+    remedy = ("; give another name, or begin it anew ", Remedy("restart"))
+    if by_then != by_now:
+        begun = ("with ", by_then) if by_then else ("without ", Argument("by"))
+        now = ("this call has ", by_now) if by_now else ("this call is without",)
+        raise OtherCallError(f"{name}: was begun ", *begun, ", and ", *now, *remedy)
+    if by_now and found["asked"].keys() != plan["asked"].keys():
+        raise OtherCallError(
+            f"{name}: was begun with {n_then} works of groups, ", by_now,
+            f", and there are {n_now} now; the values of that column are others", *remedy,
+        )  # fmt: skip
+
+
+def _by(plan: Mapping[str, Any]) -> Argument | None:
+    """Return the argument that names the groups of a plan; None if it is of no groups."""
+    if not all(_OF_GROUP.search(work) for work in plan["asked"]):
+        return None
+    by = (plan.get("call") or {}).get("arguments", {}).get("by")
+    return Argument("by", by if isinstance(by, str) else None)
 
 
 def check_same_machine(name: str, found: Mapping[str, Any], machine: Mapping[str, Any]) -> None:

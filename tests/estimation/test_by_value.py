@@ -337,6 +337,19 @@ class TestRuns:
         with pytest.raises(dkde.DataSetError, match="was begun otherwise"):
             self.score(output="r.zarr", common_bandwidth=True)
 
+    def test_a_run_of_groups_is_no_other_one(self):
+        self.score(output="r.zarr")
+        alone = {name: value for name, value in CALL.items() if name != "by"}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with pytest.raises(dkde.DataSetError, match='begun with by="kind", and this call is w'):
+                dkde.score("rows.parquet", "rows.parquet", ["scott", 1.0], **alone, output="r.zarr")
+            dkde.score("rows.parquet", "rows.parquet", ["scott", 1.0], **alone, output="s.zarr")
+        with pytest.raises(dkde.DataSetError, match='without by, and this call has by="kind"'):
+            self.score(output="s.zarr")
+        with pytest.raises(dkde.DataSetError, match=r"\d works of groups, .*and there are \d now"):
+            self.score(output="r.zarr", where="kind == 'bee'")
+
     def test_a_result_of_one_group_is_verified(self):
         self.score(output="r.zarr", where="kind == 'bee'")
         found = dkde.verify("r.zarr", blocks=100)
