@@ -1,5 +1,6 @@
 """A command group whose errors and warnings are one line each."""
 
+import ast
 import errno
 import os
 import sys
@@ -7,7 +8,9 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from inspect import getsource, unwrap
 from shlex import quote
+from textwrap import dedent
 from typing import IO, Any, NoReturn
 
 import click
@@ -62,11 +65,20 @@ class Incomplete(Refusal):
     exit_code = INCOMPLETE
 
 
+def _with_help(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a command with its help, which ``python -OO`` leaves out."""
+    if given.get("help") is None and given.get("callback") is not None and sys.flags.optimize > 1:
+        with suppress(OSError):  # the source is not there
+            source = dedent(getsource(unwrap(given["callback"])))
+            return {**given, "help": ast.get_docstring(ast.parse(source).body[0])}  # type: ignore[arg-type]
+    return given
+
+
 class Command(click.Command):
     """A command that takes ``--debug``; without it, Dask's log is not shown."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **_with_help(kwargs))
         self.params.extend([*log_options(), debug_option()])
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -88,6 +100,9 @@ class Group(click.Group):
     """
 
     command_class = Command
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **_with_help(kwargs))
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """Make the context, with errors in one line."""

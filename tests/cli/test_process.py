@@ -242,3 +242,20 @@ def test_a_command_that_fails_on_a_bucket_never_aborts(bucket):
             capture_output=True, text=True, env=dict(os.environ), timeout=120,
         )  # fmt: skip
         assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+
+
+@pytest.mark.slow
+def test_python_without_docstrings_and_assertions(npz):
+    """``python -OO`` gives the same help and the same figures."""
+    optimised = [sys.executable, "-OO", *DKDE[1:]]
+    for words in (
+        ("--help",),
+        ("sweep", "--help"),
+        ("score", npz, "--query", "test", "--bandwidth", "0.7"),
+        ("sweep", npz, "--bandwidths", "0.5,0.7,1", "--no-plot"),
+    ):
+        done = subprocess.run(
+            [*optimised, *words], capture_output=True, text=True, env=ENVIRONMENT, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == dkde(*words).stdout != ""
