@@ -12,10 +12,13 @@ from dkde.errors import DataSetError, some, warn
 from dkde.rows.csv_cells import unmarked
 from dkde.rows.csv_text import squeezed
 from dkde.rows.feature_choice import NUMBER
+from dkde.stores.limits import check_unpacked
 from dkde.stores.listed_files import Url
 
 # Rarest first: a comma or a blank may also stand within a name.
 _SEPARATORS = "\t;, "
+# The bytes that pyarrow takes for each column while it converts text, however short.
+_COLUMN_BYTES = 10 * 2**10
 _YEAR = re.compile(r"1[89]\d\d|20\d\d")
 # A comment in front of the rows.
 _COMMENT = re.compile(r"[ \t]*#([^\r\n]*)(?:\r\n?|\n|$)")
@@ -129,7 +132,7 @@ def bare(cell: str) -> str:
     return cell.strip().strip('"').strip()
 
 
-def layout_of(path: Path | Url, head: bytes, decimal: str = ".") -> Layout:
+def layout_of(path: Path | Url, head: bytes, decimal: str = ".", n_stored: int = 0) -> Layout:
     """Return the layout of a file by its first lines.
 
     Parameters
@@ -140,11 +143,14 @@ def layout_of(path: Path | Url, head: bytes, decimal: str = ".") -> Layout:
         The first block of its content.
     decimal : str
         The decimal mark of its numbers.
+    n_stored : int
+        The bytes of the file as it is stored, which limit how many columns it may have.
 
     Raises
     ------
     DataSetError
-        When the file is empty, in another encoding, or its separator cannot be determined.
+        When it has more columns than can be read in memory of a size that fits its own, or
+        when the file is empty, in another encoding, or its separator cannot be determined.
     """
     from pyarrow.csv import ConvertOptions
 
@@ -165,7 +171,11 @@ def layout_of(path: Path | Url, head: bytes, decimal: str = ".") -> Layout:
         text = squeezed(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
     # csv.reader joins a name that has a line end within its quotes.
     lines_of_text = (found[0] for found in _LINE.finditer(text))
-    cells = [bare(cell) for cell in next(csv.reader(lines_of_text, delimiter=separator))]
+    cells = next(csv.reader(lines_of_text, delimiter=separator))
+    # A few kilobytes hold thousands of empty cells.
+    n_columns = len(cells)
+    check_unpacked(str(path), f"its {n_columns} columns", n_columns * _COLUMN_BYTES, n_stored)
+    cells = [bare(cell) for cell in cells]
     if any("\udc80" <= letter <= "\udcff" for cell in cells for letter in cell):
         raise DataSetError(f"{path}: its first line {NO_UTF8}")
     # A first line of numbers and missing values only is a row. Missing values are pyarrow's.

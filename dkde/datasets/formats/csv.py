@@ -81,12 +81,14 @@ def _holds_files(folder: Path) -> bool:
     return any(n.lower().endswith(SUFFIXES) and not n.startswith(("_", ".")) for n in found)
 
 
-def _judged(path: Path | Url, opened: IO[bytes], decimal: str) -> tuple[Layout, dict[str, Column]]:
+def _judged(
+    path: Path | Url, opened: IO[bytes], decimal: str, n_stored: int
+) -> tuple[Layout, dict[str, Column]]:
     """Return the layout of a file, and the kind of each column by its first values."""
     import pyarrow as pa
 
     with opened as file:
-        layout = layout_of(path, file.read(BLOCK_BYTES), decimal)
+        layout = layout_of(path, file.read(BLOCK_BYTES), decimal, n_stored)
         check_names(path, layout.names)
         columns = dict.fromkeys(layout.names, Column(np.dtype(np.float64), "numbers"))
         # Read as bytes, so that columns in another encoding do no harm unless they are chosen.
@@ -112,7 +114,7 @@ def _batches(
 
 def _open(path: Path, label: str | None, decimal: str) -> TableFile:
     """Open a file that is loaded later."""
-    layout, columns = _judged(path, open_binary(path), decimal)
+    layout, columns = _judged(path, open_binary(path), decimal, path.stat().st_size)
     stream = partial(_stream, path, layout, columns, label)
     return TableFile(path, columns, layout.named, stream=stream)
 
@@ -245,7 +247,7 @@ def _large(files: Listed, label: str | None, decimal: str, *, is_named: bool) ->
         with reading(path, "CSV"):
             content = content_of(files, i)
             is_gzipped = isinstance(content, GzipFile)
-            layout, columns = _judged(path, content, decimal)
+            layout, columns = _judged(path, content, decimal, files.sizes[i])
         found.append((path, replace(layout, is_gzipped=is_gzipped), columns))
     _, layouts, columns_of_all = zip(*found, strict=True)
     table = kept_table(TextTable(files, layouts, columns_of_all, is_named=is_named))

@@ -14,12 +14,10 @@ from pathlib import Path
 from typing import IO, cast
 
 from dkde.errors import DataSetError, DkdeError, one_line
+from dkde.stores.limits import UnpackError, allowed, size_text, too_large
 from dkde.stores.listed_files import Url
 
-# DEFLATE compresses by at most 1032 : 1. A file that promises more content is damaged or hostile,
-# and is refused before memory of the promised size is allocated.
-DEFLATE_RATIO = 1032
-# The most bytes that are decompressed from a file whose content is held in memory completely.
+# The most bytes that are read from a file whose content is held in memory completely.
 MAX_BYTES = 4 * 2**30
 # The bytes by which a format is detected; a tar header alone takes 512.
 _SNIFF_BYTES = 1024
@@ -81,16 +79,55 @@ def reading(path: Path | Url, what: str) -> Iterator[None]:
 
 
 def open_binary(path: Path) -> IO[bytes]:
-    """Open a file for reading, through gzip if its first bytes say so, whatever its name."""
-    return cast("IO[bytes]", gzip.open(path, "rb")) if _is_gzipped(path) else path.open("rb")
+    """Open a file for reading, through gzip if its first bytes say so, whatever its name.
+
+    Reading refuses to unpack more than `max_content`.
+    """
+    return cast("IO[bytes]", _Unzipped(path)) if is_gzipped(path) else path.open("rb")
+
+
+class _Unzipped(gzip.GzipFile):
+    """The content of a gzipped file, up to the bytes that it may have."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._most, self._at = path, max_content(path), 0
+        super().__init__(path, "rb")
+
+    def read(self, size: int | None = -1) -> bytes:
+        # One byte more than is allowed shows that there are more.
+        most = self._most - self._at + 1
+        return self._counted(super().read(most if size is None or size < 0 else min(size, most)))
+
+    def readline(self, size: int | None = -1) -> bytes:
+        most = self._most - self._at + 1
+        return self._counted(super().readline(most if size is None or size < 0 else size))
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        # Going forward unpacks what is between.
+        if whence == os.SEEK_SET and offset > self._most:
+            raise self._too_large()
+        self._at = super().seek(offset, whence)
+        return self._at
+
+    def _counted(self, found: bytes) -> bytes:
+        self._at += len(found)
+        if self._at > self._most:
+            raise self._too_large()
+        return found
+
+    def _too_large(self) -> UnpackError:
+        what = f"its content unpacks to more than {size_text(self._most)}"
+        return too_large(self._path, what, self._path.stat().st_size)
 
 
 def max_content(path: Path) -> int:
     """Return an upper bound of the bytes of a file's content, after gzip if it is gzipped."""
-    return path.stat().st_size * (DEFLATE_RATIO if _is_gzipped(path) else 1)
+    n_stored = path.stat().st_size
+    return allowed(n_stored) if is_gzipped(path) else n_stored
 
 
-def _is_gzipped(path: Path) -> bool:
+def is_gzipped(path: Path) -> bool:
+    """Return whether a file is gzipped, by its first bytes."""
     with path.open("rb") as stream:
         return stream.read(2) == b"\x1f\x8b"
 

@@ -10,7 +10,13 @@ from typing import IO
 
 import numpy as np
 
-from dkde.datasets.formats.files import checksum_files, max_content, open_binary, reading, sniff
+from dkde.datasets.formats.files import (
+    checksum_files,
+    is_gzipped,
+    open_binary,
+    reading,
+    sniff,
+)
 from dkde.datasets.formats.source import (
     ArrayHeader,
     ReadOptions,
@@ -19,6 +25,7 @@ from dkde.datasets.formats.source import (
     read_batches,
 )
 from dkde.errors import DataSetError
+from dkde.stores.limits import check_unpacked
 from dkde.typing import Array
 
 NAME = "idx"
@@ -136,11 +143,14 @@ def _read_header(file: IO[bytes], path: Path) -> ArrayHeader:
     if 0 in header.shape:
         raise DataSetError(f"{path}: holds no rows (its shape is {header.shape})")
     # Checked before memory of the promised size is allocated.
-    if header.n_bytes > max_content(path):
+    n_stored = path.stat().st_size
+    if is_gzipped(path):
+        check_unpacked(path, "what its header promises", header.n_bytes, n_stored)
+    elif header.n_bytes > n_stored:
         raise DataSetError(
             f"{path}: truncated: its header promises {header.shape[0]} rows of "
-            f"{header.n_bytes // header.shape[0]} bytes, and the file has "
-            f"{path.stat().st_size} bytes; fetch it again"
+            f"{header.n_bytes // header.shape[0]} bytes, and the file has {n_stored} bytes; fetch "
+            "it again"
         )
     return header
 

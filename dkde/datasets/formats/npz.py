@@ -11,7 +11,7 @@ from typing import cast
 
 import numpy as np
 
-from dkde.datasets.formats.files import DEFLATE_RATIO, checksum_files, reading, sniff
+from dkde.datasets.formats.files import checksum_files, reading, sniff
 from dkde.datasets.formats.npy import read_header
 from dkde.datasets.formats.source import (
     BATCH_BYTES,
@@ -25,6 +25,7 @@ from dkde.datasets.formats.source import (
     stored_dtype,
 )
 from dkde.errors import DataSetError
+from dkde.stores.limits import check_unpacked
 from dkde.typing import Array
 
 NAME = "npz"
@@ -85,6 +86,9 @@ def _open(path: Path) -> zipfile.ZipFile:
 def _headers(path: Path, archive: zipfile.ZipFile) -> dict[str, ArrayHeader]:
     """Return the header of every member, after a comparison with the member's size."""
     headers: dict[str, ArrayHeader] = {}
+    # Of all members together, as their bytes may overlap in the file.
+    n_bytes = sum(info.file_size for info in archive.infolist())
+    check_unpacked(path, "it", n_bytes, path.stat().st_size)
     for info in archive.infolist():
         key = info.filename.removesuffix(_SUFFIX)
         where = f"{path}: {info.filename}"
@@ -94,9 +98,7 @@ def _headers(path: Path, archive: zipfile.ZipFile) -> dict[str, ArrayHeader]:
             header = read_header(file)
             found = info.file_size - file.tell()
         stored_dtype(header.dtype, where)
-        # Both sizes are the file's own words. The second check bounds them by what the file's
-        # real size can decompress to.
-        if header.n_bytes != found or info.file_size > DEFLATE_RATIO * path.stat().st_size:
+        if header.n_bytes != found:
             raise DataSetError(
                 f"{where}: damaged: its header promises {header.n_bytes} bytes, and {found} are "
                 "there; fetch it again"

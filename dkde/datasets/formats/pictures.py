@@ -7,15 +7,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dkde.datasets.formats.files import checksum_files, reading
-from dkde.datasets.formats.source import ReadOptions, Source, SourceSplit, batch_rows
+from dkde.datasets.formats.source import (
+    BATCH_BYTES,
+    ReadOptions,
+    Source,
+    SourceSplit,
+    batch_rows,
+)
 from dkde.datasets.metadata import class_words
 from dkde.errors import DataSetError
+from dkde.stores.limits import check_unpacked
 from dkde.typing import Array
 
 NAME = "pictures"
@@ -29,6 +37,8 @@ _CHANNELS = {"1": 1, "L": 1, "RGB": 3}
 _MODES = {1: "grey", 3: "in colour"}
 # Pillow decodes outside of Python's global lock, so threads share the work.
 _THREADS = 4
+# The bytes of a pixel while it is decoded, converted and used: a feature is a float64.
+_PIXEL_BYTES = 8
 
 
 @dataclass(frozen=True)
@@ -88,8 +98,12 @@ def read(path: Path, options: ReadOptions) -> Source:
             raise DataSetError(f"{path}: {error}") from None
         with _opened(first := found[0].files[0]) as picture:
             kind = _kind_of(first, picture)
-        splits = tuple(_split(split, words, kind, options.layout) for split in found)
         files = [file for split in found for file in split.files]
+        # All are of this size, or are refused as they are decoded.
+        n_stored, size = sum(file.stat().st_size for file in files), prod(kind.shape)
+        check_unpacked(first, f"a picture of {kind}", size * _PIXEL_BYTES, first.stat().st_size)
+        check_unpacked(path, f"its {len(files)} pictures of {kind}", size * len(files), n_stored)
+        splits = tuple(_split(split, words, kind, options.layout) for split in found)
         return Source(path, NAME, checksum_files(files, path), splits)
 
 
@@ -231,7 +245,9 @@ def _batches(files: Sequence[Path], kind: _Kind, layout: str | None) -> Iterator
     n_features = int(np.prod(kind.shape))
     step = batch_rows(n_features, np.dtype(np.uint8))
     decode = partial(_decode, first=files[0], kind=kind, layout=layout)
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="dkde-decode") as pool:
+    # Large pictures one after the other, as each takes several copies while it is decoded.
+    n_threads = max(1, min(_THREADS, BATCH_BYTES // n_features))
+    with ThreadPoolExecutor(n_threads, thread_name_prefix="dkde-decode") as pool:
         for start in range(0, len(files), step):
             some = files[start : start + step]
             rows = np.empty((len(some), n_features), np.uint8)

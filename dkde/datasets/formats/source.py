@@ -281,7 +281,14 @@ def load_split(split: SourceSplit) -> Array:
     if (whole := split.whole) is not None:
         (rows,) = checked_batches(replace(split, batches=lambda: iter([whole()])))
         return rows
-    rows = np.empty((split.n_rows, split.n_features), split.dtype)
+    shape = (split.n_rows, split.n_features)
+    try:
+        rows = np.empty(shape, split.dtype)
+    except MemoryError:
+        raise DataSetError(
+            f"split {split.name}: its {shape[0]} rows of {shape[1]} features need more memory than "
+            "there is; import it into a data set, which is read piece by piece"
+        ) from None
     start = 0
     for batch in checked_batches(split):
         rows[start : start + len(batch)] = batch

@@ -22,6 +22,7 @@ from dkde.errors import DataSetError, InputError, NoVariableError, some
 from dkde.rows.arrow_values import Column, values_of
 from dkde.rows.feature_choice import of_a_list
 from dkde.rows.row_source import RowSource
+from dkde.stores.limits import check_unpacked
 from dkde.stores.listed_files import Url
 from dkde.typing import Array
 
@@ -156,6 +157,10 @@ def read_table(
     if not n_rows:
         raise DataSetError(f"{path}: holds no rows")
     held = {column: first.columns[column] for column in chosen}
+    if table_of_all.rows is None:  # they are loaded, and text is unpacked twice: from gzip, too
+        n_bytes = n_rows * dtype.itemsize * sum(column.n_features for column in held.values())
+        n_stored = sum(Path(str(table.path)).stat().st_size for table in tables)
+        check_unpacked(str(path), f"its {n_rows} rows", n_bytes, n_stored)
     rows = table_of_all.rows and table_of_all.rows(chosen, dtype)
     batches = partial(_batches, tables, chosen, dtype, what)
     units = tuple(unit for column in held.values() for unit in column.feature_units)

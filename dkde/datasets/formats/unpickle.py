@@ -28,6 +28,7 @@ import numpy as np
 
 from dkde.datasets.formats.files import MAX_BYTES, reading
 from dkde.errors import DataSetError
+from dkde.stores.limits import VARIABLE
 from dkde.typing import Array
 
 # Far more than any published file needs (CIFAR-100's train has half a million operations), and
@@ -116,8 +117,9 @@ class _BoundedReader:
         if self._bytes_left < 0:
             raise DataSetError(
                 f"{self._name}: the pickle promises more than the file can hold, or than "
-                f"{MAX_BYTES / 2**30:.0f} GiB; it is truncated or damaged: fetch it again, or "
-                "save the array as .npy"
+                f"{MAX_BYTES / 2**30:.0f} GiB; it is truncated or damaged: fetch it again, save "
+                f"the array as .npy, or allow more of a gzipped one ({VARIABLE}=8GiB in the "
+                "environment)"
             )
         if self._operations_left < 0:
             raise DataSetError(f"{self._name}: the pickle has too many parts to be a data file")

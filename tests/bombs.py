@@ -1,0 +1,280 @@
+"""Small files that unpack to very much, one for each way in which a format can say so."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+import pickle
+import struct
+import tarfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# What a bomb unpacks to, and what its files may take.
+HUGE, SMALL = 3_300_000_000, 4 * 2**20
+_PIECE = 2**24
+
+Maker = Callable[[Path], Path]
+
+
+def deflated(head: bytes, n_bytes: int, tail: bytes = b"", piece: bytes = b"") -> bytes:
+    """A DEFLATE stream of a head, a piece repeated up to n bytes, and a tail, made in no time."""
+    piece = piece or bytes(_PIECE)
+    packer = zlib.compressobj(9, wbits=-15)
+    first = packer.compress(head) + packer.flush(zlib.Z_FULL_FLUSH)
+    # After a full flush equal pieces are packed as equal bytes.
+    again = packer.compress(piece) + packer.flush(zlib.Z_FULL_FLUSH)
+    return first + again * (n_bytes // len(piece)) + packer.compress(tail) + packer.flush()
+
+
+def gzipped(file: Path, head: bytes, n_bytes: int, tail: bytes = b"", piece: bytes = b"") -> Path:
+    """Write a gzip file; its checksum is wrong, which is seen after all is unpacked."""
+    start = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+    file.write_bytes(start + deflated(head, n_bytes, tail, piece) + bytes(8))
+    return file
+
+
+def _npy(shape: tuple[int, ...], dtype: str = "|u1", order: bool = False) -> bytes:
+    head = f"{{'descr': '{dtype}', 'fortran_order': {order}, 'shape': {shape}, }}".encode()
+    head += b" " * (-(len(head) + 11) % 64) + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head
+
+
+def _npz(members: dict[str, tuple[bytes, int]]) -> Maker:
+    """A zip file whose members are a head and zeros; their checksums are wrong."""
+
+    def make(folder: Path) -> Path:
+        body, listing = b"", b""
+        for name, (head, size) in members.items():
+            data = deflated(head, size - size % _PIECE, bytes(size % _PIECE))
+            whole = f"{name}.npy".encode()
+            sizes = struct.pack("<III", 0, len(data), len(head) + size)
+            common = (
+                struct.pack("<HHHHH", 20, 0, 8, 0, 33) + sizes + struct.pack("<HH", len(whole), 0)
+            )
+            listing += (
+                b"PK\1\2\x14\0" + common + struct.pack("<HHHII", 0, 0, 0, 0, len(body)) + whole
+            )
+            body += b"PK\3\4" + common + whole + data
+        end = struct.pack("<HHHHIIH", 0, 0, len(members), len(members), len(listing), len(body), 0)
+        (folder / "x.npz").write_bytes(body + listing + b"PK\5\6" + end)
+        return folder / "x.npz"
+
+    return make
+
+
+def npz(size: int = HUGE) -> Maker:
+    return _npz({"x": (_npy((size // 1000, 1000)), size // 1000 * 1000)})
+
+
+def npz_by_columns(size: int = HUGE) -> Maker:
+    return _npz({"x": (_npy((size // 1000, 1000), order=True), size // 1000 * 1000)})
+
+
+def npz_labels(size: int = HUGE) -> Maker:
+    return _npz({"x": (_npy((4, 4)), 16), "x_label": (_npy((size,)), size)})
+
+
+def idx(size: int = HUGE) -> Maker:
+    head = struct.pack(">BBBBII", 0, 0, 8, 2, size // _PIECE * 16, _PIECE // 16)
+    return lambda folder: gzipped(folder / "x-idx2-ubyte.gz", head, size)
+
+
+def idx_labels(size: int = HUGE) -> Maker:
+    def make(folder: Path) -> Path:
+        (folder / "f").mkdir()
+        n = size // _PIECE * _PIECE
+        (folder / "f/train-images-idx3-ubyte").write_bytes(
+            struct.pack(">BBBBIII", 0, 0, 8, 3, 4, 1, 1) + bytes(4)
+        )
+        head = struct.pack(">BBBBI", 0, 0, 8, 1, n)
+        gzipped(folder / "f/train-labels-idx1-ubyte.gz", head, n)
+        return folder / "f"
+
+    return make
+
+
+def _pickled(n: int) -> tuple[bytes, bytes]:
+    """A pickle of three pairs of which the first holds n bytes, before and after these."""
+    rows = np.zeros((1, 1), np.uint8)
+    whole = pickle.dumps(((rows, [0]), (rows, [0]), (rows, [0])), 4)
+    # The first array's shape and content.
+    at = whole.index(b"K\x01K\x01\x86")
+    whole = whole[:at] + b"J" + struct.pack("<i", n // 1000) + b"M\xe8\x03\x86" + whole[at + 5 :]
+    at = whole.index(b"C\x01\x00", at)
+    return whole[:at] + b"\x8e" + struct.pack("<Q", n), whole[at + 3 :]
+
+
+def mnist(size: int = HUGE) -> Maker:
+    n = size // (1000 * 2**14) * (1000 * 2**14)
+    head, tail = _pickled(n)
+    # Without frames, whose lengths would be others.
+    return lambda folder: gzipped(folder / "x.pkl.gz", head, n, tail, bytes(1000 * 2**14))
+
+
+def cifar(size: int = HUGE) -> Maker:
+    n = size // (3072 * 2**12) * (3072 * 2**12)
+
+    def make(folder: Path) -> Path:
+        data = pickle.dumps({"data": np.zeros((2, 3072), np.uint8), "fine_labels": [1, 1]}, 2)
+        head = io.BytesIO()
+        with tarfile.open(fileobj=head, mode="w") as archive:
+            info = tarfile.TarInfo("cifar/test")
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+        info = tarfile.TarInfo("cifar/train")
+        inner = b"\x80\x04}\x8c\x04data\x8e" + struct.pack("<Q", n)
+        info.size = len(inner) + n + 2
+        start = head.getvalue()[: 512 + -(-len(data) // 512) * 512] + info.tobuf() + inner
+        padding = -(len(inner) + n + 2) % 512
+        tail = b"s." + bytes(padding) + bytes(1024)
+        return gzipped(folder / "c.tar.gz", start, n, tail, bytes(3072 * 2**12))
+
+    return make
+
+
+def commas(n: int = 65_000, rows: int = 1) -> Maker:
+    def make(folder: Path) -> Path:
+        (folder / "x.csv").write_bytes((b"," * n + b"\n") * rows)
+        return folder / "x.csv"
+
+    return make
+
+
+def wide_csv(n: int = 400_000, more: bytes = b"1\n") -> Maker:
+    def make(folder: Path) -> Path:
+        (folder / "x.csv").write_bytes(b"a" + b",1" * n + b"\n1" + b",2" * n + b"\n" + more)
+        return folder / "x.csv"
+
+    return make
+
+
+def csv_zeros(size: int = HUGE) -> Maker:
+    return lambda folder: gzipped(folder / "x.csv.gz", b"a,b\n", size, piece=b"0,0\n" * 2**22)
+
+
+def csv_one_line(size: int = HUGE) -> Maker:
+    return lambda folder: gzipped(folder / "x.csv.gz", b"a,b\n0,", size, piece=b"0" * 2**24)
+
+
+def csv_first_line(size: int = HUGE) -> Maker:
+    return lambda folder: gzipped(folder / "x.csv.gz", b"a", size, piece=b"," * 2**24)
+
+
+def _png(width: int, height: int, colour: int, more: bytes = b"") -> bytes:
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
+
+    bands = {0: 1, 2: 3}[colour]
+    packer, row = zlib.compressobj(9), bytes(1 + width * bands)
+    data = b"".join([*(packer.compress(row) for _ in range(height)), packer.flush()])
+    head = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + more + chunk(b"IDAT", data)
+        + chunk(b"IEND", b"")
+    )  # fmt: skip
+
+
+def png(side: int = 13_000, colour: int = 2, n: int = 4) -> Maker:
+    def make(folder: Path) -> Path:
+        (folder / "f").mkdir()
+        content = _png(side, side, colour)
+        for i in range(n):
+            (folder / f"f/{i}.png").write_bytes(content)
+        return folder / "f"
+
+    return make
+
+
+def jpeg(side: int = 13_000) -> Maker:
+    def make(folder: Path) -> Path:
+        from PIL import Image
+
+        (folder / "f").mkdir()
+        Image.new("L", (side, side)).save(folder / "f/0.jpg", quality=1)
+        return folder / "f"
+
+    return make
+
+
+# ---- Zarr ----
+
+
+def zarr_3(
+    codecs: list[Any], chunk: bytes, shape: Any, chunks: Any = None, kind: str = "uint8"
+) -> Maker:
+    """A store of one array of version 3, whose first chunk is given."""
+
+    def make(folder: Path) -> Path:
+        root = folder / "x.zarr"
+        (root / "v/c/0").mkdir(parents=True)
+        array = {
+            "zarr_format": 3, "node_type": "array", "shape": shape, "data_type": kind,
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunks or shape}},
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+            "fill_value": 0 if kind != "string" else "", "codecs": codecs, "attributes": {},
+            "dimension_names": ["row", "column"],
+        }  # fmt: skip
+        group = {"zarr_format": 3, "node_type": "group", "attributes": {}}
+        (root / "zarr.json").write_text(json.dumps(group))
+        (root / "v/zarr.json").write_text(json.dumps(array))
+        (root / "v/c/0/0").write_bytes(chunk)
+        return root
+
+    return make
+
+
+def zarr_2(compressor: Any, filters: Any, chunk: bytes, shape: Any, dtype: Any = "|u1") -> Maker:
+    """A store of one array of version 2, whose only chunk is given."""
+
+    def make(folder: Path) -> Path:
+        root = folder / "x.zarr"
+        (root / "v").mkdir(parents=True)
+        array = {
+            "zarr_format": 2, "shape": shape, "chunks": shape, "dtype": dtype, "fill_value": 0,
+            "order": "C", "compressor": compressor, "filters": filters,
+        }  # fmt: skip
+        (root / ".zgroup").write_text('{"zarr_format": 2}')
+        (root / "v/.zarray").write_text(json.dumps(array))
+        (root / "v/.zattrs").write_text('{"_ARRAY_DIMENSIONS": ["row", "column"]}')
+        (root / "v/0.0").write_bytes(chunk)
+        return root
+
+    return make
+
+
+def _raw(window: int) -> dict[str, Any]:
+    return {"name": "bytes", **({"configuration": {"endian": "little"}} if window else {})}
+
+
+def zeros(codec: Any, size: int) -> bytes:
+    """Very many zeros as a codec packs them."""
+    return bytes(codec.encode(np.zeros(size, np.uint8)))
+
+
+def lzma_zeros(size: int) -> bytes:
+    return lzma.compress(bytes(_PIECE), preset=1) * (size // _PIECE)
+
+
+def bz2_zeros(size: int) -> bytes:
+    return bz2.compress(bytes(_PIECE)) * (size // _PIECE)
+
+
+def gzip_zeros(size: int) -> bytes:
+    return gzip.compress(bytes(_PIECE), 9, mtime=0) * (size // _PIECE)
+
+
+def zlib_zeros(size: int) -> bytes:
+    return b"\x78\xda" + deflated(b"", size) + bytes(4)
+
+
+BYTES = {"name": "bytes"}
