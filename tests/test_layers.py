@@ -41,6 +41,7 @@ LIBRARIES: dict[str, set[str]] = {
 # Of single modules, beside what their wing may: a format's own library, or an optional one.
 OWN_LIBRARIES: dict[str, set[str]] = {
     "dkde.stores.buckets": {"obstore"},
+    "dkde.stores.child": {"numcodecs"},
     "dkde.stores.linked": {"h5py"},
     "dkde.rows.arrow_values": {"pyarrow"},
     "dkde.rows.csv_blocks": {"pyarrow"},

@@ -23,6 +23,7 @@ import numpy as np
 
 from dkde.errors import DataSetError, DkdeError, one_line
 from dkde.rows.boxes import Borders, Grain
+from dkde.stores.limits import check_unpacked
 from dkde.typing import Array
 
 # Small chunks are read together up to this size, so that the cost of a call is small beside it.
@@ -293,6 +294,19 @@ def foundation(source: RowSource) -> RowSource:
     found = innermost(source)
     below = None if found.kept is None else getattr(found, "wrapped", None)
     return found if below is None else foundation(below)
+
+
+def check_row(where: str, n_features: int, dtype: np.dtype[Any]) -> None:
+    """Refuse rows of a file of which a single one, as float64, would fill the memory.
+
+    A file can declare any shape without a value stored.
+
+    Raises
+    ------
+    DataSetError
+    """
+    n_bytes = n_features * max(8, dtype.itemsize)
+    check_unpacked(where, f"a row of {n_features} values", n_bytes, 0)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from zarr.storage import LocalStore
 
 from dkde.errors import DataSetError
 from dkde.rows.boxes import Borders
-from dkde.rows.row_source import RowSource, reading_rows
+from dkde.rows.row_source import RowSource, check_row, reading_rows
 from dkde.rows.side import Encoding, Part, Rows
 from dkde.stores.absent import noticing, watched
 from dkde.stores.chunks import read_whole
@@ -106,6 +106,7 @@ class ZarrSource(OfArray):
                 f"{self.array.chunks}, and no chunk is of length 0; its metadata are damaged, "
                 "write the array anew"
             )
+        check_row(location(self.array), prod(self.shape[1:]), self.dtype)
 
     @property
     def chunk_rows(self) -> int:

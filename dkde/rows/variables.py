@@ -32,7 +32,7 @@ from dkde.rows.as_numbers import (
 from dkde.rows.boxes import Borders, Box, begins, boxes, longest
 from dkde.rows.on_cluster import computed_here, holds_futures
 from dkde.rows.places import Place
-from dkde.rows.row_source import RowSource, reading_rows
+from dkde.rows.row_source import RowSource, check_row, reading_rows
 from dkde.stores.absent import noticing
 from dkde.typing import Array
 
@@ -108,6 +108,8 @@ class VariablesSource(RowSource):
             prod(n for dim, n in v.sizes.items() if dim not in dims) for v in self.variables
         )
         self.shape = (prod(sizes),) if is_vector else (prod(sizes), sum(self.widths))
+        if place is not None:
+            check_row(str(place), sum(self.widths), self.dtype)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # ``beside`` refers to all variables of the data, which a task does not need.

@@ -15,7 +15,7 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import StorePath, WrapperStore
 
 from dkde.errors import some, warn
-from dkde.stores.door import LACKING, note_absent
+from dkde.stores.door import LACKING, Checks, checks_itself, note_absent
 
 # The keys of missing chunks, by array. A chunk that is read twice must count once, so keys are
 # kept; a store may lack millions, so only this many are kept for each array.
@@ -28,20 +28,33 @@ _FOUND: ContextVar[Absent | None] = ContextVar("dkde-absent", default=None)
 
 
 class _Watched(WrapperStore[Store]):
-    """A store of any kind, wrapped so that missing chunks are recorded."""
+    """A store of any kind, wrapped so that missing chunks are recorded, and chunks checked."""
+
+    def __init__(self, store: Store, checks: Checks | None) -> None:
+        super().__init__(store)
+        self._checks = checks
+
+    def _with_store(self, store: Store) -> "_Watched":
+        return _Watched(store, self._checks)
 
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         value = await self._store.get(key, prototype, byte_range)
+        if self._checks is not None:
+            return self._checks.passed(key, value, byte_range)
         if value is None:
             note_absent(key)
         return value
 
 
 def watched(array: zarr.Array[Any]) -> zarr.Array[Any]:
-    """Return an array that was opened elsewhere, changed so that missing chunks are recorded."""
-    place = StorePath(_Watched(array.store), array.path)
+    """Return an array that was opened elsewhere, changed so that missing chunks are recorded.
+
+    A chunk that would unpack to far more than is stored of it is refused.
+    """
+    checks = None if checks_itself(array.store) else Checks.of_opened(array)
+    place = StorePath(_Watched(array.store, checks), array.path)
     return zarr.Array.from_dict(place, array.metadata.to_dict())
 
 

@@ -19,7 +19,7 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import ObjectStore
 
 from dkde.errors import DataSetError, DkdeError
-from dkde.stores.door import passed
+from dkde.stores.door import Checks
 
 # A request is repeated until so many seconds have gone by. An attempt to connect takes 5, so that
 # an absent endpoint is reported within half a minute. obstore's own limit is three minutes.
@@ -92,6 +92,7 @@ class BucketStore(ObjectStore[Any]):
             store = from_url(self.url, retry_config=_RETRIES)
             patient = from_url(self.url, retry_config=_PATIENCE)
         super().__init__(store, read_only=read_only)
+        self.checks = Checks(self.url)
         self._hasty: ObjectStore[Any] = ObjectStore(store, read_only=read_only)
         self._patient: ObjectStore[Any] = ObjectStore(patient, read_only=read_only)
 
@@ -119,9 +120,13 @@ class BucketStore(ObjectStore[Any]):
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         """Return the bytes at a key; None if there are none."""
+        for name in self.checks.lacking(key):
+            with self._reaching(name):
+                found = await self._for(name).get(name, prototype)
+            self.checks.passed(name, found, None)
         with self._reaching(key):
             found = await self._for(key).get(key, prototype, byte_range)
-        return passed(self.url, key, found)
+        return self.checks.passed(key, found, byte_range)
 
     async def exists(self, key: str) -> bool:
         """Return whether a key exists."""

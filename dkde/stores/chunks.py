@@ -20,6 +20,7 @@ from zarr.storage import LocalStore, StorePath, WrapperStore
 from dkde.errors import DataSetError, MessagePart, scrubbed
 from dkde.stores.door import is_chunk, location
 from dkde.stores.store import keys_below
+from dkde.stores.unpacking import content_size
 
 # A Zstandard block unpacks to at most 128 KiB and takes at least four bytes. A chunk that claims a
 # higher ratio is damaged, or made to fill the memory.
@@ -185,23 +186,8 @@ def _check_size(array: zarr.Array[Any], key: str, head: bytes, n_stored: int) ->
         return
     # The last chunk is stored whole too, padded with the fill value.
     n_bytes = prod(array.chunks) * np.dtype(array.dtype).itemsize
-    if _content_size(head) != n_bytes or n_bytes > _ZSTD_RATIO * n_stored:
+    if content_size(head) != n_bytes or n_bytes > _ZSTD_RATIO * n_stored:
         raise DataSetError(
             f"{location(array)}: the {n_stored} bytes of chunk {key} cannot unpack to {n_bytes} "
             "bytes; the store is damaged, import it again"
         )
-
-
-def _content_size(head: bytes) -> int | None:
-    """Return the unpacked size that a Zstandard frame states (RFC 8878, 3.1.1.1), if any."""
-    # Four bytes of magic number, and a byte that describes the fields of the header.
-    if len(head) < 6 or head[:4] != b"\x28\xb5\x2f\xfd":
-        return None
-    has_window = not head[4] & 0x20
-    size = (1, 2, 4, 8)[head[4] >> 6]
-    if size == 1 and has_window:
-        return None
-    # The fields of the window and of the dictionary's number come before the size.
-    at = 5 + has_window + (0, 1, 2, 4)[head[4] & 3]
-    # A size of two bytes is stored less 256, as smaller ones take one byte.
-    return int.from_bytes(head[at : at + size], "little") + (256 if size == 2 else 0)

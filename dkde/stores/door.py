@@ -22,7 +22,9 @@ from zarr.storage import LocalStore
 
 from dkde.errors import DataSetError, one_line, scrubbed
 from dkde.stores.durable import create_synced
+from dkde.stores.limits import check_unpacked
 from dkde.stores.renaming import LACKING_CALLS
+from dkde.stores.unpacking import ChunkLayout, check_chunk, layout_of
 
 # Each of these codecs turns bytes into numbers or text and does nothing else. Any other codec is
 # refused, whether it is known to be dangerous (pickle) or is not known at all.
@@ -50,6 +52,8 @@ _METADATA = ("zarr.json", ".zarray", ".zmetadata")
 # The keys of chunks that the current read does not find. It is a context variable, as Zarr reads in
 # another thread, to which it hands the context.
 LACKING: ContextVar[set[str] | None] = ContextVar("dkde-absent-keys", default=None)
+# Python's objects of JSON are up to this many times as long as its text, as of empty lists.
+_JSON_TIMES = 20
 # NumPy makes arrays of lists that are nested up to this depth.
 _DEEPEST = 64
 
@@ -58,8 +62,93 @@ class CodecError(DataSetError):
     """The refusal of an array whose codecs or type are not known to be harmless."""
 
 
+class Checks:
+    """The checks of one store: of metadata as they come, and of chunks by these metadata.
+
+    Parameters
+    ----------
+    where : str
+        The store, for messages.
+    """
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self._layouts: dict[str, ChunkLayout | None] = {}
+
+    @classmethod
+    def of_opened(cls, array: zarr.Array[Any]) -> "Checks":
+        """Return the checks of an array that was opened elsewhere, by its own metadata.
+
+        Raises
+        ------
+        CodecError
+            When these name an unknown codec or type.
+        """
+        checks, above = cls(scrubbed(str(array.store))), f"{array.path}/".lstrip("/")
+        for key, content in array.metadata.to_buffer_dict(default_buffer_prototype()).items():
+            checks.passed(f"{above}{key}", content, None)
+        return checks
+
+    def passed(
+        self, key: str, value: Buffer | None, byte_range: ByteRequest | None
+    ) -> Buffer | None:
+        """Return the bytes at a key if they are allowed; a missing chunk is recorded.
+
+        Raises
+        ------
+        CodecError
+            When the bytes are metadata that name an unknown codec or type.
+        DataSetError
+            When they are a chunk that would unpack to far more.
+        """
+        if value is None:
+            note_absent(key)
+        elif key.rpartition("/")[2] in _METADATA:
+            self._layouts.update(check_metadata(self.where, key, value.to_bytes()))
+        elif is_chunk(key) and (layout := self._layouts.get(self._array_of(key))) is not None:
+            start = None if byte_range is None else getattr(byte_range, "start", -1)
+            check_chunk(self.where, key, layout, value.as_numpy_array().data, start)
+        return value
+
+    def lacking(self, key: str) -> list[str]:
+        """Return the keys of metadata that have to be read before a chunk can be checked."""
+        if not is_chunk(key) or self._array_of(key) in self._layouts:
+            return []
+        above = _above(key)
+        # Asked for once, whether they are there or not.
+        self._layouts.update(dict.fromkeys(above))
+        names = ("zarr.json", ".zarray")
+        return [f"{array}/{name}".lstrip("/") for array in above for name in names]
+
+    def _array_of(self, key: str) -> str:
+        """Return the path of the array that a chunk belongs to."""
+        above = _above(key)
+        return next((path for path in above if self._layouts.get(path) is not None), above[0])
+
+
+def _above(key: str) -> list[str]:
+    """Return the paths at which the array of a chunk may be, the shortest first."""
+    parts = key.split("/")
+    # The numbers of a chunk end its key, after a "c" in version 3.
+    n = len(parts) - 1
+    found = ["/".join(parts[:n])]
+    while n and re.fullmatch(r"\d+|c", parts[n - 1]):
+        n -= 1
+        found.insert(0, "/".join(parts[:n]))
+    return found
+
+
 class Folder(LocalStore):
-    """A folder whose metadata are checked as they are read; what cannot be read is an error."""
+    """A folder whose metadata and chunks are checked as read; what cannot be read is an error."""
+
+    _checks: Checks | None = None
+
+    @property
+    def checks(self) -> Checks:
+        """Return the checks of this folder."""
+        if self._checks is None:
+            self._checks = Checks(str(self.root))
+        return self._checks
 
     async def get(
         self,
@@ -70,14 +159,18 @@ class Folder(LocalStore):
         """Return the bytes at a key."""
         prototype = default_buffer_prototype() if prototype is None else prototype
         with self._reading(key):
+            for name in self.checks.lacking(key):
+                self.checks.passed(name, await super().get(name, prototype), None)
             found = await super().get(key, prototype, byte_range)
-        return passed(str(self.root), key, found)
+        return self.checks.passed(key, found, byte_range)
 
     def get_sync(self, key: str, **options: Any) -> Buffer | None:
         """Return the bytes at a key, synchronously."""
         with self._reading(key):
+            for name in self.checks.lacking(key):
+                self.checks.passed(name, super().get_sync(name), None)
             found = super().get_sync(key, **options)
-        return passed(str(self.root), key, found)
+        return self.checks.passed(key, found, options.get("byte_range"))
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
         """Write bytes at a key unless it exists; on file systems without hard links, too."""
@@ -98,28 +191,9 @@ class Folder(LocalStore):
             ) from error
 
 
-def passed(where: str, key: str, value: Buffer | None) -> Buffer | None:
-    """Return the bytes at a key if they are allowed; a missing chunk is recorded.
-
-    Parameters
-    ----------
-    where : str
-        The store, for messages.
-    key : str
-        The key in the store.
-    value : Buffer or None
-        The bytes that the store returned; None if it has nothing at the key.
-
-    Raises
-    ------
-    CodecError
-        When the bytes are metadata that name an unknown codec or type.
-    """
-    if value is None:
-        note_absent(key)
-    elif key.rpartition("/")[2] in _METADATA:
-        check_metadata(where, key, value.to_bytes())
-    return value
+def checks_itself(store: Any) -> bool:
+    """Return whether a store checks its chunks as they are read: those that dkde opens do."""
+    return hasattr(store, "checks")
 
 
 def is_chunk(key: str) -> bool:
@@ -134,8 +208,10 @@ def note_absent(key: str) -> None:
         keys.add(key)
 
 
-def check_metadata(where: str, key: str, content: bytes) -> None:
+def check_metadata(where: str, key: str, content: bytes) -> dict[str, ChunkLayout]:
     """Refuse metadata that name a codec or a type which is not known to be harmless.
+
+    The layouts of the chunks of the arrays are returned, by the paths of these.
 
     Parameters
     ----------
@@ -151,10 +227,12 @@ def check_metadata(where: str, key: str, content: bytes) -> None:
     CodecError
         When the metadata name an unknown codec or type, or are nested too deeply.
     """
+    check_unpacked(f"{scrubbed(where)}/{key}", "its metadata", _JSON_TIMES * len(content), 0)
+    found: dict[str, ChunkLayout] = {}
     try:
         document = json.loads(content)
     except ValueError:
-        return  # Zarr cannot read it either, and reports that
+        return found  # Zarr cannot read it either, and reports that
     except RecursionError:
         raise CodecError(
             f"{scrubbed(where)}/{key}: its metadata are nested too deeply to be read; they are "
@@ -162,7 +240,7 @@ def check_metadata(where: str, key: str, content: bytes) -> None:
         ) from None
     path, _, name = key.rpartition("/")
     if name not in _METADATA:
-        return
+        return found
     if name == ".zmetadata" and isinstance(document, dict):
         listed = document.get("metadata")
         entries = listed.items() if isinstance(listed, dict) else ()
@@ -177,6 +255,16 @@ def check_metadata(where: str, key: str, content: bytes) -> None:
                 "so nothing was decoded; if you trust the store, write the array again with "
                 "another codec, such as zstd"
             )
+        try:
+            layout = layout_of(fields)
+        except Exception as error:  # metadata may hold anything; without a layout, no chunk is read
+            raise CodecError(
+                f"{scrubbed(where)}/{array}: its metadata do not say what its chunks hold "
+                f"({one_line(error)}); they are damaged, write the array again"
+            ) from None
+        if layout is not None:
+            found[array.strip("/")] = layout
+    return found
 
 
 def location(array: zarr.Array[Any]) -> str:
