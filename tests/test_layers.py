@@ -33,7 +33,7 @@ LIBRARIES: dict[str, set[str]] = {
     "inputs": {"numpy", "zarr", "xarray", "dask"},
     "engine": {"numpy", "dask", "distributed", "threadpoolctl"},
     "workers": {"numpy", "dask", "distributed", "psutil"},
-    "runs": {"numpy", "zarr", "xarray", "psutil"},
+    "runs": {"numpy", "zarr", "xarray", "psutil", "msgspec"},
     "drawing": {"numpy", "xarray", "matplotlib"},
     "estimation": {"numpy", "zarr", "xarray", "dask", "sklearn"},
     "results": {"numpy", "xarray", "dask", "matplotlib"},

@@ -11,8 +11,8 @@ import pytest
 import dkde
 from dkde.errors import InputError
 from dkde.estimation.options import RECORDED, Options
-from dkde.estimation.resuming import _ARGUMENTS
 from dkde.rows.feature_choice import FeatureChoice
+from dkde.runs.plan_schema import ARGUMENTS
 
 TAKE_ROWS: dict[str, Callable[..., Any]] = {
     "log_density": dkde.log_density,
@@ -83,7 +83,7 @@ BESIDE = {
 @pytest.mark.parametrize("name", ["score", "sweep", "cross_validate", "classify", "density_map"])
 def test_calls_whose_results_are_kept_are_known_from_their_records(name):
     parameters = inspect.signature(TAKE_ROWS[name]).parameters.keys() - {*RECORDED}
-    assert parameters - BESIDE == _ARGUMENTS[name]
+    assert parameters - BESIDE == {*ARGUMENTS[name].__struct_fields__} - {*RECORDED}
 
 
 @pytest.mark.parametrize(

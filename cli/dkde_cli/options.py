@@ -181,6 +181,14 @@ sources_option = click.option(
     "repeated.",
 )
 
+trust_sources_option = click.option(
+    "--trust-sources",
+    is_flag=True,
+    help="Open all data that the result names, wherever they are: for a result of others whom you "
+    "trust. Without it, those beside the result and those given with --source are opened; the "
+    "others only for a result that is your own file, which nobody else can write.",
+)
+
 # An option whose value is several names.
 names_option = partial(
     click.option, metavar="A,B,...", callback=lambda _, __, text: parse_names(text)

@@ -20,6 +20,7 @@ from dkde_cli.options import (
     json_option,
     sources_option,
     store_argument,
+    trust_sources_option,
     where_options,
 )
 from dkde_cli.progress import progress, stages
@@ -84,6 +85,7 @@ _IN_ARRAY = {
 @retry_failed_option
 @anywhere_option
 @sources_option
+@trust_sources_option
 @where_options
 def run_part(
     store: str,
@@ -92,6 +94,7 @@ def run_part(
     retry_failed: bool,
     anywhere: bool,
     sources: dict[str, str],
+    trust_sources: bool,
     where: Where,
 ) -> None:
     """Do one of N parts of a run.
@@ -115,6 +118,7 @@ def run_part(
             retry_failed=retry_failed,
             anywhere=anywhere,
             sources=sources,
+            trust_sources=trust_sources,
             progress=report,
         )
     found = dkde.status(store)
@@ -135,6 +139,7 @@ def run_part(
 @retry_failed_option
 @anywhere_option
 @sources_option
+@trust_sources_option
 @json_option
 @csv_option
 @where_options
@@ -143,6 +148,7 @@ def finish(
     retry_failed: bool,
     anywhere: bool,
     sources: dict[str, str],
+    trust_sources: bool,
     as_json: bool,
     where: Where,
 ) -> None:
@@ -154,13 +160,17 @@ def finish(
     """
     import dkde
 
-    was_complete, start = dkde.status(store, sources=sources)["complete"], monotonic()
+    was_complete, start = (
+        dkde.status(store, sources=sources, trust_sources=trust_sources)["complete"],
+        monotonic(),
+    )
     with compute(where), progress("pairs") as update:
         result = dkde.finish(
             store,
             retry_failed=retry_failed,
             anywhere=anywhere,
             sources=sources,
+            trust_sources=trust_sources,
             progress=stages(update, "finishing"),
         )
     print_result(result, as_json=as_json)

@@ -8,7 +8,13 @@ import click
 from dkde_cli.group import Command
 from dkde_cli.lines import echo
 from dkde_cli.logs import say
-from dkde_cli.options import csv_option, json_option, sources_option, store_argument
+from dkde_cli.options import (
+    csv_option,
+    json_option,
+    sources_option,
+    store_argument,
+    trust_sources_option,
+)
 from dkde_cli.tables import print_json, print_pairs, print_table
 
 _NUMBERS = (
@@ -33,12 +39,14 @@ _FIGURES = ("n", *_NUMBERS, *_SHARES)
     help="Compare the values of this coordinate one by one as well; by default those of label.",
 )
 @sources_option
+@trust_sources_option
 @json_option
 def compare(
     stores: tuple[str, ...],
     bandwidth: str | None,
     by: str | None,
     sources: dict[str, str],
+    trust_sources: bool,
     as_json: bool,
 ) -> None:
     """Compare two results or more on the same rows, row by row.
@@ -67,7 +75,13 @@ def compare(
 
     if len(stores) < 2:
         raise click.UsageError("name two results or more to compare")
-    found = dkde.compare(*stores, bandwidth=_parse_pair(bandwidth), by=by, sources=sources)
+    found = dkde.compare(
+        *stores,
+        bandwidth=_parse_pair(bandwidth),
+        by=by,
+        sources=sources,
+        trust_sources=trust_sources,
+    )
     if len(stores) > 2:
         _print_many(found, stores, as_json=as_json)
         return
@@ -164,7 +178,10 @@ def _print_many(found: Any, stores: tuple[str, ...], *, as_json: bool) -> None:
     "default those of label.",
 )
 @sources_option
-def report(stores: tuple[str, ...], page: str, by: str | None, sources: dict[str, str]) -> None:
+@trust_sources_option
+def report(
+    stores: tuple[str, ...], page: str, by: str | None, sources: dict[str, str], trust_sources: bool
+) -> None:
     """Write a result, or several, as one page for a browser.
 
     STORE is the output of a score, a sweep or a cross-validation. The page holds the figures,
@@ -180,7 +197,7 @@ def report(stores: tuple[str, ...], page: str, by: str | None, sources: dict[str
     if by is not None and len(stores) == 1:
         raise click.UsageError("--by is for several results; one has no differences")
     given = stores[0] if len(stores) == 1 else list(stores)
-    dkde.report(given, page, by=by, sources=sources)
+    dkde.report(given, page, by=by, sources=sources, trust_sources=trust_sources)
     say(f"The report of {', '.join(stores)} is in {page}")
 
 

@@ -9,7 +9,7 @@ import click
 
 from dkde_cli.group import Command
 from dkde_cli.lines import echo, echo_text
-from dkde_cli.options import json_option, sources_option, store_argument
+from dkde_cli.options import json_option, sources_option, store_argument, trust_sources_option
 from dkde_cli.recalling import config_of
 from dkde_cli.tables import duration, print_json, print_pairs, print_table, si
 
@@ -21,6 +21,7 @@ _ROWS = 20
 @click.command(cls=Command)
 @store_argument
 @sources_option
+@trust_sources_option
 @json_option
 @click.option(
     "--config",
@@ -29,7 +30,12 @@ _ROWS = 20
 )
 @click.pass_context
 def status(
-    ctx: click.Context, store: str, sources: dict[str, str], as_json: bool, config: bool
+    ctx: click.Context,
+    store: str,
+    sources: dict[str, str],
+    trust_sources: bool,
+    as_json: bool,
+    config: bool,
 ) -> None:
     """Show the progress of a run.
 
@@ -51,7 +57,7 @@ def status(
         assert isinstance(group, click.Group)
         echo_text(config_of(store, group.commands))
         return
-    found = dkde.status(store, sources=sources)
+    found = dkde.status(store, sources=sources, trust_sources=trust_sources)
     if as_json:
         print_json(found)
         return
@@ -147,7 +153,10 @@ def _print_failed(failed: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
     "a run with blocks of another processor or other libraries.",
 )
 @sources_option
-def verify(store: str, blocks: int, anywhere: bool, sources: dict[str, str]) -> None:
+@trust_sources_option
+def verify(
+    store: str, blocks: int, anywhere: bool, sources: dict[str, str], trust_sources: bool
+) -> None:
     """Check a finished result: all chunks, and a few blocks.
 
     All chunks are read, and their checksums checked. A few blocks are computed again from the
@@ -157,7 +166,9 @@ def verify(store: str, blocks: int, anywhere: bool, sources: dict[str, str]) -> 
     """
     import dkde
 
-    found = dkde.verify(store, blocks=blocks, anywhere=anywhere, sources=sources)
+    found = dkde.verify(
+        store, blocks=blocks, anywhere=anywhere, sources=sources, trust_sources=trust_sources
+    )
     read = f"{store}: {_counted(found['chunks'], 'chunk')} read"
     if found["reason"] is not None:
         echo(f"{read}; no block computed again: {found['reason']}")

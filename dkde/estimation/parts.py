@@ -34,6 +34,7 @@ def run_part(
     retry_failed: bool = False,
     anywhere: bool = False,
     sources: Mapping[str, str] | None = None,
+    trust_sources: bool = False,
     progress: ProgressLike = None,
 ) -> None:
     """Compute one of ``parts`` parts of a run's blocks.
@@ -50,7 +51,7 @@ def run_part(
         Try again the blocks of this part that failed and were set aside.
     anywhere, progress
         As for :func:`dkde.score`.
-    sources : mapping of str to path, optional
+    sources, trust_sources
         As for :func:`dkde.verify`.
 
     Raises
@@ -70,7 +71,7 @@ def run_part(
         run = Run(path, manner, maps=None)
         return perform_share(job, run, share, progress)
 
-    if not take_up(state, do, sources):
+    if not take_up(state, do, sources, trusting=trust_sources):
         return
     # Failed blocks are looked up in the store: also those that an earlier process set aside.
     for stage in _shared(store, state):
@@ -91,6 +92,7 @@ def finish(
     retry_failed: bool = False,
     anywhere: bool = False,
     sources: Mapping[str, str] | None = None,
+    trust_sources: bool = False,
     progress: ProgressLike = None,
 ) -> xr.Dataset:
     """Make the result of a run whose parts are done.
@@ -104,7 +106,7 @@ def finish(
         Try again, here, the blocks that failed and were set aside.
     anywhere, progress
         As for :func:`dkde.score`.
-    sources : mapping of str to path, optional
+    sources, trust_sources
         As for :func:`dkde.verify`.
 
     Raises
@@ -123,7 +125,7 @@ def finish(
         run = Run(path, manner, maps=None)
         return perform(job, run, progress)
 
-    return take_up(state, do, sources)
+    return take_up(state, do, sources, trusting=trust_sources)
 
 
 def _shared(store: ResultStore, state: State) -> list[Stage]:

@@ -16,7 +16,7 @@ from dkde.estimation.options import RECORDED, Options
 from dkde.estimation.scoring import score_job
 from dkde.estimation.sweeping import SweepJob
 from dkde.inputs.moved import Whereabouts, told_of
-from dkde.inputs.selectors import Catalog, in_folder, is_source
+from dkde.inputs.selectors import Catalog, in_folder
 from dkde.runs.job import Job
 from dkde.runs.record import asked_where_it_was, cut_as_recorded, differences
 from dkde.runs.same_call import OtherCallError
@@ -27,44 +27,20 @@ _SOURCES = Remedy("sources")
 # The names of weights in a record, by the roles of a sweep.
 _WEIGHTS = {"train": "weights", "valid": "valid_weights", "test": "test_weights"}
 _SCHEME = ("folds", "shuffle", "random_state", "refine", "per_feature")
-# What the calls of records are of, beside the options.
-_ARGUMENTS = {
-    "score": {
-        "query", "train", "bandwidth", "weights", "query_weights", "by", "common_bandwidth",
-        "contamination", "bandwidth_scale",
-    },
-    "sweep": {*_WEIGHTS, *_WEIGHTS.values(), "bandwidths", "bandwidth_scale", "protocol"},
-    "density_map": {
-        "train", "bandwidth", "weights", "box", "margin", "cell", "cells", "like", "expected",
-        "levels", "levels_from", "by", "common_bandwidth", "bandwidth_scale",
-    },
-    "classify": {
-        "query", "train", "valid", "bandwidth", "by", "query_by", "priors", "common_bandwidth",
-        "weights",
-    },
-    "cross_validate": {
-        "train", "bandwidths", *_SCHEME, "criterion", "pca", "weights", "bandwidth_scale",
-    },
-}  # fmt: skip
 
 
 def job_of(call: Mapping[str, Any], catalog: Catalog) -> Job:
-    """Prepare a recorded call.
+    """Prepare a recorded call, which is one of the schema (:mod:`dkde.runs.plan_schema`).
 
     Raises
     ------
     InputError
         When its data cannot be used.
     DataSetError
-        When its data cannot be opened, or this version does not know the call.
+        When its data cannot be opened.
     """
     function = call["function"]
     given = {name: value for name, value in call["arguments"].items() if name not in RECORDED}
-    if function not in _ARGUMENTS or not given.keys() <= _ARGUMENTS[function]:
-        raise DataSetError(
-            f"the run was begun by a call of {function} with {', '.join(given)}, which this "
-            "version of dkde does not know; continue with the version that began it"
-        )
     options = Options.of_record(call["arguments"])
     # By cases, and not by looking up names from a store: those could be anything.
     if function == "score":
@@ -122,13 +98,18 @@ class _Attempt:
         call = self.plan["call"]
         words = ("features", "where", "row_dim", "lat", "lon", "decimal")
         choice = {name: call.get(name) for name in words}
-        catalog = Catalog(call["source"], **choice).located(self._place, self._folder)
+        catalog = Catalog(call["source"], **choice).located(
+            self._place, self._folder, self.where.trust
+        )
+        # A map's template is a file too, which no selector names.
+        if isinstance(like := call["arguments"].get("like"), str):
+            self.where.trust.check(like)
         return job_of(call, catalog)
 
     def _as_begun(self, name: str) -> str:
         """Return the path that a name meant when the run began, or the name if it is no path."""
         path = in_folder(self._folder, name)
-        if path == name or is_source(path):
+        if path == name or self.where.trust.sees(path):
             return path
         # The digits need no file, and of a group's name it is the part before ``::`` that leads on.
         return name if name == "digits" or "::" in name else path
@@ -138,13 +119,15 @@ class _Attempt:
         if name not in self._found:
             begun = self._as_begun(name)
             # What only the working directory has is no part of the run.
-            is_there = is_source(in_folder(self._folder, name)) or name == "digits"
+            is_there = name == "digits" or self.where.trust.sees(in_folder(self._folder, name))
             as_named = not self._beside_first and is_there and self.where.told_place(name) is None
             self._found[name] = begun if as_named else next(self.where.elsewhere(name), begun)
         return self._found[name]
 
 
-def _attempts(state: State, sources: Mapping[str, str] | None) -> Iterator[_Attempt]:
+def _attempts(
+    state: State, sources: Mapping[str, str] | None, trusting: bool
+) -> Iterator[_Attempt]:
     """Yield the attempts at the call, each with other places of its data.
 
     Raises
@@ -162,7 +145,7 @@ def _attempts(state: State, sources: Mapping[str, str] | None) -> Iterator[_Atte
             " again",
         )
     where = Whereabouts.of(plan, state.name)
-    where = where.telling(told_of(sources, [where]))
+    where = where.telling(told_of(sources, [where]), trusting=trusting)
     # If the store was moved, data that lay beside it were probably moved with it.
     first = _Attempt(plan, where, beside_first=where.has_moved)
     yield first
@@ -171,7 +154,13 @@ def _attempts(state: State, sources: Mapping[str, str] | None) -> Iterator[_Atte
         yield second
 
 
-def take_up(state: State, do: Callable[[Job], T], sources: Mapping[str, str] | None = None) -> T:
+def take_up(
+    state: State,
+    do: Callable[[Job], T],
+    sources: Mapping[str, str] | None = None,
+    *,
+    trusting: bool = False,
+) -> T:
     """Prepare the call that began a run, pass it to a function, and return the outcome.
 
     Parameters
@@ -183,6 +172,8 @@ def take_up(state: State, do: Callable[[Job], T], sources: Mapping[str, str] | N
         other places.
     sources : mapping of str to path, optional
         Present paths of the call's data, by former ones.
+    trusting : bool
+        Open all data that the store names, wherever they are.
 
     Raises
     ------
@@ -190,7 +181,7 @@ def take_up(state: State, do: Callable[[Job], T], sources: Mapping[str, str] | N
         When the store does not hold the call, or its data have changed.
     """
     refused: DkdeError | None = None
-    for attempt in _attempts(state, sources):
+    for attempt in _attempts(state, sources, trusting):
         try:
             job = attempt.job()
         except InputError as error:
@@ -233,12 +224,15 @@ class Again:
     otherwise: str | None = None
 
 
-def works_of(state: State, sources: Mapping[str, str] | None = None) -> Again:
+def works_of(
+    state: State, sources: Mapping[str, str] | None = None, *, trusting: bool = False
+) -> Again:
     """Return the pieces of work of the call that made a result, on the same data.
 
     Parameters
     ----------
     sources : mapping of str to path, optional
+    trusting : bool
         As for :func:`take_up`.
 
     Raises
@@ -248,7 +242,7 @@ def works_of(state: State, sources: Mapping[str, str] | None = None) -> Again:
     """
     as_named: Again | None = None
     refused: DkdeError | None = None
-    for attempt in _attempts(state, sources):
+    for attempt in _attempts(state, sources, trusting):
         try:
             job = attempt.job()
         except DkdeError as error:

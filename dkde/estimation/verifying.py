@@ -31,6 +31,7 @@ def verify(
     seed: int = 0,
     anywhere: bool = False,
     sources: Mapping[str, str] | None = None,
+    trust_sources: bool = False,
 ) -> dict[str, Any]:
     """Check a complete result: every checksum, and a sample of blocks recomputed.
 
@@ -50,6 +51,10 @@ def verify(
         Where data lie that were moved apart from the result: present paths by those that the call
         named, ``{"/old/rows.nc": "/new/rows.nc"}``. A folder stands for all that is in it. The data
         must be the same: their checksums, or sizes and times, decide.
+    trust_sources : bool
+        Open all data that the result names, wherever they are. Without it those that lie beside the
+        result or are given as ``sources`` are opened; the others only for a result whose record is
+        this user's own file, which nobody else can write.
 
     Returns
     -------
@@ -63,7 +68,8 @@ def verify(
     Raises
     ------
     InputError
-        When ``sources`` names what the result does not name, or what is not there.
+        When ``sources`` names what the result does not name, or what is not there; or the result
+        names data that are not trusted.
     DataSetError
         When something is damaged or not the same; the message names it.
     """
@@ -82,7 +88,7 @@ def verify(
     if plan["call"]["arguments"].get("adaptive") is not None:
         reason = "the bandwidths of its rows follow from a pilot density, which is not kept"
         return _verified(chunks, reason=reason)
-    again = works_of(state, sources)
+    again = works_of(state, sources, trusting=trust_sources)
     if again.otherwise is not None:
         return _verified(chunks, reason=f"it was {again.otherwise}")
     # Only the first piece of work, of groups that of each: later ones depend on its outcome.

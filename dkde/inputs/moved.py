@@ -9,11 +9,10 @@ run noted.
 from __future__ import annotations
 
 import glob
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,8 @@ from dkde.datasets.formats.files import is_pattern
 from dkde.errors import Argument, InputError, some
 from dkde.inputs.grammar import names_in, sources_in
 from dkde.inputs.noted_files import Noted, read_noted, with_noted_times
+from dkde.inputs.trusted import Trust
+from dkde.stores.json_text import from_json
 
 # The arguments of a recorded call that are selectors.
 _SIDES = ("query", "train", "valid", "test")
@@ -49,6 +50,11 @@ class Whereabouts:
         folders above them.
     files : mapping
         The files that the run noted with checksums, by former path.
+    result : str or None
+        The path or URL of the result, whose place decides what of its data is opened; None for one
+        in memory, which the user's own program holds.
+    trusting : bool
+        Whether the user trusts all that the result names.
     """
 
     store: str | None = None
@@ -58,6 +64,8 @@ class Whereabouts:
     sources: tuple[str, ...] = ()
     told: Mapping[str, str] = field(default_factory=dict)
     files: Noted = field(default_factory=dict)
+    result: str | None = None
+    trusting: bool = False
 
     @classmethod
     def of(cls, plan: Any, store: str | os.PathLike[str] | None) -> Whereabouts:
@@ -82,34 +90,44 @@ class Whereabouts:
             tuple(dict.fromkeys(name for text in texts for name in names_in(text))),
             _without_repeats(named, _text(call.get("folder"))),
             files=read_noted(plan.get("files")),
+            result=None if store is None else os.fspath(store),
         )
 
     @classmethod
     def of_result(cls, attributes: Mapping[Any, Any], store: Any) -> Whereabouts:
         """Return the places of a result; one without provenance has only its present path."""
         try:
-            plan = json.loads(attributes["run"])
+            plan = from_json(attributes["run"])
         except (KeyError, ValueError, TypeError):
             plan = None
         return cls.of(plan, store if isinstance(store, str | os.PathLike) else None)
+
+    @cached_property
+    def trust(self) -> Trust:
+        """Return the places from which its data are opened."""
+        if self.result is None:
+            return Trust(everything=True)
+        return Trust.of(self.result, self.place, self.told, everything=self.trusting)
 
     @property
     def has_moved(self) -> bool:
         """Return whether the store has moved since the run began."""
         return None not in (self.store, self.place) and self.store != self.place
 
-    def telling(self, sources: Mapping[str, str] | None) -> Whereabouts:
+    def telling(self, sources: Mapping[str, str] | None, *, trusting: bool = False) -> Whereabouts:
         """Return the same places, with those that a user gave for some of the data.
 
         Parameters
         ----------
         sources : mapping of str to path, optional
             Present paths by former ones, or by names as the call named them; see :func:`told_of`.
+        trusting : bool
+            Whether the user trusts all that the result names.
         """
-        if not sources:
+        if not sources and not trusting:
             return self
-        now = {self.recorded(old): _absolute(new) for old, new in sources.items()}
-        return replace(self, told=now)
+        now = {self.recorded(old): _absolute(new) for old, new in (sources or {}).items()}
+        return replace(self, told=now, trusting=trusting)
 
     def told_place(self, name: str) -> str | None:
         """Return the place that a user gave for a name; None if there is none."""
@@ -138,8 +156,8 @@ class Whereabouts:
             return path
         others = self.elsewhere(name)
         if self.has_moved or self.told:  # what lay beside the store was probably moved with it
-            return next(others, path if _is_there(path) else None)
-        return path if _is_there(path) else next(others, None)
+            return next(others, path if self.trust.sees(path) else None)
+        return path if self.trust.sees(path) else next(others, None)
 
     def elsewhere(self, name: str) -> Iterator[str]:
         """Yield other present paths for a name, the likeliest first."""
@@ -150,7 +168,7 @@ class Whereabouts:
         if self.store is None or "://" in name or not os.path.isabs(path):
             return
         beside = None if self.place is None else self._beside(path, self.place, self.store)
-        if beside is not None and beside != path and _is_there(beside):
+        if beside is not None and beside != path and self._has(beside):
             yield beside
         if not os.path.dirname(name) and "." not in name:
             return  # a bare word is more likely a split than a file
@@ -163,8 +181,12 @@ class Whereabouts:
                 # The folder's own brackets must not be read as a part of the pattern.
                 origin = glob.escape(str(folder)) if is_pattern(path) else str(folder)
                 found = os.path.join(origin, *end)
-                if found != path and _is_there(found):
+                if found != path and self._has(found):
                     yield found
+
+    def _has(self, path: str) -> bool:
+        """Return whether something is at a path, and may be opened."""
+        return self.trust.admits(path) and _is_there(path)
 
     def renamings(self, paths: list[str]) -> list[Renaming]:
         """Return functions that may turn present paths into those that the run noted.

@@ -25,6 +25,7 @@ from dkde.inputs.foreign import Groups, divisions, is_known
 from dkde.inputs.grammar import Term, parse
 from dkde.inputs.opening import open_source
 from dkde.inputs.operands import Operand, aligned_parts, selected
+from dkde.inputs.trusted import Trust
 from dkde.rows.feature_choice import FeatureChoice
 from dkde.rows.kept import Kept
 from dkde.rows.side import Part, Rows
@@ -94,6 +95,7 @@ class Catalog:
         self.beside: tuple[str, ...] = ()
         # Maps a name to the present place of the source; a resumed run whose data moved sets it.
         self._located: Callable[[str], str] = str
+        self._trust: Trust | None = None
         self._folder: str | None = None  # where names begin, if not in the working directory
 
     @property
@@ -162,7 +164,9 @@ class Catalog:
         other.beside = tuple(dict.fromkeys([*self.beside, *names]))
         return other
 
-    def located(self, place: Callable[[str], str], folder: str | None = None) -> Catalog:
+    def located(
+        self, place: Callable[[str], str], folder: str | None = None, trust: Trust | None = None
+    ) -> Catalog:
         """Return a catalog of the same names, with sources at other places.
 
         Parameters
@@ -172,9 +176,11 @@ class Catalog:
         folder : str, optional
             The folder in which names begin. A source that lies there keeps its name in messages
             and results; one that lies elsewhere is called by its path.
+        trust : Trust, optional
+            The places that are opened, where a result names the sources; all of them if None.
         """
         other = copy(self)
-        other._located, other._folder, other._opened = place, folder, {}
+        other._located, other._folder, other._trust, other._opened = place, folder, trust, {}
         return other
 
     @property
@@ -209,6 +215,8 @@ class Catalog:
         key = (name, self.features, *roles, self.choice.row_dim)
         if key not in self._opened:
             place = _placed(name, self._located)
+            if self._trust is not None:
+                self._trust.check(place)
             called = name if place == in_folder(self._folder, name) else place
             self._opened[key] = open_source(
                 place, self.features, self.choice.row_dim, called=called, decimal=self.decimal
@@ -248,7 +256,8 @@ class Catalog:
         return replace(selected(Rows(parts)), of_values=tuple(kept for _, kept in chosen))
 
     def _exists(self, name: str) -> bool:
-        return name == self._default or is_source(self._located(name))
+        sees = is_source if self._trust is None else self._trust.sees
+        return name == self._default or sees(self._located(name))
 
     def _is_file(self, name: str) -> bool:
         # A split of the default source has precedence over a file of the same name.

@@ -45,6 +45,7 @@ def compare(
     bandwidth: float | str | Sequence[float | str] | None = None,
     by: str | None = None,
     sources: Mapping[str, str] | None = None,
+    trust_sources: bool = False,
 ) -> xr.Dataset:
     """Compare densities on the rows that all scored, row by row.
 
@@ -66,6 +67,8 @@ def compare(
         by default ``label``, if the rows have it.
     sources : mapping of str to path, optional
         Where data lie that were moved apart from the results, as for :func:`dkde.verify`.
+    trust_sources : bool
+        Open all data that the result names, wherever they are, as for :func:`dkde.verify`.
 
     Returns
     -------
@@ -119,7 +122,7 @@ def compare(
     results = named_results(given)
     if len(results) < 2:
         raise InputError("one result is given; a comparison is of two or more")
-    opened = opened_results([*results.values()], sources)
+    opened = opened_results([*results.values()], sources, trusting=trust_sources)
     if len(results) > 2:
         return compared_pairs(dict(zip(results, opened, strict=True)), bandwidth, by)
     first, second = opened

@@ -9,7 +9,7 @@ from typing import Any
 
 import xarray as xr
 
-from dkde.errors import DataSetError, DkdeError
+from dkde.errors import DataSetError, DkdeError, Remedy, one_line
 from dkde.runs.status import read_all
 from dkde.runs.store import ResultStore
 
@@ -26,7 +26,8 @@ def named_damage(*results: Any) -> Iterator[None]:
     Raises
     ------
     DataSetError
-        When a chunk is missing or damaged; any other error is raised as it is.
+        When a chunk is missing or damaged, or a store cannot be read as a result; an error of a
+        result in memory is raised as it is.
     """
     try:
         yield
@@ -42,4 +43,9 @@ def named_damage(*results: Any) -> Iterator[None]:
                     read_all(ResultStore.found(place)[0])
                 except DataSetError as damage:
                     raise damage from error
+                raise DataSetError(
+                    f"{place}: cannot be read as a result ({one_line(error)}); its metadata are "
+                    "damaged, or of another version of dkde; make the result again ",
+                    Remedy("restart"),
+                ) from error
         raise

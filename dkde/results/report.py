@@ -47,6 +47,7 @@ def report(
     *,
     by: str | None = None,
     sources: Mapping[str, str] | None = None,
+    trust_sources: bool = False,
 ) -> None:
     """Write a result, or several, as one page for a browser, which loads nothing.
 
@@ -72,6 +73,8 @@ def report(
         :func:`dkde.compare`.
     sources : mapping of str to path, optional
         Where data lie that were moved apart from the results, as for :func:`dkde.verify`.
+    trust_sources : bool
+        Open all data that the result names, wherever they are, as for :func:`dkde.verify`.
 
     Raises
     ------
@@ -85,7 +88,9 @@ def report(
         named = named_results(result)
     else:
         named = {"": result}
-    found = opened_results([*named.values()], sources, groups=len(named) == 1)
+    found = opened_results(
+        [*named.values()], sources, groups=len(named) == 1, trusting=trust_sources
+    )
     opened = {
         name: _reported(each, None if len(named) == 1 else name)
         for name, each in zip(named, found, strict=True)

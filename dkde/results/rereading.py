@@ -87,8 +87,9 @@ def _part_at(
     Raises
     ------
     InputError
-        When the data have changed, or have fewer rows by now.
+        When the data have changed, or have fewer rows by now; or the place is not trusted.
     """
+    where.trust.check(source)
     known = Catalog(
         features=recorded.get("opened") or None,
         row_dim=recorded.get("row_dims") or None,

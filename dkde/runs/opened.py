@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,16 +14,24 @@ from dkde.inputs.moved import Whereabouts, told_of
 from dkde.runs.geotiff import has_result, raster_result
 from dkde.runs.grouped import alone, grouped_dim, results_of_groups
 from dkde.runs.origin import as_now
+from dkde.runs.plan_schema import check_plan
 from dkde.runs.store import MAIN, ResultStore
 from dkde.stores.file_kinds import RASTERS, WHOLE
+from dkde.stores.json_text import from_json
 from dkde.typing import ResultLike
 
 # A key of a result's encoding: the present paths of its data, by former ones.
 _SOURCES = "dkde_sources"
+# Another: whether the user trusts all that the result names.
+_TRUSTING = "dkde_trust_sources"
 
 
 def opened_results(
-    results: Sequence[Any], sources: Mapping[str, str] | None = None, *, groups: bool = False
+    results: Sequence[Any],
+    sources: Mapping[str, str] | None = None,
+    *,
+    groups: bool = False,
+    trusting: bool = False,
 ) -> list[xr.Dataset]:
     """Return results, opened lazily, which know where their data lie now.
 
@@ -34,6 +41,8 @@ def opened_results(
         Present paths of their data, as for :func:`dkde.verify`. Each must be named by one of them.
     groups : bool
         As for :func:`opened_result`.
+    trusting : bool
+        Whether the user trusts all that the results name.
 
     Raises
     ------
@@ -41,13 +50,13 @@ def opened_results(
         As :func:`opened_result`; or when sources are named by no result, or are not there.
     """
     found = [opened_result(result, groups=groups) for result in results]
-    if not sources:
+    if not sources and not trusting:
         return found
     told = told_of(sources, map(whereabouts_of, found))
     # Beside the path of the store, which is found there too; a caller's own result stays as it is.
     opened = [result.copy() for result in found]
     for result in opened:
-        result.encoding = {**result.encoding, _SOURCES: told}
+        result.encoding = {**result.encoding, _SOURCES: told, _TRUSTING: trusting}
     return opened
 
 
@@ -197,18 +206,19 @@ def recorded_run(result: xr.Dataset, name: str) -> dict[str, Any]:
         When the result has none.
     """
     try:
-        found = json.loads(result.attrs["run"])
+        found = from_json(result.attrs["run"])
     except (KeyError, ValueError, TypeError):
         found = None
-    if not isinstance(found, dict) or not {"asked", "machine", "call", "sessions"} <= set(found):
+    if not isinstance(found, dict) or "sessions" not in found:
         raise DataSetError(
             f"{name}: does not say how it was made; give another name, or begin it anew ",
             Remedy("restart"),
         )
-    return found
+    return check_plan(name, found, "give another name, or begin it anew ", Remedy("restart"))
 
 
 def whereabouts_of(result: xr.Dataset) -> Whereabouts:
     """Return the places of a result and its data, then and now."""
     where = Whereabouts.of_result(result.attrs, result.encoding.get("source"))
-    return where.telling(result.encoding.get(_SOURCES))
+    trusting = bool(result.encoding.get(_TRUSTING))
+    return where.telling(result.encoding.get(_SOURCES), trusting=trusting)

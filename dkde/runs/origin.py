@@ -1,6 +1,5 @@
 """The provenance that a result holds, and the unit of its bandwidths."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +7,8 @@ import xarray as xr
 
 from dkde.numerics.bandwidth import EARTH_RADIUS_KM, KILOMETRES, RADIANS
 from dkde.numerics.kernels import VONMISES_FISHER, get_kernel
+from dkde.runs.plan_schema import is_provenance
+from dkde.stores.json_text import from_json
 
 
 def counted(described: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,10 +42,10 @@ def recounted(described: Mapping[str, Any]) -> dict[str, Any]:
 def provenance_of(result: xr.Dataset) -> dict[str, Any]:
     """Return a result's provenance; empty where it holds none that can be read."""
     try:
-        found = json.loads(result.attrs.get("provenance", "{}"))
+        found = from_json(result.attrs.get("provenance", "{}"))
     except (ValueError, TypeError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return found if is_provenance(found) else {}
 
 
 def bandwidth_unit(result: xr.Dataset) -> str | None:

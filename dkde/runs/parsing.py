@@ -1,9 +1,9 @@
 """Records of a run that are JSON."""
 
-import json
 from typing import Any
 
 from dkde.errors import DataSetError
+from dkde.stores.json_text import from_json
 from dkde.stores.store import Records
 
 
@@ -19,8 +19,8 @@ def parsed(records: Records, key: str) -> dict[str, Any] | None:
     if not content:
         return None
     try:
-        found = json.loads(content)
-    except (ValueError, RecursionError):
+        found = from_json(content)
+    except ValueError:
         found = None
     if not isinstance(found, dict):
         raise DataSetError(f"{records.name}: {key} of its run is damaged; remove it, and go on")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dkde.errors import DataSetError
+from dkde.runs.plan_schema import call_fault
 from dkde.runs.store import ResultStore, no_result
 from dkde.typing import StrPath
 
@@ -48,8 +49,8 @@ def recorded_call(path: StrPath) -> dict[str, Any]:
             f"{path}: was made in Python from rows in arrays or data frames, which it does not "
             "hold; a call whose rows are selectors of files or stores can be written down"
         )
-    if not isinstance(call, dict) or not call.keys() >= {"function", "arguments", "folder"}:
-        raise DataSetError(f"{path}: the record of its call is damaged")
+    if (fault := call_fault(call)) is not None:
+        raise DataSetError(f"{path}: the record of its call is damaged ({fault})")
     versions = {k: text for k, text in plan["machine"].items() if isinstance(text, str | int)}
     return {**call, "versions": versions}
 

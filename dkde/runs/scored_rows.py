@@ -14,6 +14,7 @@ from dkde.errors import InputError
 from dkde.inputs.moved import Whereabouts
 from dkde.runs.opened import whereabouts_of
 from dkde.runs.origin import bandwidth_unit, provenance_of, recounted
+from dkde.runs.plan_schema import is_described
 from dkde.runs.store import MAIN, ROW_WEIGHT
 
 # The roles of scored rows in the provenance, and the names of their splits in tables. The first of
@@ -150,7 +151,7 @@ def _scored(
         values = values.assign_coords(bandwidth=("bandwidth", along_it, {"units": unit}))
     described = provenance.get(role, {})
     # An incomplete description is taken as none: the values can be used without it.
-    known = recounted(described) if _is_whole(described) else {}
+    known = recounted(described) if is_described(described) else {}
     return ScoredRows(
         _SPLITS[role],
         values,
@@ -165,13 +166,3 @@ def _posteriors(result: xr.Dataset) -> dict[str, xr.Variable]:
         return {}
     found, classes = result["log_posterior"], result["class"].values.tolist()
     return {f"log_posterior_{k}": found.variable.isel({"class": i}) for i, k in enumerate(classes)}
-
-
-def _is_whole(described: Any) -> bool:
-    """Return whether a description has all that is needed; another program may have made it."""
-    try:
-        parts = described["query"]["parts"]
-        keys = ("name", "start", "stop", "checksum", "dtype", "scale", "offset")
-        return bool(parts) and all(key in part for part in parts for key in keys)
-    except (KeyError, TypeError):
-        return False

@@ -21,6 +21,7 @@ import psutil
 
 from dkde.errors import DataSetError
 from dkde.runs.parsing import parsed
+from dkde.runs.plan_schema import session_fault
 from dkde.stores.staging import boot_id
 from dkde.stores.store import Records
 
@@ -68,6 +69,8 @@ class Session:
     @classmethod
     def of(cls, record: dict[str, Any]) -> "Session":
         """Return a session from its record, which another version may have written."""
+        if (fault := session_fault(record)) is not None:
+            raise TypeError(fault)
         known = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in record.items() if name in known})
 

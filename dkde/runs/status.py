@@ -20,7 +20,9 @@ from dkde.stores.store import Records
 from dkde.typing import StrPath
 
 
-def status(path: StrPath, *, sources: Mapping[str, str] | None = None) -> dict[str, Any]:
+def status(
+    path: StrPath, *, sources: Mapping[str, str] | None = None, trust_sources: bool = False
+) -> dict[str, Any]:
     """Return the progress of a run.
 
     Parameters
@@ -29,6 +31,8 @@ def status(path: StrPath, *, sources: Mapping[str, str] | None = None) -> dict[s
         Of a result, complete or not.
     sources : mapping of str to path, optional
         Where data lie that were moved apart from the result, as for :func:`dkde.verify`.
+    trust_sources : bool
+        Look for all data that the result names, wherever they are, as for :func:`dkde.verify`.
 
     Returns
     -------
@@ -50,7 +54,7 @@ def status(path: StrPath, *, sources: Mapping[str, str] | None = None) -> dict[s
     """
     plan, records = _record(path)
     where = Whereabouts.of(plan, path)
-    where = where.telling(told_of(sources, [where]))
+    where = where.telling(told_of(sources, [where]), trusting=trust_sources)
     # A finished result keeps its sessions in the plan; those of an unfinished one are files.
     complete = "sessions" in plan
     stages: dict[str, Any] = {}

@@ -6,7 +6,6 @@ known of it is its run, see :mod:`dkde.runs.place`.
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping
@@ -21,7 +20,9 @@ from zarr.errors import UnstableSpecificationWarning
 from dkde.errors import Call, DataSetError, DkdeError, Message, Remedy, one_line
 from dkde.runs.output_names import file_of, output_of
 from dkde.runs.place import Present, RunPlace
+from dkde.runs.plan_schema import check_plan
 from dkde.stores.chunks import Strict
+from dkde.stores.json_text import from_json
 from dkde.stores.store import Records, is_remote, open_store
 from dkde.typing import StrPath
 
@@ -93,12 +94,7 @@ class State:
             return None
         if isinstance(plan, DataSetError):
             raise plan
-        if not isinstance(plan, dict) or not {"asked", "machine", "call"} <= set(plan):
-            raise DataSetError(
-                f"{self.name}: the record of how it was begun is damaged; begin it anew ",
-                Remedy("restart"),
-            )
-        return plan
+        return check_plan(self.name, plan, "begin it anew ", Remedy("restart"))
 
 
 class ResultStore:
@@ -173,7 +169,7 @@ class ResultStore:
         """Return the attributes of the root group; empty where there is none to read."""
         try:
             return dict(zarr.open_group(self.records.store, mode="r", zarr_format=3).attrs)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
             return {}
 
     def listed_arrays(self) -> dict[str, dict[str, Any]]:
@@ -185,7 +181,7 @@ class ResultStore:
             When the list is damaged or missing.
         """
         try:
-            root = json.loads(self.records.get("zarr.json") or b"")
+            root = from_json(self.records.get("zarr.json") or b"")
             listed = root["consolidated_metadata"]["metadata"]
             found = {
                 name: record
@@ -237,7 +233,7 @@ def _recorded(attributes: Mapping[str, Any]) -> Any:
     if "run" not in attributes:
         return None
     with suppress(ValueError, TypeError):
-        return json.loads(attributes["run"]) or {}
+        return from_json(attributes["run"]) or {}
     return {}
 
 

@@ -203,7 +203,7 @@ class TestStatus:
             "seconds": 7200.0,
             "sources": {},
         }
-        monkeypatch.setattr("dkde.status", lambda _, sources: found)
+        monkeypatch.setattr("dkde.status", lambda _, **options: found)
         lines = run("status", "r.zarr").stdout.splitlines()
         assert lines[:6] == [
             "state       running: process 0 on there; process 1 on there; process 2 on there, "
