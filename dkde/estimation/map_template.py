@@ -53,7 +53,8 @@ def _raster_template(path: str) -> xr.Dataset:
 
     # Of what rasterio asks of its own dependencies, nothing is for the user to do.
     with catch_warnings(action="ignore", category=PendingDeprecationWarning):
-        opened: Any = rioxarray.open_rasterio(path)
+        # No other driver of GDAL: some follow names in the file, and make requests.
+        opened: Any = rioxarray.open_rasterio(path, driver="GTiff")
         with opened:
             found: xr.Dataset = opened.coords.to_dataset().drop_vars("band", errors="ignore")
             return found.load()

@@ -74,10 +74,10 @@ class _Attempt:
         self.plan = plan
         self.where, self._beside_first = where, beside_first
         self._found: dict[str, str] = {}
-        folder = plan["call"]["folder"]
+        folder = where.folder
         # Relative names begin in the folder where the run began. None where that is gone, or is
         # the present folder anyway.
-        is_other = os.path.isdir(folder) and folder != os.getcwd()
+        is_other = folder is not None and os.path.isdir(folder) and folder != os.getcwd()
         self._folder = folder if is_other else None
 
     @property

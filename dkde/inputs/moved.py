@@ -85,10 +85,10 @@ class Whereabouts:
         local = store is not None and "://" not in os.fspath(store)
         return cls(
             os.path.realpath(store) if local and store is not None else None,
-            _text(plan.get("place")),
-            _text(call.get("folder")),
+            _whole(plan.get("place")),
+            _whole(call.get("folder")),
             tuple(dict.fromkeys(name for text in texts for name in names_in(text))),
-            _without_repeats(named, _text(call.get("folder"))),
+            _without_repeats(named, _whole(call.get("folder"))),
             files=read_noted(plan.get("files")),
             result=None if store is None else os.fspath(store),
         )
@@ -322,6 +322,11 @@ def _as_it_is(path: str) -> str:
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def _whole(value: Any) -> str | None:
+    """Return a recorded path that is whole, as those of runs are; None for anything else."""
+    return value if isinstance(value, str) and os.path.isabs(value) and "\0" not in value else None
 
 
 def _ends(parts: tuple[str, ...]) -> Iterator[tuple[str, ...]]:

@@ -43,7 +43,7 @@ def has_result(path: str | os.PathLike[str]) -> bool:
     import rasterio
 
     try:
-        with rasterio.open(path) as raster:
+        with rasterio.open(path, driver="GTiff") as raster:
             return _BESIDE in raster.tags()
     except Exception:  # a damaged file, or one of another kind
         return False
@@ -63,7 +63,7 @@ def raster_result(path: str | os.PathLike[str]) -> xr.Dataset:
     import rasterio
 
     try:
-        with rasterio.open(path) as raster:
+        with rasterio.open(path, driver="GTiff") as raster:
             kept, cells = json.loads(raster.tags()[_BESIDE]), raster.read()
         found: xr.Dataset = xr.Dataset.from_dict(kept["beside"])
         bands = grouped_dim(found) or "band"

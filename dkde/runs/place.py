@@ -20,6 +20,7 @@ from uuid import uuid4
 
 from dkde.errors import Call, DataSetError, Remedy
 from dkde.runs.output_names import output_of, run_of
+from dkde.stores.json_text import from_json
 from dkde.stores.store import PARTIAL, Records, open_store
 from dkde.typing import StrPath
 
@@ -54,8 +55,7 @@ class Present:
     @property
     def id(self) -> str | None:
         """Return the id of the run, which is also the name of its folder; None if unknown."""
-        found = self.content.get("id") if isinstance(self.content, dict) else None
-        return found if isinstance(found, str) and _ID.fullmatch(found) else None
+        return self.content["id"] if isinstance(self.content, dict) else None
 
 
 class RunPlace:
@@ -264,7 +264,7 @@ class RunPlace:
         for name in self._records.names(""):
             if _ID.fullmatch(name):
                 plan = _parsed(self._records.get(f"{name}/{PLAN}") or b"")
-                if plan is not None and (plan.get("number"), plan.get("id")) == (number, name):
+                if plan is not None and (plan.get("number"), plan["id"]) == (number, name):
                     return plan
         return DataSetError(
             f"{self.name}: the record of how its run was begun ({self.path}/{_mark(number)}) is "
@@ -301,8 +301,10 @@ def _mark(number: int) -> str:
 
 
 def _parsed(content: bytes) -> dict[str, Any] | None:
+    """Return a plan that names the folder of its run; None for anything else."""
     try:
-        found = json.loads(content)
-    except (ValueError, RecursionError):
+        found = from_json(content)
+    except ValueError:
         return None
-    return found if isinstance(found, dict) else None
+    is_plan = isinstance(found, dict) and isinstance(run := found.get("id"), str)
+    return found if is_plan and _ID.fullmatch(run) else None

@@ -105,7 +105,7 @@ def is_written_by_dkde(path: str | os.PathLike[str]) -> bool:
         if suffix == ".tif":
             import rasterio
 
-            with rasterio.open(path) as raster:
+            with rasterio.open(path, driver="GTiff") as raster:
                 return "dkde_provenance" in raster.tags()
         with xr.open_dataset(path, engine="h5netcdf") as found:
             return "log_density" in found and "provenance" in found.attrs
