@@ -306,5 +306,7 @@ def _parsed(content: bytes) -> dict[str, Any] | None:
         found = from_json(content)
     except ValueError:
         return None
-    is_plan = isinstance(found, dict) and isinstance(run := found.get("id"), str)
-    return found if is_plan and _ID.fullmatch(run) else None
+    if not isinstance(found, dict):
+        return None
+    run = found.get("id")
+    return found if isinstance(run, str) and _ID.fullmatch(run) else None
