@@ -2,7 +2,6 @@
 
 import sys
 from contextlib import closing
-from math import log
 from time import perf_counter
 from typing import NamedTuple
 
@@ -14,10 +13,10 @@ from dkde.engine.grid_blocks import GridBlock
 from dkde.engine.leaf_blocks import LeafBlock
 from dkde.engine.reading import check_finite, read_groups
 from dkde.engine.reads import Reads
+from dkde.engine.rounded_rows import allow_for_rounded_rows
 from dkde.engine.task import Survey, Task
 from dkde.engine.threads import one_blas_thread
 from dkde.numerics import logsum
-from dkde.numerics.images import RELATIVE
 from dkde.numerics.tiles import PairSums
 from dkde.rows.side import Side
 from dkde.typing import FloatArray
@@ -112,28 +111,7 @@ def score_share(
             block = kind(query, train, task, survey, rows, panel)
             with giving_memory_back():
                 part = block.share(*share)
-        if task.images is not None:
-            origin = survey.reference if train.rows.linear is not None else None
-            _allow_for_images(part[1], task, task.images.rounding(origin), train.rows.n_features)
         return ShareOfBlock(*part, perf_counter() - start, _worker_here())
-
-
-def _allow_for_images(
-    partial: FloatArray, task: Task, rounding: float, n_features: int
-) -> None:  # fmt: skip
-    """Add to bounds what follows from the rounding of images, of kernels that reach everywhere."""
-    if task.kernel.profile is not None:
-        return
-    rows = logsum.split(partial)
-    moved = (rounding / (task.bandwidths * task.least_scale))[:, None]
-    # Weights over scales are larger than weights by no more than this.
-    heavier = -task.scale_power(n_features) * log(task.least_scale)
-    with np.errstate(invalid="ignore"):
-        widest = np.maximum(rows.log_weight + heavier - rows.log_sums + rows.errors, 0.0)
-    # The mean exponent is at most ``widest``. Other kernels have exponents that are distances.
-    gaussian = task.kernel.is_gaussian
-    more = logsum.error_of_moved(moved, widest) if gaussian else moved
-    rows.errors[:] += np.where(np.isneginf(rows.log_sums), 0.0, more + 2 * RELATIVE * widest)
 
 
 def _worker_here() -> str | None:
@@ -187,6 +165,7 @@ def _by_products(
                 del read  # frees memory before the next but one is read
         parts.append(sums.log_sums())
     found = logsum.combine(parts)
+    allow_for_rounded_rows(found, values, task, train.rows, origin)
     effort = logsum.split(found)
     effort.read[:], effort.missing[:] = n_read * len(parts), n_missing
     result[:, there] = found

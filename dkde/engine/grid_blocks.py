@@ -25,6 +25,7 @@ from dkde.engine.leaves import (
 )  # fmt: skip
 from dkde.engine.reading import Reading
 from dkde.engine.reads import Reads
+from dkde.engine.rounded_rows import is_rounded
 from dkde.engine.shelf import SHELF
 from dkde.engine.task import Task
 from dkde.numerics import logsum
@@ -122,7 +123,11 @@ class GridBlock(LeafBlock):
         start, stop = min(number * each, n_rows), min((number + 1) * each, n_rows)
         if number >= used:
             start = stop = n_rows
-        return np.arange(start, stop), self._points(self._rows[0] + start, self._rows[0] + stop)
+        found = self._points(self._rows[0] + start, self._rows[0] + stop)
+        numbers = np.arange(start, stop)
+        if is_rounded(self._task, self._train.rows):
+            self._allow_for_rounded(found, self._axes.points(self._rows[0] + numbers))
+        return numbers, found
 
     def _points(self, start: int, stop: int) -> FloatArray:
         """Return the partial result of a range of the query's rows."""

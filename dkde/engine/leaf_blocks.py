@@ -12,6 +12,7 @@ from dkde.engine.cells import Beyond, PanelMoments, panel_moments
 from dkde.engine.grouped_cells import Grouped, GroupsApart, grouped_moments
 from dkde.engine.leaves import QueryRows, TrainRows, check_distances, query_rows, train_rows
 from dkde.engine.reads import Reads
+from dkde.engine.rounded_rows import allow_for_rounded_rows
 from dkde.engine.shelf import SHELF, shelf_of
 from dkde.engine.task import Survey, Task
 from dkde.numerics import logsum
@@ -20,7 +21,7 @@ from dkde.numerics.frame import Frame
 from dkde.numerics.leaf_sums import LeafSums
 from dkde.numerics.tree import Numbers
 from dkde.rows.side import Side
-from dkde.typing import FloatArray
+from dkde.typing import Array, FloatArray
 
 Range = tuple[int, int]
 T = TypeVar("T")
@@ -68,7 +69,13 @@ class LeafBlock:
             return columns, missing
         # Of one share nothing is to be expected: all is asked for at once.
         expected = query if n_shares > 1 else None
-        return columns, np.concatenate([self._sums(mine, expected), missing], axis=1)
+        found = self._sums(mine, expected)
+        self._allow_for_rounded(found, mine.values)
+        return columns, np.concatenate([found, missing], axis=1)
+
+    def _allow_for_rounded(self, partial: FloatArray, values: Array) -> None:
+        """Add to bounds what follows from the rounding of rows."""
+        allow_for_rounded_rows(partial, values, self._task, self._train.rows, self._origin)
 
     def _query_rows(self) -> QueryRows:
         key = self._survey.key, "query", self._rows

@@ -18,7 +18,7 @@ from dkde.numerics.kernels import Kernel
 from dkde.numerics.leaf_axes import LeafAxes
 from dkde.numerics.metrics import Metric, Terms
 from dkde.numerics.node_moments import has_moments, n_moments
-from dkde.numerics.sphere import EPSILON, ROUNDING
+from dkde.numerics.sphere import ROUNDING
 from dkde.numerics.summaries import Summaries
 from dkde.numerics.tolerance import OF_ATOL
 from dkde.rows.grid import GridAxes
@@ -94,7 +94,7 @@ class Task:
         Whether training rows have scales of their own, which multiply the bandwidths. Their sums
         are of pairs alone.
     least_scale : float
-        The least of these, where rows have images.
+        The least of these, where rows have images or are mapped.
     """
 
     kernel: Kernel
@@ -184,8 +184,7 @@ class Task:
             return None
         if self.kernel.angle is None:
             return 2 * ROUNDING / self.bandwidths
-        # Unit vectors less an origin are divided by the angle: two roundings of at most 2 more.
-        return 2 * (ROUNDING + 2 * EPSILON) / (self.bandwidths * self.kernel.angle)
+        return 2 * ROUNDING / (self.bandwidths * self.kernel.angle)
 
     def largest_term(self, n_features: int) -> float:
         """Return the largest term in the sums of log-normalisers, in nats, for their rounding."""

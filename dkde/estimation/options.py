@@ -418,8 +418,9 @@ class Options:
         # in units of their scale.
         unit, integer = common_unit(query.rows, train.rows, matrix.bandwidths, precision)
         kernel = self.radial if matrix.angle is None else sphere_product(matrix.angle)
-        # Images are those that the widest rows need, and are rounded as the narrowest rows see it.
-        least, largest = (1.0, 1.0) if self.bounds is None else range_of_scales(train)
+        # Images are those that the widest rows need. Rounding is as the narrowest rows see it.
+        is_rounded = self.bounds is not None or train.rows.linear is not None
+        least, largest = range_of_scales(train) if is_rounded else (1.0, 1.0)
         task = Task(
             kernel, get_metric(self.metric), matrix.bandwidths, precision,
             check_tol(self.tol, precision), train.rows.n_rows, unit, integer,

@@ -2,15 +2,44 @@
 
 There is no constant term: densities depend on differences only, and the reader determines the row
 that is subtracted before.
+
+**Rounding.** A row z, which is a difference of n features, is mapped to ``y = z A``, with an error
+of at most ``c |z| |A|`` in each coordinate: one rounding is of the difference, and n are of the
+product. Where A has an inverse, ``|z| <= |y| |A^-1|``. So the error is at most ``c k`` times the
+length of y, with k the norm of ``|A^-1| |A|``: 1 for scales. No row has to be known but in the
+coordinates that it is mapped to.
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import cached_property
+from math import inf
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from dkde.typing import Array, FloatArray
+
+_UNIT = 2.0**-53
+
+
+class MapRounding(NamedTuple):
+    """What the rounding of a map changes.
+
+    Parameters
+    ----------
+    of_length : float
+        By how much of its own length a mapped row is off at most.
+    of_squares : float
+        By how much of themselves squared distances are off, as the map is not quite the one that C
+        asks for.
+    of_volume : float
+        By how much the log of the map's volume is off, in nats.
+    """
+
+    of_length: float
+    of_squares: float
+    of_volume: float
 
 
 class LinearMap(Protocol):
@@ -33,6 +62,10 @@ class LinearMap(Protocol):
     def nbytes(self) -> int:
         """Return the bytes in memory."""
 
+    @property
+    def rounding(self) -> MapRounding | None:
+        """Return what its rounding changes; None where the map has no inverse."""
+
     def apply(self, values: FloatArray) -> FloatArray:
         """Map rows."""
 
@@ -52,11 +85,15 @@ class Product:
         The columns that are multiplied, in ascending order; all by default.
     width : int, optional
         The number of all columns, where ``columns`` are given.
+    off : float
+        By how much of themselves squared distances are off, and by how much for each feature the
+        log of the volume, from what the matrix was made for.
     """
 
     matrix: FloatArray
     columns: npt.NDArray[np.intp] | None = None
     width: int | None = None
+    off: float = 0.0
 
     @property
     def n_inputs(self) -> int:
@@ -77,6 +114,22 @@ class Product:
     def nbytes(self) -> int:
         """Return the bytes in memory."""
         return int(self.matrix.nbytes)
+
+    @cached_property
+    def rounding(self) -> MapRounding | None:
+        """Return what its rounding changes; None where the matrix has no inverse."""
+        n, n_features = self.matrix.shape
+        if n != n_features:
+            return None
+        # Features in units in which the matrix has entries of about the same size.
+        scaled = self.matrix / np.abs(self.matrix).max(axis=1, keepdims=True)
+        inverse = np.linalg.inv(scaled)
+        norm = float(np.linalg.norm(np.abs(inverse) @ np.abs(scaled), 2))
+        # The true inverse is that of (I - rest) times the computed one.
+        rest = np.abs(np.eye(n) - inverse @ scaled) + n * _UNIT * (np.abs(inverse) @ np.abs(scaled))
+        wrong = float(np.linalg.norm(rest))
+        of_length = (n + 2) * _UNIT * norm / (1 - wrong) * (1 + 1e-6) if wrong < 0.5 else inf
+        return MapRounding(of_length, self.off, n * self.off)
 
     def apply(self, values: FloatArray) -> FloatArray:
         """Map rows."""
@@ -124,6 +177,14 @@ class Scaling:
     def nbytes(self) -> int:
         """Return the bytes in memory."""
         return int(self.columns.nbytes + self.factors.nbytes)
+
+    @property
+    def rounding(self) -> MapRounding:
+        """Return what its rounding changes: of a difference, a product, and a factor."""
+        # Logs of scales are added up, and may cancel.
+        logs = float(np.abs(np.log(self.factors)).sum())
+        of_volume = (self.n_features + 4) * _UNIT * logs
+        return MapRounding(2 * _UNIT * (1 + 1e-6), 2 * _UNIT * (1 + 1e-6), of_volume)
 
     def apply(self, values: FloatArray) -> FloatArray:
         """Map rows."""
