@@ -51,8 +51,8 @@ def make_private(folder: Path) -> str:
             each.mkdir(mode=0o700, exist_ok=True)
         if reason := _unsafe(folder):
             return reason
-        mode = folder.stat().st_mode
-        if mode & 0o077:
+        found = folder.stat()
+        if found.st_uid == os.getuid() and found.st_mode & 0o077:
             # Folders within may be open where this one was.
             for inner in folder.iterdir():
                 if inner.is_dir() and (reason := _open_to_others(inner, inner.lstat())):
