@@ -146,3 +146,33 @@ def test_variables_of_a_store(run, folder):
     shown = run("info", "x.zarr").output
     assert "x1b" in shown
     assert is_clean(shown)
+
+
+def test_csv_as_it_is_is_an_option_of_one_command(run, folder):
+    rng = np.random.default_rng(0)
+    pd.DataFrame({"=x": rng.normal(size=30), "y": rng.normal(size=30)}).to_parquet("t.parquet")
+    Path("two.toml").write_text(
+        '[[sample]]\ndata = "t.parquet"\nbandwidth = 1\noutput = "a.csv"\ncsv-as-is = true\n'
+        '[[sample]]\ndata = "t.parquet"\nbandwidth = 1\noutput = "b.csv"\n'
+    )
+    run("run", "two.toml")
+    heads = {name: Path(name).read_text().splitlines()[0] for name in ("a.csv", "b.csv")}
+    assert heads == {"a.csv": "=x,y", "b.csv": "'=x,y"}
+
+
+def test_figures_and_outputs_in_csv(run, folder):
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame({"x": rng.normal(size=40), "=k": np.where(np.arange(40) % 2, "-a", "-2")})
+    rows.to_parquet("t.parquet")
+    score = (
+        "score", "t.parquet", "--train", "t.parquet", "--query", "t.parquet", "--bandwidth", "0.5",
+        "--by", "=k", "--csv", "f.csv", "--output",
+    )  # fmt: skip
+    run(*score, "o.csv")
+    figures = pd.read_csv("f.csv", dtype=str)
+    assert sorted(figures["'=k"]) == ["'-a", "-2"]
+    assert figures["mean_log_likelihood"].str.match(r"-\d").all()
+    assert sorted(set(pd.read_csv("o.csv", dtype=str)["'=k"])) == ["'-a", "-2"]
+    run(*score, "p.csv", "--csv-as-is")
+    assert sorted(set(pd.read_csv("p.csv", dtype=str)["=k"])) == ["-2", "-a"]
+    assert sorted(pd.read_csv("f.csv", dtype=str)["=k"]) == ["-2", "-a"]
