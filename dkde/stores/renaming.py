@@ -41,6 +41,8 @@ def move(source: Path, target: Path) -> None:
         # A hard link fails if the name is taken, which a rename does not.
         try:
             os.link(source, target)
+        except FileNotFoundError:
+            raise
         except FileExistsError:
             # A network file system repeats a request whose answer was lost.
             if not os.path.samefile(source, target):
@@ -49,7 +51,11 @@ def move(source: Path, target: Path) -> None:
         except OSError:  # a file system without hard links
             with target.open("xb"):
                 pass
-            os.replace(source, target)
+            try:
+                os.replace(source, target)
+            except BaseException:
+                target.unlink()
+                raise
         else:
             source.unlink()
 
