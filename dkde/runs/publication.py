@@ -27,7 +27,7 @@ from zarr.core.sync import sync
 from zarr.storage import LocalStore, WrapperStore
 
 from dkde.errors import DataSetError, Remedy, one_line
-from dkde.runs.place import RunPlace
+from dkde.runs.place import PLAN, RunPlace
 from dkde.runs.store import PUBLISHING, RESULT_FORMAT, ResultStore, writing
 from dkde.stores.durable import sync_folder, sync_tree
 from dkde.stores.renaming import exchange, move
@@ -74,6 +74,8 @@ def drafted(place: RunPlace, run: str, name: str) -> Iterator[Path]:
         yield path
     finally:
         _remove(path)
+        if not (folder / PLAN).is_file():  # the run was begun anew, and Zarr made the folder again
+            place.remove_leftovers()
 
 
 def _remove(path: Path) -> None:

@@ -174,9 +174,8 @@ class Ledger:
 
     def _hold(self, mine: Session) -> None:
         """Note that a session does the whole run, if no other one does."""
-        # The session was written first: of two that begin at once, at least one sees the other.
-        # The one of the lower id goes on, once the other has seen it; or the one that holds the
-        # run.
+        # The session was written first: of two that begin at once, at least one sees the other. The
+        # one of the lower id goes on, once the other has seen it too; or one that holds the run.
         end = time.monotonic() + STALE
         while others := [s for s in self.at_work() if s.part is None]:
             first = next((s for s in others if s.holds or s.id < mine.id), None)

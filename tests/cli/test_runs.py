@@ -159,7 +159,7 @@ def test_another_machine_is_allowed(run, stop_after, monkeypatch):
 
 
 def test_a_defect_says_what_is_kept(run, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise ValueError("oh")
 
     monkeypatch.setattr("dkde.runs.run.publish_store", fail)
