@@ -36,6 +36,8 @@ class Server:
     def __init__(self, address: str) -> None:
         self.address = address
         self.requests: Counter[tuple[str, str]] = Counter()
+        # Whether the answer to a request is lost, by its method and path: see `bucket_faults`.
+        self.loses: Callable[[str, str], bool] | None = None
 
     def environment(self) -> dict[str, str]:
         """What leads clients here, credentials included."""
@@ -63,6 +65,10 @@ def serving() -> Iterator[Server]:
 
     def counted(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        if server.loses is not None and server.loses(method, path):
+            list(backend(environ, lambda *_: lambda _: None))
+            start_response("503 Service Unavailable", [("Content-Length", "0")])
+            return []
         if method != "PUT":
             server.requests[method, path] += 1
             return backend(environ, start_response)

@@ -112,7 +112,7 @@ def faults(folder: Path, kind: str, k: int, seed: int = 0) -> Iterator[Log]:
             try:
                 yield log
             finally:
-                _let_zarr_end()
+                let_zarr_end()
         log.done = not log.dead
     except BaseException:
         # A dead process reports nothing, whatever its code makes of its end.
@@ -340,7 +340,7 @@ def _path_of(number: Any) -> Path | None:
         return None
 
 
-def _let_zarr_end() -> None:
+def let_zarr_end() -> None:
     """Wait for what Zarr does in its own thread after one of several writes has failed."""
     import asyncio
 

@@ -8,6 +8,7 @@ that it still does.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,6 +21,7 @@ from uuid import uuid4
 
 from zarr.abc.store import Store
 from zarr.core.buffer import Buffer, default_buffer_prototype
+from zarr.core.sync import sync
 from zarr.storage import WrapperStore
 
 from dkde.datasets.dataset import FORMAT, is_dataset
@@ -221,13 +223,14 @@ def _write_in_place(seen: SeenUrl, write: Callable[[Store], None]) -> None:
     records = Records(open_store(url), url)
     _claim(records, seen, import_id)
     # After a failure the keys that this import wrote are removed, if it still owns the place.
-    written: set[str] = set()
+    writes = _Writes()
     try:
-        write(_ClaimedStore(records.store, url, import_id, written))
+        write(_ClaimedStore(records.store, url, import_id, writes))
     except BaseException:
         # If the removal fails too, the remains are still marked as unfinished.
         with suppress(DataSetError):
-            _remove(records, sorted(written), import_id)
+            sync(writes.end())
+            _remove(records, sorted(writes.keys), import_id)
         raise
 
 
@@ -256,18 +259,42 @@ def _claim(records: Records, seen: SeenUrl, import_id: str) -> None:
     _remove(records, keys, import_id, root=False)
 
 
+class _Writes:
+    """What an import writes into a bucket: all keys, and the number of writes under way."""
+
+    def __init__(self) -> None:
+        self.keys: set[str] = set()
+        self.n_under_way = 0
+        self.ended = False
+
+    async def end(self) -> None:
+        """Wait until no write is under way: when one fails, Zarr does not wait for the others."""
+        self.ended = True
+        while self.n_under_way:
+            await asyncio.sleep(0.01)
+
+
 class _ClaimedStore(WrapperStore[Store]):
     """A store that accepts writes as long as its root names this import."""
 
-    def __init__(self, store: Store, url: str, import_id: str, written: set[str]) -> None:
+    def __init__(self, store: Store, url: str, import_id: str, writes: _Writes) -> None:
         super().__init__(store)
-        self._url, self._import_id, self._written = url, import_id, written
+        self._url, self._import_id, self._writes = url, import_id, writes
 
     # Zarr copies a store for another mode; the copy must keep the guard and the list of keys.
     def _with_store(self, store: Store) -> _ClaimedStore:
-        return _ClaimedStore(store, self._url, self._import_id, self._written)
+        return _ClaimedStore(store, self._url, self._import_id, self._writes)
 
     async def set(self, key: str, value: Buffer) -> None:
+        if self._writes.ended:
+            raise DataSetError(f"{self._url}: the import has failed; nothing more is written")
+        self._writes.n_under_way += 1
+        try:
+            await self._set(key, value)
+        finally:
+            self._writes.n_under_way -= 1
+
+    async def _set(self, key: str, value: Buffer) -> None:
         # The root is read before each write. A loser notices at its next chunk, and stops.
         root = await self._store.get(ROOT, default_buffer_prototype())
         if _owner(None if root is None else root.to_bytes()) != self._import_id:
@@ -276,7 +303,7 @@ class _ClaimedStore(WrapperStore[Store]):
                 "which of them is wanted, and choose another path for this one"
             )
         # The key is noted before the write: a write that fails may still have been carried out.
-        self._written.add(key)
+        self._writes.keys.add(key)
         await self._store.set(key, value)
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:

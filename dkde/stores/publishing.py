@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dkde.errors import DataSetError, one_line, warn
-from dkde.stores.durable import create_synced, sync_folder, sync_tree
+from dkde.stores.durable import sync_folder, sync_tree, write_synced
 from dkde.stores.objects import SeenObject, drafted_object
 from dkde.stores.renaming import exchange, move
 from dkde.stores.staging import Stage, staged, stages_of, what_it_holds
@@ -65,7 +65,7 @@ def _place(stage: Stage, seen: Seen) -> None:
         raise _changed(seen)
     if there is None or seen.is_empty_folder:
         # The place may be empty only because another command is between its two steps.
-        if os.path.exists(_mark(target)):
+        if os.path.exists(_mark(target)) and not _forgets(target):
             raise _being_replaced(seen)
         try:
             if there is not None:
@@ -267,8 +267,15 @@ def _replace_in_two_steps(stage: Stage, seen: Seen) -> None:
     """
     target, mark = seen.path, _mark(seen.path)
     # The mark is made first, and names the hidden folder: `complete` finds both steps by it.
-    if not create_synced(mark, stage.folder.name.encode()):
+    if os.path.exists(mark) and not _forgets(target):
         raise _being_replaced(seen)
+    draft = stage.folder / mark.name
+    write_synced(draft, stage.folder.name.encode())
+    try:
+        move(draft, mark)
+    except FileExistsError:
+        raise _being_replaced(seen) from None
+    sync_folder(mark.parent)
     number = number_of(stage.new.lstat())
     try:
         target.rename(stage.old)
@@ -277,11 +284,30 @@ def _replace_in_two_steps(stage: Stage, seen: Seen) -> None:
         _move_or_find(stage.new, target, number)
     except BaseException:
         # If the place has been filled by now, the hidden folder stays, and is reported.
-        with suppress(FileExistsError, FileNotFoundError):
-            move(stage.old, target)
+        with suppress(FileNotFoundError):
+            _second_step(stage.old, target)
         raise
     finally:
-        mark.unlink(missing_ok=True)
+        # Where nothing could be put back, as on a full disk, the next command does the second step.
+        if known_by(target) is not None or not (stage.old.exists() and stage.new.exists()):
+            mark.unlink(missing_ok=True)
+
+
+def _forgets(target: Path) -> bool:
+    """Remove the mark of a replacement that is not between its steps; False if it may go on.
+
+    Of a machine that was restarted, or is another, nobody knows whether its process lives. If it
+    does, it looks at what it replaces by itself: the mark only lets others do its second step.
+    """
+    mark = _mark(target)
+    with suppress(FileNotFoundError):
+        name = mark.read_text(encoding="utf-8")
+        stage = next((each for each in stages_of(target) if each.folder.name == name), None)
+        between = stage is not None and stage.old.exists() and stage.new.exists()
+        if between or (stage is not None and stage.is_dead() is False):
+            return False
+        mark.unlink()
+    return True
 
 
 def _second_step(source: Path, target: Path) -> bool:
