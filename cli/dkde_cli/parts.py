@@ -196,7 +196,8 @@ def finish(
     metavar="FILE",
     help="Write the script to this file; by default it is printed.",
 )
-def script(scheduler: str, store: str, parts: int, file: str | None) -> None:
+@trust_sources_option
+def script(scheduler: str, store: str, parts: int, file: str | None, trust_sources: bool) -> None:
     """Write the script that submits a run as an array of jobs.
 
     STORE holds a run that --init-only has set up. Add to the script what your site asks for,
@@ -220,10 +221,11 @@ def script(scheduler: str, store: str, parts: int, file: str | None) -> None:
             f"{path}: has a line end or another character that cannot be seen, and a job script "
             "would name it; rename it"
         )
+    named = f"{quote(path)}{' --trust-sources' if trust_sources else ''}"
     text = (_SLURM if scheduler == "slurm" else _PBS).format(
         name=_job_name(path),
-        store=quote(path),
-        finish=quote(f"dkde finish {quote(path)}"),
+        store=named,
+        finish=quote(f"dkde finish {named}"),
         parts=parts,
         last=parts - 1,
         array=f"#PBS -J 0-{parts - 1}\n" if parts > 1 else "",

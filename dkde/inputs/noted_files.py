@@ -8,6 +8,7 @@ their own, if they are few and small. A file whose content is the noted one coun
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import lru_cache
@@ -99,6 +100,8 @@ def _each_file(
 
 def _status(path: str) -> tuple[int, int]:
     status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device may never end
+        raise OSError(f"{path} is no regular file")
     return status.st_size, status.st_mtime_ns
 
 

@@ -191,11 +191,17 @@ class _Session(Struct, kw_only=True):
     place: str | None = None
 
 
+class _Machine(Struct, kw_only=True):
+    """What decides the last bits of numbers; all but the engine is only compared."""
+
+    engine: _Int = 1
+
+
 class _Plan(Struct, kw_only=True):
     """The record of how a run began; of a finished one with its sessions."""
 
     asked: dict[str, _Asked]
-    machine: dict[str, str | _Int | dict[str, Any]]
+    machine: _Machine
     call: dict[str, Any] | None
     id: str | None = None
     place: str | None = None

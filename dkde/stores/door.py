@@ -9,9 +9,11 @@ Arrays that users opened themselves are checked before any of their chunks is de
 import asyncio
 import json
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -159,7 +161,9 @@ class Folder(LocalStore):
         """Return the bytes at a key."""
         prototype = default_buffer_prototype() if prototype is None else prototype
         with self._reading(key):
+            refuse_pipe(self.root / key)
             for name in self.checks.lacking(key):
+                refuse_pipe(self.root / name)
                 self.checks.passed(name, await super().get(name, prototype), None)
             found = await super().get(key, prototype, byte_range)
         return self.checks.passed(key, found, byte_range)
@@ -167,7 +171,9 @@ class Folder(LocalStore):
     def get_sync(self, key: str, **options: Any) -> Buffer | None:
         """Return the bytes at a key, synchronously."""
         with self._reading(key):
+            refuse_pipe(self.root / key)
             for name in self.checks.lacking(key):
+                refuse_pipe(self.root / name)
                 self.checks.passed(name, super().get_sync(name), None)
             found = super().get_sync(key, **options)
         return self.checks.passed(key, found, options.get("byte_range"))
@@ -189,6 +195,21 @@ class Folder(LocalStore):
             raise DataSetError(
                 f"{self.root / key}: could not be read ({one_line(error)})"
             ) from error
+
+
+def refuse_pipe(path: Path) -> None:
+    """Refuse a pipe or a device in place of a store's file: reading it may block, or never end.
+
+    Raises
+    ------
+    DataSetError
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return  # it is not there, and reading it says so
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise DataSetError(f"{path}: is a pipe or a device, and no file of a store; remove it")
 
 
 def checks_itself(store: Any) -> bool:

@@ -63,3 +63,12 @@ class TestScript:
         assert "no result of dkde" in refused("script", "pbs", "none.zarr", "--parts", 2)
         run(*SWEEP, "--output", begun)
         assert "there is nothing to submit" in refused("script", "pbs", begun, "--parts", 2)
+
+
+def test_a_script_trusts_sources_only_if_asked(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run("score", "digits", "--query", "test[:9]", "--bandwidth", "2", "--output", "r.zarr",
+        "--init-only")  # fmt: skip
+    for words, times in ((), 0), (("--trust-sources",), 2):
+        text = run("script", "slurm", "r.zarr", "--parts", "1", *words).stdout
+        assert text.count(" --trust-sources") == times

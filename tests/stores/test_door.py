@@ -1,6 +1,7 @@
 """Stores whose chunks run code when they are decoded: nothing of them is."""
 
 import json
+import os
 import pickle
 import shutil
 import warnings
@@ -308,3 +309,20 @@ def test_filters_of_numcodecs_are_known(tmp_path):
     assert Place(str(tmp_path / "a.zarr"), "zarr").stamp(())
     store = open_store(tmp_path / "a.zarr", read_only=True)
     np.testing.assert_array_equal(zarr.open_array(store, mode="r")[:], np.arange(6))
+
+
+@pytest.mark.parametrize("key", ["zarr.json", "log_density/c/0/0", "log_density/zarr.json"])
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_pipes_and_devices_in_a_store_are_not_read(tmp_path, key, kind):
+    dkde.score(np.ones((3, 1)), np.zeros((5, 1)), 1.0, output=tmp_path / "r.zarr")
+    path = tmp_path / "r.zarr" / key
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises(dkde.DataSetError, match=r"is a pipe or a device|it is missing"):
+        dkde.verify(tmp_path / "r.zarr")
+    if key != "log_density/zarr.json":  # which the list of variables stands for
+        with pytest.raises(dkde.DataSetError, match=r"is a pipe or a device|it is missing"):
+            dkde.export(tmp_path / "r.zarr", tmp_path / "r.csv")
