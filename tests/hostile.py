@@ -346,14 +346,14 @@ class Edit:
         return value(traps) if callable(value) else value
 
 
-def _places(document: Any, leaves: tuple[str, ...]) -> Iterator[tuple[Any, Any]]:
+def _places(document: Any, leaves: tuple[str, ...], depth: int = 20) -> Iterator[tuple[Any, Any]]:
     """Yield each place of a value in JSON: the object or list that holds it, and its key."""
-    if isinstance(document, dict | list):
+    if depth and isinstance(document, dict | list):
         keys = list(document) if isinstance(document, dict) else range(min(len(document), 5))
         for key in keys:
             if key not in leaves:
                 yield document, key
-                yield from _places(document[key], leaves)
+                yield from _places(document[key], leaves, depth - 1)
 
 
 def faults_of(
