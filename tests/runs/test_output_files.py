@@ -155,10 +155,10 @@ def test_nothing_half_written_is_left(data, monkeypatch):
         raise OSError("No space left on device")
 
     monkeypatch.setitem(result_files._WRITERS, ".csv", ((), "", fail))
-    with pytest.raises(dkde.DataSetError, match=r"could not be written .* renamed to scores.zarr"):
+    with pytest.raises(dkde.DataSetError, match=r"could not be .* renamed to scores.zarr.run"):
         score(data, "scores.csv")
     assert sorted(os.listdir()) == ["scores.csv.run", data]
-    os.rename("scores.csv.run", "scores.zarr")
+    os.rename("scores.csv.run", "scores.zarr.run")
     assert dkde.finish("scores.zarr").attrs["complete"] == 1
     assert dkde.verify("scores.zarr")["exact"]
 
@@ -255,21 +255,19 @@ def test_a_file_in_a_bucket_that_is_put_there_meanwhile(data, bucket, monkeypatc
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("where", ["shutil.rmtree", "dkde.runs.output_file.shutil.rmtree"])
-def test_a_process_that_is_killed_at_the_end(data, where):
-    module, _, name = where.rpartition(".")
+@pytest.mark.parametrize("step", ["finish", "_give_up", "_remove", "_remove_leftovers"])
+def test_a_process_that_is_killed_at_the_end(data, step):
     script = (
-        "import dkde, os, shutil, dkde.runs.output_file, types\n"
-        "dkde.runs.output_file.shutil = types.SimpleNamespace(rmtree=shutil.rmtree)\n"
-        f"{module}.{name} = lambda *_, **__: os._exit(9)\n"
+        "import dkde, os\n"
+        "from dkde.runs.place import RunPlace\n"
+        f"RunPlace.{step} = lambda *_, **__: os._exit(9)\n"
         "dkde.score('x.npy[:20]', 'x.npy[20:]', [0.5, 1.0], output='scores.csv', block_rows=5)\n"
     )
     assert subprocess.run([sys.executable, "-c", script]).returncode == 9
-    # The file is complete, and a hidden folder is left; the run too if it was not yet renamed.
+    # The file is complete, and what is left of the run goes with the same call.
     whole = densities("scores.csv")
-    is_kept = os.path.exists("scores.csv.run")
-    assert is_kept == (where == "shutil.rmtree")
-    with pytest.warns(UserWarning, match="removed what a command that was killed left"):
-        score(data, "scores.csv", restart=not is_kept)
+    is_marked = os.path.exists("scores.csv.run/dkde-run-1.json")
+    assert is_marked == (step != "_remove_leftovers")
+    score(data, "scores.csv", restart=not is_marked)
     assert sorted(os.listdir()) == ["scores.csv", data]
     np.testing.assert_array_equal(densities("scores.csv"), whole)

@@ -1,7 +1,6 @@
 """Runs and results that another revision of the engine began: other bits, and other blocks."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ import dkde
 from dkde.engine import block_plan, leaf_plan, task
 from dkde.errors import Remedy
 from dkde.rows.side import Rows
-from dkde.runs.stages import PLAN
+from dkde.runs.store import ResultStore
 
 H = [0.3, 0.6, 1.2]
 ROWS = 240
@@ -100,8 +99,7 @@ def assert_within(found, expected):
 
 def recorded():
     """The plan of the run, finished or not."""
-    done = xr.open_zarr("r.zarr").attrs.get("run") if Path("r.zarr/log_density").exists() else None
-    return json.loads(done or Path("r.zarr", PLAN).read_text())
+    return ResultStore.at("r.zarr").look().plan
 
 
 def cut_of(result, name):
