@@ -282,7 +282,7 @@ def _map_of(covariance: Array) -> Any:
     if covariance.ndim == 1:
         return Scaling(len(covariance), np.arange(len(covariance)), 1 / covariance)
     axes = _Axes.of(covariance)
-    return axes.covariance(covariance, np.arange(len(covariance)), len(covariance)).linear
+    return axes.covariance(np.arange(len(covariance)), len(covariance), covariance).linear
 
 
 def _whitened(covariance: Array, apart: Array) -> Array:
@@ -487,8 +487,12 @@ def _documented(case: Case, right: Exact) -> Array:
         moved = moved / case.scales.min()
         widest = widest + case.power * np.log(case.scales.max() / case.scales.min())
     if case.kernel == "exponential":
-        return extra + 1.01 * (moved + part * widest)
-    return extra + 1.01 * (moved * np.sqrt(2 * widest) + moved**2 / 2 + part * widest)
+        extra = extra + 1.01 * (moved + part * widest)
+    else:
+        extra = extra + 1.01 * (moved * np.sqrt(2 * widest) + moved**2 / 2 + part * widest)
+    if case.adaptive is not None:  # factors are as far off as the pilot, at other rows
+        extra = extra * (1 + 6 * case.adaptive * (case.n_features + 3 * widest))
+    return extra
 
 
 def _line(words: str, bad: Array, found: Array, limit: Array, right: Exact) -> str:

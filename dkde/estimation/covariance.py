@@ -259,7 +259,7 @@ def _given(matrix: FloatArray) -> Covariance:
         _check_range(np.diag(symmetric), "covariance's variances")
         axes = _Axes.of(symmetric)
         if axes.varies.all():
-            return axes.covariance(symmetric, np.arange(len(matrix)), len(matrix))
+            return axes.covariance(np.arange(len(matrix)), len(matrix), symmetric)
     smallest = np.linalg.eigvalsh(symmetric)[0]
     raise InputError(
         Argument("covariance"),
@@ -294,8 +294,7 @@ def _diagonal(variances: FloatArray, kept: npt.NDArray[np.intp], _: str) -> Cova
 
 def _full(covariance: FloatArray, kept: npt.NDArray[np.intp], singular: str) -> Covariance:
     """Return C as the training rows' covariance, or its part on the subspace that they span."""
-    varying = covariance[np.ix_(kept, kept)]
-    axes = _Axes.of(varying)
+    axes = _Axes.of(covariance[np.ix_(kept, kept)])
     if not axes.varies.all():
         spanned = f"{axes.varies.sum()} of {len(kept)}"
         if singular == "raise":
@@ -308,7 +307,7 @@ def _full(covariance: FloatArray, kept: npt.NDArray[np.intp], singular: str) -> 
                 Argument("covariance", "diag"),
             )
         warn(f"the density is one on a subspace: the training rows vary along only {spanned} axes")
-    return axes.covariance(varying, kept, len(covariance))
+    return axes.covariance(kept, len(covariance))
 
 
 @dataclass(frozen=True, eq=False)
@@ -330,21 +329,32 @@ class _Axes:
         values, vectors = np.linalg.eigh(covariance / np.outer(scales, scales))
         return cls(values, vectors, scales)
 
-    def _off(self, covariance: FloatArray, matrix: FloatArray) -> float:
+    def _off(self, matrix: FloatArray, given: FloatArray | None) -> float:
         """Return by how much of themselves squared distances by a map are off from those by C.
 
         With A the map and ``A.T C A = I + E`` they are off by at most the norm of E over one minus
-        that. The log of the volume is off by less than that for each feature: it is a sum of logs,
-        and that of eigenvectors at right angles, which these are but for rounding.
+        that. The log of the volume is off by less than that times the root of the number of
+        features: it is a sum of logs, and that of eigenvectors at right angles, which these are but
+        for rounding.
+
+        Parameters
+        ----------
+        matrix : array (n_features, n_features)
+            A.
+        given : array (n_features, n_features), optional
+            C; by default the one that A is for, which is as good as one from the rows' moments.
         """
         d, unit = len(matrix), 2.0**-53
-        scaled, at_right_angles = matrix * self.scales[:, None], self.vectors.T @ self.vectors
-        of_unit_variance = covariance / np.outer(self.scales, self.scales)
-        size = np.abs(scaled).T @ np.abs(of_unit_variance) @ np.abs(scaled)
-        wrong = np.abs(scaled.T @ of_unit_variance @ scaled - np.eye(d)) + (2 * d + 8) * unit * size
-        turned = np.abs(at_right_angles - np.eye(d)) + (d + 8) * unit
         logs = np.abs(np.log(self.scales)).max() + np.abs(np.log(self.values)).max()
-        off = np.linalg.norm(wrong) + np.linalg.norm(turned) + (d + 8) * unit * logs
+        turned = np.abs(self.vectors.T @ self.vectors - np.eye(d)) + (d + 8) * unit
+        off = np.linalg.norm(turned) + np.sqrt(d) * (d + 8) * unit * logs
+        if given is not None:
+            scaled, of_unit_variance = (
+                matrix * self.scales[:, None], given / np.outer(self.scales, self.scales)
+            )  # fmt: skip
+            size = np.abs(scaled).T @ np.abs(of_unit_variance) @ np.abs(scaled)
+            wrong = np.abs(scaled.T @ of_unit_variance @ scaled - np.eye(d))
+            off += np.linalg.norm(wrong + (2 * d + 8) * unit * size)
         return float(off * (1 + 1e-6))
 
     @property
@@ -356,20 +366,20 @@ class _Axes:
         return varies
 
     def covariance(
-        self, given: FloatArray, kept: npt.NDArray[np.intp], n_features: int
+        self, kept: npt.NDArray[np.intp], n_features: int, given: FloatArray | None = None
     ) -> Covariance:
         """Return C along the axes that vary, of the features ``kept`` among ``n_features``.
 
         Parameters
         ----------
-        given : array (len(kept), len(kept))
-            The matrix whose axes these are.
+        given : array (n_features, n_features), optional
+            The matrix, where a user gives it.
         """
         # The map is the inverse of the root: rows go to the axes, each divided by its length.
         lengths, vectors = np.sqrt(self.values[self.varies]), self.vectors[:, self.varies]
         linear = Product(vectors / lengths / self.scales[:, None])
         if self.varies.all():
-            linear = replace(linear, off=self._off(given, linear.matrix))
+            linear = replace(linear, off=self._off(linear.matrix, given))
         if len(kept) < n_features:
             linear = replace(linear, columns=kept, width=n_features)
         root = np.zeros((n_features, len(lengths)))

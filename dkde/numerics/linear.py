@@ -86,8 +86,8 @@ class Product:
     width : int, optional
         The number of all columns, where ``columns`` are given.
     off : float
-        By how much of themselves squared distances are off, and by how much for each feature the
-        log of the volume, from what the matrix was made for.
+        By how much of themselves squared distances are off from what the matrix was made for; and
+        by how much, times the root of the number of features, the log of the volume.
     """
 
     matrix: FloatArray
@@ -129,7 +129,7 @@ class Product:
         rest = np.abs(np.eye(n) - inverse @ scaled) + n * _UNIT * (np.abs(inverse) @ np.abs(scaled))
         wrong = float(np.linalg.norm(rest))
         of_length = (n + 2) * _UNIT * norm / (1 - wrong) * (1 + 1e-6) if wrong < 0.5 else inf
-        return MapRounding(of_length, self.off, n * self.off)
+        return MapRounding(of_length, self.off, n**0.5 * self.off)
 
     def apply(self, values: FloatArray) -> FloatArray:
         """Map rows."""
