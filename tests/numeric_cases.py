@@ -470,6 +470,9 @@ def _documented(case: Case, right: Exact) -> Array:
         linear = _map_of(case.covariance)
         lengths = np.zeros(len(case.query))
         lengths[there] = np.sqrt((linear.apply(both[there]) ** 2).sum(axis=1))
+        # The reference is a row in the middle of some of the training rows.
+        rows = case.train[~np.isnan(case.train).any(axis=1)] - origin
+        lengths += np.sqrt((linear.apply(rows) ** 2).sum(axis=1).max())
         known = linear.rounding
         moved = moved + 3 * known.of_length * lengths / case.bandwidths[:, None]
         part += 3 * known.of_length + 1.1 * known.of_squares
