@@ -252,15 +252,6 @@ def zarr_2(compressor: Any, filters: Any, chunk: bytes, shape: Any, dtype: Any =
     return make
 
 
-def _raw(window: int) -> dict[str, Any]:
-    return {"name": "bytes", **({"configuration": {"endian": "little"}} if window else {})}
-
-
-def zeros(codec: Any, size: int) -> bytes:
-    """Very many zeros as a codec packs them."""
-    return bytes(codec.encode(np.zeros(size, np.uint8)))
-
-
 def lzma_zeros(size: int) -> bytes:
     return lzma.compress(bytes(_PIECE), preset=1) * (size // _PIECE)
 
@@ -277,4 +268,131 @@ def zlib_zeros(size: int) -> bytes:
     return b"\x78\xda" + deflated(b"", size) + bytes(4)
 
 
-BYTES = {"name": "bytes"}
+def _packed(codec: Any, size: int = 2**31 - 2**10) -> bytes:
+    """Zeros as a codec of numcodecs packs them: about two gigabytes, the most that some take."""
+    return bytes(codec.encode(np.zeros(size, np.uint8)))
+
+
+BYTES: dict[str, Any] = {"name": "bytes"}
+ZSTD = {"name": "zstd", "configuration": {"level": 3, "checksum": False}}
+BLOSC = {
+    "name": "blosc",
+    "configuration": {
+        "typesize": 1, "cname": "lz4", "clevel": 5, "shuffle": "noshuffle", "blocksize": 0
+    },
+}  # fmt: skip
+_LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
+
+
+def _shard(inner: bytes, n: int, shape: Any, chunks: Any) -> Maker:
+    """A shard whose index names the same chunk again and again."""
+    import google_crc32c
+
+    index = np.array([[0, len(inner)]] * n, "<u8").tobytes()
+    index += struct.pack("<I", google_crc32c.value(index))
+    sharding = {
+        "name": "sharding_indexed",
+        "configuration": {
+            "chunk_shape": chunks, "codecs": [BYTES, ZSTD],
+            "index_codecs": [_LITTLE, {"name": "crc32c"}], "index_location": "end",
+        },
+    }  # fmt: skip
+    return zarr_3([sharding], inner + index, shape)
+
+
+def _gzip_in_gzip() -> bytes:
+    return gzip.compress(gzip_zeros(HUGE))
+
+
+def _hdf5(shape: Any, chunk: bytes) -> Maker:
+    def make(folder: Path) -> Path:
+        import h5py
+
+        with h5py.File(folder / "x.nc", "w") as file:
+            options = {"chunks": tuple(shape), "compression": "gzip"} if chunk else {}
+            found = file.create_dataset("v", tuple(shape), "u1", **options)
+            if chunk:
+                found.id.write_direct_chunk((0, 0), chunk)
+        return folder / "x.nc"
+
+    return make
+
+
+def parquet_list(folder: Path) -> Path:
+    """Two lists of very many equal numbers, which a dictionary holds once."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    values = np.zeros(2**24, np.float32)
+    lists = pa.ListArray.from_arrays(np.array([0, 2**23, 2**24], np.int32), values)
+    parquet.write_table(pa.table({"v": lists}), folder / "x.parquet", compression="zstd")
+    return folder / "x.parquet"
+
+
+def zarr_metadata(folder: Path) -> Path:
+    """Metadata of empty lists in lists."""
+    root = zarr_3([BYTES], bytes(8), [2, 4])(folder)
+    text = (root / "v/zarr.json").read_text()
+    lists = ",".join(["[]"] * 10_000_000)
+    (root / "v/zarr.json").write_text(text[:-1] + f', "extra": [{lists}]}}')
+    return root
+
+
+_SMALL = [2, 4]
+
+
+def _of_zarr() -> dict[str, Callable[[], Maker]]:
+    import numcodecs
+
+    wide = [2, 2**30 - 2**9]
+    return {
+        "zstd": lambda: zarr_3([BYTES, ZSTD], _packed(numcodecs.Zstd(3)), wide),
+        "zstd, longer than declared": lambda: zarr_3(
+            [BYTES, ZSTD], _packed(numcodecs.Zstd(3)), _SMALL
+        ),
+        "blosc": lambda: zarr_3([BYTES, BLOSC], _packed(numcodecs.Blosc()), _SMALL),
+        "lz4": lambda: zarr_3(
+            [BYTES, {"name": "numcodecs.lz4", "configuration": {}}],
+            _packed(numcodecs.LZ4(), 2**30), _SMALL,
+        ),
+        "gzip": lambda: zarr_3([BYTES, {"name": "gzip", "configuration": {"level": 5}}],
+                               gzip_zeros(HUGE), _SMALL),
+        "lzma": lambda: zarr_3([BYTES, {"name": "numcodecs.lzma", "configuration": {}}],
+                               lzma_zeros(HUGE), _SMALL),
+        "bz2": lambda: zarr_3([BYTES, {"name": "numcodecs.bz2", "configuration": {}}],
+                              bz2_zeros(HUGE), _SMALL),
+        "v2, zlib": lambda: zarr_2({"id": "zlib", "level": 1}, None, zlib_zeros(HUGE), _SMALL),
+        "v2, gzip in gzip": lambda: zarr_2(
+            {"id": "gzip", "level": 1}, [{"id": "gzip", "level": 1}], _gzip_in_gzip(), _SMALL
+        ),
+        "v2, text": lambda: zarr_2(
+            None, [{"id": "vlen-utf8"}], struct.pack("<I", 2**31 - 1) + bytes(100), _SMALL, "|O"
+        ),
+        "v3, text": lambda: zarr_3(
+            [{"name": "vlen-utf8"}], struct.pack("<I", 2**31 - 1) + bytes(100), _SMALL,
+            kind="string",
+        ),
+        "chunk in a shard": lambda: _shard(_packed(numcodecs.Zstd(3)), 2, _SMALL, [1, 4]),
+        "one chunk many times in a shard": lambda: _shard(
+            _packed(numcodecs.Zstd(3), 2**24), 256, [256, 2**24], [1, 2**24]
+        ),
+        "metadata": lambda: zarr_metadata,
+    }  # fmt: skip
+
+
+# What is read as a file, as the variable v of a store, and as an array of Zarr.
+FILES: dict[str, Callable[[], Maker]] = {
+    "npz": npz, "npz by columns": npz_by_columns, "npz, labels": npz_labels, "idx": idx,
+    "idx, labels": idx_labels, "mnist": mnist, "cifar": cifar, "csv, commas": commas,
+    "csv, columns": wide_csv, "csv, zeros": csv_zeros, "csv, a cell": csv_one_line,
+    "csv, first line": csv_first_line, "png": png, "png, grey": lambda: png(13_000, 0, 1),
+    "many flat pngs": lambda: png(2_000, 2, 400), "jpeg": jpeg,
+    "parquet, lists": lambda: parquet_list,
+}  # fmt: skip
+VARIABLES: dict[str, Callable[[], Maker]] = {
+    "hdf5, longer than declared": lambda: _hdf5([64, 64], zlib_zeros(HUGE)),
+    "hdf5, a wide row": lambda: _hdf5([4, 10**9], b""),
+    "hdf5, a chunk": lambda: _hdf5([2**21, 1000], zlib_zeros(2**21 * 1000)),
+    "zarr, a wide row": lambda: zarr_3([BYTES], b"", [2, 10**10], [1, 100]),
+}
+ARRAYS = _of_zarr()

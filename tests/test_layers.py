@@ -52,6 +52,7 @@ OWN_LIBRARIES: dict[str, set[str]] = {
     "dkde.rows.filter_arrow": {"pyarrow"},
     "dkde.rows.parquet_filter": {"pyarrow"},
     "dkde.rows.row_filter": {"pyarrow"},
+    "dkde.rows.hdf5_chunks": {"h5py"},
     "dkde.rows.parquet_files": {"pyarrow"},
     "dkde.rows.parquet_source": {"pyarrow"},
     "dkde.rows.partitions": {"pyarrow"},

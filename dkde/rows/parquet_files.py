@@ -22,6 +22,7 @@ from dkde.rows.arrow_values import (
 from dkde.rows.partitions import KIND, partitions_of
 from dkde.rows.point_columns import Coordinate, coordinates_in
 from dkde.rows.points import points_of_field
+from dkde.rows.row_source import check_row
 from dkde.stores.listed_files import Listed
 
 SUFFIXES = (".parquet", ".parq", ".pq")
@@ -133,6 +134,8 @@ def _parsed(path: str, tail: bytes, footer: bytes) -> Footer:
     if len(set(schema.names)) < len(schema):
         twice = next(name for name, n in Counter(schema.names).items() if n > 1)
         raise DataSetError(f"{path}: has two columns {twice!r}; rename one")
+    if any(_is_list(field.type) for field in schema):
+        _check_lists(path, metadata)
     missing: dict[str, bool | None] = {}
     numbers: dict[str, int] = {}
     for field in schema:
@@ -158,6 +161,14 @@ def _parsed(path: str, tail: bytes, footer: bytes) -> Footer:
     )
     schema = schema.with_metadata(kept or None)
     return Footer(metadata.num_rows, schema, missing, digest, largest, whole)
+
+
+def _check_lists(path: str, metadata: Any) -> None:
+    """Refuse lists of which one would fill the memory: a dictionary makes any number of values."""
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for k in range(metadata.num_columns):
+            n_values = group.column(k).num_values // max(1, group.num_rows)
+            check_row(path, n_values)
 
 
 def _is_missing(metadata: Any, number: int) -> bool | None:

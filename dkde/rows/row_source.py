@@ -32,6 +32,9 @@ READ_BYTES = 8 * 2**20
 # and its chunks more than once, which costs time but bounds the memory.
 SLAB_BYTES = 8 * READ_BYTES
 
+# The bytes that a feature takes: its values in float64, its name and its unit as Python's objects.
+_FEATURE_BYTES = 128
+
 
 class RowSource:
     """A source with rows along its first axis; the defaults are those of rows in memory."""
@@ -296,8 +299,8 @@ def foundation(source: RowSource) -> RowSource:
     return found if below is None else foundation(below)
 
 
-def check_row(where: str, n_features: int, dtype: np.dtype[Any]) -> None:
-    """Refuse rows of a file of which a single one, as float64, would fill the memory.
+def check_row(where: str, n_features: int) -> None:
+    """Refuse rows of a file of which a single one, with its names, would fill the memory.
 
     A file can declare any shape without a value stored.
 
@@ -305,8 +308,7 @@ def check_row(where: str, n_features: int, dtype: np.dtype[Any]) -> None:
     ------
     DataSetError
     """
-    n_bytes = n_features * max(8, dtype.itemsize)
-    check_unpacked(where, f"a row of {n_features} values", n_bytes, 0)
+    check_unpacked(where, f"a row of {n_features} values", n_features * _FEATURE_BYTES, 0)
 
 
 @contextmanager

@@ -106,7 +106,7 @@ class ZarrSource(OfArray):
                 f"{self.array.chunks}, and no chunk is of length 0; its metadata are damaged, "
                 "write the array anew"
             )
-        check_row(location(self.array), prod(self.shape[1:]), self.dtype)
+        check_row(location(self.array), prod(self.shape[1:]))
 
     @property
     def chunk_rows(self) -> int:

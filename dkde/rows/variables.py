@@ -30,6 +30,7 @@ from dkde.rows.as_numbers import (
     unmasked,
 )
 from dkde.rows.boxes import Borders, Box, begins, boxes, longest
+from dkde.rows.hdf5_chunks import check_chunks
 from dkde.rows.on_cluster import computed_here, holds_futures
 from dkde.rows.places import Place
 from dkde.rows.row_source import RowSource, check_row, reading_rows
@@ -109,7 +110,7 @@ class VariablesSource(RowSource):
         )
         self.shape = (prod(sizes),) if is_vector else (prod(sizes), sum(self.widths))
         if place is not None:
-            check_row(str(place), sum(self.widths), self.dtype)
+            check_row(str(place), sum(self.widths))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # ``beside`` refers to all variables of the data, which a task does not need.
@@ -235,9 +236,9 @@ class VariablesSource(RowSource):
             where = f"{self.place}, variable {name}"
             gone = partial(self.place.check_there, name)
             with noticing(where, gone), reading_rows(where, start, stop):
-                values = self._values(variable, box)
+                values = self._values(name, variable, box)
         else:
-            values = self._values(variable, box)
+            values = self._values(name, variable, box)
         if self._is_days[number]:
             return as_days(values)[0]
         # Integers that become float64 beside another variable must not be rounded.
@@ -245,13 +246,16 @@ class VariablesSource(RowSource):
             raise rounded(f"{self.place or 'a Dataset'}: a value of {name}", values[found])
         return values
 
-    def _values(self, variable: xr.Variable, box: Box) -> Array:
+    def _values(self, name: str, variable: xr.Variable, box: Box) -> Array:
         """Return a variable's values in a box, with length 1 along dims that it lacks.
 
         The last axis has the variable's columns.
         """
         within = dict(zip(self.dims, box, strict=True))
-        piece = variable[tuple(within.get(str(dim), slice(None)) for dim in variable.dims)]
+        index = tuple(within.get(str(dim), slice(None)) for dim in variable.dims)
+        piece = variable[index]
+        if self.place is not None and self.place.kind == "hdf5":
+            check_chunks(self.place.path, f"/{self.place.within(name)}", index)
         if piece.chunks is None:
             data = np.asarray(piece.values)
         else:

@@ -31,7 +31,8 @@ _FACTORS = {
     "astype": 8, "cast_value": 8, "fixedscaleoffset": 8, "packbits": 8, "quantize": 8,
 }  # fmt: skip
 # The most times that a stream can become as long, for those whose length no header states.
-_RATIOS = {"gzip": 1032, "zlib": 1032, "bz2": 2**16, "lzma": 2**14}
+DEFLATE_RATIO = 1032
+_RATIOS = {"gzip": DEFLATE_RATIO, "zlib": DEFLATE_RATIO, "bz2": 2**16, "lzma": 2**14}
 # The types of version 3 by their bits, and those of version 2 by their bytes or letters.
 _BITS = re.compile(r"(?:u?int|b?float|complex|r|numpy\.datetime|numpy\.timedelta)(\d+)")
 _LENGTH = re.compile(r"[<>|=]?([a-zA-Z?])(\d*)")

@@ -6,50 +6,79 @@ processor. The process is a copy of one that has imported everything.
 
 from __future__ import annotations
 
+import io
+import json
 import os
-import resource
+import subprocess
+import sys
 import tempfile
+import time
 import traceback
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import bombs
+import pytest
+
 from dkde.errors import DataSetError
+from dkde.stores.limits import VARIABLE, allowed, check_unpacked
+
+resource = pytest.importorskip("resource")  # Windows has no limits of memory
 
 MEMORY, SECONDS = 2**30, 5
 
 
-def outcome(
-    maker: Any, reader: Any, folder: Path, *, memory: int = MEMORY
-) -> tuple[str, str, float, float]:
-    """What a reader says of a bomb: the kind of answer, its text, seconds and GiB."""
-    path = maker(folder)
+# ---- in a process of its own ----
+
+
+def serve(slow: bool) -> None:
+    """Try all bombs, and write what came of each as a line of JSON."""
+    import h5netcdf  # noqa: F401
+    import PIL.Image
+    import pyarrow as pa
+    from pyarrow import csv, parquet
+
+    import dkde.inputs.describing
+    import dkde.inputs.importing
+    import dkde.inputs.selectors  # noqa: F401
+
+    # Both take a gigabyte of addresses, once.
+    list(csv.open_csv(io.BytesIO(b"a,b\n1,2\n")))
+    file = io.BytesIO()
+    parquet.write_table(pa.table({"a": [1.0]}), file)
+    parquet.read_table(file, use_threads=False)
+    PIL.Image.init()
+    for name, (make, readers) in CASES.items():
+        with tempfile.TemporaryDirectory() as folder:
+            path = make()(Path(folder))
+            for reader in readers if slow else readers[:1]:
+                answer = outcome(reader, path)
+                print(json.dumps([name, reader.__name__, *answer]), flush=True)
+
+
+def outcome(reader: Any, path: Path) -> list[Any]:
+    """What a reader says of a bomb: the kind of answer, its text, and the seconds."""
     receive, send = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(receive)
         try:
             pages = int(Path("/proc/self/statm").read_text().split()[0])
-            soft = pages * resource.getpagesize() + memory
+            soft = pages * resource.getpagesize() + MEMORY
             resource.setrlimit(resource.RLIMIT_AS, (soft, soft))
-            resource.setrlimit(resource.RLIMIT_CPU, (SECONDS * 4, SECONDS * 4))
-            before = resource.getrusage(resource.RUSAGE_SELF)
-            rss = before.ru_maxrss
-            answer = said(reader, path)
-            after = resource.getrusage(resource.RUSAGE_SELF)
-            seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-            text = "\0".join([*answer, f"{seconds:.2f}", f"{(after.ru_maxrss - rss) / 2**20:.3f}"])
-            os.write(send, text.encode(errors="replace")[:60000])
+            resource.setrlimit(resource.RLIMIT_CPU, (4 * SECONDS, 4 * SECONDS))
+            before = time.process_time()
+            answer = [*said(reader, path), time.process_time() - before]
+            os.write(send, json.dumps(answer).encode())
         finally:
             os._exit(0)
     os.close(send)
     with os.fdopen(receive, "rb") as file:
         text = file.read().decode()
     _, status = os.waitpid(child, 0)
-    if not text:
-        return "ended", f"status {status}", 0.0, 0.0
-    kind, message, seconds, size = text.split("\0")
-    return kind, message, float(seconds), float(size)
+    return json.loads(text) if text else ["ended", f"status {status}", 0.0]
 
 
 def said(reader: Any, path: Path) -> tuple[str, str]:
@@ -83,9 +112,12 @@ def by_catalog(path: Path) -> Any:
 
 
 def by_features(path: Path) -> Any:
+    from dkde.inputs.foreign import place_of
+    from dkde.inputs.groups import Group
     from dkde.inputs.selectors import Catalog
 
-    rows = Catalog(features=("v",), row_dim=("row",)).rows(str(path))
+    dim = str(Group.open(place_of(str(path)), "x").variables["v"].dims[0])
+    rows = Catalog(features=("v",), row_dim=(dim,)).rows(str(path))
     return rows.read(0, min(rows.n_rows, 2), decode=True).shape, rows.n_rows
 
 
@@ -100,7 +132,7 @@ def by_zarr(path: Path) -> Any:
     found = []
     for array in (own, watched(zarr.open_array(path / "v", mode="r"))):
         try:
-            found.append(str(array[:2, :2]))
+            found.append(str(array[:, :2]))
         except DataSetError as error:
             found.append(error)
     if isinstance(found[0], DataSetError) and isinstance(found[1], DataSetError):
@@ -120,3 +152,70 @@ def described(path: Path) -> Any:
     from dkde.inputs.describing import describe
 
     return describe(path)
+
+
+CASES: dict[str, tuple[Callable[[], bombs.Maker], tuple[Any, ...]]] = {
+    **{name: (make, (by_catalog, imported, described)) for name, make in bombs.FILES.items()},
+    **{name: (make, (by_features,)) for name, make in bombs.VARIABLES.items()},
+    **{name: (make, (by_zarr,)) for name, make in bombs.ARRAYS.items()},
+}
+
+
+# ---- in the parent ----
+
+
+@pytest.fixture(scope="module")
+def answers(request: pytest.FixtureRequest) -> dict[str, list[Any]]:
+    """What each bomb came to, with the first of its readers."""
+    return _answers("quick")
+
+
+def _answers(which: str) -> dict[str, list[Any]]:
+    environment = {**os.environ, "PYTHONPATH": str(Path(bombs.__file__).parent)}
+    environment.pop(VARIABLE, None)
+    done = subprocess.run(
+        [sys.executable, __file__, which], capture_output=True, text=True, env=environment,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    found: dict[str, list[Any]] = {}
+    for name, *answer in map(json.loads, done.stdout.splitlines()):
+        found.setdefault(name, []).append(answer)
+    return found
+
+
+def check(name: str, answers: list[Any]) -> None:
+    for reader, kind, text, seconds in answers:
+        assert kind == "refused", (name, reader, kind, text)
+        assert "\n" not in text
+        assert seconds < SECONDS, (name, reader, seconds)
+        if name != "csv, a cell":  # which no line end follows, whatever it unpacks to
+            assert VARIABLE in text
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_bomb_is_refused_in_one_line(name: str, answers: dict[str, list[Any]]) -> None:
+    check(name, answers[name])
+
+
+@pytest.mark.slow
+def test_bombs_are_refused_by_imports_and_descriptions_too() -> None:
+    for name, each in _answers("slow").items():
+        check(name, each)
+
+
+def test_the_limit_is_raised_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert allowed(10) == 2**28
+    assert allowed(2**30) == 2**36
+    monkeypatch.setenv(VARIABLE, "3GiB")
+    assert allowed(10) == 3 * 2**30
+    check_unpacked("x.npz", "it", 3 * 2**30, 10)
+    with pytest.raises(DataSetError, match=r"^x.npz: it would unpack to 3 GiB, and 10 bytes"):
+        check_unpacked("x.npz", "it", 3 * 2**30 + 1, 10)
+    monkeypatch.setenv(VARIABLE, "plenty")
+    with pytest.raises(ValueError, match="'plenty' is no size; write 600MB or 4GiB"):
+        allowed(10)
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1] == "slow")
