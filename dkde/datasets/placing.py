@@ -30,10 +30,11 @@ from dkde.datasets.index import index_dataset
 from dkde.datasets.writing import ImportProgress, write_dataset
 from dkde.errors import DataSetError
 from dkde.stores.door import Folder
-from dkde.stores.publishing import complete, publish, say_what_is_left
+from dkde.stores.publishing import publish, say_what_is_left
 from dkde.stores.staging import staged
 from dkde.stores.store import Records, is_remote, open_store
 from dkde.stores.targets import ROOT, Seen, check_folder, check_store_name, check_url, lasting, look
+from dkde.stores.two_steps import complete
 from dkde.typing import Array
 from dkde.version import __version__
 

@@ -21,7 +21,7 @@ from dkde.datasets.formats import (
     load_split,
     read_source,
 )
-from dkde.datasets.formats.files import is_pattern
+from dkde.datasets.formats.files import is_pattern, reading
 from dkde.errors import DkdeError, InputError
 from dkde.inputs.foreign import Groups, listing, path_of, place_of
 from dkde.rows.column_steps import TableSource
@@ -248,10 +248,12 @@ class _Imported(Mapping[str, Part]):
 
     def _source(self, split: SourceSplit) -> RowSource:
         """Return the rows of a split; files of which tasks read ranges are not loaded."""
-        if self._format == "npy":
-            return NpySource.open(Path(self._path))
-        if self._format == "safetensors":
-            return TensorSource.open(Path(self._path), split.name)
+        if self._format in ("npy", "safetensors"):
+            path = Path(self._path)
+            with reading(path, "NumPy array" if self._format == "npy" else "safetensors"):
+                if self._format == "npy":
+                    return NpySource.open(path)
+                return TensorSource.open(path, split.name)
         if isinstance(split.rows, TableFiles):
             return split.rows.with_beside(self._column)
         if is_table(self._path):

@@ -187,11 +187,18 @@ class Folder(LocalStore):
                 raise
             await asyncio.to_thread(create_synced, self.root / key, value.to_bytes())
 
+    async def getsize_prefix(self, prefix: str) -> int:
+        """Return the size of all bytes below a prefix."""
+        with self._reading(prefix):
+            return await super().getsize_prefix(prefix)
+
     @contextmanager
     def _reading(self, key: str) -> Iterator[None]:
         try:
             yield
-        except OSError as error:  # a file that is absent raises none
+        except FileNotFoundError:
+            raise
+        except OSError as error:
             raise DataSetError(
                 f"{self.root / key}: could not be read ({one_line(error)})"
             ) from error

@@ -2,9 +2,7 @@
 
 Where nothing was, the new content is renamed to the free name. Otherwise old and new content are
 exchanged in one step; then the old content is looked at again, and put back if it is not the one
-that was seen. Where the system cannot exchange, the old content is moved away first and the new one
-moved in second. A process that is killed between these two steps leaves a mark, by which the next
-command at that place does the second step.
+that was seen. Where the system cannot exchange, this takes two steps (`dkde.stores.two_steps`).
 
 The new content is flushed to the disk before it is moved, and its name after that: what is reported
 as written is there after a power cut.
@@ -18,12 +16,20 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dkde.errors import DataSetError, one_line, warn
-from dkde.stores.durable import sync_folder, sync_tree, write_synced
+from dkde.stores.durable import sync_folder, sync_tree
 from dkde.stores.objects import SeenObject, drafted_object
 from dkde.stores.renaming import exchange, move
 from dkde.stores.staging import Stage, staged, stages_of, what_it_holds
 from dkde.stores.store import is_remote
-from dkde.stores.targets import Seen, check_place, is_stream, known_by, number_of
+from dkde.stores.targets import Seen, check_place, is_stream, known_by
+from dkde.stores.two_steps import (
+    being_replaced,
+    changed,
+    complete,
+    forgets,
+    mark_of,
+    replace_in_two_steps,
+)
 from dkde.typing import StrPath
 
 
@@ -62,18 +68,18 @@ def _place(stage: Stage, seen: Seen) -> None:
         )
     there = known_by(target)
     if there is not None and there != seen.what:
-        raise _changed(seen)
+        raise changed(seen)
     if there is None or seen.is_empty_folder:
         # The place may be empty only because another command is between its two steps.
-        if os.path.exists(_mark(target)) and not _forgets(target):
-            raise _being_replaced(seen)
+        if os.path.exists(mark_of(target)) and not forgets(target):
+            raise being_replaced(seen)
         try:
             if there is not None:
                 target.rmdir()
             move(stage.new, target)
         except OSError as error:
             if known_by(target) is not None:
-                raise _changed(seen) from error
+                raise changed(seen) from error
             raise
         return
     stage.will_replace(seen)
@@ -81,69 +87,12 @@ def _place(stage: Stage, seen: Seen) -> None:
         # Something may have changed the place between the look and the exchange: look again.
         if known_by(stage.new) != seen.what:
             exchange(stage.new, target)
-            raise _changed(seen)
+            raise changed(seen)
     elif target.is_dir():
-        _replace_in_two_steps(stage, seen)
+        replace_in_two_steps(stage, seen)
     else:
         # The system replaces a file in one step, so that no mark is needed.
         os.replace(stage.new, target)
-
-
-def complete(path: str | os.PathLike[str]) -> None:
-    """Do the second step of a replacement whose process was killed after the first.
-
-    The content that was moved away is compared with what was looked at before the work, as that
-    process does; if it differs, it is put back. Nothing is done if something is at the place by
-    now. If the process lives after all, it finds the second step done and goes on.
-
-    Parameters
-    ----------
-    path : path
-        The place.
-
-    Raises
-    ------
-    DataSetError
-        When the second step fails.
-    """
-    target = Path(os.path.realpath(path))
-    mark = _mark(target)
-    try:
-        name = mark.read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        return  # no replacement in two steps is under way
-    stage = next((each for each in stages_of(target) if each.folder.name == name), None)
-    dead = None if stage is None else stage.is_dead()
-    # Both are in the folder only between the two steps; else only the mark is left to remove.
-    if stage is None or not (stage.old.exists() and stage.new.exists()):
-        if stage is None or dead:
-            with suppress(OSError):  # a user who may read the place may not be allowed to write
-                mark.unlink(missing_ok=True)
-        return
-    try:
-        is_as_seen = known_by(stage.old) == stage.owner().get("seen")
-        if not is_as_seen and dead is False:
-            return  # the living process puts the old content back
-        if not _second_step(stage.new if is_as_seen else stage.old, target):
-            return  # another process has filled the place; the hidden folder is reported later
-    except OSError as error:
-        raise DataSetError(
-            f"{path}: its replacement {_was_interrupted(dead)}, and could not be completed "
-            f"({error}); {stage.folder} {what_it_holds(stage, target)}"
-        ) from error
-    if dead is False:
-        return  # the living process removes its mark itself, and no warning is due
-    with suppress(OSError):
-        mark.unlink(missing_ok=True)
-        if dead and stage.is_spare():
-            stage.remove()
-    if is_as_seen:
-        warn(f"{path}: its replacement {_was_interrupted(dead)}, and is complete now")
-    else:
-        warn(
-            f"{path}: its replacement {_was_interrupted(dead)}; another process had changed what "
-            "was there, and that is back as it was"
-        )
 
 
 def is_there(path: str | os.PathLike[str]) -> bool:
@@ -256,95 +205,6 @@ def drafted(path: str | os.PathLike[str], seen: Seen | SeenObject | None = None)
         raise DataSetError(f"{path}: could not be written ({error})") from error
 
 
-def _replace_in_two_steps(stage: Stage, seen: Seen) -> None:
-    """Replace a folder where the system cannot exchange two: move one away, then the other in.
-
-    Raises
-    ------
-    DataSetError
-        When the place is not as it was seen (the old content is put back), or another command is
-        replacing it.
-    """
-    target, mark = seen.path, _mark(seen.path)
-    # The mark is made first, and names the hidden folder: `complete` finds both steps by it.
-    if os.path.exists(mark) and not _forgets(target):
-        raise _being_replaced(seen)
-    draft = stage.folder / mark.name
-    write_synced(draft, stage.folder.name.encode())
-    try:
-        move(draft, mark)
-    except FileExistsError:
-        raise _being_replaced(seen) from None
-    sync_folder(mark.parent)
-    number = number_of(stage.new.lstat())
-    try:
-        target.rename(stage.old)
-        if known_by(stage.old) != seen.what:
-            raise _changed(seen)
-        _move_or_find(stage.new, target, number)
-    except BaseException:
-        # If the place has been filled by now, the hidden folder stays, and is reported.
-        with suppress(FileNotFoundError):
-            _second_step(stage.old, target)
-        raise
-    finally:
-        # Where nothing could be put back, as on a full disk, the next command does the second step.
-        if known_by(target) is not None or not (stage.old.exists() and stage.new.exists()):
-            mark.unlink(missing_ok=True)
-
-
-def _forgets(target: Path) -> bool:
-    """Remove the mark of a replacement that is not between its steps; False if it may go on.
-
-    Of a machine that was restarted, or is another, nobody knows whether its process lives. If it
-    does, it looks at what it replaces by itself: the mark only lets others do its second step.
-    """
-    mark = _mark(target)
-    with suppress(FileNotFoundError):
-        name = mark.read_text(encoding="utf-8")
-        stage = next((each for each in stages_of(target) if each.folder.name == name), None)
-        between = stage is not None and stage.old.exists() and stage.new.exists()
-        if between or (stage is not None and stage.is_dead() is False):
-            return False
-        mark.unlink()
-    return True
-
-
-def _second_step(source: Path, target: Path) -> bool:
-    """Move content to a place; return False if something is there by now, which stays.
-
-    Raises
-    ------
-    OSError
-        When the content may not be moved.
-    """
-    if known_by(target) is not None:
-        with suppress(OSError):  # an empty folder may be left by a second step that began
-            target.rmdir()
-    try:
-        move(source, target)
-    except OSError:
-        if known_by(target) is not None:
-            return False
-        raise
-    return True
-
-
-def _was_interrupted(dead: bool | None) -> str:
-    return "was interrupted" if dead else "may have been interrupted"
-
-
-def _move_or_find(new: Path, target: Path, number: list[int]) -> None:
-    """Move new content to a place, unless another command has already done so."""
-    try:
-        move(new, target)
-    except OSError:
-        # Its number shows whether the content that is there now is the one to be moved.
-        there = known_by(target)
-        if there is None or there["number"] != number:
-            raise
-
-
 def _sync_name(target: Path, name: StrPath) -> None:
     """Flush the name of a place to the disk."""
     try:
@@ -354,23 +214,3 @@ def _sync_name(target: Path, name: StrPath) -> None:
             f"{name}: is written, but a power cut may undo this, as the folder above could not be "
             f"flushed to the disk ({one_line(error)})"
         ) from error
-
-
-def _mark(target: Path) -> Path:
-    """Return the path of the mark of a two-step replacement, which names its folder."""
-    return target.with_name(f".{target.name}.replacing")
-
-
-def _changed(seen: Seen) -> DataSetError:
-    what = "something was put there" if seen.what is None else "was changed or replaced"
-    return DataSetError(
-        f"{seen.name}: {what} by another process while this was written, and stays as it is; "
-        "look at it, then run this again or choose another path"
-    )
-
-
-def _being_replaced(seen: Seen) -> DataSetError:
-    return DataSetError(
-        f"{seen.name}: is being replaced by another command; wait for it, or if none is running, "
-        f"remove {_mark(seen.path)}"
-    )

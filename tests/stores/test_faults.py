@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from faults import KINDS, READS, Log, count, faults
@@ -437,3 +438,52 @@ def test_operations_are_counted_and_a_kill_ends_all(tmp_path):
     assert (tmp_path / "a" / "b").read_bytes() == b"12"
     shutil.rmtree(tmp_path / "a")
     assert count(tmp_path, act) == 5
+
+
+# ---- reading ----
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same rows in each kind of file, and a result."""
+    folder = tmp_path_factory.mktemp("sources")
+    frame = pd.DataFrame({"a": A[:, 0], "b": A[:, 1]})
+    np.save(folder / "a.npy", A)
+    np.savez(folder / "a.npz", train=A)
+    frame.to_csv(folder / "a.csv", index=False)
+    frame.to_parquet(folder / "a.parquet")
+    rows = xr.Dataset({name: ("row", values) for name, values in frame.items()})
+    rows.to_netcdf(folder / "a.nc", engine="h5netcdf")
+    rows.to_zarr(folder / "a.zarr", zarr_format=2)
+    import_dataset(folder / "a.npy", folder / "s.zarr")
+    dkde.score(B, A, [0.5, 1.0], output=folder / "R.zarr")
+    return folder
+
+
+READ = {
+    "describe": lambda folder: dkde.describe(folder / "s.zarr"),
+    "a result": lambda folder: dkde.export(
+        folder / "R.zarr", folder.parent / "R.csv", overwrite=True
+    ),
+    "a foreign store": lambda folder: dkde.log_density(
+        B, str(folder / "a.zarr"), 0.5, features=["a", "b"]
+    ),
+    "NetCDF": lambda folder: dkde.log_density(
+        B, str(folder / "a.nc"), 0.5, features=["a", "b"]
+    ),
+} | {
+    suffix: lambda folder, suffix=suffix: dkde.log_density(B, f"{folder}/a.{suffix}", 0.5)
+    for suffix in ("npy", "npz", "csv", "parquet")
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", READ)
+def test_what_cannot_be_read_is_said_in_a_line(name, sources):
+    n = count(sources, lambda: READ[name](sources), reads=True)
+    n_said = 0
+    for k in range(1, n + 1):
+        said: list[str] = []
+        with said_by(said) as refused, faults(sources, "read EIO", k):
+            READ[name](sources)
+        n_said += len(refused)
+    assert n_said  # some reads it can do without, and HDF5 reads by itself

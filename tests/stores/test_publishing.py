@@ -25,7 +25,7 @@ from dkde.datasets.streaming import import_rows
 from dkde.errors import DataSetError
 from dkde.inputs.importing import import_dataset
 from dkde.results import exporting
-from dkde.stores import publishing, renaming
+from dkde.stores import publishing, renaming, two_steps
 from dkde.stores.publishing import publish
 from dkde.stores.staging import staged
 from dkde.stores.targets import look
@@ -268,14 +268,14 @@ class TestWhatIsOverwritten:
     def test_what_cannot_be_taken_back_is_kept_and_named(self, folder, store, monkeypatch):
         """Another takes the place between the two steps."""
         monkeypatch.setattr(renaming, "_call", lambda: None)
-        kept = publishing.move
+        kept = two_steps.move
 
         def overtaken(source: Path, target: Path) -> None:
             if source.name == "new":
                 put(store, "a folder")
             kept(source, target)
 
-        monkeypatch.setattr(publishing, "move", overtaken)
+        monkeypatch.setattr(two_steps, "move", overtaken)
         with (
             pytest.warns(UserWarning, match=r"holds what was at .* \(old\) and what was to repl"),
             pytest.raises(DataSetError, match="could not be written"),
@@ -348,29 +348,29 @@ class TestKills:
     @pytest.mark.parametrize("content", [b"gone", b"\xff\xfe"])
     def test_a_stale_mark_is_no_matter_for_who_may_not_write(self, folder, monkeypatch, content):
         import_dataset(folder / "b.npy", folder / "s.zarr", index=False)
-        mark = publishing._mark(folder / "s.zarr")
+        mark = two_steps.mark_of(folder / "s.zarr")
         mark.write_bytes(content)
 
         def refuse(*_, **__):
             raise PermissionError(13, "Permission denied")
 
         monkeypatch.setattr(Path, "unlink", refuse)
-        publishing.complete(folder / "s.zarr")
+        two_steps.complete(folder / "s.zarr")
         assert mark.read_bytes() == content
 
     def test_it_goes_on_where_another_completed_it(self, folder, monkeypatch):
         monkeypatch.setattr(renaming, "_call", lambda: None)
-        store, kept = folder / "s.zarr", publishing.move
+        store, kept = folder / "s.zarr", two_steps.move
         import_dataset(folder / "b.npy", store)
 
         def completed(source: Path, target: Path) -> None:
-            monkeypatch.setattr(publishing, "move", kept)
-            publishing.complete(store)  # which says nothing, as this process lives
+            monkeypatch.setattr(two_steps, "move", kept)
+            two_steps.complete(store)  # which says nothing, as this process lives
             np.testing.assert_array_equal(rows(store), A)
-            assert publishing._mark(store).exists()  # it is this process's
+            assert two_steps.mark_of(store).exists()  # it is this process's
             kept(source, target)
 
-        monkeypatch.setattr(publishing, "move", completed)
+        monkeypatch.setattr(two_steps, "move", completed)
         import_dataset(folder / "a.npy", store, overwrite=True, index=False)
         np.testing.assert_array_equal(rows(store), A)
         assert {path.name for path in folder.iterdir()} == {"a.npy", "b.npy", "s.zarr"}
@@ -382,11 +382,11 @@ class TestKills:
         import_dataset(folder / "b.npy", store)
         leave_between(folder / "a.npy", [store], before="put_precious(target)")
         with pytest.warns(UserWarning, match=r"another process had changed .* is back as it was"):
-            publishing.complete(store)
+            two_steps.complete(store)
         assert (store / "precious").read_text() == "x"
         np.testing.assert_array_equal(rows(store), B)
         assert {path.name for path in folder.iterdir()} == {"a.npy", "b.npy", "s.zarr"}
-        publishing.complete(store)
+        two_steps.complete(store)
 
     def test_while_its_process_lives_that_puts_back_what_came(self, folder, monkeypatch):
         monkeypatch.setattr(renaming, "_call", lambda: None)
@@ -398,7 +398,7 @@ class TestKills:
                 return rename(self, target)
             (store / "precious").write_text("x")
             found = rename(self, target)
-            publishing.complete(store)
+            two_steps.complete(store)
             assert not store.exists()
             return found
 
@@ -417,7 +417,7 @@ class TestKills:
         owner = hidden / "owner.json"
         owner.write_text(owner.read_text().replace('"boot": "', '"boot": "x'))
         with pytest.warns(UserWarning, match="may have been interrupted, and is complete now"):
-            publishing.complete(store)
+            two_steps.complete(store)
         np.testing.assert_array_equal(rows(store), A)
 
 
@@ -429,7 +429,7 @@ def leave_between(source: Path, stores: list[Path], before: str | None = None) -
     before : str, optional
         Code that is run before the first step; the kill comes right after it then.
     """
-    end = "publishing._move_or_find = kill"
+    end = "two_steps._move_or_find = kill"
     if before is not None:
         end = (
             "kept = publishing.Path.rename\n"
@@ -443,7 +443,8 @@ def leave_between(source: Path, stores: list[Path], before: str | None = None) -
         )
     script = (
         "import os, signal, dkde\n"
-        "from dkde.inputs import importing; from dkde.stores import publishing, renaming\n"
+        "from dkde.inputs import importing\n"
+        "from dkde.stores import publishing, renaming, two_steps\n"
         "renaming._call = lambda: None\n"
         "def put_precious(target):\n"
         "    (target / 'precious').write_text('x')\n"

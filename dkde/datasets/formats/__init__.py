@@ -97,7 +97,8 @@ def is_table(path: str | os.PathLike[str]) -> bool:
     DataSetError
         If there is no such file.
     """
-    return _format_of(Path(path), None).name in _TABLES
+    with reading(Path(path), "data"):
+        return _format_of(Path(path), None).name in _TABLES
 
 
 def read_source(
@@ -178,7 +179,8 @@ def is_text(path: str | os.PathLike[str]) -> bool:
     """
     if is_remote(path):
         return _table_format(os.fspath(path)) == csv.NAME
-    return _format_of(Path(path), None).name == csv.NAME
+    with reading(Path(path), "data"):
+        return _format_of(Path(path), None).name == csv.NAME
 
 
 def is_table_url(url: str) -> bool:

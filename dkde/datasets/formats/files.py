@@ -67,12 +67,14 @@ def reading(path: Path | Url, what: str) -> Iterator[None]:
         raise DataSetError(f"{path}: no such file or folder") from error
     except PermissionError as error:
         raise DataSetError(f"{path}: may not be read (permission denied)") from error
-
     except MemoryError as error:
         raise DataSetError(
             f"{path}: reading it as {what} needs more memory than there is"
         ) from error
     except Exception as error:
+        # Those without a number are of libraries that find the content damaged.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise DataSetError(f"{path}: could not be read ({one_line(error)})") from error
         raise DataSetError(
             f"{path}: not readable as {what} ({type(error).__name__}: {one_line(error)})"
         ) from error
