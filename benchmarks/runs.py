@@ -5,7 +5,8 @@ Three figures, each of both sides in one run:
 - bookkeeping: the same sweep with an output and without, timed in turn;
 - workers: the same blocks on two workers of one thread and on one, timed in turn, start-up aside;
 - hand-out: blocks that compute nothing, handed to a cluster by the window that runs use: how many
-  a second, and by how much client and scheduler, each a process of its own, grow.
+  a second, how much processor time client and scheduler take for a thousand, and by how much these,
+  each a process of its own, grow; and how many a second two threads of one process do.
 
     python benchmarks/runs.py                    # pictures made on the spot
     python benchmarks/runs.py --data mnist.zarr  # train[:10000] against train[10000:20000]
@@ -33,6 +34,7 @@ from selection import medians
 import dkde
 from dkde.engine import eager_run as run
 from dkde.engine.blocks import ShareOfBlock
+from dkde.engine.pool import Pool, thread_pool
 from dkde.engine.work import Work
 from dkde.estimation.bandwidth_matrix import BandwidthMatrix
 from dkde.estimation.covariance import Covariance
@@ -145,16 +147,31 @@ def hand_out(folder: Path, n_blocks: int) -> dict[str, float]:
             if number >= _WARM and number % _LOOK == 0:
                 seen.append([process.memory_info().rss for process in watched.values()])
 
-        start = time.perf_counter()
-        with mock.patch.object(run, "score_share", nothing):
-            run.compute(work, pool, receive)
-        took = time.perf_counter() - start
+        before = [processor_seconds(process) for process in watched.values()]
+        rate = blocks_a_second(work, pool, receive)
+        after = [processor_seconds(process) for process in watched.values()]
     growth = (np.max(seen, axis=0) - seen[0]).tolist()
-    found = {"rate": n_blocks / took, **dict(zip(watched, growth, strict=True))}
-    print(f"blocks           {n_blocks:8}    {found['rate']:.0f} a second")
-    for name in watched:
-        print(f"{name:9} grows  {found[name] / 2**20:8.1f} MiB")
+    took = (1000 * (np.array(after) - before) / n_blocks).tolist()
+    with thread_pool(2) as pool:
+        in_threads = blocks_a_second(work, pool, lambda block, part: None)
+    found = {"rate": rate, "threads": in_threads, **dict(zip(watched, growth, strict=True))}
+    print(f"blocks           {n_blocks:8}    {rate:.0f} a second; two threads {in_threads:.0f}")
+    for name, seconds in zip(watched, took, strict=True):
+        print(f"{name:9} grows  {found[name] / 2**20:8.1f} MiB, {seconds:.3f} s for 1000 blocks")
+        found[f"{name}_seconds"] = seconds
     return found
+
+
+def blocks_a_second(work: Work, pool: Pool, receive: Any) -> float:
+    start = time.perf_counter()
+    with mock.patch.object(run, "score_share", nothing):
+        run.compute(work, pool, receive)
+    return work.plan.n_blocks / (time.perf_counter() - start)
+
+
+def processor_seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:

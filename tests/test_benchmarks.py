@@ -387,7 +387,8 @@ def test_runs(capsys, monkeypatch, tmp_path):
     sizes = ["--rows", "200", "--blocks", "1500", "--repeats", "1"]
     figures = main([*sizes, "--json", str(file)])
     assert set(figures) == {"bookkeeping", "workers", "hand_out"}
-    assert set(figures["hand_out"]) == {"blocks", "rate", "client", "scheduler"}
+    names = {"blocks", "rate", "threads", "client", "scheduler"}
+    assert set(figures["hand_out"]) == names | {"client_seconds", "scheduler_seconds"}
     assert figures["bookkeeping"]["ratio"] > 0
     assert figures["workers"]["ratio"] > 0
     assert figures["hand_out"]["rate"] > 0

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from math import inf
+from time import perf_counter
 from typing import Any
 
 from dkde.engine.same_code import say_unlike
@@ -32,6 +34,10 @@ def _as_it_is(error: BaseException) -> BaseException:
     return error
 
 
+class NotHandedOutError(CancelledError):
+    """The error of a call that was lost with a worker, or a scheduler, before any worker had it."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """A call's return value, and messages to report with it.
@@ -44,11 +50,14 @@ class Outcome:
         The missing chunks that the call read as the fill value.
     unlike : str
         The differences of its worker from this process, if the last bits may depend on them.
+    seconds : float
+        The time that it took.
     """
 
     result: Any
     absent: Absent
     unlike: str = ""
+    seconds: float = 0.0
 
 
 def _refused(error: BaseException) -> bool:
@@ -83,6 +92,11 @@ class Pool:
     refused : callable
         Returns whether an error says that a worker takes no part, so that the call must be made
         again; raises ClusterError if no other worker is left.
+    departed : callable, optional
+        Returns two counts, as of the last loss: of events that lose calls through no fault of
+        theirs (workers that were told to go, a scheduler that was away), and of workers that died.
+    together : bool
+        Whether short calls are handed out several at a time, as to hand out one takes long.
     absent : dict
         The missing chunks of all calls so far.
     unlike : set of str
@@ -99,6 +113,8 @@ class Pool:
     apart: Callable[[], int] = _none
     look: Callable[[], None] = _nothing
     refused: Callable[[BaseException], bool] = _refused
+    departed: Callable[[], tuple[int, int]] | None = None
+    together: bool = False
     absent: Absent = field(default_factory=dict)
     unlike: set[str] = field(default_factory=set)
 
@@ -162,11 +178,18 @@ def _call(call: Callable[..., Any], *arguments: Any) -> Future[Any]:
 
 def noted(call: Callable[..., Any], *arguments: Any) -> Outcome:
     """Make a call, and return its value with the missing chunks that it read."""
+    start = perf_counter()
     with gathering() as absent:
-        return Outcome(call(*arguments), absent)
+        return Outcome(call(*arguments), absent, seconds=perf_counter() - start)
 
 
 def worker_of(error: BaseException) -> str | None:
     """Return the address of the worker on which a call raised an error, if it is known."""
     address = getattr(error, "worker", None)
     return address if isinstance(address, str) else None
+
+
+def seconds_of(future: Future[Any]) -> float:
+    """Return the time that a finished call took; infinite where its pool does not say."""
+    outcome = future.result()
+    return outcome.seconds if isinstance(outcome, Outcome) else inf

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
-from itertools import islice
 from typing import Any, TypeVar
 
-from dkde.engine.pool import DIED, Pool, worker_of
+from dkde.engine.batches import Call, Waiting, common, one_after_the_other
+from dkde.engine.pool import DIED, NotHandedOutError, Pool, seconds_of, worker_of
 from dkde.errors import ClusterError
 
 T = TypeVar("T")
@@ -25,6 +25,18 @@ _SUSPECT = 2
 HOPELESS = 3
 # Seconds between two checks of the workers, while no call finishes.
 _LOOK = 1.0
+# For so many workers that died under other blocks, while some succeed, a block has one more trial:
+# something ends workers whatever they compute.
+_OTHERS = 8
+
+
+# A pool's departures at a moment, where it knows them: see :class:`dkde.engine.pool.Pool`.
+Departed = tuple[int, int] | None
+
+
+def departed(pool: Pool) -> Departed:
+    """Return a pool's departures as of its last loss; None where it does not know them."""
+    return None if pool.departed is None else pool.departed()
 
 
 class Trials:
@@ -49,26 +61,53 @@ class Trials:
     ) -> None:
         self._pool, self._fail, self._hopeless = pool, fail, hopeless
         self._failures: Counter[Any] = Counter()
+        self._deaths = 0  # the workers that died under blocks that were given up for it
         self._lost: Counter[Any] = Counter()
         # Blocks that seem to end their workers, and where each block failed: addresses of workers.
         self._deadly: set[Any] = set()
         self._failed_at: defaultdict[Any, set[str]] = defaultdict(set)
         self.succeeded = False
 
-    def again(self, block: Any, error: BaseException) -> bool:
-        """Return whether to retry a block now; raise if the run cannot go on.
+    def spared(self, error: BaseException, before: Departed) -> bool:
+        """Return whether an error is nobody's fault, so that its calls are made again and no more.
 
-        Where it returns False, the block has been recorded as failed.
+        Parameters
+        ----------
+        error : BaseException
+        before : pair of int, or None
+            The pool's departures as the call was made.
+
+        Raises
+        ------
+        ClusterError
+            When no worker is left.
         """
         if self._pool.refused(error):
             return True  # the worker takes no part: nobody has computed the block yet
+        if not isinstance(error, self._pool.lost):
+            return False
+        self._pool.recover()
+        now = departed(self._pool)
+        if before is None or now is None:
+            return False
+        # Workers that died cannot have died of a block that none of them had.
+        return now != before and (now[1] == before[1] or isinstance(error, NotHandedOutError))
+
+    def again(self, block: Any, error: BaseException, before: Departed = None) -> bool:
+        """Return whether to retry a block now; raise if the run cannot go on.
+
+        Where it returns False, the block has been recorded as failed. ``before`` is as for
+        :meth:`spared`.
+        """
+        if self.spared(error, before):
+            return True
         if isinstance(error, self._pool.lost):
             # The worker or the connection was lost, which need not be the fault of the block. So it
             # has more trials than one that raises an error.
-            self._pool.recover()
             self._lost[block] += 1
-            if self._lost[block] <= _MAX_LOST:
+            if self._lost[block] <= max(_MAX_LOST, self._other_deaths(block) // _OTHERS):
                 return True
+            self._deaths += self._lost[block]
             error = ClusterError(f"a worker ended {self._lost[block]} times {DIED}")
             # Together with the count below this makes two failures: it was tried often enough.
             self._failures[block] += 1
@@ -81,16 +120,24 @@ class Trials:
             if shown is not error:
                 self._deadly.add(block)
             error = shown
+        self._failures[block] += 1
+        # Others may have been beside a block whose workers ended: it has a trial alone.
+        if self._failures[block] < 2 and (self._fail is not None or block in self._deadly):
+            return True
         if self._fail is None:
             raise error
-        self._failures[block] += 1
-        if self._failures[block] < 2:
-            return True
         failed = len({key[:2] for key, count in self._failures.items() if count > 1})
         if not self.succeeded and failed >= self._hopeless:
             raise error
         self._fail(block[0], block[1], error)
         return False
+
+    def _other_deaths(self, block: Any) -> int:
+        """Return how many workers died under neither this block nor one that was given up."""
+        now = departed(self._pool)
+        if now is None or not self.succeeded:
+            return 0
+        return now[1] - self._deaths - self._lost[block]
 
     def goes_alone(self, block: Any) -> bool:
         """Return whether to run a block alone, because workers seem to end under it."""
@@ -114,23 +161,25 @@ def until_not_lost(pool: Pool, call: Callable[..., T], *arguments: Any) -> T:
     """Return a call's result; if its worker is lost, repeat the call as often as a block."""
     trials = Trials(pool)
     while True:
+        before = departed(pool)
         try:
             (future,) = _first(pool, [pool.submit(call, *arguments)])
             result: T = pool.taken(future)
             return result
         except (Exception, CancelledError) as error:
-            trials.again(call, error)
+            trials.again(call, error, before)
 
 
 def completed(
     pool: Pool,
     call: Callable[..., T],
-    calls: Iterable[tuple[K, tuple[Any, ...]]],
+    calls: Iterable[Call[K]],
     trials: Trials | None = None,
 ) -> Generator[tuple[K, T], None, None]:
     """Yield the results of calls as they finish, with their keys.
 
-    Calls are submitted a window at a time: all at once they would fill the scheduler.
+    Calls are submitted a window at a time: all at once they would fill the scheduler. Where it
+    takes long to submit one, short calls are submitted several at a time.
 
     Parameters
     ----------
@@ -144,18 +193,18 @@ def completed(
         Decides what happens to calls that raise; by default the error is raised.
     """
     trials = Trials(pool) if trials is None else trials
-    waiting = iter(calls)
+    waiting = Waiting(calls, together=pool.together)
     # Calls to be made again: now; at the end, one at a time; and those that were set aside.
-    again: list[tuple[K, tuple[Any, ...]]] = []
-    alone: list[tuple[K, tuple[Any, ...]]] = []
-    set_aside: list[tuple[K, tuple[Any, ...]]] = []
-    running: dict[Future[Any], tuple[K, tuple[Any, ...]]] = {}
+    again: list[Call[K]] = []
+    alone: list[Call[K]] = []
+    set_aside: list[Call[K]] = []
+    running: dict[Future[Any], tuple[list[Call[K]], Departed]] = {}
     try:
         while True:
             # Workers leave as well as join, so more calls may run than there is room for.
             room = max(0, _AHEAD * pool.room() - len(running))
-            ready, again = again[:room], again[room:]
-            ready += islice(waiting, room - len(ready))
+            ready, again = [[each] for each in again[:room]], again[room:]
+            ready += waiting.next(room - len(ready))
             # Nothing else is left: now come the calls that have to run with none beside them.
             if not ready and not running:
                 if not alone:
@@ -163,33 +212,53 @@ def completed(
                     set_aside = []
                 if not alone:
                     return
-                ready = [alone.pop(0)]
-            for key, arguments in ready:
-                running[_submit(pool, trials, key, call, arguments)] = key, arguments
+                ready = [[alone.pop(0)]]
+            for batch in ready:
+                running[_submit(pool, trials, call, batch)] = batch, departed(pool)
             for future in _first(pool, running):
-                key, arguments = running.pop(future)
+                batch, before = running.pop(future)
                 try:
-                    result = pool.taken(future)
+                    results = _results(pool, batch, future, waiting)
                 except (Exception, CancelledError) as error:
-                    if not trials.again(key, error):
-                        set_aside.append((key, arguments))
+                    if len(batch) > 1:
+                        # Which of them is at fault shows when each is made again on its own.
+                        trials.spared(error, before)
+                        again += batch
+                        continue
+                    key = batch[0][0]
+                    if not trials.again(key, error, before):
+                        set_aside += batch
                     else:
-                        (alone if trials.goes_alone(key) else again).append((key, arguments))
+                        (alone if trials.goes_alone(key) else again).extend(batch)
                     continue
-                yield key, result
+                yield from results
     finally:  # also where the caller closes this generator early
         for future in running:
             future.cancel()
 
 
 def _submit(
-    pool: Pool, trials: Trials, key: Any, call: Callable[..., T], arguments: tuple[Any, ...]
-) -> Future[T]:
+    pool: Pool, trials: Trials, call: Callable[..., T], batch: list[Call[K]]
+) -> Future[Any]:
     """Submit a call, to other workers than those at which it failed if the pool has others."""
+    if len(batch) > 1:
+        return pool.submit(one_after_the_other, call, *common([each for _, each in batch]))
+    key, arguments = batch[0]
     away_from = trials.away_from(key)
     if away_from and pool.elsewhere is not None:
         return pool.elsewhere(away_from, call, *arguments)
     return pool.submit(call, *arguments)
+
+
+def _results(
+    pool: Pool, batch: list[Call[K]], future: Future[Any], waiting: Waiting[K]
+) -> list[tuple[K, Any]]:
+    """Return the keys and results of the calls of a batch, of which those not made wait again."""
+    value, seconds = pool.taken(future), seconds_of(future)
+    values = [value] if len(batch) == 1 else value
+    waiting.put_back(batch[len(values) :])
+    waiting.took(seconds, len(values))
+    return [(key, each) for (key, _), each in zip(batch, values, strict=False)]
 
 
 def _first(pool: Pool, futures: Collection[Future[Any]]) -> set[Future[Any]]:

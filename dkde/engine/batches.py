@@ -1,0 +1,112 @@
+"""Short calls made several in one task: how many, and how a worker makes them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from time import perf_counter
+from typing import Any, Generic, TypeVar
+
+K = TypeVar("K")
+# A call's key and its arguments.
+Call = tuple[K, tuple[Any, ...]]
+
+# Seconds that a task takes at least, as long as there are calls for it. A scheduler takes a few
+# thousandths of a second for each.
+_WORTH = 0.05
+# A task returns after so many times that, whatever calls of it are left: some may be longer.
+_LONGEST = 4.0
+# More calls than that gain nothing, and their results would lie in memory together.
+_MOST = 64
+
+
+class Waiting(Generic[K]):
+    """Calls that wait, and how many of them one task makes.
+
+    Parameters
+    ----------
+    calls : iterable of (key, arguments)
+        The arguments of each call.
+    together : bool
+        Whether one task may make several.
+    """
+
+    def __init__(self, calls: Iterable[Call[K]], *, together: bool) -> None:
+        self._calls, self._back = iter(calls), deque[Call[K]]()
+        self._together, self._n = together, 1
+
+    def next(self, n_tasks: int) -> list[list[Call[K]]]:
+        """Return the calls of up to so many further tasks, as many for each."""
+        wanted = self._n * max(0, n_tasks)
+        calls = [self._back.popleft() for _ in range(min(wanted, len(self._back)))]
+        calls += islice(self._calls, wanted - len(calls))
+        # Near the end there are fewer calls: every task gets some.
+        size = -(-len(calls) // max(1, n_tasks))
+        return [calls[at : at + size] for at in range(0, len(calls), size or 1)]
+
+    def put_back(self, calls: Sequence[Call[K]]) -> None:
+        """Let calls wait that were handed out and not made; they are the next ones."""
+        self._back.extendleft(reversed(calls))
+
+    def took(self, seconds: float, n_calls: int) -> None:
+        """Note how long a task took that made so many calls."""
+        if self._together:
+            fit = int(_WORTH * n_calls / max(seconds, 1e-9))
+            # In small steps upwards: the next calls may be longer.
+            self._n = max(1, min(fit, 2 * n_calls, _MOST))
+
+
+def common(
+    calls: Sequence[tuple[Any, ...]],
+) -> tuple[tuple[int, ...], list[tuple[Any, ...]], *tuple[Any, ...]]:
+    """Return arguments of several calls such that what they share is there once.
+
+    They are the places of arguments that differ, these of each call, and all those of the first
+    call, as :func:`one_after_the_other` takes them.
+
+    Examples
+    --------
+    >>> side = object()
+    >>> places, differing, *first = common([(side, 1, 2), (side, 3, 2)])
+    >>> places, differing, first == [side, 1, 2]
+    ((1,), [(1,), (3,)], True)
+    """
+    first = calls[0]
+    places = tuple(
+        place
+        for place, column in enumerate(zip(*calls, strict=True))
+        if any(each is not column[0] for each in column)
+    )
+    return places, [tuple(each[place] for place in places) for each in calls], *first
+
+
+def one_after_the_other(
+    call: Callable[..., Any],
+    places: Sequence[int],
+    differing: Sequence[tuple[Any, ...]],
+    *first: Any,
+) -> list[Any]:
+    """Make calls, and return their results; if it takes too long, of the first ones only.
+
+    Parameters
+    ----------
+    call : callable
+        The function to call.
+    places, differing, first
+        As from :func:`common`.
+
+    Returns
+    -------
+    list
+        At least one result.
+    """
+    begun, results = perf_counter(), []
+    for values in differing:
+        arguments = list(first)
+        for place, value in zip(places, values, strict=True):
+            arguments[place] = value
+        results.append(call(*arguments))
+        if perf_counter() - begun > _LONGEST * _WORTH:
+            break
+    return results
