@@ -25,13 +25,7 @@ from dkde.typing import (
     Text,
     WeightsLike,
 )
-from dkde.workers.cluster import (
-    active_client,
-    check_limit,
-    measure_baseline,
-    n_processors,
-    pool_for,
-)
+from dkde.workers.cluster import check_limit, measure_baseline, pool_for, threads_there
 from dkde.workers.connecting import parse_limit
 
 # The method of lazy sides, of which no sample is read for a plan.
@@ -196,7 +190,7 @@ def cost_of(work: Work, options: Options, workers: Workers) -> dict[str, Any]:
         When the plan does not fit into a worker.
     """
     cut = work.plan
-    n_threads, limit = workers.n_threads or _available_threads(), workers.limit
+    n_threads, limit = workers.n_threads or threads_there(), workers.limit
     is_asked = workers.baseline or limit is not None
     at_rest = measure_baseline(options.precision) if is_asked else None
     if at_rest is not None and limit is not None:
@@ -241,10 +235,3 @@ def _sizes(cut: Plan, at_rest: int | None, threads_per_worker: int) -> dict[str,
         "resident_bytes": cut.resident_bytes,
         "answer_bytes": cut.answer_bytes,
     }
-
-
-def _available_threads() -> int:
-    """Return the threads of the active client's workers, or the processors of this machine."""
-    client = active_client()
-    threads = 0 if client is None else sum(client.nthreads().values())
-    return threads or n_processors()

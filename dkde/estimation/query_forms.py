@@ -11,7 +11,6 @@ import xarray as xr
 
 from dkde.engine.eager_run import computed
 from dkde.engine.graph import lazy_densities
-from dkde.engine.same_code import check_alike
 from dkde.engine.work import Work
 from dkde.estimation.bandwidth_matrix import BandwidthMatrix, bandwidth_coordinate
 from dkde.estimation.density_units import LOG_DENSITY_ERROR, density_units, log_density_notes
@@ -19,7 +18,7 @@ from dkde.inputs.as_frames import framed_like
 from dkde.inputs.operands import Operand
 from dkde.numerics.logsum import Densities
 from dkde.progress import shown
-from dkde.workers.cluster import active_client, check_workers, pool_for
+from dkde.workers.cluster import check_active, pool_for
 
 
 def in_frames(
@@ -79,11 +78,7 @@ def densities_of(
         found = _each([computed_now("", work)[:2] for work in works], works, bounded, np)
         return (found[0][0], found[1][0]) if scalar else found
     # The graph is computed later, without a look at the workers: unfit ones are found now.
-    client = active_client()
-    if client is not None:
-        check_alike(client)
-        for work in works:
-            check_workers(client, work)
+    check_active(*works)
     # Two arrays, log-densities and bounds, of shape (n_bandwidths, rows).
     lazy = _each([lazy_densities(work) for work in works], works, bounded, da)
     if q.form == "dask":

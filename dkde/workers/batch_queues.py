@@ -22,7 +22,7 @@ from weakref import WeakKeyDictionary
 import dask
 
 from dkde.errors import ClusterError, InputError, one_line, printable
-from dkde.workers.client_pool import AGAIN, QUIET
+from dkde.workers.absence import AGAIN, QUIET
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -1,36 +1,32 @@
-"""A pool made of the workers of a Dask cluster, and how long it waits when they are absent."""
+"""A pool made of the workers of a Dask cluster."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import inf
-from time import monotonic, sleep
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from dask.utils import funcname
 
-from dkde.engine.pool import DIED, Outcome, Pool, noted
+from dkde.engine.pool import DIED, NotHandedOutError, Outcome, Pool, noted
 from dkde.engine.same_code import WARN, Likeness, UnlikeWorkerError, kind, say_left_out
 from dkde.engine.task import Survey
-from dkde.errors import ClusterError
+from dkde.errors import ClusterError, one_line
 from dkde.numerics.summaries import Summaries
 from dkde.rows.side import Side
+from dkde.workers.absence import Absence
+from dkde.workers.clients import RAW, Departures, address_of, in_words, is_adaptive
 
 if TYPE_CHECKING:
     from distributed import Client  # importing it takes half a second, which threads do not need
 
-_log = logging.getLogger(__name__)
-
-# For so many seconds a scheduler, or all its workers, may be away before that is an error.
-_PATIENCE = 30.0
-# Seconds without a worker of a queue until a line says that the call waits, and between such lines.
-QUIET = 5.0
-AGAIN = 300.0
+# How distributed's error begins of a scheduler that does not have the modules of a task.
+_UNREADABLE = "Error during deserialization of the task graph"
 # Sides up to this size travel with each task; larger ones are sent to every worker once.
 _SMALL_BYTES = 64 * 1024
 # Seconds between two requests for the workers, which may join and leave.
@@ -41,6 +37,12 @@ def _as_cluster_error(error: BaseException) -> BaseException:
     """Return the error that users see for one that a call raised."""
     from distributed import KilledWorker
 
+    if isinstance(error, RuntimeError) and str(error).startswith(_UNREADABLE):
+        why = "" if error.__cause__ is None else f" ({one_line(error.__cause__)})"
+        return ClusterError(
+            f"the scheduler cannot read the work{why}; start it with the same dkde and Python as "
+            "this process"
+        )
     if not isinstance(error, KilledWorker):
         return error
     return ClusterError(f"each of {error.allowed_failures + 1} workers ended {DIED}")
@@ -89,18 +91,46 @@ def client_pool(client: Client, threads_to_come: int = 0, manner: str = WARN) ->
         The client of the cluster.
     threads_to_come : int
         The number of threads when all jobs of a queue run; 0 if the workers are no jobs. A queue's
-        workers may all be away for any time, others for as long as a scheduler may.
+        workers may all be away for any time, and so may those of an adaptive cluster; others for
+        some minutes.
     manner : {"refuse", "warn", "allow"}
         What happens to workers whose results may differ in the last bits.
     """
-    pool = _ClientPool(client, threads_to_come, manner)
+    with in_words(client):
+        pool = _ClientPool(client, threads_to_come, manner)
     try:
         yield Pool(
             pool.submit, pool.n_threads, (CancelledError,), pool.recover, pool.threads_now,
             _as_cluster_error, pool.elsewhere, pool.apart, pool.look, pool.refused,
+            pool.departed, together=True,
         )  # fmt: skip
     finally:
         pool.close()
+
+
+@dataclass(eq=False)
+class _Sent:
+    """Sides that were sent to workers, which have them until the calls that need them end.
+
+    Parameters
+    ----------
+    references : dict
+        A side and its reference on the cluster, by the side's id. The sides are kept, so that
+        Python cannot give their ids to other objects.
+    workers : frozenset of str
+        Workers that had them when they were last looked for.
+    """
+
+    references: dict[int, tuple[Side | Survey | Summaries, Any]] = field(default_factory=dict)
+    workers: frozenset[str] = frozenset()
+
+    def is_held(self, client: Client, there: Collection[str]) -> bool:
+        """Return whether present workers still have all of them."""
+        if self.workers.isdisjoint(there):
+            # Workers that are retired pass on what they have.
+            held = client.who_has([sent for _, sent in self.references.values()]).values()
+            self.workers = frozenset().union(*held) if all(held) else frozenset()
+        return not self.workers.isdisjoint(there)
 
 
 class _ClientPool:
@@ -111,17 +141,17 @@ class _ClientPool:
         self._likeness = Likeness(kind(), manner)
         self._left_out: set[str] = set()  # the workers that take no part
         self._executor = client.get_executor(pure=False)
-        patience = inf if threads_to_come else None
-        self._absence = Absence(client, client.scheduler.address, patience)
+        patience = inf if threads_to_come or is_adaptive(client) else None
+        self._absence = Absence(client, address_of(client), patience)
+        self._departures = Departures(client)
         # The time of the last request for the workers, and the answer.
         self._looked, self._found = monotonic(), _taking_part(client)
         self.n_threads = self.threads_now()
-        # Sides that were sent, by id. They are kept, so that Python cannot give their ids to other
-        # objects.
-        self._shared: dict[int, tuple[Side | Survey | Summaries, Any]] = {}
-        self._sent_to: frozenset[str] = frozenset()  # the workers that were there at that time
-        # Calls that need one of some workers, as only these may make them or have what was sent.
+        self._sent = _Sent()
+        self._n_away = 0  # how often the scheduler was away as a task was lost
+        # Calls that only some workers may make, and calls that need what was sent.
         self._required: dict[Future[Any], frozenset[str]] = {}
+        self._needs: dict[Future[Any], _Sent] = {}
 
     def submit(self, call: Callable[..., Any], *arguments: Any, **where: Any) -> Future[Any]:
         """Submit a call; a task lost at once becomes a cancelled future."""
@@ -134,19 +164,23 @@ class _ClientPool:
             handed: Future[Any] = self._executor.submit(
                 _at_worker, self._likeness, call, *map(self._share, arguments), key=key, **where
             )
-            if self._shared:
-                self._require(handed, self._sent_to)
-            elif "workers" in where:
-                self._require(handed, frozenset(where["workers"]))
+            if self._sent.references:
+                self._needs[handed] = self._sent
+                handed.add_done_callback(lambda done: self._needs.pop(done, None))
+            if "workers" in where:
+                self._required[handed] = frozenset(where["workers"])
+                handed.add_done_callback(lambda done: self._required.pop(done, None))
             return handed
         except Exception as error:
             # The scheduler is away, or a worker was lost while it was sent a side: so is the task.
             if self._client.status == "running" and not isinstance(error, OSError):
-                with suppress(OSError):
-                    if self._client.nthreads():
-                        raise
+                there: dict[str, int] = {}
+                with suppress(*RAW):
+                    there = self._client.nthreads()
+                if there:
+                    raise
             future: Future[Any] = Future()
-            future.set_exception(CancelledError(str(error)))
+            future.set_exception(NotHandedOutError(str(error)))
             return future
 
     def elsewhere(
@@ -154,14 +188,12 @@ class _ClientPool:
     ) -> Future[Any]:
         """Submit a call to workers on other machines than some, if there are any."""
         others: list[str] = []
-        with suppress(OSError):  # the scheduler was lost at this moment
+        with suppress(*RAW):  # the scheduler was lost at this moment
             others = _other_workers(self._client, away_from, self._left_out)
         if not others:
             return self.submit(call, *arguments)
         # Strictly, not as a preference: otherwise an idle worker could steal the call from them.
-        future = self.submit(call, *arguments, workers=others)
-        self._require(future, frozenset(others))
-        return future
+        return self.submit(call, *arguments, workers=others)
 
     def apart(self) -> int:
         """Return the number of workers, present or on their way, if each has one thread; else 0."""
@@ -171,9 +203,19 @@ class _ClientPool:
     def recover(self) -> None:
         """Wait until there are workers again; sides will be sent anew."""
         # The sides that were sent may have been on the workers that were lost.
-        self._shared.clear()
-        while self._absence.goes_on():
-            sleep(0.2)
+        self._sent = _Sent()
+        # A scheduler that was away has cancelled all its tasks, which is nobody's fault.
+        self._n_away += self._client.status != "running"
+        self._absence.wait()
+        with suppress(*RAW):
+            self._departures.look()
+
+    def departed(self) -> tuple[int, int]:
+        """Return how often tasks were lost through no fault of theirs, and how many workers died.
+
+        Known as of the last loss; see :class:`dkde.engine.pool.Pool`.
+        """
+        return self._departures.retired + self._n_away, self._departures.died
 
     def refused(self, error: BaseException) -> bool:
         """Leave out a worker that reports that it is of another kind than this process.
@@ -193,7 +235,7 @@ class _ClientPool:
         if error.address not in self._left_out:
             self._left_out.add(error.address)
             say_left_out(error)
-        with suppress(OSError):
+        with suppress(*RAW):
             if self._left_out.issuperset(self._client.nthreads()):
                 raise ClusterError(
                     f"worker {error.address} has {error.differs}, and no other worker is left; "
@@ -203,13 +245,15 @@ class _ClientPool:
 
     def look(self) -> None:
         """Cancel calls whose workers are all lost: Dask would let them wait for ever."""
-        if self._absence.goes_on() or not self._required:
+        if self._absence.goes_on() or not (self._required or self._needs):
             return
-        with suppress(OSError):
+        with suppress(*RAW):
             there = _taking_part(self._client, self._left_out)
-            for future, workers in list(self._required.items()):
-                if workers.isdisjoint(there):
-                    future.cancel()
+            lost = [each for each, some in [*self._required.items()] if some.isdisjoint(there)]
+            needs = [*self._needs.items()]
+            gone = {sent for _, sent in needs if not sent.is_held(self._client, there)}
+            for future in (*lost, *(each for each, sent in needs if sent in gone)):
+                future.cancel()
 
     def threads_now(self) -> int:
         """Return the threads of workers that are present or on their way."""
@@ -218,92 +262,25 @@ class _ClientPool:
     def _present(self) -> dict[str, int]:
         """Return the numbers of threads of present workers by address, as of a second ago."""
         if monotonic() - self._looked > _REQUEST_SECONDS and self._client.status == "running":
-            with suppress(OSError):  # the scheduler was lost at this moment
+            with suppress(*RAW):  # the scheduler was lost at this moment
                 self._found = _taking_part(self._client, self._left_out)
             self._looked = monotonic()
         return self._found
 
     def close(self) -> None:
         """Release the sides that were sent, and accept no more calls."""
-        self._shared.clear()
-        self._executor.shutdown(wait=False)
+        self._sent = _Sent()
+        # A client that was closed, or has lost its scheduler, can cancel nothing more.
+        with suppress(*(RAW if self._client.status == "running" else (Exception,))):
+            self._executor.shutdown(wait=False)
 
     def _share(self, value: Any) -> Any:
         """Send a large side to every worker once; return its reference for calls."""
         if not isinstance(value, Side | Survey | Summaries) or value.__sizeof__() <= _SMALL_BYTES:
             return value
-        if id(value) not in self._shared:
+        if id(value) not in self._sent.references:
             # Without a hash, as the keys need none and it would take a pass over the whole side.
-            self._sent_to = frozenset(self._client.nthreads())
+            self._sent.workers = frozenset(self._client.nthreads())
             sent = self._client.scatter(value, hash=False, broadcast=True)
-            self._shared[id(value)] = value, sent
-        return self._shared[id(value)][1]
-
-    def _require(self, future: Future[Any], workers: frozenset[str]) -> None:
-        self._required[future] = workers
-        future.add_done_callback(lambda done: self._required.pop(done, None))
-
-
-@dataclass
-class Absence:
-    """The time for which a client has had no workers.
-
-    Parameters
-    ----------
-    client : distributed.Client
-        The client whose workers are watched.
-    address : str
-        The scheduler's address; a client that has lost its scheduler does not know it any more.
-    patience : float, optional
-        Seconds that all workers may be away; by default as long as a scheduler may. Infinite
-        where they are jobs of a queue.
-    begun : float, optional
-        The time at which the absence began; None while workers are there.
-    said : float, optional
-        The time of the last line that says that the call waits.
-    asked : float
-        The time of the last request.
-    """
-
-    client: Client
-    address: str
-    patience: float | None = None
-    begun: float | None = None
-    said: float | None = None
-    asked: float = -inf
-
-    def goes_on(self) -> bool:
-        """Return whether there is no worker at this moment.
-
-        Raises
-        ------
-        ClusterError
-            When there has been none for too long.
-        """
-        away = self.client.status != "running"
-        if not away:
-            with suppress(OSError):  # the scheduler was lost at this moment
-                if self.client.scheduler_info(n_workers=-1)["workers"]:
-                    self.begun = self.said = None
-                    return False
-        now = monotonic()
-        if self.begun is None or now - self.asked > AGAIN / 10:
-            self.begun, self.said = now, None  # workers may have been there since the last request
-        self.asked = now
-        limit = _PATIENCE if away or self.patience is None else self.patience
-        if self.client.status == "closed" or now - self.begun > limit:
-            raise ClusterError(
-                f"the scheduler at {self.address} or all its workers are gone; start them again, "
-                "or make the call with another client"
-            )
-        if limit == inf and now - self.begun > QUIET:
-            self._say(now)
-        return True
-
-    def _say(self, now: float) -> None:
-        if self.said is None or now - self.said > AGAIN:
-            self.said = now
-            _log.warning(
-                "Waiting for the queue: no worker is left; the work goes on when a job starts; "
-                "Ctrl-C cancels"
-            )
+            self._sent.references[id(value)] = value, sent
+        return self._sent.references[id(value)][1]

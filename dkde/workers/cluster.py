@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +33,11 @@ from dkde.rows.tensor_file import TensorSource
 from dkde.rows.variables import VariablesSource
 from dkde.stores.absent import say_absent
 from dkde.stores.store import Records, is_remote, open_store
+from dkde.workers.absence import Absence
+from dkde.workers.asking import ROUNDS, on_every_worker
 from dkde.workers.batch_queues import threads_to_come
 from dkde.workers.client_pool import client_pool
+from dkde.workers.clients import active_client, address_of, in_task, in_words, is_adaptive, present
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -43,35 +47,6 @@ if TYPE_CHECKING:
 _WORKER_BYTES, _DISTRIBUTED_BYTES = 276_000_000, 14_000_000
 # A process that takes up to so many times a worker's bytes is taken to hold libraries only.
 _LARGEST_RATIO = 1.25
-
-
-def active_client() -> Client | None:
-    """Return the Dask client that is active in this process, if any; None inside a task.
-
-    A task that waited for other tasks could wait for its own worker, and so for ever.
-    """
-    # A process that has not imported distributed has no client, and the import would take a while.
-    if "distributed" not in sys.modules or in_task():
-        return None
-    from distributed import default_client
-
-    try:
-        return default_client()
-    except ValueError:
-        return None
-
-
-def in_task() -> bool:
-    """Return whether this code runs in a task of a Dask worker."""
-    if "distributed" not in sys.modules:
-        return False
-    from distributed import get_worker
-
-    try:
-        get_worker()
-    except ValueError:
-        return False
-    return True
 
 
 def n_processors() -> int:
@@ -118,20 +93,69 @@ def _pool(works: Sequence[Work], sides: Sequence[Side], manner: str) -> Iterator
         with thread_pool(n_processors()) as pool:
             yield pool
     else:
-        check_alike(client, manner)
-        check_sides(client, *sides)
-        if works:
-            # An adaptive cluster without work has no workers: a first task makes it start some,
-            # on which the checks can run.
-            if not client.nthreads():
-                client.submit(warm_up, works[0].task.precision, pure=False).result()
-            check_workers(client, *works)
+        with in_words(client):
+            _check_all(client, works, sides, manner)
         with client_pool(client, threads_to_come(client), manner) as pool:
             yield pool
 
 
-def check_workers(client: Client, *works: Work) -> None:
+def check_active(*works: Work) -> None:
+    """Refuse works that are computed later and that the active client's workers, if any, cannot do.
+
+    Raises
+    ------
+    ClusterError, MemoryLimitError
+        As :func:`pool_for`.
+    """
+    client = active_client()
+    if client is None:
+        return
+    with in_words(client):
+        check_alike(client)
+        for work in works:
+            check_workers(client, work)
+
+
+def threads_there() -> int:
+    """Return the threads of the active client's workers, or the processors of this machine."""
+    client = active_client()
+    if client is None:
+        return n_processors()
+    with in_words(client):
+        return sum(client.nthreads().values()) or n_processors()
+
+
+def _check_all(
+    client: Client, works: Sequence[Work], sides: Sequence[Side], manner: str
+) -> None:  # fmt: skip
+    """Wait for a worker, and refuse workers that cannot do the work, as :func:`pool_for`."""
+    waits = threads_to_come(client) or is_adaptive(client)
+    absence = Absence(client, address_of(client), inf if waits else None)
+    for _ in range(ROUNDS):
+        _wake(client, absence)
+        check_alike(client, manner)
+        check_sides(client, *sides)
+        if not works or check_workers(client, *works):
+            return
+        # All workers have left meanwhile.
+    # They come and go faster than they can be asked. Each call compares its own worker, too.
+
+
+def _wake(client: Client, absence: Absence) -> None:
+    """Wait until there is a worker; an adaptive cluster without work has none, and gets a task."""
+    if not client.nthreads():
+        task = client.submit(os.getpid, pure=False)
+        absence.wait()
+        task.release()
+
+
+def check_workers(client: Client, *works: Work) -> bool:
     """Refuse work that the client's workers cannot do; several works may share their sides.
+
+    Returns
+    -------
+    bool
+        Whether any worker was there to be asked.
 
     Raises
     ------
@@ -142,8 +166,8 @@ def check_workers(client: Client, *works: Work) -> None:
     """
     # By identity: a side that several works share is checked once.
     check_sides(client, *{id(s): s for work in works for s in (work.query, work.train)}.values())
-    baselines: dict[str, int] = _on_every_worker(client, warm_up, works[0].task.precision)
-    for worker, info in _workers(client).items():
+    baselines: dict[str, int] = on_every_worker(client, warm_up, works[0].task.precision)
+    for worker, info in present(client).items():
         if info["memory_limit"] and worker in baselines:
             # Each thread works on one block at a time; sides in memory are there once, and so is
             # what blocks share, which is dropped when a work is done.
@@ -151,6 +175,7 @@ def check_workers(client: Client, *works: Work) -> None:
             largest = max(p.block_bytes * info["nthreads"] + p.shared_bytes for p in plans)
             blocks = largest + resident_bytes(works)
             check_limit(f"worker {worker}", blocks, baselines[worker], info["memory_limit"])
+    return bool(baselines)
 
 
 def check_sides(client: Client, *sides: Side) -> None:
@@ -177,7 +202,7 @@ def check_sides(client: Client, *sides: Side) -> None:
                 f"{path} is a relative path, which is another file where a worker runs in "
                 "another folder; open it by its absolute path"
             )
-    for worker, missing in _on_every_worker(client, _missing_paths, paths).items():
+    for worker, missing in on_every_worker(client, _missing_paths, paths).items():
         if missing:
             raise ClusterError(
                 f"worker {worker} cannot see {missing[0]}; put it on storage that all workers share"
@@ -185,7 +210,7 @@ def check_sides(client: Client, *sides: Side) -> None:
     if not urls:
         return
     # Credentials do not travel with the work: each worker finds its own.
-    for worker, why in _on_every_worker(client, _unreadable_url, urls).items():
+    for worker, why in on_every_worker(client, _unreadable_url, urls).items():
         if why:
             raise ClusterError(f"worker {worker} cannot read {why}")
 
@@ -195,28 +220,6 @@ def resident_bytes(works: Sequence[Work]) -> int:
     # If query and train are one side, the plan counts it as train: that size wins here, too.
     sizes = {id(w.query): w.plan.query for w in works} | {id(w.train): w.plan.train for w in works}
     return sum(size.resident_bytes for size in sizes.values())
-
-
-def _on_every_worker(client: Client, call: Callable[[Any], Any], argument: Any) -> dict[str, Any]:
-    """Make a call on every worker; return what each one returned."""
-    limits = [w["memory_limit"] for w in _workers(client).values() if w["memory_limit"]]
-    try:
-        answers: dict[str, Any] = client.run(call, argument)
-    except OSError as error:  # the connection was closed: the worker was lost
-        lost = "a worker ended while it was loading its libraries"
-        if not limits:
-            raise ClusterError(f"{lost}; see its log") from error
-        raise MemoryLimitError(
-            f"{lost}; the memory limit of {format_bytes(min(limits))} may be too small even for "
-            "these; raise it"
-        ) from error
-    return answers
-
-
-def _workers(client: Client) -> dict[str, Any]:
-    # -1 asks for all of them: some versions of distributed return only five by default.
-    workers: dict[str, Any] = client.scheduler_info(n_workers=-1)["workers"]
-    return workers
 
 
 def check_limit(worker: str, blocks: int, baseline: int, limit: int) -> None:
@@ -274,8 +277,10 @@ def measure_baseline(precision: str = "float64") -> int:
     if in_task():
         return warm_up(precision)
     client = active_client()
-    if client is not None and client.nthreads():
-        return int(max(client.run(warm_up, precision).values()))
+    if client is not None:
+        with in_words(client):
+            if measured := on_every_worker(client, warm_up, precision).values():
+                return int(max(measured))
     # A worker loads the modules that this process has loaded, and those of distributed.
     here = warm_up(precision) + (0 if "distributed" in sys.modules else _DISTRIBUTED_BYTES)
     return here if here < _LARGEST_RATIO * _WORKER_BYTES else _WORKER_BYTES

@@ -26,7 +26,7 @@ from dkde.engine.work import Work
 from dkde.errors import ClusterError, DataSetError, IncompleteError, InputError
 from dkde.rows.row_source import RowSource
 from dkde.rows.side import Side
-from dkde.workers.client_pool import Absence
+from dkde.workers.absence import Absence
 
 Array = npt.NDArray[Any]
 
@@ -518,19 +518,22 @@ class Deserted:
         return {"workers": self.workers}
 
 
-def test_workers_that_are_away_are_waited_for_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_that_are_away_are_waited_for_so_long(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     now = [0.0]
-    monkeypatch.setattr("dkde.workers.client_pool.monotonic", lambda: now[0])
+    monkeypatch.setattr("dkde.workers.absence.monotonic", lambda: now[0])
     client: Any = Deserted()
     absence = Absence(client, "tcp://there:1")
-    for now[0] in range(0, 31, 2):
+    for now[0] in range(0, 301, 20):
         assert absence.goes_on()
+    assert len(caplog.messages) == 1  # that it waits
     client.workers = ["tcp://there:2"]
     assert not absence.goes_on()
     client.workers = []
-    for now[0] in range(32, 63, 2):  # from the beginning
+    for now[0] in range(310, 611, 20):  # from the beginning
         assert absence.goes_on()
-    now[0] = 63
+    now[0] = 620
     with pytest.raises(ClusterError, match="tcp://there:1 or all its workers are gone"):
         absence.goes_on()
 
@@ -539,17 +542,39 @@ def test_jobs_of_a_queue_are_waited_for_without_end(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr("dkde.workers.client_pool.monotonic", lambda: now[0])
+    monkeypatch.setattr("dkde.workers.absence.monotonic", lambda: now[0])
     client: Any = Deserted()
     absence = Absence(client, "tcp://there:1", inf)
     for now[0] in range(250):
         assert absence.goes_on()
-    line = "Waiting for the queue: no worker is left; the work goes on when a job starts; "
+    line = "Waiting for workers: none is left at tcp://there:1; the work goes on when one joins; "
     line += "Ctrl-C cancels"
     assert caplog.messages == [line]
     for now[0] in range(250, 400):
         assert absence.goes_on()
     assert caplog.messages == [line, line]
+
+
+def test_a_scheduler_is_waited_for_less_long_and_a_closed_client_not_at_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("dkde.workers.absence.monotonic", lambda: now[0])
+    for patience in (None, inf):
+        client: Any = Deserted()
+        absence = Absence(client, "tcp://there:1", patience)
+        client.status = "connecting"
+        for now[0] in range(0, 31, 2):
+            assert absence.goes_on()
+        client.status = "closed"  # as distributed gives it up
+        with pytest.raises(ClusterError, match="scheduler at tcp://there:1 or all its workers are"):
+            absence.goes_on()
+    client = Deserted()
+    absence = Absence(client, "tcp://there:1", inf)
+    assert absence.goes_on()
+    client.status = "closed"
+    with pytest.raises(ClusterError, match=r"tcp://there:1 was closed during the call; make the"):
+        absence.goes_on()
 
 
 @pytest.mark.slow

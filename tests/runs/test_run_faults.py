@@ -314,7 +314,7 @@ def test_the_connection_is_lost_for_five_seconds(data, expected, output, cluster
 
 @pytest.mark.slow
 def test_all_workers_go_and_the_scheduler_stays(data, output, cluster, monkeypatch):
-    monkeypatch.setattr("dkde.workers.client_pool._PATIENCE", 3.0)
+    monkeypatch.setattr("dkde.workers.absence._PATIENCE", 3.0)
 
     def kill():
         for worker in cluster["workers"]:
