@@ -24,6 +24,15 @@ settings.register_profile("ci", max_examples=100, **_ALWAYS)
 settings.load_profile("quick")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache_of_verified_blocks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what tests verify out of the user's cache; compiled code stays in it."""
+    folder = tmp_path_factory.mktemp("verified")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("dkde.estimation.verified_blocks.cache_folder", lambda: folder)
+        yield
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep tests that share a server of buckets in one process, where there are several."""
     for item in items:

@@ -188,7 +188,7 @@ def test_a_run_that_was_only_begun_is_done(later, engine):
     store = frozen / "runs" / "init.zarr"
     dkde.run_part(store, 0, 1, anywhere=True)
     assert_expected(dkde.finish(store, anywhere=True), frozen, "init")
-    assert dkde.verify(store, anywhere=True)["blocks"] == 2
+    assert dkde.verify(store, anywhere=True)["blocks"] == 4
 
 
 def test_other_content_at_the_other_place_is_refused(frozen):

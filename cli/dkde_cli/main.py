@@ -22,8 +22,9 @@ from dkde_cli.repair import clean, repair, unlock
 from dkde_cli.results import compare, export, report
 from dkde_cli.sample import sample
 from dkde_cli.score import score
-from dkde_cli.status import status, verify
+from dkde_cli.status import status
 from dkde_cli.sweep import sweep
+from dkde_cli.verify import verify
 
 FLUSH_FAILED = 120  # as Python ends when it cannot write its last output
 

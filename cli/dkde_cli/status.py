@@ -1,4 +1,4 @@
-"""``dkde status`` and ``dkde verify``: the progress of a run, and the check of its store."""
+"""``dkde status``: the progress of a run."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -135,54 +135,3 @@ def _print_failed(failed: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
     print_table(["stage", "block", "query rows", "error"], rows[:_ROWS], left=4)
     if len(rows) > _ROWS:
         echo(f"and {len(rows) - _ROWS} more, which --json names")
-
-
-@click.command(cls=Command)
-@store_argument
-@click.option(
-    "--blocks",
-    type=click.IntRange(min=0),
-    default=4,
-    metavar="N",
-    help="Number of blocks of query rows to compute again, chosen at random.",
-)
-@click.option(
-    "--anywhere",
-    is_flag=True,
-    help="Accept blocks that agree within the bounds on their errors, and not to the last bit: for "
-    "a run with blocks of another processor or other libraries.",
-)
-@sources_option
-@trust_sources_option
-def verify(
-    store: str, blocks: int, anywhere: bool, sources: dict[str, str], trust_sources: bool
-) -> None:
-    """Check a finished result: all chunks, and a few blocks.
-
-    All chunks are read, and their checksums checked. A few blocks are computed again from the
-    data, and must be the same to the last bit. With --anywhere, or on another processor or with
-    other libraries than those that began the run, they must agree within the bounds on their
-    errors.
-    """
-    import dkde
-
-    found = dkde.verify(
-        store, blocks=blocks, anywhere=anywhere, sources=sources, trust_sources=trust_sources
-    )
-    read = f"{store}: {_counted(found['chunks'], 'chunk')} read"
-    if found["reason"] is not None:
-        echo(f"{read}; no block computed again: {found['reason']}")
-    elif not blocks:
-        echo(read)
-    else:
-        again = _counted(found["blocks"], "block")
-        same = "the same to the last bit"
-        if found["elsewhere"] is not None:
-            same = f"within the bounds on their errors, as {found['elsewhere']}"
-        elif not found["exact"]:
-            same = "within the bounds on their errors"
-        echo(f"{read}, {again} computed again and {same}")
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -271,8 +271,21 @@ class ClassifyJob:
 
     def answer(self, compute: Compute, methods: Mapping[str, str]) -> xr.Dataset:
         """Score the query under each class, and the rows that choose; return the result."""
+        found = self.posteriors("score", compute)
+        choosing = None if self.chooser is None else self.posteriors("choice", compute)
+        return self.result(found, choosing, methods)
+
+    def result(
+        self, found: ClassPosteriors, choosing: ClassPosteriors | None, methods: Mapping[str, str]
+    ) -> xr.Dataset:
+        """Return the result, from the posteriors of the query and of the rows that choose.
+
+        Parameters
+        ----------
+        choosing : ClassPosteriors or None
+            None where no rows choose, or theirs are not known: nothing is said of them then.
+        """
         densities = self.densities
-        found = self._posteriors("score", compute)
         variables = densities.fitted[0].variables(Weighted(found.total), self.query)
         of_rows: dict[str, Any] = {
             "log_posterior": (("bandwidth", "class", "sample"), found.log_posteriors, _POSTERIOR),
@@ -283,8 +296,7 @@ class ClassifyJob:
             of_rows["true_class"] = ("sample", classes_at(densities.classes, self.truth), _TRUE)
         variables |= in_own_dims(of_rows, "sample", self.query)
         variables["log_prior"] = ("class", densities.log_priors, NATS)
-        if self.chooser is not None:
-            choosing = self._posteriors("choice", compute)
+        if self.chooser is not None and choosing is not None:
             index, loss = self.chooser.best(choosing, densities.fitted[0].matrix)
             best = float(np.asarray(self.coords["bandwidth"][1])[index])
             variables["best_bandwidth"] = ((), best, {"long_name": "bandwidth of least log-loss"})
@@ -303,7 +315,7 @@ class ClassifyJob:
         notes = attributes(seconds, self.asked, {"score": methods["score_0"]}, score=self.described)
         return xr.Dataset(variables, coords, notes | {"title": "Classes by kernel densities"})
 
-    def _posteriors(self, stage: str, compute: Compute) -> ClassPosteriors:
+    def posteriors(self, stage: str, compute: Compute) -> ClassPosteriors:
         """Return the posteriors of the rows of a stage."""
         names = [name for name in self.works if name.startswith(f"{stage}_")]
         return ClassPosteriors.of(

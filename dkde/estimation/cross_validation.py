@@ -34,7 +34,7 @@ from dkde.estimation.labelling import (
 )
 from dkde.estimation.options import Options
 from dkde.estimation.performing import perform
-from dkde.estimation.validation import GRID, Validation, on_grid, validate
+from dkde.estimation.validation import GRID, Scored, Validation, on_grid, validate
 from dkde.inputs.column_values import numbered_values
 from dkde.inputs.operands import Operand
 from dkde.inputs.selectors import Catalog
@@ -366,7 +366,7 @@ class CrossValidationJob:
 
     def answer(self, compute: Compute, methods: Mapping[str, str]) -> xr.Dataset:
         """Score each row under those of the other folds."""
-        t, validation, grid = self.train, self.validation, self.works[GRID]
+        validation, grid = self.validation, self.works[GRID]
 
         def like_the_grid(name: str, work: Work) -> Densities:
             return compute(name, work.cut_like(grid))
@@ -379,12 +379,29 @@ class CrossValidationJob:
             scored = on_grid(validation, like_the_grid)
             outcome = self.search.run(like_the_grid, scored, refine=self.refine)
             found, names = outcome.variables(), {"feature": list(self.search.names)}
+        return self.result(scored, methods, found, names)
+
+    def result(
+        self,
+        scored: Scored,
+        methods: Mapping[str, str],
+        found: Mapping[str, Any],
+        names: Mapping[str, Any],
+    ) -> xr.Dataset:
+        """Return the result of scores.
+
+        Parameters
+        ----------
+        found, names : mappings
+            The variables and the coordinates of a search along features.
+        """
+        t, validation, grid = self.train, self.validation, self.works[GRID]
         notes = attributes(
             perf_counter() - self.start, self.asked, {"cross_validate": methods[GRID]},
             cross_validate=grid,
         )  # fmt: skip
         return xr.Dataset(
-            in_own_dims(scored.variables(), "sample", t) | found,
+            in_own_dims(scored.variables(), "sample", t) | dict(found),
             {
                 "bandwidth": bandwidth_coordinate(validation.fitted.matrix, scored.bandwidths),
                 "fold": np.unique(validation.numbers),

@@ -66,9 +66,10 @@ class GroupedJob(Generic[J]):
         """Compute the works of one group after the other, and return the result of all."""
         found = [self._answer(i, compute, methods) for i in range(len(self.jobs))]
         seconds = max(each.attrs["seconds"] for each in found)  # each counts from the call's start
-        return self._combined(found).assign_attrs(seconds=seconds)
+        return self.together(found).assign_attrs(seconds=seconds)
 
-    def _combined(self, found: Sequence[xr.Dataset]) -> xr.Dataset:
+    def together(self, found: Sequence[xr.Dataset]) -> xr.Dataset:
+        """Return one result of the results of all groups."""
         return combined(self.dim, self.values, found, self.asked, self.scales)
 
     def _answer(self, i: int, compute: Compute, methods: Mapping[str, str]) -> xr.Dataset:
@@ -87,4 +88,4 @@ class GroupedJob(Generic[J]):
         """Return a stored result with each group in the form that this call asks for."""
         groups = results_of_groups(finished).values()
         found = [job.reread(each, name) for job, each in zip(self.jobs, groups, strict=True)]
-        return self._combined(found)
+        return self.together(found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from dkde.engine.work import Work
@@ -216,12 +216,20 @@ class Again:
     Parameters
     ----------
     works : mapping of str to Work
+    job : Job
+        The call, with these works.
     otherwise : str, optional
         Where an older version did other work for the same call: what it did, for messages.
     """
 
     works: Mapping[str, Work]
+    job: Job
     otherwise: str | None = None
+
+    @classmethod
+    def of(cls, job: Job, works: Mapping[str, Work], otherwise: str | None = None) -> Again:
+        """Return the pieces of work of a job, in other blocks than its own."""
+        return cls(works, replace(job, works=works), otherwise)
 
 
 def works_of(
@@ -253,13 +261,13 @@ def works_of(
         works = cut_as_recorded(job.works, attempt.plan)
         unlike = next(differences(then, asked_where_it_was(works, then, where)), None)
         if unlike is None:
-            return Again(works)
+            return Again.of(job, works)
         if job.former is not None and job.former.was_asked(attempt.plan, where):
-            return Again(works, job.former.made)
+            return Again.of(job, works, job.former.made)
         if not attempt.moved:
             # The same files have changed, or only their times have: the comparison of blocks that
             # are computed again will show it.
-            as_named = Again(works)
+            as_named = Again.of(job, works)
         else:
             how = "its content differs, or the sizes and times of its files"
             refused = refused or DataSetError(

@@ -259,7 +259,7 @@ class TestKept:
         assert kept["class"].values.tolist() == ["B", "NK", "T"]
         again = dkde.classify(*sides, H, by="kind", output=store)
         np.testing.assert_array_equal(again.log_posterior, found.log_posterior)
-        assert dkde.verify(store)["blocks"] == 1
+        assert dkde.verify(store)["blocks"] == 4
         assert "accuracy" in str(dkde.summary(store))
         dkde.plot_classes(store, path=tmp_path / "c.png")
         assert (tmp_path / "c.png").stat().st_size > 1000

@@ -328,7 +328,8 @@ class TestAdaptive:
         assert names == [
             "pilot: 0", "score: 0", "stopped", "pilot: 1", "score: 1", "score-2: 0"
         ]  # fmt: skip
-        assert "pilot" in dkde.verify(store)["reason"]
+        assert dkde.verify(store, blocks=0)["unverified"] == ("bandwidth_scale",)
+        assert dkde.verify(store, blocks="all")["unverified"] == ()
 
 
 class TestRefusals:

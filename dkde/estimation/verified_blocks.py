@@ -1,0 +1,164 @@
+"""The blocks of a result that were verified before, in the user's cache.
+
+The result itself is never written to. Its fingerprint names a folder; each call adds one file,
+which names the blocks that it verified, and holds the log-densities of those that the result does
+not keep. Whatever cannot be read or written is left out: the blocks are then verified again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from hashlib import sha256
+from itertools import product
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import zarr
+from zarr.abc.store import SuffixByteRequest
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+
+from dkde.engine.work import Work
+from dkde.numerics.logsum import Densities, n_density_rows
+from dkde.runs.store import ResultStore
+from dkde.typing import FloatArray
+
+# The bytes of a chunk's checksum, which stands at its end.
+_CHECKSUM = 4
+# What reading a file that is damaged may raise.
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, MemoryError)
+Block = tuple[str, int]
+
+
+def fingerprint(store: ResultStore, circumstances: Mapping[str, Any]) -> str:
+    """Return a name for the content of a result, and for what computes its blocks again.
+
+    Parameters
+    ----------
+    store : ResultStore
+        Its chunks were read before, so that their checksums are right.
+    circumstances : mapping
+        The machine and the options of the verification, ready for JSON.
+    """
+    records, found = store.records, sha256()
+    found.update(json.dumps(circumstances, sort_keys=True).encode())
+    found.update(records.get("zarr.json") or b"")
+    for name in sorted(store.listed_arrays()):
+        array = zarr.open_array(records.store, path=name, mode="r")
+        found.update(records.get(f"{name}/zarr.json") or b"")
+        for place in product(*map(range, array.cdata_shape)):
+            key = f"{name}/{array.metadata.encode_chunk_key(place)}"
+            end = records.store.get(key, default_buffer_prototype(), SuffixByteRequest(_CHECKSUM))
+            value = sync(end)
+            found.update(key.encode() + (b"" if value is None else value.to_bytes()))
+    return found.hexdigest()[:32]
+
+
+def cache_folder() -> Path | None:
+    """Return the folder of the user's cache; None where there is none."""
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(given):  # its specification has others ignored
+        return Path(given) / "dkde" / "verified"
+    with suppress(RuntimeError):  # no home folder
+        return Path.home() / ".cache" / "dkde" / "verified"
+    return None
+
+
+class VerifiedBlocks:
+    """The verified blocks of a result, of this call and of those before.
+
+    Parameters
+    ----------
+    name : str
+        The result's fingerprint.
+    """
+
+    def __init__(self, name: str) -> None:
+        base = cache_folder()
+        self._folder = None if base is None else base / name
+        # Where log-densities are: a file, and their name in it; or themselves; None for none.
+        self._known: dict[Block, tuple[Path, str] | FloatArray | None] = {}
+        self._new: list[Block] = []
+        for path in self._files():
+            with suppress(*_DAMAGED):
+                self._read(path)
+
+    def __contains__(self, block: object) -> bool:
+        return block in self._known
+
+    def add(self, name: str, number: int, values: FloatArray | None) -> None:
+        """Add a block of a piece of work, with its log-densities where the result has none."""
+        self._known[name, number] = values
+        self._new.append((name, number))
+
+    def densities(self, name: str, work: Work) -> Densities | None:
+        """Return the log-densities of a piece of work; None where a block is not there."""
+        plan = work.plan
+        n_blocks = plan.n_query_blocks
+        if not all((name, q) in self._known for q in range(n_blocks)):
+            return None
+        whole = np.empty((n_density_rows(plan.n_bandwidths), plan.query.rows))
+        for q in range(n_blocks):
+            start, stop = plan.query_block(q)
+            values = self._values(name, q)
+            if values is None or values.shape != (len(whole), stop - start):
+                # Damaged, or of other work: to be computed again.
+                self._known.pop((name, q), None)
+                return None
+            whole[:, start:stop] = values
+        return Densities.of(whole)
+
+    def save(self) -> None:
+        """Write what is new; what cannot be written stays in memory."""
+        if not self._new or self._folder is None:
+            return
+        path = self._folder / f"{uuid4().hex}.npz"
+        partial = path.with_suffix(".partial")
+        held = {f"v{i}": self._known[block] for i, block in enumerate(self._new)}
+        values: dict[str, Any] = {n: v for n, v in held.items() if isinstance(v, np.ndarray)}
+        text = json.dumps([[name, q, f"v{i}"] for i, (name, q) in enumerate(self._new)])
+        with suppress(OSError):
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with open(partial, "wb") as file:
+                np.savez(file, blocks=np.frombuffer(text.encode(), np.uint8), **values)
+            os.replace(partial, path)
+            for i, block in enumerate(self._new):
+                if f"v{i}" in values:
+                    self._known[block] = path, f"v{i}"
+            self._new = []
+        with suppress(OSError):
+            partial.unlink()
+
+    def _values(self, name: str, number: int) -> FloatArray | None:
+        found = self._known[name, number]
+        if not isinstance(found, tuple):
+            return found
+        path, key = found
+        with suppress(*_DAMAGED), np.load(path, allow_pickle=False) as held:
+            values: FloatArray = held[key]
+            if values.dtype == np.float64:
+                return values
+        return None
+
+    def _files(self) -> Iterable[Path]:
+        """Return the files of former calls; none of a folder that belongs to another user."""
+        if self._folder is None:
+            return []
+        with suppress(OSError):
+            if not hasattr(os, "geteuid") or self._folder.stat().st_uid == os.geteuid():
+                return sorted(self._folder.glob("*.npz"))
+        return []
+
+    def _read(self, path: Path) -> None:
+        with np.load(path, allow_pickle=False) as held:
+            listed = json.loads(held["blocks"].tobytes())
+            names = set(held.files)
+        for name, number, key in listed:
+            if isinstance(name, str) and isinstance(number, int):
+                self._known[name, number] = (path, key) if key in names else None
