@@ -74,7 +74,8 @@ def verify(
     )
     read = f"{store}: {_counted(found['chunks'], 'chunk')} read"
     if found["reason"] is not None:
-        echo(f"{read}; no block computed again: {found['reason']}")
+        figures = _counted(found["figures"], "variable")
+        echo(f"{read}, {figures} derived again; no block computed again: {found['reason']}")
         return
     parts = [read, f"{_counted(found['figures'], 'variable')} derived again"]
     if found["blocks"]:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dkde.engine.eager_run import compute
+from dkde.engine import eager_run
 from dkde.engine.work import Work
 from dkde.estimation.class_rows import ClassPosteriors
 from dkde.estimation.judging import Judge
@@ -60,7 +60,7 @@ def recomputed(work: Work, numbers: Iterable[int], receive: Receive) -> None:
             receive(q, work.densities((each for _, each in sorted(panels.pop(q).items())), q))
 
     with pool_for(work) as pool:
-        compute(work, pool, merge, only=lambda number: number // n_panels in chosen)
+        eager_run.compute(work, pool, merge, only=lambda number: number // n_panels in chosen)
 
 
 def of_block(name: str, work: Work, *, number: int) -> Densities:

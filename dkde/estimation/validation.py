@@ -200,25 +200,7 @@ class Scored:
         InputError
             When float64 does not hold them.
         """
-        # Fold numbers need not be consecutive; `members` are their positions among those in use.
-        folds, members = np.unique(self.validation.numbers, return_inverse=True)
-        there, weights = self.found.counting, self.found.positive
-        with np.errstate(over="ignore"):
-            totals = np.array([
-                np.bincount(members[there], row if weights is None else row * weights, len(folds))
-                for row in self.found.values
-            ])  # fmt: skip
-            # Zero densities make totals of -inf, which are right: only sums of finite terms can
-            # overflow.
-            overflows = ~np.isfinite(np.abs(totals).sum(axis=1))
-        if (overflows & np.isfinite(self.found.values).all(axis=1)).any():
-            raise InputError(
-                "the folds' totals of weighted log-densities exceed 1.8e308, the largest number "
-                "that float64 holds; divide the weights by the largest of them: their scale is free"
-            )
-        # A fold of which no row counts has no total, rather than one of 0.
-        counts = np.bincount(members[there], minlength=len(folds))
-        return np.where(counts > 0, totals, np.nan).T
+        return fold_totals(self.validation.numbers, self.found)
 
     def variables(self) -> dict[str, Any]:
         """Return the variables of a result."""
@@ -243,6 +225,41 @@ class Scored:
         """Return the variables of least squares, where they chose."""
         squares = self.passed.squares
         return {} if squares is None else squares.variables(self.validation.fitted.density_units)
+
+
+def fold_totals(numbers: Folds, found: Weighted) -> FloatArray:
+    """Return the total log-likelihood of each fold (n_folds, n_bandwidths); NaN for empty folds.
+
+    Parameters
+    ----------
+    numbers : array (rows,) of int
+        The fold of each row.
+    found : Weighted
+
+    Raises
+    ------
+    InputError
+        When float64 does not hold them.
+    """
+    # Fold numbers need not be consecutive; `members` are their positions among those in use.
+    folds, members = np.unique(numbers, return_inverse=True)
+    there, weights = found.counting, found.positive
+    with np.errstate(over="ignore"):
+        totals = np.array([
+            np.bincount(members[there], row if weights is None else row * weights, len(folds))
+            for row in found.values
+        ])  # fmt: skip
+        # Zero densities make totals of -inf, which are right: only sums of finite terms can
+        # overflow.
+        overflows = ~np.isfinite(np.abs(totals).sum(axis=1))
+    if (overflows & np.isfinite(found.values).all(axis=1)).any():
+        raise InputError(
+            "the folds' totals of weighted log-densities exceed 1.8e308, the largest number "
+            "that float64 holds; divide the weights by the largest of them: their scale is free"
+        )
+    # A fold of which no row counts has no total, rather than one of 0.
+    counts = np.bincount(members[there], minlength=len(folds))
+    return np.where(counts > 0, totals, np.nan).T
 
 
 def validate(validation: Validation, compute: Compute, *, refine: bool = False) -> Scored:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from hashlib import sha256
@@ -25,6 +27,7 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
 from dkde.engine.work import Work
+from dkde.numerics.cache_folder import user_cache
 from dkde.numerics.logsum import Densities, n_density_rows
 from dkde.runs.store import ResultStore
 from dkde.typing import FloatArray
@@ -32,7 +35,10 @@ from dkde.typing import FloatArray
 # The bytes of a chunk's checksum, which stands at its end.
 _CHECKSUM = 4
 # What reading a file that is damaged may raise.
-_DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, MemoryError)
+_DAMAGED = (
+    OSError, ValueError, LookupError, TypeError, EOFError, SyntaxError, NotImplementedError,
+    MemoryError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 Block = tuple[str, int]
 
 
@@ -62,12 +68,8 @@ def fingerprint(store: ResultStore, circumstances: Mapping[str, Any]) -> str:
 
 def cache_folder() -> Path | None:
     """Return the folder of the user's cache; None where there is none."""
-    given = os.environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(given):  # its specification has others ignored
-        return Path(given) / "dkde" / "verified"
-    with suppress(RuntimeError):  # no home folder
-        return Path.home() / ".cache" / "dkde" / "verified"
-    return None
+    base = user_cache()
+    return None if base is None else base / "dkde" / "verified"
 
 
 class VerifiedBlocks:
@@ -140,7 +142,11 @@ class VerifiedBlocks:
         if not isinstance(found, tuple):
             return found
         path, key = found
-        with suppress(*_DAMAGED), np.load(path, allow_pickle=False) as held:
+        with (
+            suppress(*_DAMAGED),
+            open(path, "rb") as file,
+            np.load(file, allow_pickle=False) as held,
+        ):
             values: FloatArray = held[key]
             if values.dtype == np.float64:
                 return values
@@ -156,7 +162,8 @@ class VerifiedBlocks:
         return []
 
     def _read(self, path: Path) -> None:
-        with np.load(path, allow_pickle=False) as held:
+        # Opened here: NumPy leaves a damaged file open.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as held:
             listed = json.loads(held["blocks"].tobytes())
             names = set(held.files)
         for name, number, key in listed:

@@ -12,9 +12,10 @@ import xarray as xr
 from dkde.engine.work import Work
 from dkde.errors import Argument, DataSetError, InputError
 from dkde.estimation.as_stored import as_stored
+from dkde.estimation.figures_alone import figures_alone
 from dkde.estimation.judging import Judge
 from dkde.estimation.recomputing import Piece
-from dkde.estimation.replaying import derived, in_unit_of, nothing_covered
+from dkde.estimation.replaying import derived, in_unit_of, nothing_covered, quietly
 from dkde.estimation.resuming import Again, works_of
 from dkde.estimation.verified_blocks import VerifiedBlocks, fingerprint
 from dkde.runs.grouped import of_each_group
@@ -77,7 +78,8 @@ def verify(
         the draw; ``unverified``, the variables that follow from log-densities which the result
         does not keep, until all of their blocks are verified (never elsewhere, or with
         ``anywhere``), and those that cannot be derived;
-        ``reason``, why no block was recomputed, where the store does not allow it.
+        ``reason``, why no block was recomputed, where the store does not allow it; figures are
+        then those that follow from the variables of the result alone.
 
     Raises
     ------
@@ -102,7 +104,7 @@ def verify(
         reason = _other_work(plan, again)
     if again is None or reason is not None:
         found.reason = reason
-        found.unverified = tuple(map(str, result.data_vars))
+        _verify_alone(result.load(), path, plan, found, anywhere=anywhere)
         return found.as_dict
     now = circumstances(again.works)
     others = elsewhere(plan, now)
@@ -131,6 +133,27 @@ class _Verified:
     @property
     def as_dict(self) -> dict[str, Any]:
         return dict(vars(self))
+
+
+def _verify_alone(
+    result: xr.Dataset,
+    path: StrPath,
+    plan: Mapping[str, Any],
+    found: _Verified,
+    *,
+    anywhere: bool,
+) -> None:
+    """Derive what figures follow from the result alone."""
+    # Its data, and with them their indexes, are not known.
+    index = {"index of train": plan["machine"].get("index of train")}
+    judge = Judge(path, elsewhere(plan, circumstances({}) | index), anywhere)
+    names: set[str] = set()
+    with quietly(str(path)):
+        for figures, stored in figures_alone(result):
+            found.exact &= judge.figures(figures, stored)
+            names |= set(map(str, figures.data_vars))
+    found.figures = len(names)
+    found.unverified = tuple(sorted({str(name) for name in result.data_vars} - names))
 
 
 def _verify(

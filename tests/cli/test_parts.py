@@ -1,6 +1,7 @@
 """A run in parts: ``run-part``, ``finish``, ``status``, ``verify``."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -252,6 +253,16 @@ class TestVerify:
         assert line.endswith("other libraries computed them; allow it with --anywhere")
         text = run("verify", "s.zarr", "--anywhere").stdout
         assert "computed again and within the bounds on their errors\n" in text
+
+    def test_blocks_of_a_seed(self, run, refused):
+        run(*COMMANDS["score"], "--output", "s.zarr")
+        text = run("verify", "s.zarr", "--blocks", 2, "--seed", 5).stdout
+        assert "2 blocks (seed 5) computed again and the same to the last bit\n2 of " in text
+        text = run("verify", "s.zarr", "--blocks", "all").stdout
+        number = re.search(r"(\d+) of (\d+) blocks verified so far", text)
+        assert number is not None
+        assert number[1] == number[2]
+        assert "'some' is no number of blocks" in refused("verify", "s.zarr", "--blocks", "some")
 
     def test_not_complete(self, refused, begun):
         assert "is not complete" in refused("verify", begun)

@@ -328,6 +328,7 @@ class TestAdaptive:
         assert names == [
             "pilot: 0", "score: 0", "stopped", "pilot: 1", "score: 1", "score-2: 0"
         ]  # fmt: skip
+        monkeypatch.setattr(eager_run, "compute", compute)
         assert dkde.verify(store, blocks=0)["unverified"] == ("bandwidth_scale",)
         assert dkde.verify(store, blocks="all")["unverified"] == ()
 
