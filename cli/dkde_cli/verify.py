@@ -79,14 +79,15 @@ def verify(
         return
     parts = [read, f"{_counted(found['figures'], 'variable')} derived again"]
     if found["blocks"]:
-        parts.append(f"{_counted(found['blocks'], 'block')} (seed {found['seed']}) computed again")
+        parts.append(f"{_counted(found['blocks'], 'block')} computed again")
     same = "the same to the last bit"
     if found["elsewhere"] is not None:
         same = f"within the bounds on their errors, as {found['elsewhere']}"
     elif not found["exact"]:
         same = "within the bounds on their errors"
     echo(f"{', '.join(parts)} and {same}")
-    echo(f"{found['verified']} of {_counted(found['of'], 'block')} verified so far")
+    so_far = f"{found['verified']} of {_counted(found['of'], 'block')} verified so far"
+    echo(f"{so_far}; seed {found['seed']}" if found["blocks"] else so_far)
     if found["unverified"]:
         echo(
             f"not verified: {', '.join(found['unverified'])}, which follow from log-densities that "

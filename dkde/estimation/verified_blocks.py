@@ -17,6 +17,7 @@ from contextlib import suppress
 from hashlib import sha256
 from itertools import product
 from pathlib import Path
+from time import monotonic
 from typing import Any
 from uuid import uuid4
 
@@ -34,6 +35,8 @@ from dkde.typing import FloatArray
 
 # The bytes of a chunk's checksum, which stands at its end.
 _CHECKSUM = 4
+# How often what is new is written, so that a process that is killed loses little.
+_SECONDS = 10.0
 # What reading a file that is damaged may raise.
 _DAMAGED = (
     OSError, ValueError, LookupError, TypeError, EOFError, SyntaxError, NotImplementedError,
@@ -87,6 +90,7 @@ class VerifiedBlocks:
         # Where log-densities are: a file, and their name in it; or themselves; None for none.
         self._known: dict[Block, tuple[Path, str] | FloatArray | None] = {}
         self._new: list[Block] = []
+        self._saved = monotonic()
         for path in self._files():
             with suppress(*_DAMAGED):
                 self._read(path)
@@ -98,6 +102,8 @@ class VerifiedBlocks:
         """Add a block of a piece of work, with its log-densities where the result has none."""
         self._known[name, number] = values
         self._new.append((name, number))
+        if monotonic() - self._saved > _SECONDS:
+            self.save()
 
     def densities(self, name: str, work: Work) -> Densities | None:
         """Return the log-densities of a piece of work; None where a block is not there."""
@@ -118,6 +124,7 @@ class VerifiedBlocks:
 
     def save(self) -> None:
         """Write what is new; what cannot be written stays in memory."""
+        self._saved = monotonic()
         if not self._new or self._folder is None:
             return
         path = self._folder / f"{uuid4().hex}.npz"

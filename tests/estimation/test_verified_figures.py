@@ -290,6 +290,11 @@ class TestBlocks:
         with pytest.raises(dkde.DataSetError, match="query rows 0 to 25"):
             dkde.verify(output, blocks=1)
 
+    def test_in_a_bucket(self, folder, bucket):
+        score(folder, output=f"{bucket}/r.zarr", block_rows=9)
+        seen = [dkde.verify(f"{bucket}/r.zarr", blocks=2)["verified"] for _ in range(2)]
+        assert seen == [2, 3]
+
     def test_the_result_is_not_written_to(self, results):
         store = results("score")
         before = {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in store.rglob("*")}
