@@ -93,14 +93,21 @@ def nothing_covered(name: str, work: Work) -> Densities | None:
     return None
 
 
-def in_unit_of(job: Any, result: xr.Dataset) -> xr.Dataset:
-    """Return a result with its bandwidths in the unit of the call; older ones had another."""
+def in_unit_of(job: Any, result: xr.Dataset, name: str) -> xr.Dataset:
+    """Return a result with its bandwidths in the unit of the call; older ones had another.
+
+    Raises
+    ------
+    DataSetError
+        When an older version made it, which derived other figures.
+    """
     if isinstance(job, GroupedJob | MapJob):
         return result
     if isinstance(job, ClassifyJob):
         return in_unit_of_call(result, job.densities.fitted[0].matrix)
-    fitted = job.validation.fitted if isinstance(job, CrossValidationJob) else job.fitted
-    return in_unit_of_call(result, fitted.matrix)
+    if isinstance(job, CrossValidationJob):
+        return job.reread(result, name)
+    return in_unit_of_call(result, job.fitted.matrix)
 
 
 def _derived(job: Any, result: xr.Dataset, covered: Covered) -> Derived:

@@ -166,7 +166,7 @@ def _verify(
 ) -> None:
     """Derive all figures, and compute blocks, until so many are done; None for all."""
     random = np.random.default_rng(found.seed)
-    result = in_unit_of(again.job, result.load())
+    result = in_unit_of(again.job, result.load(), str(judge.path))
     while True:
         # Elsewhere the last bits of log-densities that are not kept, and so the figures that
         # follow from them, may be others: nothing can be said of these.

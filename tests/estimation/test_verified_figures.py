@@ -246,6 +246,23 @@ class TestBlocks:
         again = dkde.verify(copy, blocks=1)
         assert (again["blocks"], again["verified"]) == (1, 2)
 
+    def test_passes_of_a_search_follow_one_from_the_other(self, folder, tmp_path):
+        output = tmp_path / "r.zarr"
+        cv(folder, output=output, refine=True)
+        first = dkde.verify(output, blocks=1)
+        assert first["unverified"] == ("best_bandwidth",)
+        for _ in range(30):
+            found = dkde.verify(output, blocks=2)
+            assert found["blocks"] in (1, 2)
+            if not found["unverified"]:
+                break
+        assert found["of"] > first["of"]
+        assert found["unverified"] == ()
+        array = zarr.open_array(output / "best_bandwidth", mode="r+")
+        array[...] = array[...] * (1 + 1e-12)
+        with pytest.raises(dkde.DataSetError, match="best_bandwidth come out different"):
+            dkde.verify(output, blocks=0)
+
     def test_a_seed_draws_the_same_blocks(self, folder, tmp_path, monkeypatch):
         output = tmp_path / "r.zarr"
         score(folder, output=output, block_rows=2)
