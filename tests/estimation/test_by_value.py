@@ -359,7 +359,7 @@ class TestRuns:
         import zarr
 
         self.score(output="r.zarr")
-        array = zarr.open_array("r.zarr/log_density", mode="r+")
+        array = zarr.open_array("r.zarr/log_density_error", mode="r+")
         array[2, 0, 5] = array[2, 0, 5] + 1e-3
         with pytest.raises(dkde.DataSetError, match="query rows 0 to 30 come out different"):
             dkde.verify("r.zarr", blocks=100)
