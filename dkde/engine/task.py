@@ -27,7 +27,7 @@ from dkde.typing import FloatArray
 
 # The revision of the engine: raised when the same work gives other last bits, or is cut into other
 # blocks by default. The first one is recorded by nothing, as older versions did not know of it.
-REVISION = 3
+REVISION = 4
 # The least step of integers, in units of the data, and the least bandwidth, in units of the step.
 # Where one is smaller, or larger than the inverse, squares could overflow: integers are decoded.
 _LEAST_UNIT, _LEAST_BANDWIDTH = 1e-100, 1e-150

@@ -13,7 +13,7 @@ from dkde.stores.file_kinds import SUFFIXES
 from dkde.stores.store import Records, is_remote, open_store
 from dkde.typing import StrPath
 
-_RUN = ".run"
+RUN = ".run"
 
 
 def output_of(path: StrPath) -> str:
@@ -27,7 +27,7 @@ def output_of(path: StrPath) -> str:
     path = os.fspath(path)
     if "://" in path:
         is_remote(path)  # refuses credentials before anything repeats them
-    output = path.rstrip("/").removesuffix(_RUN)
+    output = path.rstrip("/").removesuffix(RUN)
     if not output or output.endswith("/") or output == path.rstrip("/"):
         return path
     return path if _is_store(path) else output
@@ -41,7 +41,7 @@ def file_of(output: StrPath) -> str | None:
     >>> file_of("scores.csv"), file_of("scores.csv.run"), file_of("scores.zarr")
     ('scores.csv', 'scores.csv', None)
     """
-    file = os.fspath(output).rstrip("/").removesuffix(_RUN)
+    file = os.fspath(output).rstrip("/").removesuffix(RUN)
     if Path(file).suffix.lower() not in SUFFIXES["result"]:
         return None
     # Earlier versions made stores of such names.
@@ -60,7 +60,7 @@ def run_of(output: StrPath) -> str:
     if not is_remote(place) and os.path.islink(place):
         # A rename ends at a file system's border: the run lies where the result will.
         place = os.path.realpath(place)
-    return f"{place}{_RUN}"
+    return f"{place}{RUN}"
 
 
 def _is_store(path: str) -> bool:

@@ -15,12 +15,14 @@ import re
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from dkde.errors import Call, DataSetError, Remedy
-from dkde.runs.output_names import output_of, run_of
+from dkde.runs.output_names import RUN, output_of, run_of
 from dkde.stores.json_text import from_json
+from dkde.stores.renaming import move
 from dkde.stores.store import PARTIAL, Records, open_store
 from dkde.typing import StrPath
 
@@ -28,11 +30,13 @@ from dkde.typing import StrPath
 _MARK = re.compile(r"dkde-run-(\d+)\.json")
 _OF_RUNS = re.compile(r"\.?dkde-run-\d+\.json(\..*)?")
 PLAN = "plan.json"
-# What a run's folder holds before its first stage.
-_FIRST = {PLAN, "sessions"}
+# What a run's folder holds, whole or not: one of these at least.
+_OF_RUN = {PLAN, "sessions", "result"}
 # The folders of runs, by their ids; and of those that were given up.
 _ID = re.compile(r"[0-9a-f]{32}")
 _DEAD = re.compile(r"dead-[0-9a-f]{32}-\w+")
+# An older result that is being replaced, where the system cannot exchange two names.
+_OLDER = re.compile(r"older-[0-9a-f]{32}")
 # A process that finds a mark may find it gone as it reads it: the run was finished meanwhile.
 _LOOKS = 5
 
@@ -111,9 +115,16 @@ class RunPlace:
         self.check_free()
         number = after + 1
         content = json.dumps(plan | {"number": number}).encode()
-        self._records.make("")
-        if not self._records.claim(_mark(number), content):
-            return False
+        for attempt in reversed(range(_LOOKS)):
+            try:
+                self._records.make("")
+                if not self._records.claim(_mark(number), content):
+                    return False
+                break
+            except DataSetError:
+                # A process whose result has just appeared may have removed the folder in between.
+                if not attempt or self._records.names(""):
+                    raise
         self.set_up(plan["id"], content)
         return True
 
@@ -142,6 +153,7 @@ class RunPlace:
                 if (now := self.look()) is None or now.id != run:
                     raise self._not_present(now) from None
                 raise
+        self._put_back()
         for name in names:
             if _ID.fullmatch(name) and name != run:
                 self._give_up(name)
@@ -201,15 +213,18 @@ class RunPlace:
         """Return the names of what runs that were given up have left in the folder."""
         names = self._records.names("")  # before the look, as above
         present = self.look()
+        own = None if present is None else present.id
         return [
             name for name in names
             if _DEAD.fullmatch(name)
-            or (_ID.fullmatch(name) and (present is None or name != present.id))
+            or (name != own and self._is_run(name))
+            or (_OLDER.fullmatch(name) and os.path.lexists(self._output))
             or (_OF_RUNS.fullmatch(name) and name.endswith(PARTIAL))
         ]  # fmt: skip
 
     def remove_leftovers(self) -> list[str]:
         """Remove what runs that were given up have left, and return the names."""
+        self._put_back()
         found = self.leftovers()
         self._remove_leftovers()
         return found
@@ -240,10 +255,33 @@ class RunPlace:
 
     def _is_own(self, name: str) -> bool:
         """Return whether a name in the folder shows that it is of runs."""
-        if _OF_RUNS.fullmatch(name) or _DEAD.fullmatch(name):
-            return True
-        # Of a process that was deposed before it had made all of its run.
-        return _ID.fullmatch(name) is not None and set(self._records.names(name)) <= _FIRST
+        of_runs = (_OF_RUNS, _DEAD, _OLDER)
+        return any(each.fullmatch(name) for each in of_runs) or self._is_run(name)
+
+    def _is_run(self, name: str) -> bool:
+        """Return whether a name is that of the folder of a run, and not one of a user's."""
+        return _ID.fullmatch(name) is not None and (
+            not (within := self._records.names(name)) or not _OF_RUN.isdisjoint(within)
+        )
+
+    @property
+    def _output(self) -> str:
+        """Return the path of the output, with links followed."""
+        return self.path[: -len(RUN)]
+
+    def older(self, run: str) -> Path:
+        """Return where an older result lies while that of a run is moved to its place."""
+        assert self._records.folder is not None
+        return self._records.folder / f"older-{run}"
+
+    def _put_back(self) -> None:
+        """Move an older result back, whose replacement in two steps was interrupted."""
+        if self._records.folder is None:
+            return
+        for name in self._records.names(""):
+            if _OLDER.fullmatch(name) and not os.path.lexists(self._output):
+                with suppress(FileExistsError, FileNotFoundError):  # another process was faster
+                    move(self._records.folder / name, Path(self._output))
 
     def forget(self, run: str) -> None:
         """Remove what a process has written into a run, if another one was begun since."""

@@ -107,7 +107,7 @@ def appear(
     try:
         sync_tree(draft)
         place.check_present(run)
-        _appear(draft, target, check)
+        _appear(draft, target, place.older(run), check)
         sync_folder(target.parent)
     except OSError as error:
         place.check_present(run)
@@ -117,7 +117,7 @@ def appear(
         ) from error
 
 
-def _appear(draft: Path, target: Path, check: Callable[[Path], None]) -> None:
+def _appear(draft: Path, target: Path, older: Path, check: Callable[[Path], None]) -> None:
     if not os.path.lexists(target) or _is_empty_folder(target):
         if target.is_dir():
             target.rmdir()
@@ -138,18 +138,16 @@ def _appear(draft: Path, target: Path, check: Callable[[Path], None]) -> None:
             raise
     elif target.is_dir():
         # Without an exchange there is a moment without a result. If the process is killed in it,
-        # the same call, whose blocks are all there, makes the result appear.
-        old = draft.with_name(f"{draft.name}-old")
-        shutil.rmtree(old, ignore_errors=True)
-        os.rename(target, old)
+        # whoever goes on with the run, or begins another, moves the older result back first.
+        os.rename(target, older)
         try:
-            check(old)
+            check(older)
             move(draft, target)
         except BaseException:
             with suppress(OSError):
-                move(old, target)
+                move(older, target)
             raise
-        shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(older, ignore_errors=True)
     else:
         os.replace(draft, target)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dkde.errors import DataSetError, InputError
-from dkde.runs.output_names import output_of
+from dkde.runs.output_names import RUN, output_of
 from dkde.runs.publication import stale_keys
 from dkde.runs.sessions import Ledger, being_written
 from dkde.runs.stages import Stage
@@ -15,8 +15,6 @@ from dkde.runs.store import ResultStore
 from dkde.stores.staging import stages_of
 from dkde.stores.store import is_remote
 from dkde.typing import StrPath
-
-_RUN = ".run"
 
 
 def repair(path: StrPath) -> dict[str, Any]:
@@ -164,5 +162,5 @@ def _outputs(path: StrPath) -> list[str]:
     for name in os.listdir(path):
         # The hidden folder of R.zarr is called .R.zarr.xxxxxxxx.
         hidden = name[1:].rpartition(".")[0] if name.startswith(".") else ""
-        found.add(os.path.join(path, hidden or name.removesuffix(_RUN)))
+        found.add(os.path.join(path, hidden or name.removesuffix(RUN)))
     return sorted(found)
