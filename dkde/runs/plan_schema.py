@@ -49,10 +49,10 @@ class _Arguments(Struct, forbid_unknown_fields=True, kw_only=True):
     weights: _Column = None
 
 
-class _Score(_Arguments):
+class _Score(_Arguments, kw_only=True):
     query: str
     train: str
-    bandwidth: _Bandwidths = None
+    bandwidth: _Bandwidths
     query_weights: _Column = None
     bandwidth_scale: _Column = None
     by: _Column = None
@@ -60,7 +60,7 @@ class _Score(_Arguments):
     contamination: str | _Number | None = None
 
 
-class _Sweep(_Arguments):
+class _Sweep(_Arguments, kw_only=True):
     train: str | None = None
     valid: str | None = None
     test: str | None = None
@@ -71,7 +71,7 @@ class _Sweep(_Arguments):
     bandwidth_scale: _Column = None
 
 
-class _DensityMap(_Arguments):
+class _DensityMap(_Arguments, kw_only=True):
     train: str
     bandwidth: _Bandwidths = None
     box: dict[str, _Bounds] | None = None
@@ -87,18 +87,18 @@ class _DensityMap(_Arguments):
     common_bandwidth: bool | None = None
 
 
-class _Classify(_Arguments):
+class _Classify(_Arguments, kw_only=True):
     query: str
     train: str
     valid: str | None = None
     bandwidth: _Bandwidths = None
-    by: _Column = None
+    by: _Column
     query_by: _Column = None
     priors: str | list[_Number] | dict[str, _Number] | None = None
     common_bandwidth: bool | None = None
 
 
-class _CrossValidate(_Arguments):
+class _CrossValidate(_Arguments, kw_only=True):
     train: str
     bandwidths: _Bandwidths = None
     folds: str | _Int | list[_Int] = 5
@@ -111,7 +111,7 @@ class _CrossValidate(_Arguments):
     bandwidth_scale: _Column = None
 
 
-class _Sample(_Arguments):
+class _Sample(_Arguments, kw_only=True):
     train: str
     bandwidth: _Bandwidths = None
     n_samples: _Size | None = None
@@ -139,7 +139,7 @@ class _Call(Struct, forbid_unknown_fields=True, kw_only=True):
     function: str
     arguments: dict[str, Any]
     folder: str
-    source: str | None = None
+    source: str | None
     features: _Names = None
     where: _Names = None
     row_dim: _Names = None

@@ -117,13 +117,14 @@ def read_all(store: ResultStore) -> int:
             array = zarr.open_array(records.store, path=name, mode="r")
             if list(array.shape) != listed["shape"]:
                 raise ValueError(f"its shape is {array.shape}")
+            n_along = array.cdata_shape
         except Exception as error:
             raise DataSetError(
                 f"{records.name}: {name} is missing or damaged ({one_line(error)}); make the "
                 "result again ",
                 Remedy("restart"),
             ) from error
-        for place in product(*map(range, array.cdata_shape)):
+        for place in product(*map(range, n_along)):
             key = f"{name}/{array.metadata.encode_chunk_key(place)}"
             try:
                 if not records.has(key):

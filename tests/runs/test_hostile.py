@@ -71,7 +71,8 @@ def test_the_search_sees_what_goes_wrong(made):
     (root / "x").unlink()
 
 
-CALL = {"function": "score", "arguments": {"query": "a", "train": "b"}, "folder": "/here"}
+SCORE = {"query": "a", "train": "b", "bandwidth": 1.0}
+CALL = {"function": "score", "arguments": SCORE, "source": None, "folder": "/here"}
 
 
 @pytest.mark.parametrize(
@@ -82,14 +83,15 @@ CALL = {"function": "score", "arguments": {"query": "a", "train": "b"}, "folder"
         ({"shell": 1}, "unknown field `shell`"),
         ({"folder": None}, "Expected `str`, got `null`"),
         *(
-            ({"arguments": {"query": "a", "train": "b", name: True}}, f"unknown field `{name}`")
+            ({"arguments": SCORE | {name: True}}, f"unknown field `{name}`")
             for name in ("restart", "retry_failed", "output", "anywhere", "sources", "progress")
         ),
         ({"arguments": {"query": "a"}}, "missing required field `train`"),
-        ({"arguments": {"query": "a", "train": ["b"]}}, "Expected `str`, got `array`"),
-        ({"arguments": {"query": "a", "train": "b", "block_rows": 0}}, "`int` >= 1"),
-        ({"arguments": {"query": "a", "train": "b", "block_rows": 10**30}}, "block_rows"),
-        ({"arguments": {"query": "a+" * 5000, "train": "b"}}, "5000 terms"),
+        ({"arguments": {"query": "a", "train": "b"}}, "missing required field `bandwidth`"),
+        ({"arguments": SCORE | {"train": ["b"]}}, "Expected `str`, got `array`"),
+        ({"arguments": SCORE | {"block_rows": 0}}, "`int` >= 1"),
+        ({"arguments": SCORE | {"block_rows": 10**30}}, "block_rows"),
+        ({"arguments": SCORE | {"query": "a+" * 5000}}, "5000 terms"),
     ],
 )
 def test_a_call_that_is_none_of_ours_is_refused_in_one_line(change, words):
@@ -100,14 +102,14 @@ def test_a_call_that_is_none_of_ours_is_refused_in_one_line(change, words):
 
 
 def test_each_argument_of_a_call_has_a_type():
+    given = {"query": "x", "train": "x", "bandwidth": 1.0, "by": "label"}
     for function, schema in ARGUMENTS.items():
-        required = dict.fromkeys(("query", "train"), "x")
-        known = {k: v for k, v in required.items() if k in schema.__struct_fields__}
-        assert call_fault({"function": function, "arguments": known, "folder": "/"}) is None
+        known = {name: given[name] for name in given if name in schema.__struct_fields__}
+        assert call_fault(CALL | {"function": function, "arguments": known}) is None
         for name in schema.__struct_fields__:
             nested = {**known, name: {"x": {"y": [[[{}]]]}}}
             if name != "support":  # whose own reader refuses it
-                assert call_fault({"function": function, "arguments": nested, "folder": "/"})
+                assert call_fault(CALL | {"function": function, "arguments": nested})
 
 
 @pytest.mark.parametrize("plan", [None, [], "x", {}, {"asked": {}, "machine": {}, "call": 3}])
