@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from dkde.errors import InputError, warn
+from dkde.errors import DataSetError, DkdeError, InputError, Remedy, one_line, warn
 from dkde.runs.grouped import GROUPED_BY, grouped_dim
 from dkde.runs.opened import opened_result
 from dkde.runs.store import MAIN
@@ -95,8 +95,17 @@ def _log_densities(result: Any) -> xr.DataArray:
     opened = opened_result(result, groups=True)
     if "bits_per_dimension" in opened and "mean_log_likelihood" in opened:
         # Where a kernel is no density there are means, and no bits.
-        undefined = np.isnan(opened["bits_per_dimension"].values)
-        if (undefined & ~np.isnan(opened["mean_log_likelihood"].values)).any():
+        names = ("bits_per_dimension", "mean_log_likelihood")
+        try:
+            undefined, no_mean = (np.isnan(opened[name].values) for name in names)
+        except DkdeError:
+            raise
+        except Exception as error:  # damaged chunks and metadata raise almost anything
+            raise DataSetError(
+                f"the result could not be read ({one_line(error)}); make it again ",
+                Remedy("restart"),
+            ) from error
+        if (undefined & ~no_mean).any():
             raise InputError(
                 "the result holds scores of a kernel that is no density of so many features; "
                 "they have no densities"

@@ -118,3 +118,11 @@ def test_the_folder_of_that_name_is_still_a_module():
 
     assert scoring.score is dkde.score
     assert dkde.estimation.scoring is scoring
+
+
+def test_a_damaged_mean_is_refused_in_one_line(tmp_path):
+    dkde.score(np.zeros((3, 1)), np.ones((5, 1)), 1.0, output=tmp_path / "r.zarr")
+    (chunk,) = (tmp_path / "r.zarr/mean_log_likelihood/c").iterdir()
+    chunk.write_bytes(b"no chunk")
+    with pytest.raises(dkde.DataSetError, match=r"could not be read \(.*\); make it again"):
+        dkde.density(tmp_path / "r.zarr")
