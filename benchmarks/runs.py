@@ -6,7 +6,8 @@ Three figures, each of both sides in one run:
 - workers: the same blocks on two workers of one thread and on one, timed in turn, start-up aside;
 - hand-out: blocks that compute nothing, handed to a cluster by the window that runs use: how many
   a second, how much processor time client and scheduler take for a thousand, and by how much these,
-  each a process of its own, grow; and how many a second two threads of one process do.
+  each a process of its own, grow; how many a second are committed in a folder and in a bucket on
+  this machine (moto), each handed to the cluster; and how many two threads of one process do.
 
     python benchmarks/runs.py                    # pictures made on the spot
     python benchmarks/runs.py --data mnist.zarr  # train[:10000] against train[10000:20000]
@@ -15,13 +16,18 @@ Three figures, each of both sides in one run:
 import argparse
 import itertools
 import os
+import socket
+import subprocess
+import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
+from uuid import uuid4
 
 import numpy as np
 import psutil
@@ -41,9 +47,14 @@ from dkde.estimation.covariance import Covariance
 from dkde.estimation.options import Options
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import operand, side
+from dkde.numerics.logsum import n_partial_rows
+from dkde.runs.place import RunPlace
+from dkde.runs.run import shape_of
+from dkde.runs.segments import Commits
+from dkde.runs.stages import Stage
 from dkde.workers.client_pool import client_pool
 
-TARGETS = {"bookkeeping": 1.05, "workers": 1.8}
+TARGETS = {"bookkeeping": 1.03, "workers": 1.8, "kept_in_folder": 1000, "kept_in_bucket": 200}
 # Blocks before processes are taken to be warm, and between two looks at them.
 _WARM, _LOOK = 1000, 250
 
@@ -104,7 +115,7 @@ def nothing(
 ) -> ShareOfBlock:
     """In the place of a block: log-sums of no pair."""
     n_rows = rows[1] - rows[0]
-    return ShareOfBlock(np.arange(n_rows), np.zeros((len(task.bandwidths) + 1, n_rows)))
+    return ShareOfBlock(np.arange(n_rows), np.zeros((n_partial_rows(len(task.bandwidths)), n_rows)))
 
 
 def small_blocks(folder: Path, n_blocks: int) -> Work:
@@ -150,12 +161,20 @@ def hand_out(folder: Path, n_blocks: int) -> dict[str, float]:
         before = [processor_seconds(process) for process in watched.values()]
         rate = blocks_a_second(work, pool, receive)
         after = [processor_seconds(process) for process in watched.values()]
+        with bucket() as url:
+            kept = {
+                "kept_in_folder": kept_blocks_a_second(work, pool, str(folder / "kept.zarr")),
+                "kept_in_bucket": kept_blocks_a_second(work, pool, f"{url}/kept.zarr"),
+            }
     growth = (np.max(seen, axis=0) - seen[0]).tolist()
     took = (1000 * (np.array(after) - before) / n_blocks).tolist()
     with thread_pool(2) as pool:
         in_threads = blocks_a_second(work, pool, lambda block, part: None)
     found = {"rate": rate, "threads": in_threads, **dict(zip(watched, growth, strict=True))}
     print(f"blocks           {n_blocks:8}    {rate:.0f} a second; two threads {in_threads:.0f}")
+    for name, each in kept.items():
+        print(f"{name.replace('_', ' '):20} {each:.0f} a second    target at least {TARGETS[name]}")
+    found |= kept
     for name, seconds in zip(watched, took, strict=True):
         print(f"{name:9} grows  {found[name] / 2**20:8.1f} MiB, {seconds:.3f} s for 1000 blocks")
         found[f"{name}_seconds"] = seconds
@@ -167,6 +186,54 @@ def blocks_a_second(work: Work, pool: Pool, receive: Any) -> float:
     with mock.patch.object(run, "score_share", nothing):
         run.compute(work, pool, receive)
     return work.plan.n_blocks / (time.perf_counter() - start)
+
+
+def kept_blocks_a_second(work: Work, pool: Pool, output: str) -> float:
+    """Blocks a second that compute nothing and are committed in the run of an output."""
+    place, name = RunPlace(output), uuid4().hex
+    place.begin({"id": name}, 0)
+    records = place.records(name)
+    start = time.perf_counter()
+    commits = Commits(records, uuid4().hex, lambda: place.check_present(name))
+    stage = Stage.begun(records, "score", shape_of(work), commits)
+    with mock.patch.object(run, "score_share", nothing):
+        run.run(work, pool, None, stage)
+    commits.close()
+    return work.plan.n_blocks / (time.perf_counter() - start)
+
+
+@contextmanager
+def bucket() -> Iterator[str]:
+    """A bucket on this machine, in a process of its own."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            environment = {
+                "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ALLOW_HTTP": "true",
+                "AWS_ACCESS_KEY_ID": "none", "AWS_SECRET_ACCESS_KEY": "none",
+                "AWS_DEFAULT_REGION": "us-east-1",
+            }  # fmt: skip
+            with mock.patch.dict(os.environ, environment):
+                wait_for(port)
+                request = urllib.request.Request(f"http://127.0.0.1:{port}/runs", method="PUT")
+                urllib.request.urlopen(request).close()
+                yield "s3://runs"
+        finally:
+            server.terminate()
+
+
+def wait_for(port: int) -> None:
+    end = time.monotonic() + 60
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.1)
 
 
 def processor_seconds(process: psutil.Process) -> float:

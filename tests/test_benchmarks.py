@@ -388,6 +388,7 @@ def test_runs(capsys, monkeypatch, tmp_path):
     figures = main([*sizes, "--json", str(file)])
     assert set(figures) == {"bookkeeping", "workers", "hand_out"}
     names = {"blocks", "rate", "threads", "client", "scheduler"}
+    names |= {"kept_in_folder", "kept_in_bucket"}
     assert set(figures["hand_out"]) == names | {"client_seconds", "scheduler_seconds"}
     assert figures["bookkeeping"]["ratio"] > 0
     assert figures["workers"]["ratio"] > 0

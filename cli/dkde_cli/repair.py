@@ -3,6 +3,7 @@
 import click
 
 from dkde_cli.group import Command
+from dkde_cli.lines import echo
 from dkde_cli.logs import say
 from dkde_cli.options import json_option, store_argument
 from dkde_cli.tables import print_json
@@ -12,7 +13,7 @@ from dkde_cli.tables import print_json
 @store_argument
 @json_option
 def repair(store: str, as_json: bool) -> None:
-    """Make what is left of a damaged run usable, and say what is lost.
+    """Mend a damaged run, and say what is lost.
 
     STORE is the output of a run that is not complete. Blocks that are whole stay; what is damaged
     is removed, and the command that began the run computes it anew.
@@ -24,14 +25,14 @@ def repair(store: str, as_json: bool) -> None:
         print_json(found)
         return
     for line in (*found["repaired"], *found["lost"]):
-        click.echo(line)
+        echo(line)
     say(f"{store}: {found['kept']} blocks are whole; the command that began the run goes on")
 
 
 @click.command(cls=Command)
 @store_argument
 def unlock(store: str) -> None:
-    """Break the lock of a process that has ended without saying so.
+    """Break the lock of a process that has ended.
 
     As a rule it is not needed: such a lock is passed over after a minute. The lock of a process
     that is at work stays.
@@ -40,7 +41,7 @@ def unlock(store: str) -> None:
 
     found = dkde.unlock(store)
     for who in found:
-        click.echo(f"{who}: is taken to have ended")
+        echo(f"{who}: is taken to have ended")
     if not found:
         say(f"{store} is not locked")
 
@@ -49,15 +50,16 @@ def unlock(store: str) -> None:
 @click.argument("path", metavar="PATH")
 @click.option("--remove", is_flag=True, help="Remove them.")
 def clean(path: str, remove: bool) -> None:
-    """List what killed processes have left, and remove it with --remove.
+    """List what killed processes have left.
 
-    PATH is an output, or a folder of outputs. A run that can go on is not listed.
+    PATH is an output, or a folder of outputs. With --remove it is removed. A run that can go on is
+    not listed.
     """
     import dkde
 
     found = dkde.clean(path, remove=remove)
     for name in found:
-        click.echo(name)
+        echo(name)
     if not found:
         say(f"{path}: nothing is left over")
     else:

@@ -50,5 +50,5 @@ def test_commands_are_in_the_order_of_a_workflow(run):
     assert names == [
         "import", "info", "index", "show", "plan", "sweep", "cv", "score", "classify", "map",
         "sample", "compare", "report", "export", "run", "status", "verify", "run-part", "finish",
-        "script",
+        "script", "repair", "unlock", "clean",
     ]  # fmt: skip
