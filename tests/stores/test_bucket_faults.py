@@ -18,6 +18,8 @@ from dkde.inputs.importing import import_dataset
 from dkde.stores.publishing import write_whole
 from dkde.stores.store import Records, open_store
 
+# Zarr gives up the rest of several writes where one fails.
+pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 A, B = np.arange(12.0).reshape(6, 2), -np.arange(8.0).reshape(4, 2)
 UNFINISHED = "unfinished"
 

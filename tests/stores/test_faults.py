@@ -30,6 +30,8 @@ from dkde.stores import renaming, staging
 from dkde.stores.durable import create_synced, sync_file, write_synced
 from dkde.stores.publishing import is_there, write_whole
 
+# Zarr gives up the rest of several writes where one fails.
+pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 A, B = np.arange(12.0).reshape(6, 2), -np.arange(8.0).reshape(4, 2)
 
 
