@@ -29,6 +29,7 @@ from click.testing import CliRunner
 from dkde_cli.main import cli
 
 import dkde
+from dkde.estimation import verified_blocks
 from dkde.stores import buckets
 
 SECONDS, MOST_BYTES = 5, 2**30
@@ -109,7 +110,8 @@ class Watch:
             is_bad = path.startswith(self.traps) or path in ("/etc/passwd", "/proc/kmsg")
             is_bad = is_bad or path.startswith(("/dev/zero", "/dev/stdin", "/proc/self/mem"))
         else:
-            is_bad = path != os.devnull and not path.startswith(self.allowed)
+            cache = str(verified_blocks.cache_folder())  # the user's, not the result's
+            is_bad = path != os.devnull and not path.startswith((*self.allowed, cache))
         if is_bad:
             self.seen.append(f"{how} {path}")
 
@@ -238,7 +240,7 @@ class Edit:
         """Return the store that is edited, and what is done with it."""
         kind = self.random.random()
         if kind < 0.2:
-            return "begun.zarr", BEGUN_USES
+            return "begun.zarr.run", BEGUN_USES
         if kind < 0.4:
             # How much may be read of other stores is another matter.
             self.leaves = ("shape", "chunk_shape")
@@ -247,12 +249,11 @@ class Edit:
 
     def make(self, store: Path, traps: Path) -> None:
         """Change one file of JSON in a store."""
-        # Of an unfinished run the arrays of its stages are left alone.
-        files = [path for path in sorted(store.rglob("*.json")) if path.parts[-4:-3] != ("run",)]
+        files = sorted(store.rglob("*.json"))
         # Those that hold what a run says of itself, more often than those of single arrays.
         first = [path for path in files if path.name != "zarr.json" or path.parent == store]
         path = self.random.choice(first if self.random.random() < 0.6 else files)
-        arrays = [each for each in files if each.parent.parent == store]
+        arrays = [p for p in files if p.parent.parent == store and p.name == "zarr.json"]
         if arrays and self.random.random() < 0.3:
             self._alike(store, self.random.choice(arrays), traps)
             return
@@ -374,7 +375,8 @@ def faults_of(
     name, known = edit.store()
     traps = made / "traps"
     watch.traps = str(traps)
-    shutil.rmtree(work / name)
+    for each in {name, name.removesuffix(".run")}:  # the result of a run that an edit left whole
+        shutil.rmtree(work / each, ignore_errors=True)
     shutil.copytree(made / "home" / name, work / name)
     edit.make(work / name, traps)
     os.chmod(work / name, 0o777)  # so that it is no result of this user

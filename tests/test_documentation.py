@@ -57,6 +57,7 @@ NOT_COMPARED = {
     "1000000 rows; seconds, and in brackets seconds of processor": "times, of benchmarks/maps.py",
     "digits, 1797 x 15, 20 bandwidths, 5 folds": "times, of benchmarks/selection.py",
     "sweep, 10000 x 10000 x 784, 8 bandwidths": "times, of benchmarks/runs.py",
+    "R.zarr.run/": "files and folders of a run; tests/runs/test_place.py has them",
 }
 DOCKER = {"FROM", "RUN", "COPY", "USER", "WORKDIR", "ENTRYPOINT"}
 FIGURES = sorted((ROOT / "docs/figures").glob("*.png"))

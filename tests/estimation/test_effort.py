@@ -159,7 +159,7 @@ def test_a_run_that_goes_on_has_the_same(tmp_path: Path) -> None:
 def test_a_run_whose_blocks_were_all_done_names_the_method(tmp_path: Path) -> None:
     rows, path = flat(50, 3, 0), tmp_path / "r.zarr"
     with (
-        mock.patch("dkde.runs.store.ResultStore.write", side_effect=KeyboardInterrupt),
+        mock.patch("dkde.runs.run.publish_store", side_effect=KeyboardInterrupt),
         pytest.raises(KeyboardInterrupt),
     ):
         dkde.score(rows + 1, rows, 0.5, output=path)

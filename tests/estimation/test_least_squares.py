@@ -167,7 +167,7 @@ def test_a_run_is_kept_resumed_and_verified(tmp_path, monkeypatch):
     assert float(found.best_bandwidth) == float(expected.best_bandwidth)
     assert json.loads(found.attrs["provenance"])["options"]["criterion"] == "least_squares"
     dkde.verify("cv.zarr")
-    with pytest.raises(DataSetError, match="begun otherwise: grid-squares was"):
+    with pytest.raises(DataSetError, match="begun otherwise: it had a stage grid-squares"):
         dkde.cross_validate("train", H, output="cv.zarr", **(call | {"criterion": "likelihood"}))
 
 

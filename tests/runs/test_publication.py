@@ -223,7 +223,7 @@ class TestFolder:
             rename = os.rename
 
             def late(source, target):
-                if str(target).endswith("-old"):
+                if Path(target).name.startswith("older-"):
                     note.write_text("mine")
                 rename(source, target)
 

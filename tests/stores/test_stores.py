@@ -16,7 +16,10 @@ from dkde.stores.store import Records, is_remote, open_store, refuse_credentials
 @pytest.fixture(params=["folder", "memory"])
 def records(request, tmp_path):
     store = LocalStore(tmp_path / "r") if request.param == "folder" else MemoryStore()
-    return Records(store, "r")
+    records = Records(store, "r")
+    for folder in ("a/c", "run", "running"):
+        records.make(folder)
+    return records
 
 
 def test_what_is_put_is_there(records):
@@ -68,6 +71,7 @@ def test_of_many_at_once_one_can_claim(records):
 
 def test_half_written_files_are_no_keys(tmp_path):
     records = Records(LocalStore(tmp_path), "r")
+    records.make("a")
     records.put("a/b.json", b"1")
     (tmp_path / "a/b.0f.partial").write_bytes(b"")
     assert records.keys("") == records.keys("a") == ["a/b.json"]
@@ -77,7 +81,7 @@ def test_what_the_disk_refuses_is_said(tmp_path, monkeypatch):
     def full(*arguments, **keywords):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("zarr.storage._local._put", full)
+    monkeypatch.setattr("dkde.stores.store.write_synced", full)
     with pytest.raises(DataSetError, match=r"r\.zarr: a could not be .*No space left"):
         Records(LocalStore(tmp_path), "r.zarr").put("a", b"1")
 
@@ -86,7 +90,11 @@ def test_folders_are_opened_by_their_whole_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     store = open_store("r.zarr")
     monkeypatch.chdir("/")
-    Records(store, "r.zarr").put("a", b"1")
+    records = Records(store, "r.zarr")
+    with pytest.raises(DataSetError, match="a could not be read or written"):
+        records.put("a", b"1")  # a folder that is gone is not made again
+    records.make("")
+    records.put("a", b"1")
     assert (tmp_path / "r.zarr/a").read_bytes() == b"1"
 
 
