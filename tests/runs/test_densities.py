@@ -124,5 +124,5 @@ def test_a_damaged_mean_is_refused_in_one_line(tmp_path):
     dkde.score(np.zeros((3, 1)), np.ones((5, 1)), 1.0, output=tmp_path / "r.zarr")
     (chunk,) = (tmp_path / "r.zarr/mean_log_likelihood/c").iterdir()
     chunk.write_bytes(b"no chunk")
-    with pytest.raises(dkde.DataSetError, match="cannot be decoded|could not be read"):
+    with pytest.raises(dkde.DataSetError, match=r"cannot be decoded|could not be read"):
         dkde.density(tmp_path / "r.zarr")
