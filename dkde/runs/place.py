@@ -222,6 +222,15 @@ class RunPlace:
             or (_OF_RUNS.fullmatch(name) and name.endswith(PARTIAL))
         ]  # fmt: skip
 
+    @property
+    def is_empty(self) -> bool:
+        """Return whether there is a folder of runs, and nothing in it."""
+        return (
+            self._records.folder is not None
+            and os.path.isdir(self.path)
+            and not os.listdir(self.path)
+        )
+
     def remove_leftovers(self) -> list[str]:
         """Remove what runs that were given up have left, and return the names."""
         self._put_back()

@@ -130,6 +130,10 @@ def clean(path: StrPath, *, remove: bool = False) -> list[str]:
             found.append(store.run.path)
             if remove:
                 store.run.finish(state.content["id"])
+        if store.run.is_empty:
+            found.append(store.run.path)
+            if remove:
+                store.run.remove_leftovers()
         names = store.run.leftovers()
         found += [f"{store.run.path}/{name}" for name in names]
         if remove and names:
