@@ -6,7 +6,7 @@ from dkde_cli.group import Command
 from dkde_cli.lines import echo
 from dkde_cli.logs import say
 from dkde_cli.options import json_option, store_argument
-from dkde_cli.tables import print_json
+from dkde_cli.tables import counted, print_json
 
 
 @click.command(cls=Command)
@@ -26,7 +26,8 @@ def repair(store: str, as_json: bool) -> None:
         return
     for line in (*found["repaired"], *found["lost"]):
         echo(line)
-    say(f"{store}: {found['kept']} blocks are whole; the command that began the run goes on")
+    whole = counted(found["kept"], "whole block")
+    say(f"{store}: {whole} left; the command that began the run goes on")
 
 
 @click.command(cls=Command)

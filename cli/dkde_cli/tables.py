@@ -9,7 +9,7 @@ from dkde.errors import printable
 from dkde.progress import duration, si, size
 from dkde_cli.lines import echo
 
-__all__ = ["duration", "print_json", "print_pairs", "print_table", "si", "size"]
+__all__ = ["counted", "duration", "print_json", "print_pairs", "print_table", "si", "size"]
 
 
 def print_json(value: Any) -> None:
@@ -44,3 +44,8 @@ def print_pairs(pairs: Mapping[str, str]) -> None:
     width = max(map(len, names))
     for name, text in zip(names, pairs.values(), strict=True):
         echo(f"{name.ljust(width)}  {text}")
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: "1 block", "2 blocks"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -9,6 +9,7 @@ import click
 from dkde_cli.group import Command
 from dkde_cli.lines import echo
 from dkde_cli.options import sources_option, store_argument, trust_sources_option
+from dkde_cli.tables import counted
 
 
 def _number(ctx: click.Context, param: click.Parameter, value: str) -> Any:
@@ -72,28 +73,24 @@ def verify(
         sources=sources,
         trust_sources=trust_sources,
     )
-    read = f"{store}: {_counted(found['chunks'], 'chunk')} read"
+    read = f"{store}: {counted(found['chunks'], 'chunk')} read"
     if found["reason"] is not None:
-        figures = _counted(found["figures"], "variable")
+        figures = counted(found["figures"], "variable")
         echo(f"{read}, {figures} derived again; no block computed again: {found['reason']}")
         return
-    parts = [read, f"{_counted(found['figures'], 'variable')} derived again"]
+    parts = [read, f"{counted(found['figures'], 'variable')} derived again"]
     if found["blocks"]:
-        parts.append(f"{_counted(found['blocks'], 'block')} computed again")
+        parts.append(f"{counted(found['blocks'], 'block')} computed again")
     same = "the same to the last bit"
     if found["elsewhere"] is not None:
         same = f"within the bounds on their errors, as {found['elsewhere']}"
     elif not found["exact"]:
         same = "within the bounds on their errors"
     echo(f"{', '.join(parts)} and {same}")
-    so_far = f"{found['verified']} of {_counted(found['of'], 'block')} verified so far"
+    so_far = f"{found['verified']} of {counted(found['of'], 'block')} verified so far"
     echo(f"{so_far}; seed {found['seed']}" if found["blocks"] else so_far)
     if found["unverified"]:
         echo(
             f"not verified: {', '.join(found['unverified'])}, which follow from log-densities that "
             "the result does not keep, until all of their blocks are"
         )
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from dkde.errors import DataSetError, InputError
+from dkde.errors import DataSetError, InputError, warn
 from dkde.runs.output_names import RUN, output_of
 from dkde.runs.publication import stale_keys
 from dkde.runs.sessions import Ledger, being_written
@@ -66,7 +66,8 @@ def repair(path: StrPath) -> dict[str, Any]:
         kept += n_kept
         repaired += words
         if n_lost:
-            lost.append(f"{n_lost} blocks of {name} were damaged; the same call computes them anew")
+            were = "1 block of {} was" if n_lost == 1 else f"{n_lost} blocks of {{}} were"
+            lost.append(f"{were.format(name)} damaged; the same call computes what is lost")
     for name in place.remove_leftovers():
         repaired.append(f"{name}, of a run that was given up, is removed")
     return {"lost": lost, "repaired": repaired, "kept": kept}
@@ -120,37 +121,51 @@ def clean(path: StrPath, *, remove: bool = False) -> list[str]:
     InputError
         When there is nothing of that name.
     DataSetError
-        When something cannot be read or removed.
+        When something cannot be read or removed. In a folder of outputs a warning says so, and the
+        others are looked at.
     """
+    outputs = _outputs(path)
+    if outputs == [output_of(path)]:
+        return _cleaned(outputs[0], remove=remove)
     found: list[str] = []
-    for output in _outputs(path):
-        store = ResultStore.at(output)
-        state = store.look()
-        if state.is_complete and state.present is not None:
-            found.append(store.run.path)
-            if remove:
-                store.run.finish(state.content["id"])
-        if store.run.is_empty:
-            found.append(store.run.path)
-            if remove:
-                store.run.remove_leftovers()
-        names = store.run.leftovers()
-        found += [f"{store.run.path}/{name}" for name in names]
-        if remove and names:
+    for output in outputs:
+        try:
+            found += _cleaned(output, remove=remove)
+        except DataSetError as error:  # one that is damaged does not stand in the way of others
+            warn(str(error))
+    return found
+
+
+def _cleaned(output: str, *, remove: bool) -> list[str]:
+    """Return what is left over at an output, and remove it if asked to."""
+    found: list[str] = []
+    store = ResultStore.at(output)
+    state = store.look()
+    if state.is_complete and state.present is not None:
+        found.append(store.run.path)
+        if remove:
+            store.run.finish(state.content["id"])
+    if store.run.is_empty:
+        found.append(store.run.path)
+        if remove:
             store.run.remove_leftovers()
-        if is_remote(output):
-            if state.is_complete:
-                stale = stale_keys(store.records, store.listed_arrays())
-                found += [f"{store.name}/{key}" for key in stale]
-                if remove:
-                    for key in stale:
-                        store.records.delete(key)
-            continue
-        for stage in stages_of(Path(os.path.realpath(output))):
-            if stage.is_dead() and stage.is_spare():
-                found.append(str(stage.folder))
-                if remove:
-                    stage.remove()
+    names = store.run.leftovers()
+    found += [f"{store.run.path}/{name}" for name in names]
+    if remove and names:
+        store.run.remove_leftovers()
+    if is_remote(output):
+        if state.is_complete:
+            stale = stale_keys(store.records, store.listed_arrays())
+            found += [f"{store.name}/{key}" for key in stale]
+            if remove:
+                for key in stale:
+                    store.records.delete(key)
+        return found
+    for stage in stages_of(Path(os.path.realpath(output))):
+        if stage.is_dead() and stage.is_spare():
+            found.append(str(stage.folder))
+            if remove:
+                stage.remove()
     return found
 
 
