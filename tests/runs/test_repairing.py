@@ -80,7 +80,7 @@ def test_damaged_blocks_are_named_and_made_again(half, expected):
     (half / "score" / "failed-3-0.json").write_bytes(b"{")
     (half / "sessions" / f"{'0' * 32}.json").write_bytes(b"?")
     found = json.loads(run("repair", "r.zarr", "--json"))
-    assert found["lost"] == ["2 blocks of score were damaged; the same call computes them anew"]
+    assert found["lost"] == ["2 blocks of score were damaged; the same call computes what is lost"]
     assert len(found["repaired"]) == 2
     assert found["kept"] == 0
     assert run("repair", "r.zarr") == ""
