@@ -21,6 +21,7 @@ from uuid import uuid4
 
 from dkde.errors import Call, DataSetError, Remedy
 from dkde.runs.output_names import RUN, output_of, run_of
+from dkde.runs.segments import is_segment
 from dkde.stores.json_text import from_json
 from dkde.stores.renaming import move
 from dkde.stores.store import PARTIAL, Records, open_store
@@ -30,8 +31,10 @@ from dkde.typing import StrPath
 _MARK = re.compile(r"dkde-run-(\d+)\.json")
 _OF_RUNS = re.compile(r"\.?dkde-run-\d+\.json(\..*)?")
 PLAN = "plan.json"
-# What a run's folder holds, whole or not: one of these at least.
-_OF_RUN = {PLAN, "sessions", "result"}
+# What a run's folder, and that of a stage in it, holds.
+_OF_RUN = re.compile(rf"{re.escape(PLAN)}|sessions|result(\.\w+)?|.*{re.escape(PARTIAL)}")
+_OF_STAGE = re.compile(rf"stage\.json|failed-\d+-\d+\.json|.*{re.escape(PARTIAL)}")
+_ROOT = "zarr.json"
 # The folders of runs, by their ids; and of those that were given up.
 _ID = re.compile(r"[0-9a-f]{32}")
 _DEAD = re.compile(r"dead-[0-9a-f]{32}-\w+")
@@ -155,7 +158,7 @@ class RunPlace:
                 raise
         self._put_back()
         for name in names:
-            if _ID.fullmatch(name) and name != run:
+            if name != run and self._is_run(name):
                 self._give_up(name)
             elif (mark := _MARK.fullmatch(name)) and int(mark[1]) < present.number:
                 self._records.delete(name)
@@ -269,9 +272,32 @@ class RunPlace:
 
     def _is_run(self, name: str) -> bool:
         """Return whether a name is that of the folder of a run, and not one of a user's."""
-        return _ID.fullmatch(name) is not None and (
-            not (within := self._records.names(name)) or not _OF_RUN.isdisjoint(within)
+        if _ID.fullmatch(name) is None or not self._is_folder(name):
+            return False
+        within = self._records.names(name)
+        if PLAN in within:
+            return True
+        # A process whose run was given up may make parts of its folder anew. Another's folder may
+        # hold a result, too.
+        if not all(_OF_RUN.fullmatch(each) or self._is_stage(f"{name}/{each}") for each in within):
+            return False
+        draft = f"{name}/result"
+        if "result" not in within or not self._records.names(draft):
+            return True
+        return self._records.has(f"{draft}/{_ROOT}")
+
+    def _is_stage(self, key: str) -> bool:
+        """Return whether something in the folder of a run holds nothing but what a stage does."""
+        return self._is_folder(key) and all(
+            _OF_STAGE.fullmatch(name) or is_segment(name) for name in self._records.names(key)
         )
+
+    def _is_folder(self, key: str) -> bool:
+        """Return whether a folder, and no link, is at a key; or, in a bucket, keys below it."""
+        if self._records.folder is None:
+            return bool(self._records.names(key))
+        path = self._records.folder / key
+        return path.is_dir() and not path.is_symlink()
 
     @property
     def _output(self) -> str:

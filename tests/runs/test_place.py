@@ -355,3 +355,44 @@ class TestFinish:
         assert place.look().id == run
         place.finish(run)
         assert os.listdir(folder) == []
+
+
+class TestFilesOfUsers:
+    """Names that look like the id of a run, such as checksums, are not always those of one."""
+
+    NAME = "d41d8cd98f00b204e9800998ecf8427e"
+
+    @pytest.mark.parametrize(
+        "file", ["", "/notes.txt", "/result/notes.txt", "/sessions/a.json+/notes.txt"]
+    )
+    @pytest.mark.parametrize("begins", [False, True])
+    def test_they_stay(self, folder, file, begins):
+        if begins:
+            place, _ = begun()
+        files = [folder / "r.zarr.run" / f"{self.NAME}{each}" for each in file.split("+")]
+        for path in files:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("mine")
+        if begins:
+            _, run = begun(after=1)
+            place.finish(run)
+        else:
+            with pytest.raises(DataSetError, match="is there already, and is no run of dkde"):
+                begun()
+        assert RunPlace("r.zarr").leftovers() == []
+        assert RunPlace("r.zarr").remove_leftovers() == []
+        assert [path.read_text() for path in files] == ["mine"] * len(files)
+
+    def test_what_a_late_process_makes_anew_is_found(self, folder):
+        place, run = begun()
+        records = place.records(uuid4().hex)
+        for name, file in (
+            ("score", "stage.json"),
+            ("sessions", "a.json"),
+            ("result", "zarr.json"),
+        ):
+            records.make(name)
+            records.put(f"{name}/{file}", b"{}")
+        assert len(place.leftovers()) == 1
+        place.finish(run)
+        assert not (folder / "r.zarr.run").exists()
