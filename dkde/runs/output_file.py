@@ -17,7 +17,7 @@ from dkde.runs.result_files import Writer, is_written_by_dkde, write_file, write
 from dkde.stores.file_kinds import RASTERS, TABLES
 from dkde.stores.objects import SeenObject, look_at_object
 from dkde.stores.store import is_remote
-from dkde.stores.targets import check_place
+from dkde.stores.targets import check_place, is_stream
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,10 @@ class OutputFile:
             )
         check_place(path, f"{suffix} file")
         seen = look_at_object(path) if is_remote(path) else None
-        is_there = os.path.lexists(path) if seen is None else seen.tag is not None
+        if seen is None and is_stream(path):
+            raise DataSetError(f"{path}: is a pipe or a device, and no file; give another name")
+        # A link whose target is missing is no file: that is written where the link leads.
+        is_there = os.path.lexists(os.path.realpath(path)) if seen is None else seen.tag is not None
         if is_there and seen is not None:
             raise DataSetError(
                 f"{path}: is there already, and a result in a bucket is not replaced; give another "

@@ -57,7 +57,9 @@ def run_of(output: StrPath) -> str:
     ('scores.csv.run', 'scores.zarr.run')
     """
     place = output_of(output).rstrip("/")
-    if not is_remote(place) and os.path.islink(place):
+    if not is_remote(place) and (
+        os.path.islink(place) or os.path.basename(place) in (os.curdir, os.pardir)
+    ):
         # A rename ends at a file system's border: the run lies where the result will.
         place = os.path.realpath(place)
     return f"{place}{RUN}"

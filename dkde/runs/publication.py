@@ -195,8 +195,8 @@ def _own_names(path: Path, root: Mapping[str, Any]) -> set[str]:
 def is_taken(store: ResultStore) -> bool:
     """Return whether anything is at the place of a result."""
     if store.run.is_local:
-        place = Path(store.name)
-        return os.path.lexists(place) and not _is_empty_folder(Path(os.path.realpath(place)))
+        place = Path(os.path.realpath(store.name))  # a link whose target is missing is no result
+        return os.path.lexists(place) and not _is_empty_folder(place)
     return bool(store.records.names(""))
 
 

@@ -99,6 +99,9 @@ def check_place(
             raise DataSetError(f"{path}: may not be written to")
         return False
     check_folder(path)
+    # It appears by a rename, and the current folder would not be the same one any more.
+    if is_store and os.path.realpath(path) == os.path.realpath(os.curdir):
+        raise DataSetError(f"{path}: is the current folder; give the {what} a name in it")
     if is_store and os.path.exists(path) and not os.path.isdir(path):
         raise DataSetError(f"{path}: is a file; give another name")
     if os.path.exists(path) and not overwrite:

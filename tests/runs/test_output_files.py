@@ -271,3 +271,37 @@ def test_a_process_that_is_killed_at_the_end(data, step):
     score(data, "scores.csv", restart=not is_marked)
     assert sorted(os.listdir()) == ["scores.csv", data]
     np.testing.assert_array_equal(densities("scores.csv"), whole)
+
+
+@pytest.mark.parametrize("name", ["r.zarr", "scores.csv"])
+def test_a_link_whose_target_is_missing_leads_to_the_result(data, name):
+    os.mkdir("large")
+    os.symlink(f"large/{name}", name)
+    score(data, name)
+    assert os.path.islink(name)
+    assert os.listdir("large") == [name]
+    assert sorted(os.listdir()) == sorted(["large", name, data])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes")
+def test_a_pipe_is_refused_and_not_read(data):
+    os.mkfifo("scores.csv")
+    for restart in (False, True):
+        with pytest.raises(dkde.DataSetError, match=r"scores\.csv: is a pipe or a device"):
+            score(data, "scores.csv", restart=restart)
+
+
+@pytest.mark.parametrize("name", [".", "./", "../here", "x/.."])
+def test_the_current_folder_is_refused_at_once(data, monkeypatch, name):
+    os.makedirs("here/x")
+    monkeypatch.chdir("here")
+    with pytest.raises(dkde.DataSetError, match="is the current folder; give the result a name"):
+        score(f"../{data}", name)
+    assert os.listdir() == ["x"]
+
+
+def test_a_name_that_ends_in_a_point_is_that_of_the_folder(data):
+    os.mkdir("r")
+    score(data, "r/.")
+    assert sorted(os.listdir()) == sorted(["r", data])
+    assert dkde.status("r")["complete"]
