@@ -340,16 +340,21 @@ class _Objects(WrapperStore[Store]):
             return
         bucket: Any = self._store
         tag = self._tags.get(key)
-        for _ in range(5):
+        for attempt in range(5):
+            # An object may be again what it was, byte for byte, although this run was deposed: then
+            # the root alone tells. The identity comes first, for the same reason as above.
+            if (attempt or tag is not None) and not await self._is_claimed():
+                break
             if await bucket.replace(key, content, tag) is not None:
                 return
             # Either a run that was deposed wrote there after the list, and that is replaced; or
-            # this one was deposed. The identity comes first, for the same reason as above.
+            # this one was deposed.
             tag = await bucket.tag(key)
-            root = await bucket.get(_ROOT, default_buffer_prototype())
-            if root is None or root.to_bytes() != self._claim:
-                break
         raise _taken(str(bucket))
+
+    async def _is_claimed(self) -> bool:
+        root = await self._store.get(_ROOT, default_buffer_prototype())
+        return root is not None and root.to_bytes() == self._claim
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
         """Write bytes at a key unless they were written here."""
