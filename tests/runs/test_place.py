@@ -357,6 +357,26 @@ class TestFinish:
         assert os.listdir(folder) == []
 
 
+@pytest.mark.parametrize("copied", [True, False])
+def test_a_mark_that_the_disk_cannot_read_is_no_dead_end(folder, monkeypatch, copied):
+    place, run = begun()
+    if not copied:
+        (folder / "r.zarr.run" / run / PLAN).write_text("")
+    get = Records.get
+
+    def fails(self, key):
+        if key == "dkde-run-1.json":
+            raise DataSetError("r.zarr.run: dkde-run-1.json could not be read")
+        return get(self, key)
+
+    monkeypatch.setattr(Records, "get", fails)
+    present = place.look()
+    assert (present.number, present.id) == (1, run if copied else None)
+    _, second = begun(after=present.number)
+    assert place.look().id == second
+    assert place.leftovers() == []
+
+
 class TestFilesOfUsers:
     """Names that look like the id of a run, such as checksums, are not always those of one."""
 
