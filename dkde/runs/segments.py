@@ -27,6 +27,8 @@ MOST_BYTES = 2**26
 # A name lists its blocks up to so many characters; the list of a longer one is read from the file.
 _LONGEST = 150
 _MANY = "many"
+# So is that of a name with a longer span of blocks, which no run has written.
+_LONGEST_SPAN = 2**20
 _SEGMENT = re.compile(r"([0-9a-f]{12})-(\d{6,})-([rp0-9_-]+|many)\.npz")
 _SPAN = re.compile(r"r(\d+)(?:-(\d+))?|p(\d+)-(\d+)")
 # So many files are kept open, or in memory, while blocks are read.
@@ -86,7 +88,10 @@ def listed(name: str) -> list[Key] | None:
         if span[1] is None:
             found.append(Key(int(span[3]), int(span[4])))
         else:
-            found += map(Key, range(int(span[1]), int(span[2] or span[1]) + 1))
+            span_of = range(int(span[1]), int(span[2] or span[1]) + 1)
+            if len(span_of) > _LONGEST_SPAN:
+                return None
+            found += map(Key, span_of)
     return found
 
 

@@ -392,3 +392,8 @@ class TestCommits:
         names = [path.name for path in files(tmp_path)]
         assert len(names) == len(set(names))
         assert set(again(records).blocks()) == {Key(0), Key(1), Key(2)}
+
+
+def test_a_name_of_more_blocks_than_any_run_writes_is_not_believed():
+    assert len(listed("0123456789ab-000001-r0-1048575.npz")) == 2**20
+    assert listed("0123456789ab-000001-r0-99999999999999.npz") is None
