@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,13 +12,17 @@ import xarray as xr
 
 from dkde.errors import DataSetError, InputError, Remedy
 from dkde.runs.opened import is_finished
+from dkde.runs.parsing import parsed
 from dkde.runs.place import RunPlace
 from dkde.runs.publication import appear, drafted
 from dkde.runs.result_files import Writer, is_written_by_dkde, write_file, writer_of, writing_file
 from dkde.stores.file_kinds import RASTERS, TABLES
 from dkde.stores.objects import SeenObject, look_at_object
-from dkde.stores.store import is_remote
-from dkde.stores.targets import check_place, is_stream
+from dkde.stores.store import Records, is_remote
+from dkde.stores.targets import check_place, is_stream, number_of
+
+# What a run notes of the file that it is about to move to its place.
+_PUBLISHED = "published.json"
 
 
 @dataclass(frozen=True)
@@ -123,11 +128,14 @@ class OutputFile:
                 place.check_present(run)
                 write_file(result, self.path, self.seen, self.write)
                 return
-            suffix = Path(self.path).suffix
+            suffix, records = Path(self.path).suffix, place.records(run)
             with drafted(place, run, f"result{suffix}") as draft:
                 with writing_file(self.path):
                     self.write(result, draft)
                 target = Path(os.path.realpath(self.path))
+                # By this a file is known as this run's where the process is killed after it.
+                number = number_of(draft.stat())
+                records.put(_PUBLISHED, json.dumps({"number": number}).encode())
                 appear(draft, target, place, run, self._check)
         except DataSetError as error:
             store = f"{self.path[: -len(Path(self.path).suffix)]}.zarr"
@@ -145,6 +153,15 @@ class OutputFile:
                 "made, and stays as it is; look at it, and start the same run again"
             )
         _check_written_by_dkde(path, self.path)
+
+
+def is_own(path: str, records: Records) -> bool:
+    """Return whether the file at a path is the one that a run has written there."""
+    try:
+        known = parsed(records, _PUBLISHED) or {}
+        return known.get("number") == number_of(os.stat(path))
+    except (DataSetError, OSError):
+        return False
 
 
 def _check_written_by_dkde(path: str | os.PathLike[str], name: str) -> None:

@@ -13,7 +13,8 @@ import json
 import os
 import re
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,9 @@ _MARK = re.compile(r"dkde-run-(\d+)\.json")
 _OF_RUNS = re.compile(r"\.?dkde-run-\d+\.json(\..*)?")
 PLAN = "plan.json"
 # What a run's folder, and that of a stage in it, holds.
-_OF_RUN = re.compile(rf"{re.escape(PLAN)}|sessions|result(\.\w+)?|.*{re.escape(PARTIAL)}")
+_OF_RUN = re.compile(
+    rf"{re.escape(PLAN)}|sessions|published\.json|result(\.\w+)?|.*{re.escape(PARTIAL)}"
+)
 _OF_STAGE = re.compile(rf"stage\.json|failed-\d+-\d+\.json|.*{re.escape(PARTIAL)}")
 _ROOT = "zarr.json"
 # The folders of runs, by their ids; and of those that were given up.
@@ -180,6 +183,15 @@ class RunPlace:
             present = None
         if present is None or present.id != run:
             raise self._not_present(present)
+
+    @contextmanager
+    def naming_what_came(self, run: str) -> Iterator[None]:
+        """If something fails because the run was removed or begun anew, say that."""
+        try:
+            yield
+        except DataSetError:
+            self.check_present(run)
+            raise
 
     def _not_present(self, present: Present | None) -> DataSetError:
         if present is None:

@@ -24,7 +24,7 @@ from dkde.numerics.logsum import Densities, n_density_rows, n_partial_rows
 from dkde.runs.grouped import of_each_group
 from dkde.runs.job import Job
 from dkde.runs.opened import finished_result, recorded_run
-from dkde.runs.output_file import OutputFile
+from dkde.runs.output_file import OutputFile, is_own
 from dkde.runs.output_names import file_of, output_of
 from dkde.runs.publication import check_replaced, is_taken, publish_store, touch_root
 from dkde.runs.record import asked_now, circumstances, cut_as_recorded
@@ -111,7 +111,7 @@ class Run:
                     file,
                     tables=tables,
                     maps=maps,
-                    replaces=lambda: manner.restart or store.run.look() is not None,
+                    replaces=lambda: manner.restart or _replaces(store, file),
                 )
 
     @property
@@ -241,9 +241,11 @@ class Run:
         assert self._kept is not None
         kept = self._kept
         if name not in self._stages:
-            self._stages[name] = Stage.begun(
-                kept.records, name, shape_of(work), kept.commits, kept.ledger.count
-            )
+            assert self._store is not None
+            with self._store.run.naming_what_came(kept.run):
+                self._stages[name] = Stage.begun(
+                    kept.records, name, shape_of(work), kept.commits, kept.ledger.count
+                )
         stage = self._stages[name]
         if progress is not None and len(stage.done_rows()) == stage.shape.n_query_blocks:
             # Without this the next stage's progress would count as this one's.
@@ -408,10 +410,19 @@ class _Kept:
         """
         records = store.run.records(run)
         ledger = Ledger(records)
-        ledger.begin(None if share is None else share.name)
+        with store.run.naming_what_came(run):
+            ledger.begin(None if share is None else share.name)
         assert ledger.mine is not None
         commits = Commits(records, ledger.mine.id, lambda: store.run.check_present(run))
         return cls(run, replaces, records, ledger, commits)
+
+
+def _replaces(store: ResultStore, file: str) -> bool:
+    """Return whether the run of a file replaces what is there, or has written it itself."""
+    present = store.run.look()
+    if present is None or present.id is None or not isinstance(present.content, dict):
+        return False
+    return bool(present.content.get("replaces")) or is_own(file, store.run.records(present.id))
 
 
 def _is_plan(content: Any) -> TypeGuard[dict[str, Any]]:

@@ -51,6 +51,8 @@ class Session:
         The share of the blocks that it does, if not all.
     place : str or None
         The scope of the process number: the machine's boot, and the container on it.
+    uptime : float or None
+        Its start in seconds since the machine's, which no change of the clock moves.
     holds : bool
         Whether it does the whole run, and has found nobody else who does.
     """
@@ -65,6 +67,7 @@ class Session:
     part: str | None = None
     place: str | None = None
     holds: bool = False
+    uptime: float | None = None
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> "Session":
@@ -78,6 +81,14 @@ class Session:
     def seconds(self) -> float:
         """Seconds from its start to its last heartbeat."""
         return self.seen - self.started
+
+    @property
+    def started_by_clock(self) -> float:
+        """Return its start by this machine's present clock, if it began on this machine."""
+        uptime = _uptime()
+        if self.uptime is None or uptime is None:
+            return self.started
+        return time.time() - (uptime - self.uptime)
 
     @property
     def who(self) -> str:
@@ -142,7 +153,7 @@ class Ledger:
         near = [s for s in asked if (s.host, s.place) == here and here[1] is not None]
         far = [s for s in asked if s not in near]
         now = (self._now() if exact else time.time()) if far else 0.0
-        going = [s for s in near if self._is_alive(s.pid, s.started)]
+        going = [s for s in near if self._is_alive(s.pid, s.started_by_clock)]
         going += [s for s in far if self._beats(s, now, waits=exact)]
         return sorted(going, key=lambda session: session.started)
 
@@ -156,8 +167,9 @@ class Ledger:
         """
         now = time.time()
         mine = Session(
-            uuid4().hex, socket.gethostname(), os.getpid(), now, now, part=part, place=_place()
-        )
+            uuid4().hex, socket.gethostname(), os.getpid(), now, now, part=part, place=_place(),
+            uptime=_uptime(),
+        )  # fmt: skip
         self._records.make(SESSIONS)
         self.mine = mine
         try:
@@ -292,6 +304,11 @@ def _place() -> str | None:
         return None if boot is None else f"{boot}/{os.stat('/proc/self/ns/pid').st_ino}"
     except OSError:
         return None
+
+
+def _uptime() -> float | None:
+    """Return the seconds since this machine's start; None where that is unknown."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else None
 
 
 def total_seconds(sessions: list[Session]) -> float:

@@ -212,11 +212,19 @@ class Records:
         return Records(self.store.below(prefix), self.name)  # type: ignore[attr-defined]
 
     def make(self, prefix: str) -> None:
-        """Make the folder of a prefix, and those above it, on the disk; a bucket needs none."""
+        """Make the folder of a prefix, and those above it, on the disk; a bucket needs none.
+
+        The folder of the store itself, and those above it, are made for an empty prefix only: what
+        has been removed meanwhile is not made again.
+        """
         if self.folder is None:
             return
+        wanted = self.folder / prefix
+        paths = [wanted, *wanted.parents]
+        if prefix:
+            paths = paths[: paths.index(self.folder)]
         with self._naming(prefix):
-            for path in reversed((self.folder / prefix, *(self.folder / prefix).parents)):
+            for path in reversed(paths):
                 if not path.is_dir():
                     path.mkdir(exist_ok=True)
                     sync_folder(path.parent)

@@ -147,7 +147,8 @@ def check(name: str, data: Path, expected: dict[float, np.ndarray], kind: str, k
 
 def is_finished_csv(case: Case) -> bool:
     """Whether a table is complete, which says of no run that it is its result."""
-    return (case.folder / "r.csv").exists() and not (case.folder / "r.csv.run").exists()
+    is_there = (case.folder / "r.csv").exists()
+    return is_there and not any(case.folder.glob("r.csv.run/dkde-run-*n"))
 
 
 def done(case: Case) -> int:

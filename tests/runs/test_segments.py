@@ -20,6 +20,7 @@ SESSION = "0123456789abcdef"
 @pytest.fixture
 def records(tmp_path):
     records = Records(open_store(tmp_path / "run"), "r.zarr")
+    records.make("")
     records.make("score")
     return records
 

@@ -16,7 +16,9 @@ SHAPE = StageShape(n_density_rows=8, n_partial_rows=9, rows=23, block_rows=5, n_
 
 @pytest.fixture
 def records(tmp_path):
-    return Records(open_store(tmp_path / "run"), "r.zarr")
+    records = Records(open_store(tmp_path / "run"), "r.zarr")
+    records.make("")
+    return records
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from dkde.stores.store import Records, is_remote, open_store, refuse_credentials
 def records(request, tmp_path):
     store = LocalStore(tmp_path / "r") if request.param == "folder" else MemoryStore()
     records = Records(store, "r")
-    for folder in ("a/c", "run", "running"):
+    for folder in ("", "a/c", "run", "running"):
         records.make(folder)
     return records
 
@@ -71,6 +71,7 @@ def test_of_many_at_once_one_can_claim(records):
 
 def test_half_written_files_are_no_keys(tmp_path):
     records = Records(LocalStore(tmp_path), "r")
+    records.make("")
     records.make("a")
     records.put("a/b.json", b"1")
     (tmp_path / "a/b.0f.partial").write_bytes(b"")
