@@ -284,17 +284,21 @@ BLOSC = {
 _LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
 
 
-def _shard(inner: bytes, n: int, shape: Any, chunks: Any) -> Maker:
-    """A shard whose index names the same chunk again and again."""
+def _shard(
+    inner: bytes, n: int, shape: Any, chunks: Any, more: int = 0, is_checked: bool = True
+) -> Maker:
+    """A shard whose index names the same chunk again and again, and more bytes than are there."""
     import google_crc32c
 
-    index = np.array([[0, len(inner)]] * n, "<u8").tobytes()
-    index += struct.pack("<I", google_crc32c.value(index))
+    index = np.array([[0, len(inner) + more]] * n, "<u8").tobytes()
+    if is_checked:
+        index += struct.pack("<I", google_crc32c.value(index))
     sharding = {
         "name": "sharding_indexed",
         "configuration": {
             "chunk_shape": chunks, "codecs": [BYTES, ZSTD],
-            "index_codecs": [_LITTLE, {"name": "crc32c"}], "index_location": "end",
+            "index_codecs": [_LITTLE, {"name": "crc32c"}][: 1 + is_checked],
+            "index_location": "end",
         },
     }  # fmt: skip
     return zarr_3([sharding], inner + index, shape)
@@ -302,6 +306,21 @@ def _shard(inner: bytes, n: int, shape: Any, chunks: Any) -> Maker:
 
 def _gzip_in_gzip() -> bytes:
     return gzip.compress(gzip_zeros(HUGE))
+
+
+def hdf5_twice(folder: Path) -> Path:
+    """A chunk that is packed twice, so that its packed bytes are few and become few at first."""
+    import h5py
+
+    with h5py.File(folder / "x.nc", "w") as file:
+        filters = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        filters.set_chunk((64, 64))
+        filters.set_deflate(5)
+        filters.set_deflate(5)
+        space = h5py.h5s.create_simple((64, 64))
+        made = h5py.h5d.create(file.id, b"v", h5py.h5t.STD_U8LE, space, dcpl=filters)
+        made.write_direct_chunk((0, 0), zlib.compress(zlib_zeros(HUGE)))
+    return folder / "x.nc"
 
 
 def _hdf5(shape: Any, chunk: bytes) -> Maker:
@@ -372,6 +391,21 @@ def _of_zarr() -> dict[str, Callable[[], Maker]]:
             [{"name": "vlen-utf8"}], struct.pack("<I", 2**31 - 1) + bytes(100), _SMALL,
             kind="string",
         ),
+        "v2, differences of differences": lambda: zarr_2(
+            None, [{"id": "delta", "dtype": "<f8", "astype": "|i1"}] * 7, bytes(1000), _SMALL
+        ),
+        "v2, numbers as long text": lambda: zarr_2(
+            None,
+            [{"id": "fixedscaleoffset", "dtype": "<U4000", "astype": "|i1", "scale": 1,
+              "offset": 0}],
+            bytes(200_000), _SMALL,
+        ),
+        "shard without a checksum": lambda: _shard(
+            _packed(numcodecs.Zstd(3)), 1, _SMALL, _SMALL, is_checked=False
+        ),
+        "shard, past its end": lambda: _shard(
+            _packed(numcodecs.Zstd(3)), 2, _SMALL, [1, 4], more=2**40
+        ),
         "chunk in a shard": lambda: _shard(_packed(numcodecs.Zstd(3)), 2, _SMALL, [1, 4]),
         "one chunk many times in a shard": lambda: _shard(
             _packed(numcodecs.Zstd(3), 2**24), 256, [256, 2**24], [1, 2**24]
@@ -393,6 +427,7 @@ VARIABLES: dict[str, Callable[[], Maker]] = {
     "hdf5, longer than declared": lambda: _hdf5([64, 64], zlib_zeros(HUGE)),
     "hdf5, a wide row": lambda: _hdf5([4, 10**9], b""),
     "hdf5, a chunk": lambda: _hdf5([2**21, 1000], zlib_zeros(2**21 * 1000)),
+    "hdf5, packed twice": lambda: hdf5_twice,
     "zarr, a wide row": lambda: zarr_3([BYTES], b"", [2, 10**10], [1, 100]),
 }
 ARRAYS = _of_zarr()

@@ -11,6 +11,7 @@ from itertools import product
 from math import prod
 from typing import Any
 
+from dkde.errors import DataSetError
 from dkde.stores.limits import allowed, check_unpacked, limit, size_text, too_large
 from dkde.stores.unpacking import DEFLATE_RATIO, unpacked_bytes
 
@@ -27,7 +28,7 @@ def check_chunks(path: str, name: str, box: Sequence[slice]) -> None:
 
     Raises
     ------
-    UnpackError
+    DataSetError
     """
     if find_spec("h5py") is None:
         return
@@ -38,11 +39,26 @@ def check_chunks(path: str, name: str, box: Sequence[slice]) -> None:
         # Nothing is unpacked of what is stored as it is.
         if not isinstance(found, h5py.Dataset) or found.chunks is None or len(box) != found.ndim:
             return
+        _check_filters(f"{path}::{name}", found)
         n_bytes = prod(found.chunks) * found.dtype.itemsize
         longest = DEFLATE_RATIO * found.id.get_storage_size()
         if max(n_bytes, longest) > limit():
             for place in _places(found, box):
                 _check(f"{path}::{name}", found, place, n_bytes)
+
+
+def _check_filters(where: str, found: Any) -> None:
+    """Refuse chunks that are packed twice: what the inner packing becomes is not known."""
+    from h5py import h5z
+
+    known = {h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32, h5z.FILTER_NBIT, h5z.FILTER_SCALEOFFSET}
+    filters = found.id.get_create_plist()
+    numbers = [filters.get_filter(k)[0] for k in range(filters.get_nfilters())]
+    if sum(number not in known for number in numbers) > 1:
+        raise DataSetError(
+            f"{where}: its chunks are packed more than once, so that it is not known what they "
+            "unpack to; write it again with one compression"
+        )
 
 
 def _places(found: Any, box: Sequence[slice]) -> Any:

@@ -107,9 +107,11 @@ class Checks:
             note_absent(key)
         elif key.rpartition("/")[2] in _METADATA:
             self._layouts.update(check_metadata(self.where, key, value.to_bytes()))
-        elif is_chunk(key) and (layout := self._layouts.get(self._array_of(key))) is not None:
+        elif is_chunk(key):
             start = None if byte_range is None else getattr(byte_range, "start", -1)
-            check_chunk(self.where, key, layout, value.as_numpy_array().data, start)
+            # Where metadata of several arrays could be those of the chunk, all have to allow it.
+            for layout in filter(None, map(self._layouts.get, _above(key))):
+                check_chunk(self.where, key, layout, value.as_numpy_array().data, start)
         return value
 
     def lacking(self, key: str) -> list[str]:

@@ -28,8 +28,10 @@ _FACTORS = {
         ("adler32", "base64", "bitround", "bytes", "crc32", "crc32c", "delta", "endian",
          "fletcher32", "jenkins_lookup3", "shuffle", "transpose", "scale_offset"), 1,
     ),
-    "astype": 8, "cast_value": 8, "fixedscaleoffset": 8, "packbits": 8, "quantize": 8,
+    "astype": 8, "cast_value": 16, "fixedscaleoffset": 8, "packbits": 8, "quantize": 8,
 }  # fmt: skip
+# The options that name the type of what is decoded, and of what it becomes.
+_NARROW, _WIDE = ("astype", "encode_dtype"), ("dtype", "decode_dtype")
 # The most times that a stream can become as long, for those whose length no header states.
 DEFLATE_RATIO = 1032
 _RATIOS = {"gzip": DEFLATE_RATIO, "zlib": DEFLATE_RATIO, "bz2": 2**16, "lzma": 2**14}
@@ -65,6 +67,8 @@ class ChunkLayout:
         The number of these.
     index_at_end : bool
         Whether their places stand at the shard's end.
+    index_checked : bool
+        Whether a checksum follows them.
     """
 
     n_bytes: int
@@ -72,11 +76,12 @@ class ChunkLayout:
     inner: ChunkLayout | None = None
     n_inner: int = 0
     index_at_end: bool = True
+    index_checked: bool = True
 
     @property
     def index_bytes(self) -> int:
-        """Return the bytes of the index of a shard, with its checksum."""
-        return 16 * self.n_inner + 4
+        """Return the bytes of the index of a shard, with its checksum if it has one."""
+        return 16 * self.n_inner + 4 * self.index_checked
 
 
 def layout_of(fields: Mapping[str, Any]) -> ChunkLayout | None:
@@ -105,9 +110,29 @@ def _layout_3(shape: list[int], size: int, codecs: list[Any]) -> ChunkLayout:
             n = prod(a // b for a, b in zip(shape, inner, strict=True))
             is_last = options.get("index_location", "end") == "end"
             within = _layout_3(inner, size, options["codecs"])
-            return ChunkLayout(prod(shape) * size, tuple(found), within, n, is_last)
+            is_checked = _is_checked(options.get("index_codecs"))
+            return ChunkLayout(prod(shape) * size, tuple(found), within, n, is_last, is_checked)
         found.append({**options, "id": name.removeprefix("numcodecs.")})
     return ChunkLayout(prod(shape) * size, tuple(found))
+
+
+def _is_checked(codecs: Any) -> bool:
+    """Return whether a checksum follows the index of a shard, which is to be read as it is.
+
+    Raises
+    ------
+    ValueError
+        When the index is stored in another way, by which chunks could not be found.
+    """
+    names = []
+    for codec in ["bytes", "crc32c"] if codecs is None else codecs:
+        options = {} if isinstance(codec, str) else codec.get("configuration") or {}
+        if options.get("endian", "little") != "little":
+            raise ValueError("the index of its shards is not little-endian")
+        names.append(codec if isinstance(codec, str) else codec["name"])
+    if names not in (["bytes"], ["bytes", "crc32c"]):
+        raise ValueError(f"the index of its shards is packed by {', '.join(map(str, names))}")
+    return len(names) > 1
 
 
 def item_bytes(kind: Any) -> int:
@@ -153,7 +178,10 @@ def check_chunk(
         if start is None:  # a part of a chunk is not decoded
             _check(f"{where}/{key}", layout, data)
     elif start is not None:
-        if start >= 0 and (layout.index_at_end or start > 0):
+        is_index = start < 0 if layout.index_at_end else (start, len(data)) == (
+            0, layout.index_bytes
+        )  # fmt: skip
+        if not is_index:
             check_chunk(where, key, layout.inner, data, None)
     else:
         _check_packing(f"{where}/{key}", layout, data)
@@ -168,9 +196,9 @@ def _parts(layout: ChunkLayout, data: memoryview) -> Iterator[memoryview]:
     if len(data) < size:
         return  # Zarr reports it
     at = len(data) - size if layout.index_at_end else 0
-    index = np.frombuffer(data[at : at + size - 4], "<u8").reshape(-1, 2)
+    index = np.frombuffer(data[at : at + 16 * layout.n_inner], "<u8").reshape(-1, 2)
     for offset, length in np.unique(index, axis=0).tolist():
-        if offset + length <= len(data):
+        if offset < len(data):  # as Zarr does, up to the end of what is there
             yield data[offset : offset + length]
 
 
@@ -190,7 +218,7 @@ def _check(where: str, layout: ChunkLayout, data: memoryview) -> None:
     for codec in layout.codecs:
         name = str(codec.get("id"))
         if name in _FACTORS:
-            size *= _FACTORS[name]
+            size *= _factor(name, codec)
         else:
             # Only the outermost packing has its header at hand.
             found = unpacked_bytes(name, data, most) if known else None
@@ -203,6 +231,19 @@ def _check(where: str, layout: ChunkLayout, data: memoryview) -> None:
             raise too_large(where, f"it would unpack to {size_text(size)} or more", n_stored)
     if not known:
         check_unpacked(where, "it", layout.n_bytes, n_stored)
+
+
+def _factor(name: str, codec: Mapping[str, Any]) -> int:
+    """Return how many times as long a codec of a known factor makes what it decodes."""
+    try:
+        wide, narrow = (
+            [np.dtype(codec[key]).itemsize for key in keys if codec.get(key) is not None]
+            for keys in (_WIDE, _NARROW)
+        )
+    except (TypeError, ValueError, SyntaxError):
+        return _FACTORS[name]  # no codec can be made of it
+    # Without a type of its own, what is stored is of the type of the values.
+    return max(_FACTORS[name], -(-max(wide, default=1) // max(1, min(narrow or wide, default=1))))
 
 
 def _try(where: str, layout: ChunkLayout, data: memoryview, most: int) -> None:

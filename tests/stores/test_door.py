@@ -14,10 +14,11 @@ import xarray as xr
 import zarr
 from click.testing import CliRunner
 from dkde_cli.main import cli
+from zarr.core.buffer import default_buffer_prototype
 
 import dkde
 from dkde.rows.places import Place
-from dkde.stores.door import CodecError, check_metadata
+from dkde.stores.door import Checks, CodecError, check_metadata
 from dkde.stores.store import open_store
 
 PICKLE = {"id": "pickle", "protocol": 5}
@@ -307,6 +308,42 @@ def test_filters_of_numcodecs_are_known(tmp_path):
     assert Place(str(tmp_path / "a.zarr"), "zarr").stamp(())
     store = open_store(tmp_path / "a.zarr", read_only=True)
     np.testing.assert_array_equal(zarr.open_array(store, mode="r")[:], np.arange(6))
+
+
+def test_a_chunk_is_checked_by_all_arrays_that_it_may_belong_to(tmp_path):
+    """The chunk c/0/0 of the array a, or the chunk 0 of the array a/c/0."""
+    plain = {"zarr_format": 2, "chunks": [2, 2], "dtype": "<f8", "compressor": None}
+    packed = {**plain, "compressor": {"id": "blosc"}}
+    listed = {"metadata": {"a/.zarray": plain, "a/c/0/.zarray": packed}}
+    checks = Checks("x.zarr")
+    content = default_buffer_prototype().buffer.from_bytes
+    checks.passed(".zmetadata", content(json.dumps(listed).encode()), None)
+    chunk = bytes(4) + (2**30).to_bytes(4, "little") + bytes(8)
+    with pytest.raises(dkde.DataSetError, match="would unpack to 1 GiB"):
+        checks.passed("a/c/0/0", content(chunk), None)
+
+
+def test_shards_whose_index_cannot_be_followed_are_refused():
+    def metadata(*codecs):
+        sharding = {
+            "name": "sharding_indexed",
+            "configuration": {
+                "chunk_shape": [2], "codecs": [{"name": "bytes"}], "index_codecs": list(codecs)
+            },
+        }  # fmt: skip
+        grid = {"name": "regular", "configuration": {"chunk_shape": [4]}}
+        fields = {"chunk_grid": grid, "data_type": "float64", "codecs": [sharding]}
+        return check_metadata("x.zarr", "a/zarr.json", json.dumps(fields).encode())["a"]
+
+    assert metadata({"name": "bytes"}, {"name": "crc32c"}).index_bytes == 36
+    assert metadata({"name": "bytes"}).index_bytes == 32
+    big = {"name": "bytes", "configuration": {"endian": "big"}}
+    for codecs, reason in (
+        ((big, {"name": "crc32c"}), "not little-endian"),
+        (({"name": "bytes"}, {"name": "zstd"}), "packed by bytes, zstd"),
+    ):
+        with pytest.raises(CodecError, match=reason):
+            metadata(*codecs)
 
 
 @pytest.mark.parametrize("key", ["zarr.json", "log_density/c/0/0", "log_density/zarr.json"])
