@@ -15,6 +15,8 @@ from dkde.estimation.map_axes import Axis, check_size, in_days
 from dkde.estimation.map_support import Supports, edges_of_template, once_around
 from dkde.numerics.map_cells import edges_between
 from dkde.rows.place_names import as_called
+from dkde.stores.linked import check_linked
+from dkde.stores.store import open_store
 
 
 def opened_template(like: Any) -> xr.Dataset:
@@ -39,7 +41,12 @@ def opened_template(like: Any) -> xr.Dataset:
     try:
         if path.lower().endswith((".tif", ".tiff")):
             return _raster_template(path)
-        with xr.open_dataset(path, engine="zarr" if os.path.isdir(path) else None) as found:
+        # A folder is opened through the door at which its codecs are checked.
+        is_folder = os.path.isdir(path)
+        place: Any = open_store(path, read_only=True) if is_folder else path
+        if not is_folder:
+            check_linked(path)
+        with xr.open_dataset(place, engine="zarr" if is_folder else None) as found:
             return found.coords.to_dataset().load()
     except ImportError as error:
         raise InputError(f'{path}: needs rioxarray; pip install "dkde[geo]"') from error

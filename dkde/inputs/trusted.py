@@ -14,9 +14,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dkde.datasets.formats.files import is_pattern
+from dkde.datasets.formats.files import is_pattern, reading
 from dkde.errors import InputError, MessagePart, Remedy
 from dkde.inputs.foreign import divisions
+from dkde.stores.linked import all_linked
 
 # What holds a run's record: the root of a store, or the files of a run below it or beside it.
 _RECORDS = ("", "zarr.json", "run", "run/plan.json")
@@ -141,7 +142,10 @@ class Trust:
         if not self.files and not self._is_beside(real):
             raise UntrustedError(f"{source}: is named by the result, and leads to {real}")
         _check_kind(source, real)
-        if self.files or not os.path.isdir(real):
+        if self.files:
+            return
+        if not os.path.isdir(real):
+            self._check_linked(source, real)
             return
         for folder, folders, names in os.walk(real):
             for name in (*folders, *names):
@@ -149,6 +153,17 @@ class Trust:
                 target = os.path.realpath(inner)
                 if not self._is_beside(target):
                     raise UntrustedError(f"{source}: holds a link to {target}, out of its folder")
+                _check_kind(source, target)
+
+    def _check_linked(self, source: str, real: str) -> None:
+        """Refuse an HDF5 file that leads to files which do not lie beside the result."""
+        with reading(Path(source), "HDF5"):
+            for place in all_linked(real):
+                target = os.path.realpath(place)
+                if not self._is_beside(target):
+                    raise UntrustedError(
+                        f"{source}: is named by the result, and its variables lead to {target}"
+                    )
                 _check_kind(source, target)
 
     def _matches(self, source: str) -> Iterator[str]:

@@ -19,7 +19,7 @@ from xarray.conventions import decode_cf_variables
 from dkde.errors import DataSetError, DkdeError, InputError, one_line, some, warn
 from dkde.rows.bare import groups_at, node_at, variables_at
 from dkde.stores.door import CodecError
-from dkde.stores.linked import linked_files
+from dkde.stores.linked import check_linked, linked_files
 from dkde.stores.store import Records, is_remote, open_store, stamps
 
 # The files that mark a folder as a Zarr store, of version 3 or 2.
@@ -319,6 +319,8 @@ def _open(place: Place, opener: Callable[..., Any]) -> Any:
         if place.kind == "zarr":
             store = open_store(place.path, read_only=True)
             return opener(store, engine="zarr", **options)
+        if place.kind == "hdf5":
+            check_linked(place.path)
         return opener(place.path, engine=_engine(place), **options)
 
 

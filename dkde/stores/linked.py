@@ -9,9 +9,13 @@ import glob
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from dkde.errors import DataSetError
 
 # In the name of a virtual dataset's sources %b stands for the block's number, and %% for %.
 _BLOCK = re.compile(r"%(%|b)")
@@ -44,6 +48,73 @@ def linked_files(path: str, group: str, names: tuple[str, ...]) -> dict[str, boo
             _follow(file, f"/{group}/{name}", found, seen)
     found.pop(os.path.abspath(path), None)
     return found
+
+
+def check_linked(path: str) -> None:
+    """Refuse an HDF5 file that leads to a pipe or a device: opening these may block, or never end.
+
+    Raises
+    ------
+    DataSetError
+    """
+    for place in all_linked(path):
+        if os.path.exists(place) and not os.path.isfile(place):
+            raise DataSetError(
+                f"{path}: leads to {place}, which is no regular file: reading it may block; take "
+                "the link away"
+            )
+
+
+def all_linked(path: str) -> tuple[str, ...]:
+    """Return the paths of all other files that an HDF5 file leads to, and those that these do.
+
+    None of them is opened by HDF5 that is no regular file.
+    """
+    if find_spec("h5py") is None:
+        return ()
+    found = {path: None}
+    waiting = [path]
+    while waiting:
+        home = waiting.pop()
+        if not os.path.isfile(home) or not _is_hdf5(home):
+            continue
+        status = os.stat(home)
+        for place in _linked_in(home, status.st_size, status.st_mtime_ns):
+            if place not in found:
+                found[place] = None
+                waiting.append(place)
+    del found[path]
+    return tuple(found)
+
+
+@lru_cache(maxsize=64)
+def _linked_in(home: str, size: int, changed: int) -> tuple[str, ...]:
+    """Return the paths that links and datasets in a file of a size and a time lead to."""
+    import h5py
+
+    found: list[str] = []
+
+    def visit(name: str, link: Any) -> None:
+        if isinstance(link, h5py.ExternalLink):
+            found.append(_at(link.filename, home, "HDF5_EXT_PREFIX"))
+        if not isinstance(link, h5py.HardLink):
+            return
+        with suppress(KeyError, OSError):  # what cannot be opened is not read either
+            dataset = file[name]
+            if isinstance(dataset, h5py.Dataset):
+                for raw, *_ in dataset.external or ():
+                    found.append(_at(raw, home, "HDF5_EXTFILE_PREFIX", beside=False))
+                for source in dataset.virtual_sources() if dataset.is_virtual else ():
+                    found.extend(_named(source.file_name, home))
+
+    with h5py.File(home, "r") as file:
+        file.visititems_links(visit)
+    return tuple(dict.fromkeys(found))
+
+
+def _is_hdf5(path: str) -> bool:
+    with open(path, "rb") as file:
+        return file.read(8) == b"\x89HDF\r\n\x1a\n"
 
 
 def _follow(file: Any, name: str, found: dict[str, bool], seen: set[tuple[str, str]]) -> None:

@@ -216,3 +216,28 @@ def test_a_template_of_a_map_is_data_too(tmp_path, monkeypatch):
     with pytest.raises(UntrustedError, match=r"grid\.zarr"):
         dkde.verify("m.zarr")
     assert dkde.verify("m.zarr", trust_sources=True)["blocks"] == 1
+
+
+@pytest.mark.parametrize("way", ["link", "virtual", "raw"])
+def test_variables_that_lie_elsewhere_are_not_read(strange, way):
+    h5py = pytest.importorskip("h5py")
+    other = strange.parent.parent / "other"
+    ROWS.tofile(other / "raw.bin")
+    with h5py.File(other / "o.h5", "w") as file:
+        file["v"] = ROWS
+    with h5py.File("x.h5", "w") as file:
+        file["near"] = ROWS
+        if way == "link":
+            file["v"] = h5py.ExternalLink(str(other / "o.h5"), "v")
+        elif way == "raw":
+            file.create_dataset("v", ROWS.shape, "f8", external=[(str(other / "raw.bin"), 0, 480)])
+        else:
+            layout = h5py.VirtualLayout(ROWS.shape, "f8")
+            layout[:] = h5py.VirtualSource(str(other / "o.h5"), "v", ROWS.shape)
+            file.create_virtual_dataset("v", layout)
+    trust = beside(strange)
+    with pytest.raises(UntrustedError, match=r"x\.h5: .* its variables lead to .*other"):
+        trust.check("x.h5")
+    with h5py.File("x.h5", "a") as file:
+        del file["v"]
+    trust.check("x.h5")

@@ -310,6 +310,20 @@ def test_filters_of_numcodecs_are_known(tmp_path):
     np.testing.assert_array_equal(zarr.open_array(store, mode="r")[:], np.arange(6))
 
 
+@pytest.mark.filterwarnings("ignore:Failed to open Zarr store with consolidated")
+def test_a_template_is_opened_through_the_door(tmp_path, mark):
+    like = xr.Dataset(coords={"x": [0.0, 1.0, 2.0], "y": [0.0, 1.0]})
+    like.to_zarr(tmp_path / "like.zarr", zarr_format=2, consolidated=False)
+    rows = xr.Dataset({name: ("row", np.arange(5.0)) for name in "xy"})
+    found = dkde.density_map(rows, 1.0, like=tmp_path / "like.zarr")
+    assert (found.sizes["x"], found.sizes["y"]) == (3, 2)
+    shutil.rmtree(tmp_path / "like.zarr/x")
+    plant(tmp_path / "like.zarr", "x", "numbers", mark)
+    with pytest.raises(dkde.InputError, match="its codec is 'pickle'"):
+        dkde.density_map(rows, 1.0, like=tmp_path / "like.zarr")
+    assert not mark.exists()
+
+
 def test_a_chunk_is_checked_by_all_arrays_that_it_may_belong_to(tmp_path):
     """The chunk c/0/0 of the array a, or the chunk 0 of the array a/c/0."""
     plain = {"zarr_format": 2, "chunks": [2, 2], "dtype": "<f8", "compressor": None}

@@ -311,3 +311,24 @@ def test_lost_chunks_in_a_bucket(bucket):
             query=np.zeros((4, 2)), train=url, bandwidth=1.0,
             source=dkde.Catalog(None, ["a", "b"]),
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("way", ["link", "virtual", "raw", "further on"])
+def test_files_that_lead_to_a_pipe_are_refused(tmp_path, monkeypatch, way):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    with h5py.File("a.h5", "w") as file:
+        file["b"] = np.arange(6.0)
+        if way == "raw":
+            file.create_dataset("a", (6,), "f8", external=[("pipe", 0, 48)])
+        elif way == "virtual":
+            layout = h5py.VirtualLayout((6,), "f8")
+            layout[:] = h5py.VirtualSource("pipe", "a", (6,))
+            file.create_virtual_dataset("a", layout)
+        else:
+            target = "pipe" if way == "link" else "other.h5"
+            file["a"] = h5py.ExternalLink(target, "a")
+    with h5py.File("other.h5", "w") as file:
+        file["a"] = h5py.ExternalLink("pipe", "a")
+    with pytest.raises(dkde.DataSetError, match=r"leads to .*pipe, which is no regular file"):
+        dkde.score("a.h5", "a.h5", 1.0, features=["b"])
