@@ -47,6 +47,29 @@ def check_chunks(path: str, name: str, box: Sequence[slice]) -> None:
                 _check(f"{path}::{name}", found, place, n_bytes)
 
 
+def check_all_chunks(path: str) -> None:
+    """Refuse an HDF5 file if a chunk of any of its variables would unpack to far more.
+
+    Raises
+    ------
+    DataSetError
+    """
+    if find_spec("h5py") is None:
+        return
+    import h5py
+
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def visit(name: str, found: Any) -> None:
+        if isinstance(found, h5py.Dataset) and found.chunks is not None:
+            shapes[name] = found.shape
+
+    with h5py.File(path, "r") as file:
+        file.visititems(visit)
+    for name, shape in shapes.items():
+        check_chunks(path, name, [slice(None)] * len(shape))
+
+
 def _check_filters(where: str, found: Any) -> None:
     """Refuse chunks that are packed twice: what the inner packing becomes is not known."""
     from h5py import h5z

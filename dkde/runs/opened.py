@@ -9,8 +9,9 @@ from typing import Any
 
 import xarray as xr
 
-from dkde.errors import DataSetError, InputError, Remedy, one_line
+from dkde.errors import DataSetError, DkdeError, InputError, Remedy, one_line
 from dkde.inputs.moved import Whereabouts, told_of
+from dkde.rows.hdf5_chunks import check_all_chunks
 from dkde.runs.geotiff import has_result, raster_result
 from dkde.runs.grouped import alone, grouped_dim, results_of_groups
 from dkde.runs.origin import as_now
@@ -18,6 +19,7 @@ from dkde.runs.plan_schema import check_plan
 from dkde.runs.store import MAIN, ResultStore
 from dkde.stores.file_kinds import RASTERS, WHOLE
 from dkde.stores.json_text import from_json
+from dkde.stores.linked import check_linked
 from dkde.typing import ResultLike
 
 # A key of a result's encoding: the present paths of its data, by former ones.
@@ -187,7 +189,12 @@ def netcdf_result(path: str | os.PathLike[str]) -> xr.Dataset:
         When it cannot be read, or is no result.
     """
     try:
+        # Opening reads coordinates whole.
+        check_linked(os.fspath(path))
+        check_all_chunks(os.fspath(path))
         found = xr.open_dataset(path, engine="h5netcdf")
+    except DkdeError:
+        raise
     except Exception as error:  # xarray and h5netcdf raise many kinds
         raise DataSetError(f"{path}: could not be opened ({one_line(error)})") from error
     if MAIN not in found or "provenance" not in found.attrs:

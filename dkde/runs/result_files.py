@@ -22,6 +22,7 @@ from dkde.rows.csv_cells import Lines, marked
 from dkde.runs.geotiff import write_geotiff
 from dkde.runs.grouped import grouped_dim, results_of_groups
 from dkde.runs.scored_rows import ScoredRows, scored_rows
+from dkde.stores.linked import check_linked
 from dkde.stores.objects import SeenObject
 from dkde.stores.publishing import drafted
 from dkde.stores.store import is_remote
@@ -107,7 +108,9 @@ def is_written_by_dkde(path: str | os.PathLike[str]) -> bool:
 
             with rasterio.open(path, driver="GTiff") as raster:
                 return "dkde_provenance" in raster.tags()
-        with xr.open_dataset(path, engine="h5netcdf") as found:
+        check_linked(str(path))
+        # Without indexes no coordinate is read.
+        with xr.open_dataset(path, engine="h5netcdf", create_default_indexes=False) as found:
             return "log_density" in found and "provenance" in found.attrs
     except Exception:  # a damaged file, or one of another kind: each format raises its own errors
         return False
