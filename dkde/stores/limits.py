@@ -68,10 +68,11 @@ def check_unpacked(where: str | Path, what: str, n_bytes: int, n_stored: int) ->
 
 def too_large(where: str | Path, what: str, n_stored: int) -> UnpackError:
     """Return the error for a piece, of which ``what`` says how large it would become."""
+    # Nothing is stored of what metadata only declare.
+    stored = f", and {size_text(n_stored)} of it are stored" if n_stored else ""
     return UnpackError(
-        f"{where}: {what}, and {size_text(n_stored)} of it are stored; it is damaged, or made to "
-        f"fill the memory; if it is right, allow more ({VARIABLE}=8GiB in the environment; now "
-        f"{size_text(limit())})"
+        f"{where}: {what}{stored}; it is damaged, or made to fill the memory; if it is right, "
+        f"allow more ({VARIABLE}=8GiB in the environment; now {size_text(limit())})"
     )
 
 

@@ -224,6 +224,8 @@ def test_the_limit_is_raised_by_the_environment(monkeypatch: pytest.MonkeyPatch)
     check_unpacked("x.npz", "it", 3 * 2**30, 10)
     with pytest.raises(DataSetError, match=r"^x.npz: it would unpack to 3 GiB, and 10 bytes"):
         check_unpacked("x.npz", "it", 3 * 2**30 + 1, 10)
+    with pytest.raises(DataSetError, match=r"^x.nc: a row would unpack to 4 GiB; it is damaged"):
+        check_unpacked("x.nc", "a row", 2**32, 0)
     monkeypatch.setenv(VARIABLE, "plenty")
     with pytest.raises(ValueError, match="'plenty' is no size; write 600MB or 4GiB"):
         allowed(10)
