@@ -37,6 +37,7 @@ ONLY_PARSED = {
     r"--cluster ": "needs a batch queue; tests/workers/test_slurm.py has one",
     r"--scheduler|…": "needs a scheduler; tests/workers/test_cluster.py has one",
     r"--source ": "needs data that were moved; tests/inputs/test_moved.py has some",
+    r"dkde (repair|unlock) ": "needs a run that is not complete; tests/runs/test_run_states.py",
     r"sweep cifar\.zarr": "needs CIFAR-100 itself, of which tests have a stand-in",
 }
 # What else stands in a shell's blocks, and is left alone.
