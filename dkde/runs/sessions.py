@@ -292,8 +292,8 @@ class Ledger:
 def being_written(name: str, session: Session) -> DataSetError:
     """Return the refusal of a run on which another process is at work."""
     return DataSetError(
-        f"{name}: is being written by {session.who}; wait for it, or stop it first (if it has "
-        "ended: dkde unlock)"
+        f"{name}: is being written by {session.who}; wait for it, or stop it first; if it has "
+        "ended on another machine, its lock is passed over a minute after its last heartbeat"
     )
 
 

@@ -1,5 +1,6 @@
 """dkde repair, unlock and clean, as they are typed."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,16 @@ def test_a_damaged_block(run, unfinished):
 def test_a_lock_is_shown_without_what_a_terminal_would_obey(run, unfinished, monkeypatch):
     monkeypatch.setattr("dkde.unlock", lambda _: [f"process 1 on {BAD}"])
     assert run("unlock", unfinished).stdout == f"process 1 on {SHOWN}: is taken to have ended\n"
+
+
+def test_a_lock_that_may_be_alive_says_how_long_to_wait(refused, unfinished):
+    path = next(Path("r.zarr.run").rglob("sessions/*.json"))
+    session = json.loads(path.read_text())
+    elsewhere = {"host": "node-7", "place": "boot/1", "ended": None}
+    path.write_text(json.dumps(session | elsewhere))
+    line = refused("unlock", unfinished)
+    assert line.startswith(f"Error: r.zarr: is being written by process {session['pid']} on node-7")
+    assert line.endswith("its lock is passed over a minute after its last heartbeat")
 
 
 def test_a_damaged_store_does_not_stand_in_the_way_of_others(run, refused, unfinished):
