@@ -17,7 +17,7 @@ import xarray as xr
 import zarr
 from zarr.errors import UnstableSpecificationWarning
 
-from dkde.errors import Call, DataSetError, DkdeError, Message, Remedy, one_line
+from dkde.errors import Call, DataSetError, DkdeError, InputError, Message, Remedy, one_line
 from dkde.runs.output_names import file_of, output_of
 from dkde.runs.place import Present, RunPlace
 from dkde.runs.plan_schema import check_plan
@@ -169,6 +169,8 @@ class ResultStore:
         """Return the attributes of the root group; empty where there is none to read."""
         try:
             return dict(zarr.open_group(self.records.store, mode="r", zarr_format=3).attrs)
+        except InputError:  # a ValueError too, but of the environment and not of the store
+            raise
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             return {}
 

@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 import zarr
 
-from dkde.errors import DataSetError
+from dkde.errors import DataSetError, InputError
 from dkde.inputs.importing import import_dataset
 from dkde.runs.publication import publish_store
 from dkde.runs.store import RESULT_FORMAT, ResultStore
@@ -135,6 +135,15 @@ class TestStates:
             target.mkdir()
             (target / "zarr.json").write_text("{")
         assert not store.look().is_result
+
+
+def test_a_variable_of_the_environment_that_is_wrong_makes_no_result_of_another_kind(
+    store, result, monkeypatch
+):
+    publish_store(result, store, begin(store), replaces=False)
+    monkeypatch.setenv("DKDE_UNPACK_LIMIT", "much")
+    with pytest.raises(InputError, match="DKDE_UNPACK_LIMIT: 'much' is no size"):
+        store.look()
 
 
 def test_opens_with_plain_xarray_without_a_warning(tmp_path, store, result):
