@@ -102,8 +102,17 @@ def _owner(path: Path, found: os.stat_result) -> str:
 
 def _open_to_others(folder: Path, found: os.stat_result) -> str:
     """Return that another user owns a folder or may write to it, if so."""
-    writers = found.st_mode & (stat.S_IWOTH | (0 if _is_own_group(found.st_gid) else stat.S_IWGRP))
+    alone = _is_own_group(found.st_gid) and not _has_access_list(folder)
+    writers = found.st_mode & (stat.S_IWOTH | (0 if alone else stat.S_IWGRP))
     return _owner(folder, found) or (f"other users may write to {folder}" if writers else "")
+
+
+def _has_access_list(folder: Path) -> bool:
+    """Return whether others have rights by name, which the mode shows as those of the group."""
+    try:
+        return "system.posix_acl_access" in os.listxattr(folder)
+    except (AttributeError, OSError):  # systems and file systems without such lists
+        return False
 
 
 def _is_own_group(number: int) -> bool:

@@ -1,6 +1,7 @@
 """The folder for compiled code: no other user can write to it, or put another in its place."""
 
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,19 @@ def test_what_others_may_write_to(base, open_one, bits):
     assert make_private(folder) == ""
     (base / open_one).chmod(bits)
     assert make_private(folder) == f"other users may write to {base / open_one}"
+
+
+@pytest.mark.skipif(not hasattr(os, "setxattr"), reason="lists of Linux")
+def test_what_others_may_write_to_by_name(base, monkeypatch):
+    """The mode shows such a right as that of the group, which may be this user's own."""
+    monkeypatch.setattr(cache_folder, "_is_own_group", lambda number: True)
+    entries = [(1, 7, -1), (2, 7, 65534), (4, 0, -1), (16, 7, -1), (32, 0, -1)]
+    packed = b"".join(struct.pack("<HHi", *each) for each in entries)
+    try:
+        os.setxattr(base, "system.posix_acl_access", struct.pack("<I", 2) + packed)
+    except OSError:
+        pytest.skip("the file system has no lists of access")
+    assert make_private(base / "code") == f"other users may write to {base}"
 
 
 def test_a_folder_within_that_is_open(base):
