@@ -38,6 +38,7 @@ ONLY_PARSED = {
     r"--scheduler|…": "needs a scheduler; tests/workers/test_cluster.py has one",
     r"--source ": "needs data that were moved; tests/inputs/test_moved.py has some",
     r"dkde (repair|unlock) ": "needs a run that is not complete; tests/runs/test_run_states.py",
+    r"import counts\.npz": "needs a table of zeros; tests/datasets/test_bombs.py has such",
     r"sweep cifar\.zarr": "needs CIFAR-100 itself, of which tests have a stand-in",
 }
 # What else stands in a shell's blocks, and is left alone.
@@ -48,6 +49,7 @@ OTHERS = {
     r"python -m (venv|pytest|sphinx)|\. \.venv|ruff|mypy|\.ci/run": ".ci/run does these",
     r"\.ci/oldest": "a workflow runs it",
     r"JOB=|sbatch|qsub": "needs a batch queue; tests/workers/test_slurm.py has one",
+    r"export DKDE_UNPACK_LIMIT=": "tests/datasets/test_bombs.py sets it",
     r"docker |conda ": "needs Docker, or conda",
     r"dask (scheduler|worker)": "tests/workers/test_cluster.py starts them",
 }
