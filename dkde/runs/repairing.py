@@ -66,10 +66,8 @@ def repair(path: StrPath) -> dict[str, Any]:
         kept += n_kept
         repaired += words
         if n_lost:
-            found = "block of {} was damaged; the same call computes it"
-            if n_lost > 1:
-                found = "blocks of {} were damaged; the same call computes them"
-            lost.append(f"{n_lost} {found.format(name)} anew")
+            were = "1 block of {} was" if n_lost == 1 else f"{n_lost} blocks of {{}} were"
+            lost.append(f"{were.format(name)} damaged; the same call computes what is lost")
     for name in place.remove_leftovers():
         repaired.append(f"{name}, of a run that was given up, is removed")
     return {"lost": lost, "repaired": repaired, "kept": kept}
