@@ -35,8 +35,8 @@ def repair(store: str, as_json: bool) -> None:
 def unlock(store: str) -> None:
     """Break the lock of a process that has ended.
 
-    As a rule it is not needed: such a lock is passed over after a minute. The lock of a process
-    that is at work stays.
+    A lock of another machine is passed over a minute after its last heartbeat; this breaks it at
+    once. The lock of a process that is at work on this machine stays.
     """
     import dkde
 

@@ -141,6 +141,8 @@ def kind_of(path: str | os.PathLike[str]) -> str | None:
         return "hdf5"
     if "://" in text or os.path.isdir(text):
         return "zarr" if any(_has(text, mark) for mark in ZARR_MARKS) else None
+    if not os.path.isfile(text):  # a pipe would be waited for, without end
+        return None
     try:
         with open(text, "rb") as file:
             head = file.read(len(_HDF5))

@@ -76,7 +76,8 @@ def repair(path: StrPath) -> dict[str, Any]:
 def unlock(path: StrPath) -> list[str]:
     """Break the locks of processes that have ended without saying so, and return who they were.
 
-    It is not needed as a rule: such a lock is passed over after a minute.
+    A lock of another machine is passed over a minute after its last heartbeat, and this breaks it
+    at once. If its process goes on after all, both compute the same blocks, and nothing is lost.
 
     Parameters
     ----------
@@ -86,13 +87,14 @@ def unlock(path: StrPath) -> list[str]:
     Raises
     ------
     DataSetError
-        When there is no run, or a process is at work on it.
+        When there is no run, or a process of this machine is at work on it.
     """
     store, state = ResultStore.found(path)
     if state.present is None or state.present.id is None:
         raise DataSetError(f"{store.name}: no run is under way")
     ledger = Ledger(store.run.records(state.present.id))
-    if at_work := ledger.at_work():
+    # On another machine only heartbeats could be seen, and the user knows better.
+    if at_work := ledger.at_work_here():
         raise being_written(store.name, at_work[0])
     return [session.who for session in ledger.unlock()]
 

@@ -147,15 +147,23 @@ class Ledger:
             Whether the age of heartbeats is by the store's own clock, for which a file is written;
             else this machine's clock is taken to be right.
         """
-        mine = None if self.mine is None else self.mine.id
-        asked = [s for s in self.sessions() if s.ended is None and s.id != mine]
-        here = (socket.gethostname(), _place())
-        near = [s for s in asked if (s.host, s.place) == here and here[1] is not None]
-        far = [s for s in asked if s not in near]
+        near, far = self._open()
         now = (self._now() if exact else time.time()) if far else 0.0
         going = [s for s in near if self._is_alive(s.pid, s.started_by_clock)]
         going += [s for s in far if self._beats(s, now, waits=exact)]
         return sorted(going, key=lambda session: session.started)
+
+    def at_work_here(self) -> list[Session]:
+        """Return the sessions whose processes are seen to go on, on this machine."""
+        return [s for s in self._open()[0] if self._is_alive(s.pid, s.started_by_clock)]
+
+    def _open(self) -> tuple[list[Session], list[Session]]:
+        """Return the sessions that have not ended, of this machine and of others."""
+        mine = None if self.mine is None else self.mine.id
+        asked = [s for s in self.sessions() if s.ended is None and s.id != mine]
+        here = (socket.gethostname(), _place())
+        near = [s for s in asked if (s.host, s.place) == here and here[1] is not None]
+        return near, [s for s in asked if s not in near]
 
     def begin(self, part: str | None = None) -> None:
         """Begin a session. Sessions that do parts of a run may go on at the same time.
@@ -232,8 +240,8 @@ class Ledger:
                 self._records.delete(key)
 
     def unlock(self) -> list[Session]:
-        """Mark sessions whose processes have ended as stopped, and return them."""
-        going = {session.id for session in self.at_work()}
+        """Mark sessions as stopped that are not seen to go on here, and return them."""
+        going = {session.id for session in self.at_work_here()}
         dead = [s for s in self.sessions() if s.ended is None and s.id not in going]
         for session in dead:
             self._write(replace(session, ended="stopped"))
@@ -293,7 +301,8 @@ def being_written(name: str, session: Session) -> DataSetError:
     """Return the refusal of a run on which another process is at work."""
     return DataSetError(
         f"{name}: is being written by {session.who}; wait for it, or stop it first; if it has "
-        "ended on another machine, its lock is passed over a minute after its last heartbeat"
+        "ended on another machine, its lock is passed over a minute after its last heartbeat, or "
+        "broken by dkde unlock"
     )
 
 

@@ -18,8 +18,8 @@ VARIABLE = "DKDE_UNPACK_LIMIT"
 # Any piece may unpack to this many bytes: more than a chunk of usual size, whatever it holds.
 DEFAULT = 2**28
 # Larger pieces may unpack to this many times what is stored of them. Measurements and pictures are
-# compressed less than ten times, and tables that are mostly zeros less than a hundred times.
-RATIO = 64
+# compressed less than ten times, and tables and pictures that are mostly zeros a hundred times.
+RATIO = 256
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B?\s*", re.IGNORECASE)
 
 

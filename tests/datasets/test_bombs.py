@@ -167,9 +167,8 @@ CASES: dict[str, tuple[Callable[[], bombs.Maker], tuple[Any, ...]]] = {
 
 # One of each kind, for the quick tests.
 QUICK = (
-    "npz", "mnist", "cifar", "csv, commas", "png, grey", "parquet, lists", "hdf5, a chunk",
-    "hdf5, packed twice", "zstd, longer than declared", "gzip", "v2, text",
-    "v2, differences of differences", "one chunk many times in a shard", "shard without a checksum",
+    "npz", "csv, commas", "png, grey", "hdf5, a chunk", "zstd, longer than declared", "v2, text",
+    "one chunk many times in a shard",
 )  # fmt: skip
 
 
@@ -218,7 +217,7 @@ def test_bombs_are_refused_by_imports_and_descriptions_too() -> None:
 
 def test_the_limit_is_raised_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert allowed(10) == 2**28
-    assert allowed(2**30) == 2**36
+    assert allowed(2**30) == 2**38
     monkeypatch.setenv(VARIABLE, "3GiB")
     assert allowed(10) == 3 * 2**30
     check_unpacked("x.npz", "it", 3 * 2**30, 10)

@@ -15,9 +15,8 @@ import dkde
 CASES = int(os.environ.get("DKDE_NUMERIC_CASES", "2000"))
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_some_random_calls(seed: int) -> None:
-    found = tried(seed, range(30))
+def test_some_random_calls() -> None:
+    found = tried(0, range(30))
     assert not found.wrong, "\n".join(found.wrong)
 
 

@@ -93,7 +93,7 @@ class TestNames:
             assert sorted(found, key=str) == sorted(keys, key=str)
 
     def test_rows_that_follow_each_other_are_a_span(self):
-        name = named(SESSION[:12], 3, map(Key, range(100_000)))
+        name = named(SESSION[:12], 3, map(Key, range(20_000)))
         assert name == "0123456789ab-000003-r0-99999.npz"
 
     @pytest.mark.parametrize("n", [3, 100])
@@ -227,15 +227,15 @@ class TestMerging:
         assert set(segments.blocks()) == {Key(0), Key(1)}
 
     def test_it_takes_no_longer_with_many(self, segments, monkeypatch):
-        """Ten thousand files of partial results, of ten blocks each."""
+        """Two thousand files of partial results, of ten blocks each."""
         monkeypatch.setattr(Records, "delete", lambda self, key: None)
-        for i in range(10_000):
+        for i in range(2000):
             segments.add(f"a-{i:06d}", [Key(10 * i + j, 0) for j in range(10)])
         segments.add("rows", map(Key, range(100_000)))
         start = time.process_time()
         segments.drop_merged()
-        assert time.process_time() - start < 5
-        assert len(segments.blocks()) == 100_000
+        assert time.process_time() - start < 2
+        assert len(segments.blocks()) == 20_000
 
     def test_blocks_are_taken_up_while_others_are_given_up(self, segments, monkeypatch):
         """The commits' thread adds what the caller's thread drops."""
