@@ -30,6 +30,7 @@ from dkde.errors import DataSetError, Remedy, one_line
 from dkde.runs.place import PLAN, RunPlace
 from dkde.runs.store import PUBLISHING, RESULT_FORMAT, ResultStore, writing
 from dkde.stores.durable import sync_folder, sync_tree
+from dkde.stores.json_text import from_json
 from dkde.stores.renaming import exchange, move
 from dkde.stores.store import Records
 
@@ -160,13 +161,12 @@ def check_replaced(path: Path, name: str, replaces: bool) -> None:
     DataSetError
     """
     try:
-        root = json.loads((path / _ROOT).read_bytes())
-        attributes = root["attributes"]
-        is_result = str(attributes["dkde_format"]).startswith("result/")
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        root, is_result = {}, False
-    if not is_result:
-        raise DataSetError(f"{name}: is there already, and is no result of dkde; give another name")
+        content: bytes | None = (path / _ROOT).read_bytes()
+    except OSError:
+        content = None
+    root = _parsed_root(content)
+    if not _is_result(root):
+        raise no_result_there(name, content)
     if not replaces:
         raise DataSetError(
             f"{name}: another process meanwhile put a result there; look at it, and begin this one "
@@ -228,7 +228,7 @@ def _publish_in_bucket(result: xr.Dataset, store: ResultStore, run: str, *, repl
     there = records.get(_ROOT)
     store.run.check_present(run)
     if there is not None:
-        _check_root(there, name, run, replaces=replaces)
+        _check_root(there, name, replaces=replaces)
     claim = sync(bucket.replace(_ROOT, _claim(run), tag))
     # Listed after the claim, and the claim looked at again after the list: whoever claims the root
     # later changes what is listed here, so that nothing of this run takes its place.
@@ -269,26 +269,50 @@ def _claim(run: str) -> bytes:
 
 
 def _noted(root: bytes, run: str) -> bytes:
-    try:
-        found = json.loads(root)
-        attributes = found["attributes"]
-        if not str(attributes["dkde_format"]).startswith("result/"):
-            raise ValueError
-    except (ValueError, LookupError, TypeError, RecursionError):
+    found = _parsed_root(root)
+    if not _is_result(found):
         return _claim(run)
-    return json.dumps({**found, "attributes": {**attributes, "superseded_by": run}}).encode()
+    attributes = {**found["attributes"], "superseded_by": run}
+    return json.dumps({**found, "attributes": attributes}).encode()
 
 
-def _check_root(root: bytes, name: str, run: str, *, replaces: bool) -> None:
-    try:
-        attributes = json.loads(root)["attributes"]
-        is_result = str(attributes["dkde_format"]).startswith("result/")
-    except (ValueError, LookupError, TypeError, RecursionError):
-        attributes, is_result = {}, False
-    if not is_result:
-        raise DataSetError(f"{name}: is there already, and is no result of dkde; give another name")
-    if attributes.get("complete") and not replaces:
+def _check_root(root: bytes, name: str, *, replaces: bool) -> None:
+    found = _parsed_root(root)
+    if not _is_result(found):
+        raise no_result_there(name, root)
+    if found["attributes"].get("complete") and not replaces:
         raise _taken(name)
+
+
+def _parsed_root(content: bytes | None) -> dict[str, Any]:
+    """Return the metadata of a root; empty where there is none that can be read."""
+    try:
+        found = from_json(content or b"")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _is_result(root: Mapping[str, Any]) -> bool:
+    attributes = root.get("attributes")
+    known = attributes.get("dkde_format") if isinstance(attributes, dict) else None
+    return str(known).startswith("result/")
+
+
+def no_result_there(name: str, root: bytes | None) -> DataSetError:
+    """Return the error of a place where something else is than a result of dkde.
+
+    Parameters
+    ----------
+    root : bytes or None
+        The metadata of the root there; None if there is none.
+    """
+    if root is not None and not _parsed_root(root):
+        return DataSetError(
+            f"{name}: is there already, and its {_ROOT} is damaged, so that nothing says that it "
+            "is a result of dkde; move it away, or give another name"
+        )
+    return DataSetError(f"{name}: is there already, and is no result of dkde; give another name")
 
 
 def _taken(name: str) -> DataSetError:

@@ -26,7 +26,13 @@ from dkde.runs.job import Job
 from dkde.runs.opened import finished_result, recorded_run
 from dkde.runs.output_file import OutputFile, is_own
 from dkde.runs.output_names import file_of, output_of
-from dkde.runs.publication import check_replaced, is_taken, publish_store, touch_root
+from dkde.runs.publication import (
+    check_replaced,
+    is_taken,
+    no_result_there,
+    publish_store,
+    touch_root,
+)
 from dkde.runs.record import asked_now, circumstances, cut_as_recorded
 from dkde.runs.same_call import check_same_call, check_same_machine
 from dkde.runs.segments import Commits
@@ -359,9 +365,7 @@ class Run:
         if file is None and not state.holds_result and is_taken(store):
             state = store.look()  # again: another process may have finished it just now
             if not state.holds_result:
-                raise DataSetError(
-                    f"{store.name}: is there already, and is no result of dkde; give another name"
-                )
+                raise no_result_there(store.name, store.records.get("zarr.json"))
         if self._manner.restart:
             if file is None and state.holds_result and store.run.is_local:
                 check_replaced(Path(os.path.realpath(store.name)), store.name, replaces=True)

@@ -255,7 +255,7 @@ class TestFolder:
         store, run = begin()
         Path("r.zarr").mkdir()
         Path("r.zarr/zarr.json").write_text(content)
-        with pytest.raises(DataSetError, match=r"r\.zarr: is there already, and is no result of"):
+        with pytest.raises(DataSetError, match=r"r\.zarr: is there already, and i"):
             publish_store(result(2), store, run, replaces=True)
         assert Path("r.zarr/zarr.json").read_text() == content
 

@@ -158,3 +158,40 @@ def test_an_older_result_is_moved_back(half, expected):
     assert Path("r.zarr/zarr.json").exists()
     np.testing.assert_array_equal(score().log_density.values, expected)
     assert not Path("r.zarr.run").exists()
+
+
+@pytest.mark.parametrize("root", [b"", b'{"attributes"', bytes(40)])
+def test_a_result_whose_root_is_damaged_is_not_replaced(root):
+    score()
+    Path("r.zarr/zarr.json").write_bytes(root)
+    for options in ({}, {"restart": True}):
+        with pytest.raises(dkde.DataSetError, match=r"its zarr\.json is damaged, .* move it away"):
+            score(**options)
+    os.rename("r.zarr", "damaged.zarr")
+    score()
+
+
+def test_a_file_of_another_command_is_not_replaced_by_a_run_that_was_killed(monkeypatch, expected):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    call = {"query": "q.npy", "train": "t.npy", "output": "r.csv", "block_rows": 10}
+    with monkeypatch.context() as patch:
+        patch.setattr("dkde.runs.output_file.appear", killed)
+        with pytest.raises(KeyboardInterrupt):
+            dkde.score(bandwidth=1.0, **call)
+    dkde.score(bandwidth=2.0, **call | {"output": "s.csv"})
+    os.rename("s.csv", "r.csv")
+    other = Path("r.csv").read_bytes()
+    with pytest.raises(dkde.DataSetError, match=r"r\.csv: is there already"):
+        dkde.score(bandwidth=1.0, **call)
+    assert Path("r.csv").read_bytes() == other
+    os.remove("r.csv")
+    # Killed after it appeared: it is this run's own.
+    with monkeypatch.context() as patch:
+        patch.setattr(RunPlace, "finish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            dkde.score(bandwidth=1.0, **call)
+    assert Path("r.csv").exists()
+    dkde.score(bandwidth=1.0, **call)
+    assert not Path("r.csv.run").exists()
