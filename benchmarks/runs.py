@@ -48,9 +48,9 @@ from dkde.estimation.options import Options
 from dkde.inputs.selectors import Catalog
 from dkde.inputs.sides import operand, side
 from dkde.numerics.logsum import n_partial_rows
+from dkde.runs.commits import Commits
 from dkde.runs.place import RunPlace
 from dkde.runs.run import shape_of
-from dkde.runs.segments import Commits
 from dkde.runs.stages import Stage
 from dkde.workers.client_pool import client_pool
 

@@ -18,8 +18,8 @@ from dkde.rows.dask_source import DaskSource
 from dkde.rows.row_source import RowSource
 from dkde.rows.side import Encoding, Part, Rows, Side
 from dkde.rows.sources import ArraySource, ZarrSource
+from dkde.runs.commits import Commits
 from dkde.runs.run import shape_of
-from dkde.runs.segments import Commits
 from dkde.runs.stages import Stage
 from dkde.stores.store import Records
 

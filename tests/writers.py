@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
 
-from dkde.runs import place, publication, segments, sessions, store
+from dkde.runs import commits, place, publication, sessions, store
 from dkde.stores.store import Records
 
 _LOCAL = threading.local()
@@ -23,7 +23,7 @@ _NUMBERS = itertools.count()
 _STEPS: tuple[tuple[Any, str], ...] = (
     (Records, "put"), (Records, "claim"), (Records, "delete"), (Records, "make"),
     (place.RunPlace, "look"), (place.RunPlace, "check_present"), (place.RunPlace, "_give_up"),
-    (publication, "_write"), (publication, "sync_tree"), (publication, "move"),
+    (publication, "write_result"), (publication, "sync_tree"), (publication, "move"),
     (publication, "exchange"), (store.ResultStore, "look"),
 )  # fmt: skip
 
@@ -111,7 +111,7 @@ def many_machines() -> Iterator[None]:
         for owner, name in _STEPS:
             changed = mock.patch.object(owner, name, _stepping(getattr(owner, name)))
             stack.enter_context(changed)
-        stack.enter_context(mock.patch.object(segments, "Thread", _Thread))
+        stack.enter_context(mock.patch.object(commits, "Thread", _Thread))
         stack.enter_context(mock.patch.object(sessions, "Thread", _Thread))
         stack.enter_context(mock.patch.object(sessions, "_place", _machine))
         yield

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from dkde.errors import DataSetError, InputError, warn
+from dkde.runs.bucket_publication import stale_keys
 from dkde.runs.output_names import RUN, output_of
-from dkde.runs.publication import stale_keys
 from dkde.runs.sessions import Ledger, being_written
 from dkde.runs.stages import Stage
 from dkde.runs.store import ResultStore

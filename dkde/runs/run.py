@@ -21,6 +21,8 @@ from dkde.engine.work import Work
 from dkde.errors import Call, DataSetError, InputError, Message, Remedy
 from dkde.inputs.noted_files import noted_files
 from dkde.numerics.logsum import Densities, n_density_rows, n_partial_rows
+from dkde.runs.bucket_publication import touch_root
+from dkde.runs.commits import Commits
 from dkde.runs.grouped import of_each_group
 from dkde.runs.job import Job
 from dkde.runs.opened import finished_result, recorded_run
@@ -29,13 +31,11 @@ from dkde.runs.output_names import file_of, output_of
 from dkde.runs.publication import (
     check_replaced,
     is_taken,
-    no_result_there,
     publish_store,
-    touch_root,
 )
 from dkde.runs.record import asked_now, circumstances, cut_as_recorded
+from dkde.runs.roots import ROOT, no_result_there
 from dkde.runs.same_call import check_same_call, check_same_machine
-from dkde.runs.segments import Commits
 from dkde.runs.sessions import Ledger, being_written, total_seconds
 from dkde.runs.shares import Share
 from dkde.runs.stages import Stage, StageShape
@@ -365,7 +365,7 @@ class Run:
         if file is None and not state.holds_result and is_taken(store):
             state = store.look()  # again: another process may have finished it just now
             if not state.holds_result:
-                raise no_result_there(store.name, store.records.get("zarr.json"))
+                raise no_result_there(store.name, store.records.get(ROOT))
         if self._manner.restart:
             if file is None and state.holds_result and store.run.is_local:
                 check_replaced(Path(os.path.realpath(store.name)), store.name, replaces=True)

@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 
 from dkde.errors import DataSetError, Remedy, one_line, scrubbed, warn
+from dkde.runs.commits import Commits
 from dkde.runs.parsing import parsed
-from dkde.runs.segments import Commits, Key, Segments, is_segment
+from dkde.runs.segments import Key, Segments, is_segment
 from dkde.runs.sessions import SESSIONS
 from dkde.stores.store import Records
 from dkde.typing import FloatArray

@@ -15,6 +15,8 @@ from typing import Any, Self
 
 import xarray as xr
 import zarr
+from zarr.abc.store import Store
+from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.errors import UnstableSpecificationWarning
 
 from dkde.errors import Call, DataSetError, DkdeError, InputError, Message, Remedy, one_line
@@ -277,3 +279,18 @@ def writing(records: Records) -> Iterator[None]:
         raise
     except Exception as error:  # xarray and zarr raise many kinds for what they cannot encode
         raise DataSetError(f"{records.name}: could not be written ({one_line(error)})") from error
+
+
+def write_result(result: xr.Dataset, store: Store) -> None:
+    """Write a whole result into an empty store."""
+    # Every chunk carries its checksum.
+    codecs = {"compressors": [ZstdCodec(level=1), Crc32cCodec()]}
+    result.drop_encoding().to_zarr(
+        store,
+        mode="w-",
+        zarr_format=3,
+        consolidated=False,
+        encoding={name: dict(codecs) for name in result.variables},
+        write_empty_chunks=True,  # so that a missing chunk is damage
+    )
+    zarr.consolidate_metadata(store, zarr_format=3)

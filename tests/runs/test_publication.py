@@ -13,8 +13,10 @@ import pytest
 import xarray as xr
 
 from dkde.errors import DataSetError
+from dkde.runs import bucket_publication
 from dkde.runs import publication as module
-from dkde.runs.publication import appear, drafted, is_taken, publish_store, touch_root
+from dkde.runs.bucket_publication import touch_root
+from dkde.runs.publication import appear, drafted, is_taken, publish_store
 from dkde.runs.store import RESULT_FORMAT, ResultStore
 from dkde.stores import renaming
 
@@ -186,7 +188,7 @@ class TestFolder:
         publish_store(result(3), store, second, replaces=is_there)
         assert values() == {3.0}
 
-    @pytest.mark.parametrize("step", ["_write", "sync_tree", "_appear"])
+    @pytest.mark.parametrize("step", ["write_result", "sync_tree", "_appear"])
     def test_a_run_that_was_deposed_and_replaced_publishes_nothing(
         self, folder, system, monkeypatch, step
     ):
@@ -401,21 +403,21 @@ class TestBucket:
         store, run = begin(far)
         seen = []
         in_between(
-            monkeypatch, "_write", lambda: seen.append(store._attributes()["complete"]), "after"
+            monkeypatch, "write_result", lambda: seen.append(store._attributes()["complete"]), "after"
         )
         publish_store(result(2), store, run, replaces=True)
         assert seen == [0]
         assert values(far) == {2.0}
 
     @pytest.mark.parametrize("is_there", [False, True])
-    @pytest.mark.parametrize("step", ["_write", "_check_root", "writing"])
+    @pytest.mark.parametrize("step", ["write_result", "_check_root", "writing"])
     def test_a_deposed_run_publishes_nothing(self, far, monkeypatch, step, is_there):
         if is_there:
             published(1, far)
         elif step == "_check_root":
             pytest.skip("there is no root to be checked")
         store, first = begin(far)
-        in_between(monkeypatch, step, lambda: begin(far), "after" if step == "_write" else "before")
+        in_between(monkeypatch, step, lambda: begin(far), "after" if step == "write_result" else "before")
         with pytest.raises(DataSetError, match="another process"):
             publish_store(result(2), store, first, replaces=is_there)
         second = store.run.look().id
@@ -424,7 +426,7 @@ class TestBucket:
         publish_store(result(3), store, second, replaces=is_there)
         assert values(far) == {3.0}
 
-    @pytest.mark.parametrize("step", ["_write", "writing"])
+    @pytest.mark.parametrize("step", ["write_result", "writing"])
     def test_a_run_that_was_deposed_and_replaced_publishes_nothing(self, far, monkeypatch, step):
         """The other has even finished, while this one was paused."""
         published(1, far)
@@ -440,7 +442,7 @@ class TestBucket:
         """Each chunk is written only where the bucket holds what it held before."""
         published(1, far)
         store, first = begin(far)
-        put, done = module._Objects.set, []
+        put, done = bucket_publication._Objects.set, []
 
         async def paused(self, key, content):
             if "/c/" in key and not done:
@@ -449,7 +451,7 @@ class TestBucket:
             await put(self, key, content)
 
         with monkeypatch.context() as patch:
-            patch.setattr(module._Objects, "set", paused)
+            patch.setattr(bucket_publication._Objects, "set", paused)
             with pytest.raises(DataSetError):
                 publish_store(result(2), store, first, replaces=True)
         assert done
@@ -488,7 +490,7 @@ class TestBucket:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(module, "_write", killed)
+            patch.setattr(module, "write_result", killed)
             with pytest.raises(KeyboardInterrupt):
                 publish_store(result(2), store, run, replaces=False)
         assert not store.look().is_complete

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dkde.errors import DataSetError
-from dkde.runs import segments as module
-from dkde.runs.segments import Commits, Key, Segments, listed, named
+from dkde.runs import commits as module
+from dkde.runs.commits import Commits
+from dkde.runs.segments import Key, Segments, listed, named
 from dkde.stores.store import Records, open_store
 
 SESSION = "0123456789abcdef"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dkde.errors import DataSetError
-from dkde.runs.segments import Commits
+from dkde.runs.commits import Commits
 from dkde.runs.stages import Stage, StageShape
 from dkde.stores.store import Records, open_store
 
