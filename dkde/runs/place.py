@@ -23,6 +23,7 @@ from uuid import uuid4
 from dkde.errors import Call, DataSetError, Remedy
 from dkde.runs.output_names import RUN, output_of, run_of
 from dkde.runs.segments import is_segment
+from dkde.stores.durable import sync_folder
 from dkde.stores.json_text import from_json
 from dkde.stores.renaming import move
 from dkde.stores.store import PARTIAL, Records, open_store
@@ -220,14 +221,19 @@ class RunPlace:
         A run that was begun meanwhile stays.
         """
         present = self.look()
+        is_present = present is not None and present.id == run
+        if present is not None and is_present:
+            # The marks first: as long as one is there, the folder says what the run has written.
+            for number in self._numbers():
+                if number <= present.number:
+                    self._records.delete(_mark(number))
+            if self._records.folder is not None:
+                with suppress(OSError):  # another process may have removed it
+                    sync_folder(self._records.folder)
         with suppress(DataSetError):  # only leftovers stay, and the next command finds them
             self._give_up(run)
-        if present is None or present.id != run:
-            return
-        for number in self._numbers():
-            if number <= present.number:
-                self._records.delete(_mark(number))
-        self._remove_leftovers()
+        if is_present:
+            self._remove_leftovers()
 
     def leftovers(self) -> list[str]:
         """Return the names of what runs that were given up have left in the folder."""
