@@ -122,7 +122,7 @@ class BucketStore(ObjectStore[Any]):
         """Return the bytes at a key; None if there are none."""
         for name in self.checks.lacking(key):
             with self._reaching(name):
-                found = await self._for(name).get(name, prototype)
+                found = await self._for(key).get(name, prototype)
             self.checks.passed(name, found, None)
         with self._reaching(key):
             found = await self._for(key).get(key, prototype, byte_range)

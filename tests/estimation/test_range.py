@@ -206,7 +206,10 @@ def refusal(case: Case) -> str | None:
         np.testing.assert_array_equal(np.isnan(values), np.isnan(low), repr(case))
         assert np.isneginf(low[np.isneginf(values)]).all(), f"a zero that is none: {case}"
         assert (errors[np.isneginf(values)] == 0).all(), repr(case)
-        assert np.isfinite(errors[finite]).all(), repr(case)
+        # Near the ends of the range the rounding of scaled rows may be more bandwidths than float64
+        # holds: then nothing is known of a density, and the bound says so.
+        is_far = case.scales is not None and not case.is_ordinary
+        assert is_far or np.isfinite(errors[finite]).all(), repr(case)
         known = values.astype(Number)[finite]
         off = np.maximum(low[finite] - known, known - high[finite])
         size = np.maximum(1, np.abs(values[finite]))

@@ -403,7 +403,10 @@ class TestBucket:
         store, run = begin(far)
         seen = []
         in_between(
-            monkeypatch, "write_result", lambda: seen.append(store._attributes()["complete"]), "after"
+            monkeypatch,
+            "write_result",
+            lambda: seen.append(store._attributes()["complete"]),
+            "after",
         )
         publish_store(result(2), store, run, replaces=True)
         assert seen == [0]
@@ -417,7 +420,9 @@ class TestBucket:
         elif step == "_check_root":
             pytest.skip("there is no root to be checked")
         store, first = begin(far)
-        in_between(monkeypatch, step, lambda: begin(far), "after" if step == "write_result" else "before")
+        in_between(
+            monkeypatch, step, lambda: begin(far), "after" if step == "write_result" else "before"
+        )
         with pytest.raises(DataSetError, match="another process"):
             publish_store(result(2), store, first, replaces=is_there)
         second = store.run.look().id
