@@ -267,7 +267,7 @@ def test_a_process_that_is_killed_at_the_end(data, step):
     # The file is complete, and what is left of the run goes with the same call.
     whole = densities("scores.csv")
     is_marked = os.path.exists("scores.csv.run/dkde-run-1.json")
-    assert is_marked == (step != "_remove_leftovers")
+    assert is_marked == (step == "finish")
     score(data, "scores.csv", restart=not is_marked)
     assert sorted(os.listdir()) == ["scores.csv", data]
     np.testing.assert_array_equal(densities("scores.csv"), whole)
