@@ -261,7 +261,8 @@ def test_a_killed_run_goes_on(bucket, tmp_path, monkeypatch, served):
     options = {"train": "train", "valid": "valid", "bandwidths": [0.05, 0.25, 1.0]}
     options["block_rows"] = 100
     there = options | {"source": f"{bucket}/big.zarr", "output": url}
-    call = f"import dkde; dkde.sweep(**{there})"
+    often = "import dkde.runs.commits; dkde.runs.commits.INTERVAL = 0.02"
+    call = f"import dkde; {often}; dkde.sweep(**{there})"
     done = 0
     for _ in range(2):
         served.clear()
