@@ -9,7 +9,7 @@ import errno
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +92,8 @@ def exported(suffix: str) -> Case:
     return Case(act, lambda folder: (folder / f"s{suffix}").write_bytes(b"old"), place=f"s{suffix}")
 
 
+# Tried at every operation by the long tests; all others by the full ones.
+FEW = ("kill", "cut", "EIO")
 CASES = {
     "a file": Case(
         lambda folder: write_whole(folder / "s.csv", b"new" * 9),
@@ -293,12 +295,17 @@ def test_without_flags(trial, monkeypatch):
     monkeypatch.setattr(renaming, "_call", lambda: None)
     trial.n += 12  # the second step, its mark
     for kind in ("ENOSPC", "lost", "full", "kill", "cut"):
-        for k in range(1, trial.n + 1):
+        for k in range(1, trial.n + 1, 3):
             trial.check(kind, k, k % 7)
 
 
+def some(kinds: Iterable[str]) -> list[Any]:
+    """Kinds of faults, of which most are tried by the full tests alone."""
+    return [pytest.param(kind, marks=[] if kind in FEW else pytest.mark.full) for kind in kinds]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", some(KINDS))
 @pytest.mark.parametrize("trial", [name for name in CASES if "index" not in name], indirect=True)
 def test_every_operation(trial, kind):
     k, log = 0, None
@@ -310,7 +317,7 @@ def test_every_operation(trial, kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["ENOSPC", "lost", "kill", "cut", "read EIO"])
+@pytest.mark.parametrize("kind", some(["ENOSPC", "lost", "kill", "cut", "read EIO"]))
 @pytest.mark.parametrize("trial", ["index", "index again", "import with index"], indirect=True)
 def test_every_operation_of_an_index(trial, kind):
     k, log = 0, None
