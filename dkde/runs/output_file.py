@@ -155,7 +155,15 @@ class OutputFile:
         _check_written_by_dkde(path, self.path)
 
 
-def is_own(path: str, records: Records) -> bool:
+def replaces(place: RunPlace, file: str) -> bool:
+    """Return whether the run of a file replaces what is there, or has written it itself."""
+    present = place.look()
+    if present is None or present.id is None or not isinstance(present.content, dict):
+        return False
+    return bool(present.content.get("replaces")) or _is_own(file, place.records(present.id))
+
+
+def _is_own(path: str, records: Records) -> bool:
     """Return whether the file at a path is the one that a run has written there."""
     try:
         known = parsed(records, _PUBLISHED) or {}

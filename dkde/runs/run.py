@@ -22,11 +22,11 @@ from dkde.errors import Call, DataSetError, InputError, Message, Remedy
 from dkde.inputs.noted_files import noted_files
 from dkde.numerics.logsum import Densities, n_density_rows, n_partial_rows
 from dkde.runs.bucket_publication import touch_root
-from dkde.runs.commits import Commits
 from dkde.runs.grouped import of_each_group
 from dkde.runs.job import Job
+from dkde.runs.kept import Kept
 from dkde.runs.opened import finished_result, recorded_run
-from dkde.runs.output_file import OutputFile, is_own
+from dkde.runs.output_file import OutputFile, replaces
 from dkde.runs.output_names import file_of, output_of
 from dkde.runs.publication import (
     check_replaced,
@@ -40,7 +40,7 @@ from dkde.runs.sessions import Ledger, being_written, total_seconds
 from dkde.runs.shares import Share
 from dkde.runs.stages import Stage, StageShape
 from dkde.runs.store import RESULT_FORMAT, ResultStore
-from dkde.stores.store import Records, is_remote
+from dkde.stores.store import is_remote
 from dkde.stores.targets import check_place
 from dkde.typing import FloatArray
 
@@ -103,7 +103,7 @@ class Run:
         self.methods: dict[str, str] = {}  # of each piece of work, by its name
         self._store: ResultStore | None = None
         self._stages: dict[str, Stage] = {}
-        self._kept: _Kept | None = None
+        self._kept: Kept | None = None
         self._file: OutputFile | None = None
         if output is not None:
             # Checked before anything is read, so that a mistyped path fails at once.
@@ -117,7 +117,7 @@ class Run:
                     file,
                     tables=tables,
                     maps=maps,
-                    replaces=lambda: manner.restart or _replaces(store, file),
+                    replaces=lambda: manner.restart or replaces(store.run, file),
                 )
 
     @property
@@ -239,7 +239,7 @@ class Run:
                 check_same_machine(self._store.name, found, plan["machine"])
             run = found["id"]
             self._store.run.set_up(run)
-        self._kept = _Kept.of(self._store, run, bool((found or plan).get("replaces")), share)
+        self._kept = Kept.of(self._store, run, bool((found or plan).get("replaces")), share)
         return job
 
     def stage(self, name: str, work: Work, progress: Progress | None = None) -> Stage:
@@ -329,7 +329,7 @@ class Run:
         store.run.finish(kept.run)
         return result
 
-    def _note_what_is_kept(self, kept: _Kept, error: BaseException) -> None:
+    def _note_what_is_kept(self, kept: Kept, error: BaseException) -> None:
         """Add to an error how many blocks are done and kept."""
         if not self._stages:
             return
@@ -391,42 +391,6 @@ class Run:
         assert self._store is not None
         name = self._store.name
         return {} if is_remote(name) else {"place": os.path.realpath(name)}
-
-
-@dataclass(frozen=True)
-class _Kept:
-    """What keeps the blocks of a session: the run's records, its ledger and its commits."""
-
-    run: str
-    replaces: bool
-    records: Records
-    ledger: Ledger
-    commits: Commits
-
-    @classmethod
-    def of(cls, store: ResultStore, run: str, replaces: bool, share: Share | None) -> _Kept:
-        """Begin a session of a run.
-
-        Raises
-        ------
-        DataSetError
-            When another session is at work on it.
-        """
-        records = store.run.records(run)
-        ledger = Ledger(records)
-        with store.run.naming_what_came(run):
-            ledger.begin(None if share is None else share.name)
-        assert ledger.mine is not None
-        commits = Commits(records, ledger.mine.id, lambda: store.run.check_present(run))
-        return cls(run, replaces, records, ledger, commits)
-
-
-def _replaces(store: ResultStore, file: str) -> bool:
-    """Return whether the run of a file replaces what is there, or has written it itself."""
-    present = store.run.look()
-    if present is None or present.id is None or not isinstance(present.content, dict):
-        return False
-    return bool(present.content.get("replaces")) or is_own(file, store.run.records(present.id))
 
 
 def _is_plan(content: Any) -> TypeGuard[dict[str, Any]]:
