@@ -42,7 +42,7 @@ def test_random_edits_do_no_harm(made):
 
 
 @pytest.mark.slow
-@pytest.mark.fuzz
+@pytest.mark.full
 @pytest.mark.alone
 def test_many_random_edits_do_no_harm():
     """10,000 edits, in a process of its own with little more memory than it needs."""
