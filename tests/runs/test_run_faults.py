@@ -105,8 +105,11 @@ def kill_group(process):
     process.wait()
 
 
+# Commits are so frequent that a kill within three seconds of work leaves some of it.
 SCORE = """
 import dkde
+import dkde.runs.commits
+dkde.runs.commits.INTERVAL = 0.05
 dkde.score(**data, bandwidth=h, **plan, output=output)
 print("done")
 """
