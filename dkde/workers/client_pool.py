@@ -128,8 +128,10 @@ class _Sent:
         """Return whether present workers still have all of them."""
         if self.workers.isdisjoint(there):
             # Workers that are retired pass on what they have.
-            held = client.who_has([sent for _, sent in self.references.values()]).values()
-            self.workers = frozenset().union(*held) if all(held) else frozenset()
+            held: list[Any] = []
+            with suppress(*RAW):  # of a side that is lost there is no answer
+                held = [*client.who_has([sent for _, sent in self.references.values()]).values()]
+            self.workers = frozenset().union(*held) if held and all(held) else frozenset()
         return not self.workers.isdisjoint(there)
 
 
@@ -280,7 +282,9 @@ class _ClientPool:
             return value
         if id(value) not in self._sent.references:
             # Without a hash, as the keys need none and it would take a pass over the whole side.
-            self._sent.workers = frozenset(self._client.nthreads())
+            # Those that have all of them: one that joined since an earlier side was sent has not.
+            there = frozenset(self._client.nthreads())
+            self._sent.workers = self._sent.workers & there if self._sent.references else there
             sent = self._client.scatter(value, hash=False, broadcast=True)
             self._sent.references[id(value)] = value, sent
         return self._sent.references[id(value)][1]
