@@ -138,7 +138,11 @@ class Departures:
     def look(self) -> None:
         """Count the workers that have left since the last look."""
         newest = self._newest
-        for moment, event in self._client.get_events("all"):
+        try:
+            events = self._client.get_events("all")
+        except RAW:
+            return  # the scheduler was lost, or cannot send an event that somebody has logged
+        for moment, event in events:
             newest = max(newest, moment)
             if not isinstance(event, dict) or moment <= self._newest:
                 continue  # anybody may log events, of any kind
