@@ -490,7 +490,8 @@ def test_a_block_that_kills_its_only_worker_and_what_was_sent_to_it(data, output
 
 
 @pytest.mark.slow
-def test_a_full_disk(data, expected, tmp_path):
+def test_a_full_disk(data, expected, tmp_path, monkeypatch):
+    monkeypatch.setattr("dkde.runs.commits.INTERVAL", 0.02)  # else nothing is committed by then
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(
