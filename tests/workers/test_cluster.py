@@ -226,7 +226,8 @@ class TestRowsThatTheClusterHolds:
 
     def test_those_that_are_gone_are_told(self, arrays):
         with dkde.connect(workers=1) as client:
-            held = client.persist(da.from_array(arrays[1], chunks=(1000, 6)) + 1)
+            # Not what another test may have left on the cluster of this module, by the same key.
+            held = client.persist(da.from_array(arrays[1], chunks=(1000, 6)) + 17)
         with pytest.raises(dkde.ClusterError, match=r"holds no longer; keep its client open"):
             dkde.log_density(arrays[0], held, 1.0)
 
