@@ -51,6 +51,7 @@ def on_every_worker(client: Client, call: Callable[[Any], Any], argument: Any) -
             if isinstance(answer, Exception):
                 what = f"{type(answer).__name__}: {one_line(answer)}"
                 raise ClusterError(f"worker {worker} cannot take part ({what})") from answer
+        departures.saw(found)
         departures.look()
         if answers or not departures.died:
             return answers

@@ -209,8 +209,7 @@ class _ClientPool:
         # A scheduler that was away has cancelled all its tasks, which is nobody's fault.
         self._n_away += self._client.status != "running"
         self._absence.wait()
-        with suppress(*RAW):
-            self._departures.look()
+        self._departures.look()
 
     def departed(self) -> tuple[int, int]:
         """Return how often tasks were lost through no fault of theirs, and how many workers died.
@@ -266,6 +265,7 @@ class _ClientPool:
         if monotonic() - self._looked > _REQUEST_SECONDS and self._client.status == "running":
             with suppress(*RAW):  # the scheduler was lost at this moment
                 self._found = _taking_part(self._client, self._left_out)
+                self._departures.saw(self._found)
             self._looked = monotonic()
         return self._found
 

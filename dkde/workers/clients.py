@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
-from math import inf
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from dkde.errors import ClusterError, DkdeError, one_line
@@ -15,6 +14,8 @@ from dkde.errors import ClusterError, DkdeError, one_line
 if TYPE_CHECKING:
     from distributed import Client
 
+# The event that a scheduler logs of a worker that has left.
+_LEFT = "remove-worker"
 # What a client raises whose scheduler is lost, or which is closed while it is asked: distributed
 # has no error of its own for either (its ClosedClientError is one of many).
 RAW = (OSError, RuntimeError, KeyError, AttributeError, CancelledError, asyncio.CancelledError)
@@ -130,25 +131,24 @@ class Departures:
     """
 
     def __init__(self, client: Client) -> None:
-        self._client, self._newest = client, -inf
+        self._client = client
+        self._there: set[str] = set()
         self.retired = self.died = 0
         self.look()
-        self.retired = self.died = 0
+
+    def saw(self, addresses: Iterable[str]) -> None:
+        """Note workers that are there, or were a moment ago."""
+        self._there.update(addresses)
 
     def look(self) -> None:
-        """Count the workers that have left since the last look."""
-        newest = self._newest
-        try:
-            events = self._client.get_events("all")
-        except RAW:
-            return  # the scheduler was lost, or cannot send an event that somebody has logged
-        for moment, event in events:
-            newest = max(newest, moment)
-            if not isinstance(event, dict) or moment <= self._newest:
-                continue  # anybody may log events, of any kind
-            if event.get("action") == "remove-worker":
-                if event.get("expected"):
-                    self.retired += 1
-                else:
-                    self.died += 1
-        self._newest = newest
+        """Count the workers that were there and have left since."""
+        with suppress(*RAW):  # the scheduler was lost at this moment
+            there = set(present(self._client))
+            for address in sorted(self._there - there):
+                # Not those of all workers: distributed logs some that it cannot send.
+                events = self._client.get_events(address)
+                left = [e for _, e in events if isinstance(e, dict) and e.get("action") == _LEFT]
+                self.retired += bool(left) and bool(left[-1].get("expected"))
+                self.died += bool(left) and not left[-1].get("expected")
+                self._there.discard(address)
+            self._there |= there

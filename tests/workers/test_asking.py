@@ -15,22 +15,30 @@ class Scripted:
     def __init__(self, *rounds: dict[str, Any], expected: bool = False, limit: int = 0) -> None:
         self.rounds, self.expected, self.limit = list(rounds), expected, limit
         self.status, self.scheduler = "running", type("Scheduler", (), {"address": "tcp://s:1"})
-        self.events: list[tuple[float, Any]] = [(1.0, "logged by somebody else")]
+        self.events: dict[str, list[tuple[float, Any]]] = {}
+        self.there = {"tcp://w:1"}
         self.asked = 0
 
     def scheduler_info(self, n_workers: int) -> dict[str, Any]:
-        return {"workers": {"tcp://w:1": {"memory_limit": self.limit}}}
+        return {"workers": {name: {"memory_limit": self.limit} for name in self.there}}
 
     def get_events(self, topic: str) -> Any:
-        return tuple(self.events)
+        # The scheduler cannot send those of "all" once something was sent to all workers.
+        assert topic != "all"
+        return tuple(self.events.get(topic, ()))
+
+    def leaves(self, worker: str, *, expected: bool) -> None:
+        self.there.discard(worker)
+        event = {"action": "remove-worker", "expected": expected}
+        self.events[worker] = [(1.0, "logged by somebody else"), (2.0, event)]
 
     def run(self, call: Any, argument: Any, on_error: str) -> dict[str, Any]:
         self.asked += 1
-        answers = self.rounds.pop(0)
-        for answer in answers.values():
+        # Each time other workers have come in their place.
+        answers = {f"{name}{self.asked}": each for name, each in self.rounds.pop(0).items()}
+        for worker, answer in answers.items():
             if isinstance(answer, OSError):
-                event = {"action": "remove-worker", "expected": self.expected}
-                self.events.append((1.0 + len(self.events), event))
+                self.leaves(worker, expected=self.expected)
         return answers
 
 
@@ -42,14 +50,14 @@ def ask(client: Any) -> Any:
 
 
 def test_workers_that_leave_are_no_error() -> None:
-    assert ask(Scripted({"a": 0, "b": GONE}, limit=100)) == {"a": 0}
+    assert ask(Scripted({"a": 0, "b": GONE}, limit=100)) == {"a1": 0}
     assert ask(Scripted({"a": GONE, "b": GONE}, expected=True, limit=100)) == {}
     assert ask(Scripted({})) == {}
 
 
 def test_if_all_die_those_that_come_after_are_asked() -> None:
     client = Scripted({"a": GONE}, {"b": GONE, "c": 0})
-    assert ask(client) == {"c": 0}
+    assert ask(client) == {"c2": 0}
     assert client.asked == 2
 
 
@@ -66,22 +74,27 @@ def test_memory_is_blamed_only_where_all_die_again_and_again() -> None:
 def test_an_error_of_a_workers_own_names_it() -> None:
     error = PermissionError(13, "Permission denied", "/data")
     with pytest.raises(
-        ClusterError, match=r"^worker a cannot take part \(PermissionError: .*/data"
+        ClusterError, match=r"^worker a1 cannot take part \(PermissionError: .*/data"
     ):
         ask(Scripted({"a": error}))
 
 
 def test_departures_are_counted_by_their_kind() -> None:
     client: Any = Scripted()
-    client.events.append((2.0, {"action": "remove-worker", "expected": False}))
+    client.leaves("before", expected=False)
+    client.there |= {"a", "b"}
     departures = Departures(client)
+    departures.saw(["c", "unknown"])
     assert (departures.retired, departures.died) == (0, 0)  # those before are not
-    for moment, expected in ((3.0, True), (4.0, False), (5.0, True)):
-        client.events.append((moment, {"action": "remove-worker", "expected": expected}))
-    client.events.append((6.0, {"action": "add-worker"}))
+    for worker, expected in (("a", True), ("b", False), ("c", True)):
+        client.leaves(worker, expected=expected)
+    client.there.add("d")
     for _ in range(2):
         departures.look()
         assert (departures.retired, departures.died) == (2, 1)
+    client.leaves("d", expected=False)
+    departures.look()
+    assert (departures.retired, departures.died) == (2, 2)
 
 
 def leave(client: Any, status: str, error: Exception) -> Exception:

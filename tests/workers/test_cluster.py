@@ -4,6 +4,8 @@ import ctypes
 import gc
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -16,6 +18,7 @@ import pytest
 import xarray as xr
 import zarr
 from distributed import Client, Future
+from processes import tied
 from zarr.storage import MemoryStore
 
 import dkde
@@ -117,6 +120,21 @@ def one_thread():
         processes=False, n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0"
     ) as client:
         yield client
+
+
+def test_calls_one_after_the_other_log_nothing(tmp_path):
+    """Sides that are sent to all workers leave events in the scheduler that it cannot send."""
+    script = tmp_path / "calls.py"
+    script.write_text(
+        "import dkde, numpy as np\n"
+        "if __name__ == '__main__':\n"
+        "    rows = np.random.default_rng(0).normal(size=(9000, 40))\n"
+        "    with dkde.connect(workers=2):\n"
+        "        for _ in range(2):\n"
+        "            dkde.log_density(rows[:100], rows, 1.0)\n"
+    )
+    done = subprocess.run(tied([sys.executable, str(script)]), capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 class TestInsideATask:
