@@ -90,7 +90,11 @@ def verify(
     so_far = f"{found['verified']} of {counted(found['of'], 'block')} verified so far"
     echo(f"{so_far}; seed {found['seed']}" if found["blocks"] else so_far)
     if found["unverified"]:
+        is_elsewhere = anywhere or found["elsewhere"] is not None
+        why = ", until all of their blocks are"
+        if is_elsewhere:
+            why = "; they can be verified only where they were computed, to the last bit"
         echo(
             f"not verified: {', '.join(found['unverified'])}, which follow from log-densities that "
-            "the result does not keep, until all of their blocks are"
+            f"the result does not keep{why}"
         )

@@ -30,6 +30,7 @@ from dkde.datasets.index import index_dataset
 from dkde.datasets.writing import ImportProgress, write_dataset
 from dkde.errors import DataSetError
 from dkde.stores.door import Folder
+from dkde.stores.json_text import object_from_json
 from dkde.stores.publishing import publish, say_what_is_left
 from dkde.stores.staging import staged
 from dkde.stores.store import Records, is_remote, open_store
@@ -261,7 +262,7 @@ def _claim(records: Records, seen: SeenUrl, import_id: str) -> None:
 
 
 class _Writes:
-    """What an import writes into a bucket: all keys, and the number of writes under way."""
+    """The writes of an import into a bucket: their keys, and how many are under way."""
 
     def __init__(self) -> None:
         self.keys: set[str] = set()
@@ -319,10 +320,8 @@ def _names(keys: Sequence[str]) -> frozenset[str]:
 
 def _owner(root: bytes | None) -> Any:
     """Return the id of the import that the metadata of a root names, None if it names none."""
-    try:
-        return json.loads(root or b"")["attributes"].get(_IMPORT)
-    except (ValueError, LookupError, TypeError, AttributeError):
-        return None
+    attributes = (object_from_json(root or b"") or {}).get("attributes")
+    return attributes.get(_IMPORT) if isinstance(attributes, dict) else None
 
 
 def _remove(records: Records, keys: Sequence[str], import_id: str, *, root: bool = True) -> None:

@@ -147,7 +147,7 @@ class Judge:
 
 @dataclass(frozen=True)
 class _Rounding:
-    """What figures of a result may differ by where another machine derives them.
+    """The differences that rounding allows in figures which another machine derives.
 
     Parameters
     ----------

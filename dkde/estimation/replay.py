@@ -20,7 +20,7 @@ Covered = Callable[[str, Work], "Densities | None"]
 
 @dataclass(frozen=True, eq=False)
 class Derived:
-    """What a result should hold by its log-densities, and what can be computed again.
+    """A result as it should be by its log-densities, and what of it can be computed again.
 
     Parameters
     ----------

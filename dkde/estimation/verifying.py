@@ -117,7 +117,7 @@ def verify(
 
 @dataclass
 class _Verified:
-    """What :func:`verify` returns."""
+    """The outcome of :func:`verify`, as it grows."""
 
     chunks: int
     seed: int

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,8 +21,10 @@ from dkde.inputs.foreign import divisions
 from dkde.stores.linked import all_linked
 
 # What holds a run's record: the root of a store, or the files of a run below it or beside it.
-_RECORDS = ("", "zarr.json", "run", "run/plan.json")
+_RECORDS = ("zarr.json", "run", "run/plan.json")
 _RUN = ".run"
+# Marks of runs, and their folders, which hold copies of their plans.
+_OF_RUNS = re.compile(r".*\.json|[0-9a-f]{32}")
 # Folders of the system whose files may block, or never end, though they look like any file.
 _SYSTEM = ("/dev", "/proc", "/sys")
 _WILDCARDS = ("*", "?")
@@ -190,10 +193,11 @@ def is_own(store: str) -> bool:
     if not hasattr(os, "getuid"):
         return False
     beside = f"{store}{_RUN}"
-    marks = [name for name in _listed(beside) if name.endswith(".json")]
-    records = [os.path.join(store, name) if name else store for name in _RECORDS]
-    records += [beside, *(os.path.join(beside, name) for name in marks)]
-    records += [os.path.join(beside, name) for name in _RECORDS[1:]]
+    records = [os.path.join(folder, name) for folder in (store, beside) for name in _RECORDS]
+    records += [store, beside]
+    for name in filter(_OF_RUNS.fullmatch, _listed(beside)):
+        inner = os.path.join(beside, name)
+        records += [inner, os.path.join(inner, "plan.json")]
     found = [status for path in records if (status := _lstat(path)) is not None]
     return bool(found) and all(map(_is_private, records))
 

@@ -24,7 +24,7 @@ _UNIT = 2.0**-53
 
 
 class MapRounding(NamedTuple):
-    """What the rounding of a map changes.
+    """The changes that the rounding of a map makes.
 
     Parameters
     ----------

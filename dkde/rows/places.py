@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Callable, Hashable, Mapping
@@ -19,6 +18,7 @@ from xarray.conventions import decode_cf_variables
 from dkde.errors import DataSetError, DkdeError, InputError, one_line, some, warn
 from dkde.rows.bare import groups_at, node_at, variables_at
 from dkde.stores.door import CodecError
+from dkde.stores.json_text import object_from_json
 from dkde.stores.linked import check_linked, linked_files
 from dkde.stores.store import Records, is_remote, open_store, stamps
 
@@ -274,9 +274,10 @@ def resolved(place: Place) -> Place:
 
 def _says_array(path: Path) -> bool:
     try:
-        return bool(json.loads(path.read_bytes()).get("node_type") == "array")
-    except (OSError, ValueError, AttributeError):
+        found = object_from_json(path.read_bytes()) or {}
+    except OSError:
         return False
+    return found.get("node_type") == "array"
 
 
 def _is_variable(place: Place) -> bool:

@@ -13,7 +13,7 @@ from dkde.stores.store import Records
 
 @dataclass(frozen=True)
 class Kept:
-    """What keeps the blocks of a session: the run's records, its ledger and its commits."""
+    """The keeping of a session's blocks: the run's records, its ledger and its commits."""
 
     run: str
     replaces: bool

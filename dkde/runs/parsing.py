@@ -3,7 +3,7 @@
 from typing import Any
 
 from dkde.errors import DataSetError
-from dkde.stores.json_text import from_json
+from dkde.stores.json_text import object_from_json
 from dkde.stores.store import Records
 
 
@@ -18,10 +18,7 @@ def parsed(records: Records, key: str) -> dict[str, Any] | None:
     content = records.get(key)
     if not content:
         return None
-    try:
-        found = from_json(content)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
+    found = object_from_json(content)
+    if found is None:
         raise DataSetError(f"{records.name}: {key} of its run is damaged; remove it, and go on")
     return found

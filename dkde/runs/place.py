@@ -22,9 +22,10 @@ from uuid import uuid4
 
 from dkde.errors import Call, DataSetError, Remedy
 from dkde.runs.output_names import RUN, output_of, run_of
+from dkde.runs.roots import ROOT
 from dkde.runs.segments import is_segment
 from dkde.stores.durable import sync_folder
-from dkde.stores.json_text import from_json
+from dkde.stores.json_text import object_from_json
 from dkde.stores.renaming import move
 from dkde.stores.store import PARTIAL, Records, open_store
 from dkde.typing import StrPath
@@ -34,11 +35,10 @@ _MARK = re.compile(r"dkde-run-(\d+)\.json")
 _OF_RUNS = re.compile(r"\.?dkde-run-\d+\.json(\..*)?")
 PLAN = "plan.json"
 # What a run's folder, and that of a stage in it, holds.
-_OF_RUN = re.compile(
+_IN_RUN = re.compile(
     rf"{re.escape(PLAN)}|sessions|published\.json|result(\.\w+)?|.*{re.escape(PARTIAL)}"
 )
-_OF_STAGE = re.compile(rf"stage\.json|failed-\d+-\d+\.json|.*{re.escape(PARTIAL)}")
-_ROOT = "zarr.json"
+_IN_STAGE = re.compile(rf"stage\.json|failed-\d+-\d+\.json|.*{re.escape(PARTIAL)}")
 # The folders of runs, by their ids; and of those that were given up.
 _ID = re.compile(r"[0-9a-f]{32}")
 _DEAD = re.compile(r"dead-[0-9a-f]{32}-\w+")
@@ -302,17 +302,17 @@ class RunPlace:
             return True
         # A process whose run was given up may make parts of its folder anew. Another's folder may
         # hold a result, too.
-        if not all(_OF_RUN.fullmatch(each) or self._is_stage(f"{name}/{each}") for each in within):
+        if not all(_IN_RUN.fullmatch(each) or self._is_stage(f"{name}/{each}") for each in within):
             return False
         draft = f"{name}/result"
         if "result" not in within or not self._records.names(draft):
             return True
-        return self._records.has(f"{draft}/{_ROOT}")
+        return self._records.has(f"{draft}/{ROOT}")
 
     def _is_stage(self, key: str) -> bool:
         """Return whether something in the folder of a run holds nothing but what a stage does."""
         return self._is_folder(key) and all(
-            _OF_STAGE.fullmatch(name) or is_segment(name) for name in self._records.names(key)
+            _IN_STAGE.fullmatch(name) or is_segment(name) for name in self._records.names(key)
         )
 
     def _is_folder(self, key: str) -> bool:
@@ -398,11 +398,6 @@ def _mark(number: int) -> str:
 
 def _parsed(content: bytes) -> dict[str, Any] | None:
     """Return a plan that names the folder of its run; None for anything else."""
-    try:
-        found = from_json(content)
-    except ValueError:
-        return None
-    if not isinstance(found, dict):
-        return None
-    run = found.get("id")
+    found = object_from_json(content)
+    run = None if found is None else found.get("id")
     return found if isinstance(run, str) and _ID.fullmatch(run) else None

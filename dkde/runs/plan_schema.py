@@ -192,7 +192,7 @@ class _Session(Struct, kw_only=True):
 
 
 class _Machine(Struct, kw_only=True):
-    """What decides the last bits of numbers; all but the engine is only compared."""
+    """The circumstances that decide last bits; all but the engine are only compared."""
 
     engine: _Int = 1
 

@@ -6,24 +6,25 @@ from collections.abc import Mapping
 from typing import Any
 
 from dkde.errors import DataSetError
-from dkde.stores.json_text import from_json
+from dkde.stores.json_text import object_from_json
 
 ROOT = "zarr.json"
 
 
 def parsed_root(content: bytes | None) -> dict[str, Any]:
     """Return the metadata of a root; empty where there is none that can be read."""
-    try:
-        found = from_json(content or b"")
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+    return object_from_json(content or b"") or {}
 
 
 def is_result(root: Mapping[str, Any]) -> bool:
+    """Return whether the metadata of a root are those of a result, complete or not."""
     attributes = root.get("attributes")
-    known = attributes.get("dkde_format") if isinstance(attributes, dict) else None
-    return str(known).startswith("result/")
+    return isinstance(attributes, dict) and are_of_result(attributes)
+
+
+def are_of_result(attributes: Mapping[str, Any]) -> bool:
+    """Return whether the attributes of a root are those of a result, complete or not."""
+    return str(attributes.get("dkde_format")).startswith("result/")
 
 
 def no_result_there(name: str, root: bytes | None) -> DataSetError:

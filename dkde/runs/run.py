@@ -28,11 +28,7 @@ from dkde.runs.kept import Kept
 from dkde.runs.opened import finished_result, recorded_run
 from dkde.runs.output_file import OutputFile, replaces
 from dkde.runs.output_names import file_of, output_of
-from dkde.runs.publication import (
-    check_replaced,
-    is_taken,
-    publish_store,
-)
+from dkde.runs.publication import check_replaced, is_taken, publish_store
 from dkde.runs.record import asked_now, circumstances, cut_as_recorded
 from dkde.runs.roots import ROOT, no_result_there
 from dkde.runs.same_call import check_same_call, check_same_machine

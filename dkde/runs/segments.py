@@ -150,10 +150,6 @@ class Segments:
         with self._lock:
             return list(self._where)
 
-    def has(self, key: Key) -> bool:
-        """Return whether a block is there."""
-        return key in self._where
-
     def read(self, key: Key) -> FloatArray:
         """Return a block.
 

@@ -23,6 +23,7 @@ from dkde.errors import Call, DataSetError, DkdeError, InputError, Message, Reme
 from dkde.runs.output_names import file_of, output_of
 from dkde.runs.place import Present, RunPlace
 from dkde.runs.plan_schema import check_plan
+from dkde.runs.roots import are_of_result
 from dkde.stores.chunks import Strict
 from dkde.stores.json_text import from_json
 from dkde.stores.store import Records, is_remote, open_store
@@ -63,7 +64,7 @@ class State:
     @property
     def holds_result(self) -> bool:
         """Return whether a result of dkde is at the place itself, complete or not."""
-        return str(self.attributes.get("dkde_format", "")).startswith("result/")
+        return are_of_result(self.attributes)
 
     @property
     def is_result(self) -> bool:

@@ -13,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from threading import Lock
 from typing import IO, Any, cast
 
@@ -124,9 +125,9 @@ def _limit(n_bytes: int) -> None:
         import resource
     except ImportError:  # Windows has no such limit
         return
-    with open("/proc/self/statm") if os.path.exists("/proc/self/statm") else open(os.devnull) as f:
-        pages = f.read().split()
-    now = int(pages[0]) * resource.getpagesize() if pages else 2**30
+    now = 2**30
+    with suppress(OSError, ValueError), open("/proc/self/statm") as file:
+        now = int(file.read().split()[0]) * resource.getpagesize()
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     soft = now + n_bytes if hard == resource.RLIM_INFINITY else min(hard, now + n_bytes)
     try:

@@ -8,12 +8,12 @@ Arrays that users opened themselves are checked before any of their chunks is de
 
 import asyncio
 import json
+import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from dkde.stores.durable import create_synced
 from dkde.stores.limits import check_unpacked
 from dkde.stores.renaming import LACKING_CALLS
 from dkde.stores.unpacking import ChunkLayout, check_chunk, layout_of
+from dkde.typing import StrPath
 
 # Each of these codecs turns bytes into numbers or text and does nothing else. Any other codec is
 # refused, whether it is known to be dangerous (pickle) or is not known at all.
@@ -206,19 +207,19 @@ class Folder(LocalStore):
             ) from error
 
 
-def refuse_pipe(path: Path) -> None:
-    """Refuse a pipe or a device in place of a store's file: reading it may block, or never end.
+def refuse_pipe(path: StrPath) -> None:
+    """Refuse a pipe or a device in place of a file: reading it may block, or never end.
 
     Raises
     ------
     DataSetError
     """
     try:
-        mode = path.stat().st_mode
+        mode = os.stat(path).st_mode
     except (OSError, ValueError):
         return  # it is not there, and reading it says so
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        raise DataSetError(f"{path}: is a pipe or a device, and no file of a store; remove it")
+        raise DataSetError(f"{path}: is a pipe or a device, and no file to read; remove it")
 
 
 def checks_itself(store: Any) -> bool:

@@ -17,9 +17,12 @@ from dkde.errors import DataSetError, InputError
 VARIABLE = "DKDE_UNPACK_LIMIT"
 # Any piece may unpack to this many bytes: more than a chunk of usual size, whatever it holds.
 DEFAULT = 2**28
-# Larger pieces may unpack to this many times what is stored of them. Measurements and pictures are
-# compressed less than ten times, and tables and pictures that are mostly zeros a hundred times.
-RATIO = 256
+# Larger pieces may unpack to this many times what is stored of them: measurements and pictures are
+# compressed less than ten times, and text that is mostly zeros less than fifty times.
+RATIO = 64
+# Numbers that are mostly zeros are compressed two hundred times. Where it is known beforehand how
+# many there are, they may be that many up to a gigabyte.
+_OF_ZEROS, _UP_TO = 256, 2**30
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B?\s*", re.IGNORECASE)
 
 
@@ -60,9 +63,9 @@ def check_unpacked(where: str | Path, what: str, n_bytes: int, n_stored: int) ->
     Raises
     ------
     UnpackError
-        When these are more than :func:`allowed`.
+        When these are more than :func:`allowed`, and than numbers of zeros may be.
     """
-    if n_bytes > limit() and n_bytes > RATIO * n_stored:
+    if n_bytes > max(allowed(n_stored), min(_OF_ZEROS * n_stored, _UP_TO)):
         raise too_large(where, f"{what} would unpack to {size_text(n_bytes)}", n_stored)
 
 

@@ -18,6 +18,7 @@ from threading import Lock
 from typing import Any
 
 from dkde.errors import DataSetError, InputError
+from dkde.stores.door import refuse_pipe
 from dkde.stores.patterns import matches_pattern
 from dkde.stores.store import is_remote
 
@@ -144,11 +145,12 @@ class Listed:
         Raises
         ------
         DataSetError
-            When it was removed, or changed since.
+            When it was removed, or changed since; or is a pipe or a device.
         """
         if self.is_remote:
             return
         path = self.path(i)
+        refuse_pipe(path)
         try:
             status = os.stat(path)
         except FileNotFoundError:

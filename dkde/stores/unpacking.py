@@ -53,7 +53,7 @@ _PIECE, _MOST_STREAMS = 2**18, 1000
 
 @dataclass(frozen=True)
 class ChunkLayout:
-    """What a chunk of an array is to become, and how.
+    """The size that a chunk of an array is to have, and the codecs that lead there.
 
     Parameters
     ----------

@@ -199,6 +199,16 @@ class TestOwn:
         assert is_own(str(strange.parent / "s.csv"))
         os.chmod(folder / "dkde-run-1.json", 0o646)
         assert not is_own(str(strange.parent / "s.csv"))
+        os.chmod(folder / "dkde-run-1.json", 0o644)
+        # The copy of its plan is read where the mark is damaged.
+        copy = folder / ("0" * 32) / "plan.json"
+        copy.parent.mkdir(mode=0o755)
+        copy.write_text("{}")
+        assert is_own(str(strange.parent / "s.csv"))
+        for path, open_to_all, mode in ((copy, 0o646, 0o644), (copy.parent, 0o777, 0o755)):
+            os.chmod(path, open_to_all)
+            assert not is_own(str(strange.parent / "s.csv"))
+            os.chmod(path, mode)
 
 
 def test_a_template_of_a_map_is_data_too(tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from dkde.errors import DataSetError, DkdeError, one_line
+from dkde.stores.door import refuse_pipe
 from dkde.stores.limits import UnpackError, allowed, size_text, too_large
 from dkde.stores.listed_files import Url
 
@@ -129,13 +130,21 @@ def max_content(path: Path) -> int:
 
 
 def is_gzipped(path: Path) -> bool:
-    """Return whether a file is gzipped, by its first bytes."""
+    """Return whether a file is gzipped, by its first bytes.
+
+    Raises
+    ------
+    DataSetError
+        When it is a pipe or a device.
+    """
+    refuse_pipe(path)
     with path.open("rb") as stream:
         return stream.read(2) == b"\x1f\x8b"
 
 
 def sniff(path: Path) -> bytes:
     """Return up to 1 KiB of a file's content, decompressed; less, or nothing, if it is damaged."""
+    refuse_pipe(path)
     # Eight times as many bytes, because a gzip header may hold a long name or comment.
     with path.open("rb") as stream:
         head = stream.read(8 * _SNIFF_BYTES)
