@@ -18,6 +18,7 @@ from pathlib import Path
 from dkde.datasets.formats.files import is_pattern, reading
 from dkde.errors import InputError, MessagePart, Remedy
 from dkde.inputs.foreign import divisions
+from dkde.numerics.cache_folder import may_be_written_by_others
 from dkde.stores.linked import all_linked
 
 # What holds a run's record: the root of a store, or the files of a run below it or beside it.
@@ -225,24 +226,7 @@ def _is_private(path: str) -> bool:
         stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)
     ):
         return False
-    if status.st_mode & stat.S_IWOTH:
-        return False
-    return not status.st_mode & stat.S_IWGRP or _is_of_own_group(path, status)
-
-
-def _is_of_own_group(path: str, status: os.stat_result) -> bool:
-    """Return whether the group of a file is that of its owner alone, as many systems make it."""
-    import grp
-    import pwd
-
-    try:
-        group, user = grp.getgrgid(status.st_gid), pwd.getpwuid(status.st_uid)
-        # Where others have been given rights by name, the mode shows these as the group's.
-        lists = os.listxattr(path) if hasattr(os, "listxattr") else []
-    except (KeyError, OSError):
-        return False
-    alone = set(group.gr_mem) <= {user.pw_name} and user.pw_gid == group.gr_gid
-    return alone and group.gr_name == user.pw_name and "system.posix_acl_access" not in lists
+    return not may_be_written_by_others(path, status)
 
 
 def _check_kind(source: str, real: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dkde.errors import one_line
+from dkde.typing import StrPath
 
 
 def user_cache() -> Path | None:
@@ -102,27 +103,42 @@ def _owner(path: Path, found: os.stat_result) -> str:
 
 def _open_to_others(folder: Path, found: os.stat_result) -> str:
     """Return that another user owns a folder or may write to it, if so."""
-    alone = _is_own_group(found.st_gid) and not _has_access_list(folder)
-    writers = found.st_mode & (stat.S_IWOTH | (0 if alone else stat.S_IWGRP))
-    return _owner(folder, found) or (f"other users may write to {folder}" if writers else "")
+    is_open = may_be_written_by_others(folder, found)
+    return _owner(folder, found) or (f"other users may write to {folder}" if is_open else "")
 
 
-def _has_access_list(folder: Path) -> bool:
+def may_be_written_by_others(path: StrPath, found: os.stat_result) -> bool:
+    """Return whether a file's or folder's mode lets others write to it, on a POSIX system.
+
+    A group that is this user's own, as many systems make one for each user, lets nobody else.
+
+    Parameters
+    ----------
+    found : os.stat_result
+        What the system says of it.
+    """
+    if not found.st_mode & (stat.S_IWOTH | stat.S_IWGRP):
+        return False
+    is_alone = not found.st_mode & stat.S_IWOTH and _is_own_group(found.st_gid)
+    return not is_alone or _has_access_list(path)
+
+
+def _has_access_list(path: StrPath) -> bool:
     """Return whether others have rights by name, which the mode shows as those of the group."""
     try:
-        return "system.posix_acl_access" in os.listxattr(folder)
+        return "system.posix_acl_access" in os.listxattr(path)
     except (AttributeError, OSError):  # systems and file systems without such lists
         return False
 
 
 def _is_own_group(number: int) -> bool:
     """Return whether a group is this user's own, which many systems make for each user."""
-    import grp
-    import pwd
-
     try:
+        import grp
+        import pwd
+
         user, group = pwd.getpwuid(os.getuid()), grp.getgrgid(number)
-    except KeyError:
+    except (ImportError, KeyError):
         return False
     own = user.pw_gid == number and group.gr_name == user.pw_name
     return (own or number == 0) and set(group.gr_mem) <= {user.pw_name, "root"}

@@ -218,8 +218,10 @@ class RunPlace:
     def finish(self, run: str) -> None:
         """Remove what is left of a run whose result has appeared; it may be repeated.
 
-        A run that was begun meanwhile stays.
+        A run that was begun meanwhile stays. What is no id names no folder, and removes nothing.
         """
+        if not _ID.fullmatch(run):  # a result may come from anybody
+            return
         present = self.look()
         is_present = present is not None and present.id == run
         if present is not None and is_present:

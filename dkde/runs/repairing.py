@@ -146,7 +146,7 @@ def _cleaned(output: str, *, remove: bool) -> list[str]:
     if state.is_complete and state.present is not None:
         found.append(store.run.path)
         if remove:
-            store.run.finish(state.content["id"])
+            store.run.finish(str(state.content.get("id")))
     if store.run.is_empty:
         found.append(store.run.path)
         if remove:

@@ -28,6 +28,7 @@ from dkde.runs.kept import Kept
 from dkde.runs.opened import finished_result, recorded_run
 from dkde.runs.output_file import OutputFile, replaces
 from dkde.runs.output_names import file_of, output_of
+from dkde.runs.place import RunPlace
 from dkde.runs.publication import check_replaced, is_taken, publish_store
 from dkde.runs.record import asked_now, circumstances, cut_as_recorded
 from dkde.runs.roots import ROOT, no_result_there
@@ -355,7 +356,9 @@ class Run:
         assert store is not None
         if file is not None and file.is_complete:
             self.finished = finished_result(file.path)
-            return recorded_run(self.finished, file.path), 0
+            plan = recorded_run(self.finished, file.path)
+            _drop(store.run, plan)
+            return plan, 0
         state = store.look()
         number = 0 if state.present is None else state.present.number
         if file is None and not state.holds_result and is_taken(store):
@@ -377,8 +380,7 @@ class Run:
                 f"{store.name}: does not say how it was made; give another name, or begin it anew ",
                 Remedy("restart"),
             )
-        if state.present is not None:  # its process was killed while it dropped the run
-            store.run.finish(state.content["id"])
+        _drop(store.run, state.content)
         self.finished = store.open()
         return state.plan, number
 
@@ -391,6 +393,13 @@ class Run:
 
 def _is_plan(content: Any) -> TypeGuard[dict[str, Any]]:
     return isinstance(content, dict)
+
+
+def _drop(place: RunPlace, plan: Any) -> None:
+    """Remove what is left of a finished run, whose process may have been killed as it did so."""
+    if _is_plan(plan):
+        place.finish(str(plan.get("id")))
+    place.remove_leftovers()
 
 
 def _keep_block(stage: Stage, block: tuple[int, int], part: FloatArray) -> None:

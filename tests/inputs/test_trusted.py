@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from dkde_cli.main import cli
 
 import dkde
-from dkde.inputs import trusted
 from dkde.inputs.trusted import Trust, UntrustedError, is_own
+from dkde.numerics import cache_folder
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.* share rows"),
@@ -181,9 +181,9 @@ class TestOwn:
 
     def test_a_group_of_the_user_alone_is_no_other(self, strange, monkeypatch):
         os.chmod(strange, 0o775)
-        monkeypatch.setattr(trusted, "_is_of_own_group", lambda *_: True)
+        monkeypatch.setattr(cache_folder, "_is_own_group", lambda number: True)
         assert is_own(str(strange))
-        monkeypatch.setattr(trusted, "_is_of_own_group", lambda *_: False)
+        monkeypatch.setattr(cache_folder, "_is_own_group", lambda number: False)
         assert not is_own(str(strange))
 
     def test_a_record_that_is_a_link_is_not(self, strange):

@@ -11,6 +11,7 @@ import xarray as xr
 
 import dkde
 from dkde.runs import output_file, result_files
+from dkde.runs.place import RunPlace
 
 ROWS = np.random.default_rng(3).normal(size=(60, 2))
 
@@ -271,6 +272,20 @@ def test_a_process_that_is_killed_at_the_end(data, step):
     score(data, "scores.csv", restart=not is_marked)
     assert sorted(os.listdir()) == ["scores.csv", data]
     np.testing.assert_array_equal(densities("scores.csv"), whole)
+
+
+@pytest.mark.parametrize("step", ["finish", "_give_up", "_remove"])
+def test_what_a_process_left_that_was_killed_as_it_finished_goes(data, monkeypatch, step):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunPlace, step, killed)
+        with pytest.raises(KeyboardInterrupt):
+            score(data, "r.nc")
+    assert sorted(os.listdir()) == ["r.nc", "r.nc.run", data]
+    score(data, "r.nc")
+    assert sorted(os.listdir()) == ["r.nc", data]
 
 
 @pytest.mark.parametrize("name", ["r.zarr", "scores.csv"])

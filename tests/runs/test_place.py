@@ -305,6 +305,14 @@ class TestFinish:
         with pytest.raises(DataSetError, match=r"its run \(.*r\.zarr\.run\) was removed while"):
             place.check_present(run)
 
+    @pytest.mark.parametrize("run", ["../mine", "mine", "", "."])
+    def test_what_is_no_id_removes_nothing(self, folder, run):
+        for path in (folder / "mine", folder / "r.zarr.run" / "mine"):
+            path.mkdir(parents=True)
+        RunPlace("r.zarr").finish(run)
+        assert (folder / "mine").is_dir()
+        assert (folder / "r.zarr.run" / "mine").is_dir()
+
     def test_a_run_that_was_begun_meanwhile_stays(self, output):
         place, first = begun(output)
         _, second = begun(output, after=1)

@@ -407,6 +407,7 @@ class TestBucket:
             "write_result",
             lambda: seen.append(store._attributes()["complete"]),
             "after",
+            bucket_publication,
         )
         publish_store(result(2), store, run, replaces=True)
         assert seen == [0]
@@ -420,9 +421,8 @@ class TestBucket:
         elif step == "_check_root":
             pytest.skip("there is no root to be checked")
         store, first = begin(far)
-        in_between(
-            monkeypatch, step, lambda: begin(far), "after" if step == "write_result" else "before"
-        )
+        when = "after" if step == "write_result" else "before"
+        in_between(monkeypatch, step, lambda: begin(far), when, bucket_publication)
         with pytest.raises(DataSetError, match="another process"):
             publish_store(result(2), store, first, replaces=is_there)
         second = store.run.look().id
@@ -436,7 +436,11 @@ class TestBucket:
         """The other has even finished, while this one was paused."""
         published(1, far)
         store, first = begin(far)
-        in_between(monkeypatch, step, lambda: published(3, far, replaces=True), "before")
+
+        def other():
+            published(3, far, replaces=True)
+
+        in_between(monkeypatch, step, other, "before", bucket_publication)
         with pytest.raises(DataSetError):
             publish_store(result(2), store, first, replaces=True)
         assert values(far) == {3.0}
@@ -495,7 +499,7 @@ class TestBucket:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(module, "write_result", killed)
+            patch.setattr(bucket_publication, "write_result", killed)
             with pytest.raises(KeyboardInterrupt):
                 publish_store(result(2), store, run, replaces=False)
         assert not store.look().is_complete
