@@ -215,6 +215,10 @@ class Run:
             if self._store.run.begin(plan, number):
                 if number and not self._store.run.is_local:
                     touch_root(self._store, plan["id"])
+                if not self._manner.restart and self._file is None and self._store.has_appeared():
+                    # Another process has begun and finished one between the look and the mark.
+                    self._store.run.finish(plan["id"])
+                    found, _ = self._found()
             elif self._manner.restart:
                 raise DataSetError(
                     f"{self._store.name}: another process is beginning it anew at the same time; "

@@ -168,6 +168,11 @@ class ResultStore:
             return own
         return State(self.name, attributes, _unfinished(self.name, attributes))
 
+    def has_appeared(self) -> bool:
+        """Return whether a complete result is at the place, of whichever run."""
+        attributes = self._attributes()
+        return are_of_result(attributes) and bool(attributes.get("complete"))
+
     def _attributes(self) -> dict[str, Any]:
         """Return the attributes of the root group; empty where there is none to read."""
         try:

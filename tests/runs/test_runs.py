@@ -228,6 +228,27 @@ class TestGoingOn:
         assert np.isneginf(result.log_density).all()
         assert_same(result, expected)
 
+    @pytest.mark.parametrize("bandwidth", [H, [9.0]])
+    def test_another_process_that_finished_before_it_began(
+        self, arrays, output, bandwidth, monkeypatch
+    ):
+        """One that was paused before its mark, as on a machine that is suspended."""
+        begin, keywords = RunPlace.begin, {"block_rows": 15, "output": output}
+
+        def late(place, plan, after):
+            monkeypatch.undo()
+            dkde.score(*arrays, bandwidth, **keywords)
+            return begin(place, plan, after)
+
+        monkeypatch.setattr(RunPlace, "begin", late)
+        if bandwidth is H:
+            result = dkde.score(*arrays, H, **keywords)
+            assert_same(result, dkde.score(*arrays, H, block_rows=15))
+        else:
+            with pytest.raises(dkde.DataSetError, match="was begun otherwise"):
+                dkde.score(*arrays, H, **keywords)
+        assert os.listdir(output.parent) == ["r.zarr"]
+
     @pytest.mark.slow
     @pytest.mark.parametrize(
         "where",
