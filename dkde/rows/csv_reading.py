@@ -102,6 +102,8 @@ def batches_of(
                 column_types=dict(types), include_columns=list(types), strings_can_be_null=True,
                 decimal_point=layout.decimal,
             ),
+            # pyarrow's own pool keeps more or less of what several threads have freed.
+            memory_pool=pa.system_memory_pool(),
         ) as batches:  # fmt: skip
             for batch in batches:
                 yield _unmarked(batch)
