@@ -21,8 +21,8 @@ import xarray as xr
 from processes import next_error_line, running
 
 import dkde
+from dkde.runs.place import RunPlace
 from dkde.runs.stages import Stage
-from dkde.stores.store import Records, open_store
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
@@ -260,7 +260,8 @@ def test_a_part_that_fails_holds_up_its_own_job_alone(slurm, command, data, expe
     """One block is set aside: of four jobs one fails, and what waits for another part goes on."""
     command(*SWEEP, "--output", "aside.zarr", "--init-only")
     command("run-part", "aside.zarr", "--part", 3, "--parts", 4)
-    stage = Stage.found(Records(open_store(data / "aside.zarr"), "aside.zarr"), "valid")
+    place = RunPlace(data / "aside.zarr")
+    stage = Stage.found(place.records(place.look().id), "valid")
     stage.fail(1, 0, OSError("no such luck"))
     command("script", "slurm", "aside.zarr", "--parts", 4, "-o", "aside.sh")
     ends = {}
