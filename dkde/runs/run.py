@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -159,9 +159,11 @@ class Run:
                 "hold; it cannot hold arrays or lazy data, so write them to a file or a store first"
             )
         try:
-            yield self._begin(job, share)
-            if self._kept is not None:
-                self._kept.commits.flush()
+            job = self._begin(job, share)
+            with self._naming_what_came():
+                yield job
+                if self._kept is not None:
+                    self._kept.commits.flush()
         except BaseException as error:
             self._close_stages()
             # An interrupt too: what is done is committed, and the user learns what is kept.
@@ -178,6 +180,13 @@ class Run:
         if self._kept is not None:
             self._kept.commits.close()
             self._kept.ledger.end("done")
+
+    def _naming_what_came(self) -> AbstractContextManager[None]:
+        """If something fails because the run was removed, or begun anew, say that."""
+        if self._kept is None:
+            return nullcontext()
+        assert self._store is not None
+        return self._store.run.naming_what_came(self._kept.run)
 
     def _close_stages(self) -> None:
         for stage in self._stages.values():
