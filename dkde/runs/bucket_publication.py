@@ -24,18 +24,7 @@ from dkde.stores.store import Records
 def publish_in_bucket(result: xr.Dataset, store: ResultStore, run: str, *, replaces: bool) -> None:
     """Write a result into a bucket, between a claim of its root and the root itself.
 
-    Parameters
-    ----------
-    run : str
-        The id of its run.
-    replaces : bool
-        Whether an older result may be replaced.
-
-    Raises
-    ------
-    DataSetError
-        When it cannot be written, or the run was begun anew, or its place was taken. The run is
-        kept then.
+    Parameters and errors are those of :func:`dkde.runs.publication.publish_store`.
     """
     records, name = store.records, store.name
     bucket: Any = records.store

@@ -251,6 +251,11 @@ class RunPlace:
         ]  # fmt: skip
 
     @property
+    def is_there(self) -> bool:
+        """Return whether there is a folder of runs, or, in a bucket, anything of runs."""
+        return os.path.isdir(self.path) if self.is_local else bool(self._records.names(""))
+
+    @property
     def is_empty(self) -> bool:
         """Return whether there is a folder of runs, and nothing in it."""
         return (
@@ -262,12 +267,11 @@ class RunPlace:
     def remove_leftovers(self) -> list[str]:
         """Remove what runs that were given up have left, and return the names."""
         self._put_back()
-        found = self.leftovers()
-        self._remove_leftovers()
-        return found
+        return self._remove_leftovers()
 
-    def _remove_leftovers(self) -> None:
-        for name in self.leftovers():
+    def _remove_leftovers(self) -> list[str]:
+        found = self.leftovers()
+        for name in found:
             if name.endswith(PARTIAL):
                 self._records.delete(name)
             else:
@@ -275,6 +279,7 @@ class RunPlace:
         if self._records.folder is not None:
             with suppress(OSError):  # something is in it: another run, or a user's file
                 os.rmdir(self.path)
+        return found
 
     def check_free(self) -> None:
         """Refuse a folder that is of something else.

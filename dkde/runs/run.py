@@ -257,11 +257,9 @@ class Run:
         assert self._kept is not None
         kept = self._kept
         if name not in self._stages:
-            assert self._store is not None
-            with self._store.run.naming_what_came(kept.run):
-                self._stages[name] = Stage.begun(
-                    kept.records, name, shape_of(work), kept.commits, kept.ledger.count
-                )
+            self._stages[name] = Stage.begun(
+                kept.records, name, shape_of(work), kept.commits, kept.ledger.count
+            )
         stage = self._stages[name]
         if progress is not None and len(stage.done_rows()) == stage.shape.n_query_blocks:
             # Without this the next stage's progress would count as this one's.
@@ -410,6 +408,8 @@ def _is_plan(content: Any) -> TypeGuard[dict[str, Any]]:
 
 def _drop(place: RunPlace, plan: Any) -> None:
     """Remove what is left of a finished run, whose process may have been killed as it did so."""
+    if not place.is_there:
+        return
     if _is_plan(plan):
         place.finish(str(plan.get("id")))
     place.remove_leftovers()

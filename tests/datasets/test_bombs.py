@@ -230,10 +230,6 @@ def test_the_limit_is_raised_by_the_environment(monkeypatch: pytest.MonkeyPatch)
         allowed(10)
 
 
-if __name__ == "__main__":
-    serve(*sys.argv[1:])
-
-
 def test_numbers_that_are_mostly_zeros_may_be_many() -> None:
     check_unpacked("x.csv", "its rows", 150 * 2_500_000, 2_500_000)
     with pytest.raises(DataSetError, match=r"would unpack to 1.95 GiB, and 7.63 MiB of it are st"):
@@ -259,3 +255,7 @@ def test_pipes_in_a_folder_are_not_waited_for(tmp_path: Path) -> None:
         "            raise AssertionError(path)\n"
     )
     subprocess.run([sys.executable, "-c", code, *map(str, folders)], check=True, timeout=60)
+
+
+if __name__ == "__main__":
+    serve(*sys.argv[1:])
