@@ -241,7 +241,18 @@ def _failures_in_a_line() -> Iterator[None]:
         text = f"the output could not be written ({error})"
         if error.filename is not None:
             text = f"{error.filename}: {error.strerror}"
+        else:
+            text = _current_folder_is_gone() or text
         raise Failure(text) from error
+
+
+def _current_folder_is_gone() -> str | None:
+    """Return the words that say that the current folder was deleted; None where it is there."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return "the current folder was deleted, in which relative paths begin; change to another"
+    return None
 
 
 def _abandon_stdout() -> None:

@@ -136,7 +136,7 @@ class _JsonLines(logging.Handler):
     """Lines of JSON in a file, each written at once."""
 
     def __init__(self, path: str) -> None:
-        super().__init__(logging.DEBUG)
+        # Opened first: logging closes all handlers at exit, also one that was not made whole.
         try:
             if not _is_log(path):
                 raise click.UsageError(
@@ -145,6 +145,7 @@ class _JsonLines(logging.Handler):
             self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115
         except OSError as error:
             raise click.UsageError(f"--log-json {path}: {error.strerror}") from error
+        super().__init__(logging.DEBUG)
 
     def emit(self, record: logging.LogRecord) -> None:
         values = getattr(record, _VALUES, None)

@@ -21,6 +21,7 @@ from dkde.runs.job import Job
 from dkde.runs.record import asked_where_it_was, cut_as_recorded, differences
 from dkde.runs.same_call import OtherCallError
 from dkde.runs.store import State
+from dkde.stores.current_folder import current_folder
 
 T = TypeVar("T")
 _SOURCES = Remedy("sources")
@@ -77,7 +78,7 @@ class _Attempt:
         folder = where.folder
         # Relative names begin in the folder where the run began. None where that is gone, or is
         # the present folder anyway.
-        is_other = folder is not None and os.path.isdir(folder) and folder != os.getcwd()
+        is_other = folder is not None and os.path.isdir(folder) and folder != current_folder()
         self._folder = folder if is_other else None
 
     @property

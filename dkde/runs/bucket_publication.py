@@ -6,7 +6,7 @@ Each object is written only if it is as it was when the root had been claimed.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import xarray as xr
@@ -18,7 +18,6 @@ from zarr.storage import WrapperStore
 from dkde.errors import DataSetError
 from dkde.runs.roots import ROOT, is_result, no_result_there, parsed_root
 from dkde.runs.store import PUBLISHING, RESULT_FORMAT, ResultStore, write_result, writing
-from dkde.stores.store import Records
 
 
 def publish_in_bucket(result: xr.Dataset, store: ResultStore, run: str, *, replaces: bool) -> None:
@@ -200,9 +199,3 @@ class _Objects(WrapperStore[Store]):
         keys = (key.removeprefix(start) for key in self._written if key.startswith(start))
         for name in dict.fromkeys(key.partition("/")[0] for key in keys):
             yield name
-
-
-def stale_keys(records: Records, listed: Iterable[str]) -> list[str]:
-    """Return the keys of a result in a bucket that an older one left, and that nobody reads."""
-    own = set(listed)
-    return [key for key in records.keys("") if key != ROOT and key.partition("/")[0] not in own]

@@ -1,10 +1,9 @@
 """The place of a run: a folder beside its output, which says which run is the present one.
 
-Each run lies in a folder under its own id. The file ``dkde-run-N.json`` with the highest number is
-the plan of the present run, and names its id. It is made by one exclusive step, so that of several
-processes that begin a run at once only one does. A run that is begun anew has the next number, and
-the folder of the one before is renamed: a process that still works on that one writes nothing
-that anybody reads, whatever its clock says and however long it was paused.
+Each run lies in a folder under its own id, and a mark names the present one, see
+:mod:`dkde.runs.marks`. A run that is begun anew has the next number, and the folder of the one
+before is renamed: a process that still works on that one writes nothing that anybody reads,
+whatever its clock says and however long it was paused.
 """
 
 from __future__ import annotations
@@ -15,58 +14,33 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from dkde.errors import Call, DataSetError, Remedy
+from dkde.errors import Call, DataSetError
+from dkde.runs.marks import ID, PLAN, Marks, Present, numbers_in
 from dkde.runs.output_names import RUN, output_of, run_of
 from dkde.runs.roots import ROOT
 from dkde.runs.segments import is_segment
 from dkde.stores.durable import sync_folder
-from dkde.stores.json_text import object_from_json
 from dkde.stores.renaming import move
 from dkde.stores.store import PARTIAL, Records, open_store
 from dkde.typing import StrPath
 
-# The name alone says that a folder is of a run, whatever the file holds.
-_MARK = re.compile(r"dkde-run-(\d+)\.json")
+# Marks, and such files as are being written.
 _OF_RUNS = re.compile(r"\.?dkde-run-\d+\.json(\..*)?")
-PLAN = "plan.json"
 # What a run's folder, and that of a stage in it, holds.
 _IN_RUN = re.compile(
     rf"{re.escape(PLAN)}|sessions|published\.json|result(\.\w+)?|.*{re.escape(PARTIAL)}"
 )
 _IN_STAGE = re.compile(rf"stage\.json|failed-\d+-\d+\.json|.*{re.escape(PARTIAL)}")
-# The folders of runs, by their ids; and of those that were given up.
-_ID = re.compile(r"[0-9a-f]{32}")
+# The folders of runs that were given up.
 _DEAD = re.compile(r"dead-[0-9a-f]{32}-\w+")
 # An older result that is being replaced, where the system cannot exchange two names.
 _OLDER = re.compile(r"older-[0-9a-f]{32}")
-# A process that finds a mark may find it gone as it reads it: the run was finished meanwhile.
-_LOOKS = 5
-
-
-@dataclass(frozen=True)
-class Present:
-    """The present run of an output.
-
-    Parameters
-    ----------
-    number : int
-        How often a run was begun at this place.
-    content : dict or DataSetError
-        Its plan; where that is damaged, the error, which is raised by those who need it.
-    """
-
-    number: int
-    content: dict[str, Any] | DataSetError
-
-    @property
-    def id(self) -> str | None:
-        """Return the id of the run, which is also the name of its folder; None if unknown."""
-        return self.content["id"] if isinstance(self.content, dict) else None
+# How often a run is begun whose folder another process removes meanwhile.
+_ATTEMPTS = 5
 
 
 class RunPlace:
@@ -82,6 +56,7 @@ class RunPlace:
         self.name = output_of(output)
         self.path = run_of(output)
         self._records = Records(open_store(self.path), self.path)
+        self._marks = Marks(self._records, self.name)
 
     @property
     def is_local(self) -> bool:
@@ -90,19 +65,7 @@ class RunPlace:
 
     def look(self) -> Present | None:
         """Return the present run; None where there is none."""
-        for _ in range(_LOOKS):
-            numbers = self._numbers()
-            if not numbers:
-                return None
-            try:
-                content = self._records.get(_mark(numbers[-1]))
-            except DataSetError:
-                if not self.is_local:
-                    raise
-                content = b""  # a disk that cannot read it: its name is enough to begin anew
-            if content is not None:
-                return Present(numbers[-1], self._plan(numbers[-1], content))
-        return None
+        return self._marks.present()
 
     def records(self, run: str) -> Records:
         """Return the records of a run."""
@@ -125,12 +88,13 @@ class RunPlace:
             When it cannot be written.
         """
         self.check_free()
+        self._marks.check()
         number = after + 1
         content = json.dumps(plan | {"number": number}).encode()
-        for attempt in reversed(range(_LOOKS)):
+        for attempt in reversed(range(_ATTEMPTS)):
             try:
                 self._records.make("")
-                if not self._records.claim(_mark(number), content):
+                if not self._marks.claim(number, content):
                     return False
                 break
             except DataSetError:
@@ -153,6 +117,7 @@ class RunPlace:
         """
         # Listed before the look: a run that is begun after it is not among these names.
         names = self._records.names("")
+        self._marks.check()
         present = self.look()
         if present is None or present.id != run:
             raise self._not_present(present)
@@ -169,8 +134,7 @@ class RunPlace:
         for name in names:
             if name != run and self._is_run(name):
                 self._give_up(name)
-            elif (mark := _MARK.fullmatch(name)) and int(mark[1]) < present.number:
-                self._records.delete(name)
+        self._marks.remove([n for n in numbers_in(names) if n < present.number])
 
     def check_present(self, run: str) -> None:
         """Refuse to go on if the run was removed, or begun anew by another process.
@@ -209,26 +173,20 @@ class RunPlace:
 
     def restore(self, present: Present) -> bool:
         """Write the mark of a run again where it is damaged; return whether it was."""
-        key = _mark(present.number)
-        if _parsed(self._records.get(key) or b"") is not None:
-            return False
-        self._records.put(key, json.dumps(present.content).encode())
-        return True
+        return self._marks.restore(present)
 
     def finish(self, run: str) -> None:
         """Remove what is left of a run whose result has appeared; it may be repeated.
 
         A run that was begun meanwhile stays. What is no id names no folder, and removes nothing.
         """
-        if not _ID.fullmatch(run):  # a result may come from anybody
+        if not ID.fullmatch(run):  # a result may come from anybody
             return
         present = self.look()
         is_present = present is not None and present.id == run
         if present is not None and is_present:
             # The marks first: as long as one is there, the folder says what the run has written.
-            for number in self._numbers():
-                if number <= present.number:
-                    self._records.delete(_mark(number))
+            self._marks.remove([n for n in self._marks.numbers() if n <= present.number])
             if self._records.folder is not None:
                 with suppress(OSError):  # another process may have removed it
                     sync_folder(self._records.folder)
@@ -302,7 +260,7 @@ class RunPlace:
 
     def _is_run(self, name: str) -> bool:
         """Return whether a name is that of the folder of a run, and not one of a user's."""
-        if _ID.fullmatch(name) is None or not self._is_folder(name):
+        if ID.fullmatch(name) is None or not self._is_folder(name):
             return False
         within = self._records.names(name)
         if PLAN in within:
@@ -355,26 +313,6 @@ class RunPlace:
             self._give_up(run)
             self._remove_leftovers()
 
-    def _numbers(self) -> list[int]:
-        """Return the numbers of the marks, the lowest first."""
-        marks = (_MARK.fullmatch(name) for name in self._records.names(""))
-        return sorted(int(mark[1]) for mark in marks if mark)
-
-    def _plan(self, number: int, content: bytes) -> dict[str, Any] | DataSetError:
-        """Return the plan of a mark; where it is damaged, the copy beside the run's records."""
-        if (plan := _parsed(content)) is not None:
-            return plan
-        for name in self._records.names(""):
-            if _ID.fullmatch(name):
-                plan = _parsed(self._records.get(f"{name}/{PLAN}") or b"")
-                if plan is not None and (plan.get("number"), plan["id"]) == (number, name):
-                    return plan
-        return DataSetError(
-            f"{self.name}: the record of how its run was begun ({self.path}/{_mark(number)}) is "
-            "damaged; begin it anew ",
-            Remedy("restart"),
-        )
-
     def _give_up(self, run: str) -> None:
         """Rename the folder of a run, so that nothing is published from it; then remove it."""
         if self._records.folder is None:
@@ -397,14 +335,3 @@ class RunPlace:
         else:
             # A process that was deposed may still write there: the rest is found by the next one.
             shutil.rmtree(self._records.folder / name, ignore_errors=True)
-
-
-def _mark(number: int) -> str:
-    return f"dkde-run-{number}.json"
-
-
-def _parsed(content: bytes) -> dict[str, Any] | None:
-    """Return a plan that names the folder of its run; None for anything else."""
-    found = object_from_json(content)
-    run = None if found is None else found.get("id")
-    return found if isinstance(run, str) and _ID.fullmatch(run) else None

@@ -11,18 +11,20 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import xarray as xr
 from zarr.storage import LocalStore
 
 from dkde.errors import DataSetError, Remedy, one_line
 from dkde.runs.bucket_publication import publish_in_bucket
-from dkde.runs.place import PLAN, RunPlace
+from dkde.runs.marks import PLAN
+from dkde.runs.place import RunPlace
+from dkde.runs.result_keys import others_in
 from dkde.runs.roots import ROOT, is_result, no_result_there, parsed_root
 from dkde.runs.store import ResultStore, write_result, writing
 from dkde.stores.durable import sync_folder, sync_tree
@@ -165,23 +167,11 @@ def check_replaced(path: Path, name: str, replaces: bool) -> None:
             "anew ",
             Remedy("restart"),
         )
-    others = sorted(set(os.listdir(path)) - _own_names(path, root))
-    if others:
+    if others := list(islice(others_in(path, root), 3)):
         raise DataSetError(
-            f"{name}: holds what is no part of the result ({', '.join(others[:3])}), which would "
+            f"{name}: holds what is no part of the result ({', '.join(others)}), which would "
             "be lost; move it away"
         )
-
-
-def _own_names(path: Path, root: Mapping[str, Any]) -> set[str]:
-    """Return the names in the folder of a result that belong to it."""
-    listed = (root.get("consolidated_metadata") or {}).get("metadata") or {}
-    own = {ROOT, *(str(name) for name in listed)}
-    if "run" in os.listdir(path) and (path / "run").is_dir():
-        own.add("run")  # the blocks of earlier versions
-    if not listed:  # one that was not complete
-        own |= {name for name in os.listdir(path) if (path / name / ROOT).is_file()}
-    return own
 
 
 def is_taken(store: ResultStore) -> bool:

@@ -17,6 +17,7 @@ from dkde.engine.work import Work, as_it_is
 from dkde.inputs.moved import Whereabouts, paths_in
 from dkde.inputs.selectors import Catalog
 from dkde.numerics.machine import altered_target, blas, processor
+from dkde.stores.current_folder import current_folder
 
 # The arguments of a call that are rows, or have a value for each: only text of them is recorded.
 _SIDES = (
@@ -92,7 +93,7 @@ def recorded(function: str, source: Catalog, **arguments: Any) -> dict[str, Any]
         "features": None,
         **source.choices.given,
         **given(decimal=source.decimal),
-        "folder": os.getcwd(),  # selectors may name files by paths from here
+        "folder": current_folder(),  # selectors may name files by paths from here
     }
     # Through JSON and back, so that tuples and NumPy numbers compare equal to what a store holds.
     try:

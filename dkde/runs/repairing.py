@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from dkde.errors import DataSetError, InputError, warn
-from dkde.runs.bucket_publication import stale_keys
 from dkde.runs.output_names import RUN, output_of
+from dkde.runs.result_keys import left_in
 from dkde.runs.sessions import Ledger, being_written
 from dkde.runs.stages import Stage
 from dkde.runs.store import ResultStore
@@ -47,10 +47,10 @@ def repair(path: StrPath) -> dict[str, Any]:
             "is made again by the same call with --restart"
         )
     place, present = store.run, state.present
-    if present is None or present.id is None:
+    if present is None:
         _ = state.plan  # raises, with what to do
         raise DataSetError(f"{store.name}: there is no run to repair")
-    records = place.records(present.id)
+    records = place.records(present.known_id)
     ledger = Ledger(records)
     if at_work := ledger.at_work():
         raise being_written(store.name, at_work[0])
@@ -87,12 +87,13 @@ def unlock(path: StrPath) -> list[str]:
     Raises
     ------
     DataSetError
-        When there is no run, or a process of this machine is at work on it.
+        When there is no run, a process of this machine is at work on it, or the record of its call
+        is lost with its copy: then no lock stands in the way of one that is begun anew.
     """
     store, state = ResultStore.found(path)
-    if state.present is None or state.present.id is None:
+    if state.present is None:
         raise DataSetError(f"{store.name}: no run is under way")
-    ledger = Ledger(store.run.records(state.present.id))
+    ledger = Ledger(store.run.records(state.present.known_id))
     # On another machine only heartbeats could be seen, and the user knows better.
     if at_work := ledger.at_work_here():
         raise being_written(store.name, at_work[0])
@@ -157,7 +158,7 @@ def _cleaned(output: str, *, remove: bool) -> list[str]:
         store.run.remove_leftovers()
     if is_remote(output):
         if state.is_complete:
-            stale = stale_keys(store.records, store.listed_arrays())
+            stale = left_in(store.records.keys(""), store.listed_arrays())
             found += [f"{store.name}/{key}" for key in stale]
             if remove:
                 for key in stale:

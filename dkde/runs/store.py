@@ -20,8 +20,9 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.errors import UnstableSpecificationWarning
 
 from dkde.errors import Call, DataSetError, DkdeError, InputError, Message, Remedy, one_line
+from dkde.runs.marks import Present
 from dkde.runs.output_names import file_of, output_of
-from dkde.runs.place import Present, RunPlace
+from dkde.runs.place import RunPlace
 from dkde.runs.plan_schema import check_plan
 from dkde.runs.roots import are_of_result
 from dkde.stores.chunks import Strict

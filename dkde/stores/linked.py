@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dkde.errors import DataSetError
+from dkde.stores.current_folder import current_folder
 
 # In the name of a virtual dataset's sources %b stands for the block's number, and %% for %.
 _BLOCK = re.compile(r"%(%|b)")
@@ -191,7 +192,7 @@ def _at(name: str, home: str, prefix: str, *, beside: bool = True) -> str:
     """
     origin = os.path.dirname(os.path.abspath(home))
     set_prefix = os.environ.get(prefix, "").replace("${ORIGIN}", origin)
-    folders = [f for f in (set_prefix, origin if beside else "", os.getcwd()) if f]
+    folders = [f for f in (set_prefix, origin if beside else "", current_folder()) if f]
     places = [os.path.abspath(Path(folder, name)) for folder in folders]
     return next((place for place in places if os.path.exists(place)), places[0])
 

@@ -14,6 +14,7 @@ from zarr.core.sync import sync
 from zarr.storage import LocalStore, ObjectStore
 
 from dkde.errors import DataSetError, InputError, one_line
+from dkde.stores.current_folder import check_leads_somewhere
 from dkde.stores.door import Folder
 from dkde.stores.durable import create_synced, sync_folder, write_synced
 
@@ -58,10 +59,12 @@ def is_remote(path: str | os.PathLike[str]) -> bool:
     Raises
     ------
     InputError
-        When the kind is not known, or the URL holds credentials.
+        When the kind is not known, or the URL holds credentials; or the path is relative, and the
+        current folder was deleted.
     """
     scheme, separator, _ = os.fspath(path).partition("://")
     if not separator:
+        check_leads_somewhere(path)
         return False
     refuse_credentials(os.fspath(path))
     if scheme not in REMOTE:

@@ -100,7 +100,7 @@ def check_place(
         return False
     check_folder(path)
     # It appears by a rename, and the current folder would not be the same one any more.
-    if is_store and os.path.realpath(path) == os.path.realpath(os.curdir):
+    if is_store and os.path.exists(path) and os.path.samefile(path, os.curdir):
         raise DataSetError(f"{path}: is the current folder; give the {what} a name in it")
     if is_store and os.path.exists(path) and not os.path.isdir(path):
         raise DataSetError(f"{path}: is a file; give another name")

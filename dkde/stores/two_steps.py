@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from dkde.errors import DataSetError, warn
+from dkde.stores.current_folder import check_leads_somewhere
 from dkde.stores.durable import sync_folder, write_synced
 from dkde.stores.renaming import move
 from dkde.stores.staging import Stage, stages_of, what_it_holds
@@ -33,7 +34,10 @@ def complete(path: str | os.PathLike[str]) -> None:
     ------
     DataSetError
         When the second step fails.
+    InputError
+        When the path is relative, and the current folder was deleted.
     """
+    check_leads_somewhere(path)
     target = Path(os.path.realpath(path))
     mark = mark_of(target)
     try:

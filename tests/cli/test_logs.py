@@ -72,6 +72,7 @@ def test_lines_of_json(run, npz, blocks):
 
 def test_a_log_that_cannot_be_written(refused, npz):
     assert "--log-json nowhere/log: No such file" in refused(*SCORE, "--log-json", "nowhere/log")
+    logging.shutdown()  # as at exit: handlers that were not made are not closed
     before = Path(npz).read_bytes()
     assert "a.npz: is there already, and is no log" in refused(*SCORE, "--log-json", npz)
     assert Path(npz).read_bytes() == before

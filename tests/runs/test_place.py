@@ -11,7 +11,8 @@ import pytest
 
 from dkde.errors import DataSetError, Remedy
 from dkde.runs import place as module
-from dkde.runs.place import PLAN, RunPlace
+from dkde.runs.marks import PLAN, Marks
+from dkde.runs.place import RunPlace
 from dkde.stores.store import Records
 
 
@@ -211,6 +212,35 @@ class TestDamage:
         assert place.look() == expected
         place.check_present(run)
 
+    @pytest.mark.parametrize("kind", ["folder", "link"])
+    def test_a_mark_that_is_no_file_is_damaged(self, folder, kind):
+        place, run = begun()
+        expected, mark = place.look(), folder / "r.zarr.run/dkde-run-1.json"
+        mark.unlink()
+        mark.mkdir() if kind == "folder" else mark.symlink_to("nowhere")
+        assert place.look() == expected
+        assert place.restore(expected)
+        assert mark.is_file()
+        assert not mark.is_symlink()
+        mark.unlink()
+        mark.mkdir() if kind == "folder" else mark.symlink_to("nowhere")
+        (folder / "r.zarr.run" / run / PLAN).write_bytes(b"")
+        assert isinstance(place.look().content, DataSetError)
+        _, run = begun(after=1)
+        place.finish(run)
+        assert below(folder) == []
+
+    def test_a_folder_of_a_user_in_place_of_a_mark_stays(self, folder):
+        place, run = begun()
+        mark = folder / "r.zarr.run/dkde-run-1.json"
+        mark.unlink()
+        mark.mkdir()
+        (mark / "notes.txt").write_text("mine")
+        for call in (lambda: place.set_up(run), lambda: place.begin(plan(), 1)):
+            with pytest.raises(DataSetError, match=r"run-1\.json: is a folder where the record"):
+                call()
+        assert (mark / "notes.txt").read_text() == "mine"
+
     def test_a_copy_of_another_run_is_not_taken(self, folder):
         place, _ = begun()
         mark = folder / "r.zarr.run/dkde-run-1.json"
@@ -319,22 +349,25 @@ class TestFinish:
         place.finish(first)
         place.check_present(second)
 
-    @pytest.mark.parametrize("step", ["look", "_give_up", "_numbers", "_remove_leftovers"])
-    def test_a_run_that_is_begun_in_between_stays(self, output, step, monkeypatch):
+    @pytest.mark.parametrize(("owner", "step"), [
+        (RunPlace, "look"), (RunPlace, "_give_up"), (Marks, "numbers"), (Marks, "remove"),
+        (RunPlace, "_remove_leftovers"),
+    ])  # fmt: skip
+    def test_a_run_that_is_begun_in_between_stays(self, output, owner, step, monkeypatch):
         """At whatever moment; also when the marks were gone, so that it has the first number."""
         place, first = begun(output)
-        call, later = getattr(RunPlace, step), []
+        call, later = getattr(owner, step), []
 
         def then(self, *arguments):
             found = call(self, *arguments)
-            if self is place and len(later) == 0:
+            if self in (place, place._marks) and len(later) == 0:
                 later.append("")
                 present = RunPlace(output).look()
                 later.append(begun(output, after=present.number if present else 0)[1])
             return found
 
         with monkeypatch.context() as patch:
-            patch.setattr(RunPlace, step, then)
+            patch.setattr(owner, step, then)
             place.finish(first)
         assert place.look().id == later[1]
         place.check_present(later[1])

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -235,20 +236,26 @@ class TestFolder:
         assert note.read_text() == "mine"
         assert values() == {1.0}
 
-    @pytest.mark.parametrize("name", ["notes.txt", "d.zarr/zarr.json", ".hidden"])
+    @pytest.mark.parametrize("name", [
+        "notes.txt", "d.zarr/zarr.json", ".hidden", "log_density/notes.txt", "log_density/c/notes",
+        "log_density/c/7", "log_density/c/0.txt", "log_density/mine/zarr.json", "mine/c/0",
+    ])  # fmt: skip
     def test_files_of_others_are_not_lost(self, folder, system, name):
         published(1)
         path = Path("r.zarr", name)
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(exist_ok=True, parents=True)
         path.write_text("mine")
         store, run = begin()
-        with pytest.raises(DataSetError, match=r"r\.zarr: holds what is no part of the result"):
+        with pytest.raises(
+            DataSetError, match=r"r\.zarr: holds what is no part of the result \("
+        ) as e:
             publish_store(result(2), store, run, replaces=True)
+        assert name.partition("/")[0] in str(e.value)
         assert path.read_text() == "mine"
         assert values() == {1.0}
         path.unlink()
-        if name.startswith("d.zarr"):
-            path.parent.rmdir()
+        if name.startswith(("d.zarr", "mine")):
+            shutil.rmtree(folder / "r.zarr" / name.partition("/")[0])
         publish_store(result(2), store, run, replaces=True)
         assert values() == {2.0}
 

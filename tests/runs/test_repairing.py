@@ -14,6 +14,7 @@ import dkde
 from dkde.runs import sessions
 from dkde.runs.place import RunPlace
 from dkde.runs.sessions import Ledger
+from dkde.runs.store import ResultStore
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +68,7 @@ def test_the_record_of_a_call_is_restored_from_its_copy(half, expected):
 def test_a_call_that_is_lost_with_its_copy_can_only_be_begun_anew(half, expected):
     for path in ("r.zarr.run/dkde-run-1.json", half / "plan.json"):
         Path(path).write_bytes(b"{")
-    for call in (dkde.repair, dkde.status, lambda path: score()):
+    for call in (dkde.repair, dkde.unlock, dkde.status, lambda path: score()):
         with pytest.raises(dkde.DataSetError, match=r"is damaged; begin it anew \(restart\)"):
             call("r.zarr")
     np.testing.assert_array_equal(score(restart=True).log_density.values, expected)
@@ -131,6 +132,30 @@ def test_leftovers_are_found_and_removed(half):
     assert dead.name in run("clean", ".", "--remove")
     assert run("clean", ".") == ""
     assert dkde.status("r.zarr")["stages"]["score"]["done"] == 2
+
+
+def test_what_an_older_result_left_in_a_bucket_is_found_and_no_file_of_a_user(bucket):
+    url = f"{bucket}/r.zarr"
+    dkde.score("q.npy", "t.npy", 1.0, output=url, block_rows=10)
+    store = ResultStore.at(url).records
+    stale = ["old/zarr.json", "old/c/0", "log_density/c/9/9", "run/plan.json", "run/s/x/c/0"]
+    mine = ["notes.txt", "mine/a.txt", "other.zarr/zarr.json", "other.zarr/x/c/0", "old2/c/0.txt"]
+    for key in (*stale, *mine):
+        store.put(key, b"{}")
+    assert sorted(dkde.clean(url)) == sorted(f"{url}/{key}" for key in stale)
+    dkde.clean(url, remove=True)
+    assert {key for key in (*stale, *mine) if store.has(key)} == set(mine)
+    assert dkde.verify(url, trust_sources=True)["blocks"] > 0
+
+
+@pytest.mark.parametrize("name", ["log_density/notes.txt", "log_density/c/mine.txt"])
+def test_a_result_with_a_file_of_a_user_is_not_begun_anew(name):
+    score()
+    Path("r.zarr", name).write_text("mine")
+    with pytest.raises(dkde.DataSetError, match=rf"r\.zarr: holds what .* \({re.escape(name)}\), "):
+        score(restart=True)
+    assert sorted(os.listdir()) == ["q.npy", "r.zarr", "t.npy"]
+    assert Path("r.zarr", name).read_text() == "mine"
 
 
 def test_a_folder_of_a_user_is_no_leftover():
