@@ -70,7 +70,8 @@ def verify(
     -------
     dict
         ``chunks``, the number that were read; ``figures``, the number of variables that were
-        derived again; ``blocks``, the number of blocks that were recomputed and are the same.
+        derived again; ``blocks``, the number of blocks that were recomputed and are the same, each
+        counted once.
         They are the same to the last bit; or within the bounds on their errors, with ``anywhere``,
         or if the processor, a library or an index has changed. ``elsewhere`` says what has changed,
         else it is None; ``exact``, whether all were the same to the last bit. ``verified`` and
@@ -167,6 +168,7 @@ def _verify(
     """Derive all figures, and compute blocks, until so many are done; None for all."""
     random = np.random.default_rng(found.seed)
     result = in_unit_of(again.job, result.load(), str(judge.path))
+    computed: list[tuple[str, int]] = []
     while True:
         # Elsewhere the last bits of log-densities that are not kept, and so the figures that
         # follow from them, may be others: nothing can be said of these.
@@ -176,16 +178,16 @@ def _verify(
         pieces = [p for p in made.pieces if not (judge.lenient and p.name in made.open)]
         every = [(piece, q) for piece in pieces for q in range(piece.n_blocks)]
         left = [(piece, q) for piece, q in every if (piece.name, q) not in known]
-        if not left and not found.blocks:
+        if not left and not computed:
             # What the result does not keep has nothing to be compared with a second time.
             left = [(piece, q) for piece, q in every if piece.name not in made.open]
         if n_blocks is None:
             # First those from which other pieces of work follow.
             left = [(piece, q) for piece, q in left if piece.name in made.open] or left
-        n = len(left) if n_blocks is None else min(n_blocks - found.blocks, len(left))
+        n = len(left) if n_blocks is None else min(n_blocks - len(computed), len(left))
         if n:
             drawn = [left[k] for k in sorted(random.permutation(len(left))[:n])]
-            _check(drawn, judge, known, found)
+            _check(drawn, judge, known, found, computed)
         # Later pieces of work, and figures, may follow from what is there now.
         if not n or all(piece.name not in made.open for piece, _ in drawn):
             break
@@ -193,14 +195,21 @@ def _verify(
     unknown = names.difference(map(str, made.figures.variables))
     found.unverified = tuple(dict.fromkeys([*made.unverified, *sorted(unknown)]))
     found.figures = len(names.difference(found.unverified))
-    found.of = len(every)
-    found.verified = sum((piece.name, q) in known for piece, q in every)
+    own = {(piece.name, q) for piece, q in every}
+    # A block may have been compared within bounds first, and again when its pilot was known.
+    found.blocks = len(own.intersection(computed))
+    found.of = len(own)
+    found.verified = sum(block in known for block in own)
 
 
 def _check(
-    drawn: Sequence[tuple[Piece, int]], judge: Judge, known: VerifiedBlocks, found: _Verified
+    drawn: Sequence[tuple[Piece, int]],
+    judge: Judge,
+    known: VerifiedBlocks,
+    found: _Verified,
+    computed: list[tuple[str, int]],
 ) -> None:
-    """Compute blocks again, those of each piece of work together."""
+    """Compute blocks again, those of each piece of work together, and note which."""
     of_piece: dict[str, tuple[Piece, list[int]]] = {}
     for piece, q in drawn:
         of_piece.setdefault(piece.name, (piece, []))[1].append(q)
@@ -209,7 +218,7 @@ def _check(
         def done(q: int, exact: bool, values: Any, name: str = name) -> None:
             known.add(name, q, values)
             found.exact &= exact
-            found.blocks += 1
+            computed.append((name, q))
 
         try:
             piece.check(numbers, judge, done)
