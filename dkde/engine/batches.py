@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
+from math import inf
 from time import perf_counter
 from typing import Any, Generic, TypeVar
 
@@ -35,6 +36,7 @@ class Waiting(Generic[K]):
     def __init__(self, calls: Iterable[Call[K]], *, together: bool) -> None:
         self._calls, self._back = iter(calls), deque[Call[K]]()
         self._together, self._n = together, 1
+        self._seconds, self._n_made = 0.0, 0
 
     def next(self, n_tasks: int) -> list[list[Call[K]]]:
         """Return the calls of up to so many further tasks, as many for each."""
@@ -45,12 +47,32 @@ class Waiting(Generic[K]):
         size = -(-len(calls) // max(1, n_tasks))
         return [calls[at : at + size] for at in range(0, len(calls), size or 1)]
 
+    def take_while(self, is_wanted: Callable[[K], bool]) -> list[Call[K]]:
+        """Take the next calls, up to the first whose key is not wanted."""
+        found: list[Call[K]] = []
+        while calls := self.next_call():
+            if not is_wanted(calls[0][0]):
+                self.put_back(calls)
+                break
+            found += calls
+        return found
+
+    def next_call(self) -> list[Call[K]]:
+        """Take the next call; none where no call waits."""
+        return [self._back.popleft()] if self._back else list(islice(self._calls, 1))
+
+    @property
+    def mean_seconds(self) -> float:
+        """Return how long a call took, on average; infinite as long as it is not known."""
+        return self._seconds / self._n_made if self._n_made else inf
+
     def put_back(self, calls: Sequence[Call[K]]) -> None:
         """Let calls wait that were handed out and not made; they are the next ones."""
         self._back.extendleft(reversed(calls))
 
     def took(self, seconds: float, n_calls: int) -> None:
         """Note how long a task took that made so many calls."""
+        self._seconds, self._n_made = self._seconds + seconds, self._n_made + n_calls
         if self._together:
             fit = int(_WORTH * n_calls / max(seconds, 1e-9))
             # In small steps upwards: the next calls may be longer.

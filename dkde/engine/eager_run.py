@@ -248,7 +248,8 @@ def compute(
     joined, log = _Joined(plan), BlockLog(work, name)
     trials = Trials(pool, None if keep is None else fail, min(HOPELESS, n_waiting))
     try:
-        with closing(completed(pool, score_share, calls, trials)) as parts:
+        is_begun = None if keep is None else joined.has_key
+        with closing(completed(pool, score_share, calls, trials, is_begun)) as parts:
             for (q, p, _, n), part in parts:
                 trials.succeeded = True
                 done_pairs += plan.block_pairs((q, p)) // n
@@ -315,6 +316,10 @@ class _Joined:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._parts: dict[Block, list[ShareOfBlock]] = {}
+
+    def has_key(self, key: tuple[int, ...]) -> bool:
+        """Return whether a share of the block of a key is done, and not all of them."""
+        return key[:2] in self._parts
 
     def drop(self, block: Block) -> None:
         """Drop the shares of a block that will not be complete."""

@@ -8,6 +8,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from math import inf
+from threading import Event
 from time import perf_counter
 from typing import Any
 
@@ -97,6 +98,10 @@ class Pool:
         theirs (workers that were told to go, a scheduler that was away), and of workers that died.
     together : bool
         Whether short calls are handed out several at a time, as to hand out one takes long.
+    waits : bool
+        Whether calls that were begun are waited for when the pool ends.
+    stop_now : threading.Event
+        Set when that was interrupted: then they are not.
     absent : dict
         The missing chunks of all calls so far.
     unlike : set of str
@@ -115,6 +120,8 @@ class Pool:
     refused: Callable[[BaseException], bool] = _refused
     departed: Callable[[], tuple[int, int]] | None = None
     together: bool = False
+    waits: bool = False
+    stop_now: Event = field(default_factory=Event)
     absent: Absent = field(default_factory=dict)
     unlike: set[str] = field(default_factory=set)
 
@@ -145,20 +152,26 @@ PoolFor = Callable[..., AbstractContextManager[Pool]]
 def thread_pool(n_threads: int) -> Iterator[Pool]:
     """Yield a pool of this process's threads; blocks in work are finished when it ends."""
     executor = ThreadPoolExecutor(n_threads, thread_name_prefix="dkde")
+    futures: set[Future[Any]] = set()
 
     def submit(call: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        return executor.submit(noted, call, *arguments)
+        future = executor.submit(noted, call, *arguments)
+        futures.add(future)
+        future.add_done_callback(futures.discard)
+        return future
 
+    pool = Pool(submit, n_threads, waits=True)
     try:
-        yield Pool(submit, n_threads)
+        yield pool
     except KeyboardInterrupt:
-        # Without this line the wait below looks like a hang. The command line shows it, and so do
-        # programs that show the log.
-        _log.warning("Finishing the blocks at hand; interrupt again to stop now")
+        if not pool.stop_now.is_set() and any(future.running() for future in list(futures)):
+            # Without this line the wait below looks like a hang. The command line shows it, and so
+            # do programs that show the log.
+            _log.warning("Finishing the blocks at hand; interrupt again to stop now")
         raise
     finally:
         # Threads cannot be stopped, but blocks that have not begun are cancelled.
-        executor.shutdown(wait=True, cancel_futures=True)
+        executor.shutdown(wait=not pool.stop_now.is_set(), cancel_futures=True)
 
 
 def calling_thread() -> Pool:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from functools import partial
 from typing import Any, TypeVar
 
 from dkde.engine.batches import Call, Waiting, common, one_after_the_other
+from dkde.engine.interrupted import of_blocks_at_hand
 from dkde.engine.pool import DIED, NotHandedOutError, Pool, seconds_of, worker_of
 from dkde.errors import ClusterError
 
@@ -175,6 +177,7 @@ def completed(
     call: Callable[..., T],
     calls: Iterable[Call[K]],
     trials: Trials | None = None,
+    is_begun: Callable[[K], bool] | None = None,
 ) -> Generator[tuple[K, T], None, None]:
     """Yield the results of calls as they finish, with their keys.
 
@@ -191,6 +194,9 @@ def completed(
         The arguments of each call.
     trials : Trials, optional
         Decides what happens to calls that raise; by default the error is raised.
+    is_begun : callable, optional
+        Returns whether a part of the block of a key is done. With it, an interrupt is raised after
+        the results of the blocks at hand, see :mod:`dkde.engine.interrupted`.
     """
     trials = Trials(pool) if trials is None else trials
     waiting = Waiting(calls, together=pool.together)
@@ -215,7 +221,18 @@ def completed(
                 ready = [[alone.pop(0)]]
             for batch in ready:
                 running[_submit(pool, trials, call, batch)] = batch, departed(pool)
-            for future in _first(pool, running):
+            try:
+                finished = _first(pool, running)
+            except KeyboardInterrupt:
+                if is_begun is None:
+                    raise
+                at_hand = {future: batch for future, (batch, _) in running.items()}
+                for batch, future in of_blocks_at_hand(
+                    pool, partial(_submit, pool, trials, call), at_hand, waiting, is_begun
+                ):
+                    yield from _results(pool, batch, future, waiting)
+                raise
+            for future in finished:
                 batch, before = running.pop(future)
                 try:
                     results = _results(pool, batch, future, waiting)
